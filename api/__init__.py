@@ -1,0 +1,1 @@
+"""Who asks and watches: the HTTP API, the feeds, the board."""

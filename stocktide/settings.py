@@ -1,0 +1,71 @@
+"""The settings: one frozen object, read once from the environment (`STOCKTIDE_*`).
+
+This module imports nothing of the project, so that every composition root can take a `Settings`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class SettingsError(Exception):
+    """A setting cannot be used as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting with its default. The environment name is `STOCKTIDE_` and the field in capitals."""
+
+    app_id: str = field(default="stocktide", metadata={"help": "prefix of topics, keys and consumer groups"})
+    shards: int = field(default=1, metadata={"help": "this version runs one"})
+    kafka: str = field(default="127.0.0.1:9092", metadata={"help": "bootstrap servers, HOST:PORT[,HOST:PORT]"})
+    redis: str = field(default="redis://127.0.0.1:6379/0", metadata={"help": "URL", "secret": True})
+    data: Path = field(default=Path("data"), metadata={"help": "folder of tables and embedded servers"})
+    host: str = field(default="127.0.0.1", metadata={"help": "address the API binds to; without keys, loopback"})
+    port: int = field(default=8080, metadata={"help": "port of the API; 0 picks a free one"})
+    worker_port: int = field(default=0, metadata={"help": "port of the worker's /metrics and /readyz; 0 picks"})
+    worker_name: str = field(default="worker", metadata={"help": "names the worker's folder below data"})
+    partitions: int = field(default=4, metadata={"help": "partitions of topics that are not fixed to one"})
+    replication: int = field(default=0, metadata={"help": "replicas of a topic; 0: 3 where there are 3 brokers"})
+    publish_interval_ms: int = field(default=100, metadata={"help": "default of the policy field of that name"})
+    tick_ms: int = field(default=200, metadata={"help": "how often the expiry step looks for what is due"})
+    park_seconds: int = field(default=60, metadata={"help": "how long an event waits for its order"})
+    request_seconds: int = field(default=5, metadata={"help": "deadline of an API request"})
+    outbox_max: int = field(default=2_000, metadata={"help": "batches in the outbox before `busy`"})
+    log_level: str = field(default="INFO", metadata={"help": "DEBUG, INFO, WARNING or ERROR"})
+
+    @staticmethod
+    def from_environment(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Read the environment; `overrides` that are not None win. Raises SettingsError with the variable's name."""
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for spec in fields(Settings):
+            name = f"STOCKTIDE_{spec.name.upper()}"
+            if (given := environ.get(name)) is not None:
+                values[spec.name] = _parse(name, given, type(spec.default))
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        settings = Settings(**values)
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Refuse what cannot work. Raises SettingsError."""
+        if self.shards != 1:
+            raise SettingsError(f"STOCKTIDE_SHARDS is {self.shards}: this version runs one shard")
+        if not 1 <= self.partitions <= 256:
+            raise SettingsError(f"STOCKTIDE_PARTITIONS is {self.partitions}: from 1 to 256")
+
+    def as_environment(self) -> dict[str, str]:
+        """The variables that make a child process read the same settings."""
+        return {f"STOCKTIDE_{spec.name.upper()}": str(getattr(self, spec.name)) for spec in fields(self)}
+
+
+def _parse(name: str, given: str, kind: type[Any]) -> Any:
+    try:
+        return kind(given)
+    except ValueError as error:
+        raise SettingsError(f"{name} is {given!r}: not {kind.__name__}") from error

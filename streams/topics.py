@@ -1,0 +1,87 @@
+"""The one table of topics: name, key, partitions, retention and the one kind of writer of each (design, section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+# Ids of movements are remembered longer than any input topic keeps its records, so that a redelivery is known.
+INPUT_RETENTION_MS = 7 * DAY_MS
+IDS_RETENTION_MS = 8 * DAY_MS
+# A batch is bounded in lines, not in bytes: the largest order of 2,000 SKUs makes a record of a few MiB.
+JOURNAL_RECORD_BYTES_MAX = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as we create it. `partitions` None takes the installation's number (all that join must agree)."""
+
+    name: str
+    key: str
+    writer: str
+    holds: str
+    cleanup: Literal["delete", "compact", "compact,delete"]
+    retention_ms: int | None = None
+    partitions: int | None = None
+    record_bytes_max: int | None = None
+
+    def full_name(self, app_id: str) -> str:
+        """The name on the broker: prefixed by the app id, as Faust prefixes its own."""
+        return f"{app_id}-{self.name}"
+
+
+ORDERS = Topic("orders", "order_id", "channels, api", "order events", "delete", INPUT_RETENTION_MS)
+MOVEMENTS = Topic("movements", "warehouse", "warehouses, api", "warehouse events", "delete", INPUT_RETENTION_MS)
+JOURNAL = Topic(
+    "journal",
+    "shard",
+    "agents.relay",
+    "every batch that the ledger decided",
+    "delete",
+    7 * DAY_MS,
+    partitions=1,
+    record_bytes_max=JOURNAL_RECORD_BYTES_MAX,
+)
+RESERVATIONS = Topic("reservations", "order_id", "agents.journal", "an order as it is now", "compact")
+ADJUSTMENTS = Topic(
+    "adjustments", "warehouse/id", "agents.journal", "what a movement did", "compact,delete", IDS_RETENTION_MS
+)
+STOCK = Topic("stock", "sku", "agents.journal", "a SKU's counters and channel modes", "compact")
+POLICIES = Topic(
+    "policies", "channel or channel/sku", "agents.journal", "policies in force", "compact", partitions=1
+)
+CHANNEL_STOCK = Topic(
+    "channel-stock", "channel/sku", "agents.stock", "what a channel may sell now", "compact"
+)
+ALERTS = Topic("alerts", "sku", "agents.journal", "low stock, shortfall and the like", "delete", 7 * DAY_MS)
+DEAD_LETTERS = Topic(
+    "dead-letters", "as it came", "agents", "what was refused, with reason and origin", "delete", 30 * DAY_MS
+)
+AUDIT = Topic("audit", "actor", "agents.journal", "who changed what", "delete", 30 * DAY_MS, partitions=1)
+
+TOPICS: tuple[Topic, ...] = (
+    ORDERS,
+    MOVEMENTS,
+    JOURNAL,
+    RESERVATIONS,
+    ADJUSTMENTS,
+    STOCK,
+    POLICIES,
+    CHANNEL_STOCK,
+    ALERTS,
+    DEAD_LETTERS,
+    AUDIT,
+)
+
+
+def joined_key(first: str, second: str) -> str:
+    """`first/second`, unambiguous where `first` itself holds a slash (`%2F`) or a percent sign (`%25`)."""
+    return f"{first.replace('%', '%25').replace('/', '%2F')}/{second}"
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """The inverse of `joined_key`."""
+    first, _, second = key.partition("/")
+    return first.replace("%2F", "/").replace("%25", "%"), second

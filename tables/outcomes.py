@@ -1,0 +1,73 @@
+"""Every outcome that the ledger can give, once. `lua/includes/outcomes.lua` holds the same list; a test compares.
+
+An outcome is data: expected refusals are values here, never exceptions.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What the ledger decided about a command, or about one line of it."""
+
+    # taken
+    RESERVED = "reserved"
+    PREORDERED = "preordered"
+    PARTIAL = "partial"
+    PAID = "paid"
+    CANCELLED = "cancelled"
+    EXTENDED = "extended"
+    SHIPPED = "shipped"
+    RETURNED = "returned"
+    EXPIRED = "expired"
+    RECEIVED = "received"
+    ADJUSTED = "adjusted"
+    COUNTED = "counted"
+    TRANSFERRED = "transferred"
+    ALREADY_COUNTED = "already_counted"
+    COUNT_SUPERSEDED = "count_superseded"
+    POLICY_SET = "policy_set"
+    POLICY_DELETED = "policy_deleted"
+    CHANNEL_KNOWN = "channel_known"
+    SWEPT = "swept"
+    PARKED = "parked"
+    NOTHING_DUE = "nothing_due"
+    # refused: an order's lines
+    INSUFFICIENT_STOCK = "insufficient_stock"
+    CHANNEL_SUSPENDED = "channel_suspended"
+    UNKNOWN_SKU = "unknown_sku"
+    PREORDER_CAP_REACHED = "preorder_cap_reached"
+    # refused: an event
+    CONFLICT = "conflict"
+    ALREADY_FINAL = "already_final"
+    UNKNOWN_ORDER = "unknown_order"
+    UNKNOWN_POLICY = "unknown_policy"
+    TOO_MANY_EVENTS = "too_many_events"
+    NOT_IN_ORDER = "not_in_order"
+    MORE_THAN_SHIPPED = "more_than_shipped"
+    COUNT_TOO_OLD = "count_too_old"
+    TOO_OLD = "too_old"
+    SWEEP_PENDING = "sweep_pending"
+
+
+REFUSALS_OF_LINES = frozenset(
+    {
+        Outcome.INSUFFICIENT_STOCK,
+        Outcome.CHANNEL_SUSPENDED,
+        Outcome.UNKNOWN_SKU,
+        Outcome.PREORDER_CAP_REACHED,
+    }
+)
+REFUSALS = REFUSALS_OF_LINES | {
+    Outcome.CONFLICT,
+    Outcome.ALREADY_FINAL,
+    Outcome.UNKNOWN_ORDER,
+    Outcome.UNKNOWN_POLICY,
+    Outcome.TOO_MANY_EVENTS,
+    Outcome.NOT_IN_ORDER,
+    Outcome.MORE_THAN_SHIPPED,
+    Outcome.COUNT_TOO_OLD,
+    Outcome.TOO_OLD,
+    Outcome.SWEEP_PENDING,
+}

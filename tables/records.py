@@ -1,0 +1,250 @@
+"""What the ledger keeps and what it decided, as Lua packs it.
+
+In: msgpack from Redis or from the journal. Out: typed records. Lua leaves out what is nothing (nil, zero, an empty
+table), so every such field has a default here. Times are ms since the epoch; quantities are whole units.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from tables.commands import Origin
+
+
+class LineRecord(Struct, frozen=True, omit_defaults=True):
+    """A line of an order as it is now. `reserved` units are held or committed at `warehouses`, not yet shipped.
+
+    `quantity` = reserved + preordered + shipped + cancelled, unless the line was rejected or its order expired, or
+    more was shipped than ordered.
+    """
+
+    sku: str
+    quantity: int
+    state: str
+    reserved: int = 0
+    preordered: int = 0
+    shipped: int = 0
+    returned: int = 0
+    cancelled: int = 0
+    reason: str | None = None
+    warehouses: dict[str, int] = field(default_factory=dict)
+
+
+class OrderRecord(Struct, frozen=True, omit_defaults=True):
+    """An order as it is now, with all that answers repeats: its fingerprint and the (id, fingerprint) of its events.
+
+    `events` is flat: id, fingerprint, id, fingerprint, …; `outcome` is how the placing was answered.
+    A record in state `parked` is no order yet: it holds `parked`, events that came before the placing.
+    """
+
+    state: str
+    channel: str = ""
+    sequence: int = 0
+    placed_at: int = 0
+    expires_at: int | None = None
+    ended_at: int | None = None
+    fingerprint: str = ""
+    outcome: str = ""
+    priority: str = "standard"
+    region: str | None = None
+    purpose: str | None = None
+    lines: tuple[LineRecord, ...] = ()
+    events: tuple[str, ...] = ()
+    parked: tuple[dict[str, Any], ...] = ()
+
+
+class MovementLine(Struct, frozen=True, omit_defaults=True):
+    """What a movement did to one SKU: `on_hand` after it at the movement's warehouse, `change` of on_hand there.
+
+    For a count: `quantity` as counted, `carried` what moved since, `change` the difference found.
+    """
+
+    sku: str
+    quantity: int
+    outcome: str
+    change: int = 0
+    on_hand: int = 0
+    damaged: int = 0
+    carried: int = 0
+
+
+class MovementRecord(Struct, frozen=True, omit_defaults=True):
+    """A movement id's fingerprint and outcome."""
+
+    kind: str
+    outcome: str
+    fingerprint: str
+    at: int
+    applied_at: int
+    lines: tuple[MovementLine, ...] = ()
+    detail: str | None = None
+    reason: str | None = None
+    to_warehouse: str | None = None
+
+
+class ModeRecord(Struct, frozen=True, omit_defaults=True):
+    """The side of the threshold a channel is on, where that is not the default. `below`: it left `in_stock`;
+    `left_at` when (0: it never was in stock); `due` when a waiting dwell ends."""
+
+    below: bool = False
+    left_at: int = 0
+    due: int = 0
+
+
+class HistoryRecord(Struct, frozen=True, omit_defaults=True):
+    """For late counts, per warehouse: the newest applied count, the time below which movements were forgotten,
+    and the movements since as a flat list: occurred_at, change, occurred_at, change, …"""
+
+    counted_at: int | None = None
+    floor: int | None = None
+    moves: tuple[int, ...] = ()
+
+
+class SkuRecord(Struct, frozen=True, omit_defaults=True):
+    """One SKU: its version, its counters by name (`on_hand@SH1`), channel modes, own policies, and late-count history.
+
+    `policies` maps a channel (or `*`) to the fields set at the level channel/sku.
+    """
+
+    version: int
+    at: int
+    counters: dict[str, int] = field(default_factory=dict)
+    warehouses: tuple[str, ...] = ()
+    modes: dict[str, ModeRecord] = field(default_factory=dict)
+    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    history: dict[str, HistoryRecord] = field(default_factory=dict)
+
+
+class ChannelRecord(Struct, frozen=True, omit_defaults=True):
+    """A known channel: its policy level and whether a policy was ever set there."""
+
+    policy: dict[str, Any] = field(default_factory=dict)
+    has_policy: bool = False
+
+
+class RegistryRecord(Struct, frozen=True, omit_defaults=True):
+    """All known channels, in the order they became known, and the sweep that is under way (`None`: none)."""
+
+    names: tuple[str, ...] = ()
+    channels: dict[str, ChannelRecord] = field(default_factory=dict)
+    sweep_from: str | None = None
+
+
+class Offer(Struct, frozen=True, array_like=True):
+    """What a channel may sell of a SKU now; `quantity` is 0 outside `in_stock`."""
+
+    channel: str
+    mode: str
+    quantity: int
+    preorder_remaining: int
+
+
+class Result(Struct, frozen=True, omit_defaults=True):
+    """The outcome of one command. `order_id` or `warehouse`+`id` say where its record is, if it has one."""
+
+    outcome: str
+    replayed: bool = False
+    order_id: str | None = None
+    warehouse: str | None = None
+    id: str | None = None
+    detail: str | None = None
+
+
+class OrderRow(Struct, frozen=True, array_like=True):
+    """An order that the batch changed or was asked for, as it is after the batch."""
+
+    order_id: str
+    record: OrderRecord
+    changed: bool
+
+
+class MovementRow(Struct, frozen=True, array_like=True):
+    """A movement that the batch decided or was asked for."""
+
+    warehouse: str
+    id: str
+    record: MovementRecord
+    changed: bool
+
+
+class SkuRow(Struct, frozen=True, array_like=True):
+    """A SKU that the batch changed, as it is after the batch, with the offer of every known channel."""
+
+    sku: str
+    record: SkuRecord
+    offers: tuple[Offer, ...]
+
+
+class Effect(Struct, frozen=True, array_like=True):
+    """One change of one SKU: the version after it, its cause, and the deltas on named counters.
+
+    `cause` is (kind, id, subject): the command's kind, its event id, and the order_id or warehouse it belongs to.
+    """
+
+    sku: str
+    version: int
+    cause: tuple[str, str, str]
+    deltas: dict[str, int] | tuple[()]
+
+
+class PolicyRow(Struct, frozen=True, array_like=True):
+    """A policy level after the batch: `policy` None where the level was removed."""
+
+    channel: str
+    sku: str
+    policy: dict[str, Any] | tuple[()] | None
+    before: dict[str, Any] | tuple[()] | None
+    actor: str
+
+
+class Alert(Struct, frozen=True, omit_defaults=True):
+    """Something that a person should look at. `type` as on the topic `alerts`."""
+
+    type: str
+    sku: str = ""
+    warehouse: str | None = None
+    channel: str | None = None
+    order_id: str | None = None
+    quantity: int | None = None
+    orders: tuple[str, ...] = ()
+
+
+class Refused(Struct, frozen=True, array_like=True):
+    """An event from Kafka that was refused and belongs into the dead letters."""
+
+    reason: str
+    detail: str
+    origin: Origin
+
+
+class Decision(Struct, frozen=True, array_like=True):
+    """One batch, whole: what was decided and every record as it is after it. This is the journal's payload."""
+
+    format: int
+    batch: int
+    at: int
+    results: tuple[Result, ...]
+    orders: tuple[OrderRow, ...]
+    movements: tuple[MovementRow, ...]
+    skus: tuple[SkuRow, ...]
+    effects: tuple[Effect, ...]
+    policies: tuple[PolicyRow, ...]
+    registry: RegistryRecord | None
+    alerts: tuple[Alert, ...]
+    refused: tuple[Refused, ...]
+
+    def order(self, order_id: str) -> OrderRecord | None:
+        """The record of an order that a command of this batch asked for."""
+        return next((row.record for row in self.orders if row.order_id == order_id), None)
+
+
+DECISION_FORMAT = 1
+_DECISION = msgspec.msgpack.Decoder(Decision)
+
+
+def decode_decision(payload: bytes) -> Decision:
+    """Decode a journal payload. Raises `msgspec.DecodeError` where Lua and this module have parted."""
+    return _DECISION.decode(payload)
