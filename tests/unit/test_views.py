@@ -1,0 +1,142 @@
+"""The JSON of the contract, from records."""
+
+from __future__ import annotations
+
+import orjson
+
+from tables.records import LineRecord, MovementLine, MovementRecord, Offer, OrderRecord, SkuRecord
+from tables.views import channel_update, is_order, movement_view, order_view, rfc3339, stock_view
+
+AT = 1_794_355_200_000
+HELD = OrderRecord(
+    state="reserved",
+    channel="tmall",
+    sequence=1,
+    placed_at=AT,
+    expires_at=AT + 900_000,
+    lines=(LineRecord("85123A", 2, "reserved", reserved=2, warehouses={"SH1": 2}),),
+)
+
+
+def test_a_time_is_rfc_3339_in_utc_with_milliseconds() -> None:
+    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
+    assert rfc3339(AT + 7) == "2026-11-11T00:00:00.007Z"
+    assert rfc3339(-1) == "1969-12-31T23:59:59.999Z"
+
+
+def test_a_time_beyond_the_calendar_is_its_edge() -> None:
+    assert rfc3339(10**18) == "9999-12-31T23:59:59.000Z"
+    assert rfc3339(-(10**18)) == "0001-01-01T00:00:00.000Z"
+
+
+def test_an_order_has_the_fields_of_the_contract() -> None:
+    view = order_view("tmall-1001", HELD, replayed=False)
+    assert list(view) == [
+        *("order_id", "channel", "state", "lines", "placed_at", "expires_at", "sequence", "replayed"),
+    ]
+    assert view["expires_at"] == "2026-11-11T00:15:00.000Z"
+    assert view["lines"] == [
+        {
+            "sku": "85123A",
+            "quantity": 2,
+            "state": "reserved",
+            "reserved": 2,
+            "preordered": 0,
+            "shipped": 0,
+            "returned": 0,
+            "warehouses": {"SH1": 2},
+            "reason": None,
+        }
+    ]
+    assert orjson.loads(orjson.dumps(view)) == view
+
+
+def test_a_row_that_answers_nobody_does_not_say_replayed() -> None:
+    assert "replayed" not in order_view("o", HELD)
+
+
+def test_a_paid_order_expires_never() -> None:
+    assert order_view("o", OrderRecord(state="paid", expires_at=AT))["expires_at"] is None
+
+
+def test_parked_events_are_no_order() -> None:
+    assert not is_order(None)
+    assert not is_order(OrderRecord(state="parked"))
+    assert is_order(HELD)
+
+
+def test_stock_sums_over_warehouses_pools_channels_and_announcements() -> None:
+    record = SkuRecord(
+        version=9,
+        at=AT,
+        warehouses=("SH1", "BJ1", "EMPTY"),
+        counters={
+            "on_hand@SH1": 100,
+            "on_hand@BJ1": 10,
+            "committed@SH1": 7,
+            "locked@SH1": 5,
+            "locked@BJ1": 1,
+            "damaged@BJ1": 2,
+            "reserved#vip@SH1": 3,
+            "reserved#presale@SH1": 4,
+            "incoming#po-9": 50,
+            "incoming#po@10": 5,
+            "preordered@tmall": 6,
+            "preordered@jd": 1,
+        },
+    )
+    view = stock_view("85123A", record, (Offer("tmall", "in_stock", 90, 0), Offer("jd", "preorder", 0, 4)))
+    totals = {
+        name: view[name] for name in ("on_hand", "committed", "physical", "locked", "reserved", "available")
+    }
+    assert totals == {
+        "on_hand": 110,
+        "committed": 7,
+        "physical": 103,
+        "locked": 6,
+        "reserved": 7,
+        "available": 90,
+    }
+    assert (view["preordered"], view["incoming"], view["damaged"]) == (7, 55, 2)
+    assert view["warehouses"]["SH1"] == {
+        "on_hand": 100,
+        "committed": 7,
+        "physical": 93,
+        "locked": 5,
+        "reserved": 7,
+        "available": 81,
+        "damaged": 0,
+    }
+    assert set(view["warehouses"]["EMPTY"].values()) == {0}
+    assert view["channels"]["jd"] == {"mode": "preorder", "quantity": 0, "preorder_remaining": 4}
+    assert view["as_of"] == "2026-11-11T00:00:00.000Z"
+
+
+def test_a_movement_says_what_it_did_to_each_sku() -> None:
+    lines = (MovementLine("85123A", 47, "counted", change=-3, on_hand=47, carried=1),)
+    record = MovementRecord("count", "counted", "ff", at=AT, applied_at=AT + 5, lines=lines)
+    view = movement_view("SH1", "wms-7", record)
+    assert (view["type"], view["outcome"], view["detail"]) == ("stock.counted", "counted", None)
+    assert view["lines"] == [
+        {
+            "sku": "85123A",
+            "quantity": 47,
+            "outcome": "counted",
+            "change": -3,
+            "on_hand": 47,
+            "damaged": 0,
+            "carried": 1,
+        }
+    ]
+
+
+def test_a_channel_update_has_the_fields_of_the_contract() -> None:
+    assert channel_update("85123A", 3, AT, Offer("tmall", "preorder", 0, 20)) == {
+        "channel": "tmall",
+        "sku": "85123A",
+        "quantity": 0,
+        "mode": "preorder",
+        "preorder_remaining": 20,
+        "version": 3,
+        "as_of": "2026-11-11T00:00:00.000Z",
+    }
