@@ -1,7 +1,7 @@
 """What the ledger keeps, as the JSON of the contract shows it.
 
-In: typed records of `tables.records`. Out: plain dicts with the fields of design section 6, in its order, ready
-for orjson. Pure, and written for speed: the derivations call these once for each row they publish.
+In: typed records of `tables.records`. Out: plain dicts with the fields of design section 6, in its order, for
+orjson. Pure, and written for speed: the derivations call these once for each row they publish.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _empty_warehouse() -> dict[str, int]:
 
 @lru_cache(maxsize=_NAMES_CACHED)
 def _split_counter(name: str) -> tuple[str, str]:
-    """`on_hand@SH1` → (on_hand, SH1); a pool `reserved#vip@SH1` → (reserved, SH1); `incoming#po-9` → incoming."""
+    """`on_hand@SH1` → (on_hand, SH1); `reserved#vip@SH1` → (reserved, SH1); `incoming#po-9` → incoming."""
     what, _, place = name.partition("@")
     kind, _, pool = what.partition("#")
     if kind == "reserved" and pool:
