@@ -27,7 +27,8 @@ HOLD_SECONDS_MAX = 604_800
 TEXT_LENGTH_MAX = 256
 
 Name = Annotated[
-    str, Meta(min_length=1, max_length=NAME_LENGTH_MAX, pattern=r"^[^\s\x00-\x1f\x7f]+$", description="A name")
+    str,
+    Meta(min_length=1, max_length=NAME_LENGTH_MAX, pattern=r"^[^\s\x00-\x1f\x7f]+$", description="A name"),
 ]
 Text = Annotated[str, Meta(max_length=TEXT_LENGTH_MAX)]
 Time = Annotated[datetime, Meta(tz=True)]

@@ -49,12 +49,8 @@ ADJUSTMENTS = Topic(
     "adjustments", "warehouse/id", "agents.journal", "what a movement did", "compact,delete", IDS_RETENTION_MS
 )
 STOCK = Topic("stock", "sku", "agents.journal", "a SKU's counters and channel modes", "compact")
-POLICIES = Topic(
-    "policies", "channel or channel/sku", "agents.journal", "policies in force", "compact", partitions=1
-)
-CHANNEL_STOCK = Topic(
-    "channel-stock", "channel/sku", "agents.stock", "what a channel may sell now", "compact"
-)
+POLICIES = Topic("policies", "channel or channel/sku", "agents.journal", "policies in force", "compact", partitions=1)
+CHANNEL_STOCK = Topic("channel-stock", "channel/sku", "agents.stock", "what a channel may sell now", "compact")
 ALERTS = Topic("alerts", "sku", "agents.journal", "low stock, shortfall and the like", "delete", 7 * DAY_MS)
 DEAD_LETTERS = Topic(
     "dead-letters", "as it came", "agents", "what was refused, with reason and origin", "delete", 30 * DAY_MS

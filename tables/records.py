@@ -106,7 +106,7 @@ class HistoryRecord(Struct, frozen=True, omit_defaults=True):
 class SkuRecord(Struct, frozen=True, omit_defaults=True):
     """One SKU: its version, its counters by name (`on_hand@SH1`), channel modes, own policies, and late-count history.
 
-    `policies` maps a channel (or `*`) to the fields set at the level channel/sku.
+    `policies` maps a channel (or `*`) to the fields set at the level channel/sku (`()`: a level without fields).
     """
 
     version: int
@@ -114,13 +114,14 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     counters: dict[str, int] = field(default_factory=dict)
     warehouses: tuple[str, ...] = ()
     modes: dict[str, ModeRecord] = field(default_factory=dict)
-    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    policies: dict[str, dict[str, Any] | tuple[()]] = field(default_factory=dict)
     history: dict[str, HistoryRecord] = field(default_factory=dict)
 
 
 class ChannelRecord(Struct, frozen=True, omit_defaults=True):
     """A known channel: its policy level and whether a policy was ever set there."""
 
+    known_at: int
     policy: dict[str, Any] = field(default_factory=dict)
     has_policy: bool = False
 

@@ -2,9 +2,8 @@
 -- `server_ids()` -> run_id, master_replid of the server that runs this script.
 -- `is_blessed(prefix, term)` -> true if the key `blessed` names this server (and holds `term`, where one is given).
 local function server_ids()
-  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-  local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
-  return run_id, replid
+  local info = redis.call('INFO', 'server', 'replication')
+  return string.match(info, 'run_id:(%w+)'), string.match(info, 'master_replid:(%w+)')
 end
 
 local function is_blessed(prefix, term)

@@ -1,0 +1,103 @@
+-- The events of an order that was placed: pay, cancel, extend, ship, take_back. Idempotent by id and, where the
+-- state says it all, by state (rule 23). A handler gives an outcome and, where nothing was done, `true` (a repeat).
+local function pay(o, cmd)
+  local state = o.r.state
+  if state == 'paid' or state == 'shipped' then return O.PAID, true end
+  if state ~= 'reserved' then
+    if state == 'expired' and cmd.origin then alert('paid_after_expiry', nil, {order_id = o.id}) end
+    return O.ALREADY_FINAL
+  end
+  if is_full(o) then return O.TOO_MANY_EVENTS end
+  commit(o, {'pay', cmd.id, o.id})
+  note_event(o, cmd)
+  return O.PAID
+end
+
+local function cancel(o, cmd)
+  local state = o.r.state
+  if state == 'cancelled' then return O.CANCELLED, true end
+  if state == 'shipped' then
+    for _, line in ipairs(o.r.lines) do
+      if line.cancelled then return O.CANCELLED, true end
+    end
+  end
+  if state ~= 'reserved' and state ~= 'paid' then return O.ALREADY_FINAL end
+  if is_full(o) then return O.TOO_MANY_EVENTS end
+  give_up(o, {'cancel', cmd.id, o.id})
+  note_event(o, cmd)
+  return O.CANCELLED
+end
+
+local function extend(o, cmd)
+  if o.r.state ~= 'reserved' then return O.ALREADY_FINAL end
+  if is_full(o) then return O.TOO_MANY_EVENTS end
+  note_event(o, cmd)
+  local deadline = math.min(now + cmd.hold_ms, o.r.placed_at + PLACED_FOR_MAX_MS)
+  if deadline > o.r.expires_at then
+    o.r.expires_at = deadline
+    step(o)
+  end
+  return O.EXTENDED
+end
+
+local function line_of(o, sku)
+  for _, line in ipairs(o.r.lines) do
+    if line.sku == sku then return line end
+  end
+end
+
+-- Units of one shipped line leave: from the hold at the same warehouse, then from other holds, then from preorders;
+-- what is beyond those was not ordered, or its hold is gone: a fact all the same (rules 31, 32).
+local function ship_line(o, line, n, w, at, cause)
+  local s = get_sku(line.sku) or new_sku(line.sku)
+  ensure_warehouse(s, w)
+  begin(s)
+  local left = n
+  local held = held_at(s, line)
+  table.sort(held, function(a, b) return a[1] == w and b[1] ~= w end)
+  for _, entry in ipairs(held) do
+    local take = math.min(left, entry[2])
+    change(s, 'committed', entry[1], -take)
+    put_units(line, entry[1], -take)
+    left = left - take
+  end
+  if line.preordered then
+    local take = math.min(left, line.preordered)
+    change(s, 'preordered', o.r.channel, -take)
+    add_to(line, 'preordered', -take)
+    left = left - take
+  end
+  add_to(line, 'shipped', n)
+  if left > 0 then alert('shipped_beyond_order', s, {order_id = o.id, quantity = left, warehouse = w}) end
+  local counted = move_on_hand(s, w, -n, at)
+  finish(s, cause)
+  return counted
+end
+
+local function ship(o, cmd)
+  for i, line in ipairs(cmd.lines) do
+    if not line_of(o, line[1]) then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
+  end
+  if is_full(o) then return O.TOO_MANY_EVENTS end
+  local cause = {'ship', cmd.id, o.id}
+  if o.r.state == 'reserved' then commit(o, cause) end
+  note_event(o, cmd)
+  local detail, open = nil, false
+  for _, shipped in ipairs(cmd.lines) do
+    local line = line_of(o, shipped[1])
+    if not ship_line(o, line, shipped[2], shipped[3], cmd.at, cause) then detail = O.ALREADY_COUNTED end
+  end
+  if o.r.state ~= 'paid' then
+    step(o)
+    return O.SHIPPED, false, detail
+  end
+  for _, line in ipairs(o.r.lines) do
+    if line.reserved or line.preordered then
+      open = true
+    elseif line.shipped and line.state ~= 'rejected' then
+      line.state = line.state == 'returned' and 'returned' or 'shipped'
+    end
+  end
+  if open then step(o) else end_order(o, 'shipped') end
+  return O.SHIPPED, false, detail
+end

@@ -1,0 +1,79 @@
+-- The side of the threshold that each channel is on, kept with the SKU: leaving `in_stock` is immediate, coming back
+-- waits for the resume threshold and the dwell (rules 4, 7, 8, 9).
+local alerts, effects, dwells_due = {}, {}, {}
+
+local function alert(type, s, fields)
+  fields.type, fields.sku = type, s and s.sku or nil
+  alerts[#alerts + 1] = fields
+end
+
+local function leave(s, channel, p, available, never_was)
+  s.r.modes[channel] = {below = true, left_at = not never_was and now or nil}
+  if available <= p.safety_threshold and p.safety_threshold > 0 and not never_was then
+    alert('low_stock', s, {channel = channel, quantity = available})
+  end
+end
+
+local function come_back(s, channel, p, side, waived)
+  local due = (side.left_at or 0) + p.dwell_seconds * 1000
+  if not side.left_at or waived or now >= due then
+    s.r.modes[channel] = nil
+  elseif side.due ~= due then
+    side.due = due
+    dwells_due[s.sku] = math.min(dwells_due[s.sku] or due, due)
+  end
+end
+
+-- Put every known channel on its side for the stock as it is now. `waived`: channels whose dwell does not count.
+local function evaluate(s, waived)
+  if #s.r.warehouses == 0 then return end
+  for _, channel in ipairs(registry.names) do
+    local p = policy_of(s, channel)
+    local available = available_of(s, p)
+    local offered = offered_of(s, p, available)
+    local side = s.r.modes[channel]
+    if not side then
+      if falls_below(p, available, offered) then
+        leave(s, channel, p, available, s.starting or registry.fresh[channel])
+      elseif not p.allowed and available <= p.safety_threshold and s.sum_was > p.safety_threshold then
+        alert('low_stock', s, {channel = channel, quantity = available})
+      end
+    elseif available >= p.resume_threshold and offered > 0 then
+      come_back(s, channel, p, side, waived and waived[channel])
+    else
+      side.due = nil
+    end
+  end
+  s.starting = nil
+end
+
+-- End one change: modes, version, effect, shortfalls (a warehouse that is short and became shorter).
+local function finish(s, cause, waived)
+  local r = s.r
+  r.version, r.at = r.version + 1, now
+  evaluate(s, waived)
+  if not s.dirty then
+    s.dirty = true
+    sku_order[#sku_order + 1] = s
+  end
+  effects[#effects + 1] = {s.sku, r.version, cause, s.deltas}
+  for w, was in pairs(s.was) do
+    if s.free[w] < 0 and s.free[w] < was then
+      alert('shortfall', s, {warehouse = w, quantity = -s.free[w]})
+    end
+  end
+end
+
+-- A change without deltas: a policy or a dwell moved an offer.
+local function touch(s, cause, waived)
+  begin(s)
+  finish(s, cause, waived)
+end
+
+-- Whether a dwell that was waited for is over.
+local function dwell_over(s)
+  for _, side in pairs(s.r.modes) do
+    if side.due and now >= side.due then return true end
+  end
+  return false
+end

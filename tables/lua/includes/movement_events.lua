@@ -1,0 +1,59 @@
+-- A movement -> a result {outcome, replayed, warehouse, id, detail} (tables/records.py, Result).
+local MOVEMENTS = {
+  receive = {receive, O.RECEIVED}, adjust = {adjust, O.ADJUSTED}, count = {count, O.COUNTED},
+  transfer = {transfer, O.TRANSFERRED},
+}
+
+local function movement_refusal(cmd)
+  if cmd.kind == 'count' then return count_refusal(cmd) end
+  if cmd.kind == 'adjust' then
+    for i, line in ipairs(cmd.lines) do
+      if not get_sku(line[1]) then return O.UNKNOWN_SKU, 'lines[' .. (i - 1) .. '].sku' end
+    end
+  end
+end
+
+-- Where no line did what the movement asks for, the lines' common outcome is the movement's.
+local function outcome_of(lines, taken)
+  for _, line in ipairs(lines) do
+    if line.outcome == taken then return taken end
+  end
+  return lines[1].outcome
+end
+
+local function on_movement(cmd)
+  local result = {warehouse = cmd.warehouse, id = cmd.id}
+  local m = get_movement(cmd.warehouse, cmd.id)
+  if m then
+    movements_asked[#movements_asked + 1] = m
+    if m.r.fingerprint == cmd.fingerprint then
+      result.outcome, result.replayed, result.detail = m.r.outcome, true, m.r.detail
+    else
+      result.outcome = O.CONFLICT
+      refuse(cmd, O.CONFLICT)
+    end
+    return result
+  end
+  if (cmd.received_at or 0) > 0 and cmd.received_at < now - limits.movement_retention_ms then
+    refuse(cmd, O.TOO_OLD)
+    result.outcome = O.TOO_OLD
+    return result
+  end
+  local outcome, detail = movement_refusal(cmd)
+  local lines = {}
+  if outcome then
+    refuse(cmd, outcome, detail)
+  else
+    local cause = {cmd.kind, cmd.id, cmd.warehouse}
+    for i, line in ipairs(cmd.lines) do lines[i] = MOVEMENTS[cmd.kind][1](cmd, cause, line[1], line[2]) end
+    outcome = outcome_of(lines, MOVEMENTS[cmd.kind][2])
+  end
+  m = {warehouse = cmd.warehouse, id = cmd.id, changed = true, r = {
+    kind = cmd.kind, outcome = outcome, fingerprint = cmd.fingerprint, at = cmd.at, applied_at = now, detail = detail,
+    reason = cmd.reason, to_warehouse = cmd.to_warehouse, lines = lines,
+  }}
+  movements[movement_key(cmd.warehouse, cmd.id)] = m
+  movements_asked[#movements_asked + 1] = m
+  result.outcome, result.detail = outcome, detail
+  return result
+end

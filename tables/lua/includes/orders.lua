@@ -1,0 +1,34 @@
+-- A placing -> a result: a repeat is answered from the record, another body under the same order_id is a conflict,
+-- and events that waited for the order are applied right after it (rules 19, 20).
+local function place(cmd)
+  local o = get_order(cmd.order_id)
+  local result = {order_id = cmd.order_id}
+  if is_seen(o) then
+    expire_if_due(o)
+    asked(o)
+    local known = event_of(o, cmd.id)
+    if o.r.fingerprint ~= cmd.fingerprint or (known and known ~= cmd.fingerprint) then
+      refuse(cmd, O.CONFLICT)
+      result.outcome = O.CONFLICT
+    else
+      result.outcome, result.replayed = o.r.outcome, true
+    end
+    return result
+  end
+  know(cmd.channel)
+  local fresh = new_order(cmd)
+  if o then
+    fresh.was_due = o.r.expires_at
+    if o.changed then fresh.was_due = o.was_due end
+    o.replaced = true
+  end
+  orders[cmd.order_id] = fresh
+  orders_changed[#orders_changed + 1] = fresh
+  asked(fresh)
+  fresh.r.outcome = decide_superseding(fresh, cmd)
+  if fresh.r.state == 'rejected' then fresh.r.ended_at = now end
+  result.outcome = fresh.r.outcome
+  for _, waiting in ipairs(o and o.r.parked or {}) do on_order_event(waiting) end
+  return result
+end
+

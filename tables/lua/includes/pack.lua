@@ -1,0 +1,40 @@
+-- msgpack by hand where a record that is packed already goes into a larger whole: msgpack is concatenative, so the
+-- bytes that are stored are the bytes that are logged, packed once.
+local pack, unpack_all = cmsgpack.pack, cmsgpack.unpack
+
+-- Lua's `unpack` overflows the C stack at about 8,000 values.
+local CHUNK = 4000
+
+local function array_header(n)
+  if n < 16 then return string.char(0x90 + n) end
+  if n < 65536 then return string.char(0xdc, math.floor(n / 256), n % 256) end
+  return string.char(0xdd, math.floor(n / 16777216), math.floor(n / 65536) % 256, math.floor(n / 256) % 256, n % 256)
+end
+
+local function packed_array(parts)
+  return array_header(#parts) .. table.concat(parts)
+end
+
+-- MGET of any number of keys.
+local function mget(keys)
+  local values = {}
+  for from = 1, #keys, CHUNK do
+    local some = redis.call('MGET', unpack(keys, from, math.min(from + CHUNK - 1, #keys)))
+    for i = 1, #some do values[from + i - 1] = some[i] end
+  end
+  return values
+end
+
+-- `command KEY arguments…` for any number of arguments that go together by `step` (MSET and ZADD take pairs).
+local function call_many(command, key, arguments)
+  for from = 1, #arguments, CHUNK do
+    local to = math.min(from + CHUNK - 1, #arguments)
+    if key then
+      redis.call(command, key, unpack(arguments, from, to))
+    else
+      redis.call(command, unpack(arguments, from, to))
+    end
+  end
+end
+
+local function is_empty(map) return next(map) == nil end

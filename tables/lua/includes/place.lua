@@ -1,0 +1,80 @@
+-- place {order_id, channel, lines, fingerprint, hold_ms, priority, accept, allow_preorder, supersedes, …}
+-- A line is taken whole from the shelf, or preordered whole, or refused with one reason; never cut (rules 7, 11-13, 21).
+
+-- -> 'shelf', draws | 'preorder' | nil, reason
+local function plan_line(cmd, sku, n)
+  local s = get_sku(sku)
+  if not s then return nil, O.UNKNOWN_SKU end
+  if dwell_over(s) then touch(s, {'dwell', '', sku}) end
+  local p = policy_of(s, cmd.channel)
+  if cmd.priority == 'vip' and available_of(s, p) >= n then
+    local draws = draw(s, p, n)
+    if draws then return 'shelf', draws end
+  end
+  local mode, quantity, remaining = offer_of(s, cmd.channel, p)
+  if mode == 'in_stock' then
+    local draws = n <= quantity and draw(s, p, n)
+    if draws then return 'shelf', draws end
+    return nil, O.INSUFFICIENT_STOCK
+  end
+  if mode == 'suspended' then return nil, O.CHANNEL_SUSPENDED end
+  if p.below_threshold ~= 'preorder' or p.preorder_cap == 0 or cmd.allow_preorder == false then
+    return nil, O.INSUFFICIENT_STOCK
+  end
+  if n > remaining then return nil, O.PREORDER_CAP_REACHED end
+  return 'preorder'
+end
+
+local function hold_line(o, line, kind, draws, cause)
+  local s = get_sku(line.sku)
+  begin(s)
+  if kind == 'preorder' then
+    change(s, 'preordered', o.r.channel, line.quantity)
+    line.preordered, line.state = line.quantity, 'preordered'
+  else
+    for _, d in ipairs(draws) do
+      change(s, 'locked', d[1], d[2])
+      put_units(line, d[1], d[2])
+    end
+    line.state = 'reserved'
+  end
+  finish(s, cause)
+end
+
+local function new_order(cmd)
+  local o = {id = cmd.order_id, changed = true, was_held = {}}
+  o.r = {
+    state = 'rejected', channel = cmd.channel, sequence = 1, placed_at = now, fingerprint = cmd.fingerprint,
+    region = cmd.region, purpose = cmd.purpose, lines = {}, events = {cmd.id, cmd.fingerprint},
+    priority = cmd.priority ~= 'standard' and cmd.priority or nil,
+  }
+  for i, line in ipairs(cmd.lines) do
+    o.r.lines[i] = {sku = line[1], quantity = line[2], state = 'rejected'}
+  end
+  return o
+end
+
+-- Decide every line and hold what is taken. -> the order's outcome
+local function decide(o, cmd)
+  local plans, first_reason, held, shelf = {}, nil, 0, 0
+  for i, line in ipairs(o.r.lines) do
+    local kind, detail = plan_line(cmd, line.sku, line.quantity)
+    plans[i] = {kind, detail}
+    if kind then
+      held = held + 1
+    else
+      line.reason = detail
+      first_reason = first_reason or detail
+    end
+  end
+  if held == 0 or (first_reason and cmd.accept ~= 'partial') then return first_reason end
+  local cause = {'place', cmd.id, o.id}
+  for i, line in ipairs(o.r.lines) do
+    if plans[i][1] then
+      hold_line(o, line, plans[i][1], plans[i][2], cause)
+      if plans[i][1] == 'shelf' then shelf = shelf + 1 end
+    end
+  end
+  o.r.state, o.r.expires_at = 'reserved', now + (cmd.hold_ms or 900000)
+  return first_reason and O.PARTIAL or (shelf > 0 and O.RESERVED or O.PREORDERED)
+end

@@ -1,0 +1,97 @@
+-- Policies and known channels; each change is carried to the SKUs that it concerns (design, section 8; rules 1-5).
+local policy_rows = {}
+local SWEEP_INLINE_MAX = 200 -- SKUs re-evaluated in the very step of the change: about 2 ms
+
+-- Re-evaluate up to `n` SKUs of a pending sweep; only SKUs whose offer moved are changed. -> true where one was pending
+local function sweep(n)
+  if not registry.sweep_from then return false end
+  local from = registry.sweep_from == '' and '-' or '(' .. registry.sweep_from
+  local names = redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', from, '+', 'LIMIT', 0, n)
+  registry_changed = true
+  for _, sku in ipairs(names) do
+    local s = get_sku(sku)
+    local moved = false
+    for _, channel in ipairs(registry.names) do
+      local p = policy_of(s, channel)
+      local before = registry.before[channel]
+      if registry.fresh[channel] then
+        moved = true
+      elseif before then
+        local mode, quantity, remaining = offer_of(s, channel, merged(before, s.r.policies[channel]))
+        local side = s.r.modes[channel]
+        local returns = side and available_of(s, p) >= p.resume_threshold
+        local mode_now, quantity_now, remaining_now = offer_of(s, channel, p)
+        moved = moved or returns or mode ~= mode_now or quantity ~= quantity_now or remaining ~= remaining_now
+      end
+    end
+    if moved then touch(s, {'sweep', '', ''}, registry.waived) end
+  end
+  registry.sweep_from = #names == n and names[n] or nil
+  if not registry.sweep_from then registry.fresh, registry.waived, registry.before = {}, {}, {} end
+  return true
+end
+
+local function start_sweep()
+  registry.sweep_from, registry_changed = '', true
+  sweep(SWEEP_INLINE_MAX)
+end
+
+local function know(channel)
+  if registry.channels[channel] then return false end
+  registry.names[#registry.names + 1] = channel
+  registry.channels[channel] = {known_at = now}
+  registry.fresh[channel] = true
+  start_sweep()
+  return true
+end
+
+local function note_policy(cmd, policy, before)
+  policy_rows[#policy_rows + 1] = '\149' .. pack(cmd.channel) .. pack(cmd.sku or '') .. pack(policy) .. pack(before)
+    .. pack(cmd.actor or 'operator')
+end
+
+local function change_sku_policy(cmd, policy)
+  if cmd.channel ~= '*' then know(cmd.channel) end
+  local s = known_sku(cmd.sku)
+  note_policy(cmd, policy, s.r.policies[cmd.channel])
+  s.r.policies[cmd.channel] = policy
+  s.policies = nil
+  touch(s, {'set_policy', '', cmd.channel}, {[cmd.channel] = true})
+end
+
+local function change_channel_policy(cmd, policy)
+  know(cmd.channel)
+  local channel = registry.channels[cmd.channel]
+  local before = channel.has_policy and (channel.policy or {}) or nil
+  note_policy(cmd, policy, before)
+  registry.before[cmd.channel] = channel.policy or {}
+  registry.waived[cmd.channel] = true
+  channel.policy = policy and not is_empty(policy) and policy or nil
+  channel.has_policy = policy and true or nil
+  forget_policies(cmd.channel)
+  start_sweep()
+end
+
+local function set_policy(cmd)
+  if cmd.sku then
+    change_sku_policy(cmd, cmd.policy)
+  else
+    if registry.sweep_from then return {outcome = O.SWEEP_PENDING} end
+    change_channel_policy(cmd, cmd.policy)
+  end
+  return {outcome = O.POLICY_SET}
+end
+
+local function delete_policy(cmd)
+  if cmd.sku then
+    local s = get_sku(cmd.sku)
+    if not s or not s.r.policies[cmd.channel] then return {outcome = O.UNKNOWN_POLICY} end
+    change_sku_policy(cmd, nil)
+  else
+    local channel = registry.channels[cmd.channel]
+    if not channel or not channel.has_policy then return {outcome = O.UNKNOWN_POLICY} end
+    if registry.sweep_from then return {outcome = O.SWEEP_PENDING} end
+    change_channel_policy(cmd, nil)
+  end
+  return {outcome = O.POLICY_DELETED}
+end

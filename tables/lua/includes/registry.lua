@@ -1,0 +1,72 @@
+-- The registry: every known channel with its policy level, and the sweep that carries a change to all SKUs.
+-- `fresh`: channels that became known since the sweep began; `waived`: those whose policy changed; `before`: their
+-- policy until then, so that only SKUs whose offer moved are touched.
+local registry, registry_changed
+
+local function load_registry()
+  local packed = redis.call('GET', KEYS[1] .. 'registry')
+  registry = packed and unpack_all(packed) or {}
+  registry.names, registry.channels = registry.names or {}, registry.channels or {}
+  registry.fresh, registry.waived = registry.fresh or {}, registry.waived or {}
+  registry.before = registry.before or {}
+end
+
+local function packed_registry()
+  local out = {sweep_from = registry.sweep_from}
+  for _, name in ipairs({'names', 'channels', 'fresh', 'waived', 'before'}) do
+    if not is_empty(registry[name]) then out[name] = registry[name] end
+  end
+  return pack(out)
+end
+
+-- Built-in < channel < channel/sku, field by field (rule 2).
+local DEFAULT = {
+  share = 1, buffer = 0, safety_threshold = 0, below_threshold = 'sell_through', preorder_cap = 0,
+  preorder_backed = false, dwell_seconds = 0, primary = false, split = true,
+}
+
+local function merged(channel_level, sku_level)
+  local p = {}
+  for field, value in pairs(DEFAULT) do p[field] = value end
+  for field, value in pairs(channel_level or {}) do p[field] = value end
+  for field, value in pairs(sku_level or {}) do p[field] = value end
+  if not p.resume_threshold or p.resume_threshold <= p.safety_threshold then
+    p.resume_threshold = p.safety_threshold + 1
+  end
+  if p.warehouses then
+    p.allowed = {}
+    for _, w in ipairs(p.warehouses) do p.allowed[w] = true end
+  end
+  if p.primary and p.below_threshold == 'suspend' then p.below_threshold = 'sell_through' end
+  return p
+end
+
+local channel_policies = {}
+
+-- The policy in force for a channel and SKU. A channel that nobody knows yet is served by the defaults.
+local function policy_of(s, channel)
+  local own = s.r.policies[channel]
+  local known = registry.channels[channel]
+  if own then
+    s.policies = s.policies or {}
+    local p = s.policies[channel]
+    if not p then
+      p = merged(known and known.policy, own)
+      s.policies[channel] = p
+    end
+    return p
+  end
+  local p = channel_policies[channel]
+  if not p then
+    p = merged(known and known.policy)
+    channel_policies[channel] = p
+  end
+  return p
+end
+
+local function forget_policies(channel)
+  channel_policies[channel] = nil
+  for _, s in pairs(skus) do
+    if s then s.policies = nil end
+  end
+end

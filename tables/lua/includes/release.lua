@@ -1,0 +1,69 @@
+-- The ends of a hold: paid, cancelled, expired. Units go back in the same step.
+-- Give back all that a line holds or was promised; `kind` is the counter that holds it (`locked` or `committed`).
+local function release_line(o, line, kind, cause)
+  if not line.reserved and not line.preordered then return 0 end
+  local s = get_sku(line.sku)
+  local released = (line.reserved or 0) + (line.preordered or 0)
+  begin(s)
+  for _, held in ipairs(held_at(s, line)) do
+    change(s, kind, held[1], -held[2])
+    put_units(line, held[1], -held[2])
+  end
+  if line.preordered then
+    change(s, 'preordered', o.r.channel, -line.preordered)
+    line.preordered = nil
+  end
+  finish(s, cause)
+  return released
+end
+
+local function expire(o)
+  changing(o)
+  local cause = {'expire', '', o.id}
+  for _, line in ipairs(o.r.lines) do
+    if line.state ~= 'rejected' then
+      release_line(o, line, 'locked', cause)
+      line.state = 'expired'
+    end
+  end
+  end_order(o, 'expired')
+end
+
+-- The ledger's time decides whether a hold is over, not whether the expiry step has run (rule 25).
+local function expire_if_due(o)
+  if o.r.state == 'reserved' and now >= o.r.expires_at then expire(o) end
+end
+
+local function commit(o, cause)
+  changing(o)
+  for _, line in ipairs(o.r.lines) do
+    if line.reserved then
+      local s = get_sku(line.sku)
+      begin(s)
+      for _, held in ipairs(held_at(s, line)) do
+        change(s, 'locked', held[1], -held[2])
+        change(s, 'committed', held[1], held[2])
+      end
+      finish(s, cause)
+      line.state = 'committed'
+    end
+  end
+  o.r.state, o.r.expires_at = 'paid', nil
+  step(o)
+end
+
+-- Cancel what is not shipped. Partly shipped: the order ends `shipped`, what is left of its lines is `cancelled`.
+local function give_up(o, cause)
+  changing(o)
+  local kind = o.r.state == 'paid' and 'committed' or 'locked'
+  local any_shipped = false
+  for _, line in ipairs(o.r.lines) do
+    if line.shipped then any_shipped = true end
+    local released = release_line(o, line, kind, cause)
+    if released > 0 then
+      line.state = 'cancelled'
+      add_to(line, 'cancelled', released)
+    end
+  end
+  end_order(o, any_shipped and 'shipped' or 'cancelled')
+end

@@ -1,0 +1,56 @@
+-- `supersedes` (rule 27): an earlier unpaid hold of the same channel goes in the same step, its units usable by the new
+-- order, and only if the new order is accepted. So the old one is given up first, and put back if nothing came of it.
+local function copy(record) return unpack_all(pack(record)) end
+
+local function checkpoint(o)
+  local saved = {o = o, order = copy(o.r), alerts = #alerts, effects = #effects, skus = {}}
+  for _, line in ipairs(o.r.lines) do
+    local s = get_sku(line.sku)
+    if s then saved.skus[#saved.skus + 1] = {s, pack(s.r)} end
+  end
+  return saved
+end
+
+local function roll_back(saved)
+  local o = saved.o
+  o.r = saved.order
+  o.r.lines, o.r.events = o.r.lines or {}, o.r.events or {}
+  for _, entry in ipairs(saved.skus) do
+    local s = entry[1]
+    local again = open_sku(s.sku, entry[2])
+    s.r, s.free, s.sum = again.r, again.free, again.sum
+    skus[s.sku] = s
+  end
+  for i = #alerts, saved.alerts + 1, -1 do alerts[i] = nil end
+  for i = #effects, saved.effects + 1, -1 do effects[i] = nil end
+end
+
+-- -> a refusal, or nil and the earlier order if it is a hold that goes
+local function superseded(cmd)
+  local old = cmd.supersedes and cmd.supersedes ~= cmd.order_id and get_order(cmd.supersedes)
+  if not is_seen(old) then return nil, nil end
+  expire_if_due(old)
+  if old.r.channel ~= cmd.channel then return O.CONFLICT, nil end
+  if old.r.state == 'paid' or old.r.state == 'shipped' then return O.ALREADY_FINAL, nil end
+  return nil, old.r.state == 'reserved' and old or nil
+end
+
+-- Decide the new order with the old hold's units in reach. -> outcome
+local function decide_superseding(o, cmd)
+  local refusal, old = superseded(cmd)
+  if refusal then
+    for _, line in ipairs(o.r.lines) do line.reason = refusal end
+    return refusal
+  end
+  if not old then return decide(o, cmd) end
+  changing(old)
+  local saved = checkpoint(old)
+  give_up(old, {'cancel', cmd.id, old.id})
+  local outcome = decide(o, cmd)
+  if o.r.state == 'rejected' then
+    roll_back(saved)
+  else
+    asked(old)
+  end
+  return outcome
+end

@@ -1,0 +1,67 @@
+-- Read one thing, with the newest batch and the newest settled one: a reader waits where they differ.
+--
+-- KEYS[1]  the shard's key prefix
+-- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `policy`, `registry`
+-- ARGV[2…] order: order_id | movement: warehouse, id | sku: sku
+--          channel: channel, cursor (the last sku of the page before, or ''), limit | skus: channel, sku, …
+--          policy: channel, sku or ''
+--
+-- -> {batch, token, settled batch, value}; value is msgpack, or false where there is nothing
+--    sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]   policy: [own or nil, effective]
+-- error UNBLESSED: no takeover blessed this server
+-- @include blessed
+-- @include pack
+
+local now
+
+-- @include sku
+-- @include registry
+-- @include offer
+
+local function read_sku(sku)
+  local s = get_sku(sku)
+  if not s then return false end
+  return '\146' .. redis.call('GET', KEYS[1] .. 'sku:' .. sku) .. pack(offers_of(s))
+end
+
+local function offers_on(channel, names)
+  local rows = {}
+  for _, sku in ipairs(names) do
+    local s = get_sku(sku)
+    if s then
+      rows[#rows + 1] = {sku, s.r.version, s.r.at, {channel, offer_of(s, channel, policy_of(s, channel))}}
+    end
+  end
+  return pack(rows)
+end
+
+local function page_of(cursor, limit)
+  return redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', cursor == '' and '-' or '(' .. cursor, '+', 'LIMIT', 0, limit)
+end
+
+local function read_policy(channel, sku)
+  local known = registry.channels[channel]
+  if sku == '' then
+    local own = known and known.has_policy and (known.policy or {}) or nil
+    return '\146' .. pack(own) .. pack(merged(known and known.policy))
+  end
+  local s = get_sku(sku) or new_sku(sku)
+  return '\146' .. pack(s.r.policies[channel]) .. pack(policy_of(s, channel))
+end
+
+local function read(what)
+  if what == 'order' then return redis.call('GET', KEYS[1] .. 'order:' .. ARGV[2]) end
+  if what == 'movement' then return redis.call('GET', KEYS[1] .. 'movement:' .. ARGV[2] .. '\n' .. ARGV[3]) end
+  load_registry()
+  if what == 'registry' then return packed_registry() end
+  if what == 'sku' then return read_sku(ARGV[2]) end
+  if what == 'channel' then return offers_on(ARGV[2], page_of(ARGV[3], ARGV[4])) end
+  if what == 'skus' then return offers_on(ARGV[2], {unpack(ARGV, 3)}) end
+  if what == 'policy' then return read_policy(ARGV[2], ARGV[3]) end
+  error('unknown read ' .. what)
+end
+
+if not is_blessed(KEYS[1]) then return redis.error_reply('UNBLESSED no takeover blessed this server') end
+local head = redis.call('HMGET', KEYS[1] .. 'head', 'batch', 'token')
+local settled = redis.call('HGET', KEYS[1] .. 'settled', 'batch')
+return {head[1] or '0', head[2] or '', settled or '0', read(ARGV[1])}
