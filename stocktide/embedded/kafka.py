@@ -1,0 +1,236 @@
+"""The embedded Kafka: one broker in KRaft mode, on loopback, its files and ports kept in a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+import shutil
+import uuid
+from pathlib import Path
+
+from stocktide.embedded.jars import class_path
+from stocktide.embedded.java import find_java
+from stocktide.errors import EmbeddedError
+from stocktide.ports import is_free, remembered_ports
+from stocktide.process import ChildProcess
+from stocktide.progress import Progress, announced, silent
+from streams.topics import JOURNAL_RECORD_BYTES_MAX
+
+HEAP = "512m"
+# 2 s on a quiet machine; after a crash it also checks its segments, and CI machines are slow.
+START_SECONDS_MAX = 120.0
+FORMAT_SECONDS_MAX = 60.0
+# A broker that is told to stop flushes its segments; killed instead, it checks them at the next start.
+STOP_SECONDS_MAX = 15.0
+# Between our look at a port and the broker's bind another program may take it.
+PORT_TRIES_MAX = 3
+POLL_SECONDS = 0.05
+PROBE_SECONDS_MAX = 3.0
+# A record's key, headers and batch header beside the largest value.
+RECORD_OVERHEAD_BYTES = 64 * 1024
+
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={log_dirs}
+# Topics are ours to create, with their settings.
+auto.create.topics.enable=false
+delete.topic.enable=true
+message.max.bytes={record_bytes_max}
+# One broker: whatever Kafka keeps for itself has one replica and few partitions.
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+# The first join of a group would else wait 3 s for company.
+group.initial.rebalance.delay.ms=0
+# So that a test of a lost member need not wait long for the group to notice.
+group.min.session.timeout.ms=1000
+# A few clients on a small machine.
+num.network.threads=2
+num.io.threads=4
+background.threads=2
+num.recovery.threads.per.data.dir=2
+log.cleaner.threads=1
+log.cleaner.dedupe.buffer.size=16777216
+log.segment.bytes=134217728
+log.index.size.max.bytes=1048576
+# A broker that crashed may register again only once its old session has run out (9 s by default).
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+"""
+
+
+class EmbeddedKafka:
+    """A Kafka broker as our child. `start()` may be called again after its end: its data are back."""
+
+    name = "kafka"
+
+    def __init__(self, folder: Path, log: Path, progress: Progress = silent) -> None:
+        self.folder = folder
+        self._progress = progress
+        self._child = ChildProcess("the embedded Kafka", log)
+        self._port: int | None = None
+
+    @property
+    def address(self) -> str:
+        """Bootstrap server, HOST:PORT. Known once started."""
+        if self._port is None:
+            raise RuntimeError("the embedded Kafka was not started")
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process id."""
+        return self._child.pid
+
+    async def start(self) -> None:
+        """Start it and wait until it answers. Raises EmbeddedError that says why it does not."""
+        self._make_folder()
+        classes = await class_path(self._progress)
+        java = await find_java()
+        async with announced(self._progress, "starting Kafka"):
+            for attempt in range(1, PORT_TRIES_MAX + 1):
+                ports = await remembered_ports(self.folder / "ports.json", ("broker", "controller"))
+                await self._format(java, classes, ports)
+                await self._child.spawn(self._command(java, classes, "kafka.Kafka", str(self._properties)))
+                if await self._answers(ports["broker"]):
+                    self._port = ports["broker"]
+                    return
+                taken = not all(is_free(port) for port in ports.values())
+                if not taken or attempt == PORT_TRIES_MAX:
+                    break
+        raise EmbeddedError(
+            f"Kafka ended while it started; the end of {self._child.log}:\n{self.last_words()}"
+        )
+
+    async def stop(self) -> None:
+        """Stop it: SIGTERM, then SIGKILL after STOP_SECONDS_MAX."""
+        await self._child.stop(STOP_SECONDS_MAX)
+
+    async def wait(self) -> int:
+        """Wait for its end; the exit status, or minus the signal."""
+        return await self._child.wait()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._child.kill()
+
+    def last_words(self) -> str:
+        """The last lines of its log."""
+        return self._child.last_words()
+
+    @property
+    def _properties(self) -> Path:
+        return self.folder / "server.properties"
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmbeddedError(f"Kafka's folder {self.folder} cannot be made: {error.strerror}") from error
+
+    def _command(self, java: Path, classes: str, *arguments: str) -> list[str]:
+        return [
+            str(java),
+            f"-Xmx{HEAP}",
+            "-Xms128m",
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=20",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.awt.headless=true",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
+            "-cp",
+            classes,
+            *arguments,
+        ]
+
+    async def _format(self, java: Path, classes: str, ports: dict[str, int]) -> None:
+        """Write the settings, and once the identity of the storage."""
+        logs = self.folder.resolve() / "logs"
+        self._properties.write_text(
+            _PROPERTIES.format(
+                **ports, log_dirs=logs, record_bytes_max=JOURNAL_RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES
+            )
+        )
+        # The tool writes meta.properties last: a folder without it holds no record yet.
+        if (logs / "meta.properties").exists():
+            return
+        shutil.rmtree(logs, ignore_errors=True)
+        identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        tool = ("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(self._properties))
+        child = ChildProcess("Kafka's storage tool", self._child.log)
+        await child.spawn(
+            [*self._command(java, classes)[:1], "-XX:TieredStopAtLevel=1", "-cp", classes, *tool]
+        )
+        try:
+            status = await asyncio.wait_for(child.wait(), FORMAT_SECONDS_MAX)
+        except TimeoutError:
+            status = -1
+        finally:
+            await child.stop(0)
+        if status != 0:
+            raise EmbeddedError(f"Kafka's storage in {logs} cannot be made:\n{child.last_words()}")
+
+    async def _answers(self, port: int) -> bool:
+        """Wait until the broker answers; False if it ended. Raises EmbeddedError after START_SECONDS_MAX."""
+        deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
+        while self._child.running:
+            if await answers_kafka(f"127.0.0.1:{port}"):
+                return self._child.running
+            if asyncio.get_running_loop().time() > deadline:
+                await self.stop()
+                raise EmbeddedError(
+                    f"Kafka does not answer after {START_SECONDS_MAX:.0f} s; "
+                    f"the end of {self._child.log}:\n{self.last_words()}"
+                )
+            await asyncio.sleep(POLL_SECONDS)
+        return False
+
+
+async def answers_kafka(address: str) -> bool:
+    """Whether a broker at HOST:PORT tells its metadata now."""
+    host, _, port = address.rpartition(":")
+    # First a bare connection: the client below logs an error for each refused one.
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), PROBE_SECONDS_MAX)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return await _tells_metadata(address)
+
+
+async def _tells_metadata(address: str) -> bool:
+    from aiokafka.client import AIOKafkaClient
+    from aiokafka.errors import KafkaError
+
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    client = AIOKafkaClient(bootstrap_servers=address, request_timeout_ms=int(PROBE_SECONDS_MAX * 1000))
+    try:
+        await asyncio.wait_for(client.bootstrap(), PROBE_SECONDS_MAX)
+        return bool(client.cluster.brokers())
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    finally:
+        await client.close()
+        logger.setLevel(level)

@@ -1,0 +1,79 @@
+"""Ports on loopback: a free one, and the same one again after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+# Below the range that the kernel hands to outgoing connections (32768 and up on Linux): a port from there
+# could be taken by any client between our look and the server's bind.
+PORTS_FROM, PORTS_TO = 20_000, 32_000
+TRIES_MAX = 200
+# A server that was just killed gives its port back within moments; one that stays taken is another's.
+OLD_PORT_SECONDS_MAX = 3.0
+POLL_SECONDS = 0.05
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen on the port now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do: a port on which only finished connections linger counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def pick_free(host: str = "127.0.0.1", avoid: Sequence[int] = ()) -> int:
+    """A port that is free now. Raises RuntimeError if none is found."""
+    for _ in range(TRIES_MAX):
+        port = random.randrange(PORTS_FROM, PORTS_TO)
+        if port not in avoid and is_free(port, host):
+            return port
+    raise RuntimeError(f"no free port between {PORTS_FROM} and {PORTS_TO}")
+
+
+async def remembered_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
+    """The ports noted in `file` as far as they are free, else new ones; `file` holds the answer then."""
+    noted = _read(file)
+    ports: dict[str, int] = {}
+    for name in names:
+        old = noted.get(name)
+        if old is not None and old not in ports.values() and await _comes_free(old):
+            ports[name] = old
+        else:
+            ports[name] = pick_free(avoid=list(ports.values()))
+    _write(file, ports)
+    return ports
+
+
+async def _comes_free(port: int) -> bool:
+    deadline = asyncio.get_running_loop().time() + OLD_PORT_SECONDS_MAX
+    while not is_free(port):
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+def _write(file: Path, ports: dict[str, int]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(ports))
+
+
+def _read(file: Path) -> dict[str, int]:
+    """What was noted; nothing where the file is absent or was cut short by a crash."""
+    try:
+        noted = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(noted, dict):
+        return {}
+    return {name: port for name, port in noted.items() if isinstance(port, int) and 0 < port < 65_536}

@@ -1,0 +1,136 @@
+"""A child process that cannot outlive us. In: a command, its environment, a log. Out: its pid, its end.
+
+Every child has a session of its own, so that Ctrl-C on the terminal reaches us alone and we stop them in our
+order. Where the system can (Linux), the kernel kills it when we die without a chance to do so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stocktide.errors import FrontDoorError
+
+# What an error message quotes of a log: enough for a Java stack's first lines, little enough to read.
+QUOTED_LINES_MAX = 12
+QUOTED_BYTES_MAX = 16 * 1024
+# A log that grew beyond this is put aside (one generation), so that a folder left running stays bounded.
+LOG_BYTES_MAX = 32 * 1024 * 1024
+# After SIGKILL only the kernel's own delays remain.
+REAP_SECONDS_MAX = 5.0
+
+_PR_SET_PDEATHSIG = 1
+# Looked up here: between fork and exec nothing may be imported or allocated that another thread could hold.
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """Runs in the child before exec: have the kernel send SIGKILL when the parent is gone."""
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+class ChildProcess:
+    """One program that we start, watch and stop; it may be started again after its end."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None before the first start."""
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    async def spawn(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+        """Start `command`, its output appended to the log. Raises FrontDoorError if it cannot run at all."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        put_aside(self.log)
+        with self.log.open("ab") as output:
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=dict(environ) if environ is not None else None,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,
+                )
+            except OSError as error:
+                raise FrontDoorError(
+                    f"{self.name} cannot be started: {command[0]}: {error.strerror}"
+                ) from error
+
+    async def wait(self) -> int:
+        """Wait for its end; the exit status, or minus the signal that ended it."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return await self._process.wait()
+
+    async def stop(self, seconds_max: float) -> None:
+        """SIGTERM, then after `seconds_max` SIGKILL to the whole group. Returns when it is gone."""
+        if self._process is None:
+            return
+        if self.running:
+            self.send(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), seconds_max)
+        self.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), REAP_SECONDS_MAX)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens if it is gone."""
+        if self._process is not None and self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL to it and what it started. Only while it runs: afterwards its number may be another's."""
+        if self._process is not None and self.running:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def last_words(self) -> str:
+        """The last lines of its log, for an error message."""
+        return last_lines(self.log)
+
+
+def last_lines(log: Path) -> str:
+    """The last lines of a file, each indented by four spaces; empty if there are none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - QUOTED_BYTES_MAX))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(f"    {line}" for line in lines[-QUOTED_LINES_MAX:])
+
+
+def put_aside(log: Path) -> None:
+    """Copy a log that is too long to `<name>.1` and empty it; its writer appends, so it goes on."""
+    try:
+        if log.stat().st_size <= LOG_BYTES_MAX:
+            return
+        aside = log.with_name(f"{log.name}.1")
+        with log.open("rb") as source, aside.open("wb") as target:
+            while chunk := source.read(1024 * 1024):
+                target.write(chunk)
+        os.truncate(log, 0)
+    except FileNotFoundError:
+        return

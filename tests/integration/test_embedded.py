@@ -1,0 +1,105 @@
+"""The embedded servers are the real ones, and come back with what they held."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
+from streams.admin import TopicsError, ensure_topics, list_topics
+from streams.topics import TOPICS
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.integration
+
+
+async def test_kafka_keeps_its_records_and_its_address_over_a_stop_and_a_crash(tmp_path: Path) -> None:
+    server = EmbeddedKafka(tmp_path / "kafka", tmp_path / "kafka.log")
+    await server.start()
+    address = server.address
+    await ensure_topics(address, "keep", partitions=1)
+    async with AIOKafkaProducer(bootstrap_servers=address, acks="all") as producer:
+        await producer.send_and_wait("keep-journal", b"first")
+    await server.stop()
+    await server.start()
+    assert server.address == address
+    async with AIOKafkaProducer(bootstrap_servers=address, acks="all") as producer:
+        await producer.send_and_wait("keep-journal", b"second")
+    server.kill()
+    assert await server.wait() == -signal.SIGKILL
+    await server.start()
+    try:
+        assert server.address == address
+        assert await _values(address, "keep-journal", 2) == [b"first", b"second"]
+    finally:
+        await server.stop()
+
+
+async def test_valkey_keeps_its_keys_and_its_address_over_a_crash(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path / "valkey", tmp_path / "valkey.log")
+    await server.start()
+    url = server.url
+    await _set(url, b"stock", b"47")
+    server.kill()
+    await server.wait()
+    await server.start()
+    try:
+        assert server.url == url
+        async with redis.asyncio.Redis.from_url(url) as client:
+            assert await client.get(b"stock") == b"47"
+            settings = await client.config_get("maxmemory-policy", "appendonly", "appendfsync")
+        assert settings == {
+            "maxmemory-policy": "noeviction",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+        }
+    finally:
+        await server.stop()
+
+
+async def test_topics_are_created_once_with_their_settings(kafka: EmbeddedKafka, app_id: str) -> None:
+    first = await ensure_topics(kafka.address, app_id, partitions=3)
+    second = await ensure_topics(kafka.address, app_id, partitions=3)
+    assert [row.topic for row in first] == list(TOPICS)
+    assert all(row.created for row in first)
+    assert not any(row.created for row in second)
+    assert {row.topic.name: row.partitions for row in second} == {
+        topic.name: topic.partitions or 3 for topic in TOPICS
+    }
+
+
+async def test_another_number_of_partitions_is_refused(kafka: EmbeddedKafka, app_id: str) -> None:
+    await ensure_topics(kafka.address, app_id, partitions=2)
+    with pytest.raises(TopicsError, match=f"{app_id}-orders has 2 partitions and the settings say 3"):
+        await ensure_topics(kafka.address, app_id, partitions=3)
+
+
+async def test_topics_that_are_missing_are_listed_as_missing(kafka: EmbeddedKafka, app_id: str) -> None:
+    rows = await list_topics(kafka.address, app_id)
+    assert not any(row.exists for row in rows)
+
+
+async def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path: Path, valkey: RedisServer) -> None:
+    taken = int(valkey.url.split(":")[-1].split("/")[0])
+    (tmp_path / "ports.json").write_text(f'{{"server": {taken}}}')
+    server = EmbeddedValkey(tmp_path, tmp_path / "valkey.log")
+    await server.start()
+    try:
+        assert str(taken) not in server.url
+    finally:
+        await server.stop()
+
+
+async def _values(address: str, topic: str, count: int) -> list[bytes | None]:
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=address, auto_offset_reset="earliest")
+    async with consumer:
+        return [(await consumer.getone()).value for _ in range(count)]
+
+
+async def _set(url: str, key: bytes, value: bytes) -> None:
+    async with redis.asyncio.Redis.from_url(url) as client:
+        await client.set(key, value)
