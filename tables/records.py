@@ -135,12 +135,14 @@ class RegistryRecord(Struct, frozen=True, omit_defaults=True):
 
 
 class Offer(Struct, frozen=True, array_like=True):
-    """What a channel may sell of a SKU now; `quantity` is 0 outside `in_stock`."""
+    """What a channel may sell of a SKU now; `quantity` is 0 outside `in_stock`. `publish_interval_ms` as its policy
+    sets it; None: the installation's default."""
 
     channel: str
     mode: str
     quantity: int
     preorder_remaining: int
+    publish_interval_ms: int | None = None
 
 
 class Result(Struct, frozen=True, omit_defaults=True):

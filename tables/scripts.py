@@ -8,7 +8,7 @@ carry the same shard tag.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
@@ -20,7 +20,7 @@ _INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
 _FOLDER = files("tables") / "lua"
 
 
-@lru_cache(maxsize=None)  # as many entries as there are files
+@cache  # as many entries as there are files
 def source_of(name: str) -> str:
     """The whole text of step `name`, its includes in place. Raises FileNotFoundError."""
     text = (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")

@@ -63,7 +63,9 @@ end
 local function offers_of(s)
   local offers = {}
   for i, channel in ipairs(registry.names) do
-    offers[i] = {channel, offer_of(s, channel, policy_of(s, channel))}
+    local p = policy_of(s, channel)
+    local mode, quantity, remaining = offer_of(s, channel, p)
+    offers[i] = {channel, mode, quantity, remaining, p.publish_interval_ms}
   end
   return offers
 end
