@@ -1,0 +1,200 @@
+"""The model's facts from warehouses: movements, shipments and returns (rules 31 to 38)."""
+
+from __future__ import annotations
+
+from tables.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer
+from tables.outcomes import Outcome
+from tests.ledger.model_orders import commit, touch
+from tests.ledger.model_policy import evaluate
+from tests.ledger.model_state import MOVES_KEPT_MS, MOVES_MAX, History, Line, Movement, Order, Sku, State
+
+AnyMovement = Receive | Adjust | Count | Transfer
+
+
+def move(state: State, command: AnyMovement) -> tuple[Outcome, bool]:
+    """Rule 38: a movement counts once in its warehouse; rule 34: all of its lines or none."""
+    key = (command.warehouse, command.id)
+    known = state.movements.get(key)
+    if known is not None:
+        if known.fingerprint != command.fingerprint:
+            return Outcome.CONFLICT, False
+        return Outcome(known.outcome), True
+    refusal = _refusal(state, command)
+    record = Movement(command.fingerprint, refusal or "")
+    if refusal is None:
+        for name, units in command.lines:
+            sku = state.skus.setdefault(name, Sku())
+            evaluate(state, sku)
+            record.lines.append((name, _apply(state, sku, name, units, command)))
+            evaluate(state, sku)
+        record.outcome = _summary(command, [outcome for _, outcome in record.lines])
+    state.movements[key] = record
+    return Outcome(record.outcome), False
+
+
+def _refusal(state: State, command: AnyMovement) -> Outcome | None:
+    for name, _ in command.lines:
+        sku = state.skus.get(name)
+        if isinstance(command, Adjust) and sku is None:
+            return Outcome.UNKNOWN_SKU
+        if isinstance(command, Count) and sku is not None:
+            floor = sku.history.get(command.warehouse, History()).floor
+            if floor is not None and command.at < floor:
+                return Outcome.COUNT_TOO_OLD
+    return None
+
+
+_TAKEN = {
+    "Receive": Outcome.RECEIVED,
+    "Adjust": Outcome.ADJUSTED,
+    "Count": Outcome.COUNTED,
+    "Transfer": Outcome.TRANSFERRED,
+}
+
+
+def _summary(command: AnyMovement, lines: list[str]) -> Outcome:
+    """A movement is named after what it did; where no line did anything, after the reason of that."""
+    if len(set(lines)) == 1:
+        return Outcome(lines[0])
+    return _TAKEN[type(command).__name__]
+
+
+def _apply(state: State, sku: Sku, name: str, units: int, command: AnyMovement) -> Outcome:
+    warehouse, taken = command.warehouse, _TAKEN[type(command).__name__]
+    sku.appear(warehouse)
+    if isinstance(command, Count):
+        return _count(state, sku, name, units, command)
+    if isinstance(command, Receive):
+        fresh = change_on_hand(state, sku, name, warehouse, units, command.at)
+    elif isinstance(command, Transfer):
+        sku.appear(command.to_warehouse)
+        left = change_on_hand(state, sku, name, warehouse, -units, command.at)
+        came = change_on_hand(state, sku, name, command.to_warehouse, units, command.at)
+        fresh = left or came
+    elif command.reason == "scrapped":
+        sku.add(f"damaged@{warehouse}", units)
+        fresh = True
+    else:
+        fresh = change_on_hand(state, sku, name, warehouse, units, command.at)
+        if command.reason == "damages":
+            sku.add(f"damaged@{warehouse}", -units)  # a count never saw the damaged units
+    return taken if fresh else Outcome.ALREADY_COUNTED
+
+
+def _count(state: State, sku: Sku, name: str, units: int, command: Count) -> Outcome:
+    """Rules 34 and 35: absolute as of its time, carried forward by what moved since."""
+    history = sku.history.setdefault(command.warehouse, History())
+    if history.counted_at is not None and command.at < history.counted_at:
+        return Outcome.COUNT_SUPERSEDED
+    carried = sum(change for at, change in history.moves if at > command.at)
+    counter = f"on_hand@{command.warehouse}"
+    before = sku.free(command.warehouse)
+    sku.add(counter, units + carried - sku.count(counter))
+    history.counted_at = command.at
+    warn(state, sku, name, command.warehouse, before)
+    return Outcome.COUNTED
+
+
+def change_on_hand(state: State, sku: Sku, name: str, warehouse: str, change: int, at: int) -> bool:
+    """Move units at `at` unless a count has seen them already; tells whether it did."""
+    history = sku.history.setdefault(warehouse, History())
+    sku.appear(warehouse)
+    if history.counted_at is not None and at <= history.counted_at:
+        return False
+    before = sku.free(warehouse)
+    sku.add(f"on_hand@{warehouse}", change)
+    if change:
+        remember(history, at, change)
+    warn(state, sku, name, warehouse, before)
+    return True
+
+
+def remember(history: History, at: int, change: int) -> None:
+    """Keep a movement for late counts; what is forgotten raises the floor."""
+    history.moves = sorted([*history.moves, (at, change)], key=lambda kept: kept[0])
+    newest = history.moves[-1][0]
+    forgotten = [newest - MOVES_KEPT_MS]
+    forgotten += [moved for moved, _ in history.moves[:-MOVES_MAX]]
+    history.moves = [kept for kept in history.moves[-MOVES_MAX:] if kept[0] >= newest - MOVES_KEPT_MS]
+    history.floor = max([*forgotten, *([] if history.floor is None else [history.floor])])
+
+
+def warn(state: State, sku: Sku, name: str, warehouse: str, free_before: int) -> None:
+    """Rules 34 and 37: a fact may make a number negative, and says so."""
+    if sku.count(f"on_hand@{warehouse}") < 0 and sku.free(warehouse) < free_before:
+        state.alerts.append(("on_hand_negative", name))
+    if sku.free(warehouse) < min(0, free_before):
+        state.alerts.append(("shortfall", name))
+
+
+def ship(state: State, order: Order, command: Ship) -> tuple[Outcome, bool]:
+    """Rules 31 and 32."""
+    lines = {line.sku: line for line in order.lines}
+    if any(name not in lines for name, _, _ in command.lines):
+        return Outcome.NOT_IN_ORDER, False
+    touch(state, order)
+    if order.state == "reserved":
+        commit(state, order)
+    for name, units, warehouse in command.lines:
+        sku = state.skus.setdefault(name, Sku())
+        beyond = _ship_line(state, order, lines[name], sku, units, warehouse, command.at)
+        if beyond:
+            state.alerts.append(("shipped_beyond_order", name))
+        evaluate(state, sku)
+    for line in order.lines:
+        close(line)
+    if order.state == "paid" and not any(line.outstanding for line in order.lines):
+        order.state = "shipped"
+    order.sequence += 1
+    return Outcome.SHIPPED, False
+
+
+def _ship_line(state: State, order: Order, line: Line, sku: Sku, units: int, warehouse: str, at: int) -> int:
+    """Take units from the holds there, other holds, preorders; returns those that nobody ordered."""
+    line.shipped += units
+    change_on_hand(state, sku, line.sku, warehouse, -units, at)
+    holders = [warehouse, *(name for name in sku.warehouses if name != warehouse)]
+    for holder in holders:
+        taken = min(units, line.warehouses.get(holder, 0))
+        if taken:
+            sku.add(f"committed@{holder}", -taken)
+            line.warehouses[holder] -= taken
+            if not line.warehouses[holder]:
+                del line.warehouses[holder]
+            units -= taken
+    filled = min(units, line.preordered)
+    sku.add(f"preordered@{order.channel}", -filled)
+    line.preordered -= filled
+    return units - filled
+
+
+def take_back(state: State, order: Order, command: TakeBack) -> tuple[Outcome, bool]:
+    """Rule 33."""
+    lines = {line.sku: line for line in order.lines}
+    if any(name not in lines for name, _, _, _ in command.lines):
+        return Outcome.NOT_IN_ORDER, False
+    for line in order.lines:
+        back = sum(units for name, units, _, _ in command.lines if name == line.sku)
+        if line.returned + back > line.shipped:
+            return Outcome.MORE_THAN_SHIPPED, False
+    for name, units, warehouse, condition in command.lines:
+        sku = state.skus[name]
+        evaluate(state, sku)
+        sku.appear(warehouse)
+        if condition == "damaged":
+            sku.add(f"damaged@{warehouse}", units)
+        else:
+            change_on_hand(state, sku, name, warehouse, units, command.at)
+        lines[name].returned += units
+        evaluate(state, sku)
+    for line in order.lines:
+        close(line)
+    order.sequence += 1
+    return Outcome.RETURNED, False
+
+
+def close(line: Line) -> None:
+    """A line is `shipped` when nothing of it is outstanding, `returned` when all of that came back."""
+    if line.state in {"rejected", "cancelled", "expired"} or line.outstanding or not line.shipped:
+        return
+    line.state = "returned" if line.returned >= line.shipped else "shipped"

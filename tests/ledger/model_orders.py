@@ -1,0 +1,219 @@
+"""The model's orders from placing to payment, cancellation and expiry (rules 11 to 27 and 30)."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from tables.commands import Cancel, Extend, Pay, Place
+from tables.outcomes import Outcome
+from tests.ledger.model_policy import Policy, available, effective, evaluate, shown, sources
+from tests.ledger.model_state import HOLD_MS_MAX, Line, Order, Sku, State
+
+FINAL = {"cancelled", "expired", "rejected"}
+
+
+def place(state: State, command: Place) -> Outcome:
+    """Hold what a shopper asks for; the record is written whatever the outcome."""
+    order = Order(
+        state="rejected",
+        channel=command.channel,
+        sequence=1,
+        placed_at=state.now,
+        fingerprint=command.fingerprint,
+        lines=[Line(sku, units, "rejected") for sku, units in command.lines],
+        events={command.id: command.fingerprint},
+    )
+    refusal, old = _superseded(state, command)
+    touch(state, order)
+    before = state.skus
+    if old is not None:
+        touch(state, old)
+        before = deepcopy(state.skus)
+        give_back(state, old)
+    if refusal is None:
+        _decide(state, command, order)
+    outcome = refusal or _outcome(order)
+    if order.state == "rejected":
+        state.skus = before
+    elif old is not None:
+        finish(state, old, "cancelled")
+    order.outcome = outcome
+    state.orders[command.order_id] = order
+    return outcome
+
+
+def _superseded(state: State, command: Place) -> tuple[Outcome | None, Order | None]:
+    """Rule 27: the refusal that the superseded order causes, and the order that is to be released."""
+    old = state.orders.get(command.supersedes or "")
+    if old is None or old.state == "parked":
+        return None, None
+    expire_if_due(state, old)
+    if old.state in FINAL:
+        return None, None
+    if old.channel != command.channel:
+        return Outcome.CONFLICT, None
+    if old.state != "reserved":
+        return Outcome.ALREADY_FINAL, None
+    return None, old
+
+
+def _decide(state: State, command: Place, order: Order) -> None:
+    """Rule 21: all or nothing, or line by line; a line is never cut."""
+    found = [_decide_line(state, command, line) for line in order.lines]
+    for line, decided in zip(order.lines, found, strict=True):
+        line.reason = decided if isinstance(decided, Outcome) else None
+    refused = [line for line in order.lines if line.reason]
+    if refused and (command.accept == "all" or len(refused) == len(found)):
+        return
+    order.state = "reserved"
+    order.expires_at = state.now + command.hold_ms
+    for line, decided in zip(order.lines, found, strict=True):
+        if isinstance(decided, Outcome):
+            continue
+        sku = state.skus[line.sku]
+        if decided:
+            line.state, line.warehouses = "reserved", decided
+        else:
+            line.state, line.preordered = "preordered", line.quantity
+            sku.add(f"preordered@{order.channel}", line.quantity)
+        for warehouse, units in decided.items():
+            sku.add(f"locked@{warehouse}", units)
+        evaluate(state, sku)
+
+
+def _decide_line(state: State, command: Place, line: Line) -> dict[str, int] | Outcome:
+    """Where a line's units come from: warehouses, `{}` for a preorder, or the reason why not."""
+    sku = state.skus.get(line.sku)
+    if sku is None:
+        return Outcome.UNKNOWN_SKU
+    policy = effective(state, command.channel, sku)
+    if command.priority == "vip" and available(sku, policy) >= line.quantity:
+        drawn = draw(sku, policy, line.quantity)
+        if drawn:
+            return drawn
+    mode, quantity, remaining = shown(state, command.channel, sku)
+    if mode == "in_stock":
+        return draw(sku, policy, line.quantity) if line.quantity <= quantity else Outcome.INSUFFICIENT_STOCK
+    if mode == "suspended":
+        return Outcome.CHANNEL_SUSPENDED
+    if policy.below != "preorder" or policy.preorder_cap == 0 or not command.allow_preorder:
+        return Outcome.INSUFFICIENT_STOCK
+    return {} if line.quantity <= remaining else Outcome.PREORDER_CAP_REACHED
+
+
+def draw(sku: Sku, policy: Policy, units: int) -> dict[str, int]:
+    """Most free stock first: one warehouse that fills the line, else (`split`) over the positive ones."""
+    # sorted() is stable: of two with as much, the one that appeared first.
+    names = sorted((name for name in sources(sku, policy) if sku.free(name) > 0), key=lambda name: -sku.free(name))
+    if names and sku.free(names[0]) >= units:
+        return {names[0]: units}
+    drawn: dict[str, int] = {}
+    if policy.split:
+        for name in names:
+            taken = min(units, sku.free(name))
+            units -= taken
+            if taken:
+                drawn[name] = taken
+    return drawn if units == 0 else {}
+
+
+def _outcome(order: Order) -> Outcome:
+    states = {line.state for line in order.lines}
+    if order.state == "rejected":
+        return next(Outcome(line.reason) for line in order.lines if line.reason)
+    if "rejected" in states:
+        return Outcome.PARTIAL
+    return Outcome.PREORDERED if states == {"preordered"} else Outcome.RESERVED
+
+
+def touch(state: State, order: Order) -> None:
+    """A dwell that ended meanwhile counts from the next touch of the SKU."""
+    for line in order.lines:
+        if line.sku in state.skus:
+            evaluate(state, state.skus[line.sku])
+
+
+def give_back(state: State, order: Order) -> None:
+    """Return every unit that the order has a claim on; the lines are left for the caller to close."""
+    counter = "locked" if order.state == "reserved" else "committed"
+    for line in order.lines:
+        if not line.outstanding:
+            continue
+        sku = state.skus[line.sku]
+        for warehouse, units in line.warehouses.items():
+            sku.add(f"{counter}@{warehouse}", -units)
+        sku.add(f"preordered@{order.channel}", -line.preordered)
+        evaluate(state, sku)
+
+
+def finish(state: State, order: Order, ending: str) -> None:
+    """Close the lines of an order whose units were given back."""
+    for line in order.lines:
+        if line.outstanding:
+            if ending != "expired":
+                line.cancelled += line.outstanding
+            line.warehouses, line.preordered = {}, 0
+            line.state = ending if not line.shipped else "returned" if line.returned >= line.shipped else "shipped"
+    order.state = "shipped" if any(line.shipped for line in order.lines) else ending
+    order.expires_at = None
+    order.sequence += 1
+
+
+def expire_if_due(state: State, order: Order) -> bool:
+    """Rule 25: the ledger's time ends a hold, whether or not the expiry step has come to it."""
+    if order.state != "reserved" or order.expires_at is None or state.now < order.expires_at:
+        return False
+    touch(state, order)
+    give_back(state, order)
+    finish(state, order, "expired")
+    return True
+
+
+def pay(state: State, order: Order, command: Pay) -> tuple[Outcome, bool]:
+    """Rules 23 and 25."""
+    if order.state in {"paid", "shipped"}:
+        return Outcome.PAID, True
+    if order.state in FINAL:
+        if order.state == "expired" and command.origin is not None:
+            state.alerts.append(("paid_after_expiry", command.order_id))
+        return Outcome.ALREADY_FINAL, False
+    commit(state, order)
+    order.sequence += 1
+    return Outcome.PAID, False
+
+
+def commit(state: State, order: Order) -> None:
+    """Turn an unpaid hold into a commitment; preordered units stay preordered."""
+    touch(state, order)
+    for line in order.lines:
+        sku = state.skus.get(line.sku)
+        for warehouse, units in line.warehouses.items():
+            assert sku is not None
+            sku.add(f"locked@{warehouse}", -units)
+            sku.add(f"committed@{warehouse}", units)
+        if line.warehouses:
+            line.state = "committed"
+    order.state, order.expires_at = "paid", None
+
+
+def cancel(state: State, order: Order, command: Cancel) -> tuple[Outcome, bool]:
+    """Rules 23 and 24."""
+    if order.state == "cancelled":
+        return Outcome.CANCELLED, True
+    if order.state in FINAL or order.state == "shipped":
+        return Outcome.ALREADY_FINAL, False
+    touch(state, order)
+    give_back(state, order)
+    finish(state, order, "cancelled")
+    return Outcome.CANCELLED, False
+
+
+def extend(state: State, order: Order, command: Extend) -> tuple[Outcome, bool]:
+    """Rule 26."""
+    if order.state != "reserved" or order.expires_at is None:
+        return Outcome.ALREADY_FINAL, False
+    latest = max(order.expires_at, min(state.now + command.hold_ms, order.placed_at + HOLD_MS_MAX))
+    if latest != order.expires_at:
+        order.expires_at = latest
+        order.sequence += 1
+    return Outcome.EXTENDED, False

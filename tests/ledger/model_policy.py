@@ -1,0 +1,134 @@
+"""The model's policies: how levels merge, what a channel is offered, on which side of its threshold it is.
+
+Rules 1 to 14, read anew: nothing here was taken from the Lua.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from tests.ledger.model_state import Side, Sku, State
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A merged policy; the defaults are those of rule 1."""
+
+    share: float = 1.0
+    buffer: int = 0
+    max_listed: int | None = None
+    safety_threshold: int = 0
+    resume_threshold: int | None = None
+    below_threshold: str = "sell_through"
+    preorder_cap: int = 0
+    preorder_backed: bool = False
+    dwell_seconds: float = 0
+    primary: bool = False
+    split: bool = True
+    warehouses: tuple[str, ...] | None = None
+    publish_interval_ms: int = 100
+
+    @property
+    def below(self) -> str:
+        """What happens below the threshold; a primary channel reads `suspend` as `sell_through` (rule 8)."""
+        if self.primary and self.below_threshold == "suspend":
+            return "sell_through"
+        return self.below_threshold
+
+    @property
+    def resume(self) -> int:
+        """The stock at which the channel comes back (rules 1 and 3)."""
+        if self.resume_threshold is None or self.resume_threshold <= self.safety_threshold:
+            return self.safety_threshold + 1
+        return self.resume_threshold
+
+    def keeps_selling(self, available: int) -> bool:
+        """Whether the threshold leaves the channel on the shelf."""
+        return self.below == "sell_through" or available > self.safety_threshold
+
+
+class Shown(NamedTuple):
+    """What a channel update would say."""
+
+    mode: str
+    quantity: int
+    preorder_remaining: int
+
+
+_FIELDS = frozenset(item.name for item in fields(Policy))
+
+
+def effective(state: State, channel: str, sku: Sku) -> Policy:
+    """Rule 2: built-in < channel < channel/sku, field by field; null inherits."""
+    merged: dict[str, object] = {}
+    for level in (state.channels.get(channel), sku.policies.get(channel)):
+        merged |= {name: value for name, value in (level or {}).items() if name in _FIELDS and value is not None}
+    return Policy(**merged)  # type: ignore[arg-type]
+
+
+def sources(sku: Sku, policy: Policy) -> list[str]:
+    """The warehouses that a channel sells from, in the SKU's own order."""
+    return [name for name in sku.warehouses if policy.warehouses is None or name in policy.warehouses]
+
+
+def available(sku: Sku, policy: Policy) -> int:
+    """Rule 6: summed over the channel's warehouses, a negative one included."""
+    return sum(sku.free(name) for name in sources(sku, policy))
+
+
+def offered(sku: Sku, policy: Policy) -> int:
+    """Rules 6 and 1: what the channel may take from the shelf in one line."""
+    if policy.split:
+        base = available(sku, policy)
+    else:
+        base = max((sku.free(name) for name in sources(sku, policy)), default=0)
+    amount = max(0, math.floor(policy.share * (base - policy.buffer)))
+    return amount if policy.max_listed is None else min(amount, policy.max_listed)
+
+
+def remaining_preorders(sku: Sku, channel: str, policy: Policy) -> int:
+    """Rule 14, for a channel that is below its threshold and takes preorders."""
+    left = policy.preorder_cap - sku.count(f"preordered@{channel}")
+    over_all = sku.policies.get("*", {}).get("preorder_cap")
+    if over_all is not None:
+        left = min(left, over_all - sku.preordered())
+    if policy.preorder_backed:
+        announced = sum(value for name, value in sku.counters.items() if name.startswith("incoming#"))
+        left = min(left, announced - sku.preordered())
+    return max(0, left)
+
+
+def evaluate(state: State, sku: Sku, waived: str | None = None) -> None:
+    """Put every known channel on its side. `waived`: the channel (`*`: all) whose policy was just changed."""
+    if not sku.warehouses:
+        return  # nothing ever moved: no side yet
+    for channel in state.channels:
+        policy = effective(state, channel, sku)
+        stock, offer = available(sku, policy), offered(sku, policy)
+        side = sku.sides.get(channel)
+        if side is None:
+            sku.sides[channel] = Side(below=not (policy.keeps_selling(stock) and offer > 0))
+        elif not side.below:
+            if offer == 0 or not policy.keeps_selling(stock):
+                sku.sides[channel] = Side(below=True, left_at=state.now)
+        else:
+            if waived in (channel, "*"):
+                side.left_at = 0
+            rested = state.now >= side.left_at + policy.dwell_seconds * 1000
+            if stock >= policy.resume and offer > 0 and rested:
+                sku.sides[channel] = Side(below=False)
+
+
+def shown(state: State, channel: str, sku: Sku) -> Shown:
+    """What the channel may sell of the SKU now (rules 7, 8 and 14)."""
+    policy = effective(state, channel, sku)
+    side = sku.sides.get(channel, Side(below=True))
+    if not side.below:
+        return Shown("in_stock", offered(sku, policy), 0)
+    if policy.below == "suspend":
+        return Shown("suspended", 0, 0)
+    if policy.below == "preorder" and (left := remaining_preorders(sku, channel, policy)):
+        return Shown("preorder", 0, left)
+    return Shown("sold_out", 0, 0)
