@@ -1,7 +1,7 @@
 """Invoices as input events of the contract: what the replay sends, as JSON objects.
 
 In: an `Invoice`, or the SKUs that get an opening stock.
-Out: order events and movements with deterministic ids: the same file sent again is known to whoever saw it before.
+Out: order events and movements with deterministic ids, by which the same file, sent again, is known.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from loadtest.retail import Invoice, Item
 LINES_MAX = 2_000
 # All stock of the file lies in one building, as that of the shop did.
 WAREHOUSE = "UK1"
+# Every id of a replay begins so.
+ID_PREFIX = "retail-"
 
 Event = dict[str, Any]
 
@@ -31,7 +33,7 @@ def opening_receipts(skus: Sequence[str], units: int, at: datetime) -> Iterator[
         mark = blake2b("\n".join(names).encode(), digest_size=6).hexdigest()
         yield {
             "type": "stock.received",
-            "id": f"retail-opening-{units}-{mark}",
+            "id": f"{ID_PREFIX}opening-{units}-{mark}",
             "occurred_at": _time(at),
             "warehouse": WAREHOUSE,
             "lines": [{"sku": sku, "quantity": units} for sku in names],
@@ -41,7 +43,7 @@ def opening_receipts(skus: Sequence[str], units: int, at: datetime) -> Iterator[
 def orders_of(invoice: Invoice) -> Iterator[Event]:
     """The `order.placed` of an invoice; more than one where it has more lines than an order may have."""
     for part, items in _parts(invoice.ordered):
-        order_id = f"retail-{invoice.number}{part}"
+        order_id = f"{ID_PREFIX}{invoice.number}{part}"
         yield {
             "type": "order.placed",
             "id": f"{order_id}-placed",
@@ -84,7 +86,7 @@ def _adjustments(invoice: Invoice, items: tuple[Item, ...], reason: str, sign: i
     for part, some in _parts(items):
         yield {
             "type": "stock.adjusted",
-            "id": f"retail-{invoice.number}-{reason}{part}",
+            "id": f"{ID_PREFIX}{invoice.number}-{reason}{part}",
             "occurred_at": _time(invoice.at),
             "warehouse": WAREHOUSE,
             "reason": reason,

@@ -2,7 +2,7 @@
 
 In: a CSV, plain or gz, with the columns `COLUMNS`. Rows of one InvoiceNo are one invoice.
 Out: `Invoice`: what was ordered, what came back, what was written off, and why rows were skipped.
-Memory is constant: `INVOICES_HELD_MAX` invoices are held. Stock codes stay as written, less outer white space.
+Memory is constant: `INVOICES_HELD_MAX` invoices. Stock codes stay as written, less outer white space.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NAME_LENGTH_MAX = 128
 QUANTITY_MAX = 1_000_000
 # An invoice is held whole: far more rows than any real one, so that a broken file cannot fill the memory.
 INVOICE_ROWS_MAX = 100_000
-# Rows of one invoice are neighbours, but for a few that go on after another one (542806 does): so many stay open.
+# Rows of one invoice are neighbours, but a few go on after another one (542806 does): so many stay open.
 INVOICES_HELD_MAX = 32
 # A field of this file is a few words; a longer one is a quote that was never closed.
 FIELD_LENGTH_MAX = 10_000
@@ -75,7 +75,7 @@ class Invoice:
 
 @dataclass(slots=True)
 class Survey:
-    """What a whole file holds: counts of rows and invoices, its SKUs, its first date, rows skipped by reason."""
+    """What a whole file holds: rows, invoices, its SKUs, its first date, rows skipped by reason."""
 
     rows: int = 0
     invoices: int = 0
@@ -95,7 +95,7 @@ class _Row:
 
 
 def survey(path: Path) -> Survey:
-    """Read the file from end to end, so that a bad row is known before anything is sent. Raises RetailError."""
+    """Read a file to its end, so that a bad row is known before anything is sent. Raises RetailError."""
     found = Survey()
     for invoice in read(path):
         found.invoices += 1
@@ -223,9 +223,7 @@ def _check_header(path: Path, header: Iterable[str] | None) -> None:
         raise RetailError(f"{path}: the file is empty")
     names = tuple(name.strip() for name in header)
     if names != COLUMNS:
-        raise RetailError(
-            f"{path}: line 1: the columns are {', '.join(names)}; expected {', '.join(COLUMNS)}"
-        )
+        raise RetailError(f"{path}: line 1: the columns are {', '.join(names)}; expected {', '.join(COLUMNS)}")
 
 
 class _RowParser:

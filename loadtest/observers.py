@@ -1,0 +1,160 @@
+"""Who watches what the system tells everyone: the topics `reservations`, `adjustments` and `dead-letters`.
+
+In: a Kafka address and an app id. Out: each row, from the earliest offset on, to the callback of its topic.
+Rows that cannot be decoded are counted, never skipped in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from msgspec import Struct
+
+from loadtest.oracle import MovementRow, OrderRow
+
+# A lone broker answers in milliseconds; this also bounds how long a stop waits for a poll.
+POLL_MS = 200
+# Rows handled before the loop lets others run.
+ROWS_MAX = 2_000
+# Reading a topic from its start is fast; a broker that gives nothing for this long is not well.
+CATCH_UP_SECONDS_MAX = 120.0
+# A broker's first answer: it may be starting.
+CONNECT_SECONDS_MAX = 15.0
+# The journal's rows may be large: an order of 2,000 lines.
+FETCH_BYTES_MAX = 4 * 1024 * 1024
+
+
+class ObserverError(Exception):
+    """The topics cannot be followed; the message says where and why."""
+
+
+class DeadLetter(Struct, frozen=True):
+    """A row of `dead-letters`: why an event was refused, and its text as it came."""
+
+    reason: str
+    detail: str | None = None
+    raw: str | None = None
+
+    def event(self) -> dict[str, Any]:
+        """The refused event, or nothing where its bytes are no JSON object."""
+        try:
+            event = orjson.loads(self.raw or "")
+        except orjson.JSONDecodeError:
+            return {}
+        return event if isinstance(event, dict) else {}
+
+
+class Feeds:
+    """Follows the three topics with one consumer without a group: it reads everything and commits nothing."""
+
+    def __init__(
+        self,
+        kafka: str,
+        app_id: str,
+        on_order: Callable[[OrderRow], None],
+        on_movement: Callable[[MovementRow], None],
+        on_dead_letter: Callable[[DeadLetter], None],
+    ) -> None:
+        self._kafka = kafka
+        self.undecodable = 0
+        self._takers: dict[str, Callable[[bytes], None]] = {
+            f"{app_id}-reservations": _taker(msgspec.json.Decoder(OrderRow), on_order),
+            f"{app_id}-adjustments": _taker(msgspec.json.Decoder(MovementRow), on_movement),
+            f"{app_id}-dead-letters": _taker(msgspec.json.Decoder(DeadLetter), on_dead_letter),
+        }
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=kafka,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=FETCH_BYTES_MAX,
+        )
+        self._task: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
+
+    async def start(self) -> None:
+        """Connect and begin to read. Raises ObserverError."""
+        try:
+            await asyncio.wait_for(self._consumer.start(), CONNECT_SECONDS_MAX)
+        except (KafkaError, OSError, TimeoutError) as error:
+            with contextlib.suppress(KafkaError, OSError):
+                await self._consumer.stop()
+            raise ObserverError(f"no Kafka answers at {self._kafka}") from error
+        self._consumer.assign(await self._partitions())
+        self._task = asyncio.create_task(self._read(), name="feeds")
+
+    async def stop(self) -> None:
+        """Stop reading and disconnect."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, KafkaError):
+                await self._task
+        await self._consumer.stop()
+
+    async def catch_up(self) -> None:
+        """Wait until everything that was there when this was called has been read. Raises ObserverError."""
+        try:
+            async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
+                ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+                for partition, end in ends.items():
+                    await self._reach(partition, end)
+        except TimeoutError as error:
+            raise ObserverError(
+                f"the topics at {self._kafka} were not read within {CATCH_UP_SECONDS_MAX:.0f} s"
+            ) from error
+        except KafkaError as error:
+            raise ObserverError(f"the topics at {self._kafka} cannot be read: {error}") from error
+
+    def check(self) -> None:
+        """Raise ObserverError if reading has ended."""
+        if self._task is not None and self._task.done():
+            raise ObserverError(f"reading the topics at {self._kafka} ended") from self._task.exception()
+
+    async def _reach(self, partition: TopicPartition, end: int) -> None:
+        while await self._consumer.position(partition) < end:
+            self.check()
+            self._moved.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), POLL_MS / 1000)
+
+    async def _partitions(self) -> list[TopicPartition]:
+        there = await self._consumer.topics()
+        found: list[TopicPartition] = []
+        for topic in self._takers:
+            if topic not in there:
+                raise ObserverError(
+                    f"Kafka at {self._kafka} has no topic {topic}: does Stocktide run there, by that app id?"
+                )
+            # `topics()` refreshed the metadata of all topics, so the partitions are known.
+            numbers = self._consumer.partitions_for_topic(topic) or set()
+            found.extend(TopicPartition(topic, number) for number in sorted(numbers))
+        return found
+
+    async def _read(self) -> None:
+        while True:
+            fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=ROWS_MAX)
+            for partition, records in fetched.items():
+                take = self._takers[partition.topic]
+                for record in records:
+                    # A row without a value is a tombstone: the key is gone.
+                    if record.value is not None:
+                        self._take(take, record.value)
+            if fetched:
+                self._moved.set()
+                await asyncio.sleep(0)
+
+    def _take(self, take: Callable[[bytes], None], value: bytes) -> None:
+        try:
+            take(value)
+        except msgspec.DecodeError:
+            self.undecodable += 1
+
+
+def _taker(decoder: msgspec.json.Decoder[Any], give: Callable[[Any], None]) -> Callable[[bytes], None]:
+    return lambda value: give(decoder.decode(value))

@@ -1,0 +1,120 @@
+"""What a replay says at its end: a table for people, JSON for programs.
+
+In: what was counted. Out: `as_json()`, and `show()` on a console.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.oracle import Difference
+
+# More lines than this are no table any more; the JSON report has them all.
+DIFFERENCES_SHOWN_MAX = 20
+MISSING_SHOWN_MAX = 10
+NOTHING_CHANGED = "nothing changed: every event was known already"
+
+
+@dataclass(slots=True)
+class ReplayReport:
+    """The counts of one replay. `lines` and `units` are those of the orders; `skipped` are rows."""
+
+    file: str
+    door: str
+    until: str
+    opening: int | None
+    rows: int = 0
+    invoices: int = 0
+    orders: int = 0
+    lines: int = 0
+    units: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    placings: dict[str, int] = field(default_factory=dict)
+    movements: dict[str, int] = field(default_factory=dict)
+    dead_letters: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    missing: list[str] = field(default_factory=list)
+    changed: bool = False
+    confirmed: bool = False
+    undecodable_rows: int = 0
+    skus: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def orders_per_second(self) -> float:
+        """Orders answered per second, from the first one sent to the last one answered."""
+        return self.orders / self.seconds if self.seconds else 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every event was answered and every number is as expected."""
+        return not self.differences and not self.missing and not self.undecodable_rows
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        plain = asdict(self)
+        del plain["differences"], plain["skus"]
+        plain["seconds"] = round(self.seconds, 3)
+        plain["orders_per_second"] = round(self.orders_per_second, 1)
+        plain["check"] = {
+            "ok": self.ok,
+            "skus": self.skus,
+            "differences": [msgspec.to_builtins(difference) for difference in self.differences],
+        }
+        return plain
+
+    def show(self, console: Console) -> None:
+        """Print the table and, where something is not as it should be, what."""
+        table = Table(title=f"replay of {self.file}", show_header=False, title_justify="left")
+        table.add_column(style="bold")
+        table.add_column()
+        for name, value in self._rows():
+            table.add_row(name, value)
+        console.print(table)
+        if not self.changed and self.confirmed and not self.missing:
+            console.print(NOTHING_CHANGED, style="bold")
+        for difference in self.differences[:DIFFERENCES_SHOWN_MAX]:
+            console.print(
+                f"{difference.sku}: {difference.field} is {difference.actual}, expected {difference.expected}",
+                style="red",
+                markup=False,
+            )
+        if len(self.differences) > DIFFERENCES_SHOWN_MAX:
+            console.print(f"... and {len(self.differences) - DIFFERENCES_SHOWN_MAX} more", style="red")
+        if self.missing:
+            some = ", ".join(self.missing[:MISSING_SHOWN_MAX])
+            console.print(f"no final answer for {len(self.missing)}: {some}, ...", style="red", markup=False)
+
+    def _rows(self) -> list[tuple[str, str]]:
+        verdict = "ok" if not self.differences else f"{len(self.differences)} differences"
+        rows = [
+            ("invoices", f"{self.invoices:,}, {self.rows:,} rows"),
+            ("orders", f"{self.orders:,} with {self.lines:,} lines, {self.units:,} units"),
+            ("ended", _counts(self.outcomes)),
+            ("placed", _counts(self.placings)),
+            ("movements", _counts(self.movements)),
+            ("skipped rows", _counts(self.skipped)),
+            ("dead letters", _counts(self.dead_letters)),
+            ("time", f"{self.seconds:.1f} s, {self.orders_per_second:,.0f} orders/s by {self.door}"),
+            ("check", f"{self.skus:,} SKUs against GET /v1/stock: {verdict}"),
+        ]
+        if self.undecodable_rows:
+            rows.append(("unreadable rows", f"{self.undecodable_rows:,}"))
+        return rows
+
+
+def by_reason(counts: Counter[str]) -> dict[str, int]:
+    """Counts by reason, the most frequent first."""
+    return dict(counts.most_common())
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"

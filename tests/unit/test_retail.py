@@ -1,0 +1,228 @@
+"""The Online Retail file, read from small made-up files of the same columns."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loadtest import messages, retail
+from loadtest.replay import ReplayOptions, run
+from loadtest.retail import Invoice, Item, RetailError
+
+HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+Written = Callable[..., Path]
+
+
+def row(
+    number: str = "536365",
+    code: str = "85123A",
+    quantity: object = 6,
+    at: str = "2010-12-01 08:26",
+    country: str = "United Kingdom",
+    price: str = "2.55",
+) -> str:
+    return f"{number},{code},A THING,{quantity},{at},{price},17850,{country}\n"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    def write(*rows: str, header: str = HEADER) -> Path:
+        path = tmp_path / "retail.csv"
+        path.write_text(header + "".join(rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+def invoices(path: Path) -> list[Invoice]:
+    return list(retail.read(path))
+
+
+def test_rows_of_one_invoice_are_one_order_with_its_lines(written: Written) -> None:
+    path = written(row(), row(code="71053", quantity=8), row(number="536366"))
+    first, second = invoices(path)
+    assert first.ordered == (Item("85123A", 6), Item("71053", 8))
+    assert (first.channel, first.at.isoformat()) == ("united-kingdom", "2010-12-01T08:26:00+00:00")
+    assert second.number == "536366"
+
+
+def test_an_invoice_that_goes_on_after_another_one_is_still_one_order(written: Written) -> None:
+    path = written(row(), row(number="536366"), row(code="71053"))
+    first, second = invoices(path)
+    assert first.ordered == (Item("85123A", 6), Item("71053", 6))
+    assert second.number == "536366"
+
+
+def test_a_stock_code_on_two_rows_of_an_invoice_gives_two_lines(written: Written) -> None:
+    (invoice,) = invoices(written(row(quantity=1), row(quantity=2)))
+    assert invoice.ordered == (Item("85123A", 1), Item("85123A", 2))
+
+
+def test_a_gz_file_reads_as_the_plain_one_whatever_its_name(written: Written, tmp_path: Path) -> None:
+    plain = written(row(), row(number="536366"))
+    packed = tmp_path / "no-suffix"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert invoices(packed) == invoices(plain)
+
+
+def test_fees_are_skipped_and_counted_by_code(written: Written) -> None:
+    path = written(
+        row(),
+        row(code="POST"),
+        row(code="POST"),
+        row(code="BANK CHARGES"),
+        row(code="DCGS0076"),
+        row(code="gift_0001_20"),
+    )
+    (invoice,) = invoices(path)
+    assert [item.sku for item in invoice.ordered] == ["85123A", "DCGS0076", "gift_0001_20"]
+    assert invoice.skipped == {"fee POST": 2, "fee BANK CHARGES": 1}
+
+
+def test_a_positive_row_is_an_order_line_whatever_its_price(written: Written) -> None:
+    (invoice,) = invoices(written(row(price="0.0")))
+    assert invoice.ordered == (Item("85123A", 6),)
+
+
+def test_a_cancellation_brings_units_back_as_a_customer_return(written: Written) -> None:
+    (invoice,) = invoices(written(row(number="C536379", quantity=-3)))
+    assert (invoice.ordered, invoice.returned) == ((), (Item("85123A", 3),))
+    (event,) = messages.movements_of(invoice)
+    assert event["type"] == "stock.adjusted"
+    assert (event["id"], event["reason"]) == ("retail-C536379-customer_return", "customer_return")
+    assert event["lines"] == [{"sku": "85123A", "quantity": 3}]
+
+
+def test_a_negative_row_without_c_is_a_write_off(written: Written) -> None:
+    (invoice,) = invoices(written(row(quantity=-10, price="0.0")))
+    (event,) = messages.movements_of(invoice)
+    assert (event["reason"], event["lines"]) == ("write_off", [{"sku": "85123A", "quantity": -10}])
+
+
+def test_events_are_the_same_each_time_the_file_is_read(written: Written) -> None:
+    path = written(row(), row(number="C536379", quantity=-3))
+    once, again = (
+        [[*messages.orders_of(each), *messages.movements_of(each)] for each in invoices(path)] for _ in range(2)
+    )
+    assert once == again
+    (placed,) = once[0]
+    assert placed["order_id"] == "retail-536365"
+    assert messages.paid_of(placed)["id"] == "retail-536365-paid"
+
+
+def test_an_invoice_of_more_lines_than_an_order_may_have_becomes_several_orders(written: Written) -> None:
+    (invoice,) = invoices(written(*[row(quantity=1)] * 2_001))
+    first, second = messages.orders_of(invoice)
+    assert (len(first["lines"]), len(second["lines"])) == (2_000, 1)
+    assert (first["order_id"], second["order_id"]) == ("retail-536365", "retail-536365-part-2")
+
+
+@pytest.mark.parametrize("quantity", [1_000_001, -1_000_001, 10**30])
+def test_a_quantity_beyond_the_limit_is_skipped_with_a_reason(written: Written, quantity: int) -> None:
+    (invoice,) = invoices(written(row(quantity=quantity)))
+    assert (invoice.ordered, invoice.skipped) == ((), {"quantity_too_large": 1})
+
+
+def test_lines_of_one_sku_that_sum_beyond_the_limit_are_skipped_from_there_on(written: Written) -> None:
+    (invoice,) = invoices(written(row(quantity=600_000), row(quantity=600_000)))
+    assert (len(invoice.ordered), invoice.skipped) == (1, {"quantity_too_large": 1})
+
+
+def test_outer_white_space_of_a_code_is_no_part_of_it_and_case_is(written: Written) -> None:
+    (invoice,) = invoices(written(row(code="85123A "), row(code="85123a"), row(code="1 2")))
+    assert [item.sku for item in invoice.ordered] == ["85123A", "85123a"]
+    assert invoice.skipped == {"stock code is no SKU name": 1}
+
+
+def test_a_survey_counts_the_file_and_lists_its_skus_once(written: Written) -> None:
+    found = retail.survey(written(row(), row(code="POST"), row(number="C1", quantity=-1)))
+    assert (found.rows, found.invoices, found.orders) == (3, 2, 1)
+    assert (list(found.skus), dict(found.skipped)) == (["85123A"], {"fee POST": 1})
+
+
+def test_the_opening_stock_is_received_in_messages_of_at_most_2000_lines(written: Written) -> None:
+    at = invoices(written(row()))[0].at
+    receipts = list(messages.opening_receipts([f"s{n}" for n in range(2_001)], 50, at))
+    assert [len(receipt["lines"]) for receipt in receipts] == [2_000, 1]
+    assert len({receipt["id"] for receipt in receipts}) == 2
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (row(quantity="six"), "line 3: Quantity 'six' is no whole number"),
+        (row(at="yesterday"), "line 3: InvoiceDate 'yesterday' is no date"),
+        ("536365,85123A\n", "line 3: 2 fields; expected 8"),
+        (row(number=""), "line 3: InvoiceNo '' cannot be part of an id"),
+        (row(number="53 6365"), "line 3: InvoiceNo '53 6365' cannot be part of an id"),
+        (row(code='"never closed'), "unexpected end of data"),
+    ],
+)
+def test_a_row_that_does_not_parse_is_named_by_its_line(written: Written, bad: str, says: str) -> None:
+    with pytest.raises(RetailError, match=says):
+        invoices(written(row(), bad))
+
+
+def test_other_columns_are_refused_with_what_was_expected(written: Written) -> None:
+    with pytest.raises(RetailError, match="line 1: the columns are a, b; expected InvoiceNo, StockCode"):
+        invoices(written("1,2\n", header="a,b\n"))
+
+
+def test_an_empty_file_and_one_without_rows_are_refused(written: Written) -> None:
+    with pytest.raises(RetailError, match="the file is empty"):
+        invoices(written(header=""))
+    with pytest.raises(RetailError, match="a header and no rows"):
+        invoices(written())
+
+
+def test_bytes_that_are_no_utf8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes(HEADER.encode() + row(country="Österreich").encode("latin-1"))
+    with pytest.raises(RetailError, match="not UTF-8"):
+        invoices(path)
+
+
+def test_a_truncated_gz_is_refused(written: Written, tmp_path: Path) -> None:
+    packed = gzip.compress(written(*[row(number=str(n)) for n in range(5_000)]).read_bytes())
+    path = tmp_path / "cut.csv.gz"
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(RetailError, match=r"cut\.csv\.gz: after line \d+: the gz file is cut off"):
+        invoices(path)
+
+
+def test_a_damaged_gz_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv.gz"
+    path.write_bytes(gzip.compress(b"x" * 10_000)[:10] + b"\xff" * 100)
+    with pytest.raises(RetailError, match="the gz file is damaged"):
+        invoices(path)
+
+
+def test_a_missing_file_ends_the_command_with_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(ReplayOptions(file=tmp_path / "none.csv")) == 2
+    said = capsys.readouterr().err
+    assert "none.csv: there is no such file" in said.replace("\n", "")
+    assert "Traceback" not in said
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RetailError, match="cannot be read: Is a directory"):
+        invoices(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"opening": 0}, "an opening of 0 units"),
+        ({"speed": float("nan")}, "a speed of nan"),
+        ({"kafka": None}, "it needs Kafka's HOST:PORT"),
+        ({"report": Path("no/such/folder/r.json")}, "there is no folder"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_sent(
+    written: Written, capsys: pytest.CaptureFixture[str], options: dict[str, object], says: str
+) -> None:
+    assert run(ReplayOptions(file=written(row()), **options)) == 2  # type: ignore[arg-type]
+    assert says in capsys.readouterr().err.replace("\n", " ")
