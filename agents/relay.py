@@ -1,0 +1,233 @@
+"""The relay: outbox → journal → read back → settle, for as long as this process owns the shard.
+
+In: the outbox of a blessed Redis. Out: records of the journal, and, once they have been read back as valid, settled
+tokens. The relay takes over first, and takes over anew, with a new term, whenever Redis refuses it or is not the one
+it was (rules R1, R2). It opens no payload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NoReturn
+
+from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
+
+from streams import failpoints
+from streams.journal import (
+    KIND_BATCH,
+    JournalReader,
+    JournalRecord,
+    Position,
+    Verdict,
+    decode_record,
+    encode_record,
+)
+from streams.log import JournalLog, OutOfRange
+from tables.handover import Entry, Handover, Refused
+from tables.takeover import Fork, Lease, LostTail, TakeoverError, take_over
+
+_LOG = logging.getLogger(__name__)
+# One read of the outbox, in batches and in bytes: what one produce request can hold.
+ENTRIES_MAX = 500
+ENTRIES_BYTES_MAX = 1024 * 1024
+# Produce requests under way. Kafka takes one at a time for a partition; a second is ready when the first one ends.
+APPENDS_MAX = 4
+# Records settled by one call of Lua: shoppers wait behind it.
+SETTLE_MAX = 500
+# With nothing in the outbox, how often Redis is asked whether it is still the blessed one.
+IDLE_MS = 250
+# With nothing in the journal, how often the reader looks whether it should still be there.
+READ_SECONDS = 1.0
+# Entries sent and not read back for this long are sent again from the oldest (rule R8). Above any ordinary hiccup of a
+# broker; what was sent twice is void, and costs nothing but its bytes.
+STALL_SECONDS = 3.0
+# Pauses between takeovers: doubled from the first to the last. The last is what an operator waits after a repair.
+PAUSE_SECONDS_FIRST = 0.05
+PAUSE_SECONDS_MAX = 5.0
+# A term that lasted this long was a good one: the next takeover is not a repeat of the last.
+HELD_SECONDS = 1.0
+
+
+class _Refused(Exception):
+    """Redis no longer takes this relay's word."""
+
+
+class _Overtaken(Exception):
+    """A marker of a higher term was read."""
+
+
+_TROUBLE = (TakeoverError, _Refused, _Overtaken, OutOfRange, RedisError, KafkaError, OSError)
+
+
+class Relay:
+    """One shard's relay. `run` it as a task; cancelling that task, or `stop`, ends it at once.
+
+    `assigned` says whether the shard is still this process's: once it says no, `run` ends. For readiness and metrics:
+    `blessed`, `term`, `position` (how far it is settled), `sent` (the newest batch handed to Kafka), `error` (the
+    newest trouble as a sentence, None once it is over), `takeovers`, `resent`.
+    """
+
+    def __init__(
+        self,
+        log: JournalLog,
+        handover: Handover,
+        owner: str,
+        *,
+        assigned: Callable[[], bool] = lambda: True,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._log = log
+        self._handover = handover
+        self._owner = owner
+        self._assigned = assigned
+        self._stall_seconds = stall_seconds
+        self._reader = JournalReader()
+        self._under_way: asyncio.Queue[asyncio.Future[int]] = asyncio.Queue(APPENDS_MAX)
+        self._running: asyncio.Task[None] | None = None
+        self.blessed = False
+        self.term = 0
+        self.position = Position.beginning()
+        self.sent = 0
+        self.error: str | None = None
+        self.takeovers = 0
+        self.resent = 0
+
+    @property
+    def lag(self) -> int:
+        """Batches that were handed to Kafka and are not settled yet."""
+        return max(0, self.sent - self.position.batch)
+
+    def start(self) -> None:
+        """Run in a task of its own."""
+        self._running = asyncio.create_task(self.run())
+
+    async def stop(self) -> None:
+        """End at once what `start` began. What is under way belongs to a term that the next owner ends."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def run(self) -> None:
+        """Take over and serve, again and again, while the shard is assigned to this process."""
+        pause = PAUSE_SECONDS_FIRST
+        loop = asyncio.get_running_loop()
+        while self._assigned():
+            began = loop.time()
+            try:
+                await self._serve(await take_over(self._log, self._handover, self._owner))
+            except _TROUBLE as error:
+                self._report(error)
+            finally:
+                self.blessed = False
+            if loop.time() - began > HELD_SECONDS and self.term:
+                pause = PAUSE_SECONDS_FIRST
+            await asyncio.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, PAUSE_SECONDS_MAX)
+
+    def _report(self, error: Exception) -> None:
+        sentence = str(error) or type(error).__name__
+        if sentence != self.error:
+            level = logging.ERROR if isinstance(error, Fork | LostTail) else logging.WARNING
+            _LOG.log(level, "the relay takes over anew: %s", sentence)
+        self.error = sentence
+
+    async def _serve(self, lease: Lease) -> NoReturn:
+        self.takeovers += 1
+        self.term = lease.term
+        self._reader = JournalReader(lease.position)
+        self._under_way = asyncio.Queue(APPENDS_MAX)
+        self.blessed, self.error = True, None
+        await self._settle(lease.unsettled)
+        self.sent = self.position.batch
+        await _first_to_fail(self._send(), self._acknowledge(), self._read_back(), self._resend_where_stalled())
+
+    async def _send(self) -> NoReturn:
+        """Copy the outbox into the journal, in order, with a few appends under way."""
+        while True:
+            sent = self.sent
+            entries = await self._handover.outbox(self.term, sent + 1, ENTRIES_MAX, ENTRIES_BYTES_MAX)
+            if isinstance(entries, Refused):
+                raise _Refused(f"Redis refuses the relay of term {self.term}: {entries.reason}")
+            if not entries:
+                await self._handover.wait_for_outbox(self.sent, IDLE_MS)
+            elif self.sent == sent:  # else told to send again from further back, while this was read
+                await self._append(entries)
+
+    async def _append(self, entries: Sequence[Entry]) -> None:
+        failpoints.hit("before_send")
+        self.sent = entries[-1].batch
+        values = [encode_record(self._record(entry)) for entry in entries]
+        acknowledged = asyncio.ensure_future(await self._log.append(values))
+        acknowledged.add_done_callback(_look_at)
+        failpoints.hit("after_send")
+        await self._under_way.put(acknowledged)
+
+    async def _acknowledge(self) -> NoReturn:
+        """Watch the appends that are under way. One that failed leaves a gap: a takeover closes it."""
+        while True:
+            acknowledged = await self._under_way.get()
+            await acknowledged
+
+    def _record(self, entry: Entry) -> JournalRecord:
+        return JournalRecord(
+            KIND_BATCH, self.term, self._owner, entry.batch, entry.token, entry.previous, entry.payload
+        )
+
+    async def _read_back(self) -> NoReturn:
+        """Follow the partition and settle what is valid. An own record counts from here on, not from its send."""
+        while True:
+            records = await self._log.read(self._reader.next_offset, READ_SECONDS)
+            positions = []
+            for record in records:
+                verdict = self._reader.feed(record.offset, decode_record(record.value))
+                if verdict is Verdict.MARKER:
+                    newer = self._reader.position
+                    raise _Overtaken(f"term {self.term} is over: {newer.owner} opened term {newer.term}")
+                if verdict is Verdict.BATCH:
+                    positions.append(self._reader.position)
+            if positions:
+                failpoints.hit("between_read_and_settle")
+                await self._settle(positions)
+                failpoints.hit("after_settle")
+
+    async def _settle(self, positions: Sequence[Position]) -> None:
+        for start in range(0, len(positions), SETTLE_MAX):
+            chunk = positions[start : start + SETTLE_MAX]
+            settled = await self._handover.settle(self.term, chunk)
+            if isinstance(settled, Refused):
+                raise _Refused(f"Redis refuses to settle batch {chunk[-1].batch}: {settled.reason}")
+            self.position = chunk[-1]
+            self.error = None
+
+    async def _resend_where_stalled(self) -> NoReturn:
+        """Go back to the oldest entry that is not settled, where nothing moves (rule R8)."""
+        before = self.position.batch
+        while True:
+            await asyncio.sleep(self._stall_seconds)
+            if self.lag and self.position.batch == before:
+                _LOG.warning("batch %d was sent and not read back: sending again from there", before + 1)
+                self.resent += 1
+                self.sent = before
+            before = self.position.batch
+
+
+def _look_at(acknowledged: asyncio.Future[int]) -> None:
+    """Whose relay has stopped is looked at by nobody; asyncio must not complain of that."""
+    if not acknowledged.cancelled():
+        acknowledged.exception()
+
+
+async def _first_to_fail(*parts: Coroutine[Any, Any, NoReturn]) -> NoReturn:
+    """Run `parts` side by side until one raises; end the others, and raise that."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    raise next(outcome for outcome in outcomes if not isinstance(outcome, asyncio.CancelledError))

@@ -1,0 +1,276 @@
+"""The journal as relay and takeover need it: append in order, read from an offset, know both ends.
+
+In: encoded records. Out: their offsets, and what lies in the partition. `KafkaLog` speaks to the shard's partition with
+a producer and a consumer of its own; `MemoryLog` is one client of a journal kept in memory, for tests of the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from streams.topics import JOURNAL_RECORD_BYTES_MAX
+
+# A produce request of many small records: large enough to amortise the round trip, small enough to be written at once.
+_BATCH_BYTES_MAX = 1024 * 1024
+# Kafka's framing around one record of the largest size.
+_FRAMING_BYTES = 64 * 1024
+# A caller waits behind this; the relay sends again from the oldest outbox entry when it fails (rule R8).
+_PRODUCE_TIMEOUT_MS = 10_000
+# Closing waits for Kafka no longer than this: whatever is still under way belongs to a term that is over.
+_CLOSE_SECONDS = 1.0
+# Records handed over by one read; bounds the memory of a reader that is far behind.
+_READ_RECORDS_MAX = 2_000
+# The broker holds a fetch until something comes; a new record ends it at once.
+_FETCH_WAIT_MS = 500
+
+
+class OutOfRange(Exception):
+    """The journal does not reach to the offset that was asked for: it begins after it or ends before it."""
+
+
+class LogRecord(Protocol):
+    """A record as it lies in the partition."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class JournalLog(Protocol):
+    """One client of one partition of the journal."""
+
+    async def append(self, values: Sequence[bytes]) -> Awaitable[int]:
+        """Hand over `values`, in order and behind those of earlier calls. The awaitable gives the offset of the last
+        one once every in-sync replica has them, or raises what the log raises. Waits while too much is under way."""
+        ...
+
+    async def read(self, offset: int, wait_seconds: float) -> Sequence[LogRecord]:
+        """The records from `offset` on; waits for the first one, and gives none where none comes. One reader at a time.
+        Raises OutOfRange."""
+        ...
+
+    async def beginning(self) -> int:
+        """The offset of the oldest record that is kept."""
+        ...
+
+    async def end(self) -> int:
+        """The offset that the next record gets."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything, at once."""
+        ...
+
+
+class KafkaLog:
+    """The journal on Kafka. Connects with the first call; after an error of the producer the next append makes another
+    (numbers of an idempotent producer that failed are of no use)."""
+
+    def __init__(self, bootstrap: str, topic: str, partition: int = 0, **security: Any) -> None:
+        self._common: dict[str, Any] = {"bootstrap_servers": bootstrap, **security}
+        self._partition = TopicPartition(topic, partition)
+        self._producer: AIOKafkaProducer | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+        self._next_offset: int | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def append(self, values: Sequence[bytes]) -> Awaitable[int]:
+        """See JournalLog. Raises KafkaError."""
+        producer = self._producer or await self._open_producer()
+        batch = producer.create_batch()
+        sent: list[asyncio.Future[Any]] = []
+        for value in values:
+            if batch.append(key=None, value=value, timestamp=None) is None:
+                sent.append(await self._send(producer, batch))
+                batch = producer.create_batch()
+                batch.append(key=None, value=value, timestamp=None)
+        count = batch.record_count()
+        sent.append(await self._send(producer, batch))
+        return self._offset_of(sent, count)
+
+    async def _send(self, producer: AIOKafkaProducer, batch: Any) -> asyncio.Future[Any]:
+        batch.close()
+        try:
+            sent: asyncio.Future[Any] = await producer.send_batch(
+                batch, self._partition.topic, partition=self._partition.partition
+            )
+        except KafkaError:
+            self._drop_producer(producer)
+            raise
+        sent.add_done_callback(lambda done: self._on_sent(producer, done))
+        return sent
+
+    def _on_sent(self, producer: AIOKafkaProducer, sent: asyncio.Future[Any]) -> None:
+        if not sent.cancelled() and sent.exception() is not None:
+            self._drop_producer(producer)
+
+    @staticmethod
+    async def _offset_of(sent: Sequence[asyncio.Future[Any]], count: int) -> int:
+        metadata = (await asyncio.gather(*sent))[-1]
+        return int(metadata.offset) + count - 1
+
+    async def read(self, offset: int, wait_seconds: float) -> Sequence[LogRecord]:
+        """See JournalLog. Raises KafkaError, OutOfRange."""
+        consumer = self._consumer or await self._open_consumer()
+        if offset != self._next_offset:
+            consumer.seek(self._partition, offset)
+            self._next_offset = offset
+        try:
+            fetched = await consumer.getmany(
+                self._partition, timeout_ms=int(wait_seconds * 1000), max_records=_READ_RECORDS_MAX
+            )
+        except OffsetOutOfRangeError as error:
+            self._next_offset = None
+            raise OutOfRange(f"{self._partition.topic} has no offset {offset}") from error
+        records: Sequence[LogRecord] = fetched.get(self._partition, ())
+        if records:
+            self._next_offset = records[-1].offset + 1
+        return records
+
+    async def beginning(self) -> int:
+        """See JournalLog. Raises KafkaError."""
+        consumer = self._consumer or await self._open_consumer()
+        return int((await consumer.beginning_offsets([self._partition]))[self._partition])
+
+    async def end(self) -> int:
+        """See JournalLog. Raises KafkaError."""
+        consumer = self._consumer or await self._open_consumer()
+        return int((await consumer.end_offsets([self._partition]))[self._partition])
+
+    async def close(self) -> None:
+        """See JournalLog."""
+        consumer, self._consumer = self._consumer, None
+        if self._producer is not None:
+            self._drop_producer(self._producer)
+        if consumer is not None:
+            self._closing.add(asyncio.ensure_future(_stopped(consumer)))
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=2 * _CLOSE_SECONDS)
+
+    async def _open_producer(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **self._common,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=_BATCH_BYTES_MAX,
+            max_request_size=JOURNAL_RECORD_BYTES_MAX + _FRAMING_BYTES,
+            request_timeout_ms=_PRODUCE_TIMEOUT_MS,
+        )
+        await _started(producer)
+        self._producer = producer
+        return producer
+
+    def _drop_producer(self, producer: AIOKafkaProducer) -> None:
+        if self._producer is producer:
+            self._producer = None
+            task = asyncio.ensure_future(_stopped(producer))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _open_consumer(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            **self._common,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            max_partition_fetch_bytes=JOURNAL_RECORD_BYTES_MAX + _FRAMING_BYTES,
+            fetch_max_bytes=JOURNAL_RECORD_BYTES_MAX + _FRAMING_BYTES,
+        )
+        await _started(consumer)
+        consumer.assign([self._partition])
+        self._consumer, self._next_offset = consumer, None
+        return consumer
+
+
+async def _started(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    try:
+        await client.start()
+    except BaseException:
+        await _stopped(client)
+        raise
+
+
+async def _stopped(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    with suppress(KafkaError, TimeoutError, OSError):  # it was of no use any more
+        await asyncio.wait_for(client.stop(), _CLOSE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRecord:
+    """A record of a journal in memory."""
+
+    offset: int
+    value: bytes
+
+
+@dataclass(slots=True)
+class MemoryJournal:
+    """The partition that several `MemoryLog` clients share. `first` is the offset of `values[0]`."""
+
+    values: list[bytes] = field(default_factory=list)
+    first: int = 0
+    grown: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+
+class MemoryLog:
+    """One client of a journal in memory. While `gate` is not set, what it appends is under way and not there yet, as
+    with a process that is stopped between its send and the broker."""
+
+    def __init__(self, journal: MemoryJournal) -> None:
+        self._journal = journal
+        self._tail: asyncio.Task[int] | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def append(self, values: Sequence[bytes]) -> Awaitable[int]:
+        """See JournalLog."""
+        self._tail = asyncio.ensure_future(self._write(self._tail, list(values)))
+        return self._tail
+
+    async def _write(self, before: asyncio.Task[int] | None, values: list[bytes]) -> int:
+        if before is not None:
+            await asyncio.wait([before])
+        await self.gate.wait()
+        journal = self._journal
+        async with journal.grown:
+            journal.values.extend(values)
+            journal.grown.notify_all()
+            return journal.first + len(journal.values) - 1
+
+    async def read(self, offset: int, wait_seconds: float) -> Sequence[LogRecord]:
+        """See JournalLog. Raises OutOfRange."""
+        journal = self._journal
+        if not journal.first <= offset <= await self.end():
+            raise OutOfRange(f"the journal has no offset {offset}")
+        async with journal.grown:
+            if offset == journal.first + len(journal.values):
+                try:
+                    await asyncio.wait_for(journal.grown.wait(), wait_seconds)
+                except TimeoutError:
+                    return ()
+            start = offset - journal.first
+            return [MemoryRecord(offset + at, value) for at, value in enumerate(journal.values[start:])]
+
+    async def beginning(self) -> int:
+        """See JournalLog."""
+        return self._journal.first
+
+    async def end(self) -> int:
+        """See JournalLog."""
+        return self._journal.first + len(self._journal.values)
+
+    async def close(self) -> None:
+        """What is under way is lost."""
+        if self._tail is not None:
+            self._tail.cancel()

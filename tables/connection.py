@@ -1,0 +1,27 @@
+"""One way to reach Redis, for every process.
+
+In: a URL. Out: a client that sends each command once. redis-py would repeat one whose connection broke, and so decide
+a batch twice under one token; here every caller repeats by itself, where it knows that it may.
+"""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+# Longer than any step of Lua and any blocking read; shorter than a caller's patience.
+SOCKET_TIMEOUT_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 2.0
+
+
+def connect(url: str) -> Redis:
+    """A client that connects with its first command. Raises ValueError where `url` is none."""
+    return Redis.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        socket_keepalive=True,
+        decode_responses=False,
+    )

@@ -1,0 +1,32 @@
+-- The last step of a recovery (rule R5): this server holds what the journal holds, and in its outbox what follows.
+-- KEYS[1]  prefix of the shard's keys; blessed, head, outbox
+-- ARGV[1]  term of the recovery
+-- ARGV[2]  run_id, ARGV[3] replid: as seen when the recovery began
+-- ARGV[4]  m, the last valid batch in the journal, ARGV[5] its token ('' for batch 0)
+-- Returns {'higher_term'}, {'moved'} or {'superseded'}: begin anew; {'broken', batch}: the outbox does not lead from m
+--         to the newest batch of this server, `batch` is the first that is missing or does not chain; or {'blessed'}.
+-- @include blessed
+-- @include refusal
+-- @include entry
+local CHUNK = 64 -- entries read in one go: payloads are large
+local prefix, term = KEYS[1], ARGV[1]
+local refused = not_in_recovery(prefix, term, ARGV[2], ARGV[3])
+if refused then return { refused } end
+
+local head = redis.call('HMGET', prefix .. 'head', 'batch', 'token')
+local head_batch, head_token = tonumber(head[1] or '0'), head[2] or ''
+local batch, token = tonumber(ARGV[4]), ARGV[5]
+while batch < head_batch do
+  local first = string.format('%d-0', batch + 1)
+  local found = redis.call('XRANGE', prefix .. 'outbox', first, '+', 'COUNT', CHUNK)
+  if #found == 0 then return { 'broken', batch + 1 } end
+  for _, entry in ipairs(found) do
+    local batch_here, token_here, previous = entry_of(entry)
+    if batch_here ~= batch + 1 or previous ~= token then return { 'broken', batch + 1 } end
+    batch, token = batch_here, token_here
+  end
+end
+if batch ~= head_batch or token ~= head_token then return { 'broken', batch } end
+
+redis.call('HSET', prefix .. 'blessed', 'run_id', ARGV[2], 'replid', ARGV[3], 'term', term)
+return { 'blessed' }

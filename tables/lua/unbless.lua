@@ -1,0 +1,16 @@
+-- The first step of a recovery (rule R3): from here on nothing is decided or settled, until the bless of this term.
+-- KEYS[1]  prefix of the shard's keys; writes blessed; reads head, settled
+-- ARGV[1]  term of the recovery
+-- Returns {'higher_term', term} where a newer recovery was here; or {'ok', run_id, replid, head batch, head token,
+--         settled offset, term, owner, batch, token}: the ids that every later step requires, and how far Redis is.
+-- @include blessed
+local prefix, term = KEYS[1], ARGV[1]
+local stored = redis.call('HGET', prefix .. 'blessed', 'term')
+if stored and tonumber(stored) > tonumber(term) then return { 'higher_term', tonumber(stored) } end
+
+redis.call('HSET', prefix .. 'blessed', 'run_id', 'none', 'replid', 'none', 'term', term)
+local run_id, replid = server_ids()
+local head = redis.call('HMGET', prefix .. 'head', 'batch', 'token')
+local settled = redis.call('HMGET', prefix .. 'settled', 'offset', 'term', 'owner', 'batch', 'token')
+return { 'ok', run_id, replid, tonumber(head[1] or '0'), head[2] or '', tonumber(settled[1] or '0'),
+  tonumber(settled[2] or '0'), settled[3] or '', tonumber(settled[4] or '0'), settled[5] or '' }

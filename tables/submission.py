@@ -1,0 +1,145 @@
+"""From commands to a decision that stands: apply, wait for the own token, submit again where it was lost.
+
+In: commands, and until when. Out: a `Decision` that was read back from the journal, so that what a caller tells its
+client, or commits to Kafka, is never lost and never contradicted (rule R7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import structs
+from redis.exceptions import RedisError, ResponseError
+
+from streams import failpoints
+from tables.commands import Command
+from tables.ledger import Applied, LedgerError
+from tables.records import Decision, Result, decode_decision
+from tables.settlements import Settlement, Settlements
+
+# A fresh token for each attempt, 16 hex digits: two attempts with the same one do not happen.
+_TOKEN_BYTES = 8
+# How long one attempt may wait to be settled. A settle takes a few ms and a takeover a second or two; an attempt that
+# is repeated too early only adds a batch of repeats to a log that is slow already.
+ATTEMPT_SECONDS = 2.0
+# Pauses after `unblessed`, `busy` or a lost connection: doubled from the first to the last.
+PAUSE_SECONDS_FIRST = 0.005
+PAUSE_SECONDS_MAX = 0.25
+# What Redis says in the message of an error that was raised while a script ran, by none of its own refusals.
+_SCRIPT_FAILED = "user_script"
+
+
+class Unsettled(Exception):
+    """The commands were not settled in time. They may have been decided or not: submit them again, with the same
+    ids."""
+
+
+class Undecidable(Exception):
+    """The ledger fails on these commands, whenever it is asked: a bug, not an outage. Do not submit them again."""
+
+
+class Applies(Protocol):
+    """The one method of the ledger that is needed here."""
+
+    async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> Applied: ...
+
+
+class Submitter:
+    """Submits batches of commands. Any number of `submit` may be under way at once.
+
+    The ledger is asked by one of them at a time, in the order in which they were called, so that a caller may have
+    several chunks of a partition under way and still have them decided in their order. Only where one has to be
+    submitted again, those behind it may have been decided before it: who cannot bear that waits for each.
+    """
+
+    def __init__(self, ledger: Applies, settlements: Settlements, *, attempt_seconds: float = ATTEMPT_SECONDS) -> None:
+        self._ledger = ledger
+        self._settlements = settlements
+        self._attempt_seconds = attempt_seconds
+        self._turn = asyncio.Lock()
+        self.resubmitted = 0
+
+    async def submit(self, commands: Sequence[Command], deadline: float | None) -> Decision:
+        """Have `commands` decided, once, and the decision settled. `deadline` is a time of the running loop's clock
+        (s), None: as long as it takes. Raises Unsettled; and Undecidable, at once."""
+        attempts = _Attempts(len(commands), deadline)
+        pause = PAUSE_SECONDS_FIRST
+        while True:
+            applied = await self._attempt(commands, attempts)
+            if applied is None:
+                await asyncio.sleep(attempts.seconds_left(pause * random.uniform(0.5, 1)))
+                attempts.raise_if_over()
+                pause = min(2 * pause, PAUSE_SECONDS_MAX)
+                continue
+            decision = decode_decision(applied.payload)
+            if applied.batch == 0:
+                return decision
+            wait = attempts.seconds_left(self._attempt_seconds)
+            outcome = await self._settlements.settled(applied.batch, applied.token, wait)
+            if outcome is Settlement.SETTLED:
+                failpoints.hit("before_answer")
+                return attempts.as_first(decision)
+            attempts.decided(applied.batch, outcome, decision)
+            attempts.raise_if_over()
+            self.resubmitted += 1
+
+    async def _attempt(self, commands: Sequence[Command], attempts: _Attempts) -> Applied | None:
+        """Ask the ledger under a fresh token; None where it cannot decide now."""
+        try:
+            async with asyncio.timeout_at(attempts.deadline), self._turn:
+                applied = await self._ledger.apply(commands, token=secrets.token_hex(_TOKEN_BYTES))
+        except LedgerError as error:
+            attempts.reason = str(error)
+        except (RedisError, OSError, TimeoutError) as error:
+            if type(error) is ResponseError and _SCRIPT_FAILED in str(error):
+                raise Undecidable(f"the ledger failed on these commands: {error}") from error
+            attempts.maybe_decided(error)
+        else:
+            failpoints.hit("after_apply")
+            return applied
+        return None
+
+
+class _Attempts:
+    """What earlier attempts of one submit may have left behind. A repeat that only they explain is no repeat."""
+
+    def __init__(self, commands: int, deadline: float | None) -> None:
+        self._ours = [False] * commands
+        self.deadline = deadline
+        self.reason = "the ledger was not asked"
+
+    def seconds_left(self, at_most: float) -> float:
+        """`at_most`, cut at the deadline."""
+        if self.deadline is None:
+            return at_most
+        return max(0.0, min(at_most, self.deadline - asyncio.get_running_loop().time()))
+
+    def raise_if_over(self) -> None:
+        """Raises Unsettled where the deadline has passed."""
+        if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
+            raise Unsettled(f"not settled in time, and safe to submit again: {self.reason}")
+
+    def decided(self, batch: int, outcome: Settlement, decision: Decision) -> None:
+        """An attempt got an answer: what it did first, a later attempt finds done."""
+        self.reason = f"batch {batch} was decided and its settlement is: {outcome}"
+        for index, result in enumerate(decision.results):
+            self._ours[index] = self._ours[index] or not result.replayed
+
+    def maybe_decided(self, error: Exception) -> None:
+        """An attempt got no answer. A repeat found by the next one is far more likely ours than another caller's."""
+        self.reason = f"Redis does not answer: {error}"
+        self._ours = [True] * len(self._ours)
+
+    def as_first(self, decision: Decision) -> Decision:
+        """The decision with those repeats told as first answers."""
+        if not any(self._ours):
+            return decision
+        results: list[Result] = [
+            structs.replace(result, replayed=False) if ours and result.replayed else result
+            for ours, result in zip(self._ours, decision.results, strict=True)
+        ]
+        return structs.replace(decision, results=tuple(results))
