@@ -24,6 +24,7 @@ local now
 -- @include draw
 -- @include history
 -- @include order
+-- @include prefetch
 -- @include release
 -- @include place
 -- @include supersede
@@ -37,7 +38,6 @@ local now
 -- @include orders
 -- @include movement_events
 -- @include tick
--- @include prefetch
 -- @include write
 -- @include payload
 

@@ -8,6 +8,7 @@ local function sweep(n)
   local from = registry.sweep_from == '' and '-' or '(' .. registry.sweep_from
   local names = redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', from, '+', 'LIMIT', 0, n)
   registry_changed = true
+  fetch_skus(names)
   for _, sku in ipairs(names) do
     local s = get_sku(sku)
     local moved = false

@@ -1,21 +1,20 @@
 -- Read in one MGET each what a batch will most likely need; whatever else it needs is read when it is needed.
-local function fetch_orders(ids)
-  local keys = {}
-  for i, id in ipairs(ids) do keys[i] = KEYS[1] .. 'order:' .. id end
+-- What is in memory already stays as it is: the batch may have changed it.
+local function fetch(prefix, names, known, open)
+  local keys, wanted = {}, {}
+  for _, name in ipairs(names) do
+    if known[name] == nil then
+      wanted[#wanted + 1], keys[#keys + 1] = name, KEYS[1] .. prefix .. name
+    end
+  end
   local values = mget(keys)
-  for i, id in ipairs(ids) do
-    if values[i] then open_order(id, values[i]) else orders[id] = false end
+  for i, name in ipairs(wanted) do
+    if values[i] then open(name, values[i]) else known[name] = false end
   end
 end
 
-local function fetch_skus(names)
-  local keys = {}
-  for i, sku in ipairs(names) do keys[i] = KEYS[1] .. 'sku:' .. sku end
-  local values = mget(keys)
-  for i, sku in ipairs(names) do
-    if values[i] then open_sku(sku, values[i]) else skus[sku] = false end
-  end
-end
+local function fetch_orders(ids) fetch('order:', ids, orders, open_order) end
+local function fetch_skus(names) fetch('sku:', names, skus, open_sku) end
 
 local function prefetch(commands)
   local ids, seen, names, named_skus = {}, {}, {}, {}

@@ -8,6 +8,7 @@ end
 local function tick(cmd)
   local due = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'deadlines', '-inf', now, 'LIMIT', 0, cmd.orders_max)
   local ended = 0
+  fetch_orders(due)
   for _, id in ipairs(due) do
     local o = get_order(id)
     if o and o.r.expires_at and now >= o.r.expires_at then
@@ -17,6 +18,7 @@ local function tick(cmd)
     end
   end
   local waiting = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'dwells', '-inf', now, 'LIMIT', 0, cmd.orders_max)
+  fetch_skus(waiting)
   for _, sku in ipairs(waiting) do
     local s = get_sku(sku)
     dwells_due[sku] = dwells_due[sku] or false
