@@ -1,0 +1,100 @@
+// One SKU in full, from GET /v1/stock/{sku}: how its available units come about, by warehouse and by channel.
+
+import { cell, element, number } from "./marks.js";
+
+// While the SKU moves its numbers are read again, but no faster than this.
+const REFRESH_MS = 700;
+
+export class Detail {
+  constructor(panel, title, body, close) {
+    this.panel = panel;
+    this.title = title;
+    this.body = body;
+    this.sku = null;
+    this.busy = false;
+    this.stale = false;
+    close.addEventListener("click", () => this.close());
+  }
+
+  open(sku) {
+    this.sku = sku;
+    this.title.textContent = sku;
+    this.body.replaceChildren(element("p", { class: "note", text: "reading" }));
+    this.panel.hidden = false;
+    this.refresh();
+  }
+
+  close() {
+    this.sku = null;
+    this.panel.hidden = true;
+  }
+
+  // Called when an update of some SKU came.
+  touched(sku) {
+    if (sku === this.sku) this.refresh();
+  }
+
+  async refresh() {
+    if (this.busy) {
+      this.stale = true;
+      return;
+    }
+    this.busy = true;
+    this.stale = false;
+    const sku = this.sku;
+    try {
+      const answer = await fetch(`/v1/stock/${encodeURIComponent(sku)}`);
+      const body = await answer.json();
+      if (sku === this.sku) answer.ok ? this.show(body) : this.fail(body.detail ?? body.title);
+    } catch {
+      if (sku === this.sku) this.fail("the API does not answer");
+    }
+    setTimeout(() => {
+      this.busy = false;
+      if (this.sku && (this.stale || this.sku !== sku)) this.refresh();
+    }, REFRESH_MS);
+  }
+
+  fail(why) {
+    this.body.replaceChildren(element("p", { class: "note", text: `No numbers: ${why}` }));
+  }
+
+  show(stock) {
+    const sum = element("dl", { class: "sum" });
+    const line = (name, value, kind = "") =>
+      sum.append(element("div", { class: kind }, element("dt", { text: name }), element("dd", { text: value })));
+    line("on hand", number(stock.on_hand));
+    line("− committed (paid, not shipped)", number(stock.committed));
+    line("− locked (held, not paid)", number(stock.locked));
+    line("− reserved (set aside)", number(stock.reserved));
+    line("available", number(stock.available), stock.available < 0 ? "total negative" : "total");
+    if (stock.preordered) line("preordered, beyond the shelf", number(stock.preordered));
+    if (stock.incoming) line("incoming", number(stock.incoming));
+    if (stock.damaged) line("damaged", number(stock.damaged));
+    this.body.replaceChildren(sum, this.warehouses(stock.warehouses), this.channels(stock.channels));
+  }
+
+  warehouses(warehouses) {
+    const head = element("tr", {}, element("th", { scope: "col", text: "warehouse" }));
+    const names = ["on_hand", "committed", "locked", "available"];
+    for (const name of names) head.append(element("th", { scope: "col", text: name.replace("_", " ") }));
+    const table = element("table", {}, element("thead", {}, head));
+    const rows = element("tbody");
+    for (const [warehouse, counters] of Object.entries(warehouses).sort()) {
+      const row = element("tr", {}, element("th", { scope: "row", text: warehouse }));
+      for (const name of names) row.append(element("td", { text: number(counters[name] ?? 0) }));
+      rows.append(row);
+    }
+    table.append(rows);
+    return table;
+  }
+
+  channels(channels) {
+    const rows = element("tbody");
+    for (const [channel, offer] of Object.entries(channels).sort()) {
+      const name = element("th", { scope: "row", text: channel });
+      rows.append(element("tr", {}, name, element("td", {}, cell(offer))));
+    }
+    return element("table", {}, rows);
+  }
+}

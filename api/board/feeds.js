@@ -1,0 +1,65 @@
+// Follows channels: one stream (Server-Sent Events) each.
+// In: names of channels. Out: `onUpdate(update, live)` for each channel update, `onState(channel, state)`.
+
+// A browser opens six connections to a host: five streams leave one for everything else.
+export const FEEDS_MAX = 5;
+// A stream that was refused is asked for again after this long.
+const RETRY_MS = 2000;
+
+export class Feeds {
+  constructor(onUpdate, onState) {
+    this.onUpdate = onUpdate;
+    this.onState = onState;
+    this.streams = new Map();
+    this.wanted = [];
+  }
+
+  follow(channels) {
+    this.wanted = channels.slice(0, FEEDS_MAX);
+    for (const channel of [...this.streams.keys()]) {
+      if (!this.wanted.includes(channel)) this.drop(channel);
+    }
+    for (const channel of this.wanted) {
+      if (!this.streams.has(channel)) this.open(channel);
+    }
+  }
+
+  // A page that nobody sees gives its connections back; a second tab needs them.
+  pause() {
+    for (const channel of [...this.streams.keys()]) this.drop(channel);
+  }
+
+  resume() {
+    this.follow(this.wanted);
+  }
+
+  drop(channel) {
+    const stream = this.streams.get(channel);
+    clearTimeout(stream.retry);
+    stream.source.close();
+    this.streams.delete(channel);
+  }
+
+  open(channel) {
+    const source = new EventSource(`/v1/channels/${encodeURIComponent(channel)}/feed`);
+    const stream = { source, synced: false, retry: 0 };
+    this.streams.set(channel, stream);
+    this.onState(channel, "waiting");
+    source.addEventListener("stock", (event) => this.onUpdate(JSON.parse(event.data), stream.synced));
+    source.addEventListener("synced", () => {
+      stream.synced = true;
+      this.onState(channel, "live");
+    });
+    source.addEventListener("status", (event) => {
+      const ready = JSON.parse(event.data).ready;
+      this.onState(channel, ready ? (stream.synced ? "live" : "waiting") : "down");
+    });
+    source.addEventListener("error", () => {
+      if (this.streams.get(channel) !== stream) return;
+      this.onState(channel, "down");
+      if (source.readyState === EventSource.CLOSED) {
+        stream.retry = setTimeout(() => { this.drop(channel); this.open(channel); }, RETRY_MS);
+      }
+    });
+  }
+}

@@ -1,0 +1,64 @@
+// The list of what just happened: every switch of a mode, and how far quantities moved.
+
+import { badge, element, number } from "./marks.js";
+
+// More than this nobody reads.
+const ENTRIES_MAX = 80;
+// Quantities of one SKU that move within this time are one entry: a flash sale would flood the list.
+const MERGE_MS = 4000;
+
+export class Recent {
+  constructor(list, empty, switchesOnly) {
+    this.list = list;
+    this.empty = empty;
+    this.switchesOnly = switchesOnly;
+    this.entries = [];
+    this.dirty = false;
+    switchesOnly.addEventListener("change", () => { this.dirty = true; this.draw(); });
+  }
+
+  add(before, update, now) {
+    if (before.mode !== update.mode) {
+      this.push({ at: now, kind: "switch", sku: update.sku, channel: update.channel, from: before.mode, update });
+      return;
+    }
+    const name = update.mode === "preorder" ? "preorder_remaining" : "quantity";
+    if (before[name] === update[name]) return;
+    const last = this.entries.find((entry) => entry.kind === "moves" && entry.sku === update.sku);
+    if (last && now - last.at < MERGE_MS) {
+      const span = last.spans.get(update.channel) ?? { from: before[name] };
+      last.spans.set(update.channel, { ...span, to: update[name] });
+    } else {
+      const spans = new Map([[update.channel, { from: before[name], to: update[name] }]]);
+      this.push({ at: now, kind: "moves", sku: update.sku, spans });
+    }
+    this.dirty = true;
+  }
+
+  push(entry) {
+    this.entries.unshift(entry);
+    this.entries.length = Math.min(this.entries.length, ENTRIES_MAX);
+    this.dirty = true;
+  }
+
+  draw() {
+    if (!this.dirty) return;
+    this.dirty = false;
+    const shown = this.entries.filter((entry) => entry.kind === "switch" || !this.switchesOnly.checked);
+    this.list.replaceChildren(...shown.map((entry) => this.line(entry)));
+    this.empty.hidden = shown.length > 0;
+  }
+
+  line(entry) {
+    const at = new Date(entry.at);
+    const time = element("time", { datetime: at.toISOString(), text: at.toLocaleTimeString("en-GB") });
+    const what = element("div", {}, element("strong", { text: entry.sku }), " ");
+    if (entry.kind === "switch") {
+      what.append(`on ${entry.channel}: `, badge(entry.from), " → ", badge(entry.update.mode));
+    } else {
+      const said = [...entry.spans].map(([channel, { from, to }]) => `${channel} ${number(from)} → ${number(to)}`);
+      what.append(said.join(", "));
+    }
+    return element("li", {}, time, what);
+  }
+}
