@@ -51,6 +51,14 @@ ADJUSTMENTS = Topic(
 STOCK = Topic("stock", "sku", "agents.journal", "a SKU's counters and channel modes", "compact")
 POLICIES = Topic("policies", "channel or channel/sku", "agents.journal", "policies in force", "compact", partitions=1)
 CHANNEL_STOCK = Topic("channel-stock", "channel/sku", "agents.stock", "what a channel may sell now", "compact")
+JOURNAL_POSITIONS = Topic(
+    "journal-positions",
+    "shard",
+    "agents.journal",
+    "how far the journal was derived: the changelog of a Faust table",
+    "compact",
+    partitions=1,
+)
 ALERTS = Topic("alerts", "sku", "agents.journal", "low stock, shortfall and the like", "delete", 7 * DAY_MS)
 DEAD_LETTERS = Topic(
     "dead-letters", "as it came", "agents", "what was refused, with reason and origin", "delete", 30 * DAY_MS
@@ -66,6 +74,7 @@ TOPICS: tuple[Topic, ...] = (
     STOCK,
     POLICIES,
     CHANNEL_STOCK,
+    JOURNAL_POSITIONS,
     ALERTS,
     DEAD_LETTERS,
     AUDIT,
