@@ -6,7 +6,7 @@
 -- Returns {'higher_term'}, {'moved'} or {'superseded'}: begin anew; {'broken', batch}: the outbox does not lead from m
 --         to the newest batch of this server, `batch` is the first that is missing or does not chain; or {'blessed'}.
 -- @include blessed
--- @include refusal
+-- @include recovery
 -- @include entry
 local CHUNK = 64 -- entries read in one go: payloads are large
 local prefix, term = KEYS[1], ARGV[1]

@@ -7,7 +7,7 @@
 -- Returns {'unblessed'} or {'higher_term'}: take over; or {'ok', {batch, token, previous, payload}, …}, dense or not:
 --         the reader of the journal is who checks the chain.
 -- @include blessed
--- @include refusal
+-- @include recovery
 -- @include entry
 local CHUNK = 16 -- entries looked at in one go: a large payload is not copied in vain
 local prefix, term = KEYS[1], ARGV[1]

@@ -6,7 +6,7 @@
 -- Returns {'unblessed'}, {'higher_term'} or {'fork', batch}: take over; or {'settled', newest settled batch}.
 -- What is noted never goes back; every entry that is dropped was compared.
 -- @include blessed
--- @include refusal
+-- @include recovery
 -- @include entry
 local prefix, term = KEYS[1], ARGV[1]
 if not is_blessed(prefix, term) then return { refusal(prefix, term) } end
