@@ -70,9 +70,7 @@ class ChildProcess:
                     preexec_fn=_die_with_parent,
                 )
             except OSError as error:
-                raise FrontDoorError(
-                    f"{self.name} cannot be started: {command[0]}: {error.strerror}"
-                ) from error
+                raise FrontDoorError(f"{self.name} cannot be started: {command[0]}: {error.strerror}") from error
 
     async def wait(self) -> int:
         """Wait for its end; the exit status, or minus the signal that ended it."""

@@ -22,26 +22,16 @@ class Settings:
 
     app_id: str = field(default="stocktide", metadata={"help": "prefix of topics, keys and consumer groups"})
     shards: int = field(default=1, metadata={"help": "this version runs one"})
-    kafka: str = field(
-        default="127.0.0.1:9092", metadata={"help": "bootstrap servers, HOST:PORT[,HOST:PORT]"}
-    )
+    kafka: str = field(default="127.0.0.1:9092", metadata={"help": "bootstrap servers, HOST:PORT[,HOST:PORT]"})
     redis: str = field(default="redis://127.0.0.1:6379/0", metadata={"help": "URL", "secret": True})
     data: Path = field(default=Path("data"), metadata={"help": "folder of tables and embedded servers"})
-    host: str = field(
-        default="127.0.0.1", metadata={"help": "address the API binds to; without keys, loopback"}
-    )
+    host: str = field(default="127.0.0.1", metadata={"help": "address the API binds to; without keys, loopback"})
     port: int = field(default=8080, metadata={"help": "port of the API; 0 picks a free one"})
-    worker_port: int = field(
-        default=0, metadata={"help": "port of the worker's /metrics and /readyz; 0 picks"}
-    )
+    worker_port: int = field(default=0, metadata={"help": "port of the worker's /metrics and /readyz; 0 picks"})
     worker_name: str = field(default="worker", metadata={"help": "names the worker's folder below data"})
     partitions: int = field(default=4, metadata={"help": "partitions of topics that are not fixed to one"})
-    replication: int = field(
-        default=0, metadata={"help": "replicas of a topic; 0: 3 where there are 3 brokers"}
-    )
-    publish_interval_ms: int = field(
-        default=100, metadata={"help": "default of the policy field of that name"}
-    )
+    replication: int = field(default=0, metadata={"help": "replicas of a topic; 0: 3 where there are 3 brokers"})
+    publish_interval_ms: int = field(default=100, metadata={"help": "default of the policy field of that name"})
     tick_ms: int = field(default=200, metadata={"help": "how often the expiry step looks for what is due"})
     park_seconds: int = field(default=60, metadata={"help": "how long an event waits for its order"})
     request_seconds: int = field(default=5, metadata={"help": "deadline of an API request"})

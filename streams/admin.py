@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from streams.topics import JOURNAL, TOPICS, Topic
@@ -91,16 +92,41 @@ async def ensure_topics(kafka: str, app_id: str, partitions: int, replication: i
         rows = await _visible_rows(admin, app_id)
     _check_partitions(rows, partitions)
     created = {topic.name for topic in absent}
+    return [TopicRow(row.topic, row.full_name, row.partitions, row.replicas, row.topic.name in created) for row in rows]
+
+
+async def inspect_topics(kafka: str, app_id: str) -> tuple[int, list[TopicRow]]:
+    """The number of brokers, and all topics as they are, missing ones included. KafkaError if none answers."""
+    async with _admin(kafka) as admin:
+        brokers = len((await admin.describe_cluster())["brokers"])
+        return brokers, await _rows(admin, app_id)
+
+
+async def differing_settings(kafka: str, rows: list[TopicRow], brokers: int) -> list[str]:
+    """Where the settings of existing topics are not what we would create them with, each as a sentence."""
+    present = [row for row in rows if row.exists]
+    if not present:
+        return []
+    async with _admin(kafka) as admin:
+        answers = await admin.describe_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, row.full_name) for row in present]
+        )
+    found = {
+        name: {entry[0]: entry[1] for entry in entries}
+        for answer in answers
+        for _code, _reason, _kind, name, entries in answer.resources
+    }
     return [
-        TopicRow(row.topic, row.full_name, row.partitions, row.replicas, row.topic.name in created)
-        for row in rows
+        f"topic {row.full_name} has {setting}={found.get(row.full_name, {}).get(setting)}, not {value}"
+        for row in present
+        for setting, value in settings_of(row.topic, brokers).items()
+        if not _same(found.get(row.full_name, {}).get(setting), value)
     ]
 
 
-async def list_topics(kafka: str, app_id: str) -> list[TopicRow]:
-    """All topics as they are, missing ones included. Raises KafkaError if no broker answers."""
-    async with _admin(kafka) as admin:
-        return await _rows(admin, app_id)
+def _same(found: str | None, wanted: str) -> bool:
+    """Lists, as in `compact,delete`, are the same in any order."""
+    return found is not None and sorted(found.split(",")) == sorted(wanted.split(","))
 
 
 @asynccontextmanager

@@ -84,9 +84,7 @@ async def _fetch_in_process(progress: Progress) -> None:
                     progress(last)
             status = await process.wait()
     except TimeoutError as error:
-        raise EmbeddedError(
-            f"Kafka's jars could not be fetched within {FETCH_SECONDS_MAX:.0f} s: {last}"
-        ) from error
+        raise EmbeddedError(f"Kafka's jars could not be fetched within {FETCH_SECONDS_MAX:.0f} s: {last}") from error
     finally:
         if process.returncode is None:
             process.kill()

@@ -114,9 +114,7 @@ class EmbeddedKafka:
                 taken = not all(is_free(port) for port in ports.values())
                 if not taken or attempt == PORT_TRIES_MAX:
                     break
-        raise EmbeddedError(
-            f"Kafka ended while it started; the end of {self._child.log}:\n{self.last_words()}"
-        )
+        raise EmbeddedError(f"Kafka ended while it started; the end of {self._child.log}:\n{self.last_words()}")
 
     async def stop(self) -> None:
         """Stop it: SIGTERM, then SIGKILL after STOP_SECONDS_MAX."""
@@ -176,9 +174,7 @@ class EmbeddedKafka:
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = ("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(self._properties))
         child = ChildProcess("Kafka's storage tool", self._child.log)
-        await child.spawn(
-            [*self._command(java, classes)[:1], "-XX:TieredStopAtLevel=1", "-cp", classes, *tool]
-        )
+        await child.spawn([*self._command(java, classes)[:1], "-XX:TieredStopAtLevel=1", "-cp", classes, *tool])
         try:
             status = await asyncio.wait_for(child.wait(), FORMAT_SECONDS_MAX)
         except TimeoutError:

@@ -62,9 +62,7 @@ class EmbeddedValkey:
                     return
                 if is_free(port) or attempt == PORT_TRIES_MAX:
                     break
-        raise EmbeddedError(
-            f"Valkey ended while it started; the end of {self._child.log}:\n{self.last_words()}"
-        )
+        raise EmbeddedError(f"Valkey ended while it started; the end of {self._child.log}:\n{self.last_words()}")
 
     async def stop(self) -> None:
         """Stop it: SIGTERM, then SIGKILL after STOP_SECONDS_MAX."""

@@ -10,7 +10,7 @@ import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from streams.admin import TopicsError, ensure_topics, list_topics
+from streams.admin import TopicsError, differing_settings, ensure_topics, inspect_topics
 from streams.topics import TOPICS
 from tests.servers import RedisServer
 
@@ -67,9 +67,8 @@ async def test_topics_are_created_once_with_their_settings(kafka: EmbeddedKafka,
     assert [row.topic for row in first] == list(TOPICS)
     assert all(row.created for row in first)
     assert not any(row.created for row in second)
-    assert {row.topic.name: row.partitions for row in second} == {
-        topic.name: topic.partitions or 3 for topic in TOPICS
-    }
+    assert {row.topic.name: row.partitions for row in second} == {topic.name: topic.partitions or 3 for topic in TOPICS}
+    assert await differing_settings(kafka.address, second, brokers=1) == []
 
 
 async def test_another_number_of_partitions_is_refused(kafka: EmbeddedKafka, app_id: str) -> None:
@@ -79,7 +78,8 @@ async def test_another_number_of_partitions_is_refused(kafka: EmbeddedKafka, app
 
 
 async def test_topics_that_are_missing_are_listed_as_missing(kafka: EmbeddedKafka, app_id: str) -> None:
-    rows = await list_topics(kafka.address, app_id)
+    brokers, rows = await inspect_topics(kafka.address, app_id)
+    assert brokers == 1
     assert not any(row.exists for row in rows)
 
 

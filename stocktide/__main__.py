@@ -1,0 +1,234 @@
+"""The command line. It reads options and settings, hands on to the room that does the work, and turns what goes
+wrong into a sentence and an exit status: 2 for what was asked wrongly, 1 for what could not be done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stocktide.errors import FrontDoorError
+from stocktide.settings import Settings, SettingsError
+
+_FILE = click.Path(path_type=Path)
+_PORT = click.IntRange(0, 65_535)
+
+
+class _Speed(click.ParamType):
+    """A factor of real time, or `max` (None)."""
+
+    name = "X|max"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        """Refuse what is no positive number."""
+        if value == "max":
+            return None
+        try:
+            speed = float(value)
+        except ValueError:
+            speed = 0.0
+        if not 0 < speed < float("inf"):
+            self.fail(f"{value!r} is neither a positive number nor max", param, ctx)
+        return speed
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="stocktide")
+def cli() -> None:
+    """One true stock count for goods that are sold in many places at once."""
+
+
+def _with_settings(command: Callable[..., int]) -> Callable[..., None]:
+    """Give the command the settings of the environment, and exit with the status that it returns."""
+
+    @functools.wraps(command)
+    def wrapped(**options: Any) -> None:
+        sys.exit(command(Settings.from_environment(), **options))
+
+    return wrapped
+
+
+@cli.command()
+@click.option("--data", type=_FILE, help="Folder of everything that stays. [STOCKTIDE_DATA, else ./data]")
+@click.option("--port", type=_PORT, help="Port of the API; 0 picks a free one. [STOCKTIDE_PORT, else 8080]")
+@click.option("--kafka", metavar="HOST:PORT", help="A Kafka of yours, instead of the embedded one.")
+@click.option("--redis", metavar="URL", help="A Redis or Valkey of yours, instead of the embedded one.")
+@click.option("--ready-file", type=_FILE, help="Written when it serves: addresses and process ids, as JSON.")
+@_with_settings
+def up(
+    settings: Settings,
+    data: Path | None,
+    port: int | None,
+    kafka: str | None,
+    redis: str | None,
+    ready_file: Path | None,
+) -> int:
+    """Run everything on this machine: Kafka, Valkey, worker, API, board."""
+    from stocktide.system import UpOptions
+    from stocktide.up import run
+
+    options = UpOptions(
+        settings=Settings.from_environment(data=data, port=port, kafka=kafka, redis=redis),
+        own_kafka=kafka is None and "STOCKTIDE_KAFKA" not in os.environ,
+        own_redis=redis is None and "STOCKTIDE_REDIS" not in os.environ,
+        ready_file=ready_file,
+    )
+    return run(options, click.echo)
+
+
+@cli.command()
+@_with_settings
+def worker(settings: Settings) -> int:
+    """Run one worker: the agents, the relay, the tables. Any number may run."""
+    from stocktide.reach import reach_servers
+    from streams.admin import ensure_topics
+
+    async def prepare() -> None:
+        await reach_servers(settings)
+        await ensure_topics(settings.kafka, settings.app_id, settings.partitions, settings.replication)
+
+    asyncio.run(prepare())
+    from agents.worker import run
+
+    return run(settings)
+
+
+@cli.command()
+@_with_settings
+def api(settings: Settings) -> int:
+    """Run one API process. Any number may run."""
+    from stocktide.reach import reach_servers
+
+    asyncio.run(reach_servers(settings))
+    from api.server import run
+
+    return run(settings)
+
+
+@cli.command()
+@click.option("--create", is_flag=True, help="Create those that are missing.")
+@click.option("--kafka", metavar="HOST:PORT", help="Where. [STOCKTIDE_KAFKA, else the one of `stocktide up`]")
+@_with_settings
+def topics(settings: Settings, create: bool, kafka: str | None) -> int:
+    """List the topics: key, writer, what each holds, and how it is on the broker."""
+    from stocktide.topics import run
+
+    return run(_located(settings, kafka=kafka), create, click.echo)
+
+
+@cli.command()
+@_with_settings
+def doctor(settings: Settings) -> int:
+    """Show the settings and look for what is missing or unsafe. Exit status 1 if something is wrong."""
+    from stocktide.doctor import run
+
+    return run(_located(settings), click.echo)
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@click.option("--opening", type=click.IntRange(min=1), metavar="N", help="Receive N of every SKU first.")
+@click.option("--speed", type=_Speed(), default="max", help="Times real time. [max]")
+@click.option("--door", type=click.Choice(["kafka", "http"]), default="kafka", help="How orders go in. [kafka]")
+@click.option("--api", metavar="URL", help="The API. [the one of `stocktide up` on this machine]")
+@click.option("--kafka", metavar="HOST:PORT", help="Kafka. [the one of `stocktide up` on this machine]")
+@click.option("--app-id", help="Prefix of the topics. [that of `stocktide up`, or STOCKTIDE_APP_ID]")
+@click.option("--report", type=_FILE, help="Write a JSON report there.")
+@click.option("--until", type=click.Choice(["paid", "shipped"]), default="paid", help="Last step. [paid]")
+@_with_settings
+def replay(settings: Settings, *, api: str | None, kafka: str | None, app_id: str | None, **options: Any) -> int:
+    """Stream the real orders of FILE, a CSV or csv.gz with the columns of Online Retail."""
+    from loadtest.replay import ReplayOptions, run
+
+    located = _located(settings, api=api, kafka=kafka, app_id=app_id)
+    return run(
+        ReplayOptions(
+            api=(api or f"http://127.0.0.1:{located.port}").rstrip("/"),
+            kafka=located.kafka,
+            app_id=located.app_id,
+            **options,
+        )
+    )
+
+
+@cli.command()
+@click.option("--data", type=_FILE, help="Folder of everything that stays. [STOCKTIDE_DATA, else ./data]")
+@click.option("--port", type=_PORT, help="Port of the page; 0 picks a free one. [STOCKTIDE_PORT, else 8080]")
+@_with_settings
+def demo(settings: Settings, data: Path | None, port: int | None) -> int:
+    """Run a small shop with a flash sale, to be watched in the browser."""
+    from stocktide.demo import run
+
+    return run(Settings.from_environment(data=data, port=port))
+
+
+def _located(
+    settings: Settings, *, api: str | None = None, kafka: str | None = None, app_id: str | None = None
+) -> Settings:
+    """The settings, pointed at the `stocktide up` of this machine where nobody said otherwise."""
+    from dataclasses import replace
+    from urllib.parse import urlsplit
+
+    from stocktide.ready import find_running
+
+    def chosen(name: str, option: str | None, found: str | None, default: str) -> str:
+        if option is not None:
+            return option
+        return default if found is None or f"STOCKTIDE_{name}" in os.environ else found
+
+    try:
+        port = urlsplit(api).port if api is not None else None
+    except ValueError as error:
+        raise click.BadParameter(f"{api!r} is no URL: {error}", param_hint="--api") from error
+    running = find_running(port, settings.port)
+    return replace(
+        settings,
+        port=running.port if running and api is None else settings.port,
+        kafka=chosen("KAFKA", kafka, running.kafka if running else None, settings.kafka),
+        redis=chosen("REDIS", None, running.redis if running else None, settings.redis),
+        app_id=chosen("APP_ID", app_id, running.app_id if running else None, settings.app_id),
+    )
+
+
+def main() -> None:
+    """The entry point: every failure that has a sentence ends with it and an exit status."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except (FrontDoorError, SettingsError) as error:
+        _fail(str(error))
+    except Exception as error:
+        if not _is_told(error):
+            raise
+        _fail(str(error))
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether the message is made for the reader: the exceptions of the rooms that a command may have entered."""
+    rooms = ("streams", "tables", "agents", "api", "loadtest", "stocktide")
+    if type(error).__module__.split(".")[0] in rooms:
+        return True
+    from aiokafka.errors import KafkaError
+    from redis.exceptions import RedisError
+
+    return isinstance(error, KafkaError | RedisError)
+
+
+def _fail(message: str) -> None:
+    click.echo(f"stocktide: {message}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

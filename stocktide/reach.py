@@ -1,0 +1,88 @@
+"""Is the server there? Asked once before a command goes on, so that a wrong address is a sentence, not a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+import redis.asyncio
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+
+from stocktide.embedded.kafka import answers_kafka
+from stocktide.errors import ServerUnreachable
+from stocktide.retry import until
+from stocktide.settings import Settings
+
+# A server that is just starting gets this long; a wrong address is told within it.
+REACH_SECONDS_MAX = 5.0
+ANSWER_SECONDS_MAX = 3.0
+
+_ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
+
+
+async def reach_servers(settings: Settings) -> None:
+    """Return once Kafka and Redis answer. Raises ServerUnreachable."""
+    await asyncio.gather(reach_kafka(settings.kafka), reach_redis(settings.redis))
+
+
+async def reach_kafka(addresses: str, seconds_max: float = REACH_SECONDS_MAX) -> None:
+    """Return once a broker of HOST:PORT[,HOST:PORT] answers. Raises ServerUnreachable."""
+    brokers = [address.strip() for address in addresses.split(",")]
+    for broker in brokers:
+        match = _ADDRESS.fullmatch(broker)
+        if match is None or not 0 < int(match["port"]) < 65_536:
+            raise ServerUnreachable(f"the Kafka address {broker!r} is not HOST:PORT, as in 127.0.0.1:9092")
+
+    async def any_answers() -> bool:
+        return any(await asyncio.gather(*(answers_kafka(broker) for broker in brokers)))
+
+    if not await until(any_answers, seconds_max):
+        raise ServerUnreachable(
+            f"no Kafka answers at {addresses}: start it, give its address (--kafka or STOCKTIDE_KAFKA), "
+            "or let `stocktide up` bring its own"
+        )
+
+
+async def reach_redis(url: str, seconds_max: float = REACH_SECONDS_MAX) -> None:
+    """Return once the server answers and lets us in. Raises ServerUnreachable; the message hides the password."""
+    shown = hidden_url(url)
+    try:
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=ANSWER_SECONDS_MAX, socket_connect_timeout=ANSWER_SECONDS_MAX
+        )
+    except ValueError as error:
+        raise ServerUnreachable(f"{shown} is no Redis URL, as in redis://127.0.0.1:6379/0: {error}") from error
+    reason = ""
+
+    async def answers() -> bool:
+        nonlocal reason
+        try:
+            return bool(await client.ping())
+        except (AuthenticationError, BusyLoadingError) as error:
+            reason = f" ({error})"
+        except (RedisError, OSError):
+            reason = ""
+        return False
+
+    try:
+        if not await until(answers, seconds_max):
+            raise ServerUnreachable(
+                f"no Redis answers at {shown}{reason}: start it, give its URL (--redis or STOCKTIDE_REDIS), "
+                "or let `stocktide up` bring its own"
+            )
+    finally:
+        await client.aclose()
+
+
+def hidden_url(url: str) -> str:
+    """A URL without its password."""
+    try:
+        parts = urlsplit(url)
+        if parts.password is None:
+            return url
+        user = f"{parts.username or ''}:***@"
+        place = f"{parts.hostname or ''}:{parts.port}" if parts.port else (parts.hostname or "")
+    except ValueError:
+        return re.sub(r"//[^@]*@", "//***@", url)
+    return urlunsplit(parts._replace(netloc=user + place))

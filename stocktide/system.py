@@ -1,0 +1,194 @@
+"""The servers, the worker and the API of one `stocktide up`, from start to stop.
+
+Order up: Valkey and Kafka, topics, worker and API. Order down: API, worker, Kafka, Valkey, so that nobody loses
+what it still talks to. Out: a `Ready` for whoever wants to reach it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
+from stocktide.errors import FrontDoorError, PortTaken
+from stocktide.ports import is_free, pick_free
+from stocktide.process import put_aside
+from stocktide.program import own_program
+from stocktide.progress import Progress, announced
+from stocktide.reach import reach_kafka, reach_redis
+from stocktide.ready import Note, Ready, write_ready_file
+from stocktide.settings import Settings
+from stocktide.supervisor import Service, Supervisor
+from streams.admin import TopicsError, ensure_topics
+from streams.topics import TOPICS
+
+# How often the logs are looked at for their size.
+LOG_CHECK_SECONDS = 60.0
+
+WhenReady = Callable[[Ready], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """`settings.kafka` and `settings.redis` count only where `own_kafka` and `own_redis` are False."""
+
+    settings: Settings
+    own_kafka: bool = True
+    own_redis: bool = True
+    ready_file: Path | None = None
+
+
+class System:
+    """The servers, the worker and the API of one `up`. Start once, supervise, stop."""
+
+    def __init__(self, options: UpOptions, say: Progress) -> None:
+        self._options = options
+        self._settings = options.settings
+        self._say = say
+        self._logs = options.settings.data / "logs"
+        self._note: Note | None = None
+        # In the order in which to stop them.
+        self._programs: list[Service] = []
+        self._servers: list[Service] = []
+
+    async def start(self) -> None:
+        """Start everything and wait until it serves. Raises FrontDoorError."""
+        self._settle_ports()
+        await self._start_servers()
+        try:
+            settings = self._settings
+            await ensure_topics(settings.kafka, settings.app_id, settings.partitions, settings.replication)
+        except (TopicsError, KafkaError) as error:
+            raise FrontDoorError(str(error)) from error
+        self._programs = [
+            own_program("api", settings, self.api, self._logs / "api.log"),
+            own_program("worker", settings, self.worker, self._logs / "worker.log"),
+        ]
+        async with announced(self._say, "starting the worker and the API"):
+            await _together(*(program.start() for program in self._programs))
+        self._tell()
+
+    async def supervise(self, when_ready: WhenReady | None) -> None:
+        """Keep everything running until cancelled."""
+        supervisor = Supervisor([*self._programs, *self._servers], self._say, self._tell)
+        steps = [supervisor.watch(), self._bound_logs()]
+        if when_ready is not None:
+            steps.append(_ended_by(when_ready, self.ready))
+        await _together(*steps)
+
+    async def stop(self) -> None:
+        """Stop everything in order; nothing is left running."""
+        if self._options.ready_file is not None:
+            self._options.ready_file.unlink(missing_ok=True)
+        if self._note is not None:
+            self._note.remove()
+        for service in (*self._programs, *self._servers):
+            await service.stop()
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for service in (*self._programs, *self._servers):
+            service.kill()
+
+    @property
+    def api(self) -> str:
+        """The API's address as we reach it."""
+        host = self._settings.host
+        return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::', '') else host}:{self._settings.port}"
+
+    @property
+    def worker(self) -> str:
+        """The address of the worker's `/readyz` and `/metrics`."""
+        return f"http://127.0.0.1:{self._settings.worker_port}"
+
+    @property
+    def ready(self) -> Ready:
+        """What the ready file says."""
+        settings = self._settings
+        return Ready(
+            api=self.api,
+            worker=self.worker,
+            kafka=settings.kafka,
+            redis=settings.redis,
+            app_id=settings.app_id,
+            topics={topic.name: topic.full_name(settings.app_id) for topic in TOPICS},
+            pids={service.name: service.pid or 0 for service in (*self._programs, *self._servers)},
+        )
+
+    def greeting(self) -> str:
+        """The addresses, for whoever started it."""
+        ready = self.ready
+        open_to = "this machine" if self._settings.host == "127.0.0.1" else "whoever reaches that address"
+        return (
+            f"Stocktide serves:\n"
+            f"  API and board  {ready.api}/\n"
+            f"  Kafka          {ready.kafka}  (topics {ready.topics['orders']}, {ready.topics['movements']})\n"
+            f"  worker         {ready.worker}/metrics\n"
+            f"  logs           {self._logs}\n"
+            f"There are no keys yet: it is open to {open_to}. Ctrl-C stops everything, the data stay."
+        )
+
+    def _settle_ports(self) -> None:
+        """Pick the free ports once, so that a child that is started again keeps its own. Raises PortTaken."""
+        settings = self._settings
+        port = settings.port or pick_free(settings.host)
+        if settings.port and not is_free(port, settings.host):
+            raise PortTaken("the API", settings.host, port, "choose another with --port, or 0 for a free one")
+        worker_port = settings.worker_port or pick_free(avoid=[port])
+        if settings.worker_port and not is_free(worker_port):
+            raise PortTaken("the worker", "127.0.0.1", worker_port, "set STOCKTIDE_WORKER_PORT to another")
+        self._settings = replace(settings, port=port, worker_port=worker_port)
+
+    async def _start_servers(self) -> None:
+        data, options = self._settings.data, self._options
+        steps: list[Coroutine[Any, Any, None]] = []
+        kafka = EmbeddedKafka(data / "kafka", self._logs / "kafka.log", self._say)
+        valkey = EmbeddedValkey(data / "valkey", self._logs / "valkey.log", self._say)
+        self._servers = [
+            *([kafka] if options.own_kafka else []),
+            *([valkey] if options.own_redis else []),
+        ]
+        steps += [service.start() for service in self._servers]
+        if not options.own_kafka:
+            steps.append(reach_kafka(self._settings.kafka))
+        if not options.own_redis:
+            steps.append(reach_redis(self._settings.redis))
+        await _together(*steps)
+        self._settings = replace(
+            self._settings,
+            kafka=kafka.address if options.own_kafka else self._settings.kafka,
+            redis=valkey.url if options.own_redis else self._settings.redis,
+        )
+
+    def _tell(self) -> None:
+        """Tell that it serves, and with which processes."""
+        ready = self.ready
+        if self._options.ready_file is not None:
+            write_ready_file(self._options.ready_file, ready)
+        self._note = self._note or Note(ready.port)
+        self._note.write(ready)
+
+    async def _bound_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_CHECK_SECONDS)
+            for log in self._logs.glob("*.log"):
+                put_aside(log)
+
+
+async def _ended_by(when_ready: WhenReady, ready: Ready) -> None:
+    await when_ready(ready)
+
+
+async def _together(*steps: Coroutine[Any, Any, None]) -> None:
+    """Do all at once. The first that fails cancels the others, and its exception is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for step in steps:
+                group.create_task(step)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
