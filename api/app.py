@@ -1,0 +1,94 @@
+"""The aiohttp application: routes in, every refusal and failure out as a problem document.
+
+In: handlers that were made elsewhere. Out: an application that owns nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from redis.exceptions import RedisError
+
+from api import problems
+from api.desk import Overloaded
+from api.events import CALL_BYTES_MAX
+from api.inbox import NotTaken
+from api.metrics import Metrics
+from api.routes import Route
+from tables.ledger import LedgerError
+from tables.submission import Unsettled
+
+log = logging.getLogger(__name__)
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# How a path that leads nowhere is counted: callers choose paths, and each label costs memory.
+_NO_ROUTE = "none"
+
+
+def make_app(routes: Sequence[Route], metrics: Metrics, spec: bytes) -> web.Application:
+    """The application of these routes, and `/openapi.json` with `spec`."""
+    app = web.Application(middlewares=[_guard(metrics)], client_max_size=CALL_BYTES_MAX)
+    for route in routes:
+        # A name may hold any printable character; aiohttp's own default for `{name}` leaves out braces.
+        path = re.sub(r"{(\w+)}", r"{\1:[^/]+}", route.path)
+        app.router.add_route(route.method, path, route.handler)
+
+    async def serve_spec(request: web.Request) -> web.Response:
+        return web.Response(body=spec, headers={"Content-Type": problems.JSON_TYPE})
+
+    app.router.add_get("/openapi.json", serve_spec)
+    return app
+
+
+def _guard(metrics: Metrics) -> Middleware:
+    """Around every handler: refuse what comes from a foreign page, turn failures into problems, count."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        if request.method not in _SAFE_METHODS and _is_foreign(request):
+            response: web.StreamResponse = problems.problem(
+                403, "foreign_origin", "A page of another origin may not change anything here."
+            )
+        else:
+            response = await _answered(request, handler)
+        resource = request.match_info.route.resource
+        route = _NO_ROUTE if resource is None else resource.canonical
+        seconds = time.perf_counter() - started if isinstance(response, web.Response) else None
+        metrics.answered(request.method, route, response.status, seconds)
+        return response
+
+    return guard
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return problems.of_http(error)
+    except (Unsettled, TimeoutError) as error:
+        detail = "It was not settled in time; sending the same again is safe."
+        log.warning("%s %s: %s", request.method, request.path, error or "not settled in time")
+        return problems.unsettled("unsettled", detail)
+    except Overloaded:
+        return problems.unsettled("overloaded", "More is asked than can be answered in time.")
+    except NotTaken as error:
+        return problems.unsettled("unavailable", f"{error}; sending the same again is safe.")
+    except (LedgerError, RedisError, ConnectionError) as error:
+        log.warning("%s %s: %s", request.method, request.path, error)
+        return problems.unsettled("unavailable", "The ledger cannot answer now.")
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return problems.problem(500, "internal_error", "This is a fault of ours; the log has the details.")
+
+
+def _is_foreign(request: web.Request) -> bool:
+    """Whether a browser sends this for a page that is not ours: no key protects a port on loopback."""
+    origin = request.headers.get("Origin")
+    return origin is not None and urlsplit(origin).netloc != request.host

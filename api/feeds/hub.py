@@ -1,0 +1,137 @@
+"""The hub: every channel's newest updates, read from `channel-stock` by whoever feeds it.
+
+In: records (partition, offset, key, value) in the order of their partition. Out: channels to read from, and notices
+for all readers. An update is encoded once, and the same bytes go to all; nobody who adds waits for anybody who reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from api.feeds.channel import Channel, Row
+from api.feeds.cut import Cut, covers, format_cut
+from streams.topics import split_key
+
+log = logging.getLogger(__name__)
+
+Record = tuple[int, int, bytes | None, bytes | None]
+
+
+class _Versioned(Struct):
+    version: int
+
+
+_VERSIONED: msgspec.json.Decoder[_Versioned] = msgspec.json.Decoder(_Versioned)
+
+
+class Hub:
+    """All channels of one API process; lives in one event loop."""
+
+    def __init__(self, partitions: int) -> None:
+        self._channels: dict[str, Channel] = {}
+        self._next = [0] * partitions
+        self._moved = asyncio.Event()
+        self._readers: set[Callable[[bytes], None]] = set()
+        self.closed = False
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions that a cut speaks of."""
+        return len(self._next)
+
+    @property
+    def position(self) -> Cut:
+        """The cut below which everything was read."""
+        return tuple(self._next)
+
+    @property
+    def readers(self) -> int:
+        """How many read from this hub."""
+        return len(self._readers)
+
+    @property
+    def rows(self) -> int:
+        """How many updates are held."""
+        return sum(map(len, self._channels.values()))
+
+    def channel(self, name: str) -> Channel:
+        """A channel, empty where nothing was ever published for it."""
+        if (channel := self._channels.get(name)) is None:
+            channel = self._channels[name] = Channel(name)
+        return channel
+
+    def forget(self, channel: Channel) -> None:
+        """Drop a channel that nobody reads and nothing was published for: names cost callers nothing."""
+        if not channel.readers and not len(channel):
+            self._channels.pop(channel.name, None)
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Take the next records of the topic."""
+        touched: set[Channel] = set()
+        for partition, offset, key, value in records:
+            self._next[partition] = offset + 1
+            channel_name, sku = split_key((key or b"").decode())
+            channel = self.channel(channel_name)
+            if value is None:
+                channel.remove(sku)
+            elif (row := self._row(partition, offset, value)) is not None and channel.add(sku, row):
+                touched.add(channel)
+        for channel in touched:
+            channel.wake()
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    def moved_to(self, partition: int, offset: int) -> None:
+        """Note that everything below `offset` was read where the last records of a partition are none of ours."""
+        self._next[partition] = max(self._next[partition], offset)
+
+    async def reached(self, cut: Cut, seconds_max: float) -> bool:
+        """Wait until everything below `cut` was read; False where that does not come about in time."""
+        try:
+            async with asyncio.timeout(seconds_max):
+                while not covers(self.position, cut):
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def listen(self, tell: Callable[[bytes], None]) -> None:
+        """Hand every notice (a frame) to `tell` from now on."""
+        self._readers.add(tell)
+
+    def unlisten(self, tell: Callable[[bytes], None]) -> None:
+        """The opposite of `listen`."""
+        self._readers.discard(tell)
+
+    def notify(self, event: str, data: Any) -> None:
+        """Send a frame without id to the readers of all channels."""
+        frame = encode_frame(event, orjson.dumps(data))
+        for tell in self._readers:
+            tell(frame)
+
+    def close(self) -> None:
+        """End every feed."""
+        self.closed = True
+        for channel in self._channels.values():
+            channel.wake()
+
+    def _row(self, partition: int, offset: int, value: bytes) -> Row | None:
+        try:
+            version = _VERSIONED.decode(value).version
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            log.error("a row of channel-stock at %d/%d is no channel update; left out", partition, offset)
+            return None
+        return Row(partition, offset, version, value, encode_frame("stock", value, self.position))
+
+
+def encode_frame(event: str, data: bytes, cut: Cut | None = None) -> bytes:
+    """One event of the stream; JSON of orjson never holds a line break."""
+    head = "" if cut is None else f"id: {format_cut(cut)}\n"
+    return f"{head}event: {event}\ndata: ".encode() + data + b"\n\n"

@@ -1,0 +1,119 @@
+"""One subscriber of a channel: the snapshot or what it missed, `synced`, then every update.
+
+In: a channel of the hub and a `write` that may take its time. Out: frames, in an order in which each frame's id says
+truly what was seen. A reader holds a position, never a queue: what it is too slow for, it skips to the newest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import orjson
+
+from api.feeds.channel import Channel
+from api.feeds.cut import Cut, format_cut, joined, parse_cut
+from api.feeds.hub import Hub, encode_frame
+
+Write = Callable[[bytes], Awaitable[None]]
+
+# One write: large enough that a snapshot is fast, small enough that a slow client is noticed.
+WRITE_BYTES_MAX = 64 * 1024
+# Proxies drop a connection that is silent for a minute or less.
+HEARTBEAT_SECONDS = 15.0
+# A client that takes nothing for this long is gone or hopeless.
+STALL_SECONDS_MAX = 20.0
+# Notices are rare; a client that missed more of them than this is told the newest.
+NOTICES_MAX = 16
+
+_HEARTBEAT = b": heartbeat\n\n"
+
+
+class TooSlow(Exception):
+    """The client took nothing for STALL_SECONDS_MAX."""
+
+
+class Reader:
+    """Reads one channel for one client; one task writes, and nothing else does."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        channel: Channel,
+        since: Cut | None,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        stall_seconds_max: float = STALL_SECONDS_MAX,
+    ) -> None:
+        self._hub = hub
+        self._channel = channel
+        self._since = since
+        self._heartbeat_seconds = heartbeat_seconds
+        self._stall_seconds_max = stall_seconds_max
+        self._position = 0
+        self._target: int | None = channel.end
+        self._notices: deque[bytes] = deque(maxlen=NOTICES_MAX)
+        self._more = asyncio.Event()
+
+    async def run(self, write: Write, greeting: bytes = b"") -> None:
+        """Write until the hub closes. Raises TooSlow, and what `write` raises where the client is gone."""
+        self._channel.readers.add(self._more.set)
+        self._hub.listen(self._notice)
+        if greeting:
+            self._notices.append(greeting)
+        try:
+            while not self._hub.closed:
+                self._more.clear()
+                chunk = self._next()
+                if not chunk:
+                    chunk = await self._wait()
+                if chunk:
+                    await self._write(write, chunk)
+        finally:
+            self._hub.unlisten(self._notice)
+            self._channel.readers.discard(self._more.set)
+            self._hub.forget(self._channel)
+
+    def _next(self) -> bytes:
+        """All that can be written now; between here and the write nothing may come in between."""
+        channel = self._channel
+        notices = list(self._notices)
+        self._notices.clear()
+        frames, self._position = channel.after(self._position, WRITE_BYTES_MAX, self._since)
+        if self._target is not None:
+            if self._since is not None:
+                frames = [_at_least(frame, self._since) for frame in frames]
+            if self._position >= self._target:
+                # Everything that the hub has read was sent, so its position is a true id: only at the end.
+                cut = self._hub.position if self._position == channel.end else None
+                frames.append(encode_frame("synced", orjson.dumps({"channel": channel.name}), cut))
+                self._target = self._since = None
+        return b"".join(notices + frames)
+
+    async def _wait(self) -> bytes:
+        """Wait for more; a heartbeat where nothing comes."""
+        try:
+            async with asyncio.timeout(self._heartbeat_seconds):
+                await self._more.wait()
+        except TimeoutError:
+            return _HEARTBEAT
+        return b""
+
+    async def _write(self, write: Write, chunk: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._stall_seconds_max):
+                await write(chunk)
+        except TimeoutError as error:
+            raise TooSlow from error
+
+    def _notice(self, frame: bytes) -> None:
+        self._notices.append(frame)
+        self._more.set()
+
+
+def _at_least(frame: bytes, since: Cut) -> bytes:
+    """The frame under an id that does not fall behind what its reader had before it came here."""
+    head, _, rest = frame.partition(b"\n")
+    cut = parse_cut(head.removeprefix(b"id: ").decode(), len(since))
+    assert cut is not None
+    return f"id: {format_cut(joined(cut, since))}\n".encode() + rest

@@ -1,0 +1,61 @@
+"""What the API counts, for Prometheus.
+
+In: each answered request; numbers that are looked at when asked for. Out: `GET /metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+# A durable answer takes a few ms; a request's deadline is some seconds.
+SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+class Metrics:
+    """The counters of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "stocktide_api_requests",
+            "Answered requests",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "stocktide_api_request_seconds",
+            "From a request's head to its answer",
+            ("route",),
+            buckets=SECONDS_BUCKETS,
+            registry=self._registry,
+        )
+        # Looking a child up by its labels costs more than counting: these are few.
+        self._children: dict[tuple[str, str, int], Counter] = {}
+        self._timers: dict[str, Histogram] = {}
+
+    def watch(self, numbers: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
+        """Gauges by name, each with its help text and where its number comes from."""
+        for name, (text, number) in numbers.items():
+            Gauge(f"stocktide_api_{name}", text, registry=self._registry).set_function(number)
+
+    def answered(self, method: str, route: str, status: int, seconds: float | None) -> None:
+        """Count one request; `seconds` None for a stream, whose length says nothing."""
+        child = self._children.get((method, route, status))
+        if child is None:
+            child = self._requests.labels(method, route, str(status))
+            self._children[method, route, status] = child
+        child.inc()
+        if seconds is None:
+            return
+        timer = self._timers.get(route)
+        if timer is None:
+            timer = self._timers[route] = self._seconds.labels(route)
+        timer.observe(seconds)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """`GET /metrics`."""
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,233 @@
+"""The API's composition root: everything is made, connected, served and stopped here.
+
+In: settings. Out: an exit status, once the process was told to stop or cannot start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from ipaddress import ip_address
+from pathlib import Path
+
+from aiohttp import web
+from aiokafka import AIOKafkaProducer
+from redis.asyncio import Redis
+
+from api import health
+from api.app import make_app
+from api.channels import KnownChannels
+from api.connections import StartError, count_partitions, make_consumer, reach_kafka, reach_redis
+from api.desk import Desk
+from api.events import Events
+from api.feeds.hub import Hub
+from api.feeds.source import Source
+from api.feeds.sse import Feeds
+from api.inbox import Inbox, make_producer
+from api.metrics import Metrics
+from api.orders import Orders
+from api.pages import Pages
+from api.policies import Policies
+from api.reads import Reads
+from api.routes import Handlers, route_table
+from api.spec import openapi
+from api.stock import Stock
+from stocktide.settings import Settings
+from streams.topics import CHANNEL_STOCK
+from tables.ledger import Ledger, LedgerLimits
+from tables.settlements import Settlements
+from tables.submission import Submitter
+
+log = logging.getLogger(__name__)
+
+# Requests under way get this long at the end: a request's own deadline and a little more.
+STOP_SECONDS_MAX = 8.0
+# Connections that wait to be accepted: a flash sale's shoppers come at once.
+BACKLOG = 2_048
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. 0 after an orderly stop; 1, with a sentence in the log, if it cannot start."""
+    level = settings.log_level.upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # aiokafka tells each failed attempt as an error; the sentence at the end says it once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL if level != "DEBUG" else level)
+    try:
+        _run_loop(settings)
+    except StartError as error:
+        log.error("the API cannot start: %s", error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run_loop(settings: Settings) -> None:
+    try:
+        import uvloop
+    except ImportError:  # not on every platform; slower without
+        asyncio.run(serve(settings))
+    else:
+        uvloop.run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """Make everything, serve, and take it apart in reverse. Raises StartError."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _raise_file_limit()
+    # What the hub holds lives long: full collections over millions of rows would only cost time.
+    gc.set_threshold(50_000, 50, 100)
+    async with AsyncExitStack() as stack:
+        listening = stack.enter_context(contextlib.closing(_bind(settings.host, settings.port)))
+        starting = asyncio.create_task(_start(settings, stack, listening))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        await starting
+        await stopping
+        log.info("stopping")
+
+
+async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.socket) -> None:
+    redis = await reach_redis(settings.redis)
+    stack.push_async_callback(redis.aclose)
+    producer = await reach_kafka(settings.kafka, lambda: make_producer(settings.kafka))
+    stack.push_async_callback(producer.stop)
+    consumer = await reach_kafka(settings.kafka, lambda: make_consumer(settings.kafka))
+    stack.push_async_callback(consumer.stop)
+    topic = CHANNEL_STOCK.full_name(settings.app_id)
+    hub = Hub(await count_partitions(producer, topic))
+    source = Source(consumer, topic, hub)
+    handlers = _make_handlers(settings, stack, redis, producer, hub, source)
+    for work in (source.run(), handlers.readiness.watch()):
+        stack.push_async_callback(_cancelled, asyncio.create_task(work))
+    await _listen(handlers, hub, stack, listening)
+    _tell_address(settings, listening)
+
+
+def _make_handlers(
+    settings: Settings,
+    stack: AsyncExitStack,
+    redis: Redis,
+    producer: AIOKafkaProducer,
+    hub: Hub,
+    source: Source,
+) -> Handlers:
+    settlements = Settlements(redis, settings.app_id)
+    settlements.start()
+    stack.push_async_callback(settlements.stop)
+    limits = LedgerLimits(outbox_max=settings.outbox_max, park_ms=settings.park_seconds * 1000)
+    ledger = Ledger(redis, settings.app_id, limits)
+    submitter = Submitter(ledger, settlements)
+    reads = Reads(settlements)
+    desk = Desk(submitter)
+    stack.push_async_callback(desk.close)
+    known = KnownChannels(submitter)
+    stack.push_async_callback(known.close)
+    checks = {
+        "kafka": health.kafka_check(producer),
+        "redis": health.redis_check(redis),
+        "ledger": health.ledger_check(ledger, reads),
+        "feeds": health.feeds_check(source),
+    }
+    readiness = health.Readiness(checks, lambda status: hub.notify("status", status))
+    seconds = settings.request_seconds
+    return Handlers(
+        orders=Orders(desk, ledger, reads, seconds),
+        stock=Stock(ledger, reads, seconds),
+        policies=Policies(submitter, ledger, reads, seconds, settings.publish_interval_ms),
+        events=Events(Inbox(producer), settings.app_id),
+        feeds=Feeds(hub, known, lambda: readiness.latest),
+        readiness=readiness,
+        metrics=_make_metrics(desk, submitter, hub, readiness),
+        pages=Pages(Path(__file__).parent / "board"),
+    )
+
+
+def _make_metrics(desk: Desk, submitter: Submitter, hub: Hub, readiness: health.Readiness) -> Metrics:
+    metrics = Metrics()
+    metrics.watch(
+        {
+            "commands_waiting": ("Commands that wait for a call of the ledger", lambda: desk.waiting),
+            "feed_readers": ("Subscribers of feeds", lambda: hub.readers),
+            "feed_rows": ("Channel updates held for the feeds", lambda: hub.rows),
+            "resubmitted": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
+            "ready": ("1 while /readyz says so", lambda: float(readiness.latest["ready"])),
+        }
+    )
+    return metrics
+
+
+async def _listen(handlers: Handlers, hub: Hub, stack: AsyncExitStack, listening: socket.socket) -> None:
+    routes = route_table(handlers)
+    app = make_app(routes, handlers.metrics, openapi(routes, version("stocktide")))
+
+    async def end_feeds(_: web.Application) -> None:
+        hub.close()
+
+    app.on_shutdown.append(end_feeds)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS_MAX)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.SockSite(runner, listening, backlog=BACKLOG).start()
+    except OSError as error:  # another process took the port since we bound it
+        raise StartError(f"{listening.getsockname()} cannot be listened on: {error.strerror}") from error
+
+
+def _tell_address(settings: Settings, listening: socket.socket) -> None:
+    port = listening.getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    if _is_loopback(settings.host):
+        log.info("serving on http://%s:%d, for this machine only: there are no keys yet", host, port)
+    else:
+        log.warning("serving on http://%s:%d WITHOUT KEYS: whoever reaches it may change stock", host, port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port before anything else is started. Raises StartError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StartError(f"port {port} on {host} cannot be bound: {reason}; set STOCKTIDE_PORT") from error
+    return listening
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _raise_file_limit() -> None:
+    """A subscriber is a file: the usual soft limit of 1,024 is too few."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
