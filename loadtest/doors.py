@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Protocol, Self
+from urllib.parse import quote
 
-import aiohttp
 import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from loadtest.client import JSON, NDJSON, ApiClient
 from loadtest.messages import Event, paid_of
 
 # A broker's first answer: it may be starting.
@@ -31,9 +32,6 @@ LINGER_MS = 5
 REQUEST_BYTES_MAX = 2 * 1024 * 1024
 # Requests under way at once: the checkout load at which the API is measured.
 REQUESTS_MAX = 64
-# A restart of the API or a takeover by another worker takes seconds; after this long it is an outage.
-OUTAGE_SECONDS_MAX = 120.0
-REQUEST_SECONDS_MAX = 15.0
 RETRY_SECONDS = 0.25
 # How long the worker may take to commit what it has answered; Faust commits every few seconds.
 COMMIT_SECONDS_MAX = 60.0
@@ -160,19 +158,13 @@ class KafkaDoor:
 class HttpDoor:
     """Places and pays through the API, `REQUESTS_MAX` orders at once; all else goes there too."""
 
-    def __init__(self, api: str) -> None:
-        self._api = api.rstrip("/")
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
         self._slots = asyncio.Semaphore(REQUESTS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failed: DoorError | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self.answers: Counter[int] = Counter()
+        self._failed: BaseException | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=REQUESTS_MAX),
-            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS_MAX),
-        )
         return self
 
     async def __aexit__(
@@ -181,8 +173,6 @@ class HttpDoor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
 
     async def order(self, placed: Event) -> None:
         """`POST /v1/orders`, then `/pay` where the order was taken."""
@@ -190,11 +180,11 @@ class HttpDoor:
 
     async def ship(self, shipped: Event) -> None:
         """`POST /v1/events` with the one shipment."""
-        await self._start(self._event(shipped))
+        await self._start(self._post("/v1/events", orjson.dumps(shipped) + b"\n", NDJSON))
 
     async def movement(self, event: Event) -> None:
         """`POST /v1/movements`; movements wait for one another, to keep the warehouse's order."""
-        await self.post("/v1/movements", event)
+        await self._post("/v1/movements", orjson.dumps(event))
 
     async def taken(self) -> bool:
         """Wait until every request was answered: an answer is given when the order's batch is settled."""
@@ -203,32 +193,9 @@ class HttpDoor:
         self._check()
         return True
 
-    async def post(self, path: str, body: Event | bytes, content: str = "application/json") -> int:
-        """POST until it is answered, and give the status. A 5xx or no connection is tried again for a while.
-
-        Raises DoorError for an outage that lasts, and for an answer other than 200, 201, 202 or 409.
-        """
-        assert self._session is not None
-        raw = body if isinstance(body, bytes) else orjson.dumps(body)
-        said = ""
-        deadline = asyncio.get_running_loop().time() + OUTAGE_SECONDS_MAX
-        while asyncio.get_running_loop().time() < deadline:
-            try:
-                async with self._session.post(self._api + path, data=raw, headers={"Content-Type": content}) as answer:
-                    said = f"{answer.status} {(await answer.text())[:200]}"
-                    if answer.status in (200, 201, 202, 409):
-                        self.answers[answer.status] += 1
-                        return answer.status
-                    if answer.status < 500:
-                        raise DoorError(f"POST {path} was answered {said}")
-            except (aiohttp.ClientError, TimeoutError) as error:
-                said = str(error) or type(error).__name__
-            await asyncio.sleep(RETRY_SECONDS)
-        raise DoorError(f"POST {self._api}{path} got no answer for {OUTAGE_SECONDS_MAX:.0f} s: {said}")
-
-    async def _start(self, work: Any) -> None:
+    async def _start(self, work: Coroutine[Any, Any, object]) -> None:
         await self._slots.acquire()
-        task: asyncio.Task[None] = asyncio.create_task(work)
+        task: asyncio.Task[Any] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         self._check()
@@ -236,7 +203,7 @@ class HttpDoor:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._slots.release()
         self._tasks.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), DoorError):
+        if not task.cancelled() and (error := task.exception()) is not None:
             self._failed = error
 
     def _check(self) -> None:
@@ -245,8 +212,11 @@ class HttpDoor:
 
     async def _place_and_pay(self, placed: Event) -> None:
         body = {name: value for name, value in placed.items() if name != "type"}
-        if await self.post("/v1/orders", body) != 409:
-            await self.post(f"/v1/orders/{placed['order_id']}/pay", {})
+        if await self._post("/v1/orders", orjson.dumps(body)) != 409:
+            await self._post(f"/v1/orders/{quote(placed['order_id'], safe='')}/pay", b"{}")
 
-    async def _event(self, event: Event) -> None:
-        await self.post("/v1/events", orjson.dumps(event) + b"\n", "application/x-ndjson")
+    async def _post(self, path: str, body: bytes, content: str = JSON) -> int:
+        answer = await self._client.call("POST", path, body, content)
+        if answer.status not in (200, 201, 202, 409):
+            raise DoorError(f"POST {path} was answered {answer.said()}")
+        return answer.status

@@ -22,8 +22,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from loadtest import messages, retail
 from loadtest.answers import Answers
-from loadtest.check import CheckError, StockReader, differences
-from loadtest.doors import Door, DoorError, HttpDoor, KafkaDoor
+from loadtest.check import differences
+from loadtest.client import ApiClient, ApiError
+from loadtest.doors import REQUESTS_MAX, Door, DoorError, HttpDoor, KafkaDoor
 from loadtest.observers import Feeds, ObserverError
 from loadtest.oracle import Oracle
 from loadtest.report import ReplayReport, by_reason
@@ -79,7 +80,7 @@ def run(options: ReplayOptions) -> int:
         report = asyncio.run(_replay(options, console))
         if options.report is not None:
             options.report.write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
-    except (ReplayError, retail.RetailError, ObserverError, DoorError, CheckError, OSError) as error:
+    except (ReplayError, retail.RetailError, ObserverError, DoorError, ApiError, OSError) as error:
         console.print(f"replay: {error}", style="red", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
@@ -94,18 +95,18 @@ async def _replay(options: ReplayOptions, console: Console) -> ReplayReport:
         survey = await asyncio.to_thread(retail.survey, options.file)
     answers = Answers(Oracle(), ships=options.until == "shipped")
     async with AsyncExitStack() as stack:
-        reader = await stack.enter_async_context(StockReader(options.api))
-        await reader.reach()
+        client = await stack.enter_async_context(ApiClient(options.api, REQUESTS_MAX))
+        await client.reach()
         assert options.kafka is not None
         feeds = Feeds(options.kafka, options.app_id, answers.on_order, answers.on_movement, answers.on_dead_letter)
         stack.push_async_callback(feeds.stop)
         await feeds.start()
-        door: Door = HttpDoor(options.api) if options.door == "http" else KafkaDoor(options.kafka, options.app_id)
+        door: Door = HttpDoor(client) if options.door == "http" else KafkaDoor(options.kafka, options.app_id)
         await stack.enter_async_context(door)
         with console.status("reading what is known already"):
             await feeds.catch_up()
         answers.begin()
-        return await Replay(options, survey, answers, feeds, door, reader, console).run()
+        return await Replay(options, survey, answers, feeds, door, client, console).run()
 
 
 class Replay:
@@ -118,7 +119,7 @@ class Replay:
         answers: Answers,
         feeds: Feeds,
         door: Door,
-        reader: StockReader,
+        client: ApiClient,
         console: Console,
     ) -> None:
         self._options = options
@@ -126,7 +127,7 @@ class Replay:
         self._answers = answers
         self._feeds = feeds
         self._door = door
-        self._reader = reader
+        self._client = client
         self._console = console
         self._shipping: asyncio.Task[None] | None = None
         self._report = ReplayReport(options.file.name, options.door, options.until, options.opening, rows=survey.rows)
@@ -230,7 +231,7 @@ class Replay:
         oracle = self._answers.oracle
         skus = dict.fromkeys((*self._survey.skus, *oracle.skus()))
         report.skus = len(skus)
-        report.differences = await differences(oracle, self._reader, skus, self._feeds.catch_up)
+        report.differences = await differences(oracle, self._client, skus, self._feeds.catch_up)
 
     def _finish(self) -> ReplayReport:
         report, answers = self._report, self._answers

@@ -1,37 +1,49 @@
-"""`stocktide demo`: everything that `stocktide up` starts, on a folder of its own, and a shop that trades on it.
+"""`stocktide demo`: everything that `stocktide up` starts, and a small shop that trades on it.
 
-In: the settings. Out: words on the console, a page in the browser; ends at Ctrl-C and leaves nothing behind.
+In: the settings. Out: words on the console, a page in the browser; ends at Ctrl-C and leaves no process behind.
 """
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+
+import click
 
 from loadtest import demo
 from loadtest.client import ApiError
 from stocktide import up
 from stocktide.errors import FrontDoorError
 from stocktide.ports import is_free
-from stocktide.progress import Progress
 from stocktide.ready import Ready
 from stocktide.settings import Settings
+from stocktide.system import UpOptions
 
 
-def run(settings: Settings, say: Progress) -> int:
+def run(settings: Settings) -> int:
     """Run the demo until a signal; the exit status. Raises FrontDoorError if it cannot start or go on."""
     if settings.port and not is_free(settings.port, settings.host):
-        say(f"port {settings.port} is taken: the demo takes a free one")
+        click.echo(f"port {settings.port} is taken: the demo takes a free one")
         settings = replace(settings, port=0)
+    with _folder(settings) as folder:
+        return up.run(UpOptions(settings=replace(settings, data=folder)), click.echo, _trade)
 
-    async def trade(ready: Ready) -> None:
-        try:
-            await demo.run(ready.api, say)
-        except* ApiError as failures:
-            raise FrontDoorError(f"the demo cannot go on: {failures.exceptions[0]}") from None
 
-    # A fresh shop each time: what an earlier demo sold must not be missing from this one's shelves.
+async def _trade(ready: Ready) -> None:
+    try:
+        await demo.run(ready.api, click.echo)
+    except* ApiError as failures:
+        raise FrontDoorError(f"the demo cannot go on: {failures.exceptions[0]}") from None
+
+
+@contextlib.contextmanager
+def _folder(settings: Settings) -> Iterator[Path]:
+    """The folder that was asked for, which stays; else one of its own, which goes: a fresh shop each time."""
+    if settings.data != Settings().data:
+        yield settings.data
+        return
     with tempfile.TemporaryDirectory(prefix="stocktide-demo-", ignore_cleanup_errors=True) as folder:
-        options = up.UpOptions(settings=replace(settings, data=Path(folder)))
-        return up.run(options, say, trade)
+        yield Path(folder)
