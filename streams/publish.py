@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
-from streams.membership import Membership
+from streams.membership import Membership, MembershipLost
 
 logger = logging.getLogger(__name__)
 
@@ -81,19 +81,21 @@ class Publisher:
         topic: str,
         rows: Iterable[Row],
         epoch: int,
-        placed_by: Callable[[bytes], bytes] | None = None,
+        to_partition: Callable[[bytes], int] | None = None,
     ) -> dict[int, int]:
-        """Write `rows` in order per key; the last offset of each partition written to.
+        """Write `rows`, in order per key; the last offset of each partition written to.
 
-        `placed_by` gives the part of a key that decides its partition. Raises MembershipLost.
+        `to_partition` places a key where it is not crc32 of the key that does. Raises MembershipLost.
         """
-        partitions = await self._count_partitions(topic, epoch)
-        by_partition: dict[int, list[Row]] = defaultdict(list)
-        for row in rows:
-            placing = row[0] if placed_by is None else placed_by(row[0])
-            by_partition[partition_of(placing, partitions)].append(row)
+        if to_partition is None:
+            partitions = await self._count_partitions(topic, epoch)
+            by_partition = _grouped(rows, lambda key: partition_of(key, partitions))
+        else:
+            by_partition = _grouped(rows, to_partition)
         writes = [self._write(topic, partition, some, epoch) for partition, some in by_partition.items()]
         offsets = await asyncio.gather(*writes)
+        if not self._membership.holds(epoch):
+            raise MembershipLost
         return dict(zip(by_partition, offsets, strict=True))
 
     async def settle_down(self, seconds_max: float) -> None:
@@ -144,3 +146,10 @@ class Publisher:
     async def _send(self, batch: Any, topic: str, partition: int) -> Any:
         batch.close()
         return await self._producer.send_batch(batch, topic, partition=partition)
+
+
+def _grouped(rows: Iterable[Row], to_partition: Callable[[bytes], int]) -> dict[int, list[Row]]:
+    by_partition: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_partition[to_partition(row[0])].append(row)
+    return by_partition

@@ -6,7 +6,7 @@ recovery reads the topic back. One write to the topic does both: it tells subscr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import faust
@@ -18,14 +18,9 @@ from streams.transport import Chunk, ChunkSchema
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 
-Newer = Callable[[bytes, bytes], bool]
-
 
 class PublishedTable(faust.Table):  # type: ignore[misc]
     """Keys and values are the bytes of the topic's records. Reads and writes name the partition."""
-
-    # Whether the first of two values is newer than the second; None: the later record is.
-    newer: Newer | None = None
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """The row, None where there is none."""
@@ -52,21 +47,11 @@ class PublishedTable(faust.Table):  # type: ignore[misc]
         """Recovery: keep the rows of chunks of the changelog."""
         for event in batch:
             chunk: Chunk = event.message.value
-            rows: dict[bytes, bytes | None] = {}
-            for record in chunk.records:
-                key = record.key
-                if key is not None and not self._is_late(chunk.partition, rows, key, record.value):
-                    rows[key] = record.value
+            rows = {record.key: record.value for record in chunk.records if record.key is not None}
             self.write(chunk.partition, rows, chunk.records[-1].offset)
 
-    def _is_late(self, partition: int, rows: Mapping[bytes, bytes | None], key: bytes, value: bytes | None) -> bool:
-        if self.newer is None or value is None:
-            return False
-        kept = rows[key] if key in rows else self.read(partition, key)
-        return kept is not None and type(self).newer(kept, value)  # type: ignore[misc]
 
-
-def published_table(app: Any, name: str, topic: str, partitions: int, newer: Newer | None = None) -> PublishedTable:
+def published_table(app: Any, name: str, topic: str, partitions: int) -> PublishedTable:
     """Register a table with the app. `topic` is the full name of an existing compacted topic of `partitions`."""
     table = PublishedTable(
         app,
@@ -84,6 +69,5 @@ def published_table(app: Any, name: str, topic: str, partitions: int, newer: New
             "max_write_buffer_number": 2,
         },
     )
-    table.newer = newer
     app.tables.add(table)
     return table

@@ -1,0 +1,111 @@
+"""From raw records to settled decisions: what the agents of orders and movements have in common.
+
+In: a chunk of raw records and the decoder of its topic. Out: nothing until every event of the chunk is decided and
+its decision settled, and every one that is no event lies in the dead letters; only then may the chunk be acked.
+
+The chunk goes to the ledger in pieces, several under way at once, asked in order: a piece is bounded in commands and
+lines, because a shopper waits behind each call of Lua.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from agents.letters import letter_of_malformed, letter_of_undecidable
+from agents.metrics import Metrics
+from streams.events import Event, Malformed
+from streams.publish import Publisher, Row
+from streams.transport import Chunk
+from tables.commands import Command, Origin, Tick, command_of
+from tables.records import Decision
+from tables.submission import Undecidable
+
+logger = logging.getLogger(__name__)
+
+# One call of Lua: 10 to 20 µs an order, so a few ms.
+COMMANDS_MAX = 256
+LINES_MAX = 1_000
+# Pieces of one chunk under way: enough to keep Redis and the relay busy while one waits for its settlement.
+UNDER_WAY_MAX = 4
+
+Decode = Callable[[bytes], Event | Malformed]
+
+
+class Submits(Protocol):
+    """What is needed of the Submitter."""
+
+    async def submit(self, commands: Sequence[Command], deadline: float | None) -> Decision: ...
+
+
+class Intake:
+    """Submits chunks. `dead_letters` is the topic's full name."""
+
+    def __init__(self, submitter: Submits, publisher: Publisher, dead_letters: str, metrics: Metrics) -> None:
+        self._submitter = submitter
+        self._publisher = publisher
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+
+    async def take_in(self, chunk: Chunk, epoch: int, decode: Decode) -> None:
+        """Have a chunk decided and settled. Raises MembershipLost; may be called again with the same chunk."""
+        letters: list[Row] = []
+        under_way = asyncio.Semaphore(UNDER_WAY_MAX)
+        async with asyncio.TaskGroup() as tasks:
+            for piece in pieces(commands_of(chunk, decode, letters)):
+                await under_way.acquire()
+                task = tasks.create_task(self._settle(piece, letters))
+                task.add_done_callback(lambda _: under_way.release())
+        if letters:
+            self._metrics.dead_letters.inc(len(letters))
+            await self._publisher.publish(self._dead_letters, letters, epoch)
+
+    async def _settle(self, piece: list[Command], letters: list[Row]) -> None:
+        """Have a piece settled. One that the ledger fails on is halved until the command is found that does it."""
+        try:
+            decision = await self._submitter.submit(piece, None)
+        except Undecidable as error:
+            if len(piece) > 1:
+                middle = len(piece) // 2
+                await self._settle(piece[:middle], letters)
+                await self._settle(piece[middle:], letters)
+                return
+            logger.error("an event goes to the dead letters: %s", error)
+            letters.extend(_undecidable(piece[0], str(error)))
+        else:
+            self._metrics.count(decision)
+
+
+def commands_of(chunk: Chunk, decode: Decode, letters: list[Row]) -> Iterator[Command]:
+    """The chunk's commands, in order; what is no event becomes a row in `letters`."""
+    for record in chunk.records:
+        raw = record.value or b""
+        event = decode(raw)
+        if isinstance(event, Malformed):
+            letters.append(letter_of_malformed(chunk, record, event))
+        else:
+            origin = Origin(chunk.topic, chunk.partition, record.offset, raw.decode(errors="replace"))
+            yield command_of(event, origin, received_at=record.timestamp)
+
+
+def pieces(commands: Iterator[Command]) -> Iterator[list[Command]]:
+    """Cut commands into pieces of at most COMMANDS_MAX and, unless one alone has more, LINES_MAX lines."""
+    piece: list[Command] = []
+    lines = 0
+    for command in commands:
+        more = len(getattr(command, "lines", ()))
+        if piece and (len(piece) == COMMANDS_MAX or lines + more > LINES_MAX):
+            yield piece
+            piece, lines = [], 0
+        piece.append(command)
+        lines += more
+    if piece:
+        yield piece
+
+
+def _undecidable(command: Command, detail: str) -> Iterator[Row]:
+    origin: Origin | None = None if isinstance(command, Tick) else getattr(command, "origin", None)
+    if origin is not None:
+        yield letter_of_undecidable(origin.topic, origin.partition, origin.offset, origin.raw, detail)

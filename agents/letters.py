@@ -1,0 +1,90 @@
+"""Dead letters: what was refused, with its reason and its origin.
+
+In: a reason and the bytes as they came. Out: rows of the topic `dead-letters` (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+import msgspec
+import orjson
+
+from streams.admin import RECORD_BYTES_MAX
+from streams.events import Malformed
+from streams.publish import Row
+from streams.transport import Chunk, Record
+from tables.records import Refused
+from tables.views import rfc3339
+
+# What is kept of bytes that, as JSON text or base64, would be more than a record may hold.
+RAW_BYTES_MAX = 2 * 1024 * 1024
+
+
+class _Key(msgspec.Struct, frozen=True):
+    """The fields by which an input event is keyed."""
+
+    order_id: str = ""
+    warehouse: str = ""
+
+
+_KEY = msgspec.json.Decoder(_Key)
+
+
+def letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> Row:
+    """The letter of bytes that are no message; keyed as they came."""
+    raw = record.value or b""
+    letter = _letter(why.code, why.detail, why.path, chunk.topic, chunk.partition, record.offset, _now_ms())
+    return record.key or b"", _encoded(letter, raw)
+
+
+def letter_of_refused(refused: Refused, at_ms: int) -> Row:
+    """The letter of an event that the ledger refused."""
+    origin = refused.origin
+    letter = _letter(refused.reason, refused.detail, None, origin.topic, origin.partition, origin.offset, at_ms)
+    return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
+
+
+def letter_of_undecidable(topic: str, partition: int, offset: int, raw: str, detail: str) -> Row:
+    """The letter of an event on which the ledger itself fails."""
+    letter = _letter("undecidable", detail, None, topic, partition, offset, _now_ms())
+    return _key_of(raw), _encoded(letter, raw.encode())
+
+
+def _letter(
+    reason: str, detail: str, path: str | None, topic: str, partition: int, offset: int, at_ms: int
+) -> dict[str, Any]:
+    return {
+        "reason": reason,
+        "detail": detail,
+        "path": path,
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "at": rfc3339(at_ms),
+    }
+
+
+def _encoded(letter: dict[str, Any], raw: bytes) -> bytes:
+    try:
+        whole = orjson.dumps({**letter, "raw": raw.decode()})
+    except UnicodeDecodeError:
+        whole = orjson.dumps({**letter, "raw_base64": base64.b64encode(raw).decode()})
+    if len(whole) <= RECORD_BYTES_MAX:
+        return whole
+    kept = base64.b64encode(raw[:RAW_BYTES_MAX]).decode()
+    return orjson.dumps({**letter, "raw_base64": kept, "raw_bytes": len(raw)})
+
+
+def _key_of(raw: str) -> bytes:
+    try:
+        key = _KEY.decode(raw)
+    except (msgspec.MsgspecError, UnicodeError):
+        return b""
+    return (key.order_id or key.warehouse).encode()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

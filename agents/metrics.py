@@ -1,0 +1,45 @@
+"""What a worker counts, for Prometheus. One registry per worker, so that tests can have several."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from tables.records import Decision
+
+# Commands in a piece, up to COMMANDS_MAX of agents.intake.
+_SIZES = (1, 4, 16, 64, 128, 256)
+
+
+class Metrics:
+    """The worker's metrics; names begin with `stocktide_`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.outcomes = Counter(
+            "stocktide_outcomes", "Decisions of commands from Kafka", ["outcome", "replayed"], registry=self.registry
+        )
+        self.batch_commands = Histogram(
+            "stocktide_batch_commands", "Commands in a batch", buckets=_SIZES, registry=self.registry
+        )
+        self.dead_letters = Counter("stocktide_dead_letters", "Rows written to dead-letters", registry=self.registry)
+        self.rows = Counter("stocktide_rows", "Rows written to derived topics", ["topic"], registry=self.registry)
+        self.lag = Gauge(
+            "stocktide_lag_records", "Records not yet handed over", ["topic", "partition"], registry=self.registry
+        )
+        self.settled_batch = Gauge("stocktide_settled_batch", "The newest batch settled here", registry=self.registry)
+        self.derived_batch = Gauge("stocktide_derived_batch", "The newest batch derived here", registry=self.registry)
+        self.relay_lag = Gauge("stocktide_relay_lag_batches", "Batches sent and not settled", registry=self.registry)
+        self.relay_term = Gauge("stocktide_relay_term", "The relay's term, 0 where none runs", registry=self.registry)
+        self.blessed = Gauge("stocktide_relay_blessed", "1 while this worker's relay serves", registry=self.registry)
+        self.resubmitted = Gauge(
+            "stocktide_resubmitted", "Batches that were lost and submitted again", registry=self.registry
+        )
+
+    def count(self, decision: Decision) -> None:
+        """Note a settled decision of an agent."""
+        self.batch_commands.observe(len(decision.results))
+        tally = Tally((result.outcome, result.replayed) for result in decision.results)
+        for (outcome, replayed), number in tally.items():
+            self.outcomes.labels(outcome, "yes" if replayed else "no").inc(number)

@@ -1,0 +1,12 @@
+"""The agent of the topic `movements`: events of warehouses → settled decisions. See `agents.intake`."""
+
+from __future__ import annotations
+
+from agents.intake import Intake
+from streams.events import decode_movement
+from streams.transport import Chunk
+
+
+async def take_movements(chunk: Chunk, epoch: int, intake: Intake) -> None:
+    """Have a chunk of movements decided and settled; what is none goes to the dead letters. Raises MembershipLost."""
+    await intake.take_in(chunk, epoch, decode_movement)

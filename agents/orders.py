@@ -1,0 +1,12 @@
+"""The agent of the topic `orders`: order events of channels → settled decisions. See `agents.intake`."""
+
+from __future__ import annotations
+
+from agents.intake import Intake
+from streams.events import decode_order_event
+from streams.transport import Chunk
+
+
+async def take_orders(chunk: Chunk, epoch: int, intake: Intake) -> None:
+    """Have a chunk of order events settled; what is none goes to the dead letters. Raises MembershipLost."""
+    await intake.take_in(chunk, epoch, decode_order_event)

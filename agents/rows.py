@@ -1,0 +1,144 @@
+"""Decisions → rows of the derived topics, as docs/architecture.md describes them.
+
+In: decisions, in the journal's order. Out: for each topic its rows; of states only the newest per key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import orjson
+
+from agents.letters import letter_of_refused
+from streams.publish import Row
+from streams.topics import (
+    ADJUSTMENTS,
+    ALERTS,
+    AUDIT,
+    DEAD_LETTERS,
+    POLICIES,
+    RESERVATIONS,
+    STOCK,
+    Topic,
+    joined_key,
+)
+from tables.records import Alert, Decision, MovementRow, OrderRow, PolicyRow, SkuRow
+from tables.views import is_order, movement_view, order_view, rfc3339, stock_view
+
+_json = msgspec.json.Encoder().encode
+
+
+class Rows:
+    """Collects the rows of a few batches."""
+
+    def __init__(self) -> None:
+        self._orders: dict[str, tuple[OrderRow, int]] = {}
+        self._movements: dict[tuple[str, str], tuple[MovementRow, int]] = {}
+        self._skus: dict[str, tuple[SkuRow, int]] = {}
+        self._policies: dict[tuple[str, str], tuple[PolicyRow, int]] = {}
+        self._told: dict[Topic, list[Row]] = {ALERTS: [], AUDIT: [], DEAD_LETTERS: []}
+
+    def add(self, decision: Decision) -> None:
+        """Take in a batch; it is newer than all before."""
+        batch = decision.batch
+        for order in decision.orders:
+            # Events that wait for their order are none: nobody may see them as one.
+            if order.changed and is_order(order.record):
+                self._orders[order.order_id] = (order, batch)
+        for movement in decision.movements:
+            if movement.changed:
+                self._movements[movement.warehouse, movement.id] = (movement, batch)
+        for sku in decision.skus:
+            self._skus[sku.sku] = (sku, batch)
+        for policy in decision.policies:
+            self._policies[policy.channel, policy.sku] = (policy, batch)
+            self._told[AUDIT].append(_audit_row(policy, decision))
+        for index, alert in enumerate(decision.alerts):
+            self._told[ALERTS].append(_alert_row(alert, index, decision))
+        for refused in decision.refused:
+            self._told[DEAD_LETTERS].append(letter_of_refused(refused, decision.at))
+
+    def by_topic(self) -> Iterator[tuple[Topic, list[Row]]]:
+        """The topics that get rows, with them."""
+        yield from (
+            (topic, rows)
+            for topic, rows in (
+                (RESERVATIONS, [_order_row(*entry) for entry in self._orders.values()]),
+                (ADJUSTMENTS, [_movement_row(*entry) for entry in self._movements.values()]),
+                (STOCK, [_stock_row(*entry) for entry in self._skus.values()]),
+                (POLICIES, [row for entry in self._policies.values() for row in _policy_rows(*entry)]),
+                *self._told.items(),
+            )
+            if rows
+        )
+
+
+def _order_row(row: OrderRow, batch: int) -> Row:
+    view = order_view(row.order_id, row.record)
+    view["batch"] = batch
+    view["outcome"] = row.record.outcome
+    view["record"] = orjson.Fragment(_json(row.record))
+    return row.order_id.encode(), orjson.dumps(view)
+
+
+def _movement_row(row: MovementRow, batch: int) -> Row:
+    view = movement_view(row.warehouse, row.id, row.record)
+    view["batch"] = batch
+    view["record"] = orjson.Fragment(_json(row.record))
+    return joined_key(row.warehouse, row.id).encode(), orjson.dumps(view)
+
+
+def _stock_row(row: SkuRow, batch: int) -> Row:
+    view = stock_view(row.sku, row.record, row.offers)
+    view["batch"] = batch
+    view["publish_interval_ms"] = {
+        offer.channel: offer.publish_interval_ms for offer in row.offers if offer.publish_interval_ms is not None
+    }
+    view["record"] = orjson.Fragment(_json(row.record))
+    return row.sku.encode(), orjson.dumps(view)
+
+
+def _policy_rows(row: PolicyRow, batch: int) -> list[Row]:
+    key = (joined_key(row.channel, row.sku) if row.sku else row.channel).encode()
+    view = {"channel": row.channel, "sku": row.sku or None, "policy": _fields(row.policy), "batch": batch}
+    rows: list[Row] = [(key, orjson.dumps(view))]
+    if row.policy is None and row.sku:
+        rows.append((key, None))
+    return rows
+
+
+def _audit_row(row: PolicyRow, decision: Decision) -> Row:
+    view = {
+        "actor": row.actor,
+        "action": "policy_deleted" if row.policy is None else "policy_set",
+        "channel": row.channel,
+        "sku": row.sku or None,
+        "before": _fields(row.before),
+        "after": _fields(row.policy),
+        "at": rfc3339(decision.at),
+        "batch": decision.batch,
+    }
+    return row.actor.encode(), orjson.dumps(view)
+
+
+def _alert_row(alert: Alert, index: int, decision: Decision) -> Row:
+    view = {
+        "id": f"{decision.batch}-{index}",
+        "type": alert.type,
+        "sku": alert.sku,
+        "warehouse": alert.warehouse,
+        "channel": alert.channel,
+        "order_id": alert.order_id,
+        "quantity": alert.quantity,
+        "orders": list(alert.orders),
+        "at": rfc3339(decision.at),
+        "batch": decision.batch,
+    }
+    return alert.sku.encode(), orjson.dumps(view)
+
+
+def _fields(policy: dict[str, Any] | tuple[()] | None) -> dict[str, Any] | None:
+    """A policy's fields: Lua packs an empty map as an empty array."""
+    return None if policy is None else dict(policy)
