@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from streams import failpoints
+from streams.ending import end
 from streams.journal import (
     KIND_BATCH,
     JournalReader,
@@ -108,8 +109,7 @@ class Relay:
     async def stop(self) -> None:
         """End at once what `start` began. What is under way belongs to a term that the next owner ends."""
         if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+            await end(self._running)
 
     async def run(self) -> None:
         """Take over and serve, again and again, while the shard is assigned to this process."""
@@ -170,7 +170,7 @@ class Relay:
         """Watch the appends that are under way. One that failed leaves a gap: a takeover closes it."""
         while True:
             acknowledged = await self._under_way.get()
-            await acknowledged
+            await asyncio.shield(acknowledged)  # what was sent cannot be called back
 
     def _record(self, entry: Entry) -> JournalRecord:
         return JournalRecord(
@@ -223,11 +223,10 @@ def _look_at(acknowledged: asyncio.Future[int]) -> None:
 
 async def _first_to_fail(*parts: Coroutine[Any, Any, NoReturn]) -> NoReturn:
     """Run `parts` side by side until one raises; end the others, and raise that."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
+    tasks = [asyncio.create_task(part) for part in parts]
+    outcomes: list[Any] = []
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
-        for task in tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        outcomes = await end(*tasks)
     raise next(outcome for outcome in outcomes if not isinstance(outcome, asyncio.CancelledError))

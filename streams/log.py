@@ -256,7 +256,8 @@ class MemoryLog:
         async with journal.grown:
             if offset == journal.first + len(journal.values):
                 try:
-                    await asyncio.wait_for(journal.grown.wait(), wait_seconds)
+                    async with asyncio.timeout(wait_seconds):
+                        await journal.grown.wait()
                 except TimeoutError:
                     return ()
             start = offset - journal.first

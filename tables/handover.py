@@ -88,7 +88,7 @@ class Handover:
         """Settle valid records: `positions` are the reader's, one after each (a marker's repeats the batch before it).
         The last one is noted; the tokens of those that were new are published."""
         last = positions[-1]
-        read = msgspec.msgpack.encode([(at.batch, at.token) for at in positions if at.batch])
+        read = msgspec.msgpack.encode(list({at.batch: at.token for at in positions if at.batch}.items()))
         answer = await self._settle(term, read, last.offset, last.term, last.owner, last.batch, last.token)
         return Settled(answer[1]) if answer[0] == b"settled" else _refused(answer)
 

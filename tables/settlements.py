@@ -18,6 +18,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from streams.ending import end
 from tables.scripts import key_prefix
 
 _LOG = logging.getLogger(__name__)
@@ -61,9 +62,7 @@ class Settlements:
 
     async def stop(self) -> None:
         """Stop listening; whoever still waits gets `timeout`."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         for batch in list(self._waiting):
             self._resolve(batch, Settlement.TIMEOUT)
 

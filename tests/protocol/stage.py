@@ -1,0 +1,114 @@
+"""The parts of the protocol on one stage: a real Redis, a journal in memory, relays and callers as a test needs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+
+from agents.relay import Relay
+from streams.journal import JournalReader, JournalRecord, Verdict, decode_record
+from streams.log import MemoryJournal, MemoryLog
+from tables.commands import Command, Place, Receive, fingerprint
+from tables.connection import connect
+from tables.handover import Handover
+from tables.ledger import Ledger
+from tables.scripts import key_prefix
+from tables.settlements import Settlements
+from tables.submission import Submitter
+from tables.takeover import Lease, take_over
+
+WAIT_SECONDS_MAX = 10.0
+
+
+class Stage:
+    """Everything that shares one shard. What it opened, `close` ends."""
+
+    def __init__(self, url: str, app_id: str, journal: MemoryJournal | None = None) -> None:
+        self.app_id = app_id
+        self.prefix = key_prefix(app_id)
+        self.redis: Redis = connect(url)
+        self.journal = journal or MemoryJournal()
+        self.handover = Handover(self.redis, app_id)
+        self.ledger = Ledger(self.redis, app_id)
+        self.settlements = Settlements(self.redis, app_id)
+        self.settlements.start()
+        self.relays: list[Relay] = []
+        self.logs: list[MemoryLog] = []
+
+    def log(self) -> MemoryLog:
+        """Another client of the journal."""
+        self.logs.append(MemoryLog(self.journal))
+        return self.logs[-1]
+
+    def relay(self, owner: str = "first", log: MemoryLog | None = None, stall_seconds: float = 0.3) -> Relay:
+        """A relay that runs."""
+        relay = Relay(log or self.log(), self.handover, owner, stall_seconds=stall_seconds)
+        relay.start()
+        self.relays.append(relay)
+        return relay
+
+    async def blessed_relay(self, owner: str = "first", log: MemoryLog | None = None) -> Relay:
+        """A relay that has taken over."""
+        relay = self.relay(owner, log)
+        await until(lambda: relay.blessed)
+        return relay
+
+    def submitter(self, attempt_seconds: float = 1.0) -> Submitter:
+        """A caller."""
+        return Submitter(self.ledger, self.settlements, attempt_seconds=attempt_seconds)
+
+    async def take_over(self, owner: str) -> Lease:
+        """A takeover with nobody to relay after it."""
+        return await take_over(self.log(), self.handover, owner)
+
+    async def field(self, key: str, name: str) -> str | None:
+        """A field of one of the shard's hashes."""
+        found = await self.redis.hget(self.prefix + key, name)
+        return None if found is None else found.decode() if isinstance(found, bytes) else found
+
+    async def outbox_size(self) -> int:
+        """Entries of the outbox."""
+        return int(await self.redis.xlen(self.prefix + "outbox"))
+
+    def valid(self) -> list[JournalRecord]:
+        """The batches that count, as any reader sees them."""
+        reader = JournalReader()
+        records = [decode_record(value) for value in self.journal.values]
+        judged = [(reader.feed(offset, record), record) for offset, record in enumerate(records)]
+        return [record for verdict, record in judged if verdict is Verdict.BATCH and record is not None]
+
+    async def close(self) -> None:
+        """End all of it."""
+        for relay in self.relays:
+            await relay.stop()
+        for log in self.logs:
+            await log.close()
+        await self.settlements.stop()
+        await self.redis.aclose()
+
+
+async def until(holds: Callable[[], bool], seconds: float = WAIT_SECONDS_MAX) -> None:
+    """Wait until `holds`. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+def soon(seconds: float = 5.0) -> float:
+    """A deadline."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+def receive(movement_id: str, sku: str = "cup", units: int = 100) -> Command:
+    """Units arrive in the one warehouse."""
+    lines = ((sku, units),)
+    return Receive(id=movement_id, warehouse="SH1", at=1, lines=lines, fingerprint=fingerprint("receive", lines))
+
+
+def place(order_id: str, sku: str = "cup", units: int = 1) -> Command:
+    """A hold."""
+    lines = ((sku, units),)
+    mark = fingerprint("place", lines)
+    return Place(id="placed", order_id=order_id, at=1, channel="tmall", lines=lines, fingerprint=mark)

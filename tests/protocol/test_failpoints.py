@@ -1,0 +1,55 @@
+"""Failpoints do nothing unless they are asked for, and then what they were asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from streams import failpoints
+
+
+def test_an_unset_failpoint_is_a_function_that_does_nothing() -> None:
+    assert failpoints.armed("") is failpoints.armed("  ")
+    failpoints.armed("")("after_apply")
+
+
+def test_another_point_and_an_improbable_one_do_nothing() -> None:
+    fail = failpoints.armed("after_apply=kill:0.5", draw=lambda: 0.7)
+    fail("after_apply")
+    fail("before_send")
+
+
+@pytest.mark.parametrize("text", ["nowhere=kill", "after_apply=explode", "after_apply", "after_apply=kill:often"])
+def test_what_cannot_be_read_is_said(text: str) -> None:
+    with pytest.raises(ValueError):
+        failpoints.armed(text)
+
+
+_HIT = "from streams import failpoints; failpoints.hit('after_apply'); print('went on')"
+
+
+def test_kill_ends_the_process_there() -> None:
+    environ = {**os.environ, "STOCKTIDE_FAILPOINTS": "after_apply=kill"}
+    ended = subprocess.run([sys.executable, "-c", _HIT], env=environ, capture_output=True, timeout=30, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert ended.stdout == b""
+
+
+def test_stop_halts_the_process_until_it_is_continued() -> None:
+    environ = {**os.environ, "STOCKTIDE_FAILPOINTS": "after_apply=stop:1"}
+    child = subprocess.Popen([sys.executable, "-c", _HIT], env=environ, stdout=subprocess.PIPE)
+    try:
+        stopped = os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert stopped is not None
+        assert stopped.si_code == os.CLD_STOPPED
+        time.sleep(0.05)
+        assert child.poll() is None
+        child.send_signal(signal.SIGCONT)
+        assert child.communicate(timeout=30)[0] == b"went on\n"
+    finally:
+        child.kill()
