@@ -97,12 +97,11 @@ class Desk:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     def _dispatch(self) -> None:
-        while self._waiting and len(self._calls) < self._calls_in_flight_max:
-            batch = self._gather()
-            if batch:
-                call = asyncio.create_task(self._call(batch))
-                self._calls.add(call)
-                call.add_done_callback(self._called)
+        if self._waiting and len(self._calls) < self._calls_in_flight_max:
+            # The call gathers when it runs: what arrives in this very turn of the loop goes with it.
+            call = asyncio.create_task(self._call())
+            self._calls.add(call)
+            call.add_done_callback(self._called)
 
     def _called(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
@@ -121,7 +120,10 @@ class Desk:
             lines += waiting.lines
         return batch
 
-    async def _call(self, batch: list[_Waiting]) -> None:
+    async def _call(self) -> None:
+        batch = self._gather()
+        if not batch:
+            return
         deadline = max(waiting.deadline for waiting in batch)
         try:
             decision = await self._submitter.submit([waiting.command for waiting in batch], deadline)
