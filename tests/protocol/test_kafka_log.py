@@ -1,0 +1,111 @@
+"""The journal on a real Kafka: the same promises as in memory, and relay, takeover and callers over it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from agents.relay import Relay
+from stocktide.embedded import EmbeddedKafka
+from streams.journal import JournalReader, Verdict, decode_record
+from streams.log import KafkaLog, OutOfRange
+from streams.topics import JOURNAL, JOURNAL_RECORD_BYTES_MAX
+from tests.protocol.stage import Stage, place, receive, soon, until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def topic(kafka: EmbeddedKafka, app_id: str) -> str:
+    """A journal of one partition."""
+    name = JOURNAL.full_name(app_id)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
+    await admin.start()
+    try:
+        settings = {"max.message.bytes": str(JOURNAL_RECORD_BYTES_MAX)}
+        await admin.create_topics([NewTopic(name, 1, 1, topic_configs=settings)])
+    finally:
+        await admin.close()
+    return name
+
+
+@pytest.fixture
+async def log(kafka: EmbeddedKafka, topic: str) -> AsyncIterator[KafkaLog]:
+    log = KafkaLog(kafka.address, topic)
+    yield log
+    await log.close()
+
+
+async def read_all(log: KafkaLog, count: int) -> list[tuple[int, bytes | None]]:
+    found: list[tuple[int, bytes | None]] = []
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            offset = found[-1][0] + 1 if found else 0
+            found += [(record.offset, record.value) for record in await log.read(offset, 1)]
+    return found
+
+
+async def test_appends_under_way_at_once_keep_their_order(log: KafkaLog) -> None:
+    under_way = [await log.append([b"%d-%d" % (call, each) for each in range(3)]) for call in range(20)]
+    offsets = await asyncio.gather(*under_way)
+    assert list(offsets) == [3 * call + 2 for call in range(20)]
+    values = [value for _, value in await read_all(log, 60)]
+    assert values == [b"%d-%d" % (call, each) for call in range(20) for each in range(3)]
+    assert (await log.beginning(), await log.end()) == (0, 60)
+
+
+async def test_a_read_starts_at_any_offset_and_an_empty_one_gives_nothing(log: KafkaLog) -> None:
+    await (await log.append([b"a", b"b", b"c"]))
+    assert [record.value for record in await log.read(1, 5)] == [b"b", b"c"]
+    assert [record.value for record in await log.read(0, 5)] == [b"a", b"b", b"c"]
+    assert list(await log.read(3, 0.05)) == []
+    with pytest.raises(OutOfRange):
+        async with asyncio.timeout(10):
+            while True:
+                await log.read(99, 1)
+
+
+async def test_a_record_of_the_largest_batch_passes(log: KafkaLog) -> None:
+    large = bytes(JOURNAL_RECORD_BYTES_MAX - 1024)
+    assert await (await log.append([b"small", large, b"small"])) == 2
+    assert [len(value or b"") for _, value in await read_all(log, 3)] == [5, len(large), 5]
+
+
+async def test_a_reader_wakes_as_soon_as_something_comes(log: KafkaLog) -> None:
+    await (await log.append([b"first"]))
+    await log.read(0, 5)
+    loop = asyncio.get_running_loop()
+    waiting = asyncio.create_task(log.read(1, 5))
+    await asyncio.sleep(0.2)
+    began = loop.time()
+    await (await log.append([b"second"]))
+    assert [record.value for record in await waiting] == [b"second"]
+    assert loop.time() - began < 0.4  # the broker's fetch wait would be half a second
+
+
+async def test_callers_are_answered_through_kafka_and_a_second_owner_goes_on(
+    kafka: EmbeddedKafka, topic: str, log: KafkaLog, stage: Stage
+) -> None:
+    first = Relay(log, stage.handover, "first")
+    first.start()
+    submitter = stage.submitter()
+    await submitter.submit([receive("m-1", units=1000)], soon(30))
+    await asyncio.gather(*(submitter.submit([place(f"o-{n}")], soon(30)) for n in range(100)))
+    await first.stop()
+    await stage.ledger.apply([place("unsent")], token="unsent")
+    second_log = KafkaLog(kafka.address, topic)
+    second = Relay(second_log, stage.handover, "second")
+    second.start()
+    try:
+        await until(lambda: second.position.batch == 102, 30)
+    finally:
+        await second.stop()
+        await second_log.close()
+    reader = JournalReader()
+    read = await read_all(log, await log.end())
+    verdicts = [reader.feed(offset, decode_record(value)) for offset, value in read]
+    assert verdicts.count(Verdict.BATCH) == 102
+    assert reader.position.owner == "second"
