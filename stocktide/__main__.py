@@ -159,7 +159,7 @@ def replay(settings: Settings, *, api: str | None, kafka: str | None, app_id: st
 
 
 @cli.command()
-@click.option("--data", type=_FILE, help="Folder of everything that stays. [STOCKTIDE_DATA, else ./data]")
+@click.option("--data", type=_FILE, help="Keep the shop there. [STOCKTIDE_DATA, else a new one each time]")
 @click.option("--port", type=_PORT, help="Port of the page; 0 picks a free one. [STOCKTIDE_PORT, else 8080]")
 @_with_settings
 def demo(settings: Settings, data: Path | None, port: int | None) -> int:

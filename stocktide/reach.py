@@ -22,8 +22,13 @@ _ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
 
 async def reach_servers(settings: Settings) -> None:
-    """Return once Kafka and Redis answer. Raises ServerUnreachable."""
-    await asyncio.gather(reach_kafka(settings.kafka), reach_redis(settings.redis))
+    """Return once Kafka and Redis answer. Raises ServerUnreachable that names every one that does not."""
+    ends = await asyncio.gather(reach_kafka(settings.kafka), reach_redis(settings.redis), return_exceptions=True)
+    failures = [end for end in ends if isinstance(end, BaseException)]
+    if failures and all(isinstance(failure, ServerUnreachable) for failure in failures):
+        raise ServerUnreachable("\n".join(str(failure) for failure in failures))
+    for failure in failures:
+        raise failure
 
 
 async def reach_kafka(addresses: str, seconds_max: float = REACH_SECONDS_MAX) -> None:

@@ -37,9 +37,24 @@ class Ready:
         return urlsplit(self.api).port or 0
 
 
+def prepare_ready_file(file: Path) -> None:
+    """Take away an earlier one, and see that it can be written later. Raises FrontDoorError."""
+    scratch = _scratch(file)
+    try:
+        scratch.write_text("")
+        scratch.unlink()
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise FrontDoorError(f"the ready file {file} cannot be written: {error.strerror}") from error
+
+
+def _scratch(file: Path) -> Path:
+    return file.with_name(f".{file.name}.{os.getpid()}")
+
+
 def write_ready_file(file: Path, ready: Ready) -> None:
     """Write it whole or not at all. Raises FrontDoorError where it cannot be written."""
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch = _scratch(file)
     try:
         scratch.write_text(json.dumps(asdict(ready), indent=1) + "\n")
         scratch.replace(file)

@@ -6,10 +6,28 @@ This module imports nothing of the project, so that every composition root can t
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+
+# It becomes a part of Kafka's topic names, which allow these and 249 in all.
+_APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+# The most of each is what still makes sense: beyond it there is a mistake, in the unit for example.
+_BOUNDS: dict[str, tuple[int, int]] = {
+    "port": (0, 65_535),
+    "worker_port": (0, 65_535),
+    "partitions": (1, 256),
+    "replication": (0, 9),
+    "publish_interval_ms": (0, 60_000),
+    "tick_ms": (10, 60_000),
+    "park_seconds": (1, 86_400),
+    "request_seconds": (1, 300),
+    "outbox_max": (1, 1_000_000),
+}
 
 
 class SettingsError(Exception):
@@ -56,8 +74,14 @@ class Settings:
         """Refuse what cannot work. Raises SettingsError."""
         if self.shards != 1:
             raise SettingsError(f"STOCKTIDE_SHARDS is {self.shards}: this version runs one shard")
-        if not 1 <= self.partitions <= 256:
-            raise SettingsError(f"STOCKTIDE_PARTITIONS is {self.partitions}: from 1 to 256")
+        if _APP_ID.fullmatch(self.app_id) is None:
+            raise SettingsError(f"STOCKTIDE_APP_ID is {self.app_id!r}: 1 to 64 of letters, digits, '.', '_' and '-'")
+        if self.log_level not in _LOG_LEVELS:
+            raise SettingsError(f"STOCKTIDE_LOG_LEVEL is {self.log_level!r}: one of {', '.join(_LOG_LEVELS)}")
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise SettingsError(f"STOCKTIDE_{name.upper()} is {value}: from {least} to {most}")
 
     def as_environment(self) -> dict[str, str]:
         """The variables that make a child process read the same settings."""

@@ -21,7 +21,7 @@ from stocktide.process import put_aside
 from stocktide.program import own_program
 from stocktide.progress import Progress, announced
 from stocktide.reach import reach_kafka, reach_redis
-from stocktide.ready import Note, Ready, write_ready_file
+from stocktide.ready import Note, Ready, prepare_ready_file, write_ready_file
 from stocktide.settings import Settings
 from stocktide.supervisor import Service, Supervisor
 from streams.admin import TopicsError, ensure_topics
@@ -58,6 +58,8 @@ class System:
 
     async def start(self) -> None:
         """Start everything and wait until it serves. Raises FrontDoorError."""
+        if self._options.ready_file is not None:
+            prepare_ready_file(self._options.ready_file)
         self._settle_ports()
         await self._start_servers()
         try:

@@ -1,0 +1,186 @@
+"""The supervisor keeps children running, stops them in order, and none of them outlives us."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from stocktide.ports import pick_free
+from stocktide.process import LOG_BYTES_MAX, ChildProcess, put_aside
+from stocktide.program import Program, ProgramEnded
+from stocktide.retry import until
+from stocktide.supervisor import Supervisor
+
+FAKE = str(Path(__file__).with_name("fake_program.py"))
+SECONDS_MAX = 20.0
+
+
+def serving(name: str, folder: Path) -> Program:
+    """A program that is ready at once."""
+    port = pick_free()
+    command = [sys.executable, FAKE, "serve", str(port)]
+    return Program(name, command, {}, f"http://127.0.0.1:{port}", folder / f"{name}.log")
+
+
+def ending(folder: Path) -> Program:
+    """A program that ends at once with status 3 and a word."""
+    command = [sys.executable, FAKE, "end", "3", "no stock today"]
+    return Program("worker", command, {}, f"http://127.0.0.1:{pick_free()}", folder / "worker.log")
+
+
+@asynccontextmanager
+async def watched(programs: list[Program], words: list[str], told: list[int]) -> AsyncIterator[Supervisor]:
+    """The programs, started and supervised, and gone afterwards."""
+    supervisor = Supervisor(programs, words.append, lambda: told.append(1))
+    for program in programs:
+        await program.start()
+    watching = asyncio.create_task(supervisor.watch())
+    try:
+        yield supervisor
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        await supervisor.stop()
+
+
+async def test_a_killed_child_is_started_again_and_it_is_told(tmp_path: Path) -> None:
+    program = serving("worker", tmp_path)
+    words: list[str] = []
+    told: list[int] = []
+    async with watched([program], words, told):
+        first = program.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+
+        async def back() -> bool:
+            return bool(told)
+
+        assert await until(back, SECONDS_MAX)
+        assert program.pid != first
+    assert words == [
+        "worker ended (killed by SIGKILL), starting it again in 0.1 s",
+        f"worker is back (process {program.pid})",
+    ]
+
+
+async def test_children_are_stopped_in_the_order_given(tmp_path: Path) -> None:
+    ended: list[str] = []
+    programs = [serving(name, tmp_path) for name in ("api", "worker")]
+
+    async def note(program: Program) -> None:
+        await program.wait()
+        ended.append(program.name)
+
+    supervisor = Supervisor(programs, lambda _: None, lambda: None)
+    await asyncio.gather(*(program.start() for program in programs))
+    notes = [asyncio.create_task(note(program)) for program in programs]
+    await supervisor.stop()
+    await asyncio.gather(*notes)
+    assert ended == ["api", "worker"]
+
+
+async def test_a_child_that_ends_while_it_starts_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(ProgramEnded, match=r"the worker ended while it started \(exit status 3\)") as caught:
+        await ending(tmp_path).start()
+    assert "no stock today" in str(caught.value)
+
+
+async def test_a_child_that_keeps_ending_is_tried_with_growing_pauses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    program = ending(tmp_path)
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 4:
+            raise asyncio.CancelledError
+        await real_sleep(0)
+
+    real_sleep = asyncio.sleep
+    await program._child.spawn(program._command)
+    monkeypatch.setattr("stocktide.supervisor.asyncio.sleep", sleep)
+    monkeypatch.setattr(program, "start", lambda: _refuse())
+    with pytest.raises(asyncio.CancelledError):
+        await Supervisor([program], lambda _: None, lambda: None)._keep(program)
+    assert pauses == [0.1, 0.2, 0.4, 0.8]
+
+
+async def _refuse() -> None:
+    raise ProgramEnded("still no stock")
+
+
+async def test_a_child_that_ignores_the_term_signal_is_killed(tmp_path: Path) -> None:
+    child = ChildProcess("stubborn", tmp_path / "log")
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    await child.spawn([sys.executable, "-c", code])
+
+    async def is_up() -> bool:
+        return b"up" in child.log.read_bytes()
+
+    assert await until(is_up, SECONDS_MAX)
+    await child.stop(0.2)
+    assert await child.wait() == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child with its parent")
+async def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from stocktide.process import ChildProcess\n"
+        "async def main():\n"
+        "    child = ChildProcess('child', Path(sys.argv[1]))\n"
+        "    await child.spawn(['sleep', '60'])\n"
+        "    print(child.pid, flush=True)\n"
+        "    await child.wait()\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "log")]
+    with _started(command) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+
+    async def is_gone() -> bool:
+        return not _runs(child)
+
+    assert await until(is_gone, SECONDS_MAX)
+
+
+def test_a_log_that_is_too_long_is_put_aside(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with log.open("wb") as file:
+        file.truncate(LOG_BYTES_MAX + 1)
+    put_aside(log)
+    assert log.stat().st_size == 0
+    assert (tmp_path / "worker.log.1").stat().st_size == LOG_BYTES_MAX + 1
+
+
+@contextlib.contextmanager
+def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(SECONDS_MAX)
+
+
+def _runs(pid: int) -> bool:
+    """Whether it runs; a zombie that nobody has reaped yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
