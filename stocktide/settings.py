@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-
 # It becomes a part of Kafka's topic names, which allow these and 249 in all.
 _APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
