@@ -7,6 +7,16 @@ const ENTRIES_MAX = 80;
 // Quantities of one SKU that move within this time are one entry: a flash sale would flood the list.
 const MERGE_MS = 4000;
 
+// `tmall, jd 845 → 844; pinduoduo 307 → 306`: channels that moved alike are named together.
+function said(spans) {
+  const channels = new Map();
+  for (const [channel, { from, to }] of spans) {
+    const span = `${number(from)} → ${number(to)}`;
+    channels.set(span, [...(channels.get(span) ?? []), channel]);
+  }
+  return [...channels].map(([span, names]) => `${names.join(", ")} ${span}`).join("; ");
+}
+
 export class Recent {
   constructor(list, empty, switchesOnly) {
     this.list = list;
@@ -56,8 +66,7 @@ export class Recent {
     if (entry.kind === "switch") {
       what.append(`on ${entry.channel}: `, badge(entry.from), " → ", badge(entry.update.mode));
     } else {
-      const said = [...entry.spans].map(([channel, { from, to }]) => `${channel} ${number(from)} → ${number(to)}`);
-      what.append(said.join(", "));
+      what.append(said(entry.spans));
     }
     return element("li", {}, time, what);
   }

@@ -2,8 +2,8 @@
 
 // Heat halves in this time: what moved a minute ago has cooled down.
 const HALF_LIFE_MS = 15000;
-// A SKU that some channel cannot sell from the shelf stays in view as if it moved a little.
-const ATTENTION = 3;
+// A SKU that some channel cannot sell from the shelf stays in view as if it moved a lot.
+const ATTENTION = 12;
 
 export class Shelf {
   constructor() {
