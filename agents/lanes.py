@@ -52,6 +52,10 @@ class Lanes:
             self._tasks.append(asyncio.create_task(self._work(queue), name=f"{self._name}-{partition}"))
         await queue.put((event, self._membership.epoch))
 
+    async def rest(self) -> None:
+        """Wait until all that was fed is done, or dropped."""
+        await asyncio.gather(*(queue.join() for queue in self._queues.values()))
+
     async def stop(self) -> None:
         """End all work, wherever it is; what is not acked comes again."""
         for task in self._tasks:
@@ -62,6 +66,7 @@ class Lanes:
         while True:
             event, epoch = await queue.get()
             await self._do(event, epoch)
+            queue.task_done()
 
     async def _do(self, event: Any, epoch: int) -> None:
         chunk: Chunk = event.value

@@ -44,6 +44,11 @@ class Membership:
         """The coordinator answered a heartbeat that was sent `at` (monotonic seconds)."""
         self._confirmed_at = max(self._confirmed_at, at)
 
+    @property
+    def held(self) -> bool:
+        """Whether partitions are assigned now."""
+        return self._held
+
     def holds(self, epoch: int) -> bool:
         """Whether work of that epoch still counts."""
         return self._held and epoch == self.epoch

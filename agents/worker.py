@@ -1,0 +1,287 @@
+"""The worker's composition root: every part is made here, wired here, and stopped here, in order.
+
+In: the settings. Out: an exit status. Two clients of Redis: one for what agents submit, one for the relay, whose
+blocking read would else hold a connection of theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+from aiokafka.errors import KafkaError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from agents.expiry import keep_time
+from agents.intake import Intake
+from agents.journal import Derivation
+from agents.lanes import Lanes
+from agents.metrics import Metrics
+from agents.movements import take_movements
+from agents.orders import take_orders
+from agents.relay import Relay
+from agents.service import PortTaken, Service
+from agents.shard import Shard
+from agents.stock import StockAgent
+from stocktide.settings import Settings
+from streams.app import App, chunked, make_app
+from streams.log import KafkaLog
+from streams.publish import Publisher, make_producer
+from streams.topics import CHANNEL_STOCK, DEAD_LETTERS, JOURNAL, JOURNAL_POSITIONS, MOVEMENTS, ORDERS, STOCK
+from tables.connection import connect
+from tables.handover import Handover
+from tables.ledger import Ledger, LedgerLimits
+from tables.published import published_table
+from tables.settlements import Settlements
+from tables.submission import Submitter
+
+logger = logging.getLogger(__name__)
+
+# A server that is not there at the start: it may be starting too.
+CONNECT_TRIES_MAX = 10
+CONNECT_PAUSE_SECONDS = 1.0
+# Chunks under way when we are told to stop get this long; what is not settled by then is done again after the start.
+FINISH_SECONDS_MAX = 2.0
+# Faust's own stopping, which waits for threads.
+STOP_SECONDS_MAX = 8.0
+# A revocation waits this long for rows under way, so that the successor's come later.
+SETTLE_DOWN_SECONDS_MAX = 3.0
+# How often the parts are looked at.
+WATCH_SECONDS = 0.5
+# Standing rows and caches are long-lived: collecting them often only costs time.
+GC_THRESHOLD = (50_000, 50, 100)
+
+
+class StartError(Exception):
+    """The worker cannot start; the message is what its operator reads."""
+
+
+class WorkerFailed(Exception):
+    """A part ended that should run for ever."""
+
+
+def run(settings: Settings) -> int:
+    """Work until SIGTERM or SIGINT. 0 after an orderly stop; 1, with a sentence in the log, otherwise."""
+    _set_up_logging(settings.log_level.upper())
+    gc.set_threshold(*GC_THRESHOLD)
+    try:
+        _run_loop(settings)
+    except (StartError, WorkerFailed) as error:
+        logger.error("%s", error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def work(settings: Settings) -> None:
+    """Start everything, work until told to stop, stop everything. Raises StartError, WorkerFailed."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(_start(settings, stack))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        worker = await starting
+        watching = asyncio.create_task(worker.watch())
+        await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+        logger.info("stopping")
+        if watching.done():
+            stopping.cancel()
+            await watching
+        watching.cancel()
+
+
+async def _start(settings: Settings, stack: AsyncExitStack) -> Worker:
+    redis, relay_redis = connect(settings.redis), connect(settings.redis)
+    for client in (redis, relay_redis):
+        stack.push_async_callback(client.aclose)
+    await _reached("Redis", settings.redis.rpartition("@")[2], redis.ping, (RedisError, OSError))
+    worker = Worker(settings, redis, relay_redis)
+    await _reached("Kafka", settings.kafka, worker.publisher.start, (KafkaError, OSError))
+    stack.push_async_callback(worker.publisher.stop)
+    stack.push_async_callback(worker.service.stop)
+    try:
+        port = await worker.service.start(settings.host, settings.worker_port)
+    except PortTaken as error:
+        raise StartError(f"the worker's endpoint cannot listen: {error}; set STOCKTIDE_WORKER_PORT") from error
+    stack.push_async_callback(worker.stop)
+    await worker.start()
+    logger.info("worker %s serves /readyz and /metrics on port %d", settings.worker_name, port)
+    return worker
+
+
+async def _reached(
+    what: str, where: str, call: Callable[[], Awaitable[Any]], errors: tuple[type[Exception], ...]
+) -> None:
+    for tries_left in reversed(range(CONNECT_TRIES_MAX)):
+        try:
+            await call()
+            return
+        except errors as error:
+            if not tries_left:
+                raise StartError(f"{what} cannot be reached at {where}: {error}") from error
+            logger.info("%s is not there at %s yet, %d tries left: %s", what, where, tries_left, error)
+            await asyncio.sleep(CONNECT_PAUSE_SECONDS)
+
+
+class Worker:
+    """All parts of one worker, wired; `start`, `watch`, `stop`."""
+
+    def __init__(self, settings: Settings, redis: Redis, relay_redis: Redis) -> None:
+        self._settings = settings
+        app_id = settings.app_id
+        self.metrics = Metrics()
+        self._settlements = Settlements(redis, app_id)
+        limits = LedgerLimits(outbox_max=settings.outbox_max, park_ms=settings.park_seconds * 1000)
+        self._submitter = Submitter(Ledger(redis, app_id, limits), self._settlements)
+        self._app = make_app(
+            app_id=app_id,
+            kafka=settings.kafka,
+            folder=settings.data / "tables" / settings.worker_name,
+            partitions=settings.partitions,
+            replication=settings.replication or 1,
+            worker_name=settings.worker_name,
+        )
+        self.publisher = Publisher(make_producer(settings.kafka), self._app.membership)
+        self._shard = Shard(partial(self._make_relay, relay_redis))
+        self._lanes, self._stock = self._make_agents(self._app)
+        self._app.on_partitions_assigned.connect(self._on_assigned)
+        self._app.on_partitions_revoked.connect(self._on_revoked)
+        self.service = Service(self.metrics.registry, self.troubles, self._refresh)
+        self._timer: asyncio.Task[None] | None = None
+
+    def _make_relay(self, redis: Redis, assigned: Callable[[], bool]) -> Relay:
+        settings = self._settings
+        log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id))
+        owner = f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
+        return Relay(log, Handover(redis, settings.app_id), owner, assigned=assigned)
+
+    def _make_agents(self, app: App) -> tuple[list[Lanes], StockAgent]:
+        app_id, publisher, metrics = self._settings.app_id, self.publisher, self.metrics
+        positions_topic, updates_topic = JOURNAL_POSITIONS.full_name(app_id), CHANNEL_STOCK.full_name(app_id)
+        positions = published_table(app, "journal_positions", positions_topic, 1)
+        updates = published_table(app, "channel_stock", updates_topic, self._settings.partitions)
+        intake = Intake(self._submitter, publisher, DEAD_LETTERS.full_name(app_id), metrics)
+        derivation = Derivation(positions, positions_topic, publisher, app_id, metrics)
+        stock = StockAgent(updates, publisher, updates_topic, self._settings.publish_interval_ms, metrics)
+        lanes: list[Lanes] = []
+        for topic, handle in (
+            (ORDERS, partial(take_orders, intake=intake)),
+            (MOVEMENTS, partial(take_movements, intake=intake)),
+            (JOURNAL, derivation.derive),
+        ):
+            lanes.append(Lanes(topic.name, handle, app.membership))
+            app.agent(chunked(app, topic), name=topic.name)(_agent(lanes[-1].follow))
+        app.agent(chunked(app, STOCK), name=STOCK.name)(_agent(stock.follow))
+        return lanes, stock
+
+    async def start(self) -> None:
+        """Join the group and begin. Raises StartError."""
+        self._settlements.start()
+        try:
+            await self._app.start()
+        except (KafkaError, OSError) as error:
+            raise StartError(f"the worker cannot join its group on Kafka: {error}") from error
+        timer = keep_time(self._submitter, self.metrics, self._settings.tick_ms)
+        self._timer = asyncio.create_task(timer, name="expiry")
+
+    async def watch(self) -> None:
+        """Return never; raises WorkerFailed when a part has ended."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self._app.crashed:
+                raise WorkerFailed(f"the stream processor failed: {self._app.crash_reason!r}")
+            if self._timer is not None and self._timer.done():
+                raise WorkerFailed(f"the expiry step ended: {self._timer.exception()!r}")
+
+    async def stop(self) -> None:
+        """Finish what is under way within seconds, commit, leave the group, end the relay."""
+        if self._timer is not None:
+            self._timer.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS_MAX):
+                await self._finish()
+        for lanes in self._lanes:
+            await lanes.stop()
+        await self._stock.stop()
+        try:
+            await asyncio.wait_for(self._app.stop(), STOP_SECONDS_MAX)
+        except TimeoutError:
+            logger.warning("the stream processor did not stop within %.0f s", STOP_SECONDS_MAX)
+        await self._shard.stop()
+        await self._settlements.stop()
+
+    def troubles(self) -> list[str]:
+        """Why this worker is not ready; nothing where it is."""
+        app = self._app
+        if not app.membership.held:
+            return ["no partitions were assigned yet"]
+        troubles = [] if app.tables.actives_ready else ["the tables are being read back"]
+        relay = self._shard.trouble()
+        return troubles if relay is None else [*troubles, relay]
+
+    async def _finish(self) -> None:
+        """Fetch no more, and wait until the lanes are empty."""
+        if self._app.started and not self._app.crashed:
+            with contextlib.suppress(Exception):  # it may not have been assigned anything
+                self._app.consumer.stop_flow()
+        await asyncio.gather(*(lanes.rest() for lanes in self._lanes))
+
+    async def _on_assigned(self, _: Any, assigned: Any, **__: Any) -> None:
+        journal = JOURNAL.full_name(self._settings.app_id)
+        await self._shard.on_assigned(any(tp.topic == journal for tp in assigned))
+
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        await self.publisher.settle_down(SETTLE_DOWN_SECONDS_MAX)
+
+    def _refresh(self) -> None:
+        relay = self._shard.relay
+        metrics = self.metrics
+        metrics.settled_batch.set(self._settlements.newest)
+        metrics.resubmitted.set(self._submitter.resubmitted)
+        metrics.relay_lag.set(relay.lag if relay else 0)
+        metrics.relay_term.set(relay.term if relay else 0)
+        metrics.blessed.set(1 if relay and relay.blessed else 0)
+
+
+def _agent(follow: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    async def agent(stream: Any) -> None:
+        await follow(stream)
+
+    return agent
+
+
+def _run_loop(settings: Settings) -> None:
+    try:
+        import uvloop
+    except ImportError:  # not on every platform; slower without
+        asyncio.run(work(settings))
+    else:
+        uvloop.run(work(settings))
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if level != "DEBUG":
+        # Faust's services tell each start and stop, under the names of their modules.
+        for name in ("faust", "mode", "streams.app", "streams.transport", "tables.published"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        # aiokafka tells each failed attempt as an error.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
