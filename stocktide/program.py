@@ -19,6 +19,8 @@ READY_SECONDS_MAX = 180.0
 STOP_SECONDS_MAX = 15.0
 PROBE_SECONDS_MAX = 2.0
 POLL_SECONDS = 0.1
+# What an error message quotes of an answer that says why it is not ready.
+ANSWER_CHARACTERS_MAX = 500
 
 
 class ProgramEnded(FrontDoorError):
@@ -38,6 +40,7 @@ class Program:
         self._command = command
         self._environ = environ
         self._child = ChildProcess(f"the {name}", log)
+        self._last_answer = "it does not answer"
 
     @property
     def pid(self) -> int | None:
@@ -60,7 +63,7 @@ class Program:
                     )
                 if loop.time() > deadline:
                     raise ProgramNotReady(
-                        f"the {self.name} is not ready after {READY_SECONDS_MAX:.0f} s; "
+                        f"the {self.name} is not ready after {READY_SECONDS_MAX:.0f} s: {self._last_answer}; "
                         f"the end of {self._child.log}:\n{self.last_words()}"
                     )
                 await asyncio.sleep(POLL_SECONDS)
@@ -84,6 +87,7 @@ class Program:
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
             async with session.get(f"{self.address}/readyz") as answer:
+                self._last_answer = (await answer.text())[:ANSWER_CHARACTERS_MAX]
                 return answer.status == 200 and self._child.running
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False

@@ -31,6 +31,12 @@ PROBE_SECONDS_MAX = 3.0
 # A record's key, headers and batch header beside the largest value.
 RECORD_OVERHEAD_BYTES = 64 * 1024
 
+_LOGGING = (
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
+)
+
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -145,15 +151,13 @@ class EmbeddedKafka:
     def _command(self, java: Path, classes: str, *arguments: str) -> list[str]:
         return [
             str(java),
+            *_LOGGING,
             f"-Xmx{HEAP}",
             "-Xms128m",
             "-XX:+UseG1GC",
             "-XX:MaxGCPauseMillis=20",
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",
-            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-            "-Dorg.slf4j.simpleLogger.showDateTime=true",
-            "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
             "-cp",
             classes,
             *arguments,
@@ -174,7 +178,7 @@ class EmbeddedKafka:
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = ("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(self._properties))
         child = ChildProcess("Kafka's storage tool", self._child.log)
-        await child.spawn([*self._command(java, classes)[:1], "-XX:TieredStopAtLevel=1", "-cp", classes, *tool])
+        await child.spawn([str(java), *_LOGGING, "-XX:TieredStopAtLevel=1", "-cp", classes, *tool])
         try:
             status = await asyncio.wait_for(child.wait(), FORMAT_SECONDS_MAX)
         except TimeoutError:
