@@ -175,7 +175,7 @@ class EmbeddedKafka:
         if (logs / "meta.properties").exists():
             return
         shutil.rmtree(logs, ignore_errors=True)
-        identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        identity = _storage_identity(uuid.uuid4().bytes)
         tool = ("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(self._properties))
         child = ChildProcess("Kafka's storage tool", self._child.log)
         await child.spawn([str(java), *_LOGGING, "-XX:TieredStopAtLevel=1", "-cp", classes, *tool])
@@ -202,6 +202,11 @@ class EmbeddedKafka:
                 )
             await asyncio.sleep(POLL_SECONDS)
         return False
+
+
+def _storage_identity(random: bytes) -> str:
+    """16 bytes as Kafka writes a cluster's id. Never with a hyphen in front: the tool takes that for an option."""
+    return base64.urlsafe_b64encode(bytes([random[0] & 0x7F]) + random[1:]).decode().rstrip("=")
 
 
 async def answers_kafka(address: str) -> bool:
