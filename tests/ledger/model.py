@@ -49,7 +49,7 @@ def advance(state: State, command: Command, now: int) -> Answer:
     state.refused.clear()
     outcome, replayed = _decide(state, command)
     origin = getattr(command, "origin", None)
-    if origin is not None and outcome in REFUSALS and outcome not in _kept_quiet(command):
+    if origin is not None and not replayed and outcome in REFUSALS - _kept_quiet(command):
         state.refused.append(outcome)
     return Answer(outcome, replayed, tuple(state.alerts), tuple(state.refused))
 
@@ -148,7 +148,7 @@ def _park(state: State, order: Order | None, command: OrderCommand) -> tuple[Out
     seen = order.events.get(command.id)
     if seen is not None:
         return (Outcome.PARKED, True) if seen == command.fingerprint else (Outcome.CONFLICT, False)
-    if len(order.events) >= EVENTS_MAX - 1:  # the placing has to fit too
+    if len(order.parked) >= EVENTS_MAX:
         return Outcome.TOO_MANY_EVENTS, False
     order.events[command.id] = command.fingerprint
     order.parked.append(command)
@@ -159,13 +159,15 @@ def _policy(state: State, command: SetPolicy | DeletePolicy) -> tuple[Outcome, b
     """Rules 2 to 5: a level is replaced or removed whole, and the change waives the dwell."""
     sku = state.skus.get(command.sku or "")
     if isinstance(command, SetPolicy):
-        if command.channel != "*":
-            _meet(state, command.channel)
+        is_new = command.channel != "*" and command.channel not in state.channels
         if command.sku is None:
             state.channels[command.channel] = dict(command.policy)
         else:
             sku = state.skus.setdefault(command.sku, Sku())
             sku.policies[command.channel] = dict(command.policy)
+        if is_new:  # it starts by this policy, as if it had never been on a shelf
+            state.channels.setdefault(command.channel, None)
+            _evaluate_all(state)
     elif command.sku is None:
         if state.channels.get(command.channel) is None:
             return Outcome.UNKNOWN_POLICY, False

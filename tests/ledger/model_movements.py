@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tables.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer
 from tables.outcomes import Outcome
-from tests.ledger.model_orders import commit, touch
+from tests.ledger.model_orders import commit
 from tests.ledger.model_policy import evaluate
 from tests.ledger.model_state import MOVES_KEPT_MS, MOVES_MAX, History, Line, Movement, Order, Sku, State
 
@@ -24,9 +24,11 @@ def move(state: State, command: AnyMovement) -> tuple[Outcome, bool]:
     if refusal is None:
         for name, units in command.lines:
             sku = state.skus.setdefault(name, Sku())
-            evaluate(state, sku)
-            record.lines.append((name, _apply(state, sku, name, units, command)))
-            evaluate(state, sku)
+            before = frees(sku)
+            record.lines.append((name, _apply(sku, units, command)))
+            if isinstance(command, Adjust) and sku.count(f"on_hand@{command.warehouse}") < 0 > units:
+                state.alerts.append(("on_hand_negative", name))
+            settle(state, name, before)
         record.outcome = _summary(command, [outcome for _, outcome in record.lines])
     state.movements[key] = record
     return Outcome(record.outcome), False
@@ -38,8 +40,9 @@ def _refusal(state: State, command: AnyMovement) -> Outcome | None:
         if isinstance(command, Adjust) and sku is None:
             return Outcome.UNKNOWN_SKU
         if isinstance(command, Count) and sku is not None:
-            floor = sku.history.get(command.warehouse, History()).floor
-            if floor is not None and command.at < floor:
+            history = sku.history.get(command.warehouse, History())
+            superseded = history.counted_at is not None and command.at < history.counted_at
+            if history.floor is not None and command.at < history.floor and not superseded:
                 return Outcome.COUNT_TOO_OLD
     return None
 
@@ -54,58 +57,54 @@ _TAKEN = {
 
 def _summary(command: AnyMovement, lines: list[str]) -> Outcome:
     """A movement is named after what it did; where no line did anything, after the reason of that."""
-    if len(set(lines)) == 1:
-        return Outcome(lines[0])
-    return _TAKEN[type(command).__name__]
+    taken = _TAKEN[type(command).__name__]
+    return taken if taken in lines else Outcome(lines[0])
 
 
-def _apply(state: State, sku: Sku, name: str, units: int, command: AnyMovement) -> Outcome:
+def _apply(sku: Sku, units: int, command: AnyMovement) -> Outcome:
     warehouse, taken = command.warehouse, _TAKEN[type(command).__name__]
     sku.appear(warehouse)
     if isinstance(command, Count):
-        return _count(state, sku, name, units, command)
+        return _count(sku, units, command)
     if isinstance(command, Receive):
-        fresh = change_on_hand(state, sku, name, warehouse, units, command.at)
+        fresh = change_on_hand(sku, warehouse, units, command.at)
     elif isinstance(command, Transfer):
         sku.appear(command.to_warehouse)
-        left = change_on_hand(state, sku, name, warehouse, -units, command.at)
-        came = change_on_hand(state, sku, name, command.to_warehouse, units, command.at)
+        left = change_on_hand(sku, warehouse, -units, command.at)
+        came = change_on_hand(sku, command.to_warehouse, units, command.at)
         fresh = left or came
     elif command.reason == "scrapped":
         sku.add(f"damaged@{warehouse}", units)
         fresh = True
     else:
-        fresh = change_on_hand(state, sku, name, warehouse, units, command.at)
+        fresh = change_on_hand(sku, warehouse, units, command.at)
         if command.reason == "damages":
             sku.add(f"damaged@{warehouse}", -units)  # a count never saw the damaged units
     return taken if fresh else Outcome.ALREADY_COUNTED
 
 
-def _count(state: State, sku: Sku, name: str, units: int, command: Count) -> Outcome:
+def _count(sku: Sku, units: int, command: Count) -> Outcome:
     """Rules 34 and 35: absolute as of its time, carried forward by what moved since."""
     history = sku.history.setdefault(command.warehouse, History())
     if history.counted_at is not None and command.at < history.counted_at:
         return Outcome.COUNT_SUPERSEDED
     carried = sum(change for at, change in history.moves if at > command.at)
     counter = f"on_hand@{command.warehouse}"
-    before = sku.free(command.warehouse)
     sku.add(counter, units + carried - sku.count(counter))
     history.counted_at = command.at
-    warn(state, sku, name, command.warehouse, before)
     return Outcome.COUNTED
 
 
-def change_on_hand(state: State, sku: Sku, name: str, warehouse: str, change: int, at: int) -> bool:
-    """Move units at `at` unless a count has seen them already; tells whether it did."""
+def change_on_hand(sku: Sku, warehouse: str, change: int, at: int) -> bool:
+    """Move units at `at` unless a count has seen them already; tells whether that was so."""
+    if change == 0:
+        return True
     history = sku.history.setdefault(warehouse, History())
     sku.appear(warehouse)
     if history.counted_at is not None and at <= history.counted_at:
         return False
-    before = sku.free(warehouse)
     sku.add(f"on_hand@{warehouse}", change)
-    if change:
-        remember(history, at, change)
-    warn(state, sku, name, warehouse, before)
+    remember(history, at, change)
     return True
 
 
@@ -119,12 +118,18 @@ def remember(history: History, at: int, change: int) -> None:
     history.floor = max([*forgotten, *([] if history.floor is None else [history.floor])])
 
 
-def warn(state: State, sku: Sku, name: str, warehouse: str, free_before: int) -> None:
-    """Rules 34 and 37: a fact may make a number negative, and says so."""
-    if sku.count(f"on_hand@{warehouse}") < 0 and sku.free(warehouse) < free_before:
-        state.alerts.append(("on_hand_negative", name))
-    if sku.free(warehouse) < min(0, free_before):
-        state.alerts.append(("shortfall", name))
+def frees(sku: Sku) -> dict[str, int]:
+    """What is free in each warehouse."""
+    return {warehouse: sku.free(warehouse) for warehouse in sku.warehouses}
+
+
+def settle(state: State, name: str, before: dict[str, int]) -> None:
+    """End a change: the channels take their sides, and a warehouse that became shorter says so (rule 34)."""
+    sku = state.skus[name]
+    evaluate(state, sku)
+    for warehouse in sku.warehouses:
+        if sku.free(warehouse) < min(0, before.get(warehouse, 0)):
+            state.alerts.append(("shortfall", name))
 
 
 def ship(state: State, order: Order, command: Ship) -> tuple[Outcome, bool]:
@@ -132,15 +137,15 @@ def ship(state: State, order: Order, command: Ship) -> tuple[Outcome, bool]:
     lines = {line.sku: line for line in order.lines}
     if any(name not in lines for name, _, _ in command.lines):
         return Outcome.NOT_IN_ORDER, False
-    touch(state, order)
     if order.state == "reserved":
         commit(state, order)
     for name, units, warehouse in command.lines:
         sku = state.skus.setdefault(name, Sku())
-        beyond = _ship_line(state, order, lines[name], sku, units, warehouse, command.at)
+        before = frees(sku)
+        beyond = _ship_line(order, lines[name], sku, units, warehouse, command.at)
         if beyond:
             state.alerts.append(("shipped_beyond_order", name))
-        evaluate(state, sku)
+        settle(state, name, before)
     for line in order.lines:
         close(line)
     if order.state == "paid" and not any(line.outstanding for line in order.lines):
@@ -149,10 +154,11 @@ def ship(state: State, order: Order, command: Ship) -> tuple[Outcome, bool]:
     return Outcome.SHIPPED, False
 
 
-def _ship_line(state: State, order: Order, line: Line, sku: Sku, units: int, warehouse: str, at: int) -> int:
+def _ship_line(order: Order, line: Line, sku: Sku, units: int, warehouse: str, at: int) -> int:
     """Take units from the holds there, other holds, preorders; returns those that nobody ordered."""
     line.shipped += units
-    change_on_hand(state, sku, line.sku, warehouse, -units, at)
+    sku.appear(warehouse)
+    change_on_hand(sku, warehouse, -units, at)
     holders = [warehouse, *(name for name in sku.warehouses if name != warehouse)]
     for holder in holders:
         taken = min(units, line.warehouses.get(holder, 0))
@@ -179,14 +185,14 @@ def take_back(state: State, order: Order, command: TakeBack) -> tuple[Outcome, b
             return Outcome.MORE_THAN_SHIPPED, False
     for name, units, warehouse, condition in command.lines:
         sku = state.skus[name]
-        evaluate(state, sku)
+        before = frees(sku)
         sku.appear(warehouse)
         if condition == "damaged":
             sku.add(f"damaged@{warehouse}", units)
         else:
-            change_on_hand(state, sku, name, warehouse, units, command.at)
+            change_on_hand(sku, warehouse, units, command.at)
         lines[name].returned += units
-        evaluate(state, sku)
+        settle(state, name, before)
     for line in order.lines:
         close(line)
     order.sequence += 1

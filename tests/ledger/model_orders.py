@@ -24,10 +24,12 @@ def place(state: State, command: Place) -> Outcome:
         events={command.id: command.fingerprint},
     )
     refusal, old = _superseded(state, command)
-    touch(state, order)
+    _end_dwells(state, order)
     before = state.skus
+    if refusal is not None:
+        for line in order.lines:
+            line.reason = refusal
     if old is not None:
-        touch(state, old)
         before = deepcopy(state.skus)
         give_back(state, old)
     if refusal is None:
@@ -48,10 +50,10 @@ def _superseded(state: State, command: Place) -> tuple[Outcome | None, Order | N
     if old is None or old.state == "parked":
         return None, None
     expire_if_due(state, old)
-    if old.state in FINAL:
-        return None, None
     if old.channel != command.channel:
         return Outcome.CONFLICT, None
+    if old.state in FINAL:
+        return None, None
     if old.state != "reserved":
         return Outcome.ALREADY_FINAL, None
     return None, old
@@ -126,8 +128,8 @@ def _outcome(order: Order) -> Outcome:
     return Outcome.PREORDERED if states == {"preordered"} else Outcome.RESERVED
 
 
-def touch(state: State, order: Order) -> None:
-    """A dwell that ended meanwhile counts from the next touch of the SKU."""
+def _end_dwells(state: State, order: Order) -> None:
+    """A dwell that ended meanwhile has ended for this order too, whether or not the timer has come to it."""
     for line in order.lines:
         if line.sku in state.skus:
             evaluate(state, state.skus[line.sku])
@@ -153,7 +155,7 @@ def finish(state: State, order: Order, ending: str) -> None:
             if ending != "expired":
                 line.cancelled += line.outstanding
             line.warehouses, line.preordered = {}, 0
-            line.state = ending if not line.shipped else "returned" if line.returned >= line.shipped else "shipped"
+            line.state = ending
     order.state = "shipped" if any(line.shipped for line in order.lines) else ending
     order.expires_at = None
     order.sequence += 1
@@ -163,7 +165,6 @@ def expire_if_due(state: State, order: Order) -> bool:
     """Rule 25: the ledger's time ends a hold, whether or not the expiry step has come to it."""
     if order.state != "reserved" or order.expires_at is None or state.now < order.expires_at:
         return False
-    touch(state, order)
     give_back(state, order)
     finish(state, order, "expired")
     return True
@@ -184,25 +185,25 @@ def pay(state: State, order: Order, command: Pay) -> tuple[Outcome, bool]:
 
 def commit(state: State, order: Order) -> None:
     """Turn an unpaid hold into a commitment; preordered units stay preordered."""
-    touch(state, order)
     for line in order.lines:
-        sku = state.skus.get(line.sku)
+        if not line.warehouses:
+            continue
+        sku = state.skus[line.sku]
         for warehouse, units in line.warehouses.items():
-            assert sku is not None
             sku.add(f"locked@{warehouse}", -units)
             sku.add(f"committed@{warehouse}", units)
-        if line.warehouses:
-            line.state = "committed"
+        evaluate(state, sku)
+        line.state = "committed"
     order.state, order.expires_at = "paid", None
 
 
 def cancel(state: State, order: Order, command: Cancel) -> tuple[Outcome, bool]:
     """Rules 23 and 24."""
-    if order.state == "cancelled":
+    partly = order.state == "shipped" and any(line.cancelled for line in order.lines)
+    if order.state == "cancelled" or partly:
         return Outcome.CANCELLED, True
     if order.state in FINAL or order.state == "shipped":
         return Outcome.ALREADY_FINAL, False
-    touch(state, order)
     give_back(state, order)
     finish(state, order, "cancelled")
     return Outcome.CANCELLED, False

@@ -101,7 +101,7 @@ def remaining_preorders(sku: Sku, channel: str, policy: Policy) -> int:
 
 
 def evaluate(state: State, sku: Sku, waived: str | None = None) -> None:
-    """Put every known channel on its side. `waived`: the channel (`*`: all) whose policy was just changed."""
+    """Put every known channel on its side. `waived`: the channel whose policy was just changed."""
     if not sku.warehouses:
         return  # nothing ever moved: no side yet
     for channel in state.channels:
@@ -114,9 +114,7 @@ def evaluate(state: State, sku: Sku, waived: str | None = None) -> None:
             if offer == 0 or not policy.keeps_selling(stock):
                 sku.sides[channel] = Side(below=True, left_at=state.now)
         else:
-            if waived in (channel, "*"):
-                side.left_at = 0
-            rested = state.now >= side.left_at + policy.dwell_seconds * 1000
+            rested = waived == channel or state.now >= side.left_at + policy.dwell_seconds * 1000
             if stock >= policy.resume and offer > 0 and rested:
                 sku.sides[channel] = Side(below=False)
 

@@ -191,9 +191,7 @@ class Shop:
 
     def free(self, sku: str, warehouse: str) -> int:
         """Units of a warehouse that nobody has a claim on."""
-        stock = self.stock(sku)
-        on_hand, claimed = stock.total("on_hand", warehouse), stock.total("committed", warehouse)
-        return on_hand - claimed - stock.total("locked", warehouse)
+        return self.stock(sku).free(warehouse)
 
     def shown(self, sku: str, channel: str = "tmall") -> Shown:
         """What a channel may sell."""

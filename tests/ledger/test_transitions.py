@@ -80,6 +80,7 @@ async def test_a_return_that_is_fit_for_sale_raises_on_hand(shop: Shop) -> None:
 
 async def test_the_version_grows_by_one_with_each_change(shop: Shop) -> None:
     """The ledger's till asserts it for every effect; here it is seen to have grown at all."""
+    await shop.subscribe("tmall")
     before = shop.till.version("A")
     await shop.receive("A", 100)
     await shop.place("o1", {"A": 1})

@@ -50,6 +50,11 @@ class Stock:
             return self.counters.get(f"{name}@{warehouse}", 0)
         return sum(value for key, value in self.counters.items() if key.startswith(f"{name}@"))
 
+    def free(self, warehouse: str) -> int:
+        """Units of a warehouse that nobody has a claim on."""
+        claimed = self.total("committed", warehouse) + self.total("locked", warehouse)
+        return self.total("on_hand", warehouse) - claimed
+
     @property
     def on_hand(self) -> int:
         """Sellable units in the buildings."""
@@ -187,7 +192,7 @@ class LedgerTill:
         self.ledger = ledger
         self.batch = 0
         self.decisions: list[Decision] = []
-        self._orders: dict[str, OrderRecord] = {}
+        self.orders: dict[str, OrderRecord] = {}
         self._counters: dict[str, dict[str, int]] = {}
         self._versions: dict[str, int] = {}
         self._offers: dict[str, dict[str, Shown]] = {}
@@ -217,7 +222,7 @@ class LedgerTill:
 
     def _fold(self, decision: Decision) -> None:
         for order in decision.orders:
-            self._orders[order.order_id] = order.record
+            self.orders[order.order_id] = order.record
         for movement in decision.movements:
             self._movements[movement.warehouse, movement.id] = movement.record
         for effect in decision.effects:
@@ -238,7 +243,7 @@ class LedgerTill:
 
     def order(self, order_id: str) -> OrderRecord | None:
         """An order as last published."""
-        return self._orders.get(order_id)
+        return self.orders.get(order_id)
 
     def stock(self, sku: str) -> Stock:
         """The counters as the published effects sum up."""
@@ -246,7 +251,11 @@ class LedgerTill:
 
     def shown(self, sku: str, channel: str) -> Shown:
         """The offer as last published; a channel that was never told anything may sell nothing."""
-        return self._offers.get(sku, {}).get(channel, Shown("sold_out", 0, 0))
+        return self.offers(sku).get(channel, Shown("sold_out", 0, 0))
+
+    def offers(self, sku: str) -> dict[str, Shown]:
+        """The offers of all channels as last published."""
+        return self._offers.get(sku, {})
 
     def version(self, sku: str) -> int:
         """The version after the newest effect."""

@@ -1,0 +1,185 @@
+"""Placing, repeating, refusing, superseding orders (rules 18 to 22 and 27)."""
+
+from __future__ import annotations
+
+from tests.ledger.shop import Shop
+
+
+async def test_rule_18_the_answer_keeps_the_order_in_which_skus_were_first_seen(shop: Shop) -> None:
+    await shop.receive_all({"A": 5, "B": 5, "C": 5})
+    await shop.place("o1", {"C": 1, "A": 1, "B": 1})
+    assert [line.sku for line in shop.order("o1").lines] == ["C", "A", "B"]
+
+
+async def test_rule_19_a_repeat_is_the_same_body_whatever_its_id_and_time(shop: Shop) -> None:
+    await shop.receive_all({"A": 5, "B": 5})
+    await shop.place("o1", {"A": 1, "B": 2})
+    shop.later(seconds=5)
+    told = await shop.place("o1", {"B": 2, "A": 1}, id="another")
+    assert (told.outcome, told.replayed) == ("reserved", True)
+    assert shop.stock("A").locked == 1
+
+
+async def test_rule_20_a_refusal_stands_even_after_a_restock(shop: Shop) -> None:
+    await shop.receive("A", 1)
+    assert (await shop.place("o1", {"A": 2})).outcome == "insufficient_stock"
+    await shop.receive("A", 10)
+    told = await shop.place("o1", {"A": 2})
+    assert (told.outcome, told.replayed) == ("insufficient_stock", True)
+    assert shop.order("o1").state == "rejected"
+    assert (await shop.place("o2", {"A": 2})).outcome == "reserved", "a new try is a new order"
+
+
+async def test_rule_20_the_same_order_id_with_another_body_or_channel_is_a_conflict(shop: Shop) -> None:
+    await shop.receive("A", 10)
+    await shop.place("o1", {"A": 2})
+    assert (await shop.place("o1", {"A": 3})).outcome == "conflict"
+    assert (await shop.place("o1", {"A": 2}, channel="jd")).outcome == "conflict"
+    assert shop.stock("A").locked == 2
+
+
+async def test_rule_21_a_basket_is_all_or_nothing_and_every_failing_line_says_why(shop: Shop) -> None:
+    await shop.receive_all({"A": 5, "B": 1})
+    told = await shop.place("o1", {"A": 1, "B": 2, "X": 1})
+    assert told.outcome == "insufficient_stock", "the reason of the first line that fails"
+    order = shop.order("o1")
+    assert [line.state for line in order.lines] == ["rejected"] * 3
+    assert [line.reason for line in order.lines] == [None, "insufficient_stock", "unknown_sku"]
+    assert (order.state, order.expires_at) == ("rejected", None)
+    assert shop.stock("A").locked == shop.stock("B").locked == 0
+
+
+async def test_rule_21_partial_holds_what_it_can_and_never_cuts_a_line(shop: Shop) -> None:
+    await shop.receive_all({"A": 5, "B": 1})
+    told = await shop.place("o1", {"A": 5, "B": 2}, accept="partial")
+    assert told.outcome == "partial"
+    assert [line.state for line in shop.order("o1").lines] == ["reserved", "rejected"]
+    assert shop.line("o1", "B").reason == "insufficient_stock"
+    assert (shop.stock("A").locked, shop.stock("B").locked) == (5, 0)
+
+
+async def test_rule_21_partial_that_holds_nothing_is_refused(shop: Shop) -> None:
+    await shop.receive("A", 1)
+    told = await shop.place("o1", {"A": 2, "X": 1}, accept="partial")
+    assert told.outcome == "insufficient_stock"
+    assert shop.order("o1").state == "rejected"
+
+
+async def test_rule_21_partial_that_holds_everything_is_reserved(shop: Shop) -> None:
+    await shop.receive("A", 2)
+    assert (await shop.place("o1", {"A": 2}, accept="partial")).outcome == "reserved"
+
+
+async def test_rule_22_an_event_repeated_by_id_counts_once(shop: Shop) -> None:
+    await shop.receive("A", 9)
+    await shop.place("o1", {"A": 2})
+    await shop.pay("o1", id="p")
+    told = await shop.pay("o1", id="p")
+    assert (told.outcome, told.replayed) == ("paid", True)
+    await shop.ship("o1", ("A", 1, "SH1"), id="s")
+    told = await shop.ship("o1", ("A", 1, "SH1"), id="s")
+    assert (told.outcome, told.replayed) == ("shipped", True)
+    assert shop.line("o1", "A").shipped == 1
+
+
+async def test_rule_22_the_same_id_with_another_type_or_body_is_a_conflict(shop: Shop) -> None:
+    await shop.receive("A", 9)
+    await shop.place("o1", {"A": 2})
+    await shop.pay("o1", id="e")
+    assert (await shop.cancel("o1", id="e")).outcome == "conflict"
+    await shop.ship("o1", ("A", 1, "SH1"), id="s")
+    assert (await shop.ship("o1", ("A", 2, "SH1"), id="s")).outcome == "conflict"
+    assert (await shop.pay("o1", id="o1-placed")).outcome == "conflict", "the placing's id is taken too"
+
+
+async def test_rule_22_event_ids_are_scoped_to_the_order(shop: Shop) -> None:
+    await shop.receive("A", 9)
+    await shop.place("o1", {"A": 1})
+    await shop.place("o2", {"A": 1})
+    assert (await shop.pay("o1", id="e")).outcome == "paid"
+    assert (await shop.cancel("o2", id="e")).outcome == "cancelled"
+
+
+async def test_rule_22_the_sixty_fifth_event_of_an_order_is_refused(shop: Shop) -> None:
+    await shop.receive("A", 1)
+    await shop.place("o1", {"A": 1})
+    for number in range(63):
+        assert (await shop.extend("o1", id=f"x{number}")).outcome == "extended"
+    assert (await shop.extend("o1", id="one-too-many")).outcome == "too_many_events"
+    assert (await shop.extend("o1", id="x0")).replayed, "none was forgotten"
+
+
+async def test_rule_27_a_superseded_hold_lends_its_units_to_the_new_order(shop: Shop) -> None:
+    await shop.receive("A", 3)
+    await shop.place("o1", {"A": 3})
+    told = await shop.place("o2", {"A": 3}, supersedes="o1")
+    assert told.outcome == "reserved"
+    assert (shop.order("o1").state, shop.stock("A").locked) == ("cancelled", 3)
+
+
+async def test_rule_27_a_refused_order_supersedes_nothing(shop: Shop) -> None:
+    await shop.receive("A", 3)
+    await shop.place("o1", {"A": 3})
+    assert (await shop.place("o2", {"A": 4}, supersedes="o1")).outcome == "insufficient_stock"
+    assert (shop.order("o1").state, shop.stock("A").locked) == ("reserved", 3)
+    assert shop.mode("A") == "sold_out"
+
+
+async def test_rule_27_unknown_cancelled_and_expired_orders_are_ignored(shop: Shop) -> None:
+    await shop.receive("A", 9)
+    await shop.place("o1", {"A": 1})
+    await shop.cancel("o1")
+    await shop.place("o2", {"A": 1}, hold_seconds=1)
+    shop.later(seconds=1)
+    for number, old in enumerate(["nobody", "o1", "o2"]):
+        assert (await shop.place(f"n{number}", {"A": 1}, supersedes=old)).outcome == "reserved"
+    assert shop.order("o2").state == "expired"
+    assert shop.stock("A").locked == 3
+
+
+async def test_rule_27_a_paid_order_cannot_be_superseded(shop: Shop) -> None:
+    await shop.receive("A", 9)
+    await shop.place("o1", {"A": 1})
+    await shop.pay("o1")
+    assert (await shop.place("o2", {"A": 1}, supersedes="o1")).outcome == "already_final"
+    assert shop.stock("A").locked == 0
+    assert shop.order("o1").state == "paid"
+
+
+async def test_rule_27_an_order_of_another_channel_cannot_be_superseded(shop: Shop) -> None:
+    await shop.receive("A", 9)
+    await shop.place("o1", {"A": 1})
+    assert (await shop.place("o2", {"A": 1}, channel="jd", supersedes="o1")).outcome == "conflict"
+    assert shop.order("o1").state == "reserved"
+
+
+async def test_rule_27_superseding_may_bring_a_channel_back_before_it_is_decided(shop: Shop) -> None:
+    await shop.policy(safety_threshold=5, below_threshold="suspend")
+    await shop.receive("A", 8)
+    await shop.place("o1", {"A": 3})
+    assert shop.mode("A") == "suspended"
+    assert (await shop.place("o2", {"A": 2}, supersedes="o1")).outcome == "reserved"
+    assert shop.shown("A") == ("in_stock", 6, 0)
+
+
+async def test_an_order_takes_one_warehouse_that_can_fill_it_with_the_most_free_stock(shop: Shop) -> None:
+    await shop.receive("A", 4, at="SH1")
+    await shop.receive("A", 9, at="BJ1")
+    await shop.receive("A", 6, at="GZ1")
+    await shop.place("o1", {"A": 5})
+    assert shop.line("o1", "A").warehouses == {"BJ1": 5}
+
+
+async def test_of_two_warehouses_with_as_much_the_one_that_appeared_first_is_taken(shop: Shop) -> None:
+    await shop.receive("A", 5, at="SH1")
+    await shop.receive("A", 5, at="BJ1")
+    await shop.place("o1", {"A": 5})
+    assert shop.line("o1", "A").warehouses == {"SH1": 5}
+
+
+async def test_a_line_is_split_only_where_no_warehouse_can_fill_it_alone(shop: Shop) -> None:
+    await shop.receive("A", 2, at="SH1")
+    await shop.receive("A", 5, at="BJ1")
+    await shop.receive("A", 3, at="GZ1")
+    await shop.place("o1", {"A": 9})
+    assert shop.line("o1", "A").warehouses == {"BJ1": 5, "GZ1": 3, "SH1": 1}

@@ -1,0 +1,131 @@
+"""Policies (rules 1 to 5): their levels, their merging, and what a change of them does."""
+
+from __future__ import annotations
+
+from tests.ledger.shop import Shop
+
+
+async def test_rule_1_resume_is_safety_plus_one_unless_given(shop: Shop) -> None:
+    await shop.policy(safety_threshold=5, below_threshold="suspend")
+    await shop.receive("A", 6)
+    await shop.place("o1", {"A": 1})
+    assert shop.mode("A") == "suspended"
+    await shop.receive("A", 1)
+    assert shop.mode("A") == "in_stock"
+
+
+async def test_rule_1_the_share_is_floored_once_after_the_buffer(shop: Shop) -> None:
+    await shop.policy(share=0.3, buffer=1)
+    await shop.receive("A", 11)
+    assert shop.shown("A").quantity == 3, "floor(0.3 * 10)"
+    await shop.adjust("lost", {"A": -1})
+    assert shop.shown("A").quantity == 2, "floor(0.3 * 9)"
+
+
+async def test_rule_2_levels_merge_field_by_field(shop: Shop) -> None:
+    await shop.policy(buffer=2, max_listed=50)
+    await shop.policy(sku="A", max_listed=5)
+    await shop.receive_all({"A": 100, "B": 100})
+    assert shop.shown("A").quantity == 5
+    assert shop.shown("B").quantity == 50
+    await shop.adjust("lost", {"A": -94})
+    assert shop.shown("A").quantity == 4, "the channel's buffer of 2 holds for A too"
+
+
+async def test_rule_2_putting_replaces_a_level_whole(shop: Shop) -> None:
+    await shop.policy(buffer=2, max_listed=5)
+    await shop.receive("A", 100)
+    await shop.policy(buffer=3)
+    assert shop.shown("A").quantity == 97
+
+
+async def test_rule_2_deleting_removes_a_level(shop: Shop) -> None:
+    await shop.policy(max_listed=5)
+    await shop.policy(sku="A", max_listed=3)
+    await shop.receive("A", 100)
+    assert (await shop.drop_policy(sku="A")).outcome == "policy_deleted"
+    assert shop.shown("A").quantity == 5
+    assert (await shop.drop_policy()).outcome == "policy_deleted"
+    assert shop.shown("A").quantity == 100
+
+
+async def test_rule_2_deleting_a_level_that_is_not_there_is_refused(shop: Shop) -> None:
+    assert (await shop.drop_policy()).outcome == "unknown_policy"
+    assert (await shop.drop_policy(sku="A")).outcome == "unknown_policy"
+    await shop.subscribe("tmall")
+    assert (await shop.drop_policy()).outcome == "unknown_policy"
+
+
+async def test_rule_3_a_resume_threshold_that_merging_puts_below_safety_reads_as_safety_plus_one(
+    shop: Shop,
+) -> None:
+    await shop.policy(resume_threshold=4, safety_threshold=1, below_threshold="suspend")
+    await shop.policy(sku="A", safety_threshold=5)
+    await shop.receive("A", 6)
+    await shop.place("o1", {"A": 1})
+    assert shop.mode("A") == "suspended"
+    await shop.receive("A", 1)
+    assert shop.mode("A") == "in_stock"
+
+
+async def test_rule_4_a_change_of_policy_waives_the_dwell(shop: Shop) -> None:
+    await shop.policy(safety_threshold=5, below_threshold="suspend", dwell_seconds=3600)
+    await shop.receive("A", 6)
+    await shop.place("o1", {"A": 1})
+    await shop.receive("A", 10)
+    assert shop.mode("A") == "suspended"
+    await shop.policy(safety_threshold=6, below_threshold="suspend", dwell_seconds=3600)
+    assert shop.mode("A") == "in_stock"
+
+
+async def test_rule_4_a_change_of_policy_respects_the_resume_threshold(shop: Shop) -> None:
+    await shop.policy(safety_threshold=5, resume_threshold=10, below_threshold="suspend")
+    await shop.receive("A", 6)
+    await shop.place("o1", {"A": 1})
+    await shop.receive("A", 3)
+    await shop.policy(safety_threshold=4, resume_threshold=10, below_threshold="suspend")
+    assert shop.mode("A") == "suspended"
+    await shop.policy(safety_threshold=4, resume_threshold=8, below_threshold="suspend")
+    assert shop.mode("A") == "in_stock"
+
+
+async def test_rule_4_a_higher_threshold_takes_a_channel_off_the_shelf_at_once(shop: Shop) -> None:
+    await shop.subscribe("tmall")
+    await shop.receive("A", 6)
+    await shop.policy(safety_threshold=6, below_threshold="suspend")
+    assert shop.mode("A") == "suspended"
+
+
+async def test_rule_4_a_change_of_policy_leaves_holds_as_they_are(shop: Shop) -> None:
+    await shop.receive("A", 6)
+    await shop.place("o1", {"A": 6})
+    await shop.policy(safety_threshold=6, below_threshold="suspend", share=0.0)
+    assert (shop.order("o1").state, shop.stock("A").locked) == ("reserved", 6)
+    assert (await shop.pay("o1")).outcome == "paid"
+
+
+async def test_rule_5_a_subscription_makes_a_channel_known(shop: Shop) -> None:
+    await shop.receive("A", 6)
+    assert (await shop.subscribe("jd")).outcome == "channel_known"
+    assert shop.shown("A", "jd") == ("in_stock", 6, 0)
+    assert (await shop.subscribe("jd")).replayed
+
+
+async def test_rule_5_a_channel_that_becomes_known_late_starts_by_the_stock_of_that_moment(shop: Shop) -> None:
+    await shop.policy("tmall", safety_threshold=5, below_threshold="suspend")
+    await shop.receive("A", 6)
+    await shop.policy("jd", safety_threshold=6, below_threshold="suspend", dwell_seconds=3600)
+    assert (shop.mode("A", "tmall"), shop.mode("A", "jd")) == ("in_stock", "suspended")
+    await shop.receive("A", 1)
+    assert shop.mode("A", "jd") == "in_stock", "it never left the shelf, so there is no dwell to wait for"
+
+
+async def test_channels_are_judged_each_by_its_own_policy(shop: Shop) -> None:
+    await shop.policy("tmall", safety_threshold=2, below_threshold="suspend")
+    await shop.policy("jd", safety_threshold=4, below_threshold="preorder", preorder_cap=7)
+    await shop.policy("main", primary=True, safety_threshold=9, below_threshold="suspend")
+    await shop.receive("A", 10)
+    await shop.place("o1", {"A": 6}, channel="main")
+    assert shop.shown("A", "tmall") == ("in_stock", 4, 0)
+    assert shop.shown("A", "jd") == ("preorder", 0, 7)
+    assert shop.shown("A", "main") == ("in_stock", 4, 0)

@@ -1,0 +1,127 @@
+"""The Lua on a real server and the model take the same random batches, and must say and keep the same.
+
+`STOCKTIDE_TEST_SEED` repeats a run; `STOCKTIDE_TEST_EXAMPLES` makes it longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from tables.commands import Cancel, Command, DeletePolicy, Extend, KnowChannel, Pay, Place, Receive, SetPolicy, Tick
+from tables.records import Alert, OrderRecord
+from tests.ledger.servers import opened
+from tests.ledger.shop import OPENING_MS
+from tests.ledger.strategies import CHANNELS, SKUS, WAREHOUSES, Batch, batches
+from tests.ledger.tills import LedgerTill, ModelTill, Told, order_record
+
+SEED = int(os.environ.get("STOCKTIDE_TEST_SEED", random.randrange(2**32)))
+# About 0.1 s each on a machine of two cores: the default stays within a developer's patience.
+EXAMPLES = int(os.environ.get("STOCKTIDE_TEST_EXAMPLES", 100))
+# No command of these makes a unit vanish that was promised: available may not fall below zero by them.
+PROMISES = (Place, Pay, Cancel, Extend, Receive, Tick, SetPolicy, DeletePolicy, KnowChannel)
+ALERTS = {"paid_after_expiry", "shipped_beyond_order", "shortfall", "on_hand_negative"}
+
+
+@seed(SEED)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+@given(run=batches)
+def _agree(server: str, run: list[Batch]) -> None:
+    asyncio.run(_compare(server, run))
+
+
+def test_the_lua_and_the_model_agree_on_random_batches(server: str) -> None:
+    print(f"STOCKTIDE_TEST_SEED={SEED}")  # noqa: T201
+    _agree(server)
+
+
+async def _compare(url: str, run: list[Batch]) -> None:
+    async with opened(url) as ledger:
+        lua, model = LedgerTill(ledger), ModelTill()
+        now = OPENING_MS
+        for passing, drafts in run:
+            now += passing
+            batch = [draft.dated(now) for draft in drafts]
+            free = _free(lua)
+            told, expected = await lua.apply(batch, now), await model.apply(batch, now)
+            _compare_answers(batch, told, expected)
+            _compare_records(lua, model)
+            _check_promises(batch, lua, free)
+        for sku in SKUS:
+            kept = (await ledger.read_sku(sku)).value
+            counters = {name: value for name, value in kept[0].counters.items() if value} if kept else {}
+            assert counters == lua.stock(sku).counters, "Redis keeps what the log says"
+
+
+def _compare_answers(batch: Sequence[Command], told: list[Told], expected: list[Told]) -> None:
+    for command, lua, model in zip(batch, told, expected, strict=True):
+        if isinstance(command, Tick) and model.outcome == "nothing_due":
+            continue  # the ledger may have looked at a dwell whose stock had gone again
+        assert (lua.outcome, lua.replayed) == (model.outcome, model.replayed), command
+    assert told[0].refused == tuple(reason for answer in expected for reason in answer.refused)
+    raised = Counter(_subject(alert) for alert in told[0].alerts if alert.type in ALERTS)
+    assert raised == Counter(_subject(alert) for answer in expected for alert in answer.alerts)
+
+
+def _subject(alert: Alert) -> tuple[str, str]:
+    about_order = alert.type == "paid_after_expiry" and alert.order_id is not None
+    return alert.type, alert.order_id or "" if about_order else alert.sku
+
+
+def _compare_records(lua: LedgerTill, model: ModelTill) -> None:
+    for order_id, order in model.state.orders.items():
+        if order.state != "parked":
+            assert _kept_by_both(lua.order(order_id)) == order_record(order), order_id
+    for sku in SKUS:
+        assert lua.stock(sku) == model.stock(sku), sku
+        for channel in model.state.channels if sku in model.state.skus else ():
+            assert lua.shown(sku, channel) == model.shown(sku, channel), (sku, channel)
+
+
+def _kept_by_both(record: OrderRecord | None) -> OrderRecord:
+    assert record is not None
+    return OrderRecord(
+        state=record.state,
+        channel=record.channel,
+        sequence=record.sequence,
+        placed_at=record.placed_at,
+        expires_at=record.expires_at,
+        outcome=record.outcome,
+        lines=record.lines,
+    )
+
+
+def _free(till: LedgerTill) -> dict[tuple[str, str], int]:
+    return {(sku, warehouse): till.stock(sku).free(warehouse) for sku in SKUS for warehouse in WAREHOUSES}
+
+
+def _check_promises(batch: Sequence[Command], till: LedgerTill, before: dict[tuple[str, str], int]) -> None:
+    """What must hold whatever the model says: no oversell, and every claim belongs to an open order."""
+    shipped = any(effect.cause[0] == "ship" for effect in till.decisions[-1].effects)  # parked until its order came
+    if all(isinstance(command, PROMISES) for command in batch) and not shipped:
+        for place, free in _free(till).items():
+            assert free >= min(0, before[place]), f"{place} was oversold"
+    claims: dict[str, Counter[str]] = {sku: Counter() for sku in SKUS}
+    for order in till.orders.values():
+        kind = "locked" if order.state == "reserved" else "committed"
+        for line in order.lines:
+            for warehouse, units in line.warehouses.items():
+                claims[line.sku][f"{kind}@{warehouse}"] += units
+            if line.preordered:
+                claims[line.sku][f"preordered@{order.channel}"] += line.preordered
+    for sku in SKUS:
+        kinds = ("locked", "committed", "preordered")
+        kept = {name: value for name, value in till.stock(sku).counters.items() if name.split("@")[0] in kinds}
+        assert kept == dict(claims[sku]), sku
+        assert set(till.offers(sku)) <= set(CHANNELS)
