@@ -14,6 +14,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 # A durable answer takes a few ms; a request's deadline is some seconds.
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 
+# Callers choose methods, and each label costs memory.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
 
 class Metrics:
     """The counters of one process, in a registry of their own."""
@@ -44,6 +47,8 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int, seconds: float | None) -> None:
         """Count one request; `seconds` None for a stream, whose length says nothing."""
+        if method not in METHODS:
+            method = "other"
         child = self._children.get((method, route, status))
         if child is None:
             child = self._requests.labels(method, route, str(status))

@@ -147,7 +147,9 @@ class Policies:
     async def _show(self, channel: str, sku: str | None) -> web.Response:
         own, effective = await self._reads.settled(lambda: self._ledger.read_policy(channel, sku), self._deadline())
         shown = effective_view(effective, self._publish_interval_ms)
-        return problems.answer({"channel": channel, "sku": sku, "own": own, "effective": shown})
+        # In the contract's order, not in Lua's.
+        mine = None if own is None else {name: own[name] for name in shown if name in own}
+        return problems.answer({"channel": channel, "sku": sku, "own": mine, "effective": shown})
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._request_seconds

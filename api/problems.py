@@ -54,6 +54,10 @@ _CODE_OF_STATUS: Mapping[int, str] = {
     417: "expectation_failed",
     500: "internal_error",
 }
+_SENTENCE_OF_STATUS: Mapping[int, str] = {
+    404: "There is nothing at this path.",
+    405: "This path does not take that method.",
+}
 _STATUS_OF_MALFORMED: Mapping[str, int] = {"malformed_json": 400, "too_large": 413, "too_many_lines": 413}
 
 
@@ -115,4 +119,4 @@ def of_http(error: web.HTTPException) -> web.Response:
     status = error.status
     code = _CODE_OF_STATUS.get(status) or HTTPStatus(status).name.lower()
     headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
-    return problem(status, code, error.text or error.reason, headers)
+    return problem(status, code, _SENTENCE_OF_STATUS.get(status) or error.text or error.reason, headers)

@@ -111,6 +111,7 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     hub = Hub(await count_partitions(producer, topic))
     source = Source(consumer, topic, hub)
     handlers = _make_handlers(settings, stack, redis, producer, hub, source)
+    await handlers.readiness.check()
     for work in (source.run(), handlers.readiness.watch()):
         stack.push_async_callback(_cancelled, asyncio.create_task(work))
     await _listen(handlers, hub, stack, listening)
