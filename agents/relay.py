@@ -152,10 +152,10 @@ class Relay:
             entries = await self._handover.outbox(self.term, sent + 1, ENTRIES_MAX, ENTRIES_BYTES_MAX)
             if isinstance(entries, Refused):
                 raise _Refused(f"Redis refuses the relay of term {self.term}: {entries.reason}")
-            if not entries:
-                await self._handover.wait_for_outbox(self.sent, IDLE_MS)
-            elif self.sent == sent:  # else told to send again from further back, while this was read
+            if entries and self.sent == sent:  # else told to send again from further back, while this was read
                 await self._append(entries)
+            if len(entries) < 2:  # where several came at once there are more by now: no need to be woken
+                await self._handover.wait_for_outbox(self.sent, IDLE_MS)
 
     async def _append(self, entries: Sequence[Entry]) -> None:
         failpoints.hit("before_send")

@@ -58,12 +58,8 @@ class JournalLog(Protocol):
         Raises OutOfRange."""
         ...
 
-    async def beginning(self) -> int:
-        """The offset of the oldest record that is kept."""
-        ...
-
-    async def end(self) -> int:
-        """The offset that the next record gets."""
+    async def bounds(self) -> tuple[int, int]:
+        """The offset of the oldest record that is kept, and the one that the next record gets."""
         ...
 
     async def close(self) -> None:
@@ -120,6 +116,8 @@ class KafkaLog:
 
     async def read(self, offset: int, wait_seconds: float) -> Sequence[LogRecord]:
         """See JournalLog. Raises KafkaError, OutOfRange."""
+        if self._next_offset not in (None, offset):
+            self._drop_consumer()  # a seek would wait for the fetch under way, which waits for a record
         consumer = self._consumer or await self._open_consumer()
         if offset != self._next_offset:
             consumer.seek(self._partition, offset)
@@ -129,30 +127,27 @@ class KafkaLog:
                 self._partition, timeout_ms=int(wait_seconds * 1000), max_records=_READ_RECORDS_MAX
             )
         except OffsetOutOfRangeError as error:
-            self._next_offset = None
+            self._drop_consumer()
             raise OutOfRange(f"{self._partition.topic} has no offset {offset}") from error
         records: Sequence[LogRecord] = fetched.get(self._partition, ())
         if records:
             self._next_offset = records[-1].offset + 1
         return records
 
-    async def beginning(self) -> int:
+    async def bounds(self) -> tuple[int, int]:
         """See JournalLog. Raises KafkaError."""
+        if self._next_offset is not None:
+            self._drop_consumer()  # the broker would answer after the fetch under way, on the same connection
         consumer = self._consumer or await self._open_consumer()
-        return int((await consumer.beginning_offsets([self._partition]))[self._partition])
-
-    async def end(self) -> int:
-        """See JournalLog. Raises KafkaError."""
-        consumer = self._consumer or await self._open_consumer()
-        return int((await consumer.end_offsets([self._partition]))[self._partition])
+        beginning = await consumer.beginning_offsets([self._partition])
+        end = await consumer.end_offsets([self._partition])
+        return int(beginning[self._partition]), int(end[self._partition])
 
     async def close(self) -> None:
         """See JournalLog."""
-        consumer, self._consumer = self._consumer, None
+        self._drop_consumer()
         if self._producer is not None:
             self._drop_producer(self._producer)
-        if consumer is not None:
-            self._closing.add(asyncio.ensure_future(_stopped(consumer)))
         if self._closing:
             await asyncio.wait(self._closing, timeout=2 * _CLOSE_SECONDS)
 
@@ -173,9 +168,17 @@ class KafkaLog:
     def _drop_producer(self, producer: AIOKafkaProducer) -> None:
         if self._producer is producer:
             self._producer = None
-            task = asyncio.ensure_future(_stopped(producer))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._stop_aside(producer)
+
+    def _drop_consumer(self) -> None:
+        if self._consumer is not None:
+            self._stop_aside(self._consumer)
+            self._consumer = self._next_offset = None
+
+    def _stop_aside(self, client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+        task = asyncio.ensure_future(_stopped(client))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def _open_consumer(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
@@ -251,7 +254,7 @@ class MemoryLog:
     async def read(self, offset: int, wait_seconds: float) -> Sequence[LogRecord]:
         """See JournalLog. Raises OutOfRange."""
         journal = self._journal
-        if not journal.first <= offset <= await self.end():
+        if not journal.first <= offset <= journal.first + len(journal.values):
             raise OutOfRange(f"the journal has no offset {offset}")
         async with journal.grown:
             if offset == journal.first + len(journal.values):
@@ -263,13 +266,9 @@ class MemoryLog:
             start = offset - journal.first
             return [MemoryRecord(offset + at, value) for at, value in enumerate(journal.values[start:])]
 
-    async def beginning(self) -> int:
+    async def bounds(self) -> tuple[int, int]:
         """See JournalLog."""
-        return self._journal.first
-
-    async def end(self) -> int:
-        """See JournalLog."""
-        return self._journal.first + len(self._journal.values)
+        return self._journal.first, self._journal.first + len(self._journal.values)
 
     async def close(self) -> None:
         """What is under way is lost."""

@@ -26,8 +26,9 @@ _LOG = logging.getLogger(__name__)
 _RECENT_MAX = 20_000
 # A caller that waits longer than this makes us look at the hash; a settle takes a few ms, so that is rare.
 _POLL_SECONDS = 0.1
-# Between attempts to subscribe again. Callers meanwhile learn by the hash.
-_RESUBSCRIBE_SECONDS = 0.1
+# Pauses between attempts to subscribe again, doubled from the first to the last. Callers meanwhile learn by the hash.
+_PAUSE_SECONDS_FIRST = 0.05
+_PAUSE_SECONDS_MAX = 1.0
 # How long one read of the subscription may last, so that a dead connection is noticed by the ping that follows.
 _LISTEN_SECONDS = 5.0
 
@@ -113,15 +114,18 @@ class Settlements:
                 del self._waiting[batch]
 
     async def _listen(self) -> None:
+        pause = _PAUSE_SECONDS_FIRST
         while True:
             try:
                 async with self._redis.pubsub() as subscription:
                     await subscription.subscribe(self._key)
                     await self._follow(subscription)
             except (RedisError, OSError) as error:
-                _LOG.warning("the subscription to settled batches was cut and is made again: %s", error)
+                if self.subscribed:  # said once, not at every attempt
+                    _LOG.warning("the subscription to settled batches was cut and is made again: %s", error)
+            pause = _PAUSE_SECONDS_FIRST if self.subscribed else min(2 * pause, _PAUSE_SECONDS_MAX)
             self.subscribed = False
-            await asyncio.sleep(_RESUBSCRIBE_SECONDS)
+            await asyncio.sleep(pause)
 
     async def _follow(self, subscription: Any) -> None:
         """Take in messages until the connection ends, or the hash shows that it brings none."""

@@ -17,7 +17,16 @@ from collections import OrderedDict, deque
 from msgspec import Struct
 
 from streams import failpoints
-from streams.journal import JournalReader, Position, Verdict, decode_record, encode_record, marker
+from streams.journal import (
+    KIND_MARKER,
+    JournalReader,
+    JournalRecord,
+    Position,
+    Verdict,
+    decode_record,
+    encode_record,
+    marker,
+)
 from streams.log import JournalLog, OutOfRange
 from tables.handover import Handover, Refusal, Refused, Seen
 
@@ -128,13 +137,19 @@ def _fork(found: str) -> Fork:
 async def _walk_to_own_marker(log: JournalLog, handover: Handover, owner: str) -> _Walk | None:
     """Append a marker of the next term and read up to it. None if it turned out void."""
     walk = _Walk(log, await handover.settled() or Position.beginning())
-    await walk.read_first()
-    await walk.read_up_to(await log.end())
+    await walk.read_up_to(await walk.read_first())
     term = max(walk.reader.position.term, await handover.term()) + 1
     offset = await (await log.append([encode_record(marker(term, owner))]))
     await walk.read_up_to(offset + 1)
     now = walk.reader.position
     return walk if (now.term, now.owner, now.offset) == (term, owner, offset + 1) else None
+
+
+def _is_before(start: Position, record: JournalRecord | None) -> bool:
+    """Whether `record` is the batch or the marker after which a reader stands at `start`."""
+    if record is None or (record.term, record.owner) != (start.term, start.owner):
+        return False
+    return record.kind == KIND_MARKER or (record.batch, record.token) == (start.batch, start.token)
 
 
 class _Walk:
@@ -147,10 +162,11 @@ class _Walk:
         self.positions: deque[Position] = deque(maxlen=_TOKENS_MAX)
         self.tokens: OrderedDict[int, str] = OrderedDict({start.batch: start.token})
 
-    async def read_first(self) -> None:
-        """Check that this is the journal in which Redis settled, and that nothing of it aged out since."""
+    async def read_first(self) -> int:
+        """Check that this is the journal in which Redis settled, and that nothing of it aged out since. Gives the
+        offset at which it ends."""
         start = self.start
-        beginning, end = await self._log.beginning(), await self._log.end()
+        beginning, end = await self._log.bounds()
         if end < start.offset:
             raise _fork(
                 f"Redis settled batch {start.batch} below offset {start.offset} of the journal, which ends at {end}"
@@ -162,14 +178,12 @@ class _Walk:
                 f"Redis again with its newest data (AOF or RDB). Until then nothing is decided"
             )
         if start.offset > beginning:
-            await self._check_record_before(start)
-
-    async def _check_record_before(self, start: Position) -> None:
-        records = await self._log.read(start.offset - 1, _SILENCE_SECONDS)
-        record = decode_record(records[0].value) if records else None
-        found = record and (record.term, record.owner, record.batch or start.batch, record.token or start.token)
-        if found != (start.term, start.owner, start.batch, start.token):
-            raise _fork(f"the journal holds at offset {start.offset - 1} something else than Redis settled there")
+            records = await self._log.read(start.offset - 1, _SILENCE_SECONDS)
+            if not records or not _is_before(start, decode_record(records[0].value)):
+                raise _fork(f"the journal holds at offset {start.offset - 1} something else than Redis settled there")
+            for record in records[1:]:
+                self._take(record.offset, record.value)
+        return end
 
     async def read_up_to(self, end: int) -> None:
         """Read every record below `end`. Raises TakeoverError where the journal stops giving."""
