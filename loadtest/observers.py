@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
@@ -82,11 +83,9 @@ class Feeds:
         """Connect and begin to read. Raises ObserverError."""
         try:
             await asyncio.wait_for(self._consumer.start(), CONNECT_SECONDS_MAX)
+            self._consumer.assign(await self._partitions())
         except (KafkaError, OSError, TimeoutError) as error:
-            with contextlib.suppress(KafkaError, OSError):
-                await self._consumer.stop()
             raise ObserverError(f"no Kafka answers at {self._kafka}") from error
-        self._consumer.assign(await self._partitions())
         self._task = asyncio.create_task(self._read(), name="feeds")
 
     async def stop(self) -> None:
@@ -124,17 +123,24 @@ class Feeds:
                 await asyncio.wait_for(self._moved.wait(), POLL_MS / 1000)
 
     async def _partitions(self) -> list[TopicPartition]:
-        there = await self._consumer.topics()
-        found: list[TopicPartition] = []
-        for topic in self._takers:
-            if topic not in there:
-                raise ObserverError(
-                    f"Kafka at {self._kafka} has no topic {topic}: does Stocktide run there, by that app id?"
-                )
-            # `topics()` refreshed the metadata of all topics, so the partitions are known.
-            numbers = self._consumer.partitions_for_topic(topic) or set()
-            found.extend(TopicPartition(topic, number) for number in sorted(numbers))
-        return found
+        """Every partition of the topics. Lists before it describes: to describe a topic may create it."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)
+        await admin.start()
+        try:
+            there = set(await admin.list_topics())
+            for topic in self._takers:
+                if topic not in there:
+                    raise ObserverError(
+                        f"Kafka at {self._kafka} has no topic {topic}: does Stocktide run there, by that app id?"
+                    )
+            described = await admin.describe_topics(list(self._takers))
+        finally:
+            await admin.close()
+        return [
+            TopicPartition(topic["topic"], partition["partition"])
+            for topic in described
+            for partition in topic["partitions"]
+        ]
 
     async def _read(self) -> None:
         while True:

@@ -135,7 +135,8 @@ class Replay:
 
     async def run(self) -> ReplayReport:
         """Opening stock, then the invoices, then the check."""
-        if self._options.opening is not None and await self._open(self._options.opening):
+        if self._options.opening is not None and not await self._open(self._options.opening):
+            self._report.stopped = "the opening stock was not answered, so no order was sent: is a worker running?"
             return self._finish()
         loop = asyncio.get_running_loop()
         started_at = loop.time()
@@ -154,16 +155,16 @@ class Replay:
         return self._finish()
 
     async def _open(self, units: int) -> bool:
-        """Receive `units` of every SKU; True where that was not answered in time."""
+        """Receive `units` of every SKU; False where that was not answered in time."""
         at = self._survey.first_at
         if at is None:
-            return False
+            return True
         with self._console.status(f"receiving {units:,} of each of {len(self._survey.skus):,} SKUs"):
             for receipt in messages.opening_receipts(tuple(self._survey.skus), units, at):
                 self._answers.sent_movement(receipt)
                 await self._door.movement(receipt)
             await self._until_answered(0)
-        return bool(self._answers.movements_waiting())
+        return not self._answers.movements_waiting()
 
     async def _send(self, progress: Progress, task: TaskID) -> None:
         report = self._report

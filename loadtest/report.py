@@ -42,6 +42,7 @@ class ReplayReport:
     dead_letters: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     missing: list[str] = field(default_factory=list)
+    stopped: str | None = None
     changed: bool = False
     confirmed: bool = False
     undecodable_rows: int = 0
@@ -55,8 +56,8 @@ class ReplayReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every event was answered and every number is as expected."""
-        return not self.differences and not self.missing and not self.undecodable_rows
+        """Whether it went to its end, every event was answered and every number is as expected."""
+        return not (self.differences or self.missing or self.undecodable_rows or self.stopped)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values."""
@@ -89,12 +90,15 @@ class ReplayReport:
             )
         if len(self.differences) > DIFFERENCES_SHOWN_MAX:
             console.print(f"... and {len(self.differences) - DIFFERENCES_SHOWN_MAX} more", style="red")
+        if self.stopped:
+            console.print(self.stopped, style="red", markup=False)
         if self.missing:
             some = ", ".join(self.missing[:MISSING_SHOWN_MAX])
             console.print(f"no final answer for {len(self.missing)}: {some}, ...", style="red", markup=False)
 
     def _rows(self) -> list[tuple[str, str]]:
-        verdict = "ok" if not self.differences else f"{len(self.differences)} differences"
+        verdict = f"{len(self.differences)} differences" if self.differences else "ok"
+        check = "not done" if self.stopped else f"{self.skus:,} SKUs against GET /v1/stock: {verdict}"
         rows = [
             ("invoices", f"{self.invoices:,}, {self.rows:,} rows"),
             ("orders", f"{self.orders:,} with {self.lines:,} lines, {self.units:,} units"),
@@ -104,7 +108,7 @@ class ReplayReport:
             ("skipped rows", _counts(self.skipped)),
             ("dead letters", _counts(self.dead_letters)),
             ("time", f"{self.seconds:.1f} s, {self.orders_per_second:,.0f} orders/s by {self.door}"),
-            ("check", f"{self.skus:,} SKUs against GET /v1/stock: {verdict}"),
+            ("check", check),
         ]
         if self.undecodable_rows:
             rows.append(("unreadable rows", f"{self.undecodable_rows:,}"))
