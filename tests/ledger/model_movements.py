@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tables.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer
 from tables.outcomes import Outcome
 from tests.ledger.model_orders import commit
@@ -24,9 +26,10 @@ def move(state: State, command: AnyMovement) -> tuple[Outcome, bool]:
     if refusal is None:
         for name, units in command.lines:
             sku = state.skus.setdefault(name, Sku())
-            before = frees(sku)
+            before, counter = frees(sku), f"on_hand@{command.warehouse}"
+            on_hand = sku.count(counter)
             record.lines.append((name, _apply(sku, units, command)))
-            if isinstance(command, Adjust) and sku.count(f"on_hand@{command.warehouse}") < 0 > units:
+            if isinstance(command, Adjust) and sku.count(counter) < min(0, on_hand):
                 state.alerts.append(("on_hand_negative", name))
             settle(state, name, before)
         record.outcome = _summary(command, [outcome for _, outcome in record.lines])
@@ -177,11 +180,12 @@ def _ship_line(order: Order, line: Line, sku: Sku, units: int, warehouse: str, a
 def take_back(state: State, order: Order, command: TakeBack) -> tuple[Outcome, bool]:
     """Rule 33."""
     lines = {line.sku: line for line in order.lines}
-    if any(name not in lines for name, _, _, _ in command.lines):
-        return Outcome.NOT_IN_ORDER, False
-    for line in order.lines:
-        back = sum(units for name, units, _, _ in command.lines if name == line.sku)
-        if line.returned + back > line.shipped:
+    back: Counter[str] = Counter()
+    for name, units, _, _ in command.lines:
+        back[name] += units
+        if name not in lines:
+            return Outcome.NOT_IN_ORDER, False
+        if lines[name].returned + back[name] > lines[name].shipped:
             return Outcome.MORE_THAN_SHIPPED, False
     for name, units, warehouse, condition in command.lines:
         sku = state.skus[name]

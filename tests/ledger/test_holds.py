@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tables.commands import Tick
 from tests.ledger.shop import Shop
 
 WEEK_MS = 7 * 24 * 3600 * 1000
@@ -54,7 +55,7 @@ async def test_rule_24_what_is_left_of_a_partly_shipped_order_is_released(shop: 
     assert (await shop.cancel("o1")).outcome == "cancelled"
     assert shop.order("o1").state == "shipped"
     line = shop.line("o1", "A")
-    assert (line.state, line.shipped, line.cancelled, line.reserved) == ("shipped", 1, 2, 0)
+    assert (line.state, line.shipped, line.cancelled, line.reserved) == ("cancelled", 1, 2, 0)
     other = shop.line("o1", "B")
     assert (other.state, other.cancelled) == ("cancelled", 2)
     assert (shop.stock("A").available, shop.stock("B").available) == (4, 5)
@@ -242,3 +243,23 @@ async def test_an_expired_line_holds_nothing_and_counts_nothing_as_cancelled(sho
 async def test_an_order_from_kafka_that_finds_no_stock_is_no_dead_letter(shop: Shop) -> None:
     told = await shop.place("o1", {"A": 1}, by_kafka=True)
     assert (told.outcome, told.refused) == ("unknown_sku", ())
+
+
+async def test_rule_29_what_was_dropped_is_not_applied_by_a_placing_of_the_same_batch(shop: Shop) -> None:
+    await shop.receive("A", 5)
+    await shop.pay("o1", by_kafka=True)
+    shop.later(seconds=60)
+    told = await shop.batch(Tick(orders_max=9), Tick(orders_max=9), shop.placed("o1", {"A": 2}))
+    assert (told[-1].outcome, told[0].refused) == ("reserved", ("unknown_order",))
+    assert shop.order("o1").state == "reserved"
+    assert (await shop.pay("o1")).outcome == "paid"
+
+
+async def test_rule_24_what_was_shipped_of_a_cancelled_order_may_still_come_back(shop: Shop) -> None:
+    await shop.receive("A", 5)
+    await shop.place("o1", {"A": 3})
+    await shop.ship("o1", ("A", 1, "SH1"))
+    await shop.cancel("o1")
+    assert (await shop.cancel("o1", id="another")).replayed, "a repeat is fine whatever its id"
+    assert (await shop.take_back("o1", ("A", 1, "SH1"))).outcome == "returned"
+    assert shop.stock("A").available == 5

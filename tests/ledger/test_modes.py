@@ -239,3 +239,33 @@ async def test_rule_11_vip_draws_only_from_the_warehouses_of_its_channel(shop: S
     await shop.receive("A", 2, at="SH1")
     await shop.receive("A", 9, at="BJ1")
     assert (await shop.place("o1", {"A": 3}, priority="vip")).outcome == "insufficient_stock"
+
+
+async def test_rule_9_two_channels_each_wait_for_their_own_dwell(shop: Shop) -> None:
+    for channel, seconds in {"tmall": 60, "jd": 10}.items():
+        await shop.policy(channel, safety_threshold=5, below_threshold="suspend", dwell_seconds=seconds)
+    await shop.receive("A", 6)
+    await shop.place("o1", {"A": 1})
+    await shop.receive("A", 10)
+    shop.later(seconds=10)
+    await shop.tick()
+    assert (shop.mode("A", "tmall"), shop.mode("A", "jd")) == ("suspended", "in_stock")
+    shop.later(seconds=50)
+    await shop.tick()
+    assert shop.mode("A", "tmall") == "in_stock"
+
+
+async def test_rule_9_a_dwell_that_begins_later_does_not_hide_one_that_ends_sooner(shop: Shop) -> None:
+    await shop.policy("tmall", safety_threshold=5, below_threshold="suspend", dwell_seconds=60)
+    await shop.policy("jd", safety_threshold=3, below_threshold="suspend", dwell_seconds=600)
+    await shop.receive("A", 6)
+    await shop.place("o1", {"A": 1})
+    await shop.receive("A", 10)
+    await shop.adjust("lost", {"A": -12})
+    await shop.receive("A", 12)
+    shop.later(seconds=60)
+    await shop.tick()
+    assert (shop.mode("A", "tmall"), shop.mode("A", "jd")) == ("in_stock", "suspended")
+    shop.later(seconds=540)
+    await shop.tick()
+    assert shop.mode("A", "jd") == "in_stock"

@@ -183,3 +183,24 @@ async def test_a_line_is_split_only_where_no_warehouse_can_fill_it_alone(shop: S
     await shop.receive("A", 3, at="GZ1")
     await shop.place("o1", {"A": 9})
     assert shop.line("o1", "A").warehouses == {"BJ1": 5, "GZ1": 3, "SH1": 1}
+
+
+async def test_rule_27_a_refused_superseding_order_still_ends_a_dwell_that_is_over(shop: Shop) -> None:
+    await shop.policy(safety_threshold=5, below_threshold="suspend", dwell_seconds=60)
+    await shop.receive_all({"A": 6, "B": 9})
+    await shop.place("old", {"B": 1})
+    await shop.place("o1", {"A": 1})
+    await shop.receive("A", 10)
+    shop.later(seconds=60)
+    assert (await shop.place("new", {"A": 99}, supersedes="old")).outcome == "insufficient_stock"
+    assert shop.order("old").state == "reserved"
+    assert shop.mode("A") == "in_stock"
+
+
+async def test_rule_27_a_refusal_for_the_superseded_order_by_kafka_is_dead_lettered(shop: Shop) -> None:
+    await shop.receive("A", 9)
+    await shop.place("o1", {"A": 1})
+    await shop.pay("o1")
+    told = await shop.place("o2", {"A": 1}, supersedes="o1", by_kafka=True)
+    assert told.refused == ("already_final",)
+    assert [line.reason for line in shop.order("o2").lines] == ["already_final"]

@@ -129,3 +129,23 @@ async def test_channels_are_judged_each_by_its_own_policy(shop: Shop) -> None:
     assert shop.shown("A", "tmall") == ("in_stock", 4, 0)
     assert shop.shown("A", "jd") == ("preorder", 0, 7)
     assert shop.shown("A", "main") == ("in_stock", 4, 0)
+
+
+async def test_a_level_may_be_set_with_no_field_at_all(shop: Shop) -> None:
+    await shop.receive("A", 6)
+    await shop.policy(sku="A", max_listed=2)
+    assert (await shop.policy(sku="A")).outcome == "policy_set"
+    assert (await shop.policy()).outcome == "policy_set"
+    assert shop.shown("A") == ("in_stock", 6, 0)
+    assert (await shop.drop_policy(sku="A")).outcome == "policy_deleted"
+    assert (await shop.drop_policy()).outcome == "policy_deleted"
+
+
+async def test_rule_4_a_sku_policy_waives_the_dwell_of_its_channel_alone(shop: Shop) -> None:
+    for channel in ("tmall", "jd"):
+        await shop.policy(channel, safety_threshold=5, below_threshold="suspend", dwell_seconds=60)
+    await shop.receive("A", 6)
+    await shop.place("o1", {"A": 1})
+    await shop.receive("A", 10)
+    await shop.policy("tmall", "A", buffer=1)
+    assert (shop.mode("A", "tmall"), shop.mode("A", "jd")) == ("in_stock", "suspended")

@@ -147,3 +147,18 @@ async def test_rule_33_a_damaged_return_raises_only_damaged(shop: Shop) -> None:
 async def test_rule_33_a_sku_that_is_not_in_the_order_cannot_be_returned(shop: Shop) -> None:
     await _paid(shop)
     assert (await shop.take_back("o1", ("B", 1, "SH1"))).outcome == "not_in_order"
+
+
+async def test_rule_31_paid_and_shipped_in_one_step_is_one_change_of_the_order(shop: Shop) -> None:
+    await shop.receive("A", 10)
+    await shop.place("o1", {"A": 4})
+    await shop.ship("o1", ("A", 4, "SH1"))
+    assert shop.order("o1").sequence == 2
+
+
+async def test_rule_33_a_returned_line_of_which_more_is_shipped_is_not_all_returned(shop: Shop) -> None:
+    await _paid(shop)
+    await shop.ship("o1", ("A", 4, "SH1"))
+    await shop.take_back("o1", ("A", 4, "SH1"))
+    await shop.ship("o1", ("A", 1, "SH1"))
+    assert shop.line("o1", "A").state == "shipped"

@@ -50,7 +50,7 @@ async def test_rule_34_a_count_that_is_too_low_makes_available_negative_with_the
     assert shop.stock("A").available == -3
     assert "shortfall" in told.alert_types
     orders = next(alert.orders for alert in told.alerts if alert.type == "shortfall")
-    assert orders in {(), ("o1", "o2")}, "the model names no orders, the ledger names both"
+    assert set(orders) in ({"o1", "o2"}, set()), "the model names no orders"
 
 
 async def test_rule_34_a_movement_is_all_or_nothing_over_its_lines(shop: Shop) -> None:
