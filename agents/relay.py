@@ -65,7 +65,7 @@ _TROUBLE = (TakeoverError, _Refused, _Overtaken, OutOfRange, RedisError, KafkaEr
 
 
 class Relay:
-    """One shard's relay. `run` it as a task; cancelling that task, or `stop`, ends it at once.
+    """One shard's relay: `start` it, `stop` it. `log` is its own, and closed with it.
 
     `assigned` says whether the shard is still this process's: once it says no, `run` ends. For readiness and metrics:
     `blessed`, `term`, `position` (how far it is settled), `sent` (the newest batch handed to Kafka), `error` (the
@@ -110,6 +110,7 @@ class Relay:
         """End at once what `start` began. What is under way belongs to a term that the next owner ends."""
         if self._running is not None:
             await end(self._running)
+        await self._log.close()
 
     async def run(self) -> None:
         """Take over and serve, again and again, while the shard is assigned to this process."""
@@ -121,6 +122,9 @@ class Relay:
                 await self._serve(await take_over(self._log, self._handover, self._owner))
             except _TROUBLE as error:
                 self._report(error)
+            except Exception as error:  # a bug: without a relay nobody would be answered again
+                _LOG.exception("the relay failed and takes over anew")
+                self.error = f"the relay failed: {error!r}"
             finally:
                 self.blessed = False
             if loop.time() - began > HELD_SECONDS and self.term:

@@ -21,8 +21,8 @@ from streams.topics import JOURNAL_RECORD_BYTES_MAX
 _BATCH_BYTES_MAX = 1024 * 1024
 # Kafka's framing around one record of the largest size.
 _FRAMING_BYTES = 64 * 1024
-# A caller waits behind this; the relay sends again from the oldest outbox entry when it fails (rule R8).
-_PRODUCE_TIMEOUT_MS = 10_000
+# A caller waits behind this; the relay takes over anew when it fails.
+_REQUEST_TIMEOUT_MS = 10_000
 # Closing waits for Kafka no longer than this: whatever is still under way belongs to a term that is over.
 _CLOSE_SECONDS = 1.0
 # Records handed over by one read; bounds the memory of a reader that is far behind.
@@ -159,7 +159,7 @@ class KafkaLog:
             linger_ms=0,
             max_batch_size=_BATCH_BYTES_MAX,
             max_request_size=JOURNAL_RECORD_BYTES_MAX + _FRAMING_BYTES,
-            request_timeout_ms=_PRODUCE_TIMEOUT_MS,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
         )
         await _started(producer)
         self._producer = producer
@@ -186,6 +186,7 @@ class KafkaLog:
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=JOURNAL_RECORD_BYTES_MAX + _FRAMING_BYTES,
             fetch_max_bytes=JOURNAL_RECORD_BYTES_MAX + _FRAMING_BYTES,
@@ -271,6 +272,4 @@ class MemoryLog:
         return self._journal.first, self._journal.first + len(self._journal.values)
 
     async def close(self) -> None:
-        """What is under way is lost."""
-        if self._tail is not None:
-            self._tail.cancel()
+        """See JournalLog. What is under way cannot be called back: it arrives when `gate` is set."""

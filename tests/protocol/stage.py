@@ -84,7 +84,7 @@ class Stage:
         for relay in self.relays:
             await relay.stop()
         for log in self.logs:
-            await log.close()
+            log.gate.set()
         await self.settlements.stop()
         await self.redis.aclose()
 
