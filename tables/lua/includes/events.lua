@@ -9,6 +9,7 @@ local function pay(o, cmd)
   end
   if is_full(o) then return O.TOO_MANY_EVENTS end
   commit(o, {'pay', cmd.id, o.id})
+  step(o)
   note_event(o, cmd)
   return O.PAID
 end
@@ -86,6 +87,7 @@ local function ship(o, cmd)
   for _, shipped in ipairs(cmd.lines) do
     local line = line_of(o, shipped[1])
     if not ship_line(o, line, shipped[2], shipped[3], cmd.at, cause) then detail = O.ALREADY_COUNTED end
+    if line.state == 'returned' then line.state = 'shipped' end
   end
   if o.r.state ~= 'paid' then
     step(o)
@@ -94,8 +96,8 @@ local function ship(o, cmd)
   for _, line in ipairs(o.r.lines) do
     if line.reserved or line.preordered then
       open = true
-    elseif line.shipped and line.state ~= 'rejected' then
-      line.state = line.state == 'returned' and 'returned' or 'shipped'
+    elseif line.shipped and line.state == 'committed' or line.state == 'preordered' then
+      line.state = 'shipped'
     end
   end
   if open then step(o) else end_order(o, 'shipped') end

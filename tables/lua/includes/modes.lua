@@ -18,10 +18,19 @@ local function come_back(s, channel, p, side, waived)
   local due = (side.left_at or 0) + p.dwell_seconds * 1000
   if not side.left_at or waived or now >= due then
     s.r.modes[channel] = nil
-  elseif side.due ~= due then
+  else
     side.due = due
-    dwells_due[s.sku] = math.min(dwells_due[s.sku] or due, due)
   end
+end
+
+-- The index of dwells holds a SKU once, at the first end that any of its channels waits for.
+local function note_dwells(s)
+  local first = false
+  for _, side in pairs(s.r.modes) do
+    if side.due and (not first or side.due < first) then first = side.due end
+  end
+  if first or s.waits then dwells_due[s.sku] = first end
+  s.waits = first
 end
 
 -- Put every known channel on its side for the stock as it is now. `waived`: channels whose dwell does not count.
@@ -45,6 +54,7 @@ local function evaluate(s, waived)
     end
   end
   s.starting = nil
+  note_dwells(s)
 end
 
 -- End one change: modes, version, effect, shortfalls (a warehouse that is short and became shorter).

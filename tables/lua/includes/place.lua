@@ -5,7 +5,6 @@
 local function plan_line(cmd, sku, n)
   local s = get_sku(sku)
   if not s then return nil, O.UNKNOWN_SKU end
-  if dwell_over(s) then touch(s, {'dwell', '', sku}) end
   local p = policy_of(s, cmd.channel)
   if cmd.priority == 'vip' and available_of(s, p) >= n then
     local draws = draw(s, p, n)

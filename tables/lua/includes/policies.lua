@@ -37,10 +37,12 @@ local function start_sweep()
   sweep(SWEEP_INLINE_MAX)
 end
 
-local function know(channel)
+-- A channel becomes known; what every SKU offers it is judged for the first time, under the policy it comes with.
+local function know(channel, policy)
   if registry.channels[channel] then return false end
   registry.names[#registry.names + 1] = channel
-  registry.channels[channel] = {known_at = now}
+  registry.channels[channel] = {known_at = now, policy = policy and not is_empty(policy) and policy or nil}
+  forget_policies(channel)
   registry.fresh[channel] = true
   start_sweep()
   return true
@@ -52,23 +54,28 @@ local function note_policy(cmd, policy, before)
 end
 
 local function change_sku_policy(cmd, policy)
-  if cmd.channel ~= '*' then know(cmd.channel) end
   local s = known_sku(cmd.sku)
+  local version = s.r.version
   note_policy(cmd, policy, s.r.policies[cmd.channel])
   s.r.policies[cmd.channel] = policy
   s.policies = nil
-  touch(s, {'set_policy', '', cmd.channel}, {[cmd.channel] = true})
+  if cmd.channel ~= '*' then know(cmd.channel) end
+  if s.r.version == version then touch(s, {'set_policy', '', cmd.channel}, {[cmd.channel] = true}) end
 end
 
 local function change_channel_policy(cmd, policy)
-  know(cmd.channel)
+  local is_new = know(cmd.channel, policy)
   local channel = registry.channels[cmd.channel]
   local before = channel.has_policy and (channel.policy or {}) or nil
+  channel.has_policy = policy and true or nil
+  if is_new then
+    note_policy(cmd, policy, before)
+    return
+  end
   note_policy(cmd, policy, before)
   registry.before[cmd.channel] = channel.policy or {}
   registry.waived[cmd.channel] = true
   channel.policy = policy and not is_empty(policy) and policy or nil
-  channel.has_policy = policy and true or nil
   forget_policies(cmd.channel)
   start_sweep()
 end

@@ -49,7 +49,6 @@ local function commit(o, cause)
     end
   end
   o.r.state, o.r.expires_at = 'paid', nil
-  step(o)
 end
 
 -- Cancel what is not shipped. Partly shipped: the order ends `shipped`, what is left of its lines is `cancelled`.

@@ -28,6 +28,7 @@ local function open_sku(sku, packed)
     s.free[w] = free
     s.sum = s.sum + free
   end
+  for _, side in pairs(r.modes) do s.waits = s.waits or side.due end
   skus[sku] = s
   return s
 end

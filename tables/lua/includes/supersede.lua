@@ -35,8 +35,17 @@ local function superseded(cmd)
   return nil, old.r.state == 'reserved' and old or nil
 end
 
+-- Dwells that are over end before anything is decided: what ends by time stands, whatever becomes of the order.
+local function end_dwells(o)
+  for _, line in ipairs(o.r.lines) do
+    local s = get_sku(line.sku)
+    if s and dwell_over(s) then touch(s, {'dwell', '', line.sku}) end
+  end
+end
+
 -- Decide the new order with the old hold's units in reach. -> outcome
 local function decide_superseding(o, cmd)
+  end_dwells(o)
   local refusal, old = superseded(cmd)
   if refusal then
     for _, line in ipairs(o.r.lines) do line.reason = refusal end

@@ -3,6 +3,7 @@ local function drop_parked(o)
   changing(o)
   for _, waiting in ipairs(o.r.parked) do refuse(waiting, O.UNKNOWN_ORDER, 'no order came in time') end
   o.dropped = true
+  orders[o.id] = false
 end
 
 local function tick(cmd)
@@ -12,8 +13,12 @@ local function tick(cmd)
   for _, id in ipairs(due) do
     local o = get_order(id)
     if o and o.r.expires_at and now >= o.r.expires_at then
-      if o.r.state == 'parked' then drop_parked(o) else expire_if_due(o) end
-      asked(o)
+      if o.r.state == 'parked' then
+        drop_parked(o)
+      else
+        expire_if_due(o)
+        asked(o)
+      end
       ended = ended + 1
     end
   end
@@ -21,8 +26,12 @@ local function tick(cmd)
   fetch_skus(waiting)
   for _, sku in ipairs(waiting) do
     local s = get_sku(sku)
-    dwells_due[sku] = dwells_due[sku] or false
-    if s and dwell_over(s) then touch(s, {'dwell', '', sku}) end
+    if s then s.waits = true end
+    if s and dwell_over(s) then
+      touch(s, {'dwell', '', sku})
+    elseif s then
+      note_dwells(s)
+    end
     ended = ended + 1
   end
   if ended == 0 then return {outcome = O.NOTHING_DUE} end

@@ -23,8 +23,8 @@ local function index_order(o, deadlines, held)
 end
 
 local function write_index(key, lists)
-  call_many('ZADD', key, lists.add)
   call_many('ZREM', key, lists.drop)
+  call_many('ZADD', key, lists.add)
 end
 
 -- Only final orders expire: the key's time to live answers repeats, it never ends a hold.
