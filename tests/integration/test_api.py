@@ -1,0 +1,315 @@
+"""Every call of the contract, on the whole system."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import orjson
+import pytest
+
+from api import answers
+from tests.integration.storefront import AT, Storefront, fresh
+
+pytestmark = pytest.mark.integration
+
+
+def has_shape_of(shape: Any, body: Any) -> None:
+    """Fail where `body` lacks a field of the contract, or has another one."""
+    msgspec.convert(body, shape)
+
+
+async def test_an_order_is_placed_once_however_often_it_is_sent(shop: Storefront) -> None:
+    sku = fresh("sku")
+    await shop.receive(sku, 10)
+    order = {"order_id": fresh("order"), "channel": "tmall", "lines": [{"sku": sku, "quantity": 3}]}
+    first = await shop.post("/v1/orders", order)
+    again = await shop.post("/v1/orders", order)
+    assert (first.status, again.status) == (201, 200)
+    assert (first.body["replayed"], again.body["replayed"]) == (False, True)
+    assert {**again.body, "replayed": False} == first.body
+    has_shape_of(answers.Order, first.body)
+    assert first.body["lines"][0]["warehouses"] == {"SH1": 3}
+    assert (await shop.stock(sku))["locked"] == 3
+
+
+async def test_the_same_order_id_with_another_body_is_a_conflict(shop: Storefront) -> None:
+    sku = fresh("sku")
+    await shop.receive(sku, 10)
+    order_id = fresh("order")
+    assert (await shop.place(sku, 1, order_id=order_id)).status == 201
+    other = await shop.place(sku, 2, order_id=order_id)
+    assert (other.status, other.code) == (409, "conflict")
+    assert "order" not in other.body
+
+
+async def test_a_refusal_gives_a_reason_per_line_and_stands(shop: Storefront) -> None:
+    scarce, unknown, plenty = fresh("sku"), fresh("sku"), fresh("sku")
+    await shop.receive(scarce, 1)
+    await shop.receive(plenty, 9)
+    lines = [{"sku": sku, "quantity": 2} for sku in (plenty, scarce, unknown)]
+    order = {"order_id": fresh("order"), "channel": "jd", "lines": lines}
+    refused = await shop.post("/v1/orders", order)
+    assert (refused.status, refused.code) == (409, "insufficient_stock")
+    assert [(line["sku"], line["reason"]) for line in refused.body["lines"]] == [
+        (scarce, "insufficient_stock"),
+        (unknown, "unknown_sku"),
+    ]
+    has_shape_of(answers.Problem, refused.body)
+    assert refused.body["order"]["state"] == "rejected"
+    await shop.receive(scarce, 100)
+    again = await shop.post("/v1/orders", order)
+    assert (again.status, again.body["replayed"]) == (409, True)
+
+
+async def test_a_partial_order_takes_the_lines_that_hold(shop: Storefront) -> None:
+    plenty, unknown = fresh("sku"), fresh("sku")
+    await shop.receive(plenty, 9)
+    lines = [{"sku": sku, "quantity": 2} for sku in (plenty, unknown)]
+    order = {"order_id": fresh("order"), "channel": "jd", "accept": "partial", "lines": lines}
+    taken = await shop.post("/v1/orders", order)
+    assert taken.status == 201
+    assert [line["state"] for line in taken.body["lines"]] == ["reserved", "rejected"]
+
+
+async def test_pay_and_cancel_are_idempotent_and_move_the_units(shop: Storefront) -> None:
+    sku = fresh("sku")
+    await shop.receive(sku, 10)
+    placed = await shop.place(sku, 4)
+    order = f"/v1/orders/{placed.body['order_id']}"
+    paid, again = await shop.post(f"{order}/pay"), await shop.post(f"{order}/pay", {})
+    assert (paid.status, paid.body["state"], paid.body["replayed"]) == (200, "paid", False)
+    assert (again.status, again.body["replayed"]) == (200, True)
+    assert paid.body["expires_at"] is None
+    stock = await shop.stock(sku)
+    assert (stock["committed"], stock["locked"], stock["available"]) == (4, 0, 6)
+    assert (await shop.post(f"{order}/cancel")).body["state"] == "cancelled"
+    assert (await shop.stock(sku))["available"] == 10
+    late = await shop.post(f"{order}/pay")
+    assert (late.status, late.code) == (409, "already_final")
+    assert (await shop.get(order)).body["state"] == "cancelled"
+
+
+async def test_extend_lengthens_the_hold_by_what_is_asked_or_900_seconds(shop: Storefront) -> None:
+    sku = fresh("sku")
+    await shop.receive(sku, 10)
+    placed = await shop.place(sku, 1, hold_seconds=60)
+    order = f"/v1/orders/{placed.body['order_id']}"
+    by_default = await shop.post(f"{order}/extend", {})
+    longer = await shop.post(f"{order}/extend", {"hold_seconds": 5000})
+    ends = [answer.body["expires_at"] for answer in (placed, by_default, longer)]
+    assert ends == sorted(set(ends))
+
+
+async def test_the_same_event_id_with_another_body_is_a_conflict(shop: Storefront) -> None:
+    sku = fresh("sku")
+    await shop.receive(sku, 10)
+    order = f"/v1/orders/{(await shop.place(sku)).body['order_id']}"
+    assert (await shop.post(f"{order}/extend", {"id": "e1", "hold_seconds": 1000})).status == 200
+    assert (await shop.post(f"{order}/extend", {"id": "e1", "hold_seconds": 1000})).body["replayed"]
+    other = await shop.post(f"{order}/extend", {"id": "e1", "hold_seconds": 2000})
+    assert (other.status, other.code) == (409, "conflict")
+
+
+async def test_an_order_that_nobody_placed_is_404(shop: Storefront) -> None:
+    for call in ("pay", "cancel", "extend"):
+        answer = await shop.post(f"/v1/orders/{fresh('order')}/{call}")
+        assert (answer.status, answer.code) == (404, "unknown_order")
+    answer = await shop.get(f"/v1/orders/{fresh('order')}")
+    assert (answer.status, answer.code) == (404, "unknown_order")
+
+
+async def test_a_hold_ends_by_itself(shop: Storefront) -> None:
+    sku = fresh("sku")
+    await shop.receive(sku, 10)
+    placed = await shop.place(sku, 4, hold_seconds=1)
+    path = f"/v1/orders/{placed.body['order_id']}"
+    await shop.once(path, lambda answer: answer.body["state"] == "expired")
+    assert (await shop.stock(sku))["available"] == 10
+    late = await shop.post(f"{path}/pay")
+    assert (late.status, late.code) == (409, "already_final")
+
+
+async def test_concurrent_shoppers_never_get_a_unit_too_many(shop: Storefront) -> None:
+    sku = fresh("sku")
+    await shop.receive(sku, 50)
+    placed = await asyncio.gather(*(shop.place(sku, 1) for _ in range(120)))
+    statuses = [answer.status for answer in placed]
+    assert (statuses.count(201), statuses.count(409)) == (50, 70)
+    assert (await shop.stock(sku))["available"] == 0
+
+
+async def test_thousands_of_events_go_in_one_call_and_bad_lines_are_named(shop: Storefront) -> None:
+    sku = fresh("sku")
+    lines: list[bytes] = []
+    for number in range(3000):
+        event = {
+            "type": "stock.received",
+            "id": f"{sku}-{number}",
+            "occurred_at": AT,
+            "warehouse": "SH1",
+            "lines": [{"sku": sku, "quantity": 1}],
+        }
+        lines.append(orjson.dumps(event))
+    lines[10] = b""
+    lines[20] = b'{"type":"stock.received"'
+    lines[30] = lines[30].replace(b'"quantity":1', b'"quantity":-1')
+    lines[40] = b'{"type":"stock.vanished","id":"1","occurred_at":"2026-11-11T00:00:00Z"}'
+    lines[50] = b"\xff\xfe"
+    body = b"\n".join(lines) + b"\n"
+    headers = {"Content-Type": "application/x-ndjson"}
+    answer = await shop.call("POST", "/v1/events", body, headers=headers)
+    assert answer.status == 202
+    has_shape_of(answers.EventsTaken, answer.body)
+    assert answer.body["accepted"] == 2995
+    rejected = {line["line"]: (line["code"], line["path"]) for line in answer.body["rejected"]}
+    assert rejected == {
+        21: ("malformed_json", None),
+        31: ("invalid_field", "lines[0].quantity"),
+        41: ("unknown_type", "type"),
+        51: ("malformed_json", None),
+    }
+    await shop.movement("SH1", f"{sku}-2999")
+    assert (await shop.stock(sku))["on_hand"] == 2995
+
+
+async def test_events_of_one_order_keep_their_order(shop: Storefront) -> None:
+    sku, order_id = fresh("sku"), fresh("order")
+    await shop.receive(sku, 5)
+    common = {"order_id": order_id, "occurred_at": AT}
+    placed = {"type": "order.placed", "id": "1", "channel": "jd", "lines": [{"sku": sku, "quantity": 2}]}
+    shipped = {"type": "order.shipped", "id": "3", "lines": [{"sku": sku, "quantity": 2, "warehouse": "SH1"}]}
+    events = (placed, {"type": "order.paid", "id": "2"}, shipped)
+    body = b"\n".join(orjson.dumps({**event, **common}) for event in events)
+    assert (await shop.call("POST", "/v1/events", body)).body == {"accepted": 3, "rejected": []}
+    await shop.once(f"/v1/orders/{order_id}", lambda answer: answer.body.get("state") == "shipped")
+    assert (await shop.stock(sku))["on_hand"] == 3
+
+
+async def test_a_movement_tells_what_it_did_at_the_place_that_was_named(shop: Storefront) -> None:
+    sku, id_ = fresh("sku"), f"a/b {{c}}%2F{fresh('wms')}".replace(" ", "_")
+    movement = {
+        "type": "stock.received",
+        "id": id_,
+        "occurred_at": AT,
+        "warehouse": "SH/1",
+        "lines": [{"sku": sku, "quantity": 7}],
+    }
+    taken = await shop.post("/v1/movements", movement)
+    assert taken.status == 202
+    has_shape_of(answers.MovementTaken, taken.body)
+    assert taken.headers["Location"] == f"/v1/warehouses/SH%2F1/movements/{quote(id_, safe='')}"
+    did = await shop.movement("SH%2F1", quote(id_, safe=""))
+    has_shape_of(answers.MovementAnswer, did)
+    assert (did["warehouse"], did["id"], did["outcome"], did["lines"][0]["on_hand"]) == (*("SH/1", id_, "received", 7),)
+
+
+async def test_a_movement_that_was_refused_says_why(shop: Storefront) -> None:
+    adjusted = {
+        "type": "stock.adjusted",
+        "id": fresh("wms"),
+        "occurred_at": AT,
+        "warehouse": "SH1",
+        "reason": "damages",
+        "lines": [{"sku": fresh("sku"), "quantity": -1}],
+    }
+    assert (await shop.post("/v1/movements", adjusted)).status == 202
+    assert (await shop.movement("SH1", adjusted["id"]))["outcome"] == "unknown_sku"
+
+
+async def test_stock_has_the_shape_of_the_contract_and_is_404_where_nobody_knows_it(shop: Storefront) -> None:
+    sku = fresh("sku")
+    await shop.receive(sku, 7, "SH1")
+    await shop.receive(sku, 3, "BJ1")
+    await shop.place(sku, 2)
+    stock = await shop.stock(sku)
+    has_shape_of(answers.StockAnswer, stock)
+    assert (stock["on_hand"], stock["locked"], stock["available"]) == (10, 2, 8)
+    assert set(stock["warehouses"]) == {"SH1", "BJ1"}
+    assert stock["channels"]["tmall"] == {"mode": "in_stock", "quantity": 8, "preorder_remaining": 0}
+    unknown = await shop.get(f"/v1/stock/{fresh('sku')}")
+    assert (unknown.status, unknown.code) == (404, "unknown_sku")
+
+
+async def test_a_channels_stock_comes_in_pages_that_miss_and_repeat_nothing(shop: Storefront) -> None:
+    mine = {fresh("page") for _ in range(7)}
+    for sku in mine:
+        await shop.receive(sku, 1)
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        page = (await shop.get(f"/v1/channels/tmall/stock?limit=3&cursor={quote(cursor)}")).body
+        has_shape_of(answers.ChannelPage, page)
+        seen += [item["sku"] for item in page["items"]]
+        if (cursor := page["next"]) is None:
+            break
+    assert len(seen) == len(set(seen))
+    assert mine <= set(seen)
+    one, two, *_ = sorted(mine)
+    chosen = (await shop.get(f"/v1/channels/tmall/stock?sku={one}&sku={two}&sku={fresh('sku')}")).body
+    assert [item["sku"] for item in chosen["items"]] == [one, two]
+
+
+async def test_a_policy_is_set_whole_shown_and_removed(shop: Storefront) -> None:
+    channel, sku = fresh("channel"), fresh("sku")
+    path = f"/v1/policies/{channel}"
+    before = (await shop.get(path)).body
+    has_shape_of(answers.PolicyAnswer, before)
+    assert before["own"] is None
+    policy = {"safety_threshold": 5, "below_threshold": "preorder", "preorder_cap": 9, "buffer": None}
+    shown = await shop.call("PUT", path, policy)
+    assert shown.status == 200
+    assert shown.body["own"] == {"safety_threshold": 5, "below_threshold": "preorder", "preorder_cap": 9}
+    assert (shown.body["effective"]["resume_threshold"], shown.body["effective"]["share"]) == (6, 1.0)
+    assert (await shop.call("PUT", path, {"buffer": 2})).body["own"] == {"buffer": 2}
+    merged = (await shop.call("PUT", f"{path}/{sku}", {"share": 0.5})).body
+    assert (merged["own"], merged["effective"]["buffer"]) == ({"share": 0.5}, 2)
+    everywhere = await shop.call("PUT", f"/v1/policies/*/{sku}", {"preorder_cap": 3})
+    assert (everywhere.status, everywhere.body["own"]) == (200, {"preorder_cap": 3})
+    for level in (f"{path}/{sku}", path, f"/v1/policies/*/{sku}"):
+        assert (await shop.call("DELETE", level)).status == 204
+        gone = await shop.call("DELETE", level)
+        assert (gone.status, gone.code) == (404, "unknown_policy")
+    assert channel in (await shop.get("/v1/channels")).body["items"]
+
+
+async def test_a_policy_is_in_force_when_it_is_answered(shop: Storefront) -> None:
+    channel, sku = fresh("channel"), fresh("sku")
+    await shop.receive(sku, 10)
+    await shop.call("PUT", f"/v1/policies/{channel}", {"safety_threshold": 10, "below_threshold": "suspend"})
+    refused = await shop.place(sku, 1, channel=channel)
+    assert (refused.status, refused.code) == (409, "channel_suspended")
+    await shop.call("PUT", f"/v1/policies/{channel}", {})
+    assert (await shop.place(sku, 1, channel=channel)).status == 201
+
+
+async def test_the_process_tells_how_it_is(shop: Storefront) -> None:
+    assert (await shop.get("/healthz")).body == {"status": "ok"}
+    ready = await shop.get("/readyz")
+    assert (ready.status, ready.body) == (200, {"ready": True, "reasons": {}})
+    metrics = (await shop.get("/metrics")).body.decode()
+    assert "stocktide_api_requests_total" in metrics
+    assert "stocktide_api_ready 1.0" in metrics
+    page = await shop.get("/")
+    assert page.status == 200 and b"Stocktide" in page.body
+
+
+async def test_the_openapi_document_names_every_call(shop: Storefront) -> None:
+    document = (await shop.get("/openapi.json")).body
+    assert document["openapi"].startswith("3.1")
+    assert {"/v1/orders", "/v1/events", "/v1/channels/{channel}/feed", "/v1/policies/{channel}/{sku}"} <= set(
+        document["paths"]
+    )
+    references = set(_references(document))
+    assert references
+    for reference in references:
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+
+
+def _references(part: Any) -> list[str]:
+    if isinstance(part, dict):
+        own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+        return own + [ref for value in part.values() for ref in _references(value)]
+    return [ref for value in part for ref in _references(value)] if isinstance(part, list) else []

@@ -1,0 +1,174 @@
+"""What is wrong gets a 4xx problem document that says what and where, and the API goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.integration.storefront import Storefront, fresh
+
+pytestmark = pytest.mark.integration
+
+ORDER = {"order_id": "bad", "channel": "tmall", "lines": [{"sku": "A", "quantity": 1}]}
+
+
+def order(**changes: Any) -> bytes:
+    """An order with some fields replaced."""
+    return orjson.dumps({**ORDER, **changes})
+
+
+WRONG_FIELDS = [
+    (order(lines=[{"sku": "A", "quantity": -1}]), "lines[0].quantity"),
+    (order(lines=[{"sku": "A", "quantity": 0}]), "lines[0].quantity"),
+    (order(lines=[{"sku": "A", "quantity": 1_000_001}]), "lines[0].quantity"),
+    (order(lines=[{"sku": "A", "quantity": 1.5}]), "lines[0].quantity"),
+    (order(lines=[{"sku": "A", "quantity": "1"}]), "lines[0].quantity"),
+    (order(lines=[{"sku": "A", "quantity": 600_000}] * 2), "lines[1].quantity"),
+    (order().replace(b'"quantity":1', b'"quantity":1' + b"0" * 400), "lines[0].quantity"),
+    (order(lines=[{"sku": "A", "quantity": 1}, {"quantity": 1}]), "lines[1].sku"),
+    (order(lines=[]), "lines"),
+    (order(lines=[{"sku": f"S{number}", "quantity": 1} for number in range(2001)]), "lines"),
+    (order(lines=None), "lines"),
+    (order(order_id=""), "order_id"),
+    (order(order_id="x" * 129), "order_id"),
+    (order(order_id="a b"), "order_id"),
+    (order(order_id="a\u0000b"), "order_id"),
+    (order(order_id=7), "order_id"),
+    (order(channel=None), "channel"),
+    (order(channel="*"), "channel"),
+    (order(channel="\u202e"), "channel"),
+    (order(priority="gold"), "priority"),
+    (order(hold_seconds=0), "hold_seconds"),
+    (order(hold_seconds=604_801), "hold_seconds"),
+    (order(occurred_at="yesterday"), "occurred_at"),
+    (order(occurred_at="2026-11-11T00:00:00"), "occurred_at"),
+    (b'{"channel":"tmall","lines":[{"sku":"A","quantity":1}]}', "order_id"),
+]
+
+
+@pytest.mark.parametrize(("body", "path"), WRONG_FIELDS)
+async def test_a_wrong_field_is_422_with_its_path(shop: Storefront, body: bytes, path: str) -> None:
+    answer = await shop.post("/v1/orders", body)
+    assert answer.status == 422, answer.body
+    assert answer.code in ("invalid_field", "missing_field")
+    assert answer.body["errors"][0]["path"] == path
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"   ",
+        b"{",
+        b"nonsense",
+        b"\xff\xfe\x00",
+        b'{"type":"stock.received","order_id":"1","id":"\xff"}',
+        b'{"type":"stock.received","order_id":NaN}',
+        b'{"type":"stock.received","order_id":-Infinity}',
+        b'{"a":' * 50_000,
+        b'{"a":' + b"[" * 100_000,
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+@pytest.mark.parametrize("path", ["/v1/orders", "/v1/movements"])
+async def test_what_is_no_json_is_a_400_problem(shop: Storefront, path: str, body: bytes) -> None:
+    answer = await shop.post(path, body)
+    assert (answer.status, answer.code) == (400, "malformed_json"), answer.body
+
+
+@pytest.mark.parametrize("path", ["/v1/orders", "/v1/movements", "/v1/events", "/v1/orders/o/pay"])
+async def test_ten_megabytes_are_a_413_problem(shop: Storefront, path: str) -> None:
+    body = order(padding="x" * 10_000_000)
+    answer = await shop.post(path, body)
+    assert (answer.status, answer.code) == (413, "too_large")
+
+
+async def test_a_body_that_does_not_say_how_long_it_is_is_cut_off_as_well(shop: Storefront) -> None:
+    async def endless() -> Any:
+        for _ in range(200):
+            yield b"x" * 65_536
+
+    headers = {"Content-Type": "application/json"}
+    async with shop.session.post(f"{shop.api}/v1/orders", data=endless(), headers=headers) as response:
+        assert response.status == 413
+        assert (await response.json(content_type=None))["code"] == "too_large"
+
+
+async def test_a_line_too_large_is_rejected_and_its_neighbours_are_taken(shop: Storefront) -> None:
+    body = b'{"pad":"' + b"x" * 1_100_000 + b'"}\n' + b"{}\n"
+    answer = await shop.post("/v1/events", body)
+    assert answer.status == 202
+    assert [(line["line"], line["code"]) for line in answer.body["rejected"]] == [
+        (1, "too_large"),
+        (2, "missing_field"),
+    ]
+
+
+async def test_more_lines_than_a_call_takes_are_a_413_problem(shop: Storefront) -> None:
+    answer = await shop.post("/v1/events", b"\n" * 1_000_000)
+    assert (answer.status, answer.code) == (413, "too_many_lines")
+
+
+async def test_an_event_that_is_no_movement_is_refused_at_movements(shop: Storefront) -> None:
+    answer = await shop.post("/v1/movements", {**ORDER, "type": "order.placed", "id": "1"})
+    assert (answer.status, answer.code) == (422, "unknown_type")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/v1", 404, "not_found"),
+        ("GET", "/board/..%2Fserver.py", 404, "not_found"),
+        ("PATCH", "/v1/orders", 405, "method_not_allowed"),
+        ("GET", "/v1/events", 405, "method_not_allowed"),
+        ("DELETE", "/v1/stock/A", 405, "method_not_allowed"),
+        ("GET", f"/v1/orders/{'x' * 129}", 422, "invalid_field"),
+        ("GET", "/v1/stock/a%20b", 422, "invalid_field"),
+        ("GET", "/v1/stock/%00", 422, "invalid_field"),
+        ("GET", "/v1/channels/tmall/stock?limit=0", 422, "invalid_field"),
+        ("GET", "/v1/channels/tmall/stock?limit=-1", 422, "invalid_field"),
+        ("GET", "/v1/channels/tmall/stock?limit=many", 422, "invalid_field"),
+        ("GET", "/v1/channels/tmall/stock?limit=99999999999999999999", 422, "invalid_field"),
+        ("GET", "/v1/channels/tmall/stock?sku=", 422, "invalid_field"),
+        ("GET", "/v1/channels/*/stock", 422, "invalid_field"),
+        ("GET", "/v1/channels/*/feed", 422, "invalid_field"),
+        ("GET", "/v1/policies/*", 422, "invalid_field"),
+        ("PUT", "/v1/policies/*", 422, "invalid_field"),
+        ("DELETE", "/v1/policies/nobody", 404, "unknown_policy"),
+    ],
+)
+async def test_a_wrong_address_is_a_problem(shop: Storefront, method: str, path: str, status: int, code: str) -> None:
+    answer = await shop.call(method, path, b"{}" if method == "PUT" else None)
+    assert (answer.status, answer.code) == (status, code)
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"share":2}', b'{"safety_threshold":3,"resume_threshold":3}'])
+async def test_a_wrong_policy_is_422_and_changes_nothing(shop: Storefront, body: bytes) -> None:
+    path = f"/v1/policies/{fresh('channel')}"
+    answer = await shop.call("PUT", path, body)
+    assert (answer.status, answer.code) == (422, "invalid_field")
+    assert (await shop.get(path)).body["own"] is None
+
+
+async def test_a_type_that_is_no_json_is_415(shop: Storefront) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = await shop.call("POST", "/v1/orders", order(), headers=headers)
+    assert (answer.status, answer.code) == (415, "unsupported_media_type")
+
+
+async def test_a_page_of_another_origin_changes_nothing(shop: Storefront) -> None:
+    headers = {"Origin": "https://evil.example"}
+    answer = await shop.call("POST", "/v1/orders", order(), headers=headers)
+    assert (answer.status, answer.code) == (403, "foreign_origin")
+    own = await shop.call("POST", "/v1/orders/none/pay", headers={"Origin": shop.api})
+    assert own.code == "unknown_order"
+
+
+async def test_after_all_that_the_api_is_as_well_as_before(shop: Storefront) -> None:
+    sku = fresh("sku")
+    await shop.receive(sku, 1)
+    assert (await shop.place(sku)).status == 201
+    assert (await shop.get("/readyz")).status == 200

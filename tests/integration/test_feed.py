@@ -1,0 +1,126 @@
+"""The feed, by a client on a real connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.integration.storefront import Storefront, fresh
+from tests.system import RunningSystem
+
+pytestmark = pytest.mark.integration
+
+
+async def test_a_channel_is_known_from_its_first_subscription(shop: Storefront) -> None:
+    sku, channel = fresh("sku"), fresh("channel")
+    await shop.receive(sku, 5)
+    async with shop.feed(channel) as feed:
+        assert await feed.until(sku) == {
+            "channel": channel,
+            "sku": sku,
+            "quantity": 5,
+            "mode": "in_stock",
+            "preorder_remaining": 0,
+            "version": 2,
+            "as_of": (await shop.stock(sku))["as_of"],
+        }
+
+
+async def test_a_feed_begins_with_all_there_is_and_goes_on_with_what_changes(shop: Storefront) -> None:
+    channel = fresh("channel")
+    skus = [fresh("sku") for _ in range(5)]
+    await shop.call("PUT", f"/v1/policies/{channel}", {})
+    for sku in skus:
+        await shop.receive(sku, 10)
+    async with shop.feed(channel) as first:
+        while set(skus) - set(first.versions):
+            await first.next()
+    async with shop.feed(channel) as feed:
+        snapshot = await feed.until_synced()
+        assert set(skus) <= {update["sku"] for update in snapshot}
+        await shop.place(skus[0], 4)
+        assert (await feed.until(skus[0]))["quantity"] == 6
+
+
+async def test_a_feed_switches_at_the_threshold_and_back_at_the_resume_threshold(shop: Storefront) -> None:
+    sku, channel = fresh("sku"), fresh("channel")
+    policy = {
+        "safety_threshold": 5,
+        "resume_threshold": 8,
+        "below_threshold": "preorder",
+        "preorder_cap": 20,
+    }
+    await shop.call("PUT", f"/v1/policies/{channel}", policy)
+    async with shop.feed(channel) as feed:
+        await shop.receive(sku, 7)
+        assert (await feed.until(sku))["quantity"] == 7
+        await shop.place(sku, 2, channel=channel)
+        assert await feed.until(sku, mode="preorder", quantity=0)
+        await shop.place(sku, 3, channel=channel)
+        assert await feed.until(sku, mode="preorder", preorder_remaining=17)
+        await shop.receive(sku, 2)
+        await shop.receive(sku, 1)
+        assert await feed.until(sku, mode="in_stock")
+
+
+async def test_a_client_that_was_cut_gets_exactly_what_it_missed(shop: Storefront) -> None:
+    channel = fresh("channel")
+    skus = [fresh("sku") for _ in range(6)]
+    await shop.call("PUT", f"/v1/policies/{channel}", {})
+    for sku in skus:
+        await shop.receive(sku, 10)
+    async with shop.feed(channel) as feed:
+        while set(skus) - set(feed.versions):
+            await feed.next()
+        seen, last_id = dict(feed.versions), feed.last_id
+    changed = skus[:3]
+    async with shop.feed(channel) as other:
+        await other.until_synced()
+        for sku in changed:
+            await shop.place(sku, 1)
+            await other.until(sku)
+    async with shop.feed(channel, last_id) as feed:
+        feed.versions = seen
+        missed = await feed.until_synced()
+        assert {update["sku"]: update["quantity"] for update in missed} == dict.fromkeys(changed, 9)
+        last_id = feed.last_id
+    async with shop.feed(channel, last_id) as feed:
+        assert await feed.until_synced() == []
+
+
+async def test_an_id_that_this_log_never_gave_brings_everything(shop: Storefront) -> None:
+    sku, channel = fresh("sku"), fresh("channel")
+    await shop.receive(sku, 3)
+    async with shop.feed(channel) as feed:
+        await feed.until(sku)
+    for nonsense in ("nonsense", "1-2", "999999-999999-999999-999999"):
+        async with shop.feed(channel, nonsense) as feed:
+            assert sku in {update["sku"] for update in await feed.until_synced()}
+
+
+async def test_when_the_input_rests_the_last_update_equals_the_ledger(shop: Storefront) -> None:
+    sku, channel = fresh("sku"), fresh("channel")
+    await shop.receive(sku, 500)
+    async with shop.feed(channel) as feed:
+        await feed.until(sku)
+        await asyncio.gather(*(shop.place(sku, 1, channel=channel) for _ in range(200)))
+        update = await feed.until(sku, quantity=300)
+    stock = await shop.stock(sku)
+    assert update["version"] == stock["version"]
+    assert stock["channels"][channel]["quantity"] == 300
+
+
+async def test_a_feed_outlives_the_api_by_its_last_id(shop: Storefront, running: RunningSystem) -> None:
+    sku, channel = fresh("sku"), fresh("channel")
+    await shop.receive(sku, 10)
+    async with shop.feed(channel) as feed:
+        await feed.until(sku)
+        seen, last_id = dict(feed.versions), feed.last_id
+    await shop.place(sku, 1, channel=channel)
+    killed = running.kill("api")
+    await running.comes_back("api", killed)
+    shop.api = running.api
+    async with shop.feed(channel, last_id) as feed:
+        feed.versions = seen
+        assert (await feed.until(sku))["quantity"] == 9
