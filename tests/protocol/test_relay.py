@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from streams.journal import decode_record
+from streams.journal import decode_record, encode_record, marker
 from tests.protocol.stage import Stage, place, receive, soon, until
 
 
@@ -59,6 +59,15 @@ async def test_a_relay_that_was_paused_stops_at_the_higher_marker_and_ends_where
     assert not first.blessed
     assert "second opened term 2" in str(first.error) or "refuses" in str(first.error)
     assert second.blessed
+
+
+async def test_a_higher_marker_is_enough_to_stop_a_relay_that_redis_would_still_serve(stage: Stage) -> None:
+    relay = await stage.blessed_relay()
+    await (await stage.log().append([encode_record(marker(7, "beyond"))]))
+    await until(lambda: relay.blessed and relay.takeovers == 2)
+    assert relay.term == 8
+    await stage.submitter().submit([receive("m-1")], soon())
+    assert [record.term for record in stage.valid()] == [8]
 
 
 async def test_a_relay_that_is_still_assigned_takes_over_again_with_a_new_term(stage: Stage) -> None:

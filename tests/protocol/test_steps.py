@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from streams.journal import Position
 from tables.handover import Refusal, Refused, Seen, Settled
 from tables.ledger import Unblessed
+from tables.scripts import source_of
 from tests.protocol.stage import Stage, receive
 
 
@@ -24,6 +27,13 @@ async def decide(stage: Stage, *tokens: str) -> None:
 
 def at(offset: int, batch: int, token: str, term: int = 1) -> Position:
     return Position(offset, term, "a", batch, token)
+
+
+def test_every_refusal_of_the_steps_is_known_in_python() -> None:
+    steps = ("outbox", "settle", "unbless", "bless")
+    words = {word for step in steps for word in re.findall(r"return \{ '(\w+)'", source_of(step))}
+    words |= set(re.findall(r"return '(\w+)'", source_of("bless")))
+    assert words - {"ok", "settled", "blessed"} == {str(each) for each in Refusal}
 
 
 async def test_apply_is_refused_while_unblessed(stage: Stage) -> None:
