@@ -18,6 +18,9 @@ from urllib.parse import urlsplit
 
 from stocktide.errors import FrontDoorError
 
+# The URL of a Redis may hold a password.
+OWNER_ONLY = 0o600
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -56,6 +59,7 @@ def write_ready_file(file: Path, ready: Ready) -> None:
     """Write it whole or not at all. Raises FrontDoorError where it cannot be written."""
     scratch = _scratch(file)
     try:
+        scratch.touch(mode=OWNER_ONLY)
         scratch.write_text(json.dumps(asdict(ready), indent=1) + "\n")
         scratch.replace(file)
     except OSError as error:
@@ -80,6 +84,7 @@ class Note:
         with contextlib.suppress(OSError):
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.touch(mode=OWNER_ONLY)
                 self._file = self._path.open("a+")
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._file.seek(0)

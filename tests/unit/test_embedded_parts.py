@@ -16,7 +16,7 @@ from stocktide.embedded.kafka import _storage_identity
 from stocktide.embedded.kafka_jars import JARS
 from stocktide.errors import EmbeddedError
 from stocktide.ports import is_free, remembered_ports
-from stocktide.ready import Note, Ready, find_running
+from stocktide.ready import Note, Ready, find_running, write_ready_file
 
 
 def ready_on(port: int) -> Ready:
@@ -144,3 +144,11 @@ def test_a_running_system_is_found_by_its_port_and_a_dead_one_is_not(
     dead.write_text((tmp_path / "stocktide" / "running" / "9000.json").read_text())
     other.remove()
     assert find_running(None, 9000) is None
+
+
+def test_the_ready_file_is_whole_and_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "ready.json"
+    write_ready_file(file, ready_on(8080))
+    assert json.loads(file.read_text())["api"] == "http://127.0.0.1:8080"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
