@@ -74,7 +74,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return problems.of_http(error)
     except (Unsettled, TimeoutError) as error:
         detail = "It was not settled in time; sending the same again is safe."
-        log.warning("%s %s: %s", request.method, request.path, error or "not settled in time")
+        log.warning("%s %s: %s", request.method, request.path, str(error) or "not settled in time")
         return problems.unsettled("unsettled", detail)
     except Overloaded:
         return problems.unsettled("overloaded", "More is asked than can be answered in time.")

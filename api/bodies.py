@@ -31,6 +31,8 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
         return _too_large(bytes_max + 1, bytes_max)
+    except web.RequestPayloadError:
+        return problems.problem(400, "malformed_body", "The body is not encoded as its headers say.")
     return body if len(body) <= bytes_max else _too_large(len(body), bytes_max)
 
 

@@ -38,12 +38,15 @@ class _Starts(Protocol):
 _Client = TypeVar("_Client", bound=_Starts)
 
 
-async def reach_kafka(kafka: str, make: Callable[[], _Client]) -> _Client:
+async def reach_kafka(kafka: str, make: Callable[[], _Client], seconds_max: float = START_SECONDS_MAX) -> _Client:
     """A started client of `make`'s making; each attempt makes a new one. Raises StartError."""
     client: list[_Client] = []
 
     async def attempt() -> None:
-        made = make()
+        try:
+            made = make()
+        except ValueError as error:
+            raise StartError(f"STOCKTIDE_KAFKA is {kafka!r}: not HOST:PORT[,HOST:PORT]") from error
         try:
             await made.start()
         except BaseException:
@@ -51,15 +54,15 @@ async def reach_kafka(kafka: str, make: Callable[[], _Client]) -> _Client:
             raise
         client.append(made)
 
-    await _retried(f"Kafka at {kafka}", "STOCKTIDE_KAFKA", attempt)
+    await _retried(f"Kafka at {kafka}", "STOCKTIDE_KAFKA", attempt, seconds_max)
     return client[0]
 
 
-async def reach_redis(url: str) -> Redis:
+async def reach_redis(url: str, seconds_max: float = START_SECONDS_MAX) -> Redis:
     """A client that was answered. Raises StartError, whose message leaves out what of the URL is secret."""
-    parts = urlsplit(url)
-    place = f"Redis at {parts.hostname}:{parts.port or 6379}"  # the URL itself may hold a password
     try:
+        parts = urlsplit(url)
+        place = f"Redis at {parts.hostname}:{parts.port or 6379}"  # the URL itself may hold a password
         redis = connect(url)
     except ValueError as error:
         raise StartError(f"STOCKTIDE_REDIS is no URL of a Redis: {error}") from error
@@ -67,13 +70,13 @@ async def reach_redis(url: str) -> Redis:
     async def attempt() -> None:
         await redis.ping()
 
-    await _retried(place, "STOCKTIDE_REDIS", attempt)
+    await _retried(place, "STOCKTIDE_REDIS", attempt, seconds_max)
     return redis
 
 
-async def _retried(what: str, setting: str, attempt: Callable[[], Awaitable[None]]) -> None:
+async def _retried(what: str, setting: str, attempt: Callable[[], Awaitable[None]], seconds_max: float) -> None:
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + START_SECONDS_MAX
+    deadline = loop.time() + seconds_max
     waited = False
     while True:
         try:

@@ -24,8 +24,6 @@ CALL_BYTES_MAX = 8 * 1024 * 1024
 CALL_LINES_MAX = 20_000
 # Lines decoded between two rests of the loop, about 2 ms: other requests wait no longer.
 LINES_PER_TURN_MAX = 200
-# Kafka's own leader elections are over within this.
-TAKEN_SECONDS_MAX = 10.0
 
 
 class _Sorted(Struct):
@@ -35,10 +33,11 @@ class _Sorted(Struct):
 
 
 class Events:
-    """The handlers of `POST /v1/events` and `POST /v1/movements`. Topic names carry the app id."""
+    """The handlers of `POST /v1/events` and `POST /v1/movements`. `request_seconds` is Kafka's time to take them."""
 
-    def __init__(self, inbox: Inbox, app_id: str) -> None:
+    def __init__(self, inbox: Inbox, app_id: str, request_seconds: float) -> None:
         self._inbox = inbox
+        self._request_seconds = request_seconds
         self._orders = ORDERS.full_name(app_id)
         self._movements = MOVEMENTS.full_name(app_id)
 
@@ -51,7 +50,7 @@ class Events:
             detail = f"{lines} lines; at most {CALL_LINES_MAX} a call"
             return problems.malformed(Malformed("too_many_lines", detail))
         sorted_ = await _sort(body)
-        deadline = asyncio.get_running_loop().time() + TAKEN_SECONDS_MAX
+        deadline = asyncio.get_running_loop().time() + self._request_seconds
         if sorted_.orders:
             await self._inbox.write(self._orders, sorted_.orders, deadline)
         if sorted_.movements:
@@ -67,7 +66,7 @@ class Events:
         movement = decode_movement(body)
         if isinstance(movement, Malformed):
             return problems.malformed(movement)
-        deadline = asyncio.get_running_loop().time() + TAKEN_SECONDS_MAX
+        deadline = asyncio.get_running_loop().time() + self._request_seconds
         await self._inbox.write(self._movements, [(movement.warehouse.encode(), body)], deadline)
         location = f"/v1/warehouses/{quote(movement.warehouse, safe='')}/movements/{quote(movement.id, safe='')}"
         taken = {"accepted": 1, "warehouse": movement.warehouse, "id": movement.id}

@@ -57,8 +57,9 @@ def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. 0 after an orderly stop; 1, with a sentence in the log, if it cannot start."""
     level = settings.log_level.upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    # aiokafka tells each failed attempt as an error; the sentence at the end says it once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL if level != "DEBUG" else level)
+    # aiokafka tells each failed attempt as an error, aiohttp each client that speaks no HTTP; ours are told by us.
+    for chatty in ("aiokafka", "aiohttp.server"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL if level != "DEBUG" else level)
     try:
         _run_loop(settings)
     except StartError as error:
@@ -149,7 +150,7 @@ def _make_handlers(
         orders=Orders(desk, ledger, reads, seconds),
         stock=Stock(ledger, reads, seconds),
         policies=Policies(submitter, ledger, reads, seconds, settings.publish_interval_ms),
-        events=Events(Inbox(producer), settings.app_id),
+        events=Events(Inbox(producer), settings.app_id, seconds),
         feeds=Feeds(hub, known, lambda: readiness.latest),
         readiness=readiness,
         metrics=_make_metrics(desk, submitter, hub, readiness),

@@ -8,16 +8,14 @@ In: a channel, and with `Last-Event-ID` (or `?last_event_id=`) what the client h
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
 
 from api import names, problems
-from api.channels import KnownChannels
 from api.feeds.cut import Cut, parse_cut
 from api.feeds.hub import Hub, encode_frame
 from api.feeds.reader import STALL_SECONDS_MAX, Reader, TooSlow
@@ -41,13 +39,28 @@ _HEADERS = {
 }
 
 
+class MakesKnown(Protocol):
+    """What the feed needs of `api.channels.KnownChannels`."""
+
+    async def ensure(self, channel: str) -> None:
+        """Make a channel known."""
+        ...
+
+
 class Feeds:
     """The handler of the feed."""
 
-    def __init__(self, hub: Hub, known: KnownChannels, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        known: MakesKnown,
+        status: Callable[[], dict[str, Any]],
+        stall_seconds_max: float = STALL_SECONDS_MAX,
+    ) -> None:
         self._hub = hub
         self._known = known
         self._status = status
+        self._stall_seconds_max = stall_seconds_max
 
     async def feed(self, request: web.Request) -> web.StreamResponse:
         """Stream until the client leaves, cannot keep up, or the process stops."""
@@ -61,13 +74,18 @@ class Feeds:
         since = await self._since(request)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        reader = Reader(self._hub, self._hub.channel(name), since)
-        # A client that is gone is known by its broken connection: an ordinary end.
-        with contextlib.suppress(ConnectionError):
-            try:
-                await reader.run(response.write, self._greeting())
-            except TooSlow:
-                self._drop(request, name)
+        reader = Reader(self._hub, self._hub.channel(name), since, stall_seconds_max=self._stall_seconds_max)
+        try:
+            await reader.run(response.write, self._greeting())
+        except ConnectionError:
+            pass  # a client that is gone is known by its broken connection: an ordinary end
+        except TooSlow:
+            self._drop(request, name)
+        except Exception:
+            # Nothing else may follow what was sent; a client that is cut off comes back and resumes.
+            log.exception("the feed of %s failed", name)
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
     async def _since(self, request: web.Request) -> Cut | None:
@@ -84,11 +102,11 @@ class Feeds:
         return greeting if status["ready"] else greeting + encode_frame("status", orjson.dumps(status))
 
     def _drop(self, request: web.Request, name: str) -> None:
-        log.warning("a subscriber of %s took nothing for %.0f s: dropped", name, STALL_SECONDS_MAX)
+        log.warning("a subscriber of %s took nothing for %.0f s: dropped", name, self._stall_seconds_max)
         transport = request.transport
         if transport is None:
             return
-        detail = f"nothing was read for {STALL_SECONDS_MAX:.0f} seconds"
+        detail = f"nothing was read for {self._stall_seconds_max:.0f} seconds"
         frame = encode_frame("error", orjson.dumps({"code": "too_slow", "detail": detail}))
         # Written past the response, which waits for the client; chunked as the response is.
         transport.write(b"%x\r\n%s\r\n" % (len(frame), frame))

@@ -1,0 +1,143 @@
+"""The API's process from outside: what it says when it cannot start, and that it drops who cannot keep up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from api.app import make_app
+from api.connections import StartError, reach_kafka, reach_redis
+from api.desk import Overloaded
+from api.feeds.hub import Hub
+from api.feeds.sse import Feeds
+from api.health import Readiness
+from api.inbox import NotTaken, make_producer
+from api.metrics import Metrics
+from api.routes import Route
+from api.server import run
+from stocktide.settings import Settings
+from tables.ledger import Unblessed
+from tables.submission import Unsettled
+
+NOBODY = "127.0.0.1:1"
+READY = {"ready": True, "reasons": {}}
+
+
+class Known:
+    """Every channel is known already."""
+
+    async def ensure(self, channel: str) -> None:
+        pass
+
+
+async def serve(path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> TestServer:
+    route = Route(method="GET", path=path, handler=handler, summary="", answers={})
+    server = TestServer(make_app([route], Metrics(), b"{}"))
+    await server.start_server()
+    return server
+
+
+def test_a_port_that_is_taken_is_said_and_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run(Settings(port=port, kafka=NOBODY, redis=f"redis://{NOBODY}")) == 1
+    assert f"port {port} on 127.0.0.1 cannot be bound: Address already in use" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_redis_that_is_not_there_is_said_without_its_password() -> None:
+    with pytest.raises(StartError, match=r"Redis at 127\.0\.0\.1:1 does not answer") as refused:
+        await reach_redis(f"redis://:secret@{NOBODY}", seconds_max=0.1)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(StartError, match="STOCKTIDE_REDIS"):
+        await reach_redis("nonsense", seconds_max=0.1)
+
+
+async def test_a_kafka_that_is_not_there_is_said() -> None:
+    with pytest.raises(StartError, match=r"Kafka at 127\.0\.0\.1:1 does not answer"):
+        await reach_kafka(NOBODY, lambda: make_producer(NOBODY), seconds_max=0.1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (Unsettled("no worker"), 503, "unsettled"),
+        (TimeoutError(), 503, "unsettled"),
+        (Unblessed("no takeover"), 503, "unavailable"),
+        (ConnectionResetError(), 503, "unavailable"),
+        (NotTaken("Kafka did not take the events"), 503, "unavailable"),
+        (Overloaded(), 503, "overloaded"),
+        (KeyError("inner secret"), 500, "internal_error"),
+    ],
+)
+async def test_an_outage_is_a_problem_that_says_when_to_come_back(failure: Exception, status: int, code: str) -> None:
+    async def fail(_: web.Request) -> web.StreamResponse:
+        raise failure
+
+    server = await serve("/v1/fails", fail)
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(b"GET /v1/fails HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await server.close()
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert (b"Retry-After: 1" in head) == (status == 503)
+    assert orjson.loads(body)["code"] == code
+    assert b"inner secret" not in body
+
+
+async def test_readiness_gives_every_reason_and_tells_the_feeds_when_it_flips() -> None:
+    told: list[dict[str, Any]] = []
+    wrong: list[str | None] = [None, None]
+    checks = {"kafka": lambda: _says(wrong[0]), "redis": lambda: _says(wrong[1])}
+    readiness = Readiness(checks, told.append)
+    assert await readiness.check() == READY
+    assert await readiness.check() == READY
+    wrong[:] = ["gone", "evicts"]
+    both = {"ready": False, "reasons": {"kafka": "gone", "redis": "evicts"}}
+    assert await readiness.check() == both
+    assert told == [READY, both]
+
+
+async def _says(reason: str | None) -> str | None:
+    return reason
+
+
+async def test_a_subscriber_that_reads_nothing_is_dropped_and_told_why() -> None:
+    hub = Hub(1)
+    padding = "x" * 10_000
+    for number in range(2_000):
+        value = orjson.dumps({"version": 1, "padding": padding})
+        hub.add([(0, number, f"tmall/S{number}".encode(), value)])
+    feeds = Feeds(hub, Known(), lambda: READY, stall_seconds_max=0.2)
+    server = await serve("/{channel}", feeds.feed)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect((server.host, server.port))
+    client.sendall(b"GET /tmall HTTP/1.1\r\nHost: x\r\n\r\n")
+    started = time.monotonic()
+    while hub.readers == 0 and time.monotonic() < started + 5:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    while hub.readers and time.monotonic() < started + 10:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert hub.readers == 0
+    received = await asyncio.to_thread(_read_all, client)
+    assert b'event: error\ndata: {"code":"too_slow"' in received
+    await server.close()
+
+
+def _read_all(client: socket.socket) -> bytes:
+    client.settimeout(10)
+    received = bytearray()
+    while chunk := client.recv(1 << 20):
+        received += chunk
+    client.close()
+    return bytes(received)
