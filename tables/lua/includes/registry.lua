@@ -12,8 +12,9 @@ local function load_registry()
 end
 
 local function packed_registry()
-  local out = {sweep_from = registry.sweep_from}
-  for _, name in ipairs({'names', 'channels', 'fresh', 'waived', 'before'}) do
+  -- `names` always: an empty table would be packed as an array, and this is a map.
+  local out = {sweep_from = registry.sweep_from, names = registry.names}
+  for _, name in ipairs({'channels', 'fresh', 'waived', 'before'}) do
     if not is_empty(registry[name]) then out[name] = registry[name] end
   end
   return pack(out)
