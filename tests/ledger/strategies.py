@@ -1,13 +1,15 @@
-"""Random batches of commands over a shop so small that its orders, units and deadlines collide.
+"""Random runs of batches over a shop so small that its orders, units and deadlines collide.
 
-Out: Hypothesis strategies for batches: the time that passes before each, and its commands. Times inside commands are
-seconds before the batch; `dated` turns them into commands of the ledger.
+Out: a Hypothesis strategy of runs: batches, each with the time that passes before it. Commands are drawn knowing what
+was drawn before (an event mostly names an order that was placed, a shipment mostly a SKU of it), else hardly any
+would do anything. `Draft.dated` makes a command of the ledger of what was drawn.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -17,24 +19,63 @@ from tables.commands import Command, Origin, fingerprint
 SKUS = ("A", "B", "C")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 CHANNELS = ("tmall", "jd", "main")
-ORDERS = tuple(f"o{number}" for number in range(12))
 BATCH_MAX = 5
-BATCHES_MAX = 30
+# Enough for an order to be placed, paid, shipped and returned among others; more finds no more per second.
+BATCHES_MIN, BATCHES_MAX = 8, 40
+ORIGIN = Origin("orders", 0, 1, "{}")
 
-_units = st.integers(1, 8)
-_order_ids = st.sampled_from(ORDERS)
-_channels = st.sampled_from(CHANNELS)
-_skus = st.sampled_from(SKUS)
-_warehouses = st.sampled_from(WAREHOUSES)
-_lines = st.lists(st.tuples(_skus, _units), min_size=1, max_size=3, unique_by=lambda line: line[0]).map(tuple)
-_maybe_origin = st.sampled_from((None, Origin("orders", 0, 1, "{}")))
-# Most movements are of this moment; some come late, by seconds or beyond what is kept for late counts.
-_ages = st.sampled_from((0, 0, 0, 0, 3, 10, 40, 600, 1200))
+# How often each kind is drawn.
+KINDS: tuple[tuple[type[Any], int], ...] = (
+    (commands.Place, 30),
+    (commands.Pay, 12),
+    (commands.Cancel, 6),
+    (commands.Extend, 4),
+    (commands.Ship, 10),
+    (commands.TakeBack, 6),
+    (commands.Receive, 10),
+    (commands.Adjust, 5),
+    (commands.Count, 4),
+    (commands.Transfer, 3),
+    (commands.SetPolicy, 5),
+    (commands.DeletePolicy, 1),
+    (commands.KnowChannel, 1),
+    (commands.Tick, 6),
+)
+_KINDS = tuple(kind for kind, weight in KINDS for _ in range(weight))
+# Most events are of this moment; some come late, by seconds or beyond what is kept for late counts.
+_AGES_S = (0, 0, 0, 0, 0, 3, 10, 40, 600, 1200)
+# ms that pass before a batch: mostly moments, sometimes beyond a hold, a dwell or the wait of parked events.
+_PASSING_MS = (0, 1, 1_000, 1_000, 1_000, 6_000, 15_000, 61_000)
+_POLICY_FIELDS: dict[str, Sequence[Any]] = {
+    "share": (1.0, 1.0, 0.5, 0.3, 0.0),
+    "buffer": (0, 1, 3),
+    "max_listed": (0, 4, 8, 20),
+    "safety_threshold": (0, 2, 4, 6),
+    "resume_threshold": (0, 4, 8, 12),
+    "below_threshold": ("sell_through", "preorder", "preorder", "suspend"),
+    "preorder_cap": (0, 5, 15),
+    "preorder_backed": (False, False, False, True),
+    "dwell_seconds": (0, 5, 20),
+    "primary": (False, False, True),
+    "split": (True, True, False),
+    "warehouses": (("SH1",), ("BJ1", "SH1"), ("GZ1", "BJ1")),
+}
+# A few whole policies to vary: fields drawn alone seldom make a switch.
+_POLICIES: tuple[dict[str, Any], ...] = (
+    {},
+    {"safety_threshold": 4, "below_threshold": "preorder", "preorder_cap": 15},
+    {"safety_threshold": 6, "resume_threshold": 9, "below_threshold": "preorder", "preorder_cap": 9},
+    {"safety_threshold": 4, "below_threshold": "suspend", "dwell_seconds": 5},
+    {"safety_threshold": 6, "below_threshold": "suspend", "dwell_seconds": 20},
+    {"buffer": 2, "below_threshold": "preorder", "preorder_cap": 15, "dwell_seconds": 20},
+)
+_T = TypeVar("_T")
+Batch = tuple[int, list["Draft"]]
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A command without its time: `age_s` is how long before the batch it occurred."""
+    """A command without its time: `age_s` is how long before its batch it occurred."""
 
     kind: type[Any]
     fields: dict[str, Any]
@@ -53,109 +94,123 @@ class Draft:
         return dated
 
 
-@st.composite
-def _places(draw: st.DrawFn) -> Draft:
-    order_id = draw(_order_ids)
-    fields = {
-        "id": "placed",
-        "order_id": order_id,
-        "channel": draw(_channels),
-        "lines": draw(_lines),
-        "hold_ms": draw(st.sampled_from((5_000, 20_000, 900_000))),
-        "priority": draw(st.sampled_from(("standard", "standard", "vip"))),
-        "accept": draw(st.sampled_from(("all", "all", "partial"))),
-        "allow_preorder": draw(st.sampled_from((True, True, True, False))),
-        "supersedes": draw(st.one_of(st.none(), st.none(), _order_ids)),
-        "origin": draw(_maybe_origin),
-    }
-    return Draft(commands.Place, fields)
+@dataclass
+class _Shopping:
+    """One run as it is drawn: what was said before, so that later commands can be about it."""
+
+    draw: st.DrawFn
+    placed: list[Draft] = field(default_factory=list)
+    said: list[Draft] = field(default_factory=list)
+
+    def one(self, choices: Sequence[_T]) -> _T:
+        return self.draw(st.sampled_from(choices))
+
+    def rarely(self) -> bool:
+        return self.one((False,) * 9 + (True,))
+
+    def number(self, low: int, high: int) -> int:
+        return self.draw(st.integers(low, high))
+
+    def command(self) -> Draft:
+        """Something new, or now and then what was said before, word for word."""
+        if self.said and self.rarely():
+            return self.one(self.said)
+        kind = self.one(_KINDS)
+        if kind is commands.Place:
+            draft = self._place()
+            self.placed.append(draft)
+        elif kind in (commands.SetPolicy, commands.DeletePolicy):
+            draft = self.policy(kind)
+        elif kind is commands.KnowChannel:
+            return Draft(kind, {"channel": self.one(CHANNELS)})
+        elif kind is commands.Tick:
+            return Draft(kind, {"orders_max": 100})
+        elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer):
+            draft = self.movement(kind)
+        else:
+            draft = self._order_event(kind)
+        self.said.append(draft)
+        return draft
+
+    def _common(self) -> dict[str, Any]:
+        # The id is new, or one of a few that other bodies have too.
+        id_ = f"e{self.number(0, 5)}" if self.rarely() else f"x{len(self.said)}"
+        return {"id": id_, "origin": self.one((None, ORIGIN))}
+
+    def _lines(self, most: int = 8) -> tuple[tuple[str, int], ...]:
+        skus = self.draw(st.lists(st.sampled_from(SKUS), min_size=1, max_size=3, unique=True))
+        return tuple((sku, self.number(1, most)) for sku in skus)
+
+    def _order_id(self) -> str:
+        # Beyond the last is an order that is yet to come: its events have to wait for it.
+        newest = len(self.placed) + (1 if self.rarely() else 0)
+        return f"o{self.number(max(0, newest - 6), max(0, newest - 1))}"
+
+    def _place(self) -> Draft:
+        order_id = self._order_id() if self.rarely() else f"o{len(self.placed)}"
+        fields = {
+            "id": "placed",
+            "origin": self.one((None, ORIGIN)),
+            "order_id": order_id,
+            "channel": self.one(CHANNELS),
+            "lines": self._lines(),
+            "hold_ms": self.one((5_000, 20_000, 900_000)),
+            "priority": self.one(("standard", "standard", "standard", "vip")),
+            "accept": self.one(("all", "all", "partial")),
+            "allow_preorder": self.one((True, True, True, False)),
+            "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
+        }
+        return Draft(commands.Place, fields)
+
+    def _order_event(self, kind: type[Any]) -> Draft:
+        order_id = self._order_id()
+        fields = self._common() | {"order_id": order_id}
+        of = next((draft for draft in self.placed if draft.fields["order_id"] == order_id), None)
+        ordered = of.fields["lines"] if of and not self.rarely() else self._lines()
+        if kind is commands.Extend:
+            fields["hold_ms"] = self.one((1_000, 30_000, 604_800_000))
+        elif kind is commands.Ship:
+            fields["lines"] = tuple((sku, self.one((units, 1, 3)), self.one(WAREHOUSES)) for sku, units in ordered)
+        elif kind is commands.TakeBack:
+            conditions = ("sellable", "sellable", "damaged")
+            fields["lines"] = tuple(
+                (sku, self.one((units, 1, 1)), self.one(WAREHOUSES), self.one(conditions)) for sku, units in ordered
+            )
+        return Draft(kind, fields, self.one(_AGES_S))
+
+    def movement(self, kind: type[Any]) -> Draft:
+        """A receipt, adjustment, count or transfer."""
+        fields = self._common() | {"warehouse": self.one(WAREHOUSES), "lines": self._lines(12)}
+        if kind is commands.Adjust:
+            fields["reason"] = self.one(("damages", "scrapped", "lost"))
+            fields["lines"] = tuple((sku, self.number(-6, 3)) for sku, _ in fields["lines"])
+        elif kind is commands.Count:
+            fields["lines"] = tuple((sku, self.number(0, 12)) for sku, _ in fields["lines"])
+        elif kind is commands.Transfer:
+            fields["to_warehouse"] = self.one([name for name in WAREHOUSES if name != fields["warehouse"]])
+        return Draft(kind, fields, self.one(_AGES_S))
+
+    def policy(self, kind: type[Any]) -> Draft:
+        """A level of policy, set or removed."""
+        channel = self.one((*CHANNELS, *CHANNELS, *CHANNELS, "*"))
+        sku = self.one(SKUS if channel == "*" else (None, *SKUS))
+        if kind is commands.DeletePolicy:
+            return Draft(kind, {"channel": channel, "sku": sku})
+        names = self.draw(st.lists(st.sampled_from(sorted(_POLICY_FIELDS)), max_size=3, unique=True))
+        policy = self.one(_POLICIES) | {name: self.one(_POLICY_FIELDS[name]) for name in names}
+        if channel == "*":
+            policy = {"preorder_cap": self.number(0, 15)}
+        return Draft(kind, {"channel": channel, "sku": sku, "policy": policy})
 
 
 @st.composite
-def _order_events(draw: st.DrawFn) -> Draft:
-    kinds = (commands.Pay, commands.Pay, commands.Cancel, commands.Extend, commands.Ship, commands.TakeBack)
-    kind = draw(st.sampled_from(kinds))
-    fields: dict[str, Any] = {
-        "id": f"e{draw(st.integers(0, 40))}",
-        "order_id": draw(_order_ids),
-        "origin": draw(_maybe_origin),
-    }
-    if kind is commands.Extend:
-        fields["hold_ms"] = draw(st.sampled_from((1_000, 30_000, 604_800_000)))
-    elif kind is commands.Ship:
-        fields["lines"] = draw(st.lists(st.tuples(_skus, _units, _warehouses), min_size=1, max_size=2).map(tuple))
-    elif kind is commands.TakeBack:
-        condition = st.sampled_from(("sellable", "damaged"))
-        line = st.tuples(_skus, st.integers(1, 3), _warehouses, condition)
-        fields["lines"] = draw(st.lists(line, min_size=1, max_size=2).map(tuple))
-    return Draft(kind, fields, draw(_ages))
-
-
-@st.composite
-def _movements(draw: st.DrawFn) -> Draft:
-    fields: dict[str, Any] = {
-        "id": f"m{draw(st.integers(0, 200))}",
-        "warehouse": draw(_warehouses),
-        "lines": draw(_lines),
-        "origin": draw(_maybe_origin),
-    }
-    kind = draw(
-        st.sampled_from((commands.Receive, commands.Receive, commands.Adjust, commands.Count, commands.Transfer))
-    )
-    if kind is commands.Adjust:
-        fields["reason"] = draw(st.sampled_from(("damages", "scrapped", "lost")))
-        fields["lines"] = tuple((sku, draw(st.integers(-6, 3))) for sku, _ in fields["lines"])
-    elif kind is commands.Count:
-        fields["lines"] = tuple((sku, draw(st.integers(0, 12))) for sku, _ in fields["lines"])
-    elif kind is commands.Transfer:
-        others = [name for name in WAREHOUSES if name != fields["warehouse"]]
-        fields["to_warehouse"] = draw(st.sampled_from(others))
-    return Draft(kind, fields, draw(_ages))
-
-
-_POLICY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
-    "share": st.sampled_from((1.0, 0.5, 0.3, 0.0)),
-    "buffer": st.integers(0, 4),
-    "max_listed": st.integers(0, 8),
-    "safety_threshold": st.integers(0, 6),
-    "resume_threshold": st.integers(0, 12),
-    "below_threshold": st.sampled_from(("sell_through", "preorder", "preorder", "suspend")),
-    "preorder_cap": st.integers(0, 15),
-    "preorder_backed": st.booleans(),
-    "dwell_seconds": st.sampled_from((0, 10, 30)),
-    "primary": st.booleans(),
-    "split": st.booleans(),
-    "warehouses": st.lists(_warehouses, min_size=1, unique=True),
-}
-
-
-@st.composite
-def _policies(draw: st.DrawFn) -> Draft:
-    channel = draw(st.sampled_from((*CHANNELS, *CHANNELS, "*")))
-    sku = draw(_skus) if channel == "*" else draw(st.one_of(st.none(), _skus))
-    if draw(st.integers(0, 3)) == 0:
-        return Draft(commands.DeletePolicy, {"channel": channel, "sku": sku})
-    names = draw(st.lists(st.sampled_from(sorted(_POLICY_FIELDS)), max_size=6, unique=True))
-    policy = {name: draw(_POLICY_FIELDS[name]) for name in names}
-    if channel == "*":
-        policy = {"preorder_cap": draw(_POLICY_FIELDS["preorder_cap"])}
-    return Draft(commands.SetPolicy, {"channel": channel, "sku": sku, "policy": policy})
-
-
-_others = st.one_of(
-    st.just(Draft(commands.Tick, {"orders_max": 100})),
-    st.just(Draft(commands.Tick, {"orders_max": 100})),
-    _channels.map(lambda channel: Draft(commands.KnowChannel, {"channel": channel})),
-)
-# Weights by repetition: mostly orders and what happens to them.
-_commands = st.one_of(
-    _places(), _places(), _places(), _order_events(), _order_events(), _order_events(), _movements(), _movements(),
-    _policies(), _others,
-)  # fmt: skip
-
-Batch = tuple[int, list[Draft]]
-# ms that pass before a batch: mostly moments, sometimes beyond a hold, a dwell or the wait of parked events.
-_passing = st.sampled_from((0, 1, 1_000, 1_000, 6_000, 15_000, 61_000))
-batches: st.SearchStrategy[list[Batch]] = st.lists(
-    st.tuples(_passing, st.lists(_commands, min_size=1, max_size=BATCH_MAX)), min_size=1, max_size=BATCHES_MAX
-)
+def runs(draw: st.DrawFn) -> list[Batch]:
+    """A shop that opens with some policies and receipts, and what then comes to it."""
+    shopping = _Shopping(draw)
+    opening = [shopping.policy(commands.SetPolicy) for _ in range(shopping.number(0, 5))]
+    opening += [shopping.movement(commands.Receive) for _ in range(shopping.number(0, 3))]
+    batches: list[Batch] = [(0, opening)] if opening else []
+    for _ in range(shopping.number(BATCHES_MIN, BATCHES_MAX)):
+        passing = shopping.one(_PASSING_MS)
+        batches.append((passing, [shopping.command() for _ in range(shopping.number(1, BATCH_MAX))]))
+    return batches

@@ -1,0 +1,28 @@
+"""The list of outcomes is one list, though two languages spell it."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+from tables.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
+
+_LINE = re.compile(r"^\s*([A-Z_]+)\s*=\s*'([a-z_]+)',?\s*(?:--.*)?$", re.MULTILINE)
+
+
+def _of_lua() -> list[tuple[str, str]]:
+    text = (files("tables") / "lua" / "includes" / "outcomes.lua").read_text(encoding="utf-8")
+    return _LINE.findall(text)
+
+
+def test_lua_and_python_know_the_same_outcomes_by_the_same_names() -> None:
+    assert dict(_of_lua()) == {outcome.name: outcome.value for outcome in Outcome}
+
+
+def test_lua_names_every_outcome_once() -> None:
+    names = [name for name, _ in _of_lua()]
+    assert len(names) == len(set(names))
+
+
+def test_a_refusal_of_a_line_is_a_refusal() -> None:
+    assert REFUSALS_OF_LINES < REFUSALS < set(Outcome)

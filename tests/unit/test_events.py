@@ -1,0 +1,268 @@
+"""Bad input gets a reason and the path of what is wrong; good input becomes a typed message."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from streams import events
+from streams.events import Malformed, decode_event, decode_movement, decode_order_event
+
+PLACED: dict[str, Any] = {
+    "type": "order.placed",
+    "id": "tmall-1001-placed",
+    "occurred_at": "2026-11-11T00:00:00Z",
+    "order_id": "tmall-1001",
+    "channel": "tmall",
+    "lines": [{"sku": "85123A", "quantity": 2}],
+}
+RECEIVED: dict[str, Any] = {
+    "type": "stock.received",
+    "id": "wms-7",
+    "occurred_at": "2026-11-11T00:00:00Z",
+    "warehouse": "SH1",
+    "lines": [{"sku": "85123A", "quantity": 100}],
+}
+COUNTED = RECEIVED | {"type": "stock.counted"}
+
+
+def line(**fields: Any) -> list[dict[str, Any]]:
+    """One line, changed."""
+    return [{"sku": "A", "quantity": 1} | fields]
+
+
+def refused(body: dict[str, Any] | bytes) -> Malformed:
+    """Decode what must be refused."""
+    decoded = decode_event(body if isinstance(body, bytes) else msgspec.json.encode(body))
+    assert isinstance(decoded, Malformed), decoded
+    assert decoded.detail
+    return decoded
+
+
+def taken(body: dict[str, Any]) -> events.Event:
+    """Decode what must be taken."""
+    decoded = decode_event(msgspec.json.encode(body))
+    assert not isinstance(decoded, Malformed), decoded
+    return decoded
+
+
+def test_an_order_is_filled_with_the_defaults_of_the_contract() -> None:
+    order = taken(PLACED)
+    assert order == events.OrderPlaced(
+        id="tmall-1001-placed",
+        occurred_at=datetime(2026, 11, 11, tzinfo=UTC),
+        order_id="tmall-1001",
+        channel="tmall",
+        lines=(events.OrderLine("85123A", 2),),
+        priority="standard",
+        accept="all",
+        allow_preorder=True,
+        hold_seconds=900,
+        region=None,
+        purpose=None,
+        supersedes=None,
+    )
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert taken(PLACED | {"colour": "red", "nested": {"deep": [1, {}]}}) == taken(PLACED)
+
+
+@pytest.mark.parametrize("field", ["id", "occurred_at", "order_id", "channel", "lines"])
+def test_a_missing_field_is_named(field: str) -> None:
+    found = refused({name: value for name, value in PLACED.items() if name != field})
+    assert (found.code, found.path) == ("missing_field", field)
+
+
+def test_a_missing_field_of_a_line_is_named_with_its_path() -> None:
+    found = refused(PLACED | {"lines": [{"sku": "A", "quantity": 1}, {"sku": "B"}]})
+    assert (found.code, found.path) == ("missing_field", "lines[1].quantity")
+
+
+def test_a_type_that_is_missing_or_unknown_is_named() -> None:
+    assert refused(PLACED | {"type": "order.lost"}).code == "unknown_type"
+    assert refused(PLACED | {"type": "order.lost"}).path == "type"
+    assert refused({name: value for name, value in PLACED.items() if name != "type"}).path == "type"
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"id": 7}, "id"),
+        ({"id": ""}, "id"),
+        ({"id": "x" * 129}, "id"),
+        ({"id": "with space"}, "id"),
+        ({"order_id": "tab\there"}, "order_id"),
+        ({"order_id": "nul\x00"}, "order_id"),
+        ({"channel": None}, "channel"),
+        ({"channel": "line\nbreak"}, "channel"),
+        ({"occurred_at": "yesterday"}, "occurred_at"),
+        ({"occurred_at": "2026-11-11T00:00:00"}, "occurred_at"),
+        ({"occurred_at": 1_700_000_000}, "occurred_at"),
+        ({"lines": []}, "lines"),
+        ({"lines": {}}, "lines"),
+        ({"lines": "A"}, "lines"),
+        ({"lines": [7]}, "lines[0]"),
+        ({"lines": line(quantity=0)}, "lines[0].quantity"),
+        ({"lines": line(quantity=-1)}, "lines[0].quantity"),
+        ({"lines": line(quantity=1_000_001)}, "lines[0].quantity"),
+        ({"lines": line(quantity=1.5)}, "lines[0].quantity"),
+        ({"lines": line(quantity="2")}, "lines[0].quantity"),
+        ({"lines": line(quantity=True)}, "lines[0].quantity"),
+        ({"lines": line(quantity=None)}, "lines[0].quantity"),
+        ({"lines": line(sku="")}, "lines[0].sku"),
+        ({"lines": line(sku="A B")}, "lines[0].sku"),
+        ({"priority": "royal"}, "priority"),
+        ({"accept": "some"}, "accept"),
+        ({"allow_preorder": "yes"}, "allow_preorder"),
+        ({"hold_seconds": 0}, "hold_seconds"),
+        ({"hold_seconds": 604_801}, "hold_seconds"),
+        ({"supersedes": 9}, "supersedes"),
+    ],
+)
+def test_an_ill_typed_field_is_refused_with_its_path(change: dict[str, Any], path: str) -> None:
+    found = refused(PLACED | change)
+    assert (found.code, found.path) == ("invalid_field", path)
+
+
+def test_the_limits_themselves_are_taken() -> None:
+    order = PLACED | {"id": "x" * 128, "lines": line(quantity=1_000_000), "hold_seconds": 604_800}
+    assert isinstance(taken(order), events.OrderPlaced)
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 400, b"0x10", b"01"])
+def test_what_is_no_number_or_far_too_large_a_one_is_refused(number: bytes) -> None:
+    raw = msgspec.json.encode(PLACED).replace(b'"quantity":2', b'"quantity":' + number)
+    assert refused(raw).code in {"malformed_json", "invalid_field"}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"   \n", b"{", b"[]", b"null", b'"text"', b"7", b"\x00\x01\x02", b'{"type":"order.paid",}'],
+    ids=["empty", "blank", "cut", "array", "null", "text", "number", "binary", "comma"],
+)
+def test_bytes_that_are_no_message_are_refused(raw: bytes) -> None:
+    assert refused(raw).code in {"malformed_json", "invalid_field"}
+
+
+@pytest.mark.parametrize("rest", [b"}", b"\n{}", b"x"])
+def test_a_message_with_something_behind_it_is_refused(rest: bytes) -> None:
+    assert refused(msgspec.json.encode(PLACED) + rest).code == "malformed_json"
+
+
+def test_invalid_utf_8_is_refused() -> None:
+    raw = msgspec.json.encode(PLACED).replace(b"85123A", b"85\xff\xfe3A")
+    assert refused(raw).code == "malformed_json"
+
+
+def test_a_lone_surrogate_is_refused() -> None:
+    raw = msgspec.json.encode(PLACED).replace(b"85123A", b"85\\ud8003A")
+    assert refused(raw).code in {"malformed_json", "invalid_field"}
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_deep_nesting_is_refused(opening: bytes) -> None:
+    raw = msgspec.json.encode(PLACED)[:-1] + b',"extra":' + opening * 100_000
+    assert refused(raw).code == "malformed_json"
+
+
+@pytest.mark.parametrize(
+    "character", ["\u200b", "\u202e", "\ufeff", "\x7f", "\u0085", "\ue000"], ids=lambda found: f"U+{ord(found):04X}"
+)
+def test_a_name_with_a_character_that_cannot_be_printed_is_refused(character: str) -> None:
+    found = refused(PLACED | {"lines": [{"sku": "A", "quantity": 1}, {"sku": f"B{character}C", "quantity": 1}]})
+    assert (found.code, found.path) == ("invalid_field", "lines[1].sku")
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u3000", "\u2028"], ids=lambda found: f"U+{ord(found):04X}")
+def test_white_space_of_any_script_is_refused(space: str) -> None:
+    assert refused(PLACED | {"order_id": f"a{space}b"}).path == "order_id"
+
+
+@pytest.mark.parametrize("name", ["淘宝", "ß-1", "a/b", 'quo"te', "back\\slash", "🙂"])
+def test_names_of_any_script_are_taken(name: str) -> None:
+    order = taken(PLACED | {"order_id": name})
+    assert isinstance(order, events.OrderPlaced)
+    assert order.order_id == name
+
+
+def test_two_thousand_lines_are_taken_and_one_more_is_refused() -> None:
+    lines = [{"sku": f"S{number}", "quantity": 1} for number in range(2_001)]
+    assert isinstance(taken(PLACED | {"lines": lines[:2_000]}), events.OrderPlaced)
+    found = refused(PLACED | {"lines": lines})
+    assert (found.code, found.path) == ("invalid_field", "lines")
+
+
+def test_a_mebibyte_is_taken_and_one_byte_more_is_refused() -> None:
+    raw = msgspec.json.encode(PLACED)
+    room = events.BODY_BYTES_MAX - len(raw)
+    assert isinstance(decode_event(raw + b" " * room), events.OrderPlaced)
+    assert refused(raw + b" " * (room + 1)).code == "too_large"
+
+
+def test_rule_18_a_sum_over_the_limit_is_refused() -> None:
+    found = refused(PLACED | {"lines": line(quantity=600_000) + line(quantity=400_001)})
+    assert (found.code, found.path) == ("invalid_field", "lines[1].quantity")
+    assert isinstance(taken(PLACED | {"lines": line(quantity=600_000) + line(quantity=400_000)}), events.OrderPlaced)
+
+
+def test_rule_34_a_repeated_sku_in_a_count_is_refused() -> None:
+    found = refused(COUNTED | {"lines": line() + line(sku="B") + line()})
+    assert (found.code, found.path) == ("invalid_field", "lines[2].sku")
+
+
+def test_rule_34_a_repeated_sku_in_another_movement_is_taken() -> None:
+    assert isinstance(taken(RECEIVED | {"lines": line() + line()}), events.StockReceived)
+
+
+def test_a_count_may_be_zero_and_an_adjustment_negative() -> None:
+    assert isinstance(taken(COUNTED | {"lines": line(quantity=0)}), events.StockCounted)
+    adjusted = RECEIVED | {"type": "stock.adjusted", "reason": "lost", "lines": line(quantity=-1_000_000)}
+    assert isinstance(taken(adjusted), events.StockAdjusted)
+    assert refused(adjusted | {"lines": line(quantity=-1_000_001)}).path == "lines[0].quantity"
+    assert refused(COUNTED | {"lines": line(quantity=-1)}).path == "lines[0].quantity"
+
+
+def test_rule_36_a_transfer_to_itself_is_refused() -> None:
+    found = refused(RECEIVED | {"type": "stock.transferred", "to_warehouse": "SH1"})
+    assert (found.code, found.path) == ("invalid_field", "to_warehouse")
+
+
+def test_an_adjustment_needs_a_reason() -> None:
+    found = refused(RECEIVED | {"type": "stock.adjusted"})
+    assert (found.code, found.path) == ("missing_field", "reason")
+
+
+def test_a_return_is_sellable_or_damaged() -> None:
+    back = {name: PLACED[name] for name in ("id", "occurred_at", "order_id")} | {"type": "order.returned"}
+    event = taken(back | {"lines": line(warehouse="SH1")})
+    assert isinstance(event, events.OrderReturned)
+    assert event.lines[0].condition == "sellable"
+    assert refused(back | {"lines": line(warehouse="SH1", condition="used")}).path == "lines[0].condition"
+
+
+def test_a_shipment_names_its_warehouse_line_by_line() -> None:
+    shipped = {name: PLACED[name] for name in ("id", "occurred_at", "order_id")} | {"type": "order.shipped"}
+    assert refused(shipped | {"lines": line()}).path == "lines[0].warehouse"
+
+
+def test_each_topic_takes_only_its_own_events() -> None:
+    order, movement = msgspec.json.encode(PLACED), msgspec.json.encode(RECEIVED)
+    assert isinstance(decode_order_event(order), events.OrderPlaced)
+    assert isinstance(decode_movement(movement), events.StockReceived)
+    for decoded in (decode_order_event(movement), decode_movement(order)):
+        assert isinstance(decoded, Malformed)
+        assert decoded.code == "unknown_type"
+
+
+@pytest.mark.parametrize("kind", sorted(events.EVENTS_LATER))
+def test_events_that_come_later_are_unknown_types_for_now(kind: str) -> None:
+    assert refused(RECEIVED | {"type": kind}).code == "unknown_type"
+
+
+def test_a_time_with_another_offset_is_the_same_moment() -> None:
+    there = taken(PLACED | {"occurred_at": "2026-11-11T08:00:00+08:00"})
+    assert there == taken(PLACED)
