@@ -1,0 +1,112 @@
+"""Raw records to settled decisions: pieces, order, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from agents.intake import COMMANDS_MAX, LINES_MAX, Intake, pieces
+from agents.metrics import Metrics
+from agents.movements import take_movements
+from agents.orders import take_orders
+from tables.commands import Place
+from tests.unit.stand_ins import NotedPublisher, NotedSubmitter, chunk_of
+
+AT = "2026-11-24T00:00:00Z"
+
+
+def placed(order_id: str, lines: int = 1, **more: Any) -> bytes:
+    body = {
+        "type": "order.placed",
+        "id": f"{order_id}-placed",
+        "occurred_at": AT,
+        "order_id": order_id,
+        "channel": "tmall",
+        "lines": [{"sku": f"S{index}", "quantity": 1} for index in range(lines)],
+    }
+    return json.dumps({**body, **more}).encode()
+
+
+def intake_of(submitter: NotedSubmitter, publisher: NotedPublisher) -> Intake:
+    return Intake(submitter, publisher, "t-dead-letters", Metrics())  # type: ignore[arg-type]
+
+
+def place(order_id: str, lines: int) -> Place:
+    wanted = tuple((f"S{index}", 1) for index in range(lines))
+    return Place(id="placed", order_id=order_id, at=0, fingerprint="f", channel="c", lines=wanted)
+
+
+def test_a_piece_is_bounded_in_commands_and_in_lines() -> None:
+    many = list(pieces(iter([place(str(index), 1) for index in range(COMMANDS_MAX + 1)])))
+    assert [len(piece) for piece in many] == [COMMANDS_MAX, 1]
+    long = list(pieces(iter([place(str(index), LINES_MAX // 2) for index in range(3)])))
+    assert [len(piece) for piece in long] == [2, 1]
+
+
+def test_an_order_with_more_lines_than_a_piece_goes_alone() -> None:
+    cut = list(pieces(iter([place("a", 1), place("b", LINES_MAX + 1), place("c", 1)])))
+    assert [[command.order_id for command in piece] for piece in cut] == [["a"], ["b"], ["c"]]  # type: ignore[union-attr]
+
+
+async def test_every_event_of_a_chunk_is_settled_in_its_order() -> None:
+    submitter, publisher = NotedSubmitter(), NotedPublisher()
+    chunk = chunk_of(*(placed(f"o{index}") for index in range(1_000)))
+    await take_orders(chunk, 1, intake_of(submitter, publisher))
+    assert submitter.settled == [f"o{index}-placed" for index in range(1_000)]
+    assert not publisher.topics
+
+
+async def test_the_handler_returns_only_when_all_is_settled() -> None:
+    submitter = NotedSubmitter()
+    submitter.gate.clear()
+    handling = asyncio.create_task(take_orders(chunk_of(placed("o1")), 1, intake_of(submitter, NotedPublisher())))
+    await asyncio.sleep(0.01)
+    assert submitter.submitted and not handling.done()
+    submitter.gate.set()
+    await asyncio.wait_for(handling, 1)
+
+
+async def test_poison_goes_to_the_dead_letters_with_reason_and_origin_and_its_neighbours_go_on() -> None:
+    submitter, publisher = NotedSubmitter(), NotedPublisher()
+    poison = (b"{bad", b"\xff\xfe", None, b"", b"[]", b'{"type":"order.eaten"}', placed("o9", lines=0))
+    chunk = chunk_of(placed("o1"), *poison, placed("o2"), partition=3, start=100)
+    await take_orders(chunk, 1, intake_of(submitter, publisher))
+    assert submitter.settled == ["o1-placed", "o2-placed"]
+    letters = [json.loads(value or b"") for _, value in publisher.topics["t-dead-letters"]]
+    assert [letter["offset"] for letter in letters] == list(range(101, 108))
+    assert all(letter["reason"] and letter["detail"] for letter in letters)
+    assert {(letter["topic"], letter["partition"]) for letter in letters} == {("t-orders", 3)}
+    assert letters[0]["raw"] == "{bad"
+    assert letters[1]["raw_base64"] == "//4="
+    assert letters[5]["reason"] == "unknown_type"
+    assert letters[6]["path"] == "lines"
+
+
+async def test_a_movement_on_the_topic_of_orders_is_a_dead_letter_and_the_other_way_round() -> None:
+    submitter, publisher = NotedSubmitter(), NotedPublisher()
+    received = {"type": "stock.received", "id": "r", "occurred_at": AT, "warehouse": "SH1"}
+    movement = json.dumps({**received, "lines": [{"sku": "A", "quantity": 1}]}).encode()
+    await take_orders(chunk_of(movement), 1, intake_of(submitter, publisher))
+    await take_movements(chunk_of(placed("o1")), 1, intake_of(submitter, publisher))
+    assert len(publisher.topics["t-dead-letters"]) == 2
+    await take_movements(chunk_of(movement), 1, intake_of(submitter, publisher))
+    assert submitter.settled == ["r"]
+
+
+async def test_an_event_on_which_the_ledger_fails_is_found_and_buried_and_its_neighbours_are_settled() -> None:
+    submitter, publisher = NotedSubmitter(undecidable=["o37-placed"]), NotedPublisher()
+    chunk = chunk_of(*(placed(f"o{index}") for index in range(100)))
+    await take_orders(chunk, 1, intake_of(submitter, publisher))
+    assert sorted(submitter.settled) == sorted(f"o{index}-placed" for index in range(100) if index != 37)
+    (letter,) = (json.loads(value or b"") for _, value in publisher.topics["t-dead-letters"])
+    assert letter["reason"] == "undecidable" and letter["offset"] == 37
+
+
+async def test_a_movement_carries_when_kafka_got_it() -> None:
+    submitter = NotedSubmitter()
+    received = {"type": "stock.received", "id": "r", "occurred_at": AT, "warehouse": "SH1"}
+    movement = json.dumps({**received, "lines": [{"sku": "A", "quantity": 1}]}).encode()
+    await take_movements(chunk_of(movement), 1, intake_of(submitter, NotedPublisher()))
+    ((command,),) = submitter.submitted
+    assert command.received_at == 1_000  # type: ignore[union-attr]

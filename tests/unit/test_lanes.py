@@ -1,0 +1,100 @@
+"""Chunks to handlers: in order within a partition, side by side across, acked when done."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agents import lanes as lanes_module
+from agents.lanes import Lanes
+from streams.membership import MembershipLost
+from streams.transport import Chunk
+from tests.unit.stand_ins import GivenEvent, HeldMembership, chunk_of
+
+
+async def test_a_chunk_is_acked_when_its_handler_returned_and_not_before() -> None:
+    done = asyncio.Event()
+
+    async def handle(chunk: Chunk, epoch: int) -> None:
+        await done.wait()
+
+    lanes = Lanes("t", handle, HeldMembership())
+    event = GivenEvent(chunk_of(b"1"))
+    await lanes.feed(event)
+    await asyncio.sleep(0.01)
+    assert not event.acked
+    done.set()
+    await asyncio.wait_for(lanes.rest(), 1)
+    assert event.acked
+    await lanes.stop()
+
+
+async def test_a_partition_waits_for_its_own_chunks_only() -> None:
+    order: list[tuple[int, int]] = []
+    slow = asyncio.Event()
+
+    async def handle(chunk: Chunk, epoch: int) -> None:
+        if chunk.partition == 0 and chunk.records[0].offset == 0:
+            await slow.wait()
+        order.append((chunk.partition, chunk.records[0].offset))
+
+    lanes = Lanes("t", handle, HeldMembership())
+    for partition, start in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        await lanes.feed(GivenEvent(chunk_of(b"x", partition=partition, start=start)))
+    await asyncio.sleep(0.01)
+    assert order == [(1, 0), (1, 1)]
+    slow.set()
+    await asyncio.wait_for(lanes.rest(), 1)
+    assert order == [(1, 0), (1, 1), (0, 0), (0, 1)]
+    await lanes.stop()
+
+
+async def test_a_handler_that_fails_is_called_again_and_nothing_overtakes_it(monkeypatch) -> None:
+    monkeypatch.setattr(lanes_module, "RETRY_SECONDS_MIN", 0.001)
+    calls: list[int] = []
+
+    async def handle(chunk: Chunk, epoch: int) -> None:
+        calls.append(chunk.records[0].offset)
+        if len(calls) < 3:
+            raise RuntimeError("a bug")
+
+    lanes = Lanes("t", handle, HeldMembership())
+    first, second = GivenEvent(chunk_of(b"x")), GivenEvent(chunk_of(b"y", start=1))
+    await lanes.feed(first)
+    await lanes.feed(second)
+    await asyncio.wait_for(lanes.rest(), 2)
+    assert calls == [0, 0, 0, 1]
+    assert first.acked and second.acked
+    await lanes.stop()
+
+
+async def test_a_chunk_whose_partitions_may_be_anothers_is_dropped_and_not_acked() -> None:
+    async def handle(chunk: Chunk, epoch: int) -> None:
+        raise MembershipLost
+
+    lanes = Lanes("t", handle, HeldMembership())
+    event = GivenEvent(chunk_of(b"x"))
+    await lanes.feed(event)
+    await asyncio.wait_for(lanes.rest(), 1)
+    assert not event.acked
+    await lanes.stop()
+
+
+async def test_a_chunk_of_an_earlier_epoch_is_not_begun() -> None:
+    membership = HeldMembership()
+    begun: list[int] = []
+    hold = asyncio.Event()
+
+    async def handle(chunk: Chunk, epoch: int) -> None:
+        begun.append(chunk.records[0].offset)
+        await hold.wait()
+
+    lanes = Lanes("t", handle, membership)
+    await lanes.feed(GivenEvent(chunk_of(b"x")))
+    await asyncio.sleep(0.01)
+    await lanes.feed(GivenEvent(chunk_of(b"y", start=1)))
+    membership.end()
+    membership.begin()
+    hold.set()
+    await asyncio.wait_for(lanes.rest(), 1)
+    assert begun == [0]
+    await lanes.stop()
