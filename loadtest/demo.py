@@ -7,6 +7,7 @@ on through restarts of the system: whoever wants may kill the worker and watch.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import orjson
 
 from loadtest import shop
+from loadtest.check import stock_of
 from loadtest.client import JSON, NDJSON, Answer, ApiClient, ApiError
 from loadtest.messages import Event
 
@@ -27,7 +29,10 @@ REQUESTS_MAX = 48
 STEADY_RATE = 12.0
 FLASH_RATE = 90.0
 STEADY_SECONDS = 25.0
-FLASH_SECONDS = 25.0
+# The sale ends when the shelves are as good as empty, or after this long on a slow machine.
+FLASH_SECONDS_MAX = 120.0
+FLASH_LEFT = 15
+LOOK_SECONDS = 1.0
 PAUSE_SECONDS = 12.0
 # The truck brings so many of the first SKU of the sale: more than any resume threshold.
 TRUCK_UNITS = 600
@@ -96,11 +101,24 @@ class Demo:
             "  pinduoduo keeps 20 back; shopify, the shop's own site, sells the last one. Not one too many."
         )
         skus = tuple(shop.FLASH_GOODS)
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + FLASH_SECONDS
-        while loop.time() < ends_at:
-            await self._shopper(group, [{"sku": self._chance.choice(skus), "quantity": 1}])
-            await asyncio.sleep(self._chance.expovariate(FLASH_RATE))
+        ending = asyncio.create_task(self._shelves_empty(skus))
+        try:
+            while not ending.done():
+                await self._shopper(group, [{"sku": self._chance.choice(skus), "quantity": 1}])
+                await asyncio.sleep(self._chance.expovariate(FLASH_RATE))
+            ending.result()
+        finally:
+            ending.cancel()
+
+    async def _shelves_empty(self, skus: tuple[str, ...]) -> None:
+        """Return once nearly nothing of any SKU is available, or the sale has lasted long enough."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLASH_SECONDS_MAX):
+                while True:
+                    stocks = [await stock_of(self._client, sku) for sku in skus]
+                    if all(stock is not None and stock.available <= FLASH_LEFT for stock in stocks):
+                        return
+                    await asyncio.sleep(LOOK_SECONDS)
 
     async def _truck(self) -> None:
         sku = next(iter(shop.FLASH_GOODS))
