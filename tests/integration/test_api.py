@@ -16,6 +16,14 @@ from tests.integration.storefront import AT, Storefront, fresh
 pytestmark = pytest.mark.integration
 
 
+async def test_a_system_that_knows_nothing_yet_says_so(shop: Storefront) -> None:
+    """The first test of this module: nothing has happened."""
+    assert (await shop.get("/v1/channels")).body == {"items": []}
+    assert (await shop.get("/v1/channels/tmall/stock")).body == {"items": [], "next": None}
+    async with shop.feed("nobody") as feed:
+        assert await feed.until_synced() == []
+
+
 def has_shape_of(shape: Any, body: Any) -> None:
     """Fail where `body` lacks a field of the contract, or has another one."""
     msgspec.convert(body, shape)
