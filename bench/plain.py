@@ -36,7 +36,7 @@ def make_app() -> faust.App:
     orders = app.topic(os.environ["BENCH_TOPIC"], value_serializer="json", partitions=partitions)
     table = app.Table("orders", partitions=partitions)
 
-    @app.agent(orders)
+    @app.agent(orders)  # type: ignore[untyped-decorator]
     async def reserve_each(stream: Any) -> None:
         async for order in stream:
             line = order["lines"][0]

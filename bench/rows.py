@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -178,5 +179,5 @@ async def _bless(redis: Redis, app_id: str) -> None:
     """Stand in for a takeover: this ledger has no journal."""
     server = await redis.info("server")
     replication = await redis.info("replication")
-    ids: dict[str | bytes, str] = {"run_id": server["run_id"], "replid": replication["master_replid"], "term": "1"}
+    ids: Any = {"run_id": server["run_id"], "replid": replication["master_replid"], "term": "1"}
     await redis.hset(f"{key_prefix(app_id)}blessed", mapping=ids)
