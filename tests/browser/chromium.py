@@ -91,7 +91,7 @@ class Page:
     async def picture(self, file: Path) -> None:
         """Write what is seen as a PNG."""
         shot = await self.call("Page.captureScreenshot", format="png")
-        file.write_bytes(base64.b64decode(shot["data"]))
+        await asyncio.to_thread(file.write_bytes, base64.b64decode(shot["data"]))
 
     async def close(self) -> None:
         """Stop listening."""
@@ -157,9 +157,7 @@ class Chromium:
         """A tab of that size, in CSS pixels, with `url` loading in it."""
         async with self._session.put(f"{self._address}/json/new?about:blank") as answer:
             target = await answer.json(content_type=None)
-        socket = await self._session.ws_connect(
-            target["webSocketDebuggerUrl"], max_msg_size=MESSAGE_BYTES_MAX
-        )
+        socket = await self._session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=MESSAGE_BYTES_MAX)
         page = Page(socket)
         self._pages.append(page)
         for domain in ("Page", "Runtime", "Log"):
@@ -177,7 +175,12 @@ async def _port_of(note: Path, process: asyncio.subprocess.Process) -> int:
     deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
     while asyncio.get_running_loop().time() < deadline:
         assert process.returncode is None, f"Chromium ended with status {process.returncode}"
-        if note.exists() and (text := note.read_text().split()):
-            return int(text[0])
+        if (port := _read_port(note)) is not None:
+            return port
         await asyncio.sleep(POLL_SECONDS)
     raise AssertionError("Chromium did not say where it listens")
+
+
+def _read_port(note: Path) -> int | None:
+    text = note.read_text().split() if note.exists() else []
+    return int(text[0]) if text else None

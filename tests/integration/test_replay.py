@@ -1,0 +1,171 @@
+"""The replay of a small made-up file against the real system, through both doors and through restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from stocktide.embedded import EmbeddedKafka
+from tests.servers import RedisServer
+from tests.system import RunningSystem, StartSystem, start_up
+
+pytestmark = pytest.mark.integration
+
+REPLAY_SECONDS_MAX = 240.0
+HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+COUNTRIES = ("United Kingdom", "France", "EIRE")
+SEED = 7
+
+
+def retail_file(path: Path, invoices: int, first: int = 500_000) -> Path:
+    """A file of that many orders over 20 SKUs; every tenth invoice also has a return and a write-off after it."""
+    chance = random.Random(SEED)
+    rows = [HEADER]
+    for number in range(first, first + invoices):
+        at = f"2010-12-01 {number // 60 % 24:02}:{number % 60:02}"
+        rest = f"{at},1.25,17850,{chance.choice(COUNTRIES)}\n"
+        for _ in range(chance.randint(1, 4)):
+            rows.append(f"{number},{chance.randint(10_000, 10_019)},A THING,{chance.randint(1, 9)},{rest}")
+        if number % 10 == 0:
+            rows.append(f"{number},POST,POSTAGE,1,{rest}")
+            rows.append(f"C{number},{chance.randint(10_000, 10_019)},A THING,-2,{rest}")
+            rows.append(f"{number}9,{chance.randint(10_000, 10_019)},damages,-1,{rest}")
+    path.write_text("".join(rows))
+    return path
+
+
+async def replay(running: RunningSystem, file: Path, *options: str) -> tuple[int, dict[str, Any], str]:
+    """Run the command; its exit status, its report and what it printed."""
+    report = running.data.with_name("report.json")
+    report.unlink(missing_ok=True)
+    ready = running.ready
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "stocktide", "replay", str(file), "--api", ready["api"], "--kafka", ready["kafka"]),
+        *("--app-id", ready["app_id"], "--report", str(report), *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        printed, _ = await asyncio.wait_for(process.communicate(), REPLAY_SECONDS_MAX)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    said = printed.decode()
+    assert "Traceback" not in said, said
+    found = json.loads(report.read_text()) if report.exists() else {}
+    return process.returncode or 0, found, said
+
+
+async def stock_of(running: RunningSystem, sku: str) -> dict[str, Any]:
+    """The answer of `GET /v1/stock/{sku}`."""
+    async with aiohttp.ClientSession() as session, session.get(f"{running.api}/v1/stock/{sku}") as answer:
+        stock: dict[str, Any] = await answer.json()
+        return stock
+
+
+@pytest.fixture
+async def fresh(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[RunningSystem]:
+    """A system that has seen nothing yet."""
+    given = ["--kafka", kafka.address, "--redis", valkey.url]
+    running = await start_up(tmp_path / "data", given, {"STOCKTIDE_APP_ID": app_id})
+    try:
+        await running.wait_ready()
+        yield running
+    finally:
+        await running.stop()
+
+
+async def test_with_enough_stock_every_order_is_paid_and_every_number_right(
+    fresh: RunningSystem, tmp_path: Path
+) -> None:
+    file = retail_file(tmp_path / "retail.csv", 200)
+    status, report, said = await replay(fresh, file, "--opening", "100000")
+    assert status == 0, said
+    assert report["outcomes"] == {"paid": 200}
+    assert report["movements"] == {"adjusted": 40, "received": 1}
+    assert report["skipped"] == {"fee POST": 20}
+    assert report["check"] == {"ok": True, "skus": 20, "differences": []}
+    assert (report["changed"], report["missing"], report["dead_letters"]) == (True, [], {})
+
+
+async def test_the_same_file_again_changes_nothing_and_says_so(fresh: RunningSystem, tmp_path: Path) -> None:
+    file = retail_file(tmp_path / "retail.csv", 50)
+    await replay(fresh, file, "--opening", "1000")
+    before = await stock_of(fresh, "10000")
+    for door in ("kafka", "http"):
+        status, report, said = await replay(fresh, file, "--opening", "1000", "--door", door)
+        assert (status, report["changed"], report["confirmed"]) == (0, False, True), said
+        assert "nothing changed: every event was known already" in said
+    assert await stock_of(fresh, "10000") == before
+
+
+async def test_by_http_the_same_orders_end_the_same_way(fresh: RunningSystem, tmp_path: Path) -> None:
+    file = retail_file(tmp_path / "retail.csv", 100)
+    status, report, said = await replay(fresh, file, "--opening", "1000", "--door", "http")
+    assert status == 0, said
+    assert (report["outcomes"], report["check"]["ok"], report["door"]) == ({"paid": 100}, True, "http")
+
+
+async def test_shipped_orders_leave_the_shelf(fresh: RunningSystem, tmp_path: Path) -> None:
+    file = retail_file(tmp_path / "retail.csv", 100)
+    status, report, said = await replay(fresh, file, "--opening", "1000", "--until", "shipped")
+    assert status == 0, said
+    assert (report["outcomes"], report["check"]["ok"]) == ({"shipped": 100}, True)
+    assert (await stock_of(fresh, "10000"))["committed"] == 0
+
+
+async def test_where_stock_is_short_orders_are_refused_or_preordered_and_every_number_is_right(
+    fresh: RunningSystem, tmp_path: Path
+) -> None:
+    policy = {"safety_threshold": 5, "below_threshold": "preorder", "preorder_cap": 100}
+    address = f"{fresh.api}/v1/policies/france"
+    async with aiohttp.ClientSession() as session, session.put(address, json=policy) as answer:
+        assert answer.status == 200, await answer.text()
+    status, report, said = await replay(fresh, retail_file(tmp_path / "retail.csv", 300), "--opening", "30")
+    assert status == 0, said
+    assert report["outcomes"]["insufficient_stock"] > 0
+    assert report["placings"]["preordered"] > 0
+    assert report["check"]["differences"] == []
+
+
+async def test_killing_the_worker_and_the_api_on_the_way_loses_nothing(system: StartSystem, tmp_path: Path) -> None:
+    running = await system()
+    # Slowed to a few seconds, so that the kills fall into its middle: 1,500 invoices, one a minute of their time.
+    file = retail_file(tmp_path / "retail.csv", 1_500)
+    replaying = asyncio.create_task(replay(running, file, "--opening", "100000", "--speed", "9000"))
+    await asyncio.sleep(4)
+    for name in ("worker", "api"):
+        await running.comes_back(name, running.kill(name))
+    status, report, said = await replaying
+    assert status == 0, said
+    assert (report["outcomes"], report["check"]["ok"]) == ({"paid": 1_500}, True)
+
+
+async def test_where_no_system_runs_the_command_says_so_and_fails(tmp_path: Path) -> None:
+    file = retail_file(tmp_path / "retail.csv", 1)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "stocktide", "replay", str(file), "--api", "http://127.0.0.1:9", "--kafka", "127.0.0.1:9"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await asyncio.wait_for(process.communicate(), REPLAY_SECONDS_MAX)
+    assert process.returncode == 2
+    assert "no API answers at http://127.0.0.1:9" in printed.decode()
+    assert "Traceback" not in printed.decode()
+
+
+async def test_where_the_topics_are_missing_the_command_names_the_first(fresh: RunningSystem, tmp_path: Path) -> None:
+    file = retail_file(tmp_path / "retail.csv", 1)
+    status, _, said = await replay(fresh, file, "--app-id", "nobody")
+    assert status == 2
+    assert "has no topic nobody-reservations" in said.replace("\n", " ")
