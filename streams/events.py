@@ -220,6 +220,8 @@ def decode_with(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | Malformed
     if not raw.strip():
         return Malformed("malformed_json", "the message is empty")
     try:
+        if not raw.isascii():
+            raw.decode()  # unknown fields are skipped unread; their bytes are kept and told all the same
         message = decoder.decode(raw)
     except msgspec.ValidationError as error:
         return _explain(str(error))
@@ -238,22 +240,38 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
         found = _unprintable(message, "")
         if found is not None:
             return Malformed("invalid_field", "holds a character that cannot be printed", found)
-    if isinstance(message, (OrderPlaced, OrderBody)) and len(message.lines) > 1:
-        sums: dict[str, int] = {}
-        for index, line in enumerate(message.lines):
-            total = sums[line.sku] = sums.get(line.sku, 0) + line.quantity
-            if total > QUANTITY_MAX:
-                detail = f"the lines of {line.sku} sum to more than {QUANTITY_MAX}"
-                return Malformed("invalid_field", detail, f"lines[{index}].quantity")
+    if isinstance(message, OrderPlaced | OrderBody):
+        wrong = _wrong_in_order(message)
     elif isinstance(message, StockCounted):
-        seen: set[str] = set()
-        for index, counted in enumerate(message.lines):
-            if counted.sku in seen:
-                return Malformed("invalid_field", f"{counted.sku} is counted twice", f"lines[{index}].sku")
-            seen.add(counted.sku)
+        wrong = _counted_twice(message)
     elif isinstance(message, StockTransferred) and message.to_warehouse == message.warehouse:
-        return Malformed("invalid_field", "a transfer goes to another warehouse", "to_warehouse")
-    return message
+        wrong = Malformed("invalid_field", "a transfer goes to another warehouse", "to_warehouse")
+    else:
+        wrong = None
+    return message if wrong is None else wrong
+
+
+def _wrong_in_order(order: OrderPlaced | OrderBody) -> Malformed | None:
+    if order.channel == "*":
+        return Malformed("invalid_field", "`*` stands for all channels and is none itself", "channel")
+    if len(order.lines) == 1:
+        return None
+    sums: dict[str, int] = {}
+    for index, line in enumerate(order.lines):
+        total = sums[line.sku] = sums.get(line.sku, 0) + line.quantity
+        if total > QUANTITY_MAX:
+            detail = f"the lines of {line.sku} sum to more than {QUANTITY_MAX}"
+            return Malformed("invalid_field", detail, f"lines[{index}].quantity")
+    return None
+
+
+def _counted_twice(count: StockCounted) -> Malformed | None:
+    seen: set[str] = set()
+    for index, line in enumerate(count.lines):
+        if line.sku in seen:
+            return Malformed("invalid_field", f"{line.sku} is counted twice", f"lines[{index}].sku")
+        seen.add(line.sku)
+    return None
 
 
 def _unprintable(value: Any, path: str) -> str | None:

@@ -266,3 +266,13 @@ def test_events_that_come_later_are_unknown_types_for_now(kind: str) -> None:
 def test_a_time_with_another_offset_is_the_same_moment() -> None:
     there = taken(PLACED | {"occurred_at": "2026-11-11T08:00:00+08:00"})
     assert there == taken(PLACED)
+
+
+def test_the_channel_that_stands_for_all_channels_cannot_place_an_order() -> None:
+    assert refused(PLACED | {"channel": "*"}).path == "channel"
+
+
+def test_invalid_utf_8_in_an_ignored_field_is_refused() -> None:
+    raw = msgspec.json.encode(PLACED)
+    found = refused(raw[:-1] + b',"note":"\xff"}')
+    assert found.code == "malformed_json"
