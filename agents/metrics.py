@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from agents.shard import Serves
 from tables.records import Decision
 
 # Commands in a piece, up to COMMANDS_MAX of agents.intake.
 _SIZES = (1, 4, 16, 64, 128, 256)
+
+# Records not committed yet, by topic and partition.
+Lags = Mapping[tuple[str, int], int]
 
 
 class Metrics:
@@ -26,7 +31,7 @@ class Metrics:
         self.dead_letters = Counter("stocktide_dead_letters", "Rows written to dead-letters", registry=self.registry)
         self.rows = Counter("stocktide_rows", "Rows written to derived topics", ["topic"], registry=self.registry)
         self.lag = Gauge(
-            "stocktide_lag_records", "Records not yet handed over", ["topic", "partition"], registry=self.registry
+            "stocktide_lag_records", "Records not committed yet", ["topic", "partition"], registry=self.registry
         )
         self.settled_batch = Gauge("stocktide_settled_batch", "The newest batch settled here", registry=self.registry)
         self.derived_batch = Gauge("stocktide_derived_batch", "The newest batch derived here", registry=self.registry)
@@ -43,3 +48,14 @@ class Metrics:
         tally = Tally((result.outcome, result.replayed) for result in decision.results)
         for (outcome, replayed), number in tally.items():
             self.outcomes.labels(outcome, "yes" if replayed else "no").inc(number)
+
+    def refresh(self, relay: Serves | None, settled_batch: int, resubmitted: int, lags: Lags) -> None:
+        """Bring the gauges up to date."""
+        self.settled_batch.set(settled_batch)
+        self.resubmitted.set(resubmitted)
+        self.relay_lag.set(relay.lag if relay else 0)
+        self.relay_term.set(relay.term if relay else 0)
+        self.blessed.set(1 if relay and relay.blessed else 0)
+        self.lag.clear()  # partitions come and go
+        for (topic, partition), records in lags.items():
+            self.lag.labels(topic, partition).set(records)

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -121,6 +121,10 @@ class Outlets:
         return True
 
 
+# Folds all rows of the partitions of these outlets; see agents.comparison.
+Compare = Callable[[dict[int, Outlets]], Coroutine[Any, Any, None]]
+
+
 class StockAgent:
     """All partitions of `stock` that this worker has. `topic` is the full name of `channel-stock`."""
 
@@ -132,6 +136,7 @@ class StockAgent:
         self._metrics = metrics
         self._outlets: dict[int, Outlets] = {}
         self._writers: dict[int, asyncio.Task[None]] = {}
+        self._comparing: asyncio.Task[None] | None = None
 
     async def follow(self, stream: Any) -> None:
         """The body of the Faust agent: fold every chunk, ack it when its updates are written."""
@@ -140,7 +145,10 @@ class StockAgent:
 
     async def take(self, chunk: Chunk, event: Any) -> None:
         """Fold one chunk; `event.ack()` is called when it is done."""
-        outlets = self.outlets_of(chunk.partition, self._publisher.epoch)
+        epoch = self._publisher.epoch
+        if not self._publisher.holds(epoch):
+            return  # the partition may be gone, and its table with it
+        outlets = self.outlets_of(chunk.partition, epoch)
         # What waits for an interval to end need not keep its rows in memory.
         event.value = event.message.value = None
         await outlets.fold(chunk.records, Ticket(event.ack))
@@ -157,8 +165,21 @@ class StockAgent:
             self._writers[partition] = asyncio.create_task(writing, name=f"channel-stock-{partition}")
         return outlets
 
+    async def on_assigned(self, partitions: Iterable[int], compare: Compare) -> None:
+        """Partitions were assigned anew, and the table is read back: begin to compare all of their rows."""
+        await self._stop_comparing()
+        outlets = {partition: self.outlets_of(partition, self._publisher.epoch) for partition in partitions}
+        if outlets:
+            self._comparing = asyncio.create_task(compare(outlets), name="compare stock")
+
+    async def _stop_comparing(self) -> None:
+        if self._comparing is not None:
+            self._comparing.cancel()
+            await asyncio.gather(self._comparing, return_exceptions=True)
+
     async def stop(self) -> None:
         """End all work; what is not acked comes again."""
+        await self._stop_comparing()
         for writer in self._writers.values():
             writer.cancel()
         await asyncio.gather(*self._writers.values(), return_exceptions=True)

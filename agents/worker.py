@@ -23,6 +23,7 @@ from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from agents.comparison import compare
 from agents.expiry import keep_time
 from agents.intake import Intake
 from agents.journal import Derivation
@@ -164,6 +165,7 @@ class Worker:
         self._lanes, self._stock = self._make_agents(self._app)
         self._app.on_partitions_assigned.connect(self._on_assigned)
         self._app.on_partitions_revoked.connect(self._on_revoked)
+        self._app.on_rebalance_complete.connect(self._on_recovered)
         self.service = Service(self.metrics.registry, self.troubles, self._refresh)
         self._timer: asyncio.Task[None] | None = None
 
@@ -248,17 +250,17 @@ class Worker:
         journal = JOURNAL.full_name(self._settings.app_id)
         await self._shard.on_assigned(any(tp.topic == journal for tp in assigned))
 
+    async def _on_recovered(self, *_: Any, **__: Any) -> None:
+        topic = STOCK.full_name(self._settings.app_id)
+        partitions = [tp.partition for tp in self._app.consumer.assignment() if tp.topic == topic]
+        await self._stock.on_assigned(partitions, partial(compare, self._settings.kafka, topic))
+
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self.publisher.settle_down(SETTLE_DOWN_SECONDS_MAX)
 
     def _refresh(self) -> None:
-        relay = self._shard.relay
-        metrics = self.metrics
-        metrics.settled_batch.set(self._settlements.newest)
-        metrics.resubmitted.set(self._submitter.resubmitted)
-        metrics.relay_lag.set(relay.lag if relay else 0)
-        metrics.relay_term.set(relay.term if relay else 0)
-        metrics.blessed.set(1 if relay and relay.blessed else 0)
+        lags = self._app.consumer.lags() if self._app.membership.held else {}
+        self.metrics.refresh(self._shard.relay, self._settlements.newest, self._submitter.resubmitted, lags)
 
 
 def _agent(follow: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:

@@ -76,6 +76,10 @@ class Publisher:
         """The epoch that work begun now belongs to."""
         return self._membership.epoch
 
+    def holds(self, epoch: int) -> bool:
+        """Whether work of that epoch still counts."""
+        return self._membership.holds(epoch)
+
     async def publish(
         self,
         topic: str,

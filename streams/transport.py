@@ -245,6 +245,15 @@ class ChunkConsumer(aiokafka.Consumer):
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[Any]:
         return (tp for tp in self._delivered.partitions() if topics is None or tp in topics or tp.topic in topics)
 
+    def lags(self) -> dict[tuple[str, int], int]:
+        """Per assigned input partition (topic, partition) the records that are not committed yet, as far as known."""
+        found = {}
+        for tp in self.assignment():
+            high, done = self.highwater(tp), self._committed_offset.get(tp)
+            if high is not None and done is not None and not self._is_changelog_tp(tp):
+                found[tp.topic, tp.partition] = max(0, high - done)
+        return found
+
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
         """Offsets between chunks are no gaps: nothing to remember."""
 

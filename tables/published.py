@@ -7,6 +7,7 @@ recovery reads the topic back. One write to the topic does both: it tells subscr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import faust
@@ -17,6 +18,14 @@ from streams.transport import Chunk, ChunkSchema
 # Per partition and table; Faust's defaults (64 MiB of buffers three times over, 2 GiB of cache) suit a server of one.
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 BLOCK_CACHE_BYTES = 32 * 1024 * 1024
+
+
+@cache
+def _without_wal() -> Any:
+    """Rows and offset lie in one batch, and the topic has them: what a crash takes of both is read back from there."""
+    options = rocksdict.WriteOptions()
+    options.disable_wal = True
+    return options
 
 
 class PublishedTable(faust.Table):  # type: ignore[misc]
@@ -41,7 +50,7 @@ class PublishedTable(faust.Table):  # type: ignore[misc]
             else:
                 batch.put(key, value)
         batch.put(self.data.offset_key, str(offset).encode())
-        self.data._db_for_partition(partition).write(batch)
+        self.data._db_for_partition(partition).write(batch, _without_wal())
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Recovery: keep the rows of chunks of the changelog."""

@@ -204,3 +204,20 @@ async def test_a_worker_without_kafka_or_redis_says_so_in_a_sentence_and_fails(f
         assert status != 0
         log = worker.log.read_text()
         assert "127.0.0.1:1" in log and "Traceback" not in log, log
+
+
+async def test_a_row_that_a_former_owner_wrote_late_is_put_right_by_the_next_owner(fleet: Fleet) -> None:
+    worker = await fleet.start()
+    await fleet.receive(["A"], OPENING)
+    await fleet.send(ORDERS, order_of("o0"))
+    await check_all(fleet, 1)
+    right = (await fleet.newest(CHANNEL_STOCK))["jd/A"]
+    assert await worker.end(signal.SIGTERM) == 0
+    late = {**right, "quantity": 7, "version": right["version"] - 1}
+    (partition,) = {record.partition for record in await fleet.records(CHANNEL_STOCK)}
+    async with fleet.producer() as publisher:
+        row = (b"jd/A", json.dumps(late).encode())
+        topic = CHANNEL_STOCK.full_name(fleet.app_id)
+        await publisher.publish(topic, [row], publisher.epoch, to_partition=lambda _: partition)
+    await fleet.start()
+    await fleet.newest_when(CHANNEL_STOCK, lambda rows: rows["jd/A"] == right)

@@ -86,6 +86,10 @@ class NotedPublisher:
         """As the Publisher's."""
         return self.membership.epoch
 
+    def holds(self, epoch: int) -> bool:
+        """As the Publisher's."""
+        return self.membership.holds(epoch)
+
     async def publish(
         self, topic: str, rows: Iterable[Row], epoch: int, to_partition: Callable[[bytes], int] | None = None
     ) -> dict[int, int]:
