@@ -94,7 +94,9 @@ class Page:
         await asyncio.to_thread(file.write_bytes, base64.b64decode(shot["data"]))
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Close the tab, which gives its connections back."""
+        if not self._socket.closed:
+            await self.call("Page.close")
         self._reading.cancel()
         await self._socket.close()
 

@@ -22,7 +22,7 @@ from tests.system import RunningSystem, start_up
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
 
 SETTLED_SECONDS_MAX = 20.0
-LIVE = "document.getElementById('connection').dataset.state === 'live'"
+LIVE = "document.getElementById('connection')?.dataset.state === 'live'"
 POLICY = {"safety_threshold": 5, "resume_threshold": 8, "below_threshold": "preorder", "preorder_cap": 20}
 
 

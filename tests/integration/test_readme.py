@@ -1,0 +1,83 @@
+"""The shopper's story in the README works as it is printed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import RunningSystem, StartSystem
+
+pytestmark = pytest.mark.integration
+
+README = Path(__file__).parents[2] / "README.md"
+STORY_SECONDS_MAX = 120.0
+# The last of it may still be on its way to the feed when the last command has ended.
+FEED_SECONDS_MAX = 20.0
+
+
+def story() -> list[str]:
+    """The story's commands, one block after the other."""
+    text = README.read_text()
+    chapter = text.split("## A shopper's story")[1].split("\n## ")[0]
+    return re.findall(r"```sh\n(.*?)```", chapter, re.DOTALL)
+
+
+async def shell(script: str, running: RunningSystem) -> asyncio.subprocess.Process:
+    """Run a block in a shell, at this system's address."""
+    printed = "API=http://127.0.0.1:8080"
+    return await asyncio.create_subprocess_exec(
+        *("sh", "-ec", f"API={running.api}\n{script.replace(printed, '')}"), stdout=asyncio.subprocess.PIPE
+    )
+
+
+async def answers(script: str, running: RunningSystem) -> list[dict[str, Any]]:
+    """The documents that a block prints."""
+    process = await shell(script, running)
+    printed, _ = await asyncio.wait_for(process.communicate(), STORY_SECONDS_MAX)
+    assert process.returncode == 0, printed.decode()
+    decoder, text, found = json.JSONDecoder(), printed.decode(), []
+    while text:
+        document, end = decoder.raw_decode(text)
+        found.append(document)
+        text = text[end:]
+    return found
+
+
+async def feed_until(feed: asyncio.subprocess.Process, last: dict[str, Any]) -> list[dict[str, Any]]:
+    """The updates that the feed prints, to the one that has all of `last`."""
+    assert feed.stdout is not None
+    seen: list[dict[str, Any]] = []
+    async with asyncio.timeout(FEED_SECONDS_MAX):
+        async for line in feed.stdout:
+            if line.startswith(b'data: {"channel":"tmall","sku"'):
+                seen.append(json.loads(line[6:]))
+                if last.items() <= seen[-1].items():
+                    return seen
+    raise AssertionError(f"the feed ended: {seen}")
+
+
+async def test_the_shoppers_story_works_as_printed(system: StartSystem) -> None:
+    running = await system()
+    watch, receive, shop, low, back = story()
+    feed = await shell(watch, running)
+    try:
+        assert [each.get("outcome") for each in await answers(receive, running)] == [None, "received"]
+        await feed_until(feed, {"quantity": 10, "mode": "in_stock"})
+        placed, again, paid = await answers(shop, running)
+        assert (placed["replayed"], again["replayed"], paid["state"]) == (False, True, "paid")
+        await feed_until(feed, {"quantity": 8, "mode": "in_stock"})
+        _, preordered = await answers(low, running)
+        assert preordered["lines"][0]["state"] == "preordered"
+        await feed_until(feed, {"quantity": 0, "mode": "preorder"})
+        *_, stock = await answers(back, running)
+        assert (stock["available"], stock["preordered"]) == (8, 4)
+        seen = await feed_until(feed, {"quantity": 8, "mode": "in_stock"})
+        assert all(update["mode"] == "preorder" for update in seen[:-1])
+    finally:
+        feed.kill()
+        await feed.communicate()
