@@ -120,31 +120,35 @@ class Shop:
     async def receive_all(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> Told:
         """`stock.received`."""
         moved = tuple(events.OrderLine(sku, quantity) for sku, quantity in lines.items())
-        return await self._move(events.StockReceived, at, fields, lines=moved)
+        return await self.say(self._moved(events.StockReceived, at, fields, lines=moved))
+
+    def received(self, sku: str, quantity: int, at: str = "SH1", **fields: Any) -> Command:
+        """The command of `stock.received`, for a batch."""
+        return self._moved(events.StockReceived, at, fields, lines=(events.OrderLine(sku, quantity),))
 
     async def adjust(self, reason: str, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> Told:
         """`stock.adjusted`."""
         moved = tuple(events.AdjustedLine(sku, quantity) for sku, quantity in lines.items())
-        return await self._move(events.StockAdjusted, at, fields, reason=reason, lines=moved)
+        return await self.say(self._moved(events.StockAdjusted, at, fields, reason=reason, lines=moved))
 
     async def count(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> Told:
         """`stock.counted`."""
         moved = tuple(events.CountedLine(sku, quantity) for sku, quantity in lines.items())
-        return await self._move(events.StockCounted, at, fields, lines=moved)
+        return await self.say(self._moved(events.StockCounted, at, fields, lines=moved))
 
     async def transfer(self, lines: Mapping[str, int], at: str, to: str, **fields: Any) -> Told:
         """`stock.transferred`."""
         moved = tuple(events.OrderLine(sku, quantity) for sku, quantity in lines.items())
-        return await self._move(events.StockTransferred, at, fields, lines=moved, to_warehouse=to)
+        return await self.say(self._moved(events.StockTransferred, at, fields, lines=moved, to_warehouse=to))
 
-    async def _move(self, kind: Any, warehouse: str, fields: dict[str, Any], **body: Any) -> Told:
+    def _moved(self, kind: Any, warehouse: str, fields: dict[str, Any], **body: Any) -> Command:
         event = kind(
             id=self._id(fields.pop("id", None)),
             occurred_at=self._time(fields.pop("occurred", None)),
             warehouse=warehouse,
             **body,
         )
-        return await self.say(self._command(event, fields.pop("by_kafka", False), **fields))
+        return self._command(event, fields.pop("by_kafka", False), **fields)
 
     # Policies and the timer
 

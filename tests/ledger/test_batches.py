@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from tables.commands import Adjust, Pay, Place, Receive, Tick, fingerprint
+from tables.commands import Adjust, KnowChannel, Pay, Place, Receive, SetPolicy, Sweep, Tick, fingerprint
 from tables.ledger import Busy, Ledger, LedgerLimits, Unblessed
 from tables.scripts import key_prefix
 from tests.ledger.servers import bless
@@ -171,3 +171,38 @@ async def test_a_batch_of_thousands_of_lines_is_decided_whole(bench: Bench) -> N
     assert outcomes[:3] == ["received", "received", "adjusted"]
     assert outcomes[3:].count("reserved") == 2_000
     assert len(applied.decision.skus) == 2_000
+
+
+async def test_a_policy_of_a_channel_reaches_every_sku_in_bounded_steps(bench: Bench) -> None:
+    await bless(bench.redis, bench.app_id)
+    lines = tuple((f"S{number:03}", 5) for number in range(450))
+    goods = Receive(id="m", warehouse="SH1", at=OPENING_MS, fingerprint="f", lines=lines)
+    await bench.ledger.apply([KnowChannel(channel="tmall"), goods], token="t1", now_ms=OPENING_MS)
+    policy = {"safety_threshold": 5, "below_threshold": "suspend"}
+    change = SetPolicy(channel="tmall", policy=policy)
+    applied = await bench.ledger.apply([change, change], token="t2", now_ms=OPENING_MS)
+    assert [result.outcome for result in applied.decision.results] == ["policy_set", "sweep_pending"]
+    swept = {row.sku for row in applied.decision.skus}
+    assert 0 < len(swept) < len(lines)
+    await bench.redis.delete(f"{bench.prefix}outbox")
+    for number in range(3):
+        applied = await bench.ledger.apply([Sweep(skus_max=100)], token=f"s{number}", now_ms=OPENING_MS)
+        swept |= {row.sku for row in applied.decision.skus}
+        assert len(applied.decision.skus) <= 100
+    assert swept == {sku for sku, _ in lines}
+    assert (await bench.ledger.read_registry()).value.sweep_from is None
+    items, _ = (await bench.ledger.read_channel("tmall", None, "", 1_000)).value
+    assert {item.offer.mode for item in items} == {"suspended"}
+    await bench.redis.delete(f"{bench.prefix}outbox")
+    assert (await bench.ledger.apply([Sweep(skus_max=9)], token="s9", now_ms=OPENING_MS)).batch == 0
+
+
+async def test_an_order_meets_a_new_policy_before_its_sweep_has_come_by(bench: Bench) -> None:
+    await bless(bench.redis, bench.app_id)
+    lines = tuple((f"S{number:03}", 5) for number in range(450))
+    goods = Receive(id="m", warehouse="SH1", at=OPENING_MS, fingerprint="f", lines=lines)
+    await bench.ledger.apply([KnowChannel(channel="tmall"), goods], token="t1", now_ms=OPENING_MS)
+    change = SetPolicy(channel="tmall", policy={"safety_threshold": 5, "below_threshold": "suspend"})
+    order = Place(id="p", order_id="o1", at=OPENING_MS, channel="tmall", fingerprint="f", lines=(("S449", 1),))
+    applied = await bench.ledger.apply([change, order], token="t2", now_ms=OPENING_MS)
+    assert [result.outcome for result in applied.decision.results] == ["policy_set", "channel_suspended"]

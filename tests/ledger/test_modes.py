@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.ledger.shop import Shop
+from tests.ledger.tills import ModelTill
 
 
 async def test_rule_5_a_channel_without_a_policy_is_served_by_the_defaults(shop: Shop) -> None:
@@ -269,3 +270,14 @@ async def test_rule_9_a_dwell_that_begins_later_does_not_hide_one_that_ends_soon
     shop.later(seconds=540)
     await shop.tick()
     assert shop.mode("A", "jd") == "in_stock"
+
+
+async def test_low_stock_raises_an_alert_when_it_takes_a_channel_off_the_shelf(shop: Shop) -> None:
+    if isinstance(shop.till, ModelTill):
+        pytest.skip("the model keeps no alert of low stock")
+    await shop.policy(safety_threshold=5, below_threshold="suspend")
+    await shop.receive("A", 7)
+    assert not (await shop.place("o1", {"A": 1})).alerts
+    told = await shop.place("o2", {"A": 1})
+    assert [(alert.type, alert.sku, alert.channel) for alert in told.alerts] == [("low_stock", "A", "tmall")]
+    assert not (await shop.place("o3", {"A": 1})).alerts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tables.commands import SetPolicy
 from tests.ledger.shop import Shop
 
 
@@ -149,3 +150,14 @@ async def test_rule_4_a_sku_policy_waives_the_dwell_of_its_channel_alone(shop: S
     await shop.receive("A", 10)
     await shop.policy("tmall", "A", buffer=1)
     assert (shop.mode("A", "tmall"), shop.mode("A", "jd")) == ("in_stock", "suspended")
+
+
+async def test_rule_9_a_policy_concerns_a_sku_that_came_in_the_same_batch(shop: Shop) -> None:
+    await shop.subscribe("tmall")
+    policy = {"safety_threshold": 7, "resume_threshold": 10, "below_threshold": "suspend"}
+    await shop.batch(shop.received("A", 7), SetPolicy(channel="tmall", policy=policy))
+    assert shop.mode("A") == "suspended"
+    await shop.receive("A", 1)
+    assert shop.mode("A") == "suspended", "8 is not yet 10"
+    await shop.receive("A", 2)
+    assert shop.mode("A") == "in_stock"
