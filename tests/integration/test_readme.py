@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,9 @@ async def shell(script: str, running: RunningSystem) -> asyncio.subprocess.Proce
     """Run a block in a shell, at this system's address."""
     printed = "API=http://127.0.0.1:8080"
     return await asyncio.create_subprocess_exec(
-        *("sh", "-ec", f"API={running.api}\n{script.replace(printed, '')}"), stdout=asyncio.subprocess.PIPE
+        *("sh", "-ec", f"API={running.api}\n{script.replace(printed, '')}"),
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
 
 
@@ -79,5 +83,6 @@ async def test_the_shoppers_story_works_as_printed(system: StartSystem) -> None:
         seen = await feed_until(feed, {"quantity": 8, "mode": "in_stock"})
         assert all(update["mode"] == "preorder" for update in seen[:-1])
     finally:
-        feed.kill()
+        # The shell and its curl, which would hold the pipe open.
+        os.killpg(feed.pid, signal.SIGKILL)
         await feed.communicate()
