@@ -2,31 +2,40 @@
 local policy_rows = {}
 local SWEEP_INLINE_MAX = 200 -- SKUs re-evaluated in the very step of the change: about 2 ms
 
+-- Whether a channel that is new or whose policy changed is offered something else of this SKU than before.
+local function offer_moved(s)
+  for _, channel in ipairs(registry.names) do
+    local before = registry.before[channel]
+    if registry.fresh[channel] then return true end
+    if before then
+      local p, side = policy_of(s, channel), s.r.modes[channel]
+      if side and available_of(s, p) >= p.resume_threshold then return true end
+      local mode, quantity, remaining = offer_of(s, channel, merged(before, s.r.policies[channel]))
+      local mode_now, quantity_now, remaining_now = offer_of(s, channel, p)
+      if mode ~= mode_now or quantity ~= quantity_now or remaining ~= remaining_now then return true end
+    end
+  end
+  return false
+end
+
+local function carry_to(s)
+  if offer_moved(s) then touch(s, {'sweep', '', ''}, registry.waived) end
+end
+
 -- Re-evaluate up to `n` SKUs of a pending sweep; only SKUs whose offer moved are changed. -> true where one was pending
 local function sweep(n)
   if not registry.sweep_from then return false end
+  registry_changed = true
+  if registry.sweep_from == '' then
+    -- SKUs that became known in this very batch are not in the index yet.
+    for i = 1, #sku_order do
+      if sku_order[i].is_new then carry_to(sku_order[i]) end
+    end
+  end
   local from = registry.sweep_from == '' and '-' or '(' .. registry.sweep_from
   local names = redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', from, '+', 'LIMIT', 0, n)
-  registry_changed = true
   fetch_skus(names)
-  for _, sku in ipairs(names) do
-    local s = get_sku(sku)
-    local moved = false
-    for _, channel in ipairs(registry.names) do
-      local p = policy_of(s, channel)
-      local before = registry.before[channel]
-      if registry.fresh[channel] then
-        moved = true
-      elseif before then
-        local mode, quantity, remaining = offer_of(s, channel, merged(before, s.r.policies[channel]))
-        local side = s.r.modes[channel]
-        local returns = side and available_of(s, p) >= p.resume_threshold
-        local mode_now, quantity_now, remaining_now = offer_of(s, channel, p)
-        moved = moved or returns or mode ~= mode_now or quantity ~= quantity_now or remaining ~= remaining_now
-      end
-    end
-    if moved then touch(s, {'sweep', '', ''}, registry.waived) end
-  end
+  for _, sku in ipairs(names) do carry_to(get_sku(sku)) end
   registry.sweep_from = #names == n and names[n] or nil
   if not registry.sweep_from then registry.fresh, registry.waived, registry.before = {}, {}, {} end
   return true
