@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
-import orjson
 from msgspec import Struct
 
 from streams.topics import joined_key
@@ -25,15 +24,9 @@ from streams.topics import joined_key
 OUTLETS_MAX = 200_000
 
 
-class Face(Struct, frozen=True, array_like=True):
+class Face(Struct, frozen=True):
     """What a channel sees of a SKU."""
 
-    mode: str
-    quantity: int
-    preorder_remaining: int
-
-
-class _RowOffer(Struct, frozen=True):
     mode: str
     quantity: int
     preorder_remaining: int
@@ -45,21 +38,25 @@ class StockRow(Struct, frozen=True):
     sku: str
     version: int
     as_of: str
-    channels: dict[str, _RowOffer] = {}
+    channels: dict[str, Face] = {}
     publish_interval_ms: dict[str, int] = {}
 
 
-class _Published(Struct, frozen=True):
-    """What is needed of a channel update in the table."""
+class ChannelUpdate(Struct, frozen=True):
+    """A row of `channel-stock`, in the contract's order of fields."""
 
-    mode: str
+    channel: str
+    sku: str
     quantity: int
+    mode: str
     preorder_remaining: int
     version: int
+    as_of: str
 
 
 decode_stock_row = msgspec.json.Decoder(StockRow).decode
-_decode_published = msgspec.json.Decoder(_Published).decode
+_decode_update = msgspec.json.Decoder(ChannelUpdate).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class Ticket:
@@ -93,11 +90,12 @@ class _Pending:
 class _Outlet:
     """A channel and a SKU. `version` is the newest one seen, published or not."""
 
+    key: bytes
     channel: str
     sku: str
-    face: Face | None
-    version: int
-    published_at: float
+    face: Face | None = None
+    version: int = 0
+    published_at: float = float("-inf")
     pending: _Pending | None = None
 
 
@@ -117,19 +115,29 @@ class Conflation:
         self._read = read
         self._interval_ms = interval_ms
         self._clock = clock
-        self._outlets: OrderedDict[bytes, _Outlet] = OrderedDict()
-        self._due: list[tuple[float, bytes]] = []
+        # By SKU, the one used last at the end: its outlets by channel.
+        self._skus: OrderedDict[str, dict[str, _Outlet]] = OrderedDict()
+        self._count = 0
+        self._due: list[tuple[float, int, _Outlet]] = []
+        self._pushed = 0
 
     def fold(self, row: StockRow, ticket: Ticket | None = None) -> None:
         """Take in a row; one that is not newer than what was seen changes nothing."""
-        for channel, offer in row.channels.items():
-            key = joined_key(channel, row.sku).encode()
-            outlet = self._outlet(key, channel, row.sku)
+        outlets = self._skus.get(row.sku)
+        if outlets is None:
+            outlets = self._skus[row.sku] = {}
+            self._forget_oldest()
+        else:
+            self._skus.move_to_end(row.sku)
+        for channel, face in row.channels.items():
+            outlet = outlets.get(channel)
+            if outlet is None:
+                outlet = outlets[channel] = self._load(channel, row.sku)
+                self._count += 1
             if row.version > outlet.version:
                 outlet.version = row.version
-                face = Face(offer.mode, offer.quantity, offer.preorder_remaining)
-                self._change(key, outlet, face, row, ticket)
-        self._forget_oldest()
+                if face != outlet.face or outlet.pending is not None:
+                    self._change(outlet, face, row, ticket)
 
     def next_due(self) -> float | None:
         """When something is due next, by the clock; None where nothing waits."""
@@ -140,22 +148,23 @@ class Conflation:
         now = self._clock()
         updates: list[Update] = []
         while self._due and self._due[0][0] <= now and len(updates) < count_max:
-            due, key = heapq.heappop(self._due)
-            outlet = self._outlets.get(key)
-            if outlet is None or outlet.pending is None or outlet.pending.due != due:
+            due, _, outlet = heapq.heappop(self._due)
+            pending = outlet.pending
+            if pending is None or pending.due != due:
                 continue  # it was replaced, or published earlier
-            pending, outlet.pending = outlet.pending, None
+            outlet.pending = None
             outlet.face, outlet.published_at = pending.face, now
-            updates.append(Update(key, _encoded(outlet, pending), pending.ticket))
+            updates.append(Update(outlet.key, _encode(_update_of(outlet, pending)), pending.ticket))
         return updates
 
-    def _change(self, key: bytes, outlet: _Outlet, face: Face, row: StockRow, ticket: Ticket | None) -> None:
+    def _change(self, outlet: _Outlet, face: Face, row: StockRow, ticket: Ticket | None) -> None:
         replaced, outlet.pending = outlet.pending, None
         if face != outlet.face:
             due = self._due_at(outlet, face, row)
             outlet.pending = _Pending(face, row.version, row.as_of, ticket, due)
             if replaced is None or replaced.due != due:
-                heapq.heappush(self._due, (due, key))
+                self._pushed += 1
+                heapq.heappush(self._due, (due, self._pushed, outlet))
             if ticket is not None:
                 ticket.claim()
         if replaced is not None and replaced.ticket is not None:
@@ -168,43 +177,34 @@ class Conflation:
         interval_ms = row.publish_interval_ms.get(outlet.channel, self._interval_ms)
         return max(now, outlet.published_at + interval_ms / 1000)
 
-    def _outlet(self, key: bytes, channel: str, sku: str) -> _Outlet:
-        outlet = self._outlets.get(key)
-        if outlet is None:
-            stored = self._read(key)
-            if stored is None:
-                outlet = _Outlet(channel, sku, None, 0, float("-inf"))
-            else:
-                told = _decode_published(stored)
-                face = Face(told.mode, told.quantity, told.preorder_remaining)
-                outlet = _Outlet(channel, sku, face, told.version, float("-inf"))
-            self._outlets[key] = outlet
-        else:
-            self._outlets.move_to_end(key)
+    def _load(self, channel: str, sku: str) -> _Outlet:
+        outlet = _Outlet(joined_key(channel, sku).encode(), channel, sku)
+        stored = self._read(outlet.key)
+        if stored is not None:
+            told = _decode_update(stored)
+            outlet.face = Face(told.mode, told.quantity, told.preorder_remaining)
+            outlet.version = told.version
         return outlet
 
     def _forget_oldest(self) -> None:
-        if len(self._outlets) > OUTLETS_MAX:
-            for key in list(_oldest(self._outlets, len(self._outlets) - OUTLETS_MAX)):
-                del self._outlets[key]
+        """Make room: SKUs for which nothing waits, from the oldest on; the table has what they were told."""
+        while self._count > OUTLETS_MAX:
+            sku, outlets = next(iter(self._skus.items()))
+            if any(outlet.pending is not None for outlet in outlets.values()):
+                self._skus.move_to_end(sku)
+                return  # what waits is due soon, and the next row looks again
+            del self._skus[sku]
+            self._count -= len(outlets)
 
 
-def _oldest(outlets: OrderedDict[bytes, _Outlet], count: int) -> Iterator[bytes]:
-    """Up to `count` keys that nothing waits for, among the oldest."""
-    for (key, outlet), _ in zip(outlets.items(), range(count), strict=False):
-        if outlet.pending is None:
-            yield key
-
-
-def _encoded(outlet: _Outlet, pending: _Pending) -> bytes:
-    return orjson.dumps(
-        {
-            "channel": outlet.channel,
-            "sku": outlet.sku,
-            "quantity": pending.face.quantity,
-            "mode": pending.face.mode,
-            "preorder_remaining": pending.face.preorder_remaining,
-            "version": pending.version,
-            "as_of": pending.as_of,
-        }
+def _update_of(outlet: _Outlet, pending: _Pending) -> ChannelUpdate:
+    face = pending.face
+    return ChannelUpdate(
+        outlet.channel,
+        outlet.sku,
+        face.quantity,
+        face.mode,
+        face.preorder_remaining,
+        pending.version,
+        pending.as_of,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import orjson
 import pytest
 
@@ -22,10 +21,12 @@ class Watch:
         self.table = {name.replace("__", "/").encode(): orjson.dumps(update) for name, update in told.items()}
         self.conflation = Conflation(self.table.get, INTERVAL_MS, lambda: self.now)
 
-    def row(self, version: int, ticket: Ticket | None = None, interval: int | None = None, **channels: Any) -> None:
-        """Fold a row of SKU A; channels as name=(mode, quantity)."""
+    def row(
+        self, version: int, ticket: Ticket | None = None, interval: int | None = None, sku: str = "A", **channels: Any
+    ) -> None:
+        """Fold a row of a SKU; channels as name=(mode, quantity)."""
         row = {
-            "sku": "A",
+            "sku": sku,
             "version": version,
             "as_of": "2026-11-24T00:00:00.000Z",
             "on_hand": 7,
@@ -110,7 +111,7 @@ def test_versions_only_grow_a_row_that_comes_again_changes_nothing() -> None:
 
 
 def test_after_a_restart_only_differences_to_what_was_told_are_told() -> None:
-    told = {"mode": "in_stock", "quantity": 9, "preorder_remaining": 0, "version": 5}
+    told = {"mode": "in_stock", "quantity": 9, "preorder_remaining": 0, "version": 5, "as_of": "x"}
     watch = Watch(jd__A={"channel": "jd", "sku": "A", **told})
     watch.row(4, jd=("in_stock", 10))
     watch.row(6, jd=("in_stock", 9))
@@ -158,15 +159,11 @@ def test_a_chunk_that_changed_nothing_is_done_at_once() -> None:
 def test_what_was_forgotten_is_read_back_from_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conflation_module, "OUTLETS_MAX", 2)
     watch = Watch()
-    watch.row(1, a=("in_stock", 9), b=("in_stock", 9), c=("in_stock", 9), d=("in_stock", 9))
-    assert len(watch.due()) == 4
-    watch.table.update(
-        (
-            f"{name}/A".encode(),
-            msgspec.json.encode({"mode": "in_stock", "quantity": 9, "preorder_remaining": 0, "version": 1}),
-        )
-        for name in "abcd"
-    )
-    watch.row(2, a=("in_stock", 9), b=("in_stock", 9), c=("in_stock", 9), d=("in_stock", 8))
-    assert watch.due(after=1.0) == [("d", "in_stock", 8, 2)]
-    assert len(watch.conflation._outlets) <= 2
+    for sku in "ABCDEF":
+        watch.row(1, sku=sku, jd=("in_stock", 9))
+        for update in watch.conflation.take_due(10):
+            watch.table[update.key] = update.value
+    assert len(watch.conflation._skus) <= 3
+    watch.row(2, sku="A", jd=("in_stock", 9))
+    watch.row(2, sku="B", jd=("in_stock", 8))
+    assert watch.due(after=1.0) == [("jd", "in_stock", 8, 2)]
