@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
-from tables.ledger import Ledger
-from tests.ledger.servers import binaries, opened, running
+from tests.ledger.ledgers import opened
 from tests.ledger.shop import Shop
 from tests.ledger.tills import LedgerTill, ModelTill
+from tests.servers import RedisServer
 
-_SERVERS = binaries()
 
-
-@pytest.fixture(scope="session", params=sorted(_SERVERS))
-def server(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def server(ledger_server: RedisServer) -> str:
     """The URL of a server of each kind."""
-    with running(_SERVERS[request.param]) as url:
-        yield url
+    return ledger_server.url
 
 
-@pytest.fixture(scope="session", params=["model", *sorted(_SERVERS)])
-def decider(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(scope="session", params=["model", "valkey", "redis_server"])
+def decider(request: pytest.FixtureRequest) -> str:
     """`model`, or the URL of a server."""
     if request.param == "model":
-        yield "model"
-        return
-    with running(_SERVERS[request.param]) as url:
-        yield url
-
-
-@pytest.fixture
-async def ledger(server: str) -> AsyncIterator[Ledger]:
-    """A blessed, empty ledger."""
-    async with opened(server) as ledger:
-        yield ledger
+        return "model"
+    server = request.getfixturevalue(request.param)
+    assert isinstance(server, RedisServer)
+    return server.url
 
 
 @pytest.fixture

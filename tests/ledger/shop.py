@@ -107,7 +107,7 @@ class Shop:
             id=self._id(id),
             occurred_at=self._time(at),
             order_id=order_id,
-            lines=tuple(events.ReturnedLine(*line) for line in lines),  # type: ignore[arg-type]
+            lines=tuple(events.ReturnedLine(*line) for line in lines),
         )
         return await self.say(self._command(event, False))
 

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from tables.commands import Adjust, KnowChannel, Pay, Place, Receive, SetPolicy, Sweep, Tick, fingerprint
+from tables.commands import Adjust, Command, KnowChannel, Pay, Place, Receive, SetPolicy, Sweep, Tick, fingerprint
 from tables.ledger import Busy, Ledger, LedgerLimits, Unblessed
 from tables.scripts import key_prefix
-from tests.ledger.servers import bless
+from tests.ledger.ledgers import bless
 from tests.ledger.shop import OPENING_MS
 
 LIMITS = LedgerLimits(outbox_max=3, order_retention_ms=50_000, refused_retention_ms=20_000)
@@ -123,7 +123,7 @@ async def test_a_movement_that_is_older_than_what_is_remembered_is_refused(bench
 async def test_only_final_orders_expire_from_memory_and_refused_ones_sooner(bench: Bench) -> None:
     await bless(bench.redis, bench.app_id)
     pay = Pay(id="p", order_id="paid", at=OPENING_MS, fingerprint=fingerprint("pay"))
-    commands = [receive("m1"), place("held", 1), place("paid", 1), pay, place("refused", 99)]
+    commands: list[Command] = [receive("m1"), place("held", 1), place("paid", 1), pay, place("refused", 99)]
     await bench.ledger.apply(commands, token="t1", now_ms=OPENING_MS)
     await bench.ledger.apply([place("expired", 1)], token="t2", now_ms=OPENING_MS)
     await bench.redis.pexpire(f"{bench.prefix}order:held", 10**9)  # what an older version might have left

@@ -11,7 +11,7 @@ from streams import events
 from tables.commands import Cancel, Pay, Place, fingerprint, place_of
 from tables.ledger import Ledger
 from tables.records import Result
-from tests.ledger.servers import opened
+from tests.ledger.ledgers import opened
 from tests.ledger.shop import OPENING_MS, Shop
 from tests.ledger.tills import LedgerTill
 

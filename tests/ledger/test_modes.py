@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from tests.ledger.ledgers import opened
 from tests.ledger.shop import Shop
-from tests.ledger.tills import ModelTill
+from tests.ledger.tills import LedgerTill
 
 
 async def test_rule_5_a_channel_without_a_policy_is_served_by_the_defaults(shop: Shop) -> None:
@@ -193,8 +196,7 @@ async def test_rule_9_a_touch_after_the_dwell_is_as_good_as_a_tick(shop: Shop) -
 
 
 async def test_rule_9_between_preorder_and_sold_out_there_is_no_dwell(shop: Shop) -> None:
-    policy = {"below_threshold": "preorder", "preorder_cap": 2, "dwell_seconds": 3600}
-    await shop.policy(sku="A", **policy)
+    await shop.policy(sku="A", below_threshold="preorder", preorder_cap=2, dwell_seconds=3600)
     await shop.place("o1", {"A": 2})
     assert shop.mode("A") == "sold_out"
     await shop.cancel("o1")
@@ -220,7 +222,7 @@ async def test_rule_10_a_change_that_a_channel_cannot_see_leaves_its_update_alon
     ],
     ids=["suspended", "preorder", "buffer", "share", "max_listed"],
 )
-async def test_rule_11_vip_draws_from_the_shelf_whatever_the_policy_says(shop: Shop, policy: dict[str, object]) -> None:
+async def test_rule_11_vip_draws_from_the_shelf_whatever_the_policy_says(shop: Shop, policy: dict[str, Any]) -> None:
     await shop.policy(**policy)
     await shop.receive("A", 10)
     assert shop.mode("A") != "in_stock"
@@ -272,12 +274,13 @@ async def test_rule_9_a_dwell_that_begins_later_does_not_hide_one_that_ends_soon
     assert shop.mode("A", "jd") == "in_stock"
 
 
-async def test_low_stock_raises_an_alert_when_it_takes_a_channel_off_the_shelf(shop: Shop) -> None:
-    if isinstance(shop.till, ModelTill):
-        pytest.skip("the model keeps no alert of low stock")
-    await shop.policy(safety_threshold=5, below_threshold="suspend")
-    await shop.receive("A", 7)
-    assert not (await shop.place("o1", {"A": 1})).alerts
-    told = await shop.place("o2", {"A": 1})
-    assert [(alert.type, alert.sku, alert.channel) for alert in told.alerts] == [("low_stock", "A", "tmall")]
-    assert not (await shop.place("o3", {"A": 1})).alerts
+async def test_low_stock_raises_an_alert_when_it_takes_a_channel_off_the_shelf(server: str) -> None:
+    """On the servers alone: the model keeps no alert of low stock."""
+    async with opened(server) as ledger:
+        shop = Shop(LedgerTill(ledger))
+        await shop.policy(safety_threshold=5, below_threshold="suspend")
+        await shop.receive("A", 7)
+        assert not (await shop.place("o1", {"A": 1})).alerts
+        told = await shop.place("o2", {"A": 1})
+        assert [(alert.type, alert.sku, alert.channel) for alert in told.alerts] == [("low_stock", "A", "tmall")]
+        assert not (await shop.place("o3", {"A": 1})).alerts

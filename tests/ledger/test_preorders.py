@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.ledger.shop import Shop
 
 
-async def _below_threshold(shop: Shop, **policy: object) -> None:
+async def _below_threshold(shop: Shop, **policy: Any) -> None:
     """Two units lie below the threshold, and the channel takes preorders."""
-    await shop.policy(**({"safety_threshold": 5, "below_threshold": "preorder", "preorder_cap": 10} | policy))
+    usual: dict[str, Any] = {"safety_threshold": 5, "below_threshold": "preorder", "preorder_cap": 10}
+    await shop.policy(**(usual | policy))
     await shop.receive("A", 2)
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tables.commands import Cancel, Command, DeletePolicy, Extend, KnowChannel, Pay, Place, Receive, SetPolicy, Tick
 from tables.records import Alert, OrderRecord
-from tests.ledger.servers import opened
+from tests.ledger.ledgers import opened
 from tests.ledger.shop import OPENING_MS
 from tests.ledger.strategies import CHANNELS, SKUS, WAREHOUSES, Batch, runs
 from tests.ledger.tills import LedgerTill, ModelTill, Told, order_record
@@ -38,7 +38,11 @@ ALERTS = {"paid_after_expiry", "shipped_beyond_order", "shortfall", "on_hand_neg
 )
 @given(run=runs())
 def _agree(server: str, run: list[Batch]) -> None:
-    asyncio.run(_compare(server, run))
+    loop = asyncio.new_event_loop()  # not asyncio.run: that would take the loop of the session's fixtures away
+    try:
+        loop.run_until_complete(_compare(server, run))
+    finally:
+        loop.close()
 
 
 def test_the_lua_and_the_model_agree_on_random_batches(server: str) -> None:

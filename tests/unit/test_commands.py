@@ -1,0 +1,140 @@
+"""Events become commands: lines are summed, bodies get fingerprints that are the same by every door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from streams import events
+from tables import commands
+from tables.commands import Command, command_of, place_of
+
+AT = datetime(2026, 11, 11, tzinfo=UTC)
+AT_MS = int(AT.timestamp() * 1000)
+
+
+def lines(*given: tuple[str, int]) -> tuple[events.OrderLine, ...]:
+    """Lines of (sku, quantity)."""
+    return tuple(events.OrderLine(*line) for line in given)
+
+
+def placed(**fields: object) -> events.OrderPlaced:
+    """An order, changed."""
+    usual = {"id": "p", "occurred_at": AT, "order_id": "o1", "channel": "tmall", "lines": lines(("A", 1), ("B", 2))}
+    return events.OrderPlaced(**(usual | fields))  # type: ignore[arg-type]
+
+
+def counted(at: datetime) -> events.StockCounted:
+    """A count of three at a time."""
+    return events.StockCounted(id="c", occurred_at=at, warehouse="SH1", lines=(events.CountedLine("A", 3),))
+
+
+def test_rule_18_lines_of_one_sku_are_summed_in_the_order_first_seen() -> None:
+    command = place_of(placed(lines=lines(("B", 1), ("A", 2), ("B", 3))), AT_MS)
+    assert command.lines == (("B", 4), ("A", 2))
+
+
+def test_rule_34_lines_of_one_sku_are_summed_in_a_movement() -> None:
+    receipt = events.StockReceived(id="m", occurred_at=AT, warehouse="SH1", lines=lines(("A", 1), ("B", 2), ("A", 3)))
+    command = command_of(receipt)
+    assert isinstance(command, commands.Receive)
+    assert command.lines == (("A", 4), ("B", 2))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": "another", "occurred_at": AT + timedelta(hours=1)},
+        {"lines": lines(("B", 2), ("A", 1))},
+        {"lines": lines(("B", 1), ("A", 1), ("B", 1))},
+        {"priority": "standard", "accept": "all", "allow_preorder": True, "hold_seconds": 900},
+    ],
+    ids=["id and time", "order of lines", "lines to sum", "defaults spelt out"],
+)
+def test_rule_19_what_does_not_change_the_body_does_not_change_its_fingerprint(fields: dict[str, object]) -> None:
+    assert place_of(placed(**fields), AT_MS).fingerprint == place_of(placed(), AT_MS).fingerprint
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"channel": "jd"},
+        {"lines": lines(("A", 1))},
+        {"lines": lines(("A", 1), ("B", 3))},
+        {"priority": "vip"},
+        {"accept": "partial"},
+        {"allow_preorder": False},
+        {"hold_seconds": 901},
+        {"region": "310000"},
+        {"purpose": "vip"},
+        {"supersedes": "o0"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_rule_19_every_other_field_does(fields: dict[str, object]) -> None:
+    assert place_of(placed(**fields), AT_MS).fingerprint != place_of(placed(), AT_MS).fingerprint
+
+
+def test_rule_19_an_order_has_the_same_fingerprint_by_http_and_by_kafka() -> None:
+    body = events.OrderBody(order_id="o1", channel="tmall", lines=lines(("A", 1), ("B", 2)))
+    by_http, by_kafka = place_of(body, AT_MS), command_of(placed())
+    assert isinstance(by_kafka, commands.Place)
+    assert by_http.fingerprint == by_kafka.fingerprint
+    assert (by_http.id, by_http.at) == (commands.PLACED_ID_DEFAULT, AT_MS)
+
+
+def test_rule_22_events_of_other_types_never_share_a_fingerprint() -> None:
+    marks = {
+        command_of(events.OrderPaid(id="e", occurred_at=AT, order_id="o1")).fingerprint,  # type: ignore[union-attr]
+        command_of(events.OrderCancelled(id="e", occurred_at=AT, order_id="o1")).fingerprint,  # type: ignore[union-attr]
+        commands.extend_of("o1", 900, "e", AT_MS).fingerprint,
+    }
+    assert len(marks) == 3
+
+
+def test_the_time_of_a_count_is_part_of_what_it_says() -> None:
+    first, second = command_of(counted(AT)), command_of(counted(AT + timedelta(seconds=1)))
+    assert isinstance(first, commands.Count)
+    assert isinstance(second, commands.Count)
+    assert first.fingerprint != second.fingerprint
+
+
+def test_times_become_whole_milliseconds() -> None:
+    for millisecond in range(1_000):
+        command = command_of(counted(AT + timedelta(milliseconds=millisecond)))
+        assert isinstance(command, commands.Count)
+        assert command.at == AT_MS + millisecond
+
+
+@dataclass
+class _Case:
+    event: events.Event
+    kind: type
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        _Case(placed(), commands.Place),
+        _Case(events.OrderPaid(id="e", occurred_at=AT, order_id="o1"), commands.Pay),
+        _Case(events.OrderCancelled(id="e", occurred_at=AT, order_id="o1"), commands.Cancel),
+        _Case(events.OrderExtended(id="e", occurred_at=AT, order_id="o1"), commands.Extend),
+        _Case(
+            events.OrderShipped(id="e", occurred_at=AT, order_id="o1", lines=(events.ShippedLine("A", 1, "SH1"),)),
+            commands.Ship,
+        ),
+        _Case(
+            events.OrderReturned(id="e", occurred_at=AT, order_id="o1", lines=(events.ReturnedLine("A", 1, "SH1"),)),
+            commands.TakeBack,
+        ),
+        _Case(counted(AT), commands.Count),
+    ],
+    ids=lambda case: case.kind.__name__,
+)
+def test_a_command_survives_the_way_through_msgpack(case: _Case) -> None:
+    command = command_of(case.event, commands.Origin("orders", 3, 14, "raw"), 159)
+    assert isinstance(command, case.kind)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(command), type=Command) == command
