@@ -94,19 +94,13 @@ class ModeRecord(Struct, frozen=True, omit_defaults=True):
     due: int = 0
 
 
-class HistoryRecord(Struct, frozen=True, omit_defaults=True):
-    """For late counts, per warehouse: the newest applied count, the time below which movements were forgotten,
-    and the movements since as a flat list: occurred_at, change, occurred_at, change, …"""
-
-    counted_at: int | None = None
-    floor: int | None = None
-    moves: tuple[int, ...] = ()
-
-
 class SkuRecord(Struct, frozen=True, omit_defaults=True):
     """One SKU: its version, its counters by name (`on_hand@SH1`), channel modes, own policies, and late-count history.
 
-    `policies` maps a channel (or `*`) to the fields set at the level channel/sku (`()`: a level without fields).
+    `history` has a line per warehouse, words parted by blanks: the warehouse, when the newest applied count was true
+    (ms, `-` for never), the time below which movements were forgotten (likewise), then the movements of on_hand since
+    as pairs of occurred_at (ms) and change. `policies` maps a channel (or `*`) to the fields set at the level
+    channel/sku (`()`: a level without fields).
     """
 
     version: int
@@ -115,7 +109,7 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     warehouses: tuple[str, ...] = ()
     modes: dict[str, ModeRecord] = field(default_factory=dict)
     policies: dict[str, dict[str, Any] | tuple[()]] = field(default_factory=dict)
-    history: dict[str, HistoryRecord] = field(default_factory=dict)
+    history: str = ""
 
 
 class ChannelRecord(Struct, frozen=True, omit_defaults=True):

@@ -21,7 +21,7 @@ local now
 local function read_sku(sku)
   local s = get_sku(sku)
   if not s then return false end
-  return '\146' .. redis.call('GET', KEYS[1] .. 'sku:' .. sku) .. pack(offers_of(s))
+  return '\146' .. redis.call('GET', KEYS[1] .. 'sku:' .. sku) .. packed_offers(s)
 end
 
 local function offers_on(channel, names)

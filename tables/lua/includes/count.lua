@@ -4,7 +4,7 @@
 local function count_refusal(cmd)
   for i, line in ipairs(cmd.lines) do
     local s = get_sku(line[1])
-    local h = s and s.r.history[cmd.warehouse]
+    local h = s and history_of(s, cmd.warehouse)
     local superseded_already = h and h.counted_at and cmd.at < h.counted_at
     if h and h.floor and cmd.at < h.floor and not superseded_already then
       return O.COUNT_TOO_OLD, 'lines[' .. (i - 1) .. '].sku'
@@ -14,7 +14,7 @@ end
 
 local function count(cmd, cause, sku, counted)
   local s, w = known_sku(sku), cmd.warehouse
-  local h = history_of(s, w)
+  local h = begin_history(s, w)
   if h.counted_at and cmd.at < h.counted_at then
     local on_hand = count_of(s, 'on_hand', w)
     return {sku = sku, quantity = counted, outcome = O.COUNT_SUPERSEDED, on_hand = on_hand ~= 0 and on_hand or nil}

@@ -36,10 +36,13 @@ end
 -- Put every known channel on its side for the stock as it is now. `waived`: channels whose dwell does not count.
 local function evaluate(s, waived)
   if #s.r.warehouses == 0 then return end
+  local judged, available, offered
   for _, channel in ipairs(registry.names) do
     local p = policy_of(s, channel)
-    local available = available_of(s, p)
-    local offered = offered_of(s, p, available)
+    if p ~= judged then
+      judged, available = p, available_of(s, p)
+      offered = offered_of(s, p, available)
+    end
     local side = s.r.modes[channel]
     if not side then
       if falls_below(p, available, offered) then

@@ -60,12 +60,27 @@ local function offer_of(s, channel, p)
   return 'sold_out', 0, 0
 end
 
-local function offers_of(s)
-  local offers = {}
+-- What every known channel is offered, packed as an array of tables/records.py, Offer: channels under one policy share
+-- one tail.
+local packed_names = {}
+
+local function packed_offers(s)
+  local parts, tails = {array_header(#registry.names)}, {}
   for i, channel in ipairs(registry.names) do
     local p = policy_of(s, channel)
-    local mode, quantity, remaining = offer_of(s, channel, p)
-    offers[i] = {channel, mode, quantity, remaining, p.publish_interval_ms}
+    local shared = not s.r.modes[channel] and p.below_threshold ~= 'preorder'
+    local tail = shared and tails[p]
+    if not tail then
+      local mode, quantity, remaining = offer_of(s, channel, p)
+      tail = pack(mode) .. pack(quantity) .. pack(remaining) .. pack(p.publish_interval_ms)
+      if shared then tails[p] = tail end
+    end
+    local name = packed_names[channel]
+    if not name then
+      name = '\149' .. pack(channel)
+      packed_names[channel] = name
+    end
+    parts[i + 1] = name .. tail
   end
-  return offers
+  return table.concat(parts)
 end

@@ -37,4 +37,7 @@ local function call_many(command, key, arguments)
   end
 end
 
+-- Lua writes a number of more than 14 digits with an exponent.
+local function format_ms(ms) return string.format('%.0f', ms) end
+
 local function is_empty(map) return next(map) == nil end

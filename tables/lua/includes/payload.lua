@@ -45,7 +45,7 @@ local function payload_of(batch, results)
   for i, s in ipairs(sku_order) do
     s.r.modes, s.r.policies, s.r.counters = s.r.modes or {}, s.r.policies or {}, s.r.counters or {}
     s.r.warehouses = s.r.warehouses or {}
-    sku_rows[i] = '\147' .. pack(s.sku) .. s.packed .. pack(offers_of(s))
+    sku_rows[i] = '\147' .. pack(s.sku) .. s.packed .. packed_offers(s)
   end
   return '\156' .. pack(FORMAT) .. pack(batch) .. pack(now) .. pack(results) .. packed_array(order_rows())
     .. packed_array(movement_rows) .. packed_array(sku_rows) .. pack(effects) .. packed_array(policy_rows)

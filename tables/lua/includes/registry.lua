@@ -43,6 +43,7 @@ local function merged(channel_level, sku_level)
 end
 
 local channel_policies = {}
+local default_policy = merged()
 
 -- The policy in force for a channel and SKU. A channel that nobody knows yet is served by the defaults.
 local function policy_of(s, channel)
@@ -59,7 +60,7 @@ local function policy_of(s, channel)
   end
   local p = channel_policies[channel]
   if not p then
-    p = merged(known and known.policy)
+    p = known and known.policy and merged(known.policy) or default_policy
     channel_policies[channel] = p
   end
   return p

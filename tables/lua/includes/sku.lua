@@ -19,7 +19,7 @@ local FREE = {on_hand = 1, committed = -1, locked = -1}
 local function open_sku(sku, packed)
   local r = unpack_all(packed)
   r.counters, r.warehouses, r.modes = r.counters or {}, r.warehouses or {}, r.modes or {}
-  r.policies, r.history = r.policies or {}, r.history or {}
+  r.policies = r.policies or {}
   local s = {sku = sku, r = r, free = {}, sum = 0}
   local counters = r.counters
   for _, w in ipairs(r.warehouses) do
@@ -34,7 +34,7 @@ local function open_sku(sku, packed)
 end
 
 local function new_sku(sku)
-  local r = {version = 0, at = 0, counters = {}, warehouses = {}, modes = {}, policies = {}, history = {}}
+  local r = {version = 0, at = 0, counters = {}, warehouses = {}, modes = {}, policies = {}}
   local s = {sku = sku, r = r, free = {}, sum = 0, is_new = true}
   skus[sku] = s
   return s

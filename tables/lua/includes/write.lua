@@ -56,11 +56,14 @@ local function write_orders(set)
   for sku, lists in pairs(held) do write_index(KEYS[1] .. 'held:' .. sku, lists) end
 end
 
+local MAPS = {'counters', 'warehouses', 'modes', 'policies'} -- of a SKU; an empty one would be packed as an array
+
 local function write_skus(set)
   local new, dwells = {}, {add = {}, drop = {}}
   for _, s in ipairs(sku_order) do
-    for _, field in ipairs({'counters', 'warehouses', 'modes', 'policies', 'history'}) do
-      if is_empty(s.r[field]) then s.r[field] = nil end
+    if s.history_changed then s.r.history = history_text(s) end
+    for i = 1, #MAPS do
+      if is_empty(s.r[MAPS[i]]) then s.r[MAPS[i]] = nil end
     end
     s.packed = pack(s.r)
     set[#set + 1], set[#set + 2] = KEYS[1] .. 'sku:' .. s.sku, s.packed
