@@ -44,8 +44,8 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
 _KINDS = tuple(kind for kind, weight in KINDS for _ in range(weight))
 # Most events are of this moment; some come late, by seconds or beyond what is kept for late counts.
 _AGES_S = (0, 0, 0, 0, 0, 3, 10, 40, 600, 1200)
-# ms that pass before a batch: mostly moments, sometimes beyond a hold, a dwell or the wait of parked events.
-_PASSING_MS = (0, 1, 1_000, 1_000, 1_000, 6_000, 15_000, 61_000)
+# ms that pass before a batch: moments, or just what a hold, a dwell or the wait of parked events lasts.
+_PASSING_MS = (0, 1, 1_000, 1_000, 4_000, 5_000, 15_000, 60_000)
 _POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "share": (1.0, 1.0, 0.5, 0.3, 0.0),
     "buffer": (0, 1, 3),

@@ -120,6 +120,14 @@ async def test_rule_33_returns_beyond_shipped_refuse_the_whole_event(shop: Shop)
     assert (await shop.take_back("o1", ("A", 1, "SH1"))).outcome == "more_than_shipped"
 
 
+async def test_rule_33_units_that_were_ordered_and_not_shipped_cannot_come_back(shop: Shop) -> None:
+    await _paid(shop)
+    assert (await shop.take_back("o1", ("A", 1, "SH1"))).outcome == "more_than_shipped"
+    await shop.ship("o1", ("A", 2, "SH1"))
+    assert (await shop.take_back("o1", ("A", 3, "SH1"))).outcome == "more_than_shipped"
+    assert shop.stock("A").on_hand == 8
+
+
 async def test_rule_33_any_warehouse_may_receive_a_return(shop: Shop) -> None:
     await _paid(shop)
     await shop.ship("o1", ("A", 4, "SH1"))
