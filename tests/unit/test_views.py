@@ -86,9 +86,7 @@ def test_stock_sums_over_warehouses_pools_channels_and_announcements() -> None:
         },
     )
     view = stock_view("85123A", record, (Offer("tmall", "in_stock", 90, 0), Offer("jd", "preorder", 0, 4)))
-    totals = {
-        name: view[name] for name in ("on_hand", "committed", "physical", "locked", "reserved", "available")
-    }
+    totals = {name: view[name] for name in ("on_hand", "committed", "physical", "locked", "reserved", "available")}
     assert totals == {
         "on_hand": 110,
         "committed": 7,
