@@ -35,8 +35,13 @@ local function merged(channel_level, sku_level)
     p.resume_threshold = p.safety_threshold + 1
   end
   if p.warehouses then
+    local once = {} -- a warehouse that is named twice sells once
     p.allowed = {}
-    for _, w in ipairs(p.warehouses) do p.allowed[w] = true end
+    for _, w in ipairs(p.warehouses) do
+      if not p.allowed[w] then once[#once + 1] = w end
+      p.allowed[w] = true
+    end
+    p.warehouses = once
   end
   if p.primary and p.below_threshold == 'suspend' then p.below_threshold = 'sell_through' end
   return p
