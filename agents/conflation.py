@@ -111,8 +111,15 @@ class Update:
 class Conflation:
     """One partition's outlets. `read` gives what was published under a key; `clock` monotonic seconds."""
 
-    def __init__(self, read: Callable[[bytes], bytes | None], interval_ms: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        read: Callable[[bytes], bytes | None],
+        interval_ms: int,
+        clock: Callable[[], float],
+        stretch: Callable[[], float] = lambda: 1.0,
+    ) -> None:
         self._read = read
+        self._stretch = stretch
         self._interval_ms = interval_ms
         self._clock = clock
         # By SKU, the one used last at the end: its outlets by channel.
@@ -175,7 +182,7 @@ class Conflation:
         if outlet.face is None or face.mode != outlet.face.mode:
             return now
         interval_ms = row.publish_interval_ms.get(outlet.channel, self._interval_ms)
-        return max(now, outlet.published_at + interval_ms / 1000)
+        return max(now, outlet.published_at + self._stretch() * interval_ms / 1000)
 
     def _load(self, channel: str, sku: str) -> _Outlet:
         outlet = _Outlet(joined_key(channel, sku).encode(), channel, sku)

@@ -37,7 +37,7 @@ async def tick_once(submitter: Submits, metrics: Metrics) -> bool:
     """One step of what is due; whether there was anything, so that there may be more."""
     deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
     try:
-        decision = await submitter.submit((Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX)), deadline)
+        decision = await submitter.answer((Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX)), deadline)
     except Unsettled as error:
         logger.warning("the expiry step waits: %s", error)
         return False

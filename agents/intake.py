@@ -20,7 +20,7 @@ from streams.events import Event, Malformed
 from streams.publish import Publisher, Row
 from streams.transport import Chunk
 from tables.commands import Command, Origin, Tick, command_of
-from tables.records import Decision
+from tables.records import Answer
 from tables.submission import Undecidable
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ Decode = Callable[[bytes], Event | Malformed]
 class Submits(Protocol):
     """What is needed of the Submitter."""
 
-    async def submit(self, commands: Sequence[Command], deadline: float | None) -> Decision: ...
+    async def answer(
+        self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
+    ) -> Answer: ...
 
 
 class Intake:
@@ -52,30 +54,30 @@ class Intake:
     async def take_in(self, chunk: Chunk, epoch: int, decode: Decode) -> None:
         """Have a chunk decided and settled. Raises MembershipLost; may be called again with the same chunk."""
         letters: list[Row] = []
-        under_way = asyncio.Semaphore(UNDER_WAY_MAX)
+        under_way, turn = asyncio.Semaphore(UNDER_WAY_MAX), asyncio.Lock()
         async with asyncio.TaskGroup() as tasks:
             for piece in pieces(commands_of(chunk, decode, letters)):
                 await under_way.acquire()
-                task = tasks.create_task(self._settle(piece, letters))
+                task = tasks.create_task(self._settle(piece, letters, turn))
                 task.add_done_callback(lambda _: under_way.release())
         if letters:
             self._metrics.dead_letters.inc(len(letters))
             await self._publisher.publish(self._dead_letters, letters, epoch)
 
-    async def _settle(self, piece: list[Command], letters: list[Row]) -> None:
+    async def _settle(self, piece: list[Command], letters: list[Row], turn: asyncio.Lock) -> None:
         """Have a piece settled. One that the ledger fails on is halved until the command is found that does it."""
         try:
-            decision = await self._submitter.submit(piece, None)
+            answer = await self._submitter.answer(piece, None, turn)
         except Undecidable as error:
             if len(piece) > 1:
                 middle = len(piece) // 2
-                await self._settle(piece[:middle], letters)
-                await self._settle(piece[middle:], letters)
+                await self._settle(piece[:middle], letters, turn)
+                await self._settle(piece[middle:], letters, turn)
                 return
             logger.error("an event goes to the dead letters: %s", error)
             letters.extend(_undecidable(piece[0], str(error)))
         else:
-            self._metrics.count(decision)
+            self._metrics.count(answer)
 
 
 def commands_of(chunk: Chunk, decode: Decode, letters: list[Row]) -> Iterator[Command]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from agents.shard import Serves
-from tables.records import Decision
+from tables.records import Answer
 
 # Commands in a piece, up to COMMANDS_MAX of agents.intake.
 _SIZES = (1, 4, 16, 64, 128, 256)
@@ -42,7 +42,7 @@ class Metrics:
             "stocktide_resubmitted", "Batches that were lost and submitted again", registry=self.registry
         )
 
-    def count(self, decision: Decision) -> None:
+    def count(self, decision: Answer) -> None:
         """Note a settled decision of an agent."""
         self.batch_commands.observe(len(decision.results))
         tally = Tally((result.outcome, result.replayed) for result in decision.results)

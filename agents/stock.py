@@ -20,6 +20,7 @@ import msgspec
 
 from agents.conflation import Conflation, Ticket, Update, decode_stock_row
 from agents.metrics import Metrics
+from agents.pace import Pace
 from streams.membership import MembershipLost
 from streams.publish import Publisher
 from streams.topics import CHANNEL_STOCK
@@ -46,14 +47,22 @@ class Outlets:
     """One partition of one epoch: folds its rows, and writes what is due."""
 
     def __init__(
-        self, partition: int, epoch: int, table: Published, publisher: Publisher, topic: str, interval_ms: int
+        self,
+        partition: int,
+        epoch: int,
+        table: Published,
+        publisher: Publisher,
+        topic: str,
+        interval_ms: int,
+        pace: Pace,
     ) -> None:
         self._partition = partition
         self._epoch = epoch
         self._table = table
         self._publisher = publisher
         self._topic = topic
-        self._conflation = Conflation(lambda key: table.read(partition, key), interval_ms, time.monotonic)
+        self._pace = pace
+        self._conflation = Conflation(lambda key: table.read(partition, key), interval_ms, time.monotonic, pace.stretch)
         self._changed = asyncio.Event()
 
     @property
@@ -76,7 +85,8 @@ class Outlets:
     async def write_when_due(self, metrics: Metrics) -> None:
         """Write updates until the epoch ends."""
         while True:
-            updates = self._conflation.take_due(UPDATES_MAX)
+            with self._pace.working():
+                updates = self._conflation.take_due(UPDATES_MAX)
             if updates:
                 if not await self._write(updates):
                     return
@@ -107,7 +117,8 @@ class Outlets:
                 offsets = await self._publisher.publish(
                     self._topic, list(rows.items()), self._epoch, to_partition=lambda _: self._partition
                 )
-                self._table.write(self._partition, rows, offsets[self._partition])
+                with self._pace.working():
+                    self._table.write(self._partition, rows, offsets[self._partition])
             except MembershipLost:
                 return False
             except Exception:
@@ -134,6 +145,7 @@ class StockAgent:
         self._topic = topic
         self._interval_ms = interval_ms
         self._metrics = metrics
+        self._pace = Pace(time.monotonic)
         self._outlets: dict[int, Outlets] = {}
         self._writers: dict[int, asyncio.Task[None]] = {}
         self._comparing: asyncio.Task[None] | None = None
@@ -159,7 +171,9 @@ class StockAgent:
         if outlets is None or outlets.epoch != epoch:
             if (writer := self._writers.pop(partition, None)) is not None:
                 writer.cancel()
-            outlets = Outlets(partition, epoch, self._table, self._publisher, self._topic, self._interval_ms)
+            outlets = Outlets(
+                partition, epoch, self._table, self._publisher, self._topic, self._interval_ms, self._pace
+            )
             self._outlets[partition] = outlets
             writing = outlets.write_when_due(self._metrics)
             self._writers[partition] = asyncio.create_task(writing, name=f"channel-stock-{partition}")

@@ -238,10 +238,25 @@ class Decision(Struct, frozen=True, array_like=True):
         return next((row.record for row in self.orders if row.order_id == order_id), None)
 
 
+class Answer(Struct, frozen=True, array_like=True):
+    """The head of a `Decision`: all that a caller needs who only asks what became of its commands."""
+
+    format: int
+    batch: int
+    at: int
+    results: tuple[Result, ...]
+
+
 DECISION_FORMAT = 1
+_ANSWER = msgspec.msgpack.Decoder(Answer)
 _DECISION = msgspec.msgpack.Decoder(Decision)
 
 
 def decode_decision(payload: bytes) -> Decision:
     """Decode a journal payload. Raises `msgspec.DecodeError` where Lua and this module have parted."""
     return _DECISION.decode(payload)
+
+
+def decode_answer(payload: bytes) -> Answer:
+    """Decode the head of a journal payload; what follows is skipped. Raises `msgspec.DecodeError`."""
+    return _ANSWER.decode(payload)

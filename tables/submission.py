@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Protocol, TypeVar
 
 from msgspec import structs
 from redis.exceptions import RedisError, ResponseError
@@ -18,7 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 from streams import failpoints
 from tables.commands import Command
 from tables.ledger import Applied, LedgerError
-from tables.records import Decision, Result, decode_decision
+from tables.records import Answer, Decision, Result, decode_answer, decode_decision
 from tables.settlements import Settlement, Settlements
 
 # A fresh token for each attempt, 16 hex digits: two attempts with the same one do not happen.
@@ -29,8 +30,12 @@ ATTEMPT_SECONDS = 2.0
 # Pauses after `unblessed`, `busy` or a lost connection: doubled from the first to the last.
 PAUSE_SECONDS_FIRST = 0.005
 PAUSE_SECONDS_MAX = 0.25
+# Calls of Lua under way from one process. Redis runs one at a time: a second lies ready when it is done, a third would
+# only make a shopper of another process wait longer.
+APPLIES_MAX = 2
 # What Redis says in the message of an error that was raised while a script ran, by none of its own refusals.
 _SCRIPT_FAILED = "user_script"
+_Reply = TypeVar("_Reply", Decision, Answer)
 
 
 class Unsettled(Exception):
@@ -51,8 +56,8 @@ class Applies(Protocol):
 class Submitter:
     """Submits batches of commands. Any number of `submit` may be under way at once.
 
-    The ledger is asked by one of them at a time, in the order in which they were called, so that a caller may have
-    several chunks of a partition under way and still have them decided in their order. Only where one has to be
+    Those that share a `turn` ask the ledger one at a time, in the order in which they were called, so that a caller may
+    have several pieces of a partition under way and still have them decided in their order. Only where one has to be
     submitted again, those behind it may have been decided before it: who cannot bear that waits for each.
     """
 
@@ -60,22 +65,38 @@ class Submitter:
         self._ledger = ledger
         self._settlements = settlements
         self._attempt_seconds = attempt_seconds
-        self._turn = asyncio.Lock()
+        self._places = asyncio.Semaphore(APPLIES_MAX)
         self.resubmitted = 0
 
     async def submit(self, commands: Sequence[Command], deadline: float | None) -> Decision:
         """Have `commands` decided, once, and the decision settled. `deadline` is a time of the running loop's clock
         (s), None: as long as it takes. Raises Unsettled; and Undecidable, at once."""
+        return await self._submit(commands, deadline, decode_decision)
+
+    async def answer(
+        self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
+    ) -> Answer:
+        """The same for a caller who needs no records, only what became of its commands. Callers that share a `turn`
+        ask the ledger one after the other, in the order in which they called."""
+        return await self._submit(commands, deadline, decode_answer, turn)
+
+    async def _submit(
+        self,
+        commands: Sequence[Command],
+        deadline: float | None,
+        decode: Callable[[bytes], _Reply],
+        turn: asyncio.Lock | None = None,
+    ) -> _Reply:
         attempts = _Attempts(len(commands), deadline)
         pause = PAUSE_SECONDS_FIRST
         while True:
-            applied = await self._attempt(commands, attempts)
+            applied = await self._attempt(commands, attempts, turn)
             if applied is None:
                 await asyncio.sleep(attempts.seconds_left(pause * random.uniform(0.5, 1)))
                 attempts.raise_if_over()
                 pause = min(2 * pause, PAUSE_SECONDS_MAX)
                 continue
-            decision = decode_decision(applied.payload)
+            decision = decode(applied.payload)
             if applied.batch == 0:
                 return decision
             wait = attempts.seconds_left(self._attempt_seconds)
@@ -87,10 +108,12 @@ class Submitter:
             attempts.raise_if_over()
             self.resubmitted += 1
 
-    async def _attempt(self, commands: Sequence[Command], attempts: _Attempts) -> Applied | None:
+    async def _attempt(
+        self, commands: Sequence[Command], attempts: _Attempts, turn: asyncio.Lock | None
+    ) -> Applied | None:
         """Ask the ledger under a fresh token; None where it cannot decide now."""
         try:
-            async with asyncio.timeout_at(attempts.deadline), self._turn:
+            async with asyncio.timeout_at(attempts.deadline), turn or nullcontext(), self._places:
                 applied = await self._ledger.apply(commands, token=secrets.token_hex(_TOKEN_BYTES))
         except LedgerError as error:
             attempts.reason = str(error)
@@ -123,7 +146,7 @@ class _Attempts:
         if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
             raise Unsettled(f"not settled in time, and safe to submit again: {self.reason}")
 
-    def decided(self, batch: int, outcome: Settlement, decision: Decision) -> None:
+    def decided(self, batch: int, outcome: Settlement, decision: Decision | Answer) -> None:
         """An attempt got an answer: what it did first, a later attempt finds done."""
         self.reason = f"batch {batch} was decided and its settlement is: {outcome}"
         for index, result in enumerate(decision.results):
@@ -134,7 +157,7 @@ class _Attempts:
         self.reason = f"Redis does not answer: {error}"
         self._ours = [True] * len(self._ours)
 
-    def as_first(self, decision: Decision) -> Decision:
+    def as_first(self, decision: _Reply) -> _Reply:
         """The decision with those repeats told as first answers."""
         if not any(self._ours):
             return decision

@@ -134,7 +134,7 @@ async def test_what_was_not_due_is_answered_at_once_and_makes_no_batch(stage: St
     assert stage.valid() == []
 
 
-async def test_submits_under_way_at_once_are_applied_in_the_order_of_their_calls(stage: Stage) -> None:
+async def test_callers_that_share_a_turn_are_decided_in_the_order_of_their_calls(stage: Stage) -> None:
     await stocked(stage)
     submitter = stage.submitter()
     decisions = await asyncio.gather(*(submitter.submit([place(f"o-{n}")], soon()) for n in range(40)))

@@ -12,7 +12,7 @@ from streams.membership import Membership, MembershipLost
 from streams.publish import Row, partition_of
 from streams.transport import Chunk
 from tables.commands import Command
-from tables.records import Decision, Result
+from tables.records import Answer, Decision, Result
 from tables.submission import Undecidable
 
 PARTITIONS = 4
@@ -133,7 +133,9 @@ class NotedSubmitter:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def submit(self, commands: Sequence[Command], deadline: float | None) -> Decision:
+    async def answer(
+        self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
+    ) -> Answer:
         """As the Submitter's."""
         self.submitted.append(tuple(commands))
         await self.gate.wait()
@@ -141,7 +143,7 @@ class NotedSubmitter:
         if self.undecidable & set(ids):
             raise Undecidable("the ledger failed on these commands")
         self.settled.extend(ids)
-        return decision_of(*(Result(outcome="reserved") for _ in commands))
+        return Answer(1, 1, 1_000, tuple(Result(outcome="reserved") for _ in commands))
 
 
 def decision_of(*results: Result, **parts: Any) -> Decision:
