@@ -137,8 +137,9 @@ async def test_what_was_not_due_is_answered_at_once_and_makes_no_batch(stage: St
 async def test_callers_that_share_a_turn_are_decided_in_the_order_of_their_calls(stage: Stage) -> None:
     await stocked(stage)
     submitter = stage.submitter()
-    decisions = await asyncio.gather(*(submitter.submit([place(f"o-{n}")], soon()) for n in range(40)))
-    batches = [decision.batch for decision in decisions]
+    turn = asyncio.Lock()
+    answers = await asyncio.gather(*(submitter.answer([place(f"o-{n}")], soon(), turn) for n in range(40)))
+    batches = [answer.batch for answer in answers]
     assert batches == sorted(batches)
 
 
