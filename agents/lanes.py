@@ -3,6 +3,9 @@
 In: the chunk events of one topic. Out: calls of the handler, one at a time and in order within a partition, side by
 side across partitions; each chunk is acked once its handler returned.
 
+A lane may gather: what came in the meantime goes to the handler as one chunk, and calls begin at least so far apart.
+An event that comes after a quiet time is handled at once; under load many small chunks become a few large ones.
+
 No exception leaves: Faust acks an event whose agent raised. A handler that fails is called again, with the same chunk,
 until it succeeds: what lies behind it in the partition waits, and nothing is lost.
 """
@@ -24,6 +27,9 @@ Handler = Callable[[Chunk, int], Awaitable[None]]
 
 # Chunks that wait in one lane: one is ready when the other is done.
 WAITING_MAX = 1
+# Those of a lane that gathers, and the records that one call gets at most: some 10 ms of a handler's time.
+GATHERED_MAX = 64
+GATHERED_RECORDS_MAX = 1_000
 # Between calls of a handler that fails.
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 
@@ -31,10 +37,11 @@ RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 class Lanes:
     """The lanes of one topic. `feed` and `stop` are called from the loop."""
 
-    def __init__(self, name: str, handle: Handler, membership: Membership) -> None:
+    def __init__(self, name: str, handle: Handler, membership: Membership, gather_seconds: float = 0.0) -> None:
         self._name = name
         self._handle = handle
         self._membership = membership
+        self._gather_seconds = gather_seconds
         self._queues: dict[int, asyncio.Queue[tuple[Any, int]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -48,7 +55,7 @@ class Lanes:
         partition = event.message.partition
         queue = self._queues.get(partition)
         if queue is None:
-            queue = self._queues[partition] = asyncio.Queue(WAITING_MAX)
+            queue = self._queues[partition] = asyncio.Queue(GATHERED_MAX if self._gather_seconds else WAITING_MAX)
             self._tasks.append(asyncio.create_task(self._work(queue), name=f"{self._name}-{partition}"))
         await queue.put((event, self._membership.epoch))
 
@@ -63,13 +70,36 @@ class Lanes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _work(self, queue: asyncio.Queue[tuple[Any, int]]) -> None:
+        clock = asyncio.get_running_loop().time
+        begun, ahead = float("-inf"), None
         while True:
-            event, epoch = await queue.get()
-            await self._do(event, epoch)
-            queue.task_done()
+            event, epoch = ahead or await queue.get()
+            if (early := begun + self._gather_seconds - clock()) > 0:
+                await asyncio.sleep(early)
+            begun = clock()
+            events, ahead = self._gather(queue, event, epoch)
+            await self._do(events, epoch)
+            for _ in events:
+                queue.task_done()
 
-    async def _do(self, event: Any, epoch: int) -> None:
-        chunk: Chunk = event.value
+    def _gather(
+        self, queue: asyncio.Queue[tuple[Any, int]], first: Any, epoch: int
+    ) -> tuple[list[Any], tuple[Any, int] | None]:
+        """`first` and what may go with it (the same assignment, not too many records); and what came out beyond."""
+        events, records = [first], len(first.value.records)
+        while self._gather_seconds and queue.qsize():
+            event, its_epoch = queue.get_nowait()
+            records += len(event.value.records)
+            if its_epoch != epoch or records > GATHERED_RECORDS_MAX:
+                return events, (event, its_epoch)
+            events.append(event)
+        return events, None
+
+    async def _do(self, events: list[Any], epoch: int) -> None:
+        chunk: Chunk = events[0].value
+        if len(events) > 1:
+            records = tuple(record for event in events for record in event.value.records)
+            chunk = Chunk(chunk.topic, chunk.partition, records)
         wait = RETRY_SECONDS_MIN
         while self._membership.holds(epoch):
             try:
@@ -89,5 +119,6 @@ class Lanes:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_SECONDS_MAX)
             else:
-                event.ack()
+                for event in events:
+                    event.ack()
                 return

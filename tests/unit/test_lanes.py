@@ -98,3 +98,37 @@ async def test_a_chunk_of_an_earlier_epoch_is_not_begun() -> None:
     await asyncio.wait_for(lanes.rest(), 1)
     assert begun == [0]
     await lanes.stop()
+
+
+async def test_a_lane_that_gathers_hands_over_what_waits_as_one_chunk_and_acks_all_of_it() -> None:
+    sizes: list[int] = []
+
+    async def handle(chunk: Chunk, epoch: int) -> None:
+        sizes.append(len(chunk.records))
+
+    lanes = Lanes("t", handle, HeldMembership(), gather_seconds=0.05)
+    events = [GivenEvent(chunk_of(b"x", start=start)) for start in range(5)]
+    await lanes.feed(events[0])
+    await asyncio.sleep(0.01)
+    for event in events[1:]:
+        await lanes.feed(event)
+    await asyncio.wait_for(lanes.rest(), 2)
+    assert sizes == [1, 4]
+    assert all(event.acked for event in events)
+    await lanes.stop()
+
+
+async def test_what_is_too_much_for_one_call_goes_with_the_next(monkeypatch) -> None:
+    monkeypatch.setattr(lanes_module, "GATHERED_RECORDS_MAX", 3)
+    offsets: list[list[int]] = []
+
+    async def handle(chunk: Chunk, epoch: int) -> None:
+        offsets.append([record.offset for record in chunk.records])
+
+    lanes = Lanes("t", handle, HeldMembership(), gather_seconds=0.02)
+    for start in (0, 2, 4, 6):
+        await lanes.feed(GivenEvent(chunk_of(b"x", b"y", start=start)))
+    await asyncio.wait_for(lanes.rest(), 2)
+    assert [offset for some in offsets for offset in some] == list(range(8))
+    assert max(len(some) for some in offsets) <= 3
+    await lanes.stop()
