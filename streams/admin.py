@@ -53,6 +53,11 @@ class TopicRow:
         return self.partitions > 0
 
 
+# Kafka compacts closed segments only, and closes one at 1 GiB unless told otherwise: until then whoever reads a table
+# back (a worker's tables, an API's feeds) reads every update of it.
+COMPACTED_SEGMENT_BYTES = 32 * 1024 * 1024
+
+
 def settings_of(topic: Topic, brokers: int) -> dict[str, str]:
     """The topic's settings as Kafka spells them, for a cluster of that many brokers."""
     settings = {
@@ -61,6 +66,8 @@ def settings_of(topic: Topic, brokers: int) -> dict[str, str]:
     }
     if topic.retention_ms is not None:
         settings["retention.ms"] = str(topic.retention_ms)
+    if "compact" in topic.cleanup:
+        settings["segment.bytes"] = str(COMPACTED_SEGMENT_BYTES)
     if brokers >= SAFE_BROKERS:
         settings["min.insync.replicas"] = str(SAFE_INSYNC_REPLICAS)
         settings["unclean.leader.election.enable"] = "false"

@@ -6,7 +6,7 @@ from stocktide.doctor import Verdict, judge_redis, judge_topics, shown_settings
 from stocktide.reach import hidden_url
 from stocktide.settings import Settings
 from streams.admin import TopicRow, settings_of
-from streams.topics import JOURNAL, ORDERS, TOPICS
+from streams.topics import CHANNEL_STOCK, JOURNAL, ORDERS, TOPICS
 
 SAFE_ABOUT = {"redis_version": "7.2.4", "role": "master", "maxmemory": 1 << 30}
 SAFE_CONFIG = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
@@ -62,6 +62,8 @@ def test_one_replica_is_enough_on_one_broker_and_wrong_on_three() -> None:
 def test_the_journal_is_flushed_on_one_broker_and_replicated_on_three() -> None:
     assert settings_of(JOURNAL, 1)["flush.messages"] == "1"
     assert "flush.messages" not in settings_of(ORDERS, 1)
+    assert "segment.bytes" not in settings_of(ORDERS, 1)
+    assert "segment.bytes" in settings_of(CHANNEL_STOCK, 1)
     many = settings_of(JOURNAL, 3)
     assert many["min.insync.replicas"] == "2"
     assert many["unclean.leader.election.enable"] == "false"
