@@ -46,6 +46,7 @@ class Outcome(StrEnum):
     TOO_MANY_EVENTS = "too_many_events"
     NOT_IN_ORDER = "not_in_order"
     MORE_THAN_SHIPPED = "more_than_shipped"
+    MORE_THAN_DAMAGED = "more_than_damaged"
     COUNT_TOO_OLD = "count_too_old"
     TOO_OLD = "too_old"
     SWEEP_PENDING = "sweep_pending"
@@ -67,6 +68,7 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.TOO_MANY_EVENTS,
     Outcome.NOT_IN_ORDER,
     Outcome.MORE_THAN_SHIPPED,
+    Outcome.MORE_THAN_DAMAGED,
     Outcome.COUNT_TOO_OLD,
     Outcome.TOO_OLD,
     Outcome.SWEEP_PENDING,

@@ -38,10 +38,14 @@ def move(state: State, command: AnyMovement) -> tuple[Outcome, bool]:
 
 
 def _refusal(state: State, command: AnyMovement) -> Outcome | None:
-    for name, _ in command.lines:
+    for name, units in command.lines:
         sku = state.skus.get(name)
         if isinstance(command, Adjust) and sku is None:
             return Outcome.UNKNOWN_SKU
+        if isinstance(command, Adjust) and sku is not None and command.reason == "damages":
+            damaged = max(0, sku.count(f"damaged@{command.warehouse}"))
+            if units > damaged:
+                return Outcome.MORE_THAN_DAMAGED
         if isinstance(command, Count) and sku is not None:
             history = sku.history.get(command.warehouse, History())
             superseded = history.counted_at is not None and command.at < history.counted_at

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import NamedTuple
 
 from tests.ledger.model_state import Side, Sku, State
@@ -83,8 +84,8 @@ def offered(sku: Sku, policy: Policy) -> int:
     if policy.split:
         base = available(sku, policy)
     else:
-        base = max((sku.free(name) for name in sources(sku, policy)), default=0)
-    amount = max(0, math.floor(policy.share * (base - policy.buffer)))
+        base = min(available(sku, policy), max((sku.free(name) for name in sources(sku, policy)), default=0))
+    amount = max(0, math.floor(Fraction(str(policy.share)) * (base - policy.buffer)))
     return amount if policy.max_listed is None else min(amount, policy.max_listed)
 
 
@@ -115,7 +116,8 @@ def evaluate(state: State, sku: Sku, waived: str | None = None) -> None:
                 sku.sides[channel] = Side(below=True, left_at=state.now)
         else:
             rested = waived == channel or state.now >= side.left_at + policy.dwell_seconds * 1000
-            if stock >= policy.resume and offer > 0 and rested:
+            sells_through = policy.below == "sell_through" and stock <= policy.safety_threshold
+            if (stock >= policy.resume or sells_through) and offer > 0 and rested:
                 sku.sides[channel] = Side(below=False)
 
 

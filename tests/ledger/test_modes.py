@@ -284,3 +284,34 @@ async def test_low_stock_raises_an_alert_when_it_takes_a_channel_off_the_shelf(s
         told = await shop.place("o2", {"A": 1})
         assert [(alert.type, alert.sku, alert.channel) for alert in told.alerts] == [("low_stock", "A", "tmall")]
         assert not (await shop.place("o3", {"A": 1})).alerts
+
+
+async def test_rule_8_selling_through_sells_a_returned_unit_below_the_safety_threshold(shop: Shop) -> None:
+    await shop.policy(safety_threshold=5)
+    await shop.receive("A", 6)
+    await shop.place("o1", {"A": 6})
+    assert shop.mode("A") == "sold_out"
+    await shop.receive("A", 1)
+    assert (shop.mode("A"), shop.shown("A").quantity) == ("in_stock", 1)
+
+
+async def test_rule_9_between_the_thresholds_what_sold_through_stays_sold_out(shop: Shop) -> None:
+    await shop.policy(safety_threshold=2, resume_threshold=8)
+    await shop.receive("A", 4)
+    await shop.place("o1", {"A": 4})
+    await shop.receive("A", 5)
+    assert shop.mode("A") == "sold_out"
+    await shop.receive("A", 3)
+    assert shop.mode("A") == "in_stock"
+
+
+async def test_rule_6_without_a_split_the_best_warehouse_offers_no_more_than_the_sum(shop: Shop) -> None:
+    await shop.policy(split=False)
+    await shop.receive("A", 20, at="SH1")
+    await shop.receive("A", 1, at="BJ1")
+    await shop.adjust("lost", {"A": -6}, at="BJ1")
+    assert shop.shown("A").quantity == 15
+    assert (await shop.place("o1", {"A": 16})).outcome == "insufficient_stock"
+    assert (await shop.place("o2", {"A": 16}, priority="vip")).outcome == "insufficient_stock"
+    assert (await shop.place("o3", {"A": 15})).outcome == "reserved"
+    assert shop.stock("A").available == 0

@@ -161,3 +161,17 @@ async def test_rule_9_a_policy_concerns_a_sku_that_came_in_the_same_batch(shop: 
     assert shop.mode("A") == "suspended", "8 is not yet 10"
     await shop.receive("A", 2)
     assert shop.mode("A") == "in_stock"
+
+
+async def test_rule_1_a_share_is_read_as_the_decimal_it_is(shop: Shop) -> None:
+    await shop.policy(share=0.29)
+    await shop.receive("A", 100)
+    assert shop.shown("A").quantity == 29, "0.29 * 100 is 28.999999999999996 in binary"
+
+
+async def test_rule_8_a_suspended_channel_that_becomes_primary_sells_what_is_there(shop: Shop) -> None:
+    await shop.receive("A", 3)
+    await shop.policy(safety_threshold=5, below_threshold="suspend")
+    assert shop.mode("A") == "suspended"
+    await shop.policy(safety_threshold=5, below_threshold="suspend", primary=True)
+    assert (shop.mode("A"), shop.shown("A").quantity) == ("in_stock", 3)

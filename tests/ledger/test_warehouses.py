@@ -117,3 +117,11 @@ async def test_many_lines_of_one_movement_touch_many_skus(shop: Shop) -> None:
     lines = {f"S{number}": number + 1 for number in range(200)}
     await shop.receive_all(lines)
     assert [shop.stock(sku).on_hand for sku in lines] == list(lines.values())
+
+
+async def test_rule_33_more_cannot_come_back_from_damaged_than_is_there(shop: Shop) -> None:
+    await shop.receive("A", 5)
+    await shop.adjust("damages", {"A": -2})
+    assert (await shop.adjust("damages", {"A": 3})).outcome == "more_than_damaged"
+    assert (await shop.adjust("damages", {"A": 2})).outcome == "adjusted"
+    assert (shop.stock("A").on_hand, shop.stock("A").damaged) == (5, 0)

@@ -14,7 +14,7 @@ local function leave(s, channel, p, available, never_was)
   end
 end
 
-local function come_back(s, channel, p, side, waived)
+local function return_to_shelf(s, channel, p, side, waived)
   local due = (side.left_at or 0) + p.dwell_seconds * 1000
   if not side.left_at or waived or now >= due then
     s.r.modes[channel] = nil
@@ -50,8 +50,8 @@ local function evaluate(s, waived)
       elseif not p.allowed and available <= p.safety_threshold and s.sum_was > p.safety_threshold then
         alert('low_stock', s, {channel = channel, quantity = available})
       end
-    elseif available >= p.resume_threshold and offered > 0 then
-      come_back(s, channel, p, side, waived and waived[channel])
+    elseif comes_back(p, available, offered) then
+      return_to_shelf(s, channel, p, side, waived and waived[channel])
     else
       side.due = nil
     end

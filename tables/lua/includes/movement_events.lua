@@ -8,7 +8,12 @@ local function movement_refusal(cmd)
   if cmd.kind == 'count' then return count_refusal(cmd) end
   if cmd.kind == 'adjust' then
     for i, line in ipairs(cmd.lines) do
-      if not get_sku(line[1]) then return O.UNKNOWN_SKU, 'lines[' .. (i - 1) .. '].sku' end
+      local s = get_sku(line[1])
+      if not s then return O.UNKNOWN_SKU, 'lines[' .. (i - 1) .. '].sku' end
+      -- What comes back from damaged must have been there: a fact that raises stock needs proof.
+      if cmd.reason == 'damages' and line[2] > math.max(0, count_of(s, 'damaged', cmd.warehouse)) then
+        return O.MORE_THAN_DAMAGED, 'lines[' .. (i - 1) .. '].quantity'
+      end
     end
   end
 end

@@ -17,9 +17,12 @@ local function best_of(s, p)
   return best
 end
 
+-- A share is a decimal: 0.29 of 100 is 29, and a little less than that in binary.
+local EXACT = 1 + 1e-12
+
 local function offered_of(s, p, available)
-  local base = p.split and available or best_of(s, p)
-  local offered = math.floor(p.share * (base - p.buffer))
+  local base = p.split and available or math.min(available, best_of(s, p))
+  local offered = math.floor(p.share * (base - p.buffer) * EXACT)
   if p.max_listed and offered > p.max_listed then offered = p.max_listed end
   return offered > 0 and offered or 0
 end
@@ -44,6 +47,14 @@ end
 -- True where the stock itself puts the channel below its threshold (rules 7 and 8).
 local function falls_below(p, available, offered)
   return offered == 0 or (p.below_threshold ~= 'sell_through' and available <= p.safety_threshold)
+end
+
+-- True where a channel that is below comes back, its dwell aside: at the resume threshold; or, if it sells through, at
+-- or below the safety threshold, which then holds nothing back. Between the two the last mode stays (rule 9).
+local function comes_back(p, available, offered)
+  if offered == 0 then return false end
+  return available >= p.resume_threshold
+    or (p.below_threshold == 'sell_through' and available <= p.safety_threshold)
 end
 
 -- mode, quantity, preorder_remaining. A SKU with no movement yet is below; a channel without a side is judged anew.

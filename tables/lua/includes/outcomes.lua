@@ -32,6 +32,7 @@ local O = {
   TOO_MANY_EVENTS = 'too_many_events',
   NOT_IN_ORDER = 'not_in_order',
   MORE_THAN_SHIPPED = 'more_than_shipped',
+  MORE_THAN_DAMAGED = 'more_than_damaged',
   COUNT_TOO_OLD = 'count_too_old',
   TOO_OLD = 'too_old',
   SWEEP_PENDING = 'sweep_pending',

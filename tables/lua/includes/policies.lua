@@ -9,7 +9,8 @@ local function offer_moved(s)
     if registry.fresh[channel] then return true end
     if before then
       local p, side = policy_of(s, channel), s.r.modes[channel]
-      if side and available_of(s, p) >= p.resume_threshold then return true end
+      local available = available_of(s, p)
+      if side and comes_back(p, available, offered_of(s, p, available)) then return true end
       local mode, quantity, remaining = offer_of(s, channel, merged(before, s.r.policies[channel]))
       local mode_now, quantity_now, remaining_now = offer_of(s, channel, p)
       if mode ~= mode_now or quantity ~= quantity_now or remaining ~= remaining_now then return true end
