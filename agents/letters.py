@@ -43,7 +43,10 @@ def letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> Row:
 def letter_of_refused(refused: Refused, at_ms: int) -> Row:
     """The letter of an event that the ledger refused."""
     origin = refused.origin
-    letter = _letter(refused.reason, refused.detail, None, origin.topic, origin.partition, origin.offset, at_ms)
+    # Where a line is at fault, the ledger's detail is its path.
+    path = refused.detail if refused.detail.startswith("lines[") else None
+    detail = f"the ledger answered {refused.reason}" if path else refused.detail
+    letter = _letter(refused.reason, detail, path, origin.topic, origin.partition, origin.offset, at_ms)
     return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
 
 

@@ -73,14 +73,18 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         return problems.of_http(error)
     except (Unsettled, TimeoutError) as error:
-        detail = "It was not settled in time; sending the same again is safe."
+        why = f": {error}" if str(error) else ""
+        detail = f"It was not settled in time, and sending the same again is safe{why}."
         log.warning("%s %s: %s", request.method, request.path, str(error) or "not settled in time")
         return problems.unsettled("unsettled", detail)
     except Overloaded:
         return problems.unsettled("overloaded", "More is asked than can be answered in time.")
     except NotTaken as error:
         return problems.unsettled("unavailable", f"{error}; sending the same again is safe.")
-    except (LedgerError, RedisError, ConnectionError) as error:
+    except LedgerError as error:
+        log.warning("%s %s: %s", request.method, request.path, error)
+        return problems.unsettled("unavailable", f"The ledger cannot answer now: {error}.")
+    except (RedisError, ConnectionError) as error:
         log.warning("%s %s: %s", request.method, request.path, error)
         return problems.unsettled("unavailable", "The ledger cannot answer now.")
     except Exception:

@@ -7,6 +7,7 @@ what it still talks to. Out: a `Ready` for whoever wants to reach it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,15 +53,17 @@ class System:
         self._say = say
         self._logs = options.settings.data / "logs"
         self._note: Note | None = None
+        # Whether the ready file is ours to take away.
+        self._told = False
         # In the order in which to stop them.
         self._programs: list[Service] = []
         self._servers: list[Service] = []
 
     async def start(self) -> None:
         """Start everything and wait until it serves. Raises FrontDoorError."""
+        self._settle_ports()
         if self._options.ready_file is not None:
             prepare_ready_file(self._options.ready_file)
-        self._settle_ports()
         await self._start_servers()
         try:
             settings = self._settings
@@ -85,8 +88,9 @@ class System:
 
     async def stop(self) -> None:
         """Stop everything in order; nothing is left running."""
-        if self._options.ready_file is not None:
-            self._options.ready_file.unlink(missing_ok=True)
+        if self._told and self._options.ready_file is not None:
+            with contextlib.suppress(OSError):  # what follows matters more
+                self._options.ready_file.unlink(missing_ok=True)
         if self._note is not None:
             self._note.remove()
         for service in (*self._programs, *self._servers):
@@ -172,6 +176,7 @@ class System:
         ready = self.ready
         if self._options.ready_file is not None:
             write_ready_file(self._options.ready_file, ready)
+            self._told = True
         self._note = self._note or Note(ready.port)
         self._note.write(ready)
 

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from streams.topics import DAY_MS, HOUR_MS, IDS_RETENTION_MS
@@ -166,7 +167,10 @@ class Ledger:
 
     async def _ask(self, *arguments: str | int) -> Any:
         try:
-            return await self._read(*arguments)
+            try:
+                return await self._read(*arguments)
+            except RedisConnectionError:  # a connection from before a restart; to read twice does no harm
+                return await self._read(*arguments)
         except ResponseError as error:
             raise _translated(error) from error
 

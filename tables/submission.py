@@ -144,7 +144,7 @@ class _Attempts:
     def raise_if_over(self) -> None:
         """Raises Unsettled where the deadline has passed."""
         if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
-            raise Unsettled(f"not settled in time, and safe to submit again: {self.reason}")
+            raise Unsettled(self.reason)
 
     def decided(self, batch: int, outcome: Settlement, decision: Decision | Answer) -> None:
         """An attempt got an answer: what it did first, a later attempt finds done."""

@@ -72,6 +72,20 @@ def test_a_ready_file_in_a_folder_that_is_not_there_is_named(tmp_path: Path) -> 
     assert f"the ready file {ready_file} cannot be written" in message
 
 
+def test_a_ready_file_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    message = refused(1, "up", "--data", str(tmp_path / "data"), "--ready-file", str(tmp_path))
+    assert f"the ready file {tmp_path} cannot be written" in message
+
+
+def test_a_start_that_fails_leaves_the_ready_file_of_another_system(tmp_path: Path) -> None:
+    ready_file = tmp_path / "ready.json"
+    ready_file.write_text("{}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused(1, "up", "--data", str(tmp_path / "data"), "--port", port, "--ready-file", str(ready_file))
+    assert ready_file.read_text() == "{}"
+
+
 def test_a_bad_setting_is_named() -> None:
     message = refused(1, "doctor", environ={"STOCKTIDE_PARTITIONS": "many"})
     assert "STOCKTIDE_PARTITIONS is 'many': not int" in message

@@ -35,12 +35,12 @@ local function on_movement(cmd)
       result.outcome, result.replayed, result.detail = m.r.outcome, true, m.r.detail
     else
       result.outcome = O.CONFLICT
-      refuse(cmd, O.CONFLICT)
+      refuse(cmd, O.CONFLICT, 'the id is taken by a movement with another body')
     end
     return result
   end
   if (cmd.received_at or 0) > 0 and cmd.received_at < now - limits.movement_retention_ms then
-    refuse(cmd, O.TOO_OLD)
+    refuse(cmd, O.TOO_OLD, 'its id may have been forgotten already')
     result.outcome = O.TOO_OLD
     return result
   end

@@ -47,7 +47,7 @@ local function on_order_event(cmd)
   else
     outcome, replayed = park(cmd, o)
   end
-  if not TAKEN[outcome] then refuse(cmd, outcome, detail) end
+  if not TAKEN[outcome] then refuse(cmd, outcome, detail or (is_seen(o) and 'the order is ' .. o.r.state)) end
   return {outcome = outcome, replayed = replayed or nil, order_id = cmd.order_id, detail = detail}
 end
 

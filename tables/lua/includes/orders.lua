@@ -8,7 +8,7 @@ local function place(cmd)
     asked(o)
     local known = event_of(o, cmd.id)
     if o.r.fingerprint ~= cmd.fingerprint or (known and known ~= cmd.fingerprint) then
-      refuse(cmd, O.CONFLICT)
+      refuse(cmd, O.CONFLICT, 'the order_id is taken by an order with another body')
       result.outcome = O.CONFLICT
     else
       result.outcome, result.replayed = o.r.outcome, true
