@@ -9,7 +9,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -47,6 +47,7 @@ class ExtendBody(Struct, frozen=True):
 _ORDER_BODY = msgspec.json.Decoder(OrderBody)
 _EVENT_BODY = msgspec.json.Decoder(EventBody)
 _EXTEND_BODY = msgspec.json.Decoder(ExtendBody)
+_Body = TypeVar("_Body", bound=Struct)
 
 
 class Orders:
@@ -64,8 +65,6 @@ class Orders:
         body = await read_message(request, _ORDER_BODY)
         if isinstance(body, web.Response):
             return body
-        if body.channel == names.EVERY_CHANNEL and (wrong := names.refuse_channel(body.channel)) is not None:
-            return wrong
         decided = await self._desk.submit(place_of(body, _now_ms()), deadline)
         result, order = decided.result, decided.order
         if result.outcome in _TAKEN and order is not None:
@@ -75,40 +74,30 @@ class Orders:
 
     async def pay(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/pay`."""
-        deadline = self._deadline()
-        body = await read_message(request, _EVENT_BODY, empty=b"{}")
-        if isinstance(body, web.Response):
-            return body
         return await self._event(
             request,
-            deadline,
-            lambda order_id: Pay(id=body.id or _fresh_id(), order_id=order_id, at=_now_ms(), fingerprint=_PAY_MARK),
+            _EVENT_BODY,
+            lambda body, order_id: Pay(
+                id=body.id or _fresh_id(), order_id=order_id, at=_now_ms(), fingerprint=_PAY_MARK
+            ),
         )
 
     async def cancel(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/cancel`."""
-        deadline = self._deadline()
-        body = await read_message(request, _EVENT_BODY, empty=b"{}")
-        if isinstance(body, web.Response):
-            return body
         return await self._event(
             request,
-            deadline,
-            lambda order_id: Cancel(
+            _EVENT_BODY,
+            lambda body, order_id: Cancel(
                 id=body.id or _fresh_id(), order_id=order_id, at=_now_ms(), fingerprint=_CANCEL_MARK
             ),
         )
 
     async def extend(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/extend`."""
-        deadline = self._deadline()
-        body = await read_message(request, _EXTEND_BODY, empty=b"{}")
-        if isinstance(body, web.Response):
-            return body
         return await self._event(
             request,
-            deadline,
-            lambda order_id: extend_of(order_id, body.hold_seconds, body.id or _fresh_id(), _now_ms()),
+            _EXTEND_BODY,
+            lambda body, order_id: extend_of(order_id, body.hold_seconds, body.id or _fresh_id(), _now_ms()),
         )
 
     async def get(self, request: web.Request) -> web.Response:
@@ -121,11 +110,20 @@ class Orders:
             return problems.refused(Outcome.UNKNOWN_ORDER)
         return problems.answer(order_view(order_id, order, replayed=False))
 
-    async def _event(self, request: web.Request, deadline: float, command_of: Callable[[str], Command]) -> web.Response:
+    async def _event(
+        self,
+        request: web.Request,
+        decoder: msgspec.json.Decoder[_Body],
+        command_of: Callable[[_Body, str], Command],
+    ) -> web.Response:
+        deadline = self._deadline()
+        body = await read_message(request, decoder, empty=b"{}")
+        if isinstance(body, web.Response):
+            return body
         order_id = request.match_info["order_id"]
         if (wrong := names.refuse_name("order_id", order_id)) is not None:
             return wrong
-        decided = await self._desk.submit(command_of(order_id), deadline)
+        decided = await self._desk.submit(command_of(body, order_id), deadline)
         result, order = decided.result, decided.order
         if result.outcome in REFUSALS or order is None:
             more = {} if order is None else {"order": order_view(order_id, order, result.replayed)}

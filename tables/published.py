@@ -6,7 +6,7 @@ recovery reads the topic back. One write to the topic does both: it tells subscr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -35,11 +35,6 @@ class PublishedTable(faust.Table):  # type: ignore[misc]
         """The row, None where there is none."""
         value: bytes | None = self.data._db_for_partition(partition).get(key)
         return value
-
-    def items_of(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        """All rows of a partition."""
-        items: Iterator[tuple[bytes, bytes]] = self.data._visible_items(self.data._db_for_partition(partition))
-        return items
 
     def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None:
         """Keep rows that were published, the last of them at `offset`; None removes."""

@@ -254,7 +254,10 @@ _DECISION = msgspec.msgpack.Decoder(Decision)
 
 def decode_decision(payload: bytes) -> Decision:
     """Decode a journal payload. Raises `msgspec.DecodeError` where Lua and this module have parted."""
-    return _DECISION.decode(payload)
+    decision = _DECISION.decode(payload)
+    if decision.format != DECISION_FORMAT:
+        raise msgspec.ValidationError(f"a payload of format {decision.format}; this version reads {DECISION_FORMAT}")
+    return decision
 
 
 def decode_answer(payload: bytes) -> Answer:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stocktide.embedded.jars import class_path
 from stocktide.embedded.java import find_java
+from stocktide.embedded.server import EmbeddedServer
 from stocktide.errors import EmbeddedError
 from stocktide.ports import is_free, remembered_ports
 from stocktide.process import ChildProcess
@@ -81,7 +82,7 @@ broker.heartbeat.interval.ms=500
 """
 
 
-class EmbeddedKafka:
+class EmbeddedKafka(EmbeddedServer):
     """A Kafka broker as our child. `start()` may be called again after its end: its data are back."""
 
     name = "kafka"
@@ -89,7 +90,7 @@ class EmbeddedKafka:
     def __init__(self, folder: Path, log: Path, progress: Progress = silent) -> None:
         self.folder = folder
         self._progress = progress
-        self._child = ChildProcess("the embedded Kafka", log)
+        super().__init__(ChildProcess("the embedded Kafka", log), STOP_SECONDS_MAX)
         self._port: int | None = None
 
     @property
@@ -98,11 +99,6 @@ class EmbeddedKafka:
         if self._port is None:
             raise RuntimeError("the embedded Kafka was not started")
         return f"127.0.0.1:{self._port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's process id."""
-        return self._child.pid
 
     async def start(self) -> None:
         """Start it and wait until it answers. Raises EmbeddedError that says why it does not."""
@@ -121,22 +117,6 @@ class EmbeddedKafka:
                 if not taken or attempt == PORT_TRIES_MAX:
                     break
         raise EmbeddedError(f"Kafka ended while it started; the end of {self._child.log}:\n{self.last_words()}")
-
-    async def stop(self) -> None:
-        """Stop it: SIGTERM, then SIGKILL after STOP_SECONDS_MAX."""
-        await self._child.stop(STOP_SECONDS_MAX)
-
-    async def wait(self) -> int:
-        """Wait for its end; the exit status, or minus the signal."""
-        return await self._child.wait()
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._child.kill()
-
-    def last_words(self) -> str:
-        """The last lines of its log."""
-        return self._child.last_words()
 
     @property
     def _properties(self) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import redis.asyncio
 from redis.exceptions import BusyLoadingError, RedisError
 
+from stocktide.embedded.server import EmbeddedServer
 from stocktide.errors import EmbeddedError
 from stocktide.ports import is_free, remembered_ports
 from stocktide.process import ChildProcess
@@ -23,7 +24,7 @@ POLL_SECONDS = 0.02
 PROBE_SECONDS_MAX = 3.0
 
 
-class EmbeddedValkey:
+class EmbeddedValkey(EmbeddedServer):
     """A Valkey server as our child. `start()` may be called again after its end: its data are back."""
 
     name = "redis"
@@ -31,7 +32,7 @@ class EmbeddedValkey:
     def __init__(self, folder: Path, log: Path, progress: Progress = silent) -> None:
         self.folder = folder
         self._progress = progress
-        self._child = ChildProcess("the embedded Valkey", log)
+        super().__init__(ChildProcess("the embedded Valkey", log), STOP_SECONDS_MAX)
         self._port: int | None = None
 
     @property
@@ -40,11 +41,6 @@ class EmbeddedValkey:
         if self._port is None:
             raise RuntimeError("the embedded Valkey was not started")
         return f"redis://127.0.0.1:{self._port}/0"
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id."""
-        return self._child.pid
 
     async def start(self) -> None:
         """Start it and wait until it answers. Raises EmbeddedError that says why it does not."""
@@ -63,22 +59,6 @@ class EmbeddedValkey:
                 if is_free(port) or attempt == PORT_TRIES_MAX:
                     break
         raise EmbeddedError(f"Valkey ended while it started; the end of {self._child.log}:\n{self.last_words()}")
-
-    async def stop(self) -> None:
-        """Stop it: SIGTERM, then SIGKILL after STOP_SECONDS_MAX."""
-        await self._child.stop(STOP_SECONDS_MAX)
-
-    async def wait(self) -> int:
-        """Wait for its end; the exit status, or minus the signal."""
-        return await self._child.wait()
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._child.kill()
-
-    def last_words(self) -> str:
-        """The last lines of its log."""
-        return self._child.last_words()
 
     async def _answers(self, port: int) -> bool:
         """Wait until it answers; False if it ended. Raises EmbeddedError after START_SECONDS_MAX."""

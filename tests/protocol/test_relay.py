@@ -74,7 +74,8 @@ async def test_a_relay_that_is_still_assigned_takes_over_again_with_a_new_term(s
     first = await stage.blessed_relay("first")
     await stage.take_over("passing")
     await until(lambda: first.blessed and first.term == 3)
-    await stage.submitter().submit([receive("m-1")], soon())
+    decision = await stage.submitter().submit([receive("m-1")], soon())
+    assert [(record.term, record.batch) for record in stage.valid()] == [(3, decision.batch)]
 
 
 async def test_two_relays_that_race_write_every_batch_once(stage: Stage) -> None:
