@@ -144,6 +144,18 @@ class Sweep(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="sweep"
     skus_max: int
 
 
+class Restate(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="restate"):
+    """Write the next `keys_max` or so of all SKUs and orders into the journal anew, whole (rule R9). A pass over all of
+    them begins at the earliest `every_ms` after the last one began: `nothing_due` until then.
+
+    The result's `detail` says which page it was: `begun N`, `going N`, `ended N`, or `whole N` for a pass of one page;
+    N is the batch with which the pass began.
+    """
+
+    keys_max: int
+    every_ms: int
+
+
 class Tick(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="tick"):
     """Release up to `orders_max` holds whose deadline passed, drop parked events that waited too long, and
     re-evaluate up to `orders_max` SKUs whose dwell ended. `nothing_due` where there was nothing."""
@@ -166,6 +178,7 @@ Command = (
     | DeletePolicy
     | KnowChannel
     | Sweep
+    | Restate
     | Tick
 )
 

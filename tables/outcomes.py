@@ -31,6 +31,7 @@ class Outcome(StrEnum):
     POLICY_DELETED = "policy_deleted"
     CHANNEL_KNOWN = "channel_known"
     SWEPT = "swept"
+    RESTATED = "restated"
     PARKED = "parked"
     NOTHING_DUE = "nothing_due"
     # refused: an order's lines

@@ -37,7 +37,9 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     """An order as it is now, with all that answers repeats: its fingerprint and the (id, fingerprint) of its events.
 
     `events` is flat: id, fingerprint, id, fingerprint, …; `outcome` is how the placing was answered.
-    A record in state `parked` is no order yet: it holds `parked`, events that came before the placing.
+    `ended_at` is when a final order was last changed: its retention counts from there.
+    A record in state `parked` is no order yet: it holds `parked`, events that came before the placing; without any,
+    their time is over and the record is gone.
     """
 
     state: str

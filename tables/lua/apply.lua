@@ -37,6 +37,7 @@ local now
 -- @include order_events
 -- @include orders
 -- @include movement_events
+-- @include restate
 -- @include tick
 -- @include write
 -- @include payload
@@ -55,9 +56,10 @@ now = math.max(tonumber(head[3] or 0), math.min(server_ms, tonumber(ARGV[3])))
 local commands = unpack_all(ARGV[1])
 load_registry()
 prefetch(commands)
+local batch = tonumber(head[1] or 0) + 1
 local results, is_due = {}, false
 for i, cmd in ipairs(commands) do
-  results[i] = run(cmd)
+  results[i] = run(cmd, batch)
   is_due = is_due or results[i].outcome ~= O.NOTHING_DUE
 end
 if not is_due then
@@ -70,8 +72,8 @@ write_skus(set)
 write_movements()
 if registry_changed then set[#set + 1], set[#set + 2] = KEYS[1] .. 'registry', packed_registry() end
 call_many('MSET', nil, set)
+if restate_stand then redis.call('HSET', KEYS[1] .. 'restate', unpack(restate_stand)) end
 
-local batch = tonumber(head[1] or 0) + 1
 local previous = head[2] or ''
 local payload = payload_of(batch, results)
 redis.call('HSET', KEYS[1] .. 'head', 'batch', batch, 'token', ARGV[2], 'now', now)

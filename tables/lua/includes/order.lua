@@ -1,6 +1,6 @@
 -- An order in memory: `o = {id, r, packed, …}`; `r` is the stored record (tables/records.py, OrderRecord).
 -- `o.was_held`, `o.was_due` remember what the index keys hold, from before the first change.
-local orders, orders_asked, orders_changed = {}, {}, {}
+local orders, orders_asked, orders_changed, orders_restated = {}, {}, {}, {}
 local EVENTS_MAX = 64 -- of one order; the next is refused, never forgotten
 local PLACED_FOR_MAX_MS = 604800000 -- 7 days: no hold may be extended beyond that
 
@@ -75,7 +75,7 @@ end
 local function step(o) o.r.sequence = (o.r.sequence or 0) + 1 end
 
 local function end_order(o, state)
-  o.r.state, o.r.expires_at, o.r.ended_at = state, nil, now
+  o.r.state, o.r.expires_at = state, nil
   step(o)
 end
 

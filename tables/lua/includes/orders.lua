@@ -26,7 +26,6 @@ local function place(cmd)
   orders_changed[#orders_changed + 1] = fresh
   asked(fresh)
   fresh.r.outcome = decide_superseding(fresh, cmd)
-  if fresh.r.state == 'rejected' then fresh.r.ended_at = now end
   result.outcome = fresh.r.outcome
   if result.outcome == O.CONFLICT or result.outcome == O.ALREADY_FINAL then refuse(cmd, result.outcome) end
   for _, waiting in ipairs(o and o.r.parked or {}) do on_order_event(waiting) end

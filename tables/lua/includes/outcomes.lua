@@ -19,6 +19,7 @@ local O = {
   POLICY_DELETED = 'policy_deleted',
   CHANNEL_KNOWN = 'channel_known',
   SWEPT = 'swept',
+  RESTATED = 'restated',
   PARKED = 'parked',
   NOTHING_DUE = 'nothing_due',
   INSUFFICIENT_STOCK = 'insufficient_stock',

@@ -19,16 +19,20 @@ local function name_orders_at_risk()
   end
 end
 
+local GONE = pack({state = 'parked'}) -- parked events whose time is over: nothing is parked here any more
+
+-- Parked events are among the rows too: their input was committed, so only the journal can bring them back.
 local function order_rows()
   local rows = {}
   local function add(o)
-    if o.packed and not o.dropped and not o.replaced and o.r.state ~= 'parked' and not o.in_payload then
-      o.in_payload = true
-      rows[#rows + 1] = '\147' .. pack(o.id) .. o.packed .. (o.changed and TRUE or FALSE)
-    end
+    if o.replaced or o.in_payload or not (o.packed or o.dropped) then return end
+    o.in_payload = true
+    local row = o.dropped and GONE or o.packed
+    rows[#rows + 1] = '\147' .. pack(o.id) .. row .. ((o.changed or o.restated) and TRUE or FALSE)
   end
   for _, o in ipairs(orders_asked) do add(o) end
   for _, o in ipairs(orders_changed) do add(o) end
+  for _, o in ipairs(orders_restated) do add(o) end
   return rows
 end
 

@@ -38,7 +38,7 @@ local function tick(cmd)
   return {outcome = O.EXPIRED}
 end
 
-local function run(cmd)
+local function run(cmd, batch)
   local kind = cmd.kind
   if kind == 'place' then return place(cmd) end
   if ORDER_EVENTS[kind] then return on_order_event(cmd) end
@@ -48,5 +48,6 @@ local function run(cmd)
   if kind == 'set_policy' then return set_policy(cmd) end
   if kind == 'delete_policy' then return delete_policy(cmd) end
   if kind == 'know_channel' then return {outcome = O.CHANNEL_KNOWN, replayed = not know(cmd.channel) or nil} end
+  if kind == 'restate' then return restate(cmd, batch) end
   error('unknown command kind ' .. tostring(kind))
 end

@@ -35,6 +35,7 @@ local function write_order(o, set)
     return
   end
   if is_empty(o.r.events) then o.r.events = nil end
+  if FINAL[o.r.state] then o.r.ended_at = now end -- its retention counts from its newest change
   o.packed = pack(o.r)
   if FINAL[o.r.state] then
     local kept = o.r.state == 'rejected' and limits.refused_retention_ms or limits.order_retention_ms

@@ -1,0 +1,22 @@
+-- `rewrite(prefix, packed)`: put a state that somebody decided before, as `tables.redo.Writes` packs it.
+-- packed: msgpack [set, expiring, gone, indexed, dropped]
+--   set      [name, value, …]              expiring [[name, value, ms since the epoch], …]    gone [name, …]
+--   indexed  [[name, [score, member, …]], …]      dropped [[name, [member, …]], …]      (sorted sets)
+-- Names follow the prefix.
+local REWRITE_CHUNK = 4000 -- Lua's `unpack` overflows the C stack at about 8,000 values
+
+local function call_in_chunks(command, key, arguments)
+  for from = 1, #arguments, REWRITE_CHUNK do
+    local to = math.min(from + REWRITE_CHUNK - 1, #arguments)
+    redis.call(command, key, unpack(arguments, from, to))
+  end
+end
+
+local function rewrite(prefix, packed)
+  local set, expiring, gone, indexed, dropped = unpack(cmsgpack.unpack(packed))
+  for i = 1, #set, 2 do redis.call('SET', prefix .. set[i], set[i + 1]) end
+  for _, entry in ipairs(expiring) do redis.call('SET', prefix .. entry[1], entry[2], 'PXAT', entry[3]) end
+  for _, name in ipairs(gone) do redis.call('DEL', prefix .. name) end
+  for _, entry in ipairs(dropped) do call_in_chunks('ZREM', prefix .. entry[1], entry[2]) end
+  for _, entry in ipairs(indexed) do call_in_chunks('ZADD', prefix .. entry[1], entry[2]) end
+end

@@ -1,0 +1,25 @@
+-- A step of a rebuild: whole states from the derived topics, into a server that was flushed. With the last of them the
+-- position from which the journal is replayed over them; until then this server counts as empty.
+-- KEYS[1]  prefix of the shard's keys; blessed, head, settled, and what the rows hold
+-- ARGV[1]  term of the recovery
+-- ARGV[2]  run_id, ARGV[3] replid: as seen when the recovery began
+-- ARGV[4]  states, packed (includes/rewrite.lua)
+-- ARGV[5…9] offset, term, owner, batch, token: where the journal goes on; ARGV[5] is '' while rows are to come
+-- Returns {'higher_term'}, {'moved'} or {'superseded'}: begin anew; {'out_of_order', batch}: this server was not
+--         flushed; or {'loaded'}.
+-- @include blessed
+-- @include recovery
+-- @include rewrite
+local prefix = KEYS[1]
+local refused = not_in_recovery(prefix, ARGV[1], ARGV[2], ARGV[3])
+if refused then return { refused } end
+local batch = redis.call('HGET', prefix .. 'head', 'batch')
+if batch then return { 'out_of_order', tonumber(batch) } end
+
+rewrite(prefix, ARGV[4])
+if ARGV[5] ~= '' then
+  redis.call('HSET', prefix .. 'head', 'batch', ARGV[8], 'token', ARGV[9])
+  redis.call('HSET', prefix .. 'settled', 'offset', ARGV[5], 'term', ARGV[6], 'owner', ARGV[7], 'batch', ARGV[8],
+    'token', ARGV[9])
+end
+return { 'loaded' }

@@ -1,0 +1,195 @@
+"""What a batch wrote, told again: payloads of the journal, or rows of the derived topics → keys of Redis.
+
+In: payloads (msgpack of `tables.records.Decision`), rows (`tables.derived`). Out: `Writes`, which `replay.lua` and
+`load.lua` put in place. States are whole, so that the newest one of a key is all that is written, and the very bytes
+that Lua packed go back. Nothing here asks whether the stock is there: it was promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct, field
+
+from tables.derived import StoredRow
+from tables.ledger import LedgerLimits
+from tables.records import DECISION_FORMAT, MovementRecord, OrderRecord, SkuRecord
+
+FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
+PARKED = "parked"
+
+
+class _Order(Struct, array_like=True):
+    order_id: str
+    record: Raw
+    changed: bool
+
+
+class _Movement(Struct, array_like=True):
+    warehouse: str
+    id: str
+    record: Raw
+    changed: bool
+
+
+class _Sku(Struct, array_like=True):
+    sku: str
+    record: Raw
+    offers: Raw
+
+
+class _Decision(Struct, array_like=True):
+    """`tables.records.Decision`, its records left as they are packed."""
+
+    format: int
+    batch: int
+    at: int
+    results: Raw
+    orders: tuple[_Order, ...]
+    movements: tuple[_Movement, ...]
+    skus: tuple[_Sku, ...]
+    effects: Raw
+    policies: Raw
+    registry: Raw
+
+
+class _Line(Struct):
+    sku: str
+    reserved: int = 0
+
+
+class _OrderKeys(Struct):
+    """What the index keys and the time to live of an order need."""
+
+    state: str
+    placed_at: int = 0
+    expires_at: int | None = None
+    ended_at: int | None = None
+    lines: tuple[_Line, ...] = ()
+    parked: tuple[Raw, ...] = ()
+
+
+class _Mode(Struct):
+    due: int = 0
+
+
+class _SkuKeys(Struct):
+    modes: dict[str, _Mode] = field(default_factory=dict)
+
+
+_decision = msgspec.msgpack.Decoder(_Decision).decode
+_order_keys = msgspec.msgpack.Decoder(_OrderKeys).decode
+_sku_keys = msgspec.msgpack.Decoder(_SkuKeys).decode
+_encode = msgspec.msgpack.Encoder().encode
+_NIL = b"\xc0"
+
+
+class Writes:
+    """Collects what is to be written, the newest per key. `bytes` is about how much that is."""
+
+    def __init__(self, limits: LedgerLimits) -> None:
+        self._limits = limits
+        self._values: dict[str, tuple[bytes, int | None] | None] = {}
+        self._indexes: dict[str, dict[str, int | None]] = {}
+        self.bytes = 0
+        self.at = 0
+
+    def add(self, payload: bytes) -> None:
+        """A batch of the journal; it is newer than all before. Raises msgspec.DecodeError."""
+        decision = _decision(payload)
+        if decision.format != DECISION_FORMAT:
+            raise msgspec.ValidationError(
+                f"a payload of format {decision.format}; this version reads {DECISION_FORMAT}"
+            )
+        self.at = max(self.at, decision.at)
+        for order in decision.orders:
+            if order.changed:
+                self._add_order(order.order_id, bytes(order.record))
+        for movement in decision.movements:
+            if movement.changed:
+                name = f"movement:{movement.warehouse}\n{movement.id}"
+                self._put(name, bytes(movement.record), decision.at + self._limits.movement_retention_ms)
+        for sku in decision.skus:
+            self._add_sku(sku.sku, bytes(sku.record))
+        registry = bytes(decision.registry)
+        if registry != _NIL:
+            self._put("registry", registry, None)
+
+    def add_row(self, row: StoredRow, now_ms: int) -> None:
+        """A row of a derived topic, unless its retention is over."""
+        record = row.record
+        if isinstance(record, SkuRecord):
+            self._add_sku(row.key, _encode(record))
+        elif isinstance(record, OrderRecord):
+            if self._kept_until(record.state, record.ended_at) > now_ms:
+                self._add_order(row.key, _encode(record))
+        elif isinstance(record, MovementRecord):
+            until = record.applied_at + self._limits.movement_retention_ms
+            if until > now_ms:
+                self._put(f"movement:{row.key}", _encode(record), until)
+
+    def packed(self) -> bytes:
+        """What `includes/rewrite.lua` takes."""
+        kept: list[Any] = []
+        expiring: list[Any] = []
+        gone: list[str] = []
+        for name, entry in self._values.items():
+            if entry is None:
+                gone.append(name)
+            elif entry[1] is None:
+                kept += (name, entry[0])
+            else:
+                expiring.append((name, *entry))
+        indexed: list[Any] = []
+        dropped: list[Any] = []
+        for key, members in self._indexes.items():
+            scored = [part for member, score in members.items() if score is not None for part in (score, member)]
+            unscored = [member for member, score in members.items() if score is None]
+            if scored:
+                indexed.append((key, scored))
+            if unscored:
+                dropped.append((key, unscored))
+        return _encode((kept, expiring, gone, indexed, dropped))
+
+    def _add_sku(self, sku: str, record: bytes) -> None:
+        self._put(f"sku:{sku}", record, None)
+        dues = [mode.due for mode in _sku_keys(record).modes.values() if mode.due]
+        self._index("dwells", sku, min(dues, default=None))
+        self._index("skus", sku, 0)
+
+    def _add_order(self, order_id: str, record: bytes) -> None:
+        order = _order_keys(record)
+        name = f"order:{order_id}"
+        self._index("deadlines", order_id, order.expires_at)
+        if order.state == PARKED and not order.parked:
+            self._values[name] = None
+            return
+        for line in order.lines:
+            self._index(f"held:{line.sku}", order_id, order.placed_at if line.reserved else None)
+        final = order.state in FINAL_STATES
+        self._put(name, record, self._kept_until(order.state, order.ended_at) if final else None)
+
+    def _kept_until(self, state: str, ended_at: int | None) -> int:
+        """When a final order's record goes, ms; far away for any other."""
+        if state not in FINAL_STATES:
+            return 1 << 62
+        limits = self._limits
+        kept = limits.refused_retention_ms if state == "rejected" else limits.order_retention_ms
+        return (ended_at or 0) + kept
+
+    def _put(self, name: str, value: bytes, until_ms: int | None) -> None:
+        self._values[name] = (value, until_ms)
+        self.bytes += len(value)
+
+    def _index(self, key: str, member: str, score: int | None) -> None:
+        self._indexes.setdefault(key, {})[member] = score
+
+
+def writes_of(rows: Iterable[StoredRow], limits: LedgerLimits, now_ms: int) -> Writes:
+    """The writes of a chunk of rows, the last of a key being its newest."""
+    writes = Writes(limits)
+    for row in rows:
+        writes.add_row(row, now_ms)
+    return writes
