@@ -16,6 +16,7 @@ from typing import Protocol
 
 from agents.letters import letter_of_malformed, letter_of_undecidable
 from agents.metrics import Metrics
+from streams import failpoints
 from streams.events import Event, Malformed
 from streams.publish import Publisher, Row
 from streams.transport import Chunk
@@ -77,6 +78,7 @@ class Intake:
             logger.error("an event goes to the dead letters: %s", error)
             letters.extend(_undecidable(piece[0], str(error)))
         else:
+            failpoints.hit("mid_batch")
             self._metrics.count(answer)
 
 

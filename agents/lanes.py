@@ -17,6 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from streams import failpoints
 from streams.membership import Membership, MembershipLost
 from streams.transport import Chunk
 
@@ -119,6 +120,7 @@ class Lanes:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_SECONDS_MAX)
             else:
+                failpoints.hit("before_commit")
                 for event in events:
                     event.ack()
                 return

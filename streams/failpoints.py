@@ -2,6 +2,7 @@
 
 In: the environment variable `STOCKTIDE_FAILPOINTS`, e.g. `between_read_and_settle=stop:0.01,after_apply=kill:0.001`:
 at that point the process sends itself SIGSTOP (somebody else has to continue it) or SIGKILL, with that probability.
+`@FILE` reads the same from a file, again whenever it changes: so a process is armed and disarmed while it runs.
 Unset, which is always so outside of fault tests, `hit` is a function that does nothing.
 """
 
@@ -10,7 +11,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 NAMES = frozenset(
     {
@@ -21,13 +23,27 @@ NAMES = frozenset(
         "after_settle",  # Redis knows, the tokens are published
         "before_answer",  # the caller knows, its client does not
         "in_takeover",  # the marker was read back, Redis is not blessed yet
+        "mid_batch",  # one piece of a chunk of input is settled, others may not be
+        "before_commit",  # a chunk is done, Kafka does not know
+        "in_recovery",  # a table is being read back from its topic
     }
 )
 _SIGNALS = {"stop": signal.SIGSTOP, "kill": signal.SIGKILL}
 
 
+_Points = Mapping[str, tuple[signal.Signals, float]]
+
+
 def armed(text: str, draw: Callable[[], float] = random.random) -> Callable[[str], None]:
     """The function that `text` asks for. Raises ValueError that says which part cannot be read."""
+    if text.startswith("@"):
+        return _WatchedFile(Path(text[1:]), draw).hit
+    points = parse(text)
+    return (lambda name: _fail(points, name, draw)) if points else _pass
+
+
+def parse(text: str) -> _Points:
+    """What happens where, and how often. Raises ValueError that says which part cannot be read."""
     points: dict[str, tuple[signal.Signals, float]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, rest = part.partition("=")
@@ -36,13 +52,32 @@ def armed(text: str, draw: Callable[[], float] = random.random) -> Callable[[str
             known = ", ".join(sorted(NAMES))
             raise ValueError(f"STOCKTIDE_FAILPOINTS: {part!r} is not NAME=stop|kill[:CHANCE] with NAME one of {known}")
         points[name] = (_SIGNALS[action], float(chance or "1"))
+    return points
 
-    def fail(name: str) -> None:
-        point = points.get(name)
-        if point is not None and draw() < point[1]:
-            os.kill(os.getpid(), point[0])
 
-    return fail if points else _pass
+class _WatchedFile:
+    """Points that stand in a file, replaced whole by whoever changes them; no file means none."""
+
+    def __init__(self, file: Path, draw: Callable[[], float]) -> None:
+        self._file = file
+        self._draw = draw
+        self._seen: tuple[int, int] | None = None
+        self._points: _Points = {}
+
+    def hit(self, name: str) -> None:
+        try:
+            stat = self._file.stat()
+            if (seen := (stat.st_ino, stat.st_mtime_ns)) != self._seen:
+                self._points, self._seen = parse(self._file.read_text()), seen
+        except FileNotFoundError:
+            self._points, self._seen = {}, None
+        _fail(self._points, name, self._draw)
+
+
+def _fail(points: _Points, name: str, draw: Callable[[], float]) -> None:
+    point = points.get(name)
+    if point is not None and draw() < point[1]:
+        os.kill(os.getpid(), point[0])
 
 
 def _pass(name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import faust
 import rocksdict
 
+from streams import failpoints
 from streams.transport import Chunk, ChunkSchema
 
 # Per partition and table; Faust's defaults (64 MiB of buffers three times over, 2 GiB of cache) suit a server of one.
@@ -50,6 +51,7 @@ class PublishedTable(faust.Table):  # type: ignore[misc]
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Recovery: keep the rows of chunks of the changelog."""
         for event in batch:
+            failpoints.hit("in_recovery")
             chunk: Chunk = event.message.value
             rows = {record.key: record.value for record in chunk.records if record.key is not None}
             self.write(chunk.partition, rows, chunk.records[-1].offset)

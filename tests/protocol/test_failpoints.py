@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,23 @@ def test_another_point_and_an_improbable_one_do_nothing() -> None:
 def test_what_cannot_be_read_is_said(text: str) -> None:
     with pytest.raises(ValueError):
         failpoints.armed(text)
+
+
+def test_a_file_arms_and_disarms_while_the_process_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[signal.Signals] = []
+    monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
+    file = tmp_path / "points"
+    fail = failpoints.armed(f"@{file}")
+    fail("after_apply")
+    file.write_text("after_apply=kill")
+    fail("before_send")
+    fail("after_apply")
+    assert sent == [signal.SIGKILL]
+    file.write_text("")
+    fail("after_apply")
+    file.unlink()
+    fail("after_apply")
+    assert sent == [signal.SIGKILL]
 
 
 _HIT = "from streams import failpoints; failpoints.hit('after_apply'); print('went on')"
