@@ -10,7 +10,7 @@ from collections import Counter
 
 from loadtest.messages import ID_PREFIX, Event, shipped_of
 from loadtest.observers import DeadLetter
-from loadtest.oracle import MovementRow, Oracle, OrderRow
+from loadtest.oracle.replayed import MovementRow, Oracle, OrderRow
 
 # Units of an order that can be shipped: (sku, units, warehouse).
 Shipment = list[tuple[str, int, str]]

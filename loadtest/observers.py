@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from loadtest.oracle import MovementRow, OrderRow
+from loadtest.oracle.replayed import MovementRow, OrderRow
 
 # A lone broker answers in milliseconds; this also bounds how long a stop waits for a poll.
 POLL_MS = 200

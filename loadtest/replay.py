@@ -4,7 +4,7 @@ In: `ReplayOptions`. Out: the exit status of `run`: 0 where all is as expected, 
 answer is missing, 2 where the replay could not be done.
 
 The file goes in through a door (`loadtest.doors`); what the system tells everyone is followed
-(`loadtest.observers`) and folded (`loadtest.oracle`); the fold is compared with the API (`loadtest.check`).
+(`loadtest.observers`) and folded (`loadtest.oracle.replayed`); the fold is compared with the API (`loadtest.check`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from loadtest.check import differences
 from loadtest.client import ApiClient, ApiError
 from loadtest.doors import REQUESTS_MAX, Door, DoorError, HttpDoor, KafkaDoor
 from loadtest.observers import Feeds, ObserverError
-from loadtest.oracle import Oracle
+from loadtest.oracle.replayed import Oracle
 from loadtest.report import ReplayReport, by_reason
 
 # Orders sent and not answered: enough to keep every stage busy; more would only wait in Kafka.

@@ -14,7 +14,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.oracle import Difference
+from loadtest.oracle.replayed import Difference
 
 # More lines than this are no table any more; the JSON report has them all.
 DIFFERENCES_SHOWN_MAX = 20

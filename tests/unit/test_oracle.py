@@ -6,7 +6,7 @@ import pytest
 
 from loadtest.answers import Answers
 from loadtest.observers import DeadLetter
-from loadtest.oracle import Expected, MovementLine, MovementRow, Oracle, OrderLine, OrderRow, Stock
+from loadtest.oracle.replayed import Expected, MovementLine, MovementRow, Oracle, OrderLine, OrderRow, Stock
 
 SKU = "85123A"
 
