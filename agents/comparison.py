@@ -33,11 +33,11 @@ class Folds(Protocol):
     async def fold(self, records: Iterable[Any], ticket: None) -> None: ...
 
 
-async def compare(kafka: str, topic: str, outlets: Mapping[int, Folds]) -> None:
+async def compare(kafka: str, topic: str, outlets: Mapping[int, Folds], **security: Any) -> None:
     """Fold all that the partitions of `topic` (a full name) hold now. Ends; cancel it when the epoch is over."""
     while True:
         try:
-            rows = await _compare_once(kafka, topic, outlets)
+            rows = await _compare_once(kafka, topic, outlets, security)
         except (KafkaError, OSError) as error:
             logger.warning("%s could not be compared yet: %r", topic, error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -46,8 +46,8 @@ async def compare(kafka: str, topic: str, outlets: Mapping[int, Folds]) -> None:
             return
 
 
-async def _compare_once(kafka: str, topic: str, outlets: Mapping[int, Folds]) -> int:
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
+async def _compare_once(kafka: str, topic: str, outlets: Mapping[int, Folds], security: Mapping[str, Any]) -> int:
+    consumer = AIOKafkaConsumer(**{"bootstrap_servers": kafka, **security}, enable_auto_commit=False)
     try:
         await consumer.start()
         parts = [TopicPartition(topic, partition) for partition in outlets]

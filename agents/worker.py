@@ -117,7 +117,8 @@ async def work(settings: Settings) -> None:
 
 
 async def _start(settings: Settings, stack: AsyncExitStack) -> Worker:
-    redis, relay_redis = connect(settings.redis), connect(settings.redis)
+    access = settings.redis_access()
+    redis, relay_redis = connect(settings.redis, **access), connect(settings.redis, **access)
     for client in (redis, relay_redis):
         stack.push_async_callback(client.aclose)
     await _reached("Redis", settings.redis.rpartition("@")[2], redis.ping, (RedisError, OSError))
@@ -154,6 +155,8 @@ class Worker:
 
     def __init__(self, settings: Settings, redis: Redis, relay_redis: Redis) -> None:
         self._settings = settings
+        # What lets a client into Kafka.
+        self._security = settings.kafka_access()
         app_id = settings.app_id
         self.metrics = Metrics()
         self._settlements = Settlements(redis, app_id)
@@ -166,8 +169,9 @@ class Worker:
             partitions=settings.partitions,
             replication=settings.replication or 1,
             worker_name=settings.worker_name,
+            security=self._security,
         )
-        self.publisher = Publisher(make_producer(settings.kafka), self._app.membership)
+        self.publisher = Publisher(make_producer(settings.kafka, **self._security), self._app.membership)
         self._shard = Shard(partial(self._make_relay, relay_redis))
         self._lanes, self._stock = self._make_agents(self._app)
         self._app.on_partitions_assigned.connect(self._on_assigned)
@@ -178,7 +182,7 @@ class Worker:
 
     def _make_relay(self, redis: Redis, assigned: Callable[[], bool]) -> Relay:
         settings = self._settings
-        log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id))
+        log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id), **self._security)
         owner = f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
         return Relay(log, Handover(redis, settings.app_id), owner, assigned=assigned)
 
@@ -260,7 +264,8 @@ class Worker:
     async def _on_recovered(self, *_: Any, **__: Any) -> None:
         topic = STOCK.full_name(self._settings.app_id)
         partitions = [tp.partition for tp in self._app.consumer.assignment() if tp.topic == topic]
-        await self._stock.on_assigned(partitions, partial(compare, self._settings.kafka, topic))
+        comparison = partial(compare, self._settings.kafka, topic, **self._security)
+        await self._stock.on_assigned(partitions, comparison)
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self.publisher.settle_down(SETTLE_DOWN_SECONDS_MAX)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -58,12 +58,12 @@ async def reach_kafka(kafka: str, make: Callable[[], _Client], seconds_max: floa
     return client[0]
 
 
-async def reach_redis(url: str, seconds_max: float = START_SECONDS_MAX) -> Redis:
+async def reach_redis(url: str, seconds_max: float = START_SECONDS_MAX, **access: Any) -> Redis:
     """A client that was answered. Raises StartError, whose message leaves out what of the URL is secret."""
     try:
         parts = urlsplit(url)
         place = f"Redis at {parts.hostname}:{parts.port or 6379}"  # the URL itself may hold a password
-        redis = connect(url)
+        redis = connect(url, **access)
     except ValueError as error:
         raise StartError(f"STOCKTIDE_REDIS is no URL of a Redis: {error}") from error
 
@@ -103,8 +103,11 @@ async def count_partitions(producer: AIOKafkaProducer, topic: str) -> int:
         raise StartError(f"the topic {topic} is not there: run `stocktide topics` or a worker first") from error
 
 
-def make_consumer(kafka: str) -> AIOKafkaConsumer:
+def make_consumer(kafka: str, **security: Any) -> AIOKafkaConsumer:
     """A consumer without a group, not started."""
     return AIOKafkaConsumer(
-        bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100
+        **{"bootstrap_servers": kafka, **security},
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=100,
     )

@@ -28,10 +28,10 @@ RECORDS_PER_TURN_MAX = 200
 Entry = tuple[bytes, bytes]
 
 
-def make_producer(kafka: str) -> AIOKafkaProducer:
+def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
     """The producer behind an Inbox, not started. Idempotent: what it sends again does not change places."""
     return AIOKafkaProducer(
-        bootstrap_servers=kafka,
+        **{"bootstrap_servers": kafka, **security},
         acks="all",
         enable_idempotence=True,
         linger_ms=0,

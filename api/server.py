@@ -102,11 +102,12 @@ async def serve(settings: Settings) -> None:
 
 
 async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.socket) -> None:
-    redis = await reach_redis(settings.redis)
+    redis = await reach_redis(settings.redis, **settings.redis_access())
     stack.push_async_callback(redis.aclose)
-    producer = await reach_kafka(settings.kafka, lambda: make_producer(settings.kafka))
+    security = settings.kafka_access()
+    producer = await reach_kafka(settings.kafka, lambda: make_producer(settings.kafka, **security))
     stack.push_async_callback(producer.stop)
-    consumer = await reach_kafka(settings.kafka, lambda: make_consumer(settings.kafka))
+    consumer = await reach_kafka(settings.kafka, lambda: make_consumer(settings.kafka, **security))
     stack.push_async_callback(consumer.stop)
     topic = CHANNEL_STOCK.full_name(settings.app_id)
     hub = Hub(await count_partitions(producer, topic))

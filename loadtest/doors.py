@@ -65,11 +65,13 @@ class Door(Protocol):
 class KafkaDoor:
     """Sends to the topics `orders` and `movements`; a paid follows its placed at once, in its partition."""
 
-    def __init__(self, kafka: str, app_id: str) -> None:
+    def __init__(self, kafka: str, app_id: str, **security: Any) -> None:
         self._kafka = kafka
+        # What every client is made with.
+        self._client: dict[str, Any] = {"bootstrap_servers": kafka, **security}
         self._app_id = app_id
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=kafka,
+            **self._client,
             enable_idempotence=True,
             max_batch_size=BATCH_BYTES,
             linger_ms=LINGER_MS,
@@ -110,7 +112,7 @@ class KafkaDoor:
         """Wait until the worker's consumer group, named as the app, has committed all that was sent."""
         try:
             await self._producer.flush()
-            admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)
+            admin = AIOKafkaAdminClient(**self._client)
             await admin.start()
         except (KafkaError, OSError) as error:
             raise DoorError(f"Kafka at {self._kafka} does not answer any more: {error}") from error

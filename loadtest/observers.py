@@ -62,8 +62,11 @@ class Feeds:
         on_order: Callable[[OrderRow], None],
         on_movement: Callable[[MovementRow], None],
         on_dead_letter: Callable[[DeadLetter], None],
+        **security: Any,
     ) -> None:
         self._kafka = kafka
+        # What every client is made with.
+        self._client: dict[str, Any] = {"bootstrap_servers": kafka, **security}
         self.undecodable = 0
         self._takers: dict[str, Callable[[bytes], None]] = {
             f"{app_id}-reservations": _taker(msgspec.json.Decoder(OrderRow), on_order),
@@ -71,7 +74,7 @@ class Feeds:
             f"{app_id}-dead-letters": _taker(msgspec.json.Decoder(DeadLetter), on_dead_letter),
         }
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=kafka,
+            **self._client,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
@@ -124,7 +127,7 @@ class Feeds:
 
     async def _partitions(self) -> list[TopicPartition]:
         """Every partition of the topics. Lists before it describes: to describe a topic may create it."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)
+        admin = AIOKafkaAdminClient(**self._client)
         await admin.start()
         try:
             there = set(await admin.list_topics())

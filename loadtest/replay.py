@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 from rich.console import Console
@@ -47,7 +48,8 @@ class ReplayOptions:
     """What to replay and where to.
 
     `opening`: units of every SKU to receive first, None for none. `speed`: times real time of the file's dates,
-    None for as fast as it goes. `door`: how orders go in. `until`: the last step of an order.
+    None for as fast as it goes. `door`: how orders go in. `until`: the last step of an order. `security`: what lets a
+    client of aiokafka in.
     """
 
     file: Path
@@ -59,6 +61,7 @@ class ReplayOptions:
     app_id: str = "stocktide"
     report: Path | None = None
     until: Literal["paid", "shipped"] = "paid"
+    security: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def check(self) -> None:
         """Refuse what cannot work. Raises ReplayError."""
@@ -98,10 +101,19 @@ async def _replay(options: ReplayOptions, console: Console) -> ReplayReport:
         client = await stack.enter_async_context(ApiClient(options.api, REQUESTS_MAX))
         await client.reach()
         assert options.kafka is not None
-        feeds = Feeds(options.kafka, options.app_id, answers.on_order, answers.on_movement, answers.on_dead_letter)
+        feeds = Feeds(
+            options.kafka,
+            options.app_id,
+            answers.on_order,
+            answers.on_movement,
+            answers.on_dead_letter,
+            **options.security,
+        )
         stack.push_async_callback(feeds.stop)
         await feeds.start()
-        door: Door = HttpDoor(client) if options.door == "http" else KafkaDoor(options.kafka, options.app_id)
+        door: Door = (
+            HttpDoor(client) if options.door == "http" else KafkaDoor(options.kafka, options.app_id, **options.security)
+        )
         await stack.enter_async_context(door)
         with console.status("reading what is known already"):
             await feeds.catch_up()

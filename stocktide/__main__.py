@@ -61,15 +61,13 @@ def _with_settings(command: Callable[..., int]) -> Callable[..., None]:
 @click.option("--kafka", metavar="HOST:PORT", help="A Kafka of yours, instead of the embedded one.")
 @click.option("--redis", metavar="URL", help="A Redis or Valkey of yours, instead of the embedded one.")
 @click.option("--ready-file", type=_FILE, help="Written when it serves: addresses and process ids, as JSON.")
-@_with_settings
 def up(
-    settings: Settings,
     data: Path | None,
     port: int | None,
     kafka: str | None,
     redis: str | None,
     ready_file: Path | None,
-) -> int:
+) -> None:
     """Run everything on this machine: Kafka, Valkey, worker, API, board."""
     from stocktide.system import UpOptions
     from stocktide.up import run
@@ -80,7 +78,7 @@ def up(
         own_redis=redis is None and "STOCKTIDE_REDIS" not in os.environ,
         ready_file=ready_file,
     )
-    return run(options, click.echo)
+    sys.exit(run(options, click.echo))
 
 
 @cli.command()
@@ -92,7 +90,9 @@ def worker(settings: Settings) -> int:
 
     async def prepare() -> None:
         await reach_servers(settings)
-        await ensure_topics(settings.kafka, settings.app_id, settings.partitions, settings.replication)
+        await ensure_topics(
+            settings.kafka, settings.app_id, settings.partitions, settings.replication, **settings.kafka_access()
+        )
 
     asyncio.run(prepare())
     from agents.worker import run
@@ -153,6 +153,7 @@ def replay(settings: Settings, *, api: str | None, kafka: str | None, app_id: st
             api=(api or f"http://127.0.0.1:{located.port}").rstrip("/"),
             kafka=located.kafka,
             app_id=located.app_id,
+            security=located.kafka_access(),
             **options,
         )
     )

@@ -60,7 +60,7 @@ def shown_settings(settings: Settings) -> Iterator[str]:
     for spec in fields(settings):
         value = str(getattr(settings, spec.name))
         if spec.metadata.get("secret"):
-            value = hidden_url(value)
+            value = hidden_url(value) if "://" in value else "***" if value else ""
         yield f"STOCKTIDE_{spec.name.upper()}={value}"
 
 
@@ -72,9 +72,9 @@ async def examine(settings: Settings) -> list[Finding]:
 
 async def _examine_kafka(settings: Settings) -> list[Finding]:
     try:
-        await reach_kafka(settings.kafka, REACH_SECONDS_MAX)
-        brokers, rows = await inspect_topics(settings.kafka, settings.app_id)
-        differences = await differing_settings(settings.kafka, rows, brokers)
+        await reach_kafka(settings.kafka, REACH_SECONDS_MAX, **settings.kafka_access())
+        brokers, rows = await inspect_topics(settings.kafka, settings.app_id, **settings.kafka_access())
+        differences = await differing_settings(settings.kafka, rows, brokers, **settings.kafka_access())
     except (ServerUnreachable, KafkaError) as error:
         return [Finding(Verdict.WRONG, str(error))]
     return [
@@ -109,8 +109,10 @@ def judge_topics(rows: list[TopicRow], brokers: int, partitions: int) -> Iterato
 
 async def _examine_redis(settings: Settings) -> list[Finding]:
     try:
-        await reach_redis(settings.redis, REACH_SECONDS_MAX)
-        client = redis.asyncio.Redis.from_url(settings.redis, socket_timeout=ANSWER_SECONDS_MAX, decode_responses=True)
+        await reach_redis(settings.redis, REACH_SECONDS_MAX, **settings.redis_access())
+        client = redis.asyncio.Redis.from_url(
+            settings.redis, **settings.redis_access(), socket_timeout=ANSWER_SECONDS_MAX, decode_responses=True
+        )
         try:
             about: Mapping[str, Any] = await client.info()
             config = await client.config_get("appendonly", "appendfsync", "maxmemory-policy")

@@ -24,3 +24,7 @@ class FolderInUse(FrontDoorError):
 
 class EmbeddedError(FrontDoorError):
     """An embedded server cannot be started."""
+
+
+class SettingsError(Exception):
+    """A setting cannot be used as it is. The message names its variable, and holds no secret."""

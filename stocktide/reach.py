@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import redis.asyncio
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError
 
-from stocktide.embedded.kafka import answers_kafka
 from stocktide.errors import ServerUnreachable
+from stocktide.probe import NOBODY, kafka_trouble
 from stocktide.retry import until
 from stocktide.settings import Settings
 
@@ -23,7 +24,11 @@ _ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
 async def reach_servers(settings: Settings) -> None:
     """Return once Kafka and Redis answer. Raises ServerUnreachable that names every one that does not."""
-    ends = await asyncio.gather(reach_kafka(settings.kafka), reach_redis(settings.redis), return_exceptions=True)
+    ends = await asyncio.gather(
+        reach_kafka(settings.kafka, **settings.kafka_access()),
+        reach_redis(settings.redis, **settings.redis_access()),
+        return_exceptions=True,
+    )
     failures = [end for end in ends if isinstance(end, BaseException)]
     if failures and all(isinstance(failure, ServerUnreachable) for failure in failures):
         raise ServerUnreachable("\n".join(str(failure) for failure in failures))
@@ -31,30 +36,36 @@ async def reach_servers(settings: Settings) -> None:
         raise failure
 
 
-async def reach_kafka(addresses: str, seconds_max: float = REACH_SECONDS_MAX) -> None:
-    """Return once a broker of HOST:PORT[,HOST:PORT] answers. Raises ServerUnreachable."""
+async def reach_kafka(addresses: str, seconds_max: float = REACH_SECONDS_MAX, **security: Any) -> None:
+    """Return once a broker of HOST:PORT[,HOST:PORT] answers. Raises ServerUnreachable that says why none does."""
     brokers = [address.strip() for address in addresses.split(",")]
     for broker in brokers:
         match = _ADDRESS.fullmatch(broker)
         if match is None or not 0 < int(match["port"]) < 65_536:
             raise ServerUnreachable(f"the Kafka address {broker!r} is not HOST:PORT, as in 127.0.0.1:9092")
+    troubles: list[str] = []
 
     async def any_answers() -> bool:
-        return any(await asyncio.gather(*(answers_kafka(broker) for broker in brokers)))
+        found = await asyncio.gather(*(kafka_trouble(broker, **security) for broker in brokers))
+        # Why one that listens does not let us in tells more than that another is not there.
+        troubles[:] = sorted((trouble for trouble in found if trouble is not None), key=NOBODY.__eq__)
+        return len(troubles) < len(found)
 
     if not await until(any_answers, seconds_max):
+        if troubles[0] != NOBODY:
+            raise ServerUnreachable(f"Kafka at {addresses} cannot be used: {troubles[0]}")
         raise ServerUnreachable(
             f"no Kafka answers at {addresses}: start it, give its address (--kafka or STOCKTIDE_KAFKA), "
             "or let `stocktide up` bring its own"
         )
 
 
-async def reach_redis(url: str, seconds_max: float = REACH_SECONDS_MAX) -> None:
+async def reach_redis(url: str, seconds_max: float = REACH_SECONDS_MAX, **access: Any) -> None:
     """Return once the server answers and lets us in. Raises ServerUnreachable; the message hides the password."""
     shown = hidden_url(url)
     try:
         client = redis.asyncio.Redis.from_url(
-            url, socket_timeout=ANSWER_SECONDS_MAX, socket_connect_timeout=ANSWER_SECONDS_MAX
+            url, **access, socket_timeout=ANSWER_SECONDS_MAX, socket_connect_timeout=ANSWER_SECONDS_MAX
         )
     except ValueError as error:
         raise ServerUnreachable(f"{shown} is no Redis URL, as in redis://127.0.0.1:6379/0: {error}") from error
@@ -64,10 +75,10 @@ async def reach_redis(url: str, seconds_max: float = REACH_SECONDS_MAX) -> None:
         nonlocal reason
         try:
             return bool(await client.ping())
-        except (AuthenticationError, BusyLoadingError) as error:
+        except (AuthenticationError, BusyLoadingError, NoPermissionError) as error:
             reason = f" ({error})"
-        except (RedisError, OSError):
-            reason = ""
+        except (RedisError, OSError) as error:
+            reason = f" ({error})" if url.startswith("rediss:") else ""
         return False
 
     try:

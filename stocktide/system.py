@@ -43,6 +43,19 @@ class UpOptions:
     own_redis: bool = True
     ready_file: Path | None = None
 
+    def check(self) -> None:
+        """The embedded servers are open, on loopback: refuse settings that want in elsewhere. Raises FrontDoorError."""
+        if self.own_kafka and self.settings.kafka_access():
+            raise FrontDoorError(
+                f"STOCKTIDE_KAFKA_SECURITY is {self.settings.kafka_security}, but the embedded Kafka has no locks: "
+                "give the address of yours (--kafka or STOCKTIDE_KAFKA), or leave the variable out"
+            )
+        if self.own_redis and self.settings.redis_access():
+            raise FrontDoorError(
+                "STOCKTIDE_REDIS_USER or STOCKTIDE_REDIS_PASSWORD is set, but the embedded Valkey has no locks: give "
+                "the URL of yours (--redis or STOCKTIDE_REDIS), or leave the variables out"
+            )
+
 
 class System:
     """The servers, the worker and the API of one `up`. Start once, supervise, stop."""
@@ -61,13 +74,20 @@ class System:
 
     async def start(self) -> None:
         """Start everything and wait until it serves. Raises FrontDoorError."""
+        self._options.check()
         self._settle_ports()
         if self._options.ready_file is not None:
             prepare_ready_file(self._options.ready_file)
         await self._start_servers()
         try:
             settings = self._settings
-            await ensure_topics(settings.kafka, settings.app_id, settings.partitions, settings.replication)
+            await ensure_topics(
+                settings.kafka,
+                settings.app_id,
+                settings.partitions,
+                settings.replication,
+                **settings.kafka_access(),
+            )
         except (TopicsError, KafkaError) as error:
             raise FrontDoorError(str(error)) from error
         self._programs = [
@@ -161,9 +181,9 @@ class System:
         ]
         steps += [service.start() for service in self._servers]
         if not options.own_kafka:
-            steps.append(reach_kafka(self._settings.kafka))
+            steps.append(reach_kafka(self._settings.kafka, **self._settings.kafka_access()))
         if not options.own_redis:
-            steps.append(reach_redis(self._settings.redis))
+            steps.append(reach_redis(self._settings.redis, **self._settings.redis_access()))
         await _together(*steps)
         self._settings = replace(
             self._settings,

@@ -26,10 +26,11 @@ def run(settings: Settings, create: bool, say: Callable[[str], None]) -> int:
 
 
 async def _rows(settings: Settings, create: bool) -> list[TopicRow]:
-    await reach_kafka(settings.kafka)
+    access = settings.kafka_access()
+    await reach_kafka(settings.kafka, **access)
     if create:
-        return await ensure_topics(settings.kafka, settings.app_id, settings.partitions, settings.replication)
-    return (await inspect_topics(settings.kafka, settings.app_id))[1]
+        return await ensure_topics(settings.kafka, settings.app_id, settings.partitions, settings.replication, **access)
+    return (await inspect_topics(settings.kafka, settings.app_id, **access))[1]
 
 
 def _cells(row: TopicRow) -> tuple[str, ...]:

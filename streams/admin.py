@@ -84,13 +84,15 @@ def replicas_for(brokers: int, wanted: int = 0) -> int:
     return SAFE_REPLICAS if brokers >= SAFE_BROKERS else 1
 
 
-async def ensure_topics(kafka: str, app_id: str, partitions: int, replication: int = 0) -> list[TopicRow]:
+async def ensure_topics(
+    kafka: str, app_id: str, partitions: int, replication: int = 0, **security: Any
+) -> list[TopicRow]:
     """Create every topic that is missing; all of them as they are then, in the table's order.
 
-    `kafka` is HOST:PORT[,HOST:PORT]. Raises TopicsError if an existing topic has another number of partitions
-    or the broker refuses one, and KafkaError if no broker answers.
+    `kafka` is HOST:PORT[,HOST:PORT]; `security` is what lets a client of aiokafka in. Raises TopicsError if an existing
+    topic has another number of partitions or the broker refuses one, and KafkaError if no broker answers.
     """
-    async with _admin(kafka) as admin:
+    async with admin_client(kafka, **security) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         before = {row.topic.name: row for row in await _rows(admin, app_id)}
         replicas = replicas_for(brokers, replication)
@@ -102,19 +104,19 @@ async def ensure_topics(kafka: str, app_id: str, partitions: int, replication: i
     return [TopicRow(row.topic, row.full_name, row.partitions, row.replicas, row.topic.name in created) for row in rows]
 
 
-async def inspect_topics(kafka: str, app_id: str) -> tuple[int, list[TopicRow]]:
+async def inspect_topics(kafka: str, app_id: str, **security: Any) -> tuple[int, list[TopicRow]]:
     """The number of brokers, and all topics as they are, missing ones included. KafkaError if none answers."""
-    async with _admin(kafka) as admin:
+    async with admin_client(kafka, **security) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         return brokers, await _rows(admin, app_id)
 
 
-async def differing_settings(kafka: str, rows: list[TopicRow], brokers: int) -> list[str]:
+async def differing_settings(kafka: str, rows: list[TopicRow], brokers: int, **security: Any) -> list[str]:
     """Where the settings of existing topics are not what we would create them with, each as a sentence."""
     present = [row for row in rows if row.exists]
     if not present:
         return []
-    async with _admin(kafka) as admin:
+    async with admin_client(kafka, **security) as admin:
         answers = await admin.describe_configs(
             [ConfigResource(ConfigResourceType.TOPIC, row.full_name) for row in present]
         )
@@ -137,8 +139,9 @@ def _same(found: str | None, wanted: str) -> bool:
 
 
 @asynccontextmanager
-async def _admin(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka, request_timeout_ms=REQUEST_MS_MAX)
+async def admin_client(kafka: str, **security: Any) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started client, closed at the end. Raises KafkaError where no broker answers."""
+    admin = AIOKafkaAdminClient(**{"bootstrap_servers": kafka, **security}, request_timeout_ms=REQUEST_MS_MAX)
     try:
         await admin.start()
         yield admin

@@ -6,6 +6,7 @@ broker; Faust's web, table web and windows are off. Call inside a running loop: 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,11 @@ def make_app(
     replication: int,
     worker_name: str = "worker",
     standby_replicas: int = 0,
+    security: Mapping[str, Any] | None = None,
 ) -> App:
     """An app for the brokers `kafka` (HOST:PORT[,HOST:PORT]) that keeps its tables below `folder`.
+
+    `security` is what lets a client of aiokafka in, in its own words; nothing where Kafka is open.
 
     `replication` is that of topics that Faust might create: none, as long as `streams.admin` ran first. Raises OSError
     where the folder cannot be made.
@@ -56,6 +60,7 @@ def make_app(
     return App(
         app_id,
         broker=brokers,
+        broker_credentials=_credentials(security or {}),
         store="rocksdb://",
         datadir=str(folder),
         # Names a member in the assignor's metadata; nothing is served there.
@@ -82,6 +87,21 @@ def make_app(
         consumer_max_fetch_size=FETCH_BYTES_MAX,
         # Warned of at this age, never acted upon: a worker may rightly wait long for Redis to be blessed.
         stream_processing_timeout=300.0,
+    )
+
+
+def _credentials(security: Mapping[str, Any]) -> Any:
+    """The same in Faust's words."""
+    protocol = security.get("security_protocol", "PLAINTEXT")
+    if protocol == "PLAINTEXT":
+        return None
+    if protocol == "SSL":
+        return faust.SSLCredentials(security["ssl_context"])
+    return faust.SASLCredentials(
+        mechanism=security["sasl_mechanism"],
+        username=security["sasl_plain_username"],
+        password=security["sasl_plain_password"],
+        ssl_context=security.get("ssl_context"),
     )
 
 

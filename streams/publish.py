@@ -40,10 +40,10 @@ def partition_of(key: bytes, partitions: int) -> int:
     return zlib.crc32(key) % partitions
 
 
-def make_producer(kafka: str) -> AIOKafkaProducer:
-    """The producer behind a Publisher, not started."""
+def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
+    """The producer behind a Publisher, not started. `security` goes to aiokafka as it is."""
     return AIOKafkaProducer(
-        bootstrap_servers=kafka,
+        **{"bootstrap_servers": kafka, **security},
         acks="all",
         linger_ms=0,
         max_batch_size=BATCH_BYTES_MAX,

@@ -6,6 +6,8 @@ a batch twice under one token; here every caller repeats by itself, where it kno
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -15,10 +17,12 @@ SOCKET_TIMEOUT_SECONDS = 5.0
 CONNECT_TIMEOUT_SECONDS = 2.0
 
 
-def connect(url: str) -> Redis:
-    """A client that connects with its first command. Raises ValueError where `url` is none."""
+def connect(url: str, **access: Any) -> Redis:
+    """A client that connects with its first command. `access` (user, password, TLS files) goes to redis-py as it is.
+    Raises ValueError where `url` is none."""
     return Redis.from_url(
         url,
+        **access,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,

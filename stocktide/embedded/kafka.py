@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
-import logging
 import shutil
 import uuid
 from pathlib import Path
@@ -15,6 +13,7 @@ from stocktide.embedded.java import find_java
 from stocktide.embedded.server import EmbeddedServer
 from stocktide.errors import EmbeddedError
 from stocktide.ports import is_free, remembered_ports
+from stocktide.probe import answers_kafka
 from stocktide.process import ChildProcess
 from stocktide.progress import Progress, announced, silent
 from streams.topics import JOURNAL_RECORD_BYTES_MAX
@@ -28,7 +27,6 @@ STOP_SECONDS_MAX = 15.0
 # Between our look at a port and the broker's bind another program may take it.
 PORT_TRIES_MAX = 3
 POLL_SECONDS = 0.05
-PROBE_SECONDS_MAX = 3.0
 # A record's key, headers and batch header beside the largest value.
 RECORD_OVERHEAD_BYTES = 64 * 1024
 
@@ -187,35 +185,3 @@ class EmbeddedKafka(EmbeddedServer):
 def _storage_identity(random: bytes) -> str:
     """16 bytes as Kafka writes a cluster's id. Never with a hyphen in front: the tool takes that for an option."""
     return base64.urlsafe_b64encode(bytes([random[0] & 0x7F]) + random[1:]).decode().rstrip("=")
-
-
-async def answers_kafka(address: str) -> bool:
-    """Whether a broker at HOST:PORT tells its metadata now."""
-    host, _, port = address.rpartition(":")
-    # First a bare connection: the client below logs an error for each refused one.
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), PROBE_SECONDS_MAX)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return await _tells_metadata(address)
-
-
-async def _tells_metadata(address: str) -> bool:
-    from aiokafka.client import AIOKafkaClient
-    from aiokafka.errors import KafkaError
-
-    logger = logging.getLogger("aiokafka")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    client = AIOKafkaClient(bootstrap_servers=address, request_timeout_ms=int(PROBE_SECONDS_MAX * 1000))
-    try:
-        await asyncio.wait_for(client.bootstrap(), PROBE_SECONDS_MAX)
-        return bool(client.cluster.brokers())
-    except (KafkaError, OSError, TimeoutError):
-        return False
-    finally:
-        await client.close()
-        logger.setLevel(level)

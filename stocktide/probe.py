@@ -1,0 +1,65 @@
+"""Does a Kafka answer, and if not, why? One look at one broker.
+
+In: HOST:PORT, and what lets a client in. Out: nothing where it answers, else the reason as a sentence's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from typing import Any
+
+PROBE_SECONDS_MAX = 3.0
+NOBODY = "nobody listens there"
+
+
+async def answers_kafka(address: str) -> bool:
+    """Whether an open broker at HOST:PORT tells its metadata now."""
+    return await kafka_trouble(address) is None
+
+
+async def kafka_trouble(address: str, **security: Any) -> str | None:
+    """Why the broker at HOST:PORT does not tell its metadata now; None where it does."""
+    host, _, port = address.rpartition(":")
+    # First a bare connection: aiokafka's client logs an error for each refused one, and hides why TLS failed.
+    try:
+        _, writer = await asyncio.wait_for(
+            asyncio.open_connection(host.strip("[]"), int(port), ssl=security.get("ssl_context")), PROBE_SECONDS_MAX
+        )
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not trusted: {error.verify_message}"
+    except ssl.SSLError as error:
+        return f"TLS fails: {error.reason or error}"
+    except ConnectionResetError:
+        return "it closes the connection"
+    except (OSError, TimeoutError):
+        return NOBODY
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return await _trouble_of_metadata(address, security)
+
+
+async def _trouble_of_metadata(address: str, security: dict[str, Any]) -> str | None:
+    from aiokafka.client import AIOKafkaClient
+    from aiokafka.errors import KafkaConnectionError, KafkaError
+
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    client = AIOKafkaClient(
+        **{"bootstrap_servers": address, **security}, request_timeout_ms=int(PROBE_SECONDS_MAX * 1000)
+    )
+    try:
+        await asyncio.wait_for(client.bootstrap(), PROBE_SECONDS_MAX)
+        return None if client.cluster.brokers() else "it tells of no brokers"
+    except (KafkaConnectionError, OSError, TimeoutError):
+        protocol = security.get("security_protocol", "PLAINTEXT")
+        return f"something listens there that does not speak Kafka with {protocol} (STOCKTIDE_KAFKA_SECURITY)"
+    except KafkaError as error:
+        return f"it does not let us in: {error}"
+    finally:
+        await client.close()
+        logger.setLevel(level)

@@ -1,0 +1,170 @@
+"""How to be let in by a Kafka and a Redis of one's own: TLS, and a name with a password.
+
+In: the settings. Out: keyword arguments for the clients of aiokafka and redis-py. What does not fit together is refused
+with a SettingsError that names the variable. No message holds a secret, and none is kept: a password that lies in a
+file is read when clients are made.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
+
+from stocktide.errors import SettingsError
+
+if TYPE_CHECKING:
+    from stocktide.settings import Settings
+
+KAFKA_SECURITY = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_SASL = ("kafka_sasl_mechanism", "kafka_sasl_user", "kafka_sasl_password", "kafka_sasl_password_file")
+
+
+def kafka_access(settings: Settings) -> dict[str, Any]:
+    """What each client of aiokafka needs beside `bootstrap_servers`; nothing if it is open. Raises SettingsError."""
+    security = settings.kafka_security
+    if security == "PLAINTEXT":
+        return {}
+    access: dict[str, Any] = {"security_protocol": security}
+    if security.endswith("SSL"):
+        access["ssl_context"] = _tls(settings, "kafka")
+    if security.startswith("SASL"):
+        access["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        access["sasl_plain_username"] = settings.kafka_sasl_user
+        access["sasl_plain_password"] = _password(settings, "kafka_sasl_password")
+    return access
+
+
+def redis_access(settings: Settings) -> dict[str, Any]:
+    """What redis-py's `from_url` needs beside the URL. Raises SettingsError."""
+    access: dict[str, Any] = {}
+    if settings.redis_user:
+        access["username"] = settings.redis_user
+    if settings.redis_password or settings.redis_password_file:
+        access["password"] = _password(settings, "redis_password")
+    for name, keyword in (("ca", "ssl_ca_certs"), ("cert", "ssl_certfile"), ("key", "ssl_keyfile")):
+        if given := getattr(settings, f"redis_tls_{name}"):
+            access[keyword] = given
+    return access
+
+
+def check_kafka(settings: Settings) -> None:
+    """Refuse what does not fit together. Raises SettingsError."""
+    security = settings.kafka_security
+    if security not in KAFKA_SECURITY:
+        raise SettingsError(f"STOCKTIDE_KAFKA_SECURITY is {security!r}: one of {', '.join(KAFKA_SECURITY)}")
+    if security.startswith("SASL"):
+        _check_sasl(settings)
+    else:
+        for name in _SASL:
+            if getattr(settings, name):
+                raise SettingsError(
+                    f"{_variable(name)} is set, but STOCKTIDE_KAFKA_SECURITY is {security}, which uses no password: "
+                    "SASL_SSL does"
+                )
+    _check_tls(settings, "kafka", security.endswith("SSL"), f"STOCKTIDE_KAFKA_SECURITY is {security}: SSL or SASL_SSL")
+
+
+def _check_sasl(settings: Settings) -> None:
+    security, mechanism = settings.kafka_security, settings.kafka_sasl_mechanism
+    if mechanism not in SASL_MECHANISMS:
+        found = f"is {mechanism!r}" if mechanism else "is not set"
+        raise SettingsError(
+            f"STOCKTIDE_KAFKA_SASL_MECHANISM {found}, and {security} needs one of {', '.join(SASL_MECHANISMS)}"
+        )
+    if not settings.kafka_sasl_user:
+        raise SettingsError(f"STOCKTIDE_KAFKA_SASL_USER is not set, and {security} needs it")
+    if not settings.kafka_sasl_password and not settings.kafka_sasl_password_file:
+        raise SettingsError(
+            f"neither STOCKTIDE_KAFKA_SASL_PASSWORD nor STOCKTIDE_KAFKA_SASL_PASSWORD_FILE is set, and {security} "
+            "needs one"
+        )
+    _password(settings, "kafka_sasl_password")
+
+
+def check_redis(settings: Settings) -> None:
+    """Refuse what does not fit together. Raises SettingsError."""
+    url = _split(settings.redis)
+    for name, part in (("redis_user", url.username), ("redis_password", url.password)):
+        for given in (name, f"{name}_file"):
+            if part and getattr(settings, given, ""):
+                raise SettingsError(
+                    f"{_variable(given)} is set, and the URL in STOCKTIDE_REDIS names one too: only one of them"
+                )
+    has_password = bool(url.password or settings.redis_password or settings.redis_password_file)
+    if settings.redis_user and not has_password:
+        raise SettingsError(
+            "STOCKTIDE_REDIS_USER is set without a password: set STOCKTIDE_REDIS_PASSWORD or "
+            "STOCKTIDE_REDIS_PASSWORD_FILE"
+        )
+    if settings.redis_password or settings.redis_password_file:
+        _password(settings, "redis_password")
+    _check_tls(
+        settings, "redis", url.scheme == "rediss", f"STOCKTIDE_REDIS begins with {url.scheme or '?'}://: rediss://"
+    )
+
+
+def _check_tls(settings: Settings, server: str, used: bool, otherwise: str) -> None:
+    given = [f"{server}_tls_{part}" for part in ("ca", "cert", "key") if getattr(settings, f"{server}_tls_{part}")]
+    if given and not used:
+        raise SettingsError(f"{_variable(given[0])} is set, but {otherwise} uses TLS")
+    cert, key = f"{server}_tls_cert", f"{server}_tls_key"
+    for name, other in ((cert, key), (key, cert)):
+        if name in given and other not in given:
+            raise SettingsError(f"{_variable(name)} is set without {_variable(other)}: a certificate and its key")
+    if used:
+        _tls(settings, server)
+
+
+def _tls(settings: Settings, server: str) -> ssl.SSLContext:
+    """Trusts the given CA, else those of the system; checks the name that we connect to."""
+    ca, cert, key = (str(getattr(settings, f"{server}_tls_{part}")) for part in ("ca", "cert", "key"))
+    for name, file in (("ca", ca), ("cert", cert), ("key", key)):
+        if file:
+            _read(f"{server}_tls_{name}", file)
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+    except ssl.SSLError as error:
+        raise SettingsError(f"{_variable(f'{server}_tls_ca')} is {ca}: no certificates in PEM are in it") from error
+    if cert:
+        try:
+            # A password of its own, lest OpenSSL ask for one on the terminal.
+            context.load_cert_chain(cert, key, password="")
+        except ssl.SSLError as error:
+            raise SettingsError(
+                f"{_variable(f'{server}_tls_cert')} is {cert} and {_variable(f'{server}_tls_key')} is {key}: "
+                "no certificate in PEM with its own key, without a passphrase"
+            ) from error
+    return context
+
+
+def _password(settings: Settings, name: str) -> str:
+    given, file = str(getattr(settings, name)), str(getattr(settings, f"{name}_file"))
+    if given and file:
+        raise SettingsError(f"{_variable(name)} and {_variable(f'{name}_file')} are both set: only one of them")
+    if not file:
+        return given
+    password = _read(f"{name}_file", file).decode(errors="replace").strip("\r\n")
+    if not password:
+        raise SettingsError(f"{_variable(f'{name}_file')} is {file}: the file is empty")
+    return password
+
+
+def _read(name: str, file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{_variable(name)} is {file}: {error.strerror}") from error
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise SettingsError("STOCKTIDE_REDIS is no URL, as in redis://127.0.0.1:6379/0") from error
+
+
+def _variable(name: str) -> str:
+    return f"STOCKTIDE_{name.upper()}"
