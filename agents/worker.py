@@ -24,6 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from agents.comparison import compare
+from agents.eviction import EvictionWatch
 from agents.expiry import keep_time
 from agents.intake import Intake
 from agents.journal import Derivation
@@ -178,6 +179,7 @@ class Worker:
         self._app.on_partitions_revoked.connect(self._on_revoked)
         self._app.on_rebalance_complete.connect(self._on_recovered)
         self.service = Service(self.metrics.registry, self.troubles, self._refresh)
+        self._eviction = EvictionWatch(redis)
         self._timer: asyncio.Task[None] | None = None
 
     def _make_relay(self, redis: Redis, assigned: Callable[[], bool]) -> Relay:
@@ -208,6 +210,7 @@ class Worker:
     async def start(self) -> None:
         """Join the group and begin. Raises StartError."""
         self._settlements.start()
+        self._eviction.start()
         try:
             await self._app.start()
         except (KafkaError, OSError) as error:
@@ -240,6 +243,7 @@ class Worker:
             logger.warning("the stream processor did not stop within %.0f s", STOP_SECONDS_MAX)
         await self._shard.stop()
         await self._settlements.stop()
+        await self._eviction.stop()
 
     def troubles(self) -> list[str]:
         """Why this worker is not ready; nothing where it is."""
@@ -247,8 +251,7 @@ class Worker:
         if not app.membership.held:
             return ["no partitions were assigned yet"]
         troubles = [] if app.tables.actives_ready else ["the tables are being read back"]
-        relay = self._shard.trouble()
-        return troubles if relay is None else [*troubles, relay]
+        return [*troubles, *(found for found in (self._shard.trouble(), self._eviction.trouble) if found is not None)]
 
     async def _finish(self) -> None:
         """Fetch no more, and wait until the lanes are empty."""

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from api import problems
 from api.feeds.source import Source
 from api.reads import Reads
+from tables.connection import eviction_trouble
 from tables.ledger import Ledger, LedgerError
 
 # The cheapest read there is; every read goes through the same checks.
@@ -96,13 +97,9 @@ def redis_check(redis: Redis) -> Check:
 
     async def check() -> str | None:
         try:
-            memory = await redis.info("memory")
+            return await eviction_trouble(redis)
         except (RedisError, OSError) as error:
             return f"Redis does not answer: {error}"
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            return f"maxmemory-policy is {policy}: it has to be noeviction"
-        return None
 
     return check
 

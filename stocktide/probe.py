@@ -23,10 +23,11 @@ async def answers_kafka(address: str) -> bool:
 async def kafka_trouble(address: str, **security: Any) -> str | None:
     """Why the broker at HOST:PORT does not tell its metadata now; None where it does."""
     host, _, port = address.rpartition(":")
+    host = host.strip("[]")
     # First a bare connection: aiokafka's client logs an error for each refused one, and hides why TLS failed.
     try:
         _, writer = await asyncio.wait_for(
-            asyncio.open_connection(host.strip("[]"), int(port), ssl=security.get("ssl_context")), PROBE_SECONDS_MAX
+            asyncio.open_connection(host, int(port), ssl=security.get("ssl_context")), PROBE_SECONDS_MAX
         )
     except ssl.SSLCertVerificationError as error:
         return f"its certificate is not trusted: {error.verify_message}"
@@ -39,27 +40,30 @@ async def kafka_trouble(address: str, **security: Any) -> str | None:
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
-    return await _trouble_of_metadata(address, security)
+    return await _trouble_of_metadata(host, int(port), security)
 
 
-async def _trouble_of_metadata(address: str, security: dict[str, Any]) -> str | None:
-    from aiokafka.client import AIOKafkaClient
+async def _trouble_of_metadata(host: str, port: int, security: dict[str, Any]) -> str | None:
+    from aiokafka.conn import create_conn
     from aiokafka.errors import KafkaConnectionError, KafkaError
+    from aiokafka.protocol.metadata import MetadataRequest
 
     logger = logging.getLogger("aiokafka")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    client = AIOKafkaClient(
-        **{"bootstrap_servers": address, **security}, request_timeout_ms=int(PROBE_SECONDS_MAX * 1000)
-    )
+    connection = None
     try:
-        await asyncio.wait_for(client.bootstrap(), PROBE_SECONDS_MAX)
-        return None if client.cluster.brokers() else "it tells of no brokers"
+        async with asyncio.timeout(PROBE_SECONDS_MAX):
+            connection = await create_conn(host, port, request_timeout_ms=int(PROBE_SECONDS_MAX * 1000), **security)
+            metadata = await connection.send(MetadataRequest([]))
+        return None if metadata.brokers else "it tells of no brokers yet"
     except (KafkaConnectionError, OSError, TimeoutError):
         protocol = security.get("security_protocol", "PLAINTEXT")
-        return f"something listens there that does not speak Kafka with {protocol} (STOCKTIDE_KAFKA_SECURITY)"
+        certificate = ", or asks for a certificate (STOCKTIDE_KAFKA_TLS_CERT)" if "ssl_context" in security else ""
+        return f"what listens there does not speak Kafka with {protocol} (STOCKTIDE_KAFKA_SECURITY){certificate}"
     except KafkaError as error:
         return f"it does not let us in: {error}"
     finally:
-        await client.close()
+        if connection is not None:
+            connection.close()
         logger.setLevel(level)

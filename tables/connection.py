@@ -1,7 +1,7 @@
 """One way to reach Redis, for every process.
 
-In: a URL. Out: a client that sends each command once. redis-py would repeat one whose connection broke, and so decide
-a batch twice under one token; here every caller repeats by itself, where it knows that it may.
+In: a URL, and what lets us in. Out: a client that sends each command once. redis-py would repeat one whose connection
+broke, and so decide a batch twice under one token; here every caller repeats by itself, where it knows that it may.
 """
 
 from __future__ import annotations
@@ -29,3 +29,13 @@ def connect(url: str, **access: Any) -> Redis:
         socket_keepalive=True,
         decode_responses=False,
     )
+
+
+async def eviction_trouble(redis: Redis) -> str | None:
+    """Why this server may drop keys by itself; None where it never does. INFO tells, so no right to CONFIG is needed.
+    Raises RedisError."""
+    memory = await redis.info("memory")
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        return None
+    return f"Redis's maxmemory-policy is {policy}: a key that is evicted is stock that is lost; it has to be noeviction"

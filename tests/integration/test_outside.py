@@ -1,0 +1,161 @@
+"""Stocktide on a Kafka and a Redis of one's own, which let in whom they know and allow what docs/operations.md says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from stocktide.retry import until
+from tests.certificates import Certificates, make_certificates
+from tests.integration.locked import CLUSTER, GROUP, LITERAL, PASSWORD, PREFIXED, TOPIC, USER, LockedKafka, LockedRedis
+from tests.integration.storefront import WAIT_SECONDS_MAX, Storefront, fresh
+from tests.system import RunningSystem, start_up
+
+pytestmark = pytest.mark.integration
+
+OPERATIONS_PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+COMMAND_SECONDS_MAX = 60.0
+
+
+def acl_line(app_id: str) -> str:
+    """The user of Redis as the page has it."""
+    line = re.search(r"^user stocktide on .*$", OPERATIONS_PAGE.read_text(), re.MULTILINE)
+    assert line is not None
+    return line[0].replace("stocktide:*", f"{app_id}:*").replace("PASSWORD", PASSWORD).replace("stocktide", USER, 1)
+
+
+async def allow_what_the_page_says(kafka: LockedKafka, app_id: str) -> None:
+    """Give the user of Kafka the rights that the page gives."""
+    lines = re.findall(r"^kafka-acls.sh .*$", OPERATIONS_PAGE.read_text(), re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        operations = tuple(re.findall(r"--operation (\w+)", line))
+        if named := re.search(r"--topic stocktide(\S*)", line):
+            assert "--resource-pattern-type prefixed" in line
+            await kafka.allow(TOPIC, app_id + named[1], operations, PREFIXED)
+        elif "--group stocktide " in line:
+            await kafka.allow(GROUP, app_id, operations, LITERAL)
+        else:
+            assert "--cluster" in line
+            await kafka.allow(CLUSTER, "kafka-cluster", operations, LITERAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """Both servers, and what lets Stocktide in."""
+
+    kafka: LockedKafka
+    redis: LockedRedis
+    certificates: Certificates
+    environ: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+async def locked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Locked]:
+    """Both servers with their locks, for one app id."""
+    folder = tmp_path_factory.mktemp("locked")
+    certificates = make_certificates(folder)
+    app_id = fresh("locked")
+    async with AsyncExitStack() as stack:
+        kafka = LockedKafka(folder / "kafka", folder / "kafka.log", certificates)
+        redis = LockedRedis(folder, acl_line(app_id), certificates)
+        for server in (kafka, redis):
+            stack.push_async_callback(server.stop)
+            await server.start()
+        await allow_what_the_page_says(kafka, app_id)
+        own = {"STOCKTIDE_APP_ID": app_id, "XDG_CACHE_HOME": str(folder)}
+        yield Locked(
+            kafka, redis, certificates, {**kafka.environment(folder / "password"), **redis.environment(), **own}
+        )
+
+
+def stocktide(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "stocktide", *arguments],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS_MAX,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+async def running(locked: Locked, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
+    """Worker and API on them."""
+    system = await start_up(tmp_path_factory.mktemp("outside") / "data", (), locked.environ)
+    try:
+        await system.wait_ready()
+        yield system
+    finally:
+        await system.stop()
+
+
+async def test_an_order_goes_through_locked_servers(running: RunningSystem) -> None:
+    async with aiohttp.ClientSession() as session:
+        shop = Storefront(session, running.api)
+        sku = fresh("sku")
+        await shop.receive(sku, 5)
+        order = (await shop.place(sku, 2)).body
+        paid = await shop.post(f"/v1/orders/{order['order_id']}/pay", {})
+        assert paid.body["state"] == "paid"
+        assert (await shop.stock(sku))["available"] == 3
+        async with shop.feed("tmall") as feed:
+            await feed.until(sku, quantity=3)
+    assert PASSWORD not in running.printed + running.logs
+
+
+async def test_the_doctor_finds_no_right_missing_and_tells_no_secret(locked: Locked, running: RunningSystem) -> None:
+    told = stocktide(locked.environ, "doctor")
+    assert PASSWORD not in told.stdout + told.stderr
+    assert told.returncode == 0, told.stdout
+    assert "allow" not in told.stdout, told.stdout
+
+
+async def test_a_redis_that_evicts_makes_worker_and_api_not_ready(locked: Locked, running: RunningSystem) -> None:
+    operator = locked.redis.operator()
+    try:
+        async with aiohttp.ClientSession() as session:
+
+            async def says(status: int) -> bool:
+                for address in (running.ready["worker"], running.api):
+                    async with session.get(f"{address}/readyz") as answer:
+                        evicts = "maxmemory-policy is allkeys-lru" in await answer.text()
+                        if answer.status != status or evicts is (status == 200):
+                            return False
+                return True
+
+            assert await until(lambda: says(200), WAIT_SECONDS_MAX)
+            await operator.config_set("maxmemory-policy", "allkeys-lru")
+            assert await until(lambda: says(503), WAIT_SECONDS_MAX)
+            await operator.config_set("maxmemory-policy", "noeviction")
+            assert await until(lambda: says(200), WAIT_SECONDS_MAX)
+    finally:
+        await operator.aclose()
+
+
+async def test_who_is_not_let_in_is_told_why(locked: Locked, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("wrong-secret\n")
+    cases = {
+        "Authentication failed": {"STOCKTIDE_KAFKA_SASL_PASSWORD_FILE": str(wrong)},
+        "certificate is not trusted": {"STOCKTIDE_KAFKA_TLS_CA": str(locked.certificates.stranger)},
+        "STOCKTIDE_KAFKA_SECURITY": {name: "" for name in locked.environ if "_KAFKA_" in name}
+        | {"STOCKTIDE_KAFKA_SECURITY": "PLAINTEXT"},
+    }
+    for reason, changed in cases.items():
+        told = stocktide({**locked.environ, **changed}, "topics")
+        assert told.returncode == 1
+        assert reason in told.stderr, told.stderr
+        assert "Traceback" not in told.stderr
+        assert "wrong-secret" not in told.stderr
