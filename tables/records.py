@@ -123,11 +123,18 @@ class ChannelRecord(Struct, frozen=True, omit_defaults=True):
 
 
 class RegistryRecord(Struct, frozen=True, omit_defaults=True):
-    """All known channels, in the order they became known, and the sweep that is under way (`None`: none)."""
+    """All known channels, in the order they became known, and the sweep that is under way (`None`: none).
+
+    While one is: `fresh` became known since it began, the policy of `waived` changed, and was `before` until then
+    (`()`: without fields).
+    """
 
     names: tuple[str, ...] = ()
     channels: dict[str, ChannelRecord] = field(default_factory=dict)
     sweep_from: str | None = None
+    fresh: dict[str, bool] = field(default_factory=dict)
+    waived: dict[str, bool] = field(default_factory=dict)
+    before: dict[str, dict[str, Any] | tuple[()]] = field(default_factory=dict)
 
 
 class Offer(Struct, frozen=True, array_like=True):

@@ -1,0 +1,194 @@
+"""The digest of a state: equal for equal states, however they are packed and in whatever order they come.
+
+In: records of `tables.records` with their kind and key, or a Redis. Out: a number of keys and 128 bits, in all and by
+kind. It is a sum, so that a key can be taken out again, and so that sides can be read in any order and in parallel.
+What differs only in packing (the order of a map, a default that is written out, `()` for an empty map) does not count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, Literal
+
+import msgspec
+from msgspec import structs
+from redis.asyncio import Redis
+
+from tables.ledger import LedgerLimits
+from tables.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
+from tables.scripts import key_prefix
+
+# `parked` are events that wait for their order: they lie where an order would, and no table shows them.
+Kind = Literal["sku", "order", "parked", "movement", "registry"]
+KINDS: tuple[Kind, ...] = ("sku", "order", "parked", "movement", "registry")
+Record = SkuRecord | OrderRecord | MovementRecord | RegistryRecord
+Report = Callable[[int], None]
+
+FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
+# A key that is about to expire is there on one side and gone on the other: neither is wrong.
+EDGE_MS = 60_000
+# Keys that one call looks at: some ms of Redis, behind which a shopper may wait.
+_SCAN_KEYS = 1_000
+_BYTES = 16
+_MODULUS = 1 << (8 * _BYTES)
+_NEVER = 1 << 62
+
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
+    "sku": msgspec.msgpack.Decoder(SkuRecord),
+    "order": msgspec.msgpack.Decoder(OrderRecord),
+    "movement": msgspec.msgpack.Decoder(MovementRecord),
+    "registry": msgspec.msgpack.Decoder(RegistryRecord),
+}
+
+
+class Digest:
+    """The sum over the keys of a state."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+
+    def add(self, kind: Kind, key: str, record: Record) -> None:
+        """Take a key in. `key` as in Redis: the sku, the order_id, `warehouse\\nid`, or "" for the registry."""
+        self._sums[kind] = (self._sums[kind] + term_of(kind, key, record)) % _MODULUS
+        self._counts[kind] += 1
+
+    def remove(self, kind: Kind, key: str, record: Record) -> None:
+        """Take a key out that was taken in with this very record."""
+        self._sums[kind] = (self._sums[kind] - term_of(kind, key, record)) % _MODULUS
+        self._counts[kind] -= 1
+
+    def copy(self) -> Digest:
+        """One that goes its own way from here."""
+        other = Digest()
+        other._sums, other._counts = dict(self._sums), dict(self._counts)
+        return other
+
+    def hex(self, *kinds: Kind) -> str:
+        """32 hex digits: of those kinds, or of all."""
+        total = sum(self._sums[kind] for kind in kinds or KINDS) % _MODULUS
+        return f"{total:0{2 * _BYTES}x}"
+
+    @property
+    def keys(self) -> int:
+        """How many keys were taken in."""
+        return sum(self._counts.values())
+
+    def by_kind(self) -> dict[str, dict[str, int | str]]:
+        """For a report: `{"sku": {"keys": 3, "digest": "…"}, …}`."""
+        return {kind: {"keys": self._counts[kind], "digest": self.hex(kind)} for kind in KINDS}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Digest) and self._sums == other._sums and self._counts == other._counts
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def canonical(record: Record) -> Record:
+    """The record without what only its packing makes different; the same object where there is nothing of it."""
+    if isinstance(record, SkuRecord):
+        if 0 in record.counters.values():
+            record = structs.replace(record, counters={name: n for name, n in record.counters.items() if n})
+        if () in record.policies.values():
+            record = structs.replace(record, policies={name: dict(level) for name, level in record.policies.items()})
+    elif isinstance(record, RegistryRecord) and () in record.before.values():
+        record = structs.replace(record, before={name: dict(level) for name, level in record.before.items()})
+    return record
+
+
+def term_of(kind: Kind, key: str, record: Record) -> int:
+    """What one key adds to the sum."""
+    return int.from_bytes(blake2b(_encode((kind, key, canonical(record))), digest_size=_BYTES).digest())
+
+
+def decode(kind: Kind, packed: bytes) -> Record:
+    """The record that Redis or the journal holds for a key of that kind. Raises msgspec.MsgspecError."""
+    record: Record = _DECODERS["order" if kind == "parked" else kind].decode(packed)
+    return record
+
+
+def kind_of(record: Record) -> Kind:
+    """The kind under which a record counts."""
+    if isinstance(record, OrderRecord):
+        return "parked" if record.state == "parked" else "order"
+    if isinstance(record, SkuRecord):
+        return "sku"
+    return "movement" if isinstance(record, MovementRecord) else "registry"
+
+
+def kept_until(record: Record, limits: LedgerLimits) -> int:
+    """When the key of the record ends by itself, ms since the epoch; far away where it does not."""
+    if isinstance(record, MovementRecord):
+        return record.applied_at + limits.movement_retention_ms
+    if isinstance(record, OrderRecord) and record.state in FINAL_STATES:
+        rejected = record.state == "rejected"
+        return (record.ended_at or 0) + (limits.refused_retention_ms if rejected else limits.order_retention_ms)
+    return _NEVER
+
+
+def _silent(_: int) -> None:
+    pass
+
+
+async def digest_of_redis(
+    redis: Redis,
+    app_id: str,
+    progress: Report = _silent,
+    *,
+    as_of_ms: int | None = None,
+    limits: LedgerLimits | None = None,
+    shard: int = 0,
+) -> Digest:
+    """The digest of what a Redis holds for `app_id`, blessed or not, key by key: of one that is at rest.
+
+    `progress` is told the number of keys looked at. What ends within a minute of `as_of_ms` (now, unless given), or
+    has ended by then, is left out: two servers are compared as of the same time. Raises redis-py's errors, and
+    msgspec.MsgspecError where a key holds no record.
+    """
+    as_of_ms = time.time_ns() // 1_000_000 if as_of_ms is None else as_of_ms
+    limits = limits or LedgerLimits()
+    prefix = key_prefix(app_id, shard).encode()
+    digest, looked_at = Digest(), 0
+    seen: set[int] = set()  # a scan may give a key twice, and a sum counts it twice
+    cursor = 0
+    while True:
+        page: tuple[int, list[bytes]] = await redis.scan(cursor, match=prefix + b"*", count=_SCAN_KEYS)  # type: ignore[assignment]
+        cursor, names = page
+        named = [found for name in names if (found := _named(name[len(prefix) :])) and not _is_seen(name, seen)]
+        values: list[bytes | None] = (
+            await redis.mget([prefix + raw for raw, _, _ in named]) if named else []  # type: ignore[assignment]
+        )
+        for (_, kind, key), packed in zip(named, values, strict=True):
+            if packed is None:
+                continue  # it ended meanwhile
+            record = decode(kind, packed)
+            if kept_until(record, limits) > as_of_ms + EDGE_MS:
+                digest.add(kind_of(record), key, record)
+        looked_at += len(named)
+        progress(looked_at)
+        await asyncio.sleep(0)
+        if not cursor:
+            return digest
+
+
+def _is_seen(name: bytes, seen: set[int]) -> bool:
+    mark = hash(name)
+    if mark in seen:
+        return True
+    seen.add(mark)
+    return False
+
+
+def _named(raw: bytes) -> tuple[bytes, Kind, str] | None:
+    """A key's name after the prefix, as (itself, kind, key); None where it holds no record."""
+    if raw == b"registry":
+        return raw, "registry", ""
+    word, colon, key = raw.partition(b":")
+    kind = word.decode(errors="replace")
+    if colon and kind in ("sku", "order", "movement"):
+        return raw, kind, key.decode()  # type: ignore[return-value]
+    return None

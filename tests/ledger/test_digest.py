@@ -1,0 +1,60 @@
+"""The digest of a Redis that a ledger wrote, and of one that was written again."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from importlib.resources import files
+
+from redis.asyncio import Redis
+
+from tables.audit.digest import digest_of_redis
+from tables.ledger import Ledger, LedgerLimits
+from tables.redo import Writes
+from tables.scripts import key_prefix
+from tests.ledger.ledgers import bless
+from tests.ledger.shop import Shop
+from tests.ledger.tills import LedgerTill
+
+
+async def test_a_redis_that_was_written_again_from_the_log_has_the_same_digest(redis: Redis) -> None:
+    first, second = (f"test-{secrets.token_hex(4)}" for _ in range(2))
+    await bless(redis, first)
+    shop = Shop(LedgerTill(Ledger(redis, first)))
+    shop.now = time.time_ns() // 1_000_000
+    await shop.policy("jd", buffer=1)
+    await shop.policy("jd", sku="B")
+    await shop.receive("A", 10)
+    await shop.place("o1", {"A": 2}, channel="jd")
+    await shop.place("o2", {"A": 20})
+    await shop.pay("o3", by_kafka=True)
+    await shop.cancel("o1")
+    await shop.place("o4", {"A": 1})
+
+    writes = Writes(LedgerLimits())
+    for _, fields in await redis.xrange(key_prefix(first) + "outbox"):
+        writes.add(fields[b"payload"])
+    names, *values = writes.packed()
+    rewrite = (files("tables") / "lua" / "includes" / "rewrite.lua").read_text("utf-8")
+    await redis.eval(rewrite + "rewrite(KEYS[1], ARGV[1], 2)", 1, key_prefix(second), names, *values)
+
+    told = await digest_of_redis(redis, first)
+    assert told.by_kind()["order"]["keys"] == 3 and told.by_kind()["parked"]["keys"] == 1
+    again = await digest_of_redis(redis, second)
+    assert told == again, (told.by_kind(), again.by_kind())
+
+    await redis.set(key_prefix(second) + "sku:A", await redis.get(key_prefix(second) + "sku:B") or b"")
+    assert await digest_of_redis(redis, second) != told
+
+
+async def test_what_is_about_to_end_is_left_out(redis: Redis) -> None:
+    app_id = f"test-{secrets.token_hex(4)}"
+    await bless(redis, app_id)
+    shop = Shop(LedgerTill(Ledger(redis, app_id)))
+    shop.now = now = time.time_ns() // 1_000_000
+    await shop.receive("A", 1)
+    await shop.place("o1", {"A": 2})
+    limits = LedgerLimits()
+    for as_of_ms, orders in ((now, 1), (now + limits.refused_retention_ms - 30_000, 0)):
+        digest = await digest_of_redis(redis, app_id, as_of_ms=as_of_ms, limits=limits)
+        assert digest.by_kind()["order"]["keys"] == orders and digest.by_kind()["sku"]["keys"] == 1
