@@ -38,6 +38,12 @@ class Metrics:
         self.relay_lag = Gauge("stocktide_relay_lag_batches", "Batches sent and not settled", registry=self.registry)
         self.relay_term = Gauge("stocktide_relay_term", "The relay's term, 0 where none runs", registry=self.registry)
         self.blessed = Gauge("stocktide_relay_blessed", "1 while this worker's relay serves", registry=self.registry)
+        self.recovery = Gauge(
+            "stocktide_recovery",
+            "How far Redis was brought back, while it is: done of total, batches or rows",
+            ["phase", "of"],
+            registry=self.registry,
+        )
         self.resubmitted = Gauge(
             "stocktide_resubmitted", "Batches that were lost and submitted again", registry=self.registry
         )
@@ -56,6 +62,10 @@ class Metrics:
         self.relay_lag.set(relay.lag if relay else 0)
         self.relay_term.set(relay.term if relay else 0)
         self.blessed.set(1 if relay and relay.blessed else 0)
+        self.recovery.clear()
+        if relay and relay.recovery:
+            self.recovery.labels(relay.recovery.phase, "done").set(relay.recovery.done)
+            self.recovery.labels(relay.recovery.phase, "total").set(relay.recovery.total)
         self.lag.clear()  # partitions come and go
         for (topic, partition), records in lags.items():
             self.lag.labels(topic, partition).set(records)

@@ -28,7 +28,10 @@ from streams.journal import (
     encode_record,
 )
 from streams.log import JournalLog, OutOfRange
+from tables.derived import Source
 from tables.handover import Entry, Handover, Refused
+from tables.ledger import LedgerLimits
+from tables.rebuild import Progress, Reporter
 from tables.takeover import Fork, Lease, LostTail, TakeoverError, take_over
 
 _LOG = logging.getLogger(__name__)
@@ -48,7 +51,7 @@ READ_SECONDS = 1.0
 STALL_SECONDS = 3.0
 # Pauses between takeovers: doubled from the first to the last. The last is what an operator waits after a repair.
 PAUSE_SECONDS_FIRST = 0.05
-PAUSE_SECONDS_MAX = 5.0
+PAUSE_SECONDS_MAX = 2.0
 # A term that lasted this long was a good one: the next takeover is not a repeat of the last.
 HELD_SECONDS = 1.0
 
@@ -69,7 +72,7 @@ class Relay:
 
     `assigned` says whether the shard is still this process's: once it says no, `run` ends. For readiness and metrics:
     `blessed`, `term`, `position` (how far it is settled), `sent` (the newest batch handed to Kafka), `error` (the
-    newest trouble as a sentence, None once it is over), `takeovers`, `resent`.
+    newest trouble as a sentence, None once it is over), `takeovers`, `resent`. `source` is where a rebuild reads.
     """
 
     def __init__(
@@ -78,12 +81,17 @@ class Relay:
         handover: Handover,
         owner: str,
         *,
+        source: Source,
+        limits: LedgerLimits | None = None,
         assigned: Callable[[], bool] = lambda: True,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._log = log
         self._handover = handover
         self._owner = owner
+        self._source = source
+        self._limits = limits or LedgerLimits()
+        self._progress = Reporter()
         self._assigned = assigned
         self._stall_seconds = stall_seconds
         self._reader = JournalReader()
@@ -96,6 +104,11 @@ class Relay:
         self.error: str | None = None
         self.takeovers = 0
         self.resent = 0
+
+    @property
+    def recovery(self) -> Progress | None:
+        """How far Redis was brought back; None where it is not being brought back."""
+        return self._progress.now
 
     @property
     def lag(self) -> int:
@@ -119,7 +132,10 @@ class Relay:
         while self._assigned():
             began = loop.time()
             try:
-                await self._serve(await take_over(self._log, self._handover, self._owner))
+                lease = await take_over(
+                    self._log, self._handover, self._owner, self._source, self._limits, self._progress
+                )
+                await self._serve(lease)
             except _TROUBLE as error:
                 self._report(error)
             except Exception as error:  # a bug: without a relay nobody would be answered again

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from tables.rebuild import Progress
+
 
 class Serves(Protocol):
     """What is needed of the relay."""
@@ -19,6 +21,8 @@ class Serves(Protocol):
 
     @property
     def lag(self) -> int: ...
+    @property
+    def recovery(self) -> Progress | None: ...
     def start(self) -> None: ...
     async def stop(self) -> None: ...
 
@@ -51,4 +55,6 @@ class Shard:
         """Why the ledger cannot be used through this worker's relay; None where it can, or where another one serves."""
         if self.relay is None or self.relay.blessed:
             return None
+        if (recovery := self.relay.recovery) is not None:
+            return f"Redis is being brought back: {recovery.phase}, {recovery.done} of {recovery.total or 'unknown'}"
         return self.relay.error or "the relay takes over"

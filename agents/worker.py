@@ -42,6 +42,7 @@ from streams.log import KafkaLog
 from streams.publish import Publisher, make_producer
 from streams.topics import CHANNEL_STOCK, DEAD_LETTERS, JOURNAL, JOURNAL_POSITIONS, MOVEMENTS, ORDERS, STOCK
 from tables.connection import connect
+from tables.derived import KafkaRows
 from tables.handover import Handover
 from tables.ledger import Ledger, LedgerLimits
 from tables.published import published_table
@@ -161,8 +162,8 @@ class Worker:
         app_id = settings.app_id
         self.metrics = Metrics()
         self._settlements = Settlements(redis, app_id)
-        limits = LedgerLimits(outbox_max=settings.outbox_max, park_ms=settings.park_seconds * 1000)
-        self._submitter = Submitter(Ledger(redis, app_id, limits), self._settlements)
+        self._limits = LedgerLimits(outbox_max=settings.outbox_max, park_ms=settings.park_seconds * 1000)
+        self._submitter = Submitter(Ledger(redis, app_id, self._limits), self._settlements)
         self._app = make_app(
             app_id=app_id,
             kafka=settings.kafka,
@@ -186,7 +187,10 @@ class Worker:
         settings = self._settings
         log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id), **self._security)
         owner = f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
-        return Relay(log, Handover(redis, settings.app_id), owner, assigned=assigned)
+        source = KafkaRows(settings.kafka, settings.app_id, **self._security)
+        return Relay(
+            log, Handover(redis, settings.app_id), owner, source=source, limits=self._limits, assigned=assigned
+        )
 
     def _make_agents(self, app: App) -> tuple[list[Lanes], StockAgent]:
         app_id, publisher, metrics = self._settings.app_id, self.publisher, self.metrics

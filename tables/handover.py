@@ -2,7 +2,7 @@
 
 In: terms, and positions of the journal. Out: typed answers of the Lua steps `outbox`, `settle`, `unbless` and `bless`.
 That this server, or this term, may not do it is a value (`Refusal`), not an exception: it is how a recovery begins.
-The next piece belongs here too: `replay.lua`, which brings a server that lost its tail up to the journal (rule R4).
+`replay`, `flush` and `load` are the steps of a recovery between `unbless` and `bless`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Refusal(StrEnum):
     MOVED = "moved"  # the server is not the one that the recovery began with
     SUPERSEDED = "superseded"  # somebody wrote or flushed `blessed` since the recovery began
     BROKEN = "broken"  # the outbox does not lead from the journal's last batch to the newest one
+    OUT_OF_ORDER = "out_of_order"  # the server does not stand where the step begins: somebody else was here
 
 
 class Entry(Struct, frozen=True, array_like=True):
@@ -64,6 +65,21 @@ class Refused(Struct, frozen=True):
     term: int = 0
 
 
+class Replay(Struct, frozen=True):
+    """A step of redo: batches that lie one after the other in the journal, and what they wrote.
+
+    `batch` and `token` are those before the first one; `position` is the journal's after the last one, `at` its time
+    (ms); `told` are (batch, token) of all that nobody was told to be settled; `writes` as `tables.redo` packs them.
+    """
+
+    batch: int
+    token: str
+    position: Position
+    at: int
+    told: tuple[tuple[int, str], ...]
+    writes: tuple[bytes, ...]
+
+
 class Handover:
     """The Lua steps of relay and takeover on one shard. Every method raises `redis.exceptions.RedisError`."""
 
@@ -74,6 +90,9 @@ class Handover:
         self._settle = Script(redis, self._prefix, "settle")
         self._unbless = Script(redis, self._prefix, "unbless")
         self._bless = Script(redis, self._prefix, "bless")
+        self._replay = Script(redis, self._prefix, "replay")
+        self._flush = Script(redis, self._prefix, "flush")
+        self._load = Script(redis, self._prefix, "load")
 
     async def outbox(self, term: int, batch_next: int, entries_max: int, bytes_max: int) -> tuple[Entry, ...] | Refused:
         """The entries from `batch_next` on: at most `entries_max`, and none after `bytes_max` of payload."""
@@ -116,6 +135,36 @@ class Handover:
         """End a recovery: `batch` and `token` are the journal's last valid ones. None: this server decides again."""
         answer = await self._bless(term, seen.run_id, seen.replid, batch, token)
         return None if answer[0] == b"blessed" else _refused(answer)
+
+    async def replay(self, term: int, seen: Seen, step: Replay) -> Refused | None:
+        """Bring this server, unblessed, a step nearer to the journal's end (rule R4). None: done."""
+        at = step.position
+        answer = await self._replay(
+            term,
+            seen.run_id,
+            seen.replid,
+            step.batch,
+            step.token,
+            step.at,
+            *(at.offset, at.term, at.owner, at.batch, at.token),
+            msgspec.msgpack.encode(step.told),
+            *step.writes,
+        )
+        return None if answer[0] == b"replayed" else _refused(answer)
+
+    async def flush(self, term: int, seen: Seen, cursor: int, keys: int) -> int | Refused:
+        """Forget about `keys` keys of the shard, but for who may decide. The cursor to go on with; 0 at the end."""
+        answer = await self._flush(term, seen.run_id, seen.replid, cursor, keys)
+        return int(answer[1]) if answer[0] == b"flushed" else _refused(answer)
+
+    async def load(self, term: int, seen: Seen, writes: tuple[bytes, ...], position: Position | None) -> Refused | None:
+        """Put whole states into a flushed server; with the last of them the position from which the journal follows.
+        None: done."""
+        at: tuple[int | str, ...] = ("", "", "", "", "")
+        if position is not None:
+            at = (position.offset, position.term, position.owner, position.batch, position.token)
+        answer = await self._load(term, seen.run_id, seen.replid, *at, *writes)
+        return None if answer[0] == b"loaded" else _refused(answer)
 
     async def wait_for_outbox(self, batch: int, wait_ms: int) -> None:
         """Return as soon as the outbox holds an entry after `batch`, or after `wait_ms`. A wake-up and no more: what

@@ -130,18 +130,11 @@ class Writes:
             if until > now_ms:
                 self._put(f"movement:{row.key}", _encode(record), until)
 
-    def packed(self) -> bytes:
-        """What `includes/rewrite.lua` takes."""
-        kept: list[Any] = []
-        expiring: list[Any] = []
-        gone: list[str] = []
-        for name, entry in self._values.items():
-            if entry is None:
-                gone.append(name)
-            elif entry[1] is None:
-                kept += (name, entry[0])
-            else:
-                expiring.append((name, *entry))
+    def packed(self) -> tuple[bytes, ...]:
+        """What `includes/rewrite.lua` takes: a packed list of names, and the values they get."""
+        kept = {name: entry[0] for name, entry in self._values.items() if entry and entry[1] is None}
+        expiring = {name: entry for name, entry in self._values.items() if entry and entry[1] is not None}
+        gone = [name for name, entry in self._values.items() if entry is None]
         indexed: list[Any] = []
         dropped: list[Any] = []
         for key, members in self._indexes.items():
@@ -151,7 +144,9 @@ class Writes:
                 indexed.append((key, scored))
             if unscored:
                 dropped.append((key, unscored))
-        return _encode((kept, expiring, gone, indexed, dropped))
+        expiries = [(name, entry[1]) for name, entry in expiring.items()]
+        names = _encode((list(kept), expiries, gone, indexed, dropped))
+        return names, *kept.values(), *(entry[0] for entry in expiring.values())
 
     def _add_sku(self, sku: str, record: bytes) -> None:
         self._put(f"sku:{sku}", record, None)

@@ -3,8 +3,8 @@
 -- KEYS[1]  prefix of the shard's keys; blessed, head, settled, and what the rows hold
 -- ARGV[1]  term of the recovery
 -- ARGV[2]  run_id, ARGV[3] replid: as seen when the recovery began
--- ARGV[4]  states, packed (includes/rewrite.lua)
--- ARGV[5…9] offset, term, owner, batch, token: where the journal goes on; ARGV[5] is '' while rows are to come
+-- ARGV[4…8] offset, term, owner, batch, token: where the journal goes on; ARGV[4] is '' while rows are to come
+-- ARGV[9…] states, packed, and the values (includes/rewrite.lua)
 -- Returns {'higher_term'}, {'moved'} or {'superseded'}: begin anew; {'out_of_order', batch}: this server was not
 --         flushed; or {'loaded'}.
 -- @include blessed
@@ -16,10 +16,10 @@ if refused then return { refused } end
 local batch = redis.call('HGET', prefix .. 'head', 'batch')
 if batch then return { 'out_of_order', tonumber(batch) } end
 
-rewrite(prefix, ARGV[4])
-if ARGV[5] ~= '' then
-  redis.call('HSET', prefix .. 'head', 'batch', ARGV[8], 'token', ARGV[9])
-  redis.call('HSET', prefix .. 'settled', 'offset', ARGV[5], 'term', ARGV[6], 'owner', ARGV[7], 'batch', ARGV[8],
-    'token', ARGV[9])
+rewrite(prefix, ARGV[9], 10)
+if ARGV[4] ~= '' then
+  redis.call('HSET', prefix .. 'head', 'batch', ARGV[7], 'token', ARGV[8])
+  redis.call('HSET', prefix .. 'settled', 'offset', ARGV[4], 'term', ARGV[5], 'owner', ARGV[6], 'batch', ARGV[7],
+    'token', ARGV[8])
 end
 return { 'loaded' }

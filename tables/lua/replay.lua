@@ -7,7 +7,7 @@
 -- ARGV[6]  the time of the last batch, ms
 -- ARGV[7…11] offset, term, owner, batch, token: the journal's position after the last of them
 -- ARGV[12] msgpack {{batch, token}, …}: what nobody was told to be settled
--- ARGV[13] what they wrote, packed (includes/rewrite.lua)
+-- ARGV[13…] what they wrote, packed, and the values (includes/rewrite.lua)
 -- Returns {'higher_term'}, {'moved'} or {'superseded'}: begin anew; {'out_of_order', batch}: this server stands at
 --         another batch; or {'replayed'}.
 -- @include blessed
@@ -21,7 +21,7 @@ if (head[1] or '0') ~= ARGV[4] or (head[2] or '') ~= ARGV[5] then
   return { 'out_of_order', tonumber(head[1] or '0') }
 end
 
-rewrite(prefix, ARGV[13])
+rewrite(prefix, ARGV[13], 14)
 local now = math.max(tonumber(head[3] or '0'), tonumber(ARGV[6]))
 redis.call('HSET', prefix .. 'head', 'batch', ARGV[10], 'token', ARGV[11], 'now', string.format('%.0f', now))
 redis.call('HSET', prefix .. 'settled', 'offset', ARGV[7], 'term', ARGV[8], 'owner', ARGV[9], 'batch', ARGV[10],

@@ -18,6 +18,7 @@ from tables.scripts import key_prefix
 from tables.settlements import Settlements
 from tables.submission import Submitter
 from tables.takeover import Lease, take_over
+from tests.protocol.memory_rows import MemoryRows
 
 WAIT_SECONDS_MAX = 10.0
 
@@ -30,6 +31,7 @@ class Stage:
         self.prefix = key_prefix(app_id)
         self.redis: Redis = connect(url)
         self.journal = journal or MemoryJournal()
+        self.rows = MemoryRows(self.journal)
         self.handover = Handover(self.redis, app_id)
         self.ledger = Ledger(self.redis, app_id)
         self.settlements = Settlements(self.redis, app_id)
@@ -44,7 +46,7 @@ class Stage:
 
     def relay(self, owner: str = "first", log: MemoryLog | None = None, stall_seconds: float = 0.3) -> Relay:
         """A relay that runs."""
-        relay = Relay(log or self.log(), self.handover, owner, stall_seconds=stall_seconds)
+        relay = Relay(log or self.log(), self.handover, owner, source=self.rows, stall_seconds=stall_seconds)
         relay.start()
         self.relays.append(relay)
         return relay
@@ -61,7 +63,7 @@ class Stage:
 
     async def take_over(self, owner: str) -> Lease:
         """A takeover with nobody to relay after it."""
-        return await take_over(self.log(), self.handover, owner)
+        return await take_over(self.log(), self.handover, owner, self.rows)
 
     async def field(self, key: str, name: str) -> str | None:
         """A field of one of the shard's hashes."""

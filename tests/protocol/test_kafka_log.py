@@ -89,7 +89,7 @@ async def test_a_reader_wakes_as_soon_as_something_comes(log: KafkaLog) -> None:
 async def test_callers_are_answered_through_kafka_and_a_second_owner_goes_on(
     kafka: EmbeddedKafka, topic: str, log: KafkaLog, stage: Stage
 ) -> None:
-    first = Relay(log, stage.handover, "first")
+    first = Relay(log, stage.handover, "first", source=stage.rows)
     first.start()
     submitter = stage.submitter()
     await submitter.submit([receive("m-1", units=1000)], soon(30))
@@ -97,7 +97,7 @@ async def test_callers_are_answered_through_kafka_and_a_second_owner_goes_on(
     await first.stop()
     await stage.ledger.apply([place("unsent")], token="unsent")
     second_log = KafkaLog(kafka.address, topic)
-    second = Relay(second_log, stage.handover, "second")
+    second = Relay(second_log, stage.handover, "second", source=stage.rows)
     second.start()
     try:
         await until(lambda: second.position.batch == 102, 30)

@@ -30,10 +30,10 @@ def at(offset: int, batch: int, token: str, term: int = 1) -> Position:
 
 
 def test_every_refusal_of_the_steps_is_known_in_python() -> None:
-    steps = ("outbox", "settle", "unbless", "bless")
+    steps = ("outbox", "settle", "unbless", "bless", "replay", "flush", "load")
     words = {word for step in steps for word in re.findall(r"return \{ '(\w+)'", source_of(step))}
     words |= set(re.findall(r"return '(\w+)'", source_of("bless")))
-    assert words - {"ok", "settled", "blessed"} == {str(each) for each in Refusal}
+    assert words - {"ok", "settled", "blessed", "replayed", "flushed", "loaded"} == {str(each) for each in Refusal}
 
 
 async def test_apply_is_refused_while_unblessed(stage: Stage) -> None:

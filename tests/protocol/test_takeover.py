@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
 from stocktide.embedded import EmbeddedValkey
 from streams.journal import encode_record, marker
 from streams.log import MemoryJournal, MemoryLog
-from tables.ledger import Unblessed
 from tables.takeover import Fork, LostTail, Superseded, take_over
-from tests.protocol.stage import Stage, place, receive, soon, until
+from tests.protocol.stage import Stage, receive, soon, until
 
 
 async def decide_some(stage: Stage, count: int, name: str = "m") -> None:
@@ -73,7 +70,7 @@ async def test_a_marker_of_the_same_term_before_the_own_one_is_tried_again(stage
                 stage.journal.values.append(encode_record(marker(1, "faster")))
             return await super().append(values)
 
-    lease = await take_over(Raced(stage.journal), stage.handover, "a")
+    lease = await take_over(Raced(stage.journal), stage.handover, "a", stage.rows)
     assert lease.term == 2
 
 
@@ -100,80 +97,28 @@ async def test_a_restarted_redis_that_lost_nothing_is_blessed_again(own_valkey: 
         await stage.close()
 
 
-async def test_a_redis_that_lost_its_tail_stays_unblessed_and_says_so(
-    own_valkey: EmbeddedValkey, app_id: str, tmp_path: Path
-) -> None:
-    stage = Stage(own_valkey.url, app_id)
-    try:
-        relay = await stage.blessed_relay()
-        await decide_some(stage, 2, "kept")
-        shutil.copytree(own_valkey.folder, tmp_path / "copy")
-        await decide_some(stage, 3, "lost")
-        own_valkey.kill()
-        await own_valkey.wait()
-        shutil.rmtree(own_valkey.folder)
-        shutil.copytree(tmp_path / "copy", own_valkey.folder)
-        await own_valkey.start()
-        await until(lambda: "lost the last 3" in (relay.error or ""))
-        assert not relay.blessed
-        assert "Redis came back with batch 2, but the journal holds batches up to 5" in str(relay.error)
-        with pytest.raises(Unblessed):
-            await stage.ledger.apply([place("o-1")], token="t")
-    finally:
-        await stage.close()
-
-
-async def test_an_empty_redis_beside_a_journal_that_is_not_stays_unblessed(stage: Stage) -> None:
-    relay = await stage.blessed_relay()
-    await decide_some(stage, 2)
-    await relay.stop()
-    await forget_everything(stage)
-    with pytest.raises(LostTail, match="Redis is empty, but the journal holds batches up to 2"):
-        await stage.take_over("b")
-    with pytest.raises(Unblessed):
-        await stage.ledger.apply([place("o-1")], token="t")
-
-
-async def test_a_redis_that_went_another_way_is_a_fork(stage: Stage) -> None:
-    relay = await stage.blessed_relay()
-    await decide_some(stage, 2)
-    await relay.stop()
-    await stage.redis.hset(stage.prefix + "head", "token", "another")
-    with pytest.raises(Fork, match="batch 2 has one token in Redis and another one in the journal"):
-        await stage.take_over("b")
-
-
-async def test_a_redis_ahead_of_the_journal_whose_outbox_does_not_lead_there_is_a_fork(stage: Stage) -> None:
-    relay = await stage.blessed_relay()
-    await decide_some(stage, 1)
-    await relay.stop()
-    for token in ("t2", "t3"):
-        await stage.ledger.apply([receive(token)], token=token)
-    await stage.redis.xdel(stage.prefix + "outbox", "2-0")
-    with pytest.raises(Fork, match="breaks at batch 2"):
-        await stage.take_over("b")
-
-
 async def test_a_journal_that_is_another_one_is_refused(stage: Stage) -> None:
     relay = await stage.blessed_relay()
     await decide_some(stage, 3)
     await relay.stop()
     with pytest.raises(Fork, match="which ends at 0"):
-        await take_over(MemoryLog(MemoryJournal()), stage.handover, "b")
+        await take_over(MemoryLog(MemoryJournal()), stage.handover, "b", stage.rows)
     other = MemoryJournal([encode_record(marker(9, "z"))] * 10)
-    with pytest.raises(Fork, match="something else than Redis settled there"):
-        await take_over(MemoryLog(other), stage.handover, "b")
+    with pytest.raises(Fork, match="holds something else there"):
+        await take_over(MemoryLog(other), stage.handover, "b", stage.rows)
 
 
-async def test_a_journal_whose_unsettled_head_aged_out_is_refused(stage: Stage) -> None:
+async def test_a_journal_whose_unsettled_head_aged_out_is_refused_where_nothing_says_what_lay_before(
+    stage: Stage,
+) -> None:
     relay = await stage.blessed_relay()
     await decide_some(stage, 3)
     await relay.stop()
     settled = await stage.handover.settled()
     assert settled is not None
     aged = MemoryJournal([encode_record(marker(9, "z"))], first=settled.offset + 5)
-    with pytest.raises(LostTail, match="aged out"):
-        await take_over(MemoryLog(aged), stage.handover, "b")
+    with pytest.raises(LostTail, match="nothing says what lay before"):
+        await take_over(MemoryLog(aged), stage.handover, "b", stage.rows)
 
 
 async def test_a_journal_that_aged_out_up_to_the_settled_record_is_taken_over(stage: Stage) -> None:
@@ -182,15 +127,10 @@ async def test_a_journal_that_aged_out_up_to_the_settled_record_is_taken_over(st
     await relay.stop()
     settled = await stage.handover.settled()
     assert settled is not None
-    lease = await take_over(MemoryLog(MemoryJournal(first=settled.offset)), stage.handover, "b")
+    lease = await take_over(MemoryLog(MemoryJournal(first=settled.offset)), stage.handover, "b", stage.rows)
     assert (lease.position.batch, lease.term) == (3, 2)
 
 
 async def test_a_term_that_only_redis_remembers_is_passed(stage: Stage) -> None:
     await stage.redis.hset(stage.prefix + "blessed", mapping={"run_id": "none", "replid": "none", "term": 41})
     assert (await stage.take_over("a")).term == 42
-
-
-async def forget_everything(stage: Stage) -> None:
-    async for key in stage.redis.scan_iter(match=stage.prefix + "*"):
-        await stage.redis.delete(key)

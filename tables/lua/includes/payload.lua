@@ -26,6 +26,7 @@ local function order_rows()
   local rows = {}
   local function add(o)
     if o.replaced or o.in_payload or not (o.packed or o.dropped) then return end
+    if o.dropped and orders[o.id] then return end -- another one took its place since
     o.in_payload = true
     local row = o.dropped and GONE or o.packed
     rows[#rows + 1] = '\147' .. pack(o.id) .. row .. ((o.changed or o.restated) and TRUE or FALSE)

@@ -1,0 +1,205 @@
+"""Bringing an unblessed Redis up to the journal: redo of what it lost, or all of it anew.
+
+In: a log, a Redis that `unbless` found in some state, the batch and position up to which it has to come. Out: a Redis
+that holds what the journal holds up to there; every step is checked on the server (rules R3, R4). Redo replays the
+batches that Redis lost. A rebuild flushes, loads the rows of the derived topics (whole states), and then replays the
+journal over them from where it holds every row whole (rule R9): whatever a late writer set back, it brings forward.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from streams.journal import JournalReader, Position, Verdict
+from streams.log import JournalLog
+from tables.derived import Source
+from tables.handover import Handover, Refused, Replay, Seen
+from tables.ledger import LedgerLimits
+from tables.redo import Writes, writes_of
+from tables.walk import LostTail, Superseded, follow, newest_in
+
+_LOG = logging.getLogger(__name__)
+# One step of redo: as much as one call of Lua writes within some ten ms, and one argument holds.
+_STEP_BYTES = 1024 * 1024
+_STEP_BATCHES_MAX = 500
+# Keys that one step of a flush looks at.
+_FLUSH_KEYS = 5_000
+# How often a person is told how far it is.
+_REPORT_SECONDS = 2.0
+
+
+class Progress(Struct, frozen=True):
+    """How far a recovery is: `phase` is `redo`, `flush`, `rows` or `journal`; `total` 0: not known."""
+
+    phase: str
+    done: int
+    total: int
+
+
+Report = Callable[[Progress], None]
+
+
+class Reporter:
+    """Keeps the newest progress for whoever asks, and puts it into the log now and then."""
+
+    def __init__(self, tell: Report | None = None) -> None:
+        self.now: Progress | None = None
+        self._tell = tell or _log
+        self._next = 0.0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        self.now = Progress(phase, done, total)
+        if time.monotonic() >= self._next or done == total:
+            self._next = time.monotonic() + _REPORT_SECONDS
+            self._tell(self.now)
+
+    def clear(self) -> None:
+        """The recovery is over."""
+        self.now = None
+        self._next = 0.0
+
+
+_WORDS = {
+    "redo": "redo: %d of %d batches that Redis lost",
+    "flush": "rebuild: %d keys forgotten",
+    "rows": "rebuild: %d of %d rows read",
+    "journal": "rebuild: %d of %d batches of the journal replayed",
+}
+
+
+def _log(progress: Progress) -> None:
+    counts = (progress.done, progress.total) if "of" in _WORDS[progress.phase] else (progress.done,)
+    _LOG.info(_WORDS[progress.phase], *counts)
+
+
+class Recovery:
+    """One recovery of one server: `term` and `seen` are those of its `unbless`."""
+
+    def __init__(
+        self, log: JournalLog, handover: Handover, term: int, seen: Seen, limits: LedgerLimits, report: Reporter
+    ) -> None:
+        self._log = log
+        self._handover = handover
+        self._term = term
+        self._seen = seen
+        self._limits = limits
+        self._report = report
+
+    async def redo(
+        self, stand: Position, end: Position, told: tuple[tuple[int, str], ...], phase: str = "redo"
+    ) -> None:
+        """Replay the batches after `stand`, where Redis is, up to `end`. `told` are those up to `stand` that nobody
+        was told to be settled. Raises Superseded, and what the log and Redis raise."""
+        reader = JournalReader(stand)
+        step = _Step(self._limits, stand, told)
+        total, first = end.batch - stand.batch, stand.batch
+        async for verdict, entry in follow(self._log, reader, end.offset):
+            if verdict is not Verdict.BATCH:
+                continue
+            step.add(entry.payload, reader.position)
+            if step.is_full:
+                await self._replay(step)
+                self._report(phase, reader.position.batch - first, total)
+                step = _Step(self._limits, reader.position, ())
+        if reader.position.batch != end.batch or reader.position.token != end.token:
+            raise Superseded(f"the journal leads to batch {reader.position.batch}, and led to {end.batch}")
+        if step.batches or step.told:
+            await self._replay(step)
+        self._report(phase, total, total)
+
+    async def rebuild(self, end: Position, source: Source) -> None:
+        """Flush, load the rows, replay the journal over them up to `end`. Raises LostTail, Superseded, and what the
+        log, the source and Redis raise."""
+        await self._forget()
+        landmarks = await source.landmarks()
+        whole = (landmarks.whole,) if landmarks.whole else ()
+        beginning, _ = await self._log.bounds()
+        if beginning == 0 and not whole:
+            start = Position.beginning()
+        elif whole:
+            start = await newest_in(self._log, whole)
+        else:
+            start = await self._oldest(landmarks.all())
+        if start.batch > end.batch:
+            raise Superseded(f"the journal is derived up to batch {start.batch}, beyond {end.batch}")
+        if start.batch:
+            await self._load(start, end, source)
+        await self.redo(start, end, (), "journal")
+
+    async def _oldest(self, positions: tuple[Position, ...]) -> Position:
+        """Where to start in a journal that was cut off elsewhere than by us."""
+        beginning, _ = await self._log.bounds()
+        kept = [position for position in positions if position.offset >= beginning]
+        if not kept:
+            raise LostTail(f"the journal begins at offset {beginning}, and nothing says what lay before")
+        _LOG.warning(
+            "the journal begins at offset %d and does not hold every row whole: a row that a late writer set back "
+            "before then stays so; `stocktide audit` tells",
+            beginning,
+        )
+        return await newest_in(self._log, kept[:1])
+
+    async def _forget(self) -> None:
+        cursor, looked_at = 0, 0
+        while True:
+            answer = await self._handover.flush(self._term, self._seen, cursor, _FLUSH_KEYS)
+            if isinstance(answer, Refused):
+                raise self._superseded(answer)
+            cursor, looked_at = answer, looked_at + _FLUSH_KEYS
+            if cursor == 0:
+                return
+            self._report("flush", looked_at, 0)
+
+    async def _load(self, start: Position, end: Position, source: Source) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        rows = source.rows(("sku", "order", "movement"), lambda done, total: self._report("rows", done, total))
+        async for chunk in rows:
+            beyond = max((row.batch for row in chunk), default=0)
+            if beyond > end.batch:
+                raise Superseded(f"a row is of batch {beyond}, beyond {end.batch}: another owner was faster")
+            await self._put(writes_of(chunk, self._limits, now_ms).packed(), None)
+        await self._put(Writes(self._limits).packed(), start)
+
+    async def _put(self, writes: tuple[bytes, ...], position: Position | None) -> None:
+        refused = await self._handover.load(self._term, self._seen, writes, position)
+        if refused is not None:
+            raise self._superseded(refused)
+
+    async def _replay(self, step: _Step) -> None:
+        refused = await self._handover.replay(self._term, self._seen, step.packed())
+        if refused is not None:
+            raise self._superseded(refused)
+
+    def _superseded(self, refused: Refused) -> Superseded:
+        return Superseded(f"while term {self._term} brought Redis back, it changed: {refused.reason}")
+
+
+class _Step:
+    """Batches that are replayed together. What they write is whole: of a key only its newest state is written."""
+
+    def __init__(self, limits: LedgerLimits, stand: Position, told: tuple[tuple[int, str], ...]) -> None:
+        self._stand = stand
+        self._writes = Writes(limits)
+        self._position = stand
+        self.told = list(told)
+        self.batches = 0
+        self._payload_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.batches >= _STEP_BATCHES_MAX or self._payload_bytes >= _STEP_BYTES
+
+    def add(self, payload: bytes, position: Position) -> None:
+        self._writes.add(payload)
+        self._payload_bytes += len(payload)
+        self._position = position
+        self.told.append((position.batch, position.token))
+        self.batches += 1
+
+    def packed(self) -> Replay:
+        stand, writes = self._stand, self._writes
+        return Replay(stand.batch, stand.token, self._position, writes.at, tuple(self.told), writes.packed())

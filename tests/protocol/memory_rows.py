@@ -1,0 +1,70 @@
+"""The derived topics as a journal in memory gives them: what a rebuild reads, without a Kafka.
+
+`keep` derives the journal as it is now, in the way of the journal agent; a test may spoil what was kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from streams.journal import JournalReader, Position, Verdict, decode_record
+from streams.log import MemoryJournal
+from tables.derived import Kind, StoredRow
+from tables.landmarks import Landmarks
+from tables.records import decode_decision
+from tables.views import is_order
+
+
+class MemoryRows:
+    """A `Source` for a journal in memory."""
+
+    def __init__(self, journal: MemoryJournal) -> None:
+        self._journal = journal
+        self._reader = JournalReader(Position(journal.first, 0, "", 0, "") if journal.first else None)
+        self._begun: dict[int, Position] = {}
+        self.known: dict[tuple[Kind, str], StoredRow] = {}
+        self.whole: Position | None = None
+        self.milestones: list[Position] = []
+
+    def keep(self) -> None:
+        """Derive what came since the last time."""
+        for at in range(self._reader.next_offset, self._journal.first + len(self._journal.values)):
+            entry = decode_record(self._journal.values[at - self._journal.first])
+            before = self._reader.position
+            if self._reader.feed(at, entry) is Verdict.BATCH and entry is not None:
+                self._take(decode_decision(entry.payload), before)
+        self.milestones.append(self._reader.position)
+
+    def _take(self, decision: Any, before: Position) -> None:
+        for row in decision.orders:
+            if row.changed and is_order(row.record):
+                self._put("order", row.order_id, decision.batch, row.record)
+        for row in decision.movements:
+            if row.changed:
+                self._put("movement", f"{row.warehouse}\n{row.id}", decision.batch, row.record)
+        for row in decision.skus:
+            self._put("sku", row.sku, decision.batch, row.record)
+        for result in decision.results:
+            if result.outcome == "restated":
+                how, first = result.detail.split()
+                if how in ("begun", "whole"):
+                    self._begun = {int(first): before}
+                if how in ("ended", "whole") and int(first) in self._begun:
+                    self.whole = self._begun[int(first)]
+
+    def _put(self, kind: Kind, key: str, batch: int, record: Any) -> None:
+        self.known[kind, key] = StoredRow(kind, key, batch, record)
+
+    async def landmarks(self) -> Landmarks:
+        """See Source."""
+        return Landmarks(self._reader.position if self.milestones else None, self.whole, tuple(self.milestones))
+
+    async def rows(
+        self,
+        kinds: Sequence[Kind] = ("sku", "order", "movement"),
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> AsyncIterator[list[StoredRow]]:
+        """See Source."""
+        yield [row for row in self.known.values() if row.kind in kinds]
+        report(1, 1)
