@@ -1,0 +1,221 @@
+"""The story of one SKU: every change of it, as the journal tells it, with the numbers before and after.
+
+In: decisions that count, in the journal's order (or any one of them alone). Out: `Change` for each effect on the SKU;
+`Opening`, where the story begins in the middle; `Takeovers` between two changes; and `Break` where what was published
+as the state of the SKU does not follow from the changes before it. Pure: who reads the journal is elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from msgspec import Struct, structs
+
+from tables.records import Decision, MovementLine, MovementRecord, Offer, OrderRecord, PolicyRow, SkuRecord, SkuRow
+from tables.views import stock_view
+
+Counters = dict[str, int]
+
+
+class Opening(Struct, frozen=True):
+    """Where the story begins. `known`: nothing lies before it; else `record` is the SKU as it was found there."""
+
+    sku: str
+    known: bool
+    at: int
+    record: SkuRecord
+
+
+class ModeMoved(Struct, frozen=True):
+    """A channel's mode is another one than after the change before."""
+
+    channel: str
+    before: str
+    after: Offer
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """One effect on the SKU. `record` is the SKU after it (of the batch's later changes only the counters and the
+    version are taken out again), `before` the counters before it.
+
+    `kind`, `id`, `subject` are the effect's cause; `order` or `movement` and its `line` the record of it, as it is
+    after the batch. `gave_way_to`: the order that a cancelled one was superseded by. `policies`: the levels that the
+    batch changed. `offers` (of the last change in a batch; else None) is what each channel may sell after it.
+    """
+
+    sku: str
+    version: int
+    batch: int
+    at: int
+    kind: str
+    id: str
+    subject: str
+    deltas: Counters
+    before: Counters
+    record: SkuRecord
+    order: OrderRecord | None = None
+    movement: MovementRecord | None = None
+    line: MovementLine | None = None
+    gave_way_to: str | None = None
+    policies: tuple[PolicyRow, ...] = ()
+    offers: tuple[Offer, ...] | None = None
+    modes: tuple[ModeMoved, ...] = ()
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """The numbers after it, as `GET /v1/stock/{sku}` shows them."""
+        return stock_view(self.sku, self.record, self.offers or ())
+
+
+class Break(Struct, frozen=True):
+    """What was published does not follow from what was published before: at `batch` the SKU stood at `found`, where
+    `expected` follows from the changes. Where these agree, the versions after the batch do not."""
+
+    sku: str
+    batch: int
+    at: int
+    expected: Counters
+    found: Counters
+    version_expected: int
+    version_found: int
+
+    def differences(self) -> Iterator[tuple[str, int, int]]:
+        """(counter, expected, found) of those that differ."""
+        for name in sorted(self.expected.keys() | self.found.keys()):
+            expected, found = self.expected.get(name, 0), self.found.get(name, 0)
+            if expected != found:
+                yield name, expected, found
+
+
+class Takeovers(Struct, frozen=True):
+    """Terms that began since the change before, `owner` the newest of them."""
+
+    first: int
+    last: int
+    owner: str
+
+
+Part = Opening | Change | Break | Takeovers
+
+
+def row_of(decision: Decision, sku: str) -> SkuRow | None:
+    """The SKU as it is after the batch, where the batch holds it."""
+    return next((row for row in decision.skus if row.sku == sku), None)
+
+
+def changes_of(decision: Decision, sku: str) -> tuple[Change, ...]:
+    """The changes of the SKU in one batch, oldest first. The numbers are counted back from the state that the batch
+    publishes, so that no other batch is needed. Nothing where it publishes none."""
+    row = row_of(decision, sku)
+    if row is None:
+        return ()
+    effects = [effect for effect in decision.effects if effect.sku == sku]
+    superseding = {effect.cause[1]: effect.cause[2] for effect in decision.effects if effect.cause[0] == "place"}
+    after = _nonzero(row.record.counters)
+    changes: list[Change] = []
+    for effect in reversed(effects):
+        deltas = dict(effect.deltas)
+        before = moved(after, deltas, -1)
+        kind, id, subject = effect.cause
+        movement = _movement_of(decision, kind, id, subject)
+        is_last = not changes
+        changes.append(
+            Change(
+                sku=sku,
+                version=effect.version,
+                batch=decision.batch,
+                at=decision.at,
+                kind=kind,
+                id=id,
+                subject=subject,
+                deltas=deltas,
+                before=before,
+                record=structs.replace(row.record, version=effect.version, at=decision.at, counters=after),
+                order=decision.order(subject),
+                movement=movement,
+                line=next((line for line in movement.lines if line.sku == sku), None) if movement else None,
+                gave_way_to=superseding.get(id) if kind == "cancel" else None,
+                policies=tuple(level for level in decision.policies if level.sku in ("", sku)),
+                offers=row.offers if is_last else None,
+            )
+        )
+        after = before
+    return tuple(reversed(changes))
+
+
+def _movement_of(decision: Decision, kind: str, id: str, subject: str) -> MovementRecord | None:
+    for row in decision.movements:
+        if row.id == id and row.warehouse == subject and row.record.kind == kind:
+            return row.record
+    return None
+
+
+def moved(counters: Mapping[str, int], deltas: Mapping[str, int], sign: int = 1) -> Counters:
+    """`counters` after `deltas` (or before them); what is zero is left out."""
+    result = dict(counters)
+    for name, change in deltas.items():
+        result[name] = result.get(name, 0) + sign * change
+    return _nonzero(result)
+
+
+def _nonzero(counters: Mapping[str, int]) -> Counters:
+    return {name: units for name, units in counters.items() if units}
+
+
+class Story:
+    """Follows the journal forward, and checks that each state follows from the one before.
+
+    `record` and `offers` are the newest; None while nothing was told of the SKU.
+    """
+
+    def __init__(self, sku: str) -> None:
+        self._sku = sku
+        self._term = 0
+        self.record: SkuRecord | None = None
+        self.offers: tuple[Offer, ...] = ()
+        self.breaks = 0
+
+    def follow(self, decision: Decision, term: int, owner: str) -> tuple[Part, ...]:
+        """What the batch adds to the story; `term` and `owner` are those under which it came into the journal."""
+        row = row_of(decision, self._sku)
+        if row is None:
+            return ()
+        changes = changes_of(decision, self._sku)
+        first = changes[0] if changes else None
+        before = first.before if first else _nonzero(row.record.counters)
+        parts: list[Part] = []
+        known = self.record
+        if known is None:
+            version = first.version - 1 if first else row.record.version
+            record = structs.replace(row.record, counters=before, version=version)
+            parts.append(Opening(self._sku, version == 0 and not before, decision.at, record))
+        elif known.counters != before or not _dense(known.version, changes, row.record.version):
+            self.breaks += 1
+            expected, version = known.counters, known.version + len(changes)
+            parts.append(Break(self._sku, decision.batch, decision.at, expected, before, version, row.record.version))
+        if changes and known is not None and term > self._term:
+            parts.append(Takeovers(self._term + 1, term, owner))
+        if changes or known is None:
+            self._term = term
+        parts += self._with_modes(changes)
+        self.record = structs.replace(row.record, counters=_nonzero(row.record.counters))
+        self.offers = row.offers
+        return tuple(parts)
+
+    def _with_modes(self, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        """The changes, the last one with what it did to the channels' modes."""
+        if not changes or self.record is None:
+            return changes
+        known = {offer.channel: offer.mode for offer in self.offers}
+        modes = tuple(
+            ModeMoved(offer.channel, known[offer.channel], offer)
+            for offer in changes[-1].offers or ()
+            if known.get(offer.channel, offer.mode) != offer.mode
+        )
+        return (*changes[:-1], structs.replace(changes[-1], modes=modes))
+
+
+def _dense(before: int, changes: tuple[Change, ...], after: int) -> bool:
+    """Whether each version is the one before plus 1."""
+    return [change.version for change in changes] == list(range(before + 1, after + 1))
