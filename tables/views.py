@@ -89,7 +89,7 @@ def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> View:
     warehouses: dict[str, dict[str, int]] = {name: _empty_warehouse() for name in record.warehouses}
     preordered = incoming = 0
     for name, units in record.counters.items():
-        what, place = _split_counter(name)
+        what, place = split_counter(name)
         if what == "preordered":
             preordered += units
         elif what == "incoming":
@@ -184,7 +184,7 @@ def _empty_warehouse() -> dict[str, int]:
 
 
 @lru_cache(maxsize=_NAMES_CACHED)
-def _split_counter(name: str) -> tuple[str, str]:
+def split_counter(name: str) -> tuple[str, str]:
     """`on_hand@SH1` → (on_hand, SH1); `reserved#vip@SH1` → (reserved, SH1); `incoming#po-9` → incoming."""
     what, _, place = name.partition("@")
     kind, _, pool = what.partition("#")
