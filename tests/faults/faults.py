@@ -1,0 +1,55 @@
+"""The list of faults, and the plan of a run: which one strikes when.
+
+In: a seed. Out: every fault that can be made here, in a random order, again and again, with random pauses between.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.faults.fault import Fault
+from tests.faults.processes import PROCESS_FAULTS, find_faketime
+from tests.faults.servers import SERVER_FAULTS
+
+FAULTS: tuple[Fault, ...] = (*PROCESS_FAULTS, *SERVER_FAULTS)
+# Pauses between the end of a fault and the next: from at once, while the system still recovers, to well.
+PAUSE_SECONDS_MAX = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """The n-th fault of a run: `pause_seconds` after the one before it began or, where it `waits`, has ended and the
+    system answers again."""
+
+    number: int
+    fault: Fault
+    pause_seconds: float
+    waits: bool
+
+
+def absent(fault: Fault) -> str | None:
+    """Why a fault cannot be made on this machine; None where it can."""
+    if fault.needs == "faketime" and find_faketime() is None:
+        return "the Debian package faketime is not installed"
+    return None
+
+
+def chosen(names: Sequence[str]) -> list[Fault]:
+    """The faults of these names, all if there is none. Raises ValueError for a name that is none."""
+    known = {fault.name: fault for fault in FAULTS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no such fault: {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names] if names else list(FAULTS)
+
+
+def plan(seed: int, faults: Sequence[Fault]) -> Iterator[Strike]:
+    """The strikes of a run, without an end: each round holds every fault once, shuffled."""
+    rng = random.Random(f"{seed}-plan")
+    number = 0
+    while True:
+        for fault in rng.sample(list(faults), len(faults)):
+            number += 1
+            yield Strike(number, fault, rng.uniform(0, PAUSE_SECONDS_MAX), rng.random() < 0.6)
