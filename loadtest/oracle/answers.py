@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loadtest.oracle.history import ReadMovement, ReadOrder, ReadStock, Rested, StockRow, Told
+from loadtest.oracle.history import ReadMovement, ReadOrder, ReadPolicy, ReadStock, Rested, StockRow, Told
 from loadtest.oracle.orders import PLACED_ID_DEFAULT, OrderBook, Sight
+from loadtest.oracle.policies import PolicyLevels
 from loadtest.oracle.stream import Ask, summed
 from loadtest.oracle.verdict import Checker
 
@@ -156,7 +157,7 @@ class AnswerLost(Checker):
 
     At rest every order that an answer or a GET told is there, at that sequence or a newer one, in GET and among the
     rows of `reservations`; no call was answered that it is unknown after it had been told; a SKU or movement that was
-    known stays known.
+    known stays known. A policy that was told to be set is the one in force, unless another came after it.
     """
 
     name = "answer_lost"
@@ -170,6 +171,7 @@ class AnswerLost(Checker):
         self._movements: set[tuple[str, str]] = set()
         # By order: the sequence at which it rests, 0 where it was not found.
         self._final: dict[str, int] = {}
+        self._policies = PolicyLevels()
 
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """Reads, and what makes a SKU known."""
@@ -178,11 +180,17 @@ class AnswerLost(Checker):
             ReadOrder: self._read_order,
             ReadStock: self._read_stock,
             ReadMovement: self._read_movement,
+            ReadPolicy: self._read_policy,
             StockRow: lambda row: self._skus.add(row.stock.sku),
         }
 
+    def silent(self, ask: Ask) -> None:
+        """A policy that may have been set at any time."""
+        self._policies.silent(ask)
+
     def told(self, ask: Ask, told: Told) -> None:
         """Nobody may be told that an order is unknown once it was told."""
+        self._policies.told(ask, told)
         if told.status == 404 and ask.floor and ask.event is not None and ask.kind.startswith("order."):
             order_id = ask.event.order_id
             what = f"{ask.kind} of {order_id} (request {ask.number}) was answered 404 after the order had been told"
@@ -191,6 +199,10 @@ class AnswerLost(Checker):
     def _read_order(self, read: ReadOrder) -> None:
         if self._rests:
             self._final[read.order_id] = 0 if read.order is None else read.order.sequence
+
+    def _read_policy(self, read: ReadPolicy) -> None:
+        if self._rests and (wrong := self._policies.wrong(read)):
+            self.found(wrong, read.at, channel=read.channel, sku=read.sku)
 
     def _read_stock(self, read: ReadStock) -> None:
         if read.stock is not None:

@@ -55,10 +55,10 @@ class Move:
     """A shipment or a return that was asked for, by its id: what it moves of on_hand, if it was applied.
 
     If it was applied, then in a batch after `batch` and up to `seen`, the first row that shows it; 0: none did yet.
-    `sure`: whether Kafka took it; else it may have happened or not. `refused`: it lies in the dead letters.
+    `sure`: Kafka took it, and it is in no dead letter; else it may have happened or not.
     """
 
-    __slots__ = ("at", "batch", "body", "id", "kind", "lines", "occurred_ms", "refused", "seen", "sure")
+    __slots__ = ("at", "batch", "body", "id", "kind", "lines", "occurred_ms", "seen", "sure")
 
     def __init__(self, ask: Ask, id_: str, lines: tuple[AskedLine, ...]) -> None:
         self.id = id_
@@ -69,7 +69,6 @@ class Move:
         self.lines = lines
         self.occurred_ms = time_ms(None if ask.event is None else ask.event.occurred_at)
         self.sure = False
-        self.refused = False
         self.seen = 0
 
 
@@ -139,7 +138,7 @@ class KnownOrder:
         have come or not."""
         sure = maybe = 0
         for move in self.moves or ():
-            if move.kind == kind and not move.refused:
+            if move.kind == kind:
                 units = sum(line.quantity for line in move.lines if line.sku == sku)
                 if move.sure:
                     sure += units

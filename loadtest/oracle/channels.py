@@ -1,0 +1,244 @@
+"""Promise 5, channels converge: `version_went_back` and `channel_not_converged`.
+
+In: what subscribers saw, rows of `channel-stock`, GET of each channel's stock at rest.
+A subscriber keeps what it saw over its reconnections: that is what the promise is about. Rows of the topics may come
+again, and for a while an older one may stand behind a newer one; at rest the newest must be the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from loadtest.oracle.contract import Update
+from loadtest.oracle.history import (
+    ChannelRow,
+    ReadChannel,
+    ReadStock,
+    Rested,
+    Saw,
+    Subscribed,
+    Synced,
+    Unsubscribed,
+)
+from loadtest.oracle.orders import OrderBook
+from loadtest.oracle.stocks import StockBook
+from loadtest.oracle.verdict import Checker
+
+Key = tuple[str, str]
+
+
+class Subscriber:
+    """One subscriber of a channel: what it holds by now, and whether it is connected and was told it has all."""
+
+    __slots__ = ("channel", "connected", "sees", "synced")
+
+    def __init__(self) -> None:
+        self.channel = ""
+        self.connected = False
+        self.synced = False
+        self.sees: dict[str, tuple[Update, int]] = {}
+
+
+class ChannelBook:
+    """All subscribers, and each channel and SKU as the topic has it: the newest update, and the last."""
+
+    def __init__(self) -> None:
+        self.subscribers: dict[str, Subscriber] = {}
+        self.newest: dict[Key, Update] = {}
+        self.last: dict[Key, Update] = {}
+
+    def hears(self) -> Mapping[type, Callable[[Any], None]]:
+        """Subscriptions, updates, rows."""
+        return {
+            Subscribed: self._subscribed,
+            Unsubscribed: self._unsubscribed,
+            Synced: self._synced,
+            Saw: self._saw,
+            ChannelRow: self._row,
+        }
+
+    def subscriber(self, name: str) -> Subscriber:
+        """A subscriber by its name."""
+        found = self.subscribers.get(name)
+        if found is None:
+            found = self.subscribers[name] = Subscriber()
+        return found
+
+    def _subscribed(self, record: Subscribed) -> None:
+        subscriber = self.subscriber(record.subscriber)
+        subscriber.channel, subscriber.connected, subscriber.synced = record.channel, True, False
+
+    def _unsubscribed(self, record: Unsubscribed) -> None:
+        self.subscriber(record.subscriber).connected = False
+
+    def _synced(self, record: Synced) -> None:
+        self.subscriber(record.subscriber).synced = True
+
+    def _saw(self, record: Saw) -> None:
+        self.subscriber(record.subscriber).sees[record.update.sku] = (record.update, record.at)
+
+    def _row(self, row: ChannelRow) -> None:
+        key = (row.update.channel, row.update.sku)
+        newest = self.newest.get(key)
+        if newest is None or row.update.version > newest.version:
+            self.newest[key] = row.update
+        self.last[key] = row.update
+
+
+class VersionWentBack(Checker):
+    """Promise 5: for each channel and SKU the version only grows, and a version is one update.
+
+    Judged as it comes for each subscriber, whatever connection it has; on `channel-stock` that a version is told with
+    one content. At rest the last row of each key of `channel-stock`, `stock` and `reservations` is its newest, and GET
+    of a SKU is not behind it.
+    """
+
+    name = "version_went_back"
+    promise = "For each channel and SKU the version only grows."
+
+    def __init__(self, book: ChannelBook, stocks: StockBook, orders: OrderBook) -> None:
+        super().__init__()
+        self._book = book
+        self._stocks = stocks
+        self._orders = orders
+        self._rests = False
+
+    def hears(self) -> Mapping[type, Callable[[Any], None]]:
+        """Updates and rows, before the book has them."""
+        return {
+            Saw: self._saw,
+            ChannelRow: self._row,
+            ReadStock: self._read,
+            Rested: lambda _: setattr(self, "_rests", True),
+        }
+
+    def _saw(self, record: Saw) -> None:
+        update, name = record.update, record.subscriber
+        self.looked["updates seen"] += 1
+        before = self._book.subscriber(name).sees.get(update.sku)
+        if before is None or update.version > before[0].version:
+            return
+        if update == before[0]:
+            self.remarks["updates seen again"] += 1
+            return
+        what = f"subscriber {name} saw {_told(before[0])}, and then {_told(update)}"
+        self.found(what, record.at, subscriber=name, channel=update.channel, sku=update.sku)
+
+    def _row(self, row: ChannelRow) -> None:
+        update = row.update
+        self.looked["rows of channel-stock"] += 1
+        newest = self._book.newest.get((update.channel, update.sku))
+        if newest is None or update.version > newest.version:
+            return
+        if update.version < newest.version:
+            self.remarks["rows of channel-stock that went back"] += 1
+        elif update != newest:
+            what = f"channel-stock told {_told(newest)}, and then {_told(update)}"
+            self.found(what, row.at, channel=update.channel, sku=update.sku)
+
+    def _read(self, read: ReadStock) -> None:
+        known = self._stocks.skus.get(read.sku)
+        if self._rests and read.stock is not None and known and read.stock.version < known.newest.version:
+            what = f"{read.sku} rests at version {read.stock.version}, and {known.newest.version} was published"
+            self.found(what, read.at, sku=read.sku)
+
+    def end(self) -> None:
+        """No topic may end behind what it told before."""
+        if not self._rests:
+            return
+        for (channel, sku), newest in self._book.newest.items():
+            if (last := self._book.last[channel, sku]).version < newest.version:
+                what = f"channel-stock ends with {_told(last)}, after {_told(newest)}"
+                self.found(what, channel=channel, sku=sku)
+        for sku, known in self._stocks.skus.items():
+            if known.last < known.newest.version:
+                what = f"the topic stock ends at version {known.last} of {sku}, after {known.newest.version}"
+                self.found(what, sku=sku)
+        for order in self._orders:
+            if order.row_last < order.row_newest:
+                what = (
+                    f"the topic reservations ends at sequence {order.row_last} of order {order.order_id}, after"
+                    f" {order.row_newest}"
+                )
+                self.found(what, order_id=order.order_id)
+
+
+class ChannelNotConverged(Checker):
+    """Promise 5: when the input rests, the last update equals the ledger.
+
+    For each subscriber that is connected, and for the topic: every SKU that GET of its channel shows is there, with
+    that mode, quantity and rest of preorders (the update's version may be older: a change that a channel cannot see
+    publishes nothing, rule 10), and no other.
+    """
+
+    name = "channel_not_converged"
+    promise = "When the input rests, the last update equals the ledger."
+
+    def __init__(self, book: ChannelBook) -> None:
+        super().__init__()
+        self._book = book
+        self._rests = False
+        self._whole: set[str] = set()
+        self._final: dict[str, dict[str, Update]] = {}
+        self._read_at: dict[str, int] = {}
+
+    def hears(self) -> Mapping[type, Callable[[Any], None]]:
+        """What is final."""
+        return {Rested: lambda _: setattr(self, "_rests", True), ReadChannel: self._read}
+
+    def _read(self, read: ReadChannel) -> None:
+        if self._rests:
+            self._final.setdefault(read.channel, {}).update({item.sku: item for item in read.items})
+            self._read_at[read.channel] = read.at
+            if read.next is None:
+                self._whole.add(read.channel)
+
+    def end(self) -> None:
+        """Compare each subscriber, and the topic, with GET."""
+        for name, subscriber in self._book.subscribers.items():
+            if subscriber.channel not in self._whole:
+                continue
+            if not subscriber.connected:
+                self.remarks["subscribers that had left"] += 1
+                continue
+            self.looked["subscribers at rest"] += 1
+            if subscriber.synced:
+                sees = {sku: update for sku, (update, _) in subscriber.sees.items()}
+                self._compare(f"subscriber {name}", subscriber.channel, sees, name)
+            else:
+                what = f"subscriber {name} of {subscriber.channel} was never told that it has everything"
+                self.found(what, self._read_at[subscriber.channel], subscriber=name, channel=subscriber.channel)
+        by_channel: dict[str, dict[str, Update]] = {channel: {} for channel in self._whole}
+        for (channel, sku), update in self._book.last.items():
+            if channel in by_channel:
+                by_channel[channel][sku] = update
+        for channel, rows in by_channel.items():
+            self.looked["channels at rest"] += 1
+            self._compare("channel-stock", channel, rows, None)
+
+    def _compare(self, who: str, channel: str, sees: Mapping[str, Update], subscriber: str | None) -> None:
+        final = self._final[channel]
+        for sku in sorted({*final, *sees}):
+            item, update = final.get(sku), sees.get(sku)
+            self.looked["last updates"] += 1
+            if item is not None and update is not None:
+                if _face(item) == _face(update) and update.version <= item.version:
+                    continue
+                what = f"{who} ends with {_told(update)}, and GET says {_told(item)}"
+            elif item is not None:
+                what = f"{who} never had {sku} for {channel}, and GET says {_told(item)}"
+            else:
+                what = f"{who} has {sku} for {channel}, which GET does not know"
+            self.found(what, self._read_at[channel], subscriber=subscriber, channel=channel, sku=sku)
+
+
+def _face(update: Update) -> tuple[str, int, int]:
+    return update.mode, update.quantity, update.preorder_remaining
+
+
+def _told(update: Update) -> str:
+    return (
+        f"{update.sku} for {update.channel} at version {update.version}: {update.mode}, {update.quantity}, preorders"
+        f" {update.preorder_remaining}"
+    )

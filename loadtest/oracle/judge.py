@@ -1,0 +1,129 @@
+"""The judge: a history in, a verdict out; and a watch that says at once what can be seen at once.
+
+The checkers know the contract only: the promises, the rules, the public topics and answers. Which of them exist, and
+what each looks at, is the table `make_checkers`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from msgspec import structs
+
+from loadtest.oracle.answers import AnswerContradicted, AnswerLost
+from loadtest.oracle.channels import ChannelBook, ChannelNotConverged, VersionWentBack
+from loadtest.oracle.evidence import Evidence
+from loadtest.oracle.history import Record, read
+from loadtest.oracle.holds import HoldEndedTwice, HoldLeaked
+from loadtest.oracle.inputs import PARK_MS, InputUnaccounted
+from loadtest.oracle.log import LogDoesNotExplain
+from loadtest.oracle.movements import MovementBook
+from loadtest.oracle.orders import OrderBook
+from loadtest.oracle.stocks import StockBook
+from loadtest.oracle.stream import Listener, Stream
+from loadtest.oracle.sums import CountedTwice
+from loadtest.oracle.supply import CLOCK_SKEW_MS, Oversold
+from loadtest.oracle.verdict import Checker, Verdict, Violation
+
+# A file of a run, its records, or who gives them from the start as often as asked.
+History = Path | Sequence[Record] | Callable[[], Iterable[Record]]
+# Records that a watch keeps for evidence: some seconds of a run.
+WATCHED_MAX = 5_000
+
+
+class Bench:
+    """All checkers on one stream."""
+
+    def __init__(self, park_ms: int, clock_skew_ms: int, at_once_only: bool = False) -> None:
+        orders, movements, stocks, channels = OrderBook(), MovementBook(), StockBook(), ChannelBook()
+        self.checkers: tuple[Checker, ...] = (
+            Oversold(orders, movements, stocks, clock_skew_ms),
+            AnswerContradicted(orders),
+            HoldEndedTwice(orders),
+            VersionWentBack(channels, stocks, orders),
+        )
+        if not at_once_only:
+            self.checkers += (
+                AnswerLost(orders),
+                CountedTwice(orders, movements, stocks),
+                HoldLeaked(orders),
+                ChannelNotConverged(channels),
+                LogDoesNotExplain(orders, movements, stocks),
+                InputUnaccounted(orders, movements, park_ms),
+            )
+        # Books of orders, movements and stock before the checkers, which ask them; that of channels after, because
+        # `VersionWentBack` compares what comes with what was before.
+        listeners: tuple[Listener, ...] = (orders, movements, stocks, *self.checkers, channels)
+        self.stream = Stream(listeners)
+
+
+def judge(history: History, *, park_ms: int = PARK_MS, clock_skew_ms: int = CLOCK_SKEW_MS) -> Verdict:
+    """Judge a run. `park_ms`: how long an event waits for its order in the installation that ran.
+
+    The history is read once, and once more for evidence where something was found.
+    """
+    bench = Bench(park_ms, clock_skew_ms)
+    stream = bench.stream
+    for record in _records(history):
+        stream.feed(record)
+    stream.end()
+    for checker in bench.checkers:
+        checker.end()
+    checked = tuple(checker.checked() for checker in bench.checkers)
+    if any(part.violations for part in checked):
+        evidence = Evidence(violation for part in checked for violation in part.violations)
+        for record in _records(history):
+            evidence.take(record)
+        checked = tuple(
+            structs.replace(part, violations=tuple(evidence.proved(violation) for violation in part.violations))
+            for part in checked
+        )
+    return Verdict(checked, tuple(_invalid(stream)), stream.records)
+
+
+class Watch:
+    """Judges while the run goes on: overselling, contradicted answers, holds that end twice, versions that go back."""
+
+    def __init__(self, *, clock_skew_ms: int = CLOCK_SKEW_MS) -> None:
+        self._bench = Bench(PARK_MS, clock_skew_ms, at_once_only=True)
+        self._recent: deque[Record] = deque(maxlen=WATCHED_MAX)
+        self._seen = 0
+        self.first: Violation | None = None
+
+    def feed(self, record: Record) -> list[Violation]:
+        """Take in one record; what it shows to be broken, most often nothing."""
+        self._recent.append(record)
+        self._bench.stream.feed(record)
+        found = sum(checker.count for checker in self._bench.checkers)
+        if found == self._seen:
+            return []
+        fresh = [
+            violation
+            for checker in self._bench.checkers
+            for violation in checker.violations
+            if violation.at >= record.at
+        ]
+        self._seen = found
+        evidence = Evidence(fresh)
+        for recent in self._recent:
+            evidence.take(recent)
+        proved = [evidence.proved(violation) for violation in fresh]
+        self.first = self.first or next(iter(proved), None)
+        return proved
+
+
+def _records(history: History) -> Iterable[Record]:
+    if isinstance(history, Path):
+        return read(history)
+    return history() if callable(history) else history
+
+
+def _invalid(stream: Stream) -> Iterable[str]:
+    if not stream.records:
+        yield "the history is empty"
+    elif stream.rested_at is None:
+        yield "it never came to rest: what is final is not known"
+    if stream.strays:
+        yield f"{stream.strays} answers belong to nothing that was asked"
