@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from streams.topics import JOURNAL, TOPICS, Topic
@@ -65,7 +64,7 @@ def settings_of(topic: Topic, brokers: int) -> dict[str, str]:
         "max.message.bytes": str((topic.record_bytes_max or RECORD_BYTES_MAX) + RECORD_OVERHEAD_BYTES),
     }
     if topic.retention_ms is not None:
-        settings["retention.ms"] = str(topic.retention_ms)
+        settings["retention.ms"] = "-1" if topic.trimmed_by_us else str(topic.retention_ms)
     if "compact" in topic.cleanup:
         settings["segment.bytes"] = str(COMPACTED_SEGMENT_BYTES)
     if brokers >= SAFE_BROKERS:
@@ -109,33 +108,6 @@ async def inspect_topics(kafka: str, app_id: str, **security: Any) -> tuple[int,
     async with admin_client(kafka, **security) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         return brokers, await _rows(admin, app_id)
-
-
-async def differing_settings(kafka: str, rows: list[TopicRow], brokers: int, **security: Any) -> list[str]:
-    """Where the settings of existing topics are not what we would create them with, each as a sentence."""
-    present = [row for row in rows if row.exists]
-    if not present:
-        return []
-    async with admin_client(kafka, **security) as admin:
-        answers = await admin.describe_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, row.full_name) for row in present]
-        )
-    found = {
-        name: {entry[0]: entry[1] for entry in entries}
-        for answer in answers
-        for _code, _reason, _kind, name, entries in answer.resources
-    }
-    return [
-        f"topic {row.full_name} has {setting}={found.get(row.full_name, {}).get(setting)}, not {value}"
-        for row in present
-        for setting, value in settings_of(row.topic, brokers).items()
-        if not _same(found.get(row.full_name, {}).get(setting), value)
-    ]
-
-
-def _same(found: str | None, wanted: str) -> bool:
-    """Lists, as in `compact,delete`, are the same in any order."""
-    return found is not None and sorted(found.split(",")) == sorted(wanted.split(","))
 
 
 @asynccontextmanager

@@ -9,8 +9,10 @@ import pytest
 import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from stocktide.doctor import Verdict, examine
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from streams.admin import TopicsError, differing_settings, ensure_topics, inspect_topics
+from stocktide.settings import Settings
+from streams.admin import TopicsError, ensure_topics, inspect_topics
 from streams.topics import TOPICS
 from tests.servers import RedisServer
 
@@ -61,14 +63,19 @@ async def test_valkey_keeps_its_keys_and_its_address_over_a_crash(tmp_path: Path
         await server.stop()
 
 
-async def test_topics_are_created_once_with_their_settings(kafka: EmbeddedKafka, app_id: str) -> None:
+async def test_topics_are_created_once_with_settings_that_the_doctor_finds_safe(
+    kafka: EmbeddedKafka, valkey: RedisServer, app_id: str
+) -> None:
     first = await ensure_topics(kafka.address, app_id, partitions=3)
     second = await ensure_topics(kafka.address, app_id, partitions=3)
     assert [row.topic for row in first] == list(TOPICS)
     assert all(row.created for row in first)
     assert not any(row.created for row in second)
     assert {row.topic.name: row.partitions for row in second} == {topic.name: topic.partitions or 3 for topic in TOPICS}
-    assert await differing_settings(kafka.address, second, brokers=1) == []
+    settings = Settings(kafka=kafka.address, redis=valkey.url, app_id=app_id, partitions=3)
+    findings = await examine(settings)
+    assert [finding.what for finding in findings if finding.verdict is Verdict.WRONG] == []
+    assert f"all {len(TOPICS)} topics are there" in [finding.what for finding in findings]
 
 
 async def test_another_number_of_partitions_is_refused(kafka: EmbeddedKafka, app_id: str) -> None:

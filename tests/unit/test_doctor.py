@@ -2,61 +2,280 @@
 
 from __future__ import annotations
 
-from stocktide.doctor import Verdict, judge_redis, judge_topics, shown_settings
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stocktide.doctor import judge_ways, shown_settings
+from stocktide.doctor.finding import Finding, Verdict
+from stocktide.doctor.kafka import (
+    OFFSETS_TOPIC,
+    ClusterView,
+    PartitionView,
+    Reading,
+    judge_cluster,
+)
+from stocktide.doctor.redis_server import judge_redis, judge_rights
+from stocktide.doctor.rights import COMMANDS, missing_rights
 from stocktide.reach import hidden_url
 from stocktide.settings import Settings
-from streams.admin import TopicRow, settings_of
-from streams.topics import CHANNEL_STOCK, JOURNAL, ORDERS, TOPICS
+from streams.admin import settings_of
+from streams.topics import CHANNEL_STOCK, JOURNAL, ORDERS, STOCK, TOPICS
+from tests.servers import RedisServer
 
-SAFE_ABOUT = {"redis_version": "7.2.4", "role": "master", "maxmemory": 1 << 30}
-SAFE_CONFIG = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+LUA = Path(__file__).parents[2] / "tables" / "lua"
+SAFE_ABOUT = {
+    "redis_version": "7.2.4",
+    "role": "master",
+    "maxmemory": 1 << 30,
+    "used_memory": 1 << 20,
+    "maxmemory_policy": "noeviction",
+    "aof_enabled": 1,
+}
+SAFE_CONFIG = {"appendfsync": "everysec", "save": "", "stop-writes-on-bgsave-error": "yes"}
 
 
-def wrong_of_redis(about: dict[str, object], config: dict[str, str]) -> list[str]:
-    """What is wrong with a server that is safe but for these."""
-    findings = judge_redis({**SAFE_ABOUT, **about}, {**SAFE_CONFIG, **config})
+def wrongs(findings: Iterable[Finding]) -> list[str]:
+    """What is wrong."""
     return [finding.what for finding in findings if finding.verdict is Verdict.WRONG]
 
 
-def rows(partitions: int, replicas: int) -> list[TopicRow]:
-    """Every topic with so many partitions and replicas."""
-    return [
-        TopicRow(topic, topic.full_name("s"), partitions and (topic.partitions or partitions), replicas)
-        for topic in TOPICS
-    ]
+def notes(findings: Iterable[Finding]) -> list[str]:
+    """What is worth knowing."""
+    return [finding.what for finding in findings if finding.verdict is Verdict.NOTE]
 
 
-def wrong_of_topics(found: list[TopicRow], brokers: int) -> list[str]:
-    """What is wrong with topics on so many brokers, in an installation of 4 partitions."""
-    return [finding.what for finding in judge_topics(found, brokers, 4) if finding.verdict is Verdict.WRONG]
+def redis_with(about: dict[str, object], config: dict[str, str] | None = None) -> list[Finding]:
+    """The findings on a server that is safe but for these."""
+    return list(judge_redis({**SAFE_ABOUT, **about}, {**SAFE_CONFIG, **(config or {})}))
 
 
-def test_a_safe_server_has_nothing_wrong() -> None:
-    assert wrong_of_redis({}, {}) == []
+def cluster(brokers: int, replicas: int, partitions: int = 4) -> ClusterView:
+    """A cluster with all topics as we create them there."""
+    return ClusterView(
+        brokers,
+        {
+            topic.full_name("s"): (PartitionView(replicas, replicas, True),) * (topic.partitions or partitions)
+            for topic in TOPICS
+        },
+        {topic.full_name("s"): settings_of(topic, brokers) for topic in TOPICS},
+        {number: {"min.insync.replicas": "2", "auto.create.topics.enable": "false"} for number in range(brokers)},
+    )
 
 
-def test_each_unsafe_setting_of_redis_is_wrong_with_a_reason() -> None:
-    assert "evicted" in wrong_of_redis({}, {"maxmemory-policy": "allkeys-lru"})[0]
-    assert "restart forgets" in wrong_of_redis({}, {"appendonly": "no"})[0]
-    assert "power cut" in wrong_of_redis({}, {"appendfsync": "no"})[0]
-    assert "too old" in wrong_of_redis({"redis_version": "6.2.1"}, {})[0]
-    assert "only a primary" in wrong_of_redis({"role": "slave"}, {})[0]
+def changed(view: ClusterView, topic: str, **settings: str) -> ClusterView:
+    """The cluster with other settings of one topic; `_` stands for a dot."""
+    other = {name.replace("_", "."): value for name, value in settings.items()}
+    return replace(view, settings={**view.settings, topic: {**view.settings[topic], **other}})
+
+
+def of(view: ClusterView) -> list[Finding]:
+    """The findings on a cluster, in an installation of 4 partitions."""
+    return list(judge_cluster(view, "s", 4))
+
+
+@pytest.mark.parametrize(("brokers", "replicas"), [(1, 1), (3, 3)])
+def test_topics_as_we_create_them_have_nothing_wrong(brokers: int, replicas: int) -> None:
+    assert wrongs(of(cluster(brokers, replicas))) == []
+    assert len(notes(of(cluster(brokers, replicas)))) == (1 if brokers == 1 else 0)
 
 
 def test_missing_topics_are_wrong_and_named() -> None:
-    message = wrong_of_topics(rows(0, 0), 1)
+    message = wrongs(of(ClusterView(1, {})))
     assert len(message) == 1
     assert "s-journal" in message[0]
 
 
 def test_another_number_of_partitions_is_wrong() -> None:
-    assert any("s-orders has 5 partitions, not 4" in what for what in wrong_of_topics(rows(5, 1), 1))
+    assert any("s-orders has 5 partitions, not 4" in what for what in wrongs(of(cluster(1, 1, partitions=5))))
 
 
-def test_one_replica_is_enough_on_one_broker_and_wrong_on_three() -> None:
-    assert wrong_of_topics(rows(4, 1), 1) == []
-    assert len(wrong_of_topics(rows(4, 1), 3)) == len(TOPICS)
-    assert wrong_of_topics(rows(4, 3), 3) == []
+def test_one_replica_on_three_brokers_is_wrong_for_every_topic() -> None:
+    view = cluster(3, 1)
+    # On one broker's worth of replicas, 2 in sync can never be.
+    messages = wrongs(of(view))
+    assert sum("the loss of one broker loses" in what for what in messages) == len(TOPICS)
+    assert sum("nothing can be written" in what for what in messages) == len(TOPICS)
+
+
+def test_a_partition_that_nobody_leads_or_that_lags_is_wrong() -> None:
+    view = cluster(3, 3)
+    parts = (PartitionView(3, 2, True), PartitionView(3, 0, False), *view.topics["s-orders"][2:])
+    messages = wrongs(of(replace(view, topics={**view.topics, "s-orders": parts})))
+    assert len(messages) == 2
+    assert "partition 0, 2 are in sync" in messages[0]
+    assert "nobody leads partition 1" in messages[1]
+
+
+@pytest.mark.parametrize(
+    ("topic", "settings", "reason"),
+    [
+        ("s-orders", {"min_insync_replicas": "1"}, "left alone goes on answering"),
+        ("s-orders", {"min_insync_replicas": "4"}, "nothing can be written"),
+        ("s-stock", {"unclean_leader_election_enable": "true"}, "what it lacks is lost"),
+        ("s-journal", {"cleanup_policy": "compact"}, "drops records that are needed"),
+        ("s-stock", {"cleanup_policy": "delete"}, "cleanup.policy=delete, not compact"),
+        ("s-orders", {"retention_ms": "3600000"}, "before they were of no more use"),
+        ("s-journal", {"retention_bytes": "1073741824"}, "whether it was read or not"),
+        ("s-journal", {"max_message_bytes": "1048588"}, "a large order is refused"),
+    ],
+)
+def test_each_unsafe_setting_of_a_topic_is_wrong_with_a_reason(
+    topic: str, settings: dict[str, str], reason: str
+) -> None:
+    messages = wrongs(of(changed(cluster(3, 3), topic, **settings)))
+    assert len(messages) == 1
+    assert topic in messages[0]
+    assert reason in messages[0]
+
+
+def test_what_is_kept_longer_than_needed_is_fine() -> None:
+    assert of(changed(cluster(3, 3), "s-orders", retention_ms="-1")) == of(cluster(3, 3))
+    assert of(changed(cluster(3, 3), "s-adjustments", cleanup_policy="delete,compact")) == of(cluster(3, 3))
+
+
+def test_a_lone_broker_that_does_not_flush_the_journal_is_wrong() -> None:
+    messages = wrongs(of(changed(cluster(1, 1), "s-journal", flush_messages="9223372036854775807")))
+    assert len(messages) == 1
+    assert "a power cut loses answers" in messages[0]
+
+
+def test_changelogs_that_faust_made_are_looked_at_too() -> None:
+    view = cluster(3, 3)
+    topics = {**view.topics, "s-t-changelog": (PartitionView(1, 1, True),), "s-b-orders": (PartitionView(1, 1, True),)}
+    settings = {**view.settings, "s-t-changelog": {"min.insync.replicas": "1"}}
+    messages = wrongs(of(replace(view, topics=topics, settings=settings)))
+    assert len(messages) == 1
+    assert "s-t-changelog has 1 replica(s)" in messages[0]
+
+
+def test_where_kafka_keeps_how_far_was_read_has_to_be_replicated_too() -> None:
+    view = cluster(3, 3)
+    topics = {**view.topics, OFFSETS_TOPIC: (PartitionView(1, 1, True),)}
+    assert "stops the workers" in wrongs(of(replace(view, topics=topics)))[0]
+
+
+def test_unsafe_defaults_of_a_broker_are_told() -> None:
+    view = cluster(3, 3)
+    unsafe = {
+        "auto.create.topics.enable": "true",
+        "min.insync.replicas": "1",
+        "unclean.leader.election.enable": "true",
+    }
+    told = notes(of(replace(view, broker_settings={**view.broker_settings, 2: unsafe})))
+    assert len(told) == 3
+    assert all(what.startswith("broker 2 has") for what in told)
+
+
+def test_what_we_may_not_see_is_said_not_guessed() -> None:
+    told = of(replace(cluster(3, 3), settings={}, broker_settings={}, readings=None))
+    assert wrongs(told) == []
+    assert sum("allow DescribeConfigs on it" in what for what in notes(told)) == len(TOPICS)
+    assert sum("allow DescribeConfigs on the cluster" in what for what in notes(told)) == 1
+    assert sum("allow Read on the group s" in what for what in notes(told)) == 1
+
+
+def test_records_deleted_unread_and_a_topic_made_anew_are_wrong() -> None:
+    readings = (
+        Reading("s-orders", 0, committed=10, first=10, end=10),
+        Reading("s-orders", 1, committed=4, first=10, end=20),
+        Reading("s-orders", 2, committed=30, first=0, end=20),
+    )
+    messages = wrongs(of(replace(cluster(3, 3), readings=readings)))
+    assert len(messages) == 2
+    assert "partition 1: 6 record(s) were deleted" in messages[0]
+    assert "partition 2 ends at 20" in messages[1]
+
+
+def test_a_safe_server_has_nothing_wrong_and_nothing_to_note() -> None:
+    assert [finding.verdict for finding in redis_with({})] == [Verdict.GOOD]
+
+
+@pytest.mark.parametrize(
+    ("about", "config", "reason"),
+    [
+        ({"redis_version": "6.2.1"}, {}, "too old"),
+        ({"role": "slave"}, {}, "only a primary"),
+        ({"cluster_enabled": 1}, {}, "cluster mode"),
+        ({"loading": 1}, {}, "still loading"),
+        ({"maxmemory_policy": "allkeys-lru"}, {}, "stock that is lost"),
+        ({"evicted_keys": 3}, {}, "3 key(s) were evicted"),
+        ({"used_memory": 1 << 30}, {}, "every order is refused"),
+        ({"aof_enabled": 0}, {}, "restart forgets"),
+        ({}, {"appendfsync": "no"}, "power cut"),
+        ({"aof_last_write_status": "err"}, {}, "refuses every write"),
+        ({"aof_last_bgrewrite_status": "err"}, {}, "grows until the disk is full"),
+        ({"rdb_last_bgsave_status": "err"}, {"save": "60 1"}, "refuses every write"),
+        ({}, {"min-replicas-to-write": "1"}, "0 follow closely"),
+    ],
+)
+def test_each_unsafe_state_of_redis_is_wrong_with_a_reason(
+    about: dict[str, object], config: dict[str, str], reason: str
+) -> None:
+    messages = wrongs(redis_with(about, config))
+    assert len(messages) == 1
+    assert reason in messages[0]
+
+
+OPTIONS = {"COUNT", "LIMIT", "MATCH", "MINID", "PXAT"}
+REPLICA = {"ip": "10.0.0.2", "port": 6379, "state": "online", "lag": 0}
+
+
+@pytest.mark.parametrize(
+    ("about", "config", "reason"),
+    [
+        ({"maxmemory": 0}, {}, "maxmemory is not set"),
+        ({"total_system_memory": 1 << 29}, {}, "the machine has 512 MiB"),
+        ({}, {"appendfsync": "always"}, "every call waits for the disk"),
+        ({}, {"save": "3600 1"}, "a snapshot that fails stops all orders"),
+        ({"slave0": {**REPLICA, "lag": 60}}, {"min-replicas-to-write": "1"}, "60 s behind"),
+        ({"slave0": {**REPLICA, "state": "wait_bgsave"}}, {"min-replicas-to-write": "1"}, "cannot take over yet"),
+        ({"slave0": REPLICA}, {}, "goes on deciding"),
+        ({"db3": {"keys": 7, "expires": 0}}, {}, "database 3 holds 7 key(s)"),
+    ],
+)
+def test_what_is_worth_knowing_of_redis_is_told(about: dict[str, object], config: dict[str, str], reason: str) -> None:
+    told = redis_with(about, config)
+    assert wrongs(told) == []
+    assert len(notes(told)) == 1
+    assert reason in notes(told)[0]
+
+
+def test_a_server_whose_config_is_not_ours_to_ask_is_judged_by_the_rest() -> None:
+    told = list(judge_redis({**SAFE_ABOUT, "maxmemory_policy": "volatile-lru"}, None))
+    assert len(wrongs(told)) == 1
+    assert len(notes(told)) == 1
+    assert "allow config|get" in notes(told)[0]
+
+
+def test_every_command_that_our_scripts_give_is_among_the_rights_that_are_checked() -> None:
+    source = "\n".join(file.read_text() for file in sorted(LUA.rglob("*.lua")))
+    # Names of commands are written in capitals, wherever they are handed on to `redis.call`; so are their options.
+    given = set(re.findall(r"['\"]([A-Z]{3,})['\"]", source)) - OPTIONS
+    assert len(given) > 15
+    assert given <= {command[0] for command in COMMANDS}
+
+
+async def test_rights_that_are_missing_are_named(ledger_server: RedisServer, redis: Any) -> None:
+    client = type(redis).from_url(ledger_server.url)
+    try:
+        assert await missing_rights(client, "s:{0}:") == []
+        await client.acl_setuser(
+            "half", enabled=True, nopass=True, keys=["s:*"], categories=["+@all"], commands=["-xadd", "-publish"]
+        )
+        half = type(redis).from_url(ledger_server.url, username="half", password="")
+        assert set(await missing_rights(half, "s:{0}:")) == {"PUBLISH", "SUBSCRIBE", "XADD"}
+        others = await missing_rights(half, "other:{0}:")
+        assert {"GET", "MSET"} <= set(others)
+        await half.aclose()
+    finally:
+        await client.acl_deluser("half")
+        await client.aclose()
+    assert "may not use XADD" in wrongs(judge_rights(["XADD"]))[0]
 
 
 def test_the_journal_is_flushed_on_one_broker_and_replicated_on_three() -> None:
@@ -64,6 +283,7 @@ def test_the_journal_is_flushed_on_one_broker_and_replicated_on_three() -> None:
     assert "flush.messages" not in settings_of(ORDERS, 1)
     assert "segment.bytes" not in settings_of(ORDERS, 1)
     assert "segment.bytes" in settings_of(CHANNEL_STOCK, 1)
+    assert "segment.bytes" in settings_of(STOCK, 3)
     many = settings_of(JOURNAL, 3)
     assert many["min.insync.replicas"] == "2"
     assert many["unclean.leader.election.enable"] == "false"
@@ -74,3 +294,12 @@ def test_secrets_are_hidden() -> None:
     assert "STOCKTIDE_REDIS=rediss://user:***@host:6380/1" in lines
     assert hidden_url("redis://host:1/0") == "redis://host:1/0"
     assert "secret" not in hidden_url("redis://:secret@host:port/0")
+
+
+def test_a_password_that_goes_in_the_clear_is_told() -> None:
+    assert list(judge_ways(Settings())) == []
+    sasl = {"kafka_security": "SASL_PLAINTEXT", "kafka_sasl_mechanism": "PLAIN"}
+    told = notes(judge_ways(Settings(redis="redis://:secret@10.0.0.1/0", **sasl)))
+    assert len(told) == 2
+    assert "the password too" in told[0]
+    assert not any("secret" in what for what in told)

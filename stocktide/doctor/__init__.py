@@ -1,0 +1,65 @@
+"""`stocktide doctor`: shows the settings and looks whether what they point at is there and safe.
+
+In: the settings. Out: findings, each good, worth knowing, or wrong with the reason; wrong ones make exit status 1.
+`kafka.py` and `redis_server.py` look at one server each: what they read is judged by functions that need no server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from urllib.parse import urlsplit
+
+from stocktide.doctor.finding import Finding, Verdict, note
+from stocktide.doctor.kafka import examine_kafka
+from stocktide.doctor.redis_server import examine_redis
+from stocktide.reach import hidden_url
+from stocktide.settings import Settings
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def run(settings: Settings, say: Callable[[str], None]) -> int:
+    """Look at everything; the exit status: 1 if something is wrong."""
+    say("settings:")
+    for line in shown_settings(settings):
+        say(f"  {line}")
+    findings = asyncio.run(examine(settings))
+    say("findings:")
+    for finding in findings:
+        say(f"  {finding.verdict.value:<6} {finding.what}")
+    wrong = sum(finding.verdict is Verdict.WRONG for finding in findings)
+    say(f"{wrong} wrong" if wrong else "all is well")
+    return 1 if wrong else 0
+
+
+def shown_settings(settings: Settings) -> Iterator[str]:
+    """Each setting as `STOCKTIDE_NAME=value`, secrets hidden."""
+    for spec in fields(settings):
+        value = str(getattr(settings, spec.name))
+        if spec.metadata.get("secret"):
+            value = hidden_url(value) if "://" in value else "***" if value else ""
+        yield f"STOCKTIDE_{spec.name.upper()}={value}"
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at Kafka and Redis, both at once."""
+    kafka, server = await asyncio.gather(examine_kafka(settings), examine_redis(settings))
+    return [*judge_ways(settings), *kafka, *server]
+
+
+def judge_ways(settings: Settings) -> Iterator[Finding]:
+    """What is to say about the ways to the servers."""
+    if settings.kafka_security == "SASL_PLAINTEXT":
+        yield note(
+            "STOCKTIDE_KAFKA_SECURITY is SASL_PLAINTEXT: whoever listens on the network reads what is sent"
+            + (", the password too" if settings.kafka_sasl_mechanism == "PLAIN" else "")
+            + "; SASL_SSL"
+        )
+    url = urlsplit(settings.redis)
+    password = url.password or settings.redis_password or settings.redis_password_file
+    if url.scheme == "redis" and password and url.hostname not in _LOOPBACK:
+        yield note(
+            "STOCKTIDE_REDIS begins with redis://: whoever listens on the network reads the password; rediss:// for TLS"
+        )

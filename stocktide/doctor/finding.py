@@ -1,0 +1,37 @@
+"""What the doctor says of one thing that was looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Verdict(Enum):
+    """How a finding stands; the value is its mark on the console."""
+
+    GOOD = "ok"
+    NOTE = "note"
+    WRONG = "WRONG"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `what` says how it is, why that matters, and what to do."""
+
+    verdict: Verdict
+    what: str
+
+
+def good(what: str) -> Finding:
+    """As it should be."""
+    return Finding(Verdict.GOOD, what)
+
+
+def note(what: str) -> Finding:
+    """Worth knowing; nothing is lost by it."""
+    return Finding(Verdict.NOTE, what)
+
+
+def wrong(what: str) -> Finding:
+    """Something may be lost by it, or does not work."""
+    return Finding(Verdict.WRONG, what)

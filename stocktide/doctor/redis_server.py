@@ -1,0 +1,198 @@
+"""The doctor's look at Redis: is it the right server, does it keep what it is told, has it room, may we use it?
+
+In: the settings. Out: findings. INFO tells most; what only CONFIG tells is left out, with a word, where that is
+forbidden.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import NoPermissionError, RedisError
+
+from stocktide.doctor.finding import Finding, good, note, wrong
+from stocktide.doctor.rights import missing_rights
+from stocktide.errors import ServerUnreachable
+from stocktide.reach import ANSWER_SECONDS_MAX, reach_redis
+from stocktide.settings import Settings
+from tables.scripts import key_prefix
+
+REDIS_VERSION_MIN = 7
+# The doctor is asked because something may be wrong: it does not wait long for who is not there.
+REACH_SECONDS_MAX = 2.0
+# Above this share of maxmemory the next rush may reach it, and then every write is refused.
+USED_SHARE_MAX = 0.8
+# A replica follows within moments; behind by more, what it lacks after a promotion takes long to bring back.
+REPLICA_LAG_SECONDS_MAX = 10
+_CONFIG = ("appendfsync", "save", "stop-writes-on-bgsave-error", "min-replicas-to-write")
+
+
+async def examine_redis(settings: Settings) -> list[Finding]:
+    """Look at the server, as far as we are let in."""
+    access = settings.redis_access()
+    try:
+        await reach_redis(settings.redis, REACH_SECONDS_MAX, **access)
+        client = redis.asyncio.Redis.from_url(
+            settings.redis, **access, socket_timeout=ANSWER_SECONDS_MAX, decode_responses=True
+        )
+        try:
+            about: Mapping[str, Any] = await client.info()
+            config = await _read_config(client)
+            missing = await _read_missing(client, key_prefix(settings.app_id))
+        finally:
+            await client.aclose()
+    except NoPermissionError as error:
+        return [wrong(f"Redis does not let us look: {error}; docs/operations.md has the line for its ACL file")]
+    except (ServerUnreachable, RedisError, OSError) as error:
+        return [wrong(str(error))]
+    database = int(client.connection_pool.connection_kwargs.get("db") or 0)
+    return [*judge_rights(missing), *judge_redis(about, config, database)]
+
+
+async def _read_config(client: redis.asyncio.Redis) -> dict[str, str] | None:
+    """What only CONFIG tells; None where this user may not ask, or a provider has taken the command away."""
+    try:
+        found = await client.config_get(*_CONFIG)
+    except (NoPermissionError, redis.exceptions.ResponseError):
+        return None
+    return {str(name): str(value) for name, value in found.items()}
+
+
+async def _read_missing(client: redis.asyncio.Redis, prefix: str) -> Sequence[str]:
+    try:
+        return await missing_rights(client, prefix)
+    except NoPermissionError:
+        return ["EVAL"]
+
+
+def judge_rights(missing: Sequence[str]) -> Iterator[Finding]:
+    """May our user do what it has to?"""
+    if missing:
+        yield wrong(
+            f"the user of STOCKTIDE_REDIS may not use {', '.join(missing)}: nothing can be decided; docs/operations.md "
+            "has the line for the server's ACL file"
+        )
+
+
+def judge_redis(about: Mapping[str, Any], config: Mapping[str, str] | None, database: int = 0) -> Iterator[Finding]:
+    """What is to say about a server, from its INFO and, if we may ask, its CONFIG. `database` is ours."""
+    yield from judge_server(about)
+    yield from judge_memory(about)
+    yield from judge_files(about, config or {})
+    yield from judge_replication(about, config or {})
+    yield from judge_neighbours(about, database)
+    if config is None:
+        yield note(
+            f"CONFIG is not allowed to us, so {', '.join(_CONFIG)} could not be looked at: allow config|get, or look "
+            "yourself"
+        )
+
+
+def judge_server(about: Mapping[str, Any]) -> Iterator[Finding]:
+    """Is it a server that decides?"""
+    name = "Valkey" if "valkey_version" in about else "Redis"
+    version = str(about.get("valkey_version") or about.get("redis_version") or "0")
+    if int(version.split(".")[0]) < REDIS_VERSION_MIN:
+        yield wrong(f"{name} {version} is too old: {REDIS_VERSION_MIN} or later, for its scripts")
+    else:
+        yield good(f"{name} {version} answers")
+    if about.get("role") != "master":
+        yield wrong(f"the server is a {about.get('role')}: only a primary decides; point STOCKTIDE_REDIS at it")
+    if about.get("cluster_enabled"):
+        yield wrong("cluster mode is on: a shard is one server, and its calls are not redirected; cluster-enabled no")
+    if about.get("loading"):
+        yield wrong("the server is still loading its data: it decides nothing until then; ask again")
+
+
+def judge_memory(about: Mapping[str, Any]) -> Iterator[Finding]:
+    """Has it room, and does it drop nothing to make room?"""
+    policy = about.get("maxmemory_policy", "unknown")
+    if policy != "noeviction":
+        yield wrong(f"maxmemory-policy is {policy}: a key that is evicted is stock that is lost; noeviction")
+    if about.get("evicted_keys"):
+        yield wrong(
+            f"{about['evicted_keys']} key(s) were evicted since the server started: stock may be lost; `stocktide "
+            "audit` tells what"
+        )
+    limit, used = int(about.get("maxmemory") or 0), int(about.get("used_memory") or 0)
+    machine = int(about.get("total_system_memory") or 0)
+    if not limit:
+        yield note("maxmemory is not set: the system ends the server when memory runs out; set it below what there is")
+        return
+    if used > USED_SHARE_MAX * limit:
+        yield wrong(
+            f"{_mebibytes(used)} of {_mebibytes(limit)} (maxmemory) are used: when it is full, every order is refused; "
+            "give it more"
+        )
+    if machine and limit > machine:
+        yield note(f"maxmemory is {_mebibytes(limit)}, and the machine has {_mebibytes(machine)}: set it below that")
+
+
+def judge_files(about: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Finding]:
+    """Does it keep what it is told?"""
+    if not about.get("aof_enabled"):
+        yield wrong("appendonly is off: a restart forgets everything, and the worker has to rebuild it; appendonly yes")
+    elif config.get("appendfsync") == "no":
+        yield wrong("appendfsync is no: a power cut may lose half a minute of it; appendfsync everysec")
+    elif config.get("appendfsync") == "always":
+        yield note("appendfsync is always: every call waits for the disk; everysec is enough, the journal has the rest")
+    if about.get("aof_enabled") and about.get("aof_last_write_status", "ok") != "ok":
+        yield wrong("the append-only file could not be written: the server refuses every write; is its disk full?")
+    if about.get("aof_enabled") and about.get("aof_last_bgrewrite_status", "ok") != "ok":
+        yield wrong(
+            "the append-only file could not be rewritten: it grows until the disk is full; see the server's log"
+        )
+    saves = bool(config.get("save"))
+    if saves and about.get("rdb_last_bgsave_status", "ok") != "ok":
+        stops = config.get("stop-writes-on-bgsave-error") == "yes"
+        yield wrong(
+            "the last snapshot (RDB) failed"
+            + (": the server refuses every write" if stops else "")
+            + "; is its disk full, or memory short for a fork? See the server's log"
+        )
+    elif saves and config.get("stop-writes-on-bgsave-error") == "yes":
+        yield note(
+            "stop-writes-on-bgsave-error is yes: a snapshot that fails stops all orders; with an append-only "
+            'file, save "" or stop-writes-on-bgsave-error no'
+        )
+
+
+def judge_replication(about: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Finding]:
+    """Would a replica know enough to take over?"""
+    replicas = [value for name, value in about.items() if re.fullmatch(r"slave\d+", name) and isinstance(value, dict)]
+    for replica in replicas:
+        where = f"the replica at {replica.get('ip')}:{replica.get('port')}"
+        if replica.get("state") != "online":
+            yield note(f"{where} is {replica.get('state')}: it cannot take over yet")
+        elif int(replica.get("lag", 0)) > REPLICA_LAG_SECONDS_MAX:
+            yield note(
+                f"{where} is {replica['lag']} s behind: what it lacks when it takes over comes back from the journal, "
+                "while nothing is decided"
+            )
+    wanted = int(config.get("min-replicas-to-write") or 0)
+    healthy = int(about.get("min_slaves_good_slaves", len(replicas)))
+    if wanted > healthy:
+        yield wrong(f"min-replicas-to-write is {wanted}, and {healthy} follow closely: the server refuses every write")
+    elif replicas and not wanted and config:
+        yield note(
+            "min-replicas-to-write is 0: a primary that is cut off goes on deciding; none of it counts, but who reads "
+            "there reads old stock; 1"
+        )
+
+
+def judge_neighbours(about: Mapping[str, Any], database: int) -> Iterator[Finding]:
+    """Does anybody else use the server?"""
+    for name, value in about.items():
+        match = re.fullmatch(r"db(\d+)", name)
+        if match and int(match[1]) != database and isinstance(value, dict) and value.get("keys"):
+            yield note(
+                f"database {match[1]} holds {value['keys']} key(s) of somebody else: each of its calls is a pause for "
+                "every shopper, and its memory is ours too; a server of its own"
+            )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 1024 / 1024:,.0f} MiB"
