@@ -13,6 +13,9 @@ import logging
 from collections.abc import Mapping
 from typing import Protocol
 
+from msgspec import Struct
+
+from agents.marks import Marks
 from agents.metrics import Metrics
 from agents.rows import Rows
 from streams.journal import (
@@ -25,6 +28,7 @@ from streams.journal import (
 )
 from streams.publish import Publisher
 from streams.transport import Chunk
+from tables.landmarks import begun_key, derived_key
 from tables.records import decode_decision
 
 logger = logging.getLogger(__name__)
@@ -40,6 +44,13 @@ class Positions(Protocol):
     def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None: ...
 
 
+class _Stand(Struct, frozen=True):
+    epoch: int
+    position: Position
+    begun: Position | None = None
+    bytes_since: int = 0
+
+
 class Derivation:
     """Derives one journal. `app_id` prefixes the topics' names; a shard is a partition of the journal."""
 
@@ -51,21 +62,21 @@ class Derivation:
         self._publisher = publisher
         self._app_id = app_id
         self._metrics = metrics
-        # By shard: the epoch in which it was read from the table, and the position since.
-        self._stands: dict[int, tuple[int, Position]] = {}
+        # By shard: the epoch in which it was read from the table, the position since, and what the marks go on from.
+        self._stands: dict[int, _Stand] = {}
 
     async def derive(self, chunk: Chunk, epoch: int) -> None:
         """Publish what a chunk changes. Raises MembershipLost; may be called again with the same chunk."""
         stand = self._stand(chunk.partition, epoch)
-        if stand.offset < chunk.records[0].offset and stand == Position.beginning():
+        if stand.position.offset < chunk.records[0].offset and stand.position == Position.beginning():
             logger.error(
                 "%s begins at offset %d, and nothing says what lay before it: no batch can be told valid",
                 chunk.topic,
                 chunk.records[0].offset,
             )
-        reader = JournalReader(stand)
-        rows = await read_rows(chunk, reader)
-        if reader.position == stand:
+        reader, marks = JournalReader(stand.position), Marks(chunk.partition, stand.begun, stand.bytes_since)
+        rows = await read_rows(chunk, reader, marks)
+        if reader.position == stand.position:
             return
         made = list(rows.by_topic())
         await asyncio.gather(
@@ -73,34 +84,39 @@ class Derivation:
         )
         for topic, some in made:
             self._metrics.rows.labels(topic.name).inc(len(some))
-        await self._store(chunk.partition, reader.position, epoch)
+        await self._store(chunk.partition, reader.position, marks, epoch)
 
-    def _stand(self, shard: int, epoch: int) -> Position:
+    def _stand(self, shard: int, epoch: int) -> _Stand:
         known = self._stands.get(shard)
-        if known is not None and known[0] == epoch:
-            return known[1]
-        stored = self._positions.read(shard, str(shard).encode())
-        return Position.beginning() if stored is None else decode_position(stored)
-
-    async def _store(self, shard: int, position: Position, epoch: int) -> None:
-        key, value = str(shard).encode(), encode_position(position)
-        # The table's topic has a partition per shard, and so the row goes where the table looks for it.
-        offsets = await self._publisher.publish(
-            self._positions_topic, [(key, value)], epoch, to_partition=lambda _: shard
+        if known is not None and known.epoch == epoch:
+            return known
+        derived = self._positions.read(shard, derived_key(shard))
+        begun = self._positions.read(shard, begun_key(shard))
+        return _Stand(
+            epoch,
+            Position.beginning() if derived is None else decode_position(derived),
+            None if begun is None else decode_position(begun),
         )
-        self._positions.write(shard, {key: value}, offsets[shard])
-        self._stands[shard] = (epoch, position)
+
+    async def _store(self, shard: int, position: Position, marks: Marks, epoch: int) -> None:
+        rows = [(derived_key(shard), encode_position(position)), *marks.rows()]
+        # The table's topic has a partition per shard, and so the rows go where the table looks for them.
+        offsets = await self._publisher.publish(self._positions_topic, rows, epoch, to_partition=lambda _: shard)
+        self._positions.write(shard, dict(rows), offsets[shard])
+        self._stands[shard] = _Stand(epoch, position, marks.begun, marks.bytes_since)
         self._metrics.derived_batch.set(position.batch)
 
 
-async def read_rows(chunk: Chunk, reader: JournalReader) -> Rows:
+async def read_rows(chunk: Chunk, reader: JournalReader, marks: Marks) -> Rows:
     """The rows of the chunk's valid batches; moves the reader."""
     rows = Rows()
     batches = 0
     for record in chunk.records:
-        entry = decode_record(record.value)
+        entry, before = decode_record(record.value), reader.position
         if reader.feed(record.offset, entry) is Verdict.BATCH and entry is not None:
-            rows.add(decode_decision(entry.payload))
+            decision = decode_decision(entry.payload)
+            marks.see(decision, len(entry.payload), before, reader.position)
+            rows.add(decision)
             batches += 1
             if batches % BATCHES_PER_TURN == 0:
                 await asyncio.sleep(0)

@@ -36,14 +36,17 @@ from agents.relay import Relay
 from agents.service import PortTaken, Service
 from agents.shard import Shard
 from agents.stock import StockAgent
+from agents.upkeep import Restating, Trimming
 from stocktide.settings import Settings
 from streams.app import App, chunked, make_app
 from streams.log import KafkaLog
-from streams.publish import Publisher, make_producer
+from streams.publish import Publisher, Row, make_producer
 from streams.topics import CHANNEL_STOCK, DEAD_LETTERS, JOURNAL, JOURNAL_POSITIONS, MOVEMENTS, ORDERS, STOCK
+from streams.trim import trim_journal
 from tables.connection import connect
 from tables.derived import KafkaRows
 from tables.handover import Handover
+from tables.landmarks import read_landmarks
 from tables.ledger import Ledger, LedgerLimits
 from tables.published import published_table
 from tables.settlements import Settlements
@@ -181,7 +184,8 @@ class Worker:
         self._app.on_rebalance_complete.connect(self._on_recovered)
         self.service = Service(self.metrics.registry, self.troubles, self._refresh)
         self._eviction = EvictionWatch(redis)
-        self._timer: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.Task[None]] = []
+        self._redis = redis
 
     def _make_relay(self, redis: Redis, assigned: Callable[[], bool]) -> Relay:
         settings = self._settings
@@ -191,6 +195,24 @@ class Worker:
         return Relay(
             log, Handover(redis, settings.app_id), owner, source=source, limits=self._limits, assigned=assigned
         )
+
+    def _make_upkeep(self) -> tuple[Restating, Trimming]:
+        settings, publisher, app_id = self._settings, self.publisher, self._settings.app_id
+
+        async def keys() -> int:
+            return int(await self._redis.dbsize())
+
+        async def forget(rows: list[Row]) -> None:
+            topic = JOURNAL_POSITIONS.full_name(app_id)
+            await publisher.publish(topic, rows, publisher.epoch, to_partition=lambda _: 0)
+
+        def owns() -> bool:
+            return self._shard.relay is not None and self._shard.relay.blessed
+
+        restating = Restating(self._submitter, keys, owns, settings.restate_seconds)
+        landmarks = partial(read_landmarks, settings.kafka, app_id, **self._security)
+        trim = partial(trim_journal, settings.kafka, app_id, **self._security)
+        return restating, Trimming(landmarks, trim, forget, owns)
 
     def _make_agents(self, app: App) -> tuple[list[Lanes], StockAgent]:
         app_id, publisher, metrics = self._settings.app_id, self.publisher, self.metrics
@@ -219,8 +241,13 @@ class Worker:
             await self._app.start()
         except (KafkaError, OSError) as error:
             raise StartError(f"the worker cannot join its group on Kafka: {error}") from error
-        timer = keep_time(self._submitter, self.metrics, self._settings.tick_ms)
-        self._timer = asyncio.create_task(timer, name="expiry")
+        restating, trimming = self._make_upkeep()
+        for name, run in (
+            ("expiry", keep_time(self._submitter, self.metrics, self._settings.tick_ms)),
+            ("restating", restating.run()),
+            ("trimming", trimming.run()),
+        ):
+            self._timers.append(asyncio.create_task(run, name=name))
 
     async def watch(self) -> None:
         """Return never; raises WorkerFailed when a part has ended."""
@@ -228,13 +255,14 @@ class Worker:
             await asyncio.sleep(WATCH_SECONDS)
             if self._app.crashed:
                 raise WorkerFailed(f"the stream processor failed: {self._app.crash_reason!r}")
-            if self._timer is not None and self._timer.done():
-                raise WorkerFailed(f"the expiry step ended: {self._timer.exception()!r}")
+            for timer in self._timers:
+                if timer.done():
+                    raise WorkerFailed(f"{timer.get_name()} ended: {timer.exception()!r}")
 
     async def stop(self) -> None:
         """Finish what is under way within seconds, commit, leave the group, end the relay."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers:
+            timer.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS_MAX):
                 await self._finish()

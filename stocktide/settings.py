@@ -30,6 +30,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "park_seconds": (1, 86_400),
     "request_seconds": (1, 300),
     "outbox_max": (1, 1_000_000),
+    "restate_seconds": (1, 86_400),
 }
 
 
@@ -76,6 +77,9 @@ class Settings:
     park_seconds: int = field(default=60, metadata={"help": "how long an event waits for its order"})
     request_seconds: int = field(default=5, metadata={"help": "deadline of an API request"})
     outbox_max: int = field(default=2_000, metadata={"help": "batches in the outbox before `busy`"})
+    restate_seconds: int = field(
+        default=43_200, metadata={"help": "how often every SKU and open order is written to the journal anew"}
+    )
     log_level: str = field(default="INFO", metadata={"help": "DEBUG, INFO, WARNING or ERROR"})
 
     @staticmethod

@@ -26,6 +26,8 @@ class Topic:
     retention_ms: int | None = None
     partitions: int | None = None
     record_bytes_max: int | None = None
+    # Kafka deletes by age alone. Where that is not enough, it keeps everything and we delete (`streams.trim`).
+    trimmed_by_us: bool = False
 
     def full_name(self, app_id: str) -> str:
         """The name on the broker: prefixed by the app id, as Faust prefixes its own."""
@@ -43,6 +45,7 @@ JOURNAL = Topic(
     7 * DAY_MS,
     partitions=1,
     record_bytes_max=JOURNAL_RECORD_BYTES_MAX,
+    trimmed_by_us=True,
 )
 RESERVATIONS = Topic("reservations", "order_id", "agents.journal", "an order as it is now", "compact")
 ADJUSTMENTS = Topic(

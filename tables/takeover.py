@@ -47,8 +47,9 @@ async def take_over(
     source: Source,
     limits: LedgerLimits | None = None,
     report: Reporter | None = None,
+    anew: bool = False,
 ) -> Lease:
-    """Take the shard over. `owner` must be unique to this process.
+    """Take the shard over. `owner` must be unique to this process. `anew` flushes and rebuilds Redis whatever it holds.
 
     Raises Superseded where another owner is faster; LostTail or Fork where this Redis must not decide and cannot be
     brought back; and what log, source and Redis raise.
@@ -67,7 +68,12 @@ async def take_over(
             if walk.by_redis and (seen.settled is None or seen.settled.batch < walk.start.batch):
                 continue  # Redis itself was exchanged since we asked it where to begin
             recovery = Recovery(log, handover, term, seen, limits or LedgerLimits(), report)
-            settled = await _bring_up(handover, recovery, term, seen, walk, source)
+            if anew:
+                last = walk.reader.position
+                await _build_anew(handover, recovery, term, seen, last, source, "asked to")
+                settled = walk.position_of(last.batch, last.token)
+            else:
+                settled = await _bring_up(handover, recovery, term, seen, walk, source)
             return Lease(term, owner, walk.reader.position, walk.unsettled_after(settled))
     finally:
         report.clear()
