@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from stocktide.errors import FrontDoorError
+from stocktide.moments import Moment
 from stocktide.settings import Settings, SettingsError
 
 _FILE = click.Path(path_type=Path)
@@ -130,6 +131,28 @@ def doctor(settings: Settings) -> int:
     from stocktide.doctor import run
 
     return run(_located(settings), click.echo)
+
+
+@cli.command()
+@click.argument("sku")
+@click.option("--at", metavar="TIME|VERSION", help="Where it stood then, instead of how it came there.")
+@click.option("--since", type=Moment(), help="Only changes since then: 2026-11-24T19:26:01Z, 2026-11-24, 2h, 3d.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N changes.")
+@click.option("--warehouse", metavar="NAME", help="Only what concerns this warehouse.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_with_settings
+def explain(settings: Settings, sku: str, at: str | None, **options: Any) -> int:
+    """Tell every change of SKU, what caused it, and the running numbers, from the log alone.
+
+    Exit status 1 if the log does not explain a number, 2 if it knows no such SKU.
+    """
+    from stocktide.explain import ExplainOptions, run
+
+    if at is not None and (options["since"] is not None or options["limit"] is not None):
+        raise click.UsageError("--at asks for one moment: it goes without --since and --limit")
+    version = int(at) if at is not None and at.isascii() and at.isdigit() else None
+    at_ms = Moment(ends=True).convert(at, None, None) if at is not None and version is None else None
+    return run(_located(settings), ExplainOptions(sku, version, at_ms, **options))
 
 
 @cli.command()

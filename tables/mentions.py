@@ -53,7 +53,7 @@ class Anchor(Struct, frozen=True, array_like=True):
 class Budget:
     """What one reading may cost. `bytes_max` of records, `seconds_max` of time; what is begun is ended."""
 
-    def __init__(self, bytes_max: int, seconds_max: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bytes_max: float, seconds_max: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._bytes_left = bytes_max
         self._clock = clock
         self._deadline = clock() + seconds_max

@@ -7,15 +7,17 @@ as the state of the SKU does not follow from the changes before it. Pure: who re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, structs
 
 from tables.records import Decision, MovementLine, MovementRecord, Offer, OrderRecord, PolicyRow, SkuRecord, SkuRow
-from tables.views import stock_view
+from tables.views import rfc3339, stock_view
 
 Counters = dict[str, int]
+# The cause of an effect by which a person put right what the log does not explain.
+REPAIR = "repair"
 
 
 class Opening(Struct, frozen=True):
@@ -35,6 +37,14 @@ class ModeMoved(Struct, frozen=True):
     after: Offer
 
 
+class Differing(Struct, frozen=True):
+    """A counter that stood at `expected` by the changes before, and was `found` at something else."""
+
+    counter: str
+    expected: int
+    found: int
+
+
 class Change(Struct, frozen=True, kw_only=True):
     """One effect on the SKU. `record` is the SKU after it (of the batch's later changes only the counters and the
     version are taken out again), `before` the counters before it.
@@ -42,6 +52,7 @@ class Change(Struct, frozen=True, kw_only=True):
     `kind`, `id`, `subject` are the effect's cause; `order` or `movement` and its `line` the record of it, as it is
     after the batch. `gave_way_to`: the order that a cancelled one was superseded by. `policies`: the levels that the
     batch changed. `offers` (of the last change in a batch; else None) is what each channel may sell after it.
+    `strayed`: where a repair found other numbers than follow from the log.
     """
 
     sku: str
@@ -61,6 +72,7 @@ class Change(Struct, frozen=True, kw_only=True):
     policies: tuple[PolicyRow, ...] = ()
     offers: tuple[Offer, ...] | None = None
     modes: tuple[ModeMoved, ...] = ()
+    strayed: tuple[Differing, ...] = ()
 
     @property
     def view(self) -> dict[str, Any]:
@@ -69,23 +81,15 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Break(Struct, frozen=True):
-    """What was published does not follow from what was published before: at `batch` the SKU stood at `found`, where
-    `expected` follows from the changes. Where these agree, the versions after the batch do not."""
+    """What the batch publishes does not follow from the changes before: these counters differ, or, where none does,
+    the versions do not follow each other."""
 
     sku: str
     batch: int
     at: int
-    expected: Counters
-    found: Counters
+    counters: tuple[Differing, ...]
     version_expected: int
     version_found: int
-
-    def differences(self) -> Iterator[tuple[str, int, int]]:
-        """(counter, expected, found) of those that differ."""
-        for name in sorted(self.expected.keys() | self.found.keys()):
-            expected, found = self.expected.get(name, 0), self.found.get(name, 0)
-            if expected != found:
-                yield name, expected, found
 
 
 class Takeovers(Struct, frozen=True):
@@ -166,7 +170,8 @@ def _nonzero(counters: Mapping[str, int]) -> Counters:
 class Story:
     """Follows the journal forward, and checks that each state follows from the one before.
 
-    `record` and `offers` are the newest; None while nothing was told of the SKU.
+    `record` and `offers` are the newest; None while nothing was told of the SKU. `breaks` counts what nothing explains,
+    `repaired` that which a repair has put right since: a repair takes what the ledger holds as it is.
     """
 
     def __init__(self, sku: str) -> None:
@@ -175,6 +180,7 @@ class Story:
         self.record: SkuRecord | None = None
         self.offers: tuple[Offer, ...] = ()
         self.breaks = 0
+        self.repaired = 0
 
     def follow(self, decision: Decision, term: int, owner: str) -> tuple[Part, ...]:
         """What the batch adds to the story; `term` and `owner` are those under which it came into the journal."""
@@ -191,9 +197,15 @@ class Story:
             record = structs.replace(row.record, counters=before, version=version)
             parts.append(Opening(self._sku, version == 0 and not before, decision.at, record))
         elif known.counters != before or not _dense(known.version, changes, row.record.version):
-            self.breaks += 1
-            expected, version = known.counters, known.version + len(changes)
-            parts.append(Break(self._sku, decision.batch, decision.at, expected, before, version, row.record.version))
+            differing = _differing(known.counters, before)
+            if any(change.kind == REPAIR for change in changes):
+                changes = (structs.replace(changes[0], strayed=differing), *changes[1:])
+            else:
+                self.breaks += 1
+                version = known.version + len(changes)
+                parts.append(Break(self._sku, decision.batch, decision.at, differing, version, row.record.version))
+        if any(change.kind == REPAIR for change in changes):
+            self.repaired, self.breaks = self.repaired + self.breaks, 0
         if changes and known is not None and term > self._term:
             parts.append(Takeovers(self._term + 1, term, owner))
         if changes or known is None:
@@ -216,6 +228,38 @@ class Story:
         return (*changes[:-1], structs.replace(changes[-1], modes=modes))
 
 
+def _differing(expected: Counters, found: Counters) -> tuple[Differing, ...]:
+    names = sorted(expected.keys() | found.keys())
+    pairs = ((name, expected.get(name, 0), found.get(name, 0)) for name in names)
+    return tuple(Differing(*pair) for pair in pairs if pair[1] != pair[2])
+
+
 def _dense(before: int, changes: tuple[Change, ...], after: int) -> bool:
     """Whether each version is the one before plus 1."""
     return [change.version for change in changes] == list(range(before + 1, after + 1))
+
+
+# What a cause's subject is, by its kind; of others the subject says nothing more.
+_SUBJECTS = {
+    **dict.fromkeys(("place", "pay", "cancel", "expire", "ship", "take_back"), "order_id"),
+    **dict.fromkeys(("receive", "adjust", "count", "transfer"), "warehouse"),
+    "set_policy": "channel",
+    REPAIR: "actor",
+}
+_TOTALS = ("on_hand", "committed", "physical", "locked", "reserved", "available", "preordered", "damaged")
+
+
+def change_view(change: Change) -> dict[str, Any]:
+    """A change as JSON: what `GET /v1/stock/{sku}/history` has as an item."""
+    cause = {"kind": change.kind, "id": change.id}
+    if (subject := _SUBJECTS.get(change.kind)) is not None:
+        cause[subject] = change.subject
+    view = change.view
+    return {
+        "version": change.version,
+        "at": rfc3339(change.at),
+        "batch": change.batch,
+        "cause": cause,
+        "change": change.deltas,
+        "after": {name: view[name] for name in _TOTALS},
+    }
