@@ -125,6 +125,23 @@ def topics(settings: Settings, create: bool, kafka: str | None) -> int:
 
 
 @cli.command()
+@click.option("--check", is_flag=True, help="A drill: into the Redis of --redis, which nobody uses.")
+@click.option("--redis", "url", metavar="URL", help="The Redis of the drill.")
+@click.option("--force", is_flag=True, help="Forget what that Redis holds of this app.")
+@_with_settings
+def rebuild(settings: Settings, check: bool, url: str | None, force: bool) -> int:
+    """Rebuild an empty Redis from the log, and compare the digests. Exit status 1 if they differ."""
+    from stocktide import rebuild as rebuilding
+
+    if check != (url is not None):
+        raise click.UsageError("--check and --redis go together: the Redis in use is rebuilt without either")
+    located = _located(settings)
+    if url is not None:
+        return rebuilding.check(located, click.echo, url=url, force=force)
+    return rebuilding.run(located, click.echo, force=force)
+
+
+@cli.command()
 @_with_settings
 def doctor(settings: Settings) -> int:
     """Show the settings and look for what is missing or unsafe. Exit status 1 if something is wrong."""

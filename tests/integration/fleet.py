@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
+from redis.exceptions import RedisError
 
 from stocktide.ports import pick_free
 from stocktide.retry import until
@@ -24,7 +25,7 @@ from streams.membership import Membership
 from streams.publish import Publisher, make_producer
 from streams.topics import MOVEMENTS, ORDERS, TOPICS, Topic
 from tables.connection import connect
-from tables.ledger import Ledger
+from tables.ledger import Ledger, Unblessed
 from tables.records import SkuRecord
 
 PARTITIONS = 4
@@ -155,7 +156,10 @@ class Fleet:
             found: list[SkuRecord] = []
 
             async def looks_right() -> bool:
-                read = await ledger.read_sku(sku)
+                try:
+                    read = await ledger.read_sku(sku)
+                except (Unblessed, RedisError, OSError):  # it is being brought back
+                    return False
                 if read.value is None or read.settled != read.batch or not holds(read.value[0]):
                     return False
                 found.append(read.value[0])

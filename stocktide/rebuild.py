@@ -1,0 +1,235 @@
+"""`stocktide rebuild`: Redis from the log, and `--check`, the same into a second Redis that nobody uses.
+
+In: settings. Out: a Redis that holds what the log says, the digests of both, and an exit status: 1 where they differ.
+Where workers run, one of them may be faster: it notices an empty Redis by itself, and then this command watches it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import rich.progress
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+from stocktide.errors import FrontDoorError
+from stocktide.reach import reach_kafka, reach_redis
+from stocktide.settings import Settings
+from streams.journal import JournalReader, Position, Verdict
+from streams.log import KafkaLog
+from streams.topics import JOURNAL
+from tables.audit.digest import EDGE_MS, KINDS, Digest, digest_of_redis, kept_until, kind_of
+from tables.audit.fold import Fold
+from tables.audit.following import Follower, start_of
+from tables.connection import connect
+from tables.derived import KafkaRows
+from tables.handover import Handover, Refused
+from tables.ledger import LedgerLimits
+from tables.rebuild import Progress, Recovery, Reporter
+from tables.scripts import key_prefix
+from tables.takeover import Superseded, take_over
+from tables.walk import follow, newest_in
+
+# A worker that brings Redis back tells nobody here how far it is; it is asked so often whether it is done.
+_WATCH_SECONDS = 0.5
+# One that does not get on within this is not at work.
+_WATCH_SECONDS_MAX = 3_600.0
+# A digest beside live traffic is of no state at all: it is taken again while the batch moves meanwhile.
+_DIGEST_TRIES_MAX = 5
+
+Say = Callable[[str], None]
+
+
+class RebuildRefused(FrontDoorError):
+    """Nothing was done; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The two digests that have to be equal, and as of which batch."""
+
+    batch: int
+    log: Digest
+    redis: Digest
+
+
+def run(settings: Settings, say: Say, *, force: bool) -> int:
+    """Rebuild the Redis of the settings. Raises RebuildRefused, and what the servers raise."""
+    return asyncio.run(_rebuild(settings, say, force))
+
+
+def check(settings: Settings, say: Say, *, url: str, force: bool) -> int:
+    """Rebuild into the Redis at `url`, and compare; nothing else is touched. Raises RebuildRefused."""
+    return asyncio.run(_check(settings, say, url, force))
+
+
+async def _rebuild(settings: Settings, say: Say, force: bool) -> int:
+    async with _servers(settings, settings.redis) as (redis, log, source):
+        batch = await _head(redis, settings.app_id)
+        if batch and not force:
+            raise RebuildRefused(
+                f"Redis holds batch {batch} of {settings.app_id}: a rebuild would forget it first. Look with "
+                f"`stocktide audit`; with --force it is rebuilt all the same"
+            )
+        owner = f"rebuild-{os.getpid()}-{secrets.token_hex(4)}"
+        began = time.monotonic()
+        with _Bar() as bar:
+            try:
+                handover = Handover(redis, settings.app_id)
+                await take_over(log, handover, owner, source, report=Reporter(bar.tell), anew=bool(batch))
+            except Superseded:
+                say("a worker brings Redis back; watching it")
+                await _watch(redis, settings.app_id)
+        rate = await _rate(redis, time.monotonic() - began)
+        say(f"Redis is back at batch {await _head(redis, settings.app_id)}: {rate}")
+        return await _compare(settings, say, redis, log, source)
+
+
+async def _check(settings: Settings, say: Say, url: str, force: bool) -> int:
+    if _same_server(url, settings.redis):
+        raise RebuildRefused("--redis is the Redis that is in use: a drill needs another one")
+    async with _servers(settings, url) as (redis, log, source):
+        if not force and (batch := await _head(redis, settings.app_id)):
+            raise RebuildRefused(
+                f"the Redis of the drill holds batch {batch} of {settings.app_id}: empty it, or use --force"
+            )
+        handover, began = Handover(redis, settings.app_id), time.monotonic()
+        seen = await handover.unbless(term := await handover.term() + 1)
+        if isinstance(seen, Refused):
+            raise RebuildRefused(f"somebody else is at work on the Redis of the drill: {seen.reason}")
+        end = await _end_of(log, source)
+        with _Bar() as bar:
+            recovery = Recovery(log, handover, term, seen, LedgerLimits(), Reporter(bar.tell))
+            await recovery.rebuild(end, source)
+        say(f"rebuilt up to batch {end.batch}: {await _rate(redis, time.monotonic() - began)}")
+        return await _compare(settings, say, redis, log, source)
+
+
+async def _compare(settings: Settings, say: Say, redis: Redis, log: KafkaLog, source: KafkaRows) -> int:
+    """Say both digests, and whether they are equal: the exit status."""
+    sides = await _digests(settings, redis, log, source)
+    if sides is None:
+        say("the digests were not compared: orders come in meanwhile. `stocktide audit` compares beside live traffic")
+        return 0
+    say(f"{'as of batch ' + str(sides.batch):24} {'keys':>10}  digest")
+    for name, digest in (("log", sides.log), ("Redis", sides.redis)):
+        say(f"{name:24} {digest.keys:>10}  {digest.hex()}")
+    if sides.log == sides.redis:
+        say("equal")
+        return 0
+    for kind in KINDS:
+        if sides.log.hex(kind) != sides.redis.hex(kind):
+            counts = (sides.log.by_kind()[kind]["keys"], sides.redis.by_kind()[kind]["keys"])
+            say(f"DIFFERENT: {kind}: the log has {counts[0]}, Redis {counts[1]}; `stocktide audit` names them")
+    return 1
+
+
+async def _digests(settings: Settings, redis: Redis, log: KafkaLog, source: KafkaRows) -> Sides | None:
+    for _ in range(_DIGEST_TRIES_MAX):
+        as_of_ms = time.time_ns() // 1_000_000
+        batch = await _head(redis, settings.app_id)
+        found = await digest_of_redis(redis, settings.app_id, as_of_ms=as_of_ms)
+        if await _head(redis, settings.app_id) == batch:
+            return Sides(batch, await _digest_of_log(log, source, batch, as_of_ms), found)
+    return None
+
+
+async def _digest_of_log(log: KafkaLog, source: KafkaRows, batch: int, as_of_ms: int) -> Digest:
+    limits, landmarks = LedgerLimits(), await source.landmarks()
+    start = await start_of(log, landmarks)
+    fold = Fold(limits, as_of_ms, start.batch)
+    if start.batch:
+        async for chunk in source.rows():
+            fold.add_rows(chunk)
+    await Follower(log, fold, start, lambda *_: None).advance(batch)
+    digest = Digest()
+    for kind in ("sku", "order", "movement", "registry"):
+        for key, record in fold.records(kind):
+            if kept_until(record, limits) > as_of_ms + EDGE_MS:
+                digest.add(kind_of(record), key, record)
+    return digest
+
+
+async def _end_of(log: KafkaLog, source: KafkaRows) -> Position:
+    """The position after the last batch that counts by now."""
+    beginning, end = await log.bounds()
+    positions = (await source.landmarks()).all() if end > beginning else ()
+    reader = JournalReader(await newest_in(log, positions))
+    last = reader.position
+    async for verdict, _ in follow(log, reader, end):
+        if verdict is Verdict.BATCH:
+            last = reader.position
+    return last
+
+
+async def _watch(redis: Redis, app_id: str) -> None:
+    """Return once a takeover has blessed Redis."""
+    deadline = time.monotonic() + _WATCH_SECONDS_MAX
+    while time.monotonic() < deadline:
+        run_id = await redis.hget(key_prefix(app_id) + "blessed", "run_id")
+        if run_id not in (None, b"none"):
+            return
+        await asyncio.sleep(_WATCH_SECONDS)
+    raise RebuildRefused(f"Redis is not back after {_WATCH_SECONDS_MAX:.0f} s: see the worker's log")
+
+
+async def _rate(redis: Redis, seconds: float) -> str:
+    keys = await redis.dbsize()
+    return f"{keys:,} keys in {seconds:.1f} s, {keys / max(seconds, 0.001):,.0f} a second"
+
+
+async def _head(redis: Redis, app_id: str) -> int:
+    return int(await redis.hget(key_prefix(app_id) + "head", "batch") or 0)
+
+
+@asynccontextmanager
+async def _servers(settings: Settings, url: str) -> AsyncIterator[tuple[Redis, KafkaLog, KafkaRows]]:
+    access, redis_access = settings.kafka_access(), settings.redis_access() if url == settings.redis else {}
+    await asyncio.gather(reach_kafka(settings.kafka, **access), reach_redis(url, **redis_access))
+    redis = connect(url, **redis_access)
+    log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id), **access)
+    try:
+        yield redis, log, KafkaRows(settings.kafka, settings.app_id, **access)
+    finally:
+        await log.close()
+        await redis.aclose()
+
+
+def _same_server(url: str, other: str) -> bool:
+    def place(each: str) -> str:
+        return each.rpartition("@")[2].removeprefix("redis://").removeprefix("rediss://").rstrip("/").removesuffix("/0")
+
+    return place(url) == place(other)
+
+
+class _Bar:
+    """A bar on the terminal, one line a phase; a line now and then where there is no terminal."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._console = Console(stderr=True)
+        self._bar = rich.progress.Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._tasks: dict[str, rich.progress.TaskID] = {}
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def tell(self, progress: Progress) -> None:
+        """Called now and then."""
+        if not self._console.is_terminal:
+            self._console.print(f"{progress.phase}: {progress.done:,} of {progress.total or '?'}")
+            return
+        if progress.phase not in self._tasks:
+            self._tasks[progress.phase] = self._bar.add_task(progress.phase)
+        self._bar.update(self._tasks[progress.phase], completed=progress.done, total=progress.total or None)
