@@ -1,0 +1,154 @@
+"""The audit: log, tables and Redis compared, beside live traffic.
+
+In: the journal, the tables, a Redis. Out: `Findings`: what differs and stays so, on which sides, since when; what only
+was in flight; the digest of each side as of one batch. The log is the measure of the two others, and is measured by
+itself: its rows by its effects, its counters by its orders.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from streams.log import JournalLog
+from tables.audit.findings import (
+    Counts,
+    Findings,
+    Sides,
+    digest_of_redis,
+    digest_of_tables,
+    log_drifts,
+    merged,
+    survey,
+)
+from tables.audit.fold import Fold
+from tables.audit.following import AuditError, Follower, start_of
+from tables.audit.promises import Sums
+from tables.audit.redis_pass import Examined, RedisPass
+from tables.audit.redis_pass import Key as RedisKey
+from tables.audit.shown import TableSide
+from tables.audit.stored import RedisSide
+from tables.audit.tables_pass import Key as TableKey
+from tables.audit.tables_pass import Shown, TablesPass
+from tables.ledger import LedgerLimits
+
+# Drifts that are read once more at the end, so that all are told as of one batch; beyond that the first reading stands.
+_CONFIRMED_MAX = 5_000
+
+# (phase, done, total): `base`, `journal`, `redis`, `names`, `holds`, `suspects`, `rows`, `rows in flight`.
+Report = Callable[[str, int, int], None]
+_Value = TypeVar("_Value")
+
+
+class Auditor:
+    """One audit, and what it knows afterwards for a repair. `skus`: only those and their orders."""
+
+    def __init__(
+        self,
+        log: JournalLog,
+        redis: RedisSide,
+        tables: TableSide,
+        limits: LedgerLimits,
+        report: Report,
+        skus: frozenset[str] | None = None,
+    ) -> None:
+        self._log = log
+        self._redis = redis
+        self._tables = tables
+        self._limits = limits
+        self._report = report
+        self._skus = skus
+        self._seconds: dict[str, float] = {}
+        self._as_of_ms = time.time_ns() // 1_000_000
+        self._redis_pass: RedisPass | None = None
+        self._settled = 0
+        self.fold = Fold(limits, self._as_of_ms)
+        self.redis_drifts: dict[RedisKey, Examined] = {}
+        self.table_drifts: dict[TableKey, Shown] = {}
+        self.sums: Sums = {}
+
+    async def run(self) -> Findings:
+        """Look at everything once. Raises AuditError, KafkaError, OSError, msgspec.MsgspecError and redis-py's
+        errors."""
+        follower = await self._timed("journal", self._read_journal())
+        redis = self._redis_pass = RedisPass(self.fold, follower, self._redis, self._limits, self._report, self._skus)
+        tables = TablesPass(
+            self.fold,
+            follower,
+            self._tables,
+            self._newest_batch,
+            self._limits,
+            self._as_of_ms,
+            self._report,
+            self._skus,
+        )
+        self.redis_drifts = await self._timed("redis", redis.run())
+        self.table_drifts = await self._timed("tables", tables.run())
+        await self._timed("redis", self._confirm())
+        return await self._findings(follower, redis, tables)
+
+    async def reexamine(self, keys: dict[RedisKey, set[str]]) -> list[Examined]:
+        """Keys of Redis once more, exactly, and the fold as of then: what a repair that came too late starts from."""
+        assert self._redis_pass is not None, "run first"
+        return [found async for found in self._redis_pass.examine(keys)]
+
+    async def _read_journal(self) -> Follower:
+        settled = await self._redis.settled()
+        landmarks = await self._tables.landmarks()
+        start = await start_of(self._log, landmarks)
+        self.fold = Fold(self._limits, self._as_of_ms, start.batch)
+        if start.batch:
+            async for rows in self._tables.rows(lambda done, total: self._report("base", done, total)):
+                self.fold.add_rows(rows)
+            await self._tables.rewind()
+        follower = Follower(self._log, self.fold, start, self._report)
+        if settled < start.batch:
+            raise AuditError(f"Redis is settled up to batch {settled}, and the journal is known from {start.batch} on")
+        await follower.advance(settled)
+        return follower
+
+    async def _newest_batch(self) -> int:
+        return (await self._redis.read([])).batch
+
+    async def _confirm(self) -> None:
+        """Read what differs once more, so that it is told as of one batch."""
+        if not 0 < len(self.redis_drifts) <= _CONFIRMED_MAX:
+            return
+        keys = {key: set(found.stored.held) for key, found in self.redis_drifts.items()}
+        found = await self.reexamine(keys)
+        self._settled = sum(not each.differences for each in found)
+        self.redis_drifts = {(each.kind, each.key): each for each in found if each.differences}
+
+    async def _findings(self, follower: Follower, redis: RedisPass, tables: TablesPass) -> Findings:
+        log, self.sums = await self._timed("sums", survey(self.fold))
+        in_log = await self._timed("sums", log_drifts(self.fold, self.sums, self._skus))
+        sides = Sides(
+            log,
+            digest_of_redis(log, self.fold, self.redis_drifts.values(), self._limits, self._as_of_ms),
+            digest_of_tables(log, self.fold, self.table_drifts),
+        )
+        counts = Counts(
+            batches=follower.batches,
+            journal_bytes=follower.bytes,
+            redis_keys=redis.compared,
+            rows=tables.rows,
+            settled_redis=redis.in_flight + self._settled,
+            settled_tables=tables.in_flight,
+            seconds={name: round(seconds, 3) for name, seconds in self._seconds.items()},
+        )
+        return Findings(
+            batch=self.fold.batch,
+            whole=self.fold.is_whole,
+            drifts=merged(self.fold, in_log, self.redis_drifts, self.table_drifts, redis.foreign),
+            unsettled=tuple(f"{kind} {key}" for kind, key in tables.unsettled),
+            counts=counts,
+            sides=sides if self._skus is None else None,
+        )
+
+    async def _timed(self, phase: str, work: Awaitable[_Value]) -> _Value:
+        began = time.monotonic()
+        try:
+            return await work
+        finally:
+            self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - began

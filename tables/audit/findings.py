@@ -1,0 +1,194 @@
+"""What an audit found: drifts, how much was looked at, and the digest of each side.
+
+In: what the passes found, and the fold of the log. Out: `Findings`, as of one batch. Pure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+from msgspec import Struct, field
+
+from tables.audit.comparing import Difference, Drift, Subject
+from tables.audit.digest import EDGE_MS, Digest, Kind, Record, canonical, decode, kept_until, kind_of
+from tables.audit.fold import Discrepancy, Fold
+from tables.audit.promises import Sums, add_order, broken_promises, is_promise
+from tables.audit.redis_pass import Examined
+from tables.audit.redis_pass import Key as RedisKey
+from tables.audit.tables_pass import Key as TableKey
+from tables.audit.tables_pass import Shown
+from tables.ledger import LedgerLimits
+from tables.records import MovementRecord, OrderRecord, SkuRecord
+
+# Keys worked through before other work of the loop gets a turn.
+_KEYS_PER_TURN = 2_000
+# The kinds that tables show.
+TABLE_KINDS: tuple[Kind, ...] = ("sku", "order", "movement")
+
+
+class Counts(Struct):
+    """How much was looked at, and how long it took, in seconds by phase. `settled_*`: what differed at the first look
+    and was only in flight."""
+
+    batches: int = 0
+    journal_bytes: int = 0
+    redis_keys: int = 0
+    rows: int = 0
+    settled_redis: int = 0
+    settled_tables: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Sides(Struct):
+    """The digest of each side, as of the findings' batch."""
+
+    log: Digest
+    redis: Digest
+    tables: Digest
+
+    @property
+    def agree(self) -> bool:
+        """Whether all three are the same; events that wait for their order and the registry are in no table."""
+        return self.log == self.redis and self.log.hex(*TABLE_KINDS) == self.tables.hex(*TABLE_KINDS)
+
+
+class Findings(Struct):
+    """What an audit found, as of `batch`. `whole`: the journal was there from its beginning. `unsettled`: rows that did
+    not settle in time, so that nothing can be said of them. `sides` None: only some SKUs were asked for."""
+
+    batch: int
+    whole: bool
+    drifts: tuple[Drift, ...]
+    unsettled: tuple[str, ...]
+    counts: Counts
+    sides: Sides | None
+
+
+async def survey(fold: Fold) -> tuple[Digest, Sums]:
+    """The digest of the log, and what its open orders hold. The fold must stand still meanwhile."""
+    digest, sums, looked_at = Digest(), Sums(), 0
+    kinds: tuple[Kind, ...] = ("sku", "order", "movement", "registry")
+    for kind in kinds:
+        for key, record in fold.records(kind):
+            digest.add(kind_of(record), key, record)
+            if isinstance(record, OrderRecord):
+                add_order(sums, record)
+            looked_at += 1
+            if looked_at % _KEYS_PER_TURN == 0:
+                await asyncio.sleep(0)
+    return digest, sums
+
+
+async def log_drifts(fold: Fold, sums: Sums, skus: frozenset[str] | None) -> dict[str, Drift]:
+    """By SKU, where the log does not add up in itself."""
+    drifts: dict[str, Drift] = {}
+    names = dict.fromkeys((*fold.keys("sku"), *sums)) if skus is None else skus
+    for at, sku in enumerate(names):
+        record = fold.record("sku", sku)
+        assert record is None or isinstance(record, SkuRecord)
+        discrepancy = fold.discrepancies.get(sku)
+        differences = tuple(_differences(record, sums.get(sku, {}), discrepancy))
+        if differences:
+            kept = fold.get("sku", sku)
+            since = discrepancy.batch if discrepancy else kept.batch if kept else None
+            drifts[sku] = Drift("sku", sku, differences, since)
+        if at % _KEYS_PER_TURN == 0:
+            await asyncio.sleep(0)
+    return drifts
+
+
+def _differences(
+    record: SkuRecord | None, held: dict[str, int], discrepancy: Discrepancy | None
+) -> Iterator[Difference]:
+    broken = list(broken_promises(record, held))
+    for counter, expected, found in broken:
+        yield Difference("log", f"counter {counter}", expected, found)
+    if discrepancy is None or record is None:
+        return
+    named = {counter for counter, _, _ in broken}
+    for counter, off in sorted(discrepancy.off.items()):
+        if counter not in named:
+            found = record.counters.get(counter, 0)
+            what = "effects on" if is_promise(counter) else "counter"
+            yield Difference("log", f"{what} {counter}", found - off, found)
+    if discrepancy.version_off:
+        yield Difference("log", "version", record.version - discrepancy.version_off, record.version)
+    if discrepancy.restated:
+        yield Difference("log", "restated row", "the state before", "another state")
+
+
+def merged(
+    fold: Fold,
+    log: Mapping[str, Drift],
+    redis: Mapping[RedisKey, Examined],
+    tables: Mapping[TableKey, Shown],
+    foreign: Iterable[str],
+) -> tuple[Drift, ...]:
+    """Every drift once, whatever the sides on which it shows."""
+    found: dict[tuple[Subject, str], list[Difference]] = {}
+    since: dict[tuple[Subject, str], int | None] = {}
+    for sku, drift in log.items():
+        found["sku", sku] = list(drift.differences)
+        since["sku", sku] = drift.since
+    for (kind, key), examined in redis.items():
+        found.setdefault((_subject(kind), key), []).extend(examined.differences)
+    for (table, key), shown in tables.items():
+        found.setdefault((table, key), []).extend(shown.differences)
+    for name in foreign:
+        found["key", name] = [Difference("redis", "key", None, "a key that is none of Stocktide's")]
+    return tuple(
+        Drift(subject, key, tuple(differences), since.get((subject, key)) or _batch_of(fold, subject, key))
+        for (subject, key), differences in sorted(found.items())
+    )
+
+
+def _subject(kind: Kind) -> Subject:
+    return "order" if kind == "parked" else kind
+
+
+def _batch_of(fold: Fold, subject: Subject, key: str) -> int | None:
+    if subject == "policy":
+        return fold.policies[key][0] if key in fold.policies else None
+    if subject == "key":
+        return None
+    kept = fold.get(subject, key)
+    return kept.batch if kept else None
+
+
+def digest_of_redis(log: Digest, fold: Fold, drifting: Iterable[Examined], limits: LedgerLimits, at_ms: int) -> Digest:
+    """Redis's digest as of the log's: the log's, but for the keys that differ."""
+    digest = log.copy()
+    for examined in drifting:
+        _take_out(digest, fold, examined.kind, examined.key)
+        record = _decoded(examined.kind, examined.stored.packed) if examined.stored.type == "string" else None
+        if record is not None and kept_until(record, limits) > at_ms + EDGE_MS:
+            digest.add(kind_of(record), examined.key, record)
+    return digest
+
+
+def digest_of_tables(log: Digest, fold: Fold, drifting: Mapping[TableKey, Shown]) -> Digest:
+    """The tables' digest as of the log's: the log's, but for the keys whose rows differ."""
+    digest = log.copy()
+    for (kind, key), shown in drifting.items():
+        if kind == "policy":
+            continue
+        _take_out(digest, fold, kind, key)
+        record = shown.row.record if shown.row else None
+        if isinstance(record, SkuRecord | OrderRecord | MovementRecord):
+            digest.add(kind, key, record)
+    return digest
+
+
+def _take_out(digest: Digest, fold: Fold, kind: Kind, key: str) -> None:
+    record = fold.record(kind, key)
+    if record is not None:
+        digest.remove(kind_of(record), key, record)
+
+
+def _decoded(kind: Kind, packed: bytes) -> Record | None:
+    try:
+        return canonical(decode(kind, packed))
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,305 @@
+"""The log, folded: of every key the newest whole record that the journal holds, as of one batch exactly.
+
+In: payloads of valid batches, in order; rows of the derived topics where the journal no longer begins at its beginning.
+Out: `Fold`, which an audit compares with Redis and the tables, and where the log does not add up: a SKU's counters
+after a batch are those before it plus the effects of the batch, and its version grew by their number.
+
+Memory is about the bytes of the newest records and 150 bytes for each key; time grows with the length of the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct, field
+
+from streams.topics import joined_key
+from tables.audit.digest import EDGE_MS, Kind, Record, canonical, decode
+from tables.derived import StoredRow
+from tables.ledger import LedgerLimits
+from tables.records import DECISION_FORMAT, Effect, PolicyRow, SkuRecord
+
+# The cause of an effect after which a row is taken as it is: what was before it was found to be wrong.
+REPAIR = "repair"
+_BATCH_BYTES = 8
+
+
+class _Order(Struct, array_like=True):
+    order_id: str
+    record: Raw
+    changed: bool
+
+
+class _Movement(Struct, array_like=True):
+    warehouse: str
+    id: str
+    record: Raw
+    changed: bool
+
+
+class _Sku(Struct, array_like=True):
+    sku: str
+    record: Raw
+    offers: Raw
+
+
+class _Decision(Struct, array_like=True):
+    """`tables.records.Decision`, its records left as they are packed."""
+
+    format: int
+    batch: int
+    at: int
+    results: Raw
+    orders: tuple[_Order, ...]
+    movements: tuple[_Movement, ...]
+    skus: tuple[_Sku, ...]
+    effects: tuple[Effect, ...]
+    policies: tuple[PolicyRow, ...]
+    registry: Raw
+
+
+class _Ends(Struct):
+    """What says when an order's key ends by itself."""
+
+    state: str
+    ended_at: int | None = None
+    parked: tuple[Raw, ...] = ()
+
+
+class _Applied(Struct):
+    applied_at: int
+
+
+class _Counted(Struct):
+    version: int
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+_decision = msgspec.msgpack.Decoder(_Decision).decode
+_ends = msgspec.msgpack.Decoder(_Ends).decode
+_applied = msgspec.msgpack.Decoder(_Applied).decode
+_counted = msgspec.msgpack.Decoder(_Counted).decode
+_encode = msgspec.msgpack.Encoder().encode
+_NIL = b"\xc0"
+
+
+class Discrepancy(Struct):
+    """Where a SKU's rows left the effects that were logged with them, and how far, summed up since `batch`.
+
+    `off`: by counter, how much more the newest row says than effects do. `version_off`: likewise for the version.
+    `restated`: a row without an effect differed elsewhere than in its counters.
+    """
+
+    batch: int
+    off: dict[str, int] = field(default_factory=dict)
+    version_off: int = 0
+    restated: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.off or self.version_off or self.restated)
+
+
+class Kept(Struct, frozen=True):
+    """A key's newest record, packed as Lua did, and the batch that wrote it."""
+
+    batch: int
+    packed: bytes
+
+
+class Fold:
+    """What the log says. `start` is the batch before the first one that is folded: 0 unless rows are its base.
+
+    Keys that end by themselves within a minute of `as_of_ms` are not kept: Redis may or may not hold them.
+    """
+
+    def __init__(self, limits: LedgerLimits, as_of_ms: int, start: int = 0) -> None:
+        self._limits = limits
+        self._as_of_ms = as_of_ms
+        self._start = start
+        self.batch = start
+        self.at = 0
+        # By kind and key: 8 bytes of batch and the packed record, as one object: there are millions.
+        self._kept: dict[Kind, dict[str, bytes]] = {"sku": {}, "order": {}, "movement": {}, "registry": {}}
+        self.policies: dict[str, tuple[int, dict[str, Any] | None]] = {}
+        self.discrepancies: dict[str, Discrepancy] = {}
+
+    # What it knows
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it began at the journal's beginning."""
+        return not self._start
+
+    def get(self, kind: Kind, key: str) -> Kept | None:
+        """The newest record of a key; orders and parked ones are one kind here."""
+        found = self._kept[_place(kind)].get(key)
+        return None if found is None else Kept(int.from_bytes(found[:_BATCH_BYTES]), found[_BATCH_BYTES:])
+
+    def record(self, kind: Kind, key: str) -> Record | None:
+        """The newest record, decoded and canonical."""
+        found = self._kept[_place(kind)].get(key)
+        return None if found is None else canonical(decode(kind, found[_BATCH_BYTES:]))
+
+    def has(self, kind: Kind, key: str) -> bool:
+        """Whether the log knows the key."""
+        return key in self._kept[_place(kind)]
+
+    def keys(self, kind: Kind) -> list[str]:
+        """Every key of a kind, as of now."""
+        return list(self._kept[_place(kind)])
+
+    def records(self, kind: Kind) -> Iterator[tuple[str, Record]]:
+        """Every key with its record."""
+        for key, found in self._kept[_place(kind)].items():
+            yield key, canonical(decode(kind, found[_BATCH_BYTES:]))
+
+    def size(self, kind: Kind) -> int:
+        """How many keys of a kind there are."""
+        return len(self._kept[_place(kind)])
+
+    # What it takes in
+
+    def add_rows(self, rows: Iterable[StoredRow]) -> None:
+        """Take rows as the base, before any batch: of a key the last one counts. A row of a later batch than `start`
+        is left to the journal."""
+        for row in rows:
+            if row.kind == "policy":
+                self._base_policy(row)
+            elif row.batch > self._start:
+                continue
+            elif row.record is None:
+                self._kept[row.kind].pop(row.key, None)
+            else:
+                self._put(row.kind, row.key, row.batch, _encode(row.record))
+
+    def add(self, payload: bytes) -> int:
+        """Fold the next batch; its number. Raises msgspec.MsgspecError where the payload is none."""
+        decision = _decision(payload)
+        if decision.format != DECISION_FORMAT:
+            raise msgspec.ValidationError(
+                f"a payload of format {decision.format}; this version reads {DECISION_FORMAT}"
+            )
+        batch = self.batch = decision.batch
+        self.at = max(self.at, decision.at)
+        for order in decision.orders:
+            if order.changed:
+                self._put("order", order.order_id, batch, bytes(order.record))
+        for movement in decision.movements:
+            if movement.changed:
+                self._put("movement", f"{movement.warehouse}\n{movement.id}", batch, bytes(movement.record))
+        self._add_skus(decision)
+        for policy in decision.policies:
+            level = None if policy.policy is None else dict(policy.policy)
+            self.policies[_policy_key(policy.channel, policy.sku)] = (batch, level)
+        registry = bytes(decision.registry)
+        if registry != _NIL:
+            self._put("registry", "", batch, registry)
+        return batch
+
+    def _put(self, kind: Kind, key: str, batch: int, packed: bytes) -> None:
+        kept = self._kept[kind]
+        if self._is_over(kind, packed):
+            kept.pop(key, None)
+        else:
+            kept[key] = batch.to_bytes(_BATCH_BYTES) + packed
+
+    def _is_over(self, kind: Kind, packed: bytes) -> bool:
+        if kind == "order":
+            ends = _ends(packed)
+            if ends.state == "parked":
+                return not ends.parked
+            if ends.ended_at is None:
+                return False
+            limits = self._limits
+            kept_ms = limits.refused_retention_ms if ends.state == "rejected" else limits.order_retention_ms
+            return ends.ended_at + kept_ms <= self._as_of_ms + EDGE_MS
+        if kind == "movement":
+            until = _applied(packed).applied_at + self._limits.movement_retention_ms
+            return until <= self._as_of_ms + EDGE_MS
+        return False
+
+    def _base_policy(self, row: StoredRow) -> None:
+        level = row.record
+        if level is None or getattr(level, "policy", None) is None:
+            self.policies.pop(row.key, None)
+        elif row.batch <= self._start:
+            self.policies[row.key] = (row.batch, level.policy)  # type: ignore[union-attr]
+
+    # Whether it adds up
+
+    def _add_skus(self, decision: _Decision) -> None:
+        if not decision.skus:
+            return
+        deltas: dict[str, dict[str, int]] = {}
+        counts: dict[str, int] = {}
+        for effect in decision.effects:
+            sku = effect.sku
+            counts[sku] = counts.get(sku, 0) + 1
+            sums = deltas.setdefault(sku, {})
+            if effect.deltas:
+                for name, units in effect.deltas.items():
+                    sums[name] = sums.get(name, 0) + units
+            if effect.cause[0] == REPAIR:
+                self.discrepancies.pop(sku, None)
+                counts[sku] = -len(decision.effects)  # it is taken as it is
+        for row in decision.skus:
+            packed = bytes(row.record)
+            if counts.get(row.sku, 0) >= 0:
+                self._check(decision.batch, row.sku, packed, deltas.get(row.sku, {}), counts.get(row.sku, 0))
+            self._put("sku", row.sku, decision.batch, packed)
+
+    def _check(self, batch: int, sku: str, packed: bytes, deltas: dict[str, int], effects: int) -> None:
+        before = self._kept["sku"].get(sku)
+        if self._start and (before is None or int.from_bytes(before[:_BATCH_BYTES]) <= self._start):
+            return  # what lies before the journal may have been set back by a late writer
+        was = _Counted(0) if before is None else _counted(memoryview(before)[_BATCH_BYTES:])
+        now = _counted(packed)
+        expected = was.counters
+        for name, units in deltas.items():
+            expected[name] = expected.get(name, 0) + units
+        off = _difference(now.counters, expected)
+        version_off = now.version - was.version - effects
+        restated = (
+            not effects
+            and before is not None
+            and packed != before[_BATCH_BYTES:]
+            and not _same_but_counted(before, packed)
+        )
+        if off or version_off or restated:
+            self._note(batch, sku, off, version_off, restated)
+
+    def _note(self, batch: int, sku: str, off: dict[str, int], version_off: int, restated: bool) -> None:
+        known = self.discrepancies.setdefault(sku, Discrepancy(batch))
+        for name, units in off.items():
+            known.off[name] = known.off.get(name, 0) + units
+            if not known.off[name]:
+                del known.off[name]
+        known.version_off += version_off
+        known.restated = known.restated or restated
+        if not known:
+            del self.discrepancies[sku]
+
+
+def _place(kind: Kind) -> Kind:
+    return "order" if kind == "parked" else kind
+
+
+def _policy_key(channel: str, sku: str) -> str:
+    return joined_key(channel, sku) if sku else channel
+
+
+def _difference(now: dict[str, int], expected: dict[str, int]) -> dict[str, int]:
+    if now == expected:
+        return {}
+    names = now.keys() | expected.keys()
+    return {name: off for name in names if (off := now.get(name, 0) - expected.get(name, 0))}
+
+
+def _same_but_counted(before: bytes, packed: bytes) -> bool:
+    """Whether two records of a SKU are the same but for counters and version, which are looked at by themselves."""
+    was, now = decode("sku", before[_BATCH_BYTES:]), decode("sku", packed)
+    assert isinstance(was, SkuRecord) and isinstance(now, SkuRecord)
+    bare = [canonical(msgspec.structs.replace(record, version=0, counters={})) for record in (was, now)]
+    return bare[0] == bare[1]

@@ -1,0 +1,222 @@
+"""The tables against the log, exact beside live traffic.
+
+In: a fold of the log, a follower that moves it, rows of the derived topics that come all the time. Out: the keys whose
+newest row is not what the log says, and stays so. A row tells the batch that wrote it: one that is ahead of the fold is
+compared when the fold is exactly there; one that is behind is in flight as long as the log's newer state of its key has
+not been derived yet, and is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from tables.audit.comparing import Difference, compare_row
+from tables.audit.digest import EDGE_MS, kept_until
+from tables.audit.fold import Fold
+from tables.audit.following import Follower
+from tables.audit.shown import UNREADABLE, TableSide
+from tables.derived import Kind, StoredRow
+from tables.ledger import LedgerLimits
+from tables.records import MovementRecord, OrderRecord
+
+# Rows follow a batch within moments. What is not there by then is told as not settled: a derivation that is far behind.
+PATIENCE_SECONDS = 30.0
+_PAUSE_SECONDS = 0.3
+_KINDS: tuple[Literal["sku", "order", "movement"], ...] = ("sku", "order", "movement")
+_KEYS_PER_TURN = 5_000
+
+Report = Callable[[str, int, int], None]
+Key = tuple[Kind, str]
+# Nothing to say against it; it may still settle; it stays.
+Verdict = Literal["right", "in flight"] | tuple[Difference, ...]
+
+
+class Shown(Struct, frozen=True):
+    """A key whose row differs and stays so. `row` None: there is none."""
+
+    row: StoredRow | None
+    differences: tuple[Difference, ...]
+
+
+class TablesPass:
+    """One pass over the tables. `newest_batch` gives the newest batch that was decided; `as_of_ms` is the fold's.
+    `skus`: only rows of those, and of orders that name them."""
+
+    def __init__(
+        self,
+        fold: Fold,
+        follower: Follower,
+        side: TableSide,
+        newest_batch: Callable[[], Awaitable[int]],
+        limits: LedgerLimits,
+        as_of_ms: int,
+        report: Report,
+        skus: frozenset[str] | None = None,
+    ) -> None:
+        self._fold = fold
+        self._follower = follower
+        self._side = side
+        self._newest_batch = newest_batch
+        self._limits = limits
+        self._as_of_ms = as_of_ms
+        self._report = report
+        self._skus = skus
+        self._suspects: dict[Key, StoredRow | None] = {}
+        self.rows = 0
+        self.in_flight = 0
+        self.unsettled: tuple[Key, ...] = ()
+
+    async def run(self) -> dict[Key, Shown]:
+        """The keys that differ. Raises AuditError, KafkaError and redis-py's errors."""
+        derived = await self._catch_up()
+        await self._look_at_all()
+        suspects = len(self._suspects)
+        drifting: dict[Key, Shown] = {}
+        patience = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            await self._judge(derived, drifting)
+            if not self._suspects or time.monotonic() > patience:
+                break
+            self._report("rows in flight", suspects - len(self._suspects), suspects)
+            await asyncio.sleep(_PAUSE_SECONDS)
+            derived = await self._catch_up()
+            await self._read_on()
+        self.unsettled = tuple(self._suspects)
+        self.in_flight = suspects - len(drifting) - len(self.unsettled)
+        return drifting
+
+    async def _catch_up(self) -> int:
+        """The batch up to which every row is there, whatever is read after this; the fold is there too, or beyond."""
+        derived = (await self._side.landmarks()).derived
+        batch = derived.batch if derived else 0
+        if batch > self._fold.batch:
+            await self._follower.advance(batch)
+        return batch
+
+    # The first look
+
+    async def _look_at_all(self) -> None:
+        seen: set[int] = set()
+        async for chunk in self._side.rows(lambda done, total: self._report("rows", done, total)):
+            for row in chunk:
+                if not self._is_asked(row):
+                    continue
+                seen.add(hash((row.kind, row.key)))
+                if self._is_right(row):
+                    self._suspects.pop((row.kind, row.key), None)
+                else:
+                    self._suspects[row.kind, row.key] = row
+            self.rows += len(chunk)
+        async for key in self._expected():
+            if hash(key) not in seen:
+                self._suspects[key] = None
+
+    async def _expected(self) -> AsyncIterator[Key]:
+        """The keys that a row has to show."""
+        looked_at = 0
+        for kind in _KINDS:
+            for key in self._fold.keys(kind):
+                looked_at += 1
+                if looked_at % _KEYS_PER_TURN == 0:
+                    await asyncio.sleep(0)
+                if self._skus is not None and not self._is_asked_key(kind, key):
+                    continue
+                if kind != "order" or not self._is_parked(key):
+                    yield kind, key
+        if self._skus is None:
+            for key, (_, level) in self._fold.policies.items():
+                if level is not None:
+                    yield "policy", key
+
+    def _is_parked(self, order_id: str) -> bool:
+        record = self._fold.record("order", order_id)
+        return isinstance(record, OrderRecord) and record.state == "parked"
+
+    def _is_asked(self, row: StoredRow) -> bool:
+        if self._skus is None:
+            return True
+        if isinstance(row.record, OrderRecord):
+            return any(line.sku in self._skus for line in row.record.lines)
+        return row.kind != "policy" and self._is_asked_key(row.kind, row.key)
+
+    def _is_asked_key(self, kind: str, key: str) -> bool:
+        assert self._skus is not None
+        if kind == "order":
+            record = self._fold.record("order", key)
+            return isinstance(record, OrderRecord) and any(line.sku in self._skus for line in record.lines)
+        return kind == "sku" and key in self._skus
+
+    # The second look
+
+    async def _read_on(self) -> None:
+        """The rows that came since, of suspects only: they are who is waited for."""
+        async for chunk in self._side.rows(lambda done, total: None):
+            for row in chunk:
+                if (row.kind, row.key) in self._suspects:
+                    self._suspects[row.kind, row.key] = row
+
+    async def _judge(self, derived: int, drifting: dict[Key, Shown]) -> None:
+        """Take out of the suspects what is settled either way. Rows ahead of the fold are met batch by batch."""
+        newest = await self._newest_batch()
+        suspects = sorted(self._suspects.items(), key=lambda item: item[1].batch if item[1] else 0)
+        for at, (key, row) in enumerate(suspects):
+            if row is not None and self._fold.batch < row.batch <= newest:
+                await self._follower.advance(row.batch)
+            verdict = self._verdict(key, row, derived)
+            if verdict == "in flight":
+                continue
+            del self._suspects[key]
+            if not isinstance(verdict, str):
+                drifting[key] = Shown(row, verdict)
+            if at % _KEYS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _verdict(self, key: Key, row: StoredRow | None, derived: int) -> Verdict:
+        if row is not None and self._is_right(row):
+            return "right"
+        batch, expected = self._log_of(key)
+        if batch > derived:
+            return "in flight"
+        if expected is None and (row is None or row.record is None) and (row is None or row.batch != UNREADABLE):
+            return "right"
+        if row is not None and row.batch == UNREADABLE:
+            return (Difference("table", "row", "what the log holds", "bytes that are no row"),)
+        differences = compare_row(expected, row.record if row else None)
+        if row is not None and row.batch != batch:
+            differences += (Difference("table", "batch", batch or None, row.batch),)
+        return differences or "right"
+
+    def _is_right(self, row: StoredRow) -> bool:
+        """Whether a row is what the log says, or is of a key whose time is over."""
+        batch, expected = self._log_of((row.kind, row.key))
+        if row.batch == UNREADABLE:
+            return False
+        if expected is None:
+            return row.record is None or (row.kind != "policy" and self._is_over(row)) or self._is_removed(row, batch)
+        if row.kind == "policy":
+            return row.batch == batch and getattr(row.record, "policy", None) == expected
+        return row.batch == batch and not compare_row(expected, row.record)
+
+    def _is_over(self, row: StoredRow) -> bool:
+        record = row.record
+        if not isinstance(record, OrderRecord | MovementRecord):
+            return False
+        return kept_until(record, self._limits) <= self._as_of_ms + EDGE_MS
+
+    @staticmethod
+    def _is_removed(row: StoredRow, batch: int) -> bool:
+        """A level's row that says so itself that the level was removed."""
+        return row.kind == "policy" and row.batch == batch and getattr(row.record, "policy", None) is None
+
+    def _log_of(self, key: Key) -> tuple[int, Any]:
+        """The log's batch and record of a key, or its policy; (0, None) where it knows none."""
+        kind, name = key
+        if kind == "policy":
+            return self._fold.policies.get(name, (0, None))
+        kept = self._fold.get(kind, name)
+        return (kept.batch, self._fold.record(kind, name)) if kept else (0, None)

@@ -1,0 +1,58 @@
+-- What an audit reads: keys as they are, with what leads to them, as of one batch. Changes nothing.
+-- KEYS[1]  the shard's key prefix
+-- ARGV[1]  msgpack [[kind, name, [sku, …]], …]; kind: `sku`, `order`, `movement` or `registry` (name ''); for an order
+--          the SKUs in whose index of holds it is looked for
+-- ARGV[2]  '1': look for an order also in the indexes of the SKUs that its record names
+-- -> {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; what follows for a
+--    sku: its score in `skus` or false, its score in `dwells` or false
+--    order: its score in `deadlines` or false, then sku, its score in `held:<sku>` or false, …
+-- error UNBLESSED: no takeover blessed this server
+-- @include blessed
+
+local prefix = KEYS[1]
+
+local function stored(key)
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'none' then return {kind, '', -1} end
+  return {kind, kind == 'string' and redis.call('GET', key) or '', redis.call('PTTL', key)}
+end
+
+local function skus_of(packed)
+  local ok, record = pcall(cmsgpack.unpack, packed)
+  local skus = {}
+  if ok and type(record) == 'table' and type(record.lines) == 'table' then
+    for _, line in ipairs(record.lines) do
+      if type(line) == 'table' and type(line.sku) == 'string' then skus[#skus + 1] = line.sku end
+    end
+  end
+  return skus
+end
+
+local function add_holds(found, id, skus, seen)
+  for _, sku in ipairs(skus) do
+    if not seen[sku] then
+      seen[sku] = true
+      found[#found + 1], found[#found + 2] = sku, redis.call('ZSCORE', prefix .. 'held:' .. sku, id)
+    end
+  end
+end
+
+local function read(kind, name, skus)
+  local found = stored(prefix .. (kind == 'registry' and kind or kind .. ':' .. name))
+  if kind == 'sku' then
+    found[4], found[5] = redis.call('ZSCORE', prefix .. 'skus', name), redis.call('ZSCORE', prefix .. 'dwells', name)
+  elseif kind == 'order' then
+    local seen = {}
+    found[4] = redis.call('ZSCORE', prefix .. 'deadlines', name)
+    add_holds(found, name, skus, seen)
+    if ARGV[2] == '1' then add_holds(found, name, skus_of(found[2]), seen) end
+  end
+  return found
+end
+
+if not is_blessed(prefix) then return redis.error_reply('UNBLESSED no takeover blessed this server') end
+local head = redis.call('HMGET', prefix .. 'head', 'batch', 'token')
+local server = redis.call('TIME')
+local answer = {tonumber(head[1] or 0), head[2] or '', server[1] * 1000 + math.floor(server[2] / 1000)}
+for _, wanted in ipairs(cmsgpack.unpack(ARGV[1])) do answer[#answer + 1] = read(wanted[1], wanted[2], wanted[3]) end
+return answer

@@ -1,0 +1,70 @@
+"""An audit on the stage of the protocol: a real Redis, a journal in memory, rows in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from streams.topics import joined_key
+from tables.audit.auditor import Auditor
+from tables.audit.comparing import Drift
+from tables.audit.findings import Findings
+from tables.audit.stored import RedisSide
+from tables.derived import Kind, PolicyLevel, StoredRow
+from tables.landmarks import Landmarks
+from tables.ledger import LedgerLimits
+from tables.records import decode_decision
+from tests.protocol.stage import Stage
+
+LIMITS = LedgerLimits()
+
+
+class MemoryTables:
+    """The tables of a journal in memory; `rows` gives all of them each time. What `lost` names is not among them, and
+    `put` comes last."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._rows = stage.rows
+        self._stage = stage
+        self.lost: set[tuple[Kind, str]] = set()
+        self.put: list[StoredRow] = []
+
+    async def landmarks(self) -> Landmarks:
+        """See TableSide. Derives what there is."""
+        self._rows.keep()
+        return await self._rows.landmarks()
+
+    async def rows(self, report: Callable[[int, int], None]) -> AsyncIterator[list[StoredRow]]:
+        """See TableSide."""
+        rows = [row for key, row in self._rows.known.items() if key not in self.lost]
+        yield [*rows, *self._policies(), *self.put]
+
+    async def rewind(self) -> None:
+        """See TableSide."""
+
+    def _policies(self) -> Iterator[StoredRow]:
+        for record in self._stage.valid():
+            decision = decode_decision(record.payload)
+            for row in decision.policies:
+                key = joined_key(row.channel, row.sku) if row.sku else row.channel
+                level = None if row.policy is None else dict(row.policy)
+                yield StoredRow("policy", key, decision.batch, PolicyLevel(row.channel, row.sku or None, level))
+
+
+def auditor_of(stage: Stage, skus: frozenset[str] | None = None, tables: MemoryTables | None = None) -> Auditor:
+    """An audit that has not run yet."""
+    side = RedisSide(stage.redis, stage.app_id)
+    return Auditor(stage.log(), side, tables or MemoryTables(stage), LIMITS, lambda phase, done, total: None, skus)
+
+
+async def audit(stage: Stage, *skus: str, tables: MemoryTables | None = None) -> Findings:
+    """Everything, or some SKUs, looked at once."""
+    return await auditor_of(stage, frozenset(skus) or None, tables).run()
+
+
+def told(findings: Findings) -> dict[str, set[tuple[str, str]]]:
+    """By key, the sides and what differs there."""
+    return {f"{drift.subject} {drift.key}": _told(drift) for drift in findings.drifts}
+
+
+def _told(drift: Drift) -> set[tuple[str, str]]:
+    return {(each.side, each.what) for each in drift.differences}

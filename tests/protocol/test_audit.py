@@ -1,0 +1,247 @@
+"""The audit on a real Redis and a journal in memory: what is spoiled is named, nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from redis.exceptions import ResponseError
+
+from tables.audit.findings import Findings
+from tables.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship
+from tables.derived import PolicyLevel, StoredRow
+from tables.records import OrderRecord, SkuRecord
+from tests.protocol.audits import MemoryTables, audit, told
+from tests.protocol.stage import Stage
+
+_ids = itertools.count(1)
+
+
+def receive(sku: str, quantity: int, warehouse: str = "SH1") -> Receive:
+    mark = f"r{next(_ids)}"
+    return Receive(id=mark, warehouse=warehouse, at=1_000, fingerprint=mark, lines=((sku, quantity),))
+
+
+def place(order_id: str, *lines: tuple[str, int], **more: Any) -> Place:
+    return Place(
+        id="placed", order_id=order_id, at=1, fingerprint=order_id, channel="jd", lines=lines or (("A", 1),), **more
+    )
+
+
+def pay(order_id: str) -> Pay:
+    return Pay(id="paid", order_id=order_id, at=1, fingerprint="pay")
+
+
+def cancel(order_id: str) -> Cancel:
+    return Cancel(id="cancelled", order_id=order_id, at=1, fingerprint="cancel")
+
+
+OPENING: tuple[Command, ...] = (
+    SetPolicy(channel="jd", policy={"buffer": 1}),
+    SetPolicy(channel="jd", sku="A", policy={}),
+    receive("A", 100),
+    receive("A", 50, "BJ1"),
+    receive("B", 10),
+    place("o1", ("A", 2), ("B", 1)),
+    place("o2"),
+    pay("o2"),
+    place("o3"),
+    cancel("o3"),
+    place("o4", ("A", 1_000)),
+    place("o5"),
+    pay("o5"),
+    Ship(id="s", order_id="o5", at=2_000, fingerprint="s", lines=(("A", 1, "SH1"),)),
+)
+
+
+@pytest.fixture
+async def shop(stage: Stage) -> AsyncIterator[Stage]:
+    """A shop with an order in every state."""
+    await stage.blessed_relay()
+    for command in OPENING:
+        await stage.submitter().submit((command,), None)
+    yield stage
+
+
+async def spoil_sku(stage: Stage, sku: str, **counters: int) -> None:
+    """Change counters of a SKU behind everybody's back."""
+    key = f"{stage.prefix}sku:{sku}"
+    record = msgspec.msgpack.decode(await stage.redis.get(key))
+    for name, units in counters.items():
+        record["counters"][name.replace("_at_", "@")] = units
+    await stage.redis.set(key, msgspec.msgpack.encode(record))
+
+
+def is_clean(findings: Findings) -> bool:
+    assert findings.sides is not None
+    return not findings.drifts and not findings.unsettled and findings.sides.agree
+
+
+async def test_nothing_is_found_where_nothing_is_wrong(shop: Stage) -> None:
+    findings = await audit(shop)
+    assert is_clean(findings), told(findings)
+    assert findings.batch == len(OPENING) and findings.whole
+    assert findings.sides is not None and findings.sides.log.by_kind()["order"]["keys"] == 5
+    assert findings.counts.redis_keys == findings.sides.log.keys and findings.counts.rows
+
+
+async def test_a_counter_that_was_changed_is_named_with_both_numbers(shop: Stage) -> None:
+    await spoil_sku(shop, "A", on_hand_at_SH1=7)
+    findings = await audit(shop)
+    assert told(findings) == {"sku A": {("redis", "counter on_hand@SH1")}}
+    (difference,) = findings.drifts[0].differences
+    assert (difference.expected, difference.found) == (99, 7)
+    assert findings.sides is not None and not findings.sides.agree
+
+
+async def test_what_the_spoiled_counter_led_to_is_named_in_the_log_since_its_batch(shop: Stage) -> None:
+    await spoil_sku(shop, "A", on_hand_at_SH1=7)
+    batch = (await shop.submitter().submit((place("o6"),), None)).batch
+    await shop.submitter().submit((place("o7"),), None)
+    findings = await audit(shop)
+    assert told(findings) == {"sku A": {("log", "counter on_hand@SH1")}}
+    (drift,) = findings.drifts
+    assert drift.since == batch and (drift.differences[0].expected, drift.differences[0].found) == (99, 7)
+    assert findings.sides is not None and findings.sides.agree  # they do: all say the same wrong number
+
+
+async def test_a_hold_that_no_order_has_is_named_in_the_log(shop: Stage) -> None:
+    await spoil_sku(shop, "A", locked_at_BJ1=4)
+    await shop.submitter().submit((place("o6"),), None)
+    findings = await audit(shop)
+    assert told(findings) == {"sku A": {("log", "counter locked@BJ1")}}
+    assert (findings.drifts[0].differences[0].expected, findings.drifts[0].differences[0].found) == (0, 4)
+
+
+async def test_an_order_that_is_gone_is_named(shop: Stage) -> None:
+    await shop.redis.delete(f"{shop.prefix}order:o1", f"{shop.prefix}order:o4")
+    assert told(await audit(shop)) == {"order o1": {("redis", "record")}, "order o4": {("redis", "record")}}
+
+
+async def test_every_index_is_looked_at_from_both_ends(shop: Stage) -> None:
+    redis, prefix = shop.redis, shop.prefix
+    await redis.zrem(prefix + "deadlines", "o1")
+    await redis.zadd(prefix + "deadlines", {"o2": 5, "nobody": 6})
+    await redis.zrem(prefix + "held:A", "o1")
+    await redis.zadd(prefix + "held:B", {"o3": 5})
+    await redis.zadd(prefix + "dwells", {"B": 5})
+    await redis.zrem(prefix + "skus", "A")
+    await redis.zadd(prefix + "skus", {"ghost": 0})
+    assert told(await audit(shop)) == {
+        "order o1": {("redis", "deadline"), ("redis", "entry in held:A")},
+        "order o2": {("redis", "deadline")},
+        "order nobody": {("redis", "deadline")},
+        "order o3": {("redis", "entry in held:B")},
+        "sku B": {("redis", "entry in dwells")},
+        "sku A": {("redis", "entry in skus")},
+        "sku ghost": {("redis", "entry in skus")},
+    }
+
+
+async def test_a_key_that_the_log_does_not_know_is_named(shop: Stage) -> None:
+    record = OrderRecord("reserved", "jd", 1, 5, 10**15, lines=())
+    await shop.redis.set(shop.prefix + "order:ghost", msgspec.msgpack.encode(record))
+    await shop.redis.set(shop.prefix + "sku:ghost", b"\x01junk")
+    await shop.redis.hset(shop.prefix + "notes", "a", "b")
+    await shop.redis.set(shop.prefix + "movement:SH1\nx", b"")
+    found = told(await audit(shop))
+    assert found.keys() == {"order ghost", "sku ghost", "key notes", "movement SH1\nx"}
+    assert all(("redis", "record") in each or ("redis", "key") in each for each in found.values())
+
+
+async def test_a_record_that_is_none_is_named_and_so_is_an_open_order_that_would_expire(shop: Stage) -> None:
+    redis, prefix = shop.redis, shop.prefix
+    await redis.set(prefix + "sku:A", b"\xff\xff")
+    await redis.delete(prefix + "sku:B")
+    await redis.hset(prefix + "sku:B", "a", "b")
+    await redis.expire(prefix + "order:o1", 1_000)
+    await redis.persist(prefix + "order:o3")
+    assert told(await audit(shop)) == {
+        "sku A": {("redis", "record")},
+        "sku B": {("redis", "record")},
+        "order o1": {("redis", "time to live, ms")},
+        "order o3": {("redis", "time to live, ms")},
+    }
+
+
+async def test_the_registry_is_compared_too(shop: Stage) -> None:
+    key = shop.prefix + "registry"
+    registry = msgspec.msgpack.decode(await shop.redis.get(key))
+    registry["channels"]["jd"]["policy"]["buffer"] = 9
+    await shop.redis.set(key, msgspec.msgpack.encode(registry))
+    assert told(await audit(shop)) == {"registry ": {("redis", "channels")}}
+
+
+async def test_a_row_that_differs_or_is_gone_is_named(shop: Stage) -> None:
+    tables = MemoryTables(shop)
+    tables.lost = {("order", "o2"), ("movement", next(key for kind, key in told_movements(shop)))}
+    tables.put = [
+        StoredRow("sku", "A", 14, SkuRecord(9, 9)),
+        StoredRow("sku", "B", 10**9, SkuRecord(9, 9)),
+        StoredRow("order", "o1", 5, OrderRecord("paid")),
+        StoredRow("order", "ghost", 5, OrderRecord("paid")),
+        StoredRow("order", "over", 5, OrderRecord("rejected", ended_at=1)),
+        StoredRow("policy", "jd", 1, PolicyLevel("jd", None, {"buffer": 2})),
+        StoredRow("policy", "jd/A", 0, None),
+    ]
+    found = told(await audit(shop, tables=tables))
+    (movement,) = (key for kind, key in tables.lost if kind == "movement")
+    assert found.keys() == {
+        *("order o2", f"movement {movement}", "sku A", "sku B", "order o1", "order ghost", "policy jd", "policy jd/A"),
+    }
+    assert all(side == "table" for each in found.values() for side, _ in each)
+
+
+def told_movements(stage: Stage) -> list[tuple[str, str]]:
+    stage.rows.keep()
+    return [key for key in stage.rows.known if key[0] == "movement"]
+
+
+async def test_only_the_skus_that_were_asked_for_are_looked_at(shop: Stage) -> None:
+    await spoil_sku(shop, "A", on_hand_at_SH1=7)
+    await shop.redis.zrem(shop.prefix + "deadlines", "o1")
+    found = await audit(shop, "B")
+    assert told(found) == {"order o1": {("redis", "deadline")}} and found.sides is None
+    assert told(await audit(shop, "A")).keys() == {"sku A", "order o1"}
+    assert told(await audit(shop, "unknown")) == {}
+
+
+async def test_beside_live_traffic_nothing_is_found_but_what_was_spoiled(shop: Stage) -> None:
+    stop = asyncio.Event()
+    placed = 0
+
+    async def trade(till: int) -> None:
+        nonlocal placed
+        caller = shop.submitter()
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            order_id = f"t{till}-{number}"
+            await caller.submit((place(order_id, ("A", 1), ("C", 1)), receive("C", 3)), None)
+            await caller.submit((pay(order_id) if number % 2 else cancel(order_id),), None)
+            placed += 1
+
+    traders = [asyncio.create_task(trade(till)) for till in range(8)]
+    try:
+        await asyncio.sleep(0.3)
+        for _ in range(5):
+            findings = await audit(shop)
+            assert is_clean(findings), told(findings)
+            assert findings.counts.settled_redis
+        await shop.redis.zrem(shop.prefix + "deadlines", "o1")
+        assert told(await audit(shop)) == {"order o1": {("redis", "deadline")}}
+    finally:
+        stop.set()
+        await asyncio.gather(*traders)
+    assert placed > 50
+    assert told(await audit(shop)).keys() == {"order o1"}
+
+
+async def test_a_redis_that_nobody_blessed_is_not_judged(shop: Stage) -> None:
+    await shop.redis.hset(shop.prefix + "blessed", "run_id", "another")
+    with pytest.raises(ResponseError, match="UNBLESSED"):
+        await audit(shop)
