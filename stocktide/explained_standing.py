@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct, structs
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from stocktide.journal_access import JournalAccess
 from stocktide.story_words import MODE_WORDS
@@ -131,7 +132,7 @@ def tell_standing(console: Console, sku: str, standing: Standing, warehouse: str
         table.add_column(title, justify="right")
     places = view["warehouses"] if warehouse is None else {warehouse: view["warehouses"][warehouse]}
     for place, numbers in places.items():
-        table.add_row(place, *(str(numbers[name]) for name in _COLUMNS))
+        table.add_row(Text(place), *(str(numbers[name]) for name in _COLUMNS))
     if warehouse is None:
         table.add_row("in all", *(str(view[name]) for name in _COLUMNS), style="bold")
     console.print(table)
@@ -153,5 +154,5 @@ def _tell_channels(console: Console, standing: Standing) -> None:
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
     for offer in standing.offers:
         mode = MODE_WORDS.get(offer.mode, offer.mode)
-        table.add_row(offer.channel, mode, str(offer.quantity), str(offer.preorder_remaining))
+        table.add_row(Text(offer.channel), Text(mode), str(offer.quantity), str(offer.preorder_remaining))
     console.print(table if standing.offers else "no channel is known yet")

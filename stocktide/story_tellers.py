@@ -77,10 +77,15 @@ class TableTeller:
             return
         self._table.head()
         asked = self._wanted.since is not None or self._wanted.limit is not None
-        if first is not None and not (self._opening.known and not (asked and self._hidden)):
+        if first is not None and (self._stood_before(first) or not self._opening.known):
             words = _LEFT_OUT if asked else _NOT_KEPT
             self._table.stood(words, SkuRecord(first.version - 1, first.at, first.before, first.record.warehouses))
         self._opening = None
+
+    def _stood_before(self, first: Change) -> bool:
+        """Whether there was anything before the first change that is shown."""
+        places = (split_counter(name)[1] for name in first.before)
+        return any(self._wanted.warehouse in (None, place) for place in places)
 
     def end(self, story: Story) -> None:
         """The sum of it."""

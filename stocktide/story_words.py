@@ -119,7 +119,7 @@ def _placed(change: Change) -> str:
     order = _order(change) + (f" ({', '.join(who)})" if who else "")
     if preordered := _units(change, "preordered"):
         return f"{order} preordered {preordered}"
-    return f"{order} took {_units(change, 'locked')}: held until it is paid"
+    return f"{order} took {_units(change, 'locked')}: held"
 
 
 def _paid(change: Change) -> str:
@@ -214,10 +214,10 @@ def _policy_set(change: Change) -> str:
 
 
 def _swept(change: Change) -> str:
-    channels = sorted({level.channel for level in change.policies if not level.sku})
-    if channels:
-        return f"policy of {', '.join(channels)} changed"
-    return "what channels may sell was judged anew: a policy changed, or a channel is new"
+    levels = {level.channel: " for this SKU" if level.sku else "" for level in change.policies}
+    if levels:
+        return "policy of " + ", ".join(f"{channel}{where}" for channel, where in sorted(levels.items())) + " changed"
+    return "channels were judged anew: a policy changed, or a channel is new"
 
 
 def _dwelt(change: Change) -> str:
