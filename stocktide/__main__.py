@@ -173,6 +173,27 @@ def explain(settings: Settings, sku: str, at: str | None, **options: Any) -> int
 
 
 @cli.command()
+@click.argument("folder", type=_FILE)
+@_with_settings
+def backup(settings: Settings, folder: Path) -> int:
+    """Copy all topics into FOLDER, beside live traffic. Redis is made from them."""
+    from stocktide.backup import run
+
+    return run(_located(settings), folder, click.echo)
+
+
+@cli.command()
+@click.argument("folder", type=_FILE)
+@click.option("--check", is_flag=True, help="Only read the backup and see that it is whole.")
+@_with_settings
+def restore(settings: Settings, folder: Path, check: bool) -> int:
+    """Write a backup into an empty Kafka, while no worker and no API runs."""
+    from stocktide.restore import run
+
+    return run(settings, folder, check, click.echo)
+
+
+@cli.command()
 @click.argument("file", type=_FILE)
 @click.option("--opening", type=click.IntRange(min=1), metavar="N", help="Receive N of every SKU first.")
 @click.option("--speed", type=_Speed(), default="max", help="Times real time. [max]")
