@@ -84,6 +84,51 @@ class StockAnswer(_Answer, frozen=True, kw_only=True):
     as_of: str
 
 
+class ChangeCause(_Answer, frozen=True, kw_only=True, omit_defaults=True):
+    """What a change came from: the kind of command, the id of its event, and whose it was."""
+
+    kind: str
+    id: str
+    order_id: str | None = None
+    warehouse: str | None = None
+    channel: str | None = None
+    actor: str | None = None
+
+
+class ChangedTotals(_Answer, frozen=True, kw_only=True):
+    """The numbers of a SKU after a change, over all warehouses."""
+
+    on_hand: int
+    committed: int
+    physical: int
+    locked: int
+    reserved: int
+    available: int
+    preordered: int
+    damaged: int
+
+
+class StockChange(_Answer, frozen=True, kw_only=True):
+    """A change of a SKU; `change` has the deltas by counter, as `locked@SH1`."""
+
+    version: int
+    at: str
+    batch: int
+    cause: ChangeCause
+    change: dict[str, int]
+    after: ChangedTotals
+
+
+class StockHistory(_Answer, frozen=True, kw_only=True):
+    """A page of a SKU's changes, newest first; `next` is the cursor of the page after it, null where nothing older is
+    kept. `complete` is false where the page was cut because the journal was read far enough for one call."""
+
+    sku: str
+    items: list[StockChange]
+    next: str | None
+    complete: bool
+
+
 class ChannelUpdate(_Answer, frozen=True, kw_only=True):
     """What a channel may sell of a SKU now."""
 

@@ -15,6 +15,7 @@ from api import answers
 from api.events import Events
 from api.feeds.sse import Feeds
 from api.health import Readiness
+from api.history import History
 from api.metrics import Metrics
 from api.orders import EventBody, ExtendBody, Orders
 from api.pages import Pages
@@ -33,6 +34,7 @@ class Handlers(Struct, frozen=True):
 
     orders: Orders
     stock: Stock
+    history: History
     policies: Policies
     events: Events
     feeds: Feeds
@@ -138,6 +140,14 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             handler=handlers.stock.sku,
             summary="A SKU, everywhere",
             answers={200: answers.StockAnswer},
+        ),
+        Route(
+            method="GET",
+            path="/v1/stock/{sku}/history",
+            handler=handlers.history.sku,
+            summary="The changes of a SKU with their causes, newest first, by page",
+            answers={200: answers.StockHistory},
+            query=("limit", "cursor", "since"),
         ),
         Route(
             method="GET",

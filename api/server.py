@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,6 +31,7 @@ from api.events import Events
 from api.feeds.hub import Hub
 from api.feeds.source import Source
 from api.feeds.sse import Feeds
+from api.history import History
 from api.inbox import Inbox, make_producer
 from api.metrics import Metrics
 from api.orders import Orders
@@ -40,7 +42,9 @@ from api.routes import Handlers, route_table
 from api.spec import openapi
 from api.stock import Stock
 from stocktide.settings import Settings
-from streams.topics import CHANNEL_STOCK
+from streams.log import KafkaLog
+from streams.topics import CHANNEL_STOCK, JOURNAL
+from tables.handover import Handover
 from tables.ledger import Ledger, LedgerLimits
 from tables.settlements import Settlements
 from tables.submission import Submitter
@@ -150,6 +154,13 @@ def _make_handlers(
     return Handlers(
         orders=Orders(desk, ledger, reads, seconds),
         stock=Stock(ledger, reads, seconds),
+        history=History(
+            ledger,
+            reads,
+            Handover(redis, settings.app_id).settled,
+            partial(KafkaLog, settings.kafka, JOURNAL.full_name(settings.app_id), **settings.kafka_access()),
+            seconds,
+        ),
         policies=Policies(submitter, ledger, reads, seconds, settings.publish_interval_ms),
         events=Events(Inbox(producer), settings.app_id, seconds),
         feeds=Feeds(hub, known, lambda: readiness.latest),

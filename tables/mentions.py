@@ -126,7 +126,9 @@ class Backward:
 
         Ends at the head, or, after a window at the least, when the budget is spent. Raises JournalSilent.
         """
-        beginning, _ = await self._log.bounds()
+        beginning, end = await self._log.bounds()
+        if self.anchor.offset > end:
+            self.anchor = Anchor(end, self.anchor.batch, self.anchor.token)
         while self.anchor.batch > 0 and self.anchor.offset > beginning:
             window = await self._window(beginning)
             if window is None:
