@@ -50,7 +50,7 @@ class Recorder:
         self.doors: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.statuses: Counter[str] = Counter()
-        # When writes by HTTP were answered, in s of the loop's clock: how long nobody was is the downtime.
+        # When somebody was told of an order, in s of the loop's clock: how long nobody was is the downtime.
         self.answered_at: list[float] = []
 
     @property
@@ -79,7 +79,7 @@ class Recorder:
     def told(self, door: Door, told: Told) -> int:
         """It was answered."""
         self.statuses[f"{door} {told.status} {told.code or ''}".rstrip()] += 1
-        if door == "http" and told.status < 500:
+        if told.order is not None:
             self.answered_at.append(asyncio.get_running_loop().time())
         self.add(told)
         return told.status

@@ -39,7 +39,7 @@ class Scene:
 
     def stopped_seconds(self) -> float:
         """How long a stopped process rests: mostly a hiccup, now and then longer than its session in the group."""
-        return self.rng.uniform(0.3, 2.5) if self.rng.random() < 0.7 else self.rng.uniform(11.0, 13.0)
+        return self.rng.uniform(0.3, 2.5) if self.rng.random() < 0.8 else self.rng.uniform(11.0, 13.0)
 
     def worker(self) -> Member:
         """The worker that does the work: the first one, or the other where the first is down."""

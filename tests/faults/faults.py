@@ -15,7 +15,7 @@ from tests.faults.servers import SERVER_FAULTS
 
 FAULTS: tuple[Fault, ...] = (*PROCESS_FAULTS, *SERVER_FAULTS)
 # Pauses between the end of a fault and the next: from at once, while the system still recovers, to well.
-PAUSE_SECONDS_MAX = 4.0
+PAUSE_SECONDS_MAX = 2.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ from tests.faults.load import Load, Rates
 from tests.faults.stories import CHANNELS, HOLD_SECONDS_USUAL
 from tests.faults.watchers import Subscriber, Topics
 
-# Two at a time, where they touch different parts.
-UNDER_WAY_MAX = 2
+# So many at a time, where they touch different parts.
+UNDER_WAY_MAX = 3
 # A strike that waits does so until writes are answered again, but not longer.
 ANSWERED_SECONDS_MAX = 12.0
 # A fault that hangs is a bug of the suite; its healing is done at the end of the run all the same.
