@@ -142,6 +142,21 @@ def rebuild(settings: Settings, check: bool, url: str | None, force: bool) -> in
 
 
 @cli.command()
+@click.option("--sku", "skus", multiple=True, metavar="SKU", help="Only this one and its orders; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--background", is_flag=True, help="Without bars, and behind everything else that runs here.")
+@_with_settings
+def audit(settings: Settings, **options: Any) -> int:
+    """Compare log, tables and Redis beside live traffic; change nothing.
+
+    Exit status 1 if something differs and stays so, 2 if the audit could not be finished.
+    """
+    from stocktide.audit import AuditOptions, run
+
+    return run(_located(settings), AuditOptions(**options))
+
+
+@cli.command()
 @_with_settings
 def doctor(settings: Settings) -> int:
     """Show the settings and look for what is missing or unsafe. Exit status 1 if something is wrong."""

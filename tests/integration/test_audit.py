@@ -1,0 +1,122 @@
+"""`stocktide audit` as a process beside a worker: on a real Kafka and a real Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from stocktide.embedded import EmbeddedKafka
+from streams.topics import ORDERS, RESERVATIONS
+from tables.connection import connect
+from tables.scripts import key_prefix
+from tests.integration.fleet import PARTITIONS, WAIT_SECONDS_MAX, Fleet, make_fleet, order_of, placed, send_steadily
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.integration
+OPENING = 100_000
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and how it ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Its JSON."""
+        report: dict[str, Any] = json.loads(self.out)
+        return report
+
+    @property
+    def keys(self) -> set[str]:
+        """What drifts."""
+        return {f"{drift['subject']} {drift['key']}" for drift in self.report["drift"]}
+
+
+async def stocktide(fleet: Fleet, *arguments: str) -> Said:
+    """Run a command of the front door."""
+    environ = {
+        **os.environ,
+        "STOCKTIDE_APP_ID": fleet.app_id,
+        "STOCKTIDE_KAFKA": fleet.kafka,
+        "STOCKTIDE_REDIS": fleet.redis,
+        "STOCKTIDE_PARTITIONS": str(PARTITIONS),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stocktide", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environ,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), WAIT_SECONDS_MAX)
+    return Said(process.returncode or 0, out.decode(), err.decode())
+
+
+@pytest.fixture
+async def fleet(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """One worker, and a hundred orders."""
+    made = await make_fleet(kafka.address, valkey.url, app_id, tmp_path)
+    await made.start()
+    await made.receive(["A", "B"], OPENING)
+    await made.send(ORDERS, [pair for number in range(100) for pair in order_of(f"p{number}")])
+    await made.send(ORDERS, [placed("held", "B", 3), placed("refused", "A", OPENING * 9)])
+    await made.newest_when(RESERVATIONS, lambda rows: len(rows) == 102)
+    yield made
+    await made.close()
+
+
+async def test_an_audit_beside_live_traffic_finds_nothing_but_what_was_spoiled(fleet: Fleet) -> None:
+    sending = asyncio.create_task(send_steadily(fleet, range(4_000), 400))
+    await asyncio.sleep(0.5)
+    clean = await stocktide(fleet, "audit", "--json")
+    assert clean.status == 0, clean
+    assert clean.report["digests"]["equal"] and clean.report["settled"]["redis"], clean.report
+
+    prefix = key_prefix(fleet.app_id)
+    async with connect(fleet.redis) as redis:
+        record = msgspec.msgpack.decode(await redis.get(prefix + "sku:B"))
+        record["counters"]["on_hand@SH1"] -= 40
+        await redis.set(prefix + "sku:B", msgspec.msgpack.encode(record))
+        await redis.delete(prefix + "order:p7")
+        await redis.zrem(prefix + "deadlines", "held")
+        await redis.set(prefix + "order:orphan", await redis.get(prefix + "order:p8"))
+    await spoil_row(fleet, "p9", state="cancelled")
+
+    spoiled = await stocktide(fleet, "audit", "--json")
+    assert spoiled.status == 1, spoiled
+    assert spoiled.keys == {"sku B", "order p7", "order held", "order orphan", "order p9"}, spoiled.report
+    assert not spoiled.report["digests"]["equal"]
+    told = await stocktide(fleet, "audit")
+    assert told.status == 1 and "counter on_hand@SH1: the log says 100000, Redis 99960" in told.out, told
+    await sending
+
+
+async def spoil_row(fleet: Fleet, order_id: str, **record: Any) -> None:
+    """Write a row of `reservations` over, as a late writer would."""
+    (newest,) = [each for each in await fleet.records(RESERVATIONS) if each.key == order_id.encode()][-1:]
+    row = json.loads(newest.value or b"")
+    row["record"].update(record)
+    async with fleet.producer() as publisher:
+        topic = RESERVATIONS.full_name(fleet.app_id)
+        value = json.dumps(row).encode()
+        await publisher.publish(
+            topic, [(order_id.encode(), value)], publisher.epoch, to_partition=lambda _: newest.partition
+        )
+
+
+async def test_an_audit_of_what_is_not_there_says_so(fleet: Fleet) -> None:
+    fleet.redis = "redis://127.0.0.1:1/0"
+    said = await stocktide(fleet, "audit")
+    assert said.status == 2 and "could not be finished" in said.err and "127.0.0.1:1" in said.err, said
