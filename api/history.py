@@ -33,7 +33,7 @@ SCAN_BYTES_MAX = 64 * 1024 * 1024
 SCAN_SECONDS_MAX = 2.0
 # Requests that read the journal at the same time: each takes a part of the loop's time and some tens of MiB, and
 # shoppers are served by the same process.
-SCANS_MAX = 2
+SCANS_MAX = 4
 
 _Count = Annotated[int, Meta(ge=0, le=2**62)]
 
