@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from agents.letters import letter_of_malformed, letter_of_undecidable
+from agents.letters import Bursts, letter_of_malformed, letter_of_undecidable, place_of
 from agents.metrics import Metrics
 from streams import failpoints
 from streams.events import Event, Malformed
@@ -44,13 +44,17 @@ class Submits(Protocol):
 
 
 class Intake:
-    """Submits chunks. `dead_letters` is the topic's full name."""
+    """Submits chunks. `dead_letters` and `alerts` are full names of topics."""
 
-    def __init__(self, submitter: Submits, publisher: Publisher, dead_letters: str, metrics: Metrics) -> None:
+    def __init__(
+        self, submitter: Submits, publisher: Publisher, dead_letters: str, alerts: str, metrics: Metrics
+    ) -> None:
         self._submitter = submitter
         self._publisher = publisher
         self._dead_letters = dead_letters
+        self._alerts = alerts
         self._metrics = metrics
+        self._bursts = Bursts()
 
     async def take_in(self, chunk: Chunk, epoch: int, decode: Decode) -> None:
         """Have a chunk decided and settled. Raises MembershipLost; may be called again with the same chunk."""
@@ -64,6 +68,8 @@ class Intake:
         if letters:
             self._metrics.dead_letters.inc(len(letters))
             await self._publisher.publish(self._dead_letters, letters, epoch)
+            if alerts := self._bursts.noted(letters):
+                await self._publisher.publish(self._alerts, alerts, epoch)
 
     async def _settle(self, piece: list[Command], letters: list[Row], turn: asyncio.Lock) -> None:
         """Have a piece settled. One that the ledger fails on is halved until the command is found that does it."""
@@ -90,7 +96,8 @@ def commands_of(chunk: Chunk, decode: Decode, letters: list[Row]) -> Iterator[Co
         if isinstance(event, Malformed):
             letters.append(letter_of_malformed(chunk, record, event))
         else:
-            origin = Origin(chunk.topic, chunk.partition, record.offset, raw.decode(errors="replace"))
+            place = place_of(chunk, record)
+            origin = Origin(place.topic, place.partition, place.offset, raw.decode(errors="replace"))
             yield command_of(event, origin, received_at=record.timestamp)
 
 

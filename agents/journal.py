@@ -15,6 +15,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from agents.letters import Bursts
 from agents.marks import Marks
 from agents.metrics import Metrics
 from agents.rows import Rows
@@ -62,6 +63,7 @@ class Derivation:
         self._publisher = publisher
         self._app_id = app_id
         self._metrics = metrics
+        self._bursts = Bursts()
         # By shard: the epoch in which it was read from the table, the position since, and what the marks go on from.
         self._stands: dict[int, _Stand] = {}
 
@@ -78,6 +80,7 @@ class Derivation:
         rows = await read_rows(chunk, reader, marks)
         if reader.position == stand.position:
             return
+        rows.tell_bursts(self._bursts)
         made = list(rows.by_topic())
         await asyncio.gather(
             *(self._publisher.publish(topic.full_name(self._app_id), some, epoch) for topic, some in made)

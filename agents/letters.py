@@ -1,12 +1,14 @@
 """Dead letters: what was refused, with its reason and its origin.
 
-In: a reason and the bytes as they came. Out: rows of the topic `dead-letters` (docs/architecture.md).
+In: a reason and the bytes as they came. Out: rows of the topic `dead-letters` (docs/architecture.md), and of `alerts`
+where they come in bursts.
 """
 
 from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ import orjson
 
 from streams.admin import RECORD_BYTES_MAX
 from streams.events import Malformed
+from streams.origins import RecordPlace, origin_of
 from streams.publish import Row
 from streams.transport import Chunk, Record
 from tables.records import Refused
@@ -21,6 +24,61 @@ from tables.views import rfc3339
 
 # What is kept of bytes that, as JSON text or base64, would be more than a record may hold.
 RAW_BYTES_MAX = 2 * 1024 * 1024
+# Letters of one reason within a minute that a person is told of: a sender that went wrong, not one event that did.
+BURST_LETTERS = 100
+# `2026-11-24T19:26` of a time in RFC 3339.
+_MINUTE_LENGTH = 16
+
+
+class Bursts:
+    """Notices when many letters of one reason come within a minute, and says so once for each. Counts what one worker
+    writes; reasons are few, and so is what is kept."""
+
+    def __init__(self, letters_max: int = BURST_LETTERS) -> None:
+        self._letters_max = letters_max
+        # By reason: its newest minute, and the letters in it.
+        self._minutes: dict[str, tuple[str, int]] = {}
+
+    def noted(self, letters: Iterable[Row]) -> list[Row]:
+        """Count `letters`; the rows of `alerts` that are due."""
+        alerts = []
+        for _, value in letters:
+            told = _TOLD.decode(value or b"{}")
+            minute, count = self._minutes.get(told.reason, ("", 0))
+            if told.at[:_MINUTE_LENGTH] > minute:
+                minute, count = told.at[:_MINUTE_LENGTH], 0
+            self._minutes[told.reason] = (minute, count + 1)
+            if count == self._letters_max:
+                alerts.append(_burst_row(told.reason, minute, count + 1, told.at))
+        return alerts
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What is read of a letter."""
+
+    reason: str = ""
+    at: str = ""
+
+
+_TOLD = msgspec.json.Decoder(_Told)
+
+
+def _burst_row(reason: str, minute: str, count: int, at: str) -> Row:
+    """An alert as the others, of no SKU; the same on a repeat."""
+    view: dict[str, Any] = {
+        "id": f"burst-{reason}-{minute}",
+        "type": "dead_letter_burst",
+        "sku": "",
+        "warehouse": None,
+        "channel": None,
+        "order_id": None,
+        "quantity": count,
+        "orders": [],
+        "at": at,
+        "batch": 0,
+        "reason": reason,
+    }
+    return b"", orjson.dumps(view)
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -33,10 +91,15 @@ class _Key(msgspec.Struct, frozen=True):
 _KEY = msgspec.json.Decoder(_Key)
 
 
+def place_of(chunk: Chunk, record: Record) -> RecordPlace:
+    """Where an event lay first: where it lies, unless it was taken out of the dead letters and sent again."""
+    return (record.headers and origin_of(record.headers)) or RecordPlace(chunk.topic, chunk.partition, record.offset)
+
+
 def letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> Row:
     """The letter of bytes that are no message; keyed as they came."""
-    raw = record.value or b""
-    letter = _letter(why.code, why.detail, why.path, chunk.topic, chunk.partition, record.offset, _now_ms())
+    raw, place = record.value or b"", place_of(chunk, record)
+    letter = _letter(why.code, why.detail, why.path, place.topic, place.partition, place.offset, _now_ms())
     return record.key or b"", _encoded(letter, raw)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from agents.letters import letter_of_refused
+from agents.letters import Bursts, letter_of_refused
 from streams.publish import Row
 from streams.topics import (
     ADJUSTMENTS,
@@ -59,6 +59,10 @@ class Rows:
             self._told[ALERTS].append(_alert_row(alert, index, decision))
         for refused in decision.refused:
             self._told[DEAD_LETTERS].append(letter_of_refused(refused, decision.at))
+
+    def tell_bursts(self, bursts: Bursts) -> None:
+        """Add the alerts of what is too many among the dead letters."""
+        self._told[ALERTS] += bursts.noted(self._told[DEAD_LETTERS])
 
     def by_topic(self) -> Iterator[tuple[Topic, list[Row]]]:
         """The topics that get rows, with them."""

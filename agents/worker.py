@@ -41,7 +41,7 @@ from stocktide.settings import Settings
 from streams.app import App, chunked, make_app
 from streams.log import KafkaLog
 from streams.publish import Publisher, Row, make_producer
-from streams.topics import CHANNEL_STOCK, DEAD_LETTERS, JOURNAL, JOURNAL_POSITIONS, MOVEMENTS, ORDERS, STOCK
+from streams.topics import ALERTS, CHANNEL_STOCK, DEAD_LETTERS, JOURNAL, JOURNAL_POSITIONS, MOVEMENTS, ORDERS, STOCK
 from streams.trim import trim_journal
 from tables.connection import connect
 from tables.derived import KafkaRows
@@ -219,7 +219,7 @@ class Worker:
         positions_topic, updates_topic = JOURNAL_POSITIONS.full_name(app_id), CHANNEL_STOCK.full_name(app_id)
         positions = published_table(app, "journal_positions", positions_topic, 1)
         updates = published_table(app, "channel_stock", updates_topic, self._settings.partitions)
-        intake = Intake(self._submitter, publisher, DEAD_LETTERS.full_name(app_id), metrics)
+        intake = Intake(self._submitter, publisher, DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id), metrics)
         derivation = Derivation(positions, positions_topic, publisher, app_id, metrics)
         stock = StockAgent(updates, publisher, updates_topic, self._settings.publish_interval_ms, metrics)
         lanes: list[Lanes] = []

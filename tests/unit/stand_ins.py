@@ -26,6 +26,7 @@ class GivenRecord:
     value: bytes | None
     key: bytes | None = None
     timestamp: int = 1_000
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 def chunk_of(*values: bytes | None, topic: str = "t-orders", partition: int = 0, start: int = 0) -> Chunk:

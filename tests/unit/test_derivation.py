@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from agents.journal import Derivation
+from agents.letters import BURST_LETTERS
 from agents.metrics import Metrics
 from streams.journal import KIND_BATCH, JournalRecord, encode_record, marker
 from streams.membership import MembershipLost
@@ -182,3 +183,14 @@ async def test_alerts_have_ids_that_a_repeat_has_too_and_refusals_are_dead_lette
     assert key == b"o1"
     assert json.loads(letter or b"")["reason"] == "conflict"
     assert json.loads(letter or b"")["offset"] == 7
+
+
+async def test_a_burst_of_refusals_is_told_once_among_the_alerts() -> None:
+    publisher = NotedPublisher()
+    derivation = derivation_of(publisher, KeptRows())
+    refused = tuple(Refused("conflict", "", Origin("t-orders", 0, at, "{}")) for at in range(BURST_LETTERS))
+    await derivation.derive(journal(marker_of(1), batch(1, refused=refused)), 1)
+    assert not publisher.topics["t-alerts"]
+    await derivation.derive(journal(batch(2, refused=refused), start=2), 1)
+    (alert,) = publisher.topics["t-alerts"]
+    assert json.loads(alert[1] or b"")["type"] == "dead_letter_burst"

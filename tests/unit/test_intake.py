@@ -7,11 +7,14 @@ import json
 from typing import Any
 
 from agents.intake import COMMANDS_MAX, LINES_MAX, Intake, pieces
+from agents.letters import BURST_LETTERS
 from agents.metrics import Metrics
 from agents.movements import take_movements
 from agents.orders import take_orders
+from streams.origins import RecordPlace, origin_header
+from streams.transport import Chunk
 from tables.commands import Place
-from tests.unit.stand_ins import NotedPublisher, NotedSubmitter, chunk_of
+from tests.unit.stand_ins import GivenRecord, NotedPublisher, NotedSubmitter, chunk_of
 
 AT = "2026-11-24T00:00:00Z"
 
@@ -29,7 +32,7 @@ def placed(order_id: str, lines: int = 1, **more: Any) -> bytes:
 
 
 def intake_of(submitter: NotedSubmitter, publisher: NotedPublisher) -> Intake:
-    return Intake(submitter, publisher, "t-dead-letters", Metrics())  # type: ignore[arg-type]
+    return Intake(submitter, publisher, "t-dead-letters", "t-alerts", Metrics())  # type: ignore[arg-type]
 
 
 def place(order_id: str, lines: int) -> Place:
@@ -101,6 +104,28 @@ async def test_an_event_on_which_the_ledger_fails_is_found_and_buried_and_its_ne
     assert sorted(submitter.settled) == sorted(f"o{index}-placed" for index in range(100) if index != 37)
     (letter,) = (json.loads(value or b"") for _, value in publisher.topics["t-dead-letters"])
     assert letter["reason"] == "undecidable" and letter["offset"] == 37
+
+
+async def test_an_event_that_was_sent_again_carries_where_it_lay_first() -> None:
+    submitter = NotedSubmitter()
+    again = GivenRecord(7, placed("o1"), b"o1", headers=(origin_header(RecordPlace("t-orders", 2, 5)),))
+    chunk = Chunk("t-orders", 1, (again, GivenRecord(8, placed("o2"), b"o2")))
+    await take_orders(chunk, 1, intake_of(submitter, NotedPublisher()))
+    origins = [command.origin for batch in submitter.submitted for command in batch]  # type: ignore[union-attr]
+    assert [(each.topic, each.partition, each.offset) for each in origins if each] == [
+        ("t-orders", 2, 5),
+        ("t-orders", 1, 8),
+    ]
+
+
+async def test_a_burst_of_poison_is_told_once() -> None:
+    publisher = NotedPublisher()
+    intake = intake_of(NotedSubmitter(), publisher)
+    for start in (0, 1_000):
+        await take_orders(chunk_of(*[b"{bad"] * (BURST_LETTERS + 1), start=start), 1, intake)
+    (alert,) = publisher.topics["t-alerts"][:1]
+    assert json.loads(alert[1] or b"")["type"] == "dead_letter_burst"
+    assert len(publisher.topics["t-alerts"]) <= 2, "a second one only where a minute ended meanwhile"
 
 
 async def test_a_movement_carries_when_kafka_got_it() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 
-from agents.letters import RAW_BYTES_MAX, letter_of_malformed, letter_of_refused
+from agents.letters import BURST_LETTERS, RAW_BYTES_MAX, Bursts, letter_of_malformed, letter_of_refused
 from streams.admin import RECORD_BYTES_MAX
 from streams.events import Malformed
+from streams.origins import ORIGIN_HEADER, RecordPlace, origin_header, origin_of
+from streams.transport import Chunk
 from tables.commands import Origin
 from tables.records import Refused
-from tests.unit.stand_ins import chunk_of
+from tests.unit.stand_ins import GivenRecord, chunk_of
 
 WHY = Malformed("malformed_json", "it is none")
 
@@ -40,3 +42,36 @@ def test_what_would_be_larger_than_a_record_is_cut_and_says_so() -> None:
 def test_a_refused_movement_is_keyed_by_its_warehouse() -> None:
     refused = Refused("count_too_old", "", Origin("t-movements", 0, 1, '{"warehouse":"SH1"}'))
     assert letter_of_refused(refused, 0)[0] == b"SH1"
+
+
+def test_the_letter_of_an_event_that_was_sent_again_names_where_it_lay_first() -> None:
+    record = GivenRecord(9, b"{", b"key", headers=(("other", b"x"), origin_header(RecordPlace("t-orders", 2, 5))))
+    letter = json.loads(letter_of_malformed(Chunk("t-orders", 0, (record,)), record, WHY)[1] or b"")
+    assert (letter["topic"], letter["partition"], letter["offset"]) == ("t-orders", 2, 5)
+
+
+def test_a_header_that_is_no_place_is_none() -> None:
+    for value in (b"", b"t-orders", b"t-orders/x/1", b"t orders/1/1", b"t/1/1\n", b"t/1/" + b"1" * 40, None):
+        assert origin_of([(ORIGIN_HEADER, value)]) is None
+    assert origin_of([(ORIGIN_HEADER, b"t/1/2")]) == RecordPlace("t", 1, 2)
+
+
+def refused_at(reason: str, second: int) -> tuple[bytes, bytes | None]:
+    """A letter of that second of the epoch."""
+    return letter_of_refused(Refused(reason, "", Origin("t-orders", 0, 1, "{}")), second * 1000)
+
+
+def test_a_burst_of_one_reason_is_told_once_a_minute() -> None:
+    bursts = Bursts()
+    assert not bursts.noted([refused_at("conflict", 1)] * BURST_LETTERS)
+    (alert,) = bursts.noted([refused_at("conflict", 59), refused_at("unknown_order", 59)])
+    told = json.loads(alert[1] or b"")
+    assert (told["type"], told["reason"], told["quantity"]) == ("dead_letter_burst", "conflict", BURST_LETTERS + 1)
+    assert told["id"] == "burst-conflict-1970-01-01T00:00"
+    assert not bursts.noted([refused_at("conflict", 59)] * BURST_LETTERS * 2)
+    assert len(bursts.noted([refused_at("conflict", 60)] * BURST_LETTERS * 2)) == 1
+
+
+def test_letters_that_come_slowly_are_no_burst() -> None:
+    bursts = Bursts(letters_max=2)
+    assert not any(bursts.noted([refused_at("conflict", 31 * at)]) for at in range(20))
