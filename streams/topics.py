@@ -62,9 +62,9 @@ JOURNAL_POSITIONS = Topic(
     "compact",
     partitions=1,
 )
-ALERTS = Topic("alerts", "sku", "agents.journal", "low stock, shortfall and the like", "delete", 7 * DAY_MS)
+ALERTS = Topic("alerts", "sku", "agents", "low stock, shortfall and the like", "delete", 7 * DAY_MS)
 DEAD_LETTERS = Topic(
-    "dead-letters", "as it came", "agents", "what was refused, with reason and origin", "delete", 30 * DAY_MS
+    "dead-letters", "as it came", "agents, stocktide", "what was refused, with reason and origin", "delete", 30 * DAY_MS
 )
 AUDIT = Topic("audit", "actor", "agents.journal", "who changed what", "delete", 30 * DAY_MS, partitions=1)
 
