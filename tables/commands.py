@@ -156,6 +156,30 @@ class Restate(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="rest
     every_ms: int
 
 
+class Repair(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="repair"):
+    """Put one key right, as an audit saw it: `repaired`, or `moved_on` where the key is no longer what it saw.
+
+    `subject` is `sku`, `order`, `movement`, `registry` or `policy`; `key` as in Redis, of a policy the channel, beside
+    `sku`. `seen` is the sha1 of the bytes that the audit saw, `absent`, or `type:…`; `wanted` the whole record that
+    belongs there (None: nothing does). `unheld` are SKUs in whose index of holds an order has no place. `deltas` is
+    what the counters of a SKU lack, whatever traffic did to them meanwhile, as long as its newest repair is `since`.
+    `before` is told beside it: what lay there, as plain values.
+    """
+
+    id: str
+    subject: str
+    key: str
+    actor: str
+    seen: str = "absent"
+    wanted: bytes | None = None
+    sku: str | None = None
+    unheld: tuple[str, ...] = ()
+    deltas: dict[str, int] | None = None
+    since: str = ""
+    why: str = ""
+    before: Any = None
+
+
 class Tick(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="tick"):
     """Release up to `orders_max` holds whose deadline passed, drop parked events that waited too long, and
     re-evaluate up to `orders_max` SKUs whose dwell ended. `nothing_due` where there was nothing."""
@@ -179,6 +203,7 @@ Command = (
     | KnowChannel
     | Sweep
     | Restate
+    | Repair
     | Tick
 )
 

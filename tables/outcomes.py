@@ -32,6 +32,8 @@ class Outcome(StrEnum):
     CHANNEL_KNOWN = "channel_known"
     SWEPT = "swept"
     RESTATED = "restated"
+    REPAIRED = "repaired"
+    MOVED_ON = "moved_on"
     PARKED = "parked"
     NOTHING_DUE = "nothing_due"
     # refused: an order's lines

@@ -102,7 +102,7 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     `history` has a line per warehouse, words parted by blanks: the warehouse, when the newest applied count was true
     (ms, `-` for never), the time below which movements were forgotten (likewise), then the movements of on_hand since
     as pairs of occurred_at (ms) and change. `policies` maps a channel (or `*`) to the fields set at the level
-    channel/sku (`()`: a level without fields).
+    channel/sku (`()`: a level without fields). `repaired` is the id of the newest repair.
     """
 
     version: int
@@ -112,6 +112,7 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     modes: dict[str, ModeRecord] = field(default_factory=dict)
     policies: dict[str, dict[str, Any] | tuple[()]] = field(default_factory=dict)
     history: str = ""
+    repaired: str = ""
 
 
 class ChannelRecord(Struct, frozen=True, omit_defaults=True):
@@ -226,6 +227,19 @@ class Refused(Struct, frozen=True, array_like=True):
     origin: Origin
 
 
+class RepairRow(Struct, frozen=True, array_like=True):
+    """A key that a repair put right: who did it, why, and its record before and after (None: there was none, or there
+    is none any more). `before` may be whatever lay there."""
+
+    subject: str
+    key: str
+    id: str
+    actor: str
+    why: str
+    before: Any
+    after: dict[str, Any] | None
+
+
 class Decision(Struct, frozen=True, array_like=True):
     """One batch, whole: what was decided and every record as it is after it. This is the journal's payload."""
 
@@ -241,6 +255,7 @@ class Decision(Struct, frozen=True, array_like=True):
     registry: RegistryRecord | None
     alerts: tuple[Alert, ...]
     refused: tuple[Refused, ...]
+    repairs: tuple[RepairRow, ...] = ()
 
     def order(self, order_id: str) -> OrderRecord | None:
         """The record of an order that a command of this batch asked for."""

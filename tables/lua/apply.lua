@@ -38,6 +38,8 @@ local now
 -- @include orders
 -- @include movement_events
 -- @include restate
+-- @include repair_records
+-- @include repair
 -- @include tick
 -- @include write
 -- @include payload
@@ -70,6 +72,7 @@ local set = {}
 write_orders(set)
 write_skus(set)
 write_movements()
+mending.write()
 if registry_changed then set[#set + 1], set[#set + 2] = KEYS[1] .. 'registry', packed_registry() end
 call_many('MSET', nil, set)
 if restate_stand then redis.call('HSET', KEYS[1] .. 'restate', unpack(restate_stand)) end

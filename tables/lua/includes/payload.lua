@@ -52,7 +52,9 @@ local function payload_of(batch, results)
     s.r.warehouses = s.r.warehouses or {}
     sku_rows[i] = '\147' .. pack(s.sku) .. s.packed .. packed_offers(s)
   end
-  return '\156' .. pack(FORMAT) .. pack(batch) .. pack(now) .. pack(results) .. packed_array(order_rows())
+  local header = #mending.repairs > 0 and '\157' or '\156' -- the last field is left out where nothing was repaired
+  return header .. pack(FORMAT) .. pack(batch) .. pack(now) .. pack(results) .. packed_array(order_rows())
     .. packed_array(movement_rows) .. packed_array(sku_rows) .. pack(effects) .. packed_array(policy_rows)
     .. (registry_changed and packed_registry() or NIL) .. pack(alerts) .. pack(refused)
+    .. (#mending.repairs > 0 and mending.packed() or '')
 end

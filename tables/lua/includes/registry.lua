@@ -3,12 +3,15 @@
 -- policy until then, so that only SKUs whose offer moved are touched.
 local registry, registry_changed
 
+local function with_defaults(r)
+  r.names, r.channels = r.names or {}, r.channels or {}
+  r.fresh, r.waived, r.before = r.fresh or {}, r.waived or {}, r.before or {}
+  return r
+end
+
 local function load_registry()
   local packed = redis.call('GET', KEYS[1] .. 'registry')
-  registry = packed and unpack_all(packed) or {}
-  registry.names, registry.channels = registry.names or {}, registry.channels or {}
-  registry.fresh, registry.waived = registry.fresh or {}, registry.waived or {}
-  registry.before = registry.before or {}
+  registry = with_defaults(packed and unpack_all(packed) or {})
 end
 
 local function packed_registry()

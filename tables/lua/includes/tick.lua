@@ -49,5 +49,6 @@ local function run(cmd, batch)
   if kind == 'delete_policy' then return delete_policy(cmd) end
   if kind == 'know_channel' then return {outcome = O.CHANNEL_KNOWN, replayed = not know(cmd.channel) or nil} end
   if kind == 'restate' then return restate(cmd, batch) end
+  if kind == 'repair' then return mending.repair(cmd) end
   error('unknown command kind ' .. tostring(kind))
 end

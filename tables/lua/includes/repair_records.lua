@@ -1,0 +1,113 @@
+-- What a repair puts in a key's place, by subject: `mending.put.sku(cmd, old)` and so on; `old` is the record that is
+-- stored, nil where there is none. Each gives what becomes of it, whose `packed` the payload shows.
+-- One local for all of it: a chunk of Lua has room for 200.
+local mending = {put = {}, removed = {}, index_drops = {}, repairs = {}}
+do
+local removed, index_drops, put = mending.removed, mending.index_drops, mending.put
+
+-- Whatever somebody wrote there: a whole number, or nothing.
+local function whole(value)
+  return type(value) == 'number' and value % 1 == 0 and math.abs(value) < 2 ^ 53 and value or 0
+end
+
+local function end_sku_repair(s, cmd)
+  s.r.repaired, s.waits = cmd.id, true
+  finish(s, {'repair', cmd.id, cmd.actor})
+  s.waits = true -- whatever the index of dwells holds
+  note_dwells(s)
+  return s
+end
+
+function put.sku(cmd, old)
+  local was = old and type(old.counters) == 'table' and old.counters or {}
+  local s = open_sku(cmd.key, cmd.wanted)
+  s.is_new = true
+  s.r.version = math.max(s.r.version, old and whole(old.version) or 0)
+  begin(s)
+  for name, value in pairs(s.r.counters) do add_to(s.deltas, name, value - whole(was[name])) end
+  for name, value in pairs(was) do
+    if type(name) == 'string' and not s.r.counters[name] then add_to(s.deltas, name, -whole(value)) end
+  end
+  return end_sku_repair(s, cmd)
+end
+
+-- The stored bytes moved on with the traffic, and what is wrong with the counters moved with them. -> nil where another
+-- repair came between.
+function put.deltas(cmd)
+  local s = get_sku(cmd.key)
+  if not s or (s.r.repaired or '') ~= cmd.since then return nil end
+  begin(s)
+  for name, n in pairs(cmd.deltas) do
+    add_to(s.r.counters, name, n)
+    s.deltas[name] = n
+  end
+  s.sum = 0
+  for _, w in ipairs(s.r.warehouses) do
+    s.free[w] = count_of(s, 'on_hand', w) - count_of(s, 'committed', w) - count_of(s, 'locked', w)
+    s.sum = s.sum + s.free[w]
+  end
+  return end_sku_repair(s, cmd)
+end
+
+function put.order(cmd)
+  local o
+  if cmd.wanted then
+    o = open_order(cmd.key, cmd.wanted)
+  else
+    o = {id = cmd.key, r = {state = 'parked', lines = {}, events = {}}, dropped = true}
+    orders[cmd.key] = false
+  end
+  -- Every entry of the indexes is made anew, whatever they hold.
+  o.changed, o.was_due, o.was_held = true, 'unknown', {}
+  for _, line in ipairs(o.r.lines) do o.was_held[line.sku] = not line.reserved end
+  for _, sku in ipairs(cmd.unheld or {}) do index_drops[#index_drops + 1] = {'held:' .. sku, cmd.key} end
+  orders_changed[#orders_changed + 1] = o
+  return o
+end
+
+function put.movement(cmd)
+  local warehouse, id = string.match(cmd.key, '^(.-)\n(.*)$')
+  local m = {warehouse = warehouse, id = id, changed = true, r = unpack_all(cmd.wanted)}
+  movements[cmd.key] = m
+  movements_asked[#movements_asked + 1] = m
+  return m
+end
+
+-- What the channels' policies are from here on is carried to every SKU, as after a change of all of them.
+function put.registry(cmd, old)
+  local was = old and type(old.channels) == 'table' and old.channels or {}
+  registry = with_defaults(unpack_all(cmd.wanted))
+  for channel in pairs(registry.channels) do
+    local before = type(was[channel]) == 'table' and type(was[channel].policy) == 'table' and was[channel].policy
+    registry.before[channel] = before or registry.before[channel] or {}
+    forget_policies(channel)
+  end
+  start_sweep()
+  return {packed = packed_registry()}
+end
+
+-- A level's row anew, from what is in force: nothing changes but the table.
+function put.policy(cmd)
+  local own
+  if cmd.sku then
+    local s = get_sku(cmd.sku)
+    own = s and s.r.policies[cmd.key]
+  else
+    local known = registry.channels[cmd.key]
+    own = known and known.has_policy and (known.policy or {}) or nil
+  end
+  note_policy({channel = cmd.key, sku = cmd.sku, actor = cmd.actor}, own, own)
+  return {}
+end
+
+function mending.remove(cmd)
+  if cmd.subject == 'order' then return put.order(cmd) end
+  removed[#removed + 1] = cmd.subject .. ':' .. cmd.key
+  if cmd.subject == 'sku' then
+    skus[cmd.key] = false
+    index_drops[#index_drops + 1] = {'skus', cmd.key}
+    index_drops[#index_drops + 1] = {'dwells', cmd.key}
+  end
+  return {}
+end
+end
