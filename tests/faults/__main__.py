@@ -28,6 +28,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--orders", type=float, default=Rates().orders, show_default=True, help="Stories of orders a second.")
 @click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True)
 @click.option("--two-workers", is_flag=True, help="Two workers from the start.")
+@click.option("--disk-mb", type=int, default=0, help="A disk of that size for the broker (tmpfs, as root).")
 @click.option("--keep", type=_FILE, metavar="DIR", help="Keep data, logs and history there.")
 @click.option("--report", "report_file", type=_FILE, metavar="FILE", help="Write the report there as JSON.")
 @click.option("--list", "listing", is_flag=True, help="Name the faults, and end.")
@@ -39,6 +40,7 @@ def main(
     orders: float,
     brokers: str,
     two_workers: bool,
+    disk_mb: int,
     keep: Path | None,
     report_file: Path | None,
     listing: bool,
@@ -56,10 +58,11 @@ def main(
         faults = [fault for fault in chosen([name for name in only.split(",") if name]) if fault.name not in skipped]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--only") from error
+    shape = Shape(brokers=int(brokers), second_worker=two_workers, disk_mb=disk_mb)
     for fault in faults:
-        if (reason := absent(fault)) is not None:
+        if (reason := absent(fault, shape)) is not None:
             click.echo(f"cannot be made here: {fault.name}: {reason}")
-    faults = [fault for fault in faults if absent(fault) is None]
+    faults = [fault for fault in faults if absent(fault, shape) is None]
     with nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory(prefix="faults-") as folder:
         options = Options(
             folder=Path(folder),
@@ -67,7 +70,7 @@ def main(
             seed=seed,
             faults=faults,
             rates=Rates(orders=orders),
-            shape=Shape(brokers=int(brokers), second_worker=two_workers),
+            shape=shape,
         )
         import uvloop
 

@@ -35,12 +35,14 @@ CONSUMED = (ORDERS, MOVEMENTS, JOURNAL, STOCK)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a cluster is made of. `second_worker` is there from the start, else it joins and leaves as a fault."""
+    """What a cluster is made of. `second_worker` is there from the start, else it joins and leaves as a fault. With
+    `disk_mb` the one broker has a disk of its own, of that size, which takes root."""
 
     brokers: int = 1
     apis: int = 2
     replica: bool = True
     second_worker: bool = False
+    disk_mb: int = 0
     log_level: str = "INFO"
     launcher: Sequence[str] = (sys.executable, "-m", "stocktide")
 
@@ -74,6 +76,8 @@ class Cluster:
 
     async def start(self) -> None:
         """Start everything and wait until it is ready."""
+        if self.shape.disk_mb:
+            await self._mount(self.brokers.folder(0))
         self._stack.push_async_callback(self.brokers.stop)
         self._stack.push_async_callback(self.primary.stop)
         await asyncio.gather(self.brokers.start(), self.primary.start())
@@ -94,6 +98,11 @@ class Cluster:
         if not self.shape.second_worker:
             self._stack.push_async_callback(self.workers[1].stop)
         await self.wait_ready()
+
+    async def _mount(self, folder: Path) -> None:
+        await asyncio.to_thread(folder.mkdir)
+        await _system("mount", "-t", "tmpfs", "-o", f"size={self.shape.disk_mb}m", "stocktide-faults", str(folder))
+        self._stack.push_async_callback(_system, "umount", "-l", str(folder))
 
     async def close(self) -> None:
         """End everything."""
@@ -150,6 +159,11 @@ class Cluster:
         for topic in (JOURNAL, ORDERS, MOVEMENTS):
             if topic.name in topics:
                 await self.brokers.configure(topic.full_name(APP_ID), settings_of(topic, len(self.brokers)))
+
+
+async def _system(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0, command
 
 
 class NotReady(Exception):

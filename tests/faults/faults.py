@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tests.faults.cluster import Shape
 from tests.faults.fault import Fault
 from tests.faults.processes import PROCESS_FAULTS, find_faketime
 from tests.faults.servers import SERVER_FAULTS
@@ -29,10 +30,12 @@ class Strike:
     waits: bool
 
 
-def absent(fault: Fault) -> str | None:
-    """Why a fault cannot be made on this machine; None where it can."""
+def absent(fault: Fault, shape: Shape) -> str | None:
+    """Why a fault cannot be made here, on a system of this shape; None where it can."""
     if fault.needs == "faketime" and find_faketime() is None:
         return "the Debian package faketime is not installed"
+    if fault.needs == "disk" and not shape.disk_mb:
+        return "the broker has no disk of its own (--disk-mb, as root)"
     return None
 
 

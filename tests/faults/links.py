@@ -107,7 +107,7 @@ class _Link:
                 writers.append(their_writer)
                 self.writers.update(writers)
                 await asyncio.gather(self._carry(reader, their_writer), self._carry(their_reader, writer))
-        except OSError:
+        except (OSError, RuntimeError):  # the latter is uvloop's word for a connection that was cut
             pass
         finally:
             self.writers.difference_update(writers)

@@ -76,13 +76,14 @@ class Load:
         elif isinstance(record, MovementRow) and record.movement.id.endswith("-opening"):
             self.opened.add(record.movement.id)
 
-    async def open_shop(self) -> None:
-        """Fill the shelves, and wait until the topics tell of it."""
+    async def open_shop(self, check: Callable[[], None]) -> None:
+        """Fill the shelves, and wait until the topics tell of it; `check` raises where they cannot."""
         steps = list(opening())
         for step in steps:
             await self._take(step)
 
         async def filled() -> bool:
+            check()
             return len(self.opened) == len(steps)
 
         assert await until(filled, OPENING_SECONDS_MAX), self.opened

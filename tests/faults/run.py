@@ -17,9 +17,11 @@ from pathlib import Path
 
 from aiokafka.errors import KafkaError
 
-from loadtest.oracle.history import Began, HistoryFile, Rested
+from loadtest.oracle.history import Began, HistoryFile, Record, Rested
 from loadtest.oracle.history import Fault as FaultRecord
+from loadtest.oracle.judge import Watch
 from stocktide.errors import FrontDoorError
+from stocktide.retry import until
 from tests.faults.cluster import APP_ID, PARK_SECONDS, PARTITIONS, Cluster, Shape
 from tests.faults.doors import Doors, Recorder
 from tests.faults.fault import Fault, NotReached, Scene
@@ -39,19 +41,23 @@ FAULT_SECONDS_MAX = 90.0
 REST_SECONDS_MAX = 240.0
 QUIET_SECONDS = 3.0
 # The holds of the load end this long after its last order, and what waits for an order that never comes is given up.
-LAST_SECONDS = HOLD_SECONDS_USUAL + PARK_SECONDS + 3
+LAST_SECONDS = max(HOLD_SECONDS_USUAL, PARK_SECONDS) + 3
+# A run that has not done its faults in time goes on for so long.
+OVERTIME_SECONDS_MAX = 60.0
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to run. `folder` gets servers' data, logs and the history."""
+    """What to run. `folder` gets servers' data, logs and the history. A run with fewer than `strikes_min` faults goes
+    on for a while."""
 
     folder: Path
     seconds: float
     seed: int
     faults: Sequence[Fault]
+    strikes_min: int = 0
     rates: Rates = field(default_factory=Rates)
     shape: Shape = field(default_factory=Shape)
 
@@ -96,6 +102,7 @@ class Run:
         self._history = options.folder / "history.ndjson"
         self._account = Account(options.seed, self._history)
         self._began = time.monotonic()
+        self._judge = Watch()
 
     async def go(self) -> Account:
         """Run it all, and give the account. Raises what starting raises."""
@@ -106,7 +113,7 @@ class Run:
             await cluster.start()
             self._tell(f"the system is up: {options.shape.brokers} broker(s), seed {options.seed}")
             file = stack.enter_context(HistoryFile(self._history))
-            recorder = Recorder(file)
+            recorder = Recorder(file, self._watch)
             recorder.add(Began(recorder.now, APP_ID, options.seed))
             apis = [api.address for api in cluster.apis]
             doors = Doors(recorder, apis, cluster.brokers.address, cluster.topic)
@@ -117,7 +124,7 @@ class Run:
             stack.push_async_callback(topics.stop)
             await topics.start()
             subscribers = self._subscribers(apis, recorder, stack)
-            await load.open_shop()
+            await load.open_shop(topics.check)
             for subscriber in subscribers:
                 subscriber.start()
             await self._strike_under_load(cluster, recorder, load)
@@ -145,6 +152,7 @@ class Run:
         telling = asyncio.create_task(self._progress(recorder, load))
         try:
             await asyncio.wait((running, striking), timeout=self._options.seconds, return_when=asyncio.FIRST_COMPLETED)
+            await until(self._struck_enough, OVERTIME_SECONDS_MAX)
         finally:
             for task in (striking, telling):
                 task.cancel()
@@ -159,9 +167,20 @@ class Run:
 
     # Faults
 
+    async def _struck_enough(self) -> bool:
+        return len([struck for struck in self._account.struck if struck.ended]) >= self._options.strikes_min
+
     async def _strike(self, cluster: Cluster, recorder: Recorder) -> None:
-        """Do the plan, until cancelled."""
+        """Do the plan, until cancelled; what has begun by then is brought to its end."""
         under_way: dict[asyncio.Task[None], Fault] = {}
+        try:
+            await self._follow_plan(cluster, recorder, under_way)
+        finally:
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _follow_plan(
+        self, cluster: Cluster, recorder: Recorder, under_way: dict[asyncio.Task[None], Fault]
+    ) -> None:
         for strike in plan(self._options.seed, self._options.faults):
             await asyncio.sleep(strike.pause_seconds)
             while len(under_way) >= UNDER_WAY_MAX or any(
@@ -244,20 +263,27 @@ class Run:
         began = loop.time()
         self._tell("coming to rest")
         await cluster.wait_ready()
+        await self._quiet(cluster, topics, 0.0)
         await asyncio.sleep(LAST_SECONDS)
-        rows, quiet_since, lags = topics.rows, loop.time(), {"": 1}
-        while loop.time() < began + REST_SECONDS_MAX:
-            await asyncio.sleep(0.5)
-            with suppress(KafkaError):
-                lags = await cluster.uncommitted()
-            if any(lags.values()) or topics.rows != rows:
-                rows, quiet_since = topics.rows, loop.time()
-            elif loop.time() - quiet_since > QUIET_SECONDS:
-                break
-        else:
-            self._account.unquiet = f"after {REST_SECONDS_MAX:.0f} s: uncommitted {lags}, rows {rows} to {topics.rows}"
+        await self._quiet(cluster, topics, QUIET_SECONDS)
         await topics.catch_up()
         self._account.rest_seconds = loop.time() - began
+
+    async def _quiet(self, cluster: Cluster, topics: Topics, seconds: float) -> None:
+        """Wait until all input is consumed and no row has come for so long."""
+        loop = asyncio.get_running_loop()
+        began = quiet_since = loop.time()
+        rows, lags = topics.rows, {"": 1}
+        while loop.time() < began + REST_SECONDS_MAX:
+            topics.check()
+            with suppress(KafkaError):
+                lags = await cluster.uncommitted()
+            if any(lags.values()) or (seconds and topics.rows != rows):
+                rows, quiet_since = topics.rows, loop.time()
+            elif loop.time() - quiet_since >= seconds:
+                return
+            await asyncio.sleep(0.3)
+        self._account.unquiet = f"after {REST_SECONDS_MAX:.0f} s: uncommitted {lags}, rows {rows} to {topics.rows}"
 
     def _close_account(self, recorder: Recorder, topics: Topics, cluster: Cluster, load: Load) -> None:
         account = self._account
@@ -275,6 +301,10 @@ class Run:
             before = recorder.commands
             faults = len(self._account.struck)
             self._tell(f"{before} commands, {rate:.0f}/s, {load.under_way} stories under way, {faults} faults")
+
+    def _watch(self, record: Record) -> None:
+        for violation in self._judge.feed(record):
+            self._tell(f"VIOLATION {violation.checker}: {violation.what}")
 
     def _tell(self, line: str) -> None:
         self._say(f"{time.monotonic() - self._began:7.1f} s  {line}")

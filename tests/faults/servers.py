@@ -4,8 +4,10 @@ hang up."""
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from contextlib import suppress
+from pathlib import Path
 
 from redis.exceptions import RedisError
 
@@ -18,6 +20,8 @@ from tests.faults.stores import TAIL_SECONDS_MAX, Store
 SYNCED_SECONDS_MAX = 15.0
 # Requests of clients that hang up together.
 HANG_UPS = 60
+# Written at a time, until the disk is full.
+BALLAST_BYTES = 64 * 1024
 
 
 async def kill_redis(scene: Scene) -> str:
@@ -182,6 +186,32 @@ async def refuse_produce(scene: Scene) -> str:
     return ""
 
 
+async def fill_disk_of_kafka(scene: Scene) -> str:
+    """The broker's disk is full; some seconds later there is room again, and the broker, if it died of it, is started
+    again."""
+    cluster = scene.cluster
+    if not cluster.shape.disk_mb:
+        raise NotReached("the broker has no disk of its own")
+    folder = cluster.brokers.folder(0)
+    ballast = folder / "ballast"
+    free = shutil.disk_usage(folder).free
+    await asyncio.to_thread(_fill, ballast)
+    try:
+        await scene.pause(2, 6)
+    finally:
+        await asyncio.to_thread(ballast.unlink)
+    died = not cluster.brokers.running(0)
+    if died:
+        await cluster.brokers.start_one(0)
+    return f"{free / 2**20:.0f} MB filled, the broker {'died' if died else 'lived'}"
+
+
+def _fill(ballast: Path) -> None:
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(BALLAST_BYTES)):
+            pass
+
+
 async def hang_up(scene: Scene) -> str:
     """Many clients connect, send half a request, and are gone. (Those that hang up on a whole one are in the load.)"""
     port = scene.api().port
@@ -220,5 +250,6 @@ SERVER_FAULTS: tuple[Fault, ...] = (
     _fault("kill_kafka", kill_kafka, "kafka", 1, 2, 3, 5, 6),
     _fault("stop_kafka", stop_kafka, "kafka", 2, 3, 5),
     _fault("refuse_produce", refuse_produce, "kafka", 2, 3),
+    _fault("fill_disk_of_kafka", fill_disk_of_kafka, "kafka", 2, 3, 5, needs="disk"),
     _fault("hang_up", hang_up, "client", 2, 3),
 )

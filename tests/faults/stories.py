@@ -24,7 +24,7 @@ HOT = SKUS[:6]
 OPENING_UNITS = 30
 # Holds end within seconds, so that a run sees them end and comes to rest; or long after any run.
 HOLD_SECONDS_SHORT = (1, 2, 3, 5)
-HOLD_SECONDS_USUAL = 20
+HOLD_SECONDS_USUAL = 10
 HOLD_SECONDS_LONG = 86_400
 # Units that a receipt brings: a little less than what is sold, so that shelves are often empty.
 RECEIVED_UNITS_MAX = 10

@@ -88,6 +88,11 @@ class Topics:
         self._consumer.assign(self._partitions)
         self._task = asyncio.create_task(self._read())
 
+    def check(self) -> None:
+        """Raise what ended the reading, if anything did."""
+        if self._task is not None and self._task.done():
+            self._task.result()
+
     async def stop(self) -> None:
         """Read no more."""
         if self._task is not None:
@@ -102,7 +107,7 @@ class Topics:
             ends = await self._consumer.end_offsets(self._partitions)
             for partition, end in ends.items():
                 while await self._consumer.position(partition) < end:
-                    assert self._task is not None and not self._task.done(), "reading the topics ended"
+                    self.check()
                     await asyncio.sleep(0.1)
 
     async def _read(self) -> None:

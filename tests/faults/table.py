@@ -1,0 +1,52 @@
+"""`python -m tests.faults.table REPORT.json…`: the table of docs/reliability.md, from the reports of runs.
+
+In: reports. Out: Markdown: each fault with how often it was injected, the promises that were checked, the result, the
+time without an answer, and the command that repeats it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.faults.report import FaultRow, Report, load
+
+
+def table_of(reports: Sequence[Report]) -> Iterator[str]:
+    """The table, line by line."""
+    yield "| fault | what it does, what heals it | times | promises | result | no answer, median / p99 | again |"
+    yield "|---|---|---|---|---|---|---|"
+    for report in reports:
+        for row in report.faults:
+            yield _line(row, report)
+    yield ""
+    for report in reports:
+        yield from _summary(report)
+
+
+def _line(row: FaultRow, report: Report) -> str:
+    promises = ", ".join(map(str, row.promises))
+    result = "kept" if report.passed else "see below"
+    down = f"{row.down_p50:.1f} s / {row.down_p99:.1f} s" if row.times else ""
+    again = f"`--only {row.name} --seed {report.seed}`"
+    about = row.about.replace("|", "\\|")
+    return f"| `{row.name}` | {about} | {row.times} | {promises} | {result} | {down} | {again} |"
+
+
+def _summary(report: Report) -> Iterator[str]:
+    yield (
+        f"Seed {report.seed}: {report.commands:,} commands and {report.injected} faults "
+        f"in {report.load_seconds:,.0f} s; {report.rows:,} rows of public topics were read."
+    )
+    yield ""
+    yield "| checker | promise | looked at | found |"
+    yield "|---|---|---|---|"
+    for part in report.verdict["checked"]:
+        looked = ", ".join(f"{count:,} {what}" for what, count in part["looked"].items() if count)
+        yield f"| `{part['checker']}` | {part['promise']} | {looked} | {part['found']} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(table_of([load(Path(name)) for name in sys.argv[1:]])) + "\n")

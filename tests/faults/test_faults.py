@@ -1,0 +1,125 @@
+"""The system under load and faults keeps its promises: a short run in the gate, long ones in `make soak`.
+
+`STOCKTIDE_SOAK_SECONDS` and `STOCKTIDE_SOAK_SEED` change the long run. Reports go to `soak-reports/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.cluster import Shape
+from tests.faults.faults import absent, chosen
+from tests.faults.load import Rates
+from tests.faults.report import Report, judged, lines_of, write
+from tests.faults.run import Options, Run
+
+SHORT_SEED = 11
+SHORT = ("kill_worker_between_read_and_settle", "kill_api", "lose_tail_of_redis", "flush_redis")
+SOAK_SECONDS = 1_800.0
+SOAK_SEED = 20_261_124
+REPORTS = Path("soak-reports")
+# What a run takes beside its load: starting, coming to rest, a hundred thousand reads, the judgement.
+AROUND_SECONDS_MAX = 900.0
+
+
+@pytest.fixture(autouse=True)
+def quiet_clients() -> Iterator[None]:
+    """aiokafka tells each failed attempt as an error, and here they are made to fail."""
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(level)
+
+
+async def run(options: Options, name: str) -> Report:
+    """Run, judge, print and write the report."""
+    async with asyncio.timeout(options.seconds + AROUND_SECONDS_MAX):
+        account = await Run(options, say).go()
+    report = judged(account)
+    for line in lines_of(report):
+        say(line)
+    write(report, REPORTS / f"{name}.json")
+    return report
+
+
+def say(line: str) -> None:
+    """To the captured output, which a failure shows."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def soak_seconds(most: float = float("inf")) -> float:
+    """How long a long run is, if not told otherwise."""
+    return min(most, float(os.environ.get("STOCKTIDE_SOAK_SECONDS", SOAK_SECONDS)))
+
+
+def soak_seed() -> int:
+    """Which run a long run is."""
+    return int(os.environ.get("STOCKTIDE_SOAK_SEED", SOAK_SEED))
+
+
+async def test_promises_are_kept_through_a_few_faults(tmp_path: Path) -> None:
+    options = Options(
+        folder=tmp_path,
+        seconds=8,
+        seed=SHORT_SEED,
+        faults=chosen(SHORT),
+        strikes_min=len(SHORT),
+        rates=Rates(orders=60),
+        shape=Shape(replica=False),
+    )
+    report = await run(options, "short")
+    assert report.passed, "see the report above"
+    assert {row.name: row.failed for row in report.faults} == dict.fromkeys(SHORT, 0)
+
+
+@pytest.mark.soak
+async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path) -> None:
+    shape = Shape()
+    faults = [fault for fault in chosen(()) if absent(fault, shape) is None]
+    options = Options(folder=tmp_path, seconds=soak_seconds(), seed=soak_seed(), faults=faults, shape=shape)
+    report = await run(options, "long")
+    assert report.passed, "see the report above"
+    if options.seconds >= SOAK_SECONDS:
+        assert report.injected >= 300 and report.commands >= 500_000
+
+
+@pytest.mark.soak
+async def test_promises_are_kept_where_one_of_three_brokers_is_lost(tmp_path: Path) -> None:
+    faults = chosen(("kill_kafka", "stop_kafka", "kill_worker", "kill_api"))
+    options = Options(
+        folder=tmp_path,
+        seconds=soak_seconds(240),
+        seed=soak_seed(),
+        faults=faults,
+        strikes_min=len(faults),
+        rates=Rates(orders=60),
+        shape=Shape(brokers=3),
+    )
+    report = await run(options, "three-brokers")
+    assert report.passed, "see the report above"
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the broker a disk of its own")
+async def test_promises_are_kept_through_a_full_disk(tmp_path: Path) -> None:
+    faults = chosen(("fill_disk_of_kafka", "kill_worker"))
+    options = Options(
+        folder=tmp_path,
+        seconds=soak_seconds(120),
+        seed=soak_seed(),
+        faults=faults,
+        strikes_min=len(faults),
+        rates=Rates(orders=60),
+        shape=Shape(disk_mb=2_000),
+    )
+    report = await run(options, "full-disk")
+    assert report.passed, "see the report above"
