@@ -1,0 +1,252 @@
+"""What a restore keeps of each record and of how far was read, and where it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import RecordsToDelete
+from rich.progress import Progress
+
+from stocktide.archive import ArchivedRecord, ArchiveError, Manifest, make_folder, read_manifest, read_records
+from stocktide.backup import BackupError, back_up
+from stocktide.embedded import EmbeddedKafka
+from stocktide.restore import RestoreError, restore, run
+from stocktide.settings import Settings
+from streams.admin import admin_client, ensure_topics
+from streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK, Topic
+from tables.scripts import key_prefix
+from tests.integration.storefront import fresh
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 2
+HEADERS = [("origin", b"shop"), ("note", b"")]
+AT_MS = 1_790_000_000_000
+QUIET = Progress(disable=True)
+
+
+Backup = tuple[Path, Manifest]
+
+
+async def new_place(kafka: EmbeddedKafka, valkey: RedisServer) -> Settings:
+    """An installation with topics and nothing in them."""
+    settings = Settings(kafka=kafka.address, redis=valkey.url, app_id=fresh("from"), partitions=PARTITIONS)
+    await ensure_topics(settings.kafka, settings.app_id, PARTITIONS)
+    return settings
+
+
+@pytest.fixture
+async def place(kafka: EmbeddedKafka, valkey: RedisServer) -> Settings:
+    """An installation of the test's own."""
+    return await new_place(kafka, valkey)
+
+
+@pytest.fixture(scope="module")
+async def small(
+    kafka: EmbeddedKafka, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Settings, Backup]:
+    """An installation with one record in the journal, and its backup; for tests of where it may not go."""
+    place = await new_place(kafka, valkey)
+    await write(place, JOURNAL, (None, b"x"))
+    return place, await saved(place, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+async def made(small: tuple[Settings, Backup]) -> Settings:
+    """Another installation, whose topics are there and empty."""
+    to = elsewhere(small[0])
+    await ensure_topics(to.kafka, to.app_id, PARTITIONS)
+    return to
+
+
+def elsewhere(settings: Settings, **changed: Any) -> Settings:
+    """Another installation, empty, on the same servers."""
+    return replace(settings, **{"app_id": fresh("to"), **changed})
+
+
+@asynccontextmanager
+async def producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer."""
+    made = AIOKafkaProducer(bootstrap_servers=settings.kafka)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def write(settings: Settings, topic: Topic, *rows: tuple[bytes | None, bytes | None], partition: int = 0) -> None:
+    """Records, a second apart."""
+    async with producer(settings) as made:
+        for number, (key, value) in enumerate(rows):
+            await made.send_and_wait(
+                topic.full_name(settings.app_id),
+                key=key,
+                value=value,
+                partition=partition,
+                timestamp_ms=AT_MS + 1000 * number,
+                headers=HEADERS,
+            )
+
+
+async def commit(settings: Settings, offsets: Mapping[Topic, int]) -> None:
+    """How far partition 0 of each was read."""
+    parts = {TopicPartition(topic.full_name(settings.app_id), 0): offset for topic, offset in offsets.items()}
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=settings.app_id, enable_auto_commit=False)
+    await consumer.start()
+    consumer.assign(list(parts))
+    await consumer.commit(parts)
+    await consumer.stop()
+
+
+async def committed(settings: Settings) -> dict[str, int]:
+    """How far partition 0 of each topic was read."""
+    async with admin_client(settings.kafka) as admin:
+        found = await admin.list_consumer_group_offsets(settings.app_id)
+    return {part.topic.removeprefix(f"{settings.app_id}-"): at.offset for part, at in found.items()}
+
+
+async def saved(settings: Settings, folder: Path) -> Backup:
+    """A backup of it."""
+    made = folder / fresh("backup")
+    make_folder(made)
+    return made, await back_up(settings, made, QUIET)
+
+
+def of(backup: Backup, topic: Topic) -> list[ArchivedRecord]:
+    """The records of partition 0 in a backup."""
+    folder, manifest = backup
+    (copy,) = (each for each in manifest.copies if (each.topic, each.partition) == (topic.name, 0))
+    return list(read_records(folder, copy))
+
+
+async def test_records_come_back_with_all_that_kafka_knows_of_them(place: Settings, tmp_path: Path) -> None:
+    await write(place, ORDERS, (b"o1", b"{}"), (None, b"no key"), (b"", b""))
+    await write(place, STOCK, (b"A", b"1"), (b"B", b"2"), (b"A", None))
+    first = await saved(place, tmp_path)
+    to = elsewhere(place)
+    await restore(to, *first, QUIET)
+    second = await saved(to, tmp_path)
+    assert of(second, ORDERS) == of(first, ORDERS)
+    assert of(second, STOCK) == of(first, STOCK)
+    (record, *_) = of(second, ORDERS)
+    assert record == ArchivedRecord(0, AT_MS, b"o1", b"{}", tuple(HEADERS))
+
+
+async def test_the_journal_keeps_its_offsets_and_what_was_read_of_others_is_carried_over(
+    place: Settings, tmp_path: Path
+) -> None:
+    for topic in (JOURNAL, ORDERS, MOVEMENTS):
+        await write(place, topic, *((b"k", f"{number}".encode()) for number in range(10)))
+    async with admin_client(place.kafka) as admin:
+        cuts = {JOURNAL: 6, ORDERS: 4, MOVEMENTS: 10}
+        await admin.delete_records(
+            {TopicPartition(topic.full_name(place.app_id), 0): RecordsToDelete(at) for topic, at in cuts.items()}
+        )
+    await commit(place, {JOURNAL: 8, ORDERS: 7, MOVEMENTS: 10})
+    first = await saved(place, tmp_path)
+    to = elsewhere(place)
+    await restore(to, *first, QUIET)
+    second = await saved(to, tmp_path)
+    assert of(second, JOURNAL) == of(first, JOURNAL)
+    assert [record.offset for record in of(second, JOURNAL)] == [6, 7, 8, 9]
+    assert [(record.offset, record.value) for record in of(second, ORDERS)] == [
+        (number - 4, f"{number}".encode()) for number in range(4, 10)
+    ]
+    assert await committed(to) == {"journal": 8, "orders": 3, "movements": 0}
+
+
+async def test_a_journal_of_which_nothing_is_left_goes_on_where_it_was(place: Settings, tmp_path: Path) -> None:
+    await write(place, JOURNAL, *((None, b"x") for _ in range(5)))
+    async with admin_client(place.kafka) as admin:
+        await admin.delete_records({TopicPartition(JOURNAL.full_name(place.app_id), 0): RecordsToDelete(5)})
+    first = await saved(place, tmp_path)
+    to = elsewhere(place)
+    await restore(to, *first, QUIET)
+    await write(to, JOURNAL, (None, b"next"))
+    assert [record.offset for record in of(await saved(to, tmp_path), JOURNAL)] == [5]
+
+
+async def refusal(to: Settings, backup: Backup) -> str:
+    """The sentence with which a restore is refused."""
+    with pytest.raises(RestoreError) as refused:
+        await restore(to, *backup, QUIET)
+    return str(refused.value)
+
+
+async def test_a_place_that_is_not_empty_is_refused(small: tuple[Settings, Backup], made: Settings) -> None:
+    await write(made, MOVEMENTS, (b"k", b"v"), partition=1)
+    assert f"topic {made.app_id}-movements was written to already" in await refusal(made, small[1])
+
+
+async def test_a_place_where_something_was_read_before_is_refused(
+    small: tuple[Settings, Backup], made: Settings
+) -> None:
+    await commit(made, {ORDERS: 3})
+    assert "knows how far it had read" in await refusal(made, small[1])
+
+
+async def test_a_place_where_a_worker_runs_is_refused(small: tuple[Settings, Backup], made: Settings) -> None:
+    member = AIOKafkaConsumer(ORDERS.full_name(made.app_id), bootstrap_servers=made.kafka, group_id=made.app_id)
+    await member.start()
+    try:
+        assert "is running: stop all of them" in await refusal(made, small[1])
+    finally:
+        await member.stop()
+
+
+async def test_another_number_of_partitions_is_refused(small: tuple[Settings, Backup]) -> None:
+    to = elsewhere(small[0], partitions=3)
+    assert "STOCKTIDE_PARTITIONS is 3, and the backup has 2" in await refusal(to, small[1])
+
+
+async def test_a_redis_that_knows_more_than_the_backup_is_refused(small: tuple[Settings, Backup]) -> None:
+    to = elsewhere(small[0])
+    noted = {"offset": 2, "term": 1, "owner": "w", "batch": 1, "token": "t"}
+    async with redis.asyncio.Redis.from_url(to.redis) as client:
+        await client.hset(f"{key_prefix(to.app_id)}settled", mapping=noted)
+    assert "Redis knows decisions that the backup does not" in await refusal(to, small[1])
+
+
+async def test_a_backup_is_refused_where_topics_are_missing(small: tuple[Settings, Backup], tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="topics are missing"):
+        await saved(elsewhere(small[0]), tmp_path)
+
+
+async def test_a_damaged_or_unfinished_backup_is_not_restored(small: tuple[Settings, Backup], tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    await asyncio.to_thread(shutil.copytree, small[1][0], folder)
+    to = elsewhere(small[0])
+
+    async def said() -> str:
+        with pytest.raises(ArchiveError) as refused:
+            await asyncio.to_thread(run, to, folder, False, lambda _: None)
+        return str(refused.value)
+
+    file = folder / "journal-0.gz"
+    whole = file.read_bytes()
+    file.write_bytes(gzip.compress(gzip.decompress(whole)[:-1]))
+    assert "is not what was written" in await said()
+    file.unlink()
+    assert "cannot be read" in await said()
+    file.write_bytes(whole)
+    (folder / "manifest.json").unlink()
+    assert "is no backup" in await said()
+    assert not (await committed(to))
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("")
+    with pytest.raises(ArchiveError, match="is not empty"):
+        make_folder(tmp_path)
+    with pytest.raises(ArchiveError, match="is no backup"):
+        read_manifest(tmp_path)
