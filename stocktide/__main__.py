@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from stocktide.dead_letter_commands import dead_letter_group
 from stocktide.errors import FrontDoorError
 from stocktide.moments import Moment
 from stocktide.settings import Settings, SettingsError
@@ -272,6 +273,9 @@ def _located(
         redis=chosen("REDIS", None, running.redis if running else None, settings.redis),
         app_id=chosen("APP_ID", app_id, running.app_id if running else None, settings.app_id),
     )
+
+
+cli.add_command(dead_letter_group(_with_settings, _located))
 
 
 def main() -> None:
