@@ -124,9 +124,9 @@ class AnswerContradicted(Checker):
             self._contradicted(ask, told, "was refused as too_many_events, and fewer were ever asked")
         elif ask.kind == "order.placed" and ask.body == known.accepted:
             self._contradicted(ask, told, f"was refused as {told.code} after it had been taken")
-        if ask.kind == "order.placed" and order is not None:
+        if ask.kind == "order.placed" and order is not None and known.asked_at is not None:
             for line in order.lines:
-                if line.reason == "unknown_sku" and self._known_skus.get(line.sku, ask.at) < ask.at:
+                if line.reason == "unknown_sku" and self._known_skus.get(line.sku, ask.at) < known.asked_at:
                     self._contradicted(ask, told, f"says that {line.sku} is unknown, and it had been published before")
 
     def _conflict(self, ask: Ask, told: Told) -> None:

@@ -41,9 +41,13 @@ class Subscriber:
 
 
 class ChannelBook:
-    """All subscribers, and each channel and SKU as the topic has it: the newest update, and the last."""
+    """All subscribers, and each channel and SKU as the topic has it: the newest update, and the last.
+
+    Who was connected when the run came to rest counts as connected: that it leaves afterwards is no fault.
+    """
 
     def __init__(self) -> None:
+        self._rests = False
         self.subscribers: dict[str, Subscriber] = {}
         self.newest: dict[Key, Update] = {}
         self.last: dict[Key, Update] = {}
@@ -56,6 +60,7 @@ class ChannelBook:
             Synced: self._synced,
             Saw: self._saw,
             ChannelRow: self._row,
+            Rested: lambda _: setattr(self, "_rests", True),
         }
 
     def subscriber(self, name: str) -> Subscriber:
@@ -67,10 +72,12 @@ class ChannelBook:
 
     def _subscribed(self, record: Subscribed) -> None:
         subscriber = self.subscriber(record.subscriber)
-        subscriber.channel, subscriber.connected, subscriber.synced = record.channel, True, False
+        subscriber.channel, subscriber.connected = record.channel, True
+        subscriber.synced = subscriber.synced and self._rests
 
     def _unsubscribed(self, record: Unsubscribed) -> None:
-        self.subscriber(record.subscriber).connected = False
+        if not self._rests:
+            self.subscriber(record.subscriber).connected = False
 
     def _synced(self, record: Synced) -> None:
         self.subscriber(record.subscriber).synced = True

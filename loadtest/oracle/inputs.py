@@ -170,6 +170,6 @@ def _missing_event(taken: Taken, known: KnownOrder, content: Content) -> str | N
 def _sent(raw: str | None) -> dict[str, Any]:
     try:
         sent = msgspec.json.decode(raw or "")
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}
     return sent if isinstance(sent, dict) else {}

@@ -6,7 +6,7 @@ what each looks at, is the table `make_checkers`.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -89,23 +89,21 @@ class Watch:
     def __init__(self, *, clock_skew_ms: int = CLOCK_SKEW_MS) -> None:
         self._bench = Bench(PARK_MS, clock_skew_ms, at_once_only=True)
         self._recent: deque[Record] = deque(maxlen=WATCHED_MAX)
-        self._seen = 0
+        self._seen: Counter[str] = Counter()
         self.first: Violation | None = None
 
     def feed(self, record: Record) -> list[Violation]:
         """Take in one record; what it shows to be broken, most often nothing."""
         self._recent.append(record)
         self._bench.stream.feed(record)
-        found = sum(checker.count for checker in self._bench.checkers)
-        if found == self._seen:
-            return []
         fresh = [
             violation
             for checker in self._bench.checkers
-            for violation in checker.violations
-            if violation.at >= record.at
+            for violation in checker.violations[self._seen[checker.name] :]
         ]
-        self._seen = found
+        if not fresh:
+            return []
+        self._seen = Counter({checker.name: len(checker.violations) for checker in self._bench.checkers})
         evidence = Evidence(fresh)
         for recent in self._recent:
             evidence.take(recent)

@@ -78,11 +78,13 @@ class KnownOrder:
     `sequences`, `states` and `contents` go together, sorted. `floor`: the highest sequence that an answer told.
     `row_newest`, `row_last`: the highest and the last sequence among rows. `bodies`: those under which it was placed;
     `accepted`: the first that was told to be taken. `events`: (id, body) of distinct events asked, flat, as hashes;
-    `unnamed`: events that were asked without an id. `loose`: it may have given units back since it was seen.
+    `unnamed`: events that were asked without an id. `asked_at`: when it was first asked to be placed.
+    `loose`: it may have given units back since it was seen.
     """
 
     __slots__ = (
         "accepted",
+        "asked_at",
         "bodies",
         "contents",
         "events",
@@ -113,6 +115,7 @@ class KnownOrder:
         self.moves: list[Move] | None = None
         self.loose = False
         self.expiring_ms: int | None = None
+        self.asked_at: int | None = None
 
     @property
     def sequence(self) -> int:
@@ -215,6 +218,7 @@ class OrderBook:
         if ask.kind == "order.placed":
             if ask.body not in known.bodies:
                 known.bodies = (*known.bodies, ask.body)
+            known.asked_at = ask.at if known.asked_at is None else known.asked_at
             ask.new = _note(known.events, hash(event.id or PLACED_ID_DEFAULT), ask.body)
             return
         if event.id is None:

@@ -2,8 +2,8 @@
 
 In: what warehouses gave, what callers were promised, rows of `stock`. Out: a finding the moment that either shows it.
 
-Two ways to see it, both sure. (1) The units that orders were promised and cannot have given back exceed all units that
-warehouses can have given by then. (2) A row shows less than nothing available at a warehouse, and no fact of a
+Two ways to see it, both sure. (1) The units of a warehouse that orders were promised and cannot have given back exceed
+all units that can have come there by then. (2) A row shows less than nothing available at a warehouse, and no fact of a
 warehouse since the row before explains by how much: an order draws from what is positive only, so it can never make a
 negative number larger.
 """
@@ -27,6 +27,10 @@ _HOLDING = frozenset({"reserved", "paid", "shipped"})
 _ANY = 10**12
 
 
+# A SKU in a warehouse.
+Place = tuple[str, str]
+
+
 class Oversold(Checker):
     """Promise 1: units were promised that were not there (rules 6, 7; only a warehouse's fact makes a number
     negative)."""
@@ -43,11 +47,11 @@ class Oversold(Checker):
         self._facts = Facts(orders, movements)
         self._stocks = stocks
         self._clock_skew_ms = clock_skew_ms
-        # Promises that surely stand: by SKU, and by order what of it.
-        self._promised: Counter[str] = Counter()
-        self._standing: dict[str, tuple[tuple[str, int], ...]] = {}
+        # Promises that surely stand, by (SKU, warehouse), and what of them is each order's.
+        self._promised: Counter[Place] = Counter()
+        self._standing: dict[str, tuple[tuple[Place, int], ...]] = {}
         self._expiring: list[tuple[int, str]] = []
-        self._told_of: set[str] = set()
+        self._told_of: set[Place] = set()
         orders.listen(self._see)
         stocks.listen(self._row)
 
@@ -59,8 +63,11 @@ class Oversold(Checker):
         if event is None or not ask.kind.startswith("order."):
             return
         for order_id in (event.order_id, event.supersedes):
-            if order_id and (known := self._orders.orders.get(order_id)) is not None and known.loose:
-                self._drop(order_id)
+            if order_id and (known := self._orders.orders.get(order_id)) is not None:
+                # What is shipped from elsewhere gives back what was held here.
+                known.loose = known.loose or (ask.kind == SHIPPED and not self._is_promised(known))
+                if known.loose:
+                    self._drop(order_id)
 
     def told(self, ask: Ask, told: Told) -> None:
         """What was refused brings nothing."""
@@ -77,30 +84,42 @@ class Oversold(Checker):
         if order.state not in _HOLDING or known.loose or over:
             self._drop(order.order_id)
         elif order.order_id not in self._standing:
-            units = tuple((line.sku, line.reserved) for line in order.lines if line.reserved)
+            units = tuple(
+                ((line.sku, warehouse), count) for line in order.lines for warehouse, count in line.warehouses.items()
+            )
             if units:
                 self._promise(order.order_id, units, sight.record)
         if order.state == "reserved" and known.expiring_ms is not None and sight.fresh:
             heapq.heappush(self._expiring, (known.expiring_ms, order.order_id))
 
-    def _promise(self, order_id: str, units: tuple[tuple[str, int], ...], record: Record) -> None:
+    def _promise(self, order_id: str, units: tuple[tuple[Place, int], ...], record: Record) -> None:
         self._standing[order_id] = units
-        for sku, count in units:
+        for place, count in units:
             self.looked["promises"] += 1
-            promised = self._promised[sku] = self._promised[sku] + count
-            given = self._given.at_most(sku)
-            if given is None or promised <= given or sku in self._told_of or self._stocks.is_old(sku):
+            promised = self._promised[place] = self._promised[place] + count
+            given = self._given.at_most(place)
+            if given is None or promised <= given or place in self._told_of or self._stocks.is_old(place[0]):
                 continue
-            self._told_of.add(sku)
+            self._told_of.add(place)
+            sku, warehouse = place
             what = (
-                f"{promised} {sku} are promised at once, the last {count} to order {order_id}, and warehouses had given"
-                f" {given} at most"
+                f"{promised} {sku} of {warehouse} are promised at once, the last {count} to order {order_id}, and at"
+                f" most {given} had come there"
             )
-            self.found(what, record.at, sku=sku, order_id=order_id)
+            self.found(what, record.at, sku=sku, warehouse=warehouse, order_id=order_id)
+
+    def _is_promised(self, known: KnownOrder) -> bool:
+        """Whether all that is said to be shipped of an order is what it was promised, where it was promised."""
+        shipped: Counter[Place] = Counter()
+        for move in known.moves or ():
+            if move.kind == SHIPPED:
+                for line in move.lines:
+                    shipped[line.sku, line.warehouse] += line.quantity
+        return shipped <= Counter(dict(self._standing.get(known.order_id, ())))
 
     def _drop(self, order_id: str) -> None:
-        for sku, count in self._standing.pop(order_id, ()):
-            self._promised[sku] -= count
+        for place, count in self._standing.pop(order_id, ()):
+            self._promised[place] -= count
 
     def _expire(self, now_ms: int) -> None:
         """Holds that may be over by now are not sure any more, unless they are known to be paid."""
@@ -132,20 +151,22 @@ class Oversold(Checker):
 
 
 class Given:
-    """Units that warehouses can have given by now, at most: what was told, and what was asked and is not told yet."""
+    """Units that can have come to each place by now, at most: what was told, and what was asked and is not told yet."""
 
     def __init__(self, movements: MovementBook) -> None:
         self._movements = movements
-        self._units: Counter[str] = Counter()
+        self._units: Counter[Place] = Counter()
         # What a movement is counted as until it is told what it did; counts, whose gain nobody knows before.
-        self._maybe: dict[tuple[str, str], list[tuple[str, int]]] = {}
-        self._counts: Counter[str] = Counter()
-        self._counting: dict[tuple[str, str], list[str]] = {}
+        self._maybe: dict[tuple[str, str], list[tuple[Place, int]]] = {}
+        self._counts: Counter[Place] = Counter()
+        self._counting: dict[tuple[str, str], list[Place]] = {}
+        # SKUs that somebody else transferred, nobody knows where to.
+        self._vague: set[str] = set()
         movements.listen(self._see)
 
-    def at_most(self, sku: str) -> int | None:
-        """Units of a SKU; None while a count is under way that may find any number."""
-        return None if self._counts[sku] else self._units[sku]
+    def at_most(self, place: Place) -> int | None:
+        """Units; None while a count is under way that may find any number, or where others moved some."""
+        return None if self._counts[place] or place[0] in self._vague else self._units[place]
 
     def asked(self, ask: Ask) -> None:
         """An event that may bring units."""
@@ -154,20 +175,22 @@ class Given:
             return
         if ask.kind == RETURNED:
             for line in event.lines:
-                self._units[line.sku] += max(0, line.quantity)
+                self._units[line.sku, line.warehouse] += max(0, line.quantity)
             return
         key = (event.warehouse, event.id or "")
         known = self._movements.movements.get(key)
         if known is None or known.content is not None or not ask.kind.startswith("stock."):
             return
         if ask.kind == COUNTED:
-            self._counting.setdefault(key, []).extend(line.sku for line in event.lines)
-            self._counts.update(line.sku for line in event.lines)
+            places = [(line.sku, event.warehouse) for line in event.lines]
+            self._counting.setdefault(key, []).extend(places)
+            self._counts.update(places)
             return
+        where = event.to_warehouse or event.warehouse
         for line in event.lines:
             if line.quantity > 0:
-                self._maybe.setdefault(key, []).append((line.sku, line.quantity))
-                self._units[line.sku] += line.quantity
+                self._maybe.setdefault(key, []).append(((line.sku, where), line.quantity))
+                self._units[line.sku, where] += line.quantity
 
     def refused(self, ask: Ask) -> None:
         """An event that was refused as none: what only it would have brought does not come."""
@@ -184,17 +207,18 @@ class Given:
         movement = sight.movement
         self._forget((movement.warehouse, movement.id))
         for line in movement.lines:
-            if line.change > 0:
-                self._units[line.sku] += line.change
-            elif movement.type == TRANSFERRED and line.outcome == "transferred" and line.change == 0:
-                # A count held what left, not what arrived.
-                self._units[line.sku] += line.quantity
+            self._units[line.sku, movement.warehouse] += max(0, line.change)
+            if movement.type == TRANSFERRED:
+                for where in sight.known.to:
+                    self._units[line.sku, where] += line.quantity
+                if not sight.known.to:
+                    self._vague.add(line.sku)
 
     def _forget(self, key: tuple[str, str]) -> None:
-        for sku, units in self._maybe.pop(key, ()):
-            self._units[sku] -= units
-        for sku in self._counting.pop(key, ()):
-            self._counts[sku] -= 1
+        for place, units in self._maybe.pop(key, ()):
+            self._units[place] -= units
+        for place in self._counting.pop(key, ()):
+            self._counts[place] -= 1
 
 
 class Facts:
@@ -202,9 +226,9 @@ class Facts:
 
     def __init__(self, orders: OrderBook, movements: MovementBook) -> None:
         self._orders = orders
-        self._told: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        self._told: dict[Place, list[tuple[int, int]]] = {}
         self._open: dict[tuple[str, str], KnownMovement] = {}
-        self._shipped: dict[tuple[str, str], list[tuple[KnownOrder, Move]]] = {}
+        self._shipped: dict[Place, list[tuple[KnownOrder, Move]]] = {}
         self._movements = movements
         movements.listen(self._see)
 

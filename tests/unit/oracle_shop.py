@@ -1,0 +1,397 @@
+"""A shop that keeps every promise, and the history that a tester would have of it.
+
+In: events as the contract writes them, and the time that passes. Out: the records: what was asked, what was told, the
+rows that follow, what subscribers saw, and what GET says at rest. It decides by the model of the ledger, so whatever
+the rules allow comes out as it must; publication may lag, repeat itself and conflate, as at-least-once topics do.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import orjson
+
+from loadtest.oracle.contract import (
+    DeadLetter,
+    Line,
+    MovedLine,
+    Movement,
+    Order,
+    Policy,
+    Shelf,
+    Stock,
+    Update,
+)
+from loadtest.oracle.history import (
+    Asked,
+    Began,
+    ChannelRow,
+    DeadLetterRow,
+    Door,
+    MovementRow,
+    OrderRow,
+    PolicyRow,
+    ReadChannel,
+    ReadMovement,
+    ReadOrder,
+    ReadPolicy,
+    ReadStock,
+    Record,
+    Rested,
+    Saw,
+    Silent,
+    StockRow,
+    Subscribed,
+    Synced,
+    Told,
+)
+from streams.events import OrderBody, decode_event
+from tables import commands
+from tables.outcomes import REFUSALS, Outcome
+from tables.views import rfc3339
+from tests.ledger.model import advance
+from tests.ledger.model_policy import shown
+from tests.ledger.model_state import State
+
+_BAD_PLACINGS = (Outcome.CONFLICT, Outcome.ALREADY_FINAL)
+START_MS = 1_795_000_000_000
+_TOPICS = {"order": "app-orders", "stock": "app-movements"}
+_KINDS = {
+    "Place": "order.placed",
+    "Pay": "order.paid",
+    "Cancel": "order.cancelled",
+    "Extend": "order.extended",
+    "Ship": "order.shipped",
+    "TakeBack": "order.returned",
+    "Receive": "stock.received",
+    "Adjust": "stock.adjusted",
+    "Count": "stock.counted",
+    "Transfer": "stock.transferred",
+}
+
+
+class Shop:
+    """One correct run, as it is remembered outside. `records` is the history so far."""
+
+    def __init__(self) -> None:
+        self.state = State(now=START_MS)
+        self.records: list[Record] = [Began(START_MS, "app", 7)]
+        self.batch = 0
+        self._number = 0
+        self._offset = 0
+        self._versions: dict[str, int] = {}
+        self._shown: dict[tuple[str, str], Update] = {}
+        self._movements: dict[tuple[str, str], Movement] = {}
+        self._subscribed: list[str] = []
+        # Rows that were derived and are not published yet; only the newest of a key is, as it is in the product.
+        self._rows: dict[tuple[str, str], Any] = {}
+        self.lags = False
+
+    @property
+    def now(self) -> int:
+        """The time, ms since the epoch: the ledger's and the tester's."""
+        return self.state.now
+
+    def add(self, record: Record) -> Record:
+        """Write a record down."""
+        self.records.append(record)
+        return record
+
+    def wait(self, ms: int) -> None:
+        """Time passes."""
+        self.state.now += ms
+
+    def subscribe(self, channel: str, name: str = "") -> None:
+        """A subscriber comes, gets all there is, and what follows."""
+        name = name or f"{channel}-1"
+        self._decide(commands.KnowChannel(channel=channel))
+        self.add(Subscribed(self.now, name, channel))
+        for (of, _), update in self._shown.items():
+            if of == channel:
+                self.add(Saw(self.now, name, update))
+        self.add(Synced(self.now, name))
+        self._subscribed.append(name)
+
+    # Doors
+
+    def ask(self, kind: str, door: Door = "http", **event: Any) -> int:
+        """Note an event that is about to be sent; its number."""
+        self._number += 1
+        self.add(Asked(self.now, self._number, door, kind, event))
+        return self._number
+
+    def send(self, kind: str, door: Door = "http", silent: bool = False, lost: bool = False, **event: Any) -> Any:
+        """Ask, decide, and tell. `silent`: nobody hears the answer; `lost`: nor does anything happen."""
+        number = self.ask(kind, door, **event)
+        result = None
+        if not lost:
+            if door == "http" and kind.startswith("order."):
+                result = self._by_http(number, kind, event, silent)
+            else:
+                self._by_kafka(number, kind, door, event, silent)
+        if silent:
+            self.add(Silent(self.now, number, "hung up"))
+        self.publish()
+        return result
+
+    def place(self, order_id: str, sku: str = "A", units: int = 1, door: Door = "http", **more: Any) -> Any:
+        """Place an order of one line, for `tmall` unless said otherwise."""
+        event = {"order_id": order_id, "channel": "tmall", "lines": [{"sku": sku, "quantity": units}], **more}
+        if door != "http":
+            event = {"id": f"{order_id}-placed", "occurred_at": rfc3339(self.now), **event}
+        return self.send("order.placed", door, **event)
+
+    def event(self, what: str, order_id: str, door: Door = "http", **more: Any) -> Any:
+        """`paid`, `cancelled`, `extended`, `shipped` or `returned`."""
+        event = {"id": f"{order_id}-{what}", "order_id": order_id, "occurred_at": rfc3339(self.now), **more}
+        return self.send(f"order.{what}", door, **event)
+
+    def move(self, what: str, id_: str, units: int, sku: str = "A", warehouse: str = "SH1", **more: Any) -> None:
+        """`received`, `adjusted`, `counted` or `transferred`: one line, by Kafka."""
+        event = {"id": id_, "warehouse": warehouse, "occurred_at": rfc3339(self.now), **more}
+        self.send(f"stock.{what}", "kafka", lines=[{"sku": sku, "quantity": units}], **event)
+
+    def policy(self, channel: str, sku: str | None = None, policy: dict[str, Any] | None = None) -> None:
+        """Set a level; None removes it."""
+        kind = "policy.delete" if policy is None else "policy.put"
+        number = self.ask(kind, channel=channel, sku=sku, policy=policy)
+        command = (
+            commands.DeletePolicy(channel=channel, sku=sku)
+            if policy is None
+            else commands.SetPolicy(channel=channel, sku=sku, policy=policy)
+        )
+        outcome = self._decide(command).outcome
+        if outcome in REFUSALS:
+            self.add(Told(self.now, number, 404, outcome))
+        else:
+            self._row("policy", f"{channel}/{sku}", PolicyRow, Policy(channel, sku, policy, self.batch))
+            self.add(Told(self.now, number, 204 if policy is None else 200))
+        self.publish()
+
+    def noise(self, offset: int | None = None) -> None:
+        """Bytes that are no event, by Kafka."""
+        number = self.ask("bytes", "kafka")
+        self._offset += 1
+        self.add(Told(self.now, number, 202, topic="app-orders", partition=0, offset=self._offset))
+        self._letter("malformed_json", "app-orders", "{")
+
+    def tick(self) -> None:
+        """What became due ends."""
+        self._decide(commands.Tick(orders_max=100))
+        self.publish()
+
+    def _by_http(self, number: int, kind: str, event: dict[str, Any], silent: bool) -> Any:
+        body = {"id": f"http-{number}", "occurred_at": rfc3339(self.now), **event}
+        if kind == "order.placed":
+            body["id"] = event.get("id", commands.PLACED_ID_DEFAULT)
+        answer = self._decide(_command(kind, body))
+        order = self._order(event["order_id"])
+        if answer.outcome == Outcome.UNKNOWN_ORDER:
+            told = Told(self.now, number, 404, "unknown_order")
+        elif answer.outcome in REFUSALS:
+            hides = kind == "order.placed" and (order is None or order.state != "rejected")
+            hides = hides or (kind == "order.placed" and answer.outcome != self.state.orders[event["order_id"]].outcome)
+            told = Told(self.now, number, 409, str(answer.outcome), answer.replayed, None if hides else order)
+        else:
+            status = 201 if kind == "order.placed" and not answer.replayed else 200
+            told = Told(self.now, number, status, None, answer.replayed, order)
+        if not silent:
+            self.add(told)
+        return told
+
+    def _by_kafka(self, number: int, kind: str, door: Door, event: dict[str, Any], silent: bool) -> None:
+        topic = _TOPICS[kind.partition(".")[0]]
+        self._offset += 1
+        where = {"topic": topic, "partition": 0, "offset": self._offset} if door == "kafka" else {}
+        if not silent:
+            self.add(Told(self.now, number, 202, **where))
+        raw = orjson.dumps({"type": kind, **event}).decode()
+        origin = commands.Origin(topic, 0, self._offset, raw)
+        before = {name: deepcopy(sku.counters) for name, sku in self.state.skus.items()}
+        command = _command(kind, event, origin)
+        known = (event.get("warehouse", ""), event["id"]) in self.state.movements
+        answer = self._decide(command)
+        if kind.startswith("stock.") and not known:
+            self._moved(command, before)
+        # An order that finds no stock is no bad input; nor is an event that waits for its order.
+        is_bad = answer.outcome in (REFUSALS if kind != "order.placed" else _BAD_PLACINGS)
+        if is_bad:
+            self._letter(str(answer.outcome), topic, raw)
+
+    def event_of(self, kind: str, fields: dict[str, Any], age_s: int) -> tuple[str, dict[str, Any]]:
+        """A drawn command of the ledger's tests as the event that asks for it."""
+        event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
+        for name in ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes"):
+            if fields.get(name) is not None:
+                event[name] = fields[name]
+        for name in ("warehouse", "to_warehouse", "reason"):
+            if fields.get(name) is not None:
+                event[name] = fields[name]
+        if "hold_ms" in fields:
+            event["hold_seconds"] = fields["hold_ms"] // 1000
+        if "lines" in fields:
+            names = ("sku", "quantity", "warehouse", "condition")
+            event["lines"] = [dict(zip(names, line, strict=False)) for line in fields["lines"]]
+        return _KINDS[kind], event
+
+    # What follows
+
+    def _decide(self, command: Any) -> Any:
+        self.batch += 1
+        orders = {order_id: repr(order) for order_id, order in self.state.orders.items()}
+        skus = {name: self._look(name) for name in self.state.skus}
+        waiting = {order_id: list(order.parked) for order_id, order in self.state.orders.items() if order.parked}
+        answer = advance(self.state, command, self.now)
+        for order_id, order in self.state.orders.items():
+            if order.state != "parked" and orders.get(order_id) != repr(order):
+                self._row("order", order_id, OrderRow, self._order(order_id, self.batch))
+        for order_id, events in waiting.items():
+            self._unpark(order_id, events)
+        for name in self.state.skus:
+            if skus.get(name) != self._look(name):
+                self._versions[name] = self._versions.get(name, 0) + 1
+                self._row("stock", name, StockRow, self._stock(name, self.batch))
+        return answer
+
+    def _unpark(self, order_id: str, events: list[Any]) -> None:
+        """Events that waited: what was refused in the end lies in the dead letters."""
+        order = self.state.orders.get(order_id)
+        for event in events if order is None or order.state != "parked" else ():
+            if order is None or event.id not in order.events:
+                taken = order is not None and isinstance(event, commands.Pay) and order.state in ("paid", "shipped")
+                cancelled = order is not None and isinstance(event, commands.Cancel) and order.state == "cancelled"
+                if not taken and not cancelled:
+                    self._letter("unknown_order", event.origin.topic, event.origin.raw, event.origin.offset)
+
+    def _look(self, name: str) -> Any:
+        sku = self.state.skus[name]
+        offers = {channel: shown(self.state, channel, sku) for channel in self.state.channels}
+        return deepcopy((sku.counters, sku.warehouses, sku.policies, offers))
+
+    def _moved(self, command: Any, before: dict[str, dict[str, int]]) -> None:
+        """The row of a movement, as it was decided just now."""
+        record = self.state.movements[command.warehouse, command.id]
+        outcomes = dict(record.lines)
+        lines = []
+        for sku, units in command.lines if record.lines else ():
+            was, is_ = before.get(sku, {}), self.state.skus[sku].counters
+            on_hand, damaged = f"on_hand@{command.warehouse}", f"damaged@{command.warehouse}"
+            change = is_.get(on_hand, 0) - was.get(on_hand, 0)
+            hurt = is_.get(damaged, 0) - was.get(damaged, 0)
+            lines.append(MovedLine(sku, units, str(outcomes[sku]), change, is_.get(on_hand, 0), hurt))
+        kind = _KINDS[type(command).__name__]
+        times = (rfc3339(command.at), rfc3339(self.now))
+        key = (command.warehouse, command.id)
+        movement = Movement(*key, kind, str(record.outcome), None, *times, tuple(lines))
+        self._movements[key] = movement
+        self._row(
+            "movement",
+            "/".join(key),
+            MovementRow,
+            Movement(*key, kind, str(record.outcome), None, *times, tuple(lines), self.batch),
+        )
+
+    def _letter(self, reason: str, topic: str, raw: str, offset: int | None = None) -> None:
+        letter = DeadLetter(reason, "", topic, 0, self._offset if offset is None else offset, raw)
+        self._row("letter", f"{len(self.records)}-{len(self._rows)}-{letter.offset}", DeadLetterRow, letter)
+
+    def _row(self, kind: str, key: str, record: Any, value: Any) -> None:
+        self._rows.pop((kind, key), None)
+        self._rows[kind, key] = (record, value)
+
+    def publish(self, held_back: bool = False) -> None:
+        """Publish what was derived, unless publication lags just now."""
+        if self.lags and not held_back:
+            return
+        rows, self._rows = self._rows, {}
+        for record, value in rows.values():
+            self._offset += 1
+            self.add(record(self.now, 0, self._offset, value))
+            if isinstance(value, Stock):
+                self._show(value)
+
+    def _show(self, stock: Stock) -> None:
+        sku = self.state.skus[stock.sku]
+        for channel in self.state.channels:
+            mode, quantity, remaining = shown(self.state, channel, sku)
+            update = Update(channel, stock.sku, quantity, mode, remaining, stock.version)
+            told = self._shown.get((channel, stock.sku))
+            if told is None or (told.mode, told.quantity, told.preorder_remaining) != (mode, quantity, remaining):
+                self._shown[channel, stock.sku] = update
+                self._offset += 1
+                self.add(ChannelRow(self.now, 0, self._offset, update))
+                for name in self._subscribed:
+                    if name.rpartition("-")[0] == channel:
+                        self.add(Saw(self.now, name, update))
+
+    # What it says
+
+    def _order(self, order_id: str, batch: int = 0) -> Order | None:
+        order = self.state.orders.get(order_id)
+        if order is None or order.state == "parked":
+            return None
+        lines = tuple(
+            Line(
+                line.sku,
+                line.quantity,
+                line.state,
+                line.reserved,
+                line.preordered,
+                line.shipped,
+                line.returned,
+                dict(line.warehouses),
+                None if line.reason is None else str(line.reason),
+            )
+            for line in order.lines
+        )
+        expires_at = rfc3339(order.expires_at) if order.state == "reserved" and order.expires_at else None
+        outcome = str(order.outcome) if batch else ""
+        placed_at = rfc3339(order.placed_at)
+        return Order(order_id, order.channel, order.state, lines, order.sequence, placed_at, expires_at, batch, outcome)
+
+    def _stock(self, name: str, batch: int = 0) -> Stock:
+        sku = self.state.skus[name]
+        shelves = {
+            where: Shelf(
+                sku.count(f"on_hand@{where}"),
+                sku.count(f"committed@{where}"),
+                sku.count(f"locked@{where}"),
+                0,
+                sku.free(where),
+                sku.count(f"damaged@{where}"),
+            )
+            for where in sku.warehouses
+        }
+        sums = [sum(getattr(shelf, part) for shelf in shelves.values()) for part in Shelf.__struct_fields__]
+        return Stock(name, self._versions[name], *sums[:5], sku.preordered(), sums[5], shelves, batch)
+
+    def rest(self) -> list[Record]:
+        """Come to rest, read everything; the whole history."""
+        self.lags = False
+        self.tick()
+        self.wait(20_000)
+        self.tick()
+        self.add(Rested(self.now))
+        for order_id in self.state.orders:
+            self.add(ReadOrder(self.now, self.now, order_id, self._order(order_id)))
+        for name in self.state.skus:
+            self.add(ReadStock(self.now, self.now, name, self._stock(name)))
+        for channel in self.state.channels:
+            items = tuple(
+                Update(channel, name, quantity, mode, remaining, self._versions[name])
+                for name, sku in self.state.skus.items()
+                for mode, quantity, remaining in [shown(self.state, channel, sku)]
+            )
+            self.add(ReadChannel(self.now, self.now, channel, items))
+            self.add(ReadPolicy(self.now, self.now, channel, None, self.state.channels[channel]))
+        for (warehouse, id_), movement in self._movements.items():
+            self.add(ReadMovement(self.now, self.now, warehouse, id_, movement))
+        return self.records
+
+
+def _command(kind: str, event: dict[str, Any], origin: commands.Origin | None = None) -> Any:
+    decoded = decode_event(orjson.dumps({"type": kind, **event}))
+    assert not hasattr(decoded, "code"), decoded
+    assert not isinstance(decoded, OrderBody)
+    return commands.command_of(decoded, origin)  # type: ignore[arg-type]

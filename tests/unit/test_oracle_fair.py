@@ -1,0 +1,281 @@
+"""Histories in which every promise is kept, with all that is odd and allowed: no checker may find anything."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from loadtest.oracle.history import Told
+from loadtest.oracle.judge import Watch, judge
+from tests.ledger.strategies import Batch, runs
+from tests.unit.oracle_shop import Shop
+
+
+def opened(units: int = 10) -> Shop:
+    """A shop with units of A at SH1 and one subscriber."""
+    shop = Shop()
+    shop.subscribe("tmall")
+    shop.move("received", "opening", units)
+    return shop
+
+
+def assert_fair(shop: Shop) -> None:
+    records = shop.rest()
+    verdict = judge(records)
+    assert not verdict.broken, "\n".join(verdict.lines())
+    watch = Watch()
+    assert not [violation for record in records for violation in watch.feed(record)]
+
+
+def lines(units: int, warehouse: str = "SH1", **more: str) -> list[dict[str, object]]:
+    return [{"sku": "A", "quantity": units, "warehouse": warehouse, **more}]
+
+
+def test_an_order_from_its_placing_to_its_return() -> None:
+    shop = opened()
+    assert shop.place("o1", units=3).status == 201
+    assert shop.event("paid", "o1").status == 200
+    shop.event("shipped", "o1", "kafka", lines=lines(3))
+    shop.event("returned", "o1", "kafka", lines=lines(1, condition="damaged"))
+    shop.event("returned", "o1", "ndjson", id="again", lines=lines(1))
+    assert_fair(shop)
+    assert judge(shop.records).ok, "\n".join(judge(shop.records).lines())
+
+
+def test_a_repeat_is_told_the_same() -> None:
+    shop = opened()
+    for _ in range(3):
+        shop.place("o1", units=3)
+        shop.event("paid", "o1")
+        shop.event("paid", "o1", id="another")
+        shop.move("received", "r1", 5)
+    assert_fair(shop)
+
+
+def test_a_request_without_an_answer_happened_after_all() -> None:
+    shop = opened()
+    shop.send("order.placed", silent=True, order_id="o1", channel="tmall", lines=[{"sku": "A", "quantity": 2}])
+    assert shop.place("o1", units=2).status == 200
+    shop.send("order.paid", silent=True, order_id="o1", id="o1-paid")
+    shop.event("shipped", "o1", "kafka", silent=True, lines=lines(1))
+    assert_fair(shop)
+
+
+def test_a_request_without_an_answer_never_happened() -> None:
+    shop = opened()
+    shop.send(
+        "order.placed", silent=True, lost=True, order_id="o1", channel="tmall", lines=[{"sku": "A", "quantity": 2}]
+    )
+    shop.place("o2", units=2)
+    shop.event("paid", "o2")
+    shop.event("shipped", "o2", "kafka", silent=True, lost=True, lines=lines(2))
+    number = shop.ask("order.placed", order_id="o3", channel="tmall", lines=[{"sku": "A", "quantity": 2}])
+    shop.add(Told(shop.now, number, 503, "unsettled"))
+    assert_fair(shop)
+
+
+def test_a_payment_races_with_the_end_of_its_hold() -> None:
+    shop = opened()
+    for order_id, wait in (("o1", 4_999), ("o2", 5_000)):
+        shop.place(order_id, hold_seconds=5)
+        shop.wait(wait)
+        shop.event("paid", order_id)
+    shop.place("o3", hold_seconds=5)
+    shop.wait(7_000)
+    shop.event("paid", "o3", "kafka")
+    assert_fair(shop)
+
+
+def test_a_hold_is_extended_and_ends_later() -> None:
+    shop = opened()
+    shop.place("o1", hold_seconds=5)
+    shop.event("extended", "o1", hold_seconds=60)
+    shop.wait(30_000)
+    assert shop.place("o2", units=9).status == 201
+    assert_fair(shop)
+
+
+def test_refusals_conflicts_and_the_last_unit() -> None:
+    shop = opened(2)
+    assert shop.place("o1", units=3).status == 409
+    shop.move("received", "more", 10)
+    assert shop.place("o1", units=3).replayed
+    assert shop.place("o1", units=4).code == "conflict"
+    assert shop.place("o2", units=12).status == 201
+    assert shop.place("o3").status == 409
+    assert shop.place("o4", sku="never").status == 409
+    shop.place("o2", units=1, door="kafka")
+    shop.move("received", "more", 11)
+    assert_fair(shop)
+
+
+def test_an_order_takes_some_of_its_lines() -> None:
+    shop = opened(2)
+    wanted = [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}]
+    shop.send("order.placed", order_id="o1", channel="tmall", accept="partial", lines=wanted)
+    shop.event("cancelled", "o1")
+    assert_fair(shop)
+
+
+def test_preorders_are_promised_paid_and_cancelled() -> None:
+    shop = opened(2)
+    shop.policy("tmall", None, {"safety_threshold": 4, "below_threshold": "preorder", "preorder_cap": 5})
+    for order_id in ("o1", "o2", "o3"):
+        shop.place(order_id, units=2)
+    shop.event("paid", "o1")
+    shop.event("cancelled", "o2")
+    shop.event("shipped", "o1", "kafka", lines=lines(2))
+    assert_fair(shop)
+
+
+def test_an_order_takes_the_place_of_an_earlier_hold() -> None:
+    shop = opened(3)
+    shop.place("o1", units=3)
+    assert shop.place("o2", units=2, supersedes="o1").status == 201
+    assert shop.place("o3", units=9, supersedes="o2").status == 409
+    shop.event("paid", "o2")
+    shop.place("o4", units=1, supersedes="o2")
+    assert_fair(shop)
+
+
+def test_a_late_count_explains_a_shortfall() -> None:
+    shop = opened(10)
+    shop.place("o1", units=8)
+    shop.event("paid", "o1")
+    shop.move("counted", "c1", 5)
+    shop.move("adjusted", "a1", -2, reason="damages")
+    shop.event("cancelled", "o1")
+    assert_fair(shop)
+
+
+def test_what_a_count_held_already_is_not_counted_again() -> None:
+    shop = opened(10)
+    shop.place("o1", units=4)
+    shop.event("paid", "o1")
+    early = "2026-11-18T13:00:00Z"
+    shop.wait(60_000)
+    shop.move("counted", "c1", 6)
+    shop.event("shipped", "o1", "kafka", occurred_at=early, lines=lines(4))
+    shop.move("received", "r1", 3, occurred_at=early)
+    shop.move("transferred", "t1", 2, to_warehouse="BJ1", occurred_at=early)
+    shop.wait(60_000)
+    shop.move("counted", "c2", 1, occurred_at=early)
+    assert_fair(shop)
+
+
+def test_a_count_is_carried_forward_over_what_moved_since() -> None:
+    shop = opened(10)
+    then = "2026-11-18T13:26:40Z"  # a moment before the run
+    shop.place("o1", units=4)
+    shop.event("paid", "o1")
+    shop.event("shipped", "o1", "kafka", lines=lines(4))
+    shop.move("transferred", "t1", 3, to_warehouse="BJ1")
+    shop.move("counted", "c1", 9, occurred_at=then)
+    assert_fair(shop)
+
+
+def test_a_cancelled_order_was_shipped_in_part_or_afterwards() -> None:
+    shop = opened(10)
+    shop.place("o1", units=4)
+    shop.event("shipped", "o1", "kafka", lines=lines(1))
+    shop.event("cancelled", "o1")
+    shop.place("o2", units=2)
+    shop.event("cancelled", "o2")
+    shop.event("shipped", "o2", "kafka", lines=lines(2))
+    shop.place("o3", units=8)
+    shop.event("shipped", "o3", "kafka", lines=lines(9, "BJ1"))
+    assert_fair(shop)
+
+
+def test_events_come_before_their_order_or_without_one() -> None:
+    shop = opened(10)
+    shop.event("paid", "o1", "kafka")
+    shop.event("paid", "o2", "ndjson")
+    shop.place("o1", units=2)
+    shop.event("paid", "o3", "kafka")
+    assert shop.event("paid", "o4").status == 404
+    shop.wait(61_000)
+    shop.tick()
+    assert_fair(shop)
+
+
+def test_what_is_no_event_lies_in_the_dead_letters() -> None:
+    shop = opened()
+    shop.noise()
+    shop.move("adjusted", "a1", 3, sku="never", reason="found")
+    shop.event("returned", "o1", "kafka", lines=lines(1))
+    shop.place("o1")
+    assert_fair(shop)
+
+
+def test_publication_lags_and_conflates() -> None:
+    shop = opened(4)
+    shop.lags = True
+    for number in range(6):
+        shop.place(f"o{number}", hold_seconds=2)
+        shop.event("paid", f"o{number}", "kafka") if number % 2 else shop.event("cancelled", f"o{number}")
+        shop.move("received", f"r{number}", 1)
+    shop.wait(3_000)
+    assert_fair(shop)
+
+
+def test_rows_come_again_and_older_ones_behind_newer_ones() -> None:
+    shop = opened(5)
+    shop.place("o1")
+    begin = len(shop.records)
+    shop.event("paid", "o1")
+    shop.place("o2")
+    again = [record for record in shop.records[begin:] if hasattr(record, "offset") and hasattr(record, "partition")]
+    shop.records += [record for record in again if not isinstance(record, Told)]
+    assert_fair(shop)
+
+
+def test_policies_are_replaced_and_removed() -> None:
+    shop = opened(5)
+    shop.policy("tmall", None, {"buffer": 2})
+    shop.policy("tmall", None, {"buffer": 1, "share": 0.5})
+    shop.policy("jd", None, {"safety_threshold": 9, "below_threshold": "suspend"})
+    shop.place("o1", channel="jd")
+    shop.policy("tmall", None, None)
+    shop.policy("tmall", None, None)
+    assert_fair(shop)
+
+
+def _played(batches: list[Batch]) -> Shop:
+    """A drawn run of the ledger's tests, as events through some door."""
+    shop = Shop()
+    for channel in ("tmall", "jd", "main"):
+        shop.subscribe(channel)
+    for passing, drafts in batches:
+        shop.wait(passing)
+        shop.lags = bool(passing)
+        for draft in drafts:
+            _play(shop, draft.kind.__name__, draft.fields, draft.age_s)
+    return shop
+
+
+def _play(shop: Shop, kind: str, fields: dict[str, object], age_s: int) -> None:
+    if kind in ("SetPolicy", "DeletePolicy"):
+        shop.policy(str(fields["channel"]), fields["sku"], fields.get("policy"))  # type: ignore[arg-type]
+    elif kind == "Tick":
+        shop.tick()
+    elif kind != "KnowChannel":
+        event_kind, event = shop.event_of(kind, fields, age_s)
+        by_http = fields.get("origin") is None and event_kind in commands_by_http
+        shop.send(event_kind, "http" if by_http else "kafka", **event)
+
+
+commands_by_http = ("order.placed", "order.paid", "order.cancelled", "order.extended")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(runs())
+def test_whatever_a_correct_shop_does_is_found_fair(batches: list[Batch]) -> None:
+    assert_fair(_played(batches))
+
+
+@pytest.mark.soak
+@settings(max_examples=3_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(runs())
+def test_whatever_a_correct_shop_does_for_long_is_found_fair(batches: list[Batch]) -> None:
+    assert_fair(_played(batches))
