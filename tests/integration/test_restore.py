@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +17,25 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from rich.progress import Progress
 
+import stocktide.backup as backup_module
 from stocktide.archive import ArchivedRecord, ArchiveError, Manifest, make_folder, read_manifest, read_records
 from stocktide.backup import BackupError, back_up
 from stocktide.embedded import EmbeddedKafka
 from stocktide.restore import RestoreError, restore, run
 from stocktide.settings import Settings
 from streams.admin import admin_client, ensure_topics
-from streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK, Topic
+from streams.topics import (
+    ALERTS,
+    CHANNEL_STOCK,
+    JOURNAL,
+    JOURNAL_POSITIONS,
+    MOVEMENTS,
+    ORDERS,
+    RESERVATIONS,
+    STOCK,
+    TOPICS,
+    Topic,
+)
 from tables.scripts import key_prefix
 from tests.integration.storefront import fresh
 from tests.servers import RedisServer
@@ -127,6 +139,53 @@ def of(backup: Backup, topic: Topic) -> list[ArchivedRecord]:
     folder, manifest = backup
     (copy,) = (each for each in manifest.copies if (each.topic, each.partition) == (topic.name, 0))
     return list(read_records(folder, copy))
+
+
+class Stream:
+    """An installation in which, at every turn, one event goes all the way: its input, its batch, its rows, how far it
+    was derived, and last that it was read."""
+
+    def __init__(self, settings: Settings, writer: AIOKafkaProducer) -> None:
+        self._settings = settings
+        self._writer = writer
+        self.turns = 0
+
+    async def turn(self) -> None:
+        """One event, each step acknowledged before the next one."""
+        self.turns += 1
+        value = str(self.turns).encode()
+        for topic in (ORDERS, JOURNAL, STOCK, RESERVATIONS, ALERTS, CHANNEL_STOCK, JOURNAL_POSITIONS):
+            await self._writer.send_and_wait(topic.full_name(self._settings.app_id), key=b"k", value=value, partition=0)
+        await commit(self._settings, {ORDERS: self.turns, JOURNAL: self.turns})
+
+
+async def test_whatever_is_in_a_backup_what_it_was_made_from_is_in_it_too(
+    place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with producer(place) as writer:
+        stream = Stream(place, writer)
+        await stream.turn()
+
+        def moved_on_before(step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def moved(*arguments: Any) -> Any:
+                await stream.turn()
+                return await step(*arguments)
+
+            return moved
+
+        monkeypatch.setattr(backup_module, "_read_committed", moved_on_before(backup_module._read_committed))
+        monkeypatch.setattr(backup_module._TopicCopy, "run", moved_on_before(backup_module._TopicCopy.run))
+        backup = await saved(place, tmp_path)
+    assert stream.turns > len(TOPICS)
+    newest = {
+        topic: int(of(backup, topic)[-1].value or b"0")
+        for topic in (JOURNAL_POSITIONS, CHANNEL_STOCK, STOCK, RESERVATIONS, ALERTS, JOURNAL, ORDERS)
+    }
+    read = {at.topic: at.offset for at in backup[1].committed}
+    assert read["journal"] <= newest[JOURNAL_POSITIONS]
+    assert read["orders"] <= newest[JOURNAL_POSITIONS] <= min(newest[topic] for topic in (STOCK, RESERVATIONS, ALERTS))
+    assert newest[CHANNEL_STOCK] <= newest[STOCK]
+    assert max(newest[topic] for topic in (STOCK, RESERVATIONS, ALERTS)) <= newest[JOURNAL] <= newest[ORDERS]
 
 
 async def test_records_come_back_with_all_that_kafka_knows_of_them(place: Settings, tmp_path: Path) -> None:
