@@ -1,0 +1,667 @@
+"""Histories in which one promise is broken, by hand: the checker of that promise must find it, with evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from typing import Any, TypeVar
+
+import pytest
+from msgspec import structs
+
+from loadtest.oracle.contract import Line, Order, Update
+from loadtest.oracle.history import (
+    ChannelRow,
+    DeadLetterRow,
+    MovementRow,
+    OrderRow,
+    PolicyRow,
+    ReadChannel,
+    ReadMovement,
+    ReadOrder,
+    ReadPolicy,
+    ReadStock,
+    Record,
+    Rested,
+    Saw,
+    StockRow,
+    Synced,
+    Told,
+    Unreadable,
+)
+from loadtest.oracle.judge import Watch, judge
+from tests.unit.oracle_shop import Shop
+
+Plant = Callable[[], list[Record]]
+_R = TypeVar("_R")
+
+
+def shop_with(units: int = 10) -> Shop:
+    """A shop that has seen a little of everything."""
+    shop = Shop()
+    shop.subscribe("tmall")
+    shop.move("received", "opening", units)
+    shop.place("held", units=1, hold_seconds=600)
+    shop.place("bought", units=2)
+    shop.event("paid", "bought")
+    shop.event("shipped", "bought", "kafka", lines=[{"sku": "A", "quantity": 1, "warehouse": "SH1"}])
+    shop.place("gone", units=1)
+    shop.event("cancelled", "gone")
+    return shop
+
+
+def rested(change: Callable[[Record], Iterable[Record]] = lambda record: (record,), shop: Shop | None = None) -> Any:
+    """The history of a fair run, each record replaced by what `change` makes of it."""
+    return [changed for record in (shop or shop_with()).rest() for changed in change(record)]
+
+
+def of(records: Iterable[Record], kind: type[_R]) -> list[_R]:
+    """The records of one kind."""
+    return [record for record in records if isinstance(record, kind)]
+
+
+def without(records: list[Record], last: Record) -> list[Record]:
+    """The same less one."""
+    return [record for record in records if record is not last]
+
+
+def instead(records: list[Record], old: Record, new: Record) -> list[Record]:
+    """The same with one in another's place."""
+    return [new if record is old else record for record in records]
+
+
+# oversold
+
+
+def units_that_no_warehouse_gave() -> list[Record]:
+    shop = shop_with()
+    shop.state.skus["A"].add("on_hand@SH1", 5)
+    shop.place("o1", units=9)
+    return shop.rest()
+
+
+def the_last_units_to_two_callers_after_a_lost_tail() -> list[Record]:
+    shop = shop_with()
+    before = deepcopy(shop.state)
+    shop.place("o1", units=7)
+    shop.state = before
+    shop.place("o2", units=7)
+    return shop.rest()
+
+
+def less_than_nothing_without_a_fact() -> list[Record]:
+    shop = shop_with()
+    shop.state.skus["A"].add("locked@SH1", 20)
+    shop.place("o1", units=1)
+    shop.event("paid", "held")
+    return shop.rest()
+
+
+def less_than_nothing_by_more_than_a_count_explains() -> list[Record]:
+    shop = shop_with()
+    shop.state.skus["A"].add("committed@SH1", 8)
+    shop.move("counted", "c1", 8)
+    return shop.rest()
+
+
+# answer_lost
+
+
+def an_order_that_is_unknown_at_the_end() -> list[Record]:
+    return rested(lambda r: (structs.replace(r, order=None) if isinstance(r, ReadOrder) else r,))
+
+
+def a_payment_that_is_forgotten() -> list[Record]:
+    shop = shop_with()
+    before = deepcopy(shop.state)
+    shop.event("paid", "held")
+    shop.state = before
+    return shop.rest()
+
+
+def an_order_that_pay_does_not_know() -> list[Record]:
+    shop = shop_with()
+    shop.state.orders.pop("held")
+    shop.event("paid", "held")
+    return shop.rest()
+
+
+def an_order_that_the_topic_never_told_of() -> list[Record]:
+    shop = shop_with()
+    shop.event("paid", "held")
+    return rested(lambda r: () if isinstance(r, OrderRow) and r.order.state == "paid" else (r,), shop)
+
+
+def a_sku_that_is_unknown_at_the_end() -> list[Record]:
+    return rested(lambda r: (structs.replace(r, stock=None) if isinstance(r, ReadStock) else r,))
+
+
+def a_movement_that_was_told_and_is_unknown() -> list[Record]:
+    records = rested()
+    read = of(records, ReadMovement)[-1]
+    return [*records, structs.replace(read, movement=None)]
+
+
+def a_policy_that_is_not_in_force() -> list[Record]:
+    shop = shop_with()
+    shop.policy("tmall", None, {"buffer": 1})
+    shop.wait(5)
+    shop.policy("tmall", None, {"buffer": 2})
+    return rested(lambda r: (structs.replace(r, own={"buffer": 1}) if isinstance(r, ReadPolicy) else r,), shop)
+
+
+# answer_contradicted
+
+
+def a_refusal_after_which_the_order_is_taken() -> list[Record]:
+    shop = shop_with()
+    before = deepcopy(shop.state)
+    shop.place("o1", units=20)
+    shop.state = before
+    shop.move("received", "more", 20)
+    shop.place("o1", units=20)
+    return shop.rest()
+
+
+def one_sequence_with_two_contents() -> list[Record]:
+    records = rested()
+    told = next(r for r in of(records, Told) if r.order is not None and r.order.order_id == "bought")
+    assert told.order is not None
+    line = structs.replace(told.order.lines[0], warehouses={"BJ1": 2})
+    return instead(records, told, structs.replace(told, order=structs.replace(told.order, lines=(line,))))
+
+
+def an_answer_that_is_older_than_what_was_told_before() -> list[Record]:
+    shop = shop_with()
+    told = shop.place("bought", units=2)
+    old = next(r for r in of(shop.records, Told) if r.order is not None and r.order.order_id == "bought")
+    shop.records[shop.records.index(told)] = structs.replace(told, order=old.order)
+    return shop.rest()
+
+
+def a_payment_that_was_taken_for_an_order_that_expired() -> list[Record]:
+    shop = shop_with()
+    shop.place("o1", hold_seconds=1)
+    shop.wait(2_000)
+    told = shop.event("paid", "o1")
+    shop.records[shop.records.index(told)] = structs.replace(told, status=200, code=None)
+    return shop.rest()
+
+
+def a_conflict_with_nothing() -> list[Record]:
+    shop = shop_with()
+    number = shop.ask("order.placed", order_id="o9", channel="tmall", lines=[{"sku": "A", "quantity": 1}])
+    shop.add(Told(shop.now, number, 409, "conflict"))
+    return shop.rest()
+
+
+def a_conflict_with_itself() -> list[Record]:
+    shop = shop_with()
+    lines = [{"sku": "A", "quantity": 2}]
+    number = shop.ask("order.placed", order_id="bought", channel="tmall", lines=lines)
+    shop.add(Told(shop.now, number, 409, "conflict"))
+    return shop.rest()
+
+
+def another_order_than_was_asked_for() -> list[Record]:
+    shop = shop_with()
+    told = shop.place("bought", units=2)
+    number = shop.ask("order.placed", order_id="bought", channel="tmall", lines=[{"sku": "A", "quantity": 3}])
+    shop.add(structs.replace(told, number=number))
+    return shop.rest()
+
+
+def an_unknown_sku_that_was_published() -> list[Record]:
+    shop = shop_with()
+    shop.wait(10)
+    lines = (Line("A", 1, "rejected", reason="unknown_sku"),)
+    number = shop.ask("order.placed", order_id="o9", channel="tmall", lines=[{"sku": "A", "quantity": 1}])
+    order = Order("o9", "tmall", "rejected", lines, 1)
+    shop.add(Told(shop.now, number, 409, "unknown_sku", order=order))
+    return shop.rest()
+
+
+def an_order_that_rests_behind_what_was_published() -> list[Record]:
+    records = rested()
+    row = next(r for r in of(records, OrderRow) if r.order.order_id == "held")
+    newer = structs.replace(row.order, sequence=2, state="paid", expires_at=None)
+    at = records.index(row)
+    return [*records[: at + 1], structs.replace(row, order=newer), *records[at + 1 :]]
+
+
+def half_a_line_that_is_held() -> list[Record]:
+    records = rested()
+    told = next(r for r in of(records, Told) if r.order is not None and r.order.order_id == "bought")
+    assert told.order is not None
+    line = structs.replace(told.order.lines[0], reserved=1, warehouses={"SH1": 1})
+    return instead(records, told, structs.replace(told, order=structs.replace(told.order, lines=(line,))))
+
+
+# counted_twice
+
+
+def a_movement_with_two_outcomes() -> list[Record]:
+    records = rested()
+    row = of(records, MovementRow)[0]
+    line = structs.replace(row.movement.lines[0], on_hand=20)
+    again = structs.replace(row, movement=structs.replace(row.movement, lines=(line,), batch=99))
+    return [*records[:-9], again, *records[-9:]]
+
+
+def a_receipt_that_counts_twice() -> list[Record]:
+    shop = shop_with()
+    shop.move("received", "more", 5)
+    shop.state.skus["A"].add("on_hand@SH1", 5)
+    shop.event("paid", "held")
+    return shop.rest()
+
+
+def a_shipment_that_lowers_on_hand_twice() -> list[Record]:
+    shop = shop_with()
+    shop.state.skus["A"].add("on_hand@SH1", -1)
+    shop.event("paid", "held")
+    return shop.rest()
+
+
+def more_shipped_than_was_ever_told() -> list[Record]:
+    shop = shop_with()
+    shop.state.orders["bought"].lines[0].shipped += 1
+    shop.state.orders["bought"].sequence += 1
+    shop.place("other")
+    return shop.rest()
+
+
+def a_damaged_return_that_counts_twice() -> list[Record]:
+    shop = shop_with()
+    back = [{"sku": "A", "quantity": 1, "warehouse": "SH1", "condition": "damaged"}]
+    shop.event("returned", "bought", "kafka", lines=back)
+    shop.state.skus["A"].add("damaged@SH1", 1)
+    shop.event("paid", "held")
+    return shop.rest()
+
+
+def an_order_with_more_changes_than_events() -> list[Record]:
+    shop = shop_with()
+    shop.state.orders["held"].sequence += 5
+    shop.event("paid", "held")
+    return shop.rest()
+
+
+# hold_leaked
+
+
+def units_that_are_locked_for_nobody() -> list[Record]:
+    shop = shop_with()
+    shop.event("cancelled", "held")
+    shop.state.skus["A"].add("locked@SH1", 1)
+    shop.move("received", "more", 1)
+    return shop.rest()
+
+
+def units_that_were_promised_and_are_free() -> list[Record]:
+    shop = shop_with()
+    shop.state.skus["A"].add("committed@SH1", -1)
+    shop.move("received", "more", 1)
+    return shop.rest()
+
+
+def a_hold_that_outlives_its_time() -> list[Record]:
+    shop = shop_with()
+    shop.place("o1", hold_seconds=600)
+    order = shop.state.orders["o1"]
+    records = shop.rest()
+    late = (order.expires_at or 0) + 60_000
+    return [structs.replace(r, at=late) if isinstance(r, Rested) else r for r in records]
+
+
+def preorders_for_nobody() -> list[Record]:
+    shop = shop_with()
+    shop.state.skus["A"].add("preordered@tmall", 2)
+    shop.move("received", "more", 1)
+    return shop.rest()
+
+
+# hold_ended_twice
+
+
+def paid_after_it_expired() -> list[Record]:
+    shop = shop_with()
+    shop.place("o1", hold_seconds=1)
+    shop.wait(2_000)
+    shop.tick()
+    order = shop.state.orders["o1"]
+    order.state = "paid"
+    order.sequence += 1
+    shop.move("received", "more", 1)
+    shop._row("order", "o1", OrderRow, shop._order("o1", shop.batch))
+    shop.publish()
+    return shop.rest()
+
+
+def back_from_paid_to_reserved() -> list[Record]:
+    records = rested()
+    row = next(r for r in of(records, OrderRow) if r.order.order_id == "bought" and r.order.state == "paid")
+    again = structs.replace(row, order=structs.replace(row.order, state="reserved", sequence=9))
+    return [*records[:-9], again, *records[-9:]]
+
+
+def cancelled_before_it_was_paid_told_late() -> list[Record]:
+    def cancelled(record: Record) -> tuple[Record, ...]:
+        order = record.order if isinstance(record, OrderRow | Told) else None
+        if order is not None and (order.order_id, order.sequence) == ("bought", 2):
+            return (structs.replace(record, order=structs.replace(order, state="cancelled")),)
+        return (record,)
+
+    return rested(cancelled)
+
+
+# version_went_back
+
+
+def an_older_update_after_a_newer_one() -> list[Record]:
+    records = rested()
+    first = of(records, Saw)[0]
+    return [*records[:-9], first, *records[-9:]]
+
+
+def one_version_with_two_updates() -> list[Record]:
+    records = rested()
+    last = of(records, Saw)[-1]
+    other = structs.replace(last, update=structs.replace(last.update, quantity=last.update.quantity + 1))
+    return [*records[:-9], other, last, *records[-9:]]
+
+
+def one_version_with_two_rows() -> list[Record]:
+    records = rested()
+    last = of(records, ChannelRow)[-1]
+    other = structs.replace(last, update=structs.replace(last.update, mode="sold_out"))
+    return [*records[:-9], other, last, *records[-9:]]
+
+
+def a_topic_that_ends_with_an_older_row(kind: type[Any]) -> Plant:
+    def plant() -> list[Record]:
+        shop = shop_with()
+        shop.event("paid", "held")
+        key = {OrderRow: lambda r: r.order.order_id == "held"}.get(kind, lambda r: True)
+        first = next(record for record in of(shop.records, kind) if key(record))
+        shop.add(first)
+        return shop.rest()
+
+    plant.__name__ = f"the_topic_of_{kind.__name__}_ends_with_an_older_row"
+    return plant
+
+
+def a_sku_that_rests_at_an_older_version() -> list[Record]:
+    def older(record: Record) -> tuple[Record, ...]:
+        if isinstance(record, ReadStock) and record.stock is not None:
+            return (structs.replace(record, stock=structs.replace(record.stock, version=1)),)
+        return (record,)
+
+    return rested(older)
+
+
+# channel_not_converged
+
+
+def a_lost_update() -> list[Record]:
+    records = rested()
+    return without(records, of(records, Saw)[-1])
+
+
+def a_sku_that_a_subscriber_never_had() -> list[Record]:
+    return rested(lambda r: () if isinstance(r, Saw) else (r,))
+
+
+def a_sku_that_nobody_knows() -> list[Record]:
+    records = rested()
+    saw = of(records, Saw)[-1]
+    ghost = structs.replace(saw, update=structs.replace(saw.update, sku="ghost"))
+    return [*records[:-9], ghost, *records[-9:]]
+
+
+def a_subscriber_that_never_got_everything() -> list[Record]:
+    return rested(lambda r: () if isinstance(r, Synced) else (r,))
+
+
+def a_topic_that_is_not_what_the_channel_says() -> list[Record]:
+    def other(record: Record) -> tuple[Record, ...]:
+        if isinstance(record, ReadChannel):
+            items = tuple(structs.replace(item, quantity=item.quantity + 1) for item in record.items)
+            return (structs.replace(record, items=items),)
+        return (record,)
+
+    return rested(other)
+
+
+# log_does_not_explain
+
+
+def a_row_of_stock_that_is_missing() -> list[Record]:
+    records = rested()
+    return without(records, of(records, StockRow)[-1])
+
+
+def a_row_of_an_order_that_is_missing() -> list[Record]:
+    return rested(lambda r: () if isinstance(r, OrderRow) and r.order.order_id == "held" else (r,))
+
+
+def a_row_of_a_movement_that_is_missing() -> list[Record]:
+    return rested(lambda r: () if isinstance(r, MovementRow) else (r,))
+
+
+def a_row_of_a_policy_that_is_missing() -> list[Record]:
+    shop = shop_with()
+    shop.policy("tmall", None, {"buffer": 1})
+    return rested(lambda r: () if isinstance(r, PolicyRow) else (r,), shop)
+
+
+def a_version_with_two_sets_of_numbers() -> list[Record]:
+    records = rested()
+    row = of(records, StockRow)[-1]
+    other = structs.replace(row, stock=structs.replace(row.stock, damaged=3))
+    at = records.index(row)
+    return [*records[: at + 1], other, *records[at + 1 :]]
+
+
+def a_row_that_nobody_can_read() -> list[Record]:
+    shop = shop_with()
+    shop.add(Unreadable(shop.now, 0, 4, "stock", "no JSON"))
+    return shop.rest()
+
+
+# input_unaccounted
+
+
+def a_payment_that_came_to_nothing() -> list[Record]:
+    shop = shop_with()
+    number = shop.ask("order.paid", "kafka", id="p1", order_id="held")
+    shop.add(Told(shop.now, number, 202, topic="app-orders", partition=0, offset=77))
+    return shop.rest()
+
+
+def an_order_that_came_to_nothing() -> list[Record]:
+    shop = shop_with()
+    lines = [{"sku": "A", "quantity": 1}]
+    number = shop.ask("order.placed", "ndjson", id="p1", order_id="o9", channel="tmall", lines=lines)
+    shop.add(Told(shop.now, number, 202))
+    return shop.rest()
+
+
+def a_shipment_that_came_to_nothing() -> list[Record]:
+    shop = shop_with()
+    lines = [{"sku": "A", "quantity": 1, "warehouse": "SH1"}]
+    number = shop.ask("order.shipped", "ndjson", id="s9", order_id="bought", lines=lines)
+    shop.add(Told(shop.now, number, 202))
+    return shop.rest()
+
+
+def a_cancellation_that_came_to_nothing() -> list[Record]:
+    shop = shop_with()
+    number = shop.ask("order.cancelled", "kafka", id="c9", order_id="held")
+    shop.add(Told(shop.now, number, 202, topic="app-orders", partition=0, offset=77))
+    return shop.rest()
+
+
+def a_receipt_that_came_to_nothing() -> list[Record]:
+    shop = shop_with()
+    lines = [{"sku": "A", "quantity": 1}]
+    number = shop.ask("stock.received", "http", id="r9", warehouse="SH1", lines=lines)
+    shop.add(Told(shop.now, number, 202))
+    return shop.rest()
+
+
+def a_second_body_that_came_to_nothing() -> list[Record]:
+    shop = shop_with()
+    shop.move("received", "opening", 3)
+    return rested(lambda r: () if isinstance(r, DeadLetterRow) else (r,), shop)
+
+
+def bytes_that_are_in_no_dead_letter() -> list[Record]:
+    shop = shop_with()
+    shop.noise()
+    return rested(lambda r: () if isinstance(r, DeadLetterRow) else (r,), shop)
+
+
+def a_payment_that_waited_for_its_order_and_was_forgotten() -> list[Record]:
+    shop = shop_with()
+    shop.event("paid", "nobody", "kafka")
+    shop.wait(120_000)
+    return rested(lambda r: () if isinstance(r, DeadLetterRow) else (r,), shop)
+
+
+def a_dead_letter_without_a_reason() -> list[Record]:
+    shop = shop_with()
+    shop.noise()
+
+    def bare(record: Record) -> tuple[Record, ...]:
+        if isinstance(record, DeadLetterRow):
+            return (structs.replace(record, letter=structs.replace(record.letter, reason="")),)
+        return (record,)
+
+    return rested(bare, shop)
+
+
+PLANTED: dict[str, tuple[Plant, ...]] = {
+    "oversold": (
+        units_that_no_warehouse_gave,
+        the_last_units_to_two_callers_after_a_lost_tail,
+        less_than_nothing_without_a_fact,
+        less_than_nothing_by_more_than_a_count_explains,
+    ),
+    "answer_lost": (
+        an_order_that_is_unknown_at_the_end,
+        a_payment_that_is_forgotten,
+        an_order_that_pay_does_not_know,
+        an_order_that_the_topic_never_told_of,
+        a_sku_that_is_unknown_at_the_end,
+        a_movement_that_was_told_and_is_unknown,
+        a_policy_that_is_not_in_force,
+    ),
+    "answer_contradicted": (
+        a_refusal_after_which_the_order_is_taken,
+        one_sequence_with_two_contents,
+        an_answer_that_is_older_than_what_was_told_before,
+        a_payment_that_was_taken_for_an_order_that_expired,
+        a_conflict_with_nothing,
+        a_conflict_with_itself,
+        another_order_than_was_asked_for,
+        an_unknown_sku_that_was_published,
+        an_order_that_rests_behind_what_was_published,
+        half_a_line_that_is_held,
+    ),
+    "counted_twice": (
+        a_movement_with_two_outcomes,
+        a_receipt_that_counts_twice,
+        a_shipment_that_lowers_on_hand_twice,
+        more_shipped_than_was_ever_told,
+        a_damaged_return_that_counts_twice,
+        an_order_with_more_changes_than_events,
+    ),
+    "hold_leaked": (
+        units_that_are_locked_for_nobody,
+        units_that_were_promised_and_are_free,
+        a_hold_that_outlives_its_time,
+        preorders_for_nobody,
+    ),
+    "hold_ended_twice": (
+        paid_after_it_expired,
+        back_from_paid_to_reserved,
+        cancelled_before_it_was_paid_told_late,
+    ),
+    "version_went_back": (
+        an_older_update_after_a_newer_one,
+        one_version_with_two_updates,
+        one_version_with_two_rows,
+        a_topic_that_ends_with_an_older_row(StockRow),
+        a_topic_that_ends_with_an_older_row(ChannelRow),
+        a_topic_that_ends_with_an_older_row(OrderRow),
+        a_sku_that_rests_at_an_older_version,
+    ),
+    "channel_not_converged": (
+        a_lost_update,
+        a_sku_that_a_subscriber_never_had,
+        a_sku_that_nobody_knows,
+        a_subscriber_that_never_got_everything,
+        a_topic_that_is_not_what_the_channel_says,
+    ),
+    "log_does_not_explain": (
+        a_row_of_stock_that_is_missing,
+        a_row_of_an_order_that_is_missing,
+        a_row_of_a_movement_that_is_missing,
+        a_row_of_a_policy_that_is_missing,
+        a_version_with_two_sets_of_numbers,
+        a_row_that_nobody_can_read,
+    ),
+    "input_unaccounted": (
+        a_payment_that_came_to_nothing,
+        an_order_that_came_to_nothing,
+        a_shipment_that_came_to_nothing,
+        a_cancellation_that_came_to_nothing,
+        a_receipt_that_came_to_nothing,
+        a_second_body_that_came_to_nothing,
+        bytes_that_are_in_no_dead_letter,
+        a_payment_that_waited_for_its_order_and_was_forgotten,
+        a_dead_letter_without_a_reason,
+    ),
+}
+_AT_ONCE = ("oversold", "hold_ended_twice")
+
+
+@pytest.mark.parametrize(
+    ("checker", "plant"), [(checker, plant) for checker, plants in PLANTED.items() for plant in plants]
+)
+def test_the_checker_finds(checker: str, plant: Plant) -> None:
+    part = judge(plant()).part(checker)
+    assert part.found, part
+    if plant not in (a_row_that_nobody_can_read, bytes_that_are_in_no_dead_letter, a_dead_letter_without_a_reason):
+        assert part.violations[0].evidence
+
+
+def test_the_shop_that_the_others_change_is_fair() -> None:
+    verdict = judge(rested())
+    assert not verdict.broken, "\n".join(verdict.lines())
+
+
+@pytest.mark.parametrize("checker", _AT_ONCE)
+def test_a_watch_finds_it_while_the_run_goes_on(checker: str) -> None:
+    for plant in PLANTED[checker]:
+        watch, found = Watch(), []
+        for record in plant():
+            if isinstance(record, Rested):
+                break
+            found += watch.feed(record)
+        assert checker in {violation.checker for violation in found}, plant
+        assert found[0].evidence and watch.first == found[0]
+
+
+def test_a_watch_tells_each_finding_once() -> None:
+    watch = Watch()
+    found = [violation for record in one_version_with_two_updates() for violation in watch.feed(record)]
+    assert [violation.checker for violation in found] == ["version_went_back"]
+
+
+def test_an_update_is_told_with_its_numbers() -> None:
+    update = Update("tmall", "A", 3, "in_stock", 0, 4)
+    violation = judge(an_older_update_after_a_newer_one()).part("version_went_back").violations[0]
+    assert violation.subscriber == "tmall-1" and violation.sku == update.sku
+    assert "at version" in violation.what
