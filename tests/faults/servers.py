@@ -4,6 +4,7 @@ hang up."""
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 from contextlib import suppress
@@ -20,8 +21,8 @@ from tests.faults.stores import TAIL_SECONDS_MAX, Store
 SYNCED_SECONDS_MAX = 15.0
 # Requests of clients that hang up together.
 HANG_UPS = 60
-# Written at a time, until the disk is full.
-BALLAST_BYTES = 64 * 1024
+# Left by the first stroke, and then written page by page until the disk is full.
+BALLAST_BYTES = 1024 * 1024
 
 
 async def kill_redis(scene: Scene) -> str:
@@ -207,8 +208,11 @@ async def fill_disk_of_kafka(scene: Scene) -> str:
 
 
 def _fill(ballast: Path) -> None:
+    free = shutil.disk_usage(ballast.parent).free
     with suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while file.write(bytes(BALLAST_BYTES)):
+        os.posix_fallocate(file.fileno(), 0, max(1, free - BALLAST_BYTES))
+        file.seek(0, os.SEEK_END)
+        while file.write(bytes(4096)):  # what is left, and what is given back meanwhile
             pass
 
 
