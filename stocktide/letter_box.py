@@ -27,6 +27,8 @@ FOR_EVER = "~"
 # Letters that are kept while the topic is read, some 500 bytes each: of more, the newest.
 LETTERS_MAX = 200_000
 _POLL_MS = 1_000
+# All that is read is there: a fetch that waits for more would only be in the way of the next one.
+_FETCH_WAIT_MS = 20
 _ROWS_MAX = 2_000
 # A broker that gives nothing for so many polls in a row, before the end is reached, is an outage.
 _SILENT_POLLS_MAX = 20
@@ -195,7 +197,9 @@ class LetterBox:
     ) -> AsyncIterator[StoredRow]:
         """Every row that is there now, in order for each partition: since a time, or those at `places`.
         `report(done, total)` is told how far it is, in records."""
-        consumer = AIOKafkaConsumer(self._topic, group_id=None, enable_auto_commit=False, **self._client)
+        consumer = AIOKafkaConsumer(
+            self._topic, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=_FETCH_WAIT_MS, **self._client
+        )
         await consumer.start()
         try:
             chosen = None if places is None else set(places)

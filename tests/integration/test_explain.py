@@ -1,0 +1,238 @@
+"""Asking why: `explain`, a SKU's history and the dead letters, on a running system."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from stocktide.letter_box import ALL_STATES, Letter, LetterBox, LetterFold, State
+from stocktide.retry import until
+from tests.integration.storefront import WAIT_SECONDS_MAX, Storefront, fresh
+from tests.system import RunningSystem
+
+pytestmark = pytest.mark.integration
+COMMAND_SECONDS_MAX = 60.0
+AT = "2026-11-11T00:00:00Z"
+
+
+async def stocktide(running: RunningSystem, *arguments: str) -> tuple[int, str, str]:
+    """Run a command on the running system; exit status, output, error output."""
+    ready = running.ready
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "stocktide", *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={
+            "STOCKTIDE_APP_ID": ready["app_id"],
+            "STOCKTIDE_KAFKA": ready["kafka"],
+            "STOCKTIDE_REDIS": ready["redis"],
+            "COLUMNS": "100",
+        },
+    )
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS_MAX)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return process.returncode or 0, output.decode(), errors.decode()
+
+
+async def events(shop: Storefront, *lines: dict[str, Any] | bytes) -> Any:
+    """Send events into Kafka by the API."""
+    body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+    taken = await shop.call("POST", "/v1/events", body, headers={"Content-Type": "application/x-ndjson"})
+    assert taken.status == 202, taken.body
+    return taken.body
+
+
+async def traded(shop: Storefront) -> str:
+    """A SKU that was received in two warehouses, sold, paid, shipped, returned, expired and counted."""
+    sku, order, late = fresh("sku"), fresh("order"), fresh("late")
+    await shop.receive(sku, 50)
+    await shop.receive(sku, 10, "BJ1")
+    assert (await shop.place(sku, 2, order_id=order)).status == 201
+    assert (await shop.post(f"/v1/orders/{order}/pay", {})).status == 200
+    assert (await shop.place(sku, 1, order_id=late, hold_seconds=1)).status == 201
+    line = {"sku": sku, "quantity": 2, "warehouse": "SH1"}
+    event = {"occurred_at": AT, "order_id": order}
+    await events(shop, {**event, "type": "order.shipped", "id": "s", "lines": [line]})
+    await events(shop, {**event, "type": "order.returned", "id": "r", "lines": [{**line, "quantity": 1}]})
+    await shop.once(f"/v1/orders/{order}", lambda answer: answer.body["lines"][0]["returned"] == 1)
+    await shop.once(f"/v1/orders/{late}", lambda answer: answer.body["state"] == "expired")
+    count = {"type": "stock.counted", "id": fresh("count"), "occurred_at": AT, "warehouse": "SH1"}
+    assert (await shop.post("/v1/movements", {**count, "lines": [{"sku": sku, "quantity": 47}]})).status == 202
+    await shop.movement("SH1", count["id"])
+    return sku
+
+
+async def test_the_story_of_a_sku_ends_with_the_numbers_of_its_stock_and_adds_up(
+    running: RunningSystem, shop: Storefront
+) -> None:
+    sku = await traded(shop)
+    stock = await shop.stock(sku)
+    status, output, errors = await stocktide(running, "explain", sku, "--json")
+    assert status == 0, errors
+    story = json.loads(output)
+    assert story["now"] == stock and story["explained"] and story["from_the_beginning"]
+    counters: dict[str, int] = {}
+    for change in story["changes"]:
+        for name, units in change["change"].items():
+            counters[name] = counters.get(name, 0) + units
+        on_hand = sum(units for name, units in counters.items() if name.startswith("on_hand@"))
+        assert on_hand == change["after"]["on_hand"]
+    assert story["changes"][-1]["after"]["available"] == stock["available"]
+    status, output, _ = await stocktide(running, "explain", sku)
+    assert status == 0
+    for words in (
+        "received 50 at SH1",
+        "took 2: held",
+        "ran out: 1 back",
+        "returned 1, sellable, to SH1",
+        "counted 47",
+    ):
+        assert words in output
+    assert max(map(len, output.splitlines())) <= 100
+    assert "\x1b" not in output, "colours only on a terminal"
+
+
+async def test_explain_tells_where_a_sku_stood_at_a_version_and_at_a_time(
+    running: RunningSystem, shop: Storefront
+) -> None:
+    sku = fresh("sku")
+    await shop.receive(sku, 5)
+    before = await shop.stock(sku)
+    await asyncio.sleep(1.1)
+    await shop.place(sku, 2)
+    for at in (str(before["version"]), before["as_of"], before["as_of"][:19]):
+        status, output, errors = await stocktide(running, "explain", sku, "--at", at, "--json")
+        assert status == 0, errors
+        stood = json.loads(output)
+        assert {name: stood[name] for name in before} == before
+    status, output, _ = await stocktide(running, "explain", sku, "--at", "1")
+    assert status == 0 and "SH1" in output and "tmall" in output
+    status, _, errors = await stocktide(running, "explain", sku, "--at", "99")
+    assert status == 1 and "the newest is" in errors
+    status, _, errors = await stocktide(running, "explain", sku, "--at", "2001-01-01")
+    assert status == 1 and "nobody had named" in errors
+
+
+async def test_explain_shows_the_part_that_is_asked_for(running: RunningSystem, shop: Storefront) -> None:
+    sku = await traded(shop)
+    _, output, _ = await stocktide(running, "explain", sku, "--json", "--limit", "2")
+    newest = json.loads(output)
+    assert len(newest["changes"]) == 2 and not newest["from_the_beginning"]
+    assert newest["stood_at"]["version"] == newest["changes"][0]["version"] - 1
+    _, output, _ = await stocktide(running, "explain", sku, "--json", "--warehouse", "BJ1")
+    assert [change["change"] for change in json.loads(output)["changes"]] == [{"on_hand@BJ1": 10}]
+    since = newest["changes"][0]["at"]
+    _, output, _ = await stocktide(running, "explain", sku, "--json", "--since", since)
+    assert json.loads(output)["changes"] == newest["changes"]
+    status, output, _ = await stocktide(running, "explain", sku, "--since", "2099-01-01")
+    assert status == 0 and "no change to show" in output
+    status, _, errors = await stocktide(running, "explain", sku, "--warehouse", "XX")
+    assert status == 2 and "it was in: SH1, BJ1" in errors
+    status, _, errors = await stocktide(running, "explain", "nobody")
+    assert status == 2 and "nobody" in errors
+
+
+async def test_a_history_is_paged_from_the_newest_change_to_the_first(shop: Storefront) -> None:
+    sku = await traded(shop)
+    stock = await shop.stock(sku)
+    versions, following, after = [], "", None
+    while True:
+        answer = await shop.get(f"/v1/stock/{sku}/history?limit=4{following}")
+        assert answer.status == 200 and answer.body["sku"] == sku and answer.body["complete"]
+        versions += [item["version"] for item in answer.body["items"]]
+        after = after or answer.body["items"][0]["after"]
+        if answer.body["next"] is None:
+            break
+        following = f"&cursor={answer.body['next']}"
+    assert versions == list(range(stock["version"], 0, -1))
+    assert after == {name: stock[name] for name in after or ()}
+    whole = (await shop.get(f"/v1/stock/{sku}/history?limit=500")).body
+    assert [item["version"] for item in whole["items"]] == versions and whole["next"] is None
+    since = whole["items"][3]["at"]
+    part = (await shop.get(f"/v1/stock/{sku}/history?since={since}")).body
+    assert part["items"] == [item for item in whole["items"] if item["at"] >= since] and part["next"] is None
+
+
+async def test_a_history_that_is_asked_for_wrongly_is_refused(shop: Storefront) -> None:
+    sku = fresh("sku")
+    assert (await shop.get(f"/v1/stock/{sku}/history")).code == "unknown_sku"
+    for query in ("limit=0", "limit=501", "limit=x", "cursor=!", "cursor=AAAA", "since=yesterday"):
+        answer = await shop.get(f"/v1/stock/{sku}/history?{query}")
+        assert (answer.status, answer.code) == (422, "invalid_field"), query
+
+
+async def letters_when(running: RunningSystem, reason: str, count: int, states: tuple[State, ...] = ("open",)) -> Any:
+    """The letters of a reason, oldest first, once there are so many."""
+    ready = running.ready
+    box = LetterBox(f"{ready['app_id']}-dead-letters", {"bootstrap_servers": ready["kafka"]})
+    found: list[Letter] = []
+
+    async def are_there() -> bool:
+        fold = LetterFold(lambda letter: letter.reason == reason)
+        async for row in box.rows():
+            fold.take(row)
+        found[:] = fold.letters(states)
+        return len(found) == count
+
+    assert await until(are_there, WAIT_SECONDS_MAX), found
+    return found
+
+
+async def test_a_letter_that_is_refused_again_keeps_its_first_origin_and_ids_make_it_count_once(
+    running: RunningSystem, shop: Storefront
+) -> None:
+    sku, order = fresh("sku"), fresh("order")
+    await shop.receive(sku, 5)
+    placed = {"type": "order.placed", "id": "p", "occurred_at": AT, "order_id": order, "channel": "tmall"}
+    placed["lines"] = [{"sku": sku, "quantity": 1}]  # type: ignore[assignment]
+    await events(shop, placed, {**placed, "channel": "jd"})
+    (letter,) = await letters_when(running, "conflict", 1)
+    origin = f"orders/{letter.origin.partition}/{letter.origin.offset}"
+    assert letter.key == order.encode()
+    status, output, _ = await stocktide(running, "dead-letters", "show", origin, "--raw")
+    assert status == 0 and json.loads(output)["channel"] == "jd"
+    status, output, errors = await stocktide(running, "dead-letters", "retry", origin, "--by", "mei")
+    assert status == 0 and "sent again as orders/" in output, errors
+    first, again = await letters_when(running, "conflict", 2, ALL_STATES)
+    assert (first.place, first.state, first.by, again.state) == (letter.place, "retried", "mei", "open")
+    assert (again.origin, again.key, again.size) == (letter.origin, letter.key, letter.size)
+    assert again.place != letter.place
+    status, _, _ = await stocktide(running, "dead-letters", "drop", origin)
+    assert status == 0
+    await letters_when(running, "conflict", 0)
+    status, _, errors = await stocktide(running, "dead-letters", "retry", origin)
+    assert status == 2 and "was dropped by" in errors
+    assert (await shop.stock(sku))["locked"] == 1
+
+
+async def test_letters_are_sent_again_together_only_where_it_is_said_and_a_standing_refusal_is_not(
+    running: RunningSystem, shop: Storefront
+) -> None:
+    sku, order = fresh("sku"), fresh("order")
+    lost = {"type": "stock.adjusted", "id": fresh("lost"), "occurred_at": AT, "warehouse": "SH1", "reason": "lost"}
+    await events(shop, {**lost, "lines": [{"sku": sku, "quantity": -1}]})
+    shipped = {"type": "order.shipped", "id": "s", "occurred_at": AT, "order_id": order}
+    await shop.receive(sku, 5)
+    assert (await shop.place(sku, 1, order_id=order)).status == 201
+    await events(shop, {**shipped, "lines": [{"sku": f"{sku}-other", "quantity": 1, "warehouse": "SH1"}]})
+    await letters_when(running, "unknown_sku", 1)
+    await letters_when(running, "not_in_order", 1)
+    status, _, _ = await stocktide(running, "dead-letters", "retry", "--all")
+    assert status != 0, "nobody is there to say yes"
+    status, output, _ = await stocktide(running, "dead-letters", "retry", "--all", "--yes")
+    assert status == 1 and "1 sent again, 1 skipped" in output and "Send it under a new one" in output
+    _, again = await letters_when(running, "not_in_order", 2, ALL_STATES)
+    assert again.key == order.encode() and again.state == "open"
+    status, output, _ = await stocktide(running, "dead-letters", "drop", "--all", "--yes", "--json")
+    assert status == 0 and {done["state"] for done in json.loads(output)} == {"dropped"}
+    status, output, _ = await stocktide(running, "dead-letters", "list", "--json")
+    assert status == 0 and json.loads(output) == []
