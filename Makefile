@@ -38,7 +38,7 @@ bench: setup
 	@$(BIN)/python -m bench
 
 soak: setup
-	@$(BIN)/pytest -m soak tests
+	@$(BIN)/pytest -m soak -s tests
 
 lock: setup
 	@$(BIN)/python -m pip install --quiet uv
