@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -13,8 +14,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import RecordsToDelete
 
 from stocktide.retry import until
+from stocktide.settings import Settings
+from streams.admin import admin_client
+from streams.topics import DEAD_LETTERS, JOURNAL, ORDERS
 from tests.certificates import Certificates, make_certificates
 from tests.integration.locked import CLUSTER, GROUP, LITERAL, PASSWORD, PREFIXED, TOPIC, USER, LockedKafka, LockedRedis
 from tests.integration.storefront import WAIT_SECONDS_MAX, Storefront, fresh
@@ -36,12 +42,12 @@ def acl_line(app_id: str) -> str:
 async def allow_what_the_page_says(kafka: LockedKafka, app_id: str) -> None:
     """Give the user of Kafka the rights that the page gives."""
     lines = re.findall(r"^kafka-acls.sh .*$", OPERATIONS_PAGE.read_text(), re.MULTILINE)
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         operations = tuple(re.findall(r"--operation (\w+)", line))
         if named := re.search(r"--topic stocktide(\S*)", line):
-            assert "--resource-pattern-type prefixed" in line
-            await kafka.allow(TOPIC, app_id + named[1], operations, PREFIXED)
+            pattern = PREFIXED if "--resource-pattern-type prefixed" in line else LITERAL
+            await kafka.allow(TOPIC, app_id + named[1], operations, pattern)
         elif "--group stocktide " in line:
             await kafka.allow(GROUP, app_id, operations, LITERAL)
         else:
@@ -122,6 +128,40 @@ async def test_the_doctor_finds_no_right_missing_and_tells_no_secret(locked: Loc
     assert "allow" not in told.stdout, told.stdout
 
 
+async def send_junk(settings: Settings) -> None:
+    """What is no event, to the orders; return once it is among the dead letters."""
+    async with AIOKafkaProducer(**settings.kafka_client()) as producer:
+        await producer.send_and_wait(ORDERS.full_name(settings.app_id), b"junk")
+    letters = DEAD_LETTERS.full_name(settings.app_id)
+    async with AIOKafkaConsumer(letters, **settings.kafka_client(), auto_offset_reset="earliest") as consumer:
+        letter = await asyncio.wait_for(consumer.getone(), WAIT_SECONDS_MAX)
+    assert b"junk" in letter.value
+
+
+async def test_every_tool_is_let_in_and_the_journal_may_be_cut(
+    locked: Locked, running: RunningSystem, tmp_path: Path
+) -> None:
+    async with aiohttp.ClientSession() as session:
+        shop = Storefront(session, running.api)
+        sku = fresh("sku")
+        await shop.receive(sku, 5)
+    settings = Settings.from_environment(locked.environ)
+    await send_junk(settings)
+    for command in (
+        ("topics",),
+        ("audit",),
+        ("explain", sku),
+        ("dead-letters", "list"),
+        ("backup", str(tmp_path / "backup")),
+    ):
+        told = await asyncio.to_thread(stocktide, locked.environ, *command)
+        assert told.returncode == 0, (command, told.stdout, told.stderr)
+        assert PASSWORD not in told.stdout + told.stderr
+    journal = TopicPartition(JOURNAL.full_name(settings.app_id), 0)
+    async with admin_client(settings.kafka, **settings.kafka_access()) as admin:
+        assert await admin.delete_records({journal: RecordsToDelete(before_offset=1)}) == {journal: 1}
+
+
 async def test_a_redis_that_evicts_makes_worker_and_api_not_ready(locked: Locked, running: RunningSystem) -> None:
     operator = locked.redis.operator()
     try:
@@ -153,8 +193,9 @@ async def test_who_is_not_let_in_is_told_why(locked: Locked, tmp_path: Path) -> 
         "STOCKTIDE_KAFKA_SECURITY": {name: "" for name in locked.environ if "_KAFKA_" in name}
         | {"STOCKTIDE_KAFKA_SECURITY": "PLAINTEXT"},
     }
-    for reason, changed in cases.items():
-        told = stocktide({**locked.environ, **changed}, "topics")
+    # Each is asked again for some seconds, in case the server is only starting: side by side.
+    asked = (asyncio.to_thread(stocktide, {**locked.environ, **changed}, "topics") for changed in cases.values())
+    for reason, told in zip(cases, await asyncio.gather(*asked), strict=True):
         assert told.returncode == 1
         assert reason in told.stderr, told.stderr
         assert "Traceback" not in told.stderr
