@@ -215,12 +215,13 @@ async def _check_redis(settings: Settings, manifest: Manifest) -> None:
 
 async def _commit(settings: Settings, committed: dict[TopicPartition, int]) -> None:
     """Say how far the workers had read."""
+    if not committed:
+        return
     consumer = AIOKafkaConsumer(**settings.kafka_client(), group_id=settings.app_id, enable_auto_commit=False)
     await consumer.start()
     try:
         consumer.assign(list(committed))
-        if committed:
-            await consumer.commit(committed)
+        await consumer.commit(committed)
     finally:
         await consumer.stop()
 

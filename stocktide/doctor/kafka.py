@@ -57,12 +57,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """What was read. `settings` and `broker_settings` lack what we may not see."""
+    """What was read. `brokers` counts those that are down too, as far as replicas tell of them. `settings` and
+    `broker_settings` lack what we may not see."""
 
     brokers: int
     topics: Mapping[str, tuple[PartitionView, ...]]
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     broker_settings: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    # Those that answer.
+    alive: tuple[int, ...] = ()
     # None: we may not see them.
     readings: tuple[Reading, ...] | None = ()
 
@@ -77,7 +80,7 @@ async def examine_kafka(settings: Settings) -> list[Finding]:
     except (ServerUnreachable, KafkaError) as error:
         return [wrong(str(error))]
     return [
-        good(f"Kafka answers at {settings.kafka}, {view.brokers} broker(s)"),
+        good(f"Kafka answers at {settings.kafka}, {len(view.alive)} of {view.brokers} broker(s)"),
         *judge_cluster(view, settings.app_id, settings.partitions),
     ]
 
@@ -96,11 +99,14 @@ async def read_cluster(admin: AIOKafkaAdminClient, settings: Settings) -> Cluste
     ours = _ours(settings.app_id, topics)
     of_topics = await _read_settings(admin, ConfigResourceType.TOPIC, [name for name in ours if name in topics])
     of_brokers = await _read_settings(admin, ConfigResourceType.BROKER, [str(number) for number in brokers])
+    # One that is down is told of no more, but the replicas that it held are.
+    replicas = max((part.replicas for parts in topics.values() for part in parts), default=0)
     return ClusterView(
-        len(brokers),
+        max(len(brokers), replicas),
         topics,
         of_topics,
         {int(number): found for number, found in of_brokers.items()},
+        tuple(brokers),
         await _read_readings(admin, settings),
     )
 
@@ -136,6 +142,8 @@ async def _read_readings(admin: AIOKafkaAdminClient, settings: Settings) -> tupl
         return None
     ours = {topic.full_name(settings.app_id) for topic in TOPICS}
     parts = [part for part, at in committed.items() if at.offset >= 0 and part.topic in ours]
+    if not parts:
+        return ()
     consumer = AIOKafkaConsumer(**settings.kafka_client(), enable_auto_commit=False, request_timeout_ms=REQUEST_MS_MAX)
     try:
         await consumer.start()
@@ -275,7 +283,7 @@ def judge_brokers(view: ClusterView) -> Iterator[Finding]:
                 f"{OFFSETS_TOPIC} has {replicas} replica(s): the loss of one broker stops the workers; "
                 "offsets.topic.replication.factor=3 before its first use, kafka-reassign-partitions.sh after it"
             )
-    if len(view.broker_settings) < view.brokers:
+    if len(view.broker_settings) < len(view.alive):
         yield note("the brokers' own settings could not be looked at: allow DescribeConfigs on the cluster")
     for number, found in sorted(view.broker_settings.items()):
         if found.get("auto.create.topics.enable") == "true":

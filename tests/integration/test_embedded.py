@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from stocktide.doctor import Verdict, examine
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
+from stocktide.retry import until
 from stocktide.settings import Settings
-from streams.admin import TopicsError, ensure_topics, inspect_topics
+from streams.admin import TopicsError, admin_client, ensure_topics, inspect_topics
 from streams.topics import TOPICS
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.integration
+
+WAIT_SECONDS_MAX = 30.0
 
 
 async def test_kafka_keeps_its_records_and_its_address_over_a_stop_and_a_crash(tmp_path: Path) -> None:
@@ -73,6 +77,15 @@ async def test_topics_are_created_once_with_settings_that_the_doctor_finds_safe(
     assert not any(row.created for row in second)
     assert {row.topic.name: row.partitions for row in second} == {topic.name: topic.partitions or 3 for topic in TOPICS}
     settings = Settings(kafka=kafka.address, redis=valkey.url, app_id=app_id, partitions=3)
+    async with admin_client(kafka.address) as admin:
+
+        async def coordinated() -> bool:
+            try:  # the first question makes Kafka's own topic for groups
+                return await admin.list_consumer_group_offsets(app_id) == {}
+            except GroupCoordinatorNotAvailableError:
+                return False
+
+        assert await until(coordinated, WAIT_SECONDS_MAX)
     findings = await examine(settings)
     assert [finding.what for finding in findings if finding.verdict is Verdict.WRONG] == []
     assert f"all {len(TOPICS)} topics are there" in [finding.what for finding in findings]

@@ -64,6 +64,7 @@ def cluster(brokers: int, replicas: int, partitions: int = 4) -> ClusterView:
         },
         {topic.full_name("s"): settings_of(topic, brokers) for topic in TOPICS},
         {number: {"min.insync.replicas": "2", "auto.create.topics.enable": "false"} for number in range(brokers)},
+        tuple(range(brokers)),
     )
 
 
