@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo check format lint types test bench soak lock clean
+.PHONY: setup demo check format lint types test bench bench-size soak lock clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,9 @@ test: setup
 
 bench: setup
 	@$(BIN)/python -m bench
+
+bench-size: setup
+	@$(BIN)/python -m bench.size
 
 soak: setup
 	@$(BIN)/pytest -m soak -s tests

@@ -1,0 +1,286 @@
+"""The steps, one after the other, on one shop: fill and audit, watch, lose a tail, restart, rebuild.
+
+In: a plan and a folder. Out: notes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from bench.size import commands, outage, watching
+from bench.size.notes import Notes
+from bench.size.seeding import Seeding, Took, held_orders, receipts
+from bench.size.stage import LargeStage, Member, servers
+from bench.size.traffic import Traffic
+from tables.connection import connect
+
+# How much of the shop there is when an audit is run: three points tell whether its time grows with the size.
+SHARES = (0.1, 0.5, 1.0)
+# Goals of the design, section 14.
+REDIS_BYTES_A_SKU, WORKER_BYTES_A_SKU = 1024, 2048
+REDO_SECONDS, RESTART_SECONDS = 10.0, 60.0
+
+
+class Plan(Struct, frozen=True):
+    """What is asked for. `rate`: orders a second while things fail."""
+
+    skus: int
+    orders: int
+    rate: int
+
+
+class Shop:
+    """One shop, and what is done with it."""
+
+    def __init__(self, plan: Plan, stage: LargeStage, redis: Redis, notes: Notes) -> None:
+        self._plan = plan
+        self._stage = stage
+        self._redis = redis
+        self._notes = notes
+        self._worker = Member(stage, "worker")
+        self._seeding = Seeding(stage, self._worker, redis, notes)
+        self._progress = stage.folder / "size.json"
+        self._empty = 0  # bytes of a worker of an empty shop
+
+    async def close(self) -> None:
+        """End what runs."""
+        await self._worker.stop()
+
+    # 1 and 5: fill, and audit on the way
+
+    async def fill(self) -> None:
+        """Open the shop up to its size; what an earlier run filled is there already."""
+        seconds = await self._worker.start()
+        self._notes.say(f"a worker was ready after {seconds:.1f} s")
+        there = json.loads(self._progress.read_text()) if self._progress.exists() else {"skus": 0, "orders": 0}
+        if not there["skus"]:
+            await self._seeding.know_channels()
+            there["empty"] = self._worker.memory()[0]
+        self._empty = there["empty"]
+        grown = {"skus": 0, "orders": 0}
+        took = {"skus": Took(), "orders": Took()}
+        for share in SHARES:
+            skus, orders = int(share * self._plan.skus), int(share * self._plan.orders)
+            for what, last in (("skus", skus), ("orders", orders)):
+                if there[what] >= last:
+                    continue
+                before = await self._used_memory()
+                took[what] += await self._add(what, there[what], last, skus)
+                grown[what] += await self._used_memory() - before
+                there[what] = last
+                self._progress.write_text(json.dumps(there))
+            await self._audit(share)
+        if grown["skus"]:
+            self._tell_filling(took, grown)
+
+    async def _add(self, what: str, first: int, last: int, skus: int) -> Took:
+        line = f"{last:,} {what}"
+        if what == "skus":
+            return await self._seeding.send("movements", receipts(first, last), line)
+        return await self._seeding.send("orders", held_orders(first, last, skus), line)
+
+    def _tell_filling(self, took: dict[str, Took], grown: dict[str, int]) -> None:
+        skus, orders = self._plan.skus, self._plan.orders
+        for what, count in (("skus", skus), ("orders", orders)):
+            seconds = took[what]
+            self._notes.measured(
+                f"filling, {what}",
+                f"{count:,} in {seconds.decided:.0f} s ({count / seconds.decided:,.0f}/s), "
+                f"derived and published {seconds.rest:.0f} s later",
+                figures={"decided_seconds": seconds.decided, "rest_seconds": seconds.rest},
+            )
+        each = grown["skus"] / skus
+        self._notes.measured(
+            "Redis, memory per SKU",
+            f"{each:,.0f} bytes (and {grown['orders'] / orders:,.0f} an open order)",
+            goal="<= 1 KB",
+            met=each <= REDIS_BYTES_A_SKU,
+            figures={"sku_bytes": each, "order_bytes": grown["orders"] / orders},
+        )
+        self._tell_worker_memory("after filling")
+
+    def _tell_worker_memory(self, when: str) -> None:
+        now, peak = self._worker.memory()
+        empty = self._empty
+        each = (now - empty) / self._plan.skus
+        self._notes.measured(
+            f"worker {when}, memory per SKU",
+            f"{each:,.0f} bytes ({now / 1e6:,.0f} MB, {peak / 1e6:,.0f} at the most; {empty / 1e6:,.0f} when empty)",
+            goal="<= 2 KB",
+            met=each <= WORKER_BYTES_A_SKU,
+            figures={"bytes": now, "peak_bytes": peak, "empty_bytes": empty},
+        )
+
+    async def _audit(self, share: float | None) -> None:
+        name = "audit, from the rows on" if share is None else f"audit at {share:.0%}"
+        self._notes.say(f"{name} …")
+        found = await commands.audit(self._stage, self._notes, name)
+        if "keys" in found:
+            self._notes.measured(
+                name,
+                f"{found['keys']:,} keys in {found['total_seconds']:.1f} s ({found['keys_a_second']:,.0f}/s), "
+                f"{found['memory_bytes'] / 1e6:,.0f} MB ({found['bytes_a_key']:,.0f} a key)",
+                figures=found,
+            )
+
+    # 6: subscribe and page
+
+    async def watch(self, api: Member) -> None:
+        """A subscriber's snapshot, and pages."""
+        ready = await api.start()
+        now, peak = api.memory()
+        self._notes.measured(
+            "API, start to ready",
+            f"{ready:.1f} s, {now / 1e6:,.0f} MB ({now / self._plan.skus:,.0f} bytes a SKU)",
+            figures={"seconds": ready, "bytes": now, "peak_bytes": peak},
+        )
+        first = await watching.snapshot(api.url)
+        self._notes.check(first["frames"] == self._plan.skus, f"the snapshot held {first['frames']:,} updates")
+        self._notes.measured(
+            "SSE snapshot of one channel",
+            f"{first['frames']:,} updates, {first['bytes'] / 1e6:,.0f} MB in {first['seconds']:.2f} s "
+            f"({first['frames_a_second']:,.0f}/s); others waited {first['others_longest_ms']:.0f} ms at the most",
+            figures=first,
+        )
+        found = await watching.pages(api.url, self._plan.skus)
+        self._notes.measured(
+            f"page of {found['limit']} SKUs, the last : the first",
+            f"p50 {found['last_p50_ms']:.1f} ms : {found['first_p50_ms']:.1f} ms "
+            f"(p99 {found['last_p99_ms']:.1f} : {found['first_p99_ms']:.1f})",
+            figures=found,
+        )
+
+    # 2: redo
+
+    async def lose_tail(self, api: Member) -> None:
+        """Redis dies and comes back without its tail, under orders of both doors."""
+        traffic = Traffic(self._stage.kafka.address, api.url, self._plan.rate, self._plan.skus, "redo")
+        async with traffic.going():
+            found = await outage.lose_tail(self._stage, self._worker, self._notes)
+        await self._redis.connection_pool.disconnect()  # those of a server that is gone
+        await self._seeding.rest("redo")
+        lost = await traffic.lost(lambda order_id: _order(api, order_id))
+        self._notes.check(not lost, f"redo: {len(lost)} orders are lost or changed: {', '.join(lost[:5])}")
+        self._notes.check(not traffic.strange, f"redo: strange answers: {'; '.join(traffic.strange[:5])}")
+        found |= {"told": len(traffic.told), "by_kafka": len(traffic.taken), "lost": len(lost),
+                  "longest_answer_seconds": traffic.longest_seconds}  # fmt: skip
+        self._notes.measured(
+            "redo, from Redis's first answer to blessed",
+            f"{found['blessed_seconds']:.2f} s ({found['batches_redone']:,} batches of the last "
+            f"{found['cut_seconds']:.1f} s redone, after {found['load_seconds']:.1f} s of loading; "
+            f"{found['told']:,} told and {found['by_kafka']:,} sent, {found['lost']} lost; "
+            f"the longest answer took {found['longest_answer_seconds']:.1f} s)",
+            goal="<= 10 s",
+            met=found["blessed_seconds"] <= REDO_SECONDS and found["redos"] > 0,
+            figures=found,
+        )
+
+    # 3: restarts
+
+    async def restart(self) -> None:
+        """The worker is told to stop, killed, and started with nothing; the first two under orders from Kafka."""
+        for how in ("SIGTERM", "SIGKILL"):
+            traffic = Traffic(self._stage.kafka.address, None, self._plan.rate, self._plan.skus, how.lower())
+            async with traffic.going():
+                end = {"SIGTERM": self._worker.stop, "SIGKILL": self._worker.kill}[how]
+                stopped = await end()
+                await self._tell_restart(f"worker restart after {how}, under orders", {"stop_seconds": stopped})
+            await self._seeding.rest(how)
+        self._tell_worker_memory("after a restart")
+        await self._worker.stop()
+        shutil.rmtree(self._stage.folder / "data" / "tables")
+        await self._tell_restart("worker start with empty tables", {})
+        await self._seeding.rest("empty tables")
+
+    async def _tell_restart(self, name: str, figures: dict[str, Any]) -> None:
+        seconds = await self._worker.start()
+        self._notes.measured(
+            name,
+            f"{seconds:.1f} s to ready",
+            goal="<= 60 s",
+            met=seconds <= RESTART_SECONDS,
+            figures={"seconds": seconds, **figures},
+        )
+
+    # 4: rebuild
+
+    async def rebuild(self) -> None:
+        """By command, from the whole journal and from the rows; by a worker."""
+        await self._rebuild_by_command("rebuild from the whole journal")
+        await self._worker.start()
+        passed = await commands.write_all_anew(self._stage, self._notes)
+        await self._seeding.rest("writing every row anew")
+        self._notes.measured(
+            "every row written anew, as fast as it goes",
+            f"{passed['seconds']:.0f} s, {passed['pages']:,} pages",
+            figures=passed,
+        )
+        await self._rebuild_by_command("rebuild from the rows")
+        await self._worker.start()
+        name = "rebuild by a worker, from FLUSHALL to blessed"
+        found = await commands.rebuilt_by_worker(self._stage, self._notes, name)
+        self._notes.measured(
+            name, f"{found['keys']:,} keys in {found['seconds']:.1f} s ({found['keys_a_second']:,.0f}/s)", figures=found
+        )
+        await self._seeding.rest(name)
+        self._tell_worker_memory("after a rebuild")
+        await self._audit(None)
+
+    async def _rebuild_by_command(self, name: str) -> None:
+        await self._worker.stop()
+        found = await commands.rebuild(self._stage, self._notes, name)
+        if "keys" in found:
+            self._notes.measured(
+                name,
+                f"{found['keys']:,.0f} keys in {found['rebuild_seconds']:.1f} s ({found['keys_a_second']:,.0f}/s), "
+                f"with both digests {found['with_digests_seconds']:.1f} s; "
+                f"digests {'equal' if found['equal'] else 'DIFFERENT'}",
+                figures=found,
+            )
+
+    async def _used_memory(self) -> int:
+        return int((await self._redis.info("memory"))["used_memory"])
+
+
+async def _order(api: Member, order_id: str) -> bytes | None:
+    found = await api.ask(f"/v1/orders/{order_id}")
+    return None if found is None else found.encode()
+
+
+async def measure(plan: Plan, folder: Path, notes: Notes) -> None:
+    """All steps."""
+    notes.say(f"{plan.skus:,} SKUs in 3 warehouses for 5 channels, {plan.orders:,} open orders, in {folder}")
+    async with servers(folder) as stage:
+        notes.say("Kafka and Valkey serve")
+        redis = connect(stage.valkey.url)
+        shop, api = Shop(plan, stage, redis, notes), Member(stage, "api")
+        try:
+            await shop.fill()
+            await shop.watch(api)
+            await shop.lose_tail(api)
+            await api.stop()
+            await shop.restart()
+            await shop.rebuild()
+            _tell_disk(folder, plan, notes)
+        finally:
+            await redis.aclose()
+            await api.stop()
+            await shop.close()
+
+
+def _tell_disk(folder: Path, plan: Plan, notes: Notes) -> None:
+    sizes = {
+        name: sum(file.stat().st_size for file in (folder / path).rglob("*") if file.is_file())
+        for name, path in (("kafka", "kafka"), ("redis", "valkey"), ("tables", "data"))
+    }
+    notes.measured(
+        "on the disk",
+        ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in sizes.items()),
+        figures={name: size / plan.skus for name, size in sizes.items()},
+    )
