@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from bench.size.notes import Notes
 from bench.size.stage import PREFIX, LargeStage, Member
+from bench.size.traffic import Traffic
 from tables.connection import connect
 
 # What `everysec` may lose and no more (design, section 9).
@@ -32,14 +33,16 @@ POLL_SECONDS = 0.005
 BLESSED_SECONDS_MAX = 1_800.0
 
 _REDO = re.compile(r"Redis came back with batch (\d+), the journal holds (\d+): redo")
-_REBUILT = re.compile(r"blessed: term \d+, rebuilt up to batch (\d+)")
+_BLESSED = re.compile(r"blessed: term \d+")
 
 
 class Return(Struct, frozen=True):
-    """How Redis came back, seconds: until it answered after it was started; from then until it was blessed."""
+    """How Redis came back, seconds: until it answered after it was started; from then until it was blessed.
+    `answered_at`: by the monotonic clock."""
 
     load_seconds: float
     blessed_seconds: float
+    answered_at: float
 
 
 class AppendOnlyFile:
@@ -62,7 +65,8 @@ class AppendOnlyFile:
         path = self._newest()
         known = [(at, size) for at, its_path, size in self._sizes if its_path == path]
         # The oldest look within the seconds: not a byte that is older is lost.
-        at, size = next((at, size) for at, size in known if at >= killed_at - TAIL_SECONDS)
+        looks = ((at, size) for at, size in known if at >= killed_at - TAIL_SECONDS)
+        at, size = next(looks, (killed_at, path.stat().st_size))
         lost = path.stat().st_size - size
         os.truncate(path, size)
         return lost, killed_at - at
@@ -87,7 +91,7 @@ async def bring_back(stage: LargeStage) -> Return:
         await blessed(redis)
         done = time.monotonic()
         await starting
-        return Return(answered - began, done - answered)
+        return Return(answered - began, done - answered, answered)
     finally:
         await redis.aclose()
 
@@ -110,16 +114,13 @@ async def _answers(redis: Redis) -> bool:
         return False
 
 
-def recovery_told(log: Path, offset: int) -> dict[str, Any]:
-    """What the worker's log says of recoveries since `offset` bytes."""
-    with log.open("rb") as file:
-        file.seek(offset)
-        text = file.read().decode(errors="replace")
+def recovery_told(text: str) -> dict[str, Any]:
+    """What a worker's log says of recoveries."""
     redone = [int(there) - int(here) for here, there in _REDO.findall(text)]
-    return {"batches_redone": sum(redone), "redos": len(redone), "rebuilds": len(_REBUILT.findall(text))}
+    return {"batches_redone": sum(redone), "redos": len(redone), "takeovers": len(_BLESSED.findall(text))}
 
 
-async def lose_tail(stage: LargeStage, worker: Member, notes: Notes) -> dict[str, Any]:
+async def lose_tail(stage: LargeStage, worker: Member, traffic: Traffic, notes: Notes) -> dict[str, Any]:
     """Kill, cut, start, wait; while orders go in. Figures."""
     file = AppendOnlyFile(stage.valkey.folder)
     watching = asyncio.create_task(file.watch())
@@ -132,8 +133,9 @@ async def lose_tail(stage: LargeStage, worker: Member, notes: Notes) -> dict[str
     lost, seconds = file.cut(killed_at)
     notes.say(f"redo: Valkey killed, {lost:,} bytes of its file cut off, {seconds:.2f} s of writes; starting it")
     back = await bring_back(stage)
-    told = recovery_told(worker.log, offset)
     notes.say(f"redo: it loaded for {back.load_seconds:.1f} s and was blessed {back.blessed_seconds:.2f} s later")
     await asyncio.sleep(AFTER_SECONDS)
+    told = recovery_told(worker.log_since(offset))
+    told["first_told_seconds"], told["longest_pause_seconds"] = traffic.silence(back.answered_at)
     return {"cut_bytes": lost, "cut_seconds": seconds, "load_seconds": back.load_seconds,
             "blessed_seconds": back.blessed_seconds, **told}  # fmt: skip

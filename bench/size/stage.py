@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import time
 import urllib.request
@@ -31,6 +32,7 @@ PREFIX = key_prefix(APP_ID)
 READY_SECONDS_MAX = 600.0
 STOP_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.02
+LOG_SECONDS = 0.5
 ANSWER_SECONDS_MAX = 5.0
 
 
@@ -78,6 +80,7 @@ class Member:
         self._kind = kind
         self._port = pick_free()
         self._child = ChildProcess(kind, stage.folder / f"{kind}.log")
+        self._log_offset = 0
 
     @property
     def url(self) -> str:
@@ -94,6 +97,7 @@ class Member:
         began = time.monotonic()
         port = {"worker": "worker_port", "api": "port"}[self._kind]
         environ = self._stage.environ(**{port: self._port})
+        self._log_offset = self.log.stat().st_size if self.log.exists() else 0
         await self._child.spawn([sys.executable, "-m", "stocktide", self._kind], environ)
         async with asyncio.timeout(READY_SECONDS_MAX):
             while await self.ask("/readyz") is None:
@@ -121,6 +125,21 @@ class Member:
             return await asyncio.to_thread(_get, self.url + path)
         except OSError:
             return None
+
+    async def logged(self, pattern: re.Pattern[str], seconds_max: float) -> re.Match[str]:
+        """Wait until its log of this life matches. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds_max
+        while time.monotonic() < deadline:
+            if (found := pattern.search(self.log_since(self._log_offset))) is not None:
+                return found
+            await asyncio.sleep(LOG_SECONDS)
+        raise TimeoutError(f"the {self._kind} did not log {pattern.pattern!r} within {seconds_max:.0f} s")
+
+    def log_since(self, offset: int) -> str:
+        """Its log from `offset` bytes on."""
+        with self.log.open("rb") as file:
+            file.seek(offset)
+            return file.read().decode(errors="replace")
 
     async def metrics(self) -> dict[str, float]:
         """Its metrics, the sum of each over its labels but the topic: `name`, or `name topic`."""

@@ -49,8 +49,8 @@ class Traffic:
         self.taken: list[str] = []
         self.strange: list[str] = []
         self.longest_seconds = 0.0
-        self.first_told_after: float | None = None
-        self._mark: float | None = None
+        # When each was told, by the monotonic clock (s).
+        self._told_at: list[float] = []
 
     @asynccontextmanager
     async def going(self) -> AsyncIterator[Traffic]:
@@ -67,9 +67,11 @@ class Traffic:
                 await asyncio.gather(*self._shoppers)
                 await producer.stop()
 
-    def mark(self) -> None:
-        """From now on, the first order that is placed and told counts: `first_told_after` (s)."""
-        self._mark, self.first_told_after = time.monotonic(), None
+    def silence(self, since: float) -> tuple[float, float]:
+        """Seconds from `since` to the next answer, and the longest pause between two answers after that."""
+        later = [since, *(at for at in sorted(self._told_at) if at > since)]
+        pauses = [after - before for before, after in itertools.pairwise(later)]
+        return pauses[0], max(pauses[1:], default=0.0)
 
     async def lost(self, look: Callable[[str], Awaitable[bytes | None]]) -> list[str]:
         """The ids of orders that are not there, or no longer as they were told. `look` reads one."""
@@ -111,24 +113,19 @@ class Traffic:
         order_id = f"{self._prefix}-h{number}"
         order = orjson.loads(placed(order_id, number, self._skus))
         del order["type"]
-        body, began, mark = orjson.dumps(order), time.monotonic(), self._mark
+        body, began = orjson.dumps(order), time.monotonic()
         while time.monotonic() - began < PATIENCE_SECONDS:
             status, answer = await self._ask(session, body)
             if status in (200, 201):
                 self.told[order_id] = answer
-                self._note(began, mark)
+                self._told_at.append(time.monotonic())
+                self.longest_seconds = max(self.longest_seconds, self._told_at[-1] - began)
                 return
             if status not in (0, 503):
                 self.strange.append(f"{order_id}: {status} {answer[:200].decode(errors='replace')}")
                 return
             await asyncio.sleep(AGAIN_SECONDS)
         self.strange.append(f"{order_id}: no answer in {PATIENCE_SECONDS:.0f} s")
-
-    def _note(self, began: float, mark: float | None) -> None:
-        now = time.monotonic()
-        self.longest_seconds = max(self.longest_seconds, now - began)
-        if mark is not None and self.first_told_after is None:
-            self.first_told_after = now - mark
 
     async def _ask(self, session: aiohttp.ClientSession, body: bytes) -> tuple[int, bytes]:
         try:
