@@ -71,7 +71,7 @@ class Traffic:
         """Seconds from `since` to the next answer, and the longest pause between two answers after that."""
         later = [since, *(at for at in sorted(self._told_at) if at > since)]
         pauses = [after - before for before, after in itertools.pairwise(later)]
-        return pauses[0], max(pauses[1:], default=0.0)
+        return (pauses[0] if pauses else float("inf")), max(pauses[1:], default=0.0)
 
     async def lost(self, look: Callable[[str], Awaitable[bytes | None]]) -> list[str]:
         """The ids of orders that are not there, or no longer as they were told. `look` reads one."""

@@ -1,0 +1,110 @@
+"""What the size benchmark concludes from what it sees: what is cut off a file, which orders are lost, who waited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+
+from bench.size.notes import Notes
+from bench.size.outage import TAIL_SECONDS, WATCH_SECONDS, AppendOnlyFile, recovery_told
+from bench.size.seeding import LINES_EACH, placed, receipts
+from bench.size.traffic import Traffic
+
+ORDER = {
+    "order_id": "a",
+    "channel": "jd",
+    "state": "reserved",
+    "lines": [{"sku": "S1", "quantity": 1}],
+    "placed_at": "2026-11-11T00:00:00.000Z",
+    "expires_at": "2026-11-18T00:00:00.000Z",
+    "sequence": 1,
+    "replayed": False,
+}
+
+
+def an_append_only_file(folder: Path) -> Path:
+    """As Valkey keeps it: a base, and what was written since."""
+    kept = folder / "appendonlydir"
+    kept.mkdir()
+    (kept / "appendonly.aof.manifest").write_text(
+        "file appendonly.aof.2.base.rdb seq 2 type b\nfile appendonly.aof.2.incr.aof seq 2 type i\n"
+    )
+    return kept / "appendonly.aof.2.incr.aof"
+
+
+async def test_only_what_was_written_while_it_was_watched_is_cut_off(tmp_path: Path) -> None:
+    incr = an_append_only_file(tmp_path)
+    incr.write_bytes(b"o" * 100)
+    file = AppendOnlyFile(tmp_path)
+    watching = asyncio.create_task(file.watch())
+    await asyncio.sleep(3 * WATCH_SECONDS)
+    incr.write_bytes(b"o" * 100 + b"n" * 50)
+    killed_at = time.monotonic()
+    watching.cancel()
+    lost, seconds = file.cut(killed_at)
+    assert (lost, incr.read_bytes()) == (50, b"o" * 100)
+    assert 0 < seconds <= TAIL_SECONDS
+
+
+async def test_what_is_older_than_the_tail_is_not_cut_off(tmp_path: Path) -> None:
+    incr = an_append_only_file(tmp_path)
+    incr.write_bytes(b"o" * 100)
+    file = AppendOnlyFile(tmp_path)
+    watching = asyncio.create_task(file.watch())
+    await asyncio.sleep(3 * WATCH_SECONDS)
+    watching.cancel()
+    incr.write_bytes(b"o" * 150)
+    assert file.cut(time.monotonic() + TAIL_SECONDS + 1)[0] == 0
+    assert incr.stat().st_size == 150
+
+
+async def test_an_order_that_is_gone_or_differs_from_what_was_told_is_lost() -> None:
+    traffic = Traffic("", None, 1.0, 10, "t")
+    there = {"same": ORDER, "changed": {**ORDER, "expires_at": None}, "ended": {**ORDER, "state": "expired"}}
+    traffic.told = dict.fromkeys(("same", "changed", "gone"), orjson.dumps({**ORDER, "replayed": True}))
+    traffic.taken = ["ended", "gone-too"]
+
+    async def look(order_id: str) -> bytes | None:
+        return orjson.dumps(there[order_id]) if order_id in there else None
+
+    assert await traffic.lost(look) == ["changed", "gone", "ended", "gone-too"]
+
+
+def test_a_pause_counts_from_the_moment_asked_for() -> None:
+    traffic = Traffic("", None, 1.0, 10, "t")
+    traffic._told_at = [1.0, 12.0, 12.5, 16.0]
+    assert traffic.silence(10.0) == (2.0, 3.5)
+    assert traffic.silence(20.0) == (float("inf"), 0.0)
+
+
+def test_a_workers_log_tells_how_much_was_redone_and_how_often_it_took_over() -> None:
+    log = (
+        "WARNING tables.takeover: Redis came back with batch 5070, the journal holds 5493: redo\n"
+        "INFO tables.takeover: blessed: term 2, journal at batch 5493, Redis came with batch 5070\n"
+        "INFO tables.takeover: blessed: term 3, rebuilt up to batch 5494\n"
+    )
+    assert recovery_told(log) == {"batches_redone": 423, "redos": 1, "takeovers": 2}
+
+
+def test_every_sku_is_received_in_every_warehouse_once() -> None:
+    events = [orjson.loads(value) for _, value in receipts(0, LINES_EACH + 1)]
+    received = [(event["warehouse"], line["sku"]) for event in events for line in event["lines"]]
+    assert len(received) == len(set(received)) == 3 * (LINES_EACH + 1)
+
+
+def test_orders_are_held_for_as_long_as_may_be_over_all_channels_and_skus() -> None:
+    orders = [orjson.loads(placed(f"o{number}", number, 100)) for number in range(500)]
+    assert {order["hold_seconds"] for order in orders} == {604_800}
+    assert len({order["channel"] for order in orders}) == 5
+    assert len({order["lines"][0]["sku"] for order in orders}) == 100
+
+
+def test_what_broke_is_kept() -> None:
+    notes = Notes(Console(quiet=True))
+    notes.check(True, "fine")
+    notes.check(False, "an order is lost")
+    assert notes.broken == ["an order is lost"]
