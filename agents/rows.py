@@ -24,7 +24,7 @@ from streams.topics import (
     Topic,
     joined_key,
 )
-from tables.records import Alert, Decision, MovementRow, OrderRow, PolicyRow, SkuRow
+from tables.records import Alert, Decision, MovementRow, OrderRow, PolicyRow, RepairRow, SkuRow
 from tables.views import is_order, movement_view, order_view, rfc3339, stock_view
 
 _json = msgspec.json.Encoder().encode
@@ -38,6 +38,8 @@ class Rows:
         self._movements: dict[tuple[str, str], tuple[MovementRow, int]] = {}
         self._skus: dict[str, tuple[SkuRow, int]] = {}
         self._policies: dict[tuple[str, str], tuple[PolicyRow, int]] = {}
+        # Keys that a repair removed: their rows go before any that follow.
+        self._gone: dict[Topic, list[Row]] = {RESERVATIONS: [], ADJUSTMENTS: [], STOCK: []}
         self._told: dict[Topic, list[Row]] = {ALERTS: [], AUDIT: [], DEAD_LETTERS: []}
 
     def add(self, decision: Decision) -> None:
@@ -52,13 +54,32 @@ class Rows:
                 self._movements[movement.warehouse, movement.id] = (movement, batch)
         for sku in decision.skus:
             self._skus[sku.sku] = (sku, batch)
+        restated = {repair.key for repair in decision.repairs if repair.subject == "policy"}
         for policy in decision.policies:
             self._policies[policy.channel, policy.sku] = (policy, batch)
-            self._told[AUDIT].append(_audit_row(policy, decision))
+            if (f"{policy.channel}\n{policy.sku}" if policy.sku else policy.channel) not in restated:
+                self._told[AUDIT].append(_audit_row(policy, decision))
+        for repair in decision.repairs:
+            self._told[AUDIT].append(_repair_row(repair, decision))
+            if repair.after is None:
+                self._remove(repair)
         for index, alert in enumerate(decision.alerts):
             self._told[ALERTS].append(_alert_row(alert, index, decision))
         for refused in decision.refused:
             self._told[DEAD_LETTERS].append(letter_of_refused(refused, decision.at))
+
+    def _remove(self, repair: RepairRow) -> None:
+        key = repair.key
+        if repair.subject == "sku":
+            self._skus.pop(key, None)
+            self._gone[STOCK].append((key.encode(), None))
+        elif repair.subject == "order":
+            self._orders.pop(key, None)
+            self._gone[RESERVATIONS].append((key.encode(), None))
+        elif repair.subject == "movement":
+            warehouse, _, id_ = key.partition("\n")
+            self._movements.pop((warehouse, id_), None)
+            self._gone[ADJUSTMENTS].append((joined_key(warehouse, id_).encode(), None))
 
     def tell_bursts(self, bursts: Bursts) -> None:
         """Add the alerts of what is too many among the dead letters."""
@@ -69,9 +90,9 @@ class Rows:
         yield from (
             (topic, rows)
             for topic, rows in (
-                (RESERVATIONS, [_order_row(*entry) for entry in self._orders.values()]),
-                (ADJUSTMENTS, [_movement_row(*entry) for entry in self._movements.values()]),
-                (STOCK, [_stock_row(*entry) for entry in self._skus.values()]),
+                (RESERVATIONS, self._gone[RESERVATIONS] + [_order_row(*entry) for entry in self._orders.values()]),
+                (ADJUSTMENTS, self._gone[ADJUSTMENTS] + [_movement_row(*entry) for entry in self._movements.values()]),
+                (STOCK, self._gone[STOCK] + [_stock_row(*entry) for entry in self._skus.values()]),
                 (POLICIES, [row for entry in self._policies.values() for row in _policy_rows(*entry)]),
                 *self._told.items(),
             )
@@ -125,6 +146,22 @@ def _audit_row(row: PolicyRow, decision: Decision) -> Row:
         "batch": decision.batch,
     }
     return row.actor.encode(), orjson.dumps(view)
+
+
+def _repair_row(repair: RepairRow, decision: Decision) -> Row:
+    view = {
+        "actor": repair.actor,
+        "action": "repaired",
+        "subject": repair.subject,
+        "key": repair.key.replace("\n", "/"),
+        "id": repair.id,
+        "why": repair.why,
+        "before": repair.before,
+        "after": repair.after,
+        "at": rfc3339(decision.at),
+        "batch": decision.batch,
+    }
+    return repair.actor.encode(), orjson.dumps(view)
 
 
 def _alert_row(alert: Alert, index: int, decision: Decision) -> Row:

@@ -170,8 +170,8 @@ class Repair(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="repai
     subject: str
     key: str
     actor: str
-    seen: str = "absent"
-    wanted: bytes | None = None
+    seen: str = ""
+    wanted: dict[str, Any] | None = None
     sku: str | None = None
     unheld: tuple[str, ...] = ()
     deltas: dict[str, int] | None = None

@@ -8,7 +8,7 @@ itself: its rows by its effects, its counters by its orders.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from streams.log import JournalLog
@@ -88,10 +88,11 @@ class Auditor:
         await self._timed("redis", self._confirm())
         return await self._findings(follower, redis, tables)
 
-    async def reexamine(self, keys: dict[RedisKey, set[str]]) -> list[Examined]:
-        """Keys of Redis once more, exactly, and the fold as of then: what a repair that came too late starts from."""
+    def examine(self, keys: dict[RedisKey, set[str]]) -> AsyncIterator[Examined]:
+        """Keys of Redis once more, exactly: as each comes, the fold stands at its batch. The values are SKUs in whose
+        index of holds an order is looked for, beside those that it names."""
         assert self._redis_pass is not None, "run first"
-        return [found async for found in self._redis_pass.examine(keys)]
+        return self._redis_pass.examine(keys)
 
     async def _read_journal(self) -> Follower:
         settled = await self._redis.settled()
@@ -116,7 +117,7 @@ class Auditor:
         if not 0 < len(self.redis_drifts) <= _CONFIRMED_MAX:
             return
         keys = {key: set(found.stored.held) for key, found in self.redis_drifts.items()}
-        found = await self.reexamine(keys)
+        found = [each async for each in self.examine(keys)]
         self._settled = sum(not each.differences for each in found)
         self.redis_drifts = {(each.kind, each.key): each for each in found if each.differences}
 

@@ -137,6 +137,11 @@ def _indexed(kind: Kind, record: Record | None, stored: Stored) -> Iterator[Diff
                 yield Difference("redis", f"entry in held:{sku}", holds.get(sku), stored.held.get(sku))
 
 
+def fields_differing(side: Side, expected: Record, found: Record) -> tuple[Difference, ...]:
+    """The fields in which two records of a kind differ; a SKU's counters one by one."""
+    return tuple(_fields(side, expected, found))
+
+
 def _fields(side: Side, expected: Record, found: Record) -> Iterator[Difference]:
     for name in expected.__struct_fields__:
         wanted, there = getattr(expected, name), getattr(found, name)

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 from msgspec import Struct, field
 
-from tables.audit.comparing import Difference, Drift, Subject
+from tables.audit.comparing import Difference, Drift, Subject, fields_differing
 from tables.audit.digest import EDGE_MS, Digest, Kind, Record, canonical, decode, kept_until, kind_of
-from tables.audit.fold import Discrepancy, Fold
+from tables.audit.fold import Discrepancy, Fold, Kept
 from tables.audit.promises import Sums, add_order, broken_promises, is_promise
 from tables.audit.redis_pass import Examined
 from tables.audit.redis_pass import Key as RedisKey
@@ -81,9 +81,13 @@ async def survey(fold: Fold) -> tuple[Digest, Sums]:
     return digest, sums
 
 
-async def log_drifts(fold: Fold, sums: Sums, skus: frozenset[str] | None) -> dict[str, Drift]:
-    """By SKU, where the log does not add up in itself."""
-    drifts: dict[str, Drift] = {}
+async def log_drifts(fold: Fold, sums: Sums, skus: frozenset[str] | None) -> dict[tuple[Subject, str], Drift]:
+    """Where the log does not add up in itself."""
+    drifts: dict[tuple[Subject, str], Drift] = {
+        ("order", order_id): Drift("order", order_id, _overwritten(fold, order_id, right), since)
+        for order_id, (right, since) in fold.overwritten.items()
+        if skus is None or _names(fold.record("order", order_id), skus)
+    }
     names = dict.fromkeys((*fold.keys("sku"), *sums)) if skus is None else skus
     for at, sku in enumerate(names):
         record = fold.record("sku", sku)
@@ -93,10 +97,19 @@ async def log_drifts(fold: Fold, sums: Sums, skus: frozenset[str] | None) -> dic
         if differences:
             kept = fold.get("sku", sku)
             since = discrepancy.batch if discrepancy else kept.batch if kept else None
-            drifts[sku] = Drift("sku", sku, differences, since)
+            drifts["sku", sku] = Drift("sku", sku, differences, since)
         if at % _KEYS_PER_TURN == 0:
             await asyncio.sleep(0)
     return drifts
+
+
+def _names(record: Record | None, skus: frozenset[str]) -> bool:
+    return isinstance(record, OrderRecord) and any(line.sku in skus for line in record.lines)
+
+
+def _overwritten(fold: Fold, order_id: str, right: Kept) -> tuple[Difference, ...]:
+    record = fold.record("order", order_id)
+    return () if record is None else fields_differing("log", decode("order", right.packed), record)
 
 
 def _differences(
@@ -121,7 +134,7 @@ def _differences(
 
 def merged(
     fold: Fold,
-    log: Mapping[str, Drift],
+    log: Mapping[tuple[Subject, str], Drift],
     redis: Mapping[RedisKey, Examined],
     tables: Mapping[TableKey, Shown],
     foreign: Iterable[str],
@@ -129,9 +142,9 @@ def merged(
     """Every drift once, whatever the sides on which it shows."""
     found: dict[tuple[Subject, str], list[Difference]] = {}
     since: dict[tuple[Subject, str], int | None] = {}
-    for sku, drift in log.items():
-        found["sku", sku] = list(drift.differences)
-        since["sku", sku] = drift.since
+    for place, drift in log.items():
+        found[place] = list(drift.differences)
+        since[place] = drift.since
     for (kind, key), examined in redis.items():
         found.setdefault((_subject(kind), key), []).extend(examined.differences)
     for (table, key), shown in tables.items():

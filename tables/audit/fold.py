@@ -13,76 +13,30 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Struct, field
 
 from streams.topics import joined_key
 from tables.audit.digest import EDGE_MS, Kind, Record, canonical, decode
+from tables.audit.packed import (
+    NIL,
+    Counted,
+    PackedDecision,
+    pack,
+    unpack_applied,
+    unpack_counted,
+    unpack_decision,
+    unpack_ends,
+    unpack_results,
+)
 from tables.derived import StoredRow
 from tables.ledger import LedgerLimits
-from tables.records import DECISION_FORMAT, Effect, PolicyRow, SkuRecord
+from tables.records import DECISION_FORMAT, SkuRecord
 
 # The cause of an effect after which a row is taken as it is: what was before it was found to be wrong.
 REPAIR = "repair"
 _BATCH_BYTES = 8
-
-
-class _Order(Struct, array_like=True):
-    order_id: str
-    record: Raw
-    changed: bool
-
-
-class _Movement(Struct, array_like=True):
-    warehouse: str
-    id: str
-    record: Raw
-    changed: bool
-
-
-class _Sku(Struct, array_like=True):
-    sku: str
-    record: Raw
-    offers: Raw
-
-
-class _Decision(Struct, array_like=True):
-    """`tables.records.Decision`, its records left as they are packed."""
-
-    format: int
-    batch: int
-    at: int
-    results: Raw
-    orders: tuple[_Order, ...]
-    movements: tuple[_Movement, ...]
-    skus: tuple[_Sku, ...]
-    effects: tuple[Effect, ...]
-    policies: tuple[PolicyRow, ...]
-    registry: Raw
-
-
-class _Ends(Struct):
-    """What says when an order's key ends by itself."""
-
-    state: str
-    ended_at: int | None = None
-    parked: tuple[Raw, ...] = ()
-
-
-class _Applied(Struct):
-    applied_at: int
-
-
-class _Counted(Struct):
-    version: int
-    counters: dict[str, int] = field(default_factory=dict)
-
-
-_decision = msgspec.msgpack.Decoder(_Decision).decode
-_ends = msgspec.msgpack.Decoder(_Ends).decode
-_applied = msgspec.msgpack.Decoder(_Applied).decode
-_counted = msgspec.msgpack.Decoder(_Counted).decode
-_encode = msgspec.msgpack.Encoder().encode
-_NIL = b"\xc0"
+# The outcome of a batch that wrote rows anew; such a batch does nothing else.
+_RESTATED = "restated"
 
 
 class Discrepancy(Struct):
@@ -124,6 +78,8 @@ class Fold:
         self._kept: dict[Kind, dict[str, bytes]] = {"sku": {}, "order": {}, "movement": {}, "registry": {}}
         self.policies: dict[str, tuple[int, dict[str, Any] | None]] = {}
         self.discrepancies: dict[str, Discrepancy] = {}
+        # Orders that were written into the journal anew otherwise than they were: as they were, and since which batch.
+        self.overwritten: dict[str, tuple[Kept, int]] = {}
 
     # What it knows
 
@@ -172,20 +128,26 @@ class Fold:
             elif row.record is None:
                 self._kept[row.kind].pop(row.key, None)
             else:
-                self._put(row.kind, row.key, row.batch, _encode(row.record))
+                self._put(row.kind, row.key, row.batch, pack(row.record))
 
     def add(self, payload: bytes) -> int:
         """Fold the next batch; its number. Raises msgspec.MsgspecError where the payload is none."""
-        decision = _decision(payload)
+        decision = unpack_decision(payload)
         if decision.format != DECISION_FORMAT:
             raise msgspec.ValidationError(
                 f"a payload of format {decision.format}; this version reads {DECISION_FORMAT}"
             )
         batch = self.batch = decision.batch
         self.at = max(self.at, decision.at)
+        restating = _is_restating(bytes(decision.results))
         for order in decision.orders:
             if order.changed:
-                self._put("order", order.order_id, batch, bytes(order.record))
+                packed = bytes(order.record)
+                if restating:
+                    self._check_restated(batch, order.order_id, packed)
+                elif self.overwritten:
+                    self.overwritten.pop(order.order_id, None)
+                self._put("order", order.order_id, batch, packed)
         for movement in decision.movements:
             if movement.changed:
                 self._put("movement", f"{movement.warehouse}\n{movement.id}", batch, bytes(movement.record))
@@ -194,8 +156,13 @@ class Fold:
             level = None if policy.policy is None else dict(policy.policy)
             self.policies[_policy_key(policy.channel, policy.sku)] = (batch, level)
         registry = bytes(decision.registry)
-        if registry != _NIL:
+        if registry != NIL:
             self._put("registry", "", batch, registry)
+        for repair in decision.repairs:
+            if bytes(repair.after) == NIL and repair.subject == "sku":
+                self._kept["sku"].pop(repair.key, None)
+            elif bytes(repair.after) == NIL and repair.subject == "movement":
+                self._kept["movement"].pop(repair.key, None)
         return batch
 
     def _put(self, kind: Kind, key: str, batch: int, packed: bytes) -> None:
@@ -207,7 +174,7 @@ class Fold:
 
     def _is_over(self, kind: Kind, packed: bytes) -> bool:
         if kind == "order":
-            ends = _ends(packed)
+            ends = unpack_ends(packed)
             if ends.state == "parked":
                 return not ends.parked
             if ends.ended_at is None:
@@ -216,7 +183,7 @@ class Fold:
             kept_ms = limits.refused_retention_ms if ends.state == "rejected" else limits.order_retention_ms
             return ends.ended_at + kept_ms <= self._as_of_ms + EDGE_MS
         if kind == "movement":
-            until = _applied(packed).applied_at + self._limits.movement_retention_ms
+            until = unpack_applied(packed).applied_at + self._limits.movement_retention_ms
             return until <= self._as_of_ms + EDGE_MS
         return False
 
@@ -229,7 +196,7 @@ class Fold:
 
     # Whether it adds up
 
-    def _add_skus(self, decision: _Decision) -> None:
+    def _add_skus(self, decision: PackedDecision) -> None:
         if not decision.skus:
             return
         deltas: dict[str, dict[str, int]] = {}
@@ -254,8 +221,8 @@ class Fold:
         before = self._kept["sku"].get(sku)
         if self._start and (before is None or int.from_bytes(before[:_BATCH_BYTES]) <= self._start):
             return  # what lies before the journal may have been set back by a late writer
-        was = _Counted(0) if before is None else _counted(memoryview(before)[_BATCH_BYTES:])
-        now = _counted(packed)
+        was = Counted(0) if before is None else unpack_counted(memoryview(before)[_BATCH_BYTES:])
+        now = unpack_counted(packed)
         expected = was.counters
         for name, units in deltas.items():
             expected[name] = expected.get(name, 0) + units
@@ -270,6 +237,18 @@ class Fold:
         if off or version_off or restated:
             self._note(batch, sku, off, version_off, restated)
 
+    def _check_restated(self, batch: int, order_id: str, packed: bytes) -> None:
+        """A row that was only written anew is what it was; else somebody else changed the order."""
+        before = self.get("order", order_id)
+        if before is None or before.packed == packed or 0 < self._start >= before.batch:
+            return
+        now = decode("order", packed)
+        right, since = self.overwritten.get(order_id, (before, batch))
+        if decode("order", right.packed) == now:
+            self.overwritten.pop(order_id, None)
+        else:
+            self.overwritten[order_id] = (right, since)
+
     def _note(self, batch: int, sku: str, off: dict[str, int], version_off: int, restated: bool) -> None:
         known = self.discrepancies.setdefault(sku, Discrepancy(batch))
         for name, units in off.items():
@@ -280,6 +259,11 @@ class Fold:
         known.restated = known.restated or restated
         if not known:
             del self.discrepancies[sku]
+
+
+def _is_restating(results: bytes) -> bool:
+    # The word is looked for first: it is in few batches, and may be in an id.
+    return _RESTATED.encode() in results and any(each.outcome == _RESTATED for each in unpack_results(results))
 
 
 def _place(kind: Kind) -> Kind:

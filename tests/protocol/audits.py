@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from streams.topics import joined_key
 from tables.audit.auditor import Auditor
@@ -12,21 +12,26 @@ from tables.audit.stored import RedisSide
 from tables.derived import Kind, PolicyLevel, StoredRow
 from tables.landmarks import Landmarks
 from tables.ledger import LedgerLimits
-from tables.records import decode_decision
+from tables.records import Decision, decode_decision
 from tests.protocol.stage import Stage
 
 LIMITS = LedgerLimits()
 
 
 class MemoryTables:
-    """The tables of a journal in memory; `rows` gives all of them each time. What `lost` names is not among them, and
-    `put` comes last."""
+    """The tables of a journal in memory; `rows` gives all of them each time."""
 
     def __init__(self, stage: Stage) -> None:
         self._rows = stage.rows
         self._stage = stage
-        self.lost: set[tuple[Kind, str]] = set()
-        self.put: list[StoredRow] = []
+        self._spoiled: list[StoredRow] = []
+        self._lost: set[tuple[Kind, str]] = set()
+        self._spoiled_at = 0
+
+    def spoil(self, *rows: StoredRow, lost: Iterable[tuple[Kind, str]] = ()) -> None:
+        """Somebody writes rows that follow from nothing, and loses others; later batches come after them."""
+        self._spoiled, self._lost = list(rows), set(lost)
+        self._spoiled_at = len(self._stage.valid())
 
     async def landmarks(self) -> Landmarks:
         """See TableSide. Derives what there is."""
@@ -35,19 +40,31 @@ class MemoryTables:
 
     async def rows(self, report: Callable[[int, int], None]) -> AsyncIterator[list[StoredRow]]:
         """See TableSide."""
-        rows = [row for key, row in self._rows.known.items() if key not in self.lost]
-        yield [*rows, *self._policies(), *self.put]
+        self._rows.keep()
+        known = [*self._rows.known.values(), *self._policies()]
+        old = [row for row in known if row.batch <= self._spoiled_at and (row.kind, row.key) not in self._lost]
+        yield [*old, *self._spoiled, *(row for row in known if row.batch > self._spoiled_at), *self._removed()]
 
     async def rewind(self) -> None:
         """See TableSide."""
 
     def _policies(self) -> Iterator[StoredRow]:
-        for record in self._stage.valid():
-            decision = decode_decision(record.payload)
+        for decision in decisions(self._stage):
             for row in decision.policies:
                 key = joined_key(row.channel, row.sku) if row.sku else row.channel
                 level = None if row.policy is None else dict(row.policy)
                 yield StoredRow("policy", key, decision.batch, PolicyLevel(row.channel, row.sku or None, level))
+
+    def _removed(self) -> Iterator[StoredRow]:
+        for decision in decisions(self._stage):
+            for repair in decision.repairs:
+                if repair.after is None and repair.subject in ("sku", "order", "movement"):
+                    yield StoredRow(repair.subject, repair.key, 0, None)  # type: ignore[arg-type]
+
+
+def decisions(stage: Stage) -> list[Decision]:
+    """What was decided, batch after batch."""
+    return [decode_decision(record.payload) for record in stage.valid()]
 
 
 def auditor_of(stage: Stage, skus: frozenset[str] | None = None, tables: MemoryTables | None = None) -> Auditor:

@@ -178,8 +178,8 @@ async def test_the_registry_is_compared_too(shop: Stage) -> None:
 
 async def test_a_row_that_differs_or_is_gone_is_named(shop: Stage) -> None:
     tables = MemoryTables(shop)
-    tables.lost = {("order", "o2"), ("movement", next(key for kind, key in told_movements(shop)))}
-    tables.put = [
+    movement = next(key for kind, key in told_movements(shop))
+    tables.spoil(
         StoredRow("sku", "A", 14, SkuRecord(9, 9)),
         StoredRow("sku", "B", 10**9, SkuRecord(9, 9)),
         StoredRow("order", "o1", 5, OrderRecord("paid")),
@@ -187,9 +187,9 @@ async def test_a_row_that_differs_or_is_gone_is_named(shop: Stage) -> None:
         StoredRow("order", "over", 5, OrderRecord("rejected", ended_at=1)),
         StoredRow("policy", "jd", 1, PolicyLevel("jd", None, {"buffer": 2})),
         StoredRow("policy", "jd/A", 0, None),
-    ]
+        lost=(("order", "o2"), ("movement", movement)),
+    )
     found = told(await audit(shop, tables=tables))
-    (movement,) = (key for kind, key in tables.lost if kind == "movement")
     assert found.keys() == {
         *("order o2", f"movement {movement}", "sku A", "sku B", "order o1", "order ghost", "policy jd", "policy jd/A"),
     }

@@ -20,7 +20,7 @@ end
 
 function put.sku(cmd, old)
   local was = old and type(old.counters) == 'table' and old.counters or {}
-  local s = open_sku(cmd.key, cmd.wanted)
+  local s = open_sku(cmd.key, pack(cmd.wanted))
   s.is_new = true
   s.r.version = math.max(s.r.version, old and whole(old.version) or 0)
   begin(s)
@@ -35,7 +35,7 @@ end
 -- repair came between.
 function put.deltas(cmd)
   local s = get_sku(cmd.key)
-  if not s or (s.r.repaired or '') ~= cmd.since then return nil end
+  if not s or (s.r.repaired or '') ~= (cmd.since or '') then return nil end
   begin(s)
   for name, n in pairs(cmd.deltas) do
     add_to(s.r.counters, name, n)
@@ -52,7 +52,7 @@ end
 function put.order(cmd)
   local o
   if cmd.wanted then
-    o = open_order(cmd.key, cmd.wanted)
+    o = open_order(cmd.key, pack(cmd.wanted))
   else
     o = {id = cmd.key, r = {state = 'parked', lines = {}, events = {}}, dropped = true}
     orders[cmd.key] = false
@@ -67,7 +67,7 @@ end
 
 function put.movement(cmd)
   local warehouse, id = string.match(cmd.key, '^(.-)\n(.*)$')
-  local m = {warehouse = warehouse, id = id, changed = true, r = unpack_all(cmd.wanted)}
+  local m = {warehouse = warehouse, id = id, changed = true, r = cmd.wanted}
   movements[cmd.key] = m
   movements_asked[#movements_asked + 1] = m
   return m
@@ -76,7 +76,7 @@ end
 -- What the channels' policies are from here on is carried to every SKU, as after a change of all of them.
 function put.registry(cmd, old)
   local was = old and type(old.channels) == 'table' and old.channels or {}
-  registry = with_defaults(unpack_all(cmd.wanted))
+  registry = with_defaults(cmd.wanted)
   for channel in pairs(registry.channels) do
     local before = type(was[channel]) == 'table' and type(was[channel].policy) == 'table' and was[channel].policy
     registry.before[channel] = before or registry.before[channel] or {}

@@ -1,0 +1,243 @@
+"""A repair on a real Redis and a journal in memory: what was spoiled is right again, and what was told stands."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from tables.audit.plan import Correction, Planner
+from tables.audit.repairing import Fate, carry_out
+from tables.commands import Repair
+from tables.derived import PolicyLevel, StoredRow
+from tables.records import OrderRecord, SkuRecord
+from tests.protocol.audits import MemoryTables, audit, auditor_of, decisions, told
+from tests.protocol.stage import Stage, until
+from tests.protocol.test_audit import OPENING, cancel, is_clean, pay, place, receive, spoil_sku
+
+ACTOR = "anna"
+
+
+@pytest.fixture
+async def shop(stage: Stage) -> AsyncIterator[Stage]:
+    """A shop with an order in every state."""
+    await stage.blessed_relay()
+    for command in OPENING:
+        await stage.submitter().submit((command,), None)
+    yield stage
+
+
+async def planner_of(stage: Stage, tables: MemoryTables | None = None) -> Planner:
+    auditor = auditor_of(stage, None, tables)
+    return Planner(auditor, await auditor.run(), ACTOR)
+
+
+async def repair(stage: Stage, tables: MemoryTables | None = None) -> dict[str, Fate]:
+    """Everything that differs put right; what became of it, by key."""
+    planner = await planner_of(stage, tables)
+    fates = carry_out(planner, stage.submitter())
+    return {f"{correction.subject} {correction.key}": fate async for correction, fate in fates}
+
+
+async def sku(stage: Stage, name: str) -> SkuRecord:
+    read = await stage.ledger.read_sku(name)
+    assert read.value is not None
+    return read.value[0]
+
+
+async def test_a_plan_names_what_it_would_change_and_changes_nothing(shop: Stage) -> None:
+    await spoil_sku(shop, "A", on_hand_at_SH1=7)
+    batches = len(shop.valid())
+    before = await shop.redis.get(shop.prefix + "sku:A")
+    plan = [each async for each in (await planner_of(shop)).plan()]
+    (correction,) = plan
+    (change,) = correction.changes
+    assert (change.what, change.before, change.after) == ("counter on_hand@SH1", 7, 99)
+    assert len(shop.valid()) == batches and await shop.redis.get(shop.prefix + "sku:A") == before
+
+
+async def test_a_counter_is_right_again_and_the_log_says_who_did_it(shop: Stage) -> None:
+    right = await sku(shop, "A")
+    await spoil_sku(shop, "A", on_hand_at_SH1=7, locked_at_SH1=9)
+    assert await repair(shop) == {"sku A": Fate.REPAIRED}
+    now = await sku(shop, "A")
+    assert now.counters == right.counters and now.version == right.version + 1
+    (effect,) = decisions(shop)[-1].effects
+    assert effect.cause[0] == "repair" and effect.cause[2] == ACTOR and now.repaired == effect.cause[1]
+    assert effect.deltas == {"on_hand@SH1": 92, "locked@SH1": right.counters["locked@SH1"] - 9}
+    (row,) = decisions(shop)[-1].repairs
+    assert row.actor == ACTOR and row.before["counters"]["on_hand@SH1"] == 7
+    assert row.after is not None and row.after["counters"]["on_hand@SH1"] == 99
+    assert is_clean(await audit(shop))
+
+
+async def test_what_a_spoiled_counter_led_to_is_taken_back_and_the_orders_stand(shop: Stage) -> None:
+    await spoil_sku(shop, "A", on_hand_at_SH1=7, committed_at_BJ1=5)
+    await shop.submitter().submit((place("o6"),), None)
+    await shop.submitter().submit((place("o7"), pay("o7")), None)
+    assert await repair(shop) == {"sku A": Fate.REPAIRED}
+    record = await sku(shop, "A")
+    assert record.counters["on_hand@SH1"] == 99 and record.counters["committed@BJ1"] == 1  # that of o7
+    assert is_clean(await audit(shop)), told(await audit(shop))
+    await shop.submitter().submit((cancel("o6"), cancel("o7")), None)
+    assert is_clean(await audit(shop))
+
+
+async def test_orders_and_their_indexes_come_back(shop: Stage) -> None:
+    redis, prefix = shop.redis, shop.prefix
+    held = msgspec.msgpack.decode(await redis.get(prefix + "order:o1"))
+    await redis.delete(*(f"{prefix}order:o{number}" for number in (1, 2, 4)))
+    await redis.zrem(prefix + "deadlines", "o1")
+    await redis.zadd(prefix + "deadlines", {"o2": 5, "nobody": 6})
+    await redis.zadd(prefix + "held:B", {"o3": 5, "nobody": 1})
+    await redis.zadd(prefix + "held:ghost", {"o1": 5})
+    await redis.zadd(prefix + "dwells", {"B": 5})
+    await redis.zrem(prefix + "skus", "A")
+    await redis.zadd(prefix + "skus", {"ghost": 0})
+    await redis.expire(prefix + "order:o5", 10_000)
+    fates = await repair(shop)
+    assert set(fates.values()) == {Fate.REPAIRED}, fates
+    assert msgspec.msgpack.decode(await redis.get(prefix + "order:o1")) == held
+    findings = await audit(shop)
+    assert is_clean(findings), told(findings)
+    (answer,) = (await shop.submitter().submit((place("o1", ("A", 2), ("B", 1)),), None)).results
+    assert answer.outcome == "reserved" and answer.replayed
+
+
+async def test_what_the_log_does_not_know_goes(shop: Stage) -> None:
+    redis, prefix = shop.redis, shop.prefix
+    ghost = OrderRecord("reserved", "jd", 1, 5, 10**15, lines=())
+    await redis.set(prefix + "order:ghost", msgspec.msgpack.encode(ghost))
+    await redis.zadd(prefix + "deadlines", {"ghost": 10**15})
+    await redis.set(prefix + "sku:ghost", b"\x01junk")
+    await redis.set(prefix + "movement:SH1\nx", b"")
+    await redis.hset(prefix + "sku:list", "a", "b")
+    await redis.hset(prefix + "notes", "a", "b")
+    fates = await repair(shop)
+    assert fates.pop("key notes") is Fate.BY_HAND
+    assert set(fates.values()) == {Fate.REPAIRED} and len(fates) == 4
+    await redis.delete(prefix + "notes")
+    assert is_clean(await audit(shop)), told(await audit(shop))
+
+
+async def test_whatever_was_written_in_a_records_place_is_written_over(shop: Stage) -> None:
+    redis, prefix = shop.redis, shop.prefix
+    record = msgspec.msgpack.decode(await redis.get(prefix + "sku:A"))
+    for spoiled in (
+        b"\xff\xff",
+        msgspec.msgpack.encode([1, 2]),
+        msgspec.msgpack.encode({"counters": {"on_hand@SH1": 1.5, b"\xff": 3}, "version": 1e300}),
+        msgspec.msgpack.encode({**record, "version": 10**6, "warehouses": ["X"], "policies": {}}),
+    ):
+        await redis.set(prefix + "sku:A", spoiled)
+        await redis.set(prefix + "order:o1", spoiled)
+        fates = await repair(shop)
+        assert fates == {"sku A": Fate.REPAIRED, "order o1": Fate.REPAIRED}, spoiled
+        assert is_clean(await audit(shop)), spoiled
+    assert (await sku(shop, "A")).version > 10**6
+
+
+async def test_the_registry_is_right_again_and_so_is_what_its_channels_are_offered(shop: Stage) -> None:
+    _, offers = (await shop.ledger.read_sku("A")).value or (None, ())
+    key = shop.prefix + "registry"
+    registry = msgspec.msgpack.decode(await shop.redis.get(key))
+    registry["channels"]["jd"]["policy"]["buffer"] = 90
+    await shop.redis.set(key, msgspec.msgpack.encode(registry))
+    await shop.submitter().submit((place("o6"),), None)  # tells a wrong offer
+    assert await repair(shop) == {"registry ": Fate.REPAIRED}
+    findings = await audit(shop)
+    assert is_clean(findings), told(findings)
+    shown = {row.sku: row for decision in decisions(shop) for row in decision.skus}["A"]
+    assert shown.offers[0].quantity == offers[0].quantity - 1
+
+
+async def test_rows_that_differ_are_written_anew_and_rows_of_nothing_are_removed(shop: Stage) -> None:
+    tables = MemoryTables(shop)
+    tables.spoil(
+        StoredRow("sku", "A", 14, SkuRecord(9, 9)),
+        StoredRow("order", "o1", 5, OrderRecord("paid")),
+        StoredRow("order", "o4", 5, OrderRecord("paid")),
+        StoredRow("order", "ghost", 5, OrderRecord("paid")),
+        StoredRow("policy", "jd", 1, PolicyLevel("jd", None, {"buffer": 2})),
+        StoredRow("policy", "jd/A", 1, PolicyLevel("jd", "A", {"buffer": 2})),
+    )
+    assert len((await audit(shop, tables=tables)).drifts) == 6
+    fates = await repair(shop, tables)
+    assert set(fates.values()) == {Fate.REPAIRED} and len(fates) == 6, fates
+    findings = await audit(shop, tables=tables)
+    assert is_clean(findings), told(findings)
+
+
+async def test_a_repair_beside_live_traffic_loses_no_order_and_sells_no_unit_twice(shop: Stage) -> None:
+    """A hot SKU has 600 units, and somebody adds 500 that are not there, takes some from another, removes orders."""
+    caller = shop.submitter()
+    await caller.submit((receive("hot", 600), receive("cold", 5_000)), None)
+    told_orders: dict[str, str] = {}
+    stop = asyncio.Event()
+
+    async def trade(till: int) -> None:
+        for number in itertools.count():
+            order_id = f"t{till}-{number}"
+            lines = (("hot", 1), ("cold", 1))
+            placing = (await caller.submit((place(order_id, *lines, accept="all"),), None)).results[0].outcome
+            told_orders[order_id] = placing
+            if placing == "reserved":
+                after = pay(order_id) if number % 3 else cancel(order_id)
+                told_orders[order_id] = (await caller.submit((after,), None)).results[0].outcome
+            if stop.is_set():
+                return
+
+    traders = [asyncio.create_task(trade(till)) for till in range(6)]
+    await asyncio.sleep(0.2)
+    await spoil_sku(shop, "cold", on_hand_at_SH1=4_000)
+    await spoil_sku(shop, "hot", on_hand_at_SH1=1_100)
+    gone = [order_id for order_id, outcome in told_orders.items() if outcome == "paid"][:5]
+    await shop.redis.delete(*(f"{shop.prefix}order:{order_id}" for order_id in gone))
+    await asyncio.sleep(0.1)
+    fates = await repair(shop)
+    assert {"sku hot", "sku cold", *(f"order {order_id}" for order_id in gone)} <= fates.keys()
+    assert set(fates.values()) == {Fate.REPAIRED}, fates
+    assert (await sku(shop, "hot")).counters["on_hand@SH1"] == 600
+    assert "insufficient_stock" not in told_orders.values(), "it was sold out before it was repaired"
+    await until(lambda: "insufficient_stock" in told_orders.values())  # and is sold to its end now
+    stop.set()
+    await asyncio.gather(*traders)
+
+    assert is_clean(await audit(shop)), told(await audit(shop))
+    for order_id, outcome in told_orders.items():
+        record = (await shop.ledger.read_order(order_id)).value
+        assert record is not None and record.state == {"insufficient_stock": "rejected"}.get(outcome, outcome)
+    sold = Counter(told_orders.values())
+    record = await sku(shop, "hot")
+    assert record.counters["committed@SH1"] == sold["paid"], sold
+    # All that there was, but the one that the channel keeps back and those that were cancelled at the very end.
+    assert 600 - 1 - len(traders) <= sold["paid"] <= 600 - 1, sold
+
+
+async def test_a_repair_that_comes_too_late_does_nothing_and_is_planned_anew(shop: Stage) -> None:
+    await shop.redis.delete(shop.prefix + "order:o2")
+    planner = await planner_of(shop)
+    (correction,) = [each async for each in planner.plan()]
+    await shop.submitter().submit((place("o2"),), None)  # the shopper comes again, and gets another hold
+    assert correction.command is not None
+    (result,) = (await shop.submitter().submit((correction.command,), None)).results
+    assert result.outcome == "moved_on"
+    assert await planner.again(correction) is None
+    assert await repair(shop) == {"sku A": Fate.REPAIRED}  # the first hold's units
+    assert is_clean(await audit(shop))
+
+
+async def test_one_of_two_repairs_of_a_sku_comes_too_late(shop: Stage) -> None:
+    await spoil_sku(shop, "A", on_hand_at_SH1=7)
+    plans: list[Correction] = [each for _ in range(2) async for each in (await planner_of(shop)).plan()]
+    await shop.submitter().submit((place("o6"),), None)
+    outcomes = []
+    for plan in plans:
+        assert isinstance(plan.command, Repair)
+        outcomes.append((await shop.submitter().submit((plan.command,), None)).results[0].outcome)
+    assert outcomes == ["repaired", "moved_on"]
+    assert (await sku(shop, "A")).counters["on_hand@SH1"] == 99 and is_clean(await audit(shop))
