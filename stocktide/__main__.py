@@ -158,6 +158,25 @@ def audit(settings: Settings, **options: Any) -> int:
 
 
 @cli.command()
+@click.option("--plan", is_flag=True, help="Show what a repair would change; change nothing.")
+@click.option("--apply", is_flag=True, help="Carry it out, beside live traffic, and audit again.")
+@click.option("--sku", "skus", multiple=True, metavar="SKU", help="Only this one and its orders; may be repeated.")
+@click.option("--actor", metavar="NAME", help="On whose behalf; it goes into the log. [the user of this machine]")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_with_settings
+def repair(settings: Settings, plan: bool, apply: bool, actor: str | None, **options: Any) -> int:
+    """Put right what an audit finds: each correction a batch of its own in the log, with its cause.
+
+    Exit status 1 if something differs (still, with --apply), 2 if it could not be finished.
+    """
+    from stocktide.repair import RepairOptions, run
+
+    if plan == apply:
+        raise click.UsageError("say --plan or --apply")
+    return run(_located(settings), RepairOptions(apply, _actor(actor), **options))
+
+
+@cli.command()
 @_with_settings
 def doctor(settings: Settings) -> int:
     """Show the settings and look for what is missing or unsafe. Exit status 1 if something is wrong."""
@@ -245,6 +264,19 @@ def demo(settings: Settings, data: Path | None, port: int | None) -> int:
     from stocktide.demo import run
 
     return run(Settings.from_environment(data=data, port=port))
+
+
+def _actor(name: str | None) -> str:
+    import getpass
+
+    if name is None:
+        try:
+            name = getpass.getuser()
+        except (KeyError, OSError):  # a container without a name for its user
+            name = "operator"
+    if not 0 < len(name) <= 128 or not name.isprintable():
+        raise click.BadParameter("1 to 128 printable characters", param_hint="--actor")
+    return name
 
 
 def _located(

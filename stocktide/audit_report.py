@@ -74,7 +74,7 @@ def told(findings: Findings) -> Iterator[str]:
         yield f"UNSETTLED  {len(findings.unsettled):,} rows are still to be derived: {some}"
     if findings.sides is not None:
         yield from _told_digests(findings.sides)
-    yield from _told_drifts(findings.drifts)
+    yield from told_drifts(findings.drifts)
 
 
 def _told_digests(sides: Sides) -> Iterator[str]:
@@ -88,7 +88,8 @@ def _told_digests(sides: Sides) -> Iterator[str]:
     yield f"           {'tables':>54} {tables}  {_equal(log == tables)}"
 
 
-def _told_drifts(drifts: tuple[Drift, ...]) -> Iterator[str]:
+def told_drifts(drifts: tuple[Drift, ...]) -> Iterator[str]:
+    """What differs, for a person."""
     if not drifts:
         yield "no drift"
         return

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from streams.topics import ORDERS, RESERVATIONS
+from streams.topics import AUDIT, ORDERS, RESERVATIONS
 from tables.connection import connect
 from tables.scripts import key_prefix
 from tests.integration.fleet import PARTITIONS, WAIT_SECONDS_MAX, Fleet, make_fleet, order_of, placed, send_steadily
@@ -77,8 +77,8 @@ async def fleet(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path
     await made.close()
 
 
-async def test_an_audit_beside_live_traffic_finds_nothing_but_what_was_spoiled(fleet: Fleet) -> None:
-    sending = asyncio.create_task(send_steadily(fleet, range(4_000), 400))
+async def test_what_was_spoiled_beside_live_traffic_is_found_and_repaired_and_nothing_else(fleet: Fleet) -> None:
+    sending = asyncio.create_task(send_steadily(fleet, range(3_000), 400))
     await asyncio.sleep(0.5)
     clean = await stocktide(fleet, "audit", "--json")
     assert clean.status == 0, clean
@@ -100,7 +100,26 @@ async def test_an_audit_beside_live_traffic_finds_nothing_but_what_was_spoiled(f
     assert not spoiled.report["digests"]["equal"]
     told = await stocktide(fleet, "audit")
     assert told.status == 1 and "counter on_hand@SH1: the log says 100000, Redis 99960" in told.out, told
+
+    planned = await stocktide(fleet, "repair", "--plan")
+    assert planned.status == 1 and "counter on_hand@SH1: 99960 → 100000" in planned.out, planned
+    assert "nothing was changed" in planned.out
+    assert (await stocktide(fleet, "audit", "--json")).keys == spoiled.keys
+    assert not await fleet.records(AUDIT)
+
+    applied = await stocktide(fleet, "repair", "--apply", "--actor", "anna", "--json")
+    assert applied.status == 0, applied
+    assert {each["outcome"] for each in applied.report["corrections"]} == {"repaired"}
+    assert len(applied.report["corrections"]) == len(spoiled.keys) and not applied.report["after"]["drifts"]
     await sending
+    clean = await stocktide(fleet, "audit", "--json")
+    assert clean.status == 0 and clean.report["digests"]["equal"], clean
+    rows = [json.loads(record.value or b"") for record in await fleet.records(AUDIT)]
+    assert {(row["actor"], row["action"]) for row in rows} == {("anna", "repaired")} and len(rows) == len(spoiled.keys)
+    (row,) = (row for row in rows if row["key"] == "B")
+    assert row["before"]["counters"]["on_hand@SH1"] == 99_960 and row["after"]["counters"]["on_hand@SH1"] == OPENING
+    explained = await stocktide(fleet, "explain", "B")
+    assert explained.status == 0 and "repaired by anna" in explained.out, explained
 
 
 async def spoil_row(fleet: Fleet, order_id: str, **record: Any) -> None:
@@ -116,7 +135,6 @@ async def spoil_row(fleet: Fleet, order_id: str, **record: Any) -> None:
         )
 
 
-async def test_an_audit_of_what_is_not_there_says_so(fleet: Fleet) -> None:
-    fleet.redis = "redis://127.0.0.1:1/0"
-    said = await stocktide(fleet, "audit")
+async def test_an_audit_of_what_is_not_there_says_so(kafka: EmbeddedKafka, app_id: str, tmp_path: Path) -> None:
+    said = await stocktide(Fleet(kafka.address, "redis://127.0.0.1:1/0", app_id, tmp_path), "audit")
     assert said.status == 2 and "could not be finished" in said.err and "127.0.0.1:1" in said.err, said
