@@ -47,6 +47,24 @@ class Metrics:
         self.resubmitted = Gauge(
             "stocktide_resubmitted", "Batches that were lost and submitted again", registry=self.registry
         )
+        self._make_audit_gauges()
+
+    def _make_audit_gauges(self) -> None:
+        registry = self.registry
+        self.audited_at = Gauge(
+            "stocktide_audited_at_seconds", "When the last audit that was finished ended", registry=registry
+        )
+        self.audit_seconds = Gauge("stocktide_audit_seconds", "How long it took", registry=registry)
+        self.audit_compared = Gauge(
+            "stocktide_audit_compared", "How much it looked at: batches, keys, rows", ["side"], registry=registry
+        )
+        self.drifts = Gauge("stocktide_drifts", "Keys that drift, as the last audit found", registry=registry)
+        self.drift = Gauge(
+            "stocktide_drift", "Keys that drift, by what they are and where", ["subject", "side"], registry=registry
+        )
+        self.audited_not = Counter(
+            "stocktide_audits_unfinished", "Audits that could not be finished", registry=registry
+        )
 
     def count(self, decision: Answer) -> None:
         """Note a settled decision of an agent."""

@@ -23,6 +23,7 @@ from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from agents.auditing import Auditing, audit_in_process
 from agents.comparison import compare
 from agents.eviction import EvictionWatch
 from agents.expiry import keep_time
@@ -206,13 +207,19 @@ class Worker:
             topic = JOURNAL_POSITIONS.full_name(app_id)
             await publisher.publish(topic, rows, publisher.epoch, to_partition=lambda _: 0)
 
-        def owns() -> bool:
-            return self._shard.relay is not None and self._shard.relay.blessed
-
-        restating = Restating(self._submitter, keys, owns, settings.restate_seconds)
+        restating = Restating(self._submitter, keys, self._owns, settings.restate_seconds)
         landmarks = partial(read_landmarks, settings.kafka, app_id, **self._security)
         trim = partial(trim_journal, settings.kafka, app_id, **self._security)
-        return restating, Trimming(landmarks, trim, forget, owns)
+        return restating, Trimming(landmarks, trim, forget, self._owns)
+
+    def _make_auditing(self) -> Auditing:
+        settings = self._settings
+        audit = partial(audit_in_process, {**os.environ, **settings.as_environment()})
+        alerts = ALERTS.full_name(settings.app_id)
+        return Auditing(audit, self._owns, settings.audit_interval, self.publisher, alerts, self.metrics)
+
+    def _owns(self) -> bool:
+        return self._shard.relay is not None and self._shard.relay.blessed
 
     def _make_agents(self, app: App) -> tuple[list[Lanes], StockAgent]:
         app_id, publisher, metrics = self._settings.app_id, self.publisher, self.metrics
@@ -248,6 +255,8 @@ class Worker:
             ("trimming", trimming.run()),
         ):
             self._timers.append(asyncio.create_task(run, name=name))
+        if self._settings.audit_interval:
+            self._timers.append(asyncio.create_task(self._make_auditing().run(), name="auditing"))
 
     async def watch(self) -> None:
         """Return never; raises WorkerFailed when a part has ended."""

@@ -31,6 +31,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "request_seconds": (1, 300),
     "outbox_max": (1, 1_000_000),
     "restate_seconds": (1, 86_400),
+    "audit_interval": (0, 604_800),
 }
 
 
@@ -79,6 +80,9 @@ class Settings:
     outbox_max: int = field(default=2_000, metadata={"help": "batches in the outbox before `busy`"})
     restate_seconds: int = field(
         default=43_200, metadata={"help": "how often every SKU and open order is written to the journal anew"}
+    )
+    audit_interval: int = field(
+        default=21_600, metadata={"help": "seconds between audits by the worker that owns the shard; 0: none"}
     )
     log_level: str = field(default="INFO", metadata={"help": "DEBUG, INFO, WARNING or ERROR"})
 

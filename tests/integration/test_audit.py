@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from streams.topics import AUDIT, ORDERS, RESERVATIONS
+from stocktide.retry import until
+from streams.topics import ALERTS, AUDIT, ORDERS, RESERVATIONS
 from tables.connection import connect
 from tables.scripts import key_prefix
 from tests.integration.fleet import PARTITIONS, WAIT_SECONDS_MAX, Fleet, make_fleet, order_of, placed, send_steadily
@@ -138,3 +139,26 @@ async def spoil_row(fleet: Fleet, order_id: str, **record: Any) -> None:
 async def test_an_audit_of_what_is_not_there_says_so(kafka: EmbeddedKafka, app_id: str, tmp_path: Path) -> None:
     said = await stocktide(Fleet(kafka.address, "redis://127.0.0.1:1/0", app_id, tmp_path), "audit")
     assert said.status == 2 and "could not be finished" in said.err and "127.0.0.1:1" in said.err, said
+
+
+async def test_the_worker_audits_on_a_schedule_and_tells_of_drift(
+    kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path
+) -> None:
+    fleet = await make_fleet(kafka.address, valkey.url, app_id, tmp_path)
+    try:
+        worker = await fleet.start(STOCKTIDE_AUDIT_INTERVAL="1")
+        await fleet.receive(["A", "B"], OPENING)
+
+        async def audited() -> bool:
+            return await worker.gauge("stocktide_audited_at_seconds") > 0
+
+        assert await until(audited, WAIT_SECONDS_MAX), worker.last_words()
+        assert await worker.gauge("stocktide_drifts") == 0
+        async with connect(fleet.redis) as redis:
+            await redis.zrem(key_prefix(app_id) + "skus", "B")
+        rows = await fleet.newest_when(ALERTS, lambda rows: "B" in rows)
+        assert rows["B"]["type"] == "drift" and "entry in skus" in rows["B"]["detail"]
+        assert await worker.gauge("stocktide_drifts") == 1 and await worker.gauge("stocktide_drift") == 1
+        assert await worker.gauge("stocktide_audit_compared") > 2
+    finally:
+        await fleet.close()

@@ -1,0 +1,105 @@
+"""The worker's schedule of audits: what it tells of a report, and that nothing ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import pytest
+
+from agents.auditing import ALERTS_MAX, AuditFailed, Auditing, Difference, Drift, LookedAt, Report
+from agents.metrics import Metrics
+from streams.membership import MembershipLost
+from streams.publish import Row
+
+CLEAN = Report(7, 0, (), LookedAt(7, 20, 30))
+DIFFERENCE = Difference("redis", "counter on_hand@SH1", 10, 7)
+
+
+class Alerts:
+    """A publisher that keeps what it was given."""
+
+    epoch = 1
+
+    def __init__(self, lost: bool = False) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._lost = lost
+
+    async def publish(self, topic: str, rows: list[Row], epoch: int) -> None:
+        if self._lost:
+            raise MembershipLost
+        self.rows += [json.loads(value or b"") for _, value in rows]
+
+
+def drifting(*drifts: Drift) -> Report:
+    return Report(7, len(drifts), drifts, LookedAt(7, 20, 30))
+
+
+def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+async def tell(report: Report | Exception, alerts: Alerts, metrics: Metrics) -> None:
+    async def audit() -> Report:
+        if isinstance(report, Exception):
+            raise report
+        return report
+
+    await Auditing(audit, lambda: True, 60, alerts, "t-alerts", metrics).audit_once()
+
+
+async def test_a_drift_is_an_alert_and_a_number_until_it_was_put_right() -> None:
+    alerts, metrics = Alerts(), Metrics()
+    sku = Drift("sku", "A", ("redis",), (DIFFERENCE,), 5)
+    order = Drift("order", "o1", ("redis", "table"))
+    await tell(drifting(sku, order), alerts, metrics)
+    assert [(row["type"], row["sku"], row["order_id"], row["quantity"]) for row in alerts.rows] == [
+        ("drift", "A", None, -3),
+        ("drift", "", "o1", None),
+    ]
+    assert sample(metrics, "stocktide_drift", subject="order", side="table") == 1
+    assert sample(metrics, "stocktide_drifts") == 2
+    await tell(CLEAN, alerts, metrics)
+    assert len(alerts.rows) == 2 and sample(metrics, "stocktide_drifts") == 0
+    assert sample(metrics, "stocktide_drift", subject="order", side="table") is None
+    assert sample(metrics, "stocktide_audit_compared", side="redis") == 20
+
+
+async def test_the_alerts_of_a_catastrophe_have_an_end() -> None:
+    alerts = Alerts()
+    await tell(drifting(*(Drift("sku", f"S{at}", ("redis",)) for at in range(5 * ALERTS_MAX))), alerts, Metrics())
+    assert len(alerts.rows) == ALERTS_MAX
+
+
+@pytest.mark.parametrize("failure", [AuditFailed("no Kafka"), OSError("no memory")])
+async def test_an_audit_that_fails_is_counted_and_ends_nothing(failure: Exception) -> None:
+    metrics = Metrics()
+    await tell(failure, Alerts(), metrics)
+    assert sample(metrics, "stocktide_audits_unfinished_total") == 1
+    assert sample(metrics, "stocktide_audited_at_seconds") == 0
+
+
+async def test_alerts_of_a_worker_that_lost_its_shard_are_dropped() -> None:
+    await tell(drifting(Drift("sku", "A", ("redis",))), Alerts(lost=True), Metrics())
+
+
+async def test_only_the_owner_of_the_shard_audits() -> None:
+    audits, owned = 0, False
+
+    async def audit() -> Report:
+        nonlocal audits
+        audits += 1
+        return CLEAN
+
+    auditing = Auditing(audit, lambda: owned, 0.01, Alerts(), "t-alerts", Metrics())
+    running = asyncio.create_task(auditing.run())
+    await asyncio.sleep(0.1)
+    assert audits == 0
+    owned = True
+    await asyncio.sleep(0.1)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert audits > 1
