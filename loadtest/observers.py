@@ -1,15 +1,15 @@
-"""Who watches what the system tells everyone: the topics `reservations`, `adjustments` and `dead-letters`.
+"""Who watches what the system tells everyone: any of its public topics.
 
-In: a Kafka address and an app id. Out: each row, from the earliest offset on, to the callback of its topic.
-Rows that cannot be decoded are counted, never skipped in silence.
+In: a Kafka address, an app id, and who takes the rows of which topic. Out: each row, from the earliest offset on, to
+its taker. Rows that cannot be decoded are counted, never skipped in silence.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -18,14 +18,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from loadtest.oracle.replayed import MovementRow, OrderRow
-
 # A lone broker answers in milliseconds; this also bounds how long a stop waits for a poll.
 POLL_MS = 200
 # Rows handled before the loop lets others run.
 ROWS_MAX = 2_000
 # Reading a topic from its start is fast; a broker that gives nothing for this long is not well.
 CATCH_UP_SECONDS_MAX = 120.0
+# A broker that is killed is back within seconds; after this long without one it is an outage.
+OUTAGE_SECONDS_MAX = 120.0
 # A broker's first answer: it may be starting.
 CONNECT_SECONDS_MAX = 15.0
 # The journal's rows may be large: an order of 2,000 lines.
@@ -52,27 +52,38 @@ class DeadLetter(Struct, frozen=True):
         return event if isinstance(event, dict) else {}
 
 
-class Feeds:
-    """Follows the three topics with one consumer without a group: it reads everything and commits nothing."""
+class Row(Struct, frozen=True):
+    """A row of a topic, and where it lies."""
 
-    def __init__(
-        self,
-        kafka: str,
-        app_id: str,
-        on_order: Callable[[OrderRow], None],
-        on_movement: Callable[[MovementRow], None],
-        on_dead_letter: Callable[[DeadLetter], None],
-        **security: Any,
-    ) -> None:
+    partition: int
+    offset: int
+    value: bytes
+
+
+# Raises `msgspec.DecodeError` where the row is none of its topic.
+Take = Callable[[Row], None]
+_Kind = TypeVar("_Kind")
+
+
+def decoded(kind: type[_Kind], give: Callable[[_Kind], None]) -> Take:
+    """A taker that decodes JSON rows of one kind and gives them on."""
+    decoder = msgspec.json.Decoder(kind)
+    return lambda row: give(decoder.decode(row.value))
+
+
+class Feeds:
+    """Follows topics with one consumer without a group: it reads everything and commits nothing.
+
+    `takers` go by the topic's name without the app id. `rows` counts what came.
+    """
+
+    def __init__(self, kafka: str, app_id: str, takers: Mapping[str, Take], **security: Any) -> None:
         self._kafka = kafka
         # What every client is made with.
         self._client: dict[str, Any] = {"bootstrap_servers": kafka, **security}
+        self.rows = 0
         self.undecodable = 0
-        self._takers: dict[str, Callable[[bytes], None]] = {
-            f"{app_id}-reservations": _taker(msgspec.json.Decoder(OrderRow), on_order),
-            f"{app_id}-adjustments": _taker(msgspec.json.Decoder(MovementRow), on_movement),
-            f"{app_id}-dead-letters": _taker(msgspec.json.Decoder(DeadLetter), on_dead_letter),
-        }
+        self._takers = {f"{app_id}-{name}": take for name, take in takers.items()}
         self._consumer = AIOKafkaConsumer(
             **self._client,
             enable_auto_commit=False,
@@ -146,24 +157,30 @@ class Feeds:
         ]
 
     async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        heard_at = loop.time()
         while True:
-            fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=ROWS_MAX)
+            try:
+                fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=ROWS_MAX)
+            except KafkaError:
+                if loop.time() > heard_at + OUTAGE_SECONDS_MAX:
+                    raise
+                await asyncio.sleep(POLL_MS / 1000)
+                continue
+            heard_at = loop.time()
             for partition, records in fetched.items():
                 take = self._takers[partition.topic]
                 for record in records:
                     # A row without a value is a tombstone: the key is gone.
                     if record.value is not None:
-                        self._take(take, record.value)
+                        self._take(take, Row(partition.partition, record.offset, record.value))
             if fetched:
                 self._moved.set()
                 await asyncio.sleep(0)
 
-    def _take(self, take: Callable[[bytes], None], value: bytes) -> None:
+    def _take(self, take: Take, row: Row) -> None:
+        self.rows += 1
         try:
-            take(value)
+            take(row)
         except msgspec.DecodeError:
             self.undecodable += 1
-
-
-def _taker(decoder: msgspec.json.Decoder[Any], give: Callable[[Any], None]) -> Callable[[bytes], None]:
-    return lambda value: give(decoder.decode(value))

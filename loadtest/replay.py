@@ -26,8 +26,8 @@ from loadtest.answers import Answers
 from loadtest.check import differences
 from loadtest.client import ApiClient, ApiError
 from loadtest.doors import REQUESTS_MAX, Door, DoorError, HttpDoor, KafkaDoor
-from loadtest.observers import Feeds, ObserverError
-from loadtest.oracle.replayed import Oracle
+from loadtest.observers import DeadLetter, Feeds, ObserverError, decoded
+from loadtest.oracle.replayed import MovementRow, Oracle, OrderRow
 from loadtest.report import ReplayReport, by_reason
 
 # Orders sent and not answered: enough to keep every stage busy; more would only wait in Kafka.
@@ -104,9 +104,11 @@ async def _replay(options: ReplayOptions, console: Console) -> ReplayReport:
         feeds = Feeds(
             options.kafka,
             options.app_id,
-            answers.on_order,
-            answers.on_movement,
-            answers.on_dead_letter,
+            {
+                "reservations": decoded(OrderRow, answers.on_order),
+                "adjustments": decoded(MovementRow, answers.on_movement),
+                "dead-letters": decoded(DeadLetter, answers.on_dead_letter),
+            },
             **options.security,
         )
         stack.push_async_callback(feeds.stop)

@@ -7,6 +7,7 @@ again, and for a while an older one may stand behind a newer one; at rest the ne
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,16 +26,22 @@ from loadtest.oracle.orders import OrderBook
 from loadtest.oracle.stocks import StockBook
 from loadtest.oracle.verdict import Checker
 
+# A subscriber that is told to have everything has, at the least, what was published so long before it connected: an
+# API may be behind the topic by as much as it was stopped, or Kafka away.
+BEHIND_MS_MAX = 30_000
+
 Key = tuple[str, str]
 
 
 class Subscriber:
-    """One subscriber of a channel: what it holds by now, and whether it is connected and was told it has all."""
+    """One subscriber of a channel: what it holds by now, since when it is connected, and whether it was told it has
+    all."""
 
-    __slots__ = ("channel", "connected", "sees", "synced")
+    __slots__ = ("at", "channel", "connected", "sees", "synced")
 
     def __init__(self) -> None:
         self.channel = ""
+        self.at = 0
         self.connected = False
         self.synced = False
         self.sees: dict[str, tuple[Update, int]] = {}
@@ -51,6 +58,8 @@ class ChannelBook:
         self.subscribers: dict[str, Subscriber] = {}
         self.newest: dict[Key, Update] = {}
         self.last: dict[Key, Update] = {}
+        # By channel and SKU: (version, when) of rows, the first of them as new as anybody must have by now.
+        self._told: dict[str, dict[str, deque[tuple[int, int]]]] = {}
 
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """Subscriptions, updates, rows."""
@@ -70,9 +79,18 @@ class ChannelBook:
             found = self.subscribers[name] = Subscriber()
         return found
 
+    def due(self, channel: str, by: int) -> Mapping[str, int]:
+        """The version of each SKU that a subscriber of a channel must have who connects at `by`."""
+        due: dict[str, int] = {}
+        for sku, told in self._told.get(channel, {}).items():
+            _forget_before(told, by - BEHIND_MS_MAX)
+            if told[0][1] <= by - BEHIND_MS_MAX:
+                due[sku] = told[0][0]
+        return due
+
     def _subscribed(self, record: Subscribed) -> None:
         subscriber = self.subscriber(record.subscriber)
-        subscriber.channel, subscriber.connected = record.channel, True
+        subscriber.channel, subscriber.connected, subscriber.at = record.channel, True, record.at
         subscriber.synced = subscriber.synced and self._rests
 
     def _unsubscribed(self, record: Unsubscribed) -> None:
@@ -90,7 +108,16 @@ class ChannelBook:
         newest = self.newest.get(key)
         if newest is None or row.update.version > newest.version:
             self.newest[key] = row.update
+            told = self._told.setdefault(row.update.channel, {}).setdefault(row.update.sku, deque())
+            told.append((row.update.version, row.at))
+            _forget_before(told, row.at - BEHIND_MS_MAX)
         self.last[key] = row.update
+
+
+def _forget_before(told: deque[tuple[int, int]], by: int) -> None:
+    """Of rows that are old by then the newest is enough."""
+    while len(told) > 1 and told[1][1] <= by:
+        told.popleft()
 
 
 class VersionWentBack(Checker):
@@ -176,7 +203,8 @@ class ChannelNotConverged(Checker):
 
     For each subscriber that is connected, and for the topic: every SKU that GET of its channel shows is there, with
     that mode, quantity and rest of preorders (the update's version may be older: a change that a channel cannot see
-    publishes nothing, rule 10), and no other.
+    publishes nothing, rule 10), and no other. Whoever connects (again) and is told that it has everything has what was
+    published some time before.
     """
 
     name = "channel_not_converged"
@@ -191,8 +219,21 @@ class ChannelNotConverged(Checker):
         self._read_at: dict[str, int] = {}
 
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """What is final."""
-        return {Rested: lambda _: setattr(self, "_rests", True), ReadChannel: self._read}
+        """What is final, and who is told to have everything."""
+        return {Rested: lambda _: setattr(self, "_rests", True), ReadChannel: self._read, Synced: self._synced}
+
+    def _synced(self, record: Synced) -> None:
+        name, subscriber = record.subscriber, self._book.subscriber(record.subscriber)
+        self.looked["connections"] += 1
+        for sku, version in self._book.due(subscriber.channel, subscriber.at).items():
+            seen = subscriber.sees.get(sku)
+            if seen is None or seen[0].version < version:
+                has = "nothing of it" if seen is None else f"version {seen[0].version}"
+                what = (
+                    f"subscriber {name} was told that it has everything, and has {has} where version {version} of {sku}"
+                    f" for {subscriber.channel} was published {BEHIND_MS_MAX // 1000} s before it connected"
+                )
+                self.found(what, record.at, subscriber=name, channel=subscriber.channel, sku=sku)
 
     def _read(self, read: ReadChannel) -> None:
         if self._rests:

@@ -25,9 +25,11 @@ from loadtest.oracle.history import (
     Rested,
     Saw,
     StockRow,
+    Subscribed,
     Synced,
     Told,
     Unreadable,
+    Unsubscribed,
 )
 from loadtest.oracle.judge import Watch, judge
 from tests.unit.oracle_shop import Shop
@@ -423,6 +425,19 @@ def a_subscriber_that_never_got_everything() -> list[Record]:
     return rested(lambda r: () if isinstance(r, Synced) else (r,))
 
 
+def a_subscriber_that_comes_back_and_misses_something() -> list[Record]:
+    shop = shop_with()
+    shop.add(Unsubscribed(shop.now, "tmall-1", "the line broke"))
+    begin = len(shop.records)
+    shop.place("o1", units=2)
+    shop.records[begin:] = [record for record in shop.records[begin:] if not isinstance(record, Saw)]
+    shop.wait(60_000)
+    shop.add(Subscribed(shop.now, "tmall-1", "tmall", "3-4"))
+    shop.add(Synced(shop.now, "tmall-1"))
+    shop.place("o2", units=1)
+    return shop.rest()
+
+
 def a_topic_that_is_not_what_the_channel_says() -> list[Record]:
     def other(record: Record) -> tuple[Record, ...]:
         if isinstance(record, ReadChannel):
@@ -602,6 +617,7 @@ PLANTED: dict[str, tuple[Plant, ...]] = {
         a_sku_that_a_subscriber_never_had,
         a_sku_that_nobody_knows,
         a_subscriber_that_never_got_everything,
+        a_subscriber_that_comes_back_and_misses_something,
         a_topic_that_is_not_what_the_channel_says,
     ),
     "log_does_not_explain": (
