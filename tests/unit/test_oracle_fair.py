@@ -258,7 +258,7 @@ def test_policies_are_replaced_and_removed() -> None:
     assert_fair(shop)
 
 
-def _played(batches: list[Batch]) -> Shop:
+def played(batches: list[Batch]) -> Shop:
     """A drawn run of the ledger's tests, as events through some door."""
     shop = Shop()
     for channel in ("tmall", "jd", "main"):
@@ -278,21 +278,21 @@ def _play(shop: Shop, kind: str, fields: dict[str, object], age_s: int) -> None:
         shop.tick()
     elif kind != "KnowChannel":
         event_kind, event = shop.event_of(kind, fields, age_s)
-        by_http = fields.get("origin") is None and event_kind in commands_by_http
+        by_http = fields.get("origin") is None and event_kind in _BY_HTTP
         shop.send(event_kind, "http" if by_http else "kafka", **event)
 
 
-commands_by_http = ("order.placed", "order.paid", "order.cancelled", "order.extended")
+_BY_HTTP = ("order.placed", "order.paid", "order.cancelled", "order.extended")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(runs())
 def test_whatever_a_correct_shop_does_is_found_fair(batches: list[Batch]) -> None:
-    assert_fair(_played(batches))
+    assert_fair(played(batches))
 
 
 @pytest.mark.soak
 @settings(max_examples=2_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(runs())
 def test_whatever_a_correct_shop_does_for_long_is_found_fair(batches: list[Batch]) -> None:
-    assert_fair(_played(batches))
+    assert_fair(played(batches))

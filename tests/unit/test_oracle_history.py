@@ -1,0 +1,179 @@
+"""The record of a run: written, read again, judged again; and what a verdict says of a run that proves nothing."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from loadtest.oracle.history import (
+    Asked,
+    Began,
+    Clock,
+    HistoryFile,
+    ReadOrder,
+    ReadStock,
+    Record,
+    Rested,
+    Saw,
+    Silent,
+    Told,
+    merged,
+    read,
+    told_of,
+)
+from loadtest.oracle.judge import judge
+from tests.ledger.strategies import Batch, runs
+from tests.unit.oracle_shop import Shop
+from tests.unit.test_oracle_caught import rested, the_last_units_to_two_callers_after_a_lost_tail
+from tests.unit.test_oracle_fair import played
+
+ORDER = (
+    b'{"order_id":"o1","channel":"tmall","state":"reserved","lines":[{"sku":"A","quantity":2,"state":"reserved",'
+    b'"reserved":2,"preordered":0,"shipped":0,"returned":0,"warehouses":{"SH1":2},"reason":null}],'
+    b'"placed_at":"2026-11-11T00:00:00.000Z","expires_at":"2026-11-11T00:15:00.000Z","sequence":1,"replayed":true}'
+)
+
+
+def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
+    records = rested()
+    with HistoryFile(tmp_path / "run") as file:
+        for record in records:
+            file.add(record)
+    assert list(read(tmp_path / "run")) == records
+    assert judge(tmp_path / "run") == judge(records)
+
+
+def test_half_a_line_at_the_end_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with HistoryFile(path) as file:
+        file.add(Began(1, "app"))
+    path.write_bytes(path.read_bytes() + b'{"record":"told","at":')
+    assert list(read(path)) == [Began(1, "app")]
+
+
+def test_a_line_that_is_no_record_is_never_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "run").write_bytes(b'{"record":"heard"}\n')
+    with pytest.raises(msgspec.DecodeError):
+        list(read(tmp_path / "run"))
+
+
+def test_several_testers_make_one_history() -> None:
+    one: list[Record] = [Began(1, "app"), Rested(5)]
+    other: list[Record] = [Silent(2, 7), Silent(9, 8)]
+    assert [record.at for record in merged([one, other])] == [1, 2, 5, 9]
+
+
+def test_the_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    before = clock.now()
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert clock.now() >= before
+
+
+def test_an_answer_is_kept_as_far_as_promises_speak_of_it() -> None:
+    told = told_of(5, 1, 200, ORDER)
+    assert told.order is not None and told.replayed
+    assert told.order.lines[0].warehouses == {"SH1": 2}
+    refused = b'{"type":"urn:x","title":"t","status":409,"detail":"d","code":"already_final","order":' + ORDER + b"}"
+    told = told_of(5, 1, 409, refused)
+    assert (told.code, told.order is not None) == ("already_final", True)
+    assert told_of(5, 1, 204, b"") == Told(5, 1, 204)
+
+
+def test_a_run_that_never_came_to_rest_proves_nothing() -> None:
+    verdict = judge([record for record in rested() if not isinstance(record, Rested)])
+    assert not verdict.valid and not verdict.broken
+    assert "never came to rest" in verdict.invalid[0]
+
+
+def test_a_checker_that_looked_at_nothing_makes_the_run_invalid() -> None:
+    verdict = judge([record for record in rested() if not isinstance(record, ReadStock)])
+    assert verdict.part("hold_leaked").empty and not verdict.valid
+    assert any("nothing was checked" in line for line in verdict.lines())
+
+
+def test_an_empty_history_is_no_pass() -> None:
+    assert not judge([]).ok
+
+
+def test_an_answer_to_nothing_makes_the_run_invalid() -> None:
+    assert "belong to nothing" in judge([*rested(), Told(1, 999, 200)]).invalid[0]
+
+
+def test_what_was_found_comes_with_who_was_told_what() -> None:
+    verdict = judge(the_last_units_to_two_callers_after_a_lost_tail())
+    violation = verdict.part("oversold").violations[0]
+    kinds = {type(record) for record in violation.evidence}
+    assert {Asked, Told} <= kinds
+    assert violation.order_id == "o2" and violation.sku == "A"
+    assert msgspec.json.decode(msgspec.json.encode(verdict.as_json()))["broken"]
+
+
+def _lose_an_order(shop: Shop, chance: random.Random) -> str:
+    at = [index for index, record in enumerate(shop.records) if isinstance(record, ReadOrder) and record.order]
+    told = {record.order.order_id for record in shop.records if isinstance(record, Told) and record.order is not None}
+    at = [index for index in at if shop.records[index].order_id in told]  # type: ignore[union-attr]
+    assume(at)
+    index = chance.choice(at)
+    shop.records[index] = structs.replace(shop.records[index], order=None)
+    return "answer_lost"
+
+
+def _find_a_unit(shop: Shop, chance: random.Random) -> str:
+    at = [
+        index
+        for index, record in enumerate(shop.records)
+        if isinstance(record, ReadStock) and record.stock is not None and record.stock.warehouses
+    ]
+    assume(at)
+    index = chance.choice(at)
+    read_stock = shop.records[index]
+    assert isinstance(read_stock, ReadStock) and read_stock.stock is not None
+    where = chance.choice(sorted(read_stock.stock.warehouses))
+    shelf = read_stock.stock.warehouses[where]
+    more = structs.replace(shelf, locked=shelf.locked + 1, available=shelf.available - 1)
+    shelves = {**read_stock.stock.warehouses, where: more}
+    shop.records[index] = structs.replace(read_stock, stock=structs.replace(read_stock.stock, warehouses=shelves))
+    return "hold_leaked"
+
+
+def _drop_the_last_update(shop: Shop, chance: random.Random) -> str:
+    seen = [index for index, record in enumerate(shop.records) if isinstance(record, Saw)]
+    assume(seen)
+    del shop.records[seen[-1]]
+    return "channel_not_converged"
+
+
+def _tell_an_older_update(shop: Shop, chance: random.Random) -> str:
+    seen = [record for record in shop.records if isinstance(record, Saw)]
+    older = [
+        record
+        for record in seen
+        if any(other.update.version > record.update.version and _same_outlet(other, record) for other in seen)
+    ]
+    assume(older)
+    shop.records.append(chance.choice(older))
+    return "version_went_back"
+
+
+def _same_outlet(one: Saw, other: Saw) -> bool:
+    return (one.subscriber, one.update.sku) == (other.subscriber, other.update.sku)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    runs(),
+    st.sampled_from((_lose_an_order, _find_a_unit, _drop_the_last_update, _tell_an_older_update)),
+    st.randoms(use_true_random=False),
+)
+def test_a_fault_in_whatever_run_is_found(batches: list[Batch], plant: object, chance: random.Random) -> None:
+    shop = played(batches)
+    shop.rest()
+    checker = plant(shop, chance)  # type: ignore[operator]
+    assert judge(shop.records).part(checker).found
