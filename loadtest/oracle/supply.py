@@ -17,7 +17,7 @@ from typing import NamedTuple
 from loadtest.oracle.contract import Stock
 from loadtest.oracle.facts import Facts, Given, Place
 from loadtest.oracle.history import Record, Told
-from loadtest.oracle.movements import MovementBook, MovementSight
+from loadtest.oracle.movements import COUNTED, MovementBook, MovementSight
 from loadtest.oracle.orders import SHIPPED, KnownOrder, OrderBook, Sight
 from loadtest.oracle.stocks import StockBook, StockSight
 from loadtest.oracle.stream import Ask
@@ -49,6 +49,8 @@ class Oversold(Checker):
         self._standing: dict[str, tuple[tuple[Place, int], ...]] = {}
         self._expiring: list[tuple[int, str]] = []
         self._told_of: set[Place] = set()
+        # The time, ms, as of which each place was counted last.
+        self._counted: dict[Place, int] = {}
         self._excused: list[_Short] = []
         orders.listen(self._see)
         stocks.listen(self._row)
@@ -65,7 +67,8 @@ class Oversold(Checker):
         for order_id in (event.order_id, event.supersedes):
             if order_id and (known := self._orders.orders.get(order_id)) is not None:
                 # What is shipped from elsewhere gives back what was held here.
-                known.loose = known.loose or (ask.kind == SHIPPED and not self._is_promised(known))
+                shipped = ask.kind == SHIPPED and (not self._is_promised(known) or self._is_counted(known, 0))
+                known.loose = known.loose or shipped
                 if known.loose:
                     self._drop(order_id)
 
@@ -117,6 +120,16 @@ class Oversold(Checker):
                     shipped[line.sku, line.warehouse] += line.quantity
         return shipped <= Counter(dict(self._standing.get(known.order_id, ())))
 
+    def _is_counted(self, known: KnownOrder, batch: int) -> bool:
+        """Whether a shipment that no row of up to `batch` shows left before its place was counted: then it is in that
+        count, and what the order held is on the shelf for others (rule 35)."""
+        return any(
+            move.kind == SHIPPED
+            and not (move.seen and move.seen <= batch)
+            and any((move.occurred_ms or 0) <= self._counted.get((line.sku, line.warehouse), -1) for line in move.lines)
+            for move in known.moves or ()
+        )
+
     def _drop(self, order_id: str) -> None:
         for place, count in self._standing.pop(order_id, ()):
             self._promised[place] -= count
@@ -160,8 +173,20 @@ class Oversold(Checker):
         self.found(what, short.at, sku=stock.sku, warehouse=short.warehouse)
 
     def _moved(self, sight: MovementSight) -> None:
+        if sight.fresh and sight.movement.type == COUNTED:
+            self._see_count(sight)
         if sight.dated and self._excused:
             self.end()
+
+    def _see_count(self, sight: MovementSight) -> None:
+        for line in sight.movement.lines:
+            place = (line.sku, sight.movement.warehouse)
+            self._counted[place] = max(self._counted.get(place, 0), sight.known.occurred_ms or 0)
+        for order_id in list(self._standing):
+            known = self._orders.order(order_id)
+            if self._is_counted(known, sight.movement.batch):
+                known.loose = True
+                self._drop(order_id)
 
     def end(self) -> None:
         """More facts are told: what those under way excused is judged by what they were."""

@@ -164,6 +164,23 @@ def test_what_a_count_held_already_is_not_counted_again() -> None:
     assert_fair(shop)
 
 
+@pytest.mark.parametrize("count_first", [True, False])
+def test_what_left_before_a_count_that_found_it_all_is_promised_again(count_first: bool) -> None:
+    shop = opened(10)
+    shop.place("o1", units=8)
+    shop.event("paid", "o1")
+    shop.wait(60_000)
+    left = {"occurred_at": "2026-11-18T13:00:00Z", "lines": lines(8)}
+    if count_first:
+        shop.move("counted", "c1", 10)
+        shop.event("shipped", "o1", "kafka", **left)
+    else:
+        shop.event("shipped", "o1", "kafka", **left)
+        shop.move("counted", "c1", 10)
+    shop.place("o2", units=9)
+    assert_fair(shop)
+
+
 def test_a_count_is_carried_forward_over_what_moved_since() -> None:
     shop = opened(10)
     then = "2026-11-18T13:26:40Z"  # a moment before the run

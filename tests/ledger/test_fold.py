@@ -1,0 +1,98 @@
+"""Whatever the ledger decides, an audit finds nothing: its log adds up, and Redis holds what the log says, key by key.
+
+`STOCKTIDE_TEST_SEED` repeats a run; `STOCKTIDE_TEST_EXAMPLES` makes it longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from redis.asyncio import Redis
+
+from tables.audit.comparing import Difference, compare_stored
+from tables.audit.digest import Kind, digest_of_redis
+from tables.audit.findings import log_drifts, survey
+from tables.audit.fold import Fold
+from tables.audit.stored import RedisSide, Wanted
+from tables.commands import Command, Restate
+from tables.ledger import Ledger, LedgerLimits
+from tables.scripts import key_prefix
+from tests.ledger.ledgers import PARK_MS, bless
+from tests.ledger.shop import OPENING_MS
+from tests.ledger.strategies import Batch, runs
+from tests.ledger.test_stateful import EXAMPLES, SEED
+from tests.servers import RedisServer
+
+LIMITS = LedgerLimits(park_ms=PARK_MS)
+
+
+@seed(SEED)
+@settings(
+    max_examples=max(1, EXAMPLES // 3),
+    deadline=None,
+    database=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+@given(run=runs())
+def _nothing_is_found(url: str, run: list[Batch]) -> None:
+    loop = asyncio.new_event_loop()  # not asyncio.run: that would take the loop of the session's fixtures away
+    try:
+        loop.run_until_complete(_run(url, run))
+    finally:
+        loop.close()
+
+
+def test_an_audit_finds_nothing_after_random_batches(valkey: RedisServer) -> None:
+    print(f"STOCKTIDE_TEST_SEED={SEED}")  # noqa: T201
+    _nothing_is_found(valkey.url)
+
+
+async def _run(url: str, run: list[Batch]) -> None:
+    app_id = f"test-{secrets.token_hex(6)}"
+    async with Redis.from_url(url) as redis:
+        await bless(redis, app_id)
+        ledger, fold, now = Ledger(redis, app_id, LIMITS), Fold(LIMITS, OPENING_MS), OPENING_MS
+        for passing, drafts in run:
+            now += passing
+            for commands in ([draft.dated(now) for draft in drafts], [Restate(keys_max=10, every_ms=0)]):
+                await _decide(ledger, fold, commands, now)
+            assert await differences(redis, app_id, fold, now) == {}
+        log, sums = await survey(fold)
+        assert await log_drifts(fold, sums, None) == {}
+        found = await digest_of_redis(redis, app_id, as_of_ms=OPENING_MS, limits=LIMITS)
+        assert found == log, (found.by_kind(), log.by_kind())
+
+
+async def _decide(ledger: Ledger, fold: Fold, commands: list[Command], now: int) -> None:
+    applied = await ledger.apply(commands, token=secrets.token_hex(8), now_ms=now)
+    if applied.batch:
+        assert fold.add(applied.payload) == applied.batch
+
+
+async def differences(
+    redis: Redis, app_id: str, fold: Fold, now: int
+) -> dict[tuple[Kind, str], tuple[Difference, ...]]:
+    """Every key that Redis or the log knows, compared. Records end by the test's clock, keys by the server's."""
+    names = {name.removeprefix(key_prefix(app_id).encode()).decode() async for name in _names(redis, app_id)}
+    kinds: tuple[Kind, ...] = ("sku", "order", "movement")
+    stored = {(kind, name[len(kind) + 1 :]) for kind in kinds for name in names if name.startswith(f"{kind}:")}
+    known = {(kind, key) for kind in kinds for key in fold.keys(kind)}
+    wanted = [Wanted(*key) for key in sorted(stored | known)]
+    reading = await RedisSide(redis, app_id).read(wanted, deep=True)
+    found = {}
+    for each, value in zip(wanted, reading.keys, strict=True):
+        kept = fold.get(each.kind, each.key)
+        record = fold.record(each.kind, each.key)
+        differing = compare_stored(each.kind, kept.packed if kept else None, record, value, now, LIMITS)
+        if differing:
+            found[each.kind, each.key] = differing
+    return found
+
+
+async def _names(redis: Redis, app_id: str) -> AsyncIterator[bytes]:
+    async for name in redis.scan_iter(match=f"{key_prefix(app_id)}*"):
+        yield name

@@ -1,0 +1,244 @@
+"""A small random model of the protocol (design, section 9): callers, owners, relays, servers that come and go.
+
+In: a seed, and which rules are kept. Out: nothing, or `Violation`. Every step is atomic and drawn; after a few hundred
+steps nothing fails any more, everything has to come to rest, and all that happened is judged (`model_checker`). The
+steps are those of the real code, in its order: `tables/lua`, `tables/takeover.py`, `agents/relay.py`,
+`tables/submission.py`, `agents/journal.py`. `python -m tests.protocol.model_story SEED` tells a run as a story.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Protocol
+
+from streams.journal import JournalRecord
+from tests.protocol.model_callers import Caller
+from tests.protocol.model_checker import Checker, Violation
+from tests.protocol.model_derivation import Deriver
+from tests.protocol.model_faults import FAULTS
+from tests.protocol.model_journal import Journal, Producer, Sent, Table
+from tests.protocol.model_owner import Owner
+from tests.protocol.model_redis import Server, State, Tokens
+from tests.protocol.model_rules import ALL, Rules
+
+STEPS = 1_000
+CALLERS = 3
+# A run in which nothing fails any more rests after some hundred steps.
+REST_STEPS_MAX = 6_000
+STORY_MAX = 60
+# How often something fails, of a thousand steps: a run draws one of them.
+FAULTS_PER_1000 = (5, 10, 20, 40, 80)
+
+
+class Actor(Protocol):
+    """Whoever takes steps."""
+
+    paused: bool
+    closed: bool
+
+    def step(self) -> None:
+        """One step."""
+        ...
+
+
+class World:
+    """One run. `current` is the server that whoever connects anew reaches; others may still serve who stayed."""
+
+    def __init__(self, seed: int, rules: Rules = ALL) -> None:
+        self.seed = seed
+        self.rules = rules
+        self.random = random.Random(seed)
+        self.checker = Checker()
+        self.journal = Journal()
+        self.table = Table()
+        self.producers: list[Producer] = []
+        self.servers: list[Server] = []
+        self.story: deque[str] = deque(maxlen=STORY_MAX)
+        self.steps = 0
+        self.over = False
+        self.keeps_on = False
+        # Whether rows may arrive that were sent before the end of an assignment, and whether some did.
+        self.leaks = self.chance(0.25)
+        self.leaked = False
+        self._serial = 0
+        self.current = self.new_server(State())
+        self.callers = [Caller(self, number, keeper=number == CALLERS) for number in range(CALLERS + 1)]
+        self.owners: list[Owner] = []
+        self.derivers: list[Deriver] = []
+        self.new_owner()
+        self.new_deriver()
+        self._faults = FAULTS_PER_1000[self.draw(len(FAULTS_PER_1000))] / 1000
+
+    def draw(self, below: int) -> int:
+        """A number from 0 on."""
+        return int(self.random.random() * below)
+
+    def chance(self, of_one: float) -> bool:
+        """True as often as that."""
+        return self.random.random() < of_one
+
+    def serial(self) -> int:
+        """A number that nobody had."""
+        self._serial += 1
+        return self._serial
+
+    def fresh_token(self) -> str:
+        """A token that nobody had."""
+        return f"t{self.serial()}"
+
+    def new_server(self, state: State) -> Server:
+        """Another process that serves."""
+        server = Server(self.serial(), self.rules, state, self._publish, self.checker.decided)
+        self.servers.append(server)
+        return server
+
+    def send(self, producer: Producer, record: JournalRecord) -> Sent:
+        """Hand a record to a producer: it is on its way."""
+        if not producer.under_way:
+            self.producers.append(producer)
+        return producer.send(record)
+
+    def take_from_a_producer(self) -> Sent | None:
+        """The oldest record of one of those that have some under way."""
+        if not self.producers:
+            return None
+        producer = self.producers[self.draw(len(self.producers))]
+        sent = producer.under_way.popleft()
+        if not producer.under_way:
+            self.producers.remove(producer)
+        return sent
+
+    def new_owner(self) -> None:
+        """Another process believes that the shard is its own."""
+        self.owners.append(Owner(self, self.serial()))
+        self._gather()
+
+    def new_deriver(self) -> None:
+        """The journal's agent is assigned anew."""
+        self.derivers.append(Deriver(self))
+        self._gather()
+
+    def drop_closed(self) -> None:
+        """Forget who is gone."""
+        self.owners = [owner for owner in self.owners if not owner.closed]
+        self.derivers = [deriver for deriver in self.derivers if not deriver.closed]
+        self._gather()
+
+    def _gather(self) -> None:
+        owners = getattr(self, "owners", [])
+        derivers = getattr(self, "derivers", [])
+        self._actors: list[Actor] = [*self.callers, *owners, *owners, *derivers]
+
+    def _publish(self, server: Server, tokens: Tokens) -> None:
+        """A message of a subscription: it may be lost."""
+        for caller in self.callers:
+            if caller.server is server and self.random.random() < 0.9:
+                caller.note(tokens)
+
+    def arrive(self) -> None:
+        """Something that is on its way reaches the journal."""
+        if (sent := self.take_from_a_producer()) is not None:
+            sent.offset = self.journal.end
+            self.journal.records.append(sent.record)
+
+    def step(self, faults: float = 0.0) -> None:
+        """One step of whoever is drawn."""
+        self.steps += 1
+        drawn = self.random.random()
+        if drawn < faults:
+            self.random.choice(FAULTS)(self)
+        elif drawn > 0.85:
+            self.arrive()
+        else:
+            actor = self._actors[self.draw(len(self._actors))]
+            if not actor.paused and not actor.closed:
+                actor.step()
+                if actor.closed:
+                    self.drop_closed()
+
+    def run(self) -> None:
+        """Walk, come to rest, judge; then lose Redis once more, and write all rows anew. Raises Violation."""
+        for _ in range(STEPS):
+            self.step(self._faults)
+        self.end_of_faults()
+        self.rest()
+        rows = self.checker.judge(self)
+        self.lose_redis()
+        self.rest()
+        self.checker.judge_redis(self, rows)
+        self.pass_over_all_rows()
+        self.rest()
+        self.checker.judge_rows(self, rows)
+
+    def end_of_faults(self) -> None:
+        """From here on nothing fails: one owner, one journal's agent, one server, and what is on its way arrives."""
+        self.over = True
+        self.random.shuffle(self.owners)
+        for stale in self.owners[1:]:
+            stale.close()
+        self.drop_closed()
+        if not self.owners:
+            self.new_owner()
+        if all(deriver.is_stale for deriver in self.derivers):
+            self.new_deriver()
+        self.connect()
+
+    def connect(self) -> None:
+        """Everybody goes on, and reaches the current server."""
+        for each in (*self.callers, *self.owners, *self.derivers):
+            each.paused = False
+        for client in (*self.callers, *self.owners):
+            client.server = self.current
+
+    def lose_redis(self) -> None:
+        """An empty server in the place of the current one: what was told must come back from the log."""
+        self.current = self.new_server(State())
+        self.connect()
+
+    def pass_over_all_rows(self) -> None:
+        """What late rows set back is brought forward by the next pass."""
+        self.keeps_on = True
+        before = self.table.whole
+        for _ in range(REST_STEPS_MAX):
+            self.step()
+            if self.table.whole != before:
+                self.keeps_on = False
+                return
+        raise Violation("no-rest: a pass over all rows does not end")
+
+    def rest(self) -> None:
+        """Until everybody has an answer and nothing is under way. Raises Violation where that does not come."""
+        for _ in range(REST_STEPS_MAX):
+            self.step()
+            if self.steps % 16 == 0 and self._rests():
+                return
+        waiting = [caller.name for caller in self.callers if not caller.idle]
+        owner = self.owners[0]
+        raise Violation(
+            f"no-rest: {', '.join(waiting) or 'nobody'} waits; {owner.name} is "
+            f"{'blessed' if owner.blessed else 'not blessed: ' + owner.trouble}; {self.current.name} holds batch "
+            f"{self.current.state.batch} with {len(self.current.state.outbox)} in its outbox"
+        )
+
+    def _rests(self) -> bool:
+        state = self.current.state
+        return (
+            all(caller.idle for caller in self.callers)
+            and not state.outbox
+            and self.owners[0].blessed
+            and not self.producers
+            and len(self.derivers) == 1
+            and (self.table.derived.batch if self.table.derived else 0) == state.batch
+        )
+
+
+def run(seed: int, rules: Rules = ALL) -> World:
+    """A whole run. Raises Violation, with the seed in its text."""
+    world = World(seed, rules)
+    try:
+        world.run()
+    except Violation as violation:
+        lines = "\n  ".join(world.story)
+        raise Violation(f"seed {seed}, step {world.steps}: {violation}\n  {lines}") from violation
+    return world

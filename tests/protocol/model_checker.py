@@ -1,0 +1,115 @@
+"""What must hold in the model, whatever happened: the promises, judged by the log and by what callers were told.
+
+It knows nothing of terms, tokens at takeover, blessings or fences: only that decisions are to follow from one log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streams.journal import JournalRecord, Verdict
+from tests.protocol.model_journal import reader_from
+from tests.protocol.model_ledger import RESTATE, Command, Decision, Result, Rows, decide, oversold
+
+if TYPE_CHECKING:
+    from tests.protocol.model import World
+    from tests.protocol.model_redis import Server
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+class Checker:
+    """Is told of every decision and every answer; judges at rest."""
+
+    def __init__(self) -> None:
+        # The state after each decision, by its token: the fold of the story that led to it.
+        self._after: dict[str, Rows] = {"": {}}
+        self._told: list[tuple[str, int, str, tuple[Command, ...], tuple[Result, ...]]] = []
+
+    @property
+    def answers(self) -> int:
+        """How many answers were told."""
+        return len(self._told)
+
+    def decided(self, server: Server, token: str, decision: Decision) -> None:
+        """A server is about to decide: it must stand where its own story leads, and sell nothing that is not there."""
+        rows = server.state.rows
+        if rows != self._after[server.state.token]:
+            raise Violation(f"not-of-its-story: {server.name} decides batch {decision.batch} from another state")
+        after = {**rows, **decision.changed}
+        if (sku := oversold(after)) is not None:
+            raise Violation(f"oversold: {sku} on {server.name} with batch {decision.batch}")
+        self._after[token] = after
+
+    def told(
+        self, who: str, batch: int, token: str, commands: tuple[Command, ...], results: tuple[Result, ...]
+    ) -> None:
+        """A caller answers."""
+        self._told.append((who, batch, token, commands, results))
+
+    def judge(self, world: World) -> Rows:
+        """At rest. The fold of the log. Raises Violation."""
+        valid = self._valid(world)
+        rows = self._replay(valid)
+        self._judge_answers(valid)
+        self.judge_redis(world, rows)
+        if not world.leaked:
+            self.judge_rows(world, rows)
+        return rows
+
+    def _valid(self, world: World) -> list[JournalRecord]:
+        reader = reader_from(None, world.rules)
+        records = enumerate(world.journal.records)
+        valid = [record for offset, record in records if reader.feed(offset, record) is Verdict.BATCH]
+        previous = ""
+        for number, record in enumerate(valid, 1):
+            if (record.batch, record.previous) != (number, previous):
+                raise Violation(f"log-broken: batch {record.batch} does not follow from batch {number - 1}")
+            previous = record.token
+        return valid
+
+    def _replay(self, valid: list[JournalRecord]) -> Rows:
+        """Decide everything once more, in the log's order: every outcome must follow from what lies before."""
+        rows: Rows = {}
+        placed: set[str] = set()
+        for record in valid:
+            decision: Decision = record.payload  # type: ignore[assignment]
+            if decision.commands[0].kind == RESTATE:
+                results, changed = decision.results, {name: rows.get(name) for name in decision.changed}
+            else:
+                results, changed = decide(rows, decision.commands)  # type: ignore[assignment]
+            for command, result in zip(decision.commands, decision.results, strict=True):
+                if command.kind == "place" and not result.replayed:
+                    if command.key in placed:
+                        raise Violation(f"counted-twice: {command.key} is placed again by batch {record.batch}")
+                    placed.add(command.key)
+            if (results, changed) != (decision.results, decision.changed):
+                raise Violation(f"log-does-not-explain: batch {record.batch} does not follow from those before it")
+            rows = {**rows, **decision.changed}
+            if oversold(rows):
+                raise Violation(f"oversold: {oversold(rows)} in batch {record.batch}")
+        return rows
+
+    def _judge_answers(self, valid: list[JournalRecord]) -> None:
+        outcomes: dict[str, str] = {}
+        for who, batch, token, commands, results in self._told:
+            record = valid[batch - 1] if batch <= len(valid) else None
+            if record is None or record.token != token or record.payload.results != results:  # type: ignore[attr-defined]
+                raise Violation(f"answer-lost: {who} was told {results} in batch {batch}; the log says otherwise")
+            for command, result in zip(commands, results, strict=True):
+                if command.kind == "place" and outcomes.setdefault(command.key, result.outcome) != result.outcome:
+                    raise Violation(f"answer-contradicted: {command.key} is {result.outcome} for {who}")
+
+    def judge_redis(self, world: World, rows: Rows) -> None:
+        """At rest Redis holds what the log tells."""
+        if world.current.state.rows != rows:
+            raise Violation(f"redis-differs: {world.current.name} holds what the log does not tell")
+
+    def judge_rows(self, world: World, rows: Rows) -> None:
+        """At rest the derived topics hold what the log tells."""
+        stored = {name: row.row for name, row in world.table.rows.items()}
+        if stored != rows:
+            names = sorted(name for name in {*stored, *rows} if stored.get(name) != rows.get(name))
+            raise Violation(f"rows-differ: {', '.join(names)}")

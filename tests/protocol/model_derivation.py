@@ -1,0 +1,118 @@
+"""The journal's agent in the model: valid batches → rows, then the position, each a step, in epochs (rule R9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from streams.journal import Position, Verdict
+from tests.protocol.model_journal import StoredRow, reader_from
+from tests.protocol.model_ledger import RESTATE, Decision
+
+if TYPE_CHECKING:
+    from tests.protocol.model import World
+
+CHUNK_MAX = 6
+
+
+class Fenced(Exception):
+    """This assignment is over."""
+
+
+class Deriver:
+    """One assignment of the journal's agent. `late_rows` may still arrive after its end: those that it had sent."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        world.table.epoch += 1
+        self._epoch = world.table.epoch
+        self._late_rows = world.leaks
+        self.paused = False
+        self.closed = False
+        self._steps = self._run()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether another one was assigned since."""
+        return self._epoch != self._world.table.epoch
+
+    def step(self) -> None:
+        """One step."""
+        try:
+            next(self._steps)
+        except StopIteration:
+            self.closed = True
+
+    def close(self) -> None:
+        """It is gone, and what it sent too."""
+        self._steps.close()
+        self.closed = True
+
+    def _run(self) -> Iterator[None]:
+        try:
+            yield from self._derive()
+        except Fenced:
+            return
+
+    def _derive(self) -> Iterator[None]:
+        world, table = self._world, self._world.table
+        reader, begun = reader_from(table.derived, world.rules), table.begun
+        while True:
+            yield
+            if reader.next_offset < world.journal.first or (self.is_stale and world.chance(0.3)):
+                return  # nothing says what lay before; or it was told that its assignment is over
+            end = min(world.journal.end, reader.next_offset + 1 + world.draw(CHUNK_MAX))
+            stand, rows, whole = reader.position, {}, None
+            while reader.next_offset < end:
+                offset, before = reader.next_offset, reader.position
+                record = world.journal.records[offset]
+                if reader.feed(offset, record) is not Verdict.BATCH:
+                    continue
+                decision: Decision = record.payload  # type: ignore[assignment]
+                rows |= {name: StoredRow(record.batch, row) for name, row in decision.changed.items()}
+                if decision.commands[0].kind == RESTATE:
+                    begun, whole = _mark(decision, before, begun, whole)
+            if reader.position != stand:
+                yield from self._publish(rows, reader.position, begun, whole)
+
+    def _publish(
+        self, rows: dict[str, StoredRow], derived: Position, begun: Position | None, whole: Position | None
+    ) -> Iterator[None]:
+        """Rows, a topic's at a time, then the position."""
+        table = self._world.table
+        if not self._world.rules.position_follows_its_rows:
+            yield from self._leave()
+            table.derived, table.begun, table.whole = derived, begun, whole or table.whole
+        for topic in ("sku:", "order:", "movement:"):
+            some = {name: row for name, row in rows.items() if name.startswith(topic)}
+            if some:
+                yield from self._leave()
+                table.rows |= some
+        yield from self._leave()
+        table.derived, table.begun, table.whole = derived, begun, whole or table.whole
+        if self._world.chance(0.2):
+            table.milestones = (*table.milestones, derived)
+
+    def _leave(self) -> Iterator[None]:
+        """Leave to produce; what was sent in time may be under way longer than thought. Raises Fenced."""
+        yield
+        if not self.is_stale:
+            return
+        if not self._world.rules.rows_are_fenced and self._world.chance(0.7):
+            return
+        if not self._late_rows:
+            raise Fenced
+        self._late_rows = False
+        self._world.leaked = True
+
+
+def _mark(
+    decision: Decision, before: Position, begun: Position | None, whole: Position | None
+) -> tuple[Position | None, Position | None]:
+    """`agents.marks`."""
+    how, _, first = decision.results[0].outcome.partition(" ")
+    if how in ("begun", "whole"):
+        begun = before
+    if how in ("ended", "whole") and begun is not None and begun.batch + 1 == int(first):
+        whole = begun
+    return begun, whole

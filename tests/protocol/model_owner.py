@@ -1,0 +1,154 @@
+"""An owner in the model: it takes over, relays, reads back and settles, as `agents.relay` does.
+
+In: the outbox of a blessed server. Out: records on their way to the journal, and settled tokens. `_send` and
+`_read_back` run side by side: which of them goes next is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from streams.journal import KIND_BATCH, JournalRecord, Position, Verdict
+from tables.handover import Refusal
+from tests.protocol.model_journal import Producer, Sent, reader_from
+from tests.protocol.model_redis import Server
+from tests.protocol.model_takeover import Lease, Takeover, Trouble
+
+if TYPE_CHECKING:
+    from tests.protocol.model import World
+
+ENTRIES_MAX = 3
+APPENDS_MAX = 4
+READ_MAX = 3
+
+
+class Owner:
+    """One process that believes the shard to be its own. `name` is its own for ever."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.name = f"owner-{number}"
+        self.server: Server = world.current
+        self.producer = Producer()
+        self.paused = False
+        self.closed = False
+        self.blessed = False
+        self.trouble = ""
+        self._world = world
+        self._rules = world.rules
+        self._takeover = Takeover(world, self)
+        self._settled = Position.beginning()
+        self._steps = self._run()
+
+    def step(self) -> None:
+        """One step."""
+        next(self._steps)
+
+    def close(self) -> None:
+        """The process is gone; what it sent is not."""
+        self._steps.close()
+        self.closed = True
+
+    def send(self, record: JournalRecord) -> Sent:
+        """Hand a record to the producer."""
+        return self._world.send(self.producer, record)
+
+    def _run(self) -> Iterator[None]:
+        while True:
+            try:
+                lease = yield from self._takeover.run()
+                yield from self._serve(lease)
+            except Trouble as trouble:
+                self.trouble = str(trouble)
+            self.blessed = False
+            if self._world.chance(0.5):  # a producer that failed is replaced; what it sent may still arrive
+                self.producer = Producer()
+            yield
+
+    def _serve(self, lease: Lease) -> Generator[None, None, None]:
+        self._term = lease.term
+        self._reader = reader_from(lease.position, self._rules)
+        self._under_way: list[Sent] = []
+        self._to_answer: list[Sent] = []
+        self.blessed, self.trouble = True, ""
+        yield
+        if lease.unsettled:
+            self._settle(lease.unsettled)
+        self._sent = self._settled.batch
+        send, read_back = self._send(), self._read_back()
+        while True:
+            yield
+            part = self._world.draw(8)
+            if part < 3:
+                next(send)
+            elif part < 7:
+                next(read_back)
+            else:
+                self._look_after_what_was_sent()
+
+    def _send(self) -> Iterator[None]:
+        while True:
+            while len(self._under_way) >= APPENDS_MAX:
+                yield
+            sent = self._sent
+            entries = self.server.outbox(self._term, sent + 1, ENTRIES_MAX)
+            if isinstance(entries, Refusal):
+                raise Trouble(entries)
+            yield
+            if not entries or self._sent != sent:
+                continue
+            self._sent = entries[-1].batch
+            for entry in entries:
+                record = JournalRecord(
+                    KIND_BATCH, self._term, self.name, entry.batch, entry.token, entry.previous, entry.payload
+                )
+                self._under_way.append(self.send(record))
+            if not self._rules.answer_waits_for_read_back:
+                self._to_answer += self._under_way[-len(entries) :]
+            yield
+
+    def _look_after_what_was_sent(self) -> None:
+        """Acknowledgements, and rule R8."""
+        if any(sent.failed for sent in self._under_way):
+            if self._world.chance(0.5):
+                raise Trouble("an append failed")
+            self._under_way = [sent for sent in self._under_way if not sent.failed]  # it was told of to nobody
+        self._under_way = [sent for sent in self._under_way if sent.offset is None]
+        lag = self._sent > self._settled.batch
+        if lag and self._rules.relay_sends_again and self._world.chance(0.15):
+            self._sent = self._settled.batch
+
+    def _read_back(self) -> Iterator[None]:
+        journal = self._world.journal
+        while True:
+            positions: list[Position] = []
+            if not self._rules.answer_waits_for_read_back:
+                positions = self._acknowledged()
+            if self._reader.next_offset < journal.first:
+                raise Trouble("the journal was cut")
+            end = min(journal.end, self._reader.next_offset + 1 + self._world.draw(READ_MAX))
+            for offset in range(self._reader.next_offset, end):
+                verdict = self._reader.feed(offset, journal.records[offset])
+                if verdict is Verdict.MARKER and self._rules.higher_marker_ends_a_term:
+                    raise Trouble("a higher marker")
+                if verdict is Verdict.BATCH and self._rules.answer_waits_for_read_back:
+                    positions.append(self._reader.position)
+            yield
+            if positions:
+                self._settle(positions)
+                yield
+
+    def _acknowledged(self) -> list[Position]:
+        """What an owner would settle that takes Kafka's word for the journal's."""
+        positions = []
+        while self._to_answer and self._to_answer[0].offset is not None:
+            sent = self._to_answer.pop(0)
+            record = sent.record
+            positions.append(Position((sent.offset or 0) + 1, self._term, self.name, record.batch, record.token))
+        return positions
+
+    def _settle(self, positions: Sequence[Position]) -> None:
+        refused = self.server.settle(self._term, positions)
+        if refused is not None:
+            raise Trouble(refused)
+        self._settled = positions[-1]

@@ -1,0 +1,227 @@
+"""A takeover in the model, step by step as `tables.takeover`, `tables.walk` and `tables.rebuild` go.
+
+Every `yield` is a place where anything else may happen, or where the process stops for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from streams.journal import JournalReader, JournalRecord, Position, Verdict, marker
+from tables.handover import Refusal, Seen
+from tests.protocol.model_journal import reader_from
+from tests.protocol.model_ledger import Rows
+from tests.protocol.model_redis import Replayed
+
+if TYPE_CHECKING:
+    from tests.protocol.model import World
+    from tests.protocol.model_owner import Owner
+
+TRIES_MAX = 8
+READ_MAX = 12
+REPLAYED_MAX = 3
+
+
+class Trouble(Exception):
+    """The takeover did not end blessed, or the lease is over: begin anew."""
+
+
+class Lease(Struct, frozen=True):
+    """As `tables.takeover.Lease`."""
+
+    term: int
+    position: Position
+    unsettled: tuple[Position, ...]
+
+
+class Walk:
+    """As `tables.walk.Walk`."""
+
+    def __init__(self, start: Position, by_redis: bool, reader: JournalReader) -> None:
+        self.start = start
+        self.by_redis = by_redis
+        self.reader = reader
+        self.positions: list[Position] = []
+
+    def position_of(self, batch: int, token: str, compares: bool = True) -> Position | None:
+        """Where a reader stands after that batch, if it lies on the way with that token."""
+        found = next((each for each in (self.start, *self.positions) if each.batch == batch), None)
+        return found if found is not None and (found.token == token or not compares) else None
+
+    def unsettled_after(self, settled: Position | None) -> tuple[Position, ...]:
+        """The positions that Redis has yet to note."""
+        offset = settled.offset if settled else 0
+        return tuple(position for position in self.positions if position.offset > offset)
+
+
+class Takeover:
+    """One owner's takeovers. The server that a step runs on is the one that the owner is connected to by then."""
+
+    def __init__(self, world: World, owner: Owner) -> None:
+        self._world = world
+        self._owner = owner
+        self._rules = world.rules
+        self.term = 0  # of the newest recovery of this owner
+
+    def run(self) -> Generator[None, None, Lease]:
+        """Raises Trouble."""
+        for _ in range(TRIES_MAX):
+            walk = yield from self._walk_to_own_marker()
+            if walk is None:
+                continue
+            yield
+            seen = self._owner.server.unbless(self.term)
+            if isinstance(seen, Refusal):
+                raise Trouble(seen)
+            if walk.by_redis and (seen.settled is None or seen.settled.batch < walk.start.batch):
+                continue
+            settled = yield from self._bring_up(seen, walk)
+            return Lease(self.term, walk.reader.position, walk.unsettled_after(settled))
+        raise Trouble("faster owners")
+
+    def _walk_to_own_marker(self) -> Generator[None, None, Walk | None]:
+        walk = yield from self._begin_walk()
+        yield
+        blessed = self._owner.server.state.blessed
+        now = walk.reader.position
+        if not self._rules.recovery_has_a_new_term and (now.term, now.owner) == (self.term, self._owner.name):
+            return walk
+        self.term = max(now.term, blessed.term if blessed else 0) + 1
+        sent = self._owner.send(marker(self.term, self._owner.name))
+        while sent.offset is None:
+            if sent.failed:
+                raise Trouble("the marker was not taken")
+            yield
+        yield from self._read(walk.reader, sent.offset + 1, walk.positions)
+        now = walk.reader.position
+        won = (now.term, now.owner, now.offset) == (self.term, self._owner.name, sent.offset + 1)
+        return walk if won or not self._rules.lost_marker_is_tried_again else None
+
+    def _begin_walk(self) -> Generator[None, None, Walk]:
+        yield
+        journal = self._world.journal
+        settled = self._owner.server.state.settled
+        yield
+        if settled is not None and settled.offset >= journal.first:
+            if not journal.holds(settled):
+                raise Trouble("another journal")
+            walk = Walk(settled, True, reader_from(settled, self._rules))
+        else:
+            start = self._newest(self._world.table.landmarks() if journal.end > journal.first else [])
+            walk = Walk(start, False, reader_from(start, self._rules))
+        yield from self._read(walk.reader, journal.end, walk.positions)
+        return walk
+
+    def _newest(self, positions: list[Position]) -> Position:
+        found = next((each for each in reversed(positions) if self._world.journal.holds(each)), None)
+        if found is None and self._world.journal.first:
+            raise Trouble("nothing says what lay before")
+        return found or Position.beginning()
+
+    def _read(
+        self, reader: JournalReader, end: int, positions: list[Position], records: list[JournalRecord] | None = None
+    ) -> Generator[None, None, None]:
+        """Feed every record below `end`; `positions` after those that count, and in `records` the batches."""
+        journal = self._world.journal
+        while reader.next_offset < end:
+            yield
+            if reader.next_offset < journal.first:
+                raise Trouble("the journal changed while it was read")
+            for offset in range(reader.next_offset, min(end, reader.next_offset + 1 + self._world.draw(READ_MAX))):
+                verdict = reader.feed(offset, journal.records[offset])
+                if verdict is not Verdict.VOID and (records is None or verdict is Verdict.BATCH):
+                    positions.append(reader.position)
+                    if records is not None:
+                        records.append(journal.records[offset])
+
+    def _bring_up(self, seen: Seen, walk: Walk) -> Generator[None, None, Position | None]:
+        last, settled, fork = walk.reader.position, seen.settled, False
+        if 0 < seen.batch < last.batch:
+            stand = walk.position_of(seen.batch, seen.token, self._rules.takeover_compares_the_token)
+            if stand is None:
+                fork = True
+            else:
+                first = settled.batch if settled else 0
+                told = {at.batch: at.token for at in walk.positions if first < at.batch <= seen.batch}
+                yield from self._redo(seen, stand, last, tuple(told.items()), seen.token)
+                settled = walk.position_of(last.batch, last.token)
+        elif seen.batch == 0 < last.batch or (seen.batch == last.batch and seen.token != last.token):
+            fork = True
+        elif walk.start.batch > (settled.batch if settled else 0) and self._rules.walk_begins_where_redis_is_settled:
+            fork = True  # what lies between could never be settled there
+        if not fork:
+            yield
+            refused = self._owner.server.bless(self.term, seen, last.batch, last.token)
+            if refused is None:
+                return settled
+            if refused is not Refusal.BROKEN:
+                raise Trouble(refused)
+        if last.batch == 0:
+            raise Trouble("a fork, and the journal is empty")
+        yield from self._rebuild(seen, last)
+        yield
+        self._stop_if(self._owner.server.bless(self.term, seen, last.batch, last.token))
+        return walk.position_of(last.batch, last.token)
+
+    def _redo(
+        self, seen: Seen, stand: Position, end: Position, told: tuple[tuple[int, str], ...], token: str
+    ) -> Generator[None, None, None]:
+        """Replay what lies after `stand` up to `end`; `token` is that of Redis there."""
+        reader = reader_from(stand, self._rules)
+        positions: list[Position] = []
+        records: list[JournalRecord] = []
+        yield from self._read(reader, end.offset, positions, records)
+        if (reader.position.batch, reader.position.token) != (end.batch, end.token):
+            raise Trouble("the journal leads elsewhere")
+        batch = stand.batch
+        while records or told:
+            size = 1 + self._world.draw(REPLAYED_MAX)
+            some, at = records[:size], positions[: len(records[:size])]
+            changed: Rows = {}
+            for record in some:
+                changed |= record.payload.changed  # type: ignore[attr-defined]
+            position = at[-1] if at else stand
+            told = (*told, *((record.batch, record.token) for record in some))
+            yield
+            step = Replayed(batch, token, position, told, changed)
+            self._stop_if(self._owner.server.replay(self.term, seen, step))
+            batch, token, told = position.batch, position.token, ()
+            del records[:size], positions[:size]
+
+    def _rebuild(self, seen: Seen, end: Position) -> Generator[None, None, None]:
+        for first in (True, False):
+            yield
+            self._stop_if(self._owner.server.flush(self.term, seen, first))
+        yield
+        table, journal = self._world.table, self._world.journal
+        whole = table.whole if self._rules.rebuild_replays_since_the_last_pass else table.derived
+        if whole is not None:
+            start = self._newest([whole])
+        else:
+            start = self._newest(table.landmarks()) if journal.first else Position.beginning()
+        if start.batch > end.batch and self._rules.rebuild_stops_at_a_row_beyond_the_end:
+            raise Trouble("derived beyond the end")
+        if start.batch:
+            yield from self._load(seen, start, end)
+        if start.batch <= end.batch:
+            yield from self._redo(seen, start, end, (), start.token)
+
+    def _load(self, seen: Seen, start: Position, end: Position) -> Generator[None, None, None]:
+        for topic in ("sku:", "order:", "movement:"):
+            yield
+            rows = [(name, row) for name, row in self._world.table.rows.items() if name.startswith(topic)]
+            beyond = any(row.batch > end.batch for _, row in rows)
+            if beyond and self._rules.rebuild_stops_at_a_row_beyond_the_end:
+                raise Trouble("a row is beyond the end")
+            yield
+            some = {name: row.row for name, row in rows}
+            self._stop_if(self._owner.server.load(self.term, seen, some, None))
+        yield
+        self._stop_if(self._owner.server.load(self.term, seen, {}, start))
+
+    def _stop_if(self, refused: Refusal | None) -> None:
+        if refused is not None:
+            raise Trouble(refused)
