@@ -240,6 +240,9 @@ class LetterBox:
     ) -> AsyncIterator[StoredRow]:
         left = {part: end for part, (start, end) in bounds.items() if start < end}
         total = sum(end - start for start, end in bounds.values())
+        if not left:
+            report(0, 0)
+            return  # a consumer that is assigned nothing does not stop by itself
         consumer.unsubscribe()
         consumer.assign(list(left))
         for part in left:
