@@ -1,0 +1,229 @@
+"""What a load test shows while it runs: on a terminal a view that stays in place, elsewhere a plain line now and then.
+
+In: a `Snapshot` as often as there is news. Out: what is printed on the console.
+
+    with Live(console) as live:
+        live.update(Snapshot(seconds=1.0, planned_seconds=60.0, rate_scheduled=400.0))
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live as InPlace
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+# A line for each of these seconds where the view cannot stay in place: a log of ten minutes has 120 lines.
+LINE_EVERY_SECONDS = 5.0
+# What the small curves remember: at two snapshots a second the last minute, and no more than a wide terminal shows.
+CURVE_SAMPLES_MAX = 120
+# Hot SKUs shown: the view has to fit into 24 lines, or the terminal cuts it off.
+HOT_SHOWN_MAX = 8
+# Columns that everything beside the curve takes.
+BESIDE_CURVE_COLUMNS = 22
+SKU_COLUMNS_MAX = 32
+TEXT_CHARACTERS_MAX = 300
+
+_STEPS = "▁▂▃▄▅▆▇█"
+_PLAIN_STEPS = ".:-=+*#@"
+_MODE_STYLES = {"in_stock": "green", "preorder": "yellow", "sold_out": "red", "suspended": "magenta"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """How a run stands. Rates are per second, of the last second or so; latencies are ms from the scheduled time.
+
+    `violations` counts promises seen broken, of which `first_violation` says the first. `hot` are hot SKUs, each with
+    the units left and its mode.
+    """
+
+    seconds: float
+    planned_seconds: float
+    rate_scheduled: float = 0.0
+    rate_accepted: float = 0.0
+    rate_refused: float = 0.0
+    rate_failed: float = 0.0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    lag_p99_ms: float = 0.0
+    in_flight: int = 0
+    violations: int = 0
+    first_violation: str = ""
+    hot: tuple[tuple[str, int, str], ...] = ()
+
+
+class Live:
+    """The view; a context manager, since a terminal has to be given back. Nothing is shown before the first update."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._in_place = InPlace(console=console, auto_refresh=False) if console.is_terminal else None
+        self._curves: dict[str, deque[float]] = {}
+        self._last: Snapshot | None = None
+        self._printed: Snapshot | None = None
+
+    def __enter__(self) -> Live:
+        if self._in_place is not None:
+            self._in_place.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._in_place is not None:
+            self._in_place.stop()
+        elif self._last is not None and self._last is not self._printed:
+            self._print(self._last)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show it now, or, without a terminal, when a line is due. A new violation is always told at once."""
+        self._remember(snapshot)
+        if self._in_place is not None:
+            self._in_place.update(self.view(snapshot), refresh=True)
+        elif self._is_due(snapshot):
+            self._print(snapshot)
+        self._last = snapshot
+
+    def view(self, snapshot: Snapshot) -> RenderableType:
+        """What stands on the terminal for this snapshot."""
+        parts: list[RenderableType] = [self._progress(snapshot), self._rates(snapshot), _latencies(snapshot)]
+        parts += [_violations(snapshot)]
+        if snapshot.hot:
+            parts.append(_hot(snapshot))
+        return Group(*parts)
+
+    def _remember(self, snapshot: Snapshot) -> None:
+        for name, rate in _rates_of(snapshot):
+            self._curves.setdefault(name, deque(maxlen=CURVE_SAMPLES_MAX)).append(rate)
+
+    def _is_due(self, snapshot: Snapshot) -> bool:
+        printed = self._printed
+        if printed is None or snapshot.violations > printed.violations:
+            return True
+        return snapshot.seconds - printed.seconds >= LINE_EVERY_SECONDS
+
+    def _print(self, snapshot: Snapshot) -> None:
+        self._printed = snapshot
+        self._console.print(line_of(snapshot), markup=False, highlight=False, soft_wrap=True)
+
+    def _progress(self, snapshot: Snapshot) -> Table:
+        planned = snapshot.planned_seconds
+        done = min(1.0, snapshot.seconds / planned) if planned > 0 else 1.0
+        grid = Table.grid(padding=(0, 1), expand=True)
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(justify="right", width=5)
+        clock = Text.assemble((_clock(snapshot.seconds), "bold"), f" of {_clock(planned)}")
+        grid.add_row(clock, ProgressBar(total=1.0, completed=done), f"{done:.0%}")
+        return grid
+
+    def _rates(self, snapshot: Snapshot) -> Table:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(no_wrap=True)
+        grid.add_column(justify="right", width=9, no_wrap=True)
+        grid.add_column(no_wrap=True)
+        width = max(8, self._console.width - BESIDE_CURVE_COLUMNS)
+        steps = _PLAIN_STEPS if self._console.options.ascii_only else _STEPS
+        # One scale for all: a curve that is half as high is half the rate.
+        top = max((rate for curve in self._curves.values() for rate in curve), default=0.0)
+        for name, rate in _rates_of(snapshot):
+            style = _rate_style(name, rate)
+            drawn = sparkline(list(self._curves.get(name, ()))[-width:], top, steps)
+            grid.add_row(Text(name, style), Text(f"{rate:,.0f}/s", style or "bold"), Text(drawn, style or "cyan"))
+        return grid
+
+
+def sparkline(values: list[float], top: float, steps: str = _STEPS) -> str:
+    """A curve of one line: nothing is a blank, and what is more than nothing is seen. `top` fills the height."""
+    if top <= 0:
+        return " " * len(values)
+    last = len(steps) - 1
+    return "".join(" " if value <= 0 else steps[min(last, int(value / top * last + 0.5))] for value in values)
+
+
+def line_of(snapshot: Snapshot) -> str:
+    """The snapshot as one plain line."""
+    told = (
+        f"{snapshot.seconds:.0f}/{snapshot.planned_seconds:.0f} s"
+        f"  scheduled {snapshot.rate_scheduled:,.0f}/s  accepted {snapshot.rate_accepted:,.0f}/s"
+        f"  refused {snapshot.rate_refused:,.0f}/s  failed {snapshot.rate_failed:,.0f}/s"
+        f"  p50 {_ms(snapshot.p50_ms)}  p99 {_ms(snapshot.p99_ms)}  lag p99 {_ms(snapshot.lag_p99_ms)}"
+        f"  in flight {snapshot.in_flight:,}"
+    )
+    if snapshot.violations:
+        told += f"  VIOLATIONS {snapshot.violations:,}"
+        if snapshot.first_violation:
+            told += f": {_printable(snapshot.first_violation)}"
+    return told
+
+
+def _rates_of(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
+    return (
+        ("scheduled", snapshot.rate_scheduled),
+        ("accepted", snapshot.rate_accepted),
+        ("refused", snapshot.rate_refused),
+        ("failed", snapshot.rate_failed),
+    )
+
+
+def _rate_style(name: str, rate: float) -> str:
+    return {"accepted": "green", "refused": "yellow"}.get(name, "bold red" if name == "failed" and rate > 0 else "")
+
+
+def _latencies(snapshot: Snapshot) -> Text:
+    shown = (
+        ("p50 ", _ms(snapshot.p50_ms)),
+        ("p99 ", _ms(snapshot.p99_ms)),
+        ("lag p99 ", _ms(snapshot.lag_p99_ms)),
+        ("in flight ", f"{snapshot.in_flight:,}"),
+    )
+    text = Text()
+    for name, value in shown:
+        text.append(name, "dim").append(value, "bold").append("   ")
+    text.rstrip()
+    return text
+
+
+def _violations(snapshot: Snapshot) -> Text:
+    if not snapshot.violations:
+        return Text("no promise broken so far", "green")
+    many = "promise broken" if snapshot.violations == 1 else "promises broken"
+    text = Text(f"{snapshot.violations:,} {many}", "bold red")
+    if snapshot.first_violation:
+        text.append(f": {_printable(snapshot.first_violation)}", "red")
+    return text
+
+
+def _hot(snapshot: Snapshot) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=SKU_COLUMNS_MAX)
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_row(Text("hot SKU", "dim"), Text("left", "dim"), Text("mode", "dim"))
+    for sku, left, mode in snapshot.hot[:HOT_SHOWN_MAX]:
+        style = _MODE_STYLES.get(mode, "")
+        grid.add_row(Text(_printable(sku)), Text(f"{left:,}", "bold"), Text(_printable(mode.replace("_", " ")), style))
+    if (more := len(snapshot.hot) - HOT_SHOWN_MAX) > 0:
+        grid.add_row(Text(f"and {more:,} more", "dim"))
+    return grid
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    return f"{minutes}:{rest:02}"
+
+
+def _ms(value: float) -> str:
+    if value <= 0:  # nothing was counted yet: no time is no good time
+        return "-"
+    return f"{value / 1000:,.1f} s" if value >= 10_000 else f"{value:,.0f} ms" if value >= 10 else f"{value:.1f} ms"
+
+
+def _printable(text: str) -> str:
+    """Text from outside: it moves no cursor and fills no screen."""
+    return "".join(each if each.isprintable() else "?" for each in text[:TEXT_CHARACTERS_MAX])
