@@ -41,7 +41,7 @@ bench-size: setup
 	@$(BIN)/python -m bench.size
 
 soak: setup
-	@$(BIN)/pytest -m soak -s tests
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak
 
 lock: setup
 	@$(BIN)/python -m pip install --quiet uv

@@ -5,19 +5,16 @@ The tests come last, and their output is the last, so that pytest's closing line
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.packages import CHROMIUM, SECOND_REDIS, note_of
+
 # All of it has to end within ten minutes on two cores; a step that hangs is ended and counts as failed.
 STEP_SECONDS_MAX = 1_500
-INSTALL_SECONDS_MAX = 300
-
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class Result:
 
 def main() -> int:
     """Run every step; 0 if all passed."""
-    notes = [note for note in (chromium_note(), redis_note()) if note]
+    notes = [note for note in (note_of(CHROMIUM), note_of(SECOND_REDIS, install=False)) if note]
     results = [
         step("format", "ruff", "format", "--check", "--quiet", "."),
         step("lint", "ruff", "check", "--quiet", "."),
@@ -71,37 +68,6 @@ def step(name: str, module: str, *arguments: str) -> Result:
 def summary(result: Result) -> str:
     """One line for a step."""
     return f"{result.name:<8} {'passed' if result.passed else 'FAILED'} in {result.seconds:.1f} s"
-
-
-def chromium_note() -> str | None:
-    """Have Chromium there for the tests of the board; what to say where it is not."""
-    if any(shutil.which(name) for name in CHROMIUM_NAMES):
-        return None
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        say("=== installing Chromium for the tests of the board (once)")
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        try:
-            for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
-                subprocess.run(
-                    ["apt-get", "-qq", *command],
-                    timeout=INSTALL_SECONDS_MAX,
-                    check=True,
-                    env=environ,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-        except (subprocess.SubprocessError, OSError):
-            pass
-        if any(shutil.which(name) for name in CHROMIUM_NAMES):
-            return None
-    return "Chromium is not here: the tests of the board are SKIPPED (apt-get install chromium)"
-
-
-def redis_note() -> str | None:
-    """What to say where the second server of the ledger's tests is not there."""
-    if shutil.which("redis-server"):
-        return None
-    return "redis-server is not here: the ledger is tested on Valkey ALONE (apt-get install redis-server)"
 
 
 def say(line: str) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from tests.faults.cluster import Shape
 from tests.faults.fault import Fault
-from tests.faults.processes import PROCESS_FAULTS, find_faketime
+from tests.faults.processes import PROCESS_FAULTS
 from tests.faults.servers import SERVER_FAULTS
+from tests.packages import find_faketime
 
 FAULTS: tuple[Fault, ...] = (*PROCESS_FAULTS, *SERVER_FAULTS)
 # Pauses between the end of a fault and the next: from at once, while the system still recovers, to well.

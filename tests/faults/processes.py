@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from functools import partial
-from pathlib import Path
 
 from tests.faults.fault import CHANCE, Fault, Inject, NotReached, Scene, die, ended, stopped
 from tests.faults.member import Member
+from tests.packages import find_faketime
 
 WORKER_POINTS = (
     "after_apply",
@@ -23,8 +23,6 @@ WORKER_POINTS = (
 API_POINTS = ("after_apply", "before_answer")
 # Reached only by a worker that begins anew.
 BEGINNING_POINTS = ("in_takeover", "in_recovery")
-# Debian's package `faketime`.
-_FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
 async def kill_at(scene: Scene, kind: str, point: str) -> str:
@@ -174,11 +172,6 @@ async def clock_jumps(scene: Scene, kind: str, by: str) -> str:
         member.more = {}
         await die(member, signal.SIGTERM)
     return member.name
-
-
-def find_faketime() -> Path | None:
-    """The library of Debian's package `faketime`, where it is installed."""
-    return next(Path("/").glob(_FAKETIME.lstrip("/")), None)
 
 
 def _fault(name: str, inject: Inject, part: str, *promises: int, needs: str = "") -> Fault:
