@@ -1,0 +1,60 @@
+"""How the page and the comparison write times, values, and names that came from the run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+# A name in a legend; the whole one stands in the tables.
+NAME_CHARACTERS_MAX = 40
+# Options that say where a run was and where its report went, not what it did.
+OPTIONS_OF_THE_PLACE = frozenset({"api", "kafka", "app_id", "report_html", "report_json", "live"})
+
+
+def milliseconds(value: float) -> str:
+    """A time in ms as people read it: 0.42 ms, 8.1 ms, 120 ms, 12.3 s."""
+    if value >= 10_000:
+        return f"{value / 1000:,.1f} s"
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms"
+
+
+def clock(seconds: float) -> str:
+    """Seconds since the start as m:ss."""
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    return f"{minutes}:{rest:02}"
+
+
+def plain_name(name: str) -> str:
+    """A name from the run on one line and of bearable length. It is not escaped by this."""
+    printable = "".join(each if each.isprintable() else "?" for each in name)
+    return printable if len(printable) <= NAME_CHARACTERS_MAX else printable[: NAME_CHARACTERS_MAX - 1] + "…"
+
+
+def value_text(value: Any) -> str:
+    """A setting or a fact of the machine, as it was given."""
+    if value is None:
+        return "not given"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(value_text(each) for each in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {value_text(each)}" for name, each in value.items())
+    return str(value)
+
+
+def command_of(settings: Mapping[str, Any]) -> str:
+    """The command line that repeats a run: the one that was noted, else one made of the options."""
+    noted = settings.get("command")
+    if isinstance(noted, str):
+        return noted
+    words = ["stocktide", "loadtest"]
+    for name, value in settings.items():
+        if name in OPTIONS_OF_THE_PLACE or value is None or value is False:
+            continue
+        option = "--" + name.replace("_", "-")
+        values = value if isinstance(value, list | tuple) else [value]
+        for each in values:
+            words += [option] if each is True else [option, shlex.quote(str(each))]
+    return " ".join(words)
