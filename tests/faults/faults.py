@@ -50,10 +50,10 @@ def chosen(names: Sequence[str]) -> list[Fault]:
 
 
 def plan(seed: int, faults: Sequence[Fault]) -> Iterator[Strike]:
-    """The strikes of a run, without an end: each round holds every fault once, shuffled."""
+    """The strikes of a run, without an end: each round holds every fault once, shuffled. None without faults."""
     rng = random.Random(f"{seed}-plan")
     number = 0
-    while True:
+    while faults:
         for fault in rng.sample(list(faults), len(faults)):
             number += 1
             yield Strike(number, fault, rng.uniform(0, PAUSE_SECONDS_MAX), rng.random() < 0.6)

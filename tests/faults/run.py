@@ -175,6 +175,7 @@ class Run:
         under_way: dict[asyncio.Task[None], Fault] = {}
         try:
             await self._follow_plan(cluster, recorder, under_way)
+            await asyncio.Event().wait()  # a plan without faults is over at once, and the load goes on
         finally:
             await asyncio.gather(*under_way, return_exceptions=True)
 

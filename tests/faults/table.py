@@ -1,7 +1,7 @@
-"""`python -m tests.faults.table REPORT.json…`: the table of docs/reliability.md, from the reports of runs.
+"""`python -m tests.faults.table REPORT.json…`: the tables of docs/reliability.md, from the reports of runs.
 
-In: reports. Out: Markdown: each fault with how often it was injected, the promises that were checked, the result, the
-time without an answer, and the command that repeats it.
+In: reports, and `mutants.json`. Out: Markdown: each fault with how often it was injected, the promises that were
+checked, the result, the time without an answer, and the command that repeats it; each mutant with who caught it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.faults import caught
 from tests.faults.report import FaultRow, Report, load
+
+# What the runs of mutants leave behind, beside the reports.
+MUTANTS_NAME = "mutants.json"
 
 
 def table_of(reports: Sequence[Report]) -> Iterator[str]:
@@ -48,5 +52,15 @@ def _summary(report: Report) -> Iterator[str]:
     yield ""
 
 
+def tables_of(files: Sequence[Path]) -> Iterator[str]:
+    """The table of faults, where there are reports among the files, and that of mutants."""
+    reports = [load(file) for file in files if file.name != MUTANTS_NAME]
+    if reports:
+        yield from table_of(reports)
+    for file in files:
+        if file.name == MUTANTS_NAME:
+            yield from caught.table_of_mutants(caught.load(file))
+
+
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(table_of([load(Path(name)) for name in sys.argv[1:]])) + "\n")
+    sys.stdout.write("\n".join(tables_of([Path(name) for name in sys.argv[1:]])) + "\n")

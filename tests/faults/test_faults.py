@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,16 +25,6 @@ SOAK_SEED = 20_261_124
 REPORTS = Path("soak-reports")
 # What a run takes beside its load: starting, coming to rest, a hundred thousand reads, the judgement.
 AROUND_SECONDS_MAX = 900.0
-
-
-@pytest.fixture(autouse=True)
-def quiet_clients() -> Iterator[None]:
-    """aiokafka tells each failed attempt as an error, and here they are made to fail."""
-    logger = logging.getLogger("aiokafka")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    yield
-    logger.setLevel(level)
 
 
 async def run(options: Options, name: str) -> Report:

@@ -1,0 +1,76 @@
+"""Which mutant was caught by whom: what the runs of mutants leave for the table of reliability.
+
+In: a mutant and the report of its run. Out: a file of JSON, in which each mutant has its newest run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from tests.faults.mutations import MUTANTS, Mutant, Plan
+from tests.faults.report import Report
+
+
+class Caught(Struct, frozen=True):
+    """A mutant's run: `checker` was to see it; `checkers` are all who did, each with how much it found, and `what` is
+    the first finding of the one that was to."""
+
+    name: str
+    about: str
+    checker: str
+    checkers: dict[str, int]
+    what: str
+    plan: str
+    seed: int
+    load_seconds: float
+    commands: int
+
+    @staticmethod
+    def by(mutant: Mutant, report: Report) -> Caught:
+        """From the run's report."""
+        parts = {part["checker"]: part for part in report.verdict["checked"]}
+        found = {name: part["found"] for name, part in parts.items() if part["found"]}
+        what = next((violation["what"] for violation in parts[mutant.checker]["violations"]), "")
+        about, plan = mutant.about, _plan(mutant.plan)
+        return Caught(
+            mutant.name, about, mutant.checker, found, what, plan, report.seed, report.load_seconds, report.commands
+        )
+
+
+_FILE = msgspec.json.Decoder(dict[str, Caught])
+
+
+def note(caught: Caught, file: Path) -> None:
+    """Put a run into the file, in the place of an older one."""
+    runs = load(file) if file.exists() else {}
+    runs[caught.name] = caught
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(runs), indent=1))
+
+
+def load(file: Path) -> dict[str, Caught]:
+    """The runs, by mutant."""
+    return _FILE.decode(file.read_bytes())
+
+
+def table_of_mutants(runs: dict[str, Caught]) -> Iterator[str]:
+    """The table of mutants as Markdown, line by line; one that was not run says so."""
+    yield "| mutant | what is broken | run | to be seen by | seen by | for example |"
+    yield "|---|---|---|---|---|---|"
+    for mutant in MUTANTS:
+        caught = runs.get(mutant.name)
+        if caught is None:
+            yield f"| `{mutant.name}` | {mutant.about} | {_plan(mutant.plan)} | `{mutant.checker}` | not run | |"
+            continue
+        seen = ", ".join(f"`{name}` {count:,}" for name, count in caught.checkers.items()) or "**nobody**"
+        what = caught.what.replace("|", "\\|")
+        yield f"| `{caught.name}` | {caught.about} | {caught.plan} | `{caught.checker}` | {seen} | {what} |"
+    yield ""
+
+
+def _plan(plan: Plan) -> str:
+    return f"{plan.about}; seed {plan.seed}"

@@ -1,0 +1,118 @@
+"""`python -m tests.faults.mutants NAME -- worker|api …`: runs Stocktide with the edits of mutant NAME.
+
+In: a mutant. Out: Stocktide's own command line, in this process, on edited text. A text that does not stand there once
+ends the process before anything is loaded: a mutant can never become the product itself unnoticed.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from tests.faults.mutations import Edit, Mutant, mutant_named
+
+ROOT = Path(__file__).parents[2]
+_LUA = ROOT / "tables" / "lua"
+
+
+class NotFound(Exception):
+    """The text that a mutant replaces does not stand once where the mutant says: the product has changed."""
+
+
+def edited(text: str, edits: Sequence[Edit]) -> str:
+    """`text` with all edits made. Raises NotFound."""
+    for edit in edits:
+        if (count := text.count(edit.old)) != 1:
+            raise NotFound(f"{edit.file} holds {count} times: {edit.old}")
+        text = text.replace(edit.old, edit.new)
+    return text
+
+
+def texts_of(mutant: Mutant) -> dict[Path, str]:
+    """Each file that the mutant changes, with its changed text. Raises NotFound."""
+    by_file: dict[Path, list[Edit]] = defaultdict(list)
+    for edit in mutant.edits:
+        by_file[ROOT / edit.file].append(edit)
+    return {file: edited(file.read_text("utf-8"), edits) for file, edits in by_file.items()}
+
+
+def plant(mutant: Mutant) -> None:
+    """Let this process load the mutant's text in the place of the product's. Raises NotFound."""
+    texts = texts_of(mutant)
+    modules = {_module_of(file): text for file, text in texts.items() if file.suffix == ".py"}
+    loaded = modules.keys() & sys.modules.keys()
+    assert not loaded, f"loaded before it could be edited: {loaded}"
+    sys.meta_path.insert(0, _Finder(modules))
+    if any(file.suffix == ".lua" for file in texts):
+        from tables import scripts
+
+        scripts._FOLDER = _Folder(_LUA, texts)  # type: ignore[assignment]
+
+
+def _module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds what the others find, and gives it another text."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in self._texts:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        found = next(spec for finder in others if (spec := finder.find_spec(name, path, target)) is not None)
+        assert found.origin is not None and Path(found.origin).is_relative_to(ROOT), found
+        return importlib.util.spec_from_file_location(
+            name, found.origin, loader=_Loader(name, found.origin, self._texts)
+        )
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, file: str, texts: Mapping[str, str]) -> None:
+        super().__init__(name, file)
+        self._text = texts[name]
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compiled anew: what was compiled before is the product's."""
+        return compile(self._text, self.path, "exec", dont_inherit=True)
+
+
+class _Folder:
+    """What `tables.scripts` reads its Lua from: a path, as far as it uses one."""
+
+    def __init__(self, path: Path, texts: Mapping[Path, str]) -> None:
+        self._path = path
+        self._texts = texts
+
+    def __truediv__(self, name: str) -> _Folder:
+        return _Folder(self._path / name, self._texts)
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        return self._texts.get(self._path) or self._path.read_text(encoding)
+
+
+def main(arguments: Sequence[str]) -> Any:
+    """Run Stocktide, changed."""
+    name, dashes, *rest = arguments
+    assert dashes == "--", "python -m tests.faults.mutants NAME -- worker|api …"
+    plant(mutant_named(name))
+    from stocktide.__main__ import main as stocktide_main
+
+    sys.argv = ["stocktide", *rest]
+    return stocktide_main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

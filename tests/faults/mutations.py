@@ -1,0 +1,305 @@
+"""The mutants: a broken Stocktide for each of the judge's checkers, and the run in which that one has to see it.
+
+A mutant is a few edits of the product's text, made as the text is loaded. It imports nothing of the product, so that
+whoever plants a mutant can do so before the first module of it is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A short run: `faults` strike for `seconds`, at moments that follow from `seed`; at least `strikes_min`."""
+
+    name: str
+    about: str
+    seed: int
+    seconds: float
+    faults: tuple[str, ...] = ()
+    strikes_min: int = 0
+    replica: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """In `file`, from the root of the repository, `old` stands once; the mutant has `new` there."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A broken product. `checker` is the one that has to see it; others may, too."""
+
+    name: str
+    about: str
+    checker: str
+    plan: Plan
+    edits: tuple[Edit, ...]
+
+
+CALM = Plan("calm", "nothing fails", seed=1, seconds=10)
+RESTART = Plan("restart", "the worker is killed", seed=1, seconds=9, faults=("kill_worker",), strikes_min=1)
+# The journal takes nothing for 3.5 s, and meanwhile Redis loses what was decided since.
+FORGET = Plan(
+    "forget",
+    "the journal refuses, and then Redis is empty",
+    seed=15,
+    seconds=8,
+    faults=("refuse_produce", "flush_redis"),
+    strikes_min=2,
+)
+FORK = Plan(
+    "fork",
+    "a replica decides for three seconds, and then the old primary is back",
+    seed=21,
+    seconds=12,
+    faults=("return_to_old_primary",),
+    strikes_min=1,
+    replica=True,
+)
+TWO_OWNERS = Plan(
+    "two_owners",
+    "the shard moves to a second worker while the first is stopped, and the first wakes up",
+    seed=21,
+    seconds=12,
+    faults=("second_worker_takes_over",),
+    strikes_min=1,
+)
+PLANS = (CALM, RESTART, FORGET, FORK, TWO_OWNERS)
+
+_INCLUDES = "tables/lua/includes"
+_DRAWN_NOWHERE = "    left = left - take\n    if left == 0 then return draws end\n  end\n  return nil\nend"
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "oversell",
+        "A line is held whether or not the units are there.",
+        "oversold",
+        CALM,
+        (
+            Edit(f"{_INCLUDES}/draw.lua", _DRAWN_NOWHERE, _DRAWN_NOWHERE.replace("nil", "{{s.r.warehouses[1], n}}")),
+            Edit(f"{_INCLUDES}/place.lua", "if mode == 'in_stock' then", "do"),
+            Edit(
+                f"{_INCLUDES}/place.lua", "local draws = n <= quantity and draw(s, p, n)", "local draws = draw(s, p, n)"
+            ),
+            Edit(f"{_INCLUDES}/place.lua", "if mode == 'suspended' then return", "if false then return"),
+        ),
+    ),
+    Mutant(
+        "answer_before_settle",
+        "The API answers once the ledger has decided, and does not wait until the journal holds it.",
+        "answer_lost",
+        FORGET,
+        (
+            Edit(
+                "tables/submission.py",
+                "            if applied.batch == 0:",
+                "            if applied.batch == 0 or decode is decode_decision:",
+            ),
+        ),
+    ),
+    Mutant(
+        "redo_without_token_check",
+        "A takeover compares the number of Redis's newest batch with the journal, and not its token.",
+        "answer_lost",
+        FORK,
+        (
+            Edit(
+                "tables/walk.py", "return found if found is not None and found.token == token else None", "return found"
+            ),
+            Edit(
+                "tables/lua/replay.lua",
+                "if (head[1] or '0') ~= ARGV[4] or (head[2] or '') ~= ARGV[5] then",
+                "if (head[1] or '0') ~= ARGV[4] then",
+            ),
+        ),
+    ),
+    Mutant(
+        "term_not_checked",
+        "A relay goes on after its term: it passes over the markers of others, and Redis takes its word.",
+        "answer_lost",
+        TWO_OWNERS,
+        (
+            Edit(f"{_INCLUDES}/blessed.lua", "(term == nil or stored[3] == term)", "true"),
+            Edit(
+                "agents/relay.py",
+                "                verdict = self._reader.feed(record.offset, decode_record(record.value))\n",
+                "                entry: Any = decode_record(record.value)\n"
+                "                entry = entry and JournalRecord(\n"
+                "                    entry.kind, self.term, self._owner, entry.batch, entry.token,\n"
+                "                    entry.previous, entry.payload,\n"
+                "                )\n"
+                "                verdict = self._reader.feed(record.offset, entry)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "conflict_taken_for_repeat",
+        "An order_id that is sent again with another body is answered as if it were the same.",
+        "answer_contradicted",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/orders.lua",
+                "if o.r.fingerprint ~= cmd.fingerprint or (known and known ~= cmd.fingerprint) then",
+                "if false then",
+            ),
+        ),
+    ),
+    Mutant(
+        "movement_ids_forgotten",
+        "A movement that comes again counts again.",
+        "counted_twice",
+        CALM,
+        (Edit(f"{_INCLUDES}/movement_events.lua", "local m = get_movement(cmd.warehouse, cmd.id)", "local m = false"),),
+    ),
+    Mutant(
+        "event_ids_forgotten",
+        "An order's shipment or return that comes again counts again.",
+        "counted_twice",
+        CALM,
+        (Edit(f"{_INCLUDES}/order_events.lua", "local known = event_of(o, cmd.id)", "local known = nil"),),
+    ),
+    Mutant(
+        "ttl_instead_of_expiry",
+        "A hold is a key with a time to live: Redis deletes the record, and the units stay locked.",
+        "hold_leaked",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/write.lua",
+                "local due = not o.dropped and r.expires_at or nil",
+                "local due = r.state == 'parked' and not o.dropped and r.expires_at or nil",
+            ),
+            Edit(
+                f"{_INCLUDES}/write.lua",
+                "  else\n    set[#set + 1], set[#set + 2] = key, o.packed",
+                "  elseif o.r.state == 'reserved' then\n"
+                "    redis.call('SET', key, o.packed, 'PX', math.max(1, o.r.expires_at - now))\n"
+                "  else\n    set[#set + 1], set[#set + 2] = key, o.packed",
+            ),
+        ),
+    ),
+    Mutant(
+        "expiry_keeps_the_units",
+        "The hold of an order expires, and its units do not go back.",
+        "hold_leaked",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/release.lua",
+                "release_line(o, line, 'locked', cause)",
+                "line.reserved, line.preordered, line.warehouses = nil, nil, nil",
+            ),
+        ),
+    ),
+    Mutant(
+        "paid_after_cancelled",
+        "An order that was cancelled can still be paid.",
+        "hold_ended_twice",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/events.lua",
+                "  if state ~= 'reserved' then\n    if state == 'expired'",
+                "  if state ~= 'reserved' and state ~= 'cancelled' then\n    if state == 'expired'",
+            ),
+        ),
+    ),
+    Mutant(
+        "older_rows_are_told",
+        "A worker that starts again tells channels what it reads again, and the feed passes on whatever comes.",
+        "version_went_back",
+        RESTART,
+        (
+            Edit("agents/conflation.py", "if row.version > outlet.version:", "if row.version != outlet.version:"),
+            Edit(
+                "api/feeds/channel.py",
+                "if row.version < held.version or (row.version == held.version and row.data == held.data):",
+                "if row.data == held.data:",
+            ),
+        ),
+    ),
+    Mutant(
+        "update_dropped",
+        "A change that comes too soon after the last update is dropped where it should wait for the interval's end.",
+        "channel_not_converged",
+        CALM,
+        (
+            Edit(
+                "agents/conflation.py",
+                "        if face != outlet.face:\n            due",
+                "        if face != outlet.face and self._due_at(outlet, face, row) <= self._clock():\n            due",
+            ),
+        ),
+    ),
+    Mutant(
+        "payload_lacks_an_effect",
+        "What goes into the journal of a batch names the first SKU that the batch changed, and no other.",
+        "log_does_not_explain",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/payload.lua",
+                "sku_rows[i] = '\\147'",
+                "sku_rows[1] = sku_rows[1] or '\\147'",
+            ),
+        ),
+    ),
+    Mutant(
+        "commit_before_settle",
+        "Input is committed once the ledger has decided, and not only when the journal holds it.",
+        "input_unaccounted",
+        FORGET,
+        (
+            Edit(
+                "tables/submission.py",
+                "            if applied.batch == 0:",
+                "            if applied.batch == 0 or decode is decode_answer:",
+            ),
+        ),
+    ),
+    Mutant(
+        "letter_without_reason",
+        "Dead letters do not say why.",
+        "input_unaccounted",
+        CALM,
+        (
+            Edit(
+                "agents/letters.py",
+                '        "reason": reason,\n        "detail": detail,',
+                '        "reason": "",\n        "detail": detail,',
+            ),
+        ),
+    ),
+    Mutant(
+        "letter_without_origin",
+        "Dead letters do not say where the input lay.",
+        "input_unaccounted",
+        CALM,
+        (Edit("agents/letters.py", '        "offset": offset,', '        "offset": -1,'),),
+    ),
+    Mutant(
+        "bad_input_stops_a_chunk",
+        "What follows bytes that are no event, in the same chunk, is not taken in.",
+        "input_unaccounted",
+        CALM,
+        (
+            Edit(
+                "agents/intake.py",
+                "            letters.append(letter_of_malformed(chunk, record, event))\n",
+                "            letters.append(letter_of_malformed(chunk, record, event))\n            return\n",
+            ),
+        ),
+    ),
+)
+
+
+def mutant_named(name: str) -> Mutant:
+    """The mutant of this name. Raises KeyError."""
+    return {mutant.name: mutant for mutant in MUTANTS}[name]

@@ -1,0 +1,83 @@
+"""Each checker sees the product broken that it is there to see, and sees nothing in the same run of the product itself.
+
+What caught whom goes to `soak-reports/mutants.json`, for the table of docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtest.oracle.judge import Bench
+from tests.faults.caught import Caught, note
+from tests.faults.cluster import Shape
+from tests.faults.faults import chosen
+from tests.faults.load import Rates
+from tests.faults.mutants import texts_of
+from tests.faults.mutations import MUTANTS, PLANS, Mutant, Plan
+from tests.faults.report import Report, judged, lines_of
+from tests.faults.run import Options, Run
+from tests.faults.test_faults import AROUND_SECONDS_MAX, REPORTS, say
+
+# More that is no event than a long run has: a short one is to see some beside events.
+RATES = Rates(orders=70, noises=4)
+LAUNCHED_SECONDS_MAX = 60
+
+
+async def run(plan: Plan, folder: Path, mutant: Mutant | None = None) -> Report:
+    """A plan on the product or on a mutant, judged and told."""
+    launcher = ("stocktide",) if mutant is None else ("tests.faults.mutants", mutant.name, "--")
+    options = Options(
+        folder=folder,
+        seconds=plan.seconds,
+        seed=plan.seed,
+        faults=chosen(plan.faults) if plan.faults else (),
+        strikes_min=plan.strikes_min,
+        rates=RATES,
+        shape=Shape(replica=plan.replica, launcher=(sys.executable, "-m", *launcher)),
+    )
+    async with asyncio.timeout(options.seconds + AROUND_SECONDS_MAX):
+        account = await Run(options, say).go()
+    report = judged(account)
+    for line in lines_of(report):
+        say(line)
+    return report
+
+
+def test_every_checker_has_a_mutant_and_every_mutant_fits_the_product() -> None:
+    checkers = {checker.name for checker in Bench(park_ms=0, clock_skew_ms=0).checkers}
+    assert {mutant.checker for mutant in MUTANTS} == checkers
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+    for mutant in MUTANTS:
+        for file, text in texts_of(mutant).items():
+            assert text != file.read_text("utf-8")
+            if file.suffix == ".py":
+                ast.parse(text)
+    launched = subprocess.run(
+        [sys.executable, "-m", "tests.faults.mutants", "term_not_checked", "--", "worker", "--help"],
+        timeout=LAUNCHED_SECONDS_MAX,
+        check=False,
+    )
+    assert launched.returncode == 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
+async def test_the_product_keeps_its_promises_where_its_mutants_do_not(plan: Plan, tmp_path: Path) -> None:
+    report = await run(plan, tmp_path)
+    assert report.passed, "see the report above"
+    assert {row.name for row in report.faults if row.times} == set(plan.faults)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+async def test_a_mutant_is_caught(mutant: Mutant, tmp_path: Path) -> None:
+    report = await run(mutant.plan, tmp_path, mutant)
+    caught = Caught.by(mutant, report)
+    note(caught, REPORTS / "mutants.json")
+    assert mutant.checker in caught.checkers, "see the report above"
