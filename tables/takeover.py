@@ -97,7 +97,9 @@ async def _bring_up(
     last = walk.reader.position
     settled = seen.settled
     fork: str | None = None
-    if 0 < seen.batch < last.batch:
+    # What Redis has yet to settle aged out: nobody can read it back and settle it there, one batch after the other.
+    gap = walk.start.batch > (settled.batch if settled else 0)
+    if 0 < seen.batch < last.batch or (gap and seen.batch == last.batch):
         stand = walk.position_of(seen.batch, seen.token)
         if stand is None:
             fork = f"batch {seen.batch}, the newest one in Redis, is not the journal's"
@@ -109,6 +111,8 @@ async def _bring_up(
         fork = "Redis is empty"
     elif seen.batch == last.batch and seen.token != last.token:
         fork = f"batch {seen.batch} has one token in Redis and another one in the journal"
+    elif gap:
+        fork = f"Redis is settled below batch {walk.start.batch}, and the journal no longer holds what follows"
     if fork is None:
         refused = await handover.bless(term, seen, last.batch, last.token)
         if refused is None:

@@ -29,6 +29,7 @@ class Deriver:
         self._late_rows = world.leaks
         self.paused = False
         self.closed = False
+        self.derived_up_to = 0  # the offset below which all is published
         self._steps = self._run()
 
     @property
@@ -71,9 +72,10 @@ class Deriver:
                 decision: Decision = record.payload  # type: ignore[assignment]
                 rows |= {name: StoredRow(record.batch, row) for name, row in decision.changed.items()}
                 if decision.commands[0].kind == RESTATE:
-                    begun, whole = _mark(decision, before, begun, whole)
+                    begun, whole = _mark(decision, before, begun, whole, world.rules.end_of_a_pass_names_its_beginning)
             if reader.position != stand:
                 yield from self._publish(rows, reader.position, begun, whole)
+            self.derived_up_to = reader.next_offset
 
     def _publish(
         self, rows: dict[str, StoredRow], derived: Position, begun: Position | None, whole: Position | None
@@ -107,12 +109,12 @@ class Deriver:
 
 
 def _mark(
-    decision: Decision, before: Position, begun: Position | None, whole: Position | None
+    decision: Decision, before: Position, begun: Position | None, whole: Position | None, compares: bool
 ) -> tuple[Position | None, Position | None]:
     """`agents.marks`."""
     how, _, first = decision.results[0].outcome.partition(" ")
     if how in ("begun", "whole"):
         begun = before
-    if how in ("ended", "whole") and begun is not None and begun.batch + 1 == int(first):
+    if how in ("ended", "whole") and begun is not None and (begun.batch + 1 == int(first) or not compares):
         whole = begun
     return begun, whole

@@ -46,6 +46,7 @@ class Rules(Struct, frozen=True):
     position_follows_its_rows: bool = True
     journal_is_cut_below_what_is_whole: bool = True
     pass_ends_on_the_server_where_it_began: bool = True
+    end_of_a_pass_names_its_beginning: bool = True
     rebuild_stops_at_a_row_beyond_the_end: bool = True
     rebuild_replays_since_the_last_pass: bool = True
     # R10: a reader that starts in the middle.

@@ -139,7 +139,8 @@ class Takeover:
 
     def _bring_up(self, seen: Seen, walk: Walk) -> Generator[None, None, Position | None]:
         last, settled, fork = walk.reader.position, seen.settled, False
-        if 0 < seen.batch < last.batch:
+        gap = walk.start.batch > (settled.batch if settled else 0) and self._rules.walk_begins_where_redis_is_settled
+        if 0 < seen.batch < last.batch or (gap and seen.batch == last.batch):
             stand = walk.position_of(seen.batch, seen.token, self._rules.takeover_compares_the_token)
             if stand is None:
                 fork = True
@@ -150,7 +151,7 @@ class Takeover:
                 settled = walk.position_of(last.batch, last.token)
         elif seen.batch == 0 < last.batch or (seen.batch == last.batch and seen.token != last.token):
             fork = True
-        elif walk.start.batch > (settled.batch if settled else 0) and self._rules.walk_begins_where_redis_is_settled:
+        elif gap:
             fork = True  # what lies between could never be settled there
         if not fork:
             yield

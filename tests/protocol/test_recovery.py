@@ -10,19 +10,14 @@ import pytest
 
 from streams.journal import KIND_BATCH, JournalRecord, Position, encode_record, marker
 from streams.log import MemoryJournal, MemoryLog
-from tables.commands import Origin, Pay, Restate, SetPolicy, Tick, fingerprint
+from tables.commands import Origin, Pay, SetPolicy, Tick, fingerprint
 from tables.handover import Refusal, Refused, Replay, Seen
 from tables.ledger import LedgerLimits, Unblessed
 from tables.rebuild import Progress, Reporter
 from tables.redo import Writes
-from tables.submission import Submitter
 from tables.takeover import Fork, Superseded, take_over
 from tests.protocol.stage import Stage, place, receive, soon, until
-
-# A pass walks all keys of the server, five a page, and other tests have left theirs there.
-PAGES_MAX = 10_000
-# What the server notes of itself, and no batch does.
-OWN = {"blessed", "settled", "restate", "outbox"}
+from tests.protocol.walk_copies import Copy, age_out, forget_everything, restate_all, state_of
 
 
 async def trade(stage: Stage, name: str, orders: int = 4) -> None:
@@ -34,52 +29,6 @@ async def trade(stage: Stage, name: str, orders: int = 4) -> None:
     pay = Pay(id="pay", order_id=f"{name}-0", at=1, fingerprint=fingerprint("pay"))
     await submitter.submit([pay], soon())
     await submitter.submit([SetPolicy(channel="tmall", sku="cup", policy={"buffer": 3}, actor="ann")], soon())
-
-
-async def state_of(stage: Stage) -> dict[str, Any]:
-    """Every key of the shard but what the server notes of itself, decoded."""
-    state: dict[str, Any] = {}
-    async for key in stage.redis.scan_iter(match=stage.prefix + "*"):
-        name = key.decode().removeprefix(stage.prefix)
-        if name in OWN:
-            continue
-        kind = await stage.redis.type(key)
-        if kind == b"string":
-            state[name] = msgspec.msgpack.decode(await stage.redis.get(key))
-            if (left := await stage.redis.pttl(key)) > 0:
-                state[name, "kept"] = round(left / 60_000)
-        elif kind == b"zset":
-            state[name] = await stage.redis.zrange(key, 0, -1, withscores=True)
-        else:
-            state[name] = await stage.redis.hgetall(key)
-    return state
-
-
-class Copy:
-    """All keys of a shard as they were: what a Redis that comes back older holds."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._kept: dict[bytes, tuple[bytes, int]] = {}
-
-    async def take(self) -> Copy:
-        redis = self._stage.redis
-        async for key in redis.scan_iter(match=self._stage.prefix + "*"):
-            self._kept[key] = (await redis.dump(key), max(0, await redis.pttl(key)))
-        return self
-
-    async def put_back(self) -> None:
-        await forget_everything(self._stage)
-        for key, (value, left) in self._kept.items():
-            await self._stage.redis.restore(key, left, value)
-        # Another process, or the same one after a restart: not the one that was blessed.
-        await self._stage.redis.hset(self._stage.prefix + "blessed", "run_id", "another")
-
-
-async def forget_everything(stage: Stage) -> None:
-    keys = [key async for key in stage.redis.scan_iter(match=stage.prefix + "*")]
-    if keys:
-        await stage.redis.delete(*keys)
 
 
 async def test_a_redis_that_lost_its_tail_gets_it_back_from_the_journal(stage: Stage) -> None:
@@ -187,6 +136,28 @@ async def test_an_empty_redis_is_rebuilt_from_rows_where_the_head_of_the_journal
     await forget_everything(stage)
     await stage.blessed_relay("second")
     assert await state_of(stage) == wanted
+
+
+async def test_a_redis_that_is_settled_below_what_the_journal_still_holds_is_rebuilt(stage: Stage) -> None:
+    relay = await stage.blessed_relay()
+    await trade(stage, "old")
+    await restate_all(stage)
+    await relay.stop()
+    for number in range(2):
+        await stage.ledger.apply([place(f"unsettled-{number}", units=1)], token=f"t{number}")
+    older = await Copy(stage).take()
+    second = await stage.blessed_relay("second")
+    await until(lambda: second.position.batch == len(stage.valid()))
+    wanted = await state_of(stage)
+    stage.rows.keep()
+    await second.stop()
+    age_out(stage.journal, stage.rows.milestones[-1].offset)
+    stage.journal.values.append(encode_record(marker(second.term + 1, "nobody")))
+    await older.put_back()
+    third = await stage.blessed_relay("third")
+    assert await state_of(stage) == wanted
+    await stage.submitter().submit([place("after", units=1)], soon())
+    assert third.takeovers == 1
 
 
 async def test_a_row_that_a_late_writer_set_back_is_brought_forward_by_the_journal_since_the_last_pass(
@@ -349,24 +320,6 @@ async def test_a_record_of_a_term_that_is_over_is_not_replayed(stage: Stage) -> 
     await forget_everything(stage)
     await stage.blessed_relay("second")
     assert await state_of(stage) == wanted
-
-
-async def restate_all(stage: Stage) -> None:
-    """A whole pass, page by page."""
-    submitter: Submitter = stage.submitter()
-    for page in range(PAGES_MAX):
-        told = await submitter.submit([Restate(keys_max=5, every_ms=3_600_000)], soon())
-        detail = told.results[0].detail or ""
-        if detail.startswith(("ended", "whole")):
-            return
-        assert detail.startswith("begun" if page == 0 else "going")
-    raise AssertionError(f"the pass does not end within {PAGES_MAX} pages")
-
-
-def age_out(journal: MemoryJournal, offset: int) -> None:
-    """What lies before `offset` is gone."""
-    del journal.values[: offset - journal.first]
-    journal.first = offset
 
 
 class _Died(Exception):
