@@ -19,6 +19,7 @@ import aiohttp
 
 from stocktide.ports import pick_free
 from stocktide.process import ChildProcess
+from stocktide.retry import until
 
 # A process manager's pause before it starts again what died; longer for what dies at once, or it would eat the machine.
 PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX = 0.2, 2.0
@@ -110,6 +111,11 @@ class Member:
         """Send it a signal; nothing happens while there is no process."""
         self._child.send(number)
 
+    def halt(self, seconds: float) -> None:
+        """SIGSTOP. Whoever halts it continues it after so long; who forgets finds it continued a little later."""
+        self._stopped_seconds = seconds + STOPPED_SECONDS
+        self.send(signal.SIGSTOP)
+
     def arm(self, points: str, *, stopped_seconds: float = STOPPED_SECONDS, sticky: bool = False) -> None:
         """Arm failpoints, as in `STOCKTIDE_FAILPOINTS`, until it dies or stops there once; `sticky`: until disarmed."""
         self._stopped_seconds = stopped_seconds
@@ -157,12 +163,14 @@ class Member:
     async def _continue_where_stopped(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if self.is_stopped():
-                await asyncio.sleep(self._stopped_seconds)
+            if self.is_stopped() and not await until(self._goes_on, self._stopped_seconds):
                 if not self.sticky:
                     self.disarm()
                 with suppress(ProcessLookupError):
                     self.send(signal.SIGCONT)
+
+    async def _goes_on(self) -> bool:
+        return not self.is_stopped()
 
     def last_words(self) -> str:
         """The end of its log."""

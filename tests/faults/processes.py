@@ -91,7 +91,7 @@ async def kill_everything(scene: Scene) -> str:
 
 async def _stop_any(scene: Scene, member: Member) -> str:
     seconds = scene.stopped_seconds()
-    member.send(signal.SIGSTOP)
+    member.halt(seconds)
     try:
         await asyncio.sleep(seconds)
     finally:
@@ -135,8 +135,9 @@ async def second_worker_takes_over(scene: Scene) -> str:
     await second.start()
     try:
         await scene.pause(4, 6)
-        first.send(signal.SIGSTOP)
-        await scene.pause(11, 14)
+        seconds = scene.rng.uniform(11, 14)
+        first.halt(seconds)
+        await asyncio.sleep(seconds)
         first.send(signal.SIGCONT)
         await scene.pause(2, 4)
     finally:
