@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from tests.faults.mutations import MUTANTS, Mutant, Plan
+from tests.faults.mutations import MUTANTS, Mutant
+from tests.faults.plans import Plan
 from tests.faults.report import Report
 
 

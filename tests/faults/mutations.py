@@ -8,18 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A short run: `faults` strike for `seconds`, at moments that follow from `seed`; at least `strikes_min`."""
-
-    name: str
-    about: str
-    seed: int
-    seconds: float
-    faults: tuple[str, ...] = ()
-    strikes_min: int = 0
-    replica: bool = False
+from tests.faults.plans import CALM, FORGET, FORK, RESTART, TWO_OWNERS, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +30,6 @@ class Mutant:
     plan: Plan
     edits: tuple[Edit, ...]
 
-
-CALM = Plan("calm", "nothing fails", seed=1, seconds=10)
-RESTART = Plan("restart", "the worker is killed", seed=1, seconds=9, faults=("kill_worker",), strikes_min=1)
-# The journal takes nothing for 3.5 s, and meanwhile Redis loses what was decided since.
-FORGET = Plan(
-    "forget",
-    "the journal refuses, and then Redis is empty",
-    seed=15,
-    seconds=8,
-    faults=("refuse_produce", "flush_redis"),
-    strikes_min=2,
-)
-FORK = Plan(
-    "fork",
-    "a replica decides for three seconds, and then the old primary is back",
-    seed=21,
-    seconds=12,
-    faults=("return_to_old_primary",),
-    strikes_min=1,
-    replica=True,
-)
-TWO_OWNERS = Plan(
-    "two_owners",
-    "the shard moves to a second worker while the first is stopped, and the first wakes up",
-    seed=21,
-    seconds=12,
-    faults=("second_worker_takes_over",),
-    strikes_min=1,
-)
-PLANS = (CALM, RESTART, FORGET, FORK, TWO_OWNERS)
 
 _INCLUDES = "tables/lua/includes"
 _DRAWN_NOWHERE = "    left = left - take\n    if left == 0 then return draws end\n  end\n  return nil\nend"

@@ -19,7 +19,8 @@ from tests.faults.cluster import Shape
 from tests.faults.faults import chosen
 from tests.faults.load import Rates
 from tests.faults.mutants import texts_of
-from tests.faults.mutations import MUTANTS, PLANS, Mutant, Plan
+from tests.faults.mutations import MUTANTS, Mutant
+from tests.faults.plans import PLANS, Plan
 from tests.faults.report import Report, judged, lines_of
 from tests.faults.run import Options, Run
 from tests.faults.test_faults import AROUND_SECONDS_MAX, REPORTS, say
