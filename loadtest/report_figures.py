@@ -31,12 +31,12 @@ class Plot:
 
 
 def line(
-    name: str, at: Sequence[float], values: Sequence[Any], colour: str, dash: str, gaps: bool = False
+    name: str, at: Sequence[float], values: Sequence[Any], colour: str, dash: str, gaps: bool = False, width: float = 2
 ) -> dict[str, Any]:
     """A line over time; with `gaps`, None is a gap."""
     made: dict[str, Any] = {"type": "scatter", "mode": "lines", "name": escaped(name)}
-    made["line"] = {"color": colour, "dash": dash, "width": 2}
-    if gaps:
+    made["line"] = {"color": colour, "dash": dash, "width": width}
+    if gaps and None in values:
         # A lone second between two gaps has no line: its mark shows it.
         made |= {"mode": "lines+markers", "marker": {"color": colour, "size": 4}, "connectgaps": False}
     return made | {"x": list(at), "y": list(values)}

@@ -109,9 +109,9 @@ def _steps(place: int, name: str, points: Sequence[StockPoint], end: float) -> d
         "line": {
             "shape": "hv",
             "color": SERIES[place % len(SERIES)],
-            "dash": LINE_DASHES[place % len(LINE_DASHES)] if place else "solid",
+            "dash": LINE_DASHES[place % len(LINE_DASHES)],
             # The later the thinner, so that lines that agree are all seen.
-            "width": max(1.5, 7 - 2 * place),
+            "width": max(1.5, 5 - 1.2 * place),
         },
     }
 
@@ -130,7 +130,13 @@ def _strips(channels: Sequence[Sequence[StockPoint]], end: float) -> list[dict[s
         title, colour, pattern = MODES.get(mode, UNKNOWN_MODE)
         fill = {"color": colour, "line": {"width": 0}}
         if pattern:
-            fill["pattern"] = {"shape": pattern, "fgcolor": "var(--panel)", "size": 5, "solidity": 0.25}
+            fill["pattern"] = {
+                "shape": pattern,
+                "bgcolor": colour,
+                "fgcolor": "var(--panel)",
+                "size": 6,
+                "solidity": 0.2,
+            }
         trace = {"type": "bar", "orientation": "h", "name": title, "base": bases, "x": lengths, "y": places}
         traces.append(trace | {"yaxis": "y2", "marker": fill, "width": 0.72, "legend": "legend2"})
     return traces

@@ -6,6 +6,7 @@ layout.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -20,12 +21,16 @@ REASONS_PLOTTED_MAX = 6
 PROCESSES_PLOTTED_MAX = 10
 # A curve that spans more than this factor is drawn on a log scale: else its lower part lies flat on the axis.
 LINEAR_SPAN_MAX = 20.0
+# From so many decades on, the ticks between 1 and 10 would stand on each other.
+FINE_DECADES_MAX = 3
+PERCENTILE_DASHES = ("solid", "solid", "dash", "dot")
 
 
 def plots_of(results: Results) -> list[Plot]:
     """All that this run has something to show for, in the order of the page."""
     moments = results.moments
     plots: list[Plot | None] = [
+        ladder(results),
         rates(moments),
         latencies("latency", "accepted", moments, lambda moment: moment.accepted_ms),
         *hot_plots(results.hot, results.load_seconds),
@@ -33,7 +38,6 @@ def plots_of(results: Results) -> list[Plot]:
         errors(results),
         processes("cpu", results.processes),
         processes("memory", results.processes),
-        ladder(results),
     ]
     return [plot for plot in plots if plot is not None]
 
@@ -78,7 +82,8 @@ def latencies(name: str, what: str, moments: Sequence[Moment], of: Callable[[Mom
     data = []
     for number, (percentile, value) in enumerate(percentiles):
         values = [value(of(moment)) if of(moment).count else None for moment in moments]
-        data.append(line(percentile, at, values, SERIES[number], LINE_DASHES[number], gaps=True))
+        width = 1.2 if percentile == "max" else 2
+        data.append(line(percentile, at, values, SERIES[number], PERCENTILE_DASHES[number], gaps=True, width=width))
     worst = max(seen, key=lambda moment: of(moment).p99)
     told = f"p99 at most {milliseconds(of(worst).p99)}, at {clock(worst.at)}"
     titles = {"accepted": f"Accepted orders: {told}", "updates": f"From a change to its update: {told}"}
@@ -195,5 +200,13 @@ def step_p99(step: dict[str, Any]) -> float:
 def _ms_axis(values: Sequence[float]) -> dict[str, Any]:
     positive = [value for value in values if value > 0]
     if positive and max(positive) / min(positive) > LINEAR_SPAN_MAX:
-        return {"title": {"text": "ms (log scale)"}, "type": "log", "dtick": 1}
+        ticks = _log_ticks(min(positive), max(positive))
+        texts = [f"{tick:,g}" for tick in ticks]
+        return {"title": {"text": "ms (log scale)"}, "type": "log", "tickvals": ticks, "ticktext": texts}
     return {"title": {"text": "ms"}, "rangemode": "tozero"}
+
+
+def _log_ticks(lowest: float, highest: float) -> list[float]:
+    first, last = math.floor(math.log10(lowest)), math.ceil(math.log10(highest))
+    digits = (1, 2, 5) if last - first <= FINE_DECADES_MAX else (1,)
+    return [digit * 10.0**decade for decade in range(first, last + 1) for digit in digits]

@@ -203,7 +203,7 @@ def _rate_cards(results: Results) -> list[Card]:
         ("", "Accepted, peak", f"{best.accepted:,}/s", f"at {clock(best.at)}; {mean:,.0f}/s over the whole load"),
         ("", "Accepted", f"{accepted:,}", f"of {sum(moment.scheduled for moment in moments):,} orders scheduled"),
         ("", "Refused", f"{refused:,}", apart),
-        ("bad" if failed else "", "Failed", f"{failed:,}", share),
+        ("warn" if failed else "", "Failed", f"{failed:,}", share),
     ]
 
 
@@ -234,7 +234,7 @@ def _proof_cards(verdict: Verdict) -> list[Card]:
         found = sum(one.promise == promise or one.checker in checkers for one in verdict.violations)
         looked = sum(verdict.checked.get(checker, 0) for checker in checkers)
         if found:
-            cards.append(("bad", name, f"{found:,}", "violations on record"))
+            cards.append(("bad", name, f"{found:,}", "on record; see the verdict"))
         elif looked:
             cards.append(("good", name, "0", f"{looked:,} checked"))
         else:

@@ -30,7 +30,7 @@
       hovermode: plot.hover,
       // A finger that moves over a plot moves the page.
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", itemwidth: 40 },
     };
     return coloured({ ...base, ...layout, legend: { ...base.legend, ...layout.legend } }, styles);
   }

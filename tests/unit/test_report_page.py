@@ -1,0 +1,277 @@
+"""The page of a load test: the verdict first, every name as text, nothing from elsewhere, figures that are right."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+from msgspec import structs
+
+from loadtest.report_hot import HOT_PLOTTED_MAX, POINTS_PLOTTED_MAX, stretches, thinned
+from loadtest.report_names import command_of, milliseconds
+from loadtest.report_page import page_of, policy_of, write_page
+from loadtest.report_plots import plots_of
+from loadtest.report_text import VIOLATIONS_SHOWN_MAX
+from loadtest.results import Latencies, Results, StockPoint, Verdict, decode, encode
+from tests.unit.run_results import NASTY, OVERSOLD, broken, flash_sale, nasty, not_valid, search
+
+# What plotly.js alone weighs, and what the rest of a page may.
+PLOTLY_BYTES = 5_000_000
+REST_BYTES_MAX = 1_500_000
+
+
+class Seen(HTMLParser):
+    """The elements of a page and the text in it, scripts apart."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self._within = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._within = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._within = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._within == "script":
+            self.scripts[-1] += data
+        elif self._within != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """What is read, in its order, with single blanks."""
+        return " ".join(" ".join(self.words).split())
+
+
+def data_of(page: str) -> list[dict[str, Any]]:
+    """The plots that a page draws."""
+    found: list[dict[str, Any]] = json.loads(Seen(page).scripts[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("results", "word", "state"),
+    [(flash_sale(), "✓ Kept", "kept"), (broken(), "✗ Broken", "broken"), (not_valid(), "? Not valid", "not-valid")],
+)
+def test_the_verdict_comes_first_in_words_a_symbol_and_a_colour(results: Results, word: str, state: str) -> None:
+    page = page_of(results)
+    text = Seen(page).text
+    assert f'class="verdict {state}"' in page
+    assert text.index(f" {word} ") < text.index("In figures") < text.index("Over time") < text.index("In detail")
+    assert text.startswith(f"{word}: spike load test")
+
+
+def test_a_broken_promise_shows_its_first_evidence_and_says_how_many_more_there_are() -> None:
+    seen = Seen(page_of(broken(count=VIOLATIONS_SHOWN_MAX + 5)))
+    for part in (OVERSOLD.what, "Promise 1, No oversell", *OVERSOLD.evidence):
+        assert seen.text.index(part) < seen.text.index("In figures")
+    assert f"{VIOLATIONS_SHOWN_MAX + 4} more" in seen.text
+    assert "5 more are in the JSON report" in seen.text
+    assert seen.text.count(OVERSOLD.what) == VIOLATIONS_SHOWN_MAX
+
+
+def test_a_run_that_is_not_valid_says_why_and_that_the_tester_was_the_limit() -> None:
+    text = Seen(page_of(not_valid())).text
+    assert "this run proves nothing" in text
+    assert "4.2 % of the orders were sent late by the tester" in text
+    assert "The load tester was the limit" in text
+
+
+def test_a_broken_promise_is_broken_also_in_a_run_that_is_not_valid() -> None:
+    sale = broken()
+    text = Seen(page_of(structs.replace(sale, verdict=structs.replace(sale.verdict, valid=False)))).text
+    assert text.startswith("✗ Broken")
+    assert "This run is not valid: no reason was given" in text
+
+
+def test_the_figures_are_those_of_the_run() -> None:
+    sale = flash_sale()
+    text = Seen(page_of(sale)).text
+    accepted = sum(moment.accepted for moment in sale.moments)
+    best = max(sale.moments, key=lambda moment: moment.accepted)
+    assert f"Accepted, peak {best.accepted:,}/s at 0:{best.at:02}" in text
+    assert f"Accepted {accepted:,} of" in text
+    assert "Latency p50 4.2 ms" in text
+    assert "Latency p99 38.5 ms" in text
+    assert "Latency p99.9 92.1 ms" in text
+    assert "Publication lag p99 41.0 ms 48,210 updates measured" in text
+    assert f"Oversold 0 {accepted:,} checked" in text
+
+
+def test_what_nobody_looked_at_is_not_shown_as_clean() -> None:
+    sale = flash_sale()
+    verdict = structs.replace(sale.verdict, checked={"oversold": 0, "answer_lost": 12})
+    text = Seen(page_of(structs.replace(sale, verdict=verdict))).text
+    assert "Oversold not checked" in text
+    assert "Updates lost or out of order not checked" in text
+    assert "oversold 0 ? looked at nothing" in text
+    assert "answer lost 12 ✓ clean" in text
+
+
+def test_a_name_from_the_run_is_text_everywhere_and_never_markup() -> None:
+    page = page_of(nasty())
+    seen = Seen(page)
+    assert [attributes for tag, attributes in seen.tags if tag == "script"] == [
+        {"type": "application/json", "id": "plots"},
+        {},
+        {},
+    ]
+    assert NASTY in seen.text
+    assert page.count("alert(1)</script>") == 0
+    assert not any(tag in ("b", "i", "img") for tag, _ in seen.tags)
+    assert not any(name.startswith("on") for _, attributes in seen.tags for name in attributes)
+    assert all(mark not in seen.scripts[0] for mark in "<>&")
+
+
+def test_plotly_gets_every_name_escaped_since_it_reads_texts_as_markup() -> None:
+    plots = data_of(page_of(nasty()))
+    texts = [trace["name"] for plot in plots for trace in plot["data"]]
+    texts += [name for plot in plots for name in plot["layout"].get("yaxis2", {}).get("ticktext", [])]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in texts
+    assert "&lt;i&gt;jd&lt;/i&gt;" in texts
+    assert not any("<" in text for text in texts)
+
+
+def test_the_page_refers_to_nothing_outside_and_forbids_it_too() -> None:
+    page = page_of(flash_sale())
+    seen = Seen(page)
+    addresses = [
+        value for _, attributes in seen.tags for name, value in attributes.items() if name in ("src", "href") and value
+    ]
+    assert addresses == ["data:,"]
+    policy = next(attributes["content"] for tag, attributes in seen.tags if "http-equiv" in attributes)
+    assert policy == policy_of(*seen.scripts[1:])
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+
+
+def test_every_plot_has_a_place_a_title_and_axes_with_units_and_plotly_knows_all_its_words() -> None:
+    page = page_of(search())
+    seen = Seen(page)
+    labels = {attributes.get("id"): attributes.get("aria-label") for _, attributes in seen.tags}
+    plots = data_of(page)
+    assert {"ladder", "rate", "latency", "lag", "errors", "cpu", "memory", "hot-1"} <= {plot["name"] for plot in plots}
+    for plot in plots:
+        assert labels[f"plot-{plot['name']}"] == plot["title"]
+        coloured = json.loads(re.sub(r"var\(--[a-z0-9-]+\)", "#123456", json.dumps(plot)))
+        go.Figure(data=coloured["data"], layout=coloured["layout"])
+        assert plot["layout"]["xaxis"]["title"]["text"]
+        assert plot["layout"]["yaxis"]["title"]["text"]
+
+
+def test_every_colour_of_a_plot_is_one_that_the_style_sheet_has_in_light_and_dark() -> None:
+    style = (files("loadtest") / "page" / "page.css").read_text()
+    drawn = json.dumps([[plot.data, plot.layout] for results in (nasty(), search()) for plot in plots_of(results)])
+    used = set(re.findall(r"var\((--[a-z0-9-]+)\)", drawn))
+    assert len(used) > 10
+    for name in used:
+        assert len(re.findall(rf"{name}: #", style)) == 2, name
+
+
+def test_latencies_that_span_decades_are_drawn_on_a_log_scale_and_others_are_not() -> None:
+    sale = flash_sale()
+    flat = Latencies(10, 4.0, 5.0, 6.0, 7.0, 8.0)
+    steady = structs.replace(sale, moments=tuple(structs.replace(moment, accepted_ms=flat) for moment in sale.moments))
+    stalled = structs.replace(
+        steady,
+        moments=(
+            *steady.moments[:-1],
+            structs.replace(sale.moments[-1], accepted_ms=structs.replace(flat, max=9000.0)),
+        ),
+    )
+    axes = [
+        next(plot.layout["yaxis"] for plot in plots_of(results) if plot.name == "latency")
+        for results in (steady, stalled)
+    ]
+    assert "type" not in axes[0]
+    assert axes[1]["type"] == "log"
+    assert axes[1]["title"]["text"] == "ms (log scale)"
+    assert 1000 in axes[1]["tickvals"]
+
+
+def test_a_second_without_answers_is_a_gap_and_not_a_good_latency() -> None:
+    sale = flash_sale()
+    moments = list(sale.moments)
+    moments[20] = structs.replace(moments[20], accepted=0, accepted_ms=Latencies())
+    plot = next(plot for plot in plots_of(structs.replace(sale, moments=tuple(moments))) if plot.name == "latency")
+    assert [trace["y"][20] for trace in plot.data] == [None] * 4
+    assert plot.data[0]["mode"] == "lines+markers"
+
+
+def test_there_are_plots_of_the_first_hot_skus_only() -> None:
+    many = flash_sale(skus=tuple(f"flash-{number}" for number in range(HOT_PLOTTED_MAX + 5)))
+    hot = [plot.name for plot in plots_of(many) if plot.name.startswith("hot-")]
+    assert hot == [f"hot-{number}" for number in range(1, HOT_PLOTTED_MAX + 1)]
+
+
+def test_a_strip_shows_each_stretch_of_a_mode_up_to_the_end() -> None:
+    points = [StockPoint(0, 5, "in_stock", 1), StockPoint(2, 3, "in_stock", 2), StockPoint(4, 0, "sold_out", 3)]
+    assert stretches([*points, StockPoint(7, 9, "in_stock", 4)], 10) == [
+        (0, 4, "in_stock"),
+        (4, 3, "sold_out"),
+        (7, 3, "in_stock"),
+    ]
+    assert stretches([], 10) == []
+
+
+def test_a_long_history_is_thinned_and_keeps_its_ends_and_every_change_of_mode() -> None:
+    points = [StockPoint(at / 10, 5, "sold_out" if at in (7777, 7778) else "in_stock", at) for at in range(50_000)]
+    kept = thinned(points)
+    assert len(kept) <= POINTS_PLOTTED_MAX + 4
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert {7777, 7779} <= {point.version for point in kept}
+    assert thinned(points[:100]) == points[:100]
+
+
+def test_half_an_hour_makes_a_page_that_a_browser_still_likes() -> None:
+    assert len(page_of(flash_sale(seconds=1800)).encode()) < PLOTLY_BYTES + REST_BYTES_MAX
+
+
+def test_a_run_without_anything_in_it_has_a_page_too() -> None:
+    nothing = Results(
+        settings={},
+        machine={},
+        started_at="2026-11-11T00:00:00Z",
+        load_seconds=0.0,
+        verdict=Verdict(kept=True, valid=False, limit="none", why_invalid=("nothing was sent",)),
+        totals={},
+        accepted_ms=Latencies(),
+        refused_ms=Latencies(),
+        lag_ms=Latencies(),
+        moments=(),
+    )
+    page = page_of(nothing)
+    assert data_of(page) == []
+    assert "Latency p99 none" in Seen(page).text
+
+
+def test_the_page_is_written_from_what_the_json_report_holds(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    write_page(decode(encode(flash_sale())), file)
+    assert file.read_text("utf-8") == page_of(flash_sale())
+
+
+def test_the_command_repeats_the_run_and_not_its_place() -> None:
+    settings = {"shape": "spike", "goal_ms": 50.0, "live": False, "api": "http://127.0.0.1:1", "seed": 7, "plan": None}
+    assert command_of(settings) == "stocktide loadtest --shape spike --goal-ms 50.0 --seed 7"
+    assert command_of({"file": "a b.csv", "channel": ["tmall", "jd"], "vip": True}) == (
+        "stocktide loadtest --file 'a b.csv' --channel tmall --channel jd --vip"
+    )
+
+
+def test_times_are_written_as_people_read_them() -> None:
+    assert [milliseconds(value) for value in (0.42, 8.13, 120.4, 12_345)] == ["0.42 ms", "8.1 ms", "120 ms", "12.3 s"]
