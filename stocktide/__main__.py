@@ -16,6 +16,7 @@ import click
 
 from stocktide.dead_letter_commands import dead_letter_group
 from stocktide.errors import FrontDoorError
+from stocktide.loadtest import loadtest_command, tester_command
 from stocktide.moments import Moment
 from stocktide.settings import Settings, SettingsError
 
@@ -308,6 +309,8 @@ def _located(
 
 
 cli.add_command(dead_letter_group(_with_settings, _located))
+cli.add_command(loadtest_command(_with_settings, _located))
+cli.add_command(tester_command(_with_settings))
 
 
 def main() -> None:

@@ -35,14 +35,17 @@ Door = Literal["http", "ndjson", "kafka"]
 
 
 class Clock:
-    """ms since the epoch that never go back: wall time at the start, plus monotonic time since."""
+    """ms since the epoch that never go back: wall time at the start, plus monotonic time since.
 
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+    Processes of one machine that share an `offset`, in s, share the clock.
+    """
+
+    def __init__(self, offset: float | None = None) -> None:
+        self.offset = time.time() - time.monotonic() if offset is None else offset
 
     def now(self) -> int:
         """The time, in ms."""
-        return int((self._offset + time.monotonic()) * 1000)
+        return int((self.offset + time.monotonic()) * 1000)
 
 
 class _Record(Struct, frozen=True, omit_defaults=True, tag_field="record"):
@@ -332,6 +335,12 @@ def read(path: Path) -> Iterator[Record]:
             rest = lines.pop()
             for line in lines:
                 yield _RECORD.decode(line)
+
+
+def decode_lines(lines: bytes) -> Iterator[Record]:
+    """The records of whole lines. Raises `msgspec.DecodeError`."""
+    for line in lines.splitlines():
+        yield _RECORD.decode(line)
 
 
 def merged(histories: Iterable[Iterable[Record]]) -> Iterator[Record]:

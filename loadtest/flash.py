@@ -1,0 +1,335 @@
+"""A flash sale against a running system: push, look on, let it come to rest, judge.
+
+In: `FlashOptions`. Out: the exit status of `run`: 0 where every promise was kept, 1 where one was broken, 2 where the
+run is not valid or could not be done; and its `Results`, as JSON and as a page.
+
+This process leads and looks on; whoever pushes or subscribes is a process of its own (`loadtest.tester`), so that
+nobody's work delays another's measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import KafkaError
+from rich.console import Console
+
+from loadtest import procs, results, testers
+from loadtest.asking import Http, Recorder
+from loadtest.assignments import Assignment, Order, Report
+from loadtest.client import ApiClient, ApiError
+from loadtest.conclusion import conclude
+from loadtest.flash_options import HOLD_SECONDS, FlashError, FlashOptions
+from loadtest.flash_view import View
+from loadtest.floor import Floor, hot_policies
+from loadtest.gathering import Gathering, TesterFile
+from loadtest.ladder import Ladder
+from loadtest.measure import Part, Whole
+from loadtest.observers import Feeds, ObserverError
+from loadtest.onlooker import Onlooker
+from loadtest.oracle.history import Began, Clock, Rested
+from loadtest.oracle.judge import judge
+from loadtest.pushing import DRAIN_SECONDS_MAX
+from loadtest.rest import READS_MAX, FinalReader, Inputs, come_to_rest
+from loadtest.retail import RetailError
+from loadtest.workload import Goods
+
+# The load begins so long after everybody is told when.
+BEGIN_SECONDS = 1.0
+TURN_SECONDS = 0.5
+# After its load a tester waits for whoever is under way; this is for a machine that is busy besides.
+DONE_SECONDS_MAX = DRAIN_SECONDS_MAX + 60.0
+TELL_SECONDS_MAX = 60.0
+# Holds end, and the expiry step has had its turn.
+AFTER_HOLDS_SECONDS = HOLD_SECONDS + 2.0
+LADDER_STEPS = 8
+
+
+def run(options: FlashOptions) -> int:
+    """Do it all and report; gives the exit status. Every expected failure is one sentence on standard error."""
+    import uvloop
+
+    console = Console(stderr=True, highlight=False)
+    try:
+        options.check()
+        found = uvloop.run(_flash(options, console))
+        _write(options, found)
+    except (FlashError, RetailError, ObserverError, ApiError, KafkaError, testers.TesterError, OSError) as error:
+        console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("loadtest: stopped before its end: there is no verdict", soft_wrap=True)
+        return 130
+    View.show(found, Console(highlight=False))
+    for path in (options.report_html, options.report_json):
+        if path is not None:
+            console.print(f"written: {path}", markup=False, soft_wrap=True)
+    return 1 if not found.verdict.kept else 0 if found.verdict.valid else 2
+
+
+def _write(options: FlashOptions, found: results.Results) -> None:
+    if options.report_json is not None:
+        options.report_json.write_bytes(results.encode(found))
+    if options.report_html is not None:
+        from loadtest.report_page import write_page
+
+        write_page(found, options.report_html)
+
+
+async def _flash(options: FlashOptions, console: Console) -> results.Results:
+    mark = f"lt{time.time_ns() // 1_000_000:x}"
+    with console.status("reading the file") if options.file else console.status("connecting"):
+        goods = await asyncio.to_thread(options.goods, mark)
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stocktide-loadtest-")))
+        client = await stack.enter_async_context(ApiClient(options.api, READS_MAX))
+        await client.reach()
+        flash = Flash(options, goods, folder, client, console)
+        stack.callback(flash.gathering.close)
+        return await flash.run(stack)
+
+
+class Flash:
+    """One run, connected step by step."""
+
+    def __init__(self, options: FlashOptions, goods: Goods, folder: Path, client: ApiClient, console: Console) -> None:
+        self._options = options
+        self._goods = goods
+        self._folder = folder
+        self._client = client
+        self._console = console
+        self._clock = Clock()
+        self._units = options.hot_units()
+        self.gathering = Gathering(folder, self._clock)
+        self._recorder = Recorder(self._clock, 0, self.gathering.add)
+        self._http = Http(options.api, self._recorder)
+        self._floor = Floor(goods, self._units, options.seed, self._http)
+        self._onlooker = Onlooker(mark := goods.mark, goods.hot_skus, self._floor, self._clock, self.gathering.add)
+        self._pushers: list[testers.TesterProcess] = []
+        self._crowd: testers.TesterProcess | None = None
+        self._files: list[tuple[testers.TesterProcess, TesterFile]] = []
+        self._zero_at = 0.0
+        self._ladder: list[dict[str, object]] = []
+        self._notes: list[str] = [f"SKUs and orders of this run begin with {mark}-"]
+
+    async def run(self, stack: AsyncExitStack) -> results.Results:
+        """From the opening to the verdict."""
+        options = self._options
+        feeds = Feeds(options.kafka, options.app_id, self._onlooker.takers(), **options.security)
+        stack.push_async_callback(feeds.stop)
+        await stack.enter_async_context(self._http)
+        inputs = await stack.enter_async_context(Inputs(options.kafka, options.app_id, **options.security))
+        with self._console.status("reading what is there, and opening the shop"):
+            await feeds.start()
+            await feeds.catch_up()
+            self.gathering.add(Began(self._clock.now(), options.app_id, options.seed))
+            await self._floor.open()
+        with self._console.status("starting the testers"):
+            await self._start_testers(stack)
+        sampler = procs.Sampler(self._pids(), lambda: time.monotonic() - self._zero_at)
+        started_at = procs.started_at()
+        async with self._looking_on(feeds), _beside(sampler.run()):
+            async with _beside(self._floor.trade()):
+                parts, load_seconds = await self._push()
+            pushed_at = time.monotonic()
+            with self._console.status("the load is over: holds end, the system comes to rest"):
+                unquiet = await self._rest(feeds, inputs, pushed_at)
+                parts += await self._tell()
+        self.gathering.add(Rested(self._clock.now()))
+        with self._console.status("reading and judging every order, SKU and channel"):
+            await self._read()
+            self.gathering.close()
+            judged = await asyncio.to_thread(judge, self.gathering.all)
+        whole = Whole(parts)
+        self._note_what_was_sampled()
+        verdict = conclude(judged, whole, sampler.uses(), options.goal_ms, unquiet, self._notes)
+        return results.Results(
+            settings=options.told(),
+            machine=procs.machine(),
+            started_at=started_at,
+            load_seconds=round(load_seconds, 3),
+            verdict=verdict,
+            totals={**whole.totals, **{f"refused.{name}": count for name, count in whole.refusals.most_common()}},
+            accepted_ms=whole.latencies("accepted"),
+            refused_ms=whole.latencies("refused"),
+            lag_ms=whole.latencies("lag"),
+            moments=whole.moments(),
+            hot=self._onlooker.hot(self._units, int((self._clock.offset + self._zero_at) * 1000)),
+            processes=sampler.uses(),
+            errors=dict(whole.errors.most_common()),
+            ladder=tuple(self._ladder),
+        )
+
+    async def _start_testers(self, stack: AsyncExitStack) -> None:
+        options = self._options
+        for index in range(options.processes):
+            self._pushers.append(await self._start_tester(stack, f"tester-{index + 1}", "push", index))
+        if options.subscribers:
+            index = options.processes
+            self._crowd = await self._start_tester(stack, "tester-subscribers", "subscribe", index)
+        for tester, _ in self._files:
+            await tester.is_ready()
+
+    async def _start_tester(self, stack: AsyncExitStack, name: str, role: str, index: int) -> testers.TesterProcess:
+        options, history = self._options, self._folder / f"history-{index}.ndjson"
+        history.touch()
+        assignment = Assignment(
+            role="push" if role == "push" else "subscribe",
+            index=index,
+            processes=options.processes,
+            seed=options.seed,
+            goods=self._goods,
+            api=options.api,
+            kafka=options.kafka,
+            app_id=options.app_id,
+            door=options.door,
+            history=str(history),
+            clock_offset=self._clock.offset,
+            subscribers=options.subscribers if role == "subscribe" else 0,
+            file=str(options.file.absolute()) if options.file else None,
+            speed=options.speed,
+        )
+        tester = await testers.start(name, options.command, assignment)
+        stack.push_async_callback(tester.end)
+        self._files.append((tester, self.gathering.tester(history)))
+        return tester
+
+    def _pids(self) -> dict[str, int]:
+        own = {tester.name: tester.pid for tester, _ in self._files}
+        return {**own, "tester-lead": os.getpid(), **self._options.pids}
+
+    # The load
+
+    async def _push(self) -> tuple[list[Part], float]:
+        """All of the load; what the pushers measured, and how long it was."""
+        options = self._options
+        self._zero_at = time.monotonic() + BEGIN_SECONDS
+        if self._crowd is not None:
+            await self._crowd.order(Order("start", zero_at=self._zero_at))
+        if options.shape == "search":
+            return await self._search()
+        shape = "steady" if options.shape == "file" else options.shape
+        stretch = Order("start", self._zero_at, self._zero_at, shape, seconds=options.seconds, peak=options.rate)
+        return await self._stretch(stretch), options.seconds
+
+    async def _stretch(self, stretch: Order) -> list[Part]:
+        for pusher in self._pushers:
+            await pusher.order(stretch)
+        wait = stretch.begins_at - time.monotonic() + stretch.seconds + DONE_SECONDS_MAX
+        reports: list[Report] = await asyncio.gather(*(pusher.is_done(wait) for pusher in self._pushers))
+        return [report.part for report in reports if report.part is not None]
+
+    async def _search(self) -> tuple[list[Part], float]:
+        """One step of the ladder after the other, each as long."""
+        options, parts = self._options, list[Part]()
+        ladder, seconds, first = Ladder(options.rate, LADDER_STEPS), options.seconds / LADDER_STEPS, 0
+        while (rate := ladder.next()) is not None:
+            # From a whole second on, so that its seconds are its own.
+            begins = float(int(time.monotonic() - self._zero_at) + 2)
+            stretch = Order(
+                "start", self._zero_at, self._zero_at + begins, "steady", seconds, rate, first, len(self._ladder)
+            )
+            parts = await self._stretch(stretch)
+            first += int(rate * seconds * 2) + 1_000
+            step = _step(Whole(parts), range(int(begins), int(begins + seconds) + 1), rate, options.goal_ms)
+            ladder.went(rate, bool(step["kept"]))
+            self._ladder.append(step)
+        top = f"{ladder.good:,.0f} orders/s"
+        self._notes.append(
+            f"the highest rate that kept p99 within {options.goal_ms:g} ms was {top}"
+            + (", the highest that was tried" if ladder.bad is None else f"; {ladder.bad:,.0f} did not")
+        )
+        return parts, time.monotonic() - self._zero_at
+
+    # Meanwhile
+
+    @asynccontextmanager
+    async def _looking_on(self, feeds: Feeds) -> AsyncIterator[None]:
+        """Gather the testers' records and show how it goes, until left."""
+        view = View(self._options, self._goods, self._floor, self._onlooker, self._console)
+        with view:
+            async with _beside(self._turns(view, feeds)):
+                yield
+        self._turn()
+
+    async def _turns(self, view: View, feeds: Feeds) -> None:
+        while True:
+            await asyncio.sleep(TURN_SECONDS)
+            feeds.check()
+            for tester, _ in self._files:
+                tester.check()
+            self._turn()
+            if self._zero_at:
+                crowd = self._crowd.last if self._crowd is not None else None
+                view.update(time.monotonic() - self._zero_at, [pusher.last for pusher in self._pushers], crowd)
+
+    def _turn(self) -> None:
+        for tester, file in self._files:
+            file.read_on(tester.last.at)
+        self.gathering.turn(self._onlooker.hear)
+
+    # The end
+
+    async def _rest(self, feeds: Feeds, inputs: Inputs, pushed_at: float) -> str:
+        unquiet = await come_to_rest(inputs, lambda: self._onlooker.rows, pushed_at + AFTER_HOLDS_SECONDS)
+        await feeds.catch_up()
+        return unquiet
+
+    async def _tell(self) -> list[Part]:
+        """Let every subscriber write down what it holds."""
+        if self._crowd is None:
+            return []
+        await self._crowd.order(Order("tell"))
+        part = (await self._crowd.is_done(TELL_SECONDS_MAX)).part
+        return [] if part is None else [part]
+
+    async def _read(self) -> None:
+        reader = FinalReader(self._client, self._goods, self._clock, self.gathering.add)
+        policies = [
+            (channel, sku)
+            for sku in self._goods.hot_skus
+            for channel, _ in hot_policies(self._goods.channels, self._units)
+        ]
+        await reader.read(list(self._onlooker.orders), self._floor.movements, policies)
+
+    def _note_what_was_sampled(self) -> None:
+        if self._crowd is not None:
+            from loadtest.following import LAG_SAMPLED, WHOLE_PER_CHANNEL
+
+            self._notes.append(
+                f"{WHOLE_PER_CHANNEL} subscribers of each channel decoded and recorded every update; the others"
+                f" followed versions, timed one update in {LAG_SAMPLED} and told at the end all that they held"
+            )
+            self._notes.append(
+                "lag is from an update's as_of, by the ledger's clock, to its receipt, by this machine's"
+            )
+
+
+def _step(whole: Whole, seconds: range, rate: float, goal_ms: float) -> dict[str, object]:
+    """How a step of the ladder went."""
+    answered = whole.latencies("accepted", "refused", seconds=seconds)
+    failed, scheduled = whole.count("failed", seconds), whole.count("scheduled", seconds)
+    kept = bool(answered.count) and answered.p99 <= goal_ms and failed == 0
+    told = {name: getattr(answered, name) for name in ("p50", "p90", "p99", "p999", "max")}
+    return {"rate": round(rate, 1), "kept": kept, "scheduled": scheduled, "failed": failed, **told}
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do work beside what is inside; it is ended with it. What breaks either is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work)
+            try:
+                yield
+            finally:
+                task.cancel()
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

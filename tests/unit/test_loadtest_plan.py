@@ -1,0 +1,111 @@
+"""The plan of a load test: the same seed pushes the same, and what it pushes is what was asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from loadtest.ladder import Ladder
+from loadtest.shapes import Shape, arrivals, rate_of, sped_up
+from loadtest.workload import Goods, Workload
+
+
+def goods(mark: str = "lt1", hot_share: float = 0.5, zipf: float = 1.1) -> Goods:
+    return Goods(mark, 200, 5, hot_share, zipf, ("tmall", "jd", "own-shop"), 10)
+
+
+@pytest.mark.parametrize("shape", ["steady", "ramp", "spike", "wave"])
+def test_the_same_seed_gives_the_same_arrivals_and_another_seed_others(shape: Shape) -> None:
+    first = list(arrivals(shape, 20, 100, 7))
+    assert first == list(arrivals(shape, 20, 100, 7))
+    assert first != list(arrivals(shape, 20, 100, 8))
+    assert all(0 <= before < after < 20 for before, after in pairwise(first))
+
+
+@pytest.mark.parametrize("shape", ["steady", "ramp", "spike", "wave"])
+def test_as_many_arrive_as_the_rate_says(shape: Shape) -> None:
+    rate = rate_of(shape, 60, 200)
+    wanted = sum(rate(step / 10) for step in range(600)) / 10
+    # Poisson: five standard deviations.
+    assert abs(len(list(arrivals(shape, 60, 200, 3))) - wanted) < 5 * wanted**0.5
+    assert max(rate(step / 10) for step in range(601)) <= 200
+
+
+def test_a_spike_goes_from_almost_nothing_to_its_peak_within_one_second() -> None:
+    rate = rate_of("spike", 60, 400)
+    assert (rate(5.9), rate(7.1)) == (20, 400)
+    assert rate(30) == 400
+    assert rate(59) < 60
+
+
+def test_a_file_comes_in_its_order_so_many_times_as_fast() -> None:
+    moments = [0.0, 0.0, 60.0, 60.0, 600.0]
+    sped = list(sped_up(moments, 60, 60, 1))
+    assert sped == sorted(sped) == list(sped_up(moments, 60, 60, 1))
+    assert len(sped) == 5
+    assert all(at / 60 <= found <= at / 60 + 1 for at, found in zip(moments, sped, strict=True))
+
+
+def test_the_same_seed_gives_the_same_errands_but_for_the_mark_of_the_run() -> None:
+    first, again = Workload(goods("lt1"), 7), Workload(goods("lt2"), 7)
+    for number in range(200):
+        assert str(first.errand(number)).replace("lt1-", "lt2-") == str(again.errand(number))
+    assert [Workload(goods(), 8).errand(number) for number in range(20)] != [
+        first.errand(number) for number in range(20)
+    ]
+
+
+def test_errands_do_everything_that_shoppers_do() -> None:
+    errands = [Workload(goods(), 7).errand(number) for number in range(3_000)]
+    assert Counter(errand.then for errand in errands).keys() == {"pay", "cancel", "abandon"}
+    assert any(errand.again for errand in errands)
+    assert any(errand.hangs_up_ms for errand in errands)
+    assert any(errand.return_ms and errand.ship_ms for errand in errands)
+    bots = [errand for errand in errands if errand.bot]
+    assert bots
+    assert all("-HOT-" in line["sku"] for errand in bots for line in errand.placed["lines"])
+    assert len({errand.order_id for errand in errands}) == len(errands)
+
+
+def test_a_share_of_the_shoppers_wants_one_hot_sku_and_the_others_have_baskets_of_real_size() -> None:
+    errands = [Workload(goods(hot_share=0.8), 7).errand(number) for number in range(5_000)]
+    lines = [errand.placed["lines"] for errand in errands if not errand.bot]
+    flash = [basket for basket in lines if "-HOT-" in basket[0]["sku"]]
+    assert all(len(basket) == 1 for basket in flash)
+    assert 0.77 < len(flash) / len(lines) < 0.83
+    sizes = sorted(len(basket) for basket in lines if "-HOT-" not in basket[0]["sku"])
+    # Half of the real orders have at most 14 lines, a tenth has one or none to speak of.
+    assert 11 <= sizes[len(sizes) // 2] <= 16
+    assert 0.08 < sizes.count(1) / len(sizes) < 0.16
+
+
+def test_demand_falls_with_the_rank_as_zipf_says_or_not_at_all() -> None:
+    def wanted(zipf: float) -> Counter[str]:
+        work = Workload(goods(hot_share=0, zipf=zipf), 7)
+        return Counter(line["sku"] for number in range(2_000) for line in work.errand(number).placed["lines"])
+
+    uneven, even = wanted(1.1), wanted(0)
+    assert uneven["lt1-SKU-0005"] > 3 * uneven["lt1-SKU-0150"]
+    assert even["lt1-SKU-0005"] < 1.5 * even["lt1-SKU-0150"]
+
+
+@pytest.mark.parametrize("limit", [30.0, 77.0, 333.0, 1_000.0])
+def test_the_ladder_closes_in_on_the_highest_rate_that_goes_well(limit: float) -> None:
+    ladder = Ladder(400, 10)
+    while (rate := ladder.next()) is not None:
+        ladder.went(rate, rate <= limit)
+    if limit >= 400:
+        assert (ladder.good, ladder.bad) == (400, None)
+    else:
+        assert ladder.bad is not None
+        assert ladder.good <= limit < ladder.bad
+        assert ladder.bad - ladder.good <= 400 / 2**5
+
+
+def test_a_ladder_whose_every_step_fails_has_found_nothing() -> None:
+    ladder = Ladder(400, 4)
+    while (rate := ladder.next()) is not None:
+        ladder.went(rate, False)
+    assert ladder.good == 0
