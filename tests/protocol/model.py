@@ -9,7 +9,6 @@ steps are those of the real code, in its order: `tables/lua`, `tables/takeover.p
 from __future__ import annotations
 
 import random
-from collections import deque
 from typing import Protocol
 
 from streams.journal import JournalRecord
@@ -26,7 +25,8 @@ STEPS = 1_000
 CALLERS = 3
 # A run in which nothing fails any more rests after some hundred steps.
 REST_STEPS_MAX = 6_000
-STORY_MAX = 60
+# How many faults a violation tells.
+FAULTS_TOLD = 10
 # How often something fails, of a thousand steps: a run draws one of them.
 FAULTS_PER_1000 = (5, 10, 20, 40, 80)
 # How many of the kinds of faults happen in a run, of one: where all do, the next one heals what the last one broke.
@@ -56,7 +56,7 @@ class World:
         self.table = Table()
         self.producers: list[Producer] = []
         self.servers: list[Server] = []
-        self.story: deque[str] = deque(maxlen=STORY_MAX)
+        self.failed: list[str] = []  # the names of the faults so far
         self.steps = 0
         self.over = False
         self.keeps_on = False
@@ -152,7 +152,9 @@ class World:
         self.steps += 1
         drawn = self.random.random()
         if drawn < faults and self._kinds:
-            self.random.choice(self._kinds)(self)
+            fault = self.random.choice(self._kinds)
+            self.failed.append(fault.__name__)
+            fault(self)
         elif drawn > 0.85:
             self.arrive()
         else:
@@ -245,6 +247,6 @@ def run(seed: int, rules: Rules = ALL) -> World:
     try:
         world.run()
     except Violation as violation:
-        lines = "\n  ".join(world.story)
-        raise Violation(f"seed {seed}, step {world.steps}: {violation}\n  {lines}") from violation
+        last = ", ".join(world.failed[-FAULTS_TOLD:])
+        raise Violation(f"seed {seed}, step {world.steps}: {violation}; the last faults: {last}") from violation
     return world

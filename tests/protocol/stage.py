@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from redis.asyncio import Redis
 
@@ -76,10 +76,7 @@ class Stage:
 
     def valid(self) -> list[JournalRecord]:
         """The batches that count, as any reader sees them."""
-        reader = JournalReader()
-        records = [decode_record(value) for value in self.journal.values]
-        judged = [(reader.feed(offset, record), record) for offset, record in enumerate(records)]
-        return [record for verdict, record in judged if verdict is Verdict.BATCH and record is not None]
+        return valid_of(self.journal.values)
 
     async def close(self) -> None:
         """End all of it."""
@@ -89,6 +86,13 @@ class Stage:
             log.gate.set()
         await self.settlements.stop()
         await self.redis.aclose()
+
+
+def valid_of(values: Sequence[bytes]) -> list[JournalRecord]:
+    """The batches that count in a journal that is whole."""
+    reader = JournalReader()
+    judged = [(reader.feed(offset, record), record) for offset, record in enumerate(map(decode_record, values))]
+    return [record for verdict, record in judged if verdict is Verdict.BATCH and record is not None]
 
 
 async def until(holds: Callable[[], bool], seconds: float = WAIT_SECONDS_MAX) -> None:

@@ -20,6 +20,25 @@ PAGES_MAX = 10_000
 OWN = {"blessed", "settled", "restate", "outbox"}
 
 
+# KEYS[1] prefix. Returns key, time to live (ms, 0: none), value, key, …
+_TAKE = """
+local kept = {}
+for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do
+  kept[#kept + 1] = key
+  kept[#kept + 1] = math.max(0, redis.call('PTTL', key))
+  kept[#kept + 1] = redis.call('DUMP', key)
+end
+return kept
+"""
+# KEYS[1] prefix, ARGV what `_TAKE` returned. Whatever recovery was under way began on another server.
+_PUT_BACK = """
+for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do redis.call('DEL', key) end
+for at = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[at], ARGV[at + 1], ARGV[at + 2]) end
+local blessed = KEYS[1] .. 'blessed'
+if redis.call('EXISTS', blessed) == 1 then redis.call('HSET', blessed, 'run_id', 'another', 'replid', 'another') end
+"""
+
+
 async def state_of(stage: Stage) -> dict[str, Any]:
     """Every key of the shard but what the server notes of itself, decoded."""
     state: dict[str, Any] = {}
@@ -40,30 +59,25 @@ async def state_of(stage: Stage) -> dict[str, Any]:
 
 
 class Copy:
-    """All keys of a shard as they were: what a Redis that comes back older holds."""
+    """All keys of a shard as they were at one moment: what a Redis that comes back older holds."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._kept: dict[bytes, tuple[bytes, int]] = {}
+        self._kept: list[bytes | int] = []
 
     async def take(self) -> Copy:
-        redis = self._stage.redis
-        async for key in redis.scan_iter(match=self._stage.prefix + "*"):
-            self._kept[key] = (await redis.dump(key), max(0, await redis.pttl(key)))
+        """Copy them, in one step."""
+        self._kept = await self._stage.redis.eval(_TAKE, 1, self._stage.prefix)
         return self
 
     async def put_back(self) -> None:
-        await forget_everything(self._stage)
-        for key, (value, left) in self._kept.items():
-            await self._stage.redis.restore(key, left, value)
-        # Another process, or the same one after a restart: not the one that was blessed.
-        await self._stage.redis.hset(self._stage.prefix + "blessed", "run_id", "another")
+        """Nothing but them is there, in one step, as in another process: not in the one that was blessed."""
+        await self._stage.redis.eval(_PUT_BACK, 1, self._stage.prefix, *self._kept)
 
 
 async def forget_everything(stage: Stage) -> None:
-    keys = [key async for key in stage.redis.scan_iter(match=stage.prefix + "*")]
-    if keys:
-        await stage.redis.delete(*keys)
+    """All keys are gone, in one step."""
+    await stage.redis.eval(_PUT_BACK, 1, stage.prefix)
 
 
 async def restate_all(stage: Stage) -> None:
