@@ -30,7 +30,7 @@ from streams.journal import (
 from streams.publish import Publisher
 from streams.transport import Chunk
 from tables.landmarks import begun_key, derived_key
-from tables.records import decode_decision
+from tables.packed import decode_unread
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ async def read_rows(chunk: Chunk, reader: JournalReader, marks: Marks) -> Rows:
     for record in chunk.records:
         entry, before = decode_record(record.value), reader.position
         if reader.feed(record.offset, entry) is Verdict.BATCH and entry is not None:
-            decision = decode_decision(entry.payload)
+            decision = decode_unread(entry.payload)
             marks.see(decision, len(entry.payload), before, reader.position)
             rows.add(decision)
             batches += 1

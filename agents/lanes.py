@@ -28,9 +28,15 @@ Handler = Callable[[Chunk, int], Awaitable[None]]
 
 # Chunks that wait in one lane: one is ready when the other is done.
 WAITING_MAX = 1
-# Those of a lane that gathers, and the records that one call gets at most: some 10 ms of a handler's time.
+# Those of a lane that gathers, and what one call gets at most: some 100 ms of a handler's time.
 GATHERED_MAX = 64
 GATHERED_RECORDS_MAX = 1_000
+GATHERED_BYTES_MAX = 4 * 1024 * 1024
+# A call of a lane that gathers begins so many times as long after the last one as that one took, so that a busy lane
+# does not keep the loop from others: of many states of one key the newest is enough, and a longer pause finds more of
+# them. But no later than this, for those who look at the rows.
+REST_FACTOR = 3.0
+GATHER_SECONDS_MAX = 0.15
 # Between calls of a handler that fails.
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 
@@ -72,14 +78,17 @@ class Lanes:
 
     async def _work(self, queue: asyncio.Queue[tuple[Any, int]]) -> None:
         clock = asyncio.get_running_loop().time
-        begun, ahead = float("-inf"), None
+        next_begin, ahead = float("-inf"), None
         while True:
             event, epoch = ahead or await queue.get()
-            if (early := begun + self._gather_seconds - clock()) > 0:
+            if (early := next_begin - clock()) > 0:
                 await asyncio.sleep(early)
             begun = clock()
             events, ahead = self._gather(queue, event, epoch)
             await self._do(events, epoch)
+            if self._gather_seconds:
+                pause = max(self._gather_seconds, (clock() - begun) * REST_FACTOR)
+                next_begin = begun + min(pause, GATHER_SECONDS_MAX)
             for _ in events:
                 queue.task_done()
 
@@ -87,11 +96,12 @@ class Lanes:
         self, queue: asyncio.Queue[tuple[Any, int]], first: Any, epoch: int
     ) -> tuple[list[Any], tuple[Any, int] | None]:
         """`first` and what may go with it (the same assignment, not too many records); and what came out beyond."""
-        events, records = [first], len(first.value.records)
+        events, records, size = [first], len(first.value.records), _bytes_of(first)
         while self._gather_seconds and queue.qsize():
             event, its_epoch = queue.get_nowait()
             records += len(event.value.records)
-            if its_epoch != epoch or records > GATHERED_RECORDS_MAX:
+            size += _bytes_of(event)
+            if its_epoch != epoch or records > GATHERED_RECORDS_MAX or size > GATHERED_BYTES_MAX:
                 return events, (event, its_epoch)
             events.append(event)
         return events, None
@@ -124,3 +134,7 @@ class Lanes:
                 for event in events:
                     event.ack()
                 return
+
+
+def _bytes_of(event: Any) -> int:
+    return sum(len(record.value or b"") for record in event.value.records)

@@ -10,7 +10,7 @@ from streams.journal import Position, encode_position
 from streams.publish import Row
 from tables.landmarks import begun_key, milestone_key, whole_key
 from tables.outcomes import Outcome
-from tables.records import Decision
+from tables.packed import UnreadDecision
 
 # Who looks for one SKU reads the journal backwards, a stretch between two milestones at a time.
 MILESTONE_BYTES = 16 * 1024 * 1024
@@ -35,7 +35,7 @@ class Marks:
         """How much was read since the last milestone."""
         return self._bytes_since
 
-    def see(self, decision: Decision, payload_bytes: int, before: Position, after: Position) -> None:
+    def see(self, decision: UnreadDecision, payload_bytes: int, before: Position, after: Position) -> None:
         """Take in a valid batch, and the reader's positions around it."""
         self._bytes_since += payload_bytes
         if self._bytes_since >= MILESTONE_BYTES:

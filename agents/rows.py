@@ -24,30 +24,42 @@ from streams.topics import (
     Topic,
     joined_key,
 )
-from tables.records import Alert, Decision, MovementRow, OrderRow, PolicyRow, RepairRow, SkuRow
-from tables.views import is_order, movement_view, order_view, rfc3339, stock_view
+from tables.packed import (
+    PackedMovement,
+    PackedOrder,
+    PackedSku,
+    UnreadDecision,
+    unpack_movement,
+    unpack_offers,
+    unpack_order,
+    unpack_sku,
+)
+from tables.records import Alert, PolicyRow, RepairRow
+from tables.views import PARKED, is_order, movement_view, order_view, rfc3339, stock_view
 
 _json = msgspec.json.Encoder().encode
+# Stands in every record that is parked, and hardly ever in another one.
+_PARKED = PARKED.encode()
 
 
 class Rows:
     """Collects the rows of a few batches."""
 
     def __init__(self) -> None:
-        self._orders: dict[str, tuple[OrderRow, int]] = {}
-        self._movements: dict[tuple[str, str], tuple[MovementRow, int]] = {}
-        self._skus: dict[str, tuple[SkuRow, int]] = {}
+        self._orders: dict[str, tuple[PackedOrder, int]] = {}
+        self._movements: dict[tuple[str, str], tuple[PackedMovement, int]] = {}
+        self._skus: dict[str, tuple[PackedSku, int]] = {}
         self._policies: dict[tuple[str, str], tuple[PolicyRow, int]] = {}
         # Keys that a repair removed: their rows go before any that follow.
         self._gone: dict[Topic, list[Row]] = {RESERVATIONS: [], ADJUSTMENTS: [], STOCK: []}
         self._told: dict[Topic, list[Row]] = {ALERTS: [], AUDIT: [], DEAD_LETTERS: []}
 
-    def add(self, decision: Decision) -> None:
+    def add(self, decision: UnreadDecision) -> None:
         """Take in a batch; it is newer than all before."""
         batch = decision.batch
         for order in decision.orders:
             # Events that wait for their order are none: nobody may see them as one.
-            if order.changed and is_order(order.record):
+            if order.changed and _is_order(order):
                 self._orders[order.order_id] = (order, batch)
         for movement in decision.movements:
             if movement.changed:
@@ -100,28 +112,36 @@ class Rows:
         )
 
 
-def _order_row(row: OrderRow, batch: int) -> Row:
-    view = order_view(row.order_id, row.record)
+def _is_order(row: PackedOrder) -> bool:
+    """Whether somebody may see it. The record is read only where it may be none."""
+    return _PARKED not in bytes(row.record) or is_order(unpack_order(row.record))
+
+
+def _order_row(row: PackedOrder, batch: int) -> Row:
+    record = unpack_order(row.record)
+    view = order_view(row.order_id, record)
     view["batch"] = batch
-    view["outcome"] = row.record.outcome
-    view["record"] = orjson.Fragment(_json(row.record))
+    view["outcome"] = record.outcome
+    view["record"] = orjson.Fragment(_json(record))
     return row.order_id.encode(), orjson.dumps(view)
 
 
-def _movement_row(row: MovementRow, batch: int) -> Row:
-    view = movement_view(row.warehouse, row.id, row.record)
+def _movement_row(row: PackedMovement, batch: int) -> Row:
+    record = unpack_movement(row.record)
+    view = movement_view(row.warehouse, row.id, record)
     view["batch"] = batch
-    view["record"] = orjson.Fragment(_json(row.record))
+    view["record"] = orjson.Fragment(_json(record))
     return joined_key(row.warehouse, row.id).encode(), orjson.dumps(view)
 
 
-def _stock_row(row: SkuRow, batch: int) -> Row:
-    view = stock_view(row.sku, row.record, row.offers)
+def _stock_row(row: PackedSku, batch: int) -> Row:
+    record, offers = unpack_sku(row.record), unpack_offers(row.offers)
+    view = stock_view(row.sku, record, offers)
     view["batch"] = batch
     view["publish_interval_ms"] = {
-        offer.channel: offer.publish_interval_ms for offer in row.offers if offer.publish_interval_ms is not None
+        offer.channel: offer.publish_interval_ms for offer in offers if offer.publish_interval_ms is not None
     }
-    view["record"] = orjson.Fragment(_json(row.record))
+    view["record"] = orjson.Fragment(_json(record))
     return row.sku.encode(), orjson.dumps(view)
 
 
@@ -134,7 +154,7 @@ def _policy_rows(row: PolicyRow, batch: int) -> list[Row]:
     return rows
 
 
-def _audit_row(row: PolicyRow, decision: Decision) -> Row:
+def _audit_row(row: PolicyRow, decision: UnreadDecision) -> Row:
     view = {
         "actor": row.actor,
         "action": "policy_deleted" if row.policy is None else "policy_set",
@@ -148,7 +168,7 @@ def _audit_row(row: PolicyRow, decision: Decision) -> Row:
     return row.actor.encode(), orjson.dumps(view)
 
 
-def _repair_row(repair: RepairRow, decision: Decision) -> Row:
+def _repair_row(repair: RepairRow, decision: UnreadDecision) -> Row:
     view = {
         "actor": repair.actor,
         "action": "repaired",
@@ -164,7 +184,7 @@ def _repair_row(repair: RepairRow, decision: Decision) -> Row:
     return repair.actor.encode(), orjson.dumps(view)
 
 
-def _alert_row(alert: Alert, index: int, decision: Decision) -> Row:
+def _alert_row(alert: Alert, index: int, decision: UnreadDecision) -> Row:
     view = {
         "id": f"{decision.batch}-{index}",
         "type": alert.type,

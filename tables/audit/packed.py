@@ -8,26 +8,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw, Struct, field
 
+from tables.packed import PackedMovement, PackedOrder, PackedSku
 from tables.records import Effect, PolicyRow
-
-
-class PackedOrder(Struct, array_like=True):
-    order_id: str
-    record: Raw
-    changed: bool
-
-
-class PackedMovement(Struct, array_like=True):
-    warehouse: str
-    id: str
-    record: Raw
-    changed: bool
-
-
-class PackedSku(Struct, array_like=True):
-    sku: str
-    record: Raw
-    offers: Raw
 
 
 class _Result(Struct):

@@ -63,6 +63,17 @@ def rows_of(publisher: NotedPublisher, topic: str) -> dict[bytes, Any]:
     return {key: value and json.loads(value) for key, value in publisher.topics[f"t-{topic}"]}
 
 
+async def test_events_that_wait_hide_no_order_and_are_none_themselves() -> None:
+    publisher = NotedPublisher()
+    waits = OrderRow("o1", OrderRecord(state="parked", parked=({"id": "pay"},)), True)
+    named_so = order("o2", region="parked")
+    values = (batch(1, orders=(order("o1"), named_so)), batch(2, orders=(waits,)))
+    await derivation_of(publisher, KeptRows()).derive(journal(marker_of(1), *values), 1)
+    rows = rows_of(publisher, "reservations")
+    assert rows[b"o1"]["batch"] == 1 and rows[b"o1"]["state"] == "reserved"
+    assert rows[b"o2"]["record"]["region"] == "parked"
+
+
 async def test_each_row_carries_its_batch_and_the_whole_record() -> None:
     publisher = NotedPublisher()
     applied = MovementRecord(kind="receive", outcome="received", fingerprint="f", at=1, applied_at=2)

@@ -132,3 +132,39 @@ async def test_what_is_too_much_for_one_call_goes_with_the_next(monkeypatch) -> 
     assert [offset for some in offsets for offset in some] == list(range(8))
     assert max(len(some) for some in offsets) <= 3
     await lanes.stop()
+
+
+async def test_a_lane_that_gathers_rests_longer_the_longer_a_call_took() -> None:
+    begun: list[float] = []
+    sizes: list[int] = []
+    clock = asyncio.get_running_loop().time
+
+    async def handle(chunk: Chunk, epoch: int) -> None:
+        begun.append(clock())
+        sizes.append(len(chunk.records))
+        await asyncio.sleep(0.03)
+
+    lanes = Lanes("t", handle, HeldMembership(), gather_seconds=0.001)
+    await lanes.feed(GivenEvent(chunk_of(b"x", start=0)))
+    for start in range(1, 6):
+        await asyncio.sleep(0.005)
+        await lanes.feed(GivenEvent(chunk_of(b"x", start=start)))
+    await asyncio.wait_for(lanes.rest(), 2)
+    assert sizes == [1, 5], "what came while it rested went as one"
+    assert 0.03 * lanes_module.REST_FACTOR <= begun[1] - begun[0] <= lanes_module.GATHER_SECONDS_MAX + 0.05
+    await lanes.stop()
+
+
+async def test_one_call_of_a_lane_that_gathers_gets_so_many_bytes_at_most(monkeypatch) -> None:
+    monkeypatch.setattr(lanes_module, "GATHERED_BYTES_MAX", 25)
+    sizes: list[int] = []
+
+    async def handle(chunk: Chunk, epoch: int) -> None:
+        sizes.append(sum(len(record.value) for record in chunk.records))
+
+    lanes = Lanes("t", handle, HeldMembership(), gather_seconds=0.02)
+    for start in range(6):
+        await lanes.feed(GivenEvent(chunk_of(b"x" * 10, start=start)))
+    await asyncio.wait_for(lanes.rest(), 2)
+    assert sizes == [20, 20, 20]
+    await lanes.stop()
