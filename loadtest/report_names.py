@@ -8,8 +8,8 @@ from typing import Any
 
 # A name in a legend; the whole one stands in the tables.
 NAME_CHARACTERS_MAX = 40
-# Options that say where a run was and where its report went, not what it did.
-OPTIONS_OF_THE_PLACE = frozenset({"api", "kafka", "app_id", "report_html", "report_json", "live"})
+# Settings that say where a run was and where its report went, not what it did; and those that nobody gives.
+NOT_REPEATED = frozenset({"api", "kafka", "app_id", "report_html", "report_json", "live", "hold_seconds"})
 
 
 def milliseconds(value: float) -> str:
@@ -51,7 +51,7 @@ def command_of(settings: Mapping[str, Any]) -> str:
         return noted
     words = ["stocktide", "loadtest"]
     for name, value in settings.items():
-        if name in OPTIONS_OF_THE_PLACE or value is None or value is False:
+        if name in NOT_REPEATED or value is None or value is False:
             continue
         option = "--" + name.replace("_", "-")
         values = value if isinstance(value, list | tuple) else [value]

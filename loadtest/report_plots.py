@@ -182,7 +182,7 @@ def ladder(results: Results) -> Plot | None:
         layout["shapes"] = [{**across, "line": {"color": "var(--soft)", "dash": "dot", "width": 2}}]
     found = f"The highest rate that kept the goal: {best:,.0f} orders/s" if best else "No rate kept the goal"
     of_goal = f" The dotted line is the goal of {goal:g} ms." if "shapes" in layout else ""
-    caption = f"p99 of accepted orders at each rate that was tried.{of_goal}"
+    caption = f"p99 of all answers at each rate that was tried. A rate with failures misses the goal too.{of_goal}"
     return Plot(name="ladder", title=found, caption=caption, data=data, layout=layout, hover="closest")
 
 
@@ -193,8 +193,7 @@ def step_rate(step: dict[str, Any]) -> float:
 
 def step_p99(step: dict[str, Any]) -> float:
     """The p99 of a step of the ladder, ms."""
-    latencies = step.get("accepted_ms")
-    return float(latencies.get("p99", 0) if isinstance(latencies, dict) else step.get("p99", 0))
+    return float(step.get("p99", 0))
 
 
 def _ms_axis(values: Sequence[float]) -> dict[str, Any]:

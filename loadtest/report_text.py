@@ -102,10 +102,15 @@ def errors_table(results: Results) -> str:
 def ladder_table(results: Results) -> str:
     """The steps of the search, in the order in which they were tried; nothing where there was no search."""
     rows = [
-        (f"{step_rate(step):,.0f}", milliseconds(step_p99(step)), "✓ kept" if step.get("kept") else "✗ missed")
+        (
+            f"{step_rate(step):,.0f}",
+            milliseconds(step_p99(step)),
+            f"{step.get('failed', 0):,}",
+            "✓ kept" if step.get("kept") else "✗ missed",
+        )
         for step in results.ladder
     ]
-    return table("Steps of the search", ("orders/s", "p99", "goal"), rows, numbers={0, 1}) if rows else ""
+    return table("Steps of the search", ("orders/s", "p99", "failed", "goal"), rows, numbers={0, 1, 2}) if rows else ""
 
 
 def seconds_table(moments: Sequence[Moment]) -> str:

@@ -88,7 +88,7 @@ def search(goal_ms: float = 50.0) -> Results:
     """A search for the highest rate."""
     sale = flash_sale()
     steps = tuple(
-        {"rate": rate, "kept": p99 <= goal_ms, "accepted_ms": {"p50": p99 / 6, "p99": p99}}
+        {"rate": rate, "kept": p99 <= goal_ms, "scheduled": rate * 10, "failed": 0, "p50": p99 / 6, "p99": p99}
         for rate, p99 in ((100, 9.0), (200, 12.5), (400, 41.0), (800, 910.0), (600, 120.0), (500, 48.0))
     )
     return structs.replace(sale, settings={**sale.settings, "shape": "search", "goal_ms": goal_ms}, ladder=steps)

@@ -1,0 +1,148 @@
+"""The page of a load test, in a real Chromium, from a file: drawn, readable narrow and wide, and alone in the world.
+
+Pictures are left in the test's folder; run with `--basetemp` to keep them where you want.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from loadtest.report_page import write_page
+from loadtest.results import Results
+from tests.browser.chromium import Chromium, Page, find_chromium
+from tests.unit.run_results import NASTY, broken, flash_sale, nasty, not_valid, search
+
+pytestmark = pytest.mark.browser
+
+RUNS = {"kept": flash_sale, "broken": broken, "not-valid": not_valid, "nasty": nasty}
+# Of text on its ground, by WCAG 2.1 AA: text that is large and bold needs less.
+CONTRAST_MIN = 4.5
+# The pairs of text and ground whose contrast is measured; the ground is the nearest that is not transparent.
+TEXTS = ".verdict-word, .verdict-told, .subtitle, .figures dt, .figures dd, figcaption, th, td, caption, .by, .limit"
+CONTRAST = """(() => {
+  const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = (colour) => {
+    const [r, g, b] = parts(colour).slice(0, 3).map((each) => each / 255)
+      .map((each) => (each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (parts(colour).length < 4 || parts(colour)[3] > 0) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  return [...document.querySelectorAll(%r)].map((element) => {
+    const pair = [light(getComputedStyle(element).color), light(ground(element))].sort((a, b) => b - a);
+    return [(pair[0] + 0.05) / (pair[1] + 0.05), element.className + " " + element.textContent];
+  }).sort((a, b) => a[0] - b[0])[0];
+})()""" % (TEXTS,)  # noqa: UP031  # braces are JavaScript's here
+
+
+@pytest.fixture(scope="module")
+async def chromium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
+    """The browser; where there is none the tests are skipped, and the run says so."""
+    if find_chromium() is None:
+        warnings.warn("Chromium is not installed: the page of a load test was NOT tested", stacklevel=1)
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    async with Chromium.started(tmp_path_factory.mktemp("browser")) as started:
+        yield started
+
+
+async def drawn(
+    chromium: Chromium, folder: Path, results: Results, width: int = 1280, height: int = 900, dark: bool = False
+) -> Page:
+    """The page of these results, with all its plots."""
+    file = folder / "report.html"
+    await asyncio.to_thread(write_page, results, file)
+    page = await chromium.open(file.as_uri(), width, height, dark)
+    await page.until("document.documentElement?.dataset.drawn")
+    return page
+
+
+@pytest.mark.parametrize(
+    ("run", "width", "dark"),
+    [
+        ("kept", 420, False),
+        ("kept", 1280, True),
+        ("broken", 1280, False),
+        ("broken", 420, True),
+        ("not-valid", 420, False),
+        ("nasty", 420, False),
+    ],
+)
+async def test_the_page_fits_is_readable_and_asks_nothing_of_the_network(
+    chromium: Chromium, tmp_path: Path, run: str, width: int, dark: bool
+) -> None:
+    page = await drawn(chromium, tmp_path, RUNS[run](), width, dark=dark)
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)") == []
+    ratio, text = await page.evaluate(CONTRAST)
+    assert ratio >= CONTRAST_MIN, text
+    assert await page.evaluate("document.documentElement.dataset.drawn") == ("dark" if dark else "light")
+    await page.picture(tmp_path / f"{run}-{width}.png")
+    assert page.complaints == []
+    await page.close()
+
+
+async def test_every_plot_is_drawn_inside_its_card_and_has_a_name(chromium: Chromium, tmp_path: Path) -> None:
+    page = await drawn(chromium, tmp_path, search(), 420)
+    plots = await page.evaluate(
+        """[...document.querySelectorAll('.plot')].map((plot) => {
+          const card = plot.closest('figure').getBoundingClientRect();
+          const svg = plot.querySelector('svg.main-svg').getBoundingClientRect();
+          return [plot.getAttribute('aria-label'), svg.left >= card.left - 1 && svg.right <= card.right + 1,
+                  plot.querySelectorAll('.trace, .bars path, .points path').length > 0];
+        })"""
+    )
+    assert len(plots) >= 10
+    assert all(name and inside and traces for name, inside, traces in plots), plots
+    await page.close()
+
+
+async def test_the_verdict_is_seen_without_scrolling(chromium: Chromium, tmp_path: Path) -> None:
+    page = await drawn(chromium, tmp_path, broken(), 420, 800)
+    box = await page.evaluate(
+        "(({top, bottom}) => [top, bottom])(document.querySelector('.first .what').getBoundingClientRect())"
+    )
+    assert 0 <= box[0] < box[1] <= 800
+    await page.close()
+
+
+async def test_a_name_from_the_run_is_text_in_the_plots_too(chromium: Chromium, tmp_path: Path) -> None:
+    page = await drawn(chromium, tmp_path, nasty())
+    legends = await page.evaluate("[...document.querySelectorAll('.legendtext')].map((each) => each.textContent)")
+    assert NASTY in legends
+    ticks = await page.evaluate("[...document.querySelectorAll('.ytick text, .y2tick text')].map((e) => e.textContent)")
+    assert "<i>jd</i>" in ticks
+    assert await page.evaluate("document.scripts.length") == 3
+    await page.close()
+
+
+async def test_a_script_that_slips_through_may_not_run(chromium: Chromium, tmp_path: Path) -> None:
+    page = await drawn(chromium, tmp_path, flash_sale())
+    await page.evaluate(
+        "(() => { const s = document.createElement('script'); s.textContent = 'globalThis.ran = 1';"
+        " document.body.append(s); })()"
+    )
+    assert await page.evaluate("typeof ran") == "undefined"
+    await page.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
+    await page.until("true")
+    assert any("Content Security Policy" in complaint for complaint in page.complaints)
+    await page.close()
+
+
+async def test_the_plots_follow_the_colours_of_the_machine(chromium: Chromium, tmp_path: Path) -> None:
+    page = await drawn(chromium, tmp_path, flash_sale())
+    colour = "getComputedStyle(document.querySelector('#plot-rate .legendtext')).fill"
+    light = await page.evaluate(colour)
+    await page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    await page.until("document.documentElement.dataset.drawn === 'dark'")
+    assert await page.evaluate(colour) != light
+    await page.close()
