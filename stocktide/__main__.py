@@ -17,6 +17,7 @@ import click
 from stocktide.dead_letter_commands import dead_letter_group
 from stocktide.errors import FrontDoorError
 from stocktide.loadtest import loadtest_command, tester_command
+from stocktide.loadtest_compare import with_compare
 from stocktide.moments import Moment
 from stocktide.settings import Settings, SettingsError
 
@@ -309,7 +310,7 @@ def _located(
 
 
 cli.add_command(dead_letter_group(_with_settings, _located))
-cli.add_command(loadtest_command(_with_settings, _located))
+cli.add_command(with_compare(loadtest_command(_with_settings, _located)))
 cli.add_command(tester_command(_with_settings))
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from loadtest.compare import BROKEN, INVALID, KEPT, CompareError, Comparison, Row, compare, read
 from loadtest.compare_table import show
 from loadtest.results import FORMAT, Latencies, Results, encode
+from stocktide.__main__ import cli
 from stocktide.loadtest_compare import compare_command, with_compare
 from tests.unit.run_results import broken, flash_sale, not_valid, search
 
@@ -202,3 +203,11 @@ def test_the_load_test_runs_as_before_unless_it_is_followed_by_compare(tmp_path:
     assert compared.exit_code == 0
     assert "sale at" not in compared.stdout
     assert "Hold a flash sale." in CliRunner().invoke(group, ["--help"]).stdout
+
+
+def test_it_is_a_command_of_stocktide_and_the_load_test_still_has_its_options(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["loadtest", "compare", *files(tmp_path, flash_sale(), not_valid())])
+    assert done.exit_code == INVALID
+    told = CliRunner().invoke(cli, ["loadtest", "--help"]).stdout
+    assert "--subscribers" in told
+    assert "compare" in told
