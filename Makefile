@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo check format lint types test bench bench-size soak lock clean
+.PHONY: setup demo check format lint types test bench bench-size bench-compare soak lock clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,9 @@ bench: setup
 
 bench-size: setup
 	@$(BIN)/python -m bench.size
+
+bench-compare: setup
+	@$(BIN)/python -m bench.compare
 
 soak: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak

@@ -1,0 +1,84 @@
+"""`make bench-compare`: every contender through every round, one after the other, on servers of their own.
+
+`python -m bench.compare [--only stocktide,lua] [--seconds N]`. Prints a table, writes `build/compare.json`; exit status
+1 where Stocktide broke a promise, or a contender could not be brought to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import orjson
+from rich.console import Console
+
+from bench.compare.contenders import CONTENDERS
+from bench.compare.report import Result, machine, table
+from bench.compare.rounds import death_of_process, death_of_store, speed
+from bench.compare.stores import Absent
+
+SPEED_SECONDS = 10.0
+# Where the output goes to a file.
+TABLE_WIDTH = 220
+
+
+async def compete(name: str, seconds: float, console: Console) -> Result:
+    """One contender, from start to stop."""
+    entry = CONTENDERS[name]
+    console.print(f"{entry.title} …", highlight=False)
+    with tempfile.TemporaryDirectory(prefix="stocktide-compare-") as folder:
+        try:
+            async with entry.opened(Path(folder)) as contender:
+                process = await death_of_process(contender)
+                console.print(f"  {process.done}; nobody was told anything for {process.silent_seconds:.1f} s")
+                store = await death_of_store(contender)
+                console.print(f"  its store: {store.done}; silent for {store.silent_seconds:.1f} s")
+                fast = await speed(contender, seconds)
+        except Absent as absent:
+            console.print(f"  [bold red]ABSENT[/bold red]: {absent}", highlight=False)
+            return Result(name, entry.title, missing=str(absent))
+    console.print(f"  {fast.hot.rate:,.0f} held/s")
+    return Result(name, entry.title, entry.store_death, speed=fast, process=process, store=store)
+
+
+async def _compete_all(names: list[str], seconds: float, console: Console) -> list[Result]:
+    return [await compete(name, seconds, console) for name in names]
+
+
+@click.command()
+@click.option("--only", default=",".join(CONTENDERS), help="Comma-separated: " + ", ".join(CONTENDERS))
+@click.option("--seconds", default=SPEED_SECONDS, show_default=True, help="Of each closed loop.")
+def main(only: str, seconds: float) -> None:
+    """Compare, print, write."""
+    names = only.split(",")
+    if unknown := [name for name in names if name not in CONTENDERS]:
+        raise click.BadParameter(f"there is no {', '.join(unknown)}", param_hint="--only")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=TABLE_WIDTH)
+    about = machine()
+    results = asyncio.run(_compete_all(names, seconds, console))
+    console.print(table(results))
+    console.print(
+        f"{about['cores']} cores ({about['processor']}), {about['memory_bytes'] / 2**30:.0f} GB, {about['system']}, "
+        f"Python {about['python']}; load before: {about['load_average'][0]:.1f}",
+        highlight=False,
+    )
+    build = Path("build")
+    build.mkdir(exist_ok=True)
+    command = f"python -m bench.compare --only {only} --seconds {seconds:g}"
+    document = {"command": command, "machine": about, "results": results}
+    (build / "compare.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    sys.exit(1 if any(_broken(result) for result in results) else 0)
+
+
+def _broken(result: Result) -> bool:
+    deaths = [death for death in (result.process, result.store) if death is not None]
+    return result.name == "stocktide" and any(death.verdict.broken for death in deaths)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""The stores that the ways keep their stock in, and what is done to them: Valkey and PostgreSQL.
+
+In: a folder. Out: a server with the settings that its users have, and what it has lost when it comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import asyncpg
+import psutil
+
+from bench.size.outage import AppendOnlyFile
+from stocktide.embedded import EmbeddedValkey
+from stocktide.errors import FrontDoorError
+from stocktide.ports import pick_free
+from stocktide.process import ChildProcess
+
+START_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 15.0
+POLL_SECONDS = 0.02
+# More than the callers have connections, and some for us.
+POSTGRES_CONNECTIONS = 100
+# Debian keeps the server's programs off the PATH.
+_DEBIAN_FOLDERS = "/usr/lib/postgresql"
+
+
+class Absent(FrontDoorError):
+    """A way cannot be compared with here; the message says what is missing."""
+
+
+class Store(Protocol):
+    """A server that is started for a contender."""
+
+    @property
+    def url(self) -> str:
+        """For a client; known once it was started."""
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers."""
+
+    def watch(self) -> None:
+        """Get ready for `lose`: called some seconds before it."""
+
+    async def lose(self) -> str:
+        """Kill it, with what such a death may cost; start it again. What was done."""
+
+    async def stop(self) -> None:
+        """End it."""
+
+
+class Valkey:
+    """An embedded Valkey, AOF `everysec`: what it wrote in its last `TAIL_SECONDS` may be lost."""
+
+    def __init__(self, server: EmbeddedValkey) -> None:
+        self._server = server
+        self._file = AppendOnlyFile(server.folder)
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """For a client."""
+        return self._server.url
+
+    async def start(self) -> None:
+        """Start it with the data that it has."""
+        await self._server.start()
+
+    def watch(self) -> None:
+        """Note how the file grows, from now on."""
+        self._watching = asyncio.create_task(self._file.watch())
+
+    async def lose(self) -> str:
+        """SIGKILL; the last seconds of the file are cut off; started again."""
+        killed_at = time.monotonic()
+        self._server.kill()
+        await self._server.wait()
+        self._rest()
+        lost, seconds = self._file.cut(killed_at)
+        await self._server.start()
+        return f"kill -9, {lost:,} bytes ({seconds:.1f} s) of its file lost"
+
+    async def stop(self) -> None:
+        """End it."""
+        self._rest()
+        await self._server.stop()
+
+    def _rest(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+
+
+class Postgres:
+    """A cluster of its own in a temporary folder, run by a user who is not root, with the server's own defaults:
+    `fsync` and `synchronous_commit` on."""
+
+    def __init__(self, log: Path) -> None:
+        self._programs = find_postgres()
+        self._user = _unprivileged_user()
+        self._folder = Path(tempfile.mkdtemp(prefix="stocktide-postgres-"))
+        self._port = pick_free()
+        self._child = ChildProcess("PostgreSQL", log)
+
+    @property
+    def url(self) -> str:
+        """For a client."""
+        return f"postgresql://bench@127.0.0.1:{self._port}/postgres"
+
+    async def start(self) -> None:
+        """Start it, with a new cluster the first time. Raises Absent where it cannot be had."""
+        if not (self._folder / "data").exists():
+            await self._make_cluster()
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self._port),
+            "unix_socket_directories": str(self._folder),
+            "max_connections": str(POSTGRES_CONNECTIONS),
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        await self._child.spawn(self._command("postgres", "-D", str(self._folder / "data"), *options))
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not await self._answers():
+            if not self._child.running or time.monotonic() > deadline:
+                raise Absent(f"PostgreSQL does not start; the end of its log:\n{self._child.last_words()}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    def watch(self) -> None:
+        """Nothing: what was committed is on the disk."""
+
+    async def lose(self) -> str:
+        """SIGKILL of all of its processes; started again, it recovers from its log. Nothing of that is cut off: every
+        commit was synced before it was answered."""
+        assert self._child.pid is not None
+        server = psutil.Process(self._child.pid)
+        processes = [server, *server.children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        await self._child.wait()
+        # The next server refuses to start while one of them lives.
+        await asyncio.to_thread(psutil.wait_procs, processes, STOP_SECONDS_MAX)
+        await self.start()
+        return f"kill -9 of all its {len(processes)} processes"
+
+    async def stop(self) -> None:
+        """End it, and remove its folder."""
+        self._child.send(signal.SIGINT)  # "fast": it waits for no client
+        await self._child.stop(STOP_SECONDS_MAX)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _make_cluster(self) -> None:
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
+        making = ChildProcess("initdb", self._child.log)
+        await making.spawn(self._command("initdb", "-D", str(self._folder / "data"), "-U", "bench", "-A", "trust"))
+        if await making.wait() != 0:
+            raise Absent(f"initdb fails; the end of its log:\n{making.last_words()}")
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        command = [str(self._programs / program), *arguments]
+        if self._user is None:
+            return command
+        # The kernel forgets "die with your parent" when a process changes its user: ask for it again.
+        drop = ["setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups", "--pdeathsig=KILL"]
+        return [*drop, "--", *command]
+
+    async def _answers(self) -> bool:
+        try:
+            connection = await asyncpg.connect(self.url, timeout=START_SECONDS_MAX)
+        except (OSError, asyncpg.PostgresError):
+            return False
+        await connection.close()
+        return True
+
+
+def find_postgres() -> Path:
+    """The folder of the server's programs. Raises Absent."""
+    newest_first = sorted(Path(_DEBIAN_FOLDERS).glob("*/bin/initdb"), key=lambda path: -float(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    for found in [*newest_first, *([Path(on_path).resolve()] if on_path else [])]:
+        if (found.parent / "postgres").exists():
+            return found.parent
+    raise Absent("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+
+
+def _unprivileged_user() -> str | None:
+    """Whom to run it as; None: as oneself. PostgreSQL refuses root. Raises Absent."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    for name in ("postgres", "nobody"):
+        if name in names and shutil.which("setpriv"):
+            return name
+    raise Absent("PostgreSQL does not run as root, and there is nobody else (or no setpriv) to run it as")

@@ -1,0 +1,255 @@
+"""What the comparison concludes from what it sees: the same orders for all, who was told what, and what is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+from aiohttp import web
+
+from bench.compare.callers import HttpCaller, http_callers, request_bytes
+from bench.compare.door import make_app
+from bench.compare.load import AGAIN_SECONDS, Answer, Demand, Order, Told, closed_loop, draw_orders, stock_for
+from bench.compare.report import Result, table
+from bench.compare.stores import Absent, Postgres, Store, Valkey
+from bench.compare.verdict import judge
+from bench.compare.ways import HELD, REFUSED, WAYS, Way
+from bench.size.outage import WATCH_SECONDS
+from stocktide.embedded import EmbeddedValkey
+from stocktide.ports import pick_free
+
+ORDERS = [Order("a", "S", 2), Order("b", "S", 2), Order("c", "S", 1), Order("d", "T", 1)]
+
+
+def told(**answers: Answer) -> Told:
+    return Told(dict(answers))
+
+
+def test_what_was_told_and_stands_is_no_loss() -> None:
+    answers = told(a=Answer.HELD, b=Answer.HELD, c=Answer.REFUSED, d=Answer.HELD)
+    verdict = judge(ORDERS, {"S": 4, "T": 2}, answers, {"a", "b", "d"}, {"S": 0, "T": 1})
+    assert (verdict.held_units, verdict.refused_orders, verdict.broken) == (5, 1, False)
+
+
+def test_units_told_beyond_what_was_received_are_oversold_even_where_the_store_knows_nothing_of_it() -> None:
+    answers = told(a=Answer.HELD, b=Answer.HELD, c=Answer.HELD, d=Answer.HELD)
+    verdict = judge(ORDERS, {"S": 3, "T": 9}, answers, {"b", "c", "d"}, {"S": 0, "T": 8})
+    assert (verdict.oversold_units, verdict.lost_orders, verdict.lost_units, verdict.leaked_units) == (2, 1, 2, 0)
+
+
+def test_an_order_that_the_store_holds_as_refused_after_it_was_told_held_is_lost() -> None:
+    answers = told(a=Answer.HELD, b=Answer.REFUSED, c=Answer.REFUSED, d=Answer.REFUSED)
+    assert judge(ORDERS, {"S": 4, "T": 2}, answers, set(), {"S": 4, "T": 2}).lost_units == 2
+
+
+def test_units_that_are_gone_and_nobody_was_told_of_are_leaked() -> None:
+    answers = told(a=Answer.HELD, b=Answer.REFUSED, c=Answer.REFUSED, d=Answer.HELD)
+    verdict = judge(ORDERS, {"S": 5, "T": 2}, answers, {"a", "d"}, {"S": 0, "T": 1})
+    assert (verdict.leaked_units, verdict.oversold_units, verdict.broken) == (3, 0, True)
+
+
+def test_a_sku_that_leaks_does_not_make_up_for_one_that_is_oversold() -> None:
+    answers = told(a=Answer.HELD, b=Answer.HELD, c=Answer.REFUSED, d=Answer.REFUSED)
+    verdict = judge(ORDERS, {"S": 3, "T": 2}, answers, {"a", "b"}, {"S": 0, "T": 0})
+    assert (verdict.oversold_units, verdict.leaked_units) == (1, 2)
+
+
+def test_who_was_never_answered_is_counted() -> None:
+    verdict = judge(ORDERS, {"S": 4, "T": 2}, told(a=Answer.HELD), {"a"}, {"S": 2, "T": 2})
+    assert (verdict.unanswered, verdict.broken) == (3, True)
+
+
+def test_every_contender_is_asked_the_same_orders_and_one_sku_is_hot() -> None:
+    first, second = (list(itertools.islice(draw_orders("x", 50, 0.2, 3, seed=7), 5_000)) for _ in range(2))
+    assert first == second
+    assert len({order.order_id for order in first}) == 5_000
+    hot = sum(order.sku == "x-HOT" for order in first)
+    assert 850 < hot < 1_150
+    assert {order.sku for order in first} == {"x-HOT", *(f"x-S{number}" for number in range(50))}
+
+
+def test_less_is_received_than_is_asked_for() -> None:
+    assert stock_for(ORDERS, 0.75) == {"S": 3, "T": 1}
+
+
+class Scripted:
+    """A caller who is told what a script says, and then `held`."""
+
+    def __init__(self, *script: Answer) -> None:
+        self._script = list(script)
+        self.asked: list[str] = []
+
+    async def reserve(self, order: Order) -> Answer:
+        self.asked.append(order.order_id)
+        await asyncio.sleep(0)
+        return self._script.pop(0) if self._script else Answer.HELD
+
+
+async def test_a_caller_who_is_not_answered_asks_again_with_the_same_order() -> None:
+    caller = Scripted(Answer.NONE, Answer.NONE, Answer.REFUSED)
+    demand = Demand(ORDERS, rate=1e6)
+    await demand.run([caller])
+    assert caller.asked == ["a", "a", "a", "b", "c", "d"]
+    assert demand.told.answers == told(a=Answer.REFUSED, b=Answer.HELD, c=Answer.HELD, d=Answer.HELD).answers
+
+
+async def test_a_caller_gives_up_in_the_end_and_the_run_goes_on() -> None:
+    caller = Scripted(*[Answer.NONE] * 4)
+    demand = Demand(ORDERS[:2], rate=1e6, patience_seconds=3.5 * AGAIN_SECONDS)
+    await demand.run([caller])
+    assert demand.told.answers == {"b": Answer.HELD}
+    assert demand.half.is_set()
+
+
+async def test_orders_come_at_their_rate_and_half_of_them_are_told() -> None:
+    demand = Demand(ORDERS, rate=20.0)
+    began = time.monotonic()
+    running = asyncio.create_task(demand.run([Scripted(), Scripted()]))
+    await demand.half.wait()
+    assert len(demand.told.answers) == 2
+    await running
+    assert time.monotonic() - began >= 3 / 20
+
+
+def test_silence_lasts_until_anybody_is_told_something() -> None:
+    known = Told({}, [1.0, 12.5, 14.0])
+    assert known.silence(10.0) == 2.5
+    assert known.silence(20.0) == float("inf")
+
+
+async def test_only_what_was_held_counts_as_speed() -> None:
+    caller = Scripted(*[Answer.REFUSED] * 10)
+    pace = await closed_loop([caller], draw_orders("x", 5, 0.0, 1, seed=1), 0.05)
+    assert pace.other == 10
+    assert pace.rate < len(caller.asked) / 0.05
+
+
+async def test_a_loop_in_which_nothing_is_held_is_no_measurement() -> None:
+    with pytest.raises(RuntimeError, match="no order was held"):
+        await closed_loop([Scripted(*[Answer.REFUSED] * 1_000_000)], draw_orders("x", 5, 0.0, 1, seed=1), 0.01)
+
+
+class Door:
+    """A door that answers with the statuses it was given, in turn."""
+
+    def __init__(self, *statuses: int) -> None:
+        self._statuses = list(statuses)
+        self.bodies: list[bytes] = []
+
+    async def place(self, request: web.Request) -> web.Response:
+        self.bodies.append(await request.read())
+        status = self._statuses.pop(0)
+        if status == 0:
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(status=status or 200, body=b"{}")
+
+
+async def test_a_caller_reads_the_doors_answers_and_comes_back_after_it_hung_up() -> None:
+    door, port = Door(201, 409, 503, 0, 200), pick_free()
+    app = web.Application()
+    app.router.add_post("/v1/orders", door.place)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        async with http_callers(port, 1) as callers:
+            answers = [await callers[0].reserve(ORDERS[0]) for _ in range(5)]
+    finally:
+        await runner.cleanup()
+    assert answers == [Answer.HELD, Answer.REFUSED, Answer.NONE, Answer.NONE, Answer.HELD]
+    assert orjson.loads(door.bodies[0])["lines"] == [{"sku": "S", "quantity": 2}]
+
+
+async def test_a_door_that_is_not_there_is_no_answer() -> None:
+    assert await HttpCaller(pick_free()).reserve(ORDERS[0]) is Answer.NONE
+
+
+async def test_the_doors_bytes_are_an_order_for_a_way() -> None:
+    class Full:
+        asked: tuple[str, str, int] | None = None
+
+        async def reserve(self, order_id: str, sku: str, units: int) -> str:
+            self.asked = order_id, sku, units
+            return REFUSED
+
+        async def close(self) -> None:
+            pass
+
+    way, port = Full(), pick_free()
+    runner = web.AppRunner(make_app(way))  # type: ignore[arg-type]
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        assert await HttpCaller(port).reserve(ORDERS[0]) is Answer.REFUSED
+    finally:
+        await runner.cleanup()
+    assert way.asked == ("a", "S", 2)
+    assert b"Content-Length: " in request_bytes(ORDERS[0])
+
+
+@asynccontextmanager
+async def running(name: str, folder: Path) -> AsyncIterator[tuple[Store, Way]]:
+    """A way with its store; the test is skipped where the store cannot be had here."""
+    try:
+        store: Store = (
+            Postgres(folder / "postgres.log")
+            if name == "row-lock"
+            else Valkey(EmbeddedValkey(folder / "valkey", folder / "valkey.log"))
+        )
+    except Absent as absent:
+        pytest.skip(str(absent))
+    await store.start()
+    way = WAYS[name](store.url)
+    try:
+        yield store, way
+    finally:
+        await way.close()
+        await store.stop()
+
+
+@pytest.mark.parametrize("name", sorted(WAYS))
+async def test_a_way_holds_what_is_there_once_however_often_it_is_asked(name: str, tmp_path: Path) -> None:
+    async with running(name, tmp_path) as (_, way):
+        await way.open({"S": 3})
+        units = {"a": 2, "b": 2, "c": 1}
+        asked = [*units] * 3
+        states = await asyncio.gather(*(way.reserve(order_id, "S", units[order_id]) for order_id in asked))
+        assert states[:3] == states[3:6] == states[6:]
+        held = {order_id for order_id, state in zip(asked, states, strict=True) if state == HELD}
+        assert sum(units[order_id] for order_id in held) == 3  # "c", and "a" or "b"
+        assert await way.held(["a", "b", "c", "unknown"]) == held
+        assert await way.left(["S"]) == {"S": 0}
+
+
+async def test_postgres_comes_back_from_a_kill_with_what_was_committed(tmp_path: Path) -> None:
+    async with running("row-lock", tmp_path) as (store, way):
+        await way.open({"S": 3})
+        assert await way.reserve("a", "S", 2) == HELD
+        store.watch()
+        assert "kill -9" in await store.lose()
+        assert await way.held(["a"]) == {"a"}
+        assert await way.left(["S"]) == {"S": 1}
+
+
+async def test_valkey_comes_back_without_what_it_wrote_while_it_was_watched(tmp_path: Path) -> None:
+    async with running("lua", tmp_path) as (store, way):
+        await way.open({"S": 3})
+        store.watch()
+        await asyncio.sleep(3 * WATCH_SECONDS)
+        assert await way.reserve("a", "S", 2) == HELD
+        await asyncio.sleep(3 * WATCH_SECONDS)
+        await store.lose()
+        assert await way.held(["a"]) == set()
+        assert await way.left(["S"]) == {"S": 3}
+
+
+def test_a_way_that_cannot_be_had_is_said_to_be_absent() -> None:
+    made = table([Result("row-lock", "PostgreSQL", missing="not installed")])
+    assert list(made.columns[1].cells) == ["ABSENT: not installed"]
