@@ -26,7 +26,7 @@ from loadtest.asking import Http, Recorder
 from loadtest.assignments import Assignment, Order, Report
 from loadtest.client import ApiClient, ApiError
 from loadtest.conclusion import conclude
-from loadtest.flash_options import HOLD_SECONDS, FlashError, FlashOptions
+from loadtest.flash_options import FlashError, FlashOptions
 from loadtest.flash_view import View
 from loadtest.floor import Floor, hot_policies
 from loadtest.gathering import Gathering, TesterFile
@@ -47,8 +47,8 @@ TURN_SECONDS = 0.5
 # After its load a tester waits for whoever is under way; this is for a machine that is busy besides.
 DONE_SECONDS_MAX = DRAIN_SECONDS_MAX + 60.0
 TELL_SECONDS_MAX = 60.0
-# Holds end, and the expiry step has had its turn.
-AFTER_HOLDS_SECONDS = HOLD_SECONDS + 2.0
+# After their time holds are ended by the expiry step, which has its turn every second or so.
+EXPIRY_SECONDS = 2.0
 LADDER_STEPS = 8
 
 
@@ -59,7 +59,7 @@ def run(options: FlashOptions) -> int:
     console = Console(stderr=True, highlight=False)
     try:
         options.check()
-        found = uvloop.run(_flash(options, console))
+        found = uvloop.run(hold_sale(options, console))
         _write(options, found)
     except (FlashError, RetailError, ObserverError, ApiError, KafkaError, testers.TesterError, OSError) as error:
         console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=True)
@@ -83,7 +83,11 @@ def _write(options: FlashOptions, found: results.Results) -> None:
         write_page(found, options.report_html)
 
 
-async def _flash(options: FlashOptions, console: Console) -> results.Results:
+async def hold_sale(options: FlashOptions, console: Console) -> results.Results:
+    """Do it all; what was found.
+
+    Raises FlashError, RetailError, ObserverError, ApiError, TesterError, KafkaError or OSError where it cannot be done.
+    """
     mark = f"lt{time.time_ns() // 1_000_000:x}"
     with console.status("reading the file") if options.file else console.status("connecting"):
         goods = await asyncio.to_thread(options.goods, mark)
@@ -278,7 +282,11 @@ class Flash:
     # The end
 
     async def _rest(self, feeds: Feeds, inputs: Inputs, pushed_at: float) -> str:
-        unquiet = await come_to_rest(inputs, lambda: self._onlooker.rows, pushed_at + AFTER_HOLDS_SECONDS)
+        def moved() -> int:
+            crowd = self._crowd.last.totals if self._crowd is not None else {}
+            return self._onlooker.rows + crowd.get("updates", 0)
+
+        unquiet = await come_to_rest(inputs, moved, pushed_at + self._options.hold_seconds + EXPIRY_SECONDS)
         await feeds.catch_up()
         return unquiet
 

@@ -40,9 +40,11 @@ class FlashError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlashOptions:
-    """`rate`: orders/s at the peak; of a search the highest that is tried. `units`: of each hot SKU, None for so many
-    that they sell out. `goal_ms`: the p99 that the system should keep. `speed`: times real time of a file's dates.
-    `pids`: processes of the system on this machine, by name. `command`: what starts a tester.
+    """`rate`: orders/s at the peak; of a search the highest that is tried.
+
+    `units`: of each hot SKU, None for so many that they sell out. `hold_seconds`: how long an order waits to be paid.
+    `goal_ms`: the p99 that the system should keep. `speed`: times real time of a file's dates. `pids`: processes of the
+    system on this machine, by name. `command`: what starts a tester.
     """
 
     shape: Kind = "spike"
@@ -61,6 +63,7 @@ class FlashOptions:
     file: Path | None = None
     speed: float = 60.0
     goal_ms: float = 100.0
+    hold_seconds: int = HOLD_SECONDS
     report_html: Path | None = None
     report_json: Path | None = None
     live: bool = True
@@ -108,7 +111,7 @@ class FlashOptions:
         skus = len(names) or self.skus
         hot = min(self.hot, skus)
         channels = CHANNELS[: self.channels]
-        return Goods(mark, skus, hot, self.hot_share, self.zipf, channels, HOLD_SECONDS, names)
+        return Goods(mark, skus, hot, self.hot_share, self.zipf, channels, self.hold_seconds, names)
 
     def hot_units(self) -> int:
         """Units of each hot SKU at the start."""
@@ -131,4 +134,4 @@ class FlashOptions:
         told = {name: getattr(self, name) for name in (*named, "processes", "seed", "goal_ms")}
         if self.file is not None:
             told |= {"file": self.file.name, "speed": self.speed}
-        return told | {"units": self.hot_units(), "hold_seconds": HOLD_SECONDS}
+        return told | {"units": self.hot_units(), "hold_seconds": self.hold_seconds}

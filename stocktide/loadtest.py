@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -20,6 +21,7 @@ from stocktide.settings import Settings
 
 _FILE = click.Path(path_type=Path)
 _SHAPES = ["steady", "ramp", "spike", "wave", "file", "search"]
+_LOCAL = ("127.0.0.1", "localhost", "::1")
 # What the extra `loadtest` brings.
 _NEEDED = ("hdrh", "psutil", "plotly")
 
@@ -63,13 +65,14 @@ def loadtest_command(
         from loadtest.flash_options import FlashOptions
 
         found = located(settings, api=api, kafka=kafka, app_id=app_id)
+        address = (api or f"http://127.0.0.1:{found.port}").rstrip("/")
         return run(
             FlashOptions(
-                api=(api or f"http://127.0.0.1:{found.port}").rstrip("/"),
+                api=address,
                 kafka=found.kafka,
                 app_id=found.app_id,
                 security=found.kafka_access(),
-                pids=_pids(found),
+                pids=_pids(address, found.app_id),
                 command=(sys.executable, "-m", "stocktide", "loadtest-tester"),
                 **options,
             )
@@ -100,9 +103,10 @@ def _need_the_extra() -> None:
         )
 
 
-def _pids(found: Settings) -> Mapping[str, int]:
-    """The processes of the system, where `stocktide up` runs it on this machine and at that app id."""
-    running = find_running(found.port, found.port)
-    if running is None or running.app_id != found.app_id:
+def _pids(api: str, app_id: str) -> Mapping[str, int]:
+    """The processes of the system, where a `stocktide up` of this machine serves that API."""
+    at = urlsplit(api)
+    running = find_running(at.port, at.port or 0) if at.hostname in _LOCAL else None
+    if running is None or running.app_id != app_id:
         return {}
     return {name: pid for name, pid in running.pids.items() if pid}
