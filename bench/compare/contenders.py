@@ -124,9 +124,9 @@ async def _behind_door(name: str, store: Store, folder: Path) -> AsyncIterator[C
         await store.stop()
 
 
-def _on_valkey(name: str) -> Callable[[Path], AbstractAsyncContextManager[Contender]]:
+def _on_valkey(name: str, always: bool = False) -> Callable[[Path], AbstractAsyncContextManager[Contender]]:
     def opened(folder: Path) -> AbstractAsyncContextManager[Contender]:
-        store = Valkey(EmbeddedValkey(folder / "valkey", folder / "valkey.log"))
+        store = Valkey(EmbeddedValkey(folder / "valkey", folder / "valkey.log"), always)
         return _behind_door(name, store, folder)
 
     return opened
@@ -149,7 +149,8 @@ _TAIL = f"Redis without its last {TAIL_SECONDS:.0f} s"
 CONTENDERS: Mapping[str, Entry] = {
     "stocktide": Entry("Stocktide, by HTTP", _TAIL, stocktide),
     "faust": Entry("a plain Faust agent, by Kafka", _TAIL, plain_faust),
-    "lock": Entry("redis-py Lock, read and write", _TAIL, _on_valkey("lock")),
-    "lua": Entry("one Lua call, no log", _TAIL, _on_valkey("lua")),
+    "lock": Entry("redis-py Lock, AOF everysec", _TAIL, _on_valkey("lock")),
+    "lua": Entry("one Lua call, no log, AOF everysec", _TAIL, _on_valkey("lua")),
+    "lua-always": Entry("one Lua call, no log, AOF always", "kill -9", _on_valkey("lua", always=True)),
     "row-lock": Entry("PostgreSQL, SELECT … FOR UPDATE", "kill -9, crash recovery", _on_postgres),
 }

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import asyncpg
 import psutil
+from redis.asyncio import Redis
 
 from bench.size.outage import AppendOnlyFile
 from stocktide.embedded import EmbeddedValkey
@@ -59,10 +60,12 @@ class Store(Protocol):
 
 
 class Valkey:
-    """An embedded Valkey, AOF `everysec`: what it wrote in its last `TAIL_SECONDS` may be lost."""
+    """An embedded Valkey. AOF `everysec`, as Stocktide's: what it wrote in its last seconds may be lost. `always`: it
+    syncs before it answers, so that nothing may."""
 
-    def __init__(self, server: EmbeddedValkey) -> None:
+    def __init__(self, server: EmbeddedValkey, always: bool = False) -> None:
         self._server = server
+        self._always = always
         self._file = AppendOnlyFile(server.folder)
         self._watching: asyncio.Task[None] | None = None
 
@@ -74,19 +77,25 @@ class Valkey:
     async def start(self) -> None:
         """Start it with the data that it has."""
         await self._server.start()
+        if self._always:
+            async with Redis.from_url(self.url) as redis:
+                await redis.config_set("appendfsync", "always")
 
     def watch(self) -> None:
         """Note how the file grows, from now on."""
         self._watching = asyncio.create_task(self._file.watch())
 
     async def lose(self) -> str:
-        """SIGKILL; the last seconds of the file are cut off; started again."""
+        """SIGKILL; the last seconds of the file are cut off, where they were not synced; started again."""
         killed_at = time.monotonic()
         self._server.kill()
         await self._server.wait()
         self._rest()
+        if self._always:
+            await self.start()
+            return "kill -9"
         lost, seconds = self._file.cut(killed_at)
-        await self._server.start()
+        await self.start()
         return f"kill -9, {lost:,} bytes ({seconds:.1f} s) of its file lost"
 
     async def stop(self) -> None:

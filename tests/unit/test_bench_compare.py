@@ -195,13 +195,13 @@ async def test_the_doors_bytes_are_an_order_for_a_way() -> None:
 
 
 @asynccontextmanager
-async def running(name: str, folder: Path) -> AsyncIterator[tuple[Store, Way]]:
+async def running(name: str, folder: Path, always: bool = False) -> AsyncIterator[tuple[Store, Way]]:
     """A way with its store; the test is skipped where the store cannot be had here."""
     try:
         store: Store = (
             Postgres(folder / "postgres.log")
             if name == "row-lock"
-            else Valkey(EmbeddedValkey(folder / "valkey", folder / "valkey.log"))
+            else Valkey(EmbeddedValkey(folder / "valkey", folder / "valkey.log"), always)
         )
     except Absent as absent:
         pytest.skip(str(absent))
@@ -238,16 +238,19 @@ async def test_postgres_comes_back_from_a_kill_with_what_was_committed(tmp_path:
         assert await way.left(["S"]) == {"S": 1}
 
 
-async def test_valkey_comes_back_without_what_it_wrote_while_it_was_watched(tmp_path: Path) -> None:
-    async with running("lua", tmp_path) as (store, way):
+@pytest.mark.parametrize(("always", "kept"), [(False, set()), (True, {"a"})])
+async def test_valkey_comes_back_without_what_it_wrote_while_it_was_watched_unless_it_syncs_always(
+    always: bool, kept: set[str], tmp_path: Path
+) -> None:
+    async with running("lua", tmp_path, always) as (store, way):
         await way.open({"S": 3})
         store.watch()
         await asyncio.sleep(3 * WATCH_SECONDS)
         assert await way.reserve("a", "S", 2) == HELD
         await asyncio.sleep(3 * WATCH_SECONDS)
         await store.lose()
-        assert await way.held(["a"]) == set()
-        assert await way.left(["S"]) == {"S": 3}
+        assert await way.held(["a"]) == kept
+        assert await way.left(["S"]) == {"S": 1 if kept else 3}
 
 
 def test_a_way_that_cannot_be_had_is_said_to_be_absent() -> None:
