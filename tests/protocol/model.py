@@ -9,6 +9,7 @@ steps are those of the real code, in its order: `tables/lua`, `tables/takeover.p
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import Protocol
 
 from streams.journal import JournalRecord
@@ -31,6 +32,8 @@ FAULTS_TOLD = 10
 FAULTS_PER_1000 = (5, 10, 20, 40, 80)
 # How many of the kinds of faults happen in a run, of one: where all do, the next one heals what the last one broke.
 KINDS_OF_ONE = (0.15, 0.4, 1.0)
+# How soon late rows arrive, of one, whenever anything does: long after others have written them anew.
+LATE_ROWS_ARRIVE = 0.02
 
 
 class Actor(Protocol):
@@ -47,10 +50,11 @@ class Actor(Protocol):
 class World:
     """One run. `current` is the server that whoever connects anew reaches; others may still serve who stayed."""
 
-    def __init__(self, seed: int, rules: Rules = ALL) -> None:
+    def __init__(self, seed: int, rules: Rules = ALL, kinds: Collection[str] = ()) -> None:
         self.seed = seed
         self.rules = rules
         self.random = random.Random(seed)
+        self._lateness = random.Random(seed)
         self.checker = Checker()
         self.journal = Journal()
         self.table = Table()
@@ -72,8 +76,8 @@ class World:
         self.new_deriver()
         self._faults = FAULTS_PER_1000[self.draw(len(FAULTS_PER_1000))] / 1000
         kept = KINDS_OF_ONE[self.draw(len(KINDS_OF_ONE))]
-        kinds = [fault for fault in dict.fromkeys(FAULTS) if self.chance(kept)]
-        self._kinds = [fault for fault in FAULTS if fault in kinds]
+        drawn = {fault.__name__ for fault in dict.fromkeys(FAULTS) if self.chance(kept)}
+        self._kinds = [fault for fault in FAULTS if fault.__name__ in (kinds or drawn)]
 
     def draw(self, below: int) -> int:
         """A number from 0 on."""
@@ -142,7 +146,9 @@ class World:
                 caller.note(tokens)
 
     def arrive(self) -> None:
-        """Something that is on its way reaches the journal."""
+        """Something that is on its way reaches the journal, or late rows their topics."""
+        if self.table.late and self._lateness.random() < LATE_ROWS_ARRIVE:
+            self.table.rows |= self.table.late.pop(0)
         if (sent := self.take_from_a_producer()) is not None:
             sent.offset = self.journal.end
             self.journal.records.append(sent.record)
@@ -181,6 +187,8 @@ class World:
     def end_of_faults(self) -> None:
         """From here on nothing fails: one owner, one journal's agent, one server, and what is on its way arrives."""
         self.over = True
+        while self.table.late:
+            self.table.rows |= self.table.late.pop(0)
         self.random.shuffle(self.owners)
         for stale in self.owners[1:]:
             stale.close()
@@ -241,9 +249,9 @@ class World:
         )
 
 
-def run(seed: int, rules: Rules = ALL) -> World:
-    """A whole run. Raises Violation, with the seed in its text."""
-    world = World(seed, rules)
+def run(seed: int, rules: Rules = ALL, kinds: Collection[str] = ()) -> World:
+    """A whole run; where `kinds` names faults, with those alone. Raises Violation, with the seed in its text."""
+    world = World(seed, rules, kinds)
     try:
         world.run()
     except Violation as violation:

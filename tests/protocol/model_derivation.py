@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from streams.journal import Position, Verdict
@@ -87,25 +87,27 @@ class Deriver:
             table.derived, table.begun, table.whole = derived, begun, whole or table.whole
         for topic in ("sku:", "order:", "movement:"):
             some = {name: row for name, row in rows.items() if name.startswith(topic)}
-            if some:
-                yield from self._leave()
+            if some and (yield from self._leave()):
+                table.late.append(some)
+            elif some:
                 table.rows |= some
         yield from self._leave()
         table.derived, table.begun, table.whole = derived, begun, whole or table.whole
         if self._world.chance(0.2):
             table.milestones = (*table.milestones, derived)
 
-    def _leave(self) -> Iterator[None]:
-        """Leave to produce; what was sent in time may be under way longer than thought. Raises Fenced."""
+    def _leave(self) -> Generator[None, None, bool]:
+        """Leave to produce. True: what was sent in time is under way longer than thought. Raises Fenced."""
         yield
         if not self.is_stale:
-            return
+            return False
         if not self._world.rules.rows_are_fenced and self._world.chance(0.7):
-            return
+            return False
         if not self._late_rows:
             raise Fenced
         self._late_rows = False
         self._world.leaked = True
+        return True
 
 
 def _mark(

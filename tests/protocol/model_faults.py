@@ -153,7 +153,7 @@ def journal_is_cut(world: World) -> None:
     table = world.table
     if not world.rules.journal_is_cut_below_what_is_whole:
         world.journal.first = max(world.journal.first, world.draw(world.journal.end + 1))
-    elif table.whole is not None and not any(deriver.is_stale for deriver in world.derivers):
+    elif table.whole is not None and not table.late and not any(deriver.is_stale for deriver in world.derivers):
         world.journal.first = max(world.journal.first, table.whole.offset)
 
 

@@ -110,6 +110,8 @@ class Table:
         self.whole: Position | None = None
         self.milestones: tuple[Position, ...] = ()
         self.epoch = 0
+        # What was sent before the end of an assignment and is under way: it arrives over whatever was written since.
+        self.late: list[dict[str, StoredRow]] = []
 
     def landmarks(self) -> list[Position]:
         """Every position, ascending."""
