@@ -7,6 +7,7 @@ that are kept, and never is a change of mode.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from loadtest.report_figures import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, escaped
@@ -33,7 +34,11 @@ UNKNOWN_MODE = ("another mode", "var(--soft)", "-")
 def hot_plots(hot: Sequence[HotSku], load_seconds: float) -> list[Plot]:
     """A plot for each of the first hot SKUs that anything was published of."""
     told = [sku for sku in hot if any(sku.channels.values())]
-    return [_plot(number, sku, load_seconds) for number, sku in enumerate(told[:HOT_PLOTTED_MAX], 1)]
+    shown = told[:HOT_PLOTTED_MAX]
+    # All of them to the same end, so that they can be compared.
+    lasts = [points[-1].at for sku in shown for points in sku.channels.values() if points]
+    end = max(load_seconds, *lasts) if lasts else load_seconds
+    return [_plot(number, sku, end) for number, sku in enumerate(shown, 1)]
 
 
 def thinned(points: Sequence[StockPoint], points_max: int = POINTS_PLOTTED_MAX) -> list[StockPoint]:
@@ -59,10 +64,9 @@ def stretches(points: Sequence[StockPoint], end: float) -> list[tuple[float, flo
     return [(at, until - at, mode) for (at, mode), until in zip(found, ends, strict=True)]
 
 
-def _plot(number: int, sku: HotSku, load_seconds: float) -> Plot:
+def _plot(number: int, sku: HotSku, end: float) -> Plot:
     channels = {name: points for name, points in sku.channels.items() if points}
     shown = dict(list(channels.items())[:CHANNELS_PLOTTED_MAX])
-    end = max(load_seconds, *(points[-1].at for points in shown.values()))
     data = [_steps(place, name, points, end) for place, (name, points) in enumerate(shown.items())]
     data += _strips(list(shown.values()), end)
     left_out = len(channels) - len(shown)
@@ -83,18 +87,20 @@ def _plot(number: int, sku: HotSku, load_seconds: float) -> Plot:
 
 def _story(units: int, channels: dict[str, tuple[StockPoint, ...]]) -> str:
     """What became of the units, in a few words."""
-    empty = [
-        next((point.at for point in points if point.mode in ("sold_out", "preorder", "suspended")), None)
-        for points in channels.values()
-    ]
-    closed = [at for at in empty if at is not None]
     of_units = f"{units:,} units at the start"
+    closed = [at for at in map(_closed_at, channels.values()) if at is not None]
     if not closed:
         left = max(points[-1].quantity for points in channels.values())
         return f"{of_units}, {left:,} left at the end"
     first = f"{of_units}, the first channel closed at {clock(min(closed))}"
     reopened = any(points[-1].mode == "in_stock" for points in channels.values())
     return f"{first} and stock came back" if reopened and len(closed) == len(channels) else first
+
+
+def _closed_at(points: Sequence[StockPoint]) -> float | None:
+    """When it left `in_stock` for the first time. Before the first receipt it was not in it."""
+    modes = stretches(points, points[-1].at)
+    return next((at for (_, _, before), (at, _, _) in pairwise(modes) if before == "in_stock"), None)
 
 
 def _steps(place: int, name: str, points: Sequence[StockPoint], end: float) -> dict[str, Any]:
@@ -126,7 +132,10 @@ def _strips(channels: Sequence[Sequence[StockPoint]], end: float) -> list[dict[s
             lengths.append(round(lasted, 2))
             places.append(place)
     traces = []
-    for mode, (bases, lengths, places) in rows.items():
+    for mode in (*MODES, ""):
+        bases, lengths, places = rows.get(mode, ([], [], []))
+        if not places:
+            continue
         title, colour, pattern = MODES.get(mode, UNKNOWN_MODE)
         fill = {"color": colour, "line": {"width": 0}}
         if pattern:
@@ -159,5 +168,5 @@ def _layout(channels: Sequence[str], end: float) -> dict[str, Any]:
             "zeroline": False,
             "fixedrange": True,
         },
-        "legend2": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "title": {"text": "mode "}},
+        "legend2": {"orientation": "h", "x": 0, "y": -0.26, "yanchor": "top", "title": {"text": "mode "}},
     }

@@ -44,6 +44,11 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
+def size_text(value: Any) -> str:
+    """Bytes as people read them."""
+    return f"{value / 1e9:,.1f} GB" if isinstance(value, int | float) else value_text(value)
+
+
 def command_of(settings: Mapping[str, Any]) -> str:
     """The command line that repeats a run: the one that was noted, else one made of the options."""
     noted = settings.get("command")

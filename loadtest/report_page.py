@@ -29,6 +29,7 @@ from loadtest.report_text import (
     ladder_table,
     seconds_table,
     state_of,
+    table,
     text,
     verdict_section,
 )
@@ -104,5 +105,6 @@ def _figure(plot: Plot) -> str:
 def _tables(results: Results) -> list[str]:
     parts = [checked_table(results.verdict), errors_table(results), ladder_table(results)]
     if results.totals:
-        parts.append(facts_table("Sums", {name: f"{count:,}" for name, count in results.totals.items()}))
+        sums = [(name.replace("_", " "), f"{count:,}") for name, count in results.totals.items()]
+        parts.append(table("Sums", ("what", "count"), sums, numbers={1}))
     return [part for part in parts if part]

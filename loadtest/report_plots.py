@@ -23,6 +23,8 @@ PROCESSES_PLOTTED_MAX = 10
 LINEAR_SPAN_MAX = 20.0
 # From so many decades on, the ticks between 1 and 10 would stand on each other.
 FINE_DECADES_MAX = 3
+# What comes so shortly after the load needs no mark.
+BEYOND_SECONDS_MIN = 2.0
 PERCENTILE_DASHES = ("solid", "solid", "dash", "dot")
 
 
@@ -39,7 +41,23 @@ def plots_of(results: Results) -> list[Plot]:
         processes("cpu", results.processes),
         processes("memory", results.processes),
     ]
-    return [plot for plot in plots if plot is not None]
+    drawn = [plot for plot in plots if plot is not None]
+    for plot in drawn:
+        _mark_end(plot, results.load_seconds)
+    return drawn
+
+
+def _mark_end(plot: Plot, load_seconds: float) -> None:
+    """A line where the load ended, where the plot goes on beyond it."""
+    last = max((trace["x"][-1] for trace in plot.data if trace.get("orientation") != "h" and trace["x"]), default=0)
+    if plot.layout["xaxis"]["title"] != SECONDS_AXIS["title"] or last < load_seconds + BEYOND_SECONDS_MIN:
+        return
+    across = {"type": "line", "x0": load_seconds, "x1": load_seconds, "yref": "paper", "y0": 0, "y1": 1}
+    plot.layout["shapes"] = [{**across, "line": {"color": "var(--soft)", "dash": "dot", "width": 1.5}}]
+    text = {"text": "the load ended", "showarrow": False, "xanchor": "left", "yanchor": "top", "xshift": 4}
+    plot.layout["annotations"] = [
+        {**text, "x": load_seconds, "yref": "paper", "y": 1, "font": {"color": "var(--soft)"}}
+    ]
 
 
 def rates(moments: Sequence[Moment]) -> Plot | None:
@@ -55,7 +73,7 @@ def rates(moments: Sequence[Moment]) -> Plot | None:
         ("failed", "var(--bad)", "dashdot", lambda moment: moment.failed),
     ]
     if any(moment.late_sends for moment in moments):
-        series.append(("sent late by the tester", "var(--series-4)", "longdash", lambda moment: moment.late_sends))
+        series.append(("sent late by the tester", "var(--series-3)", "longdash", lambda moment: moment.late_sends))
     at = [moment.at for moment in moments]
     return Plot(
         name="rate",

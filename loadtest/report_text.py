@@ -9,13 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from loadtest.report_names import clock, milliseconds, value_text
+from loadtest.report_names import clock, milliseconds, size_text, value_text
 from loadtest.report_plots import step_p99, step_rate
 from loadtest.results import Latencies, Moment, Results, Verdict, Violation
 
 # A broken run may have one violation for each order; the JSON has those that were kept.
 VIOLATIONS_SHOWN_MAX = 20
-EVIDENCE_LINES_MAX = 12
+# Of long evidence its beginning and its end, where what broke is seen.
+EVIDENCE_FIRST_MAX = 4
+EVIDENCE_LAST_MAX = 8
+# A record may hold what a channel has of every SKU.
+EVIDENCE_CHARACTERS_MAX = 360
 # A row for each second of ten minutes; a longer run shows every second, third, ... row.
 SECOND_ROWS_MAX = 600
 REASONS_SHOWN_MAX = 50
@@ -132,7 +136,13 @@ def seconds_table(moments: Sequence[Moment]) -> str:
 
 def facts_table(title: str, facts: Mapping[str, Any]) -> str:
     """Names and values: settings, machine, sums."""
-    rows = [(name.replace("_", " "), value_text(value)) for name, value in facts.items()]
+    rows = [
+        (
+            name.removesuffix("_bytes").replace("_", " "),
+            size_text(value) if name.endswith("_bytes") else value_text(value),
+        )
+        for name, value in facts.items()
+    ]
     return table(title, ("name", "value"), rows)
 
 
@@ -183,11 +193,23 @@ def _violation(violation: Violation) -> str:
     promise = f"Promise {violation.promise}, {name}" if name else f"Promise {violation.promise}"
     checker = violation.checker.replace("_", " ")
     head = f'<p class="what">{text(violation.what)}</p><p class="by">{text(promise)}; seen by: {text(checker)}</p>'
-    lines = list(violation.evidence[:EVIDENCE_LINES_MAX])
-    if (rest := len(violation.evidence) - len(lines)) > 0:
-        lines.append(f"... and {rest:,} more lines in the JSON report")
+    lines = _evidence(violation.evidence)
     evidence = "\n".join(lines)
     return head + (f'<pre tabindex="0" aria-label="Evidence">{text(evidence)}</pre>' if lines else "")
+
+
+def _evidence(lines: Sequence[str]) -> list[str]:
+    """What is shown of it; what is not is counted."""
+    shown = [
+        line
+        if len(line) <= EVIDENCE_CHARACTERS_MAX
+        else f"{line[:EVIDENCE_CHARACTERS_MAX]}… ({len(line):,} characters)"
+        for line in lines
+    ]
+    if (rest := len(shown) - EVIDENCE_FIRST_MAX - EVIDENCE_LAST_MAX) <= 0:
+        return shown
+    told = f"… {rest:,} more lines are in the JSON report …"
+    return [*shown[:EVIDENCE_FIRST_MAX], told, *shown[-EVIDENCE_LAST_MAX:]]
 
 
 Card = tuple[str, str, str, str]

@@ -35,19 +35,19 @@
     return coloured({ ...base, ...layout, legend: { ...base.legend, ...layout.legend } }, styles);
   }
 
-  function draw() {
+  // One after the other, so that the reader can read meanwhile.
+  async function draw() {
+    const scheme = dark.matches ? "dark" : "light";
     const styles = getComputedStyle(document.documentElement);
     const config = { responsive: true, displayModeBar: false, displaylogo: false };
-    return Promise.all(
-      plots.map((plot) =>
-        Plotly.react(`plot-${plot.name}`, coloured(plot.data, styles), layoutOf(plot, styles), config),
-      ),
-    );
+    for (const plot of plots) {
+      await Plotly.react(`plot-${plot.name}`, coloured(plot.data, styles), layoutOf(plot, styles), config);
+      await new Promise((resume) => setTimeout(resume, 0));
+      if (scheme !== (dark.matches ? "dark" : "light")) return; // the next one draws them all
+    }
+    document.documentElement.dataset.drawn = scheme;
   }
 
-  function redraw() {
-    draw().then(() => { document.documentElement.dataset.drawn = dark.matches ? "dark" : "light"; });
-  }
-  dark.addEventListener("change", redraw);
-  redraw();
+  dark.addEventListener("change", draw);
+  draw();
 })();

@@ -17,7 +17,12 @@ from loadtest.report_hot import HOT_PLOTTED_MAX, POINTS_PLOTTED_MAX, stretches, 
 from loadtest.report_names import command_of, milliseconds
 from loadtest.report_page import page_of, policy_of, write_page
 from loadtest.report_plots import plots_of
-from loadtest.report_text import VIOLATIONS_SHOWN_MAX
+from loadtest.report_text import (
+    EVIDENCE_CHARACTERS_MAX,
+    EVIDENCE_FIRST_MAX,
+    EVIDENCE_LAST_MAX,
+    VIOLATIONS_SHOWN_MAX,
+)
 from loadtest.results import Latencies, Results, StockPoint, Verdict, decode, encode
 from tests.unit.run_results import NASTY, OVERSOLD, broken, flash_sale, nasty, not_valid, search
 
@@ -83,6 +88,15 @@ def test_a_broken_promise_shows_its_first_evidence_and_says_how_many_more_there_
     assert f"{VIOLATIONS_SHOWN_MAX + 4} more" in seen.text
     assert "5 more are in the JSON report" in seen.text
     assert seen.text.count(OVERSOLD.what) == VIOLATIONS_SHOWN_MAX
+
+
+def test_long_evidence_shows_its_beginning_and_its_end_and_says_what_it_leaves_out() -> None:
+    lines = tuple(f"record {number}: {'x' * 10_000}" for number in range(40))
+    text = Seen(page_of(broken(structs.replace(OVERSOLD, evidence=lines)))).text
+    shown = [number for number in range(40) if f"record {number}: x" in text]
+    assert shown == [*range(EVIDENCE_FIRST_MAX), *range(40 - EVIDENCE_LAST_MAX, 40)]
+    assert f"{40 - len(shown)} more lines are in the JSON report" in text
+    assert "x" * (EVIDENCE_CHARACTERS_MAX + 1) not in text
 
 
 def test_a_run_that_is_not_valid_says_why_and_that_the_tester_was_the_limit() -> None:
@@ -226,6 +240,28 @@ def test_a_strip_shows_each_stretch_of_a_mode_up_to_the_end() -> None:
         (7, 3, "in_stock"),
     ]
     assert stretches([], 10) == []
+
+
+def test_the_title_of_a_hot_sku_says_when_it_closed_and_not_that_it_was_empty_before_its_receipt() -> None:
+    sale = flash_sale()
+    points = [(0, 0, "sold_out"), (0, 9, "in_stock"), (4, 0, "sold_out")]
+    tmall = tuple(StockPoint(at, left, mode, version) for version, (at, left, mode) in enumerate(points))
+    titles = []
+    for channel in (tmall, tmall[:2]):
+        hot = (structs.replace(sale.hot[0], units=9, channels={"tmall": channel}),)
+        plots = plots_of(structs.replace(sale, hot=hot))
+        titles += [plot.title for plot in plots if plot.name == "hot-1"]
+    assert titles == [
+        "flash-1: 9 units at the start, the first channel closed at 0:04",
+        "flash-1: 9 units at the start, 9 left at the end",
+    ]
+
+
+def test_a_line_marks_the_end_of_the_load_where_answers_came_after_it() -> None:
+    sale = flash_sale()
+    marked = {plot.name for plot in plots_of(structs.replace(sale, load_seconds=30.0)) if "shapes" in plot.layout}
+    assert marked == {plot.name for plot in plots_of(sale)}
+    assert not any("shapes" in plot.layout for plot in plots_of(sale))
 
 
 def test_a_long_history_is_thinned_and_keeps_its_ends_and_every_change_of_mode() -> None:
