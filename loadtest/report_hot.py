@@ -158,7 +158,7 @@ def _layout(channels: Sequence[str], end: float) -> dict[str, Any]:
     return {
         "barmode": "overlay",
         "xaxis": {**SECONDS_AXIS, "range": [0, end], "anchor": "y2"},
-        "yaxis": {"title": {"text": "units that may be sold"}, "rangemode": "tozero", "domain": [split + 0.05, 1]},
+        "yaxis": {"title": {"text": "units on offer"}, "rangemode": "tozero", "domain": [split + 0.05, 1]},
         "yaxis2": {
             "domain": [0, split],
             "tickvals": list(range(len(names))),
