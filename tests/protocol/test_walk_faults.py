@@ -69,7 +69,8 @@ def _answers_before_it_is_read_back(patch: pytest.MonkeyPatch) -> None:
     [
         (_answers_whatever_settled, "told what the log does not say"),
         (_answers_before_it_is_read_back, "told what the log does not say"),
-        (_takes_over_without_comparing_tokens, "out_of_order"),
+        # Shows only where a fork is shorter than the journal, which timing decides: nothing for a short run.
+        pytest.param(_takes_over_without_comparing_tokens, "out_of_order", marks=pytest.mark.soak),
     ],
 )
 async def test_a_walk_sees_a_protocol_that_is_broken(
