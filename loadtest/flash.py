@@ -47,8 +47,8 @@ TURN_SECONDS = 0.5
 # After its load a tester waits for whoever is under way; this is for a machine that is busy besides.
 DONE_SECONDS_MAX = DRAIN_SECONDS_MAX + 60.0
 TELL_SECONDS_MAX = 60.0
-# After their time holds are ended by the expiry step, which has its turn every second or so.
-EXPIRY_SECONDS = 2.0
+# After their time holds are ended by the expiry step, which has its turn every second or so, and told by a row.
+EXPIRY_SECONDS = 10.0
 LADDER_STEPS = 8
 
 
@@ -139,6 +139,8 @@ class Flash:
             await self._start_testers(stack)
         sampler = procs.Sampler(self._pids(), lambda: time.monotonic() - self._zero_at)
         started_at = procs.started_at()
+        machine = procs.machine()
+        self._notes += procs.other_work(machine)
         async with self._looking_on(feeds), _beside(sampler.run()):
             async with _beside(self._floor.trade()):
                 parts, load_seconds = await self._push()
@@ -156,7 +158,7 @@ class Flash:
         verdict = conclude(judged, whole, sampler.uses(), options.goal_ms, unquiet, self._notes)
         return results.Results(
             settings=options.told(),
-            machine=procs.machine(),
+            machine=machine,
             started_at=started_at,
             load_seconds=round(load_seconds, 3),
             verdict=verdict,
@@ -286,7 +288,8 @@ class Flash:
             crowd = self._crowd.last.totals if self._crowd is not None else {}
             return self._onlooker.rows + crowd.get("updates", 0)
 
-        unquiet = await come_to_rest(inputs, moved, pushed_at + self._options.hold_seconds + EXPIRY_SECONDS)
+        holds_end_at = pushed_at + self._options.hold_seconds + EXPIRY_SECONDS
+        unquiet = await come_to_rest(inputs, moved, lambda: len(self._onlooker.held), holds_end_at)
         await feeds.catch_up()
         return unquiet
 

@@ -30,6 +30,8 @@ PROCESSES_MAX = 64
 UNITS_MAX = 1_000_000
 # Holds end within a run and soon after it, so that it sees how they end.
 HOLD_SECONDS = 10
+# A run waits for its last hold: longer than this it is no test of a sale.
+HOLD_SECONDS_MAX = 600
 # Of what is wanted of a hot SKU there is so much: it sells out in the middle of the rush.
 UNITS_SHARE = 0.4
 
@@ -84,6 +86,7 @@ class FlashOptions:
             ("hot-share", self.hot_share, 0, 1),
             ("zipf", self.zipf, 0, 10),
             ("units", self.units or 1, 1, UNITS_MAX),
+            ("hold-seconds", self.hold_seconds, 1, HOLD_SECONDS_MAX),
             ("channels", self.channels, 1, len(CHANNELS)),
             ("subscribers", self.subscribers, 0, SUBSCRIBERS_MAX),
             ("processes", self.processes, 1, PROCESSES_MAX),

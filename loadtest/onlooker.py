@@ -12,7 +12,7 @@ from typing import Protocol
 
 from loadtest.observers import Row, Take
 from loadtest.oracle.contract import Stock
-from loadtest.oracle.history import Asked, ChannelRow, Clock, Record, StockRow
+from loadtest.oracle.history import Asked, ChannelRow, Clock, OrderRow, Record, StockRow
 from loadtest.oracle.judge import Watch
 from loadtest.oracle.verdict import Violation
 from loadtest.recorded import recorders
@@ -39,6 +39,8 @@ class Onlooker:
         self, mark: str, hot: tuple[str, ...], floor: KeepsStock, clock: Clock, write: Callable[[Record], None]
     ) -> None:
         self.rows = 0
+        # Orders that the newest row shows as held and not paid.
+        self.held: set[str] = set()
         self.orders: dict[str, None] = {}
         self.violations: list[Violation] = []
         self._mark = f'"{mark}-'.encode()
@@ -92,7 +94,9 @@ class Onlooker:
     def _see(self, record: Record) -> None:
         self.rows += 1
         self._write(record)
-        if isinstance(record, StockRow):
+        if isinstance(record, OrderRow):
+            (self.held.add if record.order.state == "reserved" else self.held.discard)(record.order.order_id)
+        elif isinstance(record, StockRow):
             self._floor.saw(record.stock)
         elif isinstance(record, ChannelRow) and record.update.sku in self._hot:
             update = record.update

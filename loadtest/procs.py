@@ -18,6 +18,8 @@ import psutil
 from loadtest.results import ProcessUse, Use
 
 SAMPLE_SECONDS = 1.0
+# A system at rest and testers that wait load a machine with next to nothing.
+BUSY_LOAD_PER_CORE = 1.0
 
 
 class Sampler:
@@ -56,15 +58,23 @@ class Sampler:
 
 
 def machine() -> dict[str, Any]:
-    """What it runs on: nothing that names it."""
+    """What it runs on, and how busy it is, over the last minute; nothing that names it."""
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
-        "load_before": [round(load, 2) for load in os.getloadavg()],
+        "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def other_work(found: Mapping[str, Any]) -> list[str]:
+    """A sentence where the machine was busy before the load began: then the numbers are those of what was left."""
+    load, cores = found["load_before"], found["cores"]
+    if load <= BUSY_LOAD_PER_CORE * cores:
+        return []
+    return [f"the machine was busy before the load began: a load of {load:g} on {cores} cores"]
 
 
 def started_at() -> str:

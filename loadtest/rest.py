@@ -71,18 +71,20 @@ class Inputs:
         return self._consumer.partitions_for_topic(topic) or set()
 
 
-async def come_to_rest(inputs: Inputs, rows: Callable[[], int], not_before: float) -> str:
-    """Wait until nothing moves any more, but at least until `not_before` (s, monotonic: holds end until then).
+async def come_to_rest(inputs: Inputs, moved: Callable[[], int], held: Callable[[], int], holds_end_at: float) -> str:
+    """Wait until nothing moves any more: `moved` counts what does, `held` the holds that are open.
 
-    Empty, or why it does not rest.
+    A hold that outlives `holds_end_at` (s, monotonic) is not waited for: whether it may is for the judge to say. Gives
+    nothing, or why it does not rest.
     """
     began = quiet_since = time.monotonic()
-    seen, left = rows(), 0
+    seen, left = moved(), 0
     while time.monotonic() < began + REST_SECONDS_MAX:
         await asyncio.sleep(LOOK_SECONDS)
-        if rows() != seen:
-            seen, quiet_since = rows(), time.monotonic()
-        if time.monotonic() - quiet_since < QUIET_SECONDS or time.monotonic() < not_before:
+        if moved() != seen:
+            seen, quiet_since = moved(), time.monotonic()
+        waits = held() and time.monotonic() < holds_end_at
+        if time.monotonic() - quiet_since < QUIET_SECONDS or waits:
             continue
         try:
             left = await inputs.uncommitted()

@@ -41,6 +41,7 @@ def loadtest_command(
     @click.option("--hot-share", type=float, default=0.8, metavar="X", help="Shoppers who want a hot one. [0.8]")
     @click.option("--zipf", type=float, default=1.1, metavar="X", help="How uneven the demand for the rest is. [1.1]")
     @click.option("--units", type=int, metavar="N", help="Of each hot SKU. [so many that they sell out]")
+    @click.option("--hold-seconds", type=int, default=10, metavar="S", help="How long an order waits for pay. [10]")
     @click.option("--channels", type=int, default=5, metavar="N", help="Channels that sell. [5]")
     @click.option("--subscribers", type=int, default=50, metavar="N", help="Subscribers to their feeds. [50]")
     @click.option("--processes", type=int, default=1, metavar="N", help="Processes that push. [1]")

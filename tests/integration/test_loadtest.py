@@ -1,0 +1,130 @@
+"""`stocktide loadtest` against the real system: every shape and door ends with a verdict, a page and JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.results import Results, decode
+from tests.integration.test_replay import retail_file
+from tests.system import RunningSystem
+
+pytestmark = pytest.mark.integration
+
+LOADTEST_SECONDS_MAX = 240.0
+SMALL = (
+    "--rate",
+    "20",
+    "--seconds",
+    "4",
+    "--skus",
+    "20",
+    "--hot",
+    "2",
+    "--channels",
+    "2",
+    "--subscribers",
+    "6",
+    "--hold-seconds",
+    "4",
+)
+
+
+async def loadtest(running: RunningSystem, folder: Path, *options: str) -> tuple[int, Results | None, str]:
+    """Run the command; its exit status, its results and what it printed."""
+    page, told = folder / "report.html", folder / "report.json"
+    ready = running.ready
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "stocktide", "loadtest", "--api", ready["api"], "--kafka", ready["kafka"], "--app-id", ready["app_id"]),
+        *("--report-html", str(page), "--report-json", str(told), *SMALL, *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        printed, _ = await asyncio.wait_for(process.communicate(), LOADTEST_SECONDS_MAX)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    said = printed.decode()
+    assert "Traceback" not in said, said
+    found = decode(told.read_bytes()) if told.exists() else None
+    if found is not None:
+        assert found.verdict.kept, said
+        assert "<html" in page.read_text()
+    return process.returncode or 0, found, said
+
+
+def check(status: int, found: Results | None, said: str) -> Results:
+    """Every promise was kept, and the run is valid, but for a tester that a busy machine made late."""
+    assert found is not None, said
+    assert [why for why in found.verdict.why_invalid if not why.startswith("the tester sent")] == [], said
+    assert status == (0 if found.verdict.valid else 2), said
+    totals: dict[str, Any] = found.totals
+    assert totals["scheduled"] == totals["accepted"] + totals.get("refused", 0) + totals.get("failed", 0)
+    assert found.accepted_ms.count == totals["accepted"] > 0
+    assert sum(moment.scheduled for moment in found.moments) == totals["scheduled"]
+    return found
+
+
+async def test_a_spike_ends_with_a_verdict_and_the_report_has_every_part(
+    running: RunningSystem, tmp_path: Path
+) -> None:
+    status, told, said = await loadtest(running, tmp_path, "--units", "12", "--no-live")
+    found = check(status, told, said)
+    assert found.totals["refused"] == found.refused_ms.count > 0
+    assert found.totals["updates"] > 0
+    assert found.lag_ms.count > 0
+    assert {sku.units for sku in found.hot} == {12}
+    assert any(point.mode != "in_stock" for sku in found.hot for points in sku.channels.values() for point in points)
+    names = {use.name for use in found.processes}
+    assert {"tester-1", "tester-subscribers", "tester-lead", "worker", "api"} <= names
+    assert (found.settings["seed"], found.settings["shape"]) == (1, "spike")
+    assert "no promise was broken" in said
+
+
+async def test_by_kafka_an_order_is_answered_by_its_row(running: RunningSystem, tmp_path: Path) -> None:
+    check(*await loadtest(running, tmp_path, "--shape", "steady", "--door", "kafka"))
+
+
+async def test_by_both_doors_and_with_two_processes_the_parts_are_one(running: RunningSystem, tmp_path: Path) -> None:
+    found = check(*await loadtest(running, tmp_path, "--shape", "wave", "--door", "both", "--processes", "2"))
+    assert {"tester-1", "tester-2"} <= {use.name for use in found.processes}
+
+
+async def test_a_search_climbs_and_tells_each_step(running: RunningSystem, tmp_path: Path) -> None:
+    options = ("--shape", "search", "--seconds", "16", "--rate", "16", "--goal-ms", "8000", "--subscribers", "0")
+    found = check(*await loadtest(running, tmp_path, *options))
+    assert [step["rate"] for step in found.ladder][:2] == [2, 4]
+    assert all(step["kept"] == (step["p99"] <= 8_000 and not step["failed"]) for step in found.ladder if step["p99"])
+    assert any("the highest rate that kept p99" in note for note in found.verdict.notes)
+
+
+async def test_a_real_file_is_pushed_so_many_times_as_fast(running: RunningSystem, tmp_path: Path) -> None:
+    file = retail_file(tmp_path / "retail.csv", 100)
+    # 100 minutes of the file in a few seconds: the first 80 are within the time.
+    found = check(*await loadtest(running, tmp_path, "--shape", "file", "--file", str(file), "--speed", "1200"))
+    assert 60 <= found.totals["scheduled"] <= 100
+    assert (found.settings["file"], found.settings["speed"]) == ("retail.csv", 1200)
+
+
+def left_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_where_no_system_runs_the_command_says_so_and_fails(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stocktide", "loadtest", "--api", "http://127.0.0.1:9", "--kafka", "127.0.0.1:9"),
+        *("--report-html", str(tmp_path / "page.html"), "--report-json", str(tmp_path / "told.json")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await asyncio.wait_for(process.communicate(), LOADTEST_SECONDS_MAX)
+    assert process.returncode == 2
+    assert "no API answers at http://127.0.0.1:9" in printed.decode()
+    assert "Traceback" not in printed.decode()
+    assert left_in(tmp_path) == []

@@ -1,0 +1,132 @@
+"""The open model: shoppers come at their time whatever the system does, and what became of each is counted once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from loadtest import pushing
+from loadtest.measure import Meter, Whole
+from loadtest.messages import Event
+from loadtest.oracle.contract import Line, Order
+from loadtest.oracle.history import Told
+from loadtest.pushing import Arrival, Placed, Pusher
+from loadtest.workload import Errand
+
+
+class Shop:
+    """A door of a shop that answers after `seconds`, with these statuses one after the other, the last one for ever."""
+
+    def __init__(self, *statuses: int, seconds: float = 0.0) -> None:
+        self.asked: list[tuple[float, str, Event]] = []
+        self._statuses = list(statuses or (201,))
+        self._seconds = seconds
+
+    async def ask(self, kind: str, event: Event, hangs_up_ms: int | None = None) -> Told | str:
+        self.asked.append((time.monotonic(), kind, event))
+        if hangs_up_ms is not None:
+            return "hung up"
+        await asyncio.sleep(self._seconds)
+        if kind != "order.placed":
+            return Told(0, 1, 202 if kind in ("order.shipped", "order.returned") else 200)
+        status = self._statuses[0] if len(self._statuses) == 1 else self._statuses.pop(0)
+        return "timeout" if status == 0 else Told(0, 1, status)
+
+    async def placed(self, order_id: str, told: Told) -> Placed:
+        if told.status in (200, 201):
+            return Placed(True, order=Order(order_id, "jd", "reserved", (Line("A", 2, warehouses={"SH1": 2}),), 1))
+        return Placed(False, "insufficient_stock") if told.status == 409 else Placed(None, str(told.status))
+
+    def kinds(self) -> list[str]:
+        return [kind for _, kind, _ in self.asked]
+
+
+def errand(number: int = 1, **more: Any) -> Errand:
+    placed = {"order_id": f"o{number}", "id": f"o{number}-placed", "channel": "jd", "lines": []}
+    return Errand(placed, more.pop("then", "abandon"), more.pop("think_ms", 0), **more)
+
+
+async def push(shop: Shop, *errands: Errand, apart: float = 0.0, late: float = 0.0) -> Whole:
+    """Push these, so far apart, the first so late already; what was measured."""
+    meter = Meter()
+    zero = time.monotonic() + 0.02 - late
+    arrivals = [Arrival(zero + apart * index, each) for index, each in enumerate(errands)]
+    await Pusher((shop,), shop, meter).push(arrivals, zero)
+    return Whole([meter.part()])
+
+
+async def test_nobody_waits_for_anybody_elses_answer() -> None:
+    shop = Shop(seconds=0.5)
+    whole = await push(shop, *(errand(number) for number in range(20)), apart=0.005)
+    assert shop.asked[-1][0] - shop.asked[0][0] < 0.45
+    assert (whole.totals["scheduled"], whole.totals["accepted"], whole.totals["abandoned"]) == (20, 20, 20)
+
+
+async def test_latency_counts_from_the_time_at_which_a_shopper_was_due() -> None:
+    whole = await push(Shop(seconds=0.05), errand(), late=0.4)
+    assert whole.latencies("accepted").p50 >= 420
+    assert (whole.totals["late_sends"], whole.totals["very_late_sends"]) == (1, 1)
+
+
+async def test_accepted_refused_and_failed_are_counted_each_in_its_place() -> None:
+    whole = await push(Shop(201, 409, 503, 0), *(errand(number) for number in range(4)), apart=0.05)
+    assert {name: whole.totals[name] for name in ("accepted", "refused", "failed")} == {
+        "accepted": 1,
+        "refused": 1,
+        "failed": 2,
+    }
+    assert whole.refusals == {"insufficient_stock": 1}
+    assert whole.errors == {"503": 1, "timeout": 1}
+    assert whole.latencies("accepted", "refused").count == 2
+
+
+async def test_whoever_is_refused_pays_nothing_and_whoever_is_accepted_goes_on() -> None:
+    assert (shop := Shop(409)) and await push(shop, errand(then="pay"))
+    assert shop.kinds() == ["order.placed"]
+    assert (shop := Shop()) and await push(shop, errand(then="cancel"))
+    assert shop.kinds() == ["order.placed", "order.cancelled"]
+
+
+async def test_what_is_paid_is_shipped_from_where_it_is_held_and_some_of_it_comes_back() -> None:
+    shop = Shop()
+    whole = await push(shop, errand(then="pay", ship_ms=0, return_ms=0, damaged=True))
+    assert shop.kinds() == ["order.placed", "order.paid", "order.shipped", "order.returned"]
+    assert shop.asked[2][2]["lines"] == [{"sku": "A", "quantity": 2, "warehouse": "SH1"}]
+    assert shop.asked[3][2]["lines"] == [{"sku": "A", "quantity": 1, "warehouse": "SH1", "condition": "damaged"}]
+    assert (whole.totals["paid"], whole.totals["shipped"], whole.totals["returned"]) == (1, 1, 1)
+
+
+async def test_an_impatient_shopper_sends_the_same_again_and_counts_once() -> None:
+    shop = Shop()
+    whole = await push(shop, errand(again=True))
+    assert [event for _, _, event in shop.asked] == [errand().placed] * 2
+    assert (whole.totals["scheduled"], whole.totals["accepted"], whole.totals["repeats"]) == (1, 1, 1)
+
+
+async def test_whoever_hangs_up_asks_again_and_is_measured_from_then() -> None:
+    shop = Shop()
+    whole = await push(shop, errand(hangs_up_ms=1, again_ms=200))
+    assert shop.kinds() == ["order.placed"] * 2
+    assert shop.asked[1][0] - shop.asked[0][0] >= 0.19
+    assert (whole.totals["hang_ups"], whole.totals["scheduled"], whole.totals["accepted"]) == (1, 1, 1)
+    assert whole.latencies("accepted").max < 150
+
+
+async def test_beyond_the_limit_of_who_waits_nobody_is_sent_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pushing, "WAITING_MAX", 3)
+    shop = Shop(seconds=0.5)
+    whole = await push(shop, *(errand(number) for number in range(5)), apart=0.02)
+    assert len(shop.asked) == 3
+    assert (whole.totals["scheduled"], whole.totals["accepted"], whole.errors["too many wait"]) == (5, 3, 2)
+
+
+async def test_a_bug_in_a_shopper_is_raised_and_not_counted_away() -> None:
+    class Broken(Shop):
+        async def placed(self, order_id: str, told: Told) -> Placed:
+            raise KeyError(order_id)
+
+    with pytest.raises(KeyError):
+        await push(Broken(), errand())
