@@ -46,9 +46,10 @@ _FILE = msgspec.json.Decoder(dict[str, Caught])
 
 
 def note(caught: Caught, file: Path) -> None:
-    """Put a run into the file, in the place of an older one."""
+    """Put a run into the file, in the place of an older one; runs of mutants that are no more go."""
+    known = {mutant.name for mutant in MUTANTS}
     runs = load(file) if file.exists() else {}
-    runs[caught.name] = caught
+    runs = {name: run for name, run in runs.items() if name in known} | {caught.name: caught}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(msgspec.json.format(msgspec.json.encode(runs), indent=1))
 

@@ -80,11 +80,12 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "term_not_checked",
-        "A relay goes on after its term: it passes over the markers of others, and Redis takes its word.",
+        "A relay goes on after its term: it passes over the markers of others, Redis takes its word, nobody ends it.",
         "answer_lost",
         TWO_OWNERS,
         (
             Edit(f"{_INCLUDES}/blessed.lua", "(term == nil or stored[3] == term)", "true"),
+            Edit("agents/shard.py", "        elif not mine:\n", "        elif not mine and self.relay is None:\n"),
             Edit(
                 "agents/relay.py",
                 "                verdict = self._reader.feed(record.offset, decode_record(record.value))\n",
@@ -171,12 +172,22 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "older_rows_are_told",
-        "A worker that starts again tells channels what it reads again, and the feed passes on whatever comes.",
+        "versions_start_anew",
+        "A worker numbers channel updates by itself, from 1 after each start, and the feed passes on whatever comes.",
         "version_went_back",
         RESTART,
         (
-            Edit("agents/conflation.py", "if row.version > outlet.version:", "if row.version != outlet.version:"),
+            Edit(
+                "agents/conflation.py",
+                "    face: Face | None = None\n",
+                "    face: Face | None = None\n    told: int = 0\n",
+            ),
+            Edit(
+                "agents/conflation.py",
+                "            outlet.pending = None\n",
+                "            outlet.pending = None\n            outlet.told += 1\n",
+            ),
+            Edit("agents/conflation.py", "        pending.version,\n", "        outlet.told,\n"),
             Edit(
                 "api/feeds/channel.py",
                 "if row.version < held.version or (row.version == held.version and row.data == held.data):",
@@ -185,15 +196,17 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "update_dropped",
-        "A change that comes too soon after the last update is dropped where it should wait for the interval's end.",
+        "growth_not_told",
+        "A channel hears of less stock and of another mode, and updates that only tell of more are dropped.",
         "channel_not_converged",
         CALM,
         (
             Edit(
                 "agents/conflation.py",
                 "        if face != outlet.face:\n            due",
-                "        if face != outlet.face and self._due_at(outlet, face, row) <= self._clock():\n            due",
+                "        before = outlet.face\n"
+                "        if before is None or face.mode != before.mode or face.quantity < before.quantity:\n"
+                "            due",
             ),
         ),
     ),

@@ -44,7 +44,7 @@ FORK = Plan(
 TWO_OWNERS = Plan(
     "two_owners",
     "the shard moves to a second worker while the first is stopped, and the first wakes up",
-    seed=21,
+    seed=86,
     seconds=12,
     faults=("second_worker_takes_over",),
     strikes_min=1,
