@@ -10,7 +10,6 @@ nobody's work delays another's measurement.
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -23,33 +22,26 @@ from rich.console import Console
 
 from loadtest import procs, results, testers
 from loadtest.asking import Http, Recorder
-from loadtest.assignments import Assignment, Order, Report
 from loadtest.client import ApiClient, ApiError
 from loadtest.conclusion import conclude
 from loadtest.flash_options import FlashError, FlashOptions
 from loadtest.flash_view import View
 from loadtest.floor import Floor, hot_policies
-from loadtest.gathering import Gathering, TesterFile
-from loadtest.ladder import Ladder
-from loadtest.measure import Part, Whole
+from loadtest.following import LAG_SAMPLED, WHOLE_PER_CHANNEL
+from loadtest.gathering import Gathering
+from loadtest.leading import Lead
+from loadtest.measure import Whole
 from loadtest.observers import Feeds, ObserverError
 from loadtest.onlooker import Onlooker
 from loadtest.oracle.history import Began, Clock, Rested
 from loadtest.oracle.judge import judge
-from loadtest.pushing import DRAIN_SECONDS_MAX
 from loadtest.rest import READS_MAX, FinalReader, Inputs, come_to_rest
 from loadtest.retail import RetailError
 from loadtest.workload import Goods
 
-# The load begins so long after everybody is told when.
-BEGIN_SECONDS = 1.0
 TURN_SECONDS = 0.5
-# After its load a tester waits for whoever is under way; this is for a machine that is busy besides.
-DONE_SECONDS_MAX = DRAIN_SECONDS_MAX + 60.0
-TELL_SECONDS_MAX = 60.0
 # After their time holds are ended by the expiry step, which has its turn every second or so, and told by a row.
 EXPIRY_SECONDS = 10.0
-LADDER_STEPS = 8
 
 
 def run(options: FlashOptions) -> int:
@@ -116,11 +108,7 @@ class Flash:
         self._http = Http(options.api, self._recorder)
         self._floor = Floor(goods, self._units, options.seed, self._http)
         self._onlooker = Onlooker(mark := goods.mark, goods.hot_skus, self._floor, self._clock, self.gathering.add)
-        self._pushers: list[testers.TesterProcess] = []
-        self._crowd: testers.TesterProcess | None = None
-        self._files: list[tuple[testers.TesterProcess, TesterFile]] = []
-        self._zero_at = 0.0
-        self._ladder: list[dict[str, object]] = []
+        self._lead = Lead(options, goods, folder, self.gathering, self._clock.offset)
         self._notes: list[str] = [f"SKUs and orders of this run begin with {mark}-"]
 
     async def run(self, stack: AsyncExitStack) -> results.Results:
@@ -136,26 +124,29 @@ class Flash:
             self.gathering.add(Began(self._clock.now(), options.app_id, options.seed))
             await self._floor.open()
         with self._console.status("starting the testers"):
-            await self._start_testers(stack)
-        sampler = procs.Sampler(self._pids(), lambda: time.monotonic() - self._zero_at)
+            await self._lead.start(stack)
+        sampler = procs.Sampler(self._lead.pids(), lambda: time.monotonic() - self._lead.zero_at)
         started_at = procs.started_at()
         machine = procs.machine()
         self._notes += procs.other_work(machine)
         async with self._looking_on(feeds), _beside(sampler.run()):
             async with _beside(self._floor.trade()):
-                parts, load_seconds = await self._push()
+                parts, load_seconds = await self._lead.push()
             pushed_at = time.monotonic()
             with self._console.status("the load is over: holds end, the system comes to rest"):
                 unquiet = await self._rest(feeds, inputs, pushed_at)
-                parts += await self._tell()
+                parts += await self._lead.tell()
         self.gathering.add(Rested(self._clock.now()))
         with self._console.status("reading and judging every order, SKU and channel"):
             await self._read()
             self.gathering.close()
             judged = await asyncio.to_thread(judge, self.gathering.all)
         whole = Whole(parts)
+        if options.shape == "file":
+            # A file may end before the time does.
+            load_seconds = min(load_seconds, max((at.at + 1 for at in whole.moments() if at.scheduled), default=0))
         self._note_what_was_sampled()
-        verdict = conclude(judged, whole, sampler.uses(), options.goal_ms, unquiet, self._notes)
+        verdict = conclude(judged, whole, sampler.uses(), options.goal_ms, unquiet, (*self._lead.notes, *self._notes))
         return results.Results(
             settings=options.told(),
             machine=machine,
@@ -167,92 +158,11 @@ class Flash:
             refused_ms=whole.latencies("refused"),
             lag_ms=whole.latencies("lag"),
             moments=whole.moments(),
-            hot=self._onlooker.hot(self._units, int((self._clock.offset + self._zero_at) * 1000)),
+            hot=self._onlooker.hot(self._units, int((self._clock.offset + self._lead.zero_at) * 1000)),
             processes=sampler.uses(),
             errors=dict(whole.errors.most_common()),
-            ladder=tuple(self._ladder),
+            ladder=tuple(self._lead.ladder),
         )
-
-    async def _start_testers(self, stack: AsyncExitStack) -> None:
-        options = self._options
-        for index in range(options.processes):
-            self._pushers.append(await self._start_tester(stack, f"tester-{index + 1}", "push", index))
-        if options.subscribers:
-            index = options.processes
-            self._crowd = await self._start_tester(stack, "tester-subscribers", "subscribe", index)
-        for tester, _ in self._files:
-            await tester.is_ready()
-
-    async def _start_tester(self, stack: AsyncExitStack, name: str, role: str, index: int) -> testers.TesterProcess:
-        options, history = self._options, self._folder / f"history-{index}.ndjson"
-        history.touch()
-        assignment = Assignment(
-            role="push" if role == "push" else "subscribe",
-            index=index,
-            processes=options.processes,
-            seed=options.seed,
-            goods=self._goods,
-            api=options.api,
-            kafka=options.kafka,
-            app_id=options.app_id,
-            door=options.door,
-            history=str(history),
-            clock_offset=self._clock.offset,
-            subscribers=options.subscribers if role == "subscribe" else 0,
-            file=str(options.file.absolute()) if options.file else None,
-            speed=options.speed,
-        )
-        tester = await testers.start(name, options.command, assignment)
-        stack.push_async_callback(tester.end)
-        self._files.append((tester, self.gathering.tester(history)))
-        return tester
-
-    def _pids(self) -> dict[str, int]:
-        own = {tester.name: tester.pid for tester, _ in self._files}
-        return {**own, "tester-lead": os.getpid(), **self._options.pids}
-
-    # The load
-
-    async def _push(self) -> tuple[list[Part], float]:
-        """All of the load; what the pushers measured, and how long it was."""
-        options = self._options
-        self._zero_at = time.monotonic() + BEGIN_SECONDS
-        if self._crowd is not None:
-            await self._crowd.order(Order("start", zero_at=self._zero_at))
-        if options.shape == "search":
-            return await self._search()
-        shape = "steady" if options.shape == "file" else options.shape
-        stretch = Order("start", self._zero_at, self._zero_at, shape, seconds=options.seconds, peak=options.rate)
-        return await self._stretch(stretch), options.seconds
-
-    async def _stretch(self, stretch: Order) -> list[Part]:
-        for pusher in self._pushers:
-            await pusher.order(stretch)
-        wait = stretch.begins_at - time.monotonic() + stretch.seconds + DONE_SECONDS_MAX
-        reports: list[Report] = await asyncio.gather(*(pusher.is_done(wait) for pusher in self._pushers))
-        return [report.part for report in reports if report.part is not None]
-
-    async def _search(self) -> tuple[list[Part], float]:
-        """One step of the ladder after the other, each as long."""
-        options, parts = self._options, list[Part]()
-        ladder, seconds, first = Ladder(options.rate, LADDER_STEPS), options.seconds / LADDER_STEPS, 0
-        while (rate := ladder.next()) is not None:
-            # From a whole second on, so that its seconds are its own.
-            begins = float(int(time.monotonic() - self._zero_at) + 2)
-            stretch = Order(
-                "start", self._zero_at, self._zero_at + begins, "steady", seconds, rate, first, len(self._ladder)
-            )
-            parts = await self._stretch(stretch)
-            first += int(rate * seconds * 2) + 1_000
-            step = _step(Whole(parts), range(int(begins), int(begins + seconds) + 1), rate, options.goal_ms)
-            ladder.went(rate, bool(step["kept"]))
-            self._ladder.append(step)
-        top = f"{ladder.good:,.0f} orders/s"
-        self._notes.append(
-            f"the highest rate that kept p99 within {options.goal_ms:g} ms was {top}"
-            + (", the highest that was tried" if ladder.bad is None else f"; {ladder.bad:,.0f} did not")
-        )
-        return parts, time.monotonic() - self._zero_at
 
     # Meanwhile
 
@@ -269,37 +179,25 @@ class Flash:
         while True:
             await asyncio.sleep(TURN_SECONDS)
             feeds.check()
-            for tester, _ in self._files:
-                tester.check()
             self._turn()
-            if self._zero_at:
-                crowd = self._crowd.last if self._crowd is not None else None
-                view.update(time.monotonic() - self._zero_at, [pusher.last for pusher in self._pushers], crowd)
+            if self._lead.zero_at:
+                view.update(time.monotonic() - self._lead.zero_at, *self._lead.reports())
 
     def _turn(self) -> None:
-        for tester, file in self._files:
-            file.read_on(tester.last.at)
+        self._lead.take_in()
         self.gathering.turn(self._onlooker.hear)
 
     # The end
 
     async def _rest(self, feeds: Feeds, inputs: Inputs, pushed_at: float) -> str:
         def moved() -> int:
-            crowd = self._crowd.last.totals if self._crowd is not None else {}
-            return self._onlooker.rows + crowd.get("updates", 0)
+            _, crowd = self._lead.reports()
+            return self._onlooker.rows + (crowd.totals.get("updates", 0) if crowd is not None else 0)
 
         holds_end_at = pushed_at + self._options.hold_seconds + EXPIRY_SECONDS
         unquiet = await come_to_rest(inputs, moved, lambda: len(self._onlooker.held), holds_end_at)
         await feeds.catch_up()
         return unquiet
-
-    async def _tell(self) -> list[Part]:
-        """Let every subscriber write down what it holds."""
-        if self._crowd is None:
-            return []
-        await self._crowd.order(Order("tell"))
-        part = (await self._crowd.is_done(TELL_SECONDS_MAX)).part
-        return [] if part is None else [part]
 
     async def _read(self) -> None:
         reader = FinalReader(self._client, self._goods, self._clock, self.gathering.add)
@@ -311,9 +209,7 @@ class Flash:
         await reader.read(list(self._onlooker.orders), self._floor.movements, policies)
 
     def _note_what_was_sampled(self) -> None:
-        if self._crowd is not None:
-            from loadtest.following import LAG_SAMPLED, WHOLE_PER_CHANNEL
-
+        if self._options.subscribers:
             self._notes.append(
                 f"{WHOLE_PER_CHANNEL} subscribers of each channel decoded and recorded every update; the others"
                 f" followed versions, timed one update in {LAG_SAMPLED} and told at the end all that they held"
@@ -321,15 +217,6 @@ class Flash:
             self._notes.append(
                 "lag is from an update's as_of, by the ledger's clock, to its receipt, by this machine's"
             )
-
-
-def _step(whole: Whole, seconds: range, rate: float, goal_ms: float) -> dict[str, object]:
-    """How a step of the ladder went."""
-    answered = whole.latencies("accepted", "refused", seconds=seconds)
-    failed, scheduled = whole.count("failed", seconds), whole.count("scheduled", seconds)
-    kept = bool(answered.count) and answered.p99 <= goal_ms and failed == 0
-    told = {name: getattr(answered, name) for name in ("p50", "p90", "p99", "p999", "max")}
-    return {"rate": round(rate, 1), "kept": kept, "scheduled": scheduled, "failed": failed, **told}
 
 
 @asynccontextmanager

@@ -55,7 +55,7 @@ class FlashOptions:
     door: Door = "http"
     skus: int = 200
     hot: int = 5
-    hot_share: float = 0.8
+    hot_share: float = 0.9
     zipf: float = 1.1
     units: int | None = None
     channels: int = 5

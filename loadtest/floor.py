@@ -82,7 +82,7 @@ class Floor:
             share = {sku: (units + index) // len(WAREHOUSES) for sku, units in expected.items()}
             lines = [{"sku": sku, "quantity": units} for sku, units in share.items() if units]
             for start in range(0, len(lines), LINES_MAX):
-                await self._move("stock.received", warehouse, lines=lines[start : start + LINES_MAX])
+                await self._open_with(warehouse, lines[start : start + LINES_MAX])
         try:
             async with asyncio.timeout(OPENING_SECONDS_MAX):
                 while not all(self._on_hand(sku) == units for sku, units in expected.items()):
@@ -113,14 +113,22 @@ class Floor:
         stock = self._stock.get(sku)
         return 0 if stock is None else stock.on_hand
 
+    async def _open_with(self, warehouse: str, lines: list[Event]) -> None:
+        """The opening stock must come, or there is nothing to sell. Raises ApiError."""
+        await self._ask("stock.received", self._movement(warehouse, lines=lines))
+
     async def _move(self, kind: str, warehouse: str, **more: Any) -> None:
+        """What happens beside the sale is asked once: an API that is away then is what the run is about."""
+        await self._http.ask(kind, self._movement(warehouse, **more))
+
+    def _movement(self, warehouse: str, **more: Any) -> Event:
         self._number += 1
         id_ = f"{self._goods.mark}-m{self._number}"
         self.movements.append((warehouse, id_))
-        await self._ask(kind, {"id": id_, "occurred_at": now(), "warehouse": warehouse, **more})
+        return {"id": id_, "occurred_at": now(), "warehouse": warehouse, **more}
 
     async def _ask(self, kind: str, event: Event) -> None:
-        """Ask until it is taken: whoever runs a warehouse must know. Raises ApiError."""
+        """Ask until it is taken. Raises ApiError."""
         said: Told | str = ""
         for _ in range(TRIES_MAX):
             said = await self._http.ask(kind, event)

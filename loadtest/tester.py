@@ -85,11 +85,28 @@ class Tester:
             self.say(ready=True)
             telling = asyncio.create_task(self._tell_regularly())
             try:
-                while (line := await lines.readline()) and (order := msgspec.json.decode(line, type=Order)).do != "end":
-                    await self._do(order)
+                await self._obey(lines)
             finally:
                 telling.cancel()
                 await asyncio.gather(telling, return_exceptions=True)
+
+    async def _obey(self, lines: asyncio.StreamReader) -> None:
+        """Do one thing after the other, until told to end or nobody leads any more: then what is under way is left."""
+        doing: asyncio.Task[None] | None = None
+        try:
+            while (line := await lines.readline()) and (order := msgspec.json.decode(line, type=Order)).do != "end":
+                if doing is not None:
+                    await doing
+                doing = asyncio.create_task(self._do(order))
+                doing.add_done_callback(self._ended)
+        finally:
+            if doing is not None:
+                doing.cancel()
+                await asyncio.gather(doing, return_exceptions=True)
+
+    def _ended(self, doing: asyncio.Task[None]) -> None:
+        if not doing.cancelled() and (error := doing.exception()) is not None:
+            self.say(failure=f"{type(error).__name__}: {error}")
 
     def say(self, **more: Any) -> None:
         """Report; what was known until now is in the file before."""

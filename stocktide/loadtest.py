@@ -38,7 +38,7 @@ def loadtest_command(
     @click.option("--door", type=click.Choice(["http", "kafka", "both"]), default="http", help="Way in. [http]")
     @click.option("--skus", type=int, default=200, metavar="N", help="SKUs on sale. [200]")
     @click.option("--hot", type=int, default=5, metavar="N", help="Of them hot ones. [5]")
-    @click.option("--hot-share", type=float, default=0.8, metavar="X", help="Shoppers who want a hot one. [0.8]")
+    @click.option("--hot-share", type=float, default=0.9, metavar="X", help="Shoppers who want a hot one. [0.9]")
     @click.option("--zipf", type=float, default=1.1, metavar="X", help="How uneven the demand for the rest is. [1.1]")
     @click.option("--units", type=int, metavar="N", help="Of each hot SKU. [so many that they sell out]")
     @click.option("--hold-seconds", type=int, default=10, metavar="S", help="How long an order waits for pay. [10]")
