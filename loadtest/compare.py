@@ -23,6 +23,8 @@ SETTINGS_OF_CHANCE = frozenset({"seed"})
 MACHINE_OF_THE_MOMENT = frozenset({"load_before"})
 # The same memory is reported a little differently from one boot to the next.
 SAME_NUMBER_SHARE = 0.02
+# A machine that has so much to do for each core before the load begins, measures that too.
+BUSY_LOAD_SHARE = 0.5
 
 
 class CompareError(Exception):
@@ -168,8 +170,8 @@ def _notes(a: Results, b: Results, settings: Mapping[str, tuple[str, str]]) -> I
         yield "the seeds differ: the plans are of one kind, but not the same"
     for name, results in (("A", a), ("B", b)):
         load, cores = results.machine.get("load_before"), results.machine.get("cores")
-        if isinstance(load, list | tuple) and load and isinstance(cores, int) and load[0] > cores / 2:
-            yield f"the machine was busy with something else before {name}: load {load[0]:g} on {cores} cores"
+        if isinstance(load, int | float) and isinstance(cores, int) and load > BUSY_LOAD_SHARE * cores:
+            yield f"the machine was busy with something else before {name}: a load of {load:g} on {cores} cores"
         if results.verdict.limit == "tester":
             yield f"in {name} the tester was the limit: its figures say how fast it could ask"
     yield "one run of each says little about chance: repeat both before you believe a small difference"

@@ -8,8 +8,8 @@ from typing import Any
 
 # A name in a legend; the whole one stands in the tables.
 NAME_CHARACTERS_MAX = 40
-# Settings that say where a run was and where its report went, not what it did; and those that nobody gives.
-NOT_REPEATED = frozenset({"api", "kafka", "app_id", "report_html", "report_json", "live", "hold_seconds"})
+# Settings that say where a run was and where its report went, not what it did.
+NOT_REPEATED = frozenset({"api", "kafka", "app_id", "report_html", "report_json", "live"})
 
 
 def milliseconds(value: float) -> str:
@@ -37,6 +37,8 @@ def value_text(value: Any) -> str:
         return "not given"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     if isinstance(value, list | tuple):
         return ", ".join(value_text(each) for each in value)
     if isinstance(value, dict):
@@ -61,5 +63,5 @@ def command_of(settings: Mapping[str, Any]) -> str:
         option = "--" + name.replace("_", "-")
         values = value if isinstance(value, list | tuple) else [value]
         for each in values:
-            words += [option] if each is True else [option, shlex.quote(str(each))]
+            words += [option] if each is True else [option, shlex.quote(value_text(each))]
     return " ".join(words)

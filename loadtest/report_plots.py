@@ -54,10 +54,10 @@ def _mark_end(plot: Plot, load_seconds: float) -> None:
         return
     across = {"type": "line", "x0": load_seconds, "x1": load_seconds, "yref": "paper", "y0": 0, "y1": 1}
     plot.layout["shapes"] = [{**across, "line": {"color": "var(--soft)", "dash": "dot", "width": 1.5}}]
-    text = {"text": "the load ended", "showarrow": False, "xanchor": "left", "yanchor": "top", "xshift": 4}
-    plot.layout["annotations"] = [
-        {**text, "x": load_seconds, "yref": "paper", "y": 1, "font": {"color": "var(--soft)"}}
-    ]
+    # Above the plot, where it hides nothing; the legend makes room for it.
+    text = {"text": "the load ended", "showarrow": False, "yanchor": "bottom", "font": {"color": "var(--soft)"}}
+    plot.layout["annotations"] = [{**text, "x": load_seconds, "yref": "paper", "y": 1}]
+    plot.layout["legend"] = {"y": 1.1}
 
 
 def rates(moments: Sequence[Moment]) -> Plot | None:
@@ -158,7 +158,9 @@ def processes(what: str, uses: Iterable[ProcessUse]) -> Plot | None:
     data = []
     for number, use in enumerate(shown):
         values = [round(point.cpu_percent, 1) if of_cpu else point.memory_bytes / 1e6 for point in use.points]
-        name = f"{plain_name(use.name)} ({use.pid})"
+        # There may be several of a kind.
+        alone = sum(other.name == use.name for other in shown) == 1
+        name = plain_name(use.name) if alone else f"{plain_name(use.name)} ({use.pid})"
         at = [round(point.at, 2) for point in use.points]
         data.append(line(name, at, values, SERIES[number % len(SERIES)], LINE_DASHES[number // len(SERIES)]))
     top = max(zip(data, shown, strict=True), key=lambda pair: max(pair[0]["y"]))

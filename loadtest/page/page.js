@@ -22,7 +22,8 @@
     }
     const base = {
       autosize: true,
-      height: plot.height,
+      // A narrow page has its legends in many rows: they are not to eat up the plot.
+      height: plot.height + (innerWidth < 560 ? 14 * Math.min(plot.data.length, 8) : 0),
       margin: { l: 56, r: 14, t: 10, b: 46 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",

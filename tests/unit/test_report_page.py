@@ -232,6 +232,14 @@ def test_there_are_plots_of_the_first_hot_skus_only() -> None:
     assert hot == [f"hot-{number}" for number in range(1, HOT_PLOTTED_MAX + 1)]
 
 
+def test_a_process_goes_by_its_name_and_by_its_number_too_where_there_are_several_of_it() -> None:
+    sale = flash_sale()
+    twice = (*sale.processes, structs.replace(sale.processes[0], pid=5000))
+    plot = next(plot for plot in plots_of(structs.replace(sale, processes=twice)) if plot.name == "cpu")
+    names = [trace["name"] for trace in plot.data]
+    assert names == ["worker (4100)", "api", "kafka", "redis", "tester-1", "worker (5000)"]
+
+
 def test_a_strip_shows_each_stretch_of_a_mode_up_to_the_end() -> None:
     points = [StockPoint(0, 5, "in_stock", 1), StockPoint(2, 3, "in_stock", 2), StockPoint(4, 0, "sold_out", 3)]
     assert stretches([*points, StockPoint(7, 9, "in_stock", 4)], 10) == [
@@ -303,7 +311,7 @@ def test_the_page_is_written_from_what_the_json_report_holds(tmp_path: Path) -> 
 
 def test_the_command_repeats_the_run_and_not_its_place() -> None:
     settings = {"shape": "spike", "goal_ms": 50.0, "live": False, "api": "http://127.0.0.1:1", "seed": 7, "plan": None}
-    assert command_of(settings) == "stocktide loadtest --shape spike --goal-ms 50.0 --seed 7"
+    assert command_of(settings) == "stocktide loadtest --shape spike --goal-ms 50 --seed 7"
     assert command_of({"file": "a b.csv", "channel": ["tmall", "jd"], "vip": True}) == (
         "stocktide loadtest --file 'a b.csv' --channel tmall --channel jd --vip"
     )
