@@ -126,6 +126,6 @@ def feeds_check(source: Source) -> Check:
     """Whether the feeds hold all that was published before the start."""
 
     async def check() -> str | None:
-        return None if source.caught_up else "the feeds are still being read from channel-stock"
+        return None if source.complete.is_set() else "the feeds are still being read from channel-stock"
 
     return check

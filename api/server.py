@@ -28,6 +28,7 @@ from api.channels import KnownChannels
 from api.connections import StartError, count_partitions, make_consumer, reach_kafka, reach_redis
 from api.desk import Desk
 from api.events import Events
+from api.feeds.entrance import Entrance
 from api.feeds.hub import Hub
 from api.feeds.source import Source
 from api.feeds.sse import Feeds
@@ -163,7 +164,7 @@ def _make_handlers(
         ),
         policies=Policies(submitter, ledger, reads, seconds, settings.publish_interval_ms),
         events=Events(Inbox(producer), settings.app_id, seconds),
-        feeds=Feeds(hub, known, lambda: readiness.latest),
+        feeds=Feeds(hub, Entrance(hub, source), known, lambda: readiness.latest),
         readiness=readiness,
         metrics=_make_metrics(desk, submitter, hub, readiness),
         pages=Pages(Path(__file__).parent / "board"),

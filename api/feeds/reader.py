@@ -27,7 +27,7 @@ STALL_SECONDS_MAX = 20.0
 # Notices are rare; a client that missed more of them than this is told the newest.
 NOTICES_MAX = 16
 
-_HEARTBEAT = b": heartbeat\n\n"
+HEARTBEAT = b": heartbeat\n\n"
 
 
 class TooSlow(Exception):
@@ -55,12 +55,10 @@ class Reader:
         self._notices: deque[bytes] = deque(maxlen=NOTICES_MAX)
         self._more = asyncio.Event()
 
-    async def run(self, write: Write, greeting: bytes = b"") -> None:
+    async def run(self, write: Write) -> None:
         """Write until the hub closes. Raises TooSlow, and what `write` raises where the client is gone."""
         self._channel.readers.add(self._more.set)
         self._hub.listen(self._notice)
-        if greeting:
-            self._notices.append(greeting)
         try:
             while not self._hub.closed:
                 self._more.clear()
@@ -96,7 +94,7 @@ class Reader:
             async with asyncio.timeout(self._heartbeat_seconds):
                 await self._more.wait()
         except TimeoutError:
-            return _HEARTBEAT
+            return HEARTBEAT
         return b""
 
     async def _write(self, write: Write, chunk: bytes) -> None:

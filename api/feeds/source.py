@@ -12,6 +12,7 @@ import logging
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from api.feeds.cut import Cut
 from api.feeds.hub import Hub
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ class Source:
         self._hub = hub
         self._partitions = [TopicPartition(topic, number) for number in range(hub.partitions)]
         self._ends: dict[TopicPartition, int] | None = None
-        self.caught_up = False
+        # Set once everything was read that was there at the start.
+        self.complete = asyncio.Event()
 
     async def run(self) -> None:
         """Read until cancelled; what Kafka refuses is tried again."""
@@ -44,6 +46,11 @@ class Source:
                 log.warning("reading channel-stock: %s; trying again", error)
                 await asyncio.sleep(RETRY_SECONDS)
 
+    async def ends(self) -> Cut:
+        """Where the topic ends now. Raises KafkaError."""
+        found = await self._consumer.end_offsets(self._partitions)
+        return tuple(found[partition] for partition in self._partitions)
+
     async def _turn(self) -> None:
         if self._ends is None:
             await self._consumer.seek_to_beginning(*self._partitions)
@@ -52,10 +59,9 @@ class Source:
         for partition, records in fetched.items():
             self._hub.add((partition.partition, record.offset, record.key, record.value) for record in records)
         await asyncio.sleep(0)
-        if not self.caught_up:
-            self.caught_up = await self._at_ends(self._ends)
-            if self.caught_up:
-                log.info("the feeds are complete: %d channel updates", self._hub.rows)
+        if not self.complete.is_set() and await self._at_ends(self._ends):
+            self.complete.set()
+            log.info("the feeds are complete: %d channel updates", self._hub.rows)
 
     async def _at_ends(self, ends: dict[TopicPartition, int]) -> bool:
         for partition, end in ends.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -17,13 +18,12 @@ from aiohttp import web
 
 from api import names, problems
 from api.feeds.cut import Cut, parse_cut
+from api.feeds.entrance import Entrance
 from api.feeds.hub import Hub, encode_frame
-from api.feeds.reader import STALL_SECONDS_MAX, Reader, TooSlow
+from api.feeds.reader import HEARTBEAT, STALL_SECONDS_MAX, Reader, TooSlow
 
 log = logging.getLogger(__name__)
 
-# A client may come from an API process that is ahead of this one by a fetch or two.
-CATCH_UP_SECONDS_MAX = 2.0
 # More subscribers than this exhaust a process's file descriptors; the rest is told to come back.
 READERS_MAX = 10_000
 # How long a client that was dropped has to read why.
@@ -53,11 +53,13 @@ class Feeds:
     def __init__(
         self,
         hub: Hub,
+        entrance: Entrance,
         known: MakesKnown,
         status: Callable[[], dict[str, Any]],
         stall_seconds_max: float = STALL_SECONDS_MAX,
     ) -> None:
         self._hub = hub
+        self._entrance = entrance
         self._known = known
         self._status = status
         self._stall_seconds_max = stall_seconds_max
@@ -71,12 +73,13 @@ class Feeds:
             return problems.unsettled("too_many_subscribers", f"{READERS_MAX} subscribers are connected")
         if not len(self._hub.channel(name)):
             await self._known.ensure(name)
-        since = await self._since(request)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        reader = Reader(self._hub, self._hub.channel(name), since, stall_seconds_max=self._stall_seconds_max)
         try:
-            await reader.run(response.write, self._greeting())
+            await response.write(self._greeting())
+            since = await self._entrance.begin(self._seen(request), partial(response.write, HEARTBEAT))
+            reader = Reader(self._hub, self._hub.channel(name), since, stall_seconds_max=self._stall_seconds_max)
+            await reader.run(response.write)
         except ConnectionError:
             pass  # a client that is gone is known by its broken connection: an ordinary end
         except TooSlow:
@@ -88,13 +91,10 @@ class Feeds:
                 request.transport.abort()
         return response
 
-    async def _since(self, request: web.Request) -> Cut | None:
-        """What the client has seen; None where it names nothing that this log can have given it."""
+    def _seen(self, request: web.Request) -> Cut | None:
+        """What the client says that it has seen; None where it names nothing, or nonsense."""
         text = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
-        cut = parse_cut(text, self._hub.partitions) if text else None
-        if cut is None or not await self._hub.reached(cut, CATCH_UP_SECONDS_MAX):
-            return None
-        return cut
+        return parse_cut(text, self._hub.partitions) if text else None
 
     def _greeting(self) -> bytes:
         greeting = f"retry: {RECONNECT_MS}\n\n".encode()

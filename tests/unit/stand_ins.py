@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.errors import KafkaConnectionError
+
+from api.feeds.cut import Cut
 from streams.membership import Membership, MembershipLost
 from streams.publish import Row, partition_of
 from streams.transport import Chunk
@@ -163,3 +166,21 @@ def decision_of(*results: Result, **parts: Any) -> Decision:
         "refused": (),
     }
     return Decision(results=results, **{**whole, **parts})
+
+
+class GivenSource:
+    """A topic that ends where a test says."""
+
+    def __init__(self, complete: bool = True, ends: Cut = (0,)) -> None:
+        self.complete = asyncio.Event()
+        self.where = ends
+        self.away = False
+        self.asked = 0
+        if complete:
+            self.complete.set()
+
+    async def ends(self) -> Cut:
+        self.asked += 1
+        if self.away:
+            raise KafkaConnectionError
+        return self.where

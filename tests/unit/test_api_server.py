@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from api.app import make_app
 from api.connections import StartError, reach_kafka, reach_redis
 from api.desk import Overloaded
+from api.feeds.entrance import Entrance
 from api.feeds.hub import Hub
 from api.feeds.sse import Feeds
 from api.health import Readiness
@@ -26,6 +27,7 @@ from api.server import run
 from stocktide.settings import Settings
 from tables.ledger import Unblessed
 from tables.submission import Unsettled
+from tests.unit.stand_ins import GivenSource
 
 NOBODY = "127.0.0.1:1"
 READY = {"ready": True, "reasons": {}}
@@ -117,7 +119,7 @@ async def test_a_subscriber_that_reads_nothing_is_dropped_and_told_why() -> None
     for number in range(2_000):
         value = orjson.dumps({"version": 1, "padding": padding})
         hub.add([(0, number, f"tmall/S{number}".encode(), value)])
-    feeds = Feeds(hub, Known(), lambda: READY, stall_seconds_max=0.2)
+    feeds = Feeds(hub, Entrance(hub, GivenSource()), Known(), lambda: READY, stall_seconds_max=0.2)
     server = await serve("/{channel}", feeds.feed)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
