@@ -118,7 +118,8 @@ class Live:
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1)
         grid.add_column(justify="right", width=5)
-        clock = Text.assemble((_clock(snapshot.seconds), "bold"), f" of {_clock(planned)}")
+        after = f", and {_clock(snapshot.seconds - planned)} after it" if snapshot.seconds >= planned + 1 else ""
+        clock = Text.assemble((_clock(min(snapshot.seconds, planned)), "bold"), f" of {_clock(planned)}{after}")
         grid.add_row(clock, ProgressBar(total=1.0, completed=done), f"{done:.0%}")
         return grid
 

@@ -83,6 +83,10 @@ def test_a_log_hears_of_a_new_violation_at_once_and_once() -> None:
     assert "VIOLATIONS 1: flash-1 is oversold" in lines[1]
 
 
+def test_what_comes_after_the_load_is_not_counted_as_load() -> None:
+    assert "1:00 of 1:00, and 0:15 after it" in shown(shot(75), color_system=None)
+
+
 def test_a_run_that_ends_before_its_first_snapshot_shows_nothing() -> None:
     assert logged() == []
 
