@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -28,7 +29,8 @@ TABLE_WIDTH = 220
 async def compete(name: str, seconds: float, console: Console) -> Result:
     """One contender, from start to stop."""
     entry = CONTENDERS[name]
-    console.print(f"{entry.title} …", highlight=False)
+    load = os.getloadavg()[0]
+    console.print(f"{entry.title} … (load {load:.1f})", highlight=False)
     with tempfile.TemporaryDirectory(prefix="stocktide-compare-") as folder:
         try:
             async with entry.opened(Path(folder)) as contender:
@@ -41,7 +43,7 @@ async def compete(name: str, seconds: float, console: Console) -> Result:
             console.print(f"  [bold red]ABSENT[/bold red]: {absent}", highlight=False)
             return Result(name, entry.title, missing=str(absent))
     console.print(f"  {fast.hot.rate:,.0f} held/s")
-    return Result(name, entry.title, entry.store_death, speed=fast, process=process, store=store)
+    return Result(name, entry.title, entry.store_death, load_before=load, speed=fast, process=process, store=store)
 
 
 async def _compete_all(names: list[str], seconds: float, console: Console) -> list[Result]:

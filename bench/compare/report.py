@@ -17,12 +17,14 @@ from bench.compare.rounds import Death, Speed
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one contender did; `missing` says why there is nothing."""
+    """What one contender did; `missing` says why there is nothing. `load_before`: the machine's load average of the
+    last minute when it began; what others did meanwhile is in its figures."""
 
     name: str
     title: str
     store_death: str = ""
     missing: str = ""
+    load_before: float = 0.0
     speed: Speed | None = None
     process: Death | None = None
     store: Death | None = None
