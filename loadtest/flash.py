@@ -145,7 +145,7 @@ class Flash:
         if options.shape == "file":
             # A file may end before the time does.
             load_seconds = min(load_seconds, max((at.at + 1 for at in whole.moments() if at.scheduled), default=0))
-        self._note_what_was_sampled()
+        self._note_what_was_seen()
         verdict = conclude(judged, whole, sampler.uses(), options.goal_ms, unquiet, (*self._lead.notes, *self._notes))
         return results.Results(
             settings=options.told(),
@@ -208,7 +208,9 @@ class Flash:
         ]
         await reader.read(list(self._onlooker.orders), self._floor.movements, policies)
 
-    def _note_what_was_sampled(self) -> None:
+    def _note_what_was_seen(self) -> None:
+        if seen := self._onlooker.violations:
+            self._notes.append(f"a promise was seen broken while the run went on: {seen[0].checker}, {seen[0].what}")
         if self._options.subscribers:
             self._notes.append(
                 f"{WHOLE_PER_CHANNEL} subscribers of each channel decoded and recorded every update; the others"

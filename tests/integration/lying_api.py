@@ -1,4 +1,4 @@
-"""An API that lies: it stands between a load test and the system, passes everything on, and tells one lie.
+"""An API that lies: it stands between a load test and the system, passes everything on, and lies in one way.
 
 In: the system's address and which lie. Out: an address to be used instead. `told` says how often it lied.
 """
@@ -22,7 +22,7 @@ LINE_BYTES_MAX = 1024 * 1024
 
 
 class LyingApi:
-    """Tells its lie once; where it withholds an update it does so for good."""
+    """Says that refused orders are held, each time; forgets one answer, or withholds one update, for good."""
 
     def __init__(self, api: str, lie: Lie, session: aiohttp.ClientSession) -> None:
         self.told = 0
@@ -48,7 +48,7 @@ class LyingApi:
         url = self._api + request.path_qs
         async with self._session.request(request.method, url, data=body, headers=headers) as response:
             said = await response.read()
-            if placing and self._lie == "oversell" and not self.told and response.status == 409:
+            if placing and self._lie == "oversell" and response.status == 409:
                 self.told += 1
                 refused = orjson.loads(said)["order"]
                 return web.json_response(_as_if_held(orjson.loads(body), refused), status=201)

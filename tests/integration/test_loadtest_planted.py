@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,14 +55,42 @@ async def test_where_nobody_lies_every_promise_is_kept(running: RunningSystem) -
     )
 
 
-async def test_an_order_that_is_taken_without_a_unit_for_it_is_found(running: RunningSystem) -> None:
+async def test_orders_that_are_taken_without_a_unit_for_them_are_found(running: RunningSystem) -> None:
     found = await sale_with("oversell", running)
     assert not found.verdict.kept
-    assert "answer_contradicted" in broken(found)
-    first = next(violation for violation in found.verdict.violations if violation.checker == "answer_contradicted")
-    assert first.promise == 2
-    assert any('"state":"reserved"' in line for line in first.evidence)
-    assert any('"state":"rejected"' in line for line in first.evidence)
+    assert {"oversold", "answer_contradicted"} <= broken(found)
+    first = found.verdict.violations[0]
+    assert (first.checker, first.promise) == ("oversold", 1)
+    assert "-HOT-" in first.what
+    # The record of what the topic said stands against the record of what the caller was told.
+    second = next(violation for violation in found.verdict.violations if violation.checker == "answer_contradicted")
+    assert any('"state":"reserved"' in line for line in second.evidence)
+    assert any('"state":"rejected"' in line for line in second.evidence)
+    assert any("was seen broken while the run went on" in note for note in found.verdict.notes)
+
+
+async def test_the_command_says_what_is_broken_and_exits_with_1(running: RunningSystem, tmp_path: Path) -> None:
+    async with lying_api(running.api, "oversell") as (api, _):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "stocktide", "loadtest", "--no-live", "--shape", "steady", "--seconds", "3"),
+            *("--rate", "25", "--skus", "20", "--hot", "2", "--units", "10", "--subscribers", "2", "--channels", "2"),
+            *(
+                "--hold-seconds",
+                "4",
+                "--report-html",
+                str(tmp_path / "a.html"),
+                "--report-json",
+                str(tmp_path / "a.json"),
+            ),
+            *("--api", api, "--kafka", str(running.ready["kafka"]), "--app-id", running.app_id),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await asyncio.wait_for(process.communicate(), 120)
+    said = printed.decode()
+    assert process.returncode == 1, said
+    assert "promise 1, oversold: " in said
+    assert '{"record":' in said
 
 
 async def test_an_answer_that_nobody_remembers_is_found(running: RunningSystem) -> None:

@@ -1,0 +1,74 @@
+"""`stocktide loadtest` on the command line, and the requests that it makes of events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from loadtest.asking import call_of
+from stocktide import loadtest as front
+from stocktide.__main__ import cli
+from stocktide.errors import FrontDoorError
+from stocktide.ready import Ready
+
+
+def ready(app_id: str = "shop") -> Ready:
+    pids = {"api": 11, "worker": 12, "kafka": 0}
+    return Ready("http://127.0.0.1:8080", "", "127.0.0.1:9092", "", app_id, {}, pids)
+
+
+def test_the_help_names_every_shape_and_the_testers_command_is_hidden() -> None:
+    told = CliRunner().invoke(cli, ["loadtest", "--help"]).output
+    assert "[steady|ramp|spike|wave|file|search]" in told
+    listed = CliRunner().invoke(cli, ["--help"]).output
+    assert "loadtest " in listed
+    assert "loadtest-tester" not in listed
+
+
+def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "find_spec", lambda name: None if name == "hdrh" else object())
+    with pytest.raises(FrontDoorError, match=r"pip install 'stocktide\[loadtest\]'"):
+        front._need_the_extra()
+
+
+@pytest.mark.parametrize(
+    ("api", "app_id", "found"),
+    [
+        ("http://127.0.0.1:8080", "shop", {"api": 11, "worker": 12}),
+        ("http://shop.example:8080", "shop", {}),
+        ("http://127.0.0.1:8080", "another", {}),
+    ],
+)
+def test_only_processes_of_a_system_on_this_machine_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch, api: str, app_id: str, found: dict[str, int]
+) -> None:
+    monkeypatch.setattr(front, "find_running", lambda port, fallback: ready())
+    assert front._pids(api, app_id) == found
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "expected"),
+    [
+        ("order.placed", {"order_id": "a/1", "lines": []}, ("POST", "/v1/orders", {"order_id": "a/1", "lines": []})),
+        (
+            "order.paid",
+            {"order_id": "a/1", "id": "p", "occurred_at": "now"},
+            ("POST", "/v1/orders/a%2F1/pay", {"id": "p"}),
+        ),
+        ("order.cancelled", {"order_id": "a", "id": "c"}, ("POST", "/v1/orders/a/cancel", {"id": "c"})),
+        (
+            "policy.put",
+            {"channel": "jd", "sku": "A B", "policy": {"buffer": 2}},
+            ("PUT", "/v1/policies/jd/A%20B", {"buffer": 2}),
+        ),
+        ("stock.received", {"id": "r"}, ("POST", "/v1/movements", {"type": "stock.received", "id": "r"})),
+        ("order.shipped", {"id": "s"}, ("POST", "/v1/events", {"type": "order.shipped", "id": "s"})),
+    ],
+)
+def test_each_event_has_its_request(kind: str, event: dict[str, Any], expected: tuple[str, str, Any]) -> None:
+    method, path, body, content = call_of(kind, event)
+    assert (method, path, orjson.loads(body)) == expected
+    assert content == ("application/x-ndjson" if path == "/v1/events" else "application/json")
