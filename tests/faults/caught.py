@@ -72,6 +72,8 @@ def table_of_mutants(runs: dict[str, Caught]) -> Iterator[str]:
         what = caught.what.replace("|", "\\|")
         yield f"| `{caught.name}` | {caught.about} | {caught.plan} | `{caught.checker}` | {seen} | {what} |"
     yield ""
+    yield "A mutant again: `.venv/bin/pytest -m soak -s tests/faults/test_mutants.py -k NAME`."
+    yield ""
 
 
 def _plan(plan: Plan) -> str:
