@@ -69,8 +69,10 @@ class Told:
     at: list[float] = field(default_factory=list)
 
     def silence(self, since: float) -> float:
-        """Seconds from `since` to the next answer; infinite where there was none."""
-        return min((at for at in self.at if at >= since), default=math.inf) - since
+        """Seconds of the longest pause between two answers from `since` on; infinite where none came any more. The
+        first answer after a kill may have been under way, so the pause up to it tells nothing."""
+        later = [since, *sorted(at for at in self.at if at >= since)]
+        return max((after - before for before, after in itertools.pairwise(later)), default=math.inf)
 
 
 def sku_names(prefix: str, count: int) -> list[str]:

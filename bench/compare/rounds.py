@@ -35,7 +35,7 @@ STOCK_SHARE = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """What was done, what came of it, and the seconds from the kill until any caller was told something again."""
+    """What was done, what came of it, and how long (s) from the kill on no caller was told anything, at the longest."""
 
     done: str
     silent_seconds: float

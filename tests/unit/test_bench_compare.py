@@ -117,9 +117,9 @@ async def test_orders_come_at_their_rate_and_half_of_them_are_told() -> None:
     assert time.monotonic() - began >= 3 / 20
 
 
-def test_silence_lasts_until_anybody_is_told_something() -> None:
-    known = Told({}, [1.0, 12.5, 14.0])
-    assert known.silence(10.0) == 2.5
+def test_silence_is_the_longest_pause_after_the_kill_whatever_was_under_way_then() -> None:
+    known = Told({}, [1.0, 9.5, 10.1, 14.0, 14.5])
+    assert known.silence(10.0) == pytest.approx(3.9)
     assert known.silence(20.0) == float("inf")
 
 
