@@ -50,11 +50,13 @@ class Subscriber:
 class ChannelBook:
     """All subscribers, and each channel and SKU as the topic has it: the newest update, and the last.
 
+    `behind_ms`: how far an API may be behind the topic, at the most, for whoever connects.
     Who was connected when the run came to rest counts as connected: that it leaves afterwards is no fault.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, behind_ms: int = BEHIND_MS_MAX) -> None:
         self._rests = False
+        self.behind_ms = behind_ms
         self.subscribers: dict[str, Subscriber] = {}
         self.newest: dict[Key, Update] = {}
         self.last: dict[Key, Update] = {}
@@ -83,8 +85,8 @@ class ChannelBook:
         """The version of each SKU that a subscriber of a channel must have who connects at `by`."""
         due: dict[str, int] = {}
         for sku, told in self._told.get(channel, {}).items():
-            _forget_before(told, by - BEHIND_MS_MAX)
-            if told[0][1] <= by - BEHIND_MS_MAX:
+            _forget_before(told, by - self.behind_ms)
+            if told[0][1] <= by - self.behind_ms:
                 due[sku] = told[0][0]
         return due
 
@@ -110,7 +112,7 @@ class ChannelBook:
             self.newest[key] = row.update
             told = self._told.setdefault(row.update.channel, {}).setdefault(row.update.sku, deque())
             told.append((row.update.version, row.at))
-            _forget_before(told, row.at - BEHIND_MS_MAX)
+            _forget_before(told, row.at - self.behind_ms)
         self.last[key] = row.update
 
 
@@ -231,7 +233,7 @@ class ChannelNotConverged(Checker):
                 has = "nothing of it" if seen is None else f"version {seen[0].version}"
                 what = (
                     f"subscriber {name} was told that it has everything, and has {has} where version {version} of {sku}"
-                    f" for {subscriber.channel} was published {BEHIND_MS_MAX // 1000} s before it connected"
+                    f" for {subscriber.channel} was published {self._book.behind_ms // 1000} s before it connected"
                 )
                 self.found(what, record.at, subscriber=name, channel=subscriber.channel, sku=sku)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import structs
 
 from loadtest.oracle.answers import AnswerContradicted, AnswerLost
-from loadtest.oracle.channels import ChannelBook, ChannelNotConverged, VersionWentBack
+from loadtest.oracle.channels import BEHIND_MS_MAX, ChannelBook, ChannelNotConverged, VersionWentBack
 from loadtest.oracle.evidence import Evidence
 from loadtest.oracle.history import Record, read
 from loadtest.oracle.holds import HoldEndedTwice, HoldLeaked
@@ -36,8 +36,10 @@ WATCHED_MAX = 5_000
 class Bench:
     """All checkers on one stream."""
 
-    def __init__(self, park_ms: int, clock_skew_ms: int, at_once_only: bool = False) -> None:
-        orders, movements, stocks, channels = OrderBook(), MovementBook(), StockBook(), ChannelBook()
+    def __init__(
+        self, park_ms: int, clock_skew_ms: int, behind_ms: int = BEHIND_MS_MAX, at_once_only: bool = False
+    ) -> None:
+        orders, movements, stocks, channels = OrderBook(), MovementBook(), StockBook(), ChannelBook(behind_ms)
         self.checkers: tuple[Checker, ...] = (
             Oversold(orders, movements, stocks, clock_skew_ms),
             AnswerContradicted(orders),
@@ -59,12 +61,19 @@ class Bench:
         self.stream = Stream(listeners)
 
 
-def judge(history: History, *, park_ms: int = PARK_MS, clock_skew_ms: int = CLOCK_SKEW_MS) -> Verdict:
-    """Judge a run. `park_ms`: how long an event waits for its order in the installation that ran.
+def judge(
+    history: History,
+    *,
+    park_ms: int = PARK_MS,
+    clock_skew_ms: int = CLOCK_SKEW_MS,
+    behind_ms: int = BEHIND_MS_MAX,
+) -> Verdict:
+    """Judge a run. `park_ms`: how long an event waits for its order in the installation that ran; `behind_ms`: how far
+    its APIs were behind the topics at the most.
 
     The history is read once, and once more for evidence where something was found.
     """
-    bench = Bench(park_ms, clock_skew_ms)
+    bench = Bench(park_ms, clock_skew_ms, behind_ms)
     stream = bench.stream
     for record in _records(history):
         stream.feed(record)

@@ -26,7 +26,8 @@ from loadtest.oracle.history import (
     Unreadable,
     Unsubscribed,
 )
-from loadtest.oracle.judge import Watch
+from loadtest.oracle.judge import Watch, judge
+from tests.unit.test_oracle_caught import a_subscriber_that_comes_back_and_misses_something
 
 API = "http://127.0.0.1:9"
 
@@ -171,3 +172,9 @@ def test_half_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
     tester.read_on(6)
     assert [record.at for record in tester.waiting] == [1]
     gathering.close()
+
+
+def test_an_api_that_was_further_behind_than_usual_may_tell_of_an_older_state_for_as_long() -> None:
+    records = a_subscriber_that_comes_back_and_misses_something()
+    assert judge(records).part("channel_not_converged").found
+    assert not judge(records, behind_ms=120_000).part("channel_not_converged").found
