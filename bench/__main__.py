@@ -1,12 +1,14 @@
 """`make bench`: measure every row in one run, print the table with the goals beside it, write `build/bench.json`.
 
-`python -m bench [--only worker,http,publication]` measures a part.
+`python -m bench [--only worker,floor,…]` measures a part. What takes a large shop (`make bench-size`) is not measured
+here again: its rows are those of its last run, and say of what size and when.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -14,15 +16,20 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bench import rows
+from bench import crowd, rows
+from bench.floor import floor
 from bench.rows import Row
 from bench.stage import Stage, open_shop, servers
 
-PARTS = ("worker", "http", "publication")
+PARTS = ("worker", "floor", "scaling", "http", "publication", "subscribers", "start", "size")
+# Where none was measured.
+PEAK = 10_000.0
+# Rows of `make bench-size` that have a goal.
+BUILD = Path("build")
 
 
 async def worker_rows(stage: Stage, console: Console) -> tuple[list[Row], float]:
-    """(a), (b), (c), and the peak rate."""
+    """The worker against its yardsticks, and its rate."""
     console.print("orders through the worker, over 1,000 SKUs …")
     spread = await rows.orders_through_worker(stage, "spread", 1_000)
     console.print(f"  {spread:.0f}/s; on one hot SKU …")
@@ -54,23 +61,74 @@ async def worker_rows(stage: Stage, console: Console) -> tuple[list[Row], float]
     ], spread
 
 
+async def floor_rows(stage: Stage, console: Console, peak: float | None) -> list[Row]:
+    """What the same bytes cost with no thought."""
+    console.print("the same bytes through Redis and Kafka, with no thought …")
+    rate, pieces = await floor(stage)
+    beside = "" if peak is None else f"; the worker reaches {peak / rate:.2f} of it"
+    parts = ", ".join(f"{name} {each:.0f}" for name, each in pieces.items())
+    return [Row("the floor: an order's bytes, no thought", f"{rate:.0f}/s{beside}  (µs alone: {parts})", "", None)]
+
+
+async def scaling_rows(stage: Stage, console: Console, peak: float | None) -> list[Row]:
+    """How the rate grows with a second process, on this machine's cores."""
+    console.print("two workers; one and two API processes …")
+    two = await rows.orders_through_two_workers(stage, "two", 1_000)
+    beside = f"{two:.0f}/s" if peak is None else f"{two / peak:.2f}  ({two:.0f}/s : {peak:.0f}/s)"
+    one_api, two_apis = await rows.http_through_two(stage, "apis")
+    return [
+        Row("two workers : one", beside, "", None),
+        Row("two API processes : one", f"{two_apis / one_api:.2f}  ({two_apis:.0f}/s : {one_api:.0f}/s)", "", None),
+    ]
+
+
+def size_rows() -> list[Row]:
+    """The rows with a goal of the newest run of `make bench-size`."""
+    reports = sorted(BUILD.glob("size-*.json"), key=lambda path: path.stat().st_mtime)
+    if not reports:
+        return [Row("a large shop: memory, redo, restart, rate", "not measured here yet: make bench-size", "", None)]
+    report = reports[-1]
+    found = orjson.loads(report.read_bytes())
+    day = datetime.fromtimestamp(report.stat().st_mtime, UTC).date()
+    return [
+        Row(
+            f"{row['name']} [{found['command'].removeprefix('python -m ')}, {day}]",
+            row["measured"],
+            row["goal"],
+            row["met"],
+        )
+        for row in found["rows"]
+        if row["met"] is not None
+    ]
+
+
 async def measure(parts: list[str], console: Console) -> list[Row]:
     """Every row of `parts`, on servers of their own."""
     found: list[Row] = []
-    peak = 10_000.0
+    peak: float | None = None
     with tempfile.TemporaryDirectory(prefix="stocktide-bench-") as folder:
         async with servers(Path(folder)) as stage:
             if "worker" in parts:
                 some, peak = await worker_rows(stage, console)
                 found += some
+            if "floor" in parts:
+                found += await floor_rows(stage, console, peak)
+            if "scaling" in parts:
+                found += await scaling_rows(stage, console, peak)
             if "http" in parts:
                 console.print("POST /v1/orders …")
                 await open_shop(stage, "http", rows.SKUS)
                 found += await rows.http_against_empty(stage, "http")
             if "publication" in parts:
                 console.print("event in → channel update out …")
-                found.append(await rows.publication(stage, "publish", peak))
-    return found
+                found.append(await rows.publication(stage, "publish", peak or PEAK))
+            if "subscribers" in parts:
+                console.print(f"{crowd.SUBSCRIBERS:,} subscribers …")
+                found.append(await crowd.subscribers(stage, "crowd"))
+    if "start" in parts:
+        console.print("a start on an empty folder …")
+        found.append(await crowd.start())
+    return [*found, *(size_rows() if "size" in parts else [])]
 
 
 @click.command()
@@ -83,10 +141,9 @@ def main(only: str) -> None:
     for row in found:
         table.add_row(row.name, row.measured, row.goal, {True: "met", False: "missed", None: ""}[row.met])
     console.print(table)
-    build = Path("build")
-    build.mkdir(exist_ok=True)
+    BUILD.mkdir(exist_ok=True)
     # orjson writes dataclasses as they are.
-    (build / "bench.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    (BUILD / "bench.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
 if __name__ == "__main__":

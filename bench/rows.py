@@ -53,6 +53,28 @@ async def orders_through_worker(stage: Stage, app_id: str, skus: int) -> float:
         return await rate_of(lambda: stages.events_done(address), WORKER_ORDERS)
 
 
+async def orders_through_two_workers(stage: Stage, app_id: str, skus: int) -> float:
+    """The same with two workers, which share the partitions."""
+    await stages.open_shop(stage, app_id, SKUS)
+    partitions = stage.settings(app_id).partitions
+    async with stages.worker(stage, app_id, "w1") as first, stages.worker(stage, app_id, "w2") as second:
+
+        async def done() -> int:
+            return sum(await asyncio.gather(stages.events_done(first), stages.events_done(second)))
+
+        before = await done()
+        sending = asyncio.create_task(
+            send_all(stage.kafka, f"{app_id}-orders", partitions, order_events(WORKER_ORDERS, skus, "b"))
+        )
+
+        async def since() -> int:
+            return await done() - before
+
+        rate = await rate_of(since, WORKER_ORDERS)
+        await sending
+        return rate
+
+
 async def orders_through_plain_agent(stage: Stage) -> float:
     """Orders a second of the plain Faust agent on the same servers."""
     app_id, partitions = "plain", 4
@@ -141,6 +163,22 @@ async def http_against_empty(stage: Stage, app_id: str) -> list[Row]:
             half["p99_ms"] <= 20,
         ),
     ]
+
+
+async def http_through_two(stage: Stage, app_id: str) -> tuple[float, float]:
+    """Orders a second through one API process, and through two at once, of one worker."""
+    await stages.open_shop(stage, app_id, SKUS)
+    async with (
+        stages.worker(stage, app_id),
+        stages.api(stage, app_id) as first,
+        stages.api(stage, app_id) as second,
+    ):
+        await http_load(first, "/v1/orders", "order", "warm")
+        one = await http_load(first, "/v1/orders", "order", "one")
+        both = await asyncio.gather(
+            http_load(first, "/v1/orders", "order", "left"), http_load(second, "/v1/orders", "order", "right")
+        )
+    return one["rate"], sum(load["rate"] for load in both)
 
 
 async def publication(stage: Stage, app_id: str, peak: float) -> Row:

@@ -74,12 +74,12 @@ async def process(*arguments: str, environ: Mapping[str, str], log: Path) -> Asy
 
 
 @asynccontextmanager
-async def worker(stage: Stage, app_id: str) -> AsyncIterator[str]:
+async def worker(stage: Stage, app_id: str, name: str = "worker") -> AsyncIterator[str]:
     """A worker, ready; its address."""
-    settings = stage.settings(app_id, worker_port=pick_free())
+    settings = stage.settings(app_id, worker_port=pick_free(), worker_name=name)
     address = f"http://127.0.0.1:{settings.worker_port}"
     async with process(
-        "stocktide", "worker", environ=settings.as_environment(), log=stage.folder / f"{app_id}.worker.log"
+        "stocktide", "worker", environ=settings.as_environment(), log=stage.folder / f"{app_id}.{name}.log"
     ) as child:
         await wait_ready(f"{address}/readyz", child)
         yield address

@@ -128,6 +128,10 @@ class Seeding:
             self._notes.say_sometimes(f"{what}: {left[0]:,.0f} batches to derive, {left[1]:,.0f} records to go")
             await asyncio.sleep(POLL_SECONDS)
 
+    async def decided(self) -> int:
+        """How many events this worker has had settled since it started."""
+        return int(await self._done())
+
     async def _done(self) -> float:
         return (await self._worker.metrics()).get("stocktide_outcomes_total", 0.0)
 

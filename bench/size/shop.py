@@ -15,11 +15,13 @@ from typing import Any
 from msgspec import Struct
 from redis.asyncio import Redis
 
+from bench.orders import send_all
+from bench.rates import rate_of
 from bench.size import commands, outage, watching
 from bench.size.figures import RESTART_SECONDS_MAX, tell_audit, tell_filling, tell_redos, tell_worker_memory
 from bench.size.notes import Notes
 from bench.size.seeding import Seeding, Took, held_orders, receipts
-from bench.size.stage import LargeStage, Member, servers
+from bench.size.stage import APP_ID, LargeStage, Member, servers
 from bench.size.traffic import Traffic
 from tables.connection import connect
 
@@ -30,6 +32,8 @@ REDOS = 3
 # A worker compares all rows after it became ready, in a quarter of its time.
 COMPARED = re.compile(r"compared (\d+) rows of")
 COMPARE_SECONDS_MAX = 1_800.0
+# A backlog of some seconds, and the few SKUs that its rate is compared with.
+RATE_ORDERS, FEW_SKUS = 60_000, 1_000
 
 
 class Plan(Struct, frozen=True):
@@ -127,6 +131,27 @@ class Shop:
             f"p50 {found['last_p50_ms']:.1f} ms : {found['first_p50_ms']:.1f} ms "
             f"(p99 {found['last_p99_ms']:.1f} : {found['first_p99_ms']:.1f})",
             figures=found,
+        )
+
+    # 7: the rate of a large shop
+
+    async def rate(self) -> None:
+        """Orders a second of a backlog, over all SKUs and over a thousand of the same shop."""
+        rates: dict[int, float] = {}
+        for skus in (self._plan.skus, FEW_SKUS):
+            await self._worker.stop()
+            orders = held_orders(0, RATE_ORDERS, skus, f"rate{skus}-{secrets.token_hex(3)}")
+            await send_all(self._stage.kafka.address, f"{APP_ID}-orders", self._stage.settings().partitions, orders)
+            await self._worker.start()
+            rates[skus] = await rate_of(self._seeding.decided, RATE_ORDERS)
+            await self._seeding.rest(f"a backlog over {skus:,} SKUs")
+        many, few = rates[self._plan.skus], rates[FEW_SKUS]
+        self._notes.measured(
+            f"orders over {self._plan.skus:,} SKUs : over {FEW_SKUS:,} of them",
+            f"{many / few:.2f}  ({many:,.0f}/s : {few:,.0f}/s)",
+            goal=">= 0.80",
+            met=many >= 0.8 * few,
+            figures={"many_a_second": many, "few_a_second": few},
         )
 
     # 2: redo
@@ -243,6 +268,7 @@ async def measure(plan: Plan, folder: Path, notes: Notes) -> None:
             await shop.watch(api)
             await shop.lose_tail(api)
             await api.stop()
+            await shop.rate()
             await shop.restart()
             await shop.rebuild()
             _tell_disk(folder, plan, notes)
