@@ -32,16 +32,19 @@ class Mutant:
 
 
 _INCLUDES = "tables/lua/includes"
-_DRAWN_NOWHERE = "    left = left - take\n    if left == 0 then return draws end\n  end\n  return nil\nend"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "oversell",
-        "A line is held whether or not the units are there.",
+        "A line is held at the first warehouse, whether or not the units are there.",
         "oversold",
         CALM,
         (
-            Edit(f"{_INCLUDES}/draw.lua", _DRAWN_NOWHERE, _DRAWN_NOWHERE.replace("nil", "{{s.r.warehouses[1], n}}")),
+            Edit(
+                f"{_INCLUDES}/draw.lua",
+                "  local most, most_free = nil, n - 1\n",
+                "  do return {{s.r.warehouses[1], n}} end\n  local most, most_free = nil, n - 1\n",
+            ),
             Edit(f"{_INCLUDES}/place.lua", "if mode == 'in_stock' then", "do"),
             Edit(
                 f"{_INCLUDES}/place.lua", "local draws = n <= quantity and draw(s, p, n)", "local draws = draw(s, p, n)"
