@@ -18,7 +18,7 @@ from tests.faults.report import Report
 
 class Caught(Struct, frozen=True):
     """A mutant's run: `checker` was to see it; `checkers` are all who did, each with how much it found, and `what` is
-    the first finding of the one that was to."""
+    the first finding of the one that was to. `runs`: how many it took; all are of the same plan and seed."""
 
     name: str
     about: str
@@ -29,16 +29,26 @@ class Caught(Struct, frozen=True):
     seed: int
     load_seconds: float
     commands: int
+    runs: int = 1
 
     @staticmethod
-    def by(mutant: Mutant, report: Report) -> Caught:
+    def by(mutant: Mutant, report: Report, runs: int) -> Caught:
         """From the run's report."""
         parts = {part["checker"]: part for part in report.verdict["checked"]}
         found = {name: part["found"] for name, part in parts.items() if part["found"]}
         what = next((violation["what"] for violation in parts[mutant.checker]["violations"]), "")
         about, plan = mutant.about, _plan(mutant.plan)
         return Caught(
-            mutant.name, about, mutant.checker, found, what, plan, report.seed, report.load_seconds, report.commands
+            mutant.name,
+            about,
+            mutant.checker,
+            found,
+            what,
+            plan,
+            report.seed,
+            report.load_seconds,
+            report.commands,
+            runs,
         )
 
 
@@ -61,16 +71,17 @@ def load(file: Path) -> dict[str, Caught]:
 
 def table_of_mutants(runs: dict[str, Caught]) -> Iterator[str]:
     """The table of mutants as Markdown, line by line; one that was not run says so."""
-    yield "| mutant | what is broken | run | to be seen by | seen by | for example |"
-    yield "|---|---|---|---|---|---|"
+    yield "| mutant | what is broken | run | to be seen by | seen by | runs | for example |"
+    yield "|---|---|---|---|---|---|---|"
     for mutant in MUTANTS:
         caught = runs.get(mutant.name)
         if caught is None:
-            yield f"| `{mutant.name}` | {mutant.about} | {_plan(mutant.plan)} | `{mutant.checker}` | not run | |"
+            yield f"| `{mutant.name}` | {mutant.about} | {_plan(mutant.plan)} | `{mutant.checker}` | not run | | |"
             continue
         seen = ", ".join(f"`{name}` {count:,}" for name, count in caught.checkers.items()) or "**nobody**"
         what = caught.what.replace("|", "\\|")
-        yield f"| `{caught.name}` | {caught.about} | {caught.plan} | `{caught.checker}` | {seen} | {what} |"
+        to_be = f"| `{caught.name}` | {caught.about} | {caught.plan} | `{caught.checker}` |"
+        yield f"{to_be} {seen} | {caught.runs} | {what} |"
     yield ""
     yield "A mutant again: `.venv/bin/pytest -m soak -s tests/faults/test_mutants.py -k NAME`."
     yield ""
