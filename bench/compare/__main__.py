@@ -10,7 +10,9 @@ import asyncio
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import orjson
@@ -46,8 +48,14 @@ async def compete(name: str, seconds: float, console: Console) -> Result:
     return Result(name, entry.title, entry.store_death, load_before=load, speed=fast, process=process, store=store)
 
 
-async def _compete_all(names: list[str], seconds: float, console: Console) -> list[Result]:
-    return [await compete(name, seconds, console) for name in names]
+async def _compete_all(
+    names: list[str], seconds: float, console: Console, write: Callable[[list[Result]], None]
+) -> None:
+    """`write` is told of all results after each: what was measured stays where a later contender fails."""
+    results: list[Result] = []
+    for name in names:
+        results.append(await compete(name, seconds, console))
+        write(results)
 
 
 @click.command()
@@ -62,19 +70,30 @@ def main(only: str, seconds: float) -> None:
     if not console.is_terminal:
         console = Console(width=TABLE_WIDTH)
     about = machine()
-    results = asyncio.run(_compete_all(names, seconds, console))
+    results: list[Result] = []
+    command = f"python -m bench.compare --only {only} --seconds {seconds:g}"
+    build = Path("build")
+    build.mkdir(exist_ok=True)
+
+    def write(some: list[Result]) -> None:
+        results[:] = some
+        document = {"command": command, "machine": about, "results": some}
+        (build / "compare.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+
+    try:
+        asyncio.run(_compete_all(names, seconds, console, write))
+    finally:
+        _print(results, about, console)
+    sys.exit(1 if any(_broken(result) for result in results) else 0)
+
+
+def _print(results: list[Result], about: dict[str, Any], console: Console) -> None:
     console.print(table(results))
     console.print(
         f"{about['cores']} cores ({about['processor']}), {about['memory_bytes'] / 2**30:.0f} GB, {about['system']}, "
         f"Python {about['python']}; load before: {about['load_average'][0]:.1f}",
         highlight=False,
     )
-    build = Path("build")
-    build.mkdir(exist_ok=True)
-    command = f"python -m bench.compare --only {only} --seconds {seconds:g}"
-    document = {"command": command, "machine": about, "results": results}
-    (build / "compare.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    sys.exit(1 if any(_broken(result) for result in results) else 0)
 
 
 def _broken(result: Result) -> bool:
