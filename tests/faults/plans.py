@@ -45,8 +45,8 @@ TWO_OWNERS = Plan(
     "two_owners",
     "the shard moves to a second worker while the first is stopped, and the first wakes up",
     seed=86,
-    seconds=12,
+    seconds=30,
     faults=("second_worker_takes_over",),
-    strikes_min=1,
+    strikes_min=2,
 )
 PLANS = (CALM, RESTART, FORGET, FORK, TWO_OWNERS)
