@@ -43,7 +43,8 @@ class Order(Struct, frozen=True):
     """What to do next. `start`: push a stretch of load; `tell`: write down what every subscriber holds; `end`: leave.
 
     `zero_at`: when the load began, `begins_at`: when this stretch does, both s of the machine's monotonic clock.
-    `first`: the number of the stretch's first order. `stretch` names it, for its chance.
+    `first`: the number of the stretch's first order. `stretch` names it, for its chance. `versions`: by channel and SKU
+    what was published last, which every subscriber is to have before it tells.
     """
 
     do: Literal["start", "tell", "end"]
@@ -54,6 +55,7 @@ class Order(Struct, frozen=True):
     peak: float = 0.0
     first: int = 0
     stretch: int = 0
+    versions: dict[str, dict[str, int]] = {}
 
 
 class Report(Struct, frozen=True):

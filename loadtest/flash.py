@@ -139,7 +139,7 @@ class Flash:
             pushed_at = time.monotonic()
             with self._console.status("the load is over: holds end, the system comes to rest"):
                 unquiet = await self._rest(feeds, inputs, pushed_at)
-                parts += await self._lead.tell()
+                parts += await self._lead.tell(self._onlooker.versions)
         self.gathering.add(Rested(self._clock.now()))
         with self._console.status("reading and judging every order, SKU and channel"):
             await self._read()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from urllib.parse import quote
 
@@ -36,6 +36,11 @@ LAG_SAMPLED = 16
 # One in so many of each channel's leaves again and again, and comes back with what it has seen.
 LEAVES_ONE_IN = 5
 LEAVES_AFTER_SECONDS = 5.0
+# Once the system rests every subscriber has the last update soon. Where nothing has come to any of them for so long it
+# is not merely slow; and so long it may take in all.
+STILL_SECONDS = 10.0
+SETTLE_SECONDS_MAX = 180.0
+LOOK_SECONDS = 0.25
 # A frame is one update; this bounds a feed that never ends one.
 FRAME_BYTES_MAX = 1024 * 1024
 
@@ -71,6 +76,21 @@ class Crowd:
         """Whether each has been told once that it has everything."""
         return all(follower.was_synced for follower in self.followers)
 
+    async def settle(self, versions: Mapping[str, Mapping[str, int]]) -> None:
+        """Wait until each is connected and has these versions, by channel and SKU, or nothing comes any more."""
+        began = moved_at = time.monotonic()
+        seen = -1
+        for follower in self.followers:
+            follower.stay()
+        behind = self.followers
+        while behind := [follower for follower in behind if not follower.has(versions.get(follower.channel, {}))]:
+            updates, now = self.meter.totals["updates"], time.monotonic()
+            if updates != seen:
+                seen, moved_at = updates, now
+            if now > moved_at + STILL_SECONDS or now > began + SETTLE_SECONDS_MAX:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
     def check(self) -> None:
         """Raise what ended a subscriber: a bug."""
         for task in self._tasks:
@@ -99,8 +119,9 @@ class Follower:
         self.was_synced = False
         self.whole = nth < WHOLE_PER_CHANNEL
         self._leaves = nth % LEAVES_ONE_IN == 1
+        self._leaving: asyncio.Timeout | None = None
+        self.channel = channel
         self._crowd = crowd
-        self._channel = channel
         self._url = f"{api.rstrip('/')}/v1/channels/{quote(channel, safe='')}/feed"
         self._mark = f'"sku":"{mark}-'.encode()
         self._recorder = recorder
@@ -121,18 +142,26 @@ class Follower:
                 self._crowd.meter.totals["reconnects"] += 1
                 await asyncio.sleep(RECONNECT_SECONDS)
 
+    def stay(self) -> None:
+        """Leave no more."""
+        self._leaves = False
+        if self._leaving is not None and not self._leaving.expired():
+            self._leaving.reschedule(None)
+
+    def has(self, versions: Mapping[str, int]) -> bool:
+        """Whether it is connected, was told that it has everything, and has at least these versions of SKUs."""
+        if not (self._connected and self._synced):
+            return False
+        return all(self._holds.get(sku.encode(), (-1, b""))[0] >= version for sku, version in versions.items())
+
     def tell(self) -> None:
         """Write down what it holds, unless that was written all along."""
         if self.whole:
             return
-        now, add = self._recorder.clock.now(), self._recorder.add
-        add(Subscribed(now, self.name, self._channel))
         for _, data in self._holds.values():
             self._add(data)
         if self._synced:
-            add(Synced(now, self.name))
-        if not self._connected:
-            add(Unsubscribed(now, self.name, "it lost its connection"))
+            self._recorder.add(Synced(self._recorder.clock.now(), self.name))
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         last = None if self._last_id is None else self._last_id.decode()
@@ -140,18 +169,16 @@ class Follower:
             if response.status != 200:
                 return
             self._connected, self._synced, why = True, False, "the feed ended"
-            if self.whole:
-                self._recorder.add(Subscribed(self._recorder.clock.now(), self.name, self._channel, last))
+            self._recorder.add(Subscribed(self._recorder.clock.now(), self.name, self.channel, last))
             try:
-                async with asyncio.timeout(LEAVES_AFTER_SECONDS if self._leaves else None):
+                async with asyncio.timeout(LEAVES_AFTER_SECONDS if self._leaves else None) as self._leaving:
                     async for frames in _frames(response.content):
                         self._take(frames)
             except _GONE as error:
                 why = type(error).__name__
             finally:
-                self._connected = False
-                if self.whole:
-                    self._recorder.add(Unsubscribed(self._recorder.clock.now(), self.name, why))
+                self._connected, self._leaving = False, None
+                self._recorder.add(Unsubscribed(self._recorder.clock.now(), self.name, why))
 
     def _take(self, frames: list[bytes]) -> None:
         updates = 0
@@ -192,7 +219,7 @@ class Follower:
         try:
             add(Saw(now, self.name, _UPDATE.decode(data)))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            add(Unreadable(now, -1, -1, f"feed of {self._channel}", str(error)))
+            add(Unreadable(now, -1, -1, f"feed of {self.channel}", str(error)))
 
 
 async def _frames(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from loadtest.assignments import Assignment, Order, Report
 from loadtest.flash_options import FlashOptions
+from loadtest.following import SETTLE_SECONDS_MAX
 from loadtest.gathering import Gathering, TesterFile
 from loadtest.ladder import Ladder
 from loadtest.measure import Part, Whole
@@ -25,7 +26,8 @@ from loadtest.workload import Goods
 BEGIN_SECONDS = 1.0
 # After its load a tester waits for whoever is under way; this is for a machine that is busy besides.
 DONE_SECONDS_MAX = DRAIN_SECONDS_MAX + 60.0
-TELL_SECONDS_MAX = 60.0
+# Subscribers of a machine that is busy besides take this long to read what lies before them.
+TELL_SECONDS_MAX = SETTLE_SECONDS_MAX + 60.0
 LADDER_STEPS = 8
 
 
@@ -139,11 +141,14 @@ class Lead:
             tester.check()
             file.read_on(tester.last.at)
 
-    async def tell(self) -> list[Part]:
-        """Let every subscriber write down what it holds; what they have measured. Raises TesterError."""
+    async def tell(self, versions: dict[str, dict[str, int]]) -> list[Part]:
+        """Let every subscriber write down what it holds, once it has these versions by channel and SKU or gets no more.
+
+        Gives what they have measured. Raises TesterError.
+        """
         if self._crowd is None:
             return []
-        await self._crowd.order(Order("tell"))
+        await self._crowd.order(Order("tell", versions=versions))
         part = (await self._crowd.is_done(TELL_SECONDS_MAX)).part
         return [] if part is None else [part]
 

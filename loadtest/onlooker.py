@@ -39,6 +39,8 @@ class Onlooker:
         self, mark: str, hot: tuple[str, ...], floor: KeepsStock, clock: Clock, write: Callable[[Record], None]
     ) -> None:
         self.rows = 0
+        # By channel and SKU, the newest version that was published.
+        self.versions: dict[str, dict[str, int]] = defaultdict(dict)
         # Orders that the newest row shows as held and not paid.
         self.held: set[str] = set()
         self.orders: dict[str, None] = {}
@@ -98,8 +100,14 @@ class Onlooker:
             (self.held.add if record.order.state == "reserved" else self.held.discard)(record.order.order_id)
         elif isinstance(record, StockRow):
             self._floor.saw(record.stock)
-        elif isinstance(record, ChannelRow) and record.update.sku in self._hot:
-            update = record.update
+        elif isinstance(record, ChannelRow):
+            self._see_update(record)
+
+    def _see_update(self, record: ChannelRow) -> None:
+        update = record.update
+        versions = self.versions[update.channel]
+        versions[update.sku] = max(update.version, versions.get(update.sku, 0))
+        if update.sku in self._hot:
             points = self._points[update.sku].setdefault(update.channel, [])
             if len(points) < POINTS_MAX:
                 points.append((record.at, StockPoint(0.0, update.quantity, update.mode, update.version)))

@@ -141,6 +141,7 @@ class Tester:
     async def _do(self, order: Order) -> None:
         if order.do == "tell":
             assert self._crowd is not None
+            await self._crowd.settle(order.versions)
             for follower in self._crowd.followers:
                 follower.tell()
             self.say(done=True, part=self._meter.part())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest import following
 from loadtest.asking import Recorder
 from loadtest.following import LAG_SAMPLED, Crowd, Follower
 from loadtest.gathering import Gathering
@@ -20,11 +22,9 @@ from loadtest.oracle.history import (
     HistoryFile,
     Record,
     Saw,
-    Subscribed,
     Synced,
     Told,
     Unreadable,
-    Unsubscribed,
 )
 from loadtest.oracle.judge import Watch, judge
 from tests.unit.test_oracle_caught import a_subscriber_that_comes_back_and_misses_something
@@ -72,7 +72,7 @@ def test_the_first_of_a_channel_write_every_update_and_the_others_what_they_hold
     records.clear()
     for follower in made.followers:
         follower.tell()
-    assert [type(record) for record in records] == [Subscribed, Saw, Synced, Unsubscribed]
+    assert [type(record) for record in records] == [Saw, Synced]
     assert [(record.update.version, record.update.quantity) for record in records if isinstance(record, Saw)] == [
         (3, 1)
     ]
@@ -107,7 +107,7 @@ def test_who_was_never_told_that_it_has_everything_does_not_say_so() -> None:
 
 def test_an_update_that_is_none_is_a_record_too() -> None:
     broken = b'id: 7-1\nevent: stock\ndata: {"sku":"lt1-HOT-0000","version":1,"quantity":"many"}'
-    assert [type(record) for record in told_by_the_third(broken)] == [Subscribed, Unreadable, Unsubscribed]
+    assert [type(record) for record in told_by_the_third(broken)] == [Unreadable]
 
 
 def test_lag_is_taken_after_the_snapshot_of_all_of_the_first_and_of_some_of_the_others() -> None:
@@ -119,6 +119,26 @@ def test_lag_is_taken_after_the_snapshot_of_all_of_the_first_and_of_some_of_the_
     assert whole.latencies("lag").count == 2 * 2 * LAG_SAMPLED + 2
     assert 1_900 < whole.latencies("lag").p50 < 10_000
     assert whole.totals["updates"] == 3 * (1 + 2 * LAG_SAMPLED)
+
+
+async def test_the_crowd_settles_once_each_has_the_last_version_and_is_connected() -> None:
+    made, _ = crowd(1)
+    (follower,) = made.followers
+    follow(follower, [frame(1), SYNCED])
+    settling = asyncio.create_task(made.settle({"jd": {"lt1-HOT-0000": 2}}))
+    await asyncio.sleep(0)
+    follow(follower, [frame(2)])
+    await asyncio.sleep(2 * following.LOOK_SECONDS)
+    assert not settling.done()
+    follower._connected = True
+    await asyncio.wait_for(settling, 10)
+
+
+async def test_the_crowd_waits_no_longer_where_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "STILL_SECONDS", 0.3)
+    made, _ = crowd(1)
+    await asyncio.wait_for(made.settle({"jd": {"lt1-HOT-0000": 2}}), 10)
+    assert not made.followers[0].has({"lt1-HOT-0000": 2})
 
 
 def test_a_reconnect_names_the_last_frame_that_came_whole() -> None:
