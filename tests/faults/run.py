@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
 
 from loadtest.oracle.history import Began, HistoryFile, Record, Rested
 from loadtest.oracle.history import Fault as FaultRecord
@@ -210,7 +211,7 @@ class Run:
                 struck.detail = await strike.fault.inject(scene)
         except NotReached as reason:
             struck.failed = str(reason)
-        except (KafkaError, FrontDoorError, TimeoutError, OSError) as error:
+        except (KafkaError, RedisError, FrontDoorError, TimeoutError, OSError) as error:
             struck.failed = repr(error)
         struck.ended = loop.time()
         recorder.add(FaultRecord(recorder.now, name, "healed", struck.failed or struck.detail))

@@ -124,11 +124,13 @@ async def _promote(scene: Scene) -> int:
     cluster, replica = scene.cluster, _other(scene)
     await _synced(replica)
     cluster.links.hold("replica")
-    await scene.pause(0.2, 2)
-    behind = await cluster.primary.offset() - await replica.offset()
-    cluster.links.point(["replica"], None)
-    await replica.command("REPLICAOF", "NO", "ONE")
-    cluster.links.hold("replica", False)
+    try:
+        await scene.pause(0.2, 2)
+        behind = await cluster.primary.offset() - await replica.offset()
+        cluster.links.point(["replica"], None)
+        await replica.command("REPLICAOF", "NO", "ONE")
+    finally:
+        cluster.links.hold("replica", False)
     stays = scene.rng.choice(cluster.apis).name
     cluster.links.point([member.name for member in cluster.members if member.name != stays], replica.port)
     return behind
