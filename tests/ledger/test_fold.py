@@ -21,9 +21,10 @@ from tables.commands import Command, Restate
 from tables.ledger import Ledger, LedgerLimits
 from tables.scripts import key_prefix
 from tests.ledger.ledgers import PARK_MS, bless
-from tests.ledger.shop import OPENING_MS
+from tests.ledger.shop import OPENING_MS, Shop
 from tests.ledger.strategies import Batch, runs
 from tests.ledger.test_stateful import EXAMPLES, SEED
+from tests.ledger.tills import LedgerTill
 from tests.servers import RedisServer
 
 LIMITS = LedgerLimits(park_ms=PARK_MS)
@@ -49,6 +50,20 @@ def _nothing_is_found(url: str, run: list[Batch]) -> None:
 def test_an_audit_finds_nothing_after_random_batches(valkey: RedisServer) -> None:
     print(f"STOCKTIDE_TEST_SEED={SEED}")  # noqa: T201
     _nothing_is_found(valkey.url)
+
+
+async def test_a_hold_that_was_given_up_in_vain_leaves_no_dwell_in_the_index(valkey: RedisServer) -> None:
+    app_id = f"test-{secrets.token_hex(6)}"
+    async with Redis.from_url(valkey.url) as redis:
+        await bless(redis, app_id)
+        shop = Shop(LedgerTill(Ledger(redis, app_id, LIMITS)))
+        await shop.policy(safety_threshold=4, below_threshold="suspend", dwell_seconds=5)
+        await shop.receive("A", 8)
+        await shop.place("o1", {"A": 4})
+        assert (await shop.place("o2", {"A": 100}, supersedes="o1")).outcome == "channel_suspended"
+        assert await redis.zscore(f"{key_prefix(app_id)}dwells", "A") is None
+        await shop.cancel("o1")
+        assert await redis.zscore(f"{key_prefix(app_id)}dwells", "A") == shop.now + 5_000
 
 
 async def _run(url: str, run: list[Batch]) -> None:

@@ -6,7 +6,7 @@ local function checkpoint(o)
   local saved = {o = o, order = copy(o.r), alerts = #alerts, effects = #effects, skus = {}}
   for _, line in ipairs(o.r.lines) do
     local s = get_sku(line.sku)
-    if s then saved.skus[#saved.skus + 1] = {s, pack(s.r)} end
+    if s then saved.skus[#saved.skus + 1] = {s, pack(s.r), s.waits, dwells_due[s.sku]} end
   end
   return saved
 end
@@ -19,6 +19,7 @@ local function roll_back(saved)
     local s = entry[1]
     local again = open_sku(s.sku, entry[2])
     s.r, s.free, s.sum = again.r, again.free, again.sum
+    s.waits, dwells_due[s.sku] = entry[3], entry[4]
     skus[s.sku] = s
   end
   for i = #alerts, saved.alerts + 1, -1 do alerts[i] = nil end
