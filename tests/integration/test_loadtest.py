@@ -87,6 +87,7 @@ async def test_a_spike_ends_with_a_verdict_and_the_report_has_every_part(
     assert "no promise was broken" in said
 
 
+@pytest.mark.soak
 async def test_by_kafka_an_order_is_answered_by_its_row(running: RunningSystem, tmp_path: Path) -> None:
     check(*await loadtest(running, tmp_path, "--shape", "steady", "--door", "kafka"))
 
@@ -96,6 +97,7 @@ async def test_by_both_doors_and_with_two_processes_the_parts_are_one(running: R
     assert {"tester-1", "tester-2"} <= {use.name for use in found.processes}
 
 
+@pytest.mark.soak
 async def test_a_search_climbs_and_tells_each_step(running: RunningSystem, tmp_path: Path) -> None:
     options = ("--shape", "search", "--seconds", "16", "--rate", "16", "--goal-ms", "8000", "--subscribers", "0")
     found = check(*await loadtest(running, tmp_path, *options))

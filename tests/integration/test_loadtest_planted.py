@@ -55,6 +55,7 @@ async def test_where_nobody_lies_every_promise_is_kept(running: RunningSystem) -
     )
 
 
+@pytest.mark.soak
 async def test_orders_that_are_taken_without_a_unit_for_them_are_found(running: RunningSystem) -> None:
     found = await sale_with("oversell", running)
     assert not found.verdict.kept
