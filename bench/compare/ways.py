@@ -26,7 +26,15 @@ LOCK_POLL_SECONDS = 0.01
 # Longer than a dead holder's lock, so that nobody gives up for one.
 LOCK_WAIT_SECONDS = 5.5
 # What a store that is down or comes back raises.
-OUTAGES = (RedisError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+OUTAGES = (
+    RedisError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    EOFError,
+    OSError,
+    TimeoutError,
+)
 # Orders that one statement looks up.
 LOOK_UP = 1_000
 
