@@ -32,7 +32,7 @@ async def sweep(submitter: Submits, deadline: float) -> bool:
     while loop.time() < deadline:
         try:
             async with asyncio.timeout_at(deadline):
-                decision = await submitter.submit([Sweep(skus_max=SKUS_PER_SWEEP_MAX)], deadline)
+                decision = await submitter.decide([Sweep(skus_max=SKUS_PER_SWEEP_MAX)], deadline)
         except TimeoutError:
             return False
         if decision.results[0].outcome == Outcome.NOTHING_DUE:
@@ -70,7 +70,7 @@ class KnownChannels:
             deadline = loop.time() + ATTEMPT_SECONDS_MAX
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._submitter.submit([KnowChannel(channel=channel)], deadline)
+                    await self._submitter.decide([KnowChannel(channel=channel)], deadline)
                 if await sweep(self._submitter, deadline):
                     break
             except Exception as error:

@@ -15,7 +15,8 @@ from typing import Protocol
 from msgspec import Struct
 
 from tables.commands import Command, Place
-from tables.records import Decision, OrderRecord, Result
+from tables.packed import UnreadDecision, unpack_order
+from tables.records import OrderRecord, Result
 
 # A call holds Redis at 10 to 20 µs an order: no longer than a few ms, because a shopper waits behind it.
 COMMANDS_PER_CALL_MAX = 256
@@ -31,7 +32,7 @@ COMMANDS_WAITING_MAX = 20_000
 class Submits(Protocol):
     """What the desk needs of `tables.submission.Submitter`."""
 
-    async def submit(self, commands: Sequence[Command], deadline: float) -> Decision:
+    async def decide(self, commands: Sequence[Command], deadline: float) -> UnreadDecision:
         """Decide `commands` as one batch and wait until it is settled. Raises Unsettled after `deadline`."""
         ...
 
@@ -126,14 +127,15 @@ class Desk:
             return
         deadline = max(waiting.deadline for waiting in batch)
         try:
-            decision = await self._submitter.submit([waiting.command for waiting in batch], deadline)
+            decision = await self._submitter.decide([waiting.command for waiting in batch], deadline)
         except Exception as error:
             for waiting in batch:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(error)
             return
+        # Each caller wants one record of a batch that holds many, of SKUs too: only that one is read.
         orders = {row.order_id: row.record for row in decision.orders}
         for waiting, result in zip(batch, decision.results, strict=True):
             if not waiting.answer.done():
-                order = orders.get(result.order_id) if result.order_id is not None else None
-                waiting.answer.set_result(Decided(result, order))
+                record = orders.get(result.order_id) if result.order_id is not None else None
+                waiting.answer.set_result(Decided(result, None if record is None else unpack_order(record)))

@@ -134,7 +134,7 @@ class Policies:
         """Change a level, and carry it to all SKUs. One change of a channel is carried at a time."""
         deadline = self._deadline()
         while True:
-            decision = await self._submitter.submit([command], deadline)
+            decision = await self._submitter.decide([command], deadline)
             outcome = decision.results[0].outcome
             if outcome != Outcome.SWEEP_PENDING:
                 break

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 from streams import failpoints
 from tables.commands import Command
 from tables.ledger import Applied, LedgerError
+from tables.packed import UnreadDecision, decode_unread
 from tables.records import Answer, Decision, Result, decode_answer, decode_decision
 from tables.settlements import Settlement, Settlements
 
@@ -35,7 +36,7 @@ PAUSE_SECONDS_MAX = 0.25
 APPLIES_MAX = 2
 # What Redis says in the message of an error that was raised while a script ran, by none of its own refusals.
 _SCRIPT_FAILED = "user_script"
-_Reply = TypeVar("_Reply", Decision, Answer)
+_Reply = TypeVar("_Reply", Decision, UnreadDecision, Answer)
 
 
 class Unsettled(Exception):
@@ -72,6 +73,10 @@ class Submitter:
         """Have `commands` decided, once, and the decision settled. `deadline` is a time of the running loop's clock
         (s), None: as long as it takes. Raises Unsettled; and Undecidable, at once."""
         return await self._submit(commands, deadline, decode_decision)
+
+    async def decide(self, commands: Sequence[Command], deadline: float | None) -> UnreadDecision:
+        """The same for a caller who reads only some of the records."""
+        return await self._submit(commands, deadline, decode_unread)
 
     async def answer(
         self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
@@ -146,7 +151,7 @@ class _Attempts:
         if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
             raise Unsettled(self.reason)
 
-    def decided(self, batch: int, outcome: Settlement, decision: Decision | Answer) -> None:
+    def decided(self, batch: int, outcome: Settlement, decision: Decision | UnreadDecision | Answer) -> None:
         """An attempt got an answer: what it did first, a later attempt finds done."""
         self.reason = f"batch {batch} was decided and its settlement is: {outcome}"
         for index, result in enumerate(decision.results):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from api.desk import LINES_PER_CALL_MAX, Desk
 from tables.commands import Command, Pay, Place
+from tables.packed import UnreadDecision, decode_unread
 from tables.records import Decision, OrderRecord, OrderRow, Result
 from tables.submission import Unsettled
 
@@ -24,7 +26,7 @@ class Counter:
         self.open = asyncio.Event()
         self.failure: Exception | None = None
 
-    async def submit(self, commands: Sequence[Command], deadline: float | None) -> Decision:
+    async def decide(self, commands: Sequence[Command], deadline: float | None) -> UnreadDecision:
         self.calls.append(commands)
         self.deadlines.append(deadline)
         await self.open.wait()
@@ -33,7 +35,8 @@ class Counter:
         ids = [command.order_id for command in commands if isinstance(command, (Pay, Place))]
         results = tuple(Result("paid", order_id=order_id) for order_id in ids)
         rows = tuple(OrderRow(order_id, OrderRecord(state="paid"), True) for order_id in ids)
-        return Decision(1, len(self.calls), 0, results, rows, (), (), (), (), None, (), ())
+        decision = Decision(1, len(self.calls), 0, results, rows, (), (), (), (), None, (), ())
+        return decode_unread(msgspec.msgpack.encode(decision))
 
 
 def pay(order_id: str) -> Pay:
