@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from tests.packages import CHROMIUM, SECOND_REDIS, note_of
 
+# Most of the time tests wait for servers that start, die and come back: two of them wait at once. A file's tests share
+# a system and stay together.
+TESTERS = 2
 # All of it has to end within ten minutes on two cores; a step that hangs is ended and counts as failed.
 STEP_SECONDS_MAX = 1_500
 
@@ -39,7 +42,7 @@ def main() -> int:
         say(f"!!! {note}")
     for result in results:
         say(summary(result))
-    tests = step("tests", "pytest", "-m", "not soak")
+    tests = step("tests", "pytest", "-m", "not soak", "-n", str(TESTERS), "--dist", "loadfile")
     return 0 if all(result.passed for result in (*results, tests)) else report_failed([*results, tests])
 
 

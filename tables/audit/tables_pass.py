@@ -79,13 +79,15 @@ class TablesPass:
         drifting: dict[Key, Shown] = {}
         patience = time.monotonic() + PATIENCE_SECONDS
         while True:
+            # The topics are compacted: a row may have gone, while all were read, because of one that came after where
+            # that reading ended.
+            await self._read_on()
             await self._judge(derived, drifting)
             if not self._suspects or time.monotonic() > patience:
                 break
             self._report("rows in flight", suspects - len(self._suspects), suspects)
             await asyncio.sleep(_PAUSE_SECONDS)
             derived = await self._catch_up()
-            await self._read_on()
         self.unsettled = tuple(self._suspects)
         self.in_flight = suspects - len(drifting) - len(self.unsettled)
         return drifting
