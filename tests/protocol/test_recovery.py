@@ -189,8 +189,8 @@ async def test_a_rebuild_stops_where_a_row_is_beyond_the_journals_last_batch(sta
     age_out(stage.journal, stage.rows.whole.offset)
     await forget_everything(stage)
     key = ("sku", "cup")
-    stage.rows.known[key] = msgspec.structs.replace(stage.rows.known[key], batch=1_000)
-    with pytest.raises(Superseded, match="a row is of batch 1000"):
+    stage.rows.known[key] = msgspec.structs.replace(stage.rows.known[key], batch=1_000_000)
+    with pytest.raises(Superseded, match="a row is of batch 1000000"):
         await stage.take_over("b")
     with pytest.raises(Unblessed):
         await stage.ledger.apply([place("o-1")], token="t")
