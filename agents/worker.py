@@ -40,6 +40,7 @@ from agents.stock import StockAgent
 from agents.upkeep import Restating, Trimming
 from stocktide.settings import Settings
 from streams.app import App, chunked, make_app
+from streams.ending import end_with_threads
 from streams.log import KafkaLog
 from streams.publish import Publisher, Row, make_producer
 from streams.topics import ALERTS, CHANNEL_STOCK, DEAD_LETTERS, JOURNAL, JOURNAL_POSITIONS, MOVEMENTS, ORDERS, STOCK
@@ -93,10 +94,13 @@ def run(settings: Settings) -> int:
         _run_loop(settings)
     except (StartError, WorkerFailed) as error:
         logger.error("%s", error)
-        return 1
+        status = 1
     except KeyboardInterrupt:
-        return 130
-    return 0
+        status = 130
+    else:
+        status = 0
+    end_with_threads(status)
+    return status
 
 
 async def work(settings: Settings) -> None:
