@@ -1,8 +1,8 @@
 """Ends tasks, and a process, surely.
 
-In: tasks; a process that is done. Out: they are over. On Python 3.11 `asyncio.wait_for` loses a cancellation that comes in the very moment in
-which what it waits for is done (python/cpython issue 86296), and redis-py sends every command through it: a task that
-was cancelled once may go on as if nothing had been.
+In: tasks; a process that is done. Out: they are over. On Python 3.11 `asyncio.wait_for` loses a cancellation that comes
+in the very moment in which what it waits for is done (python/cpython issue 86296), and redis-py sends every command
+through it: a task that was cancelled once may go on as if nothing had been.
 """
 
 from __future__ import annotations
