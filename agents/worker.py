@@ -141,6 +141,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Worker:
     except PortTaken as error:
         raise StartError(f"the worker's endpoint cannot listen: {error}; set STOCKTIDE_WORKER_PORT") from error
     stack.push_async_callback(worker.stop)
+    logger.info("Redis and Kafka answer; the worker joins its group")
     await worker.start()
     logger.info("worker %s serves /readyz and /metrics on port %d", settings.worker_name, port)
     return worker

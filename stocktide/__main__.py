@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from stocktide.dead_letter_commands import dead_letter_group
-from stocktide.errors import FrontDoorError
+from stocktide.errors import FrontDoorError, ServerUnreachable
 from stocktide.loadtest import loadtest_command, tester_command
 from stocktide.loadtest_compare import with_compare
 from stocktide.moments import Moment
@@ -23,6 +23,9 @@ from stocktide.settings import Settings, SettingsError
 
 _FILE = click.Path(path_type=Path)
 _PORT = click.IntRange(0, 65_535)
+# A broker that was reached tells of its topics, and makes those that are missing, in a second or two; one that halts in
+# the middle had better be asked by a process that starts anew.
+PREPARE_SECONDS_MAX = 60.0
 
 
 class _Speed(click.ParamType):
@@ -94,9 +97,17 @@ def worker(settings: Settings) -> int:
 
     async def prepare() -> None:
         await reach_servers(settings)
-        await ensure_topics(
-            settings.kafka, settings.app_id, settings.partitions, settings.replication, **settings.kafka_access()
-        )
+        try:
+            async with asyncio.timeout(PREPARE_SECONDS_MAX):
+                await ensure_topics(
+                    settings.kafka,
+                    settings.app_id,
+                    settings.partitions,
+                    settings.replication,
+                    **settings.kafka_access(),
+                )
+        except TimeoutError as error:
+            raise ServerUnreachable(f"Kafka at {settings.kafka} takes connections and does not answer") from error
 
     asyncio.run(prepare())
     from agents.worker import run
