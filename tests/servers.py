@@ -89,6 +89,15 @@ def ledger_server(request: pytest.FixtureRequest) -> RedisServer:
     return server
 
 
+@pytest.fixture(scope="module")
+async def emptied_afterwards(valkey: RedisServer) -> AsyncIterator[None]:
+    """The Valkey is empty again after a module that leaves thousands of keys: other tests walk all that there are."""
+    yield
+    client = redis.asyncio.Redis.from_url(valkey.url)
+    await client.flushall()
+    await client.aclose()
+
+
 @pytest.fixture(name="redis")
 async def redis_client(valkey: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
     """A client of the Valkey, which was emptied for this test. Answers are bytes."""

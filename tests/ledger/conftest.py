@@ -36,3 +36,8 @@ async def shop(decider: str) -> AsyncIterator[Shop]:
         return
     async with opened(decider) as ledger:
         yield Shop(LedgerTill(ledger))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leaves_no_keys(emptied_afterwards: None) -> None:
+    """See `emptied_afterwards`."""

@@ -27,3 +27,8 @@ async def own_valkey(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
     await server.start()
     yield server
     await server.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leaves_no_keys(emptied_afterwards: None) -> None:
+    """See `emptied_afterwards`."""
