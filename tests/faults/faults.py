@@ -49,11 +49,11 @@ def chosen(names: Sequence[str]) -> list[Fault]:
     return [known[name] for name in names] if names else list(FAULTS)
 
 
-def plan(seed: int, faults: Sequence[Fault]) -> Iterator[Strike]:
+def plan(seed: int, faults: Sequence[Fault], pause_seconds_max: float = PAUSE_SECONDS_MAX) -> Iterator[Strike]:
     """The strikes of a run, without an end: each round holds every fault once, shuffled. None without faults."""
     rng = random.Random(f"{seed}-plan")
     number = 0
     while faults:
         for fault in rng.sample(list(faults), len(faults)):
             number += 1
-            yield Strike(number, fault, rng.uniform(0, PAUSE_SECONDS_MAX), rng.random() < 0.6)
+            yield Strike(number, fault, rng.uniform(0, pause_seconds_max), rng.random() < 0.6)

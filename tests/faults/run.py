@@ -26,7 +26,7 @@ from stocktide.retry import until
 from tests.faults.cluster import APP_ID, PARK_SECONDS, PARTITIONS, Cluster, Shape
 from tests.faults.doors import Doors, Recorder
 from tests.faults.fault import Fault, NotReached, Scene
-from tests.faults.faults import Strike, plan
+from tests.faults.faults import PAUSE_SECONDS_MAX, Strike, plan
 from tests.faults.final import read_everything
 from tests.faults.load import Load, Rates
 from tests.faults.stories import CHANNELS, HOLD_SECONDS_USUAL
@@ -52,13 +52,14 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What to run. `folder` gets servers' data, logs and the history. A run with fewer than `strikes_min` faults goes
-    on for a while."""
+    on for a while. Between two faults there are up to `pause_seconds_max`."""
 
     folder: Path
     seconds: float
     seed: int
     faults: Sequence[Fault]
     strikes_min: int = 0
+    pause_seconds_max: float = PAUSE_SECONDS_MAX
     rates: Rates = field(default_factory=Rates)
     shape: Shape = field(default_factory=Shape)
 
@@ -183,7 +184,7 @@ class Run:
     async def _follow_plan(
         self, cluster: Cluster, recorder: Recorder, under_way: dict[asyncio.Task[None], Fault]
     ) -> None:
-        for strike in plan(self._options.seed, self._options.faults):
+        for strike in plan(self._options.seed, self._options.faults, self._options.pause_seconds_max):
             await asyncio.sleep(strike.pause_seconds)
             while len(under_way) >= UNDER_WAY_MAX or any(
                 strike.fault.touches & one.touches for one in under_way.values()
