@@ -160,7 +160,8 @@ async def test_a_second_worker_joins_and_the_first_one_leaves_in_mid_stream(flee
     await fleet.sku_when("A", committed(100))
     second = await fleet.start("w2")
     await fleet.sku_when("A", committed(700))
-    assert await first.is_ready() and await second.is_ready()
+    await first.wait_ready()
+    await second.wait_ready()
     assert await first.gauge("stocktide_relay_blessed") + await second.gauge("stocktide_relay_blessed") == 1
     assert await first.end(signal.SIGTERM) == 0, first.last_words()
     await sending
