@@ -19,10 +19,9 @@ return left
 """
 
 
-def make_app() -> faust.App:
-    """The app, as Faust's own documentation would have one write it."""
-    name = os.environ["BENCH_APP"]
-    partitions = int(os.environ["BENCH_PARTITIONS"])
+def plain_app() -> tuple[faust.App, str, int]:
+    """An app as Faust's own documentation would have one write it; its name, and the partitions of its topics."""
+    name, partitions = os.environ["BENCH_APP"], int(os.environ["BENCH_PARTITIONS"])
     app = faust.App(
         name,
         broker=f"kafka://{os.environ['BENCH_KAFKA']}",
@@ -31,6 +30,12 @@ def make_app() -> faust.App:
         web_enabled=False,
         datadir=os.environ["BENCH_DATA"],
     )
+    return app, name, partitions
+
+
+def make_app() -> faust.App:
+    """The app."""
+    app, name, partitions = plain_app()
     redis = Redis.from_url(os.environ["BENCH_REDIS"])
     reserve = redis.register_script(_RESERVE)
     orders = app.topic(os.environ["BENCH_TOPIC"], value_serializer="json", partitions=partitions)

@@ -48,7 +48,7 @@ class Moment(Struct, frozen=True):
 
 
 class StockPoint(Struct, frozen=True):
-    """What a channel could sell of a hot SKU at a time. `available` is the SKU's own, where it was asked."""
+    """What a channel could sell of a hot SKU at a time."""
 
     at: float
     quantity: int

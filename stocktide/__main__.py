@@ -15,17 +15,15 @@ from typing import Any
 import click
 
 from stocktide.dead_letter_commands import dead_letter_group
-from stocktide.errors import FrontDoorError, ServerUnreachable
+from stocktide.errors import FrontDoorError
 from stocktide.loadtest import loadtest_command, tester_command
 from stocktide.loadtest_compare import with_compare
+from stocktide.located import located
 from stocktide.moments import Moment
 from stocktide.settings import Settings, SettingsError
 
 _FILE = click.Path(path_type=Path)
 _PORT = click.IntRange(0, 65_535)
-# A broker that was reached tells of its topics, and makes those that are missing, in a second or two; one that halts in
-# the middle had better be asked by a process that starts anew.
-PREPARE_SECONDS_MAX = 60.0
 
 
 class _Speed(click.ParamType):
@@ -92,24 +90,9 @@ def up(
 @_with_settings
 def worker(settings: Settings) -> int:
     """Run one worker: the agents, the relay, the tables. Any number may run."""
-    from stocktide.reach import reach_servers
-    from streams.admin import ensure_topics
+    from stocktide.reach import reach_with_topics
 
-    async def prepare() -> None:
-        await reach_servers(settings)
-        try:
-            async with asyncio.timeout(PREPARE_SECONDS_MAX):
-                await ensure_topics(
-                    settings.kafka,
-                    settings.app_id,
-                    settings.partitions,
-                    settings.replication,
-                    **settings.kafka_access(),
-                )
-        except TimeoutError as error:
-            raise ServerUnreachable(f"Kafka at {settings.kafka} takes connections and does not answer") from error
-
-    asyncio.run(prepare())
+    asyncio.run(reach_with_topics(settings))
     from agents.worker import run
 
     return run(settings)
@@ -135,7 +118,7 @@ def topics(settings: Settings, create: bool, kafka: str | None) -> int:
     """List the topics: key, writer, what each holds, and how it is on the broker."""
     from stocktide.topics import run
 
-    return run(_located(settings, kafka=kafka), create, click.echo)
+    return run(located(settings, kafka=kafka), create, click.echo)
 
 
 @cli.command()
@@ -149,10 +132,10 @@ def rebuild(settings: Settings, check: bool, url: str | None, force: bool) -> in
 
     if check != (url is not None):
         raise click.UsageError("--check and --redis go together: the Redis in use is rebuilt without either")
-    located = _located(settings)
+    found = located(settings)
     if url is not None:
-        return rebuilding.check(located, click.echo, url=url, force=force)
-    return rebuilding.run(located, click.echo, force=force)
+        return rebuilding.check(found, click.echo, url=url, force=force)
+    return rebuilding.run(found, click.echo, force=force)
 
 
 @cli.command()
@@ -167,7 +150,7 @@ def audit(settings: Settings, **options: Any) -> int:
     """
     from stocktide.audit import AuditOptions, run
 
-    return run(_located(settings), AuditOptions(**options))
+    return run(located(settings), AuditOptions(**options))
 
 
 @cli.command()
@@ -186,7 +169,7 @@ def repair(settings: Settings, plan: bool, apply: bool, actor: str | None, **opt
 
     if plan == apply:
         raise click.UsageError("say --plan or --apply")
-    return run(_located(settings), RepairOptions(apply, _actor(actor), **options))
+    return run(located(settings), RepairOptions(apply, _actor(actor), **options))
 
 
 @cli.command()
@@ -195,7 +178,7 @@ def doctor(settings: Settings) -> int:
     """Show the settings and look for what is missing or unsafe. Exit status 1 if something is wrong."""
     from stocktide.doctor import run
 
-    return run(_located(settings), click.echo)
+    return run(located(settings), click.echo)
 
 
 @cli.command()
@@ -217,7 +200,7 @@ def explain(settings: Settings, sku: str, at: str | None, **options: Any) -> int
         raise click.UsageError("--at asks for one moment: it goes without --since and --limit")
     version = int(at) if at is not None and at.isascii() and at.isdigit() else None
     at_ms = Moment(ends=True).convert(at, None, None) if at is not None and version is None else None
-    return run(_located(settings), ExplainOptions(sku, version, at_ms, **options))
+    return run(located(settings), ExplainOptions(sku, version, at_ms, **options))
 
 
 @cli.command()
@@ -227,7 +210,7 @@ def backup(settings: Settings, folder: Path) -> int:
     """Copy all topics into FOLDER, beside live traffic. Redis is made from them."""
     from stocktide.backup import run
 
-    return run(_located(settings), folder, click.echo)
+    return run(located(settings), folder, click.echo)
 
 
 @cli.command()
@@ -256,13 +239,13 @@ def replay(settings: Settings, *, api: str | None, kafka: str | None, app_id: st
     """Stream the real orders of FILE, a CSV or csv.gz with the columns of Online Retail."""
     from loadtest.replay import ReplayOptions, run
 
-    located = _located(settings, api=api, kafka=kafka, app_id=app_id)
+    found = located(settings, api=api, kafka=kafka, app_id=app_id)
     return run(
         ReplayOptions(
-            api=(api or f"http://127.0.0.1:{located.port}").rstrip("/"),
-            kafka=located.kafka,
-            app_id=located.app_id,
-            security=located.kafka_access(),
+            api=(api or f"http://127.0.0.1:{found.port}").rstrip("/"),
+            kafka=found.kafka,
+            app_id=found.app_id,
+            security=found.kafka_access(),
             **options,
         )
     )
@@ -292,36 +275,8 @@ def _actor(name: str | None) -> str:
     return name
 
 
-def _located(
-    settings: Settings, *, api: str | None = None, kafka: str | None = None, app_id: str | None = None
-) -> Settings:
-    """The settings, pointed at the `stocktide up` of this machine where nobody said otherwise."""
-    from dataclasses import replace
-    from urllib.parse import urlsplit
-
-    from stocktide.ready import find_running
-
-    def chosen(name: str, option: str | None, found: str | None, default: str) -> str:
-        if option is not None:
-            return option
-        return default if found is None or f"STOCKTIDE_{name}" in os.environ else found
-
-    try:
-        port = urlsplit(api).port if api is not None else None
-    except ValueError as error:
-        raise click.BadParameter(f"{api!r} is no URL: {error}", param_hint="--api") from error
-    running = find_running(port, settings.port)
-    return replace(
-        settings,
-        port=running.port if running and api is None else settings.port,
-        kafka=chosen("KAFKA", kafka, running.kafka if running else None, settings.kafka),
-        redis=chosen("REDIS", None, running.redis if running else None, settings.redis),
-        app_id=chosen("APP_ID", app_id, running.app_id if running else None, settings.app_id),
-    )
-
-
-cli.add_command(dead_letter_group(_with_settings, _located))
-cli.add_command(with_compare(loadtest_command(_with_settings, _located)))
+cli.add_command(dead_letter_group(_with_settings, located))
+cli.add_command(with_compare(loadtest_command(_with_settings, located)))
 cli.add_command(tester_command(_with_settings))
 
 

@@ -18,6 +18,9 @@ from stocktide.settings import Settings
 # A server that is just starting gets this long; a wrong address is told within it.
 REACH_SECONDS_MAX = 5.0
 ANSWER_SECONDS_MAX = 3.0
+# A broker that was reached tells of its topics, and makes those that are missing, in a second or two; one that halts in
+# the middle had better be asked by a process that starts anew.
+TOPICS_SECONDS_MAX = 60.0
 
 _ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
@@ -34,6 +37,20 @@ async def reach_servers(settings: Settings) -> None:
         raise ServerUnreachable("\n".join(str(failure) for failure in failures))
     for failure in failures:
         raise failure
+
+
+async def reach_with_topics(settings: Settings) -> None:
+    """The same, and have all topics there. Raises ServerUnreachable and TopicsError."""
+    from streams.admin import ensure_topics
+
+    await reach_servers(settings)
+    try:
+        async with asyncio.timeout(TOPICS_SECONDS_MAX):
+            await ensure_topics(
+                settings.kafka, settings.app_id, settings.partitions, settings.replication, **settings.kafka_access()
+            )
+    except TimeoutError as error:
+        raise ServerUnreachable(f"Kafka at {settings.kafka} takes connections and does not answer") from error
 
 
 async def reach_kafka(addresses: str, seconds_max: float = REACH_SECONDS_MAX, **security: Any) -> None:

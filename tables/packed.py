@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tables.records import (
-    DECISION_FORMAT,
     Alert,
     MovementRecord,
     Offer,
@@ -19,6 +18,7 @@ from tables.records import (
     RepairRow,
     Result,
     SkuRecord,
+    check_format,
 )
 
 
@@ -48,7 +48,7 @@ class PackedSku(Struct, array_like=True):
 
 
 class UnreadDecision(Struct, array_like=True):
-    """`tables.records.Decision` as the derivations read it: states unread, effects and registry skipped."""
+    """`tables.records.Decision` as derivations and callers read it: states unread, effects and registry skipped."""
 
     format: int
     batch: int
@@ -75,6 +75,5 @@ unpack_offers = msgspec.msgpack.Decoder(tuple[Offer, ...]).decode
 def decode_unread(payload: bytes) -> UnreadDecision:
     """Decode a journal payload but for its records. Raises `msgspec.DecodeError` where Lua and Python have parted."""
     decision = _DECISION.decode(payload)
-    if decision.format != DECISION_FORMAT:
-        raise msgspec.ValidationError(f"a payload of format {decision.format}; this version reads {DECISION_FORMAT}")
+    check_format(decision.format)
     return decision

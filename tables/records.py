@@ -276,11 +276,16 @@ _ANSWER = msgspec.msgpack.Decoder(Answer)
 _DECISION = msgspec.msgpack.Decoder(Decision)
 
 
+def check_format(format: int) -> None:
+    """Raise `msgspec.ValidationError` where a payload is of another format than this version reads."""
+    if format != DECISION_FORMAT:
+        raise msgspec.ValidationError(f"a payload of format {format}; this version reads {DECISION_FORMAT}")
+
+
 def decode_decision(payload: bytes) -> Decision:
     """Decode a journal payload. Raises `msgspec.DecodeError` where Lua and this module have parted."""
     decision = _DECISION.decode(payload)
-    if decision.format != DECISION_FORMAT:
-        raise msgspec.ValidationError(f"a payload of format {decision.format}; this version reads {DECISION_FORMAT}")
+    check_format(decision.format)
     return decision
 
 

@@ -15,7 +15,7 @@ from msgspec import Raw, Struct, field
 
 from tables.derived import StoredRow
 from tables.ledger import LedgerLimits
-from tables.records import DECISION_FORMAT, MovementRecord, OrderRecord, SkuRecord
+from tables.records import MovementRecord, OrderRecord, SkuRecord, check_format
 
 FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
 PARKED = "parked"
@@ -99,10 +99,7 @@ class Writes:
     def add(self, payload: bytes) -> None:
         """A batch of the journal; it is newer than all before. Raises msgspec.DecodeError."""
         decision = _decision(payload)
-        if decision.format != DECISION_FORMAT:
-            raise msgspec.ValidationError(
-                f"a payload of format {decision.format}; this version reads {DECISION_FORMAT}"
-            )
+        check_format(decision.format)
         self.at = max(self.at, decision.at)
         for order in decision.orders:
             if order.changed:

@@ -1,6 +1,6 @@
 """From commands to a decision that stands: apply, wait for the own token, submit again where it was lost.
 
-In: commands, and until when. Out: a `Decision` that was read back from the journal, so that what a caller tells its
+In: commands, and until when. Out: a decision that was read back from the journal, so that what a caller tells its
 client, or commits to Kafka, is never lost and never contradicted (rule R7).
 """
 
@@ -19,8 +19,9 @@ from redis.exceptions import RedisError, ResponseError
 from streams import failpoints
 from tables.commands import Command
 from tables.ledger import Applied, LedgerError
+from tables.outcomes import Outcome
 from tables.packed import UnreadDecision, decode_unread
-from tables.records import Answer, Decision, Result, decode_answer, decode_decision
+from tables.records import Answer, Result, decode_answer
 from tables.settlements import Settlement, Settlements
 
 # A fresh token for each attempt, 16 hex digits: two attempts with the same one do not happen.
@@ -36,7 +37,7 @@ PAUSE_SECONDS_MAX = 0.25
 APPLIES_MAX = 2
 # What Redis says in the message of an error that was raised while a script ran, by none of its own refusals.
 _SCRIPT_FAILED = "user_script"
-_Reply = TypeVar("_Reply", Decision, UnreadDecision, Answer)
+_Reply = TypeVar("_Reply", UnreadDecision, Answer)
 
 
 class Unsettled(Exception):
@@ -55,7 +56,7 @@ class Applies(Protocol):
 
 
 class Submitter:
-    """Submits batches of commands. Any number of `submit` may be under way at once.
+    """Submits batches of commands. Any number of calls may be under way at once.
 
     Those that share a `turn` ask the ledger one at a time, in the order in which they were called, so that a caller may
     have several pieces of a partition under way and still have them decided in their order. Only where one has to be
@@ -69,13 +70,9 @@ class Submitter:
         self._places = asyncio.Semaphore(APPLIES_MAX)
         self.resubmitted = 0
 
-    async def submit(self, commands: Sequence[Command], deadline: float | None) -> Decision:
+    async def decide(self, commands: Sequence[Command], deadline: float | None) -> UnreadDecision:
         """Have `commands` decided, once, and the decision settled. `deadline` is a time of the running loop's clock
         (s), None: as long as it takes. Raises Unsettled; and Undecidable, at once."""
-        return await self._submit(commands, deadline, decode_decision)
-
-    async def decide(self, commands: Sequence[Command], deadline: float | None) -> UnreadDecision:
-        """The same for a caller who reads only some of the records."""
         return await self._submit(commands, deadline, decode_unread)
 
     async def answer(
@@ -137,6 +134,8 @@ class _Attempts:
 
     def __init__(self, commands: int, deadline: float | None) -> None:
         self._ours = [False] * commands
+        # A removal has no id to be known by: only who did it knows why nothing is left to remove.
+        self._removed: list[Result | None] = [None] * commands
         self.deadline = deadline
         self.reason = "the ledger was not asked"
 
@@ -151,11 +150,13 @@ class _Attempts:
         if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
             raise Unsettled(self.reason)
 
-    def decided(self, batch: int, outcome: Settlement, decision: Decision | UnreadDecision | Answer) -> None:
+    def decided(self, batch: int, outcome: Settlement, decision: UnreadDecision | Answer) -> None:
         """An attempt got an answer: what it did first, a later attempt finds done."""
         self.reason = f"batch {batch} was decided and its settlement is: {outcome}"
         for index, result in enumerate(decision.results):
             self._ours[index] = self._ours[index] or not result.replayed
+            if result.outcome == Outcome.POLICY_DELETED:
+                self._removed[index] = result
 
     def maybe_decided(self, error: Exception) -> None:
         """An attempt got no answer. A repeat found by the next one is far more likely ours than another caller's."""
@@ -166,8 +167,10 @@ class _Attempts:
         """The decision with those repeats told as first answers."""
         if not any(self._ours):
             return decision
-        results: list[Result] = [
-            structs.replace(result, replayed=False) if ours and result.replayed else result
-            for ours, result in zip(self._ours, decision.results, strict=True)
-        ]
-        return structs.replace(decision, results=tuple(results))
+        return structs.replace(decision, results=tuple(map(self._first, self._ours, self._removed, decision.results)))
+
+    @staticmethod
+    def _first(ours: bool, removed: Result | None, result: Result) -> Result:
+        if removed is not None and result.outcome == Outcome.UNKNOWN_POLICY:
+            return removed
+        return structs.replace(result, replayed=False) if ours and result.replayed else result

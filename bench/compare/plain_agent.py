@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bench.compare.ways import HELD, REFUSED, SOCKET_SECONDS_MAX
+from bench.plain import plain_app
 
 AGAIN_SECONDS = 0.1
 
@@ -27,17 +28,8 @@ return 1
 
 
 def make_app() -> faust.App:
-    """The app, as Faust's own documentation would have one write it."""
-    name = os.environ["BENCH_APP"]
-    partitions = int(os.environ["BENCH_PARTITIONS"])
-    app = faust.App(
-        name,
-        broker=f"kafka://{os.environ['BENCH_KAFKA']}",
-        store="memory://",
-        topic_partitions=partitions,
-        web_enabled=False,
-        datadir=os.environ["BENCH_DATA"],
-    )
+    """The app."""
+    app, name, partitions = plain_app()
     redis = Redis.from_url(os.environ["BENCH_REDIS"], socket_timeout=SOCKET_SECONDS_MAX)
     script = redis.register_script(_TAKE)
     orders = app.topic(f"{name}-requests", key_type=str, value_serializer="json", partitions=partitions)

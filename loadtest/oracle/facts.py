@@ -117,11 +117,12 @@ class Facts:
             if movement is not None and movement.content is None:
                 self._open[key] = movement
 
-    def lowered(self, sku: str, warehouse: str, after: int, until: int) -> tuple[int, int]:
+    def lowered(self, sku: str, warehouse: str, after: int, until: int, whole: bool) -> tuple[int, int]:
         """Units by which facts of the batches after `after` and up to `until` lowered what is available, by what is
-        told; and by which others, that may belong to those batches, can have lowered it besides."""
+        told; and by which others, that may belong to those batches, can have lowered it besides. `whole`: all that
+        there is was told, and what is not seen by now did not happen otherwise than it looks."""
         told = sum(units for batch, units in self._told.get((sku, warehouse), ()) if after < batch <= until)
-        open_ = self._lowered_by_open(sku, warehouse) + self._lowered_by_shipping(sku, warehouse, after, until)
+        open_ = self._lowered_by_open(sku, warehouse) + self._lowered_by_shipping(sku, warehouse, after, until, whole)
         return told, open_
 
     def _lowered_by_open(self, sku: str, warehouse: str) -> int:
@@ -133,10 +134,13 @@ class Facts:
                         units += _ANY if movement.kind == COUNTED else abs(line.quantity)
         return units
 
-    def _lowered_by_shipping(self, sku: str, warehouse: str, after: int, until: int) -> int:
+    def _lowered_by_shipping(self, sku: str, warehouse: str, after: int, until: int, whole: bool) -> int:
         units = 0
         for known, move in self._shipped.get((sku, warehouse), ()):
-            if move.batch < until and (not move.seen or move.seen > after) and not _from_own_hold(known, sku):
+            if move.batch >= until or (move.seen and move.seen <= after):
+                continue
+            # A row of the stock may come before that of the order: whether the hold was over by then, nobody knows yet.
+            if (not move.seen and not whole) or not _from_own_hold(known, sku):
                 units += sum(line.quantity for line in move.lines if (line.sku, line.warehouse) == (sku, warehouse))
         return units
 

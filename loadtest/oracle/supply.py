@@ -156,11 +156,11 @@ class Oversold(Checker):
                 since = 0 if before is None else before.batch
                 self._judge(_Short(stock, warehouse, was, shelf.available, since, sight.row.at))
 
-    def _judge(self, short: _Short) -> None:
+    def _judge(self, short: _Short, whole: bool = False) -> None:
         """Whether facts explain it; where some are under way whose size is not told yet, again at the end."""
         stock = short.stock
         needed = short.was - short.available
-        told, open_ = self._facts.lowered(stock.sku, short.warehouse, short.since, stock.batch)
+        told, open_ = self._facts.lowered(stock.sku, short.warehouse, short.since, stock.batch, whole)
         if told >= needed:
             return
         if told + open_ >= needed:
@@ -176,7 +176,18 @@ class Oversold(Checker):
         if sight.fresh and sight.movement.type == COUNTED:
             self._see_count(sight)
         if sight.dated and self._excused:
-            self.end()
+            self._judge_again(sight)
+
+    def _judge_again(self, sight: MovementSight) -> None:
+        """What the movement may have explained so far, it now explains or not; nothing changed for the others. One
+        that was refused has no lines, and may have been thought to explain any SKU of its warehouse."""
+        warehouse, skus = sight.movement.warehouse, {line.sku for line in sight.movement.lines}
+        excused, self._excused = self._excused, []
+        for short in excused:
+            if short.warehouse == warehouse and (not skus or short.stock.sku in skus):
+                self._judge(short)
+            else:
+                self._excused.append(short)
 
     def _see_count(self, sight: MovementSight) -> None:
         for line in sight.movement.lines:
@@ -192,7 +203,7 @@ class Oversold(Checker):
         """More facts are told: what those under way excused is judged by what they were."""
         excused, self._excused = self._excused, []
         for short in excused:
-            self._judge(short)
+            self._judge(short, whole=True)
 
 
 class _Short(NamedTuple):

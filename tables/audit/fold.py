@@ -30,7 +30,7 @@ from tables.audit.packed import (
 )
 from tables.derived import StoredRow
 from tables.ledger import LedgerLimits
-from tables.records import DECISION_FORMAT, SkuRecord
+from tables.records import SkuRecord, check_format
 
 # The cause of an effect after which a row is taken as it is: what was before it was found to be wrong.
 REPAIR = "repair"
@@ -133,10 +133,7 @@ class Fold:
     def add(self, payload: bytes) -> int:
         """Fold the next batch; its number. Raises msgspec.MsgspecError where the payload is none."""
         decision = unpack_decision(payload)
-        if decision.format != DECISION_FORMAT:
-            raise msgspec.ValidationError(
-                f"a payload of format {decision.format}; this version reads {DECISION_FORMAT}"
-            )
+        check_format(decision.format)
         batch = self.batch = decision.batch
         self.at = max(self.at, decision.at)
         restating = _is_restating(bytes(decision.results))

@@ -78,7 +78,7 @@ class TablesPass:
         suspects = len(self._suspects)
         drifting: dict[Key, Shown] = {}
         patience = time.monotonic() + PATIENCE_SECONDS
-        while True:
+        while self._suspects:
             # The topics are compacted: a row may have gone, while all were read, because of one that came after where
             # that reading ended.
             await self._read_on()

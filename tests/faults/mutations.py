@@ -61,7 +61,7 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 "tables/submission.py",
                 "            if applied.batch == 0:",
-                "            if applied.batch == 0 or decode is decode_decision:",
+                "            if applied.batch == 0 or decode is not decode_answer:",
             ),
         ),
     ),

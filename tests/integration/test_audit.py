@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from stocktide.retry import until
 from streams.topics import ALERTS, AUDIT, ORDERS, RESERVATIONS
 from tables.connection import connect
 from tables.scripts import key_prefix
+from tests import command
 from tests.integration.fleet import PARTITIONS, WAIT_SECONDS_MAX, Fleet, make_fleet, order_of, placed, send_steadily
 from tests.servers import RedisServer
 
@@ -49,20 +48,12 @@ class Said:
 async def stocktide(fleet: Fleet, *arguments: str) -> Said:
     """Run a command of the front door."""
     environ = {
-        **os.environ,
         "STOCKTIDE_APP_ID": fleet.app_id,
         "STOCKTIDE_KAFKA": fleet.kafka,
         "STOCKTIDE_REDIS": fleet.redis,
         "STOCKTIDE_PARTITIONS": str(PARTITIONS),
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "stocktide", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environ,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), WAIT_SECONDS_MAX)
-    return Said(process.returncode or 0, out.decode(), err.decode())
+    return Said(*await command.stocktide(*arguments, seconds_max=WAIT_SECONDS_MAX, environ=environ))
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import shutil
-import sys
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,6 +42,7 @@ from streams.topics import (
     TOPICS,
 )
 from tables.landmarks import read_landmarks
+from tests import command
 from tests.integration.storefront import AT, WAIT_SECONDS_MAX, Storefront, fresh
 from tests.servers import RedisServer
 from tests.system import RunningSystem, start_up
@@ -76,15 +75,8 @@ class Traffic:
 
 async def stocktide(environ: Mapping[str, str], *arguments: str) -> tuple[int, str]:
     """Run a command; its exit status and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "stocktide", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, **environ},
-    )
-    printed, _ = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS_MAX)
-    assert process.returncode is not None
-    return process.returncode, printed.decode()
+    ended = await command.stocktide(*arguments, seconds_max=COMMAND_SECONDS_MAX, environ=environ)
+    return ended.status, ended.printed
 
 
 @asynccontextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from typing import Any
 
 import pytest
 
 from stocktide.letter_box import ALL_STATES, Letter, LetterBox, LetterFold, State
 from stocktide.retry import until
+from tests import command
 from tests.integration.storefront import WAIT_SECONDS_MAX, Storefront, fresh
 from tests.system import RunningSystem
 
@@ -21,28 +21,16 @@ COLUMNS = 140
 AT = "2026-11-11T00:00:00Z"
 
 
-async def stocktide(running: RunningSystem, *arguments: str) -> tuple[int, str, str]:
+async def stocktide(running: RunningSystem, *arguments: str) -> command.Said:
     """Run a command on the running system; exit status, output, error output."""
     ready = running.ready
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "stocktide", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={
-            "STOCKTIDE_APP_ID": ready["app_id"],
-            "STOCKTIDE_KAFKA": ready["kafka"],
-            "STOCKTIDE_REDIS": ready["redis"],
-            "COLUMNS": str(COLUMNS),
-        },
-    )
-    try:
-        output, errors = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS_MAX)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return process.returncode or 0, output.decode(), errors.decode()
+    environ = {
+        "STOCKTIDE_APP_ID": ready["app_id"],
+        "STOCKTIDE_KAFKA": ready["kafka"],
+        "STOCKTIDE_REDIS": ready["redis"],
+        "COLUMNS": str(COLUMNS),
+    }
+    return await command.stocktide(*arguments, seconds_max=COMMAND_SECONDS_MAX, environ=environ)
 
 
 async def events(shop: Storefront, *lines: dict[str, Any] | bytes) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loadtest.results import Results, decode
+from tests.command import stocktide
 from tests.integration.test_replay import retail_file
 from tests.system import RunningSystem
 
@@ -38,25 +37,16 @@ async def loadtest(running: RunningSystem, folder: Path, *options: str) -> tuple
     """Run the command; its exit status, its results and what it printed."""
     page, told = folder / "report.html", folder / "report.json"
     ready = running.ready
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "stocktide", "loadtest", "--api", ready["api"], "--kafka", ready["kafka"], "--app-id", ready["app_id"]),
-        *("--report-html", str(page), "--report-json", str(told), *SMALL, *options),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        printed, _ = await asyncio.wait_for(process.communicate(), LOADTEST_SECONDS_MAX)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    said = printed.decode()
+    found_at = ("--api", ready["api"], "--kafka", ready["kafka"], "--app-id", ready["app_id"])
+    reports = ("--report-html", str(page), "--report-json", str(told))
+    ended = await stocktide("loadtest", *found_at, *reports, *SMALL, *options, seconds_max=LOADTEST_SECONDS_MAX)
+    said = ended.printed
     assert "Traceback" not in said, said
     found = decode(told.read_bytes()) if told.exists() else None
     if found is not None:
         assert found.verdict.kept, said
         assert "<html" in page.read_text()
-    return process.returncode or 0, found, said
+    return ended.status, found, said
 
 
 def check(status: int, found: Results | None, said: str) -> Results:
@@ -119,14 +109,10 @@ def left_in(folder: Path) -> list[str]:
 
 
 async def test_where_no_system_runs_the_command_says_so_and_fails(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "stocktide", "loadtest", "--api", "http://127.0.0.1:9", "--kafka", "127.0.0.1:9"),
-        *("--report-html", str(tmp_path / "page.html"), "--report-json", str(tmp_path / "told.json")),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    printed, _ = await asyncio.wait_for(process.communicate(), LOADTEST_SECONDS_MAX)
-    assert process.returncode == 2
-    assert "no API answers at http://127.0.0.1:9" in printed.decode()
-    assert "Traceback" not in printed.decode()
+    nowhere = ("--api", "http://127.0.0.1:9", "--kafka", "127.0.0.1:9")
+    reports = ("--report-html", str(tmp_path / "page.html"), "--report-json", str(tmp_path / "told.json"))
+    ended = await stocktide("loadtest", *nowhere, *reports, seconds_max=LOADTEST_SECONDS_MAX)
+    assert ended.status == 2
+    assert "no API answers at http://127.0.0.1:9" in ended.printed
+    assert "Traceback" not in ended.printed
     assert left_in(tmp_path) == []

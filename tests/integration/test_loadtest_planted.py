@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,13 @@ from rich.console import Console
 from loadtest.flash import hold_sale
 from loadtest.flash_options import FlashOptions
 from loadtest.results import Results
+from tests.command import stocktide
 from tests.integration.lying_api import Lie, lying_api
 from tests.system import RunningSystem
 
 pytestmark = pytest.mark.integration
+
+COMMAND_SECONDS_MAX = 120.0
 
 
 async def sale_with(lie: Lie, running: RunningSystem) -> Results:
@@ -72,24 +74,15 @@ async def test_orders_that_are_taken_without_a_unit_for_them_are_found(running: 
 
 async def test_the_command_says_what_is_broken_and_exits_with_1(running: RunningSystem, tmp_path: Path) -> None:
     async with lying_api(running.api, "oversell") as (api, _):
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "stocktide", "loadtest", "--no-live", "--shape", "steady", "--seconds", "3"),
-            *("--rate", "25", "--skus", "20", "--hot", "2", "--units", "10", "--subscribers", "2", "--channels", "2"),
-            *(
-                "--hold-seconds",
-                "4",
-                "--report-html",
-                str(tmp_path / "a.html"),
-                "--report-json",
-                str(tmp_path / "a.json"),
-            ),
+        ended = await stocktide(
+            *("loadtest", "--no-live", "--shape", "steady", "--seconds", "3", "--rate", "25", "--skus", "20"),
+            *("--hot", "2", "--units", "10", "--subscribers", "2", "--channels", "2", "--hold-seconds", "4"),
+            *("--report-html", str(tmp_path / "a.html"), "--report-json", str(tmp_path / "a.json")),
             *("--api", api, "--kafka", str(running.ready["kafka"]), "--app-id", running.app_id),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            seconds_max=COMMAND_SECONDS_MAX,
         )
-        printed, _ = await asyncio.wait_for(process.communicate(), 120)
-    said = printed.decode()
-    assert process.returncode == 1, said
+    said = ended.printed
+    assert ended.status == 1, said
     assert "promise 1, oversold: " in said
     assert '{"record":' in said
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from streams.admin import admin_client
 from streams.topics import JOURNAL, ORDERS, RESERVATIONS
 from tables.audit.digest import digest_of_redis
 from tables.landmarks import read_landmarks
+from tests import command
 from tests.integration.fleet import PARTITIONS, Fleet, make_fleet, order_of, placed
 
 COMMAND_SECONDS_MAX = 60.0
@@ -71,22 +70,14 @@ async def digest_of(fleet: Fleet) -> str:
 async def stocktide(fleet: Fleet, *arguments: str) -> tuple[int, str]:
     """Run a command; its exit status and what it printed."""
     environ = {
-        **os.environ,
         "STOCKTIDE_APP_ID": fleet.app_id,
         "STOCKTIDE_KAFKA": fleet.kafka,
         "STOCKTIDE_REDIS": fleet.redis,
         "STOCKTIDE_DATA": str(fleet.folder),
         "STOCKTIDE_PARTITIONS": str(PARTITIONS),
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "stocktide", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=environ,
-    )
-    printed, _ = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS_MAX)
-    assert process.returncode is not None
-    return process.returncode, printed.decode()
+    ended = await command.stocktide(*arguments, seconds_max=COMMAND_SECONDS_MAX, environ=environ)
+    return ended.status, ended.printed
 
 
 async def test_a_worker_brings_an_emptied_redis_back_and_goes_on(lone: Fleet) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import aiohttp
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
+from tests.command import stocktide
 from tests.servers import RedisServer
 from tests.system import RunningSystem, StartSystem, start_up
 
@@ -47,22 +47,15 @@ async def replay(running: RunningSystem, file: Path, *options: str) -> tuple[int
     report = running.data.with_name("report.json")
     report.unlink(missing_ok=True)
     ready = running.ready
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "stocktide", "replay", str(file), "--api", ready["api"], "--kafka", ready["kafka"]),
+    ended = await stocktide(
+        *("replay", str(file), "--api", ready["api"], "--kafka", ready["kafka"]),
         *("--app-id", ready["app_id"], "--report", str(report), *options),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        seconds_max=REPLAY_SECONDS_MAX,
     )
-    try:
-        printed, _ = await asyncio.wait_for(process.communicate(), REPLAY_SECONDS_MAX)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    said = printed.decode()
+    said = ended.printed
     assert "Traceback" not in said, said
     found = json.loads(report.read_text()) if report.exists() else {}
-    return process.returncode or 0, found, said
+    return ended.status, found, said
 
 
 async def stock_of(running: RunningSystem, sku: str) -> dict[str, Any]:
@@ -152,16 +145,11 @@ async def test_killing_the_worker_and_the_api_on_the_way_loses_nothing(system: S
 
 async def test_where_no_system_runs_the_command_says_so_and_fails(tmp_path: Path) -> None:
     file = retail_file(tmp_path / "retail.csv", 1)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "stocktide", "replay", str(file), "--api", "http://127.0.0.1:9", "--kafka", "127.0.0.1:9"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    printed, _ = await asyncio.wait_for(process.communicate(), REPLAY_SECONDS_MAX)
-    assert process.returncode == 2
-    assert "no API answers at http://127.0.0.1:9" in printed.decode()
-    assert "Traceback" not in printed.decode()
+    nowhere = ("--api", "http://127.0.0.1:9", "--kafka", "127.0.0.1:9")
+    ended = await stocktide("replay", str(file), *nowhere, seconds_max=REPLAY_SECONDS_MAX)
+    assert ended.status == 2
+    assert "no API answers at http://127.0.0.1:9" in ended.printed
+    assert "Traceback" not in ended.printed
 
 
 async def test_where_the_topics_are_missing_the_command_names_the_first(fresh: RunningSystem, tmp_path: Path) -> None:

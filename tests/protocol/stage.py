@@ -14,6 +14,7 @@ from tables.commands import Command, Place, Receive, fingerprint
 from tables.connection import connect
 from tables.handover import Handover
 from tables.ledger import Ledger
+from tables.records import Decision, decode_decision
 from tables.scripts import key_prefix
 from tables.settlements import Settlements
 from tables.submission import Submitter
@@ -21,6 +22,14 @@ from tables.takeover import Lease, take_over
 from tests.protocol.memory_rows import MemoryRows
 
 WAIT_SECONDS_MAX = 10.0
+
+
+class Caller(Submitter):
+    """A caller that reads the whole decision."""
+
+    async def submit(self, commands: Sequence[Command], deadline: float | None) -> Decision:
+        """See `Submitter.decide`."""
+        return await self._submit(commands, deadline, decode_decision)
 
 
 class Stage:
@@ -57,9 +66,9 @@ class Stage:
         await until(lambda: relay.blessed)
         return relay
 
-    def submitter(self, attempt_seconds: float = 1.0) -> Submitter:
+    def submitter(self, attempt_seconds: float = 1.0) -> Caller:
         """A caller."""
-        return Submitter(self.ledger, self.settlements, attempt_seconds=attempt_seconds)
+        return Caller(self.ledger, self.settlements, attempt_seconds=attempt_seconds)
 
     async def take_over(self, owner: str) -> Lease:
         """A takeover with nobody to relay after it."""

@@ -9,11 +9,11 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from tables.commands import Command, Tick
+from tables.commands import Command, DeletePolicy, SetPolicy, Tick
 from tables.ledger import Applied, Ledger, Unblessed
 from tables.settlements import Settlement, Settlements
-from tables.submission import Submitter, Undecidable, Unsettled
-from tests.protocol.stage import Stage, place, receive, soon, until
+from tables.submission import Undecidable, Unsettled
+from tests.protocol.stage import Caller, Stage, place, receive, soon, until
 
 
 class Faulty:
@@ -65,7 +65,7 @@ async def test_a_caller_whose_token_was_lost_submits_again_and_is_answered_as_th
         return answers.pop() if answers else await stage.settlements.settled(batch, token, timeout)
 
     settlements.settled = lose_once  # type: ignore[method-assign]
-    submitter = Submitter(ledger, settlements)
+    submitter = Caller(ledger, settlements)
     decision = await submitter.submit([place("o-1")], soon())
     assert submitter.resubmitted == 1
     assert len(set(ledger.tokens)) == 2
@@ -95,14 +95,14 @@ async def test_a_repeat_stays_a_repeat_where_an_attempt_was_lost(stage: Stage) -
         return answers.pop() if answers else await stage.settlements.settled(batch, token, timeout)
 
     settlements.settled = lose_once  # type: ignore[method-assign]
-    decision = await Submitter(stage.ledger, settlements).submit([place("o-1"), place("o-2")], soon())
+    decision = await Caller(stage.ledger, settlements).submit([place("o-1"), place("o-2")], soon())
     assert [each.replayed for each in decision.results] == [True, False]
 
 
 async def test_an_answer_that_was_lost_on_its_way_is_told_as_the_first(stage: Stage) -> None:
     await stocked(stage)
     ledger = Faulty(stage.ledger, after=[RedisConnectionError("cut")])
-    decision = await Submitter(ledger, stage.settlements).submit([place("o-1")], soon())
+    decision = await Caller(ledger, stage.settlements).submit([place("o-1")], soon())
     assert not decision.results[0].replayed
     assert [record.batch for record in stage.valid()] == [1, 2, 3]
 
@@ -123,7 +123,7 @@ async def test_a_ledger_that_stays_unblessed_is_unsettled_at_the_deadline(stage:
 async def test_commands_on_which_the_ledger_fails_are_not_submitted_again(stage: Stage) -> None:
     ledger = Faulty(stage.ledger, before=[ResponseError("ERR user_script:9: attempt to index a nil value")])
     with pytest.raises(Undecidable):
-        await Submitter(ledger, stage.settlements).submit([receive("m-1")], None)
+        await Caller(ledger, stage.settlements).submit([receive("m-1")], None)
     assert len(ledger.tokens) == 1
 
 
@@ -132,6 +132,20 @@ async def test_what_was_not_due_is_answered_at_once_and_makes_no_batch(stage: St
     decision = await stage.submitter().submit([Tick(orders_max=10)], soon())
     assert (decision.batch, decision.results[0].outcome) == (0, "nothing_due")
     assert stage.valid() == []
+
+
+async def test_who_removed_a_policy_and_had_to_ask_again_is_told_that_it_did(stage: Stage) -> None:
+    log = stage.log()
+    await stage.blessed_relay(log=log)
+    await stage.submitter().submit([SetPolicy(channel="tmall", sku="cup", policy={})], soon())
+    log.gate.clear()
+    hasty = stage.submitter(attempt_seconds=0.1)
+    removal = DeletePolicy(channel="tmall", sku="cup")
+    removing = asyncio.create_task(hasty.decide([removal], soon()))
+    await until(lambda: hasty.resubmitted > 0)
+    log.gate.set()
+    assert (await removing).results[0].outcome == "policy_deleted"
+    assert (await stage.submitter().decide([removal], soon())).results[0].outcome == "unknown_policy"
 
 
 async def test_callers_that_share_a_turn_are_decided_in_the_order_of_their_calls(stage: Stage) -> None:
@@ -165,7 +179,7 @@ async def test_a_notification_that_got_lost_is_made_up_for_by_looking(stage: Sta
     deaf.note = lambda settled: None  # type: ignore[method-assign]
     deaf.start()
     try:
-        decision = await Submitter(stage.ledger, deaf).submit([receive("m-1")], soon())
+        decision = await Caller(stage.ledger, deaf).submit([receive("m-1")], soon())
         assert decision.batch == 1
     finally:
         await deaf.stop()

@@ -11,8 +11,7 @@ import msgspec
 
 from streams.log import MemoryJournal
 from tables.commands import Restate
-from tables.submission import Submitter
-from tests.protocol.stage import Stage, soon
+from tests.protocol.stage import Caller, Stage, soon
 
 # A pass walks all keys of the server, five a page, and other tests have left theirs there.
 PAGES_MAX = 10_000
@@ -82,7 +81,7 @@ async def forget_everything(stage: Stage) -> None:
 
 async def restate_all(stage: Stage) -> None:
     """A whole pass, page by page."""
-    submitter: Submitter = stage.submitter()
+    submitter: Caller = stage.submitter()
     for page in range(PAGES_MAX):
         told = await submitter.submit([Restate(keys_max=5, every_ms=3_600_000)], soon())
         detail = told.results[0].detail or ""

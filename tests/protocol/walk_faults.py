@@ -22,9 +22,9 @@ from streams.log import MemoryJournal, MemoryLog
 from tables.commands import Restate
 from tables.handover import Handover
 from tables.records import Decision
-from tables.submission import Submitter, Unsettled
+from tables.submission import Unsettled
 from tests.protocol.model import run
-from tests.protocol.stage import Stage, soon
+from tests.protocol.stage import Caller, Stage, soon
 from tests.protocol.walk import CALLERS, SETTLE_SECONDS_MAX, Walk
 from tests.protocol.walk_copies import OWN, Copy, age_out, forget_everything, state_of
 
@@ -203,7 +203,7 @@ class FaultyWalk(Walk):
             age_out(journal, whole.offset)
 
     @staticmethod
-    async def _pass_over_all_rows(submitter: Submitter) -> None:
+    async def _pass_over_all_rows(submitter: Caller) -> None:
         deadline = soon(PASS_SECONDS_MAX)
         for _ in range(PASS_PAGES_MAX):
             page = await submitter.submit([Restate(keys_max=1_000, every_ms=1)], deadline)

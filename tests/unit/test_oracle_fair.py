@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 
-from loadtest.oracle.history import Saw, Subscribed, Synced, Told, Unsubscribed
+from loadtest.oracle.history import Saw, StockRow, Subscribed, Synced, Told, Unsubscribed
 from loadtest.oracle.judge import Watch, judge
 from tests.ledger.strategies import Batch, runs
 from tests.unit.oracle_shop import Shop
@@ -234,6 +234,26 @@ def test_publication_lags_and_conflates() -> None:
         shop.event("paid", f"o{number}", "kafka") if number % 2 else shop.event("cancelled", f"o{number}")
         shop.move("received", f"r{number}", 1)
     shop.wait(3_000)
+    assert_fair(shop)
+
+
+def test_a_shipment_waits_until_its_hold_is_over_and_the_row_of_the_stock_comes_before_that_of_the_order() -> None:
+    shop = opened(10)
+    shop.place("late", units=2, hold_seconds=2)
+    sent, at = len(shop.records), shop.now
+    shop.lags = True
+    shop.wait(3_000)
+    shop.tick()
+    assert shop.place("next", units=10).status == 201
+    begin = len(shop.records)
+    shop.event("shipped", "late", "kafka", lines=lines(2))
+    # It was asked for while the hold still was; whoever decides was away.
+    shop.records[sent:sent] = [structs.replace(record, at=at) for record in shop.records[begin:]]
+    del shop.records[begin + 2 :]
+    begin = len(shop.records)
+    shop.publish(held_back=True)
+    shop.records[begin:] = sorted(shop.records[begin:], key=lambda record: not isinstance(record, StockRow))
+    assert shop.state.skus["A"].count("on_hand@SH1") == 8, "what was promised to another has left"
     assert_fair(shop)
 
 
