@@ -21,8 +21,8 @@ class Said(NamedTuple):
 
     @property
     def printed(self) -> str:
-        """All that a user sees."""
-        return self.out + self.err
+        """All that a user sees: the progress (standard error) first, then what came of it."""
+        return self.err + self.out
 
 
 async def stocktide(*arguments: str, seconds_max: float, environ: Mapping[str, str] | None = None) -> Said:
