@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import Protocol
 
 from msgspec import Struct
@@ -18,6 +20,7 @@ from msgspec import Struct
 from agents.letters import Bursts
 from agents.marks import Marks
 from agents.metrics import Metrics
+from agents.pace import Stopwatch
 from agents.rows import Rows
 from streams.journal import (
     JournalReader,
@@ -27,15 +30,17 @@ from streams.journal import (
     decode_record,
     encode_position,
 )
-from streams.publish import Publisher
+from streams.publish import Publisher, Row
+from streams.topics import Topic
 from streams.transport import Chunk
 from tables.landmarks import begun_key, derived_key
 from tables.packed import decode_unread
 
 logger = logging.getLogger(__name__)
 
-# Batches turned into rows before other work of the loop gets a turn: some ms.
-BATCHES_PER_TURN = 8
+# What is done before other work of the loop gets a turn, shoppers' answers among it: about a millisecond each.
+BATCHES_PER_TURN = 2
+ROWS_PER_TURN = 50
 
 
 class Positions(Protocol):
@@ -64,8 +69,13 @@ class Derivation:
         self._app_id = app_id
         self._metrics = metrics
         self._bursts = Bursts()
+        self._watch = Stopwatch(time.perf_counter)
         # By shard: the epoch in which it was read from the table, the position since, and what the marks go on from.
         self._stands: dict[int, _Stand] = {}
+
+    def worked(self) -> float:
+        """Seconds for which reading batches and making rows has kept the loop busy so far."""
+        return self._watch.seconds()
 
     async def derive(self, chunk: Chunk, epoch: int) -> None:
         """Publish what a chunk changes. Raises MembershipLost; may be called again with the same chunk."""
@@ -77,11 +87,11 @@ class Derivation:
                 chunk.records[0].offset,
             )
         reader, marks = JournalReader(stand.position), Marks(chunk.partition, stand.begun, stand.bytes_since)
-        rows = await read_rows(chunk, reader, marks)
+        rows = await read_rows(chunk, reader, marks, self._watch)
         if reader.position == stand.position:
             return
         rows.tell_bursts(self._bursts)
-        made = list(rows.by_topic())
+        made = await _made(rows, self._watch)
         await asyncio.gather(
             *(self._publisher.publish(topic.full_name(self._app_id), some, epoch) for topic, some in made)
         )
@@ -110,17 +120,36 @@ class Derivation:
         self._metrics.derived_batch.set(position.batch)
 
 
-async def read_rows(chunk: Chunk, reader: JournalReader, marks: Marks) -> Rows:
+async def _made(rows: Rows, watch: Stopwatch) -> list[tuple[Topic, list[Row]]]:
+    """The topics that get rows, with them."""
+    made: list[tuple[Topic, list[Row]]] = []
+    for topic, coming in rows.by_topic():
+        some: list[Row] = []
+        while True:
+            with watch.running():
+                piece = list(islice(coming, ROWS_PER_TURN))
+            if not piece:
+                break
+            some += piece
+            await asyncio.sleep(0)
+        if some:
+            made.append((topic, some))
+    return made
+
+
+async def read_rows(chunk: Chunk, reader: JournalReader, marks: Marks, watch: Stopwatch) -> Rows:
     """The rows of the chunk's valid batches; moves the reader."""
     rows = Rows()
     batches = 0
     for record in chunk.records:
-        entry, before = decode_record(record.value), reader.position
-        if reader.feed(record.offset, entry) is Verdict.BATCH and entry is not None:
+        with watch.running():
+            entry, before = decode_record(record.value), reader.position
+            if reader.feed(record.offset, entry) is not Verdict.BATCH or entry is None:
+                continue
             decision = decode_unread(entry.payload)
             marks.see(decision, len(entry.payload), before, reader.position)
             rows.add(decision)
-            batches += 1
-            if batches % BATCHES_PER_TURN == 0:
-                await asyncio.sleep(0)
+        batches += 1
+        if batches % BATCHES_PER_TURN == 0:
+            await asyncio.sleep(0)
     return rows

@@ -32,23 +32,35 @@ WAITING_MAX = 1
 GATHERED_MAX = 64
 GATHERED_RECORDS_MAX = 1_000
 GATHERED_BYTES_MAX = 4 * 1024 * 1024
-# A call of a lane that gathers begins so many times as long after the last one as that one took, so that a busy lane
-# does not keep the loop from others: of many states of one key the newest is enough, and a longer pause finds more of
-# them. But no later than this, for those who look at the rows.
-REST_FACTOR = 3.0
+# A call of a lane that gathers begins so many times as long after the last one as that one worked (what it waited for
+# Kafka does not count), so that a busy lane does not keep the loop from others: of many states of one key the newest is
+# enough, and a longer pause finds more of them. But no later than this, for those who look at the rows.
+REST_FACTOR = 8.0
 GATHER_SECONDS_MAX = 0.15
 # Between calls of a handler that fails.
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 
 
 class Lanes:
-    """The lanes of one topic. `feed` and `stop` are called from the loop."""
+    """The lanes of one topic. `feed` and `stop` are called from the loop.
 
-    def __init__(self, name: str, handle: Handler, membership: Membership, gather_seconds: float = 0.0) -> None:
+    They gather where `gather_seconds`, the shortest time between two calls, is not 0; `worked` says how many seconds
+    the handler has kept the loop busy so far.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handle: Handler,
+        membership: Membership,
+        gather_seconds: float = 0.0,
+        worked: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._name = name
         self._handle = handle
         self._membership = membership
         self._gather_seconds = gather_seconds
+        self._worked = worked
         self._queues: dict[int, asyncio.Queue[tuple[Any, int]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -83,11 +95,11 @@ class Lanes:
             event, epoch = ahead or await queue.get()
             if (early := next_begin - clock()) > 0:
                 await asyncio.sleep(early)
-            begun = clock()
+            begun, worked = clock(), self._worked()
             events, ahead = self._gather(queue, event, epoch)
             await self._do(events, epoch)
             if self._gather_seconds:
-                pause = max(self._gather_seconds, (clock() - begun) * REST_FACTOR)
+                pause = max(self._gather_seconds, (self._worked() - worked) * REST_FACTOR)
                 next_begin = begun + min(pause, GATHER_SECONDS_MAX)
             for _ in events:
                 queue.task_done()

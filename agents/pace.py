@@ -8,7 +8,7 @@ is not served. Switches of mode are never held back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 # Above this share of the time the factor doubles, below the lower one it halves.
 SHARE_MAX, SHARE_MIN = 0.12, 0.05
@@ -18,13 +18,35 @@ WINDOW_SECONDS = 0.25
 STRETCH_MAX = 10.0
 
 
+class Stopwatch:
+    """Adds up spans of work. `clock` is monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seconds = 0.0
+
+    def seconds(self) -> float:
+        """All spans so far."""
+        return self._seconds
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time until the block ends."""
+        begun = self._clock()
+        try:
+            yield
+        finally:
+            self._seconds += self._clock() - begun
+
+
 class Pace:
     """Measures the share of publication. `clock` is monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._since = clock()
-        self._worked = 0.0
+        self._watch = Stopwatch(clock)
+        self._worked_before = 0.0
         self._stretch = 1.0
 
     def stretch(self) -> float:
@@ -32,19 +54,15 @@ class Pace:
         now = self._clock()
         elapsed = now - self._since
         if elapsed >= WINDOW_SECONDS:
-            share = self._worked / elapsed
+            worked = self._watch.seconds()
+            share = (worked - self._worked_before) / elapsed
             if share > SHARE_MAX:
                 self._stretch = min(2 * self._stretch, STRETCH_MAX)
             elif share < SHARE_MIN:
                 self._stretch = max(self._stretch / 2, 1.0)
-            self._since, self._worked = now, 0.0
+            self._since, self._worked_before = now, worked
         return self._stretch
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> AbstractContextManager[None]:
         """Count the time until the block ends as publication."""
-        begun = self._clock()
-        try:
-            yield
-        finally:
-            self._worked += self._clock() - begun
+        return self._watch.running()

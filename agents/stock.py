@@ -28,10 +28,10 @@ from streams.transport import Chunk, Record
 
 logger = logging.getLogger(__name__)
 
-# Updates written at once; more wait for the next write, some ms later.
-UPDATES_MAX = 2_000
-# Rows folded before other work of the loop gets a turn: a few ms.
-ROWS_PER_TURN = 200
+# Updates written at once: some ms of the loop, which shoppers wait for too. More go with the next write.
+UPDATES_MAX = 500
+# Rows folded before other work of the loop gets a turn: a millisecond or two.
+ROWS_PER_TURN = 50
 # After a write that failed for a reason that nobody foresaw.
 RETRY_SECONDS = 1.0
 

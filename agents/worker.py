@@ -234,16 +234,16 @@ class Worker:
         intake = Intake(self._submitter, publisher, DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id), metrics)
         derivation = Derivation(positions, positions_topic, publisher, app_id, metrics)
         stock = StockAgent(updates, publisher, updates_topic, self._settings.publish_interval_ms, metrics)
-        lanes: list[Lanes] = []
-        for topic, handle, gather_seconds in (
-            (ORDERS, partial(take_orders, intake=intake), 0.0),
-            (MOVEMENTS, partial(take_movements, intake=intake), 0.0),
-            (JOURNAL, derivation.derive, DERIVE_SECONDS_MIN),
-        ):
-            lanes.append(Lanes(topic.name, handle, app.membership, gather_seconds))
-            app.agent(chunked(app, topic), name=topic.name)(_agent(lanes[-1].follow))
+        membership = app.membership
+        lanes = {
+            ORDERS: Lanes(ORDERS.name, partial(take_orders, intake=intake), membership),
+            MOVEMENTS: Lanes(MOVEMENTS.name, partial(take_movements, intake=intake), membership),
+            JOURNAL: Lanes(JOURNAL.name, derivation.derive, membership, DERIVE_SECONDS_MIN, derivation.worked),
+        }
+        for topic, lane in lanes.items():
+            app.agent(chunked(app, topic), name=topic.name)(_agent(lane.follow))
         app.agent(chunked(app, STOCK), name=STOCK.name)(_agent(stock.follow))
-        return lanes, stock
+        return list(lanes.values()), stock
 
     async def start(self) -> None:
         """Join the group and begin. Raises StartError."""

@@ -132,6 +132,7 @@ class EmbeddedKafka(EmbeddedServer):
             *_LOGGING,
             f"-Xmx{HEAP}",
             "-Xms128m",
+            "-XX:TieredStopAtLevel=1",
             "-XX:+UseG1GC",
             "-XX:MaxGCPauseMillis=20",
             "-XX:+ExitOnOutOfMemoryError",

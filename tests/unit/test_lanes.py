@@ -134,25 +134,41 @@ async def test_what_is_too_much_for_one_call_goes_with_the_next(monkeypatch) -> 
     await lanes.stop()
 
 
-async def test_a_lane_that_gathers_rests_longer_the_longer_a_call_took() -> None:
+async def begins_of(worked_each: float, waited_each: float) -> tuple[list[float], list[int]]:
+    """When the calls of a lane that gathers began, and how many records each got, of six fed 5 ms apart."""
     begun: list[float] = []
     sizes: list[int] = []
+    worked = 0.0
     clock = asyncio.get_running_loop().time
 
     async def handle(chunk: Chunk, epoch: int) -> None:
+        nonlocal worked
         begun.append(clock())
         sizes.append(len(chunk.records))
-        await asyncio.sleep(0.03)
+        worked += worked_each
+        await asyncio.sleep(waited_each)
 
-    lanes = Lanes("t", handle, HeldMembership(), gather_seconds=0.001)
+    lanes = Lanes("t", handle, HeldMembership(), gather_seconds=0.001, worked=lambda: worked)
     await lanes.feed(GivenEvent(chunk_of(b"x", start=0)))
     for start in range(1, 6):
         await asyncio.sleep(0.005)
         await lanes.feed(GivenEvent(chunk_of(b"x", start=start)))
     await asyncio.wait_for(lanes.rest(), 2)
-    assert sizes == [1, 5], "what came while it rested went as one"
-    assert 0.03 * lanes_module.REST_FACTOR <= begun[1] - begun[0] <= lanes_module.GATHER_SECONDS_MAX + 0.05
     await lanes.stop()
+    return begun, sizes
+
+
+async def test_a_lane_that_gathers_rests_longer_the_longer_a_call_worked() -> None:
+    worked = 0.1 / lanes_module.REST_FACTOR
+    begun, sizes = await begins_of(worked_each=worked, waited_each=0.0)
+    assert sizes == [1, 5], "what came while it rested went as one"
+    assert 0.1 <= begun[1] - begun[0] <= lanes_module.GATHER_SECONDS_MAX + 0.05
+
+
+async def test_what_a_call_waited_for_makes_a_lane_rest_no_longer() -> None:
+    begun, sizes = await begins_of(worked_each=0.0, waited_each=0.06)
+    assert sizes == [1, 5]
+    assert 0.06 <= begun[1] - begun[0] < 0.06 * lanes_module.REST_FACTOR
 
 
 async def test_one_call_of_a_lane_that_gathers_gets_so_many_bytes_at_most(monkeypatch) -> None:
