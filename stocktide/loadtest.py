@@ -34,7 +34,7 @@ def loadtest_command(
     @click.command("loadtest")
     @click.option("--shape", type=click.Choice(_SHAPES), default="spike", help="How orders arrive. [spike]")
     @click.option("--seconds", type=float, default=60.0, metavar="S", help="How long. [60]")
-    @click.option("--rate", type=float, default=400.0, metavar="N", help="Orders a second at the peak. [400]")
+    @click.option("--rate", type=float, default=150.0, metavar="N", help="Orders a second at the peak. [150]")
     @click.option("--door", type=click.Choice(["http", "kafka", "both"]), default="http", help="Way in. [http]")
     @click.option("--skus", type=int, default=200, metavar="N", help="SKUs on sale. [200]")
     @click.option("--hot", type=int, default=5, metavar="N", help="Of them hot ones. [5]")
