@@ -127,6 +127,7 @@ class EmbeddedKafka(EmbeddedServer):
             raise EmbeddedError(f"Kafka's folder {self.folder} cannot be made: {error.strerror}") from error
 
     def _command(self, java: Path, classes: str, *arguments: str) -> list[str]:
+        # One compiler, the quick one: the other took 0.4 of a core of a new broker (docs/performance.md).
         return [
             str(java),
             *_LOGGING,

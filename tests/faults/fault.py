@@ -76,7 +76,14 @@ class Fault:
 
 
 async def die(member: Member, number: signal.Signals = signal.SIGKILL) -> None:
-    """Send a signal that ends a member, and wait for its end."""
+    """Send a signal that ends a member, and wait for its end. One that is just being started again is waited for: the
+    signal would hit nobody. Raises NotReached."""
+
+    async def is_there() -> bool:
+        return member.running
+
+    if not await until(is_there, REACHED_SECONDS_MAX):
+        raise NotReached(f"{member.name} was not there")
     ends = len(member.ends)
     member.send(number)
     await ended(member, ends)
