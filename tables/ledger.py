@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from streams.topics import DAY_MS, HOUR_MS, IDS_RETENTION_MS
+from streams.topics import DAY_MS, HOUR_MS, IDS_RETENTION_MS, JOURNAL_RECORD_BYTES_MAX
 from tables.commands import Command
 from tables.records import (
     Decision,
@@ -46,6 +46,10 @@ class Busy(LedgerError):
     """The outbox is over its cap: decisions come faster than the journal takes them."""
 
 
+class TooLarge(Exception):
+    """The batch reads, or says in the journal, more than one call may. Nothing was decided: submit it in parts."""
+
+
 class LedgerLimits(Struct, frozen=True):
     """Limits that the Lua step enforces; durations in ms."""
 
@@ -57,6 +61,11 @@ class LedgerLimits(Struct, frozen=True):
     order_retention_ms: int = 7 * DAY_MS
     refused_retention_ms: int = 24 * HOUR_MS
     movement_retention_ms: int = IDS_RETENTION_MS
+    # Whole rows of SKUs in one batch, several times those of a large order in a few warehouses; beyond it a batch says
+    # only what it changed of a SKU, and a later one says the whole.
+    whole_rows_bytes_max: int = 4 * 1024 * 1024
+    # A payload is one record of the journal; what is around it there takes less than the difference.
+    payload_bytes_max: int = JOURNAL_RECORD_BYTES_MAX - 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,7 @@ class Ledger:
     async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> Applied:
         """Decide `commands` in order, atomically, as one batch under `token` (fresh for each attempt).
 
-        Raises Unblessed, Busy, and redis-py's errors where the server cannot be reached.
+        Raises Unblessed, Busy, TooLarge, and redis-py's errors where the server cannot be reached.
         """
         now = int(time.time() * 1000) if now_ms is None else now_ms
         try:
@@ -183,6 +192,8 @@ def _translated(error: ResponseError) -> Exception:
     message = str(error)
     if message.startswith("UNBLESSED"):
         return Unblessed(message.removeprefix("UNBLESSED "))
+    if message.startswith("TOO_LARGE "):
+        return TooLarge(message.removeprefix("TOO_LARGE "))
     if message.startswith("BUSY "):
         return Busy(message.removeprefix("BUSY "))
     return error

@@ -53,6 +53,8 @@ class Outcome(StrEnum):
     COUNT_TOO_OLD = "count_too_old"
     TOO_OLD = "too_old"
     SWEEP_PENDING = "sweep_pending"
+    TOO_LARGE = "too_large"
+    TOO_MANY_CHANNELS = "too_many_channels"
 
 
 REFUSALS_OF_LINES = frozenset(
@@ -75,4 +77,6 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.COUNT_TOO_OLD,
     Outcome.TOO_OLD,
     Outcome.SWEEP_PENDING,
+    Outcome.TOO_LARGE,
+    Outcome.TOO_MANY_CHANNELS,
 }

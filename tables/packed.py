@@ -63,6 +63,7 @@ class UnreadDecision(Struct, array_like=True):
     alerts: tuple[Alert, ...]
     refused: tuple[Refused, ...]
     repairs: tuple[RepairRow, ...] = ()
+    patches: Raw = Raw()
 
 
 _DECISION = msgspec.msgpack.Decoder(UnreadDecision)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from tables.commands import Origin
 
@@ -240,6 +240,61 @@ class RepairRow(Struct, frozen=True, array_like=True):
     after: dict[str, Any] | None
 
 
+class Sides(Struct, frozen=True, array_like=True):
+    """Channels whose side of the threshold a batch changed, and that are on equal sides now.
+
+    `state`: 0 the default side, 1 below, 2 neither; `left_at` and `due` as in `ModeRecord`; `channels` are places in
+    `Patches.channels`.
+    """
+
+    state: int
+    left_at: int
+    due: int
+    channels: tuple[int, ...]
+
+
+class SkuPatch(Struct, frozen=True, array_like=True):
+    """What a batch changed of a SKU, where the whole record did not fit: values as they are after the batch.
+
+    `counters` are those that effects of the batch name (0: none); `warehouses` are new, in their order. `rest` sums up
+    all other counters by kind, as of a warehouse without a name (`on_hand@`).
+    """
+
+    sku: str
+    version: int
+    at: int
+    counters: dict[str, int] | tuple[()]
+    warehouses: tuple[str, ...]
+    sides: tuple[Sides, ...]
+    rest: dict[str, int] | tuple[()]
+
+    def applied_to(self, record: SkuRecord | None, channels: tuple[str, ...]) -> SkuRecord:
+        """The whole record after the batch; `record` is the one before it, None where there was none."""
+        record = record or SkuRecord(0, 0)
+        counters, modes = {**record.counters, **dict(self.counters)}, dict(record.modes)
+        for sides in self.sides:
+            for place in sides.channels:
+                if sides.state:
+                    modes[channels[place]] = ModeRecord(sides.state == 1, sides.left_at, sides.due)
+                else:
+                    modes.pop(channels[place], None)
+        return structs.replace(
+            record,
+            version=self.version,
+            at=self.at,
+            counters={name: units for name, units in counters.items() if units},
+            warehouses=(*record.warehouses, *(name for name in self.warehouses if name not in record.warehouses)),
+            modes=modes,
+        )
+
+
+class Patches(Struct, frozen=True, array_like=True):
+    """The patches of a batch, and the channels that they name."""
+
+    channels: tuple[str, ...] = ()
+    rows: tuple[SkuPatch, ...] = ()
+
+
 class Decision(Struct, frozen=True, array_like=True):
     """One batch, whole: what was decided and every record as it is after it. This is the journal's payload."""
 
@@ -256,6 +311,7 @@ class Decision(Struct, frozen=True, array_like=True):
     alerts: tuple[Alert, ...]
     refused: tuple[Refused, ...]
     repairs: tuple[RepairRow, ...] = ()
+    patches: Patches = Patches()
 
     def order(self, order_id: str) -> OrderRecord | None:
         """The record of an order that a command of this batch asked for."""

@@ -40,6 +40,22 @@ class _Sku(Struct, array_like=True):
     offers: Raw
 
 
+class _Patch(Struct, array_like=True):
+    """`tables.records.SkuPatch`, but for what only readers of one batch need."""
+
+    sku: str
+    version: int
+    at: int
+    counters: Raw
+    warehouses: Raw
+    sides: Raw
+
+
+class _Patches(Struct, frozen=True, array_like=True):
+    channels: Raw = Raw(b"\x90")
+    rows: tuple[_Patch, ...] = ()
+
+
 class _Decision(Struct, array_like=True):
     """`tables.records.Decision`, its records left as they are packed."""
 
@@ -53,6 +69,10 @@ class _Decision(Struct, array_like=True):
     effects: Raw
     policies: Raw
     registry: Raw
+    alerts: Raw
+    refused: Raw
+    repairs: Raw = Raw()
+    patches: _Patches = _Patches()
 
 
 class _Line(Struct):
@@ -93,6 +113,8 @@ class Writes:
         self._limits = limits
         self._values: dict[str, tuple[bytes, int | None] | None] = {}
         self._indexes: dict[str, dict[str, int | None]] = {}
+        # By SKU, in order: each with the channels that it names.
+        self._patches: dict[str, list[tuple[Raw, _Patch]]] = {}
         self.bytes = 0
         self.at = 0
 
@@ -110,6 +132,8 @@ class Writes:
                 self._put(name, bytes(movement.record), decision.at + self._limits.movement_retention_ms)
         for sku in decision.skus:
             self._add_sku(sku.sku, bytes(sku.record))
+        for patch in decision.patches.rows:
+            self._add_patch(patch, decision.patches.channels)
         registry = bytes(decision.registry)
         if registry != _NIL:
             self._put("registry", registry, None)
@@ -142,7 +166,8 @@ class Writes:
             if unscored:
                 dropped.append((key, unscored))
         expiries = [(name, entry[1]) for name, entry in expiring.items()]
-        names = _encode((list(kept), expiries, gone, indexed, dropped))
+        patches = [(sku, some) for sku, some in self._patches.items()]
+        names = _encode((list(kept), expiries, gone, indexed, dropped, patches))
         return names, *kept.values(), *(entry[0] for entry in expiring.values())
 
     def _add_sku(self, sku: str, record: bytes) -> None:
@@ -150,6 +175,14 @@ class Writes:
         dues = [mode.due for mode in _sku_keys(record).modes.values() if mode.due]
         self._index("dwells", sku, min(dues, default=None))
         self._index("skus", sku, 0)
+        self._index("patched", sku, None)
+        self._patches.pop(sku, None)
+
+    def _add_patch(self, patch: _Patch, channels: Raw) -> None:
+        self._index("skus", patch.sku, 0)
+        self._index("patched", patch.sku, 0)
+        self._patches.setdefault(patch.sku, []).append((channels, patch))
+        self.bytes += len(bytes(patch.counters)) + len(bytes(patch.sides))
 
     def _add_order(self, order_id: str, record: bytes) -> None:
         order = _order_keys(record)

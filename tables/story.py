@@ -12,7 +12,17 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from tables.records import Decision, MovementLine, MovementRecord, Offer, OrderRecord, PolicyRow, SkuRecord, SkuRow
+from tables.records import (
+    Decision,
+    MovementLine,
+    MovementRecord,
+    Offer,
+    OrderRecord,
+    PolicyRow,
+    SkuPatch,
+    SkuRecord,
+    SkuRow,
+)
 from tables.views import rfc3339, stock_view
 
 Counters = dict[str, int]
@@ -104,8 +114,21 @@ Part = Opening | Change | Break | Takeovers
 
 
 def row_of(decision: Decision, sku: str) -> SkuRow | None:
-    """The SKU as it is after the batch, where the batch holds it."""
-    return next((row for row in decision.skus if row.sku == sku), None)
+    """The SKU as it is after the batch, where the batch holds it. Of a patch, the counters that the batch did not name
+    are summed up under a warehouse without a name, and there are no offers."""
+    row = next((row for row in decision.skus if row.sku == sku), None)
+    if row is not None:
+        return row
+    patch = patch_of(decision, sku)
+    if patch is None:
+        return None
+    counters = {**dict(patch.counters), **dict(patch.rest)}
+    return SkuRow(sku, SkuRecord(patch.version, patch.at, _nonzero(counters), patch.warehouses), ())
+
+
+def patch_of(decision: Decision, sku: str) -> SkuPatch | None:
+    """What the batch changed of the SKU, where it does not hold the whole."""
+    return next((patch for patch in decision.patches.rows if patch.sku == sku), None)
 
 
 def changes_of(decision: Decision, sku: str) -> tuple[Change, ...]:
@@ -179,6 +202,8 @@ class Story:
         self._term = 0
         self.record: SkuRecord | None = None
         self.offers: tuple[Offer, ...] = ()
+        # Whether `record` was begun by a patch, and so does not name every counter.
+        self._is_partial = False
         self.breaks = 0
         self.repaired = 0
 
@@ -196,7 +221,7 @@ class Story:
             version = first.version - 1 if first else row.record.version
             record = structs.replace(row.record, counters=before, version=version)
             parts.append(Opening(self._sku, version == 0 and not before, decision.at, record))
-        elif known.counters != before or not _dense(known.version, changes, row.record.version):
+        elif self._differs(decision, known, before) or not _dense(known.version, changes, row.record.version):
             differing = _differing(known.counters, before)
             if any(change.kind == REPAIR for change in changes):
                 changes = (structs.replace(changes[0], strayed=differing), *changes[1:])
@@ -210,10 +235,26 @@ class Story:
             parts.append(Takeovers(self._term + 1, term, owner))
         if changes or known is None:
             self._term = term
-        parts += self._with_modes(changes)
-        self.record = structs.replace(row.record, counters=_nonzero(row.record.counters))
-        self.offers = row.offers
+        patch = patch_of(decision, self._sku)
+        if patch is None:
+            parts += self._with_modes(changes)
+            self.record, self.offers = structs.replace(row.record, counters=_nonzero(row.record.counters)), row.offers
+            self._is_partial = False
+        else:
+            parts += changes
+            begins = known is None and first is not None and first.version == 1
+            self._is_partial = not begins and (known is None or self._is_partial)
+            self.record = row.record if self._is_partial else patch.applied_to(known, decision.patches.channels)
         return tuple(parts)
+
+    def _differs(self, decision: Decision, known: SkuRecord, before: Counters) -> bool:
+        """Whether the numbers before the batch's changes are not those that are known; of a patch, those it names."""
+        if self._is_partial:
+            return False
+        patch = patch_of(decision, self._sku)
+        if patch is None:
+            return known.counters != before
+        return any(known.counters.get(name, 0) != before.get(name, 0) for name in dict(patch.counters))
 
     def _with_modes(self, changes: tuple[Change, ...]) -> tuple[Change, ...]:
         """The changes, the last one with what it did to the channels' modes."""

@@ -72,7 +72,7 @@ class Submitter:
 
     async def decide(self, commands: Sequence[Command], deadline: float | None) -> UnreadDecision:
         """Have `commands` decided, once, and the decision settled. `deadline` is a time of the running loop's clock
-        (s), None: as long as it takes. Raises Unsettled; and Undecidable, at once."""
+        (s), None: as long as it takes. Raises Unsettled; and Undecidable or TooLarge, at once."""
         return await self._submit(commands, deadline, decode_unread)
 
     async def answer(

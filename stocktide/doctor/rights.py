@@ -41,6 +41,9 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("ZRANGEBYSCORE", "{key}", "0", "1"),
     ("ZREM", "{key}", "m"),
     ("ZREVRANGE", "{key}", "0", "1"),
+    ("ZRANGE", "{key}", "0", "1"),
+    ("EXISTS", "{key}"),
+    ("STRLEN", "{key}"),
     ("ZSCORE", "{key}", "m"),
 )
 

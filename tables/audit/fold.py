@@ -194,7 +194,7 @@ class Fold:
     # Whether it adds up
 
     def _add_skus(self, decision: PackedDecision) -> None:
-        if not decision.skus:
+        if not decision.skus and not decision.patches.rows:
             return
         deltas: dict[str, dict[str, int]] = {}
         counts: dict[str, int] = {}
@@ -213,6 +213,14 @@ class Fold:
             if counts.get(row.sku, 0) >= 0:
                 self._check(decision.batch, row.sku, packed, deltas.get(row.sku, {}), counts.get(row.sku, 0))
             self._put("sku", row.sku, decision.batch, packed)
+        for patch in decision.patches.rows:
+            before = self._kept["sku"].get(patch.sku)
+            record = None if before is None else decode("sku", before[_BATCH_BYTES:])
+            assert record is None or isinstance(record, SkuRecord)
+            packed = pack(patch.applied_to(record, decision.patches.channels))
+            if counts.get(patch.sku, 0) >= 0:
+                self._check(decision.batch, patch.sku, packed, deltas.get(patch.sku, {}), counts.get(patch.sku, 0))
+            self._put("sku", patch.sku, decision.batch, packed)
 
     def _check(self, batch: int, sku: str, packed: bytes, deltas: dict[str, int], effects: int) -> None:
         before = self._kept["sku"].get(sku)

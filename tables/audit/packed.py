@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from tables.packed import PackedMovement, PackedOrder, PackedSku
-from tables.records import Effect, PolicyRow
+from tables.records import Effect, Patches, PolicyRow
 
 
 class _Result(Struct):
@@ -42,6 +42,7 @@ class PackedDecision(Struct, array_like=True):
     alerts: Raw
     refused: Raw
     repairs: tuple[PackedRepair, ...] = ()
+    patches: Patches = Patches()
 
 
 class _Ends(Struct):

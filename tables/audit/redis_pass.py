@@ -21,7 +21,7 @@ from tables.ledger import LedgerLimits
 from tables.records import OrderRecord
 
 # What the shard keeps beside records and indexes.
-_OWN_KEYS = frozenset({"head", "settled", "blessed", "outbox", "restate", "deadlines", "dwells", "skus"})
+_OWN_KEYS = frozenset({"head", "settled", "blessed", "outbox", "restate", "deadlines", "dwells", "skus", "patched"})
 # A batch that was read and then lost: Redis came back without it. Once is an accident, many are an outage.
 _LOST_READINGS_MAX = 5
 _KINDS: tuple[Kind, ...] = ("sku", "order", "movement", "registry")

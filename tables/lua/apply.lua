@@ -4,13 +4,14 @@
 -- ARGV[1]  msgpack array of commands (tables/commands.py)
 -- ARGV[2]  token of this attempt
 -- ARGV[3]  the caller's time, ms
--- ARGV[4]  msgpack map {outbox_max, park_ms, order_retention_ms, refused_retention_ms, movement_retention_ms}
+-- ARGV[4]  msgpack map tables/ledger.py, LedgerLimits
 --
 -- -> {batch, payload}: the payload is msgpack of tables/records.py, Decision, and lies in the outbox;
 --    batch 0: nothing was due, nothing was written
 -- error UNBLESSED: no takeover blessed this server      error BUSY: the outbox is full
+-- error TOO_LARGE: the batch reads or says more than one call or one record of the journal may: divide it
 --
--- Everything is decided in memory first; nothing is written before the last command is decided.
+-- Everything is decided and packed in memory first; nothing is written before the size of the payload is known.
 -- @include outcomes
 -- @include blessed
 -- @include pack
@@ -40,8 +41,8 @@ local now
 -- @include restate
 -- @include repair_records
 -- @include repair
--- @include tick
 -- @include write
+-- @include tick
 -- @include payload
 
 if not is_blessed(KEYS[1]) then return redis.error_reply('UNBLESSED no takeover blessed this server') end
@@ -57,7 +58,9 @@ now = math.max(tonumber(head[3] or 0), math.min(server_ms, tonumber(ARGV[3])))
 
 local commands = unpack_all(ARGV[1])
 load_registry()
-prefetch(commands)
+if not prefetch(commands) then
+  return redis.error_reply('TOO_LARGE the batch reads more than ' .. READ_BYTES_MAX .. ' bytes of records')
+end
 local batch = tonumber(head[1] or 0) + 1
 local results, is_due = {}, false
 for i, cmd in ipairs(commands) do
@@ -68,17 +71,16 @@ if not is_due then
   return {0, '\156' .. pack(FORMAT) .. pack(0) .. pack(now) .. pack(results) .. '\144\144\144\144\144\192\144\144'}
 end
 
-local set = {}
-write_orders(set)
-write_skus(set)
-write_movements()
-mending.write()
-if registry_changed then set[#set + 1], set[#set + 2] = KEYS[1] .. 'registry', packed_registry() end
-call_many('MSET', nil, set)
-if restate_stand then redis.call('HSET', KEYS[1] .. 'restate', unpack(restate_stand)) end
+writing.pack()
+local packed = payload.of(batch, results)
+if #packed > limits.payload_bytes_max then
+  return redis.error_reply('TOO_LARGE the payload has ' .. #packed .. ' bytes, more than ' .. limits.payload_bytes_max)
+end
 
+writing.run()
+mending.write()
+if restate_stand then redis.call('HSET', KEYS[1] .. 'restate', unpack(restate_stand)) end
 local previous = head[2] or ''
-local payload = payload_of(batch, results)
 redis.call('HSET', KEYS[1] .. 'head', 'batch', batch, 'token', ARGV[2], 'now', now)
-redis.call('XADD', KEYS[1] .. 'outbox', batch .. '-0', 'token', ARGV[2], 'previous', previous, 'payload', payload)
-return {batch, payload}
+redis.call('XADD', KEYS[1] .. 'outbox', batch .. '-0', 'token', ARGV[2], 'previous', previous, 'payload', packed)
+return {batch, packed}

@@ -143,7 +143,7 @@ MUTANTS: tuple[Mutant, ...] = (
                 f"{_INCLUDES}/write.lua",
                 "  else\n    set[#set + 1], set[#set + 2] = key, o.packed",
                 "  elseif o.r.state == 'reserved' then\n"
-                "    redis.call('SET', key, o.packed, 'PX', math.max(1, o.r.expires_at - now))\n"
+                "    expiring[#expiring + 1] = {key, o.packed, math.max(1, o.r.expires_at - now)}\n"
                 "  else\n    set[#set + 1], set[#set + 2] = key, o.packed",
             ),
         ),
@@ -221,8 +221,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/payload.lua",
-                "sku_rows[i] = '\\147'",
-                "sku_rows[1] = sku_rows[1] or '\\147'",
+                "rows[#rows + 1], bytes = row, bytes + #row",
+                "rows[1], bytes = rows[1] or row, bytes + #row",
             ),
         ),
     ),

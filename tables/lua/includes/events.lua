@@ -78,6 +78,8 @@ end
 local function ship(o, cmd)
   for i, line in ipairs(cmd.lines) do
     if not line_of(o, line[1]) then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
+    local s = get_sku(line[1])
+    if s and not has_room_for(s, line[3]) then return O.TOO_LARGE, false, 'lines[' .. (i - 1) .. '].warehouse' end
   end
   if is_full(o) then return O.TOO_MANY_EVENTS end
   local cause = {'ship', cmd.id, o.id}

@@ -7,7 +7,14 @@ local function alert(type, s, fields)
   alerts[#alerts + 1] = fields
 end
 
+-- The channels whose side a patch has to tell (includes/payload.lua).
+local function note_side(s, channel)
+  s.sides = s.sides or {}
+  s.sides[channel] = true
+end
+
 local function leave(s, channel, p, available, never_was)
+  note_side(s, channel)
   s.r.modes[channel] = {below = true, left_at = not never_was and now or nil}
   if available <= p.safety_threshold and p.safety_threshold > 0 and not never_was then
     alert('low_stock', s, {channel = channel, quantity = available})
@@ -15,6 +22,7 @@ local function leave(s, channel, p, available, never_was)
 end
 
 local function return_to_shelf(s, channel, p, side, waived)
+  note_side(s, channel)
   local due = (side.left_at or 0) + p.dwell_seconds * 1000
   if not side.left_at or waived or now >= due then
     s.r.modes[channel] = nil
@@ -52,7 +60,8 @@ local function evaluate(s, waived)
       end
     elseif comes_back(p, available, offered) then
       return_to_shelf(s, channel, p, side, waived and waived[channel])
-    else
+    elseif side.due then
+      note_side(s, channel)
       side.due = nil
     end
   end

@@ -4,7 +4,19 @@ local MOVEMENTS = {
   transfer = {transfer, O.TRANSFERRED},
 }
 
+-- The first line whose SKU is in as many warehouses as its rows can name.
+local function crowded_line(cmd)
+  for i, line in ipairs(cmd.lines) do
+    local s = get_sku(line[1])
+    if s and not (has_room_for(s, cmd.warehouse) and (not cmd.to_warehouse or has_room_for(s, cmd.to_warehouse))) then
+      return 'lines[' .. (i - 1) .. '].sku'
+    end
+  end
+end
+
 local function movement_refusal(cmd)
+  local crowded = crowded_line(cmd)
+  if crowded then return O.TOO_LARGE, crowded end
   if cmd.kind == 'count' then return count_refusal(cmd) end
   if cmd.kind == 'adjust' then
     for i, line in ipairs(cmd.lines) do

@@ -1,5 +1,13 @@
 -- A placing -> a result: a repeat is answered from the record, another body under the same order_id is a conflict,
 -- and events that waited for the order are applied right after it (rules 19, 20).
+-- Rejections that are dead letters too: the row of the order does not say what was wrong.
+local NOT_OF_STOCK = {
+  conflict = 'the order that it supersedes is of another channel',
+  already_final = 'the order that it supersedes is paid or shipped',
+  too_large = 'the order would draw on so many warehouses that its record would be too large',
+}
+
+
 local function place(cmd)
   local o = get_order(cmd.order_id)
   local result = {order_id = cmd.order_id}
@@ -15,6 +23,11 @@ local function place(cmd)
     end
     return result
   end
+  if not may_know(cmd.channel) then
+    refuse(cmd, O.TOO_MANY_CHANNELS, CHANNELS_MAX .. ' channels are known, and no more can be')
+    result.outcome = O.TOO_MANY_CHANNELS
+    return result
+  end
   know(cmd.channel)
   local fresh = new_order(cmd)
   if o then
@@ -27,7 +40,7 @@ local function place(cmd)
   asked(fresh)
   fresh.r.outcome = decide_superseding(fresh, cmd)
   result.outcome = fresh.r.outcome
-  if result.outcome == O.CONFLICT or result.outcome == O.ALREADY_FINAL then refuse(cmd, result.outcome) end
+  if NOT_OF_STOCK[result.outcome] then refuse(cmd, result.outcome, NOT_OF_STOCK[result.outcome]) end
   for _, waiting in ipairs(o and o.r.parked or {}) do on_order_event(waiting) end
   return result
 end

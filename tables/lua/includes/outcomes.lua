@@ -39,4 +39,6 @@ local O = {
   COUNT_TOO_OLD = 'count_too_old',
   TOO_OLD = 'too_old',
   SWEEP_PENDING = 'sweep_pending',
+  TOO_LARGE = 'too_large',
+  TOO_MANY_CHANNELS = 'too_many_channels',
 }

@@ -15,16 +15,6 @@ local function packed_array(parts)
   return array_header(#parts) .. table.concat(parts)
 end
 
--- MGET of any number of keys.
-local function mget(keys)
-  local values = {}
-  for from = 1, #keys, CHUNK do
-    local some = redis.call('MGET', unpack(keys, from, math.min(from + CHUNK - 1, #keys)))
-    for i = 1, #some do values[from + i - 1] = some[i] end
-  end
-  return values
-end
-
 -- `command KEY arguments…` for any number of arguments that go together by `step` (MSET and ZADD take pairs).
 local function call_many(command, key, arguments)
   for from = 1, #arguments, CHUNK do

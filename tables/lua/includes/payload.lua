@@ -1,14 +1,22 @@
 -- The payload of a batch: msgpack of tables/records.py, Decision.
 local FORMAT = 1
+local payload = {}
+do
+
 local ORDERS_AT_RISK_MAX = 100 -- named in one shortfall; the newest promises first
+local ORDERS_READ_MAX = 1000 -- looked at for all shortfalls of a batch: each is a record to read
+local ALERT_BYTES_MAX = 1048576 -- every alert becomes a row; a batch can cross the thresholds of all channels
 local TRUE, FALSE, NIL = '\195', '\194', '\192'
 
 -- Rule 34: who is at risk where a warehouse has less than it promised.
 local function name_orders_at_risk()
+  local left = ORDERS_READ_MAX
   for _, a in ipairs(alerts) do
-    if a.type == 'shortfall' then
+    if a.type == 'shortfall' and left > 0 then
       local at_risk = {}
-      for _, id in ipairs(redis.call('ZREVRANGE', KEYS[1] .. 'held:' .. a.sku, 0, ORDERS_AT_RISK_MAX - 1)) do
+      local ids = redis.call('ZREVRANGE', KEYS[1] .. 'held:' .. a.sku, 0, math.min(left, ORDERS_AT_RISK_MAX) - 1)
+      left = left - #ids
+      for _, id in ipairs(ids) do
         local o = get_order(id)
         for _, line in ipairs(o and o.r.lines or {}) do
           if line.sku == a.sku and line.warehouses and line.warehouses[a.warehouse] then at_risk[#at_risk + 1] = id end
@@ -17,6 +25,26 @@ local function name_orders_at_risk()
       a.orders = #at_risk > 0 and at_risk or nil
     end
   end
+end
+
+-- An alert for each fact, as far as they fit; the switches of channels come last, and one alert counts what is left out.
+local function packed_alerts()
+  name_orders_at_risk()
+  local rows, bytes, omitted = {}, 0, 0
+  for _, is_switch in ipairs({false, true}) do
+    for _, a in ipairs(alerts) do
+      if (a.type == 'low_stock') == is_switch then
+        local row = bytes < ALERT_BYTES_MAX and pack(a)
+        if row then
+          rows[#rows + 1], bytes = row, bytes + #row
+        else
+          omitted = omitted + 1
+        end
+      end
+    end
+  end
+  if omitted > 0 then rows[#rows + 1] = pack({type = 'alerts_omitted', quantity = omitted}) end
+  return packed_array(rows)
 end
 
 local GONE = pack({state = 'parked'}) -- parked events whose time is over: nothing is parked here any more
@@ -37,24 +65,94 @@ local function order_rows()
   return rows
 end
 
-local function payload_of(batch, results)
-  name_orders_at_risk()
-  local movement_rows, sku_rows = {}, {}
+local function movement_rows()
+  local rows = {}
   for _, m in ipairs(movements_asked) do
     if not m.in_payload then
       m.in_payload = true
-      movement_rows[#movement_rows + 1] = '\148' .. pack(m.warehouse) .. pack(m.id) .. m.packed
-        .. (m.changed and TRUE or FALSE)
+      rows[#rows + 1] = '\148' .. pack(m.warehouse) .. pack(m.id) .. m.packed .. (m.changed and TRUE or FALSE)
     end
   end
-  for i, s in ipairs(sku_order) do
-    s.r.modes, s.r.policies, s.r.counters = s.r.modes or {}, s.r.policies or {}, s.r.counters or {}
-    s.r.warehouses = s.r.warehouses or {}
-    sku_rows[i] = '\147' .. pack(s.sku) .. s.packed .. packed_offers(s)
+  return rows
+end
+
+-- By SKU, the counters that effects of this batch name.
+local function touched_counters()
+  local touched = {}
+  for _, effect in ipairs(effects) do
+    local names = touched[effect[1]] or {}
+    touched[effect[1]] = names
+    for name in pairs(effect[4]) do names[name] = true end
   end
-  local header = #mending.repairs > 0 and '\157' or '\156' -- the last field is left out where nothing was repaired
-  return header .. pack(FORMAT) .. pack(batch) .. pack(now) .. pack(results) .. packed_array(order_rows())
-    .. packed_array(movement_rows) .. packed_array(sku_rows) .. pack(effects) .. packed_array(policy_rows)
-    .. (registry_changed and packed_registry() or NIL) .. pack(alerts) .. pack(refused)
-    .. (#mending.repairs > 0 and mending.packed() or '')
+  return touched
+end
+
+-- The sides of thresholds that channels changed, channels on equal sides together; a channel is named by its place in
+-- `used.names`.
+local function sides_of(s, used)
+  local groups, rows = {}, {}
+  for channel in pairs(s.sides or {}) do
+    local side = s.r.modes[channel]
+    local state = not side and 0 or side.below and 1 or 2
+    local left_at, due = side and side.left_at or 0, side and side.due or 0
+    local group = state .. ' ' .. left_at .. ' ' .. due
+    local row = groups[group]
+    if not row then
+      row = {state, left_at, due, {}}
+      groups[group], rows[#rows + 1] = row, row
+    end
+    if not used.place[channel] then
+      used.names[#used.names + 1] = channel
+      used.place[channel] = #used.names - 1
+    end
+    row[4][#row[4] + 1] = used.place[channel]
+  end
+  return rows
+end
+
+-- What the batch changed of a SKU, as it is after it (tables/records.py, SkuPatch); `rest` sums up the other counters.
+local function patch_of(s, touched, used)
+  local counters, rest = {}, {}
+  for name in pairs(touched) do counters[name] = s.r.counters[name] or 0 end
+  for name, value in pairs(s.r.counters) do
+    if not touched[name] then
+      local kind = string.match(name, '^[%a_]+') .. '@'
+      rest[kind] = (rest[kind] or 0) + value
+    end
+  end
+  return '\151' .. pack(s.sku) .. pack(s.r.version) .. pack(s.r.at) .. pack(counters) .. pack(s.added or {})
+    .. pack(sides_of(s, used)) .. pack(rest)
+end
+
+-- Whole rows as far as they fit, and patches of the others: a whole SKU is as large as its warehouses and channels are
+-- many, and what a batch changes of it is not.
+local function sku_rows()
+  local rows, patches, used, bytes, touched = {}, {}, {names = {}, place = {}}, 0, nil
+  for _, s in ipairs(sku_order) do
+    if s.must_be_whole or bytes + #s.packed <= limits.whole_rows_bytes_max then
+      local row = '\147' .. pack(s.sku) .. s.packed .. packed_offers(s)
+      rows[#rows + 1], bytes = row, bytes + #row
+      writing.note_whole(s)
+    else
+      touched = touched or touched_counters()
+      patches[#patches + 1] = patch_of(s, touched[s.sku] or {}, used)
+      writing.note_patched(s)
+    end
+  end
+  return packed_array(rows), #patches > 0 and '\146' .. pack(used.names) .. packed_array(patches) or nil
+end
+
+-- Fields at the end that hold nothing are left out.
+function payload.of(batch, results)
+  local skus_packed, patches = sku_rows()
+  local is_repaired = #mending.repairs > 0
+  local tail, fields = '', 12
+  if is_repaired or patches then tail, fields = is_repaired and mending.packed() or '\144', 13 end
+  if patches then tail, fields = tail .. patches, 14 end
+  return array_header(fields) .. pack(FORMAT) .. pack(batch) .. pack(now) .. pack(results)
+    .. packed_array(order_rows()) .. packed_array(movement_rows()) .. skus_packed .. pack(effects)
+    .. packed_array(policy_rows) .. (registry_changed and packed_registry() or NIL) .. packed_alerts() .. pack(refused)
+    .. tail
+end
+
 end

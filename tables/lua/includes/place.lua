@@ -1,5 +1,11 @@
 -- place {order_id, channel, lines, fingerprint, hold_ms, priority, accept, allow_preorder, supersedes, …}
 -- A line is taken whole from the shelf, or preordered whole, or refused with one reason; never cut (rules 7, 11-13, 21).
+local new_order, decide
+do
+
+-- Its rows, twice in JSON, have to fit into a record of 4 MiB, with room for what happens to the order later.
+local ORDER_BYTES_MAX = 1048576
+local LINE_BYTES = 64 -- of a line beside its names
 
 -- -> 'shelf', draws | 'preorder' | nil, reason
 local function plan_line(cmd, sku, n)
@@ -40,7 +46,7 @@ local function hold_line(o, line, kind, draws, cause)
   finish(s, cause)
 end
 
-local function new_order(cmd)
+function new_order(cmd)
   local o = {id = cmd.order_id, changed = true, was_held = {}}
   o.r = {
     state = 'rejected', channel = cmd.channel, sequence = 1, placed_at = now, fingerprint = cmd.fingerprint,
@@ -53,8 +59,20 @@ local function new_order(cmd)
   return o
 end
 
+-- About the size of the order's record if it is held as planned: an order may draw on many warehouses with long names.
+local function planned_bytes(o, plans)
+  local bytes = 0
+  for i, line in ipairs(o.r.lines) do
+    bytes = bytes + #line.sku + LINE_BYTES
+    if plans[i][1] == 'shelf' then
+      for _, drawn in ipairs(plans[i][2]) do bytes = bytes + #drawn[1] + 8 end
+    end
+  end
+  return bytes
+end
+
 -- Decide every line and hold what is taken. -> the order's outcome
-local function decide(o, cmd)
+function decide(o, cmd)
   local plans, first_reason, held, shelf = {}, nil, 0, 0
   for i, line in ipairs(o.r.lines) do
     local kind, detail = plan_line(cmd, line.sku, line.quantity)
@@ -67,6 +85,10 @@ local function decide(o, cmd)
     end
   end
   if held == 0 or (first_reason and cmd.accept ~= 'partial') then return first_reason end
+  if planned_bytes(o, plans) > ORDER_BYTES_MAX then
+    for _, line in ipairs(o.r.lines) do line.reason = O.TOO_LARGE end
+    return O.TOO_LARGE
+  end
   local cause = {'place', cmd.id, o.id}
   for i, line in ipairs(o.r.lines) do
     if plans[i][1] then
@@ -76,4 +98,6 @@ local function decide(o, cmd)
   end
   o.r.state, o.r.expires_at = 'reserved', now + (cmd.hold_ms or 900000)
   return first_reason and O.PARTIAL or (shelf > 0 and O.RESERVED or O.PREORDERED)
+end
+
 end

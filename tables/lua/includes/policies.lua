@@ -1,6 +1,11 @@
 -- Policies and known channels; each change is carried to the SKUs that it concerns (design, section 8; rules 1-5).
-local policy_rows = {}
+local policy_rows, know, start_sweep, sweep, note_policy, know_channel, set_policy, delete_policy
+do
+
+policy_rows = {}
 local SWEEP_INLINE_MAX = 200 -- SKUs re-evaluated in the very step of the change: about 2 ms
+local SWEEP_BYTES_MAX = 1048576 -- 1 MiB of records in one step: some 10 ms
+local SKU_POLICIES_BYTES_MAX = 262144 -- 256 KiB of one SKU's policies: its row has to fit into a record of 4 MiB
 
 -- Whether a channel that is new or whose policy changed is offered something else of this SKU than before.
 local function offer_moved(s)
@@ -24,7 +29,7 @@ local function carry_to(s)
 end
 
 -- Re-evaluate up to `n` SKUs of a pending sweep; only SKUs whose offer moved are changed. -> true where one was pending
-local function sweep(n)
+function sweep(n)
   if not registry.sweep_from then return false end
   registry_changed = true
   if registry.sweep_from == '' then
@@ -34,21 +39,22 @@ local function sweep(n)
     end
   end
   local from = registry.sweep_from == '' and '-' or '(' .. registry.sweep_from
-  local names = redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', from, '+', 'LIMIT', 0, n)
+  local page = redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', from, '+', 'LIMIT', 0, n)
+  local names = affordable('sku:', page, SWEEP_BYTES_MAX)
   fetch_skus(names)
   for _, sku in ipairs(names) do carry_to(get_sku(sku)) end
-  registry.sweep_from = #names == n and names[n] or nil
+  registry.sweep_from = (#page == n or #names < #page) and names[#names] or nil
   if not registry.sweep_from then registry.fresh, registry.waived, registry.before = {}, {}, {} end
   return true
 end
 
-local function start_sweep()
+function start_sweep()
   registry.sweep_from, registry_changed = '', true
   sweep(SWEEP_INLINE_MAX)
 end
 
 -- A channel becomes known; what every SKU offers it is judged for the first time, under the policy it comes with.
-local function know(channel, policy)
+function know(channel, policy)
   if registry.channels[channel] then return false end
   registry.names[#registry.names + 1] = channel
   registry.channels[channel] = {known_at = now, policy = policy and not is_empty(policy) and policy or nil}
@@ -58,7 +64,20 @@ local function know(channel, policy)
   return true
 end
 
-local function note_policy(cmd, policy, before)
+function know_channel(cmd)
+  if not may_know(cmd.channel) then return {outcome = O.TOO_MANY_CHANNELS} end
+  return {outcome = O.CHANNEL_KNOWN, replayed = not know(cmd.channel) or nil}
+end
+
+-- Whether one more policy fits beside what its level holds already; `channel` may be new.
+local function has_room_for_policy(cmd, policy)
+  local size = #pack(policy)
+  if not cmd.sku then return registry.bytes + 2 * size <= REGISTRY_BYTES_MAX end
+  local s = get_sku(cmd.sku)
+  return not s or #pack(s.r.policies) + size <= SKU_POLICIES_BYTES_MAX
+end
+
+function note_policy(cmd, policy, before)
   policy_rows[#policy_rows + 1] = '\149' .. pack(cmd.channel) .. pack(cmd.sku or '') .. pack(policy) .. pack(before)
     .. pack(cmd.actor or 'operator')
 end
@@ -68,7 +87,7 @@ local function change_sku_policy(cmd, policy)
   local version = s.r.version
   note_policy(cmd, policy, s.r.policies[cmd.channel])
   s.r.policies[cmd.channel] = policy
-  s.policies = nil
+  s.policies, s.must_be_whole = nil, true
   if cmd.channel ~= '*' then know(cmd.channel) end
   if s.r.version == version then touch(s, {'set_policy', '', cmd.channel}, {[cmd.channel] = true}) end
 end
@@ -90,7 +109,9 @@ local function change_channel_policy(cmd, policy)
   start_sweep()
 end
 
-local function set_policy(cmd)
+function set_policy(cmd)
+  if cmd.channel ~= '*' and not may_know(cmd.channel) then return {outcome = O.TOO_MANY_CHANNELS} end
+  if not has_room_for_policy(cmd, cmd.policy) then return {outcome = O.TOO_LARGE} end
   if cmd.sku then
     change_sku_policy(cmd, cmd.policy)
   else
@@ -100,7 +121,7 @@ local function set_policy(cmd)
   return {outcome = O.POLICY_SET}
 end
 
-local function delete_policy(cmd)
+function delete_policy(cmd)
   if cmd.sku then
     local s = get_sku(cmd.sku)
     if not s or not s.r.policies[cmd.channel] then return {outcome = O.UNKNOWN_POLICY} end
@@ -112,4 +133,6 @@ local function delete_policy(cmd)
     change_channel_policy(cmd, nil)
   end
   return {outcome = O.POLICY_DELETED}
+end
+
 end

@@ -1,5 +1,13 @@
 -- Read in one MGET each what a batch will most likely need; whatever else it needs is read when it is needed.
 -- What is in memory already stays as it is: the batch may have changed it.
+local READ_BYTES_MAX, fetch_orders, fetch_skus, affordable, prefetch
+do
+
+READ_BYTES_MAX = 8388608 -- 8 MiB of records by a batch of several commands: some 100 ms; one alone reads all
+local READ_KEYS = 128 -- by one MGET: records are added up before the next
+local fetching = {bytes = 0, bytes_max = math.huge}
+
+-- -> false where the batch reads more than `fetching.bytes_max`
 local function fetch(prefix, names, known, open)
   local keys, wanted = {}, {}
   for _, name in ipairs(names) do
@@ -7,16 +15,38 @@ local function fetch(prefix, names, known, open)
       wanted[#wanted + 1], keys[#keys + 1] = name, KEYS[1] .. prefix .. name
     end
   end
-  local values = mget(keys)
-  for i, name in ipairs(wanted) do
-    if values[i] then open(name, values[i]) else known[name] = false end
+  for from = 1, #keys, READ_KEYS do
+    local values = redis.call('MGET', unpack(keys, from, math.min(from + READ_KEYS - 1, #keys)))
+    for i, packed in ipairs(values) do
+      local name = wanted[from + i - 1]
+      if packed then
+        fetching.bytes = fetching.bytes + #packed
+        open(name, packed)
+      else
+        known[name] = false
+      end
+    end
+    if fetching.bytes > fetching.bytes_max then return false end
   end
+  return true
 end
 
-local function fetch_orders(ids) fetch('order:', ids, orders, open_order) end
-local function fetch_skus(names) fetch('sku:', names, skus, open_sku) end
+function fetch_orders(ids) return fetch('order:', ids, orders, open_order) end
+function fetch_skus(names) return fetch('sku:', names, skus, open_sku) end
 
-local function prefetch(commands)
+-- The first of `names` whose records have at most `bytes_max` bytes together; at least one.
+function affordable(prefix, names, bytes_max)
+  local bytes = 0
+  for i, name in ipairs(names) do
+    bytes = bytes + redis.call('STRLEN', KEYS[1] .. prefix .. name)
+    if bytes > bytes_max and i > 1 then return {unpack(names, 1, i - 1)} end
+  end
+  return names
+end
+
+-- -> false where the batch is to be divided
+function prefetch(commands)
+  fetching.bytes_max = #commands > 1 and READ_BYTES_MAX or math.huge
   local ids, seen, names, named_skus = {}, {}, {}, {}
   local function want(id)
     if id and not seen[id] then
@@ -37,12 +67,16 @@ local function prefetch(commands)
       for _, line in ipairs(cmd.lines) do want_sku(line[1]) end
     end
   end
-  fetch_orders(ids)
+  if not fetch_orders(ids) then return false end
   for _, id in ipairs(ids) do
     local o = orders[id]
     if o then
       for _, line in ipairs(o.r.lines) do want_sku(line.sku) end
     end
   end
-  fetch_skus(names)
+  local is_within = fetch_skus(names)
+  fetching.bytes_max = math.huge
+  return is_within
+end
+
 end

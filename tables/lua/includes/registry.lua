@@ -2,6 +2,8 @@
 -- `fresh`: channels that became known since the sweep began; `waived`: those whose policy changed; `before`: their
 -- policy until then, so that only SKUs whose offer moved are touched.
 local registry, registry_changed
+local CHANNELS_MAX = 1000 -- every SKU is evaluated for each; its rows name each
+local REGISTRY_BYTES_MAX = 1048576 -- 1 MiB: every batch reads the registry
 
 local function with_defaults(r)
   r.names, r.channels = r.names or {}, r.channels or {}
@@ -12,7 +14,10 @@ end
 local function load_registry()
   local packed = redis.call('GET', KEYS[1] .. 'registry')
   registry = with_defaults(packed and unpack_all(packed) or {})
+  registry.bytes = packed and #packed or 0
 end
+
+local function may_know(channel) return registry.channels[channel] ~= nil or #registry.names < CHANNELS_MAX end
 
 local function packed_registry()
   -- `names` always: an empty table would be packed as an array, and this is a map.

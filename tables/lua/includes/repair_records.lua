@@ -11,7 +11,7 @@ local function whole(value)
 end
 
 local function end_sku_repair(s, cmd)
-  s.r.repaired, s.waits = cmd.id, true
+  s.r.repaired, s.waits, s.must_be_whole = cmd.id, true, true
   finish(s, {'repair', cmd.id, cmd.actor})
   s.waits = true -- whatever the index of dwells holds
   note_dwells(s)

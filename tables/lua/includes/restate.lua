@@ -2,15 +2,22 @@
 -- a rebuild then needs no more of the journal than since a pass began. What has one state only (a movement, a refused
 -- order) can never be set back, and is left out.
 -- Key `restate`, a hash: run_id of the server, whose cursor is worth nothing to another one; cursor ('' between two
--- passes); from, the batch with which the pass began; began, ms.
-local restate_stand -- what is to be written there, once the whole batch is decided
+-- passes); left, the names of the newest page that did not fit (msgpack); from, the batch with which the pass began;
+-- began, ms.
+-- `restate_stand`: what is to be written there, once the whole batch is decided
+local restate_stand, restate_sku, restate
+do
 
-local function restate_sku(sku)
+local RESTATE_BYTES_MAX = 1048576 -- 1 MiB of records in one step: some 10 ms
+
+function restate_sku(sku)
   local s = get_sku(sku)
+  if s then s.must_be_whole = true end
   if s and not s.dirty then
     s.dirty = true
     sku_order[#sku_order + 1] = s
   end
+  return s
 end
 
 local function restate_order(id)
@@ -21,29 +28,45 @@ local function restate_order(id)
   end
 end
 
-local function restate_page(cursor, keys_max)
-  local page = redis.call('SCAN', cursor, 'MATCH', KEYS[1] .. '*', 'COUNT', keys_max)
+-- The SKUs and orders of the next page. -> names with their kind, the cursor after it
+local function page_to_restate(cursor, keys_max)
+  local page, names = redis.call('SCAN', cursor, 'MATCH', KEYS[1] .. '*', 'COUNT', keys_max), {}
   for _, key in ipairs(page[2]) do
-    local kind, name = string.match(string.sub(key, #KEYS[1] + 1), '^(%w+):(.*)$')
-    if kind == 'sku' then restate_sku(name) elseif kind == 'order' then restate_order(name) end
+    local name = string.sub(key, #KEYS[1] + 1)
+    if string.match(name, '^sku:') or string.match(name, '^order:') then names[#names + 1] = name end
   end
-  return page[1]
+  return names, page[1]
 end
 
-local function restate(cmd, batch)
+-- Restate the first of `names`, as many as fit. -> those that are left
+local function restate_names(names)
+  local fitting, left = affordable('', names, RESTATE_BYTES_MAX), {}
+  for _, each in ipairs(fitting) do
+    local kind, name = string.match(each, '^(%w+):(.*)$')
+    if kind == 'sku' then restate_sku(name) else restate_order(name) end
+  end
+  for i = #fitting + 1, #names do left[#left + 1] = names[i] end
+  return left
+end
+
+function restate(cmd, batch)
   local run_id = server_ids()
-  local stand = redis.call('HMGET', KEYS[1] .. 'restate', 'run_id', 'cursor', 'from', 'began')
+  local stand = redis.call('HMGET', KEYS[1] .. 'restate', 'run_id', 'cursor', 'from', 'began', 'left')
   local cursor, from, began = stand[2], stand[3], stand[4]
-  local how = 'going'
+  local how, left = 'going', stand[5] and unpack_all(stand[5]) or {}
   if cursor == '' and now < tonumber(began) + cmd.every_ms then return {outcome = O.NOTHING_DUE} end
   if not cursor or cursor == '' or stand[1] ~= run_id then
     how, cursor, from, began, registry_changed = 'begun', '0', tostring(batch), format_ms(now), true
+    left = {}
   end
-  cursor = restate_page(cursor, cmd.keys_max)
-  if cursor == '0' then
+  if #left == 0 then left, cursor = page_to_restate(cursor, cmd.keys_max) end
+  left = restate_names(left)
+  if cursor == '0' and #left == 0 then
     cursor = ''
     how = how == 'begun' and 'whole' or 'ended'
   end
-  restate_stand = {'run_id', run_id, 'cursor', cursor, 'from', from, 'began', began}
+  restate_stand = {'run_id', run_id, 'cursor', cursor, 'from', from, 'began', began, 'left', pack(left)}
   return {outcome = O.RESTATED, detail = how .. ' ' .. from}
+end
+
 end

@@ -1,6 +1,7 @@
 -- `rewrite(prefix, packed, first)`: put a state that somebody decided before, as `tables.redo.Writes` packs it.
--- packed: msgpack [set, expiring, gone, indexed, dropped]; the values of `set`, then those of `expiring`, are ARGV[first…]
+-- packed: msgpack [set, expiring, gone, indexed, dropped, patches]; the values of `set`, then those of `expiring`, are ARGV[first…]
 --   set      [name, …]         expiring [[name, ms since the epoch], …]         gone [name, …]
+--   patches  [[sku, [[channels, [sku, version, at, counters, warehouses, sides]], …]], …]: over what is stored by then
 --   indexed  [[name, [score, member, …]], …]      dropped [[name, [member, …]], …]      (sorted sets)
 -- Names follow the prefix.
 local REWRITE_CHUNK = 4000 -- Lua's `unpack` overflows the C stack at about 8,000 values
@@ -12,8 +13,46 @@ local function call_in_chunks(command, key, arguments)
   end
 end
 
+local function apply_patch(record, channels, patch)
+  record.version, record.at = patch[2], patch[3]
+  for name, value in pairs(patch[4]) do record.counters[name] = value ~= 0 and value or nil end
+  local has = {}
+  for _, w in ipairs(record.warehouses) do has[w] = true end
+  for _, w in ipairs(patch[5]) do
+    if not has[w] then record.warehouses[#record.warehouses + 1] = w end
+  end
+  for _, sides in ipairs(patch[6]) do
+    local side = sides[1] ~= 0 and {
+      below = sides[1] == 1 or nil, left_at = sides[2] ~= 0 and sides[2] or nil, due = sides[3] ~= 0 and sides[3] or nil,
+    } or nil
+    for _, place in ipairs(sides[4]) do record.modes[channels[place + 1]] = side end
+  end
+end
+
+-- A SKU of which the journal holds what changed (tables/records.py, SkuPatch): the changes over what is stored, and the
+-- index of dwells from the result.
+local function rewrite_patched(prefix, sku, patches)
+  local stored = redis.call('GET', prefix .. 'sku:' .. sku)
+  local record = stored and cmsgpack.unpack(stored) or {version = 0, at = 0}
+  for _, map in ipairs({'counters', 'warehouses', 'modes'}) do record[map] = record[map] or {} end
+  for _, each in ipairs(patches) do apply_patch(record, each[1], each[2]) end
+  local due = false
+  for _, side in pairs(record.modes) do
+    if side.due and (not due or side.due < due) then due = side.due end
+  end
+  for _, map in ipairs({'counters', 'warehouses', 'modes'}) do
+    if next(record[map]) == nil then record[map] = nil end
+  end
+  redis.call('SET', prefix .. 'sku:' .. sku, cmsgpack.pack(record))
+  if due then
+    redis.call('ZADD', prefix .. 'dwells', string.format('%.0f', due), sku)
+  else
+    redis.call('ZREM', prefix .. 'dwells', sku)
+  end
+end
+
 local function rewrite(prefix, packed, first)
-  local set, expiring, gone, indexed, dropped = unpack(cmsgpack.unpack(packed))
+  local set, expiring, gone, indexed, dropped, patches = unpack(cmsgpack.unpack(packed))
   for i, name in ipairs(set) do redis.call('SET', prefix .. name, ARGV[first + i - 1]) end
   first = first + #set
   for i, entry in ipairs(expiring) do
@@ -22,4 +61,5 @@ local function rewrite(prefix, packed, first)
   for _, name in ipairs(gone) do redis.call('DEL', prefix .. name) end
   for _, entry in ipairs(dropped) do call_in_chunks('ZREM', prefix .. entry[1], entry[2]) end
   for _, entry in ipairs(indexed) do call_in_chunks('ZADD', prefix .. entry[1], entry[2]) end
+  for _, entry in ipairs(patches) do rewrite_patched(prefix, entry[1], entry[2]) end
 end

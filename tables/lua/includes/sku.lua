@@ -50,10 +50,19 @@ local function get_sku(sku)
   return s
 end
 
+-- Of one SKU. Its row of `stock` says some 1 KB of each with a name of 128 bytes, and has to fit into a record of 4 MiB.
+local WAREHOUSES_MAX = 2000
+
+local function has_room_for(s, w)
+  return s.free[w] ~= nil or #s.r.warehouses < WAREHOUSES_MAX
+end
+
 local function ensure_warehouse(s, w)
   if s.free[w] then return end
   if #s.r.warehouses == 0 then s.starting = true end
   s.r.warehouses[#s.r.warehouses + 1] = w
+  s.added = s.added or {}
+  s.added[#s.added + 1] = w
   s.free[w] = 0
 end
 

@@ -1,5 +1,8 @@
 -- `supersedes` (rule 27): an earlier unpaid hold of the same channel goes in the same step, its units usable by the new
 -- order, and only if the new order is accepted. So the old one is given up first, and put back if nothing came of it.
+local decide_superseding
+do
+
 local function copy(record) return unpack_all(pack(record)) end
 
 local function checkpoint(o)
@@ -45,7 +48,7 @@ local function end_dwells(o)
 end
 
 -- Decide the new order with the old hold's units in reach. -> outcome
-local function decide_superseding(o, cmd)
+function decide_superseding(o, cmd)
   end_dwells(o)
   local refusal, old = superseded(cmd)
   if refusal then
@@ -63,4 +66,6 @@ local function decide_superseding(o, cmd)
     asked(old)
   end
   return outcome
+end
+
 end

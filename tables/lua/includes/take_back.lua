@@ -5,6 +5,8 @@ local function take_back(o, cmd)
   for i, back in ipairs(cmd.lines) do
     local line = line_of(o, back[1])
     if not line then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
+    local s = get_sku(back[1])
+    if s and not has_room_for(s, back[3]) then return O.TOO_LARGE, false, 'lines[' .. (i - 1) .. '].warehouse' end
     returning[back[1]] = (returning[back[1]] or 0) + back[2]
     if (line.returned or 0) + returning[back[1]] > (line.shipped or 0) then
       return O.MORE_THAN_SHIPPED, false, 'lines[' .. (i - 1) .. '].quantity'

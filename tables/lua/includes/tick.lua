@@ -1,4 +1,10 @@
 -- tick {orders_max}: what became due by the ledger's time; any worker may run it, atomicity makes a leader unnecessary.
+local tick, run
+do
+
+local DUE_BYTES_MAX = 131072 -- 128 KiB of orders that end in one step: about one order of the largest size
+local PATCHED_BYTES_MAX = 1048576 -- 1 MiB of rows that are written whole in one step: some 10 ms
+
 local function drop_parked(o)
   changing(o)
   for _, waiting in ipairs(o.r.parked) do refuse(waiting, O.UNKNOWN_ORDER, 'no order came in time') end
@@ -6,8 +12,9 @@ local function drop_parked(o)
   orders[o.id] = false
 end
 
-local function tick(cmd)
+function tick(cmd)
   local due = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'deadlines', '-inf', now, 'LIMIT', 0, cmd.orders_max)
+  due = affordable('order:', due, DUE_BYTES_MAX)
   local ended = 0
   fetch_orders(due)
   for _, id in ipairs(due) do
@@ -23,6 +30,7 @@ local function tick(cmd)
     end
   end
   local waiting = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'dwells', '-inf', now, 'LIMIT', 0, cmd.orders_max)
+  waiting = affordable('sku:', waiting, PATCHED_BYTES_MAX)
   fetch_skus(waiting)
   for _, sku in ipairs(waiting) do
     local s = get_sku(sku)
@@ -34,11 +42,18 @@ local function tick(cmd)
     end
     ended = ended + 1
   end
+  local patched = redis.call('ZRANGE', KEYS[1] .. 'patched', 0, cmd.orders_max - 1)
+  patched = affordable('sku:', patched, PATCHED_BYTES_MAX)
+  fetch_skus(patched)
+  for _, sku in ipairs(patched) do
+    if not restate_sku(sku) then writing.note_whole({sku = sku}) end -- a repair removed it
+  end
+  ended = ended + #patched
   if ended == 0 then return {outcome = O.NOTHING_DUE} end
   return {outcome = O.EXPIRED}
 end
 
-local function run(cmd, batch)
+function run(cmd, batch)
   local kind = cmd.kind
   if kind == 'place' then return place(cmd) end
   if ORDER_EVENTS[kind] then return on_order_event(cmd) end
@@ -47,8 +62,10 @@ local function run(cmd, batch)
   if kind == 'sweep' then return {outcome = sweep(cmd.skus_max) and O.SWEPT or O.NOTHING_DUE} end
   if kind == 'set_policy' then return set_policy(cmd) end
   if kind == 'delete_policy' then return delete_policy(cmd) end
-  if kind == 'know_channel' then return {outcome = O.CHANNEL_KNOWN, replayed = not know(cmd.channel) or nil} end
+  if kind == 'know_channel' then return know_channel(cmd) end
   if kind == 'restate' then return restate(cmd, batch) end
   if kind == 'repair' then return mending.repair(cmd) end
   error('unknown command kind ' .. tostring(kind))
+end
+
 end

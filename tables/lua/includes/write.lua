@@ -1,8 +1,16 @@
--- Write all that the batch changed, and build its payload from the same bytes (tables/records.py, Decision).
+-- What the batch changes, in two steps: `writing.pack` packs every record once and collects the writes, so that the
+-- payload is built from the same bytes and its size is known; `writing.run` writes, and nothing is refused from there on.
+-- The index `patched` holds the SKUs of which the journal has no whole row since their newest change.
 local FINAL = {shipped = true, cancelled = true, expired = true, rejected = true}
+local writing = {}
+do
+
+local set, expiring, gone = {}, {}, {}
+local deadlines, dwells, held = {add = {}, drop = {}}, {add = {}, drop = {}}, {}
+local new_skus, patched, whole = {}, {}, {}
 
 -- Index keys: deadlines, and per SKU the open orders that hold units of it.
-local function index_order(o, deadlines, held)
+local function index_order(o)
   local r = o.r
   local due = not o.dropped and r.expires_at or nil
   if due ~= o.was_due then
@@ -22,16 +30,11 @@ local function index_order(o, deadlines, held)
   end
 end
 
-local function write_index(key, lists)
-  call_many('ZREM', key, lists.drop)
-  call_many('ZADD', key, lists.add)
-end
-
 -- Only final orders expire: the key's time to live answers repeats, it never ends a hold.
-local function write_order(o, set)
+local function pack_order(o)
   local key = KEYS[1] .. 'order:' .. o.id
   if o.dropped then
-    redis.call('DEL', key)
+    gone[#gone + 1] = key
     return
   end
   if is_empty(o.r.events) then o.r.events = nil end
@@ -39,37 +42,41 @@ local function write_order(o, set)
   o.packed = pack(o.r)
   if FINAL[o.r.state] then
     local kept = o.r.state == 'rejected' and limits.refused_retention_ms or limits.order_retention_ms
-    redis.call('SET', key, o.packed, 'PX', kept)
+    expiring[#expiring + 1] = {key, o.packed, kept}
   else
     set[#set + 1], set[#set + 2] = key, o.packed
   end
 end
 
-local function write_orders(set)
-  local deadlines, held = {add = {}, drop = {}}, {}
-  for _, o in ipairs(orders_changed) do
-    if not o.replaced then
-      index_order(o, deadlines, held)
-      write_order(o, set)
-    end
-  end
-  write_index(KEYS[1] .. 'deadlines', deadlines)
-  for sku, lists in pairs(held) do write_index(KEYS[1] .. 'held:' .. sku, lists) end
-end
-
 local MAPS = {'counters', 'warehouses', 'modes', 'policies'} -- of a SKU; an empty one would be packed as an array
 
-local function write_skus(set)
-  local new, dwells = {}, {add = {}, drop = {}}
-  for _, s in ipairs(sku_order) do
-    if s.history_changed then s.r.history = history_text(s) end
-    for i = 1, #MAPS do
-      if is_empty(s.r[MAPS[i]]) then s.r[MAPS[i]] = nil end
-    end
-    s.packed = pack(s.r)
-    set[#set + 1], set[#set + 2] = KEYS[1] .. 'sku:' .. s.sku, s.packed
-    if s.is_new then new[#new + 1], new[#new + 2] = 0, s.sku end
+local function pack_sku(s)
+  if s.history_changed then s.r.history = history_text(s) end
+  for i = 1, #MAPS do
+    if is_empty(s.r[MAPS[i]]) then s.r[MAPS[i]] = nil end
   end
+  s.packed = pack(s.r)
+  for i = 1, #MAPS do s.r[MAPS[i]] = s.r[MAPS[i]] or {} end
+  set[#set + 1], set[#set + 2] = KEYS[1] .. 'sku:' .. s.sku, s.packed
+  if s.is_new then new_skus[#new_skus + 1], new_skus[#new_skus + 2] = 0, s.sku end
+end
+
+local function pack_movement(m)
+  if not m.changed or m.packed then return end
+  if is_empty(m.r.lines) then m.r.lines = nil end
+  m.packed = pack(m.r)
+  expiring[#expiring + 1] = {KEYS[1] .. 'movement:' .. movement_key(m.warehouse, m.id), m.packed,
+    limits.movement_retention_ms}
+end
+
+function writing.pack()
+  for _, o in ipairs(orders_changed) do
+    if not o.replaced then
+      index_order(o)
+      pack_order(o)
+    end
+  end
+  for _, s in ipairs(sku_order) do pack_sku(s) end
   for sku, due in pairs(dwells_due) do
     if due then
       dwells.add[#dwells.add + 1], dwells.add[#dwells.add + 2] = due, sku
@@ -77,17 +84,31 @@ local function write_skus(set)
       dwells.drop[#dwells.drop + 1] = sku
     end
   end
-  call_many('ZADD', KEYS[1] .. 'skus', new)
-  write_index(KEYS[1] .. 'dwells', dwells)
+  for _, m in ipairs(movements_asked) do pack_movement(m) end
+  if registry_changed then set[#set + 1], set[#set + 2] = KEYS[1] .. 'registry', packed_registry() end
 end
 
-local function write_movements()
-  for _, m in ipairs(movements_asked) do
-    if m.changed and not m.packed then
-      if is_empty(m.r.lines) then m.r.lines = nil end
-      m.packed = pack(m.r)
-      local key = KEYS[1] .. 'movement:' .. movement_key(m.warehouse, m.id)
-      redis.call('SET', key, m.packed, 'PX', limits.movement_retention_ms)
-    end
+function writing.note_patched(s) patched[#patched + 1], patched[#patched + 2] = 0, s.sku end
+function writing.note_whole(s) whole[#whole + 1] = s.sku end
+
+local function write_index(name, lists)
+  call_many('ZREM', KEYS[1] .. name, lists.drop)
+  call_many('ZADD', KEYS[1] .. name, lists.add)
+end
+
+function writing.run()
+  for _, key in ipairs(gone) do redis.call('DEL', key) end
+  for _, entry in ipairs(expiring) do redis.call('SET', entry[1], entry[2], 'PX', entry[3]) end
+  call_many('MSET', nil, set)
+  call_many('ZADD', KEYS[1] .. 'skus', new_skus)
+  write_index('deadlines', deadlines)
+  write_index('dwells', dwells)
+  for sku, lists in pairs(held) do write_index('held:' .. sku, lists) end
+  -- Rare, and a ZREM for every SKU of every batch would cost more than to ask.
+  if #whole > 0 and redis.call('EXISTS', KEYS[1] .. 'patched') == 1 then
+    call_many('ZREM', KEYS[1] .. 'patched', whole)
   end
+  call_many('ZADD', KEYS[1] .. 'patched', patched)
+end
+
 end

@@ -1,0 +1,157 @@
+"""Batches that say only what they changed of their SKUs: every reader of the journal comes to the state in Redis.
+
+The same random batches as elsewhere, with limits so small that no row of a SKU, or hardly one, is written whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from redis.asyncio import Redis
+
+from streams.journal import KIND_BATCH, JournalReader, JournalRecord, decode_record, encode_record, marker
+from streams.log import MemoryJournal, MemoryLog
+from tables.audit.digest import digest_of_redis
+from tables.audit.findings import log_drifts, survey
+from tables.audit.fold import Fold
+from tables.commands import Command, Tick
+from tables.handover import Handover, Refused
+from tables.ledger import Applied, Ledger, LedgerLimits
+from tables.rebuild import Recovery, Reporter
+from tables.scripts import key_prefix
+from tables.story import Break, Story
+from tests.ledger.ledgers import PARK_MS, bless
+from tests.ledger.shop import OPENING_MS, Shop
+from tests.ledger.strategies import Batch, runs
+from tests.ledger.test_stateful import EXAMPLES, SEED
+from tests.ledger.tills import LedgerTill
+from tests.protocol.memory_rows import MemoryRows
+from tests.servers import RedisServer
+
+# No row is whole; rows are whole as long as they are few.
+ROWS_BYTES = (0, 400)
+TICKS_MAX = 50
+
+
+class Recorded:
+    """A ledger whose batches also lie in a journal, as a relay would have written them."""
+
+    def __init__(self, redis: Redis, app_id: str, limits: LedgerLimits) -> None:
+        self._ledger = Ledger(redis, app_id, limits)
+        self.journal = MemoryJournal([encode_record(marker(1, "first"))])
+        self._token = ""
+
+    async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> Applied:
+        """Decide, and write down what was decided."""
+        applied = await self._ledger.apply(commands, token=token, now_ms=now_ms)
+        if applied.batch:
+            record = JournalRecord(KIND_BATCH, 1, "first", applied.batch, token, self._token, applied.payload)
+            self.journal.values.append(encode_record(record))
+            self._token = token
+        return applied
+
+
+async def _play(url: str, run: list[Batch], limits: LedgerLimits) -> None:
+    app_id, other_id = (f"test-{secrets.token_hex(6)}" for _ in range(2))
+    async with Redis.from_url(url) as redis:
+        await bless(redis, app_id)
+        recorded = Recorded(redis, app_id, limits)
+        till = LedgerTill(recorded)  # type: ignore[arg-type]
+        now = OPENING_MS
+        for passing, drafts in run:
+            now += passing
+            await till.apply([draft.dated(now) for draft in drafts], now)
+        decisions = till.decisions
+        fold = Fold(limits, OPENING_MS)
+        for value in recorded.journal.values[1:]:
+            record = decode_record(value)
+            assert record is not None
+            fold.add(record.payload)
+        log, sums = await survey(fold)
+        assert await log_drifts(fold, sums, None) == {}
+        _stories_add_up(till)
+        # What a server holds that lost everything: the journal replayed over nothing.
+        await _replay(redis, other_id, recorded.journal, limits)
+        for each in (app_id, other_id):
+            assert await digest_of_redis(redis, each, as_of_ms=OPENING_MS, limits=limits) == log
+        for index in ("skus", "dwells", "deadlines", "patched"):
+            indexes = [
+                await redis.zrange(key_prefix(each) + index, 0, -1, withscores=True) for each in (app_id, other_id)
+            ]
+            assert indexes[0] == indexes[1], index
+        assert any(decision.patches.rows for decision in decisions) or not any(d.effects for d in decisions)
+        await _all_are_whole_in_the_end(redis, till, key_prefix(app_id), now)
+
+
+def _stories_add_up(till: LedgerTill) -> None:
+    for sku in {effect.sku for decision in till.decisions for effect in decision.effects}:
+        story = Story(sku)
+        parts = [part for decision in till.decisions for part in story.follow(decision, 1, "first")]
+        assert not [part for part in parts if isinstance(part, Break)]
+        assert story.record is not None and story.record.counters == till.stock(sku).counters
+
+
+async def _replay(redis: Redis, app_id: str, journal: MemoryJournal, limits: LedgerLimits) -> None:
+    handover = Handover(redis, app_id)
+    seen = await handover.unbless(1)
+    assert not isinstance(seen, Refused)
+    log = MemoryLog(journal)
+    reader = JournalReader()
+    for offset, value in enumerate(journal.values):
+        reader.feed(offset, decode_record(value))
+    recovery = Recovery(log, handover, 1, seen, limits, Reporter(lambda _: None))
+    await recovery.rebuild(reader.position, MemoryRows(journal))
+
+
+async def _all_are_whole_in_the_end(redis: Redis, till: LedgerTill, prefix: str, now: int) -> None:
+    """Ticks write every patched SKU whole; then the index is empty and the newest rows are what Redis holds."""
+    for _ in range(TICKS_MAX):
+        if not await redis.zcard(prefix + "patched"):
+            break
+        await till.apply([Tick(orders_max=2)], now)
+    assert await redis.zcard(prefix + "patched") == 0
+    newest = {row.sku: row.record for decision in till.decisions for row in decision.skus}
+    for sku, record in newest.items():
+        assert {name: n for name, n in record.counters.items() if n} == till.stock(sku).counters
+
+
+@pytest.mark.parametrize("rows_bytes", ROWS_BYTES)
+def test_every_reader_comes_to_the_state_of_redis_from_patches(valkey: RedisServer, rows_bytes: int) -> None:
+    limits = LedgerLimits(park_ms=PARK_MS, whole_rows_bytes_max=rows_bytes)
+
+    @seed(SEED)
+    @settings(
+        max_examples=max(1, EXAMPLES // 10),
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(run=runs())
+    def plays(run: list[Batch]) -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(_play(valkey.url, run, limits))
+        finally:
+            loop.close()
+
+    print(f"STOCKTIDE_TEST_SEED={SEED}")  # noqa: T201
+    plays()
+
+
+async def test_an_explanation_shows_the_totals_of_a_sku_that_was_patched(valkey: RedisServer) -> None:
+    app_id = f"test-{secrets.token_hex(6)}"
+    async with Redis.from_url(valkey.url) as redis:
+        await bless(redis, app_id)
+        shop = Shop(LedgerTill(Ledger(redis, app_id, LedgerLimits(whole_rows_bytes_max=0))))
+        await shop.receive("A", 10, "SH1")
+        await shop.receive("A", 5, "BJ1")
+        till = shop.till
+        assert isinstance(till, LedgerTill)
+        story = Story("A")
+        changes = [part for decision in till.decisions for part in story.follow(decision, 1, "first")]
+        assert [getattr(part, "view", {}).get("on_hand") for part in changes if hasattr(part, "deltas")] == [10, 15]
