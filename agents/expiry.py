@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import NoReturn
+
+from msgspec import structs
 
 from agents.intake import Submits
 from agents.metrics import Metrics
-from tables.commands import Sweep, Tick
+from tables.commands import Command, Sweep, Tick
+from tables.ledger import TooLarge
 from tables.outcomes import Outcome
+from tables.records import Answer
 from tables.submission import Undecidable, Unsettled
 
 logger = logging.getLogger(__name__)
@@ -37,14 +42,38 @@ async def tick_once(submitter: Submits, metrics: Metrics) -> bool:
     """One step of what is due; whether there was anything, so that there may be more."""
     deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
     try:
-        decision = await submitter.answer((Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX)), deadline)
+        decision = await _decide(submitter, deadline)
     except Unsettled as error:
         logger.warning("the expiry step waits: %s", error)
         return False
-    except Undecidable as error:
+    except (Undecidable, TooLarge) as error:
         logger.error("the expiry step fails: %s", error)
         return False
     due = any(result.outcome != Outcome.NOTHING_DUE for result in decision.results)
     if due:
         metrics.count(decision)
     return due
+
+
+async def _decide(submitter: Submits, deadline: float) -> Answer:
+    """A tick and a sweep, in one batch or in smaller ones where that is too large. Raises TooLarge."""
+    try:
+        return await submitter.answer((Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX)), deadline)
+    except TooLarge as error:
+        logger.warning("the expiry step is divided: %s", error)
+    tick = await submit_smaller(submitter, ORDERS_MAX, lambda orders_max: Tick(orders_max=orders_max), deadline)
+    sweep = await submit_smaller(submitter, SKUS_MAX, lambda skus_max: Sweep(skus_max=skus_max), deadline)
+    return structs.replace(sweep, results=(*tick.results, *sweep.results))
+
+
+async def submit_smaller(
+    submitter: Submits, size: int, command: Callable[[int], Command], deadline: float | None
+) -> Answer:
+    """Submit `command(size)`, and a half of it again and again while that is too large. Raises TooLarge at 1."""
+    while True:
+        try:
+            return await submitter.answer((command(size),), deadline)
+        except TooLarge:
+            if size == 1:
+                raise
+            size //= 2

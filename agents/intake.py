@@ -3,8 +3,8 @@
 In: a chunk of raw records and the decoder of its topic. Out: nothing until every event of the chunk is decided and
 its decision settled, and every one that is no event lies in the dead letters; only then may the chunk be acked.
 
-The chunk goes to the ledger in pieces, several under way at once, asked in order: a piece is bounded in commands and
-lines, because a shopper waits behind each call of Lua.
+The chunk goes to the ledger in pieces, several under way at once, asked in order: a piece is bounded in commands, lines
+and bytes, because every other caller waits behind each call of Lua.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from agents.letters import Bursts, letter_of_malformed, letter_of_undecidable, place_of
+from agents.letters import UNDECIDABLE, Bursts, letter_of_malformed, letter_of_rejected, place_of
 from agents.metrics import Metrics
 from streams import failpoints
 from streams.events import Event, Malformed
 from streams.publish import Publisher, Row
 from streams.transport import Chunk
-from tables.commands import Command, Origin, Tick, command_of
+from tables.commands import Command, Origin, command_of
+from tables.ledger import TooLarge
+from tables.outcomes import Outcome
 from tables.records import Answer
 from tables.submission import Undecidable
 
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 # One call of Lua: 10 to 20 µs an order, so a few ms.
 COMMANDS_MAX = 256
 LINES_MAX = 1_000
+# Of raw events, which travel with their commands: a tenth of what one record of the journal may hold.
+PIECE_BYTES_MAX = 1024 * 1024
 # Pieces of one chunk under way: enough to keep Redis and the relay busy while one waits for its settlement.
 UNDER_WAY_MAX = 4
 
@@ -72,17 +76,18 @@ class Intake:
                 await self._publisher.publish(self._alerts, alerts, epoch)
 
     async def _settle(self, piece: list[Command], letters: list[Row], turn: asyncio.Lock) -> None:
-        """Have a piece settled. One that the ledger fails on is halved until the command is found that does it."""
+        """Have a piece settled. One that is too large, or that the ledger fails on, is halved down to the command that
+        does it."""
         try:
             answer = await self._submitter.answer(piece, None, turn)
-        except Undecidable as error:
+        except (TooLarge, Undecidable) as error:
             if len(piece) > 1:
                 middle = len(piece) // 2
                 await self._settle(piece[:middle], letters, turn)
                 await self._settle(piece[middle:], letters, turn)
                 return
             logger.error("an event goes to the dead letters: %s", error)
-            letters.extend(_undecidable(piece[0], str(error)))
+            letters.extend(_rejected(piece[0], error))
         else:
             failpoints.hit("mid_batch")
             self._metrics.count(answer)
@@ -102,21 +107,29 @@ def commands_of(chunk: Chunk, decode: Decode, letters: list[Row]) -> Iterator[Co
 
 
 def pieces(commands: Iterator[Command]) -> Iterator[list[Command]]:
-    """Cut commands into pieces of at most COMMANDS_MAX and, unless one alone has more, LINES_MAX lines."""
+    """Cut commands into pieces of at most COMMANDS_MAX and, unless one alone has more, LINES_MAX lines and
+    PIECE_BYTES_MAX of raw events."""
     piece: list[Command] = []
-    lines = 0
+    lines = size = 0
     for command in commands:
-        more = len(getattr(command, "lines", ()))
-        if piece and (len(piece) == COMMANDS_MAX or lines + more > LINES_MAX):
+        more, raw = len(getattr(command, "lines", ())), _raw_size(command)
+        if piece and (len(piece) == COMMANDS_MAX or lines + more > LINES_MAX or size + raw > PIECE_BYTES_MAX):
             yield piece
-            piece, lines = [], 0
+            piece, lines, size = [], 0, 0
         piece.append(command)
         lines += more
+        size += raw
     if piece:
         yield piece
 
 
-def _undecidable(command: Command, detail: str) -> Iterator[Row]:
-    origin: Origin | None = None if isinstance(command, Tick) else getattr(command, "origin", None)
+def _raw_size(command: Command) -> int:
+    origin: Origin | None = getattr(command, "origin", None)
+    return 0 if origin is None else len(origin.raw)
+
+
+def _rejected(command: Command, error: Exception) -> Iterator[Row]:
+    origin: Origin | None = getattr(command, "origin", None)
     if origin is not None:
-        yield letter_of_undecidable(origin.topic, origin.partition, origin.offset, origin.raw, detail)
+        reason = Outcome.TOO_LARGE if isinstance(error, TooLarge) else UNDECIDABLE
+        yield letter_of_rejected(origin, reason, str(error))

@@ -16,12 +16,14 @@ from typing import NoReturn, Protocol
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from agents.expiry import submit_smaller
 from agents.intake import Submits
 from streams.journal import Position
 from streams.membership import MembershipLost
 from streams.publish import Row
 from tables.commands import Restate
 from tables.landmarks import Landmarks, milestone_key
+from tables.ledger import TooLarge
 from tables.outcomes import Outcome
 from tables.submission import Undecidable, Unsettled
 
@@ -61,9 +63,13 @@ class Restating:
         """One page; whether there are more in this pass."""
         deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         try:
-            command = Restate(keys_max=await self._keys_max(), every_ms=self._every_seconds * 1000)
-            decision = await self._submitter.answer((command,), deadline)
-        except (Unsettled, Undecidable, RedisError, OSError) as error:
+            decision = await submit_smaller(
+                self._submitter,
+                await self._keys_max(),
+                lambda keys_max: Restate(keys_max=keys_max, every_ms=self._every_seconds * 1000),
+                deadline,
+            )
+        except (Unsettled, Undecidable, TooLarge, RedisError, OSError) as error:
             logger.warning("writing rows anew waits: %s", error)
             return False
         result = decision.results[0]

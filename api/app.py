@@ -21,7 +21,7 @@ from api.events import CALL_BYTES_MAX
 from api.inbox import NotTaken
 from api.metrics import Metrics
 from api.routes import Route
-from tables.ledger import LedgerError
+from tables.ledger import LedgerError, TooLarge
 from tables.submission import Unsettled
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         detail = f"It was not settled in time, and sending the same again is safe{why}."
         log.warning("%s %s: %s", request.method, request.path, str(error) or "not settled in time")
         return problems.unsettled("unsettled", detail)
+    except TooLarge as error:
+        return problems.problem(413, "too_large", f"It is more than the ledger can decide in one step: {error}.")
     except Overloaded:
         return problems.unsettled("overloaded", "More is asked than can be answered in time.")
     except NotTaken as error:

@@ -15,8 +15,10 @@ from typing import Protocol
 from msgspec import Struct
 
 from tables.commands import Command, Place
+from tables.ledger import TooLarge
 from tables.packed import UnreadDecision, unpack_order
 from tables.records import OrderRecord, Result
+from tables.submission import Undecidable
 
 # A call holds Redis at 10 to 20 µs an order: no longer than a few ms, because a shopper waits behind it.
 COMMANDS_PER_CALL_MAX = 256
@@ -125,13 +127,23 @@ class Desk:
         batch = self._gather()
         if not batch:
             return
+        await self._decide(batch)
+
+    async def _decide(self, batch: Sequence[_Waiting]) -> None:
         deadline = max(waiting.deadline for waiting in batch)
         try:
             decision = await self._submitter.decide([waiting.command for waiting in batch], deadline)
+        except (TooLarge, Undecidable) as error:
+            if len(batch) == 1:
+                _fail(batch, error)
+                return
+            # The halves are decided one after the other: a caller's place in the order stays.
+            middle = len(batch) // 2
+            await self._decide(batch[:middle])
+            await self._decide(batch[middle:])
+            return
         except Exception as error:
-            for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
+            _fail(batch, error)
             return
         # Each caller wants one record of a batch that holds many, of SKUs too: only that one is read.
         orders = {row.order_id: row.record for row in decision.orders}
@@ -139,3 +151,9 @@ class Desk:
             if not waiting.answer.done():
                 record = orders.get(result.order_id) if result.order_id is not None else None
                 waiting.answer.set_result(Decided(result, None if record is None else unpack_order(record)))
+
+
+def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
+    for waiting in batch:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(error)

@@ -30,6 +30,7 @@ _STATUS_OF_OUTCOME: Mapping[str, int] = {
     Outcome.UNKNOWN_ORDER: 404,
     Outcome.UNKNOWN_POLICY: 404,
     Outcome.SWEEP_PENDING: 503,
+    Outcome.TOO_LARGE: 413,
 }
 _SENTENCE_OF_OUTCOME: Mapping[str, str] = {
     Outcome.INSUFFICIENT_STOCK: "There is not enough stock for this order.",
@@ -41,6 +42,8 @@ _SENTENCE_OF_OUTCOME: Mapping[str, str] = {
     Outcome.UNKNOWN_ORDER: "There is no order of this id.",
     Outcome.UNKNOWN_POLICY: "There is no policy at this level.",
     Outcome.TOO_MANY_EVENTS: "The order has had as many events as it can have.",
+    Outcome.TOO_LARGE: "It would make a record larger than one may be; divide it, or use fewer or shorter names.",
+    Outcome.TOO_MANY_CHANNELS: "As many channels are known as there may be.",
     Outcome.SWEEP_PENDING: "An earlier change of policy is still being published; try again.",
 }
 _CODE_OF_STATUS: Mapping[int, str] = {
