@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from agents.letters import Bursts
@@ -30,6 +31,7 @@ from streams.journal import (
     decode_record,
     encode_position,
 )
+from streams.origins import RecordPlace
 from streams.publish import Publisher, Row
 from streams.topics import Topic
 from streams.transport import Chunk
@@ -146,7 +148,13 @@ async def read_rows(chunk: Chunk, reader: JournalReader, marks: Marks, watch: St
             entry, before = decode_record(record.value), reader.position
             if reader.feed(record.offset, entry) is not Verdict.BATCH or entry is None:
                 continue
-            decision = decode_unread(entry.payload)
+            try:
+                decision = decode_unread(entry.payload)
+            except msgspec.MsgspecError as error:
+                # It counts, and a derivation that stops here derives nothing any more: an audit tells what is missing.
+                logger.error("%s-%d, offset %d cannot be read: %s", chunk.topic, chunk.partition, record.offset, error)
+                rows.add_unreadable(RecordPlace(chunk.topic, chunk.partition, record.offset), entry, str(error))
+                continue
             marks.see(decision, len(entry.payload), before, reader.position)
             rows.add(decision)
         batches += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -17,17 +17,26 @@ import orjson
 from streams.admin import RECORD_BYTES_MAX
 from streams.events import Malformed
 from streams.origins import RecordPlace, origin_of
-from streams.publish import Row
+from streams.publish import NOWHERE, Row
 from streams.transport import Chunk, Record
+from tables.commands import Origin
 from tables.records import Refused
 from tables.views import rfc3339
 
 # What is kept of bytes that, as JSON text or base64, would be more than a record may hold.
 RAW_BYTES_MAX = 2 * 1024 * 1024
+# The reason where the ledger itself fails on an event: a bug.
+UNDECIDABLE = "undecidable"
 # Letters of one reason within a minute that a person is told of: a sender that went wrong, not one event that did.
 BURST_LETTERS = 100
 # `2026-11-24T19:26` of a time in RFC 3339.
 _MINUTE_LENGTH = 16
+
+
+class Publish(Protocol):
+    """What is needed of the publisher."""
+
+    async def __call__(self, topic: str, rows: list[Row], epoch: int) -> object: ...
 
 
 class Bursts:
@@ -64,21 +73,52 @@ _TOLD = msgspec.json.Decoder(_Told)
 
 
 def _burst_row(reason: str, minute: str, count: int, at: str) -> Row:
-    """An alert as the others, of no SKU; the same on a repeat."""
+    return alert_of("dead_letter_burst", f"burst-{reason}-{minute}", reason, 0, at=at, quantity=count)
+
+
+def alert_of(
+    type_: str, id_: str, reason: str, batch: int, *, at: str | None = None, quantity: int | None = None
+) -> Row:
+    """An alert as the others, of no SKU; the same on a repeat, but for its time where none is given."""
     view: dict[str, Any] = {
-        "id": f"burst-{reason}-{minute}",
-        "type": "dead_letter_burst",
+        "id": id_,
+        "type": type_,
         "sku": "",
         "warehouse": None,
         "channel": None,
         "order_id": None,
-        "quantity": count,
+        "quantity": quantity,
         "orders": [],
-        "at": at,
-        "batch": 0,
+        "at": at or rfc3339(_now_ms()),
+        "batch": batch,
         "reason": reason,
     }
     return b"", orjson.dumps(view)
+
+
+class RefusedRows:
+    """Sets rows aside that Kafka will never take: a dead letter with what it keeps of the row, and an alert.
+
+    `publish` is the publisher's; `dead_letters` and `alerts` are full names of topics.
+    """
+
+    def __init__(self, publish: Publish, dead_letters: str, alerts: str) -> None:
+        self._publish = publish
+        self._dead_letters = dead_letters
+        self._alerts = alerts
+
+    async def set_aside(self, topic: str, partition: int, row: Row, error: Exception, epoch: int) -> None:
+        """Write both. A row of these two topics itself is left to the log. Raises MembershipLost."""
+        if topic in (self._dead_letters, self._alerts):
+            return
+        key, value = row
+        detail = f"{topic} does not take the row of {key.decode(errors='replace')}: {error}"
+        place = RecordPlace(topic, partition, NOWHERE)
+        letter = letter_of_record("row_refused", detail, place, (value or b"")[:RAW_BYTES_MAX])
+        await self._publish(self._dead_letters, [letter], epoch)
+        await self._publish(
+            self._alerts, [alert_of("row_refused", f"refused-{topic}-{time.time_ns()}", detail, 0)], epoch
+        )
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -113,10 +153,15 @@ def letter_of_refused(refused: Refused, at_ms: int) -> Row:
     return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
 
 
-def letter_of_undecidable(topic: str, partition: int, offset: int, raw: str, detail: str) -> Row:
-    """The letter of an event on which the ledger itself fails."""
-    letter = _letter("undecidable", detail, None, topic, partition, offset, _now_ms())
-    return _key_of(raw), _encoded(letter, raw.encode())
+def letter_of_rejected(origin: Origin, reason: str, detail: str) -> Row:
+    """The letter of an event that the ledger could not decide: UNDECIDABLE, or `too_large`."""
+    letter = _letter(reason, detail, None, origin.topic, origin.partition, origin.offset, _now_ms())
+    return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
+
+
+def letter_of_record(reason: str, detail: str, place: RecordPlace, raw: bytes) -> Row:
+    """The letter of a record of our own that could not be read, or that Kafka does not take."""
+    return b"", _encoded(_letter(reason, detail, None, place.topic, place.partition, place.offset, _now_ms()), raw)
 
 
 def _letter(

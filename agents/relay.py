@@ -28,6 +28,8 @@ from streams.journal import (
     encode_record,
 )
 from streams.log import JournalLog, OutOfRange
+from streams.publish import PERMANENT
+from streams.topics import JOURNAL_RECORD_BYTES_MAX
 from tables.derived import Source
 from tables.handover import Entry, Handover, Refused
 from tables.ledger import LedgerLimits
@@ -52,8 +54,14 @@ STALL_SECONDS = 3.0
 # Pauses between takeovers: doubled from the first to the last. The last is what an operator waits after a repair.
 PAUSE_SECONDS_FIRST = 0.05
 PAUSE_SECONDS_MAX = 2.0
+# The pause where only an operator can help: every takeover leaves a marker in the journal.
+UNPUBLISHABLE_SECONDS = 10.0
 # A term that lasted this long was a good one: the next takeover is not a repeat of the last.
 HELD_SECONDS = 1.0
+
+
+class _Unpublishable(Exception):
+    """The journal will never take a batch of the outbox. Its text tells an operator how to go on."""
 
 
 class _Refused(Exception):
@@ -64,7 +72,7 @@ class _Overtaken(Exception):
     """A marker of a higher term was read."""
 
 
-_TROUBLE = (TakeoverError, _Refused, _Overtaken, OutOfRange, RedisError, KafkaError, OSError)
+_TROUBLE = (TakeoverError, _Unpublishable, _Refused, _Overtaken, OutOfRange, RedisError, KafkaError, OSError)
 
 
 class Relay:
@@ -104,6 +112,7 @@ class Relay:
         self.error: str | None = None
         self.takeovers = 0
         self.resent = 0
+        self._unpublishable = False
 
     @property
     def recovery(self) -> Progress | None:
@@ -143,15 +152,19 @@ class Relay:
                 self.error = f"the relay failed: {error!r}"
             finally:
                 self.blessed = False
-            if loop.time() - began > HELD_SECONDS and self.term:
+            if self._unpublishable:
+                pause = UNPUBLISHABLE_SECONDS
+            elif loop.time() - began > HELD_SECONDS and self.term:
                 pause = PAUSE_SECONDS_FIRST
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
+            self._unpublishable = False
 
     def _report(self, error: Exception) -> None:
         sentence = str(error) or type(error).__name__
+        self._unpublishable = isinstance(error, _Unpublishable)
         if sentence != self.error:
-            level = logging.ERROR if isinstance(error, Fork | LostTail) else logging.WARNING
+            level = logging.ERROR if isinstance(error, Fork | LostTail | _Unpublishable) else logging.WARNING
             _LOG.log(level, "the relay takes over anew: %s", sentence)
         self.error = sentence
 
@@ -181,6 +194,9 @@ class Relay:
         failpoints.hit("before_send")
         self.sent = entries[-1].batch
         values = [encode_record(self._record(entry)) for entry in entries]
+        for entry, value in zip(entries, values, strict=True):
+            if len(value) > JOURNAL_RECORD_BYTES_MAX:
+                raise _Unpublishable(_how_to_go_on(entry.batch, len(value)))
         acknowledged = asyncio.ensure_future(await self._log.append(values))
         acknowledged.add_done_callback(_look_at)
         failpoints.hit("after_send")
@@ -190,7 +206,10 @@ class Relay:
         """Watch the appends that are under way. One that failed leaves a gap: a takeover closes it."""
         while True:
             acknowledged = await self._under_way.get()
-            await asyncio.shield(acknowledged)  # what was sent cannot be called back
+            try:
+                await asyncio.shield(acknowledged)  # what was sent cannot be called back
+            except PERMANENT as error:
+                raise _Unpublishable(_how_to_go_on(self.position.batch + 1, None)) from error
 
     def _record(self, entry: Entry) -> JournalRecord:
         return JournalRecord(
@@ -233,6 +252,15 @@ class Relay:
                 self.resent += 1
                 self.sent = before
             before = self.position.batch
+
+
+def _how_to_go_on(batch: int, size: int | None) -> str:
+    known = f"has {size} bytes and is" if size is not None else "or one soon after it is"
+    return (
+        f"batch {batch} {known} larger than the topic journal takes ({JOURNAL_RECORD_BYTES_MAX} bytes, unless its "
+        f"max.message.bytes says otherwise): nothing is settled any more. `stocktide rebuild --force` brings Redis "
+        f"back to the last settled batch; no answer was given for what came after it, and it is decided anew"
+    )
 
 
 def _look_at(acknowledged: asyncio.Future[int]) -> None:

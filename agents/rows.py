@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 import orjson
 
-from agents.letters import Bursts, letter_of_refused
+from agents.letters import Bursts, alert_of, letter_of_record, letter_of_refused
+from streams.journal import JournalRecord
+from streams.origins import RecordPlace
 from streams.publish import Row
 from streams.topics import (
     ADJUSTMENTS,
@@ -80,6 +82,12 @@ class Rows:
             self._told[ALERTS].append(_alert_row(alert, index, decision))
         for refused in decision.refused:
             self._told[DEAD_LETTERS].append(letter_of_refused(refused, decision.at))
+
+    def add_unreadable(self, place: RecordPlace, record: JournalRecord, error: str) -> None:
+        """Take note of a batch that counts and cannot be read: a dead letter, and an alert."""
+        detail = f"batch {record.batch} cannot be read: {error}; `stocktide audit` tells what is missing"
+        self._told[DEAD_LETTERS].append(letter_of_record("unreadable_batch", detail, place, record.payload))
+        self._told[ALERTS].append(alert_of("unreadable_batch", f"batch-{record.batch}", detail, record.batch))
 
     def _remove(self, repair: RepairRow) -> None:
         key = repair.key

@@ -30,6 +30,7 @@ from agents.expiry import keep_time
 from agents.intake import Intake
 from agents.journal import Derivation
 from agents.lanes import Lanes
+from agents.letters import RefusedRows
 from agents.metrics import Metrics
 from agents.movements import take_movements
 from agents.orders import take_orders
@@ -182,7 +183,12 @@ class Worker:
             worker_name=settings.worker_name,
             security=self._security,
         )
-        self.publisher = Publisher(make_producer(settings.kafka, **self._security), self._app.membership)
+        self.publisher = Publisher(
+            make_producer(settings.kafka, **self._security), self._app.membership, self._set_row_aside
+        )
+        self._refused_rows = RefusedRows(
+            self.publisher.publish, DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id)
+        )
         self._shard = Shard(partial(self._make_relay, relay_redis))
         self._lanes, self._stock = self._make_agents(self._app)
         self._app.on_partitions_assigned.connect(self._on_assigned)
@@ -192,6 +198,9 @@ class Worker:
         self._eviction = EvictionWatch(redis)
         self._timers: list[asyncio.Task[None]] = []
         self._redis = redis
+
+    async def _set_row_aside(self, topic: str, partition: int, row: Row, error: KafkaError, epoch: int) -> None:
+        await self._refused_rows.set_aside(topic, partition, row, error, epoch)
 
     def _make_relay(self, redis: Redis, assigned: Callable[[], bool]) -> Relay:
         settings = self._settings

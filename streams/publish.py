@@ -2,8 +2,8 @@
 
 In: (key, value) rows of one topic. Out: the last offset per partition, once every in-sync replica has every row.
 A key's partition is crc32 of the key, so that whoever reads can tell where a key lies. What Kafka cannot take now is
-sent again, for as long as the work's epoch holds: nothing is given up, and nothing is written by a worker whose
-partitions may be another's.
+sent again, for as long as the work's epoch holds, and nothing is written by a worker whose partitions may be another's.
+A row that Kafka will never take is handed to `refused`, and the other rows go on.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import asyncio
 import logging
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from streams.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
 from streams.membership import Membership, MembershipLost
@@ -24,7 +24,13 @@ from streams.membership import Membership, MembershipLost
 logger = logging.getLogger(__name__)
 
 Row = tuple[bytes, bytes | None]
+# What Kafka says of a request that it refuses whenever it is sent.
+PERMANENT = (MessageSizeTooLargeError, RecordListTooLargeError)
+# Told of a row that was refused: topic, partition, row, error, and the epoch of the work.
+Refused = Callable[[str, int, Row, KafkaError, int], Awaitable[None]]
 
+# The offset of rows that were not written.
+NOWHERE = -1
 # A produce request's batch: large enough to amortise the round trip. A larger single row still goes, by itself.
 BATCH_BYTES_MAX = 256 * 1024
 # Between attempts; Kafka that is away is asked a few times a second.
@@ -55,9 +61,10 @@ def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
 class Publisher:
     """Publishes for as long as `membership` allows. `topic` names are full."""
 
-    def __init__(self, producer: AIOKafkaProducer, membership: Membership) -> None:
+    def __init__(self, producer: AIOKafkaProducer, membership: Membership, refused: Refused | None = None) -> None:
         self._producer = producer
         self._membership = membership
+        self._refused = refused
         self._under_way: set[asyncio.Task[int]] = set()
 
     async def start(self) -> None:
@@ -127,12 +134,25 @@ class Publisher:
             self._under_way.add(attempt)
             try:
                 return await attempt
+            except PERMANENT as error:
+                return await self._divide(topic, partition, rows, epoch, error)
             except (KafkaError, OSError) as error:
                 logger.warning("%s-%d did not take %d rows, trying again: %r", topic, partition, len(rows), error)
             finally:
                 self._under_way.discard(attempt)
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_SECONDS_MAX)
+
+    async def _divide(self, topic: str, partition: int, rows: Sequence[Row], epoch: int, error: KafkaError) -> int:
+        """Write the halves of rows that were refused together, in order; hand over the one that is refused alone."""
+        if len(rows) > 1:
+            middle = len(rows) // 2
+            first = await self._write(topic, partition, rows[:middle], epoch)
+            return max(first, await self._write(topic, partition, rows[middle:], epoch))
+        logger.error("%s-%d will never take the row of %r: %r", topic, partition, rows[0][0], error)
+        if self._refused is not None:
+            await self._refused(topic, partition, rows[0], error, epoch)
+        return NOWHERE
 
     async def _attempt(self, topic: str, partition: int, rows: Sequence[Row]) -> int:
         sent: list[Any] = []
