@@ -221,8 +221,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/payload.lua",
-                "rows[#rows + 1], bytes = row, bytes + #row",
-                "rows[1], bytes = rows[1] or row, bytes + #row",
+                "rows[#rows + 1] = row\n",
+                "rows[1] = rows[1] or row\n",
             ),
         ),
     ),

@@ -131,7 +131,8 @@ local function sku_rows()
   for _, s in ipairs(sku_order) do
     if s.must_be_whole or bytes + #s.packed <= limits.whole_rows_bytes_max then
       local row = '\147' .. pack(s.sku) .. s.packed .. packed_offers(s)
-      rows[#rows + 1], bytes = row, bytes + #row
+      rows[#rows + 1] = row
+      bytes = bytes + #row
       writing.note_whole(s)
     else
       touched = touched or touched_counters()
