@@ -74,6 +74,10 @@ class Stage:
         """A takeover with nobody to relay after it."""
         return await take_over(self.log(), self.handover, owner, self.rows)
 
+    async def rebuild(self, owner: str) -> Lease:
+        """Redis anew from the journal, whatever it holds."""
+        return await take_over(self.log(), self.handover, owner, self.rows, anew=True)
+
     async def field(self, key: str, name: str) -> str | None:
         """A field of one of the shard's hashes."""
         found = await self.redis.hget(self.prefix + key, name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from streams.journal import decode_record, encode_record, marker
 from tests.protocol.stage import Stage, place, receive, soon, until
 
@@ -142,3 +144,22 @@ async def test_stopping_does_not_wait_for_what_is_under_way(stage: Stage) -> Non
     await relay.stop()
     assert time.perf_counter() - began < 0.5
     assert not relay.blessed
+
+
+async def test_a_batch_that_the_journal_never_takes_is_named_with_the_command_that_goes_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = await stage.blessed_relay()
+    submitter = stage.submitter()
+    await submitter.submit([receive("m-1")], soon())
+    monkeypatch.setattr("agents.relay.JOURNAL_RECORD_BYTES_MAX", 100)
+    stuck = await stage.ledger.apply([receive("m-2")], token="t2")
+    await until(lambda: relay.error is not None and "rebuild --force" in relay.error)
+    assert f"batch {stuck.batch}" in str(relay.error)
+    # What the command does: back to the last settled batch. The movement is decided anew, and counts once.
+    monkeypatch.setattr("agents.relay.JOURNAL_RECORD_BYTES_MAX", 10_000)
+    await stage.rebuild("operator")
+    await until(lambda: relay.blessed, seconds=30)
+    decision = await submitter.submit([receive("m-2")], soon())
+    assert not decision.results[0].replayed
+    assert decision.skus[0].record.counters == {"on_hand@SH1": 200}

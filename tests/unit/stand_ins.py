@@ -15,6 +15,7 @@ from streams.membership import Membership, MembershipLost
 from streams.publish import Row, partition_of
 from streams.transport import Chunk
 from tables.commands import Command
+from tables.ledger import TooLarge
 from tables.records import Answer, Decision, Result
 from tables.submission import Undecidable
 
@@ -128,9 +129,11 @@ class KeptRows:
 
 
 class NotedSubmitter:
-    """Settles every command with the outcome `reserved`; `undecidable` ids make it fail, `gate` holds it back."""
+    """Settles every command with the outcome `reserved`; `undecidable` ids make it fail, `gate` holds it back, and more
+    commands than `commands_max` are too large."""
 
-    def __init__(self, undecidable: Sequence[str] = ()) -> None:
+    def __init__(self, undecidable: Sequence[str] = (), commands_max: int | None = None) -> None:
+        self.commands_max = commands_max
         self.submitted: list[tuple[Command, ...]] = []
         self.settled: list[str] = []
         self.undecidable = set(undecidable)
@@ -143,6 +146,8 @@ class NotedSubmitter:
         """As the Submitter's."""
         self.submitted.append(tuple(commands))
         await self.gate.wait()
+        if self.commands_max is not None and len(commands) > self.commands_max:
+            raise TooLarge("the payload has too many bytes")
         ids = [str(getattr(command, "id", command)) for command in commands]
         if self.undecidable & set(ids):
             raise Undecidable("the ledger failed on these commands")

@@ -205,3 +205,15 @@ async def test_a_burst_of_refusals_is_told_once_among_the_alerts() -> None:
     await derivation.derive(journal(batch(2, refused=refused), start=2), 1)
     (alert,) = publisher.topics["t-alerts"]
     assert json.loads(alert[1] or b"")["type"] == "dead_letter_burst"
+
+
+async def test_a_batch_that_cannot_be_read_is_set_aside_with_an_alarm_and_the_next_is_derived() -> None:
+    publisher, positions = NotedPublisher(), KeptRows()
+    poison = encode_record(JournalRecord(KIND_BATCH, 1, "w", 2, "token2", "token1", b"no msgpack at all"))
+    values = (batch(1, orders=(order("o1"),)), poison, batch(3, orders=(order("o3"),)))
+    await derivation_of(publisher, positions).derive(journal(marker_of(1), *values), 1)
+    assert set(rows_of(publisher, "reservations")) == {b"o1", b"o3"}
+    (letter,) = (json.loads(value or b"") for _, value in publisher.topics["t-dead-letters"])
+    assert (letter["reason"], letter["offset"]) == ("unreadable_batch", 2)
+    (alert,) = (json.loads(value or b"") for _, value in publisher.topics["t-alerts"])
+    assert alert["type"] == "unreadable_batch" and "audit" in alert["reason"]

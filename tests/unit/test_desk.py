@@ -10,6 +10,7 @@ import pytest
 
 from api.desk import LINES_PER_CALL_MAX, Desk
 from tables.commands import Command, Pay, Place
+from tables.ledger import TooLarge
 from tables.packed import UnreadDecision, decode_unread
 from tables.records import Decision, OrderRecord, OrderRow, Result
 from tables.submission import Unsettled
@@ -25,6 +26,7 @@ class Counter:
         self.deadlines: list[float | None] = []
         self.open = asyncio.Event()
         self.failure: Exception | None = None
+        self.commands_max: int | None = None
 
     async def decide(self, commands: Sequence[Command], deadline: float | None) -> UnreadDecision:
         self.calls.append(commands)
@@ -32,6 +34,8 @@ class Counter:
         await self.open.wait()
         if self.failure is not None:
             raise self.failure
+        if self.commands_max is not None and len(commands) > self.commands_max:
+            raise TooLarge("the payload has too many bytes")
         ids = [command.order_id for command in commands if isinstance(command, (Pay, Place))]
         results = tuple(Result("paid", order_id=order_id) for order_id in ids)
         rows = tuple(OrderRow(order_id, OrderRecord(state="paid"), True) for order_id in ids)
@@ -157,3 +161,23 @@ async def test_a_call_that_fails_fails_for_all_of_its_commands_and_the_next_one_
         await desk.submit(pay("a"), soon())
     counter.failure = None
     assert (await desk.submit(pay("b"), soon())).result.outcome == "paid"
+
+
+async def test_a_call_that_is_too_large_is_divided_and_every_caller_gets_its_own_answer() -> None:
+    counter = Counter()
+    counter.commands_max = 3
+    desk = Desk(counter)
+    asked = [asyncio.create_task(desk.submit(pay(f"o{number}"), soon())) for number in range(20)]
+    await turns()
+    counter.open.set()
+    answers = await asyncio.gather(*asked)
+    assert [answer.result.order_id for answer in answers] == [f"o{number}" for number in range(20)]
+    assert {len(call) for call in counter.calls if len(call) <= 3}
+
+
+async def test_one_command_that_is_too_large_fails_alone() -> None:
+    counter = Counter()
+    counter.open.set()
+    counter.commands_max = 0
+    with pytest.raises(TooLarge):
+        await Desk(counter).submit(pay("a"), soon())

@@ -135,3 +135,21 @@ async def test_a_movement_carries_when_kafka_got_it() -> None:
     await take_movements(chunk_of(movement), 1, intake_of(submitter, NotedPublisher()))
     ((command,),) = submitter.submitted
     assert command.received_at == 1_000  # type: ignore[union-attr]
+
+
+async def test_a_piece_that_is_too_large_is_divided_and_one_event_that_is_goes_to_the_dead_letters() -> None:
+    submitter, publisher = NotedSubmitter(commands_max=10), NotedPublisher()
+    chunk = chunk_of(*(placed(f"o{index}") for index in range(100)))
+    await take_orders(chunk, 1, intake_of(submitter, publisher))
+    assert sorted(submitter.settled) == sorted(f"o{index}-placed" for index in range(100))
+    assert not publisher.topics["t-dead-letters"]
+    await take_orders(chunk_of(placed("o1")), 1, intake_of(NotedSubmitter(commands_max=0), publisher))
+    (letter,) = (json.loads(value or b"") for _, value in publisher.topics["t-dead-letters"])
+    assert letter["reason"] == "too_large" and letter["offset"] == 0
+
+
+async def test_a_piece_is_bounded_in_the_bytes_of_its_raw_events() -> None:
+    submitter = NotedSubmitter()
+    wide = [json.dumps({**json.loads(placed(f"o{index}")), "note": "x" * 400_000}).encode() for index in range(6)]
+    await take_orders(chunk_of(*wide), 1, intake_of(submitter, NotedPublisher()))
+    assert [len(piece) for piece in submitter.submitted] == [2, 2, 2]

@@ -1,0 +1,77 @@
+"""Rows that Kafka will never take: set aside alone, and never sent for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from agents.letters import RefusedRows
+from streams.publish import NOWHERE, Publisher, Row
+from tests.unit.stand_ins import HeldMembership, NotedPublisher
+
+RECORD_BYTES_MAX = 100
+
+
+class Batch:
+    """What a producer's batch builder does."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def append(self, *, key: bytes, value: bytes | None, timestamp: int | None) -> object:
+        self.rows.append((key, value))
+        return object()
+
+    def close(self) -> None:
+        pass
+
+
+class Producer:
+    """A broker that refuses a batch with a record that is too large, whenever it is sent."""
+
+    def __init__(self) -> None:
+        self.written: list[Row] = []
+        self.refused = 0
+
+    def create_batch(self) -> Batch:
+        return Batch()
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0}
+
+    async def send_batch(self, batch: Batch, topic: str, partition: int) -> asyncio.Future[Any]:
+        sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if any(len(value or b"") > RECORD_BYTES_MAX for _, value in batch.rows):
+            self.refused += 1
+            sent.set_exception(MessageSizeTooLargeError())
+        else:
+            self.written += batch.rows
+            sent.set_result(type("Metadata", (), {"offset": len(self.written) - len(batch.rows)}))
+        return sent
+
+
+async def test_a_row_that_is_refused_is_found_and_handed_over_and_the_others_are_written_in_order() -> None:
+    producer, aside = Producer(), []
+
+    async def set_aside(topic: str, partition: int, row: Row, error: KafkaError, epoch: int) -> None:
+        aside.append((topic, partition, row[0], type(error), epoch))
+
+    publisher = Publisher(producer, HeldMembership(), set_aside)
+    rows = [(f"k{number}".encode(), b"x" * (200 if number in (3, 11) else 10)) for number in range(16)]
+    async with asyncio.timeout(5):
+        offsets = await publisher.publish("t-stock", rows, 1)
+    assert [key for key, _ in producer.written] == [f"k{n}".encode() for n in range(16) if n not in (3, 11)]
+    assert aside == [("t-stock", 0, key, MessageSizeTooLargeError, 1) for key in (b"k3", b"k11")]
+    assert offsets == {0: 13}
+    assert await publisher.publish("t-stock", [rows[3]], 1) == {0: NOWHERE}
+
+
+async def test_a_refused_row_becomes_a_dead_letter_and_an_alert_and_neither_of_those_begets_another() -> None:
+    noted = NotedPublisher()
+    refused = RefusedRows(noted.publish, "t-dead-letters", "t-alerts")
+    await refused.set_aside("t-stock", 2, (b"A", b"{}"), MessageSizeTooLargeError(), 1)
+    assert [topic for topic, rows in noted.topics.items() if rows] == ["t-dead-letters", "t-alerts"]
+    await refused.set_aside("t-alerts", 0, (b"", b"{}"), MessageSizeTooLargeError(), 1)
+    assert {topic: len(rows) for topic, rows in noted.topics.items()} == {"t-dead-letters": 1, "t-alerts": 1}
