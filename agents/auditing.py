@@ -22,6 +22,7 @@ from msgspec import Struct
 from agents.metrics import Metrics
 from streams.membership import MembershipLost
 from streams.publish import Row
+from streams.times import now_ms
 from tables.views import rfc3339
 
 logger = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class Auditing:
         metrics.drifts.set(report.drifts)
 
     async def _alert(self, report: Report) -> None:
-        at = rfc3339(time.time_ns() // 1_000_000)
+        at = rfc3339(now_ms())
         rows = [_alert_row(drift, report.batch, at) for drift in report.drift[:ALERTS_MAX]]
         try:
             await self._publisher.publish(self._alerts, rows, self._publisher.epoch)

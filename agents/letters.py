@@ -7,7 +7,6 @@ where they come in bursts.
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from streams.admin import RECORD_BYTES_MAX
 from streams.events import Malformed
 from streams.origins import RecordPlace, origin_of
 from streams.publish import NOWHERE, Row
+from streams.times import now_ms
 from streams.transport import Chunk, Record
 from tables.commands import Origin
 from tables.records import Refused
@@ -89,7 +89,7 @@ def alert_of(
         "order_id": None,
         "quantity": quantity,
         "orders": [],
-        "at": at or rfc3339(_now_ms()),
+        "at": at or rfc3339(now_ms()),
         "batch": batch,
         "reason": reason,
     }
@@ -116,9 +116,7 @@ class RefusedRows:
         place = RecordPlace(topic, partition, NOWHERE)
         letter = letter_of_record("row_refused", detail, place, (value or b"")[:RAW_BYTES_MAX])
         await self._publish(self._dead_letters, [letter], epoch)
-        await self._publish(
-            self._alerts, [alert_of("row_refused", f"refused-{topic}-{time.time_ns()}", detail, 0)], epoch
-        )
+        await self._publish(self._alerts, [alert_of("row_refused", f"refused-{topic}-{now_ms()}", detail, 0)], epoch)
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -139,7 +137,7 @@ def place_of(chunk: Chunk, record: Record) -> RecordPlace:
 def letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> Row:
     """The letter of bytes that are no message; keyed as they came."""
     raw, place = record.value or b"", place_of(chunk, record)
-    letter = _letter(why.code, why.detail, why.path, place.topic, place.partition, place.offset, _now_ms())
+    letter = _letter(why.code, why.detail, why.path, place.topic, place.partition, place.offset, now_ms())
     return record.key or b"", _encoded(letter, raw)
 
 
@@ -155,13 +153,13 @@ def letter_of_refused(refused: Refused, at_ms: int) -> Row:
 
 def letter_of_rejected(origin: Origin, reason: str, detail: str) -> Row:
     """The letter of an event that the ledger could not decide: UNDECIDABLE, or `too_large`."""
-    letter = _letter(reason, detail, None, origin.topic, origin.partition, origin.offset, _now_ms())
+    letter = _letter(reason, detail, None, origin.topic, origin.partition, origin.offset, now_ms())
     return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
 
 
 def letter_of_record(reason: str, detail: str, place: RecordPlace, raw: bytes) -> Row:
     """The letter of a record of our own that could not be read, or that Kafka does not take."""
-    return b"", _encoded(_letter(reason, detail, None, place.topic, place.partition, place.offset, _now_ms()), raw)
+    return b"", _encoded(_letter(reason, detail, None, place.topic, place.partition, place.offset, now_ms()), raw)
 
 
 def _letter(
@@ -195,7 +193,3 @@ def _key_of(raw: str) -> bytes:
     except (msgspec.MsgspecError, UnicodeError):
         return b""
     return (key.order_id or key.warehouse).encode()
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

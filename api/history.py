@@ -22,6 +22,7 @@ from api.reads import Reads
 from streams.events import Malformed, Time
 from streams.journal import Position
 from streams.log import JournalLog
+from streams.times import ms_of
 from tables.ledger import Ledger
 from tables.mentions import Anchor, Backward, Budget, JournalSilent
 from tables.story import change_view, changes_of
@@ -170,7 +171,7 @@ def _limit(given: str | None) -> int | None:
 
 def _time(given: str) -> int | None:
     try:
-        return round(msgspec.convert(given, Time).timestamp() * 1000)
+        return ms_of(msgspec.convert(given, Time))
     except (msgspec.ValidationError, OverflowError, ValueError):
         return None
 

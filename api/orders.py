@@ -6,7 +6,6 @@ In: a shopper's call. Out: the order as it is, settled; or a problem that says w
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -65,7 +64,7 @@ class Orders:
         body = await read_message(request, _ORDER_BODY)
         if isinstance(body, web.Response):
             return body
-        decided = await self._desk.submit(place_of(body, _now_ms()), deadline)
+        decided = await self._desk.submit(place_of(body), deadline)
         result, order = decided.result, decided.order
         if result.outcome in _TAKEN and order is not None:
             view = order_view(body.order_id, order, result.replayed)
@@ -77,9 +76,7 @@ class Orders:
         return await self._event(
             request,
             _EVENT_BODY,
-            lambda body, order_id: Pay(
-                id=body.id or _fresh_id(), order_id=order_id, at=_now_ms(), fingerprint=_PAY_MARK
-            ),
+            lambda body, order_id: Pay(id=body.id or _fresh_id(), order_id=order_id, fingerprint=_PAY_MARK),
         )
 
     async def cancel(self, request: web.Request) -> web.Response:
@@ -87,9 +84,7 @@ class Orders:
         return await self._event(
             request,
             _EVENT_BODY,
-            lambda body, order_id: Cancel(
-                id=body.id or _fresh_id(), order_id=order_id, at=_now_ms(), fingerprint=_CANCEL_MARK
-            ),
+            lambda body, order_id: Cancel(id=body.id or _fresh_id(), order_id=order_id, fingerprint=_CANCEL_MARK),
         )
 
     async def extend(self, request: web.Request) -> web.Response:
@@ -97,7 +92,7 @@ class Orders:
         return await self._event(
             request,
             _EXTEND_BODY,
-            lambda body, order_id: extend_of(order_id, body.hold_seconds, body.id or _fresh_id(), _now_ms()),
+            lambda body, order_id: extend_of(order_id, body.hold_seconds, body.id or _fresh_id()),
         )
 
     async def get(self, request: web.Request) -> web.Response:
@@ -154,10 +149,6 @@ def _refused_lines(order: OrderRecord) -> list[dict[str, Any]]:
         for index, line in enumerate(order.lines)
         if line.reason is not None
     ]
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 def _fresh_id() -> str:

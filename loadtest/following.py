@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
 from urllib.parse import quote
 
 import aiohttp
@@ -23,6 +22,7 @@ from loadtest.asking import Recorder
 from loadtest.measure import Meter
 from loadtest.oracle.contract import Update
 from loadtest.oracle.history import Saw, Subscribed, Synced, Unreadable, Unsubscribed
+from loadtest.oracle.stream import time_ms
 
 CONNECT_SECONDS_MAX = 10.0
 # The feed says something every 15 s; silent for longer, the line is dead.
@@ -211,8 +211,8 @@ class Follower:
         if self.whole:
             self._add(data)
         if self._synced and (self.whole or not self._updates % LAG_SAMPLED):
-            as_of = datetime.fromisoformat(_between(data, b'"as_of":"', b'"').decode())
-            self._crowd.lag(self._recorder.clock.now() / 1000 - as_of.timestamp())
+            as_of = time_ms(_between(data, b'"as_of":"', b'"').decode())
+            self._crowd.lag((self._recorder.clock.now() - (as_of or 0)) / 1000)
 
     def _add(self, data: bytes) -> None:
         now, add = self._recorder.clock.now(), self._recorder.add

@@ -8,7 +8,6 @@ and ids make a second sending harmless.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from msgspec import Struct
 from stocktide.letter_box import Letter, LetterBox, State, StoredRow
 from streams.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
 from streams.origins import RETRIED_FROM_HEADER, origin_header
+from streams.times import now_ms
 from streams.topics import INPUT_RETENTION_MS, MOVEMENTS, ORDERS
 from tables.outcomes import Outcome
 from tables.views import rfc3339
@@ -84,11 +84,11 @@ class LetterReturn:
         tell: Callable[[Done], None],
         send: Callable[[Letter, StoredRow], Any] | None,
     ) -> None:
-        now_ms = int(time.time() * 1000)
+        at_ms = now_ms()
         going: list[Letter] = []
         # In the order of their rows, so that all steps together read the topic once.
         for letter in sorted(letters, key=lambda each: each.place):
-            refusal = refusal_of(letter, self._app_id, now_ms) if send else None
+            refusal = refusal_of(letter, self._app_id, at_ms) if send else None
             if refusal is None:
                 going.append(letter)
             else:
@@ -152,7 +152,7 @@ class LetterReturn:
             "topic": letter.origin.topic,
             "partition": letter.origin.partition,
             "offset": letter.origin.offset,
-            "at": rfc3339(int(time.time() * 1000)),
+            "at": rfc3339(now_ms()),
             "raw": "",
             "of": {"partition": letter.place.partition, "offset": letter.place.offset},
             "by": self._by,

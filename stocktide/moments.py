@@ -6,11 +6,12 @@ In: a word of the command line. Out: ms since the epoch. Without a zone it is UT
 from __future__ import annotations
 
 import re
-import time
 from datetime import UTC, datetime
 from typing import Any
 
 import click
+
+from streams.times import ms_of, now_ms
 
 _AGO = re.compile(r"(\d{1,6})([smhd])")
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -20,13 +21,13 @@ def moment_of(word: str, ends: bool = False) -> int | None:
     """ms since the epoch; None where it is no time. A time without a fraction is the start of its second (of its day,
     where it is a date), or, if it `ends` something, the last ms of it."""
     if (ago := _AGO.fullmatch(word)) is not None:
-        return int(time.time() * 1000) - int(ago[1]) * _UNIT_MS[ago[2]]
+        return now_ms() - int(ago[1]) * _UNIT_MS[ago[2]]
     try:
         at = datetime.fromisoformat(word)
     except ValueError:
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    started = round(at.timestamp() * 1000)
+    started = ms_of(at)
     if not ends or at.microsecond:
         return started
     return started + (_UNIT_MS["d"] if len(word) == len("2026-11-24") else _UNIT_MS["s"]) - 1

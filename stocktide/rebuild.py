@@ -24,6 +24,7 @@ from stocktide.reach import reach_kafka, reach_redis
 from stocktide.settings import Settings
 from streams.journal import JournalReader, Position, Verdict
 from streams.log import KafkaLog
+from streams.times import now_ms
 from streams.topics import JOURNAL
 from tables.audit.digest import EDGE_MS, KINDS, Digest, digest_of_redis, kept_until, kind_of
 from tables.audit.fold import Fold
@@ -133,7 +134,7 @@ async def _compare(settings: Settings, say: Say, redis: Redis, log: KafkaLog, so
 
 async def _digests(settings: Settings, redis: Redis, log: KafkaLog, source: KafkaRows) -> Sides | None:
     for _ in range(_DIGEST_TRIES_MAX):
-        as_of_ms = time.time_ns() // 1_000_000
+        as_of_ms = now_ms()
         batch = await _head(redis, settings.app_id)
         found = await digest_of_redis(redis, settings.app_id, as_of_ms=as_of_ms)
         if await _head(redis, settings.app_id) == batch:

@@ -5,13 +5,13 @@ In: where the journal may begin at the latest. Out: where it begins. Kafka itsel
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from streams.admin import admin_client
+from streams.times import now_ms
 from streams.topics import JOURNAL
 
 
@@ -37,7 +37,7 @@ async def _bounds(kafka: str, partition: TopicPartition, security: dict[str, Any
         consumer.assign([partition])
         beginning = (await consumer.beginning_offsets([partition]))[partition]
         end = (await consumer.end_offsets([partition]))[partition]
-        since = time.time_ns() // 1_000_000 - JOURNAL.retention_ms
+        since = now_ms() - JOURNAL.retention_ms
         found = (await consumer.offsets_for_times({partition: since}))[partition]
         return int(beginning), int(found.offset if found is not None else end)
     finally:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from streams import events
+from streams.times import ms_of
 
 # 16 hex digits: an accident in one order's 64 events is out of the question, and it is stored with each of them.
 _FINGERPRINT_BYTES = 8
@@ -36,8 +37,9 @@ class _Command(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field=
 class _OrderCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
     id: str
     order_id: str
-    at: int
     fingerprint: str
+    # None where the caller gave no time: the ledger decides it now.
+    at: int | None = None
     # Present on what Kafka brought: an unseen order then parks the event instead of refusing it.
     origin: Origin | None = None
 
@@ -213,13 +215,13 @@ def fingerprint(*parts: object) -> str:
     return blake2b(msgspec.msgpack.encode(parts), digest_size=_FINGERPRINT_BYTES).hexdigest()
 
 
-def place_of(body: events.OrderPlaced | events.OrderBody, now_ms: int, origin: Origin | None = None) -> Place:
+def place_of(body: events.OrderPlaced | events.OrderBody, origin: Origin | None = None) -> Place:
     """The command of a placed order, from Kafka or HTTP: the same body gives the same fingerprint by either door."""
     lines = _summed(body.lines)
     return Place(
         id=body.id or PLACED_ID_DEFAULT,
         order_id=body.order_id,
-        at=_ms(body, now_ms),
+        at=None if body.occurred_at is None else ms_of(body.occurred_at),
         channel=body.channel,
         lines=lines,
         hold_ms=body.hold_seconds * 1000,
@@ -247,10 +249,10 @@ def place_of(body: events.OrderPlaced | events.OrderBody, now_ms: int, origin: O
 
 def command_of(event: events.Event, origin: Origin | None = None, received_at: int = 0) -> Command:
     """The command that an input event asks for."""
-    at = int(event.occurred_at.timestamp() * 1000)
+    at = ms_of(event.occurred_at)
     match event:
         case events.OrderPlaced():
-            return place_of(event, at, origin)
+            return place_of(event, origin)
         case events.OrderPaid(id=id_, order_id=order_id):
             return Pay(id=id_, order_id=order_id, at=at, fingerprint=fingerprint("pay"), origin=origin)
         case events.OrderCancelled(id=id_, order_id=order_id):
@@ -268,7 +270,9 @@ def command_of(event: events.Event, origin: Origin | None = None, received_at: i
     return _movement_of(event, at, origin, received_at)
 
 
-def extend_of(order_id: str, hold_seconds: int, id_: str, at: int, origin: Origin | None = None) -> Extend:
+def extend_of(
+    order_id: str, hold_seconds: int, id_: str, at: int | None = None, origin: Origin | None = None
+) -> Extend:
     """The command that lets a hold last longer."""
     mark = fingerprint("extend", hold_seconds)
     return Extend(id=id_, order_id=order_id, at=at, hold_ms=hold_seconds * 1000, fingerprint=mark, origin=origin)
@@ -307,7 +311,3 @@ def _summed(
     for line in lines:
         sums[line.sku] = sums.get(line.sku, 0) + line.quantity
     return tuple(sums.items())
-
-
-def _ms(body: events.OrderPlaced | events.OrderBody, now_ms: int) -> int:
-    return now_ms if body.occurred_at is None else int(body.occurred_at.timestamp() * 1000)

@@ -6,7 +6,6 @@ which they are true. Expected refusals are outcomes inside a `Decision`; excepti
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -17,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from streams.times import now_ms as clock_ms
 from streams.topics import DAY_MS, HOUR_MS, IDS_RETENTION_MS, JOURNAL_RECORD_BYTES_MAX
 from tables.commands import Command
 from tables.records import (
@@ -127,7 +127,7 @@ class Ledger:
 
         Raises Unblessed, Busy, TooLarge, and redis-py's errors where the server cannot be reached.
         """
-        now = int(time.time() * 1000) if now_ms is None else now_ms
+        now = clock_ms() if now_ms is None else now_ms
         try:
             batch, payload = await self._apply(_encode(commands), token, now, self._limits)
         except ResponseError as error:

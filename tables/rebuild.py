@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from streams.journal import JournalReader, Position, Verdict
 from streams.log import JournalLog
+from streams.times import now_ms
 from tables.derived import Source
 from tables.handover import Handover, Refused, Replay, Seen
 from tables.ledger import LedgerLimits
@@ -155,13 +156,13 @@ class Recovery:
             self._report("flush", looked_at, 0)
 
     async def _load(self, start: Position, end: Position, source: Source) -> None:
-        now_ms = time.time_ns() // 1_000_000
+        at_ms = now_ms()
         rows = source.rows(("sku", "order", "movement"), lambda done, total: self._report("rows", done, total))
         async for chunk in rows:
             beyond = max((row.batch for row in chunk), default=0)
             if beyond > end.batch:
                 raise Superseded(f"a row is of batch {beyond}, beyond {end.batch}: another owner was faster")
-            await self._put(writes_of(chunk, self._limits, now_ms).packed(), None)
+            await self._put(writes_of(chunk, self._limits, at_ms).packed(), None)
         await self._put(Writes(self._limits).packed(), start)
 
     async def _put(self, writes: tuple[bytes, ...], position: Position | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -19,6 +19,8 @@ from loadtest.oracle.history import Asked, MovementRow, OrderRow, Record, Rested
 # From this status on an answer promises nothing.
 PROMISES_BELOW = 500
 HOLD_SECONDS_DEFAULT = 900
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class AskedLine(Struct, frozen=True):
@@ -87,8 +89,8 @@ def time_ms(text: str | None) -> int | None:
     if not text:
         return None
     try:
-        return round(datetime.fromisoformat(text).timestamp() * 1000)
-    except ValueError:
+        return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
+    except (TypeError, ValueError):  # a TypeError: it has no zone
         return None
 
 

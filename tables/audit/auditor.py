@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from streams.log import JournalLog
+from streams.times import now_ms
 from tables.audit.findings import (
     Counts,
     Findings,
@@ -60,7 +61,7 @@ class Auditor:
         self._report = report
         self._skus = skus
         self._seconds: dict[str, float] = {}
-        self._as_of_ms = time.time_ns() // 1_000_000
+        self._as_of_ms = now_ms()
         self._redis_pass: RedisPass | None = None
         self._settled = 0
         self.fold = Fold(limits, self._as_of_ms)

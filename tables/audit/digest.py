@@ -8,7 +8,6 @@ What differs only in packing (the order of a map, a default that is written out,
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import msgspec
 from msgspec import structs
 from redis.asyncio import Redis
 
+from streams.times import now_ms
 from tables.ledger import LedgerLimits
 from tables.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
 from tables.scripts import key_prefix
@@ -149,7 +149,7 @@ async def digest_of_redis(
     has ended by then, is left out: two servers are compared as of the same time. Raises redis-py's errors, and
     msgspec.MsgspecError where a key holds no record.
     """
-    as_of_ms = time.time_ns() // 1_000_000 if as_of_ms is None else as_of_ms
+    as_of_ms = now_ms() if as_of_ms is None else as_of_ms
     limits = limits or LedgerLimits()
     prefix = key_prefix(app_id, shard).encode()
     digest, looked_at = Digest(), 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
+from streams.times import now_ms as clock_ms
 from tables.commands import Adjust, Command, KnowChannel, Pay, Place, Receive, SetPolicy, Sweep, Tick, fingerprint
 from tables.ledger import Busy, Ledger, LedgerLimits, Unblessed
 from tables.scripts import key_prefix
@@ -105,7 +105,7 @@ async def test_a_full_outbox_refuses_whoever_asks_and_changes_nothing(bench: Ben
 
 async def test_a_caller_whose_clock_jumps_ahead_ends_no_hold_early(bench: Bench) -> None:
     await bless(bench.redis, bench.app_id)
-    now = int(time.time() * 1000)
+    now = clock_ms()
     await bench.ledger.apply([receive("m1"), place("o1", 1)], token="t1", now_ms=now)
     applied = await bench.ledger.apply([TICK], token="t2", now_ms=now + 10**9)
     assert applied.batch == 0

@@ -22,7 +22,7 @@ UNITS = 300
 
 def _order(order_id: str, units: int) -> Place:
     body = events.OrderBody(order_id=order_id, channel="tmall", lines=(events.OrderLine("HOT", units),))
-    return place_of(body, OPENING_MS)
+    return place_of(body)
 
 
 async def _say(ledger: Ledger, *commands: Place | Pay | Cancel) -> tuple[Result, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-import time
 from importlib.resources import files
 
 from redis.asyncio import Redis
 
+from streams.times import now_ms
 from tables.audit.digest import digest_of_redis
 from tables.ledger import Ledger, LedgerLimits
 from tables.redo import Writes
@@ -21,7 +21,7 @@ async def test_a_redis_that_was_written_again_from_the_log_has_the_same_digest(r
     first, second = (f"test-{secrets.token_hex(4)}" for _ in range(2))
     await bless(redis, first)
     shop = Shop(LedgerTill(Ledger(redis, first)))
-    shop.now = time.time_ns() // 1_000_000
+    shop.now = now_ms()
     await shop.policy("jd", buffer=1)
     await shop.policy("jd", sku="B")
     await shop.receive("A", 10)
@@ -51,7 +51,7 @@ async def test_what_is_about_to_end_is_left_out(redis: Redis) -> None:
     app_id = f"test-{secrets.token_hex(4)}"
     await bless(redis, app_id)
     shop = Shop(LedgerTill(Ledger(redis, app_id)))
-    shop.now = now = time.time_ns() // 1_000_000
+    shop.now = now = now_ms()
     await shop.receive("A", 1)
     await shop.place("o1", {"A": 2})
     limits = LedgerLimits()
