@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import NoReturn
 
 from msgspec import structs
 
 from agents.intake import Submits
 from agents.metrics import Metrics
-from tables.commands import Command, Sweep, Tick
+from tables.commands import Command, ContinueCounts, Restate, Sweep, Tick
 from tables.ledger import TooLarge
 from tables.outcomes import Outcome
 from tables.records import Answer
@@ -26,23 +25,28 @@ logger = logging.getLogger(__name__)
 # One call of Lua, of a few ms: a shopper waits behind it.
 ORDERS_MAX = 100
 SKUS_MAX = 200
+# A step of a count: at most half a megabyte of rows, in a batch of its own.
+COUNTED_SKUS_MAX = 250
 # A tick that is not settled by then is left to the next one.
 DEADLINE_SECONDS = 30.0
 
 
 async def keep_time(submitter: Submits, metrics: Metrics, tick_ms: int) -> NoReturn:
     """Run until cancelled."""
+    tick = (Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX))
     while True:
         await asyncio.sleep(tick_ms / 1000)
-        while await tick_once(submitter, metrics):
+        while await tick_once(submitter, metrics, tick):
             pass
+        while await tick_once(submitter, metrics, (ContinueCounts(skus_max=COUNTED_SKUS_MAX),)):
+            await tick_once(submitter, metrics, tick)
 
 
-async def tick_once(submitter: Submits, metrics: Metrics) -> bool:
+async def tick_once(submitter: Submits, metrics: Metrics, commands: tuple[Command, ...]) -> bool:
     """One step of what is due; whether there was anything, so that there may be more."""
     deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
     try:
-        decision = await _decide(submitter, deadline)
+        decision = await _decide(submitter, commands, deadline)
     except Unsettled as error:
         logger.warning("the expiry step waits: %s", error)
         return False
@@ -55,25 +59,33 @@ async def tick_once(submitter: Submits, metrics: Metrics) -> bool:
     return due
 
 
-async def _decide(submitter: Submits, deadline: float) -> Answer:
-    """A tick and a sweep, in one batch or in smaller ones where that is too large. Raises TooLarge."""
+async def _decide(submitter: Submits, commands: tuple[Command, ...], deadline: float) -> Answer:
+    """All of `commands` in one batch, or each in smaller ones where that is too large. Raises TooLarge."""
     try:
-        return await submitter.answer((Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX)), deadline)
+        return await submitter.answer(commands, deadline)
     except TooLarge as error:
-        logger.warning("the expiry step is divided: %s", error)
-    tick = await submit_smaller(submitter, ORDERS_MAX, lambda orders_max: Tick(orders_max=orders_max), deadline)
-    sweep = await submit_smaller(submitter, SKUS_MAX, lambda skus_max: Sweep(skus_max=skus_max), deadline)
-    return structs.replace(sweep, results=(*tick.results, *sweep.results))
+        logger.warning("a step of the timer is divided: %s", error)
+    answers = [await submit_smaller(submitter, command, deadline) for command in commands]
+    return structs.replace(answers[-1], results=tuple(result for answer in answers for result in answer.results))
 
 
-async def submit_smaller(
-    submitter: Submits, size: int, command: Callable[[int], Command], deadline: float | None
-) -> Answer:
-    """Submit `command(size)`, and a half of it again and again while that is too large. Raises TooLarge at 1."""
+# The field that bounds a step, by its command.
+_SIZES: dict[type[Command], str] = {
+    Tick: "orders_max",
+    Sweep: "skus_max",
+    ContinueCounts: "skus_max",
+    Restate: "keys_max",
+}
+
+
+async def submit_smaller(submitter: Submits, command: Command, deadline: float | None) -> Answer:
+    """Submit a step, and half of it again and again while that is too large. Raises TooLarge at 1."""
+    name = _SIZES[type(command)]
     while True:
         try:
-            return await submitter.answer((command(size),), deadline)
+            return await submitter.answer((command,), deadline)
         except TooLarge:
+            size = getattr(command, name)
             if size == 1:
                 raise
-            size //= 2
+            command = structs.replace(command, **{name: size // 2})

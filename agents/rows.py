@@ -201,6 +201,8 @@ def _alert_row(alert: Alert, index: int, decision: UnreadDecision) -> Row:
         "at": rfc3339(decision.at),
         "batch": decision.batch,
     }
+    if alert.detail is not None:
+        view["detail"] = alert.detail
     return alert.sku.encode(), orjson.dumps(view)
 
 

@@ -63,12 +63,8 @@ class Restating:
         """One page; whether there are more in this pass."""
         deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         try:
-            decision = await submit_smaller(
-                self._submitter,
-                await self._keys_max(),
-                lambda keys_max: Restate(keys_max=keys_max, every_ms=self._every_seconds * 1000),
-                deadline,
-            )
+            command = Restate(keys_max=await self._keys_max(), every_ms=self._every_seconds * 1000)
+            decision = await submit_smaller(self._submitter, command, deadline)
         except (Unsettled, Undecidable, TooLarge, RedisError, OSError) as error:
             logger.warning("writing rows anew waits: %s", error)
             return False

@@ -172,7 +172,11 @@ class Worker:
         app_id = settings.app_id
         self.metrics = Metrics()
         self._settlements = Settlements(redis, app_id)
-        self._limits = LedgerLimits(outbox_max=settings.outbox_max, park_ms=settings.park_seconds * 1000)
+        self._limits = LedgerLimits(
+            outbox_max=settings.outbox_max,
+            park_ms=settings.park_seconds * 1000,
+            future_ms=settings.future_seconds_max * 1000,
+        )
         self._submitter = Submitter(Ledger(redis, app_id, self._limits), self._settlements)
         self._app = make_app(
             app_id=app_id,

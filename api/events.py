@@ -16,7 +16,8 @@ from msgspec import Struct
 from api import problems
 from api.bodies import read_body
 from api.inbox import Entry, Inbox
-from streams.events import Malformed, Movement, decode_event, decode_movement
+from streams.events import Event, Malformed, Movement, decode_event, decode_movement
+from streams.times import ms_of, now_ms
 from streams.topics import MOVEMENTS, ORDERS
 
 # One call: thousands of ordinary events. The bound of a single event holds for each line besides.
@@ -33,11 +34,13 @@ class _Sorted(Struct):
 
 
 class Events:
-    """The handlers of `POST /v1/events` and `POST /v1/movements`. `request_seconds` is Kafka's time to take them."""
+    """The handlers of `POST /v1/events` and `POST /v1/movements`. `request_seconds` is Kafka's time to take them;
+    `future_ms` is how far ahead of this clock an event may be dated: the ledger, which decides, answers nobody here."""
 
-    def __init__(self, inbox: Inbox, app_id: str, request_seconds: float) -> None:
+    def __init__(self, inbox: Inbox, app_id: str, request_seconds: float, future_ms: int) -> None:
         self._inbox = inbox
         self._request_seconds = request_seconds
+        self._future_ms = future_ms
         self._orders = ORDERS.full_name(app_id)
         self._movements = MOVEMENTS.full_name(app_id)
 
@@ -49,7 +52,7 @@ class Events:
         if (lines := body.count(b"\n")) > CALL_LINES_MAX:
             detail = f"{lines} lines; at most {CALL_LINES_MAX} a call"
             return problems.malformed(Malformed("too_many_lines", detail))
-        sorted_ = await _sort(body)
+        sorted_ = await _sort(body, self._future_ms)
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         if sorted_.orders:
             await self._inbox.write(self._orders, sorted_.orders, deadline)
@@ -66,6 +69,8 @@ class Events:
         movement = decode_movement(body)
         if isinstance(movement, Malformed):
             return problems.malformed(movement)
+        if (wrong := _ahead(movement, self._future_ms)) is not None:
+            return problems.malformed(wrong)
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         await self._inbox.write(self._movements, [(movement.warehouse.encode(), body)], deadline)
         location = f"/v1/warehouses/{quote(movement.warehouse, safe='')}/movements/{quote(movement.id, safe='')}"
@@ -73,7 +78,7 @@ class Events:
         return problems.answer(taken, 202, {"Location": location})
 
 
-async def _sort(body: bytes) -> _Sorted:
+async def _sort(body: bytes, future_ms: int) -> _Sorted:
     sorted_ = _Sorted([], [], [])
     for number, line in enumerate(body.split(b"\n"), start=1):
         if number % LINES_PER_TURN_MAX == 0:
@@ -82,6 +87,8 @@ async def _sort(body: bytes) -> _Sorted:
         if not line:
             continue
         event = decode_event(line)
+        if not isinstance(event, Malformed):
+            event = _ahead(event, future_ms) or event
         if isinstance(event, Malformed):
             rejected = {"line": number, "code": event.code, "detail": event.detail, "path": event.path}
             sorted_.rejected.append(rejected)
@@ -90,3 +97,11 @@ async def _sort(body: bytes) -> _Sorted:
         else:
             sorted_.orders.append((event.order_id.encode(), line))
     return sorted_
+
+
+def _ahead(event: Event, future_ms: int) -> Malformed | None:
+    """What is wrong with an event that a clock that is wrong dated (rule 40)."""
+    if ms_of(event.occurred_at) <= now_ms() + future_ms:
+        return None
+    detail = f"more than {future_ms // 1000} s ahead of this system's clock"
+    return Malformed("occurred_in_future", detail, "occurred_at")

@@ -44,6 +44,7 @@ _SENTENCE_OF_OUTCOME: Mapping[str, str] = {
     Outcome.TOO_MANY_EVENTS: "The order has had as many events as it can have.",
     Outcome.TOO_LARGE: "It would make a record larger than one may be; divide it, or use fewer or shorter names.",
     Outcome.TOO_MANY_CHANNELS: "As many channels are known as there may be.",
+    Outcome.OCCURRED_IN_FUTURE: "It is further ahead of this system's clock than is allowed.",
     Outcome.SWEEP_PENDING: "An earlier change of policy is still being published; try again.",
 }
 _CODE_OF_STATUS: Mapping[int, str] = {
@@ -92,6 +93,8 @@ def problem(
 
 def refused(outcome: str, detail: str | None = None, **more: Any) -> web.Response:
     """The problem of an outcome that refuses."""
+    if outcome == Outcome.OCCURRED_IN_FUTURE:
+        return malformed(Malformed(outcome, _SENTENCE_OF_OUTCOME[outcome], "occurred_at"))
     status = _STATUS_OF_OUTCOME.get(outcome, 409)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
     sentence = detail or _SENTENCE_OF_OUTCOME.get(outcome) or f"The ledger answered {outcome}."

@@ -136,7 +136,11 @@ def _make_handlers(
     settlements = Settlements(redis, settings.app_id)
     settlements.start()
     stack.push_async_callback(settlements.stop)
-    limits = LedgerLimits(outbox_max=settings.outbox_max, park_ms=settings.park_seconds * 1000)
+    limits = LedgerLimits(
+        outbox_max=settings.outbox_max,
+        park_ms=settings.park_seconds * 1000,
+        future_ms=settings.future_seconds_max * 1000,
+    )
     ledger = Ledger(redis, settings.app_id, limits)
     submitter = Submitter(ledger, settlements)
     reads = Reads(settlements)
@@ -163,7 +167,7 @@ def _make_handlers(
             seconds,
         ),
         policies=Policies(submitter, ledger, reads, seconds, settings.publish_interval_ms),
-        events=Events(Inbox(producer), settings.app_id, seconds),
+        events=Events(Inbox(producer), settings.app_id, seconds, limits.future_ms),
         feeds=Feeds(hub, Entrance(hub, source), known, lambda: readiness.latest),
         readiness=readiness,
         metrics=_make_metrics(desk, submitter, hub, readiness),

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -77,15 +78,15 @@ def counts() -> Iterator[Event]:
         left = LAST_UNITS + CHANGES - 1 - number
         for warehouse, units in (("BJ1", 0), ("GZ1", 0), ("SH1", left)):
             if units or not number:
-                yield warehouse.encode(), _count(f"count-{number}", warehouse, skus, units, number)
+                yield warehouse.encode(), _count(f"count-{number}", warehouse, skus, units)
 
 
-def _count(name: str, warehouse: str, skus: list[str], units: int, number: int) -> bytes:
+def _count(name: str, warehouse: str, skus: list[str], units: int) -> bytes:
     return orjson.dumps(
         {
             "type": "stock.counted",
             "id": name,
-            "occurred_at": f"2026-11-12T00:00:{number:02d}Z",
+            "occurred_at": datetime.now(UTC).isoformat(),
             "warehouse": warehouse,
             "lines": [{"sku": sku, "quantity": units} for sku in skus],
         }

@@ -104,7 +104,11 @@ async def _submitter(settings: Settings) -> AsyncIterator[Submitter]:
     redis = connect(settings.redis, **settings.redis_access())
     settlements = Settlements(redis, settings.app_id)
     settlements.start()
-    limits = LedgerLimits(outbox_max=settings.outbox_max, park_ms=settings.park_seconds * 1000)
+    limits = LedgerLimits(
+        outbox_max=settings.outbox_max,
+        park_ms=settings.park_seconds * 1000,
+        future_ms=settings.future_seconds_max * 1000,
+    )
     try:
         yield Submitter(Ledger(redis, settings.app_id, limits), settlements, attempt_seconds=_ATTEMPT_SECONDS)
     finally:

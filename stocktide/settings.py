@@ -28,6 +28,8 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "publish_interval_ms": (0, 60_000),
     "tick_ms": (10, 60_000),
     "park_seconds": (1, 86_400),
+    # Late counts read the movements of an hour ahead, and no more (tables/lua/includes/history.lua).
+    "future_seconds_max": (0, 3_600),
     "request_seconds": (1, 300),
     "outbox_max": (1, 1_000_000),
     "restate_seconds": (1, 86_400),
@@ -76,6 +78,7 @@ class Settings:
     publish_interval_ms: int = field(default=100, metadata={"help": "default of the policy field of that name"})
     tick_ms: int = field(default=200, metadata={"help": "how often the expiry step looks for what is due"})
     park_seconds: int = field(default=60, metadata={"help": "how long an event waits for its order"})
+    future_seconds_max: int = field(default=600, metadata={"help": "how far ahead of our clock an event may be dated"})
     request_seconds: int = field(default=5, metadata={"help": "deadline of an API request"})
     outbox_max: int = field(default=2_000, metadata={"help": "batches in the outbox before `busy`"})
     restate_seconds: int = field(

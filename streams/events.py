@@ -19,7 +19,11 @@ from msgspec import Meta, Struct
 # The contract's limits (design, section 6).
 NAME_LENGTH_MAX = 128
 QUANTITY_MAX = 1_000_000
+# What lies in one warehouse came in many movements (rule 41); sums of counts stay far below what a double holds.
+COUNTED_QUANTITY_MAX = 1_000_000_000
 LINES_MAX = 2_000
+# Parts of one count: two million SKUs, twice the largest shop that is measured.
+PARTS_MAX = 1_000
 BODY_BYTES_MAX = 1024 * 1024
 HOLD_SECONDS_DEFAULT = 900
 HOLD_SECONDS_MAX = 604_800
@@ -34,7 +38,8 @@ Text = Annotated[str, Meta(max_length=TEXT_LENGTH_MAX)]
 Time = Annotated[datetime, Meta(tz=True)]
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
 SignedQuantity = Annotated[int, Meta(ge=-QUANTITY_MAX, le=QUANTITY_MAX)]
-CountedQuantity = Annotated[int, Meta(ge=0, le=QUANTITY_MAX)]
+CountedQuantity = Annotated[int, Meta(ge=0, le=COUNTED_QUANTITY_MAX)]
+PartNumber = Annotated[int, Meta(ge=1, le=PARTS_MAX)]
 HoldSeconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
 _Line = TypeVar("_Line")
 Lines = Annotated[tuple[_Line, ...], Meta(min_length=1, max_length=LINES_MAX)]
@@ -166,6 +171,11 @@ class StockCounted(_Movement, frozen=True, kw_only=True, tag="stock.counted"):
     """What a person counted, absolute, as of `occurred_at`."""
 
     lines: Lines[CountedLine]
+    # Every SKU of the warehouse that is not listed is 0.
+    complete: bool = False
+    # Number `part` of `parts` bodies with this id, which form one count.
+    part: PartNumber | None = None
+    parts: PartNumber | None = None
 
 
 class StockTransferred(_Movement, frozen=True, kw_only=True, tag="stock.transferred"):
@@ -243,7 +253,7 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
     if isinstance(message, OrderPlaced | OrderBody):
         wrong = _wrong_in_order(message)
     elif isinstance(message, StockCounted):
-        wrong = _counted_twice(message)
+        wrong = _counted_twice(message) or _wrong_part(message)
     elif isinstance(message, StockTransferred) and message.to_warehouse == message.warehouse:
         wrong = Malformed("invalid_field", "a transfer goes to another warehouse", "to_warehouse")
     else:
@@ -271,6 +281,15 @@ def _counted_twice(count: StockCounted) -> Malformed | None:
         if line.sku in seen:
             return Malformed("invalid_field", f"{line.sku} is counted twice", f"lines[{index}].sku")
         seen.add(line.sku)
+    return None
+
+
+def _wrong_part(count: StockCounted) -> Malformed | None:
+    if (count.part is None) != (count.parts is None):
+        path = "part" if count.part is None else "parts"
+        return Malformed("missing_field", "`part` and `parts` belong together", path)
+    if count.part is not None and count.parts is not None and count.part > count.parts:
+        return Malformed("invalid_field", f"there are {count.parts} parts", "part")
     return None
 
 

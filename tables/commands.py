@@ -108,7 +108,12 @@ class Adjust(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class Count(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="count"):
-    """Absolute, as of `at`."""
+    """Absolute, as of `at`. `complete`: SKUs that no line lists are 0. `parts` not 0: this is number `part` of so many,
+    which form one count; a complete count of one body is part 1 of 1."""
+
+    complete: bool = False
+    part: int = 0
+    parts: int = 0
 
 
 class Transfer(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="transfer"):
@@ -142,6 +147,12 @@ class KnowChannel(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 class Sweep(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="sweep"):
     """Re-evaluate the next `skus_max` SKUs after a channel's policy changed or a channel became known."""
+
+    skus_max: int
+
+
+class ContinueCounts(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="continue_counts"):
+    """One step, over up to `skus_max` SKUs, of a count that takes more than one. `nothing_due` where there is none."""
 
     skus_max: int
 
@@ -204,6 +215,7 @@ Command = (
     | DeletePolicy
     | KnowChannel
     | Sweep
+    | ContinueCounts
     | Restate
     | Repair
     | Tick
@@ -296,7 +308,11 @@ def _movement_of(event: events.Movement, at: int, origin: Origin | None, receive
             return Adjust(reason=reason, fingerprint=fingerprint("adjust", sorted(lines), reason), **common)
         case events.StockCounted():
             # The time of a count is part of what it says.
-            return Count(fingerprint=fingerprint("count", sorted(lines), at), **common)
+            if not event.complete and event.parts is None:
+                return Count(fingerprint=fingerprint("count", sorted(lines), at), **common)
+            part, parts = event.part or 1, event.parts or 1
+            mark = fingerprint("count", sorted(lines), at, event.complete, part, parts)
+            return Count(fingerprint=mark, complete=event.complete, part=part, parts=parts, **common)
         case events.StockTransferred(to_warehouse=to_warehouse):
             mark = fingerprint("transfer", sorted(lines), to_warehouse)
             return Transfer(to_warehouse=to_warehouse, fingerprint=mark, **common)

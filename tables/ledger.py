@@ -66,6 +66,8 @@ class LedgerLimits(Struct, frozen=True):
     whole_rows_bytes_max: int = 4 * 1024 * 1024
     # A payload is one record of the journal; what is around it there takes less than the difference.
     payload_bytes_max: int = JOURNAL_RECORD_BYTES_MAX - 1024 * 1024
+    # How far ahead of the ledger's clock an input may be dated: more is a clock that is wrong (rule 40).
+    future_ms: int = 600_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ class Outcome(StrEnum):
     RECEIVED = "received"
     ADJUSTED = "adjusted"
     COUNTED = "counted"
+    COUNTED_IN_PART = "counted_in_part"
+    COUNTING = "counting"
+    PARTS_MISSING = "parts_missing"
     TRANSFERRED = "transferred"
     ALREADY_COUNTED = "already_counted"
     COUNT_SUPERSEDED = "count_superseded"
@@ -52,6 +55,7 @@ class Outcome(StrEnum):
     MORE_THAN_DAMAGED = "more_than_damaged"
     COUNT_TOO_OLD = "count_too_old"
     TOO_OLD = "too_old"
+    OCCURRED_IN_FUTURE = "occurred_in_future"
     SWEEP_PENDING = "sweep_pending"
     TOO_LARGE = "too_large"
     TOO_MANY_CHANNELS = "too_many_channels"
@@ -76,6 +80,7 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.MORE_THAN_DAMAGED,
     Outcome.COUNT_TOO_OLD,
     Outcome.TOO_OLD,
+    Outcome.OCCURRED_IN_FUTURE,
     Outcome.SWEEP_PENDING,
     Outcome.TOO_LARGE,
     Outcome.TOO_MANY_CHANNELS,

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
 from streams.journal import JournalReader, Position, Verdict
 from streams.log import JournalLog
 from streams.times import now_ms
+from streams.topics import HOUR_MS
 from tables.derived import Source
 from tables.handover import Handover, Refused, Replay, Seen
 from tables.ledger import LedgerLimits
+from tables.records import decode_answer
 from tables.redo import Writes, writes_of
 from tables.walk import LostTail, Superseded, follow, newest_in
 
@@ -29,12 +31,16 @@ _STEP_BYTES = 1024 * 1024
 _STEP_BATCHES_MAX = 500
 # Keys that one step of a flush looks at.
 _FLUSH_KEYS = 5_000
+# Movements that one step loads: four fields of a hash each, some ten ms.
+_MOVES_STEP = 5_000
+# A count may be as of 24 hours ago, and a movement may be dated an hour ahead (tables/lua/includes/move_keys.lua).
+_MOVES_MS = 25 * HOUR_MS
 # How often a person is told how far it is.
 _REPORT_SECONDS = 2.0
 
 
 class Progress(Struct, frozen=True):
-    """How far a recovery is: `phase` is `redo`, `flush`, `rows` or `journal`; `total` 0: not known."""
+    """How far a recovery is: `phase` is `redo`, `flush`, `rows`, `moves` or `journal`; `total` 0: not known."""
 
     phase: str
     done: int
@@ -67,6 +73,7 @@ class Reporter:
 _WORDS = {
     "redo": "redo: %d of %d batches that Redis lost",
     "flush": "rebuild: %d keys forgotten",
+    "moves": "rebuild: %d movements of the last day read",
     "rows": "rebuild: %d of %d rows read",
     "journal": "rebuild: %d of %d batches of the journal replayed",
 }
@@ -128,7 +135,7 @@ class Recovery:
         if start.batch > end.batch:
             raise Superseded(f"the journal is derived up to batch {start.batch}, beyond {end.batch}")
         if start.batch:
-            await self._load(start, end, source)
+            await self._load(start, end, source, landmarks.all())
         await self.redo(start, end, (), "journal")
 
     async def _oldest(self, positions: tuple[Position, ...]) -> Position:
@@ -155,7 +162,7 @@ class Recovery:
                 return
             self._report("flush", looked_at, 0)
 
-    async def _load(self, start: Position, end: Position, source: Source) -> None:
+    async def _load(self, start: Position, end: Position, source: Source, known: Sequence[Position]) -> None:
         at_ms = now_ms()
         rows = source.rows(("sku", "order", "movement"), lambda done, total: self._report("rows", done, total))
         async for chunk in rows:
@@ -163,7 +170,53 @@ class Recovery:
             if beyond > end.batch:
                 raise Superseded(f"a row is of batch {beyond}, beyond {end.batch}: another owner was faster")
             await self._put(writes_of(chunk, self._limits, at_ms).packed(), None)
+        await self._load_moves(start, [position for position in known if position.offset < start.offset])
         await self._put(Writes(self._limits).packed(), start)
+
+    async def _load_moves(self, start: Position, earlier: Sequence[Position]) -> None:
+        """What moved in the last day before `start`: no row holds it, and late counts ask for it (rule 41)."""
+        first_at = await self._first_at(start)
+        begin, floor = await self._moves_from((now_ms() if first_at is None else first_at) - _MOVES_MS, earlier, start)
+        writes, done = Writes(self._limits), 0
+        if floor is not None:
+            writes.forget_moves_before(floor)
+        async for verdict, entry in follow(self._log, JournalReader(begin), start.offset):
+            if verdict is Verdict.BATCH:
+                writes.add_moves(entry.payload)
+            if writes.moves >= _MOVES_STEP:
+                done += writes.moves
+                await self._put(writes.packed(), None)
+                self._report("moves", done, 0)
+                writes = Writes(self._limits)
+        await self._put(writes.packed(), None)
+
+    async def _moves_from(
+        self, since_ms: int, earlier: Sequence[Position], start: Position
+    ) -> tuple[Position, int | None]:
+        """Where to begin to read what moved since `since_ms`; and the time before which that leaves a gap, if it does:
+        the journal does not reach back so far."""
+        beginning, _ = await self._log.bounds()
+        kept = [position for position in earlier if position.offset >= beginning]
+        low, high = 0, len(kept)  # the ledger's time only grows: those before `low` lie before `since_ms`
+        while low < high:
+            middle = (low + high) // 2
+            at = await self._first_at(kept[middle])
+            low, high = (middle + 1, high) if at is not None and at <= since_ms else (low, middle)
+        if low:
+            return await newest_in(self._log, kept[:low]), None
+        if beginning == 0:
+            return Position.beginning(), None
+        begin = kept[0] if kept else start
+        first_at = await self._first_at(begin)
+        return begin, (now_ms() if first_at is None else first_at) + self._limits.future_ms
+
+    async def _first_at(self, position: Position) -> int | None:
+        """When the first batch at or after `position` was decided, ms; None where there is none."""
+        _, end = await self._log.bounds()
+        async for verdict, entry in follow(self._log, JournalReader(position), end):
+            if verdict is Verdict.BATCH:
+                return decode_answer(entry.payload).at
+        return None
 
     async def _put(self, writes: tuple[bytes, ...], position: Position | None) -> None:
         refused = await self._handover.load(self._term, self._seen, writes, position)

@@ -73,8 +73,25 @@ class MovementLine(Struct, frozen=True, omit_defaults=True):
     carried: int = 0
 
 
+class CountProgress(Struct, frozen=True, omit_defaults=True):
+    """How far the steps of a count are: the next part and its next line, or the last SKU that was looked at beyond the
+    parts; lines applied and left out, and unlisted SKUs set to 0 (among the applied). `why`: the first reason."""
+
+    part: int
+    line: int
+    applied: int
+    left_out: int
+    zeroed: int
+    why: str | None = None
+    cursor: str | None = None
+
+
 class MovementRecord(Struct, frozen=True, omit_defaults=True):
-    """A movement id's fingerprint and outcome."""
+    """A movement id's fingerprint and outcome.
+
+    Of a count in `parts` (lua/includes/count_parts.lua): the numbers that have `arrived`, and the `progress` of its
+    steps. The record `<id> part <n>` is that `part` with its lines, and its `origin` while it waits.
+    """
 
     kind: str
     outcome: str
@@ -85,6 +102,12 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     detail: str | None = None
     reason: str | None = None
     to_warehouse: str | None = None
+    complete: bool = False
+    part: int = 0
+    parts: int = 0
+    arrived: tuple[int, ...] = ()
+    progress: CountProgress | None = None
+    origin: Origin | None = None
 
 
 class ModeRecord(Struct, frozen=True, omit_defaults=True):
@@ -97,11 +120,13 @@ class ModeRecord(Struct, frozen=True, omit_defaults=True):
 
 
 class SkuRecord(Struct, frozen=True, omit_defaults=True):
-    """One SKU: its version, its counters by name (`on_hand@SH1`), channel modes, own policies, and late-count history.
+    """One SKU: its version, its counters by name (`on_hand@SH1`), channel modes, own policies, and its counts.
 
-    `history` has a line per warehouse, words parted by blanks: the warehouse, when the newest applied count was true
-    (ms, `-` for never), the time below which movements were forgotten (likewise), then the movements of on_hand since
-    as pairs of occurred_at (ms) and change. `policies` maps a channel (or `*`) to the fields set at the level
+    `counted` maps a warehouse to the time of its newest applied count (ms), `floors` to the time before which an older
+    version forgot movements. `history` is that version's record of both, with the movements, as text: the ledger
+    carries it over when it next moves units of the SKU (lua/includes/history.lua).
+
+    `policies` maps a channel (or `*`) to the fields set at the level
     channel/sku (`()`: a level without fields). `repaired` is the id of the newest repair.
     """
 
@@ -112,6 +137,8 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     modes: dict[str, ModeRecord] = field(default_factory=dict)
     policies: dict[str, dict[str, Any] | tuple[()]] = field(default_factory=dict)
     history: str = ""
+    counted: dict[str, int] = field(default_factory=dict)
+    floors: dict[str, int] = field(default_factory=dict)
     repaired: str = ""
 
 
@@ -217,6 +244,7 @@ class Alert(Struct, frozen=True, omit_defaults=True):
     order_id: str | None = None
     quantity: int | None = None
     orders: tuple[str, ...] = ()
+    detail: str | None = None
 
 
 class Refused(Struct, frozen=True, array_like=True):
@@ -256,8 +284,9 @@ class Sides(Struct, frozen=True, array_like=True):
 class SkuPatch(Struct, frozen=True, array_like=True):
     """What a batch changed of a SKU, where the whole record did not fit: values as they are after the batch.
 
-    `counters` are those that effects of the batch name (0: none); `warehouses` are new, in their order. `rest` sums up
-    all other counters by kind, as of a warehouse without a name (`on_hand@`).
+    `counters` are those that effects of the batch name (0: none); `warehouses` are new, in their order; `counted` and
+    `floors` as in `SkuRecord` (0: none), where the batch changed them; `is_carried`: its `history` is gone. `rest` sums
+    up all other counters by kind, as of a warehouse without a name (`on_hand@`).
     """
 
     sku: str
@@ -266,6 +295,9 @@ class SkuPatch(Struct, frozen=True, array_like=True):
     counters: dict[str, int] | tuple[()]
     warehouses: tuple[str, ...]
     sides: tuple[Sides, ...]
+    counted: dict[str, int] | tuple[()]
+    floors: dict[str, int] | tuple[()]
+    is_carried: bool
     rest: dict[str, int] | tuple[()]
 
     def applied_to(self, record: SkuRecord | None, channels: tuple[str, ...]) -> SkuRecord:
@@ -285,6 +317,9 @@ class SkuPatch(Struct, frozen=True, array_like=True):
             counters={name: units for name, units in counters.items() if units},
             warehouses=(*record.warehouses, *(name for name in self.warehouses if name not in record.warehouses)),
             modes=modes,
+            counted={**record.counted, **dict(self.counted)},
+            floors={name: at for name, at in {**record.floors, **dict(self.floors)}.items() if at},
+            history="" if self.is_carried else record.history,
         )
 
 
@@ -293,6 +328,15 @@ class Patches(Struct, frozen=True, array_like=True):
 
     channels: tuple[str, ...] = ()
     rows: tuple[SkuPatch, ...] = ()
+
+
+class Moved(Struct, frozen=True, array_like=True):
+    """Units that moved at a warehouse, `at` as occurred (ms): what a later count may have to carry forward."""
+
+    sku: str
+    warehouse: str
+    at: int
+    units: int
 
 
 class Decision(Struct, frozen=True, array_like=True):
@@ -312,6 +356,7 @@ class Decision(Struct, frozen=True, array_like=True):
     refused: tuple[Refused, ...]
     repairs: tuple[RepairRow, ...] = ()
     patches: Patches = Patches()
+    moves: tuple[Moved, ...] = ()
 
     def order(self, order_id: str) -> OrderRecord | None:
         """The record of an order that a command of this batch asked for."""

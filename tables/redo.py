@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct, field
 
+from streams.topics import DAY_MS
 from tables.derived import StoredRow
 from tables.ledger import LedgerLimits
-from tables.records import MovementRecord, OrderRecord, SkuRecord, check_format
+from tables.outcomes import Outcome
+from tables.records import Moved, MovementRecord, OrderRecord, SkuRecord, check_format
 
 FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
 PARKED = "parked"
@@ -49,6 +51,9 @@ class _Patch(Struct, array_like=True):
     counters: Raw
     warehouses: Raw
     sides: Raw
+    counted: Raw
+    floors: Raw
+    is_carried: bool
 
 
 class _Patches(Struct, frozen=True, array_like=True):
@@ -73,6 +78,7 @@ class _Decision(Struct, array_like=True):
     refused: Raw
     repairs: Raw = Raw()
     patches: _Patches = _Patches()
+    moves: tuple[Moved, ...] = ()
 
 
 class _Line(Struct):
@@ -91,6 +97,21 @@ class _OrderKeys(Struct):
     parked: tuple[Raw, ...] = ()
 
 
+class _CountedLine(Struct):
+    sku: str
+    outcome: str
+
+
+class _CountKeys(Struct):
+    """What the index keys of a count in parts need."""
+
+    outcome: str
+    at: int
+    part: int = 0
+    parts: int = 0
+    lines: tuple[_CountedLine, ...] = ()
+
+
 class _Mode(Struct):
     due: int = 0
 
@@ -101,9 +122,12 @@ class _SkuKeys(Struct):
 
 _decision = msgspec.msgpack.Decoder(_Decision).decode
 _order_keys = msgspec.msgpack.Decoder(_OrderKeys).decode
+_count_keys = msgspec.msgpack.Decoder(_CountKeys).decode
 _sku_keys = msgspec.msgpack.Decoder(_SkuKeys).decode
 _encode = msgspec.msgpack.Encoder().encode
 _NIL = b"\xc0"
+# Stands in the record of every count in parts, and in hardly any other.
+_PARTS = b"parts"
 
 
 class Writes:
@@ -115,6 +139,7 @@ class Writes:
         self._indexes: dict[str, dict[str, int | None]] = {}
         # By SKU, in order: each with the channels that it names.
         self._patches: dict[str, list[tuple[Raw, _Patch]]] = {}
+        self._moves: list[Moved] = []
         self.bytes = 0
         self.at = 0
 
@@ -128,8 +153,8 @@ class Writes:
                 self._add_order(order.order_id, bytes(order.record))
         for movement in decision.movements:
             if movement.changed:
-                name = f"movement:{movement.warehouse}\n{movement.id}"
-                self._put(name, bytes(movement.record), decision.at + self._limits.movement_retention_ms)
+                until = decision.at + self._limits.movement_retention_ms
+                self._add_movement(f"{movement.warehouse}\n{movement.id}", bytes(movement.record), until)
         for sku in decision.skus:
             self._add_sku(sku.sku, bytes(sku.record))
         for patch in decision.patches.rows:
@@ -137,6 +162,23 @@ class Writes:
         registry = bytes(decision.registry)
         if registry != _NIL:
             self._put("registry", registry, None)
+        self._moves.extend(decision.moves)
+
+    def add_moves(self, payload: bytes) -> None:
+        """What moved in a batch whose states are in the rows. Raises msgspec.DecodeError."""
+        decision = _decision(payload)
+        check_format(decision.format)
+        self.at = max(self.at, decision.at)
+        self._moves.extend(decision.moves)
+
+    def forget_moves_before(self, at_ms: int) -> None:
+        """Say that movements before a time are not known: a count as of then is refused."""
+        self._put("moves-from", str(at_ms).encode(), None)
+
+    @property
+    def moves(self) -> int:
+        """How many movements are to be written."""
+        return len(self._moves)
 
     def add_row(self, row: StoredRow, now_ms: int) -> None:
         """A row of a derived topic, unless its retention is over."""
@@ -149,7 +191,7 @@ class Writes:
         elif isinstance(record, MovementRecord):
             until = record.applied_at + self._limits.movement_retention_ms
             if until > now_ms:
-                self._put(f"movement:{row.key}", _encode(record), until)
+                self._add_movement(row.key, _encode(record), until)
 
     def packed(self) -> tuple[bytes, ...]:
         """What `includes/rewrite.lua` takes: a packed list of names, and the values they get."""
@@ -167,7 +209,7 @@ class Writes:
                 dropped.append((key, unscored))
         expiries = [(name, entry[1]) for name, entry in expiring.items()]
         patches = [(sku, some) for sku, some in self._patches.items()]
-        names = _encode((list(kept), expiries, gone, indexed, dropped, patches))
+        names = _encode((list(kept), expiries, gone, indexed, dropped, patches, self._moves, self.at))
         return names, *kept.values(), *(entry[0] for entry in expiring.values())
 
     def _add_sku(self, sku: str, record: bytes) -> None:
@@ -183,6 +225,22 @@ class Writes:
         self._index("patched", patch.sku, 0)
         self._patches.setdefault(patch.sku, []).append((channels, patch))
         self.bytes += len(bytes(patch.counters)) + len(bytes(patch.sides))
+
+    def _add_movement(self, key: str, record: bytes, until_ms: int) -> None:
+        self._put(f"movement:{key}", record, until_ms)
+        if _PARTS not in record:
+            return
+        count = _count_keys(record)
+        if count.part:
+            waits = count.outcome == Outcome.PARTS_MISSING or any(
+                line.outcome == Outcome.PARTS_MISSING for line in count.lines
+            )
+            index = f"listed:{key.rpartition(' part ')[0]}"
+            for line in count.lines:
+                self._index(index, line.sku, count.part if waits else None)
+        elif count.parts:
+            dues = {Outcome.COUNTING: 0, Outcome.PARTS_MISSING: count.at + DAY_MS}
+            self._index("counts", key, dues.get(Outcome(count.outcome)))
 
     def _add_order(self, order_id: str, record: bytes) -> None:
         order = _order_keys(record)

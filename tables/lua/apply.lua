@@ -23,6 +23,7 @@ local now
 -- @include offer
 -- @include modes
 -- @include draw
+-- @include move_keys
 -- @include history
 -- @include order
 -- @include prefetch
@@ -31,10 +32,10 @@ local now
 -- @include supersede
 -- @include events
 -- @include take_back
+-- @include refusals
 -- @include movements
 -- @include count
 -- @include policies
--- @include refusals
 -- @include order_events
 -- @include orders
 -- @include movement_events
@@ -44,6 +45,7 @@ local now
 -- @include write
 -- @include tick
 -- @include payload
+-- @include count_parts
 
 if not is_blessed(KEYS[1]) then return redis.error_reply('UNBLESSED no takeover blessed this server') end
 limits = unpack_all(ARGV[4])
@@ -79,6 +81,8 @@ end
 
 writing.run()
 mending.write()
+move_keys.put(KEYS[1], moves.list, now)
+counts.write()
 if restate_stand then redis.call('HSET', KEYS[1] .. 'restate', unpack(restate_stand)) end
 local previous = head[2] or ''
 redis.call('HSET', KEYS[1] .. 'head', 'batch', batch, 'token', ARGV[2], 'now', now)

@@ -9,6 +9,7 @@
 --         flushed; or {'loaded'}.
 -- @include blessed
 -- @include recovery
+-- @include move_keys
 -- @include rewrite
 local prefix = KEYS[1]
 local refused = not_in_recovery(prefix, ARGV[1], ARGV[2], ARGV[3])

@@ -12,6 +12,7 @@
 --         another batch; or {'replayed'}.
 -- @include blessed
 -- @include recovery
+-- @include move_keys
 -- @include rewrite
 local prefix = KEYS[1]
 local refused = not_in_recovery(prefix, ARGV[1], ARGV[2], ARGV[3])

@@ -111,6 +111,22 @@ async def test_more_lines_than_a_call_takes_are_a_413_problem(shop: Storefront) 
     assert (answer.status, answer.code) == (413, "too_many_lines")
 
 
+async def test_rule_40_what_is_dated_too_far_ahead_is_422_at_every_path(shop: Storefront) -> None:
+    sku, ahead = fresh("sku"), "2099-01-01T00:00:00Z"
+    await shop.receive(sku, 5)
+    answer = await shop.place(sku, occurred_at=ahead)
+    assert (answer.status, answer.code, answer.body["errors"][0]["path"]) == (422, "occurred_in_future", "occurred_at")
+    count = {"type": "stock.counted", "id": fresh("c"), "warehouse": "SH1", "lines": [{"sku": sku, "quantity": 1}]}
+    answer = await shop.post("/v1/movements", count | {"occurred_at": ahead})
+    assert (answer.status, answer.code, answer.body["errors"][0]["path"]) == (422, "occurred_in_future", "occurred_at")
+    lines = [orjson.dumps(count | {"occurred_at": at}) for at in (ahead, "2026-11-20T00:00:00Z")]
+    answer = await shop.post("/v1/events", b"\n".join(lines))
+    assert (answer.status, answer.body["accepted"]) == (202, 1)
+    assert [(line["line"], line["code"], line["path"]) for line in answer.body["rejected"]] == [
+        (1, "occurred_in_future", "occurred_at")
+    ]
+
+
 async def test_an_event_that_is_no_movement_is_refused_at_movements(shop: Storefront) -> None:
     answer = await shop.post("/v1/movements", {**ORDER, "type": "order.placed", "id": "1"})
     assert (answer.status, answer.code) == (422, "unknown_type")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -55,8 +56,10 @@ async def traded(shop: Storefront) -> str:
     await events(shop, {**event, "type": "order.returned", "id": "r", "lines": [{**line, "quantity": 1}]})
     await shop.once(f"/v1/orders/{order}", lambda answer: answer.body["lines"][0]["returned"] == 1)
     await shop.once(f"/v1/orders/{late}", lambda answer: answer.body["state"] == "expired")
-    count = {"type": "stock.counted", "id": fresh("count"), "occurred_at": AT, "warehouse": "SH1"}
-    assert (await shop.post("/v1/movements", {**count, "lines": [{"sku": sku, "quantity": 47}]})).status == 202
+    count = {"type": "stock.counted", "id": fresh("count"), "occurred_at": datetime.now(UTC).isoformat()}
+    assert (
+        await shop.post("/v1/movements", {**count, "warehouse": "SH1", "lines": [{"sku": sku, "quantity": 47}]})
+    ).status == 202
     await shop.movement("SH1", count["id"])
     return sku
 

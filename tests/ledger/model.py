@@ -31,7 +31,7 @@ from tables.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
 from tests.ledger import model_orders
 from tests.ledger.model_movements import move, ship, take_back
 from tests.ledger.model_policy import evaluate
-from tests.ledger.model_state import EVENTS_MAX, Answer, Order, Sku, State
+from tests.ledger.model_state import EVENTS_MAX, FUTURE_MS_MAX, Answer, Order, Sku, State
 
 OrderCommand = Pay | Cancel | Extend | Ship | TakeBack
 
@@ -59,7 +59,18 @@ def _kept_quiet(command: Command) -> frozenset[Outcome]:
     return REFUSALS_OF_LINES if isinstance(command, Place) else frozenset()
 
 
+def _is_ahead(state: State, command: Place | OrderCommand) -> bool:
+    """Rule 40, for what is new: a repeat is answered whatever time it carries."""
+    order = state.orders.get(command.order_id)
+    known = order is not None and order.state != "parked"
+    if known and order is not None and (isinstance(command, Place) or command.id in order.events):
+        return False
+    return command.at is not None and command.at > state.now + FUTURE_MS_MAX
+
+
 def _decide(state: State, command: Command) -> tuple[Outcome, bool]:
+    if isinstance(command, Place | OrderCommand) and _is_ahead(state, command):
+        return Outcome.OCCURRED_IN_FUTURE, False
     match command:
         case Place():
             return _place(state, command)

@@ -8,7 +8,7 @@ from tables.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer
 from tables.outcomes import Outcome
 from tests.ledger.model_orders import commit
 from tests.ledger.model_policy import evaluate
-from tests.ledger.model_state import MOVES_KEPT_MS, MOVES_MAX, History, Line, Movement, Order, Sku, State
+from tests.ledger.model_state import COUNT_MS_MAX, FRESH_MS, FUTURE_MS_MAX, History, Line, Movement, Order, Sku, State
 
 AnyMovement = Receive | Adjust | Count | Transfer
 
@@ -21,18 +21,25 @@ def move(state: State, command: AnyMovement) -> tuple[Outcome, bool]:
         if known.fingerprint != command.fingerprint:
             return Outcome.CONFLICT, False
         return Outcome(known.outcome), True
+    if command.at > state.now + FUTURE_MS_MAX:
+        return Outcome.OCCURRED_IN_FUTURE, False
     refusal = _refusal(state, command)
     record = Movement(command.fingerprint, refusal or "")
     if refusal is None:
         for name, units in command.lines:
+            if isinstance(command, Count) and (why := _count_refusal(state, name, command)) is not None:
+                record.lines.append((name, why))
+                continue
             sku = state.skus.setdefault(name, Sku())
-            before, counter = frees(sku), f"on_hand@{command.warehouse}"
-            on_hand = sku.count(counter)
-            record.lines.append((name, _apply(sku, units, command)))
-            if isinstance(command, Adjust) and sku.count(counter) < min(0, on_hand):
-                state.alerts.append(("on_hand_negative", name))
+            before, was = frees(sku), dict(sku.counters)
+            record.lines.append((name, _apply(state, name, units, command)))
+            if not isinstance(command, Receive):
+                _report_below_zero(state, name, command.warehouse, was)
             settle(state, name, before)
-        record.outcome = _summary(command, [outcome for _, outcome in record.lines])
+        outcomes = [outcome for _, outcome in record.lines]
+        record.outcome = _summary(command, outcomes)
+        if Outcome.COUNT_TOO_OLD in outcomes and record.outcome != Outcome.COUNT_TOO_OLD and command.origin:
+            state.refused.append(Outcome.COUNT_TOO_OLD)
     state.movements[key] = record
     return Outcome(record.outcome), False
 
@@ -46,12 +53,23 @@ def _refusal(state: State, command: AnyMovement) -> Outcome | None:
             damaged = max(0, sku.count(f"damaged@{command.warehouse}"))
             if units > damaged:
                 return Outcome.MORE_THAN_DAMAGED
-        if isinstance(command, Count) and sku is not None:
-            history = sku.history.get(command.warehouse, History())
-            superseded = history.counted_at is not None and command.at < history.counted_at
-            if history.floor is not None and command.at < history.floor and not superseded:
-                return Outcome.COUNT_TOO_OLD
     return None
+
+
+def _count_refusal(state: State, name: str, command: Count) -> Outcome | None:
+    """Rules 35 and 41, for one line."""
+    history = state.skus.get(name, Sku()).history.get(command.warehouse, History())
+    if history.counted_at is not None and command.at < history.counted_at:
+        return Outcome.COUNT_SUPERSEDED
+    return Outcome.COUNT_TOO_OLD if command.at < state.now - COUNT_MS_MAX else None
+
+
+def _report_below_zero(state: State, name: str, warehouse: str, was: dict[str, int]) -> None:
+    """Rules 37 and 47: a fact that leads below zero, or further below, is reported."""
+    for kind in ("on_hand", "damaged"):
+        counter = f"{kind}@{warehouse}"
+        if state.skus[name].count(counter) < min(0, was.get(counter, 0)):
+            state.alerts.append((f"{kind}_negative", name))
 
 
 _TAKEN = {
@@ -65,26 +83,28 @@ _TAKEN = {
 def _summary(command: AnyMovement, lines: list[str]) -> Outcome:
     """A movement is named after what it did; where no line did anything, after the reason of that."""
     taken = _TAKEN[type(command).__name__]
+    if isinstance(command, Count) and 0 < lines.count(taken) < len(lines):
+        return Outcome.COUNTED_IN_PART
     return taken if taken in lines else Outcome(lines[0])
 
 
-def _apply(sku: Sku, units: int, command: AnyMovement) -> Outcome:
-    warehouse, taken = command.warehouse, _TAKEN[type(command).__name__]
+def _apply(state: State, name: str, units: int, command: AnyMovement) -> Outcome:
+    sku, warehouse, taken = state.skus[name], command.warehouse, _TAKEN[type(command).__name__]
     sku.appear(warehouse)
     if isinstance(command, Count):
         return _count(sku, units, command)
     if isinstance(command, Receive):
-        fresh = change_on_hand(sku, warehouse, units, command.at)
+        fresh = change_on_hand(state, name, warehouse, units, command.at)
     elif isinstance(command, Transfer):
         sku.appear(command.to_warehouse)
-        left = change_on_hand(sku, warehouse, -units, command.at)
-        came = change_on_hand(sku, command.to_warehouse, units, command.at)
+        left = change_on_hand(state, name, warehouse, -units, command.at)
+        came = change_on_hand(state, name, command.to_warehouse, units, command.at)
         fresh = left or came
     elif command.reason == "scrapped":
         sku.add(f"damaged@{warehouse}", units)
         fresh = True
     else:
-        fresh = change_on_hand(sku, warehouse, units, command.at)
+        fresh = change_on_hand(state, name, warehouse, units, command.at)
         if command.reason == "damages":
             sku.add(f"damaged@{warehouse}", -units)  # a count never saw the damaged units
     return taken if fresh else Outcome.ALREADY_COUNTED
@@ -93,8 +113,6 @@ def _apply(sku: Sku, units: int, command: AnyMovement) -> Outcome:
 def _count(sku: Sku, units: int, command: Count) -> Outcome:
     """Rules 34 and 35: absolute as of its time, carried forward by what moved since."""
     history = sku.history.setdefault(command.warehouse, History())
-    if history.counted_at is not None and command.at < history.counted_at:
-        return Outcome.COUNT_SUPERSEDED
     carried = sum(change for at, change in history.moves if at > command.at)
     counter = f"on_hand@{command.warehouse}"
     sku.add(counter, units + carried - sku.count(counter))
@@ -102,27 +120,20 @@ def _count(sku: Sku, units: int, command: Count) -> Outcome:
     return Outcome.COUNTED
 
 
-def change_on_hand(sku: Sku, warehouse: str, change: int, at: int) -> bool:
-    """Move units at `at` unless a count has seen them already; tells whether that was so."""
+def change_on_hand(state: State, name: str, warehouse: str, change: int, at: int) -> bool:
+    """Move units at `at` unless a count has seen them already, which is reported where that is fresh (rule 40)."""
     if change == 0:
         return True
+    sku = state.skus[name]
     history = sku.history.setdefault(warehouse, History())
     sku.appear(warehouse)
     if history.counted_at is not None and at <= history.counted_at:
+        if abs(state.now - at) <= FRESH_MS:
+            state.alerts.append(("already_counted", name))
         return False
     sku.add(f"on_hand@{warehouse}", change)
-    remember(history, at, change)
+    history.moves.append((at, change))
     return True
-
-
-def remember(history: History, at: int, change: int) -> None:
-    """Keep a movement for late counts; what is forgotten raises the floor."""
-    history.moves = sorted([*history.moves, (at, change)], key=lambda kept: kept[0])
-    newest = history.moves[-1][0]
-    forgotten = [newest - MOVES_KEPT_MS]
-    forgotten += [moved for moved, _ in history.moves[:-MOVES_MAX]]
-    history.moves = [kept for kept in history.moves[-MOVES_MAX:] if kept[0] >= newest - MOVES_KEPT_MS]
-    history.floor = max([*forgotten, *([] if history.floor is None else [history.floor])])
 
 
 def frees(sku: Sku) -> dict[str, int]:
@@ -149,7 +160,8 @@ def ship(state: State, order: Order, command: Ship) -> tuple[Outcome, bool]:
     for name, units, warehouse in command.lines:
         sku = state.skus.setdefault(name, Sku())
         before = frees(sku)
-        beyond = _ship_line(order, lines[name], sku, units, warehouse, command.at)
+        change_on_hand(state, name, warehouse, -units, command.at)
+        beyond = _ship_line(order, lines[name], sku, units, warehouse)
         if beyond:
             state.alerts.append(("shipped_beyond_order", name))
         settle(state, name, before)
@@ -161,11 +173,10 @@ def ship(state: State, order: Order, command: Ship) -> tuple[Outcome, bool]:
     return Outcome.SHIPPED, False
 
 
-def _ship_line(order: Order, line: Line, sku: Sku, units: int, warehouse: str, at: int) -> int:
+def _ship_line(order: Order, line: Line, sku: Sku, units: int, warehouse: str) -> int:
     """Take units from the holds there, other holds, preorders; returns those that nobody ordered."""
     line.shipped += units
     sku.appear(warehouse)
-    change_on_hand(sku, warehouse, -units, at)
     holders = [warehouse, *(name for name in sku.warehouses if name != warehouse)]
     for holder in holders:
         taken = min(units, line.warehouses.get(holder, 0))
@@ -198,7 +209,7 @@ def take_back(state: State, order: Order, command: TakeBack) -> tuple[Outcome, b
         if condition == "damaged":
             sku.add(f"damaged@{warehouse}", units)
         else:
-            change_on_hand(sku, warehouse, units, command.at)
+            change_on_hand(state, name, warehouse, units, command.at)
         lines[name].returned += units
         settle(state, name, before)
     for line in order.lines:

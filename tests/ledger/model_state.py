@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-# Design, section 7: a SKU keeps its last movements by warehouse, 15 minutes of them and at most 32.
-MOVES_MAX = 32
-MOVES_KEPT_MS = 15 * 60 * 1000
+# Rule 41: a count may be as of up to 24 hours ago.
+COUNT_MS_MAX = 24 * 3600 * 1000
+# Rule 40: how far ahead of the ledger's clock an input may be dated, and how near an event comes to its own time.
+FUTURE_MS_MAX = 600_000
+FRESH_MS = 60_000
 # Design, section 7: the 65th event of an order is refused, never forgotten.
 EVENTS_MAX = 64
 # Rule 26: a hold lasts at most seven days from its placing, however often it is extended.
@@ -70,10 +72,9 @@ class Side:
 
 @dataclass
 class History:
-    """What late counts need, for one SKU in one warehouse."""
+    """What late counts need, for one SKU in one warehouse: every movement there ever was."""
 
     counted_at: int | None = None
-    floor: int | None = None
     moves: list[tuple[int, int]] = field(default_factory=list)
 
 

@@ -34,7 +34,7 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.TakeBack, 6),
     (commands.Receive, 10),
     (commands.Adjust, 5),
-    (commands.Count, 4),
+    (commands.Count, 6),
     (commands.Transfer, 3),
     (commands.SetPolicy, 5),
     (commands.DeletePolicy, 1),
@@ -42,10 +42,11 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Tick, 6),
 )
 _KINDS = tuple(kind for kind, weight in KINDS for _ in range(weight))
-# Most events are of this moment; some come late, by seconds or beyond what is kept for late counts.
-_AGES_S = (0, 0, 0, 0, 0, 3, 10, 40, 600, 1200)
+# Most events are of this moment; some come late, by seconds, by hours, or beyond what a count may be as of; and clocks
+# are ahead, within what is allowed or beyond it.
+_AGES_S = (0, 0, 0, 0, 0, 0, 3, 10, 40, 60, 61, 600, 1200, 3_600, 50_000, 86_399, 86_400, 86_401, -5, -300, -600, -601)
 # ms that pass before a batch: moments, or just what a hold, a dwell or the wait of parked events lasts.
-_PASSING_MS = (0, 1, 1_000, 1_000, 4_000, 5_000, 15_000, 60_000)
+_PASSING_MS = (0, 1, 1_000, 1_000, 4_000, 5_000, 15_000, 60_000, 3_600_000)
 _POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "share": (1.0, 1.0, 0.5, 0.3, 0.0),
     "buffer": (0, 1, 3),

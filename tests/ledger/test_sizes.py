@@ -18,8 +18,6 @@ from tests.ledger.tills import LedgerTill
 from tests.servers import RedisServer
 
 LONG = "x" * 120
-# So small that some hundred lines do not fit.
-PAYLOAD_BYTES = 34_000
 
 
 async def shop_of(redis: Redis, **limits: int) -> tuple[Shop, LedgerTill, str]:
@@ -36,9 +34,13 @@ async def everything(redis: Redis, prefix: str) -> dict[bytes, bytes | None]:
 
 
 async def test_a_batch_that_is_too_large_writes_nothing_and_each_half_of_it_is_decided(valkey: RedisServer) -> None:
+    lines = {f"s{number}": 10 for number in range(100)}
     async with Redis.from_url(valkey.url) as redis:
-        shop, _, prefix = await shop_of(redis, payload_bytes_max=PAYLOAD_BYTES)
-        lines = {f"s{number}": 10 for number in range(100)}
+        shop, _, prefix = await shop_of(redis)
+        await shop.receive_all(dict.fromkeys(lines, 100))
+        await shop.batch(shop.placed("o1", lines))
+        size = len((await redis.xrevrange(f"{prefix}outbox", count=1))[0][1][b"payload"])
+        shop, _, prefix = await shop_of(redis, payload_bytes_max=size + size // 10)
         await shop.receive_all(dict.fromkeys(lines, 100))
         before = await everything(redis, prefix)
         both: list[Command] = [shop.placed("o1", lines), shop.placed("o2", lines)]

@@ -25,7 +25,14 @@ SEED = int(os.environ.get("STOCKTIDE_TEST_SEED", random.randrange(2**32)))
 EXAMPLES = int(os.environ.get("STOCKTIDE_TEST_EXAMPLES", 50))
 # No command of these makes a unit vanish that was promised: available may not fall below zero by them.
 PROMISES = (Place, Pay, Cancel, Extend, Receive, Tick, SetPolicy, DeletePolicy, KnowChannel)
-ALERTS = {"paid_after_expiry", "shipped_beyond_order", "shortfall", "on_hand_negative"}
+ALERTS = {
+    "paid_after_expiry",
+    "shipped_beyond_order",
+    "shortfall",
+    "on_hand_negative",
+    "damaged_negative",
+    "already_counted",
+}
 
 
 @seed(SEED)

@@ -261,6 +261,10 @@ class LedgerTill:
         """The version after the newest effect."""
         return self._versions.get(sku, 0)
 
+    def movement(self, warehouse: str, movement_id: str) -> MovementRecord:
+        """A movement, as published."""
+        return self._movements[warehouse, movement_id]
+
     def movement_lines(self, warehouse: str, movement_id: str) -> dict[str, str]:
         """The outcome of each line of a movement, as published."""
         return {line.sku: line.outcome for line in self._movements[warehouse, movement_id].lines}

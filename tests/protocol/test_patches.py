@@ -15,6 +15,8 @@ from redis.asyncio import Redis
 
 from streams.journal import KIND_BATCH, JournalReader, JournalRecord, decode_record, encode_record, marker
 from streams.log import MemoryJournal, MemoryLog
+from streams.times import now_ms
+from streams.topics import HOUR_MS
 from tables.audit.digest import digest_of_redis
 from tables.audit.findings import log_drifts, survey
 from tables.audit.fold import Fold
@@ -25,7 +27,7 @@ from tables.rebuild import Recovery, Reporter
 from tables.scripts import key_prefix
 from tables.story import Break, Story
 from tests.ledger.ledgers import PARK_MS, bless
-from tests.ledger.shop import OPENING_MS, Shop
+from tests.ledger.shop import Shop
 from tests.ledger.strategies import Batch, runs
 from tests.ledger.test_stateful import EXAMPLES, SEED
 from tests.ledger.tills import LedgerTill
@@ -35,6 +37,8 @@ from tests.servers import RedisServer
 # No row is whole; rows are whole as long as they are few.
 ROWS_BYTES = (0, 400)
 TICKS_MAX = 50
+# Longer than any run of batches.
+PAST_MS = 3 * HOUR_MS
 
 
 class Recorded:
@@ -61,12 +65,13 @@ async def _play(url: str, run: list[Batch], limits: LedgerLimits) -> None:
         await bless(redis, app_id)
         recorded = Recorded(redis, app_id, limits)
         till = LedgerTill(recorded)  # type: ignore[arg-type]
-        now = OPENING_MS
+        # Within the retention of final orders, by the server's clock: a replay gives keys the time that is left.
+        now = began = now_ms() - PAST_MS
         for passing, drafts in run:
             now += passing
             await till.apply([draft.dated(now) for draft in drafts], now)
         decisions = till.decisions
-        fold = Fold(limits, OPENING_MS)
+        fold = Fold(limits, began)
         for value in recorded.journal.values[1:]:
             record = decode_record(value)
             assert record is not None
@@ -77,7 +82,8 @@ async def _play(url: str, run: list[Batch], limits: LedgerLimits) -> None:
         # What a server holds that lost everything: the journal replayed over nothing.
         await _replay(redis, other_id, recorded.journal, limits)
         for each in (app_id, other_id):
-            assert await digest_of_redis(redis, each, as_of_ms=OPENING_MS, limits=limits) == log
+            found = await digest_of_redis(redis, each, as_of_ms=began, limits=limits)
+            assert found == log, (each == app_id, found.by_kind(), log.by_kind())
         for index in ("skus", "dwells", "deadlines", "patched"):
             indexes = [
                 await redis.zrange(key_prefix(each) + index, 0, -1, withscores=True) for each in (app_id, other_id)

@@ -226,6 +226,21 @@ def test_a_count_may_be_zero_and_an_adjustment_negative() -> None:
     assert refused(COUNTED | {"lines": line(quantity=-1)}).path == "lines[0].quantity"
 
 
+def test_rule_41_a_count_is_of_up_to_a_thousand_million_units_and_in_up_to_a_thousand_parts() -> None:
+    assert isinstance(taken(COUNTED | {"lines": line(quantity=1_000_000_000)}), events.StockCounted)
+    assert refused(COUNTED | {"lines": line(quantity=1_000_000_001)}).path == "lines[0].quantity"
+    assert isinstance(taken(COUNTED | {"part": 1_000, "parts": 1_000, "complete": True}), events.StockCounted)
+    for wrong, path in (
+        ({"part": 1, "parts": 1_001}, "parts"),
+        ({"part": 0, "parts": 2}, "part"),
+        ({"part": 3, "parts": 2}, "part"),
+        ({"part": 1}, "parts"),
+        ({"parts": 2}, "part"),
+        ({"complete": "yes"}, "complete"),
+    ):
+        assert refused(COUNTED | wrong).path == path, wrong
+
+
 def test_rule_36_a_transfer_to_itself_is_refused() -> None:
     found = refused(RECEIVED | {"type": "stock.transferred", "to_warehouse": "SH1"})
     assert (found.code, found.path) == ("invalid_field", "to_warehouse")

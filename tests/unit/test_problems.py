@@ -30,7 +30,12 @@ def document(response: web.Response) -> dict[str, Any]:
 def test_every_refusal_of_the_ledger_has_a_problem_with_its_name_as_code(outcome: Outcome) -> None:
     body = document(problems.refused(outcome))
     assert body["code"] == outcome
-    assert body["status"] in (404, 409, 413, 503)
+    assert body["status"] in (404, 409, 413, 422, 503)
+
+
+def test_rule_40_a_time_too_far_ahead_is_422_with_its_path() -> None:
+    body = document(problems.refused(Outcome.OCCURRED_IN_FUTURE, "occurred_at"))
+    assert (body["status"], body["errors"][0]["path"]) == (422, "occurred_at")
 
 
 def test_a_wrong_field_is_422_with_its_path() -> None:

@@ -1,93 +1,117 @@
--- What a late count needs (rules 34, 35): per warehouse of a SKU the newest applied count, the movements of on_hand
--- since, and the time below which some were forgotten. Kept as text (tables/records.py, SkuRecord): orders, which are
--- many, carry it along unread.
-local HISTORY_MAX = 32 -- movements
-local HISTORY_MS = 900000 -- 15 minutes before the newest movement kept
+-- What late counts need (rules 35, 41): in the record of a SKU, per warehouse, when the newest applied count was true
+-- (`counted`) and the time before which an older version forgot movements (`floors`); the movements lie beside it
+-- (includes/move_keys.lua). `moves.list` are those of this batch, [[sku, warehouse, at, units], …].
+local moves = {list = {}}
+do
+-- An event is new if it comes within this time of when it occurred. If a count holds it already, two clocks disagree.
+local FRESH_MS = 60000
+-- No input is dated further ahead than this (stocktide/settings.py, future_seconds_max).
+local AHEAD_MS = 3600000
+local HOUR_MS = move_keys.HOUR_MS
 
 local function number_or_nil(word) return word ~= '-' and tonumber(word) or nil end
 
-local function parse_history(text)
-  local history = {}
+function moves.remember(s, w, at, n)
+  if at < now - move_keys.KEPT_MS then return end -- no count can ask for it
+  local m = {s.sku, w, at, n}
+  moves.list[#moves.list + 1] = m
+  s.moved = s.moved or {}
+  s.moved[#s.moved + 1] = m
+end
+
+-- The record of an older version keeps up to 32 movements of a warehouse as text: a line is the warehouse, the time of the
+-- newest count, the floor ('-' for none), and the movements as pairs of time and units. They are carried over once. What
+-- is dated ahead happened by now, or no count could be taken until then.
+function moves.carry_over(s)
+  local text = s.r.history
+  if not text then return end
+  s.r.history, s.is_carried = nil, true
+  if not s.dirty then
+    s.dirty = true
+    sku_order[#sku_order + 1] = s
+  end
   for line in string.gmatch(text, '[^\n]+') do
-    local w, counted_at, floor, moves = string.match(line, '^(%S+) (%S+) (%S+)(.*)$')
-    local h = {counted_at = number_or_nil(counted_at), floor = number_or_nil(floor), moves = {}}
-    for word in string.gmatch(moves, '%S+') do h.moves[#h.moves + 1] = tonumber(word) end
-    history[w] = h
-  end
-  return history
-end
-
-local function history_text(s)
-  local lines = {}
-  for _, w in ipairs(s.r.warehouses) do
-    local h = s.history[w]
-    if h then
-      local words = {w, h.counted_at and format_ms(h.counted_at) or '-', h.floor and format_ms(h.floor) or '-'}
-      for i = 1, #h.moves, 2 do
-        words[#words + 1] = format_ms(h.moves[i])
-        words[#words + 1] = h.moves[i + 1]
-      end
-      lines[#lines + 1] = table.concat(words, ' ')
+    local w, counted_at, floor, rest = string.match(line, '^(%S+) (%S+) (%S+)(.*)$')
+    counted_at, floor = number_or_nil(counted_at), number_or_nil(floor)
+    if counted_at then moves.set(s, 'counted', w, math.min(counted_at, now)) end
+    if floor and floor >= now - move_keys.KEPT_MS then moves.set(s, 'floors', w, math.min(floor, now)) end
+    for at, n in string.gmatch(rest, '(%S+) (%S+)') do
+      moves.remember(s, w, math.min(tonumber(at), now), tonumber(n))
     end
   end
-  return table.concat(lines, '\n')
 end
 
-local function history_of(s, w)
-  s.history = s.history or parse_history(s.r.history or '')
-  return s.history[w]
+function moves.set(s, map, w, value)
+  s.r[map] = s.r[map] or {}
+  s.r[map][w] = value
+  s.marks = s.marks or {counted = {}, floors = {}} -- what a patch has to say
+  s.marks[map][w] = value or 0
+  if is_empty(s.r[map]) then s.r[map] = nil end -- an empty map would be packed as an array
 end
 
-local function begin_history(s, w)
-  local h = history_of(s, w) or {moves = {}}
-  s.history[w], s.history_changed = h, true
-  return h
+function moves.counted_at(s, w)
+  moves.carry_over(s)
+  return s.r.counted and s.r.counted[w]
 end
 
-local function raise_floor(h, at)
-  if not h.floor or at > h.floor then h.floor = at end
+-- The time before which the movements of a SKU at `w` are not known; `s` is nil for a SKU without any.
+function moves.floor_of(s, w)
+  moves.from = moves.from or tonumber(redis.call('GET', KEYS[1] .. 'moves-from') or 0)
+  local floor = math.max(moves.from, s and s.r.floors and s.r.floors[w] or 0)
+  return math.min(floor, now)
 end
 
-local function remember(h, at, n)
-  local moves = h.moves
-  local i = #moves - 1
-  while i > 0 and moves[i] > at do i = i - 2 end
-  table.insert(moves, i + 2, at)
-  table.insert(moves, i + 3, n)
-  local newest, kept = moves[#moves - 1], {}
-  for i = 1, #moves, 2 do
-    if moves[i] < newest - HISTORY_MS or (#moves - i) / 2 > HISTORY_MAX then
-      raise_floor(h, moves[i])
-    else
-      kept[#kept + 1], kept[#kept + 2] = moves[i], moves[i + 1]
+-- The units of fields `first + 1` to `last`, and whether there is a field `first`.
+local function units_after(key, name, first, last)
+  local names = {}
+  for i = first, last do names[#names + 1] = name .. i end
+  local values, sum = redis.call('HMGET', key, unpack(names)), 0
+  for i = 2, #values do sum = sum + (tonumber(values[i] or 0)) end
+  return sum, values[1]
+end
+
+local function stored_since(sku, w, at)
+  local hour = math.floor(at / HOUR_MS)
+  local key, ms, sum = move_keys.key_of(KEYS[1], sku, hour), at - hour * HOUR_MS, 0
+  if redis.call('HEXISTS', key, w) == 1 then
+    local minute, second = math.floor(ms / 60000), math.floor(ms / 1000)
+    local more, is_there = units_after(key, w .. '\nm', minute, 59)
+    sum = sum + more
+    if is_there then
+      more, is_there = units_after(key, w .. '\ns', second, minute * 60 + 59)
+      sum = sum + more
     end
+    if is_there then sum = sum + units_after(key, w .. '\n', ms, second * 1000 + 999) end
   end
-  raise_floor(h, newest - HISTORY_MS)
-  h.moves = kept
+  for later = hour + 1, math.floor((now + AHEAD_MS) / HOUR_MS) do
+    sum = sum + tonumber(redis.call('HGET', move_keys.key_of(KEYS[1], sku, later), w) or 0)
+  end
+  return sum
+end
+
+-- Units that moved after `at`, which a count as of `at` could not see.
+function moves.since(s, w, at)
+  local sum = stored_since(s.sku, w, at)
+  for _, m in ipairs(s.moved or {}) do
+    if m[2] == w and m[3] > at then sum = sum + m[4] end
+  end
+  return sum
+end
+
+function moves.tell_disagreeing_clocks(s, w, n, at)
+  if math.abs(now - at) > FRESH_MS then return end
+  alert('already_counted', s, {warehouse = w, order_id = moves.order_id, quantity = math.abs(n)})
+end
 end
 
 -- on_hand at `w` moves by `n` as of `at`. -> false where a count as of that time or later holds it already.
 local function move_on_hand(s, w, n, at)
-  local h = begin_history(s, w)
-  if h.counted_at and at <= h.counted_at then return false end
+  local counted_at = moves.counted_at(s, w)
+  if counted_at and at <= counted_at then
+    moves.tell_disagreeing_clocks(s, w, n, at)
+    return false
+  end
   change(s, 'on_hand', w, n)
-  remember(h, at, n)
+  moves.remember(s, w, at, n)
   return true
-end
-
--- Units that moved after `at`, which a count as of `at` could not see.
-local function moved_since(h, at)
-  local carried = 0
-  for i = 1, #h.moves, 2 do
-    if h.moves[i] > at then carried = carried + h.moves[i + 1] end
-  end
-  return carried
-end
-
-local function forget_until(h, at)
-  local kept = {}
-  for i = 1, #h.moves, 2 do
-    if h.moves[i] > at then kept[#kept + 1], kept[#kept + 2] = h.moves[i], h.moves[i + 1] end
-  end
-  h.moves = kept
 end

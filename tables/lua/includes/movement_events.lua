@@ -1,6 +1,6 @@
 -- A movement -> a result {outcome, replayed, warehouse, id, detail} (tables/records.py, Result).
 local MOVEMENTS = {
-  receive = {receive, O.RECEIVED}, adjust = {adjust, O.ADJUSTED}, count = {count, O.COUNTED},
+  receive = {receive, O.RECEIVED}, adjust = {adjust, O.ADJUSTED}, count = {counts.line, O.COUNTED},
   transfer = {transfer, O.TRANSFERRED},
 }
 
@@ -15,9 +15,9 @@ local function crowded_line(cmd)
 end
 
 local function movement_refusal(cmd)
+  if cmd.kind == 'count' then return nil end -- its lines are independent
   local crowded = crowded_line(cmd)
   if crowded then return O.TOO_LARGE, crowded end
-  if cmd.kind == 'count' then return count_refusal(cmd) end
   if cmd.kind == 'adjust' then
     for i, line in ipairs(cmd.lines) do
       local s = get_sku(line[1])
@@ -39,6 +39,7 @@ local function outcome_of(lines, taken)
 end
 
 local function on_movement(cmd)
+  if cmd.parts then return counts.take_in(cmd) end
   local result = {warehouse = cmd.warehouse, id = cmd.id}
   local m = get_movement(cmd.warehouse, cmd.id)
   if m then
@@ -56,6 +57,11 @@ local function on_movement(cmd)
     result.outcome = O.TOO_OLD
     return result
   end
+  if is_ahead(cmd) then -- no record: the same body with its right time is the same movement (rule 44)
+    refuse(cmd, O.OCCURRED_IN_FUTURE, 'occurred_at')
+    result.outcome, result.detail = O.OCCURRED_IN_FUTURE, 'occurred_at'
+    return result
+  end
   local outcome, detail = movement_refusal(cmd)
   local lines = {}
   if outcome then
@@ -63,7 +69,11 @@ local function on_movement(cmd)
   else
     local cause = {cmd.kind, cmd.id, cmd.warehouse}
     for i, line in ipairs(cmd.lines) do lines[i] = MOVEMENTS[cmd.kind][1](cmd, cause, line[1], line[2]) end
-    outcome = outcome_of(lines, MOVEMENTS[cmd.kind][2])
+    if cmd.kind == 'count' then
+      outcome, detail = counts.summary(cmd, lines)
+    else
+      outcome = outcome_of(lines, MOVEMENTS[cmd.kind][2])
+    end
   end
   m = {warehouse = cmd.warehouse, id = cmd.id, changed = true, r = {
     kind = cmd.kind, outcome = outcome, fingerprint = cmd.fingerprint, at = cmd.at, applied_at = now, detail = detail,

@@ -120,8 +120,10 @@ local function patch_of(s, touched, used)
       rest[kind] = (rest[kind] or 0) + value
     end
   end
-  return '\151' .. pack(s.sku) .. pack(s.r.version) .. pack(s.r.at) .. pack(counters) .. pack(s.added or {})
-    .. pack(sides_of(s, used)) .. pack(rest)
+  local marks = s.marks or {counted = {}, floors = {}}
+  return '\154' .. pack(s.sku) .. pack(s.r.version) .. pack(s.r.at) .. pack(counters) .. pack(s.added or {})
+    .. pack(sides_of(s, used)) .. pack(marks.counted) .. pack(marks.floors)
+    .. (s.is_carried and TRUE or FALSE) .. pack(rest)
 end
 
 -- Whole rows as far as they fit, and patches of the others: a whole SKU is as large as its warehouses and channels are
@@ -147,9 +149,11 @@ end
 function payload.of(batch, results)
   local skus_packed, patches = sku_rows()
   local is_repaired = #mending.repairs > 0
+  local is_patched, has_moves = patches ~= nil, #moves.list > 0
   local tail, fields = '', 12
-  if is_repaired or patches then tail, fields = is_repaired and mending.packed() or '\144', 13 end
-  if patches then tail, fields = tail .. patches, 14 end
+  if is_repaired or is_patched or has_moves then tail, fields = is_repaired and mending.packed() or '\144', 13 end
+  if is_patched or has_moves then tail, fields = tail .. (patches or '\144'), 14 end
+  if has_moves then tail, fields = tail .. pack(moves.list), 15 end
   return array_header(fields) .. pack(FORMAT) .. pack(batch) .. pack(now) .. pack(results)
     .. packed_array(order_rows()) .. packed_array(movement_rows()) .. skus_packed .. pack(effects)
     .. packed_array(policy_rows) .. (registry_changed and packed_registry() or NIL) .. packed_alerts() .. pack(refused)

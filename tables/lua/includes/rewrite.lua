@@ -1,8 +1,11 @@
 -- `rewrite(prefix, packed, first)`: put a state that somebody decided before, as `tables.redo.Writes` packs it.
--- packed: msgpack [set, expiring, gone, indexed, dropped, patches]; the values of `set`, then those of `expiring`, are ARGV[first…]
+-- packed: msgpack [set, expiring, gone, indexed, dropped, patches, moved, at]; the values of `set`, then those of
+-- `expiring`, are ARGV[first…]
 --   set      [name, …]         expiring [[name, ms since the epoch], …]         gone [name, …]
---   patches  [[sku, [[channels, [sku, version, at, counters, warehouses, sides]], …]], …]: over what is stored by then
+--   patches  [[sku, [[channels, [sku, version, at, counters, warehouses, sides, counted, floors, is_carried]], …]], …]:
+--            over what is stored by then
 --   indexed  [[name, [score, member, …]], …]      dropped [[name, [member, …]], …]      (sorted sets)
+--   moved    [[sku, warehouse, ms, units], …], added to what is there; at  the ledger's time then, ms (move_keys.lua)
 -- Names follow the prefix.
 local REWRITE_CHUNK = 4000 -- Lua's `unpack` overflows the C stack at about 8,000 values
 
@@ -12,6 +15,8 @@ local function call_in_chunks(command, key, arguments)
     redis.call(command, key, unpack(arguments, from, to))
   end
 end
+
+local PATCHED_MAPS = {'counters', 'warehouses', 'modes', 'counted', 'floors'}
 
 local function apply_patch(record, channels, patch)
   record.version, record.at = patch[2], patch[3]
@@ -27,6 +32,9 @@ local function apply_patch(record, channels, patch)
     } or nil
     for _, place in ipairs(sides[4]) do record.modes[channels[place + 1]] = side end
   end
+  for w, at in pairs(patch[7]) do record.counted[w] = at end
+  for w, at in pairs(patch[8]) do record.floors[w] = at ~= 0 and at or nil end
+  if patch[9] then record.history = nil end
 end
 
 -- A SKU of which the journal holds what changed (tables/records.py, SkuPatch): the changes over what is stored, and the
@@ -34,13 +42,13 @@ end
 local function rewrite_patched(prefix, sku, patches)
   local stored = redis.call('GET', prefix .. 'sku:' .. sku)
   local record = stored and cmsgpack.unpack(stored) or {version = 0, at = 0}
-  for _, map in ipairs({'counters', 'warehouses', 'modes'}) do record[map] = record[map] or {} end
+  for _, map in ipairs(PATCHED_MAPS) do record[map] = record[map] or {} end
   for _, each in ipairs(patches) do apply_patch(record, each[1], each[2]) end
   local due = false
   for _, side in pairs(record.modes) do
     if side.due and (not due or side.due < due) then due = side.due end
   end
-  for _, map in ipairs({'counters', 'warehouses', 'modes'}) do
+  for _, map in ipairs(PATCHED_MAPS) do
     if next(record[map]) == nil then record[map] = nil end
   end
   redis.call('SET', prefix .. 'sku:' .. sku, cmsgpack.pack(record))
@@ -52,7 +60,7 @@ local function rewrite_patched(prefix, sku, patches)
 end
 
 local function rewrite(prefix, packed, first)
-  local set, expiring, gone, indexed, dropped, patches = unpack(cmsgpack.unpack(packed))
+  local set, expiring, gone, indexed, dropped, patches, moved, at = unpack(cmsgpack.unpack(packed))
   for i, name in ipairs(set) do redis.call('SET', prefix .. name, ARGV[first + i - 1]) end
   first = first + #set
   for i, entry in ipairs(expiring) do
@@ -62,4 +70,5 @@ local function rewrite(prefix, packed, first)
   for _, entry in ipairs(dropped) do call_in_chunks('ZREM', prefix .. entry[1], entry[2]) end
   for _, entry in ipairs(indexed) do call_in_chunks('ZADD', prefix .. entry[1], entry[2]) end
   for _, entry in ipairs(patches) do rewrite_patched(prefix, entry[1], entry[2]) end
+  move_keys.put(prefix, moved, at)
 end

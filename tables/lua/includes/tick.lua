@@ -53,12 +53,25 @@ function tick(cmd)
   return {outcome = O.EXPIRED}
 end
 
+-- Rule 40, for what is new: a repeat is answered from the order, whatever time it carries. -> nil: go on
+local function refuse_ahead(cmd)
+  if not cmd.order_id or not is_ahead(cmd) then return nil end
+  local o = get_order(cmd.order_id)
+  if is_seen(o) and (cmd.kind == 'place' or event_of(o, cmd.id)) then return nil end
+  if is_seen(o) then asked(o) end
+  refuse(cmd, O.OCCURRED_IN_FUTURE, 'occurred_at')
+  return {outcome = O.OCCURRED_IN_FUTURE, order_id = cmd.order_id, detail = 'occurred_at'}
+end
+
 function run(cmd, batch)
-  local kind = cmd.kind
+  local kind, ahead = cmd.kind, refuse_ahead(cmd)
+  if ahead then return ahead end
+  moves.order_id = cmd.order_id
   if kind == 'place' then return place(cmd) end
   if ORDER_EVENTS[kind] then return on_order_event(cmd) end
   if MOVEMENTS[kind] then return on_movement(cmd) end
   if kind == 'tick' then return tick(cmd) end
+  if kind == 'continue_counts' then return counts.step(cmd) end
   if kind == 'sweep' then return {outcome = sweep(cmd.skus_max) and O.SWEPT or O.NOTHING_DUE} end
   if kind == 'set_policy' then return set_policy(cmd) end
   if kind == 'delete_policy' then return delete_policy(cmd) end

@@ -51,7 +51,6 @@ end
 local MAPS = {'counters', 'warehouses', 'modes', 'policies'} -- of a SKU; an empty one would be packed as an array
 
 local function pack_sku(s)
-  if s.history_changed then s.r.history = history_text(s) end
   for i = 1, #MAPS do
     if is_empty(s.r[MAPS[i]]) then s.r[MAPS[i]] = nil end
   end
@@ -91,7 +90,7 @@ end
 function writing.note_patched(s) patched[#patched + 1], patched[#patched + 2] = 0, s.sku end
 function writing.note_whole(s) whole[#whole + 1] = s.sku end
 
-local function write_index(name, lists)
+function writing.index(name, lists)
   call_many('ZREM', KEYS[1] .. name, lists.drop)
   call_many('ZADD', KEYS[1] .. name, lists.add)
 end
@@ -101,9 +100,9 @@ function writing.run()
   for _, entry in ipairs(expiring) do redis.call('SET', entry[1], entry[2], 'PX', entry[3]) end
   call_many('MSET', nil, set)
   call_many('ZADD', KEYS[1] .. 'skus', new_skus)
-  write_index('deadlines', deadlines)
-  write_index('dwells', dwells)
-  for sku, lists in pairs(held) do write_index('held:' .. sku, lists) end
+  writing.index('deadlines', deadlines)
+  writing.index('dwells', dwells)
+  for sku, lists in pairs(held) do writing.index('held:' .. sku, lists) end
   -- Rare, and a ZREM for every SKU of every batch would cost more than to ask.
   if #whole > 0 and redis.call('EXISTS', KEYS[1] .. 'patched') == 1 then
     call_many('ZREM', KEYS[1] .. 'patched', whole)

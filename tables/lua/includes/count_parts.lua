@@ -1,0 +1,250 @@
+-- Counts that take more than one step (rule 41): `parts` with one id form one count, and a count that is `complete` sets
+-- every SKU of its warehouse that no part lists to 0. Each part waits in a record of its own, the movement `<id> part <n>`;
+-- the movement `<id>` says how far the whole is: `parts_missing`, then `counting`, then what it came to. All of it is as of
+-- the count's own time, so that a step that comes later gives the same.
+-- Indexes: `counts` (<warehouse>\n<id> by the ms from which there is something to do), and for each count that waits
+-- `listed:<warehouse>\n<id>` (SKU by the number of its part).
+do
+local SCAN_BYTES_MAX = 524288 -- records that one step reads: their rows stay far below what a batch may hold
+local PARTS_NAMED_MAX = 20 -- in a detail or an alert
+
+local due, listed = {add = {}, drop = {}}, {}
+
+local function part_id(id, n) return id .. ' part ' .. string.format('%d', n) end -- no name has a blank
+
+-- Put a movement's record among what the batch writes, new or changed.
+local function put(m)
+  m.changed, m.packed = true, nil
+  if not m.r.lines then m.r.lines = {} end
+  movements[movement_key(m.warehouse, m.id)] = m
+  movements_asked[#movements_asked + 1] = m
+end
+
+local function schedule(m, at)
+  local list = at and due.add or due.drop
+  if at then list[#list + 1] = at end
+  list[#list + 1] = movement_key(m.warehouse, m.id)
+end
+
+local function listed_in(m)
+  local key = movement_key(m.warehouse, m.id)
+  listed[key] = listed[key] or {add = {}, drop = {}, parts = {}}
+  return listed[key]
+end
+
+local function part_that_lists(m, sku)
+  return listed_in(m).parts[sku]
+    or tonumber(redis.call('ZSCORE', KEYS[1] .. 'listed:' .. movement_key(m.warehouse, m.id), sku) or nil)
+end
+
+local function missing_parts(r)
+  local there, names, missing = {}, {}, 0
+  for _, n in ipairs(r.arrived) do there[n] = true end
+  for n = 1, r.parts do
+    if not there[n] then
+      missing = missing + 1
+      if #names < PARTS_NAMED_MAX then names[#names + 1] = string.format('%d', n) end
+    end
+  end
+  local more = missing > #names and ' and ' .. missing - #names .. ' more' or ''
+  return missing, 'missing parts: ' .. table.concat(names, ', ') .. more
+end
+
+local function new_record(cmd, fields)
+  fields.kind, fields.at, fields.applied_at, fields.parts = 'count', cmd.at, now, cmd.parts
+  return fields
+end
+
+local function refused_part(result, cmd, outcome, detail)
+  refuse(cmd, outcome, detail)
+  result.outcome, result.detail = outcome, detail
+  return result
+end
+
+-- What a part says that does not fit to the parts before it, or has been said. -> a result, or nil
+local function known_part(result, cmd, m)
+  local part = get_movement(cmd.warehouse, part_id(cmd.id, cmd.part))
+  if m.r.parts ~= cmd.parts or m.r.at ~= cmd.at or (m.r.complete or false) ~= (cmd.complete or false)
+    or (part and part.r.fingerprint ~= cmd.fingerprint) then
+    return refused_part(result, cmd, O.CONFLICT, 'the id is taken by a count with another body')
+  end
+  movements_asked[#movements_asked + 1] = m
+  result.outcome, result.detail, result.replayed = m.r.outcome, m.r.detail, part and true or nil
+  if part then return result end
+  if m.r.outcome ~= O.PARTS_MISSING then return refused_part(result, cmd, m.r.outcome, m.r.detail) end
+end
+
+function counts.take_in(cmd)
+  local result = {warehouse = cmd.warehouse, id = cmd.id}
+  local m = get_movement(cmd.warehouse, cmd.id)
+  local known = m and known_part(result, cmd, m)
+  if known then return known end
+  if is_ahead(cmd) then return refused_part(result, cmd, O.OCCURRED_IN_FUTURE, 'occurred_at') end
+  if cmd.at < now - move_keys.COUNT_MS then return refused_part(result, cmd, O.COUNT_TOO_OLD, 'occurred_at') end
+  m = m or {warehouse = cmd.warehouse, id = cmd.id, r = new_record(cmd, {
+    fingerprint = 'parts', complete = cmd.complete, arrived = {},
+  })}
+  for i, line in ipairs(cmd.lines) do
+    local n = part_that_lists(m, line[1])
+    if n then
+      local path = 'lines[' .. (i - 1) .. '].sku'
+      return refused_part(result, cmd, O.CONFLICT, string.format('%s: it is in part %d too', path, n))
+    end
+  end
+  counts.keep_part(cmd, m)
+  result.outcome, result.detail = m.r.outcome, m.r.detail
+  return result
+end
+
+function counts.keep_part(cmd, m)
+  local lines, index = {}, listed_in(m)
+  for i, line in ipairs(cmd.lines) do
+    lines[i] = {sku = line[1], quantity = line[2], outcome = O.PARTS_MISSING}
+    index.parts[line[1]] = cmd.part
+    index.add[#index.add + 1], index.add[#index.add + 2] = cmd.part, line[1]
+  end
+  put({warehouse = cmd.warehouse, id = part_id(cmd.id, cmd.part), r = new_record(cmd, {
+    outcome = O.PARTS_MISSING, fingerprint = cmd.fingerprint, part = cmd.part, lines = lines, origin = cmd.origin,
+  })})
+  m.r.arrived[#m.r.arrived + 1] = cmd.part
+  local missing, detail = missing_parts(m.r)
+  if missing > 0 then
+    m.r.outcome, m.r.detail = O.PARTS_MISSING, detail
+    schedule(m, cmd.at + move_keys.COUNT_MS)
+  else
+    m.r.outcome, m.r.detail, m.r.arrived = O.COUNTING, nil, nil
+    m.r.progress = {part = 1, line = 1, applied = 0, left_out = 0, zeroed = 0}
+    schedule(m, 0)
+  end
+  put(m)
+end
+
+-- Steps
+
+local function tally(progress, outcome)
+  if outcome == O.COUNTED then
+    progress.applied = progress.applied + 1
+  else
+    progress.left_out, progress.why = progress.left_out + 1, progress.why or outcome
+  end
+end
+
+local function unlist(m, part)
+  local index = listed_in(m)
+  for _, line in ipairs(part.r.lines) do index.drop[#index.drop + 1] = line.sku end
+end
+
+local function next_part(progress) progress.part, progress.line = progress.part + 1, 1 end
+
+local function step_lines(m, skus_max)
+  local progress = m.r.progress
+  local part = get_movement(m.warehouse, part_id(m.id, progress.part))
+  if not part then -- it was removed by hand
+    tally(progress, O.PARTS_MISSING)
+    return next_part(progress)
+  end
+  local cmd, cause = {warehouse = m.warehouse, at = m.r.at, kept = true}, {'count', m.id, m.warehouse}
+  local last = math.min(#part.r.lines, progress.line + skus_max - 1)
+  for i = progress.line, last do
+    local line = part.r.lines[i]
+    part.r.lines[i] = counts.line(cmd, cause, line.sku, line.quantity)
+    tally(progress, part.r.lines[i].outcome)
+  end
+  progress.line = last + 1
+  if last == #part.r.lines then
+    part.r.outcome, part.r.detail = counts.summary({at = m.r.at, origin = part.r.origin}, part.r.lines)
+    part.r.origin = nil
+    unlist(m, part)
+    next_part(progress)
+  end
+  part.r.applied_at = now
+  put(part)
+end
+
+-- A SKU of the warehouse that no part lists, and no newer count: it has none left as of the count's time.
+local function zero(m, cmd, cause, s)
+  if not s.free[m.warehouse] then return end
+  local counted_at = moves.counted_at(s, m.warehouse)
+  if counted_at and counted_at >= m.r.at then return end
+  if count_of(s, 'on_hand', m.warehouse) == moves.since(s, m.warehouse, m.r.at) then return end
+  local outcome = counts.line(cmd, cause, s.sku, 0).outcome
+  tally(m.r.progress, outcome)
+  if outcome == O.COUNTED then m.r.progress.zeroed = m.r.progress.zeroed + 1 end
+end
+
+-- -> true where no SKU is left
+local function step_unlisted(m, skus_max)
+  local progress, bytes = m.r.progress, 0
+  local from = progress.cursor and '(' .. progress.cursor or '-'
+  local names = redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', from, '+', 'LIMIT', 0, skus_max)
+  local cmd, cause = {warehouse = m.warehouse, at = m.r.at, kept = true}, {'count', m.id, m.warehouse}
+  for _, sku in ipairs(names) do
+    if bytes > SCAN_BYTES_MAX then return false end
+    bytes = bytes + redis.call('STRLEN', KEYS[1] .. 'sku:' .. sku)
+    local s = get_sku(sku)
+    if s then zero(m, cmd, cause, s) end
+    progress.cursor = sku
+  end
+  return #names < skus_max
+end
+
+local function finish_count(m)
+  local p = m.r.progress
+  local words = {p.applied - p.zeroed .. ' lines applied'}
+  if p.zeroed > 0 then words[#words + 1] = p.zeroed .. ' SKUs that are not listed set to 0' end
+  if p.left_out > 0 then words[#words + 1] = p.left_out .. ' left out' end
+  m.r.outcome = p.left_out == 0 and O.COUNTED or p.applied > 0 and O.COUNTED_IN_PART or p.why
+  m.r.detail, m.r.progress = table.concat(words, ', '), nil
+  schedule(m, nil)
+end
+
+-- The parts that came go to the dead letters, one a step: each may be as large as a body.
+local function abandon_part(m)
+  local progress = m.r.progress or {part = 1, line = 1, applied = 0, left_out = 0, zeroed = 0}
+  local number, missing, detail = m.r.arrived[progress.part], missing_parts(m.r)
+  if progress.part == 1 then
+    alert('count_parts_missing', nil, {warehouse = m.warehouse, quantity = missing, detail = m.id .. ', ' .. detail})
+  end
+  local part = get_movement(m.warehouse, part_id(m.id, number))
+  if part then
+    refuse({origin = part.r.origin}, O.PARTS_MISSING, detail)
+    part.r.outcome, part.r.detail, part.r.origin = O.COUNT_TOO_OLD, detail, nil
+    for _, line in ipairs(part.r.lines) do line.outcome = O.COUNT_TOO_OLD end
+    unlist(m, part)
+    put(part)
+  end
+  next_part(progress)
+  m.r.progress = progress
+  if progress.part > #m.r.arrived then
+    m.r.outcome, m.r.detail, m.r.progress = O.COUNT_TOO_OLD, detail, nil
+    schedule(m, nil)
+  end
+end
+
+-- continue_counts {skus_max}: the next step of the first count that has one.
+function counts.step(cmd)
+  local found = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'counts', '-inf', now, 'LIMIT', 0, 1)[1]
+  if not found then return {outcome = O.NOTHING_DUE} end
+  local m = get_movement(string.match(found, '^(.-)\n(.*)$'))
+  if not m or (m.r.outcome ~= O.COUNTING and m.r.outcome ~= O.PARTS_MISSING) then
+    due.drop[#due.drop + 1] = found
+    return {outcome = O.COUNTING}
+  end
+  if m.r.outcome == O.PARTS_MISSING then
+    abandon_part(m)
+  elseif m.r.progress.part <= m.r.parts then
+    step_lines(m, cmd.skus_max)
+    if m.r.progress.part > m.r.parts and not m.r.complete then finish_count(m) end
+  elseif step_unlisted(m, cmd.skus_max) then
+    finish_count(m)
+  end
+  m.r.applied_at = now
+  put(m)
+  return {outcome = O.COUNTING}
+end
+
+function counts.write()
+  writing.index('counts', due)
+  for name, index in pairs(listed) do writing.index('listed:' .. name, index) end
+end
+end
