@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 # One call of Lua, of a few ms: a shopper waits behind it.
 ORDERS_MAX = 100
 SKUS_MAX = 200
-# A step of a count: at most half a megabyte of rows, in a batch of its own.
-COUNTED_SKUS_MAX = 250
+# A step of a count, in a batch of its own: each SKU costs as much as an order.
+COUNTED_SKUS_MAX = 100
 # A tick that is not settled by then is left to the next one.
 DEADLINE_SECONDS = 30.0
 

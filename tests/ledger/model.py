@@ -13,6 +13,7 @@ from tables.commands import (
     Adjust,
     Cancel,
     Command,
+    ContinueCounts,
     Count,
     DeletePolicy,
     Extend,
@@ -29,6 +30,7 @@ from tables.commands import (
 )
 from tables.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
 from tests.ledger import model_orders
+from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, ship, take_back
 from tests.ledger.model_policy import evaluate
 from tests.ledger.model_state import EVENTS_MAX, FUTURE_MS_MAX, Answer, Order, Sku, State
@@ -54,6 +56,14 @@ def advance(state: State, command: Command, now: int) -> Answer:
     return Answer(outcome, replayed, tuple(state.alerts), tuple(state.refused))
 
 
+def end_batch(state: State) -> Answer:
+    """What follows a batch by itself: the steps of counts."""
+    state.alerts.clear()
+    state.refused.clear()
+    finish_counts(state)
+    return Answer("counting", False, tuple(state.alerts), tuple(state.refused))
+
+
 def _kept_quiet(command: Command) -> frozenset[Outcome]:
     """An order that finds no stock is no bad input."""
     return REFUSALS_OF_LINES if isinstance(command, Place) else frozenset()
@@ -77,14 +87,14 @@ def _decide(state: State, command: Command) -> tuple[Outcome, bool]:
         case Pay() | Cancel() | Extend() | Ship() | TakeBack():
             return _order_event(state, command)
         case Receive() | Adjust() | Count() | Transfer():
-            return move(state, command)
+            return take_part(state, command) if isinstance(command, Count) and command.parts else move(state, command)
         case SetPolicy() | DeletePolicy():
             return _policy(state, command)
         case KnowChannel():
             known = command.channel in state.channels
             _meet(state, command.channel)
             return Outcome.CHANNEL_KNOWN, known
-        case Sweep():
+        case Sweep() | ContinueCounts():
             return Outcome.SWEPT, False  # the model never leaves anything for later
         case Tick():
             return _tick(state), False

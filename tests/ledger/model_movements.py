@@ -27,21 +27,27 @@ def move(state: State, command: AnyMovement) -> tuple[Outcome, bool]:
     record = Movement(command.fingerprint, refusal or "")
     if refusal is None:
         for name, units in command.lines:
-            if isinstance(command, Count) and (why := _count_refusal(state, name, command)) is not None:
+            if isinstance(command, Count) and (why := count_refusal(state, name, command)) is not None:
                 record.lines.append((name, why))
                 continue
-            sku = state.skus.setdefault(name, Sku())
-            before, was = frees(sku), dict(sku.counters)
-            record.lines.append((name, _apply(state, name, units, command)))
-            if not isinstance(command, Receive):
-                _report_below_zero(state, name, command.warehouse, was)
-            settle(state, name, before)
+            record.lines.append((name, apply_line(state, name, units, command)))
         outcomes = [outcome for _, outcome in record.lines]
         record.outcome = _summary(command, outcomes)
         if Outcome.COUNT_TOO_OLD in outcomes and record.outcome != Outcome.COUNT_TOO_OLD and command.origin:
             state.refused.append(Outcome.COUNT_TOO_OLD)
     state.movements[key] = record
     return Outcome(record.outcome), False
+
+
+def apply_line(state: State, name: str, units: int, command: AnyMovement) -> Outcome:
+    """One line that nothing speaks against."""
+    sku = state.skus.setdefault(name, Sku())
+    before, was = frees(sku), dict(sku.counters)
+    outcome = _apply(state, name, units, command)
+    if not isinstance(command, Receive):
+        _report_below_zero(state, name, command.warehouse, was)
+    settle(state, name, before)
+    return outcome
 
 
 def _refusal(state: State, command: AnyMovement) -> Outcome | None:
@@ -56,8 +62,8 @@ def _refusal(state: State, command: AnyMovement) -> Outcome | None:
     return None
 
 
-def _count_refusal(state: State, name: str, command: Count) -> Outcome | None:
-    """Rules 35 and 41, for one line."""
+def count_refusal(state: State, name: str, command: Count) -> Outcome | None:
+    """Rules 35 and 41, for one line of a count."""
     history = state.skus.get(name, Sku()).history.get(command.warehouse, History())
     if history.counted_at is not None and command.at < history.counted_at:
         return Outcome.COUNT_SUPERSEDED

@@ -136,6 +136,8 @@ class State:
     skus: dict[str, Sku] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     movements: dict[tuple[str, str], Movement] = field(default_factory=dict)
+    # The parts of each count that came in parts, by their number.
+    parts: dict[tuple[str, str], dict[int, Any]] = field(default_factory=dict)
     channels: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     # What the step that is under way has to tell, beside its outcome.
     alerts: list[tuple[str, str]] = field(default_factory=list)

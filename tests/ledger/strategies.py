@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tables import commands
 from tables.commands import Command, Origin, fingerprint
+from tests.ledger.shop import OPENING_MS
 
 SKUS = ("A", "B", "C")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
@@ -34,7 +35,7 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.TakeBack, 6),
     (commands.Receive, 10),
     (commands.Adjust, 5),
-    (commands.Count, 6),
+    (commands.Count, 8),
     (commands.Transfer, 3),
     (commands.SetPolicy, 5),
     (commands.DeletePolicy, 1),
@@ -81,13 +82,15 @@ class Draft:
     kind: type[Any]
     fields: dict[str, Any]
     age_s: int = 0
+    # When it occurred, ms after the opening, where that does not move with the batch.
+    occurred_ms: int | None = None
 
     def dated(self, now: int) -> Command:
         """The command for a batch at `now`."""
         if "id" not in self.fields:
             plain: Command = self.kind(**self.fields)
             return plain
-        at = now - 1000 * self.age_s
+        at = now - 1000 * self.age_s if self.occurred_ms is None else OPENING_MS + self.occurred_ms
         # As in the product, the time of a count is part of what it says.
         said = [value for name, value in sorted(self.fields.items()) if name not in {"id", "origin"}]
         mark = fingerprint(self.kind.__name__, said, at if self.kind is commands.Count else 0)
@@ -102,6 +105,9 @@ class _Shopping:
     draw: st.DrawFn
     placed: list[Draft] = field(default_factory=list)
     said: list[Draft] = field(default_factory=list)
+    # Counts that come in parts, as their first part said it; and the time, in ms after the opening.
+    counts: list[Draft] = field(default_factory=list)
+    elapsed_ms: int = 0
 
     def one(self, choices: Sequence[_T]) -> _T:
         return self.draw(st.sampled_from(choices))
@@ -127,7 +133,7 @@ class _Shopping:
         elif kind is commands.Tick:
             return Draft(kind, {"orders_max": 100})
         elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer):
-            draft = self.movement(kind)
+            draft = self._part() if kind is commands.Count and self.one((False, True)) else self.movement(kind)
         else:
             draft = self._order_event(kind)
         self.said.append(draft)
@@ -191,6 +197,25 @@ class _Shopping:
             fields["to_warehouse"] = self.one([name for name in WAREHOUSES if name != fields["warehouse"]])
         return Draft(kind, fields, self.one(_AGES_S))
 
+    def _part(self) -> Draft:
+        """A part of a count: of a new one, or mostly of one that was begun."""
+        fields = {"origin": self.one((None, ORIGIN)), "lines": self._lines(12)}
+        if self.counts and self.one((True, True, False)):
+            begun = self.one(self.counts[-3:])
+            # Mostly each part lists a SKU of its own: two parts that list the same one do not go together.
+            number = self.number(1, begun.fields["parts"])
+            if not self.rarely():
+                fields["lines"] = ((SKUS[number - 1], self.number(0, 12)),)
+            return Draft(commands.Count, begun.fields | fields | {"part": number}, occurred_ms=begun.occurred_ms)
+        fields |= {"id": f"parts{len(self.counts)}", "warehouse": self.one(WAREHOUSES)}
+        parts = self.number(1, 3)
+        part = self.number(1, parts)
+        fields["lines"] = ((SKUS[part - 1], self.number(0, 12)),)
+        fields |= {"part": part, "parts": parts, "complete": self.one((True, False))}
+        draft = Draft(commands.Count, fields, occurred_ms=self.elapsed_ms - 1000 * self.one(_AGES_S))
+        self.counts.append(draft)
+        return draft
+
     def policy(self, kind: type[Any]) -> Draft:
         """A level of policy, set or removed."""
         channel = self.one((*CHANNELS, *CHANNELS, *CHANNELS, "*"))
@@ -213,5 +238,6 @@ def runs(draw: st.DrawFn) -> list[Batch]:
     batches: list[Batch] = [(0, opening)] if opening else []
     for _ in range(shopping.number(BATCHES_MIN, BATCHES_MAX)):
         passing = shopping.one(_PASSING_MS)
+        shopping.elapsed_ms += passing
         batches.append((passing, [shopping.command() for _ in range(shopping.number(1, BATCH_MAX))]))
     return batches

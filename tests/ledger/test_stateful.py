@@ -59,7 +59,7 @@ def test_the_lua_and_the_model_agree_on_random_batches(server: str) -> None:
 
 async def _compare(url: str, run: list[Batch]) -> None:
     async with opened(url) as ledger:
-        lua, model = LedgerTill(ledger), ModelTill()
+        lua, model = LedgerTill(ledger, steps_counts=True), ModelTill()
         now = OPENING_MS
         for passing, drafts in run:
             now += passing

@@ -7,12 +7,13 @@ only what decisions published and folds that; it never looks into Redis.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tables.commands import Command, Sweep
+from tables.commands import Command, ContinueCounts, Sweep
 from tables.ledger import Ledger
+from tables.outcomes import Outcome
 from tables.records import Alert, Decision, LineRecord, MovementRecord, OrderRecord
 from tests.ledger import model
 from tests.ledger.model_policy import Shown, shown
@@ -21,6 +22,8 @@ from tests.ledger.model_state import Line, Order, Sku, State
 # A sweep of a test's few SKUs ends after a call or two; more means that it never ends.
 SWEEPS_MAX = 20
 SWEEP_SKUS = 100
+# Counts of a few parts over a few SKUs.
+STEPS_MAX = 500
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,9 @@ class ModelTill:
             answer = model.advance(self.state, command, now)
             alerts = tuple(Alert(type=type_, sku=subject) for type_, subject in answer.alerts)
             told.append(Told(answer.outcome, answer.replayed, alerts, answer.refused))
+        after = model.end_batch(self.state)
+        alerts = tuple(Alert(type=type_, sku=subject) for type_, subject in after.alerts)
+        told[-1] = replace(told[-1], alerts=told[-1].alerts + alerts, refused=told[-1].refused + after.refused)
         return told
 
     def order(self, order_id: str) -> OrderRecord | None:
@@ -186,10 +192,12 @@ def _line_record(line: Line) -> LineRecord:
 
 
 class LedgerTill:
-    """The ledger decides; what it published is folded here as any reader would fold it."""
+    """The ledger decides; what it published is folded here as any reader would fold it. `steps_counts`: after each
+    batch counts take every step that is due, one SKU each."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, steps_counts: bool = False) -> None:
         self.ledger = ledger
+        self.steps_counts = steps_counts
         self.batch = 0
         self.decisions: list[Decision] = []
         self.orders: dict[str, OrderRecord] = {}
@@ -207,7 +215,19 @@ class LedgerTill:
             sweeps += 1
             assert sweeps < SWEEPS_MAX, "the sweep does not end"
         refused = tuple(letter.reason for letter in decision.refused)
-        return [Told(result.outcome, result.replayed, decision.alerts, refused) for result in decision.results]
+        alerts = decision.alerts
+        for step in [step async for step in self._steps(now)] if self.steps_counts else ():
+            alerts += step.alerts
+            refused += tuple(letter.reason for letter in step.refused)
+        return [Told(result.outcome, result.replayed, alerts, refused) for result in decision.results]
+
+    async def _steps(self, now: int) -> AsyncIterator[Decision]:
+        for _ in range(STEPS_MAX):
+            step = await self._decide([ContinueCounts(skus_max=1)], now)
+            if step.results[0].outcome == Outcome.NOTHING_DUE:
+                return
+            yield step
+        raise AssertionError("the steps of a count do not end")
 
     async def _decide(self, commands: Sequence[Command], now: int) -> Decision:
         applied = await self.ledger.apply(commands, token=secrets.token_hex(8), now_ms=now)

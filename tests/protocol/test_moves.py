@@ -7,6 +7,7 @@ import msgspec
 from streams.times import now_ms
 from tables.commands import Command, ContinueCounts, Count, Receive, fingerprint
 from tables.records import Decision
+from tests.protocol.audits import audit
 from tests.protocol.stage import Stage, soon
 from tests.protocol.walk_copies import Copy, age_out, forget_everything, restate_all, state_of
 
@@ -169,3 +170,15 @@ async def test_rule_41_a_count_in_parts_goes_on_after_redo_and_after_a_rebuild(s
     assert record is not None
     assert (record.outcome, record.detail) == ("counted", "3 lines applied, 1 SKUs that are not listed set to 0")
     assert not {"counts", "listed:SH1\nwhole"} & (await state_of(stage)).keys()
+
+
+async def test_an_audit_knows_the_keys_of_late_counts_and_of_counts_in_parts(stage: Stage) -> None:
+    await stage.blessed_relay()
+    now = now_ms()
+    await move(stage, "in", now)
+    await say(stage, part_of(1, "a", now - 5_000))
+    assert not (await audit(stage)).drifts, "while it waits"
+    await say(stage, part_of(2, "b", now - 5_000), part_of(3, "c", now - 5_000))
+    await say(stage, ContinueCounts(skus_max=1))
+    assert not (await audit(stage)).drifts, "on its way"
+    await _steps(stage, 20)

@@ -14,7 +14,7 @@ local function part_id(id, n) return id .. ' part ' .. string.format('%d', n) en
 
 -- Put a movement's record among what the batch writes, new or changed.
 local function put(m)
-  m.changed, m.packed = true, nil
+  m.changed, m.packed, m.r.applied_at = true, nil, now
   if not m.r.lines then m.r.lines = {} end
   movements[movement_key(m.warehouse, m.id)] = m
   movements_asked[#movements_asked + 1] = m
@@ -51,7 +51,7 @@ local function missing_parts(r)
 end
 
 local function new_record(cmd, fields)
-  fields.kind, fields.at, fields.applied_at, fields.parts = 'count', cmd.at, now, cmd.parts
+  fields.kind, fields.at, fields.parts = 'count', cmd.at, cmd.parts
   return fields
 end
 
@@ -157,7 +157,6 @@ local function step_lines(m, skus_max)
     unlist(m, part)
     next_part(progress)
   end
-  part.r.applied_at = now
   put(part)
 end
 
@@ -238,7 +237,6 @@ function counts.step(cmd)
   elseif step_unlisted(m, cmd.skus_max) then
     finish_count(m)
   end
-  m.r.applied_at = now
   put(m)
   return {outcome = O.COUNTING}
 end

@@ -20,8 +20,8 @@ function moves.remember(s, w, at, n)
 end
 
 -- The record of an older version keeps up to 32 movements of a warehouse as text: a line is the warehouse, the time of the
--- newest count, the floor ('-' for none), and the movements as pairs of time and units. They are carried over once. What
--- is dated ahead happened by now, or no count could be taken until then.
+-- newest count, the floor ('-' for none), and the movements as pairs of time and units. They are carried over once. A time
+-- ahead came from a clock that was wrong: movements happened by now, and nothing bars a count that is fresh.
 function moves.carry_over(s)
   local text = s.r.history
   if not text then return end
@@ -33,8 +33,9 @@ function moves.carry_over(s)
   for line in string.gmatch(text, '[^\n]+') do
     local w, counted_at, floor, rest = string.match(line, '^(%S+) (%S+) (%S+)(.*)$')
     counted_at, floor = number_or_nil(counted_at), number_or_nil(floor)
-    if counted_at then moves.set(s, 'counted', w, math.min(counted_at, now)) end
-    if floor and floor >= now - move_keys.KEPT_MS then moves.set(s, 'floors', w, math.min(floor, now)) end
+    if counted_at and counted_at <= now then moves.set(s, 'counted', w, counted_at) end
+    if floor and floor > now then floor = now - FRESH_MS end
+    if floor and floor >= now - move_keys.KEPT_MS then moves.set(s, 'floors', w, floor) end
     for at, n in string.gmatch(rest, '(%S+) (%S+)') do
       moves.remember(s, w, math.min(tonumber(at), now), tonumber(n))
     end
@@ -54,11 +55,11 @@ function moves.counted_at(s, w)
   return s.r.counted and s.r.counted[w]
 end
 
--- The time before which the movements of a SKU at `w` are not known; `s` is nil for a SKU without any.
+-- The time before which the movements of a SKU at `w` are not known; `s` is nil for a SKU without any. A count as of now
+-- takes a moment to come, and is taken even right after a rebuild from a short journal.
 function moves.floor_of(s, w)
   moves.from = moves.from or tonumber(redis.call('GET', KEYS[1] .. 'moves-from') or 0)
-  local floor = math.max(moves.from, s and s.r.floors and s.r.floors[w] or 0)
-  return math.min(floor, now)
+  return math.max(math.min(moves.from, now - FRESH_MS), s and s.r.floors and s.r.floors[w] or 0)
 end
 
 -- The units of fields `first + 1` to `last`, and whether there is a field `first`.

@@ -8,28 +8,49 @@ move_keys.KEPT_MS = move_keys.COUNT_MS + move_keys.HOUR_MS
 
 function move_keys.key_of(prefix, sku, hour) return prefix .. 'moves:' .. sku .. '\n' .. string.format('%.0f', hour) end
 
+do
+local FIELDS_MAX = 2000 -- in one call: Lua's `unpack` overflows the C stack at about 8,000 values
+
+-- Add units to fields, and let a new key end by itself.
+local function add_units(key, units, left)
+  local names = {}
+  for field in pairs(units) do names[#names + 1] = field end
+  local is_new = redis.call('EXISTS', key) == 0
+  for from = 1, #names, FIELDS_MAX do
+    local to = math.min(from + FIELDS_MAX - 1, #names)
+    local values = is_new and {} or redis.call('HMGET', key, unpack(names, from, to))
+    local fields = {}
+    for i = from, to do
+      local sum = units[names[i]] + (tonumber(values[i - from + 1] or 0))
+      fields[#fields + 1], fields[#fields + 2] = names[i], string.format('%.0f', sum)
+    end
+    redis.call('HSET', key, unpack(fields))
+  end
+  if is_new then redis.call('PEXPIRE', key, string.format('%.0f', left)) end
+end
+
 -- moved: [[sku, warehouse, at, units], …]; `now` is the ledger's time, from which the keys' time to live counts.
 function move_keys.put(prefix, moved, now)
   local keys, order = {}, {}
   for _, m in ipairs(moved) do
     local w, at, n = m[2], m[3], m[4]
     local hour = math.floor(at / move_keys.HOUR_MS)
-    local key, ms = move_keys.key_of(prefix, m[1], hour), at - hour * move_keys.HOUR_MS
+    local ms = at - hour * move_keys.HOUR_MS
     if at >= now - move_keys.KEPT_MS then
-      local fields = keys[key]
-      if not fields then
-        fields = {}
-        keys[key], order[#order + 1] = fields, {key, hour}
+      local key = move_keys.key_of(prefix, m[1], hour)
+      local units = keys[key]
+      if not units then
+        units = {}
+        keys[key], order[#order + 1] = units, {key, hour}
       end
-      local minute, second = math.floor(ms / 60000), math.floor(ms / 1000)
-      for _, field in ipairs({w, w .. '\nm' .. minute, w .. '\ns' .. second, w .. '\n' .. ms}) do
-        fields[field] = (fields[field] or 0) + n
-      end
+      local minute, second = w .. '\nm' .. math.floor(ms / 60000), w .. '\ns' .. math.floor(ms / 1000)
+      local at_ms = w .. '\n' .. ms
+      units[w], units[minute] = (units[w] or 0) + n, (units[minute] or 0) + n
+      units[second], units[at_ms] = (units[second] or 0) + n, (units[at_ms] or 0) + n
     end
   end
   for _, entry in ipairs(order) do
-    for field, n in pairs(keys[entry[1]]) do redis.call('HINCRBY', entry[1], field, n) end
-    local left = (entry[2] + 1) * move_keys.HOUR_MS + move_keys.KEPT_MS - now
-    redis.call('PEXPIRE', entry[1], string.format('%.0f', left))
+    add_units(entry[1], keys[entry[1]], (entry[2] + 1) * move_keys.HOUR_MS + move_keys.KEPT_MS - now)
   end
+end
 end
