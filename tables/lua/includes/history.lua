@@ -74,7 +74,7 @@ end
 local function stored_since(sku, w, at)
   local hour = math.floor(at / HOUR_MS)
   local key, ms, sum = move_keys.key_of(KEYS[1], sku, hour), at - hour * HOUR_MS, 0
-  if redis.call('HEXISTS', key, w) == 1 then
+  if redis.call('HGET', key, w) then
     local minute, second = math.floor(ms / 60000), math.floor(ms / 1000)
     local more, is_there = units_after(key, w .. '\nm', minute, 59)
     sum = sum + more

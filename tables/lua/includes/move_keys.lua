@@ -11,17 +11,19 @@ function move_keys.key_of(prefix, sku, hour) return prefix .. 'moves:' .. sku ..
 do
 local FIELDS_MAX = 2000 -- in one call: Lua's `unpack` overflows the C stack at about 8,000 values
 
--- Add units to fields, and let a new key end by itself.
+-- Add units to fields, and let a key that held none of them end by itself.
 local function add_units(key, units, left)
   local names = {}
   for field in pairs(units) do names[#names + 1] = field end
-  local is_new = redis.call('EXISTS', key) == 0
+  local is_new = true
   for from = 1, #names, FIELDS_MAX do
     local to = math.min(from + FIELDS_MAX - 1, #names)
-    local values = is_new and {} or redis.call('HMGET', key, unpack(names, from, to))
+    local values = redis.call('HMGET', key, unpack(names, from, to))
     local fields = {}
     for i = from, to do
-      local sum = units[names[i]] + (tonumber(values[i - from + 1] or 0))
+      local value = values[i - from + 1]
+      local sum = units[names[i]] + tonumber(value or 0)
+      is_new = is_new and not value
       fields[#fields + 1], fields[#fields + 2] = names[i], string.format('%.0f', sum)
     end
     redis.call('HSET', key, unpack(fields))
