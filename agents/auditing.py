@@ -181,6 +181,8 @@ def _alert_row(drift: Drift, batch: int, at: str) -> Row:
         "order_id": drift.key if drift.subject == "order" else None,
         "quantity": numbers[0] if numbers else None,
         "orders": [],
+        "event_id": None,
+        "event_type": None,
         "at": at,
         "batch": batch,
         "detail": "; ".join(f"{each.side}: {each.what}" for each in drift.differences)[:_WORDS_MAX],

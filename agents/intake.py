@@ -14,10 +14,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import msgspec
+
 from agents.letters import UNDECIDABLE, Bursts, letter_of_malformed, letter_of_rejected, place_of
 from agents.metrics import Metrics
 from streams import failpoints
-from streams.events import Event, Malformed
+from streams.events import Event, Malformed, OrderEvent, OrderPlaced
 from streams.publish import Publisher, Row
 from streams.transport import Chunk
 from tables.commands import Command, Origin, command_of
@@ -102,8 +104,16 @@ def commands_of(chunk: Chunk, decode: Decode, letters: list[Row]) -> Iterator[Co
             letters.append(letter_of_malformed(chunk, record, event))
         else:
             place = place_of(chunk, record)
-            origin = Origin(place.topic, place.partition, place.offset, raw.decode(errors="replace"))
+            origin = Origin(place.topic, place.partition, place.offset, kept_of(event, raw))
             yield command_of(event, origin, received_at=record.timestamp)
+
+
+def kept_of(event: Event, raw: bytes) -> str:
+    """What an event's origin keeps of it. One that may wait in the ledger is written anew, so that fields that nobody
+    knows, of any size, take up no room there."""
+    if isinstance(event, OrderEvent) and not isinstance(event, OrderPlaced):
+        return msgspec.json.encode(event).decode()
+    return raw.decode(errors="replace")
 
 
 def pieces(commands: Iterator[Command]) -> Iterator[list[Command]]:

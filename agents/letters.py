@@ -20,6 +20,7 @@ from streams.publish import NOWHERE, Row
 from streams.times import now_ms
 from streams.transport import Chunk, Record
 from tables.commands import Origin
+from tables.outcomes import Outcome
 from tables.records import Refused
 from tables.views import rfc3339
 
@@ -29,6 +30,11 @@ RAW_BYTES_MAX = 2 * 1024 * 1024
 UNDECIDABLE = "undecidable"
 # Letters of one reason within a minute that a person is told of: a sender that went wrong, not one event that did.
 BURST_LETTERS = 100
+# What is wrong with the field that a letter's path names.
+_WRONG_AT: dict[str, str] = {
+    Outcome.NOT_IN_ORDER: "the order has no line of this SKU",
+    Outcome.MORE_THAN_SHIPPED: "more comes back than was shipped or is still to be shipped",
+}
 # `2026-11-24T19:26` of a time in RFC 3339.
 _MINUTE_LENGTH = 16
 
@@ -89,6 +95,8 @@ def alert_of(
         "order_id": None,
         "quantity": quantity,
         "orders": [],
+        "event_id": None,
+        "event_type": None,
         "at": at or rfc3339(now_ms()),
         "batch": batch,
         "reason": reason,
@@ -146,7 +154,7 @@ def letter_of_refused(refused: Refused, at_ms: int) -> Row:
     origin = refused.origin
     # Where a line is at fault, the ledger's detail is its path.
     path = refused.detail if refused.detail.startswith("lines[") else None
-    detail = f"the ledger answered {refused.reason}" if path else refused.detail
+    detail = _WRONG_AT.get(refused.reason, f"the ledger answered {refused.reason}") if path else refused.detail
     letter = _letter(refused.reason, detail, path, origin.topic, origin.partition, origin.offset, at_ms)
     return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
 

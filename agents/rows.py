@@ -198,6 +198,8 @@ def _alert_row(alert: Alert, index: int, decision: UnreadDecision) -> Row:
         "order_id": alert.order_id,
         "quantity": alert.quantity,
         "orders": list(alert.orders),
+        "event_id": alert.event_id,
+        "event_type": alert.event_type,
         "at": rfc3339(decision.at),
         "batch": decision.batch,
     }

@@ -41,7 +41,7 @@ _SENTENCE_OF_OUTCOME: Mapping[str, str] = {
     Outcome.ALREADY_FINAL: "The order can no longer be changed in this way.",
     Outcome.UNKNOWN_ORDER: "There is no order of this id.",
     Outcome.UNKNOWN_POLICY: "There is no policy at this level.",
-    Outcome.TOO_MANY_EVENTS: "The order has had as many events as it can have.",
+    Outcome.TOO_MANY_EVENTS: "The order has been extended as often as it can be.",
     Outcome.TOO_LARGE: "It would make a record larger than one may be; divide it, or use fewer or shorter names.",
     Outcome.TOO_MANY_CHANNELS: "As many channels are known as there may be.",
     Outcome.OCCURRED_IN_FUTURE: "It is further ahead of this system's clock than is allowed.",

@@ -27,7 +27,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "replication": (0, 9),
     "publish_interval_ms": (0, 60_000),
     "tick_ms": (10, 60_000),
-    "park_seconds": (1, 86_400),
+    "park_seconds": (1, 604_800),
     # Late counts read the movements of an hour ahead, and no more (tables/lua/includes/history.lua).
     "future_seconds_max": (0, 3_600),
     "request_seconds": (1, 300),
@@ -77,7 +77,7 @@ class Settings:
     replication: int = field(default=0, metadata={"help": "replicas of a topic; 0: 3 where there are 3 brokers"})
     publish_interval_ms: int = field(default=100, metadata={"help": "default of the policy field of that name"})
     tick_ms: int = field(default=200, metadata={"help": "how often the expiry step looks for what is due"})
-    park_seconds: int = field(default=60, metadata={"help": "how long an event waits for its order"})
+    park_seconds: int = field(default=86_400, metadata={"help": "how long an early event waits for what it needs"})
     future_seconds_max: int = field(default=600, metadata={"help": "how far ahead of our clock an event may be dated"})
     request_seconds: int = field(default=5, metadata={"help": "deadline of an API request"})
     outbox_max: int = field(default=2_000, metadata={"help": "batches in the outbox before `busy`"})

@@ -15,14 +15,15 @@ from msgspec import Struct
 from streams import events
 from streams.times import ms_of
 
-# 16 hex digits: an accident in one order's 64 events is out of the question, and it is stored with each of them.
+# 16 hex digits: an accident among one order's events is out of the question, and it is stored with each of them.
 _FINGERPRINT_BYTES = 8
 # Ids of commands that came over HTTP without one. Each order has one placing; the rest draw a fresh id.
 PLACED_ID_DEFAULT = "placed"
 
 
 class Origin(Struct, frozen=True, array_like=True):
-    """Where an event lay in Kafka, and its bytes as text: kept so that a refusal can name and keep it."""
+    """Where an event lay in Kafka, and its bytes as text: kept so that a refusal can name and keep it. Of an event that
+    may wait in the ledger, `raw` is the event without unknown fields; its length is what it takes up there."""
 
     topic: str
     partition: int
@@ -194,8 +195,9 @@ class Repair(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="repai
 
 
 class Tick(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="tick"):
-    """Release up to `orders_max` holds whose deadline passed, drop parked events that waited too long, and
-    re-evaluate up to `orders_max` SKUs whose dwell ended. `nothing_due` where there was nothing."""
+    """Release up to `orders_max` holds whose deadline passed, name events that have waited long and end the wait of
+    those whose time is over, within bounds, and re-evaluate up to `orders_max` SKUs whose dwell ended. `nothing_due`
+    where there was nothing."""
 
     orders_max: int
 

@@ -55,8 +55,19 @@ class LedgerLimits(Struct, frozen=True):
 
     # Some seconds of full load: beyond that a caller had better wait than make the takeover long.
     outbox_max: int = 2_000
-    # How long an event waits for its order before it goes to the dead letters.
-    park_ms: int = 60_000
+    # How long an event waits for what it needs before it goes to the dead letters, and when an alert names it.
+    park_ms: int = DAY_MS
+    waiting_alert_ms: int = 15 * 60 * 1000
+    # What may wait with one order: some hundred events, or a shipment of some hundred lines. An order's record carries
+    # it into each of its rows.
+    waiting_order_bytes_max: int = 64 * 1024
+    # What may wait in all: memory that only a sender who went wrong takes up. After a recovery the orders are counted
+    # anew in one call of some 10 ms.
+    waiting_bytes_max: int = 64 * 1024 * 1024
+    waiting_orders_max: int = 50_000
+    # Rule 42: a shopper who needs more has left; and events of an order whose ids are kept as they came.
+    extensions_max: int = 64
+    event_ids_listed: int = 64
     # How long a final order answers repeats; a refused one (a flash sale makes millions) less long.
     order_retention_ms: int = 7 * DAY_MS
     refused_retention_ms: int = 24 * HOUR_MS

@@ -36,10 +36,12 @@ class LineRecord(Struct, frozen=True, omit_defaults=True):
 class OrderRecord(Struct, frozen=True, omit_defaults=True):
     """An order as it is now, with all that answers repeats: its fingerprint and the (id, fingerprint) of its events.
 
-    `events` is flat: id, fingerprint, id, fingerprint, …; `outcome` is how the placing was answered.
-    `ended_at` is when a final order was last changed: its retention counts from there.
-    A record in state `parked` is no order yet: it holds `parked`, events that came before the placing; without any,
-    their time is over and the record is gone.
+    `events` is flat: id, fingerprint, id, fingerprint, …; of those beyond the first, `event_digests` has 24 hex digits
+    each (`lua/includes/order.lua`). `extensions` counts those that moved the deadline. `outcome` is how the placing was
+    answered. `ended_at` is when a final order was last changed: its retention counts from there.
+    `parked` are events that came before what they need, as `lua/includes/waiting.lua` keeps them; `wait_at` is when the
+    first of them is due. A record in state `parked` is no order yet: it holds only those; without any, their time is
+    over and the record is gone.
     """
 
     state: str
@@ -55,7 +57,10 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     purpose: str | None = None
     lines: tuple[LineRecord, ...] = ()
     events: tuple[str, ...] = ()
+    event_digests: str = ""
+    extensions: int = 0
     parked: tuple[dict[str, Any], ...] = ()
+    wait_at: int | None = None
 
 
 class MovementLine(Struct, frozen=True, omit_defaults=True):
@@ -245,6 +250,9 @@ class Alert(Struct, frozen=True, omit_defaults=True):
     quantity: int | None = None
     orders: tuple[str, ...] = ()
     detail: str | None = None
+    # The event that an alert is about, its type as in the contract.
+    event_id: str | None = None
+    event_type: str | None = None
 
 
 class Refused(Struct, frozen=True, array_like=True):

@@ -86,6 +86,10 @@ class _Line(Struct):
     reserved: int = 0
 
 
+class _Waiting(Struct):
+    bytes: int = 0
+
+
 class _OrderKeys(Struct):
     """What the index keys and the time to live of an order need."""
 
@@ -93,8 +97,9 @@ class _OrderKeys(Struct):
     placed_at: int = 0
     expires_at: int | None = None
     ended_at: int | None = None
+    wait_at: int | None = None
     lines: tuple[_Line, ...] = ()
-    parked: tuple[Raw, ...] = ()
+    parked: tuple[_Waiting, ...] = ()
 
 
 class _CountedLine(Struct):
@@ -245,7 +250,9 @@ class Writes:
     def _add_order(self, order_id: str, record: bytes) -> None:
         order = _order_keys(record)
         name = f"order:{order_id}"
-        self._index("deadlines", order_id, order.expires_at)
+        deadlines = [at for at in (order.expires_at, order.wait_at) if at is not None]
+        self._index("deadlines", order_id, min(deadlines, default=None))
+        self._index("waiting", order_id, sum(event.bytes for event in order.parked) or None)
         if order.state == PARKED and not order.parked:
             self._values[name] = None
             return

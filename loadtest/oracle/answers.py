@@ -16,8 +16,8 @@ from loadtest.oracle.policies import PolicyLevels
 from loadtest.oracle.stream import Ask, summed
 from loadtest.oracle.verdict import Checker
 
-# An order's events are remembered, each; the next one is refused (rule 22).
-EVENTS_MAX = 64
+# An order may be extended so often; the next extension is refused (rule 42).
+EXTENSIONS_MAX = 64
 
 # The states in which an order may be once a call was answered with 200 or 201. Others' calls may have followed in the
 # same step, so it need not be the one that the call brought about.
@@ -120,7 +120,9 @@ class AnswerContradicted(Checker):
         elif told.code == "already_final" and order is not None and ask.kind in _TOO_LATE:
             if order.state not in _TOO_LATE[ask.kind]:
                 self._contradicted(ask, told, f"was refused as already_final, and the order is {order.state}")
-        elif told.code == "too_many_events" and len(known.events) // 2 + known.unnamed <= EVENTS_MAX:
+        elif told.code == "too_many_events" and ask.kind != "order.extended":
+            self._contradicted(ask, told, "was refused as too_many_events, and only extensions may be")
+        elif told.code == "too_many_events" and len(known.events) // 2 + known.unnamed <= EXTENSIONS_MAX:
             self._contradicted(ask, told, "was refused as too_many_events, and fewer were ever asked")
         elif ask.kind == "order.placed" and ask.body == known.accepted:
             self._contradicted(ask, told, f"was refused as {told.code} after it had been taken")

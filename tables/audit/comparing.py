@@ -49,7 +49,14 @@ class Drift(Struct, frozen=True):
 
 def deadline_of(record: Record | None) -> int | None:
     """The score of an order in `deadlines`; None where it has no place there."""
-    return record.expires_at if isinstance(record, OrderRecord) else None
+    times = (record.expires_at, record.wait_at) if isinstance(record, OrderRecord) else ()
+    return min((at for at in times if at is not None), default=None)
+
+
+def waiting_of(record: Record | None) -> int | None:
+    """The score of an order in `waiting`: the bytes of the events that wait with it; None where none do."""
+    events = record.parked if isinstance(record, OrderRecord) else ()
+    return sum(event.get("bytes", 0) for event in events) or None
 
 
 def holds_of(record: Record | None) -> dict[str, int]:
@@ -131,6 +138,8 @@ def _indexed(kind: Kind, record: Record | None, stored: Stored) -> Iterator[Diff
     if kind == "order":
         if stored.deadline != deadline_of(record):
             yield Difference("redis", "deadline", deadline_of(record), stored.deadline)
+        if stored.waiting != waiting_of(record):
+            yield Difference("redis", "entry in waiting", waiting_of(record), stored.waiting)
         holds = holds_of(record)
         for sku in dict.fromkeys((*holds, *stored.held)):
             if holds.get(sku) != stored.held.get(sku):

@@ -17,7 +17,16 @@ from msgspec import Struct, structs
 
 from streams.topics import split_key
 from tables.audit.auditor import Auditor
-from tables.audit.comparing import Difference, Drift, Subject, deadline_of, dwell_of, fields_differing, holds_of
+from tables.audit.comparing import (
+    Difference,
+    Drift,
+    Subject,
+    deadline_of,
+    dwell_of,
+    fields_differing,
+    holds_of,
+    waiting_of,
+)
 from tables.audit.digest import Kind, Record, canonical, decode
 from tables.audit.findings import Findings
 from tables.audit.redis_pass import Examined
@@ -196,9 +205,11 @@ def _changes(wanted: Record | None, record: Record | None, stored: Stored) -> tu
             changes.append(Change("record", _shown(stored, record), wanted and msgspec.to_builtins(wanted)))
     elif type(wanted) is type(record):
         changes += [Change(each.what, each.found, each.expected) for each in fields_differing("redis", wanted, record)]
-    if isinstance(wanted, OrderRecord) or stored.deadline is not None or stored.held:
+    if isinstance(wanted, OrderRecord) or stored.deadline is not None or stored.waiting or stored.held:
         if stored.deadline != deadline_of(wanted):
             changes.append(Change("deadline", stored.deadline, deadline_of(wanted)))
+        if stored.waiting != waiting_of(wanted):
+            changes.append(Change("entry in waiting", stored.waiting, waiting_of(wanted)))
         holds = holds_of(wanted)
         for sku in dict.fromkeys((*holds, *stored.held)):
             if holds.get(sku) != stored.held.get(sku):

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from tables.audit.comparing import Difference, Drift, compare_stored, deadline_of, dwell_of, holds_of
+from tables.audit.comparing import Difference, Drift, compare_stored, deadline_of, dwell_of, holds_of, waiting_of
 from tables.audit.digest import Kind, Record
 from tables.audit.fold import Fold
 from tables.audit.following import AuditError, Follower
@@ -20,21 +20,16 @@ from tables.audit.stored import READ_KEYS_MAX, Reading, RedisSide, Stored, Wante
 from tables.ledger import LedgerLimits
 from tables.records import OrderRecord
 
+# What an entry of an index has to say, by the index.
+_SCORES: dict[str, Callable[[Record | None], int | None]] = {
+    "deadlines": deadline_of,
+    "waiting": waiting_of,
+    "dwells": dwell_of,
+}
 # What the shard keeps beside records and indexes.
 _OWN_KEYS = frozenset(
-    {
-        "head",
-        "settled",
-        "blessed",
-        "outbox",
-        "restate",
-        "deadlines",
-        "dwells",
-        "skus",
-        "patched",
-        "moves-from",
-        "counts",
-    }
+    {"head", "settled", "blessed", "outbox", "restate", "waiting_bytes", "patched", "moves-from", "counts"}
+    | {"skus", *_SCORES}
 )
 # A batch that was read and then lost: Redis came back without it. Once is an accident, many are an outage.
 _LOST_READINGS_MAX = 5
@@ -83,7 +78,7 @@ class RedisPass:
         await self._look_at_known()
         if self._skus is None:
             held = await self._look_for_unknown()
-            for index in ("deadlines", "dwells", "skus"):
+            for index in (*_SCORES, "skus"):
                 await self._look_at_index(index)
         else:
             held = sorted(self._skus)
@@ -162,14 +157,13 @@ class RedisPass:
             self._foreign.add(name.decode())
 
     async def _look_at_index(self, index: str) -> None:
-        kind: Kind = "order" if index == "deadlines" else "sku"
+        kind: Kind = "order" if index in ("deadlines", "waiting") else "sku"
         async for entries in self._side.members(index):
             for member, score in entries:
                 if index == "skus":
                     wrong = not self._fold.has("sku", member)
                 else:
-                    record = self._fold.record(kind, member)
-                    wrong = score != (deadline_of(record) if index == "deadlines" else dwell_of(record))
+                    wrong = score != _SCORES[index](self._fold.record(kind, member))
                 if wrong:
                     self._suspect(kind, member)
             await asyncio.sleep(0)

@@ -47,6 +47,7 @@ class Stored(Struct, frozen=True):
     known: float | None = None
     dwell: float | None = None
     deadline: float | None = None
+    waiting: float | None = None
     held: dict[str, float | None] = field(default_factory=dict)
 
     @property
@@ -102,7 +103,7 @@ class RedisSide:
         return int(await self._redis.dbsize())
 
     async def members(self, index: str) -> AsyncIterator[list[tuple[str, float]]]:
-        """The entries of `deadlines`, `dwells`, `skus` or `held:<sku>`, a page at a time."""
+        """The entries of `deadlines`, `waiting`, `dwells`, `skus` or `held:<sku>`, a page at a time."""
         cursor = 0
         while True:
             page: Any = await self._redis.zscan(self._prefix + index, cursor, count=_SCAN_COUNT)
@@ -134,9 +135,9 @@ def _stored(kind: Kind, values: Sequence[Any]) -> Stored:
     if kind == "sku":
         return Stored(*common, known=_score(scores[0]), dwell=_score(scores[1]))
     if kind == "order":
-        pairs = zip(scores[1::2], scores[2::2], strict=True)
+        pairs = zip(scores[2::2], scores[3::2], strict=True)
         held = {_text(sku): _score(score) for sku, score in pairs}
-        return Stored(*common, deadline=_score(scores[0]), held=held)
+        return Stored(*common, deadline=_score(scores[0]), waiting=_score(scores[1]), held=held)
     return Stored(*common)
 
 

@@ -16,7 +16,7 @@
 -- @include blessed
 -- @include pack
 
-local now
+local now, limits
 
 -- @include sku
 -- @include registry
@@ -33,6 +33,7 @@ local now
 -- @include events
 -- @include take_back
 -- @include refusals
+-- @include waiting
 -- @include movements
 -- @include count
 -- @include policies

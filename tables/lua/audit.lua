@@ -5,7 +5,8 @@
 -- ARGV[2]  '1': look for an order also in the indexes of the SKUs that its record names
 -- -> {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; what follows for a
 --    sku: its score in `skus` or false, its score in `dwells` or false
---    order: its score in `deadlines` or false, then sku, its score in `held:<sku>` or false, …
+--    order: its score in `deadlines` or false, its score in `waiting` or false, then sku, its score in `held:<sku>` or
+--    false, …
 -- error UNBLESSED: no takeover blessed this server
 -- @include blessed
 
@@ -44,6 +45,7 @@ local function read(kind, name, skus)
   elseif kind == 'order' then
     local seen = {}
     found[4] = redis.call('ZSCORE', prefix .. 'deadlines', name)
+    found[5] = redis.call('ZSCORE', prefix .. 'waiting', name)
     add_holds(found, name, skus, seen)
     if ARGV[2] == '1' then add_holds(found, name, skus_of(found[2]), seen) end
   end

@@ -126,7 +126,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "An order's shipment or return that comes again counts again.",
         "counted_twice",
         CALM,
-        (Edit(f"{_INCLUDES}/order_events.lua", "local known = event_of(o, cmd.id)", "local known = nil"),),
+        (Edit(f"{_INCLUDES}/order_events.lua", "local known = event_of(o, cmd)", "local known = nil"),),
     ),
     Mutant(
         "ttl_instead_of_expiry",
@@ -136,8 +136,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/write.lua",
-                "local due = not o.dropped and r.expires_at or nil",
-                "local due = r.state == 'parked' and not o.dropped and r.expires_at or nil",
+                "local due = not o.dropped and waiting.deadline(r) or nil",
+                "local due = r.state == 'parked' and not o.dropped and waiting.deadline(r) or nil",
             ),
             Edit(
                 f"{_INCLUDES}/write.lua",

@@ -14,10 +14,27 @@ from redis.asyncio import Redis
 
 from tables.ledger import Ledger, LedgerLimits
 from tables.scripts import key_prefix
+from tests.ledger.model_state import State
 
 TERM = "1"
 # How long parked events wait in these tests; the model's default is the same.
 PARK_MS = 60_000
+LIMITS = LedgerLimits(park_ms=PARK_MS)
+# Limits so low that random runs reach them; `low_limits` of the model are the same.
+LOW_LIMITS = LedgerLimits(
+    park_ms=PARK_MS,
+    waiting_alert_ms=15_000,
+    waiting_order_bytes_max=300,
+    waiting_bytes_max=500,
+    extensions_max=2,
+    event_ids_listed=2,
+)
+
+
+def low_limits() -> State:
+    """A model's state under LOW_LIMITS."""
+    names = ("park_ms", "waiting_alert_ms", "waiting_order_bytes_max", "waiting_bytes_max", "extensions_max")
+    return State(**{name: getattr(LOW_LIMITS, name) for name in names})
 
 
 async def bless(redis: Redis, app_id: str, shard: int = 0) -> None:
@@ -28,12 +45,12 @@ async def bless(redis: Redis, app_id: str, shard: int = 0) -> None:
 
 
 @asynccontextmanager
-async def opened(url: str, clients: int = 1) -> AsyncIterator[Ledger]:
+async def opened(url: str, clients: int = 1, limits: LedgerLimits = LIMITS) -> AsyncIterator[Ledger]:
     """A blessed, empty ledger of its own on the server at `url`, over at most `clients` connections."""
     redis = Redis.from_url(url, max_connections=clients + 1)
     app_id = f"test-{secrets.token_hex(6)}"
     await bless(redis, app_id)
     try:
-        yield Ledger(redis, app_id=app_id, limits=LedgerLimits(park_ms=PARK_MS))
+        yield Ledger(redis, app_id=app_id, limits=limits)
     finally:
         await redis.aclose()

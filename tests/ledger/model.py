@@ -31,9 +31,9 @@ from tables.commands import (
 from tables.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
 from tests.ledger import model_orders
 from tests.ledger.model_counts import finish_counts, take_part
-from tests.ledger.model_movements import move, ship, take_back
+from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import evaluate
-from tests.ledger.model_state import EVENTS_MAX, FUTURE_MS_MAX, Answer, Order, Sku, State
+from tests.ledger.model_state import EVENT_BYTES_MIN, FUTURE_MS_MAX, Answer, Order, Sku, State, Waiting
 
 OrderCommand = Pay | Cancel | Extend | Ship | TakeBack
 
@@ -50,6 +50,8 @@ def advance(state: State, command: Command, now: int) -> Answer:
     state.alerts.clear()
     state.refused.clear()
     outcome, replayed = _decide(state, command)
+    for order in list(state.orders.values()):
+        _settle(state, order)
     origin = getattr(command, "origin", None)
     if origin is not None and not replayed and outcome in REFUSALS - _kept_quiet(command):
         state.refused.append(outcome)
@@ -106,10 +108,8 @@ def _place(state: State, command: Place) -> tuple[Outcome, bool]:
     if known is None or known.state == "parked":
         _meet(state, command.channel)
         outcome = model_orders.place(state, command)
-        for event in known.parked if known else ():
-            answer, _ = _order_event(state, event)
-            if answer in REFUSALS:
-                state.refused.append(answer)
+        for early in known.parked if known else ():
+            _again(state, early)
         return outcome, False
     model_orders.expire_if_due(state, known)
     same_id = known.events.get(command.id, known.fingerprint)
@@ -127,22 +127,44 @@ _DONE = {
 }
 
 
-def _order_event(state: State, command: OrderCommand) -> tuple[Outcome, bool]:
+def _order_event(state: State, command: OrderCommand, early: Waiting | None = None) -> tuple[Outcome, bool]:
+    """`early`: it has waited, as that."""
     order = state.orders.get(command.order_id)
     if order is None or order.state == "parked":
-        return _park(state, order, command)
+        return _wait(state, order, command, early)
     model_orders.expire_if_due(state, order)
     seen = order.events.get(command.id)
     if seen is not None:
         return (_DONE[type(command).__name__], True) if seen == command.fingerprint else (Outcome.CONFLICT, False)
-    if len(order.events) < EVENTS_MAX:
-        outcome, replayed = _apply(state, order, command)
-        if outcome not in REFUSALS and not replayed:
-            order.events[command.id] = command.fingerprint
-        return outcome, replayed
-    trial = deepcopy(state)  # a refusal for another reason, or a repeat, says more than the limit does
-    outcome, replayed = _apply(trial, trial.orders[command.order_id], command)
-    return (outcome, replayed) if outcome in REFUSALS or replayed else (Outcome.TOO_MANY_EVENTS, False)
+    is_early = isinstance(command, TakeBack) and return_refusal(order, command) == Outcome.PARKED
+    if is_early or _waits(order, command):
+        return _wait(state, order, command, early)
+    outcome, replayed = _apply(state, order, command)
+    if outcome not in REFUSALS and not replayed:
+        order.events[command.id] = command.fingerprint
+        _settle(state, order)
+    return outcome, replayed
+
+
+def _again(state: State, early: Waiting) -> None:
+    """Decide an event that has waited."""
+    outcome, _ = _order_event(state, early.command, early)
+    if outcome in REFUSALS:
+        _fail(state, early, outcome)
+
+
+def _fail(state: State, early: Waiting, outcome: Outcome) -> None:
+    state.refused.append(outcome)
+    state.alerts.append(("wait_failed", early.command.order_id))
+
+
+def _settle(state: State, order: Order) -> None:
+    """Nothing waits with a placed order but returns that a shipment may still make right."""
+    if order.state == "parked":
+        return
+    while decided := [each for each in order.parked if return_refusal(order, each.command) != Outcome.PARKED]:
+        order.parked.remove(decided[0])
+        _again(state, decided[0])
 
 
 def _apply(state: State, order: Order, command: OrderCommand) -> tuple[Outcome, bool]:
@@ -160,19 +182,34 @@ def _apply(state: State, order: Order, command: OrderCommand) -> tuple[Outcome, 
     assert_never(command)
 
 
-def _park(state: State, order: Order | None, command: OrderCommand) -> tuple[Outcome, bool]:
-    """Rule 29: an event from Kafka waits for its order; a caller over HTTP is told at once."""
-    if command.origin is None:
+def _waits(order: Order, command: OrderCommand) -> Waiting | None:
+    return next((each for each in order.parked if each.command.id == command.id), None)
+
+
+def _wait(
+    state: State, order: Order | None, command: OrderCommand, early: Waiting | None = None
+) -> tuple[Outcome, bool]:
+    """Rules 29 and 43: an event from Kafka waits for what it needs; a caller over HTTP is told at once."""
+    known = None if order is None else _waits(order, command)
+    if command.origin is None and (order is None or order.state == "parked"):
         return Outcome.UNKNOWN_ORDER, False
-    if order is None:
-        order = state.orders[command.order_id] = Order("parked", parked_until=state.now + state.park_ms)
-    seen = order.events.get(command.id)
-    if seen is not None:
-        return (Outcome.PARKED, True) if seen == command.fingerprint else (Outcome.CONFLICT, False)
-    if len(order.parked) >= EVENTS_MAX:
-        return Outcome.TOO_MANY_EVENTS, False
-    order.events[command.id] = command.fingerprint
-    order.parked.append(command)
+    if known is not None:
+        same = known.command.fingerprint == command.fingerprint
+        return (Outcome.PARKED, True) if same else (Outcome.CONFLICT, False)
+    order = order or Order("parked")
+    if early is None:
+        assert command.origin is not None
+        size = max(EVENT_BYTES_MIN, len(command.origin.raw.encode()))
+        if size > state.waiting_order_bytes_max:
+            return Outcome.TOO_LARGE, False
+        waiting = [each for other in state.orders.values() for each in other.parked]
+        if size + sum(each.bytes for each in order.parked) > state.waiting_order_bytes_max:
+            return Outcome.TOO_MANY_EVENTS, False
+        if size + sum(each.bytes for each in waiting) > state.waiting_bytes_max:
+            return Outcome.TOO_MANY_EVENTS, False
+        early = Waiting(command, size, state.now, state.now + state.park_ms)
+    order.parked.append(early)
+    state.orders[command.order_id] = order
     return Outcome.PARKED, False
 
 
@@ -216,10 +253,17 @@ def _tick(state: State) -> Outcome:
     """End every hold, every wait of parked events and every dwell whose time has come, without a bound."""
     due = False
     for order_id, order in list(state.orders.items()):
-        if order.state == "parked" and state.now >= order.parked_until:
-            state.refused.extend(Outcome.UNKNOWN_ORDER for _ in order.parked)
-            del state.orders[order_id]
-            due = True
         due |= model_orders.expire_if_due(state, order)
+        _settle(state, order)
+        for early in list(order.parked):
+            if state.now >= early.until:
+                order.parked.remove(early)
+                _fail(state, early, Outcome.UNKNOWN_ORDER if order.state == "parked" else Outcome.MORE_THAN_SHIPPED)
+                due = True
+            elif not early.told and state.now >= early.since + state.waiting_alert_ms:
+                early.told = due = True
+                state.alerts.append(("waiting_for_order", order_id))
+        if order.state == "parked" and not order.parked:
+            del state.orders[order_id]
     _evaluate_all(state)
     return Outcome.EXPIRED if due else Outcome.NOTHING_DUE

@@ -42,10 +42,8 @@ def move(state: State, command: AnyMovement) -> tuple[Outcome, bool]:
 def apply_line(state: State, name: str, units: int, command: AnyMovement) -> Outcome:
     """One line that nothing speaks against."""
     sku = state.skus.setdefault(name, Sku())
-    before, was = frees(sku), dict(sku.counters)
+    before = frees(sku)
     outcome = _apply(state, name, units, command)
-    if not isinstance(command, Receive):
-        _report_below_zero(state, name, command.warehouse, was)
     settle(state, name, before)
     return outcome
 
@@ -68,14 +66,6 @@ def count_refusal(state: State, name: str, command: Count) -> Outcome | None:
     if history.counted_at is not None and command.at < history.counted_at:
         return Outcome.COUNT_SUPERSEDED
     return Outcome.COUNT_TOO_OLD if command.at < state.now - COUNT_MS_MAX else None
-
-
-def _report_below_zero(state: State, name: str, warehouse: str, was: dict[str, int]) -> None:
-    """Rules 37 and 47: a fact that leads below zero, or further below, is reported."""
-    for kind in ("on_hand", "damaged"):
-        counter = f"{kind}@{warehouse}"
-        if state.skus[name].count(counter) < min(0, was.get(counter, 0)):
-            state.alerts.append((f"{kind}_negative", name))
 
 
 _TAKEN = {
@@ -143,8 +133,8 @@ def change_on_hand(state: State, name: str, warehouse: str, change: int, at: int
 
 
 def frees(sku: Sku) -> dict[str, int]:
-    """What is free in each warehouse."""
-    return {warehouse: sku.free(warehouse) for warehouse in sku.warehouses}
+    """What is free in each warehouse, and every counter."""
+    return {warehouse: sku.free(warehouse) for warehouse in sku.warehouses} | sku.counters
 
 
 def settle(state: State, name: str, before: dict[str, int]) -> None:
@@ -154,6 +144,10 @@ def settle(state: State, name: str, before: dict[str, int]) -> None:
     for warehouse in sku.warehouses:
         if sku.free(warehouse) < min(0, before.get(warehouse, 0)):
             state.alerts.append(("shortfall", name))
+        for goods in ("on_hand", "damaged"):  # rule 47
+            counter = f"{goods}@{warehouse}"
+            if sku.count(counter) < min(0, before.get(counter, 0)):
+                state.alerts.append((f"{goods}_negative", name))
 
 
 def ship(state: State, order: Order, command: Ship) -> tuple[Outcome, bool]:
@@ -198,16 +192,28 @@ def _ship_line(order: Order, line: Line, sku: Sku, units: int, warehouse: str) -
     return units - filled
 
 
-def take_back(state: State, order: Order, command: TakeBack) -> tuple[Outcome, bool]:
-    """Rule 33."""
+def return_refusal(order: Order, command: TakeBack) -> Outcome | None:
+    """Rules 33 and 43: why it cannot be applied; `parked` where a shipment that is to come may change that."""
     lines = {line.sku: line for line in order.lines}
     back: Counter[str] = Counter()
+    is_early = False
     for name, units, _, _ in command.lines:
         back[name] += units
         if name not in lines:
-            return Outcome.NOT_IN_ORDER, False
-        if lines[name].returned + back[name] > lines[name].shipped:
-            return Outcome.MORE_THAN_SHIPPED, False
+            return Outcome.NOT_IN_ORDER
+        missing = lines[name].returned + back[name] - lines[name].shipped
+        if missing > (lines[name].outstanding if command.origin else 0):
+            return Outcome.MORE_THAN_SHIPPED
+        is_early = is_early or missing > 0
+    return Outcome.PARKED if is_early else None
+
+
+def take_back(state: State, order: Order, command: TakeBack) -> tuple[Outcome, bool]:
+    """Rule 33."""
+    refusal = return_refusal(order, command)
+    if refusal is not None:
+        return refusal, False
+    lines = {line.sku: line for line in order.lines}
     for name, units, warehouse, condition in command.lines:
         sku = state.skus[name]
         before = frees(sku)

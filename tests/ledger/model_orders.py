@@ -210,11 +210,14 @@ def cancel(state: State, order: Order, command: Cancel) -> tuple[Outcome, bool]:
 
 
 def extend(state: State, order: Order, command: Extend) -> tuple[Outcome, bool]:
-    """Rule 26."""
+    """Rules 26 and 42."""
     if order.state != "reserved" or order.expires_at is None:
         return Outcome.ALREADY_FINAL, False
     latest = max(order.expires_at, min(state.now + command.hold_ms, order.placed_at + HOLD_MS_MAX))
     if latest != order.expires_at:
+        if order.extensions == state.extensions_max:
+            return Outcome.TOO_MANY_EVENTS, False
         order.expires_at = latest
+        order.extensions += 1
         order.sequence += 1
     return Outcome.EXTENDED, False

@@ -14,8 +14,8 @@ COUNT_MS_MAX = 24 * 3600 * 1000
 # Rule 40: how far ahead of the ledger's clock an input may be dated, and how near an event comes to its own time.
 FUTURE_MS_MAX = 600_000
 FRESH_MS = 60_000
-# Design, section 7: the 65th event of an order is refused, never forgotten.
-EVENTS_MAX = 64
+# What the smallest event counts among those that wait.
+EVENT_BYTES_MIN = 64
 # Rule 26: a hold lasts at most seven days from its placing, however often it is extended.
 HOLD_MS_MAX = 7 * 24 * 3600 * 1000
 
@@ -46,8 +46,19 @@ class Line:
 
 
 @dataclass
+class Waiting:
+    """An event that came before what it needs (rule 43), and whether an alert has named it."""
+
+    command: Any
+    bytes: int
+    since: int
+    until: int
+    told: bool = False
+
+
+@dataclass
 class Order:
-    """An order, or (`state` parked) the events that came before its placing."""
+    """An order, or (`state` parked) only the events that came before its placing. `parked` waits, in order."""
 
     state: str
     channel: str = ""
@@ -58,8 +69,8 @@ class Order:
     outcome: str = ""
     lines: list[Line] = field(default_factory=list)
     events: dict[str, str] = field(default_factory=dict)
-    parked: list[Any] = field(default_factory=list)
-    parked_until: int = 0
+    extensions: int = 0
+    parked: list[Waiting] = field(default_factory=list)
 
 
 @dataclass
@@ -133,6 +144,10 @@ class State:
 
     now: int = 0
     park_ms: int = 60_000
+    waiting_alert_ms: int = 15 * 60 * 1000
+    waiting_order_bytes_max: int = 64 * 1024
+    waiting_bytes_max: int = 64 * 1024 * 1024
+    extensions_max: int = 64
     skus: dict[str, Sku] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     movements: dict[tuple[str, str], Movement] = field(default_factory=dict)

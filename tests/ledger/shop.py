@@ -71,12 +71,12 @@ class Shop:
         event = events.OrderCancelled(id=self._id(id), occurred_at=self._time(None), order_id=order_id)
         return await self.say(self._command(event, by_kafka))
 
-    async def extend(self, order_id: str, seconds: int = 900, *, id: str | None = None) -> Told:
+    async def extend(self, order_id: str, seconds: int = 900, *, id: str | None = None, by_kafka: bool = False) -> Told:
         """`order.extended`."""
         event = events.OrderExtended(
             id=self._id(id), occurred_at=self._time(None), order_id=order_id, hold_seconds=seconds
         )
-        return await self.say(self._command(event, False))
+        return await self.say(self._command(event, by_kafka))
 
     async def ship(
         self,
@@ -101,15 +101,27 @@ class Shop:
         *lines: tuple[str, int, str] | tuple[str, int, str, str],
         id: str | None = None,
         at: float | None = None,
+        by_kafka: bool = False,
     ) -> Told:
         """`order.returned`; lines are (sku, units, warehouse[, condition])."""
+        return await self.say(self.returned(order_id, *lines, id=id, at=at, by_kafka=by_kafka))
+
+    def returned(
+        self,
+        order_id: str,
+        *lines: tuple[str, int, str] | tuple[str, int, str, str],
+        id: str | None = None,
+        at: float | None = None,
+        by_kafka: bool = False,
+    ) -> Command:
+        """The command of `order.returned`, for a batch."""
         event = events.OrderReturned(
             id=self._id(id),
             occurred_at=self._time(at),
             order_id=order_id,
             lines=tuple(events.ReturnedLine(*line) for line in lines),
         )
-        return await self.say(self._command(event, False))
+        return self._command(event, by_kafka)
 
     # Movements
 

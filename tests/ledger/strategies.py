@@ -24,6 +24,8 @@ BATCH_MAX = 5
 # Enough for an order to be placed, paid, shipped and returned among others; more finds no more per second.
 BATCHES_MIN, BATCHES_MAX = 8, 40
 ORIGIN = Origin("orders", 0, 1, "{}")
+# An event of Kafka is small, or so large that few may wait, or that none may.
+ORIGINS = (None, ORIGIN, ORIGIN, *(Origin("orders", 0, 1, "x" * size) for size in (100, 250, 400)))
 
 # How often each kind is drawn.
 KINDS: tuple[tuple[type[Any], int], ...] = (
@@ -142,7 +144,7 @@ class _Shopping:
     def _common(self) -> dict[str, Any]:
         # The id is new, or one of a few that other bodies have too.
         id_ = f"e{self.number(0, 5)}" if self.rarely() else f"x{len(self.said)}"
-        return {"id": id_, "origin": self.one((None, ORIGIN))}
+        return {"id": id_, "origin": self.one(ORIGINS)}
 
     def _lines(self, most: int = 8) -> tuple[tuple[str, int], ...]:
         skus = self.draw(st.lists(st.sampled_from(SKUS), min_size=1, max_size=3, unique=True))

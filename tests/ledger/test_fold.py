@@ -18,16 +18,15 @@ from tables.audit.findings import log_drifts, survey
 from tables.audit.fold import Fold
 from tables.audit.stored import RedisSide, Wanted
 from tables.commands import Command, Restate
-from tables.ledger import Ledger, LedgerLimits
+from tables.ledger import Ledger
 from tables.scripts import key_prefix
-from tests.ledger.ledgers import PARK_MS, bless
+from tests.ledger.ledgers import LOW_LIMITS as LIMITS
+from tests.ledger.ledgers import bless
 from tests.ledger.shop import OPENING_MS, Shop
 from tests.ledger.strategies import Batch, runs
 from tests.ledger.test_stateful import EXAMPLES, SEED
 from tests.ledger.tills import LedgerTill
 from tests.servers import RedisServer
-
-LIMITS = LedgerLimits(park_ms=PARK_MS)
 
 
 @seed(SEED)

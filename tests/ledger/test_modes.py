@@ -274,6 +274,19 @@ async def test_rule_9_a_dwell_that_begins_later_does_not_hide_one_that_ends_soon
     assert shop.mode("A", "jd") == "in_stock"
 
 
+async def test_low_stock_is_told_to_a_channel_that_sells_from_some_warehouses_only(server: str) -> None:
+    async with opened(server) as ledger:
+        shop = Shop(LedgerTill(ledger))
+        await shop.policy(safety_threshold=5, warehouses=("SH1",))
+        await shop.receive("A", 10, at="SH1")
+        await shop.receive("A", 90, at="BJ1")
+        assert not (await shop.adjust("lost", {"A": -4}, at="SH1")).alerts
+        told = await shop.adjust("lost", {"A": -1}, at="SH1")
+        assert [(alert.type, alert.channel, alert.quantity) for alert in told.alerts] == [("low_stock", "tmall", 5)]
+        assert not (await shop.adjust("lost", {"A": -1}, at="SH1")).alerts, "it was told already"
+        assert not (await shop.adjust("lost", {"A": -89}, at="BJ1")).alerts, "the channel does not sell from there"
+
+
 async def test_low_stock_raises_an_alert_when_it_takes_a_channel_off_the_shelf(server: str) -> None:
     """On the servers alone: the model keeps no alert of low stock."""
     async with opened(server) as ledger:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.ledger.shop import Shop
 
 
@@ -100,13 +102,65 @@ async def test_rule_22_event_ids_are_scoped_to_the_order(shop: Shop) -> None:
     assert (await shop.cancel("o2", id="e")).outcome == "cancelled"
 
 
-async def test_rule_22_the_sixty_fifth_event_of_an_order_is_refused(shop: Shop) -> None:
-    await shop.receive("A", 1)
-    await shop.place("o1", {"A": 1})
-    for number in range(63):
-        assert (await shop.extend("o1", id=f"x{number}")).outcome == "extended"
-    assert (await shop.extend("o1", id="one-too-many")).outcome == "too_many_events"
-    assert (await shop.extend("o1", id="x0")).replayed, "none was forgotten"
+async def _extend_often(shop: Shop, times: int) -> None:
+    """Ten units of A, two of which are held by an order that was extended so often, each time for longer."""
+    await shop.receive("A", 10)
+    await shop.place("o1", {"A": 2})
+    for number in range(times):
+        assert (await shop.extend("o1", 1_000 + number, id=f"x{number}")).outcome == "extended"
+
+
+async def test_rule_42_the_sixty_fifth_extension_of_an_order_is_refused(shop: Shop) -> None:
+    await _extend_often(shop, 64)
+    told = await shop.extend("o1", 9_000, id="one-too-many", by_kafka=True)
+    assert (told.outcome, told.refused) == ("too_many_events", ("too_many_events",))
+    assert shop.order("o1").expires_at == shop.now + 1_063_000
+    assert (await shop.extend("o1", 1_000, id="x0")).replayed, "none was forgotten"
+    assert (await shop.extend("o1", 2_000, id="x63")).outcome == "conflict"
+
+
+@pytest.mark.parametrize("times", [63, 64])
+async def test_rule_42_an_order_that_was_extended_as_often_as_it_can_be_is_paid_shipped_and_returned(
+    shop: Shop, times: int
+) -> None:
+    await _extend_often(shop, times)
+    assert (await shop.pay("o1", id="p")).outcome == "paid"
+    assert (await shop.ship("o1", ("A", 2, "SH1"), id="s")).outcome == "shipped"
+    assert (await shop.take_back("o1", ("A", 1, "SH1"), id="r")).outcome == "returned"
+    assert (shop.order("o1").state, shop.stock("A").on_hand) == ("shipped", 9)
+    assert (await shop.ship("o1", ("A", 2, "SH1"), id="s")).replayed
+    assert (await shop.take_back("o1", ("A", 2, "SH1"), id="r")).outcome == "conflict"
+    assert (await shop.cancel("o1", id="p")).outcome == "conflict"
+
+
+async def test_rule_42_an_order_that_was_extended_as_often_as_it_can_be_is_cancelled(shop: Shop) -> None:
+    await _extend_often(shop, 64)
+    assert (await shop.cancel("o1")).outcome == "cancelled"
+    assert shop.stock("A").available == 10
+
+
+async def test_rule_42_an_extension_that_changes_nothing_is_not_counted(shop: Shop) -> None:
+    await _extend_often(shop, 60)
+    for number in range(100):
+        assert (await shop.extend("o1", 5, id=f"none{number}")).outcome == "extended"
+    assert (await shop.extend("o1", 5, id="none99")).replayed
+    assert (await shop.extend("o1", 6, id="none99")).outcome == "conflict"
+    for number in range(4):
+        assert (await shop.extend("o1", 2_000 + number)).outcome == "extended"
+    assert (await shop.extend("o1", 5)).outcome == "extended", "nothing changes, nothing is counted"
+    assert (await shop.extend("o1", 3_000)).outcome == "too_many_events"
+
+
+async def test_rule_42_every_parcel_of_an_order_counts_and_each_counts_once(shop: Shop) -> None:
+    await shop.receive("A", 200)
+    await shop.place("o1", {"A": 150})
+    await shop.pay("o1", id="p")
+    for again in (False, True):
+        for number in range(150):
+            told = await shop.ship("o1", ("A", 1, "SH1"), id=f"parcel-{number}")
+            assert (told.outcome, told.replayed) == ("shipped", again)
+    assert (await shop.ship("o1", ("A", 2, "SH1"), id="parcel-149")).outcome == "conflict"
+    assert (shop.order("o1").state, shop.stock("A").on_hand) == ("shipped", 50)
 
 
 async def test_rule_27_a_superseded_hold_lends_its_units_to_the_new_order(shop: Shop) -> None:

@@ -84,6 +84,34 @@ async def test_rule_37_an_adjustment_below_zero_is_taken_with_an_alert(shop: Sho
     assert "on_hand_negative" in told.alert_types
 
 
+async def test_rule_47_a_value_below_zero_is_reported_whatever_made_it_fall(shop: Shop) -> None:
+    await shop.receive("A", 2)
+    opening = shop.seconds
+    shop.later(seconds=10)
+    assert "on_hand_negative" in (await shop.transfer({"A": 3}, "SH1", "BJ1")).alert_types
+    await shop.place("o1", {"A": 2})
+    assert "on_hand_negative" in (await shop.ship("o1", ("A", 2, "SH1"))).alert_types
+    assert "on_hand_negative" not in (await shop.receive("A", 1)).alert_types, "it rose"
+    told = await shop.count({"A": 2}, at="SH1", occurred=opening)
+    assert shop.stock("A").total("on_hand", "SH1") == -2
+    assert "on_hand_negative" not in told.alert_types, "it stayed"
+    await shop.receive("B", 5)
+    early = shop.seconds
+    shop.later(seconds=10)
+    await shop.place("o2", {"B": 3})
+    await shop.ship("o2", ("B", 3, "SH1"))
+    assert "on_hand_negative" in (await shop.count({"B": 1}, occurred=early)).alert_types, "counted less than has left"
+
+
+async def test_rule_47_damaged_below_zero_is_reported(shop: Shop) -> None:
+    await shop.receive("A", 5)
+    await shop.adjust("damages", {"A": -2})
+    assert "damaged_negative" not in (await shop.adjust("scrapped", {"A": -2})).alert_types
+    told = await shop.adjust("scrapped", {"A": -1})
+    assert (told.alert_types, shop.stock("A").damaged) == ({"damaged_negative"}, -1)
+    assert not (await shop.adjust("scrapped", {"A": 1})).alert_types
+
+
 async def test_rule_37_an_adjustment_of_an_unknown_sku_is_refused(shop: Shop) -> None:
     assert (await shop.adjust("found", {"X": 5})).outcome == "unknown_sku"
     assert (await shop.place("o1", {"X": 1})).outcome == "unknown_sku"

@@ -125,8 +125,8 @@ class Till(Protocol):
 class ModelTill:
     """The model decides."""
 
-    def __init__(self) -> None:
-        self.state = State()
+    def __init__(self, state: State | None = None) -> None:
+        self.state = state or State()
 
     async def apply(self, commands: Sequence[Command], now: int) -> list[Told]:
         """Decide `commands` one after the other."""

@@ -98,7 +98,7 @@ async def test_parked_events_whose_time_was_over_do_not_come_back(stage: Stage) 
     early = Pay(id="early", order_id="late", at=1, fingerprint=fingerprint("pay"), origin=_origin("orders", 0, 7, "{}"))
     await stage.ledger.apply([early], token="parks", now_ms=None)
     older = await Copy(stage).take()
-    future = (await state_of(stage))["deadlines"][-1][1] + 1
+    future = (await state_of(stage))["order:late"]["parked"][0]["waits_until"] + 1
     await stage.redis.hset(stage.prefix + "head", "now", int(future))
     refused = await stage.submitter().submit([Tick(orders_max=10)], soon())
     assert [each.reason for each in refused.refused] == ["unknown_order"]

@@ -16,7 +16,7 @@ from tests.protocol.stage import Caller, Stage, soon
 # A pass walks all keys of the server, five a page, and other tests have left theirs there.
 PAGES_MAX = 10_000
 # What the server notes of itself, and no batch does.
-OWN = {"blessed", "settled", "restate", "outbox", "moves-from"}
+OWN = {"blessed", "settled", "restate", "outbox", "moves-from", "waiting_bytes"}
 
 
 # KEYS[1] prefix. Returns key, time to live (ms, 0: none), value, key, …

@@ -257,7 +257,8 @@ class Shop:
     def _unpark(self, order_id: str, events: list[Any]) -> None:
         """Events that waited: what was refused in the end lies in the dead letters."""
         order = self.state.orders.get(order_id)
-        for event in events if order is None or order.state != "parked" else ():
+        still = [early.command.id for early in order.parked] if order is not None else []
+        for event in (early.command for early in events if early.command.id not in still):
             if order is None or event.id not in order.events:
                 taken = order is not None and isinstance(event, commands.Pay) and order.state in ("paid", "shipped")
                 cancelled = order is not None and isinstance(event, commands.Cancel) and order.state == "cancelled"

@@ -106,6 +106,23 @@ async def test_an_event_on_which_the_ledger_fails_is_found_and_buried_and_its_ne
     assert letter["reason"] == "undecidable" and letter["offset"] == 37
 
 
+async def test_what_may_wait_in_the_ledger_is_kept_without_fields_that_nobody_knows() -> None:
+    submitter = NotedSubmitter()
+    paid = {"type": "order.paid", "id": "p", "occurred_at": AT, "order_id": "o1"}
+    line = {"sku": "A", "quantity": 1, "warehouse": "SH1"}
+    returned = {**paid, "type": "order.returned", "id": "r", "lines": [{**line, "x": "y" * 1_000}]}
+    events = ({**paid, "note": "x" * 1_000_000}, returned, json.loads(placed("o1", note="x")))
+    await take_orders(
+        chunk_of(*(json.dumps(each).encode() for each in events)), 1, intake_of(submitter, NotedPublisher())
+    )
+    kept = [json.loads(command.origin.raw) for batch in submitter.submitted for command in batch if command.origin]  # type: ignore[union-attr]
+    assert kept == [
+        paid,
+        {**returned, "lines": [{**line, "condition": "sellable"}]},
+        json.loads(placed("o1", note="x")),
+    ]
+
+
 async def test_an_event_that_was_sent_again_carries_where_it_lay_first() -> None:
     submitter = NotedSubmitter()
     again = GivenRecord(7, placed("o1"), b"o1", headers=(origin_header(RecordPlace("t-orders", 2, 5)),))

@@ -32,6 +32,7 @@ from loadtest.oracle.history import (
     Unsubscribed,
 )
 from loadtest.oracle.judge import Watch, judge
+from tests.ledger.ledgers import PARK_MS
 from tests.unit.oracle_shop import Shop
 
 Plant = Callable[[], list[Record]]
@@ -544,6 +545,14 @@ def a_payment_that_waited_for_its_order_and_was_forgotten() -> list[Record]:
     return rested(lambda r: () if isinstance(r, DeadLetterRow) else (r,), shop)
 
 
+def a_return_that_waited_for_its_shipment_and_was_forgotten() -> list[Record]:
+    shop = shop_with()
+    back = [{"sku": "A", "quantity": 2, "warehouse": "SH1"}]
+    shop.event("returned", "bought", "kafka", lines=back)
+    shop.wait(120_000)
+    return rested(lambda r: () if isinstance(r, DeadLetterRow) else (r,), shop)
+
+
 def a_dead_letter_without_a_reason() -> list[Record]:
     shop = shop_with()
     shop.noise()
@@ -637,6 +646,7 @@ PLANTED: dict[str, tuple[Plant, ...]] = {
         a_second_body_that_came_to_nothing,
         bytes_that_are_in_no_dead_letter,
         a_payment_that_waited_for_its_order_and_was_forgotten,
+        a_return_that_waited_for_its_shipment_and_was_forgotten,
         a_dead_letter_without_a_reason,
     ),
 }
@@ -647,7 +657,7 @@ _AT_ONCE = ("oversold", "hold_ended_twice")
     ("checker", "plant"), [(checker, plant) for checker, plants in PLANTED.items() for plant in plants]
 )
 def test_the_checker_finds(checker: str, plant: Plant) -> None:
-    part = judge(plant()).part(checker)
+    part = judge(plant(), park_ms=PARK_MS).part(checker)
     assert part.found, part
     if plant not in (a_row_that_nobody_can_read, bytes_that_are_in_no_dead_letter, a_dead_letter_without_a_reason):
         assert part.violations[0].evidence

@@ -8,6 +8,7 @@ from msgspec import structs
 
 from loadtest.oracle.history import Saw, StockRow, Subscribed, Synced, Told, Unsubscribed
 from loadtest.oracle.judge import Watch, judge
+from tests.ledger.ledgers import PARK_MS
 from tests.ledger.strategies import Batch, runs
 from tests.unit.oracle_shop import Shop
 
@@ -22,7 +23,7 @@ def opened(units: int = 10) -> Shop:
 
 def assert_fair(shop: Shop) -> None:
     records = shop.rest()
-    verdict = judge(records)
+    verdict = judge(records, park_ms=PARK_MS)
     assert not verdict.broken, "\n".join(verdict.lines())
     watch = Watch()
     assert not [violation for record in records for violation in watch.feed(record)]
@@ -41,6 +42,27 @@ def test_an_order_from_its_placing_to_its_return() -> None:
     shop.event("returned", "o1", "ndjson", id="again", lines=lines(1))
     assert_fair(shop)
     assert judge(shop.records).ok, "\n".join(judge(shop.records).lines())
+
+
+@pytest.mark.parametrize("units_shipped", [0, 2, 3])
+def test_a_return_that_comes_before_its_shipment(units_shipped: int) -> None:
+    shop = opened()
+    shop.place("o1", units=3)
+    shop.event("paid", "o1")
+    shop.event("returned", "o1", "kafka", lines=lines(3))
+    if units_shipped:
+        shop.event("shipped", "o1", "kafka", lines=lines(units_shipped))
+    assert shop.state.skus["A"].count("on_hand@SH1") == (10 if units_shipped == 3 else 10 - units_shipped)
+    assert_fair(shop)
+
+
+def test_a_return_whose_wait_ended_in_vain() -> None:
+    shop = opened()
+    shop.place("o1", units=3)
+    shop.event("paid", "o1")
+    shop.event("returned", "o1", "kafka", lines=lines(3))
+    shop.wait(PARK_MS)
+    assert_fair(shop)
 
 
 def test_a_repeat_is_told_the_same() -> None:

@@ -33,7 +33,6 @@ function counts.line(cmd, cause, sku, counted)
   finish(s, cause)
   local result = line_result(s, sku, counted, O.COUNTED, w, was, count_of(s, 'damaged', w))
   result.carried = carried ~= 0 and carried or nil
-  report_below_zero(s, w, 'on_hand', was)
   return result
 end
 

@@ -13,6 +13,14 @@ local function note_side(s, channel)
   s.sides[channel] = true
 end
 
+-- What was available to a policy before the change that is under way.
+local function available_before(s, p)
+  if not p.warehouses then return s.sum_was end
+  local sum = 0
+  for _, w in ipairs(p.warehouses) do sum = sum + (s.was[w] or s.free[w] or 0) end
+  return sum
+end
+
 local function leave(s, channel, p, available, never_was)
   note_side(s, channel)
   s.r.modes[channel] = {below = true, left_at = not never_was and now or nil}
@@ -55,7 +63,7 @@ local function evaluate(s, waived)
     if not side then
       if falls_below(p, available, offered) then
         leave(s, channel, p, available, s.starting or registry.fresh[channel])
-      elseif not p.allowed and available <= p.safety_threshold and s.sum_was > p.safety_threshold then
+      elseif available <= p.safety_threshold and available_before(s, p) > p.safety_threshold then
         alert('low_stock', s, {channel = channel, quantity = available})
       end
     elseif comes_back(p, available, offered) then
@@ -69,7 +77,21 @@ local function evaluate(s, waived)
   note_dwells(s)
 end
 
--- End one change: modes, version, effect, shortfalls (a warehouse that is short and became shorter).
+-- Rule 47: counters of goods, of which there cannot be less than none. Whatever change it was: one that fell below zero,
+-- or fell further, is reported.
+local GOODS = {on_hand = 'on_hand_negative', damaged = 'damaged_negative'}
+
+local function report_negative(s)
+  for name, delta in pairs(s.deltas) do
+    local value = delta < 0 and s.r.counters[name] or 0
+    if value < 0 then
+      local kind, w = string.match(name, '^(%a[%a_]*)@(.*)$')
+      if GOODS[kind] then alert(GOODS[kind], s, {warehouse = w, quantity = value}) end
+    end
+  end
+end
+
+-- End one change: modes, version, effect, shortfalls (a warehouse that is short and became shorter), negative counters.
 local function finish(s, cause, waived)
   local r = s.r
   r.version, r.at = r.version + 1, now
@@ -79,6 +101,7 @@ local function finish(s, cause, waived)
     sku_order[#sku_order + 1] = s
   end
   effects[#effects + 1] = {s.sku, r.version, cause, s.deltas}
+  report_negative(s)
   for w, was in pairs(s.was) do
     if s.free[w] < 0 and s.free[w] < was then
       alert('shortfall', s, {warehouse = w, quantity = -s.free[w]})

@@ -27,12 +27,6 @@ local function line_result(s, sku, n, outcome, w, was, was_damaged)
   }
 end
 
--- Facts are taken even where they lead below zero, and then reported (rules 37, 47).
-local function report_below_zero(s, w, kind, was)
-  local value = count_of(s, kind, w)
-  if value < 0 and value < was then alert(kind .. '_negative', s, {warehouse = w, quantity = value}) end
-end
-
 local function receive(cmd, cause, sku, n)
   local s, w = known_sku(sku), cmd.warehouse
   ensure_warehouse(s, w)
@@ -57,8 +51,6 @@ local function adjust(cmd, cause, sku, n)
     if cmd.reason == 'damages' then change(s, 'damaged', w, -n) end
   end
   finish(s, cause)
-  report_below_zero(s, w, 'on_hand', was)
-  report_below_zero(s, w, 'damaged', was_damaged)
   return line_result(s, sku, n, moved and O.ADJUSTED or O.ALREADY_COUNTED, w, was, was_damaged)
 end
 
@@ -72,7 +64,6 @@ local function transfer(cmd, cause, sku, n)
   local left = move_on_hand(s, w, -n, cmd.at)
   local arrived = move_on_hand(s, cmd.to_warehouse, n, cmd.at)
   finish(s, cause)
-  report_below_zero(s, w, 'on_hand', was)
   local outcome = (left or arrived) and O.TRANSFERRED or O.ALREADY_COUNTED
   return line_result(s, sku, n, outcome, w, was, count_of(s, 'damaged', w))
 end

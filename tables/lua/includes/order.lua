@@ -1,7 +1,7 @@
 -- An order in memory: `o = {id, r, packed, …}`; `r` is the stored record (tables/records.py, OrderRecord).
--- `o.was_held`, `o.was_due` remember what the index keys hold, from before the first change.
+-- `o.was_held`, `o.was_due`, `o.was_waiting` remember what the index keys hold, from before the first change.
 local orders, orders_asked, orders_changed, orders_restated = {}, {}, {}, {}
-local EVENTS_MAX = 64 -- of one order; the next is refused, never forgotten
+local waiting = {delta = 0} -- events that wait (waiting.lua)
 local PLACED_FOR_MAX_MS = 604800000 -- 7 days: no hold may be extended beyond that
 
 local function open_order(id, packed)
@@ -26,7 +26,7 @@ local function changing(o)
   if o.changed then return end
   o.changed = true
   orders_changed[#orders_changed + 1] = o
-  o.was_due = o.r.expires_at
+  o.was_due, o.was_waiting = waiting.deadline(o.r), waiting.bytes(o.r)
   o.was_held = {}
   for _, line in ipairs(o.r.lines) do
     if line.reserved then o.was_held[line.sku] = true end
@@ -56,20 +56,43 @@ local function put_units(line, w, n)
   add_to(line, 'reserved', n)
 end
 
--- fingerprint of an applied event of this order, or nil
-local function event_of(o, id)
-  local events = o.r.events
+local event_of, note_event
+do
+-- The first ids of an order are kept as they are, with their fingerprints. Those beyond, of which an order of many
+-- parcels has thousands, are kept in one string, `event_digests`: 16 hex digits of the id's digest, 8 of the
+-- fingerprint's. None is forgotten.
+local ID_DIGITS, ENTRY_DIGITS = 16, 24
+
+local function digits_of(id) return string.sub(redis.sha1hex(id), 1, ID_DIGITS) end
+local function body_of(fingerprint) return string.sub(redis.sha1hex(fingerprint), 1, ENTRY_DIGITS - ID_DIGITS) end
+
+-- The fingerprint of the applied event of this order that has the id of `cmd` (where only its digest is kept and
+-- another body has it: that digest); nil if there is none.
+function event_of(o, cmd)
+  local events, digests = o.r.events, o.r.event_digests
   for i = 1, #events, 2 do
-    if events[i] == id then return events[i + 1] end
+    if events[i] == cmd.id then return events[i + 1] end
+  end
+  local at, digits = 0, digests and digits_of(cmd.id)
+  while digests do
+    at = string.find(digests, digits, at + 1, true)
+    if not at then return nil end
+    if at % ENTRY_DIGITS == 1 then
+      local body = string.sub(digests, at + ID_DIGITS, at + ENTRY_DIGITS - 1)
+      return body == body_of(cmd.fingerprint) and cmd.fingerprint or body
+    end
   end
 end
 
-local function is_full(o) return #o.r.events >= 2 * EVENTS_MAX end
-
-local function note_event(o, cmd)
+function note_event(o, cmd)
   changing(o)
   local events = o.r.events
-  events[#events + 1], events[#events + 2] = cmd.id, cmd.fingerprint
+  if #events < 2 * limits.event_ids_listed then
+    events[#events + 1], events[#events + 2] = cmd.id, cmd.fingerprint
+  else
+    o.r.event_digests = (o.r.event_digests or '') .. digits_of(cmd.id) .. body_of(cmd.fingerprint)
+  end
+end
 end
 
 local function step(o) o.r.sequence = (o.r.sequence or 0) + 1 end

@@ -1,5 +1,3 @@
--- A placing -> a result: a repeat is answered from the record, another body under the same order_id is a conflict,
--- and events that waited for the order are applied right after it (rules 19, 20).
 -- Rejections that are dead letters too: the row of the order does not say what was wrong.
 local NOT_OF_STOCK = {
   conflict = 'the order that it supersedes is of another channel',
@@ -7,16 +5,19 @@ local NOT_OF_STOCK = {
   too_large = 'the order would draw on so many warehouses that its record would be too large',
 }
 
-
+-- A placing -> a result: a repeat is answered from the record, another body under the same order_id is a conflict,
+-- and events that waited for the order are applied right after it (rules 19, 20, 43).
 local function place(cmd)
   local o = get_order(cmd.order_id)
   local result = {order_id = cmd.order_id}
   if is_seen(o) then
     expire_if_due(o)
     asked(o)
-    local known = event_of(o, cmd.id)
+    local known = event_of(o, cmd)
     if o.r.fingerprint ~= cmd.fingerprint or (known and known ~= cmd.fingerprint) then
-      refuse(cmd, O.CONFLICT, 'the order_id is taken by an order with another body')
+      local same_order = o.r.fingerprint == cmd.fingerprint
+      refuse(cmd, O.CONFLICT, same_order and 'the id is taken by an event with another body'
+        or 'the order_id is taken by an order with another body')
       result.outcome = O.CONFLICT
     else
       result.outcome, result.replayed = o.r.outcome, true
@@ -30,10 +31,10 @@ local function place(cmd)
   end
   know(cmd.channel)
   local fresh = new_order(cmd)
+  local early = {}
   if o then
-    fresh.was_due = o.r.expires_at
-    if o.changed then fresh.was_due = o.was_due end
-    o.replaced = true
+    early = waiting.take_all(o)
+    fresh.was_due, fresh.was_waiting, o.replaced = o.was_due, o.was_waiting, true
   end
   orders[cmd.order_id] = fresh
   orders_changed[#orders_changed + 1] = fresh
@@ -41,7 +42,7 @@ local function place(cmd)
   fresh.r.outcome = decide_superseding(fresh, cmd)
   result.outcome = fresh.r.outcome
   if NOT_OF_STOCK[result.outcome] then refuse(cmd, result.outcome, NOT_OF_STOCK[result.outcome]) end
-  for _, waiting in ipairs(o and o.r.parked or {}) do on_order_event(waiting) end
+  for _, each in ipairs(early) do on_order_event(each) end
   return result
 end
 

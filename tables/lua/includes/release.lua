@@ -31,7 +31,10 @@ end
 
 -- The ledger's time decides whether a hold is over, not whether the expiry step has run (rule 25).
 local function expire_if_due(o)
-  if o.r.state == 'reserved' and now >= o.r.expires_at then expire(o) end
+  if o.r.state == 'reserved' and now >= o.r.expires_at then
+    expire(o)
+    waiting.settle(o)
+  end
 end
 
 local function commit(o, cause)

@@ -58,7 +58,7 @@ function put.order(cmd)
     orders[cmd.key] = false
   end
   -- Every entry of the indexes is made anew, whatever they hold.
-  o.changed, o.was_due, o.was_held = true, 'unknown', {}
+  o.changed, o.was_due, o.was_held, o.was_waiting, waiting.is_unsure = true, 'unknown', {}, -1, true
   for _, line in ipairs(o.r.lines) do o.was_held[line.sku] = not line.reserved end
   for _, sku in ipairs(cmd.unheld or {}) do index_drops[#index_drops + 1] = {'held:' .. sku, cmd.key} end
   orders_changed[#orders_changed + 1] = o

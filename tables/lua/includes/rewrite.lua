@@ -71,4 +71,5 @@ local function rewrite(prefix, packed, first)
   for _, entry in ipairs(indexed) do call_in_chunks('ZADD', prefix .. entry[1], entry[2]) end
   for _, entry in ipairs(patches) do rewrite_patched(prefix, entry[1], entry[2]) end
   move_keys.put(prefix, moved, at)
+  redis.call('DEL', prefix .. 'waiting_bytes') -- counted anew from the index when it is needed
 end

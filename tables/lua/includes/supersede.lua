@@ -64,6 +64,7 @@ function decide_superseding(o, cmd)
     roll_back(saved)
   else
     asked(old)
+    waiting.settle(old)
   end
   return outcome
 end

@@ -1,18 +1,30 @@
 -- take_back {lines = {{sku, units, warehouse, condition}, …}}: returns of shipped units (rule 33). Any warehouse may
--- receive; beyond what was shipped the whole event is refused; damaged units raise only `damaged`.
-local function take_back(o, cmd)
-  local returning = {}
+-- receive; damaged units raise only `damaged`. Beyond what was shipped, the whole event waits while that many units are
+-- still to be shipped (rule 43), and is refused otherwise.
+-- -> nil if all of it was shipped; 'later' if it may yet be; else a refusal and its path
+local function not_shipped(o, cmd)
+  local returning, verdict = {}, nil
   for i, back in ipairs(cmd.lines) do
     local line = line_of(o, back[1])
-    if not line then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
+    if not line then return O.NOT_IN_ORDER, 'lines[' .. (i - 1) .. '].sku' end
     local s = get_sku(back[1])
-    if s and not has_room_for(s, back[3]) then return O.TOO_LARGE, false, 'lines[' .. (i - 1) .. '].warehouse' end
+    if s and not has_room_for(s, back[3]) then return O.TOO_LARGE, 'lines[' .. (i - 1) .. '].warehouse' end
     returning[back[1]] = (returning[back[1]] or 0) + back[2]
-    if (line.returned or 0) + returning[back[1]] > (line.shipped or 0) then
-      return O.MORE_THAN_SHIPPED, false, 'lines[' .. (i - 1) .. '].quantity'
+    local missing = (line.returned or 0) + returning[back[1]] - (line.shipped or 0)
+    if missing > 0 then
+      if not cmd.origin or missing > (line.reserved or 0) + (line.preordered or 0) then
+        return O.MORE_THAN_SHIPPED, 'lines[' .. (i - 1) .. '].quantity'
+      end
+      verdict = 'later'
     end
   end
-  if is_full(o) then return O.TOO_MANY_EVENTS end
+  return verdict
+end
+
+local function take_back(o, cmd)
+  local verdict, path = not_shipped(o, cmd)
+  if verdict == 'later' then return waiting.park(o, cmd) end
+  if verdict then return verdict, false, path end
   note_event(o, cmd)
   local cause, detail = {'take_back', cmd.id, o.id}, nil
   for _, back in ipairs(cmd.lines) do

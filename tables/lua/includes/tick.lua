@@ -5,13 +5,6 @@ do
 local DUE_BYTES_MAX = 131072 -- 128 KiB of orders that end in one step: about one order of the largest size
 local PATCHED_BYTES_MAX = 1048576 -- 1 MiB of rows that are written whole in one step: some 10 ms
 
-local function drop_parked(o)
-  changing(o)
-  for _, waiting in ipairs(o.r.parked) do refuse(waiting, O.UNKNOWN_ORDER, 'no order came in time') end
-  o.dropped = true
-  orders[o.id] = false
-end
-
 function tick(cmd)
   local due = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'deadlines', '-inf', now, 'LIMIT', 0, cmd.orders_max)
   due = affordable('order:', due, DUE_BYTES_MAX)
@@ -19,20 +12,17 @@ function tick(cmd)
   fetch_orders(due)
   for _, id in ipairs(due) do
     local o = get_order(id)
-    if o and o.r.expires_at and now >= o.r.expires_at then
-      if o.r.state == 'parked' then
-        drop_parked(o)
-      else
-        expire_if_due(o)
-        asked(o)
-      end
+    if is_seen(o) and o.r.expires_at and now >= o.r.expires_at then
+      expire_if_due(o)
+      asked(o)
       ended = ended + 1
     end
+    if o and waiting.tick(o) then ended = ended + 1 end
   end
-  local waiting = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'dwells', '-inf', now, 'LIMIT', 0, cmd.orders_max)
-  waiting = affordable('sku:', waiting, PATCHED_BYTES_MAX)
-  fetch_skus(waiting)
-  for _, sku in ipairs(waiting) do
+  local dwelling = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'dwells', '-inf', now, 'LIMIT', 0, cmd.orders_max)
+  dwelling = affordable('sku:', dwelling, PATCHED_BYTES_MAX)
+  fetch_skus(dwelling)
+  for _, sku in ipairs(dwelling) do
     local s = get_sku(sku)
     if s then s.waits = true end
     if s and dwell_over(s) then
@@ -57,7 +47,7 @@ end
 local function refuse_ahead(cmd)
   if not cmd.order_id or not is_ahead(cmd) then return nil end
   local o = get_order(cmd.order_id)
-  if is_seen(o) and (cmd.kind == 'place' or event_of(o, cmd.id)) then return nil end
+  if is_seen(o) and (cmd.kind == 'place' or event_of(o, cmd)) then return nil end
   if is_seen(o) then asked(o) end
   refuse(cmd, O.OCCURRED_IN_FUTURE, 'occurred_at')
   return {outcome = O.OCCURRED_IN_FUTURE, order_id = cmd.order_id, detail = 'occurred_at'}

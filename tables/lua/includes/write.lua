@@ -6,13 +6,13 @@ local writing = {}
 do
 
 local set, expiring, gone = {}, {}, {}
-local deadlines, dwells, held = {add = {}, drop = {}}, {add = {}, drop = {}}, {}
+local deadlines, dwells, waits, held = {add = {}, drop = {}}, {add = {}, drop = {}}, {add = {}, drop = {}}, {}
 local new_skus, patched, whole = {}, {}, {}
 
 -- Index keys: deadlines, and per SKU the open orders that hold units of it.
 local function index_order(o)
   local r = o.r
-  local due = not o.dropped and r.expires_at or nil
+  local due = not o.dropped and waiting.deadline(r) or nil
   if due ~= o.was_due then
     local list = due and deadlines.add or deadlines.drop
     if due then list[#list + 1] = due end
@@ -72,6 +72,7 @@ function writing.pack()
   for _, o in ipairs(orders_changed) do
     if not o.replaced then
       index_order(o)
+      waiting.index(o, waits)
       pack_order(o)
     end
   end
@@ -102,6 +103,8 @@ function writing.run()
   call_many('ZADD', KEYS[1] .. 'skus', new_skus)
   writing.index('deadlines', deadlines)
   writing.index('dwells', dwells)
+  waiting.write_total()
+  writing.index('waiting', waits)
   for sku, lists in pairs(held) do writing.index('held:' .. sku, lists) end
   -- Rare, and a ZREM for every SKU of every batch would cost more than to ask.
   if #whole > 0 and redis.call('EXISTS', KEYS[1] .. 'patched') == 1 then
