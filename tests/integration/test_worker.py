@@ -96,6 +96,34 @@ async def test_an_order_that_is_paid_before_it_is_placed_is_paid_once_both_are_t
     assert not await fleet.newest(DEAD_LETTERS)
 
 
+async def test_early_events_of_a_megabyte_stop_nothing_and_pay_their_order_when_it_comes(fleet: Fleet) -> None:
+    await fleet.start()
+    await fleet.receive(["A"], OPENING)
+    order_id, event = paid("o0")
+    large = [(order_id, {**event, "id": f"paid-{number}", "note": "x" * 1_000_000}) for number in range(17)]
+    await fleet.send(ORDERS, [*large, *order_of("o1")])
+    await fleet.sku_when("A", committed(1))
+    await fleet.send(ORDERS, [placed("o0")])
+    await check_all(fleet, 2)
+    assert not await fleet.newest(DEAD_LETTERS)
+
+
+async def test_a_return_that_comes_before_its_shipment_counts_with_it(fleet: Fleet) -> None:
+    await fleet.start()
+    await fleet.receive(["A"], OPENING)
+    line = {"sku": "A", "quantity": 1, "warehouse": "SH1"}
+    common = {"occurred_at": "2026-11-24T00:00:00Z", "order_id": "o0", "lines": [line]}
+    await fleet.send(ORDERS, [("o0", {"type": "order.returned", "id": "r", **common}), *order_of("o0")])
+    await fleet.sku_when("A", committed(1))
+    await fleet.send(ORDERS, [("o0", {"type": "order.shipped", "id": "s", **common})])
+    rows = await fleet.newest_when(RESERVATIONS, lambda rows: rows["o0"]["state"] == "shipped")
+    assert rows["o0"]["lines"][0]["returned"] == 1
+    assert (await fleet.sku_when("A", lambda sku: not sku.counters.get("committed@SH1"))).counters[
+        "on_hand@SH1"
+    ] == OPENING
+    assert not await fleet.newest(DEAD_LETTERS)
+
+
 async def test_an_event_whose_order_never_comes_ends_in_the_dead_letters(fleet: Fleet) -> None:
     await fleet.start(STOCKTIDE_PARK_SECONDS="1")
     await fleet.receive(["A"], OPENING)

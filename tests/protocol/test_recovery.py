@@ -10,7 +10,7 @@ import pytest
 
 from streams.journal import KIND_BATCH, JournalRecord, Position, encode_record, marker
 from streams.log import MemoryJournal, MemoryLog
-from tables.commands import Origin, Pay, SetPolicy, Tick, fingerprint
+from tables.commands import Origin, Pay, SetPolicy, Ship, TakeBack, Tick, fingerprint
 from tables.handover import Refusal, Refused, Replay, Seen
 from tables.ledger import LedgerLimits, Unblessed
 from tables.rebuild import Progress, Reporter
@@ -90,6 +90,26 @@ async def test_events_that_wait_for_their_order_come_back_too(stage: Stage) -> N
     order = decision.order("late")
     assert order is not None
     assert order.state == "paid"
+
+
+async def test_a_return_that_waits_for_its_shipment_comes_back_too(stage: Stage) -> None:
+    relay = await stage.blessed_relay()
+    await trade(stage, "kept")
+    await stage.submitter().submit([place("o1", units=1)], soon())
+    older = await Copy(stage).take()
+    mark, origin = fingerprint("take_back"), _origin("orders", 0, 7, '{"type":"order.returned"}')
+    lines = (("cup", 1, "SH1", "sellable"),)
+    early = TakeBack(id="early", order_id="o1", at=1, fingerprint=mark, origin=origin, lines=lines)
+    assert (await stage.submitter().submit([early], soon())).results[0].outcome == "parked"
+    wanted = await state_of(stage)
+    assert wanted["waiting"] == [(b"o1", 64.0)]
+    await relay.stop()
+    await older.put_back()
+    await stage.blessed_relay("second")
+    assert await state_of(stage) == wanted
+    shipped = Ship(id="s", order_id="o1", at=2, fingerprint=fingerprint("ship"), lines=(("cup", 1, "SH1"),))
+    order = (await stage.submitter().submit([shipped], soon())).order("o1")
+    assert order is not None and (order.lines[0].returned, order.parked) == (1, ())
 
 
 async def test_parked_events_whose_time_was_over_do_not_come_back(stage: Stage) -> None:
