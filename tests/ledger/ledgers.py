@@ -23,10 +23,10 @@ LIMITS = LedgerLimits(park_ms=PARK_MS)
 # Limits so low that random runs reach them; `low_limits` of the model are the same.
 LOW_LIMITS = LedgerLimits(
     park_ms=PARK_MS,
-    waiting_alert_ms=15_000,
+    waiting_alert_ms=5_000,
     waiting_order_bytes_max=300,
     waiting_bytes_max=500,
-    extensions_max=2,
+    extensions_max=1,
     event_ids_listed=2,
 )
 

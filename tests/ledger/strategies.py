@@ -25,14 +25,14 @@ BATCH_MAX = 5
 BATCHES_MIN, BATCHES_MAX = 8, 40
 ORIGIN = Origin("orders", 0, 1, "{}")
 # An event of Kafka is small, or so large that few may wait, or that none may.
-ORIGINS = (None, ORIGIN, ORIGIN, *(Origin("orders", 0, 1, "x" * size) for size in (100, 250, 400)))
+ORIGINS = (None, ORIGIN, ORIGIN, ORIGIN, *(Origin("orders", 0, 1, "x" * size) for size in (250, 400)))
 
 # How often each kind is drawn.
 KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Place, 30),
     (commands.Pay, 12),
     (commands.Cancel, 6),
-    (commands.Extend, 4),
+    (commands.Extend, 6),
     (commands.Ship, 10),
     (commands.TakeBack, 6),
     (commands.Receive, 10),
@@ -110,6 +110,8 @@ class _Shopping:
     # Counts that come in parts, as their first part said it; and the time, in ms after the opening.
     counts: list[Draft] = field(default_factory=list)
     elapsed_ms: int = 0
+    returned: list[str] = field(default_factory=list)
+    extended: list[str] = field(default_factory=list)
 
     def one(self, choices: Sequence[_T]) -> _T:
         return self.draw(st.sampled_from(choices))
@@ -173,11 +175,19 @@ class _Shopping:
 
     def _order_event(self, kind: type[Any]) -> Draft:
         order_id = self._order_id()
+        if kind is commands.Ship and self.returned and self.one((True, False)):
+            order_id = self.returned[-1]  # what a return may be waiting for
+        if kind is commands.Extend and self.extended and self.one((True, True, False)):
+            order_id = self.extended[-1]  # towards the limit
+        if kind is commands.TakeBack:
+            self.returned.append(order_id)
+        if kind is commands.Extend:
+            self.extended.append(order_id)
         fields = self._common() | {"order_id": order_id}
         of = next((draft for draft in self.placed if draft.fields["order_id"] == order_id), None)
         ordered = of.fields["lines"] if of and not self.rarely() else self._lines()
         if kind is commands.Extend:
-            fields["hold_ms"] = self.one((1_000, 30_000, 604_800_000))
+            fields["hold_ms"] = self.one((1_000, 30_000, 950_000, 1_000_000, 604_800_000))
         elif kind is commands.Ship:
             fields["lines"] = tuple((sku, self.one((units, 1, 3)), self.one(WAREHOUSES)) for sku, units in ordered)
         elif kind is commands.TakeBack:
