@@ -119,23 +119,28 @@ class InputUnaccounted(Checker):
             return self._missing_movement(taken)
         known = self._orders.orders.get(taken.key)
         content = None if known is None else known.content()
-        may_wait = self._may_wait(taken)
         if known is not None and content is not None:
             missing = _missing_event(taken, known, content)
-            if missing is None or not may_wait or not _lacks_shipment(taken, known, content):
+            if missing is None or taken.kind != RETURNED or not self._a_return_waits(known, content):
                 return missing
             self.remarks["returns that may still wait for their shipment"] += 1
             return None
         if taken.kind == "order.placed":
             return "there is no order, and no dead letter"
-        if may_wait:
+        if self._may_wait(taken.at):
             self.remarks["events that may still wait for their order"] += 1
             return None
         return "no order came, and no dead letter"
 
-    def _may_wait(self, taken: Taken) -> bool:
+    def _may_wait(self, since: int) -> bool:
         assert self._rested_at is not None
-        return taken.at + self._park_ms + PARK_GRACE_MS > self._rested_at
+        return since + self._park_ms + PARK_GRACE_MS > self._rested_at
+
+    def _a_return_waits(self, known: KnownOrder, content: Content) -> bool:
+        """Whether a return of the order, of more than was shipped by now, may still wait: the sum is not known then."""
+        left = {line.sku: line.shipped - line.returned for line in content.lines}
+        returns = [move for move in known.moves or () if move.kind == RETURNED and self._may_wait(move.at)]
+        return any(line.quantity > left.get(line.sku, 0) for move in returns for line in move.lines)
 
     def _missing_movement(self, taken: Taken) -> str | None:
         movement = self._movements.movements.get((taken.key, taken.id))
@@ -146,17 +151,6 @@ class InputUnaccounted(Checker):
         if hash((movement.kind, tuple((line.sku, line.quantity) for line in movement.lines))) != taken.shape:
             return "another body has that id, and there is no dead letter"
         return None
-
-
-def _lacks_shipment(taken: Taken, known: KnownOrder, content: Content) -> bool:
-    """Whether a return is of more than was shipped by now."""
-    left = {line.sku: line.shipped - line.returned for line in content.lines}
-    return taken.kind == RETURNED and any(
-        line.quantity > left.get(line.sku, 0)
-        for move in known.moves or ()
-        if move.kind == RETURNED and move.id == taken.id
-        for line in move.lines
-    )
 
 
 def _missing_event(taken: Taken, known: KnownOrder, content: Content) -> str | None:
