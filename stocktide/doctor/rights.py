@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("XREAD", "STREAMS", "{key}", "0"),
     ("XTRIM", "{key}", "MINID", "0"),
     ("ZADD", "{key}", "1", "m"),
+    ("ZCARD", "{key}"),
     ("ZRANGEBYLEX", "{key}", "-", "+"),
     ("ZRANGEBYSCORE", "{key}", "0", "1"),
     ("ZREM", "{key}", "m"),

@@ -222,7 +222,7 @@ def test_each_unsafe_state_of_redis_is_wrong_with_a_reason(
     assert reason in messages[0]
 
 
-OPTIONS = {"COUNT", "LIMIT", "MATCH", "MINID", "PXAT"}
+OPTIONS = {"WITHSCORES", "COUNT", "LIMIT", "MATCH", "MINID", "PXAT"}
 REPLICA = {"ip": "10.0.0.2", "port": 6379, "state": "online", "lag": 0}
 
 

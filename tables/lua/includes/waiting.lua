@@ -58,7 +58,7 @@ local function total()
     local stored = redis.call('GET', KEYS[1] .. 'waiting_bytes')
     if not stored then
       stored = 0
-      local scores = redis.call('ZRANGE', KEYS[1] .. 'waiting', 0, -1, 'WITHSCORES')
+      local scores = redis.call('ZREVRANGE', KEYS[1] .. 'waiting', 0, -1, 'WITHSCORES')
       for i = 2, #scores, 2 do stored = stored + scores[i] end
     end
     waiting.stored = tonumber(stored)
