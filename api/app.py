@@ -21,6 +21,7 @@ from api.events import CALL_BYTES_MAX
 from api.inbox import NotTaken
 from api.metrics import Metrics
 from api.routes import Route
+from api.targets import refuse_target
 from tables.ledger import LedgerError, TooLarge
 from tables.submission import Unsettled
 
@@ -47,15 +48,15 @@ def make_app(routes: Sequence[Route], metrics: Metrics, spec: bytes) -> web.Appl
 
 
 def _guard(metrics: Metrics) -> Middleware:
-    """Around every handler: refuse what comes from a foreign page, turn failures into problems, count."""
+    """Around every handler: refuse what is unreadable or from a foreign page, turn failures into problems, count."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
-        if request.method not in _SAFE_METHODS and _is_foreign(request):
-            response: web.StreamResponse = problems.problem(
-                403, "foreign_origin", "A page of another origin may not change anything here."
-            )
+        if (unreadable := refuse_target(request)) is not None:
+            response: web.StreamResponse = unreadable
+        elif request.method not in _SAFE_METHODS and _is_foreign(request):
+            response = problems.problem(403, "foreign_origin", "A page of another origin may not change anything here.")
         else:
             response = await _answered(request, handler)
         resource = request.match_info.route.resource

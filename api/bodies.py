@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from api import problems
-from streams.events import BODY_BYTES_MAX, Malformed, decode_with
+from streams.events import BODY_BYTES_MAX, BOM, Malformed, decode_with
 
 Message = TypeVar("Message")
 
@@ -33,7 +33,7 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
         return _too_large(bytes_max + 1, bytes_max)
     except web.RequestPayloadError:
         return problems.problem(400, "malformed_body", "The body is not encoded as its headers say.")
-    return body if len(body) <= bytes_max else _too_large(len(body), bytes_max)
+    return body.removeprefix(BOM) if len(body) <= bytes_max else _too_large(len(body), bytes_max)
 
 
 async def read_message(

@@ -16,7 +16,7 @@ from msgspec import Struct
 from api import problems
 from api.bodies import read_body
 from api.inbox import Entry, Inbox
-from streams.events import Event, Malformed, Movement, decode_event, decode_movement
+from streams.events import BOM, Event, Malformed, Movement, decode_event, decode_movement
 from streams.times import ms_of, now_ms
 from streams.topics import MOVEMENTS, ORDERS
 
@@ -83,7 +83,7 @@ async def _sort(body: bytes, future_ms: int) -> _Sorted:
     for number, line in enumerate(body.split(b"\n"), start=1):
         if number % LINES_PER_TURN_MAX == 0:
             await asyncio.sleep(0)
-        line = line.strip()
+        line = line.strip().removeprefix(BOM)
         if not line:
             continue
         event = decode_event(line)

@@ -19,10 +19,11 @@ from msgspec import Meta, Struct
 
 from api import names, problems
 from api.reads import Reads
+from api.targets import query_of
 from streams.events import Malformed, Time
 from streams.journal import Position
 from streams.log import JournalLog
-from streams.times import ms_of
+from streams.times import explain_time, ms_of
 from tables.ledger import Ledger
 from tables.mentions import Anchor, Backward, Budget, JournalSilent
 from tables.story import change_view, changes_of
@@ -150,13 +151,14 @@ def _asked(sku: str, request: web.Request) -> tuple[int, Cursor | None, int | No
     """Limit, cursor and since (ms) of a query, or what is wrong with it."""
     if (wrong := names.refuse_name("sku", sku)) is not None:
         return wrong
-    limit = _limit(request.query.get("limit"))
-    cursor, since = request.query.get("cursor"), request.query.get("since")
+    query = query_of(request)
+    limit = _limit(query.get("limit"))
+    cursor, since = query.get("cursor"), query.get("since")
     started = decoded = None
     if cursor is not None and (decoded := _decoded(cursor)) is None:
         return problems.malformed(Malformed("invalid_field", "not the `next` of a page", "cursor"))
     if since is not None and (started := _time(since)) is None:
-        return problems.malformed(Malformed("invalid_field", "a time as in 2026-11-11T00:00:00Z", "since"))
+        return problems.malformed(Malformed("invalid_field", explain_time(since), "since"))
     if limit is None:
         return problems.malformed(Malformed("invalid_field", f"a number from 1 to {PAGE_CHANGES_MAX}", "limit"))
     return limit, decoded, started

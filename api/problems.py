@@ -54,8 +54,10 @@ _CODE_OF_STATUS: Mapping[int, str] = {
     408: "request_timeout",
     411: "length_required",
     413: "too_large",
+    414: "uri_too_long",
     415: "unsupported_media_type",
     417: "expectation_failed",
+    431: "headers_too_large",
     500: "internal_error",
 }
 _SENTENCE_OF_STATUS: Mapping[int, str] = {

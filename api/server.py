@@ -34,6 +34,7 @@ from api.feeds.source import Source
 from api.feeds.sse import Feeds
 from api.history import History
 from api.inbox import Inbox, make_producer
+from api.listening import listen
 from api.metrics import Metrics
 from api.orders import Orders
 from api.pages import Pages
@@ -54,8 +55,6 @@ log = logging.getLogger(__name__)
 
 # Requests under way get this long at the end: a request's own deadline and a little more.
 STOP_SECONDS_MAX = 8.0
-# Connections that wait to be accepted: a flash sale's shoppers come at once.
-BACKLOG = 2_048
 
 
 def run(settings: Settings) -> int:
@@ -197,11 +196,8 @@ async def _listen(handlers: Handlers, hub: Hub, stack: AsyncExitStack, listening
         hub.close()
 
     app.on_shutdown.append(end_feeds)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS_MAX)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
     try:
-        await web.SockSite(runner, listening, backlog=BACKLOG).start()
+        await listen(app, listening, stack, STOP_SECONDS_MAX)
     except OSError as error:  # another process took the port since we bound it
         raise StartError(f"{listening.getsockname()} cannot be listened on: {error.strerror}") from error
 

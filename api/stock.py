@@ -11,6 +11,7 @@ from aiohttp import web
 
 from api import names, problems
 from api.reads import Reads
+from api.targets import query_of
 from streams.events import Malformed
 from tables.ledger import PAGE_SKUS_MAX, Ledger
 from tables.views import channel_update, movement_view, stock_view
@@ -42,16 +43,17 @@ class Stock:
         channel = request.match_info["channel"]
         if (wrong := names.refuse_channel(channel)) is not None:
             return wrong
-        skus = request.query.getall("sku", None)
+        query = query_of(request)
+        skus = query.getall("sku", None)
         for name in skus or ():
             if (wrong := names.refuse_name("sku", name)) is not None:
                 return wrong
         if skus is not None and len(skus) > PAGE_SKUS_MAX:
             return problems.malformed(Malformed("invalid_field", f"at most {PAGE_SKUS_MAX} at once", "sku"))
-        cursor = request.query.get("cursor", "")
+        cursor = query.get("cursor", "")
         if cursor and (wrong := names.refuse_name("cursor", cursor)) is not None:
             return wrong
-        limit = _limit(request.query.get("limit"))
+        limit = _limit(query.get("limit"))
         if isinstance(limit, web.Response):
             return limit
         items, following = await self._reads.settled(

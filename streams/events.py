@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from streams.times import explain_time
+
 # The contract's limits (design, section 6).
 NAME_LENGTH_MAX = 128
 QUANTITY_MAX = 1_000_000
@@ -27,6 +29,8 @@ PARTS_MAX = 1_000
 BODY_BYTES_MAX = 1024 * 1024
 HOLD_SECONDS_DEFAULT = 900
 HOLD_SECONDS_MAX = 604_800
+# What some editors and exports put before UTF-8; it says nothing, and is passed over.
+BOM = b"\xef\xbb\xbf"
 # A reason or a tracking number is free text for people: long enough for a sentence, never a document.
 TEXT_LENGTH_MAX = 256
 
@@ -205,6 +209,7 @@ _ORDER_EVENT: msgspec.json.Decoder[OrderEvent] = msgspec.json.Decoder(OrderEvent
 _MOVEMENT: msgspec.json.Decoder[Movement] = msgspec.json.Decoder(Movement)
 _EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _PATTERN = re.compile(r"^Expected `str` matching regex .*$", re.DOTALL)
 
 
@@ -227,6 +232,7 @@ def decode_with(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | Malformed
     """Decode `raw`; every way in which bytes can be wrong comes back as a `Malformed`."""
     if len(raw) > BODY_BYTES_MAX:
         return Malformed("too_large", f"{len(raw)} bytes; at most {BODY_BYTES_MAX} are taken")
+    raw = raw.removeprefix(BOM)
     if not raw.strip():
         return Malformed("malformed_json", "the message is empty")
     try:
@@ -234,11 +240,12 @@ def decode_with(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | Malformed
             raw.decode()  # unknown fields are skipped unread; their bytes are kept and told all the same
         message = decoder.decode(raw)
     except msgspec.ValidationError as error:
-        return _explain(str(error))
+        return _explain(str(error), raw)
     except msgspec.DecodeError as error:
         return Malformed("malformed_json", str(error))
     except UnicodeDecodeError as error:
-        return Malformed("malformed_json", f"not UTF-8 at byte {error.start}")
+        what = "UTF-16, not UTF-8" if raw[:2] in _UTF_16 else f"not UTF-8 at byte {error.start}"
+        return Malformed("malformed_json", what)
     except RecursionError:
         return Malformed("malformed_json", "nested too deeply")
     return _check_beyond_types(message, raw)
@@ -308,7 +315,17 @@ def _unprintable(value: Any, path: str) -> str | None:
     return None
 
 
-def _explain(error: str) -> Malformed:
+def _time_at(raw: bytes, path: str | None) -> str:
+    """The same for the field of a message at `path`."""
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        given = msgspec.json.decode(fields[path or ""])
+    except (msgspec.MsgspecError, LookupError, RecursionError):
+        given = ""
+    return explain_time(given)
+
+
+def _explain(error: str, raw: bytes) -> Malformed:
     match = _PATH.match(error)
     assert match is not None
     what, path = match["what"], match["path"] or None
@@ -317,6 +334,8 @@ def _explain(error: str) -> Malformed:
     if missing := re.fullmatch(r"Object missing required field `(.+)`", what):
         name = missing[1]
         return Malformed("missing_field", f"`{name}` is required", f"{path}.{name}" if path else name)
+    if "RFC3339" in what or what.startswith("Expected `datetime`"):
+        what = _time_at(raw, path)
     if path == "type":
         return Malformed("unknown_type", what, path)
     return Malformed("invalid_field", what, path)

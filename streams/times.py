@@ -1,15 +1,30 @@
-"""Times as whole milliseconds since the epoch, exact in every year that a message may name.
+"""Times as whole milliseconds since the epoch, exact in every year that a message may name; and what is no time.
 
-In: aware datetimes, or the clock of this machine. Out: ints. A float of seconds holds no exact millisecond.
+In: aware datetimes, the clock of this machine, or a text where a time is wanted. Out: ints (a float of seconds holds no
+exact millisecond), or a sentence that says what is wrong, with a hint where the fault is a known one.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_RULE = "a time is RFC 3339 with an offset, as in 2026-11-11T00:00:00.000Z"
+_HINTS = (
+    (re.compile(r":\d\d:60"), "a leap second (`:60`) is not taken: send the second before it, `:59`"),
+    (re.compile(r","), "fractions of a second follow a point, not a comma"),
+    (re.compile(r"[Tt ]24:"), "`24:00` is not taken: send `00:00` of the next day"),
+    (re.compile(r"^[\d-]+[Tt ]\d\d:\d\d(Z|z|[+-]\d\d:?\d\d)?$"), "the seconds are missing"),
+    (re.compile(r":\d\d \d\d:?\d\d$"), "where a form decodes a target, a `+` is written `%2B`"),
+    (re.compile(r"^[\d-]+$"), "the time of day is missing"),
+    (
+        re.compile(r"[Tt ][\d:.]+$"),
+        "the offset is missing, so it may be any of 24 moments: add `Z` or such as `+08:00`",
+    ),
+)
 
 
 def ms_of(moment: datetime) -> int:
@@ -20,3 +35,13 @@ def ms_of(moment: datetime) -> int:
 def now_ms() -> int:
     """This machine's clock, ms since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def explain_time(given: object) -> str:
+    """What is wrong with `given`, as far as that can be seen."""
+    if not isinstance(given, str):
+        return f"{_RULE}, in quotes"
+    for pattern, hint in _HINTS:
+        if pattern.search(given):
+            return f"{hint}; {_RULE}"
+    return _RULE
