@@ -168,7 +168,8 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             method="GET",
             path="/v1/channels/{channel}/feed",
             handler=handlers.feeds.feed,
-            summary="What a channel may sell, as it changes; resumes after Last-Event-ID",
+            summary="What a channel may sell, as it changes: events `resumed` or `reset` after Last-Event-ID, `stock`,"
+            " `synced` once every known SKU was sent, `status` and `error`",
             answers={200: answers.ChannelUpdate},
             answer_type=SSE,
             query=("last_event_id",),

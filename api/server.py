@@ -30,6 +30,7 @@ from api.desk import Desk
 from api.events import Events
 from api.feeds.entrance import Entrance
 from api.feeds.hub import Hub
+from api.feeds.snapshots import Snapshots
 from api.feeds.source import Source
 from api.feeds.sse import Feeds
 from api.history import History
@@ -47,7 +48,7 @@ from stocktide.settings import Settings
 from streams.log import KafkaLog
 from streams.topics import CHANNEL_STOCK, JOURNAL
 from tables.handover import Handover
-from tables.ledger import Ledger, LedgerLimits
+from tables.ledger import KnownSkus, Ledger, LedgerLimits
 from tables.settlements import Settlements
 from tables.submission import Submitter
 
@@ -153,8 +154,9 @@ def _make_handlers(
         "ledger": health.ledger_check(ledger, reads),
         "feeds": health.feeds_check(source),
     }
-    readiness = health.Readiness(checks, lambda status: hub.notify("status", status))
     seconds = settings.request_seconds
+    snapshots = Snapshots(hub, partial(_read_known, ledger, reads, seconds))
+    readiness = health.Readiness(checks, lambda status: hub.notify("status", status))
     return Handlers(
         orders=Orders(desk, ledger, reads, seconds),
         stock=Stock(ledger, reads, seconds),
@@ -167,20 +169,28 @@ def _make_handlers(
         ),
         policies=Policies(submitter, ledger, reads, seconds, settings.publish_interval_ms),
         events=Events(Inbox(producer), settings.app_id, seconds, limits.future_ms),
-        feeds=Feeds(hub, Entrance(hub, source), known, lambda: readiness.latest),
+        feeds=Feeds(hub, Entrance(hub, source), known, snapshots, lambda: readiness.latest),
         readiness=readiness,
-        metrics=_make_metrics(desk, submitter, hub, readiness),
+        metrics=_make_metrics(desk, submitter, hub, snapshots, readiness),
         pages=Pages(Path(__file__).parent / "board"),
     )
 
 
-def _make_metrics(desk: Desk, submitter: Submitter, hub: Hub, readiness: health.Readiness) -> Metrics:
+async def _read_known(ledger: Ledger, reads: Reads, seconds: float, cursor: str, limit: int) -> KnownSkus:
+    deadline = asyncio.get_running_loop().time() + seconds
+    return await reads.settled(lambda: ledger.read_known(cursor, limit), deadline)
+
+
+def _make_metrics(
+    desk: Desk, submitter: Submitter, hub: Hub, snapshots: Snapshots, readiness: health.Readiness
+) -> Metrics:
     metrics = Metrics()
     metrics.watch(
         {
             "commands_waiting": ("Commands that wait for a call of the ledger", lambda: desk.waiting),
             "feed_readers": ("Subscribers of feeds", lambda: hub.readers),
             "feed_rows": ("Channel updates held for the feeds", lambda: hub.rows),
+            "feeds_late": ("Channels whose feeds wait long for a SKU that is known", lambda: len(snapshots.late)),
             "resubmitted": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
             "ready": ("1 while /readyz says so", lambda: float(readiness.latest["ready"])),
         }

@@ -47,13 +47,13 @@ class Subscriber:
         """Take whole lines; what is left of the last one. Chunk sizes of HTTP stand on lines of their own."""
         *lines, rest = text.split(b"\n")
         for line in lines:
-            if line.startswith(b"data: {"):
+            if line == b"event: synced":
+                self.synced.set()
+            elif line.startswith(b"data: {"):
                 body = line[6:]
                 sku = _text_after(body, b'"sku":"')
                 if sku is not None:
                     self.seen[sku] = body
-                elif body.startswith(b'{"channel":'):
-                    self.synced.set()
         return rest
 
 

@@ -164,12 +164,13 @@ class Follower:
             self._recorder.add(Synced(self._recorder.clock.now(), self.name))
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
+        asked_at = self._recorder.clock.now()
         last = None if self._last_id is None else self._last_id.decode()
         async with session.get(self._url, headers={"Last-Event-ID": last} if last else {}) as response:
             if response.status != 200:
                 return
             self._connected, self._synced, why = True, False, "the feed ended"
-            self._recorder.add(Subscribed(self._recorder.clock.now(), self.name, self.channel, last))
+            self._recorder.add(Subscribed(self._recorder.clock.now(), self.name, self.channel, last, asked_at))
             try:
                 async with asyncio.timeout(LEAVES_AFTER_SECONDS if self._leaves else None) as self._leaving:
                     async for frames in _frames(response.content):

@@ -67,11 +67,12 @@ class Subscriber:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
+        asked_at = self._clock.now()
         headers = {} if self._last_id is None else {"Last-Event-ID": self._last_id}
         async with session.get(self._apis[0] + self._path, headers=headers) as response:
             if response.status != 200:
                 return
-            self._add(Subscribed(self._clock.now(), self.name, self._channel, self._last_id))
+            self._add(Subscribed(self._clock.now(), self.name, self._channel, self._last_id, asked_at))
             why = "the feed ended"
             try:
                 async for frame in _frames(response.content):

@@ -108,6 +108,13 @@ class Read(Generic[_Value]):
     settled: int
 
 
+class KnownSkus(Struct, frozen=True, array_like=True):
+    """How many SKUs are known, and a page of their names in order."""
+
+    count: int
+    names: tuple[str, ...]
+
+
 class ChannelItem(Struct, frozen=True, array_like=True):
     """What one channel may sell of one SKU, as of the SKU's `version`, last changed `at` (ms)."""
 
@@ -122,6 +129,7 @@ _ORDER = msgspec.msgpack.Decoder(OrderRecord)
 _MOVEMENT = msgspec.msgpack.Decoder(MovementRecord)
 _SKU = msgspec.msgpack.Decoder(tuple[SkuRecord, tuple[Offer, ...]])
 _ITEMS = msgspec.msgpack.Decoder(tuple[ChannelItem, ...])
+_KNOWN = msgspec.msgpack.Decoder(KnownSkus)
 _POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any]])
 _REGISTRY = msgspec.msgpack.Decoder(RegistryRecord)
 
@@ -174,6 +182,11 @@ class Ledger:
         answer = await self._ask("channel", channel, cursor, limit)
         items = _ITEMS.decode(answer[3])
         return _read(answer, (items, items[-1].sku if len(items) == limit else None))
+
+    async def read_known(self, cursor: str, limit: int) -> Read[KnownSkus]:
+        """How many SKUs are known, and the names of up to `limit` after `cursor` ("" from the start)."""
+        answer = await self._ask("known", cursor, min(limit, PAGE_SKUS_MAX))
+        return _read(answer, _KNOWN.decode(answer[3]))
 
     async def read_policy(self, channel: str, sku: str | None) -> Read[tuple[dict[str, Any] | None, dict[str, Any]]]:
         """The policy set at this level (None: none is) and the one in force. Null fields are left out."""

@@ -50,6 +50,11 @@ export class Feeds {
       stream.synced = true;
       this.onState(channel, "live");
     });
+    // All numbers come again, and after a restore with lower versions.
+    source.addEventListener("reset", () => {
+      stream.synced = false;
+      this.onState(channel, "waiting");
+    });
     source.addEventListener("status", (event) => {
       const ready = JSON.parse(event.data).ready;
       this.onState(channel, ready ? (stream.synced ? "live" : "waiting") : "down");

@@ -42,6 +42,9 @@ class Channel:
     def __len__(self) -> int:
         return len(self._at)
 
+    def __contains__(self, sku: object) -> bool:
+        return sku in self._at
+
     def add(self, sku: str, row: Row) -> bool:
         """Put a row at the end; False where what is held is as new (a late writer's row, or the same again)."""
         index = self._at.get(sku)

@@ -7,6 +7,7 @@ for all readers. An update is encoded once, and the same bytes go to all; nobody
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -61,6 +62,15 @@ class Hub:
         """How many updates are held."""
         return sum(map(len, self._channels.values()))
 
+    def held(self, channel: str) -> int:
+        """Of how many SKUs an update is held for a channel."""
+        return len(self._channels.get(channel, ()))
+
+    def missing(self, channel: str, skus: Iterable[str]) -> list[str]:
+        """Those of `skus` of which no update is held for a channel."""
+        held = self._channels.get(channel, ())
+        return [sku for sku in skus if sku not in held]
+
     def channel(self, name: str) -> Channel:
         """A channel, empty where nothing was ever published for it."""
         if (channel := self._channels.get(name)) is None:
@@ -91,6 +101,11 @@ class Hub:
     def moved_to(self, partition: int, offset: int) -> None:
         """Note that everything below `offset` was read where the last records of a partition are none of ours."""
         self._next[partition] = max(self._next[partition], offset)
+
+    async def moved(self, seconds_max: float) -> None:
+        """Wait until more was read, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._moved.wait(), seconds_max)
 
     async def reached(self, cut: Cut, seconds_max: float) -> bool:
         """Wait until everything below `cut` was read; False where that does not come about in time."""

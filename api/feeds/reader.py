@@ -1,14 +1,16 @@
 """One subscriber of a channel: the snapshot or what it missed, `synced`, then every update.
 
-In: a channel of the hub and a `write` that may take its time. Out: frames, in an order in which each frame's id says
-truly what was seen. A reader holds a position, never a queue: what it is too slow for, it skips to the newest.
+In: a channel of the hub, word of when the snapshot is whole, and a `write` that may take its time. Out: frames, in an
+order in which each frame's id says truly what was seen. A reader holds a position, never a queue: what it is too slow
+for, it skips to the newest.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import orjson
 
@@ -42,16 +44,20 @@ class Reader:
         hub: Hub,
         channel: Channel,
         since: Cut | None,
+        whole: Callable[[], Coroutine[Any, Any, None]],
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         stall_seconds_max: float = STALL_SECONDS_MAX,
     ) -> None:
         self._hub = hub
         self._channel = channel
         self._since = since
+        self._whole = whole
         self._heartbeat_seconds = heartbeat_seconds
         self._stall_seconds_max = stall_seconds_max
         self._position = 0
-        self._target: int | None = channel.end
+        # What is sent before `synced`: known once the snapshot is whole.
+        self._checking: asyncio.Task[None] | None = None
+        self._target: int | None = None
         self._notices: deque[bytes] = deque(maxlen=NOTICES_MAX)
         self._more = asyncio.Event()
 
@@ -59,6 +65,8 @@ class Reader:
         """Write until the hub closes. Raises TooSlow, and what `write` raises where the client is gone."""
         self._channel.readers.add(self._more.set)
         self._hub.listen(self._notice)
+        checking = self._checking = asyncio.create_task(self._whole())
+        checking.add_done_callback(lambda _: self._more.set())
         try:
             while not self._hub.closed:
                 self._more.clear()
@@ -68,6 +76,7 @@ class Reader:
                 if chunk:
                     await self._write(write, chunk)
         finally:
+            checking.cancel()
             self._hub.unlisten(self._notice)
             self._channel.readers.discard(self._more.set)
             self._hub.forget(self._channel)
@@ -77,15 +86,17 @@ class Reader:
         channel = self._channel
         notices = list(self._notices)
         self._notices.clear()
+        if self._checking is not None and self._checking.done():
+            self._checking.result()
+            self._checking, self._target = None, channel.end
         frames, self._position = channel.after(self._position, WRITE_BYTES_MAX, self._since)
-        if self._target is not None:
-            if self._since is not None:
-                frames = [_at_least(frame, self._since) for frame in frames]
-            if self._position >= self._target:
-                # Everything that the hub has read was sent, so its position is a true id: only at the end.
-                cut = self._hub.position if self._position == channel.end else None
-                frames.append(encode_frame("synced", orjson.dumps({"channel": channel.name}), cut))
-                self._target = self._since = None
+        if self._since is not None:
+            frames = [_at_least(frame, self._since) for frame in frames]
+        if self._target is not None and self._position >= self._target:
+            # Everything that the hub has read was sent, so its position is a true id: only at the end.
+            cut = self._hub.position if self._position == channel.end else None
+            frames.append(encode_frame("synced", orjson.dumps({"channel": channel.name}), cut))
+            self._target = self._since = None
         return b"".join(notices + frames)
 
     async def _wait(self) -> bytes:

@@ -1,8 +1,9 @@
 """`GET /v1/channels/{channel}/feed`: a channel's stock as Server-Sent Events.
 
-In: a channel, and with `Last-Event-ID` (or `?last_event_id=`) what the client has seen. Out: `event: stock` frames
-(one channel update as `data`, an `id`), `event: synced` once everything until now was sent, then live updates;
-`event: status` when readiness changes; `event: error` before a client that is too slow is dropped.
+In: a channel, and with `Last-Event-ID` (or `?last_event_id=`) what the client has seen. Out: `event: resumed` where the
+feed goes on from there, `event: reset` where it cannot and begins anew; `event: stock` frames (one channel update as
+`data`, an `id`), `event: synced` once every known SKU was sent, then live updates; `event: status` when readiness
+changes; `event: error` before a client that is too slow is dropped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from api.feeds.cut import Cut, parse_cut
 from api.feeds.entrance import Entrance
 from api.feeds.hub import Hub, encode_frame
 from api.feeds.reader import HEARTBEAT, STALL_SECONDS_MAX, Reader, TooSlow
+from api.feeds.snapshots import Snapshots
+from api.targets import query_of
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +58,14 @@ class Feeds:
         hub: Hub,
         entrance: Entrance,
         known: MakesKnown,
+        snapshots: Snapshots,
         status: Callable[[], dict[str, Any]],
         stall_seconds_max: float = STALL_SECONDS_MAX,
     ) -> None:
         self._hub = hub
         self._entrance = entrance
         self._known = known
+        self._snapshots = snapshots
         self._status = status
         self._stall_seconds_max = stall_seconds_max
 
@@ -77,8 +82,13 @@ class Feeds:
         await response.prepare(request)
         try:
             await response.write(self._greeting())
-            since = await self._entrance.begin(self._seen(request), partial(response.write, HEARTBEAT))
-            reader = Reader(self._hub, self._hub.channel(name), since, stall_seconds_max=self._stall_seconds_max)
+            given = request.headers.get("Last-Event-ID") or query_of(request).get("last_event_id")
+            seen = parse_cut(given, self._hub.partitions) if given else None
+            since = await self._entrance.begin(seen, partial(response.write, HEARTBEAT))
+            if given and not self._hub.closed:
+                await response.write(_resumption(name, seen, since))
+            whole = partial(self._snapshots.whole, name)
+            reader = Reader(self._hub, self._hub.channel(name), since, whole, stall_seconds_max=self._stall_seconds_max)
             await reader.run(response.write)
         except ConnectionError:
             pass  # a client that is gone is known by its broken connection: an ordinary end
@@ -90,11 +100,6 @@ class Feeds:
             if request.transport is not None:
                 request.transport.abort()
         return response
-
-    def _seen(self, request: web.Request) -> Cut | None:
-        """What the client says that it has seen; None where it names nothing, or nonsense."""
-        text = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
-        return parse_cut(text, self._hub.partitions) if text else None
 
     def _greeting(self) -> bytes:
         greeting = f"retry: {RECONNECT_MS}\n\n".encode()
@@ -112,3 +117,11 @@ class Feeds:
         transport.write(b"%x\r\n%s\r\n" % (len(frame), frame))
         transport.close()
         asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+
+
+def _resumption(channel: str, seen: Cut | None, since: Cut | None) -> bytes:
+    """What becomes of the id that a client named: the feed goes on after it, or begins anew for a reason."""
+    if since is not None:
+        return encode_frame("resumed", orjson.dumps({"channel": channel}))
+    reason = "malformed_id" if seen is None else "unknown_id"
+    return encode_frame("reset", orjson.dumps({"channel": channel, "reason": reason}))

@@ -37,11 +37,12 @@ class Subscriber:
     """One subscriber of a channel: what it holds by now, since when it is connected, and whether it was told it has
     all."""
 
-    __slots__ = ("at", "channel", "connected", "sees", "synced")
+    __slots__ = ("asked_at", "at", "channel", "connected", "sees", "synced")
 
     def __init__(self) -> None:
         self.channel = ""
         self.at = 0
+        self.asked_at = 0
         self.connected = False
         self.synced = False
         self.sees: dict[str, tuple[Update, int]] = {}
@@ -60,6 +61,8 @@ class ChannelBook:
         self.subscribers: dict[str, Subscriber] = {}
         self.newest: dict[Key, Update] = {}
         self.last: dict[Key, Update] = {}
+        # When the topic first told of a SKU, for whichever channel: it is known from then on.
+        self.known: dict[str, int] = {}
         # By channel and SKU: (version, when) of rows, the first of them as new as anybody must have by now.
         self._told: dict[str, dict[str, deque[tuple[int, int]]]] = {}
 
@@ -93,6 +96,7 @@ class ChannelBook:
     def _subscribed(self, record: Subscribed) -> None:
         subscriber = self.subscriber(record.subscriber)
         subscriber.channel, subscriber.connected, subscriber.at = record.channel, True, record.at
+        subscriber.asked_at = record.asked_at
         subscriber.synced = subscriber.synced and self._rests
 
     def _unsubscribed(self, record: Unsubscribed) -> None:
@@ -107,6 +111,7 @@ class ChannelBook:
 
     def _row(self, row: ChannelRow) -> None:
         key = (row.update.channel, row.update.sku)
+        self.known.setdefault(row.update.sku, row.at)
         newest = self.newest.get(key)
         if newest is None or row.update.version > newest.version:
             self.newest[key] = row.update
@@ -206,7 +211,7 @@ class ChannelNotConverged(Checker):
     For each subscriber that is connected, and for the topic: every SKU that GET of its channel shows is there, with
     that mode, quantity and rest of preorders (the update's version may be older: a change that a channel cannot see
     publishes nothing, rule 10), and no other. Whoever connects (again) and is told that it has everything has what was
-    published some time before.
+    published some time before, and something of every SKU that was known by then (rule 46).
     """
 
     name = "channel_not_converged"
@@ -234,6 +239,13 @@ class ChannelNotConverged(Checker):
                 what = (
                     f"subscriber {name} was told that it has everything, and has {has} where version {version} of {sku}"
                     f" for {subscriber.channel} was published {self._book.behind_ms // 1000} s before it connected"
+                )
+                self.found(what, record.at, subscriber=name, channel=subscriber.channel, sku=sku)
+        for sku, known_at in self._book.known.items():
+            if known_at < subscriber.asked_at and sku not in subscriber.sees:
+                what = (
+                    f"subscriber {name} was told that it has everything, and has nothing of {sku}, which was known"
+                    f" {subscriber.asked_at - known_at} ms before it asked for {subscriber.channel}"
                 )
                 self.found(what, record.at, subscriber=name, channel=subscriber.channel, sku=sku)
 

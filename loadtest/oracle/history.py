@@ -99,11 +99,13 @@ class Silent(_Record, frozen=True, omit_defaults=True, tag="silent"):
 
 
 class Subscribed(_Record, frozen=True, omit_defaults=True, tag="subscribed"):
-    """A subscriber is connected (again). `subscriber` is unique and reads one channel."""
+    """A subscriber is connected (again). `subscriber` is unique and reads one channel; `asked_at` is before its request
+    was sent, 0 where that is not known."""
 
     subscriber: str
     channel: str
     last_event_id: str | None = None
+    asked_at: int = 0
 
 
 class Saw(_Record, frozen=True, omit_defaults=True, tag="saw"):

@@ -1,13 +1,14 @@
 -- Read one thing, with the newest batch and the newest settled one: a reader waits where they differ.
 --
 -- KEYS[1]  the shard's key prefix
--- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `policy`, `registry`
+-- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`
 -- ARGV[2…] order: order_id | movement: warehouse, id | sku: sku
 --          channel: channel, cursor (the last sku of the page before, or ''), limit | skus: channel, sku, …
---          policy: channel, sku or ''
+--          known: cursor, limit | policy: channel, sku or ''
 --
 -- -> {batch, token, settled batch, value}; value is msgpack, or false where there is nothing
 --    sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]   policy: [own or nil, effective]
+--    known: [how many SKUs are known, a page of their names]
 -- error UNBLESSED: no takeover blessed this server
 -- @include blessed
 -- @include pack
@@ -52,6 +53,7 @@ end
 local function read(what)
   if what == 'order' then return redis.call('GET', KEYS[1] .. 'order:' .. ARGV[2]) end
   if what == 'movement' then return redis.call('GET', KEYS[1] .. 'movement:' .. ARGV[2] .. '\n' .. ARGV[3]) end
+  if what == 'known' then return pack({redis.call('ZCARD', KEYS[1] .. 'skus'), page_of(ARGV[2], ARGV[3])}) end
   load_registry()
   if what == 'registry' then return packed_registry() end
   if what == 'sku' then return read_sku(ARGV[2]) end

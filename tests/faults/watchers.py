@@ -167,13 +167,14 @@ class Subscriber:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _read(self, session: aiohttp.ClientSession) -> None:
+        asked_at = self._recorder.now
         headers = {} if self._last_id is None else {"Last-Event-ID": self._last_id}
         url = f"{self._apis[0]}/v1/channels/{self._channel}/feed"
         async with session.get(url, headers=headers) as response:
             if response.status != 200:
                 return
             recorder = self._recorder
-            recorder.add(Subscribed(recorder.now, self.name, self._channel, self._last_id))
+            recorder.add(Subscribed(recorder.now, self.name, self._channel, self._last_id, asked_at))
             why = "the feed ended"
             try:
                 await self._frames(response)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.integration.storefront import Storefront, fresh
+from tests.integration.storefront import AT, Storefront, fresh
 from tests.system import RunningSystem
 
 pytestmark = pytest.mark.integration
@@ -124,3 +124,92 @@ async def test_a_feed_outlives_the_api_by_its_last_id(shop: Storefront, running:
     async with shop.feed(channel, last_id) as feed:
         feed.versions = seen
         assert (await feed.until(sku))["quantity"] == 9
+
+
+async def receive_all(shop: Storefront, skus: list[str]) -> None:
+    """One receipt of many SKUs, applied."""
+    lines = [{"sku": sku, "quantity": 5} for sku in skus]
+    movement = {"type": "stock.received", "id": fresh("wms"), "occurred_at": AT, "warehouse": "SH1", "lines": lines}
+    assert (await shop.post("/v1/movements", movement)).status == 202
+    await shop.movement("SH1", movement["id"])
+
+
+async def snapshot(shop: Storefront, channel: str, last_id: str | None = None) -> set[str]:
+    """The SKUs that a new client is told of before the first `synced`."""
+    async with shop.feed(channel, last_id) as feed:
+        return {update["sku"] for update in await feed.until_synced()}
+
+
+async def test_the_first_feed_of_a_new_channel_is_synced_after_its_snapshot(shop: Storefront) -> None:
+    skus = [fresh("sku") for _ in range(146)]
+    await receive_all(shop, skus)
+    for _ in range(20):
+        assert set(skus) <= await snapshot(shop, fresh("channel"))
+
+
+async def test_a_sku_that_became_known_a_moment_ago_comes_before_synced(shop: Storefront) -> None:
+    channel = fresh("channel")
+    await shop.call("PUT", f"/v1/policies/{channel}", {})
+    skus: list[str] = []
+    last_id = None
+    for _ in range(20):
+        new = [fresh("sku") for _ in range(10)]
+        await receive_all(shop, new)
+        skus += new
+        async with shop.feed(channel, last_id) as feed:
+            seen = {update["sku"] for update in await feed.until_synced()}
+            last_id = feed.last_id
+        assert set(new) <= seen  # what it resumes with, it has
+        assert set(skus) <= await snapshot(shop, channel)
+
+
+async def test_a_sweep_of_several_steps_and_subscribers_at_once_are_waited_for(shop: Storefront) -> None:
+    skus = [fresh("sku") for _ in range(1_500)]
+    await receive_all(shop, skus)
+    channel = fresh("channel")
+    found = await asyncio.gather(*(snapshot(shop, channel) for _ in range(30)))
+    assert all(set(skus) <= seen for seen in found)
+
+
+async def test_a_channel_that_an_order_makes_known_at_that_moment_is_synced_after_its_snapshot(
+    shop: Storefront,
+) -> None:
+    skus = [fresh("sku") for _ in range(300)]
+    await receive_all(shop, skus)
+    for number in range(5):
+        channel = fresh("channel")
+        placed, seen = await asyncio.gather(shop.place(skus[number], 1, channel=channel), snapshot(shop, channel))
+        assert placed.status == 201
+        assert set(skus) <= seen
+
+
+async def test_a_feed_says_whether_it_resumes_or_begins_anew(shop: Storefront) -> None:
+    sku, channel = fresh("sku"), fresh("channel")
+    await shop.receive(sku, 3)
+    async with shop.feed(channel) as feed:
+        assert sku in {update["sku"] for update in await feed.until_synced()}
+        last_id = feed.last_id
+    async with shop.feed(channel, last_id) as feed:
+        frame = await feed.next()
+        assert (frame.event, frame.data, frame.id) == ("resumed", {"channel": channel}, None)
+        assert await feed.until_synced() == []
+    for unknown, reason in (
+        ("nonsense", "malformed_id"),
+        ("1-2", "malformed_id"),
+        ("99999-99999-99999-99999", "unknown_id"),
+    ):
+        async with shop.feed(channel, unknown) as feed:
+            frame = await feed.next()
+            assert (frame.event, frame.data) == ("reset", {"channel": channel, "reason": reason})
+            assert sku in {update["sku"] for update in await feed.until_synced()}
+
+
+async def test_after_a_restart_of_the_api_the_snapshot_is_whole_as_well(
+    shop: Storefront, running: RunningSystem
+) -> None:
+    skus = [fresh("sku") for _ in range(146)]
+    await receive_all(shop, skus)
+    killed = running.kill("api")
+    await running.comes_back("api", killed)
+    shop.api = running.api
+    assert set(skus) <= await snapshot(shop, fresh("channel"))

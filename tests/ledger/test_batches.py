@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from streams.times import now_ms as clock_ms
 from tables.commands import Adjust, Command, KnowChannel, Pay, Place, Receive, SetPolicy, Sweep, Tick, fingerprint
-from tables.ledger import Busy, Ledger, LedgerLimits, Unblessed
+from tables.ledger import Busy, KnownSkus, Ledger, LedgerLimits, Unblessed
 from tables.scripts import key_prefix
 from tests.ledger.ledgers import bless
 from tests.ledger.shop import OPENING_MS
@@ -206,3 +206,17 @@ async def test_an_order_meets_a_new_policy_before_its_sweep_has_come_by(bench: B
     order = Place(id="p", order_id="o1", at=OPENING_MS, channel="tmall", fingerprint="f", lines=(("S449", 1),))
     applied = await bench.ledger.apply([change, order], token="t2", now_ms=OPENING_MS)
     assert [result.outcome for result in applied.decision.results] == ["policy_set", "channel_suspended"]
+
+
+async def test_the_known_skus_are_counted_and_named_by_page(bench: Bench) -> None:
+    await bless(bench.redis, bench.app_id)
+    assert (await bench.ledger.read_known("", 10)).value == KnownSkus(0, ())
+    lines = tuple((f"S{number:02}", 5) for number in range(25))
+    goods = Receive(id="m", warehouse="SH1", at=OPENING_MS, fingerprint="f", lines=lines)
+    await bench.ledger.apply([goods], token="t1", now_ms=OPENING_MS)
+    assert (await bench.ledger.read_known("", 0)).value == KnownSkus(25, ())
+    found, cursor = [], ""
+    while page := (await bench.ledger.read_known(cursor, 10)).value.names:
+        found += page
+        cursor = page[-1]
+    assert found == [sku for sku, _ in lines]

@@ -106,7 +106,7 @@ class Shop:
         """A subscriber comes, gets all there is, and what follows."""
         name = name or f"{channel}-1"
         self._decide(commands.KnowChannel(channel=channel))
-        self.add(Subscribed(self.now, name, channel))
+        self.add(Subscribed(self.now, name, channel, asked_at=self.now))
         for (of, _), update in self._shown.items():
             if of == channel:
                 self.add(Saw(self.now, name, update))

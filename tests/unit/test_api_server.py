@@ -18,6 +18,7 @@ from api.connections import StartError, reach_kafka, reach_redis
 from api.desk import Overloaded
 from api.feeds.entrance import Entrance
 from api.feeds.hub import Hub
+from api.feeds.snapshots import Snapshots
 from api.feeds.sse import Feeds
 from api.health import Readiness
 from api.inbox import NotTaken, make_producer
@@ -25,7 +26,7 @@ from api.metrics import Metrics
 from api.routes import Route
 from api.server import run
 from stocktide.settings import Settings
-from tables.ledger import Unblessed
+from tables.ledger import KnownSkus, Unblessed
 from tables.submission import Unsettled
 from tests.unit.stand_ins import GivenSource
 
@@ -38,6 +39,14 @@ class Known:
 
     async def ensure(self, channel: str) -> None:
         pass
+
+
+async def knows_nothing(cursor: str, limit: int) -> KnownSkus:
+    return KnownSkus(0, ())
+
+
+async def knows_two(cursor: str, limit: int) -> KnownSkus:
+    return KnownSkus(2, ("A", "B"))
 
 
 async def serve(path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> TestServer:
@@ -119,7 +128,9 @@ async def test_a_subscriber_that_reads_nothing_is_dropped_and_told_why() -> None
     for number in range(2_000):
         value = orjson.dumps({"version": 1, "padding": padding})
         hub.add([(0, number, f"tmall/S{number}".encode(), value)])
-    feeds = Feeds(hub, Entrance(hub, GivenSource()), Known(), lambda: READY, stall_seconds_max=0.2)
+    feeds = Feeds(
+        hub, Entrance(hub, GivenSource()), Known(), Snapshots(hub, knows_nothing), lambda: READY, stall_seconds_max=0.2
+    )
     server = await serve("/{channel}", feeds.feed)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -133,6 +144,40 @@ async def test_a_subscriber_that_reads_nothing_is_dropped_and_told_why() -> None
     assert hub.readers == 0
     received = await asyncio.to_thread(_read_all, client)
     assert b'event: error\ndata: {"code":"too_slow"' in received
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        ("1", {"event": "resumed", "data": {"channel": "tmall"}}),
+        ("nonsense", {"event": "reset", "data": {"channel": "tmall", "reason": "malformed_id"}}),
+        ("1-2", {"event": "reset", "data": {"channel": "tmall", "reason": "malformed_id"}}),
+        ("99", {"event": "reset", "data": {"channel": "tmall", "reason": "unknown_id"}}),
+        ("", None),
+        (None, None),
+    ],
+)
+async def test_a_feed_says_what_becomes_of_an_id_before_anything_else(given: str | None, first: Any) -> None:
+    hub = Hub(1)
+    for number, sku in enumerate("AB"):
+        hub.add([(0, number, f"tmall/{sku}".encode(), orjson.dumps({"version": 1, "sku": sku}))])
+    feeds = Feeds(hub, Entrance(hub, GivenSource(ends=(2,)), 0.01), Known(), Snapshots(hub, knows_two), lambda: READY)
+    server = await serve("/{channel}", feeds.feed)
+    for header, target in ((given, "/tmall"), (None, "/tmall" if given is None else f"/tmall?last_event_id={given}")):
+        line = "" if header is None else f"Last-Event-ID: {header}\r\n"
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(f"GET {target} HTTP/1.0\r\nHost: x\r\n{line}\r\n".encode())
+        async with asyncio.timeout(5):
+            text = (await reader.readuntil(b"event: synced")).decode()
+        writer.close()
+        events = [block.split("\n") for block in text.split("\n\n") if "event: " in block]
+        told = [line.removeprefix("event: ") for block in events for line in block if line.startswith("event: ")]
+        skus = ["B"] if first is not None and first["event"] == "resumed" else ["A", "B"]
+        assert told == ([first["event"]] if first else []) + ["stock"] * len(skus) + ["synced"]
+        if first is not None:
+            assert orjson.loads(events[0][-1].removeprefix("data: ")) == first["data"]
+    hub.close()
     await server.close()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import orjson
 import pytest
@@ -15,6 +17,11 @@ from api.feeds.reader import Reader, TooSlow
 from streams.topics import joined_key
 
 SECONDS_MAX = 5.0
+Whole = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def at_once() -> None:
+    """A snapshot that is whole."""
 
 
 class Topic:
@@ -38,9 +45,9 @@ class Topic:
 class Client:
     """What a subscriber gets. `take(n)` waits until that many events came."""
 
-    def __init__(self, hub: Hub, name: str, last_id: str | None = None) -> None:
+    def __init__(self, hub: Hub, name: str, last_id: str | None = None, whole: Whole = at_once) -> None:
         cut = parse_cut(last_id, hub.partitions) if last_id else None
-        self.reader = Reader(hub, hub.channel(name), cut, heartbeat_seconds=60)
+        self.reader = Reader(hub, hub.channel(name), cut, whole, heartbeat_seconds=60)
         self.events: list[dict[str, str]] = []
         self.more = asyncio.Event()
         self.task = asyncio.create_task(self.reader.run(self.write))
@@ -218,7 +225,7 @@ def _read_in_some_order(topic: Topic, dice: random.Random) -> Hub:
 async def test_a_client_that_takes_nothing_is_given_up_and_nobody_waited_for_it() -> None:
     topic, hub = Topic(), Hub(2)
     hub.add([topic.row("tmall", "A")])
-    stuck = Reader(hub, hub.channel("tmall"), None, stall_seconds_max=0.05)
+    stuck = Reader(hub, hub.channel("tmall"), None, at_once, stall_seconds_max=0.05)
 
     async def never(_: bytes) -> None:
         await asyncio.Event().wait()
@@ -230,7 +237,7 @@ async def test_a_client_that_takes_nothing_is_given_up_and_nobody_waited_for_it(
 
 async def test_a_quiet_feed_sends_heartbeats() -> None:
     hub = Hub(1)
-    reader = Reader(hub, hub.channel("tmall"), None, heartbeat_seconds=0.01)
+    reader = Reader(hub, hub.channel("tmall"), None, at_once, heartbeat_seconds=0.01)
     chunks: list[bytes] = []
 
     async def write(chunk: bytes) -> None:
@@ -263,3 +270,35 @@ async def test_a_name_that_was_only_asked_for_is_forgotten() -> None:
     hub.close()
     await client.task
     assert not hub._channels
+
+
+async def test_synced_waits_until_the_snapshot_is_whole_and_updates_do_not() -> None:
+    topic, hub = Topic(), Hub(2)
+    gate = asyncio.Event()
+
+    async def whole() -> None:
+        await gate.wait()
+
+    hub.add([topic.row("tmall", "A")])
+    client = Client(hub, "tmall", whole=whole)
+    await client.take(1)
+    hub.add([topic.row("tmall", "B"), topic.row("tmall", "A", 5)])
+    events = await client.take(3)
+    assert [event["event"] for event in events] == ["stock"] * 3
+    hub.add([topic.row("tmall", "C")])
+    gate.set()
+    events = await client.take(5)
+    assert [event["event"] for event in events[3:]] == ["stock", "synced"]
+    assert events[-1]["id"] == format_cut(hub.position)
+    hub.close()
+    await client.task
+
+
+async def test_a_check_that_fails_ends_the_feed_and_is_not_called_synced() -> None:
+    async def whole() -> None:
+        raise ValueError("a fault of ours")
+
+    client = Client(Hub(1), "tmall", whole=whole)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        await client.task
+    assert client.events == []

@@ -439,6 +439,14 @@ def a_subscriber_that_comes_back_and_misses_something() -> list[Record]:
     return shop.rest()
 
 
+def a_new_channel_that_is_synced_before_its_snapshot() -> list[Record]:
+    shop = shop_with()
+    shop.wait(1)
+    shop.add(Subscribed(shop.now, "new-1", "new", asked_at=shop.now))
+    shop.add(Synced(shop.now, "new-1"))
+    return shop.rest()
+
+
 def a_topic_that_is_not_what_the_channel_says() -> list[Record]:
     def other(record: Record) -> tuple[Record, ...]:
         if isinstance(record, ReadChannel):
@@ -627,6 +635,7 @@ PLANTED: dict[str, tuple[Plant, ...]] = {
         a_sku_that_nobody_knows,
         a_subscriber_that_never_got_everything,
         a_subscriber_that_comes_back_and_misses_something,
+        a_new_channel_that_is_synced_before_its_snapshot,
         a_topic_that_is_not_what_the_channel_says,
     ),
     "log_does_not_explain": (

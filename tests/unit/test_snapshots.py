@@ -1,0 +1,160 @@
+"""When a snapshot is whole: each SKU that the ledger knows has come, for all who ask, at the price of one check."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+
+from api.feeds import snapshots as snapshots_module
+from api.feeds.hub import Hub
+from api.feeds.snapshots import Snapshots
+from streams.topics import joined_key
+from tables.ledger import KnownSkus, Unblessed
+
+SECONDS_MAX = 5.0
+
+
+class Shop:
+    """A ledger that knows SKUs, and a hub that is told of them when a test says."""
+
+    def __init__(self, *skus: str) -> None:
+        self.skus = set(skus)
+        self.hub = Hub(1)
+        self.asked: list[tuple[str, int]] = []
+        self.fails: list[Exception] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._offset = 0
+
+    async def read(self, cursor: str, limit: int) -> KnownSkus:
+        self.asked.append((cursor, limit))
+        if self.fails:
+            raise self.fails.pop()
+        names = sorted(sku for sku in self.skus if sku > cursor)[:limit]
+        found = KnownSkus(len(self.skus), tuple(names))
+        await self.gate.wait()
+        return found
+
+    def publish(self, *skus: str, channel: str = "tmall") -> None:
+        for sku in skus:
+            value = orjson.dumps({"channel": channel, "sku": sku, "quantity": 1, "version": self._offset + 1})
+            self.hub.add([(0, self._offset, joined_key(channel, sku).encode(), value)])
+            self._offset += 1
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_hub_that_holds_all_is_whole_after_one_question_of_no_page() -> None:
+    shop = Shop("A", "B")
+    shop.publish("A", "B")
+    await asyncio.wait_for(Snapshots(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
+    assert shop.asked == [("", 0)]
+
+
+async def test_a_shop_that_knows_nothing_is_whole() -> None:
+    shop = Shop()
+    await asyncio.wait_for(Snapshots(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
+
+
+async def test_each_sku_is_waited_for_whatever_other_channels_have() -> None:
+    shop = Shop("A", "B", "C")
+    shop.publish("A", "B", "C", channel="jd")
+    waiting = asyncio.create_task(Snapshots(shop.hub, shop.read).whole("tmall"))
+    for sku in "CAB":
+        await turns()
+        assert not waiting.done()
+        shop.publish(sku)
+    await asyncio.wait_for(waiting, SECONDS_MAX)
+
+
+async def test_pages_are_gone_through_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots_module, "PAGE_SKUS_MAX", 2)
+    skus = [f"S{number}" for number in range(6)]
+    shop = Shop(*skus)
+    waiting = asyncio.create_task(Snapshots(shop.hub, shop.read).whole("tmall"))
+    await turns()
+    shop.publish(*skus[:5])
+    await turns()
+    assert not waiting.done()
+    shop.publish(skus[5])
+    await asyncio.wait_for(waiting, SECONDS_MAX)
+    assert shop.asked[-1] == ("S5", 2)
+
+
+async def test_as_many_skus_that_are_not_the_same_are_not_taken_for_all() -> None:
+    """The hub is counted before the ledger is asked: what comes to be known in between cannot make up for one."""
+    shop = Shop("A", "B")
+    shop.publish("A")
+    shop.gate.clear()
+    waiting = asyncio.create_task(Snapshots(shop.hub, shop.read).whole("tmall"))
+    await turns()
+    shop.skus.add("C")
+    shop.publish("C")
+    shop.gate.set()
+    await turns()
+    assert not waiting.done()
+    shop.publish("B")
+    await asyncio.wait_for(waiting, SECONDS_MAX)
+
+
+async def test_thousands_share_a_check_and_none_is_given_one_that_began_before_it_came() -> None:
+    shop = Shop("A")
+    shop.publish("A")
+    snapshots = Snapshots(shop.hub, shop.read)
+    shop.gate.clear()
+    first = asyncio.create_task(snapshots.whole("tmall"))
+    await turns()
+    shop.skus.add("B")
+    crowd = [asyncio.create_task(snapshots.whole("tmall")) for _ in range(2_000)]
+    await turns()
+    shop.gate.set()
+    await asyncio.wait_for(first, SECONDS_MAX)
+    await turns()
+    assert not any(task.done() for task in crowd)
+    shop.publish("B")
+    await asyncio.wait_for(asyncio.gather(*crowd), SECONDS_MAX)
+    assert len(shop.asked) <= 3
+    assert not snapshots._lines
+
+
+async def test_whoever_checks_for_all_and_leaves_is_followed_by_the_next() -> None:
+    shop = Shop("A")
+    snapshots = Snapshots(shop.hub, shop.read)
+    checking = asyncio.create_task(snapshots.whole("tmall"))
+    waiting = asyncio.create_task(snapshots.whole("tmall"))
+    await turns()
+    checking.cancel()
+    await turns()
+    assert not waiting.done()
+    shop.publish("A")
+    await asyncio.wait_for(waiting, SECONDS_MAX)
+    assert not snapshots._lines
+
+
+async def test_a_ledger_that_does_not_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots_module, "RETRY_SECONDS", 0.01)
+    shop = Shop("A")
+    shop.publish("A")
+    shop.fails = [Unblessed("no takeover"), TimeoutError(), ConnectionResetError()]
+    await asyncio.wait_for(Snapshots(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
+    assert len(shop.asked) == 4
+
+
+async def test_a_sku_that_does_not_come_is_named_until_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    shop = Shop("A", "B")
+    shop.publish("A")
+    snapshots = Snapshots(shop.hub, shop.read, late_seconds=0.02)
+    waiting = asyncio.create_task(snapshots.whole("tmall"))
+    async with asyncio.timeout(SECONDS_MAX):
+        while not snapshots.late:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert snapshots.late == {"tmall": "B"}
+    assert "the feed of tmall waits for 1 SKUs, such as B" in caplog.text
+    shop.publish("B")
+    await asyncio.wait_for(waiting, SECONDS_MAX)
+    assert snapshots.late == {}
