@@ -98,4 +98,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 def _is_foreign(request: web.Request) -> bool:
     """Whether a browser sends this for a page that is not ours: no key protects a port on loopback."""
     origin = request.headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc != request.host
+    try:
+        return origin is not None and urlsplit(origin).netloc != request.host
+    except ValueError:  # no URL, such as half an IPv6 address
+        return True

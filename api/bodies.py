@@ -17,6 +17,7 @@ Message = TypeVar("Message")
 
 # What a client sends that names no type, or names one only because its tool always does.
 _TOLERATED_TYPES = frozenset({"application/octet-stream", "application/x-www-form-urlencoded", "text/plain"})
+_ENCODINGS = frozenset({"identity", "gzip", "deflate"})
 _LINES_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 
 
@@ -25,6 +26,8 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
     declared = request.content_type
     if declared not in _TOLERATED_TYPES and not declared.endswith("json") and declared not in _LINES_TYPES:
         return problems.problem(415, "unsupported_media_type", f"{declared} is not taken here; send JSON")
+    if request.headers.get("Content-Encoding", "identity").lower() not in _ENCODINGS:
+        return problems.encoding_not_taken()
     if (length := request.content_length) is not None and length > bytes_max:
         return _too_large(length, bytes_max)
     try:

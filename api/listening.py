@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import InvalidURLError, LineTooLong
+from aiohttp.http_exceptions import ContentEncodingError, InvalidURLError, LineTooLong
 
 from api import problems
 from api.targets import TARGET_BYTES_MAX
@@ -76,6 +76,8 @@ def _refused(status: int, exc: BaseException | None, message: str | None) -> web
         if bytes_max == TARGET_BYTES_MAX:
             return problems.problem(414, "uri_too_long", f"Path and query have at most {bytes_max} bytes.")
         return problems.problem(431, "headers_too_large", f"A header has at most {bytes_max} bytes.")
+    if isinstance(exc, ContentEncodingError):
+        return problems.encoding_not_taken()
     if isinstance(exc, InvalidURLError):
         detail = (
             "The target of the request is no path: what is not printable ASCII is sent as the escapes of its UTF-8."

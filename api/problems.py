@@ -85,7 +85,8 @@ def problem(
         "type": f"urn:stocktide:problem:{code}",
         "title": code.replace("_", " ").capitalize(),
         "status": status,
-        "detail": detail,
+        # What a header held that is no UTF-8 comes as surrogates, which JSON cannot hold.
+        "detail": detail.encode(errors="backslashreplace").decode(),
         "code": code,
         **more,
     }
@@ -110,6 +111,12 @@ def malformed(what: Malformed) -> web.Response:
         return problem(status, what.code, what.detail)
     sentence = f"`{what.path}`: {what.detail}"
     return problem(status, what.code, sentence, errors=[{"path": what.path, "detail": what.detail}])
+
+
+def encoding_not_taken() -> web.Response:
+    """415 of a body that is packed in a way that we do not unpack."""
+    detail = "A body is taken as it is, or packed once by gzip or deflate; its Content-Encoding names something else."
+    return problem(415, "unsupported_media_type", detail)
 
 
 def not_found(code: str, detail: str) -> web.Response:

@@ -291,3 +291,34 @@ def test_invalid_utf_8_in_an_ignored_field_is_refused() -> None:
     raw = msgspec.json.encode(PLACED)
     found = refused(raw[:-1] + b',"note":"\xff"}')
     assert found.code == "malformed_json"
+
+
+@pytest.mark.parametrize(
+    ("time", "hint"),
+    [
+        ('"2016-12-31T23:59:60Z"', "leap second"),
+        ('"2026-11-11T00:00:00,5Z"', "a point, not a comma"),
+        ('"2026-11-11T24:00:00Z"', "of the next day"),
+        ('"2026-11-11T00:00Z"', "seconds are missing"),
+        ('"2026-11-11"', "time of day is missing"),
+        ('"2026-11-11T00:00:00"', "offset is missing"),
+        ('"2026-11-11T00:00:00 08:00"', "`%2B`"),
+        ('"11/11/2026 00:00"', "RFC 3339"),
+        ("1790000000", "in quotes"),
+    ],
+)
+def test_a_time_that_is_none_is_explained(time: str, hint: str) -> None:
+    raw = f'{{"type":"order.paid","id":"1","order_id":"o","occurred_at":{time}}}'
+    malformed = decode_event(raw.encode())
+    assert isinstance(malformed, Malformed)
+    assert (malformed.code, malformed.path) == ("invalid_field", "occurred_at")
+    assert hint in malformed.detail
+    assert "2026-11-11T00:00:00.000Z" in malformed.detail
+
+
+def test_a_byte_order_mark_says_nothing_and_utf_16_is_called_by_its_name() -> None:
+    raw = b'{"type":"order.paid","id":"1","order_id":"o","occurred_at":"2026-11-11T00:00:00Z"}'
+    assert not isinstance(decode_event(b"\xef\xbb\xbf" + raw), Malformed)
+    malformed = decode_event(raw.decode().encode("utf-16"))
+    assert isinstance(malformed, Malformed)
+    assert malformed.detail == "UTF-16, not UTF-8"

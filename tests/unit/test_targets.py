@@ -240,6 +240,12 @@ NOT_HTTP = [
     (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", (400, 404, 405), None),
     (b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n", (400, 404, 405), None),
     (POST + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope", 400, "malformed_body"),
+    *(
+        (POST + b"Content-Encoding: %b\r\nContent-Length: 2\r\n\r\n{}" % encoding, 415, "unsupported_media_type")
+        for encoding in (b"br", b"zstd", b"nonsense", b"gzip, gzip", b"\xff")
+    ),
+    (POST + b"Content-Type: text/\xff\r\nContent-Length: 2\r\n\r\n{}", 415, "unsupported_media_type"),
+    (POST + b"Origin: http://[half\r\nContent-Length: 2\r\n\r\n{}", 403, "foreign_origin"),
     (POST + b"Content-Length: 3\r\n\r\n{x}", 400, "malformed_json"),
 ]
 
