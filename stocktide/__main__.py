@@ -20,7 +20,7 @@ from stocktide.loadtest import loadtest_command, tester_command
 from stocktide.loadtest_compare import with_compare
 from stocktide.located import located
 from stocktide.moments import Moment
-from stocktide.settings import Settings, SettingsError
+from stocktide.settings import Settings, SettingsError, unread_variables
 
 _FILE = click.Path(path_type=Path)
 _PORT = click.IntRange(0, 65_535)
@@ -48,6 +48,8 @@ class _Speed(click.ParamType):
 @click.version_option(package_name="stocktide")
 def cli() -> None:
     """One true stock count for goods that are sold in many places at once."""
+    for warning in unread_variables():
+        click.echo(f"stocktide: {warning}", err=True)
 
 
 def _with_settings(command: Callable[..., int]) -> Callable[..., None]:

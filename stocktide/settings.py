@@ -15,6 +15,7 @@ from typing import Any
 
 from stocktide import security
 from stocktide.errors import SettingsError as SettingsError  # the name by which everyone knows it
+from stocktide.setting_names import check_names, warnings_of
 
 # It becomes a part of Kafka's topic names, which allow these and 249 in all.
 _APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -93,6 +94,7 @@ class Settings:
     def from_environment(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
         """Read the environment; `overrides` that are not None win. SettingsError names the variable."""
         environ = os.environ if environ is None else environ
+        check_names(environ, setting_names())
         values: dict[str, Any] = {}
         for spec in fields(Settings):
             name = f"STOCKTIDE_{spec.name.upper()}"
@@ -114,7 +116,7 @@ class Settings:
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             if not least <= value <= most:
-                raise SettingsError(f"STOCKTIDE_{name.upper()} is {value}: from {least} to {most}")
+                raise SettingsError(f"STOCKTIDE_{name.upper()} is {value}: {_whole_number(name)}")
         security.check_kafka(self)
         security.check_redis(self)
 
@@ -135,8 +137,28 @@ class Settings:
         return {f"STOCKTIDE_{spec.name.upper()}": str(getattr(self, spec.name)) for spec in fields(self)}
 
 
+def setting_names() -> tuple[str, ...]:
+    """The names of all settings as the environment has them, without `STOCKTIDE_`."""
+    return tuple(spec.name.upper() for spec in fields(Settings))
+
+
+def unread_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each `STOCKTIDE_*` of the environment that nothing reads."""
+    return list(warnings_of(os.environ if environ is None else environ, setting_names()))
+
+
 def _parse(name: str, given: str, kind: type[Any]) -> Any:
-    try:
+    if kind is not int:
         return kind(given)
+    try:
+        return int(given)
     except ValueError as error:
-        raise SettingsError(f"{name} is {given!r}: not {kind.__name__}") from error
+        setting = name.removeprefix("STOCKTIDE_").lower()
+        raise SettingsError(f"{name} is {given!r}: {_whole_number(setting)}") from error
+
+
+def _whole_number(name: str) -> str:
+    if name not in _BOUNDS:
+        return "it has to be a whole number"
+    least, most = _BOUNDS[name]
+    return f"it has to be a whole number from {least} to {most}"

@@ -88,7 +88,7 @@ def test_a_start_that_fails_leaves_the_ready_file_of_another_system(tmp_path: Pa
 
 def test_a_bad_setting_is_named() -> None:
     message = refused(1, "doctor", environ={"STOCKTIDE_PARTITIONS": "many"})
-    assert "STOCKTIDE_PARTITIONS is 'many': not int" in message
+    assert "STOCKTIDE_PARTITIONS is 'many': it has to be a whole number from 1 to 256" in message
     assert "STOCKTIDE_LOG_LEVEL is 'LOUD'" in refused(1, "up", environ={"STOCKTIDE_LOG_LEVEL": "LOUD"})
     assert "STOCKTIDE_APP_ID is 'a b'" in refused(1, "up", environ={"STOCKTIDE_APP_ID": "a b"})
     message = refused(1, "worker", environ={"STOCKTIDE_SHARDS": "2"})
@@ -134,3 +134,12 @@ def test_a_file_that_is_missing_is_named() -> None:
     assert done.returncode != 0
     assert "nowhere.csv" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_setting_ends_the_command_and_any_other_stranger_is_a_warning() -> None:
+    assert "STOCKTIDE_PRT is not a setting of Stocktide: is STOCKTIDE_PORT meant?" in refused(
+        1, "up", environ={"STOCKTIDE_PRT": "8081"}
+    )
+    assert (
+        "STOCKTIDE_BANNER is not a setting" in stocktide("up", "--port", "x", environ={"STOCKTIDE_BANNER": "1"}).stderr
+    )

@@ -1,0 +1,69 @@
+"""What the environment says wrongly is a sentence that names the variable and what it has to be."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from stocktide.settings import Settings, SettingsError, unread_variables
+
+
+def refused(**environ: str) -> str:
+    """The sentence with which an environment is refused."""
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_environment(environ)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("STOCKTIDE_PRT", "STOCKTIDE_PORT"),
+        ("STOCKTIDE_KAFAK", "STOCKTIDE_KAFKA"),
+        ("STOCKTIDE_REDIS_PASSWRD_FILE", "STOCKTIDE_REDIS_PASSWORD_FILE"),
+        ("STOCKTIDE_App_Id", "STOCKTIDE_APP_ID"),
+        ("STOCKTIDE_MAPPING", "STOCKTIDE_MAPPINGS"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_with_the_one_that_is_meant(name: str, meant: str) -> None:
+    assert refused(**{name: "1"}) == f"{name} is not a setting of Stocktide: is {meant} meant?"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "STOCKTIDE_FAILPOINTS",
+        "STOCKTIDE_INTAKE_SHOPIFY_SECRET",
+        "STOCKTIDE_MAPPINGS",
+        "STOCKTIDE_WEBHOOK_ALLOW",
+        "STOCKTIDE_SOAK_SECONDS",
+        "STOCKTIDE_TEST_SEED",
+        "STOCKTIDE_PORT",
+        "PORT",
+    ],
+)
+def test_a_variable_that_something_reads_is_neither_refused_nor_warned_of(name: str) -> None:
+    Settings.from_environment({name: "8081"})
+    assert unread_variables({name: "8081"}) == []
+
+
+def test_a_variable_that_is_like_no_setting_is_warned_of() -> None:
+    environ = {"STOCKTIDE_COLOUR_OF_THE_BOARD": "blue", "STOCKTIDE_KAFKA_URL": "k:9092"}
+    Settings.from_environment(environ)
+    assert unread_variables(environ) == [
+        "STOCKTIDE_COLOUR_OF_THE_BOARD is not a setting of Stocktide, so it has no effect",
+        "STOCKTIDE_KAFKA_URL is not a setting of Stocktide, so it has no effect (the nearest one is STOCKTIDE_KAFKA)",
+    ]
+
+
+def test_a_setting_with_a_whole_number_says_so() -> None:
+    assert refused(STOCKTIDE_PORT="80x") == "STOCKTIDE_PORT is '80x': it has to be a whole number from 0 to 65535"
+    assert refused(STOCKTIDE_TICK_MS="5") == "STOCKTIDE_TICK_MS is 5: it has to be a whole number from 10 to 60000"
+    assert refused(STOCKTIDE_PARTITIONS="") == "STOCKTIDE_PARTITIONS is '': it has to be a whole number from 1 to 256"
+
+
+def test_no_message_of_a_setting_speaks_of_python() -> None:
+    for name in ("PORT", "SHARDS", "REPLICATION", "AUDIT_INTERVAL", "PARK_SECONDS"):
+        message = refused(**{f"STOCKTIDE_{name}": "1.5"})
+        assert re.fullmatch(r"STOCKTIDE_\w+ is '1\.5': it has to be a whole number( from \d+ to \d+)?", message)
