@@ -14,13 +14,14 @@ from typing import Any
 
 import click
 
+from stocktide.advice import ServerOption
 from stocktide.dead_letter_commands import dead_letter_group
 from stocktide.errors import FrontDoorError
 from stocktide.loadtest import loadtest_command, tester_command
 from stocktide.loadtest_compare import with_compare
-from stocktide.located import located
 from stocktide.moments import Moment
 from stocktide.settings import Settings, SettingsError, unread_variables
+from stocktide.target_options import Locate, for_system
 
 _FILE = click.Path(path_type=Path)
 _PORT = click.IntRange(0, 65_535)
@@ -62,11 +63,11 @@ def _with_settings(command: Callable[..., int]) -> Callable[..., None]:
     return wrapped
 
 
-@cli.command()
+@cli.command(short_help="Run all of it on this machine, and serve the board.")
 @click.option("--data", type=_FILE, help="Folder of everything that stays. [STOCKTIDE_DATA, else ./data]")
 @click.option("--port", type=_PORT, help="Port of the API; 0 picks a free one. [STOCKTIDE_PORT, else 8080]")
-@click.option("--kafka", metavar="HOST:PORT", help="A Kafka of yours, instead of the embedded one.")
-@click.option("--redis", metavar="URL", help="A Redis or Valkey of yours, instead of the embedded one.")
+@click.option("--kafka", cls=ServerOption, metavar="HOST:PORT", help="A Kafka of yours, not the embedded one.")
+@click.option("--redis", cls=ServerOption, metavar="URL", help="A Redis or Valkey of yours, not the embedded one.")
 @click.option("--ready-file", type=_FILE, help="Written when it serves: addresses and process ids, as JSON.")
 def up(
     data: Path | None,
@@ -88,7 +89,7 @@ def up(
     sys.exit(run(options, click.echo))
 
 
-@cli.command()
+@cli.command(short_help="Run one worker; any number may run.")
 @_with_settings
 def worker(settings: Settings) -> int:
     """Run one worker: the agents, the relay, the tables. Any number may run."""
@@ -100,7 +101,7 @@ def worker(settings: Settings) -> int:
     return run(settings)
 
 
-@cli.command()
+@cli.command(short_help="Run one API process; any number may run.")
 @_with_settings
 def api(settings: Settings) -> int:
     """Run one API process. Any number may run."""
@@ -112,57 +113,56 @@ def api(settings: Settings) -> int:
     return run(settings)
 
 
-@cli.command()
+@cli.command(short_help="List the topics and how they are on the broker.")
 @click.option("--create", is_flag=True, help="Create those that are missing.")
-@click.option("--kafka", metavar="HOST:PORT", help="Where. [STOCKTIDE_KAFKA, else the one of `stocktide up`]")
-@_with_settings
-def topics(settings: Settings, create: bool, kafka: str | None) -> int:
+@for_system()
+def topics(locate: Locate, create: bool) -> int:
     """List the topics: key, writer, what each holds, and how it is on the broker."""
     from stocktide.topics import run
 
-    return run(located(settings, kafka=kafka), create, click.echo)
+    return run(locate("topics --create" if create else "").settings, create, click.echo)
 
 
-@cli.command()
+@cli.command(short_help="Rebuild an empty Redis from the log.")
 @click.option("--check", is_flag=True, help="A drill: into the Redis of --redis, which nobody uses.")
 @click.option("--redis", "url", metavar="URL", help="The Redis of the drill.")
 @click.option("--force", is_flag=True, help="Forget what that Redis holds of this app.")
-@_with_settings
-def rebuild(settings: Settings, check: bool, url: str | None, force: bool) -> int:
+@for_system(redis=False)
+def rebuild(locate: Locate, check: bool, url: str | None, force: bool) -> int:
     """Rebuild an empty Redis from the log, and compare the digests. Exit status 1 if they differ."""
     from stocktide import rebuild as rebuilding
 
     if check != (url is not None):
         raise click.UsageError("--check and --redis go together: the Redis in use is rebuilt without either")
-    found = located(settings)
+    settings = locate("rebuild --check" if check else "rebuild", url).settings
     if url is not None:
-        return rebuilding.check(found, click.echo, url=url, force=force)
-    return rebuilding.run(found, click.echo, force=force)
+        return rebuilding.check(settings, click.echo, url=url, force=force)
+    return rebuilding.run(settings, click.echo, force=force)
 
 
-@cli.command()
+@cli.command(short_help="Compare log, tables and Redis; change nothing.")
 @click.option("--sku", "skus", multiple=True, metavar="SKU", help="Only this one and its orders; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--background", is_flag=True, help="Without bars, and behind everything else that runs here.")
-@_with_settings
-def audit(settings: Settings, **options: Any) -> int:
+@for_system()
+def audit(locate: Locate, **options: Any) -> int:
     """Compare log, tables and Redis beside live traffic; change nothing.
 
     Exit status 1 if something differs and stays so, 2 if the audit could not be finished.
     """
     from stocktide.audit import AuditOptions, run
 
-    return run(located(settings), AuditOptions(**options))
+    return run(locate().settings, AuditOptions(**options))
 
 
-@cli.command()
+@cli.command(short_help="Put right what an audit finds.")
 @click.option("--plan", is_flag=True, help="Show what a repair would change; change nothing.")
 @click.option("--apply", is_flag=True, help="Carry it out, beside live traffic, and audit again.")
 @click.option("--sku", "skus", multiple=True, metavar="SKU", help="Only this one and its orders; may be repeated.")
 @click.option("--actor", metavar="NAME", help="On whose behalf; it goes into the log. [the user of this machine]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@_with_settings
-def repair(settings: Settings, plan: bool, apply: bool, actor: str | None, **options: Any) -> int:
+@for_system()
+def repair(locate: Locate, plan: bool, apply: bool, actor: str | None, **options: Any) -> int:
     """Put right what an audit finds: each correction a batch of its own in the log, with its cause.
 
     Exit status 1 if something differs (still, with --apply), 2 if it could not be finished.
@@ -171,27 +171,28 @@ def repair(settings: Settings, plan: bool, apply: bool, actor: str | None, **opt
 
     if plan == apply:
         raise click.UsageError("say --plan or --apply")
-    return run(located(settings), RepairOptions(apply, _actor(actor), **options))
+    repairs = RepairOptions(apply, _actor(actor), **options)
+    return run(locate("repair --apply" if apply else "").settings, repairs)
 
 
-@cli.command()
-@_with_settings
-def doctor(settings: Settings) -> int:
+@cli.command(short_help="Show the settings; find what is missing or unsafe.")
+@for_system()
+def doctor(locate: Locate) -> int:
     """Show the settings and look for what is missing or unsafe. Exit status 1 if something is wrong."""
     from stocktide.doctor import run
 
-    return run(located(settings), click.echo)
+    return run(locate().settings, click.echo)
 
 
-@cli.command()
+@cli.command(short_help="Tell every change of a SKU, from the log alone.")
 @click.argument("sku")
 @click.option("--at", metavar="TIME|VERSION", help="Where it stood then, instead of how it came there.")
 @click.option("--since", type=Moment(), help="Only changes since then: 2026-11-24T19:26:01Z, 2026-11-24, 2h, 3d.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N changes.")
 @click.option("--warehouse", metavar="NAME", help="Only what concerns this warehouse.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@_with_settings
-def explain(settings: Settings, sku: str, at: str | None, **options: Any) -> int:
+@for_system()
+def explain(locate: Locate, sku: str, at: str | None, **options: Any) -> int:
     """Tell every change of SKU, what caused it, and the running numbers, from the log alone.
 
     Exit status 1 if the log does not explain a number, 2 if it knows no such SKU.
@@ -202,58 +203,57 @@ def explain(settings: Settings, sku: str, at: str | None, **options: Any) -> int
         raise click.UsageError("--at asks for one moment: it goes without --since and --limit")
     version = int(at) if at is not None and at.isascii() and at.isdigit() else None
     at_ms = Moment(ends=True).convert(at, None, None) if at is not None and version is None else None
-    return run(located(settings), ExplainOptions(sku, version, at_ms, **options))
+    return run(locate().settings, ExplainOptions(sku, version, at_ms, **options))
 
 
-@cli.command()
+@cli.command(short_help="Copy all topics into a folder, beside live traffic.")
 @click.argument("folder", type=_FILE)
-@_with_settings
-def backup(settings: Settings, folder: Path) -> int:
+@for_system()
+def backup(locate: Locate, folder: Path) -> int:
     """Copy all topics into FOLDER, beside live traffic. Redis is made from them."""
     from stocktide.backup import run
 
-    return run(located(settings), folder, click.echo)
+    return run(locate().settings, folder, click.echo)
 
 
-@cli.command()
+@cli.command(short_help="Write a backup into an empty Kafka.")
 @click.argument("folder", type=_FILE)
 @click.option("--check", is_flag=True, help="Only read the backup and see that it is whole.")
-@_with_settings
-def restore(settings: Settings, folder: Path, check: bool) -> int:
+@for_system()
+def restore(locate: Locate, folder: Path, check: bool) -> int:
     """Write a backup into an empty Kafka, while no worker and no API runs."""
     from stocktide.restore import run
 
+    settings = Settings.from_environment() if check else locate("restore").settings
     return run(settings, folder, check, click.echo)
 
 
-@cli.command()
+@cli.command(short_help="Stream the real orders of a file, with a proof.")
 @click.argument("file", type=_FILE)
 @click.option("--opening", type=click.IntRange(min=1), metavar="N", help="Receive N of every SKU first.")
 @click.option("--speed", type=_Speed(), default="max", help="Times real time. [max]")
 @click.option("--door", type=click.Choice(["kafka", "http"]), default="kafka", help="How orders go in. [kafka]")
-@click.option("--api", metavar="URL", help="The API. [the one of `stocktide up` on this machine]")
-@click.option("--kafka", metavar="HOST:PORT", help="Kafka. [the one of `stocktide up` on this machine]")
-@click.option("--app-id", help="Prefix of the topics. [that of `stocktide up`, or STOCKTIDE_APP_ID]")
 @click.option("--report", type=_FILE, help="Write a JSON report there.")
 @click.option("--until", type=click.Choice(["paid", "shipped"]), default="paid", help="Last step. [paid]")
-@_with_settings
-def replay(settings: Settings, *, api: str | None, kafka: str | None, app_id: str | None, **options: Any) -> int:
+@for_system()
+def replay(locate: Locate, **options: Any) -> int:
     """Stream the real orders of FILE, a CSV or csv.gz with the columns of Online Retail."""
     from loadtest.replay import ReplayOptions, run
 
-    found = located(settings, api=api, kafka=kafka, app_id=app_id)
+    target = locate("replay")
+    settings = target.settings
     return run(
         ReplayOptions(
-            api=(api or f"http://127.0.0.1:{found.port}").rstrip("/"),
-            kafka=found.kafka,
-            app_id=found.app_id,
-            security=found.kafka_access(),
+            api=target.api,
+            kafka=settings.kafka,
+            app_id=settings.app_id,
+            security=settings.kafka_access(),
             **options,
         )
     )
 
 
-@cli.command()
+@cli.command(short_help="Run a small shop with a flash sale, to be watched.")
 @click.option("--data", type=_FILE, help="Keep the shop there. [STOCKTIDE_DATA, else a new one each time]")
 @click.option("--port", type=_PORT, help="Port of the page; 0 picks a free one. [STOCKTIDE_PORT, else 8080]")
 @_with_settings
@@ -277,8 +277,8 @@ def _actor(name: str | None) -> str:
     return name
 
 
-cli.add_command(dead_letter_group(_with_settings, located))
-cli.add_command(with_compare(loadtest_command(_with_settings, located)))
+cli.add_command(dead_letter_group())
+cli.add_command(with_compare(loadtest_command()))
 cli.add_command(tester_command(_with_settings))
 
 
@@ -291,7 +291,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except (FrontDoorError, SettingsError) as error:
+    except FrontDoorError as error:
+        _fail(str(error), error.exit_status)
+    except SettingsError as error:
         _fail(str(error))
     except Exception as error:
         if not _is_told(error):
@@ -310,9 +312,9 @@ def _is_told(error: Exception) -> bool:
     return isinstance(error, KafkaError | RedisError)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, status: int = 1) -> None:
     click.echo(f"stocktide: {message}", err=True)
-    sys.exit(1)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

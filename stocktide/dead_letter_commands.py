@@ -1,6 +1,6 @@
 """The group `stocktide dead-letters` of the command line: `list`, `show`, `retry`, `drop`.
 
-In: how a command gets its settings. Out: a click group; what it does is in `stocktide.dead_letters`.
+Out: a click group; what it does is in `stocktide.dead_letters`.
 """
 
 from __future__ import annotations
@@ -12,69 +12,68 @@ from typing import Any
 import click
 
 from stocktide.moments import Moment
-from stocktide.settings import Settings
+from stocktide.target_options import Locate, for_system
 
-Decorator = Callable[[Callable[..., int]], Callable[..., None]]
 # As in stocktide.dead_letters, which is not loaded before it is needed.
 _CHANGED_MAX = 100_000
 
 
-def dead_letter_group(with_settings: Decorator, located: Callable[[Settings], Settings]) -> click.Group:
-    """The group. `with_settings` gives a command the environment's settings, `located` points them at what runs."""
+def dead_letter_group() -> click.Group:
+    """The group."""
 
-    @click.group("dead-letters")
+    @click.group("dead-letters", short_help="Look at what was refused; send it again or drop it.")
     def group() -> None:
         """Look at what was refused; send it again, or be done with it."""
 
-    @group.command("list")
+    @group.command("list", short_help="List them, newest first.")
     @_filters(limit="The newest N. [50]")
     @click.option("--all-states", is_flag=True, help="Also those that were sent again or dropped.")
     @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-    @with_settings
-    def list_letters(settings: Settings, as_json: bool, **chosen: Any) -> int:
+    @for_system()
+    def list_letters(locate: Locate, as_json: bool, **chosen: Any) -> int:
         """List them, newest first."""
         from stocktide.dead_letters import DeadLetters, LetterFilter
 
-        return DeadLetters(located(settings)).list_all(LetterFilter(**chosen), as_json)
+        return DeadLetters(locate().settings).list_all(LetterFilter(**chosen), as_json)
 
-    @group.command()
+    @group.command(short_help="Show one whole, its bytes too.")
     @click.argument("place", metavar="TOPIC/PARTITION/OFFSET")
     @click.option("--json", "as_json", is_flag=True, help="The row as it is kept, as JSON.")
     @click.option("--raw", is_flag=True, help="The event's bytes and nothing else.")
-    @with_settings
-    def show(settings: Settings, place: str, as_json: bool, raw: bool) -> int:
+    @for_system()
+    def show(locate: Locate, place: str, as_json: bool, raw: bool) -> int:
         """Show one whole, its bytes too.
 
         It is named by where its event lay; PARTITION/OFFSET alone is the letter's own place.
         """
         from stocktide.dead_letters import DeadLetters
 
-        return DeadLetters(located(settings)).show_one(place, as_json, raw)
+        return DeadLetters(locate().settings).show_one(place, as_json, raw)
 
-    @group.command()
+    @group.command(short_help="Send events again to where they came from.")
     @_changing("Send up to N, the oldest first. [1000]")
-    @with_settings
-    def retry(settings: Settings, **options: Any) -> int:
+    @for_system()
+    def retry(locate: Locate, **options: Any) -> int:
         """Send events again to where they came from.
 
         The bytes and the key are the same. One that is refused again comes back as a new letter that names the same
         event. Ids make it safe: what counted already does not count twice.
         """
-        return _change("retry", located(settings), **options)
+        return _change("retry", locate, **options)
 
-    @group.command()
+    @group.command(short_help="Be done with letters.")
     @_changing("Drop up to N, the oldest first. [1000]")
-    @with_settings
-    def drop(settings: Settings, **options: Any) -> int:
+    @for_system()
+    def drop(locate: Locate, **options: Any) -> int:
         """Be done with letters: `list` leaves them out."""
-        return _change("drop", located(settings), **options)
+        return _change("drop", locate, **options)
 
     return group
 
 
 def _change(
     action: Any,
-    settings: Settings,
+    locate: Locate,
     places: tuple[str, ...],
     everything: bool,
     by: str | None,
@@ -89,6 +88,7 @@ def _change(
     if places and any(value for value in chosen.values()):
         raise click.UsageError("filters go with --all")
     who = by or getpass.getuser()
+    settings = locate(f"dead-letters {action}").settings
     return DeadLetters(settings).change(action, places, LetterFilter(**chosen), who, yes, as_json)
 
 

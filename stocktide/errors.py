@@ -6,6 +6,8 @@ from __future__ import annotations
 class FrontDoorError(Exception):
     """The command cannot go on. The message is what the user reads: one clear sentence or a few."""
 
+    exit_status = 1
+
 
 class PortTaken(FrontDoorError):
     """Another program listens on the port."""

@@ -11,27 +11,24 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from stocktide.errors import FrontDoorError
-from stocktide.ready import find_running
+from stocktide.located import Target
 from stocktide.settings import Settings
+from stocktide.target_options import Locate, for_system
 
 _FILE = click.Path(path_type=Path)
 _SHAPES = ["steady", "ramp", "spike", "wave", "file", "search"]
-_LOCAL = ("127.0.0.1", "localhost", "::1")
 # What the extra `loadtest` brings.
 _NEEDED = ("hdrh", "psutil", "plotly")
 
 
-def loadtest_command(
-    with_settings: Callable[[Callable[..., int]], Callable[..., None]], located: Callable[..., Settings]
-) -> click.Command:
-    """The command. `with_settings` gives a function the settings; `located` points them at the running system."""
+def loadtest_command() -> click.Command:
+    """The command."""
 
-    @click.command("loadtest")
+    @click.command("loadtest", short_help="Hold a flash sale, and prove that nothing was oversold.")
     @click.option("--shape", type=click.Choice(_SHAPES), default="spike", help="How orders arrive. [spike]")
     @click.option("--seconds", type=float, default=60.0, metavar="S", help="How long. [60]")
     @click.option("--rate", type=float, default=150.0, metavar="N", help="Orders a second at the peak. [150]")
@@ -52,11 +49,8 @@ def loadtest_command(
     @click.option("--report-html", type=_FILE, default="loadtest-report.html", help="[loadtest-report.html]")
     @click.option("--report-json", type=_FILE, default="loadtest-report.json", help="[loadtest-report.json]")
     @click.option("--live/--no-live", default=True, help="Show how it goes. [--live]")
-    @click.option("--api", metavar="URL", help="The API. [the one of `stocktide up` on this machine]")
-    @click.option("--kafka", metavar="HOST:PORT", help="Kafka. [the one of `stocktide up` on this machine]")
-    @click.option("--app-id", help="Prefix of the topics. [that of `stocktide up`, or STOCKTIDE_APP_ID]")
-    @with_settings
-    def loadtest(settings: Settings, *, api: str | None, kafka: str | None, app_id: str | None, **options: Any) -> int:
+    @for_system()
+    def loadtest(locate: Locate, **options: Any) -> int:
         """Hold a flash sale on a running system, and prove that nothing was oversold or lost.
 
         Exit status 1 if a promise was broken, 2 if the run is not valid.
@@ -65,15 +59,15 @@ def loadtest_command(
         from loadtest.flash import run
         from loadtest.flash_options import FlashOptions
 
-        found = located(settings, api=api, kafka=kafka, app_id=app_id)
-        address = (api or f"http://127.0.0.1:{found.port}").rstrip("/")
+        target = locate("loadtest")
+        settings = target.settings
         return run(
             FlashOptions(
-                api=address,
-                kafka=found.kafka,
-                app_id=found.app_id,
-                security=found.kafka_access(),
-                pids=_pids(address, found.app_id),
+                api=target.api,
+                kafka=settings.kafka,
+                app_id=settings.app_id,
+                security=settings.kafka_access(),
+                pids=_pids(target),
                 command=(sys.executable, "-m", "stocktide", "loadtest-tester"),
                 **options,
             )
@@ -104,10 +98,8 @@ def _need_the_extra() -> None:
         )
 
 
-def _pids(api: str, app_id: str) -> Mapping[str, int]:
-    """The processes of the system, where a `stocktide up` of this machine serves that API."""
-    at = urlsplit(api)
-    running = find_running(at.port, at.port or 0) if at.hostname in _LOCAL else None
-    if running is None or running.app_id != app_id:
+def _pids(target: Target) -> Mapping[str, int]:
+    """The processes of the system, where a `stocktide up` of this machine runs it."""
+    if target.running is None:
         return {}
-    return {name: pid for name, pid in running.pids.items() if pid}
+    return {name: pid for name, pid in target.running.ready.pids.items() if pid}

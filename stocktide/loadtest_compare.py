@@ -16,7 +16,7 @@ _FILE = click.Path(path_type=Path)
 _UNREADABLE = 2
 
 
-@click.command("compare")
+@click.command("compare", short_help="Compare the reports of two load tests.")
 @click.argument("a", type=_FILE, metavar="A.json")
 @click.argument("b", type=_FILE, metavar="B.json")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -58,7 +58,12 @@ def with_compare(command: click.Command) -> click.Group:
             context.invoke(command.callback, **options)
 
     group = click.Group(
-        command.name, params=command.params, callback=unless_followed, help=command.help, invoke_without_command=True
+        command.name,
+        params=command.params,
+        callback=unless_followed,
+        help=command.help,
+        short_help=command.short_help,
+        invoke_without_command=True,
     )
     group.add_command(compare_command)
     return group

@@ -59,8 +59,8 @@ class ChildProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         put_aside(self.log)
         with self.log.open("ab") as output:
-            try:
-                self._process = await asyncio.create_subprocess_exec(
+            starting = asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
                     *command,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
@@ -69,6 +69,14 @@ class ChildProcess:
                     start_new_session=True,
                     preexec_fn=_die_with_parent,
                 )
+            )
+            try:
+                self._process = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                # It may run already: whoever stops us has to find it here.
+                with contextlib.suppress(OSError):
+                    self._process = await starting
+                raise
             except OSError as error:
                 raise FrontDoorError(f"{self.name} cannot be started: {command[0]}: {error.strerror}") from error
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import redis.asyncio
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError
 
+from stocktide.advice import to_reach
 from stocktide.errors import ServerUnreachable
 from stocktide.probe import NOBODY, kafka_trouble
 from stocktide.retry import until
@@ -71,14 +72,14 @@ async def reach_kafka(addresses: str, seconds_max: float = REACH_SECONDS_MAX, **
     if not await until(any_answers, seconds_max):
         if troubles[0] != NOBODY:
             raise ServerUnreachable(f"Kafka at {addresses} cannot be used: {troubles[0]}")
-        raise ServerUnreachable(
-            f"no Kafka answers at {addresses}: start it, give its address (--kafka or STOCKTIDE_KAFKA), "
-            "or let `stocktide up` bring its own"
-        )
+        raise ServerUnreachable(f"no Kafka answers at {addresses}: {to_reach('Kafka', '--kafka', 'STOCKTIDE_KAFKA')}")
 
 
-async def reach_redis(url: str, seconds_max: float = REACH_SECONDS_MAX, **access: Any) -> None:
-    """Return once the server answers and lets us in. Raises ServerUnreachable; the message hides the password."""
+async def reach_redis(
+    url: str, seconds_max: float = REACH_SECONDS_MAX, *, advice: str | None = None, **access: Any
+) -> None:
+    """Return once the server answers and lets us in. Raises ServerUnreachable; the message hides the password, and ends
+    with `advice`, or with how this command may be told of another Redis."""
     shown = hidden_url(url)
     try:
         client = redis.asyncio.Redis.from_url(
@@ -101,8 +102,7 @@ async def reach_redis(url: str, seconds_max: float = REACH_SECONDS_MAX, **access
     try:
         if not await until(answers, seconds_max):
             raise ServerUnreachable(
-                f"no Redis answers at {shown}{reason}: start it, give its URL (--redis or STOCKTIDE_REDIS), "
-                "or let `stocktide up` bring its own"
+                f"no Redis answers at {shown}{reason}: {advice or to_reach('Redis', '--redis', 'STOCKTIDE_REDIS')}"
             )
     finally:
         await client.aclose()

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from stocktide.errors import FrontDoorError
+from stocktide.located import same_redis
 from stocktide.reach import reach_kafka, reach_redis
 from stocktide.settings import Settings
 from streams.journal import JournalReader, Position, Verdict
@@ -94,7 +95,7 @@ async def _rebuild(settings: Settings, say: Say, force: bool) -> int:
 
 
 async def _check(settings: Settings, say: Say, url: str, force: bool) -> int:
-    if _same_server(url, settings.redis):
+    if same_redis(url, settings.redis):
         raise RebuildRefused("--redis is the Redis that is in use: a drill needs another one")
     async with _servers(settings, url) as (redis, log, source):
         if not force and (batch := await _head(redis, settings.app_id)):
@@ -193,7 +194,8 @@ async def _head(redis: Redis, app_id: str) -> int:
 @asynccontextmanager
 async def _servers(settings: Settings, url: str) -> AsyncIterator[tuple[Redis, KafkaLog, KafkaRows]]:
     access, redis_access = settings.kafka_access(), settings.redis_access() if url == settings.redis else {}
-    await asyncio.gather(reach_kafka(settings.kafka, **access), reach_redis(url, **redis_access))
+    advice = None if url == settings.redis else "it is the Redis of the drill, which --redis names"
+    await asyncio.gather(reach_kafka(settings.kafka, **access), reach_redis(url, advice=advice, **redis_access))
     redis = connect(url, **redis_access)
     log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id), **access)
     try:
@@ -201,13 +203,6 @@ async def _servers(settings: Settings, url: str) -> AsyncIterator[tuple[Redis, K
     finally:
         await log.close()
         await redis.aclose()
-
-
-def _same_server(url: str, other: str) -> bool:
-    def place(each: str) -> str:
-        return each.rpartition("@")[2].removeprefix("redis://").removeprefix("rediss://").rstrip("/").removesuffix("/0")
-
-    return place(url) == place(other)
 
 
 class _Bar:

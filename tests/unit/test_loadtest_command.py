@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,7 +13,10 @@ from loadtest.asking import call_of
 from stocktide import loadtest as front
 from stocktide.__main__ import cli
 from stocktide.errors import FrontDoorError
+from stocktide.located import Target
 from stocktide.ready import Ready
+from stocktide.running import Running
+from stocktide.settings import Settings
 
 
 def ready(app_id: str = "shop") -> Ready:
@@ -34,19 +38,11 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.
         front._need_the_extra()
 
 
-@pytest.mark.parametrize(
-    ("api", "app_id", "found"),
-    [
-        ("http://127.0.0.1:8080", "shop", {"api": 11, "worker": 12}),
-        ("http://shop.example:8080", "shop", {}),
-        ("http://127.0.0.1:8080", "another", {}),
-    ],
-)
-def test_only_processes_of_a_system_on_this_machine_are_looked_at(
-    monkeypatch: pytest.MonkeyPatch, api: str, app_id: str, found: dict[str, int]
-) -> None:
-    monkeypatch.setattr(front, "find_running", lambda port, fallback: ready())
-    assert front._pids(api, app_id) == found
+def test_only_processes_of_a_system_on_this_machine_are_looked_at() -> None:
+    settings = Settings()
+    here = Target(settings, "http://127.0.0.1:8080", Running(Path("data"), 4, ready()), "")
+    assert front._pids(here) == {"api": 11, "worker": 12}
+    assert front._pids(Target(settings, "http://shop.example:8080", None, "")) == {}
 
 
 @pytest.mark.parametrize(
