@@ -39,6 +39,7 @@ from agents.service import PortTaken, Service
 from agents.shard import Shard
 from agents.stock import StockAgent
 from agents.upkeep import Restating, Trimming
+from stocktide.progress import tell_while_waiting
 from stocktide.settings import Settings
 from streams.app import App, chunked, make_app
 from streams.ending import end_with_threads
@@ -142,6 +143,8 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Worker:
     except PortTaken as error:
         raise StartError(f"the worker's endpoint cannot listen: {error}; set STOCKTIDE_WORKER_PORT") from error
     stack.push_async_callback(worker.stop)
+    telling = tell_while_waiting(logger.warning, "the worker", lambda: "; ".join(worker.troubles()) or None)
+    stack.callback(asyncio.create_task(telling, name="telling").cancel)
     logger.info("Redis and Kafka answer; the worker joins its group")
     await worker.start()
     logger.info("worker %s serves /readyz and /metrics on port %d", settings.worker_name, port)

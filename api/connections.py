@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from stocktide.progress import Waiting
 from tables.connection import connect
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ async def _retried(what: str, setting: str, attempt: Callable[[], Awaitable[None
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds_max
     waited = False
+    waiting = Waiting(log.warning, what)
     while True:
         try:
             async with asyncio.timeout_at(deadline):
@@ -85,19 +87,23 @@ async def _retried(what: str, setting: str, attempt: Callable[[], Awaitable[None
         except (KafkaError, RedisError, OSError, TimeoutError) as error:
             if loop.time() + RETRY_SECONDS > deadline:
                 raise StartError(f"{what} does not answer ({error}); {setting} says where it is") from error
+            reason = str(error)
         if not waited:
             log.info("waiting for %s", what)
             waited = True
+        waiting(reason)
         await asyncio.sleep(RETRY_SECONDS)
 
 
 async def count_partitions(producer: AIOKafkaProducer, topic: str) -> int:
     """How many partitions a topic has. Raises StartError where it is not there."""
+    waiting = Waiting(log.warning, f"the topic {topic}")
     try:
         async with asyncio.timeout(START_SECONDS_MAX):
             while True:
                 with contextlib.suppress(KafkaError):
                     return len(await producer.partitions_for(topic))
+                waiting("it is not there yet: a worker makes it")
                 await asyncio.sleep(RETRY_SECONDS)
     except TimeoutError as error:
         raise StartError(f"the topic {topic} is not there: run `stocktide topics` or a worker first") from error

@@ -46,6 +46,10 @@ class Readiness:
         """The newest status: `{"ready", "reasons": {check: what is wrong}}`."""
         return self._latest
 
+    def trouble(self) -> str | None:
+        """Why it is not ready, as of the newest look; None where it is."""
+        return "; ".join(self._latest["reasons"].values()) or None
+
     async def check(self) -> dict[str, Any]:
         """Run all checks at once, within CHECK_SECONDS_MAX."""
         found = await asyncio.gather(*(_bounded(check) for check in self._checks.values()))

@@ -44,6 +44,7 @@ from api.reads import Reads
 from api.routes import Handlers, route_table
 from api.spec import openapi
 from api.stock import Stock
+from stocktide.progress import tell_while_waiting
 from stocktide.settings import Settings
 from streams.log import KafkaLog
 from streams.topics import CHANNEL_STOCK, JOURNAL
@@ -119,7 +120,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     source = Source(consumer, topic, hub)
     handlers = _make_handlers(settings, stack, redis, producer, hub, source)
     await handlers.readiness.check()
-    for work in (source.run(), handlers.readiness.watch()):
+    telling = tell_while_waiting(log.warning, "the API", handlers.readiness.trouble)
+    for work in (source.run(), handlers.readiness.watch(), telling):
         stack.push_async_callback(_cancelled, asyncio.create_task(work))
     await _listen(handlers, hub, stack, listening)
     _tell_address(settings, listening)

@@ -93,9 +93,9 @@ def up(
 @_with_settings
 def worker(settings: Settings) -> int:
     """Run one worker: the agents, the relay, the tables. Any number may run."""
-    from stocktide.reach import reach_with_topics
+    from stocktide.startup import check_servers
 
-    asyncio.run(reach_with_topics(settings))
+    asyncio.run(check_servers(settings, _say_aside, create_topics=True))
     from agents.worker import run
 
     return run(settings)
@@ -105,9 +105,9 @@ def worker(settings: Settings) -> int:
 @_with_settings
 def api(settings: Settings) -> int:
     """Run one API process. Any number may run."""
-    from stocktide.reach import reach_servers
+    from stocktide.startup import check_servers
 
-    asyncio.run(reach_servers(settings))
+    asyncio.run(check_servers(settings, _say_aside))
     from api.server import run
 
     return run(settings)
@@ -262,6 +262,10 @@ def demo(settings: Settings, data: Path | None, port: int | None) -> int:
     from stocktide.demo import run
 
     return run(Settings.from_environment(data=data, port=port))
+
+
+def _say_aside(words: str) -> None:
+    click.echo(words, err=True)
 
 
 def _actor(name: str | None) -> str:

@@ -20,6 +20,8 @@ from stocktide.errors import FrontDoorError
 # What an error message quotes of a log: enough for a Java stack's first lines, little enough to read.
 QUOTED_LINES_MAX = 12
 QUOTED_BYTES_MAX = 16 * 1024
+# And a line on the terminal.
+NEWEST_CHARACTERS_MAX = 300
 # A log that grew beyond this is put aside (one generation), so that a folder left running stays bounded.
 LOG_BYTES_MAX = 32 * 1024 * 1024
 # After SIGKILL only the kernel's own delays remain.
@@ -113,6 +115,10 @@ class ChildProcess:
     def last_words(self) -> str:
         """The last lines of its log, for an error message."""
         return last_lines(self.log)
+
+    def newest_line(self) -> str:
+        """The last line of its log, for whoever waits for it; empty if there is none."""
+        return last_lines(self.log).rpartition("\n")[2].strip()[:NEWEST_CHARACTERS_MAX]
 
 
 def last_lines(log: Path) -> str:

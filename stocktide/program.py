@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import aiohttp
 
 from stocktide.errors import FrontDoorError
 from stocktide.process import ChildProcess
+from stocktide.progress import Progress, Waiting, silent
 from stocktide.settings import Settings
 
 # A worker reads its tables back before it is ready: a minute for a million SKUs, and as much again.
@@ -34,13 +36,22 @@ class ProgramNotReady(FrontDoorError):
 class Program:
     """One child of ours. `command` runs it, `address` is `http://HOST:PORT` where it answers `/readyz`."""
 
-    def __init__(self, name: str, command: list[str], environ: dict[str, str], address: str, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environ: dict[str, str],
+        address: str,
+        log: Path,
+        progress: Progress = silent,
+    ) -> None:
         self.name = name
         self.address = address
         self._command = command
         self._environ = environ
         self._child = ChildProcess(f"the {name}", log)
-        self._last_answer = "it does not answer"
+        self._progress = progress
+        self._last_answer: str | None = None
 
     @property
     def pid(self) -> int | None:
@@ -53,8 +64,10 @@ class Program:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_SECONDS_MAX
         timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS_MAX)
+        waiting = Waiting(self._progress, f"the {self.name}")
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while not await self._is_ready(session):
+                waiting(self._reason)
                 if not self._child.running:
                     status = await self.wait()
                     raise ProgramEnded(
@@ -63,7 +76,7 @@ class Program:
                     )
                 if loop.time() > deadline:
                     raise ProgramNotReady(
-                        f"the {self.name} is not ready after {READY_SECONDS_MAX:.0f} s: {self._last_answer}; "
+                        f"the {self.name} is not ready after {READY_SECONDS_MAX:.0f} s: {self._reason}; "
                         f"the end of {self._child.log}:\n{self.last_words()}"
                     )
                 await asyncio.sleep(POLL_SECONDS)
@@ -87,16 +100,35 @@ class Program:
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
             async with session.get(f"{self.address}/readyz") as answer:
-                self._last_answer = (await answer.text())[:ANSWER_CHARACTERS_MAX]
+                self._last_answer = reasons_of(await answer.text())
                 return answer.status == 200 and self._child.running
         except (aiohttp.ClientError, TimeoutError, OSError):
+            self._last_answer = None
             return False
 
+    @property
+    def _reason(self) -> str:
+        """Why it is not ready, as far as it says so itself."""
+        if self._last_answer is not None:
+            return self._last_answer
+        newest = self._child.newest_line()
+        return f"it does not answer yet; the newest line of its log: {newest}" if newest else "it does not answer yet"
 
-def own_program(name: str, settings: Settings, address: str, log: Path) -> Program:
+
+def reasons_of(body: str) -> str:
+    """The reasons in the answer of `/readyz`, a list or by name; the body where it is another one."""
+    try:
+        reasons = json.loads(body)["reasons"]
+        told = "; ".join(str(reason) for reason in (reasons.values() if isinstance(reasons, dict) else reasons))
+    except (ValueError, KeyError, TypeError):
+        told = body
+    return told[:ANSWER_CHARACTERS_MAX]
+
+
+def own_program(name: str, settings: Settings, address: str, log: Path, progress: Progress = silent) -> Program:
     """`stocktide worker` or `stocktide api` with these settings."""
     environ = {**os.environ, **settings.as_environment(), "PYTHONUNBUFFERED": "1"}
-    return Program(name, [sys.executable, "-m", "stocktide", name], environ, address, log)
+    return Program(name, [sys.executable, "-m", "stocktide", name], environ, address, log, progress)
 
 
 def describe_end(status: int) -> str:

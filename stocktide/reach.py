@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,13 +27,14 @@ TOPICS_SECONDS_MAX = 60.0
 _ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
 
-async def reach_servers(settings: Settings) -> None:
-    """Return once Kafka and Redis answer. Raises ServerUnreachable that names every one that does not."""
-    ends = await asyncio.gather(
-        reach_kafka(settings.kafka, **settings.kafka_access()),
-        reach_redis(settings.redis, **settings.redis_access()),
-        return_exceptions=True,
-    )
+async def reach_servers(settings: Settings, *, kafka: bool = True, redis: bool = True) -> None:
+    """Return once those that are asked for answer. Raises ServerUnreachable that names every one that does not."""
+    reaching: list[Coroutine[Any, Any, None]] = []
+    if kafka:
+        reaching.append(reach_kafka(settings.kafka, **settings.kafka_access()))
+    if redis:
+        reaching.append(reach_redis(settings.redis, **settings.redis_access()))
+    ends = await asyncio.gather(*reaching, return_exceptions=True)
     failures = [end for end in ends if isinstance(end, BaseException)]
     if failures and all(isinstance(failure, ServerUnreachable) for failure in failures):
         raise ServerUnreachable("\n".join(str(failure) for failure in failures))
@@ -40,11 +42,10 @@ async def reach_servers(settings: Settings) -> None:
         raise failure
 
 
-async def reach_with_topics(settings: Settings) -> None:
-    """The same, and have all topics there. Raises ServerUnreachable and TopicsError."""
+async def make_topics(settings: Settings) -> None:
+    """Have all topics there, on a Kafka that was reached. Raises ServerUnreachable, TopicsError, KafkaError."""
     from streams.admin import ensure_topics
 
-    await reach_servers(settings)
     try:
         async with asyncio.timeout(TOPICS_SECONDS_MAX):
             await ensure_topics(
@@ -54,7 +55,7 @@ async def reach_with_topics(settings: Settings) -> None:
         raise ServerUnreachable(f"Kafka at {settings.kafka} takes connections and does not answer") from error
 
 
-async def reach_kafka(addresses: str, seconds_max: float = REACH_SECONDS_MAX, **security: Any) -> None:
+async def reach_kafka(addresses: str, seconds_max: float | None = None, **security: Any) -> None:
     """Return once a broker of HOST:PORT[,HOST:PORT] answers. Raises ServerUnreachable that says why none does."""
     brokers = [address.strip() for address in addresses.split(",")]
     for broker in brokers:
@@ -69,15 +70,13 @@ async def reach_kafka(addresses: str, seconds_max: float = REACH_SECONDS_MAX, **
         troubles[:] = sorted((trouble for trouble in found if trouble is not None), key=NOBODY.__eq__)
         return len(troubles) < len(found)
 
-    if not await until(any_answers, seconds_max):
+    if not await until(any_answers, seconds_max or REACH_SECONDS_MAX):
         if troubles[0] != NOBODY:
             raise ServerUnreachable(f"Kafka at {addresses} cannot be used: {troubles[0]}")
         raise ServerUnreachable(f"no Kafka answers at {addresses}: {to_reach('Kafka', '--kafka', 'STOCKTIDE_KAFKA')}")
 
 
-async def reach_redis(
-    url: str, seconds_max: float = REACH_SECONDS_MAX, *, advice: str | None = None, **access: Any
-) -> None:
+async def reach_redis(url: str, seconds_max: float | None = None, *, advice: str | None = None, **access: Any) -> None:
     """Return once the server answers and lets us in. Raises ServerUnreachable; the message hides the password, and ends
     with `advice`, or with how this command may be told of another Redis."""
     shown = hidden_url(url)
@@ -93,19 +92,31 @@ async def reach_redis(
         nonlocal reason
         try:
             return bool(await client.ping())
-        except (AuthenticationError, BusyLoadingError, NoPermissionError) as error:
+        except (AuthenticationError, NoPermissionError) as error:
+            raise ServerUnreachable(f"Redis at {shown} does not let us in: {error}") from error
+        except BusyLoadingError as error:
             reason = f" ({error})"
         except (RedisError, OSError) as error:
-            reason = f" ({error})" if url.startswith("rediss:") else ""
+            refused = isinstance(error.__cause__ or error, ConnectionRefusedError)
+            reason = "" if refused else f" ({_with_hint(error, url)})"
         return False
 
     try:
-        if not await until(answers, seconds_max):
+        if not await until(answers, seconds_max or REACH_SECONDS_MAX):
             raise ServerUnreachable(
                 f"no Redis answers at {shown}{reason}: {advice or to_reach('Redis', '--redis', 'STOCKTIDE_REDIS')}"
             )
     finally:
         await client.aclose()
+
+
+def _with_hint(error: Exception, url: str) -> str:
+    """What a server says that listens and does not answer; one that speaks TLS says it in a language of its own."""
+    text = str(error).rstrip(".")
+    if "SSL" in text or "TLS" in text:
+        return f"{text}; without TLS its URL begins with redis://"
+    closed = "closed" in text or "eset" in text
+    return f"{text}; with TLS its URL begins with rediss://" if closed and url.startswith("redis:") else text
 
 
 def hidden_url(url: str) -> str:

@@ -22,12 +22,13 @@ from stocktide.ports import is_free, pick_free
 from stocktide.process import put_aside
 from stocktide.program import own_program
 from stocktide.progress import Progress, announced
-from stocktide.reach import reach_kafka, reach_redis
+from stocktide.reach import make_topics
 from stocktide.ready import Ready, prepare_ready_file, write_ready_file
 from stocktide.running import RunFile
 from stocktide.settings import Settings
+from stocktide.startup import check_servers
 from stocktide.supervisor import Service, Supervisor
-from streams.admin import TopicsError, ensure_topics
+from streams.admin import TopicsError
 from streams.topics import TOPICS
 
 # How often the logs are looked at for their size.
@@ -82,21 +83,16 @@ class System:
         self._settle_ports()
         if self._options.ready_file is not None:
             prepare_ready_file(self._options.ready_file)
-        await self._start_servers()
         try:
-            settings = self._settings
-            await ensure_topics(
-                settings.kafka,
-                settings.app_id,
-                settings.partitions,
-                settings.replication,
-                **settings.kafka_access(),
-            )
+            await self._start_servers()
+            async with announced(self._say, "waiting for Kafka to make the topics"):
+                await make_topics(self._settings)
         except (TopicsError, KafkaError) as error:
             raise FrontDoorError(str(error)) from error
+        settings = self._settings
         self._programs = [
-            own_program("api", settings, self.api, self._logs / "api.log"),
-            own_program("worker", settings, self.worker, self._logs / "worker.log"),
+            own_program("api", settings, self.api, self._logs / "api.log", self._say),
+            own_program("worker", settings, self.worker, self._logs / "worker.log", self._say),
         ]
         async with announced(self._say, "starting the worker and the API"):
             await _together(*(program.start() for program in self._programs))
@@ -118,7 +114,8 @@ class System:
         if self._run_file is not None:
             self._run_file.remove()
         for service in (*self._programs, *self._servers):
-            await service.stop()
+            async with announced(self._say, f"waiting for {service.name} to stop"):
+                await service.stop()
 
     def kill(self) -> None:
         """End everything at once."""
@@ -176,19 +173,15 @@ class System:
 
     async def _start_servers(self) -> None:
         data, options = self._settings.data, self._options
-        steps: list[Coroutine[Any, Any, None]] = []
         kafka = EmbeddedKafka(data / "kafka", self._logs / "kafka.log", self._say)
         valkey = EmbeddedValkey(data / "valkey", self._logs / "valkey.log", self._say)
         self._servers = [
             *([kafka] if options.own_kafka else []),
             *([valkey] if options.own_redis else []),
         ]
-        steps += [service.start() for service in self._servers]
-        if not options.own_kafka:
-            steps.append(reach_kafka(self._settings.kafka, **self._settings.kafka_access()))
-        if not options.own_redis:
-            steps.append(reach_redis(self._settings.redis, **self._settings.redis_access()))
-        await _together(*steps)
+        # Those that are not ours first: where one cannot be used, nothing was started.
+        await check_servers(self._settings, self._say, kafka=not options.own_kafka, redis=not options.own_redis)
+        await _together(*(service.start() for service in self._servers))
         self._settings = replace(
             self._settings,
             kafka=kafka.address if options.own_kafka else self._settings.kafka,

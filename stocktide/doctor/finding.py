@@ -16,10 +16,12 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `what` says how it is, why that matters, and what to do."""
+    """One thing that was looked at. `what` says how it is, why that matters, and what to do. `lasting`: it stays wrong
+    until a person changes a setting, so that a process that needs it may end instead of waiting."""
 
     verdict: Verdict
     what: str
+    lasting: bool = False
 
 
 def good(what: str) -> Finding:
@@ -35,3 +37,8 @@ def note(what: str) -> Finding:
 def wrong(what: str) -> Finding:
     """Something may be lost by it, or does not work."""
     return Finding(Verdict.WRONG, what)
+
+
+def unfit(what: str) -> Finding:
+    """Nothing works with it, however long one waits."""
+    return Finding(Verdict.WRONG, what, lasting=True)

@@ -19,7 +19,7 @@ from aiokafka.errors import (
     KafkaError,
 )
 
-from stocktide.doctor.finding import Finding, good, note, wrong
+from stocktide.doctor.finding import Finding, good, note, unfit, wrong
 from stocktide.errors import ServerUnreachable
 from stocktide.reach import reach_kafka
 from stocktide.settings import Settings
@@ -169,9 +169,10 @@ def judge_cluster(view: ClusterView, app_id: str, partitions: int) -> Iterator[F
         if name not in view.topics:
             continue
         if topic is not None and len(view.topics[name]) != (topic.partitions or partitions):
-            yield wrong(
-                f"topic {name} has {len(view.topics[name])} partitions, not {topic.partitions or partitions}: its keys "
-                "would lie where nobody looks; set STOCKTIDE_PARTITIONS to what is there"
+            yield unfit(
+                f"topic {name} has {len(view.topics[name])} partitions and the settings say "
+                f"{topic.partitions or partitions}: its keys would lie where nobody looks; set STOCKTIDE_PARTITIONS to "
+                "what is there, or use another STOCKTIDE_APP_ID"
             )
         yield from judge_replicas(name, view)
         found = view.settings.get(name)
@@ -214,7 +215,7 @@ def judge_safety(name: str, found: Mapping[str, str], view: ClusterView) -> Iter
     replicas = min(part.replicas for part in view.topics[name])
     in_sync = int(found.get("min.insync.replicas", "1"))
     if in_sync > replicas:
-        yield wrong(
+        yield unfit(
             f"topic {name} has min.insync.replicas={in_sync} and {replicas} replica(s): nothing can be written to it"
         )
     elif replicas >= SAFE_REPLICAS and in_sync < SAFE_INSYNC_REPLICAS:

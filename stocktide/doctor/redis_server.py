@@ -13,7 +13,7 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import NoPermissionError, RedisError
 
-from stocktide.doctor.finding import Finding, good, note, wrong
+from stocktide.doctor.finding import Finding, good, note, unfit, wrong
 from stocktide.doctor.rights import missing_rights
 from stocktide.errors import ServerUnreachable
 from stocktide.reach import ANSWER_SECONDS_MAX, reach_redis
@@ -45,7 +45,7 @@ async def examine_redis(settings: Settings) -> list[Finding]:
         finally:
             await client.aclose()
     except NoPermissionError as error:
-        return [wrong(f"Redis does not let us look: {error}; docs/operations.md has the line for its ACL file")]
+        return [unfit(f"Redis does not let us look: {error}; docs/operations.md has the line for its ACL file")]
     except (ServerUnreachable, RedisError, OSError) as error:
         return [wrong(str(error))]
     database = int(client.connection_pool.connection_kwargs.get("db") or 0)
@@ -71,7 +71,7 @@ async def _read_missing(client: redis.asyncio.Redis, prefix: str) -> Sequence[st
 def judge_rights(missing: Sequence[str]) -> Iterator[Finding]:
     """May our user do what it has to?"""
     if missing:
-        yield wrong(
+        yield unfit(
             f"the user of STOCKTIDE_REDIS may not use {', '.join(missing)}: nothing can be decided; docs/operations.md "
             "has the line for the server's ACL file"
         )
@@ -96,13 +96,13 @@ def judge_server(about: Mapping[str, Any]) -> Iterator[Finding]:
     name = "Valkey" if "valkey_version" in about else "Redis"
     version = str(about.get("valkey_version") or about.get("redis_version") or "0")
     if int(version.split(".")[0]) < REDIS_VERSION_MIN:
-        yield wrong(f"{name} {version} is too old: {REDIS_VERSION_MIN} or later, for its scripts")
+        yield unfit(f"{name} {version} is too old: {REDIS_VERSION_MIN} or later, for its scripts")
     else:
         yield good(f"{name} {version} answers")
     if about.get("role") != "master":
-        yield wrong(f"the server is a {about.get('role')}: only a primary decides; point STOCKTIDE_REDIS at it")
+        yield unfit(f"the server is a {about.get('role')}: only a primary decides; point STOCKTIDE_REDIS at it")
     if about.get("cluster_enabled"):
-        yield wrong("cluster mode is on: a shard is one server, and its calls are not redirected; cluster-enabled no")
+        yield unfit("cluster mode is on: a shard is one server, and its calls are not redirected; cluster-enabled no")
     if about.get("loading"):
         yield wrong("the server is still loading its data: it decides nothing until then; ask again")
 
@@ -111,7 +111,7 @@ def judge_memory(about: Mapping[str, Any]) -> Iterator[Finding]:
     """Has it room, and does it drop nothing to make room?"""
     policy = about.get("maxmemory_policy", "unknown")
     if policy != "noeviction":
-        yield wrong(f"maxmemory-policy is {policy}: a key that is evicted is stock that is lost; noeviction")
+        yield unfit(f"maxmemory-policy is {policy}: a key that is evicted is stock that is lost; noeviction")
     if about.get("evicted_keys"):
         yield wrong(
             f"{about['evicted_keys']} key(s) were evicted since the server started: stock may be lost; `stocktide "

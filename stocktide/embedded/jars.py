@@ -66,10 +66,22 @@ async def class_path(progress: Progress) -> str:
 
 
 async def _fetch_in_process(progress: Progress) -> None:
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Made and removed here, since the process that fills it may be killed.
+        with tempfile.TemporaryDirectory(dir=folder, prefix="fetch-", ignore_cleanup_errors=True) as scratch:
+            await _fetch_into(scratch, progress)
+    except OSError as error:
+        raise EmbeddedError(f"Kafka's jars cannot be kept in {folder}: {error.strerror or error}") from error
+
+
+async def _fetch_into(scratch: str, progress: Progress) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "stocktide.embedded.jars",
+        scratch,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -94,15 +106,14 @@ async def _fetch_in_process(progress: Progress) -> None:
         raise EmbeddedError(f"Kafka's jars could not be fetched (needed once, then cached): {last}")
 
 
-def fetch_missing(say: Progress) -> None:
-    """Fetch every missing jar into the cache. Raises EmbeddedError with the first that fails."""
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / "lock", say), tempfile.TemporaryDirectory(dir=folder, prefix="fetch-") as scratch:
+def fetch_missing(scratch: Path, say: Progress) -> None:
+    """Fetch every missing jar into the cache, by way of a folder beside it. Raises EmbeddedError with the first that
+    fails."""
+    with _alone(cache_folder() / "lock", say):
         todo = missing()
         done = len(JARS) - len(todo)
         with ThreadPoolExecutor(DOWNLOADS_MAX) as pool:
-            pending = [pool.submit(_fetch, coordinate, sha256, Path(scratch)) for coordinate, sha256 in todo]
+            pending = [pool.submit(_fetch, coordinate, sha256, scratch) for coordinate, sha256 in todo]
             for future in as_completed(pending):
                 try:
                     future.result()
@@ -167,7 +178,7 @@ def locked_source() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Fetch what is missing, or print the lock with `--lock`; the last line says what failed."""
+    """Fetch what is missing by way of a folder, or print the lock with `--lock`; the last line says what failed."""
 
     def say(line: str) -> None:
         sys.stdout.write(f"{line}\n")
@@ -177,7 +188,7 @@ def main(arguments: list[str]) -> int:
         say(locked_source())
         return 0
     try:
-        fetch_missing(say)
+        fetch_missing(Path(arguments[0]), say)
     except (EmbeddedError, OSError, shutil.Error) as error:
         say(str(error))
         return 1

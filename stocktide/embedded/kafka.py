@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import shutil
 import uuid
 from pathlib import Path
@@ -15,7 +16,7 @@ from stocktide.errors import EmbeddedError
 from stocktide.ports import is_free, remembered_ports
 from stocktide.probe import answers_kafka
 from stocktide.process import ChildProcess
-from stocktide.progress import Progress, announced, silent
+from stocktide.progress import Progress, Waiting, announced, silent
 from streams.topics import JOURNAL_RECORD_BYTES_MAX
 
 HEAP = "512m"
@@ -27,6 +28,7 @@ STOP_SECONDS_MAX = 15.0
 # Between our look at a port and the broker's bind another program may take it.
 PORT_TRIES_MAX = 3
 POLL_SECONDS = 0.05
+PORTS_FILE = "ports.json"
 # A record's key, headers and batch header beside the largest value.
 RECORD_OVERHEAD_BYTES = 64 * 1024
 
@@ -100,12 +102,12 @@ class EmbeddedKafka(EmbeddedServer):
 
     async def start(self) -> None:
         """Start it and wait until it answers. Raises EmbeddedError that says why it does not."""
-        self._make_folder()
         classes = await class_path(self._progress)
         java = await find_java()
+        self._make_folder()
         async with announced(self._progress, "starting Kafka"):
             for attempt in range(1, PORT_TRIES_MAX + 1):
-                ports = await remembered_ports(self.folder / "ports.json", ("broker", "controller"))
+                ports = await remembered_ports(self.folder / PORTS_FILE, ("broker", "controller"))
                 await self._format(java, classes, ports)
                 await self._child.spawn(self._command(java, classes, "kafka.Kafka", str(self._properties)))
                 if await self._answers(ports["broker"]):
@@ -151,9 +153,28 @@ class EmbeddedKafka(EmbeddedServer):
                 **ports, log_dirs=logs, record_bytes_max=JOURNAL_RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES
             )
         )
-        # The tool writes meta.properties last: a folder without it holds no record yet.
-        if (logs / "meta.properties").exists():
+        if self._is_formatted(logs):
             return
+        try:
+            await self._run_storage_tool(java, classes, logs)
+        finally:
+            if not self._is_formatted(logs):
+                self._remove_beginnings(logs)
+
+    @staticmethod
+    def _is_formatted(logs: Path) -> bool:
+        """Whether the storage is whole: the tool writes meta.properties last, and before that there is no record."""
+        return (logs / "meta.properties").exists()
+
+    def _remove_beginnings(self, logs: Path) -> None:
+        """Leave nothing of a storage that was never whole."""
+        shutil.rmtree(logs, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._properties.unlink(missing_ok=True)
+            (self.folder / PORTS_FILE).unlink(missing_ok=True)
+            self.folder.rmdir()
+
+    async def _run_storage_tool(self, java: Path, classes: str, logs: Path) -> None:
         shutil.rmtree(logs, ignore_errors=True)
         identity = _storage_identity(uuid.uuid4().bytes)
         tool = ("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(self._properties))
@@ -171,7 +192,9 @@ class EmbeddedKafka(EmbeddedServer):
     async def _answers(self, port: int) -> bool:
         """Wait until the broker answers; False if it ended. Raises EmbeddedError after START_SECONDS_MAX."""
         deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
+        waiting = Waiting(self._progress, "Kafka")
         while self._child.running:
+            waiting(f"it does not answer yet; the newest line of its log: {self._child.newest_line() or 'none'}")
             if await answers_kafka(f"127.0.0.1:{port}"):
                 return self._child.running
             if asyncio.get_running_loop().time() > deadline:

@@ -13,7 +13,7 @@ from stocktide.embedded.server import EmbeddedServer
 from stocktide.errors import EmbeddedError
 from stocktide.ports import is_free, remembered_ports
 from stocktide.process import ChildProcess
-from stocktide.progress import Progress, announced, silent
+from stocktide.progress import Progress, Waiting, announced, silent
 
 # Moments when empty; a large append-only file loads at some 100 MB a second.
 START_SECONDS_MAX = 120.0
@@ -64,7 +64,9 @@ class EmbeddedValkey(EmbeddedServer):
     async def _answers(self, port: int) -> bool:
         """Wait until it answers; False if it ended. Raises EmbeddedError after START_SECONDS_MAX."""
         deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
+        waiting = Waiting(self._progress, "Valkey")
         while self._child.running:
+            waiting(f"it does not answer yet; the newest line of its log: {self._child.newest_line() or 'none'}")
             if await self._is_ours(port):
                 return True
             if asyncio.get_running_loop().time() > deadline:

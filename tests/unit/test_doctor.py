@@ -92,7 +92,9 @@ def test_missing_topics_are_wrong_and_named() -> None:
 
 
 def test_another_number_of_partitions_is_wrong() -> None:
-    assert any("s-orders has 5 partitions, not 4" in what for what in wrongs(of(cluster(1, 1, partitions=5))))
+    assert any(
+        "s-orders has 5 partitions and the settings say 4" in what for what in wrongs(of(cluster(1, 1, partitions=5)))
+    )
 
 
 def test_one_replica_on_three_brokers_is_wrong_for_every_topic() -> None:

@@ -115,13 +115,14 @@ def test_a_jar_comes_into_the_cache_only_whole(content: bytes, tmp_path: Path, m
     monkeypatch.setattr(jars, "JARS", lock)
     monkeypatch.setattr(jars, "_maven", lambda folder: FakeArtifact(folder, content))
     said: list[str] = []
+    jars.cache_folder().mkdir(parents=True)
     if content == b"the jar":
-        jars.fetch_missing(said.append)
+        jars.fetch_missing(tmp_path / "scratch", said.append)
         assert jars.missing() == []
         assert said == ["fetching Kafka's jars, once: 1 of 1"]
     else:
         with pytest.raises(EmbeddedError, match="group:artifact:1: its hash is"):
-            jars.fetch_missing(said.append)
+            jars.fetch_missing(tmp_path / "scratch", said.append)
         assert jars.missing() == list(lock)
 
 
