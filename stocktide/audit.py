@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 
 from stocktide.audit_report import report_of, told
 from stocktide.errors import ServerUnreachable
+from stocktide.patience import Patience, Stalled
 from stocktide.reach import reach_servers
 from stocktide.settings import Settings
 from streams.log import KafkaLog
@@ -38,7 +39,7 @@ from tables.ledger import LedgerLimits
 DRIFT = 1
 UNFINISHED = 2
 # What an audit may stumble over that is no drift.
-OUTAGES = (AuditError, ServerUnreachable, KafkaError, RedisError, OSError, msgspec.MsgspecError)
+OUTAGES = (AuditError, ServerUnreachable, Stalled, KafkaError, RedisError, OSError, msgspec.MsgspecError)
 # How nice a process in the background is: whatever serves goes first.
 _NICENESS = 10
 
@@ -83,7 +84,7 @@ def status_of(findings: Findings) -> int:
 async def _audit(settings: Settings, options: AuditOptions) -> Findings:
     with Bars(hidden=options.background) as bars:
         async with auditor_of(settings, options.skus, bars.tell) as auditor:
-            return await auditor.run()
+            return await bars.patience.of("Kafka and Redis", auditor.run())
 
 
 @asynccontextmanager
@@ -110,9 +111,10 @@ def _memory_bytes() -> int:
 
 
 class Bars:
-    """A bar for each phase on a terminal; elsewhere nothing, so that logs stay short."""
+    """A bar for each phase on a terminal; elsewhere nothing, so that logs stay short. `patience` is told the same."""
 
-    def __init__(self, hidden: bool = False) -> None:
+    def __init__(self, hidden: bool = False, command: str = "audit") -> None:
+        self.patience = Patience(command)
         columns = (TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         console = Console(stderr=True)
         self._shown = console.is_terminal and not hidden
@@ -128,6 +130,7 @@ class Bars:
 
     def tell(self, phase: str, done: int, total: int) -> None:
         """How far a phase is."""
+        self.patience.moved(phase, done, total)
         if self._shown:
             if phase not in self._tasks:
                 self._tasks[phase] = self._bar.add_task(phase)

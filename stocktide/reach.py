@@ -113,7 +113,7 @@ async def reach_redis(url: str, seconds_max: float | None = None, *, advice: str
 def _with_hint(error: Exception, url: str) -> str:
     """What a server says that listens and does not answer; one that speaks TLS says it in a language of its own."""
     text = str(error).rstrip(".")
-    if "SSL" in text or "TLS" in text:
+    if "SSL" in text or "TLS" in text or (url.startswith("rediss:") and "imeout" in text):
         return f"{text}; without TLS its URL begins with redis://"
     closed = "closed" in text or "eset" in text
     return f"{text}; with TLS its URL begins with rediss://" if closed and url.startswith("redis:") else text

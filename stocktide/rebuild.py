@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import rich.progress
 from redis.asyncio import Redis
@@ -21,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 
 from stocktide.errors import FrontDoorError
 from stocktide.located import same_redis
+from stocktide.patience import Patience
 from stocktide.reach import reach_kafka, reach_redis
 from stocktide.settings import Settings
 from streams.journal import JournalReader, Position, Verdict
@@ -39,10 +41,8 @@ from tables.scripts import key_prefix
 from tables.takeover import Superseded, take_over
 from tables.walk import follow, newest_in
 
-# A worker that brings Redis back tells nobody here how far it is; it is asked so often whether it is done.
+# A worker that brings Redis back tells nobody here how far it is; Redis is asked so often.
 _WATCH_SECONDS = 0.5
-# One that does not get on within this is not at work.
-_WATCH_SECONDS_MAX = 3_600.0
 # A digest beside live traffic is of no state at all: it is taken again while the batch moves meanwhile.
 _DIGEST_TRIES_MAX = 5
 
@@ -81,14 +81,15 @@ async def _rebuild(settings: Settings, say: Say, force: bool) -> int:
                 f"`stocktide audit`; with --force it is rebuilt all the same"
             )
         owner = f"rebuild-{os.getpid()}-{secrets.token_hex(4)}"
-        began = time.monotonic()
+        began, patience = time.monotonic(), Patience("rebuild")
         with _Bar() as bar:
             try:
-                handover = Handover(redis, settings.app_id)
-                await take_over(log, handover, owner, source, report=Reporter(bar.tell), anew=bool(batch))
+                handover, report = Handover(redis, settings.app_id), _watched(bar, patience)
+                work = take_over(log, handover, owner, source, report=report, anew=bool(batch))
+                await patience.of("Kafka and Redis", work)
             except Superseded:
                 say("a worker brings Redis back; watching it")
-                await _watch(redis, settings.app_id)
+                await patience.of("a worker that brings Redis back", _watch(redis, settings.app_id, patience))
         rate = await _rate(redis, time.monotonic() - began)
         say(f"Redis is back at batch {await _head(redis, settings.app_id)}: {rate}")
         return await _compare(settings, say, redis, log, source)
@@ -106,10 +107,11 @@ async def _check(settings: Settings, say: Say, url: str, force: bool) -> int:
         seen = await handover.unbless(term := await handover.term() + 1)
         if isinstance(seen, Refused):
             raise RebuildRefused(f"somebody else is at work on the Redis of the drill: {seen.reason}")
-        end = await _end_of(log, source)
+        end = await Patience("rebuild --check").of("the journal's end", _end_of(log, source))
         with _Bar() as bar:
-            recovery = Recovery(log, handover, term, seen, LedgerLimits(), Reporter(bar.tell))
-            await recovery.rebuild(end, source)
+            patience = Patience("rebuild --check")
+            recovery = Recovery(log, handover, term, seen, LedgerLimits(), _watched(bar, patience))
+            await patience.of("Kafka and the Redis of the drill", recovery.rebuild(end, source))
         say(f"rebuilt up to batch {end.batch}: {await _rate(redis, time.monotonic() - began)}")
         return await _compare(settings, say, redis, log, source)
 
@@ -134,23 +136,26 @@ async def _compare(settings: Settings, say: Say, redis: Redis, log: KafkaLog, so
 
 
 async def _digests(settings: Settings, redis: Redis, log: KafkaLog, source: KafkaRows) -> Sides | None:
+    patience = Patience("rebuild")
     for _ in range(_DIGEST_TRIES_MAX):
         as_of_ms = now_ms()
         batch = await _head(redis, settings.app_id)
-        found = await digest_of_redis(redis, settings.app_id, as_of_ms=as_of_ms)
+        told = partial(patience.moved, "keys", total=0)
+        found = await patience.of("Redis's digest", digest_of_redis(redis, settings.app_id, told, as_of_ms=as_of_ms))
         if await _head(redis, settings.app_id) == batch:
-            return Sides(batch, await _digest_of_log(log, source, batch, as_of_ms), found)
+            of_log = _digest_of_log(log, source, batch, as_of_ms, patience)
+            return Sides(batch, await patience.of("the log's digest", of_log), found)
     return None
 
 
-async def _digest_of_log(log: KafkaLog, source: KafkaRows, batch: int, as_of_ms: int) -> Digest:
+async def _digest_of_log(log: KafkaLog, source: KafkaRows, batch: int, as_of_ms: int, patience: Patience) -> Digest:
     limits, landmarks = LedgerLimits(), await source.landmarks()
     start = await start_of(log, landmarks)
     fold = Fold(limits, as_of_ms, start.batch)
     if start.batch:
-        async for chunk in source.rows():
+        async for chunk in source.rows(report=partial(patience.moved, "rows")):
             fold.add_rows(chunk)
-    await Follower(log, fold, start, lambda *_: None).advance(batch)
+    await Follower(log, fold, start, patience.moved).advance(batch)
     digest = Digest()
     for kind in ("sku", "order", "movement", "registry"):
         for key, record in fold.records(kind):
@@ -171,15 +176,22 @@ async def _end_of(log: KafkaLog, source: KafkaRows) -> Position:
     return last
 
 
-async def _watch(redis: Redis, app_id: str) -> None:
+async def _watch(redis: Redis, app_id: str, patience: Patience) -> None:
     """Return once a takeover has blessed Redis."""
-    deadline = time.monotonic() + _WATCH_SECONDS_MAX
-    while time.monotonic() < deadline:
-        run_id = await redis.hget(key_prefix(app_id) + "blessed", "run_id")
-        if run_id not in (None, b"none"):
-            return
+    while await redis.hget(key_prefix(app_id) + "blessed", "run_id") in (None, b"none"):
+        patience.moved("keys", await redis.dbsize(), 0)
+        patience.moved("batch", await _head(redis, app_id), 0)
         await asyncio.sleep(_WATCH_SECONDS)
-    raise RebuildRefused(f"Redis is not back after {_WATCH_SECONDS_MAX:.0f} s: see the worker's log")
+
+
+def _watched(bar: _Bar, patience: Patience) -> Reporter:
+    """How far a recovery is, for the bar and for our patience."""
+
+    def tell(progress: Progress) -> None:
+        patience.moved(progress.phase, progress.done, progress.total)
+        bar.tell(progress)
+
+    return Reporter(tell)
 
 
 async def _rate(redis: Redis, seconds: float) -> str:

@@ -17,6 +17,7 @@ import msgspec
 
 from stocktide.audit import DRIFT, OUTAGES, UNFINISHED, Bars, auditor_of, status_of
 from stocktide.audit_report import report_of, shown_key, shown_value, told_drifts
+from stocktide.patience import Patience
 from stocktide.settings import Settings
 from tables.audit.findings import Findings
 from tables.audit.plan import Change, Correction, Planner
@@ -58,19 +59,21 @@ def run(settings: Settings, options: RepairOptions) -> int:
 
 
 async def _repair(settings: Settings, options: RepairOptions, say: Say, report: dict[str, Any]) -> int:
-    with Bars(hidden=options.as_json) as bars:
+    with Bars(hidden=options.as_json, command="repair") as bars:
+        patience = bars.patience
         async with auditor_of(settings, options.skus, bars.tell) as auditor:
-            findings = await auditor.run()
+            findings = await patience.of("the audit", auditor.run())
             report["batch"] = findings.batch
             if not findings.drifts:
                 say(f"as of batch {findings.batch:,} nothing differs: there is nothing to repair")
                 return status_of(findings)
             planner = Planner(auditor, findings, options.actor)
             if not options.apply:
-                return await _show(planner, findings, say, report)
-            await _carry_out(settings, planner, findings, say, report)
+                return await patience.of("the plan", _show(planner, findings, say, report))
+            work = _carry_out(settings, planner, findings, say, report, patience)
+            await patience.of("a correction to be decided and settled", work)
         async with auditor_of(settings, options.skus, bars.tell) as auditor:
-            after = await auditor.run()
+            after = await patience.of("the second audit", auditor.run())
     report["after"] = report_of(after)
     say(f"audited again, as of batch {after.batch:,}:")
     for line in told_drifts(after.drifts):
@@ -89,12 +92,13 @@ async def _show(planner: Planner, findings: Findings, say: Say, report: dict[str
 
 
 async def _carry_out(
-    settings: Settings, planner: Planner, findings: Findings, say: Say, report: dict[str, Any]
+    settings: Settings, planner: Planner, findings: Findings, say: Say, report: dict[str, Any], patience: Patience
 ) -> None:
     say(f"as of batch {findings.batch:,} {_keys(findings)}")
     async with _submitter(settings) as submitter:
         async for correction, fate in carry_out(planner, submitter):
             report["corrections"].append(_view(correction, fate))
+            patience.moved("corrections", len(report["corrections"]), 0)
             for line in _lines(correction, fate):
                 say(line)
 

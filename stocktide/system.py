@@ -117,6 +117,11 @@ class System:
             async with announced(self._say, f"waiting for {service.name} to stop"):
                 await service.stop()
 
+    @property
+    def runs_something(self) -> bool:
+        """Whether a child was ever started."""
+        return any(service.pid for service in (*self._programs, *self._servers))
+
     def kill(self) -> None:
         """End everything at once."""
         for service in (*self._programs, *self._servers):

@@ -39,7 +39,8 @@ async def _run(options: UpOptions, say: Progress, when_ready: WhenReady | None) 
                     say(system.greeting())
                     await _until(signals.stop, system.supervise(when_ready))
             finally:
-                say("stopping")
+                if system.runs_something:
+                    say("stopping")
                 await system.stop()
         return KILLED_STATUS if signals.count > 1 else 0
 
