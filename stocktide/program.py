@@ -64,7 +64,7 @@ class Program:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_SECONDS_MAX
         timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS_MAX)
-        waiting = Waiting(self._progress, f"the {self.name}")
+        waiting = Waiting(self._progress, "the API" if self.name == "api" else f"the {self.name}")
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while not await self._is_ready(session):
                 waiting(self._reason)

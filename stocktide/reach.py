@@ -97,7 +97,7 @@ async def reach_redis(url: str, seconds_max: float | None = None, *, advice: str
         except BusyLoadingError as error:
             reason = f" ({error})"
         except (RedisError, OSError) as error:
-            refused = isinstance(error.__cause__ or error, ConnectionRefusedError)
+            refused = isinstance(error.__cause__ or error.__context__ or error, ConnectionRefusedError)
             reason = "" if refused else f" ({_with_hint(error, url)})"
         return False
 

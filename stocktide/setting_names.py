@@ -36,8 +36,10 @@ def check_names(environ: Mapping[str, str], settings: Iterable[str]) -> None:
 
 
 def warnings_of(environ: Mapping[str, str], settings: Iterable[str]) -> Iterator[str]:
-    """A sentence for each variable that nothing reads."""
+    """A sentence for each variable that nothing reads, but those that are refused."""
     for name, nearest, likeness in _strangers(environ, settings):
+        if likeness >= _MISSPELT:
+            continue
         hint = f" (the nearest one is {nearest})" if likeness >= _SUGGESTED else ""
         yield f"{name} is not a setting of Stocktide, so it has no effect{hint}"
 

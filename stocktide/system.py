@@ -196,11 +196,12 @@ class System:
     def _tell(self) -> None:
         """Tell that it serves, and with which processes."""
         ready = self.ready
+        self._run_file = self._run_file or RunFile(self._settings.data, self._settings.partitions)
+        self._run_file.write(ready)
+        # Last: whoever waits for it finds the rest.
         if self._options.ready_file is not None:
             write_ready_file(self._options.ready_file, ready)
             self._told = True
-        self._run_file = self._run_file or RunFile(self._settings.data, self._settings.partitions)
-        self._run_file.write(ready)
 
     async def _bound_logs(self) -> None:
         while True:

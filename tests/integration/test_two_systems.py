@@ -75,7 +75,7 @@ async def two(kafka: EmbeddedKafka, valkey: RedisServer, tmp_path: Path) -> Asyn
 
 
 async def test_a_command_goes_to_the_system_that_is_named_and_to_no_other(two: Two) -> None:
-    for arguments in (("audit",), ("rebuild", "--force"), ("repair", "--apply"), ("explain", two.skus[0]), ("doctor",)):
+    for arguments in (("rebuild", "--force"), ("repair", "--apply")):
         said = await two.run(*arguments)
         assert said.status == 2, (arguments, said)
         assert "2 systems run here" in said.err and str(two.first.data) in said.err and two.second.api in said.err

@@ -121,6 +121,7 @@ def test_a_command_that_is_told_by_its_environment_offers_its_variables(
     message = told(name)
     assert f"no Kafka answers at {address}" in message and "STOCKTIDE_KAFKA" in message
     assert ("--kafka" in message) is (name == "up")
+    assert f"no Redis answers at redis://{address}: start it" in message
     check(name, message)
 
 

@@ -13,6 +13,7 @@ def refused(**environ: str) -> str:
     """The sentence with which an environment is refused."""
     with pytest.raises(SettingsError) as raised:
         Settings.from_environment(environ)
+    assert unread_variables(environ) == []
     return str(raised.value)
 
 
