@@ -102,8 +102,10 @@ def _target_of(system: Running, settings: Settings, said: _Said) -> Target:
         # Spelt as they were given: a user or a password in a URL may differ from what `up` was given.
         kafka=said.spelt.get("kafka", ready.kafka),
         redis=said.spelt.get("redis", ready.redis),
-        app_id=ready.app_id,
+        app_id=said.spelt.get("app_id", ready.app_id),
     )
+    if settings.app_id != ready.app_id:
+        return Target(settings, said.api or ready.api, None, f"the servers of the system on {system.data}")
     return Target(settings, said.api or ready.api, system, said.why)
 
 
@@ -161,10 +163,10 @@ class _Said:
         )
 
     def by_option(self, system: Running) -> str | None:
-        """The option that contradicts a system that is named too."""
-        for name, value in self.options.items():
-            if not _same(name, value, getattr(system.ready, name)):
-                return f"--{name.replace('_', '-')} {hidden_url(value)}"
+        """The option that contradicts a system that is named too; another app may lie on its servers."""
+        for name in ("kafka", "redis"):
+            if name in self.options and not _same(name, self.options[name], getattr(system.ready, name)):
+                return f"--{name} {hidden_url(self.options[name])}"
         return None
 
 

@@ -136,7 +136,8 @@ async def test_a_start_that_takes_long_says_why_and_a_signal_ends_it(system: Sta
     running = await system(wait=False, environ={"STOCKTIDE_FAILPOINTS": "in_takeover=stop"})
 
     async def told() -> bool:
-        return "waiting for the API: " in running.printed and "waiting for the worker: " in running.printed
+        on_terminal = all(f"waiting for the {name}: " in running.printed for name in ("API", "worker"))
+        return on_terminal and "waiting for the API: the ledger decides nothing" in running.logs
 
     assert await until(told, REASON_SECONDS_MAX), running.printed
     assert "the ledger decides nothing" in running.printed or "not being settled" in running.printed

@@ -114,10 +114,15 @@ def test_a_kafka_of_one_system_is_never_used_with_the_redis_of_another(tmp_path:
 
 def test_options_that_contradict_a_named_system_are_refused(two: tuple[Path, Path]) -> None:
     assert "--kafka k:1 is not that of the system on" in refused(Named(data=two[0], kafka="k:1"))
-    assert "--app-id shop" in refused(Named(api="http://127.0.0.1:21000", app_id="shop"))
     assert "is not that of the system on" in refused(Named(data=two[0], api="http://127.0.0.1:22000"))
     message = refused(Named(data=two[0], redis="redis://u:secret@r/0"))
     assert "secret" not in message
+
+
+def test_another_app_on_the_servers_of_a_named_system_is_not_taken_for_that_system(two: tuple[Path, Path]) -> None:
+    target = found(Named(api="http://127.0.0.1:21000", app_id="other"))
+    assert servers(target) == (*A[:2], "other")
+    assert target.running is None and f"the servers of the system on {two[0]}" in "\n".join(target.described())
 
 
 def test_what_fits_no_running_system_is_not_taken_for_the_only_one(tmp_path: Path) -> None:
