@@ -22,8 +22,8 @@ KNOWN_ELSEWHERE = (
     "SOAK_*",
     "TEST_*",
 )
-# How alike two names have to be: `PRT` and `PORT` are by 0.86, `KAFKA_URL` and `KAFKA` by 0.71.
-_MISSPELT = 0.75
+# How alike two names have to be: `PRT` and `PORT` are by 0.86, `REDIS_PORT` and `REDIS_PASSWORD` by 0.75.
+_MISSPELT = 0.8
 _SUGGESTED = 0.6
 
 
@@ -54,5 +54,10 @@ def _strangers(environ: Mapping[str, str], settings: Iterable[str]) -> Iterator[
         if name.startswith(PREFIX) and any(fnmatchcase(given, pattern) for pattern in KNOWN_ELSEWHERE):
             continue
         names = (*known, *(pattern for pattern in KNOWN_ELSEWHERE if "*" not in pattern))
-        likeness, nearest = max((SequenceMatcher(None, given, each).ratio(), each) for each in names)
+        likeness, nearest = max((_likeness(given, each), each) for each in names)
         yield name, PREFIX + nearest, likeness
+
+
+def _likeness(given: str, known: str) -> float:
+    """From 0 to 1; letters that changed places are the same letters."""
+    return 1.0 if sorted(given) == sorted(known) else SequenceMatcher(None, given, known).ratio()

@@ -22,6 +22,7 @@ def refused(**environ: str) -> str:
     [
         ("STOCKTIDE_PRT", "STOCKTIDE_PORT"),
         ("STOCKTIDE_KAFAK", "STOCKTIDE_KAFKA"),
+        ("STOCKTIDE_PROT", "STOCKTIDE_PORT"),
         ("STOCKTIDE_REDIS_PASSWRD_FILE", "STOCKTIDE_REDIS_PASSWORD_FILE"),
         ("STOCKTIDE_App_Id", "STOCKTIDE_APP_ID"),
         ("STOCKTIDE_MAPPING", "STOCKTIDE_MAPPINGS"),
@@ -68,3 +69,8 @@ def test_no_message_of_a_setting_speaks_of_python() -> None:
     for name in ("PORT", "SHARDS", "REPLICATION", "AUDIT_INTERVAL", "PARK_SECONDS"):
         message = refused(**{f"STOCKTIDE_{name}": "1.5"})
         assert re.fullmatch(r"STOCKTIDE_\w+ is '1\.5': it has to be a whole number( from \d+ to \d+)?", message)
+
+
+def test_what_kubernetes_sets_for_services_of_that_name_is_not_refused() -> None:
+    names = ("API_PORT_8080_TCP_ADDR", "API_SERVICE_HOST", "REDIS_PORT", "REDIS_SERVICE_PORT", "KAFKA_PORT_9092_TCP")
+    Settings.from_environment({f"STOCKTIDE_{name}": "tcp://10.0.0.7:80" for name in names})
