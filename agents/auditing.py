@@ -76,6 +76,7 @@ class Report(Struct, frozen=True):
     drift: tuple[Drift, ...]
     looked_at: LookedAt
     unsettled: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
 
 _report = msgspec.json.Decoder(Report).decode
@@ -135,11 +136,15 @@ class Auditing:
         seconds = time.monotonic() - began
         self._measure(report, seconds)
         if not report.drifts:
-            log = logger.warning if report.unsettled else logger.info
-            log(
-                "audited as of batch %d in %.1f s: no drift in %d keys of Redis and %d rows of tables, %d rows are "
-                "still to be derived",
-                *(report.batch, seconds, report.looked_at.redis_keys, report.looked_at.rows, len(report.unsettled)),
+            if report.unsettled or report.unchecked:
+                self._metrics.audited_not.inc()
+                waiting = f"{len(report.unsettled)} rows are still to be derived" if report.unsettled else ""
+                why = "; ".join(filter(None, (waiting, *report.unchecked)))
+                logger.warning("audited as of batch %d, and not all could be checked: %s", report.batch, why)
+                return
+            logger.info(
+                "audited as of batch %d in %.1f s: no drift in %d keys of Redis and %d rows of tables",
+                *(report.batch, seconds, report.looked_at.redis_keys, report.looked_at.rows),
             )
             return
         named = ", ".join(f"{drift.subject} {drift.key}" for drift in report.drift[:10])

@@ -18,6 +18,7 @@ from tables.commands import Command, ContinueCounts, Restate, Sweep, Tick
 from tables.ledger import TooLarge
 from tables.outcomes import Outcome
 from tables.records import Answer
+from tables.stalls import Steps
 from tables.submission import Undecidable, Unsettled
 
 logger = logging.getLogger(__name__)
@@ -31,28 +32,31 @@ COUNTED_SKUS_MAX = 100
 DEADLINE_SECONDS = 30.0
 
 
-async def keep_time(submitter: Submits, metrics: Metrics, tick_ms: int) -> NoReturn:
+async def keep_time(submitter: Submits, metrics: Metrics, tick_ms: int, steps: Steps) -> NoReturn:
     """Run until cancelled."""
     tick = (Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX))
     while True:
         await asyncio.sleep(tick_ms / 1000)
-        while await tick_once(submitter, metrics, tick):
+        while await tick_once(submitter, metrics, tick, steps):
             pass
-        while await tick_once(submitter, metrics, (ContinueCounts(skus_max=COUNTED_SKUS_MAX),)):
-            await tick_once(submitter, metrics, tick)
+        while await tick_once(submitter, metrics, (ContinueCounts(skus_max=COUNTED_SKUS_MAX),), steps):
+            await tick_once(submitter, metrics, tick, steps)
 
 
-async def tick_once(submitter: Submits, metrics: Metrics, commands: tuple[Command, ...]) -> bool:
+async def tick_once(submitter: Submits, metrics: Metrics, commands: tuple[Command, ...], steps: Steps) -> bool:
     """One step of what is due; whether there was anything, so that there may be more."""
     deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
     try:
         decision = await _decide(submitter, commands, deadline)
     except Unsettled as error:
+        steps.failed(error)
         logger.warning("the expiry step waits: %s", error)
         return False
     except (Undecidable, TooLarge) as error:
+        steps.failed(error)
         logger.error("the expiry step fails: %s", error)
         return False
+    steps.did()
     due = any(result.outcome != Outcome.NOTHING_DUE for result in decision.results)
     if due:
         metrics.count(decision)

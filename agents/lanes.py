@@ -17,9 +17,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec import Struct
+
 from streams import failpoints
 from streams.membership import Membership, MembershipLost
 from streams.transport import Chunk
+from tables.stalls import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,13 @@ REST_FACTOR = 8.0
 GATHER_SECONDS_MAX = 0.15
 # Between calls of a handler that fails.
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
+
+
+class UnderWay(Struct, frozen=True):
+    """The chunk that a lane's handler has: its first offset, and why the newest call failed, "" where none did."""
+
+    offset: int
+    trouble: str = ""
 
 
 class Lanes:
@@ -63,6 +73,9 @@ class Lanes:
         self._worked = worked
         self._queues: dict[int, asyncio.Queue[tuple[Any, int]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        # By partition: what the handler has now, and the last offset that is done.
+        self.under_way: dict[int, UnderWay] = {}
+        self.done: dict[int, int] = {}
 
     async def follow(self, stream: Any) -> None:
         """The body of a Faust agent: feed every chunk of the stream."""
@@ -97,7 +110,10 @@ class Lanes:
                 await asyncio.sleep(early)
             begun, worked = clock(), self._worked()
             events, ahead = self._gather(queue, event, epoch)
-            await self._do(events, epoch)
+            try:
+                await self._do(events, epoch)
+            finally:
+                self.under_way.pop(event.message.partition, None)
             if self._gather_seconds:
                 pause = max(self._gather_seconds, (self._worked() - worked) * REST_FACTOR)
                 next_begin = begun + min(pause, GATHER_SECONDS_MAX)
@@ -124,13 +140,15 @@ class Lanes:
             records = tuple(record for event in events for record in event.value.records)
             chunk = Chunk(chunk.topic, chunk.partition, records)
         wait = RETRY_SECONDS_MIN
+        self.under_way[chunk.partition] = UnderWay(chunk.records[0].offset)
         while self._membership.holds(epoch):
             try:
                 await self._handle(chunk, epoch)
             except MembershipLost:
                 return
-            except Exception:
+            except Exception as error:
                 records = chunk.records
+                self.under_way[chunk.partition] = UnderWay(records[0].offset, reason_of(error))
                 logger.exception(
                     "%s-%d, offsets %d to %d: failed, trying again in %.1f s",
                     chunk.topic,
@@ -145,6 +163,7 @@ class Lanes:
                 failpoints.hit("before_commit")
                 for event in events:
                     event.ack()
+                self.done[chunk.partition] = chunk.records[-1].offset
                 return
 
 

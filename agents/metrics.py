@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from agents.shard import Serves
 from tables.records import Answer
+from tables.stalls import Stalls, stall_gauges
 
 # Commands in a piece, up to COMMANDS_MAX of agents.intake.
 _SIZES = (1, 4, 16, 64, 128, 256)
@@ -47,6 +48,7 @@ class Metrics:
         self.resubmitted = Gauge(
             "stocktide_resubmitted", "Batches that were lost and submitted again", registry=self.registry
         )
+        self.stalled, self.stalled_seconds = stall_gauges(self.registry)
         self._make_audit_gauges()
 
     def _make_audit_gauges(self) -> None:
@@ -72,6 +74,10 @@ class Metrics:
         tally = Tally((result.outcome, result.replayed) for result in decision.results)
         for (outcome, replayed), number in tally.items():
             self.outcomes.labels(outcome, "yes" if replayed else "no").inc(number)
+
+    def show_stalls(self, stalls: Stalls) -> None:
+        """Bring the gauges of what stands still up to date."""
+        stalls.show(self.stalled, self.stalled_seconds)
 
     def refresh(self, relay: Serves | None, settled_batch: int, resubmitted: int, lags: Lags) -> None:
         """Bring the gauges up to date."""

@@ -124,6 +124,16 @@ class Relay:
         """Batches that were handed to Kafka and are not settled yet."""
         return max(0, self.sent - self.position.batch)
 
+    @property
+    def next_offset(self) -> int:
+        """The offset of the journal up to which batches are settled."""
+        return self.position.offset
+
+    @property
+    def reading(self) -> int | None:
+        """How far the first takeover has read the journal; None once one has failed: the next one reads all again."""
+        return None if self.blessed or self.error else self._log.next_offset
+
     def start(self) -> None:
         """Run in a task of its own."""
         self._running = asyncio.create_task(self.run())

@@ -25,6 +25,7 @@ from streams.membership import MembershipLost
 from streams.publish import Publisher
 from streams.topics import CHANNEL_STOCK
 from streams.transport import Chunk, Record
+from tables.stalls import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,16 @@ class Outlets:
         self._pace = pace
         self._conflation = Conflation(lambda key: table.read(partition, key), interval_ms, time.monotonic, pace.stretch)
         self._changed = asyncio.Event()
+        # Updates written so far, and why the newest write failed, "" where it did not.
+        self.written = 0
+        self.trouble = ""
+        self._writing = False
+
+    @property
+    def due(self) -> int:
+        """1 while an update is due and not written, else 0."""
+        due = self._conflation.next_due()
+        return int(self._writing or (due is not None and due <= time.monotonic()))
 
     @property
     def epoch(self) -> int:
@@ -111,6 +122,7 @@ class Outlets:
 
     async def _write(self, updates: list[Update]) -> bool:
         """Publish, then keep; False where the epoch is over."""
+        self._writing = True
         rows: dict[bytes, bytes | None] = {update.key: update.value for update in updates}
         while True:
             try:
@@ -121,11 +133,13 @@ class Outlets:
                     self._table.write(self._partition, rows, offsets[self._partition])
             except MembershipLost:
                 return False
-            except Exception:
+            except Exception as error:
+                self.trouble = reason_of(error)
                 logger.exception("channel-stock-%d: %d updates failed, trying again", self._partition, len(rows))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 break
+        self._writing, self.trouble, self.written = False, "", self.written + len(updates)
         for update in updates:
             if update.ticket is not None:
                 update.ticket.release()
@@ -178,6 +192,15 @@ class StockAgent:
             writing = outlets.write_when_due(self._metrics)
             self._writers[partition] = asyncio.create_task(writing, name=f"channel-stock-{partition}")
         return outlets
+
+    def standing(self, partition: int) -> tuple[int, int, str]:
+        """Of a partition: 1 where updates are due, how many were written, why the newest write failed or ""."""
+        outlets = self._outlets.get(partition)
+        if outlets is None:
+            return 0, 0, ""
+        writer = self._writers[partition]
+        ended = writer.done() and not writer.cancelled() and writer.exception()
+        return outlets.due, outlets.written, reason_of(ended) if ended else outlets.trouble
 
     async def on_assigned(self, partitions: Iterable[int], compare: Compare) -> None:
         """Partitions were assigned anew, and the table is read back: begin to compare all of their rows."""

@@ -25,6 +25,7 @@ from tables.commands import Restate
 from tables.landmarks import Landmarks, milestone_key
 from tables.ledger import TooLarge
 from tables.outcomes import Outcome
+from tables.stalls import Steps
 from tables.submission import Undecidable, Unsettled
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 # A page is one call of Lua, of a few ms: a shopper waits behind it.
 KEYS_MIN, KEYS_MAX = 50, 500
 PAGE_SECONDS = 1.0
+# After a page that was not done: soon enough that one failure is not taken for a stall.
+RETRY_SECONDS = 5.0
 # The first pass waits: a worker that has just started has better things to do.
 FIRST_SECONDS_MAX = 600.0
 # A page that is not settled by then is left to the next one.
@@ -51,13 +54,18 @@ class Restating:
         self._keys = keys
         self._owns = owns
         self._every_seconds = every_seconds
+        self.steps = Steps()
 
     async def run(self) -> NoReturn:
         """Run until cancelled."""
         await asyncio.sleep(min(FIRST_SECONDS_MAX, self._every_seconds))
         while True:
-            going = self._owns() and await self.page()
-            await asyncio.sleep(PAGE_SECONDS if going else min(60.0, self._every_seconds / 10))
+            owns = self._owns()
+            if not owns:
+                self.steps.trouble = None  # it is the next owner's
+            going = owns and await self.page()
+            rest = min(RETRY_SECONDS if self.steps.trouble else 60.0, self._every_seconds / 10)
+            await asyncio.sleep(PAGE_SECONDS if going else rest)
 
     async def page(self) -> bool:
         """One page; whether there are more in this pass."""
@@ -66,8 +74,10 @@ class Restating:
             command = Restate(keys_max=await self._keys_max(), every_ms=self._every_seconds * 1000)
             decision = await submit_smaller(self._submitter, command, deadline)
         except (Unsettled, Undecidable, TooLarge, RedisError, OSError) as error:
+            self.steps.failed(error)
             logger.warning("writing rows anew waits: %s", error)
             return False
+        self.steps.did()
         result = decision.results[0]
         return result.outcome == Outcome.RESTATED and not (result.detail or "").startswith(("ended", "whole"))
 

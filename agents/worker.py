@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -34,6 +35,7 @@ from agents.letters import RefusedRows
 from agents.metrics import Metrics
 from agents.movements import take_movements
 from agents.orders import take_orders
+from agents.progress import KafkaLook, Progress, RedisLook
 from agents.relay import Relay
 from agents.service import PortTaken, Service
 from agents.shard import Shard
@@ -41,11 +43,22 @@ from agents.stock import StockAgent
 from agents.upkeep import Restating, Trimming
 from stocktide.progress import tell_while_waiting
 from stocktide.settings import Settings
+from streams.admin import REQUEST_MS_MAX
 from streams.app import App, chunked, make_app
 from streams.ending import end_with_threads
 from streams.log import KafkaLog
 from streams.publish import Publisher, Row, make_producer
-from streams.topics import ALERTS, CHANNEL_STOCK, DEAD_LETTERS, JOURNAL, JOURNAL_POSITIONS, MOVEMENTS, ORDERS, STOCK
+from streams.topics import (
+    ALERTS,
+    CHANNEL_STOCK,
+    DEAD_LETTERS,
+    JOURNAL,
+    JOURNAL_POSITIONS,
+    MOVEMENTS,
+    ORDERS,
+    STOCK,
+    Topic,
+)
 from streams.trim import trim_journal
 from tables.connection import connect
 from tables.derived import KafkaRows
@@ -54,6 +67,7 @@ from tables.landmarks import read_landmarks
 from tables.ledger import Ledger, LedgerLimits
 from tables.published import published_table
 from tables.settlements import Settlements
+from tables.stalls import Stalls, Steps
 from tables.submission import Submitter
 
 logger = logging.getLogger(__name__)
@@ -205,6 +219,31 @@ class Worker:
         self._eviction = EvictionWatch(redis)
         self._timers: list[asyncio.Task[None]] = []
         self._redis = redis
+        self._steps = {"expiry": Steps()}
+        self._kafka_look = KafkaLook(self._make_consumer)
+        self._stalls = Stalls(self._make_progress().look, self._alert, f"worker {settings.worker_name}")
+
+    def _make_consumer(self) -> AIOKafkaConsumer:
+        client = self._settings.kafka_client()
+        return AIOKafkaConsumer(**client, group_id=None, enable_auto_commit=False, request_timeout_ms=REQUEST_MS_MAX)
+
+    def _make_progress(self) -> Progress:
+        settings = self._settings
+        return Progress(
+            settings.app_id,
+            self._app,
+            self._lanes,
+            self._stock,
+            lambda: self._shard.relay,
+            self.publisher,
+            self._submitter,
+            self._steps,
+            RedisLook(self._redis, settings.app_id, settings.tick_ms),
+            self._kafka_look,
+        )
+
+    async def _alert(self, rows: list[Row]) -> None:
+        await self.publisher.publish(ALERTS.full_name(self._settings.app_id), rows, self.publisher.epoch)
 
     async def _set_row_aside(self, topic: str, partition: int, row: Row, error: KafkaError, epoch: int) -> None:
         await self._refused_rows.set_aside(topic, partition, row, error, epoch)
@@ -242,7 +281,7 @@ class Worker:
     def _owns(self) -> bool:
         return self._shard.relay is not None and self._shard.relay.blessed
 
-    def _make_agents(self, app: App) -> tuple[list[Lanes], StockAgent]:
+    def _make_agents(self, app: App) -> tuple[dict[Topic, Lanes], StockAgent]:
         app_id, publisher, metrics = self._settings.app_id, self.publisher, self.metrics
         positions_topic, updates_topic = JOURNAL_POSITIONS.full_name(app_id), CHANNEL_STOCK.full_name(app_id)
         positions = published_table(app, "journal_positions", positions_topic, 1)
@@ -259,7 +298,7 @@ class Worker:
         for topic, lane in lanes.items():
             app.agent(chunked(app, topic), name=topic.name)(_agent(lane.follow))
         app.agent(chunked(app, STOCK), name=STOCK.name)(_agent(stock.follow))
-        return list(lanes.values()), stock
+        return lanes, stock
 
     async def start(self) -> None:
         """Join the group and begin. Raises StartError."""
@@ -270,10 +309,12 @@ class Worker:
         except (KafkaError, OSError) as error:
             raise StartError(f"the worker cannot join its group on Kafka: {error}") from error
         restating, trimming = self._make_upkeep()
+        self._steps["restating"] = restating.steps
         for name, run in (
-            ("expiry", keep_time(self._submitter, self.metrics, self._settings.tick_ms)),
+            ("expiry", keep_time(self._submitter, self.metrics, self._settings.tick_ms, self._steps["expiry"])),
             ("restating", restating.run()),
             ("trimming", trimming.run()),
+            ("stalls", self._stalls.run()),
         ):
             self._timers.append(asyncio.create_task(run, name=name))
         if self._settings.audit_interval:
@@ -296,7 +337,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS_MAX):
                 await self._finish()
-        for lanes in self._lanes:
+        for lanes in self._lanes.values():
             await lanes.stop()
         await self._stock.stop()
         try:
@@ -306,21 +347,23 @@ class Worker:
         await self._shard.stop()
         await self._settlements.stop()
         await self._eviction.stop()
+        await self._kafka_look.stop()
 
     def troubles(self) -> list[str]:
         """Why this worker is not ready; nothing where it is."""
-        app = self._app
+        app, stalls = self._app, self._stalls.sentences
         if not app.membership.held:
-            return ["no partitions were assigned yet"]
+            return ["no partitions were assigned yet", *stalls]
         troubles = [] if app.tables.actives_ready else ["the tables are being read back"]
-        return [*troubles, *(found for found in (self._shard.trouble(), self._eviction.trouble) if found is not None)]
+        found = (found for found in (self._shard.trouble(), self._eviction.trouble) if found is not None)
+        return [*troubles, *found, *stalls]
 
     async def _finish(self) -> None:
         """Fetch no more, and wait until the lanes are empty."""
         if self._app.started and not self._app.crashed:
             with contextlib.suppress(Exception):  # it may not have been assigned anything
                 self._app.consumer.stop_flow()
-        await asyncio.gather(*(lanes.rest() for lanes in self._lanes))
+        await asyncio.gather(*(lanes.rest() for lanes in self._lanes.values()))
 
     async def _on_assigned(self, _: Any, assigned: Any, **__: Any) -> None:
         journal = JOURNAL.full_name(self._settings.app_id)
@@ -338,6 +381,7 @@ class Worker:
     def _refresh(self) -> None:
         lags = self._app.consumer.lags() if self._app.membership.held else {}
         self.metrics.refresh(self._shard.relay, self._settlements.newest, self._submitter.resubmitted, lags)
+        self.metrics.show_stalls(self._stalls)
 
 
 def _agent(follow: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:

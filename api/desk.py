@@ -18,6 +18,7 @@ from tables.commands import Command, Place
 from tables.ledger import TooLarge
 from tables.packed import UnreadDecision, unpack_order
 from tables.records import OrderRecord, Result
+from tables.stalls import reason_of
 from tables.submission import Undecidable
 
 # A call holds Redis at 10 to 20 µs an order: no longer than a few ms, because a shopper waits behind it.
@@ -71,6 +72,15 @@ class Desk:
         self._commands_per_call_max = commands_per_call_max
         self._waiting: deque[_Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()
+        # Commands that a call of the ledger has now, those that were answered so far, and why the newest call failed.
+        self._asked = 0
+        self.answered = 0
+        self.trouble = ""
+
+    @property
+    def open(self) -> int:
+        """How many commands are not answered yet."""
+        return self._asked + len(self._waiting)
 
     @property
     def waiting(self) -> int:
@@ -131,6 +141,7 @@ class Desk:
 
     async def _decide(self, batch: Sequence[_Waiting]) -> None:
         deadline = max(waiting.deadline for waiting in batch)
+        self._asked += len(batch)
         try:
             decision = await self._submitter.decide([waiting.command for waiting in batch], deadline)
         except (TooLarge, Undecidable) as error:
@@ -143,8 +154,12 @@ class Desk:
             await self._decide(batch[middle:])
             return
         except Exception as error:
+            self.trouble = reason_of(error)
             _fail(batch, error)
             return
+        finally:
+            self._asked -= len(batch)
+        self.answered, self.trouble = self.answered + len(batch), ""
         # Each caller wants one record of a batch that holds many, of SKUs too: only that one is read.
         orders = {row.order_id: row.record for row in decision.orders}
         for waiting, result in zip(batch, decision.results, strict=True):

@@ -21,6 +21,7 @@ from api.feeds.source import Source
 from api.reads import Reads
 from tables.connection import eviction_trouble
 from tables.ledger import Ledger, LedgerError
+from tables.stalls import Stalls
 
 # The cheapest read there is; every read goes through the same checks.
 NO_ORDER = "-"
@@ -122,6 +123,15 @@ def ledger_check(ledger: Ledger, reads: Reads) -> Check:
         except (RedisError, OSError) as error:
             return f"Redis does not answer: {error}"
         return None
+
+    return check
+
+
+def stalls_check(stalls: Stalls) -> Check:
+    """Whether work has waited for long while nothing moved (rule 48)."""
+
+    async def check() -> str | None:
+        return "; ".join(stalls.sentences) or None
 
     return check
 

@@ -50,9 +50,15 @@ class Inbox:
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
+        # Calls that wait for Kafka now, those that it took so far, why it did not take the newest one, and where to.
+        self.waiting = 0
+        self.written = 0
+        self.trouble = ""
+        self.topic = ""
 
     async def write(self, topic: str, entries: Sequence[Entry], deadline: float) -> None:
         """Write `entries` to `topic` (its full name), in order per key. Raises NotTaken."""
+        self.waiting, self.topic = self.waiting + 1, topic
         try:
             async with asyncio.timeout_at(deadline):
                 partitions = len(await self._producer.partitions_for(topic))
@@ -65,7 +71,11 @@ class Inbox:
                 await asyncio.gather(*acks)
         except (KafkaError, TimeoutError) as error:
             reason = "in time" if isinstance(error, (TimeoutError, RequestTimedOutError)) else str(error)
-            raise NotTaken(f"Kafka did not take the events: {reason}") from error
+            self.trouble = f"Kafka did not take the events: {reason}"
+            raise NotTaken(self.trouble) from error
+        finally:
+            self.waiting -= 1
+        self.written, self.trouble = self.written + 1, ""
 
     async def _send(self, topic: str, partition: int, entries: Sequence[Entry]) -> list[Any]:
         acks = []

@@ -11,6 +11,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from tables.stalls import Stalls, stall_gauges
+
 # A durable answer takes a few ms; a request's deadline is some seconds.
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 
@@ -39,11 +41,17 @@ class Metrics:
         # Looking a child up by its labels costs more than counting: these are few.
         self._children: dict[tuple[str, str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
+        self._refresh: Callable[[], None] = lambda: None
 
     def watch(self, numbers: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
         """Gauges by name, each with its help text and where its number comes from."""
         for name, (text, number) in numbers.items():
             Gauge(f"stocktide_api_{name}", text, registry=self._registry).set_function(number)
+
+    def watch_stalls(self, stalls: Stalls) -> None:
+        """The gauges of what stands still, brought up to date when they are asked for."""
+        gauges = stall_gauges(self._registry)
+        self._refresh = lambda: stalls.show(*gauges)
 
     def answered(self, method: str, route: str, status: int, seconds: float | None) -> None:
         """Count one request; `seconds` None for a stream, whose length says nothing."""
@@ -63,4 +71,5 @@ class Metrics:
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /metrics`."""
+        self._refresh()
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -12,6 +12,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
@@ -43,14 +44,17 @@ from api.policies import Policies
 from api.reads import Reads
 from api.routes import Handlers, route_table
 from api.spec import openapi
+from api.standings import Standings
 from api.stock import Stock
 from stocktide.progress import tell_while_waiting
 from stocktide.settings import Settings
 from streams.log import KafkaLog
-from streams.topics import CHANNEL_STOCK, JOURNAL
+from streams.publish import Row
+from streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL
 from tables.handover import Handover
 from tables.ledger import KnownSkus, Ledger, LedgerLimits
 from tables.settlements import Settlements
+from tables.stalls import Stalls
 from tables.submission import Submitter
 
 log = logging.getLogger(__name__)
@@ -150,11 +154,16 @@ def _make_handlers(
     stack.push_async_callback(desk.close)
     known = KnownChannels(submitter)
     stack.push_async_callback(known.close)
+    inbox = Inbox(producer)
+    standings = Standings(settings.app_id, source, settlements, desk, inbox)
+    stalls = Stalls(standings.look, partial(_alert, inbox, settings), f"api {settings.host}:{settings.port}")
+    stack.push_async_callback(_cancelled, asyncio.create_task(stalls.run()))
     checks = {
         "kafka": health.kafka_check(producer),
         "redis": health.redis_check(redis),
         "ledger": health.ledger_check(ledger, reads),
         "feeds": health.feeds_check(source),
+        "stalls": health.stalls_check(stalls),
     }
     seconds = settings.request_seconds
     snapshots = Snapshots(hub, partial(_read_known, ledger, reads, seconds))
@@ -170,10 +179,10 @@ def _make_handlers(
             seconds,
         ),
         policies=Policies(submitter, ledger, reads, seconds, settings.publish_interval_ms),
-        events=Events(Inbox(producer), settings.app_id, seconds, limits.future_ms),
+        events=Events(inbox, settings.app_id, seconds, limits.future_ms),
         feeds=Feeds(hub, Entrance(hub, source), known, snapshots, lambda: readiness.latest),
         readiness=readiness,
-        metrics=_make_metrics(desk, submitter, hub, snapshots, readiness),
+        metrics=_make_metrics(desk, submitter, hub, snapshots, readiness, stalls),
         pages=Pages(Path(__file__).parent / "board"),
     )
 
@@ -183,10 +192,17 @@ async def _read_known(ledger: Ledger, reads: Reads, seconds: float, cursor: str,
     return await reads.settled(lambda: ledger.read_known(cursor, limit), deadline)
 
 
+async def _alert(inbox: Inbox, settings: Settings, rows: Sequence[Row]) -> None:
+    """Write alerts of stalls. Raises NotTaken."""
+    deadline = asyncio.get_running_loop().time() + settings.request_seconds
+    await inbox.write(ALERTS.full_name(settings.app_id), [(key, value or b"") for key, value in rows], deadline)
+
+
 def _make_metrics(
-    desk: Desk, submitter: Submitter, hub: Hub, snapshots: Snapshots, readiness: health.Readiness
+    desk: Desk, submitter: Submitter, hub: Hub, snapshots: Snapshots, readiness: health.Readiness, stalls: Stalls
 ) -> Metrics:
     metrics = Metrics()
+    metrics.watch_stalls(stalls)
     metrics.watch(
         {
             "commands_waiting": ("Commands that wait for a call of the ledger", lambda: desk.waiting),

@@ -78,7 +78,7 @@ def status_of(findings: Findings) -> int:
     """The exit status that findings make."""
     if findings.drifts:
         return DRIFT
-    return UNFINISHED if findings.unsettled else 0
+    return 0 if findings.complete else UNFINISHED
 
 
 async def _audit(settings: Settings, options: AuditOptions) -> Findings:

@@ -18,6 +18,8 @@ _DRIFTS_TOLD_MAX = 50
 # A catastrophe has a million drifts; its report has an end.
 _DRIFTS_JSON_MAX = 10_000
 _VALUE_CHARACTERS_MAX = 60
+# Beside the lines that say what.
+NOT_ALL = "not all could be checked, see above; stocktide doctor says what stands still"
 _SIDES = {"log": "the log itself", "redis": "Redis", "table": "the table"}
 
 
@@ -30,6 +32,7 @@ def report_of(findings: Findings) -> dict[str, Any]:
         "drifts": len(findings.drifts),
         "drift": [drift_view(drift) for drift in findings.drifts[:_DRIFTS_JSON_MAX]],
         "unsettled": list(findings.unsettled[:_DRIFTS_JSON_MAX]),
+        "unchecked": list(findings.unchecked),
         "digests": None if findings.sides is None else _digests(findings.sides),
         "looked_at": {
             "batches": counts.batches,
@@ -69,12 +72,22 @@ def told(findings: Findings) -> Iterator[str]:
         counts.rows, seconds, "tables"
     )
     yield f"in flight  {counts.settled_redis:,} keys and {counts.settled_tables:,} rows, all settled"
+    for what in findings.unchecked:
+        yield f"UNCHECKED  {what}"
     if findings.unsettled:
         some = ", ".join(findings.unsettled[:5])
         yield f"UNSETTLED  {len(findings.unsettled):,} rows are still to be derived: {some}"
     if findings.sides is not None:
         yield from _told_digests(findings.sides)
-    yield from told_drifts(findings.drifts)
+    yield from told_result(findings)
+
+
+def told_result(findings: Findings) -> Iterator[str]:
+    """What differs; that nothing does is said only where all could be checked."""
+    if findings.drifts or findings.complete:
+        yield from told_drifts(findings.drifts)
+    if not findings.complete:
+        yield NOT_ALL
 
 
 def _told_digests(sides: Sides) -> Iterator[str]:

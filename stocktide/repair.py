@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from stocktide.audit import DRIFT, OUTAGES, UNFINISHED, Bars, auditor_of, status_of
-from stocktide.audit_report import report_of, shown_key, shown_value, told_drifts
+from stocktide.audit_report import NOT_ALL, report_of, shown_key, shown_value, told_result
 from stocktide.patience import Patience
 from stocktide.settings import Settings
 from tables.audit.findings import Findings
@@ -66,6 +66,8 @@ async def _repair(settings: Settings, options: RepairOptions, say: Say, report: 
             report["batch"] = findings.batch
             if not findings.drifts:
                 say(f"as of batch {findings.batch:,} nothing differs: there is nothing to repair")
+                if not findings.complete:
+                    say(NOT_ALL)
                 return status_of(findings)
             planner = Planner(auditor, findings, options.actor)
             if not options.apply:
@@ -76,7 +78,7 @@ async def _repair(settings: Settings, options: RepairOptions, say: Say, report: 
             after = await patience.of("the second audit", auditor.run())
     report["after"] = report_of(after)
     say(f"audited again, as of batch {after.batch:,}:")
-    for line in told_drifts(after.drifts):
+    for line in told_result(after):
         say(line)
     return status_of(after)
 

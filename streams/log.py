@@ -62,6 +62,11 @@ class JournalLog(Protocol):
         """The offset of the oldest record that is kept, and the one that the next record gets."""
         ...
 
+    @property
+    def next_offset(self) -> int | None:
+        """Where the next read goes on; None where nothing was read yet."""
+        ...
+
     async def close(self) -> None:
         """Let go of everything, at once."""
         ...
@@ -113,6 +118,11 @@ class KafkaLog:
     async def _offset_of(sent: Sequence[asyncio.Future[Any]], count: int) -> int:
         metadata = (await asyncio.gather(*sent))[-1]
         return int(metadata.offset) + count - 1
+
+    @property
+    def next_offset(self) -> int | None:
+        """See JournalLog."""
+        return self._next_offset
 
     async def read(self, offset: int, wait_seconds: float) -> Sequence[LogRecord]:
         """See JournalLog. Raises KafkaError, OutOfRange."""
@@ -234,6 +244,7 @@ class MemoryLog:
     def __init__(self, journal: MemoryJournal) -> None:
         self._journal = journal
         self._tail: asyncio.Task[int] | None = None
+        self.next_offset: int | None = None
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -265,6 +276,7 @@ class MemoryLog:
                 except TimeoutError:
                     return ()
             start = offset - journal.first
+            self.next_offset = journal.first + len(journal.values)
             return [MemoryRecord(offset + at, value) for at, value in enumerate(journal.values[start:])]
 
     async def bounds(self) -> tuple[int, int]:

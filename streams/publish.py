@@ -66,6 +66,8 @@ class Publisher:
         self._membership = membership
         self._refused = refused
         self._under_way: set[asyncio.Task[int]] = set()
+        # (topic, partition) → the epoch, and why it did not take rows at the newest attempt; gone once it takes some.
+        self._failing: dict[tuple[str, int], tuple[int, str]] = {}
 
     async def start(self) -> None:
         """Connect. Raises KafkaError."""
@@ -86,6 +88,12 @@ class Publisher:
     def holds(self, epoch: int) -> bool:
         """Whether work of that epoch still counts."""
         return self._membership.holds(epoch)
+
+    @property
+    def failing(self) -> dict[tuple[str, int], str]:
+        """(topic, partition) → why it does not take the rows that this worker has for it now."""
+        holds = self._membership.holds
+        return {place: why for place, (epoch, why) in self._failing.items() if holds(epoch)}
 
     async def publish(
         self,
@@ -120,6 +128,7 @@ class Publisher:
             try:
                 return len(await self._producer.partitions_for(topic))
             except KafkaError as error:
+                self._failing[topic, 0] = (epoch, f"its partitions are not known: {error!r}")
                 logger.warning("the partitions of %s are not known: %r", topic, error)
             await self._membership.leave_to_produce(epoch)
             await asyncio.sleep(wait)
@@ -133,10 +142,14 @@ class Publisher:
             attempt = asyncio.create_task(self._attempt(topic, partition, rows))
             self._under_way.add(attempt)
             try:
-                return await attempt
+                offset = await attempt
+                self._failing.pop((topic, partition), None)
+                return offset
             except PERMANENT as error:
+                self._failing.pop((topic, partition), None)
                 return await self._divide(topic, partition, rows, epoch, error)
             except (KafkaError, OSError) as error:
+                self._failing[topic, partition] = (epoch, repr(error))
                 logger.warning("%s-%d did not take %d rows, trying again: %r", topic, partition, len(rows), error)
             finally:
                 self._under_way.discard(attempt)

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from aiokafka import TopicPartition
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import TRANSPORTS, aiokafka
 from faust.types import TP, ConsumerMessage
@@ -102,6 +103,11 @@ class Delivered:
         while waiting and waiting[0].acked:
             offset = waiting.popleft().offset + 1
         return offset
+
+    def oldest_unfinished(self, tp: Any) -> int | None:
+        """The offset of the first message that is not acked; None where there is none."""
+        waiting = self._by_partition.get(tp, ())
+        return next((message.offset for message in waiting if not message.acked), None)
 
     def partitions(self) -> list[Any]:
         """Those with chunks that are not committed."""
@@ -246,6 +252,19 @@ class ChunkConsumer(aiokafka.Consumer):
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[Any]:
         return (tp for tp in self._delivered.partitions() if topics is None or tp in topics or tp.topic in topics)
+
+    def oldest_unfinished(self, tp: Any) -> int | None:
+        """The last offset of the oldest chunk that was delivered and is not acked; None where there is none."""
+        return self._delivered.oldest_unfinished(tp)
+
+    def fetched_up_to(self, tp: Any) -> int | None:
+        """Where the next fetch of a partition begins; None where that is not known yet. The thread is not asked: what
+        waits for Kafka there would hold up what reads."""
+        subscription = self._thread._ensure_consumer()._subscription.subscription
+        if subscription is None or subscription.assignment is None or tp not in subscription.assignment.tps:
+            return None
+        state = subscription.assignment.state_value(TopicPartition(tp.topic, tp.partition))
+        return state.position if state.has_valid_position else None
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Per assigned input partition (topic, partition) the records that are not committed yet, as far as known."""

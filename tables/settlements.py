@@ -56,6 +56,8 @@ class Settlements:
         self._stale = False
         self.newest = 0
         self.subscribed = False
+        # Why the newest subscription was cut, or could not be made.
+        self.trouble = "it was not made yet"
 
     def start(self) -> None:
         """Begin to listen. Waits for nothing: a Redis that is away is tried again until it is there."""
@@ -121,6 +123,7 @@ class Settlements:
                     await subscription.subscribe(self._key)
                     await self._follow(subscription)
             except (RedisError, OSError) as error:
+                self.trouble = str(error) or type(error).__name__
                 if self.subscribed:  # said once, not at every attempt
                     _LOG.warning("the subscription to settled batches was cut and is made again: %s", error)
             pause = _PAUSE_SECONDS_FIRST if self.subscribed else min(2 * pause, _PAUSE_SECONDS_MAX)

@@ -69,6 +69,8 @@ class Submitter:
         self._attempt_seconds = attempt_seconds
         self._places = asyncio.Semaphore(APPLIES_MAX)
         self.resubmitted = 0
+        # Why the newest attempt of anybody was not decided, None where it was.
+        self.trouble: str | None = None
 
     async def decide(self, commands: Sequence[Command], deadline: float | None) -> UnreadDecision:
         """Have `commands` decided, once, and the decision settled. `deadline` is a time of the running loop's clock
@@ -118,12 +120,14 @@ class Submitter:
             async with asyncio.timeout_at(attempts.deadline), turn or nullcontext(), self._places:
                 applied = await self._ledger.apply(commands, token=secrets.token_hex(_TOKEN_BYTES))
         except LedgerError as error:
-            attempts.reason = str(error)
+            attempts.reason = self.trouble = str(error)
         except (RedisError, OSError, TimeoutError) as error:
             if type(error) is ResponseError and _SCRIPT_FAILED in str(error):
                 raise Undecidable(f"the ledger failed on these commands: {error}") from error
             attempts.maybe_decided(error)
+            self.trouble = attempts.reason
         else:
+            self.trouble = None
             failpoints.hit("after_apply")
             return applied
         return None

@@ -87,7 +87,11 @@ class Hub:
         touched: set[Channel] = set()
         for partition, offset, key, value in records:
             self._next[partition] = offset + 1
-            channel_name, sku = split_key((key or b"").decode())
+            try:
+                channel_name, sku = split_key((key or b"").decode())
+            except ValueError:  # bytes that are no text, or a text that is no key
+                log.error("the key of channel-stock at %d/%d is none; left out", partition, offset)
+                continue
             channel = self.channel(channel_name)
             if value is None:
                 channel.remove(sku)

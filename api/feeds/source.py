@@ -35,6 +35,8 @@ class Source:
         self._ends: dict[TopicPartition, int] | None = None
         # Set once everything was read that was there at the start.
         self.complete = asyncio.Event()
+        # Why the newest read failed, "" where it did not.
+        self.trouble = ""
 
     async def run(self) -> None:
         """Read until cancelled; what Kafka refuses is tried again."""
@@ -42,9 +44,26 @@ class Source:
         while True:
             try:
                 await self._turn()
+                self.trouble = ""
             except KafkaError as error:
+                self.trouble = str(error)
                 log.warning("reading channel-stock: %s; trying again", error)
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:  # a bug: without its source every feed would stand still for ever
+                self.trouble = repr(error)
+                log.exception("reading channel-stock failed; going on behind what was taken in")
+                for partition in self._partitions:
+                    self._consumer.seek(partition, self._hub.position[partition.partition])
+                await asyncio.sleep(RETRY_SECONDS)
+
+    @property
+    def position(self) -> Cut:
+        """The cut below which the hub holds everything."""
+        return self._hub.position
+
+    async def read(self) -> Cut:
+        """How far each partition was read, with what holds no row of ours. Raises KafkaError."""
+        return tuple([await self._consumer.position(partition) for partition in self._partitions])
 
     async def ends(self) -> Cut:
         """Where the topic ends now. Raises KafkaError."""

@@ -1,7 +1,8 @@
 """`stocktide doctor`: shows the settings and looks whether what they point at is there and safe.
 
 In: the settings. Out: findings, each good, worth knowing, or wrong with the reason; wrong ones make exit status 1.
-`kafka.py` and `redis_server.py` look at one server each: what they read is judged by functions that need no server.
+`kafka.py` and `redis_server.py` look at one server each, `progress.py` at the processes and at what waits: what they
+read is judged by functions that need no server.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from itertools import chain
 from urllib.parse import urlsplit
 
 from stocktide.doctor.finding import Finding, Verdict, note
 from stocktide.doctor.kafka import examine_kafka
+from stocktide.doctor.progress import examine_processes, examine_progress
 from stocktide.doctor.redis_server import examine_redis
 from stocktide.reach import hidden_url
 from stocktide.settings import Settings
@@ -44,9 +47,10 @@ def shown_settings(settings: Settings) -> Iterator[str]:
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Look at Kafka and Redis, both at once."""
-    kafka, server = await asyncio.gather(examine_kafka(settings), examine_redis(settings))
-    return [*judge_ways(settings), *kafka, *server]
+    """Look at Kafka, Redis, the processes, and whether anything stands still, all at once."""
+    looks = (examine_kafka, examine_redis, examine_processes, examine_progress)
+    found = await asyncio.gather(*(look(settings) for look in looks))
+    return [*judge_ways(settings), *chain.from_iterable(found)]
 
 
 def judge_ways(settings: Settings) -> Iterator[Finding]:

@@ -14,10 +14,12 @@ from redis.asyncio import Redis
 # Every command that a script or a client of ours gives, in a form that the server can check; `{key}` is a key of ours,
 # `{channel}` a channel.
 COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("DBSIZE",),
     ("DEL", "{key}"),
     ("EVALSHA", "x", "1", "{key}"),
     ("GET", "{key}"),
     ("HGET", "{key}", "f"),
+    ("HGETALL", "{key}"),
     ("HMGET", "{key}", "f"),
     ("HSET", "{key}", "f", "v"),
     ("INFO", "server"),

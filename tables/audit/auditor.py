@@ -7,6 +7,7 @@ itself: its rows by its effects, its counters by its orders.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
@@ -33,6 +34,7 @@ from tables.audit.stored import RedisSide
 from tables.audit.tables_pass import Key as TableKey
 from tables.audit.tables_pass import Shown, TablesPass
 from tables.ledger import LedgerLimits
+from tables.stalls import LOOK_SECONDS, STALL_SECONDS
 
 # Drifts that are read once more at the end, so that all are told as of one batch; beyond that the first reading stands.
 _CONFIRMED_MAX = 5_000
@@ -64,6 +66,7 @@ class Auditor:
         self._as_of_ms = now_ms()
         self._redis_pass: RedisPass | None = None
         self._settled = 0
+        self._unchecked: list[str] = []
         self.fold = Fold(limits, self._as_of_ms)
         self.redis_drifts: dict[RedisKey, Examined] = {}
         self.table_drifts: dict[TableKey, Shown] = {}
@@ -87,6 +90,7 @@ class Auditor:
         self.redis_drifts = await self._timed("redis", redis.run())
         self.table_drifts = await self._timed("tables", tables.run())
         await self._timed("redis", self._confirm())
+        await self._look_for_stalls()
         return await self._findings(follower, redis, tables)
 
     def examine(self, keys: dict[RedisKey, set[str]]) -> AsyncIterator[Examined]:
@@ -122,6 +126,23 @@ class Auditor:
         self._settled = sum(not each.differences for each in found)
         self.redis_drifts = {(each.kind, each.key): each for each in found if each.differences}
 
+    async def _look_for_stalls(self) -> None:
+        """What was decided has to reach the journal, and what the journal holds the derived topics: where that stands
+        still, nothing can be said of what comes after."""
+        decided, read = await self._newest_batch(), self.fold.batch
+        settled = await _reached(self._redis.settled, decided)
+        if settled < decided:
+            self._unchecked.append(
+                f"batches {settled + 1:,} to {decided:,}: Redis decided them, and they are not in the journal"
+            )
+        derived = await _reached(self._derived_batch, read)
+        if derived < read:
+            self._unchecked.append(f"the rows of batches {derived + 1:,} to {read:,}: they are still to be derived")
+
+    async def _derived_batch(self) -> int:
+        derived = (await self._tables.landmarks()).derived
+        return derived.batch if derived else 0
+
     async def _findings(self, follower: Follower, redis: RedisPass, tables: TablesPass) -> Findings:
         log, self.sums = await self._timed("sums", survey(self.fold))
         in_log = await self._timed("sums", log_drifts(self.fold, self.sums, self._skus))
@@ -146,6 +167,7 @@ class Auditor:
             unsettled=tuple(f"{kind} {key}" for kind, key in tables.unsettled),
             counts=counts,
             sides=sides if self._skus is None else None,
+            unchecked=tuple(self._unchecked),
         )
 
     async def _timed(self, phase: str, work: Awaitable[_Value]) -> _Value:
@@ -154,3 +176,14 @@ class Auditor:
             return await work
         finally:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - began
+
+
+async def _reached(position: Callable[[], Awaitable[int]], batch: int) -> int:
+    """How far `position` is once it reached `batch`, or once it has not moved for STALL_SECONDS."""
+    at, since = await position(), time.monotonic()
+    while at < batch and time.monotonic() - since < STALL_SECONDS:
+        await asyncio.sleep(LOOK_SECONDS)
+        before, at = at, await position()
+        if at > before:
+            since = time.monotonic()
+    return at

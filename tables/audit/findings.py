@@ -56,7 +56,8 @@ class Sides(Struct):
 
 class Findings(Struct):
     """What an audit found, as of `batch`. `whole`: the journal was there from its beginning. `unsettled`: rows that did
-    not settle in time, so that nothing can be said of them. `sides` None: only some SKUs were asked for."""
+    not settle in time, so that nothing can be said of them. `sides` None: only some SKUs were asked for. `unchecked`:
+    what else could not be looked at, in sentences."""
 
     batch: int
     whole: bool
@@ -64,6 +65,12 @@ class Findings(Struct):
     unsettled: tuple[str, ...]
     counts: Counts
     sides: Sides | None
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for could be checked."""
+        return not (self.unsettled or self.unchecked)
 
 
 async def survey(fold: Fold) -> tuple[Digest, Sums]:

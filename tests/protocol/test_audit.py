@@ -11,6 +11,10 @@ import msgspec
 import pytest
 from redis.exceptions import ResponseError
 
+from stocktide.audit import UNFINISHED, status_of
+from stocktide.audit_report import report_of
+from stocktide.audit_report import told as told_lines
+from tables.audit import auditor, tables_pass
 from tables.audit.findings import Findings
 from tables.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship
 from tables.derived import PolicyLevel, StoredRow
@@ -230,6 +234,58 @@ async def test_only_the_skus_that_were_asked_for_are_looked_at(shop: Stage) -> N
     assert told(found) == {"order o1": {("redis", "deadline")}} and found.sides is None
     assert told(await audit(shop, "A")).keys() == {"sku A", "order o1"}
     assert told(await audit(shop, "unknown")) == {}
+
+
+class HaltedTables(MemoryTables):
+    """Tables that were derived up to where they are made, and no further."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage)
+        self._rows.keep()
+        self._rows.keep = lambda: None  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An audit that waits a fraction of a second where it would wait ten and thirty."""
+    monkeypatch.setattr(auditor, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(auditor, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(tables_pass, "PATIENCE_SECONDS", 0.3)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("skus", [(), ("A",), ("B",)])
+async def test_where_a_derivation_halts_the_audit_says_what_it_could_not_check_and_claims_nothing(
+    shop: Stage, skus: tuple[str, ...]
+) -> None:
+    tables = HaltedTables(shop)
+    await shop.submitter().submit([receive("A", 7)], soon())
+    findings = await audit(shop, *skus, tables=tables)
+    last = len(OPENING) + 1
+    assert findings.unchecked == (f"the rows of batches {last} to {last}: they are still to be derived",)
+    lines = list(told_lines(findings))
+    assert f"UNCHECKED  {findings.unchecked[0]}" in lines
+    assert "no drift" not in lines and "not all could be checked" in lines[-1]
+    assert status_of(findings) == UNFINISHED
+    assert report_of(findings)["unchecked"] == list(findings.unchecked)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_where_settling_halts_the_audit_says_what_it_could_not_check(stage: Stage) -> None:
+    relay = await stage.blessed_relay()
+    for command in OPENING:
+        await stage.submitter().submit((command,), None)
+    await relay.stop()
+    await stage.ledger.apply([receive("A", 7)], token="never-settled")
+    findings = await audit(stage, "B")
+    last = len(OPENING) + 1
+    assert findings.unchecked == (f"batches {last} to {last}: Redis decided them, and they are not in the journal",)
+    assert not findings.drifts and status_of(findings) == UNFINISHED
+
+
+async def test_where_nothing_halts_all_is_checked_and_there_is_no_drift(shop: Stage) -> None:
+    findings = await audit(shop)
+    assert findings.complete and list(told_lines(findings))[-1] == "no drift" and status_of(findings) == 0
 
 
 async def test_beside_live_traffic_nothing_is_found_but_what_was_spoiled(shop: Stage) -> None:

@@ -103,3 +103,11 @@ async def test_only_the_owner_of_the_shard_audits() -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert audits > 1
+
+
+async def test_an_audit_that_could_not_check_all_is_no_finished_one(caplog: pytest.LogCaptureFixture) -> None:
+    alerts, metrics = Alerts(), Metrics()
+    what = "the rows of batches 5 to 7: they are still to be derived"
+    await tell(Report(7, 0, (), LookedAt(7, 20, 30), unchecked=(what,)), alerts, metrics)
+    assert sample(metrics, "stocktide_audits_unfinished_total") == 1
+    assert what in caplog.text and "no drift" not in caplog.text

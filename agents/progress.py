@@ -1,0 +1,252 @@
+"""What of a worker's work waits, and how far it is: the standings by which a stall is seen (rule 48).
+
+In: the parts of a worker, and a look at Kafka and Redis a second. Out: a `Standing` for settling, each partition that
+is consumed, each partition that refuses rows, the timers and the tables. Only what this worker has to do is among them:
+what is assigned elsewhere is for the other worker to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from msgspec import Struct
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from agents.lanes import Lanes
+from agents.shard import Serves
+from agents.stock import StockAgent
+from streams.app import App
+from streams.publish import Publisher
+from streams.topics import JOURNAL, STOCK, Topic
+from tables.scripts import key_prefix
+from tables.stalls import Standing, Steps, reason_of
+from tables.submission import Submitter
+from tables.views import rfc3339
+
+# A server that takes longer does not answer: a look comes every second.
+ANSWER_SECONDS_MAX = 2.0
+
+
+class Numbers(Struct, frozen=True):
+    """What Redis says of a shard. `overdue`: the oldest deadline and the oldest dwell that have passed, None where
+    none has; `keys` moves while Redis is being filled."""
+
+    head: int = 0
+    settled: int = 0
+    overdue: tuple[tuple[str, float] | None, ...] = (None, None)
+    keys: int = 0
+
+
+class RedisLook:
+    """Asks Redis how far it is. `tick_ms`: how often what is due is looked for. `trouble` is why Redis does not answer,
+    None where it does."""
+
+    def __init__(self, redis: Redis, app_id: str, tick_ms: int, shard: int = 0) -> None:
+        self._redis = redis
+        self._prefix = key_prefix(app_id, shard)
+        self._tick_ms = tick_ms
+        self.trouble: str | None = None
+        self.numbers = Numbers()
+
+    async def look(self) -> None:
+        """Ask once; raises nothing."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                self.numbers = await self._ask()
+            self.trouble = None
+        except (RedisError, OSError) as error:  # a TimeoutError is an OSError
+            self.trouble = f"Redis does not answer: {reason_of(error)}"
+
+    async def _ask(self) -> Numbers:
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.hget(self._prefix + "head", "batch")
+        pipeline.hget(self._prefix + "settled", "batch")
+        pipeline.zrange(self._prefix + "deadlines", 0, 0, withscores=True)
+        pipeline.zrange(self._prefix + "dwells", 0, 0, withscores=True)
+        pipeline.dbsize()
+        now, head, settled, *oldest, keys = await pipeline.execute()
+        # What fell due since the last tick waits for the next one.
+        before = now[0] * 1000 + now[1] // 1000 - self._tick_ms
+        return Numbers(int(head or 0), int(settled or 0), tuple(_passed(found, before) for found in oldest), int(keys))
+
+
+def _passed(found: Sequence[tuple[bytes, float]], before_ms: int) -> tuple[str, float] | None:
+    if not found or found[0][1] > before_ms:
+        return None
+    return found[0][0].decode(errors="backslashreplace"), found[0][1]
+
+
+class KafkaLook:
+    """Asks Kafka where partitions end. `trouble` is why it does not answer, None where it does."""
+
+    def __init__(self, make_consumer: Callable[[], AIOKafkaConsumer]) -> None:
+        self._make_consumer = make_consumer
+        self._consumer: AIOKafkaConsumer | None = None
+        self.trouble: str | None = None
+        self.ends: Mapping[Any, int] = {}
+
+    async def look(self, partitions: Sequence[Any]) -> None:
+        """Ask once; raises nothing."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                self.ends = await self._ask([TopicPartition(*partition) for partition in partitions])
+            self.trouble = None
+        except (KafkaError, OSError) as error:
+            self.trouble = f"Kafka does not answer: {reason_of(error)}"
+
+    async def _ask(self, partitions: list[TopicPartition]) -> Mapping[Any, int]:
+        if self._consumer is None:
+            consumer = self._make_consumer()
+            try:
+                await consumer.start()
+            except BaseException:
+                await consumer.stop()
+                raise
+            self._consumer = consumer
+        found: Mapping[Any, int] = await self._consumer.end_offsets(partitions) if partitions else {}
+        return found
+
+    async def stop(self) -> None:
+        """Let go of Kafka."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+
+class Progress:
+    """The standings of one worker. `relay` gives the one that runs here, None where none does; `timers` are those that
+    can fail, by name, the expiry among them."""
+
+    def __init__(
+        self,
+        app_id: str,
+        app: App,
+        lanes: Mapping[Topic, Lanes],
+        stock: StockAgent,
+        relay: Callable[[], Serves | None],
+        publisher: Publisher,
+        submitter: Submitter,
+        timers: Mapping[str, Steps],
+        redis: RedisLook,
+        kafka: KafkaLook,
+    ) -> None:
+        self._app_id = app_id
+        self._app = app
+        self._lanes = {topic.full_name(app_id): lane for topic, lane in lanes.items()}
+        self._stock = stock
+        self._relay = relay
+        self._publisher = publisher
+        self._submitter = submitter
+        self._timers = timers
+        self._redis = redis
+        self._kafka = kafka
+        self._journal = JOURNAL.full_name(app_id)
+        self._stock_topic = STOCK.full_name(app_id)
+
+    async def look(self) -> list[Standing]:
+        """Ask both servers, and tell how everything stands; raises nothing."""
+        partitions = self._consumed()
+        await asyncio.gather(self._redis.look(), self._kafka.look(partitions))
+        return [*self._servers(), *self._settling(), *self._consuming(partitions), *self._rows(), *self._stepping()]
+
+    def _consumed(self) -> list[Any]:
+        """The partitions that are consumed here now; none during a rebalance and while tables are read back."""
+        app = self._app
+        if not app.membership.held or not app.tables.actives_ready:
+            return []
+        ours = {*self._lanes, self._stock_topic}
+        return [tp for tp in app.consumer.assignment() if tp.topic in ours]
+
+    def _servers(self) -> Iterator[Standing]:
+        relay = self._relay()
+        settled = None if relay is None else relay.next_offset
+        for name, trouble in (("kafka", self._kafka.trouble), ("redis", self._redis.trouble)):
+            yield Standing(name, int(trouble is not None), None, trouble or "", self._journal, 0, settled)
+        tables = self._app.tables
+        if self._app.membership.held and not tables.actives_ready:
+            offsets = dict(tables.recovery.active_offsets)
+            ends = tables.recovery.active_highwaters
+            behind = [tp for tp, offset in sorted(offsets.items()) if offset < ends.get(tp, 0)]
+            topic, partition, offset = (*behind[0], offsets[behind[0]]) if behind else (self._stock_topic, 0, None)
+            reason = self._kafka.trouble or "the tables are being read back"
+            yield Standing("reading the tables back", 1, offsets, reason, topic, partition, offset)
+
+    def _settling(self) -> Iterator[Standing]:
+        relay = self._relay()
+        if relay is None:
+            return
+        numbers, recovery = self._redis.numbers, relay.recovery
+        waiting = max(0, numbers.head - numbers.settled)
+        if self._redis.trouble or not relay.blessed:
+            waiting = max(1, waiting)
+        reason = (
+            relay.error or self._redis.trouble or self._kafka.trouble or "the journal does not give back what was sent"
+        )
+        position = (numbers.settled, relay.reading, recovery and (recovery.phase, recovery.done))
+        yield Standing("settling", waiting, position, reason, self._journal, 0, relay.next_offset)
+        if relay.blessed:
+            for name, oldest in zip(("expiry", "dwells"), numbers.overdue, strict=True):
+                due = f"{oldest[0]!r} was due at {rfc3339(int(oldest[1]))}" if oldest else ""
+                trouble = self._timers["expiry"].trouble
+                yield Standing(name, int(oldest is not None), oldest, f"{due}: {trouble}" if trouble else due)
+
+    def _filling(self) -> object:
+        """Moves while Redis is brought back: nothing is decided then, and what waits for that does not stand still."""
+        relay, numbers = self._relay(), self._redis.numbers
+        if relay is not None and relay.blessed:
+            return None
+        recovery = None if relay is None or relay.recovery is None else (relay.recovery.phase, relay.recovery.done)
+        return numbers.settled, numbers.keys, recovery, relay and relay.reading
+
+    def _consuming(self, partitions: Sequence[Any]) -> Iterator[Standing]:
+        filling, why = self._filling(), self._why()
+        for tp in partitions:
+            part, end = f"consuming {tp.topic}-{tp.partition}", self._kafka.ends.get(tp)
+            read = self._app.consumer.fetched_up_to(tp)
+            if read is None:
+                yield Standing(part, 1, filling, "Kafka does not say from where on", tp.topic, tp.partition)
+                continue
+            unread = max(0, end - read) if end is not None else 0
+            if tp.topic == self._stock_topic:
+                # A row of `stock` may rest for as long as a policy's interval says: only what is due counts.
+                due, written, trouble = self._stock.standing(tp.partition)
+                yield Standing(part, unread + due, (read, written), trouble or why, tp.topic, tp.partition, read)
+                continue
+            lane = self._lanes[tp.topic]
+            under_way, oldest = lane.under_way.get(tp.partition), self._app.consumer.oldest_unfinished(tp)
+            offset = under_way.offset if under_way else read if oldest is None else oldest
+            trouble = under_way.trouble if under_way else ""
+            position = (read, oldest, offset, lane.done.get(tp.partition), filling)
+            yield Standing(
+                part, unread + (oldest is not None), position, trouble or why, tp.topic, tp.partition, offset
+            )
+
+    def _why(self) -> str:
+        """What may hold a handler that has raised nothing."""
+        relay, alone = self._relay(), not self._app.membership.is_fresh()
+        found = (
+            None if relay is None or relay.blessed else relay.error or "the relay takes over",
+            self._redis.trouble,
+            self._kafka.trouble,
+            *(
+                f"{topic}-{partition} takes no rows: {why}"
+                for (topic, partition), why in self._publisher.failing.items()
+            ),
+            "Kafka has answered no heartbeat of this worker, so that it must not write" if alone else None,
+            self._submitter.trouble,
+        )
+        return next((why for why in found if why), "its handler has not ended")
+
+    def _rows(self) -> Iterator[Standing]:
+        for (topic, partition), why in self._publisher.failing.items():
+            yield Standing(f"writing {topic}-{partition}", 1, None, why, topic, partition)
+
+    def _stepping(self) -> Iterator[Standing]:
+        filling = self._filling()
+        for name, steps in self._timers.items():
+            yield Standing(f"timer {name}", int(steps.trouble is not None), (steps.done, filling), steps.trouble or "")

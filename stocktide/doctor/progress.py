@@ -1,0 +1,254 @@
+"""The doctor's look at whether anything stands still (rule 48), whatever the processes themselves say of it.
+
+In: the settings. Out: findings. The processes are asked for their readiness; Redis and Kafka are asked again and again,
+until what waits has moved or has not for STALL_SECONDS: a system that rests costs one look, a stalled one ten seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import redis.asyncio
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import (
+    CoordinatorLoadInProgressError,
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+)
+from redis.exceptions import RedisError
+
+from stocktide.doctor.finding import Finding, good, note, wrong
+from stocktide.doctor.kafka import REACH_SECONDS_MAX
+from stocktide.errors import ServerUnreachable
+from stocktide.reach import ANSWER_SECONDS_MAX, reach_kafka, reach_redis
+from stocktide.ready import Ready
+from stocktide.running import running_systems
+from stocktide.settings import Settings
+from streams.admin import REQUEST_MS_MAX, admin_client
+from streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
+from tables.scripts import key_prefix
+from tables.stalls import STALL_SECONDS, ProgressWatch, Stall, Standing
+
+# A process that is asked how it is and needs longer is halted, or as good as that.
+READY_SECONDS_MAX = 5.0
+LOOK_SECONDS = 1.0
+# All looks together: each asks servers that may be slow.
+LOOKING_SECONDS_MAX = 3 * STALL_SECONDS
+# One fetch, of a record that is there.
+_FETCH_MS = 3_000
+# What the workers' group reads.
+_CONSUMED = (ORDERS, MOVEMENTS, JOURNAL, STOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process as it answered: `status` 0 where it took the connection and said nothing, None where nobody listens.
+    `expected`: a running `stocktide up` says that it is there."""
+
+    name: str
+    url: str
+    expected: bool
+    status: int | None
+    reasons: tuple[str, ...] = ()
+
+
+async def examine_processes(settings: Settings) -> list[Finding]:
+    """Ask the processes of the system that the settings point at."""
+    running = next((each.ready for each in running_systems() if _is_meant(each.ready, settings)), None)
+    if running is not None:
+        places = [("the API", running.api, True), ("the worker", running.worker, True)]
+    else:
+        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
+        places = [("the API", f"http://{host}:{settings.port}", False)]
+        if settings.worker_port:
+            places.append(("the worker", f"http://{host}:{settings.worker_port}", False))
+    timeout = aiohttp.ClientTimeout(total=READY_SECONDS_MAX)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        found = await asyncio.gather(*(_ask(session, *place) for place in places))
+    findings = list(judge_processes(found))
+    if len(places) == 1:
+        findings.append(note("STOCKTIDE_WORKER_PORT is not set, so that no worker was asked whether it is ready"))
+    return findings
+
+
+def _is_meant(ready: Ready, settings: Settings) -> bool:
+    return (ready.app_id, ready.kafka, ready.redis) == (settings.app_id, settings.kafka, settings.redis)
+
+
+async def _ask(session: aiohttp.ClientSession, name: str, url: str, expected: bool) -> Process:
+    try:
+        async with session.get(f"{url}/readyz") as answer:
+            body: Any = await answer.json(content_type=None)
+            return Process(name, url, expected, answer.status, tuple(_reasons(body)))
+    except aiohttp.ClientConnectorError:
+        return Process(name, url, expected, None)
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return Process(name, url, expected, 0)
+
+
+def _reasons(body: Any) -> Iterator[str]:
+    """The reasons of a worker (a list) or of an API (by check)."""
+    reasons = body.get("reasons") if isinstance(body, dict) else None
+    if isinstance(reasons, dict):
+        yield from (f"{check}: {reason}" for check, reason in reasons.items())
+    elif isinstance(reasons, list):
+        yield from map(str, reasons)
+
+
+def judge_processes(found: Iterable[Process]) -> Iterator[Finding]:
+    """What is to say about processes that were asked."""
+    for process in found:
+        where = f"{process.name} at {process.url}"
+        if process.status == 200:
+            yield good(f"{where} is ready")
+        elif process.status is None and process.expected:
+            yield wrong(f"{where} is not there, though a running `stocktide up` has it; see its log")
+        elif process.status is None:
+            yield note(f"{where} is not there, so that it was not asked whether it is ready")
+        elif not process.status:
+            yield wrong(f"{where} takes connections and does not answer: it is halted or overloaded; see its log")
+        elif process.reasons:
+            yield from (wrong(f"{where} is not ready: {reason}") for reason in process.reasons)
+        else:
+            yield wrong(f"{where} is not ready: /readyz answered {process.status} and gave no reason")
+
+
+async def examine_progress(settings: Settings) -> list[Finding]:
+    """Look at Redis and Kafka until everything that waits has moved, or something has not for STALL_SECONDS."""
+    watch, stalls, moved = (
+        ProgressWatch(unseen_seconds_max=LOOKING_SECONDS_MAX),
+        tuple[Stall, ...](),
+        dict[str, object](),
+    )
+    try:
+        await asyncio.gather(
+            reach_kafka(settings.kafka, REACH_SECONDS_MAX, **settings.kafka_access()),
+            reach_redis(settings.redis, REACH_SECONDS_MAX, **settings.redis_access()),
+        )
+    except ServerUnreachable:
+        return []  # who looks at that server says so
+    try:
+        async with asyncio.timeout(LOOKING_SECONDS_MAX), _Looking(settings) as looking:
+            while True:
+                standings = await looking.standings()
+                stalls = watch.look(standings)
+                waiting = [
+                    at for at in standings if at.pending and moved.setdefault(at.part, at.position) == at.position
+                ]
+                if not waiting or len(stalls) == len(waiting):
+                    stalls = tuple([stall for stall in stalls if await looking.is_there(stall)])
+                    return list(judge_progress(standings, stalls))
+                await asyncio.sleep(LOOK_SECONDS)
+    except TimeoutError:
+        return [wrong(f"whether anything moves could not be told within {LOOKING_SECONDS_MAX:.0f} s"), *_told(stalls)]
+    except (KafkaError, RedisError, OSError) as error:
+        return [wrong(f"whether anything moves could not be told: {error}")]
+
+
+def judge_progress(standings: Sequence[Standing], stalls: Sequence[Stall]) -> Iterator[Finding]:
+    """What is to say where everything has moved but `stalls`."""
+    if stalls:
+        yield from _told(stalls)
+        return
+    waiting = {at.part: at.pending for at in standings if at.pending}
+    yield good(
+        "what waits moves: " + ", ".join(f"{part} {count:,}" for part, count in waiting.items())
+        if waiting
+        else "nothing waits: all that was decided is in the journal, and all that was sent was read"
+    )
+
+
+def _told(stalls: Iterable[Stall]) -> Iterator[Finding]:
+    for stall in stalls:
+        # A row of `stock` may rest for as long as a policy's interval says; the worker knows what is due.
+        say = note if stall.part.startswith(STOCK.name) else wrong
+        yield say(stall.sentence)
+
+
+class _Looking:
+    """Clients of both servers, for as long as it is looked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = redis.asyncio.Redis.from_url(
+            settings.redis, **settings.redis_access(), socket_timeout=ANSWER_SECONDS_MAX, decode_responses=True
+        )
+        self._consumer = AIOKafkaConsumer(
+            **settings.kafka_client(), enable_auto_commit=False, request_timeout_ms=REQUEST_MS_MAX
+        )
+
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> _Looking:
+        self._stack.push_async_callback(self._redis.aclose)
+        self._stack.push_async_callback(self._consumer.stop)
+        try:
+            await self._consumer.start()
+            admin = admin_client(self._settings.kafka, **self._settings.kafka_access())
+            self._admin = await self._stack.enter_async_context(admin)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def standings(self) -> list[Standing]:
+        """How far everything is. Raises KafkaError and redis-py's errors."""
+        return [*await self._settling(), *await self._reading()]
+
+    async def is_there(self, stall: Stall) -> bool:
+        """Whether a record waits where a reader stands: the marker of a transaction is none, and nobody reads it."""
+        at = stall.standing
+        if at.part == "settling" or at.offset is None:
+            return True
+        partition = TopicPartition(at.topic, at.partition)
+        self._consumer.assign([partition])
+        self._consumer.seek(partition, at.offset)
+        found = await self._consumer.getmany(partition, timeout_ms=_FETCH_MS, max_records=1)
+        return bool(found.get(partition)) or await self._consumer.position(partition) == at.offset
+
+    async def _settling(self) -> list[Standing]:
+        prefix, journal = key_prefix(self._settings.app_id), JOURNAL.full_name(self._settings.app_id)
+        head = int(await self._redis.hget(prefix + "head", "batch") or 0)
+        settled: Any = await self._redis.hgetall(prefix + "settled")
+        blessed = await self._redis.hget(prefix + "blessed", "run_id")
+        server = (await self._redis.info("server"))["run_id"]
+        at, offset = int(settled.get("batch", 0)), int(settled.get("offset", 0))
+        is_blessed = blessed == server
+        reason = "no worker copies them from Redis into the journal: does one run, and what does its log say?"
+        if not is_blessed:
+            reason = "this Redis was started anew or is another one, and no worker has taken over: does one run?"
+        known = blessed is not None or head > 0
+        waiting = max(head - at, int(known and not is_blessed))
+        return [Standing("settling", waiting, (at, blessed, await self._redis.dbsize()), reason, journal, 0, offset)]
+
+    async def _reading(self) -> list[Standing]:
+        app_id = self._settings.app_id
+        names = {topic.full_name(app_id): topic for topic in _CONSUMED}
+        try:
+            committed: Mapping[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(app_id)
+        except (GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError, CoordinatorLoadInProgressError):
+            return []  # we may not see it, which is said elsewhere, or no group was ever there
+        parts = [part for part, at in committed.items() if at.offset >= 0 and part.topic in names]
+        ends = await self._consumer.end_offsets(parts) if parts else {}
+        reason = "the workers' group does not commit: does a worker run, and what does its log say?"
+        return [
+            Standing(
+                f"{names[part.topic].name}-{part.partition}",
+                max(0, ends[part] - committed[part].offset),
+                committed[part].offset,
+                reason,
+                part.topic,
+                part.partition,
+                committed[part].offset,
+            )
+            for part in parts
+        ]
