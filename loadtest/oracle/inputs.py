@@ -81,7 +81,7 @@ class InputUnaccounted(Checker):
         self._origins.add(hash((letter.topic, letter.partition, letter.offset)))
         if not letter.reason or not letter.topic or letter.offset < 0:
             self.found(f"a dead letter without its reason or its origin: {letter}", row.at)
-        sent = _sent(letter.raw)
+        sent = sent_of(letter.raw)
         event = event_of(sent) if sent else None
         if event is None or not event.id:
             return
@@ -180,7 +180,8 @@ def _missing_event(taken: Taken, known: KnownOrder, content: Content) -> str | N
     return None if done else f"the order is {state} at sequence {known.sequence}, and there is no dead letter"
 
 
-def _sent(raw: str | None) -> dict[str, Any]:
+def sent_of(raw: str | None) -> dict[str, Any]:
+    """The object that a dead letter's text is; empty where it is none."""
     try:
         sent = msgspec.json.decode(raw or "")
     except (msgspec.DecodeError, UnicodeError, RecursionError):

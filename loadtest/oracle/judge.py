@@ -21,6 +21,7 @@ from loadtest.oracle.inputs import PARK_MS, InputUnaccounted
 from loadtest.oracle.log import LogDoesNotExplain
 from loadtest.oracle.movements import MovementBook
 from loadtest.oracle.orders import OrderBook
+from loadtest.oracle.still import StandsStill
 from loadtest.oracle.stocks import StockBook
 from loadtest.oracle.stream import Listener, Stream
 from loadtest.oracle.sums import CountedTwice
@@ -37,7 +38,12 @@ class Bench:
     """All checkers on one stream."""
 
     def __init__(
-        self, park_ms: int, clock_skew_ms: int, behind_ms: int = BEHIND_MS_MAX, at_once_only: bool = False
+        self,
+        park_ms: int,
+        clock_skew_ms: int,
+        behind_ms: int = BEHIND_MS_MAX,
+        at_once_only: bool = False,
+        seen_live: bool = False,
     ) -> None:
         orders, movements, stocks, channels = OrderBook(), MovementBook(), StockBook(), ChannelBook(behind_ms)
         self.checkers: tuple[Checker, ...] = (
@@ -46,6 +52,8 @@ class Bench:
             HoldEndedTwice(orders),
             VersionWentBack(channels, stocks, orders),
         )
+        if seen_live:
+            self.checkers += (StandsStill(),)
         if not at_once_only:
             self.checkers += (
                 AnswerLost(orders),
@@ -67,13 +75,15 @@ def judge(
     park_ms: int = PARK_MS,
     clock_skew_ms: int = CLOCK_SKEW_MS,
     behind_ms: int = BEHIND_MS_MAX,
+    seen_live: bool = False,
 ) -> Verdict:
     """Judge a run. `park_ms`: how long an event waits for its order in the installation that ran; `behind_ms`: how far
-    its APIs were behind the topics at the most.
+    its APIs were behind the topics at the most; `seen_live`: rows were noted when they came, so that it can be told
+    whether anything stood still.
 
     The history is read once, and once more for evidence where something was found.
     """
-    bench = Bench(park_ms, clock_skew_ms, behind_ms)
+    bench = Bench(park_ms, clock_skew_ms, behind_ms, seen_live=seen_live)
     stream = bench.stream
     for record in _records(history):
         stream.feed(record)
@@ -95,8 +105,8 @@ def judge(
 class Watch:
     """Judges while the run goes on: overselling, contradicted answers, holds that end twice, versions that go back."""
 
-    def __init__(self, *, clock_skew_ms: int = CLOCK_SKEW_MS) -> None:
-        self._bench = Bench(PARK_MS, clock_skew_ms, at_once_only=True)
+    def __init__(self, *, clock_skew_ms: int = CLOCK_SKEW_MS, seen_live: bool = False) -> None:
+        self._bench = Bench(PARK_MS, clock_skew_ms, at_once_only=True, seen_live=seen_live)
         self._recent: deque[Record] = deque(maxlen=WATCHED_MAX)
         self._seen: Counter[str] = Counter()
         self.first: Violation | None = None

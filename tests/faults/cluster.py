@@ -43,6 +43,7 @@ class Shape:
     replica: bool = True
     second_worker: bool = False
     disk_mb: int = 0
+    park_seconds: int = PARK_SECONDS
     log_level: str = "INFO"
     launcher: Sequence[str] = (sys.executable, "-m", "stocktide")
 
@@ -127,7 +128,7 @@ class Cluster:
             "STOCKTIDE_REDIS": self.links.url(name),
             "STOCKTIDE_DATA": str(self.folder / "data"),
             "STOCKTIDE_PARTITIONS": str(PARTITIONS),
-            "STOCKTIDE_PARK_SECONDS": str(PARK_SECONDS),
+            "STOCKTIDE_PARK_SECONDS": str(self.shape.park_seconds),
             "STOCKTIDE_LOG_LEVEL": self.shape.log_level,
         }
         return Member(name, kind, self.folder, environ, self.shape.launcher)

@@ -35,13 +35,19 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 async def read_everything(
-    doors: Doors, recorder: Recorder, orders: int, movements: Iterable[tuple[str, str]] = ()
+    doors: Doors,
+    recorder: Recorder,
+    orders: int,
+    movements: Iterable[tuple[str, str]] = (),
+    others: Iterable[str] = (),
+    skus: Iterable[str] = (),
 ) -> None:
-    """Read all. Raises Unanswered."""
+    """Read all: orders `o1` to `o<orders>` and `others`, the usual SKUs and `skus`. Raises Unanswered."""
     reader = _Reader(doors, recorder)
     await asyncio.gather(*(reader.channel(channel) for channel in CHANNELS))
-    await _some_at_a_time(reader.stock(sku) for sku in SKUS)
+    await _some_at_a_time(reader.stock(sku) for sku in (*SKUS, *skus))
     await _some_at_a_time(reader.order(f"o{number}") for number in range(1, orders + 1))
+    await _some_at_a_time(reader.order(order_id) for order_id in others)
     await _some_at_a_time(reader.movement(warehouse, id_) for warehouse, id_ in movements)
 
 

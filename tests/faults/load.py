@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from loadtest.oracle.contract import Order, Stock
 from loadtest.oracle.history import MovementRow, OrderRow, Record, StockRow
 from stocktide.retry import until
+from tests.faults.broad import Breadth, broad_opening, early_story, large_story, skewed_story, wide_story
 from tests.faults.doors import Doors
 from tests.faults.stories import Event, Step, movement_story, noise, opening, order_story, policy_story
 
@@ -41,6 +42,11 @@ class Rates:
     movements: float = 12.0
     policies: float = 0.4
     noises: float = 0.5
+    wide: float = 0.2
+    large: float = 0.5
+    early: float = 1.0
+    skewed: float = 0.5
+    breadth: Breadth = field(default_factory=Breadth)
 
 
 class Load:
@@ -60,6 +66,8 @@ class Load:
         self.failures: list[BaseException] = []
         # How many stories of orders were begun: `o1` to `o<orders>` may exist.
         self.orders = 0
+        # The ids of orders of the other stories.
+        self.others: list[str] = []
 
     @property
     def under_way(self) -> int:
@@ -78,7 +86,7 @@ class Load:
 
     async def open_shop(self, check: Callable[[], None]) -> None:
         """Fill the shelves, and wait until the topics tell of it; `check` raises where they cannot."""
-        steps = list(opening())
+        steps = [*opening(), *broad_opening(self._rates.breadth)]
         for step in steps:
             await self._take(step)
 
@@ -96,10 +104,25 @@ class Load:
             paces.create_task(self._pace(rates.movements, lambda number: movement_story(self._seed, number)))
             paces.create_task(self._pace(rates.policies, lambda number: [policy_story(self._seed, number)]))
             paces.create_task(self._pace(rates.noises, lambda number: [noise(self._seed, number)]))
+            for rate, story in self._broad():
+                paces.create_task(self._pace(rate, story))
         if self._stories:
             await asyncio.wait(self._stories, timeout=DRAIN_SECONDS_MAX)
         for story in self._stories:
             story.cancel()
+
+    def _broad(self) -> Iterator[tuple[float, Callable[[int], list[Step]]]]:
+        """The stories of what is large, early or badly dated, each with its rate."""
+        rates, seed = self._rates, self._seed
+
+        def noted(steps: list[Step]) -> list[Step]:
+            self.others += {step.event["order_id"] for step in steps if "order_id" in step.event}
+            return steps
+
+        yield rates.wide, lambda number: noted(wide_story(seed, number, rates.breadth))
+        yield rates.large, lambda number: noted(large_story(seed, number))
+        yield rates.early, lambda number: noted(early_story(seed, number, rates.breadth))
+        yield rates.skewed, lambda number: skewed_story(seed, number)
 
     def _order(self, number: int) -> list[Step]:
         self.orders = number

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.faults.plans import CALM, FORGET, FORK, RESTART, TWO_OWNERS, Plan
+from tests.faults.plans import CALM, FORGET, FORK, LONG_CALM, RESTART, TWO_OWNERS, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +269,22 @@ MUTANTS: tuple[Mutant, ...] = (
                 "agents/intake.py",
                 "            letters.append(letter_of_malformed(chunk, record, event))\n",
                 "            letters.append(letter_of_malformed(chunk, record, event))\n            return\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "derivation_halts",
+        "The derivation of the journal halts for 18 s, and nothing says so.",
+        "stands_still",
+        LONG_CALM,
+        (
+            Edit(
+                "agents/journal.py",
+                "        rows = await read_rows(chunk, reader, marks, self._watch)\n",
+                "        if stand.position.batch > 60 and not hasattr(self, '_halted'):\n"
+                "            self._halted = True\n"
+                "            await asyncio.sleep(18)\n"
+                "        rows = await read_rows(chunk, reader, marks, self._watch)\n",
             ),
         ),
     ),

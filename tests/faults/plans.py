@@ -49,4 +49,6 @@ TWO_OWNERS = Plan(
     faults=("second_worker_takes_over",),
     strikes_min=2,
 )
-PLANS = (CALM, RESTART, FORGET, FORK, TWO_OWNERS)
+# Longer than work may wait and nothing move.
+LONG_CALM = Plan("long_calm", "nothing fails, for longer than work may wait", seed=1, seconds=25)
+PLANS = (CALM, RESTART, FORGET, FORK, TWO_OWNERS, LONG_CALM)

@@ -17,7 +17,6 @@ from msgspec import Struct
 
 from loadtest.oracle.judge import judge
 from loadtest.oracle.verdict import Verdict
-from tests.faults.cluster import PARK_SECONDS
 from tests.faults.faults import FAULTS
 from tests.faults.run import Account, Struck
 
@@ -73,7 +72,7 @@ class Report(Struct, frozen=True):
 
 def judged(account: Account) -> Report:
     """Judge a run by its history, and sum it up."""
-    return report_of(account, judge(account.history, park_ms=PARK_SECONDS * 1000))
+    return report_of(account, judge(account.history, park_ms=account.park_seconds * 1000, seen_live=True))
 
 
 def report_of(account: Account, verdict: Verdict) -> Report:

@@ -23,7 +23,8 @@ from loadtest.oracle.history import Fault as FaultRecord
 from loadtest.oracle.judge import Watch
 from stocktide.errors import FrontDoorError
 from stocktide.retry import until
-from tests.faults.cluster import APP_ID, PARK_SECONDS, PARTITIONS, Cluster, Shape
+from tests.faults.broad import skus_of
+from tests.faults.cluster import APP_ID, PARTITIONS, Cluster, Shape
 from tests.faults.doors import Doors, Recorder
 from tests.faults.fault import Fault, NotReached, Scene
 from tests.faults.faults import PAUSE_SECONDS_MAX, Strike, plan
@@ -41,8 +42,9 @@ FAULT_SECONDS_MAX = 90.0
 # The system comes to rest within this: rebalances, a rebuild, what was parked, holds that end.
 REST_SECONDS_MAX = 240.0
 QUIET_SECONDS = 3.0
-# The holds of the load end this long after its last order, and what waits for an order that never comes is given up.
-LAST_SECONDS = max(HOLD_SECONDS_USUAL, PARK_SECONDS) + 3
+# The holds of the load end, and what waits for an order that never comes is given up; this long after that a turn of
+# the expiry step was.
+LAST_SECONDS = 3.0
 # A run that has not done its faults in time goes on for so long.
 OVERTIME_SECONDS_MAX = 60.0
 
@@ -81,6 +83,7 @@ class Account:
 
     seed: int
     history: Path
+    park_seconds: int
     struck: list[Struck] = field(default_factory=list)
     answered_at: list[float] = field(default_factory=list)
     commands: int = 0
@@ -102,9 +105,9 @@ class Run:
         self._options = options
         self._say = say
         self._history = options.folder / "history.ndjson"
-        self._account = Account(options.seed, self._history)
+        self._account = Account(options.seed, self._history, options.shape.park_seconds)
         self._began = time.monotonic()
-        self._judge = Watch()
+        self._judge = Watch(seen_live=True)
 
     async def go(self) -> Account:
         """Run it all, and give the account. Raises what starting raises."""
@@ -132,7 +135,7 @@ class Run:
             await self._strike_under_load(cluster, recorder, load)
             await self._rest(cluster, topics)
             recorder.add(Rested(recorder.now))
-            await read_everything(doors, recorder, load.orders)
+            await read_everything(doors, recorder, load.orders, others=load.others, skus=skus_of(options.rates.breadth))
             self._close_account(recorder, topics, cluster, load)
         return self._account
 
@@ -267,7 +270,7 @@ class Run:
         self._tell("coming to rest")
         await cluster.wait_ready()
         await self._quiet(cluster, topics, 0.0)
-        await asyncio.sleep(LAST_SECONDS)
+        await asyncio.sleep(max(HOLD_SECONDS_USUAL, cluster.shape.park_seconds) + LAST_SECONDS)
         await self._quiet(cluster, topics, QUIET_SECONDS)
         await topics.catch_up()
         self._account.rest_seconds = loop.time() - began

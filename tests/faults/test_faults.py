@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.broad import FULL
 from tests.faults.cluster import Shape
 from tests.faults.faults import absent, chosen
 from tests.faults.load import Rates
@@ -24,6 +25,8 @@ SOAK_SECONDS = 1_800.0
 SOAK_SEED = 20_261_124
 # So many faults in half an hour need the next one soon after the system answers again.
 SOAK_PAUSE_SECONDS_MAX = 0.5
+# Above the time by which the long run's payments are early.
+PARK_SECONDS_FULL = 130
 REPORTS = Path("soak-reports")
 # What a run takes beside its load: starting, coming to rest, a hundred thousand reads, the judgement.
 AROUND_SECONDS_MAX = 900.0
@@ -63,7 +66,8 @@ async def test_promises_are_kept_through_a_few_faults(tmp_path: Path) -> None:
         seed=SHORT_SEED,
         faults=chosen(SHORT),
         strikes_min=len(SHORT),
-        rates=Rates(orders=60),
+        # A small part of what the long runs have of everything, so that a gate on two cores carries it.
+        rates=Rates(orders=60, wide=0.4, large=0.5, early=0.5, skewed=1.0),
         shape=Shape(replica=False),
     )
     report = await run(options, "short")
@@ -73,7 +77,7 @@ async def test_promises_are_kept_through_a_few_faults(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path) -> None:
-    shape = Shape()
+    shape = Shape(park_seconds=PARK_SECONDS_FULL)
     faults = [fault for fault in chosen(()) if absent(fault, shape) is None]
     options = Options(
         folder=tmp_path,
@@ -81,6 +85,7 @@ async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path) -> N
         seed=soak_seed(),
         faults=faults,
         pause_seconds_max=SOAK_PAUSE_SECONDS_MAX,
+        rates=Rates(wide=0.1, breadth=FULL),
         shape=shape,
     )
     report = await run(options, "long")

@@ -1,0 +1,70 @@
+"""The load of the fault suite is what it says: as large, early and badly dated, and the same for the same seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from streams.events import BODY_BYTES_MAX, LINES_MAX, NAME_LENGTH_MAX, TEXT_LENGTH_MAX, Malformed, decode_event
+from tests.faults.broad import (
+    AHEAD_MS_MAX,
+    FULL,
+    NAME_LENGTH,
+    TEXT_LENGTH,
+    Breadth,
+    broad_opening,
+    early_story,
+    large_story,
+    skewed_story,
+    wide_story,
+)
+from tests.faults.stories import Step
+
+NUMBERS = range(1, 200)
+
+
+def raw(step: Step) -> bytes:
+    return msgspec.json.encode({"type": step.kind, "occurred_at": "2026-11-24T00:00:00.000Z", **step.event})
+
+
+def test_names_and_texts_are_as_long_as_the_contract_allows() -> None:
+    assert (NAME_LENGTH, TEXT_LENGTH) == (NAME_LENGTH_MAX, TEXT_LENGTH_MAX)
+
+
+def test_all_that_is_told_is_legal() -> None:
+    breadth = replace(FULL, skus=LINES_MAX)
+    steps = [*broad_opening(breadth)]
+    for number in NUMBERS:
+        steps += [*wide_story(1, number, breadth), *large_story(1, number)]
+        steps += [*early_story(1, number, breadth), *skewed_story(1, number)]
+    for step in steps:
+        if step.kind == "stock.counted":
+            continue  # what is counted is filled in when the step is taken
+        decoded = decode_event(raw(step))
+        assert not isinstance(decoded, Malformed), (step.kind, decoded)
+        assert len(raw(step)) < BODY_BYTES_MAX
+
+
+def test_wide_orders_have_as_many_lines_as_there_may_be_and_units_from_many_warehouses() -> None:
+    orders = [wide_story(1, number, FULL)[0].event for number in NUMBERS]
+    assert max(len(order["lines"]) for order in orders) > 0.95 * LINES_MAX
+    assert all(len({line["sku"] for line in order["lines"]}) == len(order["lines"]) for order in orders)
+    assert all(order["lines"][-1]["quantity"] >= 30 * 20 for order in orders)
+
+
+def test_an_early_payment_comes_before_its_order_and_an_order_follows_in_time() -> None:
+    for number in NUMBERS:
+        first, *_, last = early_story(1, number, Breadth())
+        assert (first.kind, last.kind) == ("order.paid", "order.placed")
+        assert 2_000 <= last.pause_ms <= 6_000
+
+
+def test_clocks_are_minutes_off_either_way_and_now_and_then_further_ahead_than_is_allowed() -> None:
+    late = [skewed_story(1, number)[0].late_ms for number in NUMBERS]
+    assert any(0 < -ms <= AHEAD_MS_MAX for ms in late) and any(ms > 60_000 for ms in late)
+    assert any(-ms > 600_000 for ms in late)
+
+
+def test_the_same_seed_tells_the_same() -> None:
+    assert wide_story(3, 7, FULL) == wide_story(3, 7, FULL) != wide_story(4, 7, FULL)
