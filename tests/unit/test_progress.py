@@ -1,0 +1,230 @@
+"""What of a worker's work counts as waiting, and what as a move."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+from faust.types import TP
+from redis.asyncio import Redis
+
+from agents.lanes import Lanes, UnderWay
+from agents.progress import Numbers, Progress, RedisLook
+from streams.membership import MembershipLost
+from streams.publish import Publisher
+from streams.topics import ORDERS, STOCK
+from tables.rebuild import Progress as Rebuilding
+from tables.stalls import Standing, Steps
+from tests.unit.stand_ins import HeldMembership
+
+ORDERS_0, STOCK_0 = TP("s-orders", 0), TP("s-stock", 0)
+
+
+class Batch:
+    """A batch of a producer."""
+
+    def append(self, **_: Any) -> object:
+        return self
+
+    def close(self) -> None:
+        pass
+
+
+class Producer:
+    """One that Kafka refuses while `refuses` is set."""
+
+    def __init__(self) -> None:
+        self.refuses = True
+
+    def create_batch(self) -> Batch:
+        return Batch()
+
+    async def send_batch(self, batch: Batch, topic: str, partition: int) -> Any:
+        if self.refuses:
+            raise KafkaTimeoutError("no replica is in sync")
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        done.set_result(SimpleNamespace(offset=4))
+        return done
+
+
+@dataclass
+class Relay:
+    """What is looked at of a relay."""
+
+    blessed: bool = True
+    term: int = 1
+    error: str | None = None
+    lag: int = 0
+    recovery: Rebuilding | None = None
+    next_offset: int = 70
+    reading: int | None = None
+
+    def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+
+class Look:
+    """A server that answered."""
+
+    def __init__(self, **more: Any) -> None:
+        self.trouble: str | None = None
+        self.numbers = Numbers()
+        self.ends = {ORDERS_0: 12, STOCK_0: 12}
+
+    async def look(self, *_: Any) -> None:
+        pass
+
+
+@dataclass
+class Consumer:
+    """What is looked at of Faust's consumer."""
+
+    fetched: dict[TP, int | None] = field(default_factory=lambda: {ORDERS_0: 12, STOCK_0: 12})
+    oldest: dict[TP, int] = field(default_factory=dict)
+
+    def assignment(self) -> set[TP]:
+        return set(self.fetched)
+
+    def fetched_up_to(self, tp: TP) -> int | None:
+        return self.fetched[tp]
+
+    def oldest_unfinished(self, tp: TP) -> int | None:
+        return self.oldest.get(tp)
+
+
+class Worker:
+    """All parts that are looked at, each where a test can change it."""
+
+    def __init__(self) -> None:
+        self.membership = HeldMembership()
+        self.consumer, self.relay, self.redis, self.kafka = Consumer(), Relay(), Look(), Look()
+        self.tables = SimpleNamespace(actives_ready=True)
+        self.lanes = Lanes("orders", self._handle, self.membership)
+        self.due = (0, 0, "")
+        self.producer = Producer()
+        self.publisher = Publisher(self.producer, self.membership)  # type: ignore[arg-type]
+        self.steps = {"expiry": Steps()}
+
+    async def _handle(self, *_: Any) -> None:
+        raise AssertionError
+
+    async def look(self) -> dict[str, Standing]:
+        """The standings by part."""
+        app: Any = SimpleNamespace(membership=self.membership, consumer=self.consumer, tables=self.tables)
+        stock: Any = SimpleNamespace(standing=lambda _: self.due)
+        submitter: Any = SimpleNamespace(trouble=None)
+        servers: tuple[Any, Any] = self.redis, self.kafka
+        relay = self.relay
+        progress = Progress(
+            "s", app, {ORDERS: self.lanes}, stock, lambda: relay, self.publisher, submitter, self.steps, *servers
+        )
+        return {standing.part: standing for standing in await progress.look()}
+
+
+async def test_nothing_waits_where_all_was_read_and_done() -> None:
+    assert not any(standing.pending for standing in (await Worker().look()).values())
+
+
+async def test_a_chunk_that_is_not_done_waits_with_its_offset_and_the_error_of_its_handler() -> None:
+    worker = Worker()
+    worker.consumer.oldest[ORDERS_0] = 11
+    worker.lanes.under_way[0] = UnderWay(5, "ValueError: broken")
+    found = (await worker.look())["consuming s-orders-0"]
+    assert (found.pending, found.offset, found.reason) == (1, 5, "ValueError: broken")
+
+
+async def test_a_row_of_stock_that_a_policy_lets_rest_does_not_wait_and_one_that_is_due_does() -> None:
+    worker = Worker()
+    worker.consumer.oldest[STOCK_0] = 11
+    assert not (await worker.look())["consuming s-stock-0"].pending
+    worker.due = (1, 7, "KafkaTimeoutError")
+    found = (await worker.look())["consuming s-stock-0"]
+    assert (found.pending, found.reason) == (1, "KafkaTimeoutError")
+
+
+async def test_what_waits_for_a_redis_that_is_being_filled_moves_with_it() -> None:
+    worker = Worker()
+    worker.consumer.oldest[ORDERS_0] = 11
+    worker.relay.blessed = False
+    positions = []
+    for done in (100, 200):
+        worker.relay.recovery = Rebuilding("replay", done, 1_000)
+        found = await worker.look()
+        positions.append((found["consuming s-orders-0"].position, found["settling"].position))
+    assert positions[0][0] != positions[1][0] and positions[0][1] != positions[1][1]
+
+
+async def test_a_takeover_that_fails_again_and_again_does_not_move_however_much_it_reads() -> None:
+    worker = Worker()
+    worker.relay.blessed, worker.relay.error = False, "it is another journal"
+    first = (await worker.look())["settling"]
+    second = (await worker.look())["settling"]
+    assert first.pending and first.position == second.position and first.reason == "it is another journal"
+
+
+async def test_batches_that_are_in_redis_and_not_in_the_journal_wait() -> None:
+    worker = Worker()
+    worker.redis.numbers = Numbers(head=30, settled=28)
+    found = (await worker.look())["settling"]
+    assert (found.pending, found.topic, found.offset) == (2, "s-journal", 70)
+
+
+async def test_a_partition_of_which_nobody_knows_where_to_read_on_waits() -> None:
+    worker = Worker()
+    worker.consumer.fetched[ORDERS_0] = None
+    assert (await worker.look())["consuming s-orders-0"].pending
+
+
+async def test_what_is_assigned_elsewhere_or_not_yet_is_no_part_of_this_worker() -> None:
+    worker = Worker()
+    worker.consumer.oldest[ORDERS_0] = 11
+    worker.membership.end()
+    assert not any(part.startswith("consuming") for part in await worker.look())
+
+
+async def test_a_topic_that_takes_no_rows_is_told_until_it_does_or_the_partitions_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.publish.RETRY_SECONDS_MIN", 0.001)
+    for ends_with_success in (True, False):
+        worker = Worker()
+        writing = asyncio.create_task(
+            worker.publisher.publish(STOCK.full_name("s"), [(b"A", b"1")], 1, to_partition=lambda _: 3)
+        )
+        await asyncio.sleep(0.05)
+        found = (await worker.look())["writing s-stock-3"]
+        assert (found.pending, found.topic, found.partition) == (1, "s-stock", 3)
+        assert "no replica is in sync" in found.reason
+        if ends_with_success:
+            worker.producer.refuses = False
+            await asyncio.wait_for(writing, 5)
+        else:
+            worker.membership.end()
+            with pytest.raises(MembershipLost):
+                await asyncio.wait_for(writing, 5)
+        assert "writing s-stock-3" not in await worker.look()
+
+
+async def test_a_deadline_waits_once_a_tick_should_have_ended_it(redis: Redis) -> None:
+    look = RedisLook(redis, "s", tick_ms=5_000)
+    seconds, _ = await redis.time()
+    await redis.zadd("s:{0}:deadlines", {"soon": seconds * 1000 - 1_000})
+    await redis.hset("s:{0}:head", "batch", 9)
+    await look.look()
+    assert look.numbers.overdue == (None, None) and look.numbers.head == 9 and look.trouble is None
+    await redis.zadd("s:{0}:deadlines", {"long ago": seconds * 1000 - 60_000})
+    await look.look()
+    assert look.numbers.overdue == (("long ago", seconds * 1000 - 60_000), None)
+
+
+async def test_a_redis_that_does_not_answer_is_trouble_and_raises_nothing() -> None:
+    look = RedisLook(Redis.from_url("redis://127.0.0.1:1/0"), "s", tick_ms=200)
+    await look.look()
+    assert look.trouble is not None and "Redis does not answer" in look.trouble
