@@ -34,12 +34,11 @@ ANSWER_SECONDS_MAX = 2.0
 
 class Numbers(Struct, frozen=True):
     """What Redis says of a shard. `overdue`: the oldest deadline and the oldest dwell that have passed, None where
-    none has; `keys` moves while Redis is being filled."""
+    none has."""
 
     head: int = 0
     settled: int = 0
     overdue: tuple[tuple[str, float] | None, ...] = (None, None)
-    keys: int = 0
 
 
 class RedisLook:
@@ -69,11 +68,10 @@ class RedisLook:
         pipeline.hget(self._prefix + "settled", "batch")
         pipeline.zrange(self._prefix + "deadlines", 0, 0, withscores=True)
         pipeline.zrange(self._prefix + "dwells", 0, 0, withscores=True)
-        pipeline.dbsize()
-        now, head, settled, *oldest, keys = await pipeline.execute()
+        now, head, settled, *oldest = await pipeline.execute()
         # What fell due since the last tick waits for the next one.
         before = now[0] * 1000 + now[1] // 1000 - self._tick_ms
-        return Numbers(int(head or 0), int(settled or 0), tuple(_passed(found, before) for found in oldest), int(keys))
+        return Numbers(int(head or 0), int(settled or 0), tuple(_passed(found, before) for found in oldest))
 
 
 def _passed(found: Sequence[tuple[bytes, float]], before_ms: int) -> tuple[str, float] | None:
@@ -201,7 +199,7 @@ class Progress:
         if relay is not None and relay.blessed:
             return None
         recovery = None if relay is None or relay.recovery is None else (relay.recovery.phase, relay.recovery.done)
-        return numbers.settled, numbers.keys, recovery, relay and relay.reading
+        return numbers.settled, recovery, relay and relay.reading
 
     def _consuming(self, partitions: Sequence[Any]) -> Iterator[Standing]:
         filling, why = self._filling(), self._why()
@@ -215,13 +213,15 @@ class Progress:
             if tp.topic == self._stock_topic:
                 # A row of `stock` may rest for as long as a policy's interval says: only what is due counts.
                 due, written, trouble = self._stock.standing(tp.partition)
-                yield Standing(part, unread + due, (read, written), trouble or why, tp.topic, tp.partition, read)
+                moved = ("due", written) if due else ("read", read)
+                yield Standing(part, unread + due, moved, trouble or why, tp.topic, tp.partition, read)
                 continue
             lane = self._lanes[tp.topic]
             under_way, oldest = lane.under_way.get(tp.partition), self._app.consumer.oldest_unfinished(tp)
             offset = under_way.offset if under_way else read if oldest is None else oldest
             trouble = under_way.trouble if under_way else ""
-            position = (read, oldest, offset, lane.done.get(tp.partition), filling)
+            # What is fetched behind a chunk that is not done is no move.
+            position = (read if oldest is None else None, oldest, offset, lane.done.get(tp.partition), filling)
             yield Standing(
                 part, unread + (oldest is not None), position, trouble or why, tp.topic, tp.partition, offset
             )

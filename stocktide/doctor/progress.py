@@ -228,7 +228,7 @@ class _Looking:
             reason = "this Redis was started anew or is another one, and no worker has taken over: does one run?"
         known = blessed is not None or head > 0
         waiting = max(head - at, int(known and not is_blessed))
-        return [Standing("settling", waiting, (at, blessed, await self._redis.dbsize()), reason, journal, 0, offset)]
+        return [Standing("settling", waiting, (at, blessed), reason, journal, 0, offset)]
 
     async def _reading(self) -> list[Standing]:
         app_id = self._settings.app_id

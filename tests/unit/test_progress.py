@@ -149,6 +149,28 @@ async def test_a_row_of_stock_that_a_policy_lets_rest_does_not_wait_and_one_that
     assert (found.pending, found.reason) == (1, "KafkaTimeoutError")
 
 
+async def test_what_is_fetched_behind_work_that_is_stuck_is_no_move() -> None:
+    worker = Worker()
+    worker.consumer.oldest[ORDERS_0] = 8
+    worker.lanes.under_way[0] = UnderWay(5)
+    worker.due = (1, 7, "")
+    before = await worker.look()
+    worker.consumer.fetched = {ORDERS_0: 15, STOCK_0: 15}
+    after = await worker.look()
+    for part in ("consuming s-orders-0", "consuming s-stock-0"):
+        assert before[part].position == after[part].position
+
+
+async def test_what_is_fetched_where_nothing_is_stuck_is_a_move() -> None:
+    worker = Worker()
+    worker.consumer.fetched = {ORDERS_0: 3, STOCK_0: 3}
+    before = await worker.look()
+    worker.consumer.fetched = {ORDERS_0: 6, STOCK_0: 6}
+    after = await worker.look()
+    for part in ("consuming s-orders-0", "consuming s-stock-0"):
+        assert before[part].pending and before[part].position != after[part].position
+
+
 async def test_what_waits_for_a_redis_that_is_being_filled_moves_with_it() -> None:
     worker = Worker()
     worker.consumer.oldest[ORDERS_0] = 11
