@@ -157,7 +157,8 @@ async def test_a_derivation_that_cannot_get_on_is_told_while_orders_are_answered
             assert audited.status == 2 and "no drift" not in audited.printed, audited.printed
             async with aiohttp.ClientSession() as session, session.get(f"{running.ready['worker']}/metrics") as answer:
                 assert f'stocktide_stalled{{part="consuming {journal}-0"}} 1.0' in await answer.text()
-            assert [row["type"] for row in await alerts(running) if row.get("topic") == journal] == ["stalled"]
+            told_of = [row for row in await alerts(running) if row.get("part") == f"consuming {journal}-0"]
+            assert [(row["type"], row["topic"], row["partition"]) for row in told_of] == [("stalled", journal, 0)]
         finally:
             await give_back(running)
 
