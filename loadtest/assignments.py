@@ -10,6 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from loadtest.measure import Part, SecondPart
+from loadtest.retail import PLAIN, Form
 from loadtest.shapes import Shape
 from loadtest.workload import Goods
 
@@ -19,8 +20,8 @@ Door = Literal["http", "kafka", "both"]
 class Assignment(Struct, frozen=True):
     """What a tester is for: to push, as the `index`-th of `processes`, or to subscribe, `subscribers` times.
 
-    `clock_offset` makes all write the same time; `history` is the path of the file that it writes. `file` (a path) and
-    `speed`: the orders of a real file, so many times as fast, instead of made-up ones.
+    `clock_offset` makes all write the same time; `history` is the path of the file that it writes. `file` (a path),
+    `speed` and `form`: the orders of a real file, so many times as fast, instead of made-up ones.
     """
 
     role: Literal["push", "subscribe"]
@@ -37,6 +38,7 @@ class Assignment(Struct, frozen=True):
     subscribers: int = 0
     file: str | None = None
     speed: float = 1.0
+    form: Form = PLAIN
 
 
 class Order(Struct, frozen=True):

@@ -15,6 +15,8 @@ from typing import Any, Literal
 from loadtest import retail
 from loadtest.assignments import Door
 from loadtest.messages import orders_of
+from loadtest.retail_dates import Order
+from loadtest.retail_text import is_encoding
 from loadtest.shapes import Shape, rate_of
 from loadtest.workload import BOT_SHARE, Goods
 
@@ -46,7 +48,8 @@ class FlashOptions:
     the system, the testers and two hundred subscribers at once.
 
     `units`: of each hot SKU, None for so many that they sell out. `hold_seconds`: how long an order waits to be paid.
-    `goal_ms`: the p99 that the system should keep. `speed`: times real time of a file's dates. `pids`: processes of the
+    `goal_ms`: the p99 that the system should keep. `speed`: times real time of a file's dates;
+    `dates`, `encoding`: how it writes them. `pids`: processes of the
     system on this machine, by name. `command`: what starts a tester.
     """
 
@@ -65,6 +68,8 @@ class FlashOptions:
     seed: int = 1
     file: Path | None = None
     speed: float = 60.0
+    dates: Order = "iso"
+    encoding: str = "utf-8"
     goal_ms: float = 100.0
     hold_seconds: int = HOLD_SECONDS
     report_html: Path | None = None
@@ -99,16 +104,23 @@ class FlashOptions:
                 raise FlashError(f"--{name} is {value:g}: from {least:g} to {most:g}")
         if (self.shape == "file") != (self.file is not None):
             raise FlashError("--shape file and --file FILE go together")
+        if not is_encoding(self.encoding):
+            raise FlashError(f"--encoding {self.encoding!r} is no encoding; some are utf-8, cp1252, gb18030, utf-16")
         for path in (self.report_html, self.report_json):
             if path is not None and not path.absolute().parent.is_dir():
                 raise FlashError(f"the report cannot be written: there is no folder {path.parent}")
+
+    @property
+    def form(self) -> retail.Form:
+        """How the file is written."""
+        return retail.Form(self.dates, self.encoding)
 
     def goods(self, mark: str) -> Goods:
         """What is sold, under names that begin with `mark`. Reads the file, where there is one. Raises RetailError."""
         names: tuple[str, ...] = ()
         if self.file is not None:
             wanted: Counter[str] = Counter()
-            for invoice in retail.read(self.file):
+            for invoice in retail.read(self.file, self.form):
                 for placed in orders_of(invoice):
                     wanted.update(line["sku"] for line in placed["lines"])
             names = tuple(sku for sku, _ in wanted.most_common())

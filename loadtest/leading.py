@@ -79,6 +79,7 @@ class Lead:
             subscribers=options.subscribers if role == "subscribe" else 0,
             file=str(options.file.absolute()) if options.file else None,
             speed=options.speed,
+            form=options.form,
         )
         tester = await start(name, options.command, assignment)
         stack.push_async_callback(tester.end)

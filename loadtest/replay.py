@@ -29,6 +29,8 @@ from loadtest.doors import REQUESTS_MAX, Door, DoorError, HttpDoor, KafkaDoor
 from loadtest.observers import DeadLetter, Feeds, ObserverError, decoded
 from loadtest.oracle.replayed import MovementRow, Oracle, OrderRow
 from loadtest.report import ReplayReport, by_reason
+from loadtest.retail_dates import Order
+from loadtest.retail_text import is_encoding
 
 # Orders sent and not answered: enough to keep every stage busy; more would only wait in Kafka.
 ORDERS_OPEN_MAX = 5_000
@@ -48,7 +50,8 @@ class ReplayOptions:
     """What to replay and where to.
 
     `opening`: units of every SKU to receive first, None for none. `speed`: times real time of the file's dates,
-    None for as fast as it goes. `door`: how orders go in. `until`: the last step of an order. `security`: what lets a
+    None for as fast as it goes. `door`: how orders go in. `dates`, `encoding`: how
+    the file writes them (`retail.Form`). `until`: the last step of an order. `security`: what lets a
     client of aiokafka in.
     """
 
@@ -60,6 +63,8 @@ class ReplayOptions:
     kafka: str | None = "127.0.0.1:9092"
     app_id: str = "stocktide"
     report: Path | None = None
+    dates: Order = "iso"
+    encoding: str = "utf-8"
     until: Literal["paid", "shipped"] = "paid"
     security: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -71,8 +76,15 @@ class ReplayOptions:
             raise ReplayError(f"an opening of {self.opening} units: from 1 to {QUANTITY_MAX}")
         if self.speed is not None and not self.speed > 0:
             raise ReplayError(f"a speed of {self.speed}: more than 0, or max")
+        if not is_encoding(self.encoding):
+            raise ReplayError(f"--encoding {self.encoding!r} is no encoding; some are utf-8, cp1252, gb18030, utf-16")
         if self.report is not None and not self.report.absolute().parent.is_dir():
             raise ReplayError(f"the report cannot be written: there is no folder {self.report.parent}")
+
+    @property
+    def form(self) -> retail.Form:
+        """How the file is written."""
+        return retail.Form(self.dates, self.encoding)
 
 
 def run(options: ReplayOptions) -> int:
@@ -95,7 +107,7 @@ def run(options: ReplayOptions) -> int:
 
 async def _replay(options: ReplayOptions, console: Console) -> ReplayReport:
     with console.status(f"reading {options.file}"):
-        survey = await asyncio.to_thread(retail.survey, options.file)
+        survey = await asyncio.to_thread(retail.survey, options.file, options.form)
     answers = Answers(Oracle(), ships=options.until == "shipped")
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(ApiClient(options.api, REQUESTS_MAX))
@@ -146,6 +158,9 @@ class Replay:
         self._shipping: asyncio.Task[None] | None = None
         self._report = ReplayReport(options.file.name, options.door, options.until, options.opening, rows=survey.rows)
         self._report.skipped = by_reason(survey.skipped)
+        self._report.ragged_rows, self._report.ragged_first = survey.ragged.rows, survey.ragged.first
+        if survey.first_at is not None and survey.last_at is not None:
+            self._report.first_at, self._report.last_at = survey.first_at.isoformat(), survey.last_at.isoformat()
 
     async def run(self) -> ReplayReport:
         """Opening stock, then the invoices, then the check."""
@@ -183,7 +198,7 @@ class Replay:
     async def _send(self, progress: Progress, task: TaskID) -> None:
         report = self._report
         pacer = _Pacer(self._options.speed)
-        for invoice in retail.read(self._options.file):
+        for invoice in retail.read(self._options.file, self._options.form):
             await pacer.wait(invoice.at.timestamp())
             report.invoices += 1
             for placed in messages.orders_of(invoice):

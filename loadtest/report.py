@@ -24,7 +24,10 @@ NOTHING_CHANGED = "nothing changed: every event was known already"
 
 @dataclass(slots=True)
 class ReplayReport:
-    """The counts of one replay. `lines` and `units` are those of the orders; `skipped` are rows."""
+    """The counts of one replay. `lines` and `units` are those of the orders; `skipped` are rows.
+
+    `ragged_rows`: rows with another number of fields than the header, which were read; `ragged_first` tells the first.
+    """
 
     file: str
     door: str
@@ -35,7 +38,11 @@ class ReplayReport:
     orders: int = 0
     lines: int = 0
     units: int = 0
+    first_at: str | None = None
+    last_at: str | None = None
     skipped: dict[str, int] = field(default_factory=dict)
+    ragged_rows: int = 0
+    ragged_first: list[str] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
     placings: dict[str, int] = field(default_factory=dict)
     movements: dict[str, int] = field(default_factory=dict)
@@ -100,12 +107,14 @@ class ReplayReport:
         verdict = f"{len(self.differences)} differences" if self.differences else "ok"
         check = "not done" if self.stopped else f"{self.skus:,} SKUs against GET /v1/stock: {verdict}"
         rows = [
-            ("invoices", f"{self.invoices:,}, {self.rows:,} rows"),
+            ("invoices", f"{self.invoices:,} with {self.rows:,} rows"),
+            ("dates", f"{(self.first_at or 'none')[:10]} to {(self.last_at or 'none')[:10]}"),
             ("orders", f"{self.orders:,} with {self.lines:,} lines, {self.units:,} units"),
             ("ended", _counts(self.outcomes)),
             ("placed", _counts(self.placings)),
             ("movements", _counts(self.movements)),
             ("skipped rows", _counts(self.skipped)),
+            *([("ragged rows", self._ragged())] if self.ragged_rows else []),
             ("dead letters", _counts(self.dead_letters)),
             ("time", f"{self.seconds:.1f} s, {self.orders_per_second:,.0f} orders/s by {self.door}"),
             ("check", check),
@@ -113,6 +122,13 @@ class ReplayReport:
         if self.undecodable_rows:
             rows.append(("unreadable rows", f"{self.undecodable_rows:,}"))
         return rows
+
+    def _ragged(self) -> str:
+        """How many, and the first of them, a line each."""
+        more = self.ragged_rows - len(self.ragged_first)
+        return "\n".join(
+            [f"{self.ragged_rows:,} were read", *self.ragged_first, *([f"and {more:,} more"] if more else [])]
+        )
 
 
 def by_reason(counts: Counter[str]) -> dict[str, int]:

@@ -185,7 +185,7 @@ def _of_file(given: Assignment) -> Iterator[tuple[float, list[messages.Event]]]:
     assert given.file is not None
     placed = (
         (invoice.at.timestamp(), event["lines"])
-        for invoice in retail.read(Path(given.file))
+        for invoice in retail.read(Path(given.file), given.form)
         for event in messages.orders_of(invoice)
     )
     ours: dict[int, list[messages.Event]] = {}

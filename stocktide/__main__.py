@@ -234,10 +234,14 @@ def restore(locate: Locate, folder: Path, check: bool) -> int:
 @click.option("--speed", type=_Speed(), default="max", help="Times real time. [max]")
 @click.option("--door", type=click.Choice(["kafka", "http"]), default="kafka", help="How orders go in. [kafka]")
 @click.option("--report", type=_FILE, help="Write a JSON report there.")
+@click.option(
+    "--dates", type=click.Choice(["iso", "mdy", "dmy"]), default="iso", help="2010-12-31, 12/31/10, 31/12/10. [iso]"
+)
+@click.option("--encoding", default="utf-8", metavar="NAME", help="Of the file: cp1252, gb18030, ... [utf-8]")
 @click.option("--until", type=click.Choice(["paid", "shipped"]), default="paid", help="Last step. [paid]")
 @for_system()
 def replay(locate: Locate, **options: Any) -> int:
-    """Stream the real orders of FILE, a CSV or csv.gz with the columns of Online Retail."""
+    """Stream the real orders of FILE, a CSV (also gz or zip) of Online Retail or Online Retail II."""
     from loadtest.replay import ReplayOptions, run
 
     target = locate("replay")

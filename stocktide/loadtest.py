@@ -45,6 +45,8 @@ def loadtest_command() -> click.Command:
     @click.option("--seed", type=int, default=1, metavar="N", help="The same seed pushes the same. [1]")
     @click.option("--file", type=_FILE, help="For --shape file: orders as a CSV of Online Retail.")
     @click.option("--speed", type=float, default=60.0, metavar="X", help="Times real time of the file. [60]")
+    @click.option("--dates", type=click.Choice(["iso", "mdy", "dmy"]), default="iso", help="How it writes dates. [iso]")
+    @click.option("--encoding", default="utf-8", metavar="NAME", help="Of the file. [utf-8]")
     @click.option("--goal-ms", type=float, default=100.0, metavar="MS", help="The p99 to keep. [100]")
     @click.option("--report-html", type=_FILE, default="loadtest-report.html", help="[loadtest-report.html]")
     @click.option("--report-json", type=_FILE, default="loadtest-report.json", help="[loadtest-report.json]")

@@ -90,6 +90,30 @@ async def test_with_enough_stock_every_order_is_paid_and_every_number_right(
     assert (report["changed"], report["missing"], report["dead_letters"]) == (True, [], {})
 
 
+async def test_a_copy_of_another_form_is_replayed_and_its_ragged_rows_are_told(
+    fresh: RunningSystem, tmp_path: Path
+) -> None:
+    file = tmp_path / "second.csv"
+    rows = [
+        "Invoice;StockCode;Description;Quantity;InvoiceDate;Price;Customer ID;Country",
+        "500001;10001;\u00a32 LAMP;2;13/12/2010 8:26;1,25;17850.0;France",
+        "500002;10001;LAMP;3;31/12/10 14:05;1,25",
+    ]
+    file.write_text("\n".join(rows), encoding="cp1252")
+    status, report, said = await replay(
+        fresh, file, "--opening", "10", "--dates", "dmy", "--encoding", "cp1252", "--report", str(tmp_path / "r.json")
+    )
+    assert (status, report) == (0, {}), said
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["outcomes"], report["check"]["ok"]) == ({"paid": 2}, True)
+    assert (report["first_at"], report["last_at"]) == ("2010-12-13T08:26:00+00:00", "2010-12-31T14:05:00+00:00")
+    assert (report["ragged_rows"], report["ragged_first"][0][:7]) == (1, "line 3:")
+    assert "2010-12-13 to 2010-12-31" in said
+    status, _, said = await replay(fresh, file, "--encoding", "cp1252")
+    assert status == 2
+    assert "line 2: InvoiceDate is '13/12/2010 8:26', and --dates is iso: with --dates dmy that is 13 December" in said
+
+
 async def test_the_same_file_again_changes_nothing_and_says_so(fresh: RunningSystem, tmp_path: Path) -> None:
     file = retail_file(tmp_path / "retail.csv", 50)
     await replay(fresh, file, "--opening", "1000")
