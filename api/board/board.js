@@ -2,7 +2,7 @@
 
 import { Detail } from "./detail.js";
 import { Feeds, FEEDS_MAX } from "./feeds.js";
-import { cell, element, number } from "./marks.js";
+import { cell, element, nameOf, number } from "./marks.js";
 import { Recent } from "./recent.js";
 import { Shelf } from "./shelf.js";
 
@@ -41,7 +41,7 @@ function onState(channel, state) {
   const all = shown.map((name) => states.get(name) ?? "waiting");
   const worst = ["down", "waiting"].find((each) => all.includes(each)) ?? "live";
   const live = all.filter((each) => each === "live").length;
-  const words = { live: "live", waiting: "connecting", down: "connection lost, trying again" };
+  const words = { live: "live", waiting: "connecting", down: "not up to date, reconnecting" };
   at("connection").dataset.state = worst;
   at("connection").textContent = worst === "live" ? words.live : `${words[worst]} (${live} of ${all.length} live)`;
 }
@@ -60,7 +60,7 @@ async function findChannels() {
   drawChooser();
   if (!shown.length) {
     at("empty").hidden = false;
-    at("empty").textContent = "No channel is known yet. The first order or policy of a channel makes it known.";
+    at("empty").textContent = "There is no channel yet. A channel appears with its first order or policy.";
   }
   setTimeout(findChannels, CHANNELS_MS);
 }
@@ -71,7 +71,8 @@ function show(channels) {
   shelf.keep(shown);
   at("empty").hidden = true;
   at("heads").replaceChildren(element("th", { scope: "col", text: "SKU" }));
-  for (const channel of shown) at("heads").append(element("th", { scope: "col", text: channel }));
+  for (const channel of shown) at("heads").append(element("th", { scope: "col" }, nameOf(channel)));
+  at("table").style.setProperty("--channels", shown.length);
   lines.clear();
   at("rows").replaceChildren();
   feeds.follow(shown);
@@ -99,9 +100,9 @@ function drawChooser() {
     const box = element("input", { type: "checkbox", value: channel });
     box.checked = shown.includes(channel);
     box.disabled = !box.checked && shown.length >= FEEDS_MAX;
-    form.append(element("label", {}, box, channel));
+    form.append(element("label", {}, box, nameOf(channel)));
   }
-  form.append(element("p", { text: `At most ${FEEDS_MAX} at once: a browser opens no more streams.` }));
+  form.append(element("p", { text: `At most ${FEEDS_MAX} at once: a browser opens only six connections to a server.` }));
 }
 
 at("channels").addEventListener("change", () => {
@@ -133,11 +134,11 @@ function reorder(now) {
   order = found.items;
   const text = at("search").value.trim();
   at("more").textContent = found.of > order.length
-    ? `The ${order.length} that move most or run short, of ${number(found.of)}. Find the others by name.`
+    ? `Shown: the ${order.length} SKUs that change most or run short, of ${number(found.of)}. Search for the others by name.`
     : "";
   if (shown.length) {
     at("empty").hidden = found.of > 0;
-    at("empty").textContent = text ? `No SKU has "${text}" in its name.` : "No SKU yet.";
+    at("empty").textContent = text ? `No SKU has "${text}" in its name.` : "There is no SKU yet. A SKU appears with its first movement or order.";
   }
   at("rows").replaceChildren(...order.map((item) => lineOf(item).row));
   dirty = true;
@@ -147,7 +148,7 @@ function lineOf(item) {
   let line = lines.get(item.sku);
   if (!line) {
     const heat = element("span", { class: "heat" });
-    const name = element("button", { type: "button", text: item.sku });
+    const name = element("button", { type: "button" }, nameOf(item.sku));
     const row = element("tr", {}, element("th", { scope: "row" }, name, heat));
     line = { row, heat, cells: shown.map(() => row.appendChild(element("td"))), drawn: [] };
     row.addEventListener("click", () => detail.open(item.sku));

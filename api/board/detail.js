@@ -1,6 +1,6 @@
 // One SKU in full, from GET /v1/stock/{sku}: how its available units come about, by warehouse and by channel.
 
-import { cell, element, number } from "./marks.js";
+import { cell, element, nameOf, number } from "./marks.js";
 
 // While the SKU moves its numbers are read again, but no faster than this.
 const REFRESH_MS = 700;
@@ -19,7 +19,7 @@ export class Detail {
   open(sku) {
     this.sku = sku;
     this.title.textContent = sku;
-    this.body.replaceChildren(element("p", { class: "note", text: "reading" }));
+    this.body.replaceChildren(element("p", { class: "note", text: "loading" }));
     this.panel.hidden = false;
     this.refresh();
   }
@@ -56,7 +56,7 @@ export class Detail {
   }
 
   fail(why) {
-    this.body.replaceChildren(element("p", { class: "note", text: `No numbers: ${why}` }));
+    this.body.replaceChildren(element("p", { class: "note", text: `The stock could not be read: ${why}` }));
   }
 
   show(stock) {
@@ -68,22 +68,23 @@ export class Detail {
     line("− locked (held, not paid)", number(stock.locked));
     line("− reserved (set aside)", number(stock.reserved));
     line("available", number(stock.available), stock.available < 0 ? "total negative" : "total");
-    if (stock.preordered) line("preordered, beyond the shelf", number(stock.preordered));
+    if (stock.preordered) line("preordered (not in stock yet)", number(stock.preordered));
     if (stock.incoming) line("incoming", number(stock.incoming));
     if (stock.damaged) line("damaged", number(stock.damaged));
     this.body.replaceChildren(sum, this.warehouses(stock.warehouses), this.channels(stock.channels));
   }
 
   warehouses(warehouses) {
-    const head = element("tr", {}, element("th", { scope: "col", text: "warehouse" }));
+    const head = element("tr");
     const names = ["on_hand", "committed", "locked", "available"];
     for (const name of names) head.append(element("th", { scope: "col", text: name.replace("_", " ") }));
-    const table = element("table", {}, element("thead", {}, head));
+    const table = element("table", { class: "warehouses" }, element("thead", {}, head));
     const rows = element("tbody");
     for (const [warehouse, counters] of Object.entries(warehouses).sort()) {
-      const row = element("tr", {}, element("th", { scope: "row", text: warehouse }));
+      const row = element("tr");
       for (const name of names) row.append(element("td", { text: number(counters[name] ?? 0) }));
-      rows.append(row);
+      // A name of its own row has the whole width.
+      rows.append(element("tr", {}, element("th", { scope: "rowgroup", colspan: names.length }, nameOf(warehouse))), row);
     }
     table.append(rows);
     return table;
@@ -92,7 +93,7 @@ export class Detail {
   channels(channels) {
     const rows = element("tbody");
     for (const [channel, offer] of Object.entries(channels).sort()) {
-      const name = element("th", { scope: "row", text: channel });
+      const name = element("th", { scope: "row" }, nameOf(channel));
       rows.append(element("tr", {}, name, element("td", {}, cell(offer))));
     }
     return element("table", {}, rows);

@@ -14,13 +14,41 @@ export function number(value) {
   return Number(value).toLocaleString("en");
 }
 
+// A cell has room for six digits, in smaller type; of more it shows the first, and the detail all.
+const CELL_NUMBER_MAX = 999_999;
+const CELL_NUMBER_LARGE = 99_999;
+const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
+
+function cellNumber(value) {
+  const size = Math.abs(value);
+  if (size <= CELL_NUMBER_LARGE) return element("b", { text: number(value) });
+  if (size <= CELL_NUMBER_MAX) return element("b", { class: "long", text: number(value) });
+  return element("b", { text: SHORT.format(value), title: number(value) });
+}
+
+// The end of a long word tells it from others, and stays where the middle has to give way.
+const WORD_END = 8;
+const WORD_LONG = 16;
+
+// A name that wraps between its words only; a word that is too long for its place is shortened, not broken.
+export function nameOf(text) {
+  const made = element("span", { class: "name", title: text });
+  for (const word of text.match(/[^-_.:/]*[-_.:/]*/g).filter(Boolean)) {
+    const end = word.length > WORD_LONG ? word.length - WORD_END : word.length;
+    const part = element("span", { class: "word" }, element("span", { text: word.slice(0, end) }));
+    if (end < word.length) part.append(element("span", { text: word.slice(end) }));
+    made.append(part);
+  }
+  return made;
+}
+
 // What a channel may sell now: the number that matters in its mode, and the mode as a word.
 export function cell(update) {
   if (!update) return element("div", { class: "cell mode-none", text: "–" });
   const mode = MODES[update.mode] ? update.mode : "none";
   const made = element("div", { class: `cell mode-${mode}` });
-  if (update.mode === "in_stock") made.append(element("b", { text: number(update.quantity) }));
-  if (update.mode === "preorder") made.append(element("b", { text: number(update.preorder_remaining) }));
+  if (update.mode === "in_stock") made.append(cellNumber(update.quantity));
+  if (update.mode === "preorder") made.append(cellNumber(update.preorder_remaining));
   made.append(element("span", { text: MODES[update.mode] ?? update.mode }));
   return made;
 }

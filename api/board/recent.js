@@ -1,6 +1,6 @@
 // The list of what just happened: every switch of a mode, and how far quantities moved.
 
-import { badge, element, number } from "./marks.js";
+import { badge, element, nameOf, number } from "./marks.js";
 
 // More than this nobody reads.
 const ENTRIES_MAX = 80;
@@ -62,7 +62,7 @@ export class Recent {
   line(entry) {
     const at = new Date(entry.at);
     const time = element("time", { datetime: at.toISOString(), text: at.toLocaleTimeString("en-GB") });
-    const what = element("div", {}, element("strong", { text: entry.sku }), " ");
+    const what = element("div", {}, element("strong", {}, nameOf(entry.sku)), " ");
     if (entry.kind === "switch") {
       what.append(`on ${entry.channel}: `, badge(entry.from), " → ", badge(entry.update.mode));
     } else {

@@ -176,6 +176,64 @@ async def test_nothing_is_loaded_from_elsewhere(chromium: Chromium, shop: Shop) 
     await page.close()
 
 
+LONG_CHANNELS = (
+    "tmall-flagship-store-shanghai1",
+    "xiaohongshu-official-account-9",
+    "pinduoduo_outlet_store_beijing",
+    "douyin.livestream.channel.0042",
+    "own-shop-united-kingdom-online",
+)
+LONG_SKUS = ("CONSOLE-X-LIMITED-EDITION-BLK1", "STAINLESS_STEEL_BOTTLE_750ML_1", "A" * 30, "b" * 120 + "-ROUND-1")
+# Of every word of a name: does it stand on one line, is all of it seen, does it stay inside what it stands in?
+WORDS = """[...document.querySelectorAll('.word')].filter((word) => word.offsetParent).map((word) => {
+  const box = word.getBoundingClientRect();
+  const place = word.closest('th, td, li, label').getBoundingClientRect();
+  const line = parseFloat(getComputedStyle(word).lineHeight);
+  const cut = [word, ...word.children].some((each) => each.scrollWidth > each.clientWidth + 1);
+  return { text: word.textContent, broken: box.height > line * 1.5, cut, outside: box.right > place.right + 1 };
+})"""
+
+
+@pytest.mark.parametrize(("width", "whole"), [(1024, 11), (1280, 15)])
+async def test_five_channels_and_long_names_fit_and_no_word_is_broken(
+    chromium: Chromium, shop: Shop, tmp_path: Path, width: int, whole: int
+) -> None:
+    """`whole`: characters of the longest word that is seen whole at that width."""
+    assert {len(name) for name in LONG_CHANNELS} == {30}
+    for channel in LONG_CHANNELS:
+        assert await shop.call("PUT", f"/v1/policies/{channel}", POLICY) == 200
+    for sku, units in zip(LONG_SKUS, (3_000, 4, 987_654, 1_000_000), strict=True):
+        await shop.receive(f"long-{sku[:20]}", sku, units)
+    page = await opened(chromium, shop, width)
+    remembered = await page.evaluate("localStorage.getItem('channels')")
+    try:
+        await page.evaluate(f"localStorage.setItem('channels', JSON.stringify({list(LONG_CHANNELS)}))")
+        await page.call("Page.reload")
+        await page.until(f"{LIVE} && document.querySelectorAll('#heads th').length === 6")
+        await page.until(f"{cell(LONG_SKUS[-1], LONG_CHANNELS[-1])} === '1M in stock'")
+        await page.evaluate(
+            "[...document.querySelectorAll('#rows button')].find((b) => b.textContent[0] === 'C').click()"
+        )
+        await page.until("document.getElementById('detail-body').innerText.includes('SH1')")
+        await page.picture(tmp_path / "board.png")
+        for box in (
+            "document.querySelector('.scroll')",
+            "document.documentElement",
+            "document.querySelector('#detail')",
+        ):
+            assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), box
+        seen = await page.evaluate(WORDS)
+        assert len(seen) > 30
+        assert [each for each in seen if each["broken"] or each["outside"]] == []
+        assert [each for each in seen if each["cut"] and len(each["text"]) <= whole] == []
+        numbers = "[...document.querySelectorAll('#table .cell')].filter((each) => each.scrollWidth > each.clientWidth)"
+        assert await page.evaluate(f"{numbers}.map((each) => each.textContent)") == []
+        assert page.complaints == []
+    finally:
+        await page.evaluate(f"localStorage.setItem('channels', {remembered!r})")
+        await page.close()
+
+
 async def test_a_restart_of_the_api_is_shown_and_survived(
     chromium: Chromium, shop: Shop, running: RunningSystem
 ) -> None:
