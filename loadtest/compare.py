@@ -154,7 +154,7 @@ def _why_not(a: Results, b: Results, settings: Mapping[str, Any], machine: Mappi
         if not results.verdict.valid:
             yield f"{name} is not valid: {'; '.join(results.verdict.why_invalid) or 'no reason was given'}"
         if not results.verdict.kept:
-            yield f"{name} broke a promise: how fast it did so is no figure to compare with"
+            yield f"{name} broke a promise: its figures are not comparable"
     if machine:
         yield f"they ran on different machines: {_named(machine)}"
     if others := {name: pair for name, pair in settings.items() if name not in SETTINGS_OF_CHANCE}:
@@ -167,14 +167,14 @@ def _named(differences: Mapping[str, tuple[str, str]]) -> str:
 
 def _notes(a: Results, b: Results, settings: Mapping[str, tuple[str, str]]) -> Iterator[str]:
     if "seed" in settings:
-        yield "the seeds differ: the plans are of one kind, but not the same"
+        yield "the seeds differ: the two runs sent different orders"
     for name, results in (("A", a), ("B", b)):
         load, cores = results.machine.get("load_before"), results.machine.get("cores")
         if isinstance(load, int | float) and isinstance(cores, int) and load > BUSY_LOAD_SHARE * cores:
-            yield f"the machine was busy with something else before {name}: a load of {load:g} on {cores} cores"
+            yield f"the machine was busy before {name} began: its load average was {load:g} on {cores} cores"
         if results.verdict.limit == "tester":
-            yield f"in {name} the tester was the limit: its figures say how fast it could ask"
-    yield "one run of each says little about chance: repeat both before you believe a small difference"
+            yield f"in {name} the load generator's machine was the limit: the system may carry more than it says"
+    yield "two runs of the same system differ too: repeat both before you trust a small difference"
 
 
 def _rows(a: Results, b: Results) -> Iterator[Row]:

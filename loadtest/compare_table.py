@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtest.compare import Comparison, Row, Side
+from loadtest.verdict_words import LIMIT_NAMES
 
 # A smaller difference is not called better or worse: two runs of the same differ by as much.
 TOLD_PERCENT_MIN = 10.0
@@ -35,7 +36,7 @@ def show(comparison: Comparison, console: Console) -> None:
 
 
 def _print(console: Console, line: Text) -> None:
-    console.print(line, soft_wrap=True, highlight=False)
+    console.print(line, soft_wrap=not console.is_terminal, highlight=False)
 
 
 def _verdict(side: Side) -> Text:
@@ -45,15 +46,18 @@ def _verdict(side: Side) -> Text:
         return Text(f"✗ broken, {many}{first}", "bold red")
     if not side.valid:
         return Text("? not valid", "bold yellow")
-    return Text(f"✓ kept; limit: {_printable(side.limit)}", "bold green")
+    return Text(f"✓ kept; limit: {_printable(LIMIT_NAMES.get(side.limit, side.limit))}", "bold green")
 
 
 def _pairs(title: str, pairs: dict[str, tuple[str, str]]) -> Table:
+    """A line for each side: a long value, of a machine say, has most of the width."""
     table = Table()
-    for head in (title, "A", "B"):
-        table.add_column(head, overflow="fold")
+    table.add_column(title, no_wrap=True)
+    table.add_column("run", no_wrap=True)
+    table.add_column("value", overflow="fold")
     for name, (one, other) in pairs.items():
-        table.add_row(*(Text(_printable(each)) for each in (name.replace("_", " "), one, other)))
+        table.add_row(Text(_printable(name.replace("_", " "))), "A", Text(_printable(one)))
+        table.add_row("", "B", Text(_printable(other)))
     return table
 
 

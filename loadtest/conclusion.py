@@ -71,14 +71,14 @@ def _tester_limits(whole: Whole, processes: Sequence[ProcessUse]) -> Iterator[st
     late, scheduled = whole.totals["late_sends"], whole.totals["scheduled"]
     if late > LATE_SHARE_MAX * scheduled:
         yield (
-            f"the tester itself sent {late:,} of {scheduled:,} orders more than {LATE_SECONDS * 1000:.0f} ms after"
-            " their time: latencies include that lateness"
+            f"the load generator sent {late:,} of {scheduled:,} orders more than {LATE_SECONDS * 1000:.0f} ms late:"
+            " latencies include that lateness"
         )
     for use in processes:
         if use.name.startswith("tester") and use.points:
             busy = median(point.cpu_percent for point in use.points)
             if busy > TESTER_CPU_PERCENT_MAX:
-                yield f"{use.name} used {busy:.0f} % of its core half of the time: more --processes may push more"
+                yield f"{use.name} of the load generator used {busy:.0f} % of a core: more --processes may send more"
 
 
 def _system_limits(whole: Whole, goal_ms: float) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _system_limits(whole: Whole, goal_ms: float) -> Iterator[str]:
 def _never_looked(judged: oracle.Verdict) -> Iterator[str]:
     for part in judged.checked:
         if part.empty:
-            yield f"the checker {part.checker} had nothing to look at"
+            yield f"the checker {part.checker} had nothing to check"
 
 
 def _grave(whole: Whole) -> Iterator[str]:
@@ -104,8 +104,8 @@ def _grave(whole: Whole) -> Iterator[str]:
         yield "no order was sent"
     elif late > VERY_LATE_SHARE_MAX * scheduled:
         yield (
-            f"the tester sent {late:,} of {scheduled:,} orders more than {VERY_LATE_SECONDS * 1000:.0f} ms after their"
-            " time: it did not push what was asked for"
+            f"the load generator sent {late:,} of {scheduled:,} orders more than {VERY_LATE_SECONDS * 1000:.0f} ms"
+            " late: the load was not the one that was asked for"
         )
     if scheduled and not whole.totals["accepted"] and not whole.totals["refused"]:
         yield "no order was answered"

@@ -38,6 +38,7 @@ from loadtest.oracle.history import Began, Clock, Rested
 from loadtest.oracle.judge import judge
 from loadtest.rest import READS_MAX, FinalReader, Inputs, come_to_rest
 from loadtest.retail import RetailError
+from loadtest.verdict_words import holds
 from loadtest.workload import Goods
 
 TURN_SECONDS = 0.5
@@ -58,15 +59,15 @@ def run(options: FlashOptions) -> int:
         found = uvloop.run(hold_sale(options, console))
         _write(options, found)
     except (FlashError, RetailError, ObserverError, ApiError, KafkaError, testers.TesterError, OSError) as error:
-        console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=True)
+        console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=not console.is_terminal)
         return 2
     except KeyboardInterrupt:
-        console.print("loadtest: stopped before its end: there is no verdict", soft_wrap=True)
+        console.print("loadtest: stopped before its end: there is no verdict", soft_wrap=not console.is_terminal)
         return 130
     View.show(found, Console(highlight=False))
     for path in (options.report_html, options.report_json):
         if path is not None:
-            console.print(f"written: {path}", markup=False, soft_wrap=True)
+            console.print(f"written: {path}", markup=False, soft_wrap=not console.is_terminal)
     return 1 if not found.verdict.kept else 0 if found.verdict.valid else 2
 
 
@@ -113,7 +114,7 @@ class Flash:
         self._floor = Floor(goods, self._units, options.seed, self._http)
         self._onlooker = Onlooker(mark := goods.mark, goods.hot_skus, self._floor, self._clock, self.gathering.add)
         self._lead = Lead(options, goods, folder, self.gathering, self._clock.offset)
-        self._notes: list[str] = [f"SKUs and orders of this run begin with {mark}-"]
+        self._notes: list[str] = [f"the names of this run's SKUs and orders begin with {mark}-"]
 
     async def run(self, stack: AsyncExitStack) -> results.Results:
         """From the opening to the verdict."""
@@ -122,12 +123,12 @@ class Flash:
         stack.push_async_callback(feeds.stop)
         await stack.enter_async_context(self._http)
         inputs = await stack.enter_async_context(Inputs(options.kafka, options.app_id, **options.security))
-        with self._console.status("reading what is there, and opening the shop"):
+        with self._console.status("reading the topics, then setting policies and stock"):
             await feeds.start()
             await feeds.catch_up()
             self.gathering.add(Began(self._clock.now(), options.app_id, options.seed))
             await self._floor.open()
-        with self._console.status("starting the testers"):
+        with self._console.status("starting the load generator"):
             await self._lead.start(stack)
         sampler = procs.Sampler(self._lead.pids(), lambda: time.monotonic() - self._lead.zero_at)
         started_at = procs.started_at()
@@ -137,11 +138,11 @@ class Flash:
             async with _beside(self._floor.trade()):
                 parts, load_seconds = await self._lead.push()
             pushed_at = time.monotonic()
-            with self._console.status("the load is over: holds end, the system comes to rest"):
+            with self._console.status("the load is over: waiting until every hold has ended and nothing moves"):
                 unquiet = await self._rest(feeds, inputs, pushed_at)
                 parts += await self._lead.tell(self._onlooker.versions)
         self.gathering.add(Rested(self._clock.now()))
-        with self._console.status("reading and judging every order, SKU and channel"):
+        with self._console.status("reading and checking every order, SKU and channel"):
             await self._read()
             self.gathering.close()
             whole = Whole(parts)
@@ -215,14 +216,14 @@ class Flash:
 
     def _note_what_was_seen(self) -> None:
         if seen := self._onlooker.violations:
-            self._notes.append(f"a promise was seen broken while the run went on: {seen[0].checker}, {seen[0].what}")
+            self._notes.append(f"a promise was broken while the run went on: {holds(seen[0].checker)}; {seen[0].what}")
         if self._options.subscribers:
             self._notes.append(
-                f"{WHOLE_PER_CHANNEL} subscribers of each channel decoded and recorded every update; the others"
-                f" followed versions, timed one update in {LAG_SAMPLED} and told at the end all that they held"
+                f"{WHOLE_PER_CHANNEL} subscribers of each channel recorded every update; the others checked versions,"
+                f" timed one update in {LAG_SAMPLED}, and reported at the end what they had received"
             )
             self._notes.append(
-                "lag is from an update's as_of, by the ledger's clock, to its receipt, by this machine's"
+                "lag is the time from an update's as_of (the ledger's clock) to its receipt (this machine's clock)"
             )
 
 

@@ -13,6 +13,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from loadtest.assignments import Report
 from loadtest.flash_options import FlashOptions
@@ -21,6 +22,7 @@ from loadtest.live import Live, Snapshot
 from loadtest.measure import Second, SecondPart, latencies
 from loadtest.onlooker import Onlooker
 from loadtest.results import Latencies, Results
+from loadtest.verdict_words import checks, holds, limit_of
 from loadtest.workload import Goods
 
 # Rates are taken over so many updates of the view: about a second.
@@ -87,36 +89,50 @@ class View:
         """The end, in short."""
         totals, verdict = found.totals, found.verdict
         table = Table(title=f"load test: {found.settings['shape']}", show_header=False, title_justify="left")
-        table.add_column(style="bold")
-        table.add_column()
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
         orders = (f"{totals.get(name, 0):,} {name}" for name in RATES)
         table.add_row("orders", f"{', '.join(orders)} in {found.load_seconds:,.0f} s")
         table.add_row("accepted", _told(found.accepted_ms))
         table.add_row("refused", _told(found.refused_ms))
-        table.add_row("lag", f"{_told(found.lag_ms)}; {totals.get('updates', 0):,} updates were seen")
+        table.add_row("lag", f"{_told(found.lag_ms)}; subscribers received {totals.get('updates', 0):,} updates")
         for step in found.ladder:
             kept = "kept the goal" if step["kept"] else "did not keep the goal"
             table.add_row(f"{step['rate']:,.0f}/s", f"p99 {step['p99']:,.1f} ms: {kept}")
-        table.add_row("limit", verdict.limit)
+        table.add_row("limit", limit_of(verdict))
         for why in verdict.why_invalid:
-            table.add_row("not valid", why, style="yellow")
+            table.add_row("not valid", Text(why), style="yellow")
         for note in verdict.notes:
-            table.add_row("note", note)
+            table.add_row("note", Text(note))
         console.print(table)
         _judgement(found, console)
 
 
 def _judgement(found: Results, console: Console) -> None:
     verdict = found.verdict
-    looked = ", ".join(f"{name} {count:,}" for name, count in verdict.checked.items())
-    console.print(f"looked at: {looked}", soft_wrap=True)
+    table = Table(title="what was checked", title_justify="left")
+    table.add_column("what has to hold", overflow="fold")
+    table.add_column("checked", justify="right", no_wrap=True)
+    table.add_column("violations", justify="right", no_wrap=True)
+    for what, checked, broken in checks(verdict):
+        table.add_row(
+            Text(what),
+            f"{checked:,}" if checked else "not checked",
+            f"{broken:,}" if checked or broken else "",
+            style="bold red" if broken else "",
+        )
+    console.print(table)
     if verdict.kept:
-        console.print("no promise was broken" + ("" if verdict.valid else ", but the run is not valid"), style="bold")
+        invalid = "no violation was found, but the run is not valid: it proves nothing"
+        console.print("no promise was broken" if verdict.valid else invalid, style="bold")
         return
-    console.print(f"{len(verdict.violations)} violations; the first:", style="bold red")
+    many = f"{len(verdict.violations):,} violation{'' if len(verdict.violations) == 1 else 's'}"
+    console.print(f"a promise was broken: {many}; the first:", style="bold red")
     for violation in verdict.violations[:1]:
         console.print(
-            f"promise {violation.promise}, {violation.checker}: {violation.what}", markup=False, soft_wrap=True
+            f"promise {violation.promise}, {holds(violation.checker)}: {violation.what}",
+            markup=False,
+            soft_wrap=not console.is_terminal,
         )
         for line in violation.evidence[:EVIDENCE_SHOWN_MAX]:
             console.print(f"    {line}", markup=False, soft_wrap=True)
@@ -137,5 +153,6 @@ def _told(found: Latencies) -> str:
     if not found.count:
         return "none"
     return (
-        f"{found.count:,}: p50 {found.p50:,.1f}  p99 {found.p99:,.1f}  p99.9 {found.p999:,.1f}  max {found.max:,.1f} ms"
+        f"{found.count:,}, p50 {found.p50:,.1f} ms, p99 {found.p99:,.1f} ms, p99.9 {found.p999:,.1f} ms,"
+        f" max {found.max:,.1f} ms"
     )

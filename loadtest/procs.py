@@ -74,7 +74,7 @@ def other_work(found: Mapping[str, Any]) -> list[str]:
     load, cores = found["load_before"], found["cores"]
     if load <= BUSY_LOAD_PER_CORE * cores:
         return []
-    return [f"the machine was busy before the load began: a load of {load:g} on {cores} cores"]
+    return [f"the machine was busy before the load began: its load average was {load:g} on {cores} cores"]
 
 
 def started_at() -> str:

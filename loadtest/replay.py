@@ -96,10 +96,10 @@ def run(options: ReplayOptions) -> int:
         if options.report is not None:
             options.report.write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
     except (ReplayError, retail.RetailError, ObserverError, DoorError, ApiError, OSError) as error:
-        console.print(f"replay: {error}", style="red", markup=False, soft_wrap=True)
+        console.print(f"replay: {error}", style="red", markup=False, soft_wrap=not console.is_terminal)
         return 2
     except KeyboardInterrupt:
-        console.print("replay: stopped before its end; run it again to go on", soft_wrap=True)
+        console.print("replay: stopped before its end; run it again to go on", soft_wrap=not console.is_terminal)
         return 130
     report.show(Console(highlight=False))
     return 0 if report.ok else 1
@@ -129,7 +129,7 @@ async def _replay(options: ReplayOptions, console: Console) -> ReplayReport:
             HttpDoor(client) if options.door == "http" else KafkaDoor(options.kafka, options.app_id, **options.security)
         )
         await stack.enter_async_context(door)
-        with console.status("reading what is known already"):
+        with console.status("reading the topics"):
             await feeds.catch_up()
         answers.begin()
         return await Replay(options, survey, answers, feeds, door, client, console).run()

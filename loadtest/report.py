@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from loadtest.oracle.replayed import Difference
 
@@ -82,10 +83,10 @@ class ReplayReport:
     def show(self, console: Console) -> None:
         """Print the table and, where something is not as it should be, what."""
         table = Table(title=f"replay of {self.file}", show_header=False, title_justify="left")
-        table.add_column(style="bold")
-        table.add_column()
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
         for name, value in self._rows():
-            table.add_row(name, value)
+            table.add_row(name, Text(value))
         console.print(table)
         if not self.changed and self.confirmed and not self.missing:
             console.print(NOTHING_CHANGED, style="bold")
@@ -101,17 +102,18 @@ class ReplayReport:
             console.print(self.stopped, style="red", markup=False)
         if self.missing:
             some = ", ".join(self.missing[:MISSING_SHOWN_MAX])
-            console.print(f"no final answer for {len(self.missing)}: {some}, ...", style="red", markup=False)
+            more = ", ..." if len(self.missing) > MISSING_SHOWN_MAX else ""
+            console.print(f"no final answer for {len(self.missing):,}: {some}{more}", style="red", markup=False)
 
     def _rows(self) -> list[tuple[str, str]]:
         verdict = f"{len(self.differences)} differences" if self.differences else "ok"
-        check = "not done" if self.stopped else f"{self.skus:,} SKUs against GET /v1/stock: {verdict}"
+        check = "not done" if self.stopped else f"{self.skus:,} SKUs compared with GET /v1/stock: {verdict}"
         rows = [
             ("invoices", f"{self.invoices:,} with {self.rows:,} rows"),
             ("dates", f"{(self.first_at or 'none')[:10]} to {(self.last_at or 'none')[:10]}"),
             ("orders", f"{self.orders:,} with {self.lines:,} lines, {self.units:,} units"),
-            ("ended", _counts(self.outcomes)),
-            ("placed", _counts(self.placings)),
+            ("orders ended as", _counts(self.outcomes)),
+            ("orders placed as", _counts(self.placings)),
             ("movements", _counts(self.movements)),
             ("skipped rows", _counts(self.skipped)),
             *([("ragged rows", self._ragged())] if self.ragged_rows else []),

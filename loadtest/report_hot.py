@@ -70,7 +70,7 @@ def _plot(number: int, sku: HotSku, end: float) -> Plot:
     data = [_steps(place, name, points, end) for place, (name, points) in enumerate(shown.items())]
     data += _strips(list(shown.values()), end)
     left_out = len(channels) - len(shown)
-    caption = "What each channel could sell, and its mode in the strip below. Lines that agree lie on each other"
+    caption = "What each channel could sell, and its mode in the strip below. Lines of equal values overlap"
     caption += (
         f", the thinner on top. {left_out:,} more channels are in the JSON." if left_out else ", the thinner on top."
     )

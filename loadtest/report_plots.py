@@ -73,7 +73,9 @@ def rates(moments: Sequence[Moment]) -> Plot | None:
         ("failed", "var(--bad)", "dashdot", lambda moment: moment.failed),
     ]
     if any(moment.late_sends for moment in moments):
-        series.append(("sent late by the tester", "var(--series-3)", "longdash", lambda moment: moment.late_sends))
+        series.append(
+            ("sent late by the load generator", "var(--series-3)", "longdash", lambda moment: moment.late_sends)
+        )
     at = [moment.at for moment in moments]
     return Plot(
         name="rate",

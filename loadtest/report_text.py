@@ -12,6 +12,7 @@ from typing import Any
 from loadtest.report_names import clock, milliseconds, size_text, value_text
 from loadtest.report_plots import step_p99, step_rate
 from loadtest.results import Latencies, Moment, Results, Verdict, Violation
+from loadtest.verdict_words import checks, holds, limit_of
 
 # A broken run may have one violation for each order; the JSON has those that were kept.
 VIOLATIONS_SHOWN_MAX = 20
@@ -32,11 +33,6 @@ PROMISES = {
     5: "Channels converge",
     6: "Bad input gets a reason",
     7: "The log explains",
-}
-LIMITS = {
-    "system": "The system was the limit: it could not take more than this.",
-    "tester": "The load tester was the limit: the figures say how fast it could ask, not how much the system can take.",
-    "none": "Nothing was at its limit: the rate is the one that was asked for.",
 }
 STATES = {"kept": ("✓", "Kept"), "broken": ("✗", "Broken"), "not-valid": ("?", "Not valid")}
 
@@ -67,7 +63,7 @@ def verdict_section(verdict: Verdict) -> str:
     if verdict.violations:
         parts.append(_first_violation(verdict.violations[0]))
         parts.append(_more_violations(verdict.violations[1:]))
-    parts.append(f'<p class="limit">{text(LIMITS.get(verdict.limit, f"The limit: {verdict.limit}."))}</p>')
+    parts.append(f'<p class="limit">{text(limit_of(verdict))}</p>')
     parts.append(_list(verdict.notes, "notes"))
     return f'<section class="verdict {state}" aria-label="Verdict">{"".join(parts)}</section>'
 
@@ -83,13 +79,12 @@ def figures_section(results: Results) -> str:
 
 
 def checked_table(verdict: Verdict) -> str:
-    """Each checker, how many things it looked at, and what it found."""
-    rows = []
-    for checker, looked in verdict.checked.items():
-        found = sum(violation.checker == checker for violation in verdict.violations)
-        result = f"✗ {found:,} found" if found else "✓ clean" if looked else "? looked at nothing"
-        rows.append((checker.replace("_", " "), f"{looked:,}", result))
-    return table("What was checked", ("checker", "looked at", "result"), rows, numbers={1})
+    """For each checker what has to hold, how many things it checked, and what it found."""
+    rows = [
+        (what, f"{checked:,}", f"✗ {found:,}" if found else "✓ none" if checked else "? not checked")
+        for what, checked, found in checks(verdict)
+    ]
+    return table("What was checked", ("what has to hold", "checked", "violations"), rows, numbers={1})
 
 
 def errors_table(results: Results) -> str:
@@ -169,9 +164,9 @@ def _told(verdict: Verdict, state: str) -> str:
     if state == "broken":
         return "A promise was broken." if count <= 1 else f"Promises were broken: {count:,} violations are on record."
     if state == "kept":
-        looked = sum(verdict.checked.values())
-        return f"No promise was broken: {len(verdict.checked)} checkers looked at {looked:,} things and found nothing."
-    return "Nothing was seen broken, but this run proves nothing."
+        checked = sum(verdict.checked.values())
+        return f"No promise was broken: {len(verdict.checked)} checkers made {checked:,} checks, with no violation."
+    return "No violation was found, but this run proves nothing."
 
 
 def _first_violation(violation: Violation) -> str:
@@ -191,8 +186,8 @@ def _more_violations(violations: Sequence[Violation]) -> str:
 def _violation(violation: Violation) -> str:
     name = PROMISES.get(violation.promise, "")
     promise = f"Promise {violation.promise}, {name}" if name else f"Promise {violation.promise}"
-    checker = violation.checker.replace("_", " ")
-    head = f'<p class="what">{text(violation.what)}</p><p class="by">{text(promise)}; seen by: {text(checker)}</p>'
+    by = f"{promise}; what has to hold: {holds(violation.checker)}"
+    head = f'<p class="what">{text(violation.what)}</p><p class="by">{text(by)}</p>'
     lines = _evidence(violation.evidence)
     evidence = "\n".join(lines)
     return head + (f'<pre tabindex="0" aria-label="Evidence">{text(evidence)}</pre>' if lines else "")
@@ -265,7 +260,7 @@ def _proof_cards(verdict: Verdict) -> list[Card]:
         elif looked:
             cards.append(("good", name, "0", f"{looked:,} checked"))
         else:
-            cards.append(("unknown", name, "not checked", "nobody looked at this"))
+            cards.append(("unknown", name, "not checked", "no checker ran"))
     return cards
 
 

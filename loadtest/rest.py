@@ -93,9 +93,8 @@ async def come_to_rest(inputs: Inputs, moved: Callable[[], int], held: Callable[
         if not left:
             return ""
     moving = "rows of this run still come" if time.monotonic() - quiet_since < QUIET_SECONDS else ""
-    return (
-        f"it did not come to rest within {REST_SECONDS_MAX:.0f} s: {moving or f'{left} of the input are not consumed'}"
-    )
+    unread = f"{left} records of its input are not read"
+    return f"the system did not come to rest within {REST_SECONDS_MAX:.0f} s: {moving or unread}"
 
 
 class FinalReader:

@@ -48,7 +48,7 @@ class TesterProcess:
             stdin.write(msgspec.json.encode(order) + b"\n")
             await stdin.drain()
         except (ConnectionError, RuntimeError) as error:
-            raise TesterError(f"{self.name} is gone") from error
+            raise TesterError(f"the load generator's process {self.name} ended") from error
 
     async def is_ready(self) -> None:
         """Wait until it is connected. Raises TesterError."""
@@ -72,9 +72,9 @@ class TesterProcess:
     def check(self) -> None:
         """Raise TesterError where it cannot go on."""
         if self.last.failure is not None:
-            raise TesterError(f"{self.name}: {self.last.failure}")
+            raise TesterError(f"the load generator's process {self.name} failed: {self.last.failure}")
         if self._reading.done():
-            raise TesterError(f"{self.name} ended by itself")
+            raise TesterError(f"the load generator's process {self.name} ended too early")
 
     async def _answer(self, which: str, seconds_max: float) -> Report:
         said = asyncio.create_task(self._said.get())
@@ -83,7 +83,7 @@ class TesterProcess:
             if said.done():
                 return said.result()
             self.check()
-            raise TesterError(f"{self.name} was not {which} within {seconds_max:.0f} s")
+            raise TesterError(f"the load generator's process {self.name} was not {which} within {seconds_max:.0f} s")
         finally:
             said.cancel()
 

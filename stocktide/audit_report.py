@@ -97,8 +97,9 @@ def _told_digests(sides: Sides) -> Iterator[str]:
     if log == sides.log.hex():
         yield f"           tables  {sides.tables.keys:>10,} keys  {tables}  {_equal(log == tables)}"
         return
-    yield f"           without registry and parked events, which no table shows: log {log}"
-    yield f"           {'tables':>54} {tables}  {_equal(log == tables)}"
+    yield "           without registry and parked events, which no table shows:"
+    yield f"           log     {'':>15}  {log}"
+    yield f"           tables  {sides.tables.keys:>10,} keys  {tables}  {_equal(log == tables)}"
 
 
 def told_drifts(drifts: tuple[Drift, ...]) -> Iterator[str]:

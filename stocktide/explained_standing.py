@@ -5,6 +5,7 @@ In: the journal, a SKU, and the moment. Out: what was there and what each channe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct, structs
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from stocktide.journal_access import JournalAccess
 from stocktide.story_words import MODE_WORDS
+from stocktide.wrapping import name_lines
 from tables.mentions import Mention
 from tables.records import Offer, SkuRecord
 from tables.story import changes_of, row_of
@@ -28,6 +30,9 @@ _COLUMNS = {
     "available": "available",
     "damaged": "damaged",
 }
+# Between columns; a name has room for a word of it however wide the numbers are.
+_GAP = 2
+_NAME_WIDTH_MIN = 12
 
 
 class Standing(Struct, frozen=True):
@@ -123,19 +128,12 @@ def standing_view(sku: str, standing: Standing) -> dict[str, Any]:
 def tell_standing(console: Console, sku: str, standing: Standing, warehouse: str | None) -> None:
     """As tables on the console."""
     view = stock_view(sku, standing.record, standing.offers or ())
-    console.print(
-        f"[bold]{sku}[/bold] at version {view['version']}, which it had since {view['as_of']}", highlight=False
-    )
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for title in _COLUMNS.values():
-        table.add_column(title, justify="right")
+    head = Text.assemble((sku, "bold"), f" at version {view['version']}, which it had since {view['as_of']}")
+    console.print(head, highlight=False)
     places = view["warehouses"] if warehouse is None else {warehouse: view["warehouses"][warehouse]}
-    for place, numbers in places.items():
-        table.add_row(Text(place), *(str(numbers[name]) for name in _COLUMNS))
-    if warehouse is None:
-        table.add_row("in all", *(str(view[name]) for name in _COLUMNS), style="bold")
-    console.print(table)
+    rows = [(place, *(str(numbers[name]) for name in _COLUMNS)) for place, numbers in places.items()]
+    totals = ("in all", *(str(view[name]) for name in _COLUMNS))
+    console.print(_table(console, ("", *_COLUMNS.values()), rows, totals if warehouse is None else None))
     if warehouse is None:
         if view["preordered"] or view["incoming"]:
             console.print(f"preordered {view['preordered']}, incoming {view['incoming']}", highlight=False)
@@ -149,10 +147,26 @@ def _tell_channels(console: Console, standing: Standing) -> None:
         return
     if standing.offers_version != standing.record.version:
         console.print(f"channels as of version {standing.offers_version}, to which its batch led:", highlight=False)
+    rows = [
+        (offer.channel, MODE_WORDS.get(offer.mode, offer.mode), str(offer.quantity), str(offer.preorder_remaining))
+        for offer in standing.offers
+    ]
+    heads = ("channel", "mode", "to sell", "to preorder")
+    console.print(_table(console, heads, rows) if rows else "no channel is known yet")
+
+
+def _table(
+    console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], totals: Sequence[str] | None = None
+) -> Table:
+    """Names in the first column wrap between their words; no number is ever broken."""
+    columns = list(zip(*(heads, *rows, *([totals] if totals else [])), strict=True))
+    beside = sum(max(map(len, column)) + _GAP for column in columns[1:])
+    room = max(_NAME_WIDTH_MIN, console.width - beside)
     table = Table(box=None, pad_edge=False)
-    for title, justify in (("channel", "left"), ("mode", "left"), ("to sell", "right"), ("to preorder", "right")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
-    for offer in standing.offers:
-        mode = MODE_WORDS.get(offer.mode, offer.mode)
-        table.add_row(Text(offer.channel), Text(mode), str(offer.quantity), str(offer.preorder_remaining))
-    console.print(table if standing.offers else "no channel is known yet")
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="left" if place == 0 or head == "mode" else "right", no_wrap=True)
+    for name, *cells in rows:
+        table.add_row(Text("\n".join(name_lines(name, room))), *map(Text, cells))
+    if totals:
+        table.add_row(*totals, style="bold")
+    return table

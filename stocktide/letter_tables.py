@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from stocktide.letter_box import Letter, StoredRow
+from stocktide.wrapping import terminal_width, wrapped
 from streams.origins import RecordPlace
 
 # What is shown of an event; `--raw` gives all of it.
@@ -24,7 +25,7 @@ Short = Callable[[RecordPlace], str]
 
 
 def tell_letters(console: Console, letters: Sequence[Letter], short: Short, with_state: bool) -> None:
-    """Two lines a letter: which, and why."""
+    """Two lines a letter: which, and why. A key for which the terminal is too narrow has a line of its own."""
     rows = [
         (
             f"{letter.at[:10]} {letter.at[11:19]}",
@@ -39,11 +40,14 @@ def tell_letters(console: Console, letters: Sequence[Letter], short: Short, with
     widths = [max(cell_len(row[column]) for row in (head, *rows)) for column in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
-        return "  ".join(set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        return "  ".join(set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=False)).rstrip()
 
-    console.print(Text(line(head), "underline"), soft_wrap=True)
+    apart = console.is_terminal and sum(widths) + 2 * len(widths) - 2 > console.width
+    console.print(Text(line(head[:-1] if apart else head), "underline"), soft_wrap=True)
     for letter, row in zip(letters, rows, strict=True):
-        console.print(Text(line(row)), soft_wrap=True)
+        console.print(Text(line(row[:-1] if apart else row)), soft_wrap=True)
+        if apart and row[-1]:
+            console.print(Padding(Text(f"key {row[-1]}"), (0, 0, 0, 4), expand=False))
         console.print(Padding(Text(_why(letter) or "no more is known", "dim"), (0, 0, 0, 4), expand=False))
 
 
@@ -64,7 +68,8 @@ def tell_letter(letter: Letter, stored: StoredRow, short: Short) -> None:
         "bytes": f"{letter.size}, of which the first {len(event)} are kept" if letter.is_cut else str(letter.size),
     }
     for name, value in facts.items():
-        click.echo(f"{name:<11} {clean(value)}")
+        for line in wrapped(f"{name:<11} {clean(value)}", terminal_width(), indent=12):
+            click.echo(line)
     click.echo()
     for line in shown_bytes(event[:_SHOWN_BYTES]):
         click.echo(line)

@@ -142,4 +142,5 @@ class StoryTable:
 
     def _say(self, line: Text) -> None:
         line.rstrip()
-        self._console.print(line, soft_wrap=True, highlight=False)
+        # A file or a pipe gets whole lines; on a terminal names would break at its edge.
+        self._console.print(line, soft_wrap=not self._console.is_terminal, highlight=False)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from stocktide.reach import reach_kafka
 from stocktide.settings import Settings
+from stocktide.wrapping import terminal_width, wrapped
 from streams.admin import TopicRow, ensure_topics, inspect_topics
 from streams.topics import DAY_MS
+
+# In a narrow terminal the columns from here on follow as words, and so does the key.
+_COLUMNS_NARROW = 5
 
 
 def run(settings: Settings, create: bool, say: Callable[[str], None]) -> int:
@@ -16,13 +20,32 @@ def run(settings: Settings, create: bool, say: Callable[[str], None]) -> int:
     rows = asyncio.run(_rows(settings, create))
     head = ("topic", "key", "partitions", "replicas", "kept", "written by", "holds")
     lines = [head, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in laid_out(lines, terminal_width()):
+        say(line)
     missing = sum(not row.exists for row in rows)
     if missing:
         say(f"{missing} missing: `stocktide topics --create` makes them")
     return 1 if missing else 0
+
+
+def laid_out(rows: Sequence[tuple[str, ...]], width: int | None) -> Iterator[str]:
+    """The table, its first row the heads: a line a topic, or where that is too wide more, the last columns as words."""
+    lines = list(_columns(rows))
+    if width is None or max(map(len, lines)) <= width:
+        yield from lines
+        return
+    heads = rows[0][_COLUMNS_NARROW:]
+    for line, row in zip(_columns([(row[0], *row[2:_COLUMNS_NARROW]) for row in rows]), rows, strict=True):
+        yield from wrapped(line, width)
+        if row is not rows[0]:
+            told = [f"{head} {cell}" for head, cell in zip(heads, row[_COLUMNS_NARROW:], strict=True)]
+            yield from wrapped(f"    {'; '.join((f'{rows[0][1]} {row[1]}', *told))}", width, indent=4)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 async def _rows(settings: Settings, create: bool) -> list[TopicRow]:

@@ -19,6 +19,7 @@ from stocktide.doctor.progress import examine_processes, examine_progress
 from stocktide.doctor.redis_server import examine_redis
 from stocktide.reach import hidden_url
 from stocktide.settings import Settings
+from stocktide.wrapping import terminal_width, wrapped
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -31,7 +32,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> int:
     findings = asyncio.run(examine(settings))
     say("findings:")
     for finding in findings:
-        say(f"  {finding.verdict.value:<6} {finding.what}")
+        for line in wrapped(f"  {finding.verdict.value:<6} {finding.what}", terminal_width(), indent=9):
+            say(line)
     wrong = sum(finding.verdict is Verdict.WRONG for finding in findings)
     say(f"{wrong} wrong" if wrong else "all is well")
     return 1 if wrong else 0

@@ -79,7 +79,10 @@ def not_valid(**given: Any) -> Results:
     """The same sale, which proves nothing."""
     sale = flash_sale(**given)
     verdict = structs.replace(
-        sale.verdict, valid=False, limit="tester", why_invalid=("4.2 % of the orders were sent late by the tester",)
+        sale.verdict,
+        valid=False,
+        limit="tester",
+        why_invalid=("4.2 % of the orders were sent late by the load generator",),
     )
     return structs.replace(sale, verdict=verdict)
 

@@ -94,7 +94,7 @@ def test_cpu_is_that_of_the_load_and_not_of_what_came_after_it() -> None:
     [
         (flash_sale(seconds=30), "they ran with different settings: seconds 60 and 30"),
         (structs.replace(flash_sale(), machine={**flash_sale().machine, "cores": 8}), "machines: cores 2 and 8"),
-        (not_valid(), "B is not valid: 4.2 % of the orders were sent late by the tester"),
+        (not_valid(), "B is not valid: 4.2 % of the orders were sent late by the load generator"),
         (broken(), "B broke a promise"),
     ],
 )
@@ -119,7 +119,7 @@ def test_another_seed_or_a_few_bytes_of_memory_do_not_make_another_kind_of_run()
 def test_a_machine_that_was_busy_before_is_noted() -> None:
     sale = flash_sale()
     busy = structs.replace(sale, machine={**sale.machine, "load_before": 3.5})
-    assert "busy with something else before B: a load of 3.5 on 2 cores" in shown(compare(sale, busy), 160)
+    assert "busy before B began: its load average was 3.5 on 2 cores" in shown(compare(sale, busy), 160)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_tester_that_sends_late_is_the_limit_and_a_very_late_one_makes_the_run
     assert (late.valid, late.limit) == (True, "tester")
     very_late = conclude(CLEAN, whole_of(scheduled=1_000, accepted=1_000, late_sends=60, very_late_sends=60), (), 100)
     assert (very_late.kept, very_late.valid) == (True, False)
-    assert "did not push what was asked for" in very_late.why_invalid[0]
+    assert "the load was not the one that was asked for" in very_late.why_invalid[0]
 
 
 def test_a_tester_that_has_no_cpu_left_is_the_limit() -> None:
@@ -120,7 +120,7 @@ def test_a_run_that_did_not_rest_or_in_which_a_checker_saw_nothing_is_not_valid(
     whole = whole_of(scheduled=10, accepted=10)
     assert conclude(CLEAN, whole, (), 100, unquiet="rows still come").why_invalid == ("rows still come",)
     blind = msgspec.structs.replace(CLEAN, checked=(*CLEAN.checked, Checked("hold_leaked", "", {}, {}, 0, ())))
-    assert conclude(blind, whole, (), 100).why_invalid == ("the checker hold_leaked had nothing to look at",)
+    assert conclude(blind, whole, (), 100).why_invalid == ("the checker hold_leaked had nothing to check",)
     assert "no order was sent" in conclude(CLEAN, Whole(), (), 100).why_invalid
 
 
@@ -138,7 +138,7 @@ def test_every_checker_of_the_judge_has_its_promise() -> None:
 
 def test_a_busy_machine_is_said() -> None:
     assert other_work({"load_before": 1.9, "cores": 2}) == []
-    assert "a load of 7.5 on 2 cores" in other_work({"load_before": 7.5, "cores": 2})[0]
+    assert "its load average was 7.5 on 2 cores" in other_work({"load_before": 7.5, "cores": 2})[0]
 
 
 @pytest.mark.parametrize(

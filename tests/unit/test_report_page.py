@@ -102,8 +102,8 @@ def test_long_evidence_shows_its_beginning_and_its_end_and_says_what_it_leaves_o
 def test_a_run_that_is_not_valid_says_why_and_that_the_tester_was_the_limit() -> None:
     text = Seen(page_of(not_valid())).text
     assert "this run proves nothing" in text
-    assert "4.2 % of the orders were sent late by the tester" in text
-    assert "The load tester was the limit" in text
+    assert "4.2 % of the orders were sent late by the load generator" in text
+    assert "The load generator's machine was the limit" in text
 
 
 def test_a_broken_promise_is_broken_also_in_a_run_that_is_not_valid() -> None:
@@ -133,8 +133,8 @@ def test_what_nobody_looked_at_is_not_shown_as_clean() -> None:
     text = Seen(page_of(structs.replace(sale, verdict=verdict))).text
     assert "Oversold not checked" in text
     assert "Updates lost or out of order not checked" in text
-    assert "oversold 0 ? looked at nothing" in text
-    assert "answer lost 12 ✓ clean" in text
+    assert "nothing is oversold 0 ? not checked" in text
+    assert "no answer is lost 12 ✓ none" in text
 
 
 def test_a_name_from_the_run_is_text_everywhere_and_never_markup() -> None:
