@@ -43,10 +43,10 @@ def _verdict(side: Side) -> Text:
     if not side.kept:
         many = f"{side.violations:,} violation{'' if side.violations == 1 else 's'}"
         first = f", the first: {_printable(side.first_violation)}" if side.first_violation else ""
-        return Text(f"✗ broken, {many}{first}", "bold red")
+        return Text(f"✗ promise broken, {many}{first}", "bold red")
     if not side.valid:
         return Text("? not valid", "bold yellow")
-    return Text(f"✓ kept; limit: {_printable(LIMIT_NAMES.get(side.limit, side.limit))}", "bold green")
+    return Text(f"✓ promises kept; limit: {_printable(LIMIT_NAMES.get(side.limit, side.limit))}", "bold green")
 
 
 def _pairs(title: str, pairs: dict[str, tuple[str, str]]) -> Table:

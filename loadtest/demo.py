@@ -72,8 +72,9 @@ class Demo:
             f"\nOpen {api}/ in a browser.\n"
             f"  Each row is one of {len(shop.GOODS) + len(shop.FLASH_GOODS)} SKUs, each column a channel; "
             "a click on a SKU shows its numbers.\n"
-            f"\nNow: everyday trade, about {STEADY_RATE:.0f} orders a second. Most are paid, some cancelled, "
-            f"some forgotten\n  and free again after {HOLD_SECONDS} s; parcels leave, a few come back."
+            f"\nNow: everyday trade, about {STEADY_RATE:.0f} orders a second. Most are paid, some are "
+            f"cancelled,\n  some are never paid and expire after {HOLD_SECONDS} s; paid orders are shipped, a few are"
+            " returned."
         )
         group.create_task(self._everyday(group))
         await asyncio.sleep(STEADY_SECONDS)
@@ -81,8 +82,8 @@ class Demo:
         await asyncio.sleep(PAUSE_SECONDS)
         await self._truck()
         self._say(
-            "\nNow: everyday trade again. CONSOLE-X sells, PHONE-12 and SNEAKER-RED stay as the sale left them."
-            "\n  Everything goes on until you press Ctrl-C."
+            "\nNow: everyday trade again. CONSOLE-X sells; PHONE-12 and SNEAKER-RED stay as they are."
+            "\n  The demo runs until you press Ctrl-C."
         )
 
     async def _open(self) -> None:
@@ -98,7 +99,7 @@ class Demo:
             f"\nNow: a flash sale, {FLASH_RATE:.0f} orders a second, of {names}.\n"
             "  Watch their rows: douyin, then tmall stop selling from the shelf and take preorders at their\n"
             "  thresholds; douyin is sold out once its 40 preorders are gone; jd is suspended at 50 units;\n"
-            "  pinduoduo keeps 20 back; shopify, the shop's own site, sells the last one. Not one too many."
+            "  pinduoduo keeps 20 back; shopify, the shop's own site, sells the last one. No unit is sold twice."
         )
         skus = tuple(shop.FLASH_GOODS)
         ending = asyncio.create_task(self._shelves_empty(skus))
@@ -125,8 +126,8 @@ class Demo:
         lines = [{"sku": sku, "quantity": TRUCK_UNITS}]
         await self._call("POST", "/v1/movements", shop.receipt(self._id(), "SH1", lines, _now()), 202)
         self._say(
-            f"\nNow: a truck brings {TRUCK_UNITS} of {sku} to SH1. Its channels come back, each at its own\n"
-            "  resume threshold; the other two SKUs still wait."
+            f"\nNow: SH1 receives {TRUCK_UNITS} of {sku}. Its channels sell from the shelf again, each at its own\n"
+            "  resume threshold; the other two SKUs stay as they are."
         )
 
     async def _everyday(self, group: asyncio.TaskGroup) -> None:

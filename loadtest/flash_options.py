@@ -149,5 +149,5 @@ class FlashOptions:
         named = ("shape", "seconds", "rate", "door", "skus", "hot", "hot_share", "zipf", "channels", "subscribers")
         told = {name: getattr(self, name) for name in (*named, "processes", "seed", "goal_ms")}
         if self.file is not None:
-            told |= {"file": self.file.name, "speed": self.speed}
+            told |= {"file": self.file.name, "speed": self.speed, "dates": self.dates, "encoding": self.encoding}
         return told | {"units": self.hot_units(), "hold_seconds": self.hold_seconds}

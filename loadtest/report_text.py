@@ -34,7 +34,7 @@ PROMISES = {
     6: "Bad input gets a reason",
     7: "The log explains",
 }
-STATES = {"kept": ("✓", "Kept"), "broken": ("✗", "Broken"), "not-valid": ("?", "Not valid")}
+STATES = {"kept": ("✓", "Promises kept"), "broken": ("✗", "Promise broken"), "not-valid": ("?", "Not valid")}
 
 
 def text(value: object) -> str:

@@ -49,9 +49,11 @@ function onState(channel, state) {
 // Channels.
 
 async function findChannels() {
+  let reached = false;
   try {
     const answer = await fetch("/v1/channels");
-    if (answer.ok) known = (await answer.json()).items;
+    reached = answer.ok;
+    if (reached) known = (await answer.json()).items;
   } catch {
     at("connection").dataset.state = "down";
     at("connection").textContent = "the API does not answer";
@@ -59,6 +61,8 @@ async function findChannels() {
   if (!shown.length && known.length) show(remembered().filter((name) => known.includes(name)));
   drawChooser();
   if (!shown.length) {
+    if (reached) at("connection").dataset.state = "waiting";
+    if (reached) at("connection").textContent = "waiting for the first channel";
     at("empty").hidden = false;
     at("empty").textContent = "There is no channel yet. A channel appears with its first order or policy.";
   }

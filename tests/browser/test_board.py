@@ -234,6 +234,16 @@ async def test_five_channels_and_long_names_fit_and_no_word_is_broken(
         await page.close()
 
 
+async def test_a_board_without_a_channel_says_what_it_waits_for(chromium: Chromium, shop: Shop) -> None:
+    page = await chromium.open(f"{shop.api}/", 1280, 800)
+    nothing = "window.fetch = async () => new Response(JSON.stringify({ items: [] }))"
+    await page.call("Page.addScriptToEvaluateOnNewDocument", source=nothing)
+    await page.call("Page.reload")
+    await page.until("document.getElementById('connection').innerText.includes('waiting for the first channel')")
+    assert "A channel appears with its first order or policy" in await page.evaluate("document.body.innerText")
+    await page.close()
+
+
 async def test_a_restart_of_the_api_is_shown_and_survived(
     chromium: Chromium, shop: Shop, running: RunningSystem
 ) -> None:

@@ -52,7 +52,7 @@ async def loadtest(running: RunningSystem, folder: Path, *options: str) -> tuple
 def check(status: int, found: Results | None, said: str) -> Results:
     """Every promise was kept, and the run is valid, but for a tester that a busy machine made late."""
     assert found is not None, said
-    assert [why for why in found.verdict.why_invalid if not why.startswith("the tester sent")] == [], said
+    assert [why for why in found.verdict.why_invalid if not why.startswith("the load generator sent")] == [], said
     assert status == (0 if found.verdict.valid else 2), said
     totals: dict[str, Any] = found.totals
     assert totals["scheduled"] == totals["accepted"] + totals.get("refused", 0) + totals.get("failed", 0)

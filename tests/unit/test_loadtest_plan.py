@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from loadtest.assignments import Assignment
+from loadtest.flash_options import FlashOptions
 from loadtest.ladder import Ladder
 from loadtest.shapes import Shape, arrivals, rate_of, sped_up
+from loadtest.tester import _of_file
 from loadtest.workload import Goods, Workload
 
 
@@ -109,3 +114,19 @@ def test_a_ladder_whose_every_step_fails_has_found_nothing() -> None:
     while (rate := ladder.next()) is not None:
         ladder.went(rate, False)
     assert ladder.good == 0
+
+
+def test_a_file_is_read_in_its_form_by_who_leads_and_by_who_pushes(tmp_path: Path) -> None:
+    file = tmp_path / "retail.csv"
+    head = "Invoice;StockCode;Description;Quantity;InvoiceDate;Price;Customer ID;Country\n"
+    file.write_text(f"{head}500001;10001;£2 LAMP;2;31/12/2010 8:26;1,25;;France\n", encoding="cp1252")
+    options = FlashOptions(shape="file", file=file, dates="dmy", encoding="cp1252")
+    options.check()
+    goods = options.goods("m")
+    assert goods.all_skus == ("m-10001",)
+    assert (options.told()["dates"], options.told()["encoding"]) == ("dmy", "cp1252")
+    given = Assignment(
+        "push", 0, 1, 1, goods, "api", "kafka", "app", "http", "history", 0.0, file=str(file), form=options.form
+    )
+    sent = msgspec.json.decode(msgspec.json.encode(given), type=Assignment)
+    assert [lines for _, lines in _of_file(sent)] == [[{"sku": "m-10001", "quantity": 2}]]

@@ -71,7 +71,11 @@ def data_of(page: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("results", "word", "state"),
-    [(flash_sale(), "✓ Kept", "kept"), (broken(), "✗ Broken", "broken"), (not_valid(), "? Not valid", "not-valid")],
+    [
+        (flash_sale(), "✓ Promises kept", "kept"),
+        (broken(), "✗ Promise broken", "broken"),
+        (not_valid(), "? Not valid", "not-valid"),
+    ],
 )
 def test_the_verdict_comes_first_in_words_a_symbol_and_a_colour(results: Results, word: str, state: str) -> None:
     page = page_of(results)
@@ -109,7 +113,7 @@ def test_a_run_that_is_not_valid_says_why_and_that_the_tester_was_the_limit() ->
 def test_a_broken_promise_is_broken_also_in_a_run_that_is_not_valid() -> None:
     sale = broken()
     text = Seen(page_of(structs.replace(sale, verdict=structs.replace(sale.verdict, valid=False)))).text
-    assert text.startswith("✗ Broken")
+    assert text.startswith("✗ Promise broken")
     assert "This run is not valid: no reason was given" in text
 
 
