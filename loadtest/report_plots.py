@@ -80,8 +80,8 @@ def rates(moments: Sequence[Moment]) -> Plot | None:
     return Plot(
         name="rate",
         title=f"At most {best.accepted:,} orders/s were accepted, at {clock(best.at)}; {asked:,}/s were scheduled",
-        caption="Orders by the second for which they were scheduled. Refused is a decision (sold out, for example); "
-        "failed is no decision.",
+        caption="Orders by the second for which they were scheduled. Refused: the system said no (sold out, for"
+        " example); failed: no answer, or an error.",
         data=[line(name, at, [of(moment) for moment in moments], colour, dash) for name, colour, dash, of in series],
         layout={"xaxis": SECONDS_AXIS, "yaxis": {"title": {"text": "orders per second"}, "rangemode": "tozero"}},
     )
