@@ -129,7 +129,7 @@ class ReplayReport:
         """How many, and the first of them, a line each."""
         more = self.ragged_rows - len(self.ragged_first)
         return "\n".join(
-            [f"{self.ragged_rows:,} were read", *self.ragged_first, *([f"and {more:,} more"] if more else [])]
+            [f"{self.ragged_rows:,}, read nevertheless:", *self.ragged_first, *([f"and {more:,} more"] if more else [])]
         )
 
 

@@ -21,6 +21,7 @@ _HOLDS = {
     "channel_not_converged": "every channel ends at its right stock",
     "input_unaccounted": "every input is applied or refused with a reason",
     "log_does_not_explain": "the log explains every number",
+    "stands_still": "waiting work moves on",
 }
 LIMITS = {
     "system": "The system was the limit: at this rate it was slower than the goal, or orders failed.",

@@ -208,6 +208,6 @@ def test_a_replay_tells_its_dates_and_the_ragged_rows_line_by_line() -> None:
     report.ragged_rows, report.ragged_first = 12, [f"line {n}: 7 fields; expected 8" for n in range(10)]
     text = "\n".join(on(80, report.show))
     assert "2010-12-01 to 2011-12-09" in text
-    assert "12 were read" in text
+    assert "12, read nevertheless:" in text
     assert "line 9: 7 fields; expected 8" in text
     assert "and 2 more" in text
