@@ -123,7 +123,7 @@ def _judgement(found: Results, console: Console) -> None:
         )
     console.print(table)
     if verdict.kept:
-        invalid = "no violation was found, but the run is not valid: it proves nothing"
+        invalid = "no promise was broken, but the run is not valid and proves nothing"
         console.print("no promise was broken" if verdict.valid else invalid, style="bold")
         return
     many = f"{len(verdict.violations):,} violation{'' if len(verdict.violations) == 1 else 's'}"
