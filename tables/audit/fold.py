@@ -77,6 +77,8 @@ class Fold:
         # By kind and key: 8 bytes of batch and the packed record, as one object: there are millions.
         self._kept: dict[Kind, dict[str, bytes]] = {"sku": {}, "order": {}, "movement": {}, "registry": {}}
         self.policies: dict[str, tuple[int, dict[str, Any] | None]] = {}
+        # SKUs whose newest change is a patch: their row follows with a later batch.
+        self.patched: set[str] = set()
         self.discrepancies: dict[str, Discrepancy] = {}
         # Orders that were written into the journal anew otherwise than they were: as they were, and since which batch.
         self.overwritten: dict[str, tuple[Kept, int]] = {}
@@ -213,6 +215,7 @@ class Fold:
             if counts.get(row.sku, 0) >= 0:
                 self._check(decision.batch, row.sku, packed, deltas.get(row.sku, {}), counts.get(row.sku, 0))
             self._put("sku", row.sku, decision.batch, packed)
+            self.patched.discard(row.sku)
         for patch in decision.patches.rows:
             before = self._kept["sku"].get(patch.sku)
             record = None if before is None else decode("sku", before[_BATCH_BYTES:])
@@ -221,6 +224,7 @@ class Fold:
             if counts.get(patch.sku, 0) >= 0:
                 self._check(decision.batch, patch.sku, packed, deltas.get(patch.sku, {}), counts.get(patch.sku, 0))
             self._put("sku", patch.sku, decision.batch, packed)
+            self.patched.add(patch.sku)
 
     def _check(self, batch: int, sku: str, packed: bytes, deltas: dict[str, int], effects: int) -> None:
         before = self._kept["sku"].get(sku)

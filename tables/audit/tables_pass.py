@@ -182,7 +182,7 @@ class TablesPass:
         if row is not None and self._is_right(row):
             return "right"
         batch, expected = self._log_of(key)
-        if batch > derived:
+        if batch > derived or (key[0] == "sku" and key[1] in self._fold.patched):
             return "in flight"
         if expected is None and (row is None or row.record is None) and (row is None or row.batch != UNREADABLE):
             return "right"

@@ -16,8 +16,9 @@ from stocktide.audit_report import report_of
 from stocktide.audit_report import told as told_lines
 from tables.audit import auditor, tables_pass
 from tables.audit.findings import Findings
-from tables.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship
+from tables.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship, Tick
 from tables.derived import PolicyLevel, StoredRow
+from tables.ledger import Ledger, LedgerLimits
 from tables.records import OrderRecord, SkuRecord
 from tests.protocol.audits import MemoryTables, audit, told
 from tests.protocol.stage import Stage, soon
@@ -225,6 +226,17 @@ async def test_a_row_that_was_compacted_away_while_all_were_read_is_no_drift(sho
     await shop.submitter().submit([receive("A", 7)], soon())
     findings = await audit(shop, tables=BeingCompacted(shop, old))
     assert told(findings) == {} and findings.counts.settled_tables == 1
+
+
+async def test_a_sku_whose_newest_change_is_a_patch_is_waited_for_until_its_row_is_whole(shop: Stage) -> None:
+    shop.ledger = Ledger(shop.redis, shop.app_id, LedgerLimits(whole_rows_bytes_max=0))
+    await shop.submitter().submit([receive("A", 7)], soon())
+    auditing = asyncio.create_task(audit(shop))
+    await asyncio.sleep(1)
+    assert not auditing.done()
+    await shop.submitter().submit([Tick(orders_max=10)], soon())
+    findings = await auditing
+    assert is_clean(findings), told(findings)
 
 
 async def test_only_the_skus_that_were_asked_for_are_looked_at(shop: Stage) -> None:
