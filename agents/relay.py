@@ -112,7 +112,8 @@ class Relay:
         self.error: str | None = None
         self.takeovers = 0
         self.resent = 0
-        self._unpublishable = False
+        # Why nothing will be settled until an operator acts; None where that is not so.
+        self.stuck: str | None = None
 
     @property
     def recovery(self) -> Progress | None:
@@ -162,17 +163,17 @@ class Relay:
                 self.error = f"the relay failed: {error!r}"
             finally:
                 self.blessed = False
-            if self._unpublishable:
+            if self.stuck:
                 pause = UNPUBLISHABLE_SECONDS
             elif loop.time() - began > HELD_SECONDS and self.term:
                 pause = PAUSE_SECONDS_FIRST
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
-            self._unpublishable = False
 
     def _report(self, error: Exception) -> None:
         sentence = str(error) or type(error).__name__
-        self._unpublishable = isinstance(error, _Unpublishable)
+        if isinstance(error, _Unpublishable):
+            self.stuck = sentence
         if sentence != self.error:
             level = logging.ERROR if isinstance(error, Fork | LostTail | _Unpublishable) else logging.WARNING
             _LOG.log(level, "the relay takes over anew: %s", sentence)
@@ -195,6 +196,8 @@ class Relay:
             entries = await self._handover.outbox(self.term, sent + 1, ENTRIES_MAX, ENTRIES_BYTES_MAX)
             if isinstance(entries, Refused):
                 raise _Refused(f"Redis refuses the relay of term {self.term}: {entries.reason}")
+            if not entries and not self.lag:
+                self.stuck = None
             if entries and self.sent == sent:  # else told to send again from further back, while this was read
                 await self._append(entries)
             if len(entries) < 2:  # where several came at once there are more by now: no need to be woken
@@ -249,6 +252,8 @@ class Relay:
             settled = await self._handover.settle(self.term, chunk)
             if isinstance(settled, Refused):
                 raise _Refused(f"Redis refuses to settle batch {chunk[-1].batch}: {settled.reason}")
+            if chunk[-1].batch > self.position.batch:
+                self.stuck = None
             self.position = chunk[-1]
             self.error = None
 

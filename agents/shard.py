@@ -18,6 +18,7 @@ class Serves(Protocol):
     blessed: bool
     term: int
     error: str | None
+    stuck: str | None
 
     @property
     def lag(self) -> int: ...
@@ -57,7 +58,11 @@ class Shard:
 
     def trouble(self) -> str | None:
         """Why the ledger cannot be used through this worker's relay; None where it can, or where another one serves."""
-        if self.relay is None or self.relay.blessed:
+        if self.relay is None:
+            return None
+        if self.relay.stuck is not None:
+            return self.relay.stuck
+        if self.relay.blessed:
             return None
         if (recovery := self.relay.recovery) is not None:
             return f"Redis is being brought back: {recovery.phase}, {recovery.done} of {recovery.total or 'unknown'}"

@@ -94,6 +94,8 @@ class System:
             own_program("api", settings, self.api, self._logs / "api.log", self._say),
             own_program("worker", settings, self.worker, self._logs / "worker.log", self._say),
         ]
+        # A worker that waits for its operator never becomes ready by itself: commands have to find the system before.
+        self._note_running()
         async with announced(self._say, "starting the worker and the API"):
             await _together(*(program.start() for program in self._programs))
         self._tell()
@@ -196,12 +198,15 @@ class System:
     def _tell(self) -> None:
         """Tell that it serves, and with which processes."""
         ready = self.ready
-        self._run_file = self._run_file or RunFile(self._settings.data, self._settings.partitions)
-        self._run_file.write(ready)
+        self._note_running()
         # Last: whoever waits for it finds the rest.
         if self._options.ready_file is not None:
             write_ready_file(self._options.ready_file, ready)
             self._told = True
+
+    def _note_running(self) -> None:
+        self._run_file = self._run_file or RunFile(self._settings.data, self._settings.partitions)
+        self._run_file.write(self.ready)
 
     async def _bound_logs(self) -> None:
         while True:

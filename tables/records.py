@@ -293,8 +293,8 @@ class SkuPatch(Struct, frozen=True, array_like=True):
     """What a batch changed of a SKU, where the whole record did not fit: values as they are after the batch.
 
     `counters` are those that effects of the batch name (0: none); `warehouses` are new, in their order; `counted` and
-    `floors` as in `SkuRecord` (0: none), where the batch changed them; `is_carried`: its `history` is gone. `rest` sums
-    up all other counters by kind, as of a warehouse without a name (`on_hand@`).
+    `floors` as in `SkuRecord` (0: none), where the batch changed them; `carried`: warehouses whose lines of `history`
+    are gone. `rest` sums up all other counters by kind, as of a warehouse without a name (`on_hand@`).
     """
 
     sku: str
@@ -305,7 +305,7 @@ class SkuPatch(Struct, frozen=True, array_like=True):
     sides: tuple[Sides, ...]
     counted: dict[str, int] | tuple[()]
     floors: dict[str, int] | tuple[()]
-    is_carried: bool
+    carried: tuple[str, ...]
     rest: dict[str, int] | tuple[()]
 
     def applied_to(self, record: SkuRecord | None, channels: tuple[str, ...]) -> SkuRecord:
@@ -327,7 +327,9 @@ class SkuPatch(Struct, frozen=True, array_like=True):
             modes=modes,
             counted={**record.counted, **dict(self.counted)},
             floors={name: at for name, at in {**record.floors, **dict(self.floors)}.items() if at},
-            history="" if self.is_carried else record.history,
+            history="\n".join(
+                line for line in record.history.split("\n") if line.partition(" ")[0] not in self.carried
+            ),
         )
 
 

@@ -53,7 +53,7 @@ class _Patch(Struct, array_like=True):
     sides: Raw
     counted: Raw
     floors: Raw
-    is_carried: bool
+    carried: Raw
 
 
 class _Patches(Struct, frozen=True, array_like=True):

@@ -239,7 +239,7 @@ async def test_a_board_without_a_channel_says_what_it_waits_for(chromium: Chromi
     nothing = "window.fetch = async () => new Response(JSON.stringify({ items: [] }))"
     await page.call("Page.addScriptToEvaluateOnNewDocument", source=nothing)
     await page.call("Page.reload")
-    await page.until("document.getElementById('connection').innerText.includes('waiting for the first channel')")
+    await page.until("document.getElementById('connection')?.innerText.includes('waiting for the first channel')")
     assert "A channel appears with its first order or policy" in await page.evaluate("document.body.innerText")
     await page.close()
 

@@ -47,7 +47,8 @@ def asked_of(running: RunningSystem) -> dict[str, str]:
 
 
 async def command(running: RunningSystem, *arguments: str) -> Said:
-    return await stocktide(*arguments, seconds_max=COMMAND_SECONDS_MAX, environ=asked_of(running))
+    said = await stocktide(*arguments, seconds_max=COMMAND_SECONDS_MAX, environ=asked_of(running))
+    return Said(said.status, " ".join(said.out.split()), said.err)  # lines are as wide as COLUMNS
 
 
 async def open_shop(running: RunningSystem, ask: Callable[..., Awaitable[tuple[int, Any]]]) -> None:

@@ -6,7 +6,8 @@ import msgspec
 
 from streams.times import now_ms
 from tables.commands import Command, ContinueCounts, Count, Receive, fingerprint
-from tables.records import Decision
+from tables.ledger import Ledger, LedgerLimits
+from tables.records import Decision, SkuRecord
 from tests.protocol.audits import audit
 from tests.protocol.stage import Stage, soon
 from tests.protocol.walk_copies import Copy, age_out, forget_everything, restate_all, state_of
@@ -106,6 +107,25 @@ async def test_an_older_versions_history_is_carried_over_once(stage: Stage) -> N
     assert refused.results[0].outcome == "count_too_old"
     decision = await say(stage, counted(now - 30_000, 100))
     assert (decision.results[0].outcome, on_hand(decision)) == ("counted", 99)
+
+
+async def test_of_an_older_versions_history_only_the_warehouse_that_is_moved_is_carried_over(
+    stage: Stage,
+) -> None:
+    await stage.blessed_relay()
+    stage.ledger = Ledger(stage.redis, stage.app_id, LedgerLimits(whole_rows_bytes_max=0))
+    now = now_ms()
+    await say(stage, received("opening", now - 20 * HOUR_MS, 10))
+    text = "\n".join(f"{name} - - {now - 60_000} 5" for name in ("BJ1", "SH1", "SH10"))
+    older = {"version": 1, "at": now, "warehouses": ["BJ1", "SH1", "SH10"], "history": text}
+    await stage.redis.set(stage.prefix + "sku:cup", msgspec.msgpack.encode(older | {"counters": {"on_hand@SH1": 10}}))
+    taken = await say(stage, received("next", now - 500, 1))
+    assert [(move.warehouse, move.units) for move in taken.moves] == [("SH1", 5), ("SH1", 1)]
+    left = "\n".join(line for line in text.split("\n") if not line.startswith("SH1 "))
+    (patch,) = taken.patches.rows
+    assert patch.applied_to(SkuRecord(1, now, history=text), ()).history == left
+    record = (await stage.ledger.read_sku("cup")).value
+    assert record is not None and record[0].history == left
 
 
 async def test_a_time_far_ahead_in_an_older_versions_history_stops_no_count(stage: Stage) -> None:

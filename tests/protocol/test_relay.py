@@ -153,9 +153,12 @@ async def test_a_batch_that_the_journal_never_takes_is_named_with_the_command_th
     submitter = stage.submitter()
     await submitter.submit([receive("m-1")], soon())
     monkeypatch.setattr("agents.relay.JOURNAL_RECORD_BYTES_MAX", 100)
+    monkeypatch.setattr("agents.relay.UNPUBLISHABLE_SECONDS", 0.5)
     stuck = await stage.ledger.apply([receive("m-2")], token="t2")
     await until(lambda: relay.error is not None and "rebuild --force" in relay.error)
-    assert f"batch {stuck.batch}" in str(relay.error)
+    assert f"batch {stuck.batch}" in str(relay.error) and relay.stuck == relay.error
+    await until(lambda: relay.takeovers > 1, seconds=30)  # it tries again, and says so all the while
+    assert relay.stuck is not None
     # What the command does: back to the last settled batch. The movement is decided anew, and counts once.
     monkeypatch.setattr("agents.relay.JOURNAL_RECORD_BYTES_MAX", 10_000)
     await stage.rebuild("operator")
@@ -163,3 +166,4 @@ async def test_a_batch_that_the_journal_never_takes_is_named_with_the_command_th
     decision = await submitter.submit([receive("m-2")], soon())
     assert not decision.results[0].replayed
     assert decision.skus[0].record.counters == {"on_hand@SH1": 200}
+    assert relay.stuck is None

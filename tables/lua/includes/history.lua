@@ -20,25 +20,26 @@ function moves.remember(s, w, at, n)
 end
 
 -- The record of an older version keeps up to 32 movements of a warehouse as text: a line is the warehouse, the time of the
--- newest count, the floor ('-' for none), and the movements as pairs of time and units. They are carried over once. A time
+-- newest count, the floor ('-' for none), and the movements as pairs of time and units. Those of a warehouse are
+-- carried over when its stock is next moved or counted. A time
 -- ahead came from a clock that was wrong: movements happened by now, and nothing bars a count that is fresh.
-function moves.carry_over(s)
-  local text = s.r.history
-  if not text then return end
-  s.r.history, s.is_carried = nil, true
+function moves.carry_over(s, w)
+  if not s.r.history then return end
+  local line, rest = move_keys.split_history(s.r.history, w)
+  if not line then return end
+  s.r.history, s.carried = rest, s.carried or {}
+  s.carried[#s.carried + 1] = w
   if not s.dirty then
     s.dirty = true
     sku_order[#sku_order + 1] = s
   end
-  for line in string.gmatch(text, '[^\n]+') do
-    local w, counted_at, floor, rest = string.match(line, '^(%S+) (%S+) (%S+)(.*)$')
-    counted_at, floor = number_or_nil(counted_at), number_or_nil(floor)
-    if counted_at and counted_at <= now then moves.set(s, 'counted', w, counted_at) end
-    if floor and floor > now then floor = now - FRESH_MS end
-    if floor and floor >= now - move_keys.KEPT_MS then moves.set(s, 'floors', w, floor) end
-    for at, n in string.gmatch(rest, '(%S+) (%S+)') do
-      moves.remember(s, w, math.min(tonumber(at), now), tonumber(n))
-    end
+  local counted_at, floor, moved = string.match(line, '^%S+ (%S+) (%S+)(.*)$')
+  counted_at, floor = number_or_nil(counted_at), number_or_nil(floor)
+  if counted_at and counted_at <= now then moves.set(s, 'counted', w, counted_at) end
+  if floor and floor > now then floor = now - FRESH_MS end
+  if floor and floor >= now - move_keys.KEPT_MS then moves.set(s, 'floors', w, floor) end
+  for at, n in string.gmatch(moved, '(%S+) (%S+)') do
+    moves.remember(s, w, math.min(tonumber(at), now), tonumber(n))
   end
 end
 
@@ -51,7 +52,7 @@ function moves.set(s, map, w, value)
 end
 
 function moves.counted_at(s, w)
-  moves.carry_over(s)
+  moves.carry_over(s, w)
   return s.r.counted and s.r.counted[w]
 end
 

@@ -8,6 +8,18 @@ move_keys.KEPT_MS = move_keys.COUNT_MS + move_keys.HOUR_MS
 
 function move_keys.key_of(prefix, sku, hour) return prefix .. 'moves:' .. sku .. '\n' .. string.format('%.0f', hour) end
 
+-- The record of an older version keeps movements as text, a line for each warehouse. -> the line of `w` or nil, and the
+-- other lines (nil: there are none)
+function move_keys.split_history(text, w)
+  local lines = '\n' .. text .. '\n'
+  local from = string.find(lines, '\n' .. w .. ' ', 1, true)
+  if not from then return nil, text end
+  local to = string.find(lines, '\n', from + 1, true)
+  local rest = string.sub(lines, 2, from) .. string.sub(lines, to + 1, -2)
+  if string.sub(rest, -1) == '\n' then rest = string.sub(rest, 1, -2) end
+  return string.sub(lines, from + 1, to - 1), rest ~= '' and rest or nil
+end
+
 do
 local FIELDS_MAX = 2000 -- in one call: Lua's `unpack` overflows the C stack at about 8,000 values
 

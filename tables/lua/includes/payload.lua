@@ -110,20 +110,27 @@ local function sides_of(s, used)
   return rows
 end
 
+-- `on_hand@` of `on_hand@SH1`: SKUs share their warehouses, and so their names.
+local KIND_OF = setmetatable({}, {__index = function(kinds, name)
+  local kind = string.match(name, '^[%a_]+') .. '@'
+  kinds[name] = kind
+  return kind
+end})
+
 -- What the batch changed of a SKU, as it is after it (tables/records.py, SkuPatch); `rest` sums up the other counters.
 local function patch_of(s, touched, used)
   local counters, rest = {}, {}
   for name in pairs(touched) do counters[name] = s.r.counters[name] or 0 end
   for name, value in pairs(s.r.counters) do
     if not touched[name] then
-      local kind = string.match(name, '^[%a_]+') .. '@'
+      local kind = KIND_OF[name]
       rest[kind] = (rest[kind] or 0) + value
     end
   end
   local marks = s.marks or {counted = {}, floors = {}}
   return '\154' .. pack(s.sku) .. pack(s.r.version) .. pack(s.r.at) .. pack(counters) .. pack(s.added or {})
     .. pack(sides_of(s, used)) .. pack(marks.counted) .. pack(marks.floors)
-    .. (s.is_carried and TRUE or FALSE) .. pack(rest)
+    .. pack(s.carried or {}) .. pack(rest)
 end
 
 -- Whole rows as far as they fit, and patches of the others: a whole SKU is as large as its warehouses and channels are

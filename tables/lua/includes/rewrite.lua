@@ -2,7 +2,7 @@
 -- packed: msgpack [set, expiring, gone, indexed, dropped, patches, moved, at]; the values of `set`, then those of
 -- `expiring`, are ARGV[first…]
 --   set      [name, …]         expiring [[name, ms since the epoch], …]         gone [name, …]
---   patches  [[sku, [[channels, [sku, version, at, counters, warehouses, sides, counted, floors, is_carried]], …]], …]:
+--   patches  [[sku, [[channels, [sku, version, at, counters, warehouses, sides, counted, floors, carried]], …]], …]:
 --            over what is stored by then
 --   indexed  [[name, [score, member, …]], …]      dropped [[name, [member, …]], …]      (sorted sets)
 --   moved    [[sku, warehouse, ms, units], …], added to what is there; at  the ledger's time then, ms (move_keys.lua)
@@ -34,7 +34,9 @@ local function apply_patch(record, channels, patch)
   end
   for w, at in pairs(patch[7]) do record.counted[w] = at end
   for w, at in pairs(patch[8]) do record.floors[w] = at ~= 0 and at or nil end
-  if patch[9] then record.history = nil end
+  for _, w in ipairs(patch[9]) do
+    if record.history then record.history = select(2, move_keys.split_history(record.history, w)) end
+  end
 end
 
 -- A SKU of which the journal holds what changed (tables/records.py, SkuPatch): the changes over what is stored, and the
