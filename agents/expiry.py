@@ -1,7 +1,8 @@
 """The timer of the ledger: ends holds whose deadline passed, dwells that are over, and sweeps after a policy.
 
-In: time. Out: `Tick` and `Sweep`, submitted every `tick_ms`, and at once again while there was something due. Any
-number of workers may do this: the ledger's step is atomic, and what one has done the other finds done.
+In: time. Out: `Tick`, `Sweep`, `ContinueCounts` and `WriteWhole`, submitted every `tick_ms`; the first three at once
+again while there was something due. Any number of workers may do this: the step is atomic, and what one has done the
+other finds done.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from msgspec import structs
 
 from agents.intake import Submits
 from agents.metrics import Metrics
-from tables.commands import Command, ContinueCounts, Restate, Sweep, Tick
+from tables.commands import Command, ContinueCounts, Restate, Sweep, Tick, WriteWhole
 from tables.ledger import TooLarge
 from tables.outcomes import Outcome
 from tables.records import Answer
@@ -28,6 +29,9 @@ ORDERS_MAX = 100
 SKUS_MAX = 200
 # A step of a count, in a batch of its own: each SKU costs as much as an order.
 COUNTED_SKUS_MAX = 100
+# After a step of whole rows that took t seconds, the next one waits this factor x t: SKUs that change all the while are
+# written once for several changes, and other callers get most of Redis's time.
+WHOLE_REST_FACTOR = 4
 # A tick that is not settled by then is left to the next one.
 DEADLINE_SECONDS = 30.0
 
@@ -35,12 +39,16 @@ DEADLINE_SECONDS = 30.0
 async def keep_time(submitter: Submits, metrics: Metrics, tick_ms: int, steps: Steps) -> NoReturn:
     """Run until cancelled."""
     tick = (Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX))
+    loop, whole_at = asyncio.get_running_loop(), 0.0
     while True:
         await asyncio.sleep(tick_ms / 1000)
         while await tick_once(submitter, metrics, tick, steps):
             pass
         while await tick_once(submitter, metrics, (ContinueCounts(skus_max=COUNTED_SKUS_MAX),), steps):
             await tick_once(submitter, metrics, tick, steps)
+        if (began := loop.time()) >= whole_at:
+            await tick_once(submitter, metrics, (WriteWhole(skus_max=SKUS_MAX),), steps)
+            whole_at = loop.time() + WHOLE_REST_FACTOR * (loop.time() - began)
 
 
 async def tick_once(submitter: Submits, metrics: Metrics, commands: tuple[Command, ...], steps: Steps) -> bool:
@@ -78,6 +86,7 @@ _SIZES: dict[type[Command], str] = {
     Tick: "orders_max",
     Sweep: "skus_max",
     ContinueCounts: "skus_max",
+    WriteWhole: "skus_max",
     Restate: "keys_max",
 }
 

@@ -130,7 +130,7 @@ def _judgement(found: Results, console: Console) -> None:
     console.print(f"a promise was broken: {many}; the first:", style="bold red")
     for violation in verdict.violations[:1]:
         console.print(
-            f"promise {violation.promise}, {holds(violation.checker)}: {violation.what}",
+            f"promise {violation.promise} is broken, that {holds(violation.checker)}: {violation.what}",
             markup=False,
             soft_wrap=not console.is_terminal,
         )

@@ -158,6 +158,13 @@ class ContinueCounts(_Command, frozen=True, kw_only=True, omit_defaults=True, ta
     skus_max: int
 
 
+class WriteWhole(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="write_whole"):
+    """Write up to `skus_max` SKUs into the journal whole of which it holds only what changed since their last whole
+    row. `nothing_due` where there are none."""
+
+    skus_max: int
+
+
 class Restate(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="restate"):
     """Write the next `keys_max` or so of all SKUs and orders into the journal anew, whole (rule R9). A pass over all of
     them begins at the earliest `every_ms` after the last one began: `nothing_due` until then.
@@ -218,6 +225,7 @@ Command = (
     | KnowChannel
     | Sweep
     | ContinueCounts
+    | WriteWhole
     | Restate
     | Repair
     | Tick

@@ -58,6 +58,7 @@ class Outcome(StrEnum):
     OCCURRED_IN_FUTURE = "occurred_in_future"
     SWEEP_PENDING = "sweep_pending"
     TOO_LARGE = "too_large"
+    WRITTEN_WHOLE = "written_whole"
     TOO_MANY_CHANNELS = "too_many_channels"
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from tables.commands import Command, Restate, Tick
+from tables.commands import Command, Restate, WriteWhole
 from tables.ledger import Ledger, LedgerLimits, TooLarge
 from tables.records import Decision
 from tables.scripts import key_prefix
@@ -145,17 +145,18 @@ async def test_alerts_of_a_batch_are_bounded_and_one_of_them_counts_the_others(v
         assert sum(1 for alert in alerts if alert.type == "low_stock") + sum(n or 0 for n in left_out) >= 40 * 120
 
 
-async def test_a_tick_writes_patched_skus_whole_within_a_bound(valkey: RedisServer) -> None:
+async def test_patched_skus_are_written_whole_in_bounded_steps(valkey: RedisServer) -> None:
     async with Redis.from_url(valkey.url) as redis:
         shop, till, prefix = await shop_of(redis, whole_rows_bytes_max=0)
         await shop.receive_all({f"s{number}": 3 for number in range(50)})
         assert not till.decisions[-1].skus and len(till.decisions[-1].patches.rows) == 50
         assert await redis.zcard(f"{prefix}patched") == 50
-        await till.apply([Tick(orders_max=30)], shop.now)
+        await till.apply([WriteWhole(skus_max=30)], shop.now)
         assert len(till.decisions[-1].skus) == 30 and await redis.zcard(f"{prefix}patched") == 20
-        await till.apply([Tick(orders_max=30)], shop.now)
+        await till.apply([WriteWhole(skus_max=30)], shop.now)
         assert await redis.exists(f"{prefix}patched") == 0
-        assert (await shop.tick()).outcome == "nothing_due"
+        (told,) = await till.apply([WriteWhole(skus_max=30)], shop.now)
+        assert told.outcome == "nothing_due"
 
 
 def _packed(record: object) -> bytes:

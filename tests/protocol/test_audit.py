@@ -16,7 +16,7 @@ from stocktide.audit_report import report_of
 from stocktide.audit_report import told as told_lines
 from tables.audit import auditor, tables_pass
 from tables.audit.findings import Findings
-from tables.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship, Tick
+from tables.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship, WriteWhole
 from tables.derived import PolicyLevel, StoredRow
 from tables.ledger import Ledger, LedgerLimits
 from tables.records import OrderRecord, SkuRecord
@@ -234,7 +234,7 @@ async def test_a_sku_whose_newest_change_is_a_patch_is_waited_for_until_its_row_
     auditing = asyncio.create_task(audit(shop))
     await asyncio.sleep(1)
     assert not auditing.done()
-    await shop.submitter().submit([Tick(orders_max=10)], soon())
+    await shop.submitter().submit([WriteWhole(skus_max=10)], soon())
     findings = await auditing
     assert is_clean(findings), told(findings)
 

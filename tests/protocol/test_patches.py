@@ -20,7 +20,7 @@ from streams.topics import HOUR_MS
 from tables.audit.digest import digest_of_redis
 from tables.audit.findings import log_drifts, survey
 from tables.audit.fold import Fold
-from tables.commands import Command, Tick
+from tables.commands import Command, WriteWhole
 from tables.handover import Handover, Refused
 from tables.ledger import Applied, Ledger, LedgerLimits
 from tables.rebuild import Recovery, Reporter
@@ -114,11 +114,11 @@ async def _replay(redis: Redis, app_id: str, journal: MemoryJournal, limits: Led
 
 
 async def _all_are_whole_in_the_end(redis: Redis, till: LedgerTill, prefix: str, now: int) -> None:
-    """Ticks write every patched SKU whole; then the index is empty and the newest rows are what Redis holds."""
+    """Steps write every patched SKU whole; then the index is empty and the newest rows are what Redis holds."""
     for _ in range(TICKS_MAX):
         if not await redis.zcard(prefix + "patched"):
             break
-        await till.apply([Tick(orders_max=2)], now)
+        await till.apply([WriteWhole(skus_max=2)], now)
     assert await redis.zcard(prefix + "patched") == 0
     newest = {row.sku: row.record for decision in till.decisions for row in decision.skus}
     for sku, record in newest.items():

@@ -22,7 +22,7 @@ end
 -- The record of an older version keeps up to 32 movements of a warehouse as text: a line is the warehouse, the time of the
 -- newest count, the floor ('-' for none), and the movements as pairs of time and units. Those of a warehouse are
 -- carried over when its stock is next moved or counted. A time
--- ahead came from a clock that was wrong: movements happened by now, and nothing bars a count that is fresh.
+-- ahead came from a clock that was wrong: movements happened by the SKU's newest change, and nothing bars a count that is fresh.
 function moves.carry_over(s, w)
   if not s.r.history then return end
   local line, rest = move_keys.split_history(s.r.history, w)
@@ -39,7 +39,7 @@ function moves.carry_over(s, w)
   if floor and floor > now then floor = now - FRESH_MS end
   if floor and floor >= now - move_keys.KEPT_MS then moves.set(s, 'floors', w, floor) end
   for at, n in string.gmatch(moved, '(%S+) (%S+)') do
-    moves.remember(s, w, math.min(tonumber(at), now), tonumber(n))
+    moves.remember(s, w, math.min(tonumber(at), s.r.at), tonumber(n))
   end
 end
 

@@ -44,5 +44,6 @@ local O = {
   OCCURRED_IN_FUTURE = 'occurred_in_future',
   SWEEP_PENDING = 'sweep_pending',
   TOO_LARGE = 'too_large',
+  WRITTEN_WHOLE = 'written_whole',
   TOO_MANY_CHANNELS = 'too_many_channels',
 }

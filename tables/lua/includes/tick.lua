@@ -32,15 +32,20 @@ function tick(cmd)
     end
     ended = ended + 1
   end
-  local patched = redis.call('ZRANGE', KEYS[1] .. 'patched', 0, cmd.orders_max - 1)
+  if ended == 0 then return {outcome = O.NOTHING_DUE} end
+  return {outcome = O.EXPIRED}
+end
+
+-- write_whole {skus_max}: whole rows of SKUs of which the journal holds only what changed (includes/payload.lua).
+local function write_whole(cmd)
+  local patched = redis.call('ZRANGE', KEYS[1] .. 'patched', 0, cmd.skus_max - 1)
+  if #patched == 0 then return {outcome = O.NOTHING_DUE} end
   patched = affordable('sku:', patched, PATCHED_BYTES_MAX)
   fetch_skus(patched)
   for _, sku in ipairs(patched) do
     if not restate_sku(sku) then writing.note_whole({sku = sku}) end -- a repair removed it
   end
-  ended = ended + #patched
-  if ended == 0 then return {outcome = O.NOTHING_DUE} end
-  return {outcome = O.EXPIRED}
+  return {outcome = O.WRITTEN_WHOLE}
 end
 
 -- Rule 40, for what is new: a repeat is answered from the order, whatever time it carries. -> nil: go on
@@ -61,6 +66,7 @@ function run(cmd, batch)
   if ORDER_EVENTS[kind] then return on_order_event(cmd) end
   if MOVEMENTS[kind] then return on_movement(cmd) end
   if kind == 'tick' then return tick(cmd) end
+  if kind == 'write_whole' then return write_whole(cmd) end
   if kind == 'continue_counts' then return counts.step(cmd) end
   if kind == 'sweep' then return {outcome = sweep(cmd.skus_max) and O.SWEPT or O.NOTHING_DUE} end
   if kind == 'set_policy' then return set_policy(cmd) end
