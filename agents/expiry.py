@@ -32,6 +32,8 @@ COUNTED_SKUS_MAX = 100
 # After a step of whole rows that took t seconds, the next one waits this factor x t: SKUs that change all the while are
 # written once for several changes, and other callers get most of Redis's time.
 WHOLE_REST_FACTOR = 4
+# And at least this long: a step is up to 1 MiB, which the derivation turns into ten times as much JSON.
+WHOLE_REST_SECONDS_MIN = 0.5
 # A tick that is not settled by then is left to the next one.
 DEADLINE_SECONDS = 30.0
 
@@ -48,7 +50,7 @@ async def keep_time(submitter: Submits, metrics: Metrics, tick_ms: int, steps: S
             await tick_once(submitter, metrics, tick, steps)
         if (began := loop.time()) >= whole_at:
             await tick_once(submitter, metrics, (WriteWhole(skus_max=SKUS_MAX),), steps)
-            whole_at = loop.time() + WHOLE_REST_FACTOR * (loop.time() - began)
+            whole_at = loop.time() + max(WHOLE_REST_SECONDS_MIN, WHOLE_REST_FACTOR * (loop.time() - began))
 
 
 async def tick_once(submitter: Submits, metrics: Metrics, commands: tuple[Command, ...], steps: Steps) -> bool:

@@ -72,9 +72,9 @@ class LedgerLimits(Struct, frozen=True):
     order_retention_ms: int = 7 * DAY_MS
     refused_retention_ms: int = 24 * HOUR_MS
     movement_retention_ms: int = IDS_RETENTION_MS
-    # Whole rows of SKUs in one batch, several times those of a large order in a few warehouses; beyond it a batch says
-    # only what it changed of a SKU, and a later one says the whole.
-    whole_rows_bytes_max: int = 4 * 1024 * 1024
+    # Whole rows of SKUs in one batch: those of an order of 2,000 lines in a few warehouses. Beyond it a batch says only
+    # what it changed of a SKU, and a later one says the whole: as rows in JSON they are ten times as large.
+    whole_rows_bytes_max: int = 1024 * 1024
     # A payload is one record of the journal; what is around it there takes less than the difference.
     payload_bytes_max: int = JOURNAL_RECORD_BYTES_MAX - 1024 * 1024
     # How far ahead of the ledger's clock an input may be dated: more is a clock that is wrong (rule 40).
