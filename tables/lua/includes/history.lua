@@ -19,10 +19,10 @@ function moves.remember(s, w, at, n)
   s.moved[#s.moved + 1] = m
 end
 
--- The record of an older version keeps up to 32 movements of a warehouse as text: a line is the warehouse, the time of the
--- newest count, the floor ('-' for none), and the movements as pairs of time and units. Those of a warehouse are
--- carried over when its stock is next moved or counted. A time
--- ahead came from a clock that was wrong: movements happened by the SKU's newest change, and nothing bars a count that is fresh.
+-- The record of an older version keeps up to 32 movements of a warehouse as text: a line is the warehouse, the time of
+-- the newest count, the floor ('-' for none), and the movements as pairs of time and units. The line of a warehouse is
+-- carried over when its stock is next moved or counted. A time ahead came from a clock that was wrong: the movement
+-- happened by the SKU's newest change, and nothing bars a count that is fresh.
 function moves.carry_over(s, w)
   if not s.r.history then return end
   local line, rest = move_keys.split_history(s.r.history, w)
