@@ -88,6 +88,8 @@ class Applied:
     batch: int
     token: str
     payload: bytes
+    # CPU time that the step held Redis, s.
+    seconds: float = 0.0
 
     @property
     def decision(self) -> Decision:
@@ -150,10 +152,10 @@ class Ledger:
         """
         now = clock_ms() if now_ms is None else now_ms
         try:
-            batch, payload = await self._apply(_encode(commands), token, now, self._limits)
+            batch, payload, held_ms = await self._apply(_encode(commands), token, now, self._limits)
         except ResponseError as error:
             raise _translated(error) from error
-        return Applied(batch, token, payload)
+        return Applied(batch, token, payload, held_ms / 1000)
 
     async def read_order(self, order_id: str) -> Read[OrderRecord | None]:
         """An order as it is now; None if it is not known (a parked event is no order)."""

@@ -35,6 +35,11 @@ PAUSE_SECONDS_MAX = 0.25
 # Calls of Lua under way from one process. Redis runs one at a time: a second lies ready when it is done, a third would
 # only make a shopper of another process wait longer.
 APPLIES_MAX = 2
+# A call that held Redis longer than this is a wide one. After it calls go one at a time, with a rest after each wide
+# one: what other processes sent meanwhile is decided, and settled, before the next one.
+WIDE_SECONDS = 0.1
+# As long as a settlement takes; more would only make wide inputs slow.
+REST_SECONDS_MAX = 0.3
 # What Redis says in the message of an error that was raised while a script ran, by none of its own refusals.
 _SCRIPT_FAILED = "user_script"
 _Reply = TypeVar("_Reply", UnreadDecision, Answer)
@@ -68,6 +73,9 @@ class Submitter:
         self._settlements = settlements
         self._attempt_seconds = attempt_seconds
         self._places = asyncio.Semaphore(APPLIES_MAX)
+        self._alone = asyncio.Lock()
+        self._is_wide = False
+        self._rest_until = 0.0
         self.resubmitted = 0
         # Why the newest attempt of anybody was not decided, None where it was.
         self.trouble: str | None = None
@@ -112,13 +120,24 @@ class Submitter:
             attempts.raise_if_over()
             self.resubmitted += 1
 
+    async def _apply(self, commands: Sequence[Command]) -> Applied:
+        async with self._alone if self._is_wide else nullcontext():
+            loop = asyncio.get_running_loop()
+            if (rest := self._rest_until - loop.time()) > 0:
+                await asyncio.sleep(rest)
+            applied = await self._ledger.apply(commands, token=secrets.token_hex(_TOKEN_BYTES))
+            self._is_wide = applied.seconds > WIDE_SECONDS
+            if self._is_wide:
+                self._rest_until = loop.time() + min(REST_SECONDS_MAX, applied.seconds)
+            return applied
+
     async def _attempt(
         self, commands: Sequence[Command], attempts: _Attempts, turn: asyncio.Lock | None
     ) -> Applied | None:
         """Ask the ledger under a fresh token; None where it cannot decide now."""
         try:
             async with asyncio.timeout_at(attempts.deadline), turn or nullcontext(), self._places:
-                applied = await self._ledger.apply(commands, token=secrets.token_hex(_TOKEN_BYTES))
+                applied = await self._apply(commands)
         except LedgerError as error:
             attempts.reason = self.trouble = str(error)
         except (RedisError, OSError, TimeoutError) as error:

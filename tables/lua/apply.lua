@@ -6,7 +6,7 @@
 -- ARGV[3]  the caller's time, ms
 -- ARGV[4]  msgpack map tables/ledger.py, LedgerLimits
 --
--- -> {batch, payload}: the payload is msgpack of tables/records.py, Decision, and lies in the outbox;
+-- -> {batch, payload, ms}: the payload is msgpack of tables/records.py, Decision, and lies in the outbox; ms of CPU time;
 --    batch 0: nothing was due, nothing was written
 -- error UNBLESSED: no takeover blessed this server      error BUSY: the outbox is full
 -- error TOO_LARGE: the batch reads or says more than one call or one record of the journal may: divide it
@@ -16,6 +16,7 @@
 -- @include blessed
 -- @include pack
 
+local began = os.clock()
 local now, limits
 
 -- @include sku
@@ -71,7 +72,7 @@ for i, cmd in ipairs(commands) do
   is_due = is_due or results[i].outcome ~= O.NOTHING_DUE
 end
 if not is_due then
-  return {0, '\156' .. pack(FORMAT) .. pack(0) .. pack(now) .. pack(results) .. '\144\144\144\144\144\192\144\144'}
+  return {0, '\156' .. pack(FORMAT) .. pack(0) .. pack(now) .. pack(results) .. '\144\144\144\144\144\192\144\144', 0}
 end
 
 writing.pack()
@@ -88,4 +89,4 @@ if restate_stand then redis.call('HSET', KEYS[1] .. 'restate', unpack(restate_st
 local previous = head[2] or ''
 redis.call('HSET', KEYS[1] .. 'head', 'batch', batch, 'token', ARGV[2], 'now', now)
 redis.call('XADD', KEYS[1] .. 'outbox', batch .. '-0', 'token', ARGV[2], 'previous', previous, 'payload', packed)
-return {batch, packed}
+return {batch, packed, math.floor((os.clock() - began) * 1000)}

@@ -160,10 +160,10 @@ async def test_a_batch_that_the_journal_never_takes_is_named_with_the_command_th
     await until(lambda: relay.takeovers > 1, seconds=30)  # it tries again, and says so all the while
     assert relay.stuck is not None
     # What the command does: back to the last settled batch. The movement is decided anew, and counts once.
-    monkeypatch.setattr("agents.relay.JOURNAL_RECORD_BYTES_MAX", 10_000)
     await stage.rebuild("operator")
+    monkeypatch.setattr("agents.relay.JOURNAL_RECORD_BYTES_MAX", 10_000)
     await until(lambda: relay.blessed, seconds=30)
     decision = await submitter.submit([receive("m-2")], soon())
     assert not decision.results[0].replayed
     assert decision.skus[0].record.counters == {"on_hand@SH1": 200}
-    assert relay.stuck is None
+    await until(lambda: relay.stuck is None)
