@@ -129,11 +129,8 @@ def _judgement(found: Results, console: Console) -> None:
     many = f"{len(verdict.violations):,} violation{'' if len(verdict.violations) == 1 else 's'}"
     console.print(f"a promise was broken: {many}; the first:", style="bold red")
     for violation in verdict.violations[:1]:
-        console.print(
-            f"promise {violation.promise} is broken, that {holds(violation.checker)}: {violation.what}",
-            markup=False,
-            soft_wrap=not console.is_terminal,
-        )
+        for line in (f"promise {violation.promise} is broken, that {holds(violation.checker)}:", f"  {violation.what}"):
+            console.print(line, markup=False, soft_wrap=not console.is_terminal)
         for line in violation.evidence[:EVIDENCE_SHOWN_MAX]:
             console.print(f"    {line}", markup=False, soft_wrap=True)
 

@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
+
 pytest_plugins = ["tests.servers", "tests.system"]
+
+# No test is a timed one: on a shared machine an example may take any time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

@@ -83,7 +83,7 @@ async def test_the_command_says_what_is_broken_and_exits_with_1(running: Running
         )
     said = ended.printed
     assert ended.status == 1, said
-    assert "promise 1 is broken, that nothing is oversold: " in said
+    assert "promise 1 is broken, that nothing is oversold:" in said
     assert '{"record":' in said
 
 
