@@ -123,11 +123,15 @@ class Publisher:
             await asyncio.wait(self._under_way, timeout=seconds_max)
 
     async def _count_partitions(self, topic: str, epoch: int) -> int:
-        wait = RETRY_SECONDS_MIN
+        wait, is_unknown = RETRY_SECONDS_MIN, False
         while True:
             try:
-                return len(await self._producer.partitions_for(topic))
+                count = len(await self._producer.partitions_for(topic))
+                if is_unknown:
+                    self._failing.pop((topic, 0), None)
+                return count
             except KafkaError as error:
+                is_unknown = True
                 self._failing[topic, 0] = (epoch, f"its partitions are not known: {error!r}")
                 logger.warning("the partitions of %s are not known: %r", topic, error)
             await self._membership.leave_to_produce(epoch)

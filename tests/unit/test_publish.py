@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
 from agents.letters import RefusedRows
-from streams.publish import NOWHERE, Publisher, Row
+from streams.publish import NOWHERE, Publisher, Row, partition_of
 from tests.unit.stand_ins import HeldMembership, NotedPublisher
 
 RECORD_BYTES_MAX = 100
@@ -75,3 +75,20 @@ async def test_a_refused_row_becomes_a_dead_letter_and_an_alert_and_neither_of_t
     assert [topic for topic, rows in noted.topics.items() if rows] == ["t-dead-letters", "t-alerts"]
     await refused.set_aside("t-alerts", 0, (b"", b"{}"), MessageSizeTooLargeError(), 1)
     assert {topic: len(rows) for topic, rows in noted.topics.items()} == {"t-dead-letters": 1, "t-alerts": 1}
+
+
+async def test_a_topic_that_is_known_again_is_no_longer_told_as_failing() -> None:
+    class Forgetful(Producer):
+        unknown = 1
+
+        async def partitions_for(self, topic: str) -> set[int]:
+            if self.unknown:
+                self.unknown -= 1
+                raise UnknownTopicOrPartitionError
+            return {0, 1, 2, 3}
+
+    publisher = Publisher(Forgetful(), HeldMembership())
+    rows = [(b"k0", b"x"), (b"k1", b"x")]
+    assert 0 not in {partition_of(key, 4) for key, _ in rows}
+    await publisher.publish("t-stock", rows, 1)
+    assert publisher.failing == {}
