@@ -39,7 +39,7 @@ class Scale:
     name_length: int
 
 
-REDUCED = Scale(lines=1_000, warehouses=18, orders=12, name_length=NAME_LENGTH_MAX)
+REDUCED = Scale(lines=500, warehouses=18, orders=12, name_length=NAME_LENGTH_MAX)
 # With names of this length the version before stopped at the 140th warehouse, with the longest at the 16th.
 FULL = Scale(lines=2_000, warehouses=145, orders=100, name_length=20)
 SCALES = (pytest.param(REDUCED, id="reduced"), pytest.param(FULL, id="full", marks=pytest.mark.soak))
