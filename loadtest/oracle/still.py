@@ -33,6 +33,8 @@ STILL_MS = 10_000
 GRACE_MS = 20_000
 # Between two records nobody looked for longer: a tester that starves sees late what came in time.
 UNSEEN_MS_MAX = 2_000
+# The ways are looked at so often: there is one for each subscriber and partition, and a record may come each ms.
+LOOK_MS = 100
 # Changes of what a partition's SKUs have available that may leave every channel as it was.
 UNSHOWN_MAX = 20
 
@@ -86,16 +88,18 @@ class StandsStill(Checker):
         self._movements = _Way("new movements were accepted, and no row of adjustments or dead-letters came")
         self._shown: dict[int, _Way] = {}
         self._available: dict[str, int] = {}
-        # By subscriber: its channel, its way, and the newest version that it has of each SKU.
-        self._subscribers: dict[str, tuple[str, _Way, dict[str, int]]] = {}
+        # By channel and subscriber: its way, and the newest version that it has of each SKU.
+        self._subscribers: dict[str, dict[str, tuple[_Way, dict[str, int]]]] = {}
+        self._channels: dict[str, str] = {}
         self._versions: dict[str, dict[str, int]] = {}
         # Rows may be noted before the answer that accepts what they tell of.
         self._told_of: set[tuple[str, str]] = set()
-        # What was accepted since the last row: ("", order) or (warehouse, movement).
-        self._waiting: dict[tuple[str, str], _Way] = {}
+        # By way, what was accepted since its last row: ("", order) or (warehouse, movement).
+        self._waiting: dict[_Way, set[tuple[str, str]]] = {self._orders: set(), self._movements: set()}
         self._faults = 0
         # ms of the run in which somebody looked, no fault was under way, and none was just over.
         self._clock = 0
+        self._looked_at = 0
         self._at = 0
         self._grace_until = 0
 
@@ -136,7 +140,7 @@ class StandsStill(Checker):
             elif ask.kind != "order.placed":
                 return
             if key not in self._told_of:
-                self._waiting[key] = way
+                self._waiting[way].add(key)
                 way.waits(self._clock)
 
     def silent(self, ask: Ask) -> None:
@@ -159,13 +163,14 @@ class StandsStill(Checker):
         sent = sent_of(row.letter.raw)
         event = event_of(sent) if sent else None
         for key in () if event is None else (("", event.order_id), (event.warehouse, event.id or "")):
-            if (way := self._waiting.get(key)) is not None:
-                self._follows(key, way)
+            for way, waiting in self._waiting.items():
+                if key in waiting:
+                    self._follows(key, way)
 
     def _follows(self, key: tuple[str, str], way: _Way) -> None:
         """A row came: its way moves."""
         self._told_of.add(key)
-        self._waiting = {key: other for key, other in self._waiting.items() if other is not way}
+        self._waiting[way].clear()
         way.moves()
 
     def _on_stock(self, row: StockRow) -> None:
@@ -184,8 +189,8 @@ class StandsStill(Checker):
         if (shown := self._shown.get(row.partition)) is not None:
             shown.moves()
         update = row.update
-        for channel, way, versions in self._subscribers.values():
-            if channel == update.channel and versions.get(update.sku, -1) < update.version:
+        for way, versions in self._subscribers.get(update.channel, {}).values():
+            if versions.get(update.sku, -1) < update.version:
                 way.waits(self._clock)
 
     def _on_subscribed(self, row: Subscribed) -> None:
@@ -193,17 +198,24 @@ class StandsStill(Checker):
         what = f"rows of channel-stock came for {row.channel}, and subscriber {row.subscriber} got nothing"
         # A feed that is resumed does not repeat what was seen.
         versions = self._versions.setdefault(row.subscriber, {})
-        self._subscribers[row.subscriber] = (row.channel, _Way(what), versions)
+        self._forget(row.subscriber)
+        self._channels[row.subscriber] = row.channel
+        self._subscribers.setdefault(row.channel, {})[row.subscriber] = (_Way(what), versions)
 
     def _on_unsubscribed(self, row: Unsubscribed) -> None:
         self._tick(row.at)
-        self._subscribers.pop(row.subscriber, None)
+        self._forget(row.subscriber)
+
+    def _forget(self, subscriber: str) -> None:
+        if (channel := self._channels.pop(subscriber, None)) is not None:
+            del self._subscribers[channel][subscriber]
 
     def _on_saw(self, row: Saw) -> None:
         self._tick(row.at)
-        if (found := self._subscribers.get(row.subscriber)) is not None:
-            found[1].moves()
-            found[2][row.update.sku] = max(row.update.version, found[2].get(row.update.sku, -1))
+        if (channel := self._channels.get(row.subscriber)) is not None:
+            way, versions = self._subscribers[channel][row.subscriber]
+            way.moves()
+            versions[row.update.sku] = max(row.update.version, versions.get(row.update.sku, -1))
 
     def _on_fault(self, fault: Fault) -> None:
         self._tick(fault.at)
@@ -214,7 +226,7 @@ class StandsStill(Checker):
         self._tick(rested.at)
 
     def _ways(self) -> list[_Way]:
-        feeds = (way for _, way, _ in self._subscribers.values())
+        feeds = (way for subscribers in self._subscribers.values() for way, _ in subscribers.values())
         return [self._answers, self._orders, self._movements, *self._shown.values(), *feeds]
 
     def _tick(self, at: int) -> None:
@@ -225,6 +237,9 @@ class StandsStill(Checker):
         # What waits since a fault waits from the end of its grace on.
         seen = min(at - before, UNSEEN_MS_MAX, at - max(before, self._grace_until))
         self._clock += seen
+        if self._clock - self._looked_at < LOOK_MS:
+            return
+        self._looked_at = self._clock
         self.looked["seconds"] = self._clock // 1000
         for way in self._ways():
             if (waiting := way.stands_still(self._clock)) is not None:
