@@ -38,8 +38,9 @@ APPLIES_MAX = 2
 # A call that held Redis longer than this is a wide one. After it calls go one at a time, with a rest after each wide
 # one: what other processes sent meanwhile is decided, and settled, before the next one.
 WIDE_SECONDS = 0.1
-# As long as a settlement takes; more would only make wide inputs slow.
-REST_SECONDS_MAX = 0.3
+# The rest is as long as the call was, up to this. An order needs Redis three times (decide, relay, settle): with a
+# shorter rest each of the three can wait for another wide call, and together they take longer than the order may.
+REST_SECONDS_MAX = 2.0
 # What Redis says in the message of an error that was raised while a script ran, by none of its own refusals.
 _SCRIPT_FAILED = "user_script"
 _Reply = TypeVar("_Reply", UnreadDecision, Answer)
