@@ -19,11 +19,12 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from agents.metrics import Metrics
-from streams.membership import MembershipLost
-from streams.publish import Row
-from streams.times import now_ms
-from tables.views import rfc3339
+from stocktide.agents.metrics import Metrics
+from stocktide.errors import StocktideError
+from stocktide.streams.membership import MembershipLost
+from stocktide.streams.publish import Row
+from stocktide.streams.times import now_ms
+from stocktide.tables.views import rfc3339
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Report(Struct, frozen=True):
 _report = msgspec.json.Decoder(Report).decode
 
 
-class AuditFailed(Exception):
+class AuditFailed(StocktideError):
     """The process gave no report; the message says why."""
 
 

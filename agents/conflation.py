@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
-from streams.topics import joined_key
+from stocktide.streams.topics import joined_key
 
 # Outlets whose last update is kept in memory, in front of the table: some 100 MB.
 OUTLETS_MAX = 200_000

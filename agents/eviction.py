@@ -11,8 +11,8 @@ import contextlib
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from streams.ending import end
-from tables.connection import eviction_trouble
+from stocktide.streams.ending import end
+from stocktide.tables.connection import eviction_trouble
 
 # A setting that an operator changes, if ever; INFO costs Redis some microseconds.
 LOOK_SECONDS = 2.0

@@ -13,14 +13,14 @@ from typing import NoReturn
 
 from msgspec import structs
 
-from agents.intake import Submits
-from agents.metrics import Metrics
-from tables.commands import Command, ContinueCounts, Restate, Sweep, Tick, WriteWhole
-from tables.ledger import TooLarge
-from tables.outcomes import Outcome
-from tables.records import Answer
-from tables.stalls import Steps
-from tables.submission import Undecidable, Unsettled
+from stocktide.agents.intake import Submits
+from stocktide.agents.metrics import Metrics
+from stocktide.tables.commands import Command, ContinueCounts, Restate, Sweep, Tick, WriteWhole
+from stocktide.tables.ledger import TooLarge
+from stocktide.tables.outcomes import Outcome
+from stocktide.tables.records import Answer
+from stocktide.tables.stalls import Steps
+from stocktide.tables.submission import Undecidable, Unsettled
 
 logger = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from agents.letters import Bursts
-from agents.marks import Marks
-from agents.metrics import Metrics
-from agents.pace import Stopwatch
-from agents.rows import Rows
-from streams.journal import (
+from stocktide.agents.letters import Bursts
+from stocktide.agents.marks import Marks
+from stocktide.agents.metrics import Metrics
+from stocktide.agents.pace import Stopwatch
+from stocktide.agents.rows import Rows
+from stocktide.streams.journal import (
     JournalReader,
     Position,
     Verdict,
@@ -31,12 +31,12 @@ from streams.journal import (
     decode_record,
     encode_position,
 )
-from streams.origins import RecordPlace
-from streams.publish import Publisher, Row
-from streams.topics import Topic
-from streams.transport import Chunk
-from tables.landmarks import begun_key, derived_key
-from tables.packed import decode_unread
+from stocktide.streams.origins import RecordPlace
+from stocktide.streams.publish import Publisher, Row
+from stocktide.streams.topics import Topic
+from stocktide.streams.transport import Chunk
+from stocktide.tables.landmarks import begun_key, derived_key
+from stocktide.tables.packed import decode_unread
 
 logger = logging.getLogger(__name__)
 

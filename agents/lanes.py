@@ -19,10 +19,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from streams import failpoints
-from streams.membership import Membership, MembershipLost
-from streams.transport import Chunk
-from tables.stalls import reason_of
+from stocktide.streams import failpoints
+from stocktide.streams.membership import Membership, MembershipLost
+from stocktide.streams.transport import Chunk
+from stocktide.tables.stalls import reason_of
 
 logger = logging.getLogger(__name__)
 

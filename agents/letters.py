@@ -13,16 +13,16 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
-from streams.admin import RECORD_BYTES_MAX
-from streams.events import Malformed
-from streams.origins import RecordPlace, origin_of
-from streams.publish import NOWHERE, Row
-from streams.times import now_ms
-from streams.transport import Chunk, Record
-from tables.commands import Origin
-from tables.outcomes import Outcome
-from tables.records import Refused
-from tables.views import rfc3339
+from stocktide.streams.admin import RECORD_BYTES_MAX
+from stocktide.streams.events import Malformed
+from stocktide.streams.origins import RecordPlace, origin_of
+from stocktide.streams.publish import NOWHERE, Row
+from stocktide.streams.times import now_ms
+from stocktide.streams.transport import Chunk, Record
+from stocktide.tables.commands import Origin
+from stocktide.tables.outcomes import Outcome
+from stocktide.tables.records import Refused
+from stocktide.tables.views import rfc3339
 
 # What is kept of bytes that, as JSON text or base64, would be more than a record may hold.
 RAW_BYTES_MAX = 2 * 1024 * 1024

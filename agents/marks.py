@@ -6,11 +6,11 @@ journal was derived: milestones, and where the last pass over all SKUs and order
 
 from __future__ import annotations
 
-from streams.journal import Position, encode_position
-from streams.publish import Row
-from tables.landmarks import begun_key, milestone_key, whole_key
-from tables.outcomes import Outcome
-from tables.packed import UnreadDecision
+from stocktide.streams.journal import Position, encode_position
+from stocktide.streams.publish import Row
+from stocktide.tables.landmarks import begun_key, milestone_key, whole_key
+from stocktide.tables.outcomes import Outcome
+from stocktide.tables.packed import UnreadDecision
 
 # Who looks for one SKU reads the journal backwards, a stretch between two milestones at a time.
 MILESTONE_BYTES = 16 * 1024 * 1024

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from agents.shard import Serves
-from tables.records import Answer
-from tables.stalls import Stalls, stall_gauges
+from stocktide.agents.shard import Serves
+from stocktide.tables.records import Answer
+from stocktide.tables.stalls import Stalls, stall_gauges
 
 # Commands in a piece, up to COMMANDS_MAX of agents.intake.
 _SIZES = (1, 4, 16, 64, 128, 256)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agents.intake import Intake
-from streams.events import decode_order_event
-from streams.transport import Chunk
+from stocktide.agents.intake import Intake
+from stocktide.streams.events import decode_order_event
+from stocktide.streams.transport import Chunk
 
 
 async def take_orders(chunk: Chunk, epoch: int, intake: Intake) -> None:

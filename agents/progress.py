@@ -17,16 +17,16 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from agents.lanes import Lanes
-from agents.shard import Serves
-from agents.stock import StockAgent
-from streams.app import App
-from streams.publish import Publisher
-from streams.topics import JOURNAL, STOCK, Topic
-from tables.scripts import key_prefix
-from tables.stalls import Standing, Steps, reason_of
-from tables.submission import Submitter
-from tables.views import rfc3339
+from stocktide.agents.lanes import Lanes
+from stocktide.agents.shard import Serves
+from stocktide.agents.stock import StockAgent
+from stocktide.streams.app import App
+from stocktide.streams.publish import Publisher
+from stocktide.streams.topics import JOURNAL, STOCK, Topic
+from stocktide.tables.scripts import key_prefix
+from stocktide.tables.stalls import Standing, Steps, reason_of
+from stocktide.tables.submission import Submitter
+from stocktide.tables.views import rfc3339
 
 # A server that takes longer does not answer: a look comes every second.
 ANSWER_SECONDS_MAX = 2.0

@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
-from streams import failpoints
-from streams.ending import end
-from streams.journal import (
+from stocktide.errors import StocktideError
+from stocktide.streams import failpoints
+from stocktide.streams.ending import end
+from stocktide.streams.journal import (
     KIND_BATCH,
     JournalReader,
     JournalRecord,
@@ -27,14 +28,14 @@ from streams.journal import (
     decode_record,
     encode_record,
 )
-from streams.log import JournalLog, OutOfRange
-from streams.publish import PERMANENT
-from streams.topics import JOURNAL_RECORD_BYTES_MAX
-from tables.derived import Source
-from tables.handover import Entry, Handover, Refused
-from tables.ledger import LedgerLimits
-from tables.rebuild import Progress, Reporter
-from tables.takeover import Fork, Lease, LostTail, TakeoverError, take_over
+from stocktide.streams.log import JournalLog, OutOfRange
+from stocktide.streams.publish import PERMANENT
+from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
+from stocktide.tables.derived import Source
+from stocktide.tables.handover import Entry, Handover, Refused
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.rebuild import Progress, Reporter
+from stocktide.tables.takeover import Fork, Lease, LostTail, TakeoverError, take_over
 
 _LOG = logging.getLogger(__name__)
 # One read of the outbox, in batches and in bytes: what one produce request can hold.
@@ -60,15 +61,15 @@ UNPUBLISHABLE_SECONDS = 10.0
 HELD_SECONDS = 1.0
 
 
-class _Unpublishable(Exception):
+class _Unpublishable(StocktideError):
     """The journal will never take a batch of the outbox. Its text tells an operator how to go on."""
 
 
-class _Refused(Exception):
+class _Refused(StocktideError):
     """Redis no longer takes this relay's word."""
 
 
-class _Overtaken(Exception):
+class _Overtaken(StocktideError):
     """A marker of a higher term was read."""
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import orjson
 
-from agents.letters import Bursts, alert_of, letter_of_record, letter_of_refused
-from streams.journal import JournalRecord
-from streams.origins import RecordPlace
-from streams.publish import Row
-from streams.topics import (
+from stocktide.agents.letters import Bursts, alert_of, letter_of_record, letter_of_refused
+from stocktide.streams.journal import JournalRecord
+from stocktide.streams.origins import RecordPlace
+from stocktide.streams.publish import Row
+from stocktide.streams.topics import (
     ADJUSTMENTS,
     ALERTS,
     AUDIT,
@@ -27,7 +27,7 @@ from streams.topics import (
     Topic,
     joined_key,
 )
-from tables.packed import (
+from stocktide.tables.packed import (
     PackedMovement,
     PackedOrder,
     PackedSku,
@@ -37,8 +37,8 @@ from tables.packed import (
     unpack_order,
     unpack_sku,
 )
-from tables.records import Alert, PolicyRow, RepairRow
-from tables.views import PARKED, is_order, movement_view, order_view, rfc3339, stock_view
+from stocktide.tables.records import Alert, PolicyRow, RepairRow
+from stocktide.tables.views import PARKED, is_order, movement_view, order_view, rfc3339, stock_view
 
 _json = msgspec.json.Encoder().encode
 # Stands in every record that is parked, and hardly ever in another one.

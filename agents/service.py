@@ -12,10 +12,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 _BACKLOG = 16
 
 
-class PortTaken(Exception):
-    """The port of the endpoint cannot be bound."""
-
-
 class Service:
     """`troubles` says why the worker is not ready, nothing where it is; `refresh` brings the gauges up to date."""
 
@@ -28,7 +24,7 @@ class Service:
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; the port. Raises PortTaken."""
+        """Listen; the port. Raises OSError."""
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -36,10 +32,7 @@ class Service:
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port, backlog=_BACKLOG)
-        try:
-            await site.start()
-        except OSError as error:
-            raise PortTaken(f"port {port} on {host} cannot be used: {error.strerror}") from error
+        await site.start()
         bound: int = self._runner.addresses[0][1]
         return bound
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from tables.rebuild import Progress
+from stocktide.tables.rebuild import Progress
 
 
 class Serves(Protocol):

@@ -18,14 +18,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agents.conflation import Conflation, Ticket, Update, decode_stock_row
-from agents.metrics import Metrics
-from agents.pace import Pace
-from streams.membership import MembershipLost
-from streams.publish import Publisher
-from streams.topics import CHANNEL_STOCK
-from streams.transport import Chunk, Record
-from tables.stalls import reason_of
+from stocktide.agents.conflation import Conflation, Ticket, Update, decode_stock_row
+from stocktide.agents.metrics import Metrics
+from stocktide.agents.pace import Pace
+from stocktide.streams.membership import MembershipLost
+from stocktide.streams.publish import Publisher
+from stocktide.streams.topics import CHANNEL_STOCK
+from stocktide.streams.transport import Chunk, Record
+from stocktide.tables.stalls import reason_of
 
 logger = logging.getLogger(__name__)
 

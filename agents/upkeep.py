@@ -16,17 +16,17 @@ from typing import NoReturn, Protocol
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
-from agents.expiry import submit_smaller
-from agents.intake import Submits
-from streams.journal import Position
-from streams.membership import MembershipLost
-from streams.publish import Row
-from tables.commands import Restate
-from tables.landmarks import Landmarks, milestone_key
-from tables.ledger import TooLarge
-from tables.outcomes import Outcome
-from tables.stalls import Steps
-from tables.submission import Undecidable, Unsettled
+from stocktide.agents.expiry import submit_smaller
+from stocktide.agents.intake import Submits
+from stocktide.streams.journal import Position
+from stocktide.streams.membership import MembershipLost
+from stocktide.streams.publish import Row
+from stocktide.tables.commands import Restate
+from stocktide.tables.landmarks import Landmarks, milestone_key
+from stocktide.tables.ledger import TooLarge
+from stocktide.tables.outcomes import Outcome
+from stocktide.tables.stalls import Steps
+from stocktide.tables.submission import Undecidable, Unsettled
 
 logger = logging.getLogger(__name__)
 

@@ -15,15 +15,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from redis.exceptions import RedisError
 
-from api import problems
-from api.desk import Overloaded
-from api.events import CALL_BYTES_MAX
-from api.inbox import NotTaken
-from api.metrics import Metrics
-from api.routes import Route
-from api.targets import refuse_target
-from tables.ledger import LedgerError, TooLarge
-from tables.submission import Unsettled
+from stocktide.api import problems
+from stocktide.api.desk import Overloaded
+from stocktide.api.events import CALL_BYTES_MAX
+from stocktide.api.inbox import NotTaken
+from stocktide.api.metrics import Metrics
+from stocktide.api.routes import Route
+from stocktide.api.targets import refuse_target
+from stocktide.tables.ledger import LedgerError, TooLarge
+from stocktide.tables.submission import Unsettled
 
 log = logging.getLogger(__name__)
 

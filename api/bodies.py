@@ -10,8 +10,8 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from api import problems
-from streams.events import BODY_BYTES_MAX, BOM, Malformed, decode_with
+from stocktide.api import problems
+from stocktide.streams.events import BODY_BYTES_MAX, BOM, Malformed, decode_with
 
 Message = TypeVar("Message")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from api.desk import Submits
-from tables.commands import KnowChannel, Sweep
-from tables.outcomes import Outcome
+from stocktide.api.desk import Submits
+from stocktide.tables.commands import KnowChannel, Sweep
+from stocktide.tables.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from tables.commands import Command, Place
-from tables.ledger import TooLarge
-from tables.packed import UnreadDecision, unpack_order
-from tables.records import OrderRecord, Result
-from tables.stalls import reason_of
-from tables.submission import Undecidable
+from stocktide.errors import StocktideError
+from stocktide.tables.commands import Command, Place
+from stocktide.tables.ledger import TooLarge
+from stocktide.tables.packed import UnreadDecision, unpack_order
+from stocktide.tables.records import OrderRecord, Result
+from stocktide.tables.stalls import reason_of
+from stocktide.tables.submission import Undecidable
 
 # A call holds Redis at 10 to 20 µs an order: no longer than a few ms, because a shopper waits behind it.
 COMMANDS_PER_CALL_MAX = 256
@@ -40,7 +41,7 @@ class Submits(Protocol):
         ...
 
 
-class Overloaded(Exception):
+class Overloaded(StocktideError):
     """More commands wait for the ledger than can be answered in time, or the process stops."""
 
 

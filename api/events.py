@@ -13,12 +13,12 @@ from urllib.parse import quote
 from aiohttp import web
 from msgspec import Struct
 
-from api import problems
-from api.bodies import read_body
-from api.inbox import Entry, Inbox
-from streams.events import BOM, Event, Malformed, Movement, decode_event, decode_movement
-from streams.times import ms_of, now_ms
-from streams.topics import MOVEMENTS, ORDERS
+from stocktide.api import problems
+from stocktide.api.bodies import read_body
+from stocktide.api.inbox import Entry, Inbox
+from stocktide.streams.events import BOM, Event, Malformed, Movement, decode_event, decode_movement
+from stocktide.streams.times import ms_of, now_ms
+from stocktide.streams.topics import MOVEMENTS, ORDERS
 
 # One call: thousands of ordinary events. The bound of a single event holds for each line besides.
 CALL_BYTES_MAX = 8 * 1024 * 1024

@@ -16,12 +16,12 @@ from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from api import problems
-from api.feeds.source import Source
-from api.reads import Reads
-from tables.connection import eviction_trouble
-from tables.ledger import Ledger, LedgerError
-from tables.stalls import Stalls
+from stocktide.api import problems
+from stocktide.api.feeds.source import Source
+from stocktide.api.reads import Reads
+from stocktide.tables.connection import eviction_trouble
+from stocktide.tables.ledger import Ledger, LedgerError
+from stocktide.tables.stalls import Stalls
 
 # The cheapest read there is; every read goes through the same checks.
 NO_ORDER = "-"

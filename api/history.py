@@ -17,16 +17,16 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 from msgspec import Meta, Struct
 
-from api import names, problems
-from api.reads import Reads
-from api.targets import query_of
-from streams.events import Malformed, Time
-from streams.journal import Position
-from streams.log import JournalLog
-from streams.times import explain_time, ms_of
-from tables.ledger import Ledger
-from tables.mentions import Anchor, Backward, Budget, JournalSilent
-from tables.story import change_view, changes_of
+from stocktide.api import names, problems
+from stocktide.api.reads import Reads
+from stocktide.api.targets import query_of
+from stocktide.streams.events import Malformed, Time
+from stocktide.streams.journal import Position
+from stocktide.streams.log import JournalLog
+from stocktide.streams.times import explain_time, ms_of
+from stocktide.tables.ledger import Ledger
+from stocktide.tables.mentions import Anchor, Backward, Budget, JournalSilent
+from stocktide.tables.story import change_view, changes_of
 
 PAGE_CHANGES_DEFAULT = 50
 PAGE_CHANGES_MAX = 500

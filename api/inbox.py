@@ -15,7 +15,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, RequestTimedOutError
 from aiokafka.partitioner import murmur2
 
-from streams.events import BODY_BYTES_MAX
+from stocktide.errors import StocktideError
+from stocktide.streams.events import BODY_BYTES_MAX
 
 # A produce request's batch: large enough to amortise the round trip, below what any broker takes.
 BATCH_BYTES_MAX = 256 * 1024
@@ -41,7 +42,7 @@ def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
     )
 
 
-class NotTaken(Exception):
+class NotTaken(StocktideError):
     """Kafka did not take all events in time; some of them may be there, and ids make sending all again safe."""
 
 

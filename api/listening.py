@@ -13,8 +13,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError, InvalidURLError, LineTooLong
 
-from api import problems
-from api.targets import TARGET_BYTES_MAX
+from stocktide.api import problems
+from stocktide.api.targets import TARGET_BYTES_MAX
 
 # Connections that wait to be accepted: a flash sale's shoppers come at once.
 BACKLOG = 2_048

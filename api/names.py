@@ -8,8 +8,8 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from api import problems
-from streams.events import Malformed, Name
+from stocktide.api import problems
+from stocktide.streams.events import Malformed, Name
 
 # The channel of policies that hold over all channels; nobody sells there.
 EVERY_CHANNEL = "*"

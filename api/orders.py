@@ -14,16 +14,16 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from api import names, problems
-from api.bodies import read_message
-from api.desk import Decided, Desk
-from api.reads import Reads
-from streams.events import HOLD_SECONDS_DEFAULT, HoldSeconds, Name, OrderBody
-from tables.commands import Cancel, Command, Pay, extend_of, fingerprint, place_of
-from tables.ledger import Ledger
-from tables.outcomes import REFUSALS, Outcome
-from tables.records import OrderRecord
-from tables.views import order_view
+from stocktide.api import names, problems
+from stocktide.api.bodies import read_message
+from stocktide.api.desk import Decided, Desk
+from stocktide.api.reads import Reads
+from stocktide.streams.events import HOLD_SECONDS_DEFAULT, HoldSeconds, Name, OrderBody
+from stocktide.tables.commands import Cancel, Command, Pay, extend_of, fingerprint, place_of
+from stocktide.tables.ledger import Ledger
+from stocktide.tables.outcomes import REFUSALS, Outcome
+from stocktide.tables.records import OrderRecord
+from stocktide.tables.views import order_view
 
 _TAKEN = frozenset({Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL})
 _PAY_MARK = fingerprint("pay")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from api import problems
+from stocktide.api import problems
 
+BOARD_FOLDER = Path(__file__).parent / "board"
 # A new version of the board is seen at the next load.
 _HEADERS = {"Cache-Control": "no-cache"}
 _TYPES = frozenset({".css", ".js", ".svg", ".html", ".png", ".ico"})
@@ -19,7 +20,7 @@ _TYPES = frozenset({".css", ".js", ".svg", ".html", ".png", ".ico"})
 class Pages:
     """Serves the files of `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path = BOARD_FOLDER) -> None:
         self._folder = folder
 
     async def index(self, request: web.Request) -> web.StreamResponse:

@@ -14,15 +14,15 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from api import names, problems
-from api.bodies import read_message
-from api.channels import sweep
-from api.desk import Submits
-from api.reads import Reads
-from streams.events import Malformed, Name
-from tables.commands import DeletePolicy, SetPolicy
-from tables.ledger import Ledger
-from tables.outcomes import REFUSALS, Outcome
+from stocktide.api import names, problems
+from stocktide.api.bodies import read_message
+from stocktide.api.channels import sweep
+from stocktide.api.desk import Submits
+from stocktide.api.reads import Reads
+from stocktide.streams.events import Malformed, Name
+from stocktide.tables.commands import DeletePolicy, SetPolicy
+from stocktide.tables.ledger import Ledger
+from stocktide.tables.outcomes import REFUSALS, Outcome
 
 # Sums over warehouses may exceed what one line may hold; this stays exact in Lua's doubles.
 UNITS_MAX = 1_000_000_000

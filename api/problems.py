@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from streams.events import Malformed
-from tables.outcomes import Outcome
+from stocktide.streams.events import Malformed
+from stocktide.tables.outcomes import Outcome
 
 PROBLEM_TYPE = "application/problem+json"
 JSON_TYPE = "application/json"

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from tables.ledger import LedgerError, Read
-from tables.settlements import Settlement, Settlements
+from stocktide.tables.ledger import LedgerError, Read
+from stocktide.tables.settlements import Settlement, Settlements
 
 Value = TypeVar("Value")
 

@@ -11,17 +11,17 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct
 
-from api import answers
-from api.events import Events
-from api.feeds.sse import Feeds
-from api.health import Readiness
-from api.history import History
-from api.metrics import Metrics
-from api.orders import EventBody, ExtendBody, Orders
-from api.pages import Pages
-from api.policies import Policies, PolicyBody
-from api.stock import Stock
-from streams.events import Event, Movement, OrderBody
+from stocktide.api import answers
+from stocktide.api.events import Events
+from stocktide.api.feeds.sse import Feeds
+from stocktide.api.health import Readiness
+from stocktide.api.history import History
+from stocktide.api.metrics import Metrics
+from stocktide.api.orders import EventBody, ExtendBody, Orders
+from stocktide.api.pages import Pages
+from stocktide.api.policies import Policies, PolicyBody
+from stocktide.api.stock import Stock
+from stocktide.streams.events import Event, Movement, OrderBody
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON = "application/json"

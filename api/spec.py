@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from api.answers import Problem
-from api.routes import Route
+from stocktide.api.answers import Problem
+from stocktide.api.routes import Route
 
 OPENAPI = "3.1.0"
 _REFERENCE = "#/components/schemas/{name}"

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 from aiokafka.errors import KafkaError
 
-from api.desk import Desk
-from api.feeds.cut import Cut
-from api.feeds.source import Source
-from api.inbox import Inbox
-from streams.topics import CHANNEL_STOCK, JOURNAL
-from tables.settlements import Settlements
-from tables.stalls import Standing, reason_of
+from stocktide.api.desk import Desk
+from stocktide.api.feeds.cut import Cut
+from stocktide.api.feeds.source import Source
+from stocktide.api.inbox import Inbox
+from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL
+from stocktide.tables.settlements import Settlements
+from stocktide.tables.stalls import Standing, reason_of
 
 # A Kafka that takes longer does not answer: a look comes every second.
 ANSWER_SECONDS_MAX = 2.0

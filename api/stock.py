@@ -9,12 +9,12 @@ import asyncio
 
 from aiohttp import web
 
-from api import names, problems
-from api.reads import Reads
-from api.targets import query_of
-from streams.events import Malformed
-from tables.ledger import PAGE_SKUS_MAX, Ledger
-from tables.views import channel_update, movement_view, stock_view
+from stocktide.api import names, problems
+from stocktide.api.reads import Reads
+from stocktide.api.targets import query_of
+from stocktide.streams.events import Malformed
+from stocktide.tables.ledger import PAGE_SKUS_MAX, Ledger
+from stocktide.tables.views import channel_update, movement_view, stock_view
 
 PAGE_SKUS_DEFAULT = 100
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from multidict import MultiDict
 
-from api import problems
+from stocktide.api import problems
 
 # 400 names of 128 characters of ASCII, or 40 whose every character is escaped, go into one query.
 QUERY_BYTES_MAX = 64 * 1024

@@ -17,11 +17,11 @@ from bench.orders import order_events, send_all
 from bench.rates import percentile, rate_of
 from bench.stage import Stage
 from stocktide.ports import pick_free
-from streams.admin import ensure_topics
-from streams.events import Malformed, decode_order_event
-from tables.commands import Command, Origin, Receive, command_of
-from tables.ledger import Ledger, LedgerLimits
-from tables.scripts import key_prefix
+from stocktide.streams.admin import ensure_topics
+from stocktide.streams.events import Malformed, decode_order_event
+from stocktide.tables.commands import Command, Origin, Receive, command_of
+from stocktide.tables.ledger import Ledger, LedgerLimits
+from stocktide.tables.scripts import key_prefix
 
 WORKER_ORDERS = 120_000
 PLAIN_ORDERS = 15_000

@@ -19,7 +19,7 @@ from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.ports import pick_free
 from stocktide.retry import until
 from stocktide.settings import Settings
-from streams.admin import ensure_topics
+from stocktide.streams.admin import ensure_topics
 
 READY_SECONDS_MAX = 90.0
 STOP_SECONDS_MAX = 15.0

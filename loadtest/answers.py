@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from loadtest.messages import ID_PREFIX, Event, shipped_of
-from loadtest.observers import DeadLetter
-from loadtest.oracle.replayed import MovementRow, Oracle, OrderRow
+from stocktide.loadtest.messages import ID_PREFIX, Event, shipped_of
+from stocktide.loadtest.observers import DeadLetter
+from stocktide.loadtest.oracle.replayed import MovementRow, Oracle, OrderRow
 
 # Units of an order that can be shipped: (sku, units, warehouse).
 Shipment = list[tuple[str, int, str]]

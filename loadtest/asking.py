@@ -17,9 +17,9 @@ import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from loadtest.client import JSON, NDJSON
-from loadtest.messages import Event
-from loadtest.oracle.history import Asked, Clock, Door, Record, Silent, Told, told_of
+from stocktide.loadtest.client import JSON, NDJSON
+from stocktide.loadtest.messages import Event
+from stocktide.loadtest.oracle.history import Asked, Clock, Door, Record, Silent, Told, told_of
 
 # The API gives up after 5 s; a client's patience is a little longer, so that its word is heard.
 REQUEST_SECONDS_MAX = 8.0

@@ -9,10 +9,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from loadtest.measure import Part, SecondPart
-from loadtest.retail import PLAIN, Form
-from loadtest.shapes import Shape
-from loadtest.workload import Goods
+from stocktide.loadtest.measure import Part, SecondPart
+from stocktide.loadtest.retail import PLAIN, Form
+from stocktide.loadtest.shapes import Shape
+from stocktide.loadtest.workload import Goods
 
 Door = Literal["http", "kafka", "both"]
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from loadtest.client import ApiClient, ApiError
-from loadtest.oracle.replayed import Difference, Oracle, Stock
+from stocktide.loadtest.client import ApiClient, ApiError
+from stocktide.loadtest.oracle.replayed import Difference, Oracle, Stock
 
 # Rows are milliseconds behind the ledger; where others still buy, a moment without a change must be met.
 SETTLE_SECONDS_MAX = 20.0

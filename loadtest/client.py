@@ -11,6 +11,8 @@ from typing import NamedTuple, Self
 
 import aiohttp
 
+from stocktide.errors import StocktideError
+
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 REQUEST_SECONDS_MAX = 15.0
@@ -21,7 +23,7 @@ RETRY_SECONDS = 0.25
 SAID_LENGTH_MAX = 200
 
 
-class ApiError(Exception):
+class ApiError(StocktideError):
     """The API cannot be reached, or answers what it should not; the message says where and what."""
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from loadtest.report_names import value_text
-from loadtest.results import FORMAT, Latencies, Moment, ProcessUse, Results, decode
+from stocktide.errors import StocktideError
+from stocktide.loadtest.report_names import value_text
+from stocktide.loadtest.results import FORMAT, Latencies, Moment, ProcessUse, Results, decode
 
 KEPT, BROKEN, INVALID = 0, 1, 2
 # Settings that two runs may differ in and still be of one kind: another seed makes another plan with the same rates.
@@ -27,7 +28,7 @@ SAME_NUMBER_SHARE = 0.02
 BUSY_LOAD_SHARE = 0.5
 
 
-class CompareError(Exception):
+class CompareError(StocktideError):
     """The two cannot be read; the message says which and why."""
 
 

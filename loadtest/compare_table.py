@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.compare import Comparison, Row, Side
-from loadtest.verdict_words import LIMIT_NAMES
+from stocktide.loadtest.compare import Comparison, Row, Side
+from stocktide.loadtest.verdict_words import LIMIT_NAMES
 
 # A smaller difference is not called better or worse: two runs of the same differ by as much.
 TOLD_PERCENT_MIN = 10.0

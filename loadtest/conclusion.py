@@ -10,10 +10,10 @@ from statistics import median
 
 import msgspec
 
-from loadtest.measure import Whole
-from loadtest.oracle import verdict as oracle
-from loadtest.pushing import LATE_SECONDS, VERY_LATE_SECONDS, WAITING_MAX
-from loadtest.results import ProcessUse, Verdict, Violation
+from stocktide.loadtest.measure import Whole
+from stocktide.loadtest.oracle import verdict as oracle
+from stocktide.loadtest.pushing import LATE_SECONDS, VERY_LATE_SECONDS, WAITING_MAX
+from stocktide.loadtest.results import ProcessUse, Verdict, Violation
 
 # More sends of the tester's own that leave late, and it is the tester that is measured.
 LATE_SHARE_MAX = 0.01

@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 import orjson
 
-from loadtest import shop
-from loadtest.check import stock_of
-from loadtest.client import JSON, NDJSON, Answer, ApiClient, ApiError
-from loadtest.messages import Event
+from stocktide.loadtest import shop
+from stocktide.loadtest.check import stock_of
+from stocktide.loadtest.client import JSON, NDJSON, Answer, ApiClient, ApiError
+from stocktide.loadtest.messages import Event
 
 # Shoppers under way at once, and so orders; more come only when others have left.
 SHOPPERS_MAX = 400

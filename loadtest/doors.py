@@ -18,8 +18,9 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from loadtest.client import JSON, NDJSON, ApiClient
-from loadtest.messages import Event, paid_of
+from stocktide.errors import StocktideError
+from stocktide.loadtest.client import JSON, NDJSON, ApiClient
+from stocktide.loadtest.messages import Event, paid_of
 
 # A broker's first answer: it may be starting.
 CONNECT_SECONDS_MAX = 15.0
@@ -37,7 +38,7 @@ RETRY_SECONDS = 0.25
 COMMIT_SECONDS_MAX = 60.0
 
 
-class DoorError(Exception):
+class DoorError(StocktideError):
     """The system cannot be reached, or refuses what it should take; the message says what and where."""
 
 

@@ -20,26 +20,26 @@ from typing import Any
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from loadtest import procs, results, testers
-from loadtest.asking import Http, Recorder
-from loadtest.client import ApiClient, ApiError
-from loadtest.conclusion import conclude
-from loadtest.flash_options import FlashError, FlashOptions
-from loadtest.flash_view import View
-from loadtest.floor import Floor, hot_policies
-from loadtest.following import LAG_SAMPLED, WHOLE_PER_CHANNEL
-from loadtest.gathering import Gathering
-from loadtest.leading import Lead
-from loadtest.measure import Whole
-from loadtest.observers import Feeds, ObserverError
-from loadtest.onlooker import Onlooker
-from loadtest.oracle.channels import BEHIND_MS_MAX
-from loadtest.oracle.history import Began, Clock, Rested
-from loadtest.oracle.judge import judge
-from loadtest.rest import READS_MAX, FinalReader, Inputs, come_to_rest
-from loadtest.retail import RetailError
-from loadtest.verdict_words import holds
-from loadtest.workload import Goods
+from stocktide.loadtest import procs, results, testers
+from stocktide.loadtest.asking import Http, Recorder
+from stocktide.loadtest.client import ApiClient, ApiError
+from stocktide.loadtest.conclusion import conclude
+from stocktide.loadtest.flash_options import FlashError, FlashOptions
+from stocktide.loadtest.flash_view import View
+from stocktide.loadtest.floor import Floor, hot_policies
+from stocktide.loadtest.following import LAG_SAMPLED, WHOLE_PER_CHANNEL
+from stocktide.loadtest.gathering import Gathering
+from stocktide.loadtest.leading import Lead
+from stocktide.loadtest.measure import Whole
+from stocktide.loadtest.observers import Feeds, ObserverError
+from stocktide.loadtest.onlooker import Onlooker
+from stocktide.loadtest.oracle.channels import BEHIND_MS_MAX
+from stocktide.loadtest.oracle.history import Began, Clock, Rested
+from stocktide.loadtest.oracle.judge import judge
+from stocktide.loadtest.rest import READS_MAX, FinalReader, Inputs, come_to_rest
+from stocktide.loadtest.retail import RetailError
+from stocktide.loadtest.verdict_words import holds
+from stocktide.loadtest.workload import Goods
 
 TURN_SECONDS = 0.5
 # Who connects anew may be told of a state that is so many times as old as the oldest update that anybody saw: an
@@ -75,7 +75,7 @@ def _write(options: FlashOptions, found: results.Results) -> None:
     if options.report_json is not None:
         options.report_json.write_bytes(results.encode(found))
     if options.report_html is not None:
-        from loadtest.report_page import write_page
+        from stocktide.loadtest.report_page import write_page
 
         write_page(found, options.report_html)
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from loadtest import retail
-from loadtest.assignments import Door
-from loadtest.messages import orders_of
-from loadtest.retail_dates import Order
-from loadtest.retail_text import is_encoding
-from loadtest.shapes import Shape, rate_of
-from loadtest.workload import BOT_SHARE, Goods
+from stocktide.errors import StocktideError
+from stocktide.loadtest import retail
+from stocktide.loadtest.assignments import Door
+from stocktide.loadtest.messages import orders_of
+from stocktide.loadtest.retail_dates import Order
+from stocktide.loadtest.retail_text import is_encoding
+from stocktide.loadtest.shapes import Shape, rate_of
+from stocktide.loadtest.workload import BOT_SHARE, Goods
 
 # `file` plays a real file, `search` looks for the highest rate that keeps the goal.
 Kind = Shape | Literal["file", "search"]
@@ -38,7 +39,7 @@ HOLD_SECONDS_MAX = 600
 UNITS_SHARE = 0.4
 
 
-class FlashError(Exception):
+class FlashError(StocktideError):
     """The load test cannot be done as asked; the message says why."""
 
 

@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.assignments import Report
-from loadtest.flash_options import FlashOptions
-from loadtest.floor import Floor
-from loadtest.live import Live, Snapshot
-from loadtest.measure import Second, SecondPart, latencies
-from loadtest.onlooker import Onlooker
-from loadtest.results import Latencies, Results
-from loadtest.verdict_words import checks, holds, limit_of
-from loadtest.workload import Goods
+from stocktide.loadtest.assignments import Report
+from stocktide.loadtest.flash_options import FlashOptions
+from stocktide.loadtest.floor import Floor
+from stocktide.loadtest.live import Live, Snapshot
+from stocktide.loadtest.measure import Second, SecondPart, latencies
+from stocktide.loadtest.onlooker import Onlooker
+from stocktide.loadtest.results import Latencies, Results
+from stocktide.loadtest.verdict_words import checks, holds, limit_of
+from stocktide.loadtest.workload import Goods
 
 # Rates are taken over so many updates of the view: about a second.
 RATE_UPDATES = 2

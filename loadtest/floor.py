@@ -11,13 +11,13 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from loadtest.asking import Http
-from loadtest.client import ApiError
-from loadtest.messages import LINES_MAX, Event
-from loadtest.oracle.contract import Stock
-from loadtest.oracle.history import Told
-from loadtest.pushing import now
-from loadtest.workload import WAREHOUSES, Goods
+from stocktide.loadtest.asking import Http
+from stocktide.loadtest.client import ApiError
+from stocktide.loadtest.messages import LINES_MAX, Event
+from stocktide.loadtest.oracle.contract import Stock
+from stocktide.loadtest.oracle.history import Told
+from stocktide.loadtest.pushing import now
+from stocktide.loadtest.workload import WAREHOUSES, Goods
 
 # Of a SKU that is not hot there is more than anybody buys in a run: it may only be refused by mistake.
 COLD_UNITS = 200_000

@@ -18,11 +18,11 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from loadtest.asking import Recorder
-from loadtest.measure import Meter
-from loadtest.oracle.contract import Update
-from loadtest.oracle.history import Saw, Subscribed, Synced, Unreadable, Unsubscribed
-from loadtest.oracle.stream import time_ms
+from stocktide.loadtest.asking import Recorder
+from stocktide.loadtest.measure import Meter
+from stocktide.loadtest.oracle.contract import Update
+from stocktide.loadtest.oracle.history import Saw, Subscribed, Synced, Unreadable, Unsubscribed
+from stocktide.loadtest.oracle.stream import time_ms
 
 CONNECT_SECONDS_MAX = 10.0
 # The feed says something every 15 s; silent for longer, the line is dead.

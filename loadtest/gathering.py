@@ -12,7 +12,7 @@ from heapq import merge
 from operator import attrgetter
 from pathlib import Path
 
-from loadtest.oracle.history import Clock, HistoryFile, Record, decode_lines, merged, read
+from stocktide.loadtest.oracle.history import Clock, HistoryFile, Record, decode_lines, merged, read
 
 # Of a file at a time: half a second of a tester at full load is less.
 READ_BYTES_MAX = 16 * 1024 * 1024

@@ -12,15 +12,15 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from loadtest.assignments import Assignment, Order, Report
-from loadtest.flash_options import FlashOptions
-from loadtest.following import SETTLE_SECONDS_MAX
-from loadtest.gathering import Gathering, TesterFile
-from loadtest.ladder import Ladder
-from loadtest.measure import Part, Whole
-from loadtest.pushing import DRAIN_SECONDS_MAX
-from loadtest.testers import TesterProcess, start
-from loadtest.workload import Goods
+from stocktide.loadtest.assignments import Assignment, Order, Report
+from stocktide.loadtest.flash_options import FlashOptions
+from stocktide.loadtest.following import SETTLE_SECONDS_MAX
+from stocktide.loadtest.gathering import Gathering, TesterFile
+from stocktide.loadtest.ladder import Ladder
+from stocktide.loadtest.measure import Part, Whole
+from stocktide.loadtest.pushing import DRAIN_SECONDS_MAX
+from stocktide.loadtest.testers import TesterProcess, start
+from stocktide.loadtest.workload import Goods
 
 # The load begins so long after everybody is told when.
 BEGIN_SECONDS = 1.0

@@ -13,7 +13,7 @@ from typing import Literal
 from hdrh.histogram import HdrHistogram
 from msgspec import Struct
 
-from loadtest.results import Latencies, Moment
+from stocktide.loadtest.results import Latencies, Moment
 
 # A request ends, answered or not, well within a minute; three digits tell 1.000 ms from 1.001 ms.
 HIGHEST_US = 60_000_000

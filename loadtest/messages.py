@@ -11,7 +11,7 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from loadtest.retail import Invoice, Item
+from stocktide.loadtest.retail import Invoice, Item
 
 # The contract's limit of lines in one message.
 LINES_MAX = 2_000

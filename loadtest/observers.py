@@ -18,6 +18,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
+from stocktide.errors import StocktideError
+
 # A lone broker answers in milliseconds; this also bounds how long a stop waits for a poll.
 POLL_MS = 200
 # Rows handled before the loop lets others run.
@@ -32,7 +34,7 @@ CONNECT_SECONDS_MAX = 15.0
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 
 
-class ObserverError(Exception):
+class ObserverError(StocktideError):
     """The topics cannot be followed; the message says where and why."""
 
 

@@ -10,13 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from loadtest.observers import Row, Take
-from loadtest.oracle.contract import Stock
-from loadtest.oracle.history import Asked, ChannelRow, Clock, OrderRow, Record, StockRow
-from loadtest.oracle.judge import Watch
-from loadtest.oracle.verdict import Violation
-from loadtest.recorded import recorders
-from loadtest.results import HotSku, StockPoint
+from stocktide.loadtest.observers import Row, Take
+from stocktide.loadtest.oracle.contract import Stock
+from stocktide.loadtest.oracle.history import Asked, ChannelRow, Clock, OrderRow, Record, StockRow
+from stocktide.loadtest.oracle.judge import Watch
+from stocktide.loadtest.oracle.verdict import Violation
+from stocktide.loadtest.recorded import recorders
+from stocktide.loadtest.results import HotSku, StockPoint
 
 # Points of one channel and SKU: ten a second for ten minutes.
 POINTS_MAX = 6_000

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from loadtest.results import ProcessUse, Use
+from stocktide.loadtest.results import ProcessUse, Use
 
 SAMPLE_SECONDS = 1.0
 # A system at rest and testers that wait load a machine with next to nothing.

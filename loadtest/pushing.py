@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
-from loadtest.measure import Meter
-from loadtest.messages import Event
-from loadtest.oracle.contract import Order
-from loadtest.oracle.history import Told
-from loadtest.workload import Errand
+from stocktide.loadtest.measure import Meter
+from stocktide.loadtest.messages import Event
+from stocktide.loadtest.oracle.contract import Order
+from stocktide.loadtest.oracle.history import Told
+from stocktide.loadtest.workload import Errand
 
 # Orders of one tester that wait for their answer. At 400/s and 8 s of patience: more is an outage, not a load.
 WAITING_MAX = 3_000

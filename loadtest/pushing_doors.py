@@ -11,12 +11,12 @@ from typing import Any
 
 from msgspec.json import Decoder
 
-from loadtest.asking import Http, Kafka
-from loadtest.messages import Event
-from loadtest.observers import Feeds, Row
-from loadtest.oracle.contract import Order
-from loadtest.oracle.history import Told
-from loadtest.pushing import Placed, now
+from stocktide.loadtest.asking import Http, Kafka
+from stocktide.loadtest.messages import Event
+from stocktide.loadtest.observers import Feeds, Row
+from stocktide.loadtest.oracle.contract import Order
+from stocktide.loadtest.oracle.history import Told
+from stocktide.loadtest.pushing import Placed, now
 
 # A shopper who sees nothing for so long has left; the same patience as by HTTP.
 ROW_SECONDS_MAX = 8.0

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from loadtest.observers import Row, Take
-from loadtest.oracle.contract import Alert, DeadLetter, Movement, Order, Policy, Stock, Update
-from loadtest.oracle.history import (
+from stocktide.loadtest.observers import Row, Take
+from stocktide.loadtest.oracle.contract import Alert, DeadLetter, Movement, Order, Policy, Stock, Update
+from stocktide.loadtest.oracle.history import (
     AlertRow,
     ChannelRow,
     Clock,

@@ -21,16 +21,17 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from loadtest import messages, retail
-from loadtest.answers import Answers
-from loadtest.check import differences
-from loadtest.client import ApiClient, ApiError
-from loadtest.doors import REQUESTS_MAX, Door, DoorError, HttpDoor, KafkaDoor
-from loadtest.observers import DeadLetter, Feeds, ObserverError, decoded
-from loadtest.oracle.replayed import MovementRow, Oracle, OrderRow
-from loadtest.report import ReplayReport, by_reason
-from loadtest.retail_dates import Order
-from loadtest.retail_text import is_encoding
+from stocktide.errors import StocktideError
+from stocktide.loadtest import messages, retail
+from stocktide.loadtest.answers import Answers
+from stocktide.loadtest.check import differences
+from stocktide.loadtest.client import ApiClient, ApiError
+from stocktide.loadtest.doors import REQUESTS_MAX, Door, DoorError, HttpDoor, KafkaDoor
+from stocktide.loadtest.observers import DeadLetter, Feeds, ObserverError, decoded
+from stocktide.loadtest.oracle.replayed import MovementRow, Oracle, OrderRow
+from stocktide.loadtest.report import ReplayReport, by_reason
+from stocktide.loadtest.retail_dates import Order
+from stocktide.loadtest.retail_text import is_encoding
 
 # Orders sent and not answered: enough to keep every stage busy; more would only wait in Kafka.
 ORDERS_OPEN_MAX = 5_000
@@ -41,7 +42,7 @@ LOOK_SECONDS = 0.2
 QUANTITY_MAX = retail.QUANTITY_MAX
 
 
-class ReplayError(Exception):
+class ReplayError(StocktideError):
     """The replay cannot be done as asked; the message says why."""
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.oracle.replayed import Difference
+from stocktide.loadtest.oracle.replayed import Difference
 
 # More lines than this are no table any more; the JSON report has them all.
 DIFFERENCES_SHOWN_MAX = 20

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from loadtest.report_figures import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, escaped
-from loadtest.report_names import clock, plain_name
-from loadtest.results import HotSku, StockPoint
+from stocktide.loadtest.report_figures import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, escaped
+from stocktide.loadtest.report_names import clock, plain_name
+from stocktide.loadtest.results import HotSku, StockPoint
 
 # A plot takes a screen: the hottest few tell the story, the JSON has all.
 HOT_PLOTTED_MAX = 6

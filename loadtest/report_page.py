@@ -17,10 +17,10 @@ from string import Template
 
 import msgspec
 
-from loadtest.report_figures import Plot
-from loadtest.report_names import command_of, plain_name, value_text
-from loadtest.report_plots import plots_of
-from loadtest.report_text import (
+from stocktide.loadtest.report_figures import Plot
+from stocktide.loadtest.report_names import command_of, plain_name, value_text
+from stocktide.loadtest.report_plots import plots_of
+from stocktide.loadtest.report_text import (
     STATES,
     checked_table,
     errors_table,
@@ -33,9 +33,9 @@ from loadtest.report_text import (
     text,
     verdict_section,
 )
-from loadtest.results import Results
+from stocktide.loadtest.results import Results
 
-_FOLDER = files("loadtest") / "page"
+_FOLDER = files("stocktide.loadtest") / "page"
 
 
 def write_page(results: Results, path: Path) -> None:

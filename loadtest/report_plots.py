@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from loadtest.report_figures import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, bars, line
-from loadtest.report_hot import hot_plots
-from loadtest.report_names import clock, milliseconds, plain_name
-from loadtest.results import Latencies, Moment, ProcessUse, Results
+from stocktide.loadtest.report_figures import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, bars, line
+from stocktide.loadtest.report_hot import hot_plots
+from stocktide.loadtest.report_names import clock, milliseconds, plain_name
+from stocktide.loadtest.results import Latencies, Moment, ProcessUse, Results
 
 # Reasons that get a colour of their own; more cannot be told apart, and the table beside the plot has them all.
 REASONS_PLOTTED_MAX = 6

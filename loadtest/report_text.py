@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from loadtest.report_names import clock, milliseconds, size_text, value_text
-from loadtest.report_plots import step_p99, step_rate
-from loadtest.results import Latencies, Moment, Results, Verdict, Violation
-from loadtest.verdict_words import checks, holds, limit_of
+from stocktide.loadtest.report_names import clock, milliseconds, size_text, value_text
+from stocktide.loadtest.report_plots import step_p99, step_rate
+from stocktide.loadtest.results import Latencies, Moment, Results, Verdict, Violation
+from stocktide.loadtest.verdict_words import checks, holds, limit_of
 
 # A broken run may have one violation for each order; the JSON has those that were kept.
 VIOLATIONS_SHOWN_MAX = 20

@@ -16,10 +16,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from loadtest.client import ApiClient, ApiError
-from loadtest.oracle.contract import Movement, Order, Stock, Update
-from loadtest.oracle.history import Clock, ReadChannel, ReadMovement, ReadOrder, ReadPolicy, ReadStock, Record
-from loadtest.workload import Goods
+from stocktide.loadtest.client import ApiClient, ApiError
+from stocktide.loadtest.oracle.contract import Movement, Order, Stock, Update
+from stocktide.loadtest.oracle.history import Clock, ReadChannel, ReadMovement, ReadOrder, ReadPolicy, ReadStock, Record
+from stocktide.loadtest.workload import Goods
 
 # No row of the run for so long, and all input consumed: it rests.
 QUIET_SECONDS = 2.0

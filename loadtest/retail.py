@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from loadtest.retail_dates import Order
-from loadtest.retail_rows import NAME, NAME_LENGTH_MAX, Ragged, Row, rows
-from loadtest.retail_text import RetailError as RetailError
+from stocktide.loadtest.retail_dates import Order
+from stocktide.loadtest.retail_rows import NAME, NAME_LENGTH_MAX, Ragged, Row, rows
+from stocktide.loadtest.retail_text import RetailError as RetailError
 
 # The contract's limit of a quantity.
 QUANTITY_MAX = 1_000_000

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from loadtest.retail_dates import Dates, Order
-from loadtest.retail_text import RetailError, lines
+from stocktide.loadtest.retail_dates import Dates, Order
+from stocktide.loadtest.retail_text import RetailError, lines
 
 # Columns that a replay needs, as the two data sets name them. Letters alone count: `Customer ID` is `CustomerID`.
 NEEDED = {

@@ -17,6 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
+from stocktide.errors import StocktideError
+
 # Far more than a row of any real copy, and little enough to hold: a file without line ends cannot fill the memory.
 LINE_CHARACTERS_MAX = 1024 * 1024
 # Lines from the first that is not UTF-8 on, by which its encoding is named.
@@ -45,7 +47,7 @@ _ESCAPED = re.compile("[\udc80-\udcff]")
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 
 
-class RetailError(Exception):
+class RetailError(StocktideError):
     """The file cannot be read as what it should be; the message names file, line and what is wrong."""
 
 

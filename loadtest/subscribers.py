@@ -14,8 +14,8 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from loadtest.oracle.contract import Update
-from loadtest.oracle.history import Clock, Record, Saw, Subscribed, Synced, Unreadable, Unsubscribed
+from stocktide.loadtest.oracle.contract import Update
+from stocktide.loadtest.oracle.history import Clock, Record, Saw, Subscribed, Synced, Unreadable, Unsubscribed
 
 CONNECT_SECONDS_MAX = 2.0
 # The feed says something every 15 s, if only that it lives: silent for longer, the line is dead.

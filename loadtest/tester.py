@@ -18,16 +18,16 @@ from typing import Any
 import msgspec
 from aiokafka.errors import KafkaError
 
-from loadtest import messages, retail, shapes
-from loadtest.asking import Http, Kafka, Recorder
-from loadtest.assignments import Assignment, Order, Report
-from loadtest.following import Crowd
-from loadtest.measure import Meter
-from loadtest.observers import ObserverError
-from loadtest.oracle.history import Clock, HistoryFile
-from loadtest.pushing import Arrival, Pusher
-from loadtest.pushing_doors import HttpDoor, KafkaDoor
-from loadtest.workload import Workload
+from stocktide.loadtest import messages, retail, shapes
+from stocktide.loadtest.asking import Http, Kafka, Recorder
+from stocktide.loadtest.assignments import Assignment, Order, Report
+from stocktide.loadtest.following import Crowd
+from stocktide.loadtest.measure import Meter
+from stocktide.loadtest.observers import ObserverError
+from stocktide.loadtest.oracle.history import Clock, HistoryFile
+from stocktide.loadtest.pushing import Arrival, Pusher
+from stocktide.loadtest.pushing_doors import HttpDoor, KafkaDoor
+from stocktide.loadtest.workload import Workload
 
 # How often a tester says how it stands: the pace of the view.
 REPORT_SECONDS = 0.5

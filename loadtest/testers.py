@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from loadtest.assignments import Assignment, Order, Report
+from stocktide.errors import StocktideError
+from stocktide.loadtest.assignments import Assignment, Order, Report
 
 # A part of ten minutes: histograms of each second.
 LINE_BYTES_MAX = 64 * 1024 * 1024
@@ -21,7 +22,7 @@ READY_SECONDS_MAX = 60.0
 END_SECONDS_MAX = 10.0
 
 
-class TesterError(Exception):
+class TesterError(StocktideError):
     """A tester cannot do its part; the message says which and why."""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loadtest.results import Verdict
+from stocktide.loadtest.results import Verdict
 
 # What each checker checks, said as what has to hold: a count beside it cannot be taken for violations.
 _HOLDS = {

@@ -15,7 +15,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from loadtest.messages import Event
+from stocktide.loadtest.messages import Event
 
 Then = Literal["pay", "cancel", "abandon"]
 

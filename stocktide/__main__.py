@@ -15,12 +15,12 @@ from typing import Any
 import click
 
 from stocktide.advice import ServerOption
+from stocktide.compare_commands import with_compare
 from stocktide.dead_letter_commands import dead_letter_group
-from stocktide.errors import FrontDoorError
-from stocktide.loadtest import loadtest_command, tester_command
-from stocktide.loadtest_compare import with_compare
+from stocktide.errors import CommandError, StocktideError
+from stocktide.loadtest_commands import loadtest_command, tester_command
 from stocktide.moments import Moment
-from stocktide.settings import Settings, SettingsError, unread_variables
+from stocktide.settings import Settings, unread_variables
 from stocktide.target_options import Locate, for_system
 
 _FILE = click.Path(path_type=Path)
@@ -96,7 +96,7 @@ def worker(settings: Settings) -> int:
     from stocktide.startup import check_servers
 
     asyncio.run(check_servers(settings, _say_aside, create_topics=True))
-    from agents.worker import run
+    from stocktide.worker import run
 
     return run(settings)
 
@@ -108,7 +108,7 @@ def api(settings: Settings) -> int:
     from stocktide.startup import check_servers
 
     asyncio.run(check_servers(settings, _say_aside))
-    from api.server import run
+    from stocktide.api_server import run
 
     return run(settings)
 
@@ -242,7 +242,7 @@ def restore(locate: Locate, folder: Path, check: bool) -> int:
 @for_system()
 def replay(locate: Locate, **options: Any) -> int:
     """Stream the real orders of FILE, a CSV (also gz or zip) of Online Retail or Online Retail II."""
-    from loadtest.replay import ReplayOptions, run
+    from stocktide.loadtest.replay import ReplayOptions, run
 
     target = locate("replay")
     settings = target.settings
@@ -299,25 +299,20 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except FrontDoorError as error:
+    except CommandError as error:
         _fail(str(error), error.exit_status)
-    except SettingsError as error:
-        _fail(str(error))
     except Exception as error:
-        if not _is_told(error):
+        if not _has_message_for_user(error):
             raise
         _fail(str(error))
 
 
-def _is_told(error: Exception) -> bool:
-    """Whether the message is made for the reader: the exceptions of the rooms that a command may have entered."""
-    rooms = ("streams", "tables", "agents", "api", "loadtest", "stocktide")
-    if type(error).__module__.split(".")[0] in rooms:
-        return True
+def _has_message_for_user(error: Exception) -> bool:
+    """Whether the message says what is wrong; any other exception is a bug, and its traceback is shown."""
     from aiokafka.errors import KafkaError
     from redis.exceptions import RedisError
 
-    return isinstance(error, KafkaError | RedisError)
+    return isinstance(error, StocktideError | KafkaError | RedisError)
 
 
 def _fail(message: str, status: int = 1) -> None:

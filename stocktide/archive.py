@@ -19,7 +19,7 @@ from typing import BinaryIO, Self
 import msgspec
 from msgspec import Struct
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -32,7 +32,7 @@ _FRAME_BYTES_MAX = 64 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 
 
-class ArchiveError(FrontDoorError):
+class ArchiveError(CommandError):
     """The folder cannot be written, or is not the backup that it says it is."""
 
 

@@ -26,15 +26,15 @@ from stocktide.errors import ServerUnreachable
 from stocktide.patience import Patience, Stalled
 from stocktide.reach import reach_servers
 from stocktide.settings import Settings
-from streams.log import KafkaLog
-from streams.topics import JOURNAL
-from tables.audit.auditor import Auditor
-from tables.audit.findings import Findings
-from tables.audit.following import AuditError
-from tables.audit.shown import KafkaTables
-from tables.audit.stored import RedisSide
-from tables.connection import connect
-from tables.ledger import LedgerLimits
+from stocktide.streams.log import KafkaLog
+from stocktide.streams.topics import JOURNAL
+from stocktide.tables.audit.auditor import Auditor
+from stocktide.tables.audit.findings import Findings
+from stocktide.tables.audit.following import AuditError
+from stocktide.tables.audit.shown import KafkaTables
+from stocktide.tables.audit.stored import RedisSide
+from stocktide.tables.connection import connect
+from stocktide.tables.ledger import LedgerLimits
 
 DRIFT = 1
 UNFINISHED = 2

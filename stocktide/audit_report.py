@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from tables.audit.comparing import Difference, Drift
-from tables.audit.findings import TABLE_KINDS, Findings, Sides
+from stocktide.tables.audit.comparing import Difference, Drift
+from stocktide.tables.audit.findings import TABLE_KINDS, Findings, Sides
 
 # More would hide the first; the JSON has them.
 _DRIFTS_TOLD_MAX = 50

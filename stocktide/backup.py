@@ -33,11 +33,11 @@ from stocktide.archive import (
     read_records,
     write_manifest,
 )
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.reach import reach_kafka
 from stocktide.settings import Settings
-from streams.admin import admin_client, inspect_topics
-from streams.topics import (
+from stocktide.streams.admin import admin_client, inspect_topics
+from stocktide.streams.topics import (
     ADJUSTMENTS,
     ALERTS,
     AUDIT,
@@ -52,7 +52,7 @@ from streams.topics import (
     STOCK,
     Topic,
 )
-from tables.landmarks import landmarks_of
+from stocktide.tables.landmarks import landmarks_of
 
 # Against the stream: each is copied before what it is made from. The workers' positions come before all of them.
 ORDER: tuple[Topic, ...] = (
@@ -82,12 +82,12 @@ SILENT_POLLS_MAX = 60
 ROUNDS_MAX = 10
 
 
-class BackupError(FrontDoorError):
+class BackupError(CommandError):
     """The backup could not be made. What lies in the folder is none."""
 
 
 def run(settings: Settings, folder: Path, say: Callable[[str], None]) -> int:
-    """Back up and tell; the exit status. Raises FrontDoorError, KafkaError."""
+    """Back up and tell; the exit status. Raises CommandError, KafkaError."""
     make_folder(folder)
     try:
         with Progress(transient=True) as progress:

@@ -23,9 +23,9 @@ from stocktide.letter_tables import clean, tell_letter, tell_letters
 from stocktide.progress import announced
 from stocktide.reach import reach_kafka
 from stocktide.settings import Settings
-from streams.origins import RecordPlace
-from streams.topics import DEAD_LETTERS, TOPICS
-from tables.views import rfc3339
+from stocktide.streams.origins import RecordPlace
+from stocktide.streams.topics import DEAD_LETTERS, TOPICS
+from stocktide.tables.views import rfc3339
 
 NOT_FOUND = 2
 # Letters that one call sends again or drops, unless it says another number: what a person can have looked through.

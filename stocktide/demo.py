@@ -13,10 +13,10 @@ from pathlib import Path
 
 import click
 
-from loadtest import demo
-from loadtest.client import ApiError
 from stocktide import up
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
+from stocktide.loadtest import demo
+from stocktide.loadtest.client import ApiError
 from stocktide.ports import is_free
 from stocktide.ready import Ready
 from stocktide.settings import Settings
@@ -24,7 +24,7 @@ from stocktide.system import UpOptions
 
 
 def run(settings: Settings) -> int:
-    """Run the demo until a signal; the exit status. Raises FrontDoorError if it cannot start or go on."""
+    """Run the demo until a signal; the exit status. Raises CommandError if it cannot start or go on."""
     if settings.port and not is_free(settings.port, settings.host):
         click.echo(f"port {settings.port} is taken: the demo takes a free one")
         settings = replace(settings, port=0)
@@ -36,7 +36,7 @@ async def _trade(ready: Ready) -> None:
     try:
         await demo.run(ready.api, click.echo)
     except* ApiError as failures:
-        raise FrontDoorError(f"the demo cannot go on: {failures.exceptions[0]}") from None
+        raise CommandError(f"the demo cannot go on: {failures.exceptions[0]}") from None
 
 
 @contextlib.contextmanager

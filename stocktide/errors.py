@@ -1,32 +1,48 @@
-"""The one exception root of the front door. Each says in its message what is wrong, where, and what to do."""
+"""The root of all exceptions of Stocktide, and those of the command line.
+
+A class's docstring is its message where it is raised without one.
+"""
 
 from __future__ import annotations
 
+from inspect import cleandoc
 
-class FrontDoorError(Exception):
-    """The command cannot go on. The message is what the user reads: one clear sentence or a few."""
+
+class StocktideError(Exception):
+    """Stocktide cannot do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(cleandoc(self.__doc__ or "") if message is None else message)
+
+
+class CommandError(StocktideError):
+    """The command cannot go on."""
 
     exit_status = 1
 
 
-class PortTaken(FrontDoorError):
+class SettingsError(CommandError):
+    """A setting cannot be used. The message names its variable and contains no secret."""
+
+
+class StartError(CommandError):
+    """The process cannot start."""
+
+
+class PortTaken(CommandError):
     """Another program listens on the port."""
 
     def __init__(self, what: str, host: str, port: int, advice: str) -> None:
         super().__init__(f"port {port} on {host} is taken, {what} cannot listen there: {advice}")
 
 
-class ServerUnreachable(FrontDoorError):
-    """A server that we were told to use does not answer."""
+class ServerUnreachable(CommandError):
+    """A server does not answer at the address that was given."""
 
 
-class FolderInUse(FrontDoorError):
+class FolderInUse(CommandError):
     """Another `stocktide up` runs on the same data folder."""
 
 
-class EmbeddedError(FrontDoorError):
+class EmbeddedError(CommandError):
     """An embedded server cannot be started."""
-
-
-class SettingsError(Exception):
-    """A setting cannot be used as it is. The message names its variable, and holds no secret."""

@@ -21,8 +21,8 @@ from stocktide.progress import announced
 from stocktide.reach import reach_kafka
 from stocktide.settings import Settings
 from stocktide.story_tellers import JsonTeller, TableTeller, Wanted
-from tables.mentions import Mention
-from tables.story import Change, Opening, Part, Story, changes_of, row_of
+from stocktide.tables.mentions import Mention
+from stocktide.tables.story import Change, Opening, Part, Story, changes_of, row_of
 
 UNEXPLAINED = 1
 UNKNOWN = 2

@@ -15,11 +15,11 @@ from rich.text import Text
 
 from stocktide.journal_access import JournalAccess
 from stocktide.story_words import MODE_WORDS
+from stocktide.tables.mentions import Mention
+from stocktide.tables.records import Offer, SkuRecord
+from stocktide.tables.story import changes_of, row_of
+from stocktide.tables.views import rfc3339, stock_view
 from stocktide.wrapping import name_lines
-from tables.mentions import Mention
-from tables.records import Offer, SkuRecord
-from tables.story import changes_of, row_of
-from tables.views import rfc3339, stock_view
 
 _COLUMNS = {
     "on_hand": "on hand",

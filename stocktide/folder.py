@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from stocktide.errors import FolderInUse, FrontDoorError
+from stocktide.errors import CommandError, FolderInUse
 from stocktide.progress import Progress, announced
 
 LOCK_FILE = "lock"
@@ -27,7 +27,7 @@ async def held_folder(folder: Path, progress: Progress) -> AsyncIterator[Path]:
     """Hold the folder for the body; its absolute path.
 
     The kernel frees it when the process ends, however it ends. Folders that were made here, and are empty at the end,
-    are removed. Raises FolderInUse, or FrontDoorError where the folder cannot be made or written.
+    are removed. Raises FolderInUse, or CommandError where the folder cannot be made or written.
     """
     with _made(folder) as path:
         async with announced(progress, f"waiting for the earlier `stocktide up` on {path} to stop"):
@@ -55,7 +55,7 @@ def _made(folder: Path) -> Iterator[Path]:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise FrontDoorError(f"the data folder {path} cannot be used: it is a file") from error
+        raise CommandError(f"the data folder {path} cannot be used: it is a file") from error
     except OSError as error:
         raise _unusable(path, error) from error
     try:
@@ -66,13 +66,13 @@ def _made(folder: Path) -> Iterator[Path]:
                 each.rmdir()
 
 
-def _unusable(path: Path, error: OSError) -> FrontDoorError:
+def _unusable(path: Path, error: OSError) -> CommandError:
     where = f" ({error.filename})" if error.filename not in (None, str(path)) else ""
-    return FrontDoorError(f"the data folder {path} cannot be used: {error.strerror or error}{where}")
+    return CommandError(f"the data folder {path} cannot be used: {error.strerror or error}{where}")
 
 
 async def _hold(path: Path) -> int:
-    """The descriptor of the lock, held. Raises FolderInUse, FrontDoorError."""
+    """The descriptor of the lock, held. Raises FolderInUse, CommandError."""
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS_MAX
     while True:
         try:

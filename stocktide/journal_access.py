@@ -12,12 +12,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.journal import JournalReader, Position
-from streams.log import KafkaLog
-from streams.topics import JOURNAL
-from tables.landmarks import Landmarks, read_landmarks
-from tables.mentions import Anchor, Backward, Budget, Mention, forward, oldest_in
-from tables.walk import LostTail, follow, newest_in
+from stocktide.streams.journal import JournalReader, Position
+from stocktide.streams.log import KafkaLog
+from stocktide.streams.topics import JOURNAL
+from stocktide.tables.landmarks import Landmarks, read_landmarks
+from stocktide.tables.mentions import Anchor, Backward, Budget, Mention, forward, oldest_in
+from stocktide.tables.walk import LostTail, follow, newest_in
 
 # The relay's clock stamps records and the ledger's dates decisions: they may differ by so much before a reading that
 # begins at a time misses something.

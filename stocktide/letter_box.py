@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct, structs
 
-from streams.origins import RecordPlace
+from stocktide.streams.origins import RecordPlace
 
 State = Literal["open", "retried", "dropped"]
 MARKS: tuple[State, ...] = ("retried", "dropped")

@@ -17,12 +17,12 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from stocktide.letter_box import Letter, LetterBox, State, StoredRow
-from streams.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
-from streams.origins import RETRIED_FROM_HEADER, origin_header
-from streams.times import now_ms
-from streams.topics import INPUT_RETENTION_MS, MOVEMENTS, ORDERS
-from tables.outcomes import Outcome
-from tables.views import rfc3339
+from stocktide.streams.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
+from stocktide.streams.origins import RETRIED_FROM_HEADER, origin_header
+from stocktide.streams.times import now_ms
+from stocktide.streams.topics import INPUT_RETENTION_MS, MOVEMENTS, ORDERS
+from stocktide.tables.outcomes import Outcome
+from stocktide.tables.views import rfc3339
 
 # Events sent before their marks: what a command that dies in between sends once more.
 _STEP = 100

@@ -14,8 +14,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from stocktide.letter_box import Letter, StoredRow
+from stocktide.streams.origins import RecordPlace
 from stocktide.wrapping import terminal_width, wrapped
-from streams.origins import RecordPlace
 
 # What is shown of an event; `--raw` gives all of it.
 _SHOWN_BYTES = 4_096

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.reach import hidden_url
 from stocktide.running import LOOPBACK, Running, running_on, running_systems
 from stocktide.settings import Settings
@@ -28,7 +28,7 @@ from stocktide.settings import Settings
 UNCLEAR = 2
 
 
-class UnclearTarget(FrontDoorError):
+class UnclearTarget(CommandError):
     """It is not clear which system is meant. The message lists those that run."""
 
     exit_status = UNCLEAR
@@ -66,7 +66,7 @@ class Target:
 
 
 def locate(settings: Settings, named: Named, environ: Mapping[str, str] | None = None) -> Target:
-    """The system that is meant. Raises UnclearTarget, FrontDoorError, and click.BadParameter where `api` is no URL."""
+    """The system that is meant. Raises UnclearTarget, CommandError, and click.BadParameter where `api` is no URL."""
     said = _Said(named, settings, os.environ if environ is None else environ)
     systems = running_systems()
     if named.data is not None or named.api is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from streams.times import ms_of, now_ms
+from stocktide.streams.times import ms_of, now_ms
 
 _AGO = re.compile(r"(\d{1,6})([smhd])")
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

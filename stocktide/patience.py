@@ -12,7 +12,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 
 # A takeover takes seconds, and a Kafka that lost a broker half a minute; what stands still for longer stays so.
 STILL_SECONDS_MAX = 60.0
@@ -23,7 +23,7 @@ BUSY_SHARE = 0.1
 _T = TypeVar("_T")
 
 
-class Stalled(FrontDoorError):
+class Stalled(CommandError):
     """Nothing moved for too long; the message says what was waited for."""
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 
 # What an error message quotes of a log: enough for a Java stack's first lines, little enough to read.
 QUOTED_LINES_MAX = 12
@@ -57,7 +57,7 @@ class ChildProcess:
         return self._process is not None and self._process.returncode is None
 
     async def spawn(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
-        """Start `command`, its output appended to the log. Raises FrontDoorError if it cannot run at all."""
+        """Start `command`, its output appended to the log. Raises CommandError if it cannot run at all."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         put_aside(self.log)
         with self.log.open("ab") as output:
@@ -80,7 +80,7 @@ class ChildProcess:
                     self._process = await starting
                 raise
             except OSError as error:
-                raise FrontDoorError(f"{self.name} cannot be started: {command[0]}: {error.strerror}") from error
+                raise CommandError(f"{self.name} cannot be started: {command[0]}: {error.strerror}") from error
 
     async def wait(self) -> int:
         """Wait for its end; the exit status, or minus the signal that ended it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.process import ChildProcess
 from stocktide.progress import Progress, Waiting, silent
 from stocktide.settings import Settings
@@ -25,11 +25,11 @@ POLL_SECONDS = 0.1
 ANSWER_CHARACTERS_MAX = 500
 
 
-class ProgramEnded(FrontDoorError):
+class ProgramEnded(CommandError):
     """The program ended before it was ready."""
 
 
-class ProgramNotReady(FrontDoorError):
+class ProgramNotReady(CommandError):
     """The program runs, but was not ready in time."""
 
 

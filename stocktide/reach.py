@@ -44,7 +44,7 @@ async def reach_servers(settings: Settings, *, kafka: bool = True, redis: bool =
 
 async def make_topics(settings: Settings) -> None:
     """Have all topics there, on a Kafka that was reached. Raises ServerUnreachable, TopicsError, KafkaError."""
-    from streams.admin import ensure_topics
+    from stocktide.streams.admin import ensure_topics
 
     try:
         async with asyncio.timeout(TOPICS_SECONDS_MAX):

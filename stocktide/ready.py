@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 
 # The URL of a Redis may hold a password.
 OWNER_ONLY = 0o600
@@ -33,14 +33,14 @@ class Ready:
 
 
 def prepare_ready_file(file: Path) -> None:
-    """Take away an earlier one, and see that it can be written later. Raises FrontDoorError."""
+    """Take away an earlier one, and see that it can be written later. Raises CommandError."""
     scratch = _scratch(file)
     try:
         scratch.write_text("")
         scratch.unlink()
         file.unlink(missing_ok=True)
     except OSError as error:
-        raise FrontDoorError(f"the ready file {file} cannot be written: {error.strerror}") from error
+        raise CommandError(f"the ready file {file} cannot be written: {error.strerror}") from error
 
 
 def _scratch(file: Path) -> Path:
@@ -48,11 +48,11 @@ def _scratch(file: Path) -> Path:
 
 
 def write_ready_file(file: Path, ready: Ready) -> None:
-    """Write it whole or not at all. Raises FrontDoorError where it cannot be written."""
+    """Write it whole or not at all. Raises CommandError where it cannot be written."""
     scratch = _scratch(file)
     try:
         scratch.touch(mode=OWNER_ONLY)
         scratch.write_text(json.dumps(asdict(ready), indent=1) + "\n")
         scratch.replace(file)
     except OSError as error:
-        raise FrontDoorError(f"the ready file {file} cannot be written: {error.strerror}") from error
+        raise CommandError(f"the ready file {file} cannot be written: {error.strerror}") from error

@@ -20,26 +20,26 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.located import same_redis
 from stocktide.patience import Patience
 from stocktide.reach import reach_kafka, reach_redis
 from stocktide.settings import Settings
-from streams.journal import JournalReader, Position, Verdict
-from streams.log import KafkaLog
-from streams.times import now_ms
-from streams.topics import JOURNAL
-from tables.audit.digest import EDGE_MS, KINDS, Digest, digest_of_redis, kept_until, kind_of
-from tables.audit.fold import Fold
-from tables.audit.following import Follower, start_of
-from tables.connection import connect
-from tables.derived import KafkaRows
-from tables.handover import Handover, Refused
-from tables.ledger import LedgerLimits
-from tables.rebuild import Progress, Recovery, Reporter
-from tables.scripts import key_prefix
-from tables.takeover import Superseded, take_over
-from tables.walk import follow, newest_in
+from stocktide.streams.journal import JournalReader, Position, Verdict
+from stocktide.streams.log import KafkaLog
+from stocktide.streams.times import now_ms
+from stocktide.streams.topics import JOURNAL
+from stocktide.tables.audit.digest import EDGE_MS, KINDS, Digest, digest_of_redis, kept_until, kind_of
+from stocktide.tables.audit.fold import Fold
+from stocktide.tables.audit.following import Follower, start_of
+from stocktide.tables.connection import connect
+from stocktide.tables.derived import KafkaRows
+from stocktide.tables.handover import Handover, Refused
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.rebuild import Progress, Recovery, Reporter
+from stocktide.tables.scripts import key_prefix
+from stocktide.tables.takeover import Superseded, take_over
+from stocktide.tables.walk import follow, newest_in
 
 # A worker that brings Redis back tells nobody here how far it is; Redis is asked so often.
 _WATCH_SECONDS = 0.5
@@ -49,7 +49,7 @@ _DIGEST_TRIES_MAX = 5
 Say = Callable[[str], None]
 
 
-class RebuildRefused(FrontDoorError):
+class RebuildRefused(CommandError):
     """Nothing was done; the message says why."""
 
 

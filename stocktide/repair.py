@@ -19,13 +19,13 @@ from stocktide.audit import DRIFT, OUTAGES, UNFINISHED, Bars, auditor_of, status
 from stocktide.audit_report import NOT_ALL, report_of, shown_key, shown_value, told_result
 from stocktide.patience import Patience
 from stocktide.settings import Settings
-from tables.audit.findings import Findings
-from tables.audit.plan import Change, Correction, Planner
-from tables.audit.repairing import Fate, carry_out
-from tables.connection import connect
-from tables.ledger import Ledger, LedgerLimits
-from tables.settlements import Settlements
-from tables.submission import Submitter, Undecidable, Unsettled
+from stocktide.tables.audit.findings import Findings
+from stocktide.tables.audit.plan import Change, Correction, Planner
+from stocktide.tables.audit.repairing import Fate, carry_out
+from stocktide.tables.connection import connect
+from stocktide.tables.ledger import Ledger, LedgerLimits
+from stocktide.tables.settlements import Settlements
+from stocktide.tables.submission import Submitter, Undecidable, Unsettled
 
 # A batch is settled within ms while a worker runs; without one there is no use in waiting.
 _ATTEMPT_SECONDS = 5.0

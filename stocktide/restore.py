@@ -32,13 +32,21 @@ from stocktide.archive import (
 )
 from stocktide.archive import read_records as read_archived
 from stocktide.backup import ORDER
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.reach import reach_servers
 from stocktide.settings import Settings
-from streams.admin import RECORD_OVERHEAD_BYTES, TopicsError, admin_client, ensure_topics, inspect_topics
-from streams.topics import INPUT_RETENTION_MS, JOURNAL, JOURNAL_RECORD_BYTES_MAX, MOVEMENTS, ORDERS, TOPICS, Topic
-from tables.connection import connect
-from tables.handover import Handover
+from stocktide.streams.admin import RECORD_OVERHEAD_BYTES, TopicsError, admin_client, ensure_topics, inspect_topics
+from stocktide.streams.topics import (
+    INPUT_RETENTION_MS,
+    JOURNAL,
+    JOURNAL_RECORD_BYTES_MAX,
+    MOVEMENTS,
+    ORDERS,
+    TOPICS,
+    Topic,
+)
+from stocktide.tables.connection import connect
+from stocktide.tables.handover import Handover
 
 # The journal comes last: until it is there, rows are newer than its end, and no worker blesses a Redis on that.
 RESTORE_ORDER: tuple[Topic, ...] = (*(topic for topic in ORDER if topic is not JOURNAL), JOURNAL)
@@ -52,12 +60,12 @@ FILLERS_KEPT_MAX = 20_000_000
 NOBODY_READS = ("Empty", "Dead", "")
 
 
-class RestoreError(FrontDoorError):
+class RestoreError(CommandError):
     """The backup was not restored."""
 
 
 def run(settings: Settings, folder: Path, check: bool, say: Callable[[str], None]) -> int:
-    """Restore, or with `check` only read the backup, and tell; the exit status. Raises FrontDoorError, KafkaError."""
+    """Restore, or with `check` only read the backup, and tell; the exit status. Raises CommandError, KafkaError."""
     manifest = read_manifest(folder)
     with Progress(transient=True) as progress:
         task = progress.add_task("reading the backup", total=len(manifest.copies))

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.folder import LOCK_FILE
 from stocktide.ready import OWNER_ONLY, Ready
 
@@ -81,14 +81,14 @@ def running_systems() -> list[Running]:
     """Every living system that this user's cache points to; one whose files may not be read is left out."""
     found: dict[Path, Running] = {}
     for data in _pointed_at():
-        with contextlib.suppress(FrontDoorError):
+        with contextlib.suppress(CommandError):
             if (running := running_on(data)) is not None:
                 found[running.data] = running
     return [found[data] for data in sorted(found)]
 
 
 def running_on(folder: Path) -> Running | None:
-    """The living system on a data folder. Raises FrontDoorError where the folder may not be read."""
+    """The living system on a data folder. Raises CommandError where the folder may not be read."""
     data = folder.resolve()
     try:
         if not _is_held(data / LOCK_FILE):
@@ -99,7 +99,7 @@ def running_on(folder: Path) -> Running | None:
     except (FileNotFoundError, NotADirectoryError):
         return None  # it is only starting, or nothing of ours lies there
     except OSError as error:
-        raise FrontDoorError(
+        raise CommandError(
             f"the system on {data} cannot be looked up: {error.strerror}: {error.filename}; it may belong to another "
             "user: run the command as that one"
         ) from error

@@ -8,50 +8,86 @@ file is read when clients are made.
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from stocktide.errors import SettingsError
-
-if TYPE_CHECKING:
-    from stocktide.settings import Settings
 
 KAFKA_SECURITY = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _SASL = ("kafka_sasl_mechanism", "kafka_sasl_user", "kafka_sasl_password", "kafka_sasl_password_file")
 
 
-def kafka_access(settings: Settings) -> dict[str, Any]:
-    """What each client of aiokafka needs beside `bootstrap_servers`; nothing if it is open. Raises SettingsError."""
-    security = settings.kafka_security
-    if security == "PLAINTEXT":
-        return {}
-    access: dict[str, Any] = {"security_protocol": security}
-    if security.endswith("SSL"):
-        access["ssl_context"] = _tls(settings, "kafka")
-    if security.startswith("SASL"):
-        access["sasl_mechanism"] = settings.kafka_sasl_mechanism
-        access["sasl_plain_username"] = settings.kafka_sasl_user
-        access["sasl_plain_password"] = _password(settings, "kafka_sasl_password")
-    return access
+def _text(help_text: str, **more: bool) -> Any:
+    """A setting that is nothing unless it is set; secret ones are shown nowhere, not even in a traceback."""
+    return field(default="", metadata={"help": help_text, **more}, repr=not more.get("secret"))
 
 
-def redis_access(settings: Settings) -> dict[str, Any]:
-    """What redis-py's `from_url` needs beside the URL. Raises SettingsError."""
-    access: dict[str, Any] = {}
-    if settings.redis_user:
-        access["username"] = settings.redis_user
-    if settings.redis_password or settings.redis_password_file:
-        access["password"] = _password(settings, "redis_password")
-    for name, keyword in (("ca", "ssl_ca_certs"), ("cert", "ssl_certfile"), ("key", "ssl_keyfile")):
-        if given := getattr(settings, f"redis_tls_{name}"):
-            access[keyword] = given
-    return access
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAccess:
+    """The settings of the connections to Kafka and Redis."""
+
+    kafka: str = field(default="127.0.0.1:9092", metadata={"help": "bootstrap servers, HOST:PORT[,HOST:PORT]"})
+    kafka_security: str = field(default="PLAINTEXT", metadata={"help": "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"})
+    kafka_sasl_mechanism: str = _text("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    kafka_sasl_user: str = _text("who we are to Kafka")
+    kafka_sasl_password: str = _text("its password", secret=True)
+    kafka_sasl_password_file: str = _text("a file with the password, instead")
+    kafka_tls_ca: str = _text("PEM file of the authorities that sign Kafka's certificates; the system's if not set")
+    kafka_tls_cert: str = _text("PEM file of our own certificate, where Kafka asks for one")
+    kafka_tls_key: str = _text("PEM file of its key")
+    redis: str = field(
+        default="redis://127.0.0.1:6379/0",
+        metadata={"help": "URL, rediss:// for TLS; may hold user and password", "secret": True},
+        repr=False,
+    )
+    redis_user: str = _text("who we are to Redis, where the URL does not say")
+    redis_password: str = _text("its password", secret=True)
+    redis_password_file: str = _text("a file with the password, instead")
+    redis_tls_ca: str = _text("PEM file of the authorities that sign Redis's certificate; the system's if not set")
+    redis_tls_cert: str = _text("PEM file of our own certificate, where Redis asks for one")
+    redis_tls_key: str = _text("PEM file of its key")
+
+    def kafka_access(self) -> dict[str, Any]:
+        """The keyword arguments of every client of aiokafka beside `bootstrap_servers`; none if Kafka is open. Raises
+        SettingsError."""
+        security = self.kafka_security
+        if security == "PLAINTEXT":
+            return {}
+        access: dict[str, Any] = {"security_protocol": security}
+        if security.endswith("SSL"):
+            access["ssl_context"] = _tls(self, "kafka")
+        if security.startswith("SASL"):
+            access["sasl_mechanism"] = self.kafka_sasl_mechanism
+            access["sasl_plain_username"] = self.kafka_sasl_user
+            access["sasl_plain_password"] = _password(self, "kafka_sasl_password")
+        return access
+
+    def kafka_client(self) -> dict[str, Any]:
+        """The keyword arguments of every client of aiokafka: the address and the access. Raises SettingsError."""
+        return {"bootstrap_servers": self.kafka, **self.kafka_access()}
+
+    def redis_access(self) -> dict[str, Any]:
+        """The keyword arguments of every client of redis-py beside the URL `redis`. Raises SettingsError."""
+        access: dict[str, Any] = {}
+        if self.redis_user:
+            access["username"] = self.redis_user
+        if self.redis_password or self.redis_password_file:
+            access["password"] = _password(self, "redis_password")
+        for name, keyword in (("ca", "ssl_ca_certs"), ("cert", "ssl_certfile"), ("key", "ssl_keyfile")):
+            if given := getattr(self, f"redis_tls_{name}"):
+                access[keyword] = given
+        return access
+
+    def check_access(self) -> None:
+        """Refuse settings that contradict each other. Raises SettingsError."""
+        _check_kafka(self)
+        _check_redis(self)
 
 
-def check_kafka(settings: Settings) -> None:
-    """Refuse what does not fit together. Raises SettingsError."""
+def _check_kafka(settings: ServerAccess) -> None:
     security = settings.kafka_security
     if security not in KAFKA_SECURITY:
         raise SettingsError(f"STOCKTIDE_KAFKA_SECURITY is {security!r}: one of {', '.join(KAFKA_SECURITY)}")
@@ -67,7 +103,7 @@ def check_kafka(settings: Settings) -> None:
     _check_tls(settings, "kafka", security.endswith("SSL"), f"STOCKTIDE_KAFKA_SECURITY is {security}: SSL or SASL_SSL")
 
 
-def _check_sasl(settings: Settings) -> None:
+def _check_sasl(settings: ServerAccess) -> None:
     security, mechanism = settings.kafka_security, settings.kafka_sasl_mechanism
     if mechanism not in SASL_MECHANISMS:
         found = f"is {mechanism!r}" if mechanism else "is not set"
@@ -84,8 +120,7 @@ def _check_sasl(settings: Settings) -> None:
     _password(settings, "kafka_sasl_password")
 
 
-def check_redis(settings: Settings) -> None:
-    """Refuse what does not fit together. Raises SettingsError."""
+def _check_redis(settings: ServerAccess) -> None:
     url = _split(settings.redis)
     for name, part in (("redis_user", url.username), ("redis_password", url.password)):
         for given in (name, f"{name}_file"):
@@ -106,7 +141,7 @@ def check_redis(settings: Settings) -> None:
     )
 
 
-def _check_tls(settings: Settings, server: str, used: bool, otherwise: str) -> None:
+def _check_tls(settings: ServerAccess, server: str, used: bool, otherwise: str) -> None:
     given = [f"{server}_tls_{part}" for part in ("ca", "cert", "key") if getattr(settings, f"{server}_tls_{part}")]
     if given and not used:
         raise SettingsError(f"{_variable(given[0])} is set, but {otherwise} uses TLS")
@@ -118,7 +153,7 @@ def _check_tls(settings: Settings, server: str, used: bool, otherwise: str) -> N
         _tls(settings, server)
 
 
-def _tls(settings: Settings, server: str) -> ssl.SSLContext:
+def _tls(settings: ServerAccess, server: str) -> ssl.SSLContext:
     """Trusts the given CA, else those of the system; checks the name that we connect to."""
     ca, cert, key = (str(getattr(settings, f"{server}_tls_{part}")) for part in ("ca", "cert", "key"))
     for name, file in (("ca", ca), ("cert", cert), ("key", key)):
@@ -140,7 +175,7 @@ def _tls(settings: Settings, server: str) -> ssl.SSLContext:
     return context
 
 
-def _password(settings: Settings, name: str) -> str:
+def _password(settings: ServerAccess, name: str) -> str:
     given, file = str(getattr(settings, name)), str(getattr(settings, f"{name}_file"))
     if given and file:
         raise SettingsError(f"{_variable(name)} and {_variable(f'{name}_file')} are both set: only one of them")

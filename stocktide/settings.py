@@ -1,7 +1,6 @@
 """The settings: one frozen object, read once from the environment (`STOCKTIDE_*`).
 
-This module imports nothing of the project but what checks security settings, so that every composition root can take a
-`Settings`.
+How Kafka and Redis are reached and what lets us in is `ServerAccess`, in `security`.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from stocktide import security
-from stocktide.errors import SettingsError as SettingsError  # the name by which everyone knows it
+from stocktide.errors import SettingsError as SettingsError
+from stocktide.security import ServerAccess
 from stocktide.setting_names import check_names, warnings_of
 
 # It becomes a part of Kafka's topic names, which allow these and 249 in all.
@@ -38,37 +37,12 @@ _BOUNDS: dict[str, tuple[int, int]] = {
 }
 
 
-def _text(help_text: str, **more: bool) -> Any:
-    """A setting that is nothing unless it is set; secret ones are shown nowhere, not even in a traceback."""
-    return field(default="", metadata={"help": help_text, **more}, repr=not more.get("secret"))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(ServerAccess):
     """Every setting with its default. The environment name is `STOCKTIDE_` and the field in capitals."""
 
     app_id: str = field(default="stocktide", metadata={"help": "prefix of topics, keys and consumer groups"})
     shards: int = field(default=1, metadata={"help": "this version runs one"})
-    kafka: str = field(default="127.0.0.1:9092", metadata={"help": "bootstrap servers, HOST:PORT[,HOST:PORT]"})
-    kafka_security: str = field(default="PLAINTEXT", metadata={"help": "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"})
-    kafka_sasl_mechanism: str = _text("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
-    kafka_sasl_user: str = _text("who we are to Kafka")
-    kafka_sasl_password: str = _text("its password", secret=True)
-    kafka_sasl_password_file: str = _text("a file with the password, instead")
-    kafka_tls_ca: str = _text("PEM file of the authorities that sign Kafka's certificates; the system's if not set")
-    kafka_tls_cert: str = _text("PEM file of our own certificate, where Kafka asks for one")
-    kafka_tls_key: str = _text("PEM file of its key")
-    redis: str = field(
-        default="redis://127.0.0.1:6379/0",
-        metadata={"help": "URL, rediss:// for TLS; may hold user and password", "secret": True},
-        repr=False,
-    )
-    redis_user: str = _text("who we are to Redis, where the URL does not say")
-    redis_password: str = _text("its password", secret=True)
-    redis_password_file: str = _text("a file with the password, instead")
-    redis_tls_ca: str = _text("PEM file of the authorities that sign Redis's certificate; the system's if not set")
-    redis_tls_cert: str = _text("PEM file of our own certificate, where Redis asks for one")
-    redis_tls_key: str = _text("PEM file of its key")
     data: Path = field(default=Path("data"), metadata={"help": "folder of tables and embedded servers"})
     host: str = field(default="127.0.0.1", metadata={"help": "address the API binds to; without keys, loopback"})
     port: int = field(default=8080, metadata={"help": "port of the API; 0 picks a free one"})
@@ -117,20 +91,7 @@ class Settings:
             value = getattr(self, name)
             if not least <= value <= most:
                 raise SettingsError(f"STOCKTIDE_{name.upper()} is {value}: {_whole_number(name)}")
-        security.check_kafka(self)
-        security.check_redis(self)
-
-    def kafka_access(self) -> dict[str, Any]:
-        """The keyword arguments that let a client of aiokafka in, beside where Kafka is. Raises SettingsError."""
-        return security.kafka_access(self)
-
-    def kafka_client(self) -> dict[str, Any]:
-        """The keyword arguments of every client of aiokafka: where Kafka is, and what lets us in. SettingsError."""
-        return {"bootstrap_servers": self.kafka, **self.kafka_access()}
-
-    def redis_access(self) -> dict[str, Any]:
-        """The keyword arguments of every client of redis-py beside the URL `redis`. Raises SettingsError."""
-        return security.redis_access(self)
+        self.check_access()
 
     def as_environment(self) -> dict[str, str]:
         """The variables that make a child process read the same settings."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from stocktide.doctor.finding import Finding
 from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.redis_server import examine_redis
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.progress import Progress, announced, silent
 from stocktide.reach import hidden_url, make_topics, reach_servers
 from stocktide.settings import Settings
@@ -20,7 +20,7 @@ from stocktide.settings import Settings
 REASONS_TOLD_MAX = 3
 
 
-class UnfitServer(FrontDoorError):
+class UnfitServer(CommandError):
     """A server is there and cannot be used as it is."""
 
 

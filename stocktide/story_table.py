@@ -23,9 +23,9 @@ from stocktide.story_words import (
     takeover_words,
     words_of,
 )
-from tables.records import Offer, SkuRecord
-from tables.story import Break, Change, Takeovers
-from tables.views import rfc3339, stock_view
+from stocktide.tables.records import Offer, SkuRecord
+from stocktide.tables.story import Break, Change, Takeovers
+from stocktide.tables.views import rfc3339, stock_view
 
 Numbers = Mapping[str, int]
 # A number of the view, its heading and the column's width: a million units fit, and more push the rest aside.

@@ -15,9 +15,9 @@ from rich.style import Style
 
 from stocktide.story_table import StoryTable
 from stocktide.story_words import break_words, mode_words, strayed_words, takeover_words, words_of
-from tables.records import SkuRecord
-from tables.story import Break, Change, Opening, Part, Story, Takeovers, change_view
-from tables.views import rfc3339, split_counter, stock_view
+from stocktide.tables.records import SkuRecord
+from stocktide.tables.story import Break, Change, Opening, Part, Story, Takeovers, change_view
+from stocktide.tables.views import rfc3339, split_counter, stock_view
 
 _LEFT_OUT = "earlier changes are left out; it stood at"
 _NOT_KEPT = "what lay before is not kept; it stood at"

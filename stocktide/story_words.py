@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from tables.outcomes import Outcome
-from tables.records import Offer
-from tables.story import REPAIR, Break, Change, ModeMoved, Takeovers
-from tables.views import split_counter
+from stocktide.tables.outcomes import Outcome
+from stocktide.tables.records import Offer
+from stocktide.tables.story import REPAIR, Break, Change, ModeMoved, Takeovers
+from stocktide.tables.views import split_counter
 
 # What counters are called; `locked` is the ledger's word for what a clerk calls held.
 COUNTER_WORDS = {

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.program import ProgramNotReady, describe_end
 from stocktide.progress import Progress
 
@@ -31,7 +31,7 @@ class Service(Protocol):
         """Its process id."""
 
     async def start(self) -> None:
-        """Start and wait until it serves. Raises FrontDoorError."""
+        """Start and wait until it serves. Raises CommandError."""
 
     async def stop(self) -> None:
         """Stop and wait for its end, within a limit of its own."""
@@ -89,7 +89,7 @@ class Supervisor:
         except ProgramNotReady as error:
             # It lives and may still come: killing it would begin its work anew.
             self._say(str(error))
-        except FrontDoorError as error:
+        except CommandError as error:
             self._say(str(error))
             return False
         else:

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 
 from stocktide.advice import instead_of_embedded
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.errors import FrontDoorError, PortTaken
+from stocktide.errors import CommandError, PortTaken
 from stocktide.ports import is_free, pick_free
 from stocktide.process import put_aside
 from stocktide.program import own_program
@@ -27,9 +27,9 @@ from stocktide.ready import Ready, prepare_ready_file, write_ready_file
 from stocktide.running import RunFile
 from stocktide.settings import Settings
 from stocktide.startup import check_servers
+from stocktide.streams.admin import TopicsError
+from stocktide.streams.topics import TOPICS
 from stocktide.supervisor import Service, Supervisor
-from streams.admin import TopicsError
-from streams.topics import TOPICS
 
 # How often the logs are looked at for their size.
 LOG_CHECK_SECONDS = 60.0
@@ -47,15 +47,15 @@ class UpOptions:
     ready_file: Path | None = None
 
     def check(self) -> None:
-        """The embedded servers are open, on loopback: refuse settings that want in elsewhere. Raises FrontDoorError."""
+        """The embedded servers are open, on loopback: refuse settings that want in elsewhere. Raises CommandError."""
         if self.own_kafka and self.settings.kafka_access():
-            raise FrontDoorError(
+            raise CommandError(
                 f"STOCKTIDE_KAFKA_SECURITY is {self.settings.kafka_security}, but the embedded Kafka has no locks: "
                 "leave the variable out"
                 + instead_of_embedded("--kafka", "give the address of your own Kafka (--kafka or STOCKTIDE_KAFKA)")
             )
         if self.own_redis and self.settings.redis_access():
-            raise FrontDoorError(
+            raise CommandError(
                 "STOCKTIDE_REDIS_USER or STOCKTIDE_REDIS_PASSWORD is set, but the embedded Valkey has no locks: leave "
                 "the variables out"
                 + instead_of_embedded("--redis", "give the URL of your own Redis (--redis or STOCKTIDE_REDIS)")
@@ -78,7 +78,7 @@ class System:
         self._servers: list[Service] = []
 
     async def start(self) -> None:
-        """Start everything and wait until it serves. Raises FrontDoorError."""
+        """Start everything and wait until it serves. Raises CommandError."""
         self._options.check()
         self._settle_ports()
         if self._options.ready_file is not None:
@@ -88,7 +88,7 @@ class System:
             async with announced(self._say, "waiting for Kafka to make the topics"):
                 await make_topics(self._settings)
         except (TopicsError, KafkaError) as error:
-            raise FrontDoorError(str(error)) from error
+            raise CommandError(str(error)) from error
         settings = self._settings
         self._programs = [
             own_program("api", settings, self.api, self._logs / "api.log", self._say),

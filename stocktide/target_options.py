@@ -22,7 +22,7 @@ _FOUND = "[that of the running system]"
 
 
 class Locate(Protocol):
-    """Finds the system once it is known that the other options make sense. Raises FrontDoorError."""
+    """Finds the system once it is known that the other options make sense. Raises CommandError."""
 
     def __call__(self, changes: str = "", redis: str | None = None) -> Target:
         """`changes`: the command that changes the system, which is then told. `redis`: it changes that one instead."""

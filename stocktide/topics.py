@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from stocktide.reach import reach_kafka
 from stocktide.settings import Settings
+from stocktide.streams.admin import TopicRow, ensure_topics, inspect_topics
+from stocktide.streams.topics import DAY_MS
 from stocktide.wrapping import terminal_width, wrapped
-from streams.admin import TopicRow, ensure_topics, inspect_topics
-from streams.topics import DAY_MS
 
 # In a narrow terminal the columns from here on follow as words, and so does the key.
 _COLUMNS_NARROW = 5

@@ -24,7 +24,7 @@ KILLED_STATUS = 130
 def run(options: UpOptions, say: Progress, when_ready: WhenReady | None = None) -> int:
     """Run until a signal; the exit status. `when_ready` runs beside the system once it serves.
 
-    Raises FrontDoorError if it cannot start; then nothing is left running.
+    Raises CommandError if it cannot start; then nothing is left running.
     """
     return asyncio.run(_run(options, say, when_ready))
 

@@ -16,7 +16,8 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from streams.topics import JOURNAL, TOPICS, Topic
+from stocktide.errors import StocktideError
+from stocktide.streams.topics import JOURNAL, TOPICS, Topic
 
 # From this many brokers on a topic survives the loss of one without a pause.
 SAFE_BROKERS = 3
@@ -32,7 +33,7 @@ POLL_SECONDS = 0.05
 REQUEST_MS_MAX = 15_000
 
 
-class TopicsError(Exception):
+class TopicsError(StocktideError):
     """The topics cannot be made as they have to be."""
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import faust
 
-from streams import transport
-from streams.membership import Membership
-from streams.topics import Topic
+from stocktide.streams import transport
+from stocktide.streams.membership import Membership
+from stocktide.streams.topics import Topic
 
 # Time without a heartbeat after which the group gives a worker's partitions away: how long the work of one that died
 # and does not come back rests. Not less, because a loaded machine may starve a thread for seconds.

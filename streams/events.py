@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from streams.times import explain_time
+from stocktide.streams.times import explain_time
 
 # The contract's limits (design, section 6).
 NAME_LENGTH_MAX = 128

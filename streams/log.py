@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from streams.topics import JOURNAL_RECORD_BYTES_MAX
+from stocktide.errors import StocktideError
+from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
 
 # A produce request of many small records: large enough to amortise the round trip, small enough to be written at once.
 _BATCH_BYTES_MAX = 1024 * 1024
@@ -31,7 +32,7 @@ _READ_RECORDS_MAX = 2_000
 _FETCH_WAIT_MS = 500
 
 
-class OutOfRange(Exception):
+class OutOfRange(StocktideError):
     """The journal does not reach to the offset that was asked for: it begins after it or ends before it."""
 
 

@@ -11,11 +11,13 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from stocktide.errors import StocktideError
+
 # How often one who waits for the next heartbeat looks whether it was answered.
 _LOOK_AGAIN_SECONDS = 0.05
 
 
-class MembershipLost(Exception):
+class MembershipLost(StocktideError):
     """The partitions of this epoch may belong to another worker: drop the work, it is delivered anew."""
 
 

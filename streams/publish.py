@@ -18,8 +18,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
-from streams.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
-from streams.membership import Membership, MembershipLost
+from stocktide.streams.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
+from stocktide.streams.membership import Membership, MembershipLost
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from streams.admin import admin_client
-from streams.times import now_ms
-from streams.topics import JOURNAL
+from stocktide.streams.admin import admin_client
+from stocktide.streams.times import now_ms
+from stocktide.streams.topics import JOURNAL
 
 
 async def trim_journal(kafka: str, app_id: str, below: int, shard: int = 0, **security: Any) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from streams import events
-from streams.times import ms_of
+from stocktide.streams import events
+from stocktide.streams.times import ms_of
 
 # 16 hex digits: an accident among one order's events is out of the question, and it is stored with each of them.
 _FINGERPRINT_BYTES = 8

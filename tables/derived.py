@@ -15,9 +15,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from streams.topics import ADJUSTMENTS, POLICIES, RESERVATIONS, STOCK, Topic, split_key
-from tables.landmarks import Landmarks, read_landmarks
-from tables.records import MovementRecord, OrderRecord, SkuRecord
+from stocktide.streams.topics import ADJUSTMENTS, POLICIES, RESERVATIONS, STOCK, Topic, split_key
+from stocktide.tables.landmarks import Landmarks, read_landmarks
+from stocktide.tables.records import MovementRecord, OrderRecord, SkuRecord
 
 Kind = Literal["sku", "order", "movement", "policy"]
 KINDS: dict[Topic, Kind] = {STOCK: "sku", RESERVATIONS: "order", ADJUSTMENTS: "movement", POLICIES: "policy"}

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from streams.journal import Position
-from tables.scripts import Script, key_prefix
+from stocktide.streams.journal import Position
+from stocktide.tables.scripts import Script, key_prefix
 
 
 class Refusal(StrEnum):

@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from streams.journal import Position, decode_position
-from streams.topics import JOURNAL_POSITIONS
+from stocktide.streams.journal import Position, decode_position
+from stocktide.streams.topics import JOURNAL_POSITIONS
 
 # One partition of small rows, compacted: it is read within moments or not at all.
 _READ_MS = 1_000

@@ -16,10 +16,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from streams.times import now_ms as clock_ms
-from streams.topics import DAY_MS, HOUR_MS, IDS_RETENTION_MS, JOURNAL_RECORD_BYTES_MAX
-from tables.commands import Command
-from tables.records import (
+from stocktide.errors import StocktideError
+from stocktide.streams.times import now_ms as clock_ms
+from stocktide.streams.topics import DAY_MS, HOUR_MS, IDS_RETENTION_MS, JOURNAL_RECORD_BYTES_MAX
+from stocktide.tables.commands import Command
+from stocktide.tables.records import (
     Decision,
     MovementRecord,
     Offer,
@@ -28,13 +29,13 @@ from tables.records import (
     SkuRecord,
     decode_decision,
 )
-from tables.scripts import Script, key_prefix
+from stocktide.tables.scripts import Script, key_prefix
 
 # A page is one Lua call: a shopper waits behind it, so it stays within a few ms.
 PAGE_SKUS_MAX = 1_000
 
 
-class LedgerError(Exception):
+class LedgerError(StocktideError):
     """The ledger cannot answer now."""
 
 
@@ -46,7 +47,7 @@ class Busy(LedgerError):
     """The outbox is over its cap: decisions come faster than the journal takes them."""
 
 
-class TooLarge(Exception):
+class TooLarge(StocktideError):
     """The batch reads, or says in the journal, more than one call may. Nothing was decided: submit it in parts."""
 
 

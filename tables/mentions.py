@@ -17,10 +17,11 @@ from collections.abc import AsyncIterator, Callable, Iterable
 import msgspec
 from msgspec import Struct
 
-from streams.journal import KIND_BATCH, JournalReader, JournalRecord, Position, Verdict, decode_record
-from streams.log import JournalLog, OutOfRange
-from tables.records import Decision, decode_answer, decode_decision
-from tables.walk import SILENCE_SECONDS, follow, is_in
+from stocktide.errors import StocktideError
+from stocktide.streams.journal import KIND_BATCH, JournalReader, JournalRecord, Position, Verdict, decode_record
+from stocktide.streams.log import JournalLog, OutOfRange
+from stocktide.tables.records import Decision, decode_answer, decode_decision
+from stocktide.tables.walk import SILENCE_SECONDS, follow, is_in
 
 # The first window; later ones hold about so many bytes, so that neither many small batches nor a few large ones make a
 # window long in time or memory.
@@ -33,7 +34,7 @@ WINDOW_BYTES_MAX = 32 * 1024 * 1024
 _SHORT_STRING_BYTES_MAX = 31
 
 
-class JournalSilent(Exception):
+class JournalSilent(StocktideError):
     """The journal does not give what it is known to hold."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw, Struct
 
-from tables.records import (
+from stocktide.tables.records import (
     Alert,
     MovementRecord,
     Offer,

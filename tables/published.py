@@ -13,8 +13,8 @@ from typing import Any
 import faust
 import rocksdict
 
-from streams import failpoints
-from streams.transport import Chunk, ChunkSchema
+from stocktide.streams import failpoints
+from stocktide.streams.transport import Chunk, ChunkSchema
 
 # Per partition and table; Faust's defaults (64 MiB of buffers three times over, 2 GiB of cache) suit a server of one.
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024

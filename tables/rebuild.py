@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from streams.journal import JournalReader, Position, Verdict
-from streams.log import JournalLog
-from streams.times import now_ms
-from streams.topics import HOUR_MS
-from tables.derived import Source
-from tables.handover import Handover, Refused, Replay, Seen
-from tables.ledger import LedgerLimits
-from tables.records import decode_answer
-from tables.redo import Writes, writes_of
-from tables.walk import LostTail, Superseded, follow, newest_in
+from stocktide.streams.journal import JournalReader, Position, Verdict
+from stocktide.streams.log import JournalLog
+from stocktide.streams.times import now_ms
+from stocktide.streams.topics import HOUR_MS
+from stocktide.tables.derived import Source
+from stocktide.tables.handover import Handover, Refused, Replay, Seen
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.records import decode_answer
+from stocktide.tables.redo import Writes, writes_of
+from stocktide.tables.walk import LostTail, Superseded, follow, newest_in
 
 _LOG = logging.getLogger(__name__)
 # One step of redo: as much as one call of Lua writes within some ten ms, and one argument holds.

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field, structs
 
-from tables.commands import Origin
+from stocktide.tables.commands import Origin
 
 
 class LineRecord(Struct, frozen=True, omit_defaults=True):

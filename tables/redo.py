@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct, field
 
-from streams.topics import DAY_MS
-from tables.derived import StoredRow
-from tables.ledger import LedgerLimits
-from tables.outcomes import Outcome
-from tables.records import Moved, MovementRecord, OrderRecord, SkuRecord, check_format
+from stocktide.streams.topics import DAY_MS
+from stocktide.tables.derived import StoredRow
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.outcomes import Outcome
+from stocktide.tables.records import Moved, MovementRecord, OrderRecord, SkuRecord, check_format
 
 FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
 PARKED = "parked"

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 _INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
-_FOLDER = files("tables") / "lua"
+_FOLDER = files("stocktide.tables") / "lua"
 
 
 @cache  # as many entries as there are files

@@ -18,8 +18,8 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from streams.ending import end
-from tables.scripts import key_prefix
+from stocktide.streams.ending import end
+from stocktide.tables.scripts import key_prefix
 
 _LOG = logging.getLogger(__name__)
 # Settled batches that are remembered for a caller that comes late: many times what a second brings.

@@ -16,7 +16,7 @@ import orjson
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Gauge
 
-from tables.views import rfc3339
+from stocktide.tables.views import rfc3339
 
 logger = logging.getLogger(__name__)
 

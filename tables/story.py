@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from tables.records import (
+from stocktide.tables.records import (
     Decision,
     MovementLine,
     MovementRecord,
@@ -23,7 +23,7 @@ from tables.records import (
     SkuRecord,
     SkuRow,
 )
-from tables.views import rfc3339, stock_view
+from stocktide.tables.views import rfc3339, stock_view
 
 Counters = dict[str, int]
 # The cause of an effect by which a person put right what the log does not explain.

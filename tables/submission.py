@@ -16,13 +16,14 @@ from typing import Protocol, TypeVar
 from msgspec import structs
 from redis.exceptions import RedisError, ResponseError
 
-from streams import failpoints
-from tables.commands import Command
-from tables.ledger import Applied, LedgerError
-from tables.outcomes import Outcome
-from tables.packed import UnreadDecision, decode_unread
-from tables.records import Answer, Result, decode_answer
-from tables.settlements import Settlement, Settlements
+from stocktide.errors import StocktideError
+from stocktide.streams import failpoints
+from stocktide.tables.commands import Command
+from stocktide.tables.ledger import Applied, LedgerError
+from stocktide.tables.outcomes import Outcome
+from stocktide.tables.packed import UnreadDecision, decode_unread
+from stocktide.tables.records import Answer, Result, decode_answer
+from stocktide.tables.settlements import Settlement, Settlements
 
 # A fresh token for each attempt, 16 hex digits: two attempts with the same one do not happen.
 _TOKEN_BYTES = 8
@@ -46,12 +47,12 @@ _SCRIPT_FAILED = "user_script"
 _Reply = TypeVar("_Reply", UnreadDecision, Answer)
 
 
-class Unsettled(Exception):
+class Unsettled(StocktideError):
     """The commands were not settled in time. They may have been decided or not: submit them again, with the same
     ids."""
 
 
-class Undecidable(Exception):
+class Undecidable(StocktideError):
     """The ledger fails on these commands, whenever it is asked: a bug, not an outage. Do not submit them again."""
 
 

@@ -14,14 +14,14 @@ import logging
 
 from msgspec import Struct
 
-from streams import failpoints
-from streams.journal import Position, encode_record, marker
-from streams.log import JournalLog
-from tables.derived import Source
-from tables.handover import Handover, Refusal, Refused, Seen
-from tables.ledger import LedgerLimits
-from tables.rebuild import Recovery, Reporter
-from tables.walk import Fork, LostTail, Superseded, TakeoverError, Walk, begin_walk
+from stocktide.streams import failpoints
+from stocktide.streams.journal import Position, encode_record, marker
+from stocktide.streams.log import JournalLog
+from stocktide.tables.derived import Source
+from stocktide.tables.handover import Handover, Refusal, Refused, Seen
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.rebuild import Recovery, Reporter
+from stocktide.tables.walk import Fork, LostTail, Superseded, TakeoverError, Walk, begin_walk
 
 __all__ = ["Fork", "Lease", "LostTail", "Superseded", "TakeoverError", "take_over"]
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from tables.records import MovementRecord, Offer, OrderRecord, SkuRecord
+from stocktide.tables.records import MovementRecord, Offer, OrderRecord, SkuRecord
 
 View = dict[str, Any]
 

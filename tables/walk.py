@@ -11,10 +11,11 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 
-from streams.journal import KIND_MARKER, JournalReader, JournalRecord, Position, Verdict, decode_record
-from streams.log import JournalLog, OutOfRange
-from tables.derived import Source
-from tables.handover import Handover
+from stocktide.errors import StocktideError
+from stocktide.streams.journal import KIND_MARKER, JournalReader, JournalRecord, Position, Verdict, decode_record
+from stocktide.streams.log import JournalLog, OutOfRange
+from stocktide.tables.derived import Source
+from stocktide.tables.handover import Handover
 
 _LOG = logging.getLogger(__name__)
 # The broker gives what is there at once; this long with nothing, before the end is reached, is an outage.
@@ -23,7 +24,7 @@ SILENCE_SECONDS = 10.0
 _POSITIONS_MAX = 100_000
 
 
-class TakeoverError(Exception):
+class TakeoverError(StocktideError):
     """The takeover did not end blessed. Its text says what was found; Redis stays unblessed."""
 
 

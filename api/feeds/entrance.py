@@ -13,8 +13,8 @@ from typing import Protocol
 
 from aiokafka.errors import KafkaError
 
-from api.feeds.cut import Cut, covers
-from api.feeds.hub import Hub
+from stocktide.api.feeds.cut import Cut, covers
+from stocktide.api.feeds.hub import Hub
 
 # A client may come from an API process that is ahead of this one by a fetch or two; only then is Kafka asked whether
 # there is such a place at all. Between two looks the client gets a sign of life.

@@ -16,9 +16,9 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from api.feeds.channel import Channel, Row
-from api.feeds.cut import Cut, covers, format_cut
-from streams.topics import split_key
+from stocktide.api.feeds.channel import Channel, Row
+from stocktide.api.feeds.cut import Cut, covers, format_cut
+from stocktide.streams.topics import split_key
 
 log = logging.getLogger(__name__)
 

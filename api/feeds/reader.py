@@ -14,9 +14,10 @@ from typing import Any
 
 import orjson
 
-from api.feeds.channel import Channel
-from api.feeds.cut import Cut, format_cut, joined, parse_cut
-from api.feeds.hub import Hub, encode_frame
+from stocktide.api.feeds.channel import Channel
+from stocktide.api.feeds.cut import Cut, format_cut, joined, parse_cut
+from stocktide.api.feeds.hub import Hub, encode_frame
+from stocktide.errors import StocktideError
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -32,7 +33,7 @@ NOTICES_MAX = 16
 HEARTBEAT = b": heartbeat\n\n"
 
 
-class TooSlow(Exception):
+class TooSlow(StocktideError):
     """The client took nothing for STALL_SECONDS_MAX."""
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 from redis.exceptions import RedisError
 
-from api.feeds.hub import Hub
-from tables.ledger import PAGE_SKUS_MAX, KnownSkus, LedgerError
+from stocktide.api.feeds.hub import Hub
+from stocktide.tables.ledger import PAGE_SKUS_MAX, KnownSkus, LedgerError
 
 log = logging.getLogger(__name__)
 

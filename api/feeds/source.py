@@ -12,8 +12,8 @@ import logging
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from api.feeds.cut import Cut
-from api.feeds.hub import Hub
+from stocktide.api.feeds.cut import Cut
+from stocktide.api.feeds.hub import Hub
 
 log = logging.getLogger(__name__)
 

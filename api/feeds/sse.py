@@ -17,13 +17,13 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from api import names, problems
-from api.feeds.cut import Cut, parse_cut
-from api.feeds.entrance import Entrance
-from api.feeds.hub import Hub, encode_frame
-from api.feeds.reader import HEARTBEAT, STALL_SECONDS_MAX, Reader, TooSlow
-from api.feeds.snapshots import Snapshots
-from api.targets import query_of
+from stocktide.api import names, problems
+from stocktide.api.feeds.cut import Cut, parse_cut
+from stocktide.api.feeds.entrance import Entrance
+from stocktide.api.feeds.hub import Hub, encode_frame
+from stocktide.api.feeds.reader import HEARTBEAT, STALL_SECONDS_MAX, Reader, TooSlow
+from stocktide.api.feeds.snapshots import Snapshots
+from stocktide.api.targets import query_of
 
 log = logging.getLogger(__name__)
 

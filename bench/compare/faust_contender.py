@@ -19,7 +19,7 @@ from bench.compare.stores import Valkey
 from bench.compare.ways import HELD, OneLuaCall
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.process import ChildProcess
-from streams.admin import admin_client
+from stocktide.streams.admin import admin_client
 
 NAME = "plain"
 PARTITIONS = 4

@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 
 from bench.size.outage import AppendOnlyFile
 from stocktide.embedded import EmbeddedValkey
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.ports import pick_free
 from stocktide.process import ChildProcess
 
@@ -35,7 +35,7 @@ POSTGRES_CONNECTIONS = 100
 _DEBIAN_FOLDERS = "/usr/lib/postgresql"
 
 
-class Absent(FrontDoorError):
+class Absent(CommandError):
     """A way cannot be compared with here; the message says what is missing."""
 
 

@@ -16,13 +16,13 @@ from typing import Any
 from bench.size.notes import Notes
 from bench.size.outage import blessed
 from bench.size.stage import APP_ID, LargeStage
-from tables.audit.digest import digest_of_redis
-from tables.commands import Restate
-from tables.connection import connect
-from tables.ledger import Ledger, LedgerLimits
-from tables.outcomes import Outcome
-from tables.settlements import Settlements
-from tables.submission import Submitter
+from stocktide.tables.audit.digest import digest_of_redis
+from stocktide.tables.commands import Restate
+from stocktide.tables.connection import connect
+from stocktide.tables.ledger import Ledger, LedgerLimits
+from stocktide.tables.outcomes import Outcome
+from stocktide.tables.settlements import Settlements
+from stocktide.tables.submission import Submitter
 
 # As many as the worker takes where there are most.
 PAGE_KEYS = 500

@@ -23,8 +23,8 @@ from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.ports import pick_free
 from stocktide.process import ChildProcess
 from stocktide.settings import Settings
-from streams.admin import ensure_topics
-from tables.scripts import key_prefix
+from stocktide.streams.admin import ensure_topics
+from stocktide.tables.scripts import key_prefix
 
 APP_ID = "size"
 PREFIX = key_prefix(APP_ID)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loadtest.oracle.history import ReadMovement, ReadOrder, ReadPolicy, ReadStock, Rested, StockRow, Told
-from loadtest.oracle.orders import PLACED_ID_DEFAULT, OrderBook, Sight
-from loadtest.oracle.policies import PolicyLevels
-from loadtest.oracle.stream import Ask, summed
-from loadtest.oracle.verdict import Checker
+from stocktide.loadtest.oracle.history import ReadMovement, ReadOrder, ReadPolicy, ReadStock, Rested, StockRow, Told
+from stocktide.loadtest.oracle.orders import PLACED_ID_DEFAULT, OrderBook, Sight
+from stocktide.loadtest.oracle.policies import PolicyLevels
+from stocktide.loadtest.oracle.stream import Ask, summed
+from stocktide.loadtest.oracle.verdict import Checker
 
 # An order may be extended so often; the next extension is refused (rule 42).
 EXTENSIONS_MAX = 64

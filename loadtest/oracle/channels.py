@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loadtest.oracle.contract import Update
-from loadtest.oracle.history import (
+from stocktide.loadtest.oracle.contract import Update
+from stocktide.loadtest.oracle.history import (
     ChannelRow,
     ReadChannel,
     ReadStock,
@@ -22,9 +22,9 @@ from loadtest.oracle.history import (
     Synced,
     Unsubscribed,
 )
-from loadtest.oracle.orders import OrderBook
-from loadtest.oracle.stocks import StockBook
-from loadtest.oracle.verdict import Checker
+from stocktide.loadtest.oracle.orders import OrderBook
+from stocktide.loadtest.oracle.stocks import StockBook
+from stocktide.loadtest.oracle.verdict import Checker
 
 # A subscriber that is told to have everything has, at the least, what was published so long before it connected: an
 # API may be behind the topic by as much as it was stopped, or Kafka away.

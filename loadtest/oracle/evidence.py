@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
-from loadtest.oracle.history import (
+from stocktide.loadtest.oracle.history import (
     AlertRow,
     Asked,
     ChannelRow,
@@ -33,7 +33,7 @@ from loadtest.oracle.history import (
     Told,
     Unsubscribed,
 )
-from loadtest.oracle.verdict import Violation
+from stocktide.loadtest.oracle.verdict import Violation
 
 # Of one finding: enough to follow an order from its placing, little enough to print.
 BEFORE_MAX = 16

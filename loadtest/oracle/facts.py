@@ -9,9 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from loadtest.oracle.movements import ADJUSTED, COUNTED, TRANSFERRED, KnownMovement, MovementBook, MovementSight
-from loadtest.oracle.orders import RETURNED, SHIPPED, KnownOrder, Move, OrderBook
-from loadtest.oracle.stream import Ask
+from stocktide.loadtest.oracle.movements import (
+    ADJUSTED,
+    COUNTED,
+    TRANSFERRED,
+    KnownMovement,
+    MovementBook,
+    MovementSight,
+)
+from stocktide.loadtest.oracle.orders import RETURNED, SHIPPED, KnownOrder, Move, OrderBook
+from stocktide.loadtest.oracle.stream import Ask
 
 # A SKU in a warehouse.
 Place = tuple[str, str]

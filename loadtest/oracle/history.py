@@ -24,7 +24,7 @@ from typing import Any, Literal, Self
 import msgspec
 from msgspec import Struct, field
 
-from loadtest.oracle.contract import Alert, DeadLetter, Movement, Order, Policy, Stock, Update
+from stocktide.loadtest.oracle.contract import Alert, DeadLetter, Movement, Order, Policy, Stock, Update
 
 # Records kept back before a write: a few ms of a run at full load.
 RECORDS_PER_WRITE = 500

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loadtest.oracle.contract import Stock
-from loadtest.oracle.history import ReadStock, Rested
-from loadtest.oracle.orders import KnownOrder, OrderBook, Sight
-from loadtest.oracle.verdict import Checker
+from stocktide.loadtest.oracle.contract import Stock
+from stocktide.loadtest.oracle.history import ReadStock, Rested
+from stocktide.loadtest.oracle.orders import KnownOrder, OrderBook, Sight
+from stocktide.loadtest.oracle.verdict import Checker
 
 # How long after its time a hold may still be seen as held: the expiry step runs every second or so, and publication
 # follows. At rest all of that is over.

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtest.oracle.history import DeadLetterRow, Rested, Told
-from loadtest.oracle.movements import MovementBook
-from loadtest.oracle.orders import RETURNED, SHIPPED, Content, KnownOrder, OrderBook
-from loadtest.oracle.stream import Ask, body_of, event_of, summed
-from loadtest.oracle.verdict import Checker
+from stocktide.loadtest.oracle.history import DeadLetterRow, Rested, Told
+from stocktide.loadtest.oracle.movements import MovementBook
+from stocktide.loadtest.oracle.orders import RETURNED, SHIPPED, Content, KnownOrder, OrderBook
+from stocktide.loadtest.oracle.stream import Ask, body_of, event_of, summed
+from stocktide.loadtest.oracle.verdict import Checker
 
 # An event that comes before what it needs waits for it so long; the installation's default.
 PARK_MS = 86_400_000

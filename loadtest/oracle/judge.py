@@ -12,21 +12,21 @@ from pathlib import Path
 
 from msgspec import structs
 
-from loadtest.oracle.answers import AnswerContradicted, AnswerLost
-from loadtest.oracle.channels import BEHIND_MS_MAX, ChannelBook, ChannelNotConverged, VersionWentBack
-from loadtest.oracle.evidence import Evidence
-from loadtest.oracle.history import Record, read
-from loadtest.oracle.holds import HoldEndedTwice, HoldLeaked
-from loadtest.oracle.inputs import PARK_MS, InputUnaccounted
-from loadtest.oracle.log import LogDoesNotExplain
-from loadtest.oracle.movements import MovementBook
-from loadtest.oracle.orders import OrderBook
-from loadtest.oracle.still import StandsStill
-from loadtest.oracle.stocks import StockBook
-from loadtest.oracle.stream import Listener, Stream
-from loadtest.oracle.sums import CountedTwice
-from loadtest.oracle.supply import CLOCK_SKEW_MS, Oversold
-from loadtest.oracle.verdict import Checker, Verdict, Violation
+from stocktide.loadtest.oracle.answers import AnswerContradicted, AnswerLost
+from stocktide.loadtest.oracle.channels import BEHIND_MS_MAX, ChannelBook, ChannelNotConverged, VersionWentBack
+from stocktide.loadtest.oracle.evidence import Evidence
+from stocktide.loadtest.oracle.history import Record, read
+from stocktide.loadtest.oracle.holds import HoldEndedTwice, HoldLeaked
+from stocktide.loadtest.oracle.inputs import PARK_MS, InputUnaccounted
+from stocktide.loadtest.oracle.log import LogDoesNotExplain
+from stocktide.loadtest.oracle.movements import MovementBook
+from stocktide.loadtest.oracle.orders import OrderBook
+from stocktide.loadtest.oracle.still import StandsStill
+from stocktide.loadtest.oracle.stocks import StockBook
+from stocktide.loadtest.oracle.stream import Listener, Stream
+from stocktide.loadtest.oracle.sums import CountedTwice
+from stocktide.loadtest.oracle.supply import CLOCK_SKEW_MS, Oversold
+from stocktide.loadtest.oracle.verdict import Checker, Verdict, Violation
 
 # A file of a run, its records, or who gives them from the start as often as asked.
 History = Path | Sequence[Record] | Callable[[], Iterable[Record]]

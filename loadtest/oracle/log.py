@@ -12,14 +12,14 @@ from typing import Any
 
 from msgspec import structs
 
-from loadtest.oracle.contract import Stock
-from loadtest.oracle.history import PolicyRow, ReadPolicy, ReadStock, Rested, Unreadable
-from loadtest.oracle.holds import Held
-from loadtest.oracle.movements import TRANSFERRED, MovementBook
-from loadtest.oracle.orders import OrderBook
-from loadtest.oracle.stocks import StockBook, StockSight
-from loadtest.oracle.sums import Span
-from loadtest.oracle.verdict import Checker
+from stocktide.loadtest.oracle.contract import Stock
+from stocktide.loadtest.oracle.history import PolicyRow, ReadPolicy, ReadStock, Rested, Unreadable
+from stocktide.loadtest.oracle.holds import Held
+from stocktide.loadtest.oracle.movements import TRANSFERRED, MovementBook
+from stocktide.loadtest.oracle.orders import OrderBook
+from stocktide.loadtest.oracle.stocks import StockBook, StockSight
+from stocktide.loadtest.oracle.sums import Span
+from stocktide.loadtest.oracle.verdict import Checker
 
 Level = tuple[str, str | None]
 

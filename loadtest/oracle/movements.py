@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtest.oracle.contract import MovedLine, Movement
-from loadtest.oracle.history import MovementRow, ReadMovement, Record, Told
-from loadtest.oracle.stream import Ask, AskedLine, time_ms
+from stocktide.loadtest.oracle.contract import MovedLine, Movement
+from stocktide.loadtest.oracle.history import MovementRow, ReadMovement, Record, Told
+from stocktide.loadtest.oracle.stream import Ask, AskedLine, time_ms
 
 COUNTED, TRANSFERRED, ADJUSTED = "stock.counted", "stock.transferred", "stock.adjusted"
 # A count's line that set on_hand; others (`count_superseded`) changed nothing.

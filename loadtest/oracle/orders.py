@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from loadtest.oracle.contract import Line, Order
-from loadtest.oracle.history import OrderRow, ReadOrder, Record, Told
-from loadtest.oracle.stream import Ask, AskedLine, time_ms
+from stocktide.loadtest.oracle.contract import Line, Order
+from stocktide.loadtest.oracle.history import OrderRow, ReadOrder, Record, Told
+from stocktide.loadtest.oracle.stream import Ask, AskedLine, time_ms
 
 Source = Literal["told", "row", "read"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from loadtest.oracle.history import ReadPolicy, Told
-from loadtest.oracle.stream import Ask
+from stocktide.loadtest.oracle.history import ReadPolicy, Told
+from stocktide.loadtest.oracle.stream import Ask
 
 Level = tuple[str, str | None]
 Fields = dict[str, Any] | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from loadtest.oracle.history import (
+from stocktide.loadtest.oracle.history import (
     ChannelRow,
     DeadLetterRow,
     Fault,
@@ -23,9 +23,9 @@ from loadtest.oracle.history import (
     Told,
     Unsubscribed,
 )
-from loadtest.oracle.inputs import sent_of
-from loadtest.oracle.stream import Ask, event_of
-from loadtest.oracle.verdict import Checker
+from stocktide.loadtest.oracle.inputs import sent_of
+from stocktide.loadtest.oracle.stream import Ask, event_of
+from stocktide.loadtest.oracle.verdict import Checker
 
 STILL_MS = 10_000
 # After a fault a group shares its partitions anew once a session of 10 s is over, tables are read back, and what has

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from loadtest.oracle.contract import Stock
-from loadtest.oracle.history import StockRow
-from loadtest.oracle.stream import Ask
+from stocktide.loadtest.oracle.contract import Stock
+from stocktide.loadtest.oracle.history import StockRow
+from stocktide.loadtest.oracle.stream import Ask
 
 
 class KnownStock:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from loadtest.oracle.history import Asked, MovementRow, OrderRow, Record, Rested, Silent, StockRow, Told
+from stocktide.loadtest.oracle.history import Asked, MovementRow, OrderRow, Record, Rested, Silent, StockRow, Told
 
 # From this status on an answer promises nothing.
 PROMISES_BELOW = 500

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loadtest.oracle.contract import Shelf
-from loadtest.oracle.history import ReadStock, Rested
-from loadtest.oracle.movements import TRANSFERRED, Applied, KnownMovement, MovementBook, MovementSight
-from loadtest.oracle.orders import RETURNED, SHIPPED, KnownOrder, Move, OrderBook
-from loadtest.oracle.stocks import StockBook
-from loadtest.oracle.verdict import Checker
+from stocktide.loadtest.oracle.contract import Shelf
+from stocktide.loadtest.oracle.history import ReadStock, Rested
+from stocktide.loadtest.oracle.movements import TRANSFERRED, Applied, KnownMovement, MovementBook, MovementSight
+from stocktide.loadtest.oracle.orders import RETURNED, SHIPPED, KnownOrder, Move, OrderBook
+from stocktide.loadtest.oracle.stocks import StockBook
+from stocktide.loadtest.oracle.verdict import Checker
 
 # A row tells times in ms, cut; an event may tell them finer: so near to each other nobody can say which came first.
 SAME_MS = 1

@@ -14,14 +14,14 @@ import heapq
 from collections import Counter
 from typing import NamedTuple
 
-from loadtest.oracle.contract import Stock
-from loadtest.oracle.facts import Facts, Given, Place
-from loadtest.oracle.history import Record, Told
-from loadtest.oracle.movements import COUNTED, MovementBook, MovementSight
-from loadtest.oracle.orders import SHIPPED, KnownOrder, OrderBook, Sight
-from loadtest.oracle.stocks import StockBook, StockSight
-from loadtest.oracle.stream import Ask
-from loadtest.oracle.verdict import Checker
+from stocktide.loadtest.oracle.contract import Stock
+from stocktide.loadtest.oracle.facts import Facts, Given, Place
+from stocktide.loadtest.oracle.history import Record, Told
+from stocktide.loadtest.oracle.movements import COUNTED, MovementBook, MovementSight
+from stocktide.loadtest.oracle.orders import SHIPPED, KnownOrder, OrderBook, Sight
+from stocktide.loadtest.oracle.stocks import StockBook, StockSight
+from stocktide.loadtest.oracle.stream import Ask
+from stocktide.loadtest.oracle.verdict import Checker
 
 # By so much the clocks of ledger and tester may differ before an expiry is taken for one that has not come yet.
 CLOCK_SKEW_MS = 1_000

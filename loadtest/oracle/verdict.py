@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Struct
 
-from loadtest.oracle.history import Record
+from stocktide.loadtest.oracle.history import Record
 
 # What is kept of a checker's findings: the first ones tell most, and a broken run has one for each order.
 VIOLATIONS_KEPT_MAX = 20

@@ -23,8 +23,15 @@ from stocktide.doctor.finding import Finding, good, note, unfit, wrong
 from stocktide.errors import ServerUnreachable
 from stocktide.reach import reach_kafka
 from stocktide.settings import Settings
-from streams.admin import REQUEST_MS_MAX, SAFE_BROKERS, SAFE_INSYNC_REPLICAS, SAFE_REPLICAS, admin_client, settings_of
-from streams.topics import JOURNAL, TOPICS, Topic
+from stocktide.streams.admin import (
+    REQUEST_MS_MAX,
+    SAFE_BROKERS,
+    SAFE_INSYNC_REPLICAS,
+    SAFE_REPLICAS,
+    admin_client,
+    settings_of,
+)
+from stocktide.streams.topics import JOURNAL, TOPICS, Topic
 
 # The doctor is asked because something may be wrong: it does not wait long for who is not there.
 REACH_SECONDS_MAX = 2.0

@@ -30,10 +30,10 @@ from stocktide.reach import ANSWER_SECONDS_MAX, reach_kafka, reach_redis
 from stocktide.ready import Ready
 from stocktide.running import running_systems
 from stocktide.settings import Settings
-from streams.admin import REQUEST_MS_MAX, admin_client
-from streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
-from tables.scripts import key_prefix
-from tables.stalls import STALL_SECONDS, ProgressWatch, Stall, Standing
+from stocktide.streams.admin import REQUEST_MS_MAX, admin_client
+from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
+from stocktide.tables.scripts import key_prefix
+from stocktide.tables.stalls import STALL_SECONDS, ProgressWatch, Stall, Standing
 
 # A process that is asked how it is and needs longer is halted, or as good as that.
 READY_SECONDS_MAX = 5.0

@@ -18,7 +18,7 @@ from stocktide.doctor.rights import missing_rights
 from stocktide.errors import ServerUnreachable
 from stocktide.reach import ANSWER_SECONDS_MAX, reach_redis
 from stocktide.settings import Settings
-from tables.scripts import key_prefix
+from stocktide.tables.scripts import key_prefix
 
 REDIS_VERSION_MIN = 7
 # The doctor is asked because something may be wrong: it does not wait long for who is not there.

@@ -17,7 +17,7 @@ from stocktide.ports import is_free, remembered_ports
 from stocktide.probe import answers_kafka
 from stocktide.process import ChildProcess
 from stocktide.progress import Progress, Waiting, announced, silent
-from streams.topics import JOURNAL_RECORD_BYTES_MAX
+from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
 
 HEAP = "512m"
 # 2 s on a quiet machine; after a crash it also checks its segments, and CI machines are slow.

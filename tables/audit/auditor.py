@@ -12,9 +12,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from streams.log import JournalLog
-from streams.times import now_ms
-from tables.audit.findings import (
+from stocktide.streams.log import JournalLog
+from stocktide.streams.times import now_ms
+from stocktide.tables.audit.findings import (
     Counts,
     Findings,
     Sides,
@@ -24,17 +24,17 @@ from tables.audit.findings import (
     merged,
     survey,
 )
-from tables.audit.fold import Fold
-from tables.audit.following import AuditError, Follower, start_of
-from tables.audit.promises import Sums
-from tables.audit.redis_pass import Examined, RedisPass
-from tables.audit.redis_pass import Key as RedisKey
-from tables.audit.shown import TableSide
-from tables.audit.stored import RedisSide
-from tables.audit.tables_pass import Key as TableKey
-from tables.audit.tables_pass import Shown, TablesPass
-from tables.ledger import LedgerLimits
-from tables.stalls import LOOK_SECONDS, STALL_SECONDS
+from stocktide.tables.audit.fold import Fold
+from stocktide.tables.audit.following import AuditError, Follower, start_of
+from stocktide.tables.audit.promises import Sums
+from stocktide.tables.audit.redis_pass import Examined, RedisPass
+from stocktide.tables.audit.redis_pass import Key as RedisKey
+from stocktide.tables.audit.shown import TableSide
+from stocktide.tables.audit.stored import RedisSide
+from stocktide.tables.audit.tables_pass import Key as TableKey
+from stocktide.tables.audit.tables_pass import Shown, TablesPass
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.stalls import LOOK_SECONDS, STALL_SECONDS
 
 # Drifts that are read once more at the end, so that all are told as of one batch; beyond that the first reading stands.
 _CONFIRMED_MAX = 5_000

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from tables.audit.digest import EDGE_MS, Kind, Record, canonical, decode, kept_until
-from tables.audit.stored import Stored
-from tables.ledger import LedgerLimits
-from tables.records import OrderRecord, SkuRecord
+from stocktide.tables.audit.digest import EDGE_MS, Kind, Record, canonical, decode, kept_until
+from stocktide.tables.audit.stored import Stored
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.records import OrderRecord, SkuRecord
 
 Side = Literal["log", "redis", "table"]
 # What a drift is about: a record's kind, a policy level, or a key of Redis that is none of Stocktide's.

@@ -16,10 +16,10 @@ import msgspec
 from msgspec import structs
 from redis.asyncio import Redis
 
-from streams.times import now_ms
-from tables.ledger import LedgerLimits
-from tables.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
-from tables.scripts import key_prefix
+from stocktide.streams.times import now_ms
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
+from stocktide.tables.scripts import key_prefix
 
 # `parked` are events that wait for their order: they lie where an order would, and no table shows them.
 Kind = Literal["sku", "order", "parked", "movement", "registry"]

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from streams.topics import joined_key
-from tables.audit.digest import EDGE_MS, Kind, Record, canonical, decode
-from tables.audit.packed import (
+from stocktide.streams.topics import joined_key
+from stocktide.tables.audit.digest import EDGE_MS, Kind, Record, canonical, decode
+from stocktide.tables.audit.packed import (
     NIL,
     Counted,
     PackedDecision,
@@ -28,9 +28,9 @@ from tables.audit.packed import (
     unpack_ends,
     unpack_results,
 )
-from tables.derived import StoredRow
-from tables.ledger import LedgerLimits
-from tables.records import SkuRecord, check_format
+from stocktide.tables.derived import StoredRow
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.records import SkuRecord, check_format
 
 # The cause of an effect after which a row is taken as it is: what was before it was found to be wrong.
 REPAIR = "repair"

@@ -11,11 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from streams.journal import JournalReader, Position, Verdict, decode_record
-from streams.log import JournalLog, OutOfRange
-from tables.audit.fold import Fold
-from tables.landmarks import Landmarks
-from tables.walk import LostTail, TakeoverError, newest_in
+from stocktide.errors import StocktideError
+from stocktide.streams.journal import JournalReader, Position, Verdict, decode_record
+from stocktide.streams.log import JournalLog, OutOfRange
+from stocktide.tables.audit.fold import Fold
+from stocktide.tables.landmarks import Landmarks
+from stocktide.tables.walk import LostTail, TakeoverError, newest_in
 
 # A batch is in the journal some ms after it was decided; a takeover in between takes a second or two.
 PATIENCE_SECONDS = 30.0
@@ -25,7 +26,7 @@ _READ_SECONDS = 1.0
 _BATCHES_PER_TURN = 64
 
 
-class AuditError(Exception):
+class AuditError(StocktideError):
     """The audit could not be finished; its text says why."""
 
 

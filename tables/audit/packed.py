@@ -8,8 +8,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw, Struct, field
 
-from tables.packed import PackedMovement, PackedOrder, PackedSku
-from tables.records import Effect, Patches, PolicyRow
+from stocktide.tables.packed import PackedMovement, PackedOrder, PackedSku
+from stocktide.tables.records import Effect, Patches, PolicyRow
 
 
 class _Result(Struct):

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
-from streams.topics import split_key
-from tables.audit.auditor import Auditor
-from tables.audit.comparing import (
+from stocktide.streams.topics import split_key
+from stocktide.tables.audit.auditor import Auditor
+from stocktide.tables.audit.comparing import (
     Difference,
     Drift,
     Subject,
@@ -27,13 +27,13 @@ from tables.audit.comparing import (
     holds_of,
     waiting_of,
 )
-from tables.audit.digest import Kind, Record, canonical, decode
-from tables.audit.findings import Findings
-from tables.audit.redis_pass import Examined
-from tables.audit.redis_pass import Key as RedisKey
-from tables.audit.stored import Stored
-from tables.commands import Repair
-from tables.records import OrderRecord, RegistryRecord, SkuRecord
+from stocktide.tables.audit.digest import Kind, Record, canonical, decode
+from stocktide.tables.audit.findings import Findings
+from stocktide.tables.audit.redis_pass import Examined
+from stocktide.tables.audit.redis_pass import Key as RedisKey
+from stocktide.tables.audit.stored import Stored
+from stocktide.tables.commands import Repair
+from stocktide.tables.records import OrderRecord, RegistryRecord, SkuRecord
 
 # A repair's id: no two are the same by accident.
 _ID_BYTES = 6

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tables.records import OrderRecord, SkuRecord
+from stocktide.tables.records import OrderRecord, SkuRecord
 
 # The counters that are nothing but a sum over orders.
 PROMISES = ("locked@", "committed@", "preordered@")

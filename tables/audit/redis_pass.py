@@ -12,13 +12,21 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from tables.audit.comparing import Difference, Drift, compare_stored, deadline_of, dwell_of, holds_of, waiting_of
-from tables.audit.digest import Kind, Record
-from tables.audit.fold import Fold
-from tables.audit.following import AuditError, Follower
-from tables.audit.stored import READ_KEYS_MAX, Reading, RedisSide, Stored, Wanted
-from tables.ledger import LedgerLimits
-from tables.records import OrderRecord
+from stocktide.tables.audit.comparing import (
+    Difference,
+    Drift,
+    compare_stored,
+    deadline_of,
+    dwell_of,
+    holds_of,
+    waiting_of,
+)
+from stocktide.tables.audit.digest import Kind, Record
+from stocktide.tables.audit.fold import Fold
+from stocktide.tables.audit.following import AuditError, Follower
+from stocktide.tables.audit.stored import READ_KEYS_MAX, Reading, RedisSide, Stored, Wanted
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.records import OrderRecord
 
 # What an entry of an index has to say, by the index.
 _SCORES: dict[str, Callable[[Record | None], int | None]] = {

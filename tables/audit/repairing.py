@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from typing import Protocol
 
-from tables.audit.plan import Correction, Planner
-from tables.commands import Command
-from tables.outcomes import Outcome
-from tables.records import Answer
+from stocktide.tables.audit.plan import Correction, Planner
+from stocktide.tables.commands import Command
+from stocktide.tables.outcomes import Outcome
+from stocktide.tables.records import Answer
 
 # A key that moves on so often is one that everybody wants: what is wrong with a SKU's counters does not come here, and
 # an order has at most a few dozen changes in its life.

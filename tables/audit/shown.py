@@ -14,9 +14,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from streams.topics import split_key
-from tables.derived import KINDS, StoredRow, row_of
-from tables.landmarks import Landmarks, read_landmarks
+from stocktide.streams.topics import split_key
+from stocktide.tables.derived import KINDS, StoredRow, row_of
+from stocktide.tables.landmarks import Landmarks, read_landmarks
 
 # A poll's rows; bounds the memory of a chunk (a row is a kilobyte or two).
 _ROWS_MAX = 2_000

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct, field
 from redis.asyncio import Redis
 
-from tables.audit.digest import Kind
-from tables.scripts import Script, key_prefix
+from stocktide.tables.audit.digest import Kind
+from stocktide.tables.scripts import Script, key_prefix
 
 # Keys that one call reads: a ms or two, behind which a shopper may wait.
 READ_KEYS_MAX = 500

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from loadtest.oracle.history import Door
+from stocktide.loadtest.oracle.history import Door
 from tests.faults.stories import CHANNELS, HOLD_SECONDS_LONG, Event, Step
 
 # The longest name and the longest text that the contract allows (rule 45, docs of the API).

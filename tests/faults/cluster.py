@@ -16,8 +16,8 @@ from pathlib import Path
 from aiokafka import TopicPartition
 
 from stocktide.retry import until
-from streams.admin import ensure_topics, settings_of
-from streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
+from stocktide.streams.admin import ensure_topics, settings_of
+from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
 from tests.faults.brokers import Brokers
 from tests.faults.links import Links
 from tests.faults.member import Member

@@ -20,7 +20,7 @@ import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from loadtest.oracle.history import Asked, Clock, Door, HistoryFile, Record, Silent, Told, told_of
+from stocktide.loadtest.oracle.history import Asked, Clock, Door, HistoryFile, Record, Silent, Told, told_of
 from tests.faults.stories import Event
 
 # The API gives up after 5 s; a client's patience is a little longer, so that its word is heard.

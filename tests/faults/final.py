@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from loadtest.oracle.contract import Movement, Order, Stock, Update
-from loadtest.oracle.history import ReadChannel, ReadMovement, ReadOrder, ReadStock
+from stocktide.loadtest.oracle.contract import Movement, Order, Stock, Update
+from stocktide.loadtest.oracle.history import ReadChannel, ReadMovement, ReadOrder, ReadStock
 from tests.faults.doors import Doors, Recorder
 from tests.faults.stories import CHANNELS, SKUS
 

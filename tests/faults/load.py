@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from loadtest.oracle.contract import Order, Stock
-from loadtest.oracle.history import MovementRow, OrderRow, Record, StockRow
+from stocktide.loadtest.oracle.contract import Order, Stock
+from stocktide.loadtest.oracle.history import MovementRow, OrderRow, Record, StockRow
 from stocktide.retry import until
 from tests.faults.broad import Breadth, broad_opening, early_story, large_story, skewed_story, wide_story
 from tests.faults.doors import Doors

@@ -51,13 +51,14 @@ def plant(mutant: Mutant) -> None:
     assert not loaded, f"loaded before it could be edited: {loaded}"
     sys.meta_path.insert(0, _Finder(modules))
     if any(file.suffix == ".lua" for file in texts):
-        from tables import scripts
+        from stocktide.tables import scripts
 
         scripts._FOLDER = _Folder(_LUA, texts)  # type: ignore[assignment]
 
 
 def _module_of(file: Path) -> str:
-    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts if parts[0] == "stocktide" else ("stocktide", *parts))
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from loadtest.oracle.judge import judge
-from loadtest.oracle.verdict import Verdict
+from stocktide.loadtest.oracle.judge import judge
+from stocktide.loadtest.oracle.verdict import Verdict
 from tests.faults.faults import FAULTS
 from tests.faults.run import Account, Struck
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
-from loadtest.oracle.history import Began, HistoryFile, Record, Rested
-from loadtest.oracle.history import Fault as FaultRecord
-from loadtest.oracle.judge import Watch
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
+from stocktide.loadtest.oracle.history import Began, HistoryFile, Record, Rested
+from stocktide.loadtest.oracle.history import Fault as FaultRecord
+from stocktide.loadtest.oracle.judge import Watch
 from stocktide.retry import until
 from tests.faults.broad import skus_of
 from tests.faults.cluster import APP_ID, PARTITIONS, Cluster, Shape
@@ -215,7 +215,7 @@ class Run:
                 struck.detail = await strike.fault.inject(scene)
         except NotReached as reason:
             struck.failed = str(reason)
-        except (KafkaError, RedisError, FrontDoorError, TimeoutError, OSError) as error:
+        except (KafkaError, RedisError, CommandError, TimeoutError, OSError) as error:
             struck.failed = repr(error)
         struck.ended = loop.time()
         recorder.add(FaultRecord(recorder.now, name, "healed", struck.failed or struck.detail))
@@ -238,7 +238,7 @@ class Run:
         """Undo whatever a fault that was cut short left behind."""
         for index in range(len(cluster.brokers)):
             cluster.brokers.send(index, signal.SIGCONT)
-            with suppress(FrontDoorError):
+            with suppress(CommandError):
                 if not cluster.brokers.running(index):
                     await cluster.brokers.start_one(index)
         for store in filter(None, (cluster.primary, cluster.replica)):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from streams.admin import settings_of
-from streams.topics import JOURNAL
+from stocktide.streams.admin import settings_of
+from stocktide.streams.topics import JOURNAL
 from tests.faults.fault import Fault, NotReached, Scene
 from tests.faults.stores import TAIL_SECONDS_MAX, Store
 

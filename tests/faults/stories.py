@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtest.oracle.history import Door
+from stocktide.loadtest.oracle.history import Door
 
 Event = dict[str, Any]
 

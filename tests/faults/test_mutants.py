@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.oracle.judge import Bench
+from stocktide.loadtest.oracle.judge import Bench
 from tests.faults.caught import Caught, note
 from tests.faults.cluster import Shape
 from tests.faults.faults import chosen

@@ -15,8 +15,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from loadtest.oracle.contract import Alert, DeadLetter, Movement, Order, Policy, Stock, Update
-from loadtest.oracle.history import (
+from stocktide.loadtest.oracle.contract import Alert, DeadLetter, Movement, Order, Policy, Stock, Update
+from stocktide.loadtest.oracle.history import (
     AlertRow,
     ChannelRow,
     DeadLetterRow,

@@ -20,13 +20,13 @@ from redis.exceptions import RedisError
 
 from stocktide.ports import pick_free
 from stocktide.retry import until
-from streams.admin import ensure_topics
-from streams.membership import Membership
-from streams.publish import Publisher, make_producer
-from streams.topics import MOVEMENTS, ORDERS, TOPICS, Topic
-from tables.connection import connect
-from tables.ledger import Ledger, Unblessed
-from tables.records import SkuRecord
+from stocktide.streams.admin import ensure_topics
+from stocktide.streams.membership import Membership
+from stocktide.streams.publish import Publisher, make_producer
+from stocktide.streams.topics import MOVEMENTS, ORDERS, TOPICS, Topic
+from stocktide.tables.connection import connect
+from stocktide.tables.ledger import Ledger, Unblessed
+from stocktide.tables.records import SkuRecord
 
 PARTITIONS = 4
 # Each of these takes a second or two on a quiet machine.

@@ -21,7 +21,7 @@ from stocktide.embedded.valkey import find_valkey, server_command
 from stocktide.ports import pick_free
 from stocktide.process import ChildProcess
 from stocktide.retry import until
-from streams.admin import admin_client
+from stocktide.streams.admin import admin_client
 from tests.certificates import Certificates
 
 USER, PASSWORD = "shop", "pass-word-5"

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 import pytest
 
-from api import answers
+from stocktide.api import answers
 from tests.integration.storefront import AT, Storefront, fresh
 
 pytestmark = pytest.mark.integration

@@ -25,8 +25,8 @@ from stocktide.embedded.valkey import find_valkey, server_command
 from stocktide.ports import pick_free
 from stocktide.process import ChildProcess
 from stocktide.retry import until
-from streams.admin import admin_client
-from streams.topics import (
+from stocktide.streams.admin import admin_client
+from stocktide.streams.topics import (
     ADJUSTMENTS,
     ALERTS,
     AUDIT,
@@ -41,7 +41,7 @@ from streams.topics import (
     STOCK,
     TOPICS,
 )
-from tables.landmarks import read_landmarks
+from stocktide.tables.landmarks import read_landmarks
 from tests import command
 from tests.integration.storefront import AT, WAIT_SECONDS_MAX, Storefront, fresh
 from tests.servers import RedisServer

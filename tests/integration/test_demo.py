@@ -13,7 +13,7 @@ import aiohttp
 import psutil
 import pytest
 
-from loadtest import shop
+from stocktide.loadtest import shop
 from stocktide.retry import until
 
 pytestmark = pytest.mark.integration

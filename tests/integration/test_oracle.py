@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from loadtest.client import JSON, NDJSON, ApiClient
-from loadtest.observers import Feeds
-from loadtest.oracle.contract import Order, Stock, Update
-from loadtest.oracle.history import (
+from stocktide.loadtest.client import JSON, NDJSON, ApiClient
+from stocktide.loadtest.observers import Feeds
+from stocktide.loadtest.oracle.contract import Order, Stock, Update
+from stocktide.loadtest.oracle.history import (
     Asked,
     Began,
     Clock,
@@ -29,9 +29,9 @@ from loadtest.oracle.history import (
     Told,
     told_of,
 )
-from loadtest.oracle.judge import Watch, judge
-from loadtest.recorded import recorders
-from loadtest.subscribers import Subscriber
+from stocktide.loadtest.oracle.judge import Watch, judge
+from stocktide.loadtest.recorded import recorders
+from stocktide.loadtest.subscribers import Subscriber
 from stocktide.retry import until
 from tests.system import RunningSystem
 

@@ -19,8 +19,8 @@ from aiokafka.admin import RecordsToDelete
 
 from stocktide.retry import until
 from stocktide.settings import Settings
-from streams.admin import admin_client
-from streams.topics import DEAD_LETTERS, JOURNAL, ORDERS
+from stocktide.streams.admin import admin_client
+from stocktide.streams.topics import DEAD_LETTERS, JOURNAL, ORDERS
 from tests.certificates import Certificates, make_certificates
 from tests.integration.locked import CLUSTER, GROUP, LITERAL, PASSWORD, PREFIXED, TOPIC, USER, LockedKafka, LockedRedis
 from tests.integration.storefront import WAIT_SECONDS_MAX, Storefront, fresh

@@ -23,8 +23,8 @@ from stocktide.backup import BackupError, back_up
 from stocktide.embedded import EmbeddedKafka
 from stocktide.restore import RestoreError, restore, run
 from stocktide.settings import Settings
-from streams.admin import admin_client, ensure_topics
-from streams.topics import (
+from stocktide.streams.admin import admin_client, ensure_topics
+from stocktide.streams.topics import (
     ALERTS,
     CHANNEL_STOCK,
     JOURNAL,
@@ -36,7 +36,7 @@ from streams.topics import (
     TOPICS,
     Topic,
 )
-from tables.scripts import key_prefix
+from stocktide.tables.scripts import key_prefix
 from tests.integration.storefront import fresh
 from tests.servers import RedisServer
 

@@ -8,10 +8,21 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from streams.times import now_ms as clock_ms
-from tables.commands import Adjust, Command, KnowChannel, Pay, Place, Receive, SetPolicy, Sweep, Tick, fingerprint
-from tables.ledger import Busy, KnownSkus, Ledger, LedgerLimits, Unblessed
-from tables.scripts import key_prefix
+from stocktide.streams.times import now_ms as clock_ms
+from stocktide.tables.commands import (
+    Adjust,
+    Command,
+    KnowChannel,
+    Pay,
+    Place,
+    Receive,
+    SetPolicy,
+    Sweep,
+    Tick,
+    fingerprint,
+)
+from stocktide.tables.ledger import Busy, KnownSkus, Ledger, LedgerLimits, Unblessed
+from stocktide.tables.scripts import key_prefix
 from tests.ledger.ledgers import bless
 from tests.ledger.shop import OPENING_MS
 

@@ -7,10 +7,10 @@ import random
 import secrets
 from collections import Counter
 
-from streams import events
-from tables.commands import Cancel, Pay, Place, fingerprint, place_of
-from tables.ledger import Ledger
-from tables.records import Result
+from stocktide.streams import events
+from stocktide.tables.commands import Cancel, Pay, Place, fingerprint, place_of
+from stocktide.tables.ledger import Ledger
+from stocktide.tables.records import Result
 from tests.ledger.ledgers import opened
 from tests.ledger.shop import OPENING_MS, Shop
 from tests.ledger.tills import LedgerTill

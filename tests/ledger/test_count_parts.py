@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from streams.events import CountedLine, StockCounted
-from tables.commands import ContinueCounts, Origin, command_of
-from tables.records import MovementRecord
+from stocktide.streams.events import CountedLine, StockCounted
+from stocktide.tables.commands import ContinueCounts, Origin, command_of
+from stocktide.tables.records import MovementRecord
 from tests.ledger.ledgers import opened
 from tests.ledger.shop import OPENING_MS, Shop
 from tests.ledger.tills import LedgerTill, Told

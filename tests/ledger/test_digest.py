@@ -7,11 +7,11 @@ from importlib.resources import files
 
 from redis.asyncio import Redis
 
-from streams.times import now_ms
-from tables.audit.digest import digest_of_redis
-from tables.ledger import Ledger, LedgerLimits
-from tables.redo import Writes
-from tables.scripts import key_prefix
+from stocktide.streams.times import now_ms
+from stocktide.tables.audit.digest import digest_of_redis
+from stocktide.tables.ledger import Ledger, LedgerLimits
+from stocktide.tables.redo import Writes
+from stocktide.tables.scripts import key_prefix
 from tests.ledger.ledgers import bless
 from tests.ledger.shop import Shop
 from tests.ledger.tills import LedgerTill

@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from redis.asyncio import Redis
 
-from tables.audit.comparing import Difference, compare_stored
-from tables.audit.digest import Kind, digest_of_redis
-from tables.audit.findings import log_drifts, survey
-from tables.audit.fold import Fold
-from tables.audit.stored import RedisSide, Wanted
-from tables.commands import Command, Restate
-from tables.ledger import Ledger
-from tables.scripts import key_prefix
+from stocktide.tables.audit.comparing import Difference, compare_stored
+from stocktide.tables.audit.digest import Kind, digest_of_redis
+from stocktide.tables.audit.findings import log_drifts, survey
+from stocktide.tables.audit.fold import Fold
+from stocktide.tables.audit.stored import RedisSide, Wanted
+from stocktide.tables.commands import Command, Restate
+from stocktide.tables.ledger import Ledger
+from stocktide.tables.scripts import key_prefix
 from tests.ledger.ledgers import LOW_LIMITS as LIMITS
 from tests.ledger.ledgers import bless
 from tests.ledger.shop import OPENING_MS, Shop

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from tables.commands import Command, Restate, WriteWhole
-from tables.ledger import Ledger, LedgerLimits, TooLarge
-from tables.records import Decision
-from tables.scripts import key_prefix
+from stocktide.tables.commands import Command, Restate, WriteWhole
+from stocktide.tables.ledger import Ledger, LedgerLimits, TooLarge
+from stocktide.tables.records import Decision
+from stocktide.tables.scripts import key_prefix
 from tests.ledger.ledgers import bless
 from tests.ledger.shop import Shop
 from tests.ledger.tills import LedgerTill

@@ -13,8 +13,19 @@ from collections.abc import Sequence
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tables.commands import Cancel, Command, DeletePolicy, Extend, KnowChannel, Pay, Place, Receive, SetPolicy, Tick
-from tables.records import Alert, OrderRecord
+from stocktide.tables.commands import (
+    Cancel,
+    Command,
+    DeletePolicy,
+    Extend,
+    KnowChannel,
+    Pay,
+    Place,
+    Receive,
+    SetPolicy,
+    Tick,
+)
+from stocktide.tables.records import Alert, OrderRecord
 from tests.ledger.ledgers import LOW_LIMITS, low_limits, opened
 from tests.ledger.shop import OPENING_MS
 from tests.ledger.strategies import CHANNELS, SKUS, WAREHOUSES, Batch, runs

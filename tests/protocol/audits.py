@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-from streams.topics import joined_key
-from tables.audit.auditor import Auditor
-from tables.audit.comparing import Drift
-from tables.audit.findings import Findings
-from tables.audit.stored import RedisSide
-from tables.derived import Kind, PolicyLevel, StoredRow
-from tables.landmarks import Landmarks
-from tables.ledger import LedgerLimits
-from tables.records import Decision, decode_decision
+from stocktide.streams.topics import joined_key
+from stocktide.tables.audit.auditor import Auditor
+from stocktide.tables.audit.comparing import Drift
+from stocktide.tables.audit.findings import Findings
+from stocktide.tables.audit.stored import RedisSide
+from stocktide.tables.derived import Kind, PolicyLevel, StoredRow
+from stocktide.tables.landmarks import Landmarks
+from stocktide.tables.ledger import LedgerLimits
+from stocktide.tables.records import Decision, decode_decision
 from tests.protocol.stage import Stage
 
 LIMITS = LedgerLimits()

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from streams.journal import JournalReader, Position, Verdict, decode_record
-from streams.log import MemoryJournal
-from tables.derived import Kind, StoredRow
-from tables.landmarks import Landmarks
-from tables.records import decode_decision
-from tables.views import is_order
+from stocktide.streams.journal import JournalReader, Position, Verdict, decode_record
+from stocktide.streams.log import MemoryJournal
+from stocktide.tables.derived import Kind, StoredRow
+from stocktide.tables.landmarks import Landmarks
+from stocktide.tables.records import decode_decision
+from stocktide.tables.views import is_order
 
 
 class MemoryRows:

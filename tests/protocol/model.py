@@ -12,7 +12,7 @@ import random
 from collections.abc import Collection
 from typing import Protocol
 
-from streams.journal import JournalRecord
+from stocktide.streams.journal import JournalRecord
 from tests.protocol.model_callers import Caller
 from tests.protocol.model_checker import Checker, Violation
 from tests.protocol.model_derivation import Deriver

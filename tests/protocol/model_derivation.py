@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
-from streams.journal import Position, Verdict
+from stocktide.streams.journal import Position, Verdict
 from tests.protocol.model_journal import StoredRow, reader_from
 from tests.protocol.model_ledger import RESTATE, Decision
 

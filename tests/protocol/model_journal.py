@@ -9,7 +9,7 @@ from collections import deque
 
 from msgspec import Struct, structs
 
-from streams.journal import KIND_BATCH, JournalReader, JournalRecord, Position, Verdict
+from stocktide.streams.journal import KIND_BATCH, JournalReader, JournalRecord, Position, Verdict
 from tests.protocol.model_ledger import Row
 from tests.protocol.model_rules import Rules
 

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from streams.journal import Position
-from tables.handover import Entry, Refusal, Seen
+from stocktide.streams.journal import Position
+from stocktide.tables.handover import Entry, Refusal, Seen
 from tests.protocol.model_ledger import RESTATE, Command, Decision, Result, Rows, decide, restate
 from tests.protocol.model_rules import Rules
 

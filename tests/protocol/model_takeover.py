@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from streams.journal import JournalReader, JournalRecord, Position, Verdict, marker
-from tables.handover import Refusal, Seen
+from stocktide.streams.journal import JournalReader, JournalRecord, Position, Verdict, marker
+from stocktide.tables.handover import Refusal, Seen
 from tests.protocol.model_journal import reader_from
 from tests.protocol.model_ledger import Rows
 from tests.protocol.model_redis import Replayed

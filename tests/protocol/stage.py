@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 
 from redis.asyncio import Redis
 
-from agents.relay import Relay
-from streams.journal import JournalReader, JournalRecord, Verdict, decode_record
-from streams.log import MemoryJournal, MemoryLog
-from tables.commands import Command, Place, Receive, fingerprint
-from tables.connection import connect
-from tables.handover import Handover
-from tables.ledger import Ledger
-from tables.records import Decision, decode_decision
-from tables.scripts import key_prefix
-from tables.settlements import Settlements
-from tables.submission import Submitter
-from tables.takeover import Lease, take_over
+from stocktide.agents.relay import Relay
+from stocktide.streams.journal import JournalReader, JournalRecord, Verdict, decode_record
+from stocktide.streams.log import MemoryJournal, MemoryLog
+from stocktide.tables.commands import Command, Place, Receive, fingerprint
+from stocktide.tables.connection import connect
+from stocktide.tables.handover import Handover
+from stocktide.tables.ledger import Ledger
+from stocktide.tables.records import Decision, decode_decision
+from stocktide.tables.scripts import key_prefix
+from stocktide.tables.settlements import Settlements
+from stocktide.tables.submission import Submitter
+from stocktide.tables.takeover import Lease, take_over
 from tests.protocol.memory_rows import MemoryRows
 
 WAIT_SECONDS_MAX = 10.0

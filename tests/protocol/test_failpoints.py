@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streams import failpoints
+from stocktide.streams import failpoints
 
 
 def test_an_unset_failpoint_is_a_function_that_does_nothing() -> None:

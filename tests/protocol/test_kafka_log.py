@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from agents.relay import Relay
+from stocktide.agents.relay import Relay
 from stocktide.embedded import EmbeddedKafka
-from streams.journal import JournalReader, Verdict, decode_record
-from streams.log import KafkaLog, OutOfRange
-from streams.topics import JOURNAL, JOURNAL_RECORD_BYTES_MAX
+from stocktide.streams.journal import JournalReader, Verdict, decode_record
+from stocktide.streams.log import KafkaLog, OutOfRange
+from stocktide.streams.topics import JOURNAL, JOURNAL_RECORD_BYTES_MAX
 from tests.protocol.stage import Stage, place, receive, soon, until
 
 pytestmark = pytest.mark.integration

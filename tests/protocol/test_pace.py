@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
-from tables.commands import Command
-from tables.ledger import Applied
-from tables.settlements import Settlement
-from tables.submission import WIDE_SECONDS, Submitter
+from stocktide.tables.commands import Command
+from stocktide.tables.ledger import Applied
+from stocktide.tables.settlements import Settlement
+from stocktide.tables.submission import WIDE_SECONDS, Submitter
 from tests.protocol.stage import receive
 
 

@@ -13,19 +13,19 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from redis.asyncio import Redis
 
-from streams.journal import KIND_BATCH, JournalReader, JournalRecord, decode_record, encode_record, marker
-from streams.log import MemoryJournal, MemoryLog
-from streams.times import now_ms
-from streams.topics import HOUR_MS
-from tables.audit.digest import digest_of_redis
-from tables.audit.findings import log_drifts, survey
-from tables.audit.fold import Fold
-from tables.commands import Command, WriteWhole
-from tables.handover import Handover, Refused
-from tables.ledger import Applied, Ledger, LedgerLimits
-from tables.rebuild import Recovery, Reporter
-from tables.scripts import key_prefix
-from tables.story import Break, Story
+from stocktide.streams.journal import KIND_BATCH, JournalReader, JournalRecord, decode_record, encode_record, marker
+from stocktide.streams.log import MemoryJournal, MemoryLog
+from stocktide.streams.times import now_ms
+from stocktide.streams.topics import HOUR_MS
+from stocktide.tables.audit.digest import digest_of_redis
+from stocktide.tables.audit.findings import log_drifts, survey
+from stocktide.tables.audit.fold import Fold
+from stocktide.tables.commands import Command, WriteWhole
+from stocktide.tables.handover import Handover, Refused
+from stocktide.tables.ledger import Applied, Ledger, LedgerLimits
+from stocktide.tables.rebuild import Recovery, Reporter
+from stocktide.tables.scripts import key_prefix
+from stocktide.tables.story import Break, Story
 from tests.ledger.ledgers import PARK_MS, bless
 from tests.ledger.shop import Shop
 from tests.ledger.strategies import Batch, runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.journal import (
+from stocktide.streams.journal import (
     KIND_BATCH,
     JournalReader,
     JournalRecord,

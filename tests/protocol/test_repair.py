@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from tables.audit.plan import Correction, Planner
-from tables.audit.repairing import Fate, carry_out
-from tables.commands import Repair
-from tables.derived import PolicyLevel, StoredRow
-from tables.records import OrderRecord, SkuRecord
+from stocktide.tables.audit.plan import Correction, Planner
+from stocktide.tables.audit.repairing import Fate, carry_out
+from stocktide.tables.commands import Repair
+from stocktide.tables.derived import PolicyLevel, StoredRow
+from stocktide.tables.records import OrderRecord, SkuRecord
 from tests.protocol.audits import MemoryTables, audit, auditor_of, decisions, told
 from tests.protocol.stage import Stage, until
 from tests.protocol.test_audit import OPENING, cancel, is_clean, pay, place, receive, spoil_sku

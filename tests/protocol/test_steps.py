@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from streams.journal import Position
-from tables.handover import Refusal, Refused, Seen, Settled
-from tables.ledger import Unblessed
-from tables.scripts import source_of
+from stocktide.streams.journal import Position
+from stocktide.tables.handover import Refusal, Refused, Seen, Settled
+from stocktide.tables.ledger import Unblessed
+from stocktide.tables.scripts import source_of
 from tests.protocol.stage import Stage, receive
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from stocktide.embedded import EmbeddedValkey
-from streams.journal import encode_record, marker
-from streams.log import MemoryJournal, MemoryLog
-from tables.takeover import Fork, LostTail, Superseded, take_over
+from stocktide.streams.journal import encode_record, marker
+from stocktide.streams.log import MemoryJournal, MemoryLog
+from stocktide.tables.takeover import Fork, LostTail, Superseded, take_over
 from tests.protocol.stage import Stage, receive, soon, until
 
 

@@ -11,11 +11,11 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from agents.relay import Relay
-from streams.ending import end
-from streams.journal import JournalRecord
-from streams.log import MemoryLog
-from tables.records import Decision, Result, decode_decision
+from stocktide.agents.relay import Relay
+from stocktide.streams.ending import end
+from stocktide.streams.journal import JournalRecord
+from stocktide.streams.log import MemoryLog
+from stocktide.tables.records import Decision, Result, decode_decision
 from tests.protocol.stage import Stage, place, receive, soon, until, valid_of
 
 CALLERS = 6

@@ -17,12 +17,12 @@ from typing import Any
 import msgspec
 from aiokafka.errors import KafkaError
 
-from agents.relay import Relay
-from streams.log import MemoryJournal, MemoryLog
-from tables.commands import Restate
-from tables.handover import Handover
-from tables.records import Decision
-from tables.submission import Unsettled
+from stocktide.agents.relay import Relay
+from stocktide.streams.log import MemoryJournal, MemoryLog
+from stocktide.tables.commands import Restate
+from stocktide.tables.handover import Handover
+from stocktide.tables.records import Decision
+from stocktide.tables.submission import Unsettled
 from tests.protocol.model import run
 from tests.protocol.stage import Caller, Stage, soon
 from tests.protocol.walk import CALLERS, SETTLE_SECONDS_MAX, Walk

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from loadtest.oracle.contract import (
+from stocktide.loadtest.oracle.contract import (
     DeadLetter,
     Line,
     MovedLine,
@@ -23,7 +23,7 @@ from loadtest.oracle.contract import (
     Stock,
     Update,
 )
-from loadtest.oracle.history import (
+from stocktide.loadtest.oracle.history import (
     Asked,
     Began,
     ChannelRow,
@@ -46,10 +46,10 @@ from loadtest.oracle.history import (
     Synced,
     Told,
 )
-from streams.events import OrderBody, decode_event
-from tables import commands
-from tables.outcomes import REFUSALS, Outcome
-from tables.views import rfc3339
+from stocktide.streams.events import OrderBody, decode_event
+from stocktide.tables import commands
+from stocktide.tables.outcomes import REFUSALS, Outcome
+from stocktide.tables.views import rfc3339
 from tests.ledger.model import advance
 from tests.ledger.model_policy import shown
 from tests.ledger.model_state import Sku, State

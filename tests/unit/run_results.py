@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
-from loadtest.results import (
+from stocktide.loadtest.results import (
     HotSku,
     Latencies,
     Moment,

@@ -10,14 +10,14 @@ from typing import Any
 
 from aiokafka.errors import KafkaConnectionError
 
-from api.feeds.cut import Cut
-from streams.membership import Membership, MembershipLost
-from streams.publish import Row, partition_of
-from streams.transport import Chunk
-from tables.commands import Command
-from tables.ledger import TooLarge
-from tables.records import Answer, Decision, Result
-from tables.submission import Undecidable
+from stocktide.api.feeds.cut import Cut
+from stocktide.streams.membership import Membership, MembershipLost
+from stocktide.streams.publish import Row, partition_of
+from stocktide.streams.transport import Chunk
+from stocktide.tables.commands import Command
+from stocktide.tables.ledger import TooLarge
+from stocktide.tables.records import Answer, Decision, Result
+from stocktide.tables.submission import Undecidable
 
 PARTITIONS = 4
 

@@ -13,21 +13,22 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from api.app import make_app
-from api.connections import StartError, reach_kafka, reach_redis
-from api.desk import Overloaded
-from api.feeds.entrance import Entrance
-from api.feeds.hub import Hub
-from api.feeds.snapshots import Snapshots
-from api.feeds.sse import Feeds
-from api.health import Readiness
-from api.inbox import NotTaken, make_producer
-from api.metrics import Metrics
-from api.routes import Route
-from api.server import run
+from stocktide.api.app import make_app
+from stocktide.api.desk import Overloaded
+from stocktide.api.feeds.entrance import Entrance
+from stocktide.api.feeds.hub import Hub
+from stocktide.api.feeds.snapshots import Snapshots
+from stocktide.api.feeds.sse import Feeds
+from stocktide.api.health import Readiness
+from stocktide.api.inbox import NotTaken, make_producer
+from stocktide.api.metrics import Metrics
+from stocktide.api.routes import Route
+from stocktide.api_connections import reach_kafka, reach_redis
+from stocktide.api_server import run
+from stocktide.errors import StartError
 from stocktide.settings import Settings
-from tables.ledger import KnownSkus, Unblessed
-from tables.submission import Unsettled
+from stocktide.tables.ledger import KnownSkus, Unblessed
+from stocktide.tables.submission import Unsettled
 from tests.unit.stand_ins import GivenSource
 
 NOBODY = "127.0.0.1:1"

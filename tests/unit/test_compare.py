@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from msgspec import structs
 from rich.console import Console
 
-from loadtest.compare import BROKEN, INVALID, KEPT, CompareError, Comparison, Row, compare, read
-from loadtest.compare_table import show
-from loadtest.results import FORMAT, Latencies, Results, encode
 from stocktide.__main__ import cli
-from stocktide.loadtest_compare import compare_command, with_compare
+from stocktide.compare_commands import compare_command, with_compare
+from stocktide.loadtest.compare import BROKEN, INVALID, KEPT, CompareError, Comparison, Row, compare, read
+from stocktide.loadtest.compare_table import show
+from stocktide.loadtest.results import FORMAT, Latencies, Results, encode
 from tests.unit.run_results import broken, flash_sale, not_valid, search
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from agents import conflation as conflation_module
-from agents.conflation import Conflation, Ticket, decode_stock_row
+from stocktide.agents import conflation as conflation_module
+from stocktide.agents.conflation import Conflation, Ticket, decode_stock_row
 
 INTERVAL_MS = 100
 

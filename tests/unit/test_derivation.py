@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.journal import Derivation
-from agents.letters import BURST_LETTERS
-from agents.metrics import Metrics
-from streams.journal import KIND_BATCH, JournalRecord, encode_record, marker
-from streams.membership import MembershipLost
-from streams.transport import Chunk
-from tables.commands import Origin
-from tables.records import (
+from stocktide.agents.journal import Derivation
+from stocktide.agents.letters import BURST_LETTERS
+from stocktide.agents.metrics import Metrics
+from stocktide.streams.journal import KIND_BATCH, JournalRecord, encode_record, marker
+from stocktide.streams.membership import MembershipLost
+from stocktide.streams.transport import Chunk
+from stocktide.tables.commands import Origin
+from stocktide.tables.records import (
     Alert,
     LineRecord,
     MovementRecord,

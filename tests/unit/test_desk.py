@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from api.desk import LINES_PER_CALL_MAX, Desk
-from tables.commands import Command, Pay, Place
-from tables.ledger import TooLarge
-from tables.packed import UnreadDecision, decode_unread
-from tables.records import Decision, OrderRecord, OrderRow, Result
-from tables.submission import Unsettled
+from stocktide.api.desk import LINES_PER_CALL_MAX, Desk
+from stocktide.tables.commands import Command, Pay, Place
+from stocktide.tables.ledger import TooLarge
+from stocktide.tables.packed import UnreadDecision, decode_unread
+from stocktide.tables.records import Decision, OrderRecord, OrderRow, Result
+from stocktide.tables.submission import Unsettled
 
 SOON = 5.0
 

@@ -23,8 +23,8 @@ from stocktide.doctor.redis_server import judge_redis, judge_rights
 from stocktide.doctor.rights import COMMANDS, missing_rights
 from stocktide.reach import hidden_url
 from stocktide.settings import Settings
-from streams.admin import settings_of
-from streams.topics import CHANNEL_STOCK, JOURNAL, ORDERS, STOCK, TOPICS
+from stocktide.streams.admin import settings_of
+from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL, ORDERS, STOCK, TOPICS
 from tests.servers import RedisServer
 
 LUA = Path(__file__).parents[2] / "tables" / "lua"

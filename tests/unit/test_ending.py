@@ -8,7 +8,7 @@ import time
 
 STUCK = """
 import threading
-from streams import ending
+from stocktide.streams import ending
 ending.THREADS_SECONDS_MAX = 0.2
 threading.Thread(target=threading.Event().wait, name="waits for ever").start()
 ending.end_with_threads(3)
@@ -16,7 +16,7 @@ raise SystemExit("not reached")
 """
 IN_ORDER = """
 import threading, time
-from streams import ending
+from stocktide.streams import ending
 threading.Thread(target=time.sleep, args=(0.1,)).start()
 ending.end_with_threads(3)
 raise SystemExit(5)

@@ -6,10 +6,10 @@ import asyncio
 
 import orjson
 
-from api.feeds.cut import Cut
-from api.feeds.entrance import Entrance
-from api.feeds.hub import Hub
-from streams.topics import joined_key
+from stocktide.api.feeds.cut import Cut
+from stocktide.api.feeds.entrance import Entrance
+from stocktide.api.feeds.hub import Hub
+from stocktide.streams.topics import joined_key
 from tests.unit.stand_ins import GivenSource
 
 SECONDS_MAX = 5.0

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import msgspec
 
-from streams.events import BODY_BYTES_MAX, LINES_MAX, NAME_LENGTH_MAX, TEXT_LENGTH_MAX, Malformed, decode_event
+from stocktide.streams.events import (
+    BODY_BYTES_MAX,
+    LINES_MAX,
+    NAME_LENGTH_MAX,
+    TEXT_LENGTH_MAX,
+    Malformed,
+    decode_event,
+)
 from tests.faults.broad import (
     AHEAD_MS_MAX,
     FULL,

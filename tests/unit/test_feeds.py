@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 import pytest
 
-from api.feeds import channel as channel_module
-from api.feeds.cut import format_cut, parse_cut
-from api.feeds.hub import Hub, Record
-from api.feeds.reader import Reader, TooSlow
-from streams.topics import joined_key
+from stocktide.api.feeds import channel as channel_module
+from stocktide.api.feeds.cut import format_cut, parse_cut
+from stocktide.api.feeds.hub import Hub, Record
+from stocktide.api.feeds.reader import Reader, TooSlow
+from stocktide.streams.topics import joined_key
 
 SECONDS_MAX = 5.0
 Whole = Callable[[], Coroutine[Any, Any, None]]

@@ -12,8 +12,8 @@ from stocktide import letter_box
 from stocktide.letter_box import ALL_STATES, Letter, LetterFold, LetterRow, StoredRow, Wanted, decode_row
 from stocktide.letter_return import RETRY_WITHIN_MS, refusal_of
 from stocktide.letter_tables import clean, shown_bytes
-from streams.origins import RecordPlace
-from tables.views import rfc3339
+from stocktide.streams.origins import RecordPlace
+from stocktide.tables.views import rfc3339
 
 NOW_MS = 1_900_000_000_000
 

@@ -9,10 +9,10 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from loadtest.asking import call_of
-from stocktide import loadtest as front
+from stocktide import loadtest_commands as front
 from stocktide.__main__ import cli
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
+from stocktide.loadtest.asking import call_of
 from stocktide.located import Target
 from stocktide.ready import Ready
 from stocktide.running import Running
@@ -34,7 +34,7 @@ def test_the_help_names_every_shape_and_the_testers_command_is_hidden() -> None:
 
 def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front, "find_spec", lambda name: None if name == "hdrh" else object())
-    with pytest.raises(FrontDoorError, match=r"pip install 'stocktide\[loadtest\]'"):
+    with pytest.raises(CommandError, match=r"pip install 'stocktide\[loadtest\]'"):
         front._need_the_extra()
 
 

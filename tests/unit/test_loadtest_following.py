@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import following
-from loadtest.asking import Recorder
-from loadtest.following import LAG_SAMPLED, Crowd, Follower
-from loadtest.gathering import Gathering
-from loadtest.measure import Whole
-from loadtest.oracle.history import (
+from stocktide.loadtest import following
+from stocktide.loadtest.asking import Recorder
+from stocktide.loadtest.following import LAG_SAMPLED, Crowd, Follower
+from stocktide.loadtest.gathering import Gathering
+from stocktide.loadtest.measure import Whole
+from stocktide.loadtest.oracle.history import (
     Asked,
     Began,
     Clock,
@@ -26,7 +26,7 @@ from loadtest.oracle.history import (
     Told,
     Unreadable,
 )
-from loadtest.oracle.judge import Watch, judge
+from stocktide.loadtest.oracle.judge import Watch, judge
 from tests.unit.test_oracle_caught import a_subscriber_that_comes_back_and_misses_something
 
 API = "http://127.0.0.1:9"

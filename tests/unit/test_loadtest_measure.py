@@ -7,14 +7,14 @@ import random
 import msgspec
 import pytest
 
-from loadtest.conclusion import PROMISES, conclude
-from loadtest.flash_options import FlashError, FlashOptions
-from loadtest.floor import hot_policies
-from loadtest.measure import HIGHEST_US, Meter, Part, Whole
-from loadtest.oracle.judge import judge
-from loadtest.oracle.verdict import Checked, Verdict, Violation
-from loadtest.procs import other_work
-from loadtest.results import Latencies, ProcessUse, Use
+from stocktide.loadtest.conclusion import PROMISES, conclude
+from stocktide.loadtest.flash_options import FlashError, FlashOptions
+from stocktide.loadtest.floor import hot_policies
+from stocktide.loadtest.measure import HIGHEST_US, Meter, Part, Whole
+from stocktide.loadtest.oracle.judge import judge
+from stocktide.loadtest.oracle.verdict import Checked, Verdict, Violation
+from stocktide.loadtest.procs import other_work
+from stocktide.loadtest.results import Latencies, ProcessUse, Use
 
 CLEAN = Verdict(tuple(Checked(name, "", {"things": 3}, {}, 0, ()) for name in PROMISES))
 

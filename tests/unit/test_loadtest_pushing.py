@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from loadtest import pushing
-from loadtest.measure import Meter, Whole
-from loadtest.messages import Event
-from loadtest.oracle.contract import Line, Order
-from loadtest.oracle.history import Told
-from loadtest.pushing import Arrival, Placed, Pusher
-from loadtest.workload import Errand
+from stocktide.loadtest import pushing
+from stocktide.loadtest.measure import Meter, Whole
+from stocktide.loadtest.messages import Event
+from stocktide.loadtest.oracle.contract import Line, Order
+from stocktide.loadtest.oracle.history import Told
+from stocktide.loadtest.pushing import Arrival, Placed, Pusher
+from stocktide.loadtest.workload import Errand
 
 
 class Shop:

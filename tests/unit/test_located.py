@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.located import Named, Target, UnclearTarget, locate, same_redis
 from stocktide.running import RUN_FILE, RunFile, pointers_folder, running_on, running_systems
 from stocktide.settings import Settings
@@ -200,7 +200,7 @@ def test_a_system_of_another_user_is_a_sentence(tmp_path: Path) -> None:
                 folder.chmod(0o755)
         os.seteuid(65534)
         try:
-            with pytest.raises(FrontDoorError, match=r"Permission denied: .*running.json; .* another user"):
+            with pytest.raises(CommandError, match=r"Permission denied: .*running.json; .* another user"):
                 running_on(a)
         finally:
             os.seteuid(0)

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from streams.journal import KIND_BATCH, JournalReader, JournalRecord, Position, encode_record, marker
-from streams.log import MemoryJournal, MemoryLog
-from tables import mentions
-from tables.mentions import Anchor, Backward, Budget, forward, needle_of, oldest_in
-from tables.records import Effect, Offer, SkuRecord, SkuRow
+from stocktide.streams.journal import KIND_BATCH, JournalReader, JournalRecord, Position, encode_record, marker
+from stocktide.streams.log import MemoryJournal, MemoryLog
+from stocktide.tables import mentions
+from stocktide.tables.mentions import Anchor, Backward, Budget, forward, needle_of, oldest_in
+from stocktide.tables.records import Effect, Offer, SkuRecord, SkuRow
 from tests.unit.stand_ins import decision_of
 
 OWNER = "w1"

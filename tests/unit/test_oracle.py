@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from loadtest.answers import Answers
-from loadtest.observers import DeadLetter
-from loadtest.oracle.replayed import Expected, MovementLine, MovementRow, Oracle, OrderLine, OrderRow, Stock
+from stocktide.loadtest.answers import Answers
+from stocktide.loadtest.observers import DeadLetter
+from stocktide.loadtest.oracle.replayed import Expected, MovementLine, MovementRow, Oracle, OrderLine, OrderRow, Stock
 
 SKU = "85123A"
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import pytest
 from msgspec import structs
 
-from loadtest.oracle.contract import Line, Order, Update
-from loadtest.oracle.history import (
+from stocktide.loadtest.oracle.contract import Line, Order, Update
+from stocktide.loadtest.oracle.history import (
     ChannelRow,
     DeadLetterRow,
     MovementRow,
@@ -31,7 +31,7 @@ from loadtest.oracle.history import (
     Unreadable,
     Unsubscribed,
 )
-from loadtest.oracle.judge import Watch, judge
+from stocktide.loadtest.oracle.judge import Watch, judge
 from tests.ledger.ledgers import PARK_MS
 from tests.unit.oracle_shop import Shop
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 
-from loadtest.oracle.history import Saw, StockRow, Subscribed, Synced, Told, Unsubscribed
-from loadtest.oracle.judge import Watch, judge
+from stocktide.loadtest.oracle.history import Saw, StockRow, Subscribed, Synced, Told, Unsubscribed
+from stocktide.loadtest.oracle.judge import Watch, judge
 from tests.ledger.ledgers import PARK_MS
 from tests.ledger.strategies import Batch, runs
 from tests.unit.oracle_shop import Shop

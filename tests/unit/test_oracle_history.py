@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from loadtest.oracle.history import (
+from stocktide.loadtest.oracle.history import (
     Asked,
     Began,
     Clock,
@@ -27,7 +27,7 @@ from loadtest.oracle.history import (
     read,
     told_of,
 )
-from loadtest.oracle.judge import judge
+from stocktide.loadtest.oracle.judge import judge
 from tests.ledger.strategies import Batch, runs
 from tests.unit.oracle_shop import Shop
 from tests.unit.test_oracle_caught import rested, the_last_units_to_two_callers_after_a_lost_tail

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from loadtest.oracle.contract import DeadLetter, Line, Movement, Order, Stock, Update
-from loadtest.oracle.history import (
+from stocktide.loadtest.oracle.contract import DeadLetter, Line, Movement, Order, Stock, Update
+from stocktide.loadtest.oracle.history import (
     Asked,
     Began,
     ChannelRow,
@@ -24,9 +24,9 @@ from loadtest.oracle.history import (
     Subscribed,
     Told,
 )
-from loadtest.oracle.judge import Watch, judge
-from loadtest.oracle.still import GRACE_MS, STILL_MS
-from loadtest.oracle.verdict import Checked
+from stocktide.loadtest.oracle.judge import Watch, judge
+from stocktide.loadtest.oracle.still import GRACE_MS, STILL_MS
+from stocktide.loadtest.oracle.verdict import Checked
 
 AT = 1_700_000_000_000
 SECONDS = 40

@@ -9,8 +9,8 @@ import pytest
 
 from stocktide.patience import Patience, Stalled
 from stocktide.rebuild import _watch
-from tables.connection import connect
-from tables.scripts import key_prefix
+from stocktide.tables.connection import connect
+from stocktide.tables.scripts import key_prefix
 from tests.servers import RedisServer
 
 SECONDS = 0.2

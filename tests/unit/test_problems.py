@@ -9,10 +9,10 @@ import orjson
 import pytest
 from aiohttp import web
 
-from api import names, problems
-from api.policies import PolicyBody, effective_view, policy_of
-from streams.events import Malformed, decode_with
-from tables.outcomes import REFUSALS, Outcome
+from stocktide.api import names, problems
+from stocktide.api.policies import PolicyBody, effective_view, policy_of
+from stocktide.streams.events import Malformed, decode_with
+from stocktide.tables.outcomes import REFUSALS, Outcome
 
 POLICY = msgspec.json.Decoder(PolicyBody)
 

@@ -12,13 +12,13 @@ from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 from redis.asyncio import Redis
 
-from agents.lanes import Lanes, UnderWay
-from agents.progress import Numbers, Progress, RedisLook
-from streams.membership import MembershipLost
-from streams.publish import Publisher
-from streams.topics import ORDERS, STOCK
-from tables.rebuild import Progress as Rebuilding
-from tables.stalls import Standing, Steps
+from stocktide.agents.lanes import Lanes, UnderWay
+from stocktide.agents.progress import Numbers, Progress, RedisLook
+from stocktide.streams.membership import MembershipLost
+from stocktide.streams.publish import Publisher
+from stocktide.streams.topics import ORDERS, STOCK
+from stocktide.tables.rebuild import Progress as Rebuilding
+from stocktide.tables.stalls import Standing, Steps
 from tests.unit.stand_ins import HeldMembership
 
 ORDERS_0, STOCK_0 = TP("s-orders", 0), TP("s-stock", 0)

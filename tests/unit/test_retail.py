@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import messages, retail
-from loadtest.replay import ReplayOptions, run
-from loadtest.retail import Invoice, Item, RetailError
+from stocktide.loadtest import messages, retail
+from stocktide.loadtest.replay import ReplayOptions, run
+from stocktide.loadtest.retail import Invoice, Item, RetailError
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
 Written = Callable[..., Path]

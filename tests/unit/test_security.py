@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stocktide.doctor import shown_settings
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.settings import Settings, SettingsError
 from stocktide.system import UpOptions
 
@@ -128,8 +128,8 @@ def test_a_child_reads_the_same_settings() -> None:
 
 
 def test_the_embedded_servers_take_no_locks() -> None:
-    with pytest.raises(FrontDoorError, match="STOCKTIDE_KAFKA_SECURITY"):
+    with pytest.raises(CommandError, match="STOCKTIDE_KAFKA_SECURITY"):
         UpOptions(settings=Settings.from_environment(SASL)).check()
-    with pytest.raises(FrontDoorError, match="STOCKTIDE_REDIS_USER"):
+    with pytest.raises(CommandError, match="STOCKTIDE_REDIS_USER"):
         UpOptions(settings=Settings.from_environment({"STOCKTIDE_REDIS_PASSWORD": "other"})).check()
     UpOptions(settings=Settings.from_environment(SASL), own_kafka=False).check()

@@ -7,11 +7,11 @@ import asyncio
 import orjson
 import pytest
 
-from api.feeds import snapshots as snapshots_module
-from api.feeds.hub import Hub
-from api.feeds.snapshots import Snapshots
-from streams.topics import joined_key
-from tables.ledger import KnownSkus, Unblessed
+from stocktide.api.feeds import snapshots as snapshots_module
+from stocktide.api.feeds.hub import Hub
+from stocktide.api.feeds.snapshots import Snapshots
+from stocktide.streams.topics import joined_key
+from stocktide.tables.ledger import KnownSkus, Unblessed
 
 SECONDS_MAX = 5.0
 

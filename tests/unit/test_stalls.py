@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from agents import lanes as lanes_module
-from agents.lanes import Lanes, UnderWay
+from stocktide.agents import lanes as lanes_module
+from stocktide.agents.lanes import Lanes, UnderWay
 from stocktide.doctor.finding import Verdict
 from stocktide.doctor.progress import Process, judge_processes, judge_progress
-from streams.publish import Row
-from streams.transport import Chunk, Delivered
-from tables.stalls import (
+from stocktide.streams.publish import Row
+from stocktide.streams.transport import Chunk, Delivered
+from stocktide.tables.stalls import (
     STALL_SECONDS,
     UNSEEN_SECONDS_MAX,
     ProgressWatch,

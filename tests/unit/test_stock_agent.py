@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from agents.metrics import Metrics
-from agents.stock import StockAgent
+from stocktide.agents.metrics import Metrics
+from stocktide.agents.stock import StockAgent
 from stocktide.retry import until
-from streams.transport import Chunk
+from stocktide.streams.transport import Chunk
 from tests.unit.stand_ins import GivenEvent, GivenRecord, KeptRows, NotedPublisher
 
 TOPIC = "t-channel-stock"

@@ -10,22 +10,22 @@ import pytest
 from msgspec import structs
 from rich.console import Console
 
-from loadtest.compare import compare
-from loadtest.compare_table import show as show_comparison
-from loadtest.flash_view import View
-from loadtest.live import Live, Snapshot
-from loadtest.oracle.replayed import Difference
-from loadtest.report import ReplayReport
-from loadtest.verdict_words import LIMITS
 from stocktide import topics, wrapping
 from stocktide.explained_standing import Standing, tell_standing
 from stocktide.letter_box import Letter
 from stocktide.letter_tables import tell_letters
+from stocktide.loadtest.compare import compare
+from stocktide.loadtest.compare_table import show as show_comparison
+from stocktide.loadtest.flash_view import View
+from stocktide.loadtest.live import Live, Snapshot
+from stocktide.loadtest.oracle.replayed import Difference
+from stocktide.loadtest.report import ReplayReport
+from stocktide.loadtest.verdict_words import LIMITS
 from stocktide.story_table import StoryTable
-from streams.admin import TopicRow
-from streams.origins import RecordPlace
-from streams.topics import TOPICS
-from tables.records import Offer, SkuRecord
+from stocktide.streams.admin import TopicRow
+from stocktide.streams.origins import RecordPlace
+from stocktide.streams.topics import TOPICS
+from stocktide.tables.records import Offer, SkuRecord
 from tests.unit.run_results import OVERSOLD, broken, flash_sale, not_valid
 
 WIDTHS = (80, 100, 120)

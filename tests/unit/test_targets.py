@@ -21,15 +21,15 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import problems
-from api.app import make_app
-from api.bodies import read_message
-from api.listening import listen
-from api.metrics import Metrics
-from api.names import refuse_name
-from api.routes import Route
-from api.targets import QUERY_BYTES_MAX, query_of, refuse_target
-from streams.events import decode_event
+from stocktide.api import problems
+from stocktide.api.app import make_app
+from stocktide.api.bodies import read_message
+from stocktide.api.listening import listen
+from stocktide.api.metrics import Metrics
+from stocktide.api.names import refuse_name
+from stocktide.api.routes import Route
+from stocktide.api.targets import QUERY_BYTES_MAX, query_of, refuse_target
+from stocktide.streams.events import decode_event
 
 SECONDS_MAX = 10.0
 _ANY = msgspec.json.Decoder(dict[str, Any])

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.oracle.stream import time_ms
-from streams.events import StockReceived, Time, decode_movement
-from streams.times import EPOCH, ms_of
-from tables.commands import Receive, command_of
-from tables.views import rfc3339
+from stocktide.loadtest.oracle.stream import time_ms
+from stocktide.streams.events import StockReceived, Time, decode_movement
+from stocktide.streams.times import EPOCH, ms_of
+from stocktide.tables.commands import Receive, command_of
+from stocktide.tables.views import rfc3339
 
 PRODUCT = ("streams", "tables", "agents", "api", "stocktide")
 YEAR_MIN_MS = ms_of(datetime.min.replace(tzinfo=UTC))

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from agents.marks import MILESTONE_BYTES, Marks
-from agents.upkeep import KEYS_MAX, KEYS_MIN, Restating, Trimming
-from streams.journal import Position, decode_position
-from streams.publish import Row
-from tables.commands import Command, Restate
-from tables.landmarks import Landmarks, begun_key, landmarks_of, milestone_key, whole_key
-from tables.records import Answer, Result
-from tables.submission import Unsettled
+from stocktide.agents.marks import MILESTONE_BYTES, Marks
+from stocktide.agents.upkeep import KEYS_MAX, KEYS_MIN, Restating, Trimming
+from stocktide.streams.journal import Position, decode_position
+from stocktide.streams.publish import Row
+from stocktide.tables.commands import Command, Restate
+from stocktide.tables.landmarks import Landmarks, begun_key, landmarks_of, milestone_key, whole_key
+from stocktide.tables.records import Answer, Result
+from stocktide.tables.submission import Unsettled
 from tests.unit.stand_ins import decision_of
 
 

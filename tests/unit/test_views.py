@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from tables.records import LineRecord, MovementLine, MovementRecord, Offer, OrderRecord, SkuRecord
-from tables.views import channel_update, is_order, movement_view, order_view, rfc3339, stock_view
+from stocktide.tables.records import LineRecord, MovementLine, MovementRecord, Offer, OrderRecord, SkuRecord
+from stocktide.tables.views import channel_update, is_order, movement_view, order_view, rfc3339, stock_view
 
 AT = 1_794_355_200_000
 HELD = OrderRecord(

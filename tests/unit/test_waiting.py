@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.errors import FolderInUse, FrontDoorError
+from stocktide.errors import CommandError, FolderInUse
 from stocktide.folder import LOCK_FILE, held_folder
 from stocktide.program import reasons_of
 from stocktide.progress import Waiting, silent, tell_while_waiting
@@ -102,10 +102,10 @@ def left_in(folder: Path) -> list[str]:
 
 async def test_a_folder_that_was_held_for_nothing_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "far" / "away"
-    with pytest.raises(FrontDoorError, match="no"):
+    with pytest.raises(CommandError, match="no"):
         async with held_folder(folder, silent):
             assert (folder / LOCK_FILE).read_text() == f"{os.getpid()}\n"
-            raise FrontDoorError("no")
+            raise CommandError("no")
     assert left_in(tmp_path) == []
 
 
@@ -146,7 +146,7 @@ async def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 async def test_a_folder_that_fails_while_it_is_used_is_named(number: int, tmp_path: Path) -> None:
-    with pytest.raises(FrontDoorError, match=rf"the data folder {tmp_path}/data cannot be used: {os.strerror(number)}"):
+    with pytest.raises(CommandError, match=rf"the data folder {tmp_path}/data cannot be used: {os.strerror(number)}"):
         async with held_folder(tmp_path / "data", silent):
             raise OSError(number, os.strerror(number))
     with pytest.raises(ConnectionResetError):
@@ -162,7 +162,7 @@ async def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     try:
         with contextlib.suppress(OSError):
             (tmp_path / "filler").write_bytes(bytes(1024 * 1024))
-        with pytest.raises(FrontDoorError, match="No space left on device"):
+        with pytest.raises(CommandError, match="No space left on device"):
             async with held_folder(tmp_path / "data", silent):
                 pass
     finally:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from stocktide.errors import FrontDoorError
+from stocktide.errors import CommandError
 from stocktide.located import Target
 from stocktide.settings import Settings
 from stocktide.target_options import Locate, for_system
@@ -58,8 +58,8 @@ def loadtest_command() -> click.Command:
         Exit status 1 if a promise was broken, 2 if the run is not valid.
         """
         _need_the_extra()
-        from loadtest.flash import run
-        from loadtest.flash_options import FlashOptions
+        from stocktide.loadtest.flash import run
+        from stocktide.loadtest.flash_options import FlashOptions
 
         target = locate("loadtest")
         settings = target.settings
@@ -85,7 +85,7 @@ def tester_command(with_settings: Callable[[Callable[..., int]], Callable[..., N
     @with_settings
     def tester(settings: Settings) -> int:
         """Push or subscribe, as told on standard input."""
-        from loadtest.tester import run
+        from stocktide.loadtest.tester import run
 
         return run(settings.kafka_access())
 
@@ -95,7 +95,7 @@ def tester_command(with_settings: Callable[[Callable[..., int]], Callable[..., N
 def _need_the_extra() -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise FrontDoorError(
+        raise CommandError(
             f"the load test needs the extra `loadtest`: pip install 'stocktide[loadtest]' ({missing[0]})"
         )
 

@@ -17,18 +17,15 @@ from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from stocktide.errors import StartError
 from stocktide.progress import Waiting
-from tables.connection import connect
+from stocktide.tables.connection import connect
 
 log = logging.getLogger(__name__)
 
 # Servers that start beside us are there within this; what is not there then is not there.
 START_SECONDS_MAX = 30.0
 RETRY_SECONDS = 0.5
-
-
-class StartError(Exception):
-    """The API cannot start; the message says what is wrong and where."""
 
 
 class _Starts(Protocol):

@@ -33,8 +33,8 @@ def run(a: Path, b: Path, as_json: bool = False) -> int:
     import msgspec
     from rich.console import Console
 
-    from loadtest.compare import CompareError, compare, read
-    from loadtest.compare_table import show
+    from stocktide.loadtest.compare import CompareError, compare, read
+    from stocktide.loadtest.compare_table import show
 
     try:
         comparison = compare(read(a), read(b), (a.name, b.name))

@@ -24,31 +24,32 @@ from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from agents.auditing import Auditing, audit_in_process
-from agents.comparison import compare
-from agents.eviction import EvictionWatch
-from agents.expiry import keep_time
-from agents.intake import Intake
-from agents.journal import Derivation
-from agents.lanes import Lanes
-from agents.letters import RefusedRows
-from agents.metrics import Metrics
-from agents.movements import take_movements
-from agents.orders import take_orders
-from agents.progress import KafkaLook, Progress, RedisLook
-from agents.relay import Relay
-from agents.service import PortTaken, Service
-from agents.shard import Shard
-from agents.stock import StockAgent
-from agents.upkeep import Restating, Trimming
+from stocktide.agents.auditing import Auditing, audit_in_process
+from stocktide.agents.comparison import compare
+from stocktide.agents.eviction import EvictionWatch
+from stocktide.agents.expiry import keep_time
+from stocktide.agents.intake import Intake
+from stocktide.agents.journal import Derivation
+from stocktide.agents.lanes import Lanes
+from stocktide.agents.letters import RefusedRows
+from stocktide.agents.metrics import Metrics
+from stocktide.agents.movements import take_movements
+from stocktide.agents.orders import take_orders
+from stocktide.agents.progress import KafkaLook, Progress, RedisLook
+from stocktide.agents.relay import Relay
+from stocktide.agents.service import Service
+from stocktide.agents.shard import Shard
+from stocktide.agents.stock import StockAgent
+from stocktide.agents.upkeep import Restating, Trimming
+from stocktide.errors import StartError, StocktideError
 from stocktide.progress import tell_while_waiting
 from stocktide.settings import Settings
-from streams.admin import REQUEST_MS_MAX
-from streams.app import App, chunked, make_app
-from streams.ending import end_with_threads
-from streams.log import KafkaLog
-from streams.publish import Publisher, Row, make_producer
-from streams.topics import (
+from stocktide.streams.admin import REQUEST_MS_MAX
+from stocktide.streams.app import App, chunked, make_app
+from stocktide.streams.ending import end_with_threads
+from stocktide.streams.log import KafkaLog
+from stocktide.streams.publish import Publisher, Row, make_producer
+from stocktide.streams.topics import (
     ALERTS,
     CHANNEL_STOCK,
     DEAD_LETTERS,
@@ -59,16 +60,16 @@ from streams.topics import (
     STOCK,
     Topic,
 )
-from streams.trim import trim_journal
-from tables.connection import connect
-from tables.derived import KafkaRows
-from tables.handover import Handover
-from tables.landmarks import read_landmarks
-from tables.ledger import Ledger, LedgerLimits
-from tables.published import published_table
-from tables.settlements import Settlements
-from tables.stalls import Stalls, Steps
-from tables.submission import Submitter
+from stocktide.streams.trim import trim_journal
+from stocktide.tables.connection import connect
+from stocktide.tables.derived import KafkaRows
+from stocktide.tables.handover import Handover
+from stocktide.tables.landmarks import read_landmarks
+from stocktide.tables.ledger import Ledger, LedgerLimits
+from stocktide.tables.published import published_table
+from stocktide.tables.settlements import Settlements
+from stocktide.tables.stalls import Stalls, Steps
+from stocktide.tables.submission import Submitter
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +94,7 @@ WATCH_SECONDS = 0.5
 GC_THRESHOLD = (50_000, 50, 100)
 
 
-class StartError(Exception):
-    """The worker cannot start; the message is what its operator reads."""
-
-
-class WorkerFailed(Exception):
+class WorkerFailed(StocktideError):
     """A part ended that should run for ever."""
 
 
@@ -154,8 +151,9 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Worker:
     stack.push_async_callback(worker.service.stop)
     try:
         port = await worker.service.start(settings.host, settings.worker_port)
-    except PortTaken as error:
-        raise StartError(f"the worker's endpoint cannot listen: {error}; set STOCKTIDE_WORKER_PORT") from error
+    except OSError as error:
+        where = f"port {settings.worker_port} on {settings.host} cannot be used: {error.strerror}"
+        raise StartError(f"the worker's endpoint cannot listen: {where}; set STOCKTIDE_WORKER_PORT") from error
     stack.push_async_callback(worker.stop)
     telling = tell_while_waiting(logger.warning, "the worker", lambda: "; ".join(worker.troubles()) or None)
     stack.callback(asyncio.create_task(telling, name="telling").cancel)
@@ -404,7 +402,13 @@ def _set_up_logging(level: str) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if level != "DEBUG":
         # Faust's services tell each start and stop, under the names of their modules.
-        for name in ("faust", "mode", "streams.app", "streams.transport", "tables.published"):
+        for name in (
+            "faust",
+            "mode",
+            "stocktide.streams.app",
+            "stocktide.streams.transport",
+            "stocktide.tables.published",
+        ):
             logging.getLogger(name).setLevel(logging.WARNING)
         # aiokafka tells each failed attempt as an error.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

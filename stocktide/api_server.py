@@ -17,45 +17,45 @@ from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
-from pathlib import Path
 
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
-from api import health
-from api.app import make_app
-from api.channels import KnownChannels
-from api.connections import StartError, count_partitions, make_consumer, reach_kafka, reach_redis
-from api.desk import Desk
-from api.events import Events
-from api.feeds.entrance import Entrance
-from api.feeds.hub import Hub
-from api.feeds.snapshots import Snapshots
-from api.feeds.source import Source
-from api.feeds.sse import Feeds
-from api.history import History
-from api.inbox import Inbox, make_producer
-from api.listening import listen
-from api.metrics import Metrics
-from api.orders import Orders
-from api.pages import Pages
-from api.policies import Policies
-from api.reads import Reads
-from api.routes import Handlers, route_table
-from api.spec import openapi
-from api.standings import Standings
-from api.stock import Stock
+from stocktide.api import health
+from stocktide.api.app import make_app
+from stocktide.api.channels import KnownChannels
+from stocktide.api.desk import Desk
+from stocktide.api.events import Events
+from stocktide.api.feeds.entrance import Entrance
+from stocktide.api.feeds.hub import Hub
+from stocktide.api.feeds.snapshots import Snapshots
+from stocktide.api.feeds.source import Source
+from stocktide.api.feeds.sse import Feeds
+from stocktide.api.history import History
+from stocktide.api.inbox import Inbox, make_producer
+from stocktide.api.listening import listen
+from stocktide.api.metrics import Metrics
+from stocktide.api.orders import Orders
+from stocktide.api.pages import Pages
+from stocktide.api.policies import Policies
+from stocktide.api.reads import Reads
+from stocktide.api.routes import Handlers, route_table
+from stocktide.api.spec import openapi
+from stocktide.api.standings import Standings
+from stocktide.api.stock import Stock
+from stocktide.api_connections import count_partitions, make_consumer, reach_kafka, reach_redis
+from stocktide.errors import StartError
 from stocktide.progress import tell_while_waiting
 from stocktide.settings import Settings
-from streams.log import KafkaLog
-from streams.publish import Row
-from streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL
-from tables.handover import Handover
-from tables.ledger import KnownSkus, Ledger, LedgerLimits
-from tables.settlements import Settlements
-from tables.stalls import Stalls
-from tables.submission import Submitter
+from stocktide.streams.log import KafkaLog
+from stocktide.streams.publish import Row
+from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL
+from stocktide.tables.handover import Handover
+from stocktide.tables.ledger import KnownSkus, Ledger, LedgerLimits
+from stocktide.tables.settlements import Settlements
+from stocktide.tables.stalls import Stalls
+from stocktide.tables.submission import Submitter
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def _make_handlers(
         feeds=Feeds(hub, Entrance(hub, source), known, snapshots, lambda: readiness.latest),
         readiness=readiness,
         metrics=_make_metrics(desk, submitter, hub, snapshots, readiness, stalls),
-        pages=Pages(Path(__file__).parent / "board"),
+        pages=Pages(),
     )
 
 

@@ -1,0 +1,88 @@
+"""Imports point in one direction, no module imports itself through others, and no bare folder name is imported."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("streams", "tables", "agents", "api", "loadtest")
+# What a folder may import beside itself and `stocktide.errors`. `loadtest` knows the contract only.
+MAY_IMPORT = {
+    "streams": set(),
+    "tables": {"streams"},
+    "agents": {"streams", "tables"},
+    "api": {"streams", "tables"},
+    "loadtest": {"streams"},
+}
+
+
+def _sources() -> dict[str, Path]:
+    """Every module of the product, by its full name."""
+    found = {}
+    for folder in (*FOLDERS, "stocktide"):
+        for path in (ROOT / folder).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            if folder == "stocktide" and len(parts) > 1 and parts[1] in FOLDERS:
+                continue  # the link to a folder at the top
+            name = ".".join(parts if folder == "stocktide" else ("stocktide", *parts))
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def _imports(name: str, tree: ast.Module, modules: set[str]) -> Iterator[str]:
+    """The modules of the product that a module imports, anywhere in its text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if full in modules:
+                    yield full
+                elif node.module in modules and node.module != name:
+                    yield node.module
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    sources = _sources()
+    return {name: set(_imports(name, ast.parse(path.read_text()), set(sources))) for name, path in sources.items()}
+
+
+def test_no_module_imports_itself_through_others(graph: dict[str, set[str]]) -> None:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_a_cycle_would_be_seen() -> None:
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+
+
+def test_each_folder_imports_only_what_lies_before_it(graph: dict[str, set[str]]) -> None:
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in graph.items()
+        if (folder := name.split(".")[1] if "." in name else "") in MAY_IMPORT
+        for other in others - {"stocktide.errors"}
+        if other.split(".")[1:2] not in [[each] for each in (*MAY_IMPORT[folder], folder)]
+    ]
+    assert not wrong
+
+
+def test_every_exception_has_the_one_root(graph: dict[str, set[str]]) -> None:
+    bare = [
+        f"{name}.{node.name}"
+        for name, path in _sources().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base) in ("Exception", "RuntimeError") for base in node.bases)
+    ]
+    assert bare == ["stocktide.errors.StocktideError"]
