@@ -16,17 +16,17 @@ from typing import Protocol
 
 import msgspec
 
-from stocktide.agents.letters import UNDECIDABLE, Bursts, letter_of_malformed, letter_of_rejected, place_of
+from stocktide.agents.dead_letters import UNDECIDABLE, Bursts, letter_of_malformed, letter_of_rejected, place_of
 from stocktide.agents.metrics import Metrics
 from stocktide.streams import failpoints
-from stocktide.streams.events import Event, Malformed, OrderEvent, OrderPlaced
-from stocktide.streams.publish import Publisher, Row
-from stocktide.streams.transport import Chunk
-from stocktide.tables.commands import Command, Origin, command_of
-from stocktide.tables.ledger import TooLarge
-from stocktide.tables.outcomes import Outcome
-from stocktide.tables.records import Answer
-from stocktide.tables.submission import Undecidable
+from stocktide.streams.contract.events import Event, Malformed, OrderEvent, OrderPlaced
+from stocktide.streams.kafka.publish import Publisher, Row
+from stocktide.streams.kafka.transport import Chunk
+from stocktide.tables.ledger.client import TooLarge
+from stocktide.tables.ledger.commands import Command, Origin, command_of
+from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.ledger.records import Answer
+from stocktide.tables.ledger.submission import Undecidable
 
 logger = logging.getLogger(__name__)
 

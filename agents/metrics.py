@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from stocktide.agents.shard import Serves
-from stocktide.tables.records import Answer
-from stocktide.tables.stalls import Stalls, stall_gauges
+from stocktide.tables.ledger.records import Answer
+from stocktide.tables.settlement.stalls import Stalls, stall_gauges
 
 # Commands in a piece, up to COMMANDS_MAX of agents.intake.
 _SIZES = (1, 4, 16, 64, 128, 256)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stocktide.agents.intake import Intake
-from stocktide.streams.events import decode_movement
-from stocktide.streams.transport import Chunk
+from stocktide.streams.contract.events import decode_movement
+from stocktide.streams.kafka.transport import Chunk
 
 
 async def take_movements(chunk: Chunk, epoch: int, intake: Intake) -> None:

@@ -17,15 +17,15 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stocktide.agents.lanes import Lanes
+from stocktide.agents.channel_stock.agent import StockAgent
+from stocktide.agents.partition_workers import Lanes
 from stocktide.agents.shard import Serves
-from stocktide.agents.stock import StockAgent
 from stocktide.streams.app import App
-from stocktide.streams.publish import Publisher
+from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.topics import JOURNAL, STOCK, Topic
-from stocktide.tables.scripts import key_prefix
-from stocktide.tables.stalls import Standing, Steps, reason_of
-from stocktide.tables.submission import Submitter
+from stocktide.tables.ledger.scripts import key_prefix
+from stocktide.tables.ledger.submission import Submitter
+from stocktide.tables.settlement.stalls import Standing, Steps, reason_of
 from stocktide.tables.views import rfc3339
 
 # A server that takes longer does not answer: a look comes every second.

@@ -18,8 +18,8 @@ from redis.exceptions import RedisError
 
 from stocktide.errors import StocktideError
 from stocktide.streams import failpoints
-from stocktide.streams.ending import end
-from stocktide.streams.journal import (
+from stocktide.streams.journal.log import JournalLog, OutOfRange
+from stocktide.streams.journal.record import (
     KIND_BATCH,
     JournalReader,
     JournalRecord,
@@ -28,14 +28,14 @@ from stocktide.streams.journal import (
     decode_record,
     encode_record,
 )
-from stocktide.streams.log import JournalLog, OutOfRange
-from stocktide.streams.publish import PERMANENT
+from stocktide.streams.kafka.publish import PERMANENT
+from stocktide.streams.shutdown import end
 from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
-from stocktide.tables.derived import Source
-from stocktide.tables.handover import Entry, Handover, Refused
-from stocktide.tables.ledger import LedgerLimits
-from stocktide.tables.rebuild import Progress, Reporter
-from stocktide.tables.takeover import Fork, Lease, LostTail, TakeoverError, take_over
+from stocktide.tables.derived_rows import Source
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.control import Entry, Handover, Refused
+from stocktide.tables.recovery.rebuild import Progress, Reporter
+from stocktide.tables.recovery.takeover import Fork, Lease, LostTail, TakeoverError, take_over
 
 _LOG = logging.getLogger(__name__)
 # One read of the outbox, in batches and in bytes: what one produce request can hold.

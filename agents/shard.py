@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from stocktide.tables.rebuild import Progress
+from stocktide.tables.recovery.rebuild import Progress
 
 
 class Serves(Protocol):

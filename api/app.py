@@ -16,14 +16,14 @@ from aiohttp.typedefs import Handler, Middleware
 from redis.exceptions import RedisError
 
 from stocktide.api import problems
-from stocktide.api.desk import Overloaded
-from stocktide.api.events import CALL_BYTES_MAX
-from stocktide.api.inbox import NotTaken
+from stocktide.api.batching import Overloaded
+from stocktide.api.event_producer import NotTaken
+from stocktide.api.handlers.events import CALL_BYTES_MAX
 from stocktide.api.metrics import Metrics
+from stocktide.api.request_target import refuse_target
 from stocktide.api.routes import Route
-from stocktide.api.targets import refuse_target
-from stocktide.tables.ledger import LedgerError, TooLarge
-from stocktide.tables.submission import Unsettled
+from stocktide.tables.ledger.client import LedgerError, TooLarge
+from stocktide.tables.ledger.submission import Unsettled
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from stocktide.api import problems
-from stocktide.streams.events import BODY_BYTES_MAX, BOM, Malformed, decode_with
+from stocktide.streams.contract.events import BODY_BYTES_MAX, BOM, Malformed, decode_with
 
 Message = TypeVar("Message")
 

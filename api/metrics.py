@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from stocktide.tables.stalls import Stalls, stall_gauges
+from stocktide.tables.settlement.stalls import Stalls, stall_gauges
 
 # A durable answer takes a few ms; a request's deadline is some seconds.
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)

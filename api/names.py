@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from stocktide.api import problems
-from stocktide.streams.events import Malformed, Name
+from stocktide.streams.contract.events import Malformed, Name
 
 # The channel of policies that hold over all channels; nobody sells there.
 EVERY_CHANNEL = "*"

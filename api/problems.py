@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from stocktide.streams.events import Malformed
-from stocktide.tables.outcomes import Outcome
+from stocktide.streams.contract.events import Malformed
+from stocktide.tables.ledger.outcomes import Outcome
 
 PROBLEM_TYPE = "application/problem+json"
 JSON_TYPE = "application/json"

@@ -11,17 +11,17 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct
 
-from stocktide.api import answers
-from stocktide.api.events import Events
+from stocktide.api import schemas
 from stocktide.api.feeds.sse import Feeds
-from stocktide.api.health import Readiness
-from stocktide.api.history import History
+from stocktide.api.handlers.board import Pages
+from stocktide.api.handlers.events import Events
+from stocktide.api.handlers.health import Readiness
+from stocktide.api.handlers.history import History
+from stocktide.api.handlers.orders import EventBody, ExtendBody, Orders
+from stocktide.api.handlers.policies import Policies, PolicyBody
+from stocktide.api.handlers.stock import Stock
 from stocktide.api.metrics import Metrics
-from stocktide.api.orders import EventBody, ExtendBody, Orders
-from stocktide.api.pages import Pages
-from stocktide.api.policies import Policies, PolicyBody
-from stocktide.api.stock import Stock
-from stocktide.streams.events import Event, Movement, OrderBody
+from stocktide.streams.contract.events import Event, Movement, OrderBody
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON = "application/json"
@@ -65,7 +65,7 @@ def route_table(handlers: Handlers) -> tuple[Route, ...]:
 def _orders(handlers: Handlers) -> tuple[Route, ...]:
     orders = handlers.orders
     one = "/v1/orders/{order_id}"
-    taken = {200: answers.Order, 201: answers.Order}
+    taken = {200: schemas.Order, 201: schemas.Order}
     return (
         Route(
             method="POST",
@@ -75,14 +75,14 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             body=OrderBody,
             answers=taken,
         ),
-        Route(method="GET", path=one, handler=orders.get, summary="An order", answers={200: answers.Order}),
+        Route(method="GET", path=one, handler=orders.get, summary="An order", answers={200: schemas.Order}),
         Route(
             method="POST",
             path=f"{one}/pay",
             handler=orders.pay,
             summary="Turn the hold into a commitment",
             body=EventBody,
-            answers={200: answers.Order},
+            answers={200: schemas.Order},
         ),
         Route(
             method="POST",
@@ -90,7 +90,7 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             handler=orders.cancel,
             summary="Give back what is held, or paid and not shipped",
             body=EventBody,
-            answers={200: answers.Order},
+            answers={200: schemas.Order},
         ),
         Route(
             method="POST",
@@ -98,7 +98,7 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             handler=orders.extend,
             summary="Let the hold last longer",
             body=ExtendBody,
-            answers={200: answers.Order},
+            answers={200: schemas.Order},
         ),
     )
 
@@ -112,7 +112,7 @@ def _events(handlers: Handlers) -> tuple[Route, ...]:
             summary="Any number of input events, one a line",
             body=Event,
             body_type=NDJSON,
-            answers={202: answers.EventsTaken},
+            answers={202: schemas.EventsTaken},
         ),
         Route(
             method="POST",
@@ -120,7 +120,7 @@ def _events(handlers: Handlers) -> tuple[Route, ...]:
             handler=handlers.events.post_movement,
             summary="One movement",
             body=Movement,
-            answers={202: answers.MovementTaken},
+            answers={202: schemas.MovementTaken},
         ),
     )
 
@@ -132,21 +132,21 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             path="/v1/warehouses/{warehouse}/movements/{id}",
             handler=handlers.stock.movement,
             summary="What a movement did, or its refusal",
-            answers={200: answers.MovementAnswer},
+            answers={200: schemas.MovementAnswer},
         ),
         Route(
             method="GET",
             path="/v1/stock/{sku}",
             handler=handlers.stock.sku,
             summary="A SKU, everywhere",
-            answers={200: answers.StockAnswer},
+            answers={200: schemas.StockAnswer},
         ),
         Route(
             method="GET",
             path="/v1/stock/{sku}/history",
             handler=handlers.history.sku,
             summary="The changes of a SKU with their causes, newest first, by page",
-            answers={200: answers.StockHistory},
+            answers={200: schemas.StockHistory},
             query=("limit", "cursor", "since"),
         ),
         Route(
@@ -154,14 +154,14 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             path="/v1/channels",
             handler=handlers.stock.channels,
             summary="All known channels",
-            answers={200: answers.Channels},
+            answers={200: schemas.Channels},
         ),
         Route(
             method="GET",
             path="/v1/channels/{channel}/stock",
             handler=handlers.stock.channel,
             summary="What a channel may sell, by page",
-            answers={200: answers.ChannelPage},
+            answers={200: schemas.ChannelPage},
             query=("sku", "cursor", "limit"),
         ),
         Route(
@@ -170,7 +170,7 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             handler=handlers.feeds.feed,
             summary="What a channel may sell, as it changes: events `resumed` or `reset` after Last-Event-ID, `stock`,"
             " `synced` once every known SKU was sent, `status` and `error`",
-            answers={200: answers.ChannelUpdate},
+            answers={200: schemas.ChannelUpdate},
             answer_type=SSE,
             query=("last_event_id",),
         ),
@@ -181,7 +181,7 @@ def _policies(handlers: Handlers) -> tuple[Route, ...]:
     policies = handlers.policies
     rows: list[Route] = []
     for path in ("/v1/policies/{channel}", "/v1/policies/{channel}/{sku}"):
-        shown = {200: answers.PolicyAnswer}
+        shown = {200: schemas.PolicyAnswer}
         rows += (
             Route(method="GET", path=path, handler=policies.get, summary="A policy", answers=shown),
             Route(
@@ -198,7 +198,7 @@ def _policies(handlers: Handlers) -> tuple[Route, ...]:
 
 
 def _service(handlers: Handlers) -> tuple[Route, ...]:
-    status = {200: answers.Status, 503: answers.Status}
+    status = {200: schemas.Status, 503: schemas.Status}
     readiness = handlers.readiness
     return (
         Route(method="GET", path="/healthz", handler=readiness.healthz, summary="Liveness", answers={200: None}),

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis.asyncio import Redis
 
 from bench.stage import Stage
-from stocktide.streams.admin import ensure_topics
+from stocktide.streams.kafka.admin import ensure_topics
 
 # What an order over 1,000 SKUs takes, seen in the topics of a run: bytes of its event, of its share of a batch, of its
 # record and of its SKU's record in Redis; of its row of `reservations`, and of its share of the rows of `stock` and

@@ -16,12 +16,12 @@ from bench.latency import PROBE_SKUS, update_latencies
 from bench.orders import order_events, send_all
 from bench.rates import percentile, rate_of
 from bench.stage import Stage
-from stocktide.ports import pick_free
-from stocktide.streams.admin import ensure_topics
-from stocktide.streams.events import Malformed, decode_order_event
-from stocktide.tables.commands import Command, Origin, Receive, command_of
-from stocktide.tables.ledger import Ledger, LedgerLimits
-from stocktide.tables.scripts import key_prefix
+from stocktide.embedded.ports import pick_free
+from stocktide.streams.contract.events import Malformed, decode_order_event
+from stocktide.streams.kafka.admin import ensure_topics
+from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.commands import Command, Origin, Receive, command_of
+from stocktide.tables.ledger.scripts import key_prefix
 
 WORKER_ORDERS = 120_000
 PLAIN_ORDERS = 15_000

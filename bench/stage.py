@@ -16,10 +16,10 @@ from pathlib import Path
 
 from bench.orders import receipts, send_all
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.ports import pick_free
+from stocktide.embedded.ports import pick_free
 from stocktide.retry import until
 from stocktide.settings import Settings
-from stocktide.streams.admin import ensure_topics
+from stocktide.streams.kafka.admin import ensure_topics
 
 READY_SECONDS_MAX = 90.0
 STOP_SECONDS_MAX = 15.0

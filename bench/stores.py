@@ -22,9 +22,9 @@ from rich.console import Console
 
 from bench.stage import Stage, api, servers, worker
 from stocktide.retry import until
-from stocktide.streams.admin import ensure_topics
+from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.topics import JOURNAL
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.ledger.scripts import key_prefix
 
 APP_ID = "stores"
 OPENED_AT = "2026-01-01T00:00:00Z"

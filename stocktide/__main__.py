@@ -15,11 +15,11 @@ from typing import Any
 import click
 
 from stocktide.advice import ServerOption
-from stocktide.compare_commands import with_compare
-from stocktide.dead_letter_commands import dead_letter_group
+from stocktide.cli_time import Moment
 from stocktide.errors import CommandError, StocktideError
-from stocktide.loadtest_commands import loadtest_command, tester_command
-from stocktide.moments import Moment
+from stocktide.ops.dead_letters.group import dead_letter_group
+from stocktide.ops.loadtest import loadtest_command, tester_command
+from stocktide.ops.loadtest_compare import with_compare
 from stocktide.settings import Settings, unread_variables
 from stocktide.target_options import Locate, for_system
 
@@ -77,8 +77,8 @@ def up(
     ready_file: Path | None,
 ) -> None:
     """Run everything on this machine: Kafka, Valkey, worker, API, board."""
-    from stocktide.system import UpOptions
-    from stocktide.up import run
+    from stocktide.up.command import run
+    from stocktide.up.system import UpOptions
 
     options = UpOptions(
         settings=Settings.from_environment(data=data, port=port, kafka=kafka, redis=redis),
@@ -93,7 +93,7 @@ def up(
 @_with_settings
 def worker(settings: Settings) -> int:
     """Run one worker: the agents, the relay, the tables. Any number may run."""
-    from stocktide.startup import check_servers
+    from stocktide.up.preflight import check_servers
 
     asyncio.run(check_servers(settings, _say_aside, create_topics=True))
     from stocktide.worker import run
@@ -105,7 +105,7 @@ def worker(settings: Settings) -> int:
 @_with_settings
 def api(settings: Settings) -> int:
     """Run one API process. Any number may run."""
-    from stocktide.startup import check_servers
+    from stocktide.up.preflight import check_servers
 
     asyncio.run(check_servers(settings, _say_aside))
     from stocktide.api_server import run
@@ -118,7 +118,7 @@ def api(settings: Settings) -> int:
 @for_system()
 def topics(locate: Locate, create: bool) -> int:
     """List the topics: key, writer, what each holds, and how it is on the broker."""
-    from stocktide.topics import run
+    from stocktide.ops.topics import run
 
     return run(locate("topics --create" if create else "").settings, create, click.echo)
 
@@ -130,7 +130,7 @@ def topics(locate: Locate, create: bool) -> int:
 @for_system(redis=False)
 def rebuild(locate: Locate, check: bool, url: str | None, force: bool) -> int:
     """Rebuild an empty Redis from the log, and compare the digests. Exit status 1 if they differ."""
-    from stocktide import rebuild as rebuilding
+    from stocktide.ops import rebuild as rebuilding
 
     if check != (url is not None):
         raise click.UsageError("--check and --redis go together: the Redis in use is rebuilt without either")
@@ -150,7 +150,7 @@ def audit(locate: Locate, **options: Any) -> int:
 
     Exit status 1 if something differs and stays so, 2 if the audit could not be finished.
     """
-    from stocktide.audit import AuditOptions, run
+    from stocktide.ops.audit import AuditOptions, run
 
     return run(locate().settings, AuditOptions(**options))
 
@@ -167,7 +167,7 @@ def repair(locate: Locate, plan: bool, apply: bool, actor: str | None, **options
 
     Exit status 1 if something differs (still, with --apply), 2 if it could not be finished.
     """
-    from stocktide.repair import RepairOptions, run
+    from stocktide.ops.repair import RepairOptions, run
 
     if plan == apply:
         raise click.UsageError("say --plan or --apply")
@@ -197,7 +197,7 @@ def explain(locate: Locate, sku: str, at: str | None, **options: Any) -> int:
 
     Exit status 1 if the log does not explain a number, 2 if it knows no such SKU.
     """
-    from stocktide.explain import ExplainOptions, run
+    from stocktide.ops.explain.command import ExplainOptions, run
 
     if at is not None and (options["since"] is not None or options["limit"] is not None):
         raise click.UsageError("--at asks for one moment: it goes without --since and --limit")
@@ -211,7 +211,7 @@ def explain(locate: Locate, sku: str, at: str | None, **options: Any) -> int:
 @for_system()
 def backup(locate: Locate, folder: Path) -> int:
     """Copy all topics into FOLDER, beside live traffic. Redis is made from them."""
-    from stocktide.backup import run
+    from stocktide.ops.backup.backup import run
 
     return run(locate().settings, folder, click.echo)
 
@@ -222,7 +222,7 @@ def backup(locate: Locate, folder: Path) -> int:
 @for_system()
 def restore(locate: Locate, folder: Path, check: bool) -> int:
     """Write a backup into an empty Kafka, while no worker and no API runs."""
-    from stocktide.restore import run
+    from stocktide.ops.backup.restore import run
 
     settings = Settings.from_environment() if check else locate("restore").settings
     return run(settings, folder, check, click.echo)
@@ -242,7 +242,7 @@ def restore(locate: Locate, folder: Path, check: bool) -> int:
 @for_system()
 def replay(locate: Locate, **options: Any) -> int:
     """Stream the real orders of FILE, a CSV (also gz or zip) of Online Retail or Online Retail II."""
-    from stocktide.loadtest.replay import ReplayOptions, run
+    from stocktide.loadtest.replay.replay import ReplayOptions, run
 
     target = locate("replay")
     settings = target.settings
@@ -263,7 +263,7 @@ def replay(locate: Locate, **options: Any) -> int:
 @_with_settings
 def demo(settings: Settings, data: Path | None, port: int | None) -> int:
     """Run a small shop with a flash sale, to be watched in the browser."""
-    from stocktide.demo import run
+    from stocktide.demo.command import run
 
     return run(Settings.from_environment(data=data, port=port))
 

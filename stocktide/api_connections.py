@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from stocktide.errors import StartError
 from stocktide.progress import Waiting
-from stocktide.tables.connection import connect
+from stocktide.tables.ledger.connection import connect
 
 log = logging.getLogger(__name__)
 

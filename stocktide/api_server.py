@@ -22,40 +22,40 @@ from aiohttp import web
 from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
-from stocktide.api import health
 from stocktide.api.app import make_app
-from stocktide.api.channels import KnownChannels
-from stocktide.api.desk import Desk
-from stocktide.api.events import Events
-from stocktide.api.feeds.entrance import Entrance
+from stocktide.api.batching import Desk
+from stocktide.api.event_producer import Inbox, make_producer
+from stocktide.api.feeds.catch_up import Entrance
 from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.snapshots import Snapshots
 from stocktide.api.feeds.source import Source
 from stocktide.api.feeds.sse import Feeds
-from stocktide.api.history import History
-from stocktide.api.inbox import Inbox, make_producer
-from stocktide.api.listening import listen
+from stocktide.api.handlers import health
+from stocktide.api.handlers.board import Pages
+from stocktide.api.handlers.events import Events
+from stocktide.api.handlers.history import History
+from stocktide.api.handlers.orders import Orders
+from stocktide.api.handlers.policies import Policies
+from stocktide.api.handlers.stock import Stock
+from stocktide.api.known_channels import KnownChannels
+from stocktide.api.listen import listen
 from stocktide.api.metrics import Metrics
-from stocktide.api.orders import Orders
-from stocktide.api.pages import Pages
-from stocktide.api.policies import Policies
-from stocktide.api.reads import Reads
+from stocktide.api.openapi import openapi
 from stocktide.api.routes import Handlers, route_table
-from stocktide.api.spec import openapi
-from stocktide.api.standings import Standings
-from stocktide.api.stock import Stock
+from stocktide.api.settled_reads import Reads
+from stocktide.api.stalls import Standings
 from stocktide.api_connections import count_partitions, make_consumer, reach_kafka, reach_redis
 from stocktide.errors import StartError
 from stocktide.progress import tell_while_waiting
 from stocktide.settings import Settings
-from stocktide.streams.log import KafkaLog
-from stocktide.streams.publish import Row
+from stocktide.streams.journal.log import KafkaLog
+from stocktide.streams.kafka.publish import Row
 from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL
-from stocktide.tables.handover import Handover
-from stocktide.tables.ledger import KnownSkus, Ledger, LedgerLimits
-from stocktide.tables.settlements import Settlements
-from stocktide.tables.stalls import Stalls
-from stocktide.tables.submission import Submitter
+from stocktide.tables.ledger.client import KnownSkus, Ledger, LedgerLimits
+from stocktide.tables.ledger.control import Handover
+from stocktide.tables.ledger.submission import Submitter
+from stocktide.tables.settlement.listener import Settlements
+from stocktide.tables.settlement.stalls import Stalls
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "publish_interval_ms": (0, 60_000),
     "tick_ms": (10, 60_000),
     "park_seconds": (1, 604_800),
-    # Late counts read the movements of an hour ahead, and no more (tables/lua/includes/history.lua).
+    # Late counts read the movements of an hour ahead, and no more (tables/ledger/lua/includes/history.lua).
     "future_seconds_max": (0, 3_600),
     "request_seconds": (1, 300),
     "outbox_max": (1, 1_000_000),

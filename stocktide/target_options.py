@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import click
 
 from stocktide.advice import ServerOption, SystemOption
-from stocktide.located import Named, Target, locate
+from stocktide.discovery import Named, Target, locate
 from stocktide.settings import Settings
 
 _FILE = click.Path(path_type=Path)

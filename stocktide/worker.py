@@ -24,31 +24,32 @@ from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stocktide.agents.auditing import Auditing, audit_in_process
-from stocktide.agents.comparison import compare
-from stocktide.agents.eviction import EvictionWatch
-from stocktide.agents.expiry import keep_time
+from stocktide.agents.channel_stock.agent import StockAgent
+from stocktide.agents.channel_stock.compare import compare
+from stocktide.agents.dead_letters import RefusedRows
+from stocktide.agents.derive.agent import Derivation
+from stocktide.agents.endpoint import Service
 from stocktide.agents.intake import Intake
-from stocktide.agents.journal import Derivation
-from stocktide.agents.lanes import Lanes
-from stocktide.agents.letters import RefusedRows
+from stocktide.agents.maintenance.audit import Auditing, audit_in_process
+from stocktide.agents.maintenance.eviction import EvictionWatch
+from stocktide.agents.maintenance.expiry import keep_time
+from stocktide.agents.maintenance.snapshots import Restating, Trimming
 from stocktide.agents.metrics import Metrics
 from stocktide.agents.movements import take_movements
 from stocktide.agents.orders import take_orders
+from stocktide.agents.partition_workers import Lanes
 from stocktide.agents.progress import KafkaLook, Progress, RedisLook
 from stocktide.agents.relay import Relay
-from stocktide.agents.service import Service
 from stocktide.agents.shard import Shard
-from stocktide.agents.stock import StockAgent
-from stocktide.agents.upkeep import Restating, Trimming
 from stocktide.errors import StartError, StocktideError
 from stocktide.progress import tell_while_waiting
 from stocktide.settings import Settings
-from stocktide.streams.admin import REQUEST_MS_MAX
 from stocktide.streams.app import App, chunked, make_app
-from stocktide.streams.ending import end_with_threads
-from stocktide.streams.log import KafkaLog
-from stocktide.streams.publish import Publisher, Row, make_producer
+from stocktide.streams.journal.log import KafkaLog
+from stocktide.streams.journal.trim import trim_journal
+from stocktide.streams.kafka.admin import REQUEST_MS_MAX
+from stocktide.streams.kafka.publish import Publisher, Row, make_producer
+from stocktide.streams.shutdown import end_with_threads
 from stocktide.streams.topics import (
     ALERTS,
     CHANNEL_STOCK,
@@ -60,16 +61,15 @@ from stocktide.streams.topics import (
     STOCK,
     Topic,
 )
-from stocktide.streams.trim import trim_journal
-from stocktide.tables.connection import connect
-from stocktide.tables.derived import KafkaRows
-from stocktide.tables.handover import Handover
-from stocktide.tables.landmarks import read_landmarks
-from stocktide.tables.ledger import Ledger, LedgerLimits
-from stocktide.tables.published import published_table
-from stocktide.tables.settlements import Settlements
-from stocktide.tables.stalls import Stalls, Steps
-from stocktide.tables.submission import Submitter
+from stocktide.tables.changelog_table import published_table
+from stocktide.tables.derived_rows import KafkaRows
+from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.control import Handover
+from stocktide.tables.ledger.submission import Submitter
+from stocktide.tables.recovery.checkpoints import read_landmarks
+from stocktide.tables.settlement.listener import Settlements
+from stocktide.tables.settlement.stalls import Stalls, Steps
 
 logger = logging.getLogger(__name__)
 
@@ -406,8 +406,8 @@ def _set_up_logging(level: str) -> None:
             "faust",
             "mode",
             "stocktide.streams.app",
-            "stocktide.streams.transport",
-            "stocktide.tables.published",
+            "stocktide.streams.kafka.transport",
+            "stocktide.tables.changelog_table",
         ):
             logging.getLogger(name).setLevel(logging.WARNING)
         # aiokafka tells each failed attempt as an error.

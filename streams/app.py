@@ -1,6 +1,6 @@
 """The Faust app: assignment, tables, recovery and acks; nothing else of Faust is used.
 
-In: the settings. Out: an app that is not started. Topics are created by `streams.admin`, never by Faust or the
+In: the settings. Out: an app that is not started. Topics are created by `streams.kafka.admin`, never by Faust or the
 broker; Faust's web, table web and windows are off. Call inside a running loop: Faust pins the loop it first sees.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import faust
 
-from stocktide.streams import transport
-from stocktide.streams.membership import Membership
+from stocktide.streams.kafka import transport
+from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.topics import Topic
 
 # Time without a heartbeat after which the group gives a worker's partitions away: how long the work of one that died
@@ -51,8 +51,8 @@ def make_app(
 
     `security` is what lets a client of aiokafka in, in its own words; nothing where Kafka is open.
 
-    `replication` is that of topics that Faust might create: none, as long as `streams.admin` ran first. Raises OSError
-    where the folder cannot be made.
+    `replication` is that of topics that Faust might create: none, as long as `streams.kafka.admin` ran first. Raises
+    OSError where the folder cannot be made.
     """
     transport.register()
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,8 @@ def make_app(
         broker_heartbeat_interval=HEARTBEAT_SECONDS,
         broker_rebalance_timeout=SESSION_SECONDS,
         # A static member: a worker that was killed and started again has its partitions back at once, not when its
-        # session has run out. So names must differ; one that is told to stop leaves the group (streams.transport).
+        # session has run out. So names must differ; one that is told to stop leaves the group
+        # (streams.kafka.transport).
         consumer_group_instance_id=worker_name,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES_MAX,

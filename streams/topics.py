@@ -26,7 +26,7 @@ class Topic:
     retention_ms: int | None = None
     partitions: int | None = None
     record_bytes_max: int | None = None
-    # Kafka deletes by age alone. Where that is not enough, it keeps everything and we delete (`streams.trim`).
+    # Kafka deletes by age alone. Where that is not enough, it keeps everything and we delete (`streams.journal.trim`).
     trimmed_by_us: bool = False
 
     def full_name(self, app_id: str) -> str:
@@ -47,17 +47,21 @@ JOURNAL = Topic(
     record_bytes_max=JOURNAL_RECORD_BYTES_MAX,
     trimmed_by_us=True,
 )
-RESERVATIONS = Topic("reservations", "order_id", "agents.journal", "an order as it is now", "compact")
+RESERVATIONS = Topic("reservations", "order_id", "agents.derive.agent", "an order as it is now", "compact")
 ADJUSTMENTS = Topic(
-    "adjustments", "warehouse/id", "agents.journal", "what a movement did", "compact,delete", IDS_RETENTION_MS
+    "adjustments", "warehouse/id", "agents.derive.agent", "what a movement did", "compact,delete", IDS_RETENTION_MS
 )
-STOCK = Topic("stock", "sku", "agents.journal", "a SKU's counters and channel modes", "compact")
-POLICIES = Topic("policies", "channel or channel/sku", "agents.journal", "policies in force", "compact", partitions=1)
-CHANNEL_STOCK = Topic("channel-stock", "channel/sku", "agents.stock", "what a channel may sell now", "compact")
+STOCK = Topic("stock", "sku", "agents.derive.agent", "a SKU's counters and channel modes", "compact")
+POLICIES = Topic(
+    "policies", "channel or channel/sku", "agents.derive.agent", "policies in force", "compact", partitions=1
+)
+CHANNEL_STOCK = Topic(
+    "channel-stock", "channel/sku", "agents.channel_stock.agent", "what a channel may sell now", "compact"
+)
 JOURNAL_POSITIONS = Topic(
     "journal-positions",
     "shard",
-    "agents.journal",
+    "agents.derive.agent",
     "how far the journal was derived: the changelog of a Faust table",
     "compact",
     partitions=1,
@@ -66,7 +70,7 @@ ALERTS = Topic("alerts", "sku", "agents", "low stock, shortfall and the like", "
 DEAD_LETTERS = Topic(
     "dead-letters", "as it came", "agents, stocktide", "what was refused, with reason and origin", "delete", 30 * DAY_MS
 )
-AUDIT = Topic("audit", "actor", "agents.journal", "who changed what", "delete", 30 * DAY_MS, partitions=1)
+AUDIT = Topic("audit", "actor", "agents.derive.agent", "who changed what", "delete", 30 * DAY_MS, partitions=1)
 
 TOPICS: tuple[Topic, ...] = (
     ORDERS,

@@ -1,6 +1,6 @@
 """What the ledger keeps, as the JSON of the contract shows it.
 
-In: typed records of `tables.records`. Out: plain dicts with the fields of design section 6, in its order, for
+In: typed records of `tables.ledger.records`. Out: plain dicts with the fields of design section 6, in its order, for
 orjson. Pure, and written for speed: the derivations call these once for each row they publish.
 """
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from stocktide.tables.records import MovementRecord, Offer, OrderRecord, SkuRecord
+from stocktide.tables.ledger.records import MovementRecord, Offer, OrderRecord, SkuRecord
 
 View = dict[str, Any]
 

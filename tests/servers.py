@@ -17,9 +17,9 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
+from stocktide.embedded.ports import pick_free
+from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.valkey import server_command
-from stocktide.ports import pick_free
-from stocktide.process import ChildProcess
 from stocktide.retry import until
 
 # A server of this size starts in moments; on a busy machine in seconds.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from stocktide.api.feeds.cut import Cut
+from stocktide.api.feeds.offset_vector import Cut
 
 # Gaps are swept out once they are the larger half; below this many it is not worth the copying.
 GAPS_SWEPT_FROM = 256

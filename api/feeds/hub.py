@@ -17,7 +17,7 @@ import orjson
 from msgspec import Struct
 
 from stocktide.api.feeds.channel import Channel, Row
-from stocktide.api.feeds.cut import Cut, covers, format_cut
+from stocktide.api.feeds.offset_vector import Cut, covers, format_cut
 from stocktide.streams.topics import split_key
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from redis.exceptions import RedisError
 
 from stocktide.api.feeds.hub import Hub
-from stocktide.tables.ledger import PAGE_SKUS_MAX, KnownSkus, LedgerError
+from stocktide.tables.ledger.client import PAGE_SKUS_MAX, KnownSkus, LedgerError
 
 log = logging.getLogger(__name__)
 

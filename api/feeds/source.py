@@ -12,8 +12,8 @@ import logging
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stocktide.api.feeds.cut import Cut
 from stocktide.api.feeds.hub import Hub
+from stocktide.api.feeds.offset_vector import Cut
 
 log = logging.getLogger(__name__)
 

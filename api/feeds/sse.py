@@ -18,12 +18,12 @@ import orjson
 from aiohttp import web
 
 from stocktide.api import names, problems
-from stocktide.api.feeds.cut import Cut, parse_cut
-from stocktide.api.feeds.entrance import Entrance
+from stocktide.api.feeds.catch_up import Entrance
 from stocktide.api.feeds.hub import Hub, encode_frame
-from stocktide.api.feeds.reader import HEARTBEAT, STALL_SECONDS_MAX, Reader, TooSlow
+from stocktide.api.feeds.offset_vector import Cut, parse_cut
 from stocktide.api.feeds.snapshots import Snapshots
-from stocktide.api.targets import query_of
+from stocktide.api.feeds.subscriber import HEARTBEAT, STALL_SECONDS_MAX, Reader, TooSlow
+from stocktide.api.request_target import query_of
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _HEADERS = {
 
 
 class MakesKnown(Protocol):
-    """What the feed needs of `api.channels.KnownChannels`."""
+    """What the feed needs of `api.known_channels.KnownChannels`."""
 
     async def ensure(self, channel: str) -> None:
         """Make a channel known."""

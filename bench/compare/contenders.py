@@ -20,8 +20,8 @@ from bench.compare.stores import Postgres, Store, Valkey
 from bench.compare.ways import WAYS
 from bench.size.outage import TAIL_SECONDS
 from stocktide.embedded import EmbeddedValkey
-from stocktide.ports import is_free, pick_free
-from stocktide.process import ChildProcess
+from stocktide.embedded.ports import is_free, pick_free
+from stocktide.embedded.process import ChildProcess
 from stocktide.retry import until
 
 READY_SECONDS_MAX = 60.0

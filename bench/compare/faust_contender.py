@@ -18,8 +18,8 @@ from bench.compare.load import Answer, Caller, Order
 from bench.compare.stores import Valkey
 from bench.compare.ways import HELD, OneLuaCall
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.process import ChildProcess
-from stocktide.streams.admin import admin_client
+from stocktide.embedded.process import ChildProcess
+from stocktide.streams.kafka.admin import admin_client
 
 NAME = "plain"
 PARTITIONS = 4

@@ -22,9 +22,9 @@ from redis.asyncio import Redis
 
 from bench.size.outage import AppendOnlyFile
 from stocktide.embedded import EmbeddedValkey
+from stocktide.embedded.ports import pick_free
+from stocktide.embedded.process import ChildProcess
 from stocktide.errors import CommandError
-from stocktide.ports import pick_free
-from stocktide.process import ChildProcess
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 15.0

@@ -17,12 +17,12 @@ from bench.size.notes import Notes
 from bench.size.outage import blessed
 from bench.size.stage import APP_ID, LargeStage
 from stocktide.tables.audit.digest import digest_of_redis
-from stocktide.tables.commands import Restate
-from stocktide.tables.connection import connect
-from stocktide.tables.ledger import Ledger, LedgerLimits
-from stocktide.tables.outcomes import Outcome
-from stocktide.tables.settlements import Settlements
-from stocktide.tables.submission import Submitter
+from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.commands import Restate
+from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.ledger.submission import Submitter
+from stocktide.tables.settlement.listener import Settlements
 
 # As many as the worker takes where there are most.
 PAGE_KEYS = 500

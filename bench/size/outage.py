@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from bench.size.notes import Notes
 from bench.size.stage import PREFIX, LargeStage, Member
 from bench.size.traffic import Traffic
-from stocktide.tables.connection import connect
+from stocktide.tables.ledger.connection import connect
 
 # What `everysec` may lose and no more (design, section 9).
 TAIL_SECONDS = 2.0

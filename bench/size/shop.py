@@ -23,7 +23,7 @@ from bench.size.notes import Notes
 from bench.size.seeding import Seeding, Took, held_orders, receipts
 from bench.size.stage import APP_ID, LargeStage, Member, servers
 from bench.size.traffic import Traffic
-from stocktide.tables.connection import connect
+from stocktide.tables.ledger.connection import connect
 
 # How much of the shop there is when an audit is run: three points tell whether its time grows with the size.
 SHARES = (0.1, 0.5, 1.0)

@@ -20,11 +20,11 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.ports import pick_free
-from stocktide.process import ChildProcess
+from stocktide.embedded.ports import pick_free
+from stocktide.embedded.process import ChildProcess
 from stocktide.settings import Settings
-from stocktide.streams.admin import ensure_topics
-from stocktide.tables.scripts import key_prefix
+from stocktide.streams.kafka.admin import ensure_topics
+from stocktide.tables.ledger.scripts import key_prefix
 
 APP_ID = "size"
 PREFIX = key_prefix(APP_ID)

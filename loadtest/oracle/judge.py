@@ -18,10 +18,10 @@ from stocktide.loadtest.oracle.evidence import Evidence
 from stocktide.loadtest.oracle.history import Record, read
 from stocktide.loadtest.oracle.holds import HoldEndedTwice, HoldLeaked
 from stocktide.loadtest.oracle.inputs import PARK_MS, InputUnaccounted
-from stocktide.loadtest.oracle.log import LogDoesNotExplain
+from stocktide.loadtest.oracle.log_explains import LogDoesNotExplain
 from stocktide.loadtest.oracle.movements import MovementBook
 from stocktide.loadtest.oracle.orders import OrderBook
-from stocktide.loadtest.oracle.still import StandsStill
+from stocktide.loadtest.oracle.stands_still import StandsStill
 from stocktide.loadtest.oracle.stocks import StockBook
 from stocktide.loadtest.oracle.stream import Listener, Stream
 from stocktide.loadtest.oracle.sums import CountedTwice

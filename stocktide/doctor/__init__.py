@@ -17,9 +17,9 @@ from stocktide.doctor.finding import Finding, Verdict, note
 from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.progress import examine_processes, examine_progress
 from stocktide.doctor.redis_server import examine_redis
-from stocktide.reach import hidden_url
 from stocktide.settings import Settings
-from stocktide.wrapping import terminal_width, wrapped
+from stocktide.text_wrapping import terminal_width, wrapped
+from stocktide.wait_for_servers import hidden_url
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -21,9 +21,8 @@ from aiokafka.errors import (
 
 from stocktide.doctor.finding import Finding, good, note, unfit, wrong
 from stocktide.errors import ServerUnreachable
-from stocktide.reach import reach_kafka
 from stocktide.settings import Settings
-from stocktide.streams.admin import (
+from stocktide.streams.kafka.admin import (
     REQUEST_MS_MAX,
     SAFE_BROKERS,
     SAFE_INSYNC_REPLICAS,
@@ -32,6 +31,7 @@ from stocktide.streams.admin import (
     settings_of,
 )
 from stocktide.streams.topics import JOURNAL, TOPICS, Topic
+from stocktide.wait_for_servers import reach_kafka
 
 # The doctor is asked because something may be wrong: it does not wait long for who is not there.
 REACH_SECONDS_MAX = 2.0

@@ -26,14 +26,14 @@ from redis.exceptions import RedisError
 from stocktide.doctor.finding import Finding, good, note, wrong
 from stocktide.doctor.kafka import REACH_SECONDS_MAX
 from stocktide.errors import ServerUnreachable
-from stocktide.reach import ANSWER_SECONDS_MAX, reach_kafka, reach_redis
-from stocktide.ready import Ready
-from stocktide.running import running_systems
 from stocktide.settings import Settings
-from stocktide.streams.admin import REQUEST_MS_MAX, admin_client
+from stocktide.streams.kafka.admin import REQUEST_MS_MAX, admin_client
 from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
-from stocktide.tables.scripts import key_prefix
-from stocktide.tables.stalls import STALL_SECONDS, ProgressWatch, Stall, Standing
+from stocktide.tables.ledger.scripts import key_prefix
+from stocktide.tables.settlement.stalls import STALL_SECONDS, ProgressWatch, Stall, Standing
+from stocktide.up.ready_file import Ready
+from stocktide.up.run_file import running_systems
+from stocktide.wait_for_servers import ANSWER_SECONDS_MAX, reach_kafka, reach_redis
 
 # A process that is asked how it is and needs longer is halted, or as good as that.
 READY_SECONDS_MAX = 5.0

@@ -16,9 +16,9 @@ from redis.exceptions import NoPermissionError, RedisError
 from stocktide.doctor.finding import Finding, good, note, unfit, wrong
 from stocktide.doctor.rights import missing_rights
 from stocktide.errors import ServerUnreachable
-from stocktide.reach import ANSWER_SECONDS_MAX, reach_redis
 from stocktide.settings import Settings
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.ledger.scripts import key_prefix
+from stocktide.wait_for_servers import ANSWER_SECONDS_MAX, reach_redis
 
 REDIS_VERSION_MIN = 7
 # The doctor is asked because something may be wrong: it does not wait long for who is not there.

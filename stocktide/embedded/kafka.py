@@ -11,11 +11,11 @@ from pathlib import Path
 
 from stocktide.embedded.jars import class_path
 from stocktide.embedded.java import find_java
+from stocktide.embedded.ports import is_free, remembered_ports
+from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.server import EmbeddedServer
 from stocktide.errors import EmbeddedError
-from stocktide.ports import is_free, remembered_ports
-from stocktide.probe import answers_kafka
-from stocktide.process import ChildProcess
+from stocktide.kafka_probe import answers_kafka
 from stocktide.progress import Progress, Waiting, announced, silent
 from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stocktide.process import ChildProcess
+from stocktide.embedded.process import ChildProcess
 
 
 class EmbeddedServer:

@@ -9,10 +9,10 @@ import redis.asyncio
 from redis.exceptions import BusyLoadingError, RedisError
 
 from stocktide.advice import instead_of_embedded
+from stocktide.embedded.ports import is_free, remembered_ports
+from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.server import EmbeddedServer
 from stocktide.errors import EmbeddedError
-from stocktide.ports import is_free, remembered_ports
-from stocktide.process import ChildProcess
 from stocktide.progress import Progress, Waiting, announced, silent
 
 # Moments when empty; a large append-only file loads at some 100 MB a second.

@@ -12,8 +12,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from stocktide.streams.log import JournalLog
-from stocktide.streams.times import now_ms
+from stocktide.streams.contract.times import now_ms
+from stocktide.streams.journal.log import JournalLog
 from stocktide.tables.audit.findings import (
     Counts,
     Findings,
@@ -25,16 +25,16 @@ from stocktide.tables.audit.findings import (
     survey,
 )
 from stocktide.tables.audit.fold import Fold
-from stocktide.tables.audit.following import AuditError, Follower, start_of
-from stocktide.tables.audit.promises import Sums
+from stocktide.tables.audit.invariants import Sums
+from stocktide.tables.audit.journal_follower import AuditError, Follower, start_of
 from stocktide.tables.audit.redis_pass import Examined, RedisPass
 from stocktide.tables.audit.redis_pass import Key as RedisKey
-from stocktide.tables.audit.shown import TableSide
-from stocktide.tables.audit.stored import RedisSide
+from stocktide.tables.audit.redis_rows import RedisSide
 from stocktide.tables.audit.tables_pass import Key as TableKey
 from stocktide.tables.audit.tables_pass import Shown, TablesPass
-from stocktide.tables.ledger import LedgerLimits
-from stocktide.tables.stalls import LOOK_SECONDS, STALL_SECONDS
+from stocktide.tables.audit.topic_rows import TableSide
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.settlement.stalls import LOOK_SECONDS, STALL_SECONDS
 
 # Drifts that are read once more at the end, so that all are told as of one batch; beyond that the first reading stands.
 _CONFIRMED_MAX = 5_000

@@ -1,8 +1,9 @@
 """The digest of a state: equal for equal states, however they are packed and in whatever order they come.
 
-In: records of `tables.records` with their kind and key, or a Redis. Out: a number of keys and 128 bits, in all and by
-kind. It is a sum, so that a key can be taken out again, and so that sides can be read in any order and in parallel.
-What differs only in packing (the order of a map, a default that is written out, `()` for an empty map) does not count.
+In: records of `tables.ledger.records` with their kind and key, or a Redis. Out: a number of keys and 128 bits, in all
+and by kind. It is a sum, so that a key can be taken out again, and so that sides can be read in any order and in
+parallel. What differs only in packing (the order of a map, a default that is written out, `()` for an empty map) does
+not count.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import msgspec
 from msgspec import structs
 from redis.asyncio import Redis
 
-from stocktide.streams.times import now_ms
-from stocktide.tables.ledger import LedgerLimits
-from stocktide.tables.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
-from stocktide.tables.scripts import key_prefix
+from stocktide.streams.contract.times import now_ms
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
+from stocktide.tables.ledger.scripts import key_prefix
 
 # `parked` are events that wait for their order: they lie where an order would, and no table shows them.
 Kind = Literal["sku", "order", "parked", "movement", "registry"]

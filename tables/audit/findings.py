@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 from msgspec import Struct, field
 
-from stocktide.tables.audit.comparing import Difference, Drift, Subject, fields_differing
+from stocktide.tables.audit.compare import Difference, Drift, Subject, fields_differing
 from stocktide.tables.audit.digest import EDGE_MS, Digest, Kind, Record, canonical, decode, kept_until, kind_of
 from stocktide.tables.audit.fold import Discrepancy, Fold, Kept
-from stocktide.tables.audit.promises import Sums, add_order, broken_promises, is_promise
+from stocktide.tables.audit.invariants import Sums, add_order, broken_promises, is_promise
 from stocktide.tables.audit.redis_pass import Examined
 from stocktide.tables.audit.redis_pass import Key as RedisKey
 from stocktide.tables.audit.tables_pass import Key as TableKey
 from stocktide.tables.audit.tables_pass import Shown
-from stocktide.tables.ledger import LedgerLimits
-from stocktide.tables.records import MovementRecord, OrderRecord, SkuRecord
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
 
 # Keys worked through before other work of the loop gets a turn.
 _KEYS_PER_TURN = 2_000

@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from stocktide.streams.topics import joined_key
 from stocktide.tables.audit.digest import EDGE_MS, Kind, Record, canonical, decode
-from stocktide.tables.audit.packed import (
+from stocktide.tables.audit.raw_batch import (
     NIL,
     Counted,
     PackedDecision,
@@ -28,9 +28,9 @@ from stocktide.tables.audit.packed import (
     unpack_ends,
     unpack_results,
 )
-from stocktide.tables.derived import StoredRow
-from stocktide.tables.ledger import LedgerLimits
-from stocktide.tables.records import SkuRecord, check_format
+from stocktide.tables.derived_rows import StoredRow
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.records import SkuRecord, check_format
 
 # The cause of an effect after which a row is taken as it is: what was before it was found to be wrong.
 REPAIR = "repair"

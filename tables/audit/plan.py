@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 
 from stocktide.streams.topics import split_key
 from stocktide.tables.audit.auditor import Auditor
-from stocktide.tables.audit.comparing import (
+from stocktide.tables.audit.compare import (
     Difference,
     Drift,
     Subject,
@@ -31,9 +31,9 @@ from stocktide.tables.audit.digest import Kind, Record, canonical, decode
 from stocktide.tables.audit.findings import Findings
 from stocktide.tables.audit.redis_pass import Examined
 from stocktide.tables.audit.redis_pass import Key as RedisKey
-from stocktide.tables.audit.stored import Stored
-from stocktide.tables.commands import Repair
-from stocktide.tables.records import OrderRecord, RegistryRecord, SkuRecord
+from stocktide.tables.audit.redis_rows import Stored
+from stocktide.tables.ledger.commands import Repair
+from stocktide.tables.ledger.records import OrderRecord, RegistryRecord, SkuRecord
 
 # A repair's id: no two are the same by accident.
 _ID_BYTES = 6

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from stocktide.tables.audit.comparing import (
+from stocktide.tables.audit.compare import (
     Difference,
     Drift,
     compare_stored,
@@ -23,10 +23,10 @@ from stocktide.tables.audit.comparing import (
 )
 from stocktide.tables.audit.digest import Kind, Record
 from stocktide.tables.audit.fold import Fold
-from stocktide.tables.audit.following import AuditError, Follower
-from stocktide.tables.audit.stored import READ_KEYS_MAX, Reading, RedisSide, Stored, Wanted
-from stocktide.tables.ledger import LedgerLimits
-from stocktide.tables.records import OrderRecord
+from stocktide.tables.audit.journal_follower import AuditError, Follower
+from stocktide.tables.audit.redis_rows import READ_KEYS_MAX, Reading, RedisSide, Stored, Wanted
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.records import OrderRecord
 
 # What an entry of an index has to say, by the index.
 _SCORES: dict[str, Callable[[Record | None], int | None]] = {

@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from stocktide.tables.audit.comparing import Difference, compare_row
+from stocktide.tables.audit.compare import Difference, compare_row
 from stocktide.tables.audit.digest import EDGE_MS, kept_until
 from stocktide.tables.audit.fold import Fold
-from stocktide.tables.audit.following import Follower
-from stocktide.tables.audit.shown import UNREADABLE, TableSide
-from stocktide.tables.derived import Kind, StoredRow
-from stocktide.tables.ledger import LedgerLimits
-from stocktide.tables.records import MovementRecord, OrderRecord
+from stocktide.tables.audit.journal_follower import Follower
+from stocktide.tables.audit.topic_rows import UNREADABLE, TableSide
+from stocktide.tables.derived_rows import Kind, StoredRow
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.records import MovementRecord, OrderRecord
 
 # Rows follow a batch within moments. What is not there by then is told as not settled: a derivation that is far behind.
 PATIENCE_SECONDS = 30.0

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.loadtest.report_page import write_page
-from stocktide.loadtest.results import Results
+from stocktide.loadtest.measure.results import Results
+from stocktide.loadtest.report.page import write_page
 from tests.browser.chromium import Chromium, Page, find_chromium
 from tests.unit.run_results import NASTY, broken, flash_sale, nasty, not_valid, search
 

@@ -22,8 +22,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from stocktide.embedded import EmbeddedKafka
 from stocktide.embedded import kafka as embedded
-from stocktide.ports import pick_free
-from stocktide.process import ChildProcess
+from stocktide.embedded.ports import pick_free
+from stocktide.embedded.process import ChildProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,7 +16,7 @@ from pathlib import Path
 from aiokafka import TopicPartition
 
 from stocktide.retry import until
-from stocktide.streams.admin import ensure_topics, settings_of
+from stocktide.streams.kafka.admin import ensure_topics, settings_of
 from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
 from tests.faults.brokers import Brokers
 from tests.faults.links import Links

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stocktide.ports import pick_free
-from stocktide.process import ChildProcess
+from stocktide.embedded.ports import pick_free
+from stocktide.embedded.process import ChildProcess
 
 # One read of a socket.
 CHUNK_BYTES = 64 * 1024

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import aiohttp
 
-from stocktide.ports import pick_free
-from stocktide.process import ChildProcess
+from stocktide.embedded.ports import pick_free
+from stocktide.embedded.process import ChildProcess
 from stocktide.retry import until
 
 # A process manager's pause before it starts again what died; longer for what dies at once, or it would eat the machine.

@@ -19,7 +19,7 @@ from typing import Any
 from tests.faults.mutations import Edit, Mutant, mutant_named
 
 ROOT = Path(__file__).parents[2]
-_LUA = ROOT / "tables" / "lua"
+_LUA = ROOT / "tables" / "ledger" / "lua"
 
 
 class NotFound(Exception):
@@ -51,7 +51,7 @@ def plant(mutant: Mutant) -> None:
     assert not loaded, f"loaded before it could be edited: {loaded}"
     sys.meta_path.insert(0, _Finder(modules))
     if any(file.suffix == ".lua" for file in texts):
-        from stocktide.tables import scripts
+        from stocktide.tables.ledger import scripts
 
         scripts._FOLDER = _Folder(_LUA, texts)  # type: ignore[assignment]
 
@@ -91,7 +91,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class _Folder:
-    """What `tables.scripts` reads its Lua from: a path, as far as it uses one."""
+    """What `tables.ledger.scripts` reads its Lua from: a path, as far as it uses one."""
 
     def __init__(self, path: Path, texts: Mapping[Path, str]) -> None:
         self._path = path

@@ -31,7 +31,7 @@ class Mutant:
     edits: tuple[Edit, ...]
 
 
-_INCLUDES = "tables/lua/includes"
+_INCLUDES = "tables/ledger/lua/includes"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -59,7 +59,7 @@ MUTANTS: tuple[Mutant, ...] = (
         FORGET,
         (
             Edit(
-                "tables/submission.py",
+                "tables/ledger/submission.py",
                 "            if applied.batch == 0:",
                 "            if applied.batch == 0 or decode is not decode_answer:",
             ),
@@ -72,10 +72,12 @@ MUTANTS: tuple[Mutant, ...] = (
         FORK,
         (
             Edit(
-                "tables/walk.py", "return found if found is not None and found.token == token else None", "return found"
+                "tables/recovery/journal_scan.py",
+                "return found if found is not None and found.token == token else None",
+                "return found",
             ),
             Edit(
-                "tables/lua/replay.lua",
+                "tables/ledger/lua/replay.lua",
                 "if (head[1] or '0') ~= ARGV[4] or (head[2] or '') ~= ARGV[5] then",
                 "if (head[1] or '0') ~= ARGV[4] then",
             ),
@@ -181,16 +183,16 @@ MUTANTS: tuple[Mutant, ...] = (
         RESTART,
         (
             Edit(
-                "agents/conflation.py",
+                "agents/channel_stock/conflation.py",
                 "    face: Face | None = None\n",
                 "    face: Face | None = None\n    told: int = 0\n",
             ),
             Edit(
-                "agents/conflation.py",
+                "agents/channel_stock/conflation.py",
                 "            outlet.pending = None\n",
                 "            outlet.pending = None\n            outlet.told += 1\n",
             ),
-            Edit("agents/conflation.py", "        pending.version,\n", "        outlet.told,\n"),
+            Edit("agents/channel_stock/conflation.py", "        pending.version,\n", "        outlet.told,\n"),
             Edit(
                 "api/feeds/channel.py",
                 "if row.version < held.version or (row.version == held.version and row.data == held.data):",
@@ -205,7 +207,7 @@ MUTANTS: tuple[Mutant, ...] = (
         CALM,
         (
             Edit(
-                "agents/conflation.py",
+                "agents/channel_stock/conflation.py",
                 "        if face != outlet.face:\n            due",
                 "        before = outlet.face\n"
                 "        if before is None or face.mode != before.mode or face.quantity < before.quantity:\n"
@@ -233,7 +235,7 @@ MUTANTS: tuple[Mutant, ...] = (
         FORGET,
         (
             Edit(
-                "tables/submission.py",
+                "tables/ledger/submission.py",
                 "            if applied.batch == 0:",
                 "            if applied.batch == 0 or decode is decode_answer:",
             ),
@@ -246,7 +248,7 @@ MUTANTS: tuple[Mutant, ...] = (
         CALM,
         (
             Edit(
-                "agents/letters.py",
+                "agents/dead_letters.py",
                 '        "reason": reason,\n        "detail": detail,',
                 '        "reason": "",\n        "detail": detail,',
             ),
@@ -257,7 +259,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "Dead letters do not say where the input lay.",
         "input_unaccounted",
         CALM,
-        (Edit("agents/letters.py", '        "offset": offset,', '        "offset": -1,'),),
+        (Edit("agents/dead_letters.py", '        "offset": offset,', '        "offset": -1,'),),
     ),
     Mutant(
         "bad_input_stops_a_chunk",
@@ -279,7 +281,7 @@ MUTANTS: tuple[Mutant, ...] = (
         LONG_CALM,
         (
             Edit(
-                "agents/journal.py",
+                "agents/derive/agent.py",
                 "        rows = await read_rows(chunk, reader, marks, self._watch)\n",
                 "        if stand.position.batch > 60 and not hasattr(self, '_halted'):\n"
                 "            self._halted = True\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from stocktide.streams.admin import settings_of
+from stocktide.streams.kafka.admin import settings_of
 from stocktide.streams.topics import JOURNAL
 from tests.faults.fault import Fault, NotReached, Scene
 from tests.faults.stores import TAIL_SECONDS_MAX, Store

@@ -18,15 +18,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 from redis.exceptions import RedisError
 
-from stocktide.ports import pick_free
+from stocktide.embedded.ports import pick_free
 from stocktide.retry import until
-from stocktide.streams.admin import ensure_topics
-from stocktide.streams.membership import Membership
-from stocktide.streams.publish import Publisher, make_producer
+from stocktide.streams.kafka.admin import ensure_topics
+from stocktide.streams.kafka.membership import Membership
+from stocktide.streams.kafka.publish import Publisher, make_producer
 from stocktide.streams.topics import MOVEMENTS, ORDERS, TOPICS, Topic
-from stocktide.tables.connection import connect
-from stocktide.tables.ledger import Ledger, Unblessed
-from stocktide.tables.records import SkuRecord
+from stocktide.tables.ledger.client import Ledger, Unblessed
+from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.records import SkuRecord
 
 PARTITIONS = 4
 # Each of these takes a second or two on a quiet machine.

@@ -17,11 +17,11 @@ from redis.exceptions import RedisError
 
 from stocktide.embedded import EmbeddedKafka
 from stocktide.embedded import kafka as embedded
+from stocktide.embedded.ports import pick_free
+from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.valkey import find_valkey, server_command
-from stocktide.ports import pick_free
-from stocktide.process import ChildProcess
 from stocktide.retry import until
-from stocktide.streams.admin import admin_client
+from stocktide.streams.kafka.admin import admin_client
 from tests.certificates import Certificates
 
 USER, PASSWORD = "shop", "pass-word-5"

@@ -15,8 +15,8 @@ import pytest
 from stocktide.embedded import EmbeddedKafka
 from stocktide.retry import until
 from stocktide.streams.topics import ALERTS, AUDIT, ORDERS, RESERVATIONS
-from stocktide.tables.connection import connect
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.scripts import key_prefix
 from tests import command
 from tests.integration.fleet import PARTITIONS, WAIT_SECONDS_MAX, Fleet, make_fleet, order_of, placed, send_steadily
 from tests.servers import RedisServer

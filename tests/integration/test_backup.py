@@ -18,14 +18,14 @@ import redis.asyncio
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from stocktide.archive import read_manifest
-from stocktide.backup import ORDER
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
+from stocktide.embedded.ports import pick_free
+from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.valkey import find_valkey, server_command
-from stocktide.ports import pick_free
-from stocktide.process import ChildProcess
+from stocktide.ops.backup.archive import read_manifest
+from stocktide.ops.backup.backup import ORDER
 from stocktide.retry import until
-from stocktide.streams.admin import admin_client
+from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.topics import (
     ADJUSTMENTS,
     ALERTS,
@@ -41,7 +41,7 @@ from stocktide.streams.topics import (
     STOCK,
     TOPICS,
 )
-from stocktide.tables.landmarks import read_landmarks
+from stocktide.tables.recovery.checkpoints import read_landmarks
 from tests import command
 from tests.integration.storefront import AT, WAIT_SECONDS_MAX, Storefront, fresh
 from tests.servers import RedisServer

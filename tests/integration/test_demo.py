@@ -13,7 +13,7 @@ import aiohttp
 import psutil
 import pytest
 
-from stocktide.loadtest import shop
+from stocktide.demo import catalog
 from stocktide.retry import until
 
 pytestmark = pytest.mark.integration
@@ -56,14 +56,14 @@ async def test_the_shop_trades_until_ctrl_c_and_leaves_nothing(tmp_path: Path) -
         printed = await read_until(process, "everyday trade")
         found = re.search(r"Open (http://\S+)/ in a browser", printed)
         assert found is not None, printed
-        api, sku = found[1], shop.GOODS[0]
+        api, sku = found[1], catalog.GOODS[0]
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{api}/v1/channels") as answer:
-                assert set((await answer.json())["items"]) == set(shop.POLICIES)
+                assert set((await answer.json())["items"]) == set(catalog.POLICIES)
 
             async def trades() -> bool:
                 # One change for each warehouse's opening receipt, the rest are orders.
-                return await version(session, api, sku) > len(shop.WAREHOUSES) + 1
+                return await version(session, api, sku) > len(catalog.WAREHOUSES) + 1
 
             assert await until(trades, TRADING_SECONDS_MAX)
         parts = psutil.Process(process.pid).children(recursive=True)

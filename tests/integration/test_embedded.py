@@ -14,7 +14,7 @@ from stocktide.doctor import Verdict, examine
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.retry import until
 from stocktide.settings import Settings
-from stocktide.streams.admin import TopicsError, admin_client, ensure_topics, inspect_topics
+from stocktide.streams.kafka.admin import TopicsError, admin_client, ensure_topics, inspect_topics
 from stocktide.streams.topics import TOPICS
 from tests.servers import RedisServer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stocktide.letter_box import ALL_STATES, Letter, LetterBox, LetterFold, State
+from stocktide.ops.dead_letters.reader import ALL_STATES, Letter, LetterBox, LetterFold, State
 from stocktide.retry import until
 from tests import command
 from tests.integration.storefront import WAIT_SECONDS_MAX, Storefront, fresh

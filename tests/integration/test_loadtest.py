@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stocktide.loadtest.results import Results, decode
+from stocktide.loadtest.measure.results import Results, decode
 from tests.command import stocktide
 from tests.integration.test_replay import retail_file
 from tests.system import RunningSystem

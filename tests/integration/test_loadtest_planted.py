@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stocktide.loadtest.flash import hold_sale
-from stocktide.loadtest.flash_options import FlashOptions
-from stocktide.loadtest.results import Results
+from stocktide.loadtest.measure.results import Results
+from stocktide.loadtest.run.flash_sale import hold_sale
+from stocktide.loadtest.run.options import FlashOptions
 from tests.command import stocktide
 from tests.integration.lying_api import Lie, lying_api
 from tests.system import RunningSystem

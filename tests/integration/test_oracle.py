@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from stocktide.loadtest.client import JSON, NDJSON, ApiClient
-from stocktide.loadtest.observers import Feeds
+from stocktide.loadtest.client.feed import Subscriber
+from stocktide.loadtest.client.http import JSON, NDJSON, ApiClient
+from stocktide.loadtest.client.topics import Feeds
 from stocktide.loadtest.oracle.contract import Order, Stock, Update
 from stocktide.loadtest.oracle.history import (
     Asked,
@@ -30,8 +31,7 @@ from stocktide.loadtest.oracle.history import (
     told_of,
 )
 from stocktide.loadtest.oracle.judge import Watch, judge
-from stocktide.loadtest.recorded import recorders
-from stocktide.loadtest.subscribers import Subscriber
+from stocktide.loadtest.run.topic_records import recorders
 from stocktide.retry import until
 from tests.system import RunningSystem
 

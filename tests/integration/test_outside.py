@@ -19,7 +19,7 @@ from aiokafka.admin import RecordsToDelete
 
 from stocktide.retry import until
 from stocktide.settings import Settings
-from stocktide.streams.admin import admin_client
+from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.topics import DEAD_LETTERS, JOURNAL, ORDERS
 from tests.certificates import Certificates, make_certificates
 from tests.integration.locked import CLUSTER, GROUP, LITERAL, PASSWORD, PREFIXED, TOPIC, USER, LockedKafka, LockedRedis

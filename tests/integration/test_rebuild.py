@@ -13,10 +13,10 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.streams.admin import admin_client
+from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.topics import JOURNAL, ORDERS, RESERVATIONS
 from stocktide.tables.audit.digest import digest_of_redis
-from stocktide.tables.landmarks import read_landmarks
+from stocktide.tables.recovery.checkpoints import read_landmarks
 from tests import command
 from tests.integration.fleet import PARTITIONS, Fleet, make_fleet, order_of, placed
 

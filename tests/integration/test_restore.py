@@ -17,13 +17,20 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from rich.progress import Progress
 
-import stocktide.backup as backup_module
-from stocktide.archive import ArchivedRecord, ArchiveError, Manifest, make_folder, read_manifest, read_records
-from stocktide.backup import BackupError, back_up
+import stocktide.ops.backup.backup as backup_module
 from stocktide.embedded import EmbeddedKafka
-from stocktide.restore import RestoreError, restore, run
+from stocktide.ops.backup.archive import (
+    ArchivedRecord,
+    ArchiveError,
+    Manifest,
+    make_folder,
+    read_manifest,
+    read_records,
+)
+from stocktide.ops.backup.backup import BackupError, back_up
+from stocktide.ops.backup.restore import RestoreError, restore, run
 from stocktide.settings import Settings
-from stocktide.streams.admin import admin_client, ensure_topics
+from stocktide.streams.kafka.admin import admin_client, ensure_topics
 from stocktide.streams.topics import (
     ALERTS,
     CHANNEL_STOCK,
@@ -36,7 +43,7 @@ from stocktide.streams.topics import (
     TOPICS,
     Topic,
 )
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.ledger.scripts import key_prefix
 from tests.integration.storefront import fresh
 from tests.servers import RedisServer
 

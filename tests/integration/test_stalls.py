@@ -14,8 +14,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from stocktide.retry import until
-from stocktide.streams.admin import admin_client, ensure_topics
-from stocktide.tables.stalls import STALL_SECONDS
+from stocktide.streams.kafka.admin import admin_client, ensure_topics
+from stocktide.tables.settlement.stalls import STALL_SECONDS
 from tests.command import Said, stocktide
 from tests.system import RunningSystem, StartSystem
 

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
+from stocktide.embedded.ports import pick_free
+from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.valkey import find_valkey, server_command
-from stocktide.ports import pick_free
-from stocktide.process import ChildProcess
 from stocktide.retry import until
 from tests import command
 from tests.servers import START_SECONDS_MAX, STOP_SECONDS_MAX, _answers

@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.tables.connection import connect
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.scripts import key_prefix
 from tests import command
 from tests.command import Said
 from tests.integration.storefront import WAIT_SECONDS_MAX, Storefront, fresh

@@ -12,7 +12,7 @@ import pytest
 
 from stocktide.embedded import EmbeddedKafka
 from stocktide.retry import until
-from stocktide.streams.admin import ensure_topics
+from stocktide.streams.kafka.admin import ensure_topics
 from tests.system import RunningSystem, StartSystem
 
 pytestmark = pytest.mark.integration

@@ -14,7 +14,7 @@ import pytest
 from stocktide.embedded import EmbeddedKafka
 from stocktide.retry import until
 from stocktide.streams.topics import ADJUSTMENTS, CHANNEL_STOCK, DEAD_LETTERS, MOVEMENTS, ORDERS, RESERVATIONS, STOCK
-from stocktide.tables.records import SkuRecord
+from stocktide.tables.ledger.records import SkuRecord
 from tests.integration.fleet import WAIT_SECONDS_MAX, Fleet, make_fleet, order_of, paid, placed, send_steadily
 from tests.servers import RedisServer
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from stocktide.tables.ledger import Ledger, LedgerLimits
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.model_state import State
 
 TERM = "1"

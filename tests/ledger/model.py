@@ -9,7 +9,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import assert_never
 
-from stocktide.tables.commands import (
+from stocktide.tables.ledger.commands import (
     Adjust,
     Cancel,
     Command,
@@ -28,7 +28,7 @@ from stocktide.tables.commands import (
     Tick,
     Transfer,
 )
-from stocktide.tables.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
+from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
 from tests.ledger import model_orders
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back

@@ -5,8 +5,8 @@ The ledger takes steps; the model applies the whole count after the batch that b
 
 from __future__ import annotations
 
-from stocktide.tables.commands import Count, fingerprint
-from stocktide.tables.outcomes import Outcome
+from stocktide.tables.ledger.commands import Count, fingerprint
+from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_movements import apply_line, count_refusal
 from tests.ledger.model_state import COUNT_MS_MAX, FUTURE_MS_MAX, Movement, State
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from stocktide.tables.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer
-from stocktide.tables.outcomes import Outcome
+from stocktide.tables.ledger.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer
+from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_orders import commit
 from tests.ledger.model_policy import evaluate
 from tests.ledger.model_state import COUNT_MS_MAX, FRESH_MS, FUTURE_MS_MAX, History, Line, Movement, Order, Sku, State

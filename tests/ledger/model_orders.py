@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from stocktide.tables.commands import Cancel, Extend, Pay, Place
-from stocktide.tables.outcomes import Outcome
+from stocktide.tables.ledger.commands import Cancel, Extend, Pay, Place
+from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_policy import Policy, available, effective, evaluate, shown, sources
 from tests.ledger.model_state import HOLD_MS_MAX, Line, Order, Sku, State
 

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from stocktide.streams import events
-from stocktide.tables.commands import Command, DeletePolicy, KnowChannel, Origin, SetPolicy, Tick, command_of
-from stocktide.tables.records import LineRecord, OrderRecord
+from stocktide.streams.contract import events
+from stocktide.tables.ledger.commands import Command, DeletePolicy, KnowChannel, Origin, SetPolicy, Tick, command_of
+from stocktide.tables.ledger.records import LineRecord, OrderRecord
 from tests.ledger.model_policy import Shown
 from tests.ledger.tills import Stock, Till, Told
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from stocktide.tables import commands
-from stocktide.tables.commands import Command, Origin, fingerprint
+from stocktide.tables.ledger import commands
+from stocktide.tables.ledger.commands import Command, Origin, fingerprint
 from tests.ledger.shop import OPENING_MS
 
 SKUS = ("A", "B", "C")

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from stocktide.streams.times import now_ms as clock_ms
-from stocktide.tables.commands import (
+from stocktide.streams.contract.times import now_ms as clock_ms
+from stocktide.tables.ledger.client import Busy, KnownSkus, Ledger, LedgerLimits, Unblessed
+from stocktide.tables.ledger.commands import (
     Adjust,
     Command,
     KnowChannel,
@@ -21,8 +22,7 @@ from stocktide.tables.commands import (
     Tick,
     fingerprint,
 )
-from stocktide.tables.ledger import Busy, KnownSkus, Ledger, LedgerLimits, Unblessed
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.ledgers import bless
 from tests.ledger.shop import OPENING_MS
 

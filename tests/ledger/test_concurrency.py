@@ -7,10 +7,10 @@ import random
 import secrets
 from collections import Counter
 
-from stocktide.streams import events
-from stocktide.tables.commands import Cancel, Pay, Place, fingerprint, place_of
-from stocktide.tables.ledger import Ledger
-from stocktide.tables.records import Result
+from stocktide.streams.contract import events
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.commands import Cancel, Pay, Place, fingerprint, place_of
+from stocktide.tables.ledger.records import Result
 from tests.ledger.ledgers import opened
 from tests.ledger.shop import OPENING_MS, Shop
 from tests.ledger.tills import LedgerTill

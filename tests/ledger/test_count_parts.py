@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stocktide.streams.events import CountedLine, StockCounted
-from stocktide.tables.commands import ContinueCounts, Origin, command_of
-from stocktide.tables.records import MovementRecord
+from stocktide.streams.contract.events import CountedLine, StockCounted
+from stocktide.tables.ledger.commands import ContinueCounts, Origin, command_of
+from stocktide.tables.ledger.records import MovementRecord
 from tests.ledger.ledgers import opened
 from tests.ledger.shop import OPENING_MS, Shop
 from tests.ledger.tills import LedgerTill, Told

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from stocktide.streams.events import CountedLine, StockCounted
-from stocktide.tables.commands import command_of
+from stocktide.streams.contract.events import CountedLine, StockCounted
+from stocktide.tables.ledger.commands import command_of
 from tests.ledger.shop import OPENING_MS, Shop
 
 WAREHOUSE = "SH1"

@@ -7,11 +7,11 @@ from importlib.resources import files
 
 from redis.asyncio import Redis
 
-from stocktide.streams.times import now_ms
+from stocktide.streams.contract.times import now_ms
 from stocktide.tables.audit.digest import digest_of_redis
-from stocktide.tables.ledger import Ledger, LedgerLimits
-from stocktide.tables.redo import Writes
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.scripts import key_prefix
+from stocktide.tables.recovery.redo import Writes
 from tests.ledger.ledgers import bless
 from tests.ledger.shop import Shop
 from tests.ledger.tills import LedgerTill

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from stocktide.tables.commands import Command, Origin, Pay, Tick, fingerprint
+from stocktide.tables.ledger.commands import Command, Origin, Pay, Tick, fingerprint
 from tests.ledger.ledgers import PARK_MS
 from tests.ledger.shop import Shop
 

@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from redis.asyncio import Redis
 
-from stocktide.tables.audit.comparing import Difference, compare_stored
+from stocktide.tables.audit.compare import Difference, compare_stored
 from stocktide.tables.audit.digest import Kind, digest_of_redis
 from stocktide.tables.audit.findings import log_drifts, survey
 from stocktide.tables.audit.fold import Fold
-from stocktide.tables.audit.stored import RedisSide, Wanted
-from stocktide.tables.commands import Command, Restate
-from stocktide.tables.ledger import Ledger
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.audit.redis_rows import RedisSide, Wanted
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.commands import Command, Restate
+from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.ledgers import LOW_LIMITS as LIMITS
 from tests.ledger.ledgers import bless
 from tests.ledger.shop import OPENING_MS, Shop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stocktide.tables.commands import Tick
+from stocktide.tables.ledger.commands import Tick
 from tests.ledger.shop import Shop
 
 WEEK_MS = 7 * 24 * 3600 * 1000

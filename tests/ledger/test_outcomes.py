@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-from stocktide.tables.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
+from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
 
 _LINE = re.compile(r"^\s*([A-Z_]+)\s*=\s*'([a-z_]+)',?\s*(?:--.*)?$", re.MULTILINE)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stocktide.tables.commands import SetPolicy
+from stocktide.tables.ledger.commands import SetPolicy
 from tests.ledger.shop import Shop
 
 

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from stocktide.tables.commands import Command, Restate, WriteWhole
-from stocktide.tables.ledger import Ledger, LedgerLimits, TooLarge
-from stocktide.tables.records import Decision
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.ledger.client import Ledger, LedgerLimits, TooLarge
+from stocktide.tables.ledger.commands import Command, Restate, WriteWhole
+from stocktide.tables.ledger.records import Decision
+from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.ledgers import bless
 from tests.ledger.shop import Shop
 from tests.ledger.tills import LedgerTill

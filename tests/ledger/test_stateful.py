@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from stocktide.tables.commands import (
+from stocktide.tables.ledger.commands import (
     Cancel,
     Command,
     DeletePolicy,
@@ -25,7 +25,7 @@ from stocktide.tables.commands import (
     SetPolicy,
     Tick,
 )
-from stocktide.tables.records import Alert, OrderRecord
+from stocktide.tables.ledger.records import Alert, OrderRecord
 from tests.ledger.ledgers import LOW_LIMITS, low_limits, opened
 from tests.ledger.shop import OPENING_MS
 from tests.ledger.strategies import CHANNELS, SKUS, WAREHOUSES, Batch, runs

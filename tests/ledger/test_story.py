@@ -7,9 +7,26 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs
 
-from stocktide.story_words import break_words, changed_words, mode_words, strayed_words, takeover_words, words_of
-from stocktide.tables.records import Decision, Effect
-from stocktide.tables.story import REPAIR, Break, Change, Opening, Part, Story, Takeovers, change_view, changes_of
+from stocktide.ops.explain.describe import (
+    break_words,
+    changed_words,
+    mode_words,
+    strayed_words,
+    takeover_words,
+    words_of,
+)
+from stocktide.tables.history.sku_history import (
+    REPAIR,
+    Break,
+    Change,
+    Opening,
+    Part,
+    Story,
+    Takeovers,
+    change_view,
+    changes_of,
+)
+from stocktide.tables.ledger.records import Decision, Effect
 from stocktide.tables.views import stock_view
 from tests.ledger.ledgers import opened
 from tests.ledger.shop import Shop

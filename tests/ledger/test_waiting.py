@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from stocktide.tables.commands import Origin, Ship, fingerprint
-from stocktide.tables.ledger import Ledger, LedgerLimits
-from stocktide.tables.records import Alert
-from stocktide.tables.redo import Writes
-from stocktide.tables.scripts import key_prefix
+from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.commands import Origin, Ship, fingerprint
+from stocktide.tables.ledger.records import Alert
+from stocktide.tables.ledger.scripts import key_prefix
+from stocktide.tables.recovery.redo import Writes
 from tests.ledger.ledgers import bless
 from tests.ledger.shop import Shop
 from tests.ledger.test_early import early_pay

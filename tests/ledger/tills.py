@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from stocktide.tables.commands import Command, ContinueCounts, Sweep
-from stocktide.tables.ledger import Ledger
-from stocktide.tables.outcomes import Outcome
-from stocktide.tables.records import Alert, Decision, LineRecord, MovementRecord, OrderRecord
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.commands import Command, ContinueCounts, Sweep
+from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.ledger.records import Alert, Decision, LineRecord, MovementRecord, OrderRecord
 from tests.ledger import model
 from tests.ledger.model_policy import Shown, shown
 from tests.ledger.model_state import Line, Order, Sku, State

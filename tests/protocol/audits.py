@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from stocktide.streams.topics import joined_key
 from stocktide.tables.audit.auditor import Auditor
-from stocktide.tables.audit.comparing import Drift
+from stocktide.tables.audit.compare import Drift
 from stocktide.tables.audit.findings import Findings
-from stocktide.tables.audit.stored import RedisSide
-from stocktide.tables.derived import Kind, PolicyLevel, StoredRow
-from stocktide.tables.landmarks import Landmarks
-from stocktide.tables.ledger import LedgerLimits
-from stocktide.tables.records import Decision, decode_decision
+from stocktide.tables.audit.redis_rows import RedisSide
+from stocktide.tables.derived_rows import Kind, PolicyLevel, StoredRow
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.records import Decision, decode_decision
+from stocktide.tables.recovery.checkpoints import Landmarks
 from tests.protocol.stage import Stage
 
 LIMITS = LedgerLimits()

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from stocktide.streams.journal import JournalReader, Position, Verdict, decode_record
-from stocktide.streams.log import MemoryJournal
-from stocktide.tables.derived import Kind, StoredRow
-from stocktide.tables.landmarks import Landmarks
-from stocktide.tables.records import decode_decision
+from stocktide.streams.journal.log import MemoryJournal
+from stocktide.streams.journal.record import JournalReader, Position, Verdict, decode_record
+from stocktide.tables.derived_rows import Kind, StoredRow
+from stocktide.tables.ledger.records import decode_decision
+from stocktide.tables.recovery.checkpoints import Landmarks
 from stocktide.tables.views import is_order
 
 

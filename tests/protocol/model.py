@@ -2,8 +2,8 @@
 
 In: a seed, and which rules are kept. Out: nothing, or `Violation`. Every step is atomic and drawn; after a few hundred
 steps nothing fails any more, everything has to come to rest, and all that happened is judged (`model_checker`). The
-steps are those of the real code, in its order: `tables/lua`, `tables/takeover.py`, `agents/relay.py`,
-`tables/submission.py
+steps are those of the real code, in its order: `tables/ledger/lua`, `tables/recovery/takeover.py`, `agents/relay.py`,
+`tables/ledger/submission.py
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 from collections.abc import Collection
 from typing import Protocol
 
-from stocktide.streams.journal import JournalRecord
+from stocktide.streams.journal.record import JournalRecord
 from tests.protocol.model_callers import Caller
 from tests.protocol.model_checker import Checker, Violation
 from tests.protocol.model_derivation import Deriver

@@ -1,7 +1,7 @@
 """A caller in the model: apply under a fresh token, wait for that token to be settled, else submit again (rule R7).
 
-As `tables.submission` and `tables.settlements` do it: messages of the subscription may be lost, the hash is looked at
-now and then, an answer of Redis may not arrive, and whoever waits too long submits again.
+As `tables.ledger.submission` and `tables.settlement.listener` do it: messages of the subscription may be lost, the hash
+is looked at now and then, an answer of Redis may not arrive, and whoever waits too long submits again.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stocktide.streams.journal import JournalRecord, Verdict
+from stocktide.streams.journal.record import JournalRecord, Verdict
 from tests.protocol.model_journal import reader_from
 from tests.protocol.model_ledger import RESTATE, Command, Decision, Result, Rows, decide, oversold
 

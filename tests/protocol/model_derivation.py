@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
-from stocktide.streams.journal import Position, Verdict
+from stocktide.streams.journal.record import Position, Verdict
 from tests.protocol.model_journal import StoredRow, reader_from
 from tests.protocol.model_ledger import RESTATE, Decision
 
@@ -113,7 +113,7 @@ class Deriver:
 def _mark(
     decision: Decision, before: Position, begun: Position | None, whole: Position | None, compares: bool
 ) -> tuple[Position | None, Position | None]:
-    """`agents.marks`."""
+    """`agents.derive.checkpoint_rows`."""
     how, _, first = decision.results[0].outcome.partition(" ")
     if how in ("begun", "whole"):
         begun = before

@@ -1,6 +1,6 @@
 """The journal of the model: one partition, what is on its way to it, and the table that is derived from it.
 
-The reader that judges records is the real one (`streams.journal`); a mutation puts a weaker one in its place.
+The reader that judges records is the real one (`streams.journal.record`); a mutation puts a weaker one in its place.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import deque
 
 from msgspec import Struct, structs
 
-from stocktide.streams.journal import KIND_BATCH, JournalReader, JournalRecord, Position, Verdict
+from stocktide.streams.journal.record import KIND_BATCH, JournalReader, JournalRecord, Position, Verdict
 from tests.protocol.model_ledger import Row
 from tests.protocol.model_rules import Rules
 
@@ -53,7 +53,7 @@ class Journal:
         return len(self.records)
 
     def holds(self, position: Position) -> bool:
-        """`tables.walk.is_in`: whether a reader that stands there can go on in this journal."""
+        """`tables.recovery.journal_scan.is_in`: whether a reader that stands there can go on in this journal."""
         if not self.first <= position.offset <= self.end:
             return False
         if position.offset == self.first:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from stocktide.streams.journal import KIND_BATCH, JournalRecord, Position, Verdict
-from stocktide.tables.handover import Refusal
+from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, Position, Verdict
+from stocktide.tables.ledger.control import Refusal
 from tests.protocol.model_journal import Producer, Sent, reader_from
 from tests.protocol.model_redis import Server
 from tests.protocol.model_takeover import Lease, Takeover, Trouble

@@ -1,7 +1,8 @@
-"""A Redis of the model: its state is a value, and each script of `tables/lua` one atomic step on it.
+"""A Redis of the model: its state is a value, and each script of `tables/ledger/lua` one atomic step on it.
 
-In: what the scripts take. Out: what they answer; a refusal is a `Refusal`, as in `tables.handover`. The last few states
-are kept: a server that comes back older, or a replica that lags, is one of them (AOF and replication give prefixes).
+In: what the scripts take. Out: what they answer; a refusal is a `Refusal`, as in `tables.ledger.control`. The last few
+states are kept: a server that comes back older, or a replica that lags, is one of them (AOF and replication give
+prefixes).
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from stocktide.streams.journal import Position
-from stocktide.tables.handover import Entry, Refusal, Seen
+from stocktide.streams.journal.record import Position
+from stocktide.tables.ledger.control import Entry, Refusal, Seen
 from tests.protocol.model_ledger import RESTATE, Command, Decision, Result, Rows, decide, restate
 from tests.protocol.model_rules import Rules
 

@@ -1,4 +1,5 @@
-"""A takeover in the model, step by step as `tables.takeover`, `tables.walk` and `tables.rebuild` go.
+"""A takeover in the model, step by step as `tables.recovery.takeover`, `tables.recovery.journal_scan` and
+`tables.recovery.rebuild` go.
 
 Every `yield` is a place where anything else may happen, or where the process stops for good.
 """
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from stocktide.streams.journal import JournalReader, JournalRecord, Position, Verdict, marker
-from stocktide.tables.handover import Refusal, Seen
+from stocktide.streams.journal.record import JournalReader, JournalRecord, Position, Verdict, marker
+from stocktide.tables.ledger.control import Refusal, Seen
 from tests.protocol.model_journal import reader_from
 from tests.protocol.model_ledger import Rows
 from tests.protocol.model_redis import Replayed
@@ -30,7 +31,7 @@ class Trouble(Exception):
 
 
 class Lease(Struct, frozen=True):
-    """As `tables.takeover.Lease`."""
+    """As `tables.recovery.takeover.Lease`."""
 
     term: int
     position: Position
@@ -38,7 +39,7 @@ class Lease(Struct, frozen=True):
 
 
 class Walk:
-    """As `tables.walk.Walk`."""
+    """As `tables.recovery.journal_scan.Walk`."""
 
     def __init__(self, start: Position, by_redis: bool, reader: JournalReader) -> None:
         self.start = start

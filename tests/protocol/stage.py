@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from redis.asyncio import Redis
 
 from stocktide.agents.relay import Relay
-from stocktide.streams.journal import JournalReader, JournalRecord, Verdict, decode_record
-from stocktide.streams.log import MemoryJournal, MemoryLog
-from stocktide.tables.commands import Command, Place, Receive, fingerprint
-from stocktide.tables.connection import connect
-from stocktide.tables.handover import Handover
-from stocktide.tables.ledger import Ledger
-from stocktide.tables.records import Decision, decode_decision
-from stocktide.tables.scripts import key_prefix
-from stocktide.tables.settlements import Settlements
-from stocktide.tables.submission import Submitter
-from stocktide.tables.takeover import Lease, take_over
+from stocktide.streams.journal.log import MemoryJournal, MemoryLog
+from stocktide.streams.journal.record import JournalReader, JournalRecord, Verdict, decode_record
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.commands import Command, Place, Receive, fingerprint
+from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.control import Handover
+from stocktide.tables.ledger.records import Decision, decode_decision
+from stocktide.tables.ledger.scripts import key_prefix
+from stocktide.tables.ledger.submission import Submitter
+from stocktide.tables.recovery.takeover import Lease, take_over
+from stocktide.tables.settlement.listener import Settlements
 from tests.protocol.memory_rows import MemoryRows
 
 WAIT_SECONDS_MAX = 10.0

@@ -11,15 +11,15 @@ import msgspec
 import pytest
 from redis.exceptions import ResponseError
 
-from stocktide.audit import UNFINISHED, status_of
-from stocktide.audit_report import report_of
-from stocktide.audit_report import told as told_lines
+from stocktide.ops.audit import UNFINISHED, status_of
+from stocktide.ops.audit_report import report_of
+from stocktide.ops.audit_report import told as told_lines
 from stocktide.tables.audit import auditor, tables_pass
 from stocktide.tables.audit.findings import Findings
-from stocktide.tables.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship, WriteWhole
-from stocktide.tables.derived import PolicyLevel, StoredRow
-from stocktide.tables.ledger import Ledger, LedgerLimits
-from stocktide.tables.records import OrderRecord, SkuRecord
+from stocktide.tables.derived_rows import PolicyLevel, StoredRow
+from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship, WriteWhole
+from stocktide.tables.ledger.records import OrderRecord, SkuRecord
 from tests.protocol.audits import MemoryTables, audit, told
 from tests.protocol.stage import Stage, soon
 

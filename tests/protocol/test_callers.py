@@ -9,10 +9,10 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from stocktide.tables.commands import Command, DeletePolicy, SetPolicy, Tick
-from stocktide.tables.ledger import Applied, Ledger, Unblessed
-from stocktide.tables.settlements import Settlement, Settlements
-from stocktide.tables.submission import Undecidable, Unsettled
+from stocktide.tables.ledger.client import Applied, Ledger, Unblessed
+from stocktide.tables.ledger.commands import Command, DeletePolicy, SetPolicy, Tick
+from stocktide.tables.ledger.submission import Undecidable, Unsettled
+from stocktide.tables.settlement.listener import Settlement, Settlements
 from tests.protocol.stage import Caller, Stage, place, receive, soon, until
 
 

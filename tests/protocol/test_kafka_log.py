@@ -10,8 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from stocktide.agents.relay import Relay
 from stocktide.embedded import EmbeddedKafka
-from stocktide.streams.journal import JournalReader, Verdict, decode_record
-from stocktide.streams.log import KafkaLog, OutOfRange
+from stocktide.streams.journal.log import KafkaLog, OutOfRange
+from stocktide.streams.journal.record import JournalReader, Verdict, decode_record
 from stocktide.streams.topics import JOURNAL, JOURNAL_RECORD_BYTES_MAX
 from tests.protocol.stage import Stage, place, receive, soon, until
 

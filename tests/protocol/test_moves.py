@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from stocktide.streams.times import now_ms
-from stocktide.tables.commands import Command, ContinueCounts, Count, Receive, fingerprint
-from stocktide.tables.ledger import Ledger, LedgerLimits
-from stocktide.tables.records import Decision, SkuRecord
+from stocktide.streams.contract.times import now_ms
+from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.commands import Command, ContinueCounts, Count, Receive, fingerprint
+from stocktide.tables.ledger.records import Decision, SkuRecord
 from tests.protocol.audits import audit
 from tests.protocol.stage import Stage, soon
 from tests.protocol.walk_copies import Copy, age_out, forget_everything, restate_all, state_of

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
-from stocktide.tables.commands import Command
-from stocktide.tables.ledger import Applied
-from stocktide.tables.settlements import Settlement
-from stocktide.tables.submission import WIDE_SECONDS, Submitter
+from stocktide.tables.ledger.client import Applied
+from stocktide.tables.ledger.commands import Command
+from stocktide.tables.ledger.submission import WIDE_SECONDS, Submitter
+from stocktide.tables.settlement.listener import Settlement
 from tests.protocol.stage import receive
 
 

@@ -13,19 +13,26 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from redis.asyncio import Redis
 
-from stocktide.streams.journal import KIND_BATCH, JournalReader, JournalRecord, decode_record, encode_record, marker
-from stocktide.streams.log import MemoryJournal, MemoryLog
-from stocktide.streams.times import now_ms
+from stocktide.streams.contract.times import now_ms
+from stocktide.streams.journal.log import MemoryJournal, MemoryLog
+from stocktide.streams.journal.record import (
+    KIND_BATCH,
+    JournalReader,
+    JournalRecord,
+    decode_record,
+    encode_record,
+    marker,
+)
 from stocktide.streams.topics import HOUR_MS
 from stocktide.tables.audit.digest import digest_of_redis
 from stocktide.tables.audit.findings import log_drifts, survey
 from stocktide.tables.audit.fold import Fold
-from stocktide.tables.commands import Command, WriteWhole
-from stocktide.tables.handover import Handover, Refused
-from stocktide.tables.ledger import Applied, Ledger, LedgerLimits
-from stocktide.tables.rebuild import Recovery, Reporter
-from stocktide.tables.scripts import key_prefix
-from stocktide.tables.story import Break, Story
+from stocktide.tables.history.sku_history import Break, Story
+from stocktide.tables.ledger.client import Applied, Ledger, LedgerLimits
+from stocktide.tables.ledger.commands import Command, WriteWhole
+from stocktide.tables.ledger.control import Handover, Refused
+from stocktide.tables.ledger.scripts import key_prefix
+from stocktide.tables.recovery.rebuild import Recovery, Reporter
 from tests.ledger.ledgers import PARK_MS, bless
 from tests.ledger.shop import Shop
 from tests.ledger.strategies import Batch, runs

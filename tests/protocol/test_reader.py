@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stocktide.streams.journal import (
+from stocktide.streams.journal.record import (
     KIND_BATCH,
     JournalReader,
     JournalRecord,

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from stocktide.streams.journal import KIND_BATCH, JournalRecord, Position, encode_record, marker
-from stocktide.streams.log import MemoryJournal, MemoryLog
-from stocktide.tables.commands import Origin, Pay, SetPolicy, Ship, TakeBack, Tick, fingerprint
-from stocktide.tables.handover import Refusal, Refused, Replay, Seen
-from stocktide.tables.ledger import LedgerLimits, Unblessed
-from stocktide.tables.rebuild import Progress, Reporter
-from stocktide.tables.redo import Writes
-from stocktide.tables.takeover import Fork, Superseded, take_over
+from stocktide.streams.journal.log import MemoryJournal, MemoryLog
+from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, Position, encode_record, marker
+from stocktide.tables.ledger.client import LedgerLimits, Unblessed
+from stocktide.tables.ledger.commands import Origin, Pay, SetPolicy, Ship, TakeBack, Tick, fingerprint
+from stocktide.tables.ledger.control import Refusal, Refused, Replay, Seen
+from stocktide.tables.recovery.rebuild import Progress, Reporter
+from stocktide.tables.recovery.redo import Writes
+from stocktide.tables.recovery.takeover import Fork, Superseded, take_over
 from tests.protocol.stage import Stage, place, receive, soon, until
 from tests.protocol.walk_copies import Copy, age_out, forget_everything, restate_all, state_of
 

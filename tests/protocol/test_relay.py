@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stocktide.streams.journal import decode_record, encode_record, marker
+from stocktide.streams.journal.record import decode_record, encode_record, marker
 from tests.protocol.stage import Stage, place, receive, soon, until
 
 

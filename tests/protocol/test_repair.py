@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from stocktide.tables.audit.plan import Correction, Planner
-from stocktide.tables.audit.repairing import Fate, carry_out
-from stocktide.tables.commands import Repair
-from stocktide.tables.derived import PolicyLevel, StoredRow
-from stocktide.tables.records import OrderRecord, SkuRecord
+from stocktide.tables.audit.repair import Fate, carry_out
+from stocktide.tables.derived_rows import PolicyLevel, StoredRow
+from stocktide.tables.ledger.commands import Repair
+from stocktide.tables.ledger.records import OrderRecord, SkuRecord
 from tests.protocol.audits import MemoryTables, audit, auditor_of, decisions, told
 from tests.protocol.stage import Stage, until
 from tests.protocol.test_audit import OPENING, cancel, is_clean, pay, place, receive, spoil_sku

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from stocktide.streams.journal import Position
-from stocktide.tables.handover import Refusal, Refused, Seen, Settled
-from stocktide.tables.ledger import Unblessed
-from stocktide.tables.scripts import source_of
+from stocktide.streams.journal.record import Position
+from stocktide.tables.ledger.client import Unblessed
+from stocktide.tables.ledger.control import Refusal, Refused, Seen, Settled
+from stocktide.tables.ledger.scripts import source_of
 from tests.protocol.stage import Stage, receive
 
 

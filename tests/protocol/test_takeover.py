@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from stocktide.embedded import EmbeddedValkey
-from stocktide.streams.journal import encode_record, marker
-from stocktide.streams.log import MemoryJournal, MemoryLog
-from stocktide.tables.takeover import Fork, LostTail, Superseded, take_over
+from stocktide.streams.journal.log import MemoryJournal, MemoryLog
+from stocktide.streams.journal.record import encode_record, marker
+from stocktide.tables.recovery.takeover import Fork, LostTail, Superseded, take_over
 from tests.protocol.stage import Stage, receive, soon, until
 
 

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from stocktide.streams.journal import Position
-from stocktide.tables.settlements import Settlement, Settlements
-from stocktide.tables.submission import Unsettled
-from stocktide.tables.walk import Walk as TakeoverWalk
+from stocktide.streams.journal.record import Position
+from stocktide.tables.ledger.submission import Unsettled
+from stocktide.tables.recovery.journal_scan import Walk as TakeoverWalk
+from stocktide.tables.settlement.listener import Settlement, Settlements
 from tests.protocol.stage import Stage
 from tests.protocol.walk_faults import FaultyWalk
 from tests.servers import RedisServer

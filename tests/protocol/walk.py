@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from stocktide.agents.relay import Relay
-from stocktide.streams.ending import end
-from stocktide.streams.journal import JournalRecord
-from stocktide.streams.log import MemoryLog
-from stocktide.tables.records import Decision, Result, decode_decision
+from stocktide.streams.journal.log import MemoryLog
+from stocktide.streams.journal.record import JournalRecord
+from stocktide.streams.shutdown import end
+from stocktide.tables.ledger.records import Decision, Result, decode_decision
 from tests.protocol.stage import Stage, place, receive, soon, until, valid_of
 
 CALLERS = 6

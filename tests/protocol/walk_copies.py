@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from stocktide.streams.log import MemoryJournal
-from stocktide.tables.commands import Restate
+from stocktide.streams.journal.log import MemoryJournal
+from stocktide.tables.ledger.commands import Restate
 from tests.protocol.stage import Caller, Stage, soon
 
 # A pass walks all keys of the server, five a page, and other tests have left theirs there.

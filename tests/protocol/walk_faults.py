@@ -18,11 +18,11 @@ import msgspec
 from aiokafka.errors import KafkaError
 
 from stocktide.agents.relay import Relay
-from stocktide.streams.log import MemoryJournal, MemoryLog
-from stocktide.tables.commands import Restate
-from stocktide.tables.handover import Handover
-from stocktide.tables.records import Decision
-from stocktide.tables.submission import Unsettled
+from stocktide.streams.journal.log import MemoryJournal, MemoryLog
+from stocktide.tables.ledger.commands import Restate
+from stocktide.tables.ledger.control import Handover
+from stocktide.tables.ledger.records import Decision
+from stocktide.tables.ledger.submission import Unsettled
 from tests.protocol.model import run
 from tests.protocol.stage import Caller, Stage, soon
 from tests.protocol.walk import CALLERS, SETTLE_SECONDS_MAX, Walk

@@ -46,9 +46,9 @@ from stocktide.loadtest.oracle.history import (
     Synced,
     Told,
 )
-from stocktide.streams.events import OrderBody, decode_event
-from stocktide.tables import commands
-from stocktide.tables.outcomes import REFUSALS, Outcome
+from stocktide.streams.contract.events import OrderBody, decode_event
+from stocktide.tables.ledger import commands
+from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from stocktide.tables.views import rfc3339
 from tests.ledger.model import advance
 from tests.ledger.model_policy import shown

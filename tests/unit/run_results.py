@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
-from stocktide.loadtest.results import (
+from stocktide.loadtest.measure.results import (
     HotSku,
     Latencies,
     Moment,

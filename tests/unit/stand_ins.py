@@ -10,14 +10,14 @@ from typing import Any
 
 from aiokafka.errors import KafkaConnectionError
 
-from stocktide.api.feeds.cut import Cut
-from stocktide.streams.membership import Membership, MembershipLost
-from stocktide.streams.publish import Row, partition_of
-from stocktide.streams.transport import Chunk
-from stocktide.tables.commands import Command
-from stocktide.tables.ledger import TooLarge
-from stocktide.tables.records import Answer, Decision, Result
-from stocktide.tables.submission import Undecidable
+from stocktide.api.feeds.offset_vector import Cut
+from stocktide.streams.kafka.membership import Membership, MembershipLost
+from stocktide.streams.kafka.publish import Row, partition_of
+from stocktide.streams.kafka.transport import Chunk
+from stocktide.tables.ledger.client import TooLarge
+from stocktide.tables.ledger.commands import Command
+from stocktide.tables.ledger.records import Answer, Decision, Result
+from stocktide.tables.ledger.submission import Undecidable
 
 PARTITIONS = 4
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stocktide.folder import LOCK_FILE
-from stocktide.ready import Ready
-from stocktide.running import RunFile
+from stocktide.up.data_folder import LOCK_FILE
+from stocktide.up.ready_file import Ready
+from stocktide.up.run_file import RunFile
 
 
 def ready_on(port: int, app_id: str = "stocktide", kafka: str = "", redis: str = "") -> Ready:

@@ -10,9 +10,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from stocktide import reach
+from stocktide import wait_for_servers
 from stocktide.__main__ import cli
-from stocktide.ports import pick_free
+from stocktide.embedded.ports import pick_free
 from tests.unit.standing import ready_on, standing
 
 # What a command needs so that it gets as far as looking for its system.
@@ -61,7 +61,7 @@ ASKING = sorted(set(COMMANDS) - set(WITHOUT_A_SYSTEM))
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No server is waited for, and no system of this machine is seen."""
-    monkeypatch.setattr(reach, "REACH_SECONDS_MAX", 0.01)
+    monkeypatch.setattr(wait_for_servers, "REACH_SECONDS_MAX", 0.01)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 

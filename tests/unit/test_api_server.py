@@ -14,21 +14,21 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from stocktide.api.app import make_app
-from stocktide.api.desk import Overloaded
-from stocktide.api.feeds.entrance import Entrance
+from stocktide.api.batching import Overloaded
+from stocktide.api.event_producer import NotTaken, make_producer
+from stocktide.api.feeds.catch_up import Entrance
 from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.snapshots import Snapshots
 from stocktide.api.feeds.sse import Feeds
-from stocktide.api.health import Readiness
-from stocktide.api.inbox import NotTaken, make_producer
+from stocktide.api.handlers.health import Readiness
 from stocktide.api.metrics import Metrics
 from stocktide.api.routes import Route
 from stocktide.api_connections import reach_kafka, reach_redis
 from stocktide.api_server import run
 from stocktide.errors import StartError
 from stocktide.settings import Settings
-from stocktide.tables.ledger import KnownSkus, Unblessed
-from stocktide.tables.submission import Unsettled
+from stocktide.tables.ledger.client import KnownSkus, Unblessed
+from stocktide.tables.ledger.submission import Unsettled
 from tests.unit.stand_ins import GivenSource
 
 NOBODY = "127.0.0.1:1"

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from stocktide.agents.auditing import ALERTS_MAX, AuditFailed, Auditing, Difference, Drift, LookedAt, Report
+from stocktide.agents.maintenance.audit import ALERTS_MAX, AuditFailed, Auditing, Difference, Drift, LookedAt, Report
 from stocktide.agents.metrics import Metrics
-from stocktide.streams.membership import MembershipLost
-from stocktide.streams.publish import Row
+from stocktide.streams.kafka.membership import MembershipLost
+from stocktide.streams.kafka.publish import Row
 
 CLEAN = Report(7, 0, (), LookedAt(7, 20, 30))
 DIFFERENCE = Difference("redis", "counter on_hand@SH1", 10, 7)

@@ -22,7 +22,7 @@ from bench.compare.verdict import judge
 from bench.compare.ways import HELD, REFUSED, WAYS, Way
 from bench.size.outage import WATCH_SECONDS
 from stocktide.embedded import EmbeddedValkey
-from stocktide.ports import pick_free
+from stocktide.embedded.ports import pick_free
 
 ORDERS = [Order("a", "S", 2), Order("b", "S", 2), Order("c", "S", 1), Order("d", "T", 1)]
 

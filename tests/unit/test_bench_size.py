@@ -83,9 +83,9 @@ def test_a_pause_counts_from_the_moment_asked_for() -> None:
 
 def test_a_workers_log_tells_how_much_was_redone_and_how_often_it_took_over() -> None:
     log = (
-        "WARNING tables.takeover: Redis came back with batch 5070, the journal holds 5493: redo\n"
-        "INFO tables.takeover: blessed: term 2, journal at batch 5493, Redis came with batch 5070\n"
-        "INFO tables.takeover: blessed: term 3, rebuilt up to batch 5494\n"
+        "WARNING tables.recovery.takeover: Redis came back with batch 5070, the journal holds 5493: redo\n"
+        "INFO tables.recovery.takeover: blessed: term 2, journal at batch 5493, Redis came with batch 5070\n"
+        "INFO tables.recovery.takeover: blessed: term 3, rebuilt up to batch 5494\n"
     )
     assert recovery_told(log) == {"batches_redone": 423, "redos": 1, "takeovers": 2}
 

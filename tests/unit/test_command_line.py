@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.ports import pick_free
+from stocktide.embedded.ports import pick_free
 
 SECONDS_MAX = 60.0
 

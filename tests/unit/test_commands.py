@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from stocktide.streams import events
-from stocktide.streams.times import ms_of
-from stocktide.tables import commands
-from stocktide.tables.commands import Command, command_of, place_of
+from stocktide.streams.contract import events
+from stocktide.streams.contract.times import ms_of
+from stocktide.tables.ledger import commands
+from stocktide.tables.ledger.commands import Command, command_of, place_of
 
 AT = datetime(2026, 11, 11, tzinfo=UTC)
 

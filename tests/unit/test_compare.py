@@ -13,10 +13,10 @@ from msgspec import structs
 from rich.console import Console
 
 from stocktide.__main__ import cli
-from stocktide.compare_commands import compare_command, with_compare
-from stocktide.loadtest.compare import BROKEN, INVALID, KEPT, CompareError, Comparison, Row, compare, read
-from stocktide.loadtest.compare_table import show
-from stocktide.loadtest.results import FORMAT, Latencies, Results, encode
+from stocktide.loadtest.measure.results import FORMAT, Latencies, Results, encode
+from stocktide.loadtest.report.compare import BROKEN, INVALID, KEPT, CompareError, Comparison, Row, compare, read
+from stocktide.loadtest.report.compare_table import show
+from stocktide.ops.loadtest_compare import compare_command, with_compare
 from tests.unit.run_results import broken, flash_sale, not_valid, search
 
 

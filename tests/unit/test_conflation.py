@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from stocktide.agents import conflation as conflation_module
-from stocktide.agents.conflation import Conflation, Ticket, decode_stock_row
+from stocktide.agents.channel_stock import conflation as conflation_module
+from stocktide.agents.channel_stock.conflation import Conflation, Ticket, decode_stock_row
 
 INTERVAL_MS = 100
 

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from stocktide.agents.journal import Derivation
-from stocktide.agents.letters import BURST_LETTERS
+from stocktide.agents.dead_letters import BURST_LETTERS
+from stocktide.agents.derive.agent import Derivation
 from stocktide.agents.metrics import Metrics
-from stocktide.streams.journal import KIND_BATCH, JournalRecord, encode_record, marker
-from stocktide.streams.membership import MembershipLost
-from stocktide.streams.transport import Chunk
-from stocktide.tables.commands import Origin
-from stocktide.tables.records import (
+from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, encode_record, marker
+from stocktide.streams.kafka.membership import MembershipLost
+from stocktide.streams.kafka.transport import Chunk
+from stocktide.tables.ledger.commands import Origin
+from stocktide.tables.ledger.records import (
     Alert,
     LineRecord,
     MovementRecord,

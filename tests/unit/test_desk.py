@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from stocktide.api.desk import LINES_PER_CALL_MAX, Desk
-from stocktide.tables.commands import Command, Pay, Place
-from stocktide.tables.ledger import TooLarge
-from stocktide.tables.packed import UnreadDecision, decode_unread
-from stocktide.tables.records import Decision, OrderRecord, OrderRow, Result
-from stocktide.tables.submission import Unsettled
+from stocktide.api.batching import LINES_PER_CALL_MAX, Desk
+from stocktide.tables.ledger.client import TooLarge
+from stocktide.tables.ledger.commands import Command, Pay, Place
+from stocktide.tables.ledger.raw_decision import UnreadDecision, decode_unread
+from stocktide.tables.ledger.records import Decision, OrderRecord, OrderRow, Result
+from stocktide.tables.ledger.submission import Unsettled
 
 SOON = 5.0
 

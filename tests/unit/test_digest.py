@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stocktide.tables.audit.digest import Digest, decode, kept_until, kind_of, term_of
-from stocktide.tables.ledger import LedgerLimits
-from stocktide.tables.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
 
 SKU = SkuRecord(
     version=3, at=7, counters={"on_hand@SH1": 5, "locked@SH1": 1}, policies={"jd": {}, "tmall": {"share": 1}}

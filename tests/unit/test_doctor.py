@@ -21,13 +21,13 @@ from stocktide.doctor.kafka import (
 )
 from stocktide.doctor.redis_server import judge_redis, judge_rights
 from stocktide.doctor.rights import COMMANDS, missing_rights
-from stocktide.reach import hidden_url
 from stocktide.settings import Settings
-from stocktide.streams.admin import settings_of
+from stocktide.streams.kafka.admin import settings_of
 from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL, ORDERS, STOCK, TOPICS
+from stocktide.wait_for_servers import hidden_url
 from tests.servers import RedisServer
 
-LUA = Path(__file__).parents[2] / "tables" / "lua"
+LUA = Path(__file__).parents[2] / "tables" / "ledger" / "lua"
 SAFE_ABOUT = {
     "redis_version": "7.2.4",
     "role": "master",

@@ -14,9 +14,9 @@ from stocktide.embedded import jars
 from stocktide.embedded.java import find_java, java_version
 from stocktide.embedded.kafka import _storage_identity
 from stocktide.embedded.kafka_jars import JARS
+from stocktide.embedded.ports import is_free, remembered_ports
 from stocktide.errors import EmbeddedError
-from stocktide.ports import is_free, remembered_ports
-from stocktide.ready import Ready, write_ready_file
+from stocktide.up.ready_file import Ready, write_ready_file
 
 
 def ready_on(port: int) -> Ready:
@@ -34,7 +34,7 @@ def test_an_identity_never_begins_like_an_option() -> None:
 async def test_ports_are_remembered_and_a_taken_one_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stocktide.ports.OLD_PORT_SECONDS_MAX", 0.1)
+    monkeypatch.setattr("stocktide.embedded.ports.OLD_PORT_SECONDS_MAX", 0.1)
     file = tmp_path / "ports.json"
     first = await remembered_ports(file, ("broker", "controller"))
     assert await remembered_ports(file, ("broker", "controller")) == first

@@ -6,9 +6,9 @@ import asyncio
 
 import orjson
 
-from stocktide.api.feeds.cut import Cut
-from stocktide.api.feeds.entrance import Entrance
+from stocktide.api.feeds.catch_up import Entrance
 from stocktide.api.feeds.hub import Hub
+from stocktide.api.feeds.offset_vector import Cut
 from stocktide.streams.topics import joined_key
 from tests.unit.stand_ins import GivenSource
 

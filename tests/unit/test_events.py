@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from stocktide.streams import events
-from stocktide.streams.events import Malformed, decode_event, decode_movement, decode_order_event
+from stocktide.streams.contract import events
+from stocktide.streams.contract.events import Malformed, decode_event, decode_movement, decode_order_event
 
 PLACED: dict[str, Any] = {
     "type": "order.placed",

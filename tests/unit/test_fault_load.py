@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
-from stocktide.streams.events import (
+from stocktide.streams.contract.events import (
     BODY_BYTES_MAX,
     LINES_MAX,
     NAME_LENGTH_MAX,

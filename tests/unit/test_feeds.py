@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from stocktide.api.feeds import channel as channel_module
-from stocktide.api.feeds.cut import format_cut, parse_cut
 from stocktide.api.feeds.hub import Hub, Record
-from stocktide.api.feeds.reader import Reader, TooSlow
+from stocktide.api.feeds.offset_vector import format_cut, parse_cut
+from stocktide.api.feeds.subscriber import Reader, TooSlow
 from stocktide.streams.topics import joined_key
 
 SECONDS_MAX = 5.0

@@ -6,14 +6,14 @@ import asyncio
 import json
 from typing import Any
 
+from stocktide.agents.dead_letters import BURST_LETTERS
 from stocktide.agents.intake import COMMANDS_MAX, LINES_MAX, Intake, pieces
-from stocktide.agents.letters import BURST_LETTERS
 from stocktide.agents.metrics import Metrics
 from stocktide.agents.movements import take_movements
 from stocktide.agents.orders import take_orders
-from stocktide.streams.origins import RecordPlace, origin_header
-from stocktide.streams.transport import Chunk
-from stocktide.tables.commands import Place
+from stocktide.streams.kafka.record_origin import RecordPlace, origin_header
+from stocktide.streams.kafka.transport import Chunk
+from stocktide.tables.ledger.commands import Place
 from tests.unit.stand_ins import GivenRecord, NotedPublisher, NotedSubmitter, chunk_of
 
 AT = "2026-11-24T00:00:00Z"

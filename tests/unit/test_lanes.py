@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from stocktide.agents import lanes as lanes_module
-from stocktide.agents.lanes import Lanes
-from stocktide.streams.membership import MembershipLost
-from stocktide.streams.transport import Chunk
+from stocktide.agents import partition_workers as lanes_module
+from stocktide.agents.partition_workers import Lanes
+from stocktide.streams.kafka.membership import MembershipLost
+from stocktide.streams.kafka.transport import Chunk
 from tests.unit.stand_ins import GivenEvent, HeldMembership, chunk_of
 
 

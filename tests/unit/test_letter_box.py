@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 import pytest
 
-from stocktide import letter_box
-from stocktide.letter_box import ALL_STATES, Letter, LetterFold, LetterRow, StoredRow, Wanted, decode_row
-from stocktide.letter_return import RETRY_WITHIN_MS, refusal_of
-from stocktide.letter_tables import clean, shown_bytes
-from stocktide.streams.origins import RecordPlace
+from stocktide.ops.dead_letters import reader
+from stocktide.ops.dead_letters.reader import ALL_STATES, Letter, LetterFold, LetterRow, StoredRow, Wanted, decode_row
+from stocktide.ops.dead_letters.render import clean, shown_bytes
+from stocktide.ops.dead_letters.retry import RETRY_WITHIN_MS, refusal_of
+from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.tables.views import rfc3339
 
 NOW_MS = 1_900_000_000_000
@@ -81,7 +81,7 @@ def test_filters_leave_what_they_name() -> None:
 
 
 def test_of_too_many_letters_the_newest_are_kept_and_the_others_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(letter_box, "LETTERS_MAX", 3)
+    monkeypatch.setattr(reader, "LETTERS_MAX", 3)
     fold = folded(*(row(at, offset=at) for at in range(5)))
     assert states(fold) == [(2, "open"), (3, "open"), (4, "open")] and fold.forgotten == 2
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 
-from stocktide.agents.letters import BURST_LETTERS, RAW_BYTES_MAX, Bursts, letter_of_malformed, letter_of_refused
-from stocktide.streams.admin import RECORD_BYTES_MAX
-from stocktide.streams.events import Malformed
-from stocktide.streams.origins import ORIGIN_HEADER, RecordPlace, origin_header, origin_of
-from stocktide.streams.transport import Chunk
-from stocktide.tables.commands import Origin
-from stocktide.tables.records import Refused
+from stocktide.agents.dead_letters import BURST_LETTERS, RAW_BYTES_MAX, Bursts, letter_of_malformed, letter_of_refused
+from stocktide.streams.contract.events import Malformed
+from stocktide.streams.kafka.admin import RECORD_BYTES_MAX
+from stocktide.streams.kafka.record_origin import ORIGIN_HEADER, RecordPlace, origin_header, origin_of
+from stocktide.streams.kafka.transport import Chunk
+from stocktide.tables.ledger.commands import Origin
+from stocktide.tables.ledger.records import Refused
 from tests.unit.stand_ins import GivenRecord, chunk_of
 
 WHY = Malformed("malformed_json", "it is none")

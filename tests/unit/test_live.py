@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from stocktide.loadtest.live import HOT_SHOWN_MAX, LINE_EVERY_SECONDS, Live, Snapshot, line_of, sparkline
+from stocktide.loadtest.report.live import HOT_SHOWN_MAX, LINE_EVERY_SECONDS, Live, Snapshot, line_of, sparkline
 
 HOT = (("flash-1", 82, "in_stock"), ("flash-2", 0, "sold_out"), ("flash-3", 0, "preorder"))
 

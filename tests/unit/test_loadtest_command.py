@@ -9,14 +9,14 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from stocktide import loadtest_commands as front
 from stocktide.__main__ import cli
+from stocktide.discovery import Target
 from stocktide.errors import CommandError
-from stocktide.loadtest.asking import call_of
-from stocktide.located import Target
-from stocktide.ready import Ready
-from stocktide.running import Running
+from stocktide.loadtest.client.recorded import call_of
+from stocktide.ops import loadtest as front
 from stocktide.settings import Settings
+from stocktide.up.ready_file import Ready
+from stocktide.up.run_file import Running
 
 
 def ready(app_id: str = "shop") -> Ready:

@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.loadtest import following
-from stocktide.loadtest.asking import Recorder
-from stocktide.loadtest.following import LAG_SAMPLED, Crowd, Follower
-from stocktide.loadtest.gathering import Gathering
-from stocktide.loadtest.measure import Whole
+from stocktide.loadtest.client.recorded import Recorder
+from stocktide.loadtest.measure.meter import Whole
 from stocktide.loadtest.oracle.history import (
     Asked,
     Began,
@@ -27,6 +24,9 @@ from stocktide.loadtest.oracle.history import (
     Unreadable,
 )
 from stocktide.loadtest.oracle.judge import Watch, judge
+from stocktide.loadtest.run import subscribers
+from stocktide.loadtest.run.history_merge import Gathering
+from stocktide.loadtest.run.subscribers import LAG_SAMPLED, Crowd, Follower
 from tests.unit.test_oracle_caught import a_subscriber_that_comes_back_and_misses_something
 
 API = "http://127.0.0.1:9"
@@ -128,14 +128,14 @@ async def test_the_crowd_settles_once_each_has_the_last_version_and_is_connected
     settling = asyncio.create_task(made.settle({"jd": {"lt1-HOT-0000": 2}}))
     await asyncio.sleep(0)
     follow(follower, [frame(2)])
-    await asyncio.sleep(2 * following.LOOK_SECONDS)
+    await asyncio.sleep(2 * subscribers.LOOK_SECONDS)
     assert not settling.done()
     follower._connected = True
     await asyncio.wait_for(settling, 10)
 
 
 async def test_the_crowd_waits_no_longer_where_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "STILL_SECONDS", 0.3)
+    monkeypatch.setattr(subscribers, "STILL_SECONDS", 0.3)
     made, _ = crowd(1)
     await asyncio.wait_for(made.settle({"jd": {"lt1-HOT-0000": 2}}), 10)
     assert not made.followers[0].has({"lt1-HOT-0000": 2})

@@ -7,14 +7,14 @@ import random
 import msgspec
 import pytest
 
-from stocktide.loadtest.conclusion import PROMISES, conclude
-from stocktide.loadtest.flash_options import FlashError, FlashOptions
-from stocktide.loadtest.floor import hot_policies
-from stocktide.loadtest.measure import HIGHEST_US, Meter, Part, Whole
+from stocktide.loadtest.measure.meter import HIGHEST_US, Meter, Part, Whole
+from stocktide.loadtest.measure.processes import other_work
+from stocktide.loadtest.measure.results import Latencies, ProcessUse, Use
 from stocktide.loadtest.oracle.judge import judge
 from stocktide.loadtest.oracle.verdict import Checked, Verdict, Violation
-from stocktide.loadtest.procs import other_work
-from stocktide.loadtest.results import Latencies, ProcessUse, Use
+from stocktide.loadtest.run.conclusion import PROMISES, conclude
+from stocktide.loadtest.run.options import FlashError, FlashOptions
+from stocktide.loadtest.run.warehouse import hot_policies
 
 CLEAN = Verdict(tuple(Checked(name, "", {"things": 3}, {}, 0, ()) for name in PROMISES))
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stocktide.loadtest.assignments import Assignment
-from stocktide.loadtest.flash_options import FlashOptions
-from stocktide.loadtest.ladder import Ladder
-from stocktide.loadtest.shapes import Shape, arrivals, rate_of, sped_up
-from stocktide.loadtest.tester import _of_file
-from stocktide.loadtest.workload import Goods, Workload
+from stocktide.loadtest.run.messages import Assignment
+from stocktide.loadtest.run.options import FlashOptions
+from stocktide.loadtest.run.tester import _of_file
+from stocktide.loadtest.workload.plan import Goods, Workload
+from stocktide.loadtest.workload.rate_search import Ladder
+from stocktide.loadtest.workload.shapes import Shape, arrivals, rate_of, sped_up
 
 
 def goods(mark: str = "lt1", hot_share: float = 0.5, zipf: float = 1.1) -> Goods:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from stocktide.loadtest import pushing
-from stocktide.loadtest.measure import Meter, Whole
-from stocktide.loadtest.messages import Event
+from stocktide.loadtest.client.messages import Event
+from stocktide.loadtest.measure.meter import Meter, Whole
 from stocktide.loadtest.oracle.contract import Line, Order
 from stocktide.loadtest.oracle.history import Told
-from stocktide.loadtest.pushing import Arrival, Placed, Pusher
-from stocktide.loadtest.workload import Errand
+from stocktide.loadtest.run import arrivals
+from stocktide.loadtest.run.arrivals import Arrival, Placed, Pusher
+from stocktide.loadtest.workload.plan import Errand
 
 
 class Shop:
@@ -116,7 +116,7 @@ async def test_whoever_hangs_up_asks_again_and_is_measured_from_then() -> None:
 
 
 async def test_beyond_the_limit_of_who_waits_nobody_is_sent_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pushing, "WAITING_MAX", 3)
+    monkeypatch.setattr(arrivals, "WAITING_MAX", 3)
     shop = Shop(seconds=0.5)
     whole = await push(shop, *(errand(number) for number in range(5)), apart=0.02)
     assert len(shop.asked) == 3

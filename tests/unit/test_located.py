@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import pytest
 
+from stocktide.discovery import Named, Target, UnclearTarget, locate, same_redis
 from stocktide.errors import CommandError
-from stocktide.located import Named, Target, UnclearTarget, locate, same_redis
-from stocktide.running import RUN_FILE, RunFile, pointers_folder, running_on, running_systems
 from stocktide.settings import Settings
+from stocktide.up.run_file import RUN_FILE, RunFile, pointers_folder, running_on, running_systems
 from tests.unit.standing import ready_on, standing
 
 

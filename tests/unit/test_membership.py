@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stocktide.streams.membership import MembershipLost
+from stocktide.streams.kafka.membership import MembershipLost
 from tests.unit.stand_ins import HeldMembership
 
 

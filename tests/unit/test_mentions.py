@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from stocktide.streams.journal import KIND_BATCH, JournalReader, JournalRecord, Position, encode_record, marker
-from stocktide.streams.log import MemoryJournal, MemoryLog
-from stocktide.tables import mentions
-from stocktide.tables.mentions import Anchor, Backward, Budget, forward, needle_of, oldest_in
-from stocktide.tables.records import Effect, Offer, SkuRecord, SkuRow
+from stocktide.streams.journal.log import MemoryJournal, MemoryLog
+from stocktide.streams.journal.record import KIND_BATCH, JournalReader, JournalRecord, Position, encode_record, marker
+from stocktide.tables.history import journal_search
+from stocktide.tables.history.journal_search import Anchor, Backward, Budget, forward, needle_of, oldest_in
+from stocktide.tables.ledger.records import Effect, Offer, SkuRecord, SkuRow
 from tests.unit.stand_ins import decision_of
 
 OWNER = "w1"
@@ -94,8 +94,8 @@ async def test_forward_and_backward_give_the_same_past_void_records_and_copies()
 
 
 async def test_a_reading_whose_budget_is_spent_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mentions, "WINDOW_RECORDS_FIRST", 5)
-    monkeypatch.setattr(mentions, "WINDOW_RECORDS_MAX", 5)
+    monkeypatch.setattr(journal_search, "WINDOW_RECORDS_FIRST", 5)
+    monkeypatch.setattr(journal_search, "WINDOW_RECORDS_MAX", 5)
     journal = journal_of([marker(1, OWNER), *(record(batch, "A" if batch % 4 == 1 else "B") for batch in range(1, 30))])
     anchor, found, calls = Anchor.of(read_all(journal)), [], 0
     while True:
@@ -122,7 +122,7 @@ async def test_a_mention_comes_again_from_its_own_anchor() -> None:
 async def test_a_window_that_is_too_large_keeps_its_end_and_reads_the_rest_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mentions, "WINDOW_BYTES_MAX", 3 * len(payload(1, "A")))
+    monkeypatch.setattr(journal_search, "WINDOW_BYTES_MAX", 3 * len(payload(1, "A")))
     journal = journal_of([marker(1, OWNER), *(record(batch) for batch in range(1, 12))])
     found, reader = await backward(journal, Anchor.of(read_all(journal)))
     assert found == list(range(11, 0, -1)) and reader.ended
@@ -137,7 +137,7 @@ async def test_where_the_head_has_aged_out_the_reading_ends_there() -> None:
 
 
 async def test_time_that_is_up_ends_a_reading_after_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mentions, "WINDOW_RECORDS_FIRST", 2)
+    monkeypatch.setattr(journal_search, "WINDOW_RECORDS_FIRST", 2)
     journal = journal_of([marker(1, OWNER), *(record(batch) for batch in range(1, 9))])
     now = iter([0.0, 9.0, 9.0])
     found, reader = await backward(journal, Anchor.of(read_all(journal)), budget=Budget(1e9, 5.0, lambda: next(now)))

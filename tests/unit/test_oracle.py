@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stocktide.loadtest.answers import Answers
-from stocktide.loadtest.observers import DeadLetter
-from stocktide.loadtest.oracle.replayed import Expected, MovementLine, MovementRow, Oracle, OrderLine, OrderRow, Stock
+from stocktide.loadtest.client.topics import DeadLetter
+from stocktide.loadtest.replay.answers import Answers
+from stocktide.loadtest.replay.expected import Expected, MovementLine, MovementRow, Oracle, OrderLine, OrderRow, Stock
 
 SKU = "85123A"
 

@@ -25,7 +25,7 @@ from stocktide.loadtest.oracle.history import (
     Told,
 )
 from stocktide.loadtest.oracle.judge import Watch, judge
-from stocktide.loadtest.oracle.still import GRACE_MS, STILL_MS
+from stocktide.loadtest.oracle.stands_still import GRACE_MS, STILL_MS
 from stocktide.loadtest.oracle.verdict import Checked
 
 AT = 1_700_000_000_000

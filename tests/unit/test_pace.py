@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stocktide.agents.pace import STRETCH_MAX, WINDOW_SECONDS, Pace
+from stocktide.agents.derive.pace import STRETCH_MAX, WINDOW_SECONDS, Pace
 
 
 class Clock:

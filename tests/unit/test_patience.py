@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from stocktide.patience import Patience, Stalled
-from stocktide.rebuild import _watch
-from stocktide.tables.connection import connect
-from stocktide.tables.scripts import key_prefix
+from stocktide.ops.rebuild import _watch
+from stocktide.ops.stalled import Patience, Stalled
+from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.scripts import key_prefix
 from tests.servers import RedisServer
 
 SECONDS = 0.2

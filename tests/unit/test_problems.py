@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 
 from stocktide.api import names, problems
-from stocktide.api.policies import PolicyBody, effective_view, policy_of
-from stocktide.streams.events import Malformed, decode_with
-from stocktide.tables.outcomes import REFUSALS, Outcome
+from stocktide.api.handlers.policies import PolicyBody, effective_view, policy_of
+from stocktide.streams.contract.events import Malformed, decode_with
+from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 
 POLICY = msgspec.json.Decoder(PolicyBody)
 

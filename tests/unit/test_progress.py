@@ -12,13 +12,13 @@ from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 from redis.asyncio import Redis
 
-from stocktide.agents.lanes import Lanes, UnderWay
+from stocktide.agents.partition_workers import Lanes, UnderWay
 from stocktide.agents.progress import Numbers, Progress, RedisLook
-from stocktide.streams.membership import MembershipLost
-from stocktide.streams.publish import Publisher
+from stocktide.streams.kafka.membership import MembershipLost
+from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.topics import ORDERS, STOCK
-from stocktide.tables.rebuild import Progress as Rebuilding
-from stocktide.tables.stalls import Standing, Steps
+from stocktide.tables.recovery.rebuild import Progress as Rebuilding
+from stocktide.tables.settlement.stalls import Standing, Steps
 from tests.unit.stand_ins import HeldMembership
 
 ORDERS_0, STOCK_0 = TP("s-orders", 0), TP("s-stock", 0)
@@ -214,7 +214,7 @@ async def test_what_is_assigned_elsewhere_or_not_yet_is_no_part_of_this_worker()
 async def test_a_topic_that_takes_no_rows_is_told_until_it_does_or_the_partitions_are_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.publish.RETRY_SECONDS_MIN", 0.001)
+    monkeypatch.setattr("streams.kafka.publish.RETRY_SECONDS_MIN", 0.001)
     for ends_with_success in (True, False):
         worker = Worker()
         writing = asyncio.create_task(

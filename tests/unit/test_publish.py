@@ -7,8 +7,8 @@ from typing import Any
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
-from stocktide.agents.letters import RefusedRows
-from stocktide.streams.publish import NOWHERE, Publisher, Row, partition_of
+from stocktide.agents.dead_letters import RefusedRows
+from stocktide.streams.kafka.publish import NOWHERE, Publisher, Row, partition_of
 from tests.unit.stand_ins import HeldMembership, NotedPublisher
 
 RECORD_BYTES_MAX = 100

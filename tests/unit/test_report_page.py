@@ -13,17 +13,17 @@ import plotly.graph_objects as go
 import pytest
 from msgspec import structs
 
-from stocktide.loadtest.report_hot import HOT_PLOTTED_MAX, POINTS_PLOTTED_MAX, stretches, thinned
-from stocktide.loadtest.report_names import command_of, milliseconds
-from stocktide.loadtest.report_page import page_of, policy_of, write_page
-from stocktide.loadtest.report_plots import plots_of
-from stocktide.loadtest.report_text import (
+from stocktide.loadtest.measure.results import Latencies, Results, StockPoint, Verdict, decode, encode
+from stocktide.loadtest.report.hot_skus import HOT_PLOTTED_MAX, POINTS_PLOTTED_MAX, stretches, thinned
+from stocktide.loadtest.report.names import command_of, milliseconds
+from stocktide.loadtest.report.page import page_of, policy_of, write_page
+from stocktide.loadtest.report.plots import plots_of
+from stocktide.loadtest.report.text import (
     EVIDENCE_CHARACTERS_MAX,
     EVIDENCE_FIRST_MAX,
     EVIDENCE_LAST_MAX,
     VIOLATIONS_SHOWN_MAX,
 )
-from stocktide.loadtest.results import Latencies, Results, StockPoint, Verdict, decode, encode
 from tests.unit.run_results import NASTY, OVERSOLD, broken, flash_sale, nasty, not_valid, search
 
 # What plotly.js alone weighs, and what the rest of a page may.

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.loadtest import messages, retail
-from stocktide.loadtest.replay import ReplayOptions, run
-from stocktide.loadtest.retail import Invoice, Item, RetailError
+from stocktide.loadtest.client import messages
+from stocktide.loadtest.replay.replay import ReplayOptions, run
+from stocktide.loadtest.workload import retail
+from stocktide.loadtest.workload.retail import Invoice, Item, RetailError
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
 Written = Callable[..., Path]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.loadtest import retail, retail_rows, retail_text
-from stocktide.loadtest.replay import ReplayOptions, run
-from stocktide.loadtest.retail import Form, Invoice, Item, RetailError, Survey
-from stocktide.loadtest.retail_dates import ORDERS, Order, moment
+from stocktide.loadtest.replay.replay import ReplayOptions, run
+from stocktide.loadtest.workload import retail, retail_rows, retail_text
+from stocktide.loadtest.workload.retail import Form, Invoice, Item, RetailError, Survey
+from stocktide.loadtest.workload.retail_dates import ORDERS, Order, moment
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 SECOND_COLUMNS = ("Invoice", "StockCode", "Description", "Quantity", "InvoiceDate", "Price", "Customer ID", "Country")

@@ -11,7 +11,7 @@ import pytest
 from stocktide.doctor import shown_settings
 from stocktide.errors import CommandError
 from stocktide.settings import Settings, SettingsError
-from stocktide.system import UpOptions
+from stocktide.up.system import UpOptions
 
 SASL = {
     "STOCKTIDE_KAFKA_SECURITY": "SASL_PLAINTEXT",

@@ -11,7 +11,7 @@ from stocktide.api.feeds import snapshots as snapshots_module
 from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.snapshots import Snapshots
 from stocktide.streams.topics import joined_key
-from stocktide.tables.ledger import KnownSkus, Unblessed
+from stocktide.tables.ledger.client import KnownSkus, Unblessed
 
 SECONDS_MAX = 5.0
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from stocktide.agents import lanes as lanes_module
-from stocktide.agents.lanes import Lanes, UnderWay
+from stocktide.agents import partition_workers as lanes_module
+from stocktide.agents.partition_workers import Lanes, UnderWay
 from stocktide.doctor.finding import Verdict
 from stocktide.doctor.progress import Process, judge_processes, judge_progress
-from stocktide.streams.publish import Row
-from stocktide.streams.transport import Chunk, Delivered
-from stocktide.tables.stalls import (
+from stocktide.streams.kafka.publish import Row
+from stocktide.streams.kafka.transport import Chunk, Delivered
+from stocktide.tables.settlement.stalls import (
     STALL_SECONDS,
     UNSEEN_SECONDS_MAX,
     ProgressWatch,

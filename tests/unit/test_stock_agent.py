@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from stocktide.agents.channel_stock.agent import StockAgent
 from stocktide.agents.metrics import Metrics
-from stocktide.agents.stock import StockAgent
 from stocktide.retry import until
-from stocktide.streams.transport import Chunk
+from stocktide.streams.kafka.transport import Chunk
 from tests.unit.stand_ins import GivenEvent, GivenRecord, KeptRows, NotedPublisher
 
 TOPIC = "t-channel-stock"
@@ -53,7 +53,7 @@ async def test_an_update_lies_in_its_skus_partition_and_in_the_table_before_the_
 
 
 async def test_a_write_that_fails_is_done_again_before_anything_is_acked(monkeypatch: Any) -> None:
-    monkeypatch.setattr("agents.stock.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("agents.channel_stock.agent.RETRY_SECONDS", 0.01)
     publisher, table = NotedPublisher(), KeptRows()
     publisher.failures.append(OSError("gone"))
     agent = agent_of(publisher, table)

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from stocktide.loadtest.client.feed import Subscriber
 from stocktide.loadtest.oracle.history import Clock, Record, Saw, Subscribed, Synced, Unreadable, Unsubscribed
-from stocktide.loadtest.subscribers import Subscriber
 from stocktide.retry import until
 
 UPDATE = (

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.ports import pick_free
-from stocktide.process import LOG_BYTES_MAX, ChildProcess, put_aside
-from stocktide.program import Program, ProgramEnded
+from stocktide.embedded.ports import pick_free
+from stocktide.embedded.process import LOG_BYTES_MAX, ChildProcess, put_aside
 from stocktide.retry import until
-from stocktide.supervisor import Supervisor
+from stocktide.up.program import Program, ProgramEnded
+from stocktide.up.supervisor import Supervisor
 
 FAKE = str(Path(__file__).with_name("fake_program.py"))
 SECONDS_MAX = 20.0
@@ -109,7 +109,7 @@ async def test_a_child_that_keeps_ending_is_tried_with_growing_pauses(
 
     real_sleep = asyncio.sleep
     await program._child.spawn(program._command)
-    monkeypatch.setattr("stocktide.supervisor.asyncio.sleep", sleep)
+    monkeypatch.setattr("stocktide.up.supervisor.asyncio.sleep", sleep)
     monkeypatch.setattr(program, "start", lambda: _refuse())
     with pytest.raises(asyncio.CancelledError):
         await Supervisor([program], lambda _: None, lambda: None)._keep(program)
@@ -138,7 +138,7 @@ async def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> Non
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from stocktide.process import ChildProcess\n"
+        "from stocktide.embedded.process import ChildProcess\n"
         "async def main():\n"
         "    child = ChildProcess('child', Path(sys.argv[1]))\n"
         "    await child.spawn(['sleep', '60'])\n"

@@ -10,22 +10,23 @@ import pytest
 from msgspec import structs
 from rich.console import Console
 
-from stocktide import topics, wrapping
-from stocktide.explained_standing import Standing, tell_standing
-from stocktide.letter_box import Letter
-from stocktide.letter_tables import tell_letters
-from stocktide.loadtest.compare import compare
-from stocktide.loadtest.compare_table import show as show_comparison
-from stocktide.loadtest.flash_view import View
-from stocktide.loadtest.live import Live, Snapshot
-from stocktide.loadtest.oracle.replayed import Difference
-from stocktide.loadtest.report import ReplayReport
-from stocktide.loadtest.verdict_words import LIMITS
-from stocktide.story_table import StoryTable
-from stocktide.streams.admin import TopicRow
-from stocktide.streams.origins import RecordPlace
+from stocktide import text_wrapping
+from stocktide.loadtest.replay.expected import Difference
+from stocktide.loadtest.replay.report import ReplayReport
+from stocktide.loadtest.report.compare import compare
+from stocktide.loadtest.report.compare_table import show as show_comparison
+from stocktide.loadtest.report.live import Live, Snapshot
+from stocktide.loadtest.report.terminal import View
+from stocktide.loadtest.report.verdict_text import LIMITS
+from stocktide.ops import topics
+from stocktide.ops.dead_letters.reader import Letter
+from stocktide.ops.dead_letters.render import tell_letters
+from stocktide.ops.explain.at_time import Standing, tell_standing
+from stocktide.ops.explain.table import StoryTable
+from stocktide.streams.kafka.admin import TopicRow
+from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.topics import TOPICS
-from stocktide.tables.records import Offer, SkuRecord
+from stocktide.tables.ledger.records import Offer, SkuRecord
 from tests.unit.run_results import OVERSOLD, broken, flash_sale, not_valid
 
 WIDTHS = (80, 100, 120)
@@ -148,20 +149,20 @@ def test_the_topics_fit_the_terminal_word_by_word(width: int) -> None:
 @pytest.mark.parametrize("width", [40, *WIDTHS])
 def test_a_wrapped_line_keeps_its_words_and_its_margin(width: int) -> None:
     line = f"  note   maxmemory is not set: the server {SKU} ends when memory runs out; set it below what there is"
-    first, *rest = wrapping.wrapped(line, width, indent=9)
+    first, *rest = text_wrapping.wrapped(line, width, indent=9)
     assert first.startswith("  note   maxmemory")
     assert all(each.startswith(" " * 9) and not each.startswith(" " * 10) for each in rest)
     assert " ".join([first, *(each.strip() for each in rest)]) == line
     assert max(map(len, (first, *rest))) <= width
-    assert wrapping.wrapped(line, None) == [line]
+    assert text_wrapping.wrapped(line, None) == [line]
 
 
 def test_only_a_word_that_is_wider_than_the_terminal_is_broken_and_nothing_of_it_is_lost() -> None:
-    lines = wrapping.wrapped("key " + "x" * 128, 40, indent=4)
+    lines = text_wrapping.wrapped("key " + "x" * 128, 40, indent=4)
     assert "".join(line.strip() for line in lines).removeprefix("key") == "x" * 128
     assert max(map(len, lines)) <= 40
-    assert wrapping.name_lines(PLACE, 12) == ["hangzhou-", "bonded-", "warehouse-", "no-1"]
-    assert "".join(wrapping.name_lines("天" * 30, 13)) == "天" * 30
+    assert text_wrapping.name_lines(PLACE, 12) == ["hangzhou-", "bonded-", "warehouse-", "no-1"]
+    assert "".join(text_wrapping.name_lines("天" * 30, 13)) == "天" * 30
 
 
 def test_the_end_of_a_load_test_cannot_be_taken_for_violations() -> None:

@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from stocktide.api import problems
 from stocktide.api.app import make_app
 from stocktide.api.bodies import read_message
-from stocktide.api.listening import listen
+from stocktide.api.listen import listen
 from stocktide.api.metrics import Metrics
 from stocktide.api.names import refuse_name
+from stocktide.api.request_target import QUERY_BYTES_MAX, query_of, refuse_target
 from stocktide.api.routes import Route
-from stocktide.api.targets import QUERY_BYTES_MAX, query_of, refuse_target
-from stocktide.streams.events import decode_event
+from stocktide.streams.contract.events import decode_event
 
 SECONDS_MAX = 10.0
 _ANY = msgspec.json.Decoder(dict[str, Any])

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stocktide.loadtest.oracle.stream import time_ms
-from stocktide.streams.events import StockReceived, Time, decode_movement
-from stocktide.streams.times import EPOCH, ms_of
-from stocktide.tables.commands import Receive, command_of
+from stocktide.streams.contract.events import StockReceived, Time, decode_movement
+from stocktide.streams.contract.times import EPOCH, ms_of
+from stocktide.tables.ledger.commands import Receive, command_of
 from stocktide.tables.views import rfc3339
 
 PRODUCT = ("streams", "tables", "agents", "api", "stocktide")

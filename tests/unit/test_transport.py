@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from stocktide.streams.transport import Delivered, chunks_of
+from stocktide.streams.kafka.transport import Delivered, chunks_of
 from tests.unit.stand_ins import GivenMessage, GivenRecord
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from stocktide.agents.marks import MILESTONE_BYTES, Marks
-from stocktide.agents.upkeep import KEYS_MAX, KEYS_MIN, Restating, Trimming
-from stocktide.streams.journal import Position, decode_position
-from stocktide.streams.publish import Row
-from stocktide.tables.commands import Command, Restate
-from stocktide.tables.landmarks import Landmarks, begun_key, landmarks_of, milestone_key, whole_key
-from stocktide.tables.records import Answer, Result
-from stocktide.tables.submission import Unsettled
+from stocktide.agents.derive.checkpoint_rows import MILESTONE_BYTES, Marks
+from stocktide.agents.maintenance.snapshots import KEYS_MAX, KEYS_MIN, Restating, Trimming
+from stocktide.streams.journal.record import Position, decode_position
+from stocktide.streams.kafka.publish import Row
+from stocktide.tables.ledger.commands import Command, Restate
+from stocktide.tables.ledger.records import Answer, Result
+from stocktide.tables.ledger.submission import Unsettled
+from stocktide.tables.recovery.checkpoints import Landmarks, begun_key, landmarks_of, milestone_key, whole_key
 from tests.unit.stand_ins import decision_of
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from stocktide.tables.records import LineRecord, MovementLine, MovementRecord, Offer, OrderRecord, SkuRecord
+from stocktide.tables.ledger.records import LineRecord, MovementLine, MovementRecord, Offer, OrderRecord, SkuRecord
 from stocktide.tables.views import channel_update, is_order, movement_view, order_view, rfc3339, stock_view
 
 AT = 1_794_355_200_000

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from stocktide.errors import CommandError, FolderInUse
-from stocktide.folder import LOCK_FILE, held_folder
-from stocktide.program import reasons_of
 from stocktide.progress import Waiting, silent, tell_while_waiting
+from stocktide.up.data_folder import LOCK_FILE, held_folder
+from stocktide.up.program import reasons_of
 
 
 class Clock:
@@ -120,7 +120,7 @@ async def test_a_folder_that_was_there_or_holds_something_stays_without_its_lock
 async def test_one_holds_a_folder_at_a_time_though_the_lock_is_removed_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stocktide.folder.POLL_SECONDS", 0.001)
+    monkeypatch.setattr("stocktide.up.data_folder.POLL_SECONDS", 0.001)
     holders = most = 0
 
     async def hold() -> None:
@@ -136,7 +136,7 @@ async def test_one_holds_a_folder_at_a_time_though_the_lock_is_removed_between(
 
 
 async def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stocktide.folder.WAIT_SECONDS_MAX", 0.05)
+    monkeypatch.setattr("stocktide.up.data_folder.WAIT_SECONDS_MAX", 0.05)
     async with held_folder(tmp_path, silent):
         with pytest.raises(FolderInUse, match=rf"process {os.getpid()}\) runs on"):
             async with held_folder(tmp_path, silent):

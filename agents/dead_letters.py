@@ -1,0 +1,203 @@
+"""Dead letters: what was refused, with its reason and its origin.
+
+In: a reason and the bytes as they came. Out: rows of the topic `dead-letters` (docs/architecture.md), and of `alerts`
+where they come in bursts.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import msgspec
+import orjson
+
+from stocktide.streams.contract.events import Malformed
+from stocktide.streams.contract.times import now_ms
+from stocktide.streams.kafka.admin import RECORD_BYTES_MAX
+from stocktide.streams.kafka.publish import NOWHERE, Row
+from stocktide.streams.kafka.record_origin import RecordPlace, origin_of
+from stocktide.streams.kafka.transport import Chunk, Record
+from stocktide.tables.ledger.commands import Origin
+from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.ledger.records import Refused
+from stocktide.tables.views import rfc3339
+
+# What is kept of bytes that, as JSON text or base64, would be more than a record may hold.
+RAW_BYTES_MAX = 2 * 1024 * 1024
+# The reason where the ledger itself fails on an event: a bug.
+UNDECIDABLE = "undecidable"
+# Letters of one reason within a minute that a person is told of: a sender that went wrong, not one event that did.
+BURST_LETTERS = 100
+# What is wrong with the field that a letter's path names.
+_WRONG_AT: dict[str, str] = {
+    Outcome.NOT_IN_ORDER: "the order has no line of this SKU",
+    Outcome.MORE_THAN_SHIPPED: "more comes back than was shipped or is still to be shipped",
+}
+# `2026-11-24T19:26` of a time in RFC 3339.
+_MINUTE_LENGTH = 16
+
+
+class Publish(Protocol):
+    """What is needed of the publisher."""
+
+    async def __call__(self, topic: str, rows: list[Row], epoch: int) -> object: ...
+
+
+class Bursts:
+    """Notices when many letters of one reason come within a minute, and says so once for each. Counts what one worker
+    writes; reasons are few, and so is what is kept."""
+
+    def __init__(self, letters_max: int = BURST_LETTERS) -> None:
+        self._letters_max = letters_max
+        # By reason: its newest minute, and the letters in it.
+        self._minutes: dict[str, tuple[str, int]] = {}
+
+    def noted(self, letters: Iterable[Row]) -> list[Row]:
+        """Count `letters`; the rows of `alerts` that are due."""
+        alerts = []
+        for _, value in letters:
+            told = _TOLD.decode(value or b"{}")
+            minute, count = self._minutes.get(told.reason, ("", 0))
+            if told.at[:_MINUTE_LENGTH] > minute:
+                minute, count = told.at[:_MINUTE_LENGTH], 0
+            self._minutes[told.reason] = (minute, count + 1)
+            if count == self._letters_max:
+                alerts.append(_burst_row(told.reason, minute, count + 1, told.at))
+        return alerts
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What is read of a letter."""
+
+    reason: str = ""
+    at: str = ""
+
+
+_TOLD = msgspec.json.Decoder(_Told)
+
+
+def _burst_row(reason: str, minute: str, count: int, at: str) -> Row:
+    return alert_of("dead_letter_burst", f"burst-{reason}-{minute}", reason, 0, at=at, quantity=count)
+
+
+def alert_of(
+    type_: str, id_: str, reason: str, batch: int, *, at: str | None = None, quantity: int | None = None
+) -> Row:
+    """An alert as the others, of no SKU; the same on a repeat, but for its time where none is given."""
+    view: dict[str, Any] = {
+        "id": id_,
+        "type": type_,
+        "sku": "",
+        "warehouse": None,
+        "channel": None,
+        "order_id": None,
+        "quantity": quantity,
+        "orders": [],
+        "event_id": None,
+        "event_type": None,
+        "at": at or rfc3339(now_ms()),
+        "batch": batch,
+        "reason": reason,
+    }
+    return b"", orjson.dumps(view)
+
+
+class RefusedRows:
+    """Sets rows aside that Kafka will never take: a dead letter with what it keeps of the row, and an alert.
+
+    `publish` is the publisher's; `dead_letters` and `alerts` are full names of topics.
+    """
+
+    def __init__(self, publish: Publish, dead_letters: str, alerts: str) -> None:
+        self._publish = publish
+        self._dead_letters = dead_letters
+        self._alerts = alerts
+
+    async def set_aside(self, topic: str, partition: int, row: Row, error: Exception, epoch: int) -> None:
+        """Write both. A row of these two topics itself is left to the log. Raises MembershipLost."""
+        if topic in (self._dead_letters, self._alerts):
+            return
+        key, value = row
+        detail = f"{topic} does not take the row of {key.decode(errors='replace')}: {error}"
+        place = RecordPlace(topic, partition, NOWHERE)
+        letter = letter_of_record("row_refused", detail, place, (value or b"")[:RAW_BYTES_MAX])
+        await self._publish(self._dead_letters, [letter], epoch)
+        await self._publish(self._alerts, [alert_of("row_refused", f"refused-{topic}-{now_ms()}", detail, 0)], epoch)
+
+
+class _Key(msgspec.Struct, frozen=True):
+    """The fields by which an input event is keyed."""
+
+    order_id: str = ""
+    warehouse: str = ""
+
+
+_KEY = msgspec.json.Decoder(_Key)
+
+
+def place_of(chunk: Chunk, record: Record) -> RecordPlace:
+    """Where an event lay first: where it lies, unless it was taken out of the dead letters and sent again."""
+    return (record.headers and origin_of(record.headers)) or RecordPlace(chunk.topic, chunk.partition, record.offset)
+
+
+def letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> Row:
+    """The letter of bytes that are no message; keyed as they came."""
+    raw, place = record.value or b"", place_of(chunk, record)
+    letter = _letter(why.code, why.detail, why.path, place.topic, place.partition, place.offset, now_ms())
+    return record.key or b"", _encoded(letter, raw)
+
+
+def letter_of_refused(refused: Refused, at_ms: int) -> Row:
+    """The letter of an event that the ledger refused."""
+    origin = refused.origin
+    # Where a line is at fault, the ledger's detail is its path.
+    path = refused.detail if refused.detail.startswith("lines[") else None
+    detail = _WRONG_AT.get(refused.reason, f"the ledger answered {refused.reason}") if path else refused.detail
+    letter = _letter(refused.reason, detail, path, origin.topic, origin.partition, origin.offset, at_ms)
+    return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
+
+
+def letter_of_rejected(origin: Origin, reason: str, detail: str) -> Row:
+    """The letter of an event that the ledger could not decide: UNDECIDABLE, or `too_large`."""
+    letter = _letter(reason, detail, None, origin.topic, origin.partition, origin.offset, now_ms())
+    return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
+
+
+def letter_of_record(reason: str, detail: str, place: RecordPlace, raw: bytes) -> Row:
+    """The letter of a record of our own that could not be read, or that Kafka does not take."""
+    return b"", _encoded(_letter(reason, detail, None, place.topic, place.partition, place.offset, now_ms()), raw)
+
+
+def _letter(
+    reason: str, detail: str, path: str | None, topic: str, partition: int, offset: int, at_ms: int
+) -> dict[str, Any]:
+    return {
+        "reason": reason,
+        "detail": detail,
+        "path": path,
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "at": rfc3339(at_ms),
+    }
+
+
+def _encoded(letter: dict[str, Any], raw: bytes) -> bytes:
+    try:
+        whole = orjson.dumps({**letter, "raw": raw.decode()})
+    except UnicodeDecodeError:
+        whole = orjson.dumps({**letter, "raw_base64": base64.b64encode(raw).decode()})
+    if len(whole) <= RECORD_BYTES_MAX:
+        return whole
+    kept = base64.b64encode(raw[:RAW_BYTES_MAX]).decode()
+    return orjson.dumps({**letter, "raw_base64": kept, "raw_bytes": len(raw)})
+
+
+def _key_of(raw: str) -> bytes:
+    try:
+        key = _KEY.decode(raw)
+    except (msgspec.MsgspecError, UnicodeError):
+        return b""
+    return (key.order_id or key.warehouse).encode()

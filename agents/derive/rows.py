@@ -1,0 +1,213 @@
+"""Decisions → rows of the derived topics, as docs/architecture.md describes them.
+
+In: decisions, in the journal's order. Out: for each topic its rows; of states only the newest per key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import msgspec
+import orjson
+
+from stocktide.agents.dead_letters import Bursts, alert_of, letter_of_record, letter_of_refused
+from stocktide.streams.journal.record import JournalRecord
+from stocktide.streams.kafka.publish import Row
+from stocktide.streams.kafka.record_origin import RecordPlace
+from stocktide.streams.topics import (
+    ADJUSTMENTS,
+    ALERTS,
+    AUDIT,
+    DEAD_LETTERS,
+    POLICIES,
+    RESERVATIONS,
+    STOCK,
+    Topic,
+    joined_key,
+)
+from stocktide.tables.ledger.raw_decision import (
+    PackedMovement,
+    PackedOrder,
+    PackedSku,
+    UnreadDecision,
+    unpack_movement,
+    unpack_offers,
+    unpack_order,
+    unpack_sku,
+)
+from stocktide.tables.ledger.records import Alert, PolicyRow, RepairRow
+from stocktide.tables.views import PARKED, is_order, movement_view, order_view, rfc3339, stock_view
+
+_json = msgspec.json.Encoder().encode
+# Stands in every record that is parked, and hardly ever in another one.
+_PARKED = PARKED.encode()
+
+
+class Rows:
+    """Collects the rows of a few batches."""
+
+    def __init__(self) -> None:
+        self._orders: dict[str, tuple[PackedOrder, int]] = {}
+        self._movements: dict[tuple[str, str], tuple[PackedMovement, int]] = {}
+        self._skus: dict[str, tuple[PackedSku, int]] = {}
+        self._policies: dict[tuple[str, str], tuple[PolicyRow, int]] = {}
+        # Keys that a repair removed: their rows go before any that follow.
+        self._gone: dict[Topic, list[Row]] = {RESERVATIONS: [], ADJUSTMENTS: [], STOCK: []}
+        self._told: dict[Topic, list[Row]] = {ALERTS: [], AUDIT: [], DEAD_LETTERS: []}
+
+    def add(self, decision: UnreadDecision) -> None:
+        """Take in a batch; it is newer than all before."""
+        batch = decision.batch
+        for order in decision.orders:
+            # Events that wait for their order are none: nobody may see them as one.
+            if order.changed and _is_order(order):
+                self._orders[order.order_id] = (order, batch)
+        for movement in decision.movements:
+            if movement.changed:
+                self._movements[movement.warehouse, movement.id] = (movement, batch)
+        for sku in decision.skus:
+            self._skus[sku.sku] = (sku, batch)
+        restated = {repair.key for repair in decision.repairs if repair.subject == "policy"}
+        for policy in decision.policies:
+            self._policies[policy.channel, policy.sku] = (policy, batch)
+            if (f"{policy.channel}\n{policy.sku}" if policy.sku else policy.channel) not in restated:
+                self._told[AUDIT].append(_audit_row(policy, decision))
+        for repair in decision.repairs:
+            self._told[AUDIT].append(_repair_row(repair, decision))
+            if repair.after is None:
+                self._remove(repair)
+        for index, alert in enumerate(decision.alerts):
+            self._told[ALERTS].append(_alert_row(alert, index, decision))
+        for refused in decision.refused:
+            self._told[DEAD_LETTERS].append(letter_of_refused(refused, decision.at))
+
+    def add_unreadable(self, place: RecordPlace, record: JournalRecord, error: str) -> None:
+        """Take note of a batch that counts and cannot be read: a dead letter, and an alert."""
+        detail = f"batch {record.batch} cannot be read: {error}; `stocktide audit` tells what is missing"
+        self._told[DEAD_LETTERS].append(letter_of_record("unreadable_batch", detail, place, record.payload))
+        self._told[ALERTS].append(alert_of("unreadable_batch", f"batch-{record.batch}", detail, record.batch))
+
+    def _remove(self, repair: RepairRow) -> None:
+        key = repair.key
+        if repair.subject == "sku":
+            self._skus.pop(key, None)
+            self._gone[STOCK].append((key.encode(), None))
+        elif repair.subject == "order":
+            self._orders.pop(key, None)
+            self._gone[RESERVATIONS].append((key.encode(), None))
+        elif repair.subject == "movement":
+            warehouse, _, id_ = key.partition("\n")
+            self._movements.pop((warehouse, id_), None)
+            self._gone[ADJUSTMENTS].append((joined_key(warehouse, id_).encode(), None))
+
+    def tell_bursts(self, bursts: Bursts) -> None:
+        """Add the alerts of what is too many among the dead letters."""
+        self._told[ALERTS] += bursts.noted(self._told[DEAD_LETTERS])
+
+    def by_topic(self) -> Iterator[tuple[Topic, Iterator[Row]]]:
+        """Every topic with its rows, which are made as they are taken: each takes some 10 µs, and there may be many."""
+        yield RESERVATIONS, chain(self._gone[RESERVATIONS], (_order_row(*entry) for entry in self._orders.values()))
+        yield ADJUSTMENTS, chain(self._gone[ADJUSTMENTS], (_movement_row(*entry) for entry in self._movements.values()))
+        yield STOCK, chain(self._gone[STOCK], (_stock_row(*entry) for entry in self._skus.values()))
+        yield POLICIES, (row for entry in self._policies.values() for row in _policy_rows(*entry))
+        for topic, rows in self._told.items():
+            yield topic, iter(rows)
+
+
+def _is_order(row: PackedOrder) -> bool:
+    """Whether somebody may see it. The record is read only where it may be none."""
+    return _PARKED not in bytes(row.record) or is_order(unpack_order(row.record))
+
+
+def _order_row(row: PackedOrder, batch: int) -> Row:
+    record = unpack_order(row.record)
+    view = order_view(row.order_id, record)
+    view["batch"] = batch
+    view["outcome"] = record.outcome
+    view["record"] = orjson.Fragment(_json(record))
+    return row.order_id.encode(), orjson.dumps(view)
+
+
+def _movement_row(row: PackedMovement, batch: int) -> Row:
+    record = unpack_movement(row.record)
+    view = movement_view(row.warehouse, row.id, record)
+    view["batch"] = batch
+    view["record"] = orjson.Fragment(_json(record))
+    return joined_key(row.warehouse, row.id).encode(), orjson.dumps(view)
+
+
+def _stock_row(row: PackedSku, batch: int) -> Row:
+    record, offers = unpack_sku(row.record), unpack_offers(row.offers)
+    view = stock_view(row.sku, record, offers)
+    view["batch"] = batch
+    view["publish_interval_ms"] = {
+        offer.channel: offer.publish_interval_ms for offer in offers if offer.publish_interval_ms is not None
+    }
+    view["record"] = orjson.Fragment(_json(record))
+    return row.sku.encode(), orjson.dumps(view)
+
+
+def _policy_rows(row: PolicyRow, batch: int) -> list[Row]:
+    key = (joined_key(row.channel, row.sku) if row.sku else row.channel).encode()
+    view = {"channel": row.channel, "sku": row.sku or None, "policy": _fields(row.policy), "batch": batch}
+    rows: list[Row] = [(key, orjson.dumps(view))]
+    if row.policy is None and row.sku:
+        rows.append((key, None))
+    return rows
+
+
+def _audit_row(row: PolicyRow, decision: UnreadDecision) -> Row:
+    view = {
+        "actor": row.actor,
+        "action": "policy_deleted" if row.policy is None else "policy_set",
+        "channel": row.channel,
+        "sku": row.sku or None,
+        "before": _fields(row.before),
+        "after": _fields(row.policy),
+        "at": rfc3339(decision.at),
+        "batch": decision.batch,
+    }
+    return row.actor.encode(), orjson.dumps(view)
+
+
+def _repair_row(repair: RepairRow, decision: UnreadDecision) -> Row:
+    view = {
+        "actor": repair.actor,
+        "action": "repaired",
+        "subject": repair.subject,
+        "key": repair.key.replace("\n", "/"),
+        "id": repair.id,
+        "why": repair.why,
+        "before": repair.before,
+        "after": repair.after,
+        "at": rfc3339(decision.at),
+        "batch": decision.batch,
+    }
+    return repair.actor.encode(), orjson.dumps(view)
+
+
+def _alert_row(alert: Alert, index: int, decision: UnreadDecision) -> Row:
+    view = {
+        "id": f"{decision.batch}-{index}",
+        "type": alert.type,
+        "sku": alert.sku,
+        "warehouse": alert.warehouse,
+        "channel": alert.channel,
+        "order_id": alert.order_id,
+        "quantity": alert.quantity,
+        "orders": list(alert.orders),
+        "event_id": alert.event_id,
+        "event_type": alert.event_type,
+        "at": rfc3339(decision.at),
+        "batch": decision.batch,
+    }
+    if alert.detail is not None:
+        view["detail"] = alert.detail
+    return alert.sku.encode(), orjson.dumps(view)
+
+
+def _fields(policy: dict[str, Any] | tuple[()] | None) -> dict[str, Any] | None:
+    """A policy's fields: Lua packs an empty map as an empty array."""
+    return None if policy is None else dict(policy)

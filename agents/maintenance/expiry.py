@@ -1,0 +1,106 @@
+"""The timer of the ledger: ends holds whose deadline passed, dwells that are over, and sweeps after a policy.
+
+In: time. Out: `Tick`, `Sweep`, `ContinueCounts` and `WriteWhole`, submitted every `tick_ms`; the first three at once
+again while there was something due. Any number of workers may do this: the step is atomic, and what one has done the
+other finds done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import NoReturn
+
+from msgspec import structs
+
+from stocktide.agents.intake import Submits
+from stocktide.agents.metrics import Metrics
+from stocktide.tables.ledger.client import TooLarge
+from stocktide.tables.ledger.commands import Command, ContinueCounts, Restate, Sweep, Tick, WriteWhole
+from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.ledger.records import Answer
+from stocktide.tables.ledger.submission import Undecidable, Unsettled
+from stocktide.tables.settlement.stalls import Steps
+
+logger = logging.getLogger(__name__)
+
+# One call of Lua, of a few ms: a shopper waits behind it.
+ORDERS_MAX = 100
+SKUS_MAX = 200
+# A step of a count, in a batch of its own: each SKU costs as much as an order.
+COUNTED_SKUS_MAX = 100
+# After a step of whole rows that took t seconds, the next one waits this factor x t: SKUs that change all the while are
+# written once for several changes, and other callers get most of Redis's time.
+WHOLE_REST_FACTOR = 4
+# And at least this long: a step is up to 1 MiB, which the derivation turns into ten times as much JSON.
+WHOLE_REST_SECONDS_MIN = 0.5
+# A tick that is not settled by then is left to the next one.
+DEADLINE_SECONDS = 30.0
+
+
+async def keep_time(submitter: Submits, metrics: Metrics, tick_ms: int, steps: Steps) -> NoReturn:
+    """Run until cancelled."""
+    tick = (Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX))
+    loop, whole_at = asyncio.get_running_loop(), 0.0
+    while True:
+        await asyncio.sleep(tick_ms / 1000)
+        while await tick_once(submitter, metrics, tick, steps):
+            pass
+        while await tick_once(submitter, metrics, (ContinueCounts(skus_max=COUNTED_SKUS_MAX),), steps):
+            await tick_once(submitter, metrics, tick, steps)
+        if (began := loop.time()) >= whole_at:
+            await tick_once(submitter, metrics, (WriteWhole(skus_max=SKUS_MAX),), steps)
+            whole_at = loop.time() + max(WHOLE_REST_SECONDS_MIN, WHOLE_REST_FACTOR * (loop.time() - began))
+
+
+async def tick_once(submitter: Submits, metrics: Metrics, commands: tuple[Command, ...], steps: Steps) -> bool:
+    """One step of what is due; whether there was anything, so that there may be more."""
+    deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
+    try:
+        decision = await _decide(submitter, commands, deadline)
+    except Unsettled as error:
+        steps.failed(error)
+        logger.warning("the expiry step waits: %s", error)
+        return False
+    except (Undecidable, TooLarge) as error:
+        steps.failed(error)
+        logger.error("the expiry step fails: %s", error)
+        return False
+    steps.did()
+    due = any(result.outcome != Outcome.NOTHING_DUE for result in decision.results)
+    if due:
+        metrics.count(decision)
+    return due
+
+
+async def _decide(submitter: Submits, commands: tuple[Command, ...], deadline: float) -> Answer:
+    """All of `commands` in one batch, or each in smaller ones where that is too large. Raises TooLarge."""
+    try:
+        return await submitter.answer(commands, deadline)
+    except TooLarge as error:
+        logger.warning("a step of the timer is divided: %s", error)
+    answers = [await submit_smaller(submitter, command, deadline) for command in commands]
+    return structs.replace(answers[-1], results=tuple(result for answer in answers for result in answer.results))
+
+
+# The field that bounds a step, by its command.
+_SIZES: dict[type[Command], str] = {
+    Tick: "orders_max",
+    Sweep: "skus_max",
+    ContinueCounts: "skus_max",
+    WriteWhole: "skus_max",
+    Restate: "keys_max",
+}
+
+
+async def submit_smaller(submitter: Submits, command: Command, deadline: float | None) -> Answer:
+    """Submit a step, and half of it again and again while that is too large. Raises TooLarge at 1."""
+    name = _SIZES[type(command)]
+    while True:
+        try:
+            return await submitter.answer((command,), deadline)
+        except TooLarge:
+            size = getattr(command, name)
+            if size == 1:
+                raise
+            command = structs.replace(command, **{name: size // 2})

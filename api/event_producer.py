@@ -1,0 +1,93 @@
+"""Events on their way into Kafka.
+
+In: (key, value) pairs for an input topic. Out: nothing, once every in-sync replica has all of them. A key's partition
+is that of Kafka's default partitioner, so that whoever else produces to these topics agrees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, RequestTimedOutError
+from aiokafka.partitioner import murmur2
+
+from stocktide.errors import StocktideError
+from stocktide.streams.contract.events import BODY_BYTES_MAX
+
+# A produce request's batch: large enough to amortise the round trip, below what any broker takes.
+BATCH_BYTES_MAX = 256 * 1024
+# The largest event, with its key and framing.
+REQUEST_BYTES_MAX = BODY_BYTES_MAX + 64 * 1024
+_REQUEST_TIMEOUT_MS = 10_000
+# Records appended between two rests of the loop, about 2 ms.
+RECORDS_PER_TURN_MAX = 200
+
+Entry = tuple[bytes, bytes]
+
+
+def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
+    """The producer behind an Inbox, not started. Idempotent: what it sends again does not change places."""
+    return AIOKafkaProducer(
+        **{"bootstrap_servers": kafka, **security},
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=0,
+        max_batch_size=BATCH_BYTES_MAX,
+        max_request_size=REQUEST_BYTES_MAX,
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+    )
+
+
+class NotTaken(StocktideError):
+    """Kafka did not take all events in time; some of them may be there, and ids make sending all again safe."""
+
+
+class Inbox:
+    """Writes events. `producer` is started and stopped by its owner."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+        # Calls that wait for Kafka now, those that it took so far, why it did not take the newest one, and where to.
+        self.waiting = 0
+        self.written = 0
+        self.trouble = ""
+        self.topic = ""
+
+    async def write(self, topic: str, entries: Sequence[Entry], deadline: float) -> None:
+        """Write `entries` to `topic` (its full name), in order per key. Raises NotTaken."""
+        self.waiting, self.topic = self.waiting + 1, topic
+        try:
+            async with asyncio.timeout_at(deadline):
+                partitions = len(await self._producer.partitions_for(topic))
+                by_partition: dict[int, list[Entry]] = defaultdict(list)
+                for entry in entries:
+                    by_partition[(murmur2(entry[0]) & 0x7FFFFFFF) % partitions].append(entry)
+                acks: list[Any] = []
+                for partition, some in by_partition.items():
+                    acks += await self._send(topic, partition, some)
+                await asyncio.gather(*acks)
+        except (KafkaError, TimeoutError) as error:
+            reason = "in time" if isinstance(error, (TimeoutError, RequestTimedOutError)) else str(error)
+            self.trouble = f"Kafka did not take the events: {reason}"
+            raise NotTaken(self.trouble) from error
+        finally:
+            self.waiting -= 1
+        self.written, self.trouble = self.written + 1, ""
+
+    async def _send(self, topic: str, partition: int, entries: Sequence[Entry]) -> list[Any]:
+        acks = []
+        batch = self._producer.create_batch()
+        for count, (key, value) in enumerate(entries):
+            if count % RECORDS_PER_TURN_MAX == RECORDS_PER_TURN_MAX - 1:
+                await asyncio.sleep(0)
+            if batch.append(key=key, value=value, timestamp=None) is None:
+                acks.append(await self._producer.send_batch(batch, topic, partition=partition))
+                batch = self._producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None)
+        batch.close()
+        acks.append(await self._producer.send_batch(batch, topic, partition=partition))
+        return acks

@@ -1,0 +1,190 @@
+"""A SKU's history over HTTP: its changes as the journal tells them, newest first, by page.
+
+In: a SKU, and where the last page ended. Out: changes with their causes and the numbers after each. The journal may be
+long and the SKU rare, so a request reads only so far; a page that was ended by that says so, and `next` goes on there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+from aiokafka.errors import KafkaError
+from msgspec import Meta, Struct
+
+from stocktide.api import names, problems
+from stocktide.api.request_target import query_of
+from stocktide.api.settled_reads import Reads
+from stocktide.streams.contract.events import Malformed, Time
+from stocktide.streams.contract.times import explain_time, ms_of
+from stocktide.streams.journal.log import JournalLog
+from stocktide.streams.journal.record import Position
+from stocktide.tables.history.journal_search import Anchor, Backward, Budget, JournalSilent
+from stocktide.tables.history.sku_history import change_view, changes_of
+from stocktide.tables.ledger.client import Ledger
+
+PAGE_CHANGES_DEFAULT = 50
+PAGE_CHANGES_MAX = 500
+# What one request may read: a few windows, well within the request's deadline.
+SCAN_BYTES_MAX = 64 * 1024 * 1024
+SCAN_SECONDS_MAX = 2.0
+# Requests that read the journal at the same time: each takes a part of the loop's time and some tens of MiB, and
+# shoppers are served by the same process.
+SCANS_MAX = 4
+
+_Count = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class Cursor(Struct, frozen=True, array_like=True):
+    """Where a page ended: read backward from the record before `offset`, which is `batch` with `token`, and show what
+    is below `version`."""
+
+    offset: _Count
+    batch: _Count
+    token: Annotated[str, Meta(max_length=64)]
+    version: _Count
+
+
+_ANY_VERSION = 2**62
+_CURSOR = msgspec.msgpack.Decoder(Cursor)
+
+
+class Page(Struct):
+    """A page under way. `following`: where the next one goes on; None: nowhere."""
+
+    items: list[dict[str, object]]
+    following: Cursor | None = None
+    complete: bool = True
+
+
+class History:
+    """The handler of `/v1/stock/{sku}/history`. `open_log` makes a client of the journal for one request; `settled`
+    says up to where the journal counts."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        reads: Reads,
+        settled: Callable[[], Awaitable[Position | None]],
+        open_log: Callable[[], JournalLog],
+        request_seconds: float,
+    ) -> None:
+        self._ledger = ledger
+        self._reads = reads
+        self._settled = settled
+        self._open_log = open_log
+        self._request_seconds = request_seconds
+        self._scans = 0
+
+    async def sku(self, request: web.Request) -> web.Response:
+        """`GET /v1/stock/{sku}/history?limit=…&cursor=…&since=…`."""
+        sku = request.match_info["sku"]
+        asked = _asked(sku, request)
+        if isinstance(asked, web.Response):
+            return asked
+        limit, cursor, since = asked
+        deadline = asyncio.get_running_loop().time() + self._request_seconds
+        if await self._reads.settled(lambda: self._ledger.read_sku(sku), deadline) is None:
+            return problems.not_found("unknown_sku", "No warehouse, announcement or policy has ever named this SKU.")
+        if self._scans >= SCANS_MAX:
+            return problems.unsettled("busy", "Other histories are being read; the same call may be sent again.")
+        self._scans += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                page = await self._page(sku, limit, cursor, since)
+        except (KafkaError, JournalSilent) as error:
+            return problems.unsettled("unavailable", f"The journal cannot be read now: {error}.")
+        finally:
+            self._scans -= 1
+        following = None if page.following is None else _encoded(page.following)
+        return problems.answer({"sku": sku, "items": page.items, "next": following, "complete": page.complete})
+
+    async def _page(self, sku: str, limit: int, cursor: Cursor | None, since: int | None) -> Page:
+        if cursor is None:
+            position = await self._settled()
+            if position is None:
+                return Page([])
+            anchor, below = Anchor.of(position), None
+        else:
+            anchor, below = Anchor(cursor.offset, cursor.batch, cursor.token), cursor.version
+        log = self._open_log()
+        try:
+            reader = Backward(log, anchor, sku, Budget(SCAN_BYTES_MAX, SCAN_SECONDS_MAX))
+            return await _read_page(reader, sku, limit, below, since)
+        finally:
+            await log.close()
+
+
+async def _read_page(reader: Backward, sku: str, limit: int, below: int | None, since: int | None) -> Page:
+    page = Page([])
+    async for mention in reader.mentions():
+        for change in reversed(changes_of(mention.decision, sku)):
+            if below is not None and change.version >= below:
+                continue
+            if since is not None and change.at < since:
+                return page
+            page.items.append(change_view(change))
+            below = change.version
+            if below > 1 and len(page.items) == limit:
+                page.following = Cursor(*_fields(mention.again), below)
+                return page
+        if below == 1 or (since is not None and mention.decision.at < since):
+            return page  # nothing lies before
+        await asyncio.sleep(0)  # a large batch takes a moment to decode
+    is_older_than_asked = since is not None and reader.oldest_at is not None and reader.oldest_at < since
+    if not reader.ended and not is_older_than_asked:
+        page.complete = False
+        page.following = Cursor(*_fields(reader.anchor), _ANY_VERSION if below is None else below)
+    return page
+
+
+def _fields(anchor: Anchor) -> tuple[int, int, str]:
+    return anchor.offset, anchor.batch, anchor.token
+
+
+def _asked(sku: str, request: web.Request) -> tuple[int, Cursor | None, int | None] | web.Response:
+    """Limit, cursor and since (ms) of a query, or what is wrong with it."""
+    if (wrong := names.refuse_name("sku", sku)) is not None:
+        return wrong
+    query = query_of(request)
+    limit = _limit(query.get("limit"))
+    cursor, since = query.get("cursor"), query.get("since")
+    started = decoded = None
+    if cursor is not None and (decoded := _decoded(cursor)) is None:
+        return problems.malformed(Malformed("invalid_field", "not the `next` of a page", "cursor"))
+    if since is not None and (started := _time(since)) is None:
+        return problems.malformed(Malformed("invalid_field", explain_time(since), "since"))
+    if limit is None:
+        return problems.malformed(Malformed("invalid_field", f"a number from 1 to {PAGE_CHANGES_MAX}", "limit"))
+    return limit, decoded, started
+
+
+def _limit(given: str | None) -> int | None:
+    if given is None:
+        return PAGE_CHANGES_DEFAULT
+    known = given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= PAGE_CHANGES_MAX
+    return int(given) if known else None
+
+
+def _time(given: str) -> int | None:
+    try:
+        return ms_of(msgspec.convert(given, Time))
+    except (msgspec.ValidationError, OverflowError, ValueError):
+        return None
+
+
+def _encoded(cursor: Cursor) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
+
+
+def _decoded(given: str) -> Cursor | None:
+    try:
+        packed = base64.urlsafe_b64decode(given + "=" * (-len(given) % 4))
+        return _CURSOR.decode(packed)
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        return None

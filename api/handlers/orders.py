@@ -1,0 +1,155 @@
+"""Orders over HTTP: place, pay, cancel, extend, get.
+
+In: a shopper's call. Out: the order as it is, settled; or a problem that says why not, line by line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from stocktide.api import names, problems
+from stocktide.api.batching import Decided, Desk
+from stocktide.api.bodies import read_message
+from stocktide.api.settled_reads import Reads
+from stocktide.streams.contract.events import HOLD_SECONDS_DEFAULT, HoldSeconds, Name, OrderBody
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.commands import Cancel, Command, Pay, extend_of, fingerprint, place_of
+from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
+from stocktide.tables.ledger.records import OrderRecord
+from stocktide.tables.views import order_view
+
+_TAKEN = frozenset({Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL})
+_PAY_MARK = fingerprint("pay")
+_CANCEL_MARK = fingerprint("cancel")
+
+
+class EventBody(Struct, frozen=True):
+    """The body of pay and cancel; without an `id` the call is told apart by the order's state alone."""
+
+    id: Name | None = None
+
+
+class ExtendBody(Struct, frozen=True):
+    """The body of extend."""
+
+    id: Name | None = None
+    hold_seconds: HoldSeconds = HOLD_SECONDS_DEFAULT
+
+
+_ORDER_BODY = msgspec.json.Decoder(OrderBody)
+_EVENT_BODY = msgspec.json.Decoder(EventBody)
+_EXTEND_BODY = msgspec.json.Decoder(ExtendBody)
+_Body = TypeVar("_Body", bound=Struct)
+
+
+class Orders:
+    """The handlers of `/v1/orders`. `request_seconds` is the deadline of a call."""
+
+    def __init__(self, desk: Desk, ledger: Ledger, reads: Reads, request_seconds: float) -> None:
+        self._desk = desk
+        self._ledger = ledger
+        self._reads = reads
+        self._request_seconds = request_seconds
+
+    async def place(self, request: web.Request) -> web.Response:
+        """`POST /v1/orders`: 201, 200 when repeated, 409 when refused."""
+        deadline = self._deadline()
+        body = await read_message(request, _ORDER_BODY)
+        if isinstance(body, web.Response):
+            return body
+        decided = await self._desk.submit(place_of(body), deadline)
+        result, order = decided.result, decided.order
+        if result.outcome in _TAKEN and order is not None:
+            view = order_view(body.order_id, order, result.replayed)
+            return problems.answer(view, 200 if result.replayed else 201)
+        return _place_refused(body.order_id, decided)
+
+    async def pay(self, request: web.Request) -> web.Response:
+        """`POST /v1/orders/{order_id}/pay`."""
+        return await self._event(
+            request,
+            _EVENT_BODY,
+            lambda body, order_id: Pay(id=body.id or _fresh_id(), order_id=order_id, fingerprint=_PAY_MARK),
+        )
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """`POST /v1/orders/{order_id}/cancel`."""
+        return await self._event(
+            request,
+            _EVENT_BODY,
+            lambda body, order_id: Cancel(id=body.id or _fresh_id(), order_id=order_id, fingerprint=_CANCEL_MARK),
+        )
+
+    async def extend(self, request: web.Request) -> web.Response:
+        """`POST /v1/orders/{order_id}/extend`."""
+        return await self._event(
+            request,
+            _EXTEND_BODY,
+            lambda body, order_id: extend_of(order_id, body.hold_seconds, body.id or _fresh_id()),
+        )
+
+    async def get(self, request: web.Request) -> web.Response:
+        """`GET /v1/orders/{order_id}`."""
+        order_id = request.match_info["order_id"]
+        if (wrong := names.refuse_name("order_id", order_id)) is not None:
+            return wrong
+        order = await self._reads.settled(lambda: self._ledger.read_order(order_id), self._deadline())
+        if order is None:
+            return problems.refused(Outcome.UNKNOWN_ORDER)
+        return problems.answer(order_view(order_id, order, replayed=False))
+
+    async def _event(
+        self,
+        request: web.Request,
+        decoder: msgspec.json.Decoder[_Body],
+        command_of: Callable[[_Body, str], Command],
+    ) -> web.Response:
+        deadline = self._deadline()
+        body = await read_message(request, decoder, empty=b"{}")
+        if isinstance(body, web.Response):
+            return body
+        order_id = request.match_info["order_id"]
+        if (wrong := names.refuse_name("order_id", order_id)) is not None:
+            return wrong
+        decided = await self._desk.submit(command_of(body, order_id), deadline)
+        result, order = decided.result, decided.order
+        if result.outcome in REFUSALS or order is None:
+            more = {} if order is None else {"order": order_view(order_id, order, result.replayed)}
+            return problems.refused(result.outcome, result.detail, **more)
+        return problems.answer(order_view(order_id, order, result.replayed))
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._request_seconds
+
+
+def _place_refused(order_id: str, decided: Decided) -> web.Response:
+    """409; the order and its lines where this very body was refused, not where another one holds the id."""
+    result, order = decided.result, decided.order
+    if order is None or order.state != "rejected" or order.outcome != result.outcome:
+        return problems.refused(result.outcome, result.detail)
+    return problems.refused(
+        result.outcome,
+        result.detail,
+        lines=_refused_lines(order),
+        order=order_view(order_id, order, result.replayed),
+        replayed=result.replayed,
+    )
+
+
+def _refused_lines(order: OrderRecord) -> list[dict[str, Any]]:
+    return [
+        {"line": index, "sku": line.sku, "quantity": line.quantity, "reason": line.reason}
+        for index, line in enumerate(order.lines)
+        if line.reason is not None
+    ]
+
+
+def _fresh_id() -> str:
+    return uuid.uuid4().hex

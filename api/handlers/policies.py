@@ -1,0 +1,164 @@
+"""Policies over HTTP: what a channel does, over all its SKUs or for one.
+
+In: a level's policy, whole. Out: what is set at that level and what is in force, answered once it is in force and its
+consequences are published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from stocktide.api import names, problems
+from stocktide.api.batching import Submits
+from stocktide.api.bodies import read_message
+from stocktide.api.known_channels import sweep
+from stocktide.api.settled_reads import Reads
+from stocktide.streams.contract.events import Malformed, Name
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.commands import DeletePolicy, SetPolicy
+from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
+
+# Sums over warehouses may exceed what one line may hold; this stays exact in Lua's doubles.
+UNITS_MAX = 1_000_000_000
+DWELL_SECONDS_MAX = 604_800
+PUBLISH_INTERVAL_MS_MAX = 60_000
+# A channel that sells from more warehouses than this sells from all of them.
+WAREHOUSES_MAX = 256
+# A change is answered although SKUs are still being re-evaluated after this long: it is in force all the same.
+PUBLISHED_SECONDS_MAX = 5.0
+
+Units = Annotated[int, Meta(ge=0, le=UNITS_MAX)]
+
+
+class PolicyBody(Struct, frozen=True, kw_only=True):
+    """A level's policy; a field that is null or left out inherits."""
+
+    share: Annotated[float, Meta(ge=0, le=1)] | None = None
+    buffer: Units | None = None
+    max_listed: Units | None = None
+    safety_threshold: Units | None = None
+    resume_threshold: Units | None = None
+    below_threshold: Literal["sell_through", "preorder", "suspend"] | None = None
+    preorder_cap: Units | None = None
+    preorder_backed: bool | None = None
+    dwell_seconds: Annotated[int, Meta(ge=0, le=DWELL_SECONDS_MAX)] | None = None
+    primary: bool | None = None
+    split: bool | None = None
+    warehouses: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=WAREHOUSES_MAX)] | None = None
+    publish_interval_ms: Annotated[int, Meta(ge=0, le=PUBLISH_INTERVAL_MS_MAX)] | None = None
+
+
+_POLICY_BODY = msgspec.json.Decoder(PolicyBody)
+
+
+def policy_of(body: PolicyBody) -> dict[str, Any] | Malformed:
+    """The fields that are set; refuses a resume threshold that is not above the safety threshold beside it."""
+    safety, resume = body.safety_threshold, body.resume_threshold
+    if safety is not None and resume is not None and resume <= safety:
+        return Malformed("invalid_field", f"must be above safety_threshold, {safety}", "resume_threshold")
+    return {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
+
+
+def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> dict[str, Any]:
+    """The policy in force, each field of the contract in its order; the ledger leaves out what is null."""
+    return {
+        "share": float(effective.get("share", 1)),
+        "buffer": effective.get("buffer", 0),
+        "max_listed": effective.get("max_listed"),
+        "safety_threshold": effective.get("safety_threshold", 0),
+        "resume_threshold": effective.get("resume_threshold"),
+        "below_threshold": effective.get("below_threshold", "sell_through"),
+        "preorder_cap": effective.get("preorder_cap", 0),
+        "preorder_backed": effective.get("preorder_backed", False),
+        "dwell_seconds": effective.get("dwell_seconds", 0),
+        "primary": effective.get("primary", False),
+        "split": effective.get("split", True),
+        "warehouses": effective.get("warehouses"),
+        "publish_interval_ms": effective.get("publish_interval_ms", publish_interval_ms),
+    }
+
+
+class Policies:
+    """The handlers of `/v1/policies/{channel}[/{sku}]`. `publish_interval_ms` is the built-in default."""
+
+    def __init__(
+        self,
+        submitter: Submits,
+        ledger: Ledger,
+        reads: Reads,
+        request_seconds: float,
+        publish_interval_ms: int,
+    ) -> None:
+        self._submitter = submitter
+        self._ledger = ledger
+        self._reads = reads
+        self._request_seconds = request_seconds
+        self._publish_interval_ms = publish_interval_ms
+
+    async def get(self, request: web.Request) -> web.Response:
+        """`GET /v1/policies/{channel}[/{sku}]`; `own` is null where nothing is set at this level."""
+        level = _level(request)
+        return level if isinstance(level, web.Response) else await self._show(*level)
+
+    async def put(self, request: web.Request) -> web.Response:
+        """`PUT`: replaces the level whole."""
+        level = _level(request)
+        if isinstance(level, web.Response):
+            return level
+        body = await read_message(request, _POLICY_BODY)
+        if isinstance(body, web.Response):
+            return body
+        policy = policy_of(body)
+        if isinstance(policy, Malformed):
+            return problems.malformed(policy)
+        channel, sku = level
+        outcome = await self._change(SetPolicy(channel=channel, sku=sku, policy=policy))
+        return problems.refused(outcome) if outcome in REFUSALS else await self._show(channel, sku)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """`DELETE`: removes the level; 404 where nothing is set there."""
+        level = _level(request)
+        if isinstance(level, web.Response):
+            return level
+        channel, sku = level
+        outcome = await self._change(DeletePolicy(channel=channel, sku=sku))
+        return problems.refused(outcome) if outcome in REFUSALS else web.Response(status=204)
+
+    async def _change(self, command: SetPolicy | DeletePolicy) -> str:
+        """Change a level, and carry it to all SKUs. One change of a channel is carried at a time."""
+        deadline = self._deadline()
+        while True:
+            decision = await self._submitter.decide([command], deadline)
+            outcome = decision.results[0].outcome
+            if outcome != Outcome.SWEEP_PENDING:
+                break
+            if not await sweep(self._submitter, deadline):
+                return outcome
+        if outcome not in REFUSALS and command.sku is None:
+            await sweep(self._submitter, asyncio.get_running_loop().time() + PUBLISHED_SECONDS_MAX)
+        return outcome
+
+    async def _show(self, channel: str, sku: str | None) -> web.Response:
+        own, effective = await self._reads.settled(lambda: self._ledger.read_policy(channel, sku), self._deadline())
+        shown = effective_view(effective, self._publish_interval_ms)
+        # In the contract's order, not in Lua's.
+        mine = None if own is None else {name: own[name] for name in shown if name in own}
+        return problems.answer({"channel": channel, "sku": sku, "own": mine, "effective": shown})
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._request_seconds
+
+
+def _level(request: web.Request) -> tuple[str, str | None] | web.Response:
+    channel, sku = request.match_info["channel"], request.match_info.get("sku")
+    # `*` is a level only together with a SKU.
+    wrong = names.refuse_channel(channel) if sku is None else names.refuse_name("channel", channel)
+    if wrong is None and sku is not None:
+        wrong = names.refuse_name("sku", sku)
+    return (channel, sku) if wrong is None else wrong

@@ -1,0 +1,87 @@
+"""The application on a socket: what the HTTP parser refuses is a problem document too.
+
+In: an application and a bound socket. Out: connections that are served until the stack is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError, InvalidURLError, LineTooLong
+
+from stocktide.api import problems
+from stocktide.api.request_target import TARGET_BYTES_MAX
+
+# Connections that wait to be accepted: a flash sale's shoppers come at once.
+BACKLOG = 2_048
+# One header, its name included: an id of a feed through 256 partitions has 5 KiB.
+HEADER_BYTES_MAX = 8 * 1024
+# What aiohttp's own sites and runners would pass on.
+_OPTIONS: dict[str, Any] = {
+    "access_log": None,
+    "max_line_size": TARGET_BYTES_MAX,
+    "max_field_size": HEADER_BYTES_MAX,
+}
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's connection, whose own answers are problem documents."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no request, and to a failure outside of every handler."""
+        super().handle_error(request, status, exc, message)  # logs it, and raises where an answer has begun
+        response = _refused(status, exc, message)
+        response.force_close()
+        return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; one that aiohttp raised before any handler was called is put into our form."""
+        if isinstance(resp, web.HTTPException):
+            resp = problems.of_http(resp)
+        return await super().finish_response(request, resp, start_time)
+
+
+async def listen(app: web.Application, listening: socket.socket, stack: AsyncExitStack, stop_seconds: float) -> None:
+    """Serve until `stack` is closed; requests under way then get `stop_seconds`. Raises OSError."""
+    runner = web.AppRunner(app, shutdown_timeout=stop_seconds)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    loop, manager = asyncio.get_running_loop(), runner.server
+    assert manager is not None
+    accepting = await loop.create_server(
+        lambda: Connection(manager, loop=loop, **_OPTIONS), sock=listening, backlog=BACKLOG
+    )
+    stack.callback(accepting.close)
+
+
+def _refused(status: int, exc: BaseException | None, message: str | None) -> web.Response:
+    if status >= 500:
+        return problems.problem(500, "internal_error", "This is a fault of ours; the log has the details.")
+    if isinstance(exc, LineTooLong):
+        _, bytes_max, _ = exc.args
+        if bytes_max == TARGET_BYTES_MAX:
+            return problems.problem(414, "uri_too_long", f"Path and query have at most {bytes_max} bytes.")
+        return problems.problem(431, "headers_too_large", f"A header has at most {bytes_max} bytes.")
+    if isinstance(exc, ContentEncodingError):
+        return problems.encoding_not_taken()
+    if isinstance(exc, InvalidURLError):
+        detail = (
+            "The target of the request is no path: what is not printable ASCII is sent as the escapes of its UTF-8."
+        )
+        return problems.problem(400, "malformed_path", detail)
+    what = (message or "it cannot be read").strip().split("\n")[0].rstrip(":.")
+    return problems.problem(400, "malformed_request", f"This is no HTTP request: {what}.")

@@ -1,0 +1,68 @@
+"""The OpenAPI document, from the table of routes and the types of messages.
+
+In: `api.routes`. Out: the document as JSON bytes, made once at the start.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import orjson
+
+from stocktide.api.routes import Route
+from stocktide.api.schemas import Problem
+
+OPENAPI = "3.1.0"
+_REFERENCE = "#/components/schemas/{name}"
+
+
+def openapi(routes: Sequence[Route], version: str) -> bytes:
+    """The document; `version` is the product's."""
+    types = _types(routes)
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    by_type = dict(zip(map(repr, types), schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type)
+    document = {
+        "openapi": OPENAPI,
+        "info": {"title": "Stocktide", "version": version, "license": {"name": "Apache-2.0"}},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+    return orjson.dumps(document)
+
+
+def _types(routes: Sequence[Route]) -> list[Any]:
+    found: list[Any] = [Problem]
+    for route in routes:
+        for wanted in (route.body, *route.answers.values()):
+            if wanted is not None and not any(repr(wanted) == repr(known) for known in found):
+                found.append(wanted)
+    return found
+
+
+def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": route.summary, "responses": {}}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", route.path)
+    ]
+    parameters += [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query]
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        content = {route.body_type: {"schema": schemas[repr(route.body)]}}
+        operation["requestBody"] = {"content": content}
+    for status, shape in route.answers.items():
+        answer: dict[str, Any] = {"description": route.summary}
+        if shape is not None:
+            answer["content"] = {route.answer_type: {"schema": schemas[repr(shape)]}}
+        operation["responses"][str(status)] = answer
+    if route.path.startswith("/v1"):
+        problem = {"application/problem+json": {"schema": schemas[repr(Problem)]}}
+        operation["responses"]["default"] = {"description": "A problem", "content": problem}
+    return operation

@@ -1,0 +1,82 @@
+"""What processes use while a load runs.
+
+In: process ids by name, of processes on this machine. Out: a `ProcessUse` of each, sampled once a second. One that is
+gone has no more points; one that may not be looked at has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import psutil
+
+from stocktide.loadtest.measure.results import ProcessUse, Use
+
+SAMPLE_SECONDS = 1.0
+# A system at rest and testers that wait load a machine with next to nothing.
+BUSY_LOAD_PER_CORE = 1.0
+
+
+class Sampler:
+    """Samples until cancelled. `clock` gives s since the start of the load."""
+
+    def __init__(self, pids: Mapping[str, int], clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._points: dict[tuple[str, int], list[Use]] = {}
+        self._processes: dict[tuple[str, int], psutil.Process] = {}
+        for name, pid in pids.items():
+            try:
+                process = psutil.Process(pid)
+                process.cpu_percent()  # the first one only sets the mark
+            except psutil.Error:
+                continue
+            self._processes[name, pid] = process
+            self._points[name, pid] = []
+
+    async def run(self) -> None:
+        """Sample all, again and again."""
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            at = round(self._clock(), 2)
+            for key, process in list(self._processes.items()):
+                try:
+                    with process.oneshot():
+                        use = Use(at, process.cpu_percent(), process.memory_info().rss)
+                except psutil.Error:
+                    del self._processes[key]
+                else:
+                    self._points[key].append(use)
+
+    def uses(self) -> tuple[ProcessUse, ...]:
+        """What was seen."""
+        return tuple(ProcessUse(name, pid, tuple(points)) for (name, pid), points in self._points.items())
+
+
+def machine() -> dict[str, Any]:
+    """What it runs on, and how busy it is, over the last minute; nothing that names it."""
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def other_work(found: Mapping[str, Any]) -> list[str]:
+    """A sentence where the machine was busy before the load began: then the numbers are those of what was left."""
+    load, cores = found["load_before"], found["cores"]
+    if load <= BUSY_LOAD_PER_CORE * cores:
+        return []
+    return [f"the machine was busy before the load began: its load average was {load:g} on {cores} cores"]
+
+
+def started_at() -> str:
+    """The time, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,251 @@
+"""Two load tests side by side: what differs, by how much, and whether that means anything.
+
+In: two `Results`. Out: a `Comparison`: rows of figures, and why the two cannot be compared, where they cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from stocktide.errors import StocktideError
+from stocktide.loadtest.measure.results import FORMAT, Latencies, Moment, ProcessUse, Results, decode
+from stocktide.loadtest.report.names import value_text
+
+KEPT, BROKEN, INVALID = 0, 1, 2
+# Settings that two runs may differ in and still be of one kind: another seed makes another plan with the same rates.
+SETTINGS_OF_CHANCE = frozenset({"seed"})
+# What of a machine changes from one minute to the next.
+MACHINE_OF_THE_MOMENT = frozenset({"load_before"})
+# The same memory is reported a little differently from one boot to the next.
+SAME_NUMBER_SHARE = 0.02
+# A machine that has so much to do for each core before the load begins, measures that too.
+BUSY_LOAD_SHARE = 0.5
+
+
+class CompareError(StocktideError):
+    """The two cannot be read; the message says which and why."""
+
+
+class Row(Struct, frozen=True):
+    """One figure of both runs; None where a run has none. `more_is` is `better`, `worse` or `other`."""
+
+    group: str
+    name: str
+    unit: str
+    a: float | None
+    b: float | None
+    more_is: str
+
+    @property
+    def change_percent(self) -> float | None:
+        """From a to b, in percent of a; None where there is nothing to compare with."""
+        if self.a is None or self.b is None or self.a == 0:
+            return 0.0 if self.a is not None and self.a == self.b else None
+        return (self.b - self.a) / self.a * 100
+
+
+class Side(Struct, frozen=True):
+    """One of the runs: its file, and what its verdict says."""
+
+    file: str
+    started_at: str
+    kept: bool
+    valid: bool
+    limit: str
+    violations: int
+    first_violation: str
+    why_invalid: tuple[str, ...]
+
+
+class Comparison(Struct, frozen=True):
+    """What there is to say. `why_not`: why the figures cannot be compared; empty where they can."""
+
+    a: Side
+    b: Side
+    why_not: tuple[str, ...]
+    notes: tuple[str, ...]
+    settings: dict[str, tuple[str, str]]
+    machine: dict[str, tuple[str, str]]
+    rows: tuple[Row, ...]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether a difference between the figures says something about the system."""
+        return not self.why_not
+
+    @property
+    def status(self) -> int:
+        """1 where b broke a promise, 2 where a run is not valid, else 0."""
+        if not self.b.kept:
+            return BROKEN
+        return KEPT if self.a.valid and self.b.valid else INVALID
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for programs."""
+        told = {"comparable": self.comparable, "status": self.status, **msgspec.to_builtins(self)}
+        told["rows"] = [{**msgspec.to_builtins(row), "change_percent": row.change_percent} for row in self.rows]
+        return told
+
+
+def compare(a: Results, b: Results, names: tuple[str, str] = ("A", "B")) -> Comparison:
+    """Compare b with a, the one that was before. `names` are those of their files."""
+    settings, machine = _differences(a.settings, b.settings), _differences(a.machine, b.machine)
+    for name in MACHINE_OF_THE_MOMENT:
+        machine.pop(name, None)
+    return Comparison(
+        a=_side(a, names[0]),
+        b=_side(b, names[1]),
+        why_not=tuple(_why_not(a, b, settings, machine)),
+        notes=tuple(_notes(a, b, settings)),
+        settings=settings,
+        machine=machine,
+        rows=tuple(row for row in _rows(a, b) if row.a is not None or row.b is not None),
+    )
+
+
+def read(path: Path) -> Results:
+    """The results in a JSON report. Raises CompareError."""
+    try:
+        results = decode(path.read_bytes())
+    except OSError as error:
+        raise CompareError(f"{path} cannot be read: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CompareError(f"{path} is no report of a load test: {error}") from error
+    if results.format != FORMAT:
+        raise CompareError(f"{path} has format {results.format}, and this program compares format {FORMAT}")
+    return results
+
+
+def _side(results: Results, file: str) -> Side:
+    verdict = results.verdict
+    first = verdict.violations[0].what if verdict.violations else ""
+    why_invalid = () if verdict.valid else verdict.why_invalid or ("no reason was given",)
+    said = (verdict.kept, verdict.valid, verdict.limit, len(verdict.violations), first, why_invalid)
+    return Side(file, results.started_at, *said)
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What differs, by name, as text. What one of the two does not know differs too."""
+
+    def told(side: Mapping[str, Any], name: str) -> str:
+        return value_text(side[name]) if name in side else "not told"
+
+    names = [*a, *(name for name in b if name not in a)]
+    return {
+        name: (told(a, name), told(b, name))
+        for name in names
+        if name not in a or name not in b or not _is_same(a[name], b[name])
+    }
+
+
+def _is_same(a: object, b: object) -> bool:
+    if isinstance(a, int | float) and isinstance(b, int | float) and max(abs(a), abs(b)) > 1_000_000:
+        return abs(a - b) <= SAME_NUMBER_SHARE * max(abs(a), abs(b))
+    return a == b
+
+
+def _why_not(a: Results, b: Results, settings: Mapping[str, Any], machine: Mapping[str, Any]) -> Iterator[str]:
+    for name, results in (("A", a), ("B", b)):
+        if not results.verdict.valid:
+            yield f"{name} is not valid: {'; '.join(results.verdict.why_invalid) or 'no reason was given'}"
+        if not results.verdict.kept:
+            yield f"{name} broke a promise: its figures are not comparable"
+    if machine:
+        yield f"they ran on different machines: {_named(machine)}"
+    if others := {name: pair for name, pair in settings.items() if name not in SETTINGS_OF_CHANCE}:
+        yield f"they ran with different settings: {_named(others)}"
+
+
+def _named(differences: Mapping[str, tuple[str, str]]) -> str:
+    return ", ".join(f"{name} {one} and {other}" for name, (one, other) in differences.items())
+
+
+def _notes(a: Results, b: Results, settings: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    if "seed" in settings:
+        yield "the seeds differ: the two runs sent different orders"
+    for name, results in (("A", a), ("B", b)):
+        load, cores = results.machine.get("load_before"), results.machine.get("cores")
+        if isinstance(load, int | float) and isinstance(cores, int) and load > BUSY_LOAD_SHARE * cores:
+            yield f"the machine was busy before {name} began: its load average was {load:g} on {cores} cores"
+        if results.verdict.limit == "tester":
+            yield f"in {name} the load generator's machine was the limit: the system may carry more than it says"
+    yield "two runs of the same system differ too: repeat both before you trust a small difference"
+
+
+def _rows(a: Results, b: Results) -> Iterator[Row]:
+    def row(group: str, name: str, unit: str, more_is: str, of: Callable[[Results], float | None]) -> Row:
+        return Row(group, name, unit, of(a), of(b), more_is)
+
+    yield row("rate", "scheduled, peak", "/s", "other", lambda one: _peak(one, "scheduled"))
+    yield row("rate", "accepted, peak", "/s", "better", lambda one: _peak(one, "accepted"))
+    yield row("rate", "accepted, mean", "/s", "better", _mean)
+    if a.ladder or b.ladder:
+        yield row("rate", "highest that kept the goal", "/s", "better", _highest_kept)
+    for name, more_is in (("accepted", "better"), ("refused", "other"), ("failed", "worse"), ("late_sends", "worse")):
+        yield row("orders", name.replace("_", " "), "", more_is, _total(name))
+    for kind in ("accepted", "refused", "lag"):
+        for percentile in ("p50", "p90", "p99", "p999", "max"):
+            name = "p99.9" if percentile == "p999" else percentile
+            of = _percentile(f"{kind}_ms", percentile)
+            yield row("latency" if kind == "accepted" else kind, f"{kind} {name}", "ms", "worse", of)
+    for name in dict.fromkeys(use.name for results in (a, b) for use in results.processes):
+        yield row("CPU, mean", name, "%", "worse", _cpu(name))
+    for name in dict.fromkeys(use.name for results in (a, b) for use in results.processes):
+        yield row("memory, most", name, "MB", "worse", _memory(name))
+
+
+def _peak(results: Results, name: str) -> float:
+    return float(max((getattr(moment, name) for moment in results.moments), default=0))
+
+
+def _mean(results: Results) -> float | None:
+    return _sum(results.moments, "accepted") / results.load_seconds if results.load_seconds > 0 else None
+
+
+def _total(name: str) -> Callable[[Results], float]:
+    return lambda results: _sum(results.moments, name)
+
+
+def _sum(moments: tuple[Moment, ...], name: str) -> float:
+    return float(sum(getattr(moment, name) for moment in moments))
+
+
+def _highest_kept(results: Results) -> float | None:
+    return max((float(step["rate"]) for step in results.ladder if step.get("kept")), default=None)
+
+
+def _percentile(kind: str, percentile: str) -> Callable[[Results], float | None]:
+    def of(results: Results) -> float | None:
+        latencies: Latencies = getattr(results, kind)
+        return float(getattr(latencies, percentile)) if latencies.count else None
+
+    return of
+
+
+def _cpu(name: str) -> Callable[[Results], float | None]:
+    """While the load lasted: before and after it a process does something else."""
+
+    def of(results: Results) -> float | None:
+        uses = _of_name(results, name)
+        during = [point.cpu_percent for use in uses for point in use.points if 0 <= point.at <= results.load_seconds]
+        return fmean(during) if during else None
+
+    return of
+
+
+def _memory(name: str) -> Callable[[Results], float | None]:
+    def of(results: Results) -> float | None:
+        most = [point.memory_bytes for use in _of_name(results, name) for point in use.points]
+        return max(most) / 1e6 if most else None
+
+    return of
+
+
+def _of_name(results: Results, name: str) -> list[ProcessUse]:
+    return [use for use in results.processes if use.name == name]

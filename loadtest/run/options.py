@@ -1,0 +1,154 @@
+"""What a load test is asked to do, and whether it can be.
+
+In: what the command line says. Out: a frozen `FlashOptions`, checked; and what follows from it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from stocktide.errors import StocktideError
+from stocktide.loadtest.client.messages import orders_of
+from stocktide.loadtest.run.messages import Door
+from stocktide.loadtest.workload import retail
+from stocktide.loadtest.workload.plan import BOT_SHARE, Goods
+from stocktide.loadtest.workload.retail_dates import Order
+from stocktide.loadtest.workload.retail_text import is_encoding
+from stocktide.loadtest.workload.shapes import Shape, rate_of
+
+# `file` plays a real file, `search` looks for the highest rate that keeps the goal.
+Kind = Shape | Literal["file", "search"]
+
+CHANNELS = ("tmall", "jd", "pinduoduo", "douyin", "own-shop", "taobao", "kaola", "suning", "xiaohongshu", "vip")
+SKUS_MAX = 100_000
+RATE_MAX = 100_000.0
+SECONDS_MAX = 86_400.0
+SUBSCRIBERS_MAX = 5_000
+PROCESSES_MAX = 64
+UNITS_MAX = 1_000_000
+# Holds end within a run and soon after it, so that it sees how they end.
+HOLD_SECONDS = 10
+# A run waits for its last hold: longer than this it is no test of a sale.
+HOLD_SECONDS_MAX = 600
+# Of what is wanted of a hot SKU there is so much: it sells out in the middle of the rush.
+UNITS_SHARE = 0.4
+
+
+class FlashError(StocktideError):
+    """The load test cannot be done as asked; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlashOptions:
+    """`rate`: orders/s at the peak; of a search the highest that is tried. The default is what two cores carry that run
+    the system, the testers and two hundred subscribers at once.
+
+    `units`: of each hot SKU, None for so many that they sell out. `hold_seconds`: how long an order waits to be paid.
+    `goal_ms`: the p99 that the system should keep. `speed`: times real time of a file's dates;
+    `dates`, `encoding`: how it writes them. `pids`: processes of the
+    system on this machine, by name. `command`: what starts a tester.
+    """
+
+    shape: Kind = "spike"
+    seconds: float = 60.0
+    rate: float = 150.0
+    door: Door = "http"
+    skus: int = 200
+    hot: int = 5
+    hot_share: float = 0.9
+    zipf: float = 1.1
+    units: int | None = None
+    channels: int = 5
+    subscribers: int = 50
+    processes: int = 1
+    seed: int = 1
+    file: Path | None = None
+    speed: float = 60.0
+    dates: Order = "iso"
+    encoding: str = "utf-8"
+    goal_ms: float = 100.0
+    hold_seconds: int = HOLD_SECONDS
+    report_html: Path | None = None
+    report_json: Path | None = None
+    live: bool = True
+    api: str = "http://127.0.0.1:8080"
+    kafka: str = "127.0.0.1:9092"
+    app_id: str = "stocktide"
+    security: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    pids: Mapping[str, int] = field(default_factory=dict)
+    command: tuple[str, ...] = (sys.executable, "-m", "stocktide", "loadtest-tester")
+
+    def check(self) -> None:
+        """Refuse what cannot work. Raises FlashError."""
+        bounds: tuple[tuple[str, float, float, float], ...] = (
+            ("seconds", self.seconds, 1, SECONDS_MAX),
+            ("rate", self.rate, 0.1, RATE_MAX),
+            ("skus", self.skus, 1, SKUS_MAX),
+            ("hot", self.hot, 1, self.skus),
+            ("hot-share", self.hot_share, 0, 1),
+            ("zipf", self.zipf, 0, 10),
+            ("units", self.units or 1, 1, UNITS_MAX),
+            ("hold-seconds", self.hold_seconds, 1, HOLD_SECONDS_MAX),
+            ("channels", self.channels, 1, len(CHANNELS)),
+            ("subscribers", self.subscribers, 0, SUBSCRIBERS_MAX),
+            ("processes", self.processes, 1, PROCESSES_MAX),
+            ("speed", self.speed, 0.001, 1_000_000),
+            ("goal-ms", self.goal_ms, 0.1, 60_000),
+        )
+        for name, value, least, most in bounds:
+            if not least <= value <= most:
+                raise FlashError(f"--{name} is {value:g}: from {least:g} to {most:g}")
+        if (self.shape == "file") != (self.file is not None):
+            raise FlashError("--shape file and --file FILE go together")
+        if not is_encoding(self.encoding):
+            raise FlashError(f"--encoding {self.encoding!r} is no encoding; some are utf-8, cp1252, gb18030, utf-16")
+        for path in (self.report_html, self.report_json):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise FlashError(f"the report cannot be written: there is no folder {path.parent}")
+
+    @property
+    def form(self) -> retail.Form:
+        """How the file is written."""
+        return retail.Form(self.dates, self.encoding)
+
+    def goods(self, mark: str) -> Goods:
+        """What is sold, under names that begin with `mark`. Reads the file, where there is one. Raises RetailError."""
+        names: tuple[str, ...] = ()
+        if self.file is not None:
+            wanted: Counter[str] = Counter()
+            for invoice in retail.read(self.file, self.form):
+                for placed in orders_of(invoice):
+                    wanted.update(line["sku"] for line in placed["lines"])
+            names = tuple(sku for sku, _ in wanted.most_common())
+        skus = len(names) or self.skus
+        hot = min(self.hot, skus)
+        channels = CHANNELS[: self.channels]
+        return Goods(mark, skus, hot, self.hot_share, self.zipf, channels, self.hold_seconds, names)
+
+    def hot_units(self) -> int:
+        """Units of each hot SKU at the start."""
+        if self.units is not None:
+            return self.units
+        share = BOT_SHARE + (1 - BOT_SHARE) * self.hot_share
+        return max(10, min(UNITS_MAX, round(UNITS_SHARE * share * self.expected() / self.hot)))
+
+    def expected(self) -> float:
+        """About how many orders will come."""
+        if self.shape == "file" or self.shape == "search":
+            return self.rate * self.seconds / 2
+        rate = rate_of(self.shape, self.seconds, self.rate)
+        steps = 1_000
+        return sum(rate((step + 0.5) * self.seconds / steps) for step in range(steps)) * self.seconds / steps
+
+    def told(self) -> dict[str, Any]:
+        """The options as a report tells them: addresses and keys are nobody's business."""
+        named = ("shape", "seconds", "rate", "door", "skus", "hot", "hot_share", "zipf", "channels", "subscribers")
+        told = {name: getattr(self, name) for name in (*named, "processes", "seed", "goal_ms")}
+        if self.file is not None:
+            told |= {"file": self.file.name, "speed": self.speed, "dates": self.dates, "encoding": self.encoding}
+        return told | {"units": self.hot_units(), "hold_seconds": self.hold_seconds}

@@ -1,0 +1,172 @@
+"""The Online Retail file: its rows in, invoices out, one at a time (Chen 2015, UCI, doi 10.24432/C5BW33).
+
+In: a CSV (`loadtest.workload.retail_rows`), plain or packed. Rows of one InvoiceNo are one invoice.
+Out: `Invoice`: what was ordered, what came back, what was written off, and why rows were skipped.
+Memory is constant: `INVOICES_HELD_MAX` invoices. Stock codes stay as written, less outer white space.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from stocktide.loadtest.workload.retail_dates import Order
+from stocktide.loadtest.workload.retail_rows import NAME, NAME_LENGTH_MAX, Ragged, Row, rows
+from stocktide.loadtest.workload.retail_text import RetailError as RetailError
+
+# The contract's limit of a quantity.
+QUANTITY_MAX = 1_000_000
+# An invoice is held whole: far more rows than any real one, so that a broken file cannot fill the memory.
+INVOICE_ROWS_MAX = 100_000
+# Rows of one invoice are neighbours, but a few go on after another one (542806 does): so many stay open.
+INVOICES_HELD_MAX = 32
+
+GOODS_PREFIXES = ("DCGS", "gift_")
+_NO_CHANNEL_NAME = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a file is written, as its user says: the order of its dates, its encoding."""
+
+    dates: Order = "iso"
+    encoding: str = "utf-8"
+
+
+# Dates like 2010-12-01 08:26, in UTF-8.
+PLAIN = Form()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Units of a SKU; always positive."""
+
+    sku: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """One invoice: `ordered`, `returned` and `written_off` units, and the rows skipped by reason.
+
+    `at` is the date of the first row, taken as UTC.
+    """
+
+    number: str
+    at: datetime
+    channel: str
+    ordered: tuple[Item, ...] = ()
+    returned: tuple[Item, ...] = ()
+    written_off: tuple[Item, ...] = ()
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a whole file holds: rows, invoices, its SKUs, first and last date, rows skipped by reason, ragged rows."""
+
+    rows: int = 0
+    invoices: int = 0
+    orders: int = 0
+    skus: dict[str, None] = field(default_factory=dict)
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    skipped: Counter[str] = field(default_factory=Counter)
+    ragged: Ragged = field(default_factory=Ragged)
+
+
+def survey(path: Path, form: Form = PLAIN) -> Survey:
+    """Read a file to its end, so that a bad row is known before anything is sent. Raises RetailError."""
+    found = Survey()
+    for invoice in read(path, form, found.ragged):
+        found.invoices += 1
+        found.orders += bool(invoice.ordered)
+        found.first_at = min(found.first_at or invoice.at, invoice.at)
+        found.last_at = max(found.last_at or invoice.at, invoice.at)
+        found.skipped.update(invoice.skipped)
+        found.rows += sum(invoice.skipped.values())
+        for items in (invoice.ordered, invoice.returned, invoice.written_off):
+            found.rows += len(items)
+            found.skus.update((item.sku, None) for item in items)
+    return found
+
+
+def read(path: Path, form: Form = PLAIN, ragged: Ragged | None = None) -> Iterator[Invoice]:
+    """The invoices of a file, in its order. Raises RetailError with the line number where it cannot go on.
+
+    `ragged` is told the rows whose number of fields is not the header's.
+    """
+    held: dict[str, list[Row]] = {}
+    for row in rows(path, form.dates, form.encoding, ragged or Ragged()):
+        of_invoice = held.get(row.number)
+        if of_invoice is None:
+            if len(held) == INVOICES_HELD_MAX:
+                yield invoice_of(held.pop(next(iter(held))))
+            of_invoice = held[row.number] = []
+        if len(of_invoice) == INVOICE_ROWS_MAX:
+            raise RetailError(f"{path}: invoice {row.number} has more than {INVOICE_ROWS_MAX} rows")
+        of_invoice.append(row)
+    for of_invoice in held.values():
+        yield invoice_of(of_invoice)
+
+
+def invoice_of(rows: list[Row]) -> Invoice:
+    """Sort the rows of one invoice into orders, returns and write-offs."""
+    number = rows[0].number
+    cancellation = number[:1] in ("C", "c")
+    ordered: list[Item] = []
+    returned: list[Item] = []
+    written_off: list[Item] = []
+    sums: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    for row in rows:
+        quantity = row.quantity or 0
+        units = abs(quantity)
+        if (reason := _why_skipped(row, cancellation)) is not None:
+            skipped[reason] += 1
+        elif sums[row.code] + units > QUANTITY_MAX:
+            # Lines of one SKU are summed before the check, and the sum has the limit of a line.
+            skipped["quantity_too_large"] += 1
+        else:
+            sums[row.code] += units
+            where = ordered if quantity > 0 else returned if cancellation else written_off
+            where.append(Item(row.code, units))
+    return Invoice(
+        number,
+        rows[0].at,
+        channel_of(next((row.country for row in rows if row.country.strip()), "")),
+        tuple(ordered),
+        tuple(returned),
+        tuple(written_off),
+        dict(skipped),
+    )
+
+
+def is_goods(code: str) -> bool:
+    """Whether a stock code names goods; the others are fees and manual entries."""
+    return code[:1].isdigit() or code.startswith(GOODS_PREFIXES)
+
+
+def channel_of(country: str) -> str:
+    """A country as a channel's name: `United Kingdom` becomes `united-kingdom`."""
+    return _NO_CHANNEL_NAME.sub("-", country.casefold()).strip("-")[:NAME_LENGTH_MAX] or "unspecified"
+
+
+def _why_skipped(row: Row, cancellation: bool) -> str | None:
+    if not is_goods(row.code):
+        return f"fee {row.code}" if row.code else "no stock code"
+    if len(row.code) > NAME_LENGTH_MAX or not NAME.fullmatch(row.code):
+        return "stock code is no SKU name"
+    if row.quantity is None:
+        return "no quantity"
+    if row.quantity == 0:
+        return "quantity 0"
+    if abs(row.quantity) > QUANTITY_MAX:
+        return "quantity_too_large"
+    if cancellation and row.quantity > 0:
+        return "positive in a cancellation"
+    return None

@@ -1,0 +1,252 @@
+"""The rows of a copy of Online Retail, or of Online Retail II: the fields that a replay needs.
+
+In: lines of text, and the order of its dates. Out: `Row`s. The header says the delimiter and where a field stands.
+A row of another length than the header is read where what is needed is certain, and noted in `Ragged`.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from stocktide.loadtest.workload.retail_dates import Dates, Order
+from stocktide.loadtest.workload.retail_text import RetailError, lines
+
+# Columns that a replay needs, as the two data sets name them. Letters alone count: `Customer ID` is `CustomerID`.
+NEEDED = {
+    "InvoiceNo": ("invoiceno", "invoice"),
+    "StockCode": ("stockcode",),
+    "Quantity": ("quantity",),
+    "InvoiceDate": ("invoicedate",),
+    "Country": ("country",),
+}
+DELIMITERS = (",", ";", "\t")
+# The contract's limit of a name; a number becomes part of an id.
+NAME_LENGTH_MAX = 128
+# A field of this file is a few words; a longer one is a quote that was never closed.
+FIELD_LENGTH_MAX = 10_000
+# A row of more lines has swallowed others; its lines are kept to find its opening quote in.
+ROW_LINES_MAX = 100
+RAGGED_SHOWN_MAX = 10
+
+NAME = re.compile(r"[^\s\x00-\x1f\x7f]+")
+_NO_LETTER = re.compile(r"[^a-z0-9]")
+_WHOLE = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)([.,]0{1,2})?", re.ASCII)
+_THREE_PLACES = re.compile(r"[+-]?\d{1,3}[.,]000", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row; `quantity` is None where the field is blank."""
+
+    number: str
+    code: str
+    quantity: int | None
+    at: datetime
+    country: str
+
+
+@dataclass(slots=True)
+class Ragged:
+    """Rows of another length than the header that were read all the same: how many, and what the first ones are."""
+
+    rows: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def note(self, line: int, what: str) -> None:
+        """Count one more."""
+        self.rows += 1
+        if len(self.first) < RAGGED_SHOWN_MAX:
+            self.first.append(f"line {line}: {what}")
+
+
+def rows(path: Path, order: Order, encoding: str, ragged: Ragged) -> Iterator[Row]:
+    """The rows of a file. Raises RetailError with the line where it cannot go on."""
+    csv.field_size_limit(FIELD_LENGTH_MAX)
+    source = _Lines(lines(path, encoding))
+    empty = True
+    delimiter = ","
+    try:
+        header = _header(path, next(source, None))
+        delimiter = header.delimiter
+        source.take()
+        parse = _Parser(header, Dates(order), ragged)
+        for fields in csv.reader(source, delimiter=delimiter, strict=True):
+            if len(source.row) > 1:
+                _check_quotes(source.row, header)
+            if any(fields):
+                empty = False
+                yield parse(source.line, fields)
+            source.take()
+    except csv.Error as error:
+        raise RetailError(f"{path}: {_quote_fault(source, delimiter, error)}") from None
+    except ValueError as error:
+        raise RetailError(f"{path}: line {source.line}: {error}") from None
+    if empty:
+        raise RetailError(f"{path}: a header and no rows")
+
+
+class _Lines:
+    """Lines on their way into the reader; keeps those of the row that it is in. `line` is the number of its first."""
+
+    def __init__(self, source: Iterator[str]) -> None:
+        self._source = source
+        self.row: list[str] = []
+        self.line = 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._source)
+        self.row.append(line)
+        if len(self.row) > ROW_LINES_MAX:
+            raise csv.Error(f"the row goes on for more than {ROW_LINES_MAX} lines")
+        return line
+
+    def take(self) -> None:
+        """The row is done; the next line begins another one."""
+        self.line += len(self.row)
+        self.row.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """`places`: of the needed columns, in their order; `description`: of the one free text, -1 where there is none."""
+
+    delimiter: str
+    columns: int
+    places: tuple[int, ...]
+    description: int
+
+
+def _header(path: Path, line: str | None) -> _Header:
+    if line is None:
+        raise RetailError(f"{path}: the file is empty")
+    shown: list[str] = []
+    for delimiter in DELIMITERS:
+        names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+        plain = [_NO_LETTER.sub("", name.casefold()) for name in names]
+        found = [[place for place, name in enumerate(plain) if name in known] for known in NEEDED.values()]
+        if twice := next((name for name, places in zip(NEEDED, found, strict=True) if len(places) > 1), None):
+            raise RetailError(f"{path}: line 1: more than one column is {twice}: {', '.join(names)}")
+        if all(found):
+            places = tuple(places[0] for places in found)
+            return _Header(delimiter, len(names), places, plain.index("description") if "description" in plain else -1)
+        shown = max(shown, names, key=len)
+    raise RetailError(
+        f"{path}: line 1: the columns are {', '.join(shown)}; expected InvoiceNo, StockCode, Quantity, InvoiceDate and"
+        " Country (or Invoice, of Online Retail II), with commas, semicolons or tabs between them"
+    )
+
+
+class _Parser:
+    """Parses fields into rows. Raises ValueError."""
+
+    def __init__(self, header: _Header, date: Dates, ragged: Ragged) -> None:
+        self._header = header
+        self._date = date
+        self._ragged = ragged
+        self._number, self._code, self._quantity, self._at, self._country = header.places
+
+    def __call__(self, line: int, fields: list[str]) -> Row:
+        if len(fields) != self._header.columns:
+            fields = self._evened(line, fields)
+        number = fields[self._number].strip()
+        if not NAME.fullmatch(number) or len(number) > NAME_LENGTH_MAX // 2:
+            raise ValueError(f"InvoiceNo {number[:NAME_LENGTH_MAX]!r} cannot be part of an id")
+        return Row(
+            number,
+            fields[self._code].strip(),
+            self._whole(fields[self._quantity]),
+            self._date(fields[self._at]),
+            fields[self._country],
+        )
+
+    def _whole(self, written: str) -> int | None:
+        return whole_number(written, decimal_comma=self._header.delimiter == ";")
+
+    def _evened(self, line: int, fields: list[str]) -> list[str]:
+        """The fields of a ragged row where they belong. Raises ValueError where that is not certain."""
+        count, columns = len(fields), self._header.columns
+        told = f"{count} fields; expected {columns}"
+        if count < columns:
+            missing = [name for name, place in zip(NEEDED, self._header.places, strict=True) if place >= count]
+            if missing and missing != ["Country"]:
+                raise ValueError(f"{told}: there is no {missing[0]}")
+            self._ragged.note(line, f"{told}: the last are missing" + (", also the Country" if missing else ""))
+            return [*fields, *[""] * (columns - count)]
+        if not any(surplus.strip() for surplus in fields[columns:]):
+            self._ragged.note(line, f"{told}: the last are blank")
+            return fields[:columns]
+        place, more = self._header.description, count - columns
+        if place < 0:
+            raise ValueError(f"{told}: it is not certain which is which")
+        description = self._header.delimiter.join(fields[place : place + more + 1])
+        joined = [*fields[:place], description, *fields[place + more + 1 :]]
+        try:
+            self._whole(joined[self._quantity])
+            self._date(joined[self._at])
+        except ValueError:
+            raise ValueError(f"{told}: it is not certain which is which") from None
+        self._ragged.note(line, f"{told}: the Description has the delimiter in it and no quotes around it")
+        return joined
+
+
+def whole_number(written: str, decimal_comma: bool = False) -> int | None:
+    """`6`, `-6`, `1,000` or `6.0`; None for a blank. Raises ValueError.
+
+    `decimal_comma`: the file may come from where a comma stands before decimals, so that `1,000` may be 1.
+    """
+    written = written.strip()
+    if not written:
+        return None
+    if written.isdigit() and written.isascii():
+        return int(written)
+    if _THREE_PLACES.fullmatch(written) and ("." in written or decimal_comma):
+        plain = re.sub("[.,]", "", written)
+        raise ValueError(f"Quantity {written!r} may be {plain[:-3]} or {plain}: write it without the separator")
+    if (match := _WHOLE.fullmatch(written)) is None:
+        raise ValueError(f"Quantity {written[:40]!r} is no whole number")
+    units = int(match[1].replace(",", ""))
+    return -units if written.startswith("-") else units
+
+
+def _check_quotes(row: Sequence[str], header: _Header) -> None:
+    """Refuse a row of several lines that has swallowed others: one of them looks like a row of its own."""
+    if any(line.count(header.delimiter) >= header.columns - 1 for line in row[1:]):
+        raise csv.Error("whole rows follow before the next quote")
+
+
+def _quote_fault(source: _Lines, delimiter: str, error: csv.Error) -> str:
+    opened = _opening_line(source.row, delimiter)
+    if opened is None:
+        return f"line {source.line}: {error}"
+    return f"line {source.line + opened}: the quote that opens here is not closed: {error}"
+
+
+def _opening_line(row: Sequence[str], delimiter: str) -> int | None:
+    """In which line of a row, from 0, a quoted field opens that does not end, or else goes on over lines."""
+    opened = 0
+    spans: int | None = None
+    state = "start"  # of a field; then `plain`, `quoted`, or `closed` after a quote that may have been the first of two
+    for place, line in enumerate(row):
+        for each in line:
+            ends = each == delimiter or each in "\r\n"
+            if state == "quoted":
+                state = "closed" if each == '"' else state
+            elif each == '"' and state in ("start", "closed"):
+                opened = place if state == "start" else opened
+                state = "quoted"
+            elif state == "closed":
+                if not ends:
+                    return opened
+                spans = opened if spans is None and opened < place else spans
+                state = "start"
+            else:
+                state = "start" if ends else "plain"
+    return opened if state == "quoted" else spans

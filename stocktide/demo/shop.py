@@ -1,0 +1,202 @@
+"""The demo: a small shop opens, sells, holds a flash sale, gets a truck of goods, and goes on selling.
+
+In: the API's address, and where to say what happens. Out: requests of the contract, until it is cancelled. It keeps
+on through restarts of the system: whoever wants may kill the worker and watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from stocktide.demo import catalog
+from stocktide.loadtest.client.http import JSON, NDJSON, Answer, ApiClient, ApiError
+from stocktide.loadtest.client.messages import Event
+from stocktide.loadtest.replay.check import stock_of
+
+# Shoppers under way at once, and so orders; more come only when others have left.
+SHOPPERS_MAX = 400
+REQUESTS_MAX = 48
+# Orders per second: what a small shop sees, and what a flash sale brings.
+STEADY_RATE = 12.0
+FLASH_RATE = 90.0
+STEADY_SECONDS = 25.0
+# The sale ends when the shelves are as good as empty, or after this long on a slow machine.
+FLASH_SECONDS_MAX = 120.0
+FLASH_LEFT = 15
+LOOK_SECONDS = 1.0
+PAUSE_SECONDS = 12.0
+# The truck brings so many of the first SKU of the sale: more than any resume threshold.
+TRUCK_UNITS = 600
+# An order that nobody pays for is free again after this long, so that expiry is seen too.
+HOLD_SECONDS = 45
+# What was sold of everyday goods comes back in such portions, so that the shop never runs dry.
+RESTOCK_UNITS = 40
+SEED = 20261111
+
+Say = Callable[[str], None]
+
+
+async def run(api: str, say: Say) -> None:
+    """Open the shop and run it until cancelled. Raises ApiError where the API is away for minutes."""
+    async with ApiClient(api, REQUESTS_MAX) as client:
+        demo = Demo(client, random.Random(SEED), say, f"demo-{datetime.now(UTC):%H%M%S}")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(demo.course(api, group))
+
+
+class Demo:
+    """The course of the demo, and the shoppers in it."""
+
+    def __init__(self, client: ApiClient, chance: random.Random, say: Say, run: str) -> None:
+        self._client = client
+        self._chance = chance
+        self._say = say
+        self._run = run
+        self._numbers = 0
+        self._sold: Counter[str] = Counter()
+        self._slots = asyncio.Semaphore(SHOPPERS_MAX)
+
+    async def course(self, api: str, group: asyncio.TaskGroup) -> None:
+        """One stage after the other; the last one stays."""
+        await self._open()
+        self._say(
+            f"\nOpen {api}/ in a browser.\n"
+            f"  Each row is one of {len(catalog.GOODS) + len(catalog.FLASH_GOODS)} SKUs, each column a channel; "
+            "a click on a SKU shows its numbers.\n"
+            f"\nNow: everyday trade, about {STEADY_RATE:.0f} orders a second. Most are paid, some are "
+            f"cancelled,\n  some are never paid and expire after {HOLD_SECONDS} s; paid orders are shipped, a few are"
+            " returned."
+        )
+        group.create_task(self._everyday(group))
+        await asyncio.sleep(STEADY_SECONDS)
+        await self._flash_sale(group)
+        await asyncio.sleep(PAUSE_SECONDS)
+        await self._truck()
+        self._say(
+            "\nNow: everyday trade again. CONSOLE-X sells; PHONE-12 and SNEAKER-RED stay as they are."
+            "\n  The demo runs until you press Ctrl-C."
+        )
+
+    async def _open(self) -> None:
+        self._say("The shop opens: five channels get their policies, three warehouses their stock.")
+        for channel, policy in catalog.POLICIES.items():
+            await self._call("PUT", f"/v1/policies/{channel}", policy, 200, 201)
+        for receipt in catalog.opening_receipts(catalog.opening_stock(self._chance), self._run, _now()):
+            await self._call("POST", "/v1/movements", receipt, 202)
+
+    async def _flash_sale(self, group: asyncio.TaskGroup) -> None:
+        names = ", ".join(f"{sku} ({units})" for sku, units in catalog.FLASH_GOODS.items())
+        self._say(
+            f"\nNow: a flash sale, {FLASH_RATE:.0f} orders a second, of {names}.\n"
+            "  Watch their rows: douyin, then tmall stop selling from the shelf and take preorders at their\n"
+            "  thresholds; douyin is sold out once its 40 preorders are gone; jd is suspended at 50 units;\n"
+            "  pinduoduo keeps 20 back; shopify, the shop's own site, sells the last one. No unit is sold twice."
+        )
+        skus = tuple(catalog.FLASH_GOODS)
+        ending = asyncio.create_task(self._shelves_empty(skus))
+        try:
+            while not ending.done():
+                await self._shopper(group, [{"sku": self._chance.choice(skus), "quantity": 1}])
+                await asyncio.sleep(self._chance.expovariate(FLASH_RATE))
+            ending.result()
+        finally:
+            ending.cancel()
+
+    async def _shelves_empty(self, skus: tuple[str, ...]) -> None:
+        """Return once nearly nothing of any SKU is available, or the sale has lasted long enough."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLASH_SECONDS_MAX):
+                while True:
+                    stocks = [await stock_of(self._client, sku) for sku in skus]
+                    if all(stock is not None and stock.available <= FLASH_LEFT for stock in stocks):
+                        return
+                    await asyncio.sleep(LOOK_SECONDS)
+
+    async def _truck(self) -> None:
+        sku = next(iter(catalog.FLASH_GOODS))
+        lines = [{"sku": sku, "quantity": TRUCK_UNITS}]
+        await self._call("POST", "/v1/movements", catalog.receipt(self._id(), "SH1", lines, _now()), 202)
+        self._say(
+            f"\nNow: SH1 receives {TRUCK_UNITS} of {sku}. Its channels sell from the shelf again, each at its own\n"
+            "  resume threshold; the other two SKUs stay as they are."
+        )
+
+    async def _everyday(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._shopper(group, catalog.basket(self._chance))
+            await asyncio.sleep(self._chance.expovariate(STEADY_RATE))
+            await self._restock()
+
+    async def _restock(self) -> None:
+        low = [sku for sku, units in self._sold.items() if units >= RESTOCK_UNITS and sku in catalog.GOODS]
+        for sku in low:
+            self._sold[sku] -= RESTOCK_UNITS
+            lines = [{"sku": sku, "quantity": RESTOCK_UNITS}]
+            event = catalog.receipt(self._id(), self._chance.choice(catalog.WAREHOUSES), lines, _now())
+            await self._call("POST", "/v1/movements", event, 202)
+
+    async def _shopper(self, group: asyncio.TaskGroup, lines: list[dict[str, Any]]) -> None:
+        await self._slots.acquire()
+        group.create_task(self._shop(lines)).add_done_callback(lambda _: self._slots.release())
+
+    async def _shop(self, lines: list[dict[str, Any]]) -> None:
+        """One shopper: places, and then pays, thinks better of it, or forgets."""
+        order_id = self._id()
+        channel = self._chance.choice(tuple(catalog.POLICIES))
+        body = {"order_id": order_id, "channel": channel, "lines": lines, "hold_seconds": HOLD_SECONDS}
+        placed = await self._call("POST", "/v1/orders", body, 200, 201, 409)
+        if placed.status == 409:
+            return
+        self._sold.update({line["sku"]: line["quantity"] for line in lines})
+        await asyncio.sleep(self._chance.uniform(0.3, 2.5))
+        then = self._chance.choices(("pay", "cancel", "forget"), (80, 12, 8))[0]
+        if then == "forget":
+            return
+        path = f"/v1/orders/{quote(order_id, safe='')}/{then}"
+        answer = await self._call("POST", path, {}, 200, 409)
+        if then == "pay" and answer.status == 200 and self._chance.random() < 0.6:
+            await self._parcel(orjson.loads(answer.body))
+
+    async def _parcel(self, order: dict[str, Any]) -> None:
+        """A paid order leaves its warehouses; one in ten comes back, one in four of those damaged."""
+        held = [
+            {"sku": line["sku"], "quantity": units, "warehouse": warehouse}
+            for line in order["lines"]
+            for warehouse, units in line["warehouses"].items()
+        ]
+        if not held:
+            return
+        await asyncio.sleep(self._chance.uniform(1, 6))
+        await self._event("order.shipped", order["order_id"], held)
+        if self._chance.random() < 0.1:
+            await asyncio.sleep(self._chance.uniform(3, 10))
+            condition = self._chance.choices(("sellable", "damaged"), (3, 1))[0]
+            back = [{**line, "condition": condition} for line in held[:1]]
+            await self._event("order.returned", order["order_id"], back)
+
+    async def _event(self, type: str, order_id: str, lines: list[dict[str, Any]]) -> None:
+        event: Event = {"type": type, "id": self._id(), "occurred_at": _now(), "order_id": order_id}
+        await self._call("POST", "/v1/events", {**event, "lines": lines}, 202, content=NDJSON)
+
+    async def _call(self, method: str, path: str, body: dict[str, Any], *expected: int, content: str = JSON) -> Answer:
+        answer = await self._client.call(method, path, orjson.dumps(body), content)
+        if answer.status not in expected:
+            raise ApiError(f"{method} {path} was answered {answer.said()}")
+        return answer
+
+    def _id(self) -> str:
+        self._numbers += 1
+        return f"{self._run}-{self._numbers}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

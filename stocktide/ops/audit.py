@@ -1,0 +1,137 @@
+"""`stocktide audit`: log, tables and Redis compared beside live traffic.
+
+In: settings. Out: a report for a person, or JSON; exit status 0 where nothing differs, 1 where something does and stays
+so, 2 where the audit could not be finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+import rich.progress
+from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+from stocktide.errors import ServerUnreachable
+from stocktide.ops.audit_report import report_of, told
+from stocktide.ops.stalled import Patience, Stalled
+from stocktide.settings import Settings
+from stocktide.streams.journal.log import KafkaLog
+from stocktide.streams.topics import JOURNAL
+from stocktide.tables.audit.auditor import Auditor
+from stocktide.tables.audit.findings import Findings
+from stocktide.tables.audit.journal_follower import AuditError
+from stocktide.tables.audit.redis_rows import RedisSide
+from stocktide.tables.audit.topic_rows import KafkaTables
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.connection import connect
+from stocktide.wait_for_servers import reach_servers
+
+DRIFT = 1
+UNFINISHED = 2
+# What an audit may stumble over that is no drift.
+OUTAGES = (AuditError, ServerUnreachable, Stalled, KafkaError, RedisError, OSError, msgspec.MsgspecError)
+# How nice a process in the background is: whatever serves goes first.
+_NICENESS = 10
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """`skus`: only those and their orders; none: everything. `background`: no bars, and low priority."""
+
+    skus: tuple[str, ...] = ()
+    as_json: bool = False
+    background: bool = False
+
+
+def run(settings: Settings, options: AuditOptions) -> int:
+    """Look, and tell it on standard output; the exit status."""
+    if options.background:
+        os.nice(_NICENESS)
+    try:
+        findings = asyncio.run(_audit(settings, options))
+    except OUTAGES as error:
+        sys.stderr.write(f"stocktide: the audit could not be finished: {error}\n")
+        return UNFINISHED
+    if options.as_json:
+        report = {**report_of(findings), "memory_bytes": _memory_bytes()}
+        sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+    else:
+        for line in told(findings):
+            sys.stdout.write(line + "\n")
+        sys.stdout.write(f"memory     {_memory_bytes() / 1e6:,.0f} MB\n")
+    return status_of(findings)
+
+
+def status_of(findings: Findings) -> int:
+    """The exit status that findings make."""
+    if findings.drifts:
+        return DRIFT
+    return 0 if findings.complete else UNFINISHED
+
+
+async def _audit(settings: Settings, options: AuditOptions) -> Findings:
+    with Bars(hidden=options.background) as bars:
+        async with auditor_of(settings, options.skus, bars.tell) as auditor:
+            return await bars.patience.of("Kafka and Redis", auditor.run())
+
+
+@asynccontextmanager
+async def auditor_of(settings: Settings, skus: tuple[str, ...], report: Report) -> AsyncIterator[Auditor]:
+    """An audit of what the settings point at. Raises ServerUnreachable, KafkaError and redis-py's errors."""
+    await reach_servers(settings)
+    access = settings.kafka_access()
+    redis = connect(settings.redis, **settings.redis_access())
+    log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id), **access)
+    tables = KafkaTables(settings.kafka, settings.app_id, **access)
+    try:
+        side = RedisSide(redis, settings.app_id)
+        yield Auditor(log, side, tables, LedgerLimits(), report, frozenset(skus) or None)
+    finally:
+        await tables.close()
+        await log.close()
+        await redis.aclose()
+
+
+def _memory_bytes() -> int:
+    """The most that this process ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Bars:
+    """A bar for each phase on a terminal; elsewhere nothing, so that logs stay short. `patience` is told the same."""
+
+    def __init__(self, hidden: bool = False, command: str = "audit") -> None:
+        self.patience = Patience(command)
+        columns = (TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        console = Console(stderr=True)
+        self._shown = console.is_terminal and not hidden
+        self._bar = rich.progress.Progress(*columns, console=console, disable=not self._shown, transient=True)
+        self._tasks: dict[str, rich.progress.TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def tell(self, phase: str, done: int, total: int) -> None:
+        """How far a phase is."""
+        self.patience.moved(phase, done, total)
+        if self._shown:
+            if phase not in self._tasks:
+                self._tasks[phase] = self._bar.add_task(phase)
+            self._bar.update(self._tasks[phase], completed=done, total=total)

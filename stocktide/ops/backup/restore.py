@@ -1,0 +1,332 @@
+"""`stocktide restore`: a backup into an empty Kafka. Redis is made from it by the first worker that starts.
+
+In: the settings, a folder that `stocktide backup` wrote. Out: the topics with their records, keys, headers and times;
+how far the workers had read; the journal at the offsets that it had.
+
+The journal's offsets are kept because others name them: the rows of `journal-positions`, and a Redis that was copied
+beside. So a journal that began at an offset above 0 is filled up to there and cut. In all other topics the records
+follow one another from 0, and how far the workers had read is carried over to where the same record lies now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+from rich.progress import Progress, TaskID
+
+from stocktide.errors import CommandError
+from stocktide.ops.backup.archive import (
+    ArchivedRecord,
+    ArchiveError,
+    Committed,
+    Manifest,
+    PartitionCopy,
+    check_file,
+    read_manifest,
+)
+from stocktide.ops.backup.archive import read_records as read_archived
+from stocktide.ops.backup.backup import ORDER
+from stocktide.settings import Settings
+from stocktide.streams.kafka.admin import (
+    RECORD_OVERHEAD_BYTES,
+    TopicsError,
+    admin_client,
+    ensure_topics,
+    inspect_topics,
+)
+from stocktide.streams.topics import (
+    INPUT_RETENTION_MS,
+    JOURNAL,
+    JOURNAL_RECORD_BYTES_MAX,
+    MOVEMENTS,
+    ORDERS,
+    TOPICS,
+    Topic,
+)
+from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.control import Handover
+from stocktide.wait_for_servers import reach_servers
+
+# The journal comes last: until it is there, rows are newer than its end, and no worker blesses a Redis on that.
+RESTORE_ORDER: tuple[Topic, ...] = (*(topic for topic in ORDER if topic is not JOURNAL), JOURNAL)
+# A produce request: large enough to amortise the round trip; a larger single record still goes, by itself.
+BATCH_BYTES_MAX = 1024 * 1024
+REQUEST_MS_MAX = 60_000
+# Fillers of nine bytes each: as many as a batch holds. They are deleted again and again, so that they fill no disk.
+FILLERS_MAX = 100_000
+FILLERS_KEPT_MAX = 20_000_000
+# States of a group in which nobody reads.
+NOBODY_READS = ("Empty", "Dead", "")
+
+
+class RestoreError(CommandError):
+    """The backup was not restored."""
+
+
+def run(settings: Settings, folder: Path, check: bool, say: Callable[[str], None]) -> int:
+    """Restore, or with `check` only read the backup, and tell; the exit status. Raises CommandError, KafkaError."""
+    manifest = read_manifest(folder)
+    with Progress(transient=True) as progress:
+        task = progress.add_task("reading the backup", total=len(manifest.copies))
+        for copy in manifest.copies:
+            check_file(folder, copy)
+            progress.advance(task)
+    for line in _described(folder, manifest):
+        say(line)
+    if check:
+        return 0
+    with Progress(transient=True) as progress:
+        asyncio.run(restore(settings, folder, manifest, progress))
+    for line in _what_is_next(settings, manifest):
+        say(line)
+    return 0
+
+
+def _described(folder: Path, manifest: Manifest) -> Iterator[str]:
+    records = sum(copy.records for copy in manifest.copies)
+    yield (
+        f"{folder} is whole: {records:,} records of {manifest.app_id} in {manifest.partitions} partitions, "
+        f"from {manifest.began_at} to {manifest.ended_at}, by Stocktide {manifest.stocktide}"
+    )
+    age = datetime.now(UTC) - datetime.fromisoformat(manifest.began_at)
+    if age > timedelta(milliseconds=INPUT_RETENTION_MS) and (open_inputs := _open_inputs(folder, manifest)):
+        yield (
+            f"note: it is {age.days} days old, and {open_inputs:,} event(s) in it were not handled yet: they are "
+            "refused as too old, or Kafka deletes them at once; their senders have to send them anew, with new ids"
+        )
+
+
+def _open_inputs(folder: Path, manifest: Manifest) -> int:
+    """How many events the workers had not handled when the backup began."""
+    committed = {(at.topic, at.partition): at.offset for at in manifest.committed}
+    return sum(
+        record.offset >= committed.get((copy.topic, copy.partition), 0)
+        for copy in manifest.copies
+        if copy.topic in (ORDERS.name, MOVEMENTS.name)
+        for record in read_archived(folder, copy)
+    )
+
+
+def _what_is_next(settings: Settings, manifest: Manifest) -> Iterator[str]:
+    yield f"restored as {settings.app_id}" + (f", which was {manifest.app_id}" if _renamed(settings, manifest) else "")
+    yield "next:"
+    yield f"  remove each worker's folder of tables ({settings.data}/tables/…): they belong to the Kafka that was"
+    yield "  start a worker: it makes Redis from the journal, and is ready when it has"
+    yield "  start the API; subscribers begin anew, without Last-Event-ID"
+    yield "  `stocktide doctor` and `stocktide audit` look at all of it"
+
+
+def _renamed(settings: Settings, manifest: Manifest) -> bool:
+    return settings.app_id != manifest.app_id
+
+
+async def restore(settings: Settings, folder: Path, manifest: Manifest, progress: Progress) -> None:
+    """Write everything into an empty Kafka. Raises RestoreError where it is not, ArchiveError, KafkaError."""
+    await reach_servers(settings)
+    await _check_place(settings, manifest)
+    access = settings.kafka_access()
+    try:
+        await ensure_topics(settings.kafka, settings.app_id, settings.partitions, settings.replication, **access)
+    except TopicsError as error:
+        raise RestoreError(str(error)) from error
+    producer = AIOKafkaProducer(
+        **settings.kafka_client(),
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=0,
+        max_batch_size=BATCH_BYTES_MAX,
+        max_request_size=JOURNAL_RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES,
+        request_timeout_ms=REQUEST_MS_MAX,
+    )
+    await producer.start()
+    try:
+        async with admin_client(settings.kafka, **access) as admin:
+            writer = _Writer(settings, folder, manifest, producer, admin, progress)
+            for topic in RESTORE_ORDER:
+                if topic is JOURNAL:
+                    await _commit(settings, writer.committed)
+                for copy in manifest.copies:
+                    if copy.topic == topic.name:
+                        await writer.write(topic, copy)
+    finally:
+        await producer.stop()
+
+
+async def _check_place(settings: Settings, manifest: Manifest) -> None:
+    """The place has to be empty, and to stay so while we write. Raises RestoreError."""
+    if settings.partitions != manifest.partitions:
+        raise RestoreError(
+            f"STOCKTIDE_PARTITIONS is {settings.partitions}, and the backup has {manifest.partitions} partitions: a "
+            f"key lies by their number, so set it to {manifest.partitions}"
+        )
+    known = {topic.name for topic in TOPICS}
+    if strangers := sorted({copy.topic for copy in manifest.copies} - known):
+        raise ArchiveError(f"the backup holds topics that this version does not know: {', '.join(strangers)}")
+    await _check_empty(settings)
+    async with admin_client(settings.kafka, **settings.kafka_access()) as admin:
+        await _check_group(admin, settings.app_id)
+    await _check_redis(settings, manifest)
+
+
+async def _check_empty(settings: Settings) -> None:
+    _, rows = await inspect_topics(settings.kafka, settings.app_id, **settings.kafka_access())
+    parts = [TopicPartition(row.full_name, number) for row in rows for number in range(row.partitions)]
+    if not parts:
+        return
+    consumer = AIOKafkaConsumer(**settings.kafka_client(), group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(parts)
+    finally:
+        await consumer.stop()
+    if written := sorted({part.topic for part, end in ends.items() if end}):
+        raise RestoreError(
+            f"topic {written[0]} was written to already: a backup is restored into an empty Kafka, or under another "
+            f"STOCKTIDE_APP_ID; to begin anew, delete the topics {settings.app_id}-* and the group {settings.app_id}"
+        )
+
+
+async def _check_group(admin: AIOKafkaAdminClient, group: str) -> None:
+    try:
+        committed = await admin.list_consumer_group_offsets(group)
+        answers: Sequence[Any] = await admin.describe_consumer_groups([group])
+    except GroupCoordinatorNotAvailableError:
+        return  # no group was ever there
+    states = [str(found[2]) for answer in answers for found in answer.groups]
+    if any(state not in NOBODY_READS for state in states):
+        raise RestoreError(
+            f"a worker of {group} is running: stop all of them, and the API, while the backup is restored"
+        )
+    if any(at.offset > 0 for at in committed.values()):
+        raise RestoreError(
+            f"the group {group} knows how far it had read topics that are gone: delete it with "
+            f"kafka-consumer-groups.sh --delete --group {group}"
+        )
+
+
+async def _check_redis(settings: Settings, manifest: Manifest) -> None:
+    """A Redis that knows more than the backup would be emptied by the first worker: that is for a person to do."""
+    end = max(copy.end for copy in manifest.copies if copy.topic == JOURNAL.name)
+    redis = connect(settings.redis, **settings.redis_access())
+    try:
+        settled = await Handover(redis, settings.app_id).settled()
+    finally:
+        await redis.aclose()
+    if settled is not None and settled.offset > end:
+        raise RestoreError(
+            f"this Redis is settled up to offset {settled.offset} of the journal, and the backup's journal ends at "
+            f"{end}: Redis knows decisions that the backup does not. To go back to the backup, give an empty Redis "
+            "(FLUSHDB empties this one), or the copy that was made before the backup"
+        )
+
+
+async def _commit(settings: Settings, committed: dict[TopicPartition, int]) -> None:
+    """Say how far the workers had read."""
+    if not committed:
+        return
+    consumer = AIOKafkaConsumer(**settings.kafka_client(), group_id=settings.app_id, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(list(committed))
+        await consumer.commit(committed)
+    finally:
+        await consumer.stop()
+
+
+class _Writer:
+    """Writes copies; `committed` is how far the workers had read, at the offsets that hold now."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        manifest: Manifest,
+        producer: AIOKafkaProducer,
+        admin: AIOKafkaAdminClient,
+        progress: Progress,
+    ) -> None:
+        self._app_id = settings.app_id
+        self._folder = folder
+        self._producer = producer
+        self._admin = admin
+        self._progress = progress
+        self._committed: dict[tuple[str, int], Committed] = {(at.topic, at.partition): at for at in manifest.committed}
+        # The journal's offsets stay, and its group offset is committed before it is written.
+        self.committed: dict[TopicPartition, int] = {
+            TopicPartition(JOURNAL.full_name(self._app_id), at.partition): at.offset
+            for at in manifest.committed
+            if at.topic == JOURNAL.name
+        }
+
+    async def write(self, topic: Topic, copy: PartitionCopy) -> None:
+        """Write one partition."""
+        part = TopicPartition(topic.full_name(self._app_id), copy.partition)
+        task = self._progress.add_task(f"{copy.topic} {copy.partition}", total=max(1, copy.records))
+        base = 0
+        if topic is JOURNAL:
+            base = copy.first
+            await self._fill(part, base)
+        read = await self._write_records(part, copy, base, task)
+        if topic is not JOURNAL and (copy.topic, copy.partition) in self._committed:
+            self.committed[part] = base + read
+        self._progress.update(task, completed=max(1, copy.records))
+
+    async def _write_records(self, part: TopicPartition, copy: PartitionCopy, base: int, task: TaskID) -> int:
+        """Write the records from offset `base` on; how many of them the workers had read."""
+        at = self._committed.get((copy.topic, copy.partition))
+        committed = at.offset if at is not None else 0
+        read = 0
+        batch, count, next_offset = self._producer.create_batch(), 0, base
+        for record in read_archived(self._folder, copy):
+            read += record.offset < committed
+            if not _append(batch, record):
+                next_offset = await self._send(batch, part, next_offset, count)
+                self._progress.advance(task, count)
+                batch, count = self._producer.create_batch(), 0
+                _append(batch, record)
+            count += 1
+        if count:
+            await self._send(batch, part, next_offset, count)
+        return read
+
+    async def _send(self, batch: Any, part: TopicPartition, offset: int, count: int) -> int:
+        """Send a batch that has to begin at `offset`; where the next one begins."""
+        batch.close()
+        metadata = await (await self._producer.send_batch(batch, part.topic, partition=part.partition))
+        if metadata.offset != offset:
+            raise RestoreError(
+                f"topic {part.topic}, partition {part.partition}: somebody else writes to it (offset "
+                f"{metadata.offset}, not {offset}); stop them, delete the topics {self._app_id}-*, and restore again"
+            )
+        return offset + count
+
+    async def _fill(self, part: TopicPartition, until: int) -> None:
+        """Make the partition begin at offset `until`: records that mean nothing, and are deleted."""
+        if not until:
+            return
+        task = self._progress.add_task(f"filling {part.topic} up to its first offset", total=until)
+        done = kept = 0
+        while done < until:
+            batch, count = self._producer.create_batch(), 0
+            while (
+                count < min(FILLERS_MAX, until - done) and batch.append(key=None, value=b"", timestamp=None) is not None
+            ):
+                count += 1
+            done = await self._send(batch, part, done, count)
+            kept += count
+            self._progress.update(task, completed=done)
+            if kept >= FILLERS_KEPT_MAX or done == until:
+                await self._admin.delete_records({part: RecordsToDelete(before_offset=done)})
+                kept = 0
+
+
+def _append(batch: Any, record: ArchivedRecord) -> bool:
+    added = batch.append(timestamp=record.timestamp, key=record.key, value=record.value, headers=list(record.headers))
+    return added is not None

@@ -1,0 +1,124 @@
+"""The group `stocktide dead-letters` of the command line: `list`, `show`, `retry`, `drop`.
+
+Out: a click group; what it does is in `stocktide.ops.dead_letters.commands`.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from stocktide.cli_time import Moment
+from stocktide.target_options import Locate, for_system
+
+# As in stocktide.ops.dead_letters.commands, which is not loaded before it is needed.
+_CHANGED_MAX = 100_000
+
+
+def dead_letter_group() -> click.Group:
+    """The group."""
+
+    @click.group("dead-letters", short_help="Look at what was refused; send it again or drop it.")
+    def group() -> None:
+        """Look at what was refused; send it again, or be done with it."""
+
+    @group.command("list", short_help="List them, newest first.")
+    @_filters(limit="The newest N. [50]")
+    @click.option("--all-states", is_flag=True, help="Also those that were sent again or dropped.")
+    @click.option("--json", "as_json", is_flag=True, help="As JSON.")
+    @for_system()
+    def list_letters(locate: Locate, as_json: bool, **chosen: Any) -> int:
+        """List them, newest first."""
+        from stocktide.ops.dead_letters.commands import DeadLetters, LetterFilter
+
+        return DeadLetters(locate().settings).list_all(LetterFilter(**chosen), as_json)
+
+    @group.command(short_help="Show one whole, its bytes too.")
+    @click.argument("place", metavar="TOPIC/PARTITION/OFFSET")
+    @click.option("--json", "as_json", is_flag=True, help="The row as it is kept, as JSON.")
+    @click.option("--raw", is_flag=True, help="The event's bytes and nothing else.")
+    @for_system()
+    def show(locate: Locate, place: str, as_json: bool, raw: bool) -> int:
+        """Show one whole, its bytes too.
+
+        It is named by where its event lay; PARTITION/OFFSET alone is the letter's own place.
+        """
+        from stocktide.ops.dead_letters.commands import DeadLetters
+
+        return DeadLetters(locate().settings).show_one(place, as_json, raw)
+
+    @group.command(short_help="Send events again to where they came from.")
+    @_changing("Send up to N, the oldest first. [1000]")
+    @for_system()
+    def retry(locate: Locate, **options: Any) -> int:
+        """Send events again to where they came from.
+
+        The bytes and the key are the same. One that is refused again comes back as a new letter that names the same
+        event. Ids make it safe: what counted already does not count twice.
+        """
+        return _change("retry", locate, **options)
+
+    @group.command(short_help="Be done with letters.")
+    @_changing("Drop up to N, the oldest first. [1000]")
+    @for_system()
+    def drop(locate: Locate, **options: Any) -> int:
+        """Be done with letters: `list` leaves them out."""
+        return _change("drop", locate, **options)
+
+    return group
+
+
+def _change(
+    action: Any,
+    locate: Locate,
+    places: tuple[str, ...],
+    everything: bool,
+    by: str | None,
+    yes: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> int:
+    from stocktide.ops.dead_letters.commands import DeadLetters, LetterFilter
+
+    if bool(places) == everything:
+        raise click.UsageError("say which letters, or --all for all that the filters leave")
+    if places and any(value for value in chosen.values()):
+        raise click.UsageError("filters go with --all")
+    who = by or getpass.getuser()
+    settings = locate(f"dead-letters {action}").settings
+    return DeadLetters(settings).change(action, places, LetterFilter(**chosen), who, yes, as_json)
+
+
+def _filters(limit: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return _stacked(
+        click.option("--reason", "reasons", multiple=True, metavar="CODE", help="Refused for this; may be repeated."),
+        click.option("--topic", "topics", multiple=True, help="Events of this topic; may be repeated."),
+        click.option("--since", type=Moment(), help="Refused since then: 2026-11-24T19:26:01Z, 2026-11-24, 2h, 3d."),
+        click.option("--until", type=Moment(ends=True), help="Refused until then."),
+        click.option("--limit", type=click.IntRange(1, _CHANGED_MAX), metavar="N", help=limit),
+    )
+
+
+def _changing(limit: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return _stacked(
+        click.argument("places", nargs=-1, metavar="[TOPIC/PARTITION/OFFSET]..."),
+        click.option("--all", "everything", is_flag=True, help="All open ones that the filters leave."),
+        _filters(limit),
+        click.option("--by", metavar="NAME", help="Who says so. [the user of this machine]"),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--json", "as_json", is_flag=True, help="What was done, as JSON."),
+    )
+
+
+def _stacked(*decorators: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Several decorators as one, in the order in which `--help` shows them."""
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorated

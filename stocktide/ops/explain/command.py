@@ -1,0 +1,151 @@
+"""`stocktide explain SKU`: every change of a SKU with its cause and the running numbers, from the journal alone.
+
+In: settings, a SKU, and which part of its story is wanted. Out: a table (or JSON) and an exit status: 1 where something
+is not explained by the log or the log does not reach back to what was asked, 2 for what nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import orjson
+from msgspec import structs
+from rich.console import Console
+
+from stocktide.ops.explain.at_time import Standing, standing_at_time, standing_at_version, standing_view, tell_standing
+from stocktide.ops.explain.journal_access import JournalAccess
+from stocktide.ops.explain.render import JsonTeller, TableTeller, Wanted
+from stocktide.progress import announced
+from stocktide.settings import Settings
+from stocktide.tables.history.journal_search import Mention
+from stocktide.tables.history.sku_history import Change, Opening, Part, Story, changes_of, row_of
+from stocktide.wait_for_servers import reach_kafka
+
+UNEXPLAINED = 1
+UNKNOWN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainOptions:
+    """What is asked: the standing at a version or a time (ms), else the story; since a time (ms), the newest `limit`
+    changes, those of one warehouse."""
+
+    sku: str
+    at_version: int | None = None
+    at_ms: int | None = None
+    since: int | None = None
+    limit: int | None = None
+    warehouse: str | None = None
+    as_json: bool = False
+
+
+def run(settings: Settings, options: ExplainOptions) -> int:
+    """Tell it on standard output; the exit status. Raises ServerUnreachable, KafkaError, TakeoverError."""
+    return asyncio.run(_explain(settings, options))
+
+
+async def _explain(settings: Settings, options: ExplainOptions) -> int:
+    access = settings.kafka_access()
+    await reach_kafka(settings.kafka, **access)
+    journal = JournalAccess(settings.kafka, settings.app_id, access)
+    try:
+        async with announced(_progress, f"reading the journal for {options.sku}"):
+            await journal.open()
+            if options.at_version is not None or options.at_ms is not None:
+                return await _explain_standing(journal, options)
+            return await _explain_story(journal, options)
+    finally:
+        await journal.close()
+
+
+async def _explain_standing(journal: JournalAccess, options: ExplainOptions) -> int:
+    found: Standing | str | None
+    if options.at_version is not None:
+        found = await standing_at_version(journal, options.sku, options.at_version)
+    else:
+        found = await standing_at_time(journal, options.sku, options.at_ms or 0)
+    if found is None:
+        return _unknown_sku(options.sku)
+    if isinstance(found, str):
+        return _refuse(found, UNEXPLAINED)
+    if options.warehouse is not None and options.warehouse not in found.record.warehouses:
+        return _unknown_warehouse(options, found.record.warehouses)
+    if options.as_json:
+        sys.stdout.buffer.write(orjson.dumps(standing_view(options.sku, found), option=orjson.OPT_APPEND_NEWLINE))
+    else:
+        tell_standing(Console(), options.sku, found, options.warehouse)
+    return 0
+
+
+async def _explain_story(journal: JournalAccess, options: ExplainOptions) -> int:
+    wanted = Wanted(options.sku, options.since, options.limit, options.warehouse)
+    teller = JsonTeller(wanted) if options.as_json else TableTeller(wanted, Console())
+    story = Story(options.sku)
+    if options.limit is None:
+        async for mention in journal.forward(options.sku, options.since):
+            for part in story.follow(mention.decision, mention.term, mention.owner):
+                teller.take(part)
+    else:
+        mentions = await _newest(journal, wanted, options.limit)
+        parts = [part for each in mentions for part in story.follow(each.decision, each.term, each.owner)]
+        for part in _last(parts, wanted, options.limit):
+            teller.take(part)
+    if story.record is None and options.since is not None:
+        # Nothing since then: its newest change says where it stands.
+        for mention in await _newest(journal, replace(wanted, since=None, warehouse=None), 1):
+            story.follow(mention.decision, mention.term, mention.owner)
+    if story.record is None:
+        return _unknown_sku(options.sku)
+    if options.warehouse is not None and options.warehouse not in story.record.warehouses:
+        return _unknown_warehouse(options, story.record.warehouses)
+    teller.end(story)
+    return UNEXPLAINED if story.breaks else 0
+
+
+async def _newest(journal: JournalAccess, wanted: Wanted, count: int) -> list[Mention]:
+    """The newest mentions, oldest first: as many as hold `count` changes that are wanted, if there are so many."""
+    found: list[Mention] = []
+    backward = await journal.backward(wanted.sku)
+    async for mention in backward.mentions():
+        if row_of(mention.decision, wanted.sku) is None:
+            continue
+        if wanted.since is not None and mention.decision.at < wanted.since and found:
+            break
+        found.append(mention)
+        count -= sum(wanted.shows(change) for change in changes_of(mention.decision, wanted.sku))
+        if count <= 0:
+            break
+    return found[::-1]
+
+
+def _last(parts: Sequence[Part], wanted: Wanted, count: int) -> Sequence[Part]:
+    """The parts from the `count`-th last change on that is wanted."""
+    shown = [index for index, part in enumerate(parts) if isinstance(part, Change) and wanted.shows(part)]
+    if len(shown) <= count:
+        return parts
+    first = parts[shown[-count]]
+    assert isinstance(first, Change)
+    record = structs.replace(first.record, counters=first.before, version=first.version - 1)
+    return (Opening(first.sku, False, first.at, record), *parts[shown[-count] :])
+
+
+def _unknown_sku(sku: str) -> int:
+    return _refuse(f"the log knows no SKU {sku!r}: no warehouse, announcement or policy has named it", UNKNOWN)
+
+
+def _unknown_warehouse(options: ExplainOptions, known: Sequence[str]) -> int:
+    places = ", ".join(known) or "none yet"
+    return _refuse(f"{options.sku} was never in warehouse {options.warehouse!r}; it was in: {places}", UNKNOWN)
+
+
+def _refuse(words: str, status: int) -> int:
+    sys.stderr.write(f"stocktide: {words}\n")
+    return status
+
+
+def _progress(words: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{words}\n")

@@ -1,0 +1,246 @@
+"""What happened to a SKU, in words that a warehouse clerk uses.
+
+In: a `Change`, or another part of a story. Out: sentences without a full stop, and the deltas in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from stocktide.tables.history.sku_history import REPAIR, Break, Change, ModeMoved, Takeovers
+from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.ledger.records import Offer
+from stocktide.tables.views import split_counter
+
+# What counters are called; `locked` is the ledger's word for what a clerk calls held.
+COUNTER_WORDS = {
+    "on_hand": "on hand",
+    "committed": "committed",
+    "locked": "held",
+    "reserved": "reserved",
+    "damaged": "damaged",
+    "preordered": "preordered",
+    "incoming": "incoming",
+}
+MODE_WORDS = {
+    "in_stock": "in stock",
+    "preorder": "on preorder",
+    "sold_out": "sold out",
+    "suspended": "suspended",
+}
+# How a line of a movement that changed nothing is told.
+_COUNTED_ALREADY = ", which the newest count holds already: no change"
+
+
+def words_of(change: Change) -> str:
+    """What happened."""
+    tell = _TELL.get(change.kind)
+    if tell is None:
+        return " ".join(word for word in (change.kind, change.id, change.subject) if word)
+    return tell(change)
+
+
+def changed_words(deltas: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """(place, `held +2, on hand -1`) for each place that the deltas name, a warehouse, a channel, an announcement;
+    warehouses in the order of the deltas."""
+    by_place: dict[str, list[str]] = {}
+    for name, units in sorted(deltas.items(), key=lambda delta: _rank(delta[0])):
+        what, place = split_counter(name)
+        pool = name.partition("@")[0].partition("#")[2]
+        word = COUNTER_WORDS.get(what, what) + (f" for {pool}" if pool and what == "reserved" else "")
+        by_place.setdefault(place or pool, []).append(f"{word} {units:+d}")
+    for place, words in by_place.items():
+        yield place, ", ".join(words)
+
+
+def _rank(name: str) -> tuple[int, str]:
+    known = list(COUNTER_WORDS)
+    what = split_counter(name)[0]
+    return (known.index(what) if what in known else len(known), name)
+
+
+def mode_words(mode: ModeMoved) -> str:
+    """That a channel sells in another way now."""
+    return f"{mode.channel}: {MODE_WORDS.get(mode.before, mode.before)} before, now {offer_words(mode.after)}"
+
+
+def offer_words(offer: Offer) -> str:
+    """What a channel may sell."""
+    words = MODE_WORDS.get(offer.mode, offer.mode)
+    if offer.mode == "in_stock":
+        return f"{words}, {offer.quantity} to sell"
+    if offer.mode == "preorder":
+        return f"{words}, {offer.preorder_remaining} left"
+    return words
+
+
+def takeover_words(takeovers: Takeovers) -> str:
+    """That a worker took over, and with it whatever Redis had lost came back."""
+    which = f"takeover {takeovers.last}"
+    if takeovers.first < takeovers.last:
+        which = f"takeovers {takeovers.first} to {takeovers.last}"
+    return f"{which}: a worker took over; what Redis had lost was brought back from this log"
+
+
+def break_words(found: Break) -> str:
+    """What the log does not explain."""
+    wrong = [f"{each.counter} stood at {each.expected}, then at {each.found}" for each in found.counters]
+    if found.version_expected != found.version_found:
+        wrong.append(f"version {found.version_expected} would follow, and {found.version_found} came")
+    return "not explained by the log: " + ("; ".join(wrong) or "its versions do not follow each other")
+
+
+def strayed_words(change: Change) -> str:
+    """What a repair found."""
+    found = "; ".join(f"{each.counter} at {each.found}, not at {each.expected}" for each in change.strayed)
+    return f"found otherwise than this log says: {found}"
+
+
+def _units(change: Change, what: str, sign: int = 1) -> int:
+    """Units by which the counters of that kind rose (or, with sign -1, fell)."""
+    return sum(max(0, sign * units) for name, units in change.deltas.items() if split_counter(name)[0] == what)
+
+
+def _places(change: Change, what: str) -> str:
+    """The warehouses whose counter of that kind moved."""
+    places = [split_counter(name)[1] for name in change.deltas if split_counter(name)[0] == what]
+    return " and ".join(sorted(places))
+
+
+def _order(change: Change) -> str:
+    return f"order {change.subject}"
+
+
+def _placed(change: Change) -> str:
+    record = change.order
+    who = [record.channel] if record and record.channel else []
+    if record and record.priority != "standard":
+        who.append(record.priority.upper())
+    order = _order(change) + (f" ({', '.join(who)})" if who else "")
+    if preordered := _units(change, "preordered"):
+        return f"{order} preordered {preordered}"
+    return f"{order} took {_units(change, 'locked')}: held"
+
+
+def _paid(change: Change) -> str:
+    return f"{_order(change)} paid: {_units(change, 'committed')} to be shipped"
+
+
+def _back(change: Change) -> str:
+    """What an order that ended gives back."""
+    back = _units(change, "locked", -1) + _units(change, "committed", -1)
+    parts = [f"{back} back"] if back else []
+    if preordered := _units(change, "preordered", -1):
+        parts.append(f"{preordered} preordered no more")
+    return ", ".join(parts) or "nothing to give back"
+
+
+def _cancelled(change: Change) -> str:
+    if change.gave_way_to and change.gave_way_to != change.subject:
+        return f"{_order(change)} gave way to {change.gave_way_to}: {_back(change)}"
+    paid = "paid " if _units(change, "committed", -1) else ""
+    return f"{paid}{_order(change)} cancelled: {_back(change)}"
+
+
+def _expired(change: Change) -> str:
+    return f"hold of {_order(change)} ran out: {_back(change)}"
+
+
+def _shipped(change: Change) -> str:
+    if _units(change, "locked", -1):
+        return f"{_order(change)} shipped before it was paid: {_units(change, 'committed')} committed"
+    gone = _units(change, "on_hand", -1)
+    ordered = _units(change, "committed", -1) + _units(change, "preordered", -1)
+    if not gone:
+        return f"{_order(change)} shipped {ordered or 'units'}{_COUNTED_ALREADY} of on hand"
+    beyond = f", {gone - ordered} more than it had" if gone > ordered else ""
+    return f"{_order(change)} shipped {gone} from {_places(change, 'on_hand')}{beyond}"
+
+
+def _returned(change: Change) -> str:
+    if damaged := _units(change, "damaged"):
+        return f"{_order(change)} returned {damaged}, damaged, to {_places(change, 'damaged')}"
+    if sellable := _units(change, "on_hand"):
+        return f"{_order(change)} returned {sellable}, sellable, to {_places(change, 'on_hand')}"
+    return f"{_order(change)} returned units{_COUNTED_ALREADY}"
+
+
+def _received(change: Change) -> str:
+    quantity = change.line.quantity if change.line else _units(change, "on_hand")
+    return f"received {quantity} at {change.subject} ({change.id}){_if_counted(change)}"
+
+
+def _counted(change: Change) -> str:
+    line = change.line
+    if line is None:
+        return f"counted at {change.subject} ({change.id})"
+    carried = f", {abs(line.carried)} {'came in' if line.carried > 0 else 'left'} since" if line.carried else ""
+    found = f"{line.change:+d}" if line.change else "as expected"
+    return f"counted {line.quantity} at {change.subject} ({change.id}){carried}: {found}"
+
+
+def _adjusted(change: Change) -> str:
+    quantity = change.line.quantity if change.line else _units(change, "on_hand") - _units(change, "on_hand", -1)
+    reason = (change.movement.reason if change.movement else None) or "adjusted"
+    where = f"at {change.subject} ({change.id}){_if_counted(change)}"
+    if reason == "damages" and quantity < 0:
+        return f"{-quantity} found damaged {where}"
+    if reason == "damages":
+        return f"{quantity} damaged before, fit for sale again {where}"
+    if reason == "scrapped" and quantity < 0:
+        return f"{-quantity} damaged scrapped {where}"
+    return f"adjusted by {quantity:+d}, {reason}, {where}"
+
+
+def _transferred(change: Change) -> str:
+    quantity = change.line.quantity if change.line else _units(change, "on_hand")
+    to = (change.movement.to_warehouse if change.movement else None) or "another warehouse"
+    one_end = ""
+    if len(change.deltas) == 1:
+        one_end = ", of which the newest count of the other one holds its part already"
+    return f"moved {quantity} from {change.subject} to {to} ({change.id}){_if_counted(change) or one_end}"
+
+
+def _if_counted(change: Change) -> str:
+    return _COUNTED_ALREADY if change.line and change.line.outcome == Outcome.ALREADY_COUNTED else ""
+
+
+def _policy_set(change: Change) -> str:
+    channel = "all channels" if change.subject == "*" else change.subject
+    mine = [level for level in change.policies if level.sku == change.sku and level.channel == change.subject]
+    removed = bool(mine) and mine[-1].policy is None
+    by = f" by {mine[-1].actor}" if mine and mine[-1].actor != "operator" else ""
+    return f"policy of {channel} for this SKU {'removed' if removed else 'changed'}{by}"
+
+
+def _swept(change: Change) -> str:
+    levels = {level.channel: " for this SKU" if level.sku else "" for level in change.policies}
+    if levels:
+        return "policy of " + ", ".join(f"{channel}{where}" for channel, where in sorted(levels.items())) + " changed"
+    return "channels were judged anew: a policy changed, or a channel is new"
+
+
+def _dwelt(change: Change) -> str:
+    return "a channel's waiting time is over"
+
+
+def _repaired(change: Change) -> str:
+    return f"repaired by {change.subject}" + (f" ({change.id})" if change.id else "")
+
+
+_TELL: Mapping[str, Callable[[Change], str]] = {
+    "place": _placed,
+    "pay": _paid,
+    "cancel": _cancelled,
+    "expire": _expired,
+    "ship": _shipped,
+    "take_back": _returned,
+    "receive": _received,
+    "count": _counted,
+    "adjust": _adjusted,
+    "transfer": _transferred,
+    "set_policy": _policy_set,
+    "sweep": _swept,
+    "dwell": _dwelt,
+    REPAIR: _repaired,
+}

@@ -1,0 +1,89 @@
+"""The journal for commands that ask about one SKU: from its oldest record forward, or from the newest back.
+
+In: where Kafka is. Out: mentions of a SKU. It needs nothing but Kafka: where to begin is told by the landmarks, and by
+the times of the records where only a part is wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from stocktide.streams.journal.log import KafkaLog
+from stocktide.streams.journal.record import JournalReader, Position
+from stocktide.streams.topics import JOURNAL
+from stocktide.tables.history.journal_search import Anchor, Backward, Budget, Mention, forward, oldest_in
+from stocktide.tables.recovery.checkpoints import Landmarks, read_landmarks
+from stocktide.tables.recovery.journal_scan import LostTail, follow, newest_in
+
+# The relay's clock stamps records and the ledger's dates decisions: they may differ by so much before a reading that
+# begins at a time misses something.
+_CLOCKS_DIFFER_MS = 600_000
+
+
+class JournalAccess:
+    """One shard's journal as it was when `open` was called. Every method raises KafkaError, TakeoverError."""
+
+    def __init__(self, kafka: str, app_id: str, access: dict[str, Any], shard: int = 0) -> None:
+        self._kafka = kafka
+        self._app_id = app_id
+        self._access = access
+        self._partition = TopicPartition(JOURNAL.full_name(app_id), shard)
+        self._log = KafkaLog(kafka, self._partition.topic, shard, **access)
+        self._landmarks = Landmarks()
+        self._end = 0
+        self.begins_at_the_beginning = False
+
+    async def open(self) -> None:
+        """Look where the journal begins and ends."""
+        beginning, self._end = await self._log.bounds()
+        self.begins_at_the_beginning = beginning == 0
+        self._landmarks = await read_landmarks(self._kafka, self._app_id, self._partition.partition, **self._access)
+
+    async def close(self) -> None:
+        """Let go of Kafka."""
+        await self._log.close()
+
+    async def forward(self, sku: str, since_ms: int | None = None) -> AsyncIterator[Mention]:
+        """Each mention, oldest first, from the oldest record that is kept; or from some place before `since_ms`."""
+        positions = self._landmarks.all()
+        start: Position | None = None
+        if since_ms is not None:
+            offset = await self._offset_at(since_ms - _CLOCKS_DIFFER_MS)
+            before = tuple(position for position in positions if position.offset <= offset)
+            start = await newest_in(self._log, before) if before else None
+        start = start or await oldest_in(self._log, positions)
+        if start is None:
+            raise LostTail("the journal's head has aged out, and journal-positions does not say what lay before")
+        async for mention in forward(self._log, JournalReader(start), self._end, sku):
+            yield mention
+
+    async def backward(self, sku: str, until_ms: int | None = None) -> Backward:
+        """The mentions, newest first: from the end, or from some place after `until_ms`."""
+        anchor: Anchor | None = None
+        if until_ms is not None:
+            offset = await self._offset_at(until_ms + _CLOCKS_DIFFER_MS)
+            behind = (position for position in self._landmarks.all() if offset <= position.offset <= self._end)
+            anchor = next((Anchor.of(position) for position in behind), None)
+        return Backward(self._log, anchor or Anchor.of(await self._newest()), sku, Budget(math.inf, math.inf))
+
+    async def _newest(self) -> Position:
+        """Where a reader stands who has read it all."""
+        reader = JournalReader(await newest_in(self._log, self._landmarks.all()))
+        async for _ in follow(self._log, reader, self._end):
+            pass
+        return reader.position
+
+    async def _offset_at(self, ms: int) -> int:
+        """The first offset whose record is not older; the end where all are."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka, group_id=None, **self._access)
+        await consumer.start()
+        try:
+            consumer.assign([self._partition])
+            found = (await consumer.offsets_for_times({self._partition: max(0, ms)}))[self._partition]
+        finally:
+            await consumer.stop()
+        return self._end if found is None else int(found.offset)

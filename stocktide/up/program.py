@@ -1,0 +1,143 @@
+"""A program of ours under supervision: the worker or the API, a child with a `/readyz` that tells when it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import aiohttp
+
+from stocktide.embedded.process import ChildProcess
+from stocktide.errors import CommandError
+from stocktide.progress import Progress, Waiting, silent
+from stocktide.settings import Settings
+
+# A worker reads its tables back before it is ready: a minute for a million SKUs, and as much again.
+READY_SECONDS_MAX = 180.0
+# It finishes what it has begun: a chunk in flight, open requests. Killed instead, it loses nothing either.
+STOP_SECONDS_MAX = 15.0
+PROBE_SECONDS_MAX = 2.0
+POLL_SECONDS = 0.1
+# What an error message quotes of an answer that says why it is not ready.
+ANSWER_CHARACTERS_MAX = 500
+
+
+class ProgramEnded(CommandError):
+    """The program ended before it was ready."""
+
+
+class ProgramNotReady(CommandError):
+    """The program runs, but was not ready in time."""
+
+
+class Program:
+    """One child of ours. `command` runs it, `address` is `http://HOST:PORT` where it answers `/readyz`."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environ: dict[str, str],
+        address: str,
+        log: Path,
+        progress: Progress = silent,
+    ) -> None:
+        self.name = name
+        self.address = address
+        self._command = command
+        self._environ = environ
+        self._child = ChildProcess(f"the {name}", log)
+        self._progress = progress
+        self._last_answer: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, the last one's after its end."""
+        return self._child.pid
+
+    async def start(self) -> None:
+        """Start it and wait until it is ready. Raises ProgramEnded or, leaving it running, ProgramNotReady."""
+        await self._child.spawn(self._command, self._environ)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + READY_SECONDS_MAX
+        timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS_MAX)
+        waiting = Waiting(self._progress, "the API" if self.name == "api" else f"the {self.name}")
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while not await self._is_ready(session):
+                waiting(self._reason)
+                if not self._child.running:
+                    status = await self.wait()
+                    raise ProgramEnded(
+                        f"the {self.name} ended while it started ({describe_end(status)}); "
+                        f"the end of {self._child.log}:\n{self.last_words()}"
+                    )
+                if loop.time() > deadline:
+                    raise ProgramNotReady(
+                        f"the {self.name} is not ready after {READY_SECONDS_MAX:.0f} s: {self._reason}; "
+                        f"the end of {self._child.log}:\n{self.last_words()}"
+                    )
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def stop(self) -> None:
+        """Stop it: SIGTERM, then SIGKILL after STOP_SECONDS_MAX."""
+        await self._child.stop(STOP_SECONDS_MAX)
+
+    async def wait(self) -> int:
+        """Wait for its end; the exit status, or minus the signal."""
+        return await self._child.wait()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._child.kill()
+
+    def last_words(self) -> str:
+        """The last lines of its log."""
+        return self._child.last_words()
+
+    async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            async with session.get(f"{self.address}/readyz") as answer:
+                self._last_answer = reasons_of(await answer.text())
+                return answer.status == 200 and self._child.running
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self._last_answer = None
+            return False
+
+    @property
+    def _reason(self) -> str:
+        """Why it is not ready, as far as it says so itself."""
+        if self._last_answer is not None:
+            return self._last_answer
+        newest = self._child.newest_line()
+        return f"it does not answer yet; the newest line of its log: {newest}" if newest else "it does not answer yet"
+
+
+def reasons_of(body: str) -> str:
+    """The reasons in the answer of `/readyz`, a list or by name; the body where it is another one."""
+    try:
+        reasons = json.loads(body)["reasons"]
+        told = "; ".join(str(reason) for reason in (reasons.values() if isinstance(reasons, dict) else reasons))
+    except (ValueError, KeyError, TypeError):
+        told = body
+    return told[:ANSWER_CHARACTERS_MAX]
+
+
+def own_program(name: str, settings: Settings, address: str, log: Path, progress: Progress = silent) -> Program:
+    """`stocktide worker` or `stocktide api` with these settings."""
+    environ = {**os.environ, **settings.as_environment(), "PYTHONUNBUFFERED": "1"}
+    return Program(name, [sys.executable, "-m", "stocktide", name], environ, address, log, progress)
+
+
+def describe_end(status: int) -> str:
+    """An exit status in words: `exit status 2`, `killed by SIGKILL`."""
+    if status >= 0:
+        return f"exit status {status}"
+    import signal
+
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

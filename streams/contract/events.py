@@ -1,0 +1,341 @@
+"""The input events of the contract, as frozen messages, and their one decoder.
+
+In: the raw bytes of one JSON document, from a topic or a request body.
+Out: a typed event, or a `Malformed` that says what is wrong and at which path.
+
+Quantities are whole units. Times are RFC 3339 with an offset; they are kept as aware datetimes.
+Unknown fields are ignored; missing or ill-typed ones are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from stocktide.streams.contract.times import explain_time
+
+# The contract's limits (design, section 6).
+NAME_LENGTH_MAX = 128
+QUANTITY_MAX = 1_000_000
+# What lies in one warehouse came in many movements (rule 41); sums of counts stay far below what a double holds.
+COUNTED_QUANTITY_MAX = 1_000_000_000
+LINES_MAX = 2_000
+# Parts of one count: two million SKUs, twice the largest shop that is measured.
+PARTS_MAX = 1_000
+BODY_BYTES_MAX = 1024 * 1024
+HOLD_SECONDS_DEFAULT = 900
+HOLD_SECONDS_MAX = 604_800
+# What some editors and exports put before UTF-8; it says nothing, and is passed over.
+BOM = b"\xef\xbb\xbf"
+# A reason or a tracking number is free text for people: long enough for a sentence, never a document.
+TEXT_LENGTH_MAX = 256
+
+Name = Annotated[
+    str,
+    Meta(min_length=1, max_length=NAME_LENGTH_MAX, pattern=r"^[^\s\x00-\x1f\x7f]+$", description="A name"),
+]
+Text = Annotated[str, Meta(max_length=TEXT_LENGTH_MAX)]
+Time = Annotated[datetime, Meta(tz=True)]
+Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
+SignedQuantity = Annotated[int, Meta(ge=-QUANTITY_MAX, le=QUANTITY_MAX)]
+CountedQuantity = Annotated[int, Meta(ge=0, le=COUNTED_QUANTITY_MAX)]
+PartNumber = Annotated[int, Meta(ge=1, le=PARTS_MAX)]
+HoldSeconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
+_Line = TypeVar("_Line")
+Lines = Annotated[tuple[_Line, ...], Meta(min_length=1, max_length=LINES_MAX)]
+
+
+class OrderLine(Struct, frozen=True):
+    """So many units of a SKU."""
+
+    sku: Name
+    quantity: Quantity
+
+
+class ShippedLine(Struct, frozen=True):
+    """Units of a SKU that left a warehouse."""
+
+    sku: Name
+    quantity: Quantity
+    warehouse: Name
+
+
+class ReturnedLine(Struct, frozen=True):
+    """Units of a SKU that came back to a warehouse, fit for sale or not."""
+
+    sku: Name
+    quantity: Quantity
+    warehouse: Name
+    condition: Literal["sellable", "damaged"] = "sellable"
+
+
+class AdjustedLine(Struct, frozen=True):
+    """A signed change of a SKU's units."""
+
+    sku: Name
+    quantity: SignedQuantity
+
+
+class CountedLine(Struct, frozen=True):
+    """What a person counted of a SKU."""
+
+    sku: Name
+    quantity: CountedQuantity
+
+
+class OrderBody(Struct, frozen=True, kw_only=True):
+    """What a shopper wants; the body of `POST /v1/orders`, where `id` and `occurred_at` may be left out."""
+
+    order_id: Name
+    channel: Name
+    lines: Lines[OrderLine]
+    id: Name | None = None
+    occurred_at: Time | None = None
+    priority: Literal["standard", "vip"] = "standard"
+    accept: Literal["all", "partial"] = "all"
+    allow_preorder: bool = True
+    hold_seconds: HoldSeconds = HOLD_SECONDS_DEFAULT
+    region: Name | None = None
+    purpose: Name | None = None
+    supersedes: Name | None = None
+
+
+class _OrderEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
+    id: Name
+    occurred_at: Time
+    order_id: Name
+
+
+class OrderPlaced(_OrderEvent, frozen=True, kw_only=True, tag="order.placed"):
+    """A shopper asks for units to be held."""
+
+    channel: Name
+    lines: Lines[OrderLine]
+    priority: Literal["standard", "vip"] = "standard"
+    accept: Literal["all", "partial"] = "all"
+    allow_preorder: bool = True
+    hold_seconds: HoldSeconds = HOLD_SECONDS_DEFAULT
+    region: Name | None = None
+    purpose: Name | None = None
+    supersedes: Name | None = None
+
+
+class OrderPaid(_OrderEvent, frozen=True, kw_only=True, tag="order.paid"):
+    """The hold becomes a commitment."""
+
+
+class OrderCancelled(_OrderEvent, frozen=True, kw_only=True, tag="order.cancelled"):
+    """The hold, or what was paid and not shipped, goes back."""
+
+
+class OrderExtended(_OrderEvent, frozen=True, kw_only=True, tag="order.extended"):
+    """The hold lasts longer."""
+
+    hold_seconds: HoldSeconds = HOLD_SECONDS_DEFAULT
+
+
+class OrderShipped(_OrderEvent, frozen=True, kw_only=True, tag="order.shipped"):
+    """Units of the order left a warehouse."""
+
+    lines: Lines[ShippedLine]
+    tracking: Text | None = None
+
+
+class OrderReturned(_OrderEvent, frozen=True, kw_only=True, tag="order.returned"):
+    """Units of the order came back."""
+
+    lines: Lines[ReturnedLine]
+
+
+class _Movement(Struct, frozen=True, kw_only=True, tag_field="type"):
+    id: Name
+    occurred_at: Time
+    warehouse: Name
+
+
+class StockReceived(_Movement, frozen=True, kw_only=True, tag="stock.received"):
+    """Units arrived in a warehouse."""
+
+    lines: Lines[OrderLine]
+    expected_id: Name | None = None
+
+
+class StockAdjusted(_Movement, frozen=True, kw_only=True, tag="stock.adjusted"):
+    """A signed correction with a reason, such as `damages`."""
+
+    reason: Text
+    lines: Lines[AdjustedLine]
+
+
+class StockCounted(_Movement, frozen=True, kw_only=True, tag="stock.counted"):
+    """What a person counted, absolute, as of `occurred_at`."""
+
+    lines: Lines[CountedLine]
+    # Every SKU of the warehouse that is not listed is 0.
+    complete: bool = False
+    # Number `part` of `parts` bodies with this id, which form one count.
+    part: PartNumber | None = None
+    parts: PartNumber | None = None
+
+
+class StockTransferred(_Movement, frozen=True, kw_only=True, tag="stock.transferred"):
+    """Units moved to another warehouse."""
+
+    to_warehouse: Name
+    lines: Lines[OrderLine]
+
+
+OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderExtended | OrderShipped | OrderReturned
+# `stock.expected`, `stock.reserved` and `stock.released` join here with pools and announcements.
+Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred
+Event = OrderEvent | Movement
+EVENTS_LATER = frozenset({"stock.expected", "stock.reserved", "stock.released"})
+
+
+class Malformed(Struct, frozen=True):
+    """Why bytes are no message: a stable `code`, a sentence, and the path of the field (`lines[0].sku`)."""
+
+    code: str
+    detail: str
+    path: str | None = None
+
+
+_T = TypeVar("_T")
+_ORDER_EVENT: msgspec.json.Decoder[OrderEvent] = msgspec.json.Decoder(OrderEvent)
+_MOVEMENT: msgspec.json.Decoder[Movement] = msgspec.json.Decoder(Movement)
+_EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_PATTERN = re.compile(r"^Expected `str` matching regex .*$", re.DOTALL)
+
+
+def decode_order_event(raw: bytes) -> OrderEvent | Malformed:
+    """Decode one message of the topic `orders`; refuses movements."""
+    return decode_with(_ORDER_EVENT, raw)
+
+
+def decode_movement(raw: bytes) -> Movement | Malformed:
+    """Decode one message of the topic `movements`; refuses order events."""
+    return decode_with(_MOVEMENT, raw)
+
+
+def decode_event(raw: bytes) -> Event | Malformed:
+    """Decode any input event."""
+    return decode_with(_EVENT, raw)
+
+
+def decode_with(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | Malformed:
+    """Decode `raw`; every way in which bytes can be wrong comes back as a `Malformed`."""
+    if len(raw) > BODY_BYTES_MAX:
+        return Malformed("too_large", f"{len(raw)} bytes; at most {BODY_BYTES_MAX} are taken")
+    raw = raw.removeprefix(BOM)
+    if not raw.strip():
+        return Malformed("malformed_json", "the message is empty")
+    try:
+        if not raw.isascii():
+            raw.decode()  # unknown fields are skipped unread; their bytes are kept and told all the same
+        message = decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        return _explain(str(error), raw)
+    except msgspec.DecodeError as error:
+        return Malformed("malformed_json", str(error))
+    except UnicodeDecodeError as error:
+        what = "UTF-16, not UTF-8" if raw[:2] in _UTF_16 else f"not UTF-8 at byte {error.start}"
+        return Malformed("malformed_json", what)
+    except RecursionError:
+        return Malformed("malformed_json", "nested too deeply")
+    return _check_beyond_types(message, raw)
+
+
+def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
+    """What types alone cannot say: unprintable names, sums over the limit, repeated or impossible lines."""
+    if b"\\" in raw or not raw.isascii():
+        found = _unprintable(message, "")
+        if found is not None:
+            return Malformed("invalid_field", "holds a character that cannot be printed", found)
+    if isinstance(message, OrderPlaced | OrderBody):
+        wrong = _wrong_in_order(message)
+    elif isinstance(message, StockCounted):
+        wrong = _counted_twice(message) or _wrong_part(message)
+    elif isinstance(message, StockTransferred) and message.to_warehouse == message.warehouse:
+        wrong = Malformed("invalid_field", "a transfer goes to another warehouse", "to_warehouse")
+    else:
+        wrong = None
+    return message if wrong is None else wrong
+
+
+def _wrong_in_order(order: OrderPlaced | OrderBody) -> Malformed | None:
+    if order.channel == "*":
+        return Malformed("invalid_field", "`*` stands for all channels and is none itself", "channel")
+    if len(order.lines) == 1:
+        return None
+    sums: dict[str, int] = {}
+    for index, line in enumerate(order.lines):
+        total = sums[line.sku] = sums.get(line.sku, 0) + line.quantity
+        if total > QUANTITY_MAX:
+            detail = f"the lines of {line.sku} sum to more than {QUANTITY_MAX}"
+            return Malformed("invalid_field", detail, f"lines[{index}].quantity")
+    return None
+
+
+def _counted_twice(count: StockCounted) -> Malformed | None:
+    seen: set[str] = set()
+    for index, line in enumerate(count.lines):
+        if line.sku in seen:
+            return Malformed("invalid_field", f"{line.sku} is counted twice", f"lines[{index}].sku")
+        seen.add(line.sku)
+    return None
+
+
+def _wrong_part(count: StockCounted) -> Malformed | None:
+    if (count.part is None) != (count.parts is None):
+        path = "part" if count.part is None else "parts"
+        return Malformed("missing_field", "`part` and `parts` belong together", path)
+    if count.part is not None and count.parts is not None and count.part > count.parts:
+        return Malformed("invalid_field", f"there are {count.parts} parts", "part")
+    return None
+
+
+def _unprintable(value: Any, path: str) -> str | None:
+    if isinstance(value, str):
+        return None if value.isprintable() else path
+    if isinstance(value, tuple):
+        for index, item in enumerate(value):
+            if (found := _unprintable(item, f"{path}[{index}]")) is not None:
+                return found
+    elif isinstance(value, Struct):
+        for field in value.__struct_fields__:
+            below = f"{path}.{field}" if path else field
+            if (found := _unprintable(getattr(value, field), below)) is not None:
+                return found
+    return None
+
+
+def _time_at(raw: bytes, path: str | None) -> str:
+    """The same for the field of a message at `path`."""
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        given = msgspec.json.decode(fields[path or ""])
+    except (msgspec.MsgspecError, LookupError, RecursionError):
+        given = ""
+    return explain_time(given)
+
+
+def _explain(error: str, raw: bytes) -> Malformed:
+    match = _PATH.match(error)
+    assert match is not None
+    what, path = match["what"], match["path"] or None
+    if _PATTERN.match(what):
+        what = "white space and control characters are not allowed"
+    if missing := re.fullmatch(r"Object missing required field `(.+)`", what):
+        name = missing[1]
+        return Malformed("missing_field", f"`{name}` is required", f"{path}.{name}" if path else name)
+    if "RFC3339" in what or what.startswith("Expected `datetime`"):
+        what = _time_at(raw, path)
+    if path == "type":
+        return Malformed("unknown_type", what, path)
+    return Malformed("invalid_field", what, path)

@@ -1,0 +1,138 @@
+"""The envelope of a journal record, and the one class that tells valid from void.
+
+In: the bytes of the journal, in order, with their offsets. Out: for each record whether it counts. Relay, takeover,
+the journal agent, audit and rebuild all read through `JournalReader`, so that they agree for ever on what was decided.
+
+A record counts if its term and owner are those of the newest term marker before it, its batch is the last valid one
+plus 1, and its previous token is the last valid token. A marker counts if its term is higher than any before it: of
+two owners that write the same term, the second one's marker is void, and it has to try again.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+KIND_MARKER: Literal[0] = 0
+KIND_BATCH: Literal[1] = 1
+
+
+class JournalRecord(Struct, frozen=True, array_like=True):
+    """One record of the journal. A marker has batch 0, no tokens and no payload.
+
+    `payload` is what the ledger decided (msgpack of `tables.ledger.records.Decision`), carried unopened.
+    """
+
+    kind: int
+    term: int
+    owner: str
+    batch: int
+    token: str
+    previous: str
+    payload: bytes
+
+
+class Position(Struct, frozen=True, array_like=True):
+    """Where a reader stands (rule R10): all that it needs to go on from there, and so all that must be stored.
+
+    `offset` is the one after the last record that counted; `batch` and `token` are the last valid ones (0 and "" before
+    the first), `term` and `owner` those of the newest marker that counted.
+    """
+
+    offset: int
+    term: int
+    owner: str
+    batch: int
+    token: str
+
+    @staticmethod
+    def beginning() -> Position:
+        """Before the first record of a journal."""
+        return Position(0, 0, "", 0, "")
+
+
+class Verdict(Enum):
+    """What a record is to its reader."""
+
+    BATCH = "batch"
+    MARKER = "marker"
+    VOID = "void"
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_RECORD = msgspec.msgpack.Decoder(JournalRecord)
+_POSITION = msgspec.msgpack.Decoder(Position)
+
+
+def marker(term: int, owner: str) -> JournalRecord:
+    """The record with which an owner opens its term."""
+    return JournalRecord(KIND_MARKER, term, owner, 0, "", "", b"")
+
+
+def encode_record(record: JournalRecord) -> bytes:
+    """The value of a Kafka record."""
+    return _ENCODER.encode(record)
+
+
+def decode_record(value: bytes | None) -> JournalRecord | None:
+    """The record that `value` holds; None where it holds none: such a record is void, and stops nobody."""
+    if value is None:
+        return None
+    try:
+        return _RECORD.decode(value)
+    except msgspec.MsgspecError:
+        return None
+
+
+def encode_position(position: Position) -> bytes:
+    """A position as msgpack, to be stored beside what was derived up to it."""
+    return _ENCODER.encode(position)
+
+
+def decode_position(value: bytes) -> Position:
+    """The inverse of `encode_position`. Raises `msgspec.MsgspecError`."""
+    return _POSITION.decode(value)
+
+
+class JournalReader:
+    """Follows the journal from a position and judges each record.
+
+    `position` moves with what counts only; `next_offset` moves with every record that was fed.
+    """
+
+    def __init__(self, position: Position | None = None) -> None:
+        self.position = position or Position.beginning()
+        self.next_offset = self.position.offset
+
+    def feed(self, offset: int, record: JournalRecord | None) -> Verdict:
+        """Judge the record at `offset`. Records are fed in the order of their offsets; one that was fed before, and
+        one that could not be decoded (None), is void."""
+        if offset < self.next_offset:
+            return Verdict.VOID
+        self.next_offset = offset + 1
+        if record is None:
+            return Verdict.VOID
+        if record.kind == KIND_MARKER:
+            return self._feed_marker(offset, record)
+        if record.kind == KIND_BATCH:
+            return self._feed_batch(offset, record)
+        return Verdict.VOID
+
+    def _feed_marker(self, offset: int, record: JournalRecord) -> Verdict:
+        now = self.position
+        if record.term <= now.term:
+            return Verdict.VOID
+        self.position = Position(offset + 1, record.term, record.owner, now.batch, now.token)
+        return Verdict.MARKER
+
+    def _feed_batch(self, offset: int, record: JournalRecord) -> Verdict:
+        now = self.position
+        if record.term != now.term or record.owner != now.owner:
+            return Verdict.VOID
+        if record.batch != now.batch + 1 or record.previous != now.token:
+            return Verdict.VOID
+        self.position = Position(offset + 1, now.term, now.owner, record.batch, record.token)
+        return Verdict.BATCH

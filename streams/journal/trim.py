@@ -1,0 +1,44 @@
+"""Trims the journal: what is older than its retention, and only below what readers still need (rule R9).
+
+In: where the journal may begin at the latest. Out: where it begins. Kafka itself is told to keep all of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import RecordsToDelete
+
+from stocktide.streams.contract.times import now_ms
+from stocktide.streams.kafka.admin import admin_client
+from stocktide.streams.topics import JOURNAL
+
+
+async def trim_journal(kafka: str, app_id: str, below: int, shard: int = 0, **security: Any) -> int:
+    """Delete what is older than the journal's retention and lies below offset `below`; the offset at which the journal
+    begins then. Raises KafkaError."""
+    partition = TopicPartition(JOURNAL.full_name(app_id), shard)
+    beginning, old = await _bounds(kafka, partition, security)
+    target = min(below, old)
+    if target <= beginning:
+        return beginning
+    async with admin_client(kafka, **security) as admin:
+        begins = await admin.delete_records({partition: RecordsToDelete(before_offset=target)})
+    return int(begins[partition])
+
+
+async def _bounds(kafka: str, partition: TopicPartition, security: dict[str, Any]) -> tuple[int, int]:
+    """Where the partition begins, and the first offset that is not older than its retention."""
+    assert JOURNAL.retention_ms is not None
+    consumer = AIOKafkaConsumer(**{"bootstrap_servers": kafka, **security}, group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([partition])
+        beginning = (await consumer.beginning_offsets([partition]))[partition]
+        end = (await consumer.end_offsets([partition]))[partition]
+        since = now_ms() - JOURNAL.retention_ms
+        found = (await consumer.offsets_for_times({partition: since}))[partition]
+        return int(beginning), int(found.offset if found is not None else end)
+    finally:
+        await consumer.stop()

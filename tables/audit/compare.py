@@ -1,0 +1,175 @@
+"""One key, compared: what the log says of it against what Redis or a table holds.
+
+In: the log's newest record of a key, and a key as it was read, both as of the same batch. Out: differences, each with
+the side on which it lies; none where the sides agree. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from stocktide.tables.audit.digest import EDGE_MS, Kind, Record, canonical, decode, kept_until
+from stocktide.tables.audit.redis_rows import Stored
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.records import OrderRecord, SkuRecord
+
+Side = Literal["log", "redis", "table"]
+# What a drift is about: a record's kind, a policy level, or a key of Redis that is none of Stocktide's.
+Subject = Literal["sku", "order", "movement", "registry", "policy", "key"]
+_NEVER = 1 << 60
+
+
+class Difference(Struct, frozen=True):
+    """Something that is not as it should be. `what` names it: `counter on_hand@SH1`, `deadline`, `record`, `row`, …
+    `expected` and `found` are plain values; None: nothing should be, or is, there."""
+
+    side: Side
+    what: str
+    expected: Any
+    found: Any
+
+
+class Drift(Struct, frozen=True):
+    """A key that differs and stays so. `since`: the newest batch of which that can be said, where the log tells."""
+
+    subject: Subject
+    key: str
+    differences: tuple[Difference, ...]
+    since: int | None = None
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Where it differs, each once."""
+        return tuple(dict.fromkeys(each.side for each in self.differences))
+
+
+def deadline_of(record: Record | None) -> int | None:
+    """The score of an order in `deadlines`; None where it has no place there."""
+    times = (record.expires_at, record.wait_at) if isinstance(record, OrderRecord) else ()
+    return min((at for at in times if at is not None), default=None)
+
+
+def waiting_of(record: Record | None) -> int | None:
+    """The score of an order in `waiting`: the bytes of the events that wait with it; None where none do."""
+    events = record.parked if isinstance(record, OrderRecord) else ()
+    return sum(event.get("bytes", 0) for event in events) or None
+
+
+def holds_of(record: Record | None) -> dict[str, int]:
+    """By SKU, the score of an order in the index of holds."""
+    if not isinstance(record, OrderRecord):
+        return {}
+    return {line.sku: record.placed_at for line in record.lines if line.reserved}
+
+
+def dwell_of(record: Record | None) -> int | None:
+    """The score of a SKU in `dwells`; None where it has no place there."""
+    modes = record.modes.values() if isinstance(record, SkuRecord) else ()
+    return min((mode.due for mode in modes if mode.due), default=None)
+
+
+def compare_stored(
+    kind: Kind, packed: bytes | None, record: Record | None, stored: Stored, at_ms: int, limits: LedgerLimits
+) -> tuple[Difference, ...]:
+    """Redis's side of a key. `packed` and `record` are the log's (None: it knows no such key); `at_ms` is when Redis
+    was read: what ends within a minute of it may be there or not."""
+    until = _NEVER if record is None else kept_until(record, limits)
+    if record is not None and until <= at_ms + EDGE_MS:
+        return ()
+    found: list[Difference] = []
+    if packed is None:
+        found.extend(_unknown(kind, stored, at_ms, limits))
+    elif stored.type == "none":
+        found.append(Difference("redis", "record", _plain(record), None))
+    elif stored.type != "string":
+        found.append(Difference("redis", "record", _plain(record), f"a {stored.type}"))
+    else:
+        assert record is not None
+        if stored.packed != packed:
+            found.extend(_packed_differently(kind, record, stored.packed))
+        if until >= _NEVER and stored.ends_in_ms >= 0:
+            found.append(Difference("redis", "time to live, ms", None, stored.ends_in_ms))
+        if until < _NEVER and stored.ends_in_ms < 0:
+            found.append(Difference("redis", "time to live, ms", until - at_ms, None))
+    found.extend(_indexed(kind, record, stored))
+    return tuple(found)
+
+
+def compare_row(expected: Any, found: Any) -> tuple[Difference, ...]:
+    """The table's side of a key: records or policy levels, None where there is none."""
+    if isinstance(found, SkuRecord):
+        found = canonical(found)
+    if expected == found:
+        return ()
+    if isinstance(expected, SkuRecord | OrderRecord) and type(expected) is type(found):
+        return tuple(_fields("table", expected, found))
+    return (Difference("table", "row", _plain(expected), _plain(found)),)
+
+
+def _unknown(kind: Kind, stored: Stored, at_ms: int, limits: LedgerLimits) -> Iterator[Difference]:
+    """A key that the log does not know, or knows to be over: one that says so itself is about to end."""
+    if stored.type == "none":
+        return
+    record = _decoded(kind, stored.packed) if stored.type == "string" else None
+    if record is not None and kept_until(record, limits) <= at_ms + EDGE_MS:
+        return
+    shown = _plain(record) if record is not None else f"a {stored.type} that is no record"
+    yield Difference("redis", "record", None, shown)
+
+
+def _packed_differently(kind: Kind, record: Record, packed: bytes) -> Iterator[Difference]:
+    found = _decoded(kind, packed)
+    if found is None:
+        yield Difference("redis", "record", _plain(record), f"{len(packed)} bytes that are no record")
+    else:
+        yield from _fields("redis", record, found)
+
+
+def _indexed(kind: Kind, record: Record | None, stored: Stored) -> Iterator[Difference]:
+    if kind == "sku":
+        if (stored.known is None) is not (record is None):
+            yield Difference("redis", "entry in skus", record is not None, stored.known is not None)
+        if stored.dwell != dwell_of(record):
+            yield Difference("redis", "entry in dwells", dwell_of(record), stored.dwell)
+    if kind == "order":
+        if stored.deadline != deadline_of(record):
+            yield Difference("redis", "deadline", deadline_of(record), stored.deadline)
+        if stored.waiting != waiting_of(record):
+            yield Difference("redis", "entry in waiting", waiting_of(record), stored.waiting)
+        holds = holds_of(record)
+        for sku in dict.fromkeys((*holds, *stored.held)):
+            if holds.get(sku) != stored.held.get(sku):
+                yield Difference("redis", f"entry in held:{sku}", holds.get(sku), stored.held.get(sku))
+
+
+def fields_differing(side: Side, expected: Record, found: Record) -> tuple[Difference, ...]:
+    """The fields in which two records of a kind differ; a SKU's counters one by one."""
+    return tuple(_fields(side, expected, found))
+
+
+def _fields(side: Side, expected: Record, found: Record) -> Iterator[Difference]:
+    for name in expected.__struct_fields__:
+        wanted, there = getattr(expected, name), getattr(found, name)
+        if wanted == there:
+            continue
+        if name == "counters":
+            for counter in sorted(wanted.keys() | there.keys()):
+                if wanted.get(counter, 0) != there.get(counter, 0):
+                    yield Difference(side, f"counter {counter}", wanted.get(counter, 0), there.get(counter, 0))
+        else:
+            yield Difference(side, name, _plain(wanted), _plain(there))
+
+
+def _decoded(kind: Kind, packed: bytes) -> Record | None:
+    try:
+        return canonical(decode(kind, packed))
+    except msgspec.MsgspecError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value)

@@ -1,0 +1,306 @@
+"""The story of one SKU: every change of it, as the journal tells it, with the numbers before and after.
+
+In: decisions that count, in the journal's order (or any one of them alone). Out: `Change` for each effect on the SKU;
+`Opening`, where the story begins in the middle; `Takeovers` between two changes; and `Break` where what was published
+as the state of the SKU does not follow from the changes before it. Pure: who reads the journal is elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct, structs
+
+from stocktide.tables.ledger.records import (
+    Decision,
+    MovementLine,
+    MovementRecord,
+    Offer,
+    OrderRecord,
+    PolicyRow,
+    SkuPatch,
+    SkuRecord,
+    SkuRow,
+)
+from stocktide.tables.views import rfc3339, stock_view
+
+Counters = dict[str, int]
+# The cause of an effect by which a person put right what the log does not explain.
+REPAIR = "repair"
+
+
+class Opening(Struct, frozen=True):
+    """Where the story begins. `known`: nothing lies before it; else `record` is the SKU as it was found there."""
+
+    sku: str
+    known: bool
+    at: int
+    record: SkuRecord
+
+
+class ModeMoved(Struct, frozen=True):
+    """A channel's mode is another one than after the change before."""
+
+    channel: str
+    before: str
+    after: Offer
+
+
+class Differing(Struct, frozen=True):
+    """A counter that stood at `expected` by the changes before, and was `found` at something else."""
+
+    counter: str
+    expected: int
+    found: int
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """One effect on the SKU. `record` is the SKU after it (of the batch's later changes only the counters and the
+    version are taken out again), `before` the counters before it.
+
+    `kind`, `id`, `subject` are the effect's cause; `order` or `movement` and its `line` the record of it, as it is
+    after the batch. `gave_way_to`: the order that a cancelled one was superseded by. `policies`: the levels that the
+    batch changed. `offers` (of the last change in a batch; else None) is what each channel may sell after it.
+    `strayed`: where a repair found other numbers than follow from the log.
+    """
+
+    sku: str
+    version: int
+    batch: int
+    at: int
+    kind: str
+    id: str
+    subject: str
+    deltas: Counters
+    before: Counters
+    record: SkuRecord
+    order: OrderRecord | None = None
+    movement: MovementRecord | None = None
+    line: MovementLine | None = None
+    gave_way_to: str | None = None
+    policies: tuple[PolicyRow, ...] = ()
+    offers: tuple[Offer, ...] | None = None
+    modes: tuple[ModeMoved, ...] = ()
+    strayed: tuple[Differing, ...] = ()
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """The numbers after it, as `GET /v1/stock/{sku}` shows them."""
+        return stock_view(self.sku, self.record, self.offers or ())
+
+
+class Break(Struct, frozen=True):
+    """What the batch publishes does not follow from the changes before: these counters differ, or, where none does,
+    the versions do not follow each other."""
+
+    sku: str
+    batch: int
+    at: int
+    counters: tuple[Differing, ...]
+    version_expected: int
+    version_found: int
+
+
+class Takeovers(Struct, frozen=True):
+    """Terms that began since the change before, `owner` the newest of them."""
+
+    first: int
+    last: int
+    owner: str
+
+
+Part = Opening | Change | Break | Takeovers
+
+
+def row_of(decision: Decision, sku: str) -> SkuRow | None:
+    """The SKU as it is after the batch, where the batch holds it. Of a patch, the counters that the batch did not name
+    are summed up under a warehouse without a name, and there are no offers."""
+    row = next((row for row in decision.skus if row.sku == sku), None)
+    if row is not None:
+        return row
+    patch = patch_of(decision, sku)
+    if patch is None:
+        return None
+    counters = {**dict(patch.counters), **dict(patch.rest)}
+    return SkuRow(sku, SkuRecord(patch.version, patch.at, _nonzero(counters), patch.warehouses), ())
+
+
+def patch_of(decision: Decision, sku: str) -> SkuPatch | None:
+    """What the batch changed of the SKU, where it does not hold the whole."""
+    return next((patch for patch in decision.patches.rows if patch.sku == sku), None)
+
+
+def changes_of(decision: Decision, sku: str) -> tuple[Change, ...]:
+    """The changes of the SKU in one batch, oldest first. The numbers are counted back from the state that the batch
+    publishes, so that no other batch is needed. Nothing where it publishes none."""
+    row = row_of(decision, sku)
+    if row is None:
+        return ()
+    effects = [effect for effect in decision.effects if effect.sku == sku]
+    superseding = {effect.cause[1]: effect.cause[2] for effect in decision.effects if effect.cause[0] == "place"}
+    after = _nonzero(row.record.counters)
+    changes: list[Change] = []
+    for effect in reversed(effects):
+        deltas = dict(effect.deltas)
+        before = moved(after, deltas, -1)
+        kind, id, subject = effect.cause
+        movement = _movement_of(decision, kind, id, subject)
+        is_last = not changes
+        changes.append(
+            Change(
+                sku=sku,
+                version=effect.version,
+                batch=decision.batch,
+                at=decision.at,
+                kind=kind,
+                id=id,
+                subject=subject,
+                deltas=deltas,
+                before=before,
+                record=structs.replace(row.record, version=effect.version, at=decision.at, counters=after),
+                order=decision.order(subject),
+                movement=movement,
+                line=next((line for line in movement.lines if line.sku == sku), None) if movement else None,
+                gave_way_to=superseding.get(id) if kind == "cancel" else None,
+                policies=tuple(level for level in decision.policies if level.sku in ("", sku)),
+                offers=row.offers if is_last else None,
+            )
+        )
+        after = before
+    return tuple(reversed(changes))
+
+
+def _movement_of(decision: Decision, kind: str, id: str, subject: str) -> MovementRecord | None:
+    for row in decision.movements:
+        if row.id == id and row.warehouse == subject and row.record.kind == kind:
+            return row.record
+    return None
+
+
+def moved(counters: Mapping[str, int], deltas: Mapping[str, int], sign: int = 1) -> Counters:
+    """`counters` after `deltas` (or before them); what is zero is left out."""
+    result = dict(counters)
+    for name, change in deltas.items():
+        result[name] = result.get(name, 0) + sign * change
+    return _nonzero(result)
+
+
+def _nonzero(counters: Mapping[str, int]) -> Counters:
+    return {name: units for name, units in counters.items() if units}
+
+
+class Story:
+    """Follows the journal forward, and checks that each state follows from the one before.
+
+    `record` and `offers` are the newest; None while nothing was told of the SKU. `breaks` counts what nothing explains,
+    `repaired` that which a repair has put right since: a repair takes what the ledger holds as it is.
+    """
+
+    def __init__(self, sku: str) -> None:
+        self._sku = sku
+        self._term = 0
+        self.record: SkuRecord | None = None
+        self.offers: tuple[Offer, ...] = ()
+        # Whether `record` was begun by a patch, and so does not name every counter.
+        self._is_partial = False
+        self.breaks = 0
+        self.repaired = 0
+
+    def follow(self, decision: Decision, term: int, owner: str) -> tuple[Part, ...]:
+        """What the batch adds to the story; `term` and `owner` are those under which it came into the journal."""
+        row = row_of(decision, self._sku)
+        if row is None:
+            return ()
+        changes = changes_of(decision, self._sku)
+        first = changes[0] if changes else None
+        before = first.before if first else _nonzero(row.record.counters)
+        parts: list[Part] = []
+        known = self.record
+        if known is None:
+            version = first.version - 1 if first else row.record.version
+            record = structs.replace(row.record, counters=before, version=version)
+            parts.append(Opening(self._sku, version == 0 and not before, decision.at, record))
+        elif self._differs(decision, known, before) or not _dense(known.version, changes, row.record.version):
+            differing = _differing(known.counters, before)
+            if any(change.kind == REPAIR for change in changes):
+                changes = (structs.replace(changes[0], strayed=differing), *changes[1:])
+            else:
+                self.breaks += 1
+                version = known.version + len(changes)
+                parts.append(Break(self._sku, decision.batch, decision.at, differing, version, row.record.version))
+        if any(change.kind == REPAIR for change in changes):
+            self.repaired, self.breaks = self.repaired + self.breaks, 0
+        if changes and known is not None and term > self._term:
+            parts.append(Takeovers(self._term + 1, term, owner))
+        if changes or known is None:
+            self._term = term
+        patch = patch_of(decision, self._sku)
+        if patch is None:
+            parts += self._with_modes(changes)
+            self.record, self.offers = structs.replace(row.record, counters=_nonzero(row.record.counters)), row.offers
+            self._is_partial = False
+        else:
+            parts += changes
+            begins = known is None and first is not None and first.version == 1
+            self._is_partial = not begins and (known is None or self._is_partial)
+            self.record = row.record if self._is_partial else patch.applied_to(known, decision.patches.channels)
+        return tuple(parts)
+
+    def _differs(self, decision: Decision, known: SkuRecord, before: Counters) -> bool:
+        """Whether the numbers before the batch's changes are not those that are known; of a patch, those it names."""
+        if self._is_partial:
+            return False
+        patch = patch_of(decision, self._sku)
+        if patch is None:
+            return known.counters != before
+        return any(known.counters.get(name, 0) != before.get(name, 0) for name in dict(patch.counters))
+
+    def _with_modes(self, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        """The changes, the last one with what it did to the channels' modes."""
+        if not changes or self.record is None:
+            return changes
+        known = {offer.channel: offer.mode for offer in self.offers}
+        modes = tuple(
+            ModeMoved(offer.channel, known[offer.channel], offer)
+            for offer in changes[-1].offers or ()
+            if known.get(offer.channel, offer.mode) != offer.mode
+        )
+        return (*changes[:-1], structs.replace(changes[-1], modes=modes))
+
+
+def _differing(expected: Counters, found: Counters) -> tuple[Differing, ...]:
+    names = sorted(expected.keys() | found.keys())
+    pairs = ((name, expected.get(name, 0), found.get(name, 0)) for name in names)
+    return tuple(Differing(*pair) for pair in pairs if pair[1] != pair[2])
+
+
+def _dense(before: int, changes: tuple[Change, ...], after: int) -> bool:
+    """Whether each version is the one before plus 1."""
+    return [change.version for change in changes] == list(range(before + 1, after + 1))
+
+
+# What a cause's subject is, by its kind; of others the subject says nothing more.
+_SUBJECTS = {
+    **dict.fromkeys(("place", "pay", "cancel", "expire", "ship", "take_back"), "order_id"),
+    **dict.fromkeys(("receive", "adjust", "count", "transfer"), "warehouse"),
+    "set_policy": "channel",
+    REPAIR: "actor",
+}
+_TOTALS = ("on_hand", "committed", "physical", "locked", "reserved", "available", "preordered", "damaged")
+
+
+def change_view(change: Change) -> dict[str, Any]:
+    """A change as JSON: what `GET /v1/stock/{sku}/history` has as an item."""
+    cause = {"kind": change.kind, "id": change.id}
+    if (subject := _SUBJECTS.get(change.kind)) is not None:
+        cause[subject] = change.subject
+    view = change.view
+    return {
+        "version": change.version,
+        "at": rfc3339(change.at),
+        "batch": change.batch,
+        "cause": cause,
+        "change": change.deltas,
+        "after": {name: view[name] for name in _TOTALS},
+    }

@@ -1,0 +1,339 @@
+"""What the ledger is asked: one frozen, flat command per thing that can be decided.
+
+In: typed events of `streams.contract.events`. Out: commands that msgpack carries into Lua as maps (`omit_defaults`:
+what is left out is the default, in Lua as here). Times are ms since the epoch, durations end in `_ms`.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from stocktide.streams.contract import events
+from stocktide.streams.contract.times import ms_of
+
+# 16 hex digits: an accident among one order's events is out of the question, and it is stored with each of them.
+_FINGERPRINT_BYTES = 8
+# Ids of commands that came over HTTP without one. Each order has one placing; the rest draw a fresh id.
+PLACED_ID_DEFAULT = "placed"
+
+
+class Origin(Struct, frozen=True, array_like=True):
+    """Where an event lay in Kafka, and its bytes as text: kept so that a refusal can name and keep it. Of an event that
+    may wait in the ledger, `raw` is the event without unknown fields; its length is what it takes up there."""
+
+    topic: str
+    partition: int
+    offset: int
+    raw: str
+
+
+class _Command(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    pass
+
+
+class _OrderCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
+    id: str
+    order_id: str
+    fingerprint: str
+    # None where the caller gave no time: the ledger decides it now.
+    at: int | None = None
+    # Present on what Kafka brought: an unseen order then parks the event instead of refusing it.
+    origin: Origin | None = None
+
+
+class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="place"):
+    """Hold units for an order. `lines` are (sku, units), one per SKU, in the order first seen."""
+
+    channel: str
+    lines: tuple[tuple[str, int], ...]
+    hold_ms: int = events.HOLD_SECONDS_DEFAULT * 1000
+    priority: str = "standard"
+    accept: str = "all"
+    allow_preorder: bool = True
+    region: str | None = None
+    purpose: str | None = None
+    supersedes: str | None = None
+
+
+class Pay(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="pay"):
+    """Turn a hold into a commitment."""
+
+
+class Cancel(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
+    """Give back what is held or paid and not shipped."""
+
+
+class Extend(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="extend"):
+    """Let a hold last until at least now + `hold_ms`."""
+
+    hold_ms: int
+
+
+class Ship(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="ship"):
+    """`lines` are (sku, units, warehouse), in the event's order, unsummed."""
+
+    lines: tuple[tuple[str, int, str], ...]
+
+
+class TakeBack(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="take_back"):
+    """A return. `lines` are (sku, units, warehouse, "sellable" | "damaged")."""
+
+    lines: tuple[tuple[str, int, str, str], ...]
+
+
+class _MovementCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
+    id: str
+    warehouse: str
+    at: int
+    fingerprint: str
+    lines: tuple[tuple[str, int], ...]
+    # When Kafka got it (record timestamp); decides `too_old`, because `occurred_at` may be history. 0: now.
+    received_at: int = 0
+    origin: Origin | None = None
+
+
+class Receive(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="receive"):
+    """Units arrived. Lines are summed per SKU."""
+
+    expected_id: str | None = None
+
+
+class Adjust(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="adjust"):
+    """Signed change. `damages` moves on_hand to damaged, `scrapped` lowers damaged. Lines are summed per SKU."""
+
+    reason: str
+
+
+class Count(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="count"):
+    """Absolute, as of `at`. `complete`: SKUs that no line lists are 0. `parts` not 0: this is number `part` of so many,
+    which form one count; a complete count of one body is part 1 of 1."""
+
+    complete: bool = False
+    part: int = 0
+    parts: int = 0
+
+
+class Transfer(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="transfer"):
+    """From `warehouse` to `to_warehouse`. Lines are summed per SKU."""
+
+    to_warehouse: str
+
+
+class SetPolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="set_policy"):
+    """Replace the policy of a level whole. `policy` holds only the fields that were given and are not null."""
+
+    channel: str
+    policy: dict[str, Any]
+    sku: str | None = None
+    actor: str = "operator"
+
+
+class DeletePolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="delete_policy"):
+    """Remove a level."""
+
+    channel: str
+    sku: str | None = None
+    actor: str = "operator"
+
+
+class KnowChannel(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="know_channel"):
+    """A subscription makes a channel known."""
+
+    channel: str
+
+
+class Sweep(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="sweep"):
+    """Re-evaluate the next `skus_max` SKUs after a channel's policy changed or a channel became known."""
+
+    skus_max: int
+
+
+class ContinueCounts(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="continue_counts"):
+    """One step, over up to `skus_max` SKUs, of a count that takes more than one. `nothing_due` where there is none."""
+
+    skus_max: int
+
+
+class WriteWhole(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="write_whole"):
+    """Write up to `skus_max` SKUs into the journal whole of which it holds only what changed since their last whole
+    row. `nothing_due` where there are none."""
+
+    skus_max: int
+
+
+class Restate(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="restate"):
+    """Write the next `keys_max` or so of all SKUs and orders into the journal anew, whole (rule R9). A pass over all of
+    them begins at the earliest `every_ms` after the last one began: `nothing_due` until then.
+
+    The result's `detail` says which page it was: `begun N`, `going N`, `ended N`, or `whole N` for a pass of one page;
+    N is the batch with which the pass began.
+    """
+
+    keys_max: int
+    every_ms: int
+
+
+class Repair(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="repair"):
+    """Put one key right, as an audit saw it: `repaired`, or `moved_on` where the key is no longer what it saw.
+
+    `subject` is `sku`, `order`, `movement`, `registry` or `policy`; `key` as in Redis, of a policy the channel, beside
+    `sku`. `seen` is the sha1 of the bytes that the audit saw, `absent`, or `type:…`; `wanted` the whole record that
+    belongs there (None: nothing does). `unheld` are SKUs in whose index of holds an order has no place. `deltas` is
+    what the counters of a SKU lack, whatever traffic did to them meanwhile, as long as its newest repair is `since`.
+    `before` is told beside it: what lay there, as plain values.
+    """
+
+    id: str
+    subject: str
+    key: str
+    actor: str
+    seen: str = ""
+    wanted: dict[str, Any] | None = None
+    sku: str | None = None
+    unheld: tuple[str, ...] = ()
+    deltas: dict[str, int] | None = None
+    since: str = ""
+    why: str = ""
+    before: Any = None
+
+
+class Tick(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="tick"):
+    """Release up to `orders_max` holds whose deadline passed, name events that have waited long and end the wait of
+    those whose time is over, within bounds, and re-evaluate up to `orders_max` SKUs whose dwell ended. `nothing_due`
+    where there was nothing."""
+
+    orders_max: int
+
+
+Command = (
+    Place
+    | Pay
+    | Cancel
+    | Extend
+    | Ship
+    | TakeBack
+    | Receive
+    | Adjust
+    | Count
+    | Transfer
+    | SetPolicy
+    | DeletePolicy
+    | KnowChannel
+    | Sweep
+    | ContinueCounts
+    | WriteWhole
+    | Restate
+    | Repair
+    | Tick
+)
+
+
+def fingerprint(*parts: object) -> str:
+    """A short digest of a body with defaults filled, lines summed and sorted, without `id` and `occurred_at`."""
+    return blake2b(msgspec.msgpack.encode(parts), digest_size=_FINGERPRINT_BYTES).hexdigest()
+
+
+def place_of(body: events.OrderPlaced | events.OrderBody, origin: Origin | None = None) -> Place:
+    """The command of a placed order, from Kafka or HTTP: the same body gives the same fingerprint by either door."""
+    lines = _summed(body.lines)
+    return Place(
+        id=body.id or PLACED_ID_DEFAULT,
+        order_id=body.order_id,
+        at=None if body.occurred_at is None else ms_of(body.occurred_at),
+        channel=body.channel,
+        lines=lines,
+        hold_ms=body.hold_seconds * 1000,
+        priority=body.priority,
+        accept=body.accept,
+        allow_preorder=body.allow_preorder,
+        region=body.region,
+        purpose=body.purpose,
+        supersedes=body.supersedes,
+        fingerprint=fingerprint(
+            "place",
+            body.channel,
+            sorted(lines),
+            body.hold_seconds,
+            body.priority,
+            body.accept,
+            body.allow_preorder,
+            body.region,
+            body.purpose,
+            body.supersedes,
+        ),
+        origin=origin,
+    )
+
+
+def command_of(event: events.Event, origin: Origin | None = None, received_at: int = 0) -> Command:
+    """The command that an input event asks for."""
+    at = ms_of(event.occurred_at)
+    match event:
+        case events.OrderPlaced():
+            return place_of(event, origin)
+        case events.OrderPaid(id=id_, order_id=order_id):
+            return Pay(id=id_, order_id=order_id, at=at, fingerprint=fingerprint("pay"), origin=origin)
+        case events.OrderCancelled(id=id_, order_id=order_id):
+            return Cancel(id=id_, order_id=order_id, at=at, fingerprint=fingerprint("cancel"), origin=origin)
+        case events.OrderExtended(id=id_, order_id=order_id):
+            return extend_of(order_id, event.hold_seconds, id_, at, origin)
+        case events.OrderShipped(id=id_, order_id=order_id):
+            shipped = tuple((line.sku, line.quantity, line.warehouse) for line in event.lines)
+            mark = fingerprint("ship", sorted(shipped), event.tracking)
+            return Ship(id=id_, order_id=order_id, at=at, lines=shipped, fingerprint=mark, origin=origin)
+        case events.OrderReturned(id=id_, order_id=order_id):
+            returned = tuple((line.sku, line.quantity, line.warehouse, line.condition) for line in event.lines)
+            mark = fingerprint("take_back", sorted(returned))
+            return TakeBack(id=id_, order_id=order_id, at=at, lines=returned, fingerprint=mark, origin=origin)
+    return _movement_of(event, at, origin, received_at)
+
+
+def extend_of(
+    order_id: str, hold_seconds: int, id_: str, at: int | None = None, origin: Origin | None = None
+) -> Extend:
+    """The command that lets a hold last longer."""
+    mark = fingerprint("extend", hold_seconds)
+    return Extend(id=id_, order_id=order_id, at=at, hold_ms=hold_seconds * 1000, fingerprint=mark, origin=origin)
+
+
+def _movement_of(event: events.Movement, at: int, origin: Origin | None, received_at: int) -> Command:
+    lines = _summed(event.lines)
+    common: dict[str, Any] = {
+        "id": event.id,
+        "warehouse": event.warehouse,
+        "at": at,
+        "lines": lines,
+        "received_at": received_at,
+        "origin": origin,
+    }
+    match event:
+        case events.StockReceived(expected_id=expected_id):
+            mark = fingerprint("receive", sorted(lines), expected_id)
+            return Receive(expected_id=expected_id, fingerprint=mark, **common)
+        case events.StockAdjusted(reason=reason):
+            return Adjust(reason=reason, fingerprint=fingerprint("adjust", sorted(lines), reason), **common)
+        case events.StockCounted():
+            # The time of a count is part of what it says.
+            if not event.complete and event.parts is None:
+                return Count(fingerprint=fingerprint("count", sorted(lines), at), **common)
+            part, parts = event.part or 1, event.parts or 1
+            mark = fingerprint("count", sorted(lines), at, event.complete, part, parts)
+            return Count(fingerprint=mark, complete=event.complete, part=part, parts=parts, **common)
+        case events.StockTransferred(to_warehouse=to_warehouse):
+            mark = fingerprint("transfer", sorted(lines), to_warehouse)
+            return Transfer(to_warehouse=to_warehouse, fingerprint=mark, **common)
+
+
+def _summed(
+    lines: tuple[events.OrderLine, ...] | tuple[events.AdjustedLine, ...] | tuple[events.CountedLine, ...],
+) -> tuple[tuple[str, int], ...]:
+    if len(lines) == 1:
+        return ((lines[0].sku, lines[0].quantity),)
+    sums: dict[str, int] = {}
+    for line in lines:
+        sums[line.sku] = sums.get(line.sku, 0) + line.quantity
+    return tuple(sums.items())

@@ -1,0 +1,86 @@
+-- A movement -> a result {outcome, replayed, warehouse, id, detail} (tables/ledger/records.py, Result).
+local MOVEMENTS = {
+  receive = {receive, O.RECEIVED}, adjust = {adjust, O.ADJUSTED}, count = {counts.line, O.COUNTED},
+  transfer = {transfer, O.TRANSFERRED},
+}
+
+-- The first line whose SKU is in as many warehouses as its rows can name.
+local function crowded_line(cmd)
+  for i, line in ipairs(cmd.lines) do
+    local s = get_sku(line[1])
+    if s and not (has_room_for(s, cmd.warehouse) and (not cmd.to_warehouse or has_room_for(s, cmd.to_warehouse))) then
+      return 'lines[' .. (i - 1) .. '].sku'
+    end
+  end
+end
+
+local function movement_refusal(cmd)
+  if cmd.kind == 'count' then return nil end -- its lines are independent
+  local crowded = crowded_line(cmd)
+  if crowded then return O.TOO_LARGE, crowded end
+  if cmd.kind == 'adjust' then
+    for i, line in ipairs(cmd.lines) do
+      local s = get_sku(line[1])
+      if not s then return O.UNKNOWN_SKU, 'lines[' .. (i - 1) .. '].sku' end
+      -- What comes back from damaged must have been there: a fact that raises stock needs proof.
+      if cmd.reason == 'damages' and line[2] > math.max(0, count_of(s, 'damaged', cmd.warehouse)) then
+        return O.MORE_THAN_DAMAGED, 'lines[' .. (i - 1) .. '].quantity'
+      end
+    end
+  end
+end
+
+-- Where no line did what the movement asks for, the lines' common outcome is the movement's.
+local function outcome_of(lines, taken)
+  for _, line in ipairs(lines) do
+    if line.outcome == taken then return taken end
+  end
+  return lines[1].outcome
+end
+
+local function on_movement(cmd)
+  if cmd.parts then return counts.take_in(cmd) end
+  local result = {warehouse = cmd.warehouse, id = cmd.id}
+  local m = get_movement(cmd.warehouse, cmd.id)
+  if m then
+    movements_asked[#movements_asked + 1] = m
+    if m.r.fingerprint == cmd.fingerprint then
+      result.outcome, result.replayed, result.detail = m.r.outcome, true, m.r.detail
+    else
+      result.outcome = O.CONFLICT
+      refuse(cmd, O.CONFLICT, 'the id is taken by a movement with another body')
+    end
+    return result
+  end
+  if (cmd.received_at or 0) > 0 and cmd.received_at < now - limits.movement_retention_ms then
+    refuse(cmd, O.TOO_OLD, 'its id may have been forgotten already')
+    result.outcome = O.TOO_OLD
+    return result
+  end
+  if is_ahead(cmd) then -- no record: the same body with its right time is the same movement (rule 44)
+    refuse(cmd, O.OCCURRED_IN_FUTURE, 'occurred_at')
+    result.outcome, result.detail = O.OCCURRED_IN_FUTURE, 'occurred_at'
+    return result
+  end
+  local outcome, detail = movement_refusal(cmd)
+  local lines = {}
+  if outcome then
+    refuse(cmd, outcome, detail)
+  else
+    local cause = {cmd.kind, cmd.id, cmd.warehouse}
+    for i, line in ipairs(cmd.lines) do lines[i] = MOVEMENTS[cmd.kind][1](cmd, cause, line[1], line[2]) end
+    if cmd.kind == 'count' then
+      outcome, detail = counts.summary(cmd, lines)
+    else
+      outcome = outcome_of(lines, MOVEMENTS[cmd.kind][2])
+    end
+  end
+  m = {warehouse = cmd.warehouse, id = cmd.id, changed = true, r = {
+    kind = cmd.kind, outcome = outcome, fingerprint = cmd.fingerprint, at = cmd.at, applied_at = now, detail = detail,
+    reason = cmd.reason, to_warehouse = cmd.to_warehouse, lines = lines,
+  }}
+  movements[movement_key(cmd.warehouse, cmd.id)] = m
+  movements_asked[#movements_asked + 1] = m
+  result.outcome, result.detail = outcome, detail
+  return result
+end

@@ -1,0 +1,72 @@
+-- An event of an order -> a result {outcome, replayed, order_id, detail} (tables/ledger/records.py, Result).
+-- A handler gives an outcome, whether it is a repeat, the path of what is wrong, and why in words.
+local ORDER_EVENTS = {
+  pay = {pay, O.PAID}, cancel = {cancel, O.CANCELLED}, extend = {extend, O.EXTENDED}, ship = {ship, O.SHIPPED},
+  take_back = {take_back, O.RETURNED},
+}
+local TAKEN = {
+  paid = true, cancelled = true, extended = true, shipped = true, returned = true, parked = true,
+}
+
+-- Events by which a record grows, and what a record may grow to: its row in JSON has to fit into a record of 4 MiB. Some
+-- 20,000 parcels of one order are that large.
+local GROWING = {extend = true, ship = true, take_back = true}
+local ORDER_BYTES_GROWN_MAX = 1572864
+
+-- An event of an order that was placed.
+local function order_event(o, cmd)
+  expire_if_due(o)
+  local known = event_of(o, cmd)
+  if known then
+    if known ~= cmd.fingerprint then return O.CONFLICT end
+    return ORDER_EVENTS[cmd.kind][2], true
+  end
+  local outcome, replayed = waiting.known(o, cmd)
+  if outcome then return outcome, replayed end
+  if GROWING[cmd.kind] and o.packed and #o.packed > ORDER_BYTES_GROWN_MAX then
+    return O.TOO_LARGE, false, nil, 'the record of the order is as large as one may be'
+  end
+  local detail, why
+  outcome, replayed, detail, why = ORDER_EVENTS[cmd.kind][1](o, cmd)
+  if TAKEN[outcome] and not replayed and outcome ~= O.PARKED then waiting.settle(o) end
+  return outcome, replayed, detail, why
+end
+
+-- An event that came before its order waits in the order's place, for a bounded time.
+local function before_order(o, cmd)
+  if not cmd.origin then return O.UNKNOWN_ORDER end
+  o = o or {id = cmd.order_id, r = {state = 'parked', lines = {}, events = {}}}
+  local outcome, replayed = waiting.known(o, cmd)
+  if outcome then return outcome, replayed end
+  local detail, why
+  outcome, replayed, detail, why = waiting.park(o, cmd)
+  if outcome == O.PARKED then orders[o.id] = o end
+  return outcome, replayed, detail, why
+end
+
+local DONE = {pay = 'paid', cancel = 'cancelled', extend = 'extended'}
+
+-- What is wrong, for the dead letter.
+local function why_refused(o, cmd, outcome)
+  if outcome == O.CONFLICT then return 'the id is taken by an event with another body' end
+  if outcome == O.ALREADY_FINAL then return 'the order is ' .. o.r.state .. ' and cannot be ' .. DONE[cmd.kind] end
+  return outcome
+end
+
+local function on_order_event(cmd)
+  local o = get_order(cmd.order_id)
+  local outcome, replayed, detail, why
+  if is_seen(o) then
+    outcome, replayed, detail, why = order_event(o, cmd)
+    asked(o)
+  else
+    outcome, replayed, detail, why = before_order(o, cmd)
+  end
+  if not TAKEN[outcome] then
+    why = detail or why or why_refused(o, cmd, outcome)
+    if cmd.waits_from then waiting.fail(cmd, outcome, why) else refuse(cmd, outcome, why) end
+  end
+  return {outcome = outcome, replayed = replayed or nil, order_id = cmd.order_id, detail = detail}
+end
+
+waiting.apply = on_order_event

@@ -1,0 +1,405 @@
+"""What the ledger keeps and what it decided, as Lua packs it.
+
+In: msgpack from Redis or from the journal. Out: typed records. Lua leaves out what is nothing (nil, zero, an empty
+table), so every such field has a default here. Times are ms since the epoch; quantities are whole units.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field, structs
+
+from stocktide.tables.ledger.commands import Origin
+
+
+class LineRecord(Struct, frozen=True, omit_defaults=True):
+    """A line of an order as it is now. `reserved` units are held or committed at `warehouses`, not yet shipped.
+
+    `quantity` = reserved + preordered + shipped + cancelled, unless the line was rejected or its order expired, or
+    more was shipped than ordered.
+    """
+
+    sku: str
+    quantity: int
+    state: str
+    reserved: int = 0
+    preordered: int = 0
+    shipped: int = 0
+    returned: int = 0
+    cancelled: int = 0
+    reason: str | None = None
+    warehouses: dict[str, int] = field(default_factory=dict)
+
+
+class OrderRecord(Struct, frozen=True, omit_defaults=True):
+    """An order as it is now, with all that answers repeats: its fingerprint and the (id, fingerprint) of its events.
+
+    `events` is flat: id, fingerprint, id, fingerprint, …; of those beyond the first, `event_digests` has 24 hex digits
+    each (`lua/includes/order.lua`). `extensions` counts those that moved the deadline. `outcome` is how the placing was
+    answered. `ended_at` is when a final order was last changed: its retention counts from there.
+    `parked` are events that came before what they need, as `lua/includes/waiting.lua` keeps them; `wait_at` is when the
+    first of them is due. A record in state `parked` is no order yet: it holds only those; without any, their time is
+    over and the record is gone.
+    """
+
+    state: str
+    channel: str = ""
+    sequence: int = 0
+    placed_at: int = 0
+    expires_at: int | None = None
+    ended_at: int | None = None
+    fingerprint: str = ""
+    outcome: str = ""
+    priority: str = "standard"
+    region: str | None = None
+    purpose: str | None = None
+    lines: tuple[LineRecord, ...] = ()
+    events: tuple[str, ...] = ()
+    event_digests: str = ""
+    extensions: int = 0
+    parked: tuple[dict[str, Any], ...] = ()
+    wait_at: int | None = None
+
+
+class MovementLine(Struct, frozen=True, omit_defaults=True):
+    """What a movement did to one SKU: `on_hand` after it at the movement's warehouse, `change` of on_hand there.
+
+    For a count: `quantity` as counted, `carried` what moved since, `change` the difference found.
+    """
+
+    sku: str
+    quantity: int
+    outcome: str
+    change: int = 0
+    on_hand: int = 0
+    damaged: int = 0
+    carried: int = 0
+
+
+class CountProgress(Struct, frozen=True, omit_defaults=True):
+    """How far the steps of a count are: the next part and its next line, or the last SKU that was looked at beyond the
+    parts; lines applied and left out, and unlisted SKUs set to 0 (among the applied). `why`: the first reason."""
+
+    part: int
+    line: int
+    applied: int
+    left_out: int
+    zeroed: int
+    why: str | None = None
+    cursor: str | None = None
+
+
+class MovementRecord(Struct, frozen=True, omit_defaults=True):
+    """A movement id's fingerprint and outcome.
+
+    Of a count in `parts` (lua/includes/count_parts.lua): the numbers that have `arrived`, and the `progress` of its
+    steps. The record `<id> part <n>` is that `part` with its lines, and its `origin` while it waits.
+    """
+
+    kind: str
+    outcome: str
+    fingerprint: str
+    at: int
+    applied_at: int
+    lines: tuple[MovementLine, ...] = ()
+    detail: str | None = None
+    reason: str | None = None
+    to_warehouse: str | None = None
+    complete: bool = False
+    part: int = 0
+    parts: int = 0
+    arrived: tuple[int, ...] = ()
+    progress: CountProgress | None = None
+    origin: Origin | None = None
+
+
+class ModeRecord(Struct, frozen=True, omit_defaults=True):
+    """The side of the threshold a channel is on, where that is not the default. `below`: it left `in_stock`;
+    `left_at` when (0: it never was in stock); `due` when a waiting dwell ends."""
+
+    below: bool = False
+    left_at: int = 0
+    due: int = 0
+
+
+class SkuRecord(Struct, frozen=True, omit_defaults=True):
+    """One SKU: its version, its counters by name (`on_hand@SH1`), channel modes, own policies, and its counts.
+
+    `counted` maps a warehouse to the time of its newest applied count (ms), `floors` to the time before which an older
+    version forgot movements. `history` is that version's record of both, with the movements, as text: the ledger
+    carries it over when it next moves units of the SKU (lua/includes/history.lua).
+
+    `policies` maps a channel (or `*`) to the fields set at the level
+    channel/sku (`()`: a level without fields). `repaired` is the id of the newest repair.
+    """
+
+    version: int
+    at: int
+    counters: dict[str, int] = field(default_factory=dict)
+    warehouses: tuple[str, ...] = ()
+    modes: dict[str, ModeRecord] = field(default_factory=dict)
+    policies: dict[str, dict[str, Any] | tuple[()]] = field(default_factory=dict)
+    history: str = ""
+    counted: dict[str, int] = field(default_factory=dict)
+    floors: dict[str, int] = field(default_factory=dict)
+    repaired: str = ""
+
+
+class ChannelRecord(Struct, frozen=True, omit_defaults=True):
+    """A known channel: its policy level and whether a policy was ever set there."""
+
+    known_at: int
+    policy: dict[str, Any] = field(default_factory=dict)
+    has_policy: bool = False
+
+
+class RegistryRecord(Struct, frozen=True, omit_defaults=True):
+    """All known channels, in the order they became known, and the sweep that is under way (`None`: none).
+
+    While one is: `fresh` became known since it began, the policy of `waived` changed, and was `before` until then
+    (`()`: without fields).
+    """
+
+    names: tuple[str, ...] = ()
+    channels: dict[str, ChannelRecord] = field(default_factory=dict)
+    sweep_from: str | None = None
+    fresh: dict[str, bool] = field(default_factory=dict)
+    waived: dict[str, bool] = field(default_factory=dict)
+    before: dict[str, dict[str, Any] | tuple[()]] = field(default_factory=dict)
+
+
+class Offer(Struct, frozen=True, array_like=True):
+    """What a channel may sell of a SKU now; `quantity` is 0 outside `in_stock`. `publish_interval_ms` as its policy
+    sets it; None: the installation's default."""
+
+    channel: str
+    mode: str
+    quantity: int
+    preorder_remaining: int
+    publish_interval_ms: int | None = None
+
+
+class Result(Struct, frozen=True, omit_defaults=True):
+    """The outcome of one command. `order_id` or `warehouse`+`id` say where its record is, if it has one."""
+
+    outcome: str
+    replayed: bool = False
+    order_id: str | None = None
+    warehouse: str | None = None
+    id: str | None = None
+    detail: str | None = None
+
+
+class OrderRow(Struct, frozen=True, array_like=True):
+    """An order that the batch changed or was asked for, as it is after the batch."""
+
+    order_id: str
+    record: OrderRecord
+    changed: bool
+
+
+class MovementRow(Struct, frozen=True, array_like=True):
+    """A movement that the batch decided or was asked for."""
+
+    warehouse: str
+    id: str
+    record: MovementRecord
+    changed: bool
+
+
+class SkuRow(Struct, frozen=True, array_like=True):
+    """A SKU that the batch changed, as it is after the batch, with the offer of every known channel."""
+
+    sku: str
+    record: SkuRecord
+    offers: tuple[Offer, ...]
+
+
+class Effect(Struct, frozen=True, array_like=True):
+    """One change of one SKU: the version after it, its cause, and the deltas on named counters.
+
+    `cause` is (kind, id, subject): the command's kind, its event id, and the order_id or warehouse it belongs to.
+    """
+
+    sku: str
+    version: int
+    cause: tuple[str, str, str]
+    deltas: dict[str, int] | tuple[()]
+
+
+class PolicyRow(Struct, frozen=True, array_like=True):
+    """A policy level after the batch: `policy` None where the level was removed."""
+
+    channel: str
+    sku: str
+    policy: dict[str, Any] | tuple[()] | None
+    before: dict[str, Any] | tuple[()] | None
+    actor: str
+
+
+class Alert(Struct, frozen=True, omit_defaults=True):
+    """Something that a person should look at. `type` as on the topic `alerts`."""
+
+    type: str
+    sku: str = ""
+    warehouse: str | None = None
+    channel: str | None = None
+    order_id: str | None = None
+    quantity: int | None = None
+    orders: tuple[str, ...] = ()
+    detail: str | None = None
+    # The event that an alert is about, its type as in the contract.
+    event_id: str | None = None
+    event_type: str | None = None
+
+
+class Refused(Struct, frozen=True, array_like=True):
+    """An event from Kafka that was refused and belongs into the dead letters."""
+
+    reason: str
+    detail: str
+    origin: Origin
+
+
+class RepairRow(Struct, frozen=True, array_like=True):
+    """A key that a repair put right: who did it, why, and its record before and after (None: there was none, or there
+    is none any more). `before` may be whatever lay there."""
+
+    subject: str
+    key: str
+    id: str
+    actor: str
+    why: str
+    before: Any
+    after: dict[str, Any] | None
+
+
+class Sides(Struct, frozen=True, array_like=True):
+    """Channels whose side of the threshold a batch changed, and that are on equal sides now.
+
+    `state`: 0 the default side, 1 below, 2 neither; `left_at` and `due` as in `ModeRecord`; `channels` are places in
+    `Patches.channels`.
+    """
+
+    state: int
+    left_at: int
+    due: int
+    channels: tuple[int, ...]
+
+
+class SkuPatch(Struct, frozen=True, array_like=True):
+    """What a batch changed of a SKU, where the whole record did not fit: values as they are after the batch.
+
+    `counters` are those that effects of the batch name (0: none); `warehouses` are new, in their order; `counted` and
+    `floors` as in `SkuRecord` (0: none), where the batch changed them; `carried`: warehouses whose lines of `history`
+    are gone. `rest` sums up all other counters by kind, as of a warehouse without a name (`on_hand@`).
+    """
+
+    sku: str
+    version: int
+    at: int
+    counters: dict[str, int] | tuple[()]
+    warehouses: tuple[str, ...]
+    sides: tuple[Sides, ...]
+    counted: dict[str, int] | tuple[()]
+    floors: dict[str, int] | tuple[()]
+    carried: tuple[str, ...]
+    rest: dict[str, int] | tuple[()]
+
+    def applied_to(self, record: SkuRecord | None, channels: tuple[str, ...]) -> SkuRecord:
+        """The whole record after the batch; `record` is the one before it, None where there was none."""
+        record = record or SkuRecord(0, 0)
+        counters, modes = {**record.counters, **dict(self.counters)}, dict(record.modes)
+        for sides in self.sides:
+            for place in sides.channels:
+                if sides.state:
+                    modes[channels[place]] = ModeRecord(sides.state == 1, sides.left_at, sides.due)
+                else:
+                    modes.pop(channels[place], None)
+        return structs.replace(
+            record,
+            version=self.version,
+            at=self.at,
+            counters={name: units for name, units in counters.items() if units},
+            warehouses=(*record.warehouses, *(name for name in self.warehouses if name not in record.warehouses)),
+            modes=modes,
+            counted={**record.counted, **dict(self.counted)},
+            floors={name: at for name, at in {**record.floors, **dict(self.floors)}.items() if at},
+            history="\n".join(
+                line for line in record.history.split("\n") if line.partition(" ")[0] not in self.carried
+            ),
+        )
+
+
+class Patches(Struct, frozen=True, array_like=True):
+    """The patches of a batch, and the channels that they name."""
+
+    channels: tuple[str, ...] = ()
+    rows: tuple[SkuPatch, ...] = ()
+
+
+class Moved(Struct, frozen=True, array_like=True):
+    """Units that moved at a warehouse, `at` as occurred (ms): what a later count may have to carry forward."""
+
+    sku: str
+    warehouse: str
+    at: int
+    units: int
+
+
+class Decision(Struct, frozen=True, array_like=True):
+    """One batch, whole: what was decided and every record as it is after it. This is the journal's payload."""
+
+    format: int
+    batch: int
+    at: int
+    results: tuple[Result, ...]
+    orders: tuple[OrderRow, ...]
+    movements: tuple[MovementRow, ...]
+    skus: tuple[SkuRow, ...]
+    effects: tuple[Effect, ...]
+    policies: tuple[PolicyRow, ...]
+    registry: RegistryRecord | None
+    alerts: tuple[Alert, ...]
+    refused: tuple[Refused, ...]
+    repairs: tuple[RepairRow, ...] = ()
+    patches: Patches = Patches()
+    moves: tuple[Moved, ...] = ()
+
+    def order(self, order_id: str) -> OrderRecord | None:
+        """The record of an order that a command of this batch asked for."""
+        return next((row.record for row in self.orders if row.order_id == order_id), None)
+
+
+class Answer(Struct, frozen=True, array_like=True):
+    """The head of a `Decision`: all that a caller needs who only asks what became of its commands."""
+
+    format: int
+    batch: int
+    at: int
+    results: tuple[Result, ...]
+
+
+DECISION_FORMAT = 1
+_ANSWER = msgspec.msgpack.Decoder(Answer)
+_DECISION = msgspec.msgpack.Decoder(Decision)
+
+
+def check_format(format: int) -> None:
+    """Raise `msgspec.ValidationError` where a payload is of another format than this version reads."""
+    if format != DECISION_FORMAT:
+        raise msgspec.ValidationError(f"a payload of format {format}; this version reads {DECISION_FORMAT}")
+
+
+def decode_decision(payload: bytes) -> Decision:
+    """Decode a journal payload. Raises `msgspec.DecodeError` where Lua and this module have parted."""
+    decision = _DECISION.decode(payload)
+    check_format(decision.format)
+    return decision
+
+
+def decode_answer(payload: bytes) -> Answer:
+    """Decode the head of a journal payload; what follows is skipped. Raises `msgspec.DecodeError`."""
+    return _ANSWER.decode(payload)

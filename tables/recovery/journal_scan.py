@@ -1,0 +1,155 @@
+"""Reading the journal on the way to a blessed Redis: where to start, and what lies up to the end.
+
+In: the log, where Redis says to be settled, the landmarks. Out: a `Walk`, whose reader stands after the last record
+that counted and which knows the position and the token of each batch on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+
+from stocktide.errors import StocktideError
+from stocktide.streams.journal.log import JournalLog, OutOfRange
+from stocktide.streams.journal.record import KIND_MARKER, JournalReader, JournalRecord, Position, Verdict, decode_record
+from stocktide.tables.derived_rows import Source
+from stocktide.tables.ledger.control import Handover
+
+_LOG = logging.getLogger(__name__)
+# The broker gives what is there at once; this long with nothing, before the end is reached, is an outage.
+SILENCE_SECONDS = 10.0
+# Positions that are kept to be compared and settled: far more than an outbox may hold.
+_POSITIONS_MAX = 100_000
+
+
+class TakeoverError(StocktideError):
+    """The takeover did not end blessed. Its text says what was found; Redis stays unblessed."""
+
+
+class Superseded(TakeoverError):
+    """Somebody else takes over, or something moved meanwhile: begin anew, if the shard is still ours."""
+
+
+class LostTail(TakeoverError):
+    """The journal does not hold what it would take to bring Redis back."""
+
+
+class Fork(TakeoverError):
+    """Redis and the journal tell two different stories, and the journal has none to put in the place of Redis's."""
+
+
+class Walk:
+    """Reads the journal from `start`. `by_redis` says whether that is where Redis itself noted to be settled."""
+
+    def __init__(self, log: JournalLog, start: Position, by_redis: bool) -> None:
+        self._log = log
+        self.start = start
+        self.by_redis = by_redis
+        self.reader = JournalReader(start)
+        self.positions: deque[Position] = deque(maxlen=_POSITIONS_MAX)
+
+    async def read_up_to(self, end: int) -> None:
+        """Read every record below `end`. Raises TakeoverError where the journal stops giving."""
+        async for _ in follow(self._log, self.reader, end):
+            self.positions.append(self.reader.position)
+
+    def position_of(self, batch: int, token: str) -> Position | None:
+        """Where a reader stands after that batch, if it lies on the way, with that token."""
+        found = next((each for each in (self.start, *self.positions) if each.batch == batch), None)
+        return found if found is not None and found.token == token else None
+
+    def tokens_between(self, settled: Position | None, batch: int) -> tuple[tuple[int, str], ...]:
+        """(batch, token) of those after `settled`, up to `batch`."""
+        first = settled.batch if settled else 0
+        return tuple({at.batch: at.token for at in self.positions if first < at.batch <= batch}.items())
+
+    def unsettled_after(self, settled: Position | None) -> tuple[Position, ...]:
+        """The positions that Redis, settled up to `settled`, has yet to note."""
+        offset = settled.offset if settled else 0
+        return tuple(position for position in self.positions if position.offset > offset)
+
+
+async def begin_walk(log: JournalLog, handover: Handover, source: Source) -> Walk:
+    """A walk from the nearest place from which the journal's end can be judged, and read up to the end as it is now.
+
+    Raises LostTail where the journal's head aged out and nothing says what lay before it; Fork where this is not the
+    journal in which Redis settled: only what was read back is ever noted there.
+    """
+    settled = await handover.settled()
+    beginning, end = await log.bounds()
+    if settled is not None and settled.offset >= beginning:
+        if not await is_in(log, settled, beginning, end):
+            raise Fork(_other_journal(settled, end))
+        walk = Walk(log, settled, by_redis=True)
+    else:
+        # An empty Redis, or one so old that the journal's head aged out since.
+        landmarks = (await source.landmarks()).all() if end > beginning else ()
+        walk = Walk(log, await newest_in(log, landmarks), by_redis=False)
+    await walk.read_up_to(end)
+    return walk
+
+
+def _other_journal(settled: Position, end: int) -> str:
+    return (
+        f"Redis settled batch {settled.batch} at offset {settled.offset - 1} of the journal, which ends at {end} and "
+        f"holds something else there: it is another journal, or one that lost its end. Point Stocktide at the right "
+        f"Kafka, or bring the lost end back; or, to go on with what this journal holds, remove the keys of this app "
+        f"from Redis: it is then rebuilt. Until then nothing is decided"
+    )
+
+
+async def newest_in(log: JournalLog, positions: Iterable[Position]) -> Position:
+    """The newest of `positions` (ascending) that the journal still holds, else its beginning. Raises LostTail."""
+    beginning, end = await log.bounds()
+    for position in reversed(tuple(positions)):
+        if await is_in(log, position, beginning, end):
+            return position
+    if beginning > 0:
+        raise LostTail(
+            f"the journal begins at offset {beginning}, and nothing says what lay before: the topic journal-positions "
+            f"is gone too. Restore it from a backup, or start Redis again with its newest data. Until then nothing is "
+            f"decided"
+        )
+    return Position.beginning()
+
+
+async def is_in(log: JournalLog, position: Position, beginning: int, end: int) -> bool:
+    """Whether a reader that stands at `position` stands in this journal, and can go on from there."""
+    if not beginning <= position.offset <= end:
+        return False
+    if position.offset == beginning:
+        return position.offset > 0 or position == Position.beginning()  # what lay before has aged out
+    try:
+        records = await log.read(position.offset - 1, SILENCE_SECONDS)
+    except OutOfRange as error:
+        raise Superseded(f"the journal changed while it was read: {error}") from error
+    return bool(records) and _is_before(position, decode_record(records[0].value))
+
+
+def _is_before(position: Position, record: JournalRecord | None) -> bool:
+    """Whether `record` is the batch or the marker after which a reader stands at `position`."""
+    if record is None or (record.term, record.owner) != (position.term, position.owner):
+        return False
+    return record.kind == KIND_MARKER or (record.batch, record.token) == (position.batch, position.token)
+
+
+async def follow(log: JournalLog, reader: JournalReader, end: int) -> AsyncIterator[tuple[Verdict, JournalRecord]]:
+    """Feed `reader` every record below `end`; gives each that counts. Raises TakeoverError where the journal stops
+    giving, Superseded where it moved."""
+    while reader.next_offset < end:
+        try:
+            records = await log.read(reader.next_offset, SILENCE_SECONDS)
+        except OutOfRange as error:
+            raise Superseded(f"the journal changed while it was read: {error}") from error
+        if not records:
+            raise TakeoverError(f"the journal gives nothing at offset {reader.next_offset}, though it goes on to {end}")
+        for record in records:
+            if record.offset >= end:
+                return
+            entry = decode_record(record.value)
+            verdict = reader.feed(record.offset, entry)
+            if verdict is not Verdict.VOID and entry is not None:
+                yield verdict, entry
+        await asyncio.sleep(0)  # a long journal must not starve the loop

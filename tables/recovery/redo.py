@@ -1,0 +1,285 @@
+"""What a batch wrote, told again: payloads of the journal, or rows of the derived topics → keys of Redis.
+
+In: payloads (msgpack of `tables.ledger.records.Decision`), rows (`tables.derived_rows`). Out: `Writes`, which
+`replay.lua` and `load.lua` put in place. States are whole, so that the newest one of a key is all that is written, and
+the very bytes that Lua packed go back. Nothing here asks whether the stock is there: it was promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct, field
+
+from stocktide.streams.topics import DAY_MS
+from stocktide.tables.derived_rows import StoredRow
+from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.ledger.records import Moved, MovementRecord, OrderRecord, SkuRecord, check_format
+
+FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
+PARKED = "parked"
+
+
+class _Order(Struct, array_like=True):
+    order_id: str
+    record: Raw
+    changed: bool
+
+
+class _Movement(Struct, array_like=True):
+    warehouse: str
+    id: str
+    record: Raw
+    changed: bool
+
+
+class _Sku(Struct, array_like=True):
+    sku: str
+    record: Raw
+    offers: Raw
+
+
+class _Patch(Struct, array_like=True):
+    """`tables.ledger.records.SkuPatch`, but for what only readers of one batch need."""
+
+    sku: str
+    version: int
+    at: int
+    counters: Raw
+    warehouses: Raw
+    sides: Raw
+    counted: Raw
+    floors: Raw
+    carried: Raw
+
+
+class _Patches(Struct, frozen=True, array_like=True):
+    channels: Raw = Raw(b"\x90")
+    rows: tuple[_Patch, ...] = ()
+
+
+class _Decision(Struct, array_like=True):
+    """`tables.ledger.records.Decision`, its records left as they are packed."""
+
+    format: int
+    batch: int
+    at: int
+    results: Raw
+    orders: tuple[_Order, ...]
+    movements: tuple[_Movement, ...]
+    skus: tuple[_Sku, ...]
+    effects: Raw
+    policies: Raw
+    registry: Raw
+    alerts: Raw
+    refused: Raw
+    repairs: Raw = Raw()
+    patches: _Patches = _Patches()
+    moves: tuple[Moved, ...] = ()
+
+
+class _Line(Struct):
+    sku: str
+    reserved: int = 0
+
+
+class _Waiting(Struct):
+    bytes: int = 0
+
+
+class _OrderKeys(Struct):
+    """What the index keys and the time to live of an order need."""
+
+    state: str
+    placed_at: int = 0
+    expires_at: int | None = None
+    ended_at: int | None = None
+    wait_at: int | None = None
+    lines: tuple[_Line, ...] = ()
+    parked: tuple[_Waiting, ...] = ()
+
+
+class _CountedLine(Struct):
+    sku: str
+    outcome: str
+
+
+class _CountKeys(Struct):
+    """What the index keys of a count in parts need."""
+
+    outcome: str
+    at: int
+    part: int = 0
+    parts: int = 0
+    lines: tuple[_CountedLine, ...] = ()
+
+
+class _Mode(Struct):
+    due: int = 0
+
+
+class _SkuKeys(Struct):
+    modes: dict[str, _Mode] = field(default_factory=dict)
+
+
+_decision = msgspec.msgpack.Decoder(_Decision).decode
+_order_keys = msgspec.msgpack.Decoder(_OrderKeys).decode
+_count_keys = msgspec.msgpack.Decoder(_CountKeys).decode
+_sku_keys = msgspec.msgpack.Decoder(_SkuKeys).decode
+_encode = msgspec.msgpack.Encoder().encode
+_NIL = b"\xc0"
+# Stands in the record of every count in parts, and in hardly any other.
+_PARTS = b"parts"
+
+
+class Writes:
+    """Collects what is to be written, the newest per key. `bytes` is about how much that is."""
+
+    def __init__(self, limits: LedgerLimits) -> None:
+        self._limits = limits
+        self._values: dict[str, tuple[bytes, int | None] | None] = {}
+        self._indexes: dict[str, dict[str, int | None]] = {}
+        # By SKU, in order: each with the channels that it names.
+        self._patches: dict[str, list[tuple[Raw, _Patch]]] = {}
+        self._moves: list[Moved] = []
+        self.bytes = 0
+        self.at = 0
+
+    def add(self, payload: bytes) -> None:
+        """A batch of the journal; it is newer than all before. Raises msgspec.DecodeError."""
+        decision = _decision(payload)
+        check_format(decision.format)
+        self.at = max(self.at, decision.at)
+        for order in decision.orders:
+            if order.changed:
+                self._add_order(order.order_id, bytes(order.record))
+        for movement in decision.movements:
+            if movement.changed:
+                until = decision.at + self._limits.movement_retention_ms
+                self._add_movement(f"{movement.warehouse}\n{movement.id}", bytes(movement.record), until)
+        for sku in decision.skus:
+            self._add_sku(sku.sku, bytes(sku.record))
+        for patch in decision.patches.rows:
+            self._add_patch(patch, decision.patches.channels)
+        registry = bytes(decision.registry)
+        if registry != _NIL:
+            self._put("registry", registry, None)
+        self._moves.extend(decision.moves)
+
+    def add_moves(self, payload: bytes) -> None:
+        """What moved in a batch whose states are in the rows. Raises msgspec.DecodeError."""
+        decision = _decision(payload)
+        check_format(decision.format)
+        self.at = max(self.at, decision.at)
+        self._moves.extend(decision.moves)
+
+    def forget_moves_before(self, at_ms: int) -> None:
+        """Say that movements before a time are not known: a count as of then is refused."""
+        self._put("moves-from", str(at_ms).encode(), None)
+
+    @property
+    def moves(self) -> int:
+        """How many movements are to be written."""
+        return len(self._moves)
+
+    def add_row(self, row: StoredRow, now_ms: int) -> None:
+        """A row of a derived topic, unless its retention is over."""
+        record = row.record
+        if isinstance(record, SkuRecord):
+            self._add_sku(row.key, _encode(record))
+        elif isinstance(record, OrderRecord):
+            if self._kept_until(record.state, record.ended_at) > now_ms:
+                self._add_order(row.key, _encode(record))
+        elif isinstance(record, MovementRecord):
+            until = record.applied_at + self._limits.movement_retention_ms
+            if until > now_ms:
+                self._add_movement(row.key, _encode(record), until)
+
+    def packed(self) -> tuple[bytes, ...]:
+        """What `includes/rewrite.lua` takes: a packed list of names, and the values they get."""
+        kept = {name: entry[0] for name, entry in self._values.items() if entry and entry[1] is None}
+        expiring = {name: entry for name, entry in self._values.items() if entry and entry[1] is not None}
+        gone = [name for name, entry in self._values.items() if entry is None]
+        indexed: list[Any] = []
+        dropped: list[Any] = []
+        for key, members in self._indexes.items():
+            scored = [part for member, score in members.items() if score is not None for part in (score, member)]
+            unscored = [member for member, score in members.items() if score is None]
+            if scored:
+                indexed.append((key, scored))
+            if unscored:
+                dropped.append((key, unscored))
+        expiries = [(name, entry[1]) for name, entry in expiring.items()]
+        patches = [(sku, some) for sku, some in self._patches.items()]
+        names = _encode((list(kept), expiries, gone, indexed, dropped, patches, self._moves, self.at))
+        return names, *kept.values(), *(entry[0] for entry in expiring.values())
+
+    def _add_sku(self, sku: str, record: bytes) -> None:
+        self._put(f"sku:{sku}", record, None)
+        dues = [mode.due for mode in _sku_keys(record).modes.values() if mode.due]
+        self._index("dwells", sku, min(dues, default=None))
+        self._index("skus", sku, 0)
+        self._index("patched", sku, None)
+        self._patches.pop(sku, None)
+
+    def _add_patch(self, patch: _Patch, channels: Raw) -> None:
+        self._index("skus", patch.sku, 0)
+        self._index("patched", patch.sku, 0)
+        self._patches.setdefault(patch.sku, []).append((channels, patch))
+        self.bytes += len(bytes(patch.counters)) + len(bytes(patch.sides))
+
+    def _add_movement(self, key: str, record: bytes, until_ms: int) -> None:
+        self._put(f"movement:{key}", record, until_ms)
+        if _PARTS not in record:
+            return
+        count = _count_keys(record)
+        if count.part:
+            waits = count.outcome == Outcome.PARTS_MISSING or any(
+                line.outcome == Outcome.PARTS_MISSING for line in count.lines
+            )
+            index = f"listed:{key.rpartition(' part ')[0]}"
+            for line in count.lines:
+                self._index(index, line.sku, count.part if waits else None)
+        elif count.parts:
+            dues = {Outcome.COUNTING: 0, Outcome.PARTS_MISSING: count.at + DAY_MS}
+            self._index("counts", key, dues.get(Outcome(count.outcome)))
+
+    def _add_order(self, order_id: str, record: bytes) -> None:
+        order = _order_keys(record)
+        name = f"order:{order_id}"
+        deadlines = [at for at in (order.expires_at, order.wait_at) if at is not None]
+        self._index("deadlines", order_id, min(deadlines, default=None))
+        self._index("waiting", order_id, sum(event.bytes for event in order.parked) or None)
+        if order.state == PARKED and not order.parked:
+            self._values[name] = None
+            return
+        for line in order.lines:
+            self._index(f"held:{line.sku}", order_id, order.placed_at if line.reserved else None)
+        final = order.state in FINAL_STATES
+        self._put(name, record, self._kept_until(order.state, order.ended_at) if final else None)
+
+    def _kept_until(self, state: str, ended_at: int | None) -> int:
+        """When a final order's record goes, ms; far away for any other."""
+        if state not in FINAL_STATES:
+            return 1 << 62
+        limits = self._limits
+        kept = limits.refused_retention_ms if state == "rejected" else limits.order_retention_ms
+        return (ended_at or 0) + kept
+
+    def _put(self, name: str, value: bytes, until_ms: int | None) -> None:
+        self._values[name] = (value, until_ms)
+        self.bytes += len(value)
+
+    def _index(self, key: str, member: str, score: int | None) -> None:
+        self._indexes.setdefault(key, {})[member] = score
+
+
+def writes_of(rows: Iterable[StoredRow], limits: LedgerLimits, now_ms: int) -> Writes:
+    """The writes of a chunk of rows, the last of a key being its newest."""
+    writes = Writes(limits)
+    for row in rows:
+        writes.add_row(row, now_ms)
+    return writes
