@@ -1,1 +1,4 @@
-"""What reacts: the agents for orders, movements, journal and stock, the relay, the expiry timer."""
+"""Stream processors: intake of events, the relay, derivation of rows, channel stock, maintenance.
+
+In: topics. Out: decisions in the journal and rows in the derived topics. Begin with `intake.py`.
+"""

@@ -1,1 +1,4 @@
-"""Who asks and watches: the HTTP API, the feeds, the board."""
+"""The HTTP API, the feeds and the board.
+
+In: requests. Out: answers that are durable, updates as Server-Sent Events. Begin with `routes.py`.
+"""

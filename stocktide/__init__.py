@@ -1,1 +1,4 @@
-"""The front door: the command line, the settings, the embedded servers."""
+"""The command line, the settings and the composition roots.
+
+In: arguments and the environment. Out: an exit status. Begin with `__main__.py`.
+"""

@@ -1,1 +1,4 @@
-"""What travels: events, their codec, the topics, the Faust app and its batch transport, publishing."""
+"""The event contract, the topics, and the transport between processes.
+
+In: bytes from Kafka. Out: typed events, published rows, and the journal. Begin with `topics.py`.
+"""

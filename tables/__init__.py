@@ -1,1 +1,4 @@
-"""What is remembered: the ledger in Redis, its outcomes and records, the Faust tables."""
+"""State: the ledger in Redis, its recovery and audit, and the Faust tables.
+
+In: commands. Out: settled decisions, and Redis in the state that the journal describes. Begin with `ledger/client.py`.
+"""

@@ -1,1 +1,4 @@
-""""""
+"""One module for each group of routes.
+
+In: a request. Out: a response, or a problem document. Begin with `orders.py`.
+"""

@@ -1,5 +1,4 @@
-"""Who judges: from what callers were told and subscribers saw, and from public endpoints and topics only.
+"""The verdict: one checker for each promise of the design.
 
-`history` is the record of a run, kept outside of the system; `judge` reads it and decides the promises;
-`replayed` folds two topics into what every SKU should be, for a replay whose answers are all topics.
+In: a history of answers, updates and public rows. Out: a verdict with evidence. Begin with `judge.py`.
 """

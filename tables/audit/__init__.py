@@ -1,1 +1,4 @@
-"""Log, tables and Redis compared: the digest of each side, the fold of the log, what differs, what would mend it."""
+"""Journal, derived topics and Redis compared: digests, differences, and the corrections for them.
+
+In: the three sides. Out: findings, and a plan of corrections. Begin with `auditor.py`.
+"""
