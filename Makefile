@@ -4,9 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo check format lint types test bench bench-size bench-compare soak lock clean
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check check-all coverage format lint types test bench bench-size bench-compare soak lock clean
 
-setup: $(STAMP)
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with the command stocktide in it
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stocktide needs Python 3.11 or later")'
@@ -16,40 +20,46 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup
+demo: setup ## a small shop with a flash sale and a live board, on embedded servers
 	@$(BIN)/stocktide demo
 
-check: setup
+check: setup ## format, lint, types, all tests: what CI runs
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check
 
-format: setup
+check-all: setup ## the same, and fail where Chromium, Redis or faketime is missing
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check --all
+
+coverage: setup ## line and branch coverage of the tests that need no whole system, with a floor
+	@$(BIN)/pytest --cov --cov-report=term tests/unit tests/ledger tests/protocol
+
+format: setup ## format, and fix what lint can fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-lint: setup
+lint: setup ## check format and lint
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 
-types: setup
+types: setup ## check types
 	@$(BIN)/mypy
 
-test: setup
+test: setup ## run the tests, one after the other
 	@$(BIN)/pytest
 
-bench: setup
+bench: setup ## measure the budgets as ratios
 	@$(BIN)/python -m bench
 
-bench-size: setup
+bench-size: setup ## measure a shop of a million SKUs
 	@$(BIN)/python -m bench.size
 
-bench-compare: setup
+bench-compare: setup ## measure the usual ways of reserving stock beside Stocktide
 	@$(BIN)/python -m bench.compare
 
-soak: setup
+soak: setup ## long fault runs, an hour and more
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak
 
-lock: setup
+lock: setup ## lock the dependencies again, with hashes
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --all-extras \
 	  --python-version 3.11 -o requirements.lock pyproject.toml
 
-clean:
+clean: ## remove what the targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
