@@ -16,12 +16,12 @@ import orjson
 from stocktide.streams.contract.events import Malformed
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.kafka.admin import RECORD_BYTES_MAX
-from stocktide.streams.kafka.publish import NOWHERE, Row
+from stocktide.streams.kafka.publish import OFFSET_NOT_WRITTEN, OutputRow
 from stocktide.streams.kafka.record_origin import RecordPlace, origin_of
 from stocktide.streams.kafka.transport import Chunk, Record
 from stocktide.tables.ledger.commands import Origin
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.records import Refused
+from stocktide.tables.ledger.records import RefusedEvent
 from stocktide.tables.views import rfc3339
 
 # What is kept of bytes that, as JSON text or base64, would be more than a record may hold.
@@ -29,7 +29,7 @@ RAW_BYTES_MAX = 2 * 1024 * 1024
 # The reason where the ledger itself fails on an event: a bug.
 UNDECIDABLE = "undecidable"
 # Letters of one reason within a minute that a person is told of: a sender that went wrong, not one event that did.
-BURST_LETTERS = 100
+BURST_DEAD_LETTERS = 100
 # What is wrong with the field that a letter's path names.
 _WRONG_AT: dict[str, str] = {
     Outcome.NOT_IN_ORDER: "the order has no line of this SKU",
@@ -39,22 +39,22 @@ _WRONG_AT: dict[str, str] = {
 _MINUTE_LENGTH = 16
 
 
-class Publish(Protocol):
+class PublishRows(Protocol):
     """What is needed of the publisher."""
 
-    async def __call__(self, topic: str, rows: list[Row], epoch: int) -> object: ...
+    async def __call__(self, topic: str, rows: list[OutputRow], epoch: int) -> object: ...
 
 
-class Bursts:
+class BurstDetector:
     """Notices when many letters of one reason come within a minute, and says so once for each. Counts what one worker
     writes; reasons are few, and so is what is kept."""
 
-    def __init__(self, letters_max: int = BURST_LETTERS) -> None:
+    def __init__(self, letters_max: int = BURST_DEAD_LETTERS) -> None:
         self._letters_max = letters_max
         # By reason: its newest minute, and the letters in it.
         self._minutes: dict[str, tuple[str, int]] = {}
 
-    def noted(self, letters: Iterable[Row]) -> list[Row]:
+    def noted(self, letters: Iterable[OutputRow]) -> list[OutputRow]:
         """Count `letters`; the rows of `alerts` that are due."""
         alerts = []
         for _, value in letters:
@@ -78,13 +78,13 @@ class _Told(msgspec.Struct, frozen=True):
 _TOLD = msgspec.json.Decoder(_Told)
 
 
-def _burst_row(reason: str, minute: str, count: int, at: str) -> Row:
-    return alert_of("dead_letter_burst", f"burst-{reason}-{minute}", reason, 0, at=at, quantity=count)
+def _burst_row(reason: str, minute: str, count: int, at: str) -> OutputRow:
+    return system_alert("dead_letter_burst", f"burst-{reason}-{minute}", reason, 0, at=at, quantity=count)
 
 
-def alert_of(
+def system_alert(
     type_: str, id_: str, reason: str, batch: int, *, at: str | None = None, quantity: int | None = None
-) -> Row:
+) -> OutputRow:
     """An alert as the others, of no SKU; the same on a repeat, but for its time where none is given."""
     view: dict[str, Any] = {
         "id": id_,
@@ -104,27 +104,29 @@ def alert_of(
     return b"", orjson.dumps(view)
 
 
-class RefusedRows:
+class RefusedRowHandler:
     """Sets rows aside that Kafka will never take: a dead letter with what it keeps of the row, and an alert.
 
     `publish` is the publisher's; `dead_letters` and `alerts` are full names of topics.
     """
 
-    def __init__(self, publish: Publish, dead_letters: str, alerts: str) -> None:
+    def __init__(self, publish: PublishRows, dead_letters: str, alerts: str) -> None:
         self._publish = publish
         self._dead_letters = dead_letters
         self._alerts = alerts
 
-    async def set_aside(self, topic: str, partition: int, row: Row, error: Exception, epoch: int) -> None:
+    async def set_aside(self, topic: str, partition: int, row: OutputRow, error: Exception, epoch: int) -> None:
         """Write both. A row of these two topics itself is left to the log. Raises MembershipLost."""
         if topic in (self._dead_letters, self._alerts):
             return
         key, value = row
         detail = f"{topic} does not take the row of {key.decode(errors='replace')}: {error}"
-        place = RecordPlace(topic, partition, NOWHERE)
-        letter = letter_of_record("row_refused", detail, place, (value or b"")[:RAW_BYTES_MAX])
+        place = RecordPlace(topic, partition, OFFSET_NOT_WRITTEN)
+        letter = dead_letter_of_record("row_refused", detail, place, (value or b"")[:RAW_BYTES_MAX])
         await self._publish(self._dead_letters, [letter], epoch)
-        await self._publish(self._alerts, [alert_of("row_refused", f"refused-{topic}-{now_ms()}", detail, 0)], epoch)
+        await self._publish(
+            self._alerts, [system_alert("row_refused", f"refused-{topic}-{now_ms()}", detail, 0)], epoch
+        )
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -137,19 +139,19 @@ class _Key(msgspec.Struct, frozen=True):
 _KEY = msgspec.json.Decoder(_Key)
 
 
-def place_of(chunk: Chunk, record: Record) -> RecordPlace:
+def original_place(chunk: Chunk, record: Record) -> RecordPlace:
     """Where an event lay first: where it lies, unless it was taken out of the dead letters and sent again."""
     return (record.headers and origin_of(record.headers)) or RecordPlace(chunk.topic, chunk.partition, record.offset)
 
 
-def letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> Row:
+def dead_letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> OutputRow:
     """The letter of bytes that are no message; keyed as they came."""
-    raw, place = record.value or b"", place_of(chunk, record)
+    raw, place = record.value or b"", original_place(chunk, record)
     letter = _letter(why.code, why.detail, why.path, place.topic, place.partition, place.offset, now_ms())
     return record.key or b"", _encoded(letter, raw)
 
 
-def letter_of_refused(refused: Refused, at_ms: int) -> Row:
+def dead_letter_of_refused(refused: RefusedEvent, at_ms: int) -> OutputRow:
     """The letter of an event that the ledger refused."""
     origin = refused.origin
     # Where a line is at fault, the ledger's detail is its path.
@@ -159,13 +161,13 @@ def letter_of_refused(refused: Refused, at_ms: int) -> Row:
     return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
 
 
-def letter_of_rejected(origin: Origin, reason: str, detail: str) -> Row:
+def dead_letter_of_rejected(origin: Origin, reason: str, detail: str) -> OutputRow:
     """The letter of an event that the ledger could not decide: UNDECIDABLE, or `too_large`."""
     letter = _letter(reason, detail, None, origin.topic, origin.partition, origin.offset, now_ms())
     return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
 
 
-def letter_of_record(reason: str, detail: str, place: RecordPlace, raw: bytes) -> Row:
+def dead_letter_of_record(reason: str, detail: str, place: RecordPlace, raw: bytes) -> OutputRow:
     """The letter of a record of our own that could not be read, or that Kafka does not take."""
     return b"", _encoded(_letter(reason, detail, None, place.topic, place.partition, place.offset, now_ms()), raw)
 

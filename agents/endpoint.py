@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 _BACKLOG = 16
 
 
-class Service:
+class WorkerEndpoint:
     """`troubles` says why the worker is not ready, nothing where it is; `refresh` brings the gauges up to date."""
 
     def __init__(

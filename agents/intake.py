@@ -16,16 +16,22 @@ from typing import Protocol
 
 import msgspec
 
-from stocktide.agents.dead_letters import UNDECIDABLE, Bursts, letter_of_malformed, letter_of_rejected, place_of
-from stocktide.agents.metrics import Metrics
+from stocktide.agents.dead_letters import (
+    UNDECIDABLE,
+    BurstDetector,
+    dead_letter_of_malformed,
+    dead_letter_of_rejected,
+    original_place,
+)
+from stocktide.agents.metrics import WorkerMetrics
 from stocktide.streams import failpoints
 from stocktide.streams.contract.events import Event, Malformed, OrderEvent, OrderPlaced
-from stocktide.streams.kafka.publish import Publisher, Row
+from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.client import TooLarge
-from stocktide.tables.ledger.commands import Command, Origin, command_of
+from stocktide.tables.ledger.commands import Command, Origin, make_command
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.records import Answer
+from stocktide.tables.ledger.records import DecisionHead
 from stocktide.tables.ledger.submission import Undecidable
 
 logger = logging.getLogger(__name__)
@@ -41,33 +47,33 @@ UNDER_WAY_MAX = 4
 Decode = Callable[[bytes], Event | Malformed]
 
 
-class Submits(Protocol):
+class CommandSubmitter(Protocol):
     """What is needed of the Submitter."""
 
     async def answer(
         self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
-    ) -> Answer: ...
+    ) -> DecisionHead: ...
 
 
 class Intake:
     """Submits chunks. `dead_letters` and `alerts` are full names of topics."""
 
     def __init__(
-        self, submitter: Submits, publisher: Publisher, dead_letters: str, alerts: str, metrics: Metrics
+        self, submitter: CommandSubmitter, publisher: Publisher, dead_letters: str, alerts: str, metrics: WorkerMetrics
     ) -> None:
         self._submitter = submitter
         self._publisher = publisher
         self._dead_letters = dead_letters
         self._alerts = alerts
         self._metrics = metrics
-        self._bursts = Bursts()
+        self._bursts = BurstDetector()
 
     async def take_in(self, chunk: Chunk, epoch: int, decode: Decode) -> None:
         """Have a chunk decided and settled. Raises MembershipLost; may be called again with the same chunk."""
-        letters: list[Row] = []
+        letters: list[OutputRow] = []
         under_way, turn = asyncio.Semaphore(UNDER_WAY_MAX), asyncio.Lock()
         async with asyncio.TaskGroup() as tasks:
-            for piece in pieces(commands_of(chunk, decode, letters)):
+            for piece in split_commands(decode_commands(chunk, decode, letters)):
                 await under_way.acquire()
                 task = tasks.create_task(self._settle(piece, letters, turn))
                 task.add_done_callback(lambda _: under_way.release())
@@ -77,7 +83,7 @@ class Intake:
             if alerts := self._bursts.noted(letters):
                 await self._publisher.publish(self._alerts, alerts, epoch)
 
-    async def _settle(self, piece: list[Command], letters: list[Row], turn: asyncio.Lock) -> None:
+    async def _settle(self, piece: list[Command], letters: list[OutputRow], turn: asyncio.Lock) -> None:
         """Have a piece settled. One that is too large, or that the ledger fails on, is halved down to the command that
         does it."""
         try:
@@ -95,20 +101,20 @@ class Intake:
             self._metrics.count(answer)
 
 
-def commands_of(chunk: Chunk, decode: Decode, letters: list[Row]) -> Iterator[Command]:
+def decode_commands(chunk: Chunk, decode: Decode, letters: list[OutputRow]) -> Iterator[Command]:
     """The chunk's commands, in order; what is no event becomes a row in `letters`."""
     for record in chunk.records:
         raw = record.value or b""
         event = decode(raw)
         if isinstance(event, Malformed):
-            letters.append(letter_of_malformed(chunk, record, event))
+            letters.append(dead_letter_of_malformed(chunk, record, event))
         else:
-            place = place_of(chunk, record)
-            origin = Origin(place.topic, place.partition, place.offset, kept_of(event, raw))
-            yield command_of(event, origin, received_at=record.timestamp)
+            place = original_place(chunk, record)
+            origin = Origin(place.topic, place.partition, place.offset, origin_text(event, raw))
+            yield make_command(event, origin, received_at=record.timestamp)
 
 
-def kept_of(event: Event, raw: bytes) -> str:
+def origin_text(event: Event, raw: bytes) -> str:
     """What an event's origin keeps of it. One that may wait in the ledger is written anew, so that fields that nobody
     knows, of any size, take up no room there."""
     if isinstance(event, OrderEvent) and not isinstance(event, OrderPlaced):
@@ -116,7 +122,7 @@ def kept_of(event: Event, raw: bytes) -> str:
     return raw.decode(errors="replace")
 
 
-def pieces(commands: Iterator[Command]) -> Iterator[list[Command]]:
+def split_commands(commands: Iterator[Command]) -> Iterator[list[Command]]:
     """Cut commands into pieces of at most COMMANDS_MAX and, unless one alone has more, LINES_MAX lines and
     PIECE_BYTES_MAX of raw events."""
     piece: list[Command] = []
@@ -138,8 +144,8 @@ def _raw_size(command: Command) -> int:
     return 0 if origin is None else len(origin.raw)
 
 
-def _rejected(command: Command, error: Exception) -> Iterator[Row]:
+def _rejected(command: Command, error: Exception) -> Iterator[OutputRow]:
     origin: Origin | None = getattr(command, "origin", None)
     if origin is not None:
         reason = Outcome.TOO_LARGE if isinstance(error, TooLarge) else UNDECIDABLE
-        yield letter_of_rejected(origin, reason, str(error))
+        yield dead_letter_of_rejected(origin, reason, str(error))

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from stocktide.agents.shard import Serves
-from stocktide.tables.ledger.records import Answer
-from stocktide.tables.settlement.stalls import Stalls, stall_gauges
+from stocktide.agents.relay_assignment import RunningRelay
+from stocktide.tables.ledger.records import DecisionHead
+from stocktide.tables.settlement.stalls import StallMonitor, make_stall_gauges
 
 # Commands in a piece, up to COMMANDS_MAX of agents.intake.
 _SIZES = (1, 4, 16, 64, 128, 256)
@@ -18,7 +18,7 @@ _SIZES = (1, 4, 16, 64, 128, 256)
 Lags = Mapping[tuple[str, int], int]
 
 
-class Metrics:
+class WorkerMetrics:
     """The worker's metrics; names begin with `stocktide_`."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Metrics:
         self.resubmitted = Gauge(
             "stocktide_resubmitted", "Batches that were lost and submitted again", registry=self.registry
         )
-        self.stalled, self.stalled_seconds = stall_gauges(self.registry)
+        self.stalled, self.stalled_seconds = make_stall_gauges(self.registry)
         self._make_audit_gauges()
 
     def _make_audit_gauges(self) -> None:
@@ -64,22 +64,22 @@ class Metrics:
         self.drift = Gauge(
             "stocktide_drift", "Keys that drift, by what they are and where", ["subject", "side"], registry=registry
         )
-        self.audited_not = Counter(
+        self.audits_unfinished = Counter(
             "stocktide_audits_unfinished", "Audits that could not be finished", registry=registry
         )
 
-    def count(self, decision: Answer) -> None:
+    def count(self, decision: DecisionHead) -> None:
         """Note a settled decision of an agent."""
         self.batch_commands.observe(len(decision.results))
         tally = Tally((result.outcome, result.replayed) for result in decision.results)
         for (outcome, replayed), number in tally.items():
             self.outcomes.labels(outcome, "yes" if replayed else "no").inc(number)
 
-    def show_stalls(self, stalls: Stalls) -> None:
+    def show_stalls(self, stalls: StallMonitor) -> None:
         """Bring the gauges of what stands still up to date."""
         stalls.show(self.stalled, self.stalled_seconds)
 
-    def refresh(self, relay: Serves | None, settled_batch: int, resubmitted: int, lags: Lags) -> None:
+    def refresh(self, relay: RunningRelay | None, settled_batch: int, resubmitted: int, lags: Lags) -> None:
         """Bring the gauges up to date."""
         self.settled_batch.set(settled_batch)
         self.resubmitted.set(resubmitted)

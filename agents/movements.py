@@ -7,6 +7,6 @@ from stocktide.streams.contract.events import decode_movement
 from stocktide.streams.kafka.transport import Chunk
 
 
-async def take_movements(chunk: Chunk, epoch: int, intake: Intake) -> None:
+async def settle_movements(chunk: Chunk, epoch: int, intake: Intake) -> None:
     """Have a chunk of movements decided and settled; what is none goes to the dead letters. Raises MembershipLost."""
     await intake.take_in(chunk, epoch, decode_movement)

@@ -7,6 +7,6 @@ from stocktide.streams.contract.events import decode_order_event
 from stocktide.streams.kafka.transport import Chunk
 
 
-async def take_orders(chunk: Chunk, epoch: int, intake: Intake) -> None:
+async def settle_orders(chunk: Chunk, epoch: int, intake: Intake) -> None:
     """Have a chunk of order events settled; what is none goes to the dead letters. Raises MembershipLost."""
     await intake.take_in(chunk, epoch, decode_order_event)

@@ -22,7 +22,7 @@ from msgspec import Struct
 from stocktide.streams import failpoints
 from stocktide.streams.kafka.membership import Membership, MembershipLost
 from stocktide.streams.kafka.transport import Chunk
-from stocktide.tables.settlement.stalls import reason_of
+from stocktide.tables.settlement.stalls import describe_error
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +44,14 @@ GATHER_SECONDS_MAX = 0.15
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 
 
-class UnderWay(Struct, frozen=True):
+class ChunkInProgress(Struct, frozen=True):
     """The chunk that a lane's handler has: its first offset, and why the newest call failed, "" where none did."""
 
     offset: int
     trouble: str = ""
 
 
-class Lanes:
+class PartitionWorkers:
     """The lanes of one topic. `feed` and `stop` are called from the loop.
 
     They gather where `gather_seconds`, the shortest time between two calls, is not 0; `worked` says how many seconds
@@ -74,7 +74,7 @@ class Lanes:
         self._queues: dict[int, asyncio.Queue[tuple[Any, int]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         # By partition: what the handler has now, and the last offset that is done.
-        self.under_way: dict[int, UnderWay] = {}
+        self.under_way: dict[int, ChunkInProgress] = {}
         self.done: dict[int, int] = {}
 
     async def follow(self, stream: Any) -> None:
@@ -140,7 +140,7 @@ class Lanes:
             records = tuple(record for event in events for record in event.value.records)
             chunk = Chunk(chunk.topic, chunk.partition, records)
         wait = RETRY_SECONDS_MIN
-        self.under_way[chunk.partition] = UnderWay(chunk.records[0].offset)
+        self.under_way[chunk.partition] = ChunkInProgress(chunk.records[0].offset)
         while self._membership.holds(epoch):
             try:
                 await self._handle(chunk, epoch)
@@ -148,7 +148,7 @@ class Lanes:
                 return
             except Exception as error:
                 records = chunk.records
-                self.under_way[chunk.partition] = UnderWay(records[0].offset, reason_of(error))
+                self.under_way[chunk.partition] = ChunkInProgress(records[0].offset, describe_error(error))
                 logger.exception(
                     "%s-%d, offsets %d to %d: failed, trying again in %.1f s",
                     chunk.topic,

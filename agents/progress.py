@@ -1,6 +1,6 @@
 """What of a worker's work waits, and how far it is: the standings by which a stall is seen (rule 48).
 
-In: the parts of a worker, and a look at Kafka and Redis a second. Out: a `Standing` for settling, each partition that
+In: the parts of a worker, and a look at Kafka and Redis a second. Out: a `PartStatus` for settling, each partition that
 is consumed, each partition that refuses rows, the timers and the tables. Only what this worker has to do is among them:
 what is assigned elsewhere is for the other worker to say.
 """
@@ -18,21 +18,21 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stocktide.agents.channel_stock.agent import StockAgent
-from stocktide.agents.partition_workers import Lanes
-from stocktide.agents.shard import Serves
+from stocktide.agents.partition_workers import PartitionWorkers
+from stocktide.agents.relay_assignment import RunningRelay
 from stocktide.streams.app import App
 from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.topics import JOURNAL, STOCK, Topic
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.ledger.submission import Submitter
-from stocktide.tables.settlement.stalls import Standing, Steps, reason_of
+from stocktide.tables.settlement.stalls import PartStatus, StepStatus, describe_error
 from stocktide.tables.views import rfc3339
 
 # A server that takes longer does not answer: a look comes every second.
 ANSWER_SECONDS_MAX = 2.0
 
 
-class Numbers(Struct, frozen=True):
+class LedgerProgress(Struct, frozen=True):
     """What Redis says of a shard. `overdue`: the oldest deadline and the oldest dwell that have passed, None where
     none has."""
 
@@ -41,7 +41,7 @@ class Numbers(Struct, frozen=True):
     overdue: tuple[tuple[str, float] | None, ...] = (None, None)
 
 
-class RedisLook:
+class RedisProbe:
     """Asks Redis how far it is. `tick_ms`: how often what is due is looked for. `trouble` is why Redis does not answer,
     None where it does."""
 
@@ -50,7 +50,7 @@ class RedisLook:
         self._prefix = key_prefix(app_id, shard)
         self._tick_ms = tick_ms
         self.trouble: str | None = None
-        self.numbers = Numbers()
+        self.numbers = LedgerProgress()
 
     async def look(self) -> None:
         """Ask once; raises nothing."""
@@ -59,9 +59,9 @@ class RedisLook:
                 self.numbers = await self._ask()
             self.trouble = None
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
-            self.trouble = f"Redis does not answer: {reason_of(error)}"
+            self.trouble = f"Redis does not answer: {describe_error(error)}"
 
-    async def _ask(self) -> Numbers:
+    async def _ask(self) -> LedgerProgress:
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.time()
         pipeline.hget(self._prefix + "head", "batch")
@@ -71,7 +71,7 @@ class RedisLook:
         now, head, settled, *oldest = await pipeline.execute()
         # What fell due since the last tick waits for the next one.
         before = now[0] * 1000 + now[1] // 1000 - self._tick_ms
-        return Numbers(int(head or 0), int(settled or 0), tuple(_passed(found, before) for found in oldest))
+        return LedgerProgress(int(head or 0), int(settled or 0), tuple(_passed(found, before) for found in oldest))
 
 
 def _passed(found: Sequence[tuple[bytes, float]], before_ms: int) -> tuple[str, float] | None:
@@ -80,7 +80,7 @@ def _passed(found: Sequence[tuple[bytes, float]], before_ms: int) -> tuple[str, 
     return found[0][0].decode(errors="backslashreplace"), found[0][1]
 
 
-class KafkaLook:
+class KafkaProbe:
     """Asks Kafka where partitions end. `trouble` is why it does not answer, None where it does."""
 
     def __init__(self, make_consumer: Callable[[], AIOKafkaConsumer]) -> None:
@@ -96,7 +96,7 @@ class KafkaLook:
                 self.ends = await self._ask([TopicPartition(*partition) for partition in partitions])
             self.trouble = None
         except (KafkaError, OSError) as error:
-            self.trouble = f"Kafka does not answer: {reason_of(error)}"
+            self.trouble = f"Kafka does not answer: {describe_error(error)}"
 
     async def _ask(self, partitions: list[TopicPartition]) -> Mapping[Any, int]:
         if self._consumer is None:
@@ -116,7 +116,7 @@ class KafkaLook:
             await self._consumer.stop()
 
 
-class Progress:
+class WorkerProgress:
     """The standings of one worker. `relay` gives the one that runs here, None where none does; `timers` are those that
     can fail, by name, the expiry among them."""
 
@@ -124,14 +124,14 @@ class Progress:
         self,
         app_id: str,
         app: App,
-        lanes: Mapping[Topic, Lanes],
+        lanes: Mapping[Topic, PartitionWorkers],
         stock: StockAgent,
-        relay: Callable[[], Serves | None],
+        relay: Callable[[], RunningRelay | None],
         publisher: Publisher,
         submitter: Submitter,
-        timers: Mapping[str, Steps],
-        redis: RedisLook,
-        kafka: KafkaLook,
+        timers: Mapping[str, StepStatus],
+        redis: RedisProbe,
+        kafka: KafkaProbe,
     ) -> None:
         self._app_id = app_id
         self._app = app
@@ -146,7 +146,7 @@ class Progress:
         self._journal = JOURNAL.full_name(app_id)
         self._stock_topic = STOCK.full_name(app_id)
 
-    async def look(self) -> list[Standing]:
+    async def look(self) -> list[PartStatus]:
         """Ask both servers, and tell how everything stands; raises nothing."""
         partitions = self._consumed()
         await asyncio.gather(self._redis.look(), self._kafka.look(partitions))
@@ -160,11 +160,11 @@ class Progress:
         ours = {*self._lanes, self._stock_topic}
         return [tp for tp in app.consumer.assignment() if tp.topic in ours]
 
-    def _servers(self) -> Iterator[Standing]:
+    def _servers(self) -> Iterator[PartStatus]:
         relay = self._relay()
         settled = None if relay is None else relay.next_offset
         for name, trouble in (("kafka", self._kafka.trouble), ("redis", self._redis.trouble)):
-            yield Standing(name, int(trouble is not None), None, trouble or "", self._journal, 0, settled)
+            yield PartStatus(name, int(trouble is not None), None, trouble or "", self._journal, 0, settled)
         tables = self._app.tables
         if self._app.membership.held and not tables.actives_ready:
             offsets = dict(tables.recovery.active_offsets)
@@ -172,9 +172,9 @@ class Progress:
             behind = [tp for tp, offset in sorted(offsets.items()) if offset < ends.get(tp, 0)]
             topic, partition, offset = (*behind[0], offsets[behind[0]]) if behind else (self._stock_topic, 0, None)
             reason = self._kafka.trouble or "the tables are being read back"
-            yield Standing("reading the tables back", 1, offsets, reason, topic, partition, offset)
+            yield PartStatus("reading the tables back", 1, offsets, reason, topic, partition, offset)
 
-    def _settling(self) -> Iterator[Standing]:
+    def _settling(self) -> Iterator[PartStatus]:
         relay = self._relay()
         if relay is None:
             return
@@ -186,12 +186,12 @@ class Progress:
             relay.error or self._redis.trouble or self._kafka.trouble or "the journal does not give back what was sent"
         )
         position = (numbers.settled, relay.reading, recovery and (recovery.phase, recovery.done))
-        yield Standing("settling", waiting, position, reason, self._journal, 0, relay.next_offset)
+        yield PartStatus("settling", waiting, position, reason, self._journal, 0, relay.next_offset)
         if relay.blessed:
             for name, oldest in zip(("expiry", "dwells"), numbers.overdue, strict=True):
                 due = f"{oldest[0]!r} was due at {rfc3339(int(oldest[1]))}" if oldest else ""
                 trouble = self._timers["expiry"].trouble
-                yield Standing(name, int(oldest is not None), oldest, f"{due}: {trouble}" if trouble else due)
+                yield PartStatus(name, int(oldest is not None), oldest, f"{due}: {trouble}" if trouble else due)
 
     def _filling(self) -> object:
         """Moves while Redis is brought back: nothing is decided then, and what waits for that does not stand still."""
@@ -201,28 +201,28 @@ class Progress:
         recovery = None if relay is None or relay.recovery is None else (relay.recovery.phase, relay.recovery.done)
         return numbers.settled, recovery, relay and relay.reading
 
-    def _consuming(self, partitions: Sequence[Any]) -> Iterator[Standing]:
+    def _consuming(self, partitions: Sequence[Any]) -> Iterator[PartStatus]:
         filling, why = self._filling(), self._why()
         for tp in partitions:
             part, end = f"consuming {tp.topic}-{tp.partition}", self._kafka.ends.get(tp)
-            read = self._app.consumer.fetched_up_to(tp)
+            read = self._app.consumer.fetch_position(tp)
             if read is None:
-                yield Standing(part, 1, filling, "Kafka does not say from where on", tp.topic, tp.partition)
+                yield PartStatus(part, 1, filling, "Kafka does not say from where on", tp.topic, tp.partition)
                 continue
             unread = max(0, end - read) if end is not None else 0
             if tp.topic == self._stock_topic:
                 # A row of `stock` may rest for as long as a policy's interval says: only what is due counts.
                 due, written, trouble = self._stock.standing(tp.partition)
                 moved = ("due", written) if due else ("read", read)
-                yield Standing(part, unread + due, moved, trouble or why, tp.topic, tp.partition, read)
+                yield PartStatus(part, unread + due, moved, trouble or why, tp.topic, tp.partition, read)
                 continue
             lane = self._lanes[tp.topic]
-            under_way, oldest = lane.under_way.get(tp.partition), self._app.consumer.oldest_unfinished(tp)
+            under_way, oldest = lane.under_way.get(tp.partition), self._app.consumer.oldest_unacked(tp)
             offset = under_way.offset if under_way else read if oldest is None else oldest
             trouble = under_way.trouble if under_way else ""
             # What is fetched behind a chunk that is not done is no move.
             position = (read if oldest is None else None, oldest, offset, lane.done.get(tp.partition), filling)
-            yield Standing(
+            yield PartStatus(
                 part, unread + (oldest is not None), position, trouble or why, tp.topic, tp.partition, offset
             )
 
@@ -242,11 +242,13 @@ class Progress:
         )
         return next((why for why in found if why), "its handler has not ended")
 
-    def _rows(self) -> Iterator[Standing]:
+    def _rows(self) -> Iterator[PartStatus]:
         for (topic, partition), why in self._publisher.failing.items():
-            yield Standing(f"writing {topic}-{partition}", 1, None, why, topic, partition)
+            yield PartStatus(f"writing {topic}-{partition}", 1, None, why, topic, partition)
 
-    def _stepping(self) -> Iterator[Standing]:
+    def _stepping(self) -> Iterator[PartStatus]:
         filling = self._filling()
         for name, steps in self._timers.items():
-            yield Standing(f"timer {name}", int(steps.trouble is not None), (steps.done, filling), steps.trouble or "")
+            yield PartStatus(
+                f"timer {name}", int(steps.trouble is not None), (steps.done, filling), steps.trouble or ""
+            )

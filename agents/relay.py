@@ -24,17 +24,17 @@ from stocktide.streams.journal.record import (
     JournalReader,
     JournalRecord,
     Position,
-    Verdict,
+    RecordVerdict,
     decode_record,
     encode_record,
 )
-from stocktide.streams.kafka.publish import PERMANENT
+from stocktide.streams.kafka.publish import PERMANENT_ERRORS
 from stocktide.streams.shutdown import end
 from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
-from stocktide.tables.derived_rows import Source
+from stocktide.tables.derived_rows import RebuildSource
 from stocktide.tables.ledger.client import LedgerLimits
-from stocktide.tables.ledger.control import Entry, Handover, Refused
-from stocktide.tables.recovery.rebuild import Progress, Reporter
+from stocktide.tables.ledger.control import LedgerControl, OutboxEntry, StepRefused
+from stocktide.tables.recovery.rebuild import ProgressReporter, RecoveryProgress
 from stocktide.tables.recovery.takeover import Fork, Lease, LostTail, TakeoverError, take_over
 
 _LOG = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ PAUSE_SECONDS_MAX = 2.0
 # The pause where only an operator can help: every takeover leaves a marker in the journal.
 UNPUBLISHABLE_SECONDS = 10.0
 # A term that lasted this long was a good one: the next takeover is not a repeat of the last.
-HELD_SECONDS = 1.0
+GOOD_TERM_SECONDS = 1.0
 
 
 class _Unpublishable(StocktideError):
@@ -87,10 +87,10 @@ class Relay:
     def __init__(
         self,
         log: JournalLog,
-        handover: Handover,
+        handover: LedgerControl,
         owner: str,
         *,
-        source: Source,
+        source: RebuildSource,
         limits: LedgerLimits | None = None,
         assigned: Callable[[], bool] = lambda: True,
         stall_seconds: float = STALL_SECONDS,
@@ -100,7 +100,7 @@ class Relay:
         self._owner = owner
         self._source = source
         self._limits = limits or LedgerLimits()
-        self._progress = Reporter()
+        self._progress = ProgressReporter()
         self._assigned = assigned
         self._stall_seconds = stall_seconds
         self._reader = JournalReader()
@@ -117,7 +117,7 @@ class Relay:
         self.stuck: str | None = None
 
     @property
-    def recovery(self) -> Progress | None:
+    def recovery(self) -> RecoveryProgress | None:
         """How far Redis was brought back; None where it is not being brought back."""
         return self._progress.now
 
@@ -166,7 +166,7 @@ class Relay:
                 self.blessed = False
             if self.stuck:
                 pause = UNPUBLISHABLE_SECONDS
-            elif loop.time() - began > HELD_SECONDS and self.term:
+            elif loop.time() - began > GOOD_TERM_SECONDS and self.term:
                 pause = PAUSE_SECONDS_FIRST
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
@@ -195,7 +195,7 @@ class Relay:
         while True:
             sent = self.sent
             entries = await self._handover.outbox(self.term, sent + 1, ENTRIES_MAX, ENTRIES_BYTES_MAX)
-            if isinstance(entries, Refused):
+            if isinstance(entries, StepRefused):
                 raise _Refused(f"Redis refuses the relay of term {self.term}: {entries.reason}")
             if not entries and not self.lag:
                 self.stuck = None
@@ -204,7 +204,7 @@ class Relay:
             if len(entries) < 2:  # where several came at once there are more by now: no need to be woken
                 await self._handover.wait_for_outbox(self.sent, IDLE_MS)
 
-    async def _append(self, entries: Sequence[Entry]) -> None:
+    async def _append(self, entries: Sequence[OutboxEntry]) -> None:
         failpoints.hit("before_send")
         self.sent = entries[-1].batch
         values = [encode_record(self._record(entry)) for entry in entries]
@@ -222,10 +222,10 @@ class Relay:
             acknowledged = await self._under_way.get()
             try:
                 await asyncio.shield(acknowledged)  # what was sent cannot be called back
-            except PERMANENT as error:
+            except PERMANENT_ERRORS as error:
                 raise _Unpublishable(_how_to_go_on(self.position.batch + 1, None)) from error
 
-    def _record(self, entry: Entry) -> JournalRecord:
+    def _record(self, entry: OutboxEntry) -> JournalRecord:
         return JournalRecord(
             KIND_BATCH, self.term, self._owner, entry.batch, entry.token, entry.previous, entry.payload
         )
@@ -237,10 +237,10 @@ class Relay:
             positions = []
             for record in records:
                 verdict = self._reader.feed(record.offset, decode_record(record.value))
-                if verdict is Verdict.MARKER:
+                if verdict is RecordVerdict.MARKER:
                     newer = self._reader.position
                     raise _Overtaken(f"term {self.term} is over: {newer.owner} opened term {newer.term}")
-                if verdict is Verdict.BATCH:
+                if verdict is RecordVerdict.BATCH:
                     positions.append(self._reader.position)
             if positions:
                 failpoints.hit("between_read_and_settle")
@@ -251,7 +251,7 @@ class Relay:
         for start in range(0, len(positions), SETTLE_MAX):
             chunk = positions[start : start + SETTLE_MAX]
             settled = await self._handover.settle(self.term, chunk)
-            if isinstance(settled, Refused):
+            if isinstance(settled, StepRefused):
                 raise _Refused(f"Redis refuses to settle batch {chunk[-1].batch}: {settled.reason}")
             if chunk[-1].batch > self.position.batch:
                 self.stuck = None

@@ -17,10 +17,10 @@ from redis.exceptions import RedisError
 
 from stocktide.api import problems
 from stocktide.api.batching import Overloaded
-from stocktide.api.event_producer import NotTaken
+from stocktide.api.event_producer import ProduceFailed
 from stocktide.api.handlers.events import CALL_BYTES_MAX
-from stocktide.api.metrics import Metrics
-from stocktide.api.request_target import refuse_target
+from stocktide.api.metrics import ApiMetrics
+from stocktide.api.requests import check_target
 from stocktide.api.routes import Route
 from stocktide.tables.ledger.client import LedgerError, TooLarge
 from stocktide.tables.ledger.submission import Unsettled
@@ -32,7 +32,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NO_ROUTE = "none"
 
 
-def make_app(routes: Sequence[Route], metrics: Metrics, spec: bytes) -> web.Application:
+def make_app(routes: Sequence[Route], metrics: ApiMetrics, spec: bytes) -> web.Application:
     """The application of these routes, and `/openapi.json` with `spec`."""
     app = web.Application(middlewares=[_guard(metrics)], client_max_size=CALL_BYTES_MAX)
     for route in routes:
@@ -47,16 +47,18 @@ def make_app(routes: Sequence[Route], metrics: Metrics, spec: bytes) -> web.Appl
     return app
 
 
-def _guard(metrics: Metrics) -> Middleware:
+def _guard(metrics: ApiMetrics) -> Middleware:
     """Around every handler: refuse what is unreadable or from a foreign page, turn failures into problems, count."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
-        if (unreadable := refuse_target(request)) is not None:
+        if (unreadable := check_target(request)) is not None:
             response: web.StreamResponse = unreadable
         elif request.method not in _SAFE_METHODS and _is_foreign(request):
-            response = problems.problem(403, "foreign_origin", "A page of another origin may not change anything here.")
+            response = problems.problem_response(
+                403, "foreign_origin", "A page of another origin may not change anything here."
+            )
         else:
             response = await _answered(request, handler)
         resource = request.match_info.route.resource
@@ -72,27 +74,29 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return problems.of_http(error)
+        return problems.from_http_exception(error)
     except (Unsettled, TimeoutError) as error:
         why = f": {error}" if str(error) else ""
         detail = f"It was not settled in time, and sending the same again is safe{why}."
         log.warning("%s %s: %s", request.method, request.path, str(error) or "not settled in time")
-        return problems.unsettled("unsettled", detail)
+        return problems.service_unavailable("unsettled", detail)
     except TooLarge as error:
-        return problems.problem(413, "too_large", f"It is more than the ledger can decide in one step: {error}.")
+        return problems.problem_response(
+            413, "too_large", f"It is more than the ledger can decide in one step: {error}."
+        )
     except Overloaded:
-        return problems.unsettled("overloaded", "More is asked than can be answered in time.")
-    except NotTaken as error:
-        return problems.unsettled("unavailable", f"{error}; sending the same again is safe.")
+        return problems.service_unavailable("overloaded", "More is asked than can be answered in time.")
+    except ProduceFailed as error:
+        return problems.service_unavailable("unavailable", f"{error}; sending the same again is safe.")
     except LedgerError as error:
         log.warning("%s %s: %s", request.method, request.path, error)
-        return problems.unsettled("unavailable", f"The ledger cannot answer now: {error}.")
+        return problems.service_unavailable("unavailable", f"The ledger cannot answer now: {error}.")
     except (RedisError, ConnectionError) as error:
         log.warning("%s %s: %s", request.method, request.path, error)
-        return problems.unsettled("unavailable", "The ledger cannot answer now.")
+        return problems.service_unavailable("unavailable", "The ledger cannot answer now.")
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
-        return problems.problem(500, "internal_error", "This is a fault of ours; the log has the details.")
+        return problems.problem_response(500, "internal_error", "This is a fault of ours; the log has the details.")
 
 
 def _is_foreign(request: web.Request) -> bool:

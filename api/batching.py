@@ -17,10 +17,10 @@ from msgspec import Struct
 from stocktide.errors import StocktideError
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Command, Place
-from stocktide.tables.ledger.raw_decision import UnreadDecision, unpack_order
+from stocktide.tables.ledger.raw_decision import RawDecision, unpack_order
 from stocktide.tables.ledger.records import OrderRecord, Result
 from stocktide.tables.ledger.submission import Undecidable
-from stocktide.tables.settlement.stalls import reason_of
+from stocktide.tables.settlement.stalls import describe_error
 
 # A call holds Redis at 10 to 20 µs an order: no longer than a few ms, because a shopper waits behind it.
 COMMANDS_PER_CALL_MAX = 256
@@ -33,10 +33,10 @@ CALLS_IN_FLIGHT_MAX = 2
 COMMANDS_WAITING_MAX = 20_000
 
 
-class Submits(Protocol):
-    """What the desk needs of `tables.ledger.submission.Submitter`."""
+class BatchSubmitter(Protocol):
+    """What the batcher needs of `tables.ledger.submission.Submitter`."""
 
-    async def decide(self, commands: Sequence[Command], deadline: float) -> UnreadDecision:
+    async def decide(self, commands: Sequence[Command], deadline: float) -> RawDecision:
         """Decide `commands` as one batch and wait until it is settled. Raises Unsettled after `deadline`."""
         ...
 
@@ -45,7 +45,7 @@ class Overloaded(StocktideError):
     """More commands wait for the ledger than can be answered in time, or the process stops."""
 
 
-class Decided(Struct, frozen=True):
+class SettledResult(Struct, frozen=True):
     """The settled answer to one command: its result, and its order as it is after the batch."""
 
     result: Result
@@ -56,15 +56,15 @@ class _Waiting(Struct, eq=False):
     command: Command
     deadline: float
     lines: int
-    answer: asyncio.Future[Decided]
+    answer: asyncio.Future[SettledResult]
 
 
-class Desk:
+class CommandBatcher:
     """Gathers commands into calls; lives in one event loop."""
 
     def __init__(
         self,
-        submitter: Submits,
+        submitter: BatchSubmitter,
         calls_in_flight_max: int = CALLS_IN_FLIGHT_MAX,
         commands_per_call_max: int = COMMANDS_PER_CALL_MAX,
     ) -> None:
@@ -88,7 +88,7 @@ class Desk:
         """How many commands wait for a call."""
         return len(self._waiting)
 
-    async def submit(self, command: Command, deadline: float) -> Decided:
+    async def submit(self, command: Command, deadline: float) -> SettledResult:
         """Decide one command, settled before `deadline` (seconds of the loop's clock).
 
         Raises TimeoutError, what the submitter raises, and Overloaded. A caller that is cancelled leaves its
@@ -96,7 +96,7 @@ class Desk:
         """
         if len(self._waiting) >= COMMANDS_WAITING_MAX:
             raise Overloaded
-        answer: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[SettledResult] = asyncio.get_running_loop().create_future()
         lines = len(command.lines) if isinstance(command, Place) else 1
         self._waiting.append(_Waiting(command, deadline, lines, answer))
         self._dispatch()
@@ -155,7 +155,7 @@ class Desk:
             await self._decide(batch[middle:])
             return
         except Exception as error:
-            self.trouble = reason_of(error)
+            self.trouble = describe_error(error)
             _fail(batch, error)
             return
         finally:
@@ -166,7 +166,7 @@ class Desk:
         for waiting, result in zip(batch, decision.results, strict=True):
             if not waiting.answer.done():
                 record = orders.get(result.order_id) if result.order_id is not None else None
-                waiting.answer.set_result(Decided(result, None if record is None else unpack_order(record)))
+                waiting.answer.set_result(SettledResult(result, None if record is None else unpack_order(record)))
 
 
 def _fail(batch: Sequence[_Waiting], error: Exception) -> None:

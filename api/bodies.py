@@ -25,9 +25,9 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
     """The whole body; a problem where it is larger than `bytes_max` or says that it is no JSON."""
     declared = request.content_type
     if declared not in _TOLERATED_TYPES and not declared.endswith("json") and declared not in _LINES_TYPES:
-        return problems.problem(415, "unsupported_media_type", f"{declared} is not taken here; send JSON")
+        return problems.problem_response(415, "unsupported_media_type", f"{declared} is not taken here; send JSON")
     if request.headers.get("Content-Encoding", "identity").lower() not in _ENCODINGS:
-        return problems.encoding_not_taken()
+        return problems.unsupported_encoding()
     if (length := request.content_length) is not None and length > bytes_max:
         return _too_large(length, bytes_max)
     try:
@@ -35,7 +35,7 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
     except web.HTTPRequestEntityTooLarge:
         return _too_large(bytes_max + 1, bytes_max)
     except web.RequestPayloadError:
-        return problems.problem(400, "malformed_body", "The body is not encoded as its headers say.")
+        return problems.problem_response(400, "malformed_body", "The body is not encoded as its headers say.")
     return body.removeprefix(BOM) if len(body) <= bytes_max else _too_large(len(body), bytes_max)
 
 
@@ -49,8 +49,8 @@ async def read_message(
     if not body and empty is not None:
         body = empty
     message = decode_with(decoder, body)
-    return problems.malformed(message) if isinstance(message, Malformed) else message
+    return problems.from_malformed(message) if isinstance(message, Malformed) else message
 
 
 def _too_large(size: int, bytes_max: int) -> web.Response:
-    return problems.malformed(Malformed("too_large", f"{size} bytes or more; at most {bytes_max} are taken"))
+    return problems.from_malformed(Malformed("too_large", f"{size} bytes or more; at most {bytes_max} are taken"))

@@ -26,7 +26,7 @@ _REQUEST_TIMEOUT_MS = 10_000
 # Records appended between two rests of the loop, about 2 ms.
 RECORDS_PER_TURN_MAX = 200
 
-Entry = tuple[bytes, bytes]
+KeyValue = tuple[bytes, bytes]
 
 
 def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
@@ -42,11 +42,11 @@ def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
     )
 
 
-class NotTaken(StocktideError):
+class ProduceFailed(StocktideError):
     """Kafka did not take all events in time; some of them may be there, and ids make sending all again safe."""
 
 
-class Inbox:
+class EventProducer:
     """Writes events. `producer` is started and stopped by its owner."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
@@ -57,13 +57,13 @@ class Inbox:
         self.trouble = ""
         self.topic = ""
 
-    async def write(self, topic: str, entries: Sequence[Entry], deadline: float) -> None:
-        """Write `entries` to `topic` (its full name), in order per key. Raises NotTaken."""
+    async def write(self, topic: str, entries: Sequence[KeyValue], deadline: float) -> None:
+        """Write `entries` to `topic` (its full name), in order per key. Raises ProduceFailed."""
         self.waiting, self.topic = self.waiting + 1, topic
         try:
             async with asyncio.timeout_at(deadline):
                 partitions = len(await self._producer.partitions_for(topic))
-                by_partition: dict[int, list[Entry]] = defaultdict(list)
+                by_partition: dict[int, list[KeyValue]] = defaultdict(list)
                 for entry in entries:
                     by_partition[(murmur2(entry[0]) & 0x7FFFFFFF) % partitions].append(entry)
                 acks: list[Any] = []
@@ -73,12 +73,12 @@ class Inbox:
         except (KafkaError, TimeoutError) as error:
             reason = "in time" if isinstance(error, (TimeoutError, RequestTimedOutError)) else str(error)
             self.trouble = f"Kafka did not take the events: {reason}"
-            raise NotTaken(self.trouble) from error
+            raise ProduceFailed(self.trouble) from error
         finally:
             self.waiting -= 1
         self.written, self.trouble = self.written + 1, ""
 
-    async def _send(self, topic: str, partition: int, entries: Sequence[Entry]) -> list[Any]:
+    async def _send(self, topic: str, partition: int, entries: Sequence[KeyValue]) -> list[Any]:
         acks = []
         batch = self._producer.create_batch()
         for count, (key, value) in enumerate(entries):

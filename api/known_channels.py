@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from stocktide.api.batching import Submits
+from stocktide.api.batching import BatchSubmitter
 from stocktide.tables.ledger.commands import KnowChannel, Sweep
 from stocktide.tables.ledger.outcomes import Outcome
 
@@ -26,7 +26,7 @@ RETRY_SECONDS = 1.0
 NAMES_REMEMBERED_MAX = 10_000
 
 
-async def sweep(submitter: Submits, deadline: float) -> bool:
+async def sweep(submitter: BatchSubmitter, deadline: float) -> bool:
     """Re-evaluate until nothing is due; False where `deadline` (seconds of the loop's clock) came first."""
     loop = asyncio.get_running_loop()
     while loop.time() < deadline:
@@ -43,7 +43,7 @@ async def sweep(submitter: Submits, deadline: float) -> bool:
 class KnownChannels:
     """Makes each channel known once, however many subscribe to it at the same time."""
 
-    def __init__(self, submitter: Submits) -> None:
+    def __init__(self, submitter: BatchSubmitter) -> None:
         self._submitter = submitter
         self._known: set[str] = set()
         self._attempts: dict[str, asyncio.Task[None]] = {}

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError, InvalidURLError, LineTooLong
 
 from stocktide.api import problems
-from stocktide.api.request_target import TARGET_BYTES_MAX
+from stocktide.api.requests import TARGET_BYTES_MAX
 
 # Connections that wait to be accepted: a flash sale's shoppers come at once.
 BACKLOG = 2_048
@@ -28,7 +28,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class Connection(web.RequestHandler):
+class ProblemRequestHandler(web.RequestHandler):
     """aiohttp's connection, whose own answers are problem documents."""
 
     __slots__ = ()
@@ -51,7 +51,7 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer; one that aiohttp raised before any handler was called is put into our form."""
         if isinstance(resp, web.HTTPException):
-            resp = problems.of_http(resp)
+            resp = problems.from_http_exception(resp)
         return await super().finish_response(request, resp, start_time)
 
 
@@ -63,25 +63,25 @@ async def listen(app: web.Application, listening: socket.socket, stack: AsyncExi
     loop, manager = asyncio.get_running_loop(), runner.server
     assert manager is not None
     accepting = await loop.create_server(
-        lambda: Connection(manager, loop=loop, **_OPTIONS), sock=listening, backlog=BACKLOG
+        lambda: ProblemRequestHandler(manager, loop=loop, **_OPTIONS), sock=listening, backlog=BACKLOG
     )
     stack.callback(accepting.close)
 
 
 def _refused(status: int, exc: BaseException | None, message: str | None) -> web.Response:
     if status >= 500:
-        return problems.problem(500, "internal_error", "This is a fault of ours; the log has the details.")
+        return problems.problem_response(500, "internal_error", "This is a fault of ours; the log has the details.")
     if isinstance(exc, LineTooLong):
         _, bytes_max, _ = exc.args
         if bytes_max == TARGET_BYTES_MAX:
-            return problems.problem(414, "uri_too_long", f"Path and query have at most {bytes_max} bytes.")
-        return problems.problem(431, "headers_too_large", f"A header has at most {bytes_max} bytes.")
+            return problems.problem_response(414, "uri_too_long", f"Path and query have at most {bytes_max} bytes.")
+        return problems.problem_response(431, "headers_too_large", f"A header has at most {bytes_max} bytes.")
     if isinstance(exc, ContentEncodingError):
-        return problems.encoding_not_taken()
+        return problems.unsupported_encoding()
     if isinstance(exc, InvalidURLError):
         detail = (
             "The target of the request is no path: what is not printable ASCII is sent as the escapes of its UTF-8."
         )
-        return problems.problem(400, "malformed_path", detail)
+        return problems.problem_response(400, "malformed_path", detail)
     what = (message or "it cannot be read").strip().split("\n")[0].rstrip(":.")
-    return problems.problem(400, "malformed_request", f"This is no HTTP request: {what}.")
+    return problems.problem_response(400, "malformed_request", f"This is no HTTP request: {what}.")

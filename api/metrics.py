@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from stocktide.tables.settlement.stalls import Stalls, stall_gauges
+from stocktide.tables.settlement.stalls import StallMonitor, make_stall_gauges
 
 # A durable answer takes a few ms; a request's deadline is some seconds.
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -20,7 +20,7 @@ SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
-class Metrics:
+class ApiMetrics:
     """The counters of one process, in a registry of their own."""
 
     def __init__(self) -> None:
@@ -48,9 +48,9 @@ class Metrics:
         for name, (text, number) in numbers.items():
             Gauge(f"stocktide_api_{name}", text, registry=self._registry).set_function(number)
 
-    def watch_stalls(self, stalls: Stalls) -> None:
+    def register_stall_gauges(self, stalls: StallMonitor) -> None:
         """The gauges of what stands still, brought up to date when they are asked for."""
-        gauges = stall_gauges(self._registry)
+        gauges = make_stall_gauges(self._registry)
         self._refresh = lambda: stalls.show(*gauges)
 
     def answered(self, method: str, route: str, status: int, seconds: float | None) -> None:

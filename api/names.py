@@ -15,7 +15,7 @@ from stocktide.streams.contract.events import Malformed, Name
 EVERY_CHANNEL = "*"
 
 
-def refuse_name(field: str, value: str) -> web.Response | None:
+def check_name(field: str, value: str) -> web.Response | None:
     """The problem where `value` is no name, else None."""
     try:
         msgspec.convert(value, Name)
@@ -25,12 +25,12 @@ def refuse_name(field: str, value: str) -> web.Response | None:
         if value.isprintable():
             return None
     detail = "1 to 128 printable characters without white space"
-    return problems.malformed(Malformed("invalid_field", detail, field))
+    return problems.from_malformed(Malformed("invalid_field", detail, field))
 
 
-def refuse_channel(value: str) -> web.Response | None:
+def check_channel(value: str) -> web.Response | None:
     """The same for a channel that sells: `*` is none."""
     if value == EVERY_CHANNEL:
         detail = "`*` names all channels, and only in policies of a SKU"
-        return problems.malformed(Malformed("invalid_field", detail, "channel"))
-    return refuse_name("channel", value)
+        return problems.from_malformed(Malformed("invalid_field", detail, "channel"))
+    return check_name("channel", value)

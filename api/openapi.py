@@ -19,7 +19,7 @@ OPENAPI = "3.1.0"
 _REFERENCE = "#/components/schemas/{name}"
 
 
-def openapi(routes: Sequence[Route], version: str) -> bytes:
+def make_openapi_document(routes: Sequence[Route], version: str) -> bytes:
     """The document; `version` is the product's."""
     types = _types(routes)
     schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)

@@ -67,13 +67,13 @@ _SENTENCE_OF_STATUS: Mapping[int, str] = {
 _STATUS_OF_MALFORMED: Mapping[str, int] = {"malformed_json": 400, "too_large": 413, "too_many_lines": 413}
 
 
-def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON response."""
     merged = _JSON_HEADERS if headers is None else {**_JSON_HEADERS, **headers}
     return web.Response(body=orjson.dumps(body), status=status, headers=merged)
 
 
-def problem(
+def problem_response(
     status: int,
     code: str,
     detail: str,
@@ -94,44 +94,44 @@ def problem(
     return web.Response(body=orjson.dumps(document), status=status, headers=merged)
 
 
-def refused(outcome: str, detail: str | None = None, **more: Any) -> web.Response:
+def from_outcome(outcome: str, detail: str | None = None, **more: Any) -> web.Response:
     """The problem of an outcome that refuses."""
     if outcome == Outcome.OCCURRED_IN_FUTURE:
-        return malformed(Malformed(outcome, _SENTENCE_OF_OUTCOME[outcome], "occurred_at"))
+        return from_malformed(Malformed(outcome, _SENTENCE_OF_OUTCOME[outcome], "occurred_at"))
     status = _STATUS_OF_OUTCOME.get(outcome, 409)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
     sentence = detail or _SENTENCE_OF_OUTCOME.get(outcome) or f"The ledger answered {outcome}."
-    return problem(status, outcome, sentence, headers, **more)
+    return problem_response(status, outcome, sentence, headers, **more)
 
 
-def malformed(what: Malformed) -> web.Response:
+def from_malformed(what: Malformed) -> web.Response:
     """The problem of bytes that are no message: 400 where they are no JSON, 413 where too many, else 422."""
     status = _STATUS_OF_MALFORMED.get(what.code, 422)
     if what.path is None:
-        return problem(status, what.code, what.detail)
+        return problem_response(status, what.code, what.detail)
     sentence = f"`{what.path}`: {what.detail}"
-    return problem(status, what.code, sentence, errors=[{"path": what.path, "detail": what.detail}])
+    return problem_response(status, what.code, sentence, errors=[{"path": what.path, "detail": what.detail}])
 
 
-def encoding_not_taken() -> web.Response:
+def unsupported_encoding() -> web.Response:
     """415 of a body that is packed in a way that we do not unpack."""
     detail = "A body is taken as it is, or packed once by gzip or deflate; its Content-Encoding names something else."
-    return problem(415, "unsupported_media_type", detail)
+    return problem_response(415, "unsupported_media_type", detail)
 
 
 def not_found(code: str, detail: str) -> web.Response:
     """404 with a code that says what is not there."""
-    return problem(404, code, detail)
+    return problem_response(404, code, detail)
 
 
-def unsettled(code: str, detail: str) -> web.Response:
+def service_unavailable(code: str, detail: str) -> web.Response:
     """503: nothing was promised; the same call may be sent again after `Retry-After` seconds."""
-    return problem(503, code, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return problem_response(503, code, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def of_http(error: web.HTTPException) -> web.Response:
+def from_http_exception(error: web.HTTPException) -> web.Response:
     """aiohttp's own refusals (no route, wrong method, body too large) in our form, their headers kept."""
     status = error.status
     code = _CODE_OF_STATUS.get(status) or HTTPStatus(status).name.lower()
     headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
-    return problem(status, code, _SENTENCE_OF_STATUS.get(status) or error.text or error.reason, headers)
+    return problem_response(status, code, _SENTENCE_OF_STATUS.get(status) or error.text or error.reason, headers)

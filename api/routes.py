@@ -12,15 +12,15 @@ from aiohttp import web
 from msgspec import Struct
 
 from stocktide.api import schemas
-from stocktide.api.feeds.sse import Feeds
-from stocktide.api.handlers.board import Pages
-from stocktide.api.handlers.events import Events
+from stocktide.api.feeds.sse import FeedHandler
+from stocktide.api.handlers.board import BoardHandlers
+from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
-from stocktide.api.handlers.history import History
-from stocktide.api.handlers.orders import EventBody, ExtendBody, Orders
-from stocktide.api.handlers.policies import Policies, PolicyBody
-from stocktide.api.handlers.stock import Stock
-from stocktide.api.metrics import Metrics
+from stocktide.api.handlers.history import HistoryHandler
+from stocktide.api.handlers.orders import EventBody, ExtendBody, OrderHandlers
+from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
+from stocktide.api.handlers.stock import StockHandlers
+from stocktide.api.metrics import ApiMetrics
 from stocktide.streams.contract.events import Event, Movement, OrderBody
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -32,15 +32,15 @@ SSE = "text/event-stream"
 class Handlers(Struct, frozen=True):
     """Whatever answers a call."""
 
-    orders: Orders
-    stock: Stock
-    history: History
-    policies: Policies
-    events: Events
-    feeds: Feeds
+    orders: OrderHandlers
+    stock: StockHandlers
+    history: HistoryHandler
+    policies: PolicyHandlers
+    events: EventHandlers
+    feeds: FeedHandler
     readiness: Readiness
-    metrics: Metrics
-    pages: Pages
+    metrics: ApiMetrics
+    pages: BoardHandlers
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class Route(Struct, frozen=True, kw_only=True):
     query: tuple[str, ...] = ()
 
 
-def route_table(handlers: Handlers) -> tuple[Route, ...]:
+def make_routes(handlers: Handlers) -> tuple[Route, ...]:
     """All calls."""
     return (*_orders(handlers), *_events(handlers), *_reads(handlers), *_policies(handlers), *_service(handlers))
 

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from stocktide.tables.ledger.client import LedgerError, Read
-from stocktide.tables.settlement.listener import Settlement, Settlements
+from stocktide.tables.ledger.client import LedgerError, LedgerRead
+from stocktide.tables.settlement.listener import Settlement, SettlementListener
 
 Value = TypeVar("Value")
 
@@ -22,12 +22,12 @@ UNBLESSED_SECONDS_MAX = 1.0
 PAUSE_SECONDS = 0.05
 
 
-class Reads(Struct, frozen=True):
+class SettledReads(Struct, frozen=True):
     """Waits for reads to be settled."""
 
-    settlements: Settlements
+    settlements: SettlementListener
 
-    async def settled(self, read: Callable[[], Awaitable[Read[Value]]], deadline: float) -> Value:
+    async def settled(self, read: Callable[[], Awaitable[LedgerRead[Value]]], deadline: float) -> Value:
         """The value of `read`, settled.
 
         Raises TimeoutError after `deadline` (seconds of the loop's clock), LedgerError where the ledger stays

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import crowd, rows
-from bench.floor import floor
-from bench.rows import Row
-from bench.stage import Stage, open_shop, servers
+from bench.raw_throughput import measure_raw_throughput
+from bench.rows import BenchmarkRow
+from bench.servers import BenchServers, receive_opening_stock, servers
 
 PARTS = ("worker", "floor", "scaling", "http", "publication", "subscribers", "start", "size")
 # Where none was measured.
@@ -36,7 +36,7 @@ LARGE_SHOP_GOALS = (
 )
 
 
-async def worker_rows(stage: Stage, console: Console) -> tuple[list[Row], float]:
+async def worker_rows(stage: BenchServers, console: Console) -> tuple[list[BenchmarkRow], float]:
     """The worker against its yardsticks, and its rate."""
     console.print("orders through the worker, over 1,000 SKUs …")
     spread = await rows.orders_through_worker(stage, "spread", 1_000)
@@ -48,19 +48,19 @@ async def worker_rows(stage: Stage, console: Console) -> tuple[list[Row], float]
     lua = await rows.orders_through_lua(stage, "lua", 1_000)
     console.print(f"  {lua:.0f}/s")
     return [
-        Row(
+        BenchmarkRow(
             "worker : plain Faust agent",
             f"{spread / plain:.1f}  ({spread:.0f}/s : {plain:.0f}/s)",
             ">= 15",
             spread >= 15 * plain,
         ),
-        Row(
+        BenchmarkRow(
             "worker : the same Lua batches with no Kafka",
             f"{spread / lua:.2f}  ({spread:.0f}/s : {lua:.0f}/s)",
             ">= 0.60",
             spread >= 0.6 * lua,
         ),
-        Row(
+        BenchmarkRow(
             "one hot SKU : 1,000 SKUs",
             f"{hot / spread:.2f}  ({hot:.0f}/s : {spread:.0f}/s)",
             ">= 1.00",
@@ -69,37 +69,43 @@ async def worker_rows(stage: Stage, console: Console) -> tuple[list[Row], float]
     ], spread
 
 
-async def floor_rows(stage: Stage, console: Console, peak: float | None) -> list[Row]:
+async def floor_rows(stage: BenchServers, console: Console, peak: float | None) -> list[BenchmarkRow]:
     """What the same bytes cost with no thought."""
     console.print("the same bytes through Redis and Kafka, with no thought …")
-    rate, pieces = await floor(stage)
+    rate, pieces = await measure_raw_throughput(stage)
     beside = "" if peak is None else f"; the worker reaches {peak / rate:.2f} of it"
     parts = ", ".join(f"{name} {each:.0f}" for name, each in pieces.items())
-    return [Row("the floor: an order's bytes, no thought", f"{rate:.0f}/s{beside}  (µs alone: {parts})", "", None)]
+    return [
+        BenchmarkRow("the floor: an order's bytes, no thought", f"{rate:.0f}/s{beside}  (µs alone: {parts})", "", None)
+    ]
 
 
-async def scaling_rows(stage: Stage, console: Console, peak: float | None) -> list[Row]:
+async def scaling_rows(stage: BenchServers, console: Console, peak: float | None) -> list[BenchmarkRow]:
     """How the rate grows with a second process, on this machine's cores."""
     console.print("two workers; one and two API processes …")
     two = await rows.orders_through_two_workers(stage, "two", 1_000)
     beside = f"{two:.0f}/s" if peak is None else f"{two / peak:.2f}  ({two:.0f}/s : {peak:.0f}/s)"
     one_api, two_apis = await rows.http_through_two(stage, "apis")
     return [
-        Row("two workers : one", beside, "", None),
-        Row("two API processes : one", f"{two_apis / one_api:.2f}  ({two_apis:.0f}/s : {one_api:.0f}/s)", "", None),
+        BenchmarkRow("two workers : one", beside, "", None),
+        BenchmarkRow(
+            "two API processes : one", f"{two_apis / one_api:.2f}  ({two_apis:.0f}/s : {one_api:.0f}/s)", "", None
+        ),
     ]
 
 
-def size_rows() -> list[Row]:
+def size_rows() -> list[BenchmarkRow]:
     """The rows with a goal of the newest run of `make bench-size`."""
     reports = sorted(BUILD.glob("size-*.json"), key=lambda path: path.stat().st_mtime)
     if not reports:
-        return [Row(name, "not measured here yet: make bench-size", goal, None) for name, goal in LARGE_SHOP_GOALS]
+        return [
+            BenchmarkRow(name, "not measured here yet: make bench-size", goal, None) for name, goal in LARGE_SHOP_GOALS
+        ]
     report = reports[-1]
     found = orjson.loads(report.read_bytes())
     day = datetime.fromtimestamp(report.stat().st_mtime, UTC).date()
     return [
-        Row(
+        BenchmarkRow(
             f"{row['name']} [{found['command'].removeprefix('python -m ')}, {day}]",
             row["measured"],
             row["goal"],
@@ -110,9 +116,9 @@ def size_rows() -> list[Row]:
     ]
 
 
-async def measure(parts: list[str], console: Console) -> list[Row]:
+async def measure(parts: list[str], console: Console) -> list[BenchmarkRow]:
     """Every row of `parts`, on servers of their own."""
-    found: list[Row] = []
+    found: list[BenchmarkRow] = []
     peak: float | None = None
     with tempfile.TemporaryDirectory(prefix="stocktide-bench-") as folder:
         async with servers(Path(folder)) as stage:
@@ -125,7 +131,7 @@ async def measure(parts: list[str], console: Console) -> list[Row]:
                 found += await scaling_rows(stage, console, peak)
             if "http" in parts:
                 console.print("POST /v1/orders …")
-                await open_shop(stage, "http", rows.SKUS)
+                await receive_opening_stock(stage, "http", rows.SKUS)
                 found += await rows.http_against_empty(stage, "http")
             if "publication" in parts:
                 console.print("event in → channel update out …")

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import orjson
 
-from bench import stage as stages
-from bench.orders import CHANNELS, Event, placed, send_all
-from bench.rows import SKUS, Row
-from bench.stage import Stage
-from stocktide.retry import until
+from bench import servers as stages
+from bench.orders import CHANNELS, KeyValue, encode_order, send_all
+from bench.rows import SKUS, BenchmarkRow
+from bench.servers import BenchServers
+from stocktide.retry import poll_until
 
 SUBSCRIBERS = 2_000
 # SKUs that change while all look on, each so often; the last change leaves 7 units.
@@ -30,22 +30,22 @@ READY_SECONDS_MAX = 120.0
 START_SECONDS_GOAL = 10.0
 
 
-async def subscribers(stage: Stage, app_id: str) -> Row:
+async def subscribers(stage: BenchServers, app_id: str) -> BenchmarkRow:
     """Every subscriber gets the whole snapshot, then what changes, and ends with the last number of each SKU."""
-    await stages.open_shop(stage, app_id, SKUS)
+    await stages.receive_opening_stock(stage, app_id, SKUS)
     settings = stage.settings(app_id)
     async with stages.worker(stage, app_id) as worker, stages.api(stage, app_id) as port:
-        before = await stages.events_done(worker)
+        before = await stages.count_settled_events(worker)
         await send_all(stage.kafka, f"{app_id}-orders", settings.partitions, first_orders())
 
         async def known() -> bool:
-            return await stages.events_done(worker) >= before + len(CHANNELS)
+            return await stages.count_settled_events(worker) >= before + len(CHANNELS)
 
-        await until(known, READY_SECONDS_MAX)
+        await poll_until(known, READY_SECONDS_MAX)
         await asyncio.sleep(3.0)  # the channels' first updates, published by then
         child = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "bench.sockets", str(port), str(SUBSCRIBERS), ",".join(CHANNELS), str(len(SKUS)), str(CHANGED)),
+            *("-m", "bench.subscribers", str(port), str(SUBSCRIBERS), ",".join(CHANNELS), str(len(SKUS)), str(CHANGED)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -56,7 +56,7 @@ async def subscribers(stage: Stage, app_id: str) -> Row:
         found = {**synced, **json.loads(await child.stdout.readline())}
         await child.wait()
     met = found["converged"] == found["whole"] == SUBSCRIBERS and found["same"]
-    return Row(
+    return BenchmarkRow(
         f"{SUBSCRIBERS:,} subscribers on one API process",
         f"{found['converged']:,} converged {found['converged_seconds']:.1f} s after {CHANGED * CHANGES:,} changes; "
         f"{found['whole']:,} snapshots of {len(SKUS):,} SKUs in {found['synced_seconds']:.1f} s",
@@ -65,13 +65,13 @@ async def subscribers(stage: Stage, app_id: str) -> Row:
     )
 
 
-def first_orders() -> Iterator[Event]:
+def first_orders() -> Iterator[KeyValue]:
     """One of each channel, of a SKU that does not change: so the channels are known."""
     for channel in CHANNELS:
-        yield channel.encode(), placed(f"known-{channel}", channel, SKUS[-1])
+        yield channel.encode(), encode_order(f"known-{channel}", channel, SKUS[-1])
 
 
-def counts() -> Iterator[Event]:
+def counts() -> Iterator[KeyValue]:
     """Counts of the warehouse that leave less and less; the others are counted empty first."""
     skus = SKUS[:CHANGED]
     for number in range(CHANGES):
@@ -93,7 +93,7 @@ def _count(name: str, warehouse: str, skus: list[str], units: int) -> bytes:
     )
 
 
-async def start() -> Row:
+async def start() -> BenchmarkRow:
     """`stocktide up` on an empty folder, until its ready file is there."""
     with tempfile.TemporaryDirectory(prefix="stocktide-start-") as folder:
         ready = Path(folder) / "ready.json"
@@ -104,8 +104,8 @@ async def start() -> Row:
             async def is_ready() -> bool:
                 return ready.exists()
 
-            await until(is_ready, READY_SECONDS_MAX)
+            await poll_until(is_ready, READY_SECONDS_MAX)
             seconds = time.monotonic() - began
-    return Row(
+    return BenchmarkRow(
         "`stocktide up`, start to ready (jars cached)", f"{seconds:.1f} s", "<= 10 s", seconds <= START_SECONDS_GOAL
     )

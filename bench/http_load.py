@@ -21,7 +21,7 @@ from bench.rates import percentile
 _SKUS = 1_000
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """One keep-alive connection with one request under way."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ async def load(
 ) -> dict[str, float]:
     """Drive it; rates and latencies (ms)."""
     loop = asyncio.get_running_loop()
-    pool = [(await loop.create_connection(Connection, host, port))[1] for _ in range(connections)]
+    pool = [(await loop.create_connection(HttpConnection, host, port))[1] for _ in range(connections)]
     numbers = itertools.count()
     latencies: list[float] = []
     statuses: dict[int, int] = {}
@@ -92,7 +92,7 @@ async def load(
     if rate:
         schedule = deque(start + number / rate for number in range(int(rate * seconds)))
 
-    async def drive(connection: Connection) -> None:
+    async def drive(connection: HttpConnection) -> None:
         while time.perf_counter() - start < seconds:
             due = time.perf_counter()
             if schedule is not None:

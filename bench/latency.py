@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from bench.orders import order_events, placed
-from stocktide.retry import until
+from bench.orders import encode_order, order_events
+from stocktide.retry import poll_until
 
 # A probe's SKU is used again only after its last update has long come.
 PROBE_SKUS = 400
@@ -39,7 +39,7 @@ async def update_latencies(kafka: str, app_id: str, rate: float, seconds: float,
         await consumer.seek_to_end()
         watching = asyncio.create_task(_watch(consumer, sent_at, latencies))
         await _drive(producer, f"{app_id}-orders", rate, seconds, run, sent_at)
-        await until(_none_left(sent_at), WAIT_SECONDS_MAX)
+        await poll_until(_none_left(sent_at), WAIT_SECONDS_MAX)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
     finally:
@@ -82,5 +82,5 @@ async def _drive(
             probed += 1
             if sku not in sent_at:
                 sent_at[sku] = time.perf_counter()
-                await producer.send(topic, placed(order_id, "tmall", sku), key=order_id.encode())
+                await producer.send(topic, encode_order(order_id, "tmall", sku), key=order_id.encode())
         await asyncio.sleep(SLICE_SECONDS)

@@ -17,18 +17,18 @@ WAREHOUSES = ("SH1", "BJ1", "GZ1")
 UNITS_EACH = 1_000_000
 _OCCURRED_AT = "2026-11-11T00:00:00Z"
 
-Event = tuple[bytes, bytes]
+KeyValue = tuple[bytes, bytes]
 
 
-def order_events(count: int, skus: int, prefix: str, seed: int = 1) -> Iterator[Event]:
+def order_events(count: int, skus: int, prefix: str, seed: int = 1) -> Iterator[KeyValue]:
     """(key, value) of `count` placed orders."""
     draw = random.Random(seed)
     for number in range(count):
         order_id = f"{prefix}-{number}"
-        yield order_id.encode(), placed(order_id, draw.choice(CHANNELS), f"S{draw.randrange(skus)}")
+        yield order_id.encode(), encode_order(order_id, draw.choice(CHANNELS), f"S{draw.randrange(skus)}")
 
 
-def placed(order_id: str, channel: str, sku: str) -> bytes:
+def encode_order(order_id: str, channel: str, sku: str) -> bytes:
     """One `order.placed` of one unit."""
     return (
         f'{{"type":"order.placed","id":"{order_id}-placed","occurred_at":"{_OCCURRED_AT}","order_id":"{order_id}",'
@@ -36,7 +36,7 @@ def placed(order_id: str, channel: str, sku: str) -> bytes:
     ).encode()
 
 
-def receipts(skus: Sequence[str], lines_each: int = 500) -> Iterator[Event]:
+def receipts(skus: Sequence[str], lines_each: int = 500) -> Iterator[KeyValue]:
     """(key, value) of the receipts that put `UNITS_EACH` of every SKU into every warehouse."""
     for warehouse in WAREHOUSES:
         for start in range(0, len(skus), lines_each):
@@ -48,7 +48,7 @@ def receipts(skus: Sequence[str], lines_each: int = 500) -> Iterator[Event]:
             yield warehouse.encode(), value.encode()
 
 
-async def send_all(kafka: str, topic: str, partitions: int, events: Iterator[Event]) -> int:
+async def send_all(kafka: str, topic: str, partitions: int, events: Iterator[KeyValue]) -> int:
     """Append every event, partitioned by its key; how many there were."""
     producer = AIOKafkaProducer(
         bootstrap_servers=kafka, acks="all", max_batch_size=512 * 1024, max_request_size=4 * 1024 * 1024

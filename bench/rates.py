@@ -12,7 +12,7 @@ POLL_SECONDS = 0.02
 SECONDS_MAX = 180.0
 
 
-async def rate_of(done: Callable[[], Awaitable[int]], total: int) -> float:
+async def measure_rate(done: Callable[[], Awaitable[int]], total: int) -> float:
     """Events a second between 10 % and 95 % of `total`. Raises TimeoutError where it does not get there."""
     started = time.perf_counter()
     first: tuple[float, int] | None = None

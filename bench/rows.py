@@ -11,16 +11,16 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from bench import stage as stages
+from bench import servers as stages
 from bench.latency import PROBE_SKUS, update_latencies
 from bench.orders import order_events, send_all
-from bench.rates import percentile, rate_of
-from bench.stage import Stage
-from stocktide.embedded.ports import pick_free
+from bench.rates import measure_rate, percentile
+from bench.servers import BenchServers
+from stocktide.embedded.ports import pick_free_port
 from stocktide.streams.contract.events import Malformed, decode_order_event
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
-from stocktide.tables.ledger.commands import Command, Origin, Receive, command_of
+from stocktide.tables.ledger.commands import Command, Origin, Receive, make_command
 from stocktide.tables.ledger.scripts import key_prefix
 
 WORKER_ORDERS = 120_000
@@ -35,7 +35,7 @@ SKUS = [f"S{number}" for number in range(1_000)]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BenchmarkRow:
     """One line of the table: `measured` as text, `met` None where there is no goal in this row."""
 
     name: str
@@ -44,23 +44,23 @@ class Row:
     met: bool | None
 
 
-async def orders_through_worker(stage: Stage, app_id: str, skus: int) -> float:
+async def orders_through_worker(stage: BenchServers, app_id: str, skus: int) -> float:
     """Orders a second from Kafka to settled and acked, of a backlog that lay there when the worker started."""
-    await stages.open_shop(stage, app_id, SKUS)
+    await stages.receive_opening_stock(stage, app_id, SKUS)
     partitions = stage.settings(app_id).partitions
     await send_all(stage.kafka, f"{app_id}-orders", partitions, order_events(WORKER_ORDERS, skus, "b"))
     async with stages.worker(stage, app_id) as address:
-        return await rate_of(lambda: stages.events_done(address), WORKER_ORDERS)
+        return await measure_rate(lambda: stages.count_settled_events(address), WORKER_ORDERS)
 
 
-async def orders_through_two_workers(stage: Stage, app_id: str, skus: int) -> float:
+async def orders_through_two_workers(stage: BenchServers, app_id: str, skus: int) -> float:
     """The same with two workers, which share the partitions."""
-    await stages.open_shop(stage, app_id, SKUS)
+    await stages.receive_opening_stock(stage, app_id, SKUS)
     partitions = stage.settings(app_id).partitions
     async with stages.worker(stage, app_id, "w1") as first, stages.worker(stage, app_id, "w2") as second:
 
         async def done() -> int:
-            return sum(await asyncio.gather(stages.events_done(first), stages.events_done(second)))
+            return sum(await asyncio.gather(stages.count_settled_events(first), stages.count_settled_events(second)))
 
         before = await done()
         sending = asyncio.create_task(
@@ -70,12 +70,12 @@ async def orders_through_two_workers(stage: Stage, app_id: str, skus: int) -> fl
         async def since() -> int:
             return await done() - before
 
-        rate = await rate_of(since, WORKER_ORDERS)
+        rate = await measure_rate(since, WORKER_ORDERS)
         await sending
         return rate
 
 
-async def orders_through_plain_agent(stage: Stage) -> float:
+async def orders_through_plain_agent(stage: BenchServers) -> float:
     """Orders a second of the plain Faust agent on the same servers."""
     app_id, partitions = "plain", 4
     topic = f"{app_id}-orders"
@@ -96,14 +96,14 @@ async def orders_through_plain_agent(stage: Stage) -> float:
 
     try:
         async with stages.process(
-            "bench.plain", "worker", "--without-web", environ=environ, log=stage.folder / "plain.log"
+            "bench.plain_faust", "worker", "--without-web", environ=environ, log=stage.folder / "plain.log"
         ):
-            return await rate_of(done, PLAIN_ORDERS)
+            return await measure_rate(done, PLAIN_ORDERS)
     finally:
         await redis.aclose()
 
 
-async def orders_through_lua(stage: Stage, app_id: str, skus: int) -> float:
+async def orders_through_lua(stage: BenchServers, app_id: str, skus: int) -> float:
     """Orders a second of the same batches, with no Kafka and nobody who reads the outbox."""
     redis = Redis.from_url(stage.redis)
     try:
@@ -136,9 +136,9 @@ async def http_load(port: int, path: str, kind: str, prefix: str, rate: float = 
     return result
 
 
-async def http_against_empty(stage: Stage, app_id: str) -> list[Row]:
+async def http_against_empty(stage: BenchServers, app_id: str) -> list[BenchmarkRow]:
     """`POST /v1/orders` against an aiohttp handler that does nothing, both at 64 connections."""
-    port = pick_free()
+    port = pick_free_port()
     async with stages.process("bench.empty_handler", str(port), environ={}, log=stage.folder / "empty.log"):
         await asyncio.sleep(1.0)
         empty = await http_load(port, "/empty", "empty", "e")
@@ -148,7 +148,7 @@ async def http_against_empty(stage: Stage, app_id: str) -> list[Row]:
         half = await http_load(api_port, "/v1/orders", "order", "half", peak["rate"] / 2)
     ratio = peak["rate"] / empty["rate"]
     return [
-        Row(
+        BenchmarkRow(
             "POST /v1/orders : empty aiohttp handler, 64 connections",
             f"{ratio:.2f}  ({peak['rate']:.0f}/s, p50 {peak['p50_ms']:.1f} ms, p99 {peak['p99_ms']:.1f} ms : "
             f"{empty['rate']:.0f}/s, p50 {empty['p50_ms']:.1f} ms, p99 {empty['p99_ms']:.1f} ms)"
@@ -156,7 +156,7 @@ async def http_against_empty(stage: Stage, app_id: str) -> list[Row]:
             ">= 0.50",
             ratio >= 0.5,
         ),
-        Row(
+        BenchmarkRow(
             "POST /v1/orders at half the peak, p99 from scheduled time",
             f"{half['p99_ms']:.1f} ms  (p50 {half['p50_ms']:.1f} ms at {half['rate']:.0f}/s)",
             "<= 20 ms",
@@ -165,9 +165,9 @@ async def http_against_empty(stage: Stage, app_id: str) -> list[Row]:
     ]
 
 
-async def http_through_two(stage: Stage, app_id: str) -> tuple[float, float]:
+async def http_through_two(stage: BenchServers, app_id: str) -> tuple[float, float]:
     """Orders a second through one API process, and through two at once, of one worker."""
-    await stages.open_shop(stage, app_id, SKUS)
+    await stages.receive_opening_stock(stage, app_id, SKUS)
     async with (
         stages.worker(stage, app_id),
         stages.api(stage, app_id) as first,
@@ -181,14 +181,14 @@ async def http_through_two(stage: Stage, app_id: str) -> tuple[float, float]:
     return one["rate"], sum(load["rate"] for load in both)
 
 
-async def publication(stage: Stage, app_id: str, peak: float) -> Row:
+async def publication(stage: BenchServers, app_id: str, peak: float) -> BenchmarkRow:
     """Event in → channel update out at 20 % of the peak rate."""
-    await stages.open_shop(stage, app_id, [*SKUS, *(f"P{number}" for number in range(PROBE_SKUS))])
+    await stages.receive_opening_stock(stage, app_id, [*SKUS, *(f"P{number}" for number in range(PROBE_SKUS))])
     async with stages.worker(stage, app_id):
         await update_latencies(stage.kafka, app_id, peak * 0.2, 2.0, "warm")
         latencies = await update_latencies(stage.kafka, app_id, peak * 0.2, PUBLISH_SECONDS, "run")
     p50, p99 = percentile(latencies, 0.5) * 1000, percentile(latencies, 0.99) * 1000
-    return Row(
+    return BenchmarkRow(
         f"event in → channel update out at 20 % of the peak ({peak * 0.2:.0f}/s)",
         f"p99 {p99:.0f} ms  (p50 {p50:.0f} ms, {len(latencies)} probes)",
         "p99 <= 100 ms",
@@ -201,7 +201,7 @@ def _batches(count: int, skus: int) -> list[list[Command]]:
     for number, (_, raw) in enumerate(order_events(count, skus, "l")):
         event = decode_order_event(raw)
         assert not isinstance(event, Malformed)
-        commands.append(command_of(event, Origin("orders", 0, number, raw.decode())))
+        commands.append(make_command(event, Origin("orders", 0, number, raw.decode())))
     return [commands[start : start + BATCH] for start in range(0, len(commands), BATCH)]
 
 

@@ -20,8 +20,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from redis.asyncio import Redis
 from rich.console import Console
 
-from bench.stage import Stage, api, servers, worker
-from stocktide.retry import until
+from bench.servers import BenchServers, api, servers, worker
+from stocktide.retry import poll_until
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.topics import JOURNAL
 from stocktide.tables.ledger.scripts import key_prefix
@@ -47,7 +47,7 @@ class Shoppers:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def measure(stage: Stage, stores: int, skus: int, console: Console) -> bool:
+async def measure(stage: BenchServers, stores: int, skus: int, console: Console) -> bool:
     """Load, print, and say whether every order was answered in time."""
     settings = stage.settings(APP_ID)
     await ensure_topics(stage.kafka, APP_ID, settings.partitions, settings.replication)
@@ -73,7 +73,7 @@ async def measure(stage: Stage, stores: int, skus: int, console: Console) -> boo
         async def all_whole() -> bool:
             return not await redis.exists(f"{key_prefix(APP_ID)}patched")
 
-        assert await until(all_whole, LOAD_SECONDS_MAX)
+        assert await poll_until(all_whole, LOAD_SECONDS_MAX)
         whole = time.monotonic() - began
         over.set()
         await shopping
@@ -132,7 +132,7 @@ async def _shop(http: aiohttp.ClientSession, shoppers: Shoppers, over: asyncio.E
         await asyncio.sleep(SHOPPER_PAUSE_SECONDS)
 
 
-async def _journal(stage: Stage) -> tuple[int, int]:
+async def _journal(stage: BenchServers) -> tuple[int, int]:
     """How many records the journal has, and their bytes."""
     partition = TopicPartition(JOURNAL.full_name(APP_ID), 0)
     consumer = AIOKafkaConsumer(bootstrap_servers=stage.kafka, group_id=None, auto_offset_reset="earliest")

@@ -14,14 +14,14 @@ from typing import Any
 
 import click
 
-from stocktide.advice import ServerOption
-from stocktide.cli_time import Moment
+from stocktide.cli_options import ServerOption
+from stocktide.cli_time import TimeParam
 from stocktide.errors import CommandError, StocktideError
 from stocktide.ops.dead_letters.group import dead_letter_group
 from stocktide.ops.loadtest import loadtest_command, tester_command
 from stocktide.ops.loadtest_compare import with_compare
 from stocktide.settings import Settings, unread_variables
-from stocktide.target_options import Locate, for_system
+from stocktide.target_options import LocateSystem, for_system
 
 _FILE = click.Path(path_type=Path)
 _PORT = click.IntRange(0, 65_535)
@@ -116,7 +116,7 @@ def api(settings: Settings) -> int:
 @cli.command(short_help="List the topics and how they are on the broker.")
 @click.option("--create", is_flag=True, help="Create those that are missing.")
 @for_system()
-def topics(locate: Locate, create: bool) -> int:
+def topics(locate: LocateSystem, create: bool) -> int:
     """List the topics: key, writer, what each holds, and how it is on the broker."""
     from stocktide.ops.topics import run
 
@@ -128,7 +128,7 @@ def topics(locate: Locate, create: bool) -> int:
 @click.option("--redis", "url", metavar="URL", help="The Redis of the drill.")
 @click.option("--force", is_flag=True, help="Forget what that Redis holds of this app.")
 @for_system(redis=False)
-def rebuild(locate: Locate, check: bool, url: str | None, force: bool) -> int:
+def rebuild(locate: LocateSystem, check: bool, url: str | None, force: bool) -> int:
     """Rebuild an empty Redis from the log, and compare the digests. Exit status 1 if they differ."""
     from stocktide.ops import rebuild as rebuilding
 
@@ -145,7 +145,7 @@ def rebuild(locate: Locate, check: bool, url: str | None, force: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--background", is_flag=True, help="Without bars, and behind everything else that runs here.")
 @for_system()
-def audit(locate: Locate, **options: Any) -> int:
+def audit(locate: LocateSystem, **options: Any) -> int:
     """Compare log, tables and Redis beside live traffic; change nothing.
 
     Exit status 1 if something differs and stays so, 2 if the audit could not be finished.
@@ -162,7 +162,7 @@ def audit(locate: Locate, **options: Any) -> int:
 @click.option("--actor", metavar="NAME", help="On whose behalf; it goes into the log. [the user of this machine]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @for_system()
-def repair(locate: Locate, plan: bool, apply: bool, actor: str | None, **options: Any) -> int:
+def repair(locate: LocateSystem, plan: bool, apply: bool, actor: str | None, **options: Any) -> int:
     """Put right what an audit finds: each correction a batch of its own in the log, with its cause.
 
     Exit status 1 if something differs (still, with --apply), 2 if it could not be finished.
@@ -177,7 +177,7 @@ def repair(locate: Locate, plan: bool, apply: bool, actor: str | None, **options
 
 @cli.command(short_help="Show the settings; find what is missing or unsafe.")
 @for_system()
-def doctor(locate: Locate) -> int:
+def doctor(locate: LocateSystem) -> int:
     """Show the settings and look for what is missing or unsafe. Exit status 1 if something is wrong."""
     from stocktide.doctor import run
 
@@ -187,12 +187,12 @@ def doctor(locate: Locate) -> int:
 @cli.command(short_help="Tell every change of a SKU, from the log alone.")
 @click.argument("sku")
 @click.option("--at", metavar="TIME|VERSION", help="Where it stood then, instead of how it came there.")
-@click.option("--since", type=Moment(), help="Only changes since then: 2026-11-24T19:26:01Z, 2026-11-24, 2h, 3d.")
+@click.option("--since", type=TimeParam(), help="Only changes since then: 2026-11-24T19:26:01Z, 2026-11-24, 2h, 3d.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N changes.")
 @click.option("--warehouse", metavar="NAME", help="Only what concerns this warehouse.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @for_system()
-def explain(locate: Locate, sku: str, at: str | None, **options: Any) -> int:
+def explain(locate: LocateSystem, sku: str, at: str | None, **options: Any) -> int:
     """Tell every change of SKU, what caused it, and the running numbers, from the log alone.
 
     Exit status 1 if the log does not explain a number, 2 if it knows no such SKU.
@@ -202,14 +202,14 @@ def explain(locate: Locate, sku: str, at: str | None, **options: Any) -> int:
     if at is not None and (options["since"] is not None or options["limit"] is not None):
         raise click.UsageError("--at asks for one moment: it goes without --since and --limit")
     version = int(at) if at is not None and at.isascii() and at.isdigit() else None
-    at_ms = Moment(ends=True).convert(at, None, None) if at is not None and version is None else None
+    at_ms = TimeParam(ends=True).convert(at, None, None) if at is not None and version is None else None
     return run(locate().settings, ExplainOptions(sku, version, at_ms, **options))
 
 
 @cli.command(short_help="Copy all topics into a folder, beside live traffic.")
 @click.argument("folder", type=_FILE)
 @for_system()
-def backup(locate: Locate, folder: Path) -> int:
+def backup(locate: LocateSystem, folder: Path) -> int:
     """Copy all topics into FOLDER, beside live traffic. Redis is made from them."""
     from stocktide.ops.backup.backup import run
 
@@ -220,7 +220,7 @@ def backup(locate: Locate, folder: Path) -> int:
 @click.argument("folder", type=_FILE)
 @click.option("--check", is_flag=True, help="Only read the backup and see that it is whole.")
 @for_system()
-def restore(locate: Locate, folder: Path, check: bool) -> int:
+def restore(locate: LocateSystem, folder: Path, check: bool) -> int:
     """Write a backup into an empty Kafka, while no worker and no API runs."""
     from stocktide.ops.backup.restore import run
 
@@ -240,7 +240,7 @@ def restore(locate: Locate, folder: Path, check: bool) -> int:
 @click.option("--encoding", default="utf-8", metavar="NAME", help="Of the file: cp1252, gb18030, ... [utf-8]")
 @click.option("--until", type=click.Choice(["paid", "shipped"]), default="paid", help="Last step. [paid]")
 @for_system()
-def replay(locate: Locate, **options: Any) -> int:
+def replay(locate: LocateSystem, **options: Any) -> int:
     """Stream the real orders of FILE, a CSV (also gz or zip) of Online Retail or Online Retail II."""
     from stocktide.loadtest.replay.replay import ReplayOptions, run
 

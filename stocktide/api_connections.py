@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stocktide.errors import StartError
-from stocktide.progress import Waiting
+from stocktide.progress import WaitReporter
 from stocktide.tables.ledger.connection import connect
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class _Starts(Protocol):
 _Client = TypeVar("_Client", bound=_Starts)
 
 
-async def reach_kafka(kafka: str, make: Callable[[], _Client], seconds_max: float = START_SECONDS_MAX) -> _Client:
+async def connect_kafka(kafka: str, make: Callable[[], _Client], seconds_max: float = START_SECONDS_MAX) -> _Client:
     """A started client of `make`'s making; each attempt makes a new one. Raises StartError."""
     client: list[_Client] = []
 
@@ -56,7 +56,7 @@ async def reach_kafka(kafka: str, make: Callable[[], _Client], seconds_max: floa
     return client[0]
 
 
-async def reach_redis(url: str, seconds_max: float = START_SECONDS_MAX, **access: Any) -> Redis:
+async def connect_redis(url: str, seconds_max: float = START_SECONDS_MAX, **access: Any) -> Redis:
     """A client that was answered. Raises StartError, whose message leaves out what of the URL is secret."""
     try:
         parts = urlsplit(url)
@@ -76,7 +76,7 @@ async def _retried(what: str, setting: str, attempt: Callable[[], Awaitable[None
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds_max
     waited = False
-    waiting = Waiting(log.warning, what)
+    waiting = WaitReporter(log.warning, what)
     while True:
         try:
             async with asyncio.timeout_at(deadline):
@@ -94,7 +94,7 @@ async def _retried(what: str, setting: str, attempt: Callable[[], Awaitable[None
 
 async def count_partitions(producer: AIOKafkaProducer, topic: str) -> int:
     """How many partitions a topic has. Raises StartError where it is not there."""
-    waiting = Waiting(log.warning, f"the topic {topic}")
+    waiting = WaitReporter(log.warning, f"the topic {topic}")
     try:
         async with asyncio.timeout(START_SECONDS_MAX):
             while True:

@@ -23,39 +23,39 @@ from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
 from stocktide.api.app import make_app
-from stocktide.api.batching import Desk
-from stocktide.api.event_producer import Inbox, make_producer
-from stocktide.api.feeds.catch_up import Entrance
+from stocktide.api.batching import CommandBatcher
+from stocktide.api.event_producer import EventProducer, make_producer
+from stocktide.api.feeds.catch_up import CatchUp
+from stocktide.api.feeds.consumer import ChannelStockConsumer
 from stocktide.api.feeds.hub import Hub
-from stocktide.api.feeds.snapshots import Snapshots
-from stocktide.api.feeds.source import Source
-from stocktide.api.feeds.sse import Feeds
+from stocktide.api.feeds.snapshots import SnapshotMonitor
+from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers import health
-from stocktide.api.handlers.board import Pages
-from stocktide.api.handlers.events import Events
-from stocktide.api.handlers.history import History
-from stocktide.api.handlers.orders import Orders
-from stocktide.api.handlers.policies import Policies
-from stocktide.api.handlers.stock import Stock
+from stocktide.api.handlers.board import BoardHandlers
+from stocktide.api.handlers.events import EventHandlers
+from stocktide.api.handlers.history import HistoryHandler
+from stocktide.api.handlers.orders import OrderHandlers
+from stocktide.api.handlers.policies import PolicyHandlers
+from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.known_channels import KnownChannels
 from stocktide.api.listen import listen
-from stocktide.api.metrics import Metrics
-from stocktide.api.openapi import openapi
-from stocktide.api.routes import Handlers, route_table
-from stocktide.api.settled_reads import Reads
-from stocktide.api.stalls import Standings
-from stocktide.api_connections import count_partitions, make_consumer, reach_kafka, reach_redis
+from stocktide.api.metrics import ApiMetrics
+from stocktide.api.openapi import make_openapi_document
+from stocktide.api.routes import Handlers, make_routes
+from stocktide.api.settled_reads import SettledReads
+from stocktide.api.stalls import ApiProgressProbe
+from stocktide.api_connections import connect_kafka, connect_redis, count_partitions, make_consumer
 from stocktide.errors import StartError
-from stocktide.progress import tell_while_waiting
+from stocktide.progress import report_while_waiting
 from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
-from stocktide.streams.kafka.publish import Row
+from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL
 from stocktide.tables.ledger.client import KnownSkus, Ledger, LedgerLimits
-from stocktide.tables.ledger.control import Handover
+from stocktide.tables.ledger.control import LedgerControl
 from stocktide.tables.ledger.submission import Submitter
-from stocktide.tables.settlement.listener import Settlements
-from stocktide.tables.settlement.stalls import Stalls
+from stocktide.tables.settlement.listener import SettlementListener
+from stocktide.tables.settlement.stalls import StallMonitor
 
 log = logging.getLogger(__name__)
 
@@ -112,19 +112,19 @@ async def serve(settings: Settings) -> None:
 
 
 async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.socket) -> None:
-    redis = await reach_redis(settings.redis, **settings.redis_access())
+    redis = await connect_redis(settings.redis, **settings.redis_access())
     stack.push_async_callback(redis.aclose)
     security = settings.kafka_access()
-    producer = await reach_kafka(settings.kafka, lambda: make_producer(settings.kafka, **security))
+    producer = await connect_kafka(settings.kafka, lambda: make_producer(settings.kafka, **security))
     stack.push_async_callback(producer.stop)
-    consumer = await reach_kafka(settings.kafka, lambda: make_consumer(settings.kafka, **security))
+    consumer = await connect_kafka(settings.kafka, lambda: make_consumer(settings.kafka, **security))
     stack.push_async_callback(consumer.stop)
     topic = CHANNEL_STOCK.full_name(settings.app_id)
     hub = Hub(await count_partitions(producer, topic))
-    source = Source(consumer, topic, hub)
+    source = ChannelStockConsumer(consumer, topic, hub)
     handlers = _make_handlers(settings, stack, redis, producer, hub, source)
     await handlers.readiness.check()
-    telling = tell_while_waiting(log.warning, "the API", handlers.readiness.trouble)
+    telling = report_while_waiting(log.warning, "the API", handlers.readiness.trouble)
     for work in (source.run(), handlers.readiness.watch(), telling):
         stack.push_async_callback(_cancelled, asyncio.create_task(work))
     await _listen(handlers, hub, stack, listening)
@@ -137,9 +137,9 @@ def _make_handlers(
     redis: Redis,
     producer: AIOKafkaProducer,
     hub: Hub,
-    source: Source,
+    source: ChannelStockConsumer,
 ) -> Handlers:
-    settlements = Settlements(redis, settings.app_id)
+    settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
     stack.push_async_callback(settlements.stop)
     limits = LedgerLimits(
@@ -149,14 +149,16 @@ def _make_handlers(
     )
     ledger = Ledger(redis, settings.app_id, limits)
     submitter = Submitter(ledger, settlements)
-    reads = Reads(settlements)
-    desk = Desk(submitter)
-    stack.push_async_callback(desk.close)
+    reads = SettledReads(settlements)
+    batcher = CommandBatcher(submitter)
+    stack.push_async_callback(batcher.close)
     known = KnownChannels(submitter)
     stack.push_async_callback(known.close)
-    inbox = Inbox(producer)
-    standings = Standings(settings.app_id, source, settlements, desk, inbox)
-    stalls = Stalls(standings.look, partial(_alert, inbox, settings), f"api {settings.host}:{settings.port}")
+    event_producer = EventProducer(producer)
+    standings = ApiProgressProbe(settings.app_id, source, settlements, batcher, event_producer)
+    stalls = StallMonitor(
+        standings.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}"
+    )
     stack.push_async_callback(_cancelled, asyncio.create_task(stalls.run()))
     checks = {
         "kafka": health.kafka_check(producer),
@@ -166,46 +168,53 @@ def _make_handlers(
         "stalls": health.stalls_check(stalls),
     }
     seconds = settings.request_seconds
-    snapshots = Snapshots(hub, partial(_read_known, ledger, reads, seconds))
+    snapshots = SnapshotMonitor(hub, partial(_read_known, ledger, reads, seconds))
     readiness = health.Readiness(checks, lambda status: hub.notify("status", status))
     return Handlers(
-        orders=Orders(desk, ledger, reads, seconds),
-        stock=Stock(ledger, reads, seconds),
-        history=History(
+        orders=OrderHandlers(batcher, ledger, reads, seconds),
+        stock=StockHandlers(ledger, reads, seconds),
+        history=HistoryHandler(
             ledger,
             reads,
-            Handover(redis, settings.app_id).settled,
+            LedgerControl(redis, settings.app_id).settled,
             partial(KafkaLog, settings.kafka, JOURNAL.full_name(settings.app_id), **settings.kafka_access()),
             seconds,
         ),
-        policies=Policies(submitter, ledger, reads, seconds, settings.publish_interval_ms),
-        events=Events(inbox, settings.app_id, seconds, limits.future_ms),
-        feeds=Feeds(hub, Entrance(hub, source), known, snapshots, lambda: readiness.latest),
+        policies=PolicyHandlers(submitter, ledger, reads, seconds, settings.publish_interval_ms),
+        events=EventHandlers(event_producer, settings.app_id, seconds, limits.future_ms),
+        feeds=FeedHandler(hub, CatchUp(hub, source), known, snapshots, lambda: readiness.latest),
         readiness=readiness,
-        metrics=_make_metrics(desk, submitter, hub, snapshots, readiness, stalls),
-        pages=Pages(),
+        metrics=_make_metrics(batcher, submitter, hub, snapshots, readiness, stalls),
+        pages=BoardHandlers(),
     )
 
 
-async def _read_known(ledger: Ledger, reads: Reads, seconds: float, cursor: str, limit: int) -> KnownSkus:
+async def _read_known(ledger: Ledger, reads: SettledReads, seconds: float, cursor: str, limit: int) -> KnownSkus:
     deadline = asyncio.get_running_loop().time() + seconds
-    return await reads.settled(lambda: ledger.read_known(cursor, limit), deadline)
+    return await reads.settled(lambda: ledger.read_known_skus(cursor, limit), deadline)
 
 
-async def _alert(inbox: Inbox, settings: Settings, rows: Sequence[Row]) -> None:
+async def _alert(event_producer: EventProducer, settings: Settings, rows: Sequence[OutputRow]) -> None:
     """Write alerts of stalls. Raises NotTaken."""
     deadline = asyncio.get_running_loop().time() + settings.request_seconds
-    await inbox.write(ALERTS.full_name(settings.app_id), [(key, value or b"") for key, value in rows], deadline)
+    await event_producer.write(
+        ALERTS.full_name(settings.app_id), [(key, value or b"") for key, value in rows], deadline
+    )
 
 
 def _make_metrics(
-    desk: Desk, submitter: Submitter, hub: Hub, snapshots: Snapshots, readiness: health.Readiness, stalls: Stalls
-) -> Metrics:
-    metrics = Metrics()
-    metrics.watch_stalls(stalls)
+    batcher: CommandBatcher,
+    submitter: Submitter,
+    hub: Hub,
+    snapshots: SnapshotMonitor,
+    readiness: health.Readiness,
+    stalls: StallMonitor,
+) -> ApiMetrics:
+    metrics = ApiMetrics()
+    metrics.register_stall_gauges(stalls)
     metrics.watch(
         {
-            "commands_waiting": ("Commands that wait for a call of the ledger", lambda: desk.waiting),
+            "commands_waiting": ("Commands that wait for a call of the ledger", lambda: batcher.waiting),
             "feed_readers": ("Subscribers of feeds", lambda: hub.readers),
             "feed_rows": ("Channel updates held for the feeds", lambda: hub.rows),
             "feeds_late": ("Channels whose feeds wait long for a SKU that is known", lambda: len(snapshots.late)),
@@ -217,8 +226,8 @@ def _make_metrics(
 
 
 async def _listen(handlers: Handlers, hub: Hub, stack: AsyncExitStack, listening: socket.socket) -> None:
-    routes = route_table(handlers)
-    app = make_app(routes, handlers.metrics, openapi(routes, version("stocktide")))
+    routes = make_routes(handlers)
+    app = make_app(routes, handlers.metrics, make_openapi_document(routes, version("stocktide")))
 
     async def end_feeds(_: web.Application) -> None:
         hub.close()

@@ -17,7 +17,7 @@ _AGO = re.compile(r"(\d{1,6})([smhd])")
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-def moment_of(word: str, ends: bool = False) -> int | None:
+def parse_time(word: str, ends: bool = False) -> int | None:
     """ms since the epoch; None where it is no time. A time without a fraction is the start of its second (of its day,
     where it is a date), or, if it `ends` something, the last ms of it."""
     if (ago := _AGO.fullmatch(word)) is not None:
@@ -33,7 +33,7 @@ def moment_of(word: str, ends: bool = False) -> int | None:
     return started + (_UNIT_MS["d"] if len(word) == len("2026-11-24") else _UNIT_MS["s"]) - 1
 
 
-class Moment(click.ParamType):
+class TimeParam(click.ParamType):
     """A time, in ms. `ends`: the whole second, or day, that it names is meant."""
 
     name = "TIME"
@@ -45,7 +45,7 @@ class Moment(click.ParamType):
         """Refuse what is no time."""
         if isinstance(value, int):
             return value
-        found = moment_of(value, self._ends)
+        found = parse_time(value, self._ends)
         if found is None:
             self.fail(f"{value!r} is no time: 2026-11-24T19:26:01Z, 2026-11-24, or 15m, 2h, 3d ago", param, ctx)
         return found

@@ -1,6 +1,6 @@
 """Which system a command is for: the one mechanism of every command that asks or changes a system (decision 0012).
 
-In: the settings, and what the options say. Out: a `Target`: the settings with its addresses.
+In: the settings, and what the options say. Out: a `TargetSystem`: the settings with its addresses.
 
 1. `--data` or `--api` names a running system: its addresses hold, whatever the environment says.
 2. What the options --kafka, --redis and --app-id say, else their variables of the environment, and STOCKTIDE_DATA and
@@ -21,21 +21,21 @@ import click
 
 from stocktide.errors import CommandError
 from stocktide.settings import Settings
-from stocktide.up.run_file import LOOPBACK, Running, running_on, running_systems
-from stocktide.wait_for_servers import hidden_url
+from stocktide.up.run_file import LOOPBACK, RunningSystem, find_running_system, find_running_systems
+from stocktide.wait_for_servers import redact_url
 
 # As for a usage error: what was asked is not clear, and nothing was done.
-UNCLEAR = 2
+AMBIGUOUS = 2
 
 
-class UnclearTarget(CommandError):
+class AmbiguousTarget(CommandError):
     """It is not clear which system is meant. The message lists those that run."""
 
-    exit_status = UNCLEAR
+    exit_status = AMBIGUOUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class SystemSelector:
     """What the options say; None where they say nothing."""
 
     data: Path | None = None
@@ -46,13 +46,13 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetSystem:
     """The system: `settings` point at it, `api` is its URL. `running`: the `up` of this machine that it is, if any;
     `why`: how it was chosen."""
 
     settings: Settings
     api: str
-    running: Running | None
+    running: RunningSystem | None
     why: str
 
     def described(self, redis: str | None = None) -> Iterator[str]:
@@ -61,30 +61,30 @@ class Target:
             yield f"  data    {self.running.data}"
         yield f"  app id  {self.settings.app_id}"
         yield f"  Kafka   {self.settings.kafka}"
-        yield f"  Redis   {hidden_url(redis or self.settings.redis)}"
+        yield f"  Redis   {redact_url(redis or self.settings.redis)}"
         yield f"  chosen  {self.why}"
 
 
-def locate(settings: Settings, named: Named, environ: Mapping[str, str] | None = None) -> Target:
-    """The system that is meant. Raises UnclearTarget, CommandError, and click.BadParameter where `api` is no URL."""
+def locate(settings: Settings, named: SystemSelector, environ: Mapping[str, str] | None = None) -> TargetSystem:
+    """The system that is meant. Raises AmbiguousTarget, CommandError, and click.BadParameter where `api` is no URL."""
     said = _Said(named, settings, os.environ if environ is None else environ)
-    systems = running_systems()
+    systems = find_running_systems()
     if named.data is not None or named.api is not None:
         chosen = _named(named, systems)
         if chosen is not None and (contradiction := said.by_option(chosen)):
-            raise UnclearTarget(f"{contradiction} is not that of the system on {chosen.data}, which is named too")
+            raise AmbiguousTarget(f"{contradiction} is not that of the system on {chosen.data}, which is named too")
     else:
         fitting = [system for system in systems if said.fits(system)]
         if len(fitting) > 1:
-            raise UnclearTarget(_several(fitting))
+            raise AmbiguousTarget(_several(fitting))
         chosen = fitting[0] if fitting else None
         if chosen is None and systems and said.place and not said.servers:
-            raise UnclearTarget(f"no running system fits {said.place}{_listed(systems)}")
+            raise AmbiguousTarget(f"no running system fits {said.place}{_listed(systems)}")
     if chosen is not None:
         return _target_of(chosen, settings, said)
     if named.api is not None and systems and not said.servers:
-        raise UnclearTarget(f"no `stocktide up` of this machine serves {named.api}{_listed(systems)}")
-    return Target(
+        raise AmbiguousTarget(f"no `stocktide up` of this machine serves {named.api}{_listed(systems)}")
+    return TargetSystem(
         replace(settings, **said.options),
         _bare(named.api) if named.api is not None else f"http://127.0.0.1:{settings.port}",
         None,
@@ -92,7 +92,7 @@ def locate(settings: Settings, named: Named, environ: Mapping[str, str] | None =
     )
 
 
-def _target_of(system: Running, settings: Settings, said: _Said) -> Target:
+def _target_of(system: RunningSystem, settings: Settings, said: _Said) -> TargetSystem:
     ready = system.ready
     settings = replace(
         settings,
@@ -105,14 +105,14 @@ def _target_of(system: Running, settings: Settings, said: _Said) -> Target:
         app_id=said.spelt.get("app_id", ready.app_id),
     )
     if settings.app_id != ready.app_id:
-        return Target(settings, said.api or ready.api, None, f"the servers of the system on {system.data}")
-    return Target(settings, said.api or ready.api, system, said.why)
+        return TargetSystem(settings, said.api or ready.api, None, f"the servers of the system on {system.data}")
+    return TargetSystem(settings, said.api or ready.api, system, said.why)
 
 
 class _Said:
     """What options and environment say about the system."""
 
-    def __init__(self, named: Named, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(self, named: SystemSelector, settings: Settings, environ: Mapping[str, str]) -> None:
         self._is_named = named.data is not None or named.api is not None
         self._named = named
         self._environ = environ
@@ -154,7 +154,7 @@ class _Said:
             return "the running system that fits the options and the environment"
         return "nothing was named, and it is the only one that runs on this machine"
 
-    def fits(self, system: Running) -> bool:
+    def fits(self, system: RunningSystem) -> bool:
         """Whether a running system agrees with all of it."""
         return (
             all(_same(name, value, getattr(system.ready, name)) for name, value in self.kept.items())
@@ -162,28 +162,30 @@ class _Said:
             and (not self.has("port") or not self._settings.port or self._settings.port == system.ready.port)
         )
 
-    def by_option(self, system: Running) -> str | None:
+    def by_option(self, system: RunningSystem) -> str | None:
         """The option that contradicts a system that is named too; another app may lie on its servers."""
         for name in ("kafka", "redis"):
             if name in self.options and not _same(name, self.options[name], getattr(system.ready, name)):
-                return f"--{name} {hidden_url(self.options[name])}"
+                return f"--{name} {redact_url(self.options[name])}"
         return None
 
 
-def _named(named: Named, systems: Sequence[Running]) -> Running | None:
+def _named(named: SystemSelector, systems: Sequence[RunningSystem]) -> RunningSystem | None:
     """The running system that --data or --api names; None for an API that none of this machine serves."""
     by_api = [system for system in systems if named.api is not None and _serves(system, named.api)]
     if named.data is None:
         return by_api[0] if by_api else None
-    found = running_on(named.data)
+    found = find_running_system(named.data)
     if found is None:
-        raise UnclearTarget(f"no `stocktide up` runs on {named.data.resolve()}{_listed(systems)}")
+        raise AmbiguousTarget(f"no `stocktide up` runs on {named.data.resolve()}{_listed(systems)}")
     if named.api is not None and not _serves(found, named.api):
-        raise UnclearTarget(f"--api {named.api} is not that of the system on {found.data}, which is {found.ready.api}")
+        raise AmbiguousTarget(
+            f"--api {named.api} is not that of the system on {found.data}, which is {found.ready.api}"
+        )
     return found
 
 
-def _serves(system: Running, api: str) -> bool:
+def _serves(system: RunningSystem, api: str) -> bool:
     asked, own = _parts(api), urlsplit(system.ready.api)
     same_host = asked[0] == own.hostname or (asked[0] in LOOPBACK and own.hostname in LOOPBACK)
     return same_host and asked[1] == own.port
@@ -229,11 +231,11 @@ def same_redis(url: str, other: str) -> bool:
     return place(url) == place(other)
 
 
-def _several(systems: Sequence[Running]) -> str:
+def _several(systems: Sequence[RunningSystem]) -> str:
     return f"{len(systems)} systems run here, and nothing says which one is meant{_listed(systems)}"
 
 
-def _listed(systems: Sequence[Running]) -> str:
+def _listed(systems: Sequence[RunningSystem]) -> str:
     if not systems:
         return ": no running system was found"
     lines = [".\nName one of these with --data or --api:"]
@@ -244,6 +246,6 @@ def _listed(systems: Sequence[Running]) -> str:
             f"    --api   {ready.api}",
             f"    app id  {ready.app_id}",
             f"    Kafka   {ready.kafka}",
-            f"    Redis   {hidden_url(ready.redis)}",
+            f"    Redis   {redact_url(ready.redis)}",
         ]
     return "\n".join(lines)

@@ -12,15 +12,15 @@ import ssl
 from typing import Any
 
 PROBE_SECONDS_MAX = 3.0
-NOBODY = "nobody listens there"
+NOT_LISTENING = "nobody listens there"
 
 
-async def answers_kafka(address: str) -> bool:
+async def kafka_answers(address: str) -> bool:
     """Whether an open broker at HOST:PORT tells its metadata now."""
-    return await kafka_trouble(address) is None
+    return await probe_kafka(address) is None
 
 
-async def kafka_trouble(address: str, **security: Any) -> str | None:
+async def probe_kafka(address: str, **security: Any) -> str | None:
     """Why the broker at HOST:PORT does not tell its metadata now; None where it does."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
@@ -36,7 +36,7 @@ async def kafka_trouble(address: str, **security: Any) -> str | None:
     except ConnectionResetError:
         return "it closes the connection"
     except (OSError, TimeoutError):
-        return NOBODY
+        return NOT_LISTENING
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-Progress = Callable[[str], None]
+Echo = Callable[[str], None]
 
 # A shorter step needs no word; a longer one is repeated so that nobody takes it for dead.
 QUIET_SECONDS = 1.0
@@ -25,7 +25,7 @@ def silent(_: str) -> None:
 
 
 @asynccontextmanager
-async def announced(progress: Progress, what: str) -> AsyncIterator[None]:
+async def announce_if_slow(progress: Echo, what: str) -> AsyncIterator[None]:
     """Say `what` once the body has lasted a second, then again with its age in seconds."""
     talker = asyncio.create_task(_talk(progress, what))
     try:
@@ -34,7 +34,7 @@ async def announced(progress: Progress, what: str) -> AsyncIterator[None]:
         talker.cancel()
 
 
-async def _talk(progress: Progress, what: str) -> None:
+async def _talk(progress: Echo, what: str) -> None:
     await asyncio.sleep(QUIET_SECONDS)
     progress(what)
     seconds = QUIET_SECONDS
@@ -44,10 +44,10 @@ async def _talk(progress: Progress, what: str) -> None:
         progress(f"{what} ({seconds:.0f} s)")
 
 
-class Waiting:
+class WaitReporter:
     """One wait for something: it is called again and again with the newest reason, and tells it once that is due."""
 
-    def __init__(self, progress: Progress, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, progress: Echo, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._progress = progress
         self._what = what
         self._clock = clock
@@ -69,10 +69,10 @@ class Waiting:
         self._since, self._told, self._told_at = None, None, float("-inf")
 
 
-async def tell_while_waiting(progress: Progress, what: str, reason: Callable[[], str | None]) -> None:
+async def report_while_waiting(progress: Echo, what: str, reason: Callable[[], str | None]) -> None:
     """Look every moment until cancelled, and tell of each long wait why it lasts; `reason` gives None where there is
     nothing to wait for."""
-    waiting = Waiting(progress, what)
+    waiting = WaitReporter(progress, what)
     while True:
         if (now := reason()) is None:
             waiting.over()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 POLL_SECONDS = 0.05
 
 
-async def until(holds: Callable[[], Awaitable[bool]], seconds_max: float) -> bool:
+async def poll_until(holds: Callable[[], Awaitable[bool]], seconds_max: float) -> bool:
     """Whether `holds()` came true within `seconds_max`; it is asked at least once."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds_max

@@ -27,7 +27,7 @@ _MISSPELT = 0.8
 _SUGGESTED = 0.6
 
 
-def check_names(environ: Mapping[str, str], settings: Iterable[str]) -> None:
+def check_variable_names(environ: Mapping[str, str], settings: Iterable[str]) -> None:
     """Refuse a variable whose name is close to that of a setting. `settings` are names without the prefix. Raises
     SettingsError."""
     for name, nearest, likeness in _strangers(environ, settings):
@@ -35,7 +35,7 @@ def check_names(environ: Mapping[str, str], settings: Iterable[str]) -> None:
             raise SettingsError(f"{name} is not a setting of Stocktide: is {nearest} meant?")
 
 
-def warnings_of(environ: Mapping[str, str], settings: Iterable[str]) -> Iterator[str]:
+def unknown_variable_warnings(environ: Mapping[str, str], settings: Iterable[str]) -> Iterator[str]:
     """A sentence for each variable that nothing reads, but those that are refused."""
     for name, nearest, likeness in _strangers(environ, settings):
         if likeness >= _MISSPELT:

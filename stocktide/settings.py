@@ -14,7 +14,7 @@ from typing import Any
 
 from stocktide.errors import SettingsError as SettingsError
 from stocktide.security import ServerAccess
-from stocktide.setting_names import check_names, warnings_of
+from stocktide.setting_names import check_variable_names, unknown_variable_warnings
 
 # It becomes a part of Kafka's topic names, which allow these and 249 in all.
 _APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -68,7 +68,7 @@ class Settings(ServerAccess):
     def from_environment(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
         """Read the environment; `overrides` that are not None win. SettingsError names the variable."""
         environ = os.environ if environ is None else environ
-        check_names(environ, setting_names())
+        check_variable_names(environ, setting_names())
         values: dict[str, Any] = {}
         for spec in fields(Settings):
             name = f"STOCKTIDE_{spec.name.upper()}"
@@ -105,7 +105,7 @@ def setting_names() -> tuple[str, ...]:
 
 def unread_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     """A sentence for each `STOCKTIDE_*` of the environment that nothing reads."""
-    return list(warnings_of(os.environ if environ is None else environ, setting_names()))
+    return list(unknown_variable_warnings(os.environ if environ is None else environ, setting_names()))
 
 
 def _parse(name: str, given: str, kind: type[Any]) -> Any:

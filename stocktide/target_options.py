@@ -13,24 +13,25 @@ from typing import Any, Protocol
 
 import click
 
-from stocktide.advice import ServerOption, SystemOption
-from stocktide.discovery import Named, Target, locate
+from stocktide.cli_options import ServerOption, SystemOption
+from stocktide.discovery import SystemSelector, TargetSystem, locate
 from stocktide.settings import Settings
 
 _FILE = click.Path(path_type=Path)
 _FOUND = "[that of the running system]"
 
 
-class Locate(Protocol):
+class LocateSystem(Protocol):
     """Finds the system once it is known that the other options make sense. Raises CommandError."""
 
-    def __call__(self, changes: str = "", redis: str | None = None) -> Target:
+    def __call__(self, changes: str = "", redis: str | None = None) -> TargetSystem:
         """`changes`: the command that changes the system, which is then told. `redis`: it changes that one instead."""
         ...
 
 
 def for_system(*, redis: bool = True) -> Callable[[Callable[..., int]], Callable[..., None]]:
-    """A decorator: the command gets a `Locate`, and exits with the status that it returns. `redis`: with --redis."""
+    """A decorator: the command gets a `LocateSystem`, and exits with the status that it returns. `redis`: with
+    --redis."""
 
     def decorated(command: Callable[..., int]) -> Callable[..., None]:
         @functools.wraps(command)
@@ -38,7 +39,7 @@ def for_system(*, redis: bool = True) -> Callable[[Callable[..., int]], Callable
             *, data: Path | None, api: str | None, kafka: str | None, app_id: str | None, **options: Any
         ) -> None:
             url = options.pop("redis") if redis else None
-            named = Named(data=data, api=api, kafka=kafka, redis=url, app_id=app_id)
+            named = SystemSelector(data=data, api=api, kafka=kafka, redis=url, app_id=app_id)
             settings = Settings.from_environment()
             sys.exit(command(functools.partial(_locate, settings, named), **options))
 
@@ -61,7 +62,7 @@ def _options(redis: bool) -> list[Callable[[Any], Any]]:
     return options
 
 
-def _locate(settings: Settings, named: Named, changes: str = "", redis: str | None = None) -> Target:
+def _locate(settings: Settings, named: SystemSelector, changes: str = "", redis: str | None = None) -> TargetSystem:
     target = locate(settings, named)
     target.settings.check()
     if changes:

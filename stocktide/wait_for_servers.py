@@ -11,10 +11,10 @@ from urllib.parse import urlsplit, urlunsplit
 import redis.asyncio
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError
 
-from stocktide.advice import to_reach
+from stocktide.cli_options import how_to_reach
 from stocktide.errors import ServerUnreachable
-from stocktide.kafka_probe import NOBODY, kafka_trouble
-from stocktide.retry import until
+from stocktide.kafka_probe import NOT_LISTENING, probe_kafka
+from stocktide.retry import poll_until
 from stocktide.settings import Settings
 
 # A server that is just starting gets this long; a wrong address is told within it.
@@ -27,13 +27,13 @@ TOPICS_SECONDS_MAX = 60.0
 _ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
 
-async def reach_servers(settings: Settings, *, kafka: bool = True, redis: bool = True) -> None:
+async def wait_for_servers(settings: Settings, *, kafka: bool = True, redis: bool = True) -> None:
     """Return once those that are asked for answer. Raises ServerUnreachable that names every one that does not."""
     reaching: list[Coroutine[Any, Any, None]] = []
     if kafka:
-        reaching.append(reach_kafka(settings.kafka, **settings.kafka_access()))
+        reaching.append(wait_for_kafka(settings.kafka, **settings.kafka_access()))
     if redis:
-        reaching.append(reach_redis(settings.redis, **settings.redis_access()))
+        reaching.append(wait_for_redis(settings.redis, **settings.redis_access()))
     ends = await asyncio.gather(*reaching, return_exceptions=True)
     failures = [end for end in ends if isinstance(end, BaseException)]
     if failures and all(isinstance(failure, ServerUnreachable) for failure in failures):
@@ -42,7 +42,7 @@ async def reach_servers(settings: Settings, *, kafka: bool = True, redis: bool =
         raise failure
 
 
-async def make_topics(settings: Settings) -> None:
+async def wait_for_topics(settings: Settings) -> None:
     """Have all topics there, on a Kafka that was reached. Raises ServerUnreachable, TopicsError, KafkaError."""
     from stocktide.streams.kafka.admin import ensure_topics
 
@@ -55,7 +55,7 @@ async def make_topics(settings: Settings) -> None:
         raise ServerUnreachable(f"Kafka at {settings.kafka} takes connections and does not answer") from error
 
 
-async def reach_kafka(addresses: str, seconds_max: float | None = None, **security: Any) -> None:
+async def wait_for_kafka(addresses: str, seconds_max: float | None = None, **security: Any) -> None:
     """Return once a broker of HOST:PORT[,HOST:PORT] answers. Raises ServerUnreachable that says why none does."""
     brokers = [address.strip() for address in addresses.split(",")]
     for broker in brokers:
@@ -65,21 +65,25 @@ async def reach_kafka(addresses: str, seconds_max: float | None = None, **securi
     troubles: list[str] = []
 
     async def any_answers() -> bool:
-        found = await asyncio.gather(*(kafka_trouble(broker, **security) for broker in brokers))
+        found = await asyncio.gather(*(probe_kafka(broker, **security) for broker in brokers))
         # Why one that listens does not let us in tells more than that another is not there.
-        troubles[:] = sorted((trouble for trouble in found if trouble is not None), key=NOBODY.__eq__)
+        troubles[:] = sorted((trouble for trouble in found if trouble is not None), key=NOT_LISTENING.__eq__)
         return len(troubles) < len(found)
 
-    if not await until(any_answers, seconds_max or REACH_SECONDS_MAX):
-        if troubles[0] != NOBODY:
+    if not await poll_until(any_answers, seconds_max or REACH_SECONDS_MAX):
+        if troubles[0] != NOT_LISTENING:
             raise ServerUnreachable(f"Kafka at {addresses} cannot be used: {troubles[0]}")
-        raise ServerUnreachable(f"no Kafka answers at {addresses}: {to_reach('Kafka', '--kafka', 'STOCKTIDE_KAFKA')}")
+        raise ServerUnreachable(
+            f"no Kafka answers at {addresses}: {how_to_reach('Kafka', '--kafka', 'STOCKTIDE_KAFKA')}"
+        )
 
 
-async def reach_redis(url: str, seconds_max: float | None = None, *, advice: str | None = None, **access: Any) -> None:
+async def wait_for_redis(
+    url: str, seconds_max: float | None = None, *, advice: str | None = None, **access: Any
+) -> None:
     """Return once the server answers and lets us in. Raises ServerUnreachable; the message hides the password, and ends
     with `advice`, or with how this command may be told of another Redis."""
-    shown = hidden_url(url)
+    shown = redact_url(url)
     try:
         client = redis.asyncio.Redis.from_url(
             url, **access, socket_timeout=ANSWER_SECONDS_MAX, socket_connect_timeout=ANSWER_SECONDS_MAX
@@ -102,9 +106,9 @@ async def reach_redis(url: str, seconds_max: float | None = None, *, advice: str
         return False
 
     try:
-        if not await until(answers, seconds_max or REACH_SECONDS_MAX):
+        if not await poll_until(answers, seconds_max or REACH_SECONDS_MAX):
             raise ServerUnreachable(
-                f"no Redis answers at {shown}{reason}: {advice or to_reach('Redis', '--redis', 'STOCKTIDE_REDIS')}"
+                f"no Redis answers at {shown}{reason}: {advice or how_to_reach('Redis', '--redis', 'STOCKTIDE_REDIS')}"
             )
     finally:
         await client.aclose()
@@ -119,7 +123,7 @@ def _with_hint(error: Exception, url: str) -> str:
     return f"{text}; with TLS its URL begins with rediss://" if closed and url.startswith("redis:") else text
 
 
-def hidden_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """A URL without its password."""
     try:
         parts = urlsplit(url)

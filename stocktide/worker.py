@@ -26,30 +26,30 @@ from redis.exceptions import RedisError
 
 from stocktide.agents.channel_stock.agent import StockAgent
 from stocktide.agents.channel_stock.compare import compare
-from stocktide.agents.dead_letters import RefusedRows
+from stocktide.agents.dead_letters import RefusedRowHandler
 from stocktide.agents.derive.agent import Derivation
-from stocktide.agents.endpoint import Service
+from stocktide.agents.endpoint import WorkerEndpoint
 from stocktide.agents.intake import Intake
-from stocktide.agents.maintenance.audit import Auditing, audit_in_process
-from stocktide.agents.maintenance.eviction import EvictionWatch
-from stocktide.agents.maintenance.expiry import keep_time
-from stocktide.agents.maintenance.snapshots import Restating, Trimming
-from stocktide.agents.metrics import Metrics
-from stocktide.agents.movements import take_movements
-from stocktide.agents.orders import take_orders
-from stocktide.agents.partition_workers import Lanes
-from stocktide.agents.progress import KafkaLook, Progress, RedisLook
+from stocktide.agents.maintenance.audit_schedule import AuditSchedule, run_audit_process
+from stocktide.agents.maintenance.eviction import EvictionMonitor
+from stocktide.agents.maintenance.expiry import run_expiry
+from stocktide.agents.maintenance.snapshots import JournalTrimmer, SnapshotRefresh
+from stocktide.agents.metrics import WorkerMetrics
+from stocktide.agents.movements import settle_movements
+from stocktide.agents.orders import settle_orders
+from stocktide.agents.partition_workers import PartitionWorkers
+from stocktide.agents.progress import KafkaProbe, RedisProbe, WorkerProgress
 from stocktide.agents.relay import Relay
-from stocktide.agents.shard import Shard
+from stocktide.agents.relay_assignment import RelayAssignment
 from stocktide.errors import StartError, StocktideError
-from stocktide.progress import tell_while_waiting
+from stocktide.progress import report_while_waiting
 from stocktide.settings import Settings
-from stocktide.streams.app import App, chunked, make_app
+from stocktide.streams.app import App, chunk_topic, make_app
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.journal.trim import trim_journal
 from stocktide.streams.kafka.admin import REQUEST_MS_MAX
-from stocktide.streams.kafka.publish import Publisher, Row, make_producer
-from stocktide.streams.shutdown import end_with_threads
+from stocktide.streams.kafka.publish import OutputRow, Publisher, make_producer
+from stocktide.streams.shutdown import force_exit
 from stocktide.streams.topics import (
     ALERTS,
     CHANNEL_STOCK,
@@ -61,15 +61,15 @@ from stocktide.streams.topics import (
     STOCK,
     Topic,
 )
-from stocktide.tables.changelog_table import published_table
-from stocktide.tables.derived_rows import KafkaRows
+from stocktide.tables.changelog_table import make_published_table
+from stocktide.tables.derived_rows import DerivedTopics
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.connection import connect
-from stocktide.tables.ledger.control import Handover
+from stocktide.tables.ledger.control import LedgerControl
 from stocktide.tables.ledger.submission import Submitter
-from stocktide.tables.recovery.checkpoints import read_landmarks
-from stocktide.tables.settlement.listener import Settlements
-from stocktide.tables.settlement.stalls import Stalls, Steps
+from stocktide.tables.recovery.checkpoints import read_checkpoints
+from stocktide.tables.settlement.listener import SettlementListener
+from stocktide.tables.settlement.stalls import StallMonitor, StepStatus
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ FINISH_SECONDS_MAX = 2.0
 # Faust's own stopping, which waits for threads.
 STOP_SECONDS_MAX = 8.0
 # A revocation waits this long for rows under way, so that the successor's come later.
-SETTLE_DOWN_SECONDS_MAX = 3.0
+FLUSH_SECONDS_MAX = 3.0
 # Rows are derived at most this often: a small batch costs a produce request for each of a dozen partitions, whether it
 # holds one row or a hundred. Small against what a person or a storefront notices.
 DERIVE_SECONDS_MIN = 0.01
@@ -112,7 +112,7 @@ def run(settings: Settings) -> int:
         status = 130
     else:
         status = 0
-    end_with_threads(status)
+    force_exit(status)
     return status
 
 
@@ -155,7 +155,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Worker:
         where = f"port {settings.worker_port} on {settings.host} cannot be used: {error.strerror}"
         raise StartError(f"the worker's endpoint cannot listen: {where}; set STOCKTIDE_WORKER_PORT") from error
     stack.push_async_callback(worker.stop)
-    telling = tell_while_waiting(logger.warning, "the worker", lambda: "; ".join(worker.troubles()) or None)
+    telling = report_while_waiting(logger.warning, "the worker", lambda: "; ".join(worker.troubles()) or None)
     stack.callback(asyncio.create_task(telling, name="telling").cancel)
     logger.info("Redis and Kafka answer; the worker joins its group")
     await worker.start()
@@ -185,8 +185,8 @@ class Worker:
         # What lets a client into Kafka.
         self._security = settings.kafka_access()
         app_id = settings.app_id
-        self.metrics = Metrics()
-        self._settlements = Settlements(redis, app_id)
+        self.metrics = WorkerMetrics()
+        self._settlements = SettlementListener(redis, app_id)
         self._limits = LedgerLimits(
             outbox_max=settings.outbox_max,
             park_ms=settings.park_seconds * 1000,
@@ -205,29 +205,29 @@ class Worker:
         self.publisher = Publisher(
             make_producer(settings.kafka, **self._security), self._app.membership, self._set_row_aside
         )
-        self._refused_rows = RefusedRows(
+        self._refused_rows = RefusedRowHandler(
             self.publisher.publish, DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id)
         )
-        self._shard = Shard(partial(self._make_relay, relay_redis))
+        self._shard = RelayAssignment(partial(self._make_relay, relay_redis))
         self._lanes, self._stock = self._make_agents(self._app)
         self._app.on_partitions_assigned.connect(self._on_assigned)
         self._app.on_partitions_revoked.connect(self._on_revoked)
         self._app.on_rebalance_complete.connect(self._on_recovered)
-        self.service = Service(self.metrics.registry, self.troubles, self._refresh)
-        self._eviction = EvictionWatch(redis)
+        self.service = WorkerEndpoint(self.metrics.registry, self.troubles, self._refresh)
+        self._eviction = EvictionMonitor(redis)
         self._timers: list[asyncio.Task[None]] = []
         self._redis = redis
-        self._steps = {"expiry": Steps()}
-        self._kafka_look = KafkaLook(self._make_consumer)
-        self._stalls = Stalls(self._make_progress().look, self._alert, f"worker {settings.worker_name}")
+        self._steps = {"expiry": StepStatus()}
+        self._kafka_look = KafkaProbe(self._make_consumer)
+        self._stalls = StallMonitor(self._make_progress().look, self._alert, f"worker {settings.worker_name}")
 
     def _make_consumer(self) -> AIOKafkaConsumer:
         client = self._settings.kafka_client()
         return AIOKafkaConsumer(**client, group_id=None, enable_auto_commit=False, request_timeout_ms=REQUEST_MS_MAX)
 
-    def _make_progress(self) -> Progress:
+    def _make_progress(self) -> WorkerProgress:
         settings = self._settings
-        return Progress(
+        return WorkerProgress(
             settings.app_id,
             self._app,
             self._lanes,
@@ -236,66 +236,68 @@ class Worker:
             self.publisher,
             self._submitter,
             self._steps,
-            RedisLook(self._redis, settings.app_id, settings.tick_ms),
+            RedisProbe(self._redis, settings.app_id, settings.tick_ms),
             self._kafka_look,
         )
 
-    async def _alert(self, rows: list[Row]) -> None:
+    async def _alert(self, rows: list[OutputRow]) -> None:
         await self.publisher.publish(ALERTS.full_name(self._settings.app_id), rows, self.publisher.epoch)
 
-    async def _set_row_aside(self, topic: str, partition: int, row: Row, error: KafkaError, epoch: int) -> None:
+    async def _set_row_aside(self, topic: str, partition: int, row: OutputRow, error: KafkaError, epoch: int) -> None:
         await self._refused_rows.set_aside(topic, partition, row, error, epoch)
 
     def _make_relay(self, redis: Redis, assigned: Callable[[], bool]) -> Relay:
         settings = self._settings
         log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id), **self._security)
         owner = f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
-        source = KafkaRows(settings.kafka, settings.app_id, **self._security)
+        source = DerivedTopics(settings.kafka, settings.app_id, **self._security)
         return Relay(
-            log, Handover(redis, settings.app_id), owner, source=source, limits=self._limits, assigned=assigned
+            log, LedgerControl(redis, settings.app_id), owner, source=source, limits=self._limits, assigned=assigned
         )
 
-    def _make_upkeep(self) -> tuple[Restating, Trimming]:
+    def _make_upkeep(self) -> tuple[SnapshotRefresh, JournalTrimmer]:
         settings, publisher, app_id = self._settings, self.publisher, self._settings.app_id
 
         async def keys() -> int:
             return int(await self._redis.dbsize())
 
-        async def forget(rows: list[Row]) -> None:
+        async def forget(rows: list[OutputRow]) -> None:
             topic = JOURNAL_POSITIONS.full_name(app_id)
             await publisher.publish(topic, rows, publisher.epoch, to_partition=lambda _: 0)
 
-        restating = Restating(self._submitter, keys, self._owns, settings.restate_seconds)
-        landmarks = partial(read_landmarks, settings.kafka, app_id, **self._security)
+        restating = SnapshotRefresh(self._submitter, keys, self._owns, settings.restate_seconds)
+        checkpoints = partial(read_checkpoints, settings.kafka, app_id, **self._security)
         trim = partial(trim_journal, settings.kafka, app_id, **self._security)
-        return restating, Trimming(landmarks, trim, forget, self._owns)
+        return restating, JournalTrimmer(checkpoints, trim, forget, self._owns)
 
-    def _make_auditing(self) -> Auditing:
+    def _make_auditing(self) -> AuditSchedule:
         settings = self._settings
-        audit = partial(audit_in_process, {**os.environ, **settings.as_environment()})
+        audit = partial(run_audit_process, {**os.environ, **settings.as_environment()})
         alerts = ALERTS.full_name(settings.app_id)
-        return Auditing(audit, self._owns, settings.audit_interval, self.publisher, alerts, self.metrics)
+        return AuditSchedule(audit, self._owns, settings.audit_interval, self.publisher, alerts, self.metrics)
 
     def _owns(self) -> bool:
         return self._shard.relay is not None and self._shard.relay.blessed
 
-    def _make_agents(self, app: App) -> tuple[dict[Topic, Lanes], StockAgent]:
+    def _make_agents(self, app: App) -> tuple[dict[Topic, PartitionWorkers], StockAgent]:
         app_id, publisher, metrics = self._settings.app_id, self.publisher, self.metrics
         positions_topic, updates_topic = JOURNAL_POSITIONS.full_name(app_id), CHANNEL_STOCK.full_name(app_id)
-        positions = published_table(app, "journal_positions", positions_topic, 1)
-        updates = published_table(app, "channel_stock", updates_topic, self._settings.partitions)
+        positions = make_published_table(app, "journal_positions", positions_topic, 1)
+        updates = make_published_table(app, "channel_stock", updates_topic, self._settings.partitions)
         intake = Intake(self._submitter, publisher, DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id), metrics)
         derivation = Derivation(positions, positions_topic, publisher, app_id, metrics)
         stock = StockAgent(updates, publisher, updates_topic, self._settings.publish_interval_ms, metrics)
         membership = app.membership
         lanes = {
-            ORDERS: Lanes(ORDERS.name, partial(take_orders, intake=intake), membership),
-            MOVEMENTS: Lanes(MOVEMENTS.name, partial(take_movements, intake=intake), membership),
-            JOURNAL: Lanes(JOURNAL.name, derivation.derive, membership, DERIVE_SECONDS_MIN, derivation.worked),
+            ORDERS: PartitionWorkers(ORDERS.name, partial(settle_orders, intake=intake), membership),
+            MOVEMENTS: PartitionWorkers(MOVEMENTS.name, partial(settle_movements, intake=intake), membership),
+            JOURNAL: PartitionWorkers(
+                JOURNAL.name, derivation.derive, membership, DERIVE_SECONDS_MIN, derivation.worked
+            ),
         }
         for topic, lane in lanes.items():
-            app.agent(chunked(app, topic), name=topic.name)(_agent(lane.follow))
-        app.agent(chunked(app, STOCK), name=STOCK.name)(_agent(stock.follow))
+            app.agent(chunk_topic(app, topic), name=topic.name)(_agent(lane.follow))
+        app.agent(chunk_topic(app, STOCK), name=STOCK.name)(_agent(stock.follow))
         return lanes, stock
 
     async def start(self) -> None:
@@ -309,7 +311,7 @@ class Worker:
         restating, trimming = self._make_upkeep()
         self._steps["restating"] = restating.steps
         for name, run in (
-            ("expiry", keep_time(self._submitter, self.metrics, self._settings.tick_ms, self._steps["expiry"])),
+            ("expiry", run_expiry(self._submitter, self.metrics, self._settings.tick_ms, self._steps["expiry"])),
             ("restating", restating.run()),
             ("trimming", trimming.run()),
             ("stalls", self._stalls.run()),
@@ -374,7 +376,7 @@ class Worker:
         await self._stock.on_assigned(partitions, comparison)
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
-        await self.publisher.settle_down(SETTLE_DOWN_SECONDS_MAX)
+        await self.publisher.flush(FLUSH_SECONDS_MAX)
 
     def _refresh(self) -> None:
         lags = self._app.consumer.lags() if self._app.membership.held else {}

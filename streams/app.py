@@ -106,6 +106,6 @@ def _credentials(security: Mapping[str, Any]) -> Any:
     )
 
 
-def chunked(app: App, topic: Topic) -> Any:
+def chunk_topic(app: App, topic: Topic) -> Any:
     """The Faust topic that yields chunks of `topic`."""
     return app.topic(topic.full_name(app.conf.id), schema=transport.ChunkSchema())

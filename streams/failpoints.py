@@ -34,7 +34,7 @@ _SIGNALS = {"stop": signal.SIGSTOP, "kill": signal.SIGKILL}
 _Points = Mapping[str, tuple[signal.Signals, float]]
 
 
-def armed(text: str, draw: Callable[[], float] = random.random) -> Callable[[str], None]:
+def make_hit(text: str, draw: Callable[[], float] = random.random) -> Callable[[str], None]:
     """The function that `text` asks for. Raises ValueError that says which part cannot be read."""
     if text.startswith("@"):
         return _WatchedFile(Path(text[1:]), draw).hit
@@ -84,4 +84,4 @@ def _pass(name: str) -> None:
     pass
 
 
-hit = armed(os.environ.get("STOCKTIDE_FAILPOINTS", ""))
+hit = make_hit(os.environ.get("STOCKTIDE_FAILPOINTS", ""))

@@ -40,7 +40,7 @@ async def end(*tasks: asyncio.Task[Any]) -> list[Any]:
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def end_with_threads(status: int) -> None:
+def force_exit(status: int) -> None:
     """End this process with `status` if a thread does not end; return where all of them do.
 
     Faust's consumer lives in a thread with a loop of its own, and waits there for a Kafka that is away: the interpreter

@@ -27,7 +27,7 @@ class Topic:
     partitions: int | None = None
     record_bytes_max: int | None = None
     # Kafka deletes by age alone. Where that is not enough, it keeps everything and we delete (`streams.journal.trim`).
-    trimmed_by_us: bool = False
+    trimmed_by_stocktide: bool = False
 
     def full_name(self, app_id: str) -> str:
         """The name on the broker: prefixed by the app id, as Faust prefixes its own."""
@@ -45,7 +45,7 @@ JOURNAL = Topic(
     7 * DAY_MS,
     partitions=1,
     record_bytes_max=JOURNAL_RECORD_BYTES_MAX,
-    trimmed_by_us=True,
+    trimmed_by_stocktide=True,
 )
 RESERVATIONS = Topic("reservations", "order_id", "agents.derive.agent", "an order as it is now", "compact")
 ADJUSTMENTS = Topic(
@@ -88,12 +88,12 @@ TOPICS: tuple[Topic, ...] = (
 )
 
 
-def joined_key(first: str, second: str) -> str:
+def join_key(first: str, second: str) -> str:
     """`first/second`, unambiguous where `first` itself holds a slash (`%2F`) or a percent sign (`%25`)."""
     return f"{first.replace('%', '%25').replace('/', '%2F')}/{second}"
 
 
 def split_key(key: str) -> tuple[str, str]:
-    """The inverse of `joined_key`."""
+    """The inverse of `join_key`."""
     first, _, second = key.partition("/")
     return first.replace("%2F", "/").replace("%25", "%"), second

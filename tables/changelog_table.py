@@ -57,7 +57,7 @@ class PublishedTable(faust.Table):  # type: ignore[misc]
             self.write(chunk.partition, rows, chunk.records[-1].offset)
 
 
-def published_table(app: Any, name: str, topic: str, partitions: int) -> PublishedTable:
+def make_published_table(app: Any, name: str, topic: str, partitions: int) -> PublishedTable:
     """Register a table with the app. `topic` is the full name of an existing compacted topic of `partitions`."""
     table = PublishedTable(
         app,

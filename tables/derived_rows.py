@@ -17,10 +17,10 @@ from msgspec import Struct
 
 from stocktide.streams.topics import ADJUSTMENTS, POLICIES, RESERVATIONS, STOCK, Topic, split_key
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
-from stocktide.tables.recovery.checkpoints import Landmarks, read_landmarks
+from stocktide.tables.recovery.checkpoints import Checkpoints, read_checkpoints
 
-Kind = Literal["sku", "order", "movement", "policy"]
-KINDS: dict[Topic, Kind] = {STOCK: "sku", RESERVATIONS: "order", ADJUSTMENTS: "movement", POLICIES: "policy"}
+RowKind = Literal["sku", "order", "movement", "policy"]
+ROW_KINDS: dict[Topic, RowKind] = {STOCK: "sku", RESERVATIONS: "order", ADJUSTMENTS: "movement", POLICIES: "policy"}
 
 # A poll's rows; bounds the memory of a chunk (a row is a kilobyte or two).
 _ROWS_MAX = 2_000
@@ -42,7 +42,7 @@ class StoredRow(Struct, frozen=True):
     """A row with what it keeps. `key` as in Redis: the sku, the order_id, `warehouse\\nid`, or for a policy the topic's
     own key. `record` None: the row was removed (then `batch` is 0)."""
 
-    kind: Kind
+    kind: RowKind
     key: str
     batch: int
     record: SkuRecord | OrderRecord | MovementRecord | PolicyLevel | None
@@ -70,7 +70,7 @@ class _PolicyRow(Struct):
     policy: dict[str, Any] | None = None
 
 
-_DECODERS: dict[Kind, msgspec.json.Decoder[Any]] = {
+_DECODERS: dict[RowKind, msgspec.json.Decoder[Any]] = {
     "sku": msgspec.json.Decoder(_SkuRow),
     "order": msgspec.json.Decoder(_OrderRow),
     "movement": msgspec.json.Decoder(_MovementRow),
@@ -78,15 +78,15 @@ _DECODERS: dict[Kind, msgspec.json.Decoder[Any]] = {
 }
 
 
-class Source(Protocol):
+class RebuildSource(Protocol):
     """What a rebuild needs beside the journal."""
 
-    async def landmarks(self) -> Landmarks:
+    async def checkpoints(self) -> Checkpoints:
         """Where the journal may be read from."""
         ...
 
     def rows(
-        self, kinds: Sequence[Kind] = ..., report: Callable[[int, int], None] = ...
+        self, kinds: Sequence[RowKind] = ..., report: Callable[[int, int], None] = ...
     ) -> AsyncIterator[list[StoredRow]]:
         """Every row of those kinds, in chunks. `report(done, total)` is told how far it is, in records."""
         ...
@@ -96,7 +96,7 @@ def _silent(done: int, total: int) -> None:
     pass
 
 
-class KafkaRows:
+class DerivedTopics:
     """The derived topics on Kafka. Every call connects anew; both raise KafkaError."""
 
     def __init__(self, kafka: str, app_id: str, shard: int = 0, **security: Any) -> None:
@@ -105,15 +105,15 @@ class KafkaRows:
         self._shard = shard
         self._security = security
 
-    async def landmarks(self) -> Landmarks:
+    async def checkpoints(self) -> Checkpoints:
         """See Source."""
-        return await read_landmarks(self._kafka, self._app_id, self._shard, **self._security)
+        return await read_checkpoints(self._kafka, self._app_id, self._shard, **self._security)
 
     async def rows(
-        self, kinds: Sequence[Kind] = ("sku", "order", "movement"), report: Callable[[int, int], None] = _silent
+        self, kinds: Sequence[RowKind] = ("sku", "order", "movement"), report: Callable[[int, int], None] = _silent
     ) -> AsyncIterator[list[StoredRow]]:
         """See Source."""
-        topics = {topic.full_name(self._app_id): kind for topic, kind in KINDS.items() if kind in kinds}
+        topics = {topic.full_name(self._app_id): kind for topic, kind in ROW_KINDS.items() if kind in kinds}
         consumer = AIOKafkaConsumer(
             *topics,
             **{"bootstrap_servers": self._kafka, **self._security},
@@ -131,7 +131,7 @@ class KafkaRows:
 
 
 async def _read_all(
-    consumer: AIOKafkaConsumer, topics: dict[str, Kind], report: Callable[[int, int], None]
+    consumer: AIOKafkaConsumer, topics: dict[str, RowKind], report: Callable[[int, int], None]
 ) -> AsyncIterator[list[StoredRow]]:
     # A consumer without a group is assigned every partition of its topics.
     partitions = sorted(consumer.assignment())
@@ -153,7 +153,8 @@ async def _read_all(
             yield [
                 row
                 for record in records
-                if record.offset < ends[partition] and (row := row_of(kind, record.key, record.value)) is not None
+                if record.offset < ends[partition]
+                and (row := decode_derived_row(kind, record.key, record.value)) is not None
             ]
         for partition in list(left):
             # The last records of a compacted partition may be gone: the consumer's own position passes them.
@@ -164,7 +165,7 @@ async def _read_all(
         await asyncio.sleep(0)
 
 
-def row_of(kind: Kind, key: bytes | None, value: bytes | None) -> StoredRow | None:
+def decode_derived_row(kind: RowKind, key: bytes | None, value: bytes | None) -> StoredRow | None:
     """A record of a derived topic as a row; None where it is none of ours."""
     if key is None:
         return None

@@ -21,7 +21,7 @@ STEP_SECONDS_MAX = 1_500
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CheckStep:
     """How a step ended."""
 
     name: str
@@ -46,7 +46,7 @@ def main() -> int:
     return 0 if all(result.passed for result in (*results, tests)) else report_failed([*results, tests])
 
 
-def report_failed(results: Sequence[Result]) -> int:
+def report_failed(results: Sequence[CheckStep]) -> int:
     """Name what failed on the error stream, so that standard output ends with pytest's own closing line."""
     failed = ", ".join(result.name for result in results if not result.passed)
     sys.stderr.write(f"make check: failed: {failed}\n")
@@ -54,7 +54,7 @@ def report_failed(results: Sequence[Result]) -> int:
     return 1
 
 
-def step(name: str, module: str, *arguments: str) -> Result:
+def step(name: str, module: str, *arguments: str) -> CheckStep:
     """Run one tool of the environment, its output passed through."""
     say(f"=== {name}")
     started = time.monotonic()
@@ -65,10 +65,10 @@ def step(name: str, module: str, *arguments: str) -> Result:
     except subprocess.TimeoutExpired:
         say(f"{name} was ended after {STEP_SECONDS_MAX} s")
         status = -1
-    return Result(name, status == 0, time.monotonic() - started)
+    return CheckStep(name, status == 0, time.monotonic() - started)
 
 
-def summary(result: Result) -> str:
+def summary(result: CheckStep) -> str:
     """One line for a step."""
     return f"{result.name:<8} {'passed' if result.passed else 'FAILED'} in {result.seconds:.1f} s"
 

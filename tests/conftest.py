@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.servers", "tests.system"]
+pytest_plugins = ["tests.harness.servers", "tests.harness.system"]
 
 # No test is a timed one: on a shared machine an example may take any time.
 settings.register_profile("untimed", deadline=None)

@@ -18,14 +18,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from stocktide.agents.channel_stock.conflation import Conflation, Ticket, Update, decode_stock_row
-from stocktide.agents.derive.pace import Pace
-from stocktide.agents.metrics import Metrics
+from stocktide.agents.channel_stock.conflation import Conflation, DueUpdate, PendingAck, decode_stock_row
+from stocktide.agents.metrics import WorkerMetrics
+from stocktide.agents.publication_throttle import PublicationThrottle
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.kafka.transport import Chunk, Record
 from stocktide.streams.topics import CHANNEL_STOCK
-from stocktide.tables.settlement.stalls import reason_of
+from stocktide.tables.settlement.stalls import describe_error
 
 logger = logging.getLogger(__name__)
 
@@ -37,25 +37,25 @@ ROWS_PER_TURN = 50
 RETRY_SECONDS = 1.0
 
 
-class Published(Protocol):
+class ChannelStockTable(Protocol):
     """What is needed of the table `channel_stock`: rows by partition."""
 
     def read(self, partition: int, key: bytes) -> bytes | None: ...
     def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None: ...
 
 
-class Outlets:
+class ChannelPublisher:
     """One partition of one epoch: folds its rows, and writes what is due."""
 
     def __init__(
         self,
         partition: int,
         epoch: int,
-        table: Published,
+        table: ChannelStockTable,
         publisher: Publisher,
         topic: str,
         interval_ms: int,
-        pace: Pace,
+        pace: PublicationThrottle,
     ) -> None:
         self._partition = partition
         self._epoch = epoch
@@ -81,7 +81,7 @@ class Outlets:
         """The epoch that these belong to."""
         return self._epoch
 
-    async def fold(self, records: Iterable[Record], ticket: Ticket | None) -> None:
+    async def fold(self, records: Iterable[Record], ticket: PendingAck | None) -> None:
         """Take in rows; `ticket` is told when what they caused is written."""
         for number, record in enumerate(records):
             if record.value is not None:
@@ -93,7 +93,7 @@ class Outlets:
             ticket.release()
         self._changed.set()
 
-    async def write_when_due(self, metrics: Metrics) -> None:
+    async def write_when_due(self, metrics: WorkerMetrics) -> None:
         """Write updates until the epoch ends."""
         while True:
             with self._pace.working():
@@ -105,7 +105,7 @@ class Outlets:
                 continue
             await self._wait()
 
-    def _fold_one(self, value: bytes, ticket: Ticket | None) -> None:
+    def _fold_one(self, value: bytes, ticket: PendingAck | None) -> None:
         try:
             row = decode_stock_row(value)
         except msgspec.MsgspecError as error:
@@ -120,7 +120,7 @@ class Outlets:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), wait)
 
-    async def _write(self, updates: list[Update]) -> bool:
+    async def _write(self, updates: list[DueUpdate]) -> bool:
         """Publish, then keep; False where the epoch is over."""
         self._writing = True
         rows: dict[bytes, bytes | None] = {update.key: update.value for update in updates}
@@ -134,7 +134,7 @@ class Outlets:
             except MembershipLost:
                 return False
             except Exception as error:
-                self.trouble = reason_of(error)
+                self.trouble = describe_error(error)
                 logger.exception("channel-stock-%d: %d updates failed, trying again", self._partition, len(rows))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
@@ -147,20 +147,22 @@ class Outlets:
 
 
 # Folds all rows of the partitions of these outlets; see agents.channel_stock.compare.
-Compare = Callable[[dict[int, Outlets]], Coroutine[Any, Any, None]]
+CompareRows = Callable[[dict[int, ChannelPublisher]], Coroutine[Any, Any, None]]
 
 
 class StockAgent:
     """All partitions of `stock` that this worker has. `topic` is the full name of `channel-stock`."""
 
-    def __init__(self, table: Published, publisher: Publisher, topic: str, interval_ms: int, metrics: Metrics) -> None:
+    def __init__(
+        self, table: ChannelStockTable, publisher: Publisher, topic: str, interval_ms: int, metrics: WorkerMetrics
+    ) -> None:
         self._table = table
         self._publisher = publisher
         self._topic = topic
         self._interval_ms = interval_ms
         self._metrics = metrics
-        self._pace = Pace(time.monotonic)
-        self._outlets: dict[int, Outlets] = {}
+        self._pace = PublicationThrottle(time.monotonic)
+        self._outlets: dict[int, ChannelPublisher] = {}
         self._writers: dict[int, asyncio.Task[None]] = {}
         self._comparing: asyncio.Task[None] | None = None
 
@@ -177,15 +179,15 @@ class StockAgent:
         outlets = self.outlets_of(chunk.partition, epoch)
         # What waits for an interval to end need not keep its rows in memory.
         event.value = event.message.value = None
-        await outlets.fold(chunk.records, Ticket(event.ack))
+        await outlets.fold(chunk.records, PendingAck(event.ack))
 
-    def outlets_of(self, partition: int, epoch: int) -> Outlets:
+    def outlets_of(self, partition: int, epoch: int) -> ChannelPublisher:
         """The outlets of a partition in this epoch; those of an earlier one end."""
         outlets = self._outlets.get(partition)
         if outlets is None or outlets.epoch != epoch:
             if (writer := self._writers.pop(partition, None)) is not None:
                 writer.cancel()
-            outlets = Outlets(
+            outlets = ChannelPublisher(
                 partition, epoch, self._table, self._publisher, self._topic, self._interval_ms, self._pace
             )
             self._outlets[partition] = outlets
@@ -200,9 +202,9 @@ class StockAgent:
             return 0, 0, ""
         writer = self._writers[partition]
         ended = writer.done() and not writer.cancelled() and writer.exception()
-        return outlets.due, outlets.written, reason_of(ended) if ended else outlets.trouble
+        return outlets.due, outlets.written, describe_error(ended) if ended else outlets.trouble
 
-    async def on_assigned(self, partitions: Iterable[int], compare: Compare) -> None:
+    async def on_assigned(self, partitions: Iterable[int], compare: CompareRows) -> None:
         """Partitions were assigned anew, and the table is read back: begin to compare all of their rows."""
         await self._stop_comparing()
         outlets = {partition: self.outlets_of(partition, self._publisher.epoch) for partition in partitions}

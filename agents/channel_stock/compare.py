@@ -28,13 +28,13 @@ POLL_MS = 500
 RETRY_SECONDS = 2.0
 
 
-class Folds(Protocol):
+class RowFolder(Protocol):
     """What is needed of a partition's outlets."""
 
     async def fold(self, records: Iterable[Any], ticket: None) -> None: ...
 
 
-async def compare(kafka: str, topic: str, outlets: Mapping[int, Folds], **security: Any) -> None:
+async def compare(kafka: str, topic: str, outlets: Mapping[int, RowFolder], **security: Any) -> None:
     """Fold all that the partitions of `topic` (a full name) hold now. Ends; cancel it when the epoch is over."""
     while True:
         try:
@@ -47,7 +47,7 @@ async def compare(kafka: str, topic: str, outlets: Mapping[int, Folds], **securi
             return
 
 
-async def _compare_once(kafka: str, topic: str, outlets: Mapping[int, Folds], security: Mapping[str, Any]) -> int:
+async def _compare_once(kafka: str, topic: str, outlets: Mapping[int, RowFolder], security: Mapping[str, Any]) -> int:
     consumer = AIOKafkaConsumer(**{"bootstrap_servers": kafka, **security}, enable_auto_commit=False)
     try:
         await consumer.start()

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
-from stocktide.streams.topics import joined_key
+from stocktide.streams.topics import join_key
 
 # Outlets whose last update is kept in memory, in front of the table: some 100 MB.
-OUTLETS_MAX = 200_000
+OFFERS_CACHED_MAX = 200_000
 
 
-class Face(Struct, frozen=True):
+class VisibleOffer(Struct, frozen=True):
     """What a channel sees of a SKU."""
 
     mode: str
@@ -32,17 +32,17 @@ class Face(Struct, frozen=True):
     preorder_remaining: int
 
 
-class StockRow(Struct, frozen=True):
+class StockOffers(Struct, frozen=True):
     """What is needed of a row of `stock`."""
 
     sku: str
     version: int
     as_of: str
-    channels: dict[str, Face] = {}
+    channels: dict[str, VisibleOffer] = {}
     publish_interval_ms: dict[str, int] = {}
 
 
-class ChannelUpdate(Struct, frozen=True):
+class ChannelStockRow(Struct, frozen=True):
     """A row of `channel-stock`, in the contract's order of fields."""
 
     channel: str
@@ -54,12 +54,12 @@ class ChannelUpdate(Struct, frozen=True):
     as_of: str
 
 
-decode_stock_row = msgspec.json.Decoder(StockRow).decode
-_decode_update = msgspec.json.Decoder(ChannelUpdate).decode
+decode_stock_row = msgspec.json.Decoder(StockOffers).decode
+_decode_update = msgspec.json.Decoder(ChannelStockRow).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Ticket:
+class PendingAck:
     """A chunk's claim on its commit: `done` is called once nothing that the chunk caused waits any more."""
 
     def __init__(self, done: Callable[[], object]) -> None:
@@ -79,10 +79,10 @@ class Ticket:
 
 @dataclass(slots=True)
 class _Pending:
-    face: Face
+    face: VisibleOffer
     version: int
     as_of: str
-    ticket: Ticket | None
+    ticket: PendingAck | None
     due: float
 
 
@@ -93,19 +93,19 @@ class _Outlet:
     key: bytes
     channel: str
     sku: str
-    face: Face | None = None
+    face: VisibleOffer | None = None
     version: int = 0
     published_at: float = float("-inf")
     pending: _Pending | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class DueUpdate:
     """A row of `channel-stock` to be published."""
 
     key: bytes
     value: bytes
-    ticket: Ticket | None
+    ticket: PendingAck | None
 
 
 class Conflation:
@@ -128,7 +128,7 @@ class Conflation:
         self._due: list[tuple[float, int, _Outlet]] = []
         self._pushed = 0
 
-    def fold(self, row: StockRow, ticket: Ticket | None = None) -> None:
+    def fold(self, row: StockOffers, ticket: PendingAck | None = None) -> None:
         """Take in a row; one that is not newer than what was seen changes nothing."""
         outlets = self._skus.get(row.sku)
         if outlets is None:
@@ -150,10 +150,10 @@ class Conflation:
         """When something is due next, by the clock; None where nothing waits."""
         return self._due[0][0] if self._due else None
 
-    def take_due(self, count_max: int) -> list[Update]:
+    def take_due(self, count_max: int) -> list[DueUpdate]:
         """The updates that are due now; they count as published from here on."""
         now = self._clock()
-        updates: list[Update] = []
+        updates: list[DueUpdate] = []
         while self._due and self._due[0][0] <= now and len(updates) < count_max:
             due, _, outlet = heapq.heappop(self._due)
             pending = outlet.pending
@@ -161,10 +161,10 @@ class Conflation:
                 continue  # it was replaced, or published earlier
             outlet.pending = None
             outlet.face, outlet.published_at = pending.face, now
-            updates.append(Update(outlet.key, _encode(_update_of(outlet, pending)), pending.ticket))
+            updates.append(DueUpdate(outlet.key, _encode(_update_of(outlet, pending)), pending.ticket))
         return updates
 
-    def _change(self, outlet: _Outlet, face: Face, row: StockRow, ticket: Ticket | None) -> None:
+    def _change(self, outlet: _Outlet, face: VisibleOffer, row: StockOffers, ticket: PendingAck | None) -> None:
         replaced, outlet.pending = outlet.pending, None
         if face != outlet.face:
             due = self._due_at(outlet, face, row)
@@ -177,7 +177,7 @@ class Conflation:
         if replaced is not None and replaced.ticket is not None:
             replaced.ticket.release()
 
-    def _due_at(self, outlet: _Outlet, face: Face, row: StockRow) -> float:
+    def _due_at(self, outlet: _Outlet, face: VisibleOffer, row: StockOffers) -> float:
         now = self._clock()
         if outlet.face is None or face.mode != outlet.face.mode:
             return now
@@ -185,17 +185,17 @@ class Conflation:
         return max(now, outlet.published_at + self._stretch() * interval_ms / 1000)
 
     def _load(self, channel: str, sku: str) -> _Outlet:
-        outlet = _Outlet(joined_key(channel, sku).encode(), channel, sku)
+        outlet = _Outlet(join_key(channel, sku).encode(), channel, sku)
         stored = self._read(outlet.key)
         if stored is not None:
             told = _decode_update(stored)
-            outlet.face = Face(told.mode, told.quantity, told.preorder_remaining)
+            outlet.face = VisibleOffer(told.mode, told.quantity, told.preorder_remaining)
             outlet.version = told.version
         return outlet
 
     def _forget_oldest(self) -> None:
         """Make room: SKUs for which nothing waits, from the oldest on; the table has what they were told."""
-        while self._count > OUTLETS_MAX:
+        while self._count > OFFERS_CACHED_MAX:
             sku, outlets = next(iter(self._skus.items()))
             if any(outlet.pending is not None for outlet in outlets.values()):
                 self._skus.move_to_end(sku)
@@ -204,9 +204,9 @@ class Conflation:
             self._count -= len(outlets)
 
 
-def _update_of(outlet: _Outlet, pending: _Pending) -> ChannelUpdate:
+def _update_of(outlet: _Outlet, pending: _Pending) -> ChannelStockRow:
     face = pending.face
-    return ChannelUpdate(
+    return ChannelStockRow(
         outlet.channel,
         outlet.sku,
         face.quantity,

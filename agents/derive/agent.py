@@ -18,24 +18,24 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from stocktide.agents.dead_letters import Bursts
-from stocktide.agents.derive.checkpoint_rows import Marks
-from stocktide.agents.derive.pace import Stopwatch
-from stocktide.agents.derive.rows import Rows
-from stocktide.agents.metrics import Metrics
+from stocktide.agents.dead_letters import BurstDetector
+from stocktide.agents.derive.checkpoint_rows import CheckpointWriter
+from stocktide.agents.derive.rows import RowCollector
+from stocktide.agents.metrics import WorkerMetrics
+from stocktide.agents.publication_throttle import Stopwatch
 from stocktide.streams.journal.record import (
     JournalReader,
     Position,
-    Verdict,
+    RecordVerdict,
     decode_position,
     decode_record,
     encode_position,
 )
-from stocktide.streams.kafka.publish import Publisher, Row
+from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.streams.topics import Topic
-from stocktide.tables.ledger.raw_decision import decode_unread
+from stocktide.tables.ledger.raw_decision import decode_raw_decision
 from stocktide.tables.recovery.checkpoints import begun_key, derived_key
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ BATCHES_PER_TURN = 2
 ROWS_PER_TURN = 50
 
 
-class Positions(Protocol):
+class PositionTable(Protocol):
     """What is needed of the table `journal_positions`: rows by partition."""
 
     def read(self, partition: int, key: bytes) -> bytes | None: ...
@@ -63,14 +63,14 @@ class Derivation:
     """Derives one journal. `app_id` prefixes the topics' names; a shard is a partition of the journal."""
 
     def __init__(
-        self, positions: Positions, positions_topic: str, publisher: Publisher, app_id: str, metrics: Metrics
+        self, positions: PositionTable, positions_topic: str, publisher: Publisher, app_id: str, metrics: WorkerMetrics
     ) -> None:
         self._positions = positions
         self._positions_topic = positions_topic
         self._publisher = publisher
         self._app_id = app_id
         self._metrics = metrics
-        self._bursts = Bursts()
+        self._bursts = BurstDetector()
         self._watch = Stopwatch(time.perf_counter)
         # By shard: the epoch in which it was read from the table, the position since, and what the marks go on from.
         self._stands: dict[int, _Stand] = {}
@@ -88,7 +88,7 @@ class Derivation:
                 chunk.topic,
                 chunk.records[0].offset,
             )
-        reader, marks = JournalReader(stand.position), Marks(chunk.partition, stand.begun, stand.bytes_since)
+        reader, marks = JournalReader(stand.position), CheckpointWriter(chunk.partition, stand.begun, stand.bytes_since)
         rows = await read_rows(chunk, reader, marks, self._watch)
         if reader.position == stand.position:
             return
@@ -113,7 +113,7 @@ class Derivation:
             None if begun is None else decode_position(begun),
         )
 
-    async def _store(self, shard: int, position: Position, marks: Marks, epoch: int) -> None:
+    async def _store(self, shard: int, position: Position, marks: CheckpointWriter, epoch: int) -> None:
         rows = [(derived_key(shard), encode_position(position)), *marks.rows()]
         # The table's topic has a partition per shard, and so the rows go where the table looks for them.
         offsets = await self._publisher.publish(self._positions_topic, rows, epoch, to_partition=lambda _: shard)
@@ -122,11 +122,11 @@ class Derivation:
         self._metrics.derived_batch.set(position.batch)
 
 
-async def _made(rows: Rows, watch: Stopwatch) -> list[tuple[Topic, list[Row]]]:
+async def _made(rows: RowCollector, watch: Stopwatch) -> list[tuple[Topic, list[OutputRow]]]:
     """The topics that get rows, with them."""
-    made: list[tuple[Topic, list[Row]]] = []
+    made: list[tuple[Topic, list[OutputRow]]] = []
     for topic, coming in rows.by_topic():
-        some: list[Row] = []
+        some: list[OutputRow] = []
         while True:
             with watch.running():
                 piece = list(islice(coming, ROWS_PER_TURN))
@@ -139,17 +139,17 @@ async def _made(rows: Rows, watch: Stopwatch) -> list[tuple[Topic, list[Row]]]:
     return made
 
 
-async def read_rows(chunk: Chunk, reader: JournalReader, marks: Marks, watch: Stopwatch) -> Rows:
+async def read_rows(chunk: Chunk, reader: JournalReader, marks: CheckpointWriter, watch: Stopwatch) -> RowCollector:
     """The rows of the chunk's valid batches; moves the reader."""
-    rows = Rows()
+    rows = RowCollector()
     batches = 0
     for record in chunk.records:
         with watch.running():
             entry, before = decode_record(record.value), reader.position
-            if reader.feed(record.offset, entry) is not Verdict.BATCH or entry is None:
+            if reader.feed(record.offset, entry) is not RecordVerdict.BATCH or entry is None:
                 continue
             try:
-                decision = decode_unread(entry.payload)
+                decision = decode_raw_decision(entry.payload)
             except msgspec.MsgspecError as error:
                 # It counts, and a derivation that stops here derives nothing any more: an audit tells what is missing.
                 logger.error("%s-%d, offset %d cannot be read: %s", chunk.topic, chunk.partition, record.offset, error)

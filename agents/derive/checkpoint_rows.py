@@ -7,16 +7,16 @@ journal was derived: milestones, and where the last pass over all SKUs and order
 from __future__ import annotations
 
 from stocktide.streams.journal.record import Position, encode_position
-from stocktide.streams.kafka.publish import Row
+from stocktide.streams.kafka.publish import OutputRow
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.raw_decision import UnreadDecision
+from stocktide.tables.ledger.raw_decision import RawDecision
 from stocktide.tables.recovery.checkpoints import begun_key, milestone_key, whole_key
 
 # Who looks for one SKU reads the journal backwards, a stretch between two milestones at a time.
 MILESTONE_BYTES = 16 * 1024 * 1024
 
 
-class Marks:
+class CheckpointWriter:
     """Of one shard, since the last call of `rows`. `begun` is where the pass under way began, if that is known."""
 
     def __init__(self, shard: int, begun: Position | None = None, bytes_since: int = 0) -> None:
@@ -35,7 +35,7 @@ class Marks:
         """How much was read since the last milestone."""
         return self._bytes_since
 
-    def see(self, decision: UnreadDecision, payload_bytes: int, before: Position, after: Position) -> None:
+    def see(self, decision: RawDecision, payload_bytes: int, before: Position, after: Position) -> None:
         """Take in a valid batch, and the reader's positions around it."""
         self._bytes_since += payload_bytes
         if self._bytes_since >= MILESTONE_BYTES:
@@ -53,6 +53,6 @@ class Marks:
         if how in ("ended", "whole") and self._begun is not None and self._begun.batch + 1 == int(first):
             self._rows[whole_key(self._shard)] = encode_position(self._begun)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[OutputRow]:
         """What is to be written."""
         return list(self._rows.items())

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import orjson
 
-from stocktide.agents.dead_letters import Bursts, alert_of, letter_of_record, letter_of_refused
+from stocktide.agents.dead_letters import BurstDetector, dead_letter_of_record, dead_letter_of_refused, system_alert
 from stocktide.streams.journal.record import JournalRecord
-from stocktide.streams.kafka.publish import Row
+from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.topics import (
     ADJUSTMENTS,
@@ -25,13 +25,13 @@ from stocktide.streams.topics import (
     RESERVATIONS,
     STOCK,
     Topic,
-    joined_key,
+    join_key,
 )
 from stocktide.tables.ledger.raw_decision import (
     PackedMovement,
     PackedOrder,
     PackedSku,
-    UnreadDecision,
+    RawDecision,
     unpack_movement,
     unpack_offers,
     unpack_order,
@@ -45,7 +45,7 @@ _json = msgspec.json.Encoder().encode
 _PARKED = PARKED.encode()
 
 
-class Rows:
+class RowCollector:
     """Collects the rows of a few batches."""
 
     def __init__(self) -> None:
@@ -54,10 +54,10 @@ class Rows:
         self._skus: dict[str, tuple[PackedSku, int]] = {}
         self._policies: dict[tuple[str, str], tuple[PolicyRow, int]] = {}
         # Keys that a repair removed: their rows go before any that follow.
-        self._gone: dict[Topic, list[Row]] = {RESERVATIONS: [], ADJUSTMENTS: [], STOCK: []}
-        self._told: dict[Topic, list[Row]] = {ALERTS: [], AUDIT: [], DEAD_LETTERS: []}
+        self._gone: dict[Topic, list[OutputRow]] = {RESERVATIONS: [], ADJUSTMENTS: [], STOCK: []}
+        self._told: dict[Topic, list[OutputRow]] = {ALERTS: [], AUDIT: [], DEAD_LETTERS: []}
 
-    def add(self, decision: UnreadDecision) -> None:
+    def add(self, decision: RawDecision) -> None:
         """Take in a batch; it is newer than all before."""
         batch = decision.batch
         for order in decision.orders:
@@ -81,13 +81,13 @@ class Rows:
         for index, alert in enumerate(decision.alerts):
             self._told[ALERTS].append(_alert_row(alert, index, decision))
         for refused in decision.refused:
-            self._told[DEAD_LETTERS].append(letter_of_refused(refused, decision.at))
+            self._told[DEAD_LETTERS].append(dead_letter_of_refused(refused, decision.at))
 
     def add_unreadable(self, place: RecordPlace, record: JournalRecord, error: str) -> None:
         """Take note of a batch that counts and cannot be read: a dead letter, and an alert."""
         detail = f"batch {record.batch} cannot be read: {error}; `stocktide audit` tells what is missing"
-        self._told[DEAD_LETTERS].append(letter_of_record("unreadable_batch", detail, place, record.payload))
-        self._told[ALERTS].append(alert_of("unreadable_batch", f"batch-{record.batch}", detail, record.batch))
+        self._told[DEAD_LETTERS].append(dead_letter_of_record("unreadable_batch", detail, place, record.payload))
+        self._told[ALERTS].append(system_alert("unreadable_batch", f"batch-{record.batch}", detail, record.batch))
 
     def _remove(self, repair: RepairRow) -> None:
         key = repair.key
@@ -100,13 +100,13 @@ class Rows:
         elif repair.subject == "movement":
             warehouse, _, id_ = key.partition("\n")
             self._movements.pop((warehouse, id_), None)
-            self._gone[ADJUSTMENTS].append((joined_key(warehouse, id_).encode(), None))
+            self._gone[ADJUSTMENTS].append((join_key(warehouse, id_).encode(), None))
 
-    def tell_bursts(self, bursts: Bursts) -> None:
+    def tell_bursts(self, bursts: BurstDetector) -> None:
         """Add the alerts of what is too many among the dead letters."""
         self._told[ALERTS] += bursts.noted(self._told[DEAD_LETTERS])
 
-    def by_topic(self) -> Iterator[tuple[Topic, Iterator[Row]]]:
+    def by_topic(self) -> Iterator[tuple[Topic, Iterator[OutputRow]]]:
         """Every topic with its rows, which are made as they are taken: each takes some 10 µs, and there may be many."""
         yield RESERVATIONS, chain(self._gone[RESERVATIONS], (_order_row(*entry) for entry in self._orders.values()))
         yield ADJUSTMENTS, chain(self._gone[ADJUSTMENTS], (_movement_row(*entry) for entry in self._movements.values()))
@@ -121,7 +121,7 @@ def _is_order(row: PackedOrder) -> bool:
     return _PARKED not in bytes(row.record) or is_order(unpack_order(row.record))
 
 
-def _order_row(row: PackedOrder, batch: int) -> Row:
+def _order_row(row: PackedOrder, batch: int) -> OutputRow:
     record = unpack_order(row.record)
     view = order_view(row.order_id, record)
     view["batch"] = batch
@@ -130,15 +130,15 @@ def _order_row(row: PackedOrder, batch: int) -> Row:
     return row.order_id.encode(), orjson.dumps(view)
 
 
-def _movement_row(row: PackedMovement, batch: int) -> Row:
+def _movement_row(row: PackedMovement, batch: int) -> OutputRow:
     record = unpack_movement(row.record)
     view = movement_view(row.warehouse, row.id, record)
     view["batch"] = batch
     view["record"] = orjson.Fragment(_json(record))
-    return joined_key(row.warehouse, row.id).encode(), orjson.dumps(view)
+    return join_key(row.warehouse, row.id).encode(), orjson.dumps(view)
 
 
-def _stock_row(row: PackedSku, batch: int) -> Row:
+def _stock_row(row: PackedSku, batch: int) -> OutputRow:
     record, offers = unpack_sku(row.record), unpack_offers(row.offers)
     view = stock_view(row.sku, record, offers)
     view["batch"] = batch
@@ -149,16 +149,16 @@ def _stock_row(row: PackedSku, batch: int) -> Row:
     return row.sku.encode(), orjson.dumps(view)
 
 
-def _policy_rows(row: PolicyRow, batch: int) -> list[Row]:
-    key = (joined_key(row.channel, row.sku) if row.sku else row.channel).encode()
+def _policy_rows(row: PolicyRow, batch: int) -> list[OutputRow]:
+    key = (join_key(row.channel, row.sku) if row.sku else row.channel).encode()
     view = {"channel": row.channel, "sku": row.sku or None, "policy": _fields(row.policy), "batch": batch}
-    rows: list[Row] = [(key, orjson.dumps(view))]
+    rows: list[OutputRow] = [(key, orjson.dumps(view))]
     if row.policy is None and row.sku:
         rows.append((key, None))
     return rows
 
 
-def _audit_row(row: PolicyRow, decision: UnreadDecision) -> Row:
+def _audit_row(row: PolicyRow, decision: RawDecision) -> OutputRow:
     view = {
         "actor": row.actor,
         "action": "policy_deleted" if row.policy is None else "policy_set",
@@ -172,7 +172,7 @@ def _audit_row(row: PolicyRow, decision: UnreadDecision) -> Row:
     return row.actor.encode(), orjson.dumps(view)
 
 
-def _repair_row(repair: RepairRow, decision: UnreadDecision) -> Row:
+def _repair_row(repair: RepairRow, decision: RawDecision) -> OutputRow:
     view = {
         "actor": repair.actor,
         "action": "repaired",
@@ -188,7 +188,7 @@ def _repair_row(repair: RepairRow, decision: UnreadDecision) -> Row:
     return repair.actor.encode(), orjson.dumps(view)
 
 
-def _alert_row(alert: Alert, index: int, decision: UnreadDecision) -> Row:
+def _alert_row(alert: Alert, index: int, decision: RawDecision) -> OutputRow:
     view = {
         "id": f"{decision.batch}-{index}",
         "type": alert.type,

@@ -12,14 +12,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stocktide.streams.shutdown import end
-from stocktide.tables.ledger.connection import eviction_trouble
+from stocktide.tables.ledger.connection import check_eviction_policy
 
 # A setting that an operator changes, if ever; INFO costs Redis some microseconds.
-LOOK_SECONDS = 2.0
+EVICTION_CHECK_SECONDS = 2.0
 
 
-class EvictionWatch:
-    """Looks every LOOK_SECONDS. `trouble` is why this Redis must not be used, None where it may."""
+class EvictionMonitor:
+    """Looks every EVICTION_CHECK_SECONDS. `trouble` is why this Redis must not be used, None where it may."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -38,5 +38,5 @@ class EvictionWatch:
     async def _look(self) -> None:
         while True:
             with contextlib.suppress(RedisError, OSError):  # that it is away is for the relay to tell
-                self.trouble = await eviction_trouble(self._redis)
-            await asyncio.sleep(LOOK_SECONDS)
+                self.trouble = await check_eviction_policy(self._redis)
+            await asyncio.sleep(EVICTION_CHECK_SECONDS)

@@ -13,14 +13,14 @@ from typing import NoReturn
 
 from msgspec import structs
 
-from stocktide.agents.intake import Submits
-from stocktide.agents.metrics import Metrics
+from stocktide.agents.intake import CommandSubmitter
+from stocktide.agents.metrics import WorkerMetrics
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Command, ContinueCounts, Restate, Sweep, Tick, WriteWhole
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.records import Answer
+from stocktide.tables.ledger.records import DecisionHead
 from stocktide.tables.ledger.submission import Undecidable, Unsettled
-from stocktide.tables.settlement.stalls import Steps
+from stocktide.tables.settlement.stalls import StepStatus
 
 logger = logging.getLogger(__name__)
 
@@ -38,22 +38,24 @@ WHOLE_REST_SECONDS_MIN = 0.5
 DEADLINE_SECONDS = 30.0
 
 
-async def keep_time(submitter: Submits, metrics: Metrics, tick_ms: int, steps: Steps) -> NoReturn:
+async def run_expiry(submitter: CommandSubmitter, metrics: WorkerMetrics, tick_ms: int, steps: StepStatus) -> NoReturn:
     """Run until cancelled."""
     tick = (Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX))
     loop, whole_at = asyncio.get_running_loop(), 0.0
     while True:
         await asyncio.sleep(tick_ms / 1000)
-        while await tick_once(submitter, metrics, tick, steps):
+        while await run_step(submitter, metrics, tick, steps):
             pass
-        while await tick_once(submitter, metrics, (ContinueCounts(skus_max=COUNTED_SKUS_MAX),), steps):
-            await tick_once(submitter, metrics, tick, steps)
+        while await run_step(submitter, metrics, (ContinueCounts(skus_max=COUNTED_SKUS_MAX),), steps):
+            await run_step(submitter, metrics, tick, steps)
         if (began := loop.time()) >= whole_at:
-            await tick_once(submitter, metrics, (WriteWhole(skus_max=SKUS_MAX),), steps)
+            await run_step(submitter, metrics, (WriteWhole(skus_max=SKUS_MAX),), steps)
             whole_at = loop.time() + max(WHOLE_REST_SECONDS_MIN, WHOLE_REST_FACTOR * (loop.time() - began))
 
 
-async def tick_once(submitter: Submits, metrics: Metrics, commands: tuple[Command, ...], steps: Steps) -> bool:
+async def run_step(
+    submitter: CommandSubmitter, metrics: WorkerMetrics, commands: tuple[Command, ...], steps: StepStatus
+) -> bool:
     """One step of what is due; whether there was anything, so that there may be more."""
     deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
     try:
@@ -73,13 +75,13 @@ async def tick_once(submitter: Submits, metrics: Metrics, commands: tuple[Comman
     return due
 
 
-async def _decide(submitter: Submits, commands: tuple[Command, ...], deadline: float) -> Answer:
+async def _decide(submitter: CommandSubmitter, commands: tuple[Command, ...], deadline: float) -> DecisionHead:
     """All of `commands` in one batch, or each in smaller ones where that is too large. Raises TooLarge."""
     try:
         return await submitter.answer(commands, deadline)
     except TooLarge as error:
         logger.warning("a step of the timer is divided: %s", error)
-    answers = [await submit_smaller(submitter, command, deadline) for command in commands]
+    answers = [await submit_halving(submitter, command, deadline) for command in commands]
     return structs.replace(answers[-1], results=tuple(result for answer in answers for result in answer.results))
 
 
@@ -93,7 +95,7 @@ _SIZES: dict[type[Command], str] = {
 }
 
 
-async def submit_smaller(submitter: Submits, command: Command, deadline: float | None) -> Answer:
+async def submit_halving(submitter: CommandSubmitter, command: Command, deadline: float | None) -> DecisionHead:
     """Submit a step, and half of it again and again while that is too large. Raises TooLarge at 1."""
     name = _SIZES[type(command)]
     while True:

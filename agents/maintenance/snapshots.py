@@ -16,17 +16,17 @@ from typing import NoReturn, Protocol
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
-from stocktide.agents.intake import Submits
-from stocktide.agents.maintenance.expiry import submit_smaller
+from stocktide.agents.intake import CommandSubmitter
+from stocktide.agents.maintenance.expiry import submit_halving
 from stocktide.streams.journal.record import Position
 from stocktide.streams.kafka.membership import MembershipLost
-from stocktide.streams.kafka.publish import Row
+from stocktide.streams.kafka.publish import OutputRow
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Restate
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.submission import Undecidable, Unsettled
-from stocktide.tables.recovery.checkpoints import Landmarks, milestone_key
-from stocktide.tables.settlement.stalls import Steps
+from stocktide.tables.recovery.checkpoints import Checkpoints, milestone_key
+from stocktide.tables.settlement.stalls import StepStatus
 
 logger = logging.getLogger(__name__)
 
@@ -43,18 +43,22 @@ DEADLINE_SECONDS = 30.0
 TRIM_SECONDS = 3_600.0
 
 
-class Restating:
+class SnapshotRefresh:
     """Writes every SKU and open order into the journal anew once in `every_seconds`, while `owns` says that the shard
     is this worker's. `keys` counts the keys there are."""
 
     def __init__(
-        self, submitter: Submits, keys: Callable[[], Awaitable[int]], owns: Callable[[], bool], every_seconds: int
+        self,
+        submitter: CommandSubmitter,
+        keys: Callable[[], Awaitable[int]],
+        owns: Callable[[], bool],
+        every_seconds: int,
     ) -> None:
         self._submitter = submitter
         self._keys = keys
         self._owns = owns
         self._every_seconds = every_seconds
-        self.steps = Steps()
+        self.steps = StepStatus()
 
     async def run(self) -> NoReturn:
         """Run until cancelled."""
@@ -72,7 +76,7 @@ class Restating:
         deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         try:
             command = Restate(keys_max=await self._keys_max(), every_ms=self._every_seconds * 1000)
-            decision = await submit_smaller(self._submitter, command, deadline)
+            decision = await submit_halving(self._submitter, command, deadline)
         except (Unsettled, Undecidable, TooLarge, RedisError, OSError) as error:
             self.steps.failed(error)
             logger.warning("writing rows anew waits: %s", error)
@@ -87,25 +91,25 @@ class Restating:
         return min(KEYS_MAX, max(KEYS_MIN, math.ceil(await self._keys() / pages)))
 
 
-class Writes(Protocol):
+class WriteRows(Protocol):
     """What is needed of the publisher."""
 
-    async def __call__(self, rows: list[Row]) -> None: ...
+    async def __call__(self, rows: list[OutputRow]) -> None: ...
 
 
-class Trimming:
-    """Cuts the journal. `landmarks` reads them, `trim` cuts below an offset and says where the journal begins then,
+class JournalTrimmer:
+    """Cuts the journal. `checkpoints` reads them, `trim` cuts below an offset and says where the journal begins then,
     `forget` removes rows of `journal-positions`."""
 
     def __init__(
         self,
-        landmarks: Callable[[], Awaitable[Landmarks]],
+        checkpoints: Callable[[], Awaitable[Checkpoints]],
         trim: Callable[[int], Awaitable[int]],
-        forget: Writes,
+        forget: WriteRows,
         owns: Callable[[], bool],
         shard: int = 0,
     ) -> None:
-        self._landmarks = landmarks
+        self._landmarks = checkpoints
         self._trim = trim
         self._forget = forget
         self._owns = owns
@@ -123,11 +127,11 @@ class Trimming:
 
     async def once(self) -> None:
         """Look, and cut. Nothing is cut before a pass over all rows has ended and been derived."""
-        landmarks = await self._landmarks()
-        if landmarks.whole is None:
+        checkpoints = await self._landmarks()
+        if checkpoints.whole is None:
             return
-        beginning = await self._trim(landmarks.whole.offset)
-        gone = [milestone for milestone in landmarks.milestones if milestone.offset < beginning]
+        beginning = await self._trim(checkpoints.whole.offset)
+        gone = [milestone for milestone in checkpoints.milestones if milestone.offset < beginning]
         if gone:
             await self._forget([(self._key(milestone), None) for milestone in gone])
             logger.info("the journal begins at offset %d now; %d milestones below are gone", beginning, len(gone))

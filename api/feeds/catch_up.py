@@ -14,7 +14,7 @@ from typing import Protocol
 from aiokafka.errors import KafkaError
 
 from stocktide.api.feeds.hub import Hub
-from stocktide.api.feeds.offset_vector import Cut, covers
+from stocktide.api.feeds.offset_vector import OffsetVector, dominates
 
 # A client may come from an API process that is ahead of this one by a fetch or two; only then is Kafka asked whether
 # there is such a place at all. Between two looks the client gets a sign of life.
@@ -23,25 +23,25 @@ LOOK_SECONDS = 2.0
 ENDS_SECONDS_MAX = 5.0
 
 
-class Reads(Protocol):
-    """What is needed of `api.feeds.source.Source`."""
+class TopicProgress(Protocol):
+    """What is needed of `api.feeds.consumer.Source`."""
 
     complete: asyncio.Event
 
-    async def ends(self) -> Cut:
+    async def ends(self) -> OffsetVector:
         """Where the topic ends now. Raises KafkaError."""
         ...
 
 
-class Entrance:
+class CatchUp:
     """Lets clients in."""
 
-    def __init__(self, hub: Hub, source: Reads, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(self, hub: Hub, source: TopicProgress, look_seconds: float = LOOK_SECONDS) -> None:
         self._hub = hub
         self._source = source
         self._look_seconds = look_seconds
 
-    async def begin(self, seen: Cut | None, beat: Callable[[], Awaitable[None]]) -> Cut | None:
+    async def begin(self, seen: OffsetVector | None, beat: Callable[[], Awaitable[None]]) -> OffsetVector | None:
         """Wait until the feed may begin, calling `beat` now and then; from where, or None for a snapshot.
 
         It is a snapshot where `seen` is None or lies beyond the topic's end: this log cannot have given it. Returns at
@@ -57,11 +57,11 @@ class Entrance:
             await beat()
         return None
 
-    async def _may_come(self, seen: Cut) -> bool:
+    async def _may_come(self, seen: OffsetVector) -> bool:
         """Whether the topic has such a place; as long as Kafka does not say, it may."""
         try:
             async with asyncio.timeout(ENDS_SECONDS_MAX):
-                return covers(await self._source.ends(), seen)
+                return dominates(await self._source.ends(), seen)
         except (KafkaError, TimeoutError):
             return True
 

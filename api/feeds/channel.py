@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from stocktide.api.feeds.offset_vector import Cut
+from stocktide.api.feeds.offset_vector import OffsetVector
 
 # Gaps are swept out once they are the larger half; below this many it is not worth the copying.
 GAPS_SWEPT_FROM = 256
 
 
-class Row(Struct, frozen=True, gc=False):
+class EncodedUpdate(Struct, frozen=True, gc=False):
     """The newest update of a SKU: where it lies, its version, its JSON, and its frame as every reader gets it."""
 
     partition: int
@@ -28,7 +28,7 @@ class Row(Struct, frozen=True, gc=False):
     frame: bytes
 
 
-class Channel:
+class ChannelLog:
     """The log of one channel. Positions are numbers that only grow; a reader at `end` has seen everything."""
 
     def __init__(self, name: str) -> None:
@@ -36,7 +36,7 @@ class Channel:
         self.end = 0
         self.readers: set[Callable[[], None]] = set()
         self._numbers: list[int] = []
-        self._rows: list[Row | None] = []
+        self._rows: list[EncodedUpdate | None] = []
         self._at: dict[str, int] = {}  # sku → its row's index in the two lists
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class Channel:
     def __contains__(self, sku: object) -> bool:
         return sku in self._at
 
-    def add(self, sku: str, row: Row) -> bool:
+    def add(self, sku: str, row: EncodedUpdate) -> bool:
         """Put a row at the end; False where what is held is as new (a late writer's row, or the same again)."""
         index = self._at.get(sku)
         if index is not None:
@@ -67,7 +67,7 @@ class Channel:
         if (index := self._at.pop(sku, None)) is not None:
             self._rows[index] = None
 
-    def after(self, position: int, bytes_max: int, since: Cut | None = None) -> tuple[list[bytes], int]:
+    def after(self, position: int, bytes_max: int, since: OffsetVector | None = None) -> tuple[list[bytes], int]:
         """The next frames after `position`, about `bytes_max` of them, and the position reached.
 
         With `since`, rows that lie below that cut are passed over.

@@ -16,8 +16,8 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from stocktide.api.feeds.channel import Channel, Row
-from stocktide.api.feeds.offset_vector import Cut, covers, format_cut
+from stocktide.api.feeds.channel import ChannelLog, EncodedUpdate
+from stocktide.api.feeds.offset_vector import OffsetVector, dominates, format_offsets
 from stocktide.streams.topics import split_key
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Hub:
     """All channels of one API process; lives in one event loop."""
 
     def __init__(self, partitions: int) -> None:
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[str, ChannelLog] = {}
         self._next = [0] * partitions
         self._moved = asyncio.Event()
         self._readers: set[Callable[[bytes], None]] = set()
@@ -48,7 +48,7 @@ class Hub:
         return len(self._next)
 
     @property
-    def position(self) -> Cut:
+    def position(self) -> OffsetVector:
         """The cut below which everything was read."""
         return tuple(self._next)
 
@@ -71,20 +71,20 @@ class Hub:
         held = self._channels.get(channel, ())
         return [sku for sku in skus if sku not in held]
 
-    def channel(self, name: str) -> Channel:
+    def channel(self, name: str) -> ChannelLog:
         """A channel, empty where nothing was ever published for it."""
         if (channel := self._channels.get(name)) is None:
-            channel = self._channels[name] = Channel(name)
+            channel = self._channels[name] = ChannelLog(name)
         return channel
 
-    def forget(self, channel: Channel) -> None:
+    def forget(self, channel: ChannelLog) -> None:
         """Drop a channel that nobody reads and nothing was published for: names cost callers nothing."""
         if not channel.readers and not len(channel):
             self._channels.pop(channel.name, None)
 
     def add(self, records: Iterable[Record]) -> None:
         """Take the next records of the topic."""
-        touched: set[Channel] = set()
+        touched: set[ChannelLog] = set()
         for partition, offset, key, value in records:
             self._next[partition] = offset + 1
             try:
@@ -102,7 +102,7 @@ class Hub:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    def moved_to(self, partition: int, offset: int) -> None:
+    def advance_partition(self, partition: int, offset: int) -> None:
         """Note that everything below `offset` was read where the last records of a partition are none of ours."""
         self._next[partition] = max(self._next[partition], offset)
 
@@ -111,11 +111,11 @@ class Hub:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._moved.wait(), seconds_max)
 
-    async def reached(self, cut: Cut, seconds_max: float) -> bool:
+    async def reached(self, cut: OffsetVector, seconds_max: float) -> bool:
         """Wait until everything below `cut` was read; False where that does not come about in time."""
         try:
             async with asyncio.timeout(seconds_max):
-                while not covers(self.position, cut):
+                while not dominates(self.position, cut):
                     await self._moved.wait()
         except TimeoutError:
             return False
@@ -141,16 +141,16 @@ class Hub:
         for channel in self._channels.values():
             channel.wake()
 
-    def _row(self, partition: int, offset: int, value: bytes) -> Row | None:
+    def _row(self, partition: int, offset: int, value: bytes) -> EncodedUpdate | None:
         try:
             version = _VERSIONED.decode(value).version
         except (msgspec.DecodeError, UnicodeDecodeError):
             log.error("a row of channel-stock at %d/%d is no channel update; left out", partition, offset)
             return None
-        return Row(partition, offset, version, value, encode_frame("stock", value, self.position))
+        return EncodedUpdate(partition, offset, version, value, encode_frame("stock", value, self.position))
 
 
-def encode_frame(event: str, data: bytes, cut: Cut | None = None) -> bytes:
+def encode_frame(event: str, data: bytes, cut: OffsetVector | None = None) -> bytes:
     """One event of the stream; JSON of orjson never holds a line break."""
-    head = "" if cut is None else f"id: {format_cut(cut)}\n"
+    head = "" if cut is None else f"id: {format_offsets(cut)}\n"
     return f"{head}event: {event}\ndata: ".encode() + data + b"\n\n"

@@ -6,19 +6,19 @@ what lies at or above it: exactly what was missed, whichever API process it asks
 
 from __future__ import annotations
 
-Cut = tuple[int, ...]
+OffsetVector = tuple[int, ...]
 # The largest id that a header may hold: 256 partitions of 19 digits would be 5 KiB; anything longer is nonsense.
 TEXT_LENGTH_MAX = 6 * 1024
 # Kafka's offsets are 63 bits wide.
 _OFFSET_MAX = 2**63 - 1
 
 
-def format_cut(cut: Cut) -> str:
+def format_offsets(cut: OffsetVector) -> str:
     """`(12, 0, 33)` → `12-0-33`."""
     return "-".join(map(str, cut))
 
 
-def parse_cut(text: str, partitions: int) -> Cut | None:
+def parse_offsets(text: str, partitions: int) -> OffsetVector | None:
     """The cut that a client names; None where that is no cut through so many partitions."""
     if len(text) > TEXT_LENGTH_MAX:
         return None
@@ -29,11 +29,11 @@ def parse_cut(text: str, partitions: int) -> Cut | None:
     return cut if all(offset <= _OFFSET_MAX for offset in cut) else None
 
 
-def covers(cut: Cut, other: Cut) -> bool:
+def dominates(cut: OffsetVector, other: OffsetVector) -> bool:
     """Whether everything below `other` is below `cut` too."""
     return all(mine >= theirs for mine, theirs in zip(cut, other, strict=True))
 
 
-def joined(cut: Cut, other: Cut) -> Cut:
+def merge_offsets(cut: OffsetVector, other: OffsetVector) -> OffsetVector:
     """The least cut that covers both."""
     return tuple(map(max, cut, other))

@@ -42,7 +42,7 @@ class _Line:
     ended: int = 0
 
 
-class Snapshots:
+class SnapshotMonitor:
     """Says when snapshots are whole."""
 
     def __init__(self, hub: Hub, read: ReadKnown, late_seconds: float = LATE_SECONDS) -> None:

@@ -18,12 +18,12 @@ import orjson
 from aiohttp import web
 
 from stocktide.api import names, problems
-from stocktide.api.feeds.catch_up import Entrance
+from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.hub import Hub, encode_frame
-from stocktide.api.feeds.offset_vector import Cut, parse_cut
-from stocktide.api.feeds.snapshots import Snapshots
-from stocktide.api.feeds.subscriber import HEARTBEAT, STALL_SECONDS_MAX, Reader, TooSlow
-from stocktide.api.request_target import query_of
+from stocktide.api.feeds.offset_vector import OffsetVector, parse_offsets
+from stocktide.api.feeds.snapshots import SnapshotMonitor
+from stocktide.api.feeds.subscriber import HEARTBEAT, STALL_SECONDS_MAX, FeedSubscription, TooSlow
+from stocktide.api.requests import parse_query
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ _HEADERS = {
 }
 
 
-class MakesKnown(Protocol):
+class EnsuresChannels(Protocol):
     """What the feed needs of `api.known_channels.KnownChannels`."""
 
     async def ensure(self, channel: str) -> None:
@@ -50,20 +50,20 @@ class MakesKnown(Protocol):
         ...
 
 
-class Feeds:
+class FeedHandler:
     """The handler of the feed."""
 
     def __init__(
         self,
         hub: Hub,
-        entrance: Entrance,
-        known: MakesKnown,
-        snapshots: Snapshots,
+        catch_up: CatchUp,
+        known: EnsuresChannels,
+        snapshots: SnapshotMonitor,
         status: Callable[[], dict[str, Any]],
         stall_seconds_max: float = STALL_SECONDS_MAX,
     ) -> None:
         self._hub = hub
-        self._entrance = entrance
+        self._entrance = catch_up
         self._known = known
         self._snapshots = snapshots
         self._status = status
@@ -72,23 +72,25 @@ class Feeds:
     async def feed(self, request: web.Request) -> web.StreamResponse:
         """Stream until the client leaves, cannot keep up, or the process stops."""
         name = request.match_info["channel"]
-        if (wrong := names.refuse_channel(name)) is not None:
+        if (wrong := names.check_channel(name)) is not None:
             return wrong
         if self._hub.readers >= READERS_MAX:
-            return problems.unsettled("too_many_subscribers", f"{READERS_MAX} subscribers are connected")
+            return problems.service_unavailable("too_many_subscribers", f"{READERS_MAX} subscribers are connected")
         if not len(self._hub.channel(name)):
             await self._known.ensure(name)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         try:
             await response.write(self._greeting())
-            given = request.headers.get("Last-Event-ID") or query_of(request).get("last_event_id")
-            seen = parse_cut(given, self._hub.partitions) if given else None
+            given = request.headers.get("Last-Event-ID") or parse_query(request).get("last_event_id")
+            seen = parse_offsets(given, self._hub.partitions) if given else None
             since = await self._entrance.begin(seen, partial(response.write, HEARTBEAT))
             if given and not self._hub.closed:
                 await response.write(_resumption(name, seen, since))
             whole = partial(self._snapshots.whole, name)
-            reader = Reader(self._hub, self._hub.channel(name), since, whole, stall_seconds_max=self._stall_seconds_max)
+            reader = FeedSubscription(
+                self._hub, self._hub.channel(name), since, whole, stall_seconds_max=self._stall_seconds_max
+            )
             await reader.run(response.write)
         except ConnectionError:
             pass  # a client that is gone is known by its broken connection: an ordinary end
@@ -119,7 +121,7 @@ class Feeds:
         asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
 
 
-def _resumption(channel: str, seen: Cut | None, since: Cut | None) -> bytes:
+def _resumption(channel: str, seen: OffsetVector | None, since: OffsetVector | None) -> bytes:
     """What becomes of the id that a client named: the feed goes on after it, or begins anew for a reason."""
     if since is not None:
         return encode_frame("resumed", orjson.dumps({"channel": channel}))

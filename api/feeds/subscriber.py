@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from stocktide.api.feeds.channel import Channel
+from stocktide.api.feeds.channel import ChannelLog
 from stocktide.api.feeds.hub import Hub, encode_frame
-from stocktide.api.feeds.offset_vector import Cut, format_cut, joined, parse_cut
+from stocktide.api.feeds.offset_vector import OffsetVector, format_offsets, merge_offsets, parse_offsets
 from stocktide.errors import StocktideError
 
 Write = Callable[[bytes], Awaitable[None]]
@@ -37,14 +37,14 @@ class TooSlow(StocktideError):
     """The client took nothing for STALL_SECONDS_MAX."""
 
 
-class Reader:
+class FeedSubscription:
     """Reads one channel for one client; one task writes, and nothing else does."""
 
     def __init__(
         self,
         hub: Hub,
-        channel: Channel,
-        since: Cut | None,
+        channel: ChannelLog,
+        since: OffsetVector | None,
         whole: Callable[[], Coroutine[Any, Any, None]],
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         stall_seconds_max: float = STALL_SECONDS_MAX,
@@ -121,9 +121,9 @@ class Reader:
         self._more.set()
 
 
-def _at_least(frame: bytes, since: Cut) -> bytes:
+def _at_least(frame: bytes, since: OffsetVector) -> bytes:
     """The frame under an id that does not fall behind what its reader had before it came here."""
     head, _, rest = frame.partition(b"\n")
-    cut = parse_cut(head.removeprefix(b"id: ").decode(), len(since))
+    cut = parse_offsets(head.removeprefix(b"id: ").decode(), len(since))
     assert cut is not None
-    return f"id: {format_cut(joined(cut, since))}\n".encode() + rest
+    return f"id: {format_offsets(merge_offsets(cut, since))}\n".encode() + rest

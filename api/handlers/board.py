@@ -17,7 +17,7 @@ _HEADERS = {"Cache-Control": "no-cache"}
 _TYPES = frozenset({".css", ".js", ".svg", ".html", ".png", ".ico"})
 
 
-class Pages:
+class BoardHandlers:
     """Serves the files of `folder`."""
 
     def __init__(self, folder: Path = BOARD_FOLDER) -> None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from stocktide.api import problems
 from stocktide.api.bodies import read_body
-from stocktide.api.event_producer import Entry, Inbox
+from stocktide.api.event_producer import EventProducer, KeyValue
 from stocktide.streams.contract.events import BOM, Event, Malformed, Movement, decode_event, decode_movement
 from stocktide.streams.contract.times import ms_of, now_ms
 from stocktide.streams.topics import MOVEMENTS, ORDERS
@@ -28,17 +28,17 @@ LINES_PER_TURN_MAX = 200
 
 
 class _Sorted(Struct):
-    orders: list[Entry]
-    movements: list[Entry]
+    orders: list[KeyValue]
+    movements: list[KeyValue]
     rejected: list[dict[str, Any]]
 
 
-class Events:
+class EventHandlers:
     """The handlers of `POST /v1/events` and `POST /v1/movements`. `request_seconds` is Kafka's time to take them;
     `future_ms` is how far ahead of this clock an event may be dated: the ledger, which decides, answers nobody here."""
 
-    def __init__(self, inbox: Inbox, app_id: str, request_seconds: float, future_ms: int) -> None:
-        self._inbox = inbox
+    def __init__(self, event_producer: EventProducer, app_id: str, request_seconds: float, future_ms: int) -> None:
+        self._inbox = event_producer
         self._request_seconds = request_seconds
         self._future_ms = future_ms
         self._orders = ORDERS.full_name(app_id)
@@ -51,7 +51,7 @@ class Events:
             return body
         if (lines := body.count(b"\n")) > CALL_LINES_MAX:
             detail = f"{lines} lines; at most {CALL_LINES_MAX} a call"
-            return problems.malformed(Malformed("too_many_lines", detail))
+            return problems.from_malformed(Malformed("too_many_lines", detail))
         sorted_ = await _sort(body, self._future_ms)
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         if sorted_.orders:
@@ -59,7 +59,7 @@ class Events:
         if sorted_.movements:
             await self._inbox.write(self._movements, sorted_.movements, deadline)
         accepted = len(sorted_.orders) + len(sorted_.movements)
-        return problems.answer({"accepted": accepted, "rejected": sorted_.rejected}, 202)
+        return problems.json_response({"accepted": accepted, "rejected": sorted_.rejected}, 202)
 
     async def post_movement(self, request: web.Request) -> web.Response:
         """`POST /v1/movements`: `Location` is where it will be told what the movement did."""
@@ -68,14 +68,14 @@ class Events:
             return body
         movement = decode_movement(body)
         if isinstance(movement, Malformed):
-            return problems.malformed(movement)
+            return problems.from_malformed(movement)
         if (wrong := _ahead(movement, self._future_ms)) is not None:
-            return problems.malformed(wrong)
+            return problems.from_malformed(wrong)
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         await self._inbox.write(self._movements, [(movement.warehouse.encode(), body)], deadline)
         location = f"/v1/warehouses/{quote(movement.warehouse, safe='')}/movements/{quote(movement.id, safe='')}"
         taken = {"accepted": 1, "warehouse": movement.warehouse, "id": movement.id}
-        return problems.answer(taken, 202, {"Location": location})
+        return problems.json_response(taken, 202, {"Location": location})
 
 
 async def _sort(body: bytes, future_ms: int) -> _Sorted:

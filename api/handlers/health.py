@@ -17,11 +17,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stocktide.api import problems
-from stocktide.api.feeds.source import Source
-from stocktide.api.settled_reads import Reads
+from stocktide.api.feeds.consumer import ChannelStockConsumer
+from stocktide.api.settled_reads import SettledReads
 from stocktide.tables.ledger.client import Ledger, LedgerError
-from stocktide.tables.ledger.connection import eviction_trouble
-from stocktide.tables.settlement.stalls import Stalls
+from stocktide.tables.ledger.connection import check_eviction_policy
+from stocktide.tables.settlement.stalls import StallMonitor
 
 # The cheapest read there is; every read goes through the same checks.
 NO_ORDER = "-"
@@ -68,12 +68,12 @@ class Readiness:
 
     async def healthz(self, request: web.Request) -> web.Response:
         """`GET /healthz`: 200 for as long as the loop turns."""
-        return problems.answer({"status": "ok"})
+        return problems.json_response({"status": "ok"})
 
     async def readyz(self, request: web.Request) -> web.Response:
         """`GET /readyz`: 200, or 503 with reasons."""
         status = await self.check()
-        return problems.answer(status, 200 if status["ready"] else 503)
+        return problems.json_response(status, 200 if status["ready"] else 503)
 
 
 async def _bounded(check: Check) -> str | None:
@@ -102,14 +102,14 @@ def redis_check(redis: Redis) -> Check:
 
     async def check() -> str | None:
         try:
-            return await eviction_trouble(redis)
+            return await check_eviction_policy(redis)
         except (RedisError, OSError) as error:
             return f"Redis does not answer: {error}"
 
     return check
 
 
-def ledger_check(ledger: Ledger, reads: Reads) -> Check:
+def ledger_check(ledger: Ledger, reads: SettledReads) -> Check:
     """Whether the ledger is blessed, and what it decides is settled."""
 
     async def check() -> str | None:
@@ -127,7 +127,7 @@ def ledger_check(ledger: Ledger, reads: Reads) -> Check:
     return check
 
 
-def stalls_check(stalls: Stalls) -> Check:
+def stalls_check(stalls: StallMonitor) -> Check:
     """Whether work has waited for long while nothing moved (rule 48)."""
 
     async def check() -> str | None:
@@ -136,7 +136,7 @@ def stalls_check(stalls: Stalls) -> Check:
     return check
 
 
-def feeds_check(source: Source) -> Check:
+def feeds_check(source: ChannelStockConsumer) -> Check:
     """Whether the feeds hold all that was published before the start."""
 
     async def check() -> str | None:

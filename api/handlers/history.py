@@ -18,13 +18,13 @@ from aiokafka.errors import KafkaError
 from msgspec import Meta, Struct
 
 from stocktide.api import names, problems
-from stocktide.api.request_target import query_of
-from stocktide.api.settled_reads import Reads
+from stocktide.api.requests import parse_query
+from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.events import Malformed, Time
 from stocktide.streams.contract.times import explain_time, ms_of
 from stocktide.streams.journal.log import JournalLog
 from stocktide.streams.journal.record import Position
-from stocktide.tables.history.journal_search import Anchor, Backward, Budget, JournalSilent
+from stocktide.tables.history.journal_search import BackwardSearch, JournalCursor, JournalReadStalled, ReadBudget
 from stocktide.tables.history.sku_history import change_view, changes_of
 from stocktide.tables.ledger.client import Ledger
 
@@ -40,7 +40,7 @@ SCANS_MAX = 4
 _Count = Annotated[int, Meta(ge=0, le=2**62)]
 
 
-class Cursor(Struct, frozen=True, array_like=True):
+class HistoryCursor(Struct, frozen=True, array_like=True):
     """Where a page ended: read backward from the record before `offset`, which is `batch` with `token`, and show what
     is below `version`."""
 
@@ -51,25 +51,25 @@ class Cursor(Struct, frozen=True, array_like=True):
 
 
 _ANY_VERSION = 2**62
-_CURSOR = msgspec.msgpack.Decoder(Cursor)
+_CURSOR = msgspec.msgpack.Decoder(HistoryCursor)
 
 
-class Page(Struct):
+class HistoryPage(Struct):
     """A page under way. `following`: where the next one goes on; None: nowhere."""
 
     items: list[dict[str, object]]
-    following: Cursor | None = None
+    following: HistoryCursor | None = None
     complete: bool = True
 
 
-class History:
+class HistoryHandler:
     """The handler of `/v1/stock/{sku}/history`. `open_log` makes a client of the journal for one request; `settled`
     says up to where the journal counts."""
 
     def __init__(
         self,
         ledger: Ledger,
-        reads: Reads,
+        reads: SettledReads,
         settled: Callable[[], Awaitable[Position | None]],
         open_log: Callable[[], JournalLog],
         request_seconds: float,
@@ -92,36 +92,38 @@ class History:
         if await self._reads.settled(lambda: self._ledger.read_sku(sku), deadline) is None:
             return problems.not_found("unknown_sku", "No warehouse, announcement or policy has ever named this SKU.")
         if self._scans >= SCANS_MAX:
-            return problems.unsettled("busy", "Other histories are being read; the same call may be sent again.")
+            return problems.service_unavailable(
+                "busy", "Other histories are being read; the same call may be sent again."
+            )
         self._scans += 1
         try:
             async with asyncio.timeout_at(deadline):
                 page = await self._page(sku, limit, cursor, since)
-        except (KafkaError, JournalSilent) as error:
-            return problems.unsettled("unavailable", f"The journal cannot be read now: {error}.")
+        except (KafkaError, JournalReadStalled) as error:
+            return problems.service_unavailable("unavailable", f"The journal cannot be read now: {error}.")
         finally:
             self._scans -= 1
         following = None if page.following is None else _encoded(page.following)
-        return problems.answer({"sku": sku, "items": page.items, "next": following, "complete": page.complete})
+        return problems.json_response({"sku": sku, "items": page.items, "next": following, "complete": page.complete})
 
-    async def _page(self, sku: str, limit: int, cursor: Cursor | None, since: int | None) -> Page:
+    async def _page(self, sku: str, limit: int, cursor: HistoryCursor | None, since: int | None) -> HistoryPage:
         if cursor is None:
             position = await self._settled()
             if position is None:
-                return Page([])
-            anchor, below = Anchor.of(position), None
+                return HistoryPage([])
+            anchor, below = JournalCursor.of(position), None
         else:
-            anchor, below = Anchor(cursor.offset, cursor.batch, cursor.token), cursor.version
+            anchor, below = JournalCursor(cursor.offset, cursor.batch, cursor.token), cursor.version
         log = self._open_log()
         try:
-            reader = Backward(log, anchor, sku, Budget(SCAN_BYTES_MAX, SCAN_SECONDS_MAX))
+            reader = BackwardSearch(log, anchor, sku, ReadBudget(SCAN_BYTES_MAX, SCAN_SECONDS_MAX))
             return await _read_page(reader, sku, limit, below, since)
         finally:
             await log.close()
 
 
-async def _read_page(reader: Backward, sku: str, limit: int, below: int | None, since: int | None) -> Page:
-    page = Page([])
+async def _read_page(reader: BackwardSearch, sku: str, limit: int, below: int | None, since: int | None) -> HistoryPage:
+    page = HistoryPage([])
     async for mention in reader.mentions():
         for change in reversed(changes_of(mention.decision, sku)):
             if below is not None and change.version >= below:
@@ -131,7 +133,7 @@ async def _read_page(reader: Backward, sku: str, limit: int, below: int | None, 
             page.items.append(change_view(change))
             below = change.version
             if below > 1 and len(page.items) == limit:
-                page.following = Cursor(*_fields(mention.again), below)
+                page.following = HistoryCursor(*_fields(mention.again), below)
                 return page
         if below == 1 or (since is not None and mention.decision.at < since):
             return page  # nothing lies before
@@ -139,28 +141,28 @@ async def _read_page(reader: Backward, sku: str, limit: int, below: int | None, 
     is_older_than_asked = since is not None and reader.oldest_at is not None and reader.oldest_at < since
     if not reader.ended and not is_older_than_asked:
         page.complete = False
-        page.following = Cursor(*_fields(reader.anchor), _ANY_VERSION if below is None else below)
+        page.following = HistoryCursor(*_fields(reader.anchor), _ANY_VERSION if below is None else below)
     return page
 
 
-def _fields(anchor: Anchor) -> tuple[int, int, str]:
+def _fields(anchor: JournalCursor) -> tuple[int, int, str]:
     return anchor.offset, anchor.batch, anchor.token
 
 
-def _asked(sku: str, request: web.Request) -> tuple[int, Cursor | None, int | None] | web.Response:
+def _asked(sku: str, request: web.Request) -> tuple[int, HistoryCursor | None, int | None] | web.Response:
     """Limit, cursor and since (ms) of a query, or what is wrong with it."""
-    if (wrong := names.refuse_name("sku", sku)) is not None:
+    if (wrong := names.check_name("sku", sku)) is not None:
         return wrong
-    query = query_of(request)
+    query = parse_query(request)
     limit = _limit(query.get("limit"))
     cursor, since = query.get("cursor"), query.get("since")
     started = decoded = None
     if cursor is not None and (decoded := _decoded(cursor)) is None:
-        return problems.malformed(Malformed("invalid_field", "not the `next` of a page", "cursor"))
+        return problems.from_malformed(Malformed("invalid_field", "not the `next` of a page", "cursor"))
     if since is not None and (started := _time(since)) is None:
-        return problems.malformed(Malformed("invalid_field", explain_time(since), "since"))
+        return problems.from_malformed(Malformed("invalid_field", explain_time(since), "since"))
     if limit is None:
-        return problems.malformed(Malformed("invalid_field", f"a number from 1 to {PAGE_CHANGES_MAX}", "limit"))
+        return problems.from_malformed(Malformed("invalid_field", f"a number from 1 to {PAGE_CHANGES_MAX}", "limit"))
     return limit, decoded, started
 
 
@@ -178,11 +180,11 @@ def _time(given: str) -> int | None:
         return None
 
 
-def _encoded(cursor: Cursor) -> str:
+def _encoded(cursor: HistoryCursor) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
 
 
-def _decoded(given: str) -> Cursor | None:
+def _decoded(given: str) -> HistoryCursor | None:
     try:
         packed = base64.urlsafe_b64decode(given + "=" * (-len(given) % 4))
         return _CURSOR.decode(packed)

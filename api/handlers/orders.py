@@ -15,12 +15,12 @@ from aiohttp import web
 from msgspec import Struct
 
 from stocktide.api import names, problems
-from stocktide.api.batching import Decided, Desk
+from stocktide.api.batching import CommandBatcher, SettledResult
 from stocktide.api.bodies import read_message
-from stocktide.api.settled_reads import Reads
+from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.events import HOLD_SECONDS_DEFAULT, HoldSeconds, Name, OrderBody
 from stocktide.tables.ledger.client import Ledger
-from stocktide.tables.ledger.commands import Cancel, Command, Pay, extend_of, fingerprint, place_of
+from stocktide.tables.ledger.commands import Cancel, Command, Pay, fingerprint, make_extend, make_place
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from stocktide.tables.ledger.records import OrderRecord
 from stocktide.tables.views import order_view
@@ -49,11 +49,11 @@ _EXTEND_BODY = msgspec.json.Decoder(ExtendBody)
 _Body = TypeVar("_Body", bound=Struct)
 
 
-class Orders:
+class OrderHandlers:
     """The handlers of `/v1/orders`. `request_seconds` is the deadline of a call."""
 
-    def __init__(self, desk: Desk, ledger: Ledger, reads: Reads, request_seconds: float) -> None:
-        self._desk = desk
+    def __init__(self, batcher: CommandBatcher, ledger: Ledger, reads: SettledReads, request_seconds: float) -> None:
+        self._desk = batcher
         self._ledger = ledger
         self._reads = reads
         self._request_seconds = request_seconds
@@ -64,11 +64,11 @@ class Orders:
         body = await read_message(request, _ORDER_BODY)
         if isinstance(body, web.Response):
             return body
-        decided = await self._desk.submit(place_of(body), deadline)
+        decided = await self._desk.submit(make_place(body), deadline)
         result, order = decided.result, decided.order
         if result.outcome in _TAKEN and order is not None:
             view = order_view(body.order_id, order, result.replayed)
-            return problems.answer(view, 200 if result.replayed else 201)
+            return problems.json_response(view, 200 if result.replayed else 201)
         return _place_refused(body.order_id, decided)
 
     async def pay(self, request: web.Request) -> web.Response:
@@ -92,18 +92,18 @@ class Orders:
         return await self._event(
             request,
             _EXTEND_BODY,
-            lambda body, order_id: extend_of(order_id, body.hold_seconds, body.id or _fresh_id()),
+            lambda body, order_id: make_extend(order_id, body.hold_seconds, body.id or _fresh_id()),
         )
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /v1/orders/{order_id}`."""
         order_id = request.match_info["order_id"]
-        if (wrong := names.refuse_name("order_id", order_id)) is not None:
+        if (wrong := names.check_name("order_id", order_id)) is not None:
             return wrong
         order = await self._reads.settled(lambda: self._ledger.read_order(order_id), self._deadline())
         if order is None:
-            return problems.refused(Outcome.UNKNOWN_ORDER)
-        return problems.answer(order_view(order_id, order, replayed=False))
+            return problems.from_outcome(Outcome.UNKNOWN_ORDER)
+        return problems.json_response(order_view(order_id, order, replayed=False))
 
     async def _event(
         self,
@@ -116,25 +116,25 @@ class Orders:
         if isinstance(body, web.Response):
             return body
         order_id = request.match_info["order_id"]
-        if (wrong := names.refuse_name("order_id", order_id)) is not None:
+        if (wrong := names.check_name("order_id", order_id)) is not None:
             return wrong
         decided = await self._desk.submit(command_of(body, order_id), deadline)
         result, order = decided.result, decided.order
         if result.outcome in REFUSALS or order is None:
             more = {} if order is None else {"order": order_view(order_id, order, result.replayed)}
-            return problems.refused(result.outcome, result.detail, **more)
-        return problems.answer(order_view(order_id, order, result.replayed))
+            return problems.from_outcome(result.outcome, result.detail, **more)
+        return problems.json_response(order_view(order_id, order, result.replayed))
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._request_seconds
 
 
-def _place_refused(order_id: str, decided: Decided) -> web.Response:
+def _place_refused(order_id: str, decided: SettledResult) -> web.Response:
     """409; the order and its lines where this very body was refused, not where another one holds the id."""
     result, order = decided.result, decided.order
     if order is None or order.state != "rejected" or order.outcome != result.outcome:
-        return problems.refused(result.outcome, result.detail)
-    return problems.refused(
+        return problems.from_outcome(result.outcome, result.detail)
+    return problems.from_outcome(
         result.outcome,
         result.detail,
         lines=_refused_lines(order),

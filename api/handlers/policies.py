@@ -15,10 +15,10 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from stocktide.api import names, problems
-from stocktide.api.batching import Submits
+from stocktide.api.batching import BatchSubmitter
 from stocktide.api.bodies import read_message
 from stocktide.api.known_channels import sweep
-from stocktide.api.settled_reads import Reads
+from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.events import Malformed, Name
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import DeletePolicy, SetPolicy
@@ -57,7 +57,7 @@ class PolicyBody(Struct, frozen=True, kw_only=True):
 _POLICY_BODY = msgspec.json.Decoder(PolicyBody)
 
 
-def policy_of(body: PolicyBody) -> dict[str, Any] | Malformed:
+def validate_policy(body: PolicyBody) -> dict[str, Any] | Malformed:
     """The fields that are set; refuses a resume threshold that is not above the safety threshold beside it."""
     safety, resume = body.safety_threshold, body.resume_threshold
     if safety is not None and resume is not None and resume <= safety:
@@ -84,14 +84,14 @@ def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> di
     }
 
 
-class Policies:
+class PolicyHandlers:
     """The handlers of `/v1/policies/{channel}[/{sku}]`. `publish_interval_ms` is the built-in default."""
 
     def __init__(
         self,
-        submitter: Submits,
+        submitter: BatchSubmitter,
         ledger: Ledger,
-        reads: Reads,
+        reads: SettledReads,
         request_seconds: float,
         publish_interval_ms: int,
     ) -> None:
@@ -114,12 +114,12 @@ class Policies:
         body = await read_message(request, _POLICY_BODY)
         if isinstance(body, web.Response):
             return body
-        policy = policy_of(body)
+        policy = validate_policy(body)
         if isinstance(policy, Malformed):
-            return problems.malformed(policy)
+            return problems.from_malformed(policy)
         channel, sku = level
         outcome = await self._change(SetPolicy(channel=channel, sku=sku, policy=policy))
-        return problems.refused(outcome) if outcome in REFUSALS else await self._show(channel, sku)
+        return problems.from_outcome(outcome) if outcome in REFUSALS else await self._show(channel, sku)
 
     async def delete(self, request: web.Request) -> web.Response:
         """`DELETE`: removes the level; 404 where nothing is set there."""
@@ -128,7 +128,7 @@ class Policies:
             return level
         channel, sku = level
         outcome = await self._change(DeletePolicy(channel=channel, sku=sku))
-        return problems.refused(outcome) if outcome in REFUSALS else web.Response(status=204)
+        return problems.from_outcome(outcome) if outcome in REFUSALS else web.Response(status=204)
 
     async def _change(self, command: SetPolicy | DeletePolicy) -> str:
         """Change a level, and carry it to all SKUs. One change of a channel is carried at a time."""
@@ -149,7 +149,7 @@ class Policies:
         shown = effective_view(effective, self._publish_interval_ms)
         # In the contract's order, not in Lua's.
         mine = None if own is None else {name: own[name] for name in shown if name in own}
-        return problems.answer({"channel": channel, "sku": sku, "own": mine, "effective": shown})
+        return problems.json_response({"channel": channel, "sku": sku, "own": mine, "effective": shown})
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._request_seconds
@@ -158,7 +158,7 @@ class Policies:
 def _level(request: web.Request) -> tuple[str, str | None] | web.Response:
     channel, sku = request.match_info["channel"], request.match_info.get("sku")
     # `*` is a level only together with a SKU.
-    wrong = names.refuse_channel(channel) if sku is None else names.refuse_name("channel", channel)
+    wrong = names.check_channel(channel) if sku is None else names.check_name("channel", channel)
     if wrong is None and sku is not None:
-        wrong = names.refuse_name("sku", sku)
+        wrong = names.check_name("sku", sku)
     return (channel, sku) if wrong is None else wrong

@@ -10,8 +10,8 @@ import asyncio
 from aiohttp import web
 
 from stocktide.api import names, problems
-from stocktide.api.request_target import query_of
-from stocktide.api.settled_reads import Reads
+from stocktide.api.requests import parse_query
+from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.events import Malformed
 from stocktide.tables.ledger.client import PAGE_SKUS_MAX, Ledger
 from stocktide.tables.views import channel_update, movement_view, stock_view
@@ -19,10 +19,10 @@ from stocktide.tables.views import channel_update, movement_view, stock_view
 PAGE_SKUS_DEFAULT = 100
 
 
-class Stock:
+class StockHandlers:
     """The handlers of `/v1/stock`, `/v1/channels/{channel}/stock` and `/v1/warehouses/{warehouse}/movements/{id}`."""
 
-    def __init__(self, ledger: Ledger, reads: Reads, request_seconds: float) -> None:
+    def __init__(self, ledger: Ledger, reads: SettledReads, request_seconds: float) -> None:
         self._ledger = ledger
         self._reads = reads
         self._request_seconds = request_seconds
@@ -30,28 +30,28 @@ class Stock:
     async def sku(self, request: web.Request) -> web.Response:
         """`GET /v1/stock/{sku}`."""
         sku = request.match_info["sku"]
-        if (wrong := names.refuse_name("sku", sku)) is not None:
+        if (wrong := names.check_name("sku", sku)) is not None:
             return wrong
         found = await self._reads.settled(lambda: self._ledger.read_sku(sku), self._deadline())
         if found is None:
             return problems.not_found("unknown_sku", "No warehouse, announcement or policy has ever named this SKU.")
         record, offers = found
-        return problems.answer(stock_view(sku, record, offers))
+        return problems.json_response(stock_view(sku, record, offers))
 
     async def channel(self, request: web.Request) -> web.Response:
         """`GET /v1/channels/{channel}/stock?sku=…&cursor=…&limit=…`; `sku` may be repeated."""
         channel = request.match_info["channel"]
-        if (wrong := names.refuse_channel(channel)) is not None:
+        if (wrong := names.check_channel(channel)) is not None:
             return wrong
-        query = query_of(request)
+        query = parse_query(request)
         skus = query.getall("sku", None)
         for name in skus or ():
-            if (wrong := names.refuse_name("sku", name)) is not None:
+            if (wrong := names.check_name("sku", name)) is not None:
                 return wrong
         if skus is not None and len(skus) > PAGE_SKUS_MAX:
-            return problems.malformed(Malformed("invalid_field", f"at most {PAGE_SKUS_MAX} at once", "sku"))
+            return problems.from_malformed(Malformed("invalid_field", f"at most {PAGE_SKUS_MAX} at once", "sku"))
         cursor = query.get("cursor", "")
-        if cursor and (wrong := names.refuse_name("cursor", cursor)) is not None:
+        if cursor and (wrong := names.check_name("cursor", cursor)) is not None:
             return wrong
         limit = _limit(query.get("limit"))
         if isinstance(limit, web.Response):
@@ -60,23 +60,23 @@ class Stock:
             lambda: self._ledger.read_channel(channel, skus, cursor, limit), self._deadline()
         )
         updates = [channel_update(item.sku, item.version, item.at, item.offer) for item in items]
-        return problems.answer({"items": updates, "next": following})
+        return problems.json_response({"items": updates, "next": following})
 
     async def channels(self, request: web.Request) -> web.Response:
         """`GET /v1/channels`: those that had a policy, an order or a subscriber."""
         registry = await self._reads.settled(self._ledger.read_registry, self._deadline())
-        return problems.answer({"items": registry.names})
+        return problems.json_response({"items": registry.names})
 
     async def movement(self, request: web.Request) -> web.Response:
         """`GET /v1/warehouses/{warehouse}/movements/{id}`."""
         warehouse, movement_id = request.match_info["warehouse"], request.match_info["id"]
         for field, value in (("warehouse", warehouse), ("id", movement_id)):
-            if (wrong := names.refuse_name(field, value)) is not None:
+            if (wrong := names.check_name(field, value)) is not None:
                 return wrong
         record = await self._reads.settled(lambda: self._ledger.read_movement(warehouse, movement_id), self._deadline())
         if record is None:
             return problems.not_found("unknown_movement", f"{warehouse} has sent no movement of this id yet.")
-        return problems.answer(movement_view(warehouse, movement_id, record))
+        return problems.json_response(movement_view(warehouse, movement_id, record))
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._request_seconds
@@ -87,4 +87,4 @@ def _limit(given: str | None) -> int | web.Response:
         return PAGE_SKUS_DEFAULT
     if given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= PAGE_SKUS_MAX:
         return int(given)
-    return problems.malformed(Malformed("invalid_field", f"a number from 1 to {PAGE_SKUS_MAX}", "limit"))
+    return problems.from_malformed(Malformed("invalid_field", f"a number from 1 to {PAGE_SKUS_MAX}", "limit"))

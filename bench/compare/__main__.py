@@ -19,16 +19,16 @@ import orjson
 from rich.console import Console
 
 from bench.compare.contenders import CONTENDERS
-from bench.compare.report import Result, machine, table
-from bench.compare.rounds import death_of_process, death_of_store, speed
-from bench.compare.stores import Absent
+from bench.compare.report import ContenderResult, machine, table
+from bench.compare.rounds import kill_process_under_load, kill_store_under_load, measure_speed
+from bench.compare.stores import ContenderUnavailable
 
 SPEED_SECONDS = 10.0
 # Where the output goes to a file.
 TABLE_WIDTH = 220
 
 
-async def compete(name: str, seconds: float, console: Console) -> Result:
+async def compete(name: str, seconds: float, console: Console) -> ContenderResult:
     """One contender, from start to stop."""
     entry = CONTENDERS[name]
     load = os.getloadavg()[0]
@@ -36,23 +36,25 @@ async def compete(name: str, seconds: float, console: Console) -> Result:
     with tempfile.TemporaryDirectory(prefix="stocktide-compare-") as folder:
         try:
             async with entry.opened(Path(folder)) as contender:
-                process = await death_of_process(contender)
+                process = await kill_process_under_load(contender)
                 console.print(f"  {process.done}; nobody was told anything for {process.silent_seconds:.1f} s")
-                store = await death_of_store(contender)
+                store = await kill_store_under_load(contender)
                 console.print(f"  its store: {store.done}; silent for {store.silent_seconds:.1f} s")
-                fast = await speed(contender, seconds)
-        except Absent as absent:
+                fast = await measure_speed(contender, seconds)
+        except ContenderUnavailable as absent:
             console.print(f"  [bold red]ABSENT[/bold red]: {absent}", highlight=False)
-            return Result(name, entry.title, missing=str(absent))
+            return ContenderResult(name, entry.title, missing=str(absent))
     console.print(f"  {fast.hot.rate:,.0f} held/s")
-    return Result(name, entry.title, entry.store_death, load_before=load, speed=fast, process=process, store=store)
+    return ContenderResult(
+        name, entry.title, entry.store_death, load_before=load, speed=fast, process=process, store=store
+    )
 
 
 async def _compete_all(
-    names: list[str], seconds: float, console: Console, write: Callable[[list[Result]], None]
+    names: list[str], seconds: float, console: Console, write: Callable[[list[ContenderResult]], None]
 ) -> None:
     """`write` is told of all results after each: what was measured stays where a later contender fails."""
-    results: list[Result] = []
+    results: list[ContenderResult] = []
     for name in names:
         results.append(await compete(name, seconds, console))
         write(results)
@@ -70,12 +72,12 @@ def main(only: str, seconds: float) -> None:
     if not console.is_terminal:
         console = Console(width=TABLE_WIDTH)
     about = machine()
-    results: list[Result] = []
+    results: list[ContenderResult] = []
     command = f"python -m bench.compare --only {only} --seconds {seconds:g}"
     build = Path("build")
     build.mkdir(exist_ok=True)
 
-    def write(some: list[Result]) -> None:
+    def write(some: list[ContenderResult]) -> None:
         results[:] = some
         document = {"command": command, "machine": about, "results": some}
         (build / "compare.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
@@ -87,7 +89,7 @@ def main(only: str, seconds: float) -> None:
     sys.exit(1 if any(_broken(result) for result in results) else 0)
 
 
-def _print(results: list[Result], about: dict[str, Any], console: Console) -> None:
+def _print(results: list[ContenderResult], about: dict[str, Any], console: Console) -> None:
     console.print(table(results))
     console.print(
         f"{about['cores']} cores ({about['processor']}), {about['memory_bytes'] / 2**30:.0f} GB, {about['system']}, "
@@ -96,7 +98,7 @@ def _print(results: list[Result], about: dict[str, Any], console: Console) -> No
     )
 
 
-def _broken(result: Result) -> bool:
+def _broken(result: ContenderResult) -> bool:
     deaths = [death for death in (result.process, result.store) if death is not None]
     return result.name == "stocktide" and any(death.verdict.broken for death in deaths)
 

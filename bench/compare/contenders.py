@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bench.compare.callers import http_callers
+from bench.compare.clients import http_clients
 from bench.compare.faust_contender import plain_faust
-from bench.compare.load import Caller
+from bench.compare.load import ReserveClient
 from bench.compare.stocktide_contender import stocktide
-from bench.compare.stores import Postgres, Store, Valkey
-from bench.compare.ways import WAYS
+from bench.compare.stores import PostgresStore, StoreServer, ValkeyStore
+from bench.compare.strategies import STRATEGIES
 from bench.size.outage import TAIL_SECONDS
 from stocktide.embedded import EmbeddedValkey
-from stocktide.embedded.ports import is_free, pick_free
+from stocktide.embedded.ports import is_port_free, pick_free_port
 from stocktide.embedded.process import ChildProcess
-from stocktide.retry import until
+from stocktide.retry import poll_until
 
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
@@ -31,7 +31,7 @@ STOP_SECONDS_MAX = 10.0
 class Contender(Protocol):
     """One way to reserve stock, running."""
 
-    def callers(self, count: int) -> AbstractAsyncContextManager[list[Caller]]:
+    def callers(self, count: int) -> AbstractAsyncContextManager[list[ReserveClient]]:
         """So many callers at its door."""
 
     async def open(self, stock: Mapping[str, int]) -> None:
@@ -53,31 +53,31 @@ class Contender(Protocol):
         """The units that are left of each SKU."""
 
 
-class DoorContender:
+class ServiceContender:
     """A way behind the common door, in a process of its own, and its store."""
 
-    def __init__(self, name: str, store: Store, log: Path) -> None:
+    def __init__(self, name: str, store: StoreServer, log: Path) -> None:
         self._name = name
         self._store = store
-        self._way = WAYS[name](store.url)
-        self._port = pick_free()
+        self._way = STRATEGIES[name](store.url)
+        self._port = pick_free_port()
         self._door = ChildProcess(f"the door of {name}", log)
 
     async def start(self) -> None:
         """Start the door, and wait until it serves."""
-        command = [sys.executable, "-m", "bench.compare.door", self._name, str(self._port), self._store.url]
+        command = [sys.executable, "-m", "bench.compare.service", self._name, str(self._port), self._store.url]
         await self._door.spawn(command)
-        if not await until(self._listens_or_ended, READY_SECONDS_MAX) or not self._door.running:
-            raise RuntimeError(f"the door of {self._name} does not serve:\n{self._door.last_words()}")
+        if not await poll_until(self._listens_or_ended, READY_SECONDS_MAX) or not self._door.running:
+            raise RuntimeError(f"the door of {self._name} does not serve:\n{self._door.last_log_lines()}")
 
     async def stop(self) -> None:
         """End the door."""
         await self._door.stop(STOP_SECONDS_MAX)
         await self._way.close()
 
-    def callers(self, count: int) -> AbstractAsyncContextManager[list[Caller]]:
+    def callers(self, count: int) -> AbstractAsyncContextManager[list[ReserveClient]]:
         """A connection each."""
-        return http_callers(self._port, count)
+        return http_clients(self._port, count)
 
     async def open(self, stock: Mapping[str, int]) -> None:
         """Straight into the store."""
@@ -107,14 +107,14 @@ class DoorContender:
         return await self._way.left(skus)
 
     async def _listens_or_ended(self) -> bool:
-        return not is_free(self._port) or not self._door.running
+        return not is_port_free(self._port) or not self._door.running
 
 
 @asynccontextmanager
-async def _behind_door(name: str, store: Store, folder: Path) -> AsyncIterator[Contender]:
+async def _behind_door(name: str, store: StoreServer, folder: Path) -> AsyncIterator[Contender]:
     try:
         await store.start()
-        contender = DoorContender(name, store, folder / f"{name}.log")
+        contender = ServiceContender(name, store, folder / f"{name}.log")
         try:
             await contender.start()
             yield contender
@@ -126,18 +126,18 @@ async def _behind_door(name: str, store: Store, folder: Path) -> AsyncIterator[C
 
 def _on_valkey(name: str, always: bool = False) -> Callable[[Path], AbstractAsyncContextManager[Contender]]:
     def opened(folder: Path) -> AbstractAsyncContextManager[Contender]:
-        store = Valkey(EmbeddedValkey(folder / "valkey", folder / "valkey.log"), always)
+        store = ValkeyStore(EmbeddedValkey(folder / "valkey", folder / "valkey.log"), always)
         return _behind_door(name, store, folder)
 
     return opened
 
 
 def _on_postgres(folder: Path) -> AbstractAsyncContextManager[Contender]:
-    return _behind_door("row-lock", Postgres(folder / "postgres.log"), folder)
+    return _behind_door("row-lock", PostgresStore(folder / "postgres.log"), folder)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ContenderEntry:
     """A line of the table: who it is, and what its death is."""
 
     title: str
@@ -146,11 +146,11 @@ class Entry:
 
 
 _TAIL = f"Redis without its last {TAIL_SECONDS:.0f} s"
-CONTENDERS: Mapping[str, Entry] = {
-    "stocktide": Entry("Stocktide, by HTTP", _TAIL, stocktide),
-    "faust": Entry("a plain Faust agent, by Kafka", _TAIL, plain_faust),
-    "lock": Entry("redis-py Lock, AOF everysec", _TAIL, _on_valkey("lock")),
-    "lua": Entry("one Lua call, no log, AOF everysec", _TAIL, _on_valkey("lua")),
-    "lua-always": Entry("one Lua call, no log, AOF always", "kill -9", _on_valkey("lua", always=True)),
-    "row-lock": Entry("PostgreSQL, SELECT … FOR UPDATE", "kill -9, crash recovery", _on_postgres),
+CONTENDERS: Mapping[str, ContenderEntry] = {
+    "stocktide": ContenderEntry("Stocktide, by HTTP", _TAIL, stocktide),
+    "faust": ContenderEntry("a plain Faust agent, by Kafka", _TAIL, plain_faust),
+    "lock": ContenderEntry("redis-py Lock, AOF everysec", _TAIL, _on_valkey("lock")),
+    "lua": ContenderEntry("one Lua call, no log, AOF everysec", _TAIL, _on_valkey("lua")),
+    "lua-always": ContenderEntry("one Lua call, no log, AOF always", "kill -9", _on_valkey("lua", always=True)),
+    "row-lock": ContenderEntry("PostgreSQL, SELECT … FOR UPDATE", "kill -9, crash recovery", _on_postgres),
 }

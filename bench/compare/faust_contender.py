@@ -13,10 +13,10 @@ import orjson
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import NewTopic
 
-from bench.compare.callers import kafka_callers
-from bench.compare.load import Answer, Caller, Order
-from bench.compare.stores import Valkey
-from bench.compare.ways import HELD, OneLuaCall
+from bench.compare.clients import kafka_clients
+from bench.compare.load import BenchOrder, ReserveClient, ReserveOutcome
+from bench.compare.stores import ValkeyStore
+from bench.compare.strategies import HELD, OneLuaCall
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.embedded.process import ChildProcess
 from stocktide.streams.kafka.admin import admin_client
@@ -35,7 +35,7 @@ class FaustContender:
 
     def __init__(self, kafka: EmbeddedKafka, valkey: EmbeddedValkey, folder: Path) -> None:
         self._kafka = kafka.address
-        self._store = Valkey(valkey)
+        self._store = ValkeyStore(valkey)
         self._stock = OneLuaCall(valkey.url)  # keeps the units where the agent looks for them
         self._agent = ChildProcess("the plain Faust agent", folder / "agent.log")
         self._environ = {
@@ -54,18 +54,18 @@ class FaustContender:
         await self._stock.open({PROBE_SKU: 1})
         await self._spawn()
         async with self.callers(1) as callers, asyncio.timeout(READY_SECONDS_MAX):
-            while await callers[0].reserve(Order("probe", PROBE_SKU, 1)) is Answer.NONE:
+            while await callers[0].reserve(BenchOrder("probe", PROBE_SKU, 1)) is ReserveOutcome.NONE:
                 if not self._agent.running:
-                    raise RuntimeError(f"the plain Faust agent ended:\n{self._agent.last_words()}")
+                    raise RuntimeError(f"the plain Faust agent ended:\n{self._agent.last_log_lines()}")
 
     async def stop(self) -> None:
         """End the agent."""
         await self._agent.stop(STOP_SECONDS_MAX)
         await self._stock.close()
 
-    def callers(self, count: int) -> AbstractAsyncContextManager[list[Caller]]:
+    def callers(self, count: int) -> AbstractAsyncContextManager[list[ReserveClient]]:
         """On one client of Kafka."""
-        return kafka_callers(self._kafka, _REQUESTS, _ANSWERS, count)
+        return kafka_clients(self._kafka, _REQUESTS, _ANSWERS, count)
 
     async def open(self, stock: Mapping[str, int]) -> None:
         """Straight into Redis."""

@@ -27,7 +27,7 @@ AGAIN_SECONDS = 0.1
 PATIENCE_SECONDS = 150.0
 
 
-class Answer(StrEnum):
+class ReserveOutcome(StrEnum):
     """What a caller is told. `NONE`: nothing that it could rely on; it asks again with the same order."""
 
     HELD = "held"
@@ -36,7 +36,7 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class BenchOrder:
     """One order of one line."""
 
     order_id: str
@@ -44,15 +44,15 @@ class Order:
     units: int
 
 
-class Caller(Protocol):
+class ReserveClient(Protocol):
     """One shopper's connection; one order is under way at a time."""
 
-    async def reserve(self, order: Order) -> Answer:
-        """Ask once. Never raises for an outage: that is `Answer.NONE`."""
+    async def reserve(self, order: BenchOrder) -> ReserveOutcome:
+        """Ask once. Never raises for an outage: that is `ReserveOutcome.NONE`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ClosedLoopResult:
     """A closed loop: units are orders held a second and ms; `other` counts answers that were not `held`."""
 
     rate: float
@@ -62,10 +62,10 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Told:
+class ResponseLog:
     """What callers were told, by order id, and when anybody was told anything (s, by the monotonic clock)."""
 
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, ReserveOutcome] = field(default_factory=dict)
     at: list[float] = field(default_factory=list)
 
     def silence(self, since: float) -> float:
@@ -80,16 +80,16 @@ def sku_names(prefix: str, count: int) -> list[str]:
     return [f"{prefix}-S{number}" for number in range(count)]
 
 
-def draw_orders(prefix: str, skus: int, hot_share: float, units_max: int, seed: int) -> Iterator[Order]:
+def draw_orders(prefix: str, skus: int, hot_share: float, units_max: int, seed: int) -> Iterator[BenchOrder]:
     """Orders without end; `hot_share` (0 to 1) of them for the hot SKU, the rest spread evenly."""
     draw = random.Random(seed)
     names, hot = sku_names(prefix, skus), f"{prefix}-{HOT}"
     for number in itertools.count():
         sku = hot if draw.random() < hot_share else draw.choice(names)
-        yield Order(f"{prefix}-{number}", sku, draw.randint(1, units_max))
+        yield BenchOrder(f"{prefix}-{number}", sku, draw.randint(1, units_max))
 
 
-def stock_for(orders: Sequence[Order], share: float) -> dict[str, int]:
+def stock_for(orders: Sequence[BenchOrder], share: float) -> dict[str, int]:
     """Units of each SKU: `share` (0 to 1) of what the orders ask for, at least one."""
     asked: Counter[str] = Counter()
     for order in orders:
@@ -97,16 +97,18 @@ def stock_for(orders: Sequence[Order], share: float) -> dict[str, int]:
     return {sku: max(1, math.floor(share * units)) for sku, units in asked.items()}
 
 
-async def closed_loop(callers: Sequence[Caller], orders: Iterator[Order], seconds: float) -> Pace:
+async def run_closed_loop(
+    callers: Sequence[ReserveClient], orders: Iterator[BenchOrder], seconds: float
+) -> ClosedLoopResult:
     """Every caller asks again as soon as it is answered, for `seconds`."""
     latencies: list[float] = []
     other = 0
     start = time.perf_counter()
 
-    async def drive(caller: Caller) -> None:
+    async def drive(caller: ReserveClient) -> None:
         nonlocal other
         while (began := time.perf_counter()) - start < seconds:
-            if await caller.reserve(next(orders)) is Answer.HELD:
+            if await caller.reserve(next(orders)) is ReserveOutcome.HELD:
                 latencies.append(time.perf_counter() - began)
             else:
                 other += 1
@@ -115,26 +117,28 @@ async def closed_loop(callers: Sequence[Caller], orders: Iterator[Order], second
     took = time.perf_counter() - start
     if not latencies:
         raise RuntimeError(f"no order was held in {took:.0f} s, {other} were answered otherwise or not at all")
-    return Pace(len(latencies) / took, percentile(latencies, 0.5) * 1000, percentile(latencies, 0.99) * 1000, other)
+    return ClosedLoopResult(
+        len(latencies) / took, percentile(latencies, 0.5) * 1000, percentile(latencies, 0.99) * 1000, other
+    )
 
 
-class Demand:
+class ScheduledLoad:
     """A list of orders at `rate` a second (less where the callers are not answered in time), each asked until it is
     answered. `half`: set once half of them are."""
 
-    def __init__(self, orders: Sequence[Order], rate: float, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, orders: Sequence[BenchOrder], rate: float, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._orders = orders
         self._rate = rate
         self._patience_seconds = patience_seconds
-        self.told = Told()
+        self.told = ResponseLog()
         self.half = asyncio.Event()
 
-    async def run(self, callers: Sequence[Caller]) -> None:
+    async def run(self, callers: Sequence[ReserveClient]) -> None:
         """Until every order is answered, or given up."""
         start = time.monotonic()
         waiting = iter(enumerate(self._orders))
 
-        async def drive(caller: Caller) -> None:
+        async def drive(caller: ReserveClient) -> None:
             for number, order in waiting:
                 if (wait := start + number / self._rate - time.monotonic()) > 0:
                     await asyncio.sleep(wait)
@@ -143,11 +147,11 @@ class Demand:
         await asyncio.gather(*map(drive, callers))
         self.half.set()  # also where fewer were answered
 
-    async def _insist(self, caller: Caller, order: Order) -> None:
+    async def _insist(self, caller: ReserveClient, order: BenchOrder) -> None:
         deadline = time.monotonic() + self._patience_seconds
         while time.monotonic() < deadline:
             answer = await caller.reserve(order)
-            if answer is not Answer.NONE:
+            if answer is not ReserveOutcome.NONE:
                 self.told.answers[order.order_id] = answer
                 self.told.at.append(time.monotonic())
                 break
@@ -156,7 +160,7 @@ class Demand:
             self.half.set()
 
 
-def units_by_sku(orders: Sequence[Order], order_ids: set[str]) -> Mapping[str, int]:
+def units_by_sku(orders: Sequence[BenchOrder], order_ids: set[str]) -> Mapping[str, int]:
     """The units of those of `orders` that are in `order_ids`."""
     found: Counter[str] = Counter()
     for order in orders:

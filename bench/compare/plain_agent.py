@@ -15,8 +15,8 @@ import faust
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from bench.compare.ways import HELD, REFUSED, SOCKET_SECONDS_MAX
-from bench.plain import plain_app
+from bench.compare.strategies import HELD, REFUSED, SOCKET_SECONDS_MAX
+from bench.plain_faust import plain_app
 
 AGAIN_SECONDS = 0.1
 

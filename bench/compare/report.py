@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 from rich.table import Table
 
-from bench.compare.rounds import Death, Speed
+from bench.compare.rounds import KillResult, SpeedResult
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ContenderResult:
     """What one contender did; `missing` says why there is nothing. `load_before`: the machine's load average of the
     last minute when it began; what others did meanwhile is in its figures."""
 
@@ -25,12 +25,12 @@ class Result:
     store_death: str = ""
     missing: str = ""
     load_before: float = 0.0
-    speed: Speed | None = None
-    process: Death | None = None
-    store: Death | None = None
+    speed: SpeedResult | None = None
+    process: KillResult | None = None
+    store: KillResult | None = None
 
 
-def table(results: list[Result]) -> Table:
+def table(results: list[ContenderResult]) -> Table:
     """One line for each; units unless it says otherwise."""
     made = Table(
         "way",
@@ -63,7 +63,7 @@ def table(results: list[Result]) -> Table:
     return made
 
 
-def _told(death: Death | None) -> str:
+def _told(death: KillResult | None) -> str:
     if death is None:
         return ""
     verdict = death.verdict
@@ -71,7 +71,7 @@ def _told(death: Death | None) -> str:
     return text + (f", {verdict.unanswered} unanswered" if verdict.unanswered else "")
 
 
-def _seconds(death: Death) -> str:
+def _seconds(death: KillResult) -> str:
     return "for good" if math.isinf(death.silent_seconds) else f"{death.silent_seconds:.1f} s"
 
 

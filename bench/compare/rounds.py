@@ -11,9 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from bench.compare.consistency import ConsistencyReport, check_consistency
 from bench.compare.contenders import Contender
-from bench.compare.load import HOT, Demand, Pace, closed_loop, draw_orders, sku_names, stock_for
-from bench.compare.verdict import Verdict, judge
+from bench.compare.load import HOT, ClosedLoopResult, ScheduledLoad, draw_orders, run_closed_loop, sku_names, stock_for
 
 CALLERS = 64
 # A flash sale beside everyday trade.
@@ -34,24 +34,24 @@ STOCK_SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
+class KillResult:
     """What was done, what came of it, and how long (s) from the kill on no caller was told anything, at the longest."""
 
     done: str
     silent_seconds: float
-    verdict: Verdict
+    verdict: ConsistencyReport
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class SpeedResult:
     """Closed loops: 64 callers over 1,000 SKUs, 64 callers with the hot SKU, one caller alone."""
 
-    even: Pace
-    hot: Pace
-    lone: Pace
+    even: ClosedLoopResult
+    hot: ClosedLoopResult
+    lone: ClosedLoopResult
 
 
-async def death(contender: Contender, prefix: str, inflict: Callable[[], Awaitable[str]]) -> Death:
+async def kill_under_load(contender: Contender, prefix: str, inflict: Callable[[], Awaitable[str]]) -> KillResult:
     """`inflict` once half of the orders are answered; the callers insist. Raises RuntimeError where the stock was not
     there as it should before any of it."""
     endless = draw_orders(prefix, DEATH_SKUS, HOT_SHARE, UNITS_MAX, SEED)
@@ -60,7 +60,7 @@ async def death(contender: Contender, prefix: str, inflict: Callable[[], Awaitab
     await contender.open(stock)
     if await contender.left(list(stock)) != stock:
         raise RuntimeError("the stock is not what was received")
-    demand = Demand(orders, DEATH_RATE)
+    demand = ScheduledLoad(orders, DEATH_RATE)
 
     async def strike() -> tuple[str, float]:
         await demand.half.wait()
@@ -73,36 +73,36 @@ async def death(contender: Contender, prefix: str, inflict: Callable[[], Awaitab
     done, at = striking.result()
     held = await contender.held([order.order_id for order in orders])
     left = await contender.left(list(stock))
-    return Death(done, demand.told.silence(at), judge(orders, stock, demand.told, held, left))
+    return KillResult(done, demand.told.silence(at), check_consistency(orders, stock, demand.told, held, left))
 
 
-async def death_of_store(contender: Contender) -> Death:
+async def kill_store_under_load(contender: Contender) -> KillResult:
     """The store dies, with what such a death may cost."""
     contender.watch_store()
-    return await death(contender, "store", contender.lose_store)
+    return await kill_under_load(contender, "store", contender.lose_store)
 
 
-async def death_of_process(contender: Contender) -> Death:
+async def kill_process_under_load(contender: Contender) -> KillResult:
     """The contender's own processes die."""
-    return await death(contender, "process", contender.kill)
+    return await kill_under_load(contender, "process", contender.kill)
 
 
-async def speed(contender: Contender, seconds: float) -> Speed:
+async def measure_speed(contender: Contender, seconds: float) -> SpeedResult:
     """Three closed loops of `seconds` each (a third of it for the lone caller), after a short one to warm up."""
     names = [*sku_names("speed", SPEED_SKUS), f"speed-{HOT}"]
     await contender.open(dict.fromkeys(names, SPEED_UNITS))
     runs = itertools.count()
 
-    async def loop(callers_count: int, hot_share: float, loop_seconds: float) -> Pace:
+    async def loop(callers_count: int, hot_share: float, loop_seconds: float) -> ClosedLoopResult:
         # The SKUs stay, the orders are new in each loop.
         drawn = draw_orders("speed", SPEED_SKUS, hot_share, UNITS_MAX, SEED)
         run = next(runs)
         orders = (replace(order, order_id=f"{order.order_id}-{run}") for order in drawn)
         async with contender.callers(callers_count) as callers:
-            return await closed_loop(callers, orders, loop_seconds)
+            return await run_closed_loop(callers, orders, loop_seconds)
 
     await loop(CALLERS, HOT_SHARE, seconds / 5)
-    return Speed(
+    return SpeedResult(
         even=await loop(CALLERS, 0.0, seconds),
         hot=await loop(CALLERS, HOT_SHARE, seconds),
         lone=await loop(1, 0.0, seconds / 3),

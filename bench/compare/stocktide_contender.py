@@ -16,11 +16,11 @@ from typing import Any
 
 import aiohttp
 
-from bench.compare.callers import http_callers
-from bench.compare.load import Caller
-from bench.compare.stores import Valkey
-from bench.size.stage import LargeStage, Member, servers
-from stocktide.retry import until
+from bench.compare.clients import http_clients
+from bench.compare.load import ReserveClient
+from bench.compare.stores import ValkeyStore
+from bench.size.stage import SizeServers, StocktideProcess, servers
+from stocktide.retry import poll_until
 
 WAREHOUSE = "SH1"
 LINES_EACH = 500
@@ -34,10 +34,10 @@ AGAIN_SECONDS = 0.2
 class StocktideContender:
     """A worker and an API."""
 
-    def __init__(self, stage: LargeStage, session: aiohttp.ClientSession) -> None:
-        self._members = (Member(stage, "worker"), Member(stage, "api"))
+    def __init__(self, stage: SizeServers, session: aiohttp.ClientSession) -> None:
+        self._members = (StocktideProcess(stage, "worker"), StocktideProcess(stage, "api"))
         self._api = self._members[1].url
-        self._store = Valkey(stage.valkey)
+        self._store = ValkeyStore(stage.valkey)
         self._session = session
         self._movements = itertools.count()
 
@@ -49,9 +49,9 @@ class StocktideContender:
         """End both."""
         await asyncio.gather(*(member.stop() for member in self._members))
 
-    def callers(self, count: int) -> AbstractAsyncContextManager[list[Caller]]:
+    def callers(self, count: int) -> AbstractAsyncContextManager[list[ReserveClient]]:
         """A connection each."""
-        return http_callers(int(self._api.rpartition(":")[2]), count)
+        return http_clients(int(self._api.rpartition(":")[2]), count)
 
     async def open(self, stock: Mapping[str, int]) -> None:
         """Receipts, each waited for."""
@@ -67,7 +67,7 @@ class StocktideContender:
             async with self._session.post(f"{self._api}/v1/movements", json=movement) as answer:
                 answer.raise_for_status()
             path = f"/v1/warehouses/{WAREHOUSE}/movements/{movement['id']}"
-            if not await until(partial(self._is_there, path), LOOK_SECONDS_MAX):
+            if not await poll_until(partial(self._is_there, path), LOOK_SECONDS_MAX):
                 raise TimeoutError(f"{movement['id']} was not applied within {LOOK_SECONDS_MAX:.0f} s")
 
     async def kill(self) -> str:

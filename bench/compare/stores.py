@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 
 from bench.size.outage import AppendOnlyFile
 from stocktide.embedded import EmbeddedValkey
-from stocktide.embedded.ports import pick_free
+from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 from stocktide.errors import CommandError
 
@@ -35,11 +35,11 @@ POSTGRES_CONNECTIONS = 100
 _DEBIAN_FOLDERS = "/usr/lib/postgresql"
 
 
-class Absent(CommandError):
+class ContenderUnavailable(CommandError):
     """A way cannot be compared with here; the message says what is missing."""
 
 
-class Store(Protocol):
+class StoreServer(Protocol):
     """A server that is started for a contender."""
 
     @property
@@ -59,7 +59,7 @@ class Store(Protocol):
         """End it."""
 
 
-class Valkey:
+class ValkeyStore:
     """An embedded Valkey. AOF `everysec`, as Stocktide's: what it wrote in its last seconds may be lost. `always`: it
     syncs before it answers, so that nothing may."""
 
@@ -109,7 +109,7 @@ class Valkey:
             self._watching = None
 
 
-class Postgres:
+class PostgresStore:
     """A cluster of its own in a temporary folder, run by a user who is not root, with the server's own defaults:
     `fsync` and `synchronous_commit` on."""
 
@@ -117,7 +117,7 @@ class Postgres:
         self._programs = find_postgres()
         self._user = _unprivileged_user()
         self._folder = Path(tempfile.mkdtemp(prefix="stocktide-postgres-"))
-        self._port = pick_free()
+        self._port = pick_free_port()
         self._child = ChildProcess("PostgreSQL", log)
 
     @property
@@ -126,7 +126,7 @@ class Postgres:
         return f"postgresql://bench@127.0.0.1:{self._port}/postgres"
 
     async def start(self) -> None:
-        """Start it, with a new cluster the first time. Raises Absent where it cannot be had."""
+        """Start it, with a new cluster the first time. Raises ContenderUnavailable where it cannot be had."""
         if not (self._folder / "data").exists():
             await self._make_cluster()
         settings = {
@@ -140,7 +140,9 @@ class Postgres:
         deadline = time.monotonic() + START_SECONDS_MAX
         while not await self._answers():
             if not self._child.running or time.monotonic() > deadline:
-                raise Absent(f"PostgreSQL does not start; the end of its log:\n{self._child.last_words()}")
+                raise ContenderUnavailable(
+                    f"PostgreSQL does not start; the end of its log:\n{self._child.last_log_lines()}"
+                )
             await asyncio.sleep(POLL_SECONDS)
 
     def watch(self) -> None:
@@ -173,7 +175,7 @@ class Postgres:
         making = ChildProcess("initdb", self._child.log)
         await making.spawn(self._command("initdb", "-D", str(self._folder / "data"), "-U", "bench", "-A", "trust"))
         if await making.wait() != 0:
-            raise Absent(f"initdb fails; the end of its log:\n{making.last_words()}")
+            raise ContenderUnavailable(f"initdb fails; the end of its log:\n{making.last_log_lines()}")
 
     def _command(self, program: str, *arguments: str) -> list[str]:
         command = [str(self._programs / program), *arguments]
@@ -193,21 +195,21 @@ class Postgres:
 
 
 def find_postgres() -> Path:
-    """The folder of the server's programs. Raises Absent."""
+    """The folder of the server's programs. Raises ContenderUnavailable."""
     newest_first = sorted(Path(_DEBIAN_FOLDERS).glob("*/bin/initdb"), key=lambda path: -float(path.parts[-3]))
     on_path = shutil.which("initdb")
     for found in [*newest_first, *([Path(on_path).resolve()] if on_path else [])]:
         if (found.parent / "postgres").exists():
             return found.parent
-    raise Absent("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+    raise ContenderUnavailable("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
 
 
 def _unprivileged_user() -> str | None:
-    """Whom to run it as; None: as oneself. PostgreSQL refuses root. Raises Absent."""
+    """Whom to run it as; None: as oneself. PostgreSQL refuses root. Raises ContenderUnavailable."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     for name in ("postgres", "nobody"):
         if name in names and shutil.which("setpriv"):
             return name
-    raise Absent("PostgreSQL does not run as root, and there is nobody else (or no setpriv) to run it as")
+    raise ContenderUnavailable("PostgreSQL does not run as root, and there is nobody else (or no setpriv) to run it as")

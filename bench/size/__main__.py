@@ -20,8 +20,8 @@ import orjson
 import psutil
 from rich.console import Console
 
-from bench.size.notes import Notes
-from bench.size.shop import Plan, measure
+from bench.size.report import SizeReport
+from bench.size.steps import SizePlan, measure
 
 DEFAULT_SKUS, DEFAULT_ORDERS, DEFAULT_RATE = 1_000_000, 200_000, 400
 # A SKU of a shop that was measured takes some 10 KB on the disk, all topics and files together.
@@ -51,9 +51,9 @@ def main(skus: int, orders: int, rate: int, data: Path | None, keep: bool) -> No
     folder.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(folder).free) < skus * BYTES_EACH:
         console.print(f"{folder} has room for {free / 1e9:.0f} GB; {skus * BYTES_EACH / 1e9:.0f} may be needed")
-    notes = Notes(console)
+    notes = SizeReport(console)
     try:
-        asyncio.run(measure(Plan(skus=skus, orders=orders, rate=rate), folder, notes))
+        asyncio.run(measure(SizePlan(skus=skus, orders=orders, rate=rate), folder, notes))
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
@@ -62,7 +62,7 @@ def main(skus: int, orders: int, rate: int, data: Path | None, keep: bool) -> No
     sys.exit(1 if notes.broken else 0)
 
 
-def _write(notes: Notes, skus: int, orders: int, rate: int) -> None:
+def _write(notes: SizeReport, skus: int, orders: int, rate: int) -> None:
     build = Path("build")
     build.mkdir(exist_ok=True)
     report: dict[str, Any] = {

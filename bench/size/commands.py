@@ -13,16 +13,16 @@ import sys
 import time
 from typing import Any
 
-from bench.size.notes import Notes
-from bench.size.outage import blessed
-from bench.size.stage import APP_ID, LargeStage
+from bench.size.outage import wait_until_blessed
+from bench.size.report import SizeReport
+from bench.size.stage import APP_ID, SizeServers
 from stocktide.tables.audit.digest import digest_of_redis
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.commands import Restate
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.submission import Submitter
-from stocktide.tables.settlement.listener import Settlements
+from stocktide.tables.settlement.listener import SettlementListener
 
 # As many as the worker takes where there are most.
 PAGE_KEYS = 500
@@ -33,7 +33,7 @@ _RATE = re.compile(r"([\d,]+) keys in ([\d.]+) s, ([\d,]+) a second")
 _DIGEST = re.compile(r"^(log|Redis) +(\d+)  ([0-9a-f]+)$", re.MULTILINE)
 
 
-async def run(stage: LargeStage, *arguments: str) -> tuple[int, str, float]:
+async def run(stage: SizeServers, *arguments: str) -> tuple[int, str, float]:
     """Run `stocktide …`: exit status, standard output, seconds. What it says beside goes to a log."""
     began = time.monotonic()
     with (stage.folder / "commands.log").open("ab") as log:
@@ -47,7 +47,7 @@ async def run(stage: LargeStage, *arguments: str) -> tuple[int, str, float]:
     return child.returncode or 0, output.decode(), time.monotonic() - began
 
 
-async def audit(stage: LargeStage, notes: Notes, what: str) -> dict[str, Any]:
+async def audit(stage: SizeServers, notes: SizeReport, what: str) -> dict[str, Any]:
     """Figures of an audit; a drift is a broken promise."""
     status, output, seconds = await run(stage, "audit", "--json")
     notes.check(status == 0, f"{what}: the audit ended with status {status}: {output[:500] or 'see commands.log'}")
@@ -68,7 +68,7 @@ async def audit(stage: LargeStage, notes: Notes, what: str) -> dict[str, Any]:
     }
 
 
-async def rebuild(stage: LargeStage, notes: Notes, what: str) -> dict[str, Any]:
+async def rebuild(stage: SizeServers, notes: SizeReport, what: str) -> dict[str, Any]:
     """`FLUSHALL`, then `stocktide rebuild`, while no worker runs. Figures; unequal digests are a broken promise."""
     redis = connect(stage.valkey.url)
     try:
@@ -90,7 +90,7 @@ async def rebuild(stage: LargeStage, notes: Notes, what: str) -> dict[str, Any]:
             "with_digests_seconds": seconds, "equal": equal}  # fmt: skip
 
 
-async def rebuilt_by_worker(stage: LargeStage, notes: Notes, what: str) -> dict[str, Any]:
+async def rebuilt_by_worker(stage: SizeServers, notes: SizeReport, what: str) -> dict[str, Any]:
     """`FLUSHALL` under a worker, which notices and brings everything back. Figures."""
     redis = connect(stage.valkey.url)
     try:
@@ -98,7 +98,7 @@ async def rebuilt_by_worker(stage: LargeStage, notes: Notes, what: str) -> dict[
         notes.say(f"{what}: FLUSHALL of {keys:,} keys under a worker")
         began = time.monotonic()
         await redis.flushall(asynchronous=True)
-        await blessed(redis)
+        await wait_until_blessed(redis)
         seconds = time.monotonic() - began
         after = await digest_of_redis(redis, APP_ID)
     finally:
@@ -107,10 +107,10 @@ async def rebuilt_by_worker(stage: LargeStage, notes: Notes, what: str) -> dict[
     return {"keys": keys, "seconds": seconds, "keys_a_second": keys / seconds, "equal": before == after}
 
 
-async def write_all_anew(stage: LargeStage, notes: Notes) -> dict[str, Any]:
+async def write_all_anew(stage: SizeServers, notes: SizeReport) -> dict[str, Any]:
     """A whole pass, as the caller that the worker is to the ledger. Figures."""
     redis = connect(stage.valkey.url)
-    settlements = Settlements(redis, APP_ID)
+    settlements = SettlementListener(redis, APP_ID)
     settlements.start()
     submitter = Submitter(Ledger(redis, APP_ID, LedgerLimits()), settlements)
     began, pages = time.monotonic(), 0

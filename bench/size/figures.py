@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.size.notes import Notes
-from bench.size.seeding import Took
-from bench.size.stage import Member
+from bench.size.report import SizeReport
+from bench.size.seeding import SeedDurations
+from bench.size.stage import StocktideProcess
 
 REDIS_BYTES_A_SKU_MAX, WORKER_BYTES_A_SKU_MAX = 1024, 2048
 REDO_SECONDS_MAX, RESTART_SECONDS_MAX = 10.0, 60.0
 
 
-def tell_filling(notes: Notes, counts: dict[str, int], took: dict[str, Took], grown: dict[str, int]) -> None:
+def tell_filling(
+    notes: SizeReport, counts: dict[str, int], took: dict[str, SeedDurations], grown: dict[str, int]
+) -> None:
     """How fast the shop was filled, and what Redis holds for it; by `skus` and `orders`."""
     for what, count in counts.items():
         seconds = took[what]
@@ -32,7 +34,7 @@ def tell_filling(notes: Notes, counts: dict[str, int], took: dict[str, Took], gr
     )
 
 
-def tell_worker_memory(notes: Notes, worker: Member, skus: int, empty: int, when: str) -> None:
+def tell_worker_memory(notes: SizeReport, worker: StocktideProcess, skus: int, empty: int, when: str) -> None:
     """Resident bytes of a worker; `empty` is what one of an empty shop has."""
     now, peak = worker.memory()
     each = (now - empty) / skus
@@ -45,7 +47,7 @@ def tell_worker_memory(notes: Notes, worker: Member, skus: int, empty: int, when
     )
 
 
-def tell_audit(notes: Notes, name: str, found: dict[str, Any]) -> None:
+def tell_audit(notes: SizeReport, name: str, found: dict[str, Any]) -> None:
     """An audit that ended."""
     if "keys" not in found:
         return
@@ -57,7 +59,7 @@ def tell_audit(notes: Notes, name: str, found: dict[str, Any]) -> None:
     )
 
 
-def tell_redos(notes: Notes, found: list[dict[str, Any]]) -> None:
+def tell_redos(notes: SizeReport, found: list[dict[str, Any]]) -> None:
     """Several outages in a row; the worst of them counts."""
 
     def each(name: str, form: str = ".2f") -> str:

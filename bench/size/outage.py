@@ -18,9 +18,9 @@ from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from bench.size.notes import Notes
-from bench.size.stage import PREFIX, LargeStage, Member
-from bench.size.traffic import Traffic
+from bench.size.report import SizeReport
+from bench.size.stage import PREFIX, SizeServers, StocktideProcess
+from bench.size.traffic import OrderTraffic
 from stocktide.tables.ledger.connection import connect
 
 # What `everysec` may lose and no more (design, section 9).
@@ -36,7 +36,7 @@ _REDO = re.compile(r"Redis came back with batch (\d+), the journal holds (\d+): 
 _BLESSED = re.compile(r"blessed: term \d+")
 
 
-class Return(Struct, frozen=True):
+class RecoveryDurations(Struct, frozen=True):
     """How Redis came back, seconds: until it answered after it was started; from then until it was blessed.
     `answered_at`: by the monotonic clock."""
 
@@ -77,7 +77,7 @@ class AppendOnlyFile:
         return self._folder / names[-1]
 
 
-async def bring_back(stage: LargeStage) -> Return:
+async def restart_redis(stage: SizeServers) -> RecoveryDurations:
     """Start a Valkey that was killed, and wait until it is blessed."""
     began = time.monotonic()
     starting = asyncio.create_task(stage.valkey.start())
@@ -88,15 +88,15 @@ async def bring_back(stage: LargeStage) -> Return:
                 await starting  # says why it did not start
             await asyncio.sleep(POLL_SECONDS)
         answered = time.monotonic()
-        await blessed(redis)
+        await wait_until_blessed(redis)
         done = time.monotonic()
         await starting
-        return Return(answered - began, done - answered, answered)
+        return RecoveryDurations(answered - began, done - answered, answered)
     finally:
         await redis.aclose()
 
 
-async def blessed(redis: Redis) -> None:
+async def wait_until_blessed(redis: Redis) -> None:
     """Return once this very server was blessed. Raises TimeoutError."""
     run_id = str((await redis.info("server"))["run_id"]).encode()
     deadline = time.monotonic() + BLESSED_SECONDS_MAX
@@ -114,13 +114,15 @@ async def _answers(redis: Redis) -> bool:
         return False
 
 
-def recovery_told(text: str) -> dict[str, Any]:
+def parse_recovery_log(text: str) -> dict[str, Any]:
     """What a worker's log says of recoveries."""
     redone = [int(there) - int(here) for here, there in _REDO.findall(text)]
     return {"batches_redone": sum(redone), "redos": len(redone), "takeovers": len(_BLESSED.findall(text))}
 
 
-async def lose_tail(stage: LargeStage, worker: Member, traffic: Traffic, notes: Notes) -> dict[str, Any]:
+async def lose_tail(
+    stage: SizeServers, worker: StocktideProcess, traffic: OrderTraffic, notes: SizeReport
+) -> dict[str, Any]:
     """Kill, cut, start, wait; while orders go in. Figures."""
     file = AppendOnlyFile(stage.valkey.folder)
     watching = asyncio.create_task(file.watch())
@@ -132,10 +134,10 @@ async def lose_tail(stage: LargeStage, worker: Member, traffic: Traffic, notes: 
     watching.cancel()
     lost, seconds = file.cut(killed_at)
     notes.say(f"redo: Valkey killed, {lost:,} bytes of its file cut off, {seconds:.2f} s of writes; starting it")
-    back = await bring_back(stage)
+    back = await restart_redis(stage)
     notes.say(f"redo: it loaded for {back.load_seconds:.1f} s and was blessed {back.blessed_seconds:.2f} s later")
     await asyncio.sleep(AFTER_SECONDS)
-    told = recovery_told(worker.log_since(offset))
+    told = parse_recovery_log(worker.log_since(offset))
     told["first_told_seconds"], told["longest_pause_seconds"] = traffic.silence(back.answered_at)
     return {"cut_bytes": lost, "cut_seconds": seconds, "load_seconds": back.load_seconds,
             "blessed_seconds": back.blessed_seconds, **told}  # fmt: skip

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from bench.orders import CHANNELS, WAREHOUSES, Event, send_all
-from bench.size.notes import Notes
-from bench.size.stage import APP_ID, PREFIX, LargeStage, Member
+from bench.orders import CHANNELS, WAREHOUSES, KeyValue, send_all
+from bench.size.report import SizeReport
+from bench.size.stage import APP_ID, PREFIX, SizeServers, StocktideProcess
 
 # As many lines as a warehouse's full count brings at once; a piece of the intake holds two such.
 LINES_EACH = 500
@@ -32,7 +32,7 @@ def sku_name(number: int) -> str:
     return f"S{number}"
 
 
-def receipts(first: int, last: int) -> Iterator[Event]:
+def receipts(first: int, last: int) -> Iterator[KeyValue]:
     """(key, value): every warehouse receives each SKU from `first` up to `last`. Block by block, so that a SKU's
     receipts come together, as they do where a shop is opened from a file of its stock."""
     for start in range(first, last, LINES_EACH):
@@ -46,14 +46,14 @@ def receipts(first: int, last: int) -> Iterator[Event]:
             yield warehouse.encode(), value.encode()
 
 
-def held_orders(first: int, last: int, skus: int, prefix: str = "o") -> Iterator[Event]:
+def held_orders(first: int, last: int, skus: int, prefix: str = "o") -> Iterator[KeyValue]:
     """(key, value): orders of one unit, in turn over the channels and spread over the SKUs."""
     for number in range(first, last):
         order_id = f"{prefix}-{number}"
-        yield order_id.encode(), placed(order_id, number, skus)
+        yield order_id.encode(), encode_held_order(order_id, number, skus)
 
 
-def placed(order_id: str, number: int, skus: int) -> bytes:
+def encode_held_order(order_id: str, number: int, skus: int) -> bytes:
     """One `order.placed` with the longest hold."""
     # A prime step: orders go over all SKUs, none of them next to the one before.
     sku = sku_name(number * 7_919 % skus)
@@ -64,20 +64,20 @@ def placed(order_id: str, number: int, skus: int) -> bytes:
     ).encode()
 
 
-class Took(Struct, frozen=True):
+class SeedDurations(Struct, frozen=True):
     """Seconds: until all was decided; from then until it was derived and published too."""
 
     decided: float = 0.0
     rest: float = 0.0
 
-    def __add__(self, other: Took) -> Took:
-        return Took(self.decided + other.decided, self.rest + other.rest)
+    def __add__(self, other: SeedDurations) -> SeedDurations:
+        return SeedDurations(self.decided + other.decided, self.rest + other.rest)
 
 
-class Seeding:
+class Seeder:
     """Sends events and waits until the shop rests again."""
 
-    def __init__(self, stage: LargeStage, worker: Member, redis: Redis, notes: Notes) -> None:
+    def __init__(self, stage: SizeServers, worker: StocktideProcess, redis: Redis, notes: SizeReport) -> None:
         self._stage = stage
         self._worker = worker
         self._redis = redis
@@ -89,7 +89,7 @@ class Seeding:
         events = [(key, value) for key, value in held_orders(0, len(CHANNELS), 1, "known")]
         await self.send("orders", iter(events), "channels")
 
-    async def send(self, topic: str, events: Iterator[Event], what: str) -> Took:
+    async def send(self, topic: str, events: Iterator[KeyValue], what: str) -> SeedDurations:
         """Send, and wait until all is decided and the shop rests."""
         began, before = time.monotonic(), await self._done()
         sending = asyncio.create_task(
@@ -110,7 +110,7 @@ class Seeding:
             await asyncio.sleep(POLL_SECONDS)
         decided = time.monotonic()
         await self.rest(what)
-        return Took(decided - began, time.monotonic() - decided)
+        return SeedDurations(decided - began, time.monotonic() - decided)
 
     async def rest(self, what: str) -> None:
         """Wait until all that was decided is settled, derived and published."""

@@ -20,7 +20,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.embedded.ports import pick_free
+from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import ensure_topics
@@ -37,7 +37,7 @@ ANSWER_SECONDS_MAX = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class LargeStage:
+class SizeServers:
     """The servers, and the folder that everything lies in."""
 
     kafka: EmbeddedKafka
@@ -56,7 +56,7 @@ class LargeStage:
 
 
 @asynccontextmanager
-async def servers(folder: Path) -> AsyncIterator[LargeStage]:
+async def servers(folder: Path) -> AsyncIterator[SizeServers]:
     """Both servers, with the topics made, for the duration."""
     kafka = EmbeddedKafka(folder / "kafka", folder / "kafka.log")
     valkey = EmbeddedValkey(folder / "valkey", folder / "valkey.log")
@@ -64,7 +64,7 @@ async def servers(folder: Path) -> AsyncIterator[LargeStage]:
         (folder / part).mkdir(parents=True, exist_ok=True)
     try:
         await asyncio.gather(kafka.start(), valkey.start())
-        stage = LargeStage(kafka, valkey, folder)
+        stage = SizeServers(kafka, valkey, folder)
         settings = stage.settings()
         await ensure_topics(settings.kafka, APP_ID, settings.partitions, settings.replication)
         yield stage
@@ -72,13 +72,13 @@ async def servers(folder: Path) -> AsyncIterator[LargeStage]:
         await asyncio.gather(kafka.stop(), valkey.stop())
 
 
-class Member:
+class StocktideProcess:
     """One process of Stocktide, `worker` or `api`; it may be ended and started again, on the same port."""
 
-    def __init__(self, stage: LargeStage, kind: str) -> None:
+    def __init__(self, stage: SizeServers, kind: str) -> None:
         self._stage = stage
         self._kind = kind
-        self._port = pick_free()
+        self._port = pick_free_port()
         self._child = ChildProcess(kind, stage.folder / f"{kind}.log")
         self._log_offset = 0
 
@@ -102,7 +102,7 @@ class Member:
         async with asyncio.timeout(READY_SECONDS_MAX):
             while await self.ask("/readyz") is None:
                 if not self._child.running:
-                    raise RuntimeError(f"the {self._kind} ended; its log says why:\n{self._child.last_words()}")
+                    raise RuntimeError(f"the {self._kind} ended; its log says why:\n{self._child.last_log_lines()}")
                 await asyncio.sleep(POLL_SECONDS)
         return time.monotonic() - began
 

@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 from aiokafka import AIOKafkaProducer
 
-from bench.size.seeding import placed
+from bench.size.seeding import encode_held_order
 from bench.size.stage import APP_ID
 
 # Shoppers who wait at once; more would only queue, and tell nothing more of how long an outage lasts.
@@ -32,7 +32,7 @@ SLICE_SECONDS = 0.02
 LOOKS_MAX = 64
 
 
-class Traffic:
+class OrderTraffic:
     """Orders at `rate` a second, half by HTTP and half by Kafka; `api` None: all by Kafka."""
 
     def __init__(self, kafka: str, api: str | None, rate: float, skus: int, prefix: str) -> None:
@@ -53,7 +53,7 @@ class Traffic:
         self._told_at: list[float] = []
 
     @asynccontextmanager
-    async def going(self) -> AsyncIterator[Traffic]:
+    async def going(self) -> AsyncIterator[OrderTraffic]:
         """Orders go in for the duration; at the end, whoever waits is waited for."""
         producer = AIOKafkaProducer(bootstrap_servers=self._kafka, acks="all", linger_ms=5)
         await producer.start()
@@ -106,12 +106,12 @@ class Traffic:
 
     async def _send(self, producer: AIOKafkaProducer, number: int) -> None:
         order_id = f"{self._prefix}-k{number}"
-        await producer.send(f"{APP_ID}-orders", placed(order_id, number, self._skus), key=order_id.encode())
+        await producer.send(f"{APP_ID}-orders", encode_held_order(order_id, number, self._skus), key=order_id.encode())
         self.taken.append(order_id)
 
     async def _shop(self, session: aiohttp.ClientSession, number: int) -> None:
         order_id = f"{self._prefix}-h{number}"
-        order = orjson.loads(placed(order_id, number, self._skus))
+        order = orjson.loads(encode_held_order(order_id, number, self._skus))
         del order["type"]
         body, began = orjson.dumps(order), time.monotonic()
         while time.monotonic() - began < PATIENCE_SECONDS:

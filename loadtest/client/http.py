@@ -27,7 +27,7 @@ class ApiError(StocktideError):
     """The API cannot be reached, or answers what it should not; the message says where and what."""
 
 
-class Answer(NamedTuple):
+class ApiResponse(NamedTuple):
     """A status below 500 and its body."""
 
     status: int
@@ -38,7 +38,7 @@ class Answer(NamedTuple):
         return f"{self.status} {self.body[:SAID_LENGTH_MAX].decode(errors='replace')}"
 
 
-class ApiClient:
+class StocktideClient:
     """A pool of at most `requests_max` connections; more calls than that wait for one."""
 
     def __init__(self, api: str, requests_max: int) -> None:
@@ -69,7 +69,7 @@ class ApiClient:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ApiError(f"no API answers at {self._api}") from error
 
-    async def call(self, method: str, path: str, body: bytes | None = None, content: str = JSON) -> Answer:
+    async def call(self, method: str, path: str, body: bytes | None = None, content: str = JSON) -> ApiResponse:
         """Ask until there is an answer below 500. No connection and a 5xx are tried again for a bounded time.
 
         Only for what may be repeated: reads, and events that carry an id.
@@ -82,7 +82,7 @@ class ApiClient:
                 async with self._session.request(
                     method, self._api + path, data=body, headers={"Content-Type": content}
                 ) as response:
-                    answer = Answer(response.status, await response.read())
+                    answer = ApiResponse(response.status, await response.read())
                 if answer.status < 500:
                     return answer
                 said = answer.said()

@@ -34,11 +34,11 @@ CONNECT_SECONDS_MAX = 15.0
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 
 
-class ObserverError(StocktideError):
+class TopicReaderError(StocktideError):
     """The topics cannot be followed; the message says where and why."""
 
 
-class DeadLetter(Struct, frozen=True):
+class RejectedEvent(Struct, frozen=True):
     """A row of `dead-letters`: why an event was refused, and its text as it came."""
 
     reason: str
@@ -54,7 +54,7 @@ class DeadLetter(Struct, frozen=True):
         return event if isinstance(event, dict) else {}
 
 
-class Row(Struct, frozen=True):
+class TopicRecord(Struct, frozen=True):
     """A row of a topic, and where it lies."""
 
     partition: int
@@ -63,23 +63,23 @@ class Row(Struct, frozen=True):
 
 
 # Raises `msgspec.DecodeError` where the row is none of its topic.
-Take = Callable[[Row], None]
+RowHandler = Callable[[TopicRecord], None]
 _Kind = TypeVar("_Kind")
 
 
-def decoded(kind: type[_Kind], give: Callable[[_Kind], None]) -> Take:
+def decoding_handler(kind: type[_Kind], give: Callable[[_Kind], None]) -> RowHandler:
     """A taker that decodes JSON rows of one kind and gives them on."""
     decoder = msgspec.json.Decoder(kind)
     return lambda row: give(decoder.decode(row.value))
 
 
-class Feeds:
+class TopicReader:
     """Follows topics with one consumer without a group: it reads everything and commits nothing.
 
     `takers` go by the topic's name without the app id. `rows` counts what came.
     """
 
-    def __init__(self, kafka: str, app_id: str, takers: Mapping[str, Take], **security: Any) -> None:
+    def __init__(self, kafka: str, app_id: str, takers: Mapping[str, RowHandler], **security: Any) -> None:
         self._kafka = kafka
         # What every client is made with.
         self._client: dict[str, Any] = {"bootstrap_servers": kafka, **security}
@@ -96,12 +96,12 @@ class Feeds:
         self._moved = asyncio.Event()
 
     async def start(self) -> None:
-        """Connect and begin to read. Raises ObserverError."""
+        """Connect and begin to read. Raises TopicReaderError."""
         try:
             await asyncio.wait_for(self._consumer.start(), CONNECT_SECONDS_MAX)
             self._consumer.assign(await self._partitions())
         except (KafkaError, OSError, TimeoutError) as error:
-            raise ObserverError(f"no Kafka answers at {self._kafka}") from error
+            raise TopicReaderError(f"no Kafka answers at {self._kafka}") from error
         self._task = asyncio.create_task(self._read(), name="feeds")
 
     async def stop(self) -> None:
@@ -113,23 +113,23 @@ class Feeds:
         await self._consumer.stop()
 
     async def catch_up(self) -> None:
-        """Wait until everything that was there when this was called has been read. Raises ObserverError."""
+        """Wait until everything that was there when this was called has been read. Raises TopicReaderError."""
         try:
             async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
                 ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
                 for partition, end in ends.items():
                     await self._reach(partition, end)
         except TimeoutError as error:
-            raise ObserverError(
+            raise TopicReaderError(
                 f"the topics at {self._kafka} were not read within {CATCH_UP_SECONDS_MAX:.0f} s"
             ) from error
         except KafkaError as error:
-            raise ObserverError(f"the topics at {self._kafka} cannot be read: {error}") from error
+            raise TopicReaderError(f"the topics at {self._kafka} cannot be read: {error}") from error
 
     def check(self) -> None:
-        """Raise ObserverError if reading has ended."""
+        """Raise TopicReaderError if reading has ended."""
         if self._task is not None and self._task.done():
-            raise ObserverError(f"reading the topics at {self._kafka} ended") from self._task.exception()
+            raise TopicReaderError(f"reading the topics at {self._kafka} ended") from self._task.exception()
 
     async def _reach(self, partition: TopicPartition, end: int) -> None:
         while await self._consumer.position(partition) < end:
@@ -146,7 +146,7 @@ class Feeds:
             there = set(await admin.list_topics())
             for topic in self._takers:
                 if topic not in there:
-                    raise ObserverError(
+                    raise TopicReaderError(
                         f"Kafka at {self._kafka} has no topic {topic}: does Stocktide run there, by that app id?"
                     )
             described = await admin.describe_topics(list(self._takers))
@@ -175,12 +175,12 @@ class Feeds:
                 for record in records:
                     # A row without a value is a tombstone: the key is gone.
                     if record.value is not None:
-                        self._take(take, Row(partition.partition, record.offset, record.value))
+                        self._take(take, TopicRecord(partition.partition, record.offset, record.value))
             if fetched:
                 self._moved.set()
                 await asyncio.sleep(0)
 
-    def _take(self, take: Take, row: Row) -> None:
+    def _take(self, take: RowHandler, row: TopicRecord) -> None:
         self.rows += 1
         try:
             take(row)

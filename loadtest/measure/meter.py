@@ -1,7 +1,7 @@
 """What is counted and measured, by the second: HdrHistograms of several processes become one, exactly.
 
-In: answers and updates, each with the second in which it was scheduled or seen. Out: a `Part` of a process, which
-travels as JSON; and `Whole`, which adds parts up and tells `Latencies`. Values are recorded in µs.
+In: answers and updates, each with the second in which it was scheduled or seen. Out: a `Measurements` of a process,
+which travels as JSON; and `MergedMeasurements`, which adds parts up and tells `Latencies`. Values are recorded in µs.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Literal
 from hdrh.histogram import HdrHistogram
 from msgspec import Struct
 
-from stocktide.loadtest.measure.results import Latencies, Moment
+from stocktide.loadtest.measure.results import Latencies, SecondSummary
 
 # A request ends, answered or not, well within a minute; three digits tell 1.000 ms from 1.001 ms.
 HIGHEST_US = 60_000_000
 DIGITS = 3
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
-Kind = Literal["accepted", "refused", "lag"]
-KINDS: tuple[Kind, ...] = ("accepted", "refused", "lag")
+LatencyKind = Literal["accepted", "refused", "lag"]
+KINDS: tuple[LatencyKind, ...] = ("accepted", "refused", "lag")
 
 
-class SecondPart(Struct):
+class SecondMeasurements(Struct):
     """A second of one process: counts by name, errors by reason, histograms by kind as hdrh writes them."""
 
     at: int
@@ -33,10 +33,10 @@ class SecondPart(Struct):
     histograms: dict[str, bytes]
 
 
-class Part(Struct):
+class Measurements(Struct):
     """What one process has measured: its seconds, and counts of the whole."""
 
-    seconds: list[SecondPart]
+    seconds: list[SecondMeasurements]
     totals: dict[str, int]
     refusals: dict[str, int]
 
@@ -61,7 +61,7 @@ def latencies(of: HdrHistogram) -> Latencies:
     return Latencies(count, p50, p90, p99, p999, round(of.get_max_value() / 1000, 3))
 
 
-class Second:
+class SecondMeter:
     """One second, while it is filled."""
 
     __slots__ = ("counts", "errors", "histograms")
@@ -71,14 +71,14 @@ class Second:
         self.errors: Counter[str] = Counter()
         self.histograms: dict[str, HdrHistogram] = {}
 
-    def record(self, kind: Kind, seconds: float) -> None:
+    def record(self, kind: LatencyKind, seconds: float) -> None:
         """One answer or update of that kind took so long."""
         found = self.histograms.get(kind)
         if found is None:
             found = self.histograms[kind] = histogram()
         record(found, seconds)
 
-    def add(self, part: SecondPart) -> None:
+    def add(self, part: SecondMeasurements) -> None:
         """Add what another process has measured of the same second."""
         self.counts.update(part.counts)
         self.errors.update(part.errors)
@@ -87,16 +87,16 @@ class Second:
                 self.histograms[kind] = histogram()
             self.histograms[kind].decode_and_add(raw)
 
-    def part(self, at: int) -> SecondPart:
+    def part(self, at: int) -> SecondMeasurements:
         """To travel."""
         raw = {kind: bytes(found.encode()) for kind, found in self.histograms.items()}
-        return SecondPart(at, dict(self.counts), dict(self.errors), raw)
+        return SecondMeasurements(at, dict(self.counts), dict(self.errors), raw)
 
-    def moment(self, at: int) -> Moment:
+    def moment(self, at: int) -> SecondSummary:
         """As the results tell it."""
         counts = self.counts
         told = {kind: latencies(self.histograms[kind]) for kind in self.histograms}
-        return Moment(
+        return SecondSummary(
             at,
             scheduled=counts["scheduled"],
             accepted=counts["accepted"],
@@ -111,31 +111,31 @@ class Second:
         )
 
 
-class Meter:
+class LoadMeter:
     """What one process measures, second by second."""
 
     def __init__(self) -> None:
-        self.seconds: dict[int, Second] = {}
+        self.seconds: dict[int, SecondMeter] = {}
         self.totals: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
-        self._recent = Second()
+        self._recent = SecondMeter()
 
-    def record(self, kind: Kind, at: float, seconds: float) -> None:
+    def record(self, kind: LatencyKind, at: float, seconds: float) -> None:
         """An answer or update took so long; it belongs to the second of `at`."""
         self.second(at).record(kind, seconds)
         self._recent.record(kind, seconds)
 
-    def recent(self, at: float) -> SecondPart:
+    def recent(self, at: float) -> SecondMeasurements:
         """What was recorded since this was asked last, whatever second it belongs to: for a view."""
-        recent, self._recent = self._recent, Second()
+        recent, self._recent = self._recent, SecondMeter()
         return recent.part(int(at))
 
-    def second(self, at: float) -> Second:
+    def second(self, at: float) -> SecondMeter:
         """The second of a time, s since the start of the load; what comes before counts as its first."""
         number = max(0, int(at))
         found = self.seconds.get(number)
         if found is None:
-            found = self.seconds[number] = Second()
+            found = self.seconds[number] = SecondMeter()
         return found
 
     def count(self, at: float, name: str) -> None:
@@ -148,32 +148,32 @@ class Meter:
         self.count(at, "failed")
         self.second(at).errors[reason] += 1
 
-    def part(self) -> Part:
+    def part(self) -> Measurements:
         """All of it, to travel."""
         seconds = [second.part(at) for at, second in sorted(self.seconds.items())]
-        return Part(seconds, dict(self.totals), dict(self.refusals))
+        return Measurements(seconds, dict(self.totals), dict(self.refusals))
 
 
-class Whole:
+class MergedMeasurements:
     """The parts of all processes, added up."""
 
-    def __init__(self, parts: Iterable[Part] = ()) -> None:
-        self._seconds: dict[int, Second] = {}
+    def __init__(self, parts: Iterable[Measurements] = ()) -> None:
+        self._seconds: dict[int, SecondMeter] = {}
         self.totals: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         for part in parts:
             self.add(part)
 
-    def add(self, part: Part) -> None:
+    def add(self, part: Measurements) -> None:
         """Add one."""
         self.totals.update(part.totals)
         self.refusals.update(part.refusals)
         for second in part.seconds:
-            self._seconds.setdefault(second.at, Second()).add(second)
+            self._seconds.setdefault(second.at, SecondMeter()).add(second)
             self.errors.update(second.errors)
 
-    def latencies(self, *kinds: Kind, seconds: range | None = None) -> Latencies:
+    def latencies(self, *kinds: LatencyKind, seconds: range | None = None) -> Latencies:
         """Over the whole run or some seconds of it, of one kind or several together."""
         total = histogram()
         for at, second in self._seconds.items():
@@ -186,9 +186,9 @@ class Whole:
         """How often something was counted in some seconds."""
         return sum(second.counts[name] for at, second in self._seconds.items() if at in seconds)
 
-    def moments(self) -> tuple[Moment, ...]:
+    def moments(self) -> tuple[SecondSummary, ...]:
         """Every second from the first to the last one that has anything."""
         return tuple(
-            self._seconds[at].moment(at) if at in self._seconds else Moment(at)
+            self._seconds[at].moment(at) if at in self._seconds else SecondSummary(at)
             for at in range(max(self._seconds, default=-1) + 1)
         )

@@ -1,6 +1,6 @@
 """What processes use while a load runs.
 
-In: process ids by name, of processes on this machine. Out: a `ProcessUse` of each, sampled once a second. One that is
+In: process ids by name, of processes on this machine. Out: a `ProcessUsage` of each, sampled once a second. One that is
 gone has no more points; one that may not be looked at has none.
 """
 
@@ -15,19 +15,19 @@ from typing import Any
 
 import psutil
 
-from stocktide.loadtest.measure.results import ProcessUse, Use
+from stocktide.loadtest.measure.results import ProcessUsage, ResourceSample
 
 SAMPLE_SECONDS = 1.0
 # A system at rest and testers that wait load a machine with next to nothing.
 BUSY_LOAD_PER_CORE = 1.0
 
 
-class Sampler:
+class ProcessSampler:
     """Samples until cancelled. `clock` gives s since the start of the load."""
 
     def __init__(self, pids: Mapping[str, int], clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._points: dict[tuple[str, int], list[Use]] = {}
+        self._points: dict[tuple[str, int], list[ResourceSample]] = {}
         self._processes: dict[tuple[str, int], psutil.Process] = {}
         for name, pid in pids.items():
             try:
@@ -46,15 +46,15 @@ class Sampler:
             for key, process in list(self._processes.items()):
                 try:
                     with process.oneshot():
-                        use = Use(at, process.cpu_percent(), process.memory_info().rss)
+                        use = ResourceSample(at, process.cpu_percent(), process.memory_info().rss)
                 except psutil.Error:
                     del self._processes[key]
                 else:
                     self._points[key].append(use)
 
-    def uses(self) -> tuple[ProcessUse, ...]:
+    def uses(self) -> tuple[ProcessUsage, ...]:
         """What was seen."""
-        return tuple(ProcessUse(name, pid, tuple(points)) for (name, pid), points in self._points.items())
+        return tuple(ProcessUsage(name, pid, tuple(points)) for (name, pid), points in self._points.items())
 
 
 def machine() -> dict[str, Any]:
@@ -69,7 +69,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def other_work(found: Mapping[str, Any]) -> list[str]:
+def busy_machine_notes(found: Mapping[str, Any]) -> list[str]:
     """A sentence where the machine was busy before the load began: then the numbers are those of what was left."""
     load, cores = found["load_before"], found["cores"]
     if load <= BUSY_LOAD_PER_CORE * cores:

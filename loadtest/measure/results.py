@@ -26,12 +26,12 @@ class Latencies(Struct, frozen=True):
     max: float = 0.0
 
 
-class Moment(Struct, frozen=True):
+class SecondSummary(Struct, frozen=True):
     """One second of the run, by the second in which a request was scheduled.
 
     `accepted` are orders held (201), `refused` a decision against them (409), `failed` everything else: 503, time-outs,
     lost connections. `lag` is event → update as subscribers saw it. `late_sends` were sent by the tester itself more
-    than `Verdict` allows after their time.
+    than `RunVerdict` allows after their time.
     """
 
     at: int
@@ -64,7 +64,7 @@ class HotSku(Struct, frozen=True):
     channels: dict[str, tuple[StockPoint, ...]] = {}
 
 
-class Use(Struct, frozen=True):
+class ResourceSample(Struct, frozen=True):
     """What a process used at a time: CPU in percent of one core, resident memory in bytes."""
 
     at: float
@@ -72,15 +72,15 @@ class Use(Struct, frozen=True):
     memory_bytes: int
 
 
-class ProcessUse(Struct, frozen=True):
+class ProcessUsage(Struct, frozen=True):
     """A process over the run; `name` says what it is: worker, api, kafka, redis, tester-1."""
 
     name: str
     pid: int
-    points: tuple[Use, ...] = ()
+    points: tuple[ResourceSample, ...] = ()
 
 
-class Violation(Struct, frozen=True):
+class ReportedViolation(Struct, frozen=True):
     """A promise that was broken: the checker's name, and its evidence, a line each."""
 
     checker: str
@@ -89,7 +89,7 @@ class Violation(Struct, frozen=True):
     evidence: tuple[str, ...] = ()
 
 
-class Verdict(Struct, frozen=True):
+class RunVerdict(Struct, frozen=True):
     """`kept`: no promise was broken, by those checkers. `valid`: the run says what it seems to say; else `why_invalid`.
 
     `limit` is `system`, `tester` or `none`: what kept the rate from being higher. `notes` are plain sentences.
@@ -99,12 +99,12 @@ class Verdict(Struct, frozen=True):
     valid: bool
     limit: str
     checked: dict[str, int] = {}
-    violations: tuple[Violation, ...] = ()
+    violations: tuple[ReportedViolation, ...] = ()
     why_invalid: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-class Results(Struct, frozen=True):
+class LoadTestResults(Struct, frozen=True):
     """A run, whole. `settings` are the options as given, `seed` among them; `machine` what it ran on.
 
     `ladder` is filled by the search for the highest rate: each step's rate, whether it kept the goal, its latencies.
@@ -114,24 +114,24 @@ class Results(Struct, frozen=True):
     machine: dict[str, Any]
     started_at: str
     load_seconds: float
-    verdict: Verdict
+    verdict: RunVerdict
     totals: dict[str, int]
     accepted_ms: Latencies
     refused_ms: Latencies
     lag_ms: Latencies
-    moments: tuple[Moment, ...]
+    moments: tuple[SecondSummary, ...]
     hot: tuple[HotSku, ...] = ()
-    processes: tuple[ProcessUse, ...] = ()
+    processes: tuple[ProcessUsage, ...] = ()
     errors: dict[str, int] = {}
     ladder: tuple[dict[str, Any], ...] = ()
     format: int = FORMAT
 
 
-def encode(results: Results) -> bytes:
+def encode(results: LoadTestResults) -> bytes:
     """As JSON, indented, for people too."""
     return msgspec.json.format(msgspec.json.encode(results), indent=1)
 
 
-def decode(raw: bytes) -> Results:
+def decode(raw: bytes) -> LoadTestResults:
     """Read what `encode` wrote. Raises msgspec.ValidationError, whose text names the path."""
-    return msgspec.json.decode(raw, type=Results)
+    return msgspec.json.decode(raw, type=LoadTestResults)

@@ -10,10 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stocktide.loadtest.oracle.history import ReadMovement, ReadOrder, ReadPolicy, ReadStock, Rested, StockRow, Told
-from stocktide.loadtest.oracle.orders import PLACED_ID_DEFAULT, OrderBook, Sight
+from stocktide.loadtest.oracle.dispatcher import PendingRequest, sum_lines
+from stocktide.loadtest.oracle.history import (
+    ReadMovement,
+    ReadOrder,
+    ReadPolicy,
+    ReadStock,
+    Response,
+    RunQuiesced,
+    StockPublished,
+)
+from stocktide.loadtest.oracle.orders import PLACED_ID_DEFAULT, OrderObservation, OrderTracker
 from stocktide.loadtest.oracle.policies import PolicyLevels
-from stocktide.loadtest.oracle.stream import Ask, summed
 from stocktide.loadtest.oracle.verdict import Checker
 
 # An order may be extended so often; the next extension is refused (rule 42).
@@ -46,7 +54,7 @@ class AnswerContradicted(Checker):
     name = "answer_contradicted"
     promise = "What a caller was told is never contradicted."
 
-    def __init__(self, book: OrderBook) -> None:
+    def __init__(self, book: OrderTracker) -> None:
         super().__init__()
         self._book = book
         self._known_skus: dict[str, int] = {}
@@ -56,14 +64,14 @@ class AnswerContradicted(Checker):
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """What makes a SKU known, and what is final."""
         return {
-            StockRow: self._know,
-            Rested: lambda _: setattr(self, "_rests", True),
+            StockPublished: self._know,
+            RunQuiesced: lambda _: setattr(self, "_rests", True),
         }
 
-    def _know(self, row: StockRow) -> None:
+    def _know(self, row: StockPublished) -> None:
         self._known_skus.setdefault(row.stock.sku, row.at)
 
-    def told(self, ask: Ask, told: Told) -> None:
+    def told(self, ask: PendingRequest, told: Response) -> None:
         """Judge an answer by itself, and against what was told before it was asked."""
         event = ask.event
         if event is None or not ask.kind.startswith("order.") or ask.door != "http":
@@ -78,7 +86,7 @@ class AnswerContradicted(Checker):
             what = f"was told at sequence {order.sequence}, although {ask.floor} had been told before it was asked"
             self._contradicted(ask, told, what)
 
-    def _see(self, sight: Sight) -> None:
+    def _see(self, sight: OrderObservation) -> None:
         self.looked["sights of orders"] += 1
         order, at = sight.order, sight.record.at
         if sight.other is not None:
@@ -94,7 +102,7 @@ class AnswerContradicted(Checker):
             )
             self.found(what, at, order_id=order.order_id)
 
-    def _taken(self, ask: Ask, told: Told) -> None:
+    def _taken(self, ask: PendingRequest, told: Response) -> None:
         order, event = told.order, ask.event
         assert event is not None
         if order is None:
@@ -104,14 +112,14 @@ class AnswerContradicted(Checker):
         if ask.kind != "order.placed":
             return None
         lines = tuple((line.sku, line.quantity) for line in order.lines)
-        if order.channel != event.channel or lines != summed(event.lines):
+        if order.channel != event.channel or lines != sum_lines(event.lines):
             self._contradicted(ask, told, f"was answered {told.status} with another order: {order.channel}, {lines}")
         accepted = self._book.order(order.order_id).accepted
         if accepted is not None and accepted != ask.body:
             self._contradicted(ask, told, "was taken, although another body had been taken under that order_id")
         return None
 
-    def _refused(self, ask: Ask, told: Told) -> None:
+    def _refused(self, ask: PendingRequest, told: Response) -> None:
         event, order = ask.event, told.order
         assert event is not None
         known = self._book.order(event.order_id)
@@ -131,7 +139,7 @@ class AnswerContradicted(Checker):
                 if line.reason == "unknown_sku" and self._known_skus.get(line.sku, ask.at) < known.asked_at:
                     self._contradicted(ask, told, f"says that {line.sku} is unknown, and it had been published before")
 
-    def _conflict(self, ask: Ask, told: Told) -> None:
+    def _conflict(self, ask: PendingRequest, told: Response) -> None:
         event = ask.event
         assert event is not None
         known = self._book.order(event.order_id)
@@ -148,7 +156,7 @@ class AnswerContradicted(Checker):
         ):
             self._contradicted(ask, told, "is called a conflict, and no other body was ever sent")
 
-    def _contradicted(self, ask: Ask, told: Told, what: str) -> None:
+    def _contradicted(self, ask: PendingRequest, told: Response, what: str) -> None:
         assert ask.event is not None
         order_id = ask.event.order_id
         self.found(f"{ask.kind} of {order_id} (request {ask.number}) {what}", told.at, order_id=order_id)
@@ -165,7 +173,7 @@ class AnswerLost(Checker):
     name = "answer_lost"
     promise = "What a caller was told is never lost."
 
-    def __init__(self, book: OrderBook) -> None:
+    def __init__(self, book: OrderTracker) -> None:
         super().__init__()
         self._book = book
         self._rests = False
@@ -178,19 +186,19 @@ class AnswerLost(Checker):
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """Reads, and what makes a SKU known."""
         return {
-            Rested: lambda _: setattr(self, "_rests", True),
+            RunQuiesced: lambda _: setattr(self, "_rests", True),
             ReadOrder: self._read_order,
             ReadStock: self._read_stock,
             ReadMovement: self._read_movement,
             ReadPolicy: self._read_policy,
-            StockRow: lambda row: self._skus.add(row.stock.sku),
+            StockPublished: lambda row: self._skus.add(row.stock.sku),
         }
 
-    def silent(self, ask: Ask) -> None:
+    def silent(self, ask: PendingRequest) -> None:
         """A policy that may have been set at any time."""
         self._policies.silent(ask)
 
-    def told(self, ask: Ask, told: Told) -> None:
+    def told(self, ask: PendingRequest, told: Response) -> None:
         """Nobody may be told that an order is unknown once it was told."""
         self._policies.told(ask, told)
         if told.status == 404 and ask.floor and ask.event is not None and ask.kind.startswith("order."):
@@ -243,7 +251,7 @@ class AnswerLost(Checker):
                 self.found(f"order {order_id} was told at sequence {known.floor}, and {where}", order_id=order_id)
 
 
-def _cut(sight: Sight) -> str | None:
+def _cut(sight: OrderObservation) -> str | None:
     """What is wrong with the lines of a hold: each is taken whole or not at all (rule 21)."""
     for line in sight.order.lines:
         if line.reserved + line.preordered not in (0, line.quantity):

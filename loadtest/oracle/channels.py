@@ -11,29 +11,29 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stocktide.loadtest.oracle.contract import Update
+from stocktide.loadtest.client.contract import ChannelUpdateView
 from stocktide.loadtest.oracle.history import (
-    ChannelRow,
+    ChannelUpdatePublished,
     ReadChannel,
     ReadStock,
-    Rested,
-    Saw,
+    RunQuiesced,
     Subscribed,
     Synced,
     Unsubscribed,
+    UpdateReceived,
 )
-from stocktide.loadtest.oracle.orders import OrderBook
-from stocktide.loadtest.oracle.stocks import StockBook
+from stocktide.loadtest.oracle.orders import OrderTracker
+from stocktide.loadtest.oracle.stocks import StockTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
 # A subscriber that is told to have everything has, at the least, what was published so long before it connected: an
 # API may be behind the topic by as much as it was stopped, or Kafka away.
-BEHIND_MS_MAX = 30_000
+FEED_LAG_MS_MAX = 30_000
 
 Key = tuple[str, str]
 
 
-class Subscriber:
+class SubscriberState:
     """One subscriber of a channel: what it holds by now, since when it is connected, and whether it was told it has
     all."""
 
@@ -45,22 +45,22 @@ class Subscriber:
         self.asked_at = 0
         self.connected = False
         self.synced = False
-        self.sees: dict[str, tuple[Update, int]] = {}
+        self.sees: dict[str, tuple[ChannelUpdateView, int]] = {}
 
 
-class ChannelBook:
+class ChannelTracker:
     """All subscribers, and each channel and SKU as the topic has it: the newest update, and the last.
 
     `behind_ms`: how far an API may be behind the topic, at the most, for whoever connects.
     Who was connected when the run came to rest counts as connected: that it leaves afterwards is no fault.
     """
 
-    def __init__(self, behind_ms: int = BEHIND_MS_MAX) -> None:
+    def __init__(self, behind_ms: int = FEED_LAG_MS_MAX) -> None:
         self._rests = False
         self.behind_ms = behind_ms
-        self.subscribers: dict[str, Subscriber] = {}
-        self.newest: dict[Key, Update] = {}
-        self.last: dict[Key, Update] = {}
+        self.subscribers: dict[str, SubscriberState] = {}
+        self.newest: dict[Key, ChannelUpdateView] = {}
+        self.last: dict[Key, ChannelUpdateView] = {}
         # When the topic first told of a SKU, for whichever channel: it is known from then on.
         self.known: dict[str, int] = {}
         # By channel and SKU: (version, when) of rows, the first of them as new as anybody must have by now.
@@ -72,16 +72,16 @@ class ChannelBook:
             Subscribed: self._subscribed,
             Unsubscribed: self._unsubscribed,
             Synced: self._synced,
-            Saw: self._saw,
-            ChannelRow: self._row,
-            Rested: lambda _: setattr(self, "_rests", True),
+            UpdateReceived: self._saw,
+            ChannelUpdatePublished: self._row,
+            RunQuiesced: lambda _: setattr(self, "_rests", True),
         }
 
-    def subscriber(self, name: str) -> Subscriber:
+    def subscriber(self, name: str) -> SubscriberState:
         """A subscriber by its name."""
         found = self.subscribers.get(name)
         if found is None:
-            found = self.subscribers[name] = Subscriber()
+            found = self.subscribers[name] = SubscriberState()
         return found
 
     def due(self, channel: str, by: int) -> Mapping[str, int]:
@@ -106,10 +106,10 @@ class ChannelBook:
     def _synced(self, record: Synced) -> None:
         self.subscriber(record.subscriber).synced = True
 
-    def _saw(self, record: Saw) -> None:
+    def _saw(self, record: UpdateReceived) -> None:
         self.subscriber(record.subscriber).sees[record.update.sku] = (record.update, record.at)
 
-    def _row(self, row: ChannelRow) -> None:
+    def _row(self, row: ChannelUpdatePublished) -> None:
         key = (row.update.channel, row.update.sku)
         self.known.setdefault(row.update.sku, row.at)
         newest = self.newest.get(key)
@@ -138,7 +138,7 @@ class VersionWentBack(Checker):
     name = "version_went_back"
     promise = "For each channel and SKU the version only grows."
 
-    def __init__(self, book: ChannelBook, stocks: StockBook, orders: OrderBook) -> None:
+    def __init__(self, book: ChannelTracker, stocks: StockTracker, orders: OrderTracker) -> None:
         super().__init__()
         self._book = book
         self._stocks = stocks
@@ -148,13 +148,13 @@ class VersionWentBack(Checker):
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """Updates and rows, before the book has them."""
         return {
-            Saw: self._saw,
-            ChannelRow: self._row,
+            UpdateReceived: self._saw,
+            ChannelUpdatePublished: self._row,
             ReadStock: self._read,
-            Rested: lambda _: setattr(self, "_rests", True),
+            RunQuiesced: lambda _: setattr(self, "_rests", True),
         }
 
-    def _saw(self, record: Saw) -> None:
+    def _saw(self, record: UpdateReceived) -> None:
         update, name = record.update, record.subscriber
         self.looked["updates seen"] += 1
         before = self._book.subscriber(name).sees.get(update.sku)
@@ -166,7 +166,7 @@ class VersionWentBack(Checker):
         what = f"subscriber {name} saw {_told(before[0])}, and then {_told(update)}"
         self.found(what, record.at, subscriber=name, channel=update.channel, sku=update.sku)
 
-    def _row(self, row: ChannelRow) -> None:
+    def _row(self, row: ChannelUpdatePublished) -> None:
         update = row.update
         self.looked["rows of channel-stock"] += 1
         newest = self._book.newest.get((update.channel, update.sku))
@@ -217,17 +217,17 @@ class ChannelNotConverged(Checker):
     name = "channel_not_converged"
     promise = "When the input rests, the last update equals the ledger."
 
-    def __init__(self, book: ChannelBook) -> None:
+    def __init__(self, book: ChannelTracker) -> None:
         super().__init__()
         self._book = book
         self._rests = False
         self._whole: set[str] = set()
-        self._final: dict[str, dict[str, Update]] = {}
+        self._final: dict[str, dict[str, ChannelUpdateView]] = {}
         self._read_at: dict[str, int] = {}
 
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """What is final, and who is told to have everything."""
-        return {Rested: lambda _: setattr(self, "_rests", True), ReadChannel: self._read, Synced: self._synced}
+        return {RunQuiesced: lambda _: setattr(self, "_rests", True), ReadChannel: self._read, Synced: self._synced}
 
     def _synced(self, record: Synced) -> None:
         name, subscriber = record.subscriber, self._book.subscriber(record.subscriber)
@@ -271,7 +271,7 @@ class ChannelNotConverged(Checker):
             else:
                 what = f"subscriber {name} of {subscriber.channel} was never told that it has everything"
                 self.found(what, self._read_at[subscriber.channel], subscriber=name, channel=subscriber.channel)
-        by_channel: dict[str, dict[str, Update]] = {channel: {} for channel in self._whole}
+        by_channel: dict[str, dict[str, ChannelUpdateView]] = {channel: {} for channel in self._whole}
         for (channel, sku), update in self._book.last.items():
             if channel in by_channel:
                 by_channel[channel][sku] = update
@@ -279,7 +279,7 @@ class ChannelNotConverged(Checker):
             self.looked["channels at rest"] += 1
             self._compare("channel-stock", channel, rows, None)
 
-    def _compare(self, who: str, channel: str, sees: Mapping[str, Update], subscriber: str | None) -> None:
+    def _compare(self, who: str, channel: str, sees: Mapping[str, ChannelUpdateView], subscriber: str | None) -> None:
         final = self._final[channel]
         for sku in sorted({*final, *sees}):
             item, update = final.get(sku), sees.get(sku)
@@ -295,11 +295,11 @@ class ChannelNotConverged(Checker):
             self.found(what, self._read_at[channel], subscriber=subscriber, channel=channel, sku=sku)
 
 
-def _face(update: Update) -> tuple[str, int, int]:
+def _face(update: ChannelUpdateView) -> tuple[str, int, int]:
     return update.mode, update.quantity, update.preorder_remaining
 
 
-def _told(update: Update) -> str:
+def _told(update: ChannelUpdateView) -> str:
     return (
         f"{update.sku} for {update.channel} at version {update.version}: {update.mode}, {update.quantity}, preorders"
         f" {update.preorder_remaining}"

@@ -12,26 +12,26 @@ from collections.abc import Iterable, Iterator
 from msgspec import structs
 
 from stocktide.loadtest.oracle.history import (
-    AlertRow,
-    Asked,
-    ChannelRow,
-    DeadLetterRow,
-    MovementRow,
-    OrderRow,
-    PolicyRow,
+    AlertPublished,
+    ChannelUpdatePublished,
+    DeadLetterPublished,
+    HistoryRecord,
+    MovementPublished,
+    NoResponse,
+    OrderPublished,
+    PolicyPublished,
     ReadChannel,
     ReadMovement,
     ReadOrder,
     ReadPolicy,
     ReadStock,
-    Record,
-    Saw,
-    Silent,
-    StockRow,
+    Request,
+    Response,
+    StockPublished,
     Subscribed,
     Synced,
-    Told,
     Unsubscribed,
+    UpdateReceived,
 )
 from stocktide.loadtest.oracle.verdict import Violation
 
@@ -49,17 +49,17 @@ class _File:
 
     def __init__(self, at: int) -> None:
         self.at = at
-        self.before: deque[Record] = deque(maxlen=BEFORE_MAX)
-        self.after: list[Record] = []
+        self.before: deque[HistoryRecord] = deque(maxlen=BEFORE_MAX)
+        self.after: list[HistoryRecord] = []
 
-    def take(self, record: Record) -> None:
+    def take(self, record: HistoryRecord) -> None:
         if not self.at or record.at <= self.at:
             self.before.append(record)
         elif len(self.after) < AFTER_MAX:
             self.after.append(record)
 
 
-class Evidence:
+class EvidenceCollector:
     """Gathers for all violations in one pass."""
 
     def __init__(self, violations: Iterable[Violation]) -> None:
@@ -72,16 +72,16 @@ class Evidence:
             for subject in _subjects_of(violation):
                 self._wanted.setdefault(subject, []).append(file)
 
-    def take(self, record: Record) -> None:
+    def take(self, record: HistoryRecord) -> None:
         """Keep the record where it tells of something that was found."""
         files: list[_File] = []
         for subject in _subjects_in(record):
             for file in self._wanted.get(subject, ()):
                 if file not in files:
                     files.append(file)
-        if isinstance(record, Asked) and files:
+        if isinstance(record, Request) and files:
             self._numbers[record.number] = files
-        elif isinstance(record, Told | Silent):
+        elif isinstance(record, Response | NoResponse):
             files = self._numbers.pop(record.number, files)
         for file in files:
             file.take(record)
@@ -106,29 +106,29 @@ def _subjects_of(violation: Violation) -> Iterator[Subject]:
         yield ("movement", violation.warehouse, violation.id)
 
 
-def _subjects_in(record: Record) -> Iterator[Subject]:
+def _subjects_in(record: HistoryRecord) -> Iterator[Subject]:
     match record:
-        case Asked(event=event):
+        case Request(event=event):
             yield from _subjects_asked(event)
-        case Told(order=order) if order is not None:
+        case Response(order=order) if order is not None:
             yield ("order", order.order_id)
-        case OrderRow(order=order):
+        case OrderPublished(order=order):
             yield ("order", order.order_id)
         case ReadOrder(order_id=order_id):
             yield ("order", order_id)
-        case AlertRow(alert=alert):
+        case AlertPublished(alert=alert):
             yield ("sku", alert.sku)
-        case StockRow(stock=stock):
+        case StockPublished(stock=stock):
             yield ("sku", stock.sku)
         case ReadStock(sku=sku):
             yield ("sku", sku)
-        case MovementRow(movement=movement):
+        case MovementPublished(movement=movement):
             yield ("movement", movement.warehouse, movement.id)
             for line in movement.lines:
                 yield ("sku", line.sku)
         case ReadMovement(warehouse=warehouse, id=id_):
             yield ("movement", warehouse, id_)
-        case DeadLetterRow():
+        case DeadLetterPublished():
             pass
         case _:
             yield from _subjects_watched(record)
@@ -144,15 +144,15 @@ def _subjects_asked(event: dict[str, object]) -> Iterator[Subject]:
         yield ("channel", channel, str(event.get("sku") or ""))
 
 
-def _subjects_watched(record: Record) -> Iterator[Subject]:
+def _subjects_watched(record: HistoryRecord) -> Iterator[Subject]:
     match record:
-        case Saw(subscriber=subscriber, update=update):
+        case UpdateReceived(subscriber=subscriber, update=update):
             yield ("sees", subscriber, update.sku)
         case Subscribed(subscriber=subscriber) | Synced(subscriber=subscriber) | Unsubscribed(subscriber=subscriber):
             yield ("subscriber", subscriber)
-        case ChannelRow(update=update):
+        case ChannelUpdatePublished(update=update):
             yield ("channel", update.channel, update.sku)
-        case PolicyRow(policy=policy):
+        case PolicyPublished(policy=policy):
             yield ("channel", policy.channel, policy.sku or "")
         case ReadPolicy(channel=channel, sku=sku):
             yield ("channel", channel, sku or "")

@@ -1,14 +1,13 @@
 """The record of a run, kept outside of the system: what was asked, what every caller was told, what everyone saw.
 
-In: records, appended to a file as NDJSON while the run goes on. Out: the same records, in the same order, as often as
-a run is judged. Every record has `at`: when the tester knew it, in ms since the epoch by `Clock`, which never goes
+In: records, appended to a file as NDJSON while the run goes on. Out: the same records, in the same order, as often as a
+run is judged. Every record has `at`: when the tester knew it, in ms since the epoch by `HistoryClock`, which never goes
 back. What the contract tells as JSON is kept under the contract's own names; what no promise speaks of is left out.
 
-Rules for whoever writes one:
-- `Asked` is written before the request or event is sent, and every attempt is an `Asked` of its own.
-- Each `Asked` ends in one `Told` or one `Silent`. A tester that dies leaves some with neither: they count as silent.
-- `Rested` is written once everything is healed, all input consumed and the feeds are quiet; reads that follow it are
-  the final state. Subscribers go on until then.
+Rules for whoever writes one: - `Request` is written before the request or event is sent, and every attempt is an
+`Request` of its own. - Each `Request` ends in one `Response` or one `NoResponse`. A tester that dies leaves some with
+neither: they count as silent. - `RunQuiesced` is written once everything is healed, all input consumed and the feeds
+are quiet; reads that follow it are the final state. Subscribers go on until then.
 """
 
 from __future__ import annotations
@@ -24,17 +23,25 @@ from typing import Any, Literal, Self
 import msgspec
 from msgspec import Struct, field
 
-from stocktide.loadtest.oracle.contract import Alert, DeadLetter, Movement, Order, Policy, Stock, Update
+from stocktide.loadtest.client.contract import (
+    AlertView,
+    ChannelUpdateView,
+    DeadLetterView,
+    MovementView,
+    OrderView,
+    PolicyView,
+    StockView,
+)
 
 # Records kept back before a write: a few ms of a run at full load.
 RECORDS_PER_WRITE = 500
 # So much of a file at a time: thousands of records, little memory.
 READ_BYTES = 4 * 1024 * 1024
 
-Door = Literal["http", "ndjson", "kafka"]
+InputTransport = Literal["http", "ndjson", "kafka"]
 
 
-class Clock:
+class HistoryClock:
     """ms since the epoch that never go back: wall time at the start, plus monotonic time since.
 
     Processes of one machine that share an `offset`, in s, share the clock.
@@ -52,14 +59,14 @@ class _Record(Struct, frozen=True, omit_defaults=True, tag_field="record"):
     at: int
 
 
-class Began(_Record, frozen=True, omit_defaults=True, tag="began"):
+class RunStarted(_Record, frozen=True, omit_defaults=True, tag="began"):
     """The run begins."""
 
     app_id: str
     seed: int = 0
 
 
-class Asked(_Record, frozen=True, omit_defaults=True, tag="asked"):
+class Request(_Record, frozen=True, omit_defaults=True, tag="asked"):
     """A request or event is about to be sent. `number` is unique in the run.
 
     `kind` is the type of the input event, by whatever door: `order.placed`, `order.paid`, `stock.received`, …; or
@@ -69,12 +76,12 @@ class Asked(_Record, frozen=True, omit_defaults=True, tag="asked"):
     """
 
     number: int
-    door: Door
+    door: InputTransport
     kind: str
     event: dict[str, Any] = field(default_factory=dict)
 
 
-class Told(_Record, frozen=True, omit_defaults=True, tag="told"):
+class Response(_Record, frozen=True, omit_defaults=True, tag="told"):
     """The answer to `number`. An event that Kafka acknowledged was told 202, and where it lies.
 
     `order` is the order of the answer, also of a refusal that shows one; `code` that of a problem, or of a rejected
@@ -85,13 +92,13 @@ class Told(_Record, frozen=True, omit_defaults=True, tag="told"):
     status: int
     code: str | None = None
     replayed: bool = False
-    order: Order | None = None
+    order: OrderView | None = None
     topic: str | None = None
     partition: int = -1
     offset: int = -1
 
 
-class Silent(_Record, frozen=True, omit_defaults=True, tag="silent"):
+class NoResponse(_Record, frozen=True, omit_defaults=True, tag="silent"):
     """No answer to `number`: the connection broke, the time was over, the client hung up. It may have happened."""
 
     number: int
@@ -108,11 +115,11 @@ class Subscribed(_Record, frozen=True, omit_defaults=True, tag="subscribed"):
     asked_at: int = 0
 
 
-class Saw(_Record, frozen=True, omit_defaults=True, tag="saw"):
+class UpdateReceived(_Record, frozen=True, omit_defaults=True, tag="saw"):
     """A subscriber got an update."""
 
     subscriber: str
-    update: Update
+    update: ChannelUpdateView
 
 
 class Synced(_Record, frozen=True, omit_defaults=True, tag="synced"):
@@ -134,49 +141,49 @@ class _Row(_Record, frozen=True, omit_defaults=True):
     offset: int
 
 
-class OrderRow(_Row, frozen=True, omit_defaults=True, tag="reservations"):
+class OrderPublished(_Row, frozen=True, omit_defaults=True, tag="reservations"):
     """A row of `reservations`."""
 
-    order: Order
+    order: OrderView
 
 
-class MovementRow(_Row, frozen=True, omit_defaults=True, tag="adjustments"):
+class MovementPublished(_Row, frozen=True, omit_defaults=True, tag="adjustments"):
     """A row of `adjustments`."""
 
-    movement: Movement
+    movement: MovementView
 
 
-class StockRow(_Row, frozen=True, omit_defaults=True, tag="stock"):
+class StockPublished(_Row, frozen=True, omit_defaults=True, tag="stock"):
     """A row of `stock`."""
 
-    stock: Stock
+    stock: StockView
 
 
-class ChannelRow(_Row, frozen=True, omit_defaults=True, tag="channel-stock"):
+class ChannelUpdatePublished(_Row, frozen=True, omit_defaults=True, tag="channel-stock"):
     """A row of `channel-stock`."""
 
-    update: Update
+    update: ChannelUpdateView
 
 
-class PolicyRow(_Row, frozen=True, omit_defaults=True, tag="policies"):
+class PolicyPublished(_Row, frozen=True, omit_defaults=True, tag="policies"):
     """A row of `policies`."""
 
-    policy: Policy
+    policy: PolicyView
 
 
-class DeadLetterRow(_Row, frozen=True, omit_defaults=True, tag="dead-letters"):
+class DeadLetterPublished(_Row, frozen=True, omit_defaults=True, tag="dead-letters"):
     """A row of `dead-letters`."""
 
-    letter: DeadLetter
+    letter: DeadLetterView
 
 
-class AlertRow(_Row, frozen=True, omit_defaults=True, tag="alerts"):
+class AlertPublished(_Row, frozen=True, omit_defaults=True, tag="alerts"):
     """A row of `alerts`."""
 
-    alert: Alert
+    alert: AlertView
 
 
-class Unreadable(_Row, frozen=True, omit_defaults=True, tag="unreadable"):
+class UnreadableRow(_Row, frozen=True, omit_defaults=True, tag="unreadable"):
     """A row of a public topic that is not what the contract says."""
 
     topic: str
@@ -191,21 +198,21 @@ class ReadOrder(_Read, frozen=True, omit_defaults=True, tag="read-order"):
     """GET of an order; None where it was unknown (404)."""
 
     order_id: str
-    order: Order | None = None
+    order: OrderView | None = None
 
 
 class ReadStock(_Read, frozen=True, omit_defaults=True, tag="read-stock"):
     """GET of a SKU; None where it was unknown (404)."""
 
     sku: str
-    stock: Stock | None = None
+    stock: StockView | None = None
 
 
 class ReadChannel(_Read, frozen=True, omit_defaults=True, tag="read-channel"):
     """GET of one page of a channel's stock; `next` None: it was the last one."""
 
     channel: str
-    items: tuple[Update, ...] = ()
+    items: tuple[ChannelUpdateView, ...] = ()
     next: str | None = None
 
 
@@ -214,7 +221,7 @@ class ReadMovement(_Read, frozen=True, omit_defaults=True, tag="read-movement"):
 
     warehouse: str
     id: str
-    movement: Movement | None = None
+    movement: MovementView | None = None
 
 
 class ReadPolicy(_Read, frozen=True, omit_defaults=True, tag="read-policy"):
@@ -225,7 +232,7 @@ class ReadPolicy(_Read, frozen=True, omit_defaults=True, tag="read-policy"):
     own: dict[str, Any] | None = None
 
 
-class Fault(_Record, frozen=True, omit_defaults=True, tag="fault"):
+class FaultRecord(_Record, frozen=True, omit_defaults=True, tag="fault"):
     """A fault begins or is healed; for the reader of the evidence, no checker looks at it."""
 
     name: str
@@ -233,37 +240,37 @@ class Fault(_Record, frozen=True, omit_defaults=True, tag="fault"):
     detail: str = ""
 
 
-class Rested(_Record, frozen=True, omit_defaults=True, tag="rested"):
+class RunQuiesced(_Record, frozen=True, omit_defaults=True, tag="rested"):
     """Everything is healed, consumed and quiet: what is read from here on is final."""
 
 
-Record = (
-    Began
-    | Asked
-    | Told
-    | Silent
+HistoryRecord = (
+    RunStarted
+    | Request
+    | Response
+    | NoResponse
     | Subscribed
-    | Saw
+    | UpdateReceived
     | Synced
     | Unsubscribed
-    | OrderRow
-    | MovementRow
-    | StockRow
-    | ChannelRow
-    | PolicyRow
-    | DeadLetterRow
-    | AlertRow
-    | Unreadable
+    | OrderPublished
+    | MovementPublished
+    | StockPublished
+    | ChannelUpdatePublished
+    | PolicyPublished
+    | DeadLetterPublished
+    | AlertPublished
+    | UnreadableRow
     | ReadOrder
     | ReadStock
     | ReadChannel
     | ReadMovement
     | ReadPolicy
-    | Fault
-    | Rested
+    | FaultRecord
+    | RunQuiesced
 )
 
-_RECORD: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+_RECORD: msgspec.json.Decoder[HistoryRecord] = msgspec.json.Decoder(HistoryRecord)
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -272,14 +279,14 @@ class _Body(Struct, frozen=True):
 
     code: str | None = None
     replayed: bool = False
-    order: Order | None = None
+    order: OrderView | None = None
 
 
 _BODY = msgspec.json.Decoder(_Body)
-_ORDER = msgspec.json.Decoder(Order)
+_ORDER = msgspec.json.Decoder(OrderView)
 
 
-def told_of(at: int, number: int, status: int, body: bytes) -> Told:
+def decode_response(at: int, number: int, status: int, body: bytes) -> Response:
     """The record of an HTTP answer to anything that is asked of an order, or to anything else.
 
     Raises `msgspec.DecodeError` where the body is not what the contract says.
@@ -288,7 +295,7 @@ def told_of(at: int, number: int, status: int, body: bytes) -> Told:
     order = said.order
     if status in (200, 201) and b'"order_id"' in body:
         order = _ORDER.decode(body)
-    return Told(at, number, status, said.code, said.replayed, order)
+    return Response(at, number, status, said.code, said.replayed, order)
 
 
 class HistoryFile:
@@ -296,7 +303,7 @@ class HistoryFile:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab")
-        self._kept: list[Record] = []
+        self._kept: list[HistoryRecord] = []
 
     def __enter__(self) -> Self:
         return self
@@ -306,7 +313,7 @@ class HistoryFile:
     ) -> None:
         self.close()
 
-    def add(self, record: Record) -> None:
+    def add(self, record: HistoryRecord) -> None:
         """Append one record."""
         self._kept.append(record)
         if len(self._kept) >= RECORDS_PER_WRITE:
@@ -325,7 +332,7 @@ class HistoryFile:
             self._file.close()
 
 
-def read(path: Path) -> Iterator[Record]:
+def read_history(path: Path) -> Iterator[HistoryRecord]:
     """The records of a file. Half a line at its end is what a killed tester leaves, and is passed over.
 
     Raises `msgspec.DecodeError` for any other line that is none.
@@ -339,12 +346,12 @@ def read(path: Path) -> Iterator[Record]:
                 yield _RECORD.decode(line)
 
 
-def decode_lines(lines: bytes) -> Iterator[Record]:
+def decode_lines(lines: bytes) -> Iterator[HistoryRecord]:
     """The records of whole lines. Raises `msgspec.DecodeError`."""
     for line in lines.splitlines():
         yield _RECORD.decode(line)
 
 
-def merged(histories: Iterable[Iterable[Record]]) -> Iterator[Record]:
+def merge_histories(histories: Iterable[Iterable[HistoryRecord]]) -> Iterator[HistoryRecord]:
     """Several testers' records as one history, in the order of their times."""
     return merge(*histories, key=attrgetter("at"))

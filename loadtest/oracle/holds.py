@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stocktide.loadtest.oracle.contract import Stock
-from stocktide.loadtest.oracle.history import ReadStock, Rested
-from stocktide.loadtest.oracle.orders import KnownOrder, OrderBook, Sight
+from stocktide.loadtest.client.contract import StockView
+from stocktide.loadtest.oracle.history import ReadStock, RunQuiesced
+from stocktide.loadtest.oracle.orders import KnownOrder, OrderObservation, OrderTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
 # How long after its time a hold may still be seen as held: the expiry step runs every second or so, and publication
@@ -36,11 +36,11 @@ class HoldEndedTwice(Checker):
     name = "hold_ended_twice"
     promise = "Every hold ends in exactly one of paid, cancelled, expired."
 
-    def __init__(self, book: OrderBook) -> None:
+    def __init__(self, book: OrderTracker) -> None:
         super().__init__()
         book.listen(self._see)
 
-    def _see(self, sight: Sight) -> None:
+    def _see(self, sight: OrderObservation) -> None:
         if not sight.fresh:
             return
         self.looked["changes of orders"] += 1
@@ -50,7 +50,7 @@ class HoldEndedTwice(Checker):
         if index + 1 < len(states):
             self._step(sight, index)
 
-    def _step(self, sight: Sight, index: int) -> None:
+    def _step(self, sight: OrderObservation, index: int) -> None:
         known = sight.known
         before, after = known.states[index], known.states[index + 1]
         if after not in NEXT.get(before, ()):
@@ -69,7 +69,7 @@ class HoldLeaked(Checker):
     name = "hold_leaked"
     promise = "A hold's units go back in the step in which it ends."
 
-    def __init__(self, book: OrderBook) -> None:
+    def __init__(self, book: OrderTracker) -> None:
         super().__init__()
         self._book = book
         self._rested_at: int | None = None
@@ -77,7 +77,7 @@ class HoldLeaked(Checker):
 
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """What is final."""
-        return {Rested: lambda rested: setattr(self, "_rested_at", rested.at), ReadStock: self._read}
+        return {RunQuiesced: lambda rested: setattr(self, "_rested_at", rested.at), ReadStock: self._read}
 
     def _read(self, read: ReadStock) -> None:
         if self._rested_at is not None:
@@ -87,7 +87,7 @@ class HoldLeaked(Checker):
         """Add up all orders, and compare."""
         if self._rested_at is None:
             return
-        held = Held()
+        held = HeldUnits()
         for known in self._book:
             held.add(known)
             due = known.expiring_ms
@@ -107,7 +107,7 @@ class HoldLeaked(Checker):
                 self.found(what, read.at, sku=sku, warehouse=where or None)
 
 
-class Held:
+class HeldUnits:
     """Units that orders hold, by (counter, SKU, warehouse); `preordered` has no warehouse."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class Held:
         shelf = sum(self._units[counter, sku, where] for counter in ("locked", "committed") for where in places)
         return shelf + self._units["preordered", sku, ""]
 
-    def differences(self, stock: Stock) -> list[tuple[str, str, int, int]]:
+    def differences(self, stock: StockView) -> list[tuple[str, str, int, int]]:
         """(counter, warehouse, what the stock says, what orders hold), where they are not the same."""
         sku = stock.sku
         pairs: list[tuple[str, str, int, int]] = [

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from stocktide.loadtest.oracle.history import DeadLetterRow, Rested, Told
-from stocktide.loadtest.oracle.movements import MovementBook
-from stocktide.loadtest.oracle.orders import RETURNED, SHIPPED, Content, KnownOrder, OrderBook
-from stocktide.loadtest.oracle.stream import Ask, body_of, event_of, summed
+from stocktide.loadtest.oracle.dispatcher import PendingRequest, hash_body, parse_event, sum_lines
+from stocktide.loadtest.oracle.history import DeadLetterPublished, Response, RunQuiesced
+from stocktide.loadtest.oracle.movements import MovementTracker
+from stocktide.loadtest.oracle.orders import RETURNED, SHIPPED, KnownOrder, OrderSnapshot, OrderTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
 # An event that comes before what it needs waits for it so long; the installation's default.
@@ -25,7 +25,7 @@ PARK_GRACE_MS = 15_000
 _Name = int
 
 
-class Taken(NamedTuple):
+class AcceptedInput(NamedTuple):
     """An event that Kafka took. `shape`: what of its body an effect shows, as a hash; `origin`: where it lies."""
 
     kind: str
@@ -46,21 +46,21 @@ class InputUnaccounted(Checker):
     name = "input_unaccounted"
     promise = "Every event that was taken has an outcome, or lies in the dead letters with its reason and origin."
 
-    def __init__(self, orders: OrderBook, movements: MovementBook, park_ms: int = PARK_MS) -> None:
+    def __init__(self, orders: OrderTracker, movements: MovementTracker, park_ms: int = PARK_MS) -> None:
         super().__init__()
         self._orders = orders
         self._movements = movements
         self._park_ms = park_ms
         self._rested_at: int | None = None
-        self._taken: dict[int, Taken] = {}
+        self._taken: dict[int, AcceptedInput] = {}
         self._origins: set[int] = set()
         self._letters: set[_Name] = set()
 
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """Dead letters."""
-        return {DeadLetterRow: self._letter, Rested: lambda rested: setattr(self, "_rested_at", rested.at)}
+        return {DeadLetterPublished: self._letter, RunQuiesced: lambda rested: setattr(self, "_rested_at", rested.at)}
 
-    def told(self, ask: Ask, told: Told) -> None:
+    def told(self, ask: PendingRequest, told: Response) -> None:
         """Kafka took an event."""
         if told.status != 202 or ask.kind.startswith("policy."):
             return
@@ -72,21 +72,21 @@ class InputUnaccounted(Checker):
         else:
             key, id_ = event.order_id or event.warehouse, event.id
             name = hash((key, id_, ask.kind, ask.body))
-            shape = hash((event.channel or ask.kind, summed(event.lines)))
-        self._taken.setdefault(name, Taken(ask.kind, key, id_, name, shape, told.at, origin))
+            shape = hash((event.channel or ask.kind, sum_lines(event.lines)))
+        self._taken.setdefault(name, AcceptedInput(ask.kind, key, id_, name, shape, told.at, origin))
 
-    def _letter(self, row: DeadLetterRow) -> None:
+    def _letter(self, row: DeadLetterPublished) -> None:
         letter = row.letter
         self.looked["dead letters"] += 1
         self._origins.add(hash((letter.topic, letter.partition, letter.offset)))
         if not letter.reason or not letter.topic or letter.offset < 0:
             self.found(f"a dead letter without its reason or its origin: {letter}", row.at)
-        sent = sent_of(letter.raw)
-        event = event_of(sent) if sent else None
+        sent = parse_raw_event(letter.raw)
+        event = parse_event(sent) if sent else None
         if event is None or not event.id:
             return
         kind, key = str(sent.get("type", "")), event.order_id or event.warehouse
-        body = body_of(kind, event)
+        body = hash_body(kind, event)
         self._letters.add(hash((key, event.id, kind, body)))
         for move in self._orders.order(key).moves or () if kind in (SHIPPED, RETURNED) else ():
             if (move.id, move.body) == (event.id, body):
@@ -108,7 +108,7 @@ class InputUnaccounted(Checker):
                 what = f"{taken.kind} {taken.id or 'of no id'} of {taken.key or 'nobody'} was taken, and {missing}"
                 self.found(what, taken.at, order_id=order_id, warehouse=warehouse, id=taken.id or None)
 
-    def _missing(self, taken: Taken) -> str | None:
+    def _missing(self, taken: AcceptedInput) -> str | None:
         """What is missing of an event that is in no dead letter."""
         if not taken.id:
             if taken.origin is not None:
@@ -136,13 +136,13 @@ class InputUnaccounted(Checker):
         assert self._rested_at is not None
         return since + self._park_ms + PARK_GRACE_MS > self._rested_at
 
-    def _a_return_waits(self, known: KnownOrder, content: Content) -> bool:
+    def _a_return_waits(self, known: KnownOrder, content: OrderSnapshot) -> bool:
         """Whether a return of the order, of more than was shipped by now, may still wait: the sum is not known then."""
         left = {line.sku: line.shipped - line.returned for line in content.lines}
         returns = [move for move in known.moves or () if move.kind == RETURNED and self._may_wait(move.at)]
         return any(line.quantity > left.get(line.sku, 0) for move in returns for line in move.lines)
 
-    def _missing_movement(self, taken: Taken) -> str | None:
+    def _missing_movement(self, taken: AcceptedInput) -> str | None:
         movement = self._movements.movements.get((taken.key, taken.id))
         if movement is None or movement.content is None:
             return "there is no row of adjustments, and no dead letter"
@@ -153,7 +153,7 @@ class InputUnaccounted(Checker):
         return None
 
 
-def _missing_event(taken: Taken, known: KnownOrder, content: Content) -> str | None:
+def _missing_event(taken: AcceptedInput, known: KnownOrder, content: OrderSnapshot) -> str | None:
     kind, state = taken.kind, content.state
     if kind == "order.placed":
         lines = tuple((line.sku, line.quantity) for line in content.lines)
@@ -180,7 +180,7 @@ def _missing_event(taken: Taken, known: KnownOrder, content: Content) -> str | N
     return None if done else f"the order is {state} at sequence {known.sequence}, and there is no dead letter"
 
 
-def sent_of(raw: str | None) -> dict[str, Any]:
+def parse_raw_event(raw: str | None) -> dict[str, Any]:
     """The object that a dead letter's text is; empty where it is none."""
     try:
         sent = msgspec.json.decode(raw or "")

@@ -13,48 +13,53 @@ from pathlib import Path
 from msgspec import structs
 
 from stocktide.loadtest.oracle.answers import AnswerContradicted, AnswerLost
-from stocktide.loadtest.oracle.channels import BEHIND_MS_MAX, ChannelBook, ChannelNotConverged, VersionWentBack
-from stocktide.loadtest.oracle.evidence import Evidence
-from stocktide.loadtest.oracle.history import Record, read
+from stocktide.loadtest.oracle.channels import FEED_LAG_MS_MAX, ChannelNotConverged, ChannelTracker, VersionWentBack
+from stocktide.loadtest.oracle.dispatcher import Listener, RecordDispatcher
+from stocktide.loadtest.oracle.evidence import EvidenceCollector
+from stocktide.loadtest.oracle.history import HistoryRecord, read_history
 from stocktide.loadtest.oracle.holds import HoldEndedTwice, HoldLeaked
 from stocktide.loadtest.oracle.inputs import PARK_MS, InputUnaccounted
 from stocktide.loadtest.oracle.log_explains import LogDoesNotExplain
-from stocktide.loadtest.oracle.movements import MovementBook
-from stocktide.loadtest.oracle.orders import OrderBook
+from stocktide.loadtest.oracle.movements import MovementTracker
+from stocktide.loadtest.oracle.on_hand import CountedTwice
+from stocktide.loadtest.oracle.orders import OrderTracker
+from stocktide.loadtest.oracle.oversold import CLOCK_SKEW_MS, Oversold
 from stocktide.loadtest.oracle.stands_still import StandsStill
-from stocktide.loadtest.oracle.stocks import StockBook
-from stocktide.loadtest.oracle.stream import Listener, Stream
-from stocktide.loadtest.oracle.sums import CountedTwice
-from stocktide.loadtest.oracle.supply import CLOCK_SKEW_MS, Oversold
+from stocktide.loadtest.oracle.stocks import StockTracker
 from stocktide.loadtest.oracle.verdict import Checker, Verdict, Violation
 
 # A file of a run, its records, or who gives them from the start as often as asked.
-History = Path | Sequence[Record] | Callable[[], Iterable[Record]]
+HistorySource = Path | Sequence[HistoryRecord] | Callable[[], Iterable[HistoryRecord]]
 # Records that a watch keeps for evidence: some seconds of a run.
-WATCHED_MAX = 5_000
+RECENT_RECORDS_MAX = 5_000
 
 
-class Bench:
+class CheckerSet:
     """All checkers on one stream."""
 
     def __init__(
         self,
         park_ms: int,
         clock_skew_ms: int,
-        behind_ms: int = BEHIND_MS_MAX,
-        at_once_only: bool = False,
-        seen_live: bool = False,
+        behind_ms: int = FEED_LAG_MS_MAX,
+        live_only: bool = False,
+        recorded_live: bool = False,
     ) -> None:
-        orders, movements, stocks, channels = OrderBook(), MovementBook(), StockBook(), ChannelBook(behind_ms)
+        orders, movements, stocks, channels = (
+            OrderTracker(),
+            MovementTracker(),
+            StockTracker(),
+            ChannelTracker(behind_ms),
+        )
         self.checkers: tuple[Checker, ...] = (
             Oversold(orders, movements, stocks, clock_skew_ms),
             AnswerContradicted(orders),
             HoldEndedTwice(orders),
             VersionWentBack(channels, stocks, orders),
         )
-        if seen_live:
+        if recorded_live:
             self.checkers += (StandsStill(),)
-        if not at_once_only:
+        if not live_only:
             self.checkers += (
                 AnswerLost(orders),
                 CountedTwice(orders, movements, stocks),
@@ -66,24 +71,24 @@ class Bench:
         # Books of orders, movements and stock before the checkers, which ask them; that of channels after, because
         # `VersionWentBack` compares what comes with what was before.
         listeners: tuple[Listener, ...] = (orders, movements, stocks, *self.checkers, channels)
-        self.stream = Stream(listeners)
+        self.stream = RecordDispatcher(listeners)
 
 
 def judge(
-    history: History,
+    history: HistorySource,
     *,
     park_ms: int = PARK_MS,
     clock_skew_ms: int = CLOCK_SKEW_MS,
-    behind_ms: int = BEHIND_MS_MAX,
-    seen_live: bool = False,
+    behind_ms: int = FEED_LAG_MS_MAX,
+    recorded_live: bool = False,
 ) -> Verdict:
     """Judge a run. `park_ms`: how long an event waits for its order in the installation that ran; `behind_ms`: how far
-    its APIs were behind the topics at the most; `seen_live`: rows were noted when they came, so that it can be told
+    its APIs were behind the topics at the most; `recorded_live`: rows were noted when they came, so that it can be told
     whether anything stood still.
 
     The history is read once, and once more for evidence where something was found.
     """
-    bench = Bench(park_ms, clock_skew_ms, behind_ms, seen_live=seen_live)
+    bench = CheckerSet(park_ms, clock_skew_ms, behind_ms, recorded_live=recorded_live)
     stream = bench.stream
     for record in _records(history):
         stream.feed(record)
@@ -92,7 +97,7 @@ def judge(
         checker.end()
     checked = tuple(checker.checked() for checker in bench.checkers)
     if any(part.violations for part in checked):
-        evidence = Evidence(violation for part in checked for violation in part.violations)
+        evidence = EvidenceCollector(violation for part in checked for violation in part.violations)
         for record in _records(history):
             evidence.take(record)
         checked = tuple(
@@ -102,16 +107,16 @@ def judge(
     return Verdict(checked, tuple(_invalid(stream)), stream.records)
 
 
-class Watch:
+class LiveJudge:
     """Judges while the run goes on: overselling, contradicted answers, holds that end twice, versions that go back."""
 
-    def __init__(self, *, clock_skew_ms: int = CLOCK_SKEW_MS, seen_live: bool = False) -> None:
-        self._bench = Bench(PARK_MS, clock_skew_ms, at_once_only=True, seen_live=seen_live)
-        self._recent: deque[Record] = deque(maxlen=WATCHED_MAX)
+    def __init__(self, *, clock_skew_ms: int = CLOCK_SKEW_MS, recorded_live: bool = False) -> None:
+        self._bench = CheckerSet(PARK_MS, clock_skew_ms, live_only=True, recorded_live=recorded_live)
+        self._recent: deque[HistoryRecord] = deque(maxlen=RECENT_RECORDS_MAX)
         self._seen: Counter[str] = Counter()
         self.first: Violation | None = None
 
-    def feed(self, record: Record) -> list[Violation]:
+    def feed(self, record: HistoryRecord) -> list[Violation]:
         """Take in one record; what it shows to be broken, most often nothing."""
         self._recent.append(record)
         self._bench.stream.feed(record)
@@ -123,7 +128,7 @@ class Watch:
         if not fresh:
             return []
         self._seen = Counter({checker.name: len(checker.violations) for checker in self._bench.checkers})
-        evidence = Evidence(fresh)
+        evidence = EvidenceCollector(fresh)
         for recent in self._recent:
             evidence.take(recent)
         proved = [evidence.proved(violation) for violation in fresh]
@@ -131,13 +136,13 @@ class Watch:
         return proved
 
 
-def _records(history: History) -> Iterable[Record]:
+def _records(history: HistorySource) -> Iterable[HistoryRecord]:
     if isinstance(history, Path):
-        return read(history)
+        return read_history(history)
     return history() if callable(history) else history
 
 
-def _invalid(stream: Stream) -> Iterable[str]:
+def _invalid(stream: RecordDispatcher) -> Iterable[str]:
     if not stream.records:
         yield "the history is empty"
     elif stream.rested_at is None:

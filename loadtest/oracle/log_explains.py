@@ -12,13 +12,13 @@ from typing import Any
 
 from msgspec import structs
 
-from stocktide.loadtest.oracle.contract import Stock
-from stocktide.loadtest.oracle.history import PolicyRow, ReadPolicy, ReadStock, Rested, Unreadable
-from stocktide.loadtest.oracle.holds import Held
-from stocktide.loadtest.oracle.movements import TRANSFERRED, MovementBook
-from stocktide.loadtest.oracle.orders import OrderBook
-from stocktide.loadtest.oracle.stocks import StockBook, StockSight
-from stocktide.loadtest.oracle.sums import Span
+from stocktide.loadtest.client.contract import StockView
+from stocktide.loadtest.oracle.history import PolicyPublished, ReadPolicy, ReadStock, RunQuiesced, UnreadableRow
+from stocktide.loadtest.oracle.holds import HeldUnits
+from stocktide.loadtest.oracle.movements import TRANSFERRED, MovementTracker
+from stocktide.loadtest.oracle.on_hand import Interval
+from stocktide.loadtest.oracle.orders import OrderTracker
+from stocktide.loadtest.oracle.stocks import StockObservation, StockTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
 Level = tuple[str, str | None]
@@ -36,28 +36,28 @@ class LogDoesNotExplain(Checker):
     name = "log_does_not_explain"
     promise = "Every number follows from the published records alone."
 
-    def __init__(self, orders: OrderBook, movements: MovementBook, stocks: StockBook) -> None:
+    def __init__(self, orders: OrderTracker, movements: MovementTracker, stocks: StockTracker) -> None:
         super().__init__()
         self._orders = orders
         self._movements = movements
         self._stocks = stocks
         self._rests = False
         self._final: dict[str, ReadStock] = {}
-        self._policies: dict[Level, PolicyRow] = {}
+        self._policies: dict[Level, PolicyPublished] = {}
         self._final_policies: dict[Level, ReadPolicy] = {}
         stocks.listen(self._row)
 
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """What is final, policies, and rows that nobody can read."""
         return {
-            Rested: lambda _: setattr(self, "_rests", True),
+            RunQuiesced: lambda _: setattr(self, "_rests", True),
             ReadStock: self._read,
-            PolicyRow: self._policy,
+            PolicyPublished: self._policy,
             ReadPolicy: self._read_policy,
-            Unreadable: self._unreadable,
+            UnreadableRow: self._unreadable,
         }
 
-    def _row(self, sight: StockSight) -> None:
+    def _row(self, sight: StockObservation) -> None:
         stock, newest = sight.stock, sight.before
         if newest is not None and stock.version == newest.version and _bare(stock) != _bare(newest):
             what = f"version {stock.version} of {stock.sku} is {_numbers(newest)}, and also {_numbers(stock)}"
@@ -67,7 +67,7 @@ class LogDoesNotExplain(Checker):
         if self._rests:
             self._final[read.sku] = read
 
-    def _policy(self, row: PolicyRow) -> None:
+    def _policy(self, row: PolicyPublished) -> None:
         level = (row.policy.channel, row.policy.sku)
         known = self._policies.get(level)
         if known is None or row.policy.batch >= known.policy.batch:
@@ -77,14 +77,14 @@ class LogDoesNotExplain(Checker):
         if self._rests:
             self._final_policies[read.channel, read.sku] = read
 
-    def _unreadable(self, row: Unreadable) -> None:
+    def _unreadable(self, row: UnreadableRow) -> None:
         self.found(f"a row of {row.topic} ({row.partition}/{row.offset}) cannot be read: {row.why}", row.at)
 
     def end(self) -> None:
         """Follow the rows to their end, and compare."""
         if not self._rests:
             return
-        held, on_hand = Held(), Totals(self._orders, self._movements)
+        held, on_hand = HeldUnits(), OnHandTotals(self._orders, self._movements)
         for known in self._orders:
             held.add(known, known.row_newest)
         for sku, read in self._final.items():
@@ -104,7 +104,7 @@ class LogDoesNotExplain(Checker):
                 what = f"the policy of {where} is {read_policy.own}, and its newest row says {published}"
                 self.found(what, read_policy.at, channel=level[0], sku=level[1])
 
-    def _compare(self, sku: str, stock: Stock, at: int, held: Held, on_hand: Totals) -> None:
+    def _compare(self, sku: str, stock: StockView, at: int, held: HeldUnits, on_hand: OnHandTotals) -> None:
         known = self._stocks.skus.get(sku)
         if known is None:
             self.found(f"{sku} has no row of stock, and is {_numbers(stock)}", at, sku=sku)
@@ -124,14 +124,14 @@ class LogDoesNotExplain(Checker):
             self.found(what, at, sku=sku)
 
 
-class Totals:
+class OnHandTotals:
     """on_hand of each SKU over all warehouses, from rows alone.
 
     Rows do not say whether units that came back were fit for sale, nor whether a count held a shipment or a transfer's
     arrival already: where they leave it open, it is a span.
     """
 
-    def __init__(self, orders: OrderBook, movements: MovementBook) -> None:
+    def __init__(self, orders: OrderTracker, movements: MovementTracker) -> None:
         self._changes: Counter[str] = Counter()
         self._shipped: Counter[str] = Counter()
         self._returned: Counter[str] = Counter()
@@ -148,9 +148,9 @@ class Totals:
                 self._shipped[order_line.sku] += order_line.shipped
                 self._returned[order_line.sku] += order_line.returned
 
-    def of(self, sku: str) -> Span:
+    def of(self, sku: str) -> Interval:
         """The span of a SKU."""
-        span, exact = Span(), sku not in self._counted
+        span, exact = Interval(), sku not in self._counted
         span.add(self._changes[sku])
         span.add(-self._shipped[sku], exact)
         span.add(self._returned[sku], surely=False)
@@ -159,11 +159,11 @@ class Totals:
         return span
 
 
-def _bare(stock: Stock) -> Stock:
+def _bare(stock: StockView) -> StockView:
     return structs.replace(stock, batch=0)
 
 
-def _numbers(stock: Stock) -> str:
+def _numbers(stock: StockView) -> str:
     shelves = ", ".join(
         f"{where}: on_hand {shelf.on_hand}, committed {shelf.committed}, locked {shelf.locked}"
         for where, shelf in stock.warehouses.items()

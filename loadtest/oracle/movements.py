@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from stocktide.loadtest.oracle.contract import MovedLine, Movement
-from stocktide.loadtest.oracle.history import MovementRow, ReadMovement, Record, Told
-from stocktide.loadtest.oracle.stream import Ask, AskedLine, time_ms
+from stocktide.loadtest.client.contract import MovedLineView, MovementView
+from stocktide.loadtest.oracle.dispatcher import PendingRequest, SentLine, time_ms
+from stocktide.loadtest.oracle.history import HistoryRecord, MovementPublished, ReadMovement, Response
 
 COUNTED, TRANSFERRED, ADJUSTED = "stock.counted", "stock.transferred", "stock.adjusted"
 # A count's line that set on_hand; others (`count_superseded`) changed nothing.
@@ -21,7 +21,7 @@ _APPLIED = "counted"
 _PACK = msgspec.msgpack.Encoder(order="deterministic")
 
 
-class Applied(NamedTuple):
+class AppliedCount(NamedTuple):
     """A count that set on_hand of a SKU at a warehouse: when it was true (ms), and the batch that applied it."""
 
     occurred_ms: int
@@ -54,46 +54,46 @@ class KnownMovement:
         self.kind = ""
         self.bodies: tuple[int, ...] = ()
         self.to: tuple[str, ...] = ()
-        self.asked: tuple[AskedLine, ...] = ()
+        self.asked: tuple[SentLine, ...] = ()
         self.content: bytes | None = None
         self.outcome = ""
         self.batch = 0
         self.occurred_ms: int | None = None
-        self.lines: tuple[MovedLine, ...] = ()
+        self.lines: tuple[MovedLineView, ...] = ()
 
 
-class MovementSight(NamedTuple):
+class MovementObservation(NamedTuple):
     """A movement's effect was told. `fresh`: for the first time; `dated`: with its batch for the first time;
     `differs`: not as it was told before."""
 
     known: KnownMovement
-    movement: Movement
-    record: Record
+    movement: MovementView
+    record: HistoryRecord
     fresh: bool
     dated: bool
     differs: bool
 
 
-class MovementBook:
+class MovementTracker:
     """All movements. Listeners hear of each time an effect is told."""
 
     def __init__(self) -> None:
         self.movements: dict[tuple[str, str], KnownMovement] = {}
-        self.counts: dict[tuple[str, str], list[Applied]] = {}
-        self._listeners: list[Callable[[MovementSight], None]] = []
+        self.counts: dict[tuple[str, str], list[AppliedCount]] = {}
+        self._listeners: list[Callable[[MovementObservation], None]] = []
 
-    def listen(self, listener: Callable[[MovementSight], None]) -> None:
+    def listen(self, listener: Callable[[MovementObservation], None]) -> None:
         """Tell `listener` of every sight."""
         self._listeners.append(listener)
 
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """Rows and reads."""
-        return {MovementRow: lambda row: self._see(row.movement, row), ReadMovement: self._read}
+        return {MovementPublished: lambda row: self._see(row.movement, row), ReadMovement: self._read}
 
     def __iter__(self) -> Iterator[KnownMovement]:
         return iter(self.movements.values())
 
-    def asked(self, ask: Ask) -> None:
+    def asked(self, ask: PendingRequest) -> None:
         """Note what may come."""
         event = ask.event
         if event is None or not ask.kind.startswith("stock.") or event.id is None:
@@ -108,7 +108,7 @@ class MovementBook:
         if known.content is None:
             known.kind, known.asked = ask.kind, (*known.asked, *event.lines)
 
-    def told(self, ask: Ask, told: Told) -> None:
+    def told(self, ask: PendingRequest, told: Response) -> None:
         """What was refused as no event does nothing."""
         if ask.event is None or ask.event.id is None or told.status < 400 or not ask.kind.startswith("stock."):
             return
@@ -128,13 +128,13 @@ class MovementBook:
         if read.movement is not None:
             self._see(read.movement, read)
 
-    def _see(self, movement: Movement, record: Record) -> None:
+    def _see(self, movement: MovementView, record: HistoryRecord) -> None:
         known = self._movement(movement.warehouse, movement.id)
         told = (movement.type, movement.outcome, movement.detail, movement.occurred_at, movement.applied_at)
         content = _PACK.encode((told, movement.lines))
         fresh = known.content is None
         dated = bool(movement.batch and not known.batch)
-        sight = MovementSight(known, movement, record, fresh, dated, not fresh and known.content != content)
+        sight = MovementObservation(known, movement, record, fresh, dated, not fresh and known.content != content)
         if fresh:
             known.content, known.kind = content, movement.type
             known.outcome, known.lines, known.asked = movement.outcome, movement.lines, ()
@@ -151,4 +151,4 @@ class MovementBook:
         for line in known.lines:
             if line.outcome == _APPLIED:
                 key = (line.sku, known.warehouse)
-                self.counts.setdefault(key, []).append(Applied(known.occurred_ms, known.batch))
+                self.counts.setdefault(key, []).append(AppliedCount(known.occurred_ms, known.batch))

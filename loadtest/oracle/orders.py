@@ -1,6 +1,7 @@
 """What is known of every order, folded from whatever tells of it: answers, reads, rows of `reservations`.
 
-In: the stream of a history. Out: a `Sight` for whoever listens, each time an order is seen; and at the end all orders.
+In: the stream of a history. Out: a `OrderObservation` for whoever listens, each time an order is seen; and at the end
+all orders.
 
 `sequence` is the order's own change counter, so each sequence names exactly one state of it, whoever tells: that
 state is kept, packed. Rows may come again and late, reads may be of an older batch; neither is wrong by itself.
@@ -15,9 +16,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from stocktide.loadtest.oracle.contract import Line, Order
-from stocktide.loadtest.oracle.history import OrderRow, ReadOrder, Record, Told
-from stocktide.loadtest.oracle.stream import Ask, AskedLine, time_ms
+from stocktide.loadtest.client.contract import LineView, OrderView
+from stocktide.loadtest.oracle.dispatcher import PendingRequest, SentLine, time_ms
+from stocktide.loadtest.oracle.history import HistoryRecord, OrderPublished, ReadOrder, Response
 
 Source = Literal["told", "row", "read"]
 
@@ -28,14 +29,14 @@ SHIPPED, RETURNED = "order.shipped", "order.returned"
 _LOOSENING = frozenset({"order.cancelled", RETURNED})
 
 
-class Content(NamedTuple):
+class OrderSnapshot(NamedTuple):
     """An order at one sequence."""
 
     state: str
     channel: str
     placed_at: str
     expires_at: str | None
-    lines: tuple[Line, ...]
+    lines: tuple[LineView, ...]
 
     def told(self) -> str:
         """In short, for a finding."""
@@ -48,10 +49,10 @@ class Content(NamedTuple):
 
 
 _PACK = msgspec.msgpack.Encoder(order="deterministic")
-_UNPACK: msgspec.msgpack.Decoder[Content] = msgspec.msgpack.Decoder(Content)
+_UNPACK: msgspec.msgpack.Decoder[OrderSnapshot] = msgspec.msgpack.Decoder(OrderSnapshot)
 
 
-class Move:
+class RequestedMove:
     """A shipment or a return that was asked for, by its id: what it moves of on_hand, if it was applied.
 
     If it was applied, then in a batch after `batch` and up to `seen`, the first row that shows it; 0: none did yet.
@@ -60,7 +61,7 @@ class Move:
 
     __slots__ = ("at", "batch", "body", "id", "kind", "lines", "occurred_ms", "seen", "sure")
 
-    def __init__(self, ask: Ask, id_: str, lines: tuple[AskedLine, ...]) -> None:
+    def __init__(self, ask: PendingRequest, id_: str, lines: tuple[SentLine, ...]) -> None:
         self.id = id_
         self.kind = ask.kind
         self.at = ask.at
@@ -112,7 +113,7 @@ class KnownOrder:
         self.accepted: int | None = None
         self.events: list[int] = []
         self.unnamed = 0
-        self.moves: list[Move] | None = None
+        self.moves: list[RequestedMove] | None = None
         self.loose = False
         self.expiring_ms: int | None = None
         self.asked_at: int | None = None
@@ -127,7 +128,7 @@ class KnownOrder:
         """The newest state; empty where it was never seen."""
         return self.states[-1] if self.states else ""
 
-    def content(self, sequence: int | None = None) -> Content | None:
+    def content(self, sequence: int | None = None) -> OrderSnapshot | None:
         """The order at a sequence, or the newest; None where that was not seen."""
         if sequence is None:
             return _UNPACK.decode(self.contents[-1]) if self.contents else None
@@ -157,13 +158,19 @@ class KnownOrder:
         )
 
 
-class Sight:
+class OrderObservation:
     """An order was seen. `fresh`: at a sequence that was not known; else `other` is what differs from before."""
 
     __slots__ = ("fresh", "index", "known", "order", "other", "record", "source")
 
     def __init__(
-        self, known: KnownOrder, order: Order, source: Source, record: Record, index: int, other: bytes | None
+        self,
+        known: KnownOrder,
+        order: OrderView,
+        source: Source,
+        record: HistoryRecord,
+        index: int,
+        other: bytes | None,
     ) -> None:
         self.known = known
         self.order = order
@@ -179,20 +186,20 @@ class Sight:
         return before.told() if before else "nothing", _content(self.order).told()
 
 
-class OrderBook:
+class OrderTracker:
     """All orders. Listeners are told of each sight before the next record is heard."""
 
     def __init__(self) -> None:
         self.orders: dict[str, KnownOrder] = {}
-        self._listeners: list[Callable[[Sight], None]] = []
+        self._listeners: list[Callable[[OrderObservation], None]] = []
 
-    def listen(self, listener: Callable[[Sight], None]) -> None:
+    def listen(self, listener: Callable[[OrderObservation], None]) -> None:
         """Tell `listener` of every sight."""
         self._listeners.append(listener)
 
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """Rows and reads."""
-        return {OrderRow: self._row, ReadOrder: self._read}
+        return {OrderPublished: self._row, ReadOrder: self._read}
 
     def __iter__(self) -> Iterator[KnownOrder]:
         return iter(self.orders.values())
@@ -204,7 +211,7 @@ class OrderBook:
             known = self.orders[order_id] = KnownOrder(order_id)
         return known
 
-    def asked(self, ask: Ask) -> None:
+    def asked(self, ask: PendingRequest) -> None:
         """Note who may have done what; sets the ask's floor."""
         event = ask.event
         if event is None or not ask.kind.startswith("order.") or not event.order_id:
@@ -226,9 +233,9 @@ class OrderBook:
             return
         ask.new = _note(known.events, hash(event.id), ask.body)
         if ask.new and ask.kind in (SHIPPED, RETURNED):
-            known.moves = [*(known.moves or ()), Move(ask, event.id, event.lines)]
+            known.moves = [*(known.moves or ()), RequestedMove(ask, event.id, event.lines)]
 
-    def told(self, ask: Ask, told: Told) -> None:
+    def told(self, ask: PendingRequest, told: Response) -> None:
         """An answer; one that shows an order is a sight."""
         event = ask.event
         if event is None or not event.order_id or not ask.kind.startswith("order."):
@@ -243,25 +250,25 @@ class OrderBook:
         if told.order is not None:
             self._see(told.order, "told", told)
 
-    def _row(self, row: OrderRow) -> None:
+    def _row(self, row: OrderPublished) -> None:
         self._see(row.order, "row", row)
 
     def _read(self, read: ReadOrder) -> None:
         if read.order is not None:
             self._see(read.order, "read", read)
 
-    def _see(self, order: Order, source: Source, record: Record) -> None:
+    def _see(self, order: OrderView, source: Source, record: HistoryRecord) -> None:
         known = self.order(order.order_id)
         sequence, content = order.sequence, _PACK.encode(_content(order))
         index = bisect_left(known.sequences, sequence)
         if index < len(known.sequences) and known.sequences[index] == sequence:
             before = known.contents[index]
-            sight = Sight(known, order, source, record, index, before if before != content else None)
+            sight = OrderObservation(known, order, source, record, index, before if before != content else None)
         else:
             known.sequences.insert(index, sequence)
             known.states.insert(index, intern(order.state))
             known.contents.insert(index, content)
-            sight = Sight(known, order, source, record, index, None)
+            sight = OrderObservation(known, order, source, record, index, None)
             sight.fresh = True
             if index == len(known.sequences) - 1:
                 known.expiring_ms = time_ms(order.expires_at) if order.state == "reserved" else None
@@ -276,11 +283,11 @@ class OrderBook:
             known.floor = max(known.floor, sequence)
 
 
-def _content(order: Order) -> Content:
-    return Content(order.state, order.channel, order.placed_at, order.expires_at, order.lines)
+def _content(order: OrderView) -> OrderSnapshot:
+    return OrderSnapshot(order.state, order.channel, order.placed_at, order.expires_at, order.lines)
 
 
-def _note_seen(known: KnownOrder, order: Order) -> None:
+def _note_seen(known: KnownOrder, order: OrderView) -> None:
     """A row shows what was shipped and returned by its batch: all that was asked, or not all yet."""
     moved = {(SHIPPED, line.sku): line.shipped for line in order.lines}
     moved |= {(RETURNED, line.sku): line.returned for line in order.lines}

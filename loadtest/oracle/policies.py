@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stocktide.loadtest.oracle.history import ReadPolicy, Told
-from stocktide.loadtest.oracle.stream import Ask
+from stocktide.loadtest.oracle.dispatcher import PendingRequest
+from stocktide.loadtest.oracle.history import ReadPolicy, Response
 
 Level = tuple[str, str | None]
 Fields = dict[str, Any] | None
@@ -23,7 +23,7 @@ class PolicyLevels:
         self._told: dict[Level, list[tuple[int, int, Fields]]] = {}
         self._silent: dict[Level, list[Fields]] = {}
 
-    def told(self, ask: Ask, told: Told) -> None:
+    def told(self, ask: PendingRequest, told: Response) -> None:
         """A PUT or DELETE was answered; 404 to a DELETE says that there is nothing."""
         if not ask.kind.startswith("policy.") or ask.event is None:
             return
@@ -32,7 +32,7 @@ class PolicyLevels:
             standing = [other for other in self._told.get(level, ()) if other[1] >= ask.at]
             self._told[level] = [*standing, (ask.at, told.at, _fields(ask))]
 
-    def silent(self, ask: Ask) -> None:
+    def silent(self, ask: PendingRequest) -> None:
         """A PUT or DELETE that may have happened, or may yet."""
         if ask.kind.startswith("policy.") and ask.event is not None:
             self._silent.setdefault((ask.event.channel, ask.event.sku), []).append(_fields(ask))
@@ -47,7 +47,7 @@ class PolicyLevels:
         return f"the policy of {where} is {read.own} at the end, and was last told to be {may[-1] if may else None}"
 
 
-def _fields(ask: Ask) -> Fields:
+def _fields(ask: PendingRequest) -> Fields:
     assert ask.event is not None
     if ask.kind == "policy.delete":
         return None

@@ -1,7 +1,7 @@
 """The promise of rule 48 from outside: where work waits, something moves.
 
 In: the stream of a history that was written while the run went on. Out: each time at which accepted work was followed
-by nothing for STILL_MS, with no fault under way or just over. A way is a pair of what must be followed by something,
+by nothing for STALL_MS, with no fault under way or just over. A way is a pair of what must be followed by something,
 and what counts as that; any move of a way ends its wait, because a way that moves at all is not standing still.
 """
 
@@ -10,33 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from stocktide.loadtest.oracle.dispatcher import PendingRequest, parse_event
 from stocktide.loadtest.oracle.history import (
-    ChannelRow,
-    DeadLetterRow,
-    Fault,
-    MovementRow,
-    OrderRow,
-    Rested,
-    Saw,
-    StockRow,
+    ChannelUpdatePublished,
+    DeadLetterPublished,
+    FaultRecord,
+    MovementPublished,
+    OrderPublished,
+    Response,
+    RunQuiesced,
+    StockPublished,
     Subscribed,
-    Told,
     Unsubscribed,
+    UpdateReceived,
 )
-from stocktide.loadtest.oracle.inputs import sent_of
-from stocktide.loadtest.oracle.stream import Ask, event_of
+from stocktide.loadtest.oracle.inputs import parse_raw_event
 from stocktide.loadtest.oracle.verdict import Checker
 
-STILL_MS = 10_000
+STALL_MS = 10_000
 # After a fault a group shares its partitions anew once a session of 10 s is over, tables are read back, and what has
 # gathered is worked off.
 GRACE_MS = 20_000
 # Between two records nobody looked for longer: a tester that starves sees late what came in time.
-UNSEEN_MS_MAX = 2_000
+RECORD_GAP_MS_MAX = 2_000
 # The ways are looked at so often: there is one for each subscriber and partition, and a record may come each ms.
-LOOK_MS = 100
+CHECK_INTERVAL_MS = 100
 # Changes of what a partition's SKUs have available that may leave every channel as it was.
-UNSHOWN_MAX = 20
+UNPUBLISHED_CHANGES_MAX = 20
 
 
 class _Way:
@@ -68,8 +68,8 @@ class _Way:
         self._pending, self._since, self._told = max(0, self._pending - 1), clock, False
 
     def stands_still(self, clock: int) -> int | None:
-        """How many wait since STILL_MS; None where nothing does, or it was told."""
-        if self._told or self._pending < self._enough or clock - self._since < STILL_MS:
+        """How many wait since STALL_MS; None where nothing does, or it was told."""
+        if self._told or self._pending < self._enough or clock - self._since < STALL_MS:
             return None
         self._told = True
         return self._pending
@@ -106,25 +106,25 @@ class StandsStill(Checker):
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """Rows, feeds, faults."""
         return {
-            OrderRow: self._on_order,
-            MovementRow: self._on_movement,
-            DeadLetterRow: self._on_letter,
-            StockRow: self._on_stock,
-            ChannelRow: self._on_channel,
+            OrderPublished: self._on_order,
+            MovementPublished: self._on_movement,
+            DeadLetterPublished: self._on_letter,
+            StockPublished: self._on_stock,
+            ChannelUpdatePublished: self._on_channel,
             Subscribed: self._on_subscribed,
             Unsubscribed: self._on_unsubscribed,
-            Saw: self._on_saw,
-            Fault: self._on_fault,
-            Rested: self._on_rested,
+            UpdateReceived: self._on_saw,
+            FaultRecord: self._on_fault,
+            RunQuiesced: self._on_rested,
         }
 
-    def asked(self, ask: Ask) -> None:
+    def asked(self, ask: PendingRequest) -> None:
         """A request waits for its answer."""
         self._tick(ask.at)
         if ask.door == "http":
             self._answers.waits(self._clock)
 
-    def told(self, ask: Ask, told: Told) -> None:
+    def told(self, ask: PendingRequest, told: Response) -> None:
         """An answer; what it accepts must show in a row."""
         self._tick(told.at)
         if ask.door == "http":
@@ -143,25 +143,25 @@ class StandsStill(Checker):
                 self._waiting[way].add(key)
                 way.waits(self._clock)
 
-    def silent(self, ask: Ask) -> None:
+    def silent(self, ask: PendingRequest) -> None:
         """No answer, or one that promises nothing: nobody waits any more, and nothing moved."""
         self._tick(self._at)
         if ask.door == "http":
             self._answers.done(self._clock)
 
-    def _on_order(self, row: OrderRow) -> None:
+    def _on_order(self, row: OrderPublished) -> None:
         self._tick(row.at)
         self._follows(("", row.order.order_id), self._orders)
 
-    def _on_movement(self, row: MovementRow) -> None:
+    def _on_movement(self, row: MovementPublished) -> None:
         self._tick(row.at)
         self._follows((row.movement.warehouse, row.movement.id), self._movements)
 
-    def _on_letter(self, row: DeadLetterRow) -> None:
+    def _on_letter(self, row: DeadLetterPublished) -> None:
         """A refusal comes the way of the rows; bytes that are no event come another, and say nothing of it."""
         self._tick(row.at)
-        sent = sent_of(row.letter.raw)
-        event = event_of(sent) if sent else None
+        sent = parse_raw_event(row.letter.raw)
+        event = parse_event(sent) if sent else None
         for key in () if event is None else (("", event.order_id), (event.warehouse, event.id or "")):
             for way, waiting in self._waiting.items():
                 if key in waiting:
@@ -173,7 +173,7 @@ class StandsStill(Checker):
         self._waiting[way].clear()
         way.moves()
 
-    def _on_stock(self, row: StockRow) -> None:
+    def _on_stock(self, row: StockPublished) -> None:
         self._tick(row.at)
         before = self._available.get(row.stock.sku, 0)
         now = self._available[row.stock.sku] = row.stock.available
@@ -181,10 +181,10 @@ class StandsStill(Checker):
             way = self._shown.get(row.partition)
             if way is None:
                 what = f"stock changed in partition {row.partition}, and no row of channel-stock came there"
-                way = self._shown[row.partition] = _Way(what, UNSHOWN_MAX)
+                way = self._shown[row.partition] = _Way(what, UNPUBLISHED_CHANGES_MAX)
             way.waits(self._clock)
 
-    def _on_channel(self, row: ChannelRow) -> None:
+    def _on_channel(self, row: ChannelUpdatePublished) -> None:
         self._tick(row.at)
         if (shown := self._shown.get(row.partition)) is not None:
             shown.moves()
@@ -210,19 +210,19 @@ class StandsStill(Checker):
         if (channel := self._channels.pop(subscriber, None)) is not None:
             del self._subscribers[channel][subscriber]
 
-    def _on_saw(self, row: Saw) -> None:
+    def _on_saw(self, row: UpdateReceived) -> None:
         self._tick(row.at)
         if (channel := self._channels.get(row.subscriber)) is not None:
             way, versions = self._subscribers[channel][row.subscriber]
             way.moves()
             versions[row.update.sku] = max(row.update.version, versions.get(row.update.sku, -1))
 
-    def _on_fault(self, fault: Fault) -> None:
+    def _on_fault(self, fault: FaultRecord) -> None:
         self._tick(fault.at)
         self._faults += 1 if fault.stage == "begun" else -1
         self._grace_until = fault.at + GRACE_MS
 
-    def _on_rested(self, rested: Rested) -> None:
+    def _on_rested(self, rested: RunQuiesced) -> None:
         self._tick(rested.at)
 
     def _ways(self) -> list[_Way]:
@@ -235,12 +235,12 @@ class StandsStill(Checker):
         if not before or at <= before or self._faults > 0 or at < self._grace_until:
             return
         # What waits since a fault waits from the end of its grace on.
-        seen = min(at - before, UNSEEN_MS_MAX, at - max(before, self._grace_until))
+        seen = min(at - before, RECORD_GAP_MS_MAX, at - max(before, self._grace_until))
         self._clock += seen
-        if self._clock - self._looked_at < LOOK_MS:
+        if self._clock - self._looked_at < CHECK_INTERVAL_MS:
             return
         self._looked_at = self._clock
         self.looked["seconds"] = self._clock // 1000
         for way in self._ways():
             if (waiting := way.stands_still(self._clock)) is not None:
-                self.found(f"for {STILL_MS // 1000} s {way.what}: {waiting:,} wait", at)
+                self.found(f"for {STALL_MS // 1000} s {way.what}: {waiting:,} wait", at)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from stocktide.loadtest.oracle.contract import Stock
-from stocktide.loadtest.oracle.history import StockRow
-from stocktide.loadtest.oracle.stream import Ask
+from stocktide.loadtest.client.contract import StockView
+from stocktide.loadtest.oracle.dispatcher import PendingRequest
+from stocktide.loadtest.oracle.history import StockPublished
 
 
 class KnownStock:
@@ -19,39 +19,39 @@ class KnownStock:
 
     __slots__ = ("last", "newest", "old")
 
-    def __init__(self, row: Stock, old: bool) -> None:
+    def __init__(self, row: StockView, old: bool) -> None:
         self.newest = row
         self.last = row.version
         # It was there before the run asked for anything: where its units came from may be forgotten.
         self.old = old
 
 
-class StockSight(NamedTuple):
+class StockObservation(NamedTuple):
     """A row of a SKU: what was newest before it, None where it is the first."""
 
     known: KnownStock
-    stock: Stock
-    before: Stock | None
-    row: StockRow
+    stock: StockView
+    before: StockView | None
+    row: StockPublished
 
 
-class StockBook:
+class StockTracker:
     """All SKUs."""
 
     def __init__(self) -> None:
         self.skus: dict[str, KnownStock] = {}
-        self._listeners: list[Callable[[StockSight], None]] = []
+        self._listeners: list[Callable[[StockObservation], None]] = []
         self._asking = False
 
-    def listen(self, listener: Callable[[StockSight], None]) -> None:
+    def listen(self, listener: Callable[[StockObservation], None]) -> None:
         """Tell `listener` of every row."""
         self._listeners.append(listener)
 
     def hears(self) -> Mapping[type, Callable[[Any], None]]:
         """Rows of `stock`."""
-        return {StockRow: self._row}
+        return {StockPublished: self._row}
 
-    def asked(self, ask: Ask) -> None:
+    def asked(self, ask: PendingRequest) -> None:
         """The run asks for something."""
         self._asking = True
 
@@ -60,14 +60,14 @@ class StockBook:
         known = self.skus.get(sku)
         return known is not None and known.old
 
-    def _row(self, row: StockRow) -> None:
+    def _row(self, row: StockPublished) -> None:
         stock, known = row.stock, self.skus.get(row.stock.sku)
         if known is None:
             before = None
             known = self.skus[stock.sku] = KnownStock(stock, not self._asking)
         else:
             before, known.last = known.newest, stock.version
-        sight = StockSight(known, stock, before, row)
+        sight = StockObservation(known, stock, before, row)
         for listener in self._listeners:
             listener(sight)
         if before is None or stock.version > before.version:

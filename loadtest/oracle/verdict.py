@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Struct
 
-from stocktide.loadtest.oracle.history import Record
+from stocktide.loadtest.oracle.history import HistoryRecord
 
 # What is kept of a checker's findings: the first ones tell most, and a broken run has one for each order.
 VIOLATIONS_KEPT_MAX = 20
@@ -35,10 +35,10 @@ class Violation(Struct, frozen=True, omit_defaults=True):
     id: str | None = None
     channel: str | None = None
     subscriber: str | None = None
-    evidence: tuple[Record, ...] = ()
+    evidence: tuple[HistoryRecord, ...] = ()
 
 
-class Checked(Struct, frozen=True):
+class CheckerResult(Struct, frozen=True):
     """One checker's part: how many of which things it looked at, and what it found."""
 
     checker: str
@@ -57,7 +57,7 @@ class Checked(Struct, frozen=True):
 class Verdict(Struct, frozen=True):
     """The judgement of a run. `invalid` says what makes it worth nothing, beside checkers that saw nothing."""
 
-    checked: tuple[Checked, ...]
+    checked: tuple[CheckerResult, ...]
     invalid: tuple[str, ...] = ()
     records: int = 0
 
@@ -76,7 +76,7 @@ class Verdict(Struct, frozen=True):
         """A valid run with every promise kept."""
         return self.valid and not self.broken
 
-    def part(self, checker: str) -> Checked:
+    def part(self, checker: str) -> CheckerResult:
         """What one checker says. Raises KeyError."""
         for part in self.checked:
             if part.checker == checker:
@@ -140,9 +140,9 @@ class Checker:
             about = (order_id, sku, warehouse, id, channel, subscriber)
             self.violations.append(Violation(self.name, what, at, *about))
 
-    def checked(self) -> Checked:
+    def checked(self) -> CheckerResult:
         """What there is to say by now."""
-        return Checked(
+        return CheckerResult(
             self.name,
             self.promise,
             dict(self.looked),

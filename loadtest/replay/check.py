@@ -1,6 +1,6 @@
 """Compares what the oracle expects with what `GET /v1/stock/{sku}` says.
 
-In: a client of the API and an `Oracle`. Out: the differences, after a bounded time for what is still on its way.
+In: a client of the API and an `StockModel`. Out: the differences, after a bounded time for what is still on its way.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from urllib.parse import quote
 
 import msgspec
 
-from stocktide.loadtest.client.http import ApiClient, ApiError
-from stocktide.loadtest.replay.expected import Difference, Oracle, Stock
+from stocktide.loadtest.client.http import ApiError, StocktideClient
+from stocktide.loadtest.replay.stock_model import ActualStock, StockDifference, StockModel
 
 # Rows are milliseconds behind the ledger; where others still buy, a moment without a change must be met.
 SETTLE_SECONDS_MAX = 20.0
 RETRY_SECONDS = 0.25
-_STOCK = msgspec.json.Decoder(Stock)
+_STOCK = msgspec.json.Decoder(ActualStock)
 
 
-async def stock_of(client: ApiClient, sku: str) -> Stock | None:
+async def stock_of(client: StocktideClient, sku: str) -> ActualStock | None:
     """The stock of a SKU; None where it is unknown. Raises ApiError."""
     path = f"/v1/stock/{quote(sku, safe='')}"
     answer = await client.call("GET", path)
@@ -35,8 +35,8 @@ async def stock_of(client: ApiClient, sku: str) -> Stock | None:
 
 
 async def differences(
-    oracle: Oracle, client: ApiClient, skus: Iterable[str], catch_up: Callable[[], Awaitable[None]]
-) -> list[Difference]:
+    oracle: StockModel, client: StocktideClient, skus: Iterable[str], catch_up: Callable[[], Awaitable[None]]
+) -> list[StockDifference]:
     """Every number that is not as expected. What differs is read again, rows first, until it rests."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + SETTLE_SECONDS_MAX

@@ -3,8 +3,8 @@
 In: `ReplayOptions`. Out: the exit status of `run`: 0 where all is as expected, 1 where a number differs or an
 answer is missing, 2 where the replay could not be done.
 
-The file goes in through a door (`loadtest.replay.doors`); what the system tells everyone is followed
-(`loadtest.client.topics`) and folded (`loadtest.replay.expected`); the fold is compared with the API
+The file goes in through a door (`loadtest.replay.event_sinks`); what the system tells everyone is followed
+(`loadtest.client.topics`) and folded (`loadtest.replay.stock_model`); the fold is compared with the API
 (`loadtest.replay.check`).
 """
 
@@ -23,16 +23,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from stocktide.errors import StocktideError
-from stocktide.loadtest.client import messages
-from stocktide.loadtest.client.http import ApiClient, ApiError
-from stocktide.loadtest.client.topics import DeadLetter, Feeds, ObserverError, decoded
-from stocktide.loadtest.replay.answers import Answers
+from stocktide.loadtest.client import events
+from stocktide.loadtest.client.http import ApiError, StocktideClient
+from stocktide.loadtest.client.topics import RejectedEvent, TopicReader, TopicReaderError, decoding_handler
 from stocktide.loadtest.replay.check import differences
-from stocktide.loadtest.replay.doors import REQUESTS_MAX, Door, DoorError, HttpDoor, KafkaDoor
-from stocktide.loadtest.replay.expected import MovementRow, Oracle, OrderRow
+from stocktide.loadtest.replay.event_sinks import REQUESTS_MAX, EventSink, EventSinkError, HttpEventSink, KafkaEventSink
+from stocktide.loadtest.replay.outcomes import OutcomeTracker
 from stocktide.loadtest.replay.report import ReplayReport, by_reason
+from stocktide.loadtest.replay.stock_model import ReplayedMovement, ReplayedOrder, StockModel
 from stocktide.loadtest.workload import retail
-from stocktide.loadtest.workload.retail_dates import Order
+from stocktide.loadtest.workload.retail_dates import DateOrder
 from stocktide.loadtest.workload.retail_text import is_encoding
 
 # Orders sent and not answered: enough to keep every stage busy; more would only wait in Kafka.
@@ -66,7 +66,7 @@ class ReplayOptions:
     kafka: str | None = "127.0.0.1:9092"
     app_id: str = "stocktide"
     report: Path | None = None
-    dates: Order = "iso"
+    dates: DateOrder = "iso"
     encoding: str = "utf-8"
     until: Literal["paid", "shipped"] = "paid"
     security: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -85,9 +85,9 @@ class ReplayOptions:
             raise ReplayError(f"the report cannot be written: there is no folder {self.report.parent}")
 
     @property
-    def form(self) -> retail.Form:
+    def form(self) -> retail.FileFormat:
         """How the file is written."""
-        return retail.Form(self.dates, self.encoding)
+        return retail.FileFormat(self.dates, self.encoding)
 
 
 def run(options: ReplayOptions) -> int:
@@ -98,7 +98,7 @@ def run(options: ReplayOptions) -> int:
         report = asyncio.run(_replay(options, console))
         if options.report is not None:
             options.report.write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
-    except (ReplayError, retail.RetailError, ObserverError, DoorError, ApiError, OSError) as error:
+    except (ReplayError, retail.RetailError, TopicReaderError, EventSinkError, ApiError, OSError) as error:
         console.print(f"replay: {error}", style="red", markup=False, soft_wrap=not console.is_terminal)
         return 2
     except KeyboardInterrupt:
@@ -111,44 +111,46 @@ def run(options: ReplayOptions) -> int:
 async def _replay(options: ReplayOptions, console: Console) -> ReplayReport:
     with console.status(f"reading {options.file}"):
         survey = await asyncio.to_thread(retail.survey, options.file, options.form)
-    answers = Answers(Oracle(), ships=options.until == "shipped")
+    answers = OutcomeTracker(StockModel(), ships=options.until == "shipped")
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(ApiClient(options.api, REQUESTS_MAX))
+        client = await stack.enter_async_context(StocktideClient(options.api, REQUESTS_MAX))
         await client.reach()
         assert options.kafka is not None
-        feeds = Feeds(
+        feeds = TopicReader(
             options.kafka,
             options.app_id,
             {
-                "reservations": decoded(OrderRow, answers.on_order),
-                "adjustments": decoded(MovementRow, answers.on_movement),
-                "dead-letters": decoded(DeadLetter, answers.on_dead_letter),
+                "reservations": decoding_handler(ReplayedOrder, answers.on_order),
+                "adjustments": decoding_handler(ReplayedMovement, answers.on_movement),
+                "dead-letters": decoding_handler(RejectedEvent, answers.on_dead_letter),
             },
             **options.security,
         )
         stack.push_async_callback(feeds.stop)
         await feeds.start()
-        door: Door = (
-            HttpDoor(client) if options.door == "http" else KafkaDoor(options.kafka, options.app_id, **options.security)
+        door: EventSink = (
+            HttpEventSink(client)
+            if options.door == "http"
+            else KafkaEventSink(options.kafka, options.app_id, **options.security)
         )
         await stack.enter_async_context(door)
         with console.status("reading the topics"):
             await feeds.catch_up()
         answers.begin()
-        return await Replay(options, survey, answers, feeds, door, client, console).run()
+        return await FileReplay(options, survey, answers, feeds, door, client, console).run()
 
 
-class Replay:
+class FileReplay:
     """One replay, connected."""
 
     def __init__(
         self,
         options: ReplayOptions,
-        survey: retail.Survey,
-        answers: Answers,
-        feeds: Feeds,
-        door: Door,
-        client: ApiClient,
+        survey: retail.FileSurvey,
+        answers: OutcomeTracker,
+        feeds: TopicReader,
+        door: EventSink,
+        client: StocktideClient,
         console: Console,
     ) -> None:
         self._options = options
@@ -192,7 +194,7 @@ class Replay:
         if at is None:
             return True
         with self._console.status(f"receiving {units:,} of each of {len(self._survey.skus):,} SKUs"):
-            for receipt in messages.opening_receipts(tuple(self._survey.skus), units, at):
+            for receipt in events.opening_receipts(tuple(self._survey.skus), units, at):
                 self._answers.sent_movement(receipt)
                 await self._door.movement(receipt)
             await self._until_answered(0)
@@ -204,7 +206,7 @@ class Replay:
         for invoice in retail.read(self._options.file, self._options.form):
             await pacer.wait(invoice.at.timestamp())
             report.invoices += 1
-            for placed in messages.orders_of(invoice):
+            for placed in events.orders_of(invoice):
                 if self._answers.waiting() >= ORDERS_OPEN_MAX:
                     await self._until_answered(ORDERS_OPEN_MAX - 1, progress, task)
                 self._answers.sent_order(placed)
@@ -212,7 +214,7 @@ class Replay:
                 report.orders += 1
                 report.lines += len(placed["lines"])
             report.units += sum(item.quantity for item in invoice.ordered)
-            for movement in messages.movements_of(invoice):
+            for movement in events.movements_of(invoice):
                 self._answers.sent_movement(movement)
                 await self._door.movement(movement)
             self._advance(progress, task)

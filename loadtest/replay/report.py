@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stocktide.loadtest.replay.expected import Difference
+from stocktide.loadtest.replay.stock_model import StockDifference
 
 # More lines than this are no table any more; the JSON report has them all.
 DIFFERENCES_SHOWN_MAX = 20
@@ -55,7 +55,7 @@ class ReplayReport:
     confirmed: bool = False
     undecodable_rows: int = 0
     skus: int = 0
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[StockDifference] = field(default_factory=list)
 
     @property
     def orders_per_second(self) -> float:

@@ -1,6 +1,6 @@
 """Two load tests side by side: what differs, by how much, and whether that means anything.
 
-In: two `Results`. Out: a `Comparison`: rows of figures, and why the two cannot be compared, where they cannot.
+In: two `LoadTestResults`. Out: a `Comparison`: rows of figures, and why the two cannot be compared, where they cannot.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from stocktide.errors import StocktideError
-from stocktide.loadtest.measure.results import FORMAT, Latencies, Moment, ProcessUse, Results, decode
-from stocktide.loadtest.report.names import value_text
+from stocktide.loadtest.measure.results import FORMAT, Latencies, LoadTestResults, ProcessUsage, SecondSummary, decode
+from stocktide.loadtest.report.formatting import value_text
 
 KEPT, BROKEN, INVALID = 0, 1, 2
 # Settings that two runs may differ in and still be of one kind: another seed makes another plan with the same rates.
@@ -32,7 +32,7 @@ class CompareError(StocktideError):
     """The two cannot be read; the message says which and why."""
 
 
-class Row(Struct, frozen=True):
+class ComparisonRow(Struct, frozen=True):
     """One figure of both runs; None where a run has none. `more_is` is `better`, `worse` or `other`."""
 
     group: str
@@ -50,7 +50,7 @@ class Row(Struct, frozen=True):
         return (self.b - self.a) / self.a * 100
 
 
-class Side(Struct, frozen=True):
+class ComparedRun(Struct, frozen=True):
     """One of the runs: its file, and what its verdict says."""
 
     file: str
@@ -66,13 +66,13 @@ class Side(Struct, frozen=True):
 class Comparison(Struct, frozen=True):
     """What there is to say. `why_not`: why the figures cannot be compared; empty where they can."""
 
-    a: Side
-    b: Side
+    a: ComparedRun
+    b: ComparedRun
     why_not: tuple[str, ...]
     notes: tuple[str, ...]
     settings: dict[str, tuple[str, str]]
     machine: dict[str, tuple[str, str]]
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
 
     @property
     def comparable(self) -> bool:
@@ -93,7 +93,7 @@ class Comparison(Struct, frozen=True):
         return told
 
 
-def compare(a: Results, b: Results, names: tuple[str, str] = ("A", "B")) -> Comparison:
+def compare(a: LoadTestResults, b: LoadTestResults, names: tuple[str, str] = ("A", "B")) -> Comparison:
     """Compare b with a, the one that was before. `names` are those of their files."""
     settings, machine = _differences(a.settings, b.settings), _differences(a.machine, b.machine)
     for name in MACHINE_OF_THE_MOMENT:
@@ -109,7 +109,7 @@ def compare(a: Results, b: Results, names: tuple[str, str] = ("A", "B")) -> Comp
     )
 
 
-def read(path: Path) -> Results:
+def read(path: Path) -> LoadTestResults:
     """The results in a JSON report. Raises CompareError."""
     try:
         results = decode(path.read_bytes())
@@ -122,12 +122,12 @@ def read(path: Path) -> Results:
     return results
 
 
-def _side(results: Results, file: str) -> Side:
+def _side(results: LoadTestResults, file: str) -> ComparedRun:
     verdict = results.verdict
     first = verdict.violations[0].what if verdict.violations else ""
     why_invalid = () if verdict.valid else verdict.why_invalid or ("no reason was given",)
     said = (verdict.kept, verdict.valid, verdict.limit, len(verdict.violations), first, why_invalid)
-    return Side(file, results.started_at, *said)
+    return ComparedRun(file, results.started_at, *said)
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -150,7 +150,9 @@ def _is_same(a: object, b: object) -> bool:
     return a == b
 
 
-def _why_not(a: Results, b: Results, settings: Mapping[str, Any], machine: Mapping[str, Any]) -> Iterator[str]:
+def _why_not(
+    a: LoadTestResults, b: LoadTestResults, settings: Mapping[str, Any], machine: Mapping[str, Any]
+) -> Iterator[str]:
     for name, results in (("A", a), ("B", b)):
         if not results.verdict.valid:
             yield f"{name} is not valid: {'; '.join(results.verdict.why_invalid) or 'no reason was given'}"
@@ -166,7 +168,7 @@ def _named(differences: Mapping[str, tuple[str, str]]) -> str:
     return ", ".join(f"{name} {one} and {other}" for name, (one, other) in differences.items())
 
 
-def _notes(a: Results, b: Results, settings: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+def _notes(a: LoadTestResults, b: LoadTestResults, settings: Mapping[str, tuple[str, str]]) -> Iterator[str]:
     if "seed" in settings:
         yield "the seeds differ: the two runs sent different orders"
     for name, results in (("A", a), ("B", b)):
@@ -178,9 +180,11 @@ def _notes(a: Results, b: Results, settings: Mapping[str, tuple[str, str]]) -> I
     yield "two runs of the same system differ too: repeat both before you trust a small difference"
 
 
-def _rows(a: Results, b: Results) -> Iterator[Row]:
-    def row(group: str, name: str, unit: str, more_is: str, of: Callable[[Results], float | None]) -> Row:
-        return Row(group, name, unit, of(a), of(b), more_is)
+def _rows(a: LoadTestResults, b: LoadTestResults) -> Iterator[ComparisonRow]:
+    def row(
+        group: str, name: str, unit: str, more_is: str, of: Callable[[LoadTestResults], float | None]
+    ) -> ComparisonRow:
+        return ComparisonRow(group, name, unit, of(a), of(b), more_is)
 
     yield row("rate", "scheduled, peak", "/s", "other", lambda one: _peak(one, "scheduled"))
     yield row("rate", "accepted, peak", "/s", "better", lambda one: _peak(one, "accepted"))
@@ -200,38 +204,38 @@ def _rows(a: Results, b: Results) -> Iterator[Row]:
         yield row("memory, most", name, "MB", "worse", _memory(name))
 
 
-def _peak(results: Results, name: str) -> float:
+def _peak(results: LoadTestResults, name: str) -> float:
     return float(max((getattr(moment, name) for moment in results.moments), default=0))
 
 
-def _mean(results: Results) -> float | None:
+def _mean(results: LoadTestResults) -> float | None:
     return _sum(results.moments, "accepted") / results.load_seconds if results.load_seconds > 0 else None
 
 
-def _total(name: str) -> Callable[[Results], float]:
+def _total(name: str) -> Callable[[LoadTestResults], float]:
     return lambda results: _sum(results.moments, name)
 
 
-def _sum(moments: tuple[Moment, ...], name: str) -> float:
+def _sum(moments: tuple[SecondSummary, ...], name: str) -> float:
     return float(sum(getattr(moment, name) for moment in moments))
 
 
-def _highest_kept(results: Results) -> float | None:
+def _highest_kept(results: LoadTestResults) -> float | None:
     return max((float(step["rate"]) for step in results.ladder if step.get("kept")), default=None)
 
 
-def _percentile(kind: str, percentile: str) -> Callable[[Results], float | None]:
-    def of(results: Results) -> float | None:
+def _percentile(kind: str, percentile: str) -> Callable[[LoadTestResults], float | None]:
+    def of(results: LoadTestResults) -> float | None:
         latencies: Latencies = getattr(results, kind)
         return float(getattr(latencies, percentile)) if latencies.count else None
 
     return of
 
 
-def _cpu(name: str) -> Callable[[Results], float | None]:
+def _cpu(name: str) -> Callable[[LoadTestResults], float | None]:
     """While the load lasted: before and after it a process does something else."""
 
-    def of(results: Results) -> float | None:
+    def of(results: LoadTestResults) -> float | None:
         uses = _of_name(results, name)
         during = [point.cpu_percent for use in uses for point in use.points if 0 <= point.at <= results.load_seconds]
         return fmean(during) if during else None
@@ -239,13 +243,13 @@ def _cpu(name: str) -> Callable[[Results], float | None]:
     return of
 
 
-def _memory(name: str) -> Callable[[Results], float | None]:
-    def of(results: Results) -> float | None:
+def _memory(name: str) -> Callable[[LoadTestResults], float | None]:
+    def of(results: LoadTestResults) -> float | None:
         most = [point.memory_bytes for use in _of_name(results, name) for point in use.points]
         return max(most) / 1e6 if most else None
 
     return of
 
 
-def _of_name(results: Results, name: str) -> list[ProcessUse]:
+def _of_name(results: LoadTestResults, name: str) -> list[ProcessUsage]:
     return [use for use in results.processes if use.name == name]

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stocktide.loadtest.report.compare import Comparison, Row, Side
+from stocktide.loadtest.report.compare import ComparedRun, Comparison, ComparisonRow
 from stocktide.loadtest.report.verdict_text import LIMIT_NAMES
 
 # A smaller difference is not called better or worse: two runs of the same differ by as much.
@@ -39,7 +39,7 @@ def _print(console: Console, line: Text) -> None:
     console.print(line, soft_wrap=not console.is_terminal, highlight=False)
 
 
-def _verdict(side: Side) -> Text:
+def _verdict(side: ComparedRun) -> Text:
     if not side.kept:
         many = f"{side.violations:,} violation{'' if side.violations == 1 else 's'}"
         first = f", the first: {_printable(side.first_violation)}" if side.first_violation else ""
@@ -80,7 +80,7 @@ def _figures(comparison: Comparison) -> Table:
     return table
 
 
-def _word(row: Row) -> tuple[str, str]:
+def _word(row: ComparisonRow) -> tuple[str, str]:
     """Whether b is better or worse, where the difference is large enough to be called that."""
     change = row.change_percent
     grew_from_nothing = change is None and row.a == 0 and bool(row.b)
@@ -90,7 +90,7 @@ def _word(row: Row) -> tuple[str, str]:
     return ("better", "green") if grew == (row.more_is == "better") else ("worse", "red")
 
 
-def _change(row: Row) -> str:
+def _change(row: ComparisonRow) -> str:
     change = row.change_percent
     return "" if change is None else f"{change:+,.1f} %" if change else "same"
 

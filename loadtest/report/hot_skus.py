@@ -12,7 +12,7 @@ from typing import Any
 
 from stocktide.loadtest.measure.results import HotSku, StockPoint
 from stocktide.loadtest.report.figures import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, escaped
-from stocktide.loadtest.report.names import clock, plain_name
+from stocktide.loadtest.report.formatting import clock, plain_name
 
 # A plot takes a screen: the hottest few tell the story, the JSON has all.
 HOT_PLOTTED_MAX = 6

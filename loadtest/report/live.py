@@ -1,6 +1,6 @@
 """What a load test shows while it runs: on a terminal a view that stays in place, elsewhere a plain line now and then.
 
-In: a `Snapshot` as often as there is news. Out: what is printed on the console.
+In: a `LiveSnapshot` as often as there is news. Out: what is printed on the console.
 
     with Live(console) as live:
         live.update(Snapshot(seconds=1.0, planned_seconds=60.0, rate_scheduled=400.0))
@@ -35,7 +35,7 @@ _MODE_STYLES = {"in_stock": "green", "preorder": "yellow", "sold_out": "red", "s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class LiveSnapshot:
     """How a run stands. Rates are per second, of the last second or so; latencies are ms from the scheduled time.
 
     `violations` counts promises seen broken, of which `first_violation` says the first. `hot` are hot SKUs, each with
@@ -57,17 +57,17 @@ class Snapshot:
     hot: tuple[tuple[str, int, str], ...] = ()
 
 
-class Live:
+class LiveView:
     """The view; a context manager, since a terminal has to be given back. Nothing is shown before the first update."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._in_place = InPlace(console=console, auto_refresh=False) if console.is_terminal else None
         self._curves: dict[str, deque[float]] = {}
-        self._last: Snapshot | None = None
-        self._printed: Snapshot | None = None
+        self._last: LiveSnapshot | None = None
+        self._printed: LiveSnapshot | None = None
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> LiveView:
         if self._in_place is not None:
             self._in_place.start()
         return self
@@ -80,7 +80,7 @@ class Live:
         elif self._last is not None and self._last is not self._printed:
             self._print(self._last)
 
-    def update(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: LiveSnapshot) -> None:
         """Show it now, or, without a terminal, when a line is due. A new violation is always told at once."""
         self._remember(snapshot)
         if self._in_place is not None:
@@ -89,7 +89,7 @@ class Live:
             self._print(snapshot)
         self._last = snapshot
 
-    def view(self, snapshot: Snapshot) -> RenderableType:
+    def view(self, snapshot: LiveSnapshot) -> RenderableType:
         """What stands on the terminal for this snapshot."""
         parts: list[RenderableType] = [self._progress(snapshot), self._rates(snapshot), _latencies(snapshot)]
         parts += [_violations(snapshot)]
@@ -97,21 +97,21 @@ class Live:
             parts.append(_hot(snapshot))
         return Group(*parts)
 
-    def _remember(self, snapshot: Snapshot) -> None:
+    def _remember(self, snapshot: LiveSnapshot) -> None:
         for name, rate in _rates_of(snapshot):
             self._curves.setdefault(name, deque(maxlen=CURVE_SAMPLES_MAX)).append(rate)
 
-    def _is_due(self, snapshot: Snapshot) -> bool:
+    def _is_due(self, snapshot: LiveSnapshot) -> bool:
         printed = self._printed
         if printed is None or snapshot.violations > printed.violations:
             return True
         return snapshot.seconds - printed.seconds >= LINE_EVERY_SECONDS
 
-    def _print(self, snapshot: Snapshot) -> None:
+    def _print(self, snapshot: LiveSnapshot) -> None:
         self._printed = snapshot
-        self._console.print(line_of(snapshot), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(snapshot_line(snapshot), markup=False, highlight=False, soft_wrap=True)
 
-    def _progress(self, snapshot: Snapshot) -> Table:
+    def _progress(self, snapshot: LiveSnapshot) -> Table:
         planned = snapshot.planned_seconds
         done = min(1.0, snapshot.seconds / planned) if planned > 0 else 1.0
         grid = Table.grid(padding=(0, 1), expand=True)
@@ -123,7 +123,7 @@ class Live:
         grid.add_row(clock, ProgressBar(total=1.0, completed=done), f"{done:.0%}")
         return grid
 
-    def _rates(self, snapshot: Snapshot) -> Table:
+    def _rates(self, snapshot: LiveSnapshot) -> Table:
         grid = Table.grid(padding=(0, 1))
         grid.add_column(no_wrap=True)
         grid.add_column(justify="right", width=9, no_wrap=True)
@@ -147,7 +147,7 @@ def sparkline(values: list[float], top: float, steps: str = _STEPS) -> str:
     return "".join(" " if value <= 0 else steps[min(last, int(value / top * last + 0.5))] for value in values)
 
 
-def line_of(snapshot: Snapshot) -> str:
+def snapshot_line(snapshot: LiveSnapshot) -> str:
     """The snapshot as one plain line."""
     told = (
         f"{snapshot.seconds:.0f}/{snapshot.planned_seconds:.0f} s"
@@ -163,7 +163,7 @@ def line_of(snapshot: Snapshot) -> str:
     return told
 
 
-def _rates_of(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
+def _rates_of(snapshot: LiveSnapshot) -> tuple[tuple[str, float], ...]:
     return (
         ("scheduled", snapshot.rate_scheduled),
         ("accepted", snapshot.rate_accepted),
@@ -176,7 +176,7 @@ def _rate_style(name: str, rate: float) -> str:
     return {"accepted": "green", "refused": "yellow"}.get(name, "bold red" if name == "failed" and rate > 0 else "")
 
 
-def _latencies(snapshot: Snapshot) -> Text:
+def _latencies(snapshot: LiveSnapshot) -> Text:
     shown = (
         ("p50 ", _ms(snapshot.p50_ms)),
         ("p99 ", _ms(snapshot.p99_ms)),
@@ -190,7 +190,7 @@ def _latencies(snapshot: Snapshot) -> Text:
     return text
 
 
-def _violations(snapshot: Snapshot) -> Text:
+def _violations(snapshot: LiveSnapshot) -> Text:
     if not snapshot.violations:
         return Text("no promise broken so far", "green")
     many = "promise broken" if snapshot.violations == 1 else "promises broken"
@@ -200,7 +200,7 @@ def _violations(snapshot: Snapshot) -> Text:
     return text
 
 
-def _hot(snapshot: Snapshot) -> Table:
+def _hot(snapshot: LiveSnapshot) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, overflow="ellipsis", max_width=SKU_COLUMNS_MAX)
     grid.add_column(justify="right", no_wrap=True)

@@ -1,6 +1,7 @@
 """The page of a load test: one HTML file that asks nothing of any network.
 
-In: `Results`. Out: a file: the verdict first, then the figures, the plots, the tables, and how to repeat the run.
+In: `LoadTestResults`. Out: a file: the verdict first, then the figures, the plots, the tables, and how to repeat the
+run.
 
 The page forbids itself by a Content-Security-Policy to load anything, and to run any script but its own two, which it
 names by their digests: a name from the run that were to slip through as markup could do nothing.
@@ -17,9 +18,9 @@ from string import Template
 
 import msgspec
 
-from stocktide.loadtest.measure.results import Results
+from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.report.figures import Plot
-from stocktide.loadtest.report.names import command_of, plain_name, value_text
+from stocktide.loadtest.report.formatting import command_of, plain_name, value_text
 from stocktide.loadtest.report.plots import plots_of
 from stocktide.loadtest.report.text import (
     STATES,
@@ -38,12 +39,12 @@ from stocktide.loadtest.report.text import (
 _FOLDER = files("stocktide.loadtest.report") / "page_files"
 
 
-def write_page(results: Results, path: Path) -> None:
+def write_page(results: LoadTestResults, path: Path) -> None:
     """Write the page of a run to `path`. Raises OSError where that cannot be written."""
     path.write_text(page_of(results), encoding="utf-8")
 
 
-def page_of(results: Results) -> str:
+def page_of(results: LoadTestResults) -> str:
     """The page, whole."""
     # Loaded late: 5 MB that only a report needs.
     from plotly.offline import get_plotlyjs
@@ -102,7 +103,7 @@ def _figure(plot: Plot) -> str:
     )
 
 
-def _tables(results: Results) -> list[str]:
+def _tables(results: LoadTestResults) -> list[str]:
     parts = [checked_table(results.verdict), errors_table(results), ladder_table(results)]
     if results.totals:
         sums = [(name.replace("_", " "), f"{count:,}") for name, count in results.totals.items()]

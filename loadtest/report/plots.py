@@ -1,7 +1,7 @@
 """The plots of a load test's page, as plain figures for plotly.js.
 
-In: `Results`. Out: `Plot`s, each with a title that says what is seen, a caption that says how to read it, and data and
-layout.
+In: `LoadTestResults`. Out: `Plot`s, each with a title that says what is seen, a caption that says how to read it, and
+data and layout.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from stocktide.loadtest.measure.results import Latencies, Moment, ProcessUse, Results
+from stocktide.loadtest.measure.results import Latencies, LoadTestResults, ProcessUsage, SecondSummary
 from stocktide.loadtest.report.figures import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, bars, line
+from stocktide.loadtest.report.formatting import clock, milliseconds, plain_name
 from stocktide.loadtest.report.hot_skus import hot_plots
-from stocktide.loadtest.report.names import clock, milliseconds, plain_name
 
 # Reasons that get a colour of their own; more cannot be told apart, and the table beside the plot has them all.
 REASONS_PLOTTED_MAX = 6
@@ -28,7 +28,7 @@ BEYOND_SECONDS_MIN = 2.0
 PERCENTILE_DASHES = ("solid", "solid", "dash", "dot")
 
 
-def plots_of(results: Results) -> list[Plot]:
+def plots_of(results: LoadTestResults) -> list[Plot]:
     """All that this run has something to show for, in the order of the page."""
     moments = results.moments
     plots: list[Plot | None] = [
@@ -60,13 +60,13 @@ def _mark_end(plot: Plot, load_seconds: float) -> None:
     plot.layout["legend"] = {"y": 1.1}
 
 
-def rates(moments: Sequence[Moment]) -> Plot | None:
+def rates(moments: Sequence[SecondSummary]) -> Plot | None:
     """Orders by the second: scheduled, accepted, refused, failed."""
     if not moments:
         return None
     best = max(moments, key=lambda moment: moment.accepted)
     asked = max(moment.scheduled for moment in moments)
-    series: list[tuple[str, str, str, Callable[[Moment], int]]] = [
+    series: list[tuple[str, str, str, Callable[[SecondSummary], int]]] = [
         ("scheduled", "var(--soft)", "dot", lambda moment: moment.scheduled),
         ("accepted", "var(--good)", "solid", lambda moment: moment.accepted),
         ("refused", "var(--warn)", "dash", lambda moment: moment.refused),
@@ -87,7 +87,9 @@ def rates(moments: Sequence[Moment]) -> Plot | None:
     )
 
 
-def latencies(name: str, what: str, moments: Sequence[Moment], of: Callable[[Moment], Latencies]) -> Plot | None:
+def latencies(
+    name: str, what: str, moments: Sequence[SecondSummary], of: Callable[[SecondSummary], Latencies]
+) -> Plot | None:
     """Percentiles by the second. A second in which nothing was counted is a gap."""
     seen = [moment for moment in moments if of(moment).count]
     if not seen:
@@ -121,7 +123,7 @@ def latencies(name: str, what: str, moments: Sequence[Moment], of: Callable[[Mom
     )
 
 
-def errors(results: Results) -> Plot | None:
+def errors(results: LoadTestResults) -> Plot | None:
     """Failures by reason, stacked by the second."""
     totals = dict(sorted(results.errors.items(), key=lambda item: -item[1]))
     if not any(moment.errors for moment in results.moments):
@@ -151,7 +153,7 @@ def errors(results: Results) -> Plot | None:
     )
 
 
-def processes(what: str, uses: Iterable[ProcessUse]) -> Plot | None:
+def processes(what: str, uses: Iterable[ProcessUsage]) -> Plot | None:
     """CPU or memory of every process over time."""
     shown = [use for use in uses if use.points][:PROCESSES_PLOTTED_MAX]
     if not shown:
@@ -179,7 +181,7 @@ def processes(what: str, uses: Iterable[ProcessUse]) -> Plot | None:
     )
 
 
-def ladder(results: Results) -> Plot | None:
+def ladder(results: LoadTestResults) -> Plot | None:
     """The steps of the search for the highest rate: p99 by rate, kept or not."""
     steps = [(step_rate(step), step_p99(step), bool(step.get("kept"))) for step in results.ladder]
     if not steps:

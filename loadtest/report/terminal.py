@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stocktide.loadtest.measure.meter import Second, SecondPart, latencies
-from stocktide.loadtest.measure.results import Latencies, Results
-from stocktide.loadtest.report.live import Live, Snapshot
+from stocktide.loadtest.measure.meter import SecondMeasurements, SecondMeter, latencies
+from stocktide.loadtest.measure.results import Latencies, LoadTestResults
+from stocktide.loadtest.report.live import LiveSnapshot, LiveView
 from stocktide.loadtest.report.verdict_text import checks, holds, limit_of
-from stocktide.loadtest.run.messages import Report
-from stocktide.loadtest.run.monitor import Onlooker
-from stocktide.loadtest.run.options import FlashOptions
-from stocktide.loadtest.run.warehouse import Floor
-from stocktide.loadtest.workload.plan import Goods
+from stocktide.loadtest.run.monitor import RunMonitor
+from stocktide.loadtest.run.options import FlashSaleOptions
+from stocktide.loadtest.run.process_messages import LoadWorkerReport
+from stocktide.loadtest.run.warehouse import WarehouseSimulator
+from stocktide.loadtest.workload.scenarios import Goods
 
 # Rates are taken over so many updates of the view: about a second.
 RATE_UPDATES = 2
@@ -32,16 +32,18 @@ EVIDENCE_SHOWN_MAX = 12
 RATES = ("scheduled", "accepted", "refused", "failed")
 
 
-class View:
+class ProgressView:
     """Feeds the live view, unless nobody wants it."""
 
-    def __init__(self, options: FlashOptions, goods: Goods, floor: Floor, onlooker: Onlooker, console: Console) -> None:
+    def __init__(
+        self, options: FlashSaleOptions, goods: Goods, floor: WarehouseSimulator, onlooker: RunMonitor, console: Console
+    ) -> None:
         self._options = options
         self._goods = goods
         self._floor = floor
         self._onlooker = onlooker
-        self._live = Live(console) if options.live else None
-        self._recent: deque[list[SecondPart]] = deque(maxlen=RATE_UPDATES)
+        self._live = LiveView(console) if options.live else None
+        self._recent: deque[list[SecondMeasurements]] = deque(maxlen=RATE_UPDATES)
         self._counted: deque[tuple[float, dict[str, int]]] = deque(maxlen=RATE_UPDATES + 1)
 
     def __enter__(self) -> Self:
@@ -55,7 +57,7 @@ class View:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
-    def update(self, seconds: float, pushers: Sequence[Report], crowd: Report | None) -> None:
+    def update(self, seconds: float, pushers: Sequence[LoadWorkerReport], crowd: LoadWorkerReport | None) -> None:
         """Show how it stands at that time of the load."""
         if self._live is None or seconds < 0:
             return
@@ -66,7 +68,7 @@ class View:
         answered, lag = _together(recent, ("accepted", "refused")), _together(recent, ("lag",))
         violations = self._onlooker.violations
         self._live.update(
-            Snapshot(
+            LiveSnapshot(
                 seconds=seconds,
                 planned_seconds=self._options.seconds,
                 **{f"rate_{name}": self._rate(name) for name in RATES},
@@ -85,7 +87,7 @@ class View:
         return (now[name] - then[name]) / (seconds - before) if seconds > before else 0.0
 
     @staticmethod
-    def show(found: Results, console: Console) -> None:
+    def show(found: LoadTestResults, console: Console) -> None:
         """The end, in short."""
         totals, verdict = found.totals, found.verdict
         table = Table(title=f"load test: {found.settings['shape']}", show_header=False, title_justify="left")
@@ -108,7 +110,7 @@ class View:
         _judgement(found, console)
 
 
-def _judgement(found: Results, console: Console) -> None:
+def _judgement(found: LoadTestResults, console: Console) -> None:
     verdict = found.verdict
     table = Table(title="what was checked", title_justify="left")
     table.add_column("what has to hold", overflow="fold")
@@ -135,9 +137,9 @@ def _judgement(found: Results, console: Console) -> None:
             console.print(f"    {line}", markup=False, soft_wrap=True)
 
 
-def _together(seconds: Iterable[SecondPart], kinds: tuple[str, ...]) -> Latencies:
+def _together(seconds: Iterable[SecondMeasurements], kinds: tuple[str, ...]) -> Latencies:
     """Over all of them, of several kinds."""
-    total = Second()
+    total = SecondMeter()
     for second in seconds:
         total.add(second)
     found = [total.histograms[kind] for kind in kinds if kind in total.histograms]

@@ -1,6 +1,6 @@
 """The words and tables of a load test's page, as HTML.
 
-In: `Results`. Out: pieces of HTML. Whatever came from the run goes through `text`, and stays text.
+In: `LoadTestResults`. Out: pieces of HTML. Whatever came from the run goes through `text`, and stays text.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from stocktide.loadtest.measure.results import Latencies, Moment, Results, Verdict, Violation
-from stocktide.loadtest.report.names import clock, milliseconds, size_text, value_text
+from stocktide.loadtest.measure.results import Latencies, LoadTestResults, ReportedViolation, RunVerdict, SecondSummary
+from stocktide.loadtest.report.formatting import clock, milliseconds, size_text, value_text
 from stocktide.loadtest.report.plots import step_p99, step_rate
 from stocktide.loadtest.report.verdict_text import checks, holds, limit_of
 
@@ -42,14 +42,14 @@ def text(value: object) -> str:
     return escape(str(value))
 
 
-def state_of(verdict: Verdict) -> str:
+def state_of(verdict: RunVerdict) -> str:
     """`kept`, `broken` or `not-valid`. A broken promise stays one, also in a run that is otherwise not valid."""
     if not verdict.kept:
         return "broken"
     return "kept" if verdict.valid else "not-valid"
 
 
-def verdict_section(verdict: Verdict) -> str:
+def verdict_section(verdict: RunVerdict) -> str:
     """The verdict in words, a colour and a symbol; then the first violation, the limit, the notes."""
     state = state_of(verdict)
     symbol, word = STATES[state]
@@ -68,7 +68,7 @@ def verdict_section(verdict: Verdict) -> str:
     return f'<section class="verdict {state}" aria-label="Verdict">{"".join(parts)}</section>'
 
 
-def figures_section(results: Results) -> str:
+def figures_section(results: LoadTestResults) -> str:
     """The headline figures: what was accepted, what was refused, how late updates were, what was broken."""
     cards = [*_rate_cards(results), *_latency_cards(results), *_proof_cards(results.verdict)]
     made = "".join(
@@ -78,7 +78,7 @@ def figures_section(results: Results) -> str:
     return f'<dl class="figures">{made}</dl>'
 
 
-def checked_table(verdict: Verdict) -> str:
+def checked_table(verdict: RunVerdict) -> str:
     """For each checker what has to hold, how many things it checked, and what it found."""
     rows = [
         (what, f"{checked:,}", f"✗ {found:,}" if found else "✓ none" if checked else "? not checked")
@@ -87,7 +87,7 @@ def checked_table(verdict: Verdict) -> str:
     return table("What was checked", ("what has to hold", "checked", "violations"), rows, numbers={1})
 
 
-def errors_table(results: Results) -> str:
+def errors_table(results: LoadTestResults) -> str:
     """Errors by reason, the most frequent first."""
     ordered = sorted(results.errors.items(), key=lambda item: -item[1])
     rows = [(reason, f"{count:,}") for reason, count in ordered[:REASONS_SHOWN_MAX]]
@@ -98,7 +98,7 @@ def errors_table(results: Results) -> str:
     return table("Errors by reason", ("reason", "count"), rows, numbers={1})
 
 
-def ladder_table(results: Results) -> str:
+def ladder_table(results: LoadTestResults) -> str:
     """The steps of the search, in the order in which they were tried; nothing where there was no search."""
     rows = [
         (
@@ -112,7 +112,7 @@ def ladder_table(results: Results) -> str:
     return table("Steps of the search", ("orders/s", "p99", "failed", "goal"), rows, numbers={0, 1, 2}) if rows else ""
 
 
-def seconds_table(moments: Sequence[Moment]) -> str:
+def seconds_table(moments: Sequence[SecondSummary]) -> str:
     """The plots as numbers, for who cannot see them or wants to copy them."""
     step = max(1, -(-len(moments) // SECOND_ROWS_MAX))
     heads = ("second", "scheduled", "accepted", "refused", "failed", "p50 ms", "p99 ms", "max ms", "lag p99 ms")
@@ -159,7 +159,7 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], numbe
     )
 
 
-def _told(verdict: Verdict, state: str) -> str:
+def _told(verdict: RunVerdict, state: str) -> str:
     count = len(verdict.violations)
     if state == "broken":
         return "A promise was broken." if count <= 1 else f"Promises were broken: {count:,} violations are on record."
@@ -169,11 +169,11 @@ def _told(verdict: Verdict, state: str) -> str:
     return "No violation was found, but this run proves nothing."
 
 
-def _first_violation(violation: Violation) -> str:
+def _first_violation(violation: ReportedViolation) -> str:
     return f'<div class="first"><h2>The first violation</h2>{_violation(violation)}</div>'
 
 
-def _more_violations(violations: Sequence[Violation]) -> str:
+def _more_violations(violations: Sequence[ReportedViolation]) -> str:
     if not violations:
         return ""
     shown = violations[: VIOLATIONS_SHOWN_MAX - 1]
@@ -183,7 +183,7 @@ def _more_violations(violations: Sequence[Violation]) -> str:
     return f"<details><summary>{len(violations):,} more</summary><ol>{items}</ol>{more}</details>"
 
 
-def _violation(violation: Violation) -> str:
+def _violation(violation: ReportedViolation) -> str:
     name = PROMISES.get(violation.promise, "")
     promise = f"Promise {violation.promise}, {name}" if name else f"Promise {violation.promise}"
     by = f"{promise}; what has to hold: {holds(violation.checker)}"
@@ -210,9 +210,9 @@ def _evidence(lines: Sequence[str]) -> list[str]:
 Card = tuple[str, str, str, str]
 
 
-def _rate_cards(results: Results) -> list[Card]:
+def _rate_cards(results: LoadTestResults) -> list[Card]:
     moments = results.moments
-    best = max(moments, key=lambda moment: moment.accepted, default=Moment(0))
+    best = max(moments, key=lambda moment: moment.accepted, default=SecondSummary(0))
     accepted, refused, failed = (
         sum(getattr(moment, name) for moment in moments) for name in ("accepted", "refused", "failed")
     )
@@ -229,7 +229,7 @@ def _rate_cards(results: Results) -> list[Card]:
     ]
 
 
-def _latency_cards(results: Results) -> list[Card]:
+def _latency_cards(results: LoadTestResults) -> list[Card]:
     accepted, lag = results.accepted_ms, results.lag_ms
     of = f"accepted orders, of {accepted.count:,}"
 
@@ -244,7 +244,7 @@ def _latency_cards(results: Results) -> list[Card]:
     ]
 
 
-def _proof_cards(verdict: Verdict) -> list[Card]:
+def _proof_cards(verdict: RunVerdict) -> list[Card]:
     """What was oversold, lost or missed; "not checked" where nobody looked."""
     asked = (
         ("Oversold", ("oversold",), 1),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stocktide.loadtest.measure.results import Verdict
+from stocktide.loadtest.measure.results import RunVerdict
 
 # What each checker checks, said as what has to hold: a count beside it cannot be taken for violations.
 _HOLDS = {
@@ -39,12 +39,12 @@ def holds(checker: str) -> str:
     return _HOLDS.get(checker, checker.replace("_", " "))
 
 
-def limit_of(verdict: Verdict) -> str:
+def limit_of(verdict: RunVerdict) -> str:
     """What limited a run, as a sentence."""
     return LIMITS.get(verdict.limit, f"The limit: {verdict.limit}.")
 
 
-def checks(verdict: Verdict) -> Iterator[tuple[str, int, int]]:
+def checks(verdict: RunVerdict) -> Iterator[tuple[str, int, int]]:
     """For each checker what has to hold, how many things it checked, and how many violations it found."""
     for checker, checked in verdict.checked.items():
         found = sum(violation.checker == checker for violation in verdict.violations)

@@ -1,6 +1,6 @@
 """What a run means: the oracle's verdict, what limited the rate, and whether the run says what it seems to say.
 
-In: the judgement, what was measured, what processes used. Out: the `Verdict` of the results.
+In: the judgement, what was measured, what processes used. Out: the `RunVerdict` of the results.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from statistics import median
 
 import msgspec
 
-from stocktide.loadtest.measure.meter import Whole
-from stocktide.loadtest.measure.results import ProcessUse, Verdict, Violation
+from stocktide.loadtest.measure.meter import MergedMeasurements
+from stocktide.loadtest.measure.results import ProcessUsage, ReportedViolation, RunVerdict
 from stocktide.loadtest.oracle import verdict as oracle
-from stocktide.loadtest.run.arrivals import LATE_SECONDS, VERY_LATE_SECONDS, WAITING_MAX
+from stocktide.loadtest.run.load_generator import LATE_SECONDS, VERY_LATE_SECONDS, WAITING_MAX
 
 # More sends of the tester's own that leave late, and it is the tester that is measured.
 LATE_SHARE_MAX = 0.01
@@ -40,17 +40,17 @@ PROMISES = {
 
 def conclude(
     judged: oracle.Verdict,
-    whole: Whole,
-    processes: Sequence[ProcessUse],
+    whole: MergedMeasurements,
+    processes: Sequence[ProcessUsage],
     goal_ms: float,
     unquiet: str = "",
     notes: Sequence[str] = (),
-) -> Verdict:
+) -> RunVerdict:
     """The verdict of a run. `unquiet`: why it did not come to rest; empty where it did."""
     busy = list(_tester_limits(whole, processes))
     slow = list(_system_limits(whole, goal_ms))
     invalid = [*([unquiet] if unquiet else []), *judged.invalid, *_never_looked(judged), *_grave(whole)]
-    return Verdict(
+    return RunVerdict(
         kept=not judged.broken,
         valid=not invalid,
         limit="tester" if busy else "system" if slow else "none",
@@ -61,13 +61,13 @@ def conclude(
     )
 
 
-def violation_of(violation: oracle.Violation) -> Violation:
+def violation_of(violation: oracle.Violation) -> ReportedViolation:
     """A finding of the oracle as the results tell it."""
     evidence = tuple(msgspec.json.encode(record).decode() for record in violation.evidence)
-    return Violation(violation.checker, PROMISES.get(violation.checker, 0), violation.what, evidence)
+    return ReportedViolation(violation.checker, PROMISES.get(violation.checker, 0), violation.what, evidence)
 
 
-def _tester_limits(whole: Whole, processes: Sequence[ProcessUse]) -> Iterator[str]:
+def _tester_limits(whole: MergedMeasurements, processes: Sequence[ProcessUsage]) -> Iterator[str]:
     late, scheduled = whole.totals["late_sends"], whole.totals["scheduled"]
     if late > LATE_SHARE_MAX * scheduled:
         yield (
@@ -81,7 +81,7 @@ def _tester_limits(whole: Whole, processes: Sequence[ProcessUse]) -> Iterator[st
                 yield f"{use.name} of the load generator used {busy:.0f} % of a core: more --processes may send more"
 
 
-def _system_limits(whole: Whole, goal_ms: float) -> Iterator[str]:
+def _system_limits(whole: MergedMeasurements, goal_ms: float) -> Iterator[str]:
     failed, scheduled = whole.totals["failed"], whole.totals["scheduled"]
     if failed > FAILED_SHARE_MAX * scheduled:
         yield f"{failed:,} of {scheduled:,} orders were neither accepted nor refused"
@@ -98,7 +98,7 @@ def _never_looked(judged: oracle.Verdict) -> Iterator[str]:
             yield f"the checker {part.checker} had nothing to check"
 
 
-def _grave(whole: Whole) -> Iterator[str]:
+def _grave(whole: MergedMeasurements) -> Iterator[str]:
     late, scheduled = whole.totals["very_late_sends"], whole.totals["scheduled"]
     if not scheduled:
         yield "no order was sent"

@@ -12,15 +12,15 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from stocktide.loadtest.measure.meter import Part, Whole
-from stocktide.loadtest.run.arrivals import DRAIN_SECONDS_MAX
-from stocktide.loadtest.run.history_merge import Gathering, TesterFile
-from stocktide.loadtest.run.messages import Assignment, Order, Report
-from stocktide.loadtest.run.options import FlashOptions
+from stocktide.loadtest.measure.meter import Measurements, MergedMeasurements
+from stocktide.loadtest.run.history_merge import HistoryMerge, HistoryTail
+from stocktide.loadtest.run.load_generator import DRAIN_SECONDS_MAX
+from stocktide.loadtest.run.load_worker_process import LoadWorkerProcess, start
+from stocktide.loadtest.run.options import FlashSaleOptions
+from stocktide.loadtest.run.process_messages import Assignment, LoadCommand, LoadWorkerReport
 from stocktide.loadtest.run.subscribers import SETTLE_SECONDS_MAX
-from stocktide.loadtest.run.tester_processes import TesterProcess, start
-from stocktide.loadtest.workload.plan import Goods
-from stocktide.loadtest.workload.rate_search import Ladder
+from stocktide.loadtest.workload.rate_search import RateSearch
+from stocktide.loadtest.workload.scenarios import Goods
 
 # The load begins so long after everybody is told when.
 BEGIN_SECONDS = 1.0
@@ -31,21 +31,23 @@ TELL_SECONDS_MAX = SETTLE_SECONDS_MAX + 60.0
 LADDER_STEPS = 8
 
 
-class Lead:
+class LoadController:
     """The testers of one run. `zero_at`: when the load began, s of the monotonic clock; 0 before it is known.
 
     `ladder`: the steps of a search; `notes`: what there is to say of it.
     """
 
-    def __init__(self, options: FlashOptions, goods: Goods, folder: Path, gathering: Gathering, offset: float) -> None:
+    def __init__(
+        self, options: FlashSaleOptions, goods: Goods, folder: Path, gathering: HistoryMerge, offset: float
+    ) -> None:
         self._options = options
         self._goods = goods
         self._folder = folder
         self._gathering = gathering
         self._clock_offset = offset
-        self._pushers: list[TesterProcess] = []
-        self._crowd: TesterProcess | None = None
-        self._files: list[tuple[TesterProcess, TesterFile]] = []
+        self._pushers: list[LoadWorkerProcess] = []
+        self._crowd: LoadWorkerProcess | None = None
+        self._files: list[tuple[LoadWorkerProcess, HistoryTail]] = []
         self.zero_at = 0.0
         self.ladder: list[dict[str, object]] = []
         self.notes: list[str] = []
@@ -61,7 +63,7 @@ class Lead:
         for tester, _ in self._files:
             await tester.is_ready()
 
-    async def _start_tester(self, stack: AsyncExitStack, name: str, role: str, index: int) -> TesterProcess:
+    async def _start_tester(self, stack: AsyncExitStack, name: str, role: str, index: int) -> LoadWorkerProcess:
         options, history = self._options, self._folder / f"history-{index}.ndjson"
         history.touch()
         assignment = Assignment(
@@ -91,38 +93,40 @@ class Lead:
         own = {tester.name: tester.pid for tester, _ in self._files}
         return {**own, "tester-lead": os.getpid(), **self._options.pids}
 
-    async def push(self) -> tuple[list[Part], float]:
+    async def push(self) -> tuple[list[Measurements], float]:
         """All of the load; what the pushers measured, and how long it was."""
         options = self._options
         self.zero_at = time.monotonic() + BEGIN_SECONDS
         if self._crowd is not None:
-            await self._crowd.order(Order("start", zero_at=self.zero_at))
+            await self._crowd.order(LoadCommand("start", zero_at=self.zero_at))
         if options.shape == "search":
             return await self._search()
         shape = "steady" if options.shape == "file" else options.shape
-        stretch = Order("start", self.zero_at, self.zero_at, shape, seconds=options.seconds, peak=options.rate)
+        stretch = LoadCommand("start", self.zero_at, self.zero_at, shape, seconds=options.seconds, peak=options.rate)
         return await self._stretch(stretch), options.seconds
 
-    async def _stretch(self, stretch: Order) -> list[Part]:
+    async def _stretch(self, stretch: LoadCommand) -> list[Measurements]:
         for pusher in self._pushers:
             await pusher.order(stretch)
         wait = stretch.begins_at - time.monotonic() + stretch.seconds + DONE_SECONDS_MAX
-        reports: list[Report] = await asyncio.gather(*(pusher.is_done(wait) for pusher in self._pushers))
+        reports: list[LoadWorkerReport] = await asyncio.gather(*(pusher.is_done(wait) for pusher in self._pushers))
         return [report.part for report in reports if report.part is not None]
 
-    async def _search(self) -> tuple[list[Part], float]:
+    async def _search(self) -> tuple[list[Measurements], float]:
         """One step of the ladder after the other, each as long."""
-        options, parts = self._options, list[Part]()
-        ladder, seconds, first = Ladder(options.rate, LADDER_STEPS), options.seconds / LADDER_STEPS, 0
+        options, parts = self._options, list[Measurements]()
+        ladder, seconds, first = RateSearch(options.rate, LADDER_STEPS), options.seconds / LADDER_STEPS, 0
         while (rate := ladder.next()) is not None:
             # From a whole second on, so that its seconds are its own.
             begins = float(int(time.monotonic() - self.zero_at) + 2)
-            stretch = Order(
+            stretch = LoadCommand(
                 "start", self.zero_at, self.zero_at + begins, "steady", seconds, rate, first, len(self.ladder)
             )
             parts = await self._stretch(stretch)
             first += int(rate * seconds * 2) + 1_000
-            step = _step(Whole(parts), range(int(begins), int(begins + seconds) + 1), rate, options.goal_ms)
+            step = _step(
+                MergedMeasurements(parts), range(int(begins), int(begins + seconds) + 1), rate, options.goal_ms
+            )
             ladder.went(rate, bool(step["kept"]))
             self.ladder.append(step)
         top = f"{ladder.good:,.0f} orders/s"
@@ -132,7 +136,7 @@ class Lead:
         )
         return parts, time.monotonic() - self.zero_at
 
-    def reports(self) -> tuple[list[Report], Report | None]:
+    def reports(self) -> tuple[list[LoadWorkerReport], LoadWorkerReport | None]:
         """The newest report of each who pushes, and that of the subscribers."""
         return [pusher.last for pusher in self._pushers], self._crowd.last if self._crowd is not None else None
 
@@ -142,19 +146,19 @@ class Lead:
             tester.check()
             file.read_on(tester.last.at)
 
-    async def tell(self, versions: dict[str, dict[str, int]]) -> list[Part]:
+    async def tell(self, versions: dict[str, dict[str, int]]) -> list[Measurements]:
         """Let every subscriber write down what it holds, once it has these versions by channel and SKU or gets no more.
 
         Gives what they have measured. Raises TesterError.
         """
         if self._crowd is None:
             return []
-        await self._crowd.order(Order("tell", versions=versions))
+        await self._crowd.order(LoadCommand("tell", versions=versions))
         part = (await self._crowd.is_done(TELL_SECONDS_MAX)).part
         return [] if part is None else [part]
 
 
-def _step(whole: Whole, seconds: range, rate: float, goal_ms: float) -> dict[str, object]:
+def _step(whole: MergedMeasurements, seconds: range, rate: float, goal_ms: float) -> dict[str, object]:
     """How a step of the ladder went."""
     answered = whole.latencies("accepted", "refused", seconds=seconds)
     failed, scheduled = whole.count("failed", seconds), whole.count("scheduled", seconds)

@@ -1,10 +1,10 @@
 """A flash sale against a running system: push, look on, let it come to rest, judge.
 
-In: `FlashOptions`. Out: the exit status of `run`: 0 where every promise was kept, 1 where one was broken, 2 where the
-run is not valid or could not be done; and its `Results`, as JSON and as a page.
+In: `FlashSaleOptions`. Out: the exit status of `run`: 0 where every promise was kept, 1 where one was broken, 2 where
+the run is not valid or could not be done; and its `Results`, as JSON and as a page.
 
-This process leads and looks on; whoever pushes or subscribes is a process of its own (`loadtest.run.tester`), so that
-nobody's work delays another's measurement.
+This process leads and looks on; whoever pushes or subscribes is a process of its own (`loadtest.run.load_worker`), so
+that nobody's work delays another's measurement.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from typing import Any
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from stocktide.loadtest.client.http import ApiClient, ApiError
-from stocktide.loadtest.client.recorded import Http, Recorder
-from stocktide.loadtest.client.topics import Feeds, ObserverError
+from stocktide.loadtest.client.http import ApiError, StocktideClient
+from stocktide.loadtest.client.topics import TopicReader, TopicReaderError
 from stocktide.loadtest.measure import processes, results
-from stocktide.loadtest.measure.meter import Whole
-from stocktide.loadtest.oracle.channels import BEHIND_MS_MAX
-from stocktide.loadtest.oracle.history import Began, Clock, Rested
+from stocktide.loadtest.measure.meter import MergedMeasurements
+from stocktide.loadtest.oracle.channels import FEED_LAG_MS_MAX
+from stocktide.loadtest.oracle.history import HistoryClock, RunQuiesced, RunStarted
 from stocktide.loadtest.oracle.judge import judge
-from stocktide.loadtest.report.terminal import View
+from stocktide.loadtest.report.terminal import ProgressView
 from stocktide.loadtest.report.verdict_text import holds
-from stocktide.loadtest.run import tester_processes
+from stocktide.loadtest.run import load_worker_process
 from stocktide.loadtest.run.conclusion import conclude
-from stocktide.loadtest.run.controller import Lead
-from stocktide.loadtest.run.history_merge import Gathering
-from stocktide.loadtest.run.monitor import Onlooker
-from stocktide.loadtest.run.options import FlashError, FlashOptions
-from stocktide.loadtest.run.quiesce import READS_MAX, FinalReader, Inputs, come_to_rest
-from stocktide.loadtest.run.subscribers import LAG_SAMPLED, WHOLE_PER_CHANNEL
-from stocktide.loadtest.run.warehouse import Floor, hot_policies
-from stocktide.loadtest.workload.plan import Goods
+from stocktide.loadtest.run.controller import LoadController
+from stocktide.loadtest.run.history_merge import HistoryMerge
+from stocktide.loadtest.run.monitor import RunMonitor
+from stocktide.loadtest.run.options import FlashSaleError, FlashSaleOptions
+from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, InputBacklog, wait_until_quiet
+from stocktide.loadtest.run.recording import RecordingHttpClient, RequestRecorder
+from stocktide.loadtest.run.subscribers import FULLY_RECORDED_PER_CHANNEL, LAG_SAMPLED
+from stocktide.loadtest.run.warehouse import WarehouseSimulator, hot_policies
 from stocktide.loadtest.workload.retail import RetailError
+from stocktide.loadtest.workload.scenarios import Goods
 
 TURN_SECONDS = 0.5
 # Who connects anew may be told of a state that is so many times as old as the oldest update that anybody saw: an
@@ -50,22 +50,22 @@ BEHIND_LAGS = 2
 EXPIRY_SECONDS = 10.0
 
 
-def run(options: FlashOptions) -> int:
+def run(options: FlashSaleOptions) -> int:
     """Do it all and report; gives the exit status. Every expected failure is one sentence on standard error."""
     import uvloop
 
     console = Console(stderr=True, highlight=False)
     try:
         options.check()
-        found = uvloop.run(hold_sale(options, console))
+        found = uvloop.run(run_flash_sale(options, console))
         _write(options, found)
     except (
-        FlashError,
+        FlashSaleError,
         RetailError,
-        ObserverError,
+        TopicReaderError,
         ApiError,
         KafkaError,
-        tester_processes.TesterError,
+        load_worker_process.LoadWorkerError,
         OSError,
     ) as error:
         console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=not console.is_terminal)
@@ -73,14 +73,14 @@ def run(options: FlashOptions) -> int:
     except KeyboardInterrupt:
         console.print("loadtest: stopped before its end: there is no verdict", soft_wrap=not console.is_terminal)
         return 130
-    View.show(found, Console(highlight=False))
+    ProgressView.show(found, Console(highlight=False))
     for path in (options.report_html, options.report_json):
         if path is not None:
             console.print(f"written: {path}", markup=False, soft_wrap=not console.is_terminal)
     return 1 if not found.verdict.kept else 0 if found.verdict.valid else 2
 
 
-def _write(options: FlashOptions, found: results.Results) -> None:
+def _write(options: FlashSaleOptions, found: results.LoadTestResults) -> None:
     if options.report_json is not None:
         options.report_json.write_bytes(results.encode(found))
     if options.report_html is not None:
@@ -89,60 +89,63 @@ def _write(options: FlashOptions, found: results.Results) -> None:
         write_page(found, options.report_html)
 
 
-async def hold_sale(options: FlashOptions, console: Console) -> results.Results:
+async def run_flash_sale(options: FlashSaleOptions, console: Console) -> results.LoadTestResults:
     """Do it all; what was found.
 
-    Raises FlashError, RetailError, ObserverError, ApiError, TesterError, KafkaError or OSError where it cannot be done.
+    Raises FlashSaleError, RetailError, TopicReaderError, ApiError, TesterError, KafkaError or OSError where it cannot
+    be done.
     """
     mark = f"lt{time.time_ns() // 1_000_000:x}"
     with console.status("reading the file") if options.file else console.status("connecting"):
         goods = await asyncio.to_thread(options.goods, mark)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stocktide-loadtest-")))
-        client = await stack.enter_async_context(ApiClient(options.api, READS_MAX))
+        client = await stack.enter_async_context(StocktideClient(options.api, READS_MAX))
         await client.reach()
-        flash = Flash(options, goods, folder, client, console)
+        flash = FlashSale(options, goods, folder, client, console)
         stack.callback(flash.gathering.close)
         return await flash.run(stack)
 
 
-class Flash:
+class FlashSale:
     """One run, connected step by step."""
 
-    def __init__(self, options: FlashOptions, goods: Goods, folder: Path, client: ApiClient, console: Console) -> None:
+    def __init__(
+        self, options: FlashSaleOptions, goods: Goods, folder: Path, client: StocktideClient, console: Console
+    ) -> None:
         self._options = options
         self._goods = goods
         self._folder = folder
         self._client = client
         self._console = console
-        self._clock = Clock()
+        self._clock = HistoryClock()
         self._units = options.hot_units()
-        self.gathering = Gathering(folder, self._clock)
-        self._recorder = Recorder(self._clock, 0, self.gathering.add)
-        self._http = Http(options.api, self._recorder)
-        self._floor = Floor(goods, self._units, options.seed, self._http)
-        self._onlooker = Onlooker(mark := goods.mark, goods.hot_skus, self._floor, self._clock, self.gathering.add)
-        self._lead = Lead(options, goods, folder, self.gathering, self._clock.offset)
+        self.gathering = HistoryMerge(folder, self._clock)
+        self._recorder = RequestRecorder(self._clock, 0, self.gathering.add)
+        self._http = RecordingHttpClient(options.api, self._recorder)
+        self._floor = WarehouseSimulator(goods, self._units, options.seed, self._http)
+        self._onlooker = RunMonitor(mark := goods.mark, goods.hot_skus, self._floor, self._clock, self.gathering.add)
+        self._lead = LoadController(options, goods, folder, self.gathering, self._clock.offset)
         self._notes: list[str] = [f"the names of this run's SKUs and orders begin with {mark}-"]
 
-    async def run(self, stack: AsyncExitStack) -> results.Results:
+    async def run(self, stack: AsyncExitStack) -> results.LoadTestResults:
         """From the opening to the verdict."""
         options = self._options
-        feeds = Feeds(options.kafka, options.app_id, self._onlooker.takers(), **options.security)
+        feeds = TopicReader(options.kafka, options.app_id, self._onlooker.takers(), **options.security)
         stack.push_async_callback(feeds.stop)
         await stack.enter_async_context(self._http)
-        inputs = await stack.enter_async_context(Inputs(options.kafka, options.app_id, **options.security))
+        inputs = await stack.enter_async_context(InputBacklog(options.kafka, options.app_id, **options.security))
         with self._console.status("reading the topics, then setting policies and stock"):
             await feeds.start()
             await feeds.catch_up()
-            self.gathering.add(Began(self._clock.now(), options.app_id, options.seed))
+            self.gathering.add(RunStarted(self._clock.now(), options.app_id, options.seed))
             await self._floor.open()
         with self._console.status("starting the load generator"):
             await self._lead.start(stack)
-        sampler = processes.Sampler(self._lead.pids(), lambda: time.monotonic() - self._lead.zero_at)
+        sampler = processes.ProcessSampler(self._lead.pids(), lambda: time.monotonic() - self._lead.zero_at)
         started_at = processes.started_at()
         machine = processes.machine()
-        self._notes += processes.other_work(machine)
+        self._notes += processes.busy_machine_notes(machine)
         async with self._looking_on(feeds), _beside(sampler.run()):
             async with _beside(self._floor.trade()):
                 parts, load_seconds = await self._lead.push()
@@ -150,19 +153,19 @@ class Flash:
             with self._console.status("the load is over: waiting until every hold has ended and nothing moves"):
                 unquiet = await self._rest(feeds, inputs, pushed_at)
                 parts += await self._lead.tell(self._onlooker.versions)
-        self.gathering.add(Rested(self._clock.now()))
+        self.gathering.add(RunQuiesced(self._clock.now()))
         with self._console.status("reading and checking every order, SKU and channel"):
             await self._read()
             self.gathering.close()
-            whole = Whole(parts)
-            behind_ms = max(BEHIND_MS_MAX, int(BEHIND_LAGS * whole.latencies("lag").max))
+            whole = MergedMeasurements(parts)
+            behind_ms = max(FEED_LAG_MS_MAX, int(BEHIND_LAGS * whole.latencies("lag").max))
             judged = await asyncio.to_thread(judge, self.gathering.all, behind_ms=behind_ms)
         if options.shape == "file":
             # A file may end before the time does.
             load_seconds = min(load_seconds, max((at.at + 1 for at in whole.moments() if at.scheduled), default=0))
         self._note_what_was_seen()
         verdict = conclude(judged, whole, sampler.uses(), options.goal_ms, unquiet, (*self._lead.notes, *self._notes))
-        return results.Results(
+        return results.LoadTestResults(
             settings=options.told(),
             machine=machine,
             started_at=started_at,
@@ -182,15 +185,15 @@ class Flash:
     # Meanwhile
 
     @asynccontextmanager
-    async def _looking_on(self, feeds: Feeds) -> AsyncIterator[None]:
+    async def _looking_on(self, feeds: TopicReader) -> AsyncIterator[None]:
         """Gather the testers' records and show how it goes, until left."""
-        view = View(self._options, self._goods, self._floor, self._onlooker, self._console)
+        view = ProgressView(self._options, self._goods, self._floor, self._onlooker, self._console)
         with view:
             async with _beside(self._turns(view, feeds)):
                 yield
         self._turn()
 
-    async def _turns(self, view: View, feeds: Feeds) -> None:
+    async def _turns(self, view: ProgressView, feeds: TopicReader) -> None:
         while True:
             await asyncio.sleep(TURN_SECONDS)
             feeds.check()
@@ -204,18 +207,18 @@ class Flash:
 
     # The end
 
-    async def _rest(self, feeds: Feeds, inputs: Inputs, pushed_at: float) -> str:
+    async def _rest(self, feeds: TopicReader, inputs: InputBacklog, pushed_at: float) -> str:
         def moved() -> int:
             _, crowd = self._lead.reports()
             return self._onlooker.rows + (crowd.totals.get("updates", 0) if crowd is not None else 0)
 
         holds_end_at = pushed_at + self._options.hold_seconds + EXPIRY_SECONDS
-        unquiet = await come_to_rest(inputs, moved, lambda: len(self._onlooker.held), holds_end_at)
+        unquiet = await wait_until_quiet(inputs, moved, lambda: len(self._onlooker.held), holds_end_at)
         await feeds.catch_up()
         return unquiet
 
     async def _read(self) -> None:
-        reader = FinalReader(self._client, self._goods, self._clock, self.gathering.add)
+        reader = FinalStateReader(self._client, self._goods, self._clock, self.gathering.add)
         policies = [
             (channel, sku)
             for sku in self._goods.hot_skus
@@ -225,11 +228,12 @@ class Flash:
 
     def _note_what_was_seen(self) -> None:
         if seen := self._onlooker.violations:
-            self._notes.append(f"a promise was broken while the run went on: {holds(seen[0].checker)}; {seen[0].what}")
+            promise, what = holds(seen[0].checker), seen[0].what
+            self._notes.append(f"a promise was broken while the run went on: {promise}; {what}")
         if self._options.subscribers:
             self._notes.append(
-                f"{WHOLE_PER_CHANNEL} subscribers of each channel recorded every update; the others checked versions,"
-                f" timed one update in {LAG_SAMPLED}, and reported at the end what they had received"
+                f"{FULLY_RECORDED_PER_CHANNEL} subscribers of each channel recorded every update; the others checked"
+                f" versions, timed one update in {LAG_SAMPLED}, and reported at the end what they had received"
             )
             self._notes.append(
                 "lag is the time from an update's as_of (the ledger's clock) to its receipt (this machine's clock)"

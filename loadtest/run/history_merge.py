@@ -12,19 +12,26 @@ from heapq import merge
 from operator import attrgetter
 from pathlib import Path
 
-from stocktide.loadtest.oracle.history import Clock, HistoryFile, Record, decode_lines, merged, read
+from stocktide.loadtest.oracle.history import (
+    HistoryClock,
+    HistoryFile,
+    HistoryRecord,
+    decode_lines,
+    merge_histories,
+    read_history,
+)
 
 # Of a file at a time: half a second of a tester at full load is less.
 READ_BYTES_MAX = 16 * 1024 * 1024
 
 
-class TesterFile:
+class HistoryTail:
     """A tester's file, read on as it grows."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.whole_until = 0
-        self.waiting: deque[Record] = deque()
+        self.waiting: deque[HistoryRecord] = deque()
         self._offset = 0
 
     def read_on(self, whole_until: int) -> None:
@@ -39,27 +46,27 @@ class TesterFile:
             self.whole_until = whole_until
 
 
-class Gathering:
+class HistoryMerge:
     """All of a run's records."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: HistoryClock) -> None:
         self._clock = clock
         self._path = folder / "history-lead.ndjson"
         self._file = HistoryFile(self._path)
-        self._own: deque[Record] = deque()
-        self._testers: list[TesterFile] = []
+        self._own: deque[HistoryRecord] = deque()
+        self._testers: list[HistoryTail] = []
 
-    def tester(self, path: Path) -> TesterFile:
+    def tester(self, path: Path) -> HistoryTail:
         """Another source."""
-        self._testers.append(TesterFile(path))
+        self._testers.append(HistoryTail(path))
         return self._testers[-1]
 
-    def add(self, record: Record) -> None:
+    def add(self, record: HistoryRecord) -> None:
         """A record of this process."""
         self._file.add(record)
         self._own.append(record)
 
-    def turn(self, hear: Callable[[Record], None]) -> None:
+    def turn(self, hear: Callable[[HistoryRecord], None]) -> None:
         """Give on, in order, what nobody can come before any more."""
         until = min([self._clock.now() - 1, *(tester.whole_until for tester in self._testers)])
         # Testers first: of the same ms, what was asked comes before what came of it.
@@ -71,11 +78,11 @@ class Gathering:
         """All is written."""
         self._file.close()
 
-    def all(self) -> Iterator[Record]:
+    def all(self) -> Iterator[HistoryRecord]:
         """The whole history, as often as asked, once all is written."""
-        return merged([*(read(tester.path) for tester in self._testers), read(self._path)])
+        return merge_histories([*(read_history(tester.path) for tester in self._testers), read_history(self._path)])
 
 
-def _taken(source: deque[Record], until: int) -> Iterator[Record]:
+def _taken(source: deque[HistoryRecord], until: int) -> Iterator[HistoryRecord]:
     while source and source[0].at <= until:
         yield source.popleft()

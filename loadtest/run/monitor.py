@@ -10,11 +10,18 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from stocktide.loadtest.client.topics import Row, Take
+from stocktide.loadtest.client.contract import StockView
+from stocktide.loadtest.client.topics import RowHandler, TopicRecord
 from stocktide.loadtest.measure.results import HotSku, StockPoint
-from stocktide.loadtest.oracle.contract import Stock
-from stocktide.loadtest.oracle.history import Asked, ChannelRow, Clock, OrderRow, Record, StockRow
-from stocktide.loadtest.oracle.judge import Watch
+from stocktide.loadtest.oracle.history import (
+    ChannelUpdatePublished,
+    HistoryClock,
+    HistoryRecord,
+    OrderPublished,
+    Request,
+    StockPublished,
+)
+from stocktide.loadtest.oracle.judge import LiveJudge
 from stocktide.loadtest.oracle.verdict import Violation
 from stocktide.loadtest.run.topic_records import recorders
 
@@ -24,19 +31,24 @@ POINTS_MAX = 6_000
 SEEN_MAX = 50
 
 
-class KeepsStock(Protocol):
+class StockListener(Protocol):
     """Who wants to know of rows of `stock`."""
 
-    def saw(self, stock: Stock) -> None:
+    def saw(self, stock: StockView) -> None:
         """A row."""
         ...
 
 
-class Onlooker:
+class RunMonitor:
     """Looks on for one run, whose names begin with `mark`; `write` keeps the history. `rows` counts the run's rows."""
 
     def __init__(
-        self, mark: str, hot: tuple[str, ...], floor: KeepsStock, clock: Clock, write: Callable[[Record], None]
+        self,
+        mark: str,
+        hot: tuple[str, ...],
+        floor: StockListener,
+        clock: HistoryClock,
+        write: Callable[[HistoryRecord], None],
     ) -> None:
         self.rows = 0
         # By channel and SKU, the newest version that was published.
@@ -51,16 +63,16 @@ class Onlooker:
         self._floor = floor
         self._clock = clock
         self._write = write
-        self._watch = Watch()
+        self._watch = LiveJudge()
         self._points: dict[str, dict[str, list[tuple[int, StockPoint]]]] = defaultdict(dict)
 
-    def takers(self) -> Mapping[str, Take]:
+    def takers(self) -> Mapping[str, RowHandler]:
         """A taker of each public topic; rows of others are passed over."""
         return {topic: self._ours(take) for topic, take in recorders(self._clock, self._see).items()}
 
-    def hear(self, record: Record) -> None:
+    def hear(self, record: HistoryRecord) -> None:
         """A record of any process, in the order of time."""
-        if isinstance(record, Asked) and record.kind == "order.placed":
+        if isinstance(record, Request) and record.kind == "order.placed":
             self.orders[record.event["order_id"]] = None
         if len(self.violations) < SEEN_MAX:
             self.violations.extend(self._watch.feed(record))
@@ -85,25 +97,25 @@ class Onlooker:
             told.append(HotSku(sku, units, channels))
         return tuple(told)
 
-    def _ours(self, take: Take) -> Take:
-        def ours(row: Row) -> None:
+    def _ours(self, take: RowHandler) -> RowHandler:
+        def ours(row: TopicRecord) -> None:
             # A dead letter holds the event as text, its quotes escaped.
             if self._mark in row.value or self._escaped_mark in row.value:
                 take(row)
 
         return ours
 
-    def _see(self, record: Record) -> None:
+    def _see(self, record: HistoryRecord) -> None:
         self.rows += 1
         self._write(record)
-        if isinstance(record, OrderRow):
+        if isinstance(record, OrderPublished):
             (self.held.add if record.order.state == "reserved" else self.held.discard)(record.order.order_id)
-        elif isinstance(record, StockRow):
+        elif isinstance(record, StockPublished):
             self._floor.saw(record.stock)
-        elif isinstance(record, ChannelRow):
+        elif isinstance(record, ChannelUpdatePublished):
             self._see_update(record)
 
-    def _see_update(self, record: ChannelRow) -> None:
+    def _see_update(self, record: ChannelUpdatePublished) -> None:
         update = record.update
         versions = self.versions[update.channel]
         versions[update.sku] = max(update.version, versions.get(update.sku, 0))

@@ -1,6 +1,6 @@
 """What a load test is asked to do, and whether it can be.
 
-In: what the command line says. Out: a frozen `FlashOptions`, checked; and what follows from it.
+In: what the command line says. Out: a frozen `FlashSaleOptions`, checked; and what follows from it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stocktide.errors import StocktideError
-from stocktide.loadtest.client.messages import orders_of
-from stocktide.loadtest.run.messages import Door
+from stocktide.loadtest.client.events import orders_of
+from stocktide.loadtest.run.process_messages import OrderTransport
 from stocktide.loadtest.workload import retail
-from stocktide.loadtest.workload.plan import BOT_SHARE, Goods
-from stocktide.loadtest.workload.retail_dates import Order
+from stocktide.loadtest.workload.retail_dates import DateOrder
 from stocktide.loadtest.workload.retail_text import is_encoding
+from stocktide.loadtest.workload.scenarios import BOT_SHARE, Goods
 from stocktide.loadtest.workload.shapes import Shape, rate_of
 
 # `file` plays a real file, `search` looks for the highest rate that keeps the goal.
-Kind = Shape | Literal["file", "search"]
+LoadKind = Shape | Literal["file", "search"]
 
 CHANNELS = ("tmall", "jd", "pinduoduo", "douyin", "own-shop", "taobao", "kaola", "suning", "xiaohongshu", "vip")
 SKUS_MAX = 100_000
@@ -39,12 +39,12 @@ HOLD_SECONDS_MAX = 600
 UNITS_SHARE = 0.4
 
 
-class FlashError(StocktideError):
+class FlashSaleError(StocktideError):
     """The load test cannot be done as asked; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlashOptions:
+class FlashSaleOptions:
     """`rate`: orders/s at the peak; of a search the highest that is tried. The default is what two cores carry that run
     the system, the testers and two hundred subscribers at once.
 
@@ -54,10 +54,10 @@ class FlashOptions:
     system on this machine, by name. `command`: what starts a tester.
     """
 
-    shape: Kind = "spike"
+    shape: LoadKind = "spike"
     seconds: float = 60.0
     rate: float = 150.0
-    door: Door = "http"
+    door: OrderTransport = "http"
     skus: int = 200
     hot: int = 5
     hot_share: float = 0.9
@@ -69,7 +69,7 @@ class FlashOptions:
     seed: int = 1
     file: Path | None = None
     speed: float = 60.0
-    dates: Order = "iso"
+    dates: DateOrder = "iso"
     encoding: str = "utf-8"
     goal_ms: float = 100.0
     hold_seconds: int = HOLD_SECONDS
@@ -84,7 +84,7 @@ class FlashOptions:
     command: tuple[str, ...] = (sys.executable, "-m", "stocktide", "loadtest-tester")
 
     def check(self) -> None:
-        """Refuse what cannot work. Raises FlashError."""
+        """Refuse what cannot work. Raises FlashSaleError."""
         bounds: tuple[tuple[str, float, float, float], ...] = (
             ("seconds", self.seconds, 1, SECONDS_MAX),
             ("rate", self.rate, 0.1, RATE_MAX),
@@ -102,19 +102,21 @@ class FlashOptions:
         )
         for name, value, least, most in bounds:
             if not least <= value <= most:
-                raise FlashError(f"--{name} is {value:g}: from {least:g} to {most:g}")
+                raise FlashSaleError(f"--{name} is {value:g}: from {least:g} to {most:g}")
         if (self.shape == "file") != (self.file is not None):
-            raise FlashError("--shape file and --file FILE go together")
+            raise FlashSaleError("--shape file and --file FILE go together")
         if not is_encoding(self.encoding):
-            raise FlashError(f"--encoding {self.encoding!r} is no encoding; some are utf-8, cp1252, gb18030, utf-16")
+            raise FlashSaleError(
+                f"--encoding {self.encoding!r} is no encoding; some are utf-8, cp1252, gb18030, utf-16"
+            )
         for path in (self.report_html, self.report_json):
             if path is not None and not path.absolute().parent.is_dir():
-                raise FlashError(f"the report cannot be written: there is no folder {path.parent}")
+                raise FlashSaleError(f"the report cannot be written: there is no folder {path.parent}")
 
     @property
-    def form(self) -> retail.Form:
+    def form(self) -> retail.FileFormat:
         """How the file is written."""
-        return retail.Form(self.dates, self.encoding)
+        return retail.FileFormat(self.dates, self.encoding)
 
     def goods(self, mark: str) -> Goods:
         """What is sold, under names that begin with `mark`. Reads the file, where there is one. Raises RetailError."""

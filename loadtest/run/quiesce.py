@@ -16,10 +16,18 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stocktide.loadtest.client.http import ApiClient, ApiError
-from stocktide.loadtest.oracle.contract import Movement, Order, Stock, Update
-from stocktide.loadtest.oracle.history import Clock, ReadChannel, ReadMovement, ReadOrder, ReadPolicy, ReadStock, Record
-from stocktide.loadtest.workload.plan import Goods
+from stocktide.loadtest.client.contract import ChannelUpdateView, MovementView, OrderView, StockView
+from stocktide.loadtest.client.http import ApiError, StocktideClient
+from stocktide.loadtest.oracle.history import (
+    HistoryClock,
+    HistoryRecord,
+    ReadChannel,
+    ReadMovement,
+    ReadOrder,
+    ReadPolicy,
+    ReadStock,
+)
+from stocktide.loadtest.workload.scenarios import Goods
 
 # No row of the run for so long, and all input consumed: it rests.
 QUIET_SECONDS = 2.0
@@ -32,7 +40,7 @@ INPUTS = ("orders", "movements")
 
 
 class _Page(msgspec.Struct, frozen=True):
-    items: tuple[Update, ...]
+    items: tuple[ChannelUpdateView, ...]
     next: str | None = None
 
 
@@ -40,7 +48,7 @@ class _PolicyLevel(msgspec.Struct, frozen=True):
     own: dict[str, Any] | None = None
 
 
-class Inputs:
+class InputBacklog:
     """How much of the input topics the worker's group, named as the app, has not committed."""
 
     def __init__(self, kafka: str, app_id: str, **security: Any) -> None:
@@ -50,7 +58,7 @@ class Inputs:
         self._topics = [f"{app_id}-{name}" for name in INPUTS]
         self._partitions: list[TopicPartition] = []
 
-    async def __aenter__(self) -> Inputs:
+    async def __aenter__(self) -> InputBacklog:
         """Connect; it joins no group, because it subscribes to nothing."""
         await self._consumer.start()
         for topic in self._topics:
@@ -71,7 +79,9 @@ class Inputs:
         return self._consumer.partitions_for_topic(topic) or set()
 
 
-async def come_to_rest(inputs: Inputs, moved: Callable[[], int], held: Callable[[], int], holds_end_at: float) -> str:
+async def wait_until_quiet(
+    inputs: InputBacklog, moved: Callable[[], int], held: Callable[[], int], holds_end_at: float
+) -> str:
     """Wait until nothing moves any more: `moved` counts what does, `held` the holds that are open.
 
     A hold that outlives `holds_end_at` (s, monotonic) is not waited for: whether it may is for the judge to say. Gives
@@ -97,10 +107,12 @@ async def come_to_rest(inputs: Inputs, moved: Callable[[], int], held: Callable[
     return f"the system did not come to rest within {REST_SECONDS_MAX:.0f} s: {moving or unread}"
 
 
-class FinalReader:
+class FinalStateReader:
     """Reads everything, and gives each answer as a record."""
 
-    def __init__(self, client: ApiClient, goods: Goods, clock: Clock, add: Callable[[Record], None]) -> None:
+    def __init__(
+        self, client: StocktideClient, goods: Goods, clock: HistoryClock, add: Callable[[HistoryRecord], None]
+    ) -> None:
         self._client = client
         self._goods = goods
         self._clock = clock
@@ -121,16 +133,16 @@ class FinalReader:
         await _some_at_a_time(self._policy(channel, sku) for channel, sku in policies)
 
     async def _order(self, order_id: str) -> None:
-        asked_at, order = await self._get(f"/v1/orders/{quote(order_id, safe='')}", Order)
+        asked_at, order = await self._get(f"/v1/orders/{quote(order_id, safe='')}", OrderView)
         self._add(ReadOrder(self._clock.now(), asked_at, order_id, order))
 
     async def _stock(self, sku: str) -> None:
-        asked_at, stock = await self._get(f"/v1/stock/{quote(sku, safe='')}", Stock)
+        asked_at, stock = await self._get(f"/v1/stock/{quote(sku, safe='')}", StockView)
         self._add(ReadStock(self._clock.now(), asked_at, sku, stock))
 
     async def _movement(self, warehouse: str, id_: str) -> None:
         path = f"/v1/warehouses/{quote(warehouse, safe='')}/movements/{quote(id_, safe='')}"
-        asked_at, movement = await self._get(path, Movement)
+        asked_at, movement = await self._get(path, MovementView)
         self._add(ReadMovement(self._clock.now(), asked_at, warehouse, id_, movement))
 
     async def _policy(self, channel: str, sku: str) -> None:

@@ -18,11 +18,11 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from stocktide.loadtest.client.recorded import Recorder
-from stocktide.loadtest.measure.meter import Meter
-from stocktide.loadtest.oracle.contract import Update
-from stocktide.loadtest.oracle.history import Saw, Subscribed, Synced, Unreadable, Unsubscribed
-from stocktide.loadtest.oracle.stream import time_ms
+from stocktide.loadtest.client.contract import ChannelUpdateView
+from stocktide.loadtest.measure.meter import LoadMeter
+from stocktide.loadtest.oracle.dispatcher import time_ms
+from stocktide.loadtest.oracle.history import Subscribed, Synced, UnreadableRow, Unsubscribed, UpdateReceived
+from stocktide.loadtest.run.recording import RequestRecorder
 
 CONNECT_SECONDS_MAX = 10.0
 # The feed says something every 15 s; silent for longer, the line is dead.
@@ -31,7 +31,7 @@ RECONNECT_SECONDS = 0.3
 # Connections are opened one after the other, so that none of them measures the crowd at the door.
 ARRIVE_SECONDS = 0.01
 # Of each channel the first two write everything down; to decode for all costs more than the system that is measured.
-WHOLE_PER_CHANNEL = 2
+FULLY_RECORDED_PER_CHANNEL = 2
 LAG_SAMPLED = 16
 # One in so many of each channel's leaves again and again, and comes back with what it has seen.
 LEAVES_ONE_IN = 5
@@ -44,24 +44,24 @@ LOOK_SECONDS = 0.25
 # A frame is one update; this bounds a feed that never ends one.
 FRAME_BYTES_MAX = 1024 * 1024
 
-_UPDATE = msgspec.json.Decoder(Update)
+_UPDATE = msgspec.json.Decoder(ChannelUpdateView)
 _GONE = (aiohttp.ClientError, TimeoutError, OSError)
 
 
-class Crowd:
+class SubscriberPool:
     """All subscribers of one process. `mark` begins the SKUs of this run: others are none of its business."""
 
-    def __init__(self, api: str, channels: tuple[str, ...], count: int, mark: str, recorder: Recorder) -> None:
-        self.meter = Meter()
+    def __init__(self, api: str, channels: tuple[str, ...], count: int, mark: str, recorder: RequestRecorder) -> None:
+        self.meter = LoadMeter()
         self.zero_at: float | None = None
-        self.followers = [
-            Follower(self, api, channels[index % len(channels)], index, index // len(channels), mark, recorder)
+        self.subscribers = [
+            PooledSubscriber(self, api, channels[index % len(channels)], index, index // len(channels), mark, recorder)
             for index in range(count)
         ]
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Crowd:
-        for follower in self.followers:
+    async def __aenter__(self) -> SubscriberPool:
+        for follower in self.subscribers:
             self._tasks.append(asyncio.create_task(follower.follow()))
             await asyncio.sleep(ARRIVE_SECONDS)
         return self
@@ -74,15 +74,15 @@ class Crowd:
     @property
     def synced(self) -> bool:
         """Whether each has been told once that it has everything."""
-        return all(follower.was_synced for follower in self.followers)
+        return all(follower.was_synced for follower in self.subscribers)
 
     async def settle(self, versions: Mapping[str, Mapping[str, int]]) -> None:
         """Wait until each is connected and has these versions, by channel and SKU, or nothing comes any more."""
         began = moved_at = time.monotonic()
         seen = -1
-        for follower in self.followers:
+        for follower in self.subscribers:
             follower.stay()
-        behind = self.followers
+        behind = self.subscribers
         while behind := [follower for follower in behind if not follower.has(versions.get(follower.channel, {}))]:
             updates, now = self.meter.totals["updates"], time.monotonic()
             if updates != seen:
@@ -109,15 +109,15 @@ class Crowd:
             self.meter.record("lag", time.monotonic() - self.zero_at, seconds)
 
 
-class Follower:
+class PooledSubscriber:
     """One subscriber, the `nth` of its channel."""
 
     def __init__(
-        self, crowd: Crowd, api: str, channel: str, index: int, nth: int, mark: str, recorder: Recorder
+        self, crowd: SubscriberPool, api: str, channel: str, index: int, nth: int, mark: str, recorder: RequestRecorder
     ) -> None:
         self.name = f"{channel}-{index}"
         self.was_synced = False
-        self.whole = nth < WHOLE_PER_CHANNEL
+        self.whole = nth < FULLY_RECORDED_PER_CHANNEL
         self._leaves = nth % LEAVES_ONE_IN == 1
         self._leaving: asyncio.Timeout | None = None
         self.channel = channel
@@ -218,9 +218,9 @@ class Follower:
     def _add(self, data: bytes) -> None:
         now, add = self._recorder.clock.now(), self._recorder.add
         try:
-            add(Saw(now, self.name, _UPDATE.decode(data)))
+            add(UpdateReceived(now, self.name, _UPDATE.decode(data)))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            add(Unreadable(now, -1, -1, f"feed of {self.channel}", str(error)))
+            add(UnreadableRow(now, -1, -1, f"feed of {self.channel}", str(error)))
 
 
 async def _frames(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:

@@ -11,46 +11,56 @@ from typing import Any
 
 import msgspec
 
-from stocktide.loadtest.client.topics import Row, Take
-from stocktide.loadtest.oracle.contract import Alert, DeadLetter, Movement, Order, Policy, Stock, Update
+from stocktide.loadtest.client.contract import (
+    AlertView,
+    ChannelUpdateView,
+    DeadLetterView,
+    MovementView,
+    OrderView,
+    PolicyView,
+    StockView,
+)
+from stocktide.loadtest.client.topics import RowHandler, TopicRecord
 from stocktide.loadtest.oracle.history import (
-    AlertRow,
-    ChannelRow,
-    Clock,
-    DeadLetterRow,
-    MovementRow,
-    OrderRow,
-    PolicyRow,
-    Record,
-    StockRow,
-    Unreadable,
+    AlertPublished,
+    ChannelUpdatePublished,
+    DeadLetterPublished,
+    HistoryClock,
+    HistoryRecord,
+    MovementPublished,
+    OrderPublished,
+    PolicyPublished,
+    StockPublished,
+    UnreadableRow,
 )
 
 # What a row of each topic is, and its record.
 _KINDS: dict[str, tuple[Any, Any]] = {
-    "reservations": (Order, OrderRow),
-    "adjustments": (Movement, MovementRow),
-    "stock": (Stock, StockRow),
-    "channel-stock": (Update, ChannelRow),
-    "policies": (Policy, PolicyRow),
-    "dead-letters": (DeadLetter, DeadLetterRow),
-    "alerts": (Alert, AlertRow),
+    "reservations": (OrderView, OrderPublished),
+    "adjustments": (MovementView, MovementPublished),
+    "stock": (StockView, StockPublished),
+    "channel-stock": (ChannelUpdateView, ChannelUpdatePublished),
+    "policies": (PolicyView, PolicyPublished),
+    "dead-letters": (DeadLetterView, DeadLetterPublished),
+    "alerts": (AlertView, AlertPublished),
 }
 
 
-def recorders(clock: Clock, add: Callable[[Record], None]) -> dict[str, Take]:
+def recorders(clock: HistoryClock, add: Callable[[HistoryRecord], None]) -> dict[str, RowHandler]:
     """A taker for every topic that a checker looks at."""
     return {topic: _recorder(topic, kind, record, clock, add) for topic, (kind, record) in _KINDS.items()}
 
 
-def _recorder(topic: str, kind: Any, record: Any, clock: Clock, add: Callable[[Record], None]) -> Take:
+def _recorder(
+    topic: str, kind: Any, record: Any, clock: HistoryClock, add: Callable[[HistoryRecord], None]
+) -> RowHandler:
     decoder = msgspec.json.Decoder(kind)
 
-    def take(row: Row) -> None:
+    def take(row: TopicRecord) -> None:
         try:
             value = decoder.decode(row.value)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            add(Unreadable(clock.now(), row.partition, row.offset, topic, str(error)))
+            add(UnreadableRow(clock.now(), row.partition, row.offset, topic, str(error)))
         else:
             add(record(clock.now(), row.partition, row.offset, value))
 

@@ -1,7 +1,7 @@
 """The shop of a load test: it opens with policies and stock, and meanwhile goods come in, break and are counted.
 
 In: a `Goods`, the units of each hot SKU, and rows of `stock` as they come. Out: policies and movements, asked through
-`Http`, each of them written down.
+`RecordingHttpClient`, each of them written down.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from stocktide.loadtest.client.contract import StockView
+from stocktide.loadtest.client.events import LINES_MAX, Event
 from stocktide.loadtest.client.http import ApiError
-from stocktide.loadtest.client.messages import LINES_MAX, Event
-from stocktide.loadtest.client.recorded import Http
-from stocktide.loadtest.oracle.contract import Stock
-from stocktide.loadtest.oracle.history import Told
-from stocktide.loadtest.run.arrivals import now
-from stocktide.loadtest.workload.plan import WAREHOUSES, Goods
+from stocktide.loadtest.oracle.history import Response
+from stocktide.loadtest.run.load_generator import now
+from stocktide.loadtest.run.recording import RecordingHttpClient
+from stocktide.loadtest.workload.scenarios import WAREHOUSES, Goods
 
 # Of a SKU that is not hot there is more than anybody buys in a run: it may only be refused by mistake.
 COLD_UNITS = 200_000
@@ -46,20 +46,20 @@ def hot_policies(channels: tuple[str, ...], units: int) -> Iterator[tuple[str, d
             yield channel, way
 
 
-class Floor:
+class WarehouseSimulator:
     """The shop's warehouses. `movements` are those that were taken: (warehouse, id)."""
 
-    def __init__(self, goods: Goods, units: int, seed: int, http: Http) -> None:
+    def __init__(self, goods: Goods, units: int, seed: int, http: RecordingHttpClient) -> None:
         self._goods = goods
         self._units = units
         self._http = http
         self._chance = random.Random(f"{seed}-floor")
-        self._stock: dict[str, Stock] = {}
+        self._stock: dict[str, StockView] = {}
         self._moved = asyncio.Event()
         self._number = 0
         self.movements: list[tuple[str, str]] = []
 
-    def saw(self, stock: Stock) -> None:
+    def saw(self, stock: StockView) -> None:
         """A row of `stock`."""
         known = self._stock.get(stock.sku)
         if known is None or stock.version > known.version:
@@ -129,11 +129,11 @@ class Floor:
 
     async def _ask(self, kind: str, event: Event) -> None:
         """Ask until it is taken. Raises ApiError."""
-        said: Told | str = ""
+        said: Response | str = ""
         for _ in range(TRIES_MAX):
             said = await self._http.ask(kind, event)
-            if isinstance(said, Told) and said.status < 300:
+            if isinstance(said, Response) and said.status < 300:
                 return
             await asyncio.sleep(RETRY_SECONDS)
-        told = f"{said.status} {said.code}" if isinstance(said, Told) else said
+        told = f"{said.status} {said.code}" if isinstance(said, Response) else said
         raise ApiError(f"{kind} was not taken: {told}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 FIRST_SHARE = 1 / 8
 
 
-class Ladder:
+class RateSearch:
     """Doubles until a rate fails, then halves the gap between the highest that went well and the lowest that failed."""
 
     def __init__(self, highest: float, steps: int) -> None:

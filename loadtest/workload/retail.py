@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from stocktide.loadtest.workload.retail_dates import Order
-from stocktide.loadtest.workload.retail_rows import NAME, NAME_LENGTH_MAX, Ragged, Row, rows
+from stocktide.loadtest.workload.retail_dates import DateOrder
+from stocktide.loadtest.workload.retail_rows import NAME, NAME_LENGTH_MAX, RaggedRows, RetailRow, rows
 from stocktide.loadtest.workload.retail_text import RetailError as RetailError
 
 # The contract's limit of a quantity.
@@ -30,19 +30,19 @@ _NO_CHANNEL_NAME = re.compile(r"[^a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class FileFormat:
     """How a file is written, as its user says: the order of its dates, its encoding."""
 
-    dates: Order = "iso"
+    dates: DateOrder = "iso"
     encoding: str = "utf-8"
 
 
 # Dates like 2010-12-01 08:26, in UTF-8.
-PLAIN = Form()
+PLAIN = FileFormat()
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class InvoiceItem:
     """Units of a SKU; always positive."""
 
     sku: str
@@ -59,14 +59,14 @@ class Invoice:
     number: str
     at: datetime
     channel: str
-    ordered: tuple[Item, ...] = ()
-    returned: tuple[Item, ...] = ()
-    written_off: tuple[Item, ...] = ()
+    ordered: tuple[InvoiceItem, ...] = ()
+    returned: tuple[InvoiceItem, ...] = ()
+    written_off: tuple[InvoiceItem, ...] = ()
     skipped: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Survey:
+class FileSurvey:
     """What a whole file holds: rows, invoices, its SKUs, first and last date, rows skipped by reason, ragged rows."""
 
     rows: int = 0
@@ -76,12 +76,12 @@ class Survey:
     first_at: datetime | None = None
     last_at: datetime | None = None
     skipped: Counter[str] = field(default_factory=Counter)
-    ragged: Ragged = field(default_factory=Ragged)
+    ragged: RaggedRows = field(default_factory=RaggedRows)
 
 
-def survey(path: Path, form: Form = PLAIN) -> Survey:
+def survey(path: Path, form: FileFormat = PLAIN) -> FileSurvey:
     """Read a file to its end, so that a bad row is known before anything is sent. Raises RetailError."""
-    found = Survey()
+    found = FileSurvey()
     for invoice in read(path, form, found.ragged):
         found.invoices += 1
         found.orders += bool(invoice.ordered)
@@ -95,13 +95,13 @@ def survey(path: Path, form: Form = PLAIN) -> Survey:
     return found
 
 
-def read(path: Path, form: Form = PLAIN, ragged: Ragged | None = None) -> Iterator[Invoice]:
+def read(path: Path, form: FileFormat = PLAIN, ragged: RaggedRows | None = None) -> Iterator[Invoice]:
     """The invoices of a file, in its order. Raises RetailError with the line number where it cannot go on.
 
     `ragged` is told the rows whose number of fields is not the header's.
     """
-    held: dict[str, list[Row]] = {}
-    for row in rows(path, form.dates, form.encoding, ragged or Ragged()):
+    held: dict[str, list[RetailRow]] = {}
+    for row in rows(path, form.dates, form.encoding, ragged or RaggedRows()):
         of_invoice = held.get(row.number)
         if of_invoice is None:
             if len(held) == INVOICES_HELD_MAX:
@@ -114,13 +114,13 @@ def read(path: Path, form: Form = PLAIN, ragged: Ragged | None = None) -> Iterat
         yield invoice_of(of_invoice)
 
 
-def invoice_of(rows: list[Row]) -> Invoice:
+def invoice_of(rows: list[RetailRow]) -> Invoice:
     """Sort the rows of one invoice into orders, returns and write-offs."""
     number = rows[0].number
     cancellation = number[:1] in ("C", "c")
-    ordered: list[Item] = []
-    returned: list[Item] = []
-    written_off: list[Item] = []
+    ordered: list[InvoiceItem] = []
+    returned: list[InvoiceItem] = []
+    written_off: list[InvoiceItem] = []
     sums: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     for row in rows:
@@ -134,7 +134,7 @@ def invoice_of(rows: list[Row]) -> Invoice:
         else:
             sums[row.code] += units
             where = ordered if quantity > 0 else returned if cancellation else written_off
-            where.append(Item(row.code, units))
+            where.append(InvoiceItem(row.code, units))
     return Invoice(
         number,
         rows[0].at,
@@ -156,7 +156,7 @@ def channel_of(country: str) -> str:
     return _NO_CHANNEL_NAME.sub("-", country.casefold()).strip("-")[:NAME_LENGTH_MAX] or "unspecified"
 
 
-def _why_skipped(row: Row, cancellation: bool) -> str | None:
+def _why_skipped(row: RetailRow, cancellation: bool) -> str | None:
     if not is_goods(row.code):
         return f"fee {row.code}" if row.code else "no stock code"
     if len(row.code) > NAME_LENGTH_MAX or not NAME.fullmatch(row.code):

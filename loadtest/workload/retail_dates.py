@@ -9,8 +9,8 @@ import re
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
-Order = Literal["iso", "mdy", "dmy"]
-ORDERS: tuple[Order, ...] = get_args(Order)
+DateOrder = Literal["iso", "mdy", "dmy"]
+ORDERS: tuple[DateOrder, ...] = get_args(DateOrder)
 # POSIX: 69 to 99 are of the twentieth century, 00 to 68 of this one.
 _FIRST_YEAR_OF_1900S = 69
 
@@ -22,10 +22,10 @@ _WRITTEN = re.compile(
 _EXAMPLES = {"iso": "2010-12-01 08:26", "mdy": "12/1/2010 8:26", "dmy": "1/12/2010 8:26"}
 
 
-class Dates:
+class DateParser:
     """Reads dates of one order; remembers the last, because neighbours share it."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: DateOrder) -> None:
         self._order = order
         self._written: str | None = None
         self._at = datetime.min.replace(tzinfo=UTC)
@@ -49,7 +49,7 @@ class Dates:
         raise ValueError(f"InvoiceDate is {shown}, and --dates is {self._order}: {told}{more}")
 
 
-def moment(written: str, order: Order) -> datetime | None:
+def moment(written: str, order: DateOrder) -> datetime | None:
     """The moment that a text means in that order, taken as UTC; None where it does not fit."""
     if (match := _WRITTEN.fullmatch(written)) is None:
         return _with_offset(written) if order == "iso" else None

@@ -1,7 +1,7 @@
 """The rows of a copy of Online Retail, or of Online Retail II: the fields that a replay needs.
 
-In: lines of text, and the order of its dates. Out: `Row`s. The header says the delimiter and where a field stands.
-A row of another length than the header is read where what is needed is certain, and noted in `Ragged`.
+In: lines of text, and the order of its dates. Out: `RetailRow`s. The header says the delimiter and where a field
+stands. A row of another length than the header is read where what is needed is certain, and noted in `RaggedRows`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from stocktide.loadtest.workload.retail_dates import Dates, Order
+from stocktide.loadtest.workload.retail_dates import DateOrder, DateParser
 from stocktide.loadtest.workload.retail_text import RetailError, lines
 
 # Columns that a replay needs, as the two data sets name them. Letters alone count: `Customer ID` is `CustomerID`.
@@ -40,7 +40,7 @@ _THREE_PLACES = re.compile(r"[+-]?\d{1,3}[.,]000", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RetailRow:
     """One row; `quantity` is None where the field is blank."""
 
     number: str
@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass(slots=True)
-class Ragged:
+class RaggedRows:
     """Rows of another length than the header that were read all the same: how many, and what the first ones are."""
 
     rows: int = 0
@@ -64,7 +64,7 @@ class Ragged:
             self.first.append(f"line {line}: {what}")
 
 
-def rows(path: Path, order: Order, encoding: str, ragged: Ragged) -> Iterator[Row]:
+def rows(path: Path, order: DateOrder, encoding: str, ragged: RaggedRows) -> Iterator[RetailRow]:
     """The rows of a file. Raises RetailError with the line where it cannot go on."""
     csv.field_size_limit(FIELD_LENGTH_MAX)
     source = _Lines(lines(path, encoding))
@@ -74,7 +74,7 @@ def rows(path: Path, order: Order, encoding: str, ragged: Ragged) -> Iterator[Ro
         header = _header(path, next(source, None))
         delimiter = header.delimiter
         source.take()
-        parse = _Parser(header, Dates(order), ragged)
+        parse = _Parser(header, DateParser(order), ragged)
         for fields in csv.reader(source, delimiter=delimiter, strict=True):
             if len(source.row) > 1:
                 _check_quotes(source.row, header)
@@ -147,19 +147,19 @@ def _header(path: Path, line: str | None) -> _Header:
 class _Parser:
     """Parses fields into rows. Raises ValueError."""
 
-    def __init__(self, header: _Header, date: Dates, ragged: Ragged) -> None:
+    def __init__(self, header: _Header, date: DateParser, ragged: RaggedRows) -> None:
         self._header = header
         self._date = date
         self._ragged = ragged
         self._number, self._code, self._quantity, self._at, self._country = header.places
 
-    def __call__(self, line: int, fields: list[str]) -> Row:
+    def __call__(self, line: int, fields: list[str]) -> RetailRow:
         if len(fields) != self._header.columns:
             fields = self._evened(line, fields)
         number = fields[self._number].strip()
         if not NAME.fullmatch(number) or len(number) > NAME_LENGTH_MAX // 2:
             raise ValueError(f"InvoiceNo {number[:NAME_LENGTH_MAX]!r} cannot be part of an id")
-        return Row(
+        return RetailRow(
             number,
             fields[self._code].strip(),
             self._whole(fields[self._quantity]),

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from stocktide.loadtest.client.messages import LINES_MAX, Event
+from stocktide.loadtest.client.events import LINES_MAX, Event
 
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 

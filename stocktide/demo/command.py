@@ -14,25 +14,25 @@ from pathlib import Path
 import click
 
 from stocktide.demo import shop
-from stocktide.embedded.ports import is_free
+from stocktide.embedded.ports import is_port_free
 from stocktide.errors import CommandError
 from stocktide.loadtest.client.http import ApiError
 from stocktide.settings import Settings
 from stocktide.up import command
-from stocktide.up.ready_file import Ready
+from stocktide.up.ready_file import ReadyFile
 from stocktide.up.system import UpOptions
 
 
 def run(settings: Settings) -> int:
     """Run the demo until a signal; the exit status. Raises CommandError if it cannot start or go on."""
-    if settings.port and not is_free(settings.port, settings.host):
+    if settings.port and not is_port_free(settings.port, settings.host):
         click.echo(f"port {settings.port} is taken: the demo takes a free one")
         settings = replace(settings, port=0)
     with _folder(settings) as folder:
         return command.run(UpOptions(settings=replace(settings, data=folder)), click.echo, _trade)
 
 
-async def _trade(ready: Ready) -> None:
+async def _trade(ready: ReadyFile) -> None:
     try:
         await shop.run(ready.api, click.echo)
     except* ApiError as failures:

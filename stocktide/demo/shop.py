@@ -18,8 +18,8 @@ from urllib.parse import quote
 import orjson
 
 from stocktide.demo import catalog
-from stocktide.loadtest.client.http import JSON, NDJSON, Answer, ApiClient, ApiError
-from stocktide.loadtest.client.messages import Event
+from stocktide.loadtest.client.events import Event
+from stocktide.loadtest.client.http import JSON, NDJSON, ApiError, ApiResponse, StocktideClient
 from stocktide.loadtest.replay.check import stock_of
 
 # Shoppers under way at once, and so orders; more come only when others have left.
@@ -47,16 +47,16 @@ Say = Callable[[str], None]
 
 async def run(api: str, say: Say) -> None:
     """Open the shop and run it until cancelled. Raises ApiError where the API is away for minutes."""
-    async with ApiClient(api, REQUESTS_MAX) as client:
-        demo = Demo(client, random.Random(SEED), say, f"demo-{datetime.now(UTC):%H%M%S}")
+    async with StocktideClient(api, REQUESTS_MAX) as client:
+        demo = DemoShop(client, random.Random(SEED), say, f"demo-{datetime.now(UTC):%H%M%S}")
         async with asyncio.TaskGroup() as group:
             group.create_task(demo.course(api, group))
 
 
-class Demo:
+class DemoShop:
     """The course of the demo, and the shoppers in it."""
 
-    def __init__(self, client: ApiClient, chance: random.Random, say: Say, run: str) -> None:
+    def __init__(self, client: StocktideClient, chance: random.Random, say: Say, run: str) -> None:
         self._client = client
         self._chance = chance
         self._say = say
@@ -187,7 +187,9 @@ class Demo:
         event: Event = {"type": type, "id": self._id(), "occurred_at": _now(), "order_id": order_id}
         await self._call("POST", "/v1/events", {**event, "lines": lines}, 202, content=NDJSON)
 
-    async def _call(self, method: str, path: str, body: dict[str, Any], *expected: int, content: str = JSON) -> Answer:
+    async def _call(
+        self, method: str, path: str, body: dict[str, Any], *expected: int, content: str = JSON
+    ) -> ApiResponse:
         answer = await self._client.call(method, path, orjson.dumps(body), content)
         if answer.status not in expected:
             raise ApiError(f"{method} {path} was answered {answer.said()}")

@@ -13,13 +13,13 @@ from dataclasses import fields
 from itertools import chain
 from urllib.parse import urlsplit
 
-from stocktide.doctor.finding import Finding, Verdict, note
+from stocktide.doctor.finding import Finding, Severity, note
 from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.progress import examine_processes, examine_progress
 from stocktide.doctor.redis_server import examine_redis
 from stocktide.settings import Settings
 from stocktide.text_wrapping import terminal_width, wrapped
-from stocktide.wait_for_servers import hidden_url
+from stocktide.wait_for_servers import redact_url
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -34,7 +34,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> int:
     for finding in findings:
         for line in wrapped(f"  {finding.verdict.value:<6} {finding.what}", terminal_width(), indent=9):
             say(line)
-    wrong = sum(finding.verdict is Verdict.WRONG for finding in findings)
+    wrong = sum(finding.verdict is Severity.WRONG for finding in findings)
     say(f"{wrong} wrong" if wrong else "all is well")
     return 1 if wrong else 0
 
@@ -44,7 +44,7 @@ def shown_settings(settings: Settings) -> Iterator[str]:
     for spec in fields(settings):
         value = str(getattr(settings, spec.name))
         if spec.metadata.get("secret"):
-            value = hidden_url(value) if "://" in value else "***" if value else ""
+            value = redact_url(value) if "://" in value else "***" if value else ""
         yield f"STOCKTIDE_{spec.name.upper()}={value}"
 
 
@@ -52,10 +52,10 @@ async def examine(settings: Settings) -> list[Finding]:
     """Look at Kafka, Redis, the processes, and whether anything stands still, all at once."""
     looks = (examine_kafka, examine_redis, examine_processes, examine_progress)
     found = await asyncio.gather(*(look(settings) for look in looks))
-    return [*judge_ways(settings), *chain.from_iterable(found)]
+    return [*judge_encryption(settings), *chain.from_iterable(found)]
 
 
-def judge_ways(settings: Settings) -> Iterator[Finding]:
+def judge_encryption(settings: Settings) -> Iterator[Finding]:
     """What is to say about the ways to the servers."""
     if settings.kafka_security == "SASL_PLAINTEXT":
         yield note(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Verdict(Enum):
+class Severity(Enum):
     """How a finding stands; the value is its mark on the console."""
 
     GOOD = "ok"
@@ -19,26 +19,26 @@ class Finding:
     """One thing that was looked at. `what` says how it is, why that matters, and what to do. `lasting`: it stays wrong
     until a person changes a setting, so that a process that needs it may end instead of waiting."""
 
-    verdict: Verdict
+    verdict: Severity
     what: str
     lasting: bool = False
 
 
 def good(what: str) -> Finding:
     """As it should be."""
-    return Finding(Verdict.GOOD, what)
+    return Finding(Severity.GOOD, what)
 
 
 def note(what: str) -> Finding:
     """Worth knowing; nothing is lost by it."""
-    return Finding(Verdict.NOTE, what)
+    return Finding(Severity.NOTE, what)
 
 
 def wrong(what: str) -> Finding:
     """Something may be lost by it, or does not work."""
-    return Finding(Verdict.WRONG, what)
+    return Finding(Severity.WRONG, what)
 
 
 def unfit(what: str) -> Finding:
     """Nothing works with it, however long one waits."""
-    return Finding(Verdict.WRONG, what, lasting=True)
+    return Finding(Severity.WRONG, what, lasting=True)

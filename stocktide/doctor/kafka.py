@@ -28,10 +28,10 @@ from stocktide.streams.kafka.admin import (
     SAFE_INSYNC_REPLICAS,
     SAFE_REPLICAS,
     admin_client,
-    settings_of,
+    topic_settings,
 )
 from stocktide.streams.topics import JOURNAL, TOPICS, Topic
-from stocktide.wait_for_servers import reach_kafka
+from stocktide.wait_for_servers import wait_for_kafka
 
 # The doctor is asked because something may be wrong: it does not wait long for who is not there.
 REACH_SECONDS_MAX = 2.0
@@ -52,7 +52,7 @@ class PartitionView:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class GroupOffset:
     """How far the workers' group has read a partition, and what the partition holds."""
 
     topic: str
@@ -74,14 +74,14 @@ class ClusterView:
     # Those that answer.
     alive: tuple[int, ...] = ()
     # None: we may not see them.
-    readings: tuple[Reading, ...] | None = ()
+    group_offsets: tuple[GroupOffset, ...] | None = ()
 
 
 async def examine_kafka(settings: Settings) -> list[Finding]:
     """Look at the cluster, as far as we are let in."""
     access = settings.kafka_access()
     try:
-        await reach_kafka(settings.kafka, REACH_SECONDS_MAX, **access)
+        await wait_for_kafka(settings.kafka, REACH_SECONDS_MAX, **access)
         async with admin_client(settings.kafka, **access) as admin:
             view = await read_cluster(admin, settings)
     except (ServerUnreachable, KafkaError) as error:
@@ -140,7 +140,7 @@ async def _read_settings(
     }
 
 
-async def _read_readings(admin: AIOKafkaAdminClient, settings: Settings) -> tuple[Reading, ...] | None:
+async def _read_readings(admin: AIOKafkaAdminClient, settings: Settings) -> tuple[GroupOffset, ...] | None:
     try:
         committed: Mapping[TopicPartition, Any] = await admin.list_consumer_group_offsets(settings.app_id)
     except (GroupCoordinatorNotAvailableError, CoordinatorLoadInProgressError):
@@ -157,7 +157,9 @@ async def _read_readings(admin: AIOKafkaAdminClient, settings: Settings) -> tupl
         first, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
     finally:
         await consumer.stop()
-    return tuple(Reading(part.topic, part.partition, committed[part].offset, first[part], ends[part]) for part in parts)
+    return tuple(
+        GroupOffset(part.topic, part.partition, committed[part].offset, first[part], ends[part]) for part in parts
+    )
 
 
 def judge_cluster(view: ClusterView, app_id: str, partitions: int) -> Iterator[Finding]:
@@ -186,14 +188,14 @@ def judge_cluster(view: ClusterView, app_id: str, partitions: int) -> Iterator[F
         if found is None:
             yield note(f"topic {name}: its settings could not be looked at: allow DescribeConfigs on it")
         else:
-            yield from judge_safety(name, found, view)
+            yield from judge_durability(name, found, view)
             if topic is not None:
-                yield from judge_keeping(name, topic, found, view.brokers)
+                yield from judge_retention(name, topic, found, view.brokers)
     yield from judge_brokers(view)
-    if view.readings is None:
+    if view.group_offsets is None:
         yield note(f"how far the workers have read could not be looked at: allow Read on the group {app_id}")
     else:
-        yield from judge_readings(view.readings)
+        yield from judge_group_offsets(view.group_offsets)
 
 
 def judge_replicas(name: str, view: ClusterView) -> Iterator[Finding]:
@@ -217,7 +219,7 @@ def judge_replicas(name: str, view: ClusterView) -> Iterator[Finding]:
             )
 
 
-def judge_safety(name: str, found: Mapping[str, str], view: ClusterView) -> Iterator[Finding]:
+def judge_durability(name: str, found: Mapping[str, str], view: ClusterView) -> Iterator[Finding]:
     """Does what a broker acknowledged outlive that broker?"""
     replicas = min(part.replicas for part in view.topics[name])
     in_sync = int(found.get("min.insync.replicas", "1"))
@@ -242,9 +244,9 @@ def judge_safety(name: str, found: Mapping[str, str], view: ClusterView) -> Iter
         )
 
 
-def judge_keeping(name: str, topic: Topic, found: Mapping[str, str], brokers: int) -> Iterator[Finding]:
+def judge_retention(name: str, topic: Topic, found: Mapping[str, str], brokers: int) -> Iterator[Finding]:
     """Is everything kept that is needed, for as long as it is?"""
-    wanted = settings_of(topic, brokers)
+    wanted = topic_settings(topic, brokers)
     cleanup = found.get("cleanup.policy", "")
     if sorted(cleanup.split(",")) != sorted(wanted["cleanup.policy"].split(",")):
         yield wrong(
@@ -313,9 +315,9 @@ def judge_brokers(view: ClusterView) -> Iterator[Finding]:
             )
 
 
-def judge_readings(readings: Iterable[Reading]) -> Iterator[Finding]:
+def judge_group_offsets(group_offsets: Iterable[GroupOffset]) -> Iterator[Finding]:
     """Was anything deleted before it was read?"""
-    for at in sorted(readings, key=lambda reading: (reading.topic, reading.partition)):
+    for at in sorted(group_offsets, key=lambda reading: (reading.topic, reading.partition)):
         if at.committed < at.first:
             yield wrong(
                 f"topic {at.topic}, partition {at.partition}: {at.first - at.committed} record(s) were deleted before "

@@ -30,16 +30,16 @@ from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import REQUEST_MS_MAX, admin_client
 from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
 from stocktide.tables.ledger.scripts import key_prefix
-from stocktide.tables.settlement.stalls import STALL_SECONDS, ProgressWatch, Stall, Standing
-from stocktide.up.ready_file import Ready
-from stocktide.up.run_file import running_systems
-from stocktide.wait_for_servers import ANSWER_SECONDS_MAX, reach_kafka, reach_redis
+from stocktide.tables.settlement.stalls import STALL_SECONDS, PartStatus, Stall, StallDetector
+from stocktide.up.ready_file import ReadyFile
+from stocktide.up.run_file import find_running_systems
+from stocktide.wait_for_servers import ANSWER_SECONDS_MAX, wait_for_kafka, wait_for_redis
 
 # A process that is asked how it is and needs longer is halted, or as good as that.
 READY_SECONDS_MAX = 5.0
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 # All looks together: each asks servers that may be slow.
-LOOKING_SECONDS_MAX = 3 * STALL_SECONDS
+EXAMINE_SECONDS_MAX = 3 * STALL_SECONDS
 # One fetch, of a record that is there.
 _FETCH_MS = 3_000
 # What the workers' group reads.
@@ -47,7 +47,7 @@ _CONSUMED = (ORDERS, MOVEMENTS, JOURNAL, STOCK)
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessStatus:
     """A process as it answered: `status` 0 where it took the connection and said nothing, None where nobody listens.
     `expected`: a running `stocktide up` says that it is there."""
 
@@ -60,7 +60,7 @@ class Process:
 
 async def examine_processes(settings: Settings) -> list[Finding]:
     """Ask the processes of the system that the settings point at."""
-    running = next((each.ready for each in running_systems() if _is_meant(each.ready, settings)), None)
+    running = next((each.ready for each in find_running_systems() if _is_meant(each.ready, settings)), None)
     if running is not None:
         places = [("the API", running.api, True), ("the worker", running.worker, True)]
     else:
@@ -77,19 +77,19 @@ async def examine_processes(settings: Settings) -> list[Finding]:
     return findings
 
 
-def _is_meant(ready: Ready, settings: Settings) -> bool:
+def _is_meant(ready: ReadyFile, settings: Settings) -> bool:
     return (ready.app_id, ready.kafka, ready.redis) == (settings.app_id, settings.kafka, settings.redis)
 
 
-async def _ask(session: aiohttp.ClientSession, name: str, url: str, expected: bool) -> Process:
+async def _ask(session: aiohttp.ClientSession, name: str, url: str, expected: bool) -> ProcessStatus:
     try:
         async with session.get(f"{url}/readyz") as answer:
             body: Any = await answer.json(content_type=None)
-            return Process(name, url, expected, answer.status, tuple(_reasons(body)))
+            return ProcessStatus(name, url, expected, answer.status, tuple(_reasons(body)))
     except aiohttp.ClientConnectorError:
-        return Process(name, url, expected, None)
+        return ProcessStatus(name, url, expected, None)
     except (aiohttp.ClientError, TimeoutError, ValueError):
-        return Process(name, url, expected, 0)
+        return ProcessStatus(name, url, expected, 0)
 
 
 def _reasons(body: Any) -> Iterator[str]:
@@ -101,7 +101,7 @@ def _reasons(body: Any) -> Iterator[str]:
         yield from map(str, reasons)
 
 
-def judge_processes(found: Iterable[Process]) -> Iterator[Finding]:
+def judge_processes(found: Iterable[ProcessStatus]) -> Iterator[Finding]:
     """What is to say about processes that were asked."""
     for process in found:
         where = f"{process.name} at {process.url}"
@@ -122,19 +122,19 @@ def judge_processes(found: Iterable[Process]) -> Iterator[Finding]:
 async def examine_progress(settings: Settings) -> list[Finding]:
     """Look at Redis and Kafka until everything that waits has moved, or something has not for STALL_SECONDS."""
     watch, stalls, moved = (
-        ProgressWatch(unseen_seconds_max=LOOKING_SECONDS_MAX),
+        StallDetector(unseen_seconds_max=EXAMINE_SECONDS_MAX),
         tuple[Stall, ...](),
         dict[str, object](),
     )
     try:
         await asyncio.gather(
-            reach_kafka(settings.kafka, REACH_SECONDS_MAX, **settings.kafka_access()),
-            reach_redis(settings.redis, REACH_SECONDS_MAX, **settings.redis_access()),
+            wait_for_kafka(settings.kafka, REACH_SECONDS_MAX, **settings.kafka_access()),
+            wait_for_redis(settings.redis, REACH_SECONDS_MAX, **settings.redis_access()),
         )
     except ServerUnreachable:
         return []  # who looks at that server says so
     try:
-        async with asyncio.timeout(LOOKING_SECONDS_MAX), _Looking(settings) as looking:
+        async with asyncio.timeout(EXAMINE_SECONDS_MAX), _Looking(settings) as looking:
             while True:
                 standings = await looking.standings()
                 stalls = watch.look(standings)
@@ -144,14 +144,14 @@ async def examine_progress(settings: Settings) -> list[Finding]:
                 if not waiting or len(stalls) == len(waiting):
                     stalls = tuple([stall for stall in stalls if await looking.is_there(stall)])
                     return list(judge_progress(standings, stalls))
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        return [wrong(f"whether anything moves could not be told within {LOOKING_SECONDS_MAX:.0f} s"), *_told(stalls)]
+        return [wrong(f"whether anything moves could not be told within {EXAMINE_SECONDS_MAX:.0f} s"), *_told(stalls)]
     except (KafkaError, RedisError, OSError) as error:
         return [wrong(f"whether anything moves could not be told: {error}")]
 
 
-def judge_progress(standings: Sequence[Standing], stalls: Sequence[Stall]) -> Iterator[Finding]:
+def judge_progress(standings: Sequence[PartStatus], stalls: Sequence[Stall]) -> Iterator[Finding]:
     """What is to say where everything has moved but `stalls`."""
     if stalls:
         yield from _told(stalls)
@@ -200,7 +200,7 @@ class _Looking:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def standings(self) -> list[Standing]:
+    async def standings(self) -> list[PartStatus]:
         """How far everything is. Raises KafkaError and redis-py's errors."""
         return [*await self._settling(), *await self._reading()]
 
@@ -215,7 +215,7 @@ class _Looking:
         found = await self._consumer.getmany(partition, timeout_ms=_FETCH_MS, max_records=1)
         return bool(found.get(partition)) or await self._consumer.position(partition) == at.offset
 
-    async def _settling(self) -> list[Standing]:
+    async def _settling(self) -> list[PartStatus]:
         prefix, journal = key_prefix(self._settings.app_id), JOURNAL.full_name(self._settings.app_id)
         head = int(await self._redis.hget(prefix + "head", "batch") or 0)
         settled: Any = await self._redis.hgetall(prefix + "settled")
@@ -228,9 +228,9 @@ class _Looking:
             reason = "this Redis was started anew or is another one, and no worker has taken over: does one run?"
         known = blessed is not None or head > 0
         waiting = max(head - at, int(known and not is_blessed))
-        return [Standing("settling", waiting, (at, blessed), reason, journal, 0, offset)]
+        return [PartStatus("settling", waiting, (at, blessed), reason, journal, 0, offset)]
 
-    async def _reading(self) -> list[Standing]:
+    async def _reading(self) -> list[PartStatus]:
         app_id = self._settings.app_id
         names = {topic.full_name(app_id): topic for topic in _CONSUMED}
         try:
@@ -241,7 +241,7 @@ class _Looking:
         ends = await self._consumer.end_offsets(parts) if parts else {}
         reason = "the workers' group does not commit: does a worker run, and what does its log say?"
         return [
-            Standing(
+            PartStatus(
                 f"{names[part.topic].name}-{part.partition}",
                 max(0, ends[part] - committed[part].offset),
                 committed[part].offset,

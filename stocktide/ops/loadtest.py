@@ -14,10 +14,10 @@ from typing import Any
 
 import click
 
-from stocktide.discovery import Target
+from stocktide.discovery import TargetSystem
 from stocktide.errors import CommandError
 from stocktide.settings import Settings
-from stocktide.target_options import Locate, for_system
+from stocktide.target_options import LocateSystem, for_system
 
 _FILE = click.Path(path_type=Path)
 _SHAPES = ["steady", "ramp", "spike", "wave", "file", "search"]
@@ -52,19 +52,19 @@ def loadtest_command() -> click.Command:
     @click.option("--report-json", type=_FILE, default="loadtest-report.json", help="[loadtest-report.json]")
     @click.option("--live/--no-live", default=True, help="Show how it goes. [--live]")
     @for_system()
-    def loadtest(locate: Locate, **options: Any) -> int:
+    def loadtest(locate: LocateSystem, **options: Any) -> int:
         """Hold a flash sale on a running system, and prove that nothing was oversold or lost.
 
         Exit status 1 if a promise was broken, 2 if the run is not valid.
         """
         _need_the_extra()
         from stocktide.loadtest.run.flash_sale import run
-        from stocktide.loadtest.run.options import FlashOptions
+        from stocktide.loadtest.run.options import FlashSaleOptions
 
         target = locate("loadtest")
         settings = target.settings
         return run(
-            FlashOptions(
+            FlashSaleOptions(
                 api=target.api,
                 kafka=settings.kafka,
                 app_id=settings.app_id,
@@ -85,7 +85,7 @@ def tester_command(with_settings: Callable[[Callable[..., int]], Callable[..., N
     @with_settings
     def tester(settings: Settings) -> int:
         """Push or subscribe, as told on standard input."""
-        from stocktide.loadtest.run.tester import run
+        from stocktide.loadtest.run.load_worker import run
 
         return run(settings.kafka_access())
 
@@ -100,7 +100,7 @@ def _need_the_extra() -> None:
         )
 
 
-def _pids(target: Target) -> Mapping[str, int]:
+def _pids(target: TargetSystem) -> Mapping[str, int]:
     """The processes of the system, where a `stocktide up` of this machine runs it."""
     if target.running is None:
         return {}

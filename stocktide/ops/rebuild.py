@@ -22,24 +22,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 
 from stocktide.discovery import same_redis
 from stocktide.errors import CommandError
-from stocktide.ops.stalled import Patience
+from stocktide.ops.stalled import StallWatchdog
 from stocktide.settings import Settings
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.journal.log import KafkaLog
-from stocktide.streams.journal.record import JournalReader, Position, Verdict
+from stocktide.streams.journal.record import JournalReader, Position, RecordVerdict
 from stocktide.streams.topics import JOURNAL
-from stocktide.tables.audit.digest import EDGE_MS, KINDS, Digest, digest_of_redis, kept_until, kind_of
-from stocktide.tables.audit.fold import Fold
-from stocktide.tables.audit.journal_follower import Follower, start_of
-from stocktide.tables.derived_rows import KafkaRows
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, KINDS, Digest, digest_of_redis, kept_until, kind_of
+from stocktide.tables.audit.fold import JournalFold
+from stocktide.tables.audit.journal_follower import JournalFollower, find_start
+from stocktide.tables.derived_rows import DerivedTopics
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.connection import connect
-from stocktide.tables.ledger.control import Handover, Refused
+from stocktide.tables.ledger.control import LedgerControl, StepRefused
 from stocktide.tables.ledger.scripts import key_prefix
-from stocktide.tables.recovery.journal_scan import follow, newest_in
-from stocktide.tables.recovery.rebuild import Progress, Recovery, Reporter
+from stocktide.tables.recovery.journal_scan import follow, newest_position_in
+from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery, RecoveryProgress
 from stocktide.tables.recovery.takeover import Superseded, take_over
-from stocktide.wait_for_servers import reach_kafka, reach_redis
+from stocktide.wait_for_servers import wait_for_kafka, wait_for_redis
 
 # A worker that brings Redis back tells nobody here how far it is; Redis is asked so often.
 _WATCH_SECONDS = 0.5
@@ -54,7 +54,7 @@ class RebuildRefused(CommandError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class DigestPair:
     """The two digests that have to be equal, and as of which batch."""
 
     batch: int
@@ -81,10 +81,10 @@ async def _rebuild(settings: Settings, say: Say, force: bool) -> int:
                 f"`stocktide audit`; with --force it is rebuilt all the same"
             )
         owner = f"rebuild-{os.getpid()}-{secrets.token_hex(4)}"
-        began, patience = time.monotonic(), Patience("rebuild")
+        began, patience = time.monotonic(), StallWatchdog("rebuild")
         with _Bar() as bar:
             try:
-                handover, report = Handover(redis, settings.app_id), _watched(bar, patience)
+                handover, report = LedgerControl(redis, settings.app_id), _watched(bar, patience)
                 work = take_over(log, handover, owner, source, report=report, anew=bool(batch))
                 await patience.of("Kafka and Redis", work)
             except Superseded:
@@ -103,20 +103,20 @@ async def _check(settings: Settings, say: Say, url: str, force: bool) -> int:
             raise RebuildRefused(
                 f"the Redis of the drill holds batch {batch} of {settings.app_id}: empty it, or use --force"
             )
-        handover, began = Handover(redis, settings.app_id), time.monotonic()
+        handover, began = LedgerControl(redis, settings.app_id), time.monotonic()
         seen = await handover.unbless(term := await handover.term() + 1)
-        if isinstance(seen, Refused):
+        if isinstance(seen, StepRefused):
             raise RebuildRefused(f"somebody else is at work on the Redis of the drill: {seen.reason}")
-        end = await Patience("rebuild --check").of("the journal's end", _end_of(log, source))
+        end = await StallWatchdog("rebuild --check").of("the journal's end", _end_of(log, source))
         with _Bar() as bar:
-            patience = Patience("rebuild --check")
+            patience = StallWatchdog("rebuild --check")
             recovery = Recovery(log, handover, term, seen, LedgerLimits(), _watched(bar, patience))
             await patience.of("Kafka and the Redis of the drill", recovery.rebuild(end, source))
         say(f"rebuilt up to batch {end.batch}: {await _rate(redis, time.monotonic() - began)}")
         return await _compare(settings, say, redis, log, source)
 
 
-async def _compare(settings: Settings, say: Say, redis: Redis, log: KafkaLog, source: KafkaRows) -> int:
+async def _compare(settings: Settings, say: Say, redis: Redis, log: KafkaLog, source: DerivedTopics) -> int:
     """Say both digests, and whether they are equal: the exit status."""
     sides = await _digests(settings, redis, log, source)
     if sides is None:
@@ -135,8 +135,8 @@ async def _compare(settings: Settings, say: Say, redis: Redis, log: KafkaLog, so
     return 1
 
 
-async def _digests(settings: Settings, redis: Redis, log: KafkaLog, source: KafkaRows) -> Sides | None:
-    patience = Patience("rebuild")
+async def _digests(settings: Settings, redis: Redis, log: KafkaLog, source: DerivedTopics) -> DigestPair | None:
+    patience = StallWatchdog("rebuild")
     for _ in range(_DIGEST_TRIES_MAX):
         as_of_ms = now_ms()
         batch = await _head(redis, settings.app_id)
@@ -144,39 +144,41 @@ async def _digests(settings: Settings, redis: Redis, log: KafkaLog, source: Kafk
         found = await patience.of("Redis's digest", digest_of_redis(redis, settings.app_id, told, as_of_ms=as_of_ms))
         if await _head(redis, settings.app_id) == batch:
             of_log = _digest_of_log(log, source, batch, as_of_ms, patience)
-            return Sides(batch, await patience.of("the log's digest", of_log), found)
+            return DigestPair(batch, await patience.of("the log's digest", of_log), found)
     return None
 
 
-async def _digest_of_log(log: KafkaLog, source: KafkaRows, batch: int, as_of_ms: int, patience: Patience) -> Digest:
-    limits, landmarks = LedgerLimits(), await source.landmarks()
-    start = await start_of(log, landmarks)
-    fold = Fold(limits, as_of_ms, start.batch)
+async def _digest_of_log(
+    log: KafkaLog, source: DerivedTopics, batch: int, as_of_ms: int, patience: StallWatchdog
+) -> Digest:
+    limits, checkpoints = LedgerLimits(), await source.checkpoints()
+    start = await find_start(log, checkpoints)
+    fold = JournalFold(limits, as_of_ms, start.batch)
     if start.batch:
         async for chunk in source.rows(report=partial(patience.moved, "rows")):
             fold.add_rows(chunk)
-    await Follower(log, fold, start, patience.moved).advance(batch)
+    await JournalFollower(log, fold, start, patience.moved).advance(batch)
     digest = Digest()
     for kind in ("sku", "order", "movement", "registry"):
         for key, record in fold.records(kind):
-            if kept_until(record, limits) > as_of_ms + EDGE_MS:
+            if kept_until(record, limits) > as_of_ms + EXPIRY_MARGIN_MS:
                 digest.add(kind_of(record), key, record)
     return digest
 
 
-async def _end_of(log: KafkaLog, source: KafkaRows) -> Position:
+async def _end_of(log: KafkaLog, source: DerivedTopics) -> Position:
     """The position after the last batch that counts by now."""
     beginning, end = await log.bounds()
-    positions = (await source.landmarks()).all() if end > beginning else ()
-    reader = JournalReader(await newest_in(log, positions))
+    positions = (await source.checkpoints()).all() if end > beginning else ()
+    reader = JournalReader(await newest_position_in(log, positions))
     last = reader.position
     async for verdict, _ in follow(log, reader, end):
-        if verdict is Verdict.BATCH:
+        if verdict is RecordVerdict.BATCH:
             last = reader.position
     return last
 
 
-async def _watch(redis: Redis, app_id: str, patience: Patience) -> None:
+async def _watch(redis: Redis, app_id: str, patience: StallWatchdog) -> None:
     """Return once a takeover has blessed Redis."""
     while await redis.hget(key_prefix(app_id) + "blessed", "run_id") in (None, b"none"):
         patience.moved("keys", await redis.dbsize(), 0)
@@ -184,14 +186,14 @@ async def _watch(redis: Redis, app_id: str, patience: Patience) -> None:
         await asyncio.sleep(_WATCH_SECONDS)
 
 
-def _watched(bar: _Bar, patience: Patience) -> Reporter:
+def _watched(bar: _Bar, patience: StallWatchdog) -> ProgressReporter:
     """How far a recovery is, for the bar and for our patience."""
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: RecoveryProgress) -> None:
         patience.moved(progress.phase, progress.done, progress.total)
         bar.tell(progress)
 
-    return Reporter(tell)
+    return ProgressReporter(tell)
 
 
 async def _rate(redis: Redis, seconds: float) -> str:
@@ -204,14 +206,14 @@ async def _head(redis: Redis, app_id: str) -> int:
 
 
 @asynccontextmanager
-async def _servers(settings: Settings, url: str) -> AsyncIterator[tuple[Redis, KafkaLog, KafkaRows]]:
+async def _servers(settings: Settings, url: str) -> AsyncIterator[tuple[Redis, KafkaLog, DerivedTopics]]:
     access, redis_access = settings.kafka_access(), settings.redis_access() if url == settings.redis else {}
     advice = None if url == settings.redis else "it is the Redis of the drill, which --redis names"
-    await asyncio.gather(reach_kafka(settings.kafka, **access), reach_redis(url, advice=advice, **redis_access))
+    await asyncio.gather(wait_for_kafka(settings.kafka, **access), wait_for_redis(url, advice=advice, **redis_access))
     redis = connect(url, **redis_access)
     log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id), **access)
     try:
-        yield redis, log, KafkaRows(settings.kafka, settings.app_id, **access)
+        yield redis, log, DerivedTopics(settings.kafka, settings.app_id, **access)
     finally:
         await log.close()
         await redis.aclose()
@@ -233,7 +235,7 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def tell(self, progress: Progress) -> None:
+    def tell(self, progress: RecoveryProgress) -> None:
         """Called now and then."""
         if not self._console.is_terminal:
             self._console.print(f"{progress.phase}: {progress.done:,} of {progress.total or '?'}")

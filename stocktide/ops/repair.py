@@ -15,17 +15,17 @@ from typing import Any
 
 import msgspec
 
-from stocktide.ops.audit import DRIFT, OUTAGES, UNFINISHED, Bars, auditor_of, status_of
-from stocktide.ops.audit_report import NOT_ALL, report_of, shown_key, shown_value, told_result
-from stocktide.ops.stalled import Patience
+from stocktide.ops.audit import AUDIT_FAILURES, DRIFT, UNFINISHED, ProgressBars, exit_status, open_auditor
+from stocktide.ops.audit_report import INCOMPLETE, format_key, format_value, report_of, result_lines
+from stocktide.ops.stalled import StallWatchdog
 from stocktide.settings import Settings
 from stocktide.tables.audit.findings import Findings
-from stocktide.tables.audit.plan import Change, Correction, Planner
-from stocktide.tables.audit.repair import Fate, carry_out
+from stocktide.tables.audit.plan import Correction, RedisChange, RepairPlanner
+from stocktide.tables.audit.repair import CorrectionResult, apply_corrections
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.submission import Submitter, Undecidable, Unsettled
-from stocktide.tables.settlement.listener import Settlements
+from stocktide.tables.settlement.listener import SettlementListener
 
 # A batch is settled within ms while a worker runs; without one there is no use in waiting.
 _ATTEMPT_SECONDS = 5.0
@@ -49,7 +49,7 @@ def run(settings: Settings, options: RepairOptions) -> int:
     say: Say = (lambda _: None) if options.as_json else (lambda line: print(line, flush=True))  # noqa: T201
     try:
         status = asyncio.run(_repair(settings, options, say, report))
-    except (*OUTAGES, Unsettled, Undecidable) as error:
+    except (*AUDIT_FAILURES, Unsettled, Undecidable) as error:
         report["error"] = str(error)
         sys.stderr.write(f"stocktide: the repair could not be finished, what was done stays: {error}\n")
         status = UNFINISHED
@@ -59,31 +59,31 @@ def run(settings: Settings, options: RepairOptions) -> int:
 
 
 async def _repair(settings: Settings, options: RepairOptions, say: Say, report: dict[str, Any]) -> int:
-    with Bars(hidden=options.as_json, command="repair") as bars:
+    with ProgressBars(hidden=options.as_json, command="repair") as bars:
         patience = bars.patience
-        async with auditor_of(settings, options.skus, bars.tell) as auditor:
+        async with open_auditor(settings, options.skus, bars.tell) as auditor:
             findings = await patience.of("the audit", auditor.run())
             report["batch"] = findings.batch
             if not findings.drifts:
                 say(f"as of batch {findings.batch:,} nothing differs: there is nothing to repair")
                 if not findings.complete:
-                    say(NOT_ALL)
-                return status_of(findings)
-            planner = Planner(auditor, findings, options.actor)
+                    say(INCOMPLETE)
+                return exit_status(findings)
+            planner = RepairPlanner(auditor, findings, options.actor)
             if not options.apply:
                 return await patience.of("the plan", _show(planner, findings, say, report))
             work = _carry_out(settings, planner, findings, say, report, patience)
             await patience.of("a correction to be decided and settled", work)
-        async with auditor_of(settings, options.skus, bars.tell) as auditor:
+        async with open_auditor(settings, options.skus, bars.tell) as auditor:
             after = await patience.of("the second audit", auditor.run())
     report["after"] = report_of(after)
     say(f"audited again, as of batch {after.batch:,}:")
-    for line in told_result(after):
+    for line in result_lines(after):
         say(line)
-    return status_of(after)
+    return exit_status(after)
 
 
-async def _show(planner: Planner, findings: Findings, say: Say, report: dict[str, Any]) -> int:
+async def _show(planner: RepairPlanner, findings: Findings, say: Say, report: dict[str, Any]) -> int:
     say(f"as of batch {findings.batch:,} {_keys(findings)}; a repair would change:")
     async for correction in planner.plan():
         report["corrections"].append(_view(correction, None))
@@ -94,11 +94,16 @@ async def _show(planner: Planner, findings: Findings, say: Say, report: dict[str
 
 
 async def _carry_out(
-    settings: Settings, planner: Planner, findings: Findings, say: Say, report: dict[str, Any], patience: Patience
+    settings: Settings,
+    planner: RepairPlanner,
+    findings: Findings,
+    say: Say,
+    report: dict[str, Any],
+    patience: StallWatchdog,
 ) -> None:
     say(f"as of batch {findings.batch:,} {_keys(findings)}")
     async with _submitter(settings) as submitter:
-        async for correction, fate in carry_out(planner, submitter):
+        async for correction, fate in apply_corrections(planner, submitter):
             report["corrections"].append(_view(correction, fate))
             patience.moved("corrections", len(report["corrections"]), 0)
             for line in _lines(correction, fate):
@@ -108,7 +113,7 @@ async def _carry_out(
 @asynccontextmanager
 async def _submitter(settings: Settings) -> AsyncIterator[Submitter]:
     redis = connect(settings.redis, **settings.redis_access())
-    settlements = Settlements(redis, settings.app_id)
+    settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
     limits = LedgerLimits(
         outbox_max=settings.outbox_max,
@@ -127,15 +132,15 @@ def _keys(findings: Findings) -> str:
 
 
 _FATES = {
-    Fate.REPAIRED: "repaired",
-    Fate.MOVED_ON: "NOT REPAIRED, it moves on all the time: try again",
-    Fate.NOT_NEEDED: "right again by itself",
-    Fate.BY_HAND: "NOT REPAIRED",
+    CorrectionResult.REPAIRED: "repaired",
+    CorrectionResult.MOVED_ON: "NOT REPAIRED, it moves on all the time: try again",
+    CorrectionResult.NOT_NEEDED: "right again by itself",
+    CorrectionResult.BY_HAND: "NOT REPAIRED",
 }
 
 
-def _lines(correction: Correction, fate: Fate | None) -> list[str]:
-    name = f"{correction.subject} {shown_key(correction.key)}".strip()
+def _lines(correction: Correction, fate: CorrectionResult | None) -> list[str]:
+    name = f"{correction.subject} {format_key(correction.key)}".strip()
     lines = [f"  {name}" + ("" if fate is None else f": {_FATES[fate]}")]
     if correction.by_hand:
         return [*lines, f"    by hand: {correction.by_hand}"]
@@ -147,14 +152,14 @@ def _lines(correction: Correction, fate: Fate | None) -> list[str]:
     return lines
 
 
-def _line(change: Change) -> str:
-    return f"{change.what}: {shown_value(change.before)} → {shown_value(change.after)}"
+def _line(change: RedisChange) -> str:
+    return f"{change.what}: {format_value(change.before)} → {format_value(change.after)}"
 
 
-def _view(correction: Correction, fate: Fate | None) -> dict[str, Any]:
+def _view(correction: Correction, fate: CorrectionResult | None) -> dict[str, Any]:
     return {
         "subject": correction.subject,
-        "key": shown_key(correction.key),
+        "key": format_key(correction.key),
         "id": correction.command.id if correction.command else None,
         "by_hand": correction.by_hand or None,
         "changes": [msgspec.to_builtins(change) for change in correction.changes],

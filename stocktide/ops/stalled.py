@@ -16,7 +16,7 @@ from stocktide.errors import CommandError
 
 # A takeover takes seconds, and a Kafka that lost a broker half a minute; what stands still for longer stays so.
 STILL_SECONDS_MAX = 60.0
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 # A client that only waits uses a hundredth of a core.
 BUSY_SHARE = 0.1
 
@@ -27,7 +27,7 @@ class Stalled(CommandError):
     """Nothing moved for too long; the message says what was waited for."""
 
 
-class Patience:
+class StallWatchdog:
     """Watches the work of one command, step after step. `command` is what the message begins with."""
 
     def __init__(self, command: str, seconds_max: float | None = None) -> None:
@@ -46,7 +46,7 @@ class Patience:
         """Do the work. Raises Stalled, and what the work raises."""
         task = asyncio.ensure_future(work)
         self._where, still = "", 0.0
-        look = min(LOOK_SECONDS, self._seconds_max / 4)
+        look = min(POLL_SECONDS, self._seconds_max / 4)
         try:
             while not task.done():
                 self._moved, began, used = False, time.monotonic(), time.process_time()

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 from stocktide.settings import Settings
-from stocktide.streams.kafka.admin import TopicRow, ensure_topics, inspect_topics
+from stocktide.streams.kafka.admin import TopicStatus, ensure_topics, inspect_topics
 from stocktide.streams.topics import DAY_MS
 from stocktide.text_wrapping import terminal_width, wrapped
-from stocktide.wait_for_servers import reach_kafka
+from stocktide.wait_for_servers import wait_for_kafka
 
 # In a narrow terminal the columns from here on follow as words, and so does the key.
 _COLUMNS_NARROW = 5
@@ -20,7 +20,7 @@ def run(settings: Settings, create: bool, say: Callable[[str], None]) -> int:
     rows = asyncio.run(_rows(settings, create))
     head = ("topic", "key", "partitions", "replicas", "kept", "written by", "holds")
     lines = [head, *(_cells(row) for row in rows)]
-    for line in laid_out(lines, terminal_width()):
+    for line in format_table(lines, terminal_width()):
         say(line)
     missing = sum(not row.exists for row in rows)
     if missing:
@@ -28,7 +28,7 @@ def run(settings: Settings, create: bool, say: Callable[[str], None]) -> int:
     return 1 if missing else 0
 
 
-def laid_out(rows: Sequence[tuple[str, ...]], width: int | None) -> Iterator[str]:
+def format_table(rows: Sequence[tuple[str, ...]], width: int | None) -> Iterator[str]:
     """The table, its first row the heads: a line a topic, or where that is too wide more, the last columns as words."""
     lines = list(_columns(rows))
     if width is None or max(map(len, lines)) <= width:
@@ -48,15 +48,15 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-async def _rows(settings: Settings, create: bool) -> list[TopicRow]:
+async def _rows(settings: Settings, create: bool) -> list[TopicStatus]:
     access = settings.kafka_access()
-    await reach_kafka(settings.kafka, **access)
+    await wait_for_kafka(settings.kafka, **access)
     if create:
         return await ensure_topics(settings.kafka, settings.app_id, settings.partitions, settings.replication, **access)
     return (await inspect_topics(settings.kafka, settings.app_id, **access))[1]
 
 
-def _cells(row: TopicRow) -> tuple[str, ...]:
+def _cells(row: TopicStatus) -> tuple[str, ...]:
     topic = row.topic
     days = f"{topic.retention_ms // DAY_MS} days" if topic.retention_ms else ""
     kept = {"delete": days, "compact": "compacted", "compact,delete": f"compacted, {days}"}[topic.cleanup]

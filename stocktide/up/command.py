@@ -13,15 +13,15 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 
-from stocktide.progress import Progress
-from stocktide.up.data_folder import held_folder
+from stocktide.progress import Echo
+from stocktide.up.data_folder import lock_folder
 from stocktide.up.system import System, UpOptions, WhenReady
 
 # As a shell reports a program that Ctrl-C ended.
 KILLED_STATUS = 130
 
 
-def run(options: UpOptions, say: Progress, when_ready: WhenReady | None = None) -> int:
+def run(options: UpOptions, say: Echo, when_ready: WhenReady | None = None) -> int:
     """Run until a signal; the exit status. `when_ready` runs beside the system once it serves.
 
     Raises CommandError if it cannot start; then nothing is left running.
@@ -29,9 +29,9 @@ def run(options: UpOptions, say: Progress, when_ready: WhenReady | None = None) 
     return asyncio.run(_run(options, say, when_ready))
 
 
-async def _run(options: UpOptions, say: Progress, when_ready: WhenReady | None) -> int:
+async def _run(options: UpOptions, say: Echo, when_ready: WhenReady | None) -> int:
     with _stop_signals() as signals:
-        async with held_folder(options.settings.data, say) as folder:
+        async with lock_folder(options.settings.data, say) as folder:
             system = System(replace(options, settings=replace(options.settings, data=folder)), say)
             signals.on_second = system.kill
             try:
@@ -39,7 +39,7 @@ async def _run(options: UpOptions, say: Progress, when_ready: WhenReady | None) 
                     say(system.greeting())
                     await _until(signals.stop, system.supervise(when_ready))
             finally:
-                if system.runs_something:
+                if system.has_children:
                     say("stopping")
                 await system.stop()
         return KILLED_STATUS if signals.count > 1 else 0

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from stocktide.errors import CommandError, FolderInUse
-from stocktide.progress import Progress, announced
+from stocktide.progress import Echo, announce_if_slow
 
 LOCK_FILE = "lock"
 # An earlier `up` that was just told to stop needs a moment; one that goes on running does not leave.
@@ -23,14 +23,14 @@ _FOLDER_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EAC
 
 
 @asynccontextmanager
-async def held_folder(folder: Path, progress: Progress) -> AsyncIterator[Path]:
+async def lock_folder(folder: Path, progress: Echo) -> AsyncIterator[Path]:
     """Hold the folder for the body; its absolute path.
 
     The kernel frees it when the process ends, however it ends. Folders that were made here, and are empty at the end,
     are removed. Raises FolderInUse, or CommandError where the folder cannot be made or written.
     """
     with _made(folder) as path:
-        async with announced(progress, f"waiting for the earlier `stocktide up` on {path} to stop"):
+        async with announce_if_slow(progress, f"waiting for the earlier `stocktide up` on {path} to stop"):
             descriptor = await _hold(path)
         try:
             os.ftruncate(descriptor, 0)

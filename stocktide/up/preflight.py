@@ -12,42 +12,42 @@ from stocktide.doctor.finding import Finding
 from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.redis_server import examine_redis
 from stocktide.errors import CommandError
-from stocktide.progress import Progress, announced, silent
+from stocktide.progress import Echo, announce_if_slow, silent
 from stocktide.settings import Settings
-from stocktide.wait_for_servers import hidden_url, make_topics, reach_servers
+from stocktide.wait_for_servers import redact_url, wait_for_servers, wait_for_topics
 
 # What is wrong with one topic is often wrong with each of a dozen.
-REASONS_TOLD_MAX = 3
+REASONS_SHOWN_MAX = 3
 
 
-class UnfitServer(CommandError):
+class UnusableServer(CommandError):
     """A server is there and cannot be used as it is."""
 
 
 async def check_servers(
     settings: Settings,
-    progress: Progress = silent,
+    progress: Echo = silent,
     *,
     kafka: bool = True,
     redis: bool = True,
     create_topics: bool = False,
 ) -> None:
     """Return once those that are asked for answer and fit. `create_topics`: make those that are missing, once Redis
-    fits. Raises ServerUnreachable, UnfitServer, TopicsError, KafkaError."""
-    async with announced(progress, "waiting for Kafka and Redis to answer"):
-        await reach_servers(settings, kafka=kafka, redis=redis)
+    fits. Raises ServerUnreachable, UnusableServer, TopicsError, KafkaError."""
+    async with announce_if_slow(progress, "waiting for Kafka and Redis to answer"):
+        await wait_for_servers(settings, kafka=kafka, redis=redis)
         if redis:
-            _raise_if_unfit(f"Redis at {hidden_url(settings.redis)}", await examine_redis(settings))
+            _raise_if_unfit(f"Redis at {redact_url(settings.redis)}", await examine_redis(settings))
     if kafka:
         if create_topics:
-            async with announced(progress, "waiting for Kafka to make the topics"):
-                await make_topics(settings)
+            async with announce_if_slow(progress, "waiting for Kafka to make the topics"):
+                await wait_for_topics(settings)
         _raise_if_unfit(f"Kafka at {settings.kafka}", await examine_kafka(settings))
 
 
 def _raise_if_unfit(server: str, findings: Iterable[Finding]) -> None:
     reasons = [finding.what for finding in findings if finding.lasting]
     if reasons:
-        told = [f"{server} cannot be used: {reason}" for reason in reasons[:REASONS_TOLD_MAX]]
+        told = [f"{server} cannot be used: {reason}" for reason in reasons[:REASONS_SHOWN_MAX]]
         more = len(reasons) - len(told)
-        raise UnfitServer("\n".join([*told, *([f"and {more} more; `stocktide doctor` names them"] if more else [])]))
+        raise UnusableServer("\n".join([*told, *([f"and {more} more; `stocktide doctor` names them"] if more else [])]))

@@ -12,7 +12,7 @@ import aiohttp
 
 from stocktide.embedded.process import ChildProcess
 from stocktide.errors import CommandError
-from stocktide.progress import Progress, Waiting, silent
+from stocktide.progress import Echo, WaitReporter, silent
 from stocktide.settings import Settings
 
 # A worker reads its tables back before it is ready: a minute for a million SKUs, and as much again.
@@ -43,7 +43,7 @@ class Program:
         environ: dict[str, str],
         address: str,
         log: Path,
-        progress: Progress = silent,
+        progress: Echo = silent,
     ) -> None:
         self.name = name
         self.address = address
@@ -64,7 +64,7 @@ class Program:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_SECONDS_MAX
         timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS_MAX)
-        waiting = Waiting(self._progress, "the API" if self.name == "api" else f"the {self.name}")
+        waiting = WaitReporter(self._progress, "the API" if self.name == "api" else f"the {self.name}")
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while not await self._is_ready(session):
                 waiting(self._reason)
@@ -72,12 +72,12 @@ class Program:
                     status = await self.wait()
                     raise ProgramEnded(
                         f"the {self.name} ended while it started ({describe_end(status)}); "
-                        f"the end of {self._child.log}:\n{self.last_words()}"
+                        f"the end of {self._child.log}:\n{self.last_log_lines()}"
                     )
                 if loop.time() > deadline:
                     raise ProgramNotReady(
                         f"the {self.name} is not ready after {READY_SECONDS_MAX:.0f} s: {self._reason}; "
-                        f"the end of {self._child.log}:\n{self.last_words()}"
+                        f"the end of {self._child.log}:\n{self.last_log_lines()}"
                     )
                 await asyncio.sleep(POLL_SECONDS)
 
@@ -93,14 +93,14 @@ class Program:
         """End it at once."""
         self._child.kill()
 
-    def last_words(self) -> str:
+    def last_log_lines(self) -> str:
         """The last lines of its log."""
-        return self._child.last_words()
+        return self._child.last_log_lines()
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
             async with session.get(f"{self.address}/readyz") as answer:
-                self._last_answer = reasons_of(await answer.text())
+                self._last_answer = parse_reasons(await answer.text())
                 return answer.status == 200 and self._child.running
         except (aiohttp.ClientError, TimeoutError, OSError):
             self._last_answer = None
@@ -111,11 +111,11 @@ class Program:
         """Why it is not ready, as far as it says so itself."""
         if self._last_answer is not None:
             return self._last_answer
-        newest = self._child.newest_line()
+        newest = self._child.last_log_line()
         return f"it does not answer yet; the newest line of its log: {newest}" if newest else "it does not answer yet"
 
 
-def reasons_of(body: str) -> str:
+def parse_reasons(body: str) -> str:
     """The reasons in the answer of `/readyz`, a list or by name; the body where it is another one."""
     try:
         reasons = json.loads(body)["reasons"]
@@ -125,7 +125,7 @@ def reasons_of(body: str) -> str:
     return told[:ANSWER_CHARACTERS_MAX]
 
 
-def own_program(name: str, settings: Settings, address: str, log: Path, progress: Progress = silent) -> Program:
+def stocktide_program(name: str, settings: Settings, address: str, log: Path, progress: Echo = silent) -> Program:
     """`stocktide worker` or `stocktide api` with these settings."""
     environ = {**os.environ, **settings.as_environment(), "PYTHONUNBUFFERED": "1"}
     return Program(name, [sys.executable, "-m", "stocktide", name], environ, address, log, progress)

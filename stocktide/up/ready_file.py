@@ -15,7 +15,7 @@ OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadyFile:
     """The ready file's content. `topics` maps our names to the broker's, `pids` a part to its process."""
 
     api: str
@@ -47,7 +47,7 @@ def _scratch(file: Path) -> Path:
     return file.with_name(f".{file.name}.{os.getpid()}")
 
 
-def write_ready_file(file: Path, ready: Ready) -> None:
+def write_ready_file(file: Path, ready: ReadyFile) -> None:
     """Write it whole or not at all. Raises CommandError where it cannot be written."""
     scratch = _scratch(file)
     try:

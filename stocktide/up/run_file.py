@@ -18,7 +18,7 @@ from typing import Any
 
 from stocktide.errors import CommandError
 from stocktide.up.data_folder import LOCK_FILE
-from stocktide.up.ready_file import OWNER_ONLY, Ready
+from stocktide.up.ready_file import OWNER_ONLY, ReadyFile
 
 RUN_FILE = "running.json"
 # A URL of this machine may name it in any of these ways.
@@ -26,12 +26,12 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0")
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningSystem:
     """A running system: its data folder, its number of partitions, and what its ready file says."""
 
     data: Path
     partitions: int
-    ready: Ready
+    ready: ReadyFile
 
 
 class RunFile:
@@ -43,7 +43,7 @@ class RunFile:
         self._partitions = partitions
         self._pointer = pointers_folder() / f"{hashlib.sha256(bytes(self._data)).hexdigest()[:16]}.json"
 
-    def write(self, ready: Ready) -> None:
+    def write(self, ready: ReadyFile) -> None:
         """Write or renew both."""
         with contextlib.suppress(OSError):
             content = {**asdict(ready), "partitions": self._partitions}
@@ -77,25 +77,25 @@ def pointers_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "stocktide" / "running"
 
 
-def running_systems() -> list[Running]:
+def find_running_systems() -> list[RunningSystem]:
     """Every living system that this user's cache points to; one whose files may not be read is left out."""
-    found: dict[Path, Running] = {}
+    found: dict[Path, RunningSystem] = {}
     for data in _pointed_at():
         with contextlib.suppress(CommandError):
-            if (running := running_on(data)) is not None:
+            if (running := find_running_system(data)) is not None:
                 found[running.data] = running
     return [found[data] for data in sorted(found)]
 
 
-def running_on(folder: Path) -> Running | None:
+def find_running_system(folder: Path) -> RunningSystem | None:
     """The living system on a data folder. Raises CommandError where the folder may not be read."""
     data = folder.resolve()
     try:
         if not _is_held(data / LOCK_FILE):
             return None
         content: dict[str, Any] = json.loads((data / RUN_FILE).read_text())
-        ready = Ready(**{spec.name: content[spec.name] for spec in fields(Ready)})
-        return Running(data, int(content["partitions"]), ready)
+        ready = ReadyFile(**{spec.name: content[spec.name] for spec in fields(ReadyFile)})
+        return RunningSystem(data, int(content["partitions"]), ready)
     except (FileNotFoundError, NotADirectoryError):
         return None  # it is only starting, or nothing of ours lies there
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from stocktide.errors import CommandError
-from stocktide.progress import Progress
+from stocktide.progress import Echo
 from stocktide.up.program import ProgramNotReady, describe_end
 
 # The first restart comes almost at once: an answer waits for it. One that keeps dying must not eat the machine.
@@ -21,7 +21,7 @@ PAUSE_SECONDS_MAX = 10.0
 STEADY_SECONDS = 30.0
 
 
-class Service(Protocol):
+class SupervisedProcess(Protocol):
     """What the supervisor needs of an embedded server or a program of ours."""
 
     name: str
@@ -46,7 +46,7 @@ class Service(Protocol):
 class Supervisor:
     """Watches services that were started. `services` is in the order in which to stop them."""
 
-    def __init__(self, services: Sequence[Service], say: Progress, changed: Callable[[], None]) -> None:
+    def __init__(self, services: Sequence[SupervisedProcess], say: Echo, changed: Callable[[], None]) -> None:
         self._services = list(services)
         self._say = say
         self._changed = changed
@@ -67,7 +67,7 @@ class Supervisor:
         for service in self._services:
             service.kill()
 
-    async def _keep(self, service: Service) -> None:
+    async def _keep(self, service: SupervisedProcess) -> None:
         loop = asyncio.get_running_loop()
         pause = PAUSE_SECONDS_FIRST
         while True:
@@ -82,7 +82,7 @@ class Supervisor:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_SECONDS_MAX)
 
-    async def _start_again(self, service: Service) -> bool:
+    async def _start_again(self, service: SupervisedProcess) -> bool:
         """Start it; whether it runs now, ready or not yet."""
         try:
             await service.start()

@@ -1,7 +1,7 @@
 """The servers, the worker and the API of one `stocktide up`, from start to stop.
 
 Order up: Valkey and Kafka, topics, worker and API. Order down: API, worker, Kafka, Valkey, so that nobody loses
-what it still talks to. Out: a `Ready` for whoever wants to reach it.
+what it still talks to. Out: a `ReadyFile` for whoever wants to reach it.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from stocktide.advice import instead_of_embedded
+from stocktide.cli_options import own_server_hint
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.embedded.ports import is_free, pick_free
-from stocktide.embedded.process import put_aside
+from stocktide.embedded.ports import is_port_free, pick_free_port
+from stocktide.embedded.process import rotate_log
 from stocktide.errors import CommandError, PortTaken
-from stocktide.progress import Progress, announced
+from stocktide.progress import Echo, announce_if_slow
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import TopicsError
 from stocktide.streams.topics import TOPICS
 from stocktide.up.preflight import check_servers
-from stocktide.up.program import own_program
-from stocktide.up.ready_file import Ready, prepare_ready_file, write_ready_file
+from stocktide.up.program import stocktide_program
+from stocktide.up.ready_file import ReadyFile, prepare_ready_file, write_ready_file
 from stocktide.up.run_file import RunFile
-from stocktide.up.supervisor import Service, Supervisor
-from stocktide.wait_for_servers import make_topics
+from stocktide.up.supervisor import SupervisedProcess, Supervisor
+from stocktide.wait_for_servers import wait_for_topics
 
 # How often the logs are looked at for their size.
 LOG_CHECK_SECONDS = 60.0
 
-WhenReady = Callable[[Ready], Awaitable[None]]
+WhenReady = Callable[[ReadyFile], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +52,20 @@ class UpOptions:
             raise CommandError(
                 f"STOCKTIDE_KAFKA_SECURITY is {self.settings.kafka_security}, but the embedded Kafka has no locks: "
                 "leave the variable out"
-                + instead_of_embedded("--kafka", "give the address of your own Kafka (--kafka or STOCKTIDE_KAFKA)")
+                + own_server_hint("--kafka", "give the address of your own Kafka (--kafka or STOCKTIDE_KAFKA)")
             )
         if self.own_redis and self.settings.redis_access():
             raise CommandError(
                 "STOCKTIDE_REDIS_USER or STOCKTIDE_REDIS_PASSWORD is set, but the embedded Valkey has no locks: leave "
                 "the variables out"
-                + instead_of_embedded("--redis", "give the URL of your own Redis (--redis or STOCKTIDE_REDIS)")
+                + own_server_hint("--redis", "give the URL of your own Redis (--redis or STOCKTIDE_REDIS)")
             )
 
 
 class System:
     """The servers, the worker and the API of one `up`. Start once, supervise, stop."""
 
-    def __init__(self, options: UpOptions, say: Progress) -> None:
+    def __init__(self, options: UpOptions, say: Echo) -> None:
         self._options = options
         self._settings = options.settings
         self._say = say
@@ -74,8 +74,8 @@ class System:
         # Whether the ready file is ours to take away.
         self._told = False
         # In the order in which to stop them.
-        self._programs: list[Service] = []
-        self._servers: list[Service] = []
+        self._programs: list[SupervisedProcess] = []
+        self._servers: list[SupervisedProcess] = []
 
     async def start(self) -> None:
         """Start everything and wait until it serves. Raises CommandError."""
@@ -85,18 +85,18 @@ class System:
             prepare_ready_file(self._options.ready_file)
         try:
             await self._start_servers()
-            async with announced(self._say, "waiting for Kafka to make the topics"):
-                await make_topics(self._settings)
+            async with announce_if_slow(self._say, "waiting for Kafka to make the topics"):
+                await wait_for_topics(self._settings)
         except (TopicsError, KafkaError) as error:
             raise CommandError(str(error)) from error
         settings = self._settings
         self._programs = [
-            own_program("api", settings, self.api, self._logs / "api.log", self._say),
-            own_program("worker", settings, self.worker, self._logs / "worker.log", self._say),
+            stocktide_program("api", settings, self.api, self._logs / "api.log", self._say),
+            stocktide_program("worker", settings, self.worker, self._logs / "worker.log", self._say),
         ]
         # A worker that waits for its operator never becomes ready by itself: commands have to find the system before.
         self._note_running()
-        async with announced(self._say, "starting the worker and the API"):
+        async with announce_if_slow(self._say, "starting the worker and the API"):
             await _together(*(program.start() for program in self._programs))
         self._tell()
 
@@ -116,11 +116,11 @@ class System:
         if self._run_file is not None:
             self._run_file.remove()
         for service in (*self._programs, *self._servers):
-            async with announced(self._say, f"waiting for {service.name} to stop"):
+            async with announce_if_slow(self._say, f"waiting for {service.name} to stop"):
                 await service.stop()
 
     @property
-    def runs_something(self) -> bool:
+    def has_children(self) -> bool:
         """Whether a child was ever started."""
         return any(service.pid for service in (*self._programs, *self._servers))
 
@@ -141,10 +141,10 @@ class System:
         return f"http://127.0.0.1:{self._settings.worker_port}"
 
     @property
-    def ready(self) -> Ready:
+    def ready(self) -> ReadyFile:
         """What the ready file says."""
         settings = self._settings
-        return Ready(
+        return ReadyFile(
             api=self.api,
             worker=self.worker,
             kafka=settings.kafka,
@@ -170,11 +170,11 @@ class System:
     def _settle_ports(self) -> None:
         """Pick the free ports once, so that a child that is started again keeps its own. Raises PortTaken."""
         settings = self._settings
-        port = settings.port or pick_free(settings.host)
-        if settings.port and not is_free(port, settings.host):
+        port = settings.port or pick_free_port(settings.host)
+        if settings.port and not is_port_free(port, settings.host):
             raise PortTaken("the API", settings.host, port, "choose another with --port, or 0 for a free one")
-        worker_port = settings.worker_port or pick_free(avoid=[port])
-        if settings.worker_port and not is_free(worker_port):
+        worker_port = settings.worker_port or pick_free_port(avoid=[port])
+        if settings.worker_port and not is_port_free(worker_port):
             raise PortTaken("the worker", "127.0.0.1", worker_port, "set STOCKTIDE_WORKER_PORT to another")
         self._settings = replace(settings, port=port, worker_port=worker_port)
 
@@ -212,10 +212,10 @@ class System:
         while True:
             await asyncio.sleep(LOG_CHECK_SECONDS)
             for log in self._logs.glob("*.log"):
-                put_aside(log)
+                rotate_log(log)
 
 
-async def _ended_by(when_ready: WhenReady, ready: Ready) -> None:
+async def _ended_by(when_ready: WhenReady, ready: ReadyFile) -> None:
     await when_ready(ready)
 
 

@@ -193,7 +193,7 @@ OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderExtended | OrderShi
 # `stock.expected`, `stock.reserved` and `stock.released` join here with pools and announcements.
 Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred
 Event = OrderEvent | Movement
-EVENTS_LATER = frozenset({"stock.expected", "stock.reserved", "stock.released"})
+EVENT_TYPES_PLANNED = frozenset({"stock.expected", "stock.reserved", "stock.released"})
 
 
 class Malformed(Struct, frozen=True):

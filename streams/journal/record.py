@@ -54,7 +54,7 @@ class Position(Struct, frozen=True, array_like=True):
         return Position(0, 0, "", 0, "")
 
 
-class Verdict(Enum):
+class RecordVerdict(Enum):
     """What a record is to its reader."""
 
     BATCH = "batch"
@@ -107,32 +107,32 @@ class JournalReader:
         self.position = position or Position.beginning()
         self.next_offset = self.position.offset
 
-    def feed(self, offset: int, record: JournalRecord | None) -> Verdict:
+    def feed(self, offset: int, record: JournalRecord | None) -> RecordVerdict:
         """Judge the record at `offset`. Records are fed in the order of their offsets; one that was fed before, and
         one that could not be decoded (None), is void."""
         if offset < self.next_offset:
-            return Verdict.VOID
+            return RecordVerdict.VOID
         self.next_offset = offset + 1
         if record is None:
-            return Verdict.VOID
+            return RecordVerdict.VOID
         if record.kind == KIND_MARKER:
             return self._feed_marker(offset, record)
         if record.kind == KIND_BATCH:
             return self._feed_batch(offset, record)
-        return Verdict.VOID
+        return RecordVerdict.VOID
 
-    def _feed_marker(self, offset: int, record: JournalRecord) -> Verdict:
+    def _feed_marker(self, offset: int, record: JournalRecord) -> RecordVerdict:
         now = self.position
         if record.term <= now.term:
-            return Verdict.VOID
+            return RecordVerdict.VOID
         self.position = Position(offset + 1, record.term, record.owner, now.batch, now.token)
-        return Verdict.MARKER
+        return RecordVerdict.MARKER
 
-    def _feed_batch(self, offset: int, record: JournalRecord) -> Verdict:
+    def _feed_batch(self, offset: int, record: JournalRecord) -> RecordVerdict:
         now = self.position
         if record.term != now.term or record.owner != now.owner:
-            return Verdict.VOID
+            return RecordVerdict.VOID
         if record.batch != now.batch + 1 or record.previous != now.token:
-            return Verdict.VOID
+            return RecordVerdict.VOID
         self.position = Position(offset + 1, now.term, now.owner, record.batch, record.token)
-        return Verdict.BATCH
+        return RecordVerdict.BATCH

@@ -38,7 +38,7 @@ class TopicsError(StocktideError):
 
 
 @dataclass(frozen=True, slots=True)
-class TopicRow:
+class TopicStatus:
     """A topic as it is on the broker. `partitions` and `replicas` are 0 where it is missing."""
 
     topic: Topic
@@ -58,14 +58,14 @@ class TopicRow:
 COMPACTED_SEGMENT_BYTES = 32 * 1024 * 1024
 
 
-def settings_of(topic: Topic, brokers: int) -> dict[str, str]:
+def topic_settings(topic: Topic, brokers: int) -> dict[str, str]:
     """The topic's settings as Kafka spells them, for a cluster of that many brokers."""
     settings = {
         "cleanup.policy": topic.cleanup,
         "max.message.bytes": str((topic.record_bytes_max or RECORD_BYTES_MAX) + RECORD_OVERHEAD_BYTES),
     }
     if topic.retention_ms is not None:
-        settings["retention.ms"] = "-1" if topic.trimmed_by_us else str(topic.retention_ms)
+        settings["retention.ms"] = "-1" if topic.trimmed_by_stocktide else str(topic.retention_ms)
     if "compact" in topic.cleanup:
         settings["segment.bytes"] = str(COMPACTED_SEGMENT_BYTES)
     if brokers >= SAFE_BROKERS:
@@ -86,7 +86,7 @@ def replicas_for(brokers: int, wanted: int = 0) -> int:
 
 async def ensure_topics(
     kafka: str, app_id: str, partitions: int, replication: int = 0, **security: Any
-) -> list[TopicRow]:
+) -> list[TopicStatus]:
     """Create every topic that is missing; all of them as they are then, in the table's order.
 
     `kafka` is HOST:PORT[,HOST:PORT]; `security` is what lets a client of aiokafka in. Raises TopicsError if an existing
@@ -101,10 +101,12 @@ async def ensure_topics(
         rows = await _visible_rows(admin, app_id)
     _check_partitions(rows, partitions)
     created = {topic.name for topic in absent}
-    return [TopicRow(row.topic, row.full_name, row.partitions, row.replicas, row.topic.name in created) for row in rows]
+    return [
+        TopicStatus(row.topic, row.full_name, row.partitions, row.replicas, row.topic.name in created) for row in rows
+    ]
 
 
-async def inspect_topics(kafka: str, app_id: str, **security: Any) -> tuple[int, list[TopicRow]]:
+async def inspect_topics(kafka: str, app_id: str, **security: Any) -> tuple[int, list[TopicStatus]]:
     """The number of brokers, and all topics as they are, missing ones included. KafkaError if none answers."""
     async with admin_client(kafka, **security) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
@@ -138,7 +140,7 @@ async def _create(
             topic.full_name(app_id),
             topic.partitions or partitions,
             replicas,
-            topic_configs=settings_of(topic, brokers),
+            topic_configs=topic_settings(topic, brokers),
         )
         for topic in topics
     ]
@@ -150,7 +152,7 @@ async def _create(
         raise TopicsError(f"topic {name} cannot be created: {reason}")
 
 
-async def _visible_rows(admin: AIOKafkaAdminClient, app_id: str) -> list[TopicRow]:
+async def _visible_rows(admin: AIOKafkaAdminClient, app_id: str) -> list[TopicStatus]:
     """The topics once the broker tells of all of them, with a leader for each partition."""
     deadline = asyncio.get_running_loop().time() + VISIBLE_SECONDS_MAX
     while True:
@@ -163,7 +165,7 @@ async def _visible_rows(admin: AIOKafkaAdminClient, app_id: str) -> list[TopicRo
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _rows(admin: AIOKafkaAdminClient, app_id: str) -> list[TopicRow]:
+async def _rows(admin: AIOKafkaAdminClient, app_id: str) -> list[TopicStatus]:
     found = {entry["topic"]: entry for entry in await admin.describe_topics() if _is_usable(entry)}
     return [_row(topic, topic.full_name(app_id), found.get(topic.full_name(app_id))) for topic in TOPICS]
 
@@ -172,13 +174,13 @@ def _is_usable(entry: Mapping[str, Any]) -> bool:
     return entry["error_code"] == 0 and all(part["leader"] >= 0 for part in entry["partitions"])
 
 
-def _row(topic: Topic, full_name: str, entry: Mapping[str, Any] | None) -> TopicRow:
+def _row(topic: Topic, full_name: str, entry: Mapping[str, Any] | None) -> TopicStatus:
     partitions = entry["partitions"] if entry else []
     replicas = min((len(part["replicas"]) for part in partitions), default=0)
-    return TopicRow(topic, full_name, len(partitions), replicas)
+    return TopicStatus(topic, full_name, len(partitions), replicas)
 
 
-def _check_partitions(rows: list[TopicRow], partitions: int) -> None:
+def _check_partitions(rows: list[TopicStatus], partitions: int) -> None:
     """A key's partition depends on their number: with another one, old and new records would part ways."""
     for row in rows:
         wanted = row.topic.partitions or partitions

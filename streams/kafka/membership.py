@@ -59,7 +59,7 @@ class Membership:
         """Whether the last answered heartbeat is younger than half the session time-out."""
         return self._clock() - self._confirmed_at < self._fresh_seconds
 
-    async def leave_to_produce(self, epoch: int) -> None:
+    async def wait_until_may_produce(self, epoch: int) -> None:
         """Return when work of `epoch` may be produced; waits for a heartbeat. Raises MembershipLost."""
         while True:
             if not self.holds(epoch):

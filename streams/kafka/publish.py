@@ -23,14 +23,14 @@ from stocktide.streams.kafka.membership import Membership, MembershipLost
 
 logger = logging.getLogger(__name__)
 
-Row = tuple[bytes, bytes | None]
+OutputRow = tuple[bytes, bytes | None]
 # What Kafka says of a request that it refuses whenever it is sent.
-PERMANENT = (MessageSizeTooLargeError, RecordListTooLargeError)
+PERMANENT_ERRORS = (MessageSizeTooLargeError, RecordListTooLargeError)
 # Told of a row that was refused: topic, partition, row, error, and the epoch of the work.
-Refused = Callable[[str, int, Row, KafkaError, int], Awaitable[None]]
+OnRefused = Callable[[str, int, OutputRow, KafkaError, int], Awaitable[None]]
 
 # The offset of rows that were not written.
-NOWHERE = -1
+OFFSET_NOT_WRITTEN = -1
 # A produce request's batch: large enough to amortise the round trip. A larger single row still goes, by itself.
 BATCH_BYTES_MAX = 256 * 1024
 # Between attempts; Kafka that is away is asked a few times a second.
@@ -61,7 +61,7 @@ def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
 class Publisher:
     """Publishes for as long as `membership` allows. `topic` names are full."""
 
-    def __init__(self, producer: AIOKafkaProducer, membership: Membership, refused: Refused | None = None) -> None:
+    def __init__(self, producer: AIOKafkaProducer, membership: Membership, refused: OnRefused | None = None) -> None:
         self._producer = producer
         self._membership = membership
         self._refused = refused
@@ -98,7 +98,7 @@ class Publisher:
     async def publish(
         self,
         topic: str,
-        rows: Iterable[Row],
+        rows: Iterable[OutputRow],
         epoch: int,
         to_partition: Callable[[bytes], int] | None = None,
     ) -> dict[int, int]:
@@ -117,7 +117,7 @@ class Publisher:
             raise MembershipLost
         return dict(zip(by_partition, offsets, strict=True))
 
-    async def settle_down(self, seconds_max: float) -> None:
+    async def flush(self, seconds_max: float) -> None:
         """Wait until nothing is under way, so that a successor's rows come later than ours."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=seconds_max)
@@ -134,22 +134,22 @@ class Publisher:
                 is_unknown = True
                 self._failing[topic, 0] = (epoch, f"its partitions are not known: {error!r}")
                 logger.warning("the partitions of %s are not known: %r", topic, error)
-            await self._membership.leave_to_produce(epoch)
+            await self._membership.wait_until_may_produce(epoch)
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_SECONDS_MAX)
 
-    async def _write(self, topic: str, partition: int, rows: Sequence[Row], epoch: int) -> int:
+    async def _write(self, topic: str, partition: int, rows: Sequence[OutputRow], epoch: int) -> int:
         """All rows of one partition, again from the first one where an attempt fails: the newest stays the last."""
         wait = RETRY_SECONDS_MIN
         while True:
-            await self._membership.leave_to_produce(epoch)
+            await self._membership.wait_until_may_produce(epoch)
             attempt = asyncio.create_task(self._attempt(topic, partition, rows))
             self._under_way.add(attempt)
             try:
                 offset = await attempt
                 self._failing.pop((topic, partition), None)
                 return offset
-            except PERMANENT as error:
+            except PERMANENT_ERRORS as error:
                 self._failing.pop((topic, partition), None)
                 return await self._divide(topic, partition, rows, epoch, error)
             except (KafkaError, OSError) as error:
@@ -160,7 +160,9 @@ class Publisher:
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_SECONDS_MAX)
 
-    async def _divide(self, topic: str, partition: int, rows: Sequence[Row], epoch: int, error: KafkaError) -> int:
+    async def _divide(
+        self, topic: str, partition: int, rows: Sequence[OutputRow], epoch: int, error: KafkaError
+    ) -> int:
         """Write the halves of rows that were refused together, in order; hand over the one that is refused alone."""
         if len(rows) > 1:
             middle = len(rows) // 2
@@ -169,9 +171,9 @@ class Publisher:
         logger.error("%s-%d will never take the row of %r: %r", topic, partition, rows[0][0], error)
         if self._refused is not None:
             await self._refused(topic, partition, rows[0], error, epoch)
-        return NOWHERE
+        return OFFSET_NOT_WRITTEN
 
-    async def _attempt(self, topic: str, partition: int, rows: Sequence[Row]) -> int:
+    async def _attempt(self, topic: str, partition: int, rows: Sequence[OutputRow]) -> int:
         sent: list[Any] = []
         batch, count = self._producer.create_batch(), 0
         for key, value in rows:
@@ -189,8 +191,8 @@ class Publisher:
         return await self._producer.send_batch(batch, topic, partition=partition)
 
 
-def _grouped(rows: Iterable[Row], to_partition: Callable[[bytes], int]) -> dict[int, list[Row]]:
-    by_partition: dict[int, list[Row]] = defaultdict(list)
+def _grouped(rows: Iterable[OutputRow], to_partition: Callable[[bytes], int]) -> dict[int, list[OutputRow]]:
+    by_partition: dict[int, list[OutputRow]] = defaultdict(list)
     for row in rows:
         by_partition[to_partition(row[0])].append(row)
     return by_partition

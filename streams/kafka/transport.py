@@ -75,7 +75,9 @@ class ChunkSchema(Schema):
         return decode
 
 
-def chunks_of(fetched: Mapping[Any, Sequence[Record]], size_max: int) -> Iterator[tuple[Any, tuple[Record, ...]]]:
+def split_into_chunks(
+    fetched: Mapping[Any, Sequence[Record]], size_max: int
+) -> Iterator[tuple[Any, tuple[Record, ...]]]:
     """Cut what was fetched into chunks of at most `size_max` records, going round the partitions."""
     start = 0
     left = {tp: records for tp, records in fetched.items() if records}
@@ -86,7 +88,7 @@ def chunks_of(fetched: Mapping[Any, Sequence[Record]], size_max: int) -> Iterato
         left = {tp: records for tp, records in left.items() if len(records) > start}
 
 
-class Delivered:
+class DeliveredChunks:
     """The chunks delivered since the last seek, per partition, in order: the state of the commit rule."""
 
     def __init__(self) -> None:
@@ -104,7 +106,7 @@ class Delivered:
             offset = waiting.popleft().offset + 1
         return offset
 
-    def oldest_unfinished(self, tp: Any) -> int | None:
+    def oldest_unacked(self, tp: Any) -> int | None:
         """The offset of the first message that is not acked; None where there is none."""
         waiting = self._by_partition.get(tp, ())
         return next((message.offset for message in waiting if not message.acked), None)
@@ -165,7 +167,7 @@ class ChunkConsumer(aiokafka.Consumer):
     """Faust's consumer, by chunks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._delivered = Delivered()
+        self._delivered = DeliveredChunks()
         # A fetch and a seek exclude each other, and what was fetched before a seek is dropped after it: else records
         # on their way from the consumer's thread would count as delivered although earlier ones come again.
         self._fetch_or_seek = asyncio.Lock()
@@ -186,7 +188,7 @@ class ChunkConsumer(aiokafka.Consumer):
         if not self.flow_active:
             await self._give_back()
             return
-        for tp, records in chunks_of(fetched, CHUNK_RECORDS_MAX):
+        for tp, records in split_into_chunks(fetched, CHUNK_RECORDS_MAX):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return  # a rebalance: it ends with a seek
             if self._seeks != self._fetched_after_seeks:
@@ -253,11 +255,11 @@ class ChunkConsumer(aiokafka.Consumer):
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[Any]:
         return (tp for tp in self._delivered.partitions() if topics is None or tp in topics or tp.topic in topics)
 
-    def oldest_unfinished(self, tp: Any) -> int | None:
+    def oldest_unacked(self, tp: Any) -> int | None:
         """The last offset of the oldest chunk that was delivered and is not acked; None where there is none."""
-        return self._delivered.oldest_unfinished(tp)
+        return self._delivered.oldest_unacked(tp)
 
-    def fetched_up_to(self, tp: Any) -> int | None:
+    def fetch_position(self, tp: Any) -> int | None:
         """Where the next fetch of a partition begins; None where that is not known yet. The thread is not asked: what
         waits for Kafka there would hold up what reads."""
         subscription = self._thread._ensure_consumer()._subscription.subscription

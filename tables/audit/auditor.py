@@ -15,32 +15,32 @@ from typing import TypeVar
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.journal.log import JournalLog
 from stocktide.tables.audit.findings import (
-    Counts,
+    AuditCounts,
     Findings,
-    Sides,
-    digest_of_redis,
-    digest_of_tables,
-    log_drifts,
-    merged,
-    survey,
+    SideDigests,
+    find_log_drifts,
+    merge_drifts,
+    redis_digest,
+    summarize_log,
+    tables_digest,
 )
-from stocktide.tables.audit.fold import Fold
-from stocktide.tables.audit.invariants import Sums
-from stocktide.tables.audit.journal_follower import AuditError, Follower, start_of
-from stocktide.tables.audit.redis_pass import Examined, RedisPass
+from stocktide.tables.audit.fold import JournalFold
+from stocktide.tables.audit.invariants import OrderSums
+from stocktide.tables.audit.journal_follower import AuditError, JournalFollower, find_start
+from stocktide.tables.audit.redis_keys import RedisSide
+from stocktide.tables.audit.redis_pass import ExaminedKey, RedisPass
 from stocktide.tables.audit.redis_pass import Key as RedisKey
-from stocktide.tables.audit.redis_rows import RedisSide
+from stocktide.tables.audit.tables_pass import DriftingRow, TablesPass
 from stocktide.tables.audit.tables_pass import Key as TableKey
-from stocktide.tables.audit.tables_pass import Shown, TablesPass
 from stocktide.tables.audit.topic_rows import TableSide
 from stocktide.tables.ledger.client import LedgerLimits
-from stocktide.tables.settlement.stalls import LOOK_SECONDS, STALL_SECONDS
+from stocktide.tables.settlement.stalls import CHECK_SECONDS, STALL_SECONDS
 
 # Drifts that are read once more at the end, so that all are told as of one batch; beyond that the first reading stands.
 _CONFIRMED_MAX = 5_000
 
 # (phase, done, total): `base`, `journal`, `redis`, `names`, `holds`, `suspects`, `rows`, `rows in flight`.
-Report = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 _Value = TypeVar("_Value")
 
 
@@ -53,7 +53,7 @@ class Auditor:
         redis: RedisSide,
         tables: TableSide,
         limits: LedgerLimits,
-        report: Report,
+        report: ReportProgress,
         skus: frozenset[str] | None = None,
     ) -> None:
         self._log = log
@@ -67,10 +67,10 @@ class Auditor:
         self._redis_pass: RedisPass | None = None
         self._settled = 0
         self._unchecked: list[str] = []
-        self.fold = Fold(limits, self._as_of_ms)
-        self.redis_drifts: dict[RedisKey, Examined] = {}
-        self.table_drifts: dict[TableKey, Shown] = {}
-        self.sums: Sums = {}
+        self.fold = JournalFold(limits, self._as_of_ms)
+        self.redis_drifts: dict[RedisKey, ExaminedKey] = {}
+        self.table_drifts: dict[TableKey, DriftingRow] = {}
+        self.sums: OrderSums = {}
 
     async def run(self) -> Findings:
         """Look at everything once. Raises AuditError, KafkaError, OSError, msgspec.MsgspecError and redis-py's
@@ -93,22 +93,22 @@ class Auditor:
         await self._look_for_stalls()
         return await self._findings(follower, redis, tables)
 
-    def examine(self, keys: dict[RedisKey, set[str]]) -> AsyncIterator[Examined]:
+    def examine(self, keys: dict[RedisKey, set[str]]) -> AsyncIterator[ExaminedKey]:
         """Keys of Redis once more, exactly: as each comes, the fold stands at its batch. The values are SKUs in whose
         index of holds an order is looked for, beside those that it names."""
         assert self._redis_pass is not None, "run first"
         return self._redis_pass.examine(keys)
 
-    async def _read_journal(self) -> Follower:
+    async def _read_journal(self) -> JournalFollower:
         settled = await self._redis.settled()
-        landmarks = await self._tables.landmarks()
-        start = await start_of(self._log, landmarks)
-        self.fold = Fold(self._limits, self._as_of_ms, start.batch)
+        checkpoints = await self._tables.checkpoints()
+        start = await find_start(self._log, checkpoints)
+        self.fold = JournalFold(self._limits, self._as_of_ms, start.batch)
         if start.batch:
             async for rows in self._tables.rows(lambda done, total: self._report("base", done, total)):
                 self.fold.add_rows(rows)
             await self._tables.rewind()
-        follower = Follower(self._log, self.fold, start, self._report)
+        follower = JournalFollower(self._log, self.fold, start, self._report)
         if settled < start.batch:
             raise AuditError(f"Redis is settled up to batch {settled}, and the journal is known from {start.batch} on")
         await follower.advance(settled)
@@ -140,18 +140,18 @@ class Auditor:
             self._unchecked.append(f"the rows of batches {derived + 1:,} to {read:,}: they are still to be derived")
 
     async def _derived_batch(self) -> int:
-        derived = (await self._tables.landmarks()).derived
+        derived = (await self._tables.checkpoints()).derived
         return derived.batch if derived else 0
 
-    async def _findings(self, follower: Follower, redis: RedisPass, tables: TablesPass) -> Findings:
-        log, self.sums = await self._timed("sums", survey(self.fold))
-        in_log = await self._timed("sums", log_drifts(self.fold, self.sums, self._skus))
-        sides = Sides(
+    async def _findings(self, follower: JournalFollower, redis: RedisPass, tables: TablesPass) -> Findings:
+        log, self.sums = await self._timed("sums", summarize_log(self.fold))
+        in_log = await self._timed("sums", find_log_drifts(self.fold, self.sums, self._skus))
+        sides = SideDigests(
             log,
-            digest_of_redis(log, self.fold, self.redis_drifts.values(), self._limits, self._as_of_ms),
-            digest_of_tables(log, self.fold, self.table_drifts),
+            redis_digest(log, self.fold, self.redis_drifts.values(), self._limits, self._as_of_ms),
+            tables_digest(log, self.fold, self.table_drifts),
         )
-        counts = Counts(
+        counts = AuditCounts(
             batches=follower.batches,
             journal_bytes=follower.bytes,
             redis_keys=redis.compared,
@@ -163,7 +163,7 @@ class Auditor:
         return Findings(
             batch=self.fold.batch,
             whole=self.fold.is_whole,
-            drifts=merged(self.fold, in_log, self.redis_drifts, self.table_drifts, redis.foreign),
+            drifts=merge_drifts(self.fold, in_log, self.redis_drifts, self.table_drifts, redis.foreign),
             unsettled=tuple(f"{kind} {key}" for kind, key in tables.unsettled),
             counts=counts,
             sides=sides if self._skus is None else None,
@@ -182,7 +182,7 @@ async def _reached(position: Callable[[], Awaitable[int]], batch: int) -> int:
     """How far `position` is once it reached `batch`, or once it has not moved for STALL_SECONDS."""
     at, since = await position(), time.monotonic()
     while at < batch and time.monotonic() - since < STALL_SECONDS:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(CHECK_SECONDS)
         before, at = at, await position()
         if at > before:
             since = time.monotonic()

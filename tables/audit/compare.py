@@ -12,8 +12,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from stocktide.tables.audit.digest import EDGE_MS, Kind, Record, canonical, decode, kept_until
-from stocktide.tables.audit.redis_rows import Stored
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, decode, kept_until
+from stocktide.tables.audit.redis_keys import StoredKey
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
 
@@ -73,12 +73,12 @@ def dwell_of(record: Record | None) -> int | None:
 
 
 def compare_stored(
-    kind: Kind, packed: bytes | None, record: Record | None, stored: Stored, at_ms: int, limits: LedgerLimits
+    kind: Kind, packed: bytes | None, record: Record | None, stored: StoredKey, at_ms: int, limits: LedgerLimits
 ) -> tuple[Difference, ...]:
     """Redis's side of a key. `packed` and `record` are the log's (None: it knows no such key); `at_ms` is when Redis
     was read: what ends within a minute of it may be there or not."""
     until = _NEVER if record is None else kept_until(record, limits)
-    if record is not None and until <= at_ms + EDGE_MS:
+    if record is not None and until <= at_ms + EXPIRY_MARGIN_MS:
         return ()
     found: list[Difference] = []
     if packed is None:
@@ -110,12 +110,12 @@ def compare_row(expected: Any, found: Any) -> tuple[Difference, ...]:
     return (Difference("table", "row", _plain(expected), _plain(found)),)
 
 
-def _unknown(kind: Kind, stored: Stored, at_ms: int, limits: LedgerLimits) -> Iterator[Difference]:
+def _unknown(kind: Kind, stored: StoredKey, at_ms: int, limits: LedgerLimits) -> Iterator[Difference]:
     """A key that the log does not know, or knows to be over: one that says so itself is about to end."""
     if stored.type == "none":
         return
     record = _decoded(kind, stored.packed) if stored.type == "string" else None
-    if record is not None and kept_until(record, limits) <= at_ms + EDGE_MS:
+    if record is not None and kept_until(record, limits) <= at_ms + EXPIRY_MARGIN_MS:
         return
     shown = _plain(record) if record is not None else f"a {stored.type} that is no record"
     yield Difference("redis", "record", None, shown)
@@ -129,7 +129,7 @@ def _packed_differently(kind: Kind, record: Record, packed: bytes) -> Iterator[D
         yield from _fields("redis", record, found)
 
 
-def _indexed(kind: Kind, record: Record | None, stored: Stored) -> Iterator[Difference]:
+def _indexed(kind: Kind, record: Record | None, stored: StoredKey) -> Iterator[Difference]:
     if kind == "sku":
         if (stored.known is None) is not (record is None):
             yield Difference("redis", "entry in skus", record is not None, stored.known is not None)

@@ -26,11 +26,11 @@ from stocktide.tables.ledger.scripts import key_prefix
 Kind = Literal["sku", "order", "parked", "movement", "registry"]
 KINDS: tuple[Kind, ...] = ("sku", "order", "parked", "movement", "registry")
 Record = SkuRecord | OrderRecord | MovementRecord | RegistryRecord
-Report = Callable[[int], None]
+ReportKeys = Callable[[int], None]
 
 FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
 # A key that is about to expire is there on one side and gone on the other: neither is wrong.
-EDGE_MS = 60_000
+EXPIRY_MARGIN_MS = 60_000
 # Keys that one call looks at: some ms of Redis, behind which a shopper may wait.
 _SCAN_KEYS = 1_000
 _BYTES = 16
@@ -55,12 +55,12 @@ class Digest:
 
     def add(self, kind: Kind, key: str, record: Record) -> None:
         """Take a key in. `key` as in Redis: the sku, the order_id, `warehouse\\nid`, or "" for the registry."""
-        self._sums[kind] = (self._sums[kind] + term_of(kind, key, record)) % _MODULUS
+        self._sums[kind] = (self._sums[kind] + key_hash(kind, key, record)) % _MODULUS
         self._counts[kind] += 1
 
     def remove(self, kind: Kind, key: str, record: Record) -> None:
         """Take a key out that was taken in with this very record."""
-        self._sums[kind] = (self._sums[kind] - term_of(kind, key, record)) % _MODULUS
+        self._sums[kind] = (self._sums[kind] - key_hash(kind, key, record)) % _MODULUS
         self._counts[kind] -= 1
 
     def copy(self) -> Digest:
@@ -101,7 +101,7 @@ def canonical(record: Record) -> Record:
     return record
 
 
-def term_of(kind: Kind, key: str, record: Record) -> int:
+def key_hash(kind: Kind, key: str, record: Record) -> int:
     """What one key adds to the sum."""
     return int.from_bytes(blake2b(_encode((kind, key, canonical(record))), digest_size=_BYTES).digest())
 
@@ -138,7 +138,7 @@ def _silent(_: int) -> None:
 async def digest_of_redis(
     redis: Redis,
     app_id: str,
-    progress: Report = _silent,
+    progress: ReportKeys = _silent,
     *,
     as_of_ms: int | None = None,
     limits: LedgerLimits | None = None,
@@ -167,7 +167,7 @@ async def digest_of_redis(
             if packed is None:
                 continue  # it ended meanwhile
             record = decode(kind, packed)
-            if kept_until(record, limits) > as_of_ms + EDGE_MS:
+            if kept_until(record, limits) > as_of_ms + EXPIRY_MARGIN_MS:
                 digest.add(kind_of(record), key, record)
         looked_at += len(named)
         progress(looked_at)

@@ -12,13 +12,13 @@ import msgspec
 from msgspec import Struct, field
 
 from stocktide.tables.audit.compare import Difference, Drift, Subject, fields_differing
-from stocktide.tables.audit.digest import EDGE_MS, Digest, Kind, Record, canonical, decode, kept_until, kind_of
-from stocktide.tables.audit.fold import Discrepancy, Fold, Kept
-from stocktide.tables.audit.invariants import Sums, add_order, broken_promises, is_promise
-from stocktide.tables.audit.redis_pass import Examined
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Digest, Kind, Record, canonical, decode, kept_until, kind_of
+from stocktide.tables.audit.fold import Discrepancy, FoldedRecord, JournalFold
+from stocktide.tables.audit.invariants import OrderSums, add_order, differing_order_sums, is_order_sum
+from stocktide.tables.audit.redis_pass import ExaminedKey
 from stocktide.tables.audit.redis_pass import Key as RedisKey
+from stocktide.tables.audit.tables_pass import DriftingRow
 from stocktide.tables.audit.tables_pass import Key as TableKey
-from stocktide.tables.audit.tables_pass import Shown
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
 
@@ -28,7 +28,7 @@ _KEYS_PER_TURN = 2_000
 TABLE_KINDS: tuple[Kind, ...] = ("sku", "order", "movement")
 
 
-class Counts(Struct):
+class AuditCounts(Struct):
     """How much was looked at, and how long it took, in seconds by phase. `settled_*`: what differed at the first look
     and was only in flight."""
 
@@ -41,7 +41,7 @@ class Counts(Struct):
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-class Sides(Struct):
+class SideDigests(Struct):
     """The digest of each side, as of the findings' batch."""
 
     log: Digest
@@ -63,8 +63,8 @@ class Findings(Struct):
     whole: bool
     drifts: tuple[Drift, ...]
     unsettled: tuple[str, ...]
-    counts: Counts
-    sides: Sides | None
+    counts: AuditCounts
+    sides: SideDigests | None
     unchecked: tuple[str, ...] = ()
 
     @property
@@ -73,9 +73,9 @@ class Findings(Struct):
         return not (self.unsettled or self.unchecked)
 
 
-async def survey(fold: Fold) -> tuple[Digest, Sums]:
+async def summarize_log(fold: JournalFold) -> tuple[Digest, OrderSums]:
     """The digest of the log, and what its open orders hold. The fold must stand still meanwhile."""
-    digest, sums, looked_at = Digest(), Sums(), 0
+    digest, sums, looked_at = Digest(), OrderSums(), 0
     kinds: tuple[Kind, ...] = ("sku", "order", "movement", "registry")
     for kind in kinds:
         for key, record in fold.records(kind):
@@ -88,7 +88,9 @@ async def survey(fold: Fold) -> tuple[Digest, Sums]:
     return digest, sums
 
 
-async def log_drifts(fold: Fold, sums: Sums, skus: frozenset[str] | None) -> dict[tuple[Subject, str], Drift]:
+async def find_log_drifts(
+    fold: JournalFold, sums: OrderSums, skus: frozenset[str] | None
+) -> dict[tuple[Subject, str], Drift]:
     """Where the log does not add up in itself."""
     drifts: dict[tuple[Subject, str], Drift] = {
         ("order", order_id): Drift("order", order_id, _overwritten(fold, order_id, right), since)
@@ -114,7 +116,7 @@ def _names(record: Record | None, skus: frozenset[str]) -> bool:
     return isinstance(record, OrderRecord) and any(line.sku in skus for line in record.lines)
 
 
-def _overwritten(fold: Fold, order_id: str, right: Kept) -> tuple[Difference, ...]:
+def _overwritten(fold: JournalFold, order_id: str, right: FoldedRecord) -> tuple[Difference, ...]:
     record = fold.record("order", order_id)
     return () if record is None else fields_differing("log", decode("order", right.packed), record)
 
@@ -122,7 +124,7 @@ def _overwritten(fold: Fold, order_id: str, right: Kept) -> tuple[Difference, ..
 def _differences(
     record: SkuRecord | None, held: dict[str, int], discrepancy: Discrepancy | None
 ) -> Iterator[Difference]:
-    broken = list(broken_promises(record, held))
+    broken = list(differing_order_sums(record, held))
     for counter, expected, found in broken:
         yield Difference("log", f"counter {counter}", expected, found)
     if discrepancy is None or record is None:
@@ -131,7 +133,7 @@ def _differences(
     for counter, off in sorted(discrepancy.off.items()):
         if counter not in named:
             found = record.counters.get(counter, 0)
-            what = "effects on" if is_promise(counter) else "counter"
+            what = "effects on" if is_order_sum(counter) else "counter"
             yield Difference("log", f"{what} {counter}", found - off, found)
     if discrepancy.version_off:
         yield Difference("log", "version", record.version - discrepancy.version_off, record.version)
@@ -139,11 +141,11 @@ def _differences(
         yield Difference("log", "restated row", "the state before", "another state")
 
 
-def merged(
-    fold: Fold,
+def merge_drifts(
+    fold: JournalFold,
     log: Mapping[tuple[Subject, str], Drift],
-    redis: Mapping[RedisKey, Examined],
-    tables: Mapping[TableKey, Shown],
+    redis: Mapping[RedisKey, ExaminedKey],
+    tables: Mapping[TableKey, DriftingRow],
     foreign: Iterable[str],
 ) -> tuple[Drift, ...]:
     """Every drift once, whatever the sides on which it shows."""
@@ -168,7 +170,7 @@ def _subject(kind: Kind) -> Subject:
     return "order" if kind == "parked" else kind
 
 
-def _batch_of(fold: Fold, subject: Subject, key: str) -> int | None:
+def _batch_of(fold: JournalFold, subject: Subject, key: str) -> int | None:
     if subject == "policy":
         return fold.policies[key][0] if key in fold.policies else None
     if subject == "key":
@@ -177,18 +179,20 @@ def _batch_of(fold: Fold, subject: Subject, key: str) -> int | None:
     return kept.batch if kept else None
 
 
-def digest_of_redis(log: Digest, fold: Fold, drifting: Iterable[Examined], limits: LedgerLimits, at_ms: int) -> Digest:
+def redis_digest(
+    log: Digest, fold: JournalFold, drifting: Iterable[ExaminedKey], limits: LedgerLimits, at_ms: int
+) -> Digest:
     """Redis's digest as of the log's: the log's, but for the keys that differ."""
     digest = log.copy()
     for examined in drifting:
         _take_out(digest, fold, examined.kind, examined.key)
         record = _decoded(examined.kind, examined.stored.packed) if examined.stored.type == "string" else None
-        if record is not None and kept_until(record, limits) > at_ms + EDGE_MS:
+        if record is not None and kept_until(record, limits) > at_ms + EXPIRY_MARGIN_MS:
             digest.add(kind_of(record), examined.key, record)
     return digest
 
 
-def digest_of_tables(log: Digest, fold: Fold, drifting: Mapping[TableKey, Shown]) -> Digest:
+def tables_digest(log: Digest, fold: JournalFold, drifting: Mapping[TableKey, DriftingRow]) -> Digest:
     """The tables' digest as of the log's: the log's, but for the keys whose rows differ."""
     digest = log.copy()
     for (kind, key), shown in drifting.items():
@@ -201,7 +205,7 @@ def digest_of_tables(log: Digest, fold: Fold, drifting: Mapping[TableKey, Shown]
     return digest
 
 
-def _take_out(digest: Digest, fold: Fold, kind: Kind, key: str) -> None:
+def _take_out(digest: Digest, fold: JournalFold, kind: Kind, key: str) -> None:
     record = fold.record(kind, key)
     if record is not None:
         digest.remove(kind_of(record), key, record)

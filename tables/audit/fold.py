@@ -1,8 +1,8 @@
 """The log, folded: of every key the newest whole record that the journal holds, as of one batch exactly.
 
 In: payloads of valid batches, in order; rows of the derived topics where the journal no longer begins at its beginning.
-Out: `Fold`, which an audit compares with Redis and the tables, and where the log does not add up: a SKU's counters
-after a batch are those before it plus the effects of the batch, and its version grew by their number.
+Out: `JournalFold`, which an audit compares with Redis and the tables, and where the log does not add up: a SKU's
+counters after a batch are those before it plus the effects of the batch, and its version grew by their number.
 
 Memory is about the bytes of the newest records and 150 bytes for each key; time grows with the length of the journal.
 """
@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from stocktide.streams.topics import joined_key
-from stocktide.tables.audit.digest import EDGE_MS, Kind, Record, canonical, decode
+from stocktide.streams.topics import join_key
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, decode
 from stocktide.tables.audit.raw_batch import (
     NIL,
-    Counted,
+    PackedCounters,
     PackedDecision,
     pack,
     unpack_applied,
@@ -55,14 +55,14 @@ class Discrepancy(Struct):
         return bool(self.off or self.version_off or self.restated)
 
 
-class Kept(Struct, frozen=True):
+class FoldedRecord(Struct, frozen=True):
     """A key's newest record, packed as Lua did, and the batch that wrote it."""
 
     batch: int
     packed: bytes
 
 
-class Fold:
+class JournalFold:
     """What the log says. `start` is the batch before the first one that is folded: 0 unless rows are its base.
 
     Keys that end by themselves within a minute of `as_of_ms` are not kept: Redis may or may not hold them.
@@ -81,7 +81,7 @@ class Fold:
         self.patched: set[str] = set()
         self.discrepancies: dict[str, Discrepancy] = {}
         # Orders that were written into the journal anew otherwise than they were: as they were, and since which batch.
-        self.overwritten: dict[str, tuple[Kept, int]] = {}
+        self.overwritten: dict[str, tuple[FoldedRecord, int]] = {}
 
     # What it knows
 
@@ -90,10 +90,10 @@ class Fold:
         """Whether it began at the journal's beginning."""
         return not self._start
 
-    def get(self, kind: Kind, key: str) -> Kept | None:
+    def get(self, kind: Kind, key: str) -> FoldedRecord | None:
         """The newest record of a key; orders and parked ones are one kind here."""
         found = self._kept[_place(kind)].get(key)
-        return None if found is None else Kept(int.from_bytes(found[:_BATCH_BYTES]), found[_BATCH_BYTES:])
+        return None if found is None else FoldedRecord(int.from_bytes(found[:_BATCH_BYTES]), found[_BATCH_BYTES:])
 
     def record(self, kind: Kind, key: str) -> Record | None:
         """The newest record, decoded and canonical."""
@@ -180,10 +180,10 @@ class Fold:
                 return False
             limits = self._limits
             kept_ms = limits.refused_retention_ms if ends.state == "rejected" else limits.order_retention_ms
-            return ends.ended_at + kept_ms <= self._as_of_ms + EDGE_MS
+            return ends.ended_at + kept_ms <= self._as_of_ms + EXPIRY_MARGIN_MS
         if kind == "movement":
             until = unpack_applied(packed).applied_at + self._limits.movement_retention_ms
-            return until <= self._as_of_ms + EDGE_MS
+            return until <= self._as_of_ms + EXPIRY_MARGIN_MS
         return False
 
     def _base_policy(self, row: StoredRow) -> None:
@@ -220,7 +220,7 @@ class Fold:
             before = self._kept["sku"].get(patch.sku)
             record = None if before is None else decode("sku", before[_BATCH_BYTES:])
             assert record is None or isinstance(record, SkuRecord)
-            packed = pack(patch.applied_to(record, decision.patches.channels))
+            packed = pack(patch.apply_to(record, decision.patches.channels))
             if counts.get(patch.sku, 0) >= 0:
                 self._check(decision.batch, patch.sku, packed, deltas.get(patch.sku, {}), counts.get(patch.sku, 0))
             self._put("sku", patch.sku, decision.batch, packed)
@@ -230,7 +230,7 @@ class Fold:
         before = self._kept["sku"].get(sku)
         if self._start and (before is None or int.from_bytes(before[:_BATCH_BYTES]) <= self._start):
             return  # what lies before the journal may have been set back by a late writer
-        was = Counted(0) if before is None else unpack_counted(memoryview(before)[_BATCH_BYTES:])
+        was = PackedCounters(0) if before is None else unpack_counted(memoryview(before)[_BATCH_BYTES:])
         now = unpack_counted(packed)
         expected = was.counters
         for name, units in deltas.items():
@@ -280,7 +280,7 @@ def _place(kind: Kind) -> Kind:
 
 
 def _policy_key(channel: str, sku: str) -> str:
-    return joined_key(channel, sku) if sku else channel
+    return join_key(channel, sku) if sku else channel
 
 
 def _difference(now: dict[str, int], expected: dict[str, int]) -> dict[str, int]:

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
 
 # The counters that are nothing but a sum over orders.
-PROMISES = ("locked@", "committed@", "preordered@")
+ORDER_SUM_PREFIXES = ("locked@", "committed@", "preordered@")
 # Where the units lie that an order holds, by its state.
 _HELD = {"reserved": "locked@", "paid": "committed@"}
 
-Sums = dict[str, dict[str, int]]
+OrderSums = dict[str, dict[str, int]]
 
 
-def add_order(sums: Sums, record: OrderRecord) -> None:
+def add_order(sums: OrderSums, record: OrderRecord) -> None:
     """Add what an order holds."""
     held = _HELD.get(record.state)
     if held is None:
@@ -33,14 +33,14 @@ def add_order(sums: Sums, record: OrderRecord) -> None:
                 counters[name] = counters.get(name, 0) + line.preordered
 
 
-def is_promise(counter: str) -> bool:
+def is_order_sum(counter: str) -> bool:
     """Whether a counter is a sum over orders."""
-    return counter.startswith(PROMISES)
+    return counter.startswith(ORDER_SUM_PREFIXES)
 
 
-def broken_promises(record: SkuRecord | None, held: dict[str, int]) -> Iterator[tuple[str, int, int]]:
+def differing_order_sums(record: SkuRecord | None, held: dict[str, int]) -> Iterator[tuple[str, int, int]]:
     """(counter, what orders hold, what the SKU says) where they differ."""
-    said = {name: units for name, units in record.counters.items() if is_promise(name)} if record else {}
+    said = {name: units for name, units in record.counters.items() if is_order_sum(name)} if record else {}
     if said == held:
         return
     for name in sorted(said.keys() | held.keys()):

@@ -13,13 +13,13 @@ from collections.abc import Callable
 
 from stocktide.errors import StocktideError
 from stocktide.streams.journal.log import JournalLog, OutOfRange
-from stocktide.streams.journal.record import JournalReader, Position, Verdict, decode_record
-from stocktide.tables.audit.fold import Fold
-from stocktide.tables.recovery.checkpoints import Landmarks
-from stocktide.tables.recovery.journal_scan import LostTail, TakeoverError, newest_in
+from stocktide.streams.journal.record import JournalReader, Position, RecordVerdict, decode_record
+from stocktide.tables.audit.fold import JournalFold
+from stocktide.tables.recovery.checkpoints import Checkpoints
+from stocktide.tables.recovery.journal_scan import LostTail, TakeoverError, newest_position_in
 
 # A batch is in the journal some ms after it was decided; a takeover in between takes a second or two.
-PATIENCE_SECONDS = 30.0
+PROGRESS_TIMEOUT_SECONDS = 30.0
 # One read waits this long for the journal to grow.
 _READ_SECONDS = 1.0
 # Batches folded before other work of the loop gets a turn.
@@ -30,28 +30,28 @@ class AuditError(StocktideError):
     """The audit could not be finished; its text says why."""
 
 
-Report = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 
 
-async def start_of(log: JournalLog, landmarks: Landmarks) -> Position:
+async def find_start(log: JournalLog, checkpoints: Checkpoints) -> Position:
     """Where to begin: the journal's beginning, or the place from which it holds every SKU and every open order whole,
     or, where nobody noted such a place yet, the oldest place that is known. Raises AuditError."""
     try:
         beginning, end = await log.bounds()
         if beginning == 0:
             return Position.beginning()
-        if landmarks.whole is not None and landmarks.whole.offset >= beginning:
-            return await newest_in(log, (landmarks.whole,))
-        kept = [position for position in landmarks.all() if beginning <= position.offset <= end]
-        return await newest_in(log, kept[:1])
+        if checkpoints.whole is not None and checkpoints.whole.offset >= beginning:
+            return await newest_position_in(log, (checkpoints.whole,))
+        kept = [position for position in checkpoints.all() if beginning <= position.offset <= end]
+        return await newest_position_in(log, kept[:1])
     except (LostTail, TakeoverError) as error:
         raise AuditError(f"the journal cannot be read from where it is known: {error}") from error
 
 
-class Follower:
+class JournalFollower:
     """Moves a fold along the journal; never back."""
 
-    def __init__(self, log: JournalLog, fold: Fold, start: Position, report: Report) -> None:
+    def __init__(self, log: JournalLog, fold: JournalFold, start: Position, report: ReportProgress) -> None:
         self._log = log
         self._fold = fold
         self._reader = JournalReader(start)
@@ -73,14 +73,14 @@ class Follower:
         in time."""
         if batch < self._fold.batch:
             raise AuditError(f"the fold stands at batch {self._fold.batch} already, beyond {batch}")
-        patience = time.monotonic() + PATIENCE_SECONDS
+        patience = time.monotonic() + PROGRESS_TIMEOUT_SECONDS
         while self._fold.batch < batch:
             if not self._ahead:
                 if await self._read():
-                    patience = time.monotonic() + PATIENCE_SECONDS
+                    patience = time.monotonic() + PROGRESS_TIMEOUT_SECONDS
                 elif time.monotonic() > patience:
                     raise AuditError(
-                        f"batch {batch} is not in the journal after {PATIENCE_SECONDS:.0f} s, it ends at "
+                        f"batch {batch} is not in the journal after {PROGRESS_TIMEOUT_SECONDS:.0f} s, it ends at "
                         f"{self._fold.batch}: does a worker run?"
                     )
             await self._fold_up_to(batch)
@@ -104,6 +104,6 @@ class Follower:
             raise AuditError(f"the journal was trimmed while it was read: {error}") from error
         for record in records:
             entry = decode_record(record.value)
-            if self._reader.feed(record.offset, entry) is Verdict.BATCH and entry is not None:
+            if self._reader.feed(record.offset, entry) is RecordVerdict.BATCH and entry is not None:
                 self._ahead.append((entry.batch, entry.token, entry.payload))
         return bool(records)

@@ -29,9 +29,9 @@ from stocktide.tables.audit.compare import (
 )
 from stocktide.tables.audit.digest import Kind, Record, canonical, decode
 from stocktide.tables.audit.findings import Findings
-from stocktide.tables.audit.redis_pass import Examined
+from stocktide.tables.audit.redis_keys import StoredKey
+from stocktide.tables.audit.redis_pass import ExaminedKey
 from stocktide.tables.audit.redis_pass import Key as RedisKey
-from stocktide.tables.audit.redis_rows import Stored
 from stocktide.tables.ledger.commands import Repair
 from stocktide.tables.ledger.records import OrderRecord, RegistryRecord, SkuRecord
 
@@ -41,7 +41,7 @@ _ID_BYTES = 6
 _WHY_CHARACTERS_MAX = 300
 
 
-class Change(Struct, frozen=True):
+class RedisChange(Struct, frozen=True):
     """Something that a correction changes in Redis: from, to."""
 
     what: str
@@ -56,12 +56,12 @@ class Correction(Struct, frozen=True):
     subject: Subject
     key: str
     differences: tuple[Difference, ...]
-    changes: tuple[Change, ...] = ()
+    changes: tuple[RedisChange, ...] = ()
     command: Repair | None = None
     by_hand: str = ""
 
 
-class Planner:
+class RepairPlanner:
     """Plans for the findings of an audit, on behalf of `actor`."""
 
     def __init__(self, auditor: Auditor, findings: Findings, actor: str) -> None:
@@ -93,7 +93,7 @@ class Planner:
             return anew if anew.changes or found.differences or is_elsewhere else None
         return None
 
-    async def _examined(self, places: Iterable[tuple[Subject, str]]) -> AsyncIterator[Examined]:
+    async def _examined(self, places: Iterable[tuple[Subject, str]]) -> AsyncIterator[ExaminedKey]:
         keys: dict[RedisKey, set[str]] = {}
         for subject, key in places:
             known = self._auditor.redis_drifts.get(_redis_key(subject, key))
@@ -101,7 +101,7 @@ class Planner:
         async for found in self._auditor.examine(keys):
             yield found
 
-    def _correction(self, found: Examined) -> Correction:
+    def _correction(self, found: ExaminedKey) -> Correction:
         """What puts a key right, as it was read just now; the fold stands at that very batch."""
         subject: Subject = "order" if found.kind == "parked" else found.kind
         drift = self._drifts[subject, found.key]
@@ -182,7 +182,7 @@ def _deltas(stored: dict[str, int], wanted: dict[str, int]) -> dict[str, int]:
     return {name: n for name in names if (n := wanted.get(name, 0) - stored.get(name, 0))}
 
 
-def _record_of(kind: Kind, stored: Stored) -> Record | None:
+def _record_of(kind: Kind, stored: StoredKey) -> Record | None:
     """What Redis holds, if it is a record."""
     try:
         return canonical(decode(kind, stored.packed)) if stored.type == "string" else None
@@ -190,7 +190,7 @@ def _record_of(kind: Kind, stored: Stored) -> Record | None:
         return None
 
 
-def _shown(stored: Stored, record: Record | None) -> Any:
+def _shown(stored: StoredKey, record: Record | None) -> Any:
     if stored.type == "none":
         return None
     if record is None:
@@ -198,27 +198,29 @@ def _shown(stored: Stored, record: Record | None) -> Any:
     return msgspec.to_builtins(record)
 
 
-def _changes(wanted: Record | None, record: Record | None, stored: Stored) -> tuple[Change, ...]:
-    changes: list[Change] = []
+def _changes(wanted: Record | None, record: Record | None, stored: StoredKey) -> tuple[RedisChange, ...]:
+    changes: list[RedisChange] = []
     if wanted is None or record is None:
         if wanted is not None or stored.type != "none":
-            changes.append(Change("record", _shown(stored, record), wanted and msgspec.to_builtins(wanted)))
+            changes.append(RedisChange("record", _shown(stored, record), wanted and msgspec.to_builtins(wanted)))
     elif type(wanted) is type(record):
-        changes += [Change(each.what, each.found, each.expected) for each in fields_differing("redis", wanted, record)]
+        changes += [
+            RedisChange(each.what, each.found, each.expected) for each in fields_differing("redis", wanted, record)
+        ]
     if isinstance(wanted, OrderRecord) or stored.deadline is not None or stored.waiting or stored.held:
         if stored.deadline != deadline_of(wanted):
-            changes.append(Change("deadline", stored.deadline, deadline_of(wanted)))
+            changes.append(RedisChange("deadline", stored.deadline, deadline_of(wanted)))
         if stored.waiting != waiting_of(wanted):
-            changes.append(Change("entry in waiting", stored.waiting, waiting_of(wanted)))
+            changes.append(RedisChange("entry in waiting", stored.waiting, waiting_of(wanted)))
         holds = holds_of(wanted)
         for sku in dict.fromkeys((*holds, *stored.held)):
             if holds.get(sku) != stored.held.get(sku):
-                changes.append(Change(f"entry in held:{sku}", stored.held.get(sku), holds.get(sku)))
+                changes.append(RedisChange(f"entry in held:{sku}", stored.held.get(sku), holds.get(sku)))
     if isinstance(wanted, SkuRecord) or stored.known is not None or stored.dwell is not None:
         if (stored.known is None) is not (wanted is None):
-            changes.append(Change("entry in skus", stored.known is not None, wanted is not None))
+            changes.append(RedisChange("entry in skus", stored.known is not None, wanted is not None))
         if stored.dwell != dwell_of(wanted):
-            changes.append(Change("entry in dwells", stored.dwell, dwell_of(wanted)))
+            changes.append(RedisChange("entry in dwells", stored.dwell, dwell_of(wanted)))
     return tuple(changes)
 
 

@@ -57,7 +57,7 @@ class _Applied(Struct):
     applied_at: int
 
 
-class Counted(Struct):
+class PackedCounters(Struct):
     version: int
     counters: dict[str, int] = field(default_factory=dict)
 
@@ -66,6 +66,6 @@ unpack_decision = msgspec.msgpack.Decoder(PackedDecision).decode
 unpack_ends = msgspec.msgpack.Decoder(_Ends).decode
 unpack_applied = msgspec.msgpack.Decoder(_Applied).decode
 unpack_results = msgspec.msgpack.Decoder(tuple[_Result, ...]).decode
-unpack_counted = msgspec.msgpack.Decoder(Counted).decode
+unpack_counted = msgspec.msgpack.Decoder(PackedCounters).decode
 pack = msgspec.msgpack.Encoder().encode
 NIL = b"\xc0"

@@ -22,9 +22,9 @@ from stocktide.tables.audit.compare import (
     waiting_of,
 )
 from stocktide.tables.audit.digest import Kind, Record
-from stocktide.tables.audit.fold import Fold
-from stocktide.tables.audit.journal_follower import AuditError, Follower
-from stocktide.tables.audit.redis_rows import READ_KEYS_MAX, Reading, RedisSide, Stored, Wanted
+from stocktide.tables.audit.fold import JournalFold
+from stocktide.tables.audit.journal_follower import AuditError, JournalFollower
+from stocktide.tables.audit.redis_keys import READ_KEYS_MAX, RedisReading, RedisSide, StoredKey, WantedKey
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import OrderRecord
 
@@ -43,16 +43,16 @@ _OWN_KEYS = frozenset(
 _LOST_READINGS_MAX = 5
 _KINDS: tuple[Kind, ...] = ("sku", "order", "movement", "registry")
 
-Report = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 Key = tuple[Kind, str]
 
 
-class Examined(Struct):
+class ExaminedKey(Struct):
     """A key that was read exactly: what Redis holds, what the log says of the same batch, where they differ."""
 
     kind: Kind
     key: str
-    stored: Stored
+    stored: StoredKey
     batch: int
     differences: tuple[Difference, ...]
 
@@ -62,11 +62,11 @@ class RedisPass:
 
     def __init__(
         self,
-        fold: Fold,
-        follower: Follower,
+        fold: JournalFold,
+        follower: JournalFollower,
         side: RedisSide,
         limits: LedgerLimits,
-        report: Report,
+        report: ReportProgress,
         skus: frozenset[str] | None = None,
     ) -> None:
         self._fold = fold
@@ -81,7 +81,7 @@ class RedisPass:
         self.compared = 0
         self.in_flight = 0
 
-    async def run(self) -> dict[Key, Examined]:
+    async def run(self) -> dict[Key, ExaminedKey]:
         """The keys that differ. Raises AuditError and redis-py's errors."""
         await self._look_at_known()
         if self._skus is None:
@@ -119,12 +119,12 @@ class RedisPass:
             self.compared += len(some)
             self._report("redis", min(start + READ_KEYS_MAX, total), total)
 
-    def _known(self, key: Key) -> tuple[Wanted, Record] | None:
+    def _known(self, key: Key) -> tuple[WantedKey, Record] | None:
         """A key that the log knows, as it is to be read; None where it is not asked for."""
         record = self._fold.record(*key)
         if record is None or not self._is_asked(key, record):
             return None
-        return Wanted(*key, tuple(holds_of(record))), record
+        return WantedKey(*key, tuple(holds_of(record))), record
 
     def _is_asked(self, key: Key, record: Record) -> bool:
         if self._skus is None:
@@ -190,27 +190,27 @@ class RedisPass:
         self._suspects.setdefault((kind, key), set()).update(skus)
 
     def _compare(
-        self, kind: Kind, key: str, record: Record | None, stored: Stored, at_ms: int
+        self, kind: Kind, key: str, record: Record | None, stored: StoredKey, at_ms: int
     ) -> tuple[Difference, ...]:
         kept = self._fold.get(kind, key)
         return compare_stored(kind, kept.packed if kept else None, record, stored, at_ms, self._limits)
 
     # The second look
 
-    async def examine(self, keys: dict[Key, set[str]]) -> AsyncIterator[Examined]:
+    async def examine(self, keys: dict[Key, set[str]]) -> AsyncIterator[ExaminedKey]:
         """Read keys once more, each exactly as of a batch. The values are SKUs in whose index of holds an order is
         looked for, beside those that it names. Raises AuditError and redis-py's errors."""
-        wanted = [Wanted(*key, tuple(skus | holds_of(self._fold.record(*key)).keys())) for key, skus in keys.items()]
+        wanted = [WantedKey(*key, tuple(skus | holds_of(self._fold.record(*key)).keys())) for key, skus in keys.items()]
         for start in range(0, len(wanted), READ_KEYS_MAX):
             some = wanted[start : start + READ_KEYS_MAX]
             reading = await self._exact(some)
             for each, stored in zip(some, reading.keys, strict=True):
                 record = self._fold.record(each.kind, each.key)
                 differences = self._compare(each.kind, each.key, record, stored, reading.at)
-                yield Examined(each.kind, each.key, stored, reading.batch, differences)
+                yield ExaminedKey(each.kind, each.key, stored, reading.batch, differences)
             self._report("suspects", min(start + READ_KEYS_MAX, len(wanted)), len(wanted))
 
-    async def _exact(self, wanted: Sequence[Wanted]) -> Reading:
+    async def _exact(self, wanted: Sequence[WantedKey]) -> RedisReading:
         """A reading, and the fold exactly at its batch."""
         for _ in range(_LOST_READINGS_MAX):
             reading = await self._side.read(wanted, deep=True)
@@ -218,7 +218,7 @@ class RedisPass:
                 return reading
         raise AuditError("Redis loses its newest batches again and again: it is being brought back")
 
-    def drift(self, found: Examined) -> Drift:
+    def drift(self, found: ExaminedKey) -> Drift:
         """What is told of a key that differs."""
         kept = self._fold.get(found.kind, found.key)
         subject = "order" if found.kind == "parked" else found.kind

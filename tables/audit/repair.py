@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from typing import Protocol
 
-from stocktide.tables.audit.plan import Correction, Planner
+from stocktide.tables.audit.plan import Correction, RepairPlanner
 from stocktide.tables.ledger.commands import Command
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.records import Answer
+from stocktide.tables.ledger.records import DecisionHead
 
 # A key that moves on so often is one that everybody wants: what is wrong with a SKU's counters does not come here, and
 # an order has at most a few dozen changes in its life.
@@ -23,7 +23,7 @@ _TRIES_MAX = 20
 _DEADLINE_SECONDS = 30.0
 
 
-class Fate(StrEnum):
+class CorrectionResult(StrEnum):
     """What became of a correction."""
 
     REPAIRED = "repaired"
@@ -32,29 +32,33 @@ class Fate(StrEnum):
     BY_HAND = "by_hand"
 
 
-class Submits(Protocol):
+class RepairSubmitter(Protocol):
     """What is needed of the submitter."""
 
-    async def answer(self, commands: Sequence[Command], deadline: float | None) -> Answer: ...
+    async def answer(self, commands: Sequence[Command], deadline: float | None) -> DecisionHead: ...
 
 
-async def carry_out(planner: Planner, submitter: Submits) -> AsyncIterator[tuple[Correction, Fate]]:
+async def apply_corrections(
+    planner: RepairPlanner, submitter: RepairSubmitter
+) -> AsyncIterator[tuple[Correction, CorrectionResult]]:
     """Every correction with what became of it, as it is made. Raises what an audit raises, and Unsettled and
     Undecidable of the submitter; what was made until then stays."""
     async for correction in planner.plan():
         yield await _make(planner, submitter, correction)
 
 
-async def _make(planner: Planner, submitter: Submits, correction: Correction) -> tuple[Correction, Fate]:
+async def _make(
+    planner: RepairPlanner, submitter: RepairSubmitter, correction: Correction
+) -> tuple[Correction, CorrectionResult]:
     for _ in range(_TRIES_MAX):
         if correction.command is None:
-            return correction, Fate.BY_HAND
+            return correction, CorrectionResult.BY_HAND
         deadline = asyncio.get_running_loop().time() + _DEADLINE_SECONDS
         answer = await submitter.answer((correction.command,), deadline)
         if answer.results[0].outcome == Outcome.REPAIRED:
-            return correction, Fate.REPAIRED
+            return correction, CorrectionResult.REPAIRED
         anew = await planner.again(correction)
         if anew is None:
-            return correction, Fate.NOT_NEEDED
+            return correction, CorrectionResult.NOT_NEEDED
         correction = anew
-    return correction, Fate.MOVED_ON
+    return correction, CorrectionResult.MOVED_ON

@@ -16,27 +16,27 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from stocktide.tables.audit.compare import Difference, compare_row
-from stocktide.tables.audit.digest import EDGE_MS, kept_until
-from stocktide.tables.audit.fold import Fold
-from stocktide.tables.audit.journal_follower import Follower
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, kept_until
+from stocktide.tables.audit.fold import JournalFold
+from stocktide.tables.audit.journal_follower import JournalFollower
 from stocktide.tables.audit.topic_rows import UNREADABLE, TableSide
-from stocktide.tables.derived_rows import Kind, StoredRow
+from stocktide.tables.derived_rows import RowKind, StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord
 
 # Rows follow a batch within moments. What is not there by then is told as not settled: a derivation that is far behind.
-PATIENCE_SECONDS = 30.0
+SETTLE_TIMEOUT_SECONDS = 30.0
 _PAUSE_SECONDS = 0.3
 _KINDS: tuple[Literal["sku", "order", "movement"], ...] = ("sku", "order", "movement")
 _KEYS_PER_TURN = 5_000
 
-Report = Callable[[str, int, int], None]
-Key = tuple[Kind, str]
+ReportProgress = Callable[[str, int, int], None]
+Key = tuple[RowKind, str]
 # Nothing to say against it; it may still settle; it stays.
-Verdict = Literal["right", "in flight"] | tuple[Difference, ...]
+RowVerdict = Literal["right", "in flight"] | tuple[Difference, ...]
 
 
-class Shown(Struct, frozen=True):
+class DriftingRow(Struct, frozen=True):
     """A key whose row differs and stays so. `row` None: there is none."""
 
     row: StoredRow | None
@@ -49,13 +49,13 @@ class TablesPass:
 
     def __init__(
         self,
-        fold: Fold,
-        follower: Follower,
+        fold: JournalFold,
+        follower: JournalFollower,
         side: TableSide,
         newest_batch: Callable[[], Awaitable[int]],
         limits: LedgerLimits,
         as_of_ms: int,
-        report: Report,
+        report: ReportProgress,
         skus: frozenset[str] | None = None,
     ) -> None:
         self._fold = fold
@@ -71,13 +71,13 @@ class TablesPass:
         self.in_flight = 0
         self.unsettled: tuple[Key, ...] = ()
 
-    async def run(self) -> dict[Key, Shown]:
+    async def run(self) -> dict[Key, DriftingRow]:
         """The keys that differ. Raises AuditError, KafkaError and redis-py's errors."""
         derived = await self._catch_up()
         await self._look_at_all()
         suspects = len(self._suspects)
-        drifting: dict[Key, Shown] = {}
-        patience = time.monotonic() + PATIENCE_SECONDS
+        drifting: dict[Key, DriftingRow] = {}
+        patience = time.monotonic() + SETTLE_TIMEOUT_SECONDS
         while self._suspects:
             # The topics are compacted: a row may have gone, while all were read, because of one that came after where
             # that reading ended.
@@ -94,7 +94,7 @@ class TablesPass:
 
     async def _catch_up(self) -> int:
         """The batch up to which every row is there, whatever is read after this; the fold is there too, or beyond."""
-        derived = (await self._side.landmarks()).derived
+        derived = (await self._side.checkpoints()).derived
         batch = derived.batch if derived else 0
         if batch > self._fold.batch:
             await self._follower.advance(batch)
@@ -162,7 +162,7 @@ class TablesPass:
                 if (row.kind, row.key) in self._suspects:
                     self._suspects[row.kind, row.key] = row
 
-    async def _judge(self, derived: int, drifting: dict[Key, Shown]) -> None:
+    async def _judge(self, derived: int, drifting: dict[Key, DriftingRow]) -> None:
         """Take out of the suspects what is settled either way. Rows ahead of the fold are met batch by batch."""
         newest = await self._newest_batch()
         suspects = sorted(self._suspects.items(), key=lambda item: item[1].batch if item[1] else 0)
@@ -174,11 +174,11 @@ class TablesPass:
                 continue
             del self._suspects[key]
             if not isinstance(verdict, str):
-                drifting[key] = Shown(row, verdict)
+                drifting[key] = DriftingRow(row, verdict)
             if at % _KEYS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
-    def _verdict(self, key: Key, row: StoredRow | None, derived: int) -> Verdict:
+    def _verdict(self, key: Key, row: StoredRow | None, derived: int) -> RowVerdict:
         if row is not None and self._is_right(row):
             return "right"
         batch, expected = self._log_of(key)
@@ -208,7 +208,7 @@ class TablesPass:
         record = row.record
         if not isinstance(record, OrderRecord | MovementRecord):
             return False
-        return kept_until(record, self._limits) <= self._as_of_ms + EDGE_MS
+        return kept_until(record, self._limits) <= self._as_of_ms + EXPIRY_MARGIN_MS
 
     @staticmethod
     def _is_removed(row: StoredRow, batch: int) -> bool:

@@ -15,8 +15,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from stocktide.streams.topics import split_key
-from stocktide.tables.derived_rows import KINDS, StoredRow, row_of
-from stocktide.tables.recovery.checkpoints import Landmarks, read_landmarks
+from stocktide.tables.derived_rows import ROW_KINDS, StoredRow, decode_derived_row
+from stocktide.tables.recovery.checkpoints import Checkpoints, read_checkpoints
 
 # A poll's rows; bounds the memory of a chunk (a row is a kilobyte or two).
 _ROWS_MAX = 2_000
@@ -27,17 +27,17 @@ _FETCH_BYTES_MAX = 4 * 1024 * 1024
 # The batch of a row that cannot be read.
 UNREADABLE = -1
 
-Report = Callable[[int, int], None]
+ReportOffsets = Callable[[int, int], None]
 
 
 class TableSide(Protocol):
     """What an audit needs of the tables."""
 
-    async def landmarks(self) -> Landmarks:
+    async def checkpoints(self) -> Checkpoints:
         """How far they were derived, and from where the journal may be read."""
         ...
 
-    def rows(self, report: Report) -> AsyncIterator[list[StoredRow]]:
+    def rows(self, report: ReportOffsets) -> AsyncIterator[list[StoredRow]]:
         """The rows since the last call, up to what is the end now; the first call begins at the beginning. A row that
         cannot be read has batch UNREADABLE. `report(done, total)` is told how far it is."""
         ...
@@ -55,12 +55,12 @@ class KafkaTables:
         self._app_id = app_id
         self._shard = shard
         self._security = security
-        self._topics = {topic.full_name(app_id): kind for topic, kind in KINDS.items()}
+        self._topics = {topic.full_name(app_id): kind for topic, kind in ROW_KINDS.items()}
         self._consumer: AIOKafkaConsumer | None = None
 
-    async def landmarks(self) -> Landmarks:
+    async def checkpoints(self) -> Checkpoints:
         """See TableSide."""
-        return await read_landmarks(self._kafka, self._app_id, self._shard, **self._security)
+        return await read_checkpoints(self._kafka, self._app_id, self._shard, **self._security)
 
     async def rewind(self) -> None:
         """See TableSide."""
@@ -72,7 +72,7 @@ class KafkaTables:
         if consumer is not None:
             await consumer.stop()
 
-    async def rows(self, report: Report) -> AsyncIterator[list[StoredRow]]:
+    async def rows(self, report: ReportOffsets) -> AsyncIterator[list[StoredRow]]:
         """See TableSide."""
         consumer = self._consumer or await self._open()
         partitions: list[TopicPartition] = sorted(consumer.assignment())
@@ -98,7 +98,7 @@ class KafkaTables:
     def _row(self, partition: TopicPartition, record: Any) -> StoredRow:
         kind = self._topics[partition.topic]
         try:
-            row = row_of(kind, record.key, record.value)
+            row = decode_derived_row(kind, record.key, record.value)
         except UnicodeDecodeError:
             row = None
         if row is not None:

@@ -19,9 +19,16 @@ from msgspec import Struct
 
 from stocktide.errors import StocktideError
 from stocktide.streams.journal.log import JournalLog, OutOfRange
-from stocktide.streams.journal.record import KIND_BATCH, JournalReader, JournalRecord, Position, Verdict, decode_record
-from stocktide.tables.ledger.records import Decision, decode_answer, decode_decision
-from stocktide.tables.recovery.journal_scan import SILENCE_SECONDS, follow, is_in
+from stocktide.streams.journal.record import (
+    KIND_BATCH,
+    JournalReader,
+    JournalRecord,
+    Position,
+    RecordVerdict,
+    decode_record,
+)
+from stocktide.tables.ledger.records import Decision, decode_decision, decode_decision_head
+from stocktide.tables.recovery.journal_scan import READ_SECONDS_MAX, follow, is_position_in
 
 # The first window; later ones hold about so many bytes, so that neither many small batches nor a few large ones make a
 # window long in time or memory.
@@ -34,11 +41,11 @@ WINDOW_BYTES_MAX = 32 * 1024 * 1024
 _SHORT_STRING_BYTES_MAX = 31
 
 
-class JournalSilent(StocktideError):
+class JournalReadStalled(StocktideError):
     """The journal does not give what it is known to hold."""
 
 
-class Anchor(Struct, frozen=True, array_like=True):
+class JournalCursor(Struct, frozen=True, array_like=True):
     """Where to read backward from: below `offset`, the next batch that counts is `batch` with `token`."""
 
     offset: int
@@ -46,12 +53,12 @@ class Anchor(Struct, frozen=True, array_like=True):
     token: str
 
     @staticmethod
-    def of(position: Position) -> Anchor:
+    def of(position: Position) -> JournalCursor:
         """Behind the last record that counted."""
-        return Anchor(position.offset, position.batch, position.token)
+        return JournalCursor(position.offset, position.batch, position.token)
 
 
-class Budget:
+class ReadBudget:
     """What one reading may cost. `bytes_max` of records, `seconds_max` of time; what is begun is ended."""
 
     def __init__(self, bytes_max: float, seconds_max: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -69,67 +76,67 @@ class Budget:
         return self._bytes_left <= 0 or self._clock() >= self._deadline
 
 
-def needle_of(sku: str) -> bytes:
+def sku_pattern(sku: str) -> bytes:
     """Bytes that every batch holds that names the SKU."""
     name = sku.encode()
     return msgspec.msgpack.encode(sku) if len(name) <= _SHORT_STRING_BYTES_MAX else name
 
 
-async def oldest_in(log: JournalLog, positions: Iterable[Position]) -> Position | None:
+async def oldest_readable(log: JournalLog, positions: Iterable[Position]) -> Position | None:
     """The oldest place from which the journal can be read forward: its beginning, else the first of `positions`
     (ascending) that it still holds; None where there is none."""
     beginning, end = await log.bounds()
     if beginning == 0:
         return Position.beginning()
     for position in positions:
-        if await is_in(log, position, beginning, end):
+        if await is_position_in(log, position, beginning, end):
             return position
     return None
 
 
-class Mention(Struct, frozen=True):
+class Match(Struct, frozen=True):
     """A batch that mentions the SKU, and the term and owner under which it came into the journal. Reading backward
     from `again` gives it once more."""
 
     decision: Decision
     term: int
     owner: str
-    again: Anchor
+    again: JournalCursor
 
 
-async def forward(log: JournalLog, reader: JournalReader, end: int, sku: str) -> AsyncIterator[Mention]:
+async def search_forward(log: JournalLog, reader: JournalReader, end: int, sku: str) -> AsyncIterator[Match]:
     """Each mention below `end`, oldest first. Raises what `tables.recovery.journal_scan.follow` raises."""
-    needle = needle_of(sku)
+    needle = sku_pattern(sku)
     async for verdict, record in follow(log, reader, end):
-        if verdict is Verdict.BATCH and needle in record.payload:
-            again = Anchor.of(reader.position)
-            yield Mention(decode_decision(record.payload), record.term, record.owner, again)
+        if verdict is RecordVerdict.BATCH and needle in record.payload:
+            again = JournalCursor.of(reader.position)
+            yield Match(decode_decision(record.payload), record.term, record.owner, again)
 
 
-class Backward:
+class BackwardSearch:
     """Reads the mentions of a SKU from `anchor` back to the journal's head.
 
     `anchor` moves with what was read; `ended`: the head was reached; `oldest_at`: the time (ms) of the oldest batch
     that was looked at, None while that is not known.
     """
 
-    def __init__(self, log: JournalLog, anchor: Anchor, sku: str, budget: Budget) -> None:
+    def __init__(self, log: JournalLog, anchor: JournalCursor, sku: str, budget: ReadBudget) -> None:
         self._log = log
-        self._needle = needle_of(sku)
+        self._needle = sku_pattern(sku)
         self._budget = budget
         self._records = WINDOW_RECORDS_FIRST
         self.anchor = anchor
         self.ended = False
         self.oldest_at: int | None = None
 
-    async def mentions(self) -> AsyncIterator[Mention]:
+    async def mentions(self) -> AsyncIterator[Match]:
         """Each mention, newest first.
 
-        Ends at the head, or, after a window at the least, when the budget is spent. Raises JournalSilent.
+        Ends at the head, or, after a window at the least, when the budget is spent. Raises JournalReadStalled.
         """
         beginning, end = await self._log.bounds()
         if self.anchor.offset > end:
-            self.anchor = Anchor(end, self.anchor.batch, self.anchor.token)
+            self.anchor = JournalCursor(end, self.anchor.batch, self.anchor.token)
         while self.anchor.batch > 0 and self.anchor.offset > beginning:
             window = await self._window(beginning)
             if window is None:
@@ -139,14 +146,14 @@ class Backward:
             for offset, record in reversed(kept):
                 if (record.batch, record.token) != (self.anchor.batch, self.anchor.token):
                     continue
-                again = Anchor(offset + 1, record.batch, record.token)
-                self.anchor = Anchor(offset, record.batch - 1, record.previous)
+                again = JournalCursor(offset + 1, record.batch, record.token)
+                self.anchor = JournalCursor(offset, record.batch - 1, record.previous)
                 oldest = record
                 if self._needle in record.payload:
-                    yield Mention(decode_decision(record.payload), record.term, record.owner, again)
+                    yield Match(decode_decision(record.payload), record.term, record.owner, again)
             if oldest is not None:
-                self.oldest_at = decode_answer(oldest.payload).at
-            self.anchor = Anchor(start, self.anchor.batch, self.anchor.token)
+                self.oldest_at = decode_decision_head(oldest.payload).at
+            self.anchor = JournalCursor(start, self.anchor.batch, self.anchor.token)
             if self._budget.is_spent and self.anchor.batch > 0 and start > beginning:
                 return
         self.ended = True
@@ -158,11 +165,11 @@ class Backward:
         size = held = 0
         while at < self.anchor.offset:
             try:
-                records = await self._log.read(at, SILENCE_SECONDS)
+                records = await self._log.read(at, READ_SECONDS_MAX)
             except OutOfRange:
                 return None
             if not records:
-                raise JournalSilent(f"the journal gives nothing at offset {at}")
+                raise JournalReadStalled(f"the journal gives nothing at offset {at}")
             at = records[-1].offset + 1
             for record in records:
                 entry = decode_record(record.value) if record.offset < self.anchor.offset else None

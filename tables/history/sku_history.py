@@ -1,8 +1,9 @@
 """The story of one SKU: every change of it, as the journal tells it, with the numbers before and after.
 
-In: decisions that count, in the journal's order (or any one of them alone). Out: `Change` for each effect on the SKU;
-`Opening`, where the story begins in the middle; `Takeovers` between two changes; and `Break` where what was published
-as the state of the SKU does not follow from the changes before it. Pure: who reads the journal is elsewhere.
+In: decisions that count, in the journal's order (or any one of them alone). Out: `SkuChange` for each effect on the
+SKU; `HistoryStart`, where the story begins in the middle; `Takeovers` between two changes; and `Inconsistency` where
+what was published as the state of the SKU does not follow from the changes before it. Pure: who reads the journal is
+elsewhere.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Counters = dict[str, int]
 REPAIR = "repair"
 
 
-class Opening(Struct, frozen=True):
+class HistoryStart(Struct, frozen=True):
     """Where the story begins. `known`: nothing lies before it; else `record` is the SKU as it was found there."""
 
     sku: str
@@ -39,7 +40,7 @@ class Opening(Struct, frozen=True):
     record: SkuRecord
 
 
-class ModeMoved(Struct, frozen=True):
+class ModeChange(Struct, frozen=True):
     """A channel's mode is another one than after the change before."""
 
     channel: str
@@ -47,7 +48,7 @@ class ModeMoved(Struct, frozen=True):
     after: Offer
 
 
-class Differing(Struct, frozen=True):
+class CounterDifference(Struct, frozen=True):
     """A counter that stood at `expected` by the changes before, and was `found` at something else."""
 
     counter: str
@@ -55,13 +56,13 @@ class Differing(Struct, frozen=True):
     found: int
 
 
-class Change(Struct, frozen=True, kw_only=True):
+class SkuChange(Struct, frozen=True, kw_only=True):
     """One effect on the SKU. `record` is the SKU after it (of the batch's later changes only the counters and the
     version are taken out again), `before` the counters before it.
 
     `kind`, `id`, `subject` are the effect's cause; `order` or `movement` and its `line` the record of it, as it is
-    after the batch. `gave_way_to`: the order that a cancelled one was superseded by. `policies`: the levels that the
-    batch changed. `offers` (of the last change in a batch; else None) is what each channel may sell after it.
+    after the batch. `superseded_by_order`: the order that a cancelled one was superseded by. `policies`: the levels
+    that the batch changed. `offers` (of the last change in a batch; else None) is what each channel may sell after it.
     `strayed`: where a repair found other numbers than follow from the log.
     """
 
@@ -78,11 +79,11 @@ class Change(Struct, frozen=True, kw_only=True):
     order: OrderRecord | None = None
     movement: MovementRecord | None = None
     line: MovementLine | None = None
-    gave_way_to: str | None = None
+    superseded_by_order: str | None = None
     policies: tuple[PolicyRow, ...] = ()
     offers: tuple[Offer, ...] | None = None
-    modes: tuple[ModeMoved, ...] = ()
-    strayed: tuple[Differing, ...] = ()
+    modes: tuple[ModeChange, ...] = ()
+    strayed: tuple[CounterDifference, ...] = ()
 
     @property
     def view(self) -> dict[str, Any]:
@@ -90,14 +91,14 @@ class Change(Struct, frozen=True, kw_only=True):
         return stock_view(self.sku, self.record, self.offers or ())
 
 
-class Break(Struct, frozen=True):
+class Inconsistency(Struct, frozen=True):
     """What the batch publishes does not follow from the changes before: these counters differ, or, where none does,
     the versions do not follow each other."""
 
     sku: str
     batch: int
     at: int
-    counters: tuple[Differing, ...]
+    counters: tuple[CounterDifference, ...]
     version_expected: int
     version_found: int
 
@@ -110,10 +111,10 @@ class Takeovers(Struct, frozen=True):
     owner: str
 
 
-Part = Opening | Change | Break | Takeovers
+HistoryEntry = HistoryStart | SkuChange | Inconsistency | Takeovers
 
 
-def row_of(decision: Decision, sku: str) -> SkuRow | None:
+def sku_row_of(decision: Decision, sku: str) -> SkuRow | None:
     """The SKU as it is after the batch, where the batch holds it. Of a patch, the counters that the batch did not name
     are summed up under a warehouse without a name, and there are no offers."""
     row = next((row for row in decision.skus if row.sku == sku), None)
@@ -131,24 +132,24 @@ def patch_of(decision: Decision, sku: str) -> SkuPatch | None:
     return next((patch for patch in decision.patches.rows if patch.sku == sku), None)
 
 
-def changes_of(decision: Decision, sku: str) -> tuple[Change, ...]:
+def changes_of(decision: Decision, sku: str) -> tuple[SkuChange, ...]:
     """The changes of the SKU in one batch, oldest first. The numbers are counted back from the state that the batch
     publishes, so that no other batch is needed. Nothing where it publishes none."""
-    row = row_of(decision, sku)
+    row = sku_row_of(decision, sku)
     if row is None:
         return ()
     effects = [effect for effect in decision.effects if effect.sku == sku]
     superseding = {effect.cause[1]: effect.cause[2] for effect in decision.effects if effect.cause[0] == "place"}
     after = _nonzero(row.record.counters)
-    changes: list[Change] = []
+    changes: list[SkuChange] = []
     for effect in reversed(effects):
         deltas = dict(effect.deltas)
-        before = moved(after, deltas, -1)
+        before = apply_deltas(after, deltas, -1)
         kind, id, subject = effect.cause
         movement = _movement_of(decision, kind, id, subject)
         is_last = not changes
         changes.append(
-            Change(
+            SkuChange(
                 sku=sku,
                 version=effect.version,
                 batch=decision.batch,
@@ -162,7 +163,7 @@ def changes_of(decision: Decision, sku: str) -> tuple[Change, ...]:
                 order=decision.order(subject),
                 movement=movement,
                 line=next((line for line in movement.lines if line.sku == sku), None) if movement else None,
-                gave_way_to=superseding.get(id) if kind == "cancel" else None,
+                superseded_by_order=superseding.get(id) if kind == "cancel" else None,
                 policies=tuple(level for level in decision.policies if level.sku in ("", sku)),
                 offers=row.offers if is_last else None,
             )
@@ -178,7 +179,7 @@ def _movement_of(decision: Decision, kind: str, id: str, subject: str) -> Moveme
     return None
 
 
-def moved(counters: Mapping[str, int], deltas: Mapping[str, int], sign: int = 1) -> Counters:
+def apply_deltas(counters: Mapping[str, int], deltas: Mapping[str, int], sign: int = 1) -> Counters:
     """`counters` after `deltas` (or before them); what is zero is left out."""
     result = dict(counters)
     for name, change in deltas.items():
@@ -190,7 +191,7 @@ def _nonzero(counters: Mapping[str, int]) -> Counters:
     return {name: units for name, units in counters.items() if units}
 
 
-class Story:
+class SkuHistory:
     """Follows the journal forward, and checks that each state follows from the one before.
 
     `record` and `offers` are the newest; None while nothing was told of the SKU. `breaks` counts what nothing explains,
@@ -207,20 +208,20 @@ class Story:
         self.breaks = 0
         self.repaired = 0
 
-    def follow(self, decision: Decision, term: int, owner: str) -> tuple[Part, ...]:
+    def follow(self, decision: Decision, term: int, owner: str) -> tuple[HistoryEntry, ...]:
         """What the batch adds to the story; `term` and `owner` are those under which it came into the journal."""
-        row = row_of(decision, self._sku)
+        row = sku_row_of(decision, self._sku)
         if row is None:
             return ()
         changes = changes_of(decision, self._sku)
         first = changes[0] if changes else None
         before = first.before if first else _nonzero(row.record.counters)
-        parts: list[Part] = []
+        parts: list[HistoryEntry] = []
         known = self.record
         if known is None:
             version = first.version - 1 if first else row.record.version
             record = structs.replace(row.record, counters=before, version=version)
-            parts.append(Opening(self._sku, version == 0 and not before, decision.at, record))
+            parts.append(HistoryStart(self._sku, version == 0 and not before, decision.at, record))
         elif self._differs(decision, known, before) or not _dense(known.version, changes, row.record.version):
             differing = _differing(known.counters, before)
             if any(change.kind == REPAIR for change in changes):
@@ -228,7 +229,9 @@ class Story:
             else:
                 self.breaks += 1
                 version = known.version + len(changes)
-                parts.append(Break(self._sku, decision.batch, decision.at, differing, version, row.record.version))
+                parts.append(
+                    Inconsistency(self._sku, decision.batch, decision.at, differing, version, row.record.version)
+                )
         if any(change.kind == REPAIR for change in changes):
             self.repaired, self.breaks = self.repaired + self.breaks, 0
         if changes and known is not None and term > self._term:
@@ -244,7 +247,7 @@ class Story:
             parts += changes
             begins = known is None and first is not None and first.version == 1
             self._is_partial = not begins and (known is None or self._is_partial)
-            self.record = row.record if self._is_partial else patch.applied_to(known, decision.patches.channels)
+            self.record = row.record if self._is_partial else patch.apply_to(known, decision.patches.channels)
         return tuple(parts)
 
     def _differs(self, decision: Decision, known: SkuRecord, before: Counters) -> bool:
@@ -256,26 +259,26 @@ class Story:
             return known.counters != before
         return any(known.counters.get(name, 0) != before.get(name, 0) for name in dict(patch.counters))
 
-    def _with_modes(self, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    def _with_modes(self, changes: tuple[SkuChange, ...]) -> tuple[SkuChange, ...]:
         """The changes, the last one with what it did to the channels' modes."""
         if not changes or self.record is None:
             return changes
         known = {offer.channel: offer.mode for offer in self.offers}
         modes = tuple(
-            ModeMoved(offer.channel, known[offer.channel], offer)
+            ModeChange(offer.channel, known[offer.channel], offer)
             for offer in changes[-1].offers or ()
             if known.get(offer.channel, offer.mode) != offer.mode
         )
         return (*changes[:-1], structs.replace(changes[-1], modes=modes))
 
 
-def _differing(expected: Counters, found: Counters) -> tuple[Differing, ...]:
+def _differing(expected: Counters, found: Counters) -> tuple[CounterDifference, ...]:
     names = sorted(expected.keys() | found.keys())
     pairs = ((name, expected.get(name, 0), found.get(name, 0)) for name in names)
-    return tuple(Differing(*pair) for pair in pairs if pair[1] != pair[2])
+    return tuple(CounterDifference(*pair) for pair in pairs if pair[1] != pair[2])
 
 
-def _dense(before: int, changes: tuple[Change, ...], after: int) -> bool:
+def _dense(before: int, changes: tuple[SkuChange, ...], after: int) -> bool:
     """Whether each version is the one before plus 1."""
     return [change.version for change in changes] == list(range(before + 1, after + 1))
 
@@ -290,7 +293,7 @@ _SUBJECTS = {
 _TOTALS = ("on_hand", "committed", "physical", "locked", "reserved", "available", "preordered", "damaged")
 
 
-def change_view(change: Change) -> dict[str, Any]:
+def change_view(change: SkuChange) -> dict[str, Any]:
     """A change as JSON: what `GET /v1/stock/{sku}/history` has as an item."""
     cause = {"kind": change.kind, "id": change.id}
     if (subject := _SUBJECTS.get(change.kind)) is not None:

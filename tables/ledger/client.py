@@ -83,7 +83,7 @@ class LedgerLimits(Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class AppliedBatch:
     """A batch as decided, not settled yet. `batch` 0: nothing was due and no batch was made."""
 
     batch: int
@@ -102,7 +102,7 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Read(Generic[_Value]):
+class LedgerRead(Generic[_Value]):
     """A value as of `batch` (and its `token`); where `settled` is less, it may not be told yet."""
 
     value: _Value
@@ -146,7 +146,7 @@ class Ledger:
         self._apply = Script(redis, prefix, "apply")
         self._read = Script(redis, prefix, "read")
 
-    async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> Applied:
+    async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> AppliedBatch:
         """Decide `commands` in order, atomically, as one batch under `token` (fresh for each attempt).
 
         Raises Unblessed, Busy, TooLarge, and redis-py's errors where the server cannot be reached.
@@ -156,27 +156,27 @@ class Ledger:
             batch, payload, held_ms = await self._apply(_encode(commands), token, now, self._limits)
         except ResponseError as error:
             raise _translated(error) from error
-        return Applied(batch, token, payload, held_ms / 1000)
+        return AppliedBatch(batch, token, payload, held_ms / 1000)
 
-    async def read_order(self, order_id: str) -> Read[OrderRecord | None]:
+    async def read_order(self, order_id: str) -> LedgerRead[OrderRecord | None]:
         """An order as it is now; None if it is not known (a parked event is no order)."""
         answer = await self._ask("order", order_id)
         record = _ORDER.decode(answer[3]) if answer[3] else None
         return _read(answer, record if record is not None and record.state != "parked" else None)
 
-    async def read_movement(self, warehouse: str, movement_id: str) -> Read[MovementRecord | None]:
+    async def read_movement(self, warehouse: str, movement_id: str) -> LedgerRead[MovementRecord | None]:
         """What a movement did, or its refusal."""
         answer = await self._ask("movement", warehouse, movement_id)
         return _read(answer, _MOVEMENT.decode(answer[3]) if answer[3] else None)
 
-    async def read_sku(self, sku: str) -> Read[tuple[SkuRecord, tuple[Offer, ...]] | None]:
+    async def read_sku(self, sku: str) -> LedgerRead[tuple[SkuRecord, tuple[Offer, ...]] | None]:
         """A SKU and what every known channel may sell of it."""
         answer = await self._ask("sku", sku)
         return _read(answer, _SKU.decode(answer[3]) if answer[3] else None)
 
     async def read_channel(
         self, channel: str, skus: Sequence[str] | None, cursor: str, limit: int
-    ) -> Read[tuple[tuple[ChannelItem, ...], str | None]]:
+    ) -> LedgerRead[tuple[tuple[ChannelItem, ...], str | None]]:
         """What `channel` may sell: of `skus`, or a page of up to `limit` SKUs after `cursor` ("" from the start)."""
         if skus is not None:
             answer = await self._ask("skus", channel, *skus[:PAGE_SKUS_MAX])
@@ -186,19 +186,21 @@ class Ledger:
         items = _ITEMS.decode(answer[3])
         return _read(answer, (items, items[-1].sku if len(items) == limit else None))
 
-    async def read_known(self, cursor: str, limit: int) -> Read[KnownSkus]:
+    async def read_known_skus(self, cursor: str, limit: int) -> LedgerRead[KnownSkus]:
         """How many SKUs are known, and the names of up to `limit` after `cursor` ("" from the start)."""
         answer = await self._ask("known", cursor, min(limit, PAGE_SKUS_MAX))
         return _read(answer, _KNOWN.decode(answer[3]))
 
-    async def read_policy(self, channel: str, sku: str | None) -> Read[tuple[dict[str, Any] | None, dict[str, Any]]]:
+    async def read_policy(
+        self, channel: str, sku: str | None
+    ) -> LedgerRead[tuple[dict[str, Any] | None, dict[str, Any]]]:
         """The policy set at this level (None: none is) and the one in force. Null fields are left out."""
         answer = await self._ask("policy", channel, sku or "")
         own, effective = _POLICY.decode(answer[3])
         effective.pop("allowed", None)
         return _read(answer, (dict(own) if own is not None else None, effective))
 
-    async def read_registry(self) -> Read[RegistryRecord]:
+    async def read_registry(self) -> LedgerRead[RegistryRecord]:
         """All known channels, and whether a sweep is under way."""
         answer = await self._ask("registry")
         return _read(answer, _REGISTRY.decode(answer[3]))
@@ -213,8 +215,8 @@ class Ledger:
             raise _translated(error) from error
 
 
-def _read(answer: Any, value: _Value) -> Read[_Value]:
-    return Read(value, int(answer[0]), answer[1].decode(), int(answer[2]))
+def _read(answer: Any, value: _Value) -> LedgerRead[_Value]:
+    return LedgerRead(value, int(answer[0]), answer[1].decode(), int(answer[2]))
 
 
 def _translated(error: ResponseError) -> Exception:

@@ -237,7 +237,7 @@ def fingerprint(*parts: object) -> str:
     return blake2b(msgspec.msgpack.encode(parts), digest_size=_FINGERPRINT_BYTES).hexdigest()
 
 
-def place_of(body: events.OrderPlaced | events.OrderBody, origin: Origin | None = None) -> Place:
+def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | None = None) -> Place:
     """The command of a placed order, from Kafka or HTTP: the same body gives the same fingerprint by either door."""
     lines = _summed(body.lines)
     return Place(
@@ -269,18 +269,18 @@ def place_of(body: events.OrderPlaced | events.OrderBody, origin: Origin | None 
     )
 
 
-def command_of(event: events.Event, origin: Origin | None = None, received_at: int = 0) -> Command:
+def make_command(event: events.Event, origin: Origin | None = None, received_at: int = 0) -> Command:
     """The command that an input event asks for."""
     at = ms_of(event.occurred_at)
     match event:
         case events.OrderPlaced():
-            return place_of(event, origin)
+            return make_place(event, origin)
         case events.OrderPaid(id=id_, order_id=order_id):
             return Pay(id=id_, order_id=order_id, at=at, fingerprint=fingerprint("pay"), origin=origin)
         case events.OrderCancelled(id=id_, order_id=order_id):
             return Cancel(id=id_, order_id=order_id, at=at, fingerprint=fingerprint("cancel"), origin=origin)
         case events.OrderExtended(id=id_, order_id=order_id):
-            return extend_of(order_id, event.hold_seconds, id_, at, origin)
+            return make_extend(order_id, event.hold_seconds, id_, at, origin)
         case events.OrderShipped(id=id_, order_id=order_id):
             shipped = tuple((line.sku, line.quantity, line.warehouse) for line in event.lines)
             mark = fingerprint("ship", sorted(shipped), event.tracking)
@@ -292,7 +292,7 @@ def command_of(event: events.Event, origin: Origin | None = None, received_at: i
     return _movement_of(event, at, origin, received_at)
 
 
-def extend_of(
+def make_extend(
     order_id: str, hold_seconds: int, id_: str, at: int | None = None, origin: Origin | None = None
 ) -> Extend:
     """The command that lets a hold last longer."""

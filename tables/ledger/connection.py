@@ -31,7 +31,7 @@ def connect(url: str, **access: Any) -> Redis:
     )
 
 
-async def eviction_trouble(redis: Redis) -> str | None:
+async def check_eviction_policy(redis: Redis) -> str | None:
     """Why this server may drop keys by itself; None where it never does. INFO tells, so no right to CONFIG is needed.
     Raises RedisError."""
     memory = await redis.info("memory")

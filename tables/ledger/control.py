@@ -31,7 +31,7 @@ class Refusal(StrEnum):
     OUT_OF_ORDER = "out_of_order"  # the server does not stand where the step begins: somebody else was here
 
 
-class Entry(Struct, frozen=True, array_like=True):
+class OutboxEntry(Struct, frozen=True, array_like=True):
     """A batch that the ledger decided and the relay has to publish. `payload` is carried unopened."""
 
     batch: int
@@ -40,7 +40,7 @@ class Entry(Struct, frozen=True, array_like=True):
     payload: bytes
 
 
-class Seen(Struct, frozen=True):
+class ServerState(Struct, frozen=True):
     """What a recovery found when it began: the server's ids, its newest batch (0 and "" if none), how far it settled
     (None if nothing was ever noted there)."""
 
@@ -51,13 +51,13 @@ class Seen(Struct, frozen=True):
     settled: Position | None
 
 
-class Settled(Struct, frozen=True):
+class SettledUpTo(Struct, frozen=True):
     """How far this server is settled."""
 
     batch: int
 
 
-class Refused(Struct, frozen=True):
+class StepRefused(Struct, frozen=True):
     """A step that was not done. `batch` is the one it stumbled over, `term` the higher one, where there is one."""
 
     reason: Refusal
@@ -65,7 +65,7 @@ class Refused(Struct, frozen=True):
     term: int = 0
 
 
-class Replay(Struct, frozen=True):
+class RedoStep(Struct, frozen=True):
     """A step of redo: batches that lie one after the other in the journal, and what they wrote.
 
     `batch` and `token` are those before the first one; `position` is the journal's after the last one, `at` its time
@@ -81,7 +81,7 @@ class Replay(Struct, frozen=True):
     writes: tuple[bytes, ...]
 
 
-class Handover:
+class LedgerControl:
     """The Lua steps of relay and takeover on one shard. Every method raises `redis.exceptions.RedisError`."""
 
     def __init__(self, redis: Redis, app_id: str, shard: int = 0) -> None:
@@ -95,22 +95,25 @@ class Handover:
         self._flush = Script(redis, self._prefix, "flush")
         self._load = Script(redis, self._prefix, "load")
 
-    async def outbox(self, term: int, batch_next: int, entries_max: int, bytes_max: int) -> tuple[Entry, ...] | Refused:
+    async def outbox(
+        self, term: int, batch_next: int, entries_max: int, bytes_max: int
+    ) -> tuple[OutboxEntry, ...] | StepRefused:
         """The entries from `batch_next` on: at most `entries_max`, and none after `bytes_max` of payload."""
         answer = await self._outbox(term, batch_next, entries_max, bytes_max)
         if answer[0] != b"ok":
             return _refused(answer)
         return tuple(
-            Entry(batch, token.decode(), previous.decode(), payload) for batch, token, previous, payload in answer[1:]
+            OutboxEntry(batch, token.decode(), previous.decode(), payload)
+            for batch, token, previous, payload in answer[1:]
         )
 
-    async def settle(self, term: int, positions: Sequence[Position]) -> Settled | Refused:
+    async def settle(self, term: int, positions: Sequence[Position]) -> SettledUpTo | StepRefused:
         """Settle valid records: `positions` are the reader's, one after each (a marker's repeats the batch before it).
         The last one is noted; the tokens of those that were new are published."""
         last = positions[-1]
         read = msgspec.msgpack.encode(list({at.batch: at.token for at in positions if at.batch}.items()))
         answer = await self._settle(term, read, last.offset, last.term, last.owner, last.batch, last.token)
-        return Settled(answer[1]) if answer[0] == b"settled" else _refused(answer)
+        return SettledUpTo(answer[1]) if answer[0] == b"settled" else _refused(answer)
 
     async def settled(self) -> Position | None:
         """How far this server noted to be settled; None if nothing was ever noted. Blessed or not, it is true: only
@@ -123,21 +126,21 @@ class Handover:
         """The term of the newest recovery that this server saw; 0 if none."""
         return int(await self._redis.hget(self._prefix + "blessed", "term") or 0)
 
-    async def unbless(self, term: int) -> Seen | Refused:
+    async def unbless(self, term: int) -> ServerState | StepRefused:
         """Begin a recovery: from here on this server decides and settles nothing, until `bless` with this term."""
         answer = await self._unbless(term)
         if answer[0] != b"ok":
             return _refused(answer)
         _, run_id, replid, batch, token, *settled = answer
         noted = _position(settled) if settled[0] else None
-        return Seen(run_id.decode(), replid.decode(), batch, token.decode(), noted)
+        return ServerState(run_id.decode(), replid.decode(), batch, token.decode(), noted)
 
-    async def bless(self, term: int, seen: Seen, batch: int, token: str) -> Refused | None:
+    async def bless(self, term: int, seen: ServerState, batch: int, token: str) -> StepRefused | None:
         """End a recovery: `batch` and `token` are the journal's last valid ones. None: this server decides again."""
         answer = await self._bless(term, seen.run_id, seen.replid, batch, token)
         return None if answer[0] == b"blessed" else _refused(answer)
 
-    async def replay(self, term: int, seen: Seen, step: Replay) -> Refused | None:
+    async def replay(self, term: int, seen: ServerState, step: RedoStep) -> StepRefused | None:
         """Bring this server, unblessed, a step nearer to the journal's end (rule R4). None: done."""
         at = step.position
         answer = await self._replay(
@@ -153,12 +156,14 @@ class Handover:
         )
         return None if answer[0] == b"replayed" else _refused(answer)
 
-    async def flush(self, term: int, seen: Seen, cursor: int, keys: int) -> int | Refused:
+    async def flush(self, term: int, seen: ServerState, cursor: int, keys: int) -> int | StepRefused:
         """Forget about `keys` keys of the shard, but for who may decide. The cursor to go on with; 0 at the end."""
         answer = await self._flush(term, seen.run_id, seen.replid, cursor, keys)
         return int(answer[1]) if answer[0] == b"flushed" else _refused(answer)
 
-    async def load(self, term: int, seen: Seen, writes: tuple[bytes, ...], position: Position | None) -> Refused | None:
+    async def load(
+        self, term: int, seen: ServerState, writes: tuple[bytes, ...], position: Position | None
+    ) -> StepRefused | None:
         """Put whole states into a flushed server; with the last of them the position from which the journal follows.
         None: done."""
         at: tuple[int | str, ...] = ("", "", "", "", "")
@@ -178,9 +183,9 @@ def _position(found: Sequence[Any]) -> Position:
     return Position(int(offset), int(term), owner.decode(), int(batch), token.decode())
 
 
-def _refused(answer: Sequence[Any]) -> Refused:
+def _refused(answer: Sequence[Any]) -> StepRefused:
     reason = Refusal(answer[0].decode())
     number = int(answer[1]) if len(answer) > 1 else 0
     if reason is Refusal.HIGHER_TERM:
-        return Refused(reason, term=number)
-    return Refused(reason, batch=number)
+        return StepRefused(reason, term=number)
+    return StepRefused(reason, batch=number)

@@ -14,7 +14,7 @@ from stocktide.tables.ledger.records import (
     Offer,
     OrderRecord,
     PolicyRow,
-    Refused,
+    RefusedEvent,
     RepairRow,
     Result,
     SkuRecord,
@@ -47,7 +47,7 @@ class PackedSku(Struct, array_like=True):
     offers: Raw
 
 
-class UnreadDecision(Struct, array_like=True):
+class RawDecision(Struct, array_like=True):
     """`tables.ledger.records.Decision` as derivations and callers read it: states unread, effects and registry
     skipped."""
 
@@ -62,19 +62,19 @@ class UnreadDecision(Struct, array_like=True):
     policies: tuple[PolicyRow, ...]
     registry: Raw
     alerts: tuple[Alert, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedEvent, ...]
     repairs: tuple[RepairRow, ...] = ()
     patches: Raw = Raw()
 
 
-_DECISION = msgspec.msgpack.Decoder(UnreadDecision)
+_DECISION = msgspec.msgpack.Decoder(RawDecision)
 unpack_order = msgspec.msgpack.Decoder(OrderRecord).decode
 unpack_movement = msgspec.msgpack.Decoder(MovementRecord).decode
 unpack_sku = msgspec.msgpack.Decoder(SkuRecord).decode
 unpack_offers = msgspec.msgpack.Decoder(tuple[Offer, ...]).decode
 
 
-def decode_unread(payload: bytes) -> UnreadDecision:
+def decode_raw_decision(payload: bytes) -> RawDecision:
     """Decode a journal payload but for its records. Raises `msgspec.DecodeError` where Lua and Python have parted."""
     decision = _DECISION.decode(payload)
     check_format(decision.format)

@@ -255,7 +255,7 @@ class Alert(Struct, frozen=True, omit_defaults=True):
     event_type: str | None = None
 
 
-class Refused(Struct, frozen=True, array_like=True):
+class RefusedEvent(Struct, frozen=True, array_like=True):
     """An event from Kafka that was refused and belongs into the dead letters."""
 
     reason: str
@@ -276,7 +276,7 @@ class RepairRow(Struct, frozen=True, array_like=True):
     after: dict[str, Any] | None
 
 
-class Sides(Struct, frozen=True, array_like=True):
+class ChannelSides(Struct, frozen=True, array_like=True):
     """Channels whose side of the threshold a batch changed, and that are on equal sides now.
 
     `state`: 0 the default side, 1 below, 2 neither; `left_at` and `due` as in `ModeRecord`; `channels` are places in
@@ -302,13 +302,13 @@ class SkuPatch(Struct, frozen=True, array_like=True):
     at: int
     counters: dict[str, int] | tuple[()]
     warehouses: tuple[str, ...]
-    sides: tuple[Sides, ...]
+    sides: tuple[ChannelSides, ...]
     counted: dict[str, int] | tuple[()]
     floors: dict[str, int] | tuple[()]
     carried: tuple[str, ...]
     rest: dict[str, int] | tuple[()]
 
-    def applied_to(self, record: SkuRecord | None, channels: tuple[str, ...]) -> SkuRecord:
+    def apply_to(self, record: SkuRecord | None, channels: tuple[str, ...]) -> SkuRecord:
         """The whole record after the batch; `record` is the one before it, None where there was none."""
         record = record or SkuRecord(0, 0)
         counters, modes = {**record.counters, **dict(self.counters)}, dict(record.modes)
@@ -363,7 +363,7 @@ class Decision(Struct, frozen=True, array_like=True):
     policies: tuple[PolicyRow, ...]
     registry: RegistryRecord | None
     alerts: tuple[Alert, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedEvent, ...]
     repairs: tuple[RepairRow, ...] = ()
     patches: Patches = Patches()
     moves: tuple[Moved, ...] = ()
@@ -373,7 +373,7 @@ class Decision(Struct, frozen=True, array_like=True):
         return next((row.record for row in self.orders if row.order_id == order_id), None)
 
 
-class Answer(Struct, frozen=True, array_like=True):
+class DecisionHead(Struct, frozen=True, array_like=True):
     """The head of a `Decision`: all that a caller needs who only asks what became of its commands."""
 
     format: int
@@ -383,7 +383,7 @@ class Answer(Struct, frozen=True, array_like=True):
 
 
 DECISION_FORMAT = 1
-_ANSWER = msgspec.msgpack.Decoder(Answer)
+_ANSWER = msgspec.msgpack.Decoder(DecisionHead)
 _DECISION = msgspec.msgpack.Decoder(Decision)
 
 
@@ -400,6 +400,6 @@ def decode_decision(payload: bytes) -> Decision:
     return decision
 
 
-def decode_answer(payload: bytes) -> Answer:
+def decode_decision_head(payload: bytes) -> DecisionHead:
     """Decode the head of a journal payload; what follows is skipped. Raises `msgspec.DecodeError`."""
     return _ANSWER.decode(payload)

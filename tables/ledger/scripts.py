@@ -21,7 +21,7 @@ _FOLDER = files("stocktide.tables.ledger") / "lua"
 
 
 @cache  # as many entries as there are files
-def source_of(name: str) -> str:
+def load_source(name: str) -> str:
     """The whole text of step `name`, its includes in place. Raises FileNotFoundError."""
     text = (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
     return _INCLUDE.sub(lambda match: (_FOLDER / "includes" / f"{match[1]}.lua").read_text("utf-8"), text)
@@ -33,7 +33,7 @@ class Script:
     def __init__(self, redis: Redis, prefix: str, name: str) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._source = source_of(name)
+        self._source = load_source(name)
         self._digest = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, *arguments: bytes | str | int) -> Any:

@@ -18,12 +18,12 @@ from redis.exceptions import RedisError, ResponseError
 
 from stocktide.errors import StocktideError
 from stocktide.streams import failpoints
-from stocktide.tables.ledger.client import Applied, LedgerError
+from stocktide.tables.ledger.client import AppliedBatch, LedgerError
 from stocktide.tables.ledger.commands import Command
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.raw_decision import UnreadDecision, decode_unread
-from stocktide.tables.ledger.records import Answer, Result, decode_answer
-from stocktide.tables.settlement.listener import Settlement, Settlements
+from stocktide.tables.ledger.raw_decision import RawDecision, decode_raw_decision
+from stocktide.tables.ledger.records import DecisionHead, Result, decode_decision_head
+from stocktide.tables.settlement.listener import Settlement, SettlementListener
 
 # A fresh token for each attempt, 16 hex digits: two attempts with the same one do not happen.
 _TOKEN_BYTES = 8
@@ -38,13 +38,13 @@ PAUSE_SECONDS_MAX = 0.25
 APPLIES_MAX = 2
 # A call that held Redis longer than this is a wide one. After it calls go one at a time, with a rest after each wide
 # one: what other processes sent meanwhile is decided, and settled, before the next one.
-WIDE_SECONDS = 0.1
+LONG_CALL_SECONDS = 0.1
 # The rest is as long as the call was, up to this. An order needs Redis three times (decide, relay, settle): with a
 # shorter rest each of the three can wait for another wide call, and together they take longer than the order may.
 REST_SECONDS_MAX = 2.0
 # What Redis says in the message of an error that was raised while a script ran, by none of its own refusals.
 _SCRIPT_FAILED = "user_script"
-_Reply = TypeVar("_Reply", UnreadDecision, Answer)
+_Reply = TypeVar("_Reply", RawDecision, DecisionHead)
 
 
 class Unsettled(StocktideError):
@@ -56,10 +56,10 @@ class Undecidable(StocktideError):
     """The ledger fails on these commands, whenever it is asked: a bug, not an outage. Do not submit them again."""
 
 
-class Applies(Protocol):
+class SupportsApply(Protocol):
     """The one method of the ledger that is needed here."""
 
-    async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> Applied: ...
+    async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> AppliedBatch: ...
 
 
 class Submitter:
@@ -70,7 +70,9 @@ class Submitter:
     submitted again, those behind it may have been decided before it: who cannot bear that waits for each.
     """
 
-    def __init__(self, ledger: Applies, settlements: Settlements, *, attempt_seconds: float = ATTEMPT_SECONDS) -> None:
+    def __init__(
+        self, ledger: SupportsApply, settlements: SettlementListener, *, attempt_seconds: float = ATTEMPT_SECONDS
+    ) -> None:
         self._ledger = ledger
         self._settlements = settlements
         self._attempt_seconds = attempt_seconds
@@ -82,17 +84,17 @@ class Submitter:
         # Why the newest attempt of anybody was not decided, None where it was.
         self.trouble: str | None = None
 
-    async def decide(self, commands: Sequence[Command], deadline: float | None) -> UnreadDecision:
+    async def decide(self, commands: Sequence[Command], deadline: float | None) -> RawDecision:
         """Have `commands` decided, once, and the decision settled. `deadline` is a time of the running loop's clock
         (s), None: as long as it takes. Raises Unsettled; and Undecidable or TooLarge, at once."""
-        return await self._submit(commands, deadline, decode_unread)
+        return await self._submit(commands, deadline, decode_raw_decision)
 
     async def answer(
         self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
-    ) -> Answer:
+    ) -> DecisionHead:
         """The same for a caller who needs no records, only what became of its commands. Callers that share a `turn`
         ask the ledger one after the other, in the order in which they called."""
-        return await self._submit(commands, deadline, decode_answer, turn)
+        return await self._submit(commands, deadline, decode_decision_head, turn)
 
     async def _submit(
         self,
@@ -122,20 +124,20 @@ class Submitter:
             attempts.raise_if_over()
             self.resubmitted += 1
 
-    async def _apply(self, commands: Sequence[Command]) -> Applied:
+    async def _apply(self, commands: Sequence[Command]) -> AppliedBatch:
         async with self._alone if self._is_wide else nullcontext():
             loop = asyncio.get_running_loop()
             if (rest := self._rest_until - loop.time()) > 0:
                 await asyncio.sleep(rest)
             applied = await self._ledger.apply(commands, token=secrets.token_hex(_TOKEN_BYTES))
-            self._is_wide = applied.seconds > WIDE_SECONDS
+            self._is_wide = applied.seconds > LONG_CALL_SECONDS
             if self._is_wide:
                 self._rest_until = loop.time() + min(REST_SECONDS_MAX, applied.seconds)
             return applied
 
     async def _attempt(
         self, commands: Sequence[Command], attempts: _Attempts, turn: asyncio.Lock | None
-    ) -> Applied | None:
+    ) -> AppliedBatch | None:
         """Ask the ledger under a fresh token; None where it cannot decide now."""
         try:
             async with asyncio.timeout_at(attempts.deadline), turn or nullcontext(), self._places:
@@ -175,7 +177,7 @@ class _Attempts:
         if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
             raise Unsettled(self.reason)
 
-    def decided(self, batch: int, outcome: Settlement, decision: UnreadDecision | Answer) -> None:
+    def decided(self, batch: int, outcome: Settlement, decision: RawDecision | DecisionHead) -> None:
         """An attempt got an answer: what it did first, a later attempt finds done."""
         self.reason = f"batch {batch} was decided and its settlement is: {outcome}"
         for index, result in enumerate(decision.results):

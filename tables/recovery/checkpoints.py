@@ -1,7 +1,7 @@
 """Where a reader of the journal may start: positions that the journal agent keeps in the topic `journal-positions`.
 
-In: rows of that topic, one partition per shard. Out: `Landmarks`. A reader that starts in the middle of the journal has
-to know what lay before (rule R10), and the journal's own head ages out.
+In: rows of that topic, one partition per shard. Out: `Checkpoints`. A reader that starts in the middle of the journal
+has to know what lay before (rule R10), and the journal's own head ages out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _READ_MS = 1_000
 _SILENT_READS_MAX = 20
 
 
-class Landmarks(Struct, frozen=True):
+class Checkpoints(Struct, frozen=True):
     """What is known of one shard's journal.
 
     `derived`: all of it up to there is in the derived topics. `whole`: from there on the journal holds every SKU and
@@ -59,8 +59,8 @@ def milestone_key(shard: int, position: Position) -> bytes:
     return f"{shard}@{position.offset:015d}".encode()
 
 
-def landmarks_of(rows: Mapping[bytes, bytes], shard: int) -> Landmarks:
-    """The landmarks among the newest rows. What cannot be decoded is none."""
+def decode_checkpoints(rows: Mapping[bytes, bytes], shard: int) -> Checkpoints:
+    """The checkpoints among the newest rows. What cannot be decoded is none."""
     positions: dict[bytes, Position] = {}
     for key, value in rows.items():
         try:
@@ -69,10 +69,10 @@ def landmarks_of(rows: Mapping[bytes, bytes], shard: int) -> Landmarks:
             continue
     start = f"{shard}@".encode()
     milestones = sorted((at for key, at in positions.items() if key.startswith(start)), key=lambda at: at.offset)
-    return Landmarks(positions.get(derived_key(shard)), positions.get(whole_key(shard)), tuple(milestones))
+    return Checkpoints(positions.get(derived_key(shard)), positions.get(whole_key(shard)), tuple(milestones))
 
 
-async def read_landmarks(kafka: str, app_id: str, shard: int = 0, **security: object) -> Landmarks:
+async def read_checkpoints(kafka: str, app_id: str, shard: int = 0, **security: object) -> Checkpoints:
     """Read the topic as it is now. Raises KafkaError."""
     partition = TopicPartition(JOURNAL_POSITIONS.full_name(app_id), shard)
     consumer = AIOKafkaConsumer(
@@ -86,7 +86,7 @@ async def read_landmarks(kafka: str, app_id: str, shard: int = 0, **security: ob
         consumer.assign([partition])
         end = (await consumer.end_offsets([partition]))[partition]
         await consumer.seek_to_beginning(partition)
-        return landmarks_of(await _rows(consumer, partition, end), shard)
+        return decode_checkpoints(await _rows(consumer, partition, end), shard)
     finally:
         await consumer.stop()
 

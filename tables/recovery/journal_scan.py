@@ -1,7 +1,7 @@
 """Reading the journal on the way to a blessed Redis: where to start, and what lies up to the end.
 
-In: the log, where Redis says to be settled, the landmarks. Out: a `Walk`, whose reader stands after the last record
-that counted and which knows the position and the token of each batch on its way.
+In: the log, where Redis says to be settled, the checkpoints. Out: a `JournalScan`, whose reader stands after the last
+record that counted and which knows the position and the token of each batch on its way.
 """
 
 from __future__ import annotations
@@ -13,13 +13,20 @@ from collections.abc import AsyncIterator, Iterable
 
 from stocktide.errors import StocktideError
 from stocktide.streams.journal.log import JournalLog, OutOfRange
-from stocktide.streams.journal.record import KIND_MARKER, JournalReader, JournalRecord, Position, Verdict, decode_record
-from stocktide.tables.derived_rows import Source
-from stocktide.tables.ledger.control import Handover
+from stocktide.streams.journal.record import (
+    KIND_MARKER,
+    JournalReader,
+    JournalRecord,
+    Position,
+    RecordVerdict,
+    decode_record,
+)
+from stocktide.tables.derived_rows import RebuildSource
+from stocktide.tables.ledger.control import LedgerControl
 
 _LOG = logging.getLogger(__name__)
 # The broker gives what is there at once; this long with nothing, before the end is reached, is an outage.
-SILENCE_SECONDS = 10.0
+READ_SECONDS_MAX = 10.0
 # Positions that are kept to be compared and settled: far more than an outbox may hold.
 _POSITIONS_MAX = 100_000
 
@@ -40,13 +47,14 @@ class Fork(TakeoverError):
     """Redis and the journal tell two different stories, and the journal has none to put in the place of Redis's."""
 
 
-class Walk:
-    """Reads the journal from `start`. `by_redis` says whether that is where Redis itself noted to be settled."""
+class JournalScan:
+    """Reads the journal from `start`. `starts_at_settled` says whether that is where Redis itself noted to be
+    settled."""
 
-    def __init__(self, log: JournalLog, start: Position, by_redis: bool) -> None:
+    def __init__(self, log: JournalLog, start: Position, starts_at_settled: bool) -> None:
         self._log = log
         self.start = start
-        self.by_redis = by_redis
+        self.starts_at_settled = starts_at_settled
         self.reader = JournalReader(start)
         self.positions: deque[Position] = deque(maxlen=_POSITIONS_MAX)
 
@@ -71,7 +79,7 @@ class Walk:
         return tuple(position for position in self.positions if position.offset > offset)
 
 
-async def begin_walk(log: JournalLog, handover: Handover, source: Source) -> Walk:
+async def start_scan(log: JournalLog, handover: LedgerControl, source: RebuildSource) -> JournalScan:
     """A walk from the nearest place from which the journal's end can be judged, and read up to the end as it is now.
 
     Raises LostTail where the journal's head aged out and nothing says what lay before it; Fork where this is not the
@@ -80,13 +88,13 @@ async def begin_walk(log: JournalLog, handover: Handover, source: Source) -> Wal
     settled = await handover.settled()
     beginning, end = await log.bounds()
     if settled is not None and settled.offset >= beginning:
-        if not await is_in(log, settled, beginning, end):
+        if not await is_position_in(log, settled, beginning, end):
             raise Fork(_other_journal(settled, end))
-        walk = Walk(log, settled, by_redis=True)
+        walk = JournalScan(log, settled, starts_at_settled=True)
     else:
         # An empty Redis, or one so old that the journal's head aged out since.
-        landmarks = (await source.landmarks()).all() if end > beginning else ()
-        walk = Walk(log, await newest_in(log, landmarks), by_redis=False)
+        checkpoints = (await source.checkpoints()).all() if end > beginning else ()
+        walk = JournalScan(log, await newest_position_in(log, checkpoints), starts_at_settled=False)
     await walk.read_up_to(end)
     return walk
 
@@ -100,11 +108,11 @@ def _other_journal(settled: Position, end: int) -> str:
     )
 
 
-async def newest_in(log: JournalLog, positions: Iterable[Position]) -> Position:
+async def newest_position_in(log: JournalLog, positions: Iterable[Position]) -> Position:
     """The newest of `positions` (ascending) that the journal still holds, else its beginning. Raises LostTail."""
     beginning, end = await log.bounds()
     for position in reversed(tuple(positions)):
-        if await is_in(log, position, beginning, end):
+        if await is_position_in(log, position, beginning, end):
             return position
     if beginning > 0:
         raise LostTail(
@@ -115,14 +123,14 @@ async def newest_in(log: JournalLog, positions: Iterable[Position]) -> Position:
     return Position.beginning()
 
 
-async def is_in(log: JournalLog, position: Position, beginning: int, end: int) -> bool:
+async def is_position_in(log: JournalLog, position: Position, beginning: int, end: int) -> bool:
     """Whether a reader that stands at `position` stands in this journal, and can go on from there."""
     if not beginning <= position.offset <= end:
         return False
     if position.offset == beginning:
         return position.offset > 0 or position == Position.beginning()  # what lay before has aged out
     try:
-        records = await log.read(position.offset - 1, SILENCE_SECONDS)
+        records = await log.read(position.offset - 1, READ_SECONDS_MAX)
     except OutOfRange as error:
         raise Superseded(f"the journal changed while it was read: {error}") from error
     return bool(records) and _is_before(position, decode_record(records[0].value))
@@ -135,12 +143,14 @@ def _is_before(position: Position, record: JournalRecord | None) -> bool:
     return record.kind == KIND_MARKER or (record.batch, record.token) == (position.batch, position.token)
 
 
-async def follow(log: JournalLog, reader: JournalReader, end: int) -> AsyncIterator[tuple[Verdict, JournalRecord]]:
+async def follow(
+    log: JournalLog, reader: JournalReader, end: int
+) -> AsyncIterator[tuple[RecordVerdict, JournalRecord]]:
     """Feed `reader` every record below `end`; gives each that counts. Raises TakeoverError where the journal stops
     giving, Superseded where it moved."""
     while reader.next_offset < end:
         try:
-            records = await log.read(reader.next_offset, SILENCE_SECONDS)
+            records = await log.read(reader.next_offset, READ_SECONDS_MAX)
         except OutOfRange as error:
             raise Superseded(f"the journal changed while it was read: {error}") from error
         if not records:
@@ -150,6 +160,6 @@ async def follow(log: JournalLog, reader: JournalReader, end: int) -> AsyncItera
                 return
             entry = decode_record(record.value)
             verdict = reader.feed(record.offset, entry)
-            if verdict is not Verdict.VOID and entry is not None:
+            if verdict is not RecordVerdict.VOID and entry is not None:
                 yield verdict, entry
         await asyncio.sleep(0)  # a long journal must not starve the loop

@@ -16,14 +16,14 @@ from msgspec import Struct
 
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.journal.log import JournalLog
-from stocktide.streams.journal.record import JournalReader, Position, Verdict
+from stocktide.streams.journal.record import JournalReader, Position, RecordVerdict
 from stocktide.streams.topics import HOUR_MS
-from stocktide.tables.derived_rows import Source
+from stocktide.tables.derived_rows import RebuildSource
 from stocktide.tables.ledger.client import LedgerLimits
-from stocktide.tables.ledger.control import Handover, Refused, Replay, Seen
-from stocktide.tables.ledger.records import decode_answer
-from stocktide.tables.recovery.journal_scan import LostTail, Superseded, follow, newest_in
-from stocktide.tables.recovery.redo import Writes, writes_of
+from stocktide.tables.ledger.control import LedgerControl, RedoStep, ServerState, StepRefused
+from stocktide.tables.ledger.records import decode_decision_head
+from stocktide.tables.recovery.journal_scan import LostTail, Superseded, follow, newest_position_in
+from stocktide.tables.recovery.redo import Writes, make_writes
 
 _LOG = logging.getLogger(__name__)
 # One step of redo: as much as one call of Lua writes within some ten ms, and one argument holds.
@@ -40,7 +40,7 @@ _MOVES_MS = 25 * HOUR_MS
 _REPORT_SECONDS = 2.0
 
 
-class Progress(Struct, frozen=True):
+class RecoveryProgress(Struct, frozen=True):
     """How far a recovery is: `phase` is `redo`, `flush`, `rows`, `moves` or `journal`; `total` 0: not known."""
 
     phase: str
@@ -48,19 +48,19 @@ class Progress(Struct, frozen=True):
     total: int
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[RecoveryProgress], None]
 
 
-class Reporter:
+class ProgressReporter:
     """Keeps the newest progress for whoever asks, and puts it into the log now and then."""
 
     def __init__(self, tell: Report | None = None) -> None:
-        self.now: Progress | None = None
+        self.now: RecoveryProgress | None = None
         self._tell = tell or _log
         self._next = 0.0
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        self.now = Progress(phase, done, total)
+        self.now = RecoveryProgress(phase, done, total)
         if time.monotonic() >= self._next or done == total:
             self._next = time.monotonic() + _REPORT_SECONDS
             self._tell(self.now)
@@ -80,7 +80,7 @@ _WORDS = {
 }
 
 
-def _log(progress: Progress) -> None:
+def _log(progress: RecoveryProgress) -> None:
     counts = (progress.done, progress.total) if "of" in _WORDS[progress.phase] else (progress.done,)
     _LOG.info(_WORDS[progress.phase], *counts)
 
@@ -89,7 +89,13 @@ class Recovery:
     """One recovery of one server: `term` and `seen` are those of its `unbless`."""
 
     def __init__(
-        self, log: JournalLog, handover: Handover, term: int, seen: Seen, limits: LedgerLimits, report: Reporter
+        self,
+        log: JournalLog,
+        handover: LedgerControl,
+        term: int,
+        seen: ServerState,
+        limits: LedgerLimits,
+        report: ProgressReporter,
     ) -> None:
         self._log = log
         self._handover = handover
@@ -107,7 +113,7 @@ class Recovery:
         step = _Step(self._limits, stand, told)
         total, first = end.batch - stand.batch, stand.batch
         async for verdict, entry in follow(self._log, reader, end.offset):
-            if verdict is not Verdict.BATCH:
+            if verdict is not RecordVerdict.BATCH:
                 continue
             step.add(entry.payload, reader.position)
             if step.is_full:
@@ -120,23 +126,23 @@ class Recovery:
             await self._replay(step)
         self._report(phase, total, total)
 
-    async def rebuild(self, end: Position, source: Source) -> None:
+    async def rebuild(self, end: Position, source: RebuildSource) -> None:
         """Flush, load the rows, replay the journal over them up to `end`. Raises LostTail, Superseded, and what the
         log, the source and Redis raise."""
         await self._forget()
-        landmarks = await source.landmarks()
-        whole = (landmarks.whole,) if landmarks.whole else ()
+        checkpoints = await source.checkpoints()
+        whole = (checkpoints.whole,) if checkpoints.whole else ()
         beginning, _ = await self._log.bounds()
         if beginning == 0 and not whole:
             start = Position.beginning()
         elif whole:
-            start = await newest_in(self._log, whole)
+            start = await newest_position_in(self._log, whole)
         else:
-            start = await self._oldest(landmarks.all())
+            start = await self._oldest(checkpoints.all())
         if start.batch > end.batch:
             raise Superseded(f"the journal is derived up to batch {start.batch}, beyond {end.batch}")
         if start.batch:
-            await self._load(start, end, source, landmarks.all())
+            await self._load(start, end, source, checkpoints.all())
         await self.redo(start, end, (), "journal")
 
     async def _oldest(self, positions: tuple[Position, ...]) -> Position:
@@ -150,27 +156,27 @@ class Recovery:
             "before then stays so; `stocktide audit` tells",
             beginning,
         )
-        return await newest_in(self._log, kept[:1])
+        return await newest_position_in(self._log, kept[:1])
 
     async def _forget(self) -> None:
         cursor, looked_at = 0, 0
         while True:
             answer = await self._handover.flush(self._term, self._seen, cursor, _FLUSH_KEYS)
-            if isinstance(answer, Refused):
+            if isinstance(answer, StepRefused):
                 raise self._superseded(answer)
             cursor, looked_at = answer, looked_at + _FLUSH_KEYS
             if cursor == 0:
                 return
             self._report("flush", looked_at, 0)
 
-    async def _load(self, start: Position, end: Position, source: Source, known: Sequence[Position]) -> None:
+    async def _load(self, start: Position, end: Position, source: RebuildSource, known: Sequence[Position]) -> None:
         at_ms = now_ms()
         rows = source.rows(("sku", "order", "movement"), lambda done, total: self._report("rows", done, total))
         async for chunk in rows:
             beyond = max((row.batch for row in chunk), default=0)
             if beyond > end.batch:
                 raise Superseded(f"a row is of batch {beyond}, beyond {end.batch}: another owner was faster")
-            await self._put(writes_of(chunk, self._limits, at_ms).packed(), None)
+            await self._put(make_writes(chunk, self._limits, at_ms).packed(), None)
         await self._load_moves(start, [position for position in known if position.offset < start.offset])
         await self._put(Writes(self._limits).packed(), start)
 
@@ -182,7 +188,7 @@ class Recovery:
         if floor is not None:
             writes.forget_moves_before(floor)
         async for verdict, entry in follow(self._log, JournalReader(begin), start.offset):
-            if verdict is Verdict.BATCH:
+            if verdict is RecordVerdict.BATCH:
                 writes.add_moves(entry.payload)
             if writes.moves >= _MOVES_STEP:
                 done += writes.moves
@@ -204,7 +210,7 @@ class Recovery:
             at = await self._first_at(kept[middle])
             low, high = (middle + 1, high) if at is not None and at <= since_ms else (low, middle)
         if low:
-            return await newest_in(self._log, kept[:low]), None
+            return await newest_position_in(self._log, kept[:low]), None
         if beginning == 0:
             return Position.beginning(), None
         begin = kept[0] if kept else start
@@ -215,8 +221,8 @@ class Recovery:
         """When the first batch at or after `position` was decided, ms; None where there is none."""
         _, end = await self._log.bounds()
         async for verdict, entry in follow(self._log, JournalReader(position), end):
-            if verdict is Verdict.BATCH:
-                return decode_answer(entry.payload).at
+            if verdict is RecordVerdict.BATCH:
+                return decode_decision_head(entry.payload).at
         return None
 
     async def _put(self, writes: tuple[bytes, ...], position: Position | None) -> None:
@@ -229,7 +235,7 @@ class Recovery:
         if refused is not None:
             raise self._superseded(refused)
 
-    def _superseded(self, refused: Refused) -> Superseded:
+    def _superseded(self, refused: StepRefused) -> Superseded:
         return Superseded(f"while term {self._term} brought Redis back, it changed: {refused.reason}")
 
 
@@ -255,6 +261,6 @@ class _Step:
         self.told.append((position.batch, position.token))
         self.batches += 1
 
-    def packed(self) -> Replay:
+    def packed(self) -> RedoStep:
         stand, writes = self._stand, self._writes
-        return Replay(stand.batch, stand.token, self._position, writes.at, tuple(self.told), writes.packed())
+        return RedoStep(stand.batch, stand.token, self._position, writes.at, tuple(self.told), writes.packed())

@@ -277,7 +277,7 @@ class Writes:
         self._indexes.setdefault(key, {})[member] = score
 
 
-def writes_of(rows: Iterable[StoredRow], limits: LedgerLimits, now_ms: int) -> Writes:
+def make_writes(rows: Iterable[StoredRow], limits: LedgerLimits, now_ms: int) -> Writes:
     """The writes of a chunk of rows, the last of a key being its newest."""
     writes = Writes(limits)
     for row in rows:

@@ -17,11 +17,11 @@ from msgspec import Struct
 from stocktide.streams import failpoints
 from stocktide.streams.journal.log import JournalLog
 from stocktide.streams.journal.record import Position, encode_record, marker
-from stocktide.tables.derived_rows import Source
+from stocktide.tables.derived_rows import RebuildSource
 from stocktide.tables.ledger.client import LedgerLimits
-from stocktide.tables.ledger.control import Handover, Refusal, Refused, Seen
-from stocktide.tables.recovery.journal_scan import Fork, LostTail, Superseded, TakeoverError, Walk, begin_walk
-from stocktide.tables.recovery.rebuild import Recovery, Reporter
+from stocktide.tables.ledger.control import LedgerControl, Refusal, ServerState, StepRefused
+from stocktide.tables.recovery.journal_scan import Fork, JournalScan, LostTail, Superseded, TakeoverError, start_scan
+from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery
 
 __all__ = ["Fork", "Lease", "LostTail", "Superseded", "TakeoverError", "take_over"]
 
@@ -42,11 +42,11 @@ class Lease(Struct, frozen=True):
 
 async def take_over(
     log: JournalLog,
-    handover: Handover,
+    handover: LedgerControl,
     owner: str,
-    source: Source,
+    source: RebuildSource,
     limits: LedgerLimits | None = None,
-    report: Reporter | None = None,
+    report: ProgressReporter | None = None,
     anew: bool = False,
 ) -> Lease:
     """Take the shard over. `owner` must be unique to this process. `anew` flushes and rebuilds Redis whatever it holds.
@@ -54,7 +54,7 @@ async def take_over(
     Raises Superseded where another owner is faster; LostTail or Fork where this Redis must not decide and cannot be
     brought back; and what log, source and Redis raise.
     """
-    report = report or Reporter()
+    report = report or ProgressReporter()
     try:
         for _ in range(_TRIES_MAX):
             walk = await _walk_to_own_marker(log, handover, owner, source)
@@ -62,10 +62,10 @@ async def take_over(
                 continue  # another marker of that term lay before ours
             term = walk.reader.position.term
             seen = await handover.unbless(term)
-            if isinstance(seen, Refused):
+            if isinstance(seen, StepRefused):
                 raise Superseded(f"term {term} was overtaken by term {seen.term}")
             failpoints.hit("in_takeover")
-            if walk.by_redis and (seen.settled is None or seen.settled.batch < walk.start.batch):
+            if walk.starts_at_settled and (seen.settled is None or seen.settled.batch < walk.start.batch):
                 continue  # Redis itself was exchanged since we asked it where to begin
             recovery = Recovery(log, handover, term, seen, limits or LedgerLimits(), report)
             if anew:
@@ -80,9 +80,11 @@ async def take_over(
     raise Superseded(f"another owner was faster {_TRIES_MAX} times in a row")
 
 
-async def _walk_to_own_marker(log: JournalLog, handover: Handover, owner: str, source: Source) -> Walk | None:
+async def _walk_to_own_marker(
+    log: JournalLog, handover: LedgerControl, owner: str, source: RebuildSource
+) -> JournalScan | None:
     """Append a marker of the next term and read up to it. None if it turned out void."""
-    walk = await begin_walk(log, handover, source)
+    walk = await start_scan(log, handover, source)
     term = max(walk.reader.position.term, await handover.term()) + 1
     offset = await (await log.append([encode_record(marker(term, owner))]))
     await walk.read_up_to(offset + 1)
@@ -91,7 +93,7 @@ async def _walk_to_own_marker(log: JournalLog, handover: Handover, owner: str, s
 
 
 async def _bring_up(
-    handover: Handover, recovery: Recovery, term: int, seen: Seen, walk: Walk, source: Source
+    handover: LedgerControl, recovery: Recovery, term: int, seen: ServerState, walk: JournalScan, source: RebuildSource
 ) -> Position | None:
     """Make the unblessed Redis hold what the journal holds, and bless it. How far Redis is settled then."""
     last = walk.reader.position
@@ -126,7 +128,13 @@ async def _bring_up(
 
 
 async def _build_anew(
-    handover: Handover, recovery: Recovery, term: int, seen: Seen, last: Position, source: Source, why: str
+    handover: LedgerControl,
+    recovery: Recovery,
+    term: int,
+    seen: ServerState,
+    last: Position,
+    source: RebuildSource,
+    why: str,
 ) -> None:
     """Flush and rebuild: what a fork decided was told to nobody."""
     if last.batch == 0:

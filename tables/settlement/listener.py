@@ -43,7 +43,7 @@ class Settlement(StrEnum):
     TIMEOUT = "timeout"  # nothing yet
 
 
-class Settlements:
+class SettlementListener:
     """One subscription per process and shard. `start` it, `stop` it; `settled` may be called before either."""
 
     def __init__(self, redis: Redis, app_id: str, shard: int = 0) -> None:

@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 # Work that waits so long while nothing moves is a stall (rule 48).
 STALL_SECONDS = 10.0
 # Between two looks: small against STALL_SECONDS, and a look costs a few small requests.
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 # A longer time between two looks was seen by nobody: this process itself was halted, and says nothing of others. Above
 # what a look takes that waits for servers that do not answer.
-UNSEEN_SECONDS_MAX = 6.0
+GAP_SECONDS_MAX = 6.0
 # What a client's error adds is seldom more than a line.
 _REASON_CHARACTERS_MAX = 500
 # Alerts that wait for Kafka; each part has at most two.
 _ALERTS_WAITING_MAX = 200
 
 
-class Standing(Struct, frozen=True):
+class PartStatus(Struct, frozen=True):
     """One part's work as it is now. `position` differs as soon as anything was done; `pending` 0: nothing waits.
 
     `topic` is a full name. `offset` None: it is about no record.
@@ -51,7 +51,7 @@ class Standing(Struct, frozen=True):
 class Stall(Struct, frozen=True):
     """A part whose work has waited for `seconds` while nothing moved."""
 
-    standing: Standing
+    standing: PartStatus
     seconds: float
 
     @property
@@ -69,11 +69,11 @@ class Stall(Struct, frozen=True):
             place += "" if at.offset is None else f", offset {at.offset}"
         return (
             f"{at.part} has made no progress for {self.seconds:.0f} s{place}, and {at.pending:,} "
-            f"{'waits' if at.pending == 1 else 'wait'}: {reason_of(at.reason)}"
+            f"{'waits' if at.pending == 1 else 'wait'}: {describe_error(at.reason)}"
         )
 
 
-def reason_of(error: object) -> str:
+def describe_error(error: object) -> str:
     """An error as a part of a sentence, cut where it is long."""
     if isinstance(error, BaseException):
         error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -81,7 +81,7 @@ def reason_of(error: object) -> str:
     return text[:_REASON_CHARACTERS_MAX] or "no error was reported"
 
 
-class Steps:
+class StepStatus:
     """What a timer says of its steps: how many were done, and why the newest one was not, None where it was."""
 
     def __init__(self) -> None:
@@ -94,10 +94,10 @@ class Steps:
 
     def failed(self, why: object) -> None:
         """A step was not done."""
-        self.trouble = reason_of(why)
+        self.trouble = describe_error(why)
 
 
-def stall_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
+def make_stall_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
     """The metrics of every process: whether a part stands still, and for how long."""
     return (
         Gauge("stocktide_stalled", "1 where work waits and nothing moves", ["part"], registry=registry),
@@ -110,11 +110,11 @@ class _Seen(Struct):
     since: float
 
 
-class ProgressWatch:
+class StallDetector:
     """Compares each look with the ones before. `clock` is monotonic, in seconds."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, unseen_seconds_max: float = UNSEEN_SECONDS_MAX
+        self, clock: Callable[[], float] = time.monotonic, unseen_seconds_max: float = GAP_SECONDS_MAX
     ) -> None:
         self._clock = clock
         self._unseen_seconds_max = unseen_seconds_max
@@ -126,7 +126,7 @@ class ProgressWatch:
         """What was looked at the last time."""
         return list(self._seen)
 
-    def look(self, standings: Iterable[Standing]) -> tuple[Stall, ...]:
+    def look(self, standings: Iterable[PartStatus]) -> tuple[Stall, ...]:
         """The stalls as of now. A part that is not among `standings` is forgotten."""
         now = self._clock()
         unseen = 0.0 if self._looked_at is None else now - self._looked_at
@@ -145,21 +145,21 @@ class ProgressWatch:
         return tuple(stalls)
 
 
-class Stalls:
-    """Looks every LOOK_SECONDS, and raises alerts. `look` gives the standings and raises nothing; `publish` writes
+class StallMonitor:
+    """Looks every CHECK_SECONDS, and raises alerts. `look` gives the standings and raises nothing; `publish` writes
     rows of the topic `alerts` and may take as long as Kafka does; `process` names this process in alerts."""
 
     def __init__(
         self,
-        look: Callable[[], Awaitable[list[Standing]]],
+        look: Callable[[], Awaitable[list[PartStatus]]],
         publish: Callable[[list[tuple[bytes, bytes | None]]], Awaitable[object]],
         process: str,
-        watch: ProgressWatch | None = None,
+        watch: StallDetector | None = None,
     ) -> None:
         self._look = look
         self._publish = publish
         self._process = process
-        self._watch = watch or ProgressWatch()
+        self._watch = watch or StallDetector()
         self._alerts: list[tuple[bytes, bytes | None]] = []
         self._telling: asyncio.Task[None] | None = None
         # As of the last look.
@@ -184,15 +184,15 @@ class Stalls:
         try:
             while True:
                 try:
-                    await self.look_once()
+                    await self.check_once()
                 except Exception:  # a bug: who only looks must not end who works
                     logger.exception("what stands still could not be looked for")
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(CHECK_SECONDS)
         finally:
             if self._telling is not None:
                 self._telling.cancel()
 
-    async def look_once(self) -> None:
+    async def check_once(self) -> None:
         """One look."""
         before = {stall.part: stall for stall in self.found}
         self.found = self._watch.look(await self._look())
@@ -200,11 +200,11 @@ class Stalls:
         for part, stall in now.items():
             if part not in before:
                 logger.error("%s", stall.sentence)
-                self._alerts.append(alert_row("stalled", stall, self._process))
+                self._alerts.append(make_alert_row("stalled", stall, self._process))
         for part, stall in before.items():
             if part not in now:
                 logger.warning("%s goes on", part)
-                self._alerts.append(alert_row("stall_over", stall, self._process))
+                self._alerts.append(make_alert_row("stall_over", stall, self._process))
         del self._alerts[:-_ALERTS_WAITING_MAX]
         if self._alerts and (self._telling is None or self._telling.done()):
             self._telling = asyncio.create_task(self._tell(), name="alerts of stalls")
@@ -215,12 +215,12 @@ class Stalls:
         try:
             await self._publish(rows)
         except Exception as error:  # Kafka is away, or the partitions are: the next look tries again
-            logger.warning("alerts of stalls wait: %s", reason_of(error))
+            logger.warning("alerts of stalls wait: %s", describe_error(error))
         else:
             self._alerts = [row for row in self._alerts if row not in rows]
 
 
-def alert_row(kind: str, stall: Stall, process: str) -> tuple[bytes, bytes | None]:
+def make_alert_row(kind: str, stall: Stall, process: str) -> tuple[bytes, bytes | None]:
     """A row of `alerts` of type `stalled` or `stall_over`; the same on a repeat."""
     at, now = stall.standing, time.time_ns() // 1_000_000
     view: dict[str, Any] = {
@@ -239,7 +239,7 @@ def alert_row(kind: str, stall: Stall, process: str) -> tuple[bytes, bytes | Non
         "topic": at.topic or None,
         "partition": at.partition if at.topic else None,
         "offset": at.offset,
-        "reason": reason_of(at.reason),
+        "reason": describe_error(at.reason),
         "detail": stall.sentence,
     }
     return b"", orjson.dumps(view)

@@ -52,7 +52,7 @@ def find_chromium() -> str | None:
     return given or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-class Page:
+class BrowserPage:
     """One tab. Collects what the page logs and throws in `complaints`."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -119,7 +119,7 @@ class Chromium:
     def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
         self._session = session
         self._address = f"http://127.0.0.1:{port}"
-        self._pages: list[Page] = []
+        self._pages: list[BrowserPage] = []
 
     @staticmethod
     @asynccontextmanager
@@ -155,12 +155,12 @@ class Chromium:
                 if process.returncode is None:
                     process.kill()
 
-    async def open(self, url: str, width: int, height: int, dark: bool = False) -> Page:
+    async def open(self, url: str, width: int, height: int, dark: bool = False) -> BrowserPage:
         """A tab of that size, in CSS pixels, with `url` loading in it."""
         async with self._session.put(f"{self._address}/json/new?about:blank") as answer:
             target = await answer.json(content_type=None)
         socket = await self._session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=MESSAGE_BYTES_MAX)
-        page = Page(socket)
+        page = BrowserPage(socket)
         self._pages.append(page)
         for domain in ("Page", "Runtime", "Log"):
             await page.call(f"{domain}.enable")

@@ -14,10 +14,10 @@ import aiohttp
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from stocktide.retry import until
-from tests.browser.chromium import Chromium, Page, find_chromium
-from tests.servers import RedisServer
-from tests.system import RunningSystem, start_up
+from stocktide.retry import poll_until
+from tests.browser.chromium import BrowserPage, Chromium, find_chromium
+from tests.harness.servers import RedisServer
+from tests.harness.system import RunningSystem, start_system
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
 
@@ -59,7 +59,7 @@ class Shop:
             async with self._session.get(path) as answer:
                 return answer.status == 200
 
-        assert await until(counted, SETTLED_SECONDS_MAX)
+        assert await poll_until(counted, SETTLED_SECONDS_MAX)
 
     async def order(self, order_id: str, sku: str, quantity: int) -> int:
         """Place an order on tmall; the status."""
@@ -83,7 +83,7 @@ async def running(
 ) -> AsyncIterator[RunningSystem]:
     """A system with two channels and two SKUs."""
     given = ["--kafka", kafka.address, "--redis", valkey.url]
-    system = await start_up(tmp_path_factory.mktemp("board") / "data", given, {"STOCKTIDE_APP_ID": "board"})
+    system = await start_system(tmp_path_factory.mktemp("board") / "data", given, {"STOCKTIDE_APP_ID": "board"})
     try:
         await system.wait_ready()
         async with aiohttp.ClientSession() as session:
@@ -104,7 +104,9 @@ async def shop(running: RunningSystem) -> AsyncIterator[Shop]:
         yield Shop(session, running.api)
 
 
-async def opened(chromium: Chromium, shop: Shop, width: int = 1360, height: int = 900, dark: bool = False) -> Page:
+async def opened(
+    chromium: Chromium, shop: Shop, width: int = 1360, height: int = 900, dark: bool = False
+) -> BrowserPage:
     """The board, once it is live."""
     page = await chromium.open(f"{shop.api}/", width, height, dark)
     await page.until(f"{LIVE} && document.querySelectorAll('#rows tr').length >= 2")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.loadtest.measure.results import Results
+from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.report.page import write_page
-from tests.browser.chromium import Chromium, Page, find_chromium
-from tests.unit.run_results import NASTY, broken, flash_sale, nasty, not_valid, search
+from tests.browser.chromium import BrowserPage, Chromium, find_chromium
+from tests.unit.sample_results import NASTY, broken, flash_sale, nasty, not_valid, search
 
 pytestmark = pytest.mark.browser
 
@@ -63,8 +63,8 @@ async def chromium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ch
 
 
 async def drawn(
-    chromium: Chromium, folder: Path, results: Results, width: int = 1280, height: int = 900, dark: bool = False
-) -> Page:
+    chromium: Chromium, folder: Path, results: LoadTestResults, width: int = 1280, height: int = 900, dark: bool = False
+) -> BrowserPage:
     """The page of these results, with all its plots."""
     file = folder / "report.html"
     await asyncio.to_thread(write_page, results, file)
@@ -73,7 +73,7 @@ async def drawn(
     return page
 
 
-async def judged(page: Page, dark: bool = False) -> None:
+async def judged(page: BrowserPage, dark: bool = False) -> None:
     """That it fits, is readable, drew every plot inside its card, and asked nothing of anyone."""
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert await page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)") == []
@@ -92,7 +92,7 @@ async def judged(page: Page, dark: bool = False) -> None:
     ids=["kept", "search", "not-valid"],
 )
 async def test_the_page_fits_is_readable_and_asks_nothing_of_the_network(
-    chromium: Chromium, tmp_path: Path, results: Results, width: int, dark: bool
+    chromium: Chromium, tmp_path: Path, results: LoadTestResults, width: int, dark: bool
 ) -> None:
     page = await drawn(chromium, tmp_path, results, width, dark=dark)
     await page.picture(tmp_path / "report.png")

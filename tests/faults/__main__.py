@@ -11,11 +11,11 @@ from pathlib import Path
 
 import click
 
-from tests.faults.cluster import Shape
+from tests.faults.cluster import ClusterOptions
 from tests.faults.faults import FAULTS, absent, chosen
-from tests.faults.load import Rates
-from tests.faults.report import judged, lines_of, write
-from tests.faults.run import Options, Run
+from tests.faults.load import ScenarioRates
+from tests.faults.report import judged, render_lines, write
+from tests.faults.run import FaultInjectionRun, FaultRunOptions
 
 _FILE = click.Path(path_type=Path)
 
@@ -25,7 +25,9 @@ _FILE = click.Path(path_type=Path)
 @click.option("--seed", type=int, help="Replays the plan and the load of a run. [a new one]")
 @click.option("--only", default="", metavar="FAULT,…", help="These faults alone.")
 @click.option("--skip", default="", metavar="FAULT,…", help="All but these.")
-@click.option("--orders", type=float, default=Rates().orders, show_default=True, help="Stories of orders a second.")
+@click.option(
+    "--orders", type=float, default=ScenarioRates().orders, show_default=True, help="Stories of orders a second."
+)
 @click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True)
 @click.option("--two-workers", is_flag=True, help="Two workers from the start.")
 @click.option("--disk-mb", type=int, default=0, help="A disk of that size for the broker (tmpfs, as root).")
@@ -58,25 +60,25 @@ def main(
         faults = [fault for fault in chosen([name for name in only.split(",") if name]) if fault.name not in skipped]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--only") from error
-    shape = Shape(brokers=int(brokers), second_worker=two_workers, disk_mb=disk_mb)
+    shape = ClusterOptions(brokers=int(brokers), second_worker=two_workers, disk_mb=disk_mb)
     for fault in faults:
         if (reason := absent(fault, shape)) is not None:
             click.echo(f"cannot be made here: {fault.name}: {reason}")
     faults = [fault for fault in faults if absent(fault, shape) is None]
     with nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        options = Options(
+        options = FaultRunOptions(
             folder=Path(folder),
             seconds=seconds,
             seed=seed,
             faults=faults,
-            rates=Rates(orders=orders),
+            rates=ScenarioRates(orders=orders),
             shape=shape,
         )
         import uvloop
 
-        account = uvloop.run(Run(options, click.echo).go())
+        account = uvloop.run(FaultInjectionRun(options, click.echo).go())
         report = judged(account)
-    for line in lines_of(report):
+    for line in render_lines(report):
         click.echo(line)
     if report_file is not None:
         write(report, report_file)

@@ -22,7 +22,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from stocktide.embedded import EmbeddedKafka
 from stocktide.embedded import kafka as embedded
-from stocktide.embedded.ports import pick_free
+from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 
 if TYPE_CHECKING:
@@ -154,13 +154,13 @@ class _Voter(EmbeddedKafka):
         child = ChildProcess("Kafka's storage tool", self._child.log)
         tool = ("kafka.tools.StorageTool", "format", "-t", self._identity, "-c", str(self._properties))
         await child.spawn([str(java), *embedded._LOGGING, "-cp", classes, *tool])
-        assert await child.wait() == 0, child.last_words()
+        assert await child.wait() == 0, child.last_log_lines()
 
 
 def _quorum(folder: Path, count: int) -> list[EmbeddedKafka]:
     ports: list[int] = []
     for _ in range(2 * count):
-        ports.append(pick_free(avoid=ports))
+        ports.append(pick_free_port(avoid=ports))
     voters = ",".join(f"{number + 1}@127.0.0.1:{ports[2 * number + 1]}" for number in range(count))
     identity = embedded._storage_identity(uuid.uuid4().bytes)
     brokers: list[EmbeddedKafka] = []

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from aiokafka import TopicPartition
 
-from stocktide.retry import until
-from stocktide.streams.kafka.admin import ensure_topics, settings_of
+from stocktide.retry import poll_until
+from stocktide.streams.kafka.admin import ensure_topics, topic_settings
 from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
 from tests.faults.brokers import Brokers
-from tests.faults.links import Links
-from tests.faults.member import Member
-from tests.faults.stores import Store
+from tests.faults.proxies import TcpProxies
+from tests.faults.redis_server import RedisServer
+from tests.faults.system_process import SystemProcess
 
 APP_ID = "faults"
 PARTITIONS = 4
@@ -34,7 +34,7 @@ CONSUMED = (ORDERS, MOVEMENTS, JOURNAL, STOCK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class ClusterOptions:
     """What a cluster is made of. `second_worker` is there from the start, else it joins and leaves as a fault. With
     `disk_mb` the one broker has a disk of its own, of that size, which takes root."""
 
@@ -52,22 +52,22 @@ class Cluster:
     """`start`, `close`. `workers` and `apis` are kept alive; `primary` is the store that all lines point to at first;
     where the roles are exchanged, so are `primary` and `replica`."""
 
-    def __init__(self, folder: Path, shape: Shape) -> None:
+    def __init__(self, folder: Path, shape: ClusterOptions) -> None:
         self.folder = folder
         self.shape = shape
         folder.mkdir(parents=True, exist_ok=True)
         self.brokers = Brokers(folder, shape.brokers)
-        self.primary = Store("redis-1", folder)
-        self.replica = Store("redis-2", folder) if shape.replica else None
+        self.primary = RedisServer("redis-1", folder)
+        self.replica = RedisServer("redis-2", folder) if shape.replica else None
         self._worker_names = ("w1", "w2")
         self._api_names = tuple(f"api-{number + 1}" for number in range(shape.apis))
-        self.links = Links([*self._worker_names, *self._api_names, "replica"], folder / "links.log")
-        self.workers: list[Member] = []
-        self.apis: list[Member] = []
+        self.links = TcpProxies([*self._worker_names, *self._api_names, "replica"], folder / "links.log")
+        self.workers: list[SystemProcess] = []
+        self.apis: list[SystemProcess] = []
         self._stack = AsyncExitStack()
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> list[SystemProcess]:
         """All processes of the system itself."""
         return [*self.workers, *self.apis]
 
@@ -120,7 +120,7 @@ class Cluster:
         """All lines to the primary, or to `port`."""
         self.links.point([*self._worker_names, *self._api_names], port or self.primary.port)
 
-    def _member(self, name: str, kind: str) -> Member:
+    def _member(self, name: str, kind: str) -> SystemProcess:
         environ = {
             "PYTHONUNBUFFERED": "1",
             "STOCKTIDE_APP_ID": APP_ID,
@@ -131,18 +131,18 @@ class Cluster:
             "STOCKTIDE_PARK_SECONDS": str(self.shape.park_seconds),
             "STOCKTIDE_LOG_LEVEL": self.shape.log_level,
         }
-        return Member(name, kind, self.folder, environ, self.shape.launcher)
+        return SystemProcess(name, kind, self.folder, environ, self.shape.launcher)
 
     async def wait_ready(self, seconds_max: float = READY_SECONDS_MAX) -> None:
-        """Wait until every member that is kept is ready. Raises NotReady."""
+        """Wait until every member that is kept is ready. Raises ClusterNotReady."""
         kept = [member for member in self.members if member.kept]
 
         async def all_ready() -> bool:
             return all(await asyncio.gather(*(member.is_ready() for member in kept)))
 
-        if not await until(all_ready, seconds_max):
-            words = "\n".join(f"{member.name}:\n{member.last_words()}" for member in kept)
-            raise NotReady(f"not ready after {seconds_max:.0f} s:\n{words}")
+        if not await poll_until(all_ready, seconds_max):
+            words = "\n".join(f"{member.name}:\n{member.last_log_lines()}" for member in kept)
+            raise ClusterNotReady(f"not ready after {seconds_max:.0f} s:\n{words}")
 
     async def uncommitted(self) -> dict[str, int]:
         """By topic, how many records the worker's group has not committed."""
@@ -159,7 +159,7 @@ class Cluster:
         """Give topics the settings that we created them with."""
         for topic in (JOURNAL, ORDERS, MOVEMENTS):
             if topic.name in topics:
-                await self.brokers.configure(topic.full_name(APP_ID), settings_of(topic, len(self.brokers)))
+                await self.brokers.configure(topic.full_name(APP_ID), topic_settings(topic, len(self.brokers)))
 
 
 async def _system(*command: str) -> None:
@@ -167,5 +167,5 @@ async def _system(*command: str) -> None:
     assert await process.wait() == 0, command
 
 
-class NotReady(Exception):
+class ClusterNotReady(Exception):
     """The system did not come back; the message is what its parts said last."""

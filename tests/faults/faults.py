@@ -9,10 +9,10 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.faults.cluster import Shape
+from tests.faults.cluster import ClusterOptions
 from tests.faults.fault import Fault
-from tests.faults.processes import PROCESS_FAULTS
-from tests.faults.servers import SERVER_FAULTS
+from tests.faults.process_faults import PROCESS_FAULTS
+from tests.faults.server_faults import SERVER_FAULTS
 from tests.packages import find_faketime
 
 FAULTS: tuple[Fault, ...] = (*PROCESS_FAULTS, *SERVER_FAULTS)
@@ -21,7 +21,7 @@ PAUSE_SECONDS_MAX = 2.5
 
 
 @dataclass(frozen=True, slots=True)
-class Strike:
+class ScheduledFault:
     """The n-th fault of a run: `pause_seconds` after the one before it began or, where it `waits`, has ended and the
     system answers again."""
 
@@ -31,7 +31,7 @@ class Strike:
     waits: bool
 
 
-def absent(fault: Fault, shape: Shape) -> str | None:
+def absent(fault: Fault, shape: ClusterOptions) -> str | None:
     """Why a fault cannot be made here, on a system of this shape; None where it can."""
     if fault.needs == "faketime" and find_faketime() is None:
         return "the Debian package faketime is not installed"
@@ -49,11 +49,11 @@ def chosen(names: Sequence[str]) -> list[Fault]:
     return [known[name] for name in names] if names else list(FAULTS)
 
 
-def plan(seed: int, faults: Sequence[Fault], pause_seconds_max: float = PAUSE_SECONDS_MAX) -> Iterator[Strike]:
+def plan(seed: int, faults: Sequence[Fault], pause_seconds_max: float = PAUSE_SECONDS_MAX) -> Iterator[ScheduledFault]:
     """The strikes of a run, without an end: each round holds every fault once, shuffled. None without faults."""
     rng = random.Random(f"{seed}-plan")
     number = 0
     while faults:
         for fault in rng.sample(list(faults), len(faults)):
             number += 1
-            yield Strike(number, fault, rng.uniform(0, pause_seconds_max), rng.random() < 0.6)
+            yield ScheduledFault(number, fault, rng.uniform(0, pause_seconds_max), rng.random() < 0.6)

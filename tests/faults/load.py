@@ -13,12 +13,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from stocktide.loadtest.oracle.contract import Order, Stock
-from stocktide.loadtest.oracle.history import MovementRow, OrderRow, Record, StockRow
-from stocktide.retry import until
-from tests.faults.broad import Breadth, broad_opening, early_story, large_story, skewed_story, wide_story
-from tests.faults.doors import Doors
-from tests.faults.stories import Event, Step, movement_story, noise, opening, order_story, policy_story
+from stocktide.loadtest.client.contract import OrderView, StockView
+from stocktide.loadtest.oracle.history import HistoryRecord, MovementPublished, OrderPublished, StockPublished
+from stocktide.retry import poll_until
+from tests.faults.edge_scenarios import (
+    EdgeSizes,
+    early_event_scenario,
+    edge_opening_receipts,
+    large_fields_scenario,
+    skewed_clock_scenario,
+    wide_order_scenario,
+)
+from tests.faults.recording_clients import RecordingClients
+from tests.faults.scenarios import Event, ScenarioStep, movement_scenario, noise, opening, order_scenario, policy_change
 
 # Stories under way: some ten seconds' worth. Beyond it the load rests.
 STORIES_MAX = 1_500
@@ -35,7 +42,7 @@ AWAITED_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class ScenarioRates:
     """How many stories begin a second. An order's has 2.5 steps on average, and one in eight is sent twice."""
 
     orders: float = 140.0
@@ -46,21 +53,21 @@ class Rates:
     large: float = 0.5
     early: float = 1.0
     skewed: float = 0.5
-    breadth: Breadth = field(default_factory=Breadth)
+    breadth: EdgeSizes = field(default_factory=EdgeSizes)
 
 
-class Load:
+class ScenarioRunner:
     """`open_shop`, then `run` until cancelled by `stop`."""
 
-    def __init__(self, seed: int, rates: Rates, doors: Doors) -> None:
+    def __init__(self, seed: int, rates: ScenarioRates, doors: RecordingClients) -> None:
         self._seed = seed
         self._rates = rates
         self._doors = doors
         self._running = True
         self._slots = asyncio.Semaphore(STORIES_MAX)
         self._stories: set[asyncio.Task[None]] = set()
-        self._orders: dict[str, Order | None] = {}
-        self._stock: dict[str, Stock] = {}
+        self._orders: dict[str, OrderView | None] = {}
+        self._stock: dict[str, StockView] = {}
         self._rng = random.Random(f"{seed}-manners")
         self.opened: set[str] = set()
         self.failures: list[BaseException] = []
@@ -74,19 +81,19 @@ class Load:
         """Stories that have begun and not ended."""
         return len(self._stories)
 
-    def saw(self, record: Record) -> None:
+    def saw(self, record: HistoryRecord) -> None:
         """A row of a public topic: what a warehouse knows of orders and shelves."""
-        if isinstance(record, OrderRow):
+        if isinstance(record, OrderPublished):
             if record.order.order_id in self._orders:
                 self._orders[record.order.order_id] = record.order
-        elif isinstance(record, StockRow):
+        elif isinstance(record, StockPublished):
             self._stock[record.stock.sku] = record.stock
-        elif isinstance(record, MovementRow) and record.movement.id.endswith("-opening"):
+        elif isinstance(record, MovementPublished) and record.movement.id.endswith("-opening"):
             self.opened.add(record.movement.id)
 
     async def open_shop(self, check: Callable[[], None]) -> None:
         """Fill the shelves, and wait until the topics tell of it; `check` raises where they cannot."""
-        steps = [*opening(), *broad_opening(self._rates.breadth)]
+        steps = [*opening(), *edge_opening_receipts(self._rates.breadth)]
         for step in steps:
             await self._take(step)
 
@@ -94,15 +101,15 @@ class Load:
             check()
             return len(self.opened) == len(steps)
 
-        assert await until(filled, OPENING_SECONDS_MAX), self.opened
+        assert await poll_until(filled, OPENING_SECONDS_MAX), self.opened
 
     async def run(self) -> None:
         """Tell stories until `stop`."""
         rates = self._rates
         async with asyncio.TaskGroup() as paces:
             paces.create_task(self._pace(rates.orders, self._order))
-            paces.create_task(self._pace(rates.movements, lambda number: movement_story(self._seed, number)))
-            paces.create_task(self._pace(rates.policies, lambda number: [policy_story(self._seed, number)]))
+            paces.create_task(self._pace(rates.movements, lambda number: movement_scenario(self._seed, number)))
+            paces.create_task(self._pace(rates.policies, lambda number: [policy_change(self._seed, number)]))
             paces.create_task(self._pace(rates.noises, lambda number: [noise(self._seed, number)]))
             for rate, story in self._broad():
                 paces.create_task(self._pace(rate, story))
@@ -111,28 +118,28 @@ class Load:
         for story in self._stories:
             story.cancel()
 
-    def _broad(self) -> Iterator[tuple[float, Callable[[int], list[Step]]]]:
+    def _broad(self) -> Iterator[tuple[float, Callable[[int], list[ScenarioStep]]]]:
         """The stories of what is large, early or badly dated, each with its rate."""
         rates, seed = self._rates, self._seed
 
-        def noted(steps: list[Step]) -> list[Step]:
+        def noted(steps: list[ScenarioStep]) -> list[ScenarioStep]:
             self.others += {step.event["order_id"] for step in steps if "order_id" in step.event}
             return steps
 
-        yield rates.wide, lambda number: noted(wide_story(seed, number, rates.breadth))
-        yield rates.large, lambda number: noted(large_story(seed, number))
-        yield rates.early, lambda number: noted(early_story(seed, number, rates.breadth))
-        yield rates.skewed, lambda number: skewed_story(seed, number)
+        yield rates.wide, lambda number: noted(wide_order_scenario(seed, number, rates.breadth))
+        yield rates.large, lambda number: noted(large_fields_scenario(seed, number))
+        yield rates.early, lambda number: noted(early_event_scenario(seed, number, rates.breadth))
+        yield rates.skewed, lambda number: skewed_clock_scenario(seed, number)
 
-    def _order(self, number: int) -> list[Step]:
+    def _order(self, number: int) -> list[ScenarioStep]:
         self.orders = number
-        return order_story(self._seed, number)
+        return order_scenario(self._seed, number)
 
     def stop(self) -> None:
         """Begin no more stories; `run` returns when those under way are told."""
         self._running = False
 
-    async def _pace(self, rate: float, story: Callable[[int], list[Step]]) -> None:
+    async def _pace(self, rate: float, story: Callable[[int], list[ScenarioStep]]) -> None:
         """Begin stories at a steady rate; a pause of the shop is not made up for."""
         if rate <= 0:
             return
@@ -156,7 +163,7 @@ class Load:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failures.append(error)
 
-    async def _tell(self, steps: list[Step]) -> None:
+    async def _tell(self, steps: list[ScenarioStep]) -> None:
         if any(step.units for step in steps) and len(self._orders) < AWAITED_MAX:
             self._orders[steps[0].event["order_id"]] = None
         try:
@@ -167,7 +174,7 @@ class Load:
             if order_id := steps[0].event.get("order_id"):
                 self._orders.pop(order_id, None)
 
-    async def _take(self, step: Step) -> None:
+    async def _take(self, step: ScenarioStep) -> None:
         """Ask, until it is answered; then ask the very same again where the story says so."""
         event = await self._filled(step)
         if event is None:
@@ -184,7 +191,7 @@ class Load:
             await asyncio.sleep(self._rng.uniform(0, 0.5))
             await self._doors.ask(door, step.kind, event, step.raw)
 
-    async def _filled(self, step: Step) -> Event | None:
+    async def _filled(self, step: ScenarioStep) -> Event | None:
         """The event as it is sent: its time, and what only the warehouse knows."""
         if step.raw is not None or step.kind.startswith("policy."):
             return step.event
@@ -204,13 +211,13 @@ class Load:
         shelf = stock.warehouses.get(warehouse) if stock else None
         return {"sku": line["sku"], "quantity": max(0, (shelf.on_hand if shelf else 0) + line["quantity"])}
 
-    async def _units(self, step: Step) -> list[Event]:
+    async def _units(self, step: ScenarioStep) -> list[Event]:
         """The lines of a shipment or return, from the newest row of the order; none where there is nothing to move."""
         order_id = step.event["order_id"]
         loop = asyncio.get_running_loop()
-        until = loop.time() + ROW_SECONDS_MAX
+        poll_until = loop.time() + ROW_SECONDS_MAX
         while (order := self._orders.get(order_id)) is None or order.state == "reserved":
-            if loop.time() > until or order_id not in self._orders:
+            if loop.time() > poll_until or order_id not in self._orders:
                 break
             await asyncio.sleep(0.05)
         if order is None:

@@ -16,27 +16,27 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from tests.faults.mutations import Edit, Mutant, mutant_named
+from tests.faults.mutations import Edit, Mutant, find_mutant
 
 ROOT = Path(__file__).parents[2]
 _LUA = ROOT / "tables" / "ledger" / "lua"
 
 
-class NotFound(Exception):
+class EditNotApplicable(Exception):
     """The text that a mutant replaces does not stand once where the mutant says: the product has changed."""
 
 
 def edited(text: str, edits: Sequence[Edit]) -> str:
-    """`text` with all edits made. Raises NotFound."""
+    """`text` with all edits made. Raises EditNotApplicable."""
     for edit in edits:
         if (count := text.count(edit.old)) != 1:
-            raise NotFound(f"{edit.file} holds {count} times: {edit.old}")
+            raise EditNotApplicable(f"{edit.file} holds {count} times: {edit.old}")
         text = text.replace(edit.old, edit.new)
     return text
 
 
-def texts_of(mutant: Mutant) -> dict[Path, str]:
-    """Each file that the mutant changes, with its changed text. Raises NotFound."""
+def edited_files(mutant: Mutant) -> dict[Path, str]:
+    """Each file that the mutant changes, with its changed text. Raises EditNotApplicable."""
     by_file: dict[Path, list[Edit]] = defaultdict(list)
     for edit in mutant.edits:
         by_file[ROOT / edit.file].append(edit)
@@ -44,8 +44,8 @@ def texts_of(mutant: Mutant) -> dict[Path, str]:
 
 
 def plant(mutant: Mutant) -> None:
-    """Let this process load the mutant's text in the place of the product's. Raises NotFound."""
-    texts = texts_of(mutant)
+    """Let this process load the mutant's text in the place of the product's. Raises EditNotApplicable."""
+    texts = edited_files(mutant)
     modules = {_module_of(file): text for file, text in texts.items() if file.suffix == ".py"}
     loaded = modules.keys() & sys.modules.keys()
     assert not loaded, f"loaded before it could be edited: {loaded}"
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str]) -> Any:
     """Run Stocktide, changed."""
     name, dashes, *rest = arguments
     assert dashes == "--", "python -m tests.faults.mutants NAME -- worker|api …"
-    plant(mutant_named(name))
+    plant(find_mutant(name))
     from stocktide.__main__ import main as stocktide_main
 
     sys.argv = ["stocktide", *rest]

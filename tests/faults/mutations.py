@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.faults.plans import CALM, FORGET, FORK, LONG_CALM, RESTART, TWO_OWNERS, Plan
+from tests.faults.plans import CALM, FORGET, FORK, LONG_CALM, RESTART, TWO_OWNERS, MutantRunPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Mutant:
     name: str
     about: str
     checker: str
-    plan: Plan
+    plan: MutantRunPlan
     edits: tuple[Edit, ...]
 
 
@@ -61,7 +61,7 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 "tables/ledger/submission.py",
                 "            if applied.batch == 0:",
-                "            if applied.batch == 0 or decode is not decode_answer:",
+                "            if applied.batch == 0 or decode is not decode_decision_head:",
             ),
         ),
     ),
@@ -90,7 +90,11 @@ MUTANTS: tuple[Mutant, ...] = (
         TWO_OWNERS,
         (
             Edit(f"{_INCLUDES}/blessed.lua", "(term == nil or stored[3] == term)", "true"),
-            Edit("agents/shard.py", "        elif not mine:\n", "        elif not mine and self.relay is None:\n"),
+            Edit(
+                "agents/relay_assignment.py",
+                "        elif not mine:\n",
+                "        elif not mine and self.relay is None:\n",
+            ),
             Edit(
                 "agents/relay.py",
                 "                verdict = self._reader.feed(record.offset, decode_record(record.value))\n",
@@ -184,8 +188,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "agents/channel_stock/conflation.py",
-                "    face: Face | None = None\n",
-                "    face: Face | None = None\n    told: int = 0\n",
+                "    face: VisibleOffer | None = None\n",
+                "    face: VisibleOffer | None = None\n    told: int = 0\n",
             ),
             Edit(
                 "agents/channel_stock/conflation.py",
@@ -237,7 +241,7 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 "tables/ledger/submission.py",
                 "            if applied.batch == 0:",
-                "            if applied.batch == 0 or decode is decode_answer:",
+                "            if applied.batch == 0 or decode is decode_decision_head:",
             ),
         ),
     ),
@@ -269,8 +273,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "agents/intake.py",
-                "            letters.append(letter_of_malformed(chunk, record, event))\n",
-                "            letters.append(letter_of_malformed(chunk, record, event))\n            return\n",
+                "            letters.append(dead_letter_of_malformed(chunk, record, event))\n",
+                "            letters.append(dead_letter_of_malformed(chunk, record, event))\n            return\n",
             ),
         ),
     ),
@@ -293,6 +297,6 @@ MUTANTS: tuple[Mutant, ...] = (
 )
 
 
-def mutant_named(name: str) -> Mutant:
+def find_mutant(name: str) -> Mutant:
     """The mutant of this name. Raises KeyError."""
     return {mutant.name: mutant for mutant in MUTANTS}[name]

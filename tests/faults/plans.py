@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MutantRunPlan:
     """A short run: `faults` strike for `seconds`, at moments that follow from `seed`; at least `strikes_min`."""
 
     name: str
@@ -21,10 +21,10 @@ class Plan:
     replica: bool = False
 
 
-CALM = Plan("calm", "nothing fails", seed=1, seconds=10)
-RESTART = Plan("restart", "the worker is killed", seed=1, seconds=9, faults=("kill_worker",), strikes_min=1)
+CALM = MutantRunPlan("calm", "nothing fails", seed=1, seconds=10)
+RESTART = MutantRunPlan("restart", "the worker is killed", seed=1, seconds=9, faults=("kill_worker",), strikes_min=1)
 # The journal takes nothing for 3.5 s, and meanwhile Redis loses what was decided since.
-FORGET = Plan(
+FORGET = MutantRunPlan(
     "forget",
     "the journal refuses, and then Redis is empty",
     seed=15,
@@ -32,7 +32,7 @@ FORGET = Plan(
     faults=("refuse_produce", "flush_redis"),
     strikes_min=2,
 )
-FORK = Plan(
+FORK = MutantRunPlan(
     "fork",
     "a replica decides for three seconds, and then the old primary is back",
     seed=21,
@@ -41,7 +41,7 @@ FORK = Plan(
     strikes_min=1,
     replica=True,
 )
-TWO_OWNERS = Plan(
+TWO_OWNERS = MutantRunPlan(
     "two_owners",
     "the shard moves to a second worker while the first is stopped, and the first wakes up",
     seed=86,
@@ -50,5 +50,5 @@ TWO_OWNERS = Plan(
     strikes_min=2,
 )
 # Longer than work may wait and nothing move.
-LONG_CALM = Plan("long_calm", "nothing fails, for longer than work may wait", seed=1, seconds=25)
+LONG_CALM = MutantRunPlan("long_calm", "nothing fails, for longer than work may wait", seed=1, seconds=25)
 PLANS = (CALM, RESTART, FORGET, FORK, TWO_OWNERS, LONG_CALM)

@@ -1,6 +1,6 @@
 """The report of a run: faults, load, downtime, verdict; as text for a person, as JSON for the table of reliability.
 
-In: an `Account` and the history that it names. Out: a `Report`.
+In: an `FaultRunResult` and the history that it names. Out: a `FaultReport`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from msgspec import Struct
 from stocktide.loadtest.oracle.judge import judge
 from stocktide.loadtest.oracle.verdict import Verdict
 from tests.faults.faults import FAULTS
-from tests.faults.run import Account, Struck
+from tests.faults.run import FaultRunResult, InjectedFault
 
 # After a fault was healed its effect may begin a little late: a request that was under way.
 AFTER_SECONDS = 1.0
@@ -39,7 +39,7 @@ class FaultRow(Struct, frozen=True):
     why_failed: str = ""
 
 
-class Report(Struct, frozen=True):
+class FaultReport(Struct, frozen=True):
     """A run, told."""
 
     seed: int
@@ -70,17 +70,17 @@ class Report(Struct, frozen=True):
         return bool(self.verdict["ok"]) and not self.unquiet and not self.failures
 
 
-def judged(account: Account) -> Report:
+def judged(account: FaultRunResult) -> FaultReport:
     """Judge a run by its history, and sum it up."""
-    return report_of(account, judge(account.history, park_ms=account.park_seconds * 1000, seen_live=True))
+    return build_report(account, judge(account.history, park_ms=account.park_seconds * 1000, recorded_live=True))
 
 
-def report_of(account: Account, verdict: Verdict) -> Report:
+def build_report(account: FaultRunResult, verdict: Verdict) -> FaultReport:
     """Sum a run up."""
-    downtimes = {id(struck): downtime(account.answered_at, struck) for struck in account.struck}
+    downtimes = {id(struck): longest_downtime(account.answered_at, struck) for struck in account.struck}
     done = [struck for struck in account.struck if struck.ended and not struck.failed]
     everything = [downtimes[id(struck)] for struck in done]
-    return Report(
+    return FaultReport(
         account.seed,
         round(account.load_seconds, 1),
         round(account.rest_seconds, 1),
@@ -100,11 +100,11 @@ def report_of(account: Account, verdict: Verdict) -> Report:
     )
 
 
-def _by_name(struck: Sequence[Struck]) -> Iterator[tuple[str, Iterator[Struck]]]:
+def _by_name(struck: Sequence[InjectedFault]) -> Iterator[tuple[str, Iterator[InjectedFault]]]:
     return itertools.groupby(sorted(struck, key=lambda one: one.name), key=lambda one: one.name)
 
 
-def _row(name: str, struck: list[Struck], downtimes: dict[int, float]) -> FaultRow:
+def _row(name: str, struck: list[InjectedFault], downtimes: dict[int, float]) -> FaultRow:
     fault = next(fault for fault in FAULTS if fault.name == name)
     done = [downtimes[id(one)] for one in struck if one.ended and not one.failed]
     why = next((one.failed for one in struck if one.failed), "")
@@ -120,7 +120,7 @@ def _row(name: str, struck: list[Struck], downtimes: dict[int, float]) -> FaultR
     )
 
 
-def downtime(answered_at: Sequence[float], struck: Struck) -> float:
+def longest_downtime(answered_at: Sequence[float], struck: InjectedFault) -> float:
     """The longest time without an answer that lies, in part at least, between the fault and its healing (s)."""
     begin = max(0, bisect_left(answered_at, struck.began) - 1)
     longest = 0.0
@@ -138,18 +138,18 @@ def percentile(values: Sequence[float], share: float) -> float:
     return round(sorted(values)[max(0, math.ceil(share * len(values)) - 1)], 2)
 
 
-def write(report: Report, file: Path) -> None:
+def write(report: FaultReport, file: Path) -> None:
     """Write it as JSON."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
 
 
-def load(file: Path) -> Report:
+def load(file: Path) -> FaultReport:
     """Read it back."""
-    return msgspec.json.decode(file.read_bytes(), type=Report)
+    return msgspec.json.decode(file.read_bytes(), type=FaultReport)
 
 
-def lines_of(report: Report) -> Iterator[str]:
+def render_lines(report: FaultReport) -> Iterator[str]:
     """The report as a person reads it."""
     yield ""
     yield f"seed {report.seed}: {report.commands:,} commands in {report.load_seconds:,.0f} s, {report.rows:,} rows seen"

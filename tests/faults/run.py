@@ -1,6 +1,7 @@
 """One run: the system starts, the load goes on, faults strike; then all is healed and comes to rest, and is judged.
 
-In: how long, a seed, which faults. Out: an `Account` of the run, whose verdict says whether a promise was broken.
+In: how long, a seed, which faults. Out: an `FaultRunResult` of the run, whose verdict says whether a promise was
+broken.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from stocktide.errors import CommandError
-from stocktide.loadtest.oracle.history import Began, HistoryFile, Record, Rested
-from stocktide.loadtest.oracle.history import Fault as FaultRecord
-from stocktide.loadtest.oracle.judge import Watch
-from stocktide.retry import until
-from tests.faults.broad import skus_of
-from tests.faults.cluster import APP_ID, PARTITIONS, Cluster, Shape
-from tests.faults.doors import Doors, Recorder
-from tests.faults.fault import Fault, NotReached, Scene
-from tests.faults.faults import PAUSE_SECONDS_MAX, Strike, plan
-from tests.faults.final import read_everything
-from tests.faults.load import Load, Rates
-from tests.faults.stories import CHANNELS, HOLD_SECONDS_USUAL
-from tests.faults.watchers import Subscriber, Topics
+from stocktide.loadtest.oracle.history import FaultRecord as FaultRecord
+from stocktide.loadtest.oracle.history import HistoryFile, HistoryRecord, RunQuiesced, RunStarted
+from stocktide.loadtest.oracle.judge import LiveJudge
+from stocktide.retry import poll_until
+from tests.faults.cluster import APP_ID, PARTITIONS, Cluster, ClusterOptions
+from tests.faults.edge_scenarios import edge_skus
+from tests.faults.fault import Fault, FaultContext, FaultNotInjected
+from tests.faults.faults import PAUSE_SECONDS_MAX, ScheduledFault, plan
+from tests.faults.final_reads import read_everything
+from tests.faults.load import ScenarioRates, ScenarioRunner
+from tests.faults.recording_clients import RecordingClients, RunRecorder
+from tests.faults.recording_readers import ReconnectingSubscriber, RecordingTopicReader
+from tests.faults.scenarios import CHANNELS, HOLD_SECONDS_USUAL
 
 # So many at a time, where they touch different parts.
 UNDER_WAY_MAX = 3
@@ -48,11 +49,11 @@ LAST_SECONDS = 3.0
 # A run that has not done its faults in time goes on for so long.
 OVERTIME_SECONDS_MAX = 60.0
 
-Say = Callable[[str], None]
+WriteLine = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class FaultRunOptions:
     """What to run. `folder` gets servers' data, logs and the history. A run with fewer than `strikes_min` faults goes
     on for a while. Between two faults there are up to `pause_seconds_max`."""
 
@@ -62,12 +63,12 @@ class Options:
     faults: Sequence[Fault]
     strikes_min: int = 0
     pause_seconds_max: float = PAUSE_SECONDS_MAX
-    rates: Rates = field(default_factory=Rates)
-    shape: Shape = field(default_factory=Shape)
+    rates: ScenarioRates = field(default_factory=ScenarioRates)
+    shape: ClusterOptions = field(default_factory=ClusterOptions)
 
 
 @dataclass(slots=True)
-class Struck:
+class InjectedFault:
     """A fault as it was done, in s of the loop's clock."""
 
     name: str
@@ -78,13 +79,13 @@ class Struck:
 
 
 @dataclass(slots=True)
-class Account:
+class FaultRunResult:
     """What happened in a run. `unquiet` says why it did not come to rest."""
 
     seed: int
     history: Path
     park_seconds: int
-    struck: list[Struck] = field(default_factory=list)
+    struck: list[InjectedFault] = field(default_factory=list)
     answered_at: list[float] = field(default_factory=list)
     commands: int = 0
     doors: Counter[str] = field(default_factory=Counter)
@@ -98,18 +99,18 @@ class Account:
     ends: Counter[str] = field(default_factory=Counter)
 
 
-class Run:
+class FaultInjectionRun:
     """Does one run."""
 
-    def __init__(self, options: Options, say: Say) -> None:
+    def __init__(self, options: FaultRunOptions, say: WriteLine) -> None:
         self._options = options
         self._say = say
         self._history = options.folder / "history.ndjson"
-        self._account = Account(options.seed, self._history, options.shape.park_seconds)
+        self._account = FaultRunResult(options.seed, self._history, options.shape.park_seconds)
         self._began = time.monotonic()
-        self._judge = Watch(seen_live=True)
+        self._judge = LiveJudge(recorded_live=True)
 
-    async def go(self) -> Account:
+    async def go(self) -> FaultRunResult:
         """Run it all, and give the account. Raises what starting raises."""
         options = self._options
         async with AsyncExitStack() as stack:
@@ -118,14 +119,14 @@ class Run:
             await cluster.start()
             self._tell(f"the system is up: {options.shape.brokers} broker(s), seed {options.seed}")
             file = stack.enter_context(HistoryFile(self._history))
-            recorder = Recorder(file, self._watch)
-            recorder.add(Began(recorder.now, APP_ID, options.seed))
+            recorder = RunRecorder(file, self._watch)
+            recorder.add(RunStarted(recorder.now, APP_ID, options.seed))
             apis = [api.address for api in cluster.apis]
-            doors = Doors(recorder, apis, cluster.brokers.address, cluster.topic)
+            doors = RecordingClients(recorder, apis, cluster.brokers.address, cluster.topic)
             stack.push_async_callback(doors.close)
             await doors.open()
-            load = Load(options.seed, options.rates, doors)
-            topics = Topics(cluster.brokers.address, cluster.topic, PARTITIONS, recorder, load.saw)
+            load = ScenarioRunner(options.seed, options.rates, doors)
+            topics = RecordingTopicReader(cluster.brokers.address, cluster.topic, PARTITIONS, recorder, load.saw)
             stack.push_async_callback(topics.stop)
             await topics.start()
             subscribers = self._subscribers(apis, recorder, stack)
@@ -134,22 +135,26 @@ class Run:
                 subscriber.start()
             await self._strike_under_load(cluster, recorder, load)
             await self._rest(cluster, topics)
-            recorder.add(Rested(recorder.now))
-            await read_everything(doors, recorder, load.orders, others=load.others, skus=skus_of(options.rates.breadth))
+            recorder.add(RunQuiesced(recorder.now))
+            await read_everything(
+                doors, recorder, load.orders, others=load.others, skus=edge_skus(options.rates.breadth)
+            )
             self._close_account(recorder, topics, cluster, load)
         return self._account
 
-    def _subscribers(self, apis: list[str], recorder: Recorder, stack: AsyncExitStack) -> list[Subscriber]:
+    def _subscribers(
+        self, apis: list[str], recorder: RunRecorder, stack: AsyncExitStack
+    ) -> list[ReconnectingSubscriber]:
         """One of each channel at each API."""
         made = []
         for at in range(len(apis)):
             for channel in CHANNELS:
                 name = f"{channel}-{at + 1}"
-                made.append(Subscriber(name, channel, apis[at:] + apis[:at], recorder))
+                made.append(ReconnectingSubscriber(name, channel, apis[at:] + apis[:at], recorder))
                 stack.push_async_callback(made[-1].stop)
         return made
 
-    async def _strike_under_load(self, cluster: Cluster, recorder: Recorder, load: Load) -> None:
+    async def _strike_under_load(self, cluster: Cluster, recorder: RunRecorder, load: ScenarioRunner) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         running = asyncio.create_task(load.run())
@@ -157,7 +162,7 @@ class Run:
         telling = asyncio.create_task(self._progress(recorder, load))
         try:
             await asyncio.wait((running, striking), timeout=self._options.seconds, return_when=asyncio.FIRST_COMPLETED)
-            await until(self._struck_enough, OVERTIME_SECONDS_MAX)
+            await poll_until(self._struck_enough, OVERTIME_SECONDS_MAX)
         finally:
             for task in (striking, telling):
                 task.cancel()
@@ -175,7 +180,7 @@ class Run:
     async def _struck_enough(self) -> bool:
         return len([struck for struck in self._account.struck if struck.ended]) >= self._options.strikes_min
 
-    async def _strike(self, cluster: Cluster, recorder: Recorder) -> None:
+    async def _strike(self, cluster: Cluster, recorder: RunRecorder) -> None:
         """Do the plan, until cancelled; what has begun by then is brought to its end."""
         under_way: dict[asyncio.Task[None], Fault] = {}
         try:
@@ -185,7 +190,7 @@ class Run:
             await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _follow_plan(
-        self, cluster: Cluster, recorder: Recorder, under_way: dict[asyncio.Task[None], Fault]
+        self, cluster: Cluster, recorder: RunRecorder, under_way: dict[asyncio.Task[None], Fault]
     ) -> None:
         for strike in plan(self._options.seed, self._options.faults, self._options.pause_seconds_max):
             await asyncio.sleep(strike.pause_seconds)
@@ -196,24 +201,24 @@ class Run:
                 for task in done:
                     del under_way[task]
                     task.result()
-            scene = Scene(cluster, recorder, random.Random(f"{self._options.seed}-strike-{strike.number}"))
+            scene = FaultContext(cluster, recorder, random.Random(f"{self._options.seed}-strike-{strike.number}"))
             task = asyncio.create_task(self._do(strike, scene))
             under_way[task] = strike.fault
             if strike.waits:
                 await asyncio.wait([task])
                 await self._answered(recorder)
 
-    async def _do(self, strike: Strike, scene: Scene) -> None:
+    async def _do(self, strike: ScheduledFault, scene: FaultContext) -> None:
         """One fault, noted before and after."""
         loop = asyncio.get_running_loop()
         recorder, name = scene.recorder, strike.fault.name
-        struck = Struck(name, loop.time())
+        struck = InjectedFault(name, loop.time())
         self._account.struck.append(struck)
         recorder.add(FaultRecord(recorder.now, name))
         try:
             async with asyncio.timeout(FAULT_SECONDS_MAX):
                 struck.detail = await strike.fault.inject(scene)
-        except NotReached as reason:
+        except FaultNotInjected as reason:
             struck.failed = str(reason)
         except (KafkaError, RedisError, CommandError, TimeoutError, OSError) as error:
             struck.failed = repr(error)
@@ -225,7 +230,7 @@ class Run:
             + f" FAILED: {struck.failed}" * bool(struck.failed)
         )
 
-    async def _answered(self, recorder: Recorder) -> None:
+    async def _answered(self, recorder: RunRecorder) -> None:
         """Wait until a write is answered again."""
         loop = asyncio.get_running_loop()
         since = loop.time()
@@ -263,7 +268,7 @@ class Run:
 
     # Rest
 
-    async def _rest(self, cluster: Cluster, topics: Topics) -> None:
+    async def _rest(self, cluster: Cluster, topics: RecordingTopicReader) -> None:
         """Wait until nothing moves any more; what still does is noted."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -275,7 +280,7 @@ class Run:
         await topics.catch_up()
         self._account.rest_seconds = loop.time() - began
 
-    async def _quiet(self, cluster: Cluster, topics: Topics, seconds: float) -> None:
+    async def _quiet(self, cluster: Cluster, topics: RecordingTopicReader, seconds: float) -> None:
         """Wait until all input is consumed and no row has come for so long."""
         loop = asyncio.get_running_loop()
         began = quiet_since = loop.time()
@@ -291,7 +296,9 @@ class Run:
             await asyncio.sleep(0.3)
         self._account.unquiet = f"after {REST_SECONDS_MAX:.0f} s: uncommitted {lags}, rows {rows} to {topics.rows}"
 
-    def _close_account(self, recorder: Recorder, topics: Topics, cluster: Cluster, load: Load) -> None:
+    def _close_account(
+        self, recorder: RunRecorder, topics: RecordingTopicReader, cluster: Cluster, load: ScenarioRunner
+    ) -> None:
         account = self._account
         account.commands, account.rows = recorder.commands, topics.rows
         account.doors, account.kinds, account.statuses = recorder.doors, recorder.kinds, recorder.statuses
@@ -299,7 +306,7 @@ class Run:
         account.failures = [repr(failure) for failure in load.failures]
         account.ends = Counter(f"{end.name} {end.status}" for member in cluster.members for end in member.ends)
 
-    async def _progress(self, recorder: Recorder, load: Load) -> None:
+    async def _progress(self, recorder: RunRecorder, load: ScenarioRunner) -> None:
         before = 0
         while True:
             await asyncio.sleep(10)
@@ -308,7 +315,7 @@ class Run:
             faults = len(self._account.struck)
             self._tell(f"{before} commands, {rate:.0f}/s, {load.under_way} stories under way, {faults} faults")
 
-    def _watch(self, record: Record) -> None:
+    def _watch(self, record: HistoryRecord) -> None:
         for violation in self._judge.feed(record):
             self._tell(f"VIOLATION {violation.checker}: {violation.what}")
 

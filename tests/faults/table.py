@@ -10,14 +10,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.faults import caught
-from tests.faults.report import FaultRow, Report, load
+from tests.faults import mutant_results
+from tests.faults.report import FaultReport, FaultRow, load
 
 # What the runs of mutants leave behind, beside the reports.
 MUTANTS_NAME = "mutants.json"
 
 
-def table_of(reports: Sequence[Report]) -> Iterator[str]:
+def render_fault_table(reports: Sequence[FaultReport]) -> Iterator[str]:
     """The table, line by line."""
     yield "| fault | what it does, what heals it | times | promises | result | no answer, median / p99 | again |"
     yield "|---|---|---|---|---|---|---|"
@@ -29,7 +29,7 @@ def table_of(reports: Sequence[Report]) -> Iterator[str]:
         yield from _summary(report)
 
 
-def _line(row: FaultRow, report: Report) -> str:
+def _line(row: FaultRow, report: FaultReport) -> str:
     promises = ", ".join(map(str, row.promises))
     result = "kept" if report.passed else "see below"
     down = f"{row.down_p50:.1f} s / {row.down_p99:.1f} s" if row.times else ""
@@ -38,7 +38,7 @@ def _line(row: FaultRow, report: Report) -> str:
     return f"| `{row.name}` | {about} | {row.times} | {promises} | {result} | {down} | {again} |"
 
 
-def _summary(report: Report) -> Iterator[str]:
+def _summary(report: FaultReport) -> Iterator[str]:
     yield (
         f"Seed {report.seed}: {report.commands:,} commands and {report.injected} faults "
         f"in {report.load_seconds:,.0f} s; {report.rows:,} rows of public topics were read."
@@ -52,15 +52,15 @@ def _summary(report: Report) -> Iterator[str]:
     yield ""
 
 
-def tables_of(files: Sequence[Path]) -> Iterator[str]:
+def render_tables(files: Sequence[Path]) -> Iterator[str]:
     """The table of faults, where there are reports among the files, and that of mutants."""
     reports = [load(file) for file in files if file.name != MUTANTS_NAME]
     if reports:
-        yield from table_of(reports)
+        yield from render_fault_table(reports)
     for file in files:
         if file.name == MUTANTS_NAME:
-            yield from caught.table_of_mutants(caught.load(file))
+            yield from mutant_results.render_mutant_table(mutant_results.load(file))
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(tables_of([Path(name) for name in sys.argv[1:]])) + "\n")
+    sys.stdout.write("\n".join(render_tables([Path(name) for name in sys.argv[1:]])) + "\n")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.broad import FULL
-from tests.faults.cluster import Shape
+from tests.faults.cluster import ClusterOptions
+from tests.faults.edge_scenarios import FULL
 from tests.faults.faults import absent, chosen
-from tests.faults.load import Rates
-from tests.faults.report import Report, judged, lines_of, write
-from tests.faults.run import Options, Run
+from tests.faults.load import ScenarioRates
+from tests.faults.report import FaultReport, judged, render_lines, write
+from tests.faults.run import FaultInjectionRun, FaultRunOptions
 
 SHORT_SEED = 11
 SHORT = ("kill_worker_between_read_and_settle", "kill_api", "lose_tail_of_redis", "flush_redis")
@@ -32,12 +32,12 @@ REPORTS = Path("soak-reports")
 AROUND_SECONDS_MAX = 900.0
 
 
-async def run(options: Options, name: str) -> Report:
+async def run(options: FaultRunOptions, name: str) -> FaultReport:
     """Run, judge, print and write the report."""
     async with asyncio.timeout(options.seconds + AROUND_SECONDS_MAX):
-        account = await Run(options, say).go()
+        account = await FaultInjectionRun(options, say).go()
     report = judged(account)
-    for line in lines_of(report):
+    for line in render_lines(report):
         say(line)
     write(report, REPORTS / f"{name}.json")
     return report
@@ -60,15 +60,15 @@ def soak_seed() -> int:
 
 
 async def test_promises_are_kept_through_a_few_faults(tmp_path: Path) -> None:
-    options = Options(
+    options = FaultRunOptions(
         folder=tmp_path,
         seconds=8,
         seed=SHORT_SEED,
         faults=chosen(SHORT),
         strikes_min=len(SHORT),
         # A small part of what the long runs have of everything, so that a gate on two cores carries it.
-        rates=Rates(orders=60, wide=0.4, large=0.5, early=0.5, skewed=1.0),
-        shape=Shape(replica=False),
+        rates=ScenarioRates(orders=60, wide=0.4, large=0.5, early=0.5, skewed=1.0),
+        shape=ClusterOptions(replica=False),
     )
     report = await run(options, "short")
     assert report.passed, "see the report above"
@@ -77,15 +77,15 @@ async def test_promises_are_kept_through_a_few_faults(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path) -> None:
-    shape = Shape(park_seconds=PARK_SECONDS_FULL)
+    shape = ClusterOptions(park_seconds=PARK_SECONDS_FULL)
     faults = [fault for fault in chosen(()) if absent(fault, shape) is None]
-    options = Options(
+    options = FaultRunOptions(
         folder=tmp_path,
         seconds=soak_seconds(),
         seed=soak_seed(),
         faults=faults,
         pause_seconds_max=SOAK_PAUSE_SECONDS_MAX,
-        rates=Rates(wide=0.1, breadth=FULL),
+        rates=ScenarioRates(wide=0.1, breadth=FULL),
         shape=shape,
     )
     report = await run(options, "long")
@@ -97,14 +97,14 @@ async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path) -> N
 @pytest.mark.soak
 async def test_promises_are_kept_where_one_of_three_brokers_is_lost(tmp_path: Path) -> None:
     faults = chosen(("kill_kafka", "stop_kafka", "kill_worker", "kill_api"))
-    options = Options(
+    options = FaultRunOptions(
         folder=tmp_path,
         seconds=soak_seconds(240),
         seed=soak_seed(),
         faults=faults,
         strikes_min=len(faults),
-        rates=Rates(orders=60),
-        shape=Shape(brokers=3),
+        rates=ScenarioRates(orders=60),
+        shape=ClusterOptions(brokers=3),
     )
     report = await run(options, "three-brokers")
     assert report.passed, "see the report above"
@@ -114,14 +114,14 @@ async def test_promises_are_kept_where_one_of_three_brokers_is_lost(tmp_path: Pa
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the broker a disk of its own")
 async def test_promises_are_kept_through_a_full_disk(tmp_path: Path) -> None:
     faults = chosen(("fill_disk_of_kafka", "kill_worker"))
-    options = Options(
+    options = FaultRunOptions(
         folder=tmp_path,
         seconds=soak_seconds(120),
         seed=soak_seed(),
         faults=faults,
         strikes_min=len(faults),
-        rates=Rates(orders=60),
-        shape=Shape(disk_mb=2_000),
+        rates=ScenarioRates(orders=60),
+        shape=ClusterOptions(disk_mb=2_000),
     )
     report = await run(options, "full-disk")
     assert report.passed, "see the report above"

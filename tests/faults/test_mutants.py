@@ -13,51 +13,51 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.loadtest.oracle.judge import Bench
-from tests.faults.caught import Caught, note
-from tests.faults.cluster import Shape
+from stocktide.loadtest.oracle.judge import CheckerSet
+from tests.faults.cluster import ClusterOptions
 from tests.faults.faults import chosen
-from tests.faults.load import Rates
-from tests.faults.mutants import texts_of
+from tests.faults.load import ScenarioRates
+from tests.faults.mutant_results import MutantResult, note
+from tests.faults.mutants import edited_files
 from tests.faults.mutations import MUTANTS, Mutant
-from tests.faults.plans import PLANS, Plan
-from tests.faults.report import Report, judged, lines_of
-from tests.faults.run import Options, Run
+from tests.faults.plans import PLANS, MutantRunPlan
+from tests.faults.report import FaultReport, judged, render_lines
+from tests.faults.run import FaultInjectionRun, FaultRunOptions
 from tests.faults.test_faults import AROUND_SECONDS_MAX, REPORTS, say
 
 # More that is no event than a long run has: a short one is to see some beside events.
-RATES = Rates(orders=70, noises=4)
+RATES = ScenarioRates(orders=70, noises=4)
 LAUNCHED_SECONDS_MAX = 60
 # What some mutants break hangs on a race of a few ms, which the faults make likely and not sure.
 RUNS_MAX = 3
 
 
-async def run(plan: Plan, folder: Path, mutant: Mutant | None = None) -> Report:
+async def run(plan: MutantRunPlan, folder: Path, mutant: Mutant | None = None) -> FaultReport:
     """A plan on the product or on a mutant, judged and told."""
     launcher = ("stocktide",) if mutant is None else ("tests.faults.mutants", mutant.name, "--")
-    options = Options(
+    options = FaultRunOptions(
         folder=folder,
         seconds=plan.seconds,
         seed=plan.seed,
         faults=chosen(plan.faults) if plan.faults else (),
         strikes_min=plan.strikes_min,
         rates=RATES,
-        shape=Shape(replica=plan.replica, launcher=(sys.executable, "-m", *launcher)),
+        shape=ClusterOptions(replica=plan.replica, launcher=(sys.executable, "-m", *launcher)),
     )
     async with asyncio.timeout(options.seconds + AROUND_SECONDS_MAX):
-        account = await Run(options, say).go()
+        account = await FaultInjectionRun(options, say).go()
     report = judged(account)
-    for line in lines_of(report):
+    for line in render_lines(report):
         say(line)
     return report
 
 
 def test_every_checker_has_a_mutant_and_every_mutant_fits_the_product() -> None:
-    checkers = {checker.name for checker in Bench(park_ms=0, clock_skew_ms=0, seen_live=True).checkers}
+    checkers = {checker.name for checker in CheckerSet(park_ms=0, clock_skew_ms=0, recorded_live=True).checkers}
     assert {mutant.checker for mutant in MUTANTS} == checkers
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     for mutant in MUTANTS:
-        for file, text in texts_of(mutant).items():
+        for file, text in edited_files(mutant).items():
             assert text != file.read_text("utf-8")
             if file.suffix == ".py":
                 ast.parse(text)
@@ -71,7 +71,7 @@ def test_every_checker_has_a_mutant_and_every_mutant_fits_the_product() -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
-async def test_the_product_keeps_its_promises_where_its_mutants_do_not(plan: Plan, tmp_path: Path) -> None:
+async def test_the_product_keeps_its_promises_where_its_mutants_do_not(plan: MutantRunPlan, tmp_path: Path) -> None:
     report = await run(plan, tmp_path)
     assert report.passed, "see the report above"
     assert {row.name for row in report.faults if row.times} == set(plan.faults)
@@ -80,9 +80,9 @@ async def test_the_product_keeps_its_promises_where_its_mutants_do_not(plan: Pla
 @pytest.mark.soak
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 async def test_a_mutant_is_caught(mutant: Mutant, tmp_path: Path) -> None:
-    caught: Caught | None = None
+    caught: MutantResult | None = None
     for number in range(1, RUNS_MAX + 1):
-        caught = Caught.by(mutant, await run(mutant.plan, tmp_path / str(number), mutant), number)
+        caught = MutantResult.by(mutant, await run(mutant.plan, tmp_path / str(number), mutant), number)
         note(caught, REPORTS / "mutants.json")
         if mutant.checker in caught.checkers:
             return

@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from tests.integration.storefront import WAIT_SECONDS_MAX, Storefront
-from tests.servers import RedisServer
-from tests.system import RunningSystem, start_up
+from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient
+from tests.harness.servers import RedisServer
+from tests.harness.system import RunningSystem, start_system
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ async def running(
     """`stocktide up` on the session's servers, under a name of its own."""
     app_id = f"t{uuid.uuid4().hex[:10]}"
     given = ["--kafka", kafka.address, "--redis", valkey.url]
-    system = await start_up(tmp_path_factory.mktemp("api") / "data", given, {"STOCKTIDE_APP_ID": app_id})
+    system = await start_system(tmp_path_factory.mktemp("api") / "data", given, {"STOCKTIDE_APP_ID": app_id})
     try:
         await system.wait_ready()
         yield system
@@ -30,8 +30,8 @@ async def running(
 
 
 @pytest.fixture
-async def shop(running: RunningSystem) -> AsyncIterator[Storefront]:
+async def shop(running: RunningSystem) -> AsyncIterator[ApiTestClient]:
     """A client of that system."""
     timeout = aiohttp.ClientTimeout(total=WAIT_SECONDS_MAX)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        yield Storefront(session, running.api)
+        yield ApiTestClient(session, running.api)

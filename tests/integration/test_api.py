@@ -11,12 +11,12 @@ import orjson
 import pytest
 
 from stocktide.api import schemas
-from tests.integration.storefront import AT, Storefront, fresh
+from tests.harness.api_client import AT, ApiTestClient, fresh
 
 pytestmark = pytest.mark.integration
 
 
-async def test_a_system_that_knows_nothing_yet_says_so(shop: Storefront) -> None:
+async def test_a_system_that_knows_nothing_yet_says_so(shop: ApiTestClient) -> None:
     """The first test of this module: nothing has happened."""
     assert (await shop.get("/v1/channels")).body == {"items": []}
     assert (await shop.get("/v1/channels/tmall/stock")).body == {"items": [], "next": None}
@@ -29,7 +29,7 @@ def has_shape_of(shape: Any, body: Any) -> None:
     msgspec.convert(body, shape)
 
 
-async def test_an_order_is_placed_once_however_often_it_is_sent(shop: Storefront) -> None:
+async def test_an_order_is_placed_once_however_often_it_is_sent(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     await shop.receive(sku, 10)
     order = {"order_id": fresh("order"), "channel": "tmall", "lines": [{"sku": sku, "quantity": 3}]}
@@ -43,7 +43,7 @@ async def test_an_order_is_placed_once_however_often_it_is_sent(shop: Storefront
     assert (await shop.stock(sku))["locked"] == 3
 
 
-async def test_the_same_order_id_with_another_body_is_a_conflict(shop: Storefront) -> None:
+async def test_the_same_order_id_with_another_body_is_a_conflict(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     await shop.receive(sku, 10)
     order_id = fresh("order")
@@ -53,7 +53,7 @@ async def test_the_same_order_id_with_another_body_is_a_conflict(shop: Storefron
     assert "order" not in other.body
 
 
-async def test_a_refusal_gives_a_reason_per_line_and_stands(shop: Storefront) -> None:
+async def test_a_refusal_gives_a_reason_per_line_and_stands(shop: ApiTestClient) -> None:
     scarce, unknown, plenty = fresh("sku"), fresh("sku"), fresh("sku")
     await shop.receive(scarce, 1)
     await shop.receive(plenty, 9)
@@ -72,7 +72,7 @@ async def test_a_refusal_gives_a_reason_per_line_and_stands(shop: Storefront) ->
     assert (again.status, again.body["replayed"]) == (409, True)
 
 
-async def test_a_partial_order_takes_the_lines_that_hold(shop: Storefront) -> None:
+async def test_a_partial_order_takes_the_lines_that_hold(shop: ApiTestClient) -> None:
     plenty, unknown = fresh("sku"), fresh("sku")
     await shop.receive(plenty, 9)
     lines = [{"sku": sku, "quantity": 2} for sku in (plenty, unknown)]
@@ -82,7 +82,7 @@ async def test_a_partial_order_takes_the_lines_that_hold(shop: Storefront) -> No
     assert [line["state"] for line in taken.body["lines"]] == ["reserved", "rejected"]
 
 
-async def test_pay_and_cancel_are_idempotent_and_move_the_units(shop: Storefront) -> None:
+async def test_pay_and_cancel_are_idempotent_and_move_the_units(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     await shop.receive(sku, 10)
     placed = await shop.place(sku, 4)
@@ -100,7 +100,7 @@ async def test_pay_and_cancel_are_idempotent_and_move_the_units(shop: Storefront
     assert (await shop.get(order)).body["state"] == "cancelled"
 
 
-async def test_extend_lengthens_the_hold_by_what_is_asked_or_900_seconds(shop: Storefront) -> None:
+async def test_extend_lengthens_the_hold_by_what_is_asked_or_900_seconds(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     await shop.receive(sku, 10)
     placed = await shop.place(sku, 1, hold_seconds=60)
@@ -111,7 +111,7 @@ async def test_extend_lengthens_the_hold_by_what_is_asked_or_900_seconds(shop: S
     assert ends == sorted(set(ends))
 
 
-async def test_the_same_event_id_with_another_body_is_a_conflict(shop: Storefront) -> None:
+async def test_the_same_event_id_with_another_body_is_a_conflict(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     await shop.receive(sku, 10)
     order = f"/v1/orders/{(await shop.place(sku)).body['order_id']}"
@@ -121,7 +121,7 @@ async def test_the_same_event_id_with_another_body_is_a_conflict(shop: Storefron
     assert (other.status, other.code) == (409, "conflict")
 
 
-async def test_an_order_that_nobody_placed_is_404(shop: Storefront) -> None:
+async def test_an_order_that_nobody_placed_is_404(shop: ApiTestClient) -> None:
     for call in ("pay", "cancel", "extend"):
         answer = await shop.post(f"/v1/orders/{fresh('order')}/{call}")
         assert (answer.status, answer.code) == (404, "unknown_order")
@@ -129,7 +129,7 @@ async def test_an_order_that_nobody_placed_is_404(shop: Storefront) -> None:
     assert (answer.status, answer.code) == (404, "unknown_order")
 
 
-async def test_a_hold_ends_by_itself(shop: Storefront) -> None:
+async def test_a_hold_ends_by_itself(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     await shop.receive(sku, 10)
     placed = await shop.place(sku, 4, hold_seconds=1)
@@ -140,7 +140,7 @@ async def test_a_hold_ends_by_itself(shop: Storefront) -> None:
     assert (late.status, late.code) == (409, "already_final")
 
 
-async def test_concurrent_shoppers_never_get_a_unit_too_many(shop: Storefront) -> None:
+async def test_concurrent_shoppers_never_get_a_unit_too_many(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     await shop.receive(sku, 50)
     placed = await asyncio.gather(*(shop.place(sku, 1) for _ in range(120)))
@@ -149,7 +149,7 @@ async def test_concurrent_shoppers_never_get_a_unit_too_many(shop: Storefront) -
     assert (await shop.stock(sku))["available"] == 0
 
 
-async def test_thousands_of_events_go_in_one_call_and_bad_lines_are_named(shop: Storefront) -> None:
+async def test_thousands_of_events_go_in_one_call_and_bad_lines_are_named(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     lines: list[bytes] = []
     for number in range(3000):
@@ -183,7 +183,7 @@ async def test_thousands_of_events_go_in_one_call_and_bad_lines_are_named(shop: 
     assert (await shop.stock(sku))["on_hand"] == 2995
 
 
-async def test_events_of_one_order_keep_their_order(shop: Storefront) -> None:
+async def test_events_of_one_order_keep_their_order(shop: ApiTestClient) -> None:
     sku, order_id = fresh("sku"), fresh("order")
     await shop.receive(sku, 5)
     common = {"order_id": order_id, "occurred_at": AT}
@@ -196,7 +196,7 @@ async def test_events_of_one_order_keep_their_order(shop: Storefront) -> None:
     assert (await shop.stock(sku))["on_hand"] == 3
 
 
-async def test_a_movement_tells_what_it_did_at_the_place_that_was_named(shop: Storefront) -> None:
+async def test_a_movement_tells_what_it_did_at_the_place_that_was_named(shop: ApiTestClient) -> None:
     sku, id_ = fresh("sku"), f"a/b {{c}}%2F{fresh('wms')}".replace(" ", "_")
     movement = {
         "type": "stock.received",
@@ -214,7 +214,7 @@ async def test_a_movement_tells_what_it_did_at_the_place_that_was_named(shop: St
     assert (did["warehouse"], did["id"], did["outcome"], did["lines"][0]["on_hand"]) == (*("SH/1", id_, "received", 7),)
 
 
-async def test_a_movement_that_was_refused_says_why(shop: Storefront) -> None:
+async def test_a_movement_that_was_refused_says_why(shop: ApiTestClient) -> None:
     adjusted = {
         "type": "stock.adjusted",
         "id": fresh("wms"),
@@ -227,7 +227,7 @@ async def test_a_movement_that_was_refused_says_why(shop: Storefront) -> None:
     assert (await shop.movement("SH1", adjusted["id"]))["outcome"] == "unknown_sku"
 
 
-async def test_stock_has_the_shape_of_the_contract_and_is_404_where_nobody_knows_it(shop: Storefront) -> None:
+async def test_stock_has_the_shape_of_the_contract_and_is_404_where_nobody_knows_it(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     await shop.receive(sku, 7, "SH1")
     await shop.receive(sku, 3, "BJ1")
@@ -241,7 +241,7 @@ async def test_stock_has_the_shape_of_the_contract_and_is_404_where_nobody_knows
     assert (unknown.status, unknown.code) == (404, "unknown_sku")
 
 
-async def test_a_channels_stock_comes_in_pages_that_miss_and_repeat_nothing(shop: Storefront) -> None:
+async def test_a_channels_stock_comes_in_pages_that_miss_and_repeat_nothing(shop: ApiTestClient) -> None:
     mine = {fresh("page") for _ in range(7)}
     for sku in mine:
         await shop.receive(sku, 1)
@@ -260,7 +260,7 @@ async def test_a_channels_stock_comes_in_pages_that_miss_and_repeat_nothing(shop
     assert [item["sku"] for item in chosen["items"]] == [one, two]
 
 
-async def test_a_policy_is_set_whole_shown_and_removed(shop: Storefront) -> None:
+async def test_a_policy_is_set_whole_shown_and_removed(shop: ApiTestClient) -> None:
     channel, sku = fresh("channel"), fresh("sku")
     path = f"/v1/policies/{channel}"
     before = (await shop.get(path)).body
@@ -283,7 +283,7 @@ async def test_a_policy_is_set_whole_shown_and_removed(shop: Storefront) -> None
     assert channel in (await shop.get("/v1/channels")).body["items"]
 
 
-async def test_a_policy_is_in_force_when_it_is_answered(shop: Storefront) -> None:
+async def test_a_policy_is_in_force_when_it_is_answered(shop: ApiTestClient) -> None:
     channel, sku = fresh("channel"), fresh("sku")
     await shop.receive(sku, 10)
     await shop.call("PUT", f"/v1/policies/{channel}", {"safety_threshold": 10, "below_threshold": "suspend"})
@@ -293,7 +293,7 @@ async def test_a_policy_is_in_force_when_it_is_answered(shop: Storefront) -> Non
     assert (await shop.place(sku, 1, channel=channel)).status == 201
 
 
-async def test_the_process_tells_how_it_is(shop: Storefront) -> None:
+async def test_the_process_tells_how_it_is(shop: ApiTestClient) -> None:
     assert (await shop.get("/healthz")).body == {"status": "ok"}
     ready = await shop.get("/readyz")
     assert (ready.status, ready.body) == (200, {"ready": True, "reasons": {}})
@@ -304,7 +304,7 @@ async def test_the_process_tells_how_it_is(shop: Storefront) -> None:
     assert page.status == 200 and b"Stocktide" in page.body
 
 
-async def test_the_openapi_document_names_every_call(shop: Storefront) -> None:
+async def test_the_openapi_document_names_every_call(shop: ApiTestClient) -> None:
     document = (await shop.get("/openapi.json")).body
     assert document["openapi"].startswith("3.1")
     assert {"/v1/orders", "/v1/events", "/v1/channels/{channel}/feed", "/v1/policies/{channel}/{sku}"} <= set(

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.integration.storefront import Storefront, fresh
+from tests.harness.api_client import ApiTestClient, fresh
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +49,7 @@ WRONG_FIELDS = [
 
 
 @pytest.mark.parametrize(("body", "path"), WRONG_FIELDS)
-async def test_a_wrong_field_is_422_with_its_path(shop: Storefront, body: bytes, path: str) -> None:
+async def test_a_wrong_field_is_422_with_its_path(shop: ApiTestClient, body: bytes, path: str) -> None:
     answer = await shop.post("/v1/orders", body)
     assert answer.status == 422, answer.body
     assert answer.code in ("invalid_field", "missing_field")
@@ -73,19 +73,19 @@ async def test_a_wrong_field_is_422_with_its_path(shop: Storefront, body: bytes,
     ids=lambda body: repr(body[:20]),
 )
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/movements"])
-async def test_what_is_no_json_is_a_400_problem(shop: Storefront, path: str, body: bytes) -> None:
+async def test_what_is_no_json_is_a_400_problem(shop: ApiTestClient, path: str, body: bytes) -> None:
     answer = await shop.post(path, body)
     assert (answer.status, answer.code) == (400, "malformed_json"), answer.body
 
 
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/movements", "/v1/events", "/v1/orders/o/pay"])
-async def test_ten_megabytes_are_a_413_problem(shop: Storefront, path: str) -> None:
+async def test_ten_megabytes_are_a_413_problem(shop: ApiTestClient, path: str) -> None:
     body = order(padding="x" * 10_000_000)
     answer = await shop.post(path, body)
     assert (answer.status, answer.code) == (413, "too_large")
 
 
-async def test_a_body_that_does_not_say_how_long_it_is_is_cut_off_as_well(shop: Storefront) -> None:
+async def test_a_body_that_does_not_say_how_long_it_is_is_cut_off_as_well(shop: ApiTestClient) -> None:
     async def endless() -> Any:
         for _ in range(200):
             yield b"x" * 65_536
@@ -96,7 +96,7 @@ async def test_a_body_that_does_not_say_how_long_it_is_is_cut_off_as_well(shop: 
         assert (await response.json(content_type=None))["code"] == "too_large"
 
 
-async def test_a_line_too_large_is_rejected_and_its_neighbours_are_taken(shop: Storefront) -> None:
+async def test_a_line_too_large_is_rejected_and_its_neighbours_are_taken(shop: ApiTestClient) -> None:
     body = b'{"pad":"' + b"x" * 1_100_000 + b'"}\n' + b"{}\n"
     answer = await shop.post("/v1/events", body)
     assert answer.status == 202
@@ -106,12 +106,12 @@ async def test_a_line_too_large_is_rejected_and_its_neighbours_are_taken(shop: S
     ]
 
 
-async def test_more_lines_than_a_call_takes_are_a_413_problem(shop: Storefront) -> None:
+async def test_more_lines_than_a_call_takes_are_a_413_problem(shop: ApiTestClient) -> None:
     answer = await shop.post("/v1/events", b"\n" * 1_000_000)
     assert (answer.status, answer.code) == (413, "too_many_lines")
 
 
-async def test_rule_40_what_is_dated_too_far_ahead_is_422_at_every_path(shop: Storefront) -> None:
+async def test_rule_40_what_is_dated_too_far_ahead_is_422_at_every_path(shop: ApiTestClient) -> None:
     sku, ahead = fresh("sku"), "2099-01-01T00:00:00Z"
     await shop.receive(sku, 5)
     answer = await shop.place(sku, occurred_at=ahead)
@@ -127,7 +127,7 @@ async def test_rule_40_what_is_dated_too_far_ahead_is_422_at_every_path(shop: St
     ]
 
 
-async def test_an_event_that_is_no_movement_is_refused_at_movements(shop: Storefront) -> None:
+async def test_an_event_that_is_no_movement_is_refused_at_movements(shop: ApiTestClient) -> None:
     answer = await shop.post("/v1/movements", {**ORDER, "type": "order.placed", "id": "1"})
     assert (answer.status, answer.code) == (422, "unknown_type")
 
@@ -156,26 +156,28 @@ async def test_an_event_that_is_no_movement_is_refused_at_movements(shop: Storef
         ("DELETE", "/v1/policies/nobody", 404, "unknown_policy"),
     ],
 )
-async def test_a_wrong_address_is_a_problem(shop: Storefront, method: str, path: str, status: int, code: str) -> None:
+async def test_a_wrong_address_is_a_problem(
+    shop: ApiTestClient, method: str, path: str, status: int, code: str
+) -> None:
     answer = await shop.call(method, path, b"{}" if method == "PUT" else None)
     assert (answer.status, answer.code) == (status, code)
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"share":2}', b'{"safety_threshold":3,"resume_threshold":3}'])
-async def test_a_wrong_policy_is_422_and_changes_nothing(shop: Storefront, body: bytes) -> None:
+async def test_a_wrong_policy_is_422_and_changes_nothing(shop: ApiTestClient, body: bytes) -> None:
     path = f"/v1/policies/{fresh('channel')}"
     answer = await shop.call("PUT", path, body)
     assert (answer.status, answer.code) == (422, "invalid_field")
     assert (await shop.get(path)).body["own"] is None
 
 
-async def test_a_type_that_is_no_json_is_415(shop: Storefront) -> None:
+async def test_a_type_that_is_no_json_is_415(shop: ApiTestClient) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = await shop.call("POST", "/v1/orders", order(), headers=headers)
     assert (answer.status, answer.code) == (415, "unsupported_media_type")
 
 
-async def test_a_page_of_another_origin_changes_nothing(shop: Storefront) -> None:
+async def test_a_page_of_another_origin_changes_nothing(shop: ApiTestClient) -> None:
     headers = {"Origin": "https://evil.example"}
     answer = await shop.call("POST", "/v1/orders", order(), headers=headers)
     assert (answer.status, answer.code) == (403, "foreign_origin")
@@ -183,7 +185,7 @@ async def test_a_page_of_another_origin_changes_nothing(shop: Storefront) -> Non
     assert own.code == "unknown_order"
 
 
-async def test_after_all_that_the_api_is_as_well_as_before(shop: Storefront) -> None:
+async def test_after_all_that_the_api_is_as_well_as_before(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     await shop.receive(sku, 1)
     assert (await shop.place(sku)).status == 201

@@ -13,20 +13,28 @@ import msgspec
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from stocktide.retry import until
+from stocktide.retry import poll_until
 from stocktide.streams.topics import ALERTS, AUDIT, ORDERS, RESERVATIONS
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.scripts import key_prefix
-from tests import command
-from tests.integration.fleet import PARTITIONS, WAIT_SECONDS_MAX, Fleet, make_fleet, order_of, placed, send_steadily
-from tests.servers import RedisServer
+from tests.harness import command
+from tests.harness.servers import RedisServer
+from tests.harness.workers import (
+    PARTITIONS,
+    WAIT_SECONDS_MAX,
+    WorkerGroup,
+    make_worker_group,
+    order_of,
+    placed,
+    send_steadily,
+)
 
 pytestmark = pytest.mark.integration
 OPENING = 100_000
 
 
 @dataclass(frozen=True)
-class Said:
+class AuditResult:
     """What a command printed, and how it ended."""
 
     status: int
@@ -45,7 +53,7 @@ class Said:
         return {f"{drift['subject']} {drift['key']}" for drift in self.report["drift"]}
 
 
-async def stocktide(fleet: Fleet, *arguments: str) -> Said:
+async def stocktide(fleet: WorkerGroup, *arguments: str) -> AuditResult:
     """Run a command of the front door."""
     environ = {
         "STOCKTIDE_APP_ID": fleet.app_id,
@@ -53,13 +61,13 @@ async def stocktide(fleet: Fleet, *arguments: str) -> Said:
         "STOCKTIDE_REDIS": fleet.redis,
         "STOCKTIDE_PARTITIONS": str(PARTITIONS),
     }
-    return Said(*await command.stocktide(*arguments, seconds_max=WAIT_SECONDS_MAX, environ=environ))
+    return AuditResult(*await command.stocktide(*arguments, seconds_max=WAIT_SECONDS_MAX, environ=environ))
 
 
 @pytest.fixture
-async def fleet(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[Fleet]:
+async def fleet(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[WorkerGroup]:
     """One worker, and a hundred orders."""
-    made = await make_fleet(kafka.address, valkey.url, app_id, tmp_path)
+    made = await make_worker_group(kafka.address, valkey.url, app_id, tmp_path)
     await made.start()
     await made.receive(["A", "B"], OPENING)
     await made.send(ORDERS, [pair for number in range(100) for pair in order_of(f"p{number}")])
@@ -69,7 +77,7 @@ async def fleet(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path
     await made.close()
 
 
-async def test_what_was_spoiled_beside_live_traffic_is_found_and_repaired_and_nothing_else(fleet: Fleet) -> None:
+async def test_what_was_spoiled_beside_live_traffic_is_found_and_repaired_and_nothing_else(fleet: WorkerGroup) -> None:
     sending = asyncio.create_task(send_steadily(fleet, range(3_000), 400))
     await asyncio.sleep(0.5)
     clean = await stocktide(fleet, "audit", "--json")
@@ -114,7 +122,7 @@ async def test_what_was_spoiled_beside_live_traffic_is_found_and_repaired_and_no
     assert explained.status == 0 and "repaired by anna" in explained.out, explained
 
 
-async def spoil_row(fleet: Fleet, order_id: str, **record: Any) -> None:
+async def spoil_row(fleet: WorkerGroup, order_id: str, **record: Any) -> None:
     """Write a row of `reservations` over, as a late writer would."""
     (newest,) = [each for each in await fleet.records(RESERVATIONS) if each.key == order_id.encode()][-1:]
     row = json.loads(newest.value or b"")
@@ -128,14 +136,14 @@ async def spoil_row(fleet: Fleet, order_id: str, **record: Any) -> None:
 
 
 async def test_an_audit_of_what_is_not_there_says_so(kafka: EmbeddedKafka, app_id: str, tmp_path: Path) -> None:
-    said = await stocktide(Fleet(kafka.address, "redis://127.0.0.1:1/0", app_id, tmp_path), "audit")
+    said = await stocktide(WorkerGroup(kafka.address, "redis://127.0.0.1:1/0", app_id, tmp_path), "audit")
     assert said.status == 2 and "could not be finished" in said.err and "127.0.0.1:1" in said.err, said
 
 
 async def test_the_worker_audits_on_a_schedule_and_tells_of_drift(
     kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path
 ) -> None:
-    fleet = await make_fleet(kafka.address, valkey.url, app_id, tmp_path)
+    fleet = await make_worker_group(kafka.address, valkey.url, app_id, tmp_path)
     try:
         worker = await fleet.start(STOCKTIDE_AUDIT_INTERVAL="1")
         await fleet.receive(["A", "B"], OPENING)
@@ -143,7 +151,7 @@ async def test_the_worker_audits_on_a_schedule_and_tells_of_drift(
         async def audited() -> bool:
             return await worker.gauge("stocktide_audited_at_seconds") > 0
 
-        assert await until(audited, WAIT_SECONDS_MAX), worker.last_words()
+        assert await poll_until(audited, WAIT_SECONDS_MAX), worker.last_log_lines()
         assert await worker.gauge("stocktide_drifts") == 0
         async with connect(fleet.redis) as redis:
             await redis.zrem(key_prefix(app_id) + "skus", "B")

@@ -19,12 +19,12 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.embedded.ports import pick_free
+from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.valkey import find_valkey, server_command
 from stocktide.ops.backup.archive import read_manifest
-from stocktide.ops.backup.backup import ORDER
-from stocktide.retry import until
+from stocktide.ops.backup.backup import BACKUP_ORDER
+from stocktide.retry import poll_until
 from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.topics import (
     ADJUSTMENTS,
@@ -41,11 +41,11 @@ from stocktide.streams.topics import (
     STOCK,
     TOPICS,
 )
-from stocktide.tables.recovery.checkpoints import read_landmarks
-from tests import command
-from tests.integration.storefront import AT, WAIT_SECONDS_MAX, Storefront, fresh
-from tests.servers import RedisServer
-from tests.system import RunningSystem, start_up
+from stocktide.tables.recovery.checkpoints import read_checkpoints
+from tests.harness import command
+from tests.harness.api_client import AT, WAIT_SECONDS_MAX, ApiTestClient, fresh
+from tests.harness.servers import RedisServer
+from tests.harness.system import RunningSystem, start_system
 
 pytestmark = pytest.mark.integration
 
@@ -56,13 +56,13 @@ PUMPED, PUMP_SECONDS = 20, 0.02
 
 
 @dataclass(slots=True)
-class Traffic:
+class BackupTraffic:
     """What goes on while the backup is taken. `told` are the orders as the API answered."""
 
     sku: str
     told: dict[str, Any] = field(default_factory=dict)
 
-    async def run(self, shop: Storefront) -> None:
+    async def run(self, shop: ApiTestClient) -> None:
         """Place orders until cancelled, and pay every other one."""
         for number in itertools.count():
             answer = await shop.place(self.sku, 1)
@@ -80,10 +80,10 @@ async def stocktide(environ: Mapping[str, str], *arguments: str) -> tuple[int, s
 
 
 @asynccontextmanager
-async def storefront(system: RunningSystem) -> AsyncIterator[Storefront]:
+async def storefront(system: RunningSystem) -> AsyncIterator[ApiTestClient]:
     """A client of its API."""
     async with aiohttp.ClientSession() as session:
-        yield Storefront(session, system.api)
+        yield ApiTestClient(session, system.api)
 
 
 async def _true(holds: bool) -> bool:
@@ -101,7 +101,7 @@ def environment(kafka: str, redis_url: str, app_id: str, folder: Path) -> dict[s
 
 
 @dataclass(slots=True)
-class Old:
+class BackedUpSystem:
     """What the first installation was told and told, before the backup began."""
 
     app_id: str
@@ -110,18 +110,18 @@ class Old:
     stocks: dict[str, Any]
     # Receipts of one unit each that were accepted: those before the backup began, and all.
     pumped_sku: str
-    during: Traffic
+    during: BackupTraffic
     pumped: list[dict[str, Any]] = field(default_factory=list)
     pumped_before: int = 0
     rdb: Path | None = None
 
 
-async def trade_and_back_up(kafka: str, redis_url: str, folder: Path, save: bool = False) -> Old:
+async def trade_and_back_up(kafka: str, redis_url: str, folder: Path, save: bool = False) -> BackedUpSystem:
     """An installation that trades; a backup of it beside the traffic; then it is gone. With `save`, Redis is copied
     before the backup."""
     app_id = fresh("old")
     environ = environment(kafka, redis_url, app_id, folder)
-    system = await start_up(folder / "old", (), {**environ, "STOCKTIDE_RESTATE_SECONDS": "1"})
+    system = await start_system(folder / "old", (), {**environ, "STOCKTIDE_RESTATE_SECONDS": "1"})
     try:
         await system.wait_ready()
         async with storefront(system) as shop:
@@ -133,7 +133,7 @@ async def trade_and_back_up(kafka: str, redis_url: str, folder: Path, save: bool
                 asyncio.create_task(old.during.run(shop)),
                 asyncio.create_task(pump(shop, old.pumped_sku, old.pumped)),
             ]
-            assert await until(lambda: _true(len(old.pumped) > 10 * PUMPED), WAIT_SECONDS_MAX)
+            assert await poll_until(lambda: _true(len(old.pumped) > 10 * PUMPED), WAIT_SECONDS_MAX)
             old.pumped_before = len(old.pumped)
             status, printed = await stocktide(environ, "backup", str(old.folder))
             assert status == 0, printed
@@ -146,7 +146,7 @@ async def trade_and_back_up(kafka: str, redis_url: str, folder: Path, save: bool
     return old
 
 
-async def _trade(shop: Storefront, app_id: str, folder: Path) -> Old:
+async def _trade(shop: ApiTestClient, app_id: str, folder: Path) -> BackedUpSystem:
     skus = [fresh("sku") for _ in range(5)]
     for sku in skus:
         await shop.receive(sku, UNITS)
@@ -162,17 +162,17 @@ async def _trade(shop: Storefront, app_id: str, folder: Path) -> Old:
             await shop.post(f"/v1/orders/{order_id}/cancel", {})
         orders[order_id] = (await shop.get(f"/v1/orders/{order_id}")).body
     stocks = {sku: await shop.stock(sku) for sku in skus[:3]}
-    return Old(app_id, folder, orders, stocks, skus[3], Traffic(skus[4]))
+    return BackedUpSystem(app_id, folder, orders, stocks, skus[3], BackupTraffic(skus[4]))
 
 
 async def _cut_journal(kafka: str, app_id: str) -> None:
     """Have the journal begin where the last pass over all rows began, as that of an installation of some age does."""
 
     async def whole() -> int:
-        landmarks = await read_landmarks(kafka, app_id)
-        return landmarks.whole.offset if landmarks.whole else 0
+        checkpoints = await read_checkpoints(kafka, app_id)
+        return checkpoints.whole.offset if checkpoints.whole else 0
 
-    assert await until(lambda: _positive(whole()), WAIT_SECONDS_MAX)
+    assert await poll_until(lambda: _positive(whole()), WAIT_SECONDS_MAX)
     async with admin_client(kafka) as admin:
         journal = TopicPartition(JOURNAL.full_name(app_id), 0)
         begins = await admin.delete_records({journal: RecordsToDelete(before_offset=await whole())})
@@ -183,7 +183,7 @@ async def _positive(number: Awaitable[int]) -> bool:
     return await number > 0
 
 
-async def pump(shop: Storefront, sku: str, accepted: list[dict[str, Any]]) -> None:
+async def pump(shop: ApiTestClient, sku: str, accepted: list[dict[str, Any]]) -> None:
     """Receive single units, one after the other, until cancelled: at any moment some are accepted and not done."""
     for number in itertools.count():
         events = [receipt_of_one(sku, f"pumped-{number}-{index}") for index in range(PUMPED)]
@@ -198,7 +198,7 @@ def receipt_of_one(sku: str, movement_id: str) -> dict[str, Any]:
     return {"type": "stock.received", "id": movement_id, "occurred_at": AT, "warehouse": "SH1", "lines": [line]}
 
 
-async def send(shop: Storefront, events: list[dict[str, Any]]) -> None:
+async def send(shop: ApiTestClient, events: list[dict[str, Any]]) -> None:
     """Send events until they are accepted, which is before they are done."""
     body = b"".join(orjson.dumps(event) + b"\n" for event in events)
     taken = await shop.call("POST", "/v1/events", body, headers={"Content-Type": "application/x-ndjson"})
@@ -213,7 +213,7 @@ async def _save(redis_url: str) -> Path:
     return Path(found["dir"]) / found["dbfilename"]
 
 
-async def judge(shop: Storefront, old: Old) -> None:
+async def judge(shop: ApiTestClient, old: BackedUpSystem) -> None:
     """All that was told before the backup began is there, and what came beside it adds up."""
     for order_id, told in old.orders.items():
         assert (await shop.get(f"/v1/orders/{order_id}")).body == told
@@ -228,7 +228,7 @@ async def judge(shop: Storefront, old: Old) -> None:
     assert (await shop.stock(old.pumped_sku))["on_hand"] - UNITS == len(old.pumped)
 
 
-async def judge_traffic(shop: Storefront, traffic: Traffic) -> None:
+async def judge_traffic(shop: ApiTestClient, traffic: BackupTraffic) -> None:
     """Each order of the time of the backup is as it was told, or an earlier state of it, or not there; units add up."""
     found = {order_id: await shop.get(f"/v1/orders/{order_id}") for order_id in traffic.told}
     kept = [answer.body for answer in found.values() if answer.status == 200]
@@ -246,7 +246,7 @@ def without_time(stock: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in stock.items() if name != "as_of"}
 
 
-async def restored(kafka: str, redis_url: str, old: Old, folder: Path) -> str:
+async def restored(kafka: str, redis_url: str, old: BackedUpSystem, folder: Path) -> str:
     """Restore into these servers, start everything anew, and judge; what the worker logged."""
     environ = environment(kafka, redis_url, old.app_id, folder)
     status, printed = await stocktide(environ, "restore", str(old.folder))
@@ -254,7 +254,7 @@ async def restored(kafka: str, redis_url: str, old: Old, folder: Path) -> str:
     status, refused = await stocktide(environ, "restore", str(old.folder))
     assert status == 1
     assert "restored into an empty Kafka" in refused
-    system = await start_up(folder / "new", (), environ)
+    system = await start_system(folder / "new", (), environ)
     try:
         await system.wait_ready()
         async with storefront(system) as shop:
@@ -293,7 +293,7 @@ async def test_a_copy_of_redis_from_before_the_backup_is_a_head_start(
 async def load(rdb: Path, folder: Path) -> None:
     """Have a new server begin with a snapshot: it loads one only while it keeps no append-only file."""
     await asyncio.to_thread(shutil.copytree, rdb.parent, folder, ignore=lambda _, names: {*names} - {rdb.name})
-    child, port = ChildProcess("Valkey, loading", folder / "loading.log"), pick_free()
+    child, port = ChildProcess("Valkey, loading", folder / "loading.log"), pick_free_port()
     command = server_command(find_valkey(), port, folder)
     command[command.index("--appendonly") + 1] = "no"
     await child.spawn(command)
@@ -307,11 +307,11 @@ async def load(rdb: Path, folder: Path) -> None:
                 return False
             return not about["aof_rewrite_in_progress"] and not about["aof_rewrite_scheduled"]
 
-        assert await until(written, WAIT_SECONDS_MAX), child.last_words()
+        assert await poll_until(written, WAIT_SECONDS_MAX), child.last_log_lines()
     await child.stop(WAIT_SECONDS_MAX)
 
 
-async def restore_and_judge(old: Old, folder: Path) -> str:
+async def restore_and_judge(old: BackedUpSystem, folder: Path) -> str:
     """New servers, the backup in them, everything started anew; what the worker logged."""
     _see_that_something_was_under_way(old)
     status, printed = await stocktide({}, "restore", str(old.folder), "--check")
@@ -325,7 +325,7 @@ async def restore_and_judge(old: Old, folder: Path) -> str:
         return await restored(new_kafka.address, new_valkey.url, old, folder)
 
 
-def _see_that_something_was_under_way(old: Old) -> None:
+def _see_that_something_was_under_way(old: BackedUpSystem) -> None:
     manifest = read_manifest(old.folder)
     (movements,) = [copy for copy in manifest.copies if copy.topic == "movements" and copy.records]
     (committed,) = [
@@ -344,7 +344,7 @@ def test_each_topic_is_copied_before_what_it_is_made_from() -> None:
         ORDERS: set(),
         MOVEMENTS: set(),
     }
-    assert set(made_from) == set(TOPICS) == set(ORDER)
-    assert len(ORDER) == len(TOPICS)
+    assert set(made_from) == set(TOPICS) == set(BACKUP_ORDER)
+    assert len(BACKUP_ORDER) == len(TOPICS)
     for topic, sources in made_from.items():
-        assert all(ORDER.index(topic) < ORDER.index(source) for source in sources), topic
+        assert all(BACKUP_ORDER.index(topic) < BACKUP_ORDER.index(source) for source in sources), topic

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from stocktide.demo import catalog
-from stocktide.retry import until
+from stocktide.retry import poll_until
 
 pytestmark = pytest.mark.integration
 
@@ -65,7 +65,7 @@ async def test_the_shop_trades_until_ctrl_c_and_leaves_nothing(tmp_path: Path) -
                 # One change for each warehouse's opening receipt, the rest are orders.
                 return await version(session, api, sku) > len(catalog.WAREHOUSES) + 1
 
-            assert await until(trades, TRADING_SECONDS_MAX)
+            assert await poll_until(trades, TRADING_SECONDS_MAX)
         parts = psutil.Process(process.pid).children(recursive=True)
         assert len(parts) >= 4
         process.send_signal(signal.SIGINT)

@@ -10,13 +10,13 @@ import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from stocktide.doctor import Verdict, examine
+from stocktide.doctor import Severity, examine
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.retry import until
+from stocktide.retry import poll_until
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import TopicsError, admin_client, ensure_topics, inspect_topics
 from stocktide.streams.topics import TOPICS
-from tests.servers import RedisServer
+from tests.harness.servers import RedisServer
 
 pytestmark = pytest.mark.integration
 
@@ -85,9 +85,9 @@ async def test_topics_are_created_once_with_settings_that_the_doctor_finds_safe(
             except GroupCoordinatorNotAvailableError:
                 return False
 
-        assert await until(coordinated, WAIT_SECONDS_MAX)
+        assert await poll_until(coordinated, WAIT_SECONDS_MAX)
     findings = await examine(settings)
-    assert [finding.what for finding in findings if finding.verdict is Verdict.WRONG] == []
+    assert [finding.what for finding in findings if finding.verdict is Severity.WRONG] == []
     assert f"all {len(TOPICS)} topics are there" in [finding.what for finding in findings]
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from stocktide.ops.dead_letters.reader import ALL_STATES, Letter, LetterBox, LetterFold, State
-from stocktide.retry import until
-from tests import command
-from tests.integration.storefront import WAIT_SECONDS_MAX, Storefront, fresh
-from tests.system import RunningSystem
+from stocktide.ops.dead_letters.reader import ALL_STATES, DeadLetterFold, DeadLetterSummary, DeadLetterTopic, State
+from stocktide.retry import poll_until
+from tests.harness import command
+from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, fresh
+from tests.harness.system import RunningSystem
 
 pytestmark = pytest.mark.integration
 COMMAND_SECONDS_MAX = 60.0
@@ -22,7 +22,7 @@ COLUMNS = 140
 AT = "2026-11-11T00:00:00Z"
 
 
-async def stocktide(running: RunningSystem, *arguments: str) -> command.Said:
+async def stocktide(running: RunningSystem, *arguments: str) -> command.CommandResult:
     """Run a command on the running system; exit status, output, error output."""
     ready = running.ready
     environ = {
@@ -34,7 +34,7 @@ async def stocktide(running: RunningSystem, *arguments: str) -> command.Said:
     return await command.stocktide(*arguments, seconds_max=COMMAND_SECONDS_MAX, environ=environ)
 
 
-async def events(shop: Storefront, *lines: dict[str, Any] | bytes) -> Any:
+async def events(shop: ApiTestClient, *lines: dict[str, Any] | bytes) -> Any:
     """Send events into Kafka by the API."""
     body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
     taken = await shop.call("POST", "/v1/events", body, headers={"Content-Type": "application/x-ndjson"})
@@ -42,7 +42,7 @@ async def events(shop: Storefront, *lines: dict[str, Any] | bytes) -> Any:
     return taken.body
 
 
-async def traded(shop: Storefront) -> str:
+async def traded(shop: ApiTestClient) -> str:
     """A SKU that was received in two warehouses, sold, paid, shipped, returned, expired and counted."""
     sku, order, late = fresh("sku"), fresh("order"), fresh("late")
     await shop.receive(sku, 50)
@@ -65,7 +65,7 @@ async def traded(shop: Storefront) -> str:
 
 
 async def test_the_story_of_a_sku_ends_with_the_numbers_of_its_stock_and_adds_up(
-    running: RunningSystem, shop: Storefront
+    running: RunningSystem, shop: ApiTestClient
 ) -> None:
     sku = await traded(shop)
     stock = await shop.stock(sku)
@@ -95,7 +95,7 @@ async def test_the_story_of_a_sku_ends_with_the_numbers_of_its_stock_and_adds_up
 
 
 async def test_explain_tells_where_a_sku_stood_at_a_version_and_at_a_time(
-    running: RunningSystem, shop: Storefront
+    running: RunningSystem, shop: ApiTestClient
 ) -> None:
     sku = fresh("sku")
     await shop.receive(sku, 5)
@@ -115,7 +115,7 @@ async def test_explain_tells_where_a_sku_stood_at_a_version_and_at_a_time(
     assert status == 1 and "nobody had named" in errors
 
 
-async def test_explain_shows_the_part_that_is_asked_for(running: RunningSystem, shop: Storefront) -> None:
+async def test_explain_shows_the_part_that_is_asked_for(running: RunningSystem, shop: ApiTestClient) -> None:
     sku = await traded(shop)
     _, output, _ = await stocktide(running, "explain", sku, "--json", "--limit", "2")
     newest = json.loads(output)
@@ -134,7 +134,7 @@ async def test_explain_shows_the_part_that_is_asked_for(running: RunningSystem, 
     assert status == 2 and "nobody" in errors
 
 
-async def test_a_history_is_paged_from_the_newest_change_to_the_first(shop: Storefront) -> None:
+async def test_a_history_is_paged_from_the_newest_change_to_the_first(shop: ApiTestClient) -> None:
     sku = await traded(shop)
     stock = await shop.stock(sku)
     versions, following, after = [], "", None
@@ -155,7 +155,7 @@ async def test_a_history_is_paged_from_the_newest_change_to_the_first(shop: Stor
     assert part["items"] == [item for item in whole["items"] if item["at"] >= since] and part["next"] is None
 
 
-async def test_a_history_that_is_asked_for_wrongly_is_refused(shop: Storefront) -> None:
+async def test_a_history_that_is_asked_for_wrongly_is_refused(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     assert (await shop.get(f"/v1/stock/{sku}/history")).code == "unknown_sku"
     for query in ("limit=0", "limit=501", "limit=x", "cursor=!", "cursor=AAAA", "since=yesterday"):
@@ -166,22 +166,22 @@ async def test_a_history_that_is_asked_for_wrongly_is_refused(shop: Storefront) 
 async def letters_when(running: RunningSystem, reason: str, count: int, states: tuple[State, ...] = ("open",)) -> Any:
     """The letters of a reason, oldest first, once there are so many."""
     ready = running.ready
-    box = LetterBox(f"{ready['app_id']}-dead-letters", {"bootstrap_servers": ready["kafka"]})
-    found: list[Letter] = []
+    box = DeadLetterTopic(f"{ready['app_id']}-dead-letters", {"bootstrap_servers": ready["kafka"]})
+    found: list[DeadLetterSummary] = []
 
     async def are_there() -> bool:
-        fold = LetterFold(lambda letter: letter.reason == reason)
+        fold = DeadLetterFold(lambda letter: letter.reason == reason)
         async for row in box.rows():
             fold.take(row)
         found[:] = fold.letters(states)
         return len(found) == count
 
-    assert await until(are_there, WAIT_SECONDS_MAX), found
+    assert await poll_until(are_there, WAIT_SECONDS_MAX), found
     return found
 
 
 async def test_a_letter_that_is_refused_again_keeps_its_first_origin_and_ids_make_it_count_once(
-    running: RunningSystem, shop: Storefront
+    running: RunningSystem, shop: ApiTestClient
 ) -> None:
     sku, order = fresh("sku"), fresh("order")
     await shop.receive(sku, 5)
@@ -208,7 +208,7 @@ async def test_a_letter_that_is_refused_again_keeps_its_first_origin_and_ids_mak
 
 
 async def test_letters_are_sent_again_together_only_where_it_is_said_and_a_standing_refusal_is_not(
-    running: RunningSystem, shop: Storefront
+    running: RunningSystem, shop: ApiTestClient
 ) -> None:
     sku, order = fresh("sku"), fresh("order")
     lost = {"type": "stock.adjusted", "id": fresh("lost"), "occurred_at": AT, "warehouse": "SH1", "reason": "lost"}

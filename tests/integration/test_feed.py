@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from tests.integration.storefront import AT, Storefront, fresh
-from tests.system import RunningSystem
+from tests.harness.api_client import AT, ApiTestClient, fresh
+from tests.harness.system import RunningSystem
 
 pytestmark = pytest.mark.integration
 
 
-async def test_a_channel_is_known_from_its_first_subscription(shop: Storefront) -> None:
+async def test_a_channel_is_known_from_its_first_subscription(shop: ApiTestClient) -> None:
     sku, channel = fresh("sku"), fresh("channel")
     await shop.receive(sku, 5)
     async with shop.feed(channel) as feed:
@@ -27,7 +27,7 @@ async def test_a_channel_is_known_from_its_first_subscription(shop: Storefront) 
         }
 
 
-async def test_a_feed_begins_with_all_there_is_and_goes_on_with_what_changes(shop: Storefront) -> None:
+async def test_a_feed_begins_with_all_there_is_and_goes_on_with_what_changes(shop: ApiTestClient) -> None:
     channel = fresh("channel")
     skus = [fresh("sku") for _ in range(5)]
     await shop.call("PUT", f"/v1/policies/{channel}", {})
@@ -43,7 +43,7 @@ async def test_a_feed_begins_with_all_there_is_and_goes_on_with_what_changes(sho
         assert (await feed.until(skus[0]))["quantity"] == 6
 
 
-async def test_a_feed_switches_at_the_threshold_and_back_at_the_resume_threshold(shop: Storefront) -> None:
+async def test_a_feed_switches_at_the_threshold_and_back_at_the_resume_threshold(shop: ApiTestClient) -> None:
     sku, channel = fresh("sku"), fresh("channel")
     policy = {
         "safety_threshold": 5,
@@ -64,7 +64,7 @@ async def test_a_feed_switches_at_the_threshold_and_back_at_the_resume_threshold
         assert await feed.until(sku, mode="in_stock")
 
 
-async def test_a_client_that_was_cut_gets_exactly_what_it_missed(shop: Storefront) -> None:
+async def test_a_client_that_was_cut_gets_exactly_what_it_missed(shop: ApiTestClient) -> None:
     channel = fresh("channel")
     skus = [fresh("sku") for _ in range(6)]
     await shop.call("PUT", f"/v1/policies/{channel}", {})
@@ -89,7 +89,7 @@ async def test_a_client_that_was_cut_gets_exactly_what_it_missed(shop: Storefron
         assert await feed.until_synced() == []
 
 
-async def test_an_id_that_this_log_never_gave_brings_everything(shop: Storefront) -> None:
+async def test_an_id_that_this_log_never_gave_brings_everything(shop: ApiTestClient) -> None:
     sku, channel = fresh("sku"), fresh("channel")
     await shop.receive(sku, 3)
     async with shop.feed(channel) as feed:
@@ -99,7 +99,7 @@ async def test_an_id_that_this_log_never_gave_brings_everything(shop: Storefront
             assert sku in {update["sku"] for update in await feed.until_synced()}
 
 
-async def test_when_the_input_rests_the_last_update_equals_the_ledger(shop: Storefront) -> None:
+async def test_when_the_input_rests_the_last_update_equals_the_ledger(shop: ApiTestClient) -> None:
     sku, channel = fresh("sku"), fresh("channel")
     await shop.receive(sku, 500)
     async with shop.feed(channel) as feed:
@@ -111,7 +111,7 @@ async def test_when_the_input_rests_the_last_update_equals_the_ledger(shop: Stor
     assert stock["channels"][channel]["quantity"] == 300
 
 
-async def test_a_feed_outlives_the_api_by_its_last_id(shop: Storefront, running: RunningSystem) -> None:
+async def test_a_feed_outlives_the_api_by_its_last_id(shop: ApiTestClient, running: RunningSystem) -> None:
     sku, channel = fresh("sku"), fresh("channel")
     await shop.receive(sku, 10)
     async with shop.feed(channel) as feed:
@@ -126,7 +126,7 @@ async def test_a_feed_outlives_the_api_by_its_last_id(shop: Storefront, running:
         assert (await feed.until(sku))["quantity"] == 9
 
 
-async def receive_all(shop: Storefront, skus: list[str]) -> None:
+async def receive_all(shop: ApiTestClient, skus: list[str]) -> None:
     """One receipt of many SKUs, applied."""
     lines = [{"sku": sku, "quantity": 5} for sku in skus]
     movement = {"type": "stock.received", "id": fresh("wms"), "occurred_at": AT, "warehouse": "SH1", "lines": lines}
@@ -134,20 +134,20 @@ async def receive_all(shop: Storefront, skus: list[str]) -> None:
     await shop.movement("SH1", movement["id"])
 
 
-async def snapshot(shop: Storefront, channel: str, last_id: str | None = None) -> set[str]:
+async def snapshot(shop: ApiTestClient, channel: str, last_id: str | None = None) -> set[str]:
     """The SKUs that a new client is told of before the first `synced`."""
     async with shop.feed(channel, last_id) as feed:
         return {update["sku"] for update in await feed.until_synced()}
 
 
-async def test_the_first_feed_of_a_new_channel_is_synced_after_its_snapshot(shop: Storefront) -> None:
+async def test_the_first_feed_of_a_new_channel_is_synced_after_its_snapshot(shop: ApiTestClient) -> None:
     skus = [fresh("sku") for _ in range(146)]
     await receive_all(shop, skus)
     for _ in range(20):
         assert set(skus) <= await snapshot(shop, fresh("channel"))
 
 
-async def test_a_sku_that_became_known_a_moment_ago_comes_before_synced(shop: Storefront) -> None:
+async def test_a_sku_that_became_known_a_moment_ago_comes_before_synced(shop: ApiTestClient) -> None:
     channel = fresh("channel")
     await shop.call("PUT", f"/v1/policies/{channel}", {})
     skus: list[str] = []
@@ -163,7 +163,7 @@ async def test_a_sku_that_became_known_a_moment_ago_comes_before_synced(shop: St
         assert set(skus) <= await snapshot(shop, channel)
 
 
-async def test_a_sweep_of_several_steps_and_subscribers_at_once_are_waited_for(shop: Storefront) -> None:
+async def test_a_sweep_of_several_steps_and_subscribers_at_once_are_waited_for(shop: ApiTestClient) -> None:
     skus = [fresh("sku") for _ in range(1_500)]
     await receive_all(shop, skus)
     channel = fresh("channel")
@@ -172,7 +172,7 @@ async def test_a_sweep_of_several_steps_and_subscribers_at_once_are_waited_for(s
 
 
 async def test_a_channel_that_an_order_makes_known_at_that_moment_is_synced_after_its_snapshot(
-    shop: Storefront,
+    shop: ApiTestClient,
 ) -> None:
     skus = [fresh("sku") for _ in range(300)]
     await receive_all(shop, skus)
@@ -183,7 +183,7 @@ async def test_a_channel_that_an_order_makes_known_at_that_moment_is_synced_afte
         assert set(skus) <= seen
 
 
-async def test_a_feed_says_whether_it_resumes_or_begins_anew(shop: Storefront) -> None:
+async def test_a_feed_says_whether_it_resumes_or_begins_anew(shop: ApiTestClient) -> None:
     sku, channel = fresh("sku"), fresh("channel")
     await shop.receive(sku, 3)
     async with shop.feed(channel) as feed:
@@ -205,7 +205,7 @@ async def test_a_feed_says_whether_it_resumes_or_begins_anew(shop: Storefront) -
 
 
 async def test_after_a_restart_of_the_api_the_snapshot_is_whole_as_well(
-    shop: Storefront, running: RunningSystem
+    shop: ApiTestClient, running: RunningSystem
 ) -> None:
     skus = [fresh("sku") for _ in range(146)]
     await receive_all(shop, skus)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from stocktide.loadtest.measure.results import Results, decode
-from tests.command import stocktide
+from stocktide.loadtest.measure.results import LoadTestResults, decode
+from tests.harness.command import stocktide
+from tests.harness.system import RunningSystem
 from tests.integration.test_replay import retail_file
-from tests.system import RunningSystem
 
 pytestmark = pytest.mark.integration
 
@@ -33,7 +33,7 @@ SMALL = (
 )
 
 
-async def loadtest(running: RunningSystem, folder: Path, *options: str) -> tuple[int, Results | None, str]:
+async def loadtest(running: RunningSystem, folder: Path, *options: str) -> tuple[int, LoadTestResults | None, str]:
     """Run the command; its exit status, its results and what it printed."""
     page, told = folder / "report.html", folder / "report.json"
     ready = running.ready
@@ -49,7 +49,7 @@ async def loadtest(running: RunningSystem, folder: Path, *options: str) -> tuple
     return ended.status, found, said
 
 
-def check(status: int, found: Results | None, said: str) -> Results:
+def check(status: int, found: LoadTestResults | None, said: str) -> LoadTestResults:
     """Every promise was kept, and the run is valid, but for a tester that a busy machine made late."""
     assert found is not None, said
     assert [why for why in found.verdict.why_invalid if not why.startswith("the load generator sent")] == [], said

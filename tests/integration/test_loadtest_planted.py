@@ -9,23 +9,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stocktide.loadtest.measure.results import Results
-from stocktide.loadtest.run.flash_sale import hold_sale
-from stocktide.loadtest.run.options import FlashOptions
-from tests.command import stocktide
-from tests.integration.lying_api import Lie, lying_api
-from tests.system import RunningSystem
+from stocktide.loadtest.measure.results import LoadTestResults
+from stocktide.loadtest.run.flash_sale import run_flash_sale
+from stocktide.loadtest.run.options import FlashSaleOptions
+from tests.harness.command import stocktide
+from tests.harness.system import RunningSystem
+from tests.integration.faulty_proxy import Lie, lying_api
 
 pytestmark = pytest.mark.integration
 
 COMMAND_SECONDS_MAX = 120.0
 
 
-async def sale_with(lie: Lie, running: RunningSystem) -> Results:
+async def sale_with(lie: Lie, running: RunningSystem) -> LoadTestResults:
     """A small sale of few goods, through the liar."""
     sale: dict[str, Any] = {"shape": "steady", "seconds": 3.0, "rate": 25.0, "skus": 20, "hot": 2, "units": 10}
     async with lying_api(running.api, lie) as (api, liar):
-        options = FlashOptions(
+        options = FlashSaleOptions(
             **sale,
             channels=2,
             subscribers=10,
@@ -36,12 +36,12 @@ async def sale_with(lie: Lie, running: RunningSystem) -> Results:
             app_id=running.app_id,
             command=(sys.executable, "-m", "stocktide", "loadtest-tester"),
         )
-        found = await hold_sale(options, Console(quiet=True))
+        found = await run_flash_sale(options, Console(quiet=True))
         assert bool(liar.told) == (lie != "none"), "the lie was not told"
     return found
 
 
-def broken(found: Results) -> set[str]:
+def broken(found: LoadTestResults) -> set[str]:
     return {violation.checker for violation in found.verdict.violations}
 
 

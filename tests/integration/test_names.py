@@ -11,8 +11,8 @@ import orjson
 import pytest
 from yarl import URL
 
-from stocktide.retry import until
-from tests.integration.storefront import AT, WAIT_SECONDS_MAX, Storefront, fresh
+from stocktide.retry import poll_until
+from tests.harness.api_client import AT, WAIT_SECONDS_MAX, ApiTestClient, fresh
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +38,7 @@ def escaped(name: str) -> str:
     return quote(name, safe="").replace(".", "%2E")
 
 
-async def ask(shop: Storefront, method: str, target: str, body: Any = None) -> Any:
+async def ask(shop: ApiTestClient, method: str, target: str, body: Any = None) -> Any:
     """One call whose target is sent as it is here."""
     headers = {"Content-Type": "application/json"}
     data = None if body is None else orjson.dumps(body)
@@ -49,14 +49,14 @@ async def ask(shop: Storefront, method: str, target: str, body: Any = None) -> A
         return orjson.loads(raw)
 
 
-async def is_there(shop: Storefront, target: str) -> bool:
+async def is_there(shop: ApiTestClient, target: str) -> bool:
     """Whether GET of a target finds something."""
     async with shop.session.get(URL(shop.api + target, encoded=True)) as response:
         return response.status == 200
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
-async def test_a_name_is_stored_as_it_was_sent_by_every_way(shop: Storefront, name: str) -> None:
+async def test_a_name_is_stored_as_it_was_sent_by_every_way(shop: ApiTestClient, name: str) -> None:
     # Unique, and within 128 characters.
     name = (name + fresh("-"))[-128:]
     it = escaped(name)
@@ -67,7 +67,7 @@ async def test_a_name_is_stored_as_it_was_sent_by_every_way(shop: Storefront, na
     headers = {"Content-Type": "application/json"}
     async with shop.session.post(f"{shop.api}/v1/movements", data=orjson.dumps(movement), headers=headers) as taken:
         location = taken.headers["Location"]
-    assert await until(lambda: is_there(shop, location), WAIT_SECONDS_MAX)
+    assert await poll_until(lambda: is_there(shop, location), WAIT_SECONDS_MAX)
     moved = await ask(shop, "GET", location)
     assert (moved["warehouse"], moved["id"], moved["lines"][0]["sku"]) == (name, name, name)
     order = {"order_id": name, "channel": name, "lines": [{"sku": name, "quantity": 1}]}
@@ -91,7 +91,7 @@ async def test_a_name_is_stored_as_it_was_sent_by_every_way(shop: Storefront, na
                 break
 
 
-async def test_an_escape_that_is_no_utf_8_creates_nothing(shop: Storefront) -> None:
+async def test_an_escape_that_is_no_utf_8_creates_nothing(shop: ApiTestClient) -> None:
     channel = fresh("web")
     for sku in ("caf%E9", "%", "%4", "%zz"):
         url = URL(f"{shop.api}/v1/policies/{channel}/{sku}", encoded=True)
@@ -102,7 +102,7 @@ async def test_an_escape_that_is_no_utf_8_creates_nothing(shop: Storefront) -> N
     assert channel not in (await shop.get("/v1/channels")).body["items"]
 
 
-async def test_a_thousand_skus_are_asked_for_in_one_query(shop: Storefront) -> None:
+async def test_a_thousand_skus_are_asked_for_in_one_query(shop: ApiTestClient) -> None:
     skus = [fresh("sku") for _ in range(3)]
     for sku in skus:
         await shop.receive(sku, 1)
@@ -114,7 +114,7 @@ async def test_a_thousand_skus_are_asked_for_in_one_query(shop: Storefront) -> N
     assert (answer.status, answer.code) == (414, "uri_too_long")
 
 
-async def test_events_after_a_byte_order_mark_are_taken_and_a_leap_second_is_explained(shop: Storefront) -> None:
+async def test_events_after_a_byte_order_mark_are_taken_and_a_leap_second_is_explained(shop: ApiTestClient) -> None:
     sku = fresh("sku")
     movement = {"type": "stock.received", "id": fresh("wms"), "occurred_at": AT, "warehouse": "SH1"}
     good = orjson.dumps({**movement, "lines": [{"sku": sku, "quantity": 3}]})

@@ -10,30 +10,30 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from stocktide.loadtest.client.feed import Subscriber
-from stocktide.loadtest.client.http import JSON, NDJSON, ApiClient
-from stocktide.loadtest.client.topics import Feeds
-from stocktide.loadtest.oracle.contract import Order, Stock, Update
+from stocktide.loadtest.client.contract import ChannelUpdateView, OrderView, StockView
+from stocktide.loadtest.client.http import JSON, NDJSON, StocktideClient
+from stocktide.loadtest.client.topics import TopicReader
 from stocktide.loadtest.oracle.history import (
-    Asked,
-    Began,
-    Clock,
-    Door,
-    OrderRow,
+    HistoryClock,
+    HistoryRecord,
+    InputTransport,
+    OrderPublished,
     ReadChannel,
     ReadOrder,
     ReadPolicy,
     ReadStock,
-    Record,
-    Rested,
-    Saw,
-    Told,
-    told_of,
+    Request,
+    Response,
+    RunQuiesced,
+    RunStarted,
+    UpdateReceived,
+    decode_response,
 )
-from stocktide.loadtest.oracle.judge import Watch, judge
+from stocktide.loadtest.oracle.judge import LiveJudge, judge
+from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
 from stocktide.loadtest.run.topic_records import recorders
-from stocktide.retry import until
-from tests.system import RunningSystem
+from stocktide.retry import poll_until
+from tests.harness.system import RunningSystem
 
 pytestmark = pytest.mark.integration
 
@@ -43,33 +43,35 @@ QUIET_SECONDS_MAX = 30.0
 
 
 class _Page(msgspec.Struct):
-    items: tuple[Update, ...]
+    items: tuple[ChannelUpdateView, ...]
     next: str | None = None
 
 
-class Visitor:
+class RecordingVisitor:
     """Asks, and writes down what it asks, is told and sees."""
 
-    def __init__(self, client: ApiClient) -> None:
-        self.records: list[Record] = []
-        self.clock = Clock()
+    def __init__(self, client: StocktideClient) -> None:
+        self.records: list[HistoryRecord] = []
+        self.clock = HistoryClock()
         self._client = client
         self._number = 0
-        self.add(Began(self.clock.now(), "app"))
+        self.add(RunStarted(self.clock.now(), "app"))
 
-    def add(self, record: Record) -> None:
+    def add(self, record: HistoryRecord) -> None:
         self.records.append(record)
 
-    async def ask(self, kind: str, path: str, door: Door = "http", method: str = "POST", **event: Any) -> Told:
+    async def ask(
+        self, kind: str, path: str, door: InputTransport = "http", method: str = "POST", **event: Any
+    ) -> Response:
         self._number += 1
         number = self._number
-        self.add(Asked(self.clock.now(), number, door, kind, event))
+        self.add(Request(self.clock.now(), number, door, kind, event))
         body: dict[str, Any] = event.get("policy", {}) if kind == "policy.put" else event
         if not kind.startswith("policy."):
             body = {"type": kind, **event} if door == "ndjson" or kind.startswith("stock.") else event
         raw = msgspec.json.encode(body) + b"\n" * (door == "ndjson")
         answer = await self._client.call(method, path, raw, NDJSON if door == "ndjson" else JSON)
-        told = told_of(self.clock.now(), number, answer.status, answer.body)
+        told = decode_response(self.clock.now(), number, answer.status, answer.body)
         self.add(told)
         return told
 
@@ -92,23 +94,23 @@ class Visitor:
 
     async def rest(self) -> None:
         """Read everything, as it is at rest."""
-        self.add(Rested(self.clock.now()))
+        self.add(RunQuiesced(self.clock.now()))
         for number in range(ORDERS):
-            order = await self.get(f"/v1/orders/o{number}", Order)
+            order = await self.get(f"/v1/orders/o{number}", OrderView)
             self.add(ReadOrder(self.clock.now(), self.clock.now(), f"o{number}", order))
-        self.add(ReadStock(self.clock.now(), self.clock.now(), "A", await self.get("/v1/stock/A", Stock)))
+        self.add(ReadStock(self.clock.now(), self.clock.now(), "A", await self.get("/v1/stock/A", StockView)))
         page = await self.get("/v1/channels/tmall/stock", _Page)
         self.add(ReadChannel(self.clock.now(), self.clock.now(), "tmall", page.items, page.next))
         policy = await self.get("/v1/policies/tmall", dict[str, Any])
         self.add(ReadPolicy(self.clock.now(), self.clock.now(), "tmall", None, policy["own"]))
 
 
-async def history_of(running: RunningSystem) -> list[Record]:
+async def history_of(running: RunningSystem) -> list[HistoryRecord]:
     """A short run."""
-    async with ApiClient(running.api, 16) as client:
-        visitor = Visitor(client)
-        feeds = Feeds(str(running.ready["kafka"]), running.app_id, recorders(visitor.clock, visitor.add))
-        subscriber = Subscriber("s1", "tmall", [running.api], visitor.clock, visitor.add)
+    async with StocktideClient(running.api, 16) as client:
+        visitor = RecordingVisitor(client)
+        feeds = TopicReader(str(running.ready["kafka"]), running.app_id, recorders(visitor.clock, visitor.add))
+        subscriber = RecordingSubscriber("s1", "tmall", [running.api], visitor.clock, visitor.add)
         await feeds.start()
         try:
             subscriber.start()
@@ -119,7 +121,9 @@ async def history_of(running: RunningSystem) -> list[Record]:
             policy = {"buffer": 2, "share": 0.9}
             put = {"channel": "tmall", "sku": None, "policy": policy}
             await visitor.ask("policy.put", "/v1/policies/tmall", method="PUT", **put)
-            assert await until(lambda: _is_seen(visitor.records, lambda record: isinstance(record, Saw)), 30)
+            assert await poll_until(
+                lambda: _is_seen(visitor.records, lambda record: isinstance(record, UpdateReceived)), 30
+            )
             await asyncio.gather(*(visitor.trade(number) for number in range(ORDERS)))
             await _quiet(feeds)
             await visitor.rest()
@@ -129,11 +133,11 @@ async def history_of(running: RunningSystem) -> list[Record]:
     return visitor.records
 
 
-async def _is_seen(records: list[Record], which: Callable[[Record], bool]) -> bool:
+async def _is_seen(records: list[HistoryRecord], which: Callable[[HistoryRecord], bool]) -> bool:
     return any(which(record) for record in records)
 
 
-async def _quiet(feeds: Feeds) -> None:
+async def _quiet(feeds: TopicReader) -> None:
     """Wait until no row has come for a while."""
     rows = -1
 
@@ -143,7 +147,7 @@ async def _quiet(feeds: Feeds) -> None:
         await asyncio.sleep(0.7)
         return before == rows == feeds.rows
 
-    assert await until(still, QUIET_SECONDS_MAX)
+    assert await poll_until(still, QUIET_SECONDS_MAX)
     await feeds.catch_up()
 
 
@@ -155,13 +159,13 @@ async def test_a_run_is_fair_and_each_change_of_its_history_is_seen(
     records = await history_of(running)
     verdict = judge(records)
     assert verdict.ok, "\n".join(verdict.lines())
-    watch = Watch()
+    watch = LiveJudge()
     assert not [violation for record in records for violation in watch.feed(record)]
 
     lost = [structs.replace(record, order=None) if isinstance(record, ReadOrder) else record for record in records]
     assert judge(lost).part("answer_lost").found
-    last = [record for record in records if isinstance(record, Saw)][-1]
+    last = [record for record in records if isinstance(record, UpdateReceived)][-1]
     assert judge([record for record in records if record is not last]).part("channel_not_converged").found
-    row = [record for record in records if isinstance(record, OrderRow) and record.order.state == "paid"][-1]
+    row = [record for record in records if isinstance(record, OrderPublished) and record.order.state == "paid"][-1]
     again = structs.replace(row, order=structs.replace(row.order, state="expired", sequence=row.order.sequence + 1))
     assert judge([*records, again]).part("hold_ended_twice").found

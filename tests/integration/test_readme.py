@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.system import RunningSystem, StartSystem
+from tests.harness.system import RunningSystem, SystemFactory
 
 pytestmark = pytest.mark.integration
 
@@ -65,7 +65,7 @@ async def feed_until(feed: asyncio.subprocess.Process, last: dict[str, Any]) -> 
     raise AssertionError(f"the feed ended: {seen}")
 
 
-async def test_the_shoppers_story_works_as_printed(system: StartSystem) -> None:
+async def test_the_shoppers_story_works_as_printed(system: SystemFactory) -> None:
     running = await system()
     watch, receive, shop, low, back = story()
     feed = await shell(watch, running)

@@ -16,9 +16,9 @@ from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.topics import JOURNAL, ORDERS, RESERVATIONS
 from stocktide.tables.audit.digest import digest_of_redis
-from stocktide.tables.recovery.checkpoints import read_landmarks
-from tests import command
-from tests.integration.fleet import PARTITIONS, Fleet, make_fleet, order_of, placed
+from stocktide.tables.recovery.checkpoints import read_checkpoints
+from tests.harness import command
+from tests.harness.workers import PARTITIONS, WorkerGroup, make_worker_group, order_of, placed
 
 COMMAND_SECONDS_MAX = 60.0
 ORDERS_PLACED = 60
@@ -43,14 +43,14 @@ async def drill(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
 
 
 @pytest.fixture
-async def lone(kafka: EmbeddedKafka, own: EmbeddedValkey, app_id: str, tmp_path: Path) -> AsyncIterator[Fleet]:
+async def lone(kafka: EmbeddedKafka, own: EmbeddedValkey, app_id: str, tmp_path: Path) -> AsyncIterator[WorkerGroup]:
     """Workers on that Valkey."""
-    fleet = await make_fleet(kafka.address, own.url, app_id, tmp_path)
+    fleet = await make_worker_group(kafka.address, own.url, app_id, tmp_path)
     yield fleet
     await fleet.close()
 
 
-async def trade(fleet: Fleet, first: int = 0) -> None:
+async def trade(fleet: WorkerGroup, first: int = 0) -> None:
     """Orders, paid and not, once the ledger has them all."""
     numbers = range(first, first + ORDERS_PLACED)
     await fleet.send(ORDERS, [pair for number in numbers[::2] for pair in order_of(f"o{number}")])
@@ -62,12 +62,12 @@ def _held(counters: dict[str, int]) -> list[int]:
     return [counters.get("committed@SH1", 0), counters.get("locked@SH1", 0)]
 
 
-async def digest_of(fleet: Fleet) -> str:
+async def digest_of(fleet: WorkerGroup) -> str:
     async with redis.asyncio.Redis.from_url(fleet.redis) as client:
         return (await digest_of_redis(client, fleet.app_id)).hex()
 
 
-async def stocktide(fleet: Fleet, *arguments: str) -> tuple[int, str]:
+async def stocktide(fleet: WorkerGroup, *arguments: str) -> tuple[int, str]:
     """Run a command; its exit status and what it printed."""
     environ = {
         "STOCKTIDE_APP_ID": fleet.app_id,
@@ -80,7 +80,7 @@ async def stocktide(fleet: Fleet, *arguments: str) -> tuple[int, str]:
     return ended.status, ended.printed
 
 
-async def test_a_worker_brings_an_emptied_redis_back_and_goes_on(lone: Fleet) -> None:
+async def test_a_worker_brings_an_emptied_redis_back_and_goes_on(lone: WorkerGroup) -> None:
     worker = await lone.start()
     await lone.receive(["A"], 1_000)
     await trade(lone)
@@ -88,13 +88,13 @@ async def test_a_worker_brings_an_emptied_redis_back_and_goes_on(lone: Fleet) ->
     async with redis.asyncio.Redis.from_url(lone.redis) as client:
         await client.flushall()
     await trade(lone, ORDERS_PLACED)
-    assert "rebuilding it from the journal" in worker.last_words()
+    assert "rebuilding it from the journal" in worker.last_log_lines()
     rows = await lone.newest_when(RESERVATIONS, lambda found: len(found) == 2 * ORDERS_PLACED)
     assert {row["state"] for row in rows.values()} == {"reserved", "paid"}
     assert await digest_of(lone) != before
 
 
-async def test_a_worker_redoes_what_a_killed_redis_lost(lone: Fleet, own: EmbeddedValkey) -> None:
+async def test_a_worker_redoes_what_a_killed_redis_lost(lone: WorkerGroup, own: EmbeddedValkey) -> None:
     worker = await lone.start()
     await lone.receive(["A"], 1_000)
     await trade(lone)
@@ -105,10 +105,10 @@ async def test_a_worker_redoes_what_a_killed_redis_lost(lone: Fleet, own: Embedd
     await own.start()
     await lone.sku_when("A", lambda record: sum(_held(record.counters)) == ORDERS_PLACED)
     assert await digest_of(lone) == before
-    assert ": redo" in worker.last_words()
+    assert ": redo" in worker.last_log_lines()
 
 
-async def test_rebuild_gives_the_digest_of_the_log_and_refuses_a_redis_that_holds_something(lone: Fleet) -> None:
+async def test_rebuild_gives_the_digest_of_the_log_and_refuses_a_redis_that_holds_something(lone: WorkerGroup) -> None:
     worker = await lone.start()
     await lone.receive(["A"], 1_000)
     await trade(lone)
@@ -126,7 +126,9 @@ async def test_rebuild_gives_the_digest_of_the_log_and_refuses_a_redis_that_hold
     assert await digest_of(lone) == before
 
 
-async def test_a_drill_rebuilds_into_another_redis_beside_a_running_worker(lone: Fleet, drill: EmbeddedValkey) -> None:
+async def test_a_drill_rebuilds_into_another_redis_beside_a_running_worker(
+    lone: WorkerGroup, drill: EmbeddedValkey
+) -> None:
     worker = await lone.start()
     await lone.receive(["A"], 1_000)
     await trade(lone)
@@ -140,14 +142,14 @@ async def test_a_drill_rebuilds_into_another_redis_beside_a_running_worker(lone:
     assert "a drill needs another one" in printed
 
 
-async def test_a_rebuild_starts_from_the_last_pass_over_all_rows_once_the_journal_was_cut(lone: Fleet) -> None:
+async def test_a_rebuild_starts_from_the_last_pass_over_all_rows_once_the_journal_was_cut(lone: WorkerGroup) -> None:
     worker = await lone.start(STOCKTIDE_RESTATE_SECONDS="1")
     await lone.receive(["A", "B"], 1_000)
     await trade(lone)
 
     async def whole() -> int:
-        landmarks = await read_landmarks(lone.kafka, lone.app_id)
-        return landmarks.whole.offset if landmarks.whole else 0
+        checkpoints = await read_checkpoints(lone.kafka, lone.app_id)
+        return checkpoints.whole.offset if checkpoints.whole else 0
 
     async with asyncio.timeout(COMMAND_SECONDS_MAX):
         while (begins := await whole()) <= 2:  # noqa: ASYNC110
@@ -164,7 +166,7 @@ async def test_a_rebuild_starts_from_the_last_pass_over_all_rows_once_the_journa
     await trade(lone, 2 * ORDERS_PLACED)
 
 
-async def cut_journal(fleet: Fleet, below: int) -> None:
+async def cut_journal(fleet: WorkerGroup, below: int) -> None:
     """As the broker does it, whatever the age of what lies there."""
     async with admin_client(fleet.kafka) as admin:
         partition = TopicPartition(JOURNAL.full_name(fleet.app_id), 0)

@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from tests.command import stocktide
-from tests.servers import RedisServer
-from tests.system import RunningSystem, StartSystem, start_up
+from tests.harness.command import stocktide
+from tests.harness.servers import RedisServer
+from tests.harness.system import RunningSystem, SystemFactory, start_system
 
 pytestmark = pytest.mark.integration
 
@@ -69,7 +69,7 @@ async def stock_of(running: RunningSystem, sku: str) -> dict[str, Any]:
 async def fresh(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[RunningSystem]:
     """A system that has seen nothing yet."""
     given = ["--kafka", kafka.address, "--redis", valkey.url]
-    running = await start_up(tmp_path / "data", given, {"STOCKTIDE_APP_ID": app_id})
+    running = await start_system(tmp_path / "data", given, {"STOCKTIDE_APP_ID": app_id})
     try:
         await running.wait_ready()
         yield running
@@ -154,7 +154,7 @@ async def test_where_stock_is_short_orders_are_refused_or_preordered_and_every_n
     assert report["check"]["differences"] == []
 
 
-async def test_killing_the_worker_and_the_api_on_the_way_loses_nothing(system: StartSystem, tmp_path: Path) -> None:
+async def test_killing_the_worker_and_the_api_on_the_way_loses_nothing(system: SystemFactory, tmp_path: Path) -> None:
     running = await system()
     # Slowed to a few seconds, so that the kills fall into its middle: 1,500 invoices, one a minute of their time.
     file = retail_file(tmp_path / "retail.csv", 1_500)

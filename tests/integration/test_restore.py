@@ -44,8 +44,8 @@ from stocktide.streams.topics import (
     Topic,
 )
 from stocktide.tables.ledger.scripts import key_prefix
-from tests.integration.storefront import fresh
-from tests.servers import RedisServer
+from tests.harness.api_client import fresh
+from tests.harness.servers import RedisServer
 
 pytestmark = pytest.mark.integration
 
@@ -148,7 +148,7 @@ def of(backup: Backup, topic: Topic) -> list[ArchivedRecord]:
     return list(read_records(folder, copy))
 
 
-class Stream:
+class EventPipeline:
     """An installation in which, at every turn, one event goes all the way: its input, its batch, its rows, how far it
     was derived, and last that it was read."""
 
@@ -170,7 +170,7 @@ async def test_whatever_is_in_a_backup_what_it_was_made_from_is_in_it_too(
     place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with producer(place) as writer:
-        stream = Stream(place, writer)
+        stream = EventPipeline(place, writer)
         await stream.turn()
 
         def moved_on_before(step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -17,9 +17,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from stocktide.retry import until
-from tests.integration.storefront import AT, Answer, Storefront, fresh
-from tests.system import RunningSystem
+from stocktide.retry import poll_until
+from tests.harness.api_client import AT, ApiAnswer, ApiTestClient, fresh
+from tests.harness.system import RunningSystem
 
 pytestmark = pytest.mark.integration
 
@@ -66,7 +66,7 @@ def receipt(warehouse: str, skus: list[str], units: int = 1) -> dict[str, Any]:
     }
 
 
-async def receive_everywhere(shop: Storefront, warehouses: list[str], skus: list[str]) -> None:
+async def receive_everywhere(shop: ApiTestClient, warehouses: list[str], skus: list[str]) -> None:
     """Have a unit of every SKU in every warehouse, and wait until the ledger has them."""
     receipts = [receipt(warehouse, skus) for warehouse in warehouses]
     for each in receipts:
@@ -76,20 +76,20 @@ async def receive_everywhere(shop: Storefront, warehouses: list[str], skus: list
         assert body["outcome"] == "received", body
 
 
-async def applied(shop: Storefront, movement: dict[str, Any]) -> Any:
+async def applied(shop: ApiTestClient, movement: dict[str, Any]) -> Any:
     """What a movement did, once the ledger has it."""
-    answers: list[Answer] = []
+    answers: list[ApiAnswer] = []
 
     async def known() -> bool:
         answers[:] = [await shop.get(f"/v1/warehouses/{movement['warehouse']}/movements/{movement['id']}")]
         return answers[0].status == 200
 
-    assert await until(known, DERIVED_SECONDS_MAX), answers[0]
+    assert await poll_until(known, DERIVED_SECONDS_MAX), answers[0]
     return answers[0].body
 
 
 @asynccontextmanager
-async def selling(shop: Storefront) -> AsyncIterator[list[float]]:
+async def selling(shop: ApiTestClient) -> AsyncIterator[list[float]]:
     """Sell another SKU all the while: every order has to be answered in time. The seconds that each took."""
     sku = fresh("sold-meanwhile")
     await shop.receive(sku, 100_000)
@@ -113,7 +113,7 @@ async def selling(shop: Storefront) -> AsyncIterator[list[float]]:
     assert took and max(took) < ANSWER_SECONDS_MAX, max(took)
 
 
-async def channel_shows(shop: Storefront, channel: str, sku: str, quantity: int) -> None:
+async def channel_shows(shop: ApiTestClient, channel: str, sku: str, quantity: int) -> None:
     """Wait until a feed of the channel, which is derived from the journal, shows the SKU so."""
 
     async def shown() -> bool:
@@ -121,12 +121,12 @@ async def channel_shows(shop: Storefront, channel: str, sku: str, quantity: int)
             newest = {update["sku"]: update for update in await feed.until_synced()}
         return newest.get(sku, {}).get("quantity") == quantity
 
-    assert await until(shown, DERIVED_SECONDS_MAX), f"{channel} does not show {quantity} of {sku}"
+    assert await poll_until(shown, DERIVED_SECONDS_MAX), f"{channel} does not show {quantity} of {sku}"
 
 
 @pytest.mark.parametrize("scale", SCALES)
 async def test_receipts_of_many_skus_from_many_warehouses_with_long_names_are_taken(
-    shop: Storefront, scale: Scale
+    shop: ApiTestClient, scale: Scale
 ) -> None:
     skus = skus_of(fresh("wide"), scale.lines)
     place = fresh("W")[-12:]
@@ -140,7 +140,7 @@ async def test_receipts_of_many_skus_from_many_warehouses_with_long_names_are_ta
 
 @pytest.mark.parametrize("scale", SCALES)
 async def test_an_order_that_draws_on_long_names_beyond_a_records_size_is_rejected_alone(
-    shop: Storefront, scale: Scale
+    shop: ApiTestClient, scale: Scale
 ) -> None:
     skus = skus_of(fresh("split"), 2_000)
     await receive_everywhere(shop, [long_name(fresh(f"S{number}-")) for number in range(7)], skus)
@@ -161,7 +161,7 @@ async def test_an_order_that_draws_on_long_names_beyond_a_records_size_is_reject
 
 @pytest.mark.parametrize("scale", SCALES)
 async def test_wide_holds_that_expire_together_after_a_pause_end_all(
-    running: RunningSystem, shop: Storefront, scale: Scale
+    running: RunningSystem, shop: ApiTestClient, scale: Scale
 ) -> None:
     skus = skus_of(fresh("expiring"), scale.lines)
     await applied_receipt(shop, skus, scale.orders)
@@ -177,14 +177,14 @@ async def test_wide_holds_that_expire_together_after_a_pause_end_all(
     assert body["available"] == scale.orders
 
 
-async def applied_receipt(shop: Storefront, skus: list[str], units: int) -> None:
+async def applied_receipt(shop: ApiTestClient, skus: list[str], units: int) -> None:
     """Receive so many units of every SKU in one warehouse."""
     movement = receipt("SH1", skus, units)
     assert (await shop.post("/v1/movements", movement)).status == 202
     await applied(shop, movement)
 
 
-async def test_early_events_with_large_unknown_fields_wait_without_stopping_anything(shop: Storefront) -> None:
+async def test_early_events_with_large_unknown_fields_wait_without_stopping_anything(shop: ApiTestClient) -> None:
     order_id = fresh("early")
     events = [
         {
@@ -208,7 +208,7 @@ async def test_early_events_with_large_unknown_fields_wait_without_stopping_anyt
     assert (await shop.get(f"/v1/orders/{order_id}")).status == 404
 
 
-async def test_a_policy_over_skus_in_many_warehouses_reaches_all_of_them(shop: Storefront) -> None:
+async def test_a_policy_over_skus_in_many_warehouses_reaches_all_of_them(shop: ApiTestClient) -> None:
     skus = skus_of(fresh("swept"), 600)
     await receive_everywhere(shop, [long_name(fresh(f"P{number}-")) for number in range(16)], skus)
     channel = fresh("swept-channel")
@@ -219,8 +219,8 @@ async def test_a_policy_over_skus_in_many_warehouses_reaches_all_of_them(shop: S
 
 
 @pytest.fixture
-async def shop(running: RunningSystem) -> AsyncIterator[Storefront]:
+async def shop(running: RunningSystem) -> AsyncIterator[ApiTestClient]:
     """A client that may wait for a wide input."""
     timeout = aiohttp.ClientTimeout(total=DERIVED_SECONDS_MAX)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        yield Storefront(session, running.api)
+        yield ApiTestClient(session, running.api)

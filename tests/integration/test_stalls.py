@@ -13,11 +13,11 @@ import aiohttp
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from stocktide.retry import until
+from stocktide.retry import poll_until
 from stocktide.streams.kafka.admin import admin_client, ensure_topics
 from stocktide.tables.settlement.stalls import STALL_SECONDS
-from tests.command import Said, stocktide
-from tests.system import RunningSystem, StartSystem
+from tests.harness.command import CommandResult, stocktide
+from tests.harness.system import RunningSystem, SystemFactory
 
 pytestmark = pytest.mark.integration
 
@@ -46,9 +46,9 @@ def asked_of(running: RunningSystem) -> dict[str, str]:
     return {f"STOCKTIDE_{name}": value for name, value in {**named, "PORT": ready["api"].rpartition(":")[2]}.items()}
 
 
-async def command(running: RunningSystem, *arguments: str) -> Said:
+async def command(running: RunningSystem, *arguments: str) -> CommandResult:
     said = await stocktide(*arguments, seconds_max=COMMAND_SECONDS_MAX, environ=asked_of(running))
-    return Said(said.status, " ".join(said.out.split()), said.err)  # lines are as wide as COLUMNS
+    return CommandResult(said.status, " ".join(said.out.split()), said.err)  # lines are as wide as COLUMNS
 
 
 async def open_shop(running: RunningSystem, ask: Callable[..., Awaitable[tuple[int, Any]]]) -> None:
@@ -61,7 +61,7 @@ async def open_shop(running: RunningSystem, ask: Callable[..., Awaitable[tuple[i
     async def there() -> bool:
         return (await ask("GET", f"{running.api}/v1/stock/A"))[0] == 200
 
-    assert await until(there, TOLD_SECONDS_MAX)
+    assert await poll_until(there, TOLD_SECONDS_MAX)
 
 
 async def place(running: RunningSystem, ask: Callable[..., Awaitable[tuple[int, Any]]], order_id: str) -> int:
@@ -101,7 +101,7 @@ async def give_back(running: RunningSystem) -> None:
     await ensure_topics(running.ready["kafka"], running.app_id, partitions=4)
 
 
-async def test_a_kafka_that_is_halted_is_told_with_topic_and_reason_until_it_goes_on(system: StartSystem) -> None:
+async def test_a_kafka_that_is_halted_is_told_with_topic_and_reason_until_it_goes_on(system: SystemFactory) -> None:
     running = await system(own_servers=True)
     async with client(running) as ask:
         await open_shop(running, ask)
@@ -114,7 +114,7 @@ async def test_a_kafka_that_is_halted_is_told_with_topic_and_reason_until_it_goe
                 worker, api = await reasons_of(ask, running.ready["worker"]), await reasons_of(ask, running.api)
                 return "settling has made no progress for" in worker and "has made no progress for" in api
 
-            assert await until(both_told, TOLD_SECONDS_MAX)
+            assert await poll_until(both_told, TOLD_SECONDS_MAX)
             worker = await reasons_of(ask, running.ready["worker"])
             assert "at topic stocktide-journal, partition 0, offset" in worker and "Kafka does not answer" in worker
             assert "stocktide-channel-stock" in await reasons_of(ask, running.api)
@@ -128,17 +128,17 @@ async def test_a_kafka_that_is_halted_is_told_with_topic_and_reason_until_it_goe
         async def both_ready() -> bool:
             return not (await reasons_of(ask, running.ready["worker"]) or await reasons_of(ask, running.api))
 
-        assert await until(both_ready, TOLD_SECONDS_MAX)
+        assert await poll_until(both_ready, TOLD_SECONDS_MAX)
         assert await place(running, ask, "meanwhile") in (200, 201)
 
         async def told() -> bool:
             types = {(row["type"], row.get("topic")) for row in await alerts(running)}
             return {("stalled", "stocktide-journal"), ("stall_over", "stocktide-journal")} <= types
 
-        assert await until(told, TOLD_SECONDS_MAX)
+        assert await poll_until(told, TOLD_SECONDS_MAX)
 
 
-async def test_a_derivation_that_cannot_get_on_is_told_while_orders_are_answered(system: StartSystem) -> None:
+async def test_a_derivation_that_cannot_get_on_is_told_while_orders_are_answered(system: SystemFactory) -> None:
     running = await system()
     journal, reservations = running.ready["topics"]["journal"], running.ready["topics"]["reservations"]
     async with client(running) as ask:
@@ -151,7 +151,10 @@ async def test_a_derivation_that_cannot_get_on_is_told_while_orders_are_answered
                 found = await reasons_of(ask, running.ready["worker"])
                 return f"at topic {journal}, partition 0" in found and f"at topic {reservations}, partition" in found
 
-            assert await until(told, TOLD_SECONDS_MAX), (await reasons_of(ask, running.ready["worker"]), running.logs)
+            assert await poll_until(told, TOLD_SECONDS_MAX), (
+                await reasons_of(ask, running.ready["worker"]),
+                running.logs,
+            )
             assert await place(running, ask, "o2") == 201
             said, audited = await asyncio.gather(command(running, "doctor"), command(running, "audit"))
             assert said.status == 1 and f"at topic {journal}, partition 0" in said.out, said.printed
@@ -166,12 +169,12 @@ async def test_a_derivation_that_cannot_get_on_is_told_while_orders_are_answered
         async def ready() -> bool:
             return not await reasons_of(ask, running.ready["worker"])
 
-        assert await until(ready, TOLD_SECONDS_MAX)
+        assert await poll_until(ready, TOLD_SECONDS_MAX)
         clean = await command(running, "audit")
         assert clean.status == 0 and "no drift" in clean.out, clean.printed
 
 
-async def test_a_system_that_rests_is_ready_for_as_long_as_it_rests(system: StartSystem) -> None:
+async def test_a_system_that_rests_is_ready_for_as_long_as_it_rests(system: SystemFactory) -> None:
     running = await system()
     async with client(running) as ask:
         await open_shop(running, ask)

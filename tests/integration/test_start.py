@@ -15,13 +15,13 @@ import psutil
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from stocktide.embedded.ports import pick_free
+from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.valkey import find_valkey, server_command
-from stocktide.retry import until
-from tests import command
-from tests.servers import START_SECONDS_MAX, STOP_SECONDS_MAX, _answers
-from tests.system import RunningSystem, StartSystem, start_up
+from stocktide.retry import poll_until
+from tests.harness import command
+from tests.harness.servers import START_SECONDS_MAX, STOP_SECONDS_MAX, _answers
+from tests.harness.system import RunningSystem, SystemFactory, start_system
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +38,7 @@ async def unfit(tmp_path: Path) -> AsyncIterator[StartValkey]:
     async with AsyncExitStack() as stack:
 
         async def start(*options: str) -> str:
-            folder, port = tmp_path / f"valkey{len(options)}", pick_free()
+            folder, port = tmp_path / f"valkey{len(options)}", pick_free_port()
             folder.mkdir(exist_ok=True)
             child = ChildProcess("valkey", folder / "valkey.log")
             stack.push_async_callback(child.stop, STOP_SECONDS_MAX)
@@ -48,7 +48,7 @@ async def unfit(tmp_path: Path) -> AsyncIterator[StartValkey]:
             async def listens() -> bool:
                 return await _answers(url) or "Ready to accept" in (folder / "valkey.log").read_text()
 
-            assert await until(listens, START_SECONDS_MAX), child.last_words()
+            assert await poll_until(listens, START_SECONDS_MAX), child.last_log_lines()
             return url
 
         yield start
@@ -95,7 +95,7 @@ async def test_an_up_on_a_redis_that_cannot_be_used_ends_at_once_and_leaves_noth
 ) -> None:
     url = await unfit(*options)
     began = time.monotonic()
-    running = await start_up(tmp_path / "data", ("--redis", url))
+    running = await start_system(tmp_path / "data", ("--redis", url))
     printed = await ended(running)
     assert time.monotonic() - began < END_SECONDS_MAX / 2
     assert reason in printed and "secret" not in printed
@@ -118,7 +118,7 @@ async def test_a_worker_or_an_api_on_a_redis_in_cluster_mode_ends_at_once(
     assert "12 missing" in topics.out, "nothing was made on Kafka for a start that failed"
 
 
-async def test_a_worker_that_dies_at_the_start_is_quoted_and_nothing_is_left(system: StartSystem) -> None:
+async def test_a_worker_that_dies_at_the_start_is_quoted_and_nothing_is_left(system: SystemFactory) -> None:
     running = await system(wait=False, environ={"STOCKTIDE_FAILPOINTS": "in_takeover=kill"})
     seen: dict[int, psutil.Process] = {}
     while running.process.returncode is None:
@@ -132,14 +132,14 @@ async def test_a_worker_that_dies_at_the_start_is_quoted_and_nothing_is_left(sys
     assert "lock" not in left(running) and "running.json" not in left(running)
 
 
-async def test_a_start_that_takes_long_says_why_and_a_signal_ends_it(system: StartSystem) -> None:
+async def test_a_start_that_takes_long_says_why_and_a_signal_ends_it(system: SystemFactory) -> None:
     running = await system(wait=False, environ={"STOCKTIDE_FAILPOINTS": "in_takeover=stop"})
 
     async def told() -> bool:
         on_terminal = all(f"waiting for the {name}: " in running.printed for name in ("API", "worker"))
         return on_terminal and "waiting for the API: the ledger decides nothing" in running.logs
 
-    assert await until(told, REASON_SECONDS_MAX), running.printed
+    assert await poll_until(told, REASON_SECONDS_MAX), running.printed
     assert "the ledger decides nothing" in running.printed or "not being settled" in running.printed
     children = children_of(running)
     assert await running.stop(signal.SIGTERM) == 0
@@ -148,12 +148,12 @@ async def test_a_start_that_takes_long_says_why_and_a_signal_ends_it(system: Sta
 
 
 async def test_a_start_that_is_ended_while_kafka_is_made_leaves_no_half_of_it(tmp_path: Path) -> None:
-    running = await start_up(tmp_path / "data")
+    running = await start_system(tmp_path / "data")
 
     async def formats() -> bool:
         return (running.data / "kafka" / "server.properties").exists()
 
-    assert await until(formats, END_SECONDS_MAX), running.printed
+    assert await poll_until(formats, END_SECONDS_MAX), running.printed
     children = children_of(running)
     assert await running.stop(signal.SIGINT) == 0
     assert alive(children) == []
@@ -162,7 +162,7 @@ async def test_a_start_that_is_ended_while_kafka_is_made_leaves_no_half_of_it(tm
     assert "lock" not in left(running)
 
 
-async def test_a_running_system_tells_where_it_is_in_its_data_folder_and_takes_that_away(system: StartSystem) -> None:
+async def test_a_running_system_tells_where_it_is_in_its_data_folder_and_takes_that_away(system: SystemFactory) -> None:
     running = await system()
     told = json.loads((running.data / "running.json").read_text())
     assert {name: told[name] for name in ("api", "kafka", "redis", "app_id")} == {

@@ -16,11 +16,11 @@ import pytest
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.scripts import key_prefix
-from tests import command
-from tests.command import Said
-from tests.integration.storefront import WAIT_SECONDS_MAX, Storefront, fresh
-from tests.servers import RedisServer
-from tests.system import RunningSystem, start_up
+from tests.harness import command
+from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, fresh
+from tests.harness.command import CommandResult
+from tests.harness.servers import RedisServer
+from tests.harness.system import RunningSystem, start_system
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +30,7 @@ CHANGES = re.compile(r"changes this system:\n  data    (\S+)\n  app id  (\S+)\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Two:
+class TwoSystems:
     """Two systems on one Kafka, each with a Redis of its own, a SKU of its own, and a cache that knows only them."""
 
     first: RunningSystem
@@ -38,7 +38,7 @@ class Two:
     skus: tuple[str, str]
     environ: Mapping[str, str]
 
-    async def run(self, *arguments: str) -> Said:
+    async def run(self, *arguments: str) -> CommandResult:
         """A command that knows nothing of them but what its arguments say."""
         return await command.stocktide(*arguments, seconds_max=COMMAND_SECONDS_MAX, environ=self.environ)
 
@@ -54,7 +54,7 @@ async def blessing(system: RunningSystem) -> tuple[dict[bytes, bytes], int]:
 
 
 @pytest.fixture
-async def two(kafka: EmbeddedKafka, valkey: RedisServer, tmp_path: Path) -> AsyncIterator[Two]:
+async def two(kafka: EmbeddedKafka, valkey: RedisServer, tmp_path: Path) -> AsyncIterator[TwoSystems]:
     """Both serve, and each has received its SKU."""
     environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     async with AsyncExitStack() as stack:
@@ -64,17 +64,17 @@ async def two(kafka: EmbeddedKafka, valkey: RedisServer, tmp_path: Path) -> Asyn
         systems, skus = [], (fresh("first"), fresh("second"))
         for name, redis in (("one", valkey.url), ("two", other.url)):
             own = {**environ, "STOCKTIDE_APP_ID": fresh(name)}
-            system = await start_up(tmp_path / name, ("--kafka", kafka.address, "--redis", redis), own)
+            system = await start_system(tmp_path / name, ("--kafka", kafka.address, "--redis", redis), own)
             stack.push_async_callback(system.stop)
             systems.append(system)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         for system, sku in zip(systems, skus, strict=True):
             await system.wait_ready()
-            await Storefront(session, system.api).receive(sku, 5)
-        yield Two(systems[0], systems[1], skus, environ)
+            await ApiTestClient(session, system.api).receive(sku, 5)
+        yield TwoSystems(systems[0], systems[1], skus, environ)
 
 
-async def test_a_command_goes_to_the_system_that_is_named_and_to_no_other(two: Two) -> None:
+async def test_a_command_goes_to_the_system_that_is_named_and_to_no_other(two: TwoSystems) -> None:
     for arguments in (("rebuild", "--force"), ("repair", "--apply")):
         said = await two.run(*arguments)
         assert said.status == 2, (arguments, said)
@@ -97,7 +97,7 @@ async def test_a_command_goes_to_the_system_that_is_named_and_to_no_other(two: T
     assert (await blessing(two.second))[0] != untouched[1][0]
 
 
-async def test_what_stopped_or_died_is_no_longer_in_question(two: Two) -> None:
+async def test_what_stopped_or_died_is_no_longer_in_question(two: TwoSystems) -> None:
     assert await two.first.stop() == 0
     found = await two.run("topics")
     assert found.status == 0 and two.second.app_id in found.out, found

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from stocktide.retry import until
+from stocktide.retry import poll_until
 from stocktide.streams.kafka.admin import ensure_topics
-from tests.system import RunningSystem, StartSystem
+from tests.harness.system import RunningSystem, SystemFactory
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +26,7 @@ async def gone(pids: list[int]) -> bool:
     async def none_left() -> bool:
         return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
 
-    return await until(none_left, GONE_SECONDS_MAX)
+    return await poll_until(none_left, GONE_SECONDS_MAX)
 
 
 async def status_of(url: str) -> int:
@@ -35,7 +35,7 @@ async def status_of(url: str) -> int:
         return answer.status
 
 
-async def test_the_ready_file_tells_where_everything_is(system: StartSystem) -> None:
+async def test_the_ready_file_tells_where_everything_is(system: SystemFactory) -> None:
     running = await system(own_servers=True)
     ready = running.ready
     assert set(ready) == {"api", "worker", "kafka", "redis", "app_id", "topics", "pids"}
@@ -45,7 +45,7 @@ async def test_the_ready_file_tells_where_everything_is(system: StartSystem) -> 
     assert await status_of(f"{ready['worker']}/readyz") == 200
 
 
-async def test_each_part_that_is_killed_comes_back_at_its_address(system: StartSystem) -> None:
+async def test_each_part_that_is_killed_comes_back_at_its_address(system: SystemFactory) -> None:
     running = await system(own_servers=True)
     before = running.ready
     for name in ("worker", "api", "kafka"):
@@ -57,7 +57,7 @@ async def test_each_part_that_is_killed_comes_back_at_its_address(system: StartS
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_stops_everything_and_leaves_no_process(system: StartSystem, number: signal.Signals) -> None:
+async def test_a_signal_stops_everything_and_leaves_no_process(system: SystemFactory, number: signal.Signals) -> None:
     running = await system()
     pids = list(running.ready["pids"].values())
     assert await running.stop(number) == 0
@@ -65,19 +65,19 @@ async def test_a_signal_stops_everything_and_leaves_no_process(system: StartSyst
     assert not running.ready_file.exists()
 
 
-async def test_a_signal_during_the_start_stops_what_was_started(system: StartSystem) -> None:
+async def test_a_signal_during_the_start_stops_what_was_started(system: SystemFactory) -> None:
     running = await system(own_servers=True, wait=False)
 
     async def children() -> bool:
         return bool(psutil.Process(running.process.pid).children(recursive=True))
 
-    assert await until(children, GONE_SECONDS_MAX)
+    assert await poll_until(children, GONE_SECONDS_MAX)
     pids = [child.pid for child in psutil.Process(running.process.pid).children(recursive=True)]
     assert await running.stop() == 0
     assert await gone(pids)
 
 
-async def test_after_a_kill_nothing_is_left_and_the_same_data_serve_again(system: StartSystem) -> None:
+async def test_after_a_kill_nothing_is_left_and_the_same_data_serve_again(system: SystemFactory) -> None:
     first = await system(own_servers=True)
     pids = list(first.ready["pids"].values())
     addresses = {key: first.ready[key] for key in ("kafka", "redis")}
@@ -87,7 +87,7 @@ async def test_after_a_kill_nothing_is_left_and_the_same_data_serve_again(system
     assert {key: again.ready[key] for key in ("kafka", "redis")} == addresses
 
 
-async def test_a_second_start_on_the_same_data_is_refused(system: StartSystem) -> None:
+async def test_a_second_start_on_the_same_data_is_refused(system: SystemFactory) -> None:
     first = await system()
     second: RunningSystem = await system(data=first.data, wait=False)
     # It shares the ready file's path with the first, which it must not touch.
@@ -98,7 +98,7 @@ async def test_a_second_start_on_the_same_data_is_refused(system: StartSystem) -
 
 
 async def test_topics_with_other_partitions_are_told_and_nothing_is_left(
-    system: StartSystem, kafka: EmbeddedKafka, app_id: str
+    system: SystemFactory, kafka: EmbeddedKafka, app_id: str
 ) -> None:
     await ensure_topics(kafka.address, app_id, partitions=2)
     running = await system(wait=False)

@@ -12,11 +12,19 @@ from typing import Any
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from stocktide.retry import until
+from stocktide.retry import poll_until
 from stocktide.streams.topics import ADJUSTMENTS, CHANNEL_STOCK, DEAD_LETTERS, MOVEMENTS, ORDERS, RESERVATIONS, STOCK
 from stocktide.tables.ledger.records import SkuRecord
-from tests.integration.fleet import WAIT_SECONDS_MAX, Fleet, make_fleet, order_of, paid, placed, send_steadily
-from tests.servers import RedisServer
+from tests.harness.servers import RedisServer
+from tests.harness.workers import (
+    WAIT_SECONDS_MAX,
+    WorkerGroup,
+    make_worker_group,
+    order_of,
+    paid,
+    placed,
+    send_steadily,
+)
 
 pytestmark = pytest.mark.integration
 OPENING = 1_000_000
@@ -25,14 +33,14 @@ LONGER_THAN_SESSION_SECONDS = 13.0
 
 
 @pytest.fixture
-async def fleet(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[Fleet]:
+async def fleet(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[WorkerGroup]:
     """A fleet without workers."""
-    made = await make_fleet(kafka.address, valkey.url, app_id, tmp_path)
+    made = await make_worker_group(kafka.address, valkey.url, app_id, tmp_path)
     yield made
     await made.close()
 
 
-async def check_all(fleet: Fleet, orders: int) -> None:
+async def check_all(fleet: WorkerGroup, orders: int) -> None:
     """Each of the orders counts once; every derived topic says what the ledger says; all is committed."""
     record = await fleet.sku_when("A", lambda sku: sku.counters.get("committed@SH1") == orders)
     assert record.counters["on_hand@SH1"] == OPENING and not record.counters.get("locked@SH1")
@@ -47,10 +55,10 @@ async def check_all(fleet: Fleet, orders: int) -> None:
     async def all_committed() -> bool:
         return not any((await fleet.uncommitted()).values())
 
-    assert await until(all_committed, WAIT_SECONDS_MAX), await fleet.uncommitted()
+    assert await poll_until(all_committed, WAIT_SECONDS_MAX), await fleet.uncommitted()
 
 
-async def check_versions_grow(fleet: Fleet) -> None:
+async def check_versions_grow(fleet: WorkerGroup) -> None:
     seen: dict[bytes | None, int] = {}
     for record in await fleet.records(CHANNEL_STOCK):
         version = json.loads(record.value or b"")["version"]
@@ -77,7 +85,7 @@ def committed(count: int) -> Any:
     return holds
 
 
-async def test_an_event_that_comes_again_and_again_counts_once(fleet: Fleet) -> None:
+async def test_an_event_that_comes_again_and_again_counts_once(fleet: WorkerGroup) -> None:
     await fleet.start()
     await fleet.receive(["A"], OPENING)
     await fleet.send(ORDERS, [pair for number in range(20) for _ in range(3) for pair in order_of(f"o{number}")])
@@ -86,7 +94,7 @@ async def test_an_event_that_comes_again_and_again_counts_once(fleet: Fleet) -> 
     assert len(await fleet.newest(ADJUSTMENTS)) == 1
 
 
-async def test_an_order_that_is_paid_before_it_is_placed_is_paid_once_both_are_there(fleet: Fleet) -> None:
+async def test_an_order_that_is_paid_before_it_is_placed_is_paid_once_both_are_there(fleet: WorkerGroup) -> None:
     await fleet.start()
     await fleet.receive(["A"], OPENING)
     await fleet.send(ORDERS, [paid("o0")])
@@ -96,7 +104,7 @@ async def test_an_order_that_is_paid_before_it_is_placed_is_paid_once_both_are_t
     assert not await fleet.newest(DEAD_LETTERS)
 
 
-async def test_early_events_of_a_megabyte_stop_nothing_and_pay_their_order_when_it_comes(fleet: Fleet) -> None:
+async def test_early_events_of_a_megabyte_stop_nothing_and_pay_their_order_when_it_comes(fleet: WorkerGroup) -> None:
     await fleet.start()
     await fleet.receive(["A"], OPENING)
     order_id, event = paid("o0")
@@ -108,7 +116,7 @@ async def test_early_events_of_a_megabyte_stop_nothing_and_pay_their_order_when_
     assert not await fleet.newest(DEAD_LETTERS)
 
 
-async def test_a_return_that_comes_before_its_shipment_counts_with_it(fleet: Fleet) -> None:
+async def test_a_return_that_comes_before_its_shipment_counts_with_it(fleet: WorkerGroup) -> None:
     await fleet.start()
     await fleet.receive(["A"], OPENING)
     line = {"sku": "A", "quantity": 1, "warehouse": "SH1"}
@@ -124,7 +132,7 @@ async def test_a_return_that_comes_before_its_shipment_counts_with_it(fleet: Fle
     assert not await fleet.newest(DEAD_LETTERS)
 
 
-async def test_an_event_whose_order_never_comes_ends_in_the_dead_letters(fleet: Fleet) -> None:
+async def test_an_event_whose_order_never_comes_ends_in_the_dead_letters(fleet: WorkerGroup) -> None:
     await fleet.start(STOCKTIDE_PARK_SECONDS="1")
     await fleet.receive(["A"], OPENING)
     await fleet.send(ORDERS, [paid("ghost")])
@@ -132,7 +140,7 @@ async def test_an_event_whose_order_never_comes_ends_in_the_dead_letters(fleet: 
     assert letter["reason"] == "unknown_order" and json.loads(letter["raw"])["order_id"] == "ghost"
 
 
-async def test_poison_goes_to_the_dead_letters_and_its_neighbours_go_on(fleet: Fleet) -> None:
+async def test_poison_goes_to_the_dead_letters_and_its_neighbours_go_on(fleet: WorkerGroup) -> None:
     await fleet.start()
     await fleet.receive(["A"], OPENING)
     poison: list[bytes] = [b"{", b"\xff\xfe", b"", b"NaN", b"[" * 100_000, b" " * (2 * 1024 * 1024), b'{"type":"x"}']
@@ -148,7 +156,7 @@ async def test_poison_goes_to_the_dead_letters_and_its_neighbours_go_on(fleet: F
     assert letters["SH1"]["reason"] == "unknown_type"
 
 
-async def test_a_conflict_is_a_dead_letter_with_its_origin(fleet: Fleet) -> None:
+async def test_a_conflict_is_a_dead_letter_with_its_origin(fleet: WorkerGroup) -> None:
     await fleet.start()
     await fleet.receive(["A"], OPENING)
     await fleet.send(ORDERS, [*order_of("o0"), placed("o0", quantity=2)])
@@ -157,19 +165,19 @@ async def test_a_conflict_is_a_dead_letter_with_its_origin(fleet: Fleet) -> None
     await check_all(fleet, 1)
 
 
-async def test_a_worker_that_is_told_to_stop_goes_within_seconds_and_the_next_one_goes_on(fleet: Fleet) -> None:
+async def test_a_worker_that_is_told_to_stop_goes_within_seconds_and_the_next_one_goes_on(fleet: WorkerGroup) -> None:
     worker = await fleet.start()
     await fleet.receive(["A"], OPENING)
     sending = asyncio.create_task(send_steadily(fleet, range(600), 300))
     await asyncio.sleep(1)
     async with asyncio.timeout(15):
-        assert await worker.end(signal.SIGTERM) == 0, worker.last_words()
+        assert await worker.end(signal.SIGTERM) == 0, worker.last_log_lines()
     await fleet.start()
     await sending
     await check_all(fleet, 600)
 
 
-async def test_a_worker_that_is_killed_in_mid_stream_loses_nothing_and_does_nothing_twice(fleet: Fleet) -> None:
+async def test_a_worker_that_is_killed_in_mid_stream_loses_nothing_and_does_nothing_twice(fleet: WorkerGroup) -> None:
     worker = await fleet.start()
     await fleet.receive(["A"], OPENING)
     sending = asyncio.create_task(send_steadily(fleet, range(1_500), 300))
@@ -181,7 +189,7 @@ async def test_a_worker_that_is_killed_in_mid_stream_loses_nothing_and_does_noth
     await check_all(fleet, 1_500)
 
 
-async def test_a_second_worker_joins_and_the_first_one_leaves_in_mid_stream(fleet: Fleet) -> None:
+async def test_a_second_worker_joins_and_the_first_one_leaves_in_mid_stream(fleet: WorkerGroup) -> None:
     first = await fleet.start("w1")
     await fleet.receive(["A"], OPENING)
     sending = asyncio.create_task(send_steadily(fleet, range(2_400), 200))
@@ -191,13 +199,13 @@ async def test_a_second_worker_joins_and_the_first_one_leaves_in_mid_stream(flee
     await first.wait_ready()
     await second.wait_ready()
     assert await first.gauge("stocktide_relay_blessed") + await second.gauge("stocktide_relay_blessed") == 1
-    assert await first.end(signal.SIGTERM) == 0, first.last_words()
+    assert await first.end(signal.SIGTERM) == 0, first.last_log_lines()
     await sending
     await check_all(fleet, 2_400)
     assert await second.gauge("stocktide_relay_blessed") == 1
 
 
-async def test_a_worker_that_was_stopped_and_wakes_up_late_changes_nothing(fleet: Fleet) -> None:
+async def test_a_worker_that_was_stopped_and_wakes_up_late_changes_nothing(fleet: WorkerGroup) -> None:
     first = await fleet.start("w1")
     await fleet.receive(["A"], OPENING)
     second = await fleet.start("w2")
@@ -206,14 +214,14 @@ async def test_a_worker_that_was_stopped_and_wakes_up_late_changes_nothing(fleet
     owner, other = (first, second) if await first.gauge("stocktide_relay_blessed") else (second, first)
     owner.send(signal.SIGSTOP)
     await asyncio.sleep(LONGER_THAN_SESSION_SECONDS)
-    assert await other.gauge("stocktide_relay_blessed") == 1, other.last_words()
+    assert await other.gauge("stocktide_relay_blessed") == 1, other.last_log_lines()
     owner.send(signal.SIGCONT)
     await sending
     await check_all(fleet, 4_000)
     await owner.wait_ready()
 
 
-async def test_a_worker_that_is_stopped_for_a_moment_goes_on(fleet: Fleet) -> None:
+async def test_a_worker_that_is_stopped_for_a_moment_goes_on(fleet: WorkerGroup) -> None:
     worker = await fleet.start()
     await fleet.receive(["A"], OPENING)
     sending = asyncio.create_task(send_steadily(fleet, range(800), 200))
@@ -226,7 +234,7 @@ async def test_a_worker_that_is_stopped_for_a_moment_goes_on(fleet: Fleet) -> No
     await check_all(fleet, 800)
 
 
-async def test_a_worker_without_kafka_or_redis_says_so_in_a_sentence_and_fails(fleet: Fleet) -> None:
+async def test_a_worker_without_kafka_or_redis_says_so_in_a_sentence_and_fails(fleet: WorkerGroup) -> None:
     for missing in ({"STOCKTIDE_KAFKA": "127.0.0.1:1"}, {"STOCKTIDE_REDIS": "redis://127.0.0.1:1/0"}):
         worker = await fleet.start("lonely", ready=False, **missing)
         status = await asyncio.wait_for(worker.process.wait(), WAIT_SECONDS_MAX)
@@ -235,7 +243,7 @@ async def test_a_worker_without_kafka_or_redis_says_so_in_a_sentence_and_fails(f
         assert "127.0.0.1:1" in log and "Traceback" not in log, log
 
 
-async def test_a_row_that_a_former_owner_wrote_late_is_put_right_by_the_next_owner(fleet: Fleet) -> None:
+async def test_a_row_that_a_former_owner_wrote_late_is_put_right_by_the_next_owner(fleet: WorkerGroup) -> None:
     worker = await fleet.start()
     await fleet.receive(["A"], OPENING)
     await fleet.send(ORDERS, order_of("o0"))

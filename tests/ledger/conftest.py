@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.ledger.ledgers import opened
-from tests.ledger.shop import Shop
-from tests.ledger.tills import LedgerTill, ModelTill
-from tests.servers import RedisServer
+from tests.harness.servers import RedisServer
+from tests.ledger.drivers import ModelDriver, RedisDriver
+from tests.ledger.ledgers import open_ledger
+from tests.ledger.shop_client import ShopClient
 
 
 @pytest.fixture(scope="session")
@@ -29,13 +29,13 @@ def decider(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def shop(decider: str) -> AsyncIterator[Shop]:
+async def shop(decider: str) -> AsyncIterator[ShopClient]:
     """An empty shop at the model's till or at the ledger's."""
     if decider == "model":
-        yield Shop(ModelTill())
+        yield ShopClient(ModelDriver())
         return
-    async with opened(decider) as ledger:
-        yield Shop(LedgerTill(ledger))
+    async with open_ledger(decider) as ledger:
+        yield ShopClient(RedisDriver(ledger))
 
 
 @pytest.fixture(scope="module", autouse=True)

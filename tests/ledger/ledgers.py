@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.scripts import key_prefix
-from tests.ledger.model_state import State
+from tests.ledger.model_state import ModelState
 
 TERM = "1"
 # How long parked events wait in these tests; the model's default is the same.
@@ -31,10 +31,10 @@ LOW_LIMITS = LedgerLimits(
 )
 
 
-def low_limits() -> State:
+def low_limits() -> ModelState:
     """A model's state under LOW_LIMITS."""
     names = ("park_ms", "waiting_alert_ms", "waiting_order_bytes_max", "waiting_bytes_max", "extensions_max")
-    return State(**{name: getattr(LOW_LIMITS, name) for name in names})
+    return ModelState(**{name: getattr(LOW_LIMITS, name) for name in names})
 
 
 async def bless(redis: Redis, app_id: str, shard: int = 0) -> None:
@@ -45,7 +45,7 @@ async def bless(redis: Redis, app_id: str, shard: int = 0) -> None:
 
 
 @asynccontextmanager
-async def opened(url: str, clients: int = 1, limits: LedgerLimits = LIMITS) -> AsyncIterator[Ledger]:
+async def open_ledger(url: str, clients: int = 1, limits: LedgerLimits = LIMITS) -> AsyncIterator[Ledger]:
     """A blessed, empty ledger of its own on the server at `url`, over at most `clients` connections."""
     redis = Redis.from_url(url, max_connections=clients + 1)
     app_id = f"test-{secrets.token_hex(6)}"

@@ -33,18 +33,26 @@ from tests.ledger import model_orders
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import evaluate
-from tests.ledger.model_state import EVENT_BYTES_MIN, FUTURE_MS_MAX, Answer, Order, Sku, State, Waiting
+from tests.ledger.model_state import (
+    EVENT_BYTES_MIN,
+    FUTURE_MS_MAX,
+    ModelAnswer,
+    ModelOrder,
+    ModelSku,
+    ModelState,
+    ParkedEvent,
+)
 
 OrderCommand = Pay | Cancel | Extend | Ship | TakeBack
 
 
-def step(state: State, command: Command, now: int) -> tuple[State, Answer]:
+def step(state: ModelState, command: Command, now: int) -> tuple[ModelState, ModelAnswer]:
     """One command on a copy of the state; the ledger's time never goes back."""
     after = deepcopy(state)
     return after, advance(after, command, now)
 
 
-def advance(state: State, command: Command, now: int) -> Answer:
+def advance(state: ModelState, command: Command, now: int) -> ModelAnswer:
     """The same in place, for long runs."""
     state.now = max(state.now, now)
     state.alerts.clear()
@@ -55,15 +63,15 @@ def advance(state: State, command: Command, now: int) -> Answer:
     origin = getattr(command, "origin", None)
     if origin is not None and not replayed and outcome in REFUSALS - _kept_quiet(command):
         state.refused.append(outcome)
-    return Answer(outcome, replayed, tuple(state.alerts), tuple(state.refused))
+    return ModelAnswer(outcome, replayed, tuple(state.alerts), tuple(state.refused))
 
 
-def end_batch(state: State) -> Answer:
+def end_batch(state: ModelState) -> ModelAnswer:
     """What follows a batch by itself: the steps of counts."""
     state.alerts.clear()
     state.refused.clear()
     finish_counts(state)
-    return Answer("counting", False, tuple(state.alerts), tuple(state.refused))
+    return ModelAnswer("counting", False, tuple(state.alerts), tuple(state.refused))
 
 
 def _kept_quiet(command: Command) -> frozenset[Outcome]:
@@ -71,7 +79,7 @@ def _kept_quiet(command: Command) -> frozenset[Outcome]:
     return REFUSALS_OF_LINES if isinstance(command, Place) else frozenset()
 
 
-def _is_ahead(state: State, command: Place | OrderCommand) -> bool:
+def _is_ahead(state: ModelState, command: Place | OrderCommand) -> bool:
     """Rule 40, for what is new: a repeat is answered whatever time it carries."""
     order = state.orders.get(command.order_id)
     known = order is not None and order.state != "parked"
@@ -80,7 +88,7 @@ def _is_ahead(state: State, command: Place | OrderCommand) -> bool:
     return command.at is not None and command.at > state.now + FUTURE_MS_MAX
 
 
-def _decide(state: State, command: Command) -> tuple[Outcome, bool]:
+def _decide(state: ModelState, command: Command) -> tuple[Outcome, bool]:
     if isinstance(command, Place | OrderCommand) and _is_ahead(state, command):
         return Outcome.OCCURRED_IN_FUTURE, False
     match command:
@@ -103,7 +111,7 @@ def _decide(state: State, command: Command) -> tuple[Outcome, bool]:
     assert_never(command)
 
 
-def _place(state: State, command: Place) -> tuple[Outcome, bool]:
+def _place(state: ModelState, command: Place) -> tuple[Outcome, bool]:
     known = state.orders.get(command.order_id)
     if known is None or known.state == "parked":
         _meet(state, command.channel)
@@ -127,7 +135,7 @@ _DONE = {
 }
 
 
-def _order_event(state: State, command: OrderCommand, early: Waiting | None = None) -> tuple[Outcome, bool]:
+def _order_event(state: ModelState, command: OrderCommand, early: ParkedEvent | None = None) -> tuple[Outcome, bool]:
     """`early`: it has waited, as that."""
     order = state.orders.get(command.order_id)
     if order is None or order.state == "parked":
@@ -146,19 +154,19 @@ def _order_event(state: State, command: OrderCommand, early: Waiting | None = No
     return outcome, replayed
 
 
-def _again(state: State, early: Waiting) -> None:
+def _again(state: ModelState, early: ParkedEvent) -> None:
     """Decide an event that has waited."""
     outcome, _ = _order_event(state, early.command, early)
     if outcome in REFUSALS:
         _fail(state, early, outcome)
 
 
-def _fail(state: State, early: Waiting, outcome: Outcome) -> None:
+def _fail(state: ModelState, early: ParkedEvent, outcome: Outcome) -> None:
     state.refused.append(outcome)
     state.alerts.append(("wait_failed", early.command.order_id))
 
 
-def _settle(state: State, order: Order) -> None:
+def _settle(state: ModelState, order: ModelOrder) -> None:
     """Nothing waits with a placed order but returns that a shipment may still make right."""
     if order.state == "parked":
         return
@@ -167,7 +175,7 @@ def _settle(state: State, order: Order) -> None:
         _again(state, decided[0])
 
 
-def _apply(state: State, order: Order, command: OrderCommand) -> tuple[Outcome, bool]:
+def _apply(state: ModelState, order: ModelOrder, command: OrderCommand) -> tuple[Outcome, bool]:
     match command:
         case Pay():
             return model_orders.pay(state, order, command)
@@ -182,12 +190,12 @@ def _apply(state: State, order: Order, command: OrderCommand) -> tuple[Outcome, 
     assert_never(command)
 
 
-def _waits(order: Order, command: OrderCommand) -> Waiting | None:
+def _waits(order: ModelOrder, command: OrderCommand) -> ParkedEvent | None:
     return next((each for each in order.parked if each.command.id == command.id), None)
 
 
 def _wait(
-    state: State, order: Order | None, command: OrderCommand, early: Waiting | None = None
+    state: ModelState, order: ModelOrder | None, command: OrderCommand, early: ParkedEvent | None = None
 ) -> tuple[Outcome, bool]:
     """Rules 29 and 43: an event from Kafka waits for what it needs; a caller over HTTP is told at once."""
     known = None if order is None else _waits(order, command)
@@ -196,7 +204,7 @@ def _wait(
     if known is not None:
         same = known.command.fingerprint == command.fingerprint
         return (Outcome.PARKED, True) if same else (Outcome.CONFLICT, False)
-    order = order or Order("parked")
+    order = order or ModelOrder("parked")
     if early is None:
         assert command.origin is not None
         size = max(EVENT_BYTES_MIN, len(command.origin.raw.encode()))
@@ -207,13 +215,13 @@ def _wait(
             return Outcome.TOO_MANY_EVENTS, False
         if size + sum(each.bytes for each in waiting) > state.waiting_bytes_max:
             return Outcome.TOO_MANY_EVENTS, False
-        early = Waiting(command, size, state.now, state.now + state.park_ms)
+        early = ParkedEvent(command, size, state.now, state.now + state.park_ms)
     order.parked.append(early)
     state.orders[command.order_id] = order
     return Outcome.PARKED, False
 
 
-def _policy(state: State, command: SetPolicy | DeletePolicy) -> tuple[Outcome, bool]:
+def _policy(state: ModelState, command: SetPolicy | DeletePolicy) -> tuple[Outcome, bool]:
     """Rules 2 to 5: a level is replaced or removed whole, and the change waives the dwell."""
     sku = state.skus.get(command.sku or "")
     if isinstance(command, SetPolicy):
@@ -221,7 +229,7 @@ def _policy(state: State, command: SetPolicy | DeletePolicy) -> tuple[Outcome, b
         if command.sku is None:
             state.channels[command.channel] = dict(command.policy)
         else:
-            sku = state.skus.setdefault(command.sku, Sku())
+            sku = state.skus.setdefault(command.sku, ModelSku())
             sku.policies[command.channel] = dict(command.policy)
         if is_new:  # it starts by this policy, as if it had never been on a shelf
             state.channels.setdefault(command.channel, None)
@@ -237,19 +245,19 @@ def _policy(state: State, command: SetPolicy | DeletePolicy) -> tuple[Outcome, b
     return (Outcome.POLICY_SET if isinstance(command, SetPolicy) else Outcome.POLICY_DELETED), False
 
 
-def _meet(state: State, channel: str) -> None:
+def _meet(state: ModelState, channel: str) -> None:
     """Rule 5: known from the first policy, order or subscription; every SKU then puts it on a side."""
     if channel not in state.channels:
         state.channels[channel] = None
         _evaluate_all(state)
 
 
-def _evaluate_all(state: State) -> None:
+def _evaluate_all(state: ModelState) -> None:
     for sku in state.skus.values():
         evaluate(state, sku)
 
 
-def _tick(state: State) -> Outcome:
+def _tick(state: ModelState) -> Outcome:
     """End every hold, every wait of parked events and every dwell whose time has come, without a bound."""
     due = False
     for order_id, order in list(state.orders.items()):

@@ -8,12 +8,12 @@ from __future__ import annotations
 from stocktide.tables.ledger.commands import Count, fingerprint
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_movements import apply_line, count_refusal
-from tests.ledger.model_state import COUNT_MS_MAX, FUTURE_MS_MAX, Movement, State
+from tests.ledger.model_state import COUNT_MS_MAX, FUTURE_MS_MAX, ModelMovement, ModelState
 
 WHOLE = "parts"
 
 
-def take_part(state: State, part: Count) -> tuple[Outcome, bool]:
+def take_part(state: ModelState, part: Count) -> tuple[Outcome, bool]:
     """A part arrives."""
     key = (part.warehouse, part.id)
     known, parts = state.movements.get(key), state.parts.get(key, {})
@@ -34,7 +34,7 @@ def take_part(state: State, part: Count) -> tuple[Outcome, bool]:
     parts = state.parts.setdefault(key, parts)
     parts[part.part] = part
     outcome = Outcome.COUNTING if len(parts) == part.parts else Outcome.PARTS_MISSING
-    state.movements[key] = Movement(WHOLE, outcome)
+    state.movements[key] = ModelMovement(WHOLE, outcome)
     return outcome, False
 
 
@@ -42,7 +42,7 @@ def _common(part: Count) -> str:
     return fingerprint(part.at, part.parts, part.complete)
 
 
-def finish_counts(state: State) -> None:
+def finish_counts(state: ModelState) -> None:
     """What the steps after a batch do, all of them."""
     for key, parts in state.parts.items():
         movement = state.movements[key]
@@ -54,7 +54,7 @@ def finish_counts(state: State) -> None:
             movement.outcome = _apply_whole(state, whole, parts)
 
 
-def _apply_whole(state: State, whole: Count, parts: dict[int, Count]) -> str:
+def _apply_whole(state: ModelState, whole: Count, parts: dict[int, Count]) -> str:
     outcomes = [_apply_part(state, parts[number]) for number in sorted(parts)]
     applied = [outcome for lines in outcomes for outcome in lines]
     if whole.complete:
@@ -71,7 +71,7 @@ def _apply_whole(state: State, whole: Count, parts: dict[int, Count]) -> str:
     return Outcome.COUNTED_IN_PART if Outcome.COUNTED in applied else applied[0]
 
 
-def _apply_part(state: State, part: Count) -> list[Outcome]:
+def _apply_part(state: ModelState, part: Count) -> list[Outcome]:
     """Its lines. None is too old: that was decided when the part came."""
     outcomes = []
     for name, units in part.lines:

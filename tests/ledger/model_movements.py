@@ -8,12 +8,22 @@ from stocktide.tables.ledger.commands import Adjust, Count, Receive, Ship, TakeB
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_orders import commit
 from tests.ledger.model_policy import evaluate
-from tests.ledger.model_state import COUNT_MS_MAX, FRESH_MS, FUTURE_MS_MAX, History, Line, Movement, Order, Sku, State
+from tests.ledger.model_state import (
+    COUNT_MS_MAX,
+    FRESH_MS,
+    FUTURE_MS_MAX,
+    CountHistory,
+    ModelLine,
+    ModelMovement,
+    ModelOrder,
+    ModelSku,
+    ModelState,
+)
 
 AnyMovement = Receive | Adjust | Count | Transfer
 
 
-def move(state: State, command: AnyMovement) -> tuple[Outcome, bool]:
+def move(state: ModelState, command: AnyMovement) -> tuple[Outcome, bool]:
     """Rule 38: a movement counts once in its warehouse; rule 34: all of its lines or none."""
     key = (command.warehouse, command.id)
     known = state.movements.get(key)
@@ -24,7 +34,7 @@ def move(state: State, command: AnyMovement) -> tuple[Outcome, bool]:
     if command.at > state.now + FUTURE_MS_MAX:
         return Outcome.OCCURRED_IN_FUTURE, False
     refusal = _refusal(state, command)
-    record = Movement(command.fingerprint, refusal or "")
+    record = ModelMovement(command.fingerprint, refusal or "")
     if refusal is None:
         for name, units in command.lines:
             if isinstance(command, Count) and (why := count_refusal(state, name, command)) is not None:
@@ -39,16 +49,16 @@ def move(state: State, command: AnyMovement) -> tuple[Outcome, bool]:
     return Outcome(record.outcome), False
 
 
-def apply_line(state: State, name: str, units: int, command: AnyMovement) -> Outcome:
+def apply_line(state: ModelState, name: str, units: int, command: AnyMovement) -> Outcome:
     """One line that nothing speaks against."""
-    sku = state.skus.setdefault(name, Sku())
+    sku = state.skus.setdefault(name, ModelSku())
     before = frees(sku)
     outcome = _apply(state, name, units, command)
     settle(state, name, before)
     return outcome
 
 
-def _refusal(state: State, command: AnyMovement) -> Outcome | None:
+def _refusal(state: ModelState, command: AnyMovement) -> Outcome | None:
     for name, units in command.lines:
         sku = state.skus.get(name)
         if isinstance(command, Adjust) and sku is None:
@@ -60,9 +70,9 @@ def _refusal(state: State, command: AnyMovement) -> Outcome | None:
     return None
 
 
-def count_refusal(state: State, name: str, command: Count) -> Outcome | None:
+def count_refusal(state: ModelState, name: str, command: Count) -> Outcome | None:
     """Rules 35 and 41, for one line of a count."""
-    history = state.skus.get(name, Sku()).history.get(command.warehouse, History())
+    history = state.skus.get(name, ModelSku()).history.get(command.warehouse, CountHistory())
     if history.counted_at is not None and command.at < history.counted_at:
         return Outcome.COUNT_SUPERSEDED
     return Outcome.COUNT_TOO_OLD if command.at < state.now - COUNT_MS_MAX else None
@@ -84,7 +94,7 @@ def _summary(command: AnyMovement, lines: list[str]) -> Outcome:
     return taken if taken in lines else Outcome(lines[0])
 
 
-def _apply(state: State, name: str, units: int, command: AnyMovement) -> Outcome:
+def _apply(state: ModelState, name: str, units: int, command: AnyMovement) -> Outcome:
     sku, warehouse, taken = state.skus[name], command.warehouse, _TAKEN[type(command).__name__]
     sku.appear(warehouse)
     if isinstance(command, Count):
@@ -106,9 +116,9 @@ def _apply(state: State, name: str, units: int, command: AnyMovement) -> Outcome
     return taken if fresh else Outcome.ALREADY_COUNTED
 
 
-def _count(sku: Sku, units: int, command: Count) -> Outcome:
+def _count(sku: ModelSku, units: int, command: Count) -> Outcome:
     """Rules 34 and 35: absolute as of its time, carried forward by what moved since."""
-    history = sku.history.setdefault(command.warehouse, History())
+    history = sku.history.setdefault(command.warehouse, CountHistory())
     carried = sum(change for at, change in history.moves if at > command.at)
     counter = f"on_hand@{command.warehouse}"
     sku.add(counter, units + carried - sku.count(counter))
@@ -116,12 +126,12 @@ def _count(sku: Sku, units: int, command: Count) -> Outcome:
     return Outcome.COUNTED
 
 
-def change_on_hand(state: State, name: str, warehouse: str, change: int, at: int) -> bool:
+def change_on_hand(state: ModelState, name: str, warehouse: str, change: int, at: int) -> bool:
     """Move units at `at` unless a count has seen them already, which is reported where that is fresh (rule 40)."""
     if change == 0:
         return True
     sku = state.skus[name]
-    history = sku.history.setdefault(warehouse, History())
+    history = sku.history.setdefault(warehouse, CountHistory())
     sku.appear(warehouse)
     if history.counted_at is not None and at <= history.counted_at:
         if abs(state.now - at) <= FRESH_MS:
@@ -132,12 +142,12 @@ def change_on_hand(state: State, name: str, warehouse: str, change: int, at: int
     return True
 
 
-def frees(sku: Sku) -> dict[str, int]:
+def frees(sku: ModelSku) -> dict[str, int]:
     """What is free in each warehouse, and every counter."""
     return {warehouse: sku.free(warehouse) for warehouse in sku.warehouses} | sku.counters
 
 
-def settle(state: State, name: str, before: dict[str, int]) -> None:
+def settle(state: ModelState, name: str, before: dict[str, int]) -> None:
     """End a change: the channels take their sides, and a warehouse that became shorter says so (rule 34)."""
     sku = state.skus[name]
     evaluate(state, sku)
@@ -150,7 +160,7 @@ def settle(state: State, name: str, before: dict[str, int]) -> None:
                 state.alerts.append((f"{goods}_negative", name))
 
 
-def ship(state: State, order: Order, command: Ship) -> tuple[Outcome, bool]:
+def ship(state: ModelState, order: ModelOrder, command: Ship) -> tuple[Outcome, bool]:
     """Rules 31 and 32."""
     lines = {line.sku: line for line in order.lines}
     if any(name not in lines for name, _, _ in command.lines):
@@ -158,7 +168,7 @@ def ship(state: State, order: Order, command: Ship) -> tuple[Outcome, bool]:
     if order.state == "reserved":
         commit(state, order)
     for name, units, warehouse in command.lines:
-        sku = state.skus.setdefault(name, Sku())
+        sku = state.skus.setdefault(name, ModelSku())
         before = frees(sku)
         change_on_hand(state, name, warehouse, -units, command.at)
         beyond = _ship_line(order, lines[name], sku, units, warehouse)
@@ -173,7 +183,7 @@ def ship(state: State, order: Order, command: Ship) -> tuple[Outcome, bool]:
     return Outcome.SHIPPED, False
 
 
-def _ship_line(order: Order, line: Line, sku: Sku, units: int, warehouse: str) -> int:
+def _ship_line(order: ModelOrder, line: ModelLine, sku: ModelSku, units: int, warehouse: str) -> int:
     """Take units from the holds there, other holds, preorders; returns those that nobody ordered."""
     line.shipped += units
     sku.appear(warehouse)
@@ -192,7 +202,7 @@ def _ship_line(order: Order, line: Line, sku: Sku, units: int, warehouse: str) -
     return units - filled
 
 
-def return_refusal(order: Order, command: TakeBack) -> Outcome | None:
+def return_refusal(order: ModelOrder, command: TakeBack) -> Outcome | None:
     """Rules 33 and 43: why it cannot be applied; `parked` where a shipment that is to come may change that."""
     lines = {line.sku: line for line in order.lines}
     back: Counter[str] = Counter()
@@ -208,7 +218,7 @@ def return_refusal(order: Order, command: TakeBack) -> Outcome | None:
     return Outcome.PARKED if is_early else None
 
 
-def take_back(state: State, order: Order, command: TakeBack) -> tuple[Outcome, bool]:
+def take_back(state: ModelState, order: ModelOrder, command: TakeBack) -> tuple[Outcome, bool]:
     """Rule 33."""
     refusal = return_refusal(order, command)
     if refusal is not None:
@@ -230,7 +240,7 @@ def take_back(state: State, order: Order, command: TakeBack) -> tuple[Outcome, b
     return Outcome.RETURNED, False
 
 
-def close(line: Line) -> None:
+def close(line: ModelLine) -> None:
     """A line is `shipped` when nothing of it is outstanding, `returned` when all of that came back."""
     if line.state in {"rejected", "cancelled", "expired"} or line.outstanding or not line.shipped:
         return

@@ -6,21 +6,21 @@ from copy import deepcopy
 
 from stocktide.tables.ledger.commands import Cancel, Extend, Pay, Place
 from stocktide.tables.ledger.outcomes import Outcome
-from tests.ledger.model_policy import Policy, available, effective, evaluate, shown, sources
-from tests.ledger.model_state import HOLD_MS_MAX, Line, Order, Sku, State
+from tests.ledger.model_policy import EffectivePolicy, available, current_offer, effective_policy, evaluate, sources
+from tests.ledger.model_state import HOLD_MS_MAX, ModelLine, ModelOrder, ModelSku, ModelState
 
 FINAL = {"cancelled", "expired", "rejected"}
 
 
-def place(state: State, command: Place) -> Outcome:
+def place(state: ModelState, command: Place) -> Outcome:
     """Hold what a shopper asks for; the record is written whatever the outcome."""
-    order = Order(
+    order = ModelOrder(
         state="rejected",
         channel=command.channel,
         sequence=1,
         placed_at=state.now,
         fingerprint=command.fingerprint,
-        lines=[Line(sku, units, "rejected") for sku, units in command.lines],
+        lines=[ModelLine(sku, units, "rejected") for sku, units in command.lines],
         events={command.id: command.fingerprint},
     )
     refusal, old = _superseded(state, command)
@@ -44,7 +44,7 @@ def place(state: State, command: Place) -> Outcome:
     return outcome
 
 
-def _superseded(state: State, command: Place) -> tuple[Outcome | None, Order | None]:
+def _superseded(state: ModelState, command: Place) -> tuple[Outcome | None, ModelOrder | None]:
     """Rule 27: the refusal that the superseded order causes, and the order that is to be released."""
     old = state.orders.get(command.supersedes or "")
     if old is None or old.state == "parked":
@@ -59,7 +59,7 @@ def _superseded(state: State, command: Place) -> tuple[Outcome | None, Order | N
     return None, old
 
 
-def _decide(state: State, command: Place, order: Order) -> None:
+def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
     """Rule 21: all or nothing, or line by line; a line is never cut."""
     found = [_decide_line(state, command, line) for line in order.lines]
     for line, decided in zip(order.lines, found, strict=True):
@@ -83,17 +83,17 @@ def _decide(state: State, command: Place, order: Order) -> None:
         evaluate(state, sku)
 
 
-def _decide_line(state: State, command: Place, line: Line) -> dict[str, int] | Outcome:
+def _decide_line(state: ModelState, command: Place, line: ModelLine) -> dict[str, int] | Outcome:
     """Where a line's units come from: warehouses, `{}` for a preorder, or the reason why not."""
     sku = state.skus.get(line.sku)
     if sku is None:
         return Outcome.UNKNOWN_SKU
-    policy = effective(state, command.channel, sku)
+    policy = effective_policy(state, command.channel, sku)
     if command.priority == "vip" and available(sku, policy) >= line.quantity:
         drawn = draw(sku, policy, line.quantity)
         if drawn:
             return drawn
-    mode, quantity, remaining = shown(state, command.channel, sku)
+    mode, quantity, remaining = current_offer(state, command.channel, sku)
     if mode == "in_stock":
         return draw(sku, policy, line.quantity) if line.quantity <= quantity else Outcome.INSUFFICIENT_STOCK
     if mode == "suspended":
@@ -103,7 +103,7 @@ def _decide_line(state: State, command: Place, line: Line) -> dict[str, int] | O
     return {} if line.quantity <= remaining else Outcome.PREORDER_CAP_REACHED
 
 
-def draw(sku: Sku, policy: Policy, units: int) -> dict[str, int]:
+def draw(sku: ModelSku, policy: EffectivePolicy, units: int) -> dict[str, int]:
     """Most free stock first: one warehouse that fills the line, else (`split`) over the positive ones."""
     # sorted() is stable: of two with as much, the one that appeared first.
     names = sorted((name for name in sources(sku, policy) if sku.free(name) > 0), key=lambda name: -sku.free(name))
@@ -119,7 +119,7 @@ def draw(sku: Sku, policy: Policy, units: int) -> dict[str, int]:
     return drawn if units == 0 else {}
 
 
-def _outcome(order: Order) -> Outcome:
+def _outcome(order: ModelOrder) -> Outcome:
     states = {line.state for line in order.lines}
     if order.state == "rejected":
         return next(Outcome(line.reason) for line in order.lines if line.reason)
@@ -128,14 +128,14 @@ def _outcome(order: Order) -> Outcome:
     return Outcome.PREORDERED if states == {"preordered"} else Outcome.RESERVED
 
 
-def _end_dwells(state: State, order: Order) -> None:
+def _end_dwells(state: ModelState, order: ModelOrder) -> None:
     """A dwell that ended meanwhile has ended for this order too, whether or not the timer has come to it."""
     for line in order.lines:
         if line.sku in state.skus:
             evaluate(state, state.skus[line.sku])
 
 
-def give_back(state: State, order: Order) -> None:
+def give_back(state: ModelState, order: ModelOrder) -> None:
     """Return every unit that the order has a claim on; the lines are left for the caller to close."""
     counter = "locked" if order.state == "reserved" else "committed"
     for line in order.lines:
@@ -148,7 +148,7 @@ def give_back(state: State, order: Order) -> None:
         evaluate(state, sku)
 
 
-def finish(state: State, order: Order, ending: str) -> None:
+def finish(state: ModelState, order: ModelOrder, ending: str) -> None:
     """Close the lines of an order whose units were given back."""
     for line in order.lines:
         if line.outstanding:
@@ -161,7 +161,7 @@ def finish(state: State, order: Order, ending: str) -> None:
     order.sequence += 1
 
 
-def expire_if_due(state: State, order: Order) -> bool:
+def expire_if_due(state: ModelState, order: ModelOrder) -> bool:
     """Rule 25: the ledger's time ends a hold, whether or not the expiry step has come to it."""
     if order.state != "reserved" or order.expires_at is None or state.now < order.expires_at:
         return False
@@ -170,7 +170,7 @@ def expire_if_due(state: State, order: Order) -> bool:
     return True
 
 
-def pay(state: State, order: Order, command: Pay) -> tuple[Outcome, bool]:
+def pay(state: ModelState, order: ModelOrder, command: Pay) -> tuple[Outcome, bool]:
     """Rules 23 and 25."""
     if order.state in {"paid", "shipped"}:
         return Outcome.PAID, True
@@ -183,7 +183,7 @@ def pay(state: State, order: Order, command: Pay) -> tuple[Outcome, bool]:
     return Outcome.PAID, False
 
 
-def commit(state: State, order: Order) -> None:
+def commit(state: ModelState, order: ModelOrder) -> None:
     """Turn an unpaid hold into a commitment; preordered units stay preordered."""
     for line in order.lines:
         if not line.warehouses:
@@ -197,7 +197,7 @@ def commit(state: State, order: Order) -> None:
     order.state, order.expires_at = "paid", None
 
 
-def cancel(state: State, order: Order, command: Cancel) -> tuple[Outcome, bool]:
+def cancel(state: ModelState, order: ModelOrder, command: Cancel) -> tuple[Outcome, bool]:
     """Rules 23 and 24."""
     partly = order.state == "shipped" and any(line.cancelled for line in order.lines)
     if order.state == "cancelled" or partly:
@@ -209,7 +209,7 @@ def cancel(state: State, order: Order, command: Cancel) -> tuple[Outcome, bool]:
     return Outcome.CANCELLED, False
 
 
-def extend(state: State, order: Order, command: Extend) -> tuple[Outcome, bool]:
+def extend(state: ModelState, order: ModelOrder, command: Extend) -> tuple[Outcome, bool]:
     """Rules 26 and 42."""
     if order.state != "reserved" or order.expires_at is None:
         return Outcome.ALREADY_FINAL, False

@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import NamedTuple
 
-from tests.ledger.model_state import Side, Sku, State
+from tests.ledger.model_state import ModelSku, ModelState, ThresholdSide
 
 
 @dataclass(frozen=True)
-class Policy:
+class EffectivePolicy:
     """A merged policy; the defaults are those of rule 1."""
 
     share: float = 1.0
@@ -50,7 +50,7 @@ class Policy:
         return self.below == "sell_through" or available > self.safety_threshold
 
 
-class Shown(NamedTuple):
+class OfferState(NamedTuple):
     """What a channel update would say."""
 
     mode: str
@@ -58,28 +58,28 @@ class Shown(NamedTuple):
     preorder_remaining: int
 
 
-_FIELDS = frozenset(item.name for item in fields(Policy))
+_FIELDS = frozenset(item.name for item in fields(EffectivePolicy))
 
 
-def effective(state: State, channel: str, sku: Sku) -> Policy:
+def effective_policy(state: ModelState, channel: str, sku: ModelSku) -> EffectivePolicy:
     """Rule 2: built-in < channel < channel/sku, field by field; null inherits."""
     merged: dict[str, object] = {}
     for level in (state.channels.get(channel), sku.policies.get(channel)):
         merged |= {name: value for name, value in (level or {}).items() if name in _FIELDS and value is not None}
-    return Policy(**merged)  # type: ignore[arg-type]
+    return EffectivePolicy(**merged)  # type: ignore[arg-type]
 
 
-def sources(sku: Sku, policy: Policy) -> list[str]:
+def sources(sku: ModelSku, policy: EffectivePolicy) -> list[str]:
     """The warehouses that a channel sells from, in the SKU's own order."""
     return [name for name in sku.warehouses if policy.warehouses is None or name in policy.warehouses]
 
 
-def available(sku: Sku, policy: Policy) -> int:
+def available(sku: ModelSku, policy: EffectivePolicy) -> int:
     """Rule 6: summed over the channel's warehouses, a negative one included."""
     return sum(sku.free(name) for name in sources(sku, policy))
 
 
-def offered(sku: Sku, policy: Policy) -> int:
+def offered_quantity(sku: ModelSku, policy: EffectivePolicy) -> int:
     """Rules 6 and 1: what the channel may take from the shelf in one line."""
     if policy.split:
         base = available(sku, policy)
@@ -89,7 +89,7 @@ def offered(sku: Sku, policy: Policy) -> int:
     return amount if policy.max_listed is None else min(amount, policy.max_listed)
 
 
-def remaining_preorders(sku: Sku, channel: str, policy: Policy) -> int:
+def remaining_preorders(sku: ModelSku, channel: str, policy: EffectivePolicy) -> int:
     """Rule 14, for a channel that is below its threshold and takes preorders."""
     left = policy.preorder_cap - sku.count(f"preordered@{channel}")
     over_all = sku.policies.get("*", {}).get("preorder_cap")
@@ -101,34 +101,34 @@ def remaining_preorders(sku: Sku, channel: str, policy: Policy) -> int:
     return max(0, left)
 
 
-def evaluate(state: State, sku: Sku, waived: str | None = None) -> None:
+def evaluate(state: ModelState, sku: ModelSku, waived: str | None = None) -> None:
     """Put every known channel on its side. `waived`: the channel whose policy was just changed."""
     if not sku.warehouses:
         return  # nothing ever moved: no side yet
     for channel in state.channels:
-        policy = effective(state, channel, sku)
-        stock, offer = available(sku, policy), offered(sku, policy)
+        policy = effective_policy(state, channel, sku)
+        stock, offer = available(sku, policy), offered_quantity(sku, policy)
         side = sku.sides.get(channel)
         if side is None:
-            sku.sides[channel] = Side(below=not (policy.keeps_selling(stock) and offer > 0))
+            sku.sides[channel] = ThresholdSide(below=not (policy.keeps_selling(stock) and offer > 0))
         elif not side.below:
             if offer == 0 or not policy.keeps_selling(stock):
-                sku.sides[channel] = Side(below=True, left_at=state.now)
+                sku.sides[channel] = ThresholdSide(below=True, left_at=state.now)
         else:
             rested = waived == channel or state.now >= side.left_at + policy.dwell_seconds * 1000
             sells_through = policy.below == "sell_through" and stock <= policy.safety_threshold
             if (stock >= policy.resume or sells_through) and offer > 0 and rested:
-                sku.sides[channel] = Side(below=False)
+                sku.sides[channel] = ThresholdSide(below=False)
 
 
-def shown(state: State, channel: str, sku: Sku) -> Shown:
+def current_offer(state: ModelState, channel: str, sku: ModelSku) -> OfferState:
     """What the channel may sell of the SKU now (rules 7, 8 and 14)."""
-    policy = effective(state, channel, sku)
-    side = sku.sides.get(channel, Side(below=True))
+    policy = effective_policy(state, channel, sku)
+    side = sku.sides.get(channel, ThresholdSide(below=True))
     if not side.below:
-        return Shown("in_stock", offered(sku, policy), 0)
+        return OfferState("in_stock", offered_quantity(sku, policy), 0)
     if policy.below == "suspend":
-        return Shown("suspended", 0, 0)
+        return OfferState("suspended", 0, 0)
     if policy.below == "preorder" and (left := remaining_preorders(sku, channel, policy)):
-        return Shown("preorder", 0, left)
-    return Shown("sold_out", 0, 0)
+        return OfferState("preorder", 0, left)
+    return OfferState("sold_out", 0, 0)

@@ -21,7 +21,7 @@ HOLD_MS_MAX = 7 * 24 * 3600 * 1000
 
 
 @dataclass
-class Line:
+class ModelLine:
     """A line of an order. `warehouses` says where the `reserved` units are, `reserved` is their sum."""
 
     sku: str
@@ -46,7 +46,7 @@ class Line:
 
 
 @dataclass
-class Waiting:
+class ParkedEvent:
     """An event that came before what it needs (rule 43), and whether an alert has named it."""
 
     command: Any
@@ -57,7 +57,7 @@ class Waiting:
 
 
 @dataclass
-class Order:
+class ModelOrder:
     """An order, or (`state` parked) only the events that came before its placing. `parked` waits, in order."""
 
     state: str
@@ -67,14 +67,14 @@ class Order:
     expires_at: int | None = None
     fingerprint: str = ""
     outcome: str = ""
-    lines: list[Line] = field(default_factory=list)
+    lines: list[ModelLine] = field(default_factory=list)
     events: dict[str, str] = field(default_factory=dict)
     extensions: int = 0
-    parked: list[Waiting] = field(default_factory=list)
+    parked: list[ParkedEvent] = field(default_factory=list)
 
 
 @dataclass
-class Side:
+class ThresholdSide:
     """The side of the threshold that a channel is on for a SKU, and when it left the shelf (0: never)."""
 
     below: bool
@@ -82,7 +82,7 @@ class Side:
 
 
 @dataclass
-class History:
+class CountHistory:
     """What late counts need, for one SKU in one warehouse: every movement there ever was."""
 
     counted_at: int | None = None
@@ -90,14 +90,14 @@ class History:
 
 
 @dataclass
-class Sku:
+class ModelSku:
     """A SKU's counters by name, its warehouses as they first appeared, and who may sell it."""
 
     counters: dict[str, int] = field(default_factory=dict)
     warehouses: list[str] = field(default_factory=list)
-    sides: dict[str, Side] = field(default_factory=dict)
+    sides: dict[str, ThresholdSide] = field(default_factory=dict)
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
-    history: dict[str, History] = field(default_factory=dict)
+    history: dict[str, CountHistory] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
         """The value of a counter."""
@@ -130,7 +130,7 @@ class Sku:
 
 
 @dataclass
-class Movement:
+class ModelMovement:
     """What a movement id was answered."""
 
     fingerprint: str
@@ -139,7 +139,7 @@ class Movement:
 
 
 @dataclass
-class State:
+class ModelState:
     """The whole shop. `channels` maps a known channel to its policy level, None where none was set."""
 
     now: int = 0
@@ -148,9 +148,9 @@ class State:
     waiting_order_bytes_max: int = 64 * 1024
     waiting_bytes_max: int = 64 * 1024 * 1024
     extensions_max: int = 64
-    skus: dict[str, Sku] = field(default_factory=dict)
-    orders: dict[str, Order] = field(default_factory=dict)
-    movements: dict[tuple[str, str], Movement] = field(default_factory=dict)
+    skus: dict[str, ModelSku] = field(default_factory=dict)
+    orders: dict[str, ModelOrder] = field(default_factory=dict)
+    movements: dict[tuple[str, str], ModelMovement] = field(default_factory=dict)
     # The parts of each count that came in parts, by their number.
     parts: dict[tuple[str, str], dict[int, Any]] = field(default_factory=dict)
     channels: dict[str, dict[str, Any] | None] = field(default_factory=dict)
@@ -160,7 +160,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """What a step told its caller, and with which alerts and dead letters."""
 
     outcome: str

@@ -2,7 +2,7 @@
 
 Out: a Hypothesis strategy of runs: batches, each with the time that passes before it. Commands are drawn knowing what
 was drawn before (an event mostly names an order that was placed, a shipment mostly a SKU of it), else hardly any
-would do anything. `Draft.dated` makes a command of the ledger of what was drawn.
+would do anything. `DraftCommand.dated` makes a command of the ledger of what was drawn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.commands import Command, Origin, fingerprint
-from tests.ledger.shop import OPENING_MS
+from tests.ledger.shop_client import OPENING_MS
 
 SKUS = ("A", "B", "C")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
@@ -74,11 +74,11 @@ _POLICIES: tuple[dict[str, Any], ...] = (
     {"buffer": 2, "below_threshold": "preorder", "preorder_cap": 15, "dwell_seconds": 20},
 )
 _T = TypeVar("_T")
-Batch = tuple[int, list["Draft"]]
+TimedBatch = tuple[int, list["DraftCommand"]]
 
 
 @dataclass(frozen=True)
-class Draft:
+class DraftCommand:
     """A command without its time: `age_s` is how long before its batch it occurred."""
 
     kind: type[Any]
@@ -105,10 +105,10 @@ class _Shopping:
     """One run as it is drawn: what was said before, so that later commands can be about it."""
 
     draw: st.DrawFn
-    placed: list[Draft] = field(default_factory=list)
-    said: list[Draft] = field(default_factory=list)
+    placed: list[DraftCommand] = field(default_factory=list)
+    said: list[DraftCommand] = field(default_factory=list)
     # Counts that come in parts, as their first part said it; and the time, in ms after the opening.
-    counts: list[Draft] = field(default_factory=list)
+    counts: list[DraftCommand] = field(default_factory=list)
     elapsed_ms: int = 0
     returned: list[str] = field(default_factory=list)
     extended: list[str] = field(default_factory=list)
@@ -122,7 +122,7 @@ class _Shopping:
     def number(self, low: int, high: int) -> int:
         return self.draw(st.integers(low, high))
 
-    def command(self) -> Draft:
+    def command(self) -> DraftCommand:
         """Something new, or now and then what was said before, word for word."""
         if self.said and self.rarely():
             return self.one(self.said)
@@ -133,9 +133,9 @@ class _Shopping:
         elif kind in (commands.SetPolicy, commands.DeletePolicy):
             draft = self.policy(kind)
         elif kind is commands.KnowChannel:
-            return Draft(kind, {"channel": self.one(CHANNELS)})
+            return DraftCommand(kind, {"channel": self.one(CHANNELS)})
         elif kind is commands.Tick:
-            return Draft(kind, {"orders_max": 100})
+            return DraftCommand(kind, {"orders_max": 100})
         elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer):
             draft = self._part() if kind is commands.Count and self.one((False, True)) else self.movement(kind)
         else:
@@ -157,7 +157,7 @@ class _Shopping:
         newest = len(self.placed) + (1 if self.rarely() else 0)
         return f"o{self.number(max(0, newest - 6), max(0, newest - 1))}"
 
-    def _place(self) -> Draft:
+    def _place(self) -> DraftCommand:
         order_id = self._order_id() if self.rarely() else f"o{len(self.placed)}"
         fields = {
             "id": "placed",
@@ -171,9 +171,9 @@ class _Shopping:
             "allow_preorder": self.one((True, True, True, False)),
             "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
         }
-        return Draft(commands.Place, fields)
+        return DraftCommand(commands.Place, fields)
 
-    def _order_event(self, kind: type[Any]) -> Draft:
+    def _order_event(self, kind: type[Any]) -> DraftCommand:
         order_id = self._order_id()
         if kind is commands.Ship and self.returned and self.one((True, False)):
             order_id = self.returned[-1]  # what a return may be waiting for
@@ -195,9 +195,9 @@ class _Shopping:
             fields["lines"] = tuple(
                 (sku, self.one((units, 1, 1)), self.one(WAREHOUSES), self.one(conditions)) for sku, units in ordered
             )
-        return Draft(kind, fields, self.one(_AGES_S))
+        return DraftCommand(kind, fields, self.one(_AGES_S))
 
-    def movement(self, kind: type[Any]) -> Draft:
+    def movement(self, kind: type[Any]) -> DraftCommand:
         """A receipt, adjustment, count or transfer."""
         fields = self._common() | {"warehouse": self.one(WAREHOUSES), "lines": self._lines(12)}
         if kind is commands.Adjust:
@@ -207,9 +207,9 @@ class _Shopping:
             fields["lines"] = tuple((sku, self.number(0, 12)) for sku, _ in fields["lines"])
         elif kind is commands.Transfer:
             fields["to_warehouse"] = self.one([name for name in WAREHOUSES if name != fields["warehouse"]])
-        return Draft(kind, fields, self.one(_AGES_S))
+        return DraftCommand(kind, fields, self.one(_AGES_S))
 
-    def _part(self) -> Draft:
+    def _part(self) -> DraftCommand:
         """A part of a count: of a new one, or mostly of one that was begun."""
         fields = {"origin": self.one((None, ORIGIN)), "lines": self._lines(12)}
         if self.counts and self.one((True, True, False)):
@@ -218,36 +218,36 @@ class _Shopping:
             number = self.number(1, begun.fields["parts"])
             if not self.rarely():
                 fields["lines"] = ((SKUS[number - 1], self.number(0, 12)),)
-            return Draft(commands.Count, begun.fields | fields | {"part": number}, occurred_ms=begun.occurred_ms)
+            return DraftCommand(commands.Count, begun.fields | fields | {"part": number}, occurred_ms=begun.occurred_ms)
         fields |= {"id": f"parts{len(self.counts)}", "warehouse": self.one(WAREHOUSES)}
         parts = self.number(1, 3)
         part = self.number(1, parts)
         fields["lines"] = ((SKUS[part - 1], self.number(0, 12)),)
         fields |= {"part": part, "parts": parts, "complete": self.one((True, False))}
-        draft = Draft(commands.Count, fields, occurred_ms=self.elapsed_ms - 1000 * self.one(_AGES_S))
+        draft = DraftCommand(commands.Count, fields, occurred_ms=self.elapsed_ms - 1000 * self.one(_AGES_S))
         self.counts.append(draft)
         return draft
 
-    def policy(self, kind: type[Any]) -> Draft:
+    def policy(self, kind: type[Any]) -> DraftCommand:
         """A level of policy, set or removed."""
         channel = self.one((*CHANNELS, *CHANNELS, *CHANNELS, "*"))
         sku = self.one(SKUS if channel == "*" else (None, *SKUS))
         if kind is commands.DeletePolicy:
-            return Draft(kind, {"channel": channel, "sku": sku})
+            return DraftCommand(kind, {"channel": channel, "sku": sku})
         names = self.draw(st.lists(st.sampled_from(sorted(_POLICY_FIELDS)), max_size=3, unique=True))
         policy = self.one(_POLICIES) | {name: self.one(_POLICY_FIELDS[name]) for name in names}
         if channel == "*":
             policy = {"preorder_cap": self.number(0, 15)}
-        return Draft(kind, {"channel": channel, "sku": sku, "policy": policy})
+        return DraftCommand(kind, {"channel": channel, "sku": sku, "policy": policy})
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> list[Batch]:
+def runs(draw: st.DrawFn) -> list[TimedBatch]:
     """A shop that opens with some policies and receipts, and what then comes to it."""
     shopping = _Shopping(draw)
     opening = [shopping.policy(commands.SetPolicy) for _ in range(shopping.number(0, 5))]
     opening += [shopping.movement(commands.Receive) for _ in range(shopping.number(0, 3))]
-    batches: list[Batch] = [(0, opening)] if opening else []
+    batches: list[TimedBatch] = [(0, opening)] if opening else []
     for _ in range(shopping.number(BATCHES_MIN, BATCHES_MAX)):
         passing = shopping.one(_PASSING_MS)
         shopping.elapsed_ms += passing

@@ -24,13 +24,13 @@ from stocktide.tables.ledger.commands import (
 )
 from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.ledgers import bless
-from tests.ledger.shop import OPENING_MS
+from tests.ledger.shop_client import OPENING_MS
 
 LIMITS = LedgerLimits(outbox_max=3, order_retention_ms=50_000, refused_retention_ms=20_000)
 TICK = Tick(orders_max=10)
 
 
-class Bench:
+class UnblessedLedger:
     """A ledger with its Redis in reach."""
 
     def __init__(self, redis: Redis) -> None:
@@ -41,10 +41,10 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(server: str) -> AsyncIterator[Bench]:
+async def bench(server: str) -> AsyncIterator[UnblessedLedger]:
     """A ledger that nobody blessed yet, whose outbox holds three batches."""
     redis = Redis.from_url(server)
-    yield Bench(redis)
+    yield UnblessedLedger(redis)
     await redis.aclose()
 
 
@@ -68,21 +68,21 @@ def place(order_id: str, units: int) -> Place:
     )
 
 
-async def test_rule_r1_an_unblessed_redis_decides_nothing(bench: Bench) -> None:
+async def test_rule_r1_an_unblessed_redis_decides_nothing(bench: UnblessedLedger) -> None:
     with pytest.raises(Unblessed):
         await bench.ledger.apply([receive("m1")], token="t1", now_ms=OPENING_MS)
     assert [key async for key in bench.redis.scan_iter(f"{bench.prefix}*")] == []
 
 
 @pytest.mark.parametrize("field", ["run_id", "replid"])
-async def test_rule_r1_a_blessing_of_another_server_does_not_count(bench: Bench, field: str) -> None:
+async def test_rule_r1_a_blessing_of_another_server_does_not_count(bench: UnblessedLedger, field: str) -> None:
     await bless(bench.redis, bench.app_id)
     await bench.redis.hset(f"{bench.prefix}blessed", field, "0" * 40)
     with pytest.raises(Unblessed):
         await bench.ledger.apply([receive("m1")], token="t1", now_ms=OPENING_MS)
 
 
-async def test_every_batch_lies_in_the_outbox_chained_to_the_one_before(bench: Bench) -> None:
+async def test_every_batch_lies_in_the_outbox_chained_to_the_one_before(bench: UnblessedLedger) -> None:
     await bless(bench.redis, bench.app_id)
     first = await bench.ledger.apply([receive("m1")], token="t1", now_ms=OPENING_MS)
     second = await bench.ledger.apply([receive("m1")], token="t2", now_ms=OPENING_MS)
@@ -96,14 +96,14 @@ async def test_every_batch_lies_in_the_outbox_chained_to_the_one_before(bench: B
     assert (head[b"batch"], head[b"token"]) == (b"2", b"t2")
 
 
-async def test_a_tick_with_nothing_due_makes_no_batch(bench: Bench) -> None:
+async def test_a_tick_with_nothing_due_makes_no_batch(bench: UnblessedLedger) -> None:
     await bless(bench.redis, bench.app_id)
     applied = await bench.ledger.apply([TICK], token="t1", now_ms=OPENING_MS)
     assert (applied.batch, applied.decision.results[0].outcome) == (0, "nothing_due")
     assert await bench.redis.xlen(f"{bench.prefix}outbox") == 0
 
 
-async def test_a_full_outbox_refuses_whoever_asks_and_changes_nothing(bench: Bench) -> None:
+async def test_a_full_outbox_refuses_whoever_asks_and_changes_nothing(bench: UnblessedLedger) -> None:
     await bless(bench.redis, bench.app_id)
     for number in range(3):
         await bench.ledger.apply([receive(f"m{number}")], token=f"t{number}", now_ms=OPENING_MS)
@@ -114,7 +114,7 @@ async def test_a_full_outbox_refuses_whoever_asks_and_changes_nothing(bench: Ben
     assert read[0].counters == {"on_hand@SH1": 15}
 
 
-async def test_a_caller_whose_clock_jumps_ahead_ends_no_hold_early(bench: Bench) -> None:
+async def test_a_caller_whose_clock_jumps_ahead_ends_no_hold_early(bench: UnblessedLedger) -> None:
     await bless(bench.redis, bench.app_id)
     now = clock_ms()
     await bench.ledger.apply([receive("m1"), place("o1", 1)], token="t1", now_ms=now)
@@ -123,7 +123,7 @@ async def test_a_caller_whose_clock_jumps_ahead_ends_no_hold_early(bench: Bench)
     assert applied.decision.at < now + 10**6
 
 
-async def test_a_movement_that_is_older_than_what_is_remembered_is_refused(bench: Bench) -> None:
+async def test_a_movement_that_is_older_than_what_is_remembered_is_refused(bench: UnblessedLedger) -> None:
     await bless(bench.redis, bench.app_id)
     now = OPENING_MS + LIMITS.movement_retention_ms
     commands = [receive("old", received_at=OPENING_MS - 1), receive("fresh", received_at=OPENING_MS)]
@@ -131,7 +131,7 @@ async def test_a_movement_that_is_older_than_what_is_remembered_is_refused(bench
     assert [result.outcome for result in applied.decision.results] == ["too_old", "received"]
 
 
-async def test_only_final_orders_expire_from_memory_and_refused_ones_sooner(bench: Bench) -> None:
+async def test_only_final_orders_expire_from_memory_and_refused_ones_sooner(bench: UnblessedLedger) -> None:
     await bless(bench.redis, bench.app_id)
     pay = Pay(id="p", order_id="paid", at=OPENING_MS, fingerprint=fingerprint("pay"))
     commands: list[Command] = [receive("m1"), place("held", 1), place("paid", 1), pay, place("refused", 99)]
@@ -145,7 +145,7 @@ async def test_only_final_orders_expire_from_memory_and_refused_ones_sooner(benc
     assert LIMITS.refused_retention_ms < lives["expired"] <= LIMITS.order_retention_ms
 
 
-async def test_what_is_read_names_the_batch_it_is_true_of(bench: Bench) -> None:
+async def test_what_is_read_names_the_batch_it_is_true_of(bench: UnblessedLedger) -> None:
     await bless(bench.redis, bench.app_id)
     await bench.ledger.apply([receive("m1"), place("o1", 1)], token="t1", now_ms=OPENING_MS)
     read = await bench.ledger.read_order("o1")
@@ -155,7 +155,7 @@ async def test_what_is_read_names_the_batch_it_is_true_of(bench: Bench) -> None:
     assert (await bench.ledger.read_order("nobody")).value is None
 
 
-async def test_a_batch_of_thousands_of_lines_is_decided_whole(bench: Bench) -> None:
+async def test_a_batch_of_thousands_of_lines_is_decided_whole(bench: UnblessedLedger) -> None:
     """Lua's unpack holds about 8,000 values: keys and rows beyond that are chunked."""
     await bless(bench.redis, bench.app_id)
     lines = tuple((f"S{number}", 1) for number in range(2_000))
@@ -184,7 +184,7 @@ async def test_a_batch_of_thousands_of_lines_is_decided_whole(bench: Bench) -> N
     assert len(applied.decision.skus) == 2_000
 
 
-async def test_a_policy_of_a_channel_reaches_every_sku_in_bounded_steps(bench: Bench) -> None:
+async def test_a_policy_of_a_channel_reaches_every_sku_in_bounded_steps(bench: UnblessedLedger) -> None:
     await bless(bench.redis, bench.app_id)
     lines = tuple((f"S{number:03}", 5) for number in range(450))
     goods = Receive(id="m", warehouse="SH1", at=OPENING_MS, fingerprint="f", lines=lines)
@@ -208,7 +208,7 @@ async def test_a_policy_of_a_channel_reaches_every_sku_in_bounded_steps(bench: B
     assert (await bench.ledger.apply([Sweep(skus_max=9)], token="s9", now_ms=OPENING_MS)).batch == 0
 
 
-async def test_an_order_meets_a_new_policy_before_its_sweep_has_come_by(bench: Bench) -> None:
+async def test_an_order_meets_a_new_policy_before_its_sweep_has_come_by(bench: UnblessedLedger) -> None:
     await bless(bench.redis, bench.app_id)
     lines = tuple((f"S{number:03}", 5) for number in range(450))
     goods = Receive(id="m", warehouse="SH1", at=OPENING_MS, fingerprint="f", lines=lines)
@@ -219,15 +219,15 @@ async def test_an_order_meets_a_new_policy_before_its_sweep_has_come_by(bench: B
     assert [result.outcome for result in applied.decision.results] == ["policy_set", "channel_suspended"]
 
 
-async def test_the_known_skus_are_counted_and_named_by_page(bench: Bench) -> None:
+async def test_the_known_skus_are_counted_and_named_by_page(bench: UnblessedLedger) -> None:
     await bless(bench.redis, bench.app_id)
-    assert (await bench.ledger.read_known("", 10)).value == KnownSkus(0, ())
+    assert (await bench.ledger.read_known_skus("", 10)).value == KnownSkus(0, ())
     lines = tuple((f"S{number:02}", 5) for number in range(25))
     goods = Receive(id="m", warehouse="SH1", at=OPENING_MS, fingerprint="f", lines=lines)
     await bench.ledger.apply([goods], token="t1", now_ms=OPENING_MS)
-    assert (await bench.ledger.read_known("", 0)).value == KnownSkus(25, ())
+    assert (await bench.ledger.read_known_skus("", 0)).value == KnownSkus(25, ())
     found, cursor = [], ""
-    while page := (await bench.ledger.read_known(cursor, 10)).value.names:
+    while page := (await bench.ledger.read_known_skus(cursor, 10)).value.names:
         found += page
         cursor = page[-1]
     assert found == [sku for sku, _ in lines]

@@ -9,11 +9,11 @@ from collections import Counter
 
 from stocktide.streams.contract import events
 from stocktide.tables.ledger.client import Ledger
-from stocktide.tables.ledger.commands import Cancel, Pay, Place, fingerprint, place_of
+from stocktide.tables.ledger.commands import Cancel, Pay, Place, fingerprint, make_place
 from stocktide.tables.ledger.records import Result
-from tests.ledger.ledgers import opened
-from tests.ledger.shop import OPENING_MS, Shop
-from tests.ledger.tills import LedgerTill
+from tests.ledger.drivers import RedisDriver
+from tests.ledger.ledgers import open_ledger
+from tests.ledger.shop_client import OPENING_MS, ShopClient
 
 CLIENTS = 16
 ORDERS_EACH = 50
@@ -22,7 +22,7 @@ UNITS = 300
 
 def _order(order_id: str, units: int) -> Place:
     body = events.OrderBody(order_id=order_id, channel="tmall", lines=(events.OrderLine("HOT", units),))
-    return place_of(body)
+    return make_place(body)
 
 
 async def _say(ledger: Ledger, *commands: Place | Pay | Cancel) -> tuple[Result, ...]:
@@ -51,8 +51,8 @@ async def _client(ledger: Ledger, name: int, units: random.Random, taken: Counte
 async def test_sixteen_clients_on_one_hot_sku_take_not_one_unit_too_many(server: str) -> None:
     seed = secrets.randbits(32)
     print(f"seed {seed}")  # noqa: T201
-    async with opened(server, clients=CLIENTS) as ledger:
-        await Shop(LedgerTill(ledger)).receive("HOT", UNITS)
+    async with open_ledger(server, clients=CLIENTS) as ledger:
+        await ShopClient(RedisDriver(ledger)).receive("HOT", UNITS)
         taken: Counter[str] = Counter()
         crowd = (_client(ledger, name, random.Random(seed + name), taken) for name in range(CLIENTS))
         await asyncio.gather(*crowd)
@@ -65,8 +65,8 @@ async def test_sixteen_clients_on_one_hot_sku_take_not_one_unit_too_many(server:
 
 
 async def test_one_order_placed_by_many_at_once_is_held_once(server: str) -> None:
-    async with opened(server, clients=CLIENTS) as ledger:
-        await Shop(LedgerTill(ledger)).receive("HOT", UNITS)
+    async with open_ledger(server, clients=CLIENTS) as ledger:
+        await ShopClient(RedisDriver(ledger)).receive("HOT", UNITS)
         answers = await asyncio.gather(*(_say(ledger, _order("o1", 2)) for _ in range(CLIENTS)))
         assert Counter(result.replayed for (result,) in answers) == {False: 1, True: CLIENTS - 1}
         assert {result.outcome for (result,) in answers} == {"reserved"}

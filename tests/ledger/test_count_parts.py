@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from stocktide.streams.contract.events import CountedLine, StockCounted
-from stocktide.tables.ledger.commands import ContinueCounts, Origin, command_of
+from stocktide.tables.ledger.commands import ContinueCounts, Origin, make_command
 from stocktide.tables.ledger.records import MovementRecord
-from tests.ledger.ledgers import opened
-from tests.ledger.shop import OPENING_MS, Shop
-from tests.ledger.tills import LedgerTill, Told
+from tests.ledger.drivers import CommandReply, RedisDriver
+from tests.ledger.ledgers import open_ledger
+from tests.ledger.shop_client import OPENING_MS, ShopClient
 
 W = "SH1"
 DAY = 86_400
@@ -23,19 +23,21 @@ STEPS_MAX = 200
 @pytest.fixture
 async def shop(server: str) -> Any:
     """An empty shop at the ledger's till: the steps of a count are the ledger's own, and the model has none."""
-    async with opened(server) as ledger:
-        yield Shop(LedgerTill(ledger))
+    async with open_ledger(server) as ledger:
+        yield ShopClient(RedisDriver(ledger))
 
 
-async def say(shop: Shop, lines: Mapping[str, int], seconds: float, by_kafka: bool = False, **fields: Any) -> Told:
+async def say(
+    shop: ShopClient, lines: Mapping[str, int], seconds: float, by_kafka: bool = False, **fields: Any
+) -> CommandReply:
     """A part, or a complete count, as of so many seconds after the opening."""
     occurred = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=OPENING_MS + round(seconds * 1000))
     counted = tuple(CountedLine(sku, quantity) for sku, quantity in lines.items())
     event = StockCounted(**{"id": "c", "occurred_at": occurred, "warehouse": W, "lines": counted} | fields)
-    return await shop.say(command_of(event, Origin("movements", 0, 1, "raw") if by_kafka else None))
+    return await shop.say(make_command(event, Origin("movements", 0, 1, "raw") if by_kafka else None))
 
 
-async def finish(shop: Shop, skus_max: int = 2, between: Any = None) -> int:
+async def finish(shop: ShopClient, skus_max: int = 2, between: Any = None) -> int:
     """Every step that is due; how many there were. `between` is called after each."""
     for number in range(STEPS_MAX):
         if (await shop.say(ContinueCounts(skus_max=skus_max))).outcome == "nothing_due":
@@ -45,13 +47,13 @@ async def finish(shop: Shop, skus_max: int = 2, between: Any = None) -> int:
     raise AssertionError("the steps do not end")
 
 
-def record(shop: Shop, id_: str = "c") -> MovementRecord:
+def record(shop: ShopClient, id_: str = "c") -> MovementRecord:
     """A movement's record as published."""
-    assert isinstance(shop.till, LedgerTill)
+    assert isinstance(shop.till, RedisDriver)
     return shop.till.movement(W, id_)
 
 
-async def test_rule_41_parts_form_one_count_as_of_its_time_once_all_have_arrived(shop: Shop) -> None:
+async def test_rule_41_parts_form_one_count_as_of_its_time_once_all_have_arrived(shop: ShopClient) -> None:
     await shop.receive_all({"A": 10, "B": 10, "C": 10}, occurred=0)
     shop.later(seconds=60)
     await shop.receive("A", 5, occurred=30)
@@ -70,7 +72,7 @@ async def test_rule_41_parts_form_one_count_as_of_its_time_once_all_have_arrived
     assert [line.carried for line in record(shop, "c part 1").lines] == [5]
 
 
-async def test_rule_41_a_repeated_part_is_a_repeat_and_another_body_is_a_conflict(shop: Shop) -> None:
+async def test_rule_41_a_repeated_part_is_a_repeat_and_another_body_is_a_conflict(shop: ShopClient) -> None:
     shop.later(seconds=60)
     await say(shop, {"A": 7}, 20, part=1, parts=2)
     told = await say(shop, {"A": 7}, 20, part=1, parts=2)
@@ -90,15 +92,15 @@ async def test_rule_41_a_repeated_part_is_a_repeat_and_another_body_is_a_conflic
     assert (told.outcome, told.replayed) == ("counted", True)
 
 
-async def test_rule_41_a_part_that_lists_a_sku_of_another_part_names_the_path(shop: Shop) -> None:
+async def test_rule_41_a_part_that_lists_a_sku_of_another_part_names_the_path(shop: ShopClient) -> None:
     shop.later(seconds=60)
     await say(shop, {"A": 7}, 20, part=1, parts=2)
     await say(shop, {"B": 1, "A": 7}, 20, part=2, parts=2)
-    assert isinstance(shop.till, LedgerTill)
+    assert isinstance(shop.till, RedisDriver)
     assert shop.till.decisions[-1].results[0].detail == "lines[1].sku: it is in part 1 too"
 
 
-async def test_rule_41_a_complete_count_sets_what_it_does_not_list_to_zero_as_of_its_time(shop: Shop) -> None:
+async def test_rule_41_a_complete_count_sets_what_it_does_not_list_to_zero_as_of_its_time(shop: ShopClient) -> None:
     await shop.receive_all(dict.fromkeys("ABCDEFG", 10), occurred=0)
     await shop.receive("X", 10, at="BJ1", occurred=0)
     await shop.adjust("lost", {"G": -10}, occurred=1)
@@ -121,7 +123,7 @@ async def test_rule_41_a_complete_count_sets_what_it_does_not_list_to_zero_as_of
     assert (await shop.receive("E", 9, occurred=19)).outcome == "already_counted"
 
 
-async def test_rule_41_parts_that_stay_away_end_in_dead_letters_and_an_alert(shop: Shop) -> None:
+async def test_rule_41_parts_that_stay_away_end_in_dead_letters_and_an_alert(shop: ShopClient) -> None:
     shop.later(seconds=60)
     for part, sku in ((1, "A"), (4, "B")):
         await say(shop, {sku: 7}, 20, by_kafka=True, part=part, parts=4)
@@ -131,7 +133,7 @@ async def test_rule_41_parts_that_stay_away_end_in_dead_letters_and_an_alert(sho
     alerts, letters = [], []
 
     async def note() -> None:
-        assert isinstance(shop.till, LedgerTill)
+        assert isinstance(shop.till, RedisDriver)
         alerts.extend(shop.till.decisions[-1].alerts)
         letters.extend(shop.till.decisions[-1].refused)
 
@@ -144,7 +146,7 @@ async def test_rule_41_parts_that_stay_away_end_in_dead_letters_and_an_alert(sho
     assert shop.stock("A").on_hand == 0
 
 
-async def test_rule_41_lines_of_a_part_that_cannot_be_applied_are_left_out_alone(shop: Shop) -> None:
+async def test_rule_41_lines_of_a_part_that_cannot_be_applied_are_left_out_alone(shop: ShopClient) -> None:
     shop.later(seconds=60)
     await shop.count({"A": 8}, occurred=30)
     await say(shop, {"A": 7, "B": 3}, 20, part=1, parts=1)
@@ -154,7 +156,7 @@ async def test_rule_41_lines_of_a_part_that_cannot_be_applied_are_left_out_alone
     assert record(shop, "c part 1").outcome == "counted_in_part"
 
 
-async def test_rule_41_a_part_is_dated_within_a_day_and_not_ahead(shop: Shop) -> None:
+async def test_rule_41_a_part_is_dated_within_a_day_and_not_ahead(shop: ShopClient) -> None:
     shop.later(seconds=DAY)
     assert (await say(shop, {"A": 7}, -0.001, part=1, parts=2)).outcome == "count_too_old"
     assert (await say(shop, {"A": 7}, DAY + 601, complete=True)).outcome == "occurred_in_future"

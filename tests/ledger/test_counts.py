@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from stocktide.streams.contract.events import CountedLine, StockCounted
-from stocktide.tables.ledger.commands import command_of
-from tests.ledger.shop import OPENING_MS, Shop
+from stocktide.tables.ledger.commands import make_command
+from tests.ledger.shop_client import OPENING_MS, ShopClient
 
 WAREHOUSE = "SH1"
 
@@ -18,7 +18,7 @@ def at(seconds: float) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=OPENING_MS + round(seconds * 1000))
 
 
-async def test_rule_35_a_late_count_is_carried_forward_by_what_moved_since(shop: Shop) -> None:
+async def test_rule_35_a_late_count_is_carried_forward_by_what_moved_since(shop: ShopClient) -> None:
     await shop.receive("A", 10, occurred=0)
     shop.later(seconds=60)
     await shop.receive("A", 5, occurred=30)
@@ -28,7 +28,7 @@ async def test_rule_35_a_late_count_is_carried_forward_by_what_moved_since(shop:
     assert shop.stock("A").on_hand == 12, "9 as of second 20, and 5 - 2 since"
 
 
-async def test_rule_35_carry_forward_covers_shipments_and_returns(shop: Shop) -> None:
+async def test_rule_35_carry_forward_covers_shipments_and_returns(shop: ShopClient) -> None:
     await shop.receive("A", 10, occurred=0)
     await shop.place("o1", {"A": 4})
     await shop.pay("o1")
@@ -39,7 +39,7 @@ async def test_rule_35_carry_forward_covers_shipments_and_returns(shop: Shop) ->
     assert shop.stock("A").on_hand == 7
 
 
-async def test_rule_35_carry_forward_covers_both_ends_of_a_transfer(shop: Shop) -> None:
+async def test_rule_35_carry_forward_covers_both_ends_of_a_transfer(shop: ShopClient) -> None:
     await shop.receive("A", 10, at="SH1", occurred=0)
     await shop.receive("A", 10, at="BJ1", occurred=0)
     shop.later(seconds=60)
@@ -49,7 +49,7 @@ async def test_rule_35_carry_forward_covers_both_ends_of_a_transfer(shop: Shop) 
     assert (shop.free("A", "SH1"), shop.free("A", "BJ1")) == (7, 13)
 
 
-async def test_rule_35_a_movement_that_the_count_has_seen_changes_nothing(shop: Shop) -> None:
+async def test_rule_35_a_movement_that_the_count_has_seen_changes_nothing(shop: ShopClient) -> None:
     shop.later(seconds=60)
     await shop.count({"A": 10}, occurred=20)
     for kind, told in {
@@ -63,7 +63,7 @@ async def test_rule_35_a_movement_that_the_count_has_seen_changes_nothing(shop: 
     assert shop.stock("A").on_hand == 15
 
 
-async def test_rule_35_a_late_shipment_still_lowers_committed(shop: Shop) -> None:
+async def test_rule_35_a_late_shipment_still_lowers_committed(shop: ShopClient) -> None:
     await shop.receive("A", 10, occurred=0)
     await shop.place("o1", {"A": 4})
     await shop.pay("o1")
@@ -75,7 +75,7 @@ async def test_rule_35_a_late_shipment_still_lowers_committed(shop: Shop) -> Non
     assert shop.order("o1").state == "shipped"
 
 
-async def test_rule_35_a_late_return_is_in_the_count_unless_it_is_damaged(shop: Shop) -> None:
+async def test_rule_35_a_late_return_is_in_the_count_unless_it_is_damaged(shop: ShopClient) -> None:
     await shop.receive("A", 10, occurred=0)
     await shop.place("o1", {"A": 4})
     await shop.ship("o1", ("A", 4, WAREHOUSE), at=1)
@@ -87,7 +87,7 @@ async def test_rule_35_a_late_return_is_in_the_count_unless_it_is_damaged(shop: 
     assert shop.line("o1", "A").returned == 2
 
 
-async def test_rule_35_a_count_older_than_the_newest_changes_nothing(shop: Shop) -> None:
+async def test_rule_35_a_count_older_than_the_newest_changes_nothing(shop: ShopClient) -> None:
     await shop.receive("A", 10, occurred=0)
     shop.later(seconds=60)
     await shop.count({"A": 8}, occurred=30)
@@ -97,7 +97,7 @@ async def test_rule_35_a_count_older_than_the_newest_changes_nothing(shop: Shop)
     assert (await shop.count({"A": 9}, occurred=30)).outcome == "counted", "an equal time is not older"
 
 
-async def test_rule_35_a_count_is_judged_line_by_line_and_by_warehouse(shop: Shop) -> None:
+async def test_rule_35_a_count_is_judged_line_by_line_and_by_warehouse(shop: ShopClient) -> None:
     await shop.receive_all({"A": 10, "B": 10}, occurred=0)
     shop.later(seconds=60)
     await shop.count({"A": 8}, occurred=30)
@@ -109,7 +109,9 @@ async def test_rule_35_a_count_is_judged_line_by_line_and_by_warehouse(shop: Sho
     assert (shop.free("A", WAREHOUSE), shop.free("B", WAREHOUSE)) == (8, 5)
 
 
-async def test_rule_41_a_count_as_of_up_to_24_hours_ago_is_applied_and_an_older_one_is_refused(shop: Shop) -> None:
+async def test_rule_41_a_count_as_of_up_to_24_hours_ago_is_applied_and_an_older_one_is_refused(
+    shop: ShopClient,
+) -> None:
     await shop.receive("A", 10, occurred=0)
     shop.later(minutes=24 * 60)
     await shop.receive("A", 1, occurred=1)
@@ -123,7 +125,7 @@ async def test_rule_41_a_count_as_of_up_to_24_hours_ago_is_applied_and_an_older_
 
 @pytest.mark.parametrize("seconds", [0, 0.001, 0.999, 1, 59.999, 60, 61.5, 3_599.999, 3_600, 7_322.123, 40_000])
 async def test_rule_41_a_count_is_exact_at_the_edges_of_ms_seconds_minutes_and_hours(
-    shop: Shop, seconds: float
+    shop: ShopClient, seconds: float
 ) -> None:
     edges = (0, 0.001, 0.002, 0.999, 1, 1.001, 59.999, 60, 61.5, 61.501, 3_599.999, 3_600, 7_322.123, 7_322.124, 40_000)
     shop.later(minutes=60 * 12)
@@ -133,7 +135,9 @@ async def test_rule_41_a_count_is_exact_at_the_edges_of_ms_seconds_minutes_and_h
     assert shop.stock("A").on_hand == 5 + sum(2**number for number, edge in enumerate(edges) if edge > seconds)
 
 
-async def test_rule_41_a_count_as_of_a_moment_before_thirty_three_shipments_and_two_thousand_lines(shop: Shop) -> None:
+async def test_rule_41_a_count_as_of_a_moment_before_thirty_three_shipments_and_two_thousand_lines(
+    shop: ShopClient,
+) -> None:
     await shop.receive("A", 100, occurred=0)
     await shop.place("o1", {"A": 33})
     shop.later(seconds=60)
@@ -145,21 +149,21 @@ async def test_rule_41_a_count_as_of_a_moment_before_thirty_three_shipments_and_
     assert (shop.stock("A").on_hand, shop.stock("B1998").on_hand) == (90 - 33, 1_998)
 
 
-async def test_rule_41_a_count_sees_the_movements_of_its_own_batch(shop: Shop) -> None:
+async def test_rule_41_a_count_sees_the_movements_of_its_own_batch(shop: ShopClient) -> None:
     shop.later(seconds=60)
     moved = [shop.received("A", 2**number, occurred=10 + number) for number in range(4)]
     counted = StockCounted(id="c", occurred_at=at(12), warehouse=WAREHOUSE, lines=(CountedLine("A", 50),))
-    told = await shop.batch(*moved, command_of(counted), shop.received("A", 100, occurred=12.001))
+    told = await shop.batch(*moved, make_command(counted), shop.received("A", 100, occurred=12.001))
     assert [each.outcome for each in told] == ["received"] * 4 + ["counted", "received"]
     assert shop.stock("A").on_hand == 50 + 8 + 100
 
 
-async def test_rule_41_a_count_may_be_of_a_thousand_million_units(shop: Shop) -> None:
+async def test_rule_41_a_count_may_be_of_a_thousand_million_units(shop: ShopClient) -> None:
     await shop.count({"A": 1_000_000_000})
     assert shop.stock("A").on_hand == 1_000_000_000
 
 
-async def test_rule_40_what_is_dated_further_ahead_than_allowed_is_refused_and_may_come_again(shop: Shop) -> None:
+async def test_rule_40_what_is_dated_further_ahead_than_allowed_is_refused_and_may_come_again(shop: ShopClient) -> None:
     shop.later(seconds=60)
     told = await shop.count({"A": 10}, occurred=60 + 8 * 3_600, id="c", by_kafka=True)
     assert (told.outcome, told.refused) == ("occurred_in_future", ("occurred_in_future",))
@@ -172,7 +176,7 @@ async def test_rule_40_what_is_dated_further_ahead_than_allowed_is_refused_and_m
     assert shop.stock("A").on_hand == 16, "10 counted, 10 that came after, 4 gone"
 
 
-async def test_rule_40_no_event_of_an_order_is_dated_further_ahead_than_allowed(shop: Shop) -> None:
+async def test_rule_40_no_event_of_an_order_is_dated_further_ahead_than_allowed(shop: ShopClient) -> None:
     await shop.receive("A", 10, occurred=0)
     await shop.place("o1", {"A": 4})
     await shop.pay("o1")
@@ -182,13 +186,13 @@ async def test_rule_40_no_event_of_an_order_is_dated_further_ahead_than_allowed(
     assert (await shop.take_back("o1", ("A", 1, WAREHOUSE), at=601)).outcome == "occurred_in_future"
 
 
-async def test_rule_40_after_a_receipt_dated_2099_the_sku_is_counted_as_ever(shop: Shop) -> None:
+async def test_rule_40_after_a_receipt_dated_2099_the_sku_is_counted_as_ever(shop: ShopClient) -> None:
     assert (await shop.receive("A", 5, occurred=2_300_000_000)).outcome == "occurred_in_future"
     assert (await shop.count({"A": 3})).outcome == "counted"
     assert shop.stock("A").on_hand == 3
 
 
-async def test_rule_40_a_fresh_event_that_is_already_counted_is_reported(shop: Shop) -> None:
+async def test_rule_40_a_fresh_event_that_is_already_counted_is_reported(shop: ShopClient) -> None:
     await shop.receive("A", 10, occurred=0)
     await shop.place("o1", {"A": 4})
     await shop.pay("o1")
@@ -201,7 +205,7 @@ async def test_rule_40_a_fresh_event_that_is_already_counted_is_reported(shop: S
     assert "already_counted" not in (await shop.receive("A", 7, occurred=539.999)).alert_types, "merely late"
 
 
-async def test_rule_41_lines_that_cannot_be_applied_are_refused_alone(shop: Shop) -> None:
+async def test_rule_41_lines_that_cannot_be_applied_are_refused_alone(shop: ShopClient) -> None:
     await shop.receive("A", 10, occurred=0)
     shop.later(seconds=60)
     await shop.count({"A": 8}, occurred=30)
@@ -213,7 +217,7 @@ async def test_rule_41_lines_that_cannot_be_applied_are_refused_alone(shop: Shop
     assert (told.outcome, told.replayed) == ("counted_in_part", True)
 
 
-async def test_rule_44_a_movement_repeated_with_another_time_is_a_repeat_and_a_count_is_not(shop: Shop) -> None:
+async def test_rule_44_a_movement_repeated_with_another_time_is_a_repeat_and_a_count_is_not(shop: ShopClient) -> None:
     shop.later(seconds=60)
     await shop.receive("A", 10, occurred=0, id="m")
     told = await shop.receive("A", 10, occurred=5, id="m")
@@ -222,7 +226,7 @@ async def test_rule_44_a_movement_repeated_with_another_time_is_a_repeat_and_a_c
     assert (await shop.count({"A": 10}, occurred=11, id="c")).outcome == "conflict"
 
 
-async def test_rule_47_damaged_below_zero_is_reported(shop: Shop) -> None:
+async def test_rule_47_damaged_below_zero_is_reported(shop: ShopClient) -> None:
     await shop.receive("A", 10, occurred=0)
     assert "damaged_negative" not in (await shop.adjust("damages", {"A": -2})).alert_types
     told = await shop.adjust("scrapped", {"A": -3})
@@ -231,12 +235,12 @@ async def test_rule_47_damaged_below_zero_is_reported(shop: Shop) -> None:
     assert "on_hand_negative" in (await shop.transfer({"A": 9}, WAREHOUSE, "BJ1")).alert_types
 
 
-async def test_a_first_count_of_an_unseen_sku_makes_it_known(shop: Shop) -> None:
+async def test_a_first_count_of_an_unseen_sku_makes_it_known(shop: ShopClient) -> None:
     await shop.count({"A": 3})
     assert (await shop.place("o1", {"A": 3})).outcome == "reserved"
 
 
-async def test_a_repeated_count_counts_once(shop: Shop) -> None:
+async def test_a_repeated_count_counts_once(shop: ShopClient) -> None:
     await shop.receive("A", 10, occurred=0)
     shop.later(seconds=60)
     await shop.count({"A": 8}, occurred=30, id="c")

@@ -12,15 +12,15 @@ from stocktide.tables.audit.digest import digest_of_redis
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.recovery.redo import Writes
+from tests.ledger.drivers import RedisDriver
 from tests.ledger.ledgers import bless
-from tests.ledger.shop import Shop
-from tests.ledger.tills import LedgerTill
+from tests.ledger.shop_client import ShopClient
 
 
 async def test_a_redis_that_was_written_again_from_the_log_has_the_same_digest(redis: Redis) -> None:
     first, second = (f"test-{secrets.token_hex(4)}" for _ in range(2))
     await bless(redis, first)
-    shop = Shop(LedgerTill(Ledger(redis, first)))
+    shop = ShopClient(RedisDriver(Ledger(redis, first)))
     shop.now = now_ms()
     await shop.policy("jd", buffer=1)
     await shop.policy("jd", sku="B")
@@ -51,7 +51,7 @@ async def test_a_redis_that_was_written_again_from_the_log_has_the_same_digest(r
 async def test_what_is_about_to_end_is_left_out(redis: Redis) -> None:
     app_id = f"test-{secrets.token_hex(4)}"
     await bless(redis, app_id)
-    shop = Shop(LedgerTill(Ledger(redis, app_id)))
+    shop = ShopClient(RedisDriver(Ledger(redis, app_id)))
     shop.now = now = now_ms()
     await shop.receive("A", 1)
     await shop.place("o1", {"A": 2})

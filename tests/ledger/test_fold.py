@@ -14,19 +14,19 @@ from redis.asyncio import Redis
 
 from stocktide.tables.audit.compare import Difference, compare_stored
 from stocktide.tables.audit.digest import Kind, digest_of_redis
-from stocktide.tables.audit.findings import log_drifts, survey
-from stocktide.tables.audit.fold import Fold
-from stocktide.tables.audit.redis_rows import RedisSide, Wanted
+from stocktide.tables.audit.findings import find_log_drifts, summarize_log
+from stocktide.tables.audit.fold import JournalFold
+from stocktide.tables.audit.redis_keys import RedisSide, WantedKey
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import Command, Restate
 from stocktide.tables.ledger.scripts import key_prefix
+from tests.harness.servers import RedisServer
+from tests.ledger.drivers import RedisDriver
 from tests.ledger.ledgers import LOW_LIMITS as LIMITS
 from tests.ledger.ledgers import bless
-from tests.ledger.shop import OPENING_MS, Shop
-from tests.ledger.strategies import Batch, runs
+from tests.ledger.shop_client import OPENING_MS, ShopClient
+from tests.ledger.strategies import TimedBatch, runs
 from tests.ledger.test_stateful import EXAMPLES, SEED
-from tests.ledger.tills import LedgerTill
-from tests.servers import RedisServer
 
 
 @seed(SEED)
@@ -38,7 +38,7 @@ from tests.servers import RedisServer
     suppress_health_check=list(HealthCheck),
 )
 @given(run=runs())
-def _nothing_is_found(url: str, run: list[Batch]) -> None:
+def _nothing_is_found(url: str, run: list[TimedBatch]) -> None:
     loop = asyncio.new_event_loop()  # not asyncio.run: that would take the loop of the session's fixtures away
     try:
         loop.run_until_complete(_run(url, run))
@@ -55,7 +55,7 @@ async def test_a_hold_that_was_given_up_in_vain_leaves_no_dwell_in_the_index(val
     app_id = f"test-{secrets.token_hex(6)}"
     async with Redis.from_url(valkey.url) as redis:
         await bless(redis, app_id)
-        shop = Shop(LedgerTill(Ledger(redis, app_id, LIMITS)))
+        shop = ShopClient(RedisDriver(Ledger(redis, app_id, LIMITS)))
         await shop.policy(safety_threshold=4, below_threshold="suspend", dwell_seconds=5)
         await shop.receive("A", 8)
         await shop.place("o1", {"A": 4})
@@ -65,37 +65,37 @@ async def test_a_hold_that_was_given_up_in_vain_leaves_no_dwell_in_the_index(val
         assert await redis.zscore(f"{key_prefix(app_id)}dwells", "A") == shop.now + 5_000
 
 
-async def _run(url: str, run: list[Batch]) -> None:
+async def _run(url: str, run: list[TimedBatch]) -> None:
     app_id = f"test-{secrets.token_hex(6)}"
     async with Redis.from_url(url) as redis:
         await bless(redis, app_id)
-        ledger, fold, now = Ledger(redis, app_id, LIMITS), Fold(LIMITS, OPENING_MS), OPENING_MS
+        ledger, fold, now = Ledger(redis, app_id, LIMITS), JournalFold(LIMITS, OPENING_MS), OPENING_MS
         for passing, drafts in run:
             now += passing
             for commands in ([draft.dated(now) for draft in drafts], [Restate(keys_max=10, every_ms=0)]):
                 await _decide(ledger, fold, commands, now)
             assert await differences(redis, app_id, fold, now) == {}
-        log, sums = await survey(fold)
-        assert await log_drifts(fold, sums, None) == {}
+        log, sums = await summarize_log(fold)
+        assert await find_log_drifts(fold, sums, None) == {}
         found = await digest_of_redis(redis, app_id, as_of_ms=OPENING_MS, limits=LIMITS)
         assert found == log, (found.by_kind(), log.by_kind())
 
 
-async def _decide(ledger: Ledger, fold: Fold, commands: list[Command], now: int) -> None:
+async def _decide(ledger: Ledger, fold: JournalFold, commands: list[Command], now: int) -> None:
     applied = await ledger.apply(commands, token=secrets.token_hex(8), now_ms=now)
     if applied.batch:
         assert fold.add(applied.payload) == applied.batch
 
 
 async def differences(
-    redis: Redis, app_id: str, fold: Fold, now: int
+    redis: Redis, app_id: str, fold: JournalFold, now: int
 ) -> dict[tuple[Kind, str], tuple[Difference, ...]]:
     """Every key that Redis or the log knows, compared. Records end by the test's clock, keys by the server's."""
     names = {name.removeprefix(key_prefix(app_id).encode()).decode() async for name in _names(redis, app_id)}
     kinds: tuple[Kind, ...] = ("sku", "order", "movement")
     stored = {(kind, name[len(kind) + 1 :]) for kind in kinds for name in names if name.startswith(f"{kind}:")}
     known = {(kind, key) for kind in kinds for key in fold.keys(kind)}
-    wanted = [Wanted(*key) for key in sorted(stored | known)]
+    wanted = [WantedKey(*key) for key in sorted(stored | known)]
     reading = await RedisSide(redis, app_id).read(wanted, deep=True)
     found = {}
     for each, value in zip(wanted, reading.keys, strict=True):

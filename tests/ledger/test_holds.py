@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from stocktide.tables.ledger.commands import Tick
-from tests.ledger.shop import Shop
+from tests.ledger.shop_client import ShopClient
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 
 
-async def test_rule_23_paying_is_idempotent_by_state(shop: Shop) -> None:
+async def test_rule_23_paying_is_idempotent_by_state(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2})
     await shop.pay("o1")
@@ -19,7 +19,7 @@ async def test_rule_23_paying_is_idempotent_by_state(shop: Shop) -> None:
     assert shop.order("o1").state == "shipped"
 
 
-async def test_rule_23_cancelling_is_idempotent_by_state(shop: Shop) -> None:
+async def test_rule_23_cancelling_is_idempotent_by_state(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2})
     await shop.cancel("o1")
@@ -28,7 +28,7 @@ async def test_rule_23_cancelling_is_idempotent_by_state(shop: Shop) -> None:
     assert shop.stock("A").available == 5
 
 
-async def test_rule_23_an_expired_order_cannot_be_cancelled(shop: Shop) -> None:
+async def test_rule_23_an_expired_order_cannot_be_cancelled(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2}, hold_seconds=10)
     shop.later(seconds=10)
@@ -36,7 +36,7 @@ async def test_rule_23_an_expired_order_cannot_be_cancelled(shop: Shop) -> None:
     assert shop.order("o1").state == "expired"
 
 
-async def test_rule_23_a_cancelled_or_rejected_order_cannot_be_paid(shop: Shop) -> None:
+async def test_rule_23_a_cancelled_or_rejected_order_cannot_be_paid(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2})
     await shop.cancel("o1")
@@ -46,7 +46,7 @@ async def test_rule_23_a_cancelled_or_rejected_order_cannot_be_paid(shop: Shop) 
     assert (await shop.cancel("o2")).outcome == "already_final"
 
 
-async def test_rule_24_what_is_left_of_a_partly_shipped_order_is_released(shop: Shop) -> None:
+async def test_rule_24_what_is_left_of_a_partly_shipped_order_is_released(shop: ShopClient) -> None:
     await shop.receive_all({"A": 5, "B": 5})
     await shop.place("o1", {"A": 3, "B": 2})
     await shop.pay("o1")
@@ -61,7 +61,7 @@ async def test_rule_24_what_is_left_of_a_partly_shipped_order_is_released(shop: 
     assert (shop.stock("A").available, shop.stock("B").available) == (4, 5)
 
 
-async def test_rule_24_a_wholly_shipped_order_cannot_be_cancelled(shop: Shop) -> None:
+async def test_rule_24_a_wholly_shipped_order_cannot_be_cancelled(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2})
     await shop.pay("o1")
@@ -69,7 +69,7 @@ async def test_rule_24_a_wholly_shipped_order_cannot_be_cancelled(shop: Shop) ->
     assert (await shop.cancel("o1")).outcome == "already_final"
 
 
-async def test_rule_25_paying_at_the_deadline_is_too_late_though_no_step_has_run(shop: Shop) -> None:
+async def test_rule_25_paying_at_the_deadline_is_too_late_though_no_step_has_run(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2}, hold_seconds=60)
     shop.later(seconds=60)
@@ -80,14 +80,14 @@ async def test_rule_25_paying_at_the_deadline_is_too_late_though_no_step_has_run
     assert not told.alerts
 
 
-async def test_rule_25_paying_a_millisecond_before_the_deadline_is_in_time(shop: Shop) -> None:
+async def test_rule_25_paying_a_millisecond_before_the_deadline_is_in_time(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2}, hold_seconds=60)
     shop.later(seconds=59.999)
     assert (await shop.pay("o1")).outcome == "paid"
 
 
-async def test_rule_25_a_late_payment_by_kafka_raises_an_alert_and_is_dead_lettered(shop: Shop) -> None:
+async def test_rule_25_a_late_payment_by_kafka_raises_an_alert_and_is_dead_lettered(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2}, hold_seconds=60)
     shop.later(seconds=61)
@@ -98,7 +98,7 @@ async def test_rule_25_a_late_payment_by_kafka_raises_an_alert_and_is_dead_lette
     assert told.refused == ("already_final",)
 
 
-async def test_rule_25_the_time_of_the_ledger_never_goes_back(shop: Shop) -> None:
+async def test_rule_25_the_time_of_the_ledger_never_goes_back(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2}, hold_seconds=60)
     shop.later(seconds=60)
@@ -107,7 +107,7 @@ async def test_rule_25_the_time_of_the_ledger_never_goes_back(shop: Shop) -> Non
     assert (await shop.pay("o1")).outcome == "already_final"
 
 
-async def test_rule_26_extending_moves_the_deadline_to_now_and_the_hold(shop: Shop) -> None:
+async def test_rule_26_extending_moves_the_deadline_to_now_and_the_hold(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2}, hold_seconds=60)
     shop.later(seconds=30)
@@ -121,7 +121,7 @@ async def test_rule_26_extending_moves_the_deadline_to_now_and_the_hold(shop: Sh
     assert shop.order("o1").state == "expired"
 
 
-async def test_rule_26_extending_never_shortens_a_hold(shop: Shop) -> None:
+async def test_rule_26_extending_never_shortens_a_hold(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2}, hold_seconds=600)
     before = shop.order("o1")
@@ -130,7 +130,7 @@ async def test_rule_26_extending_never_shortens_a_hold(shop: Shop) -> None:
     assert shop.order("o1").sequence == before.sequence
 
 
-async def test_rule_26_a_hold_lasts_at_most_seven_days_from_its_placing(shop: Shop) -> None:
+async def test_rule_26_a_hold_lasts_at_most_seven_days_from_its_placing(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2}, hold_seconds=604_800)
     placed_at = shop.now
@@ -139,7 +139,7 @@ async def test_rule_26_a_hold_lasts_at_most_seven_days_from_its_placing(shop: Sh
     assert shop.order("o1").expires_at == placed_at + WEEK_MS
 
 
-async def test_rule_26_only_an_unpaid_hold_can_be_extended(shop: Shop) -> None:
+async def test_rule_26_only_an_unpaid_hold_can_be_extended(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 1})
     await shop.pay("o1")
@@ -152,13 +152,13 @@ async def test_rule_26_only_an_unpaid_hold_can_be_extended(shop: Shop) -> None:
     assert (await shop.extend("o3")).outcome == "already_final"
 
 
-async def test_rule_29_a_caller_over_http_is_told_at_once_that_an_order_is_unknown(shop: Shop) -> None:
+async def test_rule_29_a_caller_over_http_is_told_at_once_that_an_order_is_unknown(shop: ShopClient) -> None:
     for told in (await shop.pay("o1"), await shop.cancel("o1"), await shop.extend("o1")):
         assert told.outcome == "unknown_order"
         assert not told.refused
 
 
-async def test_rule_29_an_event_by_kafka_waits_for_its_order(shop: Shop) -> None:
+async def test_rule_29_an_event_by_kafka_waits_for_its_order(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     told = await shop.pay("o1", by_kafka=True)
     assert (told.outcome, told.refused) == ("parked", ())
@@ -168,7 +168,7 @@ async def test_rule_29_an_event_by_kafka_waits_for_its_order(shop: Shop) -> None
     assert shop.stock("A").committed == 2
 
 
-async def test_rule_29_parked_events_are_applied_in_the_order_they_came(shop: Shop) -> None:
+async def test_rule_29_parked_events_are_applied_in_the_order_they_came(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.pay("o1", by_kafka=True)
     await shop.ship("o1", ("A", 1, "SH1"), by_kafka=True)
@@ -178,7 +178,7 @@ async def test_rule_29_parked_events_are_applied_in_the_order_they_came(shop: Sh
     assert (shop.order("o1").state, line.shipped, line.cancelled) == ("shipped", 1, 1)
 
 
-async def test_rule_29_a_parked_event_that_waits_too_long_is_dead_lettered(shop: Shop) -> None:
+async def test_rule_29_a_parked_event_that_waits_too_long_is_dead_lettered(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.pay("o1", by_kafka=True)
     shop.later(seconds=59)
@@ -190,7 +190,7 @@ async def test_rule_29_a_parked_event_that_waits_too_long_is_dead_lettered(shop:
     assert shop.order("o1").state == "reserved"
 
 
-async def test_rule_29_a_parked_event_that_its_order_cannot_take_is_dead_lettered(shop: Shop) -> None:
+async def test_rule_29_a_parked_event_that_its_order_cannot_take_is_dead_lettered(shop: ShopClient) -> None:
     await shop.receive("A", 1)
     await shop.pay("o1", by_kafka=True)
     told = await shop.place("o1", {"A": 2})
@@ -198,7 +198,7 @@ async def test_rule_29_a_parked_event_that_its_order_cannot_take_is_dead_lettere
     assert told.refused == ("already_final",)
 
 
-async def test_rule_30_sequence_counts_the_changes_of_the_order(shop: Shop) -> None:
+async def test_rule_30_sequence_counts_the_changes_of_the_order(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2})
     assert shop.order("o1").sequence == 1
@@ -209,7 +209,7 @@ async def test_rule_30_sequence_counts_the_changes_of_the_order(shop: Shop) -> N
     assert shop.order("o1").sequence == 3
 
 
-async def test_rule_30_expires_at_is_null_once_paid_or_final(shop: Shop) -> None:
+async def test_rule_30_expires_at_is_null_once_paid_or_final(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2})
     assert shop.order("o1").expires_at == shop.now + 900_000
@@ -220,7 +220,7 @@ async def test_rule_30_expires_at_is_null_once_paid_or_final(shop: Shop) -> None
     assert shop.order("o2").expires_at is None
 
 
-async def test_promise_4_a_tick_ends_holds_in_bounded_steps(shop: Shop) -> None:
+async def test_promise_4_a_tick_ends_holds_in_bounded_steps(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     for number in range(3):
         await shop.place(f"o{number}", {"A": 1}, hold_seconds=10 + number)
@@ -231,7 +231,7 @@ async def test_promise_4_a_tick_ends_holds_in_bounded_steps(shop: Shop) -> None:
     assert {shop.order(f"o{number}").state for number in range(3)} == {"expired"}
 
 
-async def test_an_expired_line_holds_nothing_and_counts_nothing_as_cancelled(shop: Shop) -> None:
+async def test_an_expired_line_holds_nothing_and_counts_nothing_as_cancelled(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 2}, hold_seconds=1)
     shop.later(seconds=1)
@@ -240,12 +240,12 @@ async def test_an_expired_line_holds_nothing_and_counts_nothing_as_cancelled(sho
     assert (line.state, line.reserved, line.cancelled, line.warehouses) == ("expired", 0, 0, {})
 
 
-async def test_an_order_from_kafka_that_finds_no_stock_is_no_dead_letter(shop: Shop) -> None:
+async def test_an_order_from_kafka_that_finds_no_stock_is_no_dead_letter(shop: ShopClient) -> None:
     told = await shop.place("o1", {"A": 1}, by_kafka=True)
     assert (told.outcome, told.refused) == ("unknown_sku", ())
 
 
-async def test_rule_29_what_was_dropped_is_not_applied_by_a_placing_of_the_same_batch(shop: Shop) -> None:
+async def test_rule_29_what_was_dropped_is_not_applied_by_a_placing_of_the_same_batch(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.pay("o1", by_kafka=True)
     shop.later(seconds=60)
@@ -255,7 +255,7 @@ async def test_rule_29_what_was_dropped_is_not_applied_by_a_placing_of_the_same_
     assert (await shop.pay("o1")).outcome == "paid"
 
 
-async def test_rule_24_what_was_shipped_of_a_cancelled_order_may_still_come_back(shop: Shop) -> None:
+async def test_rule_24_what_was_shipped_of_a_cancelled_order_may_still_come_back(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 3})
     await shop.ship("o1", ("A", 1, "SH1"))

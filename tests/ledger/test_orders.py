@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ledger.shop import Shop
+from tests.ledger.shop_client import ShopClient
 
 
-async def test_rule_18_the_answer_keeps_the_order_in_which_skus_were_first_seen(shop: Shop) -> None:
+async def test_rule_18_the_answer_keeps_the_order_in_which_skus_were_first_seen(shop: ShopClient) -> None:
     await shop.receive_all({"A": 5, "B": 5, "C": 5})
     await shop.place("o1", {"C": 1, "A": 1, "B": 1})
     assert [line.sku for line in shop.order("o1").lines] == ["C", "A", "B"]
 
 
-async def test_rule_19_a_repeat_is_the_same_body_whatever_its_id_and_time(shop: Shop) -> None:
+async def test_rule_19_a_repeat_is_the_same_body_whatever_its_id_and_time(shop: ShopClient) -> None:
     await shop.receive_all({"A": 5, "B": 5})
     await shop.place("o1", {"A": 1, "B": 2})
     shop.later(seconds=5)
@@ -22,7 +22,7 @@ async def test_rule_19_a_repeat_is_the_same_body_whatever_its_id_and_time(shop: 
     assert shop.stock("A").locked == 1
 
 
-async def test_rule_20_a_refusal_stands_even_after_a_restock(shop: Shop) -> None:
+async def test_rule_20_a_refusal_stands_even_after_a_restock(shop: ShopClient) -> None:
     await shop.receive("A", 1)
     assert (await shop.place("o1", {"A": 2})).outcome == "insufficient_stock"
     await shop.receive("A", 10)
@@ -32,7 +32,7 @@ async def test_rule_20_a_refusal_stands_even_after_a_restock(shop: Shop) -> None
     assert (await shop.place("o2", {"A": 2})).outcome == "reserved", "a new try is a new order"
 
 
-async def test_rule_20_the_same_order_id_with_another_body_or_channel_is_a_conflict(shop: Shop) -> None:
+async def test_rule_20_the_same_order_id_with_another_body_or_channel_is_a_conflict(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     await shop.place("o1", {"A": 2})
     assert (await shop.place("o1", {"A": 3})).outcome == "conflict"
@@ -40,7 +40,7 @@ async def test_rule_20_the_same_order_id_with_another_body_or_channel_is_a_confl
     assert shop.stock("A").locked == 2
 
 
-async def test_rule_21_a_basket_is_all_or_nothing_and_every_failing_line_says_why(shop: Shop) -> None:
+async def test_rule_21_a_basket_is_all_or_nothing_and_every_failing_line_says_why(shop: ShopClient) -> None:
     await shop.receive_all({"A": 5, "B": 1})
     told = await shop.place("o1", {"A": 1, "B": 2, "X": 1})
     assert told.outcome == "insufficient_stock", "the reason of the first line that fails"
@@ -51,7 +51,7 @@ async def test_rule_21_a_basket_is_all_or_nothing_and_every_failing_line_says_wh
     assert shop.stock("A").locked == shop.stock("B").locked == 0
 
 
-async def test_rule_21_partial_holds_what_it_can_and_never_cuts_a_line(shop: Shop) -> None:
+async def test_rule_21_partial_holds_what_it_can_and_never_cuts_a_line(shop: ShopClient) -> None:
     await shop.receive_all({"A": 5, "B": 1})
     told = await shop.place("o1", {"A": 5, "B": 2}, accept="partial")
     assert told.outcome == "partial"
@@ -60,19 +60,19 @@ async def test_rule_21_partial_holds_what_it_can_and_never_cuts_a_line(shop: Sho
     assert (shop.stock("A").locked, shop.stock("B").locked) == (5, 0)
 
 
-async def test_rule_21_partial_that_holds_nothing_is_refused(shop: Shop) -> None:
+async def test_rule_21_partial_that_holds_nothing_is_refused(shop: ShopClient) -> None:
     await shop.receive("A", 1)
     told = await shop.place("o1", {"A": 2, "X": 1}, accept="partial")
     assert told.outcome == "insufficient_stock"
     assert shop.order("o1").state == "rejected"
 
 
-async def test_rule_21_partial_that_holds_everything_is_reserved(shop: Shop) -> None:
+async def test_rule_21_partial_that_holds_everything_is_reserved(shop: ShopClient) -> None:
     await shop.receive("A", 2)
     assert (await shop.place("o1", {"A": 2}, accept="partial")).outcome == "reserved"
 
 
-async def test_rule_22_an_event_repeated_by_id_counts_once(shop: Shop) -> None:
+async def test_rule_22_an_event_repeated_by_id_counts_once(shop: ShopClient) -> None:
     await shop.receive("A", 9)
     await shop.place("o1", {"A": 2})
     await shop.pay("o1", id="p")
@@ -84,7 +84,7 @@ async def test_rule_22_an_event_repeated_by_id_counts_once(shop: Shop) -> None:
     assert shop.line("o1", "A").shipped == 1
 
 
-async def test_rule_22_the_same_id_with_another_type_or_body_is_a_conflict(shop: Shop) -> None:
+async def test_rule_22_the_same_id_with_another_type_or_body_is_a_conflict(shop: ShopClient) -> None:
     await shop.receive("A", 9)
     await shop.place("o1", {"A": 2})
     await shop.pay("o1", id="e")
@@ -94,7 +94,7 @@ async def test_rule_22_the_same_id_with_another_type_or_body_is_a_conflict(shop:
     assert (await shop.pay("o1", id="o1-placed")).outcome == "conflict", "the placing's id is taken too"
 
 
-async def test_rule_22_event_ids_are_scoped_to_the_order(shop: Shop) -> None:
+async def test_rule_22_event_ids_are_scoped_to_the_order(shop: ShopClient) -> None:
     await shop.receive("A", 9)
     await shop.place("o1", {"A": 1})
     await shop.place("o2", {"A": 1})
@@ -102,7 +102,7 @@ async def test_rule_22_event_ids_are_scoped_to_the_order(shop: Shop) -> None:
     assert (await shop.cancel("o2", id="e")).outcome == "cancelled"
 
 
-async def _extend_often(shop: Shop, times: int) -> None:
+async def _extend_often(shop: ShopClient, times: int) -> None:
     """Ten units of A, two of which are held by an order that was extended so often, each time for longer."""
     await shop.receive("A", 10)
     await shop.place("o1", {"A": 2})
@@ -110,7 +110,7 @@ async def _extend_often(shop: Shop, times: int) -> None:
         assert (await shop.extend("o1", 1_000 + number, id=f"x{number}")).outcome == "extended"
 
 
-async def test_rule_42_the_sixty_fifth_extension_of_an_order_is_refused(shop: Shop) -> None:
+async def test_rule_42_the_sixty_fifth_extension_of_an_order_is_refused(shop: ShopClient) -> None:
     await _extend_often(shop, 64)
     told = await shop.extend("o1", 9_000, id="one-too-many", by_kafka=True)
     assert (told.outcome, told.refused) == ("too_many_events", ("too_many_events",))
@@ -121,7 +121,7 @@ async def test_rule_42_the_sixty_fifth_extension_of_an_order_is_refused(shop: Sh
 
 @pytest.mark.parametrize("times", [63, 64])
 async def test_rule_42_an_order_that_was_extended_as_often_as_it_can_be_is_paid_shipped_and_returned(
-    shop: Shop, times: int
+    shop: ShopClient, times: int
 ) -> None:
     await _extend_often(shop, times)
     assert (await shop.pay("o1", id="p")).outcome == "paid"
@@ -133,13 +133,13 @@ async def test_rule_42_an_order_that_was_extended_as_often_as_it_can_be_is_paid_
     assert (await shop.cancel("o1", id="p")).outcome == "conflict"
 
 
-async def test_rule_42_an_order_that_was_extended_as_often_as_it_can_be_is_cancelled(shop: Shop) -> None:
+async def test_rule_42_an_order_that_was_extended_as_often_as_it_can_be_is_cancelled(shop: ShopClient) -> None:
     await _extend_often(shop, 64)
     assert (await shop.cancel("o1")).outcome == "cancelled"
     assert shop.stock("A").available == 10
 
 
-async def test_rule_42_an_extension_that_changes_nothing_is_not_counted(shop: Shop) -> None:
+async def test_rule_42_an_extension_that_changes_nothing_is_not_counted(shop: ShopClient) -> None:
     await _extend_often(shop, 60)
     for number in range(100):
         assert (await shop.extend("o1", 5, id=f"none{number}")).outcome == "extended"
@@ -151,7 +151,7 @@ async def test_rule_42_an_extension_that_changes_nothing_is_not_counted(shop: Sh
     assert (await shop.extend("o1", 3_000)).outcome == "too_many_events"
 
 
-async def test_rule_42_every_parcel_of_an_order_counts_and_each_counts_once(shop: Shop) -> None:
+async def test_rule_42_every_parcel_of_an_order_counts_and_each_counts_once(shop: ShopClient) -> None:
     await shop.receive("A", 200)
     await shop.place("o1", {"A": 150})
     await shop.pay("o1", id="p")
@@ -163,7 +163,7 @@ async def test_rule_42_every_parcel_of_an_order_counts_and_each_counts_once(shop
     assert (shop.order("o1").state, shop.stock("A").on_hand) == ("shipped", 50)
 
 
-async def test_rule_27_a_superseded_hold_lends_its_units_to_the_new_order(shop: Shop) -> None:
+async def test_rule_27_a_superseded_hold_lends_its_units_to_the_new_order(shop: ShopClient) -> None:
     await shop.receive("A", 3)
     await shop.place("o1", {"A": 3})
     told = await shop.place("o2", {"A": 3}, supersedes="o1")
@@ -171,7 +171,7 @@ async def test_rule_27_a_superseded_hold_lends_its_units_to_the_new_order(shop: 
     assert (shop.order("o1").state, shop.stock("A").locked) == ("cancelled", 3)
 
 
-async def test_rule_27_a_refused_order_supersedes_nothing(shop: Shop) -> None:
+async def test_rule_27_a_refused_order_supersedes_nothing(shop: ShopClient) -> None:
     await shop.receive("A", 3)
     await shop.place("o1", {"A": 3})
     assert (await shop.place("o2", {"A": 4}, supersedes="o1")).outcome == "insufficient_stock"
@@ -179,7 +179,7 @@ async def test_rule_27_a_refused_order_supersedes_nothing(shop: Shop) -> None:
     assert shop.mode("A") == "sold_out"
 
 
-async def test_rule_27_unknown_cancelled_and_expired_orders_are_ignored(shop: Shop) -> None:
+async def test_rule_27_unknown_cancelled_and_expired_orders_are_ignored(shop: ShopClient) -> None:
     await shop.receive("A", 9)
     await shop.place("o1", {"A": 1})
     await shop.cancel("o1")
@@ -191,7 +191,7 @@ async def test_rule_27_unknown_cancelled_and_expired_orders_are_ignored(shop: Sh
     assert shop.stock("A").locked == 3
 
 
-async def test_rule_27_a_paid_order_cannot_be_superseded(shop: Shop) -> None:
+async def test_rule_27_a_paid_order_cannot_be_superseded(shop: ShopClient) -> None:
     await shop.receive("A", 9)
     await shop.place("o1", {"A": 1})
     await shop.pay("o1")
@@ -200,23 +200,23 @@ async def test_rule_27_a_paid_order_cannot_be_superseded(shop: Shop) -> None:
     assert shop.order("o1").state == "paid"
 
 
-async def test_rule_27_an_order_of_another_channel_cannot_be_superseded(shop: Shop) -> None:
+async def test_rule_27_an_order_of_another_channel_cannot_be_superseded(shop: ShopClient) -> None:
     await shop.receive("A", 9)
     await shop.place("o1", {"A": 1})
     assert (await shop.place("o2", {"A": 1}, channel="jd", supersedes="o1")).outcome == "conflict"
     assert shop.order("o1").state == "reserved"
 
 
-async def test_rule_27_superseding_may_bring_a_channel_back_before_it_is_decided(shop: Shop) -> None:
+async def test_rule_27_superseding_may_bring_a_channel_back_before_it_is_decided(shop: ShopClient) -> None:
     await shop.policy(safety_threshold=5, below_threshold="suspend")
     await shop.receive("A", 8)
     await shop.place("o1", {"A": 3})
     assert shop.mode("A") == "suspended"
     assert (await shop.place("o2", {"A": 2}, supersedes="o1")).outcome == "reserved"
-    assert shop.shown("A") == ("in_stock", 6, 0)
+    assert shop.current_offer("A") == ("in_stock", 6, 0)
 
 
-async def test_an_order_takes_one_warehouse_that_can_fill_it_with_the_most_free_stock(shop: Shop) -> None:
+async def test_an_order_takes_one_warehouse_that_can_fill_it_with_the_most_free_stock(shop: ShopClient) -> None:
     await shop.receive("A", 4, at="SH1")
     await shop.receive("A", 9, at="BJ1")
     await shop.receive("A", 6, at="GZ1")
@@ -224,14 +224,14 @@ async def test_an_order_takes_one_warehouse_that_can_fill_it_with_the_most_free_
     assert shop.line("o1", "A").warehouses == {"BJ1": 5}
 
 
-async def test_of_two_warehouses_with_as_much_the_one_that_appeared_first_is_taken(shop: Shop) -> None:
+async def test_of_two_warehouses_with_as_much_the_one_that_appeared_first_is_taken(shop: ShopClient) -> None:
     await shop.receive("A", 5, at="SH1")
     await shop.receive("A", 5, at="BJ1")
     await shop.place("o1", {"A": 5})
     assert shop.line("o1", "A").warehouses == {"SH1": 5}
 
 
-async def test_a_line_is_split_only_where_no_warehouse_can_fill_it_alone(shop: Shop) -> None:
+async def test_a_line_is_split_only_where_no_warehouse_can_fill_it_alone(shop: ShopClient) -> None:
     await shop.receive("A", 2, at="SH1")
     await shop.receive("A", 5, at="BJ1")
     await shop.receive("A", 3, at="GZ1")
@@ -239,7 +239,7 @@ async def test_a_line_is_split_only_where_no_warehouse_can_fill_it_alone(shop: S
     assert shop.line("o1", "A").warehouses == {"BJ1": 5, "GZ1": 3, "SH1": 1}
 
 
-async def test_rule_27_a_refused_superseding_order_still_ends_a_dwell_that_is_over(shop: Shop) -> None:
+async def test_rule_27_a_refused_superseding_order_still_ends_a_dwell_that_is_over(shop: ShopClient) -> None:
     await shop.policy(safety_threshold=5, below_threshold="suspend", dwell_seconds=60)
     await shop.receive_all({"A": 6, "B": 9})
     await shop.place("old", {"B": 1})
@@ -251,7 +251,7 @@ async def test_rule_27_a_refused_superseding_order_still_ends_a_dwell_that_is_ov
     assert shop.mode("A") == "in_stock"
 
 
-async def test_rule_27_a_refusal_for_the_superseded_order_by_kafka_is_dead_lettered(shop: Shop) -> None:
+async def test_rule_27_a_refusal_for_the_superseded_order_by_kafka_is_dead_lettered(shop: ShopClient) -> None:
     await shop.receive("A", 9)
     await shop.place("o1", {"A": 1})
     await shop.pay("o1")

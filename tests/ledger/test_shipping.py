@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from tests.ledger.shop import Shop
+from tests.ledger.shop_client import ShopClient
 
 
-async def _paid(shop: Shop, units: int = 4) -> None:
+async def _paid(shop: ShopClient, units: int = 4) -> None:
     """Ten of A in SH1, of which `units` are paid."""
     await shop.receive("A", 10)
     await shop.place("o1", {"A": units})
     await shop.pay("o1")
 
 
-async def test_an_order_is_shipped_when_every_unit_is(shop: Shop) -> None:
+async def test_an_order_is_shipped_when_every_unit_is(shop: ShopClient) -> None:
     await _paid(shop)
     await shop.ship("o1", ("A", 3, "SH1"))
     line = shop.line("o1", "A")
@@ -23,7 +23,7 @@ async def test_an_order_is_shipped_when_every_unit_is(shop: Shop) -> None:
     assert line.warehouses == {}
 
 
-async def test_a_rejected_line_of_a_partial_order_does_not_keep_it_from_being_shipped(shop: Shop) -> None:
+async def test_a_rejected_line_of_a_partial_order_does_not_keep_it_from_being_shipped(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     await shop.place("o1", {"A": 2, "X": 1}, accept="partial")
     await shop.ship("o1", ("A", 2, "SH1"))
@@ -31,7 +31,7 @@ async def test_a_rejected_line_of_a_partial_order_does_not_keep_it_from_being_sh
 
 
 async def test_rule_31_shipped_from_elsewhere_lowers_committed_where_held_and_on_hand_where_shipped(
-    shop: Shop,
+    shop: ShopClient,
 ) -> None:
     await _paid(shop)
     await shop.receive("A", 2, at="BJ1")
@@ -43,7 +43,7 @@ async def test_rule_31_shipped_from_elsewhere_lowers_committed_where_held_and_on
     assert shop.line("o1", "A").warehouses == {"SH1": 1}
 
 
-async def test_rule_31_holds_of_the_same_warehouse_are_used_first(shop: Shop) -> None:
+async def test_rule_31_holds_of_the_same_warehouse_are_used_first(shop: ShopClient) -> None:
     await shop.receive("A", 3, at="SH1")
     await shop.receive("A", 3, at="BJ1")
     await shop.place("o1", {"A": 6})
@@ -54,7 +54,7 @@ async def test_rule_31_holds_of_the_same_warehouse_are_used_first(shop: Shop) ->
     assert shop.line("o1", "A").warehouses == {"SH1": 2}
 
 
-async def test_rule_31_an_unpaid_hold_that_is_shipped_is_paid_and_shipped_in_one_step(shop: Shop) -> None:
+async def test_rule_31_an_unpaid_hold_that_is_shipped_is_paid_and_shipped_in_one_step(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     await shop.place("o1", {"A": 4})
     assert (await shop.ship("o1", ("A", 1, "SH1"))).outcome == "shipped"
@@ -66,7 +66,7 @@ async def test_rule_31_an_unpaid_hold_that_is_shipped_is_paid_and_shipped_in_one
     assert shop.order("o1").state == "shipped"
 
 
-async def test_rule_32_shipped_after_cancel_lowers_on_hand_with_an_alert(shop: Shop) -> None:
+async def test_rule_32_shipped_after_cancel_lowers_on_hand_with_an_alert(shop: ShopClient) -> None:
     await _paid(shop)
     await shop.cancel("o1")
     told = await shop.ship("o1", ("A", 4, "SH1"))
@@ -75,7 +75,7 @@ async def test_rule_32_shipped_after_cancel_lowers_on_hand_with_an_alert(shop: S
     assert (shop.order("o1").state, shop.stock("A").on_hand, shop.stock("A").available) == ("cancelled", 6, 6)
 
 
-async def test_rule_32_shipped_after_expiry_lowers_on_hand_with_an_alert(shop: Shop) -> None:
+async def test_rule_32_shipped_after_expiry_lowers_on_hand_with_an_alert(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     await shop.place("o1", {"A": 4}, hold_seconds=1)
     shop.later(seconds=1)
@@ -84,7 +84,7 @@ async def test_rule_32_shipped_after_expiry_lowers_on_hand_with_an_alert(shop: S
     assert (shop.order("o1").state, shop.stock("A").on_hand, shop.stock("A").available) == ("expired", 6, 6)
 
 
-async def test_rule_32_shipped_beyond_the_order_lowers_on_hand_with_an_alert(shop: Shop) -> None:
+async def test_rule_32_shipped_beyond_the_order_lowers_on_hand_with_an_alert(shop: ShopClient) -> None:
     await _paid(shop)
     told = await shop.ship("o1", ("A", 6, "SH1"))
     assert "shipped_beyond_order" in told.alert_types
@@ -92,7 +92,7 @@ async def test_rule_32_shipped_beyond_the_order_lowers_on_hand_with_an_alert(sho
     assert (shop.order("o1").state, stock.on_hand, stock.committed, stock.available) == ("shipped", 4, 0, 4)
 
 
-async def test_rule_32_a_sku_that_is_not_in_the_order_is_refused(shop: Shop) -> None:
+async def test_rule_32_a_sku_that_is_not_in_the_order_is_refused(shop: ShopClient) -> None:
     await _paid(shop)
     await shop.receive("B", 5)
     told = await shop.ship("o1", ("A", 4, "SH1"), ("B", 1, "SH1"), by_kafka=True)
@@ -100,7 +100,7 @@ async def test_rule_32_a_sku_that_is_not_in_the_order_is_refused(shop: Shop) -> 
     assert (shop.stock("A").on_hand, shop.stock("B").on_hand) == (10, 5), "the whole event is refused"
 
 
-async def test_rule_32_an_unfilled_preorder_that_is_shipped_lowers_preordered_and_on_hand(shop: Shop) -> None:
+async def test_rule_32_an_unfilled_preorder_that_is_shipped_lowers_preordered_and_on_hand(shop: ShopClient) -> None:
     await shop.policy(sku="A", below_threshold="preorder", preorder_cap=10, safety_threshold=5)
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 3})
@@ -110,7 +110,7 @@ async def test_rule_32_an_unfilled_preorder_that_is_shipped_lowers_preordered_an
     assert (shop.order("o1").state, shop.stock("A").on_hand, shop.stock("A").preordered) == ("shipped", 2, 0)
 
 
-async def test_rule_33_returns_beyond_shipped_refuse_the_whole_event(shop: Shop) -> None:
+async def test_rule_33_returns_beyond_shipped_refuse_the_whole_event(shop: ShopClient) -> None:
     await _paid(shop)
     await shop.ship("o1", ("A", 4, "SH1"))
     told = await shop.take_back("o1", ("A", 3, "SH1"), ("A", 2, "SH1", "damaged"))
@@ -120,7 +120,7 @@ async def test_rule_33_returns_beyond_shipped_refuse_the_whole_event(shop: Shop)
     assert (await shop.take_back("o1", ("A", 1, "SH1"))).outcome == "more_than_shipped"
 
 
-async def test_rule_33_units_that_were_ordered_and_not_shipped_cannot_come_back(shop: Shop) -> None:
+async def test_rule_33_units_that_were_ordered_and_not_shipped_cannot_come_back(shop: ShopClient) -> None:
     await _paid(shop)
     assert (await shop.take_back("o1", ("A", 1, "SH1"))).outcome == "more_than_shipped"
     await shop.ship("o1", ("A", 2, "SH1"))
@@ -128,14 +128,14 @@ async def test_rule_33_units_that_were_ordered_and_not_shipped_cannot_come_back(
     assert shop.stock("A").on_hand == 8
 
 
-async def test_rule_33_any_warehouse_may_receive_a_return(shop: Shop) -> None:
+async def test_rule_33_any_warehouse_may_receive_a_return(shop: ShopClient) -> None:
     await _paid(shop)
     await shop.ship("o1", ("A", 4, "SH1"))
     await shop.take_back("o1", ("A", 1, "GZ1"))
     assert shop.free("A", "GZ1") == 1
 
 
-async def test_rule_33_the_order_stays_shipped_and_a_line_is_returned_when_all_of_it_is(shop: Shop) -> None:
+async def test_rule_33_the_order_stays_shipped_and_a_line_is_returned_when_all_of_it_is(shop: ShopClient) -> None:
     await _paid(shop)
     await shop.ship("o1", ("A", 4, "SH1"))
     await shop.take_back("o1", ("A", 3, "SH1"))
@@ -144,7 +144,7 @@ async def test_rule_33_the_order_stays_shipped_and_a_line_is_returned_when_all_o
     assert (shop.order("o1").state, shop.line("o1", "A").state) == ("shipped", "returned")
 
 
-async def test_rule_33_a_damaged_return_raises_only_damaged(shop: Shop) -> None:
+async def test_rule_33_a_damaged_return_raises_only_damaged(shop: ShopClient) -> None:
     await _paid(shop)
     await shop.ship("o1", ("A", 4, "SH1"))
     await shop.take_back("o1", ("A", 1, "SH1", "damaged"))
@@ -152,19 +152,19 @@ async def test_rule_33_a_damaged_return_raises_only_damaged(shop: Shop) -> None:
     assert (stock.on_hand, stock.available, stock.damaged) == (6, 6, 1)
 
 
-async def test_rule_33_a_sku_that_is_not_in_the_order_cannot_be_returned(shop: Shop) -> None:
+async def test_rule_33_a_sku_that_is_not_in_the_order_cannot_be_returned(shop: ShopClient) -> None:
     await _paid(shop)
     assert (await shop.take_back("o1", ("B", 1, "SH1"))).outcome == "not_in_order"
 
 
-async def test_rule_31_paid_and_shipped_in_one_step_is_one_change_of_the_order(shop: Shop) -> None:
+async def test_rule_31_paid_and_shipped_in_one_step_is_one_change_of_the_order(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     await shop.place("o1", {"A": 4})
     await shop.ship("o1", ("A", 4, "SH1"))
     assert shop.order("o1").sequence == 2
 
 
-async def test_rule_33_a_returned_line_of_which_more_is_shipped_is_not_all_returned(shop: Shop) -> None:
+async def test_rule_33_a_returned_line_of_which_more_is_shipped_is_not_all_returned(shop: ShopClient) -> None:
     await _paid(shop)
     await shop.ship("o1", ("A", 4, "SH1"))
     await shop.take_back("o1", ("A", 4, "SH1"))

@@ -12,20 +12,20 @@ from stocktide.tables.ledger.client import Ledger, LedgerLimits, TooLarge
 from stocktide.tables.ledger.commands import Command, Restate, WriteWhole
 from stocktide.tables.ledger.records import Decision
 from stocktide.tables.ledger.scripts import key_prefix
+from tests.harness.servers import RedisServer
+from tests.ledger.drivers import RedisDriver
 from tests.ledger.ledgers import bless
-from tests.ledger.shop import Shop
-from tests.ledger.tills import LedgerTill
-from tests.servers import RedisServer
+from tests.ledger.shop_client import ShopClient
 
 LONG = "x" * 120
 
 
-async def shop_of(redis: Redis, **limits: int) -> tuple[Shop, LedgerTill, str]:
+async def shop_of(redis: Redis, **limits: int) -> tuple[ShopClient, RedisDriver, str]:
     """A shop on a ledger of its own, with limits."""
     app_id = f"test-{secrets.token_hex(6)}"
     await bless(redis, app_id)
-    till = LedgerTill(Ledger(redis, app_id, LedgerLimits(**limits)))
-    return Shop(till), till, key_prefix(app_id)
+    till = RedisDriver(Ledger(redis, app_id, LedgerLimits(**limits)))
+    return ShopClient(till), till, key_prefix(app_id)
 
 
 async def everything(redis: Redis, prefix: str) -> dict[bytes, bytes | None]:

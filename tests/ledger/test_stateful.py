@@ -26,10 +26,10 @@ from stocktide.tables.ledger.commands import (
     Tick,
 )
 from stocktide.tables.ledger.records import Alert, OrderRecord
-from tests.ledger.ledgers import LOW_LIMITS, low_limits, opened
-from tests.ledger.shop import OPENING_MS
-from tests.ledger.strategies import CHANNELS, SKUS, WAREHOUSES, Batch, runs
-from tests.ledger.tills import LedgerTill, ModelTill, Told, order_record
+from tests.ledger.drivers import CommandReply, ModelDriver, RedisDriver, order_record
+from tests.ledger.ledgers import LOW_LIMITS, low_limits, open_ledger
+from tests.ledger.shop_client import OPENING_MS
+from tests.ledger.strategies import CHANNELS, SKUS, WAREHOUSES, TimedBatch, runs
 
 SEED = int(os.environ.get("STOCKTIDE_TEST_SEED", random.randrange(2**32)))
 # About 0.2 s each on two busy cores, on each server: the default stays within a developer's patience.
@@ -57,7 +57,7 @@ ALERTS = {
     suppress_health_check=list(HealthCheck),
 )
 @given(run=runs())
-def _agree(server: str, run: list[Batch]) -> None:
+def _agree(server: str, run: list[TimedBatch]) -> None:
     loop = asyncio.new_event_loop()  # not asyncio.run: that would take the loop of the session's fixtures away
     try:
         loop.run_until_complete(_compare(server, run))
@@ -70,9 +70,9 @@ def test_the_lua_and_the_model_agree_on_random_batches(server: str) -> None:
     _agree(server)
 
 
-async def _compare(url: str, run: list[Batch]) -> None:
-    async with opened(url, limits=LOW_LIMITS) as ledger:
-        lua, model = LedgerTill(ledger, steps_counts=True), ModelTill(low_limits())
+async def _compare(url: str, run: list[TimedBatch]) -> None:
+    async with open_ledger(url, limits=LOW_LIMITS) as ledger:
+        lua, model = RedisDriver(ledger, steps_counts=True), ModelDriver(low_limits())
         now = OPENING_MS
         for passing, drafts in run:
             now += passing
@@ -88,7 +88,7 @@ async def _compare(url: str, run: list[Batch]) -> None:
             assert counters == lua.stock(sku).counters, "Redis keeps what the log says"
 
 
-def _compare_answers(batch: Sequence[Command], told: list[Told], expected: list[Told]) -> None:
+def _compare_answers(batch: Sequence[Command], told: list[CommandReply], expected: list[CommandReply]) -> None:
     for command, lua, model in zip(batch, told, expected, strict=True):
         if isinstance(command, Tick) and model.outcome == "nothing_due":
             continue  # the ledger may have looked at a dwell whose stock had gone again
@@ -102,14 +102,14 @@ def _subject(alert: Alert) -> tuple[str, str]:
     return alert.type, alert.sku or alert.order_id or ""
 
 
-def _compare_records(lua: LedgerTill, model: ModelTill) -> None:
+def _compare_records(lua: RedisDriver, model: ModelDriver) -> None:
     for order_id, order in model.state.orders.items():
         if order.state != "parked":
             assert _kept_by_both(lua.order(order_id)) == order_record(order), order_id
     for sku in SKUS:
         assert lua.stock(sku) == model.stock(sku), sku
         for channel in model.state.channels if sku in model.state.skus else ():
-            assert lua.shown(sku, channel) == model.shown(sku, channel), (sku, channel)
+            assert lua.current_offer(sku, channel) == model.current_offer(sku, channel), (sku, channel)
 
 
 def _kept_by_both(record: OrderRecord | None) -> OrderRecord:
@@ -125,11 +125,13 @@ def _kept_by_both(record: OrderRecord | None) -> OrderRecord:
     )
 
 
-def _free(till: LedgerTill) -> dict[tuple[str, str], int]:
+def _free(till: RedisDriver) -> dict[tuple[str, str], int]:
     return {(sku, warehouse): till.stock(sku).free(warehouse) for sku in SKUS for warehouse in WAREHOUSES}
 
 
-def _check_promises(batch: Sequence[Command], till: LedgerTill, before: dict[tuple[str, str], int], begun: int) -> None:
+def _check_promises(
+    batch: Sequence[Command], till: RedisDriver, before: dict[tuple[str, str], int], begun: int
+) -> None:
     """What must hold whatever the model says: no oversell, and every claim belongs to an open order."""
     causes = {effect.cause[0] for decision in till.decisions[begun:] for effect in decision.effects}
     shipped = "ship" in causes  # parked until its order came

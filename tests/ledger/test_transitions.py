@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from tests.ledger.shop import Shop
-from tests.ledger.tills import Stock
+from tests.ledger.drivers import SkuCounters
+from tests.ledger.shop_client import ShopClient
 
 
-def counters(stock: Stock) -> tuple[int, int, int, int, int]:
+def counters(stock: SkuCounters) -> tuple[int, int, int, int, int]:
     """In the order of the table."""
     return stock.on_hand, stock.committed, stock.physical, stock.locked, stock.available
 
 
-async def test_receiving_a_hundred_raises_on_hand_physical_and_available(shop: Shop) -> None:
+async def test_receiving_a_hundred_raises_on_hand_physical_and_available(shop: ShopClient) -> None:
     told = await shop.receive("A", 100)
     assert told.outcome == "received"
     assert counters(shop.stock("A")) == (100, 0, 100, 0, 100)
 
 
-async def test_placing_an_order_locks_a_unit(shop: Shop) -> None:
+async def test_placing_an_order_locks_a_unit(shop: ShopClient) -> None:
     await shop.receive("A", 100)
     told = await shop.place("o1", {"A": 1})
     assert told.outcome == "reserved"
     assert counters(shop.stock("A")) == (100, 0, 100, 1, 99)
 
 
-async def test_cancelling_an_unpaid_order_unlocks_it(shop: Shop) -> None:
+async def test_cancelling_an_unpaid_order_unlocks_it(shop: ShopClient) -> None:
     await shop.receive("A", 100)
     await shop.place("o1", {"A": 1})
     told = await shop.cancel("o1")
@@ -32,7 +32,7 @@ async def test_cancelling_an_unpaid_order_unlocks_it(shop: Shop) -> None:
     assert counters(shop.stock("A")) == (100, 0, 100, 0, 100)
 
 
-async def test_an_expired_hold_unlocks_it(shop: Shop) -> None:
+async def test_an_expired_hold_unlocks_it(shop: ShopClient) -> None:
     await shop.receive("A", 100)
     await shop.place("o1", {"A": 1}, hold_seconds=60)
     shop.later(seconds=60)
@@ -42,7 +42,7 @@ async def test_an_expired_hold_unlocks_it(shop: Shop) -> None:
     assert counters(shop.stock("A")) == (100, 0, 100, 0, 100)
 
 
-async def test_paying_turns_the_lock_into_a_commitment_and_leaves_available_alone(shop: Shop) -> None:
+async def test_paying_turns_the_lock_into_a_commitment_and_leaves_available_alone(shop: ShopClient) -> None:
     await shop.receive("A", 100)
     await shop.place("o1", {"A": 1})
     told = await shop.pay("o1")
@@ -50,7 +50,7 @@ async def test_paying_turns_the_lock_into_a_commitment_and_leaves_available_alon
     assert counters(shop.stock("A")) == (100, 1, 99, 0, 99)
 
 
-async def test_shipping_a_paid_unit_lowers_on_hand_and_committed(shop: Shop) -> None:
+async def test_shipping_a_paid_unit_lowers_on_hand_and_committed(shop: ShopClient) -> None:
     await shop.receive("A", 100)
     await shop.place("o1", {"A": 1})
     await shop.pay("o1")
@@ -59,7 +59,7 @@ async def test_shipping_a_paid_unit_lowers_on_hand_and_committed(shop: Shop) -> 
     assert counters(shop.stock("A")) == (99, 0, 99, 0, 99)
 
 
-async def test_cancelling_a_paid_order_before_shipping_makes_the_unit_available(shop: Shop) -> None:
+async def test_cancelling_a_paid_order_before_shipping_makes_the_unit_available(shop: ShopClient) -> None:
     await shop.receive("A", 100)
     await shop.place("o1", {"A": 1})
     await shop.pay("o1")
@@ -68,7 +68,7 @@ async def test_cancelling_a_paid_order_before_shipping_makes_the_unit_available(
     assert counters(shop.stock("A")) == (100, 0, 100, 0, 100)
 
 
-async def test_a_return_that_is_fit_for_sale_raises_on_hand(shop: Shop) -> None:
+async def test_a_return_that_is_fit_for_sale_raises_on_hand(shop: ShopClient) -> None:
     await shop.receive("A", 100)
     await shop.place("o1", {"A": 1})
     await shop.pay("o1")
@@ -78,7 +78,7 @@ async def test_a_return_that_is_fit_for_sale_raises_on_hand(shop: Shop) -> None:
     assert counters(shop.stock("A")) == (100, 0, 100, 0, 100)
 
 
-async def test_the_version_grows_by_one_with_each_change(shop: Shop) -> None:
+async def test_the_version_grows_by_one_with_each_change(shop: ShopClient) -> None:
     """The ledger's till asserts it for every effect; here it is seen to have grown at all."""
     await shop.subscribe("tmall")
     before = shop.till.version("A")
@@ -88,7 +88,7 @@ async def test_the_version_grows_by_one_with_each_change(shop: Shop) -> None:
     assert shop.till.version("A") - before in {0, 3}
 
 
-async def test_a_batch_decides_its_commands_one_after_the_other(shop: Shop) -> None:
+async def test_a_batch_decides_its_commands_one_after_the_other(shop: ShopClient) -> None:
     await shop.receive("A", 3)
     orders = [shop.placed(f"o{number}", {"A": 2}) for number in range(3)]
     told = await shop.batch(*orders)

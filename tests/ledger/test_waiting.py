@@ -14,24 +14,24 @@ from stocktide.tables.ledger.commands import Origin, Ship, fingerprint
 from stocktide.tables.ledger.records import Alert
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.recovery.redo import Writes
+from tests.ledger.drivers import RedisDriver
 from tests.ledger.ledgers import bless
-from tests.ledger.shop import Shop
+from tests.ledger.shop_client import ShopClient
 from tests.ledger.test_early import early_pay
-from tests.ledger.tills import LedgerTill
 
 KIB = 1024
 LIMITS = LedgerLimits()
 BATCH = 250
 
 
-class Opened:
+class WaitingLedger:
     """A shop at a ledger whose keys can be looked at."""
 
     def __init__(self, redis: Redis, limits: LedgerLimits) -> None:
         self.app_id = f"test-{secrets.token_hex(6)}"
         self.redis = redis
-        self.till = LedgerTill(Ledger(redis, self.app_id, limits))
-        self.shop = Shop(self.till)
+        self.till = RedisDriver(Ledger(redis, self.app_id, limits))
+        self.shop = ShopClient(self.till)
 
     async def key(self, name: str) -> bytes | None:
         """The value of a key."""
@@ -44,10 +44,10 @@ class Opened:
 
 
 @pytest.fixture
-async def opened(server: str, request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
+async def opened(server: str, request: pytest.FixtureRequest) -> AsyncIterator[WaitingLedger]:
     """A shop under the limits that the test is parametrized with."""
     async with Redis.from_url(server) as redis:
-        one = Opened(redis, getattr(request, "param", LIMITS))
+        one = WaitingLedger(redis, getattr(request, "param", LIMITS))
         await bless(redis, one.app_id)
         yield one
 
@@ -56,7 +56,7 @@ def named(alerts: tuple[Alert, ...]) -> list[tuple[str, str | None, str | None, 
     return [(each.type, each.order_id, each.event_id, each.event_type) for each in alerts]
 
 
-async def test_an_alert_names_each_event_that_has_waited_for_15_minutes_once(opened: Opened) -> None:
+async def test_an_alert_names_each_event_that_has_waited_for_15_minutes_once(opened: WaitingLedger) -> None:
     shop = opened.shop
     await shop.receive("A", 5)
     await shop.pay("o1", id="p", by_kafka=True)
@@ -85,7 +85,7 @@ async def test_an_alert_names_each_event_that_has_waited_for_15_minutes_once(ope
     assert await opened.key("order:o1") is None
 
 
-async def test_a_tick_ends_a_bounded_part_of_what_waits_and_the_next_ones_the_rest(opened: Opened) -> None:
+async def test_a_tick_ends_a_bounded_part_of_what_waits_and_the_next_ones_the_rest(opened: WaitingLedger) -> None:
     shop = opened.shop
     for order in range(40):
         await shop.batch(*(early_pay(f"o{order}", f"p{number}", 3 * KIB) for number in range(20)))
@@ -102,7 +102,7 @@ async def test_a_tick_ends_a_bounded_part_of_what_waits_and_the_next_ones_the_re
 @pytest.mark.parametrize(
     "opened", [LedgerLimits(waiting_bytes_max=1_000), LedgerLimits(waiting_orders_max=1)], indirect=True
 )
-async def test_what_waits_in_all_is_bounded_and_room_that_was_given_back_is_used_again(opened: Opened) -> None:
+async def test_what_waits_in_all_is_bounded_and_room_that_was_given_back_is_used_again(opened: WaitingLedger) -> None:
     shop = opened.shop
     await shop.receive("A", 5)
     assert (await shop.say(early_pay("o1", "p", 600))).outcome == "parked"
@@ -116,7 +116,7 @@ async def test_what_waits_in_all_is_bounded_and_room_that_was_given_back_is_used
     assert await opened.key("waiting_bytes") == b"600"
 
 
-async def test_a_redo_gives_the_indexes_of_what_waits(opened: Opened) -> None:
+async def test_a_redo_gives_the_indexes_of_what_waits(opened: WaitingLedger) -> None:
     shop = opened.shop
     await shop.receive("A", 9)
     for order in ("o1", "o2", "o3", "gone"):
@@ -137,7 +137,7 @@ async def test_a_redo_gives_the_indexes_of_what_waits(opened: Opened) -> None:
         }
 
 
-async def test_ten_thousand_parcels_of_one_order_take_300_kb_and_each_counts_once(opened: Opened) -> None:
+async def test_ten_thousand_parcels_of_one_order_take_300_kb_and_each_counts_once(opened: WaitingLedger) -> None:
     shop, units = opened.shop, 10_000
     await shop.receive("A", units)
     await shop.place("o1", {"A": units})
@@ -157,7 +157,7 @@ async def test_ten_thousand_parcels_of_one_order_take_300_kb_and_each_counts_onc
     assert {told.outcome for told in await shop.batch(*other)} == {"conflict"}
 
 
-async def test_extensions_that_change_nothing_leave_no_more_than_a_bounded_trace(opened: Opened) -> None:
+async def test_extensions_that_change_nothing_leave_no_more_than_a_bounded_trace(opened: WaitingLedger) -> None:
     shop = opened.shop
     await shop.receive("A", 1)
     await shop.place("o1", {"A": 1})
@@ -177,7 +177,7 @@ async def test_extensions_that_change_nothing_leave_no_more_than_a_bounded_trace
         ("too_large", "cannot wait"),
     ],
 )
-async def test_a_dead_letter_says_what_is_wrong(opened: Opened, reason: str, words: str) -> None:
+async def test_a_dead_letter_says_what_is_wrong(opened: WaitingLedger, reason: str, words: str) -> None:
     shop = opened.shop
     await shop.receive("A", 5)
     await shop.place("o1", {"A": 1})

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from tests.ledger.shop import Shop
+from tests.ledger.shop_client import ShopClient
 
 DAY_MS = 24 * 3600 * 1000
 
 
-async def test_rule_33_damages_move_on_hand_to_damaged(shop: Shop) -> None:
+async def test_rule_33_damages_move_on_hand_to_damaged(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     assert (await shop.adjust("damages", {"A": -3})).outcome == "adjusted"
     assert (shop.stock("A").on_hand, shop.stock("A").damaged) == (7, 3)
 
 
-async def test_rule_33_scrapping_lowers_damaged_alone(shop: Shop) -> None:
+async def test_rule_33_scrapping_lowers_damaged_alone(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     await shop.adjust("damages", {"A": -3})
     await shop.adjust("scrapped", {"A": -2})
     assert (shop.stock("A").on_hand, shop.stock("A").damaged) == (7, 1)
 
 
-async def test_rule_34_a_count_includes_locked_and_committed_and_excludes_damaged(shop: Shop) -> None:
+async def test_rule_34_a_count_includes_locked_and_committed_and_excludes_damaged(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     await shop.adjust("damages", {"A": -1})
     await shop.place("o1", {"A": 2})
@@ -32,7 +32,7 @@ async def test_rule_34_a_count_includes_locked_and_committed_and_excludes_damage
     assert (stock.on_hand, stock.damaged, stock.locked, stock.committed, stock.available) == (9, 1, 2, 3, 4)
 
 
-async def test_rule_34_a_count_leaves_skus_alone_that_it_does_not_list(shop: Shop) -> None:
+async def test_rule_34_a_count_leaves_skus_alone_that_it_does_not_list(shop: ShopClient) -> None:
     await shop.receive_all({"A": 10, "B": 10})
     shop.later(seconds=1)
     await shop.count({"A": 4})
@@ -40,7 +40,7 @@ async def test_rule_34_a_count_leaves_skus_alone_that_it_does_not_list(shop: Sho
 
 
 async def test_rule_34_a_count_that_is_too_low_makes_available_negative_with_the_orders_at_risk(
-    shop: Shop,
+    shop: ShopClient,
 ) -> None:
     await shop.receive("A", 10)
     await shop.place("o1", {"A": 4})
@@ -53,20 +53,20 @@ async def test_rule_34_a_count_that_is_too_low_makes_available_negative_with_the
     assert set(orders) in ({"o1", "o2"}, set()), "the model names no orders"
 
 
-async def test_rule_34_a_movement_is_all_or_nothing_over_its_lines(shop: Shop) -> None:
+async def test_rule_34_a_movement_is_all_or_nothing_over_its_lines(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     told = await shop.adjust("lost", {"A": -1, "X": -1}, by_kafka=True)
     assert (told.outcome, told.refused) == ("unknown_sku", ("unknown_sku",))
     assert shop.stock("A").on_hand == 10
 
 
-async def test_rule_36_a_transfer_moves_units_to_the_other_warehouse(shop: Shop) -> None:
+async def test_rule_36_a_transfer_moves_units_to_the_other_warehouse(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     assert (await shop.transfer({"A": 4}, "SH1", "BJ1")).outcome == "transferred"
     assert (shop.free("A", "SH1"), shop.free("A", "BJ1"), shop.stock("A").on_hand) == (6, 4, 10)
 
 
-async def test_rule_36_a_transfer_of_locked_units_leaves_the_holds_with_the_source(shop: Shop) -> None:
+async def test_rule_36_a_transfer_of_locked_units_leaves_the_holds_with_the_source(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     await shop.place("o1", {"A": 8})
     told = await shop.transfer({"A": 5}, "SH1", "BJ1")
@@ -76,7 +76,7 @@ async def test_rule_36_a_transfer_of_locked_units_leaves_the_holds_with_the_sour
     assert shop.line("o1", "A").warehouses == {"SH1": 8}
 
 
-async def test_rule_37_an_adjustment_below_zero_is_taken_with_an_alert(shop: Shop) -> None:
+async def test_rule_37_an_adjustment_below_zero_is_taken_with_an_alert(shop: ShopClient) -> None:
     await shop.receive("A", 2)
     told = await shop.adjust("lost", {"A": -5})
     assert told.outcome == "adjusted"
@@ -84,7 +84,7 @@ async def test_rule_37_an_adjustment_below_zero_is_taken_with_an_alert(shop: Sho
     assert "on_hand_negative" in told.alert_types
 
 
-async def test_rule_47_a_value_below_zero_is_reported_whatever_made_it_fall(shop: Shop) -> None:
+async def test_rule_47_a_value_below_zero_is_reported_whatever_made_it_fall(shop: ShopClient) -> None:
     await shop.receive("A", 2)
     opening = shop.seconds
     shop.later(seconds=10)
@@ -103,7 +103,7 @@ async def test_rule_47_a_value_below_zero_is_reported_whatever_made_it_fall(shop
     assert "on_hand_negative" in (await shop.count({"B": 1}, occurred=early)).alert_types, "counted less than has left"
 
 
-async def test_rule_47_damaged_below_zero_is_reported(shop: Shop) -> None:
+async def test_rule_47_damaged_below_zero_is_reported(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.adjust("damages", {"A": -2})
     assert "damaged_negative" not in (await shop.adjust("scrapped", {"A": -2})).alert_types
@@ -112,12 +112,12 @@ async def test_rule_47_damaged_below_zero_is_reported(shop: Shop) -> None:
     assert not (await shop.adjust("scrapped", {"A": 1})).alert_types
 
 
-async def test_rule_37_an_adjustment_of_an_unknown_sku_is_refused(shop: Shop) -> None:
+async def test_rule_37_an_adjustment_of_an_unknown_sku_is_refused(shop: ShopClient) -> None:
     assert (await shop.adjust("found", {"X": 5})).outcome == "unknown_sku"
     assert (await shop.place("o1", {"X": 1})).outcome == "unknown_sku"
 
 
-async def test_rule_38_a_movement_counts_once_in_its_warehouse(shop: Shop) -> None:
+async def test_rule_38_a_movement_counts_once_in_its_warehouse(shop: ShopClient) -> None:
     await shop.receive("A", 10, at="SH1", id="m1")
     told = await shop.receive("A", 10, at="SH1", id="m1")
     assert (told.outcome, told.replayed) == ("received", True)
@@ -125,7 +125,7 @@ async def test_rule_38_a_movement_counts_once_in_its_warehouse(shop: Shop) -> No
     assert shop.stock("A").on_hand == 20
 
 
-async def test_rule_38_the_same_movement_id_with_another_body_is_a_conflict(shop: Shop) -> None:
+async def test_rule_38_the_same_movement_id_with_another_body_is_a_conflict(shop: ShopClient) -> None:
     await shop.receive("A", 10, id="m1")
     told = await shop.receive("A", 11, id="m1", by_kafka=True)
     assert (told.outcome, told.refused) == ("conflict", ("conflict",))
@@ -133,7 +133,7 @@ async def test_rule_38_the_same_movement_id_with_another_body_is_a_conflict(shop
     assert shop.stock("A").on_hand == 10
 
 
-async def test_rule_38_a_refused_movement_stays_refused(shop: Shop) -> None:
+async def test_rule_38_a_refused_movement_stays_refused(shop: ShopClient) -> None:
     await shop.adjust("found", {"A": 5}, id="m1")
     await shop.receive("A", 1)
     told = await shop.adjust("found", {"A": 5}, id="m1")
@@ -141,13 +141,13 @@ async def test_rule_38_a_refused_movement_stays_refused(shop: Shop) -> None:
     assert shop.stock("A").on_hand == 1
 
 
-async def test_many_lines_of_one_movement_touch_many_skus(shop: Shop) -> None:
+async def test_many_lines_of_one_movement_touch_many_skus(shop: ShopClient) -> None:
     lines = {f"S{number}": number + 1 for number in range(200)}
     await shop.receive_all(lines)
     assert [shop.stock(sku).on_hand for sku in lines] == list(lines.values())
 
 
-async def test_rule_33_more_cannot_come_back_from_damaged_than_is_there(shop: Shop) -> None:
+async def test_rule_33_more_cannot_come_back_from_damaged_than_is_there(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.adjust("damages", {"A": -2})
     assert (await shop.adjust("damages", {"A": 3})).outcome == "more_than_damaged"

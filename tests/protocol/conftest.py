@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from stocktide.embedded import EmbeddedValkey
-from tests.protocol.stage import Stage
-from tests.servers import RedisServer
+from tests.harness.servers import RedisServer
+from tests.protocol.rig import ProtocolRig
 
 
 @pytest.fixture
-async def stage(valkey: RedisServer, app_id: str) -> AsyncIterator[Stage]:
+async def stage(valkey: RedisServer, app_id: str) -> AsyncIterator[ProtocolRig]:
     """A stage with nothing on it: an empty Redis and an empty journal."""
-    stage = Stage(valkey.url, app_id)
+    stage = ProtocolRig(valkey.url, app_id)
     yield stage
     await stage.close()
 

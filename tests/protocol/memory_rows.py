@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from stocktide.streams.journal.log import MemoryJournal
-from stocktide.streams.journal.record import JournalReader, Position, Verdict, decode_record
-from stocktide.tables.derived_rows import Kind, StoredRow
+from stocktide.streams.journal.record import JournalReader, Position, RecordVerdict, decode_record
+from stocktide.tables.derived_rows import RowKind, StoredRow
 from stocktide.tables.ledger.records import decode_decision
-from stocktide.tables.recovery.checkpoints import Landmarks
+from stocktide.tables.recovery.checkpoints import Checkpoints
 from stocktide.tables.views import is_order
 
 
@@ -23,7 +23,7 @@ class MemoryRows:
         self._journal = journal
         self._reader = JournalReader(Position(journal.first, 0, "", 0, "") if journal.first else None)
         self._begun: dict[int, Position] = {}
-        self.known: dict[tuple[Kind, str], StoredRow] = {}
+        self.known: dict[tuple[RowKind, str], StoredRow] = {}
         self.whole: Position | None = None
         self.milestones: list[Position] = []
 
@@ -32,7 +32,7 @@ class MemoryRows:
         for at in range(self._reader.next_offset, self._journal.first + len(self._journal.values)):
             entry = decode_record(self._journal.values[at - self._journal.first])
             before = self._reader.position
-            if self._reader.feed(at, entry) is Verdict.BATCH and entry is not None:
+            if self._reader.feed(at, entry) is RecordVerdict.BATCH and entry is not None:
                 self._take(decode_decision(entry.payload), before)
         self.milestones.append(self._reader.position)
 
@@ -53,16 +53,16 @@ class MemoryRows:
                 if how in ("ended", "whole") and int(first) in self._begun:
                     self.whole = self._begun[int(first)]
 
-    def _put(self, kind: Kind, key: str, batch: int, record: Any) -> None:
+    def _put(self, kind: RowKind, key: str, batch: int, record: Any) -> None:
         self.known[kind, key] = StoredRow(kind, key, batch, record)
 
-    async def landmarks(self) -> Landmarks:
+    async def checkpoints(self) -> Checkpoints:
         """See Source."""
-        return Landmarks(self._reader.position if self.milestones else None, self.whole, tuple(self.milestones))
+        return Checkpoints(self._reader.position if self.milestones else None, self.whole, tuple(self.milestones))
 
     async def rows(
         self,
-        kinds: Sequence[Kind] = ("sku", "order", "movement"),
+        kinds: Sequence[RowKind] = ("sku", "order", "movement"),
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> AsyncIterator[list[StoredRow]]:
         """See Source."""

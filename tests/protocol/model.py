@@ -1,9 +1,9 @@
 """A small random model of the protocol (design, section 9): callers, owners, relays, servers that come and go.
 
-In: a seed, and which rules are kept. Out: nothing, or `Violation`. Every step is atomic and drawn; after a few hundred
-steps nothing fails any more, everything has to come to rest, and all that happened is judged (`model_checker`). The
-steps are those of the real code, in its order: `tables/ledger/lua`, `tables/recovery/takeover.py`, `agents/relay.py`,
-`tables/ledger/submission.py
+In: a seed, and which rules are kept. Out: nothing, or `ProtocolViolation`. Every step is atomic and drawn; after a few
+hundred steps nothing fails any more, everything has to come to rest, and all that happened is judged (`model_checker`).
+The steps are those of the real code, in its order: `tables/ledger/lua`, `tables/recovery/takeover.py`,
+`agents/relay.py`, `tables/ledger/submission.py
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Collection
 from typing import Protocol
 
 from stocktide.streams.journal.record import JournalRecord
-from tests.protocol.model_callers import Caller
-from tests.protocol.model_checker import Checker, Violation
+from tests.protocol.model_callers import ModelCaller
+from tests.protocol.model_checker import ProtocolChecker, ProtocolViolation
 from tests.protocol.model_derivation import Deriver
 from tests.protocol.model_faults import FAULTS
-from tests.protocol.model_journal import Journal, Producer, Sent, Table
+from tests.protocol.model_journal import DerivedTable, ModelJournal, ModelProducer, SentRecord
 from tests.protocol.model_owner import Owner
-from tests.protocol.model_redis import Server, State, Tokens
+from tests.protocol.model_redis import ModelServer, RedisState, Tokens
 from tests.protocol.model_rules import ALL, Rules
 
 STEPS = 1_000
@@ -55,11 +55,11 @@ class World:
         self.rules = rules
         self.random = random.Random(seed)
         self._lateness = random.Random(seed)
-        self.checker = Checker()
-        self.journal = Journal()
-        self.table = Table()
-        self.producers: list[Producer] = []
-        self.servers: list[Server] = []
+        self.checker = ProtocolChecker()
+        self.journal = ModelJournal()
+        self.table = DerivedTable()
+        self.producers: list[ModelProducer] = []
+        self.servers: list[ModelServer] = []
         self.failed: list[str] = []  # the names of the faults so far
         self.steps = 0
         self.over = False
@@ -68,8 +68,8 @@ class World:
         self.leaks = self.chance(0.25)
         self.leaked = False
         self._serial = 0
-        self.current = self.new_server(State())
-        self.callers = [Caller(self, number, keeper=number == CALLERS) for number in range(CALLERS + 1)]
+        self.current = self.new_server(RedisState())
+        self.callers = [ModelCaller(self, number, keeper=number == CALLERS) for number in range(CALLERS + 1)]
         self.owners: list[Owner] = []
         self.derivers: list[Deriver] = []
         self.new_owner()
@@ -96,19 +96,19 @@ class World:
         """A token that nobody had."""
         return f"t{self.serial()}"
 
-    def new_server(self, state: State) -> Server:
+    def new_server(self, state: RedisState) -> ModelServer:
         """Another process that serves."""
-        server = Server(self.serial(), self.rules, state, self._publish, self.checker.decided)
+        server = ModelServer(self.serial(), self.rules, state, self._publish, self.checker.decided)
         self.servers.append(server)
         return server
 
-    def send(self, producer: Producer, record: JournalRecord) -> Sent:
+    def send(self, producer: ModelProducer, record: JournalRecord) -> SentRecord:
         """Hand a record to a producer: it is on its way."""
         if not producer.under_way:
             self.producers.append(producer)
         return producer.send(record)
 
-    def take_from_a_producer(self) -> Sent | None:
+    def take_from_a_producer(self) -> SentRecord | None:
         """The oldest record of one of those that have some under way."""
         if not self.producers:
             return None
@@ -139,7 +139,7 @@ class World:
         derivers = getattr(self, "derivers", [])
         self._actors: list[Actor] = [*self.callers, *owners, *owners, *derivers]
 
-    def _publish(self, server: Server, tokens: Tokens) -> None:
+    def _publish(self, server: ModelServer, tokens: Tokens) -> None:
         """A message of a subscription: it may be lost."""
         for caller in self.callers:
             if caller.server is server and self.random.random() < 0.9:
@@ -171,7 +171,7 @@ class World:
                     self.drop_closed()
 
     def run(self) -> None:
-        """Walk, come to rest, judge; then lose Redis once more, and write all rows anew. Raises Violation."""
+        """Walk, come to rest, judge; then lose Redis once more, and write all rows anew. Raises ProtocolViolation."""
         for _ in range(STEPS):
             self.step(self._faults)
         self.end_of_faults()
@@ -208,7 +208,7 @@ class World:
 
     def lose_redis(self) -> None:
         """An empty server in the place of the current one: what was told must come back from the log."""
-        self.current = self.new_server(State())
+        self.current = self.new_server(RedisState())
         self.connect()
 
     def pass_over_all_rows(self) -> None:
@@ -220,17 +220,17 @@ class World:
             if self.table.whole != before:
                 self.keeps_on = False
                 return
-        raise Violation("no-rest: a pass over all rows does not end")
+        raise ProtocolViolation("no-rest: a pass over all rows does not end")
 
     def rest(self) -> None:
-        """Until everybody has an answer and nothing is under way. Raises Violation where that does not come."""
+        """Until everybody has an answer and nothing is under way. Raises ProtocolViolation where that does not come."""
         for _ in range(REST_STEPS_MAX):
             self.step()
             if self.steps % 16 == 0 and self._rests():
                 return
         waiting = [caller.name for caller in self.callers if not caller.idle]
         owner = self.owners[0]
-        raise Violation(
+        raise ProtocolViolation(
             f"no-rest: {', '.join(waiting) or 'nobody'} waits; {owner.name} is "
             f"{'blessed' if owner.blessed else 'not blessed: ' + owner.trouble}; {self.current.name} holds batch "
             f"{self.current.state.batch} with {len(self.current.state.outbox)} in its outbox"
@@ -250,11 +250,12 @@ class World:
 
 
 def run(seed: int, rules: Rules = ALL, kinds: Collection[str] = ()) -> World:
-    """A whole run; where `kinds` names faults, with those alone. Raises Violation, with the seed in its text."""
+    """A whole run; where `kinds` names faults, with those alone. Raises ProtocolViolation, with the seed in its
+    text."""
     world = World(seed, rules, kinds)
     try:
         world.run()
-    except Violation as violation:
+    except ProtocolViolation as violation:
         last = ", ".join(world.failed[-FAULTS_TOLD:])
-        raise Violation(f"seed {seed}, step {world.steps}: {violation}; the last faults: {last}") from violation
+        raise ProtocolViolation(f"seed {seed}, step {world.steps}: {violation}; the last faults: {last}") from violation
     return world

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
-from tests.protocol.model_ledger import ORDERS, RECEIPTS, RESTATE, SKUS, Command
-from tests.protocol.model_redis import Server, Tokens
+from tests.protocol.model_ledger import ORDERS, RECEIPTS, RESTATE, SKUS, ModelCommand
+from tests.protocol.model_redis import ModelServer, Tokens
 
 if TYPE_CHECKING:
     from tests.protocol.model import World
@@ -19,16 +19,16 @@ COMMANDS_MAX = 2
 KINDS = ("place", "place", "place", "place", "pay", "pay", "cancel", "receive")
 
 
-class Caller:
+class ModelCaller:
     """One process that asks the ledger. It is told nothing but what its own token's batch says."""
 
     def __init__(self, world: World, number: int, keeper: bool = False) -> None:
         self.name = f"caller-{number}"
-        self.server: Server = world.current
+        self.server: ModelServer = world.current
         self.paused = False
         self.closed = False
         self.idle = True
-        self.commands: tuple[Command, ...] = ()
+        self.commands: tuple[ModelCommand, ...] = ()
         self._world = world
         self._keeper = keeper
         self._recent: dict[int, str] = {}
@@ -58,15 +58,15 @@ class Caller:
             self.idle = True
             yield
 
-    def _draw(self) -> tuple[Command, ...]:
+    def _draw(self) -> tuple[ModelCommand, ...]:
         draw = self._world.draw
         if self._keeper:
-            return (Command(RESTATE, "due" if self._world.over or self._world.chance(0.5) else "early"),)
+            return (ModelCommand(RESTATE, "due" if self._world.over or self._world.chance(0.5) else "early"),)
         commands = []
         for _ in range(1 + draw(COMMANDS_MAX)):
             kind = KINDS[draw(len(KINDS))]
             key = f"movement:{draw(RECEIPTS * len(SKUS))}" if kind == "receive" else f"order:{draw(ORDERS)}"
-            commands.append(Command(kind, key))
+            commands.append(ModelCommand(kind, key))
         return tuple(commands)
 
     def _submit(self) -> Generator[None, None, None]:

@@ -7,50 +7,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stocktide.streams.journal.record import JournalRecord, Verdict
+from stocktide.streams.journal.record import JournalRecord, RecordVerdict
 from tests.protocol.model_journal import reader_from
-from tests.protocol.model_ledger import RESTATE, Command, Decision, Result, Rows, decide, oversold
+from tests.protocol.model_ledger import RESTATE, ModelCommand, ModelDecision, ModelResult, Rows, decide, oversold
 
 if TYPE_CHECKING:
     from tests.protocol.model import World
-    from tests.protocol.model_redis import Server
+    from tests.protocol.model_redis import ModelServer
 
 
-class Violation(AssertionError):
+class ProtocolViolation(AssertionError):
     """A promise was broken."""
 
 
-class Checker:
+class ProtocolChecker:
     """Is told of every decision and every answer; judges at rest."""
 
     def __init__(self) -> None:
         # The state after each decision, by its token: the fold of the story that led to it.
         self._after: dict[str, Rows] = {"": {}}
-        self._told: list[tuple[str, int, str, tuple[Command, ...], tuple[Result, ...]]] = []
+        self._told: list[tuple[str, int, str, tuple[ModelCommand, ...], tuple[ModelResult, ...]]] = []
 
     @property
     def answers(self) -> int:
         """How many answers were told."""
         return len(self._told)
 
-    def decided(self, server: Server, token: str, decision: Decision) -> None:
+    def decided(self, server: ModelServer, token: str, decision: ModelDecision) -> None:
         """A server is about to decide: it must stand where its own story leads, and sell nothing that is not there."""
         rows = server.state.rows
         if rows != self._after[server.state.token]:
-            raise Violation(f"not-of-its-story: {server.name} decides batch {decision.batch} from another state")
+            raise ProtocolViolation(
+                f"not-of-its-story: {server.name} decides batch {decision.batch} from another state"
+            )
         after = {**rows, **decision.changed}
         if (sku := oversold(after)) is not None:
-            raise Violation(f"oversold: {sku} on {server.name} with batch {decision.batch}")
+            raise ProtocolViolation(f"oversold: {sku} on {server.name} with batch {decision.batch}")
         self._after[token] = after
 
     def told(
-        self, who: str, batch: int, token: str, commands: tuple[Command, ...], results: tuple[Result, ...]
+        self, who: str, batch: int, token: str, commands: tuple[ModelCommand, ...], results: tuple[ModelResult, ...]
     ) -> None:
         """A caller answers."""
         self._told.append((who, batch, token, commands, results))
 
     def judge(self, world: World) -> Rows:
-        """At rest. The fold of the log. Raises Violation."""
+        """At rest. The fold of the log. Raises ProtocolViolation."""
         valid = self._valid(world)
         rows = self._replay(valid)
         self._judge_answers(valid)
@@ -62,11 +64,11 @@ class Checker:
     def _valid(self, world: World) -> list[JournalRecord]:
         reader = reader_from(None, world.rules)
         records = enumerate(world.journal.records)
-        valid = [record for offset, record in records if reader.feed(offset, record) is Verdict.BATCH]
+        valid = [record for offset, record in records if reader.feed(offset, record) is RecordVerdict.BATCH]
         previous = ""
         for number, record in enumerate(valid, 1):
             if (record.batch, record.previous) != (number, previous):
-                raise Violation(f"log-broken: batch {record.batch} does not follow from batch {number - 1}")
+                raise ProtocolViolation(f"log-broken: batch {record.batch} does not follow from batch {number - 1}")
             previous = record.token
         return valid
 
@@ -75,7 +77,7 @@ class Checker:
         rows: Rows = {}
         placed: set[str] = set()
         for record in valid:
-            decision: Decision = record.payload  # type: ignore[assignment]
+            decision: ModelDecision = record.payload  # type: ignore[assignment]
             if decision.commands[0].kind == RESTATE:
                 results, changed = decision.results, {name: rows.get(name) for name in decision.changed}
             else:
@@ -83,13 +85,15 @@ class Checker:
             for command, result in zip(decision.commands, decision.results, strict=True):
                 if command.kind == "place" and not result.replayed:
                     if command.key in placed:
-                        raise Violation(f"counted-twice: {command.key} is placed again by batch {record.batch}")
+                        raise ProtocolViolation(f"counted-twice: {command.key} is placed again by batch {record.batch}")
                     placed.add(command.key)
             if (results, changed) != (decision.results, decision.changed):
-                raise Violation(f"log-does-not-explain: batch {record.batch} does not follow from those before it")
+                raise ProtocolViolation(
+                    f"log-does-not-explain: batch {record.batch} does not follow from those before it"
+                )
             rows = {**rows, **decision.changed}
             if oversold(rows):
-                raise Violation(f"oversold: {oversold(rows)} in batch {record.batch}")
+                raise ProtocolViolation(f"oversold: {oversold(rows)} in batch {record.batch}")
         return rows
 
     def _judge_answers(self, valid: list[JournalRecord]) -> None:
@@ -97,19 +101,21 @@ class Checker:
         for who, batch, token, commands, results in self._told:
             record = valid[batch - 1] if batch <= len(valid) else None
             if record is None or record.token != token or record.payload.results != results:  # type: ignore[attr-defined]
-                raise Violation(f"answer-lost: {who} was told {results} in batch {batch}; the log says otherwise")
+                raise ProtocolViolation(
+                    f"answer-lost: {who} was told {results} in batch {batch}; the log says otherwise"
+                )
             for command, result in zip(commands, results, strict=True):
                 if command.kind == "place" and outcomes.setdefault(command.key, result.outcome) != result.outcome:
-                    raise Violation(f"answer-contradicted: {command.key} is {result.outcome} for {who}")
+                    raise ProtocolViolation(f"answer-contradicted: {command.key} is {result.outcome} for {who}")
 
     def judge_redis(self, world: World, rows: Rows) -> None:
         """At rest Redis holds what the log tells."""
         if world.current.state.rows != rows:
-            raise Violation(f"redis-differs: {world.current.name} holds what the log does not tell")
+            raise ProtocolViolation(f"redis-differs: {world.current.name} holds what the log does not tell")
 
     def judge_rows(self, world: World, rows: Rows) -> None:
         """At rest the derived topics hold what the log tells."""
         stored = {name: row.row for name, row in world.table.rows.items()}
         if stored != rows:
             names = sorted(name for name in {*stored, *rows} if stored.get(name) != rows.get(name))
-            raise Violation(f"rows-differ: {', '.join(names)}")
+            raise ProtocolViolation(f"rows-differ: {', '.join(names)}")

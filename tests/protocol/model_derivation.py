@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
-from stocktide.streams.journal.record import Position, Verdict
-from tests.protocol.model_journal import StoredRow, reader_from
-from tests.protocol.model_ledger import RESTATE, Decision
+from stocktide.streams.journal.record import Position, RecordVerdict
+from tests.protocol.model_journal import DerivedRow, reader_from
+from tests.protocol.model_ledger import RESTATE, ModelDecision
 
 if TYPE_CHECKING:
     from tests.protocol.model import World
@@ -67,10 +67,10 @@ class Deriver:
             while reader.next_offset < end:
                 offset, before = reader.next_offset, reader.position
                 record = world.journal.records[offset]
-                if reader.feed(offset, record) is not Verdict.BATCH:
+                if reader.feed(offset, record) is not RecordVerdict.BATCH:
                     continue
-                decision: Decision = record.payload  # type: ignore[assignment]
-                rows |= {name: StoredRow(record.batch, row) for name, row in decision.changed.items()}
+                decision: ModelDecision = record.payload  # type: ignore[assignment]
+                rows |= {name: DerivedRow(record.batch, row) for name, row in decision.changed.items()}
                 if decision.commands[0].kind == RESTATE:
                     begun, whole = _mark(decision, before, begun, whole, world.rules.end_of_a_pass_names_its_beginning)
             if reader.position != stand:
@@ -78,7 +78,7 @@ class Deriver:
             self.derived_up_to = reader.next_offset
 
     def _publish(
-        self, rows: dict[str, StoredRow], derived: Position, begun: Position | None, whole: Position | None
+        self, rows: dict[str, DerivedRow], derived: Position, begun: Position | None, whole: Position | None
     ) -> Iterator[None]:
         """Rows, a topic's at a time, then the position."""
         table = self._world.table
@@ -111,7 +111,7 @@ class Deriver:
 
 
 def _mark(
-    decision: Decision, before: Position, begun: Position | None, whole: Position | None, compares: bool
+    decision: ModelDecision, before: Position, begun: Position | None, whole: Position | None, compares: bool
 ) -> tuple[Position | None, Position | None]:
     """`agents.derive.checkpoint_rows`."""
     how, _, first = decision.results[0].outcome.partition(" ")

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.protocol.model_redis import Server, State
+from tests.protocol.model_redis import ModelServer, RedisState
 
 if TYPE_CHECKING:
     from tests.protocol.model import World
-    from tests.protocol.model_callers import Caller
+    from tests.protocol.model_callers import ModelCaller
     from tests.protocol.model_derivation import Deriver
     from tests.protocol.model_owner import Owner
 
-    Process = Caller | Owner | Deriver
+    Process = ModelCaller | Owner | Deriver
 
 OWNERS_MAX = 3
 DERIVERS_MAX = 3
 SERVERS_MAX = 4
 
 
-def _older(world: World, server: Server) -> State:
+def _older(world: World, server: ModelServer) -> RedisState:
     """A prefix of what the server executed: it lost some steps, or none."""
     lost = world.draw(len(server.before) + 1)
     return server.before[-lost] if lost else server.state
@@ -53,7 +53,7 @@ def replica_is_promoted_and_the_old_primary_comes_back_as_a_replica_and_is_promo
         _promote(world, old, _older(world, world.current))
 
 
-def _promote(world: World, replica: Server, state: State) -> None:
+def _promote(world: World, replica: ModelServer, state: RedisState) -> None:
     replica.state, replica.follows = state, None
     replica.replid = f"repl-{world.serial()}"
     replica.before.clear()
@@ -75,12 +75,12 @@ def old_server_becomes_a_replica(world: World) -> None:
 
 def redis_is_flushed(world: World) -> None:
     """FLUSHALL."""
-    world.current.put(**State()._asdict())
+    world.current.put(**RedisState()._asdict())
 
 
 def redis_is_empty(world: World) -> None:
     """Another, empty server."""
-    world.current = world.new_server(State())
+    world.current = world.new_server(RedisState())
     _forget_servers(world)
 
 

@@ -9,12 +9,12 @@ from collections import deque
 
 from msgspec import Struct, structs
 
-from stocktide.streams.journal.record import KIND_BATCH, JournalReader, JournalRecord, Position, Verdict
-from tests.protocol.model_ledger import Row
+from stocktide.streams.journal.record import KIND_BATCH, JournalReader, JournalRecord, Position, RecordVerdict
+from tests.protocol.model_ledger import RowValue
 from tests.protocol.model_rules import Rules
 
 
-class Sent:
+class SentRecord:
     """A record on its way: `offset` once it arrived, or `failed`."""
 
     __slots__ = ("failed", "offset", "record")
@@ -25,22 +25,22 @@ class Sent:
         self.failed = False
 
 
-class Producer:
+class ModelProducer:
     """What one producer sends arrives in order, or not at all; it may arrive long after its owner was replaced."""
 
     __slots__ = ("under_way",)
 
     def __init__(self) -> None:
-        self.under_way: deque[Sent] = deque()
+        self.under_way: deque[SentRecord] = deque()
 
-    def send(self, record: JournalRecord) -> Sent:
+    def send(self, record: JournalRecord) -> SentRecord:
         """Hand over a record."""
-        sent = Sent(record)
+        sent = SentRecord(record)
         self.under_way.append(sent)
         return sent
 
 
-class Journal:
+class ModelJournal:
     """`records` are all that ever arrived; those before `first` have aged out, and only the checker reads them."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class _Trusting(JournalReader):
         super().__init__(position)
         self._rules = rules
 
-    def feed(self, offset: int, record: JournalRecord | None) -> Verdict:
+    def feed(self, offset: int, record: JournalRecord | None) -> RecordVerdict:
         if record is not None and record.kind == KIND_BATCH:
             now = self.position
             if not self._rules.record_names_the_previous_token:
@@ -90,30 +90,30 @@ def reader_from(position: Position | None, rules: Rules) -> JournalReader:
     return _Trusting(position, rules)
 
 
-class StoredRow(Struct, frozen=True):
+class DerivedRow(Struct, frozen=True):
     """A row of a derived topic."""
 
     batch: int
-    row: Row
+    row: RowValue
 
 
-class Table:
-    """The derived topics: of each key the row that was written last, whoever wrote it; and the landmarks.
+class DerivedTable:
+    """The derived topics: of each key the row that was written last, whoever wrote it; and the checkpoints.
 
     `epoch` is that of the newest assignment of the journal's agent.
     """
 
     def __init__(self) -> None:
-        self.rows: dict[str, StoredRow] = {}
+        self.rows: dict[str, DerivedRow] = {}
         self.derived: Position | None = None
         self.begun: Position | None = None
         self.whole: Position | None = None
         self.milestones: tuple[Position, ...] = ()
         self.epoch = 0
         # What was sent before the end of an assignment and is under way: it arrives over whatever was written since.
-        self.late: list[dict[str, StoredRow]] = []
+        self.late: list[dict[str, DerivedRow]] = []
 
-    def landmarks(self) -> list[Position]:
+    def checkpoints(self) -> list[Position]:
         """Every position, ascending."""
         known = {at.offset: at for at in (*self.milestones, self.whole, self.derived) if at}
         return [known[offset] for offset in sorted(known)]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-Row = tuple[str | int, ...]
-Rows = dict[str, Row]
+RowValue = tuple[str | int, ...]
+Rows = dict[str, RowValue]
 
 SKUS = ("sku:a", "sku:b")
 # Orders that callers draw from: few, so that they meet.
@@ -23,26 +23,26 @@ PAGE_KEYS = 5
 RESTATE = "restate"
 
 
-class Command(NamedTuple):
+class ModelCommand(NamedTuple):
     """`place`, `pay`, `cancel` an order, `receive` a movement, or `restate` a page of rows."""
 
     kind: str
     key: str
 
 
-class Result(NamedTuple):
+class ModelResult(NamedTuple):
     """What became of a command."""
 
     outcome: str
     replayed: bool = False
 
 
-class Decision(NamedTuple):
+class ModelDecision(NamedTuple):
     """A batch, whole: what a record of the journal holds as its payload. `commands` are there for the checker."""
 
     batch: int
-    commands: tuple[Command, ...]
-    results: tuple[Result, ...]
+    commands: tuple[ModelCommand, ...]
+    results: tuple[ModelResult, ...]
     changed: Rows
 
 
@@ -52,7 +52,7 @@ def wanted(order: str) -> tuple[str, int]:
     return SKUS[number % 2], 1 + number % 3 % 2
 
 
-def decide(rows: Rows, commands: tuple[Command, ...]) -> tuple[tuple[Result, ...], Rows]:
+def decide(rows: Rows, commands: tuple[ModelCommand, ...]) -> tuple[tuple[ModelResult, ...], Rows]:
     """Results in order, and the rows that changed, whole."""
     changed: Rows = {}
     return tuple(_STEPS[command.kind](rows, changed, command.key) for command in commands), changed
@@ -86,42 +86,42 @@ def _order(rows: Rows, changed: Rows, order: str) -> str | None:
     return None if found is None else str(found[0])
 
 
-def _place(rows: Rows, changed: Rows, order: str) -> Result:
+def _place(rows: Rows, changed: Rows, order: str) -> ModelResult:
     state = _order(rows, changed, order)
     if state is not None:
-        return Result(state if state == "insufficient_stock" else "reserved", True)
+        return ModelResult(state if state == "insufficient_stock" else "reserved", True)
     sku, units = wanted(order)
     on_hand, locked, committed = _stock(rows, changed, sku)
     if on_hand - locked - committed < units:
         changed[order] = ("insufficient_stock",)
-        return Result("insufficient_stock")
+        return ModelResult("insufficient_stock")
     changed[sku] = (on_hand, locked + units, committed)
     changed[order] = ("reserved",)
-    return Result("reserved")
+    return ModelResult("reserved")
 
 
-def _pay(rows: Rows, changed: Rows, order: str) -> Result:
+def _pay(rows: Rows, changed: Rows, order: str) -> ModelResult:
     state = _order(rows, changed, order)
     if state == "reserved":
         _move(rows, changed, order, -1, 1)
         changed[order] = ("paid",)
-        return Result("paid")
+        return ModelResult("paid")
     return _as_it_is(state, "paid")
 
 
-def _cancel(rows: Rows, changed: Rows, order: str) -> Result:
+def _cancel(rows: Rows, changed: Rows, order: str) -> ModelResult:
     state = _order(rows, changed, order)
     if state in ("reserved", "paid"):
         _move(rows, changed, order, -(state == "reserved"), -(state == "paid"))
         changed[order] = ("cancelled",)
-        return Result("cancelled")
+        return ModelResult("cancelled")
     return _as_it_is(state, "cancelled")
 
 
-def _as_it_is(state: str | None, wished: str) -> Result:
+def _as_it_is(state: str | None, wished: str) -> ModelResult:
     if state is None or state == "insufficient_stock":
-        return Result("unknown_order")
-    return Result(wished, True) if state == wished else Result("already_final")
+        return ModelResult("unknown_order")
+    return ModelResult(wished, True) if state == wished else ModelResult("already_final")
 
 
 def _move(rows: Rows, changed: Rows, order: str, locks: int, commits: int) -> None:
@@ -130,14 +130,14 @@ def _move(rows: Rows, changed: Rows, order: str, locks: int, commits: int) -> No
     changed[sku] = (on_hand, locked + locks * units, committed + commits * units)
 
 
-def _receive(rows: Rows, changed: Rows, movement: str) -> Result:
+def _receive(rows: Rows, changed: Rows, movement: str) -> ModelResult:
     if movement in rows or movement in changed:
-        return Result("received", True)
+        return ModelResult("received", True)
     sku = SKUS[int(movement.rpartition(":")[2]) % 2]
     on_hand, locked, committed = _stock(rows, changed, sku)
     changed[sku] = (on_hand + UNITS_RECEIVED, locked, committed)
     changed[movement] = ("received",)
-    return Result("received")
+    return ModelResult("received")
 
 
 _STEPS = {"place": _place, "pay": _pay, "cancel": _cancel, "receive": _receive}

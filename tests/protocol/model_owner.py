@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, Position, Verdict
+from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, Position, RecordVerdict
 from stocktide.tables.ledger.control import Refusal
-from tests.protocol.model_journal import Producer, Sent, reader_from
-from tests.protocol.model_redis import Server
-from tests.protocol.model_takeover import Lease, Takeover, Trouble
+from tests.protocol.model_journal import ModelProducer, SentRecord, reader_from
+from tests.protocol.model_redis import ModelServer
+from tests.protocol.model_takeover import ModelLease, ModelTakeover, TakeoverFailed
 
 if TYPE_CHECKING:
     from tests.protocol.model import World
@@ -28,15 +28,15 @@ class Owner:
 
     def __init__(self, world: World, number: int) -> None:
         self.name = f"owner-{number}"
-        self.server: Server = world.current
-        self.producer = Producer()
+        self.server: ModelServer = world.current
+        self.producer = ModelProducer()
         self.paused = False
         self.closed = False
         self.blessed = False
         self.trouble = ""
         self._world = world
         self._rules = world.rules
-        self._takeover = Takeover(world, self)
+        self._takeover = ModelTakeover(world, self)
         self._settled = Position.beginning()
         self._steps = self._run()
 
@@ -49,7 +49,7 @@ class Owner:
         self._steps.close()
         self.closed = True
 
-    def send(self, record: JournalRecord) -> Sent:
+    def send(self, record: JournalRecord) -> SentRecord:
         """Hand a record to the producer."""
         return self._world.send(self.producer, record)
 
@@ -58,18 +58,18 @@ class Owner:
             try:
                 lease = yield from self._takeover.run()
                 yield from self._serve(lease)
-            except Trouble as trouble:
+            except TakeoverFailed as trouble:
                 self.trouble = str(trouble)
             self.blessed = False
             if self._world.chance(0.5):  # a producer that failed is replaced; what it sent may still arrive
-                self.producer = Producer()
+                self.producer = ModelProducer()
             yield
 
-    def _serve(self, lease: Lease) -> Generator[None, None, None]:
+    def _serve(self, lease: ModelLease) -> Generator[None, None, None]:
         self._term = lease.term
         self._reader = reader_from(lease.position, self._rules)
-        self._under_way: list[Sent] = []
-        self._to_answer: list[Sent] = []
+        self._under_way: list[SentRecord] = []
+        self._to_answer: list[SentRecord] = []
         self.blessed, self.trouble = True, ""
         yield
         if lease.unsettled:
@@ -93,7 +93,7 @@ class Owner:
             sent = self._sent
             entries = self.server.outbox(self._term, sent + 1, ENTRIES_MAX)
             if isinstance(entries, Refusal):
-                raise Trouble(entries)
+                raise TakeoverFailed(entries)
             yield
             if not entries or self._sent != sent:
                 continue
@@ -111,7 +111,7 @@ class Owner:
         """Acknowledgements, and rule R8."""
         if any(sent.failed for sent in self._under_way):
             if self._world.chance(0.5):
-                raise Trouble("an append failed")
+                raise TakeoverFailed("an append failed")
             self._under_way = [sent for sent in self._under_way if not sent.failed]  # it was told of to nobody
         self._under_way = [sent for sent in self._under_way if sent.offset is None]
         lag = self._sent > self._settled.batch
@@ -125,13 +125,13 @@ class Owner:
             if not self._rules.answer_waits_for_read_back:
                 positions = self._acknowledged()
             if self._reader.next_offset < journal.first:
-                raise Trouble("the journal was cut")
+                raise TakeoverFailed("the journal was cut")
             end = min(journal.end, self._reader.next_offset + 1 + self._world.draw(READ_MAX))
             for offset in range(self._reader.next_offset, end):
                 verdict = self._reader.feed(offset, journal.records[offset])
-                if verdict is Verdict.MARKER and self._rules.higher_marker_ends_a_term:
-                    raise Trouble("a higher marker")
-                if verdict is Verdict.BATCH and self._rules.answer_waits_for_read_back:
+                if verdict is RecordVerdict.MARKER and self._rules.higher_marker_ends_a_term:
+                    raise TakeoverFailed("a higher marker")
+                if verdict is RecordVerdict.BATCH and self._rules.answer_waits_for_read_back:
                     positions.append(self._reader.position)
             yield
             if positions:
@@ -150,5 +150,5 @@ class Owner:
     def _settle(self, positions: Sequence[Position]) -> None:
         refused = self.server.settle(self._term, positions)
         if refused is not None:
-            raise Trouble(refused)
+            raise TakeoverFailed(refused)
         self._settled = positions[-1]

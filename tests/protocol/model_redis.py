@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from stocktide.streams.journal.record import Position
-from stocktide.tables.ledger.control import Entry, Refusal, Seen
-from tests.protocol.model_ledger import RESTATE, Command, Decision, Result, Rows, decide, restate
+from stocktide.tables.ledger.control import OutboxEntry, Refusal, ServerState
+from tests.protocol.model_ledger import RESTATE, ModelCommand, ModelDecision, ModelResult, Rows, decide, restate
 from tests.protocol.model_rules import Rules
 
 # Steps that a server may lose: what AOF has not written, or a replica not received.
@@ -32,7 +32,7 @@ class Blessed(NamedTuple):
     term: int
 
 
-class Pass(NamedTuple):
+class SnapshotPass(NamedTuple):
     """How far a pass over all rows is: `cursor` '' between two passes; `first` is the batch with which it began."""
 
     run_id: str
@@ -40,19 +40,19 @@ class Pass(NamedTuple):
     first: int
 
 
-class State(NamedTuple):
+class RedisState(NamedTuple):
     """All that a server holds. `batch` 0: no head."""
 
     batch: int = 0
     token: str = ""
     settled: Position | None = None
     blessed: Blessed | None = None
-    outbox: tuple[Entry, ...] = ()
+    outbox: tuple[OutboxEntry, ...] = ()
     rows: Rows = {}  # noqa: RUF012  # never changed in place
-    stand: Pass | None = None
+    stand: SnapshotPass | None = None
 
 
-class Replayed(NamedTuple):
+class ReplayStep(NamedTuple):
     """A step of redo: where it begins, the position after it, what nobody was told, what was written."""
 
     batch: int
@@ -65,23 +65,23 @@ class Replayed(NamedTuple):
 Tokens = Sequence[tuple[int, str]]
 
 
-class Server:
+class ModelServer:
     """One process. `publish` is told what is settled; `watch` is asked before every decision."""
 
     def __init__(
         self,
         number: int,
         rules: Rules,
-        state: State,
-        publish: Callable[[Server, Tokens], None],
-        watch: Callable[[Server, str, Decision], None],
+        state: RedisState,
+        publish: Callable[[ModelServer, Tokens], None],
+        watch: Callable[[ModelServer, str, ModelDecision], None],
     ) -> None:
         self.name = f"redis-{number}"
         self.run_id = f"run-{number}"
         self.replid = f"repl-{number}"
         self.state = state
-        self.follows: Server | None = None
-        self.before: deque[State] = deque(maxlen=LOST_STEPS_MAX)
+        self.follows: ModelServer | None = None
+        self.before: deque[RedisState] = deque(maxlen=LOST_STEPS_MAX)
         self._rules = rules
         self._publish = publish
         self._watch = watch
@@ -102,7 +102,7 @@ class Server:
             return False
         return term is None or blessed.term == term or not rules.relay_needs_its_own_term
 
-    def apply(self, commands: tuple[Command, ...], token: str) -> tuple[int, Decision | None] | None:
+    def apply(self, commands: tuple[ModelCommand, ...], token: str) -> tuple[int, ModelDecision | None] | None:
         """`apply.lua`: (batch, decision), batch 0 where nothing was due; None: unblessed or busy."""
         state, batch = self.state, self.state.batch + 1
         if self._rules.apply_needs_a_blessing and not self.is_blessed():
@@ -117,14 +117,14 @@ class Server:
             results, changed, stand = page
         else:
             results, changed = decide(state.rows, commands)
-        decision = Decision(batch, commands, results, changed)
+        decision = ModelDecision(batch, commands, results, changed)
         self._watch(self, token, decision)
-        entry = Entry(batch, token, state.token, decision)  # type: ignore[arg-type]
+        entry = OutboxEntry(batch, token, state.token, decision)  # type: ignore[arg-type]
         rows = {**state.rows, **changed} if changed else state.rows
         self.put(batch=batch, token=token, outbox=(*state.outbox, entry), rows=rows, stand=stand)
         return batch, decision
 
-    def _restate(self, command: Command, batch: int) -> tuple[tuple[Result, ...], Rows, Pass] | None:
+    def _restate(self, command: ModelCommand, batch: int) -> tuple[tuple[ModelResult, ...], Rows, SnapshotPass] | None:
         """`includes/restate.lua`. The key says whether the next pass is due."""
         stand, how = self.state.stand, "going"
         if stand is not None and stand.cursor == "" and command.key != "due":
@@ -139,9 +139,9 @@ class Server:
         written, cursor = restate(self.state.rows, cursor)
         if cursor == "":
             how = "whole" if how == "begun" else "ended"
-        return (Result(f"{how} {first}"),), written, Pass(self.run_id, cursor, first)
+        return (ModelResult(f"{how} {first}"),), written, SnapshotPass(self.run_id, cursor, first)
 
-    def outbox(self, term: int, batch_next: int, entries_max: int) -> tuple[Entry, ...] | Refusal:
+    def outbox(self, term: int, batch_next: int, entries_max: int) -> tuple[OutboxEntry, ...] | Refusal:
         """`outbox.lua`."""
         if self._rules.outbox_needs_a_blessing and not self.is_blessed(term):
             return self._refusal(term)
@@ -180,16 +180,16 @@ class Server:
         blessed = self.state.blessed
         return Refusal.HIGHER_TERM if blessed is not None and blessed.term > term else Refusal.UNBLESSED
 
-    def unbless(self, term: int) -> Seen | Refusal:
+    def unbless(self, term: int) -> ServerState | Refusal:
         """`unbless.lua`."""
         state = self.state
         higher = state.blessed is not None and state.blessed.term > term
         if higher and self._rules.unbless_yields_to_a_higher_term:
             return Refusal.HIGHER_TERM
         self.put(blessed=Blessed(NOBODY, NOBODY, term))
-        return Seen(self.run_id, self.replid, state.batch, state.token, state.settled)
+        return ServerState(self.run_id, self.replid, state.batch, state.token, state.settled)
 
-    def _not_in_recovery(self, term: int, seen: Seen) -> Refusal | None:
+    def _not_in_recovery(self, term: int, seen: ServerState) -> Refusal | None:
         """`includes/recovery.lua`."""
         rules, blessed = self._rules, self.state.blessed
         if rules.recovery_needs_its_own_term and self._refusal(term) is Refusal.HIGHER_TERM:
@@ -200,7 +200,7 @@ class Server:
             return Refusal.SUPERSEDED
         return None
 
-    def replay(self, term: int, seen: Seen, step: Replayed) -> Refusal | None:
+    def replay(self, term: int, seen: ServerState, step: ReplayStep) -> Refusal | None:
         """`replay.lua`."""
         if (refused := self._not_in_recovery(term, seen)) is not None:
             return refused
@@ -213,7 +213,7 @@ class Server:
         self._publish(self, step.told)
         return None
 
-    def flush(self, term: int, seen: Seen, first: bool) -> Refusal | None:
+    def flush(self, term: int, seen: ServerState, first: bool) -> Refusal | None:
         """`flush.lua` in two pages: the head goes with the first one."""
         if (refused := self._not_in_recovery(term, seen)) is not None:
             return refused
@@ -226,7 +226,7 @@ class Server:
             self.put(batch=0, token="", settled=None, rows=kept, blessed=blessed)
         return None
 
-    def load(self, term: int, seen: Seen, rows: Rows, position: Position | None) -> Refusal | None:
+    def load(self, term: int, seen: ServerState, rows: Rows, position: Position | None) -> Refusal | None:
         """`load.lua`."""
         if (refused := self._not_in_recovery(term, seen)) is not None:
             return refused
@@ -239,7 +239,7 @@ class Server:
             self.put(rows=rows, batch=position.batch, token=position.token, settled=position)
         return None
 
-    def bless(self, term: int, seen: Seen, batch: int, token: str) -> Refusal | None:
+    def bless(self, term: int, seen: ServerState, batch: int, token: str) -> Refusal | None:
         """`bless.lua`."""
         if (refused := self._not_in_recovery(term, seen)) is not None:
             return refused

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from stocktide.streams.journal.record import JournalReader, JournalRecord, Position, Verdict, marker
-from stocktide.tables.ledger.control import Refusal, Seen
+from stocktide.streams.journal.record import JournalReader, JournalRecord, Position, RecordVerdict, marker
+from stocktide.tables.ledger.control import Refusal, ServerState
 from tests.protocol.model_journal import reader_from
 from tests.protocol.model_ledger import Rows
-from tests.protocol.model_redis import Replayed
+from tests.protocol.model_redis import ReplayStep
 
 if TYPE_CHECKING:
     from tests.protocol.model import World
@@ -26,11 +26,11 @@ READ_MAX = 12
 REPLAYED_MAX = 3
 
 
-class Trouble(Exception):
+class TakeoverFailed(Exception):
     """The takeover did not end blessed, or the lease is over: begin anew."""
 
 
-class Lease(Struct, frozen=True):
+class ModelLease(Struct, frozen=True):
     """As `tables.recovery.takeover.Lease`."""
 
     term: int
@@ -38,12 +38,12 @@ class Lease(Struct, frozen=True):
     unsettled: tuple[Position, ...]
 
 
-class Walk:
+class ModelJournalScan:
     """As `tables.recovery.journal_scan.Walk`."""
 
-    def __init__(self, start: Position, by_redis: bool, reader: JournalReader) -> None:
+    def __init__(self, start: Position, starts_at_settled: bool, reader: JournalReader) -> None:
         self.start = start
-        self.by_redis = by_redis
+        self.starts_at_settled = starts_at_settled
         self.reader = reader
         self.positions: list[Position] = []
 
@@ -58,7 +58,7 @@ class Walk:
         return tuple(position for position in self.positions if position.offset > offset)
 
 
-class Takeover:
+class ModelTakeover:
     """One owner's takeovers. The server that a step runs on is the one that the owner is connected to by then."""
 
     def __init__(self, world: World, owner: Owner) -> None:
@@ -67,8 +67,8 @@ class Takeover:
         self._rules = world.rules
         self.term = 0  # of the newest recovery of this owner
 
-    def run(self) -> Generator[None, None, Lease]:
-        """Raises Trouble."""
+    def run(self) -> Generator[None, None, ModelLease]:
+        """Raises TakeoverFailed."""
         for _ in range(TRIES_MAX):
             walk = yield from self._walk_to_own_marker()
             if walk is None:
@@ -76,14 +76,14 @@ class Takeover:
             yield
             seen = self._owner.server.unbless(self.term)
             if isinstance(seen, Refusal):
-                raise Trouble(seen)
-            if walk.by_redis and (seen.settled is None or seen.settled.batch < walk.start.batch):
+                raise TakeoverFailed(seen)
+            if walk.starts_at_settled and (seen.settled is None or seen.settled.batch < walk.start.batch):
                 continue
             settled = yield from self._bring_up(seen, walk)
-            return Lease(self.term, walk.reader.position, walk.unsettled_after(settled))
-        raise Trouble("faster owners")
+            return ModelLease(self.term, walk.reader.position, walk.unsettled_after(settled))
+        raise TakeoverFailed("faster owners")
 
-    def _walk_to_own_marker(self) -> Generator[None, None, Walk | None]:
+    def _walk_to_own_marker(self) -> Generator[None, None, ModelJournalScan | None]:
         walk = yield from self._begin_walk()
         yield
         blessed = self._owner.server.state.blessed
@@ -94,32 +94,32 @@ class Takeover:
         sent = self._owner.send(marker(self.term, self._owner.name))
         while sent.offset is None:
             if sent.failed:
-                raise Trouble("the marker was not taken")
+                raise TakeoverFailed("the marker was not taken")
             yield
         yield from self._read(walk.reader, sent.offset + 1, walk.positions)
         now = walk.reader.position
         won = (now.term, now.owner, now.offset) == (self.term, self._owner.name, sent.offset + 1)
         return walk if won or not self._rules.lost_marker_is_tried_again else None
 
-    def _begin_walk(self) -> Generator[None, None, Walk]:
+    def _begin_walk(self) -> Generator[None, None, ModelJournalScan]:
         yield
         journal = self._world.journal
         settled = self._owner.server.state.settled
         yield
         if settled is not None and settled.offset >= journal.first:
             if not journal.holds(settled):
-                raise Trouble("another journal")
-            walk = Walk(settled, True, reader_from(settled, self._rules))
+                raise TakeoverFailed("another journal")
+            walk = ModelJournalScan(settled, True, reader_from(settled, self._rules))
         else:
-            start = self._newest(self._world.table.landmarks() if journal.end > journal.first else [])
-            walk = Walk(start, False, reader_from(start, self._rules))
+            start = self._newest(self._world.table.checkpoints() if journal.end > journal.first else [])
+            walk = ModelJournalScan(start, False, reader_from(start, self._rules))
         yield from self._read(walk.reader, journal.end, walk.positions)
         return walk
 
     def _newest(self, positions: list[Position]) -> Position:
         found = next((each for each in reversed(positions) if self._world.journal.holds(each)), None)
         if found is None and self._world.journal.first:
-            raise Trouble("nothing says what lay before")
+            raise TakeoverFailed("nothing says what lay before")
         return found or Position.beginning()
 
     def _read(
@@ -130,15 +130,15 @@ class Takeover:
         while reader.next_offset < end:
             yield
             if reader.next_offset < journal.first:
-                raise Trouble("the journal changed while it was read")
+                raise TakeoverFailed("the journal changed while it was read")
             for offset in range(reader.next_offset, min(end, reader.next_offset + 1 + self._world.draw(READ_MAX))):
                 verdict = reader.feed(offset, journal.records[offset])
-                if verdict is not Verdict.VOID and (records is None or verdict is Verdict.BATCH):
+                if verdict is not RecordVerdict.VOID and (records is None or verdict is RecordVerdict.BATCH):
                     positions.append(reader.position)
                     if records is not None:
                         records.append(journal.records[offset])
 
-    def _bring_up(self, seen: Seen, walk: Walk) -> Generator[None, None, Position | None]:
+    def _bring_up(self, seen: ServerState, walk: ModelJournalScan) -> Generator[None, None, Position | None]:
         last, settled, fork = walk.reader.position, seen.settled, False
         gap = walk.start.batch > (settled.batch if settled else 0) and self._rules.walk_begins_where_redis_is_settled
         if 0 < seen.batch < last.batch or (gap and seen.batch == last.batch):
@@ -160,16 +160,16 @@ class Takeover:
             if refused is None:
                 return settled
             if refused is not Refusal.BROKEN:
-                raise Trouble(refused)
+                raise TakeoverFailed(refused)
         if last.batch == 0:
-            raise Trouble("a fork, and the journal is empty")
+            raise TakeoverFailed("a fork, and the journal is empty")
         yield from self._rebuild(seen, last)
         yield
         self._stop_if(self._owner.server.bless(self.term, seen, last.batch, last.token))
         return walk.position_of(last.batch, last.token)
 
     def _redo(
-        self, seen: Seen, stand: Position, end: Position, told: tuple[tuple[int, str], ...], token: str
+        self, seen: ServerState, stand: Position, end: Position, told: tuple[tuple[int, str], ...], token: str
     ) -> Generator[None, None, None]:
         """Replay what lies after `stand` up to `end`; `token` is that of Redis there."""
         reader = reader_from(stand, self._rules)
@@ -177,7 +177,7 @@ class Takeover:
         records: list[JournalRecord] = []
         yield from self._read(reader, end.offset, positions, records)
         if (reader.position.batch, reader.position.token) != (end.batch, end.token):
-            raise Trouble("the journal leads elsewhere")
+            raise TakeoverFailed("the journal leads elsewhere")
         batch = stand.batch
         while records or told:
             size = 1 + self._world.draw(REPLAYED_MAX)
@@ -188,12 +188,12 @@ class Takeover:
             position = at[-1] if at else stand
             told = (*told, *((record.batch, record.token) for record in some))
             yield
-            step = Replayed(batch, token, position, told, changed)
+            step = ReplayStep(batch, token, position, told, changed)
             self._stop_if(self._owner.server.replay(self.term, seen, step))
             batch, token, told = position.batch, position.token, ()
             del records[:size], positions[:size]
 
-    def _rebuild(self, seen: Seen, end: Position) -> Generator[None, None, None]:
+    def _rebuild(self, seen: ServerState, end: Position) -> Generator[None, None, None]:
         for first in (True, False):
             yield
             self._stop_if(self._owner.server.flush(self.term, seen, first))
@@ -203,21 +203,21 @@ class Takeover:
         if whole is not None:
             start = self._newest([whole])
         else:
-            start = self._newest(table.landmarks()) if journal.first else Position.beginning()
+            start = self._newest(table.checkpoints()) if journal.first else Position.beginning()
         if start.batch > end.batch and self._rules.rebuild_stops_at_a_row_beyond_the_end:
-            raise Trouble("derived beyond the end")
+            raise TakeoverFailed("derived beyond the end")
         if start.batch:
             yield from self._load(seen, start, end)
         if start.batch <= end.batch:
             yield from self._redo(seen, start, end, (), start.token)
 
-    def _load(self, seen: Seen, start: Position, end: Position) -> Generator[None, None, None]:
+    def _load(self, seen: ServerState, start: Position, end: Position) -> Generator[None, None, None]:
         for topic in ("sku:", "order:", "movement:"):
             yield
             rows = [(name, row) for name, row in self._world.table.rows.items() if name.startswith(topic)]
             beyond = any(row.batch > end.batch for _, row in rows)
             if beyond and self._rules.rebuild_stops_at_a_row_beyond_the_end:
-                raise Trouble("a row is beyond the end")
+                raise TakeoverFailed("a row is beyond the end")
             yield
             some = {name: row.row for name, row in rows}
             self._stop_if(self._owner.server.load(self.term, seen, some, None))
@@ -226,4 +226,4 @@ class Takeover:
 
     def _stop_if(self, refused: Refusal | None) -> None:
         if refused is not None:
-            raise Trouble(refused)
+            raise TakeoverFailed(refused)

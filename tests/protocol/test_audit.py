@@ -11,17 +11,17 @@ import msgspec
 import pytest
 from redis.exceptions import ResponseError
 
-from stocktide.ops.audit import UNFINISHED, status_of
+from stocktide.ops.audit import UNFINISHED, exit_status
+from stocktide.ops.audit_report import report_lines as told_lines
 from stocktide.ops.audit_report import report_of
-from stocktide.ops.audit_report import told as told_lines
 from stocktide.tables.audit import auditor, tables_pass
 from stocktide.tables.audit.findings import Findings
 from stocktide.tables.derived_rows import PolicyLevel, StoredRow
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship, WriteWhole
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
-from tests.protocol.audits import MemoryTables, audit, told
-from tests.protocol.stage import Stage, soon
+from tests.protocol.audits import MemoryTables, audit, differences_by_key
+from tests.protocol.rig import ProtocolRig, deadline_in
 
 _ids = itertools.count(1)
 
@@ -64,7 +64,7 @@ OPENING: tuple[Command, ...] = (
 
 
 @pytest.fixture
-async def shop(stage: Stage) -> AsyncIterator[Stage]:
+async def shop(stage: ProtocolRig) -> AsyncIterator[ProtocolRig]:
     """A shop with an order in every state."""
     await stage.blessed_relay()
     for command in OPENING:
@@ -72,7 +72,7 @@ async def shop(stage: Stage) -> AsyncIterator[Stage]:
     yield stage
 
 
-async def spoil_sku(stage: Stage, sku: str, **counters: int) -> None:
+async def spoil_sku(stage: ProtocolRig, sku: str, **counters: int) -> None:
     """Change counters of a SKU behind everybody's back."""
     key = f"{stage.prefix}sku:{sku}"
     record = msgspec.msgpack.decode(await stage.redis.get(key))
@@ -86,48 +86,51 @@ def is_clean(findings: Findings) -> bool:
     return not findings.drifts and not findings.unsettled and findings.sides.agree
 
 
-async def test_nothing_is_found_where_nothing_is_wrong(shop: Stage) -> None:
+async def test_nothing_is_found_where_nothing_is_wrong(shop: ProtocolRig) -> None:
     findings = await audit(shop)
-    assert is_clean(findings), told(findings)
+    assert is_clean(findings), differences_by_key(findings)
     assert findings.batch == len(OPENING) and findings.whole
     assert findings.sides is not None and findings.sides.log.by_kind()["order"]["keys"] == 5
     assert findings.counts.redis_keys == findings.sides.log.keys and findings.counts.rows
 
 
-async def test_a_counter_that_was_changed_is_named_with_both_numbers(shop: Stage) -> None:
+async def test_a_counter_that_was_changed_is_named_with_both_numbers(shop: ProtocolRig) -> None:
     await spoil_sku(shop, "A", on_hand_at_SH1=7)
     findings = await audit(shop)
-    assert told(findings) == {"sku A": {("redis", "counter on_hand@SH1")}}
+    assert differences_by_key(findings) == {"sku A": {("redis", "counter on_hand@SH1")}}
     (difference,) = findings.drifts[0].differences
     assert (difference.expected, difference.found) == (99, 7)
     assert findings.sides is not None and not findings.sides.agree
 
 
-async def test_what_the_spoiled_counter_led_to_is_named_in_the_log_since_its_batch(shop: Stage) -> None:
+async def test_what_the_spoiled_counter_led_to_is_named_in_the_log_since_its_batch(shop: ProtocolRig) -> None:
     await spoil_sku(shop, "A", on_hand_at_SH1=7)
     batch = (await shop.submitter().submit((place("o6"),), None)).batch
     await shop.submitter().submit((place("o7"),), None)
     findings = await audit(shop)
-    assert told(findings) == {"sku A": {("log", "counter on_hand@SH1")}}
+    assert differences_by_key(findings) == {"sku A": {("log", "counter on_hand@SH1")}}
     (drift,) = findings.drifts
     assert drift.since == batch and (drift.differences[0].expected, drift.differences[0].found) == (99, 7)
     assert findings.sides is not None and findings.sides.agree  # they do: all say the same wrong number
 
 
-async def test_a_hold_that_no_order_has_is_named_in_the_log(shop: Stage) -> None:
+async def test_a_hold_that_no_order_has_is_named_in_the_log(shop: ProtocolRig) -> None:
     await spoil_sku(shop, "A", locked_at_BJ1=4)
     await shop.submitter().submit((place("o6"),), None)
     findings = await audit(shop)
-    assert told(findings) == {"sku A": {("log", "counter locked@BJ1")}}
+    assert differences_by_key(findings) == {"sku A": {("log", "counter locked@BJ1")}}
     assert (findings.drifts[0].differences[0].expected, findings.drifts[0].differences[0].found) == (0, 4)
 
 
-async def test_an_order_that_is_gone_is_named(shop: Stage) -> None:
+async def test_an_order_that_is_gone_is_named(shop: ProtocolRig) -> None:
     await shop.redis.delete(f"{shop.prefix}order:o1", f"{shop.prefix}order:o4")
-    assert told(await audit(shop)) == {"order o1": {("redis", "record")}, "order o4": {("redis", "record")}}
+    assert differences_by_key(await audit(shop)) == {
+        "order o1": {("redis", "record")},
+        "order o4": {("redis", "record")},
+    }
 
 
-async def test_every_index_is_looked_at_from_both_ends(shop: Stage) -> None:
+async def test_every_index_is_looked_at_from_both_ends(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
     await redis.zrem(prefix + "deadlines", "o1")
     await redis.zadd(prefix + "deadlines", {"o2": 5, "nobody": 6})
@@ -136,7 +139,7 @@ async def test_every_index_is_looked_at_from_both_ends(shop: Stage) -> None:
     await redis.zadd(prefix + "dwells", {"B": 5})
     await redis.zrem(prefix + "skus", "A")
     await redis.zadd(prefix + "skus", {"ghost": 0})
-    assert told(await audit(shop)) == {
+    assert differences_by_key(await audit(shop)) == {
         "order o1": {("redis", "deadline"), ("redis", "entry in held:A")},
         "order o2": {("redis", "deadline")},
         "order nobody": {("redis", "deadline")},
@@ -147,25 +150,25 @@ async def test_every_index_is_looked_at_from_both_ends(shop: Stage) -> None:
     }
 
 
-async def test_a_key_that_the_log_does_not_know_is_named(shop: Stage) -> None:
+async def test_a_key_that_the_log_does_not_know_is_named(shop: ProtocolRig) -> None:
     record = OrderRecord("reserved", "jd", 1, 5, 10**15, lines=())
     await shop.redis.set(shop.prefix + "order:ghost", msgspec.msgpack.encode(record))
     await shop.redis.set(shop.prefix + "sku:ghost", b"\x01junk")
     await shop.redis.hset(shop.prefix + "notes", "a", "b")
     await shop.redis.set(shop.prefix + "movement:SH1\nx", b"")
-    found = told(await audit(shop))
+    found = differences_by_key(await audit(shop))
     assert found.keys() == {"order ghost", "sku ghost", "key notes", "movement SH1\nx"}
     assert all(("redis", "record") in each or ("redis", "key") in each for each in found.values())
 
 
-async def test_a_record_that_is_none_is_named_and_so_is_an_open_order_that_would_expire(shop: Stage) -> None:
+async def test_a_record_that_is_none_is_named_and_so_is_an_open_order_that_would_expire(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
     await redis.set(prefix + "sku:A", b"\xff\xff")
     await redis.delete(prefix + "sku:B")
     await redis.hset(prefix + "sku:B", "a", "b")
     await redis.expire(prefix + "order:o1", 1_000)
     await redis.persist(prefix + "order:o3")
-    assert told(await audit(shop)) == {
+    assert differences_by_key(await audit(shop)) == {
         "sku A": {("redis", "record")},
         "sku B": {("redis", "record")},
         "order o1": {("redis", "time to live, ms")},
@@ -173,15 +176,15 @@ async def test_a_record_that_is_none_is_named_and_so_is_an_open_order_that_would
     }
 
 
-async def test_the_registry_is_compared_too(shop: Stage) -> None:
+async def test_the_registry_is_compared_too(shop: ProtocolRig) -> None:
     key = shop.prefix + "registry"
     registry = msgspec.msgpack.decode(await shop.redis.get(key))
     registry["channels"]["jd"]["policy"]["buffer"] = 9
     await shop.redis.set(key, msgspec.msgpack.encode(registry))
-    assert told(await audit(shop)) == {"registry ": {("redis", "channels")}}
+    assert differences_by_key(await audit(shop)) == {"registry ": {("redis", "channels")}}
 
 
-async def test_a_row_that_differs_or_is_gone_is_named(shop: Stage) -> None:
+async def test_a_row_that_differs_or_is_gone_is_named(shop: ProtocolRig) -> None:
     tables = MemoryTables(shop)
     movement = next(key for kind, key in told_movements(shop))
     tables.spoil(
@@ -194,14 +197,14 @@ async def test_a_row_that_differs_or_is_gone_is_named(shop: Stage) -> None:
         StoredRow("policy", "jd/A", 0, None),
         lost=(("order", "o2"), ("movement", movement)),
     )
-    found = told(await audit(shop, tables=tables))
+    found = differences_by_key(await audit(shop, tables=tables))
     assert found.keys() == {
         *("order o2", f"movement {movement}", "sku A", "sku B", "order o1", "order ghost", "policy jd", "policy jd/A"),
     }
     assert all(side == "table" for each in found.values() for side, _ in each)
 
 
-def told_movements(stage: Stage) -> list[tuple[str, str]]:
+def told_movements(stage: ProtocolRig) -> list[tuple[str, str]]:
     stage.rows.keep()
     return [key for key in stage.rows.known if key[0] == "movement"]
 
@@ -210,7 +213,7 @@ class BeingCompacted(MemoryTables):
     """The first reading meets an old row of a SKU, and no newer one: Kafka removed it because of a row that came after
     where that reading ended."""
 
-    def __init__(self, stage: Stage, old: StoredRow) -> None:
+    def __init__(self, stage: ProtocolRig, old: StoredRow) -> None:
         super().__init__(stage)
         self._old: StoredRow | None = old
 
@@ -220,38 +223,38 @@ class BeingCompacted(MemoryTables):
             yield [old if old and (row.kind, row.key) == (old.kind, old.key) else row for row in chunk]
 
 
-async def test_a_row_that_was_compacted_away_while_all_were_read_is_no_drift(shop: Stage) -> None:
+async def test_a_row_that_was_compacted_away_while_all_were_read_is_no_drift(shop: ProtocolRig) -> None:
     shop.rows.keep()
     old = shop.rows.known["sku", "A"]
-    await shop.submitter().submit([receive("A", 7)], soon())
+    await shop.submitter().submit([receive("A", 7)], deadline_in())
     findings = await audit(shop, tables=BeingCompacted(shop, old))
-    assert told(findings) == {} and findings.counts.settled_tables == 1
+    assert differences_by_key(findings) == {} and findings.counts.settled_tables == 1
 
 
-async def test_a_sku_whose_newest_change_is_a_patch_is_waited_for_until_its_row_is_whole(shop: Stage) -> None:
+async def test_a_sku_whose_newest_change_is_a_patch_is_waited_for_until_its_row_is_whole(shop: ProtocolRig) -> None:
     shop.ledger = Ledger(shop.redis, shop.app_id, LedgerLimits(whole_rows_bytes_max=0))
-    await shop.submitter().submit([receive("A", 7)], soon())
+    await shop.submitter().submit([receive("A", 7)], deadline_in())
     auditing = asyncio.create_task(audit(shop))
     await asyncio.sleep(1)
     assert not auditing.done()
-    await shop.submitter().submit([WriteWhole(skus_max=10)], soon())
+    await shop.submitter().submit([WriteWhole(skus_max=10)], deadline_in())
     findings = await auditing
-    assert is_clean(findings), told(findings)
+    assert is_clean(findings), differences_by_key(findings)
 
 
-async def test_only_the_skus_that_were_asked_for_are_looked_at(shop: Stage) -> None:
+async def test_only_the_skus_that_were_asked_for_are_looked_at(shop: ProtocolRig) -> None:
     await spoil_sku(shop, "A", on_hand_at_SH1=7)
     await shop.redis.zrem(shop.prefix + "deadlines", "o1")
     found = await audit(shop, "B")
-    assert told(found) == {"order o1": {("redis", "deadline")}} and found.sides is None
-    assert told(await audit(shop, "A")).keys() == {"sku A", "order o1"}
-    assert told(await audit(shop, "unknown")) == {}
+    assert differences_by_key(found) == {"order o1": {("redis", "deadline")}} and found.sides is None
+    assert differences_by_key(await audit(shop, "A")).keys() == {"sku A", "order o1"}
+    assert differences_by_key(await audit(shop, "unknown")) == {}
 
 
 class HaltedTables(MemoryTables):
     """Tables that were derived up to where they are made, and no further."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: ProtocolRig) -> None:
         super().__init__(stage)
         self._rows.keep()
         self._rows.keep = lambda: None  # type: ignore[method-assign]
@@ -261,29 +264,29 @@ class HaltedTables(MemoryTables):
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An audit that waits a fraction of a second where it would wait ten and thirty."""
     monkeypatch.setattr(auditor, "STALL_SECONDS", 0.3)
-    monkeypatch.setattr(auditor, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(tables_pass, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(auditor, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(tables_pass, "SETTLE_TIMEOUT_SECONDS", 0.3)
 
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("skus", [(), ("A",), ("B",)])
 async def test_where_a_derivation_halts_the_audit_says_what_it_could_not_check_and_claims_nothing(
-    shop: Stage, skus: tuple[str, ...]
+    shop: ProtocolRig, skus: tuple[str, ...]
 ) -> None:
     tables = HaltedTables(shop)
-    await shop.submitter().submit([receive("A", 7)], soon())
+    await shop.submitter().submit([receive("A", 7)], deadline_in())
     findings = await audit(shop, *skus, tables=tables)
     last = len(OPENING) + 1
     assert findings.unchecked == (f"the rows of batches {last} to {last}: they are still to be derived",)
     lines = list(told_lines(findings))
     assert f"UNCHECKED  {findings.unchecked[0]}" in lines
     assert "no drift" not in lines and "not all could be checked" in lines[-1]
-    assert status_of(findings) == UNFINISHED
+    assert exit_status(findings) == UNFINISHED
     assert report_of(findings)["unchecked"] == list(findings.unchecked)
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_where_settling_halts_the_audit_says_what_it_could_not_check(stage: Stage) -> None:
+async def test_where_settling_halts_the_audit_says_what_it_could_not_check(stage: ProtocolRig) -> None:
     relay = await stage.blessed_relay()
     for command in OPENING:
         await stage.submitter().submit((command,), None)
@@ -292,15 +295,15 @@ async def test_where_settling_halts_the_audit_says_what_it_could_not_check(stage
     findings = await audit(stage, "B")
     last = len(OPENING) + 1
     assert findings.unchecked == (f"batches {last} to {last}: Redis decided them, and they are not in the journal",)
-    assert not findings.drifts and status_of(findings) == UNFINISHED
+    assert not findings.drifts and exit_status(findings) == UNFINISHED
 
 
-async def test_where_nothing_halts_all_is_checked_and_there_is_no_drift(shop: Stage) -> None:
+async def test_where_nothing_halts_all_is_checked_and_there_is_no_drift(shop: ProtocolRig) -> None:
     findings = await audit(shop)
-    assert findings.complete and list(told_lines(findings))[-1] == "no drift" and status_of(findings) == 0
+    assert findings.complete and list(told_lines(findings))[-1] == "no drift" and exit_status(findings) == 0
 
 
-async def test_beside_live_traffic_nothing_is_found_but_what_was_spoiled(shop: Stage) -> None:
+async def test_beside_live_traffic_nothing_is_found_but_what_was_spoiled(shop: ProtocolRig) -> None:
     stop = asyncio.Event()
     placed = 0
 
@@ -320,18 +323,18 @@ async def test_beside_live_traffic_nothing_is_found_but_what_was_spoiled(shop: S
         await asyncio.sleep(0.3)
         for _ in range(5):
             findings = await audit(shop)
-            assert is_clean(findings), told(findings)
+            assert is_clean(findings), differences_by_key(findings)
             assert findings.counts.settled_redis
         await shop.redis.zrem(shop.prefix + "deadlines", "o1")
-        assert told(await audit(shop)) == {"order o1": {("redis", "deadline")}}
+        assert differences_by_key(await audit(shop)) == {"order o1": {("redis", "deadline")}}
     finally:
         stop.set()
         await asyncio.gather(*traders)
     assert placed > 50
-    assert told(await audit(shop)).keys() == {"order o1"}
+    assert differences_by_key(await audit(shop)).keys() == {"order o1"}
 
 
-async def test_a_redis_that_nobody_blessed_is_not_judged(shop: Stage) -> None:
+async def test_a_redis_that_nobody_blessed_is_not_judged(shop: ProtocolRig) -> None:
     await shop.redis.hset(shop.prefix + "blessed", "run_id", "another")
     with pytest.raises(ResponseError, match="UNBLESSED"):
         await audit(shop)

@@ -15,12 +15,12 @@ from stocktide.streams import failpoints
 
 
 def test_an_unset_failpoint_is_a_function_that_does_nothing() -> None:
-    assert failpoints.armed("") is failpoints.armed("  ")
-    failpoints.armed("")("after_apply")
+    assert failpoints.make_hit("") is failpoints.make_hit("  ")
+    failpoints.make_hit("")("after_apply")
 
 
 def test_another_point_and_an_improbable_one_do_nothing() -> None:
-    fail = failpoints.armed("after_apply=kill:0.5", draw=lambda: 0.7)
+    fail = failpoints.make_hit("after_apply=kill:0.5", draw=lambda: 0.7)
     fail("after_apply")
     fail("before_send")
 
@@ -28,14 +28,14 @@ def test_another_point_and_an_improbable_one_do_nothing() -> None:
 @pytest.mark.parametrize("text", ["nowhere=kill", "after_apply=explode", "after_apply", "after_apply=kill:often"])
 def test_what_cannot_be_read_is_said(text: str) -> None:
     with pytest.raises(ValueError):
-        failpoints.armed(text)
+        failpoints.make_hit(text)
 
 
 def test_a_file_arms_and_disarms_while_the_process_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[signal.Signals] = []
     monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
     file = tmp_path / "points"
-    fail = failpoints.armed(f"@{file}")
+    fail = failpoints.make_hit(f"@{file}")
     fail("after_apply")
     file.write_text("after_apply=kill")
     fail("before_send")

@@ -11,9 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from stocktide.agents.relay import Relay
 from stocktide.embedded import EmbeddedKafka
 from stocktide.streams.journal.log import KafkaLog, OutOfRange
-from stocktide.streams.journal.record import JournalReader, Verdict, decode_record
+from stocktide.streams.journal.record import JournalReader, RecordVerdict, decode_record
 from stocktide.streams.topics import JOURNAL, JOURNAL_RECORD_BYTES_MAX
-from tests.protocol.stage import Stage, place, receive, soon, until
+from tests.protocol.rig import ProtocolRig, deadline_in, place, receive, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -87,25 +87,25 @@ async def test_a_reader_wakes_as_soon_as_something_comes(log: KafkaLog) -> None:
 
 
 async def test_callers_are_answered_through_kafka_and_a_second_owner_goes_on(
-    kafka: EmbeddedKafka, topic: str, log: KafkaLog, stage: Stage
+    kafka: EmbeddedKafka, topic: str, log: KafkaLog, stage: ProtocolRig
 ) -> None:
     first = Relay(log, stage.handover, "first", source=stage.rows)
     first.start()
     submitter = stage.submitter()
-    await submitter.submit([receive("m-1", units=1000)], soon(30))
-    await asyncio.gather(*(submitter.submit([place(f"o-{n}")], soon(30)) for n in range(100)))
+    await submitter.submit([receive("m-1", units=1000)], deadline_in(30))
+    await asyncio.gather(*(submitter.submit([place(f"o-{n}")], deadline_in(30)) for n in range(100)))
     await first.stop()
     await stage.ledger.apply([place("unsent")], token="unsent")
     second_log = KafkaLog(kafka.address, topic)
     second = Relay(second_log, stage.handover, "second", source=stage.rows)
     second.start()
     try:
-        await until(lambda: second.position.batch == 102, 30)
+        await wait_until(lambda: second.position.batch == 102, 30)
     finally:
         await second.stop()
         await second_log.close()
     reader = JournalReader()
     read = await read_all(log, (await log.bounds())[1])
     verdicts = [reader.feed(offset, decode_record(value)) for offset, value in read]
-    assert verdicts.count(Verdict.BATCH) == 102
+    assert verdicts.count(RecordVerdict.BATCH) == 102
     assert reader.position.owner == "second"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.protocol.model import run
-from tests.protocol.model_checker import Violation
+from tests.protocol.model_checker import ProtocolViolation
 from tests.protocol.model_rules import Rules
 
 # What the checker says first; the words of `model_checker` and of `World.rest`.
@@ -92,7 +92,7 @@ def what_breaks(case: Case, *dropped: str) -> str:
     """The first words of the violation; '' where every promise is kept."""
     try:
         run(case.seed, Rules(**dict.fromkeys(dropped, False)), case.faults)
-    except Violation as violation:
+    except ProtocolViolation as violation:
         return str(violation).split(": ")[1]
     return ""
 

@@ -9,8 +9,8 @@ from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.commands import Command, ContinueCounts, Count, Receive, fingerprint
 from stocktide.tables.ledger.records import Decision, SkuRecord
 from tests.protocol.audits import audit
-from tests.protocol.stage import Stage, soon
-from tests.protocol.walk_copies import Copy, age_out, forget_everything, restate_all, state_of
+from tests.protocol.rig import ProtocolRig, deadline_in
+from tests.protocol.shard_copy import ShardCopy, age_out, forget_everything, restate_all, state_of
 
 HOUR_MS = 3_600_000
 
@@ -28,9 +28,9 @@ def counted(at: int, units: int, movement_id: str = "count") -> Command:
     return Count(id=movement_id, warehouse="SH1", at=at, lines=lines, fingerprint=fingerprint("count", lines, at))
 
 
-async def say(stage: Stage, *commands: Command) -> Decision:
+async def say(stage: ProtocolRig, *commands: Command) -> Decision:
     """One batch, settled."""
-    return await stage.submitter().submit(commands, soon())
+    return await stage.submitter().submit(commands, deadline_in())
 
 
 def on_hand(decision: Decision) -> int:
@@ -38,7 +38,7 @@ def on_hand(decision: Decision) -> int:
     return decision.skus[0].record.counters["on_hand@SH1"]
 
 
-async def move(stage: Stage, name: str, now: int) -> None:
+async def move(stage: ProtocolRig, name: str, now: int) -> None:
     """Movements of many hours, minutes and ms; 11 of its units move after two hours ago."""
     ages = (23 * HOUR_MS, 7 * HOUR_MS, 2 * HOUR_MS, 2 * HOUR_MS - 1, 61_000, 1_000, 0)
     for number, age in enumerate(ages):
@@ -46,10 +46,10 @@ async def move(stage: Stage, name: str, now: int) -> None:
     await say(stage, received(f"{name}-elsewhere", now - 5, 50, "BJ1"))
 
 
-async def test_rule_41_a_count_is_exact_after_redo(stage: Stage) -> None:
+async def test_rule_41_a_count_is_exact_after_redo(stage: ProtocolRig) -> None:
     relay, now = await stage.blessed_relay(), now_ms()
     await move(stage, "kept", now)
-    older = await Copy(stage).take()
+    older = await ShardCopy(stage).take()
     await move(stage, "lost", now)
     wanted = await state_of(stage)
     await relay.stop()
@@ -60,7 +60,7 @@ async def test_rule_41_a_count_is_exact_after_redo(stage: Stage) -> None:
     assert (decision.results[0].outcome, on_hand(decision)) == ("counted", 122)
 
 
-async def test_rule_41_a_count_is_exact_after_a_rebuild_from_rows(stage: Stage) -> None:
+async def test_rule_41_a_count_is_exact_after_a_rebuild_from_rows(stage: ProtocolRig) -> None:
     relay, now = await stage.blessed_relay(), now_ms()
     await move(stage, "old", now)
     stage.rows.keep()
@@ -78,7 +78,7 @@ async def test_rule_41_a_count_is_exact_after_a_rebuild_from_rows(stage: Stage) 
 
 
 async def test_rule_41_after_a_rebuild_from_a_shorter_journal_a_count_as_of_now_is_taken_and_an_older_one_is_not(
-    stage: Stage,
+    stage: ProtocolRig,
 ) -> None:
     relay, now = await stage.blessed_relay(), now_ms()
     await move(stage, "old", now)
@@ -95,7 +95,7 @@ async def test_rule_41_after_a_rebuild_from_a_shorter_journal_a_count_as_of_now_
     assert (decision.results[0].outcome, on_hand(decision)) == ("counted", 100)
 
 
-async def test_an_older_versions_history_is_carried_over_once(stage: Stage) -> None:
+async def test_an_older_versions_history_is_carried_over_once(stage: ProtocolRig) -> None:
     await stage.blessed_relay()
     now = now_ms()
     await say(stage, received("opening", now - 20 * HOUR_MS, 10))
@@ -110,7 +110,7 @@ async def test_an_older_versions_history_is_carried_over_once(stage: Stage) -> N
 
 
 async def test_of_an_older_versions_history_only_the_warehouse_that_is_moved_is_carried_over(
-    stage: Stage,
+    stage: ProtocolRig,
 ) -> None:
     await stage.blessed_relay()
     stage.ledger = Ledger(stage.redis, stage.app_id, LedgerLimits(whole_rows_bytes_max=0))
@@ -123,12 +123,12 @@ async def test_of_an_older_versions_history_only_the_warehouse_that_is_moved_is_
     assert [(move.warehouse, move.units) for move in taken.moves] == [("SH1", 5), ("SH1", 1)]
     left = "\n".join(line for line in text.split("\n") if not line.startswith("SH1 "))
     (patch,) = taken.patches.rows
-    assert patch.applied_to(SkuRecord(1, now, history=text), ()).history == left
+    assert patch.apply_to(SkuRecord(1, now, history=text), ()).history == left
     record = (await stage.ledger.read_sku("cup")).value
     assert record is not None and record[0].history == left
 
 
-async def test_a_time_far_ahead_in_an_older_versions_history_stops_no_count(stage: Stage) -> None:
+async def test_a_time_far_ahead_in_an_older_versions_history_stops_no_count(stage: ProtocolRig) -> None:
     await stage.blessed_relay()
     now = now_ms()
     await say(stage, received("opening", now - 20 * HOUR_MS, 10))
@@ -139,7 +139,7 @@ async def test_a_time_far_ahead_in_an_older_versions_history_stops_no_count(stag
     assert (decision.results[0].outcome, on_hand(decision)) == ("received", 101)
 
 
-async def _write_older_record(stage: Stage, now: int) -> None:
+async def _write_older_record(stage: ProtocolRig, now: int) -> None:
     """Put the record of the SKU as the version before this one would have kept it."""
     record = (await stage.ledger.read_sku("cup")).value
     assert record is not None
@@ -156,7 +156,7 @@ def part_of(number: int, sku: str, at: int) -> Command:
     return Count(id="whole", warehouse="SH1", at=at, lines=lines, fingerprint=mark, part=number, parts=3, complete=True)
 
 
-async def _steps(stage: Stage, most: int) -> int:
+async def _steps(stage: ProtocolRig, most: int) -> int:
     for number in range(most):
         decision = await stage.ledger.apply([ContinueCounts(skus_max=1)], token=f"step-{now_ms()}-{number}")
         if not decision.batch:
@@ -164,11 +164,11 @@ async def _steps(stage: Stage, most: int) -> int:
     return most
 
 
-async def test_rule_41_a_count_in_parts_goes_on_after_redo_and_after_a_rebuild(stage: Stage) -> None:
+async def test_rule_41_a_count_in_parts_goes_on_after_redo_and_after_a_rebuild(stage: ProtocolRig) -> None:
     relay, now = await stage.blessed_relay(), now_ms()
     await say(stage, received("in", now - 60_000, 10))
     await say(stage, part_of(1, "a", now - 5_000), part_of(3, "c", now - 5_000))
-    older = await Copy(stage).take()
+    older = await ShardCopy(stage).take()
     await say(stage, part_of(2, "b", now - 5_000))
     await say(stage, ContinueCounts(skus_max=1))
     wanted = await state_of(stage)
@@ -192,7 +192,7 @@ async def test_rule_41_a_count_in_parts_goes_on_after_redo_and_after_a_rebuild(s
     assert not {"counts", "listed:SH1\nwhole"} & (await state_of(stage)).keys()
 
 
-async def test_an_audit_knows_the_keys_of_late_counts_and_of_counts_in_parts(stage: Stage) -> None:
+async def test_an_audit_knows_the_keys_of_late_counts_and_of_counts_in_parts(stage: ProtocolRig) -> None:
     await stage.blessed_relay()
     now = now_ms()
     await move(stage, "in", now)

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
-from stocktide.tables.ledger.client import Applied
+from stocktide.tables.ledger.client import AppliedBatch
 from stocktide.tables.ledger.commands import Command
-from stocktide.tables.ledger.submission import WIDE_SECONDS, Submitter
+from stocktide.tables.ledger.submission import LONG_CALL_SECONDS, Submitter
 from stocktide.tables.settlement.listener import Settlement
-from tests.protocol.stage import receive
+from tests.protocol.rig import receive
 
 
 class WideLedger:
@@ -22,7 +22,7 @@ class WideLedger:
         self.under_way_most = 0
         self._under_way = 0
 
-    async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> Applied:
+    async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> AppliedBatch:
         loop = asyncio.get_running_loop()
         began = loop.time()
         self._under_way += 1
@@ -31,10 +31,10 @@ class WideLedger:
         self._under_way -= 1
         self.calls.append((began, loop.time()))
         payload = b"\x9c\x01\x00\x00\x90\x90\x90\x90\x90\x90\xc0\x90\x90"
-        return Applied(0, token, payload, self._seconds)
+        return AppliedBatch(0, token, payload, self._seconds)
 
 
-class Settled:
+class ImmediateSettlements:
     """Everything is settled at once."""
 
     async def settled(self, batch: int, token: str, wait: float) -> Settlement:
@@ -43,7 +43,7 @@ class Settled:
 
 async def _submit(ledger: WideLedger, calls: int) -> list[float]:
     """So many calls side by side; the pauses between them, once the first few have shown how long they are."""
-    submitter = Submitter(ledger, Settled())  # type: ignore[arg-type]
+    submitter = Submitter(ledger, ImmediateSettlements())  # type: ignore[arg-type]
     await asyncio.gather(*(submitter.answer([receive(f"m-{number}")], None) for number in range(calls)))
     ledger.under_way_most = 0
     ledger.calls.clear()
@@ -63,4 +63,4 @@ async def test_short_calls_do_not_rest_and_overlap() -> None:
     ledger = WideLedger(seconds=0.002)
     pauses = await _submit(ledger, 6)
     assert ledger.under_way_most == 2
-    assert max(pauses) < WIDE_SECONDS / 2
+    assert max(pauses) < LONG_CALL_SECONDS / 2

@@ -25,21 +25,21 @@ from stocktide.streams.journal.record import (
 )
 from stocktide.streams.topics import HOUR_MS
 from stocktide.tables.audit.digest import digest_of_redis
-from stocktide.tables.audit.findings import log_drifts, survey
-from stocktide.tables.audit.fold import Fold
-from stocktide.tables.history.sku_history import Break, Story
-from stocktide.tables.ledger.client import Applied, Ledger, LedgerLimits
+from stocktide.tables.audit.findings import find_log_drifts, summarize_log
+from stocktide.tables.audit.fold import JournalFold
+from stocktide.tables.history.sku_history import Inconsistency, SkuHistory
+from stocktide.tables.ledger.client import AppliedBatch, Ledger, LedgerLimits
 from stocktide.tables.ledger.commands import Command, WriteWhole
-from stocktide.tables.ledger.control import Handover, Refused
+from stocktide.tables.ledger.control import LedgerControl, StepRefused
 from stocktide.tables.ledger.scripts import key_prefix
-from stocktide.tables.recovery.rebuild import Recovery, Reporter
+from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery
+from tests.harness.servers import RedisServer
+from tests.ledger.drivers import RedisDriver
 from tests.ledger.ledgers import PARK_MS, bless
-from tests.ledger.shop import Shop
-from tests.ledger.strategies import Batch, runs
+from tests.ledger.shop_client import ShopClient
+from tests.ledger.strategies import TimedBatch, runs
 from tests.ledger.test_stateful import EXAMPLES, SEED
-from tests.ledger.tills import LedgerTill
 from tests.protocol.memory_rows import MemoryRows
-from tests.servers import RedisServer
 
 # No row is whole; rows are whole as long as they are few.
 ROWS_BYTES = (0, 400)
@@ -48,7 +48,7 @@ TICKS_MAX = 50
 PAST_MS = 3 * HOUR_MS
 
 
-class Recorded:
+class JournalingLedger:
     """A ledger whose batches also lie in a journal, as a relay would have written them."""
 
     def __init__(self, redis: Redis, app_id: str, limits: LedgerLimits) -> None:
@@ -56,7 +56,7 @@ class Recorded:
         self.journal = MemoryJournal([encode_record(marker(1, "first"))])
         self._token = ""
 
-    async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> Applied:
+    async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> AppliedBatch:
         """Decide, and write down what was decided."""
         applied = await self._ledger.apply(commands, token=token, now_ms=now_ms)
         if applied.batch:
@@ -66,25 +66,25 @@ class Recorded:
         return applied
 
 
-async def _play(url: str, run: list[Batch], limits: LedgerLimits) -> None:
+async def _play(url: str, run: list[TimedBatch], limits: LedgerLimits) -> None:
     app_id, other_id = (f"test-{secrets.token_hex(6)}" for _ in range(2))
     async with Redis.from_url(url) as redis:
         await bless(redis, app_id)
-        recorded = Recorded(redis, app_id, limits)
-        till = LedgerTill(recorded)  # type: ignore[arg-type]
+        recorded = JournalingLedger(redis, app_id, limits)
+        till = RedisDriver(recorded)  # type: ignore[arg-type]
         # Within the retention of final orders, by the server's clock: a replay gives keys the time that is left.
         now = began = now_ms() - PAST_MS
         for passing, drafts in run:
             now += passing
             await till.apply([draft.dated(now) for draft in drafts], now)
         decisions = till.decisions
-        fold = Fold(limits, began)
+        fold = JournalFold(limits, began)
         for value in recorded.journal.values[1:]:
             record = decode_record(value)
             assert record is not None
             fold.add(record.payload)
-        log, sums = await survey(fold)
-        assert await log_drifts(fold, sums, None) == {}
+        log, sums = await summarize_log(fold)
+        assert await find_log_drifts(fold, sums, None) == {}
         _stories_add_up(till)
         # What a server holds that lost everything: the journal replayed over nothing.
         await _replay(redis, other_id, recorded.journal, limits)
@@ -100,27 +100,27 @@ async def _play(url: str, run: list[Batch], limits: LedgerLimits) -> None:
         await _all_are_whole_in_the_end(redis, till, key_prefix(app_id), now)
 
 
-def _stories_add_up(till: LedgerTill) -> None:
+def _stories_add_up(till: RedisDriver) -> None:
     for sku in {effect.sku for decision in till.decisions for effect in decision.effects}:
-        story = Story(sku)
+        story = SkuHistory(sku)
         parts = [part for decision in till.decisions for part in story.follow(decision, 1, "first")]
-        assert not [part for part in parts if isinstance(part, Break)]
+        assert not [part for part in parts if isinstance(part, Inconsistency)]
         assert story.record is not None and story.record.counters == till.stock(sku).counters
 
 
 async def _replay(redis: Redis, app_id: str, journal: MemoryJournal, limits: LedgerLimits) -> None:
-    handover = Handover(redis, app_id)
+    handover = LedgerControl(redis, app_id)
     seen = await handover.unbless(1)
-    assert not isinstance(seen, Refused)
+    assert not isinstance(seen, StepRefused)
     log = MemoryLog(journal)
     reader = JournalReader()
     for offset, value in enumerate(journal.values):
         reader.feed(offset, decode_record(value))
-    recovery = Recovery(log, handover, 1, seen, limits, Reporter(lambda _: None))
+    recovery = Recovery(log, handover, 1, seen, limits, ProgressReporter(lambda _: None))
     await recovery.rebuild(reader.position, MemoryRows(journal))
 
 
-async def _all_are_whole_in_the_end(redis: Redis, till: LedgerTill, prefix: str, now: int) -> None:
+async def _all_are_whole_in_the_end(redis: Redis, till: RedisDriver, prefix: str, now: int) -> None:
     """Steps write every patched SKU whole; then the index is empty and the newest rows are what Redis holds."""
     for _ in range(TICKS_MAX):
         if not await redis.zcard(prefix + "patched"):
@@ -145,7 +145,7 @@ def test_every_reader_comes_to_the_state_of_redis_from_patches(valkey: RedisServ
         suppress_health_check=list(HealthCheck),
     )
     @given(run=runs())
-    def plays(run: list[Batch]) -> None:
+    def plays(run: list[TimedBatch]) -> None:
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(_play(valkey.url, run, limits))
@@ -160,11 +160,11 @@ async def test_an_explanation_shows_the_totals_of_a_sku_that_was_patched(valkey:
     app_id = f"test-{secrets.token_hex(6)}"
     async with Redis.from_url(valkey.url) as redis:
         await bless(redis, app_id)
-        shop = Shop(LedgerTill(Ledger(redis, app_id, LedgerLimits(whole_rows_bytes_max=0))))
+        shop = ShopClient(RedisDriver(Ledger(redis, app_id, LedgerLimits(whole_rows_bytes_max=0))))
         await shop.receive("A", 10, "SH1")
         await shop.receive("A", 5, "BJ1")
         till = shop.till
-        assert isinstance(till, LedgerTill)
-        story = Story("A")
+        assert isinstance(till, RedisDriver)
+        story = SkuHistory("A")
         changes = [part for decision in till.decisions for part in story.follow(decision, 1, "first")]
         assert [getattr(part, "view", {}).get("on_hand") for part in changes if hasattr(part, "deltas")] == [10, 15]

@@ -9,7 +9,7 @@ from stocktide.streams.journal.record import (
     JournalReader,
     JournalRecord,
     Position,
-    Verdict,
+    RecordVerdict,
     decode_position,
     decode_record,
     encode_position,
@@ -22,13 +22,13 @@ def batch(number: int, token: str, previous: str, term: int = 1, owner: str = "a
     return JournalRecord(KIND_BATCH, term, owner, number, token, previous, b"payload")
 
 
-def verdicts(*records: JournalRecord | None, start: Position | None = None) -> list[Verdict]:
+def verdicts(*records: JournalRecord | None, start: Position | None = None) -> list[RecordVerdict]:
     reader = JournalReader(start)
     offset = reader.next_offset
     return [reader.feed(offset + at, record) for at, record in enumerate(records)]
 
 
-M, B, V = Verdict.MARKER, Verdict.BATCH, Verdict.VOID
+M, B, V = RecordVerdict.MARKER, RecordVerdict.BATCH, RecordVerdict.VOID
 
 
 def test_a_chain_of_batches_behind_a_marker_counts() -> None:
@@ -84,7 +84,7 @@ def test_a_record_that_was_fed_before_changes_nothing() -> None:
     reader.feed(0, marker(1, "a"))
     reader.feed(1, batch(1, "t1", ""))
     before = reader.position
-    assert reader.feed(1, batch(2, "t2", "t1")) is Verdict.VOID
+    assert reader.feed(1, batch(2, "t2", "t1")) is RecordVerdict.VOID
     assert reader.position == before
 
 

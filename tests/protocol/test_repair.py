@@ -10,20 +10,20 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from stocktide.tables.audit.plan import Correction, Planner
-from stocktide.tables.audit.repair import Fate, carry_out
+from stocktide.tables.audit.plan import Correction, RepairPlanner
+from stocktide.tables.audit.repair import CorrectionResult, apply_corrections
 from stocktide.tables.derived_rows import PolicyLevel, StoredRow
 from stocktide.tables.ledger.commands import Repair
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
-from tests.protocol.audits import MemoryTables, audit, auditor_of, decisions, told
-from tests.protocol.stage import Stage, until
+from tests.protocol.audits import MemoryTables, audit, auditor_of, decisions, differences_by_key
+from tests.protocol.rig import ProtocolRig, wait_until
 from tests.protocol.test_audit import OPENING, cancel, is_clean, pay, place, receive, spoil_sku
 
 ACTOR = "anna"
 
 
 @pytest.fixture
-async def shop(stage: Stage) -> AsyncIterator[Stage]:
+async def shop(stage: ProtocolRig) -> AsyncIterator[ProtocolRig]:
     """A shop with an order in every state."""
     await stage.blessed_relay()
     for command in OPENING:
@@ -31,25 +31,25 @@ async def shop(stage: Stage) -> AsyncIterator[Stage]:
     yield stage
 
 
-async def planner_of(stage: Stage, tables: MemoryTables | None = None) -> Planner:
+async def planner_of(stage: ProtocolRig, tables: MemoryTables | None = None) -> RepairPlanner:
     auditor = auditor_of(stage, None, tables)
-    return Planner(auditor, await auditor.run(), ACTOR)
+    return RepairPlanner(auditor, await auditor.run(), ACTOR)
 
 
-async def repair(stage: Stage, tables: MemoryTables | None = None) -> dict[str, Fate]:
+async def repair(stage: ProtocolRig, tables: MemoryTables | None = None) -> dict[str, CorrectionResult]:
     """Everything that differs put right; what became of it, by key."""
     planner = await planner_of(stage, tables)
-    fates = carry_out(planner, stage.submitter())
+    fates = apply_corrections(planner, stage.submitter())
     return {f"{correction.subject} {correction.key}": fate async for correction, fate in fates}
 
 
-async def sku(stage: Stage, name: str) -> SkuRecord:
+async def sku(stage: ProtocolRig, name: str) -> SkuRecord:
     read = await stage.ledger.read_sku(name)
     assert read.value is not None
     return read.value[0]
 
 
-async def test_a_plan_names_what_it_would_change_and_changes_nothing(shop: Stage) -> None:
+async def test_a_plan_names_what_it_would_change_and_changes_nothing(shop: ProtocolRig) -> None:
     await spoil_sku(shop, "A", on_hand_at_SH1=7)
     batches = len(shop.valid())
     before = await shop.redis.get(shop.prefix + "sku:A")
@@ -60,10 +60,10 @@ async def test_a_plan_names_what_it_would_change_and_changes_nothing(shop: Stage
     assert len(shop.valid()) == batches and await shop.redis.get(shop.prefix + "sku:A") == before
 
 
-async def test_a_counter_is_right_again_and_the_log_says_who_did_it(shop: Stage) -> None:
+async def test_a_counter_is_right_again_and_the_log_says_who_did_it(shop: ProtocolRig) -> None:
     right = await sku(shop, "A")
     await spoil_sku(shop, "A", on_hand_at_SH1=7, locked_at_SH1=9)
-    assert await repair(shop) == {"sku A": Fate.REPAIRED}
+    assert await repair(shop) == {"sku A": CorrectionResult.REPAIRED}
     now = await sku(shop, "A")
     assert now.counters == right.counters and now.version == right.version + 1
     (effect,) = decisions(shop)[-1].effects
@@ -75,19 +75,19 @@ async def test_a_counter_is_right_again_and_the_log_says_who_did_it(shop: Stage)
     assert is_clean(await audit(shop))
 
 
-async def test_what_a_spoiled_counter_led_to_is_taken_back_and_the_orders_stand(shop: Stage) -> None:
+async def test_what_a_spoiled_counter_led_to_is_taken_back_and_the_orders_stand(shop: ProtocolRig) -> None:
     await spoil_sku(shop, "A", on_hand_at_SH1=7, committed_at_BJ1=5)
     await shop.submitter().submit((place("o6"),), None)
     await shop.submitter().submit((place("o7"), pay("o7")), None)
-    assert await repair(shop) == {"sku A": Fate.REPAIRED}
+    assert await repair(shop) == {"sku A": CorrectionResult.REPAIRED}
     record = await sku(shop, "A")
     assert record.counters["on_hand@SH1"] == 99 and record.counters["committed@BJ1"] == 1  # that of o7
-    assert is_clean(await audit(shop)), told(await audit(shop))
+    assert is_clean(await audit(shop)), differences_by_key(await audit(shop))
     await shop.submitter().submit((cancel("o6"), cancel("o7")), None)
     assert is_clean(await audit(shop))
 
 
-async def test_orders_and_their_indexes_come_back(shop: Stage) -> None:
+async def test_orders_and_their_indexes_come_back(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
     held = msgspec.msgpack.decode(await redis.get(prefix + "order:o1"))
     await redis.delete(*(f"{prefix}order:o{number}" for number in (1, 2, 4)))
@@ -100,15 +100,15 @@ async def test_orders_and_their_indexes_come_back(shop: Stage) -> None:
     await redis.zadd(prefix + "skus", {"ghost": 0})
     await redis.expire(prefix + "order:o5", 10_000)
     fates = await repair(shop)
-    assert set(fates.values()) == {Fate.REPAIRED}, fates
+    assert set(fates.values()) == {CorrectionResult.REPAIRED}, fates
     assert msgspec.msgpack.decode(await redis.get(prefix + "order:o1")) == held
     findings = await audit(shop)
-    assert is_clean(findings), told(findings)
+    assert is_clean(findings), differences_by_key(findings)
     (answer,) = (await shop.submitter().submit((place("o1", ("A", 2), ("B", 1)),), None)).results
     assert answer.outcome == "reserved" and answer.replayed
 
 
-async def test_what_the_log_does_not_know_goes(shop: Stage) -> None:
+async def test_what_the_log_does_not_know_goes(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
     ghost = OrderRecord("reserved", "jd", 1, 5, 10**15, lines=())
     await redis.set(prefix + "order:ghost", msgspec.msgpack.encode(ghost))
@@ -118,13 +118,13 @@ async def test_what_the_log_does_not_know_goes(shop: Stage) -> None:
     await redis.hset(prefix + "sku:list", "a", "b")
     await redis.hset(prefix + "notes", "a", "b")
     fates = await repair(shop)
-    assert fates.pop("key notes") is Fate.BY_HAND
-    assert set(fates.values()) == {Fate.REPAIRED} and len(fates) == 4
+    assert fates.pop("key notes") is CorrectionResult.BY_HAND
+    assert set(fates.values()) == {CorrectionResult.REPAIRED} and len(fates) == 4
     await redis.delete(prefix + "notes")
-    assert is_clean(await audit(shop)), told(await audit(shop))
+    assert is_clean(await audit(shop)), differences_by_key(await audit(shop))
 
 
-async def test_whatever_was_written_in_a_records_place_is_written_over(shop: Stage) -> None:
+async def test_whatever_was_written_in_a_records_place_is_written_over(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
     record = msgspec.msgpack.decode(await redis.get(prefix + "sku:A"))
     for spoiled in (
@@ -136,26 +136,26 @@ async def test_whatever_was_written_in_a_records_place_is_written_over(shop: Sta
         await redis.set(prefix + "sku:A", spoiled)
         await redis.set(prefix + "order:o1", spoiled)
         fates = await repair(shop)
-        assert fates == {"sku A": Fate.REPAIRED, "order o1": Fate.REPAIRED}, spoiled
+        assert fates == {"sku A": CorrectionResult.REPAIRED, "order o1": CorrectionResult.REPAIRED}, spoiled
         assert is_clean(await audit(shop)), spoiled
     assert (await sku(shop, "A")).version > 10**6
 
 
-async def test_the_registry_is_right_again_and_so_is_what_its_channels_are_offered(shop: Stage) -> None:
+async def test_the_registry_is_right_again_and_so_is_what_its_channels_are_offered(shop: ProtocolRig) -> None:
     _, offers = (await shop.ledger.read_sku("A")).value or (None, ())
     key = shop.prefix + "registry"
     registry = msgspec.msgpack.decode(await shop.redis.get(key))
     registry["channels"]["jd"]["policy"]["buffer"] = 90
     await shop.redis.set(key, msgspec.msgpack.encode(registry))
     await shop.submitter().submit((place("o6"),), None)  # tells a wrong offer
-    assert await repair(shop) == {"registry ": Fate.REPAIRED}
+    assert await repair(shop) == {"registry ": CorrectionResult.REPAIRED}
     findings = await audit(shop)
-    assert is_clean(findings), told(findings)
+    assert is_clean(findings), differences_by_key(findings)
     shown = {row.sku: row for decision in decisions(shop) for row in decision.skus}["A"]
     assert shown.offers[0].quantity == offers[0].quantity - 1
 
 
-async def test_rows_that_differ_are_written_anew_and_rows_of_nothing_are_removed(shop: Stage) -> None:
+async def test_rows_that_differ_are_written_anew_and_rows_of_nothing_are_removed(shop: ProtocolRig) -> None:
     tables = MemoryTables(shop)
     tables.spoil(
         StoredRow("sku", "A", 14, SkuRecord(9, 9)),
@@ -167,12 +167,12 @@ async def test_rows_that_differ_are_written_anew_and_rows_of_nothing_are_removed
     )
     assert len((await audit(shop, tables=tables)).drifts) == 6
     fates = await repair(shop, tables)
-    assert set(fates.values()) == {Fate.REPAIRED} and len(fates) == 6, fates
+    assert set(fates.values()) == {CorrectionResult.REPAIRED} and len(fates) == 6, fates
     findings = await audit(shop, tables=tables)
-    assert is_clean(findings), told(findings)
+    assert is_clean(findings), differences_by_key(findings)
 
 
-async def test_a_repair_beside_live_traffic_loses_no_order_and_sells_no_unit_twice(shop: Stage) -> None:
+async def test_a_repair_beside_live_traffic_loses_no_order_and_sells_no_unit_twice(shop: ProtocolRig) -> None:
     """A hot SKU has 600 units, and somebody adds 500 that are not there, takes some from another, removes orders."""
     caller = shop.submitter()
     await caller.submit((receive("hot", 600), receive("cold", 5_000)), None)
@@ -200,14 +200,14 @@ async def test_a_repair_beside_live_traffic_loses_no_order_and_sells_no_unit_twi
     await asyncio.sleep(0.1)
     fates = await repair(shop)
     assert {"sku hot", "sku cold", *(f"order {order_id}" for order_id in gone)} <= fates.keys()
-    assert set(fates.values()) == {Fate.REPAIRED}, fates
+    assert set(fates.values()) == {CorrectionResult.REPAIRED}, fates
     assert (await sku(shop, "hot")).counters["on_hand@SH1"] == 600
     assert "insufficient_stock" not in told_orders.values(), "it was sold out before it was repaired"
-    await until(lambda: "insufficient_stock" in told_orders.values())  # and is sold to its end now
+    await wait_until(lambda: "insufficient_stock" in told_orders.values())  # and is sold to its end now
     stop.set()
     await asyncio.gather(*traders)
 
-    assert is_clean(await audit(shop)), told(await audit(shop))
+    assert is_clean(await audit(shop)), differences_by_key(await audit(shop))
     for order_id, outcome in told_orders.items():
         record = (await shop.ledger.read_order(order_id)).value
         assert record is not None and record.state == {"insufficient_stock": "rejected"}.get(outcome, outcome)
@@ -218,7 +218,7 @@ async def test_a_repair_beside_live_traffic_loses_no_order_and_sells_no_unit_twi
     assert 600 - 1 - len(traders) <= sold["paid"] <= 600 - 1, sold
 
 
-async def test_a_repair_that_comes_too_late_does_nothing_and_is_planned_anew(shop: Stage) -> None:
+async def test_a_repair_that_comes_too_late_does_nothing_and_is_planned_anew(shop: ProtocolRig) -> None:
     await shop.redis.delete(shop.prefix + "order:o2")
     planner = await planner_of(shop)
     (correction,) = [each async for each in planner.plan()]
@@ -227,11 +227,11 @@ async def test_a_repair_that_comes_too_late_does_nothing_and_is_planned_anew(sho
     (result,) = (await shop.submitter().submit((correction.command,), None)).results
     assert result.outcome == "moved_on"
     assert await planner.again(correction) is None
-    assert await repair(shop) == {"sku A": Fate.REPAIRED}  # the first hold's units
+    assert await repair(shop) == {"sku A": CorrectionResult.REPAIRED}  # the first hold's units
     assert is_clean(await audit(shop))
 
 
-async def test_one_of_two_repairs_of_a_sku_comes_too_late(shop: Stage) -> None:
+async def test_one_of_two_repairs_of_a_sku_comes_too_late(shop: ProtocolRig) -> None:
     await spoil_sku(shop, "A", on_hand_at_SH1=7)
     plans: list[Correction] = [each for _ in range(2) async for each in (await planner_of(shop)).plan()]
     await shop.submitter().submit((place("o6"),), None)

@@ -12,47 +12,47 @@ from typing import Any
 
 import orjson
 
-from stocktide.loadtest.oracle.contract import (
-    DeadLetter,
-    Line,
-    MovedLine,
-    Movement,
-    Order,
-    Policy,
-    Shelf,
-    Stock,
-    Update,
+from stocktide.loadtest.client.contract import (
+    ChannelUpdateView,
+    DeadLetterView,
+    LineView,
+    MovedLineView,
+    MovementView,
+    OrderView,
+    PolicyView,
+    StockView,
+    WarehouseStockView,
 )
 from stocktide.loadtest.oracle.history import (
-    Asked,
-    Began,
-    ChannelRow,
-    DeadLetterRow,
-    Door,
-    MovementRow,
-    OrderRow,
-    PolicyRow,
+    ChannelUpdatePublished,
+    DeadLetterPublished,
+    HistoryRecord,
+    InputTransport,
+    MovementPublished,
+    NoResponse,
+    OrderPublished,
+    PolicyPublished,
     ReadChannel,
     ReadMovement,
     ReadOrder,
     ReadPolicy,
     ReadStock,
-    Record,
-    Rested,
-    Saw,
-    Silent,
-    StockRow,
+    Request,
+    Response,
+    RunQuiesced,
+    RunStarted,
+    StockPublished,
     Subscribed,
     Synced,
-    Told,
+    UpdateReceived,
 )
 from stocktide.streams.contract.events import OrderBody, decode_event
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from stocktide.tables.views import rfc3339
 from tests.ledger.model import advance
-from tests.ledger.model_policy import shown
-from tests.ledger.model_state import Sku, State
+from tests.ledger.model_policy import current_offer
+from tests.ledger.model_state import ModelSku, ModelState
 
 _BAD_PLACINGS = (Outcome.CONFLICT, Outcome.ALREADY_FINAL)
 START_MS = 1_795_000_000_000
@@ -71,18 +71,18 @@ _KINDS = {
 }
 
 
-class Shop:
+class SimulatedShop:
     """One correct run, as it is remembered outside. `records` is the history so far."""
 
     def __init__(self) -> None:
-        self.state = State(now=START_MS)
-        self.records: list[Record] = [Began(START_MS, "app", 7)]
+        self.state = ModelState(now=START_MS)
+        self.records: list[HistoryRecord] = [RunStarted(START_MS, "app", 7)]
         self.batch = 0
         self._number = 0
         self._offset = 0
         self._versions: dict[str, int] = {}
-        self._shown: dict[tuple[str, str], Update] = {}
-        self._movements: dict[tuple[str, str], Movement] = {}
+        self._shown: dict[tuple[str, str], ChannelUpdateView] = {}
+        self._movements: dict[tuple[str, str], MovementView] = {}
         self._subscribed: list[str] = []
         # Rows that were derived and are not published yet; only the newest of a key is, as it is in the product.
         self._rows: dict[tuple[str, str], Any] = {}
@@ -93,7 +93,7 @@ class Shop:
         """The time, ms since the epoch: the ledger's and the tester's."""
         return self.state.now
 
-    def add(self, record: Record) -> Record:
+    def add(self, record: HistoryRecord) -> HistoryRecord:
         """Write a record down."""
         self.records.append(record)
         return record
@@ -109,19 +109,21 @@ class Shop:
         self.add(Subscribed(self.now, name, channel, asked_at=self.now))
         for (of, _), update in self._shown.items():
             if of == channel:
-                self.add(Saw(self.now, name, update))
+                self.add(UpdateReceived(self.now, name, update))
         self.add(Synced(self.now, name))
         self._subscribed.append(name)
 
     # Doors
 
-    def ask(self, kind: str, door: Door = "http", **event: Any) -> int:
+    def ask(self, kind: str, door: InputTransport = "http", **event: Any) -> int:
         """Note an event that is about to be sent; its number."""
         self._number += 1
-        self.add(Asked(self.now, self._number, door, kind, event))
+        self.add(Request(self.now, self._number, door, kind, event))
         return self._number
 
-    def send(self, kind: str, door: Door = "http", silent: bool = False, lost: bool = False, **event: Any) -> Any:
+    def send(
+        self, kind: str, door: InputTransport = "http", silent: bool = False, lost: bool = False, **event: Any
+    ) -> Any:
         """Ask, decide, and tell. `silent`: nobody hears the answer; `lost`: nor does anything happen."""
         number = self.ask(kind, door, **event)
         result = None
@@ -131,18 +133,18 @@ class Shop:
             else:
                 self._by_kafka(number, kind, door, event, silent)
         if silent:
-            self.add(Silent(self.now, number, "hung up"))
+            self.add(NoResponse(self.now, number, "hung up"))
         self.publish()
         return result
 
-    def place(self, order_id: str, sku: str = "A", units: int = 1, door: Door = "http", **more: Any) -> Any:
+    def place(self, order_id: str, sku: str = "A", units: int = 1, door: InputTransport = "http", **more: Any) -> Any:
         """Place an order of one line, for `tmall` unless said otherwise."""
         event = {"order_id": order_id, "channel": "tmall", "lines": [{"sku": sku, "quantity": units}], **more}
         if door != "http":
             event = {"id": f"{order_id}-placed", "occurred_at": rfc3339(self.now), **event}
         return self.send("order.placed", door, **event)
 
-    def event(self, what: str, order_id: str, door: Door = "http", **more: Any) -> Any:
+    def event(self, what: str, order_id: str, door: InputTransport = "http", **more: Any) -> Any:
         """`paid`, `cancelled`, `extended`, `shipped` or `returned`."""
         event = {"id": f"{order_id}-{what}", "order_id": order_id, "occurred_at": rfc3339(self.now), **more}
         return self.send(f"order.{what}", door, **event)
@@ -163,17 +165,17 @@ class Shop:
         )
         outcome = self._decide(command).outcome
         if outcome in REFUSALS:
-            self.add(Told(self.now, number, 404, outcome))
+            self.add(Response(self.now, number, 404, outcome))
         else:
-            self._row("policy", f"{channel}/{sku}", PolicyRow, Policy(channel, sku, policy, self.batch))
-            self.add(Told(self.now, number, 204 if policy is None else 200))
+            self._row("policy", f"{channel}/{sku}", PolicyPublished, PolicyView(channel, sku, policy, self.batch))
+            self.add(Response(self.now, number, 204 if policy is None else 200))
         self.publish()
 
     def noise(self, offset: int | None = None) -> None:
         """Bytes that are no event, by Kafka."""
         number = self.ask("bytes", "kafka")
         self._offset += 1
-        self.add(Told(self.now, number, 202, topic="app-orders", partition=0, offset=self._offset))
+        self.add(Response(self.now, number, 202, topic="app-orders", partition=0, offset=self._offset))
         self._letter("malformed_json", "app-orders", "{")
 
     def tick(self) -> None:
@@ -188,24 +190,24 @@ class Shop:
         answer = self._decide(_command(kind, body))
         order = self._order(event["order_id"])
         if answer.outcome == Outcome.UNKNOWN_ORDER:
-            told = Told(self.now, number, 404, "unknown_order")
+            told = Response(self.now, number, 404, "unknown_order")
         elif answer.outcome in REFUSALS:
             hides = kind == "order.placed" and (order is None or order.state != "rejected")
             hides = hides or (kind == "order.placed" and answer.outcome != self.state.orders[event["order_id"]].outcome)
-            told = Told(self.now, number, 409, str(answer.outcome), answer.replayed, None if hides else order)
+            told = Response(self.now, number, 409, str(answer.outcome), answer.replayed, None if hides else order)
         else:
             status = 201 if kind == "order.placed" and not answer.replayed else 200
-            told = Told(self.now, number, status, None, answer.replayed, order)
+            told = Response(self.now, number, status, None, answer.replayed, order)
         if not silent:
             self.add(told)
         return told
 
-    def _by_kafka(self, number: int, kind: str, door: Door, event: dict[str, Any], silent: bool) -> None:
+    def _by_kafka(self, number: int, kind: str, door: InputTransport, event: dict[str, Any], silent: bool) -> None:
         topic = _TOPICS[kind.partition(".")[0]]
         self._offset += 1
         where = {"topic": topic, "partition": 0, "offset": self._offset} if door == "kafka" else {}
         if not silent:
-            self.add(Told(self.now, number, 202, **where))
+            self.add(Response(self.now, number, 202, **where))
         raw = orjson.dumps({"type": kind, **event}).decode()
         origin = commands.Origin(topic, 0, self._offset, raw)
         before = {name: deepcopy(sku.counters) for name, sku in self.state.skus.items()}
@@ -245,13 +247,13 @@ class Shop:
         answer = advance(self.state, command, self.now)
         for order_id, order in self.state.orders.items():
             if order.state != "parked" and orders.get(order_id) != repr(order):
-                self._row("order", order_id, OrderRow, self._order(order_id, self.batch))
+                self._row("order", order_id, OrderPublished, self._order(order_id, self.batch))
         for order_id, events in waiting.items():
             self._unpark(order_id, events)
         for name in self.state.skus:
             if skus.get(name) != self._look(name):
                 self._versions[name] = self._versions.get(name, 0) + 1
-                self._row("stock", name, StockRow, self._stock(name, self.batch))
+                self._row("stock", name, StockPublished, self._stock(name, self.batch))
         return answer
 
     def _unpark(self, order_id: str, events: list[Any]) -> None:
@@ -267,7 +269,7 @@ class Shop:
 
     def _look(self, name: str) -> Any:
         sku = self.state.skus[name]
-        offers = {channel: shown(self.state, channel, sku) for channel in self.state.channels}
+        offers = {channel: current_offer(self.state, channel, sku) for channel in self.state.channels}
         return deepcopy((sku.counters, sku.warehouses, sku.policies, offers))
 
     def _moved(self, command: Any, before: dict[str, dict[str, int]]) -> None:
@@ -278,26 +280,26 @@ class Shop:
         outcomes = dict(record.lines)
         lines = []
         for sku, units in command.lines if record.lines else ():
-            was, is_ = before.get(sku, {}), self.state.skus.get(sku, Sku()).counters
+            was, is_ = before.get(sku, {}), self.state.skus.get(sku, ModelSku()).counters
             on_hand, damaged = f"on_hand@{command.warehouse}", f"damaged@{command.warehouse}"
             change = is_.get(on_hand, 0) - was.get(on_hand, 0)
             hurt = is_.get(damaged, 0) - was.get(damaged, 0)
-            lines.append(MovedLine(sku, units, str(outcomes[sku]), change, is_.get(on_hand, 0), hurt))
+            lines.append(MovedLineView(sku, units, str(outcomes[sku]), change, is_.get(on_hand, 0), hurt))
         kind = _KINDS[type(command).__name__]
         times = (rfc3339(command.at), rfc3339(self.now))
         key = (command.warehouse, command.id)
-        movement = Movement(*key, kind, str(record.outcome), None, *times, tuple(lines))
+        movement = MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines))
         self._movements[key] = movement
         self._row(
             "movement",
             "/".join(key),
-            MovementRow,
-            Movement(*key, kind, str(record.outcome), None, *times, tuple(lines), self.batch),
+            MovementPublished,
+            MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines), self.batch),
         )
 
     def _letter(self, reason: str, topic: str, raw: str, offset: int | None = None) -> None:
-        letter = DeadLetter(reason, "", topic, 0, self._offset if offset is None else offset, raw)
-        self._row("letter", f"{len(self.records)}-{len(self._rows)}-{letter.offset}", DeadLetterRow, letter)
+        letter = DeadLetterView(reason, "", topic, 0, self._offset if offset is None else offset, raw)
+        self._row("letter", f"{len(self.records)}-{len(self._rows)}-{letter.offset}", DeadLetterPublished, letter)
 
     def _row(self, kind: str, key: str, record: Any, value: Any) -> None:
         self._rows.pop((kind, key), None)
@@ -311,31 +313,31 @@ class Shop:
         for record, value in rows.values():
             self._offset += 1
             self.add(record(self.now, 0, self._offset, value))
-            if isinstance(value, Stock):
+            if isinstance(value, StockView):
                 self._show(value)
 
-    def _show(self, stock: Stock) -> None:
+    def _show(self, stock: StockView) -> None:
         sku = self.state.skus[stock.sku]
         for channel in self.state.channels:
-            mode, quantity, remaining = shown(self.state, channel, sku)
-            update = Update(channel, stock.sku, quantity, mode, remaining, stock.version)
+            mode, quantity, remaining = current_offer(self.state, channel, sku)
+            update = ChannelUpdateView(channel, stock.sku, quantity, mode, remaining, stock.version)
             told = self._shown.get((channel, stock.sku))
             if told is None or (told.mode, told.quantity, told.preorder_remaining) != (mode, quantity, remaining):
                 self._shown[channel, stock.sku] = update
                 self._offset += 1
-                self.add(ChannelRow(self.now, 0, self._offset, update))
+                self.add(ChannelUpdatePublished(self.now, 0, self._offset, update))
                 for name in self._subscribed:
                     if name.rpartition("-")[0] == channel:
-                        self.add(Saw(self.now, name, update))
+                        self.add(UpdateReceived(self.now, name, update))
 
     # What it says
 
-    def _order(self, order_id: str, batch: int = 0) -> Order | None:
+    def _order(self, order_id: str, batch: int = 0) -> OrderView | None:
         order = self.state.orders.get(order_id)
         if order is None or order.state == "parked":
             return None
         lines = tuple(
-            Line(
+            LineView(
                 line.sku,
                 line.quantity,
                 line.state,
@@ -351,12 +353,14 @@ class Shop:
         expires_at = rfc3339(order.expires_at) if order.state == "reserved" and order.expires_at else None
         outcome = str(order.outcome) if batch else ""
         placed_at = rfc3339(order.placed_at)
-        return Order(order_id, order.channel, order.state, lines, order.sequence, placed_at, expires_at, batch, outcome)
+        return OrderView(
+            order_id, order.channel, order.state, lines, order.sequence, placed_at, expires_at, batch, outcome
+        )
 
-    def _stock(self, name: str, batch: int = 0) -> Stock:
+    def _stock(self, name: str, batch: int = 0) -> StockView:
         sku = self.state.skus[name]
         shelves = {
-            where: Shelf(
+            where: WarehouseStockView(
                 sku.count(f"on_hand@{where}"),
                 sku.count(f"committed@{where}"),
                 sku.count(f"locked@{where}"),
@@ -366,25 +370,27 @@ class Shop:
             )
             for where in sku.warehouses
         }
-        sums = [sum(getattr(shelf, part) for shelf in shelves.values()) for part in Shelf.__struct_fields__]
-        return Stock(name, self._versions[name], *sums[:5], sku.preordered(), sums[5], shelves, batch)
+        sums = [
+            sum(getattr(shelf, part) for shelf in shelves.values()) for part in WarehouseStockView.__struct_fields__
+        ]
+        return StockView(name, self._versions[name], *sums[:5], sku.preordered(), sums[5], shelves, batch)
 
-    def rest(self) -> list[Record]:
+    def rest(self) -> list[HistoryRecord]:
         """Come to rest, read everything; the whole history."""
         self.lags = False
         self.tick()
         self.wait(20_000)
         self.tick()
-        self.add(Rested(self.now))
+        self.add(RunQuiesced(self.now))
         for order_id in self.state.orders:
             self.add(ReadOrder(self.now, self.now, order_id, self._order(order_id)))
         for name in self.state.skus:
             self.add(ReadStock(self.now, self.now, name, self._stock(name)))
         for channel in self.state.channels:
             items = tuple(
-                Update(channel, name, quantity, mode, remaining, self._versions[name])
+                ChannelUpdateView(channel, name, quantity, mode, remaining, self._versions[name])
                 for name, sku in self.state.skus.items()
-                for mode, quantity, remaining in [shown(self.state, channel, sku)]
+                for mode, quantity, remaining in [current_offer(self.state, channel, sku)]
             )
             self.add(ReadChannel(self.now, self.now, channel, items))
             self.add(ReadPolicy(self.now, self.now, channel, None, self.state.channels[channel]))
@@ -397,4 +403,4 @@ def _command(kind: str, event: dict[str, Any], origin: commands.Origin | None = 
     decoded = decode_event(orjson.dumps({"type": kind, **event}))
     assert not hasattr(decoded, "code"), decoded
     assert not isinstance(decoded, OrderBody)
-    return commands.command_of(decoded, origin)  # type: ignore[arg-type]
+    return commands.make_command(decoded, origin)  # type: ignore[arg-type]

@@ -15,27 +15,27 @@ from aiohttp.test_utils import TestServer
 
 from stocktide.api.app import make_app
 from stocktide.api.batching import Overloaded
-from stocktide.api.event_producer import NotTaken, make_producer
-from stocktide.api.feeds.catch_up import Entrance
+from stocktide.api.event_producer import ProduceFailed, make_producer
+from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.hub import Hub
-from stocktide.api.feeds.snapshots import Snapshots
-from stocktide.api.feeds.sse import Feeds
+from stocktide.api.feeds.snapshots import SnapshotMonitor
+from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers.health import Readiness
-from stocktide.api.metrics import Metrics
+from stocktide.api.metrics import ApiMetrics
 from stocktide.api.routes import Route
-from stocktide.api_connections import reach_kafka, reach_redis
+from stocktide.api_connections import connect_kafka, connect_redis
 from stocktide.api_server import run
 from stocktide.errors import StartError
 from stocktide.settings import Settings
 from stocktide.tables.ledger.client import KnownSkus, Unblessed
 from stocktide.tables.ledger.submission import Unsettled
-from tests.unit.stand_ins import GivenSource
+from tests.unit.fakes import FakeSource
 
 NOBODY = "127.0.0.1:1"
 READY = {"ready": True, "reasons": {}}
 
 
-class Known:
+class FakeChannels:
     """Every channel is known already."""
 
     async def ensure(self, channel: str) -> None:
@@ -52,7 +52,7 @@ async def knows_two(cursor: str, limit: int) -> KnownSkus:
 
 async def serve(path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> TestServer:
     route = Route(method="GET", path=path, handler=handler, summary="", answers={})
-    server = TestServer(make_app([route], Metrics(), b"{}"))
+    server = TestServer(make_app([route], ApiMetrics(), b"{}"))
     await server.start_server()
     return server
 
@@ -67,15 +67,15 @@ def test_a_port_that_is_taken_is_said_and_ends_the_process(caplog: pytest.LogCap
 
 async def test_a_redis_that_is_not_there_is_said_without_its_password() -> None:
     with pytest.raises(StartError, match=r"Redis at 127\.0\.0\.1:1 does not answer") as refused:
-        await reach_redis(f"redis://:secret@{NOBODY}", seconds_max=0.1)
+        await connect_redis(f"redis://:secret@{NOBODY}", seconds_max=0.1)
     assert "secret" not in str(refused.value)
     with pytest.raises(StartError, match="STOCKTIDE_REDIS"):
-        await reach_redis("nonsense", seconds_max=0.1)
+        await connect_redis("nonsense", seconds_max=0.1)
 
 
 async def test_a_kafka_that_is_not_there_is_said() -> None:
     with pytest.raises(StartError, match=r"Kafka at 127\.0\.0\.1:1 does not answer"):
-        await reach_kafka(NOBODY, lambda: make_producer(NOBODY), seconds_max=0.1)
+        await connect_kafka(NOBODY, lambda: make_producer(NOBODY), seconds_max=0.1)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ async def test_a_kafka_that_is_not_there_is_said() -> None:
         (TimeoutError(), 503, "unsettled"),
         (Unblessed("no takeover"), 503, "unavailable"),
         (ConnectionResetError(), 503, "unavailable"),
-        (NotTaken("Kafka did not take the events"), 503, "unavailable"),
+        (ProduceFailed("Kafka did not take the events"), 503, "unavailable"),
         (Overloaded(), 503, "overloaded"),
         (KeyError("inner secret"), 500, "internal_error"),
     ],
@@ -129,8 +129,13 @@ async def test_a_subscriber_that_reads_nothing_is_dropped_and_told_why() -> None
     for number in range(2_000):
         value = orjson.dumps({"version": 1, "padding": padding})
         hub.add([(0, number, f"tmall/S{number}".encode(), value)])
-    feeds = Feeds(
-        hub, Entrance(hub, GivenSource()), Known(), Snapshots(hub, knows_nothing), lambda: READY, stall_seconds_max=0.2
+    feeds = FeedHandler(
+        hub,
+        CatchUp(hub, FakeSource()),
+        FakeChannels(),
+        SnapshotMonitor(hub, knows_nothing),
+        lambda: READY,
+        stall_seconds_max=0.2,
     )
     server = await serve("/{channel}", feeds.feed)
     client = socket.socket()
@@ -163,7 +168,9 @@ async def test_a_feed_says_what_becomes_of_an_id_before_anything_else(given: str
     hub = Hub(1)
     for number, sku in enumerate("AB"):
         hub.add([(0, number, f"tmall/{sku}".encode(), orjson.dumps({"version": 1, "sku": sku}))])
-    feeds = Feeds(hub, Entrance(hub, GivenSource(ends=(2,)), 0.01), Known(), Snapshots(hub, knows_two), lambda: READY)
+    feeds = FeedHandler(
+        hub, CatchUp(hub, FakeSource(ends=(2,)), 0.01), FakeChannels(), SnapshotMonitor(hub, knows_two), lambda: READY
+    )
     server = await serve("/{channel}", feeds.feed)
     for header, target in ((given, "/tmall"), (None, "/tmall" if given is None else f"/tmall?last_event_id={given}")):
         line = "" if header is None else f"Last-Event-ID: {header}\r\n"

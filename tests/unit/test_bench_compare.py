@@ -13,55 +13,64 @@ import orjson
 import pytest
 from aiohttp import web
 
-from bench.compare.callers import HttpCaller, http_callers, request_bytes
-from bench.compare.door import make_app
-from bench.compare.load import AGAIN_SECONDS, Answer, Demand, Order, Told, closed_loop, draw_orders, stock_for
-from bench.compare.report import Result, table
-from bench.compare.stores import Absent, Postgres, Store, Valkey
-from bench.compare.verdict import judge
-from bench.compare.ways import HELD, REFUSED, WAYS, Way
+from bench.compare.clients import HttpReserveClient, http_clients, request_bytes
+from bench.compare.consistency import check_consistency
+from bench.compare.load import (
+    AGAIN_SECONDS,
+    BenchOrder,
+    ReserveOutcome,
+    ResponseLog,
+    ScheduledLoad,
+    draw_orders,
+    run_closed_loop,
+    stock_for,
+)
+from bench.compare.report import ContenderResult, table
+from bench.compare.service import make_app
+from bench.compare.stores import ContenderUnavailable, PostgresStore, StoreServer, ValkeyStore
+from bench.compare.strategies import HELD, REFUSED, STRATEGIES, ReserveStrategy
 from bench.size.outage import WATCH_SECONDS
 from stocktide.embedded import EmbeddedValkey
-from stocktide.embedded.ports import pick_free
+from stocktide.embedded.ports import pick_free_port
 
-ORDERS = [Order("a", "S", 2), Order("b", "S", 2), Order("c", "S", 1), Order("d", "T", 1)]
+ORDERS = [BenchOrder("a", "S", 2), BenchOrder("b", "S", 2), BenchOrder("c", "S", 1), BenchOrder("d", "T", 1)]
 
 
-def told(**answers: Answer) -> Told:
-    return Told(dict(answers))
+def told(**answers: ReserveOutcome) -> ResponseLog:
+    return ResponseLog(dict(answers))
 
 
 def test_what_was_told_and_stands_is_no_loss() -> None:
-    answers = told(a=Answer.HELD, b=Answer.HELD, c=Answer.REFUSED, d=Answer.HELD)
-    verdict = judge(ORDERS, {"S": 4, "T": 2}, answers, {"a", "b", "d"}, {"S": 0, "T": 1})
+    answers = told(a=ReserveOutcome.HELD, b=ReserveOutcome.HELD, c=ReserveOutcome.REFUSED, d=ReserveOutcome.HELD)
+    verdict = check_consistency(ORDERS, {"S": 4, "T": 2}, answers, {"a", "b", "d"}, {"S": 0, "T": 1})
     assert (verdict.held_units, verdict.refused_orders, verdict.broken) == (5, 1, False)
 
 
 def test_units_told_beyond_what_was_received_are_oversold_even_where_the_store_knows_nothing_of_it() -> None:
-    answers = told(a=Answer.HELD, b=Answer.HELD, c=Answer.HELD, d=Answer.HELD)
-    verdict = judge(ORDERS, {"S": 3, "T": 9}, answers, {"b", "c", "d"}, {"S": 0, "T": 8})
+    answers = told(a=ReserveOutcome.HELD, b=ReserveOutcome.HELD, c=ReserveOutcome.HELD, d=ReserveOutcome.HELD)
+    verdict = check_consistency(ORDERS, {"S": 3, "T": 9}, answers, {"b", "c", "d"}, {"S": 0, "T": 8})
     assert (verdict.oversold_units, verdict.lost_orders, verdict.lost_units, verdict.leaked_units) == (2, 1, 2, 0)
 
 
 def test_an_order_that_the_store_holds_as_refused_after_it_was_told_held_is_lost() -> None:
-    answers = told(a=Answer.HELD, b=Answer.REFUSED, c=Answer.REFUSED, d=Answer.REFUSED)
-    assert judge(ORDERS, {"S": 4, "T": 2}, answers, set(), {"S": 4, "T": 2}).lost_units == 2
+    answers = told(a=ReserveOutcome.HELD, b=ReserveOutcome.REFUSED, c=ReserveOutcome.REFUSED, d=ReserveOutcome.REFUSED)
+    assert check_consistency(ORDERS, {"S": 4, "T": 2}, answers, set(), {"S": 4, "T": 2}).lost_units == 2
 
 
 def test_units_that_are_gone_and_nobody_was_told_of_are_leaked() -> None:
-    answers = told(a=Answer.HELD, b=Answer.REFUSED, c=Answer.REFUSED, d=Answer.HELD)
-    verdict = judge(ORDERS, {"S": 5, "T": 2}, answers, {"a", "d"}, {"S": 0, "T": 1})
+    answers = told(a=ReserveOutcome.HELD, b=ReserveOutcome.REFUSED, c=ReserveOutcome.REFUSED, d=ReserveOutcome.HELD)
+    verdict = check_consistency(ORDERS, {"S": 5, "T": 2}, answers, {"a", "d"}, {"S": 0, "T": 1})
     assert (verdict.leaked_units, verdict.oversold_units, verdict.broken) == (3, 0, True)
 
 
 def test_a_sku_that_leaks_does_not_make_up_for_one_that_is_oversold() -> None:
-    answers = told(a=Answer.HELD, b=Answer.HELD, c=Answer.REFUSED, d=Answer.REFUSED)
-    verdict = judge(ORDERS, {"S": 3, "T": 2}, answers, {"a", "b"}, {"S": 0, "T": 0})
+    answers = told(a=ReserveOutcome.HELD, b=ReserveOutcome.HELD, c=ReserveOutcome.REFUSED, d=ReserveOutcome.REFUSED)
+    verdict = check_consistency(ORDERS, {"S": 3, "T": 2}, answers, {"a", "b"}, {"S": 0, "T": 0})
     assert (verdict.oversold_units, verdict.leaked_units) == (1, 2)
 
 
 def test_who_was_never_answered_is_counted() -> None:
-    verdict = judge(ORDERS, {"S": 4, "T": 2}, told(a=Answer.HELD), {"a"}, {"S": 2, "T": 2})
+    verdict = check_consistency(ORDERS, {"S": 4, "T": 2}, told(a=ReserveOutcome.HELD), {"a"}, {"S": 2, "T": 2})
     assert (verdict.unanswered, verdict.broken) == (3, True)
 
 
@@ -78,39 +87,42 @@ def test_less_is_received_than_is_asked_for() -> None:
     assert stock_for(ORDERS, 0.75) == {"S": 3, "T": 1}
 
 
-class Scripted:
+class ScriptedCaller:
     """A caller who is told what a script says, and then `held`."""
 
-    def __init__(self, *script: Answer) -> None:
+    def __init__(self, *script: ReserveOutcome) -> None:
         self._script = list(script)
         self.asked: list[str] = []
 
-    async def reserve(self, order: Order) -> Answer:
+    async def reserve(self, order: BenchOrder) -> ReserveOutcome:
         self.asked.append(order.order_id)
         await asyncio.sleep(0)
-        return self._script.pop(0) if self._script else Answer.HELD
+        return self._script.pop(0) if self._script else ReserveOutcome.HELD
 
 
 async def test_a_caller_who_is_not_answered_asks_again_with_the_same_order() -> None:
-    caller = Scripted(Answer.NONE, Answer.NONE, Answer.REFUSED)
-    demand = Demand(ORDERS, rate=1e6)
+    caller = ScriptedCaller(ReserveOutcome.NONE, ReserveOutcome.NONE, ReserveOutcome.REFUSED)
+    demand = ScheduledLoad(ORDERS, rate=1e6)
     await demand.run([caller])
     assert caller.asked == ["a", "a", "a", "b", "c", "d"]
-    assert demand.told.answers == told(a=Answer.REFUSED, b=Answer.HELD, c=Answer.HELD, d=Answer.HELD).answers
+    assert (
+        demand.told.answers
+        == told(a=ReserveOutcome.REFUSED, b=ReserveOutcome.HELD, c=ReserveOutcome.HELD, d=ReserveOutcome.HELD).answers
+    )
 
 
 async def test_a_caller_gives_up_in_the_end_and_the_run_goes_on() -> None:
-    caller = Scripted(*[Answer.NONE] * 4)
-    demand = Demand(ORDERS[:2], rate=1e6, patience_seconds=3.5 * AGAIN_SECONDS)
+    caller = ScriptedCaller(*[ReserveOutcome.NONE] * 4)
+    demand = ScheduledLoad(ORDERS[:2], rate=1e6, patience_seconds=3.5 * AGAIN_SECONDS)
     await demand.run([caller])
-    assert demand.told.answers == {"b": Answer.HELD}
+    assert demand.told.answers == {"b": ReserveOutcome.HELD}
     assert demand.half.is_set()
 
 
 async def test_orders_come_at_their_rate_and_half_of_them_are_told() -> None:
-    demand = Demand(ORDERS, rate=20.0)
+    demand = ScheduledLoad(ORDERS, rate=20.0)
     began = time.monotonic()
-    running = asyncio.create_task(demand.run([Scripted(), Scripted()]))
+    running = asyncio.create_task(demand.run([ScriptedCaller(), ScriptedCaller()]))
     await demand.half.wait()
     assert len(demand.told.answers) == 2
     await running
@@ -118,24 +130,26 @@ async def test_orders_come_at_their_rate_and_half_of_them_are_told() -> None:
 
 
 def test_silence_is_the_longest_pause_after_the_kill_whatever_was_under_way_then() -> None:
-    known = Told({}, [1.0, 9.5, 10.1, 14.0, 14.5])
+    known = ResponseLog({}, [1.0, 9.5, 10.1, 14.0, 14.5])
     assert known.silence(10.0) == pytest.approx(3.9)
     assert known.silence(20.0) == float("inf")
 
 
 async def test_only_what_was_held_counts_as_speed() -> None:
-    caller = Scripted(*[Answer.REFUSED] * 10)
-    pace = await closed_loop([caller], draw_orders("x", 5, 0.0, 1, seed=1), 0.05)
+    caller = ScriptedCaller(*[ReserveOutcome.REFUSED] * 10)
+    pace = await run_closed_loop([caller], draw_orders("x", 5, 0.0, 1, seed=1), 0.05)
     assert pace.other == 10
     assert pace.rate < len(caller.asked) / 0.05
 
 
 async def test_a_loop_in_which_nothing_is_held_is_no_measurement() -> None:
     with pytest.raises(RuntimeError, match="no order was held"):
-        await closed_loop([Scripted(*[Answer.REFUSED] * 1_000_000)], draw_orders("x", 5, 0.0, 1, seed=1), 0.01)
+        await run_closed_loop(
+            [ScriptedCaller(*[ReserveOutcome.REFUSED] * 1_000_000)], draw_orders("x", 5, 0.0, 1, seed=1), 0.01
+        )
 
 
-class Door:
+class ScriptedServer:
     """A door that answers with the statuses it was given, in turn."""
 
     def __init__(self, *statuses: int) -> None:
@@ -152,23 +166,29 @@ class Door:
 
 
 async def test_a_caller_reads_the_doors_answers_and_comes_back_after_it_hung_up() -> None:
-    door, port = Door(201, 409, 503, 0, 200), pick_free()
+    door, port = ScriptedServer(201, 409, 503, 0, 200), pick_free_port()
     app = web.Application()
     app.router.add_post("/v1/orders", door.place)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        async with http_callers(port, 1) as callers:
+        async with http_clients(port, 1) as callers:
             answers = [await callers[0].reserve(ORDERS[0]) for _ in range(5)]
     finally:
         await runner.cleanup()
-    assert answers == [Answer.HELD, Answer.REFUSED, Answer.NONE, Answer.NONE, Answer.HELD]
+    assert answers == [
+        ReserveOutcome.HELD,
+        ReserveOutcome.REFUSED,
+        ReserveOutcome.NONE,
+        ReserveOutcome.NONE,
+        ReserveOutcome.HELD,
+    ]
     assert orjson.loads(door.bodies[0])["lines"] == [{"sku": "S", "quantity": 2}]
 
 
 async def test_a_door_that_is_not_there_is_no_answer() -> None:
-    assert await HttpCaller(pick_free()).reserve(ORDERS[0]) is Answer.NONE
+    assert await HttpReserveClient(pick_free_port()).reserve(ORDERS[0]) is ReserveOutcome.NONE
 
 
 async def test_the_doors_bytes_are_an_order_for_a_way() -> None:
@@ -182,12 +202,12 @@ async def test_the_doors_bytes_are_an_order_for_a_way() -> None:
         async def close(self) -> None:
             pass
 
-    way, port = Full(), pick_free()
+    way, port = Full(), pick_free_port()
     runner = web.AppRunner(make_app(way))  # type: ignore[arg-type]
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        assert await HttpCaller(port).reserve(ORDERS[0]) is Answer.REFUSED
+        assert await HttpReserveClient(port).reserve(ORDERS[0]) is ReserveOutcome.REFUSED
     finally:
         await runner.cleanup()
     assert way.asked == ("a", "S", 2)
@@ -195,18 +215,18 @@ async def test_the_doors_bytes_are_an_order_for_a_way() -> None:
 
 
 @asynccontextmanager
-async def running(name: str, folder: Path, always: bool = False) -> AsyncIterator[tuple[Store, Way]]:
+async def running(name: str, folder: Path, always: bool = False) -> AsyncIterator[tuple[StoreServer, ReserveStrategy]]:
     """A way with its store; the test is skipped where the store cannot be had here."""
     try:
-        store: Store = (
-            Postgres(folder / "postgres.log")
+        store: StoreServer = (
+            PostgresStore(folder / "postgres.log")
             if name == "row-lock"
-            else Valkey(EmbeddedValkey(folder / "valkey", folder / "valkey.log"), always)
+            else ValkeyStore(EmbeddedValkey(folder / "valkey", folder / "valkey.log"), always)
         )
-    except Absent as absent:
+    except ContenderUnavailable as absent:
         pytest.skip(str(absent))
     await store.start()
-    way = WAYS[name](store.url)
+    way = STRATEGIES[name](store.url)
     try:
         yield store, way
     finally:
@@ -214,7 +234,7 @@ async def running(name: str, folder: Path, always: bool = False) -> AsyncIterato
         await store.stop()
 
 
-@pytest.mark.parametrize("name", sorted(WAYS))
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
 async def test_a_way_holds_what_is_there_once_however_often_it_is_asked(name: str, tmp_path: Path) -> None:
     async with running(name, tmp_path) as (_, way):
         await way.open({"S": 3})
@@ -254,5 +274,5 @@ async def test_valkey_comes_back_without_what_it_wrote_while_it_was_watched_unle
 
 
 def test_a_way_that_cannot_be_had_is_said_to_be_absent() -> None:
-    made = table([Result("row-lock", "PostgreSQL", missing="not installed")])
+    made = table([ContenderResult("row-lock", "PostgreSQL", missing="not installed")])
     assert list(made.columns[1].cells) == ["ABSENT: not installed"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
-from bench.size.notes import Notes
-from bench.size.outage import TAIL_SECONDS, WATCH_SECONDS, AppendOnlyFile, recovery_told
-from bench.size.seeding import LINES_EACH, placed, receipts
-from bench.size.traffic import Traffic
+from bench.size.outage import TAIL_SECONDS, WATCH_SECONDS, AppendOnlyFile, parse_recovery_log
+from bench.size.report import SizeReport
+from bench.size.seeding import LINES_EACH, encode_held_order, receipts
+from bench.size.traffic import OrderTraffic
 
 ORDER = {
     "order_id": "a",
@@ -63,7 +63,7 @@ async def test_what_is_older_than_the_tail_is_not_cut_off(tmp_path: Path) -> Non
 
 
 async def test_an_order_that_is_gone_or_differs_from_what_was_told_is_lost() -> None:
-    traffic = Traffic("", None, 1.0, 10, "t")
+    traffic = OrderTraffic("", None, 1.0, 10, "t")
     there = {"same": ORDER, "changed": {**ORDER, "expires_at": None}, "ended": {**ORDER, "state": "expired"}}
     traffic.told = dict.fromkeys(("same", "changed", "gone"), orjson.dumps({**ORDER, "replayed": True}))
     traffic.taken = ["ended", "gone-too"]
@@ -75,7 +75,7 @@ async def test_an_order_that_is_gone_or_differs_from_what_was_told_is_lost() -> 
 
 
 def test_a_pause_counts_from_the_moment_asked_for() -> None:
-    traffic = Traffic("", None, 1.0, 10, "t")
+    traffic = OrderTraffic("", None, 1.0, 10, "t")
     traffic._told_at = [1.0, 12.0, 12.5, 16.0]
     assert traffic.silence(10.0) == (2.0, 3.5)
     assert traffic.silence(20.0) == (float("inf"), 0.0)
@@ -87,7 +87,7 @@ def test_a_workers_log_tells_how_much_was_redone_and_how_often_it_took_over() ->
         "INFO tables.recovery.takeover: blessed: term 2, journal at batch 5493, Redis came with batch 5070\n"
         "INFO tables.recovery.takeover: blessed: term 3, rebuilt up to batch 5494\n"
     )
-    assert recovery_told(log) == {"batches_redone": 423, "redos": 1, "takeovers": 2}
+    assert parse_recovery_log(log) == {"batches_redone": 423, "redos": 1, "takeovers": 2}
 
 
 def test_every_sku_is_received_in_every_warehouse_once() -> None:
@@ -97,14 +97,14 @@ def test_every_sku_is_received_in_every_warehouse_once() -> None:
 
 
 def test_orders_are_held_for_as_long_as_may_be_over_all_channels_and_skus() -> None:
-    orders = [orjson.loads(placed(f"o{number}", number, 100)) for number in range(500)]
+    orders = [orjson.loads(encode_held_order(f"o{number}", number, 100)) for number in range(500)]
     assert {order["hold_seconds"] for order in orders} == {604_800}
     assert len({order["channel"] for order in orders}) == 5
     assert len({order["lines"][0]["sku"] for order in orders}) == 100
 
 
 def test_what_broke_is_kept() -> None:
-    notes = Notes(Console(quiet=True))
+    notes = SizeReport(Console(quiet=True))
     notes.check(True, "fine")
     notes.check(False, "an order is lost")
     assert notes.broken == ["an order is lost"]

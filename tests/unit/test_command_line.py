@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.embedded.ports import pick_free
+from stocktide.embedded.ports import pick_free_port
 
 SECONDS_MAX = 60.0
 
@@ -97,7 +97,7 @@ def test_a_bad_setting_is_named() -> None:
 
 @pytest.mark.parametrize("command", ["worker", "api"])
 def test_a_kafka_that_is_not_there_is_named(command: str) -> None:
-    address = f"127.0.0.1:{pick_free()}"
+    address = f"127.0.0.1:{pick_free_port()}"
     assert f"no Kafka answers at {address}" in refused(1, command, environ={"STOCKTIDE_KAFKA": address})
 
 
@@ -107,7 +107,7 @@ def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_a_redis_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
-    port = pick_free()
+    port = pick_free_port()
     url = f"redis://user:secret@127.0.0.1:{port}/0"
     done = stocktide("doctor", environ={"STOCKTIDE_REDIS": url, "STOCKTIDE_KAFKA": f"127.0.0.1:{port}"})
     assert done.returncode == 1

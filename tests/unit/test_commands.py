@@ -11,7 +11,7 @@ import pytest
 from stocktide.streams.contract import events
 from stocktide.streams.contract.times import ms_of
 from stocktide.tables.ledger import commands
-from stocktide.tables.ledger.commands import Command, command_of, place_of
+from stocktide.tables.ledger.commands import Command, make_command, make_place
 
 AT = datetime(2026, 11, 11, tzinfo=UTC)
 
@@ -33,13 +33,13 @@ def counted(at: datetime) -> events.StockCounted:
 
 
 def test_rule_18_lines_of_one_sku_are_summed_in_the_order_first_seen() -> None:
-    command = place_of(placed(lines=lines(("B", 1), ("A", 2), ("B", 3))))
+    command = make_place(placed(lines=lines(("B", 1), ("A", 2), ("B", 3))))
     assert command.lines == (("B", 4), ("A", 2))
 
 
 def test_rule_34_lines_of_one_sku_are_summed_in_a_movement() -> None:
     receipt = events.StockReceived(id="m", occurred_at=AT, warehouse="SH1", lines=lines(("A", 1), ("B", 2), ("A", 3)))
-    command = command_of(receipt)
+    command = make_command(receipt)
     assert isinstance(command, commands.Receive)
     assert command.lines == (("A", 4), ("B", 2))
 
@@ -55,7 +55,7 @@ def test_rule_34_lines_of_one_sku_are_summed_in_a_movement() -> None:
     ids=["id and time", "order of lines", "lines to sum", "defaults spelt out"],
 )
 def test_rule_19_what_does_not_change_the_body_does_not_change_its_fingerprint(fields: dict[str, object]) -> None:
-    assert place_of(placed(**fields)).fingerprint == place_of(placed()).fingerprint
+    assert make_place(placed(**fields)).fingerprint == make_place(placed()).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_rule_19_what_does_not_change_the_body_does_not_change_its_fingerprint(f
     ids=lambda fields: next(iter(fields)),
 )
 def test_rule_19_every_other_field_does(fields: dict[str, object]) -> None:
-    assert place_of(placed(**fields)).fingerprint != place_of(placed()).fingerprint
+    assert make_place(placed(**fields)).fingerprint != make_place(placed()).fingerprint
 
 
 def test_rule_19_an_order_has_the_same_fingerprint_by_http_and_by_kafka() -> None:
     body = events.OrderBody(order_id="o1", channel="tmall", lines=lines(("A", 1), ("B", 2)))
-    by_http, by_kafka = place_of(body), command_of(placed())
+    by_http, by_kafka = make_place(body), make_command(placed())
     assert isinstance(by_kafka, commands.Place)
     assert by_http.fingerprint == by_kafka.fingerprint
     assert (by_http.id, by_http.at) == (commands.PLACED_ID_DEFAULT, None)
@@ -88,15 +88,15 @@ def test_rule_19_an_order_has_the_same_fingerprint_by_http_and_by_kafka() -> Non
 
 def test_rule_22_events_of_other_types_never_share_a_fingerprint() -> None:
     marks = {
-        command_of(events.OrderPaid(id="e", occurred_at=AT, order_id="o1")).fingerprint,  # type: ignore[union-attr]
-        command_of(events.OrderCancelled(id="e", occurred_at=AT, order_id="o1")).fingerprint,  # type: ignore[union-attr]
-        commands.extend_of("o1", 900, "e").fingerprint,
+        make_command(events.OrderPaid(id="e", occurred_at=AT, order_id="o1")).fingerprint,  # type: ignore[union-attr]
+        make_command(events.OrderCancelled(id="e", occurred_at=AT, order_id="o1")).fingerprint,  # type: ignore[union-attr]
+        commands.make_extend("o1", 900, "e").fingerprint,
     }
     assert len(marks) == 3
 
 
 def test_the_time_of_a_count_is_part_of_what_it_says() -> None:
-    first, second = command_of(counted(AT)), command_of(counted(AT + timedelta(seconds=1)))
+    first, second = make_command(counted(AT)), make_command(counted(AT + timedelta(seconds=1)))
     assert isinstance(first, commands.Count)
     assert isinstance(second, commands.Count)
     assert first.fingerprint != second.fingerprint
@@ -104,7 +104,7 @@ def test_the_time_of_a_count_is_part_of_what_it_says() -> None:
 
 def test_times_become_whole_milliseconds() -> None:
     for millisecond in range(1_000):
-        command = command_of(counted(AT + timedelta(milliseconds=millisecond)))
+        command = make_command(counted(AT + timedelta(milliseconds=millisecond)))
         assert isinstance(command, commands.Count)
         assert command.at == ms_of(AT) + millisecond
 
@@ -135,6 +135,6 @@ class _Case:
     ids=lambda case: case.kind.__name__,
 )
 def test_a_command_survives_the_way_through_msgpack(case: _Case) -> None:
-    command = command_of(case.event, commands.Origin("orders", 3, 14, "raw"), 159)
+    command = make_command(case.event, commands.Origin("orders", 3, 14, "raw"), 159)
     assert isinstance(command, case.kind)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(command), type=Command) == command

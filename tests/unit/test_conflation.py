@@ -8,12 +8,12 @@ import orjson
 import pytest
 
 from stocktide.agents.channel_stock import conflation as conflation_module
-from stocktide.agents.channel_stock.conflation import Conflation, Ticket, decode_stock_row
+from stocktide.agents.channel_stock.conflation import Conflation, PendingAck, decode_stock_row
 
 INTERVAL_MS = 100
 
 
-class Watch:
+class ConflationHarness:
     """A conflation whose time the test moves, and which keeps what it let go."""
 
     def __init__(self, **told: dict[str, Any]) -> None:
@@ -22,7 +22,12 @@ class Watch:
         self.conflation = Conflation(self.table.get, INTERVAL_MS, lambda: self.now)
 
     def row(
-        self, version: int, ticket: Ticket | None = None, interval: int | None = None, sku: str = "A", **channels: Any
+        self,
+        version: int,
+        ticket: PendingAck | None = None,
+        interval: int | None = None,
+        sku: str = "A",
+        **channels: Any,
     ) -> None:
         """Fold a row of a SKU; channels as name=(mode, quantity)."""
         row = {
@@ -50,13 +55,13 @@ class Watch:
 
 
 def test_the_first_row_is_told_at_once() -> None:
-    watch = Watch()
+    watch = ConflationHarness()
     watch.row(1, jd=("in_stock", 5))
     assert watch.due() == [("jd", "in_stock", 5, 1)]
 
 
 def test_quantities_are_told_at_most_once_per_interval_and_then_the_newest() -> None:
-    watch = Watch()
+    watch = ConflationHarness()
     watch.row(1, jd=("in_stock", 9))
     watch.due()
     for version in range(2, 8):
@@ -67,7 +72,7 @@ def test_quantities_are_told_at_most_once_per_interval_and_then_the_newest() -> 
 
 
 def test_a_change_after_a_quiet_interval_is_told_at_once() -> None:
-    watch = Watch()
+    watch = ConflationHarness()
     watch.row(1, jd=("in_stock", 9))
     watch.due()
     watch.now += 0.2
@@ -76,7 +81,7 @@ def test_a_change_after_a_quiet_interval_is_told_at_once() -> None:
 
 
 def test_a_switch_of_mode_does_not_wait_for_the_interval() -> None:
-    watch = Watch()
+    watch = ConflationHarness()
     watch.row(1, jd=("in_stock", 9))
     watch.due()
     watch.row(2, jd=("in_stock", 1))
@@ -85,7 +90,7 @@ def test_a_switch_of_mode_does_not_wait_for_the_interval() -> None:
 
 
 def test_a_change_that_a_channel_cannot_see_is_never_told() -> None:
-    watch = Watch()
+    watch = ConflationHarness()
     watch.row(1, jd=("in_stock", 9), tmall=("in_stock", 9))
     watch.due()
     watch.row(2, jd=("in_stock", 9), tmall=("in_stock", 8))
@@ -93,7 +98,7 @@ def test_a_change_that_a_channel_cannot_see_is_never_told() -> None:
 
 
 def test_a_change_that_went_back_before_it_was_told_is_never_told() -> None:
-    watch = Watch()
+    watch = ConflationHarness()
     watch.row(1, jd=("in_stock", 9))
     watch.due()
     watch.row(2, jd=("in_stock", 8))
@@ -102,7 +107,7 @@ def test_a_change_that_went_back_before_it_was_told_is_never_told() -> None:
 
 
 def test_versions_only_grow_a_row_that_comes_again_changes_nothing() -> None:
-    watch = Watch()
+    watch = ConflationHarness()
     watch.row(5, jd=("in_stock", 9))
     watch.due()
     watch.row(4, jd=("sold_out", 0))
@@ -112,7 +117,7 @@ def test_versions_only_grow_a_row_that_comes_again_changes_nothing() -> None:
 
 def test_after_a_restart_only_differences_to_what_was_told_are_told() -> None:
     told = {"mode": "in_stock", "quantity": 9, "preorder_remaining": 0, "version": 5, "as_of": "x"}
-    watch = Watch(jd__A={"channel": "jd", "sku": "A", **told})
+    watch = ConflationHarness(jd__A={"channel": "jd", "sku": "A", **told})
     watch.row(4, jd=("in_stock", 10))
     watch.row(6, jd=("in_stock", 9))
     assert watch.due() == []
@@ -121,7 +126,7 @@ def test_after_a_restart_only_differences_to_what_was_told_are_told() -> None:
 
 
 def test_a_channels_own_interval_counts() -> None:
-    watch = Watch()
+    watch = ConflationHarness()
     watch.row(1, interval=5_000, jd=("in_stock", 9))
     watch.due()
     watch.row(2, interval=5_000, jd=("in_stock", 8))
@@ -131,8 +136,8 @@ def test_a_channels_own_interval_counts() -> None:
 
 def test_a_chunk_is_done_when_what_it_caused_is_written_or_replaced_by_a_later_chunk() -> None:
     done: list[str] = []
-    watch = Watch()
-    first, second = Ticket(lambda: done.append("first")), Ticket(lambda: done.append("second"))
+    watch = ConflationHarness()
+    first, second = PendingAck(lambda: done.append("first")), PendingAck(lambda: done.append("second"))
     watch.row(1, jd=("in_stock", 9))
     watch.due()
     watch.row(2, first, jd=("in_stock", 8))
@@ -147,8 +152,8 @@ def test_a_chunk_is_done_when_what_it_caused_is_written_or_replaced_by_a_later_c
 
 def test_a_chunk_that_changed_nothing_is_done_at_once() -> None:
     done: list[str] = []
-    watch = Watch()
-    ticket = Ticket(lambda: done.append("done"))
+    watch = ConflationHarness()
+    ticket = PendingAck(lambda: done.append("done"))
     watch.row(1, jd=("in_stock", 9))
     watch.due()
     watch.row(1, ticket, jd=("in_stock", 9))
@@ -157,8 +162,8 @@ def test_a_chunk_that_changed_nothing_is_done_at_once() -> None:
 
 
 def test_what_was_forgotten_is_read_back_from_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conflation_module, "OUTLETS_MAX", 2)
-    watch = Watch()
+    monkeypatch.setattr(conflation_module, "OFFERS_CACHED_MAX", 2)
+    watch = ConflationHarness()
     for sku in "ABCDEF":
         watch.row(1, sku=sku, jd=("in_stock", 9))
         for update in watch.conflation.take_due(10):

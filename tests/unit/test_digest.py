@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocktide.tables.audit.digest import Digest, decode, kept_until, kind_of, term_of
+from stocktide.tables.audit.digest import Digest, decode, kept_until, key_hash, kind_of
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
 
@@ -55,9 +55,9 @@ def test_how_a_state_is_packed_does_not_count() -> None:
             "warehouses": [],
         }
     )
-    assert term_of("sku", "A", decode("sku", packed)) == term_of("sku", "A", SKU)
+    assert key_hash("sku", "A", decode("sku", packed)) == key_hash("sku", "A", SKU)
     sweeping = RegistryRecord(sweep_from="", before={"jd": ()})
-    assert term_of("registry", "", sweeping) == term_of(
+    assert key_hash("registry", "", sweeping) == key_hash(
         "registry", "", RegistryRecord(sweep_from="", before={"jd": {}})
     )
 

@@ -10,22 +10,22 @@ from typing import Any
 
 import pytest
 
-from stocktide.doctor import judge_ways, shown_settings
-from stocktide.doctor.finding import Finding, Verdict
+from stocktide.doctor import judge_encryption, shown_settings
+from stocktide.doctor.finding import Finding, Severity
 from stocktide.doctor.kafka import (
     OFFSETS_TOPIC,
     ClusterView,
+    GroupOffset,
     PartitionView,
-    Reading,
     judge_cluster,
 )
-from stocktide.doctor.redis_server import judge_redis, judge_rights
-from stocktide.doctor.rights import COMMANDS, missing_rights
+from stocktide.doctor.redis_server import judge_permissions, judge_redis
+from stocktide.doctor.rights import COMMANDS, missing_permissions
 from stocktide.settings import Settings
-from stocktide.streams.kafka.admin import settings_of
+from stocktide.streams.kafka.admin import topic_settings
 from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL, ORDERS, STOCK, TOPICS
-from stocktide.wait_for_servers import hidden_url
-from tests.servers import RedisServer
+from stocktide.wait_for_servers import redact_url
+from tests.harness.servers import RedisServer
 
 LUA = Path(__file__).parents[2] / "tables" / "ledger" / "lua"
 SAFE_ABOUT = {
@@ -41,12 +41,12 @@ SAFE_CONFIG = {"appendfsync": "everysec", "save": "", "stop-writes-on-bgsave-err
 
 def wrongs(findings: Iterable[Finding]) -> list[str]:
     """What is wrong."""
-    return [finding.what for finding in findings if finding.verdict is Verdict.WRONG]
+    return [finding.what for finding in findings if finding.verdict is Severity.WRONG]
 
 
 def notes(findings: Iterable[Finding]) -> list[str]:
     """What is worth knowing."""
-    return [finding.what for finding in findings if finding.verdict is Verdict.NOTE]
+    return [finding.what for finding in findings if finding.verdict is Severity.NOTE]
 
 
 def redis_with(about: dict[str, object], config: dict[str, str] | None = None) -> list[Finding]:
@@ -62,7 +62,7 @@ def cluster(brokers: int, replicas: int, partitions: int = 4) -> ClusterView:
             topic.full_name("s"): (PartitionView(replicas, replicas, True),) * (topic.partitions or partitions)
             for topic in TOPICS
         },
-        {topic.full_name("s"): settings_of(topic, brokers) for topic in TOPICS},
+        {topic.full_name("s"): topic_settings(topic, brokers) for topic in TOPICS},
         {number: {"min.insync.replicas": "2", "auto.create.topics.enable": "false"} for number in range(brokers)},
         tuple(range(brokers)),
     )
@@ -175,7 +175,7 @@ def test_unsafe_defaults_of_a_broker_are_told() -> None:
 
 
 def test_what_we_may_not_see_is_said_not_guessed() -> None:
-    told = of(replace(cluster(3, 3), settings={}, broker_settings={}, readings=None))
+    told = of(replace(cluster(3, 3), settings={}, broker_settings={}, group_offsets=None))
     assert wrongs(told) == []
     assert sum("allow DescribeConfigs on it" in what for what in notes(told)) == len(TOPICS)
     assert sum("allow DescribeConfigs on the cluster" in what for what in notes(told)) == 1
@@ -183,19 +183,19 @@ def test_what_we_may_not_see_is_said_not_guessed() -> None:
 
 
 def test_records_deleted_unread_and_a_topic_made_anew_are_wrong() -> None:
-    readings = (
-        Reading("s-orders", 0, committed=10, first=10, end=10),
-        Reading("s-orders", 1, committed=4, first=10, end=20),
-        Reading("s-orders", 2, committed=30, first=0, end=20),
+    group_offsets = (
+        GroupOffset("s-orders", 0, committed=10, first=10, end=10),
+        GroupOffset("s-orders", 1, committed=4, first=10, end=20),
+        GroupOffset("s-orders", 2, committed=30, first=0, end=20),
     )
-    messages = wrongs(of(replace(cluster(3, 3), readings=readings)))
+    messages = wrongs(of(replace(cluster(3, 3), group_offsets=group_offsets)))
     assert len(messages) == 2
     assert "partition 1: 6 record(s) were deleted" in messages[0]
     assert "partition 2 ends at 20" in messages[1]
 
 
 def test_a_safe_server_has_nothing_wrong_and_nothing_to_note() -> None:
-    assert [finding.verdict for finding in redis_with({})] == [Verdict.GOOD]
+    assert [finding.verdict for finding in redis_with({})] == [Severity.GOOD]
 
 
 @pytest.mark.parametrize(
@@ -266,28 +266,28 @@ def test_every_command_that_our_scripts_give_is_among_the_rights_that_are_checke
 async def test_rights_that_are_missing_are_named(ledger_server: RedisServer, redis: Any) -> None:
     client = type(redis).from_url(ledger_server.url)
     try:
-        assert await missing_rights(client, "s:{0}:") == []
+        assert await missing_permissions(client, "s:{0}:") == []
         await client.acl_setuser(
             "half", enabled=True, nopass=True, keys=["s:*"], categories=["+@all"], commands=["-xadd", "-publish"]
         )
         half = type(redis).from_url(ledger_server.url, username="half", password="")
-        assert set(await missing_rights(half, "s:{0}:")) == {"PUBLISH", "SUBSCRIBE", "XADD"}
-        others = await missing_rights(half, "other:{0}:")
+        assert set(await missing_permissions(half, "s:{0}:")) == {"PUBLISH", "SUBSCRIBE", "XADD"}
+        others = await missing_permissions(half, "other:{0}:")
         assert {"GET", "MSET"} <= set(others)
         await half.aclose()
     finally:
         await client.acl_deluser("half")
         await client.aclose()
-    assert "may not use XADD" in wrongs(judge_rights(["XADD"]))[0]
+    assert "may not use XADD" in wrongs(judge_permissions(["XADD"]))[0]
 
 
 def test_the_journal_is_flushed_on_one_broker_and_replicated_on_three() -> None:
-    assert settings_of(JOURNAL, 1)["flush.messages"] == "1"
-    assert "flush.messages" not in settings_of(ORDERS, 1)
-    assert "segment.bytes" not in settings_of(ORDERS, 1)
-    assert "segment.bytes" in settings_of(CHANNEL_STOCK, 1)
-    assert "segment.bytes" in settings_of(STOCK, 3)
-    many = settings_of(JOURNAL, 3)
+    assert topic_settings(JOURNAL, 1)["flush.messages"] == "1"
+    assert "flush.messages" not in topic_settings(ORDERS, 1)
+    assert "segment.bytes" not in topic_settings(ORDERS, 1)
+    assert "segment.bytes" in topic_settings(CHANNEL_STOCK, 1)
+    assert "segment.bytes" in topic_settings(STOCK, 3)
+    many = topic_settings(JOURNAL, 3)
     assert many["min.insync.replicas"] == "2"
     assert many["unclean.leader.election.enable"] == "false"
 
@@ -295,14 +295,14 @@ def test_the_journal_is_flushed_on_one_broker_and_replicated_on_three() -> None:
 def test_secrets_are_hidden() -> None:
     lines = list(shown_settings(Settings(redis="rediss://user:secret@host:6380/1")))
     assert "STOCKTIDE_REDIS=rediss://user:***@host:6380/1" in lines
-    assert hidden_url("redis://host:1/0") == "redis://host:1/0"
-    assert "secret" not in hidden_url("redis://:secret@host:port/0")
+    assert redact_url("redis://host:1/0") == "redis://host:1/0"
+    assert "secret" not in redact_url("redis://:secret@host:port/0")
 
 
 def test_a_password_that_goes_in_the_clear_is_told() -> None:
-    assert list(judge_ways(Settings())) == []
+    assert list(judge_encryption(Settings())) == []
     sasl = {"kafka_security": "SASL_PLAINTEXT", "kafka_sasl_mechanism": "PLAIN"}
-    told = notes(judge_ways(Settings(redis="redis://:secret@10.0.0.1/0", **sasl)))
+    told = notes(judge_encryption(Settings(redis="redis://:secret@10.0.0.1/0", **sasl)))
     assert len(told) == 2
     assert "the password too" in told[0]
     assert not any("secret" in what for what in told)

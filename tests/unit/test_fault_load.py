@@ -14,24 +14,24 @@ from stocktide.streams.contract.events import (
     Malformed,
     decode_event,
 )
-from tests.faults.broad import (
+from tests.faults.edge_scenarios import (
     AHEAD_MS_MAX,
     FULL,
     NAME_LENGTH,
     TEXT_LENGTH,
-    Breadth,
-    broad_opening,
-    early_story,
-    large_story,
-    skewed_story,
-    wide_story,
+    EdgeSizes,
+    early_event_scenario,
+    edge_opening_receipts,
+    large_fields_scenario,
+    skewed_clock_scenario,
+    wide_order_scenario,
 )
-from tests.faults.stories import Step
+from tests.faults.scenarios import ScenarioStep
 
 NUMBERS = range(1, 200)
 
 
-def raw(step: Step) -> bytes:
+def raw(step: ScenarioStep) -> bytes:
     return msgspec.json.encode({"type": step.kind, "occurred_at": "2026-11-24T00:00:00.000Z", **step.event})
 
 
@@ -41,10 +41,10 @@ def test_names_and_texts_are_as_long_as_the_contract_allows() -> None:
 
 def test_all_that_is_told_is_legal() -> None:
     breadth = replace(FULL, skus=LINES_MAX)
-    steps = [*broad_opening(breadth)]
+    steps = [*edge_opening_receipts(breadth)]
     for number in NUMBERS:
-        steps += [*wide_story(1, number, breadth), *large_story(1, number)]
-        steps += [*early_story(1, number, breadth), *skewed_story(1, number)]
+        steps += [*wide_order_scenario(1, number, breadth), *large_fields_scenario(1, number)]
+        steps += [*early_event_scenario(1, number, breadth), *skewed_clock_scenario(1, number)]
     for step in steps:
         if step.kind == "stock.counted":
             continue  # what is counted is filled in when the step is taken
@@ -54,7 +54,7 @@ def test_all_that_is_told_is_legal() -> None:
 
 
 def test_wide_orders_have_as_many_lines_as_there_may_be_and_units_from_many_warehouses() -> None:
-    orders = [wide_story(1, number, FULL)[0].event for number in NUMBERS]
+    orders = [wide_order_scenario(1, number, FULL)[0].event for number in NUMBERS]
     assert max(len(order["lines"]) for order in orders) > 0.95 * LINES_MAX
     assert all(len({line["sku"] for line in order["lines"]}) == len(order["lines"]) for order in orders)
     assert all(order["lines"][-1]["quantity"] >= 30 * 20 for order in orders)
@@ -62,16 +62,16 @@ def test_wide_orders_have_as_many_lines_as_there_may_be_and_units_from_many_ware
 
 def test_an_early_payment_comes_before_its_order_and_an_order_follows_in_time() -> None:
     for number in NUMBERS:
-        first, *_, last = early_story(1, number, Breadth())
+        first, *_, last = early_event_scenario(1, number, EdgeSizes())
         assert (first.kind, last.kind) == ("order.paid", "order.placed")
         assert 2_000 <= last.pause_ms <= 6_000
 
 
 def test_clocks_are_minutes_off_either_way_and_now_and_then_further_ahead_than_is_allowed() -> None:
-    late = [skewed_story(1, number)[0].late_ms for number in NUMBERS]
+    late = [skewed_clock_scenario(1, number)[0].late_ms for number in NUMBERS]
     assert any(0 < -ms <= AHEAD_MS_MAX for ms in late) and any(ms > 60_000 for ms in late)
     assert any(-ms > 600_000 for ms in late)
 
 
 def test_the_same_seed_tells_the_same() -> None:
-    assert wide_story(3, 7, FULL) == wide_story(3, 7, FULL) != wide_story(4, 7, FULL)
+    assert wide_order_scenario(3, 7, FULL) == wide_order_scenario(3, 7, FULL) != wide_order_scenario(4, 7, FULL)

@@ -6,15 +6,15 @@ import asyncio
 import json
 from typing import Any
 
-from stocktide.agents.dead_letters import BURST_LETTERS
-from stocktide.agents.intake import COMMANDS_MAX, LINES_MAX, Intake, pieces
-from stocktide.agents.metrics import Metrics
-from stocktide.agents.movements import take_movements
-from stocktide.agents.orders import take_orders
+from stocktide.agents.dead_letters import BURST_DEAD_LETTERS
+from stocktide.agents.intake import COMMANDS_MAX, LINES_MAX, Intake, split_commands
+from stocktide.agents.metrics import WorkerMetrics
+from stocktide.agents.movements import settle_movements
+from stocktide.agents.orders import settle_orders
 from stocktide.streams.kafka.record_origin import RecordPlace, origin_header
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.commands import Place
-from tests.unit.stand_ins import GivenRecord, NotedPublisher, NotedSubmitter, chunk_of
+from tests.unit.fakes import FakeRecord, RecordingPublisher, RecordingSubmitter, chunk_of
 
 AT = "2026-11-24T00:00:00Z"
 
@@ -31,8 +31,8 @@ def placed(order_id: str, lines: int = 1, **more: Any) -> bytes:
     return json.dumps({**body, **more}).encode()
 
 
-def intake_of(submitter: NotedSubmitter, publisher: NotedPublisher) -> Intake:
-    return Intake(submitter, publisher, "t-dead-letters", "t-alerts", Metrics())  # type: ignore[arg-type]
+def intake_of(submitter: RecordingSubmitter, publisher: RecordingPublisher) -> Intake:
+    return Intake(submitter, publisher, "t-dead-letters", "t-alerts", WorkerMetrics())  # type: ignore[arg-type]
 
 
 def place(order_id: str, lines: int) -> Place:
@@ -41,29 +41,29 @@ def place(order_id: str, lines: int) -> Place:
 
 
 def test_a_piece_is_bounded_in_commands_and_in_lines() -> None:
-    many = list(pieces(iter([place(str(index), 1) for index in range(COMMANDS_MAX + 1)])))
+    many = list(split_commands(iter([place(str(index), 1) for index in range(COMMANDS_MAX + 1)])))
     assert [len(piece) for piece in many] == [COMMANDS_MAX, 1]
-    long = list(pieces(iter([place(str(index), LINES_MAX // 2) for index in range(3)])))
+    long = list(split_commands(iter([place(str(index), LINES_MAX // 2) for index in range(3)])))
     assert [len(piece) for piece in long] == [2, 1]
 
 
 def test_an_order_with_more_lines_than_a_piece_goes_alone() -> None:
-    cut = list(pieces(iter([place("a", 1), place("b", LINES_MAX + 1), place("c", 1)])))
+    cut = list(split_commands(iter([place("a", 1), place("b", LINES_MAX + 1), place("c", 1)])))
     assert [[command.order_id for command in piece] for piece in cut] == [["a"], ["b"], ["c"]]  # type: ignore[union-attr]
 
 
 async def test_every_event_of_a_chunk_is_settled_in_its_order() -> None:
-    submitter, publisher = NotedSubmitter(), NotedPublisher()
+    submitter, publisher = RecordingSubmitter(), RecordingPublisher()
     chunk = chunk_of(*(placed(f"o{index}") for index in range(1_000)))
-    await take_orders(chunk, 1, intake_of(submitter, publisher))
+    await settle_orders(chunk, 1, intake_of(submitter, publisher))
     assert submitter.settled == [f"o{index}-placed" for index in range(1_000)]
     assert not publisher.topics
 
 
 async def test_the_handler_returns_only_when_all_is_settled() -> None:
-    submitter = NotedSubmitter()
+    submitter = RecordingSubmitter()
     submitter.gate.clear()
-    handling = asyncio.create_task(take_orders(chunk_of(placed("o1")), 1, intake_of(submitter, NotedPublisher())))
+    handling = asyncio.create_task(settle_orders(chunk_of(placed("o1")), 1, intake_of(submitter, RecordingPublisher())))
     await asyncio.sleep(0.01)
     assert submitter.submitted and not handling.done()
     submitter.gate.set()
@@ -71,10 +71,10 @@ async def test_the_handler_returns_only_when_all_is_settled() -> None:
 
 
 async def test_poison_goes_to_the_dead_letters_with_reason_and_origin_and_its_neighbours_go_on() -> None:
-    submitter, publisher = NotedSubmitter(), NotedPublisher()
+    submitter, publisher = RecordingSubmitter(), RecordingPublisher()
     poison = (b"{bad", b"\xff\xfe", None, b"", b"[]", b'{"type":"order.eaten"}', placed("o9", lines=0))
     chunk = chunk_of(placed("o1"), *poison, placed("o2"), partition=3, start=100)
-    await take_orders(chunk, 1, intake_of(submitter, publisher))
+    await settle_orders(chunk, 1, intake_of(submitter, publisher))
     assert submitter.settled == ["o1-placed", "o2-placed"]
     letters = [json.loads(value or b"") for _, value in publisher.topics["t-dead-letters"]]
     assert [letter["offset"] for letter in letters] == list(range(101, 108))
@@ -87,33 +87,33 @@ async def test_poison_goes_to_the_dead_letters_with_reason_and_origin_and_its_ne
 
 
 async def test_a_movement_on_the_topic_of_orders_is_a_dead_letter_and_the_other_way_round() -> None:
-    submitter, publisher = NotedSubmitter(), NotedPublisher()
+    submitter, publisher = RecordingSubmitter(), RecordingPublisher()
     received = {"type": "stock.received", "id": "r", "occurred_at": AT, "warehouse": "SH1"}
     movement = json.dumps({**received, "lines": [{"sku": "A", "quantity": 1}]}).encode()
-    await take_orders(chunk_of(movement), 1, intake_of(submitter, publisher))
-    await take_movements(chunk_of(placed("o1")), 1, intake_of(submitter, publisher))
+    await settle_orders(chunk_of(movement), 1, intake_of(submitter, publisher))
+    await settle_movements(chunk_of(placed("o1")), 1, intake_of(submitter, publisher))
     assert len(publisher.topics["t-dead-letters"]) == 2
-    await take_movements(chunk_of(movement), 1, intake_of(submitter, publisher))
+    await settle_movements(chunk_of(movement), 1, intake_of(submitter, publisher))
     assert submitter.settled == ["r"]
 
 
 async def test_an_event_on_which_the_ledger_fails_is_found_and_buried_and_its_neighbours_are_settled() -> None:
-    submitter, publisher = NotedSubmitter(undecidable=["o37-placed"]), NotedPublisher()
+    submitter, publisher = RecordingSubmitter(undecidable=["o37-placed"]), RecordingPublisher()
     chunk = chunk_of(*(placed(f"o{index}") for index in range(100)))
-    await take_orders(chunk, 1, intake_of(submitter, publisher))
+    await settle_orders(chunk, 1, intake_of(submitter, publisher))
     assert sorted(submitter.settled) == sorted(f"o{index}-placed" for index in range(100) if index != 37)
     (letter,) = (json.loads(value or b"") for _, value in publisher.topics["t-dead-letters"])
     assert letter["reason"] == "undecidable" and letter["offset"] == 37
 
 
 async def test_what_may_wait_in_the_ledger_is_kept_without_fields_that_nobody_knows() -> None:
-    submitter = NotedSubmitter()
+    submitter = RecordingSubmitter()
     paid = {"type": "order.paid", "id": "p", "occurred_at": AT, "order_id": "o1"}
     line = {"sku": "A", "quantity": 1, "warehouse": "SH1"}
     returned = {**paid, "type": "order.returned", "id": "r", "lines": [{**line, "x": "y" * 1_000}]}
     events = ({**paid, "note": "x" * 1_000_000}, returned, json.loads(placed("o1", note="x")))
-    await take_orders(
-        chunk_of(*(json.dumps(each).encode() for each in events)), 1, intake_of(submitter, NotedPublisher())
+    await settle_orders(
+        chunk_of(*(json.dumps(each).encode() for each in events)), 1, intake_of(submitter, RecordingPublisher())
     )
     kept = [json.loads(command.origin.raw) for batch in submitter.submitted for command in batch if command.origin]  # type: ignore[union-attr]
     assert kept == [
@@ -124,10 +124,10 @@ async def test_what_may_wait_in_the_ledger_is_kept_without_fields_that_nobody_kn
 
 
 async def test_an_event_that_was_sent_again_carries_where_it_lay_first() -> None:
-    submitter = NotedSubmitter()
-    again = GivenRecord(7, placed("o1"), b"o1", headers=(origin_header(RecordPlace("t-orders", 2, 5)),))
-    chunk = Chunk("t-orders", 1, (again, GivenRecord(8, placed("o2"), b"o2")))
-    await take_orders(chunk, 1, intake_of(submitter, NotedPublisher()))
+    submitter = RecordingSubmitter()
+    again = FakeRecord(7, placed("o1"), b"o1", headers=(origin_header(RecordPlace("t-orders", 2, 5)),))
+    chunk = Chunk("t-orders", 1, (again, FakeRecord(8, placed("o2"), b"o2")))
+    await settle_orders(chunk, 1, intake_of(submitter, RecordingPublisher()))
     origins = [command.origin for batch in submitter.submitted for command in batch]  # type: ignore[union-attr]
     assert [(each.topic, each.partition, each.offset) for each in origins if each] == [
         ("t-orders", 2, 5),
@@ -136,37 +136,37 @@ async def test_an_event_that_was_sent_again_carries_where_it_lay_first() -> None
 
 
 async def test_a_burst_of_poison_is_told_once() -> None:
-    publisher = NotedPublisher()
-    intake = intake_of(NotedSubmitter(), publisher)
+    publisher = RecordingPublisher()
+    intake = intake_of(RecordingSubmitter(), publisher)
     for start in (0, 1_000):
-        await take_orders(chunk_of(*[b"{bad"] * (BURST_LETTERS + 1), start=start), 1, intake)
+        await settle_orders(chunk_of(*[b"{bad"] * (BURST_DEAD_LETTERS + 1), start=start), 1, intake)
     (alert,) = publisher.topics["t-alerts"][:1]
     assert json.loads(alert[1] or b"")["type"] == "dead_letter_burst"
     assert len(publisher.topics["t-alerts"]) <= 2, "a second one only where a minute ended meanwhile"
 
 
 async def test_a_movement_carries_when_kafka_got_it() -> None:
-    submitter = NotedSubmitter()
+    submitter = RecordingSubmitter()
     received = {"type": "stock.received", "id": "r", "occurred_at": AT, "warehouse": "SH1"}
     movement = json.dumps({**received, "lines": [{"sku": "A", "quantity": 1}]}).encode()
-    await take_movements(chunk_of(movement), 1, intake_of(submitter, NotedPublisher()))
+    await settle_movements(chunk_of(movement), 1, intake_of(submitter, RecordingPublisher()))
     ((command,),) = submitter.submitted
     assert command.received_at == 1_000  # type: ignore[union-attr]
 
 
 async def test_a_piece_that_is_too_large_is_divided_and_one_event_that_is_goes_to_the_dead_letters() -> None:
-    submitter, publisher = NotedSubmitter(commands_max=10), NotedPublisher()
+    submitter, publisher = RecordingSubmitter(commands_max=10), RecordingPublisher()
     chunk = chunk_of(*(placed(f"o{index}") for index in range(100)))
-    await take_orders(chunk, 1, intake_of(submitter, publisher))
+    await settle_orders(chunk, 1, intake_of(submitter, publisher))
     assert sorted(submitter.settled) == sorted(f"o{index}-placed" for index in range(100))
     assert not publisher.topics["t-dead-letters"]
-    await take_orders(chunk_of(placed("o1")), 1, intake_of(NotedSubmitter(commands_max=0), publisher))
+    await settle_orders(chunk_of(placed("o1")), 1, intake_of(RecordingSubmitter(commands_max=0), publisher))
     (letter,) = (json.loads(value or b"") for _, value in publisher.topics["t-dead-letters"])
     assert letter["reason"] == "too_large" and letter["offset"] == 0
 
 
 async def test_a_piece_is_bounded_in_the_bytes_of_its_raw_events() -> None:
-    submitter = NotedSubmitter()
+    submitter = RecordingSubmitter()
     wide = [json.dumps({**json.loads(placed(f"o{index}")), "note": "x" * 400_000}).encode() for index in range(6)]
-    await take_orders(chunk_of(*wide), 1, intake_of(submitter, NotedPublisher()))
+    await settle_orders(chunk_of(*wide), 1, intake_of(submitter, RecordingPublisher()))
     assert [len(piece) for piece in submitter.submitted] == [2, 2, 2]

@@ -10,18 +10,18 @@ import pytest
 from click.testing import CliRunner
 
 from stocktide.__main__ import cli
-from stocktide.discovery import Target
+from stocktide.discovery import TargetSystem
 from stocktide.errors import CommandError
-from stocktide.loadtest.client.recorded import call_of
+from stocktide.loadtest.run.recording import request_of
 from stocktide.ops import loadtest as front
 from stocktide.settings import Settings
-from stocktide.up.ready_file import Ready
-from stocktide.up.run_file import Running
+from stocktide.up.ready_file import ReadyFile
+from stocktide.up.run_file import RunningSystem
 
 
-def ready(app_id: str = "shop") -> Ready:
+def ready(app_id: str = "shop") -> ReadyFile:
     pids = {"api": 11, "worker": 12, "kafka": 0}
-    return Ready("http://127.0.0.1:8080", "", "127.0.0.1:9092", "", app_id, {}, pids)
+    return ReadyFile("http://127.0.0.1:8080", "", "127.0.0.1:9092", "", app_id, {}, pids)
 
 
 def test_the_help_names_every_shape_and_the_testers_command_is_hidden() -> None:
@@ -40,9 +40,9 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.
 
 def test_only_processes_of_a_system_on_this_machine_are_looked_at() -> None:
     settings = Settings()
-    here = Target(settings, "http://127.0.0.1:8080", Running(Path("data"), 4, ready()), "")
+    here = TargetSystem(settings, "http://127.0.0.1:8080", RunningSystem(Path("data"), 4, ready()), "")
     assert front._pids(here) == {"api": 11, "worker": 12}
-    assert front._pids(Target(settings, "http://shop.example:8080", None, "")) == {}
+    assert front._pids(TargetSystem(settings, "http://shop.example:8080", None, "")) == {}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,6 @@ def test_only_processes_of_a_system_on_this_machine_are_looked_at() -> None:
     ],
 )
 def test_each_event_has_its_request(kind: str, event: dict[str, Any], expected: tuple[str, str, Any]) -> None:
-    method, path, body, content = call_of(kind, event)
+    method, path, body, content = request_of(kind, event)
     assert (method, path, orjson.loads(body)) == expected
     assert content == ("application/x-ndjson" if path == "/v1/events" else "application/json")

@@ -7,39 +7,39 @@ import random
 import msgspec
 import pytest
 
-from stocktide.loadtest.measure.meter import HIGHEST_US, Meter, Part, Whole
-from stocktide.loadtest.measure.processes import other_work
-from stocktide.loadtest.measure.results import Latencies, ProcessUse, Use
+from stocktide.loadtest.measure.meter import HIGHEST_US, LoadMeter, Measurements, MergedMeasurements
+from stocktide.loadtest.measure.processes import busy_machine_notes
+from stocktide.loadtest.measure.results import Latencies, ProcessUsage, ResourceSample
 from stocktide.loadtest.oracle.judge import judge
-from stocktide.loadtest.oracle.verdict import Checked, Verdict, Violation
+from stocktide.loadtest.oracle.verdict import CheckerResult, Verdict, Violation
 from stocktide.loadtest.run.conclusion import PROMISES, conclude
-from stocktide.loadtest.run.options import FlashError, FlashOptions
+from stocktide.loadtest.run.options import FlashSaleError, FlashSaleOptions
 from stocktide.loadtest.run.warehouse import hot_policies
 
-CLEAN = Verdict(tuple(Checked(name, "", {"things": 3}, {}, 0, ()) for name in PROMISES))
+CLEAN = Verdict(tuple(CheckerResult(name, "", {"things": 3}, {}, 0, ()) for name in PROMISES))
 
 
-def travelled(meter: Meter) -> Part:
-    return msgspec.json.decode(msgspec.json.encode(meter.part()), type=Part)
+def travelled(meter: LoadMeter) -> Measurements:
+    return msgspec.json.decode(msgspec.json.encode(meter.part()), type=Measurements)
 
 
-def whole_of(**totals: int) -> Whole:
-    meter = Meter()
+def whole_of(**totals: int) -> MergedMeasurements:
+    meter = LoadMeter()
     meter.totals.update(totals)
     for _ in range(totals.get("accepted", 0)):
         meter.record("accepted", 1.0, 0.01)
-    return Whole([meter.part()])
+    return MergedMeasurements([meter.part()])
 
 
 def test_histograms_of_two_processes_are_the_histogram_of_all() -> None:
     chance = random.Random(7)
     times = [chance.expovariate(50) for _ in range(2_000)]
-    one, first, second = Meter(), Meter(), Meter()
+    one, first, second = LoadMeter(), LoadMeter(), LoadMeter()
     for index, time in enumerate(times):
         for meter in (one, (first, second)[index % 2]):
             meter.count(index / 500, "accepted")
             meter.record("accepted", index / 500, time)
-    together, alone = Whole([travelled(first), travelled(second)]), Whole([one.part()])
+    together, alone = MergedMeasurements([travelled(first), travelled(second)]), MergedMeasurements([one.part()])
     assert together.latencies("accepted") == alone.latencies("accepted")
     assert together.moments() == alone.moments()
     assert [moment.accepted for moment in together.moments()] == [500, 500, 500, 500]
@@ -48,10 +48,10 @@ def test_histograms_of_two_processes_are_the_histogram_of_all() -> None:
 
 
 def test_accepted_and_refused_are_told_apart_and_together() -> None:
-    meter = Meter()
+    meter = LoadMeter()
     meter.record("accepted", 0, 0.010)
     meter.record("refused", 0, 0.002)
-    whole = Whole([meter.part()])
+    whole = MergedMeasurements([meter.part()])
     assert whole.latencies("accepted").max == pytest.approx(10.0, rel=0.001)
     assert whole.latencies("refused").max == pytest.approx(2.0, rel=0.001)
     assert whole.latencies("accepted", "refused").count == 2
@@ -59,19 +59,19 @@ def test_accepted_and_refused_are_told_apart_and_together() -> None:
 
 
 def test_a_second_in_which_nothing_happened_is_a_second_too_and_no_time_is_too_long() -> None:
-    meter = Meter()
+    meter = LoadMeter()
     meter.record("accepted", 0, -1.0)
     meter.record("accepted", 2, 3_600.0)
-    moments = Whole([meter.part()]).moments()
+    moments = MergedMeasurements([meter.part()]).moments()
     assert [moment.accepted_ms.count for moment in moments] == [1, 0, 1]
     assert moments[2].accepted_ms.max == pytest.approx(HIGHEST_US / 1000, rel=0.01)
 
 
 def test_failures_are_counted_by_reason_in_their_second() -> None:
-    meter = Meter()
+    meter = LoadMeter()
     for reason in ("timeout", "503 unsettled", "timeout"):
         meter.fail(3.2, reason)
-    whole = Whole([meter.part(), meter.part()])
+    whole = MergedMeasurements([meter.part(), meter.part()])
     assert whole.errors == {"timeout": 4, "503 unsettled": 2}
     assert whole.moments()[3].errors == {"timeout": 4, "503 unsettled": 2}
     assert whole.count("failed", range(3, 4)) == whole.totals["failed"] == 6
@@ -79,11 +79,11 @@ def test_failures_are_counted_by_reason_in_their_second() -> None:
 
 
 def test_recent_measurements_are_given_once() -> None:
-    meter = Meter()
+    meter = LoadMeter()
     meter.record("lag", 0, 0.5)
     assert list(meter.recent(1.0).histograms) == ["lag"]
     assert meter.recent(1.5).histograms == {}
-    assert Whole([meter.part()]).latencies("lag").count == 1
+    assert MergedMeasurements([meter.part()]).latencies("lag").count == 1
 
 
 def test_a_run_in_time_that_broke_nothing_is_valid_and_nothing_limited_it() -> None:
@@ -100,33 +100,33 @@ def test_a_tester_that_sends_late_is_the_limit_and_a_very_late_one_makes_the_run
 
 
 def test_a_tester_that_has_no_cpu_left_is_the_limit() -> None:
-    points = tuple(Use(at, 97.0, 1) for at in range(5))
+    points = tuple(ResourceSample(at, 97.0, 1) for at in range(5))
     whole = whole_of(scheduled=10, accepted=10)
-    assert conclude(CLEAN, whole, (ProcessUse("tester-1", 1, points),), 100).limit == "tester"
-    assert conclude(CLEAN, whole, (ProcessUse("worker", 1, points),), 100).limit == "none"
+    assert conclude(CLEAN, whole, (ProcessUsage("tester-1", 1, points),), 100).limit == "tester"
+    assert conclude(CLEAN, whole, (ProcessUsage("worker", 1, points),), 100).limit == "none"
 
 
 def test_failures_slow_answers_and_too_many_who_wait_are_the_systems_limit() -> None:
     assert conclude(CLEAN, whole_of(scheduled=100, accepted=99, failed=1), (), 100).limit == "system"
     assert conclude(CLEAN, whole_of(scheduled=100, accepted=100), (), 5).limit == "system"
-    meter = Meter()
+    meter = LoadMeter()
     meter.totals.update(scheduled=100_000, accepted=99_999)
     meter.fail(1, "too many wait")
-    verdict = conclude(CLEAN, Whole([meter.part()]), (), 100)
+    verdict = conclude(CLEAN, MergedMeasurements([meter.part()]), (), 100)
     assert any("were not sent" in note for note in verdict.notes)
 
 
 def test_a_run_that_did_not_rest_or_in_which_a_checker_saw_nothing_is_not_valid() -> None:
     whole = whole_of(scheduled=10, accepted=10)
     assert conclude(CLEAN, whole, (), 100, unquiet="rows still come").why_invalid == ("rows still come",)
-    blind = msgspec.structs.replace(CLEAN, checked=(*CLEAN.checked, Checked("hold_leaked", "", {}, {}, 0, ())))
+    blind = msgspec.structs.replace(CLEAN, checked=(*CLEAN.checked, CheckerResult("hold_leaked", "", {}, {}, 0, ())))
     assert conclude(blind, whole, (), 100).why_invalid == ("the checker hold_leaked had nothing to check",)
-    assert "no order was sent" in conclude(CLEAN, Whole(), (), 100).why_invalid
+    assert "no order was sent" in conclude(CLEAN, MergedMeasurements(), (), 100).why_invalid
 
 
 def test_a_broken_promise_is_told_with_its_number_and_evidence() -> None:
     violation = Violation("oversold", "31 of 30", sku="A")
-    broken = Verdict((Checked("oversold", "", {"rows": 1}, {}, 1, (violation,)),))
+    broken = Verdict((CheckerResult("oversold", "", {"rows": 1}, {}, 1, (violation,)),))
     verdict = conclude(broken, whole_of(scheduled=1, accepted=1), (), 100)
     assert not verdict.kept
     assert [(found.checker, found.promise) for found in verdict.violations] == [("oversold", 1)]
@@ -137,8 +137,8 @@ def test_every_checker_of_the_judge_has_its_promise() -> None:
 
 
 def test_a_busy_machine_is_said() -> None:
-    assert other_work({"load_before": 1.9, "cores": 2}) == []
-    assert "its load average was 7.5 on 2 cores" in other_work({"load_before": 7.5, "cores": 2})[0]
+    assert busy_machine_notes({"load_before": 1.9, "cores": 2}) == []
+    assert "its load average was 7.5 on 2 cores" in busy_machine_notes({"load_before": 7.5, "cores": 2})[0]
 
 
 @pytest.mark.parametrize(
@@ -152,16 +152,16 @@ def test_a_busy_machine_is_said() -> None:
     ],
 )
 def test_options_that_cannot_work_are_refused_by_name(wrong: dict[str, object], told: str) -> None:
-    with pytest.raises(FlashError, match=told):
-        FlashOptions(**wrong).check()  # type: ignore[arg-type]
+    with pytest.raises(FlashSaleError, match=told):
+        FlashSaleOptions(**wrong).check()  # type: ignore[arg-type]
 
 
 def test_hot_skus_sell_out_in_a_spike_whatever_its_size_unless_units_are_given() -> None:
-    options = FlashOptions(shape="spike", seconds=60, rate=400)
+    options = FlashSaleOptions(shape="spike", seconds=60, rate=400)
     wanted = 0.9 * options.expected() / options.hot
     assert 0.3 * wanted < options.hot_units() < 0.6 * wanted
-    assert FlashOptions(units=7).hot_units() == 7
-    assert FlashOptions(rate=1, seconds=1).hot_units() == 10
+    assert FlashSaleOptions(units=7).hot_units() == 7
+    assert FlashSaleOptions(rate=1, seconds=1).hot_units() == 10
 
 
 def test_the_channels_of_a_sale_end_their_shelves_in_every_way() -> None:

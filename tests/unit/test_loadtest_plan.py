@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stocktide.loadtest.run.messages import Assignment
-from stocktide.loadtest.run.options import FlashOptions
-from stocktide.loadtest.run.tester import _of_file
-from stocktide.loadtest.workload.plan import Goods, Workload
-from stocktide.loadtest.workload.rate_search import Ladder
+from stocktide.loadtest.run.load_worker import _of_file
+from stocktide.loadtest.run.options import FlashSaleOptions
+from stocktide.loadtest.run.process_messages import Assignment
+from stocktide.loadtest.workload.rate_search import RateSearch
+from stocktide.loadtest.workload.scenarios import Goods, Workload
 from stocktide.loadtest.workload.shapes import Shape, arrivals, rate_of, sped_up
 
 
@@ -56,27 +56,27 @@ def test_a_file_comes_in_its_order_so_many_times_as_fast() -> None:
 def test_the_same_seed_gives_the_same_errands_but_for_the_mark_of_the_run() -> None:
     first, again = Workload(goods("lt1"), 7), Workload(goods("lt2"), 7)
     for number in range(200):
-        assert str(first.errand(number)).replace("lt1-", "lt2-") == str(again.errand(number))
-    assert [Workload(goods(), 8).errand(number) for number in range(20)] != [
-        first.errand(number) for number in range(20)
+        assert str(first.scenario(number)).replace("lt1-", "lt2-") == str(again.scenario(number))
+    assert [Workload(goods(), 8).scenario(number) for number in range(20)] != [
+        first.scenario(number) for number in range(20)
     ]
 
 
 def test_errands_do_everything_that_shoppers_do() -> None:
-    errands = [Workload(goods(), 7).errand(number) for number in range(3_000)]
-    assert Counter(errand.then for errand in errands).keys() == {"pay", "cancel", "abandon"}
-    assert any(errand.again for errand in errands)
-    assert any(errand.hangs_up_ms for errand in errands)
-    assert any(errand.return_ms and errand.ship_ms for errand in errands)
-    bots = [errand for errand in errands if errand.bot]
+    errands = [Workload(goods(), 7).scenario(number) for number in range(3_000)]
+    assert Counter(scenario.then for scenario in errands).keys() == {"pay", "cancel", "abandon"}
+    assert any(scenario.again for scenario in errands)
+    assert any(scenario.disconnect_after_ms for scenario in errands)
+    assert any(scenario.return_ms and scenario.ship_ms for scenario in errands)
+    bots = [scenario for scenario in errands if scenario.bot]
     assert bots
-    assert all("-HOT-" in line["sku"] for errand in bots for line in errand.placed["lines"])
-    assert len({errand.order_id for errand in errands}) == len(errands)
+    assert all("-HOT-" in line["sku"] for scenario in bots for line in scenario.placed["lines"])
+    assert len({scenario.order_id for scenario in errands}) == len(errands)
 
 
 def test_a_share_of_the_shoppers_wants_one_hot_sku_and_the_others_have_baskets_of_real_size() -> None:
-    errands = [Workload(goods(hot_share=0.8), 7).errand(number) for number in range(5_000)]
-    lines = [errand.placed["lines"] for errand in errands if not errand.bot]
+    errands = [Workload(goods(hot_share=0.8), 7).scenario(number) for number in range(5_000)]
+    lines = [scenario.placed["lines"] for scenario in errands if not scenario.bot]
     flash = [basket for basket in lines if "-HOT-" in basket[0]["sku"]]
     assert all(len(basket) == 1 for basket in flash)
     assert 0.77 < len(flash) / len(lines) < 0.83
@@ -89,7 +89,7 @@ def test_a_share_of_the_shoppers_wants_one_hot_sku_and_the_others_have_baskets_o
 def test_demand_falls_with_the_rank_as_zipf_says_or_not_at_all() -> None:
     def wanted(zipf: float) -> Counter[str]:
         work = Workload(goods(hot_share=0, zipf=zipf), 7)
-        return Counter(line["sku"] for number in range(2_000) for line in work.errand(number).placed["lines"])
+        return Counter(line["sku"] for number in range(2_000) for line in work.scenario(number).placed["lines"])
 
     uneven, even = wanted(1.1), wanted(0)
     assert uneven["lt1-SKU-0005"] > 3 * uneven["lt1-SKU-0150"]
@@ -98,7 +98,7 @@ def test_demand_falls_with_the_rank_as_zipf_says_or_not_at_all() -> None:
 
 @pytest.mark.parametrize("limit", [30.0, 77.0, 333.0, 1_000.0])
 def test_the_ladder_closes_in_on_the_highest_rate_that_goes_well(limit: float) -> None:
-    ladder = Ladder(400, 10)
+    ladder = RateSearch(400, 10)
     while (rate := ladder.next()) is not None:
         ladder.went(rate, rate <= limit)
     if limit >= 400:
@@ -110,7 +110,7 @@ def test_the_ladder_closes_in_on_the_highest_rate_that_goes_well(limit: float) -
 
 
 def test_a_ladder_whose_every_step_fails_has_found_nothing() -> None:
-    ladder = Ladder(400, 4)
+    ladder = RateSearch(400, 4)
     while (rate := ladder.next()) is not None:
         ladder.went(rate, False)
     assert ladder.good == 0
@@ -120,7 +120,7 @@ def test_a_file_is_read_in_its_form_by_who_leads_and_by_who_pushes(tmp_path: Pat
     file = tmp_path / "retail.csv"
     head = "Invoice;StockCode;Description;Quantity;InvoiceDate;Price;Customer ID;Country\n"
     file.write_text(f"{head}500001;10001;£2 LAMP;2;31/12/2010 8:26;1,25;;France\n", encoding="cp1252")
-    options = FlashOptions(shape="file", file=file, dates="dmy", encoding="cp1252")
+    options = FlashSaleOptions(shape="file", file=file, dates="dmy", encoding="cp1252")
     options.check()
     goods = options.goods("m")
     assert goods.all_skus == ("m-10001",)

@@ -7,19 +7,19 @@ import asyncio
 import pytest
 
 from stocktide.streams.kafka.membership import MembershipLost
-from tests.unit.stand_ins import HeldMembership
+from tests.unit.fakes import FakeMembership
 
 
 async def test_a_member_may_produce_while_a_heartbeat_is_younger_than_half_the_session() -> None:
-    membership = HeldMembership(session_seconds=10)
+    membership = FakeMembership(session_seconds=10)
     membership.now = 4.9
-    await asyncio.wait_for(membership.leave_to_produce(1), 1)
+    await asyncio.wait_for(membership.wait_until_may_produce(1), 1)
 
 
 async def test_one_that_woke_up_late_waits_until_a_heartbeat_is_answered() -> None:
-    membership = HeldMembership(session_seconds=10)
+    membership = FakeMembership(session_seconds=10)
     membership.now = 60.0
-    waiting = asyncio.create_task(membership.leave_to_produce(1))
+    waiting = asyncio.create_task(membership.wait_until_may_produce(1))
     await asyncio.sleep(0.1)
     assert not waiting.done()
     membership.confirm(59.0)
@@ -27,9 +27,9 @@ async def test_one_that_woke_up_late_waits_until_a_heartbeat_is_answered() -> No
 
 
 async def test_one_that_woke_up_late_and_lost_its_partitions_is_told_so() -> None:
-    membership = HeldMembership(session_seconds=10)
+    membership = FakeMembership(session_seconds=10)
     membership.now = 60.0
-    waiting = asyncio.create_task(membership.leave_to_produce(1))
+    waiting = asyncio.create_task(membership.wait_until_may_produce(1))
     await asyncio.sleep(0)
     membership.end()
     with pytest.raises(MembershipLost):
@@ -37,16 +37,16 @@ async def test_one_that_woke_up_late_and_lost_its_partitions_is_told_so() -> Non
 
 
 async def test_work_of_an_epoch_that_is_over_never_counts_again() -> None:
-    membership = HeldMembership()
+    membership = FakeMembership()
     membership.end()
     membership.begin()
     with pytest.raises(MembershipLost):
-        await membership.leave_to_produce(1)
-    await membership.leave_to_produce(membership.epoch)
+        await membership.wait_until_may_produce(1)
+    await membership.wait_until_may_produce(membership.epoch)
 
 
 def test_a_heartbeat_that_was_answered_late_does_not_set_the_clock_back() -> None:
-    membership = HeldMembership(session_seconds=10)
+    membership = FakeMembership(session_seconds=10)
     membership.confirm(8.0)
     membership.confirm(3.0)
     membership.now = 12.0

@@ -9,39 +9,39 @@ from typing import Any, TypeVar
 import pytest
 from msgspec import structs
 
-from stocktide.loadtest.oracle.contract import Line, Order, Update
+from stocktide.loadtest.client.contract import ChannelUpdateView, LineView, OrderView
 from stocktide.loadtest.oracle.history import (
-    ChannelRow,
-    DeadLetterRow,
-    MovementRow,
-    OrderRow,
-    PolicyRow,
+    ChannelUpdatePublished,
+    DeadLetterPublished,
+    HistoryRecord,
+    MovementPublished,
+    OrderPublished,
+    PolicyPublished,
     ReadChannel,
     ReadMovement,
     ReadOrder,
     ReadPolicy,
     ReadStock,
-    Record,
-    Rested,
-    Saw,
-    StockRow,
+    Response,
+    RunQuiesced,
+    StockPublished,
     Subscribed,
     Synced,
-    Told,
-    Unreadable,
+    UnreadableRow,
     Unsubscribed,
+    UpdateReceived,
 )
-from stocktide.loadtest.oracle.judge import Watch, judge
+from stocktide.loadtest.oracle.judge import LiveJudge, judge
 from tests.ledger.ledgers import PARK_MS
-from tests.unit.oracle_shop import Shop
+from tests.unit.oracle_shop import SimulatedShop
 
-Plant = Callable[[], list[Record]]
+Plant = Callable[[], list[HistoryRecord]]
 _R = TypeVar("_R")
 
 
-def shop_with(units: int = 10) -> Shop:
+def shop_with(units: int = 10) -> SimulatedShop:
     """A shop that has seen a little of everything."""
-    shop = Shop()
+    shop = SimulatedShop()
     shop.subscribe("tmall")
     shop.move("received", "opening", units)
     shop.place("held", units=1, hold_seconds=600)
@@ -53,22 +53,25 @@ def shop_with(units: int = 10) -> Shop:
     return shop
 
 
-def rested(change: Callable[[Record], Iterable[Record]] = lambda record: (record,), shop: Shop | None = None) -> Any:
+def rested(
+    change: Callable[[HistoryRecord], Iterable[HistoryRecord]] = lambda record: (record,),
+    shop: SimulatedShop | None = None,
+) -> Any:
     """The history of a fair run, each record replaced by what `change` makes of it."""
     return [changed for record in (shop or shop_with()).rest() for changed in change(record)]
 
 
-def of(records: Iterable[Record], kind: type[_R]) -> list[_R]:
+def of(records: Iterable[HistoryRecord], kind: type[_R]) -> list[_R]:
     """The records of one kind."""
     return [record for record in records if isinstance(record, kind)]
 
 
-def without(records: list[Record], last: Record) -> list[Record]:
+def without(records: list[HistoryRecord], last: HistoryRecord) -> list[HistoryRecord]:
     """The same less one."""
     return [record for record in records if record is not last]
 
 
-def instead(records: list[Record], old: Record, new: Record) -> list[Record]:
+def instead(records: list[HistoryRecord], old: HistoryRecord, new: HistoryRecord) -> list[HistoryRecord]:
     """The same with one in another's place."""
     return [new if record is old else record for record in records]
 
@@ -76,14 +79,14 @@ def instead(records: list[Record], old: Record, new: Record) -> list[Record]:
 # oversold
 
 
-def units_that_no_warehouse_gave() -> list[Record]:
+def units_that_no_warehouse_gave() -> list[HistoryRecord]:
     shop = shop_with()
     shop.state.skus["A"].add("on_hand@SH1", 5)
     shop.place("o1", units=9)
     return shop.rest()
 
 
-def the_last_units_to_two_callers_after_a_lost_tail() -> list[Record]:
+def the_last_units_to_two_callers_after_a_lost_tail() -> list[HistoryRecord]:
     shop = shop_with()
     before = deepcopy(shop.state)
     shop.place("o1", units=7)
@@ -92,7 +95,7 @@ def the_last_units_to_two_callers_after_a_lost_tail() -> list[Record]:
     return shop.rest()
 
 
-def less_than_nothing_without_a_fact() -> list[Record]:
+def less_than_nothing_without_a_fact() -> list[HistoryRecord]:
     shop = shop_with()
     shop.state.skus["A"].add("locked@SH1", 20)
     shop.place("o1", units=1)
@@ -100,7 +103,7 @@ def less_than_nothing_without_a_fact() -> list[Record]:
     return shop.rest()
 
 
-def less_than_nothing_by_more_than_a_count_explains() -> list[Record]:
+def less_than_nothing_by_more_than_a_count_explains() -> list[HistoryRecord]:
     shop = shop_with()
     shop.state.skus["A"].add("committed@SH1", 8)
     shop.move("counted", "c1", 8)
@@ -110,11 +113,11 @@ def less_than_nothing_by_more_than_a_count_explains() -> list[Record]:
 # answer_lost
 
 
-def an_order_that_is_unknown_at_the_end() -> list[Record]:
+def an_order_that_is_unknown_at_the_end() -> list[HistoryRecord]:
     return rested(lambda r: (structs.replace(r, order=None) if isinstance(r, ReadOrder) else r,))
 
 
-def a_payment_that_is_forgotten() -> list[Record]:
+def a_payment_that_is_forgotten() -> list[HistoryRecord]:
     shop = shop_with()
     before = deepcopy(shop.state)
     shop.event("paid", "held")
@@ -122,30 +125,30 @@ def a_payment_that_is_forgotten() -> list[Record]:
     return shop.rest()
 
 
-def an_order_that_pay_does_not_know() -> list[Record]:
+def an_order_that_pay_does_not_know() -> list[HistoryRecord]:
     shop = shop_with()
     shop.state.orders.pop("held")
     shop.event("paid", "held")
     return shop.rest()
 
 
-def an_order_that_the_topic_never_told_of() -> list[Record]:
+def an_order_that_the_topic_never_told_of() -> list[HistoryRecord]:
     shop = shop_with()
     shop.event("paid", "held")
-    return rested(lambda r: () if isinstance(r, OrderRow) and r.order.state == "paid" else (r,), shop)
+    return rested(lambda r: () if isinstance(r, OrderPublished) and r.order.state == "paid" else (r,), shop)
 
 
-def a_sku_that_is_unknown_at_the_end() -> list[Record]:
+def a_sku_that_is_unknown_at_the_end() -> list[HistoryRecord]:
     return rested(lambda r: (structs.replace(r, stock=None) if isinstance(r, ReadStock) else r,))
 
 
-def a_movement_that_was_told_and_is_unknown() -> list[Record]:
+def a_movement_that_was_told_and_is_unknown() -> list[HistoryRecord]:
     records = rested()
     read = of(records, ReadMovement)[-1]
     return [*records, structs.replace(read, movement=None)]
 
 
-def a_policy_that_is_not_in_force() -> list[Record]:
+def a_policy_that_is_not_in_force() -> list[HistoryRecord]:
     shop = shop_with()
     shop.policy("tmall", None, {"buffer": 1})
     shop.wait(5)
@@ -156,7 +159,7 @@ def a_policy_that_is_not_in_force() -> list[Record]:
 # answer_contradicted
 
 
-def a_refusal_after_which_the_order_is_taken() -> list[Record]:
+def a_refusal_after_which_the_order_is_taken() -> list[HistoryRecord]:
     shop = shop_with()
     before = deepcopy(shop.state)
     shop.place("o1", units=20)
@@ -166,23 +169,23 @@ def a_refusal_after_which_the_order_is_taken() -> list[Record]:
     return shop.rest()
 
 
-def one_sequence_with_two_contents() -> list[Record]:
+def one_sequence_with_two_contents() -> list[HistoryRecord]:
     records = rested()
-    told = next(r for r in of(records, Told) if r.order is not None and r.order.order_id == "bought")
+    told = next(r for r in of(records, Response) if r.order is not None and r.order.order_id == "bought")
     assert told.order is not None
     line = structs.replace(told.order.lines[0], warehouses={"BJ1": 2})
     return instead(records, told, structs.replace(told, order=structs.replace(told.order, lines=(line,))))
 
 
-def an_answer_that_is_older_than_what_was_told_before() -> list[Record]:
+def an_answer_that_is_older_than_what_was_told_before() -> list[HistoryRecord]:
     shop = shop_with()
     told = shop.place("bought", units=2)
-    old = next(r for r in of(shop.records, Told) if r.order is not None and r.order.order_id == "bought")
+    old = next(r for r in of(shop.records, Response) if r.order is not None and r.order.order_id == "bought")
     shop.records[shop.records.index(told)] = structs.replace(told, order=old.order)
     return shop.rest()
 
 
-def a_payment_that_was_taken_for_an_order_that_expired() -> list[Record]:
+def a_payment_that_was_taken_for_an_order_that_expired() -> list[HistoryRecord]:
     shop = shop_with()
     shop.place("o1", hold_seconds=1)
     shop.wait(2_000)
@@ -191,22 +194,22 @@ def a_payment_that_was_taken_for_an_order_that_expired() -> list[Record]:
     return shop.rest()
 
 
-def a_conflict_with_nothing() -> list[Record]:
+def a_conflict_with_nothing() -> list[HistoryRecord]:
     shop = shop_with()
     number = shop.ask("order.placed", order_id="o9", channel="tmall", lines=[{"sku": "A", "quantity": 1}])
-    shop.add(Told(shop.now, number, 409, "conflict"))
+    shop.add(Response(shop.now, number, 409, "conflict"))
     return shop.rest()
 
 
-def a_conflict_with_itself() -> list[Record]:
+def a_conflict_with_itself() -> list[HistoryRecord]:
     shop = shop_with()
     lines = [{"sku": "A", "quantity": 2}]
     number = shop.ask("order.placed", order_id="bought", channel="tmall", lines=lines)
-    shop.add(Told(shop.now, number, 409, "conflict"))
+    shop.add(Response(shop.now, number, 409, "conflict"))
     return shop.rest()
 
 
-def another_order_than_was_asked_for() -> list[Record]:
+def another_order_than_was_asked_for() -> list[HistoryRecord]:
     shop = shop_with()
     told = shop.place("bought", units=2)
     number = shop.ask("order.placed", order_id="bought", channel="tmall", lines=[{"sku": "A", "quantity": 3}])
@@ -214,27 +217,27 @@ def another_order_than_was_asked_for() -> list[Record]:
     return shop.rest()
 
 
-def an_unknown_sku_that_was_published() -> list[Record]:
+def an_unknown_sku_that_was_published() -> list[HistoryRecord]:
     shop = shop_with()
     shop.wait(10)
-    lines = (Line("A", 1, "rejected", reason="unknown_sku"),)
+    lines = (LineView("A", 1, "rejected", reason="unknown_sku"),)
     number = shop.ask("order.placed", order_id="o9", channel="tmall", lines=[{"sku": "A", "quantity": 1}])
-    order = Order("o9", "tmall", "rejected", lines, 1)
-    shop.add(Told(shop.now, number, 409, "unknown_sku", order=order))
+    order = OrderView("o9", "tmall", "rejected", lines, 1)
+    shop.add(Response(shop.now, number, 409, "unknown_sku", order=order))
     return shop.rest()
 
 
-def an_order_that_rests_behind_what_was_published() -> list[Record]:
+def an_order_that_rests_behind_what_was_published() -> list[HistoryRecord]:
     records = rested()
-    row = next(r for r in of(records, OrderRow) if r.order.order_id == "held")
+    row = next(r for r in of(records, OrderPublished) if r.order.order_id == "held")
     newer = structs.replace(row.order, sequence=2, state="paid", expires_at=None)
     at = records.index(row)
     return [*records[: at + 1], structs.replace(row, order=newer), *records[at + 1 :]]
 
 
-def half_a_line_that_is_held() -> list[Record]:
+def half_a_line_that_is_held() -> list[HistoryRecord]:
     records = rested()
-    told = next(r for r in of(records, Told) if r.order is not None and r.order.order_id == "bought")
+    told = next(r for r in of(records, Response) if r.order is not None and r.order.order_id == "bought")
     assert told.order is not None
     line = structs.replace(told.order.lines[0], reserved=1, warehouses={"SH1": 1})
     return instead(records, told, structs.replace(told, order=structs.replace(told.order, lines=(line,))))
@@ -243,15 +246,15 @@ def half_a_line_that_is_held() -> list[Record]:
 # counted_twice
 
 
-def a_movement_with_two_outcomes() -> list[Record]:
+def a_movement_with_two_outcomes() -> list[HistoryRecord]:
     records = rested()
-    row = of(records, MovementRow)[0]
+    row = of(records, MovementPublished)[0]
     line = structs.replace(row.movement.lines[0], on_hand=20)
     again = structs.replace(row, movement=structs.replace(row.movement, lines=(line,), batch=99))
     return [*records[:-9], again, *records[-9:]]
 
 
-def a_receipt_that_counts_twice() -> list[Record]:
+def a_receipt_that_counts_twice() -> list[HistoryRecord]:
     shop = shop_with()
     shop.move("received", "more", 5)
     shop.state.skus["A"].add("on_hand@SH1", 5)
@@ -259,14 +262,14 @@ def a_receipt_that_counts_twice() -> list[Record]:
     return shop.rest()
 
 
-def a_shipment_that_lowers_on_hand_twice() -> list[Record]:
+def a_shipment_that_lowers_on_hand_twice() -> list[HistoryRecord]:
     shop = shop_with()
     shop.state.skus["A"].add("on_hand@SH1", -1)
     shop.event("paid", "held")
     return shop.rest()
 
 
-def more_shipped_than_was_ever_told() -> list[Record]:
+def more_shipped_than_was_ever_told() -> list[HistoryRecord]:
     shop = shop_with()
     shop.state.orders["bought"].lines[0].shipped += 1
     shop.state.orders["bought"].sequence += 1
@@ -274,7 +277,7 @@ def more_shipped_than_was_ever_told() -> list[Record]:
     return shop.rest()
 
 
-def a_damaged_return_that_counts_twice() -> list[Record]:
+def a_damaged_return_that_counts_twice() -> list[HistoryRecord]:
     shop = shop_with()
     back = [{"sku": "A", "quantity": 1, "warehouse": "SH1", "condition": "damaged"}]
     shop.event("returned", "bought", "kafka", lines=back)
@@ -283,7 +286,7 @@ def a_damaged_return_that_counts_twice() -> list[Record]:
     return shop.rest()
 
 
-def an_order_with_more_changes_than_events() -> list[Record]:
+def an_order_with_more_changes_than_events() -> list[HistoryRecord]:
     shop = shop_with()
     shop.state.orders["held"].sequence += 5
     shop.event("paid", "held")
@@ -293,7 +296,7 @@ def an_order_with_more_changes_than_events() -> list[Record]:
 # hold_leaked
 
 
-def units_that_are_locked_for_nobody() -> list[Record]:
+def units_that_are_locked_for_nobody() -> list[HistoryRecord]:
     shop = shop_with()
     shop.event("cancelled", "held")
     shop.state.skus["A"].add("locked@SH1", 1)
@@ -301,23 +304,23 @@ def units_that_are_locked_for_nobody() -> list[Record]:
     return shop.rest()
 
 
-def units_that_were_promised_and_are_free() -> list[Record]:
+def units_that_were_promised_and_are_free() -> list[HistoryRecord]:
     shop = shop_with()
     shop.state.skus["A"].add("committed@SH1", -1)
     shop.move("received", "more", 1)
     return shop.rest()
 
 
-def a_hold_that_outlives_its_time() -> list[Record]:
+def a_hold_that_outlives_its_time() -> list[HistoryRecord]:
     shop = shop_with()
     shop.place("o1", hold_seconds=600)
     order = shop.state.orders["o1"]
     records = shop.rest()
     late = (order.expires_at or 0) + 60_000
-    return [structs.replace(r, at=late) if isinstance(r, Rested) else r for r in records]
+    return [structs.replace(r, at=late) if isinstance(r, RunQuiesced) else r for r in records]
 
 
-def preorders_for_nobody() -> list[Record]:
+def preorders_for_nobody() -> list[HistoryRecord]:
     shop = shop_with()
     shop.state.skus["A"].add("preordered@tmall", 2)
     shop.move("received", "more", 1)
@@ -327,7 +330,7 @@ def preorders_for_nobody() -> list[Record]:
 # hold_ended_twice
 
 
-def paid_after_it_expired() -> list[Record]:
+def paid_after_it_expired() -> list[HistoryRecord]:
     shop = shop_with()
     shop.place("o1", hold_seconds=1)
     shop.wait(2_000)
@@ -336,21 +339,21 @@ def paid_after_it_expired() -> list[Record]:
     order.state = "paid"
     order.sequence += 1
     shop.move("received", "more", 1)
-    shop._row("order", "o1", OrderRow, shop._order("o1", shop.batch))
+    shop._row("order", "o1", OrderPublished, shop._order("o1", shop.batch))
     shop.publish()
     return shop.rest()
 
 
-def back_from_paid_to_reserved() -> list[Record]:
+def back_from_paid_to_reserved() -> list[HistoryRecord]:
     records = rested()
-    row = next(r for r in of(records, OrderRow) if r.order.order_id == "bought" and r.order.state == "paid")
+    row = next(r for r in of(records, OrderPublished) if r.order.order_id == "bought" and r.order.state == "paid")
     again = structs.replace(row, order=structs.replace(row.order, state="reserved", sequence=9))
     return [*records[:-9], again, *records[-9:]]
 
 
-def cancelled_before_it_was_paid_told_late() -> list[Record]:
-    def cancelled(record: Record) -> tuple[Record, ...]:
-        order = record.order if isinstance(record, OrderRow | Told) else None
+def cancelled_before_it_was_paid_told_late() -> list[HistoryRecord]:
+    def cancelled(record: HistoryRecord) -> tuple[HistoryRecord, ...]:
+        order = record.order if isinstance(record, OrderPublished | Response) else None
         if order is not None and (order.order_id, order.sequence) == ("bought", 2):
             return (structs.replace(record, order=structs.replace(order, state="cancelled")),)
         return (record,)
@@ -361,31 +364,31 @@ def cancelled_before_it_was_paid_told_late() -> list[Record]:
 # version_went_back
 
 
-def an_older_update_after_a_newer_one() -> list[Record]:
+def an_older_update_after_a_newer_one() -> list[HistoryRecord]:
     records = rested()
-    first = of(records, Saw)[0]
+    first = of(records, UpdateReceived)[0]
     return [*records[:-9], first, *records[-9:]]
 
 
-def one_version_with_two_updates() -> list[Record]:
+def one_version_with_two_updates() -> list[HistoryRecord]:
     records = rested()
-    last = of(records, Saw)[-1]
+    last = of(records, UpdateReceived)[-1]
     other = structs.replace(last, update=structs.replace(last.update, quantity=last.update.quantity + 1))
     return [*records[:-9], other, last, *records[-9:]]
 
 
-def one_version_with_two_rows() -> list[Record]:
+def one_version_with_two_rows() -> list[HistoryRecord]:
     records = rested()
-    last = of(records, ChannelRow)[-1]
+    last = of(records, ChannelUpdatePublished)[-1]
     other = structs.replace(last, update=structs.replace(last.update, mode="sold_out"))
     return [*records[:-9], other, last, *records[-9:]]
 
 
 def a_topic_that_ends_with_an_older_row(kind: type[Any]) -> Plant:
-    def plant() -> list[Record]:
+    def plant() -> list[HistoryRecord]:
         shop = shop_with()
         shop.event("paid", "held")
-        key = {OrderRow: lambda r: r.order.order_id == "held"}.get(kind, lambda r: True)
+        key = {OrderPublished: lambda r: r.order.order_id == "held"}.get(kind, lambda r: True)
         first = next(record for record in of(shop.records, kind) if key(record))
         shop.add(first)
         return shop.rest()
@@ -394,8 +397,8 @@ def a_topic_that_ends_with_an_older_row(kind: type[Any]) -> Plant:
     return plant
 
 
-def a_sku_that_rests_at_an_older_version() -> list[Record]:
-    def older(record: Record) -> tuple[Record, ...]:
+def a_sku_that_rests_at_an_older_version() -> list[HistoryRecord]:
+    def older(record: HistoryRecord) -> tuple[HistoryRecord, ...]:
         if isinstance(record, ReadStock) and record.stock is not None:
             return (structs.replace(record, stock=structs.replace(record.stock, version=1)),)
         return (record,)
@@ -406,32 +409,32 @@ def a_sku_that_rests_at_an_older_version() -> list[Record]:
 # channel_not_converged
 
 
-def a_lost_update() -> list[Record]:
+def a_lost_update() -> list[HistoryRecord]:
     records = rested()
-    return without(records, of(records, Saw)[-1])
+    return without(records, of(records, UpdateReceived)[-1])
 
 
-def a_sku_that_a_subscriber_never_had() -> list[Record]:
-    return rested(lambda r: () if isinstance(r, Saw) else (r,))
+def a_sku_that_a_subscriber_never_had() -> list[HistoryRecord]:
+    return rested(lambda r: () if isinstance(r, UpdateReceived) else (r,))
 
 
-def a_sku_that_nobody_knows() -> list[Record]:
+def a_sku_that_nobody_knows() -> list[HistoryRecord]:
     records = rested()
-    saw = of(records, Saw)[-1]
+    saw = of(records, UpdateReceived)[-1]
     ghost = structs.replace(saw, update=structs.replace(saw.update, sku="ghost"))
     return [*records[:-9], ghost, *records[-9:]]
 
 
-def a_subscriber_that_never_got_everything() -> list[Record]:
+def a_subscriber_that_never_got_everything() -> list[HistoryRecord]:
     return rested(lambda r: () if isinstance(r, Synced) else (r,))
 
 
-def a_subscriber_that_comes_back_and_misses_something() -> list[Record]:
+def a_subscriber_that_comes_back_and_misses_something() -> list[HistoryRecord]:
     shop = shop_with()
     shop.add(Unsubscribed(shop.now, "tmall-1", "the line broke"))
     begin = len(shop.records)
     shop.place("o1", units=2)
-    shop.records[begin:] = [record for record in shop.records[begin:] if not isinstance(record, Saw)]
+    shop.records[begin:] = [record for record in shop.records[begin:] if not isinstance(record, UpdateReceived)]
     shop.wait(60_000)
     shop.add(Subscribed(shop.now, "tmall-1", "tmall", "3-4"))
     shop.add(Synced(shop.now, "tmall-1"))
@@ -439,7 +442,7 @@ def a_subscriber_that_comes_back_and_misses_something() -> list[Record]:
     return shop.rest()
 
 
-def a_new_channel_that_is_synced_before_its_snapshot() -> list[Record]:
+def a_new_channel_that_is_synced_before_its_snapshot() -> list[HistoryRecord]:
     shop = shop_with()
     shop.wait(1)
     shop.add(Subscribed(shop.now, "new-1", "new", asked_at=shop.now))
@@ -447,8 +450,8 @@ def a_new_channel_that_is_synced_before_its_snapshot() -> list[Record]:
     return shop.rest()
 
 
-def a_topic_that_is_not_what_the_channel_says() -> list[Record]:
-    def other(record: Record) -> tuple[Record, ...]:
+def a_topic_that_is_not_what_the_channel_says() -> list[HistoryRecord]:
+    def other(record: HistoryRecord) -> tuple[HistoryRecord, ...]:
         if isinstance(record, ReadChannel):
             items = tuple(structs.replace(item, quantity=item.quantity + 1) for item in record.items)
             return (structs.replace(record, items=items),)
@@ -460,113 +463,113 @@ def a_topic_that_is_not_what_the_channel_says() -> list[Record]:
 # log_does_not_explain
 
 
-def a_row_of_stock_that_is_missing() -> list[Record]:
+def a_row_of_stock_that_is_missing() -> list[HistoryRecord]:
     records = rested()
-    return without(records, of(records, StockRow)[-1])
+    return without(records, of(records, StockPublished)[-1])
 
 
-def a_row_of_an_order_that_is_missing() -> list[Record]:
-    return rested(lambda r: () if isinstance(r, OrderRow) and r.order.order_id == "held" else (r,))
+def a_row_of_an_order_that_is_missing() -> list[HistoryRecord]:
+    return rested(lambda r: () if isinstance(r, OrderPublished) and r.order.order_id == "held" else (r,))
 
 
-def a_row_of_a_movement_that_is_missing() -> list[Record]:
-    return rested(lambda r: () if isinstance(r, MovementRow) else (r,))
+def a_row_of_a_movement_that_is_missing() -> list[HistoryRecord]:
+    return rested(lambda r: () if isinstance(r, MovementPublished) else (r,))
 
 
-def a_row_of_a_policy_that_is_missing() -> list[Record]:
+def a_row_of_a_policy_that_is_missing() -> list[HistoryRecord]:
     shop = shop_with()
     shop.policy("tmall", None, {"buffer": 1})
-    return rested(lambda r: () if isinstance(r, PolicyRow) else (r,), shop)
+    return rested(lambda r: () if isinstance(r, PolicyPublished) else (r,), shop)
 
 
-def a_version_with_two_sets_of_numbers() -> list[Record]:
+def a_version_with_two_sets_of_numbers() -> list[HistoryRecord]:
     records = rested()
-    row = of(records, StockRow)[-1]
+    row = of(records, StockPublished)[-1]
     other = structs.replace(row, stock=structs.replace(row.stock, damaged=3))
     at = records.index(row)
     return [*records[: at + 1], other, *records[at + 1 :]]
 
 
-def a_row_that_nobody_can_read() -> list[Record]:
+def a_row_that_nobody_can_read() -> list[HistoryRecord]:
     shop = shop_with()
-    shop.add(Unreadable(shop.now, 0, 4, "stock", "no JSON"))
+    shop.add(UnreadableRow(shop.now, 0, 4, "stock", "no JSON"))
     return shop.rest()
 
 
 # input_unaccounted
 
 
-def a_payment_that_came_to_nothing() -> list[Record]:
+def a_payment_that_came_to_nothing() -> list[HistoryRecord]:
     shop = shop_with()
     number = shop.ask("order.paid", "kafka", id="p1", order_id="held")
-    shop.add(Told(shop.now, number, 202, topic="app-orders", partition=0, offset=77))
+    shop.add(Response(shop.now, number, 202, topic="app-orders", partition=0, offset=77))
     return shop.rest()
 
 
-def an_order_that_came_to_nothing() -> list[Record]:
+def an_order_that_came_to_nothing() -> list[HistoryRecord]:
     shop = shop_with()
     lines = [{"sku": "A", "quantity": 1}]
     number = shop.ask("order.placed", "ndjson", id="p1", order_id="o9", channel="tmall", lines=lines)
-    shop.add(Told(shop.now, number, 202))
+    shop.add(Response(shop.now, number, 202))
     return shop.rest()
 
 
-def a_shipment_that_came_to_nothing() -> list[Record]:
+def a_shipment_that_came_to_nothing() -> list[HistoryRecord]:
     shop = shop_with()
     lines = [{"sku": "A", "quantity": 1, "warehouse": "SH1"}]
     number = shop.ask("order.shipped", "ndjson", id="s9", order_id="bought", lines=lines)
-    shop.add(Told(shop.now, number, 202))
+    shop.add(Response(shop.now, number, 202))
     return shop.rest()
 
 
-def a_cancellation_that_came_to_nothing() -> list[Record]:
+def a_cancellation_that_came_to_nothing() -> list[HistoryRecord]:
     shop = shop_with()
     number = shop.ask("order.cancelled", "kafka", id="c9", order_id="held")
-    shop.add(Told(shop.now, number, 202, topic="app-orders", partition=0, offset=77))
+    shop.add(Response(shop.now, number, 202, topic="app-orders", partition=0, offset=77))
     return shop.rest()
 
 
-def a_receipt_that_came_to_nothing() -> list[Record]:
+def a_receipt_that_came_to_nothing() -> list[HistoryRecord]:
     shop = shop_with()
     lines = [{"sku": "A", "quantity": 1}]
     number = shop.ask("stock.received", "http", id="r9", warehouse="SH1", lines=lines)
-    shop.add(Told(shop.now, number, 202))
+    shop.add(Response(shop.now, number, 202))
     return shop.rest()
 
 
-def a_second_body_that_came_to_nothing() -> list[Record]:
+def a_second_body_that_came_to_nothing() -> list[HistoryRecord]:
     shop = shop_with()
     shop.move("received", "opening", 3)
-    return rested(lambda r: () if isinstance(r, DeadLetterRow) else (r,), shop)
+    return rested(lambda r: () if isinstance(r, DeadLetterPublished) else (r,), shop)
 
 
-def bytes_that_are_in_no_dead_letter() -> list[Record]:
+def bytes_that_are_in_no_dead_letter() -> list[HistoryRecord]:
     shop = shop_with()
     shop.noise()
-    return rested(lambda r: () if isinstance(r, DeadLetterRow) else (r,), shop)
+    return rested(lambda r: () if isinstance(r, DeadLetterPublished) else (r,), shop)
 
 
-def a_payment_that_waited_for_its_order_and_was_forgotten() -> list[Record]:
+def a_payment_that_waited_for_its_order_and_was_forgotten() -> list[HistoryRecord]:
     shop = shop_with()
     shop.event("paid", "nobody", "kafka")
     shop.wait(120_000)
-    return rested(lambda r: () if isinstance(r, DeadLetterRow) else (r,), shop)
+    return rested(lambda r: () if isinstance(r, DeadLetterPublished) else (r,), shop)
 
 
-def a_return_that_waited_for_its_shipment_and_was_forgotten() -> list[Record]:
+def a_return_that_waited_for_its_shipment_and_was_forgotten() -> list[HistoryRecord]:
     shop = shop_with()
     back = [{"sku": "A", "quantity": 2, "warehouse": "SH1"}]
     shop.event("returned", "bought", "kafka", lines=back)
     shop.wait(120_000)
-    return rested(lambda r: () if isinstance(r, DeadLetterRow) else (r,), shop)
+    return rested(lambda r: () if isinstance(r, DeadLetterPublished) else (r,), shop)
 
 
-def a_dead_letter_without_a_reason() -> list[Record]:
+def a_dead_letter_without_a_reason() -> list[HistoryRecord]:
     shop = shop_with()
     shop.noise()
 
-    def bare(record: Record) -> tuple[Record, ...]:
-        if isinstance(record, DeadLetterRow):
+    def bare(record: HistoryRecord) -> tuple[HistoryRecord, ...]:
+        if isinstance(record, DeadLetterPublished):
             return (structs.replace(record, letter=structs.replace(record.letter, reason="")),)
         return (record,)
 
@@ -624,9 +627,9 @@ PLANTED: dict[str, tuple[Plant, ...]] = {
         an_older_update_after_a_newer_one,
         one_version_with_two_updates,
         one_version_with_two_rows,
-        a_topic_that_ends_with_an_older_row(StockRow),
-        a_topic_that_ends_with_an_older_row(ChannelRow),
-        a_topic_that_ends_with_an_older_row(OrderRow),
+        a_topic_that_ends_with_an_older_row(StockPublished),
+        a_topic_that_ends_with_an_older_row(ChannelUpdatePublished),
+        a_topic_that_ends_with_an_older_row(OrderPublished),
         a_sku_that_rests_at_an_older_version,
     ),
     "channel_not_converged": (
@@ -680,9 +683,9 @@ def test_the_shop_that_the_others_change_is_fair() -> None:
 @pytest.mark.parametrize("checker", _AT_ONCE)
 def test_a_watch_finds_it_while_the_run_goes_on(checker: str) -> None:
     for plant in PLANTED[checker]:
-        watch, found = Watch(), []
+        watch, found = LiveJudge(), []
         for record in plant():
-            if isinstance(record, Rested):
+            if isinstance(record, RunQuiesced):
                 break
             found += watch.feed(record)
         assert checker in {violation.checker for violation in found}, plant
@@ -690,13 +693,13 @@ def test_a_watch_finds_it_while_the_run_goes_on(checker: str) -> None:
 
 
 def test_a_watch_tells_each_finding_once() -> None:
-    watch = Watch()
+    watch = LiveJudge()
     found = [violation for record in one_version_with_two_updates() for violation in watch.feed(record)]
     assert [violation.checker for violation in found] == ["version_went_back"]
 
 
 def test_an_update_is_told_with_its_numbers() -> None:
-    update = Update("tmall", "A", 3, "in_stock", 0, 4)
+    update = ChannelUpdateView("tmall", "A", 3, "in_stock", 0, 4)
     violation = judge(an_older_update_after_a_newer_one()).part("version_went_back").violations[0]
     assert violation.subscriber == "tmall-1" and violation.sku == update.sku
     assert "at version" in violation.what

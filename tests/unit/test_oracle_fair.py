@@ -6,26 +6,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 
-from stocktide.loadtest.oracle.history import Saw, StockRow, Subscribed, Synced, Told, Unsubscribed
-from stocktide.loadtest.oracle.judge import Watch, judge
+from stocktide.loadtest.oracle.history import Response, StockPublished, Subscribed, Synced, Unsubscribed, UpdateReceived
+from stocktide.loadtest.oracle.judge import LiveJudge, judge
 from tests.ledger.ledgers import PARK_MS
-from tests.ledger.strategies import Batch, runs
-from tests.unit.oracle_shop import Shop
+from tests.ledger.strategies import TimedBatch, runs
+from tests.unit.oracle_shop import SimulatedShop
 
 
-def opened(units: int = 10) -> Shop:
+def opened(units: int = 10) -> SimulatedShop:
     """A shop with units of A at SH1 and one subscriber."""
-    shop = Shop()
+    shop = SimulatedShop()
     shop.subscribe("tmall")
     shop.move("received", "opening", units)
     return shop
 
 
-def assert_fair(shop: Shop) -> None:
+def assert_fair(shop: SimulatedShop) -> None:
     records = shop.rest()
     verdict = judge(records, park_ms=PARK_MS)
     assert not verdict.broken, "\n".join(verdict.lines())
-    watch = Watch()
+    watch = LiveJudge()
     assert not [violation for record in records for violation in watch.feed(record)]
 
 
@@ -93,7 +93,7 @@ def test_a_request_without_an_answer_never_happened() -> None:
     shop.event("paid", "o2")
     shop.event("shipped", "o2", "kafka", silent=True, lost=True, lines=lines(2))
     number = shop.ask("order.placed", order_id="o3", channel="tmall", lines=[{"sku": "A", "quantity": 2}])
-    shop.add(Told(shop.now, number, 503, "unsettled"))
+    shop.add(Response(shop.now, number, 503, "unsettled"))
     assert_fair(shop)
 
 
@@ -274,7 +274,7 @@ def test_a_shipment_waits_until_its_hold_is_over_and_the_row_of_the_stock_comes_
     del shop.records[begin + 2 :]
     begin = len(shop.records)
     shop.publish(held_back=True)
-    shop.records[begin:] = sorted(shop.records[begin:], key=lambda record: not isinstance(record, StockRow))
+    shop.records[begin:] = sorted(shop.records[begin:], key=lambda record: not isinstance(record, StockPublished))
     assert shop.state.skus["A"].count("on_hand@SH1") == 8, "what was promised to another has left"
     assert_fair(shop)
 
@@ -286,7 +286,7 @@ def test_rows_come_again_and_older_ones_behind_newer_ones() -> None:
     shop.event("paid", "o1")
     shop.place("o2")
     again = [record for record in shop.records[begin:] if hasattr(record, "offset") and hasattr(record, "partition")]
-    shop.records += [record for record in again if not isinstance(record, Told)]
+    shop.records += [record for record in again if not isinstance(record, Response)]
     assert_fair(shop)
 
 
@@ -297,8 +297,8 @@ def test_a_subscriber_comes_back_and_gets_what_it_missed() -> None:
     shop.add(Unsubscribed(shop.now, "tmall-1", "the line broke"))
     begin = len(shop.records)
     shop.place("o2")
-    missed = [record for record in shop.records[begin:] if isinstance(record, Saw)]
-    shop.records[begin:] = [record for record in shop.records[begin:] if not isinstance(record, Saw)]
+    missed = [record for record in shop.records[begin:] if isinstance(record, UpdateReceived)]
+    shop.records[begin:] = [record for record in shop.records[begin:] if not isinstance(record, UpdateReceived)]
     shop.wait(40_000)
     shop.add(Subscribed(shop.now, "tmall-1", "tmall", "3-4"))
     shop.records += [structs.replace(record, at=shop.now) for record in missed]
@@ -317,9 +317,9 @@ def test_policies_are_replaced_and_removed() -> None:
     assert_fair(shop)
 
 
-def played(batches: list[Batch]) -> Shop:
+def played(batches: list[TimedBatch]) -> SimulatedShop:
     """A drawn run of the ledger's tests, as events through some door."""
-    shop = Shop()
+    shop = SimulatedShop()
     for channel in ("tmall", "jd", "main"):
         shop.subscribe(channel)
     for passing, drafts in batches:
@@ -330,7 +330,7 @@ def played(batches: list[Batch]) -> Shop:
     return shop
 
 
-def _play(shop: Shop, kind: str, fields: dict[str, object], age_s: int) -> None:
+def _play(shop: SimulatedShop, kind: str, fields: dict[str, object], age_s: int) -> None:
     if kind in ("SetPolicy", "DeletePolicy"):
         shop.policy(str(fields["channel"]), fields["sku"], fields.get("policy"))  # type: ignore[arg-type]
     elif kind == "Tick":
@@ -346,12 +346,12 @@ _BY_HTTP = ("order.placed", "order.paid", "order.cancelled", "order.extended")
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(runs())
-def test_whatever_a_correct_shop_does_is_found_fair(batches: list[Batch]) -> None:
+def test_whatever_a_correct_shop_does_is_found_fair(batches: list[TimedBatch]) -> None:
     assert_fair(played(batches))
 
 
 @pytest.mark.soak
 @settings(max_examples=2_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(runs())
-def test_whatever_a_correct_shop_does_for_long_is_found_fair(batches: list[Batch]) -> None:
+def test_whatever_a_correct_shop_does_for_long_is_found_fair(batches: list[TimedBatch]) -> None:
     assert_fair(played(batches))

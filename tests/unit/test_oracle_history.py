@@ -12,24 +12,24 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from stocktide.loadtest.oracle.history import (
-    Asked,
-    Began,
-    Clock,
+    HistoryClock,
     HistoryFile,
+    HistoryRecord,
+    NoResponse,
     ReadOrder,
     ReadStock,
-    Record,
-    Rested,
-    Saw,
-    Silent,
-    Told,
-    merged,
-    read,
-    told_of,
+    Request,
+    Response,
+    RunQuiesced,
+    RunStarted,
+    UpdateReceived,
+    decode_response,
+    merge_histories,
+    read_history,
 )
 from stocktide.loadtest.oracle.judge import judge
-from tests.ledger.strategies import Batch, runs
-from tests.unit.oracle_shop import Shop
+from tests.ledger.strategies import TimedBatch, runs
+from tests.unit.oracle_shop import SimulatedShop
 from tests.unit.test_oracle_caught import rested, the_last_units_to_two_callers_after_a_lost_tail
 from tests.unit.test_oracle_fair import played
 
@@ -45,49 +45,49 @@ def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     with HistoryFile(tmp_path / "run") as file:
         for record in records:
             file.add(record)
-    assert list(read(tmp_path / "run")) == records
+    assert list(read_history(tmp_path / "run")) == records
     assert judge(tmp_path / "run") == judge(records)
 
 
 def test_half_a_line_at_the_end_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "run"
     with HistoryFile(path) as file:
-        file.add(Began(1, "app"))
+        file.add(RunStarted(1, "app"))
     path.write_bytes(path.read_bytes() + b'{"record":"told","at":')
-    assert list(read(path)) == [Began(1, "app")]
+    assert list(read_history(path)) == [RunStarted(1, "app")]
 
 
 def test_a_line_that_is_no_record_is_never_passed_over(tmp_path: Path) -> None:
     (tmp_path / "run").write_bytes(b'{"record":"heard"}\n')
     with pytest.raises(msgspec.DecodeError):
-        list(read(tmp_path / "run"))
+        list(read_history(tmp_path / "run"))
 
 
 def test_several_testers_make_one_history() -> None:
-    one: list[Record] = [Began(1, "app"), Rested(5)]
-    other: list[Record] = [Silent(2, 7), Silent(9, 8)]
-    assert [record.at for record in merged([one, other])] == [1, 2, 5, 9]
+    one: list[HistoryRecord] = [RunStarted(1, "app"), RunQuiesced(5)]
+    other: list[HistoryRecord] = [NoResponse(2, 7), NoResponse(9, 8)]
+    assert [record.at for record in merge_histories([one, other])] == [1, 2, 5, 9]
 
 
 def test_the_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
+    clock = HistoryClock()
     before = clock.now()
     monkeypatch.setattr("time.time", lambda: 0.0)
     assert clock.now() >= before
 
 
 def test_an_answer_is_kept_as_far_as_promises_speak_of_it() -> None:
-    told = told_of(5, 1, 200, ORDER)
+    told = decode_response(5, 1, 200, ORDER)
     assert told.order is not None and told.replayed
     assert told.order.lines[0].warehouses == {"SH1": 2}
     refused = b'{"type":"urn:x","title":"t","status":409,"detail":"d","code":"already_final","order":' + ORDER + b"}"
-    told = told_of(5, 1, 409, refused)
+    told = decode_response(5, 1, 409, refused)
     assert (told.code, told.order is not None) == ("already_final", True)
-    assert told_of(5, 1, 204, b"") == Told(5, 1, 204)
+    assert decode_response(5, 1, 204, b"") == Response(5, 1, 204)
 
 
 def test_a_run_that_never_came_to_rest_proves_nothing() -> None:
-    verdict = judge([record for record in rested() if not isinstance(record, Rested)])
+    verdict = judge([record for record in rested() if not isinstance(record, RunQuiesced)])
     assert not verdict.valid and not verdict.broken
     assert "never came to rest" in verdict.invalid[0]
 
@@ -103,21 +103,23 @@ def test_an_empty_history_is_no_pass() -> None:
 
 
 def test_an_answer_to_nothing_makes_the_run_invalid() -> None:
-    assert "belong to nothing" in judge([*rested(), Told(1, 999, 200)]).invalid[0]
+    assert "belong to nothing" in judge([*rested(), Response(1, 999, 200)]).invalid[0]
 
 
 def test_what_was_found_comes_with_who_was_told_what() -> None:
     verdict = judge(the_last_units_to_two_callers_after_a_lost_tail())
     violation = verdict.part("oversold").violations[0]
     kinds = {type(record) for record in violation.evidence}
-    assert {Asked, Told} <= kinds
+    assert {Request, Response} <= kinds
     assert violation.order_id == "o2" and violation.sku == "A"
     assert msgspec.json.decode(msgspec.json.encode(verdict.as_json()))["broken"]
 
 
-def _lose_an_order(shop: Shop, chance: random.Random) -> str:
+def _lose_an_order(shop: SimulatedShop, chance: random.Random) -> str:
     at = [index for index, record in enumerate(shop.records) if isinstance(record, ReadOrder) and record.order]
-    told = {record.order.order_id for record in shop.records if isinstance(record, Told) and record.order is not None}
+    told = {
+        record.order.order_id for record in shop.records if isinstance(record, Response) and record.order is not None
+    }
     at = [index for index in at if shop.records[index].order_id in told]  # type: ignore[union-attr]
     assume(at)
     index = chance.choice(at)
@@ -125,7 +127,7 @@ def _lose_an_order(shop: Shop, chance: random.Random) -> str:
     return "answer_lost"
 
 
-def _find_a_unit(shop: Shop, chance: random.Random) -> str:
+def _find_a_unit(shop: SimulatedShop, chance: random.Random) -> str:
     at = [
         index
         for index, record in enumerate(shop.records)
@@ -143,15 +145,15 @@ def _find_a_unit(shop: Shop, chance: random.Random) -> str:
     return "hold_leaked"
 
 
-def _drop_the_last_update(shop: Shop, chance: random.Random) -> str:
-    seen = [index for index, record in enumerate(shop.records) if isinstance(record, Saw)]
+def _drop_the_last_update(shop: SimulatedShop, chance: random.Random) -> str:
+    seen = [index for index, record in enumerate(shop.records) if isinstance(record, UpdateReceived)]
     assume(seen)
     del shop.records[seen[-1]]
     return "channel_not_converged"
 
 
-def _tell_an_older_update(shop: Shop, chance: random.Random) -> str:
-    seen = [record for record in shop.records if isinstance(record, Saw)]
+def _tell_an_older_update(shop: SimulatedShop, chance: random.Random) -> str:
+    seen = [record for record in shop.records if isinstance(record, UpdateReceived)]
     older = [
         record
         for record in seen
@@ -162,7 +164,7 @@ def _tell_an_older_update(shop: Shop, chance: random.Random) -> str:
     return "version_went_back"
 
 
-def _same_outlet(one: Saw, other: Saw) -> bool:
+def _same_outlet(one: UpdateReceived, other: UpdateReceived) -> bool:
     return (one.subscriber, one.update.sku) == (other.subscriber, other.update.sku)
 
 
@@ -172,7 +174,7 @@ def _same_outlet(one: Saw, other: Saw) -> bool:
     st.sampled_from((_lose_an_order, _find_a_unit, _drop_the_last_update, _tell_an_older_update)),
     st.randoms(use_true_random=False),
 )
-def test_a_fault_in_whatever_run_is_found(batches: list[Batch], plant: object, chance: random.Random) -> None:
+def test_a_fault_in_whatever_run_is_found(batches: list[TimedBatch], plant: object, chance: random.Random) -> None:
     shop = played(batches)
     shop.rest()
     checker = plant(shop, chance)  # type: ignore[operator]

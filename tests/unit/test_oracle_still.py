@@ -6,41 +6,48 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from stocktide.loadtest.oracle.contract import DeadLetter, Line, Movement, Order, Stock, Update
-from stocktide.loadtest.oracle.history import (
-    Asked,
-    Began,
-    ChannelRow,
-    DeadLetterRow,
-    Door,
-    Fault,
-    MovementRow,
-    OrderRow,
-    Record,
-    Rested,
-    Saw,
-    Silent,
-    StockRow,
-    Subscribed,
-    Told,
+from stocktide.loadtest.client.contract import (
+    ChannelUpdateView,
+    DeadLetterView,
+    LineView,
+    MovementView,
+    OrderView,
+    StockView,
 )
-from stocktide.loadtest.oracle.judge import Watch, judge
-from stocktide.loadtest.oracle.stands_still import GRACE_MS, STILL_MS
-from stocktide.loadtest.oracle.verdict import Checked
+from stocktide.loadtest.oracle.history import (
+    ChannelUpdatePublished,
+    DeadLetterPublished,
+    FaultRecord,
+    HistoryRecord,
+    InputTransport,
+    MovementPublished,
+    NoResponse,
+    OrderPublished,
+    Request,
+    Response,
+    RunQuiesced,
+    RunStarted,
+    StockPublished,
+    Subscribed,
+    UpdateReceived,
+)
+from stocktide.loadtest.oracle.judge import LiveJudge, judge
+from stocktide.loadtest.oracle.stands_still import GRACE_MS, STALL_MS
+from stocktide.loadtest.oracle.verdict import CheckerResult
 
 AT = 1_700_000_000_000
 SECONDS = 40
 
 
-class Shop:
+class SteadyShop:
     """A shop in which an order, a movement and an update come every second; each of them can be left out.
 
     The functions say of a second whether it is there: a row of the order, of the movement, of the channel, the answer,
     what the subscriber sees.
     """
 
-    def __init__(self, door: Door = "kafka", faults: tuple[tuple[int, int], ...] = ()) -> None:
-        self.door: Door = door
+    def __init__(self, door: InputTransport = "kafka", faults: tuple[tuple[int, int], ...] = ()) -> None:
+        self.door: InputTransport = door
         self.faults = faults
         self.placing: Callable[[int], bool] = lambda _: True
         self.ordered: Callable[[int], bool] = lambda _: True
@@ -49,52 +56,54 @@ class Shop:
         self.answered: Callable[[int], bool] = lambda _: True
         self.seen: Callable[[int], bool] = lambda _: True
 
-    def history(self) -> Iterator[Record]:
-        yield Began(AT, "s", 1)
+    def history(self) -> Iterator[HistoryRecord]:
+        yield RunStarted(AT, "s", 1)
         yield Subscribed(AT, "jd-1", "jd")
         for second in range(1, SECONDS):
             at = AT + 1000 * second
             for begun, healed in self.faults:
                 if second == begun:
-                    yield Fault(at, "f")
+                    yield FaultRecord(at, "f")
                 if second == healed:
-                    yield Fault(at, "f", "healed")
+                    yield FaultRecord(at, "f", "healed")
             yield from self._inputs(second, at)
             yield from self._rows(second, at + 500)
-        yield Rested(AT + 1000 * SECONDS)
+        yield RunQuiesced(AT + 1000 * SECONDS)
 
-    def _inputs(self, second: int, at: int) -> Iterator[Record]:
+    def _inputs(self, second: int, at: int) -> Iterator[HistoryRecord]:
         if self.placing(second):
             line = {"sku": "A", "quantity": 1}
             event = {"order_id": f"o{second}", "channel": "jd", "id": f"o{second}", "lines": [line]}
-            yield Asked(at, 2 * second, self.door, "order.placed", event)
+            yield Request(at, 2 * second, self.door, "order.placed", event)
             answered = 201 if self.door == "http" else 202
             if self.answered(second):
-                yield Told(at + 1, 2 * second, answered)
+                yield Response(at + 1, 2 * second, answered)
             else:
-                yield Silent(at + 1, 2 * second, "timeout")
+                yield NoResponse(at + 1, 2 * second, "timeout")
         received = {"id": f"m{second}", "warehouse": "SH1", "lines": [{"sku": "A", "quantity": 2}]}
-        yield Asked(at, 2 * second + 1, "kafka", "stock.received", received)
-        yield Told(at + 1, 2 * second + 1, 202)
+        yield Request(at, 2 * second + 1, "kafka", "stock.received", received)
+        yield Response(at + 1, 2 * second + 1, 202)
 
-    def _rows(self, second: int, at: int) -> Iterator[Record]:
+    def _rows(self, second: int, at: int) -> Iterator[HistoryRecord]:
         if self.placing(second) and self.ordered(second):
-            order = Order(f"o{second}", "jd", "reserved", (Line("A", 1),), 1, batch=second)
-            yield OrderRow(at, 0, second, order)
+            order = OrderView(f"o{second}", "jd", "reserved", (LineView("A", 1),), 1, batch=second)
+            yield OrderPublished(at, 0, second, order)
         if self.moved(second):
-            yield MovementRow(at, 0, second, Movement("SH1", f"m{second}", "stock.received", "applied", batch=second))
+            yield MovementPublished(
+                at, 0, second, MovementView("SH1", f"m{second}", "stock.received", "applied", batch=second)
+            )
         for number in range(3):
-            stock = Stock("A", 3 * second + number, available=5 + 3 * second + number, batch=second)
-            yield StockRow(at, 0, 3 * second + number, stock)
+            stock = StockView("A", 3 * second + number, available=5 + 3 * second + number, batch=second)
+            yield StockPublished(at, 0, 3 * second + number, stock)
         if self.listed(second):
-            update = Update("jd", "A", 5 + second, "in_stock", 0, second)
-            yield ChannelRow(at, 0, second, update)
+            update = ChannelUpdateView("jd", "A", 5 + second, "in_stock", 0, second)
+            yield ChannelUpdatePublished(at, 0, second, update)
             if self.seen(second):
-                yield Saw(at + 1, "jd-1", update)
+                yield UpdateReceived(at + 1, "jd-1", update)
 
 
-def still(shop: Shop) -> Checked:
-    return judge(list(shop.history()), seen_live=True).part("stands_still")
+def still(shop: SteadyShop) -> CheckerResult:
+    return judge(list(shop.history()), recorded_live=True).part("stands_still")
 
 
 def until_ten(second: int) -> bool:
@@ -103,7 +112,7 @@ def until_ten(second: int) -> bool:
 
 def test_a_shop_in_which_everything_moves_stands_nowhere_still() -> None:
     for door in ("kafka", "http"):
-        found = still(Shop(door))
+        found = still(SteadyShop(door))
         assert not found.found and found.looked["accepted"] > SECONDS and found.looked["seconds"] > SECONDS / 2
 
 
@@ -112,32 +121,32 @@ def test_a_shop_in_which_everything_moves_stands_nowhere_still() -> None:
     [("ordered", "row of reservations"), ("moved", "row of adjustments"), ("listed", "partition 0"), ("seen", "jd-1")],
 )
 def test_a_way_that_stops_while_work_waits_is_found_once(stops: str, words: str) -> None:
-    shop = Shop()
+    shop = SteadyShop()
     setattr(shop, stops, until_ten)
     found = still(shop)
     assert found.found == 1 and words in found.violations[0].what
-    assert AT + 10_000 + STILL_MS <= found.violations[0].at <= AT + 10_000 + 2 * STILL_MS
+    assert AT + 10_000 + STALL_MS <= found.violations[0].at <= AT + 10_000 + 2 * STALL_MS
 
 
 def test_requests_of_which_none_is_answered_are_found() -> None:
-    shop = Shop("http")
+    shop = SteadyShop("http")
     records = [
         record
         for record in shop.history()
-        if not (isinstance(record, Told) and not record.number % 2 and record.number >= 20)
+        if not (isinstance(record, Response) and not record.number % 2 and record.number >= 20)
     ]
-    found = judge(records, seen_live=True).part("stands_still")
+    found = judge(records, recorded_live=True).part("stands_still")
     assert found.found == 1 and "none is answered" in found.violations[0].what
 
 
 def test_a_way_that_goes_on_after_nine_seconds_stands_not_still() -> None:
-    shop = Shop()
+    shop = SteadyShop()
     shop.ordered = lambda second: second % 10 == 0
     assert not still(shop).found
 
 
 def test_nothing_is_pending_where_nothing_was_asked() -> None:
-    shop = Shop()
+    shop = SteadyShop()
     shop.placing = until_ten
     assert not still(shop).found
 
@@ -147,42 +156,42 @@ def test_nothing_is_pending_where_nothing_was_asked() -> None:
     [('{"type":"order.placed","order_id":"o%d"}', 0), ('{"type":"order.placed","order_id":"n%d"}', 1), ("%d{", 1)],
 )
 def test_a_dead_letter_is_a_move_where_it_refuses_what_waits_and_only_there(raw: str, found: int) -> None:
-    shop = Shop()
+    shop = SteadyShop()
     shop.ordered = until_ten
     letters = [
-        DeadLetterRow(AT + 1000 * second + 700, 0, second, DeadLetter("refused", "x", raw=raw % second))
+        DeadLetterPublished(AT + 1000 * second + 700, 0, second, DeadLetterView("refused", "x", raw=raw % second))
         for second in range(10, SECONDS, 5)
     ]
     records = sorted([*shop.history(), *letters], key=lambda record: record.at)
-    assert judge(records, seen_live=True).part("stands_still").found == found
+    assert judge(records, recorded_live=True).part("stands_still").found == found
 
 
 def test_during_a_fault_and_in_its_grace_nothing_has_to_move() -> None:
     grace = GRACE_MS // 1000
-    shop = Shop(faults=((8, 15),))
+    shop = SteadyShop(faults=((8, 15),))
     shop.ordered = lambda second: second < 10 or second > 15 + grace
     assert not still(shop).found
 
 
 def test_what_stands_still_beyond_a_fault_and_its_grace_is_found() -> None:
-    shop = Shop(faults=((2, 3),))
+    shop = SteadyShop(faults=((2, 3),))
     shop.ordered = until_ten
     found = still(shop)
     assert found.found == 1
-    assert found.violations[0].at >= AT + 3_000 + GRACE_MS + STILL_MS
+    assert found.violations[0].at >= AT + 3_000 + GRACE_MS + STALL_MS
 
 
 def test_a_tester_that_did_not_look_says_nothing_of_that_time() -> None:
-    shop = Shop()
+    shop = SteadyShop()
     shop.ordered = lambda second: second < 10 or second > 25
     unseen = [record for record in shop.history() if not AT + 11_000 <= record.at < AT + 26_000]
-    assert not judge(unseen, seen_live=True).part("stands_still").found
+    assert not judge(unseen, recorded_live=True).part("stands_still").found
 
 
 def test_a_watch_finds_it_while_the_run_goes_on_and_other_judges_do_not_look() -> None:
-    shop = Shop()
+    shop = SteadyShop()
     shop.moved = until_ten
-    watch = Watch(seen_live=True)
+    watch = LiveJudge(recorded_live=True)
     found = [violation.checker for record in shop.history() for violation in watch.feed(record)]
     assert "stands_still" in found
     assert "stands_still" not in {part.checker for part in judge(list(shop.history())).checked}

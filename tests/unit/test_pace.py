@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stocktide.agents.derive.pace import STRETCH_MAX, WINDOW_SECONDS, Pace
+from stocktide.agents.publication_throttle import STRETCH_MAX, WINDOW_SECONDS, PublicationThrottle
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
         return self.now
 
 
-def spend(pace: Pace, clock: Clock, share: float) -> float:
+def spend(pace: PublicationThrottle, clock: Clock, share: float) -> float:
     """One window with so much of it spent on publication; the factor after it."""
     with pace.working():
         clock.now += WINDOW_SECONDS * share
@@ -25,19 +25,19 @@ def spend(pace: Pace, clock: Clock, share: float) -> float:
 
 def test_an_idle_worker_publishes_at_the_interval_itself() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = PublicationThrottle(clock)
     assert spend(pace, clock, 0.01) == 1.0
 
 
 def test_a_busy_worker_stretches_intervals_up_to_a_limit_and_back() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = PublicationThrottle(clock)
     assert [spend(pace, clock, 0.5) for _ in range(6)] == [2.0, 4.0, 8.0, STRETCH_MAX, STRETCH_MAX, STRETCH_MAX]
     assert [spend(pace, clock, 0.01) for _ in range(5)] == [5.0, 2.5, 1.25, 1.0, 1.0]
 
 
 def test_between_the_limits_the_factor_stays() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = PublicationThrottle(clock)
     spend(pace, clock, 0.5)
     assert spend(pace, clock, 0.08) == 2.0

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from stocktide.api import names, problems
-from stocktide.api.handlers.policies import PolicyBody, effective_view, policy_of
+from stocktide.api.handlers.policies import PolicyBody, effective_view, validate_policy
 from stocktide.streams.contract.events import Malformed, decode_with
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 
@@ -28,56 +28,56 @@ def document(response: web.Response) -> dict[str, Any]:
 
 @pytest.mark.parametrize("outcome", sorted(REFUSALS))
 def test_every_refusal_of_the_ledger_has_a_problem_with_its_name_as_code(outcome: Outcome) -> None:
-    body = document(problems.refused(outcome))
+    body = document(problems.from_outcome(outcome))
     assert body["code"] == outcome
     assert body["status"] in (404, 409, 413, 422, 503)
 
 
 def test_rule_40_a_time_too_far_ahead_is_422_with_its_path() -> None:
-    body = document(problems.refused(Outcome.OCCURRED_IN_FUTURE, "occurred_at"))
+    body = document(problems.from_outcome(Outcome.OCCURRED_IN_FUTURE, "occurred_at"))
     assert (body["status"], body["errors"][0]["path"]) == (422, "occurred_at")
 
 
 def test_a_wrong_field_is_422_with_its_path() -> None:
-    body = document(problems.malformed(Malformed("invalid_field", "Expected `int`", "lines[0].quantity")))
+    body = document(problems.from_malformed(Malformed("invalid_field", "Expected `int`", "lines[0].quantity")))
     assert body["status"] == 422
     assert body["errors"] == [{"path": "lines[0].quantity", "detail": "Expected `int`"}]
 
 
 def test_what_is_no_json_is_400_and_what_is_too_large_413() -> None:
-    assert document(problems.malformed(Malformed("malformed_json", "truncated")))["status"] == 400
-    assert document(problems.malformed(Malformed("too_large", "too much")))["status"] == 413
+    assert document(problems.from_malformed(Malformed("malformed_json", "truncated")))["status"] == 400
+    assert document(problems.from_malformed(Malformed("too_large", "too much")))["status"] == 413
 
 
 def test_what_is_not_settled_says_when_to_come_back() -> None:
-    response = problems.unsettled("unsettled", "not in time")
+    response = problems.service_unavailable("unsettled", "not in time")
     assert response.headers["Retry-After"] == "1"
     assert document(response)["code"] == "unsettled"
 
 
 def test_refusals_of_the_server_itself_are_problems_too() -> None:
-    response = problems.of_http(web.HTTPMethodNotAllowed("PATCH", ["GET", "POST"]))
+    response = problems.from_http_exception(web.HTTPMethodNotAllowed("PATCH", ["GET", "POST"]))
     assert document(response)["code"] == "method_not_allowed"
     assert response.headers["Allow"] == "GET,POST"
 
 
 def test_a_name_in_a_path_is_held_to_the_rule_of_names() -> None:
     for name in ("a", "x" * 128, "a/b", "{brace}", "天猫"):
-        assert names.refuse_name("sku", name) is None
+        assert names.check_name("sku", name) is None
     for name in ("", "x" * 129, "a b", "a\u00a0b", "a\u200b", "\x7f"):
-        refused = names.refuse_name("sku", name)
+        refused = names.check_name("sku", name)
         assert refused is not None, repr(name)
         assert document(refused)["errors"][0]["path"] == "sku"
 
 
 def test_a_star_is_no_channel_that_sells() -> None:
-    assert names.refuse_channel("*") is not None
-    assert names.refuse_channel("tmall") is None
+    assert names.check_channel("*") is not None
+    assert names.check_channel("tmall") is None
 
 
 def read_policy(raw: bytes) -> dict[str, Any] | Malformed:
     body = decode_with(POLICY, raw)
-    return body if isinstance(body, Malformed) else policy_of(body)
+    return body if isinstance(body, Malformed) else validate_policy(body)
 
 
 def test_a_policy_keeps_what_is_set_and_leaves_out_what_is_null_or_unknown() -> None:

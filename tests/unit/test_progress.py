@@ -12,19 +12,19 @@ from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 from redis.asyncio import Redis
 
-from stocktide.agents.partition_workers import Lanes, UnderWay
-from stocktide.agents.progress import Numbers, Progress, RedisLook
+from stocktide.agents.partition_workers import ChunkInProgress, PartitionWorkers
+from stocktide.agents.progress import LedgerProgress, RedisProbe, WorkerProgress
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.topics import ORDERS, STOCK
-from stocktide.tables.recovery.rebuild import Progress as Rebuilding
-from stocktide.tables.settlement.stalls import Standing, Steps
-from tests.unit.stand_ins import HeldMembership
+from stocktide.tables.recovery.rebuild import RecoveryProgress as Rebuilding
+from stocktide.tables.settlement.stalls import PartStatus, StepStatus
+from tests.unit.fakes import FakeMembership
 
 ORDERS_0, STOCK_0 = TP("s-orders", 0), TP("s-stock", 0)
 
 
-class Batch:
+class FakeProducerBatch:
     """A batch of a producer."""
 
     def append(self, **_: Any) -> object:
@@ -34,16 +34,16 @@ class Batch:
         pass
 
 
-class Producer:
+class RefusingProducer:
     """One that Kafka refuses while `refuses` is set."""
 
     def __init__(self) -> None:
         self.refuses = True
 
-    def create_batch(self) -> Batch:
-        return Batch()
+    def create_batch(self) -> FakeProducerBatch:
+        return FakeProducerBatch()
 
-    async def send_batch(self, batch: Batch, topic: str, partition: int) -> Any:
+    async def send_batch(self, batch: FakeProducerBatch, topic: str, partition: int) -> Any:
         if self.refuses:
             raise KafkaTimeoutError("no replica is in sync")
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -52,7 +52,7 @@ class Producer:
 
 
 @dataclass
-class Relay:
+class FakeRelay:
     """What is looked at of a relay."""
 
     blessed: bool = True
@@ -70,12 +70,12 @@ class Relay:
         pass
 
 
-class Look:
+class FakeServerView:
     """A server that answered."""
 
     def __init__(self, **more: Any) -> None:
         self.trouble: str | None = None
-        self.numbers = Numbers()
+        self.numbers = LedgerProgress()
         self.ends = {ORDERS_0: 12, STOCK_0: 12}
 
     async def look(self, *_: Any) -> None:
@@ -83,7 +83,7 @@ class Look:
 
 
 @dataclass
-class Consumer:
+class FakeConsumer:
     """What is looked at of Faust's consumer."""
 
     fetched: dict[TP, int | None] = field(default_factory=lambda: {ORDERS_0: 12, STOCK_0: 12})
@@ -92,56 +92,61 @@ class Consumer:
     def assignment(self) -> set[TP]:
         return set(self.fetched)
 
-    def fetched_up_to(self, tp: TP) -> int | None:
+    def fetch_position(self, tp: TP) -> int | None:
         return self.fetched[tp]
 
-    def oldest_unfinished(self, tp: TP) -> int | None:
+    def oldest_unacked(self, tp: TP) -> int | None:
         return self.oldest.get(tp)
 
 
-class Worker:
+class FakeWorker:
     """All parts that are looked at, each where a test can change it."""
 
     def __init__(self) -> None:
-        self.membership = HeldMembership()
-        self.consumer, self.relay, self.redis, self.kafka = Consumer(), Relay(), Look(), Look()
+        self.membership = FakeMembership()
+        self.consumer, self.relay, self.redis, self.kafka = (
+            FakeConsumer(),
+            FakeRelay(),
+            FakeServerView(),
+            FakeServerView(),
+        )
         self.tables = SimpleNamespace(actives_ready=True)
-        self.lanes = Lanes("orders", self._handle, self.membership)
+        self.lanes = PartitionWorkers("orders", self._handle, self.membership)
         self.due = (0, 0, "")
-        self.producer = Producer()
+        self.producer = RefusingProducer()
         self.publisher = Publisher(self.producer, self.membership)  # type: ignore[arg-type]
-        self.steps = {"expiry": Steps()}
+        self.steps = {"expiry": StepStatus()}
 
     async def _handle(self, *_: Any) -> None:
         raise AssertionError
 
-    async def look(self) -> dict[str, Standing]:
+    async def look(self) -> dict[str, PartStatus]:
         """The standings by part."""
         app: Any = SimpleNamespace(membership=self.membership, consumer=self.consumer, tables=self.tables)
         stock: Any = SimpleNamespace(standing=lambda _: self.due)
         submitter: Any = SimpleNamespace(trouble=None)
         servers: tuple[Any, Any] = self.redis, self.kafka
         relay = self.relay
-        progress = Progress(
+        progress = WorkerProgress(
             "s", app, {ORDERS: self.lanes}, stock, lambda: relay, self.publisher, submitter, self.steps, *servers
         )
         return {standing.part: standing for standing in await progress.look()}
 
 
 async def test_nothing_waits_where_all_was_read_and_done() -> None:
-    assert not any(standing.pending for standing in (await Worker().look()).values())
+    assert not any(standing.pending for standing in (await FakeWorker().look()).values())
 
 
 async def test_a_chunk_that_is_not_done_waits_with_its_offset_and_the_error_of_its_handler() -> None:
-    worker = Worker()
+    worker = FakeWorker()
     worker.consumer.oldest[ORDERS_0] = 11
-    worker.lanes.under_way[0] = UnderWay(5, "ValueError: broken")
+    worker.lanes.under_way[0] = ChunkInProgress(5, "ValueError: broken")
     found = (await worker.look())["consuming s-orders-0"]
     assert (found.pending, found.offset, found.reason) == (1, 5, "ValueError: broken")
 
 
 async def test_a_row_of_stock_that_a_policy_lets_rest_does_not_wait_and_one_that_is_due_does() -> None:
-    worker = Worker()
+    worker = FakeWorker()
     worker.consumer.oldest[STOCK_0] = 11
     assert not (await worker.look())["consuming s-stock-0"].pending
     worker.due = (1, 7, "KafkaTimeoutError")
@@ -150,9 +155,9 @@ async def test_a_row_of_stock_that_a_policy_lets_rest_does_not_wait_and_one_that
 
 
 async def test_what_is_fetched_behind_work_that_is_stuck_is_no_move() -> None:
-    worker = Worker()
+    worker = FakeWorker()
     worker.consumer.oldest[ORDERS_0] = 8
-    worker.lanes.under_way[0] = UnderWay(5)
+    worker.lanes.under_way[0] = ChunkInProgress(5)
     worker.due = (1, 7, "")
     before = await worker.look()
     worker.consumer.fetched = {ORDERS_0: 15, STOCK_0: 15}
@@ -162,7 +167,7 @@ async def test_what_is_fetched_behind_work_that_is_stuck_is_no_move() -> None:
 
 
 async def test_what_is_fetched_where_nothing_is_stuck_is_a_move() -> None:
-    worker = Worker()
+    worker = FakeWorker()
     worker.consumer.fetched = {ORDERS_0: 3, STOCK_0: 3}
     before = await worker.look()
     worker.consumer.fetched = {ORDERS_0: 6, STOCK_0: 6}
@@ -172,7 +177,7 @@ async def test_what_is_fetched_where_nothing_is_stuck_is_a_move() -> None:
 
 
 async def test_what_waits_for_a_redis_that_is_being_filled_moves_with_it() -> None:
-    worker = Worker()
+    worker = FakeWorker()
     worker.consumer.oldest[ORDERS_0] = 11
     worker.relay.blessed = False
     positions = []
@@ -184,7 +189,7 @@ async def test_what_waits_for_a_redis_that_is_being_filled_moves_with_it() -> No
 
 
 async def test_a_takeover_that_fails_again_and_again_does_not_move_however_much_it_reads() -> None:
-    worker = Worker()
+    worker = FakeWorker()
     worker.relay.blessed, worker.relay.error = False, "it is another journal"
     first = (await worker.look())["settling"]
     second = (await worker.look())["settling"]
@@ -192,20 +197,20 @@ async def test_a_takeover_that_fails_again_and_again_does_not_move_however_much_
 
 
 async def test_batches_that_are_in_redis_and_not_in_the_journal_wait() -> None:
-    worker = Worker()
-    worker.redis.numbers = Numbers(head=30, settled=28)
+    worker = FakeWorker()
+    worker.redis.numbers = LedgerProgress(head=30, settled=28)
     found = (await worker.look())["settling"]
     assert (found.pending, found.topic, found.offset) == (2, "s-journal", 70)
 
 
 async def test_a_partition_of_which_nobody_knows_where_to_read_on_waits() -> None:
-    worker = Worker()
+    worker = FakeWorker()
     worker.consumer.fetched[ORDERS_0] = None
     assert (await worker.look())["consuming s-orders-0"].pending
 
 
 async def test_what_is_assigned_elsewhere_or_not_yet_is_no_part_of_this_worker() -> None:
-    worker = Worker()
+    worker = FakeWorker()
     worker.consumer.oldest[ORDERS_0] = 11
     worker.membership.end()
     assert not any(part.startswith("consuming") for part in await worker.look())
@@ -216,7 +221,7 @@ async def test_a_topic_that_takes_no_rows_is_told_until_it_does_or_the_partition
 ) -> None:
     monkeypatch.setattr("streams.kafka.publish.RETRY_SECONDS_MIN", 0.001)
     for ends_with_success in (True, False):
-        worker = Worker()
+        worker = FakeWorker()
         writing = asyncio.create_task(
             worker.publisher.publish(STOCK.full_name("s"), [(b"A", b"1")], 1, to_partition=lambda _: 3)
         )
@@ -235,7 +240,7 @@ async def test_a_topic_that_takes_no_rows_is_told_until_it_does_or_the_partition
 
 
 async def test_a_deadline_waits_once_a_tick_should_have_ended_it(redis: Redis) -> None:
-    look = RedisLook(redis, "s", tick_ms=5_000)
+    look = RedisProbe(redis, "s", tick_ms=5_000)
     seconds, _ = await redis.time()
     await redis.zadd("s:{0}:deadlines", {"soon": seconds * 1000 - 1_000})
     await redis.hset("s:{0}:head", "batch", 9)
@@ -247,6 +252,6 @@ async def test_a_deadline_waits_once_a_tick_should_have_ended_it(redis: Redis) -
 
 
 async def test_a_redis_that_does_not_answer_is_trouble_and_raises_nothing() -> None:
-    look = RedisLook(Redis.from_url("redis://127.0.0.1:1/0"), "s", tick_ms=200)
+    look = RedisProbe(Redis.from_url("redis://127.0.0.1:1/0"), "s", tick_ms=200)
     await look.look()
     assert look.trouble is not None and "Redis does not answer" in look.trouble

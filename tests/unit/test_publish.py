@@ -7,18 +7,18 @@ from typing import Any
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
-from stocktide.agents.dead_letters import RefusedRows
-from stocktide.streams.kafka.publish import NOWHERE, Publisher, Row, partition_of
-from tests.unit.stand_ins import HeldMembership, NotedPublisher
+from stocktide.agents.dead_letters import RefusedRowHandler
+from stocktide.streams.kafka.publish import OFFSET_NOT_WRITTEN, OutputRow, Publisher, partition_of
+from tests.unit.fakes import FakeMembership, RecordingPublisher
 
 RECORD_BYTES_MAX = 100
 
 
-class Batch:
+class RecordingBatch:
     """What a producer's batch builder does."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[OutputRow] = []
 
     def append(self, *, key: bytes, value: bytes | None, timestamp: int | None) -> object:
         self.rows.append((key, value))
@@ -28,20 +28,20 @@ class Batch:
         pass
 
 
-class Producer:
+class SizeLimitedProducer:
     """A broker that refuses a batch with a record that is too large, whenever it is sent."""
 
     def __init__(self) -> None:
-        self.written: list[Row] = []
+        self.written: list[OutputRow] = []
         self.refused = 0
 
-    def create_batch(self) -> Batch:
-        return Batch()
+    def create_batch(self) -> RecordingBatch:
+        return RecordingBatch()
 
     async def partitions_for(self, topic: str) -> set[int]:
         return {0}
 
-    async def send_batch(self, batch: Batch, topic: str, partition: int) -> asyncio.Future[Any]:
+    async def send_batch(self, batch: RecordingBatch, topic: str, partition: int) -> asyncio.Future[Any]:
         sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if any(len(value or b"") > RECORD_BYTES_MAX for _, value in batch.rows):
             self.refused += 1
@@ -53,24 +53,24 @@ class Producer:
 
 
 async def test_a_row_that_is_refused_is_found_and_handed_over_and_the_others_are_written_in_order() -> None:
-    producer, aside = Producer(), []
+    producer, aside = SizeLimitedProducer(), []
 
-    async def set_aside(topic: str, partition: int, row: Row, error: KafkaError, epoch: int) -> None:
+    async def set_aside(topic: str, partition: int, row: OutputRow, error: KafkaError, epoch: int) -> None:
         aside.append((topic, partition, row[0], type(error), epoch))
 
-    publisher = Publisher(producer, HeldMembership(), set_aside)
+    publisher = Publisher(producer, FakeMembership(), set_aside)
     rows = [(f"k{number}".encode(), b"x" * (200 if number in (3, 11) else 10)) for number in range(16)]
     async with asyncio.timeout(5):
         offsets = await publisher.publish("t-stock", rows, 1)
     assert [key for key, _ in producer.written] == [f"k{n}".encode() for n in range(16) if n not in (3, 11)]
     assert aside == [("t-stock", 0, key, MessageSizeTooLargeError, 1) for key in (b"k3", b"k11")]
     assert offsets == {0: 13}
-    assert await publisher.publish("t-stock", [rows[3]], 1) == {0: NOWHERE}
+    assert await publisher.publish("t-stock", [rows[3]], 1) == {0: OFFSET_NOT_WRITTEN}
 
 
 async def test_a_refused_row_becomes_a_dead_letter_and_an_alert_and_neither_of_those_begets_another() -> None:
-    noted = NotedPublisher()
-    refused = RefusedRows(noted.publish, "t-dead-letters", "t-alerts")
+    noted = RecordingPublisher()
+    refused = RefusedRowHandler(noted.publish, "t-dead-letters", "t-alerts")
     await refused.set_aside("t-stock", 2, (b"A", b"{}"), MessageSizeTooLargeError(), 1)
     assert [topic for topic, rows in noted.topics.items() if rows] == ["t-dead-letters", "t-alerts"]
     await refused.set_aside("t-alerts", 0, (b"", b"{}"), MessageSizeTooLargeError(), 1)
@@ -78,7 +78,7 @@ async def test_a_refused_row_becomes_a_dead_letter_and_an_alert_and_neither_of_t
 
 
 async def test_a_topic_that_is_known_again_is_no_longer_told_as_failing() -> None:
-    class Forgetful(Producer):
+    class Forgetful(SizeLimitedProducer):
         unknown = 1
 
         async def partitions_for(self, topic: str) -> set[int]:
@@ -87,7 +87,7 @@ async def test_a_topic_that_is_known_again_is_no_longer_told_as_failing() -> Non
                 raise UnknownTopicOrPartitionError
             return {0, 1, 2, 3}
 
-    publisher = Publisher(Forgetful(), HeldMembership())
+    publisher = Publisher(Forgetful(), FakeMembership())
     rows = [(b"k0", b"x"), (b"k1", b"x")]
     assert 0 not in {partition_of(key, 4) for key, _ in rows}
     await publisher.publish("t-stock", rows, 1)

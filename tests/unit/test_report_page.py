@@ -13,9 +13,9 @@ import plotly.graph_objects as go
 import pytest
 from msgspec import structs
 
-from stocktide.loadtest.measure.results import Latencies, Results, StockPoint, Verdict, decode, encode
+from stocktide.loadtest.measure.results import Latencies, LoadTestResults, RunVerdict, StockPoint, decode, encode
+from stocktide.loadtest.report.formatting import command_of, milliseconds
 from stocktide.loadtest.report.hot_skus import HOT_PLOTTED_MAX, POINTS_PLOTTED_MAX, stretches, thinned
-from stocktide.loadtest.report.names import command_of, milliseconds
 from stocktide.loadtest.report.page import page_of, policy_of, write_page
 from stocktide.loadtest.report.plots import plots_of
 from stocktide.loadtest.report.text import (
@@ -24,14 +24,14 @@ from stocktide.loadtest.report.text import (
     EVIDENCE_LAST_MAX,
     VIOLATIONS_SHOWN_MAX,
 )
-from tests.unit.run_results import NASTY, OVERSOLD, broken, flash_sale, nasty, not_valid, search
+from tests.unit.sample_results import NASTY, OVERSOLD, broken, flash_sale, nasty, not_valid, search
 
 # What plotly.js alone weighs, and what the rest of a page may.
 PLOTLY_BYTES = 5_000_000
 REST_BYTES_MAX = 1_500_000
 
 
-class Seen(HTMLParser):
+class PageText(HTMLParser):
     """The elements of a page and the text in it, scripts apart."""
 
     def __init__(self, page: str) -> None:
@@ -65,7 +65,7 @@ class Seen(HTMLParser):
 
 def data_of(page: str) -> list[dict[str, Any]]:
     """The plots that a page draws."""
-    found: list[dict[str, Any]] = json.loads(Seen(page).scripts[0])
+    found: list[dict[str, Any]] = json.loads(PageText(page).scripts[0])
     return found
 
 
@@ -77,16 +77,18 @@ def data_of(page: str) -> list[dict[str, Any]]:
         (not_valid(), "? Not valid", "not-valid"),
     ],
 )
-def test_the_verdict_comes_first_in_words_a_symbol_and_a_colour(results: Results, word: str, state: str) -> None:
+def test_the_verdict_comes_first_in_words_a_symbol_and_a_colour(
+    results: LoadTestResults, word: str, state: str
+) -> None:
     page = page_of(results)
-    text = Seen(page).text
+    text = PageText(page).text
     assert f'class="verdict {state}"' in page
     assert text.index(f" {word} ") < text.index("In figures") < text.index("Over time") < text.index("In detail")
     assert text.startswith(f"{word}: spike load test")
 
 
 def test_a_broken_promise_shows_its_first_evidence_and_says_how_many_more_there_are() -> None:
-    seen = Seen(page_of(broken(count=VIOLATIONS_SHOWN_MAX + 5)))
+    seen = PageText(page_of(broken(count=VIOLATIONS_SHOWN_MAX + 5)))
     for part in (OVERSOLD.what, "Promise 1, No oversell", *OVERSOLD.evidence):
         assert seen.text.index(part) < seen.text.index("In figures")
     assert f"{VIOLATIONS_SHOWN_MAX + 4} more" in seen.text
@@ -96,7 +98,7 @@ def test_a_broken_promise_shows_its_first_evidence_and_says_how_many_more_there_
 
 def test_long_evidence_shows_its_beginning_and_its_end_and_says_what_it_leaves_out() -> None:
     lines = tuple(f"record {number}: {'x' * 10_000}" for number in range(40))
-    text = Seen(page_of(broken(structs.replace(OVERSOLD, evidence=lines)))).text
+    text = PageText(page_of(broken(structs.replace(OVERSOLD, evidence=lines)))).text
     shown = [number for number in range(40) if f"record {number}: x" in text]
     assert shown == [*range(EVIDENCE_FIRST_MAX), *range(40 - EVIDENCE_LAST_MAX, 40)]
     assert f"{40 - len(shown)} more lines are in the JSON report" in text
@@ -104,7 +106,7 @@ def test_long_evidence_shows_its_beginning_and_its_end_and_says_what_it_leaves_o
 
 
 def test_a_run_that_is_not_valid_says_why_and_that_the_tester_was_the_limit() -> None:
-    text = Seen(page_of(not_valid())).text
+    text = PageText(page_of(not_valid())).text
     assert "this run proves nothing" in text
     assert "4.2 % of the orders were sent late by the load generator" in text
     assert "The load generator's machine was the limit" in text
@@ -112,14 +114,14 @@ def test_a_run_that_is_not_valid_says_why_and_that_the_tester_was_the_limit() ->
 
 def test_a_broken_promise_is_broken_also_in_a_run_that_is_not_valid() -> None:
     sale = broken()
-    text = Seen(page_of(structs.replace(sale, verdict=structs.replace(sale.verdict, valid=False)))).text
+    text = PageText(page_of(structs.replace(sale, verdict=structs.replace(sale.verdict, valid=False)))).text
     assert text.startswith("✗ Promise broken")
     assert "This run is not valid: no reason was given" in text
 
 
 def test_the_figures_are_those_of_the_run() -> None:
     sale = flash_sale()
-    text = Seen(page_of(sale)).text
+    text = PageText(page_of(sale)).text
     accepted = sum(moment.accepted for moment in sale.moments)
     best = max(sale.moments, key=lambda moment: moment.accepted)
     assert f"Accepted, peak {best.accepted:,}/s at 0:{best.at:02}" in text
@@ -134,7 +136,7 @@ def test_the_figures_are_those_of_the_run() -> None:
 def test_what_nobody_looked_at_is_not_shown_as_clean() -> None:
     sale = flash_sale()
     verdict = structs.replace(sale.verdict, checked={"oversold": 0, "answer_lost": 12})
-    text = Seen(page_of(structs.replace(sale, verdict=verdict))).text
+    text = PageText(page_of(structs.replace(sale, verdict=verdict))).text
     assert "Oversold not checked" in text
     assert "Updates lost or out of order not checked" in text
     assert "nothing is oversold 0 ? not checked" in text
@@ -143,7 +145,7 @@ def test_what_nobody_looked_at_is_not_shown_as_clean() -> None:
 
 def test_a_name_from_the_run_is_text_everywhere_and_never_markup() -> None:
     page = page_of(nasty())
-    seen = Seen(page)
+    seen = PageText(page)
     assert [attributes for tag, attributes in seen.tags if tag == "script"] == [
         {"type": "application/json", "id": "plots"},
         {},
@@ -167,7 +169,7 @@ def test_plotly_gets_every_name_escaped_since_it_reads_texts_as_markup() -> None
 
 def test_the_page_refers_to_nothing_outside_and_forbids_it_too() -> None:
     page = page_of(flash_sale())
-    seen = Seen(page)
+    seen = PageText(page)
     addresses = [
         value for _, attributes in seen.tags for name, value in attributes.items() if name in ("src", "href") and value
     ]
@@ -179,7 +181,7 @@ def test_the_page_refers_to_nothing_outside_and_forbids_it_too() -> None:
 
 def test_every_plot_has_a_place_a_title_and_axes_with_units_and_plotly_knows_all_its_words() -> None:
     page = page_of(search())
-    seen = Seen(page)
+    seen = PageText(page)
     labels = {attributes.get("id"): attributes.get("aria-label") for _, attributes in seen.tags}
     plots = data_of(page)
     assert {"ladder", "rate", "latency", "lag", "errors", "cpu", "memory", "hot-1"} <= {plot["name"] for plot in plots}
@@ -192,7 +194,7 @@ def test_every_plot_has_a_place_a_title_and_axes_with_units_and_plotly_knows_all
 
 
 def test_every_colour_of_a_plot_is_one_that_the_style_sheet_has_in_light_and_dark() -> None:
-    style = (files("loadtest") / "page" / "page.css").read_text()
+    style = (files("stocktide.loadtest.report") / "page_files" / "page.css").read_text()
     drawn = json.dumps([[plot.data, plot.layout] for results in (nasty(), search()) for plot in plots_of(results)])
     used = set(re.findall(r"var\((--[a-z0-9-]+)\)", drawn))
     assert len(used) > 10
@@ -290,12 +292,12 @@ def test_half_an_hour_makes_a_page_that_a_browser_still_likes() -> None:
 
 
 def test_a_run_without_anything_in_it_has_a_page_too() -> None:
-    nothing = Results(
+    nothing = LoadTestResults(
         settings={},
         machine={},
         started_at="2026-11-11T00:00:00Z",
         load_seconds=0.0,
-        verdict=Verdict(kept=True, valid=False, limit="none", why_invalid=("nothing was sent",)),
+        verdict=RunVerdict(kept=True, valid=False, limit="none", why_invalid=("nothing was sent",)),
         totals={},
         accepted_ms=Latencies(),
         refused_ms=Latencies(),
@@ -304,7 +306,7 @@ def test_a_run_without_anything_in_it_has_a_page_too() -> None:
     )
     page = page_of(nothing)
     assert data_of(page) == []
-    assert "Latency p99 none" in Seen(page).text
+    assert "Latency p99 none" in PageText(page).text
 
 
 def test_the_page_is_written_from_what_the_json_report_holds(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.loadtest.client import messages
+from stocktide.loadtest.client import events
 from stocktide.loadtest.replay.replay import ReplayOptions, run
 from stocktide.loadtest.workload import retail
-from stocktide.loadtest.workload.retail import Invoice, Item, RetailError
+from stocktide.loadtest.workload.retail import Invoice, InvoiceItem, RetailError
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
 Written = Callable[..., Path]
@@ -45,7 +45,7 @@ def invoices(path: Path) -> list[Invoice]:
 def test_rows_of_one_invoice_are_one_order_with_its_lines(written: Written) -> None:
     path = written(row(), row(code="71053", quantity=8), row(number="536366"))
     first, second = invoices(path)
-    assert first.ordered == (Item("85123A", 6), Item("71053", 8))
+    assert first.ordered == (InvoiceItem("85123A", 6), InvoiceItem("71053", 8))
     assert (first.channel, first.at.isoformat()) == ("united-kingdom", "2010-12-01T08:26:00+00:00")
     assert second.number == "536366"
 
@@ -53,13 +53,13 @@ def test_rows_of_one_invoice_are_one_order_with_its_lines(written: Written) -> N
 def test_an_invoice_that_goes_on_after_another_one_is_still_one_order(written: Written) -> None:
     path = written(row(), row(number="536366"), row(code="71053"))
     first, second = invoices(path)
-    assert first.ordered == (Item("85123A", 6), Item("71053", 6))
+    assert first.ordered == (InvoiceItem("85123A", 6), InvoiceItem("71053", 6))
     assert second.number == "536366"
 
 
 def test_a_stock_code_on_two_rows_of_an_invoice_gives_two_lines(written: Written) -> None:
     (invoice,) = invoices(written(row(quantity=1), row(quantity=2)))
-    assert invoice.ordered == (Item("85123A", 1), Item("85123A", 2))
+    assert invoice.ordered == (InvoiceItem("85123A", 1), InvoiceItem("85123A", 2))
 
 
 def test_a_gz_file_reads_as_the_plain_one_whatever_its_name(written: Written, tmp_path: Path) -> None:
@@ -85,13 +85,13 @@ def test_fees_are_skipped_and_counted_by_code(written: Written) -> None:
 
 def test_a_positive_row_is_an_order_line_whatever_its_price(written: Written) -> None:
     (invoice,) = invoices(written(row(price="0.0")))
-    assert invoice.ordered == (Item("85123A", 6),)
+    assert invoice.ordered == (InvoiceItem("85123A", 6),)
 
 
 def test_a_cancellation_brings_units_back_as_a_customer_return(written: Written) -> None:
     (invoice,) = invoices(written(row(number="C536379", quantity=-3)))
-    assert (invoice.ordered, invoice.returned) == ((), (Item("85123A", 3),))
-    (event,) = messages.movements_of(invoice)
+    assert (invoice.ordered, invoice.returned) == ((), (InvoiceItem("85123A", 3),))
+    (event,) = events.movements_of(invoice)
     assert event["type"] == "stock.adjusted"
     assert (event["id"], event["reason"]) == ("retail-C536379-customer_return", "customer_return")
     assert event["lines"] == [{"sku": "85123A", "quantity": 3}]
@@ -99,24 +99,22 @@ def test_a_cancellation_brings_units_back_as_a_customer_return(written: Written)
 
 def test_a_negative_row_without_c_is_a_write_off(written: Written) -> None:
     (invoice,) = invoices(written(row(quantity=-10, price="0.0")))
-    (event,) = messages.movements_of(invoice)
+    (event,) = events.movements_of(invoice)
     assert (event["reason"], event["lines"]) == ("write_off", [{"sku": "85123A", "quantity": -10}])
 
 
 def test_events_are_the_same_each_time_the_file_is_read(written: Written) -> None:
     path = written(row(), row(number="C536379", quantity=-3))
-    once, again = (
-        [[*messages.orders_of(each), *messages.movements_of(each)] for each in invoices(path)] for _ in range(2)
-    )
+    once, again = ([[*events.orders_of(each), *events.movements_of(each)] for each in invoices(path)] for _ in range(2))
     assert once == again
     (placed,) = once[0]
     assert placed["order_id"] == "retail-536365"
-    assert messages.paid_of(placed)["id"] == "retail-536365-paid"
+    assert events.paid_of(placed)["id"] == "retail-536365-paid"
 
 
 def test_an_invoice_of_more_lines_than_an_order_may_have_becomes_several_orders(written: Written) -> None:
     (invoice,) = invoices(written(*[row(quantity=1)] * 2_001))
-    first, second = messages.orders_of(invoice)
+    first, second = events.orders_of(invoice)
     assert (len(first["lines"]), len(second["lines"])) == (2_000, 1)
     assert (first["order_id"], second["order_id"]) == ("retail-536365", "retail-536365-part-2")
 
@@ -146,7 +144,7 @@ def test_a_survey_counts_the_file_and_lists_its_skus_once(written: Written) -> N
 
 def test_the_opening_stock_is_received_in_messages_of_at_most_2000_lines(written: Written) -> None:
     at = invoices(written(row()))[0].at
-    receipts = list(messages.opening_receipts([f"s{n}" for n in range(2_001)], 50, at))
+    receipts = list(events.opening_receipts([f"s{n}" for n in range(2_001)], 50, at))
     assert [len(receipt["lines"]) for receipt in receipts] == [2_000, 1]
     assert len({receipt["id"] for receipt in receipts}) == 2
 

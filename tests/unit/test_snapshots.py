@@ -9,14 +9,14 @@ import pytest
 
 from stocktide.api.feeds import snapshots as snapshots_module
 from stocktide.api.feeds.hub import Hub
-from stocktide.api.feeds.snapshots import Snapshots
-from stocktide.streams.topics import joined_key
+from stocktide.api.feeds.snapshots import SnapshotMonitor
+from stocktide.streams.topics import join_key
 from stocktide.tables.ledger.client import KnownSkus, Unblessed
 
 SECONDS_MAX = 5.0
 
 
-class Shop:
+class FakeHubAndLedger:
     """A ledger that knows SKUs, and a hub that is told of them when a test says."""
 
     def __init__(self, *skus: str) -> None:
@@ -40,7 +40,7 @@ class Shop:
     def publish(self, *skus: str, channel: str = "tmall") -> None:
         for sku in skus:
             value = orjson.dumps({"channel": channel, "sku": sku, "quantity": 1, "version": self._offset + 1})
-            self.hub.add([(0, self._offset, joined_key(channel, sku).encode(), value)])
+            self.hub.add([(0, self._offset, join_key(channel, sku).encode(), value)])
             self._offset += 1
 
 
@@ -50,21 +50,21 @@ async def turns(count: int = 20) -> None:
 
 
 async def test_a_hub_that_holds_all_is_whole_after_one_question_of_no_page() -> None:
-    shop = Shop("A", "B")
+    shop = FakeHubAndLedger("A", "B")
     shop.publish("A", "B")
-    await asyncio.wait_for(Snapshots(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
+    await asyncio.wait_for(SnapshotMonitor(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
     assert shop.asked == [("", 0)]
 
 
 async def test_a_shop_that_knows_nothing_is_whole() -> None:
-    shop = Shop()
-    await asyncio.wait_for(Snapshots(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
+    shop = FakeHubAndLedger()
+    await asyncio.wait_for(SnapshotMonitor(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
 
 
 async def test_each_sku_is_waited_for_whatever_other_channels_have() -> None:
-    shop = Shop("A", "B", "C")
+    shop = FakeHubAndLedger("A", "B", "C")
     shop.publish("A", "B", "C", channel="jd")
-    waiting = asyncio.create_task(Snapshots(shop.hub, shop.read).whole("tmall"))
+    waiting = asyncio.create_task(SnapshotMonitor(shop.hub, shop.read).whole("tmall"))
     for sku in "CAB":
         await turns()
         assert not waiting.done()
@@ -75,8 +75,8 @@ async def test_each_sku_is_waited_for_whatever_other_channels_have() -> None:
 async def test_pages_are_gone_through_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots_module, "PAGE_SKUS_MAX", 2)
     skus = [f"S{number}" for number in range(6)]
-    shop = Shop(*skus)
-    waiting = asyncio.create_task(Snapshots(shop.hub, shop.read).whole("tmall"))
+    shop = FakeHubAndLedger(*skus)
+    waiting = asyncio.create_task(SnapshotMonitor(shop.hub, shop.read).whole("tmall"))
     await turns()
     shop.publish(*skus[:5])
     await turns()
@@ -88,10 +88,10 @@ async def test_pages_are_gone_through_to_the_last(monkeypatch: pytest.MonkeyPatc
 
 async def test_as_many_skus_that_are_not_the_same_are_not_taken_for_all() -> None:
     """The hub is counted before the ledger is asked: what comes to be known in between cannot make up for one."""
-    shop = Shop("A", "B")
+    shop = FakeHubAndLedger("A", "B")
     shop.publish("A")
     shop.gate.clear()
-    waiting = asyncio.create_task(Snapshots(shop.hub, shop.read).whole("tmall"))
+    waiting = asyncio.create_task(SnapshotMonitor(shop.hub, shop.read).whole("tmall"))
     await turns()
     shop.skus.add("C")
     shop.publish("C")
@@ -103,9 +103,9 @@ async def test_as_many_skus_that_are_not_the_same_are_not_taken_for_all() -> Non
 
 
 async def test_thousands_share_a_check_and_none_is_given_one_that_began_before_it_came() -> None:
-    shop = Shop("A")
+    shop = FakeHubAndLedger("A")
     shop.publish("A")
-    snapshots = Snapshots(shop.hub, shop.read)
+    snapshots = SnapshotMonitor(shop.hub, shop.read)
     shop.gate.clear()
     first = asyncio.create_task(snapshots.whole("tmall"))
     await turns()
@@ -123,8 +123,8 @@ async def test_thousands_share_a_check_and_none_is_given_one_that_began_before_i
 
 
 async def test_whoever_checks_for_all_and_leaves_is_followed_by_the_next() -> None:
-    shop = Shop("A")
-    snapshots = Snapshots(shop.hub, shop.read)
+    shop = FakeHubAndLedger("A")
+    snapshots = SnapshotMonitor(shop.hub, shop.read)
     checking = asyncio.create_task(snapshots.whole("tmall"))
     waiting = asyncio.create_task(snapshots.whole("tmall"))
     await turns()
@@ -138,17 +138,17 @@ async def test_whoever_checks_for_all_and_leaves_is_followed_by_the_next() -> No
 
 async def test_a_ledger_that_does_not_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots_module, "RETRY_SECONDS", 0.01)
-    shop = Shop("A")
+    shop = FakeHubAndLedger("A")
     shop.publish("A")
     shop.fails = [Unblessed("no takeover"), TimeoutError(), ConnectionResetError()]
-    await asyncio.wait_for(Snapshots(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
+    await asyncio.wait_for(SnapshotMonitor(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
     assert len(shop.asked) == 4
 
 
 async def test_a_sku_that_does_not_come_is_named_until_it_does(caplog: pytest.LogCaptureFixture) -> None:
-    shop = Shop("A", "B")
+    shop = FakeHubAndLedger("A", "B")
     shop.publish("A")
-    snapshots = Snapshots(shop.hub, shop.read, late_seconds=0.02)
+    snapshots = SnapshotMonitor(shop.hub, shop.read, late_seconds=0.02)
     waiting = asyncio.create_task(snapshots.whole("tmall"))
     async with asyncio.timeout(SECONDS_MAX):
         while not snapshots.late:  # noqa: ASYNC110

@@ -10,23 +10,23 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from stocktide.agents import partition_workers as lanes_module
-from stocktide.agents.partition_workers import Lanes, UnderWay
-from stocktide.doctor.finding import Verdict
-from stocktide.doctor.progress import Process, judge_processes, judge_progress
-from stocktide.streams.kafka.publish import Row
-from stocktide.streams.kafka.transport import Chunk, Delivered
+from stocktide.agents.partition_workers import ChunkInProgress, PartitionWorkers
+from stocktide.doctor.finding import Severity
+from stocktide.doctor.progress import ProcessStatus, judge_processes, judge_progress
+from stocktide.streams.kafka.publish import OutputRow
+from stocktide.streams.kafka.transport import Chunk, DeliveredChunks
 from stocktide.tables.settlement.stalls import (
+    GAP_SECONDS_MAX,
     STALL_SECONDS,
-    UNSEEN_SECONDS_MAX,
-    ProgressWatch,
+    PartStatus,
     Stall,
-    Stalls,
-    Standing,
-    Steps,
-    reason_of,
-    stall_gauges,
+    StallDetector,
+    StallMonitor,
+    StepStatus,
+    describe_error,
+    make_stall_gauges,
 )
-from tests.unit.stand_ins import GivenEvent, GivenMessage, HeldMembership, chunk_of
+from tests.unit.fakes import FakeEvent, FakeMembership, FakeMessage, chunk_of
 
 
 class Clock:
@@ -41,11 +41,11 @@ class Clock:
 
 def standing(
     pending: int = 1, position: object = 0, reason: str = "RecordTooLarge", part: str = "settling"
-) -> Standing:
-    return Standing(part, pending, position, reason, "s-journal", 0, 7)
+) -> PartStatus:
+    return PartStatus(part, pending, position, reason, "s-journal", 0, 7)
 
 
-def looked(watch: ProgressWatch, clock: Clock, *standings: Standing, seconds: float = STALL_SECONDS) -> list[str]:
+def looked(watch: StallDetector, clock: Clock, *standings: PartStatus, seconds: float = STALL_SECONDS) -> list[str]:
     """The parts that stand still after looking once a second for so long."""
     found: tuple[Stall, ...] = watch.look(standings)
     for _ in range(int(seconds)):
@@ -56,35 +56,35 @@ def looked(watch: ProgressWatch, clock: Clock, *standings: Standing, seconds: fl
 
 def test_work_that_waits_ten_seconds_while_nothing_moves_is_a_stall_and_not_sooner() -> None:
     clock = Clock()
-    watch = ProgressWatch(clock)
+    watch = StallDetector(clock)
     assert looked(watch, clock, standing(), seconds=STALL_SECONDS - 1) == []
     assert looked(watch, clock, standing(), seconds=1) == ["settling"]
 
 
 def test_nothing_that_waits_is_no_stall_however_long_nothing_moves() -> None:
     clock = Clock()
-    assert looked(ProgressWatch(clock), clock, standing(pending=0), seconds=60) == []
+    assert looked(StallDetector(clock), clock, standing(pending=0), seconds=60) == []
 
 
 def test_each_move_begins_the_ten_seconds_anew() -> None:
     clock = Clock()
-    watch = ProgressWatch(clock)
+    watch = StallDetector(clock)
     for position in range(8):
         assert looked(watch, clock, standing(position=position), seconds=STALL_SECONDS - 1) == []
 
 
 def test_work_that_comes_after_a_long_rest_has_its_own_ten_seconds() -> None:
     clock = Clock()
-    watch = ProgressWatch(clock)
+    watch = StallDetector(clock)
     assert looked(watch, clock, standing(pending=0), seconds=60) == []
     assert looked(watch, clock, standing(pending=3), seconds=STALL_SECONDS - 1) == []
 
 
 def test_a_process_that_was_halted_itself_says_nothing_of_the_time_that_it_did_not_see() -> None:
     clock = Clock()
-    watch = ProgressWatch(clock)
+    watch = StallDetector(clock)
     assert looked(watch, clock, standing(), seconds=5) == []
-    clock.now += 10 * UNSEEN_SECONDS_MAX
+    clock.now += 10 * GAP_SECONDS_MAX
     assert watch.look([standing()]) == ()
     assert looked(watch, clock, standing(), seconds=STALL_SECONDS - 6) == []
     assert looked(watch, clock, standing(), seconds=2) == ["settling"]
@@ -92,7 +92,7 @@ def test_a_process_that_was_halted_itself_says_nothing_of_the_time_that_it_did_n
 
 def test_a_part_that_went_to_another_worker_and_came_back_begins_anew() -> None:
     clock = Clock()
-    watch = ProgressWatch(clock)
+    watch = StallDetector(clock)
     looked(watch, clock, standing(), seconds=9)
     clock.now += 1
     assert watch.look([]) == ()
@@ -109,30 +109,30 @@ def test_a_stall_names_topic_partition_offset_and_reason() -> None:
 
 
 def test_a_reason_is_one_line_and_has_an_end() -> None:
-    assert reason_of(ValueError("a\nb")) == "ValueError: a b"
-    assert reason_of(TimeoutError()) == "TimeoutError"
-    assert reason_of("") == "no error was reported"
-    assert len(reason_of("x" * 10_000)) == 500
+    assert describe_error(ValueError("a\nb")) == "ValueError: a b"
+    assert describe_error(TimeoutError()) == "TimeoutError"
+    assert describe_error("") == "no error was reported"
+    assert len(describe_error("x" * 10_000)) == 500
 
 
-async def run_stalls(looks: list[list[Standing]], failures: int = 0) -> tuple[Stalls, list[dict[str, Any]]]:
+async def run_stalls(looks: list[list[PartStatus]], failures: int = 0) -> tuple[StallMonitor, list[dict[str, Any]]]:
     """Look so often, a second apart."""
     clock, given, rows = Clock(), iter(looks), []
 
-    async def look() -> list[Standing]:
+    async def look() -> list[PartStatus]:
         clock.now += 1
         return next(given)
 
-    async def publish(some: list[Row]) -> None:
+    async def publish(some: list[OutputRow]) -> None:
         nonlocal failures
         if failures:
             failures -= 1
             raise OSError("Kafka is away")
         rows.extend(json.loads(value or b"") for _, value in some)
 
-    stalls = Stalls(look, publish, "worker w1", ProgressWatch(clock))
+    stalls = StallMonitor(look, publish, "worker w1", StallDetector(clock))
     for _ in looks:
-        await stalls.look_once()
+        await stalls.check_once()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     return stalls, rows
@@ -154,14 +154,14 @@ async def test_an_alert_that_kafka_does_not_take_is_written_later() -> None:
 async def test_each_part_has_a_gauge_that_is_one_while_it_stands_still() -> None:
     stalls, _ = await run_stalls([[standing(), standing(0, part="expiry")]] * 15)
     registry = CollectorRegistry()
-    stalls.show(*stall_gauges(registry))
+    stalls.show(*make_stall_gauges(registry))
     assert registry.get_sample_value("stocktide_stalled", {"part": "settling"}) == 1
     assert registry.get_sample_value("stocktide_stalled", {"part": "expiry"}) == 0
     assert (registry.get_sample_value("stocktide_stalled_seconds", {"part": "settling"}) or 0) >= STALL_SECONDS
 
 
 def test_a_timer_says_why_its_newest_step_failed_until_one_is_done() -> None:
-    steps = Steps()
+    steps = StepStatus()
     steps.failed("the ledger fails")
     assert (steps.done, steps.trouble) == (0, "the ledger fails")
     steps.did()
@@ -176,10 +176,10 @@ async def test_a_lane_tells_its_chunk_and_why_the_handler_fails(monkeypatch: pyt
         if broken:
             raise RuntimeError("too large")
 
-    lanes = Lanes("t", handle, HeldMembership())
-    await lanes.feed(GivenEvent(chunk_of(b"x", b"y", start=40)))
+    lanes = PartitionWorkers("t", handle, FakeMembership())
+    await lanes.feed(FakeEvent(chunk_of(b"x", b"y", start=40)))
     await asyncio.sleep(0.02)
-    assert lanes.under_way == {0: UnderWay(40, "RuntimeError: too large")}
+    assert lanes.under_way == {0: ChunkInProgress(40, "RuntimeError: too large")}
     broken = False
     await asyncio.wait_for(lanes.rest(), 2)
     assert lanes.under_way == {} and lanes.done == {0: 41}
@@ -187,31 +187,31 @@ async def test_a_lane_tells_its_chunk_and_why_the_handler_fails(monkeypatch: pyt
 
 
 def test_the_oldest_chunk_that_is_not_done_is_known_whatever_was_done_behind_it() -> None:
-    delivered, messages = Delivered(), [GivenMessage(offset) for offset in (3, 5, 9)]
+    delivered, messages = DeliveredChunks(), [FakeMessage(offset) for offset in (3, 5, 9)]
     for message in messages:
         delivered.add("p", message)
     messages[1].acked = True
-    assert delivered.oldest_unfinished("p") == 3
+    assert delivered.oldest_unacked("p") == 3
     messages[0].acked = True
-    assert delivered.oldest_unfinished("p") == 9
+    assert delivered.oldest_unacked("p") == 9
     messages[2].acked = True
-    assert delivered.oldest_unfinished("p") is None
+    assert delivered.oldest_unacked("p") is None
 
 
 def test_the_doctor_repeats_each_reason_of_a_process_that_is_not_ready() -> None:
     found = list(
         judge_processes(
             [
-                Process("the API", "http://a", True, 200),
-                Process("the worker", "http://w", True, 503, ("settling stands", "writing stands")),
-                Process("the API", "http://b", True, None),
-                Process("the API", "http://c", False, None),
-                Process("the worker", "http://d", False, 0),
+                ProcessStatus("the API", "http://a", True, 200),
+                ProcessStatus("the worker", "http://w", True, 503, ("settling stands", "writing stands")),
+                ProcessStatus("the API", "http://b", True, None),
+                ProcessStatus("the API", "http://c", False, None),
+                ProcessStatus("the worker", "http://d", False, 0),
             ]
         )
     )
     verdicts = [finding.verdict for finding in found]
-    wrong, fine, note = Verdict.WRONG, Verdict.GOOD, Verdict.NOTE
+    wrong, fine, note = Severity.WRONG, Severity.GOOD, Severity.NOTE
     assert verdicts == [fine, wrong, wrong, wrong, note, wrong]
     assert "is not ready: settling stands" in found[1].what and "is not ready: writing stands" in found[2].what
 
@@ -219,7 +219,7 @@ def test_the_doctor_repeats_each_reason_of_a_process_that_is_not_ready() -> None
 def test_the_doctor_tells_a_stall_as_wrong_but_for_rows_that_a_policy_lets_rest() -> None:
     settling, resting = standing(), standing(part="stock-0")
     found = list(judge_progress([settling, resting], [Stall(settling, 10.0), Stall(resting, 10.0)]))
-    assert [finding.verdict for finding in found] == [Verdict.WRONG, Verdict.NOTE]
+    assert [finding.verdict for finding in found] == [Severity.WRONG, Severity.NOTE]
     assert "partition 0, offset 7" in found[0].what
     moving = list(judge_progress([standing(5)], []))
-    assert [finding.verdict for finding in moving] == [Verdict.GOOD] and "settling 5" in moving[0].what
+    assert [finding.verdict for finding in moving] == [Severity.GOOD] and "settling 5" in moving[0].what

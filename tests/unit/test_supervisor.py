@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.embedded.ports import pick_free
-from stocktide.embedded.process import LOG_BYTES_MAX, ChildProcess, put_aside
-from stocktide.retry import until
+from stocktide.embedded.ports import pick_free_port
+from stocktide.embedded.process import LOG_BYTES_MAX, ChildProcess, rotate_log
+from stocktide.retry import poll_until
 from stocktide.up.program import Program, ProgramEnded
 from stocktide.up.supervisor import Supervisor
 
@@ -26,7 +26,7 @@ SECONDS_MAX = 20.0
 
 def serving(name: str, folder: Path) -> Program:
     """A program that is ready at once."""
-    port = pick_free()
+    port = pick_free_port()
     command = [sys.executable, FAKE, "serve", str(port)]
     return Program(name, command, {}, f"http://127.0.0.1:{port}", folder / f"{name}.log")
 
@@ -34,7 +34,7 @@ def serving(name: str, folder: Path) -> Program:
 def ending(folder: Path) -> Program:
     """A program that ends at once with status 3 and a word."""
     command = [sys.executable, FAKE, "end", "3", "no stock today"]
-    return Program("worker", command, {}, f"http://127.0.0.1:{pick_free()}", folder / "worker.log")
+    return Program("worker", command, {}, f"http://127.0.0.1:{pick_free_port()}", folder / "worker.log")
 
 
 @asynccontextmanager
@@ -65,7 +65,7 @@ async def test_a_killed_child_is_started_again_and_it_is_told(tmp_path: Path) ->
         async def back() -> bool:
             return bool(told)
 
-        assert await until(back, SECONDS_MAX)
+        assert await poll_until(back, SECONDS_MAX)
         assert program.pid != first
     assert words == [
         "worker ended (killed by SIGKILL), starting it again in 0.1 s",
@@ -128,7 +128,7 @@ async def test_a_child_that_ignores_the_term_signal_is_killed(tmp_path: Path) ->
     async def is_up() -> bool:
         return b"up" in child.log.read_bytes()
 
-    assert await until(is_up, SECONDS_MAX)
+    assert await poll_until(is_up, SECONDS_MAX)
     await child.stop(0.2)
     assert await child.wait() == -signal.SIGKILL
 
@@ -155,14 +155,14 @@ async def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> Non
     async def is_gone() -> bool:
         return not _runs(child)
 
-    assert await until(is_gone, SECONDS_MAX)
+    assert await poll_until(is_gone, SECONDS_MAX)
 
 
 def test_a_log_that_is_too_long_is_put_aside(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     with log.open("wb") as file:
         file.truncate(LOG_BYTES_MAX + 1)
-    put_aside(log)
+    rotate_log(log)
     assert log.stat().st_size == 0
     assert (tmp_path / "worker.log.1").stat().st_size == LOG_BYTES_MAX + 1
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stocktide.loadtest.oracle.stream import time_ms
+from stocktide.loadtest.oracle.dispatcher import time_ms
 from stocktide.streams.contract.events import StockReceived, Time, decode_movement
 from stocktide.streams.contract.times import EPOCH, ms_of
-from stocktide.tables.ledger.commands import Receive, command_of
+from stocktide.tables.ledger.commands import Receive, make_command
 from stocktide.tables.views import rfc3339
 
 PRODUCT = ("streams", "tables", "agents", "api", "stocktide")
@@ -43,7 +43,7 @@ def test_rule_40_the_time_of_a_movement_reaches_its_command_whole(written: str) 
     raw = b'{"type":"stock.received","id":"m","warehouse":"SH1","lines":[{"sku":"A","quantity":1}],"occurred_at":"%s"}'
     event = decode_movement(raw % written.encode())
     assert isinstance(event, StockReceived)
-    command = command_of(event)
+    command = make_command(event)
     assert isinstance(command, Receive)
     assert rfc3339(command.at) == "2039-03-01T08:00:00.002Z"
 

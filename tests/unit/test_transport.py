@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import random
 
-from stocktide.streams.kafka.transport import Delivered, chunks_of
-from tests.unit.stand_ins import GivenMessage, GivenRecord
+from stocktide.streams.kafka.transport import DeliveredChunks, split_into_chunks
+from tests.unit.fakes import FakeMessage, FakeRecord
 
 
-def records(count: int, start: int = 0) -> list[GivenRecord]:
-    return [GivenRecord(offset, b"") for offset in range(start, start + count)]
+def records(count: int, start: int = 0) -> list[FakeRecord]:
+    return [FakeRecord(offset, b"") for offset in range(start, start + count)]
 
 
 def test_a_chunk_holds_at_most_so_many_records_and_none_is_lost_or_moved() -> None:
-    cut = list(chunks_of({"a": records(25), "b": records(3), "c": []}, 10))
+    cut = list(split_into_chunks({"a": records(25), "b": records(3), "c": []}, 10))
     assert [(tp, len(chunk)) for tp, chunk in cut] == [("a", 10), ("b", 3), ("a", 10), ("a", 5)]
     assert [record.offset for tp, chunk in cut if tp == "a" for record in chunk] == list(range(25))
 
 
 def test_nothing_is_committed_before_the_first_chunk_is_acked() -> None:
-    delivered = Delivered()
-    first, second = GivenMessage(9), GivenMessage(19)
+    delivered = DeliveredChunks()
+    first, second = FakeMessage(9), FakeMessage(19)
     delivered.add("a", first)
     delivered.add("a", second)
     second.acked = True
@@ -31,8 +31,8 @@ def test_nothing_is_committed_before_the_first_chunk_is_acked() -> None:
 
 
 def test_the_smallest_chunk_that_is_not_acked_bounds_the_commit() -> None:
-    delivered = Delivered()
-    chunks = [GivenMessage(end) for end in (9, 19, 29, 39)]
+    delivered = DeliveredChunks()
+    chunks = [FakeMessage(end) for end in (9, 19, 29, 39)]
     for chunk in chunks:
         delivered.add("a", chunk)
     chunks[0].acked = chunks[1].acked = chunks[3].acked = True
@@ -42,8 +42,8 @@ def test_the_smallest_chunk_that_is_not_acked_bounds_the_commit() -> None:
 
 
 def test_partitions_do_not_bound_each_other() -> None:
-    delivered = Delivered()
-    slow, fast = GivenMessage(9), GivenMessage(99)
+    delivered = DeliveredChunks()
+    slow, fast = FakeMessage(9), FakeMessage(99)
     delivered.add("a", slow)
     delivered.add("b", fast)
     fast.acked = True
@@ -53,11 +53,11 @@ def test_partitions_do_not_bound_each_other() -> None:
 
 
 def test_an_ack_of_a_chunk_from_before_a_seek_commits_nothing_although_its_offset_comes_again() -> None:
-    delivered = Delivered()
-    before = GivenMessage(19)
+    delivered = DeliveredChunks()
+    before = FakeMessage(19)
     delivered.add("a", before)
     delivered.clear()
-    whole = GivenMessage(19)  # the same last offset, but now with records 0 to 9 in it
+    whole = FakeMessage(19)  # the same last offset, but now with records 0 to 9 in it
     delivered.add("a", whole)
     before.acked = True
     assert delivered.take_acked("a") is None
@@ -69,8 +69,8 @@ def test_whatever_the_order_of_acks_only_what_is_acked_is_committed() -> None:
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     for _ in range(200):
-        delivered = Delivered()
-        chunks = [GivenMessage(10 * index + 9) for index in range(rng.randint(1, 20))]
+        delivered = DeliveredChunks()
+        chunks = [FakeMessage(10 * index + 9) for index in range(rng.randint(1, 20))]
         for chunk in chunks:
             delivered.add("a", chunk)
         committed = 0

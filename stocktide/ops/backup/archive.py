@@ -59,7 +59,7 @@ class PartitionCopy(Struct, frozen=True):
     sha256: str
 
 
-class Committed(Struct, frozen=True):
+class CommittedOffset(Struct, frozen=True):
     """How far the workers had read a partition when the backup began."""
 
     topic: str
@@ -76,7 +76,7 @@ class Manifest(Struct, frozen=True):
     partitions: int
     began_at: str
     ended_at: str
-    committed: tuple[Committed, ...]
+    committed: tuple[CommittedOffset, ...]
     copies: tuple[PartitionCopy, ...]
 
 

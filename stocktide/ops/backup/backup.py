@@ -26,7 +26,7 @@ from stocktide.errors import CommandError
 from stocktide.ops.backup.archive import (
     FORMAT,
     ArchivedRecord,
-    Committed,
+    CommittedOffset,
     Manifest,
     PartitionCopy,
     PartitionWriter,
@@ -51,11 +51,11 @@ from stocktide.streams.topics import (
     STOCK,
     Topic,
 )
-from stocktide.tables.recovery.checkpoints import landmarks_of
-from stocktide.wait_for_servers import reach_kafka
+from stocktide.tables.recovery.checkpoints import decode_checkpoints
+from stocktide.wait_for_servers import wait_for_kafka
 
 # Against the stream: each is copied before what it is made from. The workers' positions come before all of them.
-ORDER: tuple[Topic, ...] = (
+BACKUP_ORDER: tuple[Topic, ...] = (
     JOURNAL_POSITIONS,
     CHANNEL_STOCK,
     STOCK,
@@ -76,7 +76,7 @@ POLL_MS = 500
 # The broker answers where a topic ends only after the fetch that it holds open.
 FETCH_WAIT_MS_MAX = 20
 # A broker that gives nothing for so many polls in a row, before the end is reached, is an outage.
-SILENT_POLLS_MAX = 60
+EMPTY_POLLS_MAX = 60
 # A compacted topic is read on until its end stands still, at the most so often: each round has less left to read than
 # the one before, and the last one takes less time than Kafka's cleaner sleeps.
 ROUNDS_MAX = 10
@@ -96,7 +96,7 @@ def run(settings: Settings, folder: Path, say: Callable[[str], None]) -> int:
         raise BackupError(f"the backup in {folder} could not be written: {error.strerror or error}") from error
     records = sum(copy.records for copy in manifest.copies)
     size = sum((folder / copy.file).stat().st_size for copy in manifest.copies)
-    say(f"{records:,} records of {len(ORDER)} topics are in {folder} ({size / 1e6:,.1f} MB)")
+    say(f"{records:,} records of {len(BACKUP_ORDER)} topics are in {folder} ({size / 1e6:,.1f} MB)")
     say(f"all that anyone was told before {manifest.began_at} is in it; to read it again, without restoring anything:")
     say(f"  stocktide restore {folder} --check")
     return 0
@@ -106,7 +106,7 @@ async def back_up(settings: Settings, folder: Path, progress: Progress) -> Manif
     """Copy everything into the empty `folder`. Raises BackupError, KafkaError, OSError."""
     began_at = _now()
     access = settings.kafka_access()
-    await reach_kafka(settings.kafka, **access)
+    await wait_for_kafka(settings.kafka, **access)
     _, rows = await inspect_topics(settings.kafka, settings.app_id, **access)
     if missing := [row.full_name for row in rows if not row.exists]:
         raise BackupError(f"topics are missing, or one of their partitions has no leader: {', '.join(missing)}")
@@ -123,7 +123,7 @@ async def back_up(settings: Settings, folder: Path, progress: Progress) -> Manif
     await consumer.start()
     try:
         copies: list[PartitionCopy] = []
-        for topic in ORDER:
+        for topic in BACKUP_ORDER:
             copies += await _TopicCopy(consumer, settings.app_id, topic, partitions[topic], folder, progress).run()
     finally:
         await consumer.stop()
@@ -142,7 +142,7 @@ def _check_positions(folder: Path, copies: list[PartitionCopy]) -> None:
         if copy.topic != JOURNAL_POSITIONS.name:
             continue
         rows = {record.key: record.value for record in read_records(folder, copy) if record.key is not None}
-        known = landmarks_of({key: value for key, value in rows.items() if value is not None}, copy.partition)
+        known = decode_checkpoints({key: value for key, value in rows.items() if value is not None}, copy.partition)
         needed = [position.offset for position in (known.derived, known.whole) if position is not None]
         if needed and min(needed) < journals[copy.partition].first:
             raise BackupError("the journal was cut while it was copied: back up again, into another folder")
@@ -152,16 +152,16 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-async def _read_committed(settings: Settings) -> tuple[Committed, ...]:
+async def _read_committed(settings: Settings) -> tuple[CommittedOffset, ...]:
     """How far the workers have read. Nothing where none ever ran."""
-    names = {topic.full_name(settings.app_id): topic.name for topic in ORDER}
+    names = {topic.full_name(settings.app_id): topic.name for topic in BACKUP_ORDER}
     async with admin_client(settings.kafka, **settings.kafka_access()) as admin:
         try:
             found: Mapping[TopicPartition, Any] = await admin.list_consumer_group_offsets(settings.app_id)
         except GroupCoordinatorNotAvailableError:
             return ()
     return tuple(
-        Committed(names[part.topic], part.partition, at.offset)
+        CommittedOffset(names[part.topic], part.partition, at.offset)
         for part, at in sorted(found.items())
         if part.topic in names and at.offset >= 0
     )
@@ -230,7 +230,7 @@ class _TopicCopy:
         while left := {part for part in left if await self._consumer.position(part) < ends[part]}:
             fetched = await self._consumer.getmany(*left, timeout_ms=POLL_MS, max_records=RECORDS_MAX)
             silent = 0 if fetched else silent + 1
-            if silent > SILENT_POLLS_MAX:
+            if silent > EMPTY_POLLS_MAX:
                 raise BackupError(f"{self._parts[0].topic} gives nothing any more, before its end")
             for part, records in fetched.items():
                 kept = [_archived(record) for record in records if record.offset < ends[part]]

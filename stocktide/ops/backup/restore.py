@@ -25,14 +25,14 @@ from stocktide.errors import CommandError
 from stocktide.ops.backup.archive import (
     ArchivedRecord,
     ArchiveError,
-    Committed,
+    CommittedOffset,
     Manifest,
     PartitionCopy,
     check_file,
     read_manifest,
 )
 from stocktide.ops.backup.archive import read_records as read_archived
-from stocktide.ops.backup.backup import ORDER
+from stocktide.ops.backup.backup import BACKUP_ORDER
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import (
     RECORD_OVERHEAD_BYTES,
@@ -51,11 +51,11 @@ from stocktide.streams.topics import (
     Topic,
 )
 from stocktide.tables.ledger.connection import connect
-from stocktide.tables.ledger.control import Handover
-from stocktide.wait_for_servers import reach_servers
+from stocktide.tables.ledger.control import LedgerControl
+from stocktide.wait_for_servers import wait_for_servers
 
 # The journal comes last: until it is there, rows are newer than its end, and no worker blesses a Redis on that.
-RESTORE_ORDER: tuple[Topic, ...] = (*(topic for topic in ORDER if topic is not JOURNAL), JOURNAL)
+RESTORE_ORDER: tuple[Topic, ...] = (*(topic for topic in BACKUP_ORDER if topic is not JOURNAL), JOURNAL)
 # A produce request: large enough to amortise the round trip; a larger single record still goes, by itself.
 BATCH_BYTES_MAX = 1024 * 1024
 REQUEST_MS_MAX = 60_000
@@ -63,7 +63,7 @@ REQUEST_MS_MAX = 60_000
 FILLERS_MAX = 100_000
 FILLERS_KEPT_MAX = 20_000_000
 # States of a group in which nobody reads.
-NOBODY_READS = ("Empty", "Dead", "")
+INACTIVE_GROUP_STATES = ("Empty", "Dead", "")
 
 
 class RestoreError(CommandError):
@@ -129,7 +129,7 @@ def _renamed(settings: Settings, manifest: Manifest) -> bool:
 
 async def restore(settings: Settings, folder: Path, manifest: Manifest, progress: Progress) -> None:
     """Write everything into an empty Kafka. Raises RestoreError where it is not, ArchiveError, KafkaError."""
-    await reach_servers(settings)
+    await wait_for_servers(settings)
     await _check_place(settings, manifest)
     access = settings.kafka_access()
     try:
@@ -200,7 +200,7 @@ async def _check_group(admin: AIOKafkaAdminClient, group: str) -> None:
     except GroupCoordinatorNotAvailableError:
         return  # no group was ever there
     states = [str(found[2]) for answer in answers for found in answer.groups]
-    if any(state not in NOBODY_READS for state in states):
+    if any(state not in INACTIVE_GROUP_STATES for state in states):
         raise RestoreError(
             f"a worker of {group} is running: stop all of them, and the API, while the backup is restored"
         )
@@ -216,7 +216,7 @@ async def _check_redis(settings: Settings, manifest: Manifest) -> None:
     end = max(copy.end for copy in manifest.copies if copy.topic == JOURNAL.name)
     redis = connect(settings.redis, **settings.redis_access())
     try:
-        settled = await Handover(redis, settings.app_id).settled()
+        settled = await LedgerControl(redis, settings.app_id).settled()
     finally:
         await redis.aclose()
     if settled is not None and settled.offset > end:
@@ -257,7 +257,9 @@ class _Writer:
         self._producer = producer
         self._admin = admin
         self._progress = progress
-        self._committed: dict[tuple[str, int], Committed] = {(at.topic, at.partition): at for at in manifest.committed}
+        self._committed: dict[tuple[str, int], CommittedOffset] = {
+            (at.topic, at.partition): at for at in manifest.committed
+        }
         # The journal's offsets stay, and its group offset is committed before it is written.
         self.committed: dict[TopicPartition, int] = {
             TopicPartition(JOURNAL.full_name(self._app_id), at.partition): at.offset

@@ -1,6 +1,6 @@
 """The group `stocktide dead-letters` of the command line: `list`, `show`, `retry`, `drop`.
 
-Out: a click group; what it does is in `stocktide.ops.dead_letters.commands`.
+Out: a click group; what it does is in `stocktide.ops.dead_letters.command`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from stocktide.cli_time import Moment
-from stocktide.target_options import Locate, for_system
+from stocktide.cli_time import TimeParam
+from stocktide.target_options import LocateSystem, for_system
 
-# As in stocktide.ops.dead_letters.commands, which is not loaded before it is needed.
+# As in stocktide.ops.dead_letters.command, which is not loaded before it is needed.
 _CHANGED_MAX = 100_000
 
 
@@ -30,30 +30,30 @@ def dead_letter_group() -> click.Group:
     @click.option("--all-states", is_flag=True, help="Also those that were sent again or dropped.")
     @click.option("--json", "as_json", is_flag=True, help="As JSON.")
     @for_system()
-    def list_letters(locate: Locate, as_json: bool, **chosen: Any) -> int:
+    def list_letters(locate: LocateSystem, as_json: bool, **chosen: Any) -> int:
         """List them, newest first."""
-        from stocktide.ops.dead_letters.commands import DeadLetters, LetterFilter
+        from stocktide.ops.dead_letters.command import DeadLetterCommand, DeadLetterFilter
 
-        return DeadLetters(locate().settings).list_all(LetterFilter(**chosen), as_json)
+        return DeadLetterCommand(locate().settings).list_all(DeadLetterFilter(**chosen), as_json)
 
     @group.command(short_help="Show one whole, its bytes too.")
     @click.argument("place", metavar="TOPIC/PARTITION/OFFSET")
     @click.option("--json", "as_json", is_flag=True, help="The row as it is kept, as JSON.")
     @click.option("--raw", is_flag=True, help="The event's bytes and nothing else.")
     @for_system()
-    def show(locate: Locate, place: str, as_json: bool, raw: bool) -> int:
+    def show(locate: LocateSystem, place: str, as_json: bool, raw: bool) -> int:
         """Show one whole, its bytes too.
 
         It is named by where its event lay; PARTITION/OFFSET alone is the letter's own place.
         """
-        from stocktide.ops.dead_letters.commands import DeadLetters
+        from stocktide.ops.dead_letters.command import DeadLetterCommand
 
-        return DeadLetters(locate().settings).show_one(place, as_json, raw)
+        return DeadLetterCommand(locate().settings).show_one(place, as_json, raw)
 
     @group.command(short_help="Send events again to where they came from.")
     @_changing("Send up to N, the oldest first. [1000]")
     @for_system()
-    def retry(locate: Locate, **options: Any) -> int:
+    def retry(locate: LocateSystem, **options: Any) -> int:
         """Send events again to where they came from.
 
         The bytes and the key are the same. One that is refused again comes back as a new letter that names the same
@@ -64,7 +64,7 @@ def dead_letter_group() -> click.Group:
     @group.command(short_help="Be done with letters.")
     @_changing("Drop up to N, the oldest first. [1000]")
     @for_system()
-    def drop(locate: Locate, **options: Any) -> int:
+    def drop(locate: LocateSystem, **options: Any) -> int:
         """Be done with letters: `list` leaves them out."""
         return _change("drop", locate, **options)
 
@@ -73,7 +73,7 @@ def dead_letter_group() -> click.Group:
 
 def _change(
     action: Any,
-    locate: Locate,
+    locate: LocateSystem,
     places: tuple[str, ...],
     everything: bool,
     by: str | None,
@@ -81,7 +81,7 @@ def _change(
     as_json: bool,
     **chosen: Any,
 ) -> int:
-    from stocktide.ops.dead_letters.commands import DeadLetters, LetterFilter
+    from stocktide.ops.dead_letters.command import DeadLetterCommand, DeadLetterFilter
 
     if bool(places) == everything:
         raise click.UsageError("say which letters, or --all for all that the filters leave")
@@ -89,15 +89,15 @@ def _change(
         raise click.UsageError("filters go with --all")
     who = by or getpass.getuser()
     settings = locate(f"dead-letters {action}").settings
-    return DeadLetters(settings).change(action, places, LetterFilter(**chosen), who, yes, as_json)
+    return DeadLetterCommand(settings).change(action, places, DeadLetterFilter(**chosen), who, yes, as_json)
 
 
 def _filters(limit: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return _stacked(
         click.option("--reason", "reasons", multiple=True, metavar="CODE", help="Refused for this; may be repeated."),
         click.option("--topic", "topics", multiple=True, help="Events of this topic; may be repeated."),
-        click.option("--since", type=Moment(), help="Refused since then: 2026-11-24T19:26:01Z, 2026-11-24, 2h, 3d."),
-        click.option("--until", type=Moment(ends=True), help="Refused until then."),
+        click.option("--since", type=TimeParam(), help="Refused since then: 2026-11-24T19:26:01Z, 2026-11-24, 2h, 3d."),
+        click.option("--until", type=TimeParam(ends=True), help="Refused until then."),
         click.option("--limit", type=click.IntRange(1, _CHANGED_MAX), metavar="N", help=limit),
     )
 

@@ -1,8 +1,8 @@
 """The topic `dead-letters`, read and folded: which letters there are, and what became of each.
 
-In: rows of the topic. Out: `Letter`s without their bytes, and rows whole where they are asked for. The topic keeps rows
-for a time and cannot take one back, so what was sent again or dropped is told by another row, a mark: `reason`
-`retried` or `dropped`, `of` the letter. A mark covers every letter of the same event up to that one.
+In: rows of the topic. Out: `DeadLetterSummary`s without their bytes, and rows whole where they are asked for. The topic
+keeps rows for a time and cannot take one back, so what was sent again or dropped is told by another row, a mark:
+`reason` `retried` or `dropped`, `of` the letter. A mark covers every letter of the same event up to that one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from msgspec import Struct, structs
 from stocktide.streams.kafka.record_origin import RecordPlace
 
 State = Literal["open", "retried", "dropped"]
-MARKS: tuple[State, ...] = ("retried", "dropped")
-ALL_STATES: tuple[State, ...] = ("open", *MARKS)
+CLOSED_STATES: tuple[State, ...] = ("retried", "dropped")
+ALL_STATES: tuple[State, ...] = ("open", *CLOSED_STATES)
 # Later than every time, as text.
-FOR_EVER = "~"
+TIME_MAX = "~"
 # Letters that are kept while the topic is read, some 500 bytes each: of more, the newest.
 LETTERS_MAX = 200_000
 _POLL_MS = 1_000
@@ -39,7 +39,7 @@ class _Of(Struct, frozen=True):
     offset: int
 
 
-class LetterRow(Struct, frozen=True):
+class DeadLetterValue(Struct, frozen=True):
     """A row of the topic, as docs/architecture.md describes it."""
 
     reason: str
@@ -71,7 +71,7 @@ class LetterRow(Struct, frozen=True):
         return self.raw_bytes is not None
 
 
-class Letter(Struct, frozen=True):
+class DeadLetterSummary(Struct, frozen=True):
     """A letter without its bytes, and what became of it. `place` is its own, in `dead-letters`; `key` its row's."""
 
     place: RecordPlace
@@ -88,24 +88,24 @@ class Letter(Struct, frozen=True):
     done_at: str = ""
 
 
-class StoredRow(Struct, frozen=True):
+class StoredDeadLetter(Struct, frozen=True):
     """A row with its key and its place in the topic."""
 
     place: RecordPlace
     key: bytes | None
-    row: LetterRow
+    row: DeadLetterValue
     value: bytes
 
 
-class Wanted(Struct, frozen=True):
+class DeadLetterQuery(Struct, frozen=True):
     """Which letters are asked for. Times are RFC 3339, as the rows have them; `topics` full names."""
 
     reasons: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     since: str = ""
-    until: str = FOR_EVER
+    until: str = TIME_MAX
 
-    def has(self, letter: Letter) -> bool:
+    def has(self, letter: DeadLetterSummary) -> bool:
         """Whether this one is, whatever became of it."""
         return (
             (not self.reasons or letter.reason in self.reasons)
@@ -114,23 +114,23 @@ class Wanted(Struct, frozen=True):
         )
 
 
-class LetterFold:
+class DeadLetterFold:
     """Takes in rows, those of one partition in their order, and keeps the letters that are `asked` for. `forgotten`
     counts those that were too many to be kept."""
 
-    def __init__(self, asked: Callable[[Letter], bool]) -> None:
+    def __init__(self, asked: Callable[[DeadLetterSummary], bool]) -> None:
         self._asked = asked
         self._count = 0
-        self.by_origin: dict[RecordPlace, list[Letter]] = {}
+        self.by_origin: dict[RecordPlace, list[DeadLetterSummary]] = {}
         self.forgotten = 0
 
-    def take(self, stored: StoredRow) -> None:
+    def take(self, stored: StoredDeadLetter) -> None:
         """The next row."""
         row = stored.row
-        if row.of is not None and row.reason in MARKS:
+        if row.of is not None and row.reason in CLOSED_STATES:
             self._mark(stored)
             return
-        letter = Letter(
+        letter = DeadLetterSummary(
             stored.place,
             stored.key,
             row.reason,
@@ -150,7 +150,7 @@ class LetterFold:
             self._count -= len(gone)
             self.forgotten += len(gone)
 
-    def _mark(self, stored: StoredRow) -> None:
+    def _mark(self, stored: StoredDeadLetter) -> None:
         row, of = stored.row, stored.row.of
         assert of is not None
         letters = self.by_origin.get(row.origin, [])
@@ -160,9 +160,9 @@ class LetterFold:
                 state: State = "retried" if row.reason == "retried" else "dropped"
                 letters[index] = structs.replace(letter, state=state, by=row.by, done_at=row.at)
 
-    def letters(self, states: tuple[State, ...]) -> list[Letter]:
+    def letters(self, states: tuple[State, ...]) -> list[DeadLetterSummary]:
         """Those in one of `states`, oldest first. One that a restart wrote twice counts once, with its newest row."""
-        found: dict[tuple[RecordPlace, str, str], Letter] = {}
+        found: dict[tuple[RecordPlace, str, str], DeadLetterSummary] = {}
         for letters in self.by_origin.values():
             for letter in letters:
                 if letter.state in states:
@@ -170,7 +170,7 @@ class LetterFold:
         return sorted(found.values(), key=lambda letter: (letter.at, letter.origin))
 
 
-def decode_row(value: bytes | None) -> LetterRow | None:
+def decode_row(value: bytes | None) -> DeadLetterValue | None:
     """A row; None where it is none of ours."""
     try:
         row = _ROW.decode(value or b"")
@@ -179,10 +179,10 @@ def decode_row(value: bytes | None) -> LetterRow | None:
         return None
 
 
-_ROW = msgspec.json.Decoder(LetterRow)
+_ROW = msgspec.json.Decoder(DeadLetterValue)
 
 
-class LetterBox:
+class DeadLetterTopic:
     """The topic on Kafka, `topic` its full name. Every method raises KafkaError."""
 
     def __init__(self, topic: str, client: dict[str, Any]) -> None:
@@ -194,7 +194,7 @@ class LetterBox:
         since_ms: int | None = None,
         places: Iterable[RecordPlace] | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
-    ) -> AsyncIterator[StoredRow]:
+    ) -> AsyncIterator[StoredDeadLetter]:
         """Every row that is there now, in order for each partition: since a time, or those at `places`.
         `report(done, total)` is told how far it is, in records."""
         consumer = AIOKafkaConsumer(
@@ -237,7 +237,7 @@ class LetterBox:
         consumer: AIOKafkaConsumer,
         bounds: dict[TopicPartition, tuple[int, int]],
         report: Callable[[int, int], None],
-    ) -> AsyncIterator[StoredRow]:
+    ) -> AsyncIterator[StoredDeadLetter]:
         left = {part: end for part, (start, end) in bounds.items() if start < end}
         total = sum(end - start for start, end in bounds.values())
         if not left:
@@ -258,7 +258,7 @@ class LetterBox:
                 for record in records:
                     if record.offset < bounds[part][1] and (row := decode_row(record.value)) is not None:
                         place = RecordPlace(part.topic, part.partition, record.offset)
-                        yield StoredRow(place, record.key or None, row, record.value)
+                        yield StoredDeadLetter(place, record.key or None, row, record.value)
             for part in list(left):
                 if await consumer.position(part) >= left[part]:
                     del left[part]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from stocktide.ops.dead_letters.reader import Letter, StoredRow
+from stocktide.ops.dead_letters.reader import DeadLetterSummary, StoredDeadLetter
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.text_wrapping import terminal_width, wrapped
 
@@ -21,18 +21,20 @@ from stocktide.text_wrapping import terminal_width, wrapped
 _SHOWN_BYTES = 4_096
 _HEX_COLUMNS = 16
 
-Short = Callable[[RecordPlace], str]
+FormatPlace = Callable[[RecordPlace], str]
 
 
-def tell_letters(console: Console, letters: Sequence[Letter], short: Short, with_state: bool) -> None:
+def render_dead_letters(
+    console: Console, letters: Sequence[DeadLetterSummary], short: FormatPlace, with_state: bool
+) -> None:
     """Two lines a letter: which, and why. A key for which the terminal is too narrow has a line of its own."""
     rows = [
         (
             f"{letter.at[:10]} {letter.at[11:19]}",
-            clean(letter.reason),
+            escape_unprintable(letter.reason),
             short(letter.origin),
             *([letter.state] if with_state else []),
-            clean((letter.key or b"").decode(errors="replace")),
+            escape_unprintable((letter.key or b"").decode(errors="replace")),
         )
         for letter in letters
     ]
@@ -51,11 +53,11 @@ def tell_letters(console: Console, letters: Sequence[Letter], short: Short, with
         console.print(Padding(Text(_why(letter) or "no more is known", "dim"), (0, 0, 0, 4), expand=False))
 
 
-def _why(letter: Letter) -> str:
-    return clean(f"{letter.path}: {letter.detail}" if letter.path else letter.detail)
+def _why(letter: DeadLetterSummary) -> str:
+    return escape_unprintable(f"{letter.path}: {letter.detail}" if letter.path else letter.detail)
 
 
-def tell_letter(letter: Letter, stored: StoredRow, short: Short) -> None:
+def render_dead_letter(letter: DeadLetterSummary, stored: StoredDeadLetter, short: FormatPlace) -> None:
     event = stored.row.event
     facts = {
         "reason": letter.reason,
@@ -68,16 +70,16 @@ def tell_letter(letter: Letter, stored: StoredRow, short: Short) -> None:
         "bytes": f"{letter.size}, of which the first {len(event)} are kept" if letter.is_cut else str(letter.size),
     }
     for name, value in facts.items():
-        for line in wrapped(f"{name:<11} {clean(value)}", terminal_width(), indent=12):
+        for line in wrapped(f"{name:<11} {escape_unprintable(value)}", terminal_width(), indent=12):
             click.echo(line)
     click.echo()
-    for line in shown_bytes(event[:_SHOWN_BYTES]):
+    for line in format_bytes(event[:_SHOWN_BYTES]):
         click.echo(line)
     if len(event) > _SHOWN_BYTES:
         click.echo(f"… {len(event) - _SHOWN_BYTES} more bytes: --raw gives all")
 
 
-def shown_bytes(event: bytes) -> list[str]:
+def format_bytes(event: bytes) -> list[str]:
     """Bytes for a terminal: text that can be printed as it is, anything else as hex with its characters."""
     try:
         text = event.decode()
@@ -96,6 +98,6 @@ def shown_bytes(event: bytes) -> list[str]:
     return lines
 
 
-def clean(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Without what a terminal would obey."""
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)

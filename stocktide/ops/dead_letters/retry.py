@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from stocktide.ops.dead_letters.reader import Letter, LetterBox, State, StoredRow
+from stocktide.ops.dead_letters.reader import DeadLetterSummary, DeadLetterTopic, State, StoredDeadLetter
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.kafka.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
 from stocktide.streams.kafka.record_origin import RETRIED_FROM_HEADER, origin_header
@@ -33,15 +33,15 @@ RETRY_WITHIN_MS = INPUT_RETENTION_MS
 _STANDING = frozenset({Outcome.UNKNOWN_SKU, Outcome.MORE_THAN_DAMAGED, Outcome.COUNT_TOO_OLD})
 
 
-class Done(Struct, frozen=True):
+class DeadLetterResult(Struct, frozen=True):
     """What became of one letter: `to` says where its event went; `skipped` why nothing was done."""
 
-    letter: Letter
+    letter: DeadLetterSummary
     to: str = ""
     skipped: str = ""
 
 
-def refusal_of(letter: Letter, app_id: str, now_ms: int) -> str | None:
+def retry_refusal(letter: DeadLetterSummary, app_id: str, now_ms: int) -> str | None:
     """Why the event of a letter must not, or need not, be sent again; None where it may."""
     if letter.origin.topic not in (ORDERS.full_name(app_id), MOVEMENTS.full_name(app_id)):
         return f"{letter.origin.topic} is no topic for input events"
@@ -56,10 +56,10 @@ def refusal_of(letter: Letter, app_id: str, now_ms: int) -> str | None:
     return None
 
 
-class LetterReturn:
+class DeadLetterProcessor:
     """Sends and marks. `by` is the person who says so. Every method raises KafkaError."""
 
-    def __init__(self, box: LetterBox, client: dict[str, Any], app_id: str, by: str) -> None:
+    def __init__(self, box: DeadLetterTopic, client: dict[str, Any], app_id: str, by: str) -> None:
         self._box = box
         self._app_id = app_id
         self._by = by
@@ -70,29 +70,29 @@ class LetterReturn:
             **client,
         )
 
-    async def retry(self, letters: Sequence[Letter], tell: Callable[[Done], None]) -> None:
+    async def retry(self, letters: Sequence[DeadLetterSummary], tell: Callable[[DeadLetterResult], None]) -> None:
         """Send the events of `letters` again, each to its own partition, those of one key in their order."""
         await self._each(letters, tell, self._send)
 
-    async def drop(self, letters: Sequence[Letter], tell: Callable[[Done], None]) -> None:
+    async def drop(self, letters: Sequence[DeadLetterSummary], tell: Callable[[DeadLetterResult], None]) -> None:
         """Mark `letters` as done with."""
         await self._each(letters, tell, None)
 
     async def _each(
         self,
-        letters: Sequence[Letter],
-        tell: Callable[[Done], None],
-        send: Callable[[Letter, StoredRow], Any] | None,
+        letters: Sequence[DeadLetterSummary],
+        tell: Callable[[DeadLetterResult], None],
+        send: Callable[[DeadLetterSummary, StoredDeadLetter], Any] | None,
     ) -> None:
         at_ms = now_ms()
-        going: list[Letter] = []
+        going: list[DeadLetterSummary] = []
         # In the order of their rows, so that all steps together read the topic once.
         for letter in sorted(letters, key=lambda each: each.place):
-            refusal = refusal_of(letter, self._app_id, at_ms) if send else None
+            refusal = retry_refusal(letter, self._app_id, at_ms) if send else None
             if refusal is None:
                 going.append(letter)
             else:
-                tell(Done(letter, skipped=refusal))
+                tell(DeadLetterResult(letter, skipped=refusal))
         await self._producer.start()
         try:
             for start in range(0, len(going), _STEP):
@@ -103,30 +103,30 @@ class LetterReturn:
         finally:
             await self._producer.stop()
 
-    def _rows(self, step: Sequence[Letter]) -> AsyncIterator[StoredRow]:
+    def _rows(self, step: Sequence[DeadLetterSummary]) -> AsyncIterator[StoredDeadLetter]:
         return self._box.rows(places=[letter.place for letter in step])
 
     async def _take_out(
         self,
-        step: Sequence[Letter],
-        rows: dict[Any, StoredRow],
-        send: Callable[[Letter, StoredRow], Any] | None,
-    ) -> list[Done]:
+        step: Sequence[DeadLetterSummary],
+        rows: dict[Any, StoredDeadLetter],
+        send: Callable[[DeadLetterSummary, StoredDeadLetter], Any] | None,
+    ) -> list[DeadLetterResult]:
         """Send, then mark, those of a step whose rows are still there."""
         kept = sorted((letter for letter in step if letter.place in rows), key=lambda each: each.origin)
-        done = [Done(letter, skipped="its row has aged out") for letter in step if letter.place not in rows]
+        done = [DeadLetterResult(letter, skipped="its row has aged out") for letter in step if letter.place not in rows]
         if send is None:
-            done += [Done(letter) for letter in kept]
+            done += [DeadLetterResult(letter) for letter in kept]
         else:
             sent = await asyncio.gather(*[await send(letter, rows[letter.place]) for letter in kept])
             places = [f"{at.topic}/{at.partition}/{at.offset}" for at in sent]
-            done += [Done(letter, to=to) for letter, to in zip(kept, places, strict=True)]
+            done += [DeadLetterResult(letter, to=to) for letter, to in zip(kept, places, strict=True)]
         state: State = "dropped" if send is None else "retried"
         marks = [await self._mark(each, state) for each in done if not each.skipped]
         await asyncio.gather(*marks)
         return done
 
-    async def _send(self, letter: Letter, stored: StoredRow) -> Any:
+    async def _send(self, letter: DeadLetterSummary, stored: StoredDeadLetter) -> Any:
         """Hand an event over; the awaitable gives where it went."""
         origin = letter.origin
         if origin.partition not in await self._producer.partitions_for(origin.topic):
@@ -142,7 +142,7 @@ class LetterReturn:
             ],
         )
 
-    async def _mark(self, done: Done, state: State) -> Any:
+    async def _mark(self, done: DeadLetterResult, state: State) -> Any:
         """A row of the same kind as the letter's, in the same partition, so that who reads in order sees it later."""
         letter = done.letter
         row = {

@@ -15,14 +15,27 @@ import orjson
 from msgspec import structs
 from rich.console import Console
 
-from stocktide.ops.explain.at_time import Standing, standing_at_time, standing_at_version, standing_view, tell_standing
 from stocktide.ops.explain.journal_access import JournalAccess
-from stocktide.ops.explain.render import JsonTeller, TableTeller, Wanted
-from stocktide.progress import announced
+from stocktide.ops.explain.render import ChangeFilter, JsonRenderer, TableRenderer
+from stocktide.ops.explain.snapshot import (
+    SkuSnapshot,
+    render_snapshot,
+    snapshot_at_time,
+    snapshot_at_version,
+    snapshot_view,
+)
+from stocktide.progress import announce_if_slow
 from stocktide.settings import Settings
-from stocktide.tables.history.journal_search import Mention
-from stocktide.tables.history.sku_history import Change, Opening, Part, Story, changes_of, row_of
-from stocktide.wait_for_servers import reach_kafka
+from stocktide.tables.history.journal_search import Match
+from stocktide.tables.history.sku_history import (
+    HistoryEntry,
+    HistoryStart,
+    SkuChange,
+    SkuHistory,
+    changes_of,
+    sku_row_of,
+)
+from stocktide.wait_for_servers import wait_for_kafka
 
 UNEXPLAINED = 1
 UNKNOWN = 2
@@ -49,10 +62,10 @@ def run(settings: Settings, options: ExplainOptions) -> int:
 
 async def _explain(settings: Settings, options: ExplainOptions) -> int:
     access = settings.kafka_access()
-    await reach_kafka(settings.kafka, **access)
+    await wait_for_kafka(settings.kafka, **access)
     journal = JournalAccess(settings.kafka, settings.app_id, access)
     try:
-        async with announced(_progress, f"reading the journal for {options.sku}"):
+        async with announce_if_slow(_progress, f"reading the journal for {options.sku}"):
             await journal.open()
             if options.at_version is not None or options.at_ms is not None:
                 return await _explain_standing(journal, options)
@@ -62,11 +75,11 @@ async def _explain(settings: Settings, options: ExplainOptions) -> int:
 
 
 async def _explain_standing(journal: JournalAccess, options: ExplainOptions) -> int:
-    found: Standing | str | None
+    found: SkuSnapshot | str | None
     if options.at_version is not None:
-        found = await standing_at_version(journal, options.sku, options.at_version)
+        found = await snapshot_at_version(journal, options.sku, options.at_version)
     else:
-        found = await standing_at_time(journal, options.sku, options.at_ms or 0)
+        found = await snapshot_at_time(journal, options.sku, options.at_ms or 0)
     if found is None:
         return _unknown_sku(options.sku)
     if isinstance(found, str):
@@ -74,18 +87,18 @@ async def _explain_standing(journal: JournalAccess, options: ExplainOptions) -> 
     if options.warehouse is not None and options.warehouse not in found.record.warehouses:
         return _unknown_warehouse(options, found.record.warehouses)
     if options.as_json:
-        sys.stdout.buffer.write(orjson.dumps(standing_view(options.sku, found), option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.write(orjson.dumps(snapshot_view(options.sku, found), option=orjson.OPT_APPEND_NEWLINE))
     else:
-        tell_standing(Console(), options.sku, found, options.warehouse)
+        render_snapshot(Console(), options.sku, found, options.warehouse)
     return 0
 
 
 async def _explain_story(journal: JournalAccess, options: ExplainOptions) -> int:
-    wanted = Wanted(options.sku, options.since, options.limit, options.warehouse)
-    teller = JsonTeller(wanted) if options.as_json else TableTeller(wanted, Console())
-    story = Story(options.sku)
+    wanted = ChangeFilter(options.sku, options.since, options.limit, options.warehouse)
+    teller = JsonRenderer(wanted) if options.as_json else TableRenderer(wanted, Console())
+    story = SkuHistory(options.sku)
     if options.limit is None:
-        async for mention in journal.forward(options.sku, options.since):
+        async for mention in journal.search_forward(options.sku, options.since):
             for part in story.follow(mention.decision, mention.term, mention.owner):
                 teller.take(part)
     else:
@@ -105,12 +118,12 @@ async def _explain_story(journal: JournalAccess, options: ExplainOptions) -> int
     return UNEXPLAINED if story.breaks else 0
 
 
-async def _newest(journal: JournalAccess, wanted: Wanted, count: int) -> list[Mention]:
+async def _newest(journal: JournalAccess, wanted: ChangeFilter, count: int) -> list[Match]:
     """The newest mentions, oldest first: as many as hold `count` changes that are wanted, if there are so many."""
-    found: list[Mention] = []
+    found: list[Match] = []
     backward = await journal.backward(wanted.sku)
     async for mention in backward.mentions():
-        if row_of(mention.decision, wanted.sku) is None:
+        if sku_row_of(mention.decision, wanted.sku) is None:
             continue
         if wanted.since is not None and mention.decision.at < wanted.since and found:
             break
@@ -121,15 +134,15 @@ async def _newest(journal: JournalAccess, wanted: Wanted, count: int) -> list[Me
     return found[::-1]
 
 
-def _last(parts: Sequence[Part], wanted: Wanted, count: int) -> Sequence[Part]:
+def _last(parts: Sequence[HistoryEntry], wanted: ChangeFilter, count: int) -> Sequence[HistoryEntry]:
     """The parts from the `count`-th last change on that is wanted."""
-    shown = [index for index, part in enumerate(parts) if isinstance(part, Change) and wanted.shows(part)]
+    shown = [index for index, part in enumerate(parts) if isinstance(part, SkuChange) and wanted.shows(part)]
     if len(shown) <= count:
         return parts
     first = parts[shown[-count]]
-    assert isinstance(first, Change)
+    assert isinstance(first, SkuChange)
     record = structs.replace(first.record, counters=first.before, version=first.version - 1)
-    return (Opening(first.sku, False, first.at, record), *parts[shown[-count] :])
+    return (HistoryStart(first.sku, False, first.at, record), *parts[shown[-count] :])
 
 
 def _unknown_sku(sku: str) -> int:

@@ -1,19 +1,19 @@
 """What happened to a SKU, in words that a warehouse clerk uses.
 
-In: a `Change`, or another part of a story. Out: sentences without a full stop, and the deltas in words.
+In: a `SkuChange`, or another part of a story. Out: sentences without a full stop, and the deltas in words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from stocktide.tables.history.sku_history import REPAIR, Break, Change, ModeMoved, Takeovers
+from stocktide.tables.history.sku_history import REPAIR, Inconsistency, ModeChange, SkuChange, Takeovers
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import Offer
 from stocktide.tables.views import split_counter
 
 # What counters are called; `locked` is the ledger's word for what a clerk calls held.
-COUNTER_WORDS = {
+COUNTER_NAMES = {
     "on_hand": "on hand",
     "committed": "committed",
     "locked": "held",
@@ -22,7 +22,7 @@ COUNTER_WORDS = {
     "preordered": "preordered",
     "incoming": "incoming",
 }
-MODE_WORDS = {
+MODE_NAMES = {
     "in_stock": "in stock",
     "preorder": "on preorder",
     "sold_out": "sold out",
@@ -32,7 +32,7 @@ MODE_WORDS = {
 _COUNTED_ALREADY = ", which the newest count holds already: no change"
 
 
-def words_of(change: Change) -> str:
+def describe_change(change: SkuChange) -> str:
     """What happened."""
     tell = _TELL.get(change.kind)
     if tell is None:
@@ -40,33 +40,33 @@ def words_of(change: Change) -> str:
     return tell(change)
 
 
-def changed_words(deltas: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+def describe_deltas(deltas: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     """(place, `held +2, on hand -1`) for each place that the deltas name, a warehouse, a channel, an announcement;
     warehouses in the order of the deltas."""
     by_place: dict[str, list[str]] = {}
     for name, units in sorted(deltas.items(), key=lambda delta: _rank(delta[0])):
         what, place = split_counter(name)
         pool = name.partition("@")[0].partition("#")[2]
-        word = COUNTER_WORDS.get(what, what) + (f" for {pool}" if pool and what == "reserved" else "")
+        word = COUNTER_NAMES.get(what, what) + (f" for {pool}" if pool and what == "reserved" else "")
         by_place.setdefault(place or pool, []).append(f"{word} {units:+d}")
     for place, words in by_place.items():
         yield place, ", ".join(words)
 
 
 def _rank(name: str) -> tuple[int, str]:
-    known = list(COUNTER_WORDS)
+    known = list(COUNTER_NAMES)
     what = split_counter(name)[0]
     return (known.index(what) if what in known else len(known), name)
 
 
-def mode_words(mode: ModeMoved) -> str:
+def describe_mode_change(mode: ModeChange) -> str:
     """That a channel sells in another way now."""
-    return f"{mode.channel}: {MODE_WORDS.get(mode.before, mode.before)} before, now {offer_words(mode.after)}"
+    return f"{mode.channel}: {MODE_NAMES.get(mode.before, mode.before)} before, now {describe_offer(mode.after)}"
 
 
-def offer_words(offer: Offer) -> str:
+def describe_offer(offer: Offer) -> str:
     """What a channel may sell."""
-    words = MODE_WORDS.get(offer.mode, offer.mode)
+    words = MODE_NAMES.get(offer.mode, offer.mode)
     if offer.mode == "in_stock":
         return f"{words}, {offer.quantity} to sell"
     if offer.mode == "preorder":
@@ -74,7 +74,7 @@ def offer_words(offer: Offer) -> str:
     return words
 
 
-def takeover_words(takeovers: Takeovers) -> str:
+def describe_takeovers(takeovers: Takeovers) -> str:
     """That a worker took over, and with it whatever Redis had lost came back."""
     which = f"takeover {takeovers.last}"
     if takeovers.first < takeovers.last:
@@ -82,7 +82,7 @@ def takeover_words(takeovers: Takeovers) -> str:
     return f"{which}: a worker took over; what Redis had lost was brought back from this log"
 
 
-def break_words(found: Break) -> str:
+def describe_break(found: Inconsistency) -> str:
     """What the log does not explain."""
     wrong = [f"{each.counter} stood at {each.expected}, then at {each.found}" for each in found.counters]
     if found.version_expected != found.version_found:
@@ -90,28 +90,28 @@ def break_words(found: Break) -> str:
     return "not explained by the log: " + ("; ".join(wrong) or "its versions do not follow each other")
 
 
-def strayed_words(change: Change) -> str:
+def describe_deviation(change: SkuChange) -> str:
     """What a repair found."""
     found = "; ".join(f"{each.counter} at {each.found}, not at {each.expected}" for each in change.strayed)
     return f"found otherwise than this log says: {found}"
 
 
-def _units(change: Change, what: str, sign: int = 1) -> int:
+def _units(change: SkuChange, what: str, sign: int = 1) -> int:
     """Units by which the counters of that kind rose (or, with sign -1, fell)."""
     return sum(max(0, sign * units) for name, units in change.deltas.items() if split_counter(name)[0] == what)
 
 
-def _places(change: Change, what: str) -> str:
+def _places(change: SkuChange, what: str) -> str:
     """The warehouses whose counter of that kind moved."""
     places = [split_counter(name)[1] for name in change.deltas if split_counter(name)[0] == what]
     return " and ".join(sorted(places))
 
 
-def _order(change: Change) -> str:
+def _order(change: SkuChange) -> str:
     return f"order {change.subject}"
 
 
-def _placed(change: Change) -> str:
+def _placed(change: SkuChange) -> str:
     record = change.order
     who = [record.channel] if record and record.channel else []
     if record and record.priority != "standard":
@@ -122,11 +122,11 @@ def _placed(change: Change) -> str:
     return f"{order} took {_units(change, 'locked')}: held"
 
 
-def _paid(change: Change) -> str:
+def _paid(change: SkuChange) -> str:
     return f"{_order(change)} paid: {_units(change, 'committed')} to be shipped"
 
 
-def _back(change: Change) -> str:
+def _back(change: SkuChange) -> str:
     """What an order that ended gives back."""
     back = _units(change, "locked", -1) + _units(change, "committed", -1)
     parts = [f"{back} back"] if back else []
@@ -135,18 +135,18 @@ def _back(change: Change) -> str:
     return ", ".join(parts) or "nothing to give back"
 
 
-def _cancelled(change: Change) -> str:
-    if change.gave_way_to and change.gave_way_to != change.subject:
-        return f"{_order(change)} gave way to {change.gave_way_to}: {_back(change)}"
+def _cancelled(change: SkuChange) -> str:
+    if change.superseded_by_order and change.superseded_by_order != change.subject:
+        return f"{_order(change)} gave way to {change.superseded_by_order}: {_back(change)}"
     paid = "paid " if _units(change, "committed", -1) else ""
     return f"{paid}{_order(change)} cancelled: {_back(change)}"
 
 
-def _expired(change: Change) -> str:
+def _expired(change: SkuChange) -> str:
     return f"hold of {_order(change)} ran out: {_back(change)}"
 
 
-def _shipped(change: Change) -> str:
+def _shipped(change: SkuChange) -> str:
     if _units(change, "locked", -1):
         return f"{_order(change)} shipped before it was paid: {_units(change, 'committed')} committed"
     gone = _units(change, "on_hand", -1)
@@ -157,7 +157,7 @@ def _shipped(change: Change) -> str:
     return f"{_order(change)} shipped {gone} from {_places(change, 'on_hand')}{beyond}"
 
 
-def _returned(change: Change) -> str:
+def _returned(change: SkuChange) -> str:
     if damaged := _units(change, "damaged"):
         return f"{_order(change)} returned {damaged}, damaged, to {_places(change, 'damaged')}"
     if sellable := _units(change, "on_hand"):
@@ -165,12 +165,12 @@ def _returned(change: Change) -> str:
     return f"{_order(change)} returned units{_COUNTED_ALREADY}"
 
 
-def _received(change: Change) -> str:
+def _received(change: SkuChange) -> str:
     quantity = change.line.quantity if change.line else _units(change, "on_hand")
     return f"received {quantity} at {change.subject} ({change.id}){_if_counted(change)}"
 
 
-def _counted(change: Change) -> str:
+def _counted(change: SkuChange) -> str:
     line = change.line
     if line is None:
         return f"counted at {change.subject} ({change.id})"
@@ -179,7 +179,7 @@ def _counted(change: Change) -> str:
     return f"counted {line.quantity} at {change.subject} ({change.id}){carried}: {found}"
 
 
-def _adjusted(change: Change) -> str:
+def _adjusted(change: SkuChange) -> str:
     quantity = change.line.quantity if change.line else _units(change, "on_hand") - _units(change, "on_hand", -1)
     reason = (change.movement.reason if change.movement else None) or "adjusted"
     where = f"at {change.subject} ({change.id}){_if_counted(change)}"
@@ -192,7 +192,7 @@ def _adjusted(change: Change) -> str:
     return f"adjusted by {quantity:+d}, {reason}, {where}"
 
 
-def _transferred(change: Change) -> str:
+def _transferred(change: SkuChange) -> str:
     quantity = change.line.quantity if change.line else _units(change, "on_hand")
     to = (change.movement.to_warehouse if change.movement else None) or "another warehouse"
     one_end = ""
@@ -201,11 +201,11 @@ def _transferred(change: Change) -> str:
     return f"moved {quantity} from {change.subject} to {to} ({change.id}){_if_counted(change) or one_end}"
 
 
-def _if_counted(change: Change) -> str:
+def _if_counted(change: SkuChange) -> str:
     return _COUNTED_ALREADY if change.line and change.line.outcome == Outcome.ALREADY_COUNTED else ""
 
 
-def _policy_set(change: Change) -> str:
+def _policy_set(change: SkuChange) -> str:
     channel = "all channels" if change.subject == "*" else change.subject
     mine = [level for level in change.policies if level.sku == change.sku and level.channel == change.subject]
     removed = bool(mine) and mine[-1].policy is None
@@ -213,22 +213,22 @@ def _policy_set(change: Change) -> str:
     return f"policy of {channel} for this SKU {'removed' if removed else 'changed'}{by}"
 
 
-def _swept(change: Change) -> str:
+def _swept(change: SkuChange) -> str:
     levels = {level.channel: " for this SKU" if level.sku else "" for level in change.policies}
     if levels:
         return "policy of " + ", ".join(f"{channel}{where}" for channel, where in sorted(levels.items())) + " changed"
     return "channels were judged anew: a policy changed, or a channel is new"
 
 
-def _dwelt(change: Change) -> str:
+def _dwelt(change: SkuChange) -> str:
     return "a channel's waiting time is over"
 
 
-def _repaired(change: Change) -> str:
+def _repaired(change: SkuChange) -> str:
     return f"repaired by {change.subject}" + (f" ({change.id})" if change.id else "")
 
 
-_TELL: Mapping[str, Callable[[Change], str]] = {
+_TELL: Mapping[str, Callable[[SkuChange], str]] = {
     "place": _placed,
     "pay": _paid,
     "cancel": _cancelled,

@@ -1,7 +1,7 @@
 """The journal for commands that ask about one SKU: from its oldest record forward, or from the newest back.
 
-In: where Kafka is. Out: mentions of a SKU. It needs nothing but Kafka: where to begin is told by the landmarks, and by
-the times of the records where only a part is wanted.
+In: where Kafka is. Out: mentions of a SKU. It needs nothing but Kafka: where to begin is told by the checkpoints, and
+by the times of the records where only a part is wanted.
 """
 
 from __future__ import annotations
@@ -15,9 +15,16 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.journal.record import JournalReader, Position
 from stocktide.streams.topics import JOURNAL
-from stocktide.tables.history.journal_search import Anchor, Backward, Budget, Mention, forward, oldest_in
-from stocktide.tables.recovery.checkpoints import Landmarks, read_landmarks
-from stocktide.tables.recovery.journal_scan import LostTail, follow, newest_in
+from stocktide.tables.history.journal_search import (
+    BackwardSearch,
+    JournalCursor,
+    Match,
+    ReadBudget,
+    oldest_readable,
+    search_forward,
+)
+from stocktide.tables.recovery.checkpoints import Checkpoints, read_checkpoints
+from stocktide.tables.recovery.journal_scan import LostTail, follow, newest_position_in
 
 # The relay's clock stamps records and the ledger's dates decisions: they may differ by so much before a reading that
 # begins at a time misses something.
@@ -33,46 +40,48 @@ class JournalAccess:
         self._access = access
         self._partition = TopicPartition(JOURNAL.full_name(app_id), shard)
         self._log = KafkaLog(kafka, self._partition.topic, shard, **access)
-        self._landmarks = Landmarks()
+        self._landmarks = Checkpoints()
         self._end = 0
-        self.begins_at_the_beginning = False
+        self.is_untrimmed = False
 
     async def open(self) -> None:
         """Look where the journal begins and ends."""
         beginning, self._end = await self._log.bounds()
-        self.begins_at_the_beginning = beginning == 0
-        self._landmarks = await read_landmarks(self._kafka, self._app_id, self._partition.partition, **self._access)
+        self.is_untrimmed = beginning == 0
+        self._landmarks = await read_checkpoints(self._kafka, self._app_id, self._partition.partition, **self._access)
 
     async def close(self) -> None:
         """Let go of Kafka."""
         await self._log.close()
 
-    async def forward(self, sku: str, since_ms: int | None = None) -> AsyncIterator[Mention]:
+    async def search_forward(self, sku: str, since_ms: int | None = None) -> AsyncIterator[Match]:
         """Each mention, oldest first, from the oldest record that is kept; or from some place before `since_ms`."""
         positions = self._landmarks.all()
         start: Position | None = None
         if since_ms is not None:
             offset = await self._offset_at(since_ms - _CLOCKS_DIFFER_MS)
             before = tuple(position for position in positions if position.offset <= offset)
-            start = await newest_in(self._log, before) if before else None
-        start = start or await oldest_in(self._log, positions)
+            start = await newest_position_in(self._log, before) if before else None
+        start = start or await oldest_readable(self._log, positions)
         if start is None:
             raise LostTail("the journal's head has aged out, and journal-positions does not say what lay before")
-        async for mention in forward(self._log, JournalReader(start), self._end, sku):
+        async for mention in search_forward(self._log, JournalReader(start), self._end, sku):
             yield mention
 
-    async def backward(self, sku: str, until_ms: int | None = None) -> Backward:
+    async def backward(self, sku: str, until_ms: int | None = None) -> BackwardSearch:
         """The mentions, newest first: from the end, or from some place after `until_ms`."""
-        anchor: Anchor | None = None
+        anchor: JournalCursor | None = None
         if until_ms is not None:
             offset = await self._offset_at(until_ms + _CLOCKS_DIFFER_MS)
             behind = (position for position in self._landmarks.all() if offset <= position.offset <= self._end)
-            anchor = next((Anchor.of(position) for position in behind), None)
-        return Backward(self._log, anchor or Anchor.of(await self._newest()), sku, Budget(math.inf, math.inf))
+            anchor = next((JournalCursor.of(position) for position in behind), None)
+        return BackwardSearch(
+            self._log, anchor or JournalCursor.of(await self._newest()), sku, ReadBudget(math.inf, math.inf)
+        )
 
     async def _newest(self) -> Position:
         """Where a reader stands who has read it all."""
-        reader = JournalReader(await newest_in(self._log, self._landmarks.all()))
+        reader = JournalReader(await newest_position_in(self._log, self._landmarks.all()))
         async for _ in follow(self._log, reader, self._end):
             pass
         return reader.position

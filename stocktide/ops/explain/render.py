@@ -13,9 +13,23 @@ import orjson
 from rich.console import Console
 from rich.style import Style
 
-from stocktide.ops.explain.describe import break_words, mode_words, strayed_words, takeover_words, words_of
-from stocktide.ops.explain.table import StoryTable
-from stocktide.tables.history.sku_history import Break, Change, Opening, Part, Story, Takeovers, change_view
+from stocktide.ops.explain.describe import (
+    describe_break,
+    describe_change,
+    describe_deviation,
+    describe_mode_change,
+    describe_takeovers,
+)
+from stocktide.ops.explain.table import HistoryTable
+from stocktide.tables.history.sku_history import (
+    HistoryEntry,
+    HistoryStart,
+    Inconsistency,
+    SkuChange,
+    SkuHistory,
+    Takeovers,
+    change_view,
+)
 from stocktide.tables.ledger.records import SkuRecord
 from stocktide.tables.views import rfc3339, split_counter, stock_view
 
@@ -24,7 +38,7 @@ _NOT_KEPT = "what lay before is not kept; it stood at"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ChangeFilter:
     """Which changes of a SKU are shown."""
 
     sku: str
@@ -32,46 +46,46 @@ class Wanted:
     limit: int | None = None
     warehouse: str | None = None
 
-    def shows(self, change: Change) -> bool:
+    def shows(self, change: SkuChange) -> bool:
         """Whether this one is."""
         if self.since is not None and change.at < self.since:
             return False
         return self.warehouse is None or any(split_counter(name)[1] == self.warehouse for name in change.deltas)
 
 
-class TableTeller:
+class TableRenderer:
     """Tells as it comes: a long story needs no memory."""
 
-    def __init__(self, wanted: Wanted, console: Console) -> None:
+    def __init__(self, wanted: ChangeFilter, console: Console) -> None:
         self._wanted = wanted
-        self._table = StoryTable(console, wanted.sku, wanted.warehouse)
-        self._opening: Opening | None = None
+        self._table = HistoryTable(console, wanted.sku, wanted.warehouse)
+        self._opening: HistoryStart | None = None
         self._takeovers: list[Takeovers] = []
         self._hidden = 0
         self._shown = 0
 
-    def take(self, part: Part) -> None:
+    def take(self, part: HistoryEntry) -> None:
         """The next part."""
         match part:
-            case Opening():
+            case HistoryStart():
                 self._opening = part
             case Takeovers():
                 self._takeovers.append(part)
-            case Break():
+            case Inconsistency():
                 self._begin(None)
                 self._table.broken(part)
-            case Change() if self._wanted.shows(part):
+            case SkuChange() if self._wanted.shows(part):
                 self._begin(part)
                 for takeovers in self._takeovers:
                     self._table.takeovers(takeovers)
                 self._takeovers.clear()
                 self._table.change(part)
                 self._shown += 1
-            case Change():
+            case SkuChange():
                 self._hidden += 1
                 self._takeovers.clear()
 
-    def _begin(self, first: Change | None) -> None:
+    def _begin(self, first: SkuChange | None) -> None:
         """Before the first line: where the story begins."""
         if self._opening is None:
             return
@@ -82,12 +96,12 @@ class TableTeller:
             self._table.stood(words, SkuRecord(first.version - 1, first.at, first.before, first.record.warehouses))
         self._opening = None
 
-    def _stood_before(self, first: Change) -> bool:
+    def _stood_before(self, first: SkuChange) -> bool:
         """Whether there was anything before the first change that is shown."""
         places = (split_counter(name)[1] for name in first.before)
         return any(self._wanted.warehouse in (None, place) for place in places)
 
-    def end(self, story: Story) -> None:
+    def end(self, story: SkuHistory) -> None:
         """The sum of it."""
         assert story.record is not None
         if not self._shown:
@@ -119,10 +133,10 @@ def _changes(count: int) -> str:
     return "1 change" if count == 1 else f"{count} changes"
 
 
-class JsonTeller:
+class JsonRenderer:
     """Tells all at once, in the end."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: ChangeFilter) -> None:
         self._wanted = wanted
         self._opening: SkuRecord | None = None
         self._known = False
@@ -130,37 +144,37 @@ class JsonTeller:
         self._takeovers: list[Takeovers] = []
         self._breaks: list[dict[str, Any]] = []
 
-    def take(self, part: Part) -> None:
+    def take(self, part: HistoryEntry) -> None:
         """The next part."""
         match part:
-            case Opening(known=known, record=record):
+            case HistoryStart(known=known, record=record):
                 self._opening, self._known = record, known
             case Takeovers():
                 self._takeovers.append(part)
-            case Break():
-                self._breaks.append({"batch": part.batch, "at": rfc3339(part.at), "told": break_words(part)})
-            case Change() if self._wanted.shows(part):
+            case Inconsistency():
+                self._breaks.append({"batch": part.batch, "at": rfc3339(part.at), "told": describe_break(part)})
+            case SkuChange() if self._wanted.shows(part):
                 if not self._changes:
                     first = SkuRecord(part.version - 1, part.at, part.before, part.record.warehouses)
                     self._known, self._opening = self._known and part.version == 1, first
                 self._changes.append(self._item(part))
                 self._takeovers.clear()
-            case Change():
+            case SkuChange():
                 self._takeovers.clear()
 
-    def _item(self, change: Change) -> dict[str, Any]:
-        notes = [takeover_words(takeovers) for takeovers in self._takeovers]
-        notes += [mode_words(mode) for mode in change.modes]
+    def _item(self, change: SkuChange) -> dict[str, Any]:
+        notes = [describe_takeovers(takeovers) for takeovers in self._takeovers]
+        notes += [describe_mode_change(mode) for mode in change.modes]
         if change.strayed:
-            notes.append(strayed_words(change))
+            notes.append(describe_deviation(change))
         return {
             **change_view(change),
             "warehouses": change.view["warehouses"],
-            "told": words_of(change),
+            "told": describe_change(change),
             "notes": notes,
         }
 
-    def end(self, story: Story) -> None:
+    def end(self, story: SkuHistory) -> None:
         """The whole of it."""
         assert story.record is not None
         opening = self._opening

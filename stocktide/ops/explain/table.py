@@ -15,15 +15,15 @@ from rich.style import Style
 from rich.text import Text
 
 from stocktide.ops.explain.describe import (
-    break_words,
-    changed_words,
-    mode_words,
-    offer_words,
-    strayed_words,
-    takeover_words,
-    words_of,
+    describe_break,
+    describe_change,
+    describe_deltas,
+    describe_deviation,
+    describe_mode_change,
+    describe_offer,
+    describe_takeovers,
 )
-from stocktide.tables.history.sku_history import Break, Change, Takeovers
+from stocktide.tables.history.sku_history import Inconsistency, SkuChange, Takeovers
 from stocktide.tables.ledger.records import Offer, SkuRecord
 from stocktide.tables.views import rfc3339, stock_view
 
@@ -42,7 +42,7 @@ _WIDTH_MIN, _WIDTH_MAX = 72, 120
 _DIM, _WARN, _PLAIN = Style(dim=True), Style(color="red", bold=True), Style.null()
 
 
-class StoryTable:
+class HistoryTable:
     """Prints on `console`. `warehouse`: its numbers only, instead of those over all."""
 
     def __init__(self, console: Console, sku: str, warehouse: str | None = None) -> None:
@@ -66,30 +66,30 @@ class StoryTable:
         numbers = self._numbers(stock_view(self._sku, record, ()))
         self._row("", Text(words, _DIM), numbers, _DIM)
 
-    def change(self, change: Change) -> None:
+    def change(self, change: SkuChange) -> None:
         """What happened, and the numbers after it."""
         self._date(change.at)
         view = change.view
         before = self._numbers(stock_view(self._sku, SkuRecord(0, 0, change.before), ()))
-        self._row(rfc3339(change.at)[11:19], Text(words_of(change)), self._numbers(view), _PLAIN, before)
-        for place, words in changed_words(change.deltas):
+        self._row(rfc3339(change.at)[11:19], Text(describe_change(change)), self._numbers(view), _PLAIN, before)
+        for place, words in describe_deltas(change.deltas):
             if self._warehouse in (None, place):
                 several = self._warehouse is None and len(change.record.warehouses) > 1
                 numbers = view["warehouses"].get(place) if several else None
                 self._row("", Text(f"  {place}: {words}" if place else f"  {words}", _DIM), numbers, _DIM)
         if change.strayed:
-            self.note(strayed_words(change), _WARN)
+            self.note(describe_deviation(change), _WARN)
         for mode in change.modes:
-            self.note(mode_words(mode), Style(color="yellow"))
+            self.note(describe_mode_change(mode), Style(color="yellow"))
 
     def takeovers(self, takeovers: Takeovers) -> None:
         """A worker took over."""
-        self.note(takeover_words(takeovers), Style(color="cyan"), indent="")
+        self.note(describe_takeovers(takeovers), Style(color="cyan"), indent="")
 
-    def broken(self, found: Break) -> None:
+    def broken(self, found: Inconsistency) -> None:
         """What the log does not explain."""
         self._date(found.at)
-        self.note(break_words(found), _WARN, indent="")
+        self.note(describe_break(found), _WARN, indent="")
 
     def note(self, words: str, style: Style = _DIM, indent: str = "  ") -> None:
         """A line without numbers."""
@@ -98,7 +98,7 @@ class StoryTable:
     def offers(self, offers: tuple[Offer, ...]) -> None:
         """What each channel may sell."""
         for offer in offers:
-            self._say(Text(f"  {offer.channel}: {offer_words(offer)}"))
+            self._say(Text(f"  {offer.channel}: {describe_offer(offer)}"))
 
     def line(self, words: str = "", style: Style = _PLAIN) -> None:
         """A plain line."""

@@ -1,0 +1,226 @@
+"""The audit on a schedule, by the worker that owns the shard.
+
+In: time. Out: `stocktide audit --json --background` as a process of its own, so that neither its memory nor its folding
+is the worker's; its findings as metrics, a line in the log, and an alert of type `drift` for each key that drifts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn, Protocol
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from stocktide.agents.metrics import WorkerMetrics
+from stocktide.errors import StocktideError
+from stocktide.streams.contract.times import now_ms
+from stocktide.streams.kafka.membership import MembershipLost
+from stocktide.streams.kafka.publish import OutputRow
+from stocktide.tables.views import rfc3339
+
+logger = logging.getLogger(__name__)
+
+# The first one waits: a worker that has just started has better things to do.
+FIRST_SECONDS_MAX = 900.0
+# A million SKUs and orders take some minutes behind everything else; beyond this something hangs.
+RUN_SECONDS_MAX = 3_600.0
+# How often it is looked whether the shard is still this worker's.
+OWNER_CHECK_SECONDS = 5.0
+# Alerts of one audit: where more drifts, a person has to look at the report anyway.
+ALERTS_MAX = 100
+# What is kept of what a process said that failed.
+_WORDS_MAX = 500
+
+STATUS_DRIFT, STATUS_UNFINISHED = 1, 2
+
+
+class ReportedDifference(Struct, frozen=True):
+    """As in the report of `stocktide audit --json`."""
+
+    side: str
+    what: str
+    expected: Any = None
+    found: Any = None
+
+
+class ReportedDrift(Struct, frozen=True):
+    """Likewise."""
+
+    subject: str
+    key: str
+    sides: tuple[str, ...]
+    differences: tuple[ReportedDifference, ...] = ()
+    since_batch: int | None = None
+
+
+class AuditCoverage(Struct, frozen=True):
+    """Likewise."""
+
+    batches: int = 0
+    redis_keys: int = 0
+    rows: int = 0
+
+
+class AuditReport(Struct, frozen=True):
+    """Likewise: what is needed of it here."""
+
+    batch: int
+    drifts: int
+    drift: tuple[ReportedDrift, ...]
+    looked_at: AuditCoverage
+    unsettled: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+
+_report = msgspec.json.Decoder(AuditReport).decode
+
+
+class AuditFailed(StocktideError):
+    """The process gave no report; the message says why."""
+
+
+class AlertPublisher(Protocol):
+    """What is needed of the publisher."""
+
+    @property
+    def epoch(self) -> int: ...
+    async def publish(self, topic: str, rows: list[OutputRow], epoch: int) -> object: ...
+
+
+class AuditSchedule:
+    """Audits every `interval_seconds`, while `owns` says that the shard is this worker's. `audit` gives a report, or
+    raises AuditFailed. `alerts` is the topic's full name."""
+
+    def __init__(
+        self,
+        audit: Callable[[], Awaitable[AuditReport]],
+        owns: Callable[[], bool],
+        interval_seconds: float,
+        publisher: AlertPublisher,
+        alerts: str,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._audit = audit
+        self._owns = owns
+        self._interval_seconds = interval_seconds
+        self._publisher = publisher
+        self._alerts = alerts
+        self._metrics = metrics
+
+    async def run(self) -> NoReturn:
+        """Run until cancelled."""
+        await asyncio.sleep(min(FIRST_SECONDS_MAX, self._interval_seconds))
+        while True:
+            if self._owns():
+                await self.audit_once()
+                await asyncio.sleep(self._interval_seconds)
+            else:
+                await asyncio.sleep(min(OWNER_CHECK_SECONDS, self._interval_seconds))
+
+    async def audit_once(self) -> None:
+        """One audit, told."""
+        began = time.monotonic()
+        try:
+            report = await self._audit()
+        except (AuditFailed, OSError) as error:
+            self._metrics.audits_unfinished.inc()
+            logger.warning("the audit could not be finished: %s", error)
+            return
+        seconds = time.monotonic() - began
+        self._measure(report, seconds)
+        if not report.drifts:
+            if report.unsettled or report.unchecked:
+                self._metrics.audits_unfinished.inc()
+                waiting = f"{len(report.unsettled)} rows are still to be derived" if report.unsettled else ""
+                why = "; ".join(filter(None, (waiting, *report.unchecked)))
+                logger.warning("audited as of batch %d, and not all could be checked: %s", report.batch, why)
+                return
+            logger.info(
+                "audited as of batch %d in %.1f s: no drift in %d keys of Redis and %d rows of tables",
+                *(report.batch, seconds, report.looked_at.redis_keys, report.looked_at.rows),
+            )
+            return
+        named = ", ".join(f"{drift.subject} {drift.key}" for drift in report.drift[:10])
+        logger.error("as of batch %d %d keys drift: %s; see `stocktide audit`", report.batch, report.drifts, named)
+        await self._alert(report)
+
+    def _measure(self, report: AuditReport, seconds: float) -> None:
+        metrics, looked_at = self._metrics, report.looked_at
+        metrics.audited_at.set_to_current_time()
+        metrics.audit_seconds.set(seconds)
+        compared = {"log": looked_at.batches, "redis": looked_at.redis_keys, "tables": looked_at.rows}
+        for side, number in compared.items():
+            metrics.audit_compared.labels(side).set(number)
+        metrics.drift.clear()  # what was put right is gone
+        for drift in report.drift:
+            for side in drift.sides:
+                metrics.drift.labels(drift.subject, side).inc()
+        metrics.drifts.set(report.drifts)
+
+    async def _alert(self, report: AuditReport) -> None:
+        at = rfc3339(now_ms())
+        rows = [_alert_row(drift, report.batch, at) for drift in report.drift[:ALERTS_MAX]]
+        try:
+            await self._publisher.publish(self._alerts, rows, self._publisher.epoch)
+        except MembershipLost:
+            logger.info("the shard went to another worker: its own audit will tell of the drift")
+
+
+def _alert_row(drift: ReportedDrift, batch: int, at: str) -> OutputRow:
+    """An alert as the others; the same on a repeat as of the same batch."""
+    sku = drift.key if drift.subject == "sku" else ""
+    numbers = [each.found - each.expected for each in drift.differences if _is_counter(each)]
+    view: dict[str, Any] = {
+        "id": f"drift-{batch}-{drift.subject}-{drift.key}",
+        "type": "drift",
+        "sku": sku,
+        "warehouse": None,
+        "channel": None,
+        "order_id": drift.key if drift.subject == "order" else None,
+        "quantity": numbers[0] if numbers else None,
+        "orders": [],
+        "event_id": None,
+        "event_type": None,
+        "at": at,
+        "batch": batch,
+        "detail": "; ".join(f"{each.side}: {each.what}" for each in drift.differences)[:_WORDS_MAX],
+    }
+    return sku.encode(), orjson.dumps(view)
+
+
+def _is_counter(each: ReportedDifference) -> bool:
+    return each.what.startswith("counter ") and isinstance(each.expected, int) and isinstance(each.found, int)
+
+
+async def run_audit_process(environ: Mapping[str, str]) -> AuditReport:
+    """Run `stocktide audit` with the settings of `environ`; its report. Raises AuditFailed and OSError. Ends the
+    process where it is cancelled."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stocktide", "audit", "--json", "--background"),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=dict(environ),
+    )
+    try:
+        async with asyncio.timeout(RUN_SECONDS_MAX):
+            output, words = await process.communicate()
+    except TimeoutError as error:
+        raise AuditFailed(f"it did not end within {RUN_SECONDS_MAX:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    try:
+        return _report(output)
+    except msgspec.MsgspecError as error:
+        said = words.decode(errors="replace").strip()[-_WORDS_MAX:]
+        raise AuditFailed(said or f"it ended with status {process.returncode} and said nothing") from error

@@ -1,0 +1,172 @@
+"""Where a SKU stood at a time or a version: `stocktide explain SKU --at …`.
+
+In: the journal, a SKU, and the moment. Out: what was there and what each channel might sell of it, as a table or JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct, structs
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stocktide.ops.explain.describe import MODE_NAMES
+from stocktide.ops.explain.journal_access import JournalAccess
+from stocktide.tables.history.journal_search import Match
+from stocktide.tables.history.sku_history import changes_of, sku_row_of
+from stocktide.tables.ledger.records import Offer, SkuRecord
+from stocktide.tables.views import rfc3339, stock_view
+from stocktide.text_wrapping import name_lines
+
+_COLUMNS = {
+    "on_hand": "on hand",
+    "committed": "committed",
+    "physical": "physical",
+    "locked": "held",
+    "reserved": "reserved",
+    "available": "available",
+    "damaged": "damaged",
+}
+# Between columns; a name has room for a word of it however wide the numbers are.
+_GAP = 2
+_NAME_WIDTH_MIN = 12
+
+
+class SkuSnapshot(Struct, frozen=True):
+    """A SKU as of a version. `offers` are those that its batch published, as of `offers_version` (a batch publishes
+    offers once, after its last change); None where they are not known."""
+
+    record: SkuRecord
+    batch: int
+    offers: tuple[Offer, ...] | None
+    offers_version: int
+
+
+async def snapshot_at_version(journal: JournalAccess, sku: str, version: int) -> SkuSnapshot | str | None:
+    """The standing; a sentence where there is none to tell; None where nobody knows the SKU."""
+    newest: int | None = None
+    async for mention in (await journal.backward(sku)).mentions():
+        row = sku_row_of(mention.decision, sku)
+        if row is None:
+            continue
+        newest = newest or row.record.version
+        if version > row.record.version:
+            if newest == row.record.version:
+                return f"{sku} has no version {version} yet: the newest is {newest}"
+            return f"the log does not explain {sku}: it has no version {version}, though it has later ones"
+        for change in changes_of(mention.decision, sku):
+            if change.version == version:
+                return SkuSnapshot(change.record, mention.decision.batch, row.offers, row.record.version)
+        if version == row.record.version:
+            return SkuSnapshot(row.record, mention.decision.batch, row.offers, version)
+    if newest is None:
+        return None
+    if version == 0:
+        return f"at version 0 nobody had named {sku} yet"
+    return f"version {version} of {sku} lies before what the journal keeps"
+
+
+async def snapshot_at_time(journal: JournalAccess, sku: str, at_ms: int) -> SkuSnapshot | str | None:
+    """The same, as of a time."""
+    oldest: Match | None = None
+    backward = await journal.backward(sku, at_ms)
+    async for mention in backward.mentions():
+        row = sku_row_of(mention.decision, sku)
+        if row is None:
+            continue
+        if mention.decision.at <= at_ms:
+            return SkuSnapshot(row.record, mention.decision.batch, row.offers, row.record.version)
+        oldest = mention
+    if oldest is None:
+        # Nothing before, in the part that was read: is it known at all?
+        return await _first_after(journal, sku, at_ms)
+    return _before(oldest, sku, at_ms, backward.oldest_at)
+
+
+async def _first_after(journal: JournalAccess, sku: str, at_ms: int) -> str | None:
+    async for mention in journal.search_forward(sku, at_ms):
+        if sku_row_of(mention.decision, sku) is not None:
+            return _not_yet(sku, at_ms) if journal.is_untrimmed else _not_kept(sku, at_ms)
+    return None
+
+
+def _before(oldest: Match, sku: str, at_ms: int, kept_since: int | None) -> SkuSnapshot | str:
+    """What stood before the oldest mention that is kept."""
+    changes = changes_of(oldest.decision, sku)
+    if changes and changes[0].version == 1:
+        return _not_yet(sku, at_ms)
+    if kept_since is None or at_ms < kept_since:
+        return _not_kept(sku, at_ms)
+    row = sku_row_of(oldest.decision, sku)
+    assert row is not None
+    record, version = row.record, row.record.version
+    if changes:
+        version = changes[0].version - 1
+        record = structs.replace(record, version=version, counters=changes[0].before)
+    return SkuSnapshot(structs.replace(record, at=at_ms), oldest.decision.batch, None, version)
+
+
+def _not_yet(sku: str, at_ms: int) -> str:
+    return f"at {rfc3339(at_ms)} nobody had named {sku} yet"
+
+
+def _not_kept(sku: str, at_ms: int) -> str:
+    return f"{rfc3339(at_ms)} lies before what the journal keeps of {sku}"
+
+
+def snapshot_view(sku: str, standing: SkuSnapshot) -> dict[str, Any]:
+    """As JSON: what `GET /v1/stock/{sku}` would have answered then."""
+    view = stock_view(sku, standing.record, standing.offers or ())
+    if standing.offers is None:
+        view["channels"] = None
+    return {**view, "batch": standing.batch, "channels_as_of_version": standing.offers_version}
+
+
+def render_snapshot(console: Console, sku: str, standing: SkuSnapshot, warehouse: str | None) -> None:
+    """As tables on the console."""
+    view = stock_view(sku, standing.record, standing.offers or ())
+    head = Text.assemble((sku, "bold"), f" at version {view['version']}, which it had since {view['as_of']}")
+    console.print(head, highlight=False)
+    places = view["warehouses"] if warehouse is None else {warehouse: view["warehouses"][warehouse]}
+    rows = [(place, *(str(numbers[name]) for name in _COLUMNS)) for place, numbers in places.items()]
+    totals = ("in all", *(str(view[name]) for name in _COLUMNS))
+    console.print(_table(console, ("", *_COLUMNS.values()), rows, totals if warehouse is None else None))
+    if warehouse is None:
+        if view["preordered"] or view["incoming"]:
+            console.print(f"preordered {view['preordered']}, incoming {view['incoming']}", highlight=False)
+        _tell_channels(console, standing)
+
+
+def _tell_channels(console: Console, standing: SkuSnapshot) -> None:
+    console.print()
+    if standing.offers is None:
+        console.print("what channels might sell then is not kept")
+        return
+    if standing.offers_version != standing.record.version:
+        console.print(f"channels as of version {standing.offers_version}, to which its batch led:", highlight=False)
+    rows = [
+        (offer.channel, MODE_NAMES.get(offer.mode, offer.mode), str(offer.quantity), str(offer.preorder_remaining))
+        for offer in standing.offers
+    ]
+    heads = ("channel", "mode", "to sell", "to preorder")
+    console.print(_table(console, heads, rows) if rows else "no channel is known yet")
+
+
+def _table(
+    console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], totals: Sequence[str] | None = None
+) -> Table:
+    """Names in the first column wrap between their words; no number is ever broken."""
+    columns = list(zip(*(heads, *rows, *([totals] if totals else [])), strict=True))
+    beside = sum(max(map(len, column)) + _GAP for column in columns[1:])
+    room = max(_NAME_WIDTH_MIN, console.width - beside)
+    table = Table(box=None, pad_edge=False)
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="left" if place == 0 or head == "mode" else "right", no_wrap=True)
+    for name, *cells in rows:
+        table.add_row(Text("\n".join(name_lines(name, room))), *map(Text, cells))
+    if totals:
+        table.add_row(*totals, style="bold")
+    return table

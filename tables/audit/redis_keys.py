@@ -1,0 +1,150 @@
+"""What Redis holds, as an audit reads it: keys with what leads to them as of one batch, and the names of all there is.
+
+In: a Redis that a takeover blessed. Out: `RedisReading`, atomic; and pages of names and of index entries, which are
+not: what looks wrong in a page is read again, atomically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from hashlib import sha1
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+from redis.asyncio import Redis
+
+from stocktide.tables.audit.digest import Kind
+from stocktide.tables.ledger.scripts import Script, key_prefix
+
+# Keys that one call reads: a ms or two, behind which a shopper may wait.
+READ_KEYS_MAX = 500
+# Keys or members that one scan looks at: likewise.
+_SCAN_COUNT = 1_000
+# Indexes of holds that are scanned side by side: one round trip for all.
+_HELD_INDEXES = 100
+# What an audit calls the mark of a key that is not there; of one that is no string, `type:` and its type.
+ABSENT = "absent"
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class WantedKey(Struct, frozen=True, array_like=True):
+    """A key to be read; for an order `skus` are those in whose index of holds it is looked for."""
+
+    kind: Kind
+    key: str
+    skus: tuple[str, ...] = ()
+
+
+class StoredKey(Struct, frozen=True):
+    """A key as Redis holds it. `type` as Redis names it, `none` where it is absent. `ends_in_ms` is -1 where it does
+    not end by itself. Scores are None where there is no entry."""
+
+    type: str
+    packed: bytes = b""
+    ends_in_ms: int = -1
+    known: float | None = None
+    dwell: float | None = None
+    deadline: float | None = None
+    waiting: float | None = None
+    held: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def mark(self) -> str:
+        """What tells this very value from any other: `includes/repair.lua` makes the same."""
+        if self.type == "none":
+            return ABSENT
+        return sha1(self.packed, usedforsecurity=False).hexdigest() if self.type == "string" else f"type:{self.type}"
+
+
+class RedisReading(Struct, frozen=True):
+    """Keys as of a batch, in the order in which they were asked for. `at` is the server's time, ms."""
+
+    batch: int
+    token: str
+    at: int
+    keys: tuple[StoredKey, ...]
+
+
+class RedisSide:
+    """One shard in one Redis. Raises redis-py's errors; a ResponseError that begins with UNBLESSED where no takeover
+    blessed the server."""
+
+    def __init__(self, redis: Redis, app_id: str, shard: int = 0) -> None:
+        self._redis = redis
+        self._prefix = key_prefix(app_id, shard)
+        self._script = Script(redis, self._prefix, "audit")
+
+    async def read(self, wanted: Sequence[WantedKey], *, deep: bool = False) -> RedisReading:
+        """Read keys, all as of one batch: at most READ_KEYS_MAX. `deep`: orders also in the indexes of the SKUs that
+        Redis's own record names."""
+        answer = await self._script(_encode(wanted), "1" if deep else "0")
+        batch, token, at, *found = answer
+        keys = tuple(_stored(each.kind, values) for each, values in zip(wanted, found, strict=True))
+        return RedisReading(batch, token.decode(), at, keys)
+
+    async def settled(self) -> int:
+        """The newest batch that this server knows to be in the journal."""
+        return int(await self._redis.hget(self._prefix + "settled", "batch") or 0)
+
+    async def names(self) -> AsyncIterator[list[bytes]]:
+        """The names of all keys after the prefix, a page at a time; a name may come twice."""
+        cursor, start = 0, len(self._prefix)
+        while True:
+            page: Any = await self._redis.scan(cursor, match=self._prefix + "*", count=_SCAN_COUNT)
+            cursor, found = page
+            yield [name[start:] for name in found]
+            if not cursor:
+                return
+
+    async def size(self) -> int:
+        """About how many keys there are, those of other apps in the same Redis included."""
+        return int(await self._redis.dbsize())
+
+    async def members(self, index: str) -> AsyncIterator[list[tuple[str, float]]]:
+        """The entries of `deadlines`, `waiting`, `dwells`, `skus` or `held:<sku>`, a page at a time."""
+        cursor = 0
+        while True:
+            page: Any = await self._redis.zscan(self._prefix + index, cursor, count=_SCAN_COUNT)
+            cursor, found = page
+            yield [(_text(member), score) for member, score in found]
+            if not cursor:
+                return
+
+    async def holds(self, skus: Sequence[str]) -> AsyncIterator[tuple[str, list[tuple[str, float]]]]:
+        """The entries of the indexes of holds of many SKUs: (sku, entries), a page at a time."""
+        for start in range(0, len(skus), _HELD_INDEXES):
+            left = dict.fromkeys(skus[start : start + _HELD_INDEXES], 0)
+            while left:
+                pipeline = self._redis.pipeline(transaction=False)
+                asked = list(left.items())
+                for sku, cursor in asked:
+                    pipeline.zscan(f"{self._prefix}held:{sku}", cursor, count=_SCAN_COUNT)
+                for (sku, _), (cursor, found) in zip(asked, await pipeline.execute(), strict=True):
+                    yield sku, [(_text(member), score) for member, score in found]
+                    if cursor:
+                        left[sku] = cursor
+                    else:
+                        del left[sku]
+
+
+def _stored(kind: Kind, values: Sequence[Any]) -> StoredKey:
+    type_, packed, ends_in_ms, *scores = values
+    common = (type_.decode(), packed, ends_in_ms)
+    if kind == "sku":
+        return StoredKey(*common, known=_score(scores[0]), dwell=_score(scores[1]))
+    if kind == "order":
+        pairs = zip(scores[2::2], scores[3::2], strict=True)
+        held = {_text(sku): _score(score) for sku, score in pairs}
+        return StoredKey(*common, deadline=_score(scores[0]), waiting=_score(scores[1]), held=held)
+    return StoredKey(*common)
+
+
+def _score(found: bytes | None) -> float | None:
+    return None if found is None else float(found)
+
+
+def _text(name: bytes) -> str:
+    """A name; what is no text stays what it is, in a way that can be told."""
+    return name.decode(errors="backslashreplace")

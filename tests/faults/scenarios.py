@@ -1,0 +1,326 @@
+"""What the world does to the shop, as a function of the seed alone: the story of the n-th order, the n-th movement and
+the n-th policy change.
+
+In: a seed and a number. Out: steps with the pauses between them. Only what nobody can know before (where the units of
+an order lie, what is in a building) is left open, and filled in when the step is taken.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from stocktide.loadtest.oracle.history import InputTransport
+
+Event = dict[str, Any]
+
+CHANNELS = ("tmall", "jd", "pinduoduo", "own-shop")
+WAREHOUSES = ("SH1", "BJ1", "GZ1")
+SKUS = tuple(f"S{number:03}" for number in range(120))
+# Half of all lines fall on these: they run out, come back, and run out.
+HOT = SKUS[:6]
+OPENING_UNITS = 30
+# Holds end within seconds, so that a run sees them end and comes to rest; or long after any run.
+HOLD_SECONDS_SHORT = (1, 2, 3, 5)
+HOLD_SECONDS_USUAL = 10
+HOLD_SECONDS_LONG = 86_400
+# Units that a receipt brings: a little less than what is sold, so that shelves are often empty.
+RECEIVED_UNITS_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioStep:
+    """One event of a story: `pause_ms` after the one before.
+
+    `again` are the doors by which the very same is sent once more; `hangs_up`: the client leaves unanswered. `units` of
+    a shipment or return: `all`, `some`, `rest`, filled in from what is known of the order then; `late_ms`: so long ago
+    it occurred.
+    """
+
+    kind: str
+    event: Event
+    door: InputTransport
+    pause_ms: int = 0
+    again: tuple[InputTransport, ...] = ()
+    hangs_up: bool = False
+    units: str = ""
+    late_ms: int = 0
+    raw: bytes | None = None
+
+
+@dataclass(slots=True)
+class _Teller:
+    """Tells one order's story."""
+
+    rng: random.Random
+    order_id: str
+    steps: list[ScenarioStep] = field(default_factory=list)
+
+    def door(self) -> InputTransport:
+        return self.rng.choices(("http", "kafka", "ndjson"), (38, 42, 20))[0]  # type: ignore[return-value]
+
+    def tell(self, kind: str, pause_ms: int, door: InputTransport | None = None, units: str = "", **more: Any) -> None:
+        """Add a step; now and then it is sent twice, or the client hangs up."""
+        rng = self.rng
+        door = door or self.door()
+        if units and door == "http":
+            door = "ndjson"
+        again: tuple[InputTransport, ...] = ()
+        if rng.random() < 0.12:
+            again = (door if rng.random() < 0.5 or units else self.door(),)
+        event: Event = {"order_id": self.order_id, **more}
+        if kind == "order.placed" or {door, *again} != {"http"} or rng.random() < 0.6:
+            event["id"] = f"{self.order_id}-{kind.partition('.')[2]}-{len(self.steps)}"
+        hangs_up = door == "http" and rng.random() < 0.03
+        self.steps.append(ScenarioStep(kind, event, door, pause_ms, again, hangs_up, units))
+
+    def contradict(self) -> None:
+        """Send the first step's id with another body."""
+        placed = self.steps[0]
+        lines = [{**line, "quantity": line["quantity"] + 1} for line in placed.event.get("lines", ())]
+        if lines:
+            self.steps.append(ScenarioStep(placed.kind, {**placed.event, "lines": lines}, self.door(), 200))
+
+
+def order_scenario(seed: int, number: int) -> list[ScenarioStep]:
+    """The story of order `o<number>`."""
+    rng = random.Random(f"{seed}-order-{number}")
+    teller = _Teller(rng, f"o{number}")
+    fate = rng.choices(list(_FATES), [weight for weight, _ in _FATES.values()])[0]
+    body = _body(rng, number)
+    body["hold_seconds"] = _hold_seconds(rng, fate)
+    _FATES[fate][1](teller, body)
+    if rng.random() < 0.03:
+        teller.contradict()
+    return teller.steps
+
+
+def _body(rng: random.Random, number: int) -> Event:
+    count = rng.choices((1, 2, 3, 6), (60, 25, 10, 5))[0]
+    lines = [{"sku": _sku(rng), "quantity": rng.choices((1, 2, 5, 40), (70, 20, 9, 1))[0]} for _ in range(count)]
+    body: Event = {"channel": rng.choice(CHANNELS), "lines": lines}
+    if rng.random() < 0.06:
+        body["priority"] = "vip"
+    if rng.random() < 0.15:
+        body["accept"] = "partial"
+    if rng.random() < 0.2:
+        body["allow_preorder"] = False
+    if rng.random() < 0.2:
+        body["region"] = rng.choice(("310000", "100000", "510000"))
+    if number > 8 and rng.random() < 0.05:
+        body["supersedes"] = f"o{number - rng.randint(1, 8)}"
+    if rng.random() < 0.005:
+        body["lines"] = [*lines, {"sku": "never-seen", "quantity": 1}]
+    return body
+
+
+def _sku(rng: random.Random) -> str:
+    return rng.choice(HOT) if rng.random() < 0.4 else rng.choice(SKUS)
+
+
+def _hold_seconds(rng: random.Random, fate: str) -> int:
+    if fate in ("abandoned", "extended", "raced"):
+        return rng.choice(HOLD_SECONDS_SHORT)
+    return HOLD_SECONDS_LONG if rng.random() < 0.02 else HOLD_SECONDS_USUAL
+
+
+def _paid(teller: _Teller, body: Event) -> None:
+    teller.tell("order.placed", 0, **body)
+    teller.tell("order.paid", teller.rng.randint(20, 2_500))
+
+
+def _paid_first(teller: _Teller, body: Event) -> None:
+    door: InputTransport = teller.rng.choice(("kafka", "ndjson"))
+    teller.tell("order.paid", 0, door)
+    teller.tell("order.placed", teller.rng.randint(0, 1_500), **body)
+
+
+def _paid_only(teller: _Teller, body: Event) -> None:
+    teller.tell("order.paid", 0)
+
+
+def _cancelled(teller: _Teller, body: Event) -> None:
+    teller.tell("order.placed", 0, **body)
+    teller.tell("order.cancelled", teller.rng.randint(20, 2_000))
+    if teller.rng.random() < 0.2:
+        teller.tell("order.paid", teller.rng.randint(0, 500))
+
+
+def _abandoned(teller: _Teller, body: Event) -> None:
+    teller.tell("order.placed", 0, **body)
+
+
+def _raced(teller: _Teller, body: Event) -> None:
+    """Paid, cancelled or extended right when the hold ends."""
+    teller.tell("order.placed", 0, **body)
+    at_ms = max(0, body["hold_seconds"] * 1000 + teller.rng.randint(-150, 250))
+    kind = teller.rng.choice(("order.paid", "order.paid", "order.cancelled", "order.extended"))
+    more = {"hold_seconds": 2} if kind == "order.extended" else {}
+    teller.tell(kind, at_ms, **more)
+
+
+def _extended(teller: _Teller, body: Event) -> None:
+    teller.tell("order.placed", 0, **body)
+    teller.tell("order.extended", teller.rng.randint(50, 900), hold_seconds=teller.rng.randint(2, HOLD_SECONDS_USUAL))
+    if teller.rng.random() < 0.6:
+        teller.tell("order.paid", teller.rng.randint(50, 2_000))
+
+
+def _paid_and_cancelled(teller: _Teller, body: Event) -> None:
+    _paid(teller, body)
+    teller.tell("order.cancelled", teller.rng.randint(50, 2_000))
+
+
+def _shipped(teller: _Teller, body: Event) -> None:
+    _paid(teller, body)
+    teller.tell("order.shipped", teller.rng.randint(600, 3_000), units="all")
+
+
+def _shipped_in_parts(teller: _Teller, body: Event) -> None:
+    _paid(teller, body)
+    teller.tell("order.shipped", teller.rng.randint(600, 2_000), units="some")
+    if teller.rng.random() < 0.3:
+        teller.tell("order.cancelled", teller.rng.randint(600, 2_000))
+    else:
+        teller.tell("order.shipped", teller.rng.randint(600, 2_000), units="rest")
+
+
+def _returned(teller: _Teller, body: Event) -> None:
+    _shipped(teller, body)
+    condition = teller.rng.choice(("sellable", "sellable", "damaged"))
+    teller.tell("order.returned", teller.rng.randint(600, 2_500), units="some", condition=condition)
+
+
+def _shipped_unpaid(teller: _Teller, body: Event) -> None:
+    teller.tell("order.placed", 0, **body)
+    teller.tell("order.shipped", teller.rng.randint(600, 2_000), units="all")
+
+
+# How often each happens, of 100.
+_FATES = {
+    "paid": (24, _paid),
+    "paid_first": (4, _paid_first),
+    "paid_only": (0.3, _paid_only),
+    "cancelled": (11, _cancelled),
+    "abandoned": (13, _abandoned),
+    "raced": (6, _raced),
+    "extended": (7, _extended),
+    "paid_and_cancelled": (5, _paid_and_cancelled),
+    "shipped": (17, _shipped),
+    "shipped_in_parts": (6, _shipped_in_parts),
+    "returned": (6, _returned),
+    "shipped_unpaid": (1, _shipped_unpaid),
+}
+
+
+def opening() -> Iterator[ScenarioStep]:
+    """What every building holds when the shop opens."""
+    for warehouse in WAREHOUSES:
+        lines = [{"sku": sku, "quantity": OPENING_UNITS} for sku in SKUS]
+        event = {"id": f"{warehouse}-opening", "warehouse": warehouse, "lines": lines}
+        yield ScenarioStep("stock.received", event, "kafka")
+
+
+def movement_scenario(seed: int, number: int) -> list[ScenarioStep]:
+    """The n-th movement; now and then with a repeat long after."""
+    rng = random.Random(f"{seed}-movement-{number}")
+    warehouse = rng.choice(WAREHOUSES)
+    kind = rng.choices(list(_MOVEMENTS), [weight for weight, _ in _MOVEMENTS.values()])[0]
+    event: Event = {"id": f"m{number}", "warehouse": warehouse, **_MOVEMENTS[kind][1](rng, warehouse)}
+    door: InputTransport = rng.choices(("kafka", "ndjson", "http"), (50, 30, 20))[0]  # type: ignore[assignment]
+    late_ms = rng.randint(500, 30_000) if rng.random() < 0.15 else 0
+    kind = "stock.adjusted" if kind in ("damages", "scrapped") else kind
+    steps = [ScenarioStep(kind, event, door, late_ms=late_ms)]
+    if rng.random() < 0.1:
+        steps[0] = ScenarioStep(kind, event, door, late_ms=late_ms, again=(rng.choice(("kafka", "ndjson", "http")),))
+    if rng.random() < 0.02 and event["lines"]:
+        other = [{**line, "quantity": line["quantity"] + 1} for line in event["lines"]]
+        steps.append(ScenarioStep(kind, {**event, "lines": other}, door, 400))
+    return steps
+
+
+def _lines(rng: random.Random, count: int, units_max: int) -> list[dict[str, Any]]:
+    skus = {_sku(rng) for _ in range(count)}
+    return [{"sku": sku, "quantity": rng.randint(1, units_max)} for sku in sorted(skus)]
+
+
+def _received(rng: random.Random, warehouse: str) -> Event:
+    return {"lines": _lines(rng, 4, RECEIVED_UNITS_MAX)}
+
+
+def _adjusted(rng: random.Random, warehouse: str) -> Event:
+    lines = [{"sku": _sku(rng), "quantity": rng.choice((-4, -2, -1, 1, 2, 3))}]
+    return {"reason": "correction", "lines": lines}
+
+
+def _damages(rng: random.Random, warehouse: str) -> Event:
+    return {"reason": "damages", "lines": [{"sku": _sku(rng), "quantity": -rng.randint(1, 3)}]}
+
+
+def _scrapped(rng: random.Random, warehouse: str) -> Event:
+    return {"reason": "scrapped", "lines": [{"sku": _sku(rng), "quantity": -rng.randint(1, 3)}]}
+
+
+def _transferred(rng: random.Random, warehouse: str) -> Event:
+    to = rng.choice([name for name in WAREHOUSES if name != warehouse])
+    return {"to_warehouse": to, "lines": _lines(rng, 2, 8)}
+
+
+def _counted(rng: random.Random, warehouse: str) -> Event:
+    """What was counted is what is believed to be there, give or take: filled in when the step is taken."""
+    skus = sorted({_sku(rng) for _ in range(3)})
+    return {"lines": [{"sku": sku, "quantity": rng.choice((0, 0, 0, 0, -1, 1, -3))} for sku in skus]}
+
+
+_MOVEMENTS = {
+    "stock.received": (72, _received),
+    "stock.adjusted": (8, _adjusted),
+    "damages": (4, _damages),
+    "scrapped": (2, _scrapped),
+    "stock.transferred": (6, _transferred),
+    "stock.counted": (8, _counted),
+}
+
+_POLICIES: tuple[dict[str, Any], ...] = (
+    {},
+    {"buffer": 2},
+    {"share": 0.7, "safety_threshold": 5, "resume_threshold": 12},
+    {"safety_threshold": 10, "below_threshold": "suspend", "dwell_seconds": 1},
+    {"safety_threshold": 8, "below_threshold": "preorder", "preorder_cap": 30},
+    {"max_listed": 20, "split": False},
+    {"primary": True, "safety_threshold": 6, "below_threshold": "suspend"},
+    {"warehouses": ["SH1", "BJ1"]},
+    {"publish_interval_ms": 0},
+)
+
+
+def policy_change(seed: int, number: int) -> ScenarioStep:
+    """The n-th change of a policy, mostly of one SKU in one channel."""
+    rng = random.Random(f"{seed}-policy-{number}")
+    channel = rng.choice(CHANNELS)
+    sku = None if rng.random() < 0.15 else _sku(rng)
+    if rng.random() < 0.3:
+        return ScenarioStep("policy.delete", {"channel": channel, "sku": sku}, "http")
+    return ScenarioStep("policy.put", {"channel": channel, "sku": sku, "policy": rng.choice(_POLICIES)}, "http")
+
+
+def noise(seed: int, number: int) -> ScenarioStep:
+    """The n-th thing that is no event at all."""
+    rng = random.Random(f"{seed}-noise-{number}")
+    raw = rng.choice(
+        (
+            b"{",
+            b"\xff\xfe\x00",
+            b'{"type":"order.teleported","id":"x"}',
+            b'{"type":"order.placed","id":"n","occurred_at":"yesterday","order_id":"n","channel":"jd","lines":[]}',
+            b'{"type":"stock.received","id":"n","occurred_at":"2026-11-24T00:00:00Z","warehouse":"SH1","lines":[{}]}',
+            b"[" * 50_000,
+            rng.randbytes(40).replace(b"\n", b" "),
+        )
+    )
+    door: InputTransport = rng.choice(("kafka", "kafka", "ndjson", "http"))
+    # A key, so that it falls among the rows of an order or a warehouse.
+    event = {"key": rng.choice((f"o{number}", *WAREHOUSES))}
+    return ScenarioStep("bytes", event, door, raw=raw)

@@ -1,0 +1,133 @@
+"""The parts of the protocol on one stage: a real Redis, a journal in memory, relays and callers as a test asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from redis.asyncio import Redis
+
+from stocktide.agents.relay import Relay
+from stocktide.streams.journal.log import MemoryJournal, MemoryLog
+from stocktide.streams.journal.record import JournalReader, JournalRecord, RecordVerdict, decode_record
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.commands import Command, Place, Receive, fingerprint
+from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.control import LedgerControl
+from stocktide.tables.ledger.records import Decision, decode_decision
+from stocktide.tables.ledger.scripts import key_prefix
+from stocktide.tables.ledger.submission import Submitter
+from stocktide.tables.recovery.takeover import Lease, take_over
+from stocktide.tables.settlement.listener import SettlementListener
+from tests.protocol.memory_rows import MemoryRows
+
+WAIT_SECONDS_MAX = 10.0
+
+
+class DecisionSubmitter(Submitter):
+    """A caller that reads the whole decision."""
+
+    async def submit(self, commands: Sequence[Command], deadline: float | None) -> Decision:
+        """See `Submitter.decide`."""
+        return await self._submit(commands, deadline, decode_decision)
+
+
+class ProtocolRig:
+    """Everything that shares one shard. What it opened, `close` ends."""
+
+    def __init__(self, url: str, app_id: str, journal: MemoryJournal | None = None) -> None:
+        self.app_id = app_id
+        self.prefix = key_prefix(app_id)
+        self.redis: Redis = connect(url)
+        self.journal = journal or MemoryJournal()
+        self.rows = MemoryRows(self.journal)
+        self.handover = LedgerControl(self.redis, app_id)
+        self.ledger = Ledger(self.redis, app_id)
+        self.settlements = SettlementListener(self.redis, app_id)
+        self.settlements.start()
+        self.relays: list[Relay] = []
+        self.logs: list[MemoryLog] = []
+
+    def log(self) -> MemoryLog:
+        """Another client of the journal."""
+        self.logs.append(MemoryLog(self.journal))
+        return self.logs[-1]
+
+    def relay(self, owner: str = "first", log: MemoryLog | None = None, stall_seconds: float = 0.3) -> Relay:
+        """A relay that runs."""
+        relay = Relay(log or self.log(), self.handover, owner, source=self.rows, stall_seconds=stall_seconds)
+        relay.start()
+        self.relays.append(relay)
+        return relay
+
+    async def blessed_relay(self, owner: str = "first", log: MemoryLog | None = None) -> Relay:
+        """A relay that has taken over."""
+        relay = self.relay(owner, log)
+        await wait_until(lambda: relay.blessed)
+        return relay
+
+    def submitter(self, attempt_seconds: float = 1.0) -> DecisionSubmitter:
+        """A caller."""
+        return DecisionSubmitter(self.ledger, self.settlements, attempt_seconds=attempt_seconds)
+
+    async def take_over(self, owner: str) -> Lease:
+        """A takeover with nobody to relay after it."""
+        return await take_over(self.log(), self.handover, owner, self.rows)
+
+    async def rebuild(self, owner: str) -> Lease:
+        """Redis anew from the journal, whatever it holds."""
+        return await take_over(self.log(), self.handover, owner, self.rows, anew=True)
+
+    async def field(self, key: str, name: str) -> str | None:
+        """A field of one of the shard's hashes."""
+        found = await self.redis.hget(self.prefix + key, name)
+        return None if found is None else found.decode() if isinstance(found, bytes) else found
+
+    async def outbox_size(self) -> int:
+        """Entries of the outbox."""
+        return int(await self.redis.xlen(self.prefix + "outbox"))
+
+    def valid(self) -> list[JournalRecord]:
+        """The batches that count, as any reader sees them."""
+        return valid_records(self.journal.values)
+
+    async def close(self) -> None:
+        """End all of it."""
+        for relay in self.relays:
+            await relay.stop()
+        for log in self.logs:
+            log.gate.set()
+        await self.settlements.stop()
+        await self.redis.aclose()
+
+
+def valid_records(values: Sequence[bytes]) -> list[JournalRecord]:
+    """The batches that count in a journal that is whole."""
+    reader = JournalReader()
+    judged = [(reader.feed(offset, record), record) for offset, record in enumerate(map(decode_record, values))]
+    return [record for verdict, record in judged if verdict is RecordVerdict.BATCH and record is not None]
+
+
+async def wait_until(holds: Callable[[], bool], seconds: float = WAIT_SECONDS_MAX) -> None:
+    """Wait until `holds`. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110  # what is waited for has no event
+            await asyncio.sleep(0.005)
+
+
+def deadline_in(seconds: float = 5.0) -> float:
+    """A deadline."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+def receive(movement_id: str, sku: str = "cup", units: int = 100) -> Command:
+    """Units arrive in the one warehouse."""
+    lines = ((sku, units),)
+    return Receive(id=movement_id, warehouse="SH1", at=1, lines=lines, fingerprint=fingerprint("receive", lines))
+
+
+def place(order_id: str, sku: str = "cup", units: int = 1) -> Command:
+    """A hold."""
+    lines = ((sku, units),)
+    mark = fingerprint("place", lines)
+    return Place(id="placed", order_id=order_id, at=1, channel="tmall", lines=lines, fingerprint=mark)

@@ -1,0 +1,191 @@
+"""Stand-ins for Kafka and the ledger, so that a handler can be called without them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka.errors import KafkaConnectionError
+
+from stocktide.api.feeds.offset_vector import OffsetVector
+from stocktide.streams.kafka.membership import Membership, MembershipLost
+from stocktide.streams.kafka.publish import OutputRow, partition_of
+from stocktide.streams.kafka.transport import Chunk
+from stocktide.tables.ledger.client import TooLarge
+from stocktide.tables.ledger.commands import Command
+from stocktide.tables.ledger.records import Decision, DecisionHead, Result
+from stocktide.tables.ledger.submission import Undecidable
+
+PARTITIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FakeRecord:
+    """A record as a chunk holds it."""
+
+    offset: int
+    value: bytes | None
+    key: bytes | None = None
+    timestamp: int = 1_000
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+def chunk_of(*values: bytes | None, topic: str = "t-orders", partition: int = 0, start: int = 0) -> Chunk:
+    """A chunk of records from offset `start` on."""
+    records = tuple(FakeRecord(start + index, value, b"key") for index, value in enumerate(values))
+    return Chunk(topic, partition, records)
+
+
+class FakeMessage:
+    """A Faust message: what the commit rule looks at."""
+
+    def __init__(self, offset: int, partition: int = 0) -> None:
+        self.offset = offset
+        self.partition = partition
+        self.acked = False
+        self.value: Any = None
+
+
+class FakeEvent:
+    """A Faust event around a chunk."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.value: Any = chunk
+        self.message = FakeMessage(chunk.records[-1].offset, chunk.partition)
+
+    @property
+    def acked(self) -> bool:
+        """Whether the chunk was acked."""
+        return self.message.acked
+
+    def ack(self) -> None:
+        """As Faust's."""
+        self.message.acked = True
+
+
+class FakeMembership(Membership):
+    """One that holds epoch 1 from the start, and whose clock the test moves."""
+
+    def __init__(self, session_seconds: float = 10.0) -> None:
+        self.now = 0.0
+        super().__init__(session_seconds, clock=lambda: self.now)
+        self.begin()
+
+
+class RecordingPublisher:
+    """Notes what is published. `gate` holds writes back while it is not set."""
+
+    def __init__(self, membership: Membership | None = None) -> None:
+        self.membership = membership or FakeMembership()
+        self.topics: dict[str, list[OutputRow]] = defaultdict(list)
+        self.writes: list[tuple[str, int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failures: list[Exception] = []
+
+    @property
+    def epoch(self) -> int:
+        """As the Publisher's."""
+        return self.membership.epoch
+
+    def holds(self, epoch: int) -> bool:
+        """As the Publisher's."""
+        return self.membership.holds(epoch)
+
+    async def publish(
+        self, topic: str, rows: Iterable[OutputRow], epoch: int, to_partition: Callable[[bytes], int] | None = None
+    ) -> dict[int, int]:
+        """As the Publisher's."""
+        await self.gate.wait()
+        if self.failures:
+            raise self.failures.pop()
+        if not self.membership.holds(epoch):
+            raise MembershipLost
+        offsets = {}
+        for key, value in rows:
+            self.topics[topic].append((key, value))
+            partition = partition_of(key, PARTITIONS) if to_partition is None else to_partition(key)
+            offsets[partition] = len(self.topics[topic]) - 1
+            self.writes.append((topic, partition))
+        return offsets
+
+
+@dataclass
+class FakeTable:
+    """A table of published rows."""
+
+    rows: dict[tuple[int, bytes], bytes | None] = field(default_factory=dict)
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        """As PublishedTable's."""
+        return self.rows.get((partition, key))
+
+    def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None:
+        """As PublishedTable's."""
+        self.rows.update({(partition, key): value for key, value in rows.items()})
+
+
+class RecordingSubmitter:
+    """Settles every command with the outcome `reserved`; `undecidable` ids make it fail, `gate` holds it back, and more
+    commands than `commands_max` are too large."""
+
+    def __init__(self, undecidable: Sequence[str] = (), commands_max: int | None = None) -> None:
+        self.commands_max = commands_max
+        self.submitted: list[tuple[Command, ...]] = []
+        self.settled: list[str] = []
+        self.undecidable = set(undecidable)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def answer(
+        self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
+    ) -> DecisionHead:
+        """As the Submitter's."""
+        self.submitted.append(tuple(commands))
+        await self.gate.wait()
+        if self.commands_max is not None and len(commands) > self.commands_max:
+            raise TooLarge("the payload has too many bytes")
+        ids = [str(getattr(command, "id", command)) for command in commands]
+        if self.undecidable & set(ids):
+            raise Undecidable("the ledger failed on these commands")
+        self.settled.extend(ids)
+        return DecisionHead(1, 1, 1_000, tuple(Result(outcome="reserved") for _ in commands))
+
+
+def decision_of(*results: Result, **parts: Any) -> Decision:
+    """A decision with those parts, empty otherwise."""
+    whole: dict[str, Any] = {
+        "format": 1,
+        "batch": 1,
+        "at": 1_000,
+        "orders": (),
+        "movements": (),
+        "skus": (),
+        "effects": (),
+        "policies": (),
+        "registry": None,
+        "alerts": (),
+        "refused": (),
+    }
+    return Decision(results=results, **{**whole, **parts})
+
+
+class FakeSource:
+    """A topic that ends where a test says."""
+
+    def __init__(self, complete: bool = True, ends: OffsetVector = (0,)) -> None:
+        self.complete = asyncio.Event()
+        self.where = ends
+        self.away = False
+        self.asked = 0
+        if complete:
+            self.complete.set()
+
+    async def ends(self) -> OffsetVector:
+        self.asked += 1
+        if self.away:
+            raise KafkaConnectionError
+        return self.where

@@ -1,0 +1,134 @@
+"""What the embedded servers are made of, without starting them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from stocktide.embedded import jars
+from stocktide.embedded.java import find_java, java_version
+from stocktide.embedded.kafka import _storage_identity
+from stocktide.embedded.kafka_jars import JARS
+from stocktide.embedded.ports import is_port_free, persisted_ports
+from stocktide.errors import EmbeddedError
+from stocktide.up.ready_file import ReadyFile, write_ready_file
+
+
+def ready_on(port: int) -> ReadyFile:
+    """What a system with its API on that port tells."""
+    return ReadyFile(f"http://127.0.0.1:{port}", "http://127.0.0.1:1", "k:1", "redis://r:1", "app", {}, {"api": 1})
+
+
+def test_an_identity_never_begins_like_an_option() -> None:
+    for first in range(256):
+        identity = _storage_identity(bytes([first]) + bytes(15))
+        assert len(identity) == 22
+        assert identity[0] != "-"
+
+
+async def test_ports_are_remembered_and_a_taken_one_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stocktide.embedded.ports.OLD_PORT_SECONDS_MAX", 0.1)
+    file = tmp_path / "ports.json"
+    first = await persisted_ports(file, ("broker", "controller"))
+    assert await persisted_ports(file, ("broker", "controller")) == first
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", first["broker"]))
+        other.listen()
+        assert not is_port_free(first["broker"])
+        second = await persisted_ports(file, ("broker", "controller"))
+    assert second["controller"] == first["controller"]
+    assert second["broker"] != first["broker"]
+    assert json.loads(file.read_text()) == second
+
+
+async def test_a_note_of_ports_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
+    file = tmp_path / "ports.json"
+    file.write_text('{"broker": 12')
+    assert set(await persisted_ports(file, ("broker",))) == {"broker"}
+
+
+def fake_java(folder: Path, version: str) -> Path:
+    """A `java` that tells a version as a real one does."""
+    program = folder / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+    program.chmod(0o755)
+    return program
+
+
+async def test_a_java_tells_its_version(tmp_path: Path) -> None:
+    assert await java_version(fake_java(tmp_path / "new", "21.0.2")) == 21
+    assert await java_version(fake_java(tmp_path / "old", "1.8.0_392")) == 1
+    assert await java_version(tmp_path / "none") is None
+
+
+async def test_an_old_java_is_passed_over_and_without_any_other_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = fake_java(tmp_path, "11.0.1")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", os.devnull)
+    bundled = await find_java()
+    assert bundled != old
+    monkeypatch.setattr("stocktide.embedded.java._bundled", lambda: None)
+    with pytest.raises(EmbeddedError, match=f"Java 17 or later .{old} is version 11"):
+        await find_java()
+
+
+def test_every_jar_is_locked_once_with_a_hash() -> None:
+    assert len({coordinate for coordinate, _ in JARS}) == len(JARS)
+    assert all(len(sha256) == 64 for _, sha256 in JARS)
+    assert any(coordinate == "org.apache.kafka:kafka_2.13:4.1.1" for coordinate, _ in JARS)
+
+
+class FakeArtifact:
+    """What the resolver would download: a file with this content."""
+
+    def __init__(self, folder: Path, content: bytes) -> None:
+        self.artifact = self
+        self._folder = folder
+        self._content = content
+
+    def create_dependency(self, _: str) -> FakeArtifact:
+        """Itself: one object stands for the context and for what it makes."""
+        return self
+
+    def resolve(self) -> Path:
+        """Write the file."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / "download.jar"
+        path.write_bytes(self._content)
+        return path
+
+
+@pytest.mark.parametrize("content", [b"the jar", b"the j"])
+def test_a_jar_comes_into_the_cache_only_whole(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = (("group:artifact:1", hashlib.sha256(b"the jar").hexdigest()),)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(jars, "JARS", lock)
+    monkeypatch.setattr(jars, "_maven", lambda folder: FakeArtifact(folder, content))
+    said: list[str] = []
+    jars.cache_folder().mkdir(parents=True)
+    if content == b"the jar":
+        jars.fetch_missing(tmp_path / "scratch", said.append)
+        assert jars.missing_jars() == []
+        assert said == ["fetching Kafka's jars, once: 1 of 1"]
+    else:
+        with pytest.raises(EmbeddedError, match="group:artifact:1: its hash is"):
+            jars.fetch_missing(tmp_path / "scratch", said.append)
+        assert jars.missing_jars() == list(lock)
+
+
+def test_the_ready_file_is_whole_and_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "ready.json"
+    write_ready_file(file, ready_on(8080))
+    assert json.loads(file.read_text())["api"] == "http://127.0.0.1:8080"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]

@@ -1,0 +1,99 @@
+"""The storefront that follows a feed: what it writes down, and how it comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from stocktide.loadtest.oracle.history import (
+    HistoryClock,
+    HistoryRecord,
+    Subscribed,
+    Synced,
+    UnreadableRow,
+    Unsubscribed,
+    UpdateReceived,
+)
+from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
+from stocktide.retry import poll_until
+
+UPDATE = (
+    b'{"channel":"tmall","sku":"A","quantity":%d,"mode":"in_stock","preorder_remaining":0,"version":%d,"as_of":"x"}'
+)
+WAIT_SECONDS_MAX = 10.0
+
+
+@asynccontextmanager
+async def feed(*connections: bytes) -> AsyncIterator[tuple[str, list[str | None]]]:
+    """An API whose n-th connection sends these bytes and ends; later ones are refused. Also who came with which id."""
+    came: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        came.append(request.headers.get("Last-Event-ID"))
+        if len(came) > len(connections):
+            return web.Response(status=503)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(connections[len(came) - 1])
+        return response
+
+    app = web.Application()
+    app.router.add_get("/v1/channels/tmall/feed", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}", came
+    finally:
+        await runner.cleanup()
+
+
+async def records_of(*connections: bytes) -> tuple[list[HistoryRecord], list[str | None]]:
+    """What a subscriber writes down until it is refused, and with which ids it came."""
+    records: list[HistoryRecord] = []
+    async with feed(*connections) as (api, came):
+        subscriber = RecordingSubscriber("s1", "tmall", [api], HistoryClock(), records.append)
+        subscriber.start()
+
+        async def refused() -> bool:
+            return len(came) > len(connections)
+
+        assert await poll_until(refused, WAIT_SECONDS_MAX)
+        await subscriber.stop()
+    return records, came
+
+
+def frame(quantity: int, version: int, id_: str) -> bytes:
+    return f"id: {id_}\nevent: stock\ndata: ".encode() + UPDATE % (quantity, version) + b"\n\n"
+
+
+async def test_updates_and_synced_are_written_down_and_all_else_is_passed_over() -> None:
+    sent = b"retry: 1000\n\n" + frame(3, 1, "1-0") + b": heartbeat\n\nevent: status\ndata: {}\n\n"
+    records, _ = await records_of(sent + b'id: 2-0\nevent: synced\ndata: {"channel":"tmall"}\n\n' + frame(2, 2, "3-0"))
+    assert [type(record) for record in records] == [
+        Subscribed,
+        UpdateReceived,
+        Synced,
+        UpdateReceived,
+        Unsubscribed,
+        Unsubscribed,
+    ]
+    seen = [record.update for record in records if isinstance(record, UpdateReceived)]
+    assert [(update.quantity, update.version) for update in seen] == [(3, 1), (2, 2)]
+    assert isinstance(records[-1], Unsubscribed) and records[-1].left
+
+
+async def test_who_comes_back_says_what_it_has_seen_whole() -> None:
+    records, came = await records_of(frame(3, 1, "1-0") + frame(2, 2, "2-0")[:-1], b"")
+    assert came == [None, "1-0", "1-0"]
+    assert [record.last_event_id for record in records if isinstance(record, Subscribed)] == [None, "1-0"]
+    assert len([record for record in records if isinstance(record, UpdateReceived)]) == 1
+
+
+async def test_an_update_that_is_none_is_a_record_too() -> None:
+    records, _ = await records_of(b"id: 1-0\nevent: stock\ndata: {}\n\n")
+    assert any(isinstance(record, UnreadableRow) and record.topic == "feed of tmall" for record in records)

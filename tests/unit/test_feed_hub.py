@@ -1,0 +1,304 @@
+"""The hub, its channels and their readers, on rows made up here."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+import pytest
+
+from stocktide.api.feeds import channel as channel_module
+from stocktide.api.feeds.hub import Hub, Record
+from stocktide.api.feeds.offset_vector import format_offsets, parse_offsets
+from stocktide.api.feeds.subscriber import FeedSubscription, TooSlow
+from stocktide.streams.topics import join_key
+
+SECONDS_MAX = 5.0
+Whole = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def at_once() -> None:
+    """A snapshot that is whole."""
+
+
+class FakeChannelTopic:
+    """Rows of `channel-stock`, in two partitions unless said otherwise."""
+
+    def __init__(self, partitions: int = 2) -> None:
+        self.log: list[list[Record]] = [[] for _ in range(partitions)]
+        self.versions: dict[str, int] = {}
+
+    def row(self, channel: str, sku: str, quantity: int = 0, version: int | None = None) -> Record:
+        partition = sum(sku.encode()) % len(self.log)
+        number = version or self.versions.get(sku, 0) + 1
+        self.versions[sku] = number
+        value = {"channel": channel, "sku": sku, "quantity": quantity, "version": number}
+        key = join_key(channel, sku).encode()
+        record = (partition, len(self.log[partition]), key, orjson.dumps(value))
+        self.log[partition].append(record)
+        return record
+
+
+class FakeFeedClient:
+    """What a subscriber gets. `take(n)` waits until that many events came."""
+
+    def __init__(self, hub: Hub, name: str, last_id: str | None = None, whole: Whole = at_once) -> None:
+        cut = parse_offsets(last_id, hub.partitions) if last_id else None
+        self.reader = FeedSubscription(hub, hub.channel(name), cut, whole, heartbeat_seconds=60)
+        self.events: list[dict[str, str]] = []
+        self.more = asyncio.Event()
+        self.task = asyncio.create_task(self.reader.run(self.write))
+
+    async def write(self, chunk: bytes) -> None:
+        for block in chunk.decode().split("\n\n"):
+            if block and not block.startswith(":"):
+                self.events.append(dict(line.split(": ", 1) for line in block.split("\n")))
+        self.more.set()
+
+    async def take(self, count: int) -> list[dict[str, str]]:
+        async with asyncio.timeout(SECONDS_MAX):
+            while len(self.events) < count:
+                self.more.clear()
+                await self.more.wait()
+        return self.events
+
+    @property
+    def stock(self) -> list[tuple[str, int]]:
+        updates = [orjson.loads(event["data"]) for event in self.events if event["event"] == "stock"]
+        return [(update["sku"], update["version"]) for update in updates]
+
+
+async def test_a_subscriber_gets_a_snapshot_then_synced_then_updates() -> None:
+    topic, hub = FakeChannelTopic(), Hub(2)
+    hub.add([topic.row("tmall", "A"), topic.row("tmall", "B"), topic.row("jd", "A")])
+    client = FakeFeedClient(hub, "tmall")
+    events = await client.take(3)
+    assert [event["event"] for event in events] == ["stock", "stock", "synced"]
+    hub.add([topic.row("tmall", "A", 5)])
+    events = await client.take(4)
+    assert orjson.loads(events[3]["data"])["quantity"] == 5
+    hub.close()
+    await client.task
+
+
+async def test_an_empty_feed_is_a_feed() -> None:
+    hub = Hub(2)
+    client = FakeFeedClient(hub, "unheard-of")
+    events = await client.take(1)
+    assert events[0]["event"] == "synced"
+    assert events[0]["id"] == "0-0"
+    hub.close()
+    await client.task
+
+
+async def test_all_subscribers_get_the_same_bytes() -> None:
+    topic, hub = FakeChannelTopic(), Hub(2)
+    hub.add([topic.row("tmall", "A")])
+    first, _ = hub.channel("tmall").after(0, 1000)
+    second, _ = hub.channel("tmall").after(0, 1000)
+    assert first[0] is second[0]
+
+
+async def test_updates_that_a_slow_reader_has_not_seen_conflate_to_the_newest() -> None:
+    topic, hub = FakeChannelTopic(), Hub(2)
+    for quantity in range(1000):
+        hub.add([topic.row("tmall", "A", quantity), topic.row("tmall", "B", quantity)])
+    client = FakeFeedClient(hub, "tmall")
+    await client.take(3)
+    assert client.stock == [("A", 1000), ("B", 1000)]
+    hub.close()
+    await client.task
+
+
+async def test_gaps_are_swept_out_and_readers_keep_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "GAPS_SWEPT_FROM", 4)
+    topic, hub = FakeChannelTopic(), Hub(2)
+    hub.add([topic.row("tmall", name) for name in "ABC"])
+    channel = hub.channel("tmall")
+    _, position = channel.after(0, 10_000)
+    for quantity in range(20):
+        hub.add([topic.row("tmall", "A", quantity)])
+    hub.add([topic.row("tmall", "D")])
+    frames, position = channel.after(position, 10_000)
+    assert [orjson.loads(frame.split(b"data: ")[1])["sku"] for frame in frames] == ["A", "D"]
+    assert position == channel.end
+    assert len(channel._rows) <= 2 * len(channel) + 4
+
+
+async def test_a_row_of_a_late_writer_does_not_set_a_version_back() -> None:
+    topic, hub = FakeChannelTopic(), Hub(2)
+    hub.add([topic.row("tmall", "A", version=7)])
+    hub.add([topic.row("tmall", "A", version=6), topic.row("tmall", "A", version=7)])
+    client = FakeFeedClient(hub, "tmall")
+    await client.take(2)
+    assert client.stock == [("A", 7)]
+    assert client.events[-1]["id"] == format_offsets(hub.position)
+    hub.close()
+    await client.task
+
+
+async def test_bytes_that_are_no_update_are_left_out() -> None:
+    topic, hub = FakeChannelTopic(), Hub(2)
+    hub.add([(0, 0, b"tmall/X", b"\xff{"), (1, 0, None, b"{}")])
+    topic.log = [[(0, 0, b"", b"")], [(1, 0, b"", b"")]]
+    hub.add([topic.row("tmall", "A")])
+    client = FakeFeedClient(hub, "tmall")
+    await client.take(2)
+    assert client.stock == [("A", 1)]
+    hub.close()
+    await client.task
+
+
+@pytest.mark.parametrize("nonsense", ["", "x", "1", "1-2-3", "-1-2", "1--2", "１-2", "9" * 7000, f"{2**63}-0"])
+def test_an_id_that_is_nonsense_is_no_cut(nonsense: str) -> None:
+    assert parse_offsets(nonsense, 2) is None
+
+
+def test_a_cut_is_read_as_it_is_written() -> None:
+    assert parse_offsets(format_offsets((12, 0, 33)), 3) == (12, 0, 33)
+
+
+async def test_a_hub_that_is_behind_what_a_client_has_seen_is_waited_for() -> None:
+    topic, hub = FakeChannelTopic(), Hub(2)
+    record = topic.row("tmall", "A")
+    cut = (1, 0) if record[0] == 0 else (0, 1)
+    waiting = asyncio.create_task(hub.reached(cut, SECONDS_MAX))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    hub.add([record])
+    assert await waiting
+    assert not await hub.reached((99, 99), 0.01)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whoever_is_cut_anywhere_and_resumes_anywhere_gets_exactly_what_was_missed(seed: int) -> None:
+    """Two hubs read the same topic in orders of their own; a client is cut after any event and resumes at either."""
+    dice = random.Random(seed)
+    topic = FakeChannelTopic(partitions=3)
+    for _ in range(dice.randint(1, 120)):
+        topic.row("tmall", f"S{dice.randint(0, 12)}")
+    seen: dict[str, int] = {}
+    last_id: str | None = None
+    for _ in range(6):
+        hub = _read_in_some_order(topic, dice)
+        client = FakeFeedClient(hub, "tmall", last_id)
+        for _ in range(dice.randint(0, 30)):
+            hub.add([topic.row("tmall", f"S{dice.randint(0, 12)}")])
+            if dice.random() < 0.3:
+                await asyncio.sleep(0)
+        while not any(event["event"] == "synced" for event in client.events):
+            await client.take(len(client.events) + 1)
+        client.task.cancel()
+        stop = dice.randint(0, len(client.events))
+        for event in client.events[:stop]:
+            last_id = event.get("id", last_id)
+            if event["event"] == "stock":
+                update = orjson.loads(event["data"])
+                sku, version = update["sku"], update["version"]
+                assert version > seen.get(sku, 0), f"seed {seed}: {sku} {version} came again"
+                seen[sku] = version
+    hub = _read_in_some_order(topic, dice)
+    client = FakeFeedClient(hub, "tmall", last_id)
+    while not any(event["event"] == "synced" for event in client.events):
+        await client.take(len(client.events) + 1)
+    client.task.cancel()
+    for sku, version in client.stock:
+        assert version > seen.get(sku, 0), f"seed {seed}"
+        seen[sku] = version
+    assert seen == topic.versions, f"seed {seed}"
+
+
+def _read_in_some_order(topic: FakeChannelTopic, dice: random.Random) -> Hub:
+    hub = Hub(len(topic.log))
+    at = [0] * len(topic.log)
+    while any(place < len(log) for place, log in zip(at, topic.log, strict=True)):
+        partition = dice.randrange(len(topic.log))
+        some = dice.randint(1, 5)
+        hub.add(topic.log[partition][at[partition] : at[partition] + some])
+        at[partition] = min(at[partition] + some, len(topic.log[partition]))
+    return hub
+
+
+async def test_a_client_that_takes_nothing_is_given_up_and_nobody_waited_for_it() -> None:
+    topic, hub = FakeChannelTopic(), Hub(2)
+    hub.add([topic.row("tmall", "A")])
+    stuck = FeedSubscription(hub, hub.channel("tmall"), None, at_once, stall_seconds_max=0.05)
+
+    async def never(_: bytes) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(TooSlow):
+        await stuck.run(never)
+    assert hub.readers == 0
+
+
+async def test_a_quiet_feed_sends_heartbeats() -> None:
+    hub = Hub(1)
+    reader = FeedSubscription(hub, hub.channel("tmall"), None, at_once, heartbeat_seconds=0.01)
+    chunks: list[bytes] = []
+
+    async def write(chunk: bytes) -> None:
+        chunks.append(chunk)
+        if len(chunks) == 3:
+            hub.close()
+
+    async with asyncio.timeout(SECONDS_MAX):
+        await reader.run(write)
+    assert chunks[1].startswith(b":") and chunks[1].endswith(b"\n\n")
+
+
+async def test_a_notice_goes_to_the_readers_of_all_channels() -> None:
+    hub = Hub(1)
+    clients = [FakeFeedClient(hub, "tmall"), FakeFeedClient(hub, "jd")]
+    for client in clients:
+        await client.take(1)
+    hub.notify("status", {"ready": False})
+    for client in clients:
+        events = await client.take(2)
+        assert events[1] == {"event": "status", "data": '{"ready":false}'}
+    hub.close()
+    await asyncio.gather(*(client.task for client in clients))
+
+
+async def test_a_name_that_was_only_asked_for_is_forgotten() -> None:
+    hub = Hub(1)
+    client = FakeFeedClient(hub, "nobody")
+    await client.take(1)
+    hub.close()
+    await client.task
+    assert not hub._channels
+
+
+async def test_synced_waits_until_the_snapshot_is_whole_and_updates_do_not() -> None:
+    topic, hub = FakeChannelTopic(), Hub(2)
+    gate = asyncio.Event()
+
+    async def whole() -> None:
+        await gate.wait()
+
+    hub.add([topic.row("tmall", "A")])
+    client = FakeFeedClient(hub, "tmall", whole=whole)
+    await client.take(1)
+    hub.add([topic.row("tmall", "B"), topic.row("tmall", "A", 5)])
+    events = await client.take(3)
+    assert [event["event"] for event in events] == ["stock"] * 3
+    hub.add([topic.row("tmall", "C")])
+    gate.set()
+    events = await client.take(5)
+    assert [event["event"] for event in events[3:]] == ["stock", "synced"]
+    assert events[-1]["id"] == format_offsets(hub.position)
+    hub.close()
+    await client.task
+
+
+async def test_a_check_that_fails_ends_the_feed_and_is_not_called_synced() -> None:
+    async def whole() -> None:
+        raise ValueError("a fault of ours")
+
+    client = FakeFeedClient(Hub(1), "tmall", whole=whole)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        await client.task
+    assert client.events == []
