@@ -35,7 +35,7 @@ async def test_a_redis_that_was_written_again_from_the_log_has_the_same_digest(r
     for _, fields in await redis.xrange(key_prefix(first) + "outbox"):
         writes.add(fields[b"payload"])
     names, *values = writes.packed()
-    includes = files("tables") / "lua" / "includes"
+    includes = files("stocktide.tables.ledger") / "lua" / "includes"
     rewrite = "".join((includes / f"{name}.lua").read_text("utf-8") for name in ("move_keys", "rewrite"))
     await redis.eval(rewrite + "rewrite(KEYS[1], ARGV[1], 2)", 1, key_prefix(second), names, *values)
 

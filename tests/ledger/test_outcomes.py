@@ -11,7 +11,7 @@ _LINE = re.compile(r"^\s*([A-Z_]+)\s*=\s*'([a-z_]+)',?\s*(?:--.*)?$", re.MULTILI
 
 
 def _of_lua() -> list[tuple[str, str]]:
-    text = (files("tables") / "lua" / "includes" / "outcomes.lua").read_text(encoding="utf-8")
+    text = (files("stocktide.tables.ledger") / "lua" / "includes" / "outcomes.lua").read_text(encoding="utf-8")
     return _LINE.findall(text)
 
 
