@@ -154,8 +154,8 @@ async def test_a_batch_that_the_journal_never_takes_is_named_with_the_command_th
     relay = await stage.blessed_relay()
     submitter = stage.submitter()
     await submitter.submit([receive("m-1")], deadline_in())
-    monkeypatch.setattr("agents.relay.JOURNAL_RECORD_BYTES_MAX", 100)
-    monkeypatch.setattr("agents.relay.UNPUBLISHABLE_SECONDS", 0.5)
+    monkeypatch.setattr("stocktide.agents.relay.JOURNAL_RECORD_BYTES_MAX", 100)
+    monkeypatch.setattr("stocktide.agents.relay.UNPUBLISHABLE_SECONDS", 0.5)
     stuck = await stage.ledger.apply([receive("m-2")], token="t2")
     await wait_until(lambda: relay.error is not None and "rebuild --force" in relay.error)
     assert f"batch {stuck.batch}" in str(relay.error) and relay.stuck == relay.error
@@ -163,7 +163,7 @@ async def test_a_batch_that_the_journal_never_takes_is_named_with_the_command_th
     assert relay.stuck is not None
     # What the command does: back to the last settled batch. The movement is decided anew, and counts once.
     await stage.rebuild("operator")
-    monkeypatch.setattr("agents.relay.JOURNAL_RECORD_BYTES_MAX", 10_000)
+    monkeypatch.setattr("stocktide.agents.relay.JOURNAL_RECORD_BYTES_MAX", 10_000)
     await wait_until(lambda: relay.blessed, seconds=30)
     decision = await submitter.submit([receive("m-2")], deadline_in())
     assert not decision.results[0].replayed

@@ -53,7 +53,7 @@ async def test_an_update_lies_in_its_skus_partition_and_in_the_table_before_the_
 
 
 async def test_a_write_that_fails_is_done_again_before_anything_is_acked(monkeypatch: Any) -> None:
-    monkeypatch.setattr("agents.channel_stock.agent.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("stocktide.agents.channel_stock.agent.RETRY_SECONDS", 0.01)
     publisher, table = RecordingPublisher(), FakeTable()
     publisher.failures.append(OSError("gone"))
     agent = agent_of(publisher, table)

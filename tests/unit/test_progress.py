@@ -219,7 +219,7 @@ async def test_what_is_assigned_elsewhere_or_not_yet_is_no_part_of_this_worker()
 async def test_a_topic_that_takes_no_rows_is_told_until_it_does_or_the_partitions_are_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.kafka.publish.RETRY_SECONDS_MIN", 0.001)
+    monkeypatch.setattr("stocktide.streams.kafka.publish.RETRY_SECONDS_MIN", 0.001)
     for ends_with_success in (True, False):
         worker = FakeWorker()
         writing = asyncio.create_task(
