@@ -1,4 +1,4 @@
-"""The list of outcomes is one list, though two languages spell it."""
+"""The outcomes have the same names and values in Lua and in Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LINE = re.compile(r"^\s*([A-Z_]+)\s*=\s*'([a-z_]+)',?\s*(?:--.*)?$", re.MULTILI
 
 
 def _of_lua() -> list[tuple[str, str]]:
-    text = (files("tables") / "lua" / "includes" / "outcomes.lua").read_text(encoding="utf-8")
+    text = (files("stocktide.tables.ledger") / "lua" / "includes" / "outcomes.lua").read_text(encoding="utf-8")
     return _LINE.findall(text)
 
 
