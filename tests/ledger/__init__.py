@@ -1,1 +1,1 @@
-"""The ledger, on a real server: scenarios as sentences, a model that it is compared with, crowds."""
+"""The ledger on a real server: scenarios for each rule, a model to compare it with, concurrent clients."""

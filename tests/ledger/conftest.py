@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.harness.servers import RedisServer
-from tests.ledger.drivers import ModelDriver, RedisDriver
-from tests.ledger.ledgers import open_ledger
-from tests.ledger.shop_client import ShopClient
+from tests.ledger.drivers import ModelDriver
+from tests.ledger.shop_client import ShopClient, open_shop
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +29,12 @@ def decider(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def shop(decider: str) -> AsyncIterator[ShopClient]:
-    """An empty shop at the model's till or at the ledger's."""
+    """An empty shop, decided by the model or by the ledger."""
     if decider == "model":
         yield ShopClient(ModelDriver())
         return
-    async with open_ledger(decider) as ledger:
-        yield ShopClient(RedisDriver(ledger))
+    async with open_shop(decider) as shop:
+        yield shop
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,18 +1,15 @@
-"""A blessed, empty ledger for a test, on a server that others share: it is kept apart by an app id of its own.
+"""Limits of the ledgers under test, and what makes a server decide for a test: the key `blessed`.
 
-In: the URL of a server. Out: a `Ledger`.
+In: a Redis that tests share; each uses an app id of its own. Out: that app id's ledger, blessed.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
 
-from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.model_state import ModelState
 
@@ -20,7 +17,7 @@ TERM = "1"
 # How long parked events wait in these tests; the model's default is the same.
 PARK_MS = 60_000
 LIMITS = LedgerLimits(park_ms=PARK_MS)
-# Limits so low that random runs reach them; `low_limits` of the model are the same.
+# Limits so low that random runs reach them; those of the model are the same.
 LOW_LIMITS = LedgerLimits(
     park_ms=PARK_MS,
     waiting_alert_ms=5_000,
@@ -38,19 +35,7 @@ def low_limits() -> ModelState:
 
 
 async def bless(redis: Redis, app_id: str, shard: int = 0) -> None:
-    """Write what a takeover would: this very server may decide."""
+    """Write what a takeover writes: the ids of this server."""
     server, replication = await redis.info("server"), await redis.info("replication")
     ids: dict[Any, Any] = {"run_id": server["run_id"], "replid": replication["master_replid"], "term": TERM}
     await redis.hset(f"{key_prefix(app_id, shard)}blessed", mapping=ids)
-
-
-@asynccontextmanager
-async def open_ledger(url: str, clients: int = 1, limits: LedgerLimits = LIMITS) -> AsyncIterator[Ledger]:
-    """A blessed, empty ledger of its own on the server at `url`, over at most `clients` connections."""
-    redis = Redis.from_url(url, max_connections=clients + 1)
-    app_id = f"test-{secrets.token_hex(6)}"
-    await bless(redis, app_id)
-    try:
-        yield Ledger(redis, app_id=app_id, limits=limits)
-    finally:
-        await redis.aclose()

@@ -1,12 +1,11 @@
-"""A model of the ledger: `step(state, command, now) -> state, answer`, with no Redis and no Lua.
+"""A model of the ledger in plain Python: `advance(state, command, now) -> answer`.
 
-In: the commands that the ledger takes. Out: the state after each and what the caller is told. It was written
-from the rules alone: a difference from the Lua is a mistake in one of the two, or a hole in the rules.
+In: the commands that the ledger takes. Out: the answer to each; the state is changed in place. The model was written
+from the rules alone: a difference from the Lua is a mistake in one of the two, or a gap in the rules.
 """
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import assert_never
 
 from stocktide.tables.ledger.commands import (
@@ -46,41 +45,35 @@ from tests.ledger.model_state import (
 OrderCommand = Pay | Cancel | Extend | Ship | TakeBack
 
 
-def step(state: ModelState, command: Command, now: int) -> tuple[ModelState, ModelAnswer]:
-    """One command on a copy of the state; the ledger's time never goes back."""
-    after = deepcopy(state)
-    return after, advance(after, command, now)
-
-
 def advance(state: ModelState, command: Command, now: int) -> ModelAnswer:
-    """The same in place, for long runs."""
+    """Decide one command. The ledger's time never goes back."""
     state.now = max(state.now, now)
     state.alerts.clear()
     state.refused.clear()
     outcome, replayed = _decide(state, command)
     for order in list(state.orders.values()):
-        _settle(state, order)
+        _apply_due_returns(state, order)
     origin = getattr(command, "origin", None)
-    if origin is not None and not replayed and outcome in REFUSALS - _kept_quiet(command):
+    if origin is not None and not replayed and outcome in REFUSALS - _silent_refusals(command):
         state.refused.append(outcome)
     return ModelAnswer(outcome, replayed, tuple(state.alerts), tuple(state.refused))
 
 
 def end_batch(state: ModelState) -> ModelAnswer:
-    """What follows a batch by itself: the steps of counts."""
+    """Take the steps of counts that follow a batch."""
     state.alerts.clear()
     state.refused.clear()
     finish_counts(state)
     return ModelAnswer("counting", False, tuple(state.alerts), tuple(state.refused))
 
 
-def _kept_quiet(command: Command) -> frozenset[Outcome]:
-    """An order that finds no stock is no bad input."""
+def _silent_refusals(command: Command) -> frozenset[Outcome]:
+    """Refusals without a dead letter: an order that finds no stock is no bad input."""
     return REFUSALS_OF_LINES if isinstance(command, Place) else frozenset()
 
 
 def _is_ahead(state: ModelState, command: Place | OrderCommand) -> bool:
-    """Rule 40, for what is new: a repeat is answered whatever time it carries."""
+    """Rule 40, for a new command: a repeat is answered whatever its time."""
     order = state.orders.get(command.order_id)
     known = order is not None and order.state != "parked"
     if known and order is not None and (isinstance(command, Place) or command.id in order.events):
@@ -102,10 +95,10 @@ def _decide(state: ModelState, command: Command) -> tuple[Outcome, bool]:
             return _policy(state, command)
         case KnowChannel():
             known = command.channel in state.channels
-            _meet(state, command.channel)
+            _make_known(state, command.channel)
             return Outcome.CHANNEL_KNOWN, known
         case Sweep() | ContinueCounts():
-            return Outcome.SWEPT, False  # the model never leaves anything for later
+            return Outcome.SWEPT, False  # the model leaves no work for later
         case Tick():
             return _tick(state), False
     assert_never(command)
@@ -114,10 +107,10 @@ def _decide(state: ModelState, command: Command) -> tuple[Outcome, bool]:
 def _place(state: ModelState, command: Place) -> tuple[Outcome, bool]:
     known = state.orders.get(command.order_id)
     if known is None or known.state == "parked":
-        _meet(state, command.channel)
+        _make_known(state, command.channel)
         outcome = model_orders.place(state, command)
-        for early in known.parked if known else ():
-            _again(state, early)
+        for event in known.parked if known else ():
+            _retry(state, event)
         return outcome, False
     model_orders.expire_if_due(state, known)
     same_id = known.events.get(command.id, known.fingerprint)
@@ -135,44 +128,44 @@ _DONE = {
 }
 
 
-def _order_event(state: ModelState, command: OrderCommand, early: ParkedEvent | None = None) -> tuple[Outcome, bool]:
-    """`early`: it has waited, as that."""
+def _order_event(state: ModelState, command: OrderCommand, event: ParkedEvent | None = None) -> tuple[Outcome, bool]:
+    """Decide an event of an order; `event` is its entry among the parked ones, where it has waited."""
     order = state.orders.get(command.order_id)
     if order is None or order.state == "parked":
-        return _wait(state, order, command, early)
+        return _park(state, order, command, event)
     model_orders.expire_if_due(state, order)
     seen = order.events.get(command.id)
     if seen is not None:
         return (_DONE[type(command).__name__], True) if seen == command.fingerprint else (Outcome.CONFLICT, False)
     is_early = isinstance(command, TakeBack) and return_refusal(order, command) == Outcome.PARKED
-    if is_early or _waits(order, command):
-        return _wait(state, order, command, early)
+    if is_early or _parked_event(order, command):
+        return _park(state, order, command, event)
     outcome, replayed = _apply(state, order, command)
     if outcome not in REFUSALS and not replayed:
         order.events[command.id] = command.fingerprint
-        _settle(state, order)
+        _apply_due_returns(state, order)
     return outcome, replayed
 
 
-def _again(state: ModelState, early: ParkedEvent) -> None:
+def _retry(state: ModelState, event: ParkedEvent) -> None:
     """Decide an event that has waited."""
-    outcome, _ = _order_event(state, early.command, early)
+    outcome, _ = _order_event(state, event.command, event)
     if outcome in REFUSALS:
-        _fail(state, early, outcome)
+        _drop(state, event, outcome)
 
 
-def _fail(state: ModelState, early: ParkedEvent, outcome: Outcome) -> None:
+def _drop(state: ModelState, event: ParkedEvent, outcome: Outcome) -> None:
     state.refused.append(outcome)
-    state.alerts.append(("wait_failed", early.command.order_id))
+    state.alerts.append(("wait_failed", event.command.order_id))
 
 
-def _settle(state: ModelState, order: ModelOrder) -> None:
-    """Nothing waits with a placed order but returns that a shipment may still make right."""
+def _apply_due_returns(state: ModelState, order: ModelOrder) -> None:
+    """Retry what no longer needs to wait: a placed order keeps only returns that a shipment may still allow."""
     if order.state == "parked":
         return
     while decided := [each for each in order.parked if return_refusal(order, each.command) != Outcome.PARKED]:
         order.parked.remove(decided[0])
-        _again(state, decided[0])
+        _retry(state, decided[0])
 
 
 def _apply(state: ModelState, order: ModelOrder, command: OrderCommand) -> tuple[Outcome, bool]:
@@ -190,22 +183,22 @@ def _apply(state: ModelState, order: ModelOrder, command: OrderCommand) -> tuple
     assert_never(command)
 
 
-def _waits(order: ModelOrder, command: OrderCommand) -> ParkedEvent | None:
+def _parked_event(order: ModelOrder, command: OrderCommand) -> ParkedEvent | None:
     return next((each for each in order.parked if each.command.id == command.id), None)
 
 
-def _wait(
-    state: ModelState, order: ModelOrder | None, command: OrderCommand, early: ParkedEvent | None = None
+def _park(
+    state: ModelState, order: ModelOrder | None, command: OrderCommand, event: ParkedEvent | None = None
 ) -> tuple[Outcome, bool]:
-    """Rules 29 and 43: an event from Kafka waits for what it needs; a caller over HTTP is told at once."""
-    known = None if order is None else _waits(order, command)
+    """Rules 29 and 43: an event from Kafka waits for what it needs; one over HTTP is refused at once."""
+    known = None if order is None else _parked_event(order, command)
     if command.origin is None and (order is None or order.state == "parked"):
         return Outcome.UNKNOWN_ORDER, False
     if known is not None:
         same = known.command.fingerprint == command.fingerprint
         return (Outcome.PARKED, True) if same else (Outcome.CONFLICT, False)
     order = order or ModelOrder("parked")
-    if early is None:
+    if event is None:
         assert command.origin is not None
         size = max(EVENT_BYTES_MIN, len(command.origin.raw.encode()))
         if size > state.waiting_order_bytes_max:
@@ -215,14 +208,14 @@ def _wait(
             return Outcome.TOO_MANY_EVENTS, False
         if size + sum(each.bytes for each in waiting) > state.waiting_bytes_max:
             return Outcome.TOO_MANY_EVENTS, False
-        early = ParkedEvent(command, size, state.now, state.now + state.park_ms)
-    order.parked.append(early)
+        event = ParkedEvent(command, size, state.now, state.now + state.park_ms)
+    order.parked.append(event)
     state.orders[command.order_id] = order
     return Outcome.PARKED, False
 
 
 def _policy(state: ModelState, command: SetPolicy | DeletePolicy) -> tuple[Outcome, bool]:
-    """Rules 2 to 5: a level is replaced or removed whole, and the change waives the dwell."""
+    """Rules 2 to 5: a level is replaced or removed as a whole, and the change waives the dwell."""
     sku = state.skus.get(command.sku or "")
     if isinstance(command, SetPolicy):
         is_new = command.channel != "*" and command.channel not in state.channels
@@ -231,7 +224,7 @@ def _policy(state: ModelState, command: SetPolicy | DeletePolicy) -> tuple[Outco
         else:
             sku = state.skus.setdefault(command.sku, ModelSku())
             sku.policies[command.channel] = dict(command.policy)
-        if is_new:  # it starts by this policy, as if it had never been on a shelf
+        if is_new:  # its first side follows from this policy alone
             state.channels.setdefault(command.channel, None)
             _evaluate_all(state)
     elif command.sku is None:
@@ -245,8 +238,8 @@ def _policy(state: ModelState, command: SetPolicy | DeletePolicy) -> tuple[Outco
     return (Outcome.POLICY_SET if isinstance(command, SetPolicy) else Outcome.POLICY_DELETED), False
 
 
-def _meet(state: ModelState, channel: str) -> None:
-    """Rule 5: known from the first policy, order or subscription; every SKU then puts it on a side."""
+def _make_known(state: ModelState, channel: str) -> None:
+    """Rule 5: the first policy, order or subscription makes a channel known, and every SKU then gives it a side."""
     if channel not in state.channels:
         state.channels[channel] = None
         _evaluate_all(state)
@@ -258,18 +251,18 @@ def _evaluate_all(state: ModelState) -> None:
 
 
 def _tick(state: ModelState) -> Outcome:
-    """End every hold, every wait of parked events and every dwell whose time has come, without a bound."""
+    """End every hold, wait and dwell that is over, without a bound."""
     due = False
     for order_id, order in list(state.orders.items()):
         due |= model_orders.expire_if_due(state, order)
-        _settle(state, order)
-        for early in list(order.parked):
-            if state.now >= early.until:
-                order.parked.remove(early)
-                _fail(state, early, Outcome.UNKNOWN_ORDER if order.state == "parked" else Outcome.MORE_THAN_SHIPPED)
+        _apply_due_returns(state, order)
+        for event in list(order.parked):
+            if state.now >= event.until:
+                order.parked.remove(event)
+                _drop(state, event, Outcome.UNKNOWN_ORDER if order.state == "parked" else Outcome.MORE_THAN_SHIPPED)
                 due = True
-            elif not early.told and state.now >= early.since + state.waiting_alert_ms:
-                early.told = due = True
+            elif not event.alerted and state.now >= event.since + state.waiting_alert_ms:
+                event.alerted = due = True
                 state.alerts.append(("waiting_for_order", order_id))
         if order.state == "parked" and not order.parked:
             del state.orders[order_id]

@@ -1,6 +1,6 @@
-"""The model's counts in parts, and complete ones (rule 41): all of such a count happens once its parts are there.
+"""The model's counts in parts and complete counts (rule 41).
 
-The ledger takes steps; the model applies the whole count after the batch that brought its last part.
+The ledger applies such a count in steps; the model applies it whole after the batch that brought its last part.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ WHOLE = "parts"
 
 
 def take_part(state: ModelState, part: Count) -> tuple[Outcome, bool]:
-    """A part arrives."""
+    """Keep a part of a count."""
     key = (part.warehouse, part.id)
     known, parts = state.movements.get(key), state.parts.get(key, {})
     if known is not None:
@@ -43,7 +43,7 @@ def _common(part: Count) -> str:
 
 
 def finish_counts(state: ModelState) -> None:
-    """What the steps after a batch do, all of them."""
+    """Do what all the steps after a batch do."""
     for key, parts in state.parts.items():
         movement = state.movements[key]
         whole = next(iter(parts.values()))
@@ -72,7 +72,7 @@ def _apply_whole(state: ModelState, whole: Count, parts: dict[int, Count]) -> st
 
 
 def _apply_part(state: ModelState, part: Count) -> list[Outcome]:
-    """Its lines. None is too old: that was decided when the part came."""
+    """Apply the lines of a part. None is too old: that was decided when the part arrived."""
     outcomes = []
     for name, units in part.lines:
         refusal = count_refusal(state, name, part)

@@ -1,4 +1,4 @@
-"""The model's facts from warehouses: movements, shipments and returns (rules 31 to 38)."""
+"""The model's movements, shipments and returns (rules 31 to 38)."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def move(state: ModelState, command: AnyMovement) -> tuple[Outcome, bool]:
 
 
 def apply_line(state: ModelState, name: str, units: int, command: AnyMovement) -> Outcome:
-    """One line that nothing speaks against."""
+    """Apply one line that is not refused."""
     sku = state.skus.setdefault(name, ModelSku())
-    before = frees(sku)
+    before = free_units(sku)
     outcome = _apply(state, name, units, command)
-    settle(state, name, before)
+    finish_change(state, name, before)
     return outcome
 
 
@@ -87,7 +87,7 @@ _TAKEN = {
 
 
 def _summary(command: AnyMovement, lines: list[str]) -> Outcome:
-    """A movement is named after what it did; where no line did anything, after the reason of that."""
+    """The outcome of a movement: what it did, or where no line did anything, the first reason."""
     taken = _TAKEN[type(command).__name__]
     if isinstance(command, Count) and 0 < lines.count(taken) < len(lines):
         return Outcome.COUNTED_IN_PART
@@ -112,7 +112,7 @@ def _apply(state: ModelState, name: str, units: int, command: AnyMovement) -> Ou
     else:
         fresh = change_on_hand(state, name, warehouse, units, command.at)
         if command.reason == "damages":
-            sku.add(f"damaged@{warehouse}", -units)  # a count never saw the damaged units
+            sku.add(f"damaged@{warehouse}", -units)  # counts do not include damaged units
     return taken if fresh else Outcome.ALREADY_COUNTED
 
 
@@ -127,7 +127,7 @@ def _count(sku: ModelSku, units: int, command: Count) -> Outcome:
 
 
 def change_on_hand(state: ModelState, name: str, warehouse: str, change: int, at: int) -> bool:
-    """Move units at `at` unless a count has seen them already, which is reported where that is fresh (rule 40)."""
+    """Move units at `at`, unless a count includes them already: that is reported if they are fresh (rule 40)."""
     if change == 0:
         return True
     sku = state.skus[name]
@@ -142,13 +142,13 @@ def change_on_hand(state: ModelState, name: str, warehouse: str, change: int, at
     return True
 
 
-def frees(sku: ModelSku) -> dict[str, int]:
-    """What is free in each warehouse, and every counter."""
+def free_units(sku: ModelSku) -> dict[str, int]:
+    """The free units of each warehouse, and every counter."""
     return {warehouse: sku.free(warehouse) for warehouse in sku.warehouses} | sku.counters
 
 
-def settle(state: ModelState, name: str, before: dict[str, int]) -> None:
-    """End a change: the channels take their sides, and a warehouse that became shorter says so (rule 34)."""
+def finish_change(state: ModelState, name: str, before: dict[str, int]) -> None:
+    """End a change: update the channels' sides, and report a warehouse that fell further below zero (rule 34)."""
     sku = state.skus[name]
     evaluate(state, sku)
     for warehouse in sku.warehouses:
@@ -169,12 +169,12 @@ def ship(state: ModelState, order: ModelOrder, command: Ship) -> tuple[Outcome, 
         commit(state, order)
     for name, units, warehouse in command.lines:
         sku = state.skus.setdefault(name, ModelSku())
-        before = frees(sku)
+        before = free_units(sku)
         change_on_hand(state, name, warehouse, -units, command.at)
         beyond = _ship_line(order, lines[name], sku, units, warehouse)
         if beyond:
             state.alerts.append(("shipped_beyond_order", name))
-        settle(state, name, before)
+        finish_change(state, name, before)
     for line in order.lines:
         close(line)
     if order.state == "paid" and not any(line.outstanding for line in order.lines):
@@ -184,7 +184,7 @@ def ship(state: ModelState, order: ModelOrder, command: Ship) -> tuple[Outcome, 
 
 
 def _ship_line(order: ModelOrder, line: ModelLine, sku: ModelSku, units: int, warehouse: str) -> int:
-    """Take units from the holds there, other holds, preorders; returns those that nobody ordered."""
+    """Take units from the holds there, other holds, then preorders; return the units beyond the order."""
     line.shipped += units
     sku.appear(warehouse)
     holders = [warehouse, *(name for name in sku.warehouses if name != warehouse)]
@@ -203,7 +203,7 @@ def _ship_line(order: ModelOrder, line: ModelLine, sku: ModelSku, units: int, wa
 
 
 def return_refusal(order: ModelOrder, command: TakeBack) -> Outcome | None:
-    """Rules 33 and 43: why it cannot be applied; `parked` where a shipment that is to come may change that."""
+    """Rules 33 and 43: why it cannot be applied; `parked` where a later shipment may change that."""
     lines = {line.sku: line for line in order.lines}
     back: Counter[str] = Counter()
     is_early = False
@@ -226,14 +226,14 @@ def take_back(state: ModelState, order: ModelOrder, command: TakeBack) -> tuple[
     lines = {line.sku: line for line in order.lines}
     for name, units, warehouse, condition in command.lines:
         sku = state.skus[name]
-        before = frees(sku)
+        before = free_units(sku)
         sku.appear(warehouse)
         if condition == "damaged":
             sku.add(f"damaged@{warehouse}", units)
         else:
             change_on_hand(state, name, warehouse, units, command.at)
         lines[name].returned += units
-        settle(state, name, before)
+        finish_change(state, name, before)
     for line in order.lines:
         close(line)
     order.sequence += 1
@@ -241,7 +241,7 @@ def take_back(state: ModelState, order: ModelOrder, command: TakeBack) -> tuple[
 
 
 def close(line: ModelLine) -> None:
-    """A line is `shipped` when nothing of it is outstanding, `returned` when all of that came back."""
+    """Make a line `shipped` when nothing of it is outstanding, `returned` when all units came back."""
     if line.state in {"rejected", "cancelled", "expired"} or line.outstanding or not line.shipped:
         return
     line.state = "returned" if line.returned >= line.shipped else "shipped"

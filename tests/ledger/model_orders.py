@@ -13,7 +13,7 @@ FINAL = {"cancelled", "expired", "rejected"}
 
 
 def place(state: ModelState, command: Place) -> Outcome:
-    """Hold what a shopper asks for; the record is written whatever the outcome."""
+    """Hold the ordered units. The record is written whatever the outcome."""
     order = ModelOrder(
         state="rejected",
         channel=command.channel,
@@ -31,7 +31,7 @@ def place(state: ModelState, command: Place) -> Outcome:
             line.reason = refusal
     if old is not None:
         before = deepcopy(state.skus)
-        give_back(state, old)
+        release(state, old)
     if refusal is None:
         _decide(state, command, order)
     outcome = refusal or _outcome(order)
@@ -45,7 +45,7 @@ def place(state: ModelState, command: Place) -> Outcome:
 
 
 def _superseded(state: ModelState, command: Place) -> tuple[Outcome | None, ModelOrder | None]:
-    """Rule 27: the refusal that the superseded order causes, and the order that is to be released."""
+    """Rule 27: the refusal that the superseded order causes, or the order to release."""
     old = state.orders.get(command.supersedes or "")
     if old is None or old.state == "parked":
         return None, None
@@ -84,7 +84,7 @@ def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
 
 
 def _decide_line(state: ModelState, command: Place, line: ModelLine) -> dict[str, int] | Outcome:
-    """Where a line's units come from: warehouses, `{}` for a preorder, or the reason why not."""
+    """The warehouses of a line's units, `{}` for a preorder, or the reason of its refusal."""
     sku = state.skus.get(line.sku)
     if sku is None:
         return Outcome.UNKNOWN_SKU
@@ -105,7 +105,7 @@ def _decide_line(state: ModelState, command: Place, line: ModelLine) -> dict[str
 
 def draw(sku: ModelSku, policy: EffectivePolicy, units: int) -> dict[str, int]:
     """Most free stock first: one warehouse that fills the line, else (`split`) over the positive ones."""
-    # sorted() is stable: of two with as much, the one that appeared first.
+    # sorted() is stable: of two with equal stock, the one that appeared first.
     names = sorted((name for name in sources(sku, policy) if sku.free(name) > 0), key=lambda name: -sku.free(name))
     if names and sku.free(names[0]) >= units:
         return {names[0]: units}
@@ -129,14 +129,14 @@ def _outcome(order: ModelOrder) -> Outcome:
 
 
 def _end_dwells(state: ModelState, order: ModelOrder) -> None:
-    """A dwell that ended meanwhile has ended for this order too, whether or not the timer has come to it."""
+    """End dwells that are over, whether or not the timer has run."""
     for line in order.lines:
         if line.sku in state.skus:
             evaluate(state, state.skus[line.sku])
 
 
-def give_back(state: ModelState, order: ModelOrder) -> None:
-    """Return every unit that the order has a claim on; the lines are left for the caller to close."""
+def release(state: ModelState, order: ModelOrder) -> None:
+    """Release every unit that the order holds; the caller closes the lines."""
     counter = "locked" if order.state == "reserved" else "committed"
     for line in order.lines:
         if not line.outstanding:
@@ -149,7 +149,7 @@ def give_back(state: ModelState, order: ModelOrder) -> None:
 
 
 def finish(state: ModelState, order: ModelOrder, ending: str) -> None:
-    """Close the lines of an order whose units were given back."""
+    """Close the lines of an order whose units were released."""
     for line in order.lines:
         if line.outstanding:
             if ending != "expired":
@@ -162,10 +162,10 @@ def finish(state: ModelState, order: ModelOrder, ending: str) -> None:
 
 
 def expire_if_due(state: ModelState, order: ModelOrder) -> bool:
-    """Rule 25: the ledger's time ends a hold, whether or not the expiry step has come to it."""
+    """Rule 25: the ledger's time ends a hold, whether or not the expiry step has run."""
     if order.state != "reserved" or order.expires_at is None or state.now < order.expires_at:
         return False
-    give_back(state, order)
+    release(state, order)
     finish(state, order, "expired")
     return True
 
@@ -204,7 +204,7 @@ def cancel(state: ModelState, order: ModelOrder, command: Cancel) -> tuple[Outco
         return Outcome.CANCELLED, True
     if order.state in FINAL or order.state == "shipped":
         return Outcome.ALREADY_FINAL, False
-    give_back(state, order)
+    release(state, order)
     finish(state, order, "cancelled")
     return Outcome.CANCELLED, False
 

@@ -1,6 +1,6 @@
 """The model's policies: how levels merge, what a channel is offered, on which side of its threshold it is.
 
-Rules 1 to 14, read anew: nothing here was taken from the Lua.
+Rules 1 to 14, implemented from their text and not from the Lua.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class EffectivePolicy:
 
     @property
     def resume(self) -> int:
-        """The stock at which the channel comes back (rules 1 and 3)."""
+        """The stock at which the channel returns to the shelf (rules 1 and 3)."""
         if self.resume_threshold is None or self.resume_threshold <= self.safety_threshold:
             return self.safety_threshold + 1
         return self.resume_threshold
@@ -51,7 +51,7 @@ class EffectivePolicy:
 
 
 class OfferState(NamedTuple):
-    """What a channel update would say."""
+    """What a channel may sell, as a channel update states it."""
 
     mode: str
     quantity: int
@@ -70,7 +70,7 @@ def effective_policy(state: ModelState, channel: str, sku: ModelSku) -> Effectiv
 
 
 def sources(sku: ModelSku, policy: EffectivePolicy) -> list[str]:
-    """The warehouses that a channel sells from, in the SKU's own order."""
+    """The warehouses that a channel sells from, in the SKU's order."""
     return [name for name in sku.warehouses if policy.warehouses is None or name in policy.warehouses]
 
 
@@ -104,7 +104,7 @@ def remaining_preorders(sku: ModelSku, channel: str, policy: EffectivePolicy) ->
 def evaluate(state: ModelState, sku: ModelSku, waived: str | None = None) -> None:
     """Put every known channel on its side. `waived`: the channel whose policy was just changed."""
     if not sku.warehouses:
-        return  # nothing ever moved: no side yet
+        return  # nothing has moved, so there is no side yet
     for channel in state.channels:
         policy = effective_policy(state, channel, sku)
         stock, offer = available(sku, policy), offered_quantity(sku, policy)

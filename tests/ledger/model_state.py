@@ -1,6 +1,6 @@
-"""What the model of the ledger remembers, in plain Python.
+"""The state of the model of the ledger.
 
-Counters carry the names that the ledger gives them (`on_hand@SH1`, `preordered@tmall`), to compare the two.
+Counters have the ledger's names (`on_hand@SH1`, `preordered@tmall`), so that the two can be compared.
 Times are ms since the epoch, quantities are whole units.
 """
 
@@ -11,10 +11,10 @@ from typing import Any
 
 # Rule 41: a count may be as of up to 24 hours ago.
 COUNT_MS_MAX = 24 * 3600 * 1000
-# Rule 40: how far ahead of the ledger's clock an input may be dated, and how near an event comes to its own time.
+# Rule 40: how far ahead of the ledger's clock an input may be dated, and how old a fresh event may be.
 FUTURE_MS_MAX = 600_000
 FRESH_MS = 60_000
-# What the smallest event counts among those that wait.
+# The size that the smallest waiting event counts.
 EVENT_BYTES_MIN = 64
 # Rule 26: a hold lasts at most seven days from its placing, however often it is extended.
 HOLD_MS_MAX = 7 * 24 * 3600 * 1000
@@ -22,7 +22,7 @@ HOLD_MS_MAX = 7 * 24 * 3600 * 1000
 
 @dataclass
 class ModelLine:
-    """A line of an order. `warehouses` says where the `reserved` units are, `reserved` is their sum."""
+    """A line of an order. `warehouses` says where its `reserved` units are."""
 
     sku: str
     quantity: int
@@ -41,24 +41,24 @@ class ModelLine:
 
     @property
     def outstanding(self) -> int:
-        """Units that somebody still owes the shopper."""
+        """Units that are still to be shipped."""
         return self.reserved + self.preordered
 
 
 @dataclass
 class ParkedEvent:
-    """An event that came before what it needs (rule 43), and whether an alert has named it."""
+    """An event that waits for what it needs (rule 43); `alerted` once an alert has named it."""
 
     command: Any
     bytes: int
     since: int
     until: int
-    told: bool = False
+    alerted: bool = False
 
 
 @dataclass
 class ModelOrder:
-    """An order, or (`state` parked) only the events that came before its placing. `parked` waits, in order."""
+    """An order, or (`state` parked) only the events that came before its placing. `parked` is in order of arrival."""
 
     state: str
     channel: str = ""
@@ -75,7 +75,7 @@ class ModelOrder:
 
 @dataclass
 class ThresholdSide:
-    """The side of the threshold that a channel is on for a SKU, and when it left the shelf (0: never)."""
+    """The side of the threshold that a channel is on for a SKU; `left_at` is 0 until it leaves the shelf."""
 
     below: bool
     left_at: int = 0
@@ -83,7 +83,7 @@ class ThresholdSide:
 
 @dataclass
 class CountHistory:
-    """What late counts need, for one SKU in one warehouse: every movement there ever was."""
+    """What late counts need, for one SKU in one warehouse: all movements so far."""
 
     counted_at: int | None = None
     moves: list[tuple[int, int]] = field(default_factory=list)
@@ -91,7 +91,7 @@ class CountHistory:
 
 @dataclass
 class ModelSku:
-    """A SKU's counters by name, its warehouses as they first appeared, and who may sell it."""
+    """A SKU's counters by name, its warehouses in order of appearance, and its channels' sides and policies."""
 
     counters: dict[str, int] = field(default_factory=dict)
     warehouses: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ class ModelSku:
         return self.counters.get(name, 0)
 
     def add(self, name: str, change: int) -> None:
-        """Change a counter; a counter at zero is no counter, as in the ledger."""
+        """Change a counter; one at zero is removed, as in the ledger."""
         value = self.count(name) + change
         if value:
             self.counters[name] = value
@@ -112,12 +112,12 @@ class ModelSku:
             self.counters.pop(name, None)
 
     def appear(self, warehouse: str) -> None:
-        """Note that this warehouse has to do with the SKU."""
+        """Add a warehouse of the SKU."""
         if warehouse not in self.warehouses:
             self.warehouses.append(warehouse)
 
     def free(self, warehouse: str) -> int:
-        """Units of a warehouse that nobody has a claim on."""
+        """Units of a warehouse that are neither held nor committed."""
         return (
             self.count(f"on_hand@{warehouse}")
             - self.count(f"committed@{warehouse}")
@@ -131,7 +131,7 @@ class ModelSku:
 
 @dataclass
 class ModelMovement:
-    """What a movement id was answered."""
+    """The answer to a movement id."""
 
     fingerprint: str
     outcome: str
@@ -154,14 +154,14 @@ class ModelState:
     # The parts of each count that came in parts, by their number.
     parts: dict[tuple[str, str], dict[int, Any]] = field(default_factory=dict)
     channels: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    # What the step that is under way has to tell, beside its outcome.
+    # Alerts and dead letters of the current step.
     alerts: list[tuple[str, str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What a step told its caller, and with which alerts and dead letters."""
+    """The outcome of a step, with its alerts and dead letters."""
 
     outcome: str
     replayed: bool = False

@@ -1,39 +1,52 @@
-"""A shop that replays messages: `await shop.receive("A", 10)`, `await shop.place("o1", {"A": 2})`.
+"""A test client of a shop: `await shop.receive("A", 10)`, `await shop.place("o1", {"A": 2})`.
 
-In: sentences of a test. Out: input events of the contract, turned into commands by the product's own code, decided
-at a till under a clock that moves only when the test says so.
+In: calls of a test. Out: input events of the contract, made into commands by the product's own code and decided by a
+driver under a clock that only the test advances.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
+from redis.asyncio import Redis
+
 from stocktide.streams.contract import events
+from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.commands import Command, DeletePolicy, KnowChannel, Origin, SetPolicy, Tick, make_command
 from stocktide.tables.ledger.records import LineRecord, OrderRecord
-from tests.ledger.drivers import CommandReply, LedgerDriver, SkuCounters
+from stocktide.tables.ledger.scripts import key_prefix
+from tests.ledger.drivers import CommandReply, LedgerDriver, RedisDriver, SkuCounters
+from tests.ledger.ledgers import LIMITS, bless
 from tests.ledger.model_policy import OfferState
 
 OPENING_MS = 1_700_000_000_000
-# What a tick may take on at once, unless a test is about just that.
+# How many orders one tick ends, unless a test is about just that.
 ORDERS_MAX = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class ShopClient:
-    """One shop, one clock, one till. Times that a test gives are seconds after the opening."""
+def time_at(seconds: float) -> datetime:
+    """A time, in seconds after the opening."""
+    return _EPOCH + timedelta(milliseconds=OPENING_MS + round(seconds * 1000))
 
-    def __init__(self, till: LedgerDriver) -> None:
-        self.till = till
+
+class ShopClient:
+    """One shop, one clock, one driver. Times that a test gives are seconds after the opening.
+
+    Every event takes `id`, `by_kafka` and its time: `at` for orders, `occurred` for movements, whose `at` is a place.
+    """
+
+    def __init__(self, driver: LedgerDriver) -> None:
+        self.driver = driver
         self.now = OPENING_MS
         self._ids = count(1)
 
-    # The clock
-
-    def later(self, seconds: float = 0, minutes: float = 0) -> None:
+    def advance(self, seconds: float = 0, minutes: float = 0) -> None:
         """Let time pass."""
         self.now += round((seconds + 60 * minutes) * 1000)
 
@@ -46,84 +59,51 @@ class ShopClient:
 
     async def place(self, order_id: str, lines: Mapping[str, int], **fields: Any) -> CommandReply:
         """`order.placed`; channel `tmall` unless given."""
-        return await self.say(self.placed(order_id, lines, **fields))
+        return await self.submit(self.place_command(order_id, lines, **fields))
 
-    def placed(self, order_id: str, lines: Mapping[str, int], **fields: Any) -> Command:
+    def place_command(self, order_id: str, lines: Mapping[str, int], **fields: Any) -> Command:
         """The command of `order.placed`, for a batch."""
-        by_kafka = fields.pop("by_kafka", False)
-        fields.setdefault("channel", "tmall")
-        event = events.OrderPlaced(
-            id=fields.pop("id", f"{order_id}-placed"),
-            occurred_at=self._time(None),
-            order_id=order_id,
-            lines=tuple(events.OrderLine(sku, quantity) for sku, quantity in lines.items()),
-            **fields,
-        )
-        return self._command(event, by_kafka)
+        fields = {"id": f"{order_id}-placed", "channel": "tmall"} | fields
+        return self._of_order(events.OrderPlaced, order_id, fields, lines=_lines(events.OrderLine, lines))
 
-    async def pay(self, order_id: str, *, id: str | None = None, by_kafka: bool = False) -> CommandReply:
+    async def hold(self, units: int, of: int, **fields: Any) -> None:
+        """`of` units of A arrive, and order o1 takes `units` of them."""
+        await self.receive("A", of)
+        await self.place("o1", {"A": units}, **fields)
+
+    async def fall_to_threshold(self, **policy: Any) -> None:
+        """An order takes A down to the safety threshold of 5, which suspends the channel."""
+        await self.set_policy(safety_threshold=5, below_threshold="suspend", **policy)
+        await self.hold(1, of=6)
+
+    async def pay(self, order_id: str, **fields: Any) -> CommandReply:
         """`order.paid`."""
-        event = events.OrderPaid(id=self._id(id), occurred_at=self._time(None), order_id=order_id)
-        return await self.say(self._command(event, by_kafka))
+        return await self.submit(self._of_order(events.OrderPaid, order_id, fields))
 
-    async def cancel(self, order_id: str, *, id: str | None = None, by_kafka: bool = False) -> CommandReply:
+    async def cancel(self, order_id: str, **fields: Any) -> CommandReply:
         """`order.cancelled`."""
-        event = events.OrderCancelled(id=self._id(id), occurred_at=self._time(None), order_id=order_id)
-        return await self.say(self._command(event, by_kafka))
+        return await self.submit(self._of_order(events.OrderCancelled, order_id, fields))
 
-    async def extend(
-        self, order_id: str, seconds: int = 900, *, id: str | None = None, by_kafka: bool = False
-    ) -> CommandReply:
+    async def extend(self, order_id: str, seconds: int = 900, **fields: Any) -> CommandReply:
         """`order.extended`."""
-        event = events.OrderExtended(
-            id=self._id(id), occurred_at=self._time(None), order_id=order_id, hold_seconds=seconds
-        )
-        return await self.say(self._command(event, by_kafka))
+        return await self.submit(self._of_order(events.OrderExtended, order_id, fields, hold_seconds=seconds))
 
-    async def ship(
-        self,
-        order_id: str,
-        *lines: tuple[str, int, str],
-        id: str | None = None,
-        at: float | None = None,
-        by_kafka: bool = False,
-    ) -> CommandReply:
+    async def ship(self, order_id: str, *lines: tuple[str, int, str], **fields: Any) -> CommandReply:
         """`order.shipped`; lines are (sku, units, warehouse)."""
-        event = events.OrderShipped(
-            id=self._id(id),
-            occurred_at=self._time(at),
-            order_id=order_id,
-            lines=tuple(events.ShippedLine(*line) for line in lines),
-        )
-        return await self.say(self._command(event, by_kafka))
+        shipped = tuple(events.ShippedLine(*line) for line in lines)
+        return await self.submit(self._of_order(events.OrderShipped, order_id, fields, lines=shipped))
 
-    async def take_back(
-        self,
-        order_id: str,
-        *lines: tuple[str, int, str] | tuple[str, int, str, str],
-        id: str | None = None,
-        at: float | None = None,
-        by_kafka: bool = False,
-    ) -> CommandReply:
+    async def take_back(self, order_id: str, *lines: tuple[Any, ...], **fields: Any) -> CommandReply:
         """`order.returned`; lines are (sku, units, warehouse[, condition])."""
-        return await self.say(self.returned(order_id, *lines, id=id, at=at, by_kafka=by_kafka))
+        return await self.submit(self.return_command(order_id, *lines, **fields))
 
-    def returned(
-        self,
-        order_id: str,
-        *lines: tuple[str, int, str] | tuple[str, int, str, str],
-        id: str | None = None,
-        at: float | None = None,
-        by_kafka: bool = False,
-    ) -> Command:
+    def return_command(self, order_id: str, *lines: tuple[Any, ...], **fields: Any) -> Command:
         """The command of `order.returned`, for a batch."""
-        event = events.OrderReturned(
-            id=self._id(id),
-            occurred_at=self._time(at),
-            order_id=order_id,
-            lines=tuple(events.ReturnedLine(*line) for line in lines),
-        )
-        return self._command(event, by_kafka)
+        returned = tuple(events.ReturnedLine(*line) for line in lines)
+        return self._of_order(events.OrderReturned, order_id, fields, lines=returned)
+
+    def _of_order(self, kind: Any, order_id: str, fields: dict[str, Any], **body: Any) -> Command:
+        return self._command(kind, fields.pop("at", None), fields, order_id=order_id, **body)
 
     # Movements
 
@@ -133,69 +113,77 @@ class ShopClient:
 
     async def receive_all(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> CommandReply:
         """`stock.received`."""
-        moved = tuple(events.OrderLine(sku, quantity) for sku, quantity in lines.items())
-        return await self.say(self._moved(events.StockReceived, at, fields, lines=moved))
+        return await self.submit(self.receive_command(lines, at, **fields))
 
-    def received(self, sku: str, quantity: int, at: str = "SH1", **fields: Any) -> Command:
+    def receive_command(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> Command:
         """The command of `stock.received`, for a batch."""
-        return self._moved(events.StockReceived, at, fields, lines=(events.OrderLine(sku, quantity),))
+        return self._movement(events.StockReceived, at, fields, lines=_lines(events.OrderLine, lines))
+
+    async def receive_at(self, **units: int) -> None:
+        """Units of A arrive in several warehouses, in order."""
+        for warehouse, quantity in units.items():
+            await self.receive("A", quantity, at=warehouse)
 
     async def adjust(self, reason: str, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> CommandReply:
         """`stock.adjusted`."""
-        moved = tuple(events.AdjustedLine(sku, quantity) for sku, quantity in lines.items())
-        return await self.say(self._moved(events.StockAdjusted, at, fields, reason=reason, lines=moved))
+        adjusted = _lines(events.AdjustedLine, lines)
+        return await self.submit(self._movement(events.StockAdjusted, at, fields, reason=reason, lines=adjusted))
 
     async def count(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> CommandReply:
         """`stock.counted`."""
-        moved = tuple(events.CountedLine(sku, quantity) for sku, quantity in lines.items())
-        return await self.say(self._moved(events.StockCounted, at, fields, lines=moved))
+        return await self.submit(self.count_command(lines, at, **fields))
+
+    def count_command(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> Command:
+        """The command of `stock.counted`, for a batch."""
+        return self._movement(events.StockCounted, at, fields, lines=_lines(events.CountedLine, lines))
 
     async def transfer(self, lines: Mapping[str, int], at: str, to: str, **fields: Any) -> CommandReply:
         """`stock.transferred`."""
-        moved = tuple(events.OrderLine(sku, quantity) for sku, quantity in lines.items())
-        return await self.say(self._moved(events.StockTransferred, at, fields, lines=moved, to_warehouse=to))
+        moved = _lines(events.OrderLine, lines)
+        return await self.submit(self._movement(events.StockTransferred, at, fields, lines=moved, to_warehouse=to))
 
-    def _moved(self, kind: Any, warehouse: str, fields: dict[str, Any], **body: Any) -> Command:
-        event = kind(
-            id=self._id(fields.pop("id", None)),
-            occurred_at=self._time(fields.pop("occurred", None)),
-            warehouse=warehouse,
-            **body,
-        )
-        return self._command(event, fields.pop("by_kafka", False), **fields)
+    def _movement(self, kind: Any, warehouse: str, fields: dict[str, Any], **body: Any) -> Command:
+        return self._command(kind, fields.pop("occurred", None), fields, warehouse=warehouse, **body)
+
+    def _command(self, kind: Any, seconds: float | None, fields: dict[str, Any], **body: Any) -> Command:
+        by_kafka = fields.pop("by_kafka", False)
+        occurred_at = time_at(self.seconds if seconds is None else seconds)
+        event = kind(**{"id": f"e{next(self._ids)}", "occurred_at": occurred_at} | body | fields)
+        topic = "movements" if isinstance(event, events.Movement) else "orders"
+        return make_command(event, Origin(topic, 0, next(self._ids), "{}") if by_kafka else None)
 
     # Policies and the timer
 
-    async def policy(self, channel: str = "tmall", sku: str | None = None, **policy: Any) -> CommandReply:
+    async def set_policy(self, channel: str = "tmall", sku: str | None = None, **policy: Any) -> CommandReply:
         """PUT of a level."""
         given = {name: value for name, value in policy.items() if value is not None}
-        return await self.say(SetPolicy(channel=channel, sku=sku, policy=given))
+        return await self.submit(SetPolicy(channel=channel, sku=sku, policy=given))
 
-    async def drop_policy(self, channel: str = "tmall", sku: str | None = None) -> CommandReply:
+    async def delete_policy(self, channel: str = "tmall", sku: str | None = None) -> CommandReply:
         """DELETE of a level."""
-        return await self.say(DeletePolicy(channel=channel, sku=sku))
+        return await self.submit(DeletePolicy(channel=channel, sku=sku))
 
     async def subscribe(self, channel: str) -> CommandReply:
         """A subscription makes a channel known."""
-        return await self.say(KnowChannel(channel=channel))
+        return await self.submit(KnowChannel(channel=channel))
 
     async def tick(self, orders_max: int = ORDERS_MAX) -> CommandReply:
         """The expiry timer fires."""
-        return await self.say(Tick(orders_max=orders_max))
+        return await self.submit(Tick(orders_max=orders_max))
 
-    # The till
+    # The driver
 
-    async def say(self, command: Command) -> CommandReply:
+    async def submit(self, command: Command) -> CommandReply:
         """One command, one batch."""
-        return (await self.batch(command))[0]
+        return (await self.submit_all(command))[0]
 
-    async def batch(self, *commands: Command) -> list[CommandReply]:
+    async def submit_all(self, *commands: Command) -> list[CommandReply]:
         """Several commands in one batch."""
-        return await self.till.apply(commands, self.now)
+        return await self.driver.apply(commands, self.now)
 
     def order(self, order_id: str) -> OrderRecord:
         """An order as it is now."""
-        record = self.till.order(order_id)
+        record = self.driver.order(order_id)
         assert record is not None, f"{order_id} is unknown"
         return record
 
@@ -205,30 +193,54 @@ class ShopClient:
 
     def stock(self, sku: str) -> SkuCounters:
         """A SKU's counters."""
-        return self.till.stock(sku)
+        return self.driver.stock(sku)
 
-    def free(self, sku: str, warehouse: str) -> int:
-        """Units of a warehouse that nobody has a claim on."""
-        return self.stock(sku).free(warehouse)
-
-    def current_offer(self, sku: str, channel: str = "tmall") -> OfferState:
+    def offer(self, sku: str, channel: str = "tmall") -> OfferState:
         """What a channel may sell."""
-        return self.till.current_offer(sku, channel)
+        return self.driver.offer(sku, channel)
 
     def mode(self, sku: str, channel: str = "tmall") -> str:
         """The mode that a channel is in."""
-        return self.current_offer(sku, channel).mode
+        return self.offer(sku, channel).mode
 
-    # What events are made of
 
-    def _command(self, event: events.Event, by_kafka: bool, received_at: int = 0) -> Command:
-        topic = "movements" if isinstance(event, events.Movement) else "orders"
-        origin = Origin(topic, 0, next(self._ids), "{}") if by_kafka else None
-        return make_command(event, origin, received_at)
+class RedisShopClient(ShopClient):
+    """A shop on a blessed ledger of its own, whose keys and decisions a test may read."""
 
-    def _id(self, given: str | None) -> str:
-        return given or f"e{next(self._ids)}"
+    driver: RedisDriver
 
-    def _time(self, seconds: float | None) -> datetime:
-        at = self.now if seconds is None else OPENING_MS + round(seconds * 1000)
-        return _EPOCH + timedelta(milliseconds=at)
+    def __init__(self, redis: Redis, limits: LedgerLimits = LIMITS, steps_counts: bool = False) -> None:
+        self.redis = redis
+        self.app_id = f"test-{secrets.token_hex(6)}"
+        self.prefix = key_prefix(self.app_id)
+        self.ledger = Ledger(redis, self.app_id, limits)
+        super().__init__(RedisDriver(self.ledger, steps_counts))
+
+    async def stored_counters(self, sku: str) -> dict[str, int]:
+        """The counters of a SKU in Redis, without those at zero."""
+        read = (await self.ledger.read_sku(sku)).value
+        return {name: value for name, value in read[0].counters.items() if value} if read else {}
+
+    async def key(self, name: str) -> bytes | None:
+        """The value of a key of the shard."""
+        found: bytes | None = await self.redis.get(self.prefix + name)
+        return found
+
+    async def index(self, name: str) -> dict[bytes, float]:
+        """The members of an index of the shard, with their scores."""
+        return dict(await self.redis.zrange(self.prefix + name, 0, -1, withscores=True))
+
+
+@asynccontextmanager
+async def open_shop(
+    url: str, limits: LedgerLimits = LIMITS, clients: int = 1, steps_counts: bool = False
+) -> AsyncIterator[RedisShopClient]:
+    """An empty shop on the server at `url`, over at most `clients` connections."""
+    async with Redis.from_url(url, max_connections=clients + 1) as redis:
+        shop = RedisShopClient(redis, limits, steps_counts)
+        await bless(redis, shop.app_id)
+        yield shop
+
+
+def _lines(kind: Any, lines: Mapping[str, int]) -> tuple[Any, ...]:
+    return tuple(kind(sku, quantity) for sku, quantity in lines.items())

@@ -1,22 +1,29 @@
 """Random runs of batches over a shop so small that its orders, units and deadlines collide.
 
-Out: a Hypothesis strategy of runs: batches, each with the time that passes before it. Commands are drawn knowing what
-was drawn before (an event mostly names an order that was placed, a shipment mostly a SKU of it), else hardly any
-would do anything. `DraftCommand.dated` makes a command of the ledger of what was drawn.
+Out: a Hypothesis strategy of runs: batches, each with the time that passes before it. Most commands refer to earlier
+ones (an event to an order that was placed, a shipment to a SKU of it), since others would be refused.
+`STOCKTIDE_TEST_SEED` repeats a run; `STOCKTIDE_TEST_EXAMPLES` makes it longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import os
+import random
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.commands import Command, Origin, fingerprint
 from tests.ledger.shop_client import OPENING_MS
 
+SEED = int(os.environ.get("STOCKTIDE_TEST_SEED", random.randrange(2**32)))
+# About 0.2 s each on two busy cores, on each server: the default stays within a developer's patience.
+EXAMPLES = int(os.environ.get("STOCKTIDE_TEST_EXAMPLES", 50))
 SKUS = ("A", "B", "C")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 CHANNELS = ("tmall", "jd", "main")
@@ -24,7 +31,7 @@ BATCH_MAX = 5
 # Enough for an order to be placed, paid, shipped and returned among others; more finds no more per second.
 BATCHES_MIN, BATCHES_MAX = 8, 40
 ORIGIN = Origin("orders", 0, 1, "{}")
-# An event of Kafka is small, or so large that few may wait, or that none may.
+# An event from Kafka is small, or so large that few may wait, or none.
 ORIGINS = (None, ORIGIN, ORIGIN, ORIGIN, *(Origin("orders", 0, 1, "x" * size) for size in (250, 400)))
 
 # How often each kind is drawn.
@@ -45,10 +52,10 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Tick, 6),
 )
 _KINDS = tuple(kind for kind, weight in KINDS for _ in range(weight))
-# Most events are of this moment; some come late, by seconds, by hours, or beyond what a count may be as of; and clocks
-# are ahead, within what is allowed or beyond it.
+# Most events occur when they arrive; some are late by seconds, hours or more than a count may be; and some clocks are
+# ahead, within the limit or beyond it.
 _AGES_S = (0, 0, 0, 0, 0, 0, 3, 10, 40, 60, 61, 600, 1200, 3_600, 50_000, 86_399, 86_400, 86_401, -5, -300, -600, -601)
-# ms that pass before a batch: moments, or just what a hold, a dwell or the wait of parked events lasts.
+# ms that pass before a batch; some are just as long as a hold, a dwell or the wait of a parked event.
 _PASSING_MS = (0, 1, 1_000, 1_000, 4_000, 5_000, 15_000, 60_000, 3_600_000)
 _POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "share": (1.0, 1.0, 0.5, 0.3, 0.0),
@@ -64,7 +71,7 @@ _POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "split": (True, True, False),
     "warehouses": (("SH1",), ("BJ1", "SH1"), ("GZ1", "BJ1")),
 }
-# A few whole policies to vary: fields drawn alone seldom make a switch.
+# A few whole policies to vary: single fields seldom switch a channel's mode.
 _POLICIES: tuple[dict[str, Any], ...] = (
     {},
     {"safety_threshold": 4, "below_threshold": "preorder", "preorder_cap": 15},
@@ -93,21 +100,21 @@ class DraftCommand:
             plain: Command = self.kind(**self.fields)
             return plain
         at = now - 1000 * self.age_s if self.occurred_ms is None else OPENING_MS + self.occurred_ms
-        # As in the product, the time of a count is part of what it says.
-        said = [value for name, value in sorted(self.fields.items()) if name not in {"id", "origin"}]
-        mark = fingerprint(self.kind.__name__, said, at if self.kind is commands.Count else 0)
+        # As in the product, the time of a count is part of its body.
+        body = [value for name, value in sorted(self.fields.items()) if name not in {"id", "origin"}]
+        mark = fingerprint(self.kind.__name__, body, at if self.kind is commands.Count else 0)
         dated: Command = self.kind(**self.fields, at=at, fingerprint=mark)
         return dated
 
 
 @dataclass
-class _Shopping:
-    """One run as it is drawn: what was said before, so that later commands can be about it."""
+class _RunBuilder:
+    """One run as it is drawn, with its earlier commands, so that later ones can refer to them."""
 
     draw: st.DrawFn
     placed: list[DraftCommand] = field(default_factory=list)
-    said: list[DraftCommand] = field(default_factory=list)
-    # Counts that come in parts, as their first part said it; and the time, in ms after the opening.
+    drafts: list[DraftCommand] = field(default_factory=list)
+    # The first part of each count that comes in parts; and the time, in ms after the opening.
     counts: list[DraftCommand] = field(default_factory=list)
     elapsed_ms: int = 0
     returned: list[str] = field(default_factory=list)
@@ -123,9 +130,9 @@ class _Shopping:
         return self.draw(st.integers(low, high))
 
     def command(self) -> DraftCommand:
-        """Something new, or now and then what was said before, word for word."""
-        if self.said and self.rarely():
-            return self.one(self.said)
+        """A new command, or now and then a repeat of an earlier one."""
+        if self.drafts and self.rarely():
+            return self.one(self.drafts)
         kind = self.one(_KINDS)
         if kind is commands.Place:
             draft = self._place()
@@ -140,12 +147,12 @@ class _Shopping:
             draft = self._part() if kind is commands.Count and self.one((False, True)) else self.movement(kind)
         else:
             draft = self._order_event(kind)
-        self.said.append(draft)
+        self.drafts.append(draft)
         return draft
 
     def _common(self) -> dict[str, Any]:
-        # The id is new, or one of a few that other bodies have too.
-        id_ = f"e{self.number(0, 5)}" if self.rarely() else f"x{len(self.said)}"
+        # The id is new, or one of a few that other commands have too.
+        id_ = f"e{self.number(0, 5)}" if self.rarely() else f"x{len(self.drafts)}"
         return {"id": id_, "origin": self.one(ORIGINS)}
 
     def _lines(self, most: int = 8) -> tuple[tuple[str, int], ...]:
@@ -153,7 +160,7 @@ class _Shopping:
         return tuple((sku, self.number(1, most)) for sku in skus)
 
     def _order_id(self) -> str:
-        # Beyond the last is an order that is yet to come: its events have to wait for it.
+        # The order after the newest is not placed yet: its events have to wait for it.
         newest = len(self.placed) + (1 if self.rarely() else 0)
         return f"o{self.number(max(0, newest - 6), max(0, newest - 1))}"
 
@@ -176,7 +183,7 @@ class _Shopping:
     def _order_event(self, kind: type[Any]) -> DraftCommand:
         order_id = self._order_id()
         if kind is commands.Ship and self.returned and self.one((True, False)):
-            order_id = self.returned[-1]  # what a return may be waiting for
+            order_id = self.returned[-1]  # a return may wait for this shipment
         if kind is commands.Extend and self.extended and self.one((True, True, False)):
             order_id = self.extended[-1]  # towards the limit
         if kind is commands.TakeBack:
@@ -210,11 +217,11 @@ class _Shopping:
         return DraftCommand(kind, fields, self.one(_AGES_S))
 
     def _part(self) -> DraftCommand:
-        """A part of a count: of a new one, or mostly of one that was begun."""
+        """A part of a count: of a new one, or mostly of one that has begun."""
         fields = {"origin": self.one((None, ORIGIN)), "lines": self._lines(12)}
         if self.counts and self.one((True, True, False)):
             begun = self.one(self.counts[-3:])
-            # Mostly each part lists a SKU of its own: two parts that list the same one do not go together.
+            # Mostly each part lists a SKU of its own: two parts that list the same one conflict.
             number = self.number(1, begun.fields["parts"])
             if not self.rarely():
                 fields["lines"] = ((SKUS[number - 1], self.number(0, 12)),)
@@ -243,13 +250,35 @@ class _Shopping:
 
 @st.composite
 def runs(draw: st.DrawFn) -> list[TimedBatch]:
-    """A shop that opens with some policies and receipts, and what then comes to it."""
-    shopping = _Shopping(draw)
-    opening = [shopping.policy(commands.SetPolicy) for _ in range(shopping.number(0, 5))]
-    opening += [shopping.movement(commands.Receive) for _ in range(shopping.number(0, 3))]
+    """A shop that opens with some policies and receipts, and the batches that follow."""
+    builder = _RunBuilder(draw)
+    opening = [builder.policy(commands.SetPolicy) for _ in range(builder.number(0, 5))]
+    opening += [builder.movement(commands.Receive) for _ in range(builder.number(0, 3))]
     batches: list[TimedBatch] = [(0, opening)] if opening else []
-    for _ in range(shopping.number(BATCHES_MIN, BATCHES_MAX)):
-        passing = shopping.one(_PASSING_MS)
-        shopping.elapsed_ms += passing
-        batches.append((passing, [shopping.command() for _ in range(shopping.number(1, BATCH_MAX))]))
+    for _ in range(builder.number(BATCHES_MIN, BATCHES_MAX)):
+        passing = builder.one(_PASSING_MS)
+        builder.elapsed_ms += passing
+        batches.append((passing, [builder.command() for _ in range(builder.number(1, BATCH_MAX))]))
     return batches
+
+
+def check_random_runs(check: Callable[[list[TimedBatch]], Awaitable[None]], examples: int = EXAMPLES) -> None:
+    """Await `check` with that many random runs, and shrink one that fails. Prints the seed."""
+    print(f"STOCKTIDE_TEST_SEED={SEED}")  # noqa: T201
+
+    @seed(SEED)
+    @settings(
+        max_examples=examples,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(run=runs())
+    def check_one(run: list[TimedBatch]) -> None:
+        loop = asyncio.new_event_loop()  # asyncio.run would close the loop of the session's fixtures
+        try:
+            loop.run_until_complete(check(run))
+        finally:
+            loop.close()
+
+    check_one()

@@ -1,4 +1,4 @@
-"""The list of outcomes is one list, though two languages spell it."""
+"""The outcomes have the same names and values in Lua and in Python."""
 
 from __future__ import annotations
 

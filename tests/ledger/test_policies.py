@@ -1,4 +1,4 @@
-"""Policies (rules 1 to 5): their levels, their merging, and what a change of them does."""
+"""Policies (rules 1 to 5): their levels, how they merge, and the effects of a change."""
 
 from __future__ import annotations
 
@@ -7,100 +7,91 @@ from tests.ledger.shop_client import ShopClient
 
 
 async def test_rule_1_resume_is_safety_plus_one_unless_given(shop: ShopClient) -> None:
-    await shop.policy(safety_threshold=5, below_threshold="suspend")
-    await shop.receive("A", 6)
-    await shop.place("o1", {"A": 1})
+    await shop.fall_to_threshold()
     assert shop.mode("A") == "suspended"
     await shop.receive("A", 1)
     assert shop.mode("A") == "in_stock"
 
 
 async def test_rule_1_the_share_is_floored_once_after_the_buffer(shop: ShopClient) -> None:
-    await shop.policy(share=0.3, buffer=1)
+    await shop.set_policy(share=0.3, buffer=1)
     await shop.receive("A", 11)
-    assert shop.current_offer("A").quantity == 3, "floor(0.3 * 10)"
+    assert shop.offer("A").quantity == 3, "floor(0.3 * 10)"
     await shop.adjust("lost", {"A": -1})
-    assert shop.current_offer("A").quantity == 2, "floor(0.3 * 9)"
+    assert shop.offer("A").quantity == 2, "floor(0.3 * 9)"
 
 
 async def test_rule_2_levels_merge_field_by_field(shop: ShopClient) -> None:
-    await shop.policy(buffer=2, max_listed=50)
-    await shop.policy(sku="A", max_listed=5)
+    await shop.set_policy(buffer=2, max_listed=50)
+    await shop.set_policy(sku="A", max_listed=5)
     await shop.receive_all({"A": 100, "B": 100})
-    assert shop.current_offer("A").quantity == 5
-    assert shop.current_offer("B").quantity == 50
+    assert shop.offer("A").quantity == 5
+    assert shop.offer("B").quantity == 50
     await shop.adjust("lost", {"A": -94})
-    assert shop.current_offer("A").quantity == 4, "the channel's buffer of 2 holds for A too"
+    assert shop.offer("A").quantity == 4, "the channel's buffer of 2 holds for A too"
 
 
 async def test_rule_2_putting_replaces_a_level_whole(shop: ShopClient) -> None:
-    await shop.policy(buffer=2, max_listed=5)
+    await shop.set_policy(buffer=2, max_listed=5)
     await shop.receive("A", 100)
-    await shop.policy(buffer=3)
-    assert shop.current_offer("A").quantity == 97
+    await shop.set_policy(buffer=3)
+    assert shop.offer("A").quantity == 97
 
 
 async def test_rule_2_deleting_removes_a_level(shop: ShopClient) -> None:
-    await shop.policy(max_listed=5)
-    await shop.policy(sku="A", max_listed=3)
+    await shop.set_policy(max_listed=5)
+    await shop.set_policy(sku="A", max_listed=3)
     await shop.receive("A", 100)
-    assert (await shop.drop_policy(sku="A")).outcome == "policy_deleted"
-    assert shop.current_offer("A").quantity == 5
-    assert (await shop.drop_policy()).outcome == "policy_deleted"
-    assert shop.current_offer("A").quantity == 100
+    assert (await shop.delete_policy(sku="A")).outcome == "policy_deleted"
+    assert shop.offer("A").quantity == 5
+    assert (await shop.delete_policy()).outcome == "policy_deleted"
+    assert shop.offer("A").quantity == 100
 
 
 async def test_rule_2_deleting_a_level_that_is_not_there_is_refused(shop: ShopClient) -> None:
-    assert (await shop.drop_policy()).outcome == "unknown_policy"
-    assert (await shop.drop_policy(sku="A")).outcome == "unknown_policy"
+    assert (await shop.delete_policy()).outcome == "unknown_policy"
+    assert (await shop.delete_policy(sku="A")).outcome == "unknown_policy"
     await shop.subscribe("tmall")
-    assert (await shop.drop_policy()).outcome == "unknown_policy"
+    assert (await shop.delete_policy()).outcome == "unknown_policy"
 
 
-async def test_rule_3_a_resume_threshold_that_merging_puts_below_safety_reads_as_safety_plus_one(
-    shop: ShopClient,
-) -> None:
-    await shop.policy(resume_threshold=4, safety_threshold=1, below_threshold="suspend")
-    await shop.policy(sku="A", safety_threshold=5)
-    await shop.receive("A", 6)
-    await shop.place("o1", {"A": 1})
+async def test_rule_3_a_merged_resume_threshold_below_safety_reads_as_safety_plus_one(shop: ShopClient) -> None:
+    await shop.set_policy(resume_threshold=4, safety_threshold=1, below_threshold="suspend")
+    await shop.set_policy(sku="A", safety_threshold=5)
+    await shop.hold(1, of=6)
     assert shop.mode("A") == "suspended"
     await shop.receive("A", 1)
     assert shop.mode("A") == "in_stock"
 
 
 async def test_rule_4_a_change_of_policy_waives_the_dwell(shop: ShopClient) -> None:
-    await shop.policy(safety_threshold=5, below_threshold="suspend", dwell_seconds=3600)
-    await shop.receive("A", 6)
-    await shop.place("o1", {"A": 1})
+    await shop.fall_to_threshold(dwell_seconds=3600)
     await shop.receive("A", 10)
     assert shop.mode("A") == "suspended"
-    await shop.policy(safety_threshold=6, below_threshold="suspend", dwell_seconds=3600)
+    await shop.set_policy(safety_threshold=6, below_threshold="suspend", dwell_seconds=3600)
     assert shop.mode("A") == "in_stock"
 
 
 async def test_rule_4_a_change_of_policy_respects_the_resume_threshold(shop: ShopClient) -> None:
-    await shop.policy(safety_threshold=5, resume_threshold=10, below_threshold="suspend")
-    await shop.receive("A", 6)
-    await shop.place("o1", {"A": 1})
+    await shop.set_policy(safety_threshold=5, resume_threshold=10, below_threshold="suspend")
+    await shop.hold(1, of=6)
     await shop.receive("A", 3)
-    await shop.policy(safety_threshold=4, resume_threshold=10, below_threshold="suspend")
+    await shop.set_policy(safety_threshold=4, resume_threshold=10, below_threshold="suspend")
     assert shop.mode("A") == "suspended"
-    await shop.policy(safety_threshold=4, resume_threshold=8, below_threshold="suspend")
+    await shop.set_policy(safety_threshold=4, resume_threshold=8, below_threshold="suspend")
     assert shop.mode("A") == "in_stock"
 
 
 async def test_rule_4_a_higher_threshold_takes_a_channel_off_the_shelf_at_once(shop: ShopClient) -> None:
     await shop.subscribe("tmall")
     await shop.receive("A", 6)
-    await shop.policy(safety_threshold=6, below_threshold="suspend")
+    await shop.set_policy(safety_threshold=6, below_threshold="suspend")
     assert shop.mode("A") == "suspended"
 
 
 async def test_rule_4_a_change_of_policy_leaves_holds_as_they_are(shop: ShopClient) -> None:
-    await shop.receive("A", 6)
-    await shop.place("o1", {"A": 6})
-    await shop.policy(safety_threshold=6, below_threshold="suspend", share=0.0)
+    await shop.hold(6, of=6)
+    await shop.set_policy(safety_threshold=6, below_threshold="suspend", share=0.0)
     assert (shop.order("o1").state, shop.stock("A").locked) == ("reserved", 6)
     assert (await shop.pay("o1")).outcome == "paid"
 
@@ -108,54 +99,52 @@ async def test_rule_4_a_change_of_policy_leaves_holds_as_they_are(shop: ShopClie
 async def test_rule_5_a_subscription_makes_a_channel_known(shop: ShopClient) -> None:
     await shop.receive("A", 6)
     assert (await shop.subscribe("jd")).outcome == "channel_known"
-    assert shop.current_offer("A", "jd") == ("in_stock", 6, 0)
+    assert shop.offer("A", "jd") == ("in_stock", 6, 0)
     assert (await shop.subscribe("jd")).replayed
 
 
 async def test_rule_5_a_channel_that_becomes_known_late_starts_by_the_stock_of_that_moment(shop: ShopClient) -> None:
-    await shop.policy("tmall", safety_threshold=5, below_threshold="suspend")
+    await shop.set_policy("tmall", safety_threshold=5, below_threshold="suspend")
     await shop.receive("A", 6)
-    await shop.policy("jd", safety_threshold=6, below_threshold="suspend", dwell_seconds=3600)
+    await shop.set_policy("jd", safety_threshold=6, below_threshold="suspend", dwell_seconds=3600)
     assert (shop.mode("A", "tmall"), shop.mode("A", "jd")) == ("in_stock", "suspended")
     await shop.receive("A", 1)
     assert shop.mode("A", "jd") == "in_stock", "it never left the shelf, so there is no dwell to wait for"
 
 
 async def test_channels_are_judged_each_by_its_own_policy(shop: ShopClient) -> None:
-    await shop.policy("tmall", safety_threshold=2, below_threshold="suspend")
-    await shop.policy("jd", safety_threshold=4, below_threshold="preorder", preorder_cap=7)
-    await shop.policy("main", primary=True, safety_threshold=9, below_threshold="suspend")
-    await shop.receive("A", 10)
-    await shop.place("o1", {"A": 6}, channel="main")
-    assert shop.current_offer("A", "tmall") == ("in_stock", 4, 0)
-    assert shop.current_offer("A", "jd") == ("preorder", 0, 7)
-    assert shop.current_offer("A", "main") == ("in_stock", 4, 0)
+    await shop.set_policy("tmall", safety_threshold=2, below_threshold="suspend")
+    await shop.set_policy("jd", safety_threshold=4, below_threshold="preorder", preorder_cap=7)
+    await shop.set_policy("main", primary=True, safety_threshold=9, below_threshold="suspend")
+    await shop.hold(6, of=10, channel="main")
+    assert shop.offer("A", "tmall") == ("in_stock", 4, 0)
+    assert shop.offer("A", "jd") == ("preorder", 0, 7)
+    assert shop.offer("A", "main") == ("in_stock", 4, 0)
 
 
 async def test_a_level_may_be_set_with_no_field_at_all(shop: ShopClient) -> None:
     await shop.receive("A", 6)
-    await shop.policy(sku="A", max_listed=2)
-    assert (await shop.policy(sku="A")).outcome == "policy_set"
-    assert (await shop.policy()).outcome == "policy_set"
-    assert shop.current_offer("A") == ("in_stock", 6, 0)
-    assert (await shop.drop_policy(sku="A")).outcome == "policy_deleted"
-    assert (await shop.drop_policy()).outcome == "policy_deleted"
+    await shop.set_policy(sku="A", max_listed=2)
+    assert (await shop.set_policy(sku="A")).outcome == "policy_set"
+    assert (await shop.set_policy()).outcome == "policy_set"
+    assert shop.offer("A") == ("in_stock", 6, 0)
+    assert (await shop.delete_policy(sku="A")).outcome == "policy_deleted"
+    assert (await shop.delete_policy()).outcome == "policy_deleted"
 
 
 async def test_rule_4_a_sku_policy_waives_the_dwell_of_its_channel_alone(shop: ShopClient) -> None:
     for channel in ("tmall", "jd"):
-        await shop.policy(channel, safety_threshold=5, below_threshold="suspend", dwell_seconds=60)
-    await shop.receive("A", 6)
-    await shop.place("o1", {"A": 1})
+        await shop.set_policy(channel, safety_threshold=5, below_threshold="suspend", dwell_seconds=60)
+    await shop.hold(1, of=6)
     await shop.receive("A", 10)
-    await shop.policy("tmall", "A", buffer=1)
+    await shop.set_policy("tmall", "A", buffer=1)
     assert (shop.mode("A", "tmall"), shop.mode("A", "jd")) == ("in_stock", "suspended")
 
 
 async def test_rule_9_a_policy_concerns_a_sku_that_came_in_the_same_batch(shop: ShopClient) -> None:
     await shop.subscribe("tmall")
     policy = {"safety_threshold": 7, "resume_threshold": 10, "below_threshold": "suspend"}
-    await shop.batch(shop.received("A", 7), SetPolicy(channel="tmall", policy=policy))
+    await shop.submit_all(shop.receive_command({"A": 7}), SetPolicy(channel="tmall", policy=policy))
     assert shop.mode("A") == "suspended"
     await shop.receive("A", 1)
     assert shop.mode("A") == "suspended", "8 is not yet 10"
@@ -164,14 +153,14 @@ async def test_rule_9_a_policy_concerns_a_sku_that_came_in_the_same_batch(shop: 
 
 
 async def test_rule_1_a_share_is_read_as_the_decimal_it_is(shop: ShopClient) -> None:
-    await shop.policy(share=0.29)
+    await shop.set_policy(share=0.29)
     await shop.receive("A", 100)
-    assert shop.current_offer("A").quantity == 29, "0.29 * 100 is 28.999999999999996 in binary"
+    assert shop.offer("A").quantity == 29, "0.29 * 100 is 28.999999999999996 in binary"
 
 
-async def test_rule_8_a_suspended_channel_that_becomes_primary_sells_what_is_there(shop: ShopClient) -> None:
+async def test_rule_8_a_suspended_channel_that_becomes_primary_sells_its_stock(shop: ShopClient) -> None:
     await shop.receive("A", 3)
-    await shop.policy(safety_threshold=5, below_threshold="suspend")
+    await shop.set_policy(safety_threshold=5, below_threshold="suspend")
     assert shop.mode("A") == "suspended"
-    await shop.policy(safety_threshold=5, below_threshold="suspend", primary=True)
-    assert (shop.mode("A"), shop.current_offer("A").quantity) == ("in_stock", 3)
+    await shop.set_policy(safety_threshold=5, below_threshold="suspend", primary=True)
+    assert (shop.mode("A"), shop.offer("A").quantity) == ("in_stock", 3)

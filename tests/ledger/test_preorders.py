@@ -1,4 +1,4 @@
-"""Preorders (rules 12 to 14): promised beyond the shelf, within their caps."""
+"""Preorders (rules 12 to 14): promised beyond the stock, within their caps."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from tests.ledger.shop_client import ShopClient
 async def _below_threshold(shop: ShopClient, **policy: Any) -> None:
     """Two units lie below the threshold, and the channel takes preorders."""
     usual: dict[str, Any] = {"safety_threshold": 5, "below_threshold": "preorder", "preorder_cap": 10}
-    await shop.policy(**(usual | policy))
+    await shop.set_policy(**(usual | policy))
     await shop.receive("A", 2)
 
 
-async def test_rule_12_in_preorder_the_line_is_preordered_whole_and_no_shelf_unit_is_touched(shop: ShopClient) -> None:
+async def test_rule_12_in_preorder_a_line_is_preordered_whole_without_shelf_units(shop: ShopClient) -> None:
     await _below_threshold(shop)
-    told = await shop.place("o1", {"A": 3})
-    assert told.outcome == "preordered"
+    assert (await shop.place("o1", {"A": 3})).outcome == "preordered"
     line = shop.line("o1", "A")
     assert (line.state, line.reserved, line.preordered) == ("preordered", 0, 3)
     assert shop.stock("A").available == 2
     assert shop.stock("A").preordered == 3
-    assert shop.current_offer("A") == ("preorder", 0, 7)
+    assert shop.offer("A") == ("preorder", 0, 7)
 
 
 async def test_rule_12_in_stock_a_line_over_the_offer_is_never_turned_into_a_preorder(shop: ShopClient) -> None:
     await _below_threshold(shop)
     await shop.receive("A", 8)
-    assert shop.current_offer("A") == ("in_stock", 10, 0)
+    assert shop.offer("A") == ("in_stock", 10, 0)
     assert (await shop.place("o1", {"A": 11})).outcome == "insufficient_stock"
     assert shop.line("o1", "A").reason == "insufficient_stock"
 
@@ -39,12 +38,12 @@ async def test_rule_13_a_line_over_the_remaining_preorders_is_refused_whole(shop
     assert shop.stock("A").preordered == 0
 
 
-async def test_rule_13_a_shopper_who_takes_no_preorder_is_told_insufficient_stock(shop: ShopClient) -> None:
+async def test_rule_13_an_order_that_allows_no_preorder_finds_insufficient_stock(shop: ShopClient) -> None:
     await _below_threshold(shop)
     assert (await shop.place("o1", {"A": 1}, allow_preorder=False)).outcome == "insufficient_stock"
 
 
-async def test_rule_13_sold_out_preorders_say_that_the_cap_is_reached(shop: ShopClient) -> None:
+async def test_rule_13_beyond_sold_out_preorders_the_cap_is_reached(shop: ShopClient) -> None:
     await _below_threshold(shop)
     await shop.place("o1", {"A": 10})
     assert shop.mode("A") == "sold_out"
@@ -52,7 +51,7 @@ async def test_rule_13_sold_out_preorders_say_that_the_cap_is_reached(shop: Shop
     assert (await shop.place("o3", {"A": 1}, allow_preorder=False)).outcome == "insufficient_stock"
 
 
-async def test_rule_13_a_channel_with_no_cap_at_all_says_insufficient_stock(shop: ShopClient) -> None:
+async def test_rule_13_a_channel_without_a_cap_has_insufficient_stock(shop: ShopClient) -> None:
     await _below_threshold(shop, preorder_cap=0)
     assert shop.mode("A") == "sold_out"
     assert (await shop.place("o1", {"A": 1})).outcome == "insufficient_stock"
@@ -61,17 +60,17 @@ async def test_rule_13_a_channel_with_no_cap_at_all_says_insufficient_stock(shop
 async def test_rule_14_remaining_is_zero_outside_preorder(shop: ShopClient) -> None:
     await _below_threshold(shop)
     await shop.receive("A", 100)
-    assert shop.current_offer("A").preorder_remaining == 0
+    assert shop.offer("A").preorder_remaining == 0
 
 
 async def test_rule_14_the_cap_over_all_channels_bounds_every_channel(shop: ShopClient) -> None:
-    await shop.policy("jd", below_threshold="preorder", preorder_cap=10)
+    await shop.set_policy("jd", below_threshold="preorder", preorder_cap=10)
     await _below_threshold(shop)
     await shop.adjust("lost", {"A": -2})
-    await shop.policy("*", "A", preorder_cap=6)
-    assert shop.current_offer("A", "tmall") == ("preorder", 0, 6)
+    await shop.set_policy("*", "A", preorder_cap=6)
+    assert shop.offer("A", "tmall") == ("preorder", 0, 6)
     await shop.place("o1", {"A": 4})
-    assert shop.current_offer("A", "jd") == ("preorder", 0, 2)
+    assert shop.offer("A", "jd") == ("preorder", 0, 2)
     assert (await shop.place("o2", {"A": 3}, channel="jd")).outcome == "preorder_cap_reached"
     assert (await shop.place("o3", {"A": 2}, channel="jd")).outcome == "preordered"
     assert shop.mode("A", "tmall") == "sold_out"
@@ -89,10 +88,10 @@ async def test_rule_14_cancels_and_expiries_free_the_cap(shop: ShopClient) -> No
     await shop.place("o2", {"A": 4}, hold_seconds=60)
     assert shop.mode("A") == "sold_out"
     await shop.cancel("o1")
-    assert shop.current_offer("A") == ("preorder", 0, 6)
-    shop.later(seconds=60)
+    assert shop.offer("A") == ("preorder", 0, 6)
+    shop.advance(seconds=60)
     await shop.tick()
-    assert shop.current_offer("A") == ("preorder", 0, 10)
+    assert shop.offer("A") == ("preorder", 0, 10)
 
 
 async def test_a_paid_preorder_stays_preordered_until_it_is_shipped_or_cancelled(shop: ShopClient) -> None:
@@ -101,7 +100,7 @@ async def test_a_paid_preorder_stays_preordered_until_it_is_shipped_or_cancelled
     await shop.pay("o1")
     order = shop.order("o1")
     assert (order.state, order.expires_at, order.lines[0].state) == ("paid", None, "preordered")
-    shop.later(minutes=60)
+    shop.advance(minutes=60)
     await shop.tick()
     assert shop.stock("A").preordered == 6
     await shop.cancel("o1")
@@ -112,6 +111,5 @@ async def test_a_paid_preorder_stays_preordered_until_it_is_shipped_or_cancelled
 async def test_a_basket_may_hold_shelf_units_and_preorders(shop: ShopClient) -> None:
     await _below_threshold(shop)
     await shop.receive("B", 20)
-    told = await shop.place("o1", {"B": 1, "A": 1})
-    assert told.outcome == "reserved"
+    assert (await shop.place("o1", {"B": 1, "A": 1})).outcome == "reserved"
     assert [line.state for line in shop.order("o1").lines] == ["reserved", "preordered"]

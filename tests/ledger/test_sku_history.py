@@ -1,4 +1,4 @@
-"""The story of a SKU, from what the real ledger published: it adds up, and a clerk can read it."""
+"""The history of a SKU from the published decisions of a real ledger, and its descriptions."""
 
 from __future__ import annotations
 
@@ -29,60 +29,48 @@ from stocktide.tables.history.sku_history import (
 from stocktide.tables.ledger.records import Decision, Effect
 from stocktide.tables.views import stock_view
 from tests.harness.servers import RedisServer
-from tests.ledger.drivers import RedisDriver
-from tests.ledger.ledgers import open_ledger
-from tests.ledger.shop_client import ShopClient
-
-
-class HistoryScenario:
-    """A shop whose ledger's decisions are told as the story of SKU A."""
-
-    def __init__(self, till: RedisDriver) -> None:
-        self.till = till
-        self.shop = ShopClient(till)
-
-    def parts(self, decisions: list[Decision] | None = None, story: SkuHistory | None = None) -> list[HistoryEntry]:
-        """The parts of the story, all decisions made under one term."""
-        story = story or SkuHistory("A")
-        return [
-            part
-            for each in (self.till.decisions if decisions is None else decisions)
-            for part in story.follow(each, 1, "")
-        ]
-
-    def changes(self) -> list[SkuChange]:
-        """The changes alone."""
-        return [part for part in self.parts() if isinstance(part, SkuChange)]
-
-    def words(self) -> list[str]:
-        """What they say."""
-        return [describe_change(change) for change in self.changes()]
+from tests.ledger.shop_client import RedisShopClient, open_shop
 
 
 @pytest.fixture
-async def told(valkey: RedisServer) -> AsyncIterator[HistoryScenario]:
+async def shop(valkey: RedisServer) -> AsyncIterator[RedisShopClient]:
     """An empty shop on Valkey."""
-    async with open_ledger(valkey.url) as ledger:
-        yield HistoryScenario(RedisDriver(ledger))
+    async with open_shop(valkey.url) as shop:
+        yield shop
 
 
-async def test_a_story_with_a_count_an_expiry_and_a_return_adds_up_and_can_be_read(told: HistoryScenario) -> None:
-    shop = told.shop
+def parts_of(decisions: list[Decision], story: SkuHistory | None = None) -> list[HistoryEntry]:
+    """The parts of the history of SKU A, with all decisions under one term."""
+    story = story or SkuHistory("A")
+    return [part for each in decisions for part in story.follow(each, 1, "")]
+
+
+def changes(shop: RedisShopClient) -> list[SkuChange]:
+    """The changes alone."""
+    return [part for part in parts_of(shop.driver.decisions) if isinstance(part, SkuChange)]
+
+
+def descriptions(shop: RedisShopClient) -> list[str]:
+    """The changes as they are described."""
+    return [describe_change(change) for change in changes(shop)]
+
+
+async def test_a_history_with_a_count_an_expiry_and_a_return_adds_up_and_is_described(shop: RedisShopClient) -> None:
     await shop.receive("A", 50, id="wms-1")
     await shop.place("o1", {"A": 2})
     await shop.place("o2", {"A": 1}, hold_seconds=1)
     await shop.pay("o1")
-    shop.later(2)
+    shop.advance(2)
     await shop.tick()
     await shop.ship("o1", ("A", 2, "SH1"))
     await shop.take_back("o1", ("A", 1, "SH1"))
     await shop.take_back("o1", ("A", 1, "SH1", "damaged"))
-    shop.later(1)
+    shop.advance(1)
     await shop.count({"A": 47}, id="wms-2")
-    parts = told.parts()
+    parts = parts_of(shop.driver.decisions)
     assert isinstance(parts[0], HistoryStart) and parts[0].known
     assert not any(isinstance(part, Inconsistency) for part in parts)
-    assert told.words() == [
+    assert descriptions(shop) == [
         "received 50 at SH1 (wms-1)",
         "channels were judged anew: a policy changed, or a channel is new",
         "order o1 (tmall) took 2: held",
@@ -94,21 +82,17 @@ async def test_a_story_with_a_count_an_expiry_and_a_return_adds_up_and_can_be_re
         "order o1 returned 1, damaged, to SH1",
         "counted 47 at SH1 (wms-2): -2",
     ]
-    available = [change.view["available"] for change in told.changes()]
+    available = [change.view["available"] for change in changes(shop)]
     assert available == [50, 50, 48, 47, 47, 48, 48, 49, 49, 47]
 
 
-async def test_the_numbers_after_the_last_change_are_those_that_a_reader_of_the_stock_gets(
-    told: HistoryScenario,
-) -> None:
-    shop = told.shop
-    await shop.receive("A", 10)
-    await shop.receive("A", 5, "BJ1")
+async def test_the_numbers_after_the_last_change_equal_the_stock_view(shop: RedisShopClient) -> None:
+    await shop.receive_at(SH1=10, BJ1=5)
     await shop.place("o1", {"A": 3})
-    decision = told.till.decisions[-1]
+    decision = shop.driver.decisions[-1]
     row = next(row for row in decision.skus if row.sku == "A")
-    assert told.changes()[-1].view == stock_view("A", row.record, row.offers)
-    assert change_view(told.changes()[-1]) == {
+    assert changes(shop)[-1].view == stock_view("A", row.record, row.offers)
+    assert change_view(changes(shop)[-1]) == {
         "version": 4,
         "at": "2023-11-14T22:13:20.000Z",
         "batch": 3,
@@ -124,77 +108,73 @@ async def test_the_numbers_after_the_last_change_are_those_that_a_reader_of_the_
     }
 
 
-async def test_the_changes_of_one_batch_have_the_numbers_in_between(told: HistoryScenario) -> None:
-    shop = told.shop
-    await shop.batch(shop.received("A", 10), shop.placed("o1", {"A": 1}), shop.placed("o2", {"A": 2}))
-    locked = [(change.version, change.before.get("locked@SH1", 0), change.view["locked"]) for change in told.changes()]
+async def test_the_changes_of_one_batch_have_the_numbers_in_between(shop: RedisShopClient) -> None:
+    await shop.submit_all(
+        shop.receive_command({"A": 10}), shop.place_command("o1", {"A": 1}), shop.place_command("o2", {"A": 2})
+    )
+    locked = [(change.version, change.before.get("locked@SH1", 0), change.view["locked"]) for change in changes(shop)]
     assert locked == [(1, 0, 0), (2, 0, 0), (3, 0, 1), (4, 1, 3)]
-    assert [change.offers is not None for change in told.changes()] == [False, False, False, True]
+    assert [change.offers is not None for change in changes(shop)] == [False, False, False, True]
 
 
-async def test_a_count_that_comes_late_says_what_moved_since(told: HistoryScenario) -> None:
-    shop = told.shop
+async def test_the_description_of_a_late_count_names_the_moves_since(shop: RedisShopClient) -> None:
     await shop.receive("A", 50)
-    shop.later(60)
+    shop.advance(60)
     await shop.adjust("lost", {"A": -3})
     await shop.count({"A": 49}, occurred=30, id="wms-9")
     await shop.count({"A": 46}, id="wms-10")
-    assert told.words()[-2:] == [
+    assert descriptions(shop)[-2:] == [
         "counted 49 at SH1 (wms-9), 3 left since: -1",
         "counted 46 at SH1 (wms-10): as expected",
     ]
-    assert told.changes()[1].view["on_hand"] == 47
+    assert changes(shop)[1].view["on_hand"] == 47
 
 
-async def test_what_a_count_holds_already_is_told_as_no_change(told: HistoryScenario) -> None:
-    shop = told.shop
+async def test_a_receipt_that_a_count_includes_is_described_as_no_change(shop: RedisShopClient) -> None:
     await shop.receive("A", 5)
-    shop.later(60)
+    shop.advance(60)
     await shop.count({"A": 5})
     await shop.receive("A", 3, occurred=30, id="late")
-    assert told.words()[-1] == "received 3 at SH1 (late), which the newest count holds already: no change"
-    assert told.changes()[-1].deltas == {}
+    assert descriptions(shop)[-1] == "received 3 at SH1 (late), which the newest count holds already: no change"
+    assert changes(shop)[-1].deltas == {}
 
 
-async def test_a_change_of_policy_tells_how_the_channel_sells_now(told: HistoryScenario) -> None:
-    shop = told.shop
+async def test_a_change_of_policy_is_described_with_the_new_mode(shop: RedisShopClient) -> None:
     await shop.receive("A", 5)
     await shop.subscribe("tmall")
-    await shop.policy("tmall", safety_threshold=9, below_threshold="preorder", preorder_cap=4)
-    await shop.policy("tmall", "A", buffer=1)
-    last_but_one, last = told.changes()[-2:]
+    await shop.set_policy("tmall", safety_threshold=9, below_threshold="preorder", preorder_cap=4)
+    await shop.set_policy("tmall", "A", buffer=1)
+    last_but_one, last = changes(shop)[-2:]
     assert describe_change(last_but_one) == "policy of tmall changed"
     assert [describe_mode_change(mode) for mode in last_but_one.modes] == [
         "tmall: in stock before, now on preorder, 4 left"
     ]
     assert describe_change(last) == "policy of tmall for this SKU changed"
-    await shop.drop_policy("tmall", "A")
-    assert describe_change(told.changes()[-1]) == "policy of tmall for this SKU removed"
+    await shop.delete_policy("tmall", "A")
+    assert describe_change(changes(shop)[-1]) == "policy of tmall for this SKU removed"
 
 
-async def test_movements_between_and_within_warehouses_are_told_with_their_places(told: HistoryScenario) -> None:
-    shop = told.shop
+async def test_movements_between_and_within_warehouses_are_described_with_their_places(shop: RedisShopClient) -> None:
     await shop.receive("A", 10)
     await shop.transfer({"A": 4}, "SH1", "BJ1", id="wms-2")
     await shop.adjust("damages", {"A": -2}, id="wms-3")
     await shop.adjust("damages", {"A": 1}, id="wms-4")
     await shop.adjust("scrapped", {"A": -1}, id="wms-5")
     await shop.adjust("found", {"A": 1}, id="wms-6")
-    assert told.words()[1:] == [
+    assert descriptions(shop)[1:] == [
         "moved 4 from SH1 to BJ1 (wms-2)",
         "2 found damaged at SH1 (wms-3)",
         "1 damaged before, fit for sale again at SH1 (wms-4)",
         "1 damaged scrapped at SH1 (wms-5)",
         "adjusted by +1, found, at SH1 (wms-6)",
     ]
-    assert dict(describe_deltas(told.changes()[1].deltas)) == {"SH1": "on hand -4", "BJ1": "on hand +4"}
-    assert list(describe_deltas(told.changes()[2].deltas)) == [("SH1", "on hand -2, damaged +2")]
+    assert dict(describe_deltas(changes(shop)[1].deltas)) == {"SH1": "on hand -4", "BJ1": "on hand +4"}
+    assert list(describe_deltas(changes(shop)[2].deltas)) == [("SH1", "on hand -2, damaged +2")]
 
 
-async def test_ends_of_orders_are_told_apart(told: HistoryScenario) -> None:
-    shop = told.shop
+async def test_the_ends_of_orders_have_different_descriptions(shop: RedisShopClient) -> None:
     await shop.receive("A", 10)
-    await shop.policy("jd", "A", safety_threshold=99, below_threshold="preorder", preorder_cap=5)
+    await shop.set_policy("jd", "A", safety_threshold=99, below_threshold="preorder", preorder_cap=5)
     await shop.place("o1", {"A": 2})
     await shop.place("o2", {"A": 3}, supersedes="o1")
     await shop.pay("o2")
@@ -203,7 +183,7 @@ async def test_ends_of_orders_are_told_apart(told: HistoryScenario) -> None:
     await shop.cancel("o3")
     await shop.place("o4", {"A": 1}, priority="vip")
     await shop.ship("o4", ("A", 2, "SH1"))
-    assert [words for words in told.words() if "order" in words and "judged" not in words] == [
+    assert [words for words in descriptions(shop) if "order" in words and "judged" not in words] == [
         "order o1 (tmall) took 2: held",
         "order o1 gave way to o2: 2 back",
         "order o2 (tmall) took 3: held",
@@ -217,25 +197,21 @@ async def test_ends_of_orders_are_told_apart(told: HistoryScenario) -> None:
     ]
 
 
-async def test_where_the_head_is_gone_the_story_begins_with_what_stood_before_the_first_change(
-    told: HistoryScenario,
-) -> None:
-    shop = told.shop
-    await shop.receive("A", 10)
-    await shop.place("o1", {"A": 2})
+async def test_without_the_journals_head_the_history_begins_with_an_earlier_state(shop: RedisShopClient) -> None:
+    await shop.hold(2, of=10)
     await shop.place("o2", {"A": 3})
-    opening, *rest = told.parts(told.till.decisions[2:])
+    opening, *rest = parts_of(shop.driver.decisions[2:])
     assert isinstance(opening, HistoryStart) and not opening.known
     assert (opening.record.version, opening.record.counters) == (3, {"on_hand@SH1": 10, "locked@SH1": 2})
     assert [part.version for part in rest if isinstance(part, SkuChange)] == [4]
 
 
-async def test_a_term_that_began_between_two_changes_is_told_before_the_later_one(told: HistoryScenario) -> None:
-    shop, story = told.shop, SkuHistory("A")
+async def test_a_takeover_between_two_changes_comes_before_the_later_one(shop: RedisShopClient) -> None:
+    story = SkuHistory("A")
     await shop.receive("A", 10)
     await shop.receive("A", 1)
     await shop.receive("A", 1)
-    first, second, third = told.till.decisions
+    first, second, third = shop.driver.decisions
     assert not [part for part in story.follow(first, 1, "w1") if isinstance(part, Takeovers)]
     takeovers, change = story.follow(second, 4, "w2")
     assert isinstance(takeovers, Takeovers) and isinstance(change, SkuChange)
@@ -244,48 +220,48 @@ async def test_a_term_that_began_between_two_changes_is_told_before_the_later_on
 
 
 def strayed(decision: Decision, on_hand: int) -> Decision:
-    """The decision of a ledger that held other units than its log says."""
+    """The decision of a ledger that held other units than its log."""
     (row,) = decision.skus
     record = structs.replace(row.record, counters={**row.record.counters, "on_hand@SH1": on_hand})
     return structs.replace(decision, skus=(structs.replace(row, record=record),))
 
 
-async def test_what_does_not_follow_from_the_changes_before_is_told_and_counted(told: HistoryScenario) -> None:
-    shop, story = told.shop, SkuHistory("A")
+async def test_an_inconsistency_with_earlier_changes_is_described_and_counted(shop: RedisShopClient) -> None:
+    story = SkuHistory("A")
     await shop.receive("A", 10)
     await shop.receive("A", 5)
-    first, second = told.till.decisions
-    parts = told.parts([first, strayed(second, 17)], story)
+    first, second = shop.driver.decisions
+    parts = parts_of([first, strayed(second, 17)], story)
     (found,) = [part for part in parts if isinstance(part, Inconsistency)]
     assert describe_break(found) == "not explained by the log: on_hand@SH1 stood at 10, then at 12"
     assert story.breaks == 1
     story = SkuHistory("A")
-    told.parts([first, structs.replace(second, effects=())], story)
+    parts_of([first, structs.replace(second, effects=())], story)
     assert story.breaks == 1, "a state that changed without an effect"
     story = SkuHistory("A")
-    told.parts([first, second, second], story)
-    assert story.breaks == 1, "a change that is told twice"
+    parts_of([first, second, second], story)
+    assert story.breaks == 1, "a change that is repeated"
 
 
-async def test_a_state_that_is_written_anew_changes_nothing(told: HistoryScenario) -> None:
-    shop, story = told.shop, SkuHistory("A")
+async def test_a_state_that_is_written_again_is_no_change(shop: RedisShopClient) -> None:
+    story = SkuHistory("A")
     await shop.receive("A", 10)
-    (first,) = told.till.decisions
-    assert told.parts([first, structs.replace(first, batch=2, effects=())], story)[2:] == []
+    (first,) = shop.driver.decisions
+    assert parts_of([first, structs.replace(first, batch=2, effects=())], story)[2:] == []
     assert story.breaks == 0
 
 
-async def test_a_repair_takes_what_it_finds_and_heals_what_was_not_explained(told: HistoryScenario) -> None:
-    shop, story = told.shop, SkuHistory("A")
+async def test_a_repair_starts_from_the_state_it_found_and_resolves_an_inconsistency(shop: RedisShopClient) -> None:
+    story = SkuHistory("A")
     await shop.receive("A", 10)
     await shop.receive("A", 5)
     await shop.receive("A", 1)
-    first, second, third = told.till.decisions
+    first, second, third = shop.driver.decisions
     cause = (REPAIR, "fix-1", "mei")
     repair = structs.replace(
         strayed(third, 15), effects=(Effect("A", 3, cause, {"on_hand@SH1": -3}),), movements=(), results=()
     )
-    parts = told.parts([first, strayed(second, 17), repair], story)
+    parts = parts_of([first, strayed(second, 17), repair], story)
     change = parts[-1]
     assert isinstance(change, SkuChange) and describe_change(change) == "repaired by mei (fix-1)"
     assert describe_deviation(change) == "found otherwise than this log says: on_hand@SH1 at 18, not at 17"
@@ -293,6 +269,6 @@ async def test_a_repair_takes_what_it_finds_and_heals_what_was_not_explained(tol
     assert change_view(change)["cause"] == {"kind": "repair", "id": "fix-1", "actor": "mei"}
 
 
-async def test_a_batch_without_the_sku_tells_nothing_of_it(told: HistoryScenario) -> None:
-    await told.shop.receive("B", 10)
-    assert told.parts() == [] and changes_of(told.till.decisions[0], "A") == ()
+async def test_a_batch_without_the_sku_adds_nothing_to_its_history(shop: RedisShopClient) -> None:
+    await shop.receive("B", 10)
+    assert parts_of(shop.driver.decisions) == [] and changes_of(shop.driver.decisions[0], "A") == ()

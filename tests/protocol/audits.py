@@ -1,40 +1,87 @@
-"""An audit on the stage of the protocol: a real Redis, a journal in memory, rows in memory."""
+"""Audits of a rig, a shop with an order in every state, and ways to spoil its Redis and rows."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
 
 from stocktide.streams.topics import join_key
 from stocktide.tables.audit.auditor import Auditor
-from stocktide.tables.audit.compare import Drift
 from stocktide.tables.audit.findings import Findings
 from stocktide.tables.audit.redis_keys import RedisSide
 from stocktide.tables.derived_rows import PolicyLevel, RowKind, StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship
 from stocktide.tables.ledger.records import Decision, decode_decision
 from stocktide.tables.recovery.checkpoints import Checkpoints
 from tests.protocol.rig import ProtocolRig
 
 LIMITS = LedgerLimits()
+_ids = itertools.count(1)
+
+
+def receive(sku: str, quantity: int, warehouse: str = "SH1") -> Receive:
+    """A receipt with an id of its own."""
+    mark = f"r{next(_ids)}"
+    return Receive(id=mark, warehouse=warehouse, at=1_000, fingerprint=mark, lines=((sku, quantity),))
+
+
+def place(order_id: str, *lines: tuple[str, int], **more: Any) -> Place:
+    """An order of `lines`, or of one unit of A."""
+    return Place(
+        id="placed", order_id=order_id, at=1, fingerprint=order_id, channel="jd", lines=lines or (("A", 1),), **more
+    )
+
+
+def pay(order_id: str) -> Pay:
+    """The payment of an order."""
+    return Pay(id="paid", order_id=order_id, at=1, fingerprint="pay")
+
+
+def cancel(order_id: str) -> Cancel:
+    """The cancellation of an order."""
+    return Cancel(id="cancelled", order_id=order_id, at=1, fingerprint="cancel")
+
+
+# A shop with an order in every state.
+OPENING: tuple[Command, ...] = (
+    SetPolicy(channel="jd", policy={"buffer": 1}),
+    SetPolicy(channel="jd", sku="A", policy={}),
+    receive("A", 100),
+    receive("A", 50, "BJ1"),
+    receive("B", 10),
+    place("o1", ("A", 2), ("B", 1)),
+    place("o2"),
+    pay("o2"),
+    place("o3"),
+    cancel("o3"),
+    place("o4", ("A", 1_000)),
+    place("o5"),
+    pay("o5"),
+    Ship(id="s", order_id="o5", at=2_000, fingerprint="s", lines=(("A", 1, "SH1"),)),
+)
 
 
 class MemoryTables:
-    """The tables of a journal in memory; `rows` gives all of them each time."""
+    """A `TableSide` over a journal in memory."""
 
-    def __init__(self, stage: ProtocolRig) -> None:
-        self._rows = stage.rows
-        self._stage = stage
+    def __init__(self, rig: ProtocolRig) -> None:
+        self._rows = rig.rows
+        self._rig = rig
         self._spoiled: list[StoredRow] = []
         self._lost: set[tuple[RowKind, str]] = set()
         self._spoiled_at = 0
 
     def spoil(self, *rows: StoredRow, lost: Iterable[tuple[RowKind, str]] = ()) -> None:
-        """Somebody writes rows that follow from nothing, and loses others; later batches come after them."""
+        """Add rows that follow from no batch and lose others, before the rows of later batches."""
         self._spoiled, self._lost = list(rows), set(lost)
-        self._spoiled_at = len(self._stage.valid())
+        self._spoiled_at = len(self._rig.valid())
 
     async def checkpoints(self) -> Checkpoints:
-        """See TableSide. Derives what there is."""
+        """See TableSide. Derives all batches first."""
         self._rows.keep()
         return await self._rows.checkpoints()
 
@@ -49,39 +96,52 @@ class MemoryTables:
         """See TableSide."""
 
     def _policies(self) -> Iterator[StoredRow]:
-        for decision in decisions(self._stage):
+        for decision in decisions(self._rig):
             for row in decision.policies:
                 key = join_key(row.channel, row.sku) if row.sku else row.channel
                 level = None if row.policy is None else dict(row.policy)
                 yield StoredRow("policy", key, decision.batch, PolicyLevel(row.channel, row.sku or None, level))
 
     def _removed(self) -> Iterator[StoredRow]:
-        for decision in decisions(self._stage):
+        for decision in decisions(self._rig):
             for repair in decision.repairs:
                 if repair.after is None and repair.subject in ("sku", "order", "movement"):
                     yield StoredRow(repair.subject, repair.key, 0, None)  # type: ignore[arg-type]
 
 
-def decisions(stage: ProtocolRig) -> list[Decision]:
-    """What was decided, batch after batch."""
-    return [decode_decision(record.payload) for record in stage.valid()]
+def decisions(rig: ProtocolRig) -> list[Decision]:
+    """All decisions, in order."""
+    return [decode_decision(record.payload) for record in rig.valid()]
 
 
-def auditor_of(stage: ProtocolRig, skus: frozenset[str] | None = None, tables: MemoryTables | None = None) -> Auditor:
+def auditor_of(rig: ProtocolRig, skus: frozenset[str] | None = None, tables: MemoryTables | None = None) -> Auditor:
     """An audit that has not run yet."""
-    side = RedisSide(stage.redis, stage.app_id)
-    return Auditor(stage.log(), side, tables or MemoryTables(stage), LIMITS, lambda phase, done, total: None, skus)
+    side = RedisSide(rig.redis, rig.app_id)
+    return Auditor(rig.log(), side, tables or MemoryTables(rig), LIMITS, lambda phase, done, total: None, skus)
 
 
-async def audit(stage: ProtocolRig, *skus: str, tables: MemoryTables | None = None) -> Findings:
-    """Everything, or some SKUs, looked at once."""
-    return await auditor_of(stage, frozenset(skus) or None, tables).run()
+async def audit(rig: ProtocolRig, *skus: str, tables: MemoryTables | None = None) -> Findings:
+    """Run one audit, of everything or of some SKUs."""
+    return await auditor_of(rig, frozenset(skus) or None, tables).run()
 
 
 def differences_by_key(findings: Findings) -> dict[str, set[tuple[str, str]]]:
-    """By key, the sides and what differs there."""
-    return {f"{drift.subject} {drift.key}": _told(drift) for drift in findings.drifts}
+    """The side and the subject of each difference, by key."""
+    return {
+        f"{drift.subject} {drift.key}": {(each.side, each.what) for each in drift.differences}
+        for drift in findings.drifts
+    }
 
 
-def _told(drift: Drift) -> set[tuple[str, str]]:
-    return {(each.side, each.what) for each in drift.differences}
+async def spoil_sku(rig: ProtocolRig, sku: str, counters: dict[str, int]) -> None:
+    """Overwrite counters of a SKU in Redis, outside any batch."""
+    key = f"{rig.prefix}sku:{sku}"
+    record = msgspec.msgpack.decode(await rig.redis.get(key))
+    record["counters"] |= counters
+    await rig.redis.set(key, msgspec.msgpack.encode(record))
+
+
+def is_clean(findings: Findings) -> bool:
+    """Whether an audit found no difference."""
+    assert findings.sides is not None
+    return not findings.drifts and not findings.unsettled and findings.sides.agree

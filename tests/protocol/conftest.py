@@ -1,4 +1,4 @@
-"""Fixtures of the protocol's tests: the run's Valkey, or one of the test's own where it has to be killed."""
+"""Fixtures of the protocol tests: a rig on the session's Valkey, or a Valkey that the test may kill."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ import pytest
 
 from stocktide.embedded import EmbeddedValkey
 from tests.harness.servers import RedisServer
+from tests.protocol.audits import OPENING
 from tests.protocol.rig import ProtocolRig
 
 
 @pytest.fixture
-async def stage(valkey: RedisServer, app_id: str) -> AsyncIterator[ProtocolRig]:
-    """A stage with nothing on it: an empty Redis and an empty journal."""
-    stage = ProtocolRig(valkey.url, app_id)
-    yield stage
-    await stage.close()
+async def rig(valkey: RedisServer, app_id: str) -> AsyncIterator[ProtocolRig]:
+    """A rig with an empty Redis and an empty journal."""
+    rig = ProtocolRig(valkey.url, app_id)
+    yield rig
+    await rig.close()
+
+
+@pytest.fixture
+async def shop(rig: ProtocolRig) -> ProtocolRig:
+    """A rig whose shop has an order in every state."""
+    await rig.blessed_relay()
+    for command in OPENING:
+        await rig.submit(command)
+    return rig
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""The faults of the model, in the order of the model's own run, on the real code: relays, takeovers, Lua on a server.
+"""The faults of the model, in the order of one of its runs, on the real code: relays, takeovers, Lua on a server.
 
-In: a stage and a seed. The model's run of that seed says what fails, and when; here each of its faults is what comes
-nearest to it on one server: a copy of the shard's keys, taken earlier, is put back in one step and looks like another
-process (a lost tail, a lagging replica, an old primary whose decisions nobody read), or all keys are gone. Copies are
-taken all along, also of what was never sent, so that one that comes back after others decided is a fork. Owners stall
-before any step of Redis, lose what they append, race and die; the journal's head ages out up to the last whole pass.
+In: a rig and a seed. The model's run of that seed gives the order of the faults; each is replaced by its nearest
+equivalent on one server. An earlier copy of the shard's keys is put back in one step and looks like another process (a
+lost tail, a lagging replica, an old primary with unpublished decisions), or all keys are removed. A copy that comes
+back after later decisions is a fork. Owners stall before a step of Redis, lose appends, race and end; the journal's
+head ages out up to the last whole pass.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from tests.protocol.random_run import CALLERS, SETTLE_SECONDS_MAX, RandomRun
 from tests.protocol.rig import DecisionSubmitter, ProtocolRig, deadline_in
 from tests.protocol.shard_copy import OWN, ShardCopy, age_out, forget_everything, state_of
 
-# Faults of one walk: a model's run has up to a hundred, and each costs a takeover of a real server.
+# Faults of one run: the model's run has up to a hundred, and each costs a takeover of a real server.
 FAULTS_MAX = 40
 COPIES_MAX = 5
 OWNERS_MAX = 3
-# How long an old primary waits for the others to decide; under load they need longer, and the fork is a shorter one.
+# How long a fork waits for later decisions; under load they take longer, and the fork is shorter.
 FORK_SECONDS_MAX = 1.0
-# A pass must not hold up the faults: where Redis is away, it is tried again with the next cut.
+# A pass must not delay the faults: without Redis, the next one tries it again.
 PASS_SECONDS_MAX = 0.5
 PASS_PAGES_MAX = 50
 
 
 class StallingControl(LedgerControl):
-    """Whoever holds it stops before its next step, as under SIGSTOP, until `gate` is set again."""
+    """A control that stops before each step until `gate` is set, as under SIGSTOP."""
 
-    def __init__(self, stage: ProtocolRig) -> None:
-        super().__init__(stage.redis, stage.app_id)
+    def __init__(self, rig: ProtocolRig) -> None:
+        super().__init__(rig.redis, rig.app_id)
         self.gate = asyncio.Event()
         self.gate.set()
         for step in ("outbox", "settle", "unbless", "bless", "replay", "flush", "load"):
@@ -58,58 +58,54 @@ class StallingControl(LedgerControl):
 
 
 class LosingLog(MemoryLog):
-    """A client of the journal whose next append is lost, once `loses` was set."""
+    """A journal client that loses its next append once `loses` is set."""
 
     def __init__(self, journal: MemoryJournal) -> None:
         super().__init__(journal)
         self.loses = False
 
     async def append(self, values: Sequence[bytes]) -> Awaitable[int]:
-        """See JournalLog. The awaitable raises KafkaError where the values were lost."""
+        """See JournalLog. The awaitable raises KafkaError if the values were lost."""
         if not self.loses:
             return await super().append(values)
         self.loses = False
         lost: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        lost.set_exception(KafkaError("lost on its way"))
+        lost.set_exception(KafkaError("lost in flight"))
         return lost
 
 
-def plan_of(seed: int) -> list[str]:
-    """The names of what failed in the model's run of that seed, in order."""
-    return run(seed).failed[:FAULTS_MAX]
-
-
 class FaultRun(RandomRun):
-    """A walk over a Redis that loses what it knew. `run` raises AssertionError where a promise was broken."""
+    """A run over a Redis that loses state. `run` raises AssertionError if a promise was broken."""
 
-    # So many that some are new to the end, and more than the shelf holds.
+    # So many that some are new up to the end, and more than the stock.
     orders = 400
     units = 600
-    # Long enough to learn of a takeover what became of an attempt.
+    # Long enough for a takeover to settle an attempt.
     attempt_seconds = 1.0
 
-    def __init__(self, stage: ProtocolRig, seed: int, rest_seconds: float = SETTLE_SECONDS_MAX) -> None:
-        self.plan = plan_of(seed)
-        super().__init__(stage, seed, len(self.plan), rest_seconds)
+    def __init__(self, rig: ProtocolRig, seed: int, rest_seconds: float = SETTLE_SECONDS_MAX) -> None:
+        # The faults of the model's run of that seed, in order.
+        self.plan = run(seed).failed[:FAULTS_MAX]
+        super().__init__(rig, seed, len(self.plan), rest_seconds)
         self._copies: list[ShardCopy] = []
-        self._handovers: list[StallingControl] = []
+        self._controls: list[StallingControl] = []
         self._aged: list[bytes] = []
         self._faults: dict[str, Callable[[], Awaitable[None]]] = {
-            "redis_restarts": self._lose_the_tail,
+            "redis_restarts": self._lose_tail,
             "replica_is_promoted": self._promote,
-            "old_server_returns": self._bring_back_any_copy,
-            "old_server_becomes_a_replica": self._take_a_copy,
-            "replica_is_promoted_and_the_old_primary_comes_back_as_a_replica_and_is_promoted_again": self._fork,
-            "redis_is_flushed": self._forget_everything,
-            "redis_is_empty": self._forget_everything,
-            "client_reconnects": self._cut_the_subscription,
-            "owner_appears": self._new_owner_while_the_old_one_goes_on,
-            "owner_dies": self._kill_a_relay,
-            "process_is_stopped": self._stop_an_owner,
-            "process_goes_on": self._let_owners_go_on,
-            "append_fails": self._lose_an_append,
-            "deriver_is_assigned_anew": self._derive,
-            "journal_is_cut": self._cut_the_journal,
+            "old_server_returns": self._put_back_any_copy,
+            "old_server_becomes_a_replica": self._take_copy,
+            "old_primary_is_promoted_again": self._fork,
+            "redis_is_flushed": self._empty_redis,
+            "redis_is_empty": self._empty_redis,
+            "client_reconnects": self._cut_subscription,
+            "owner_appears": self._add_owner,
+            "owner_ends": self._end_relay,
+            "process_is_stopped": self._stall_owner,
+            "process_resumes": self._resume_owners,
+            "append_fails": self._lose_append,
+            "deriver_is_reassigned": self._derive,
+            "journal_is_trimmed": self._age_out_journal,
         }
 
     def _next_event(self) -> Callable[[], Awaitable[None]]:
@@ -117,93 +113,90 @@ class FaultRun(RandomRun):
         return self._faults[name]
 
     def _begin_relay(self, owner: str) -> tuple[Relay, MemoryLog]:
-        stage, log = self._stage, LosingLog(self._stage.journal)
-        self._handovers.append(StallingControl(stage))
-        relay = Relay(log, self._handovers[-1], owner, source=stage.rows, stall_seconds=0.3)
-        relay.start()
-        stage.logs.append(log)
-        stage.relays.append(relay)
-        return relay, log
+        log, control = LosingLog(self._rig.journal), StallingControl(self._rig)
+        self._rig.logs.append(log)
+        self._controls.append(control)
+        return self._rig.relay(owner, log, control), log
 
-    async def _new_owner_while_the_old_one_goes_on(self) -> None:
+    async def _add_owner(self) -> None:
         if len(self._relays) >= OWNERS_MAX:
             await self._relays[0][0].stop()
-        await super()._new_owner_while_the_old_one_goes_on()
+        await super()._add_owner()
 
-    async def _kill_a_relay(self) -> None:
-        await super()._kill_a_relay()
-        await self._new_owner_while_the_old_one_goes_on()
+    async def _end_relay(self) -> None:
+        await super()._end_relay()
+        await self._add_owner()
 
-    async def _stop_an_owner(self) -> None:
-        self._random.choice(self._handovers[-OWNERS_MAX:]).gate.clear()
-        await self._hold_back_what_a_relay_sends()
+    async def _stall_owner(self) -> None:
+        self._random.choice(self._controls[-OWNERS_MAX:]).gate.clear()
+        await self._hold_appends()
 
-    async def _let_owners_go_on(self) -> None:
-        for handover in self._handovers:
-            handover.gate.set()
+    async def _resume_owners(self) -> None:
+        for control in self._controls:
+            control.gate.set()
         for _, log in self._relays:
             log.gate.set()
 
-    async def _lose_an_append(self) -> None:
+    async def _lose_append(self) -> None:
         log = self._relays[-1][1]
         assert isinstance(log, LosingLog)
         log.loses = True
 
-    async def _take_a_copy(self) -> None:
-        self._copies = [*self._copies, await ShardCopy(self._stage).take()][-COPIES_MAX:]
+    async def _take_copy(self) -> None:
+        self._copies = [*self._copies, await ShardCopy(self._rig).take()][-COPIES_MAX:]
 
-    async def _lose_the_tail(self) -> None:
-        await self._take_a_copy()
+    async def _lose_tail(self) -> None:
+        await self._take_copy()
         await asyncio.sleep(self._random.uniform(0, 0.05))
         await self._copies[-1].put_back()
 
-    async def _bring_back_any_copy(self) -> None:
-        await self._take_a_copy()
+    async def _put_back_any_copy(self) -> None:
+        await self._take_copy()
         await self._random.choice(self._copies).put_back()
 
     async def _promote(self) -> None:
-        """What is decided while nothing is sent stays on the old primary, which may come back later."""
-        before = await ShardCopy(self._stage).take()
+        """Decisions made while no append arrives stay on the old primary, which may come back later."""
+        before = await ShardCopy(self._rig).take()
         for _, log in self._relays:
             log.gate.clear()
         await asyncio.sleep(0.05)
-        await self._take_a_copy()
+        await self._take_copy()
         await before.put_back()
 
     async def _fork(self) -> None:
-        """The old primary comes back once others have decided in its place, and more than it did."""
+        """The old primary comes back after the new one has made more decisions than it did."""
         await self._promote()
-        there = int(await self._stage.field("head", "batch") or 0)
-        await self._let_owners_go_on()
-        await self._new_owner_while_the_old_one_goes_on()
+        there = int(await self._rig.field("head", "batch") or 0)
+        await self._resume_owners()
+        await self._add_owner()
         with suppress(TimeoutError):
             async with asyncio.timeout(FORK_SECONDS_MAX):
-                while int(await self._stage.field("settled", "batch") or 0) <= there + CALLERS:  # noqa: ASYNC110
+                while int(await self._rig.field("settled", "batch") or 0) <= there + CALLERS:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
         await self._copies[-1].put_back()
 
-    async def _forget_everything(self) -> None:
-        await self._take_a_copy()
-        await forget_everything(self._stage)
+    async def _empty_redis(self) -> None:
+        await self._take_copy()
+        await forget_everything(self._rig)
 
     async def _derive(self) -> None:
-        self._stage.rows.keep()
+        self._rig.rows.keep()
 
-    async def _cut_the_journal(self) -> None:
-        """A whole pass, if Redis answers; then the journal's head goes, up to where the newest whole pass began."""
-        submitter = self._stage.submitter(attempt_seconds=0.1)
+    async def _age_out_journal(self) -> None:
+        """Take a whole pass, if Redis answers, and drop the journal's head up to the start of the newest one."""
+        submitter = self._rig.submitter(attempt_seconds=0.1)
         try:
-            await self._pass_over_all_rows(submitter)
+            await self._restate_all(submitter)
         except Unsettled:
             return
-        self._stage.rows.keep()
-        journal, whole = self._stage.journal, self._stage.rows.whole
+        self._rig.rows.keep()
+        journal, whole = self._rig.journal, self._rig.rows.whole
         if whole is not None and whole.offset > journal.first:
             self._aged += journal.values[: whole.offset - journal.first]
             age_out(journal, whole.offset)
 
     @staticmethod
-    async def _pass_over_all_rows(submitter: DecisionSubmitter) -> None:
+    async def _restate_all(submitter: DecisionSubmitter) -> None:
         deadline = deadline_in(PASS_SECONDS_MAX)
         for _ in range(PASS_PAGES_MAX):
             page = await submitter.submit([Restate(keys_max=1_000, every_ms=1)], deadline)
@@ -211,20 +204,22 @@ class FaultRun(RandomRun):
                 return
 
     async def _come_to_rest(self) -> None:
-        await self._let_owners_go_on()
+        await self._resume_owners()
         await super()._come_to_rest()
 
     def _values(self) -> list[bytes]:
-        return [*self._aged, *self._stage.journal.values]
+        return [*self._aged, *self._rig.journal.values]
 
     async def _judge(self) -> None:
         await super()._judge()
-        state = await state_of(self._stage)
+        state = await state_of(self._rig)
         whole = {name: state[name] for name in state if isinstance(name, str) and name.startswith(_WHOLE)}
-        assert whole == self._folded(), "Redis holds what the journal does not tell"
+        assert whole == self._folded(), "Redis does not hold the fold of the journal"
         last = self._valid()[-1]
         head = state["head"]
-        assert (head[b"batch"], head[b"token"]) == (b"%d" % last.batch, last.token.encode()), "Redis is elsewhere"
+        assert (head[b"batch"], head[b"token"]) == (b"%d" % last.batch, last.token.encode()), (
+            "Redis is at another batch"
+        )
         await self._judge_a_rebuild(state)
 
     def _folded(self) -> dict[str, Any]:
@@ -238,18 +233,18 @@ class FaultRun(RandomRun):
             folded |= {f"sku:{key}": row for key, row, _ in skus}
         return folded
 
-    async def _judge_a_rebuild(self, wanted: dict[Any, Any]) -> None:
-        """What was told comes back from the log, once more, with every index."""
+    async def _judge_a_rebuild(self, expected: dict[Any, Any]) -> None:
+        """A rebuild from the log must restore the state, with every index."""
         for relay, _ in self._relays:
             await relay.stop()
-        self._stage.rows.keep()
-        await forget_everything(self._stage)
-        await self._stage.take_over("judge")
-        found, wanted = _without_times(await state_of(self._stage)), _without_times(wanted)
-        assert found == wanted, f"a rebuild brings back something else: {_names_that_differ(found, wanted)}"
+        self._rig.rows.keep()
+        await forget_everything(self._rig)
+        await self._rig.take_over("judge")
+        found, expected = _without_times(await state_of(self._rig)), _without_times(expected)
+        assert found == expected, f"a rebuild restores something else: {_names_that_differ(found, expected)}"
 
     def _judge_firsts(self, decisions: dict[int, Decision]) -> None:
-        """Who was told to be the first is not judged: an attempt that got lost may have been so, and says it was."""
+        """Judge the stock alone: an attempt whose first batch was lost may rightly be answered as the first."""
         self._judge_stock(decisions)
 
 
@@ -257,9 +252,9 @@ _WHOLE = ("order:", "movement:", "sku:")
 
 
 def _without_times(state: dict[Any, Any]) -> dict[Any, Any]:
-    """With whether a key will end, and not when: that is rounded, and the two states are of two moments."""
+    """Replace the time to live of keys by the fact that they have one: the states are of two moments."""
     return {name: value if isinstance(name, str) else "kept" for name, value in state.items()}
 
 
-def _names_that_differ(found: dict[Any, Any], wanted: dict[Any, Any]) -> list[Any]:
-    return [name for name in {**found, **wanted} if found.get(name) != wanted.get(name) and name not in OWN]
+def _names_that_differ(found: dict[Any, Any], expected: dict[Any, Any]) -> list[Any]:
+    return [name for name in {**found, **expected} if found.get(name) != expected.get(name) and name not in OWN]

@@ -1,6 +1,6 @@
-"""The derived topics as a journal in memory gives them: what a rebuild reads, without a Kafka.
+"""The derived topics of a journal in memory: the source of a rebuild, without Kafka.
 
-`keep` derives the journal as it is now, in the way of the journal agent; a test may spoil what was kept.
+`keep` derives the journal up to its end, as the journal agent does; a test may overwrite rows afterwards.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class MemoryRows:
         self.milestones: list[Position] = []
 
     def keep(self) -> None:
-        """Derive what came since the last time."""
+        """Derive the records since the last call."""
         for at in range(self._reader.next_offset, self._journal.first + len(self._journal.values)):
             entry = decode_record(self._journal.values[at - self._journal.first])
             before = self._reader.position

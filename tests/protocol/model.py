@@ -1,9 +1,9 @@
 """A small random model of the protocol (design, section 9): callers, owners, relays, servers that come and go.
 
-In: a seed, and which rules are kept. Out: nothing, or `ProtocolViolation`. Every step is atomic and drawn; after a few
-hundred steps nothing fails any more, everything has to come to rest, and all that happened is judged (`model_checker`).
-The steps are those of the real code, in its order: `tables/ledger/lua`, `tables/recovery/takeover.py`,
-`agents/relay.py`, `tables/ledger/submission.py
+In: a seed, and which rules are kept. Out: nothing, or `ProtocolViolation`. Every step is atomic and drawn at random.
+After a few hundred steps the faults end, everything must come to rest, and `model_checker` judges the whole run. The
+steps are those of the real code, in its order: `tables/ledger/lua`, `tables/recovery/takeover.py`, `agents/relay.py`,
+`tables/ledger/submission.py`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from tests.protocol.model_rules import ALL, Rules
 
 STEPS = 1_000
 CALLERS = 3
-# A run in which nothing fails any more rests after some hundred steps.
+# After the last fault, a run comes to rest within some hundred steps.
 REST_STEPS_MAX = 6_000
-# How many faults a violation tells.
-FAULTS_TOLD = 10
-# How often something fails, of a thousand steps: a run draws one of them.
+# How many faults a violation names.
+FAULTS_NAMED = 10
+# Faults per thousand steps; a run draws one of these.
 FAULTS_PER_1000 = (5, 10, 20, 40, 80)
-# How many of the kinds of faults happen in a run, of one: where all do, the next one heals what the last one broke.
+# The share of the kinds of faults that a run draws: with all kinds, one fault often heals the last one.
 KINDS_OF_ONE = (0.15, 0.4, 1.0)
-# How soon late rows arrive, of one, whenever anything does: long after others have written them anew.
+# The chance per arrival that late rows arrive too: long after others have written them again.
 LATE_ROWS_ARRIVE = 0.02
 
 
 class Actor(Protocol):
-    """Whoever takes steps."""
+    """A process that takes steps."""
 
     paused: bool
     closed: bool
@@ -48,7 +48,7 @@ class Actor(Protocol):
 
 
 class World:
-    """One run. `current` is the server that whoever connects anew reaches; others may still serve who stayed."""
+    """One run. A new connection reaches the server `current`; others may still serve their old connections."""
 
     def __init__(self, seed: int, rules: Rules = ALL, kinds: Collection[str] = ()) -> None:
         self.seed = seed
@@ -60,11 +60,11 @@ class World:
         self.table = DerivedTable()
         self.producers: list[ModelProducer] = []
         self.servers: list[ModelServer] = []
-        self.failed: list[str] = []  # the names of the faults so far
+        self.failed: list[str] = []  # the names of the faults
         self.steps = 0
         self.over = False
         self.keeps_on = False
-        # Whether rows may arrive that were sent before the end of an assignment, and whether some did.
+        # Whether rows that were sent before the end of an assignment may arrive after it, and whether some did.
         self.leaks = self.chance(0.25)
         self.leaked = False
         self._serial = 0
@@ -80,73 +80,73 @@ class World:
         self._kinds = [fault for fault in FAULTS if fault.__name__ in (kinds or drawn)]
 
     def draw(self, below: int) -> int:
-        """A number from 0 on."""
+        """A random number from 0 to below `below`."""
         return int(self.random.random() * below)
 
     def chance(self, of_one: float) -> bool:
-        """True as often as that."""
+        """True with that probability."""
         return self.random.random() < of_one
 
     def serial(self) -> int:
-        """A number that nobody had."""
+        """A number that was not used before."""
         self._serial += 1
         return self._serial
 
     def fresh_token(self) -> str:
-        """A token that nobody had."""
+        """A token that was not used before."""
         return f"t{self.serial()}"
 
     def new_server(self, state: RedisState) -> ModelServer:
-        """Another process that serves."""
+        """Start another server process."""
         server = ModelServer(self.serial(), self.rules, state, self._publish, self.checker.decided)
         self.servers.append(server)
         return server
 
     def send(self, producer: ModelProducer, record: JournalRecord) -> SentRecord:
-        """Hand a record to a producer: it is on its way."""
-        if not producer.under_way:
+        """Hand a record to a producer, where it is in flight."""
+        if not producer.in_flight:
             self.producers.append(producer)
         return producer.send(record)
 
     def take_from_a_producer(self) -> SentRecord | None:
-        """The oldest record of one of those that have some under way."""
+        """The oldest record in flight of a random producer."""
         if not self.producers:
             return None
         producer = self.producers[self.draw(len(self.producers))]
-        sent = producer.under_way.popleft()
-        if not producer.under_way:
+        sent = producer.in_flight.popleft()
+        if not producer.in_flight:
             self.producers.remove(producer)
         return sent
 
     def new_owner(self) -> None:
-        """Another process believes that the shard is its own."""
+        """Another process takes the shard for its own."""
         self.owners.append(Owner(self, self.serial()))
-        self._gather()
+        self._list_actors()
 
     def new_deriver(self) -> None:
-        """The journal's agent is assigned anew."""
+        """The journal agent is assigned again."""
         self.derivers.append(Deriver(self))
-        self._gather()
+        self._list_actors()
 
     def drop_closed(self) -> None:
-        """Forget who is gone."""
+        """Forget closed processes."""
         self.owners = [owner for owner in self.owners if not owner.closed]
         self.derivers = [deriver for deriver in self.derivers if not deriver.closed]
-        self._gather()
+        self._list_actors()
 
-    def _gather(self) -> None:
+    def _list_actors(self) -> None:
         owners = getattr(self, "owners", [])
         derivers = getattr(self, "derivers", [])
         self._actors: list[Actor] = [*self.callers, *owners, *owners, *derivers]
 
     def _publish(self, server: ModelServer, tokens: Tokens) -> None:
-        """A message of a subscription: it may be lost."""
+        """Send a message of a subscription, which may be lost."""
         for caller in self.callers:
             if caller.server is server and self.random.random() < 0.9:
                 caller.note(tokens)
 
     def arrive(self) -> None:
-        """Something that is on its way reaches the journal, or late rows their topics."""
+        """A record in flight reaches the journal, or late rows reach their topics."""
         if self.table.late and self._lateness.random() < LATE_ROWS_ARRIVE:
             self.table.rows |= self.table.late.pop(0)
         if (sent := self.take_from_a_producer()) is not None:
@@ -154,7 +154,7 @@ class World:
             self.journal.records.append(sent.record)
 
     def step(self, faults: float = 0.0) -> None:
-        """One step of whoever is drawn."""
+        """One step of a random actor, a fault, or an arrival."""
         self.steps += 1
         drawn = self.random.random()
         if drawn < faults and self._kinds:
@@ -171,7 +171,7 @@ class World:
                     self.drop_closed()
 
     def run(self) -> None:
-        """Walk, come to rest, judge; then lose Redis once more, and write all rows anew. Raises ProtocolViolation."""
+        """Run, come to rest, judge; then lose Redis once more, and write all rows again. Raises ProtocolViolation."""
         for _ in range(STEPS):
             self.step(self._faults)
         self.end_of_faults()
@@ -185,7 +185,7 @@ class World:
         self.checker.judge_rows(self, rows)
 
     def end_of_faults(self) -> None:
-        """From here on nothing fails: one owner, one journal's agent, one server, and what is on its way arrives."""
+        """End the faults: one owner, one journal agent, one server, and everything in flight arrives."""
         self.over = True
         while self.table.late:
             self.table.rows |= self.table.late.pop(0)
@@ -200,19 +200,19 @@ class World:
         self.connect()
 
     def connect(self) -> None:
-        """Everybody goes on, and reaches the current server."""
+        """Let every process go on and reach the current server."""
         for each in (*self.callers, *self.owners, *self.derivers):
             each.paused = False
         for client in (*self.callers, *self.owners):
             client.server = self.current
 
     def lose_redis(self) -> None:
-        """An empty server in the place of the current one: what was told must come back from the log."""
+        """Replace the current server by an empty one, whose state must come back from the log."""
         self.current = self.new_server(RedisState())
         self.connect()
 
     def pass_over_all_rows(self) -> None:
-        """What late rows set back is brought forward by the next pass."""
+        """Take the next pass, which brings back what late rows overwrote."""
         self.keeps_on = True
         before = self.table.whole
         for _ in range(REST_STEPS_MAX):
@@ -223,7 +223,7 @@ class World:
         raise ProtocolViolation("no-rest: a pass over all rows does not end")
 
     def rest(self) -> None:
-        """Until everybody has an answer and nothing is under way. Raises ProtocolViolation where that does not come."""
+        """Step until every caller is answered and nothing is in flight. Raises ProtocolViolation if that fails."""
         for _ in range(REST_STEPS_MAX):
             self.step()
             if self.steps % 16 == 0 and self._rests():
@@ -231,7 +231,7 @@ class World:
         waiting = [caller.name for caller in self.callers if not caller.idle]
         owner = self.owners[0]
         raise ProtocolViolation(
-            f"no-rest: {', '.join(waiting) or 'nobody'} waits; {owner.name} is "
+            f"no-rest: {', '.join(waiting) or 'no caller'} waits; {owner.name} is "
             f"{'blessed' if owner.blessed else 'not blessed: ' + owner.trouble}; {self.current.name} holds batch "
             f"{self.current.state.batch} with {len(self.current.state.outbox)} in its outbox"
         )
@@ -250,12 +250,11 @@ class World:
 
 
 def run(seed: int, rules: Rules = ALL, kinds: Collection[str] = ()) -> World:
-    """A whole run; where `kinds` names faults, with those alone. Raises ProtocolViolation, with the seed in its
-    text."""
+    """A whole run, with only the faults in `kinds` if it names some. Raises ProtocolViolation, which names the seed."""
     world = World(seed, rules, kinds)
     try:
         world.run()
     except ProtocolViolation as violation:
-        last = ", ".join(world.failed[-FAULTS_TOLD:])
+        last = ", ".join(world.failed[-FAULTS_NAMED:])
         raise ProtocolViolation(f"seed {seed}, step {world.steps}: {violation}; the last faults: {last}") from violation
     return world

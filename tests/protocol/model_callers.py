@@ -1,7 +1,7 @@
-"""A caller in the model: apply under a fresh token, wait for that token to be settled, else submit again (rule R7).
+"""A caller in the model: apply under a new token, wait until that token is settled, or submit again (rule R7).
 
-As `tables.ledger.submission` and `tables.settlement.listener` do it: messages of the subscription may be lost, the hash
-is looked at now and then, an answer of Redis may not arrive, and whoever waits too long submits again.
+It follows `tables.ledger.submission` and `tables.settlement.listener`: messages of the subscription may be lost, so the
+hash is polled now and then; an answer of Redis may be lost; and a caller that waits too long submits again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS = ("place", "place", "place", "place", "pay", "pay", "cancel", "receive")
 
 
 class ModelCaller:
-    """One process that asks the ledger. It is told nothing but what its own token's batch says."""
+    """One process that submits commands. Its only answers are those of its own token's batch."""
 
     def __init__(self, world: World, number: int, keeper: bool = False) -> None:
         self.name = f"caller-{number}"
@@ -34,7 +34,7 @@ class ModelCaller:
         self._recent: dict[int, str] = {}
         self._newest = 0
         self._lost_below = 0
-        self._seen_before = 0
+        self._polled_before = 0
         self._token = ""
         self._steps = self._run()
 
@@ -77,12 +77,12 @@ class ModelCaller:
                 self._token = world.fresh_token()
             applied = self.server.apply(self.commands, self._token)
             if applied is None or world.chance(0.04):
-                continue  # unblessed, busy, or the answer did not arrive: it may have been decided
+                continue  # unblessed, busy, or the answer was lost and the batch may be decided
             batch, decision = applied
             if decision is None:
                 return
             if (yield from self._is_settled(batch)):
-                world.checker.told(self.name, batch, self._token, decision.commands, decision.results)
+                world.checker.answered(self.name, batch, self._token, decision.commands, decision.results)
                 return
 
     def _is_settled(self, batch: int) -> Generator[None, None, bool]:
@@ -103,8 +103,8 @@ class ModelCaller:
         settled = self.server.state.settled
         if settled is None:
             return
-        if self._seen_before > self._newest:
-            self._lost_below = max(self._lost_below, self._seen_before)
+        if self._polled_before > self._newest:
+            self._lost_below = max(self._lost_below, self._polled_before)
         if settled.batch == batch:
             self._recent[batch] = settled.token
-        self._seen_before = settled.batch
+        self._polled_before = settled.batch

@@ -1,6 +1,6 @@
-"""What must hold in the model, whatever happened: the promises, judged by the log and by what callers were told.
+"""The promises that must hold in the model, judged by the log and by the answers of callers.
 
-It knows nothing of terms, tokens at takeover, blessings or fences: only that decisions are to follow from one log.
+The checker has no notion of terms, blessings or fences: it requires that all decisions follow from one log.
 """
 
 from __future__ import annotations
@@ -21,38 +21,33 @@ class ProtocolViolation(AssertionError):
 
 
 class ProtocolChecker:
-    """Is told of every decision and every answer; judges at rest."""
+    """Records every decision and every answer, and judges them at rest."""
 
     def __init__(self) -> None:
-        # The state after each decision, by its token: the fold of the story that led to it.
+        # The state after each decision, by its token: the fold of the history that led to it.
         self._after: dict[str, Rows] = {"": {}}
-        self._told: list[tuple[str, int, str, tuple[ModelCommand, ...], tuple[ModelResult, ...]]] = []
-
-    @property
-    def answers(self) -> int:
-        """How many answers were told."""
-        return len(self._told)
+        self._answers: list[tuple[str, int, str, tuple[ModelCommand, ...], tuple[ModelResult, ...]]] = []
 
     def decided(self, server: ModelServer, token: str, decision: ModelDecision) -> None:
-        """A server is about to decide: it must stand where its own story leads, and sell nothing that is not there."""
+        """Before a decision: the server must be in the state of its own history, and may not oversell."""
         rows = server.state.rows
         if rows != self._after[server.state.token]:
             raise ProtocolViolation(
-                f"not-of-its-story: {server.name} decides batch {decision.batch} from another state"
+                f"not-of-its-history: {server.name} decides batch {decision.batch} from another state"
             )
         after = {**rows, **decision.changed}
         if (sku := oversold(after)) is not None:
             raise ProtocolViolation(f"oversold: {sku} on {server.name} with batch {decision.batch}")
         self._after[token] = after
 
-    def told(
-        self, who: str, batch: int, token: str, commands: tuple[ModelCommand, ...], results: tuple[ModelResult, ...]
+    def answered(
+        self, caller: str, batch: int, token: str, commands: tuple[ModelCommand, ...], results: tuple[ModelResult, ...]
     ) -> None:
-        """A caller answers."""
-        self._told.append((who, batch, token, commands, results))
+        """Record the answer of a caller."""
+        self._answers.append((caller, batch, token, commands, results))
 
     def judge(self, world: World) -> Rows:
-        """At rest. The fold of the log. Raises ProtocolViolation."""
+        """Judge the run at rest, and return the fold of the log. Raises ProtocolViolation."""
         valid = self._valid(world)
         rows = self._replay(valid)
         self._judge_answers(valid)
@@ -73,7 +68,7 @@ class ProtocolChecker:
         return valid
 
     def _replay(self, valid: list[JournalRecord]) -> Rows:
-        """Decide everything once more, in the log's order: every outcome must follow from what lies before."""
+        """Decide everything again in the log's order: every outcome must follow from the batches before it."""
         rows: Rows = {}
         placed: set[str] = set()
         for record in valid:
@@ -98,23 +93,23 @@ class ProtocolChecker:
 
     def _judge_answers(self, valid: list[JournalRecord]) -> None:
         outcomes: dict[str, str] = {}
-        for who, batch, token, commands, results in self._told:
+        for caller, batch, token, commands, results in self._answers:
             record = valid[batch - 1] if batch <= len(valid) else None
             if record is None or record.token != token or record.payload.results != results:  # type: ignore[attr-defined]
                 raise ProtocolViolation(
-                    f"answer-lost: {who} was told {results} in batch {batch}; the log says otherwise"
+                    f"answer-lost: {caller} was answered {results} in batch {batch}; the log says otherwise"
                 )
             for command, result in zip(commands, results, strict=True):
                 if command.kind == "place" and outcomes.setdefault(command.key, result.outcome) != result.outcome:
-                    raise ProtocolViolation(f"answer-contradicted: {command.key} is {result.outcome} for {who}")
+                    raise ProtocolViolation(f"answer-contradicted: {command.key} is {result.outcome} for {caller}")
 
     def judge_redis(self, world: World, rows: Rows) -> None:
-        """At rest Redis holds what the log tells."""
+        """At rest, Redis must hold the fold of the log."""
         if world.current.state.rows != rows:
-            raise ProtocolViolation(f"redis-differs: {world.current.name} holds what the log does not tell")
+            raise ProtocolViolation(f"redis-differs: {world.current.name} does not hold the fold of the log")
 
     def judge_rows(self, world: World, rows: Rows) -> None:
-        """At rest the derived topics hold what the log tells."""
+        """At rest, the derived topics must hold the fold of the log."""
         stored = {name: row.row for name, row in world.table.rows.items()}
         if stored != rows:
             names = sorted(name for name in {*stored, *rows} if stored.get(name) != rows.get(name))

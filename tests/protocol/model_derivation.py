@@ -1,4 +1,4 @@
-"""The journal's agent in the model: valid batches → rows, then the position, each a step, in epochs (rule R9)."""
+"""The journal agent in the model: valid batches → rows, then the position, each a step, in epochs (rule R9)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Fenced(Exception):
 
 
 class Deriver:
-    """One assignment of the journal's agent. `late_rows` may still arrive after its end: those that it had sent."""
+    """One assignment of the journal agent. Rows that it sent may arrive after its end."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -29,12 +29,12 @@ class Deriver:
         self._late_rows = world.leaks
         self.paused = False
         self.closed = False
-        self.derived_up_to = 0  # the offset below which all is published
+        self.derived_up_to = 0  # the offset below which everything is published
         self._steps = self._run()
 
     @property
     def is_stale(self) -> bool:
-        """Whether another one was assigned since."""
+        """Whether another assignment has begun."""
         return self._epoch != self._world.table.epoch
 
     def step(self) -> None:
@@ -45,7 +45,7 @@ class Deriver:
             self.closed = True
 
     def close(self) -> None:
-        """It is gone, and what it sent too."""
+        """End it, and drop its rows in flight."""
         self._steps.close()
         self.closed = True
 
@@ -61,9 +61,9 @@ class Deriver:
         while True:
             yield
             if reader.next_offset < world.journal.first or (self.is_stale and world.chance(0.3)):
-                return  # nothing says what lay before; or it was told that its assignment is over
+                return  # the journal begins later, or the assignment was revoked
             end = min(world.journal.end, reader.next_offset + 1 + world.draw(CHUNK_MAX))
-            stand, rows, whole = reader.position, {}, None
+            start, rows, whole = reader.position, {}, None
             while reader.next_offset < end:
                 offset, before = reader.next_offset, reader.position
                 record = world.journal.records[offset]
@@ -73,31 +73,31 @@ class Deriver:
                 rows |= {name: DerivedRow(record.batch, row) for name, row in decision.changed.items()}
                 if decision.commands[0].kind == RESTATE:
                     begun, whole = _mark(decision, before, begun, whole, world.rules.end_of_a_pass_names_its_beginning)
-            if reader.position != stand:
+            if reader.position != start:
                 yield from self._publish(rows, reader.position, begun, whole)
             self.derived_up_to = reader.next_offset
 
     def _publish(
         self, rows: dict[str, DerivedRow], derived: Position, begun: Position | None, whole: Position | None
     ) -> Iterator[None]:
-        """Rows, a topic's at a time, then the position."""
+        """Publish rows, a topic at a time, then the position."""
         table = self._world.table
         if not self._world.rules.position_follows_its_rows:
-            yield from self._leave()
+            yield from self._wait_until_may_produce()
             table.derived, table.begun, table.whole = derived, begun, whole or table.whole
         for topic in ("sku:", "order:", "movement:"):
             some = {name: row for name, row in rows.items() if name.startswith(topic)}
-            if some and (yield from self._leave()):
+            if some and (yield from self._wait_until_may_produce()):
                 table.late.append(some)
             elif some:
                 table.rows |= some
-        yield from self._leave()
+        yield from self._wait_until_may_produce()
         table.derived, table.begun, table.whole = derived, begun, whole or table.whole
         if self._world.chance(0.2):
             table.milestones = (*table.milestones, derived)
 
-    def _leave(self) -> Generator[None, None, bool]:
-        """Leave to produce. True: what was sent in time is under way longer than thought. Raises Fenced."""
+    def _wait_until_may_produce(self) -> Generator[None, None, bool]:
+        """Step before producing. True: rows sent in time stay in flight for longer. Raises Fenced."""
         yield
         if not self.is_stale:
             return False

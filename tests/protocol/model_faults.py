@@ -1,4 +1,4 @@
-"""What may go wrong in the model, each a function of the world; drawn as often as it stands in `FAULTS`."""
+"""The faults of the model, functions of the world; each is drawn as often as `FAULTS` lists it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _older(world: World, server: ModelServer) -> RedisState:
 
 
 def redis_restarts(world: World) -> None:
-    """The current server comes back as another process, perhaps without its tail."""
+    """The current server restarts as another process, perhaps without its tail."""
     server = world.current
     server.state = _older(world, server)
     server.before.clear()
@@ -37,7 +37,7 @@ def redis_restarts(world: World) -> None:
 
 
 def replica_is_promoted(world: World) -> None:
-    """A replica that lags takes over; the old primary goes on serving who does not notice."""
+    """A lagging replica is promoted; the old primary still serves its connections."""
     old = world.current
     state = _older(world, old)
     replica = next((each for each in world.servers if each.follows is old), None) or world.new_server(state)
@@ -45,8 +45,8 @@ def replica_is_promoted(world: World) -> None:
     _forget_servers(world)
 
 
-def replica_is_promoted_and_the_old_primary_comes_back_as_a_replica_and_is_promoted_again(world: World) -> None:
-    """The same process as before, with another one's data."""
+def old_primary_is_promoted_again(world: World) -> None:
+    """The old primary process serves again, with the data of the promoted one."""
     old = world.current
     replica_is_promoted(world)
     if old in world.servers:
@@ -61,12 +61,12 @@ def _promote(world: World, replica: ModelServer, state: RedisState) -> None:
 
 
 def old_server_returns(world: World) -> None:
-    """Somebody points everybody at another server, with whatever it holds."""
+    """New connections reach another server, with its own state."""
     world.current = world.servers[world.draw(len(world.servers))]
 
 
 def old_server_becomes_a_replica(world: World) -> None:
-    """Another server takes a copy of the current one; as the same process it may be promoted later."""
+    """Another server copies the current one; the same process may be promoted later."""
     other = world.servers[world.draw(len(world.servers))]
     if other is not world.current:
         other.state, other.replid, other.follows = world.current.state, world.current.replid, world.current
@@ -85,31 +85,31 @@ def redis_is_empty(world: World) -> None:
 
 
 def _forget_servers(world: World) -> None:
-    """The oldest ones end, but not under those who are connected."""
+    """End the oldest servers; their clients reconnect."""
     while len(world.servers) > SERVERS_MAX:
-        gone = world.servers.pop(0)
-        if gone is world.current:
-            world.servers.append(gone)
+        oldest = world.servers.pop(0)
+        if oldest is world.current:
+            world.servers.append(oldest)
             continue
         for client in (*world.callers, *world.owners):
-            if client.server is gone:
+            if client.server is oldest:
                 client.server = world.current
 
 
 def client_reconnects(world: World) -> None:
-    """A caller or an owner reaches the current server from now on."""
+    """A caller or an owner connects to the current server."""
     clients = [*world.callers, *world.owners]
     clients[world.draw(len(clients))].server = world.current
 
 
 def owner_appears(world: World) -> None:
-    """Another process believes to own the shard; those before may go on."""
+    """Another process takes the shard for its own; earlier ones may go on."""
     if len(world.owners) < OWNERS_MAX:
         world.new_owner()
 
 
-def owner_dies(world: World) -> None:
-    """A process ends; the shard may be assigned to another one."""
+def owner_ends(world: World) -> None:
+    """An owner ends; the shard may be assigned to another one."""
     if world.owners:
         world.owners[world.draw(len(world.owners))].close()
         world.drop_closed()
@@ -122,36 +122,36 @@ def _processes(world: World) -> list[Process]:
 
 
 def process_is_stopped(world: World) -> None:
-    """SIGSTOP, in the middle of whatever it does."""
+    """SIGSTOP, at any step."""
     processes = _processes(world)
     processes[world.draw(len(processes))].paused = True
 
 
-def process_goes_on(world: World) -> None:
-    """SIGCONT, perhaps long after it was replaced."""
+def process_resumes(world: World) -> None:
+    """SIGCONT, perhaps long after the process was replaced."""
     stopped = [process for process in _processes(world) if process.paused]
     if stopped:
         stopped[world.draw(len(stopped))].paused = False
 
 
 def append_fails(world: World) -> None:
-    """The broker refuses what is on its way."""
+    """The broker refuses a record in flight."""
     if (sent := world.take_from_a_producer()) is not None:
         sent.failed = True
 
 
-def deriver_is_assigned_anew(world: World) -> None:
-    """A rebalance; the one before may not have noticed."""
+def deriver_is_reassigned(world: World) -> None:
+    """A rebalance that the earlier assignment may not have noticed."""
     if len(world.derivers) >= DERIVERS_MAX:
         world.derivers[0].close()
         world.drop_closed()
     world.new_deriver()
 
 
-def journal_is_cut(world: World) -> None:
-    """The journal's head ages out: days after whatever was late has arrived."""
+def journal_is_trimmed(world: World) -> None:
+    """The journal's head ages out, days after all late rows have arrived."""
     table = world.table
-    if not world.rules.journal_is_cut_below_what_is_whole:
+    if not world.rules.journal_is_trimmed_below_the_last_whole_pass:
         world.journal.first = max(world.journal.first, world.draw(world.journal.end + 1))
     elif table.whole is not None and not table.late and not any(deriver.is_stale for deriver in world.derivers):
         world.journal.first = max(world.journal.first, table.whole.offset)
@@ -164,15 +164,15 @@ FAULTS: tuple[Fault, ...] = (
     *(replica_is_promoted,) * 3,
     *(old_server_returns,) * 2,
     old_server_becomes_a_replica,
-    replica_is_promoted_and_the_old_primary_comes_back_as_a_replica_and_is_promoted_again,
+    old_primary_is_promoted_again,
     redis_is_flushed,
     redis_is_empty,
     *(client_reconnects,) * 10,
     *(owner_appears,) * 3,
-    *(owner_dies,) * 2,
+    *(owner_ends,) * 2,
     *(process_is_stopped,) * 5,
-    *(process_goes_on,) * 7,
+    *(process_resumes,) * 7,
     *(append_fails,) * 2,
-    *(deriver_is_assigned_anew,) * 3,
-    *(journal_is_cut,) * 2,
+    *(deriver_is_reassigned,) * 3,
+    *(journal_is_trimmed,) * 2,
 )

@@ -1,6 +1,6 @@
-"""The journal of the model: one partition, what is on its way to it, and the table that is derived from it.
+"""The journal of the model: one partition, the records in flight to it, and the table that is derived from it.
 
-The reader that judges records is the real one (`streams.journal.record`); a mutation puts a weaker one in its place.
+The reader that judges records is the real one (`streams.journal.record`); a mutation replaces it by a weaker one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.protocol.model_rules import Rules
 
 
 class SentRecord:
-    """A record on its way: `offset` once it arrived, or `failed`."""
+    """A record in flight: it gets an `offset` on arrival, or has `failed`."""
 
     __slots__ = ("failed", "offset", "record")
 
@@ -26,22 +26,22 @@ class SentRecord:
 
 
 class ModelProducer:
-    """What one producer sends arrives in order, or not at all; it may arrive long after its owner was replaced."""
+    """Records of one producer arrive in order or not at all, perhaps long after its owner was replaced."""
 
-    __slots__ = ("under_way",)
+    __slots__ = ("in_flight",)
 
     def __init__(self) -> None:
-        self.under_way: deque[SentRecord] = deque()
+        self.in_flight: deque[SentRecord] = deque()
 
     def send(self, record: JournalRecord) -> SentRecord:
         """Hand over a record."""
         sent = SentRecord(record)
-        self.under_way.append(sent)
+        self.in_flight.append(sent)
         return sent
 
 
 class ModelJournal:
-    """`records` are all that ever arrived; those before `first` have aged out, and only the checker reads them."""
+    """`records` are all that arrived; those before `first` have aged out, and only the checker reads them."""
 
     def __init__(self) -> None:
         self.records: list[JournalRecord] = []
@@ -53,7 +53,7 @@ class ModelJournal:
         return len(self.records)
 
     def holds(self, position: Position) -> bool:
-        """`tables.recovery.journal_scan.is_in`: whether a reader that stands there can go on in this journal."""
+        """`tables.recovery.journal_scan.is_in`: whether a reader can go on from that position in this journal."""
         if not self.first <= position.offset <= self.end:
             return False
         if position.offset == self.first:
@@ -82,7 +82,7 @@ class _Trusting(JournalReader):
 
 
 def reader_from(position: Position | None, rules: Rules) -> JournalReader:
-    """A reader as the rules want it."""
+    """A reader under the rules that are kept."""
     if position is not None and not rules.position_names_term_and_owner:
         position = structs.replace(position, term=0, owner="")
     if rules.record_names_the_previous_token and rules.reader_compares_terms:
@@ -98,10 +98,7 @@ class DerivedRow(Struct, frozen=True):
 
 
 class DerivedTable:
-    """The derived topics: of each key the row that was written last, whoever wrote it; and the checkpoints.
-
-    `epoch` is that of the newest assignment of the journal's agent.
-    """
+    """The derived topics: the newest row of each key, the checkpoints, and the epoch of the newest assignment."""
 
     def __init__(self) -> None:
         self.rows: dict[str, DerivedRow] = {}
@@ -110,10 +107,10 @@ class DerivedTable:
         self.whole: Position | None = None
         self.milestones: tuple[Position, ...] = ()
         self.epoch = 0
-        # What was sent before the end of an assignment and is under way: it arrives over whatever was written since.
+        # Rows sent before the end of an assignment and still in flight: on arrival they overwrite newer ones.
         self.late: list[dict[str, DerivedRow]] = []
 
     def checkpoints(self) -> list[Position]:
-        """Every position, ascending."""
+        """All positions, ascending."""
         known = {at.offset: at for at in (*self.milestones, self.whole, self.derived) if at}
         return [known[offset] for offset in sorted(known)]

@@ -1,7 +1,7 @@
-"""The ledger of the model: two SKUs, a few orders, whole states in what a batch decided.
+"""The ledger of the model: two SKUs, a few orders, and the changed rows in each decision.
 
 In: rows (whole states by key) and commands. Out: results, and the rows that changed. Ids make repeats answer as before,
-a refusal stands, and cancelling gives units back: all that callers may rely on, and nothing else of a shop.
+a refusal stands, and cancelling returns units: exactly what callers rely on.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ RowValue = tuple[str | int, ...]
 Rows = dict[str, RowValue]
 
 SKUS = ("sku:a", "sku:b")
-# Orders that callers draw from: few, so that they meet.
+# Orders that callers draw from: few, so that they collide.
 ORDERS = 10
 # Receipts of one SKU, and what each brings: less than the orders ask for.
 RECEIPTS = 2
 UNITS_RECEIVED = 3
-# Keys that one page of a pass looks at.
+# Keys that one page of a pass reads.
 PAGE_KEYS = 5
 
 RESTATE = "restate"
@@ -31,14 +31,14 @@ class ModelCommand(NamedTuple):
 
 
 class ModelResult(NamedTuple):
-    """What became of a command."""
+    """The outcome of a command."""
 
     outcome: str
     replayed: bool = False
 
 
 class ModelDecision(NamedTuple):
-    """A batch, whole: what a record of the journal holds as its payload. `commands` are there for the checker."""
+    """A batch: the payload of a record of the journal. Its `commands` are for the checker."""
 
     batch: int
     commands: tuple[ModelCommand, ...]
@@ -46,8 +46,8 @@ class ModelDecision(NamedTuple):
     changed: Rows
 
 
-def wanted(order: str) -> tuple[str, int]:
-    """The SKU and the units that an order asks for: the same for all who place it."""
+def ordered(order: str) -> tuple[str, int]:
+    """The SKU and the units of an order, which follow from its id."""
     number = int(order.rpartition(":")[2])
     return SKUS[number % 2], 1 + number % 3 % 2
 
@@ -59,7 +59,7 @@ def decide(rows: Rows, commands: tuple[ModelCommand, ...]) -> tuple[tuple[ModelR
 
 
 def restate(rows: Rows, cursor: str) -> tuple[Rows, str]:
-    """A page of rows as they are, and where the next one begins ('' at the end). What has one state is left out."""
+    """A page of rows and the next cursor ('' at the end). Rows that have only one state are left out."""
     names = sorted(name for name in rows if name > cursor)[: PAGE_KEYS + 1]
     page = names[:PAGE_KEYS]
     written = {
@@ -69,7 +69,7 @@ def restate(rows: Rows, cursor: str) -> tuple[Rows, str]:
 
 
 def oversold(rows: Rows) -> str | None:
-    """The SKU of which more is promised than is there, if there is one."""
+    """A SKU with more units promised than on hand, if there is one."""
     for sku in SKUS:
         on_hand, locked, committed = _stock(rows, {}, sku)
         if locked + committed > on_hand or locked < 0 or committed < 0:
@@ -90,7 +90,7 @@ def _place(rows: Rows, changed: Rows, order: str) -> ModelResult:
     state = _order(rows, changed, order)
     if state is not None:
         return ModelResult(state if state == "insufficient_stock" else "reserved", True)
-    sku, units = wanted(order)
+    sku, units = ordered(order)
     on_hand, locked, committed = _stock(rows, changed, sku)
     if on_hand - locked - committed < units:
         changed[order] = ("insufficient_stock",)
@@ -106,7 +106,7 @@ def _pay(rows: Rows, changed: Rows, order: str) -> ModelResult:
         _move(rows, changed, order, -1, 1)
         changed[order] = ("paid",)
         return ModelResult("paid")
-    return _as_it_is(state, "paid")
+    return _unchanged(state, "paid")
 
 
 def _cancel(rows: Rows, changed: Rows, order: str) -> ModelResult:
@@ -115,17 +115,17 @@ def _cancel(rows: Rows, changed: Rows, order: str) -> ModelResult:
         _move(rows, changed, order, -(state == "reserved"), -(state == "paid"))
         changed[order] = ("cancelled",)
         return ModelResult("cancelled")
-    return _as_it_is(state, "cancelled")
+    return _unchanged(state, "cancelled")
 
 
-def _as_it_is(state: str | None, wished: str) -> ModelResult:
+def _unchanged(state: str | None, requested: str) -> ModelResult:
     if state is None or state == "insufficient_stock":
         return ModelResult("unknown_order")
-    return ModelResult(wished, True) if state == wished else ModelResult("already_final")
+    return ModelResult(requested, True) if state == requested else ModelResult("already_final")
 
 
 def _move(rows: Rows, changed: Rows, order: str, locks: int, commits: int) -> None:
-    sku, units = wanted(order)
+    sku, units = ordered(order)
     on_hand, locked, committed = _stock(rows, changed, sku)
     changed[sku] = (on_hand, locked + locks * units, committed + commits * units)
 

@@ -1,7 +1,7 @@
 """An owner in the model: it takes over, relays, reads back and settles, as `agents.relay` does.
 
-In: the outbox of a blessed server. Out: records on their way to the journal, and settled tokens. `_send` and
-`_read_back` run side by side: which of them goes next is drawn.
+In: the outbox of a blessed server. Out: records in flight to the journal, and settled tokens. `_send` and `_read_back`
+run concurrently: each step draws which of them goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ READ_MAX = 3
 
 
 class Owner:
-    """One process that believes the shard to be its own. `name` is its own for ever."""
+    """One process that takes the shard for its own. Its `name` is unique."""
 
     def __init__(self, world: World, number: int) -> None:
         self.name = f"owner-{number}"
@@ -45,7 +45,7 @@ class Owner:
         next(self._steps)
 
     def close(self) -> None:
-        """The process is gone; what it sent is not."""
+        """End the process. Its records in flight remain."""
         self._steps.close()
         self.closed = True
 
@@ -61,15 +61,15 @@ class Owner:
             except TakeoverFailed as trouble:
                 self.trouble = str(trouble)
             self.blessed = False
-            if self._world.chance(0.5):  # a producer that failed is replaced; what it sent may still arrive
+            if self._world.chance(0.5):  # a failed producer is replaced; its records may still arrive
                 self.producer = ModelProducer()
             yield
 
     def _serve(self, lease: ModelLease) -> Generator[None, None, None]:
         self._term = lease.term
         self._reader = reader_from(lease.position, self._rules)
-        self._under_way: list[SentRecord] = []
-        self._to_answer: list[SentRecord] = []
+        self._in_flight: list[SentRecord] = []
+        self._unanswered: list[SentRecord] = []
         self.blessed, self.trouble = True, ""
         yield
         if lease.unsettled:
@@ -84,11 +84,11 @@ class Owner:
             elif part < 7:
                 next(read_back)
             else:
-                self._look_after_what_was_sent()
+                self._check_appends()
 
     def _send(self) -> Iterator[None]:
         while True:
-            while len(self._under_way) >= APPENDS_MAX:
+            while len(self._in_flight) >= APPENDS_MAX:
                 yield
             sent = self._sent
             entries = self.server.outbox(self._term, sent + 1, ENTRIES_MAX)
@@ -102,18 +102,18 @@ class Owner:
                 record = JournalRecord(
                     KIND_BATCH, self._term, self.name, entry.batch, entry.token, entry.previous, entry.payload
                 )
-                self._under_way.append(self.send(record))
+                self._in_flight.append(self.send(record))
             if not self._rules.answer_waits_for_read_back:
-                self._to_answer += self._under_way[-len(entries) :]
+                self._unanswered += self._in_flight[-len(entries) :]
             yield
 
-    def _look_after_what_was_sent(self) -> None:
-        """Acknowledgements, and rule R8."""
-        if any(sent.failed for sent in self._under_way):
+    def _check_appends(self) -> None:
+        """Take acknowledgements and failures, and resend by rule R8."""
+        if any(sent.failed for sent in self._in_flight):
             if self._world.chance(0.5):
                 raise TakeoverFailed("an append failed")
-            self._under_way = [sent for sent in self._under_way if not sent.failed]  # it was told of to nobody
-        self._under_way = [sent for sent in self._under_way if sent.offset is None]
+            self._in_flight = [sent for sent in self._in_flight if not sent.failed]
+        self._in_flight = [sent for sent in self._in_flight if sent.offset is None]
         lag = self._sent > self._settled.batch
         if lag and self._rules.relay_sends_again and self._world.chance(0.15):
             self._sent = self._settled.batch
@@ -125,7 +125,7 @@ class Owner:
             if not self._rules.answer_waits_for_read_back:
                 positions = self._acknowledged()
             if self._reader.next_offset < journal.first:
-                raise TakeoverFailed("the journal was cut")
+                raise TakeoverFailed("the journal was trimmed")
             end = min(journal.end, self._reader.next_offset + 1 + self._world.draw(READ_MAX))
             for offset in range(self._reader.next_offset, end):
                 verdict = self._reader.feed(offset, journal.records[offset])
@@ -139,10 +139,10 @@ class Owner:
                 yield
 
     def _acknowledged(self) -> list[Position]:
-        """What an owner would settle that takes Kafka's word for the journal's."""
+        """The positions to settle if Kafka's acknowledgement were enough."""
         positions = []
-        while self._to_answer and self._to_answer[0].offset is not None:
-            sent = self._to_answer.pop(0)
+        while self._unanswered and self._unanswered[0].offset is not None:
+            sent = self._unanswered.pop(0)
             record = sent.record
             positions.append(Position((sent.offset or 0) + 1, self._term, self.name, record.batch, record.token))
         return positions

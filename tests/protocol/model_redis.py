@@ -1,8 +1,8 @@
 """A Redis of the model: its state is a value, and each script of `tables/ledger/lua` one atomic step on it.
 
-In: what the scripts take. Out: what they answer; a refusal is a `Refusal`, as in `tables.ledger.control`. The last few
-states are kept: a server that comes back older, or a replica that lags, is one of them (AOF and replication give
-prefixes).
+In: the arguments of the scripts. Out: their answers; a refusal is a `Refusal`, as in `tables.ledger.control`. The last
+few states are kept: a server that comes back older, and a replica that lags, is one of them, since AOF and replication
+give prefixes.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from stocktide.tables.ledger.control import OutboxEntry, Refusal, ServerState
 from tests.protocol.model_ledger import RESTATE, ModelCommand, ModelDecision, ModelResult, Rows, decide, restate
 from tests.protocol.model_rules import Rules
 
-# Steps that a server may lose: what AOF has not written, or a replica not received.
+# Steps that a server may lose: not yet in the AOF, or not yet on the replica.
 LOST_STEPS_MAX = 14
 # Small, so that callers meet `busy`.
 OUTBOX_MAX = 6
 
-NOBODY = "none"
+UNSET = "none"
 
 
 class Blessed(NamedTuple):
-    """Who may decide, and by whose leave."""
+    """The server that may decide, and the term that blessed it."""
 
     run_id: str
     replid: str
@@ -33,7 +33,7 @@ class Blessed(NamedTuple):
 
 
 class SnapshotPass(NamedTuple):
-    """How far a pass over all rows is: `cursor` '' between two passes; `first` is the batch with which it began."""
+    """The progress of a pass over all rows: `cursor` is '' between two passes, `first` the batch that began it."""
 
     run_id: str
     cursor: str
@@ -49,16 +49,16 @@ class RedisState(NamedTuple):
     blessed: Blessed | None = None
     outbox: tuple[OutboxEntry, ...] = ()
     rows: Rows = {}  # noqa: RUF012  # never changed in place
-    stand: SnapshotPass | None = None
+    snapshot: SnapshotPass | None = None
 
 
 class ReplayStep(NamedTuple):
-    """A step of redo: where it begins, the position after it, what nobody was told, what was written."""
+    """A step of redo: the batch before it, the position after it, the tokens to publish, the rows written."""
 
     batch: int
     token: str
     position: Position
-    told: tuple[tuple[int, str], ...]
+    settled: tuple[tuple[int, str], ...]
     changed: Rows
 
 
@@ -66,7 +66,7 @@ Tokens = Sequence[tuple[int, str]]
 
 
 class ModelServer:
-    """One process. `publish` is told what is settled; `watch` is asked before every decision."""
+    """One process. It calls `publish` with settled tokens, and `watch` before every decision."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class ModelServer:
     def is_blessed(self, term: int | None = None) -> bool:
         """`includes/blessed.lua`."""
         blessed, rules = self.state.blessed, self._rules
-        if blessed is None or blessed.run_id == NOBODY:
+        if blessed is None or blessed.run_id == UNSET:
             return False
         if rules.blessing_names_the_process and blessed.run_id != self.run_id:
             return False
@@ -103,39 +103,39 @@ class ModelServer:
         return term is None or blessed.term == term or not rules.relay_needs_its_own_term
 
     def apply(self, commands: tuple[ModelCommand, ...], token: str) -> tuple[int, ModelDecision | None] | None:
-        """`apply.lua`: (batch, decision), batch 0 where nothing was due; None: unblessed or busy."""
+        """`apply.lua`: (batch, decision), with batch 0 if nothing was due; None if unblessed or busy."""
         state, batch = self.state, self.state.batch + 1
         if self._rules.apply_needs_a_blessing and not self.is_blessed():
             return None
         if len(state.outbox) >= OUTBOX_MAX:
             return None
-        stand = state.stand
+        snapshot = state.snapshot
         if commands[0].kind == RESTATE:
             page = self._restate(commands[0], batch)
             if page is None:
                 return 0, None
-            results, changed, stand = page
+            results, changed, snapshot = page
         else:
             results, changed = decide(state.rows, commands)
         decision = ModelDecision(batch, commands, results, changed)
         self._watch(self, token, decision)
         entry = OutboxEntry(batch, token, state.token, decision)  # type: ignore[arg-type]
         rows = {**state.rows, **changed} if changed else state.rows
-        self.put(batch=batch, token=token, outbox=(*state.outbox, entry), rows=rows, stand=stand)
+        self.put(batch=batch, token=token, outbox=(*state.outbox, entry), rows=rows, snapshot=snapshot)
         return batch, decision
 
     def _restate(self, command: ModelCommand, batch: int) -> tuple[tuple[ModelResult, ...], Rows, SnapshotPass] | None:
-        """`includes/restate.lua`. The key says whether the next pass is due."""
-        stand, how = self.state.stand, "going"
-        if stand is not None and stand.cursor == "" and command.key != "due":
+        """`includes/restate.lua`. The key of the command says whether the next pass is due."""
+        snapshot, how = self.state.snapshot, "going"
+        if snapshot is not None and snapshot.cursor == "" and command.key != "due":
             return None
-        known = stand is not None and (
-            stand.run_id == self.run_id or not self._rules.pass_ends_on_the_server_where_it_began
+        known = snapshot is not None and (
+            snapshot.run_id == self.run_id or not self._rules.pass_ends_on_the_server_where_it_began
         )
-        if stand is None or stand.cursor == "" or not known:
+        if snapshot is None or snapshot.cursor == "" or not known:
             how, cursor, first = "begun", "", batch
         else:
-            cursor, first = stand.cursor, stand.first
+            cursor, first = snapshot.cursor, snapshot.first
         written, cursor = restate(self.state.rows, cursor)
         if cursor == "":
             how = "whole" if how == "begun" else "ended"
@@ -186,7 +186,7 @@ class ModelServer:
         higher = state.blessed is not None and state.blessed.term > term
         if higher and self._rules.unbless_yields_to_a_higher_term:
             return Refusal.HIGHER_TERM
-        self.put(blessed=Blessed(NOBODY, NOBODY, term))
+        self.put(blessed=Blessed(UNSET, UNSET, term))
         return ServerState(self.run_id, self.replid, state.batch, state.token, state.settled)
 
     def _not_in_recovery(self, term: int, seen: ServerState) -> Refusal | None:
@@ -196,7 +196,7 @@ class ModelServer:
             return Refusal.HIGHER_TERM
         if rules.recovery_needs_the_same_server and (self.run_id, self.replid) != (seen.run_id, seen.replid):
             return Refusal.MOVED
-        if rules.recovery_needs_its_own_term and blessed != Blessed(NOBODY, NOBODY, term):
+        if rules.recovery_needs_its_own_term and blessed != Blessed(UNSET, UNSET, term):
             return Refusal.SUPERSEDED
         return None
 
@@ -210,7 +210,7 @@ class ModelServer:
         outbox = tuple(entry for entry in state.outbox if entry.batch > at.batch)
         rows = {**state.rows, **step.changed}
         self.put(batch=at.batch, token=at.token, settled=at, outbox=outbox, rows=rows)
-        self._publish(self, step.told)
+        self._publish(self, step.settled)
         return None
 
     def flush(self, term: int, seen: ServerState, first: bool) -> Refusal | None:
@@ -219,7 +219,7 @@ class ModelServer:
             return refused
         state = self.state
         if not first:
-            self.put(outbox=(), rows={}, stand=None)
+            self.put(outbox=(), rows={}, snapshot=None)
         else:
             kept = {name: row for at, (name, row) in enumerate(state.rows.items()) if at % 2}
             blessed = state.blessed if self._rules.flush_keeps_blessed else None

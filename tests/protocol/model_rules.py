@@ -1,6 +1,6 @@
-"""The rules of the protocol, each a switch of the model: a mutation of the protocol is a model that drops some of them.
+"""The rules of the protocol, each a switch of the model: a mutation of the protocol is a model without some of them.
 
-The names are sentences: what is true while the rule is kept. The numbers are those of the design's section 9.
+Each name is a sentence that is true while the rule is kept. The numbers are those of the design's section 9.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from msgspec import Struct
 
 
 class Rules(Struct, frozen=True):
-    """Which rules are kept; all of them, unless a mutation drops some."""
+    """The rules that are kept: all, unless a mutation drops some."""
 
-    # R1: who may decide, relay and settle.
+    # R1: which server decides, relays and settles.
     apply_needs_a_blessing: bool = True
     outbox_needs_a_blessing: bool = True
     settle_needs_a_blessing: bool = True
@@ -28,7 +28,7 @@ class Rules(Struct, frozen=True):
     recovery_needs_its_own_term: bool = True
     recovery_needs_the_same_server: bool = True
     flush_keeps_blessed: bool = True
-    walk_begins_where_redis_is_settled: bool = True
+    scan_begins_where_redis_is_settled: bool = True
     # R4, R5, R6: what is compared.
     takeover_compares_the_token: bool = True
     replay_begins_where_redis_stands: bool = True
@@ -39,12 +39,12 @@ class Rules(Struct, frozen=True):
     answer_waits_for_read_back: bool = True
     caller_compares_the_token: bool = True
     attempt_has_a_fresh_token: bool = True
-    # R8: what got lost on its way is sent again.
+    # R8: lost records are sent again.
     relay_sends_again: bool = True
     # R9: rows, the journal's head, rebuild.
     rows_are_fenced: bool = True
     position_follows_its_rows: bool = True
-    journal_is_cut_below_what_is_whole: bool = True
+    journal_is_trimmed_below_the_last_whole_pass: bool = True
     pass_ends_on_the_server_where_it_began: bool = True
     end_of_a_pass_names_its_beginning: bool = True
     rebuild_stops_at_a_row_beyond_the_end: bool = True

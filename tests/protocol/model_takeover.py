@@ -1,7 +1,7 @@
 """A takeover in the model, step by step as `tables.recovery.takeover`, `tables.recovery.journal_scan` and
-`tables.recovery.rebuild` go.
+`tables.recovery.rebuild` do it.
 
-Every `yield` is a place where anything else may happen, or where the process stops for good.
+At every `yield` any other actor may take steps, or the process stop for good.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REPLAYED_MAX = 3
 
 
 class TakeoverFailed(Exception):
-    """The takeover did not end blessed, or the lease is over: begin anew."""
+    """The takeover did not bless the server, or the lease is over: begin again."""
 
 
 class ModelLease(Struct, frozen=True):
@@ -48,18 +48,18 @@ class ModelJournalScan:
         self.positions: list[Position] = []
 
     def position_of(self, batch: int, token: str, compares: bool = True) -> Position | None:
-        """Where a reader stands after that batch, if it lies on the way with that token."""
+        """The position after that batch, if the scan found it with that token."""
         found = next((each for each in (self.start, *self.positions) if each.batch == batch), None)
         return found if found is not None and (found.token == token or not compares) else None
 
     def unsettled_after(self, settled: Position | None) -> tuple[Position, ...]:
-        """The positions that Redis has yet to note."""
+        """The positions that Redis has not settled yet."""
         offset = settled.offset if settled else 0
         return tuple(position for position in self.positions if position.offset > offset)
 
 
 class ModelTakeover:
-    """One owner's takeovers. The server that a step runs on is the one that the owner is connected to by then."""
+    """One owner's takeovers. Each step runs on the server that the owner is connected to at that time."""
 
     def __init__(self, world: World, owner: Owner) -> None:
         self._world = world
@@ -70,38 +70,38 @@ class ModelTakeover:
     def run(self) -> Generator[None, None, ModelLease]:
         """Raises TakeoverFailed."""
         for _ in range(TRIES_MAX):
-            walk = yield from self._walk_to_own_marker()
-            if walk is None:
+            scan = yield from self._scan_to_own_marker()
+            if scan is None:
                 continue
             yield
             seen = self._owner.server.unbless(self.term)
             if isinstance(seen, Refusal):
                 raise TakeoverFailed(seen)
-            if walk.starts_at_settled and (seen.settled is None or seen.settled.batch < walk.start.batch):
+            if scan.starts_at_settled and (seen.settled is None or seen.settled.batch < scan.start.batch):
                 continue
-            settled = yield from self._bring_up(seen, walk)
-            return ModelLease(self.term, walk.reader.position, walk.unsettled_after(settled))
+            settled = yield from self._bring_up(seen, scan)
+            return ModelLease(self.term, scan.reader.position, scan.unsettled_after(settled))
         raise TakeoverFailed("faster owners")
 
-    def _walk_to_own_marker(self) -> Generator[None, None, ModelJournalScan | None]:
-        walk = yield from self._begin_walk()
+    def _scan_to_own_marker(self) -> Generator[None, None, ModelJournalScan | None]:
+        scan = yield from self._begin_scan()
         yield
         blessed = self._owner.server.state.blessed
-        now = walk.reader.position
+        now = scan.reader.position
         if not self._rules.recovery_has_a_new_term and (now.term, now.owner) == (self.term, self._owner.name):
-            return walk
+            return scan
         self.term = max(now.term, blessed.term if blessed else 0) + 1
         sent = self._owner.send(marker(self.term, self._owner.name))
         while sent.offset is None:
             if sent.failed:
-                raise TakeoverFailed("the marker was not taken")
+                raise TakeoverFailed("the marker was not appended")
             yield
-        yield from self._read(walk.reader, sent.offset + 1, walk.positions)
-        now = walk.reader.position
+        yield from self._read(scan.reader, sent.offset + 1, scan.positions)
+        now = scan.reader.position
         won = (now.term, now.owner, now.offset) == (self.term, self._owner.name, sent.offset + 1)
-        return walk if won or not self._rules.lost_marker_is_tried_again else None
+        return scan if won or not self._rules.lost_marker_is_tried_again else None
 
-    def _begin_walk(self) -> Generator[None, None, ModelJournalScan]:
+    def _begin_scan(self) -> Generator[None, None, ModelJournalScan]:
         yield
         journal = self._world.journal
         settled = self._owner.server.state.settled
@@ -109,23 +109,23 @@ class ModelTakeover:
         if settled is not None and settled.offset >= journal.first:
             if not journal.holds(settled):
                 raise TakeoverFailed("another journal")
-            walk = ModelJournalScan(settled, True, reader_from(settled, self._rules))
+            scan = ModelJournalScan(settled, True, reader_from(settled, self._rules))
         else:
             start = self._newest(self._world.table.checkpoints() if journal.end > journal.first else [])
-            walk = ModelJournalScan(start, False, reader_from(start, self._rules))
-        yield from self._read(walk.reader, journal.end, walk.positions)
-        return walk
+            scan = ModelJournalScan(start, False, reader_from(start, self._rules))
+        yield from self._read(scan.reader, journal.end, scan.positions)
+        return scan
 
     def _newest(self, positions: list[Position]) -> Position:
         found = next((each for each in reversed(positions) if self._world.journal.holds(each)), None)
         if found is None and self._world.journal.first:
-            raise TakeoverFailed("nothing says what lay before")
+            raise TakeoverFailed("no checkpoint covers the journal's lost head")
         return found or Position.beginning()
 
     def _read(
         self, reader: JournalReader, end: int, positions: list[Position], records: list[JournalRecord] | None = None
     ) -> Generator[None, None, None]:
-        """Feed every record below `end`; `positions` after those that count, and in `records` the batches."""
+        """Feed every record below `end`. Adds the positions after valid records, and the batches to `records`."""
         journal = self._world.journal
         while reader.next_offset < end:
             yield
@@ -138,22 +138,22 @@ class ModelTakeover:
                     if records is not None:
                         records.append(journal.records[offset])
 
-    def _bring_up(self, seen: ServerState, walk: ModelJournalScan) -> Generator[None, None, Position | None]:
-        last, settled, fork = walk.reader.position, seen.settled, False
-        gap = walk.start.batch > (settled.batch if settled else 0) and self._rules.walk_begins_where_redis_is_settled
+    def _bring_up(self, seen: ServerState, scan: ModelJournalScan) -> Generator[None, None, Position | None]:
+        last, settled, fork = scan.reader.position, seen.settled, False
+        gap = scan.start.batch > (settled.batch if settled else 0) and self._rules.scan_begins_where_redis_is_settled
         if 0 < seen.batch < last.batch or (gap and seen.batch == last.batch):
-            stand = walk.position_of(seen.batch, seen.token, self._rules.takeover_compares_the_token)
-            if stand is None:
+            found = scan.position_of(seen.batch, seen.token, self._rules.takeover_compares_the_token)
+            if found is None:
                 fork = True
             else:
                 first = settled.batch if settled else 0
-                told = {at.batch: at.token for at in walk.positions if first < at.batch <= seen.batch}
-                yield from self._redo(seen, stand, last, tuple(told.items()), seen.token)
-                settled = walk.position_of(last.batch, last.token)
+                unsettled = {at.batch: at.token for at in scan.positions if first < at.batch <= seen.batch}
+                yield from self._redo(seen, found, last, tuple(unsettled.items()), seen.token)
+                settled = scan.position_of(last.batch, last.token)
         elif seen.batch == 0 < last.batch or (seen.batch == last.batch and seen.token != last.token):
             fork = True
         elif gap:
-            fork = True  # what lies between could never be settled there
+            fork = True  # the batches between could never be settled there
         if not fork:
             yield
             refused = self._owner.server.bless(self.term, seen, last.batch, last.token)
@@ -166,31 +166,31 @@ class ModelTakeover:
         yield from self._rebuild(seen, last)
         yield
         self._stop_if(self._owner.server.bless(self.term, seen, last.batch, last.token))
-        return walk.position_of(last.batch, last.token)
+        return scan.position_of(last.batch, last.token)
 
     def _redo(
-        self, seen: ServerState, stand: Position, end: Position, told: tuple[tuple[int, str], ...], token: str
+        self, seen: ServerState, start: Position, end: Position, settled: tuple[tuple[int, str], ...], token: str
     ) -> Generator[None, None, None]:
-        """Replay what lies after `stand` up to `end`; `token` is that of Redis there."""
-        reader = reader_from(stand, self._rules)
+        """Replay the batches from `start` up to `end`; `token` is that of Redis at `start`."""
+        reader = reader_from(start, self._rules)
         positions: list[Position] = []
         records: list[JournalRecord] = []
         yield from self._read(reader, end.offset, positions, records)
         if (reader.position.batch, reader.position.token) != (end.batch, end.token):
             raise TakeoverFailed("the journal leads elsewhere")
-        batch = stand.batch
-        while records or told:
+        batch = start.batch
+        while records or settled:
             size = 1 + self._world.draw(REPLAYED_MAX)
             some, at = records[:size], positions[: len(records[:size])]
             changed: Rows = {}
             for record in some:
                 changed |= record.payload.changed  # type: ignore[attr-defined]
-            position = at[-1] if at else stand
-            told = (*told, *((record.batch, record.token) for record in some))
+            position = at[-1] if at else start
+            settled = (*settled, *((record.batch, record.token) for record in some))
             yield
-            step = ReplayStep(batch, token, position, told, changed)
+            step = ReplayStep(batch, token, position, settled, changed)
             self._stop_if(self._owner.server.replay(self.term, seen, step))
-            batch, token, told = position.batch, position.token, ()
+            batch, token, settled = position.batch, position.token, ()
             del records[:size], positions[:size]
 
     def _rebuild(self, seen: ServerState, end: Position) -> Generator[None, None, None]:

@@ -1,4 +1,4 @@
-"""The parts of the protocol on one stage: a real Redis, a journal in memory, relays and callers as a test asks."""
+"""A rig of the protocol: a real Redis, a journal in memory, and the relays and callers that a test starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAIT_SECONDS_MAX = 10.0
 
 
 class DecisionSubmitter(Submitter):
-    """A caller that reads the whole decision."""
+    """A submitter that decodes the whole decision."""
 
     async def submit(self, commands: Sequence[Command], deadline: float | None) -> Decision:
         """See `Submitter.decide`."""
@@ -33,7 +33,7 @@ class DecisionSubmitter(Submitter):
 
 
 class ProtocolRig:
-    """Everything that shares one shard. What it opened, `close` ends."""
+    """All components of one shard. `close` ends those that it started."""
 
     def __init__(self, url: str, app_id: str, journal: MemoryJournal | None = None) -> None:
         self.app_id = app_id
@@ -41,7 +41,7 @@ class ProtocolRig:
         self.redis: Redis = connect(url)
         self.journal = journal or MemoryJournal()
         self.rows = MemoryRows(self.journal)
-        self.handover = LedgerControl(self.redis, app_id)
+        self.control = LedgerControl(self.redis, app_id)
         self.ledger = Ledger(self.redis, app_id)
         self.settlements = SettlementListener(self.redis, app_id)
         self.settlements.start()
@@ -53,9 +53,9 @@ class ProtocolRig:
         self.logs.append(MemoryLog(self.journal))
         return self.logs[-1]
 
-    def relay(self, owner: str = "first", log: MemoryLog | None = None, stall_seconds: float = 0.3) -> Relay:
-        """A relay that runs."""
-        relay = Relay(log or self.log(), self.handover, owner, source=self.rows, stall_seconds=stall_seconds)
+    def relay(self, owner: str = "first", log: MemoryLog | None = None, control: LedgerControl | None = None) -> Relay:
+        """A running relay."""
+        relay = Relay(log or self.log(), control or self.control, owner, source=self.rows, stall_seconds=0.3)
         relay.start()
         self.relays.append(relay)
         return relay
@@ -67,16 +67,20 @@ class ProtocolRig:
         return relay
 
     def submitter(self, attempt_seconds: float = 1.0) -> DecisionSubmitter:
-        """A caller."""
+        """A submitter of its own."""
         return DecisionSubmitter(self.ledger, self.settlements, attempt_seconds=attempt_seconds)
 
+    async def submit(self, *commands: Command) -> Decision:
+        """One batch, once it is settled."""
+        return await self.submitter().submit(commands, deadline_in(WAIT_SECONDS_MAX))
+
     async def take_over(self, owner: str) -> Lease:
-        """A takeover with nobody to relay after it."""
-        return await take_over(self.log(), self.handover, owner, self.rows)
+        """A takeover without a relay after it."""
+        return await take_over(self.log(), self.control, owner, self.rows)
 
     async def rebuild(self, owner: str) -> Lease:
-        """Redis anew from the journal, whatever it holds."""
-        return await take_over(self.log(), self.handover, owner, self.rows, anew=True)
+        """A takeover that rebuilds Redis from the journal, whatever it holds."""
+        return await take_over(self.log(), self.control, owner, self.rows, anew=True)
 
     async def field(self, key: str, name: str) -> str | None:
         """A field of one of the shard's hashes."""
@@ -88,11 +92,11 @@ class ProtocolRig:
         return int(await self.redis.xlen(self.prefix + "outbox"))
 
     def valid(self) -> list[JournalRecord]:
-        """The batches that count, as any reader sees them."""
+        """The valid batches of the journal."""
         return valid_records(self.journal.values)
 
     async def close(self) -> None:
-        """End all of it."""
+        """End what was started."""
         for relay in self.relays:
             await relay.stop()
         for log in self.logs:
@@ -102,7 +106,7 @@ class ProtocolRig:
 
 
 def valid_records(values: Sequence[bytes]) -> list[JournalRecord]:
-    """The batches that count in a journal that is whole."""
+    """The valid batches of a whole journal."""
     reader = JournalReader()
     judged = [(reader.feed(offset, record), record) for offset, record in enumerate(map(decode_record, values))]
     return [record for verdict, record in judged if verdict is RecordVerdict.BATCH and record is not None]
@@ -111,23 +115,23 @@ def valid_records(values: Sequence[bytes]) -> list[JournalRecord]:
 async def wait_until(holds: Callable[[], bool], seconds: float = WAIT_SECONDS_MAX) -> None:
     """Wait until `holds`. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110  # what is waited for has no event
+        while not holds():  # noqa: ASYNC110  # the condition has no event
             await asyncio.sleep(0.005)
 
 
 def deadline_in(seconds: float = 5.0) -> float:
-    """A deadline."""
+    """A deadline on the loop's clock."""
     return asyncio.get_running_loop().time() + seconds
 
 
-def receive(movement_id: str, sku: str = "cup", units: int = 100) -> Command:
-    """Units arrive in the one warehouse."""
+def receive(movement_id: str, sku: str = "cup", units: int = 100, warehouse: str = "SH1", at: int = 1) -> Command:
+    """A receipt."""
     lines = ((sku, units),)
-    return Receive(id=movement_id, warehouse="SH1", at=1, lines=lines, fingerprint=fingerprint("receive", lines))
+    return Receive(id=movement_id, warehouse=warehouse, at=at, lines=lines, fingerprint=fingerprint("receive", lines))
 
 
 def place(order_id: str, sku: str = "cup", units: int = 1) -> Command:
-    """A hold."""
+    """An order of one line."""
     lines = ((sku, units),)
     mark = fingerprint("place", lines)
     return Place(id="placed", order_id=order_id, at=1, channel="tmall", lines=lines, fingerprint=mark)

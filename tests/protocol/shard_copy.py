@@ -1,6 +1,6 @@
-"""A shard's Redis as it was: copies that come back older, an empty one, and what it all has to hold in the end.
+"""Copies of a shard's Redis: an older state that comes back, an empty one, and the state to compare in the end.
 
-In: a stage. Out: its keys, decoded or as they were; a journal whose head aged out.
+In: a rig. Out: its keys, decoded or as stored; a journal whose head aged out.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import msgspec
 
 from stocktide.streams.journal.log import MemoryJournal
 from stocktide.tables.ledger.commands import Restate
-from tests.protocol.rig import DecisionSubmitter, ProtocolRig, deadline_in
+from tests.protocol.rig import ProtocolRig
 
-# A pass walks all keys of the server, five a page, and other tests have left theirs there.
+# A pass scans all keys of the server, five a page, and other tests have left some there.
 PAGES_MAX = 10_000
-# What the server notes of itself, and no batch does.
+# Keys that no batch writes.
 OWN = {"blessed", "settled", "restate", "outbox", "moves-from", "waiting_bytes"}
 
 
@@ -29,7 +29,7 @@ for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do
 end
 return kept
 """
-# KEYS[1] prefix, ARGV what `_TAKE` returned. Whatever recovery was under way began on another server.
+# KEYS[1] prefix, ARGV what `_TAKE` returned. A recovery in progress fails, as it began on another server.
 _PUT_BACK = """
 for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do redis.call('DEL', key) end
 for at = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[at], ARGV[at + 1], ARGV[at + 2]) end
@@ -38,53 +38,51 @@ if redis.call('EXISTS', blessed) == 1 then redis.call('HSET', blessed, 'run_id',
 """
 
 
-async def state_of(stage: ProtocolRig) -> dict[str, Any]:
-    """Every key of the shard but what the server notes of itself, decoded."""
+async def state_of(rig: ProtocolRig) -> dict[str, Any]:
+    """Every key of the shard except OWN, decoded."""
     state: dict[str, Any] = {}
-    async for key in stage.redis.scan_iter(match=stage.prefix + "*"):
-        name = key.decode().removeprefix(stage.prefix)
+    async for key in rig.redis.scan_iter(match=rig.prefix + "*"):
+        name = key.decode().removeprefix(rig.prefix)
         if name in OWN:
             continue
-        kind = await stage.redis.type(key)
+        kind = await rig.redis.type(key)
         if kind == b"string":
-            state[name] = msgspec.msgpack.decode(await stage.redis.get(key))
-            if (left := await stage.redis.pttl(key)) > 0:
+            state[name] = msgspec.msgpack.decode(await rig.redis.get(key))
+            if (left := await rig.redis.pttl(key)) > 0:
                 state[name, "kept"] = round(left / 60_000)
         elif kind == b"zset":
-            state[name] = await stage.redis.zrange(key, 0, -1, withscores=True)
+            state[name] = await rig.redis.zrange(key, 0, -1, withscores=True)
         else:
-            state[name] = await stage.redis.hgetall(key)
+            state[name] = await rig.redis.hgetall(key)
     return state
 
 
 class ShardCopy:
-    """All keys of a shard as they were at one moment: what a Redis that comes back older holds."""
+    """All keys of a shard at one moment: the state of a Redis that comes back older."""
 
-    def __init__(self, stage: ProtocolRig) -> None:
-        self._stage = stage
-        self._kept: list[bytes | int] = []
+    def __init__(self, rig: ProtocolRig) -> None:
+        self._rig = rig
+        self._stored: list[bytes | int] = []
 
     async def take(self) -> ShardCopy:
         """Copy them, in one step."""
-        self._kept = await self._stage.redis.eval(_TAKE, 1, self._stage.prefix)
+        self._stored = await self._rig.redis.eval(_TAKE, 1, self._rig.prefix)
         return self
 
     async def put_back(self) -> None:
-        """Nothing but them is there, in one step, as in another process: not in the one that was blessed."""
-        await self._stage.redis.eval(_PUT_BACK, 1, self._stage.prefix, *self._kept)
+        """Replace all keys by the copy, in one step, as if on another process than the blessed one."""
+        await self._rig.redis.eval(_PUT_BACK, 1, self._rig.prefix, *self._stored)
 
 
-async def forget_everything(stage: ProtocolRig) -> None:
-    """All keys are gone, in one step."""
-    await stage.redis.eval(_PUT_BACK, 1, stage.prefix)
+async def forget_everything(rig: ProtocolRig) -> None:
+    """Remove all keys, in one step."""
+    await rig.redis.eval(_PUT_BACK, 1, rig.prefix)
 
 
-async def restate_all(stage: ProtocolRig) -> None:
-    """A whole pass, page by page."""
-    submitter: DecisionSubmitter = stage.submitter()
+async def restate_all(rig: ProtocolRig) -> None:
+    """Take a whole pass over all rows, page by page."""
     for page in range(PAGES_MAX):
-        told = await submitter.submit([Restate(keys_max=5, every_ms=3_600_000)], deadline_in())
-        detail = told.results[0].detail or ""
+        detail = (await rig.submit(Restate(keys_max=5, every_ms=3_600_000))).results[0].detail or ""
         if detail.startswith(("ended", "whole")):
             return
         assert detail.startswith("begun" if page == 0 else "going")
@@ -92,6 +90,22 @@ async def restate_all(stage: ProtocolRig) -> None:
 
 
 def age_out(journal: MemoryJournal, offset: int) -> None:
-    """What lies before `offset` is gone."""
+    """Drop the records before `offset`."""
     del journal.values[: offset - journal.first]
     journal.first = offset
+
+
+def age_out_to_whole_pass(rig: ProtocolRig) -> None:
+    """Derive all rows, and drop the journal's head up to the newest whole pass."""
+    rig.rows.keep()
+    assert rig.rows.whole is not None
+    age_out(rig.journal, rig.rows.whole.offset)
+
+
+async def recover(rig: ProtocolRig, older: ShardCopy | None = None) -> dict[str, Any]:
+    """Stop all relays, put an older Redis back or empty it, and let another relay take over; the state after that."""
+    for relay in rig.relays:
+        await relay.stop()
+    await (older.put_back() if older else forget_everything(rig))
+    await rig.blessed_relay("second")
+    return await state_of(rig)

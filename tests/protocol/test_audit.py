@@ -1,92 +1,39 @@
-"""The audit on a real Redis and a journal in memory: what is spoiled is named, nothing else is."""
+"""The audit on a real Redis and a journal in memory finds what was spoiled and nothing else."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import msgspec
 import pytest
 from redis.exceptions import ResponseError
 
 from stocktide.ops.audit import UNFINISHED, exit_status
-from stocktide.ops.audit_report import report_lines as told_lines
+from stocktide.ops.audit_report import report_lines as audit_lines
 from stocktide.ops.audit_report import report_of
 from stocktide.tables.audit import auditor, tables_pass
-from stocktide.tables.audit.findings import Findings
 from stocktide.tables.derived_rows import PolicyLevel, StoredRow
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
-from stocktide.tables.ledger.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship, WriteWhole
+from stocktide.tables.ledger.commands import WriteWhole
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
-from tests.protocol.audits import MemoryTables, audit, differences_by_key
-from tests.protocol.rig import ProtocolRig, deadline_in
-
-_ids = itertools.count(1)
-
-
-def receive(sku: str, quantity: int, warehouse: str = "SH1") -> Receive:
-    mark = f"r{next(_ids)}"
-    return Receive(id=mark, warehouse=warehouse, at=1_000, fingerprint=mark, lines=((sku, quantity),))
-
-
-def place(order_id: str, *lines: tuple[str, int], **more: Any) -> Place:
-    return Place(
-        id="placed", order_id=order_id, at=1, fingerprint=order_id, channel="jd", lines=lines or (("A", 1),), **more
-    )
-
-
-def pay(order_id: str) -> Pay:
-    return Pay(id="paid", order_id=order_id, at=1, fingerprint="pay")
-
-
-def cancel(order_id: str) -> Cancel:
-    return Cancel(id="cancelled", order_id=order_id, at=1, fingerprint="cancel")
-
-
-OPENING: tuple[Command, ...] = (
-    SetPolicy(channel="jd", policy={"buffer": 1}),
-    SetPolicy(channel="jd", sku="A", policy={}),
-    receive("A", 100),
-    receive("A", 50, "BJ1"),
-    receive("B", 10),
-    place("o1", ("A", 2), ("B", 1)),
-    place("o2"),
-    pay("o2"),
-    place("o3"),
-    cancel("o3"),
-    place("o4", ("A", 1_000)),
-    place("o5"),
-    pay("o5"),
-    Ship(id="s", order_id="o5", at=2_000, fingerprint="s", lines=(("A", 1, "SH1"),)),
+from tests.protocol.audits import (
+    OPENING,
+    MemoryTables,
+    audit,
+    cancel,
+    differences_by_key,
+    is_clean,
+    pay,
+    place,
+    receive,
+    spoil_sku,
 )
+from tests.protocol.rig import ProtocolRig
 
 
-@pytest.fixture
-async def shop(stage: ProtocolRig) -> AsyncIterator[ProtocolRig]:
-    """A shop with an order in every state."""
-    await stage.blessed_relay()
-    for command in OPENING:
-        await stage.submitter().submit((command,), None)
-    yield stage
-
-
-async def spoil_sku(stage: ProtocolRig, sku: str, **counters: int) -> None:
-    """Change counters of a SKU behind everybody's back."""
-    key = f"{stage.prefix}sku:{sku}"
-    record = msgspec.msgpack.decode(await stage.redis.get(key))
-    for name, units in counters.items():
-        record["counters"][name.replace("_at_", "@")] = units
-    await stage.redis.set(key, msgspec.msgpack.encode(record))
-
-
-def is_clean(findings: Findings) -> bool:
-    assert findings.sides is not None
-    return not findings.drifts and not findings.unsettled and findings.sides.agree
-
-
-async def test_nothing_is_found_where_nothing_is_wrong(shop: ProtocolRig) -> None:
+async def test_an_audit_of_a_sound_shop_finds_nothing(shop: ProtocolRig) -> None:
     findings = await audit(shop)
     assert is_clean(findings), differences_by_key(findings)
     assert findings.batch == len(OPENING) and findings.whole
@@ -95,7 +42,7 @@ async def test_nothing_is_found_where_nothing_is_wrong(shop: ProtocolRig) -> Non
 
 
 async def test_a_counter_that_was_changed_is_named_with_both_numbers(shop: ProtocolRig) -> None:
-    await spoil_sku(shop, "A", on_hand_at_SH1=7)
+    await spoil_sku(shop, "A", {"on_hand@SH1": 7})
     findings = await audit(shop)
     assert differences_by_key(findings) == {"sku A": {("redis", "counter on_hand@SH1")}}
     (difference,) = findings.drifts[0].differences
@@ -103,10 +50,10 @@ async def test_a_counter_that_was_changed_is_named_with_both_numbers(shop: Proto
     assert findings.sides is not None and not findings.sides.agree
 
 
-async def test_what_the_spoiled_counter_led_to_is_named_in_the_log_since_its_batch(shop: ProtocolRig) -> None:
-    await spoil_sku(shop, "A", on_hand_at_SH1=7)
-    batch = (await shop.submitter().submit((place("o6"),), None)).batch
-    await shop.submitter().submit((place("o7"),), None)
+async def test_batches_after_a_spoiled_counter_are_named_in_the_log(shop: ProtocolRig) -> None:
+    await spoil_sku(shop, "A", {"on_hand@SH1": 7})
+    batch = (await shop.submit(place("o6"))).batch
+    await shop.submit(place("o7"))
     findings = await audit(shop)
     assert differences_by_key(findings) == {"sku A": {("log", "counter on_hand@SH1")}}
     (drift,) = findings.drifts
@@ -114,15 +61,15 @@ async def test_what_the_spoiled_counter_led_to_is_named_in_the_log_since_its_bat
     assert findings.sides is not None and findings.sides.agree  # they do: all say the same wrong number
 
 
-async def test_a_hold_that_no_order_has_is_named_in_the_log(shop: ProtocolRig) -> None:
-    await spoil_sku(shop, "A", locked_at_BJ1=4)
-    await shop.submitter().submit((place("o6"),), None)
+async def test_a_hold_without_an_order_is_named_in_the_log(shop: ProtocolRig) -> None:
+    await spoil_sku(shop, "A", {"locked@BJ1": 4})
+    await shop.submit(place("o6"))
     findings = await audit(shop)
     assert differences_by_key(findings) == {"sku A": {("log", "counter locked@BJ1")}}
     assert (findings.drifts[0].differences[0].expected, findings.drifts[0].differences[0].found) == (0, 4)
 
 
-async def test_an_order_that_is_gone_is_named(shop: ProtocolRig) -> None:
+async def test_a_missing_order_is_named(shop: ProtocolRig) -> None:
     await shop.redis.delete(f"{shop.prefix}order:o1", f"{shop.prefix}order:o4")
     assert differences_by_key(await audit(shop)) == {
         "order o1": {("redis", "record")},
@@ -130,10 +77,10 @@ async def test_an_order_that_is_gone_is_named(shop: ProtocolRig) -> None:
     }
 
 
-async def test_every_index_is_looked_at_from_both_ends(shop: ProtocolRig) -> None:
+async def test_missing_and_extra_entries_of_every_index_are_named(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
     await redis.zrem(prefix + "deadlines", "o1")
-    await redis.zadd(prefix + "deadlines", {"o2": 5, "nobody": 6})
+    await redis.zadd(prefix + "deadlines", {"o2": 5, "unknown": 6})
     await redis.zrem(prefix + "held:A", "o1")
     await redis.zadd(prefix + "held:B", {"o3": 5})
     await redis.zadd(prefix + "dwells", {"B": 5})
@@ -142,7 +89,7 @@ async def test_every_index_is_looked_at_from_both_ends(shop: ProtocolRig) -> Non
     assert differences_by_key(await audit(shop)) == {
         "order o1": {("redis", "deadline"), ("redis", "entry in held:A")},
         "order o2": {("redis", "deadline")},
-        "order nobody": {("redis", "deadline")},
+        "order unknown": {("redis", "deadline")},
         "order o3": {("redis", "entry in held:B")},
         "sku B": {("redis", "entry in dwells")},
         "sku A": {("redis", "entry in skus")},
@@ -161,7 +108,7 @@ async def test_a_key_that_the_log_does_not_know_is_named(shop: ProtocolRig) -> N
     assert all(("redis", "record") in each or ("redis", "key") in each for each in found.values())
 
 
-async def test_a_record_that_is_none_is_named_and_so_is_an_open_order_that_would_expire(shop: ProtocolRig) -> None:
+async def test_an_unreadable_record_and_a_wrong_time_to_live_are_named(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
     await redis.set(prefix + "sku:A", b"\xff\xff")
     await redis.delete(prefix + "sku:B")
@@ -184,9 +131,9 @@ async def test_the_registry_is_compared_too(shop: ProtocolRig) -> None:
     assert differences_by_key(await audit(shop)) == {"registry ": {("redis", "channels")}}
 
 
-async def test_a_row_that_differs_or_is_gone_is_named(shop: ProtocolRig) -> None:
+async def test_a_row_that_differs_or_is_missing_is_named(shop: ProtocolRig) -> None:
     tables = MemoryTables(shop)
-    movement = next(key for kind, key in told_movements(shop))
+    movement = next(key for _, key in movement_keys(shop))
     tables.spoil(
         StoredRow("sku", "A", 14, SkuRecord(9, 9)),
         StoredRow("sku", "B", 10**9, SkuRecord(9, 9)),
@@ -204,17 +151,17 @@ async def test_a_row_that_differs_or_is_gone_is_named(shop: ProtocolRig) -> None
     assert all(side == "table" for each in found.values() for side, _ in each)
 
 
-def told_movements(stage: ProtocolRig) -> list[tuple[str, str]]:
-    stage.rows.keep()
-    return [key for key in stage.rows.known if key[0] == "movement"]
+def movement_keys(rig: ProtocolRig) -> list[tuple[str, str]]:
+    rig.rows.keep()
+    return [key for key in rig.rows.known if key[0] == "movement"]
 
 
 class BeingCompacted(MemoryTables):
-    """The first reading meets an old row of a SKU, and no newer one: Kafka removed it because of a row that came after
-    where that reading ended."""
+    """Tables whose first reading has an old row of a SKU and no newer one, as if Kafka had compacted that one away
+    in favour of a row beyond the end of the reading."""
 
-    def __init__(self, stage: ProtocolRig, old: StoredRow) -> None:
-        super().__init__(stage)
+    def __init__(self, rig: ProtocolRig, old: StoredRow) -> None:
+        super().__init__(rig)
         self._old: StoredRow | None = old
 
     async def rows(self, report: Callable[[int, int], None]) -> AsyncIterator[list[StoredRow]]:
@@ -226,24 +173,24 @@ class BeingCompacted(MemoryTables):
 async def test_a_row_that_was_compacted_away_while_all_were_read_is_no_drift(shop: ProtocolRig) -> None:
     shop.rows.keep()
     old = shop.rows.known["sku", "A"]
-    await shop.submitter().submit([receive("A", 7)], deadline_in())
+    await shop.submit(receive("A", 7))
     findings = await audit(shop, tables=BeingCompacted(shop, old))
     assert differences_by_key(findings) == {} and findings.counts.settled_tables == 1
 
 
-async def test_a_sku_whose_newest_change_is_a_patch_is_waited_for_until_its_row_is_whole(shop: ProtocolRig) -> None:
+async def test_the_audit_waits_until_a_patched_sku_has_a_whole_row(shop: ProtocolRig) -> None:
     shop.ledger = Ledger(shop.redis, shop.app_id, LedgerLimits(whole_rows_bytes_max=0))
-    await shop.submitter().submit([receive("A", 7)], deadline_in())
+    await shop.submit(receive("A", 7))
     auditing = asyncio.create_task(audit(shop))
     await asyncio.sleep(1)
     assert not auditing.done()
-    await shop.submitter().submit([WriteWhole(skus_max=10)], deadline_in())
+    await shop.submit(WriteWhole(skus_max=10))
     findings = await auditing
     assert is_clean(findings), differences_by_key(findings)
 
 
-async def test_only_the_skus_that_were_asked_for_are_looked_at(shop: ProtocolRig) -> None:
-    await spoil_sku(shop, "A", on_hand_at_SH1=7)
+async def test_an_audit_of_some_skus_finds_nothing_of_others(shop: ProtocolRig) -> None:
+    await spoil_sku(shop, "A", {"on_hand@SH1": 7})
     await shop.redis.zrem(shop.prefix + "deadlines", "o1")
     found = await audit(shop, "B")
     assert differences_by_key(found) == {"order o1": {("redis", "deadline")}} and found.sides is None
@@ -252,17 +199,17 @@ async def test_only_the_skus_that_were_asked_for_are_looked_at(shop: ProtocolRig
 
 
 class HaltedTables(MemoryTables):
-    """Tables that were derived up to where they are made, and no further."""
+    """Tables that are derived up to their creation and no further."""
 
-    def __init__(self, stage: ProtocolRig) -> None:
-        super().__init__(stage)
+    def __init__(self, rig: ProtocolRig) -> None:
+        super().__init__(rig)
         self._rows.keep()
         self._rows.keep = lambda: None  # type: ignore[method-assign]
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An audit that waits a fraction of a second where it would wait ten and thirty."""
+    """An audit with short timeouts."""
     monkeypatch.setattr(auditor, "STALL_SECONDS", 0.3)
     monkeypatch.setattr(auditor, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr(tables_pass, "SETTLE_TIMEOUT_SECONDS", 0.3)
@@ -270,15 +217,15 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("skus", [(), ("A",), ("B",)])
-async def test_where_a_derivation_halts_the_audit_says_what_it_could_not_check_and_claims_nothing(
+async def test_where_derivation_halts_the_audit_names_the_unchecked_batches(
     shop: ProtocolRig, skus: tuple[str, ...]
 ) -> None:
     tables = HaltedTables(shop)
-    await shop.submitter().submit([receive("A", 7)], deadline_in())
+    await shop.submit(receive("A", 7))
     findings = await audit(shop, *skus, tables=tables)
     last = len(OPENING) + 1
     assert findings.unchecked == (f"the rows of batches {last} to {last}: they are still to be derived",)
-    lines = list(told_lines(findings))
+    lines = list(audit_lines(findings))
     assert f"UNCHECKED  {findings.unchecked[0]}" in lines
     assert "no drift" not in lines and "not all could be checked" in lines[-1]
     assert exit_status(findings) == UNFINISHED
@@ -286,39 +233,38 @@ async def test_where_a_derivation_halts_the_audit_says_what_it_could_not_check_a
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_where_settling_halts_the_audit_says_what_it_could_not_check(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
+async def test_where_settling_halts_the_audit_names_the_unchecked_batches(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
     for command in OPENING:
-        await stage.submitter().submit((command,), None)
+        await rig.submit(command)
     await relay.stop()
-    await stage.ledger.apply([receive("A", 7)], token="never-settled")
-    findings = await audit(stage, "B")
+    await rig.ledger.apply([receive("A", 7)], token="never-settled")
+    findings = await audit(rig, "B")
     last = len(OPENING) + 1
     assert findings.unchecked == (f"batches {last} to {last}: Redis decided them, and they are not in the journal",)
     assert not findings.drifts and exit_status(findings) == UNFINISHED
 
 
-async def test_where_nothing_halts_all_is_checked_and_there_is_no_drift(shop: ProtocolRig) -> None:
+async def test_a_complete_audit_without_drift_reports_no_drift(shop: ProtocolRig) -> None:
     findings = await audit(shop)
-    assert findings.complete and list(told_lines(findings))[-1] == "no drift" and exit_status(findings) == 0
+    assert findings.complete and list(audit_lines(findings))[-1] == "no drift" and exit_status(findings) == 0
 
 
-async def test_beside_live_traffic_nothing_is_found_but_what_was_spoiled(shop: ProtocolRig) -> None:
+async def test_beside_live_traffic_only_spoiled_keys_are_found(shop: ProtocolRig) -> None:
     stop = asyncio.Event()
     placed = 0
 
-    async def trade(till: int) -> None:
+    async def trade(trader: int) -> None:
         nonlocal placed
-        caller = shop.submitter()
         for number in itertools.count():
             if stop.is_set():
                 return
-            order_id = f"t{till}-{number}"
-            await caller.submit((place(order_id, ("A", 1), ("C", 1)), receive("C", 3)), None)
-            await caller.submit((pay(order_id) if number % 2 else cancel(order_id),), None)
+            order_id = f"t{trader}-{number}"
+            await shop.submit(place(order_id, ("A", 1), ("C", 1)), receive("C", 3))
+            await shop.submit(pay(order_id) if number % 2 else cancel(order_id))
             placed += 1
 
-    traders = [asyncio.create_task(trade(till)) for till in range(8)]
+    traders = [asyncio.create_task(trade(trader)) for trader in range(8)]
     try:
         await asyncio.sleep(0.3)
         for _ in range(5):
@@ -334,7 +280,7 @@ async def test_beside_live_traffic_nothing_is_found_but_what_was_spoiled(shop: P
     assert differences_by_key(await audit(shop)).keys() == {"order o1"}
 
 
-async def test_a_redis_that_nobody_blessed_is_not_judged(shop: ProtocolRig) -> None:
+async def test_an_unblessed_redis_is_not_audited(shop: ProtocolRig) -> None:
     await shop.redis.hset(shop.prefix + "blessed", "run_id", "another")
     with pytest.raises(ResponseError, match="UNBLESSED"):
         await audit(shop)

@@ -1,4 +1,4 @@
-"""Callers: on which token they answer, what they do when it was lost, and what they are told by whom."""
+"""Callers: on which token they answer, and what they do when their token or its settlement is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.protocol.rig import DecisionSubmitter, ProtocolRig, deadline_in, plac
 
 
 class FaultyLedger:
-    """A ledger whose first calls go wrong: `before` is raised instead of asking, `after` once it was asked."""
+    """A ledger whose first calls fail: `before` is raised instead of the call, `after` after it."""
 
     def __init__(self, ledger: Ledger, *, before: Sequence[Exception] = (), after: Sequence[Exception] = ()) -> None:
         self._ledger = ledger
@@ -35,169 +35,168 @@ class FaultyLedger:
         return applied
 
 
-async def stocked(stage: ProtocolRig) -> None:
-    await stage.blessed_relay()
-    await stage.submitter().submit([receive("m-1")], deadline_in())
+async def stocked(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    await rig.submit(receive("m-1"))
 
 
-async def test_a_caller_is_answered_once_its_own_token_is_settled(stage: ProtocolRig) -> None:
-    await stocked(stage)
-    decision = await stage.submitter().submit([place("o-1")], deadline_in())
-    assert decision.results[0].outcome == "reserved"
-    assert int(await stage.field("settled", "batch") or 0) >= decision.batch
-
-
-async def test_nothing_is_answered_before_it_was_read_back(stage: ProtocolRig) -> None:
-    log = stage.log()
-    await stage.blessed_relay(log=log)
-    log.gate.clear()
-    with pytest.raises(Unsettled, match="batch 1 was decided and its settlement is: timeout"):
-        await stage.submitter().submit([receive("m-1")], deadline_in(0.3))
-
-
-async def test_a_caller_whose_token_was_lost_submits_again_and_is_answered_as_the_first(stage: ProtocolRig) -> None:
-    await stocked(stage)
-    ledger = FaultyLedger(stage.ledger)
-    settlements = SettlementListener(stage.redis, stage.app_id)
+def losing_settlements(rig: ProtocolRig) -> SettlementListener:
+    """A listener that reports the first token as lost."""
+    settlements = SettlementListener(rig.redis, rig.app_id)
     answers = [Settlement.LOST]
 
     async def lose_once(batch: int, token: str, timeout: float) -> Settlement:
-        return answers.pop() if answers else await stage.settlements.settled(batch, token, timeout)
+        return answers.pop() if answers else await rig.settlements.settled(batch, token, timeout)
 
     settlements.settled = lose_once  # type: ignore[method-assign]
-    submitter = DecisionSubmitter(ledger, settlements)
+    return settlements
+
+
+async def test_a_caller_is_answered_once_its_own_token_is_settled(rig: ProtocolRig) -> None:
+    await stocked(rig)
+    decision = await rig.submit(place("o-1"))
+    assert decision.results[0].outcome == "reserved"
+    assert int(await rig.field("settled", "batch") or 0) >= decision.batch
+
+
+async def test_nothing_is_answered_before_it_was_read_back(rig: ProtocolRig) -> None:
+    log = rig.log()
+    await rig.blessed_relay(log=log)
+    log.gate.clear()
+    with pytest.raises(Unsettled, match="batch 1 was decided and its settlement is: timeout"):
+        await rig.submitter().submit([receive("m-1")], deadline_in(0.3))
+
+
+async def test_a_caller_whose_token_was_lost_submits_again_and_is_answered_as_the_first(rig: ProtocolRig) -> None:
+    await stocked(rig)
+    ledger = FaultyLedger(rig.ledger)
+    submitter = DecisionSubmitter(ledger, losing_settlements(rig))
     decision = await submitter.submit([place("o-1")], deadline_in())
     assert submitter.resubmitted == 1
     assert len(set(ledger.tokens)) == 2
     assert [(each.outcome, each.replayed) for each in decision.results] == [("reserved", False)]
     again = await submitter.submit([place("o-1")], deadline_in())
     assert again.results[0].replayed
-    order = (await stage.ledger.read_order("o-1")).value
+    order = (await rig.ledger.read_order("o-1")).value
     assert order is not None
     assert order.lines[0].reserved == 1
 
 
-async def test_a_caller_is_not_deceived_by_a_batch_of_its_number_under_another_token(stage: ProtocolRig) -> None:
-    settlements = stage.settlements
+async def test_a_batch_of_the_same_number_under_another_token_is_lost_to_its_caller(rig: ProtocolRig) -> None:
+    settlements = rig.settlements
     waiting = asyncio.create_task(settlements.settled(7, "mine", 5))
     await asyncio.sleep(0)
-    settlements.note([(7, "theirs")])
+    settlements.note([(7, "other")])
     assert await waiting is Settlement.LOST
 
 
-async def test_a_repeat_stays_a_repeat_where_an_attempt_was_lost(stage: ProtocolRig) -> None:
-    await stocked(stage)
-    await stage.submitter().submit([place("o-1")], deadline_in())
-    answers = [Settlement.LOST]
-    settlements = SettlementListener(stage.redis, stage.app_id)
-
-    async def lose_once(batch: int, token: str, timeout: float) -> Settlement:
-        return answers.pop() if answers else await stage.settlements.settled(batch, token, timeout)
-
-    settlements.settled = lose_once  # type: ignore[method-assign]
-    decision = await DecisionSubmitter(stage.ledger, settlements).submit([place("o-1"), place("o-2")], deadline_in())
+async def test_a_repeat_stays_a_repeat_where_an_attempt_was_lost(rig: ProtocolRig) -> None:
+    await stocked(rig)
+    await rig.submit(place("o-1"))
+    submitter = DecisionSubmitter(rig.ledger, losing_settlements(rig))
+    decision = await submitter.submit([place("o-1"), place("o-2")], deadline_in())
     assert [each.replayed for each in decision.results] == [True, False]
 
 
-async def test_an_answer_that_was_lost_on_its_way_is_told_as_the_first(stage: ProtocolRig) -> None:
-    await stocked(stage)
-    ledger = FaultyLedger(stage.ledger, after=[RedisConnectionError("cut")])
-    decision = await DecisionSubmitter(ledger, stage.settlements).submit([place("o-1")], deadline_in())
+async def test_an_answer_that_was_lost_is_given_as_the_first(rig: ProtocolRig) -> None:
+    await stocked(rig)
+    ledger = FaultyLedger(rig.ledger, after=[RedisConnectionError("cut")])
+    decision = await DecisionSubmitter(ledger, rig.settlements).submit([place("o-1")], deadline_in())
     assert not decision.results[0].replayed
-    assert [record.batch for record in stage.valid()] == [1, 2, 3]
+    assert [record.batch for record in rig.valid()] == [1, 2, 3]
 
 
-async def test_an_unblessed_ledger_is_asked_again_until_it_is_blessed(stage: ProtocolRig) -> None:
-    waiting = asyncio.create_task(stage.submitter().submit([receive("m-1")], deadline_in(8)))
+async def test_a_caller_submits_again_until_the_ledger_is_blessed(rig: ProtocolRig) -> None:
+    waiting = asyncio.create_task(rig.submitter().submit([receive("m-1")], deadline_in(8)))
     await asyncio.sleep(0.1)
     assert not waiting.done()
-    await stage.blessed_relay()
+    await rig.blessed_relay()
     assert (await waiting).batch == 1
 
 
-async def test_a_ledger_that_stays_unblessed_is_unsettled_at_the_deadline(stage: ProtocolRig) -> None:
+async def test_a_ledger_that_stays_unblessed_is_unsettled_at_the_deadline(rig: ProtocolRig) -> None:
     with pytest.raises(Unsettled, match="no takeover blessed this server"):
-        await stage.submitter().submit([receive("m-1")], deadline_in(0.3))
+        await rig.submitter().submit([receive("m-1")], deadline_in(0.3))
 
 
-async def test_commands_on_which_the_ledger_fails_are_not_submitted_again(stage: ProtocolRig) -> None:
-    ledger = FaultyLedger(stage.ledger, before=[ResponseError("ERR user_script:9: attempt to index a nil value")])
+async def test_commands_on_which_the_ledger_fails_are_not_submitted_again(rig: ProtocolRig) -> None:
+    ledger = FaultyLedger(rig.ledger, before=[ResponseError("ERR user_script:9: attempt to index a nil value")])
     with pytest.raises(Undecidable):
-        await DecisionSubmitter(ledger, stage.settlements).submit([receive("m-1")], None)
+        await DecisionSubmitter(ledger, rig.settlements).submit([receive("m-1")], None)
     assert len(ledger.tokens) == 1
 
 
-async def test_what_was_not_due_is_answered_at_once_and_makes_no_batch(stage: ProtocolRig) -> None:
-    await stage.blessed_relay()
-    decision = await stage.submitter().submit([Tick(orders_max=10)], deadline_in())
+async def test_a_tick_with_nothing_due_is_answered_at_once_and_makes_no_batch(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    decision = await rig.submit(Tick(orders_max=10))
     assert (decision.batch, decision.results[0].outcome) == (0, "nothing_due")
-    assert stage.valid() == []
+    assert rig.valid() == []
 
 
-async def test_who_removed_a_policy_and_had_to_ask_again_is_told_that_it_did(stage: ProtocolRig) -> None:
-    log = stage.log()
-    await stage.blessed_relay(log=log)
-    await stage.submitter().submit([SetPolicy(channel="tmall", sku="cup", policy={})], deadline_in())
+async def test_a_removal_of_a_policy_that_is_submitted_again_is_answered_as_the_first(rig: ProtocolRig) -> None:
+    log = rig.log()
+    await rig.blessed_relay(log=log)
+    await rig.submit(SetPolicy(channel="tmall", sku="cup", policy={}))
     log.gate.clear()
-    hasty = stage.submitter(attempt_seconds=0.1)
+    hasty = rig.submitter(attempt_seconds=0.1)
     removal = DeletePolicy(channel="tmall", sku="cup")
     removing = asyncio.create_task(hasty.decide([removal], deadline_in()))
     await wait_until(lambda: hasty.resubmitted > 0)
     log.gate.set()
     assert (await removing).results[0].outcome == "policy_deleted"
-    assert (await stage.submitter().decide([removal], deadline_in())).results[0].outcome == "unknown_policy"
+    assert (await rig.submitter().decide([removal], deadline_in())).results[0].outcome == "unknown_policy"
 
 
-async def test_callers_that_share_a_turn_are_decided_in_the_order_of_their_calls(stage: ProtocolRig) -> None:
-    await stocked(stage)
-    submitter = stage.submitter()
+async def test_callers_that_share_a_turn_are_decided_in_the_order_of_their_calls(rig: ProtocolRig) -> None:
+    await stocked(rig)
+    submitter = rig.submitter()
     turn = asyncio.Lock()
     answers = await asyncio.gather(*(submitter.answer([place(f"o-{n}")], deadline_in(), turn) for n in range(40)))
     batches = [answer.batch for answer in answers]
     assert batches == sorted(batches)
 
 
-async def test_a_settle_that_came_before_its_waiter_is_known(stage: ProtocolRig) -> None:
-    await stage.blessed_relay()
-    applied = await stage.ledger.apply([receive("m-1")], token="t1")
-    await wait_until(lambda: stage.settlements.newest == 1)
-    assert await stage.settlements.settled(applied.batch, "t1", 0.01) is Settlement.SETTLED
-    assert await stage.settlements.settled(applied.batch, "other", 0.01) is Settlement.LOST
+async def test_a_settlement_that_arrives_before_its_waiter_is_known(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    applied = await rig.ledger.apply([receive("m-1")], token="t1")
+    await wait_until(lambda: rig.settlements.newest == 1)
+    assert await rig.settlements.settled(applied.batch, "t1", 0.01) is Settlement.SETTLED
+    assert await rig.settlements.settled(applied.batch, "other", 0.01) is Settlement.LOST
 
 
-async def test_a_batch_that_a_later_one_passed_unheard_is_lost_to_its_caller(stage: ProtocolRig) -> None:
-    waiting = asyncio.create_task(stage.settlements.settled(4, "t4", 5))
+async def test_a_batch_is_lost_to_its_caller_once_a_later_one_is_settled_without_it(rig: ProtocolRig) -> None:
+    waiting = asyncio.create_task(rig.settlements.settled(4, "t4", 5))
     await asyncio.sleep(0)
-    stage.settlements.note([(5, "t5")])
+    rig.settlements.note([(5, "t5")])
     assert await waiting is Settlement.LOST
-    assert await stage.settlements.settled(3, "t3", 5) is Settlement.LOST
+    assert await rig.settlements.settled(3, "t3", 5) is Settlement.LOST
 
 
-async def test_a_notification_that_got_lost_is_made_up_for_by_looking(stage: ProtocolRig) -> None:
-    await stage.blessed_relay()
-    deaf = SettlementListener(stage.redis, stage.app_id)
-    deaf.note = lambda settled: None  # type: ignore[method-assign]
-    deaf.start()
+async def test_polling_makes_up_for_a_lost_notification(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    polling = SettlementListener(rig.redis, rig.app_id)
+    polling.note = lambda settled: None  # type: ignore[method-assign]
+    polling.start()
     try:
-        decision = await DecisionSubmitter(stage.ledger, deaf).submit([receive("m-1")], deadline_in())
+        decision = await DecisionSubmitter(rig.ledger, polling).submit([receive("m-1")], deadline_in())
         assert decision.batch == 1
     finally:
-        await deaf.stop()
+        await polling.stop()
 
 
-async def test_a_subscription_that_was_cut_is_made_again(stage: ProtocolRig) -> None:
-    await stage.blessed_relay()
-    await wait_until(lambda: stage.settlements.subscribed)
-    await stage.redis.client_kill_filter(_type="pubsub")
-    submitter = stage.submitter()
+async def test_a_subscription_that_was_cut_is_made_again(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    await wait_until(lambda: rig.settlements.subscribed)
+    await rig.redis.client_kill_filter(_type="pubsub")
+    submitter = rig.submitter()
     for number in range(5):
         await submitter.submit([receive(f"m-{number}")], deadline_in())
-    await wait_until(lambda: stage.settlements.subscribed)
+    await wait_until(lambda: rig.settlements.subscribed)
     assert submitter.resubmitted == 0
 
 
-async def test_who_waits_when_the_listening_ends_gets_a_timeout(stage: ProtocolRig) -> None:
-    settlements = SettlementListener(stage.redis, stage.app_id)
+async def test_a_waiter_gets_a_timeout_when_the_listener_stops(rig: ProtocolRig) -> None:
+    settlements = SettlementListener(rig.redis, rig.app_id)
     settlements.start()
     waiting = asyncio.create_task(settlements.settled(1, "t", 60))
     await asyncio.sleep(0.01)
@@ -205,6 +204,6 @@ async def test_who_waits_when_the_listening_ends_gets_a_timeout(stage: ProtocolR
     assert await waiting is Settlement.TIMEOUT
 
 
-async def test_the_ledger_says_which_exception_an_unblessed_server_is(stage: ProtocolRig) -> None:
+async def test_an_unblessed_server_raises_unblessed(rig: ProtocolRig) -> None:
     with pytest.raises(Unblessed):
-        await stage.ledger.apply([place("o-1")], token="t")
+        await rig.ledger.apply([place("o-1")], token="t")

@@ -1,4 +1,4 @@
-"""Failpoints do nothing unless they are asked for, and then what they were asked for."""
+"""Failpoints do nothing unless they are set, and then act as set."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def test_another_point_and_an_improbable_one_do_nothing() -> None:
 
 
 @pytest.mark.parametrize("text", ["nowhere=kill", "after_apply=explode", "after_apply", "after_apply=kill:often"])
-def test_what_cannot_be_read_is_said(text: str) -> None:
+def test_an_unreadable_setting_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         failpoints.make_hit(text)
 
 
-def test_a_file_arms_and_disarms_while_the_process_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_sets_failpoints_while_the_process_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[signal.Signals] = []
     monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
     file = tmp_path / "points"
@@ -48,10 +48,10 @@ def test_a_file_arms_and_disarms_while_the_process_runs(tmp_path: Path, monkeypa
     assert sent == [signal.SIGKILL]
 
 
-_HIT = "from streams import failpoints; failpoints.hit('after_apply'); print('went on')"
+_HIT = "from stocktide.streams import failpoints; failpoints.hit('after_apply'); print('went on')"
 
 
-def test_kill_ends_the_process_there() -> None:
+def test_kill_ends_the_process_at_the_point() -> None:
     environ = {**os.environ, "STOCKTIDE_FAILPOINTS": "after_apply=kill"}
     ended = subprocess.run([sys.executable, "-c", _HIT], env=environ, capture_output=True, timeout=30, check=False)
     assert ended.returncode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""The journal on a real Kafka: the same promises as in memory, and relay, takeover and callers over it."""
+"""The journal on a real Kafka: the promises of the one in memory, and relay, takeover and callers over it."""
 
 from __future__ import annotations
 
@@ -87,17 +87,17 @@ async def test_a_reader_wakes_as_soon_as_something_comes(log: KafkaLog) -> None:
 
 
 async def test_callers_are_answered_through_kafka_and_a_second_owner_goes_on(
-    kafka: EmbeddedKafka, topic: str, log: KafkaLog, stage: ProtocolRig
+    kafka: EmbeddedKafka, topic: str, log: KafkaLog, rig: ProtocolRig
 ) -> None:
-    first = Relay(log, stage.handover, "first", source=stage.rows)
+    first = Relay(log, rig.control, "first", source=rig.rows)
     first.start()
-    submitter = stage.submitter()
+    submitter = rig.submitter()
     await submitter.submit([receive("m-1", units=1000)], deadline_in(30))
     await asyncio.gather(*(submitter.submit([place(f"o-{n}")], deadline_in(30)) for n in range(100)))
     await first.stop()
-    await stage.ledger.apply([place("unsent")], token="unsent")
+    await rig.ledger.apply([place("unsent")], token="unsent")
     second_log = KafkaLog(kafka.address, topic)
-    second = Relay(second_log, stage.handover, "second", source=stage.rows)
+    second = Relay(second_log, rig.control, "second", source=rig.rows)
     second.start()
     try:
         await wait_until(lambda: second.position.batch == 102, 30)

@@ -1,4 +1,4 @@
-"""The protocol's model keeps the promises, whatever is drawn; `soak` walks a million steps and more."""
+"""The model of the protocol keeps the promises in every random run; `soak` runs over a million steps more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The random walk over the real code; `soak` walks further. A seed gives the same faults, not the same timing."""
+"""The random run over the real code; `soak` runs longer. A seed repeats the faults, not their timing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.protocol.rig import ProtocolRig
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_no_answer_is_contradicted_whoever_relays_and_whoever_is_late(stage: ProtocolRig, seed: int) -> None:
-    await RandomRun(stage, seed, steps=40).run()
+async def test_no_answer_is_contradicted_whichever_relay_runs_or_is_late(rig: ProtocolRig, seed: int) -> None:
+    await RandomRun(rig, seed, steps=40).run()
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(100, 160))
-async def test_no_answer_is_contradicted_in_a_longer_walk(stage: ProtocolRig, seed: int) -> None:
-    await RandomRun(stage, seed, steps=300).run()
+async def test_no_answer_is_contradicted_in_a_longer_run(rig: ProtocolRig, seed: int) -> None:
+    await RandomRun(rig, seed, steps=300).run()

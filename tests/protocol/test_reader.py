@@ -1,4 +1,4 @@
-"""Valid or void: the rule that every reader of the journal shares."""
+"""Valid or void: the rule that all readers of the journal share."""
 
 from __future__ import annotations
 
@@ -29,68 +29,52 @@ def verdicts(*records: JournalRecord | None, start: Position | None = None) -> l
 
 
 M, B, V = RecordVerdict.MARKER, RecordVerdict.BATCH, RecordVerdict.VOID
+A1 = marker(1, "a")
+ONE, TWO, THREE = batch(1, "t1", ""), batch(2, "t2", "t1"), batch(3, "t3", "t2")
+BY_B = batch(1, "t1", "", term=2, owner="b")
+# Records and their verdicts.
+CHAINS: dict[str, tuple[list[JournalRecord], list[RecordVerdict]]] = {
+    "a chain of batches after a marker is valid": ([A1, ONE, TWO], [M, B, B]),
+    "a batch before any marker is void": ([ONE], [V]),
+    "a late relay's batch after a higher marker is void": ([A1, marker(2, "b"), ONE, BY_B], [M, M, V, B]),
+    "a record of the right term by another owner is void": ([A1, batch(1, "t1", "", owner="b")], [M, V]),
+    "of two markers of one term the first is valid": (
+        [A1, marker(1, "b"), batch(1, "t1", "", owner="b"), ONE],
+        [M, V, V, B],
+    ),
+    "a marker of a lower term is void": ([marker(2, "b"), A1, BY_B], [M, V, B]),
+    "a wrong previous token is void": ([A1, ONE, batch(2, "t2", "x"), TWO], [M, B, V, B]),
+    "a batch after a gap is void until the missing one has come": ([A1, ONE, THREE, TWO, THREE], [M, B, V, B, B]),
+    "a batch that was sent twice is valid once": ([A1, ONE, ONE, TWO], [M, B, V, B]),
+    "an unknown kind is void": ([JournalRecord(7, 9, "z", 0, "", "", b"")], [V]),
+}
 
 
-def test_a_chain_of_batches_behind_a_marker_counts() -> None:
-    assert verdicts(marker(1, "a"), batch(1, "t1", ""), batch(2, "t2", "t1")) == [M, B, B]
-
-
-def test_a_batch_before_any_marker_is_void() -> None:
-    assert verdicts(batch(1, "t1", "")) == [V]
-
-
-def test_what_a_late_relay_writes_after_a_higher_marker_is_void() -> None:
-    late, new = batch(1, "t1", "", term=1), batch(1, "t1", "", term=2, owner="b")
-    assert verdicts(marker(1, "a"), marker(2, "b"), late, new) == [M, M, V, B]
-
-
-def test_a_record_of_the_right_term_by_another_owner_is_void() -> None:
-    assert verdicts(marker(1, "a"), batch(1, "t1", "", owner="b")) == [M, V]
-
-
-def test_of_two_markers_of_one_term_the_first_counts() -> None:
-    assert verdicts(marker(1, "a"), marker(1, "b"), batch(1, "t", "", owner="b"), batch(1, "t", "")) == [M, V, V, B]
-
-
-def test_a_marker_of_a_lower_term_is_void() -> None:
-    assert verdicts(marker(2, "b"), marker(1, "a"), batch(1, "t", "", term=2, owner="b")) == [M, V, B]
-
-
-def test_a_wrong_previous_token_is_void() -> None:
-    assert verdicts(marker(1, "a"), batch(1, "t1", ""), batch(2, "t2", "x"), batch(2, "t2", "t1")) == [M, B, V, B]
-
-
-def test_a_gap_is_void_until_what_is_missing_has_come() -> None:
-    one, two, three = batch(1, "t1", ""), batch(2, "t2", "t1"), batch(3, "t3", "t2")
-    assert verdicts(marker(1, "a"), one, three, two, three) == [M, B, V, B, B]
-
-
-def test_a_batch_that_was_sent_twice_counts_once() -> None:
-    assert verdicts(marker(1, "a"), batch(1, "t1", ""), batch(1, "t1", ""), batch(2, "t2", "t1")) == [M, B, V, B]
+@pytest.mark.parametrize(("records", "expected"), CHAINS.values(), ids=CHAINS)
+def test_a_record_is_valid_or_void_by_those_before_it(
+    records: list[JournalRecord], expected: list[RecordVerdict]
+) -> None:
+    assert verdicts(*records) == expected
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\xc1", b"{}", b"\x93\x01\x02\x03"])
 def test_bytes_that_are_no_record_are_void(value: bytes | None) -> None:
     assert decode_record(value) is None
-    assert verdicts(marker(1, "a"), None, batch(1, "t1", "")) == [M, V, B]
-
-
-def test_an_unknown_kind_is_void() -> None:
-    assert verdicts(JournalRecord(7, 9, "z", 0, "", "", b"")) == [V]
+    assert verdicts(A1, None, ONE) == [M, V, B]
 
 
 def test_a_record_that_was_fed_before_changes_nothing() -> None:
     reader = JournalReader()
-    reader.feed(0, marker(1, "a"))
-    reader.feed(1, batch(1, "t1", ""))
+    reader.feed(0, A1)
+    reader.feed(1, ONE)
     before = reader.position
-    assert reader.feed(1, batch(2, "t2", "t1")) is RecordVerdict.VOID
+    assert reader.feed(1, TWO) is RecordVerdict.VOID
     assert reader.position == before
 
 
 def test_void_records_move_the_next_offset_and_not_the_position() -> None:
     reader = JournalReader()
-    reader.feed(0, marker(1, "a"))
+    reader.feed(0, A1)
     reader.feed(1, batch(5, "t5", "t4"))
     assert reader.position == Position(1, 1, "a", 0, "")
     assert reader.next_offset == 2

@@ -1,9 +1,8 @@
-"""Redo and rebuild: a Redis that lost its tail, went another way, or is empty ends with what the journal holds."""
+"""Redo and rebuild: a Redis that lost its tail, forked or is empty ends with the state of the journal."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,331 +16,304 @@ from stocktide.tables.recovery.rebuild import ProgressReporter, RecoveryProgress
 from stocktide.tables.recovery.redo import Writes
 from stocktide.tables.recovery.takeover import Fork, Superseded, take_over
 from tests.protocol.rig import ProtocolRig, deadline_in, place, receive, wait_until
-from tests.protocol.shard_copy import ShardCopy, age_out, forget_everything, restate_all, state_of
+from tests.protocol.shard_copy import (
+    ShardCopy,
+    age_out,
+    age_out_to_whole_pass,
+    forget_everything,
+    recover,
+    restate_all,
+    state_of,
+)
+
+ORIGIN = Origin("orders", 0, 7, '{"type":"order.paid"}')
 
 
-async def trade(stage: ProtocolRig, name: str, orders: int = 4) -> None:
-    """Some of everything: stock, holds, a payment, a policy, an event that waits for its order."""
-    submitter = stage.submitter()
-    await submitter.submit([receive(f"{name}-in", units=50)], deadline_in())
+async def trade(rig: ProtocolRig, name: str, orders: int = 4) -> None:
+    """Some of everything: stock, holds, a payment, a policy."""
+    await rig.submit(receive(f"{name}-in", units=50))
     for number in range(orders):
-        await submitter.submit([place(f"{name}-{number}", units=2)], deadline_in())
-    pay = Pay(id="pay", order_id=f"{name}-0", at=1, fingerprint=fingerprint("pay"))
-    await submitter.submit([pay], deadline_in())
-    await submitter.submit([SetPolicy(channel="tmall", sku="cup", policy={"buffer": 3}, actor="ann")], deadline_in())
+        await rig.submit(place(f"{name}-{number}", units=2))
+    await rig.submit(Pay(id="pay", order_id=f"{name}-0", at=1, fingerprint=fingerprint("pay")))
+    await rig.submit(SetPolicy(channel="tmall", sku="cup", policy={"buffer": 3}, actor="ann"))
 
 
-async def test_a_redis_that_lost_its_tail_gets_it_back_from_the_journal(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "kept")
-    older = await ShardCopy(stage).take()
-    await trade(stage, "lost")
-    wanted = await state_of(stage)
-    await relay.stop()
-    await older.put_back()
-    second = await stage.blessed_relay("second")
-    assert await state_of(stage) == wanted
-    await wait_until(lambda: second.position.batch == len(stage.valid()))
-    repeat = await stage.submitter().submit([place("lost-1", units=2)], deadline_in())
+def early_pay() -> Pay:
+    """A payment from Kafka whose order is not placed yet."""
+    return Pay(id="early", order_id="late", at=1, fingerprint=fingerprint("pay"), origin=ORIGIN)
+
+
+async def test_a_redis_that_lost_its_tail_gets_it_back_from_the_journal(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    await trade(rig, "kept")
+    older = await ShardCopy(rig).take()
+    await trade(rig, "lost")
+    wanted = await state_of(rig)
+    assert await recover(rig, older) == wanted
+    await wait_until(lambda: rig.relays[-1].position.batch == len(rig.valid()))
+    repeat = await rig.submit(place("lost-1", units=2))
     assert (repeat.results[0].outcome, repeat.results[0].replayed) == ("reserved", True)
 
 
-async def test_what_was_decided_and_never_sent_is_lost_and_decided_again_under_the_same_ids(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "kept")
-    older = await ShardCopy(stage).take()
+async def test_a_batch_that_was_never_sent_is_lost_and_decided_again_under_the_same_ids(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "kept")
+    older = await ShardCopy(rig).take()
     await relay.stop()
-    caller = asyncio.create_task(
-        stage.submitter(attempt_seconds=0.2).submit([place("unsent", units=2)], deadline_in(9))
-    )
+    caller = asyncio.create_task(rig.submitter(attempt_seconds=0.2).submit([place("unsent", units=2)], deadline_in(9)))
     await wait_until(lambda: not caller.done())
-    while not await stage.outbox_size():  # noqa: ASYNC110
+    while not await rig.outbox_size():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    await older.put_back()
-    await stage.blessed_relay("second")
+    await recover(rig, older)
     decision = await caller
     assert (decision.results[0].outcome, decision.results[0].replayed) == ("reserved", False)
-    assert [record.token for record in stage.valid()].count(stage.valid()[-1].token) == 1
+    assert [record.token for record in rig.valid()].count(rig.valid()[-1].token) == 1
 
 
-async def test_a_caller_whose_batch_is_in_the_journal_is_answered_by_the_redo(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "kept")
-    older = await ShardCopy(stage).take()
-    waiting = asyncio.create_task(stage.settlements.settled(8, "mine", 8))
-    applied = await stage.ledger.apply([place("mine", units=1)], token="mine")
+async def test_a_caller_whose_batch_is_in_the_journal_is_answered_by_the_redo(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    await trade(rig, "kept")
+    older = await ShardCopy(rig).take()
+    waiting = asyncio.create_task(rig.settlements.settled(8, "mine", 8))
+    applied = await rig.ledger.apply([place("mine", units=1)], token="mine")
     assert applied.batch == 8
-    await wait_until(lambda: len(stage.valid()) == 8)
-    await relay.stop()
-    await older.put_back()
-    await stage.blessed_relay("second")
+    await wait_until(lambda: len(rig.valid()) == 8)
+    await recover(rig, older)
     assert await waiting == "settled"
 
 
-async def test_events_that_wait_for_their_order_come_back_too(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "kept")
-    older = await ShardCopy(stage).take()
-    origin = ("orders", 0, 7, '{"type":"order.paid"}')
-    early = Pay(id="early", order_id="late", at=1, fingerprint=fingerprint("pay"), origin=_origin(*origin))
-    assert (await stage.submitter().submit([early], deadline_in())).results[0].outcome == "parked"
-    await relay.stop()
-    await older.put_back()
-    await stage.blessed_relay("second")
-    decision = await stage.submitter().submit([place("late", units=1)], deadline_in())
-    order = decision.order("late")
-    assert order is not None
-    assert order.state == "paid"
+async def test_events_that_wait_for_their_order_come_back_too(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    await trade(rig, "kept")
+    older = await ShardCopy(rig).take()
+    assert (await rig.submit(early_pay())).results[0].outcome == "parked"
+    await recover(rig, older)
+    order = (await rig.submit(place("late", units=1))).order("late")
+    assert order is not None and order.state == "paid"
 
 
-async def test_a_return_that_waits_for_its_shipment_comes_back_too(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "kept")
-    await stage.submitter().submit([place("o1", units=1)], deadline_in())
-    older = await ShardCopy(stage).take()
-    mark, origin = fingerprint("take_back"), _origin("orders", 0, 7, '{"type":"order.returned"}')
-    lines = (("cup", 1, "SH1", "sellable"),)
-    early = TakeBack(id="early", order_id="o1", at=1, fingerprint=mark, origin=origin, lines=lines)
-    assert (await stage.submitter().submit([early], deadline_in())).results[0].outcome == "parked"
-    wanted = await state_of(stage)
+async def test_a_return_that_waits_for_its_shipment_comes_back_too(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    await trade(rig, "kept")
+    await rig.submit(place("o1", units=1))
+    older = await ShardCopy(rig).take()
+    mark, lines = fingerprint("take_back"), (("cup", 1, "SH1", "sellable"),)
+    early = TakeBack(id="early", order_id="o1", at=1, fingerprint=mark, origin=ORIGIN, lines=lines)
+    assert (await rig.submit(early)).results[0].outcome == "parked"
+    wanted = await state_of(rig)
     assert wanted["waiting"] == [(b"o1", 64.0)]
-    await relay.stop()
-    await older.put_back()
-    await stage.blessed_relay("second")
-    assert await state_of(stage) == wanted
+    assert await recover(rig, older) == wanted
     shipped = Ship(id="s", order_id="o1", at=2, fingerprint=fingerprint("ship"), lines=(("cup", 1, "SH1"),))
-    order = (await stage.submitter().submit([shipped], deadline_in())).order("o1")
+    order = (await rig.submit(shipped)).order("o1")
     assert order is not None and (order.lines[0].returned, order.parked) == (1, ())
 
 
-async def test_parked_events_whose_time_was_over_do_not_come_back(stage: ProtocolRig) -> None:
-    await stage.blessed_relay()
-    await trade(stage, "kept")
-    early = Pay(id="early", order_id="late", at=1, fingerprint=fingerprint("pay"), origin=_origin("orders", 0, 7, "{}"))
-    await stage.ledger.apply([early], token="parks", now_ms=None)
-    older = await ShardCopy(stage).take()
-    future = (await state_of(stage))["order:late"]["parked"][0]["waits_until"] + 1
-    await stage.redis.hset(stage.prefix + "head", "now", int(future))
-    refused = await stage.submitter().submit([Tick(orders_max=10)], deadline_in())
+async def test_parked_events_whose_time_was_over_do_not_come_back(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    await trade(rig, "kept")
+    await rig.ledger.apply([early_pay()], token="parks", now_ms=None)
+    older = await ShardCopy(rig).take()
+    future = (await state_of(rig))["order:late"]["parked"][0]["waits_until"] + 1
+    await rig.redis.hset(rig.prefix + "head", "now", int(future))
+    refused = await rig.submit(Tick(orders_max=10))
     assert [each.reason for each in refused.refused] == ["unknown_order"]
-    wanted = await state_of(stage)
+    wanted = await state_of(rig)
     assert "order:late" not in wanted
-    await stage.relays[0].stop()
-    await older.put_back()
-    await stage.blessed_relay("second")
-    found = await state_of(stage)
+    found = await recover(rig, older)
     assert {key: found[key] for key in found if "kept" not in key} == {
         key: wanted[key] for key in wanted if "kept" not in key
     }
 
 
-async def test_an_empty_redis_is_rebuilt_from_the_whole_journal(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "a")
-    wanted = await state_of(stage)
-    await relay.stop()
-    await forget_everything(stage)
-    await stage.blessed_relay("second")
-    assert await state_of(stage) == wanted
+async def test_an_empty_redis_is_rebuilt_from_the_whole_journal(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    await trade(rig, "a")
+    wanted = await state_of(rig)
+    assert await recover(rig) == wanted
 
 
-async def test_an_empty_redis_is_rebuilt_from_rows_where_the_head_of_the_journal_aged_out(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "old")
-    await restate_all(stage)
-    await trade(stage, "new")
-    stage.rows.keep()
-    assert stage.rows.whole is not None
-    wanted = await state_of(stage)
-    await relay.stop()
-    age_out(stage.journal, stage.rows.whole.offset)
-    await forget_everything(stage)
-    await stage.blessed_relay("second")
-    assert await state_of(stage) == wanted
+async def test_an_empty_redis_is_rebuilt_from_rows_where_the_head_of_the_journal_aged_out(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    await trade(rig, "old")
+    await restate_all(rig)
+    await trade(rig, "new")
+    wanted = await state_of(rig)
+    age_out_to_whole_pass(rig)
+    assert await recover(rig) == wanted
 
 
-async def test_a_redis_that_is_settled_below_what_the_journal_still_holds_is_rebuilt(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "old")
-    await restate_all(stage)
+async def test_a_redis_whose_settled_position_aged_out_is_rebuilt(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "old")
+    await restate_all(rig)
     await relay.stop()
     for number in range(2):
-        await stage.ledger.apply([place(f"unsettled-{number}", units=1)], token=f"t{number}")
-    older = await ShardCopy(stage).take()
-    second = await stage.blessed_relay("second")
-    await wait_until(lambda: second.position.batch == len(stage.valid()))
-    wanted = await state_of(stage)
-    stage.rows.keep()
+        await rig.ledger.apply([place(f"unsettled-{number}", units=1)], token=f"t{number}")
+    older = await ShardCopy(rig).take()
+    second = await rig.blessed_relay("second")
+    await wait_until(lambda: second.position.batch == len(rig.valid()))
+    wanted = await state_of(rig)
+    rig.rows.keep()
     await second.stop()
-    age_out(stage.journal, stage.rows.milestones[-1].offset)
-    stage.journal.values.append(encode_record(marker(second.term + 1, "nobody")))
+    age_out(rig.journal, rig.rows.milestones[-1].offset)
+    rig.journal.values.append(encode_record(marker(second.term + 1, "another")))
     await older.put_back()
-    third = await stage.blessed_relay("third")
-    assert await state_of(stage) == wanted
-    await stage.submitter().submit([place("after", units=1)], deadline_in())
+    third = await rig.blessed_relay("third")
+    assert await state_of(rig) == wanted
+    await rig.submit(place("after", units=1))
     assert third.takeovers == 1
 
 
-async def test_a_row_that_a_late_writer_set_back_is_brought_forward_by_the_journal_since_the_last_pass(
-    stage: ProtocolRig,
-) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "old")
-    stage.rows.keep()
-    set_back = dict(stage.rows.known)
-    await trade(stage, "new")
-    await restate_all(stage)
-    stage.rows.keep()
-    stage.rows.known |= set_back
-    wanted = await state_of(stage)
-    await relay.stop()
-    age_out(stage.journal, stage.rows.whole.offset if stage.rows.whole else 0)
-    await forget_everything(stage)
-    await stage.blessed_relay("second")
-    assert await state_of(stage) == wanted
+async def test_a_row_that_a_late_writer_set_back_is_rebuilt_from_the_journal(rig: ProtocolRig) -> None:
+    await rig.blessed_relay()
+    await trade(rig, "old")
+    rig.rows.keep()
+    set_back = dict(rig.rows.known)
+    await trade(rig, "new")
+    await restate_all(rig)
+    age_out_to_whole_pass(rig)
+    rig.rows.known |= set_back
+    wanted = await state_of(rig)
+    assert await recover(rig) == wanted
 
 
-async def test_a_rebuild_stops_where_a_row_is_beyond_the_journals_last_batch(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "old")
-    await restate_all(stage)
-    stage.rows.keep()
+async def test_a_rebuild_stops_where_a_row_is_beyond_the_journals_last_batch(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "old")
+    await restate_all(rig)
     await relay.stop()
-    assert stage.rows.whole is not None
-    age_out(stage.journal, stage.rows.whole.offset)
-    await forget_everything(stage)
+    age_out_to_whole_pass(rig)
+    await forget_everything(rig)
     key = ("sku", "cup")
-    stage.rows.known[key] = msgspec.structs.replace(stage.rows.known[key], batch=1_000_000)
+    rig.rows.known[key] = msgspec.structs.replace(rig.rows.known[key], batch=1_000_000)
     with pytest.raises(Superseded, match="a row is of batch 1000000"):
-        await stage.take_over("b")
+        await rig.take_over("b")
     with pytest.raises(Unblessed):
-        await stage.ledger.apply([place("o-1")], token="t")
+        await rig.ledger.apply([place("o-1")], token="t")
 
 
-async def test_a_fork_is_flushed_and_rebuilt(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "told")
-    wanted = await state_of(stage)
+async def test_a_fork_is_flushed_and_rebuilt(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "kept")
+    wanted = await state_of(rig)
     await relay.stop()
-    await stage.ledger.apply([place("fork-1", units=9)], token="fork")
-    await stage.redis.hset(stage.prefix + "head", "token", "another")
-    await stage.redis.xtrim(stage.prefix + "outbox", maxlen=0)
-    await stage.blessed_relay("second")
-    assert await state_of(stage) == wanted
-    assert await stage.redis.get(stage.prefix + "order:fork-1") is None
+    await rig.ledger.apply([place("fork-1", units=9)], token="fork")
+    await rig.redis.hset(rig.prefix + "head", "token", "another")
+    await rig.redis.xtrim(rig.prefix + "outbox", maxlen=0)
+    await rig.blessed_relay("second")
+    assert await state_of(rig) == wanted
+    assert await rig.redis.get(rig.prefix + "order:fork-1") is None
 
 
-async def test_a_redis_that_is_no_match_for_an_empty_journal_is_left_as_it_is(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "a")
+async def test_a_redis_that_is_no_match_for_an_empty_journal_is_left_as_it_is(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "a")
     await relay.stop()
-    before = await state_of(stage)
-    await stage.redis.delete(stage.prefix + "settled")
+    before = await state_of(rig)
+    await rig.redis.delete(rig.prefix + "settled")
     with pytest.raises(Fork, match="the journal is empty"):
-        await take_over(MemoryLog(MemoryJournal()), stage.handover, "b", stage.rows)
-    assert await state_of(stage) == before
+        await take_over(MemoryLog(MemoryJournal()), rig.control, "b", rig.rows)
+    assert await state_of(rig) == before
 
 
-async def test_a_takeover_that_died_in_mid_rebuild_is_begun_again_by_the_next(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "old")
-    await restate_all(stage)
-    stage.rows.keep()
-    wanted = await state_of(stage)
+async def test_the_next_takeover_begins_a_broken_off_rebuild_again(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "old")
+    await restate_all(rig)
+    wanted = await state_of(rig)
     await relay.stop()
-    assert stage.rows.whole is not None
-    age_out(stage.journal, stage.rows.whole.offset)
-    await forget_everything(stage)
+    age_out_to_whole_pass(rig)
+    await forget_everything(rig)
     for step in ("load", "replay"):
-        died = getattr(stage.handover, step)
-        setattr(stage.handover, step, _dies)
+        died = getattr(rig.control, step)
+        setattr(rig.control, step, _dies)
         with pytest.raises(_Died):
-            await stage.take_over("dies")
-        setattr(stage.handover, step, died)
+            await rig.take_over("dies")
+        setattr(rig.control, step, died)
         with pytest.raises(Unblessed):
-            await stage.ledger.apply([place("o-1")], token="t")
-    await stage.blessed_relay("second")
-    assert await state_of(stage) == wanted
+            await rig.ledger.apply([place("o-1")], token="t")
+    await rig.blessed_relay("second")
+    assert await state_of(rig) == wanted
 
 
-async def test_a_takeover_that_was_paused_in_mid_redo_writes_nothing_once_another_one_began(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "kept")
-    older = await ShardCopy(stage).take()
-    await trade(stage, "lost")
-    wanted = await state_of(stage)
+async def test_a_takeover_that_was_paused_in_mid_redo_writes_nothing_once_another_one_began(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "kept")
+    older = await ShardCopy(rig).take()
+    await trade(rig, "lost")
+    wanted = await state_of(rig)
     await relay.stop()
     await older.put_back()
     paused, go_on = asyncio.Event(), asyncio.Event()
-    replay = stage.handover.replay
+    replay = rig.control.replay
 
     async def pauses(term: int, seen: ServerState, step: RedoStep) -> StepRefused | None:
         paused.set()
         await go_on.wait()
         return await replay(term, seen, step)
 
-    stage.handover.replay = pauses  # type: ignore[method-assign]
-    first = asyncio.create_task(stage.take_over("first"))
+    rig.control.replay = pauses  # type: ignore[method-assign]
+    first = asyncio.create_task(rig.take_over("first"))
     await paused.wait()
-    stage.handover.replay = replay  # type: ignore[method-assign]
-    await stage.blessed_relay("second")
+    rig.control.replay = replay  # type: ignore[method-assign]
+    await rig.blessed_relay("second")
     go_on.set()
     with pytest.raises(Superseded):
         await first
-    assert await state_of(stage) == wanted
-    await trade(stage, "after")
+    assert await state_of(rig) == wanted
+    await trade(rig, "after")
 
 
-async def test_four_takeovers_of_an_empty_redis_that_race_rebuild_it_once_and_rightly(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "a")
-    wanted = await state_of(stage)
+async def test_of_four_racing_takeovers_of_an_empty_redis_one_rebuilds_it(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "a")
+    wanted = await state_of(rig)
     await relay.stop()
-    await forget_everything(stage)
-    leases = await asyncio.gather(*(stage.take_over(f"o{n}") for n in range(4)), return_exceptions=True)
+    await forget_everything(rig)
+    leases = await asyncio.gather(*(rig.take_over(f"o{n}") for n in range(4)), return_exceptions=True)
     assert all(isinstance(lease, Superseded) for lease in leases if isinstance(lease, BaseException)), leases
-    await stage.blessed_relay("last")
-    assert await state_of(stage) == wanted
+    await rig.blessed_relay("last")
+    assert await state_of(rig) == wanted
 
 
-async def test_a_replay_step_that_does_not_begin_where_redis_stands_is_refused(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "a")
+async def test_a_replay_step_that_does_not_begin_where_redis_stands_is_refused(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "a")
     await relay.stop()
-    seen = await stage.handover.unbless(9)
+    seen = await rig.control.unbless(9)
     assert isinstance(seen, ServerState)
     writes = Writes(LedgerLimits()).packed()
     for batch, token in ((seen.batch - 1, seen.token), (seen.batch, "another")):
         step = RedoStep(batch, token, Position(99, 9, "x", batch + 1, "next"), 1, (), writes)
-        refused = await stage.handover.replay(9, seen, step)
+        refused = await rig.control.replay(9, seen, step)
         assert refused is not None
         assert (refused.reason, refused.batch) == (Refusal.OUT_OF_ORDER, seen.batch)
-    old = await stage.handover.replay(8, seen, RedoStep(seen.batch, seen.token, seen.settled, 1, (), writes))  # type: ignore[arg-type]
+    old = await rig.control.replay(8, seen, RedoStep(seen.batch, seen.token, seen.settled, 1, (), writes))  # type: ignore[arg-type]
     assert old is not None
     assert old.reason is Refusal.HIGHER_TERM
 
 
-async def test_a_recovery_tells_how_far_it_is(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "a", orders=8)
+async def test_a_recovery_reports_its_progress(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "a", orders=8)
     await relay.stop()
-    await forget_everything(stage)
-    told: list[RecoveryProgress] = []
-    await take_over(stage.log(), stage.handover, "b", stage.rows, report=ProgressReporter(told.append))
-    assert told[-1] == RecoveryProgress("journal", 11, 11)
+    await forget_everything(rig)
+    reports: list[RecoveryProgress] = []
+    await take_over(rig.log(), rig.control, "b", rig.rows, report=ProgressReporter(reports.append))
+    assert reports[-1] == RecoveryProgress("journal", 11, 11)
 
 
-async def test_a_record_of_a_term_that_is_over_is_not_replayed(stage: ProtocolRig) -> None:
-    relay = await stage.blessed_relay()
-    await trade(stage, "a")
-    wanted = await state_of(stage)
+async def test_a_record_of_an_ended_term_is_not_replayed(rig: ProtocolRig) -> None:
+    relay = await rig.blessed_relay()
+    await trade(rig, "a")
+    wanted = await state_of(rig)
     last = relay.position
     await relay.stop()
     late = JournalRecord(KIND_BATCH, last.term, last.owner, last.batch + 1, "late", last.token, b"no payload at all")
-    stage.journal.values += [encode_record(marker(last.term + 1, "next")), encode_record(late)]
-    await forget_everything(stage)
-    await stage.blessed_relay("second")
-    assert await state_of(stage) == wanted
+    rig.journal.values += [encode_record(marker(last.term + 1, "next")), encode_record(late)]
+    await forget_everything(rig)
+    await rig.blessed_relay("second")
+    assert await state_of(rig) == wanted
 
 
 class _Died(Exception):
@@ -350,7 +322,3 @@ class _Died(Exception):
 
 async def _dies(*_: object) -> None:
     raise _Died
-
-
-def _origin(topic: str, partition: int, offset: int, raw: str) -> Any:
-    return Origin(topic, partition, offset, raw)

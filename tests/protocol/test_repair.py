@@ -1,56 +1,56 @@
-"""A repair on a real Redis and a journal in memory: what was spoiled is right again, and what was told stands."""
+"""A repair on a real Redis and a journal in memory: spoiled state is corrected, and answers still hold."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import msgspec
-import pytest
 
 from stocktide.tables.audit.plan import Correction, RepairPlanner
 from stocktide.tables.audit.repair import CorrectionResult, apply_corrections
 from stocktide.tables.derived_rows import PolicyLevel, StoredRow
 from stocktide.tables.ledger.commands import Repair
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
-from tests.protocol.audits import MemoryTables, audit, auditor_of, decisions, differences_by_key
+from tests.protocol.audits import (
+    MemoryTables,
+    audit,
+    auditor_of,
+    cancel,
+    decisions,
+    differences_by_key,
+    is_clean,
+    pay,
+    place,
+    receive,
+    spoil_sku,
+)
 from tests.protocol.rig import ProtocolRig, wait_until
-from tests.protocol.test_audit import OPENING, cancel, is_clean, pay, place, receive, spoil_sku
 
 ACTOR = "anna"
 
 
-@pytest.fixture
-async def shop(stage: ProtocolRig) -> AsyncIterator[ProtocolRig]:
-    """A shop with an order in every state."""
-    await stage.blessed_relay()
-    for command in OPENING:
-        await stage.submitter().submit((command,), None)
-    yield stage
-
-
-async def planner_of(stage: ProtocolRig, tables: MemoryTables | None = None) -> RepairPlanner:
-    auditor = auditor_of(stage, None, tables)
+async def planner_of(rig: ProtocolRig, tables: MemoryTables | None = None) -> RepairPlanner:
+    auditor = auditor_of(rig, None, tables)
     return RepairPlanner(auditor, await auditor.run(), ACTOR)
 
 
-async def repair(stage: ProtocolRig, tables: MemoryTables | None = None) -> dict[str, CorrectionResult]:
-    """Everything that differs put right; what became of it, by key."""
-    planner = await planner_of(stage, tables)
-    fates = apply_corrections(planner, stage.submitter())
+async def repair(rig: ProtocolRig, tables: MemoryTables | None = None) -> dict[str, CorrectionResult]:
+    """Correct every difference; the results by key."""
+    planner = await planner_of(rig, tables)
+    fates = apply_corrections(planner, rig.submitter())
     return {f"{correction.subject} {correction.key}": fate async for correction, fate in fates}
 
 
-async def sku(stage: ProtocolRig, name: str) -> SkuRecord:
-    read = await stage.ledger.read_sku(name)
+async def sku(rig: ProtocolRig, name: str) -> SkuRecord:
+    read = await rig.ledger.read_sku(name)
     assert read.value is not None
     return read.value[0]
 
 
 async def test_a_plan_names_what_it_would_change_and_changes_nothing(shop: ProtocolRig) -> None:
-    await spoil_sku(shop, "A", on_hand_at_SH1=7)
+    await spoil_sku(shop, "A", {"on_hand@SH1": 7})
     batches = len(shop.valid())
     before = await shop.redis.get(shop.prefix + "sku:A")
     plan = [each async for each in (await planner_of(shop)).plan()]
@@ -60,9 +60,9 @@ async def test_a_plan_names_what_it_would_change_and_changes_nothing(shop: Proto
     assert len(shop.valid()) == batches and await shop.redis.get(shop.prefix + "sku:A") == before
 
 
-async def test_a_counter_is_right_again_and_the_log_says_who_did_it(shop: ProtocolRig) -> None:
+async def test_a_counter_is_corrected_and_the_log_names_the_actor(shop: ProtocolRig) -> None:
     right = await sku(shop, "A")
-    await spoil_sku(shop, "A", on_hand_at_SH1=7, locked_at_SH1=9)
+    await spoil_sku(shop, "A", {"on_hand@SH1": 7, "locked@SH1": 9})
     assert await repair(shop) == {"sku A": CorrectionResult.REPAIRED}
     now = await sku(shop, "A")
     assert now.counters == right.counters and now.version == right.version + 1
@@ -75,15 +75,15 @@ async def test_a_counter_is_right_again_and_the_log_says_who_did_it(shop: Protoc
     assert is_clean(await audit(shop))
 
 
-async def test_what_a_spoiled_counter_led_to_is_taken_back_and_the_orders_stand(shop: ProtocolRig) -> None:
-    await spoil_sku(shop, "A", on_hand_at_SH1=7, committed_at_BJ1=5)
-    await shop.submitter().submit((place("o6"),), None)
-    await shop.submitter().submit((place("o7"), pay("o7")), None)
+async def test_later_batches_of_a_spoiled_counter_are_corrected_and_their_orders_stand(shop: ProtocolRig) -> None:
+    await spoil_sku(shop, "A", {"on_hand@SH1": 7, "committed@BJ1": 5})
+    await shop.submit(place("o6"))
+    await shop.submit(place("o7"), pay("o7"))
     assert await repair(shop) == {"sku A": CorrectionResult.REPAIRED}
     record = await sku(shop, "A")
     assert record.counters["on_hand@SH1"] == 99 and record.counters["committed@BJ1"] == 1  # that of o7
     assert is_clean(await audit(shop)), differences_by_key(await audit(shop))
-    await shop.submitter().submit((cancel("o6"), cancel("o7")), None)
+    await shop.submit(cancel("o6"), cancel("o7"))
     assert is_clean(await audit(shop))
 
 
@@ -92,8 +92,8 @@ async def test_orders_and_their_indexes_come_back(shop: ProtocolRig) -> None:
     held = msgspec.msgpack.decode(await redis.get(prefix + "order:o1"))
     await redis.delete(*(f"{prefix}order:o{number}" for number in (1, 2, 4)))
     await redis.zrem(prefix + "deadlines", "o1")
-    await redis.zadd(prefix + "deadlines", {"o2": 5, "nobody": 6})
-    await redis.zadd(prefix + "held:B", {"o3": 5, "nobody": 1})
+    await redis.zadd(prefix + "deadlines", {"o2": 5, "unknown": 6})
+    await redis.zadd(prefix + "held:B", {"o3": 5, "unknown": 1})
     await redis.zadd(prefix + "held:ghost", {"o1": 5})
     await redis.zadd(prefix + "dwells", {"B": 5})
     await redis.zrem(prefix + "skus", "A")
@@ -104,11 +104,11 @@ async def test_orders_and_their_indexes_come_back(shop: ProtocolRig) -> None:
     assert msgspec.msgpack.decode(await redis.get(prefix + "order:o1")) == held
     findings = await audit(shop)
     assert is_clean(findings), differences_by_key(findings)
-    (answer,) = (await shop.submitter().submit((place("o1", ("A", 2), ("B", 1)),), None)).results
+    (answer,) = (await shop.submit(place("o1", ("A", 2), ("B", 1)))).results
     assert answer.outcome == "reserved" and answer.replayed
 
 
-async def test_what_the_log_does_not_know_goes(shop: ProtocolRig) -> None:
+async def test_keys_that_the_log_does_not_know_are_removed(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
     ghost = OrderRecord("reserved", "jd", 1, 5, 10**15, lines=())
     await redis.set(prefix + "order:ghost", msgspec.msgpack.encode(ghost))
@@ -124,7 +124,7 @@ async def test_what_the_log_does_not_know_goes(shop: ProtocolRig) -> None:
     assert is_clean(await audit(shop)), differences_by_key(await audit(shop))
 
 
-async def test_whatever_was_written_in_a_records_place_is_written_over(shop: ProtocolRig) -> None:
+async def test_any_value_in_place_of_a_record_is_overwritten(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
     record = msgspec.msgpack.decode(await redis.get(prefix + "sku:A"))
     for spoiled in (
@@ -141,21 +141,21 @@ async def test_whatever_was_written_in_a_records_place_is_written_over(shop: Pro
     assert (await sku(shop, "A")).version > 10**6
 
 
-async def test_the_registry_is_right_again_and_so_is_what_its_channels_are_offered(shop: ProtocolRig) -> None:
+async def test_the_registry_and_the_offers_of_its_channels_are_corrected(shop: ProtocolRig) -> None:
     _, offers = (await shop.ledger.read_sku("A")).value or (None, ())
     key = shop.prefix + "registry"
     registry = msgspec.msgpack.decode(await shop.redis.get(key))
     registry["channels"]["jd"]["policy"]["buffer"] = 90
     await shop.redis.set(key, msgspec.msgpack.encode(registry))
-    await shop.submitter().submit((place("o6"),), None)  # tells a wrong offer
+    await shop.submit(place("o6"))  # publishes a wrong offer
     assert await repair(shop) == {"registry ": CorrectionResult.REPAIRED}
     findings = await audit(shop)
     assert is_clean(findings), differences_by_key(findings)
-    shown = {row.sku: row for decision in decisions(shop) for row in decision.skus}["A"]
-    assert shown.offers[0].quantity == offers[0].quantity - 1
+    published = {row.sku: row for decision in decisions(shop) for row in decision.skus}["A"]
+    assert published.offers[0].quantity == offers[0].quantity - 1
 
 
-async def test_rows_that_differ_are_written_anew_and_rows_of_nothing_are_removed(shop: ProtocolRig) -> None:
+async def test_rows_that_differ_are_written_again_and_extra_rows_are_removed(shop: ProtocolRig) -> None:
     tables = MemoryTables(shop)
     tables.spoil(
         StoredRow("sku", "A", 14, SkuRecord(9, 9)),
@@ -173,58 +173,57 @@ async def test_rows_that_differ_are_written_anew_and_rows_of_nothing_are_removed
 
 
 async def test_a_repair_beside_live_traffic_loses_no_order_and_sells_no_unit_twice(shop: ProtocolRig) -> None:
-    """A hot SKU has 600 units, and somebody adds 500 that are not there, takes some from another, removes orders."""
-    caller = shop.submitter()
-    await caller.submit((receive("hot", 600), receive("cold", 5_000)), None)
-    told_orders: dict[str, str] = {}
+    """Spoiled: 500 units too many of a hot SKU with 600, too few of another SKU, and missing orders."""
+    await shop.submit(receive("hot", 600), receive("cold", 5_000))
+    outcomes_by_order: dict[str, str] = {}
     stop = asyncio.Event()
 
-    async def trade(till: int) -> None:
+    async def trade(trader: int) -> None:
         for number in itertools.count():
-            order_id = f"t{till}-{number}"
+            order_id = f"t{trader}-{number}"
             lines = (("hot", 1), ("cold", 1))
-            placing = (await caller.submit((place(order_id, *lines, accept="all"),), None)).results[0].outcome
-            told_orders[order_id] = placing
+            placing = (await shop.submit(place(order_id, *lines, accept="all"))).results[0].outcome
+            outcomes_by_order[order_id] = placing
             if placing == "reserved":
                 after = pay(order_id) if number % 3 else cancel(order_id)
-                told_orders[order_id] = (await caller.submit((after,), None)).results[0].outcome
+                outcomes_by_order[order_id] = (await shop.submit(after)).results[0].outcome
             if stop.is_set():
                 return
 
-    traders = [asyncio.create_task(trade(till)) for till in range(6)]
+    traders = [asyncio.create_task(trade(trader)) for trader in range(6)]
     await asyncio.sleep(0.2)
-    await spoil_sku(shop, "cold", on_hand_at_SH1=4_000)
-    await spoil_sku(shop, "hot", on_hand_at_SH1=1_100)
-    gone = [order_id for order_id, outcome in told_orders.items() if outcome == "paid"][:5]
+    await spoil_sku(shop, "cold", {"on_hand@SH1": 4_000})
+    await spoil_sku(shop, "hot", {"on_hand@SH1": 1_100})
+    gone = [order_id for order_id, outcome in outcomes_by_order.items() if outcome == "paid"][:5]
     await shop.redis.delete(*(f"{shop.prefix}order:{order_id}" for order_id in gone))
     await asyncio.sleep(0.1)
     fates = await repair(shop)
     assert {"sku hot", "sku cold", *(f"order {order_id}" for order_id in gone)} <= fates.keys()
     assert set(fates.values()) == {CorrectionResult.REPAIRED}, fates
     assert (await sku(shop, "hot")).counters["on_hand@SH1"] == 600
-    assert "insufficient_stock" not in told_orders.values(), "it was sold out before it was repaired"
-    await wait_until(lambda: "insufficient_stock" in told_orders.values())  # and is sold to its end now
+    assert "insufficient_stock" not in outcomes_by_order.values(), "it was sold out before it was repaired"
+    await wait_until(lambda: "insufficient_stock" in outcomes_by_order.values())  # and sells out now
     stop.set()
     await asyncio.gather(*traders)
 
     assert is_clean(await audit(shop)), differences_by_key(await audit(shop))
-    for order_id, outcome in told_orders.items():
+    for order_id, outcome in outcomes_by_order.items():
         record = (await shop.ledger.read_order(order_id)).value
         assert record is not None and record.state == {"insufficient_stock": "rejected"}.get(outcome, outcome)
-    sold = Counter(told_orders.values())
+    sold = Counter(outcomes_by_order.values())
     record = await sku(shop, "hot")
     assert record.counters["committed@SH1"] == sold["paid"], sold
-    # All that there was, but the one that the channel keeps back and those that were cancelled at the very end.
+    # All units, except the buffer of one and those of orders cancelled at the very end.
     assert 600 - 1 - len(traders) <= sold["paid"] <= 600 - 1, sold
 
 
-async def test_a_repair_that_comes_too_late_does_nothing_and_is_planned_anew(shop: ProtocolRig) -> None:
+async def test_a_late_repair_changes_nothing_and_is_planned_again(shop: ProtocolRig) -> None:
     await shop.redis.delete(shop.prefix + "order:o2")
     planner = await planner_of(shop)
     (correction,) = [each async for each in planner.plan()]
-    await shop.submitter().submit((place("o2"),), None)  # the shopper comes again, and gets another hold
+    await shop.submit(place("o2"))  # the same order again gets another hold
     assert correction.command is not None
-    (result,) = (await shop.submitter().submit((correction.command,), None)).results
+    (result,) = (await shop.submit(correction.command)).results
     assert result.outcome == "moved_on"
     assert await planner.again(correction) is None
     assert await repair(shop) == {"sku A": CorrectionResult.REPAIRED}  # the first hold's units
@@ -232,12 +231,12 @@ async def test_a_repair_that_comes_too_late_does_nothing_and_is_planned_anew(sho
 
 
 async def test_one_of_two_repairs_of_a_sku_comes_too_late(shop: ProtocolRig) -> None:
-    await spoil_sku(shop, "A", on_hand_at_SH1=7)
+    await spoil_sku(shop, "A", {"on_hand@SH1": 7})
     plans: list[Correction] = [each for _ in range(2) async for each in (await planner_of(shop)).plan()]
-    await shop.submitter().submit((place("o6"),), None)
+    await shop.submit(place("o6"))
     outcomes = []
     for plan in plans:
         assert isinstance(plan.command, Repair)
-        outcomes.append((await shop.submitter().submit((plan.command,), None)).results[0].outcome)
+        outcomes.append((await shop.submit(plan.command)).results[0].outcome)
     assert outcomes == ["repaired", "moved_on"]
     assert (await sku(shop, "A")).counters["on_hand@SH1"] == 99 and is_clean(await audit(shop))
