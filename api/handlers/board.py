@@ -11,7 +11,7 @@ from aiohttp import web
 
 from stocktide.api import problems
 
-BOARD_FOLDER = Path(__file__).parent / "board"
+BOARD_FOLDER = Path(__file__).parents[1] / "board"
 # A new version of the board is seen at the next load.
 _HEADERS = {"Cache-Control": "no-cache"}
 _TYPES = frozenset({".css", ".js", ".svg", ".html", ".png", ".ico"})
