@@ -74,7 +74,7 @@ class KnownChannels:
                 if await sweep(self._submitter, deadline):
                     break
             except Exception as error:
-                log.warning("channel %s is not registered yet: %s; trying again", channel, error or type(error).__name__)
+                log.warning("channel %s is not registered yet, retrying: %s", channel, error or type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)
         if len(self._known) >= NAMES_CACHED_MAX:
             self._known.clear()

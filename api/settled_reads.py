@@ -17,7 +17,7 @@ from stocktide.tables.settlement.listener import Settlement, SettlementListener
 
 Value = TypeVar("Value")
 
-# A takeover by a restarted worker takes less; during a longer outage a read fails at once, with Retry-After.
+# A takeover by a restarted worker is faster; in a longer outage a read fails after this, with Retry-After.
 UNBLESSED_SECONDS_MAX = 1.0
 PAUSE_SECONDS = 0.05
 
