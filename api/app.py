@@ -1,6 +1,6 @@
-"""The aiohttp application: routes in, every refusal and failure out as a problem document.
+"""The aiohttp application, which answers every refusal and failure with a problem document.
 
-In: handlers that were made elsewhere. Out: an application that owns nothing.
+In: routes with their handlers. Out: an application that owns no resources.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from stocktide.tables.ledger.submission import Unsettled
 log = logging.getLogger(__name__)
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# How a path that leads nowhere is counted: callers choose paths, and each label costs memory.
+# The metric label of unknown paths: clients choose paths, and each label costs memory.
 _NO_ROUTE = "none"
 
 
 def make_app(routes: Sequence[Route], metrics: ApiMetrics, spec: bytes) -> web.Application:
-    """The application of these routes, and `/openapi.json` with `spec`."""
+    """The application with these routes, and with `spec` at `/openapi.json`."""
     app = web.Application(middlewares=[_guard(metrics)], client_max_size=CALL_BYTES_MAX)
     for route in routes:
-        # A name may hold any printable character; aiohttp's own default for `{name}` leaves out braces.
+        # A name may hold any printable character; aiohttp's default for `{name}` excludes braces.
         path = re.sub(r"{(\w+)}", r"{\1:[^/]+}", route.path)
         app.router.add_route(route.method, path, route.handler)
 
@@ -48,7 +48,7 @@ def make_app(routes: Sequence[Route], metrics: ApiMetrics, spec: bytes) -> web.A
 
 
 def _guard(metrics: ApiMetrics) -> Middleware:
-    """Around every handler: refuse what is unreadable or from a foreign page, turn failures into problems, count."""
+    """The middleware: refuse unreadable targets and foreign origins, turn failures into problems, count requests."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -60,7 +60,7 @@ def _guard(metrics: ApiMetrics) -> Middleware:
                 403, "foreign_origin", "A page of another origin may not change anything here."
             )
         else:
-            response = await _answered(request, handler)
+            response = await _handle(request, handler)
         resource = request.match_info.route.resource
         route = _NO_ROUTE if resource is None else resource.canonical
         seconds = time.perf_counter() - started if isinstance(response, web.Response) else None
@@ -70,7 +70,7 @@ def _guard(metrics: ApiMetrics) -> Middleware:
     return guard
 
 
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -100,9 +100,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 def _is_foreign(request: web.Request) -> bool:
-    """Whether a browser sends this for a page that is not ours: no key protects a port on loopback."""
+    """Whether a browser sends this for a page of another origin: no key protects a port on loopback."""
     origin = request.headers.get("Origin")
     try:
         return origin is not None and urlsplit(origin).netloc != request.host
-    except ValueError:  # no URL, such as half an IPv6 address
+    except ValueError:  # not a URL, such as half an IPv6 address
         return True

@@ -1,8 +1,8 @@
 """Group commit: concurrent requests share a call of the ledger.
 
-In: single commands from request handlers. Out: each one's result and order record, once the batch that holds it is
-settled. There is no timer: a lone command goes at once. While as many calls are in flight as may be, what arrives
-gathers, and goes together as soon as one of them ends.
+In: single commands from request handlers. Out: the result and order record of each, when its batch is settled. There
+is no timer: a single command is submitted immediately. While the maximum of calls is in flight, commands queue, and the
+next call submits them together.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from stocktide.tables.ledger.records import OrderRecord, Result
 from stocktide.tables.ledger.submission import Undecidable
 from stocktide.tables.settlement.stalls import describe_error
 
-# A call holds Redis at 10 to 20 µs an order: no longer than a few ms, because a shopper waits behind it.
+# Redis blocks for 10 to 20 µs per order: a few ms per call.
 COMMANDS_PER_CALL_MAX = 256
-# The same bound for baskets: one order of the largest size, or many small ones.
+# The same limit for large orders: one of the largest size, or many small ones.
 LINES_PER_CALL_MAX = 2_000
-# A call is in flight until its batch is settled, a round trip through Kafka. Two overlap, so that the next one is
-# decided while the last one settles; more would only make the batches smaller.
+# A call lasts until its batch is settled, a round trip through Kafka. Two overlap, so that one is decided while the
+# other settles; more would only make the batches smaller.
 CALLS_IN_FLIGHT_MAX = 2
-# Commands that wait their turn: about what settles within a request's deadline; more would wait in vain.
+# About as many as settle within the deadline of a request; more would time out.
 COMMANDS_WAITING_MAX = 20_000
 
 
 class BatchSubmitter(Protocol):
-    """What the batcher needs of `tables.ledger.submission.Submitter`."""
+    """The part of `tables.ledger.submission.Submitter` that the API needs."""
 
     async def decide(self, commands: Sequence[Command], deadline: float) -> RawDecision:
-        """Decide `commands` as one batch and wait until it is settled. Raises Unsettled after `deadline`."""
+        """Decide `commands` as one batch, and wait until it is settled. Raises Unsettled after `deadline`."""
         ...
 
 
 class Overloaded(StocktideError):
-    """More commands wait for the ledger than can be answered in time, or the process stops."""
+    """The queue is longer than can be answered in time, or the process stops."""
 
 
 class SettledResult(Struct, frozen=True):
-    """The settled answer to one command: its result, and its order as it is after the batch."""
+    """The settled result of one command, and its order after the batch."""
 
     result: Result
     order: OrderRecord | None
@@ -60,7 +60,7 @@ class _Waiting(Struct, eq=False):
 
 
 class CommandBatcher:
-    """Gathers commands into calls; lives in one event loop."""
+    """Collects commands into calls of the ledger; bound to one event loop."""
 
     def __init__(
         self,
@@ -73,26 +73,26 @@ class CommandBatcher:
         self._commands_per_call_max = commands_per_call_max
         self._waiting: deque[_Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()
-        # Commands that a call of the ledger has now, those that were answered so far, and why the newest call failed.
-        self._asked = 0
+        # Commands in calls now, commands answered so far, and the error of the newest call ("" after a success).
+        self._in_calls = 0
         self.answered = 0
         self.trouble = ""
 
     @property
     def open(self) -> int:
-        """How many commands are not answered yet."""
-        return self._asked + len(self._waiting)
+        """The number of commands without an answer."""
+        return self._in_calls + len(self._waiting)
 
     @property
     def waiting(self) -> int:
-        """How many commands wait for a call."""
+        """The number of commands that wait for a call."""
         return len(self._waiting)
 
     async def submit(self, command: Command, deadline: float) -> SettledResult:
         """Decide one command, settled before `deadline` (seconds of the loop's clock).
 
-        Raises TimeoutError, what the submitter raises, and Overloaded. A caller that is cancelled leaves its
-        command where it is: ids make sending it again safe.
+        Raises Overloaded, TimeoutError and the errors of the submitter. A cancelled caller does not withdraw its
+        command: ids make a repetition safe.
         """
         if len(self._waiting) >= COMMANDS_WAITING_MAX:
             raise Overloaded
@@ -104,7 +104,7 @@ class CommandBatcher:
             return await answer
 
     async def close(self) -> None:
-        """Wait for the calls in flight; what still waits for one is refused."""
+        """Refuse the queued commands, and wait for the calls in flight."""
         while self._waiting:
             if not (answer := self._waiting.popleft().answer).done():
                 answer.set_exception(Overloaded())
@@ -112,44 +112,42 @@ class CommandBatcher:
 
     def _dispatch(self) -> None:
         if self._waiting and len(self._calls) < self._calls_in_flight_max:
-            # The call gathers when it runs: what arrives in this very turn of the loop goes with it.
+            # The call collects its commands when it runs, so it includes those of this turn of the loop.
             call = asyncio.create_task(self._call())
             self._calls.add(call)
-            call.add_done_callback(self._called)
+            call.add_done_callback(self._end_call)
 
-    def _called(self, call: asyncio.Task[None]) -> None:
+    def _end_call(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         self._dispatch()
 
-    def _gather(self) -> list[_Waiting]:
+    def _take_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
         lines = 0
         while self._waiting and len(batch) < self._commands_per_call_max:
             if batch and lines + self._waiting[0].lines > LINES_PER_CALL_MAX:
                 break
             waiting = self._waiting.popleft()
-            if waiting.answer.done():  # its caller is gone
+            if waiting.answer.done():  # its caller was cancelled
                 continue
             batch.append(waiting)
             lines += waiting.lines
         return batch
 
     async def _call(self) -> None:
-        batch = self._gather()
-        if not batch:
-            return
-        await self._decide(batch)
+        if batch := self._take_batch():
+            await self._decide(batch)
 
     async def _decide(self, batch: Sequence[_Waiting]) -> None:
         deadline = max(waiting.deadline for waiting in batch)
-        self._asked += len(batch)
+        self._in_calls += len(batch)
         try:
             decision = await self._submitter.decide([waiting.command for waiting in batch], deadline)
         except (TooLarge, Undecidable) as error:
             if len(batch) == 1:
                 _fail(batch, error)
                 return
-            # The halves are decided one after the other: a caller's place in the order stays.
+            # One half after the other, which keeps the order of the callers.
             middle = len(batch) // 2
             await self._decide(batch[:middle])
             await self._decide(batch[middle:])
@@ -159,9 +157,9 @@ class CommandBatcher:
             _fail(batch, error)
             return
         finally:
-            self._asked -= len(batch)
+            self._in_calls -= len(batch)
         self.answered, self.trouble = self.answered + len(batch), ""
-        # Each caller wants one record of a batch that holds many, of SKUs too: only that one is read.
+        # Only the record of each caller is decoded.
         orders = {row.order_id: row.record for row in decision.orders}
         for waiting, result in zip(batch, decision.results, strict=True):
             if not waiting.answer.done():

@@ -1,7 +1,7 @@
-"""Events on their way into Kafka.
+"""Produces events to the input topics.
 
-In: (key, value) pairs for an input topic. Out: nothing, once every in-sync replica has all of them. A key's partition
-is that of Kafka's default partitioner, so that whoever else produces to these topics agrees.
+In: (key, value) pairs for a topic. Out: nothing; the call returns when every in-sync replica has all of them. Keys are
+partitioned as by Kafka's default partitioner, in agreement with all other producers of these topics.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from aiokafka.partitioner import murmur2
 from stocktide.errors import StocktideError
 from stocktide.streams.contract.events import BODY_BYTES_MAX
 
-# A produce request's batch: large enough to amortise the round trip, below what any broker takes.
+# Large enough to amortise the round trip, below the default limit of a broker.
 BATCH_BYTES_MAX = 256 * 1024
-# The largest event, with its key and framing.
+# The largest event with its key and framing.
 REQUEST_BYTES_MAX = BODY_BYTES_MAX + 64 * 1024
 _REQUEST_TIMEOUT_MS = 10_000
-# Records appended between two rests of the loop, about 2 ms.
+# Records appended before the loop runs other tasks, about 2 ms.
 RECORDS_PER_TURN_MAX = 200
 
 KeyValue = tuple[bytes, bytes]
 
 
 def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
-    """The producer behind an Inbox, not started. Idempotent: what it sends again does not change places."""
+    """The Kafka client of an EventProducer, not started. Idempotent: retries keep the order."""
     return AIOKafkaProducer(
         **{"bootstrap_servers": kafka, **security},
         acks="all",
@@ -43,15 +43,15 @@ def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
 
 
 class ProduceFailed(StocktideError):
-    """Kafka did not take all events in time; some of them may be there, and ids make sending all again safe."""
+    """Kafka did not acknowledge all events in time; some may be stored, and ids make a repetition of all safe."""
 
 
 class EventProducer:
-    """Writes events. `producer` is started and stopped by its owner."""
+    """Writes events; the owner starts and stops `producer`."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
-        # Calls that wait for Kafka now, those that it took so far, why it did not take the newest one, and where to.
+        # Pending calls, completed calls, the error of the newest call ("" after a success), and the newest topic.
         self.waiting = 0
         self.written = 0
         self.trouble = ""

@@ -1,7 +1,7 @@
-"""Channels become known, and changes of policy reach every SKU.
+"""Registers channels, and carries changes of policies to every SKU.
 
-In: the name of a channel that somebody subscribed to, or word that a policy changed. Out: commands to the ledger,
-until there is nothing more to re-evaluate.
+In: the name of a subscribed channel, or a change of a policy. Out: commands to the ledger, until no SKU is left to
+re-evaluate.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from stocktide.tables.ledger.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
-# SKUs re-evaluated in one call: about 5 ms of Redis, behind which a shopper waits.
+# SKUs re-evaluated in one call, during which Redis blocks for about 5 ms.
 SKUS_PER_SWEEP_MAX = 500
-# A subscriber waits this long for its channel to become known; its feed opens all the same.
+# A feed waits this long for the registration of its channel, then starts anyway.
 KNOWN_SECONDS_MAX = 2.0
-# One attempt to make a channel known, and the rest between two of them while the ledger is away.
+# The deadline of one attempt, and the pause before the next.
 ATTEMPT_SECONDS_MAX = 10.0
 RETRY_SECONDS = 1.0
-# Names that are remembered as known; beyond this they are asked for again, which changes nothing.
-NAMES_REMEMBERED_MAX = 10_000
+# Cached names; a repeated registration changes nothing.
+NAMES_CACHED_MAX = 10_000
 
 
 async def sweep(submitter: BatchSubmitter, deadline: float) -> bool:
-    """Re-evaluate until nothing is due; False where `deadline` (seconds of the loop's clock) came first."""
+    """Re-evaluate until nothing is due; False at `deadline` (seconds of the loop's clock)."""
     loop = asyncio.get_running_loop()
     while loop.time() < deadline:
         try:
@@ -41,7 +41,7 @@ async def sweep(submitter: BatchSubmitter, deadline: float) -> bool:
 
 
 class KnownChannels:
-    """Makes each channel known once, however many subscribe to it at the same time."""
+    """Registers each channel once, also for concurrent subscribers."""
 
     def __init__(self, submitter: BatchSubmitter) -> None:
         self._submitter = submitter
@@ -49,22 +49,22 @@ class KnownChannels:
         self._attempts: dict[str, asyncio.Task[None]] = {}
 
     async def ensure(self, channel: str) -> None:
-        """Make `channel` known; goes on behind the caller's back where that takes longer than a moment."""
+        """Register `channel`; returns after KNOWN_SECONDS_MAX, while the registration continues."""
         if channel in self._known:
             return
         if (attempt := self._attempts.get(channel)) is None:
-            attempt = self._attempts[channel] = asyncio.create_task(self._make_known(channel))
+            attempt = self._attempts[channel] = asyncio.create_task(self._register(channel))
             attempt.add_done_callback(lambda _: self._attempts.pop(channel, None))
         await asyncio.wait([attempt], timeout=KNOWN_SECONDS_MAX)
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel the pending registrations."""
         attempts = list(self._attempts.values())
         for attempt in attempts:
             attempt.cancel()
         await asyncio.gather(*attempts, return_exceptions=True)
 
-    async def _make_known(self, channel: str) -> None:
+    async def _register(self, channel: str) -> None:
         loop = asyncio.get_running_loop()
         while True:
             deadline = loop.time() + ATTEMPT_SECONDS_MAX
@@ -74,8 +74,8 @@ class KnownChannels:
                 if await sweep(self._submitter, deadline):
                     break
             except Exception as error:
-                log.warning("channel %s is not known yet: %s; trying again", channel, error or type(error).__name__)
+                log.warning("channel %s is not registered yet, retrying: %s", channel, error or type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)
-        if len(self._known) >= NAMES_REMEMBERED_MAX:
+        if len(self._known) >= NAMES_CACHED_MAX:
             self._known.clear()
         self._known.add(channel)

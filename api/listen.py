@@ -1,6 +1,6 @@
-"""The application on a socket: what the HTTP parser refuses is a problem document too.
+"""Serves the application on a socket, with problem documents also for requests that the HTTP parser refuses.
 
-In: an application and a bound socket. Out: connections that are served until the stack is closed.
+In: an application and a bound socket. Out: served connections, until the stack is closed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from aiohttp.http_exceptions import ContentEncodingError, InvalidURLError, LineT
 from stocktide.api import problems
 from stocktide.api.requests import TARGET_BYTES_MAX
 
-# Connections that wait to be accepted: a flash sale's shoppers come at once.
+# Pending connections: the clients of a flash sale connect at the same time.
 BACKLOG = 2_048
-# One header, its name included: an id of a feed through 256 partitions has 5 KiB.
+# A header with its name: the id of a feed of 256 partitions has 5 KiB.
 HEADER_BYTES_MAX = 8 * 1024
-# What aiohttp's own sites and runners would pass on.
+# The options that aiohttp's own sites pass to a connection.
 _OPTIONS: dict[str, Any] = {
     "access_log": None,
     "max_line_size": TARGET_BYTES_MAX,
@@ -29,7 +29,7 @@ _OPTIONS: dict[str, Any] = {
 
 
 class ProblemRequestHandler(web.RequestHandler):
-    """aiohttp's connection, whose own answers are problem documents."""
+    """aiohttp's connection, with problem documents for its own errors."""
 
     __slots__ = ()
 
@@ -40,8 +40,8 @@ class ProblemRequestHandler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what is no request, and to a failure outside of every handler."""
-        super().handle_error(request, status, exc, message)  # logs it, and raises where an answer has begun
+        """The response to an invalid request, and to a failure outside the handlers."""
+        super().handle_error(request, status, exc, message)  # logs it, and raises if a response has started
         response = _refused(status, exc, message)
         response.force_close()
         return response
@@ -49,14 +49,14 @@ class ProblemRequestHandler(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; one that aiohttp raised before any handler was called is put into our form."""
+        """Send a response; convert an exception that aiohttp raised before it called a handler."""
         if isinstance(resp, web.HTTPException):
             resp = problems.from_http_exception(resp)
         return await super().finish_response(request, resp, start_time)
 
 
 async def listen(app: web.Application, listening: socket.socket, stack: AsyncExitStack, stop_seconds: float) -> None:
-    """Serve until `stack` is closed; requests under way then get `stop_seconds`. Raises OSError."""
+    """Serve until `stack` is closed; pending requests then get `stop_seconds`. Raises OSError."""
     runner = web.AppRunner(app, shutdown_timeout=stop_seconds)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

@@ -1,6 +1,6 @@
-"""What the API counts, for Prometheus.
+"""The metrics of an API process, for Prometheus.
 
-In: each answered request; numbers that are looked at when asked for. Out: `GET /metrics`.
+In: each answered request; functions that are called for each scrape. Out: `GET /metrics`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from stocktide.tables.settlement.stalls import StallMonitor, make_stall_gauges
 
-# A durable answer takes a few ms; a request's deadline is some seconds.
+# A durable response takes a few ms; the deadline of a request is some seconds.
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 
-# Callers choose methods, and each label costs memory.
+# Clients choose methods, and each label costs memory.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
 class ApiMetrics:
-    """The counters of one process, in a registry of their own."""
+    """The metrics of one process, in their own registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -38,23 +38,23 @@ class ApiMetrics:
             buckets=SECONDS_BUCKETS,
             registry=self._registry,
         )
-        # Looking a child up by its labels costs more than counting: these are few.
+        # A cache: the lookup by labels costs more than counting.
         self._children: dict[tuple[str, str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
         self._refresh: Callable[[], None] = lambda: None
 
     def watch(self, numbers: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
-        """Gauges by name, each with its help text and where its number comes from."""
+        """Register gauges: by name, the help text and the function of the value."""
         for name, (text, number) in numbers.items():
             Gauge(f"stocktide_api_{name}", text, registry=self._registry).set_function(number)
 
     def register_stall_gauges(self, stalls: StallMonitor) -> None:
-        """The gauges of what stands still, brought up to date when they are asked for."""
+        """Register the gauges of stalls, refreshed for each scrape."""
         gauges = make_stall_gauges(self._registry)
         self._refresh = lambda: stalls.show(*gauges)
 
     def answered(self, method: str, route: str, status: int, seconds: float | None) -> None:
-        """Count one request; `seconds` None for a stream, whose length says nothing."""
+        """Count one request; `seconds` is None for a stream, whose duration is no latency."""
         if method not in METHODS:
             method = "other"
         child = self._children.get((method, route, status))

@@ -1,6 +1,6 @@
 """The OpenAPI document, from the table of routes and the types of messages.
 
-In: `api.routes`. Out: the document as JSON bytes, made once at the start.
+In: `api.routes`. Out: the document as JSON bytes.
 """
 
 from __future__ import annotations

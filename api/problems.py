@@ -1,8 +1,8 @@
-"""Refusals over HTTP: RFC 9457 problem documents with a stable `code`.
+"""RFC 9457 problem documents with a stable `code`, and JSON responses.
 
-In: an outcome of the ledger, a `Malformed`, or a status of aiohttp's own. Out: a response of type
-`application/problem+json` with `type`, `title`, `status`, `detail`, `code` and, where they help, `errors`
-(`[{path, detail}]`), `lines` (why each line of an order was refused) and `order`.
+In: an outcome of the ledger, a `Malformed`, or an error of aiohttp. Out: a response of type `application/problem+json`
+with `type`, `title`, `status`, `detail`, `code` and optionally `errors` (`[{path, detail}]`), `lines` (the reason for
+each refused line of an order) and `order`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from stocktide.tables.ledger.outcomes import Outcome
 
 PROBLEM_TYPE = "application/problem+json"
 JSON_TYPE = "application/json"
-# A caller that comes back after this many seconds finds the ledger settled, unless there is an outage.
+# After this the ledger has settled, unless there is an outage.
 RETRY_AFTER_SECONDS = 1
 
 _HEADERS = {"Content-Type": PROBLEM_TYPE}
 _JSON_HEADERS = {"Content-Type": JSON_TYPE}
-# 404 where a thing is not there, 503 where the same call will work in a moment; every other refusal is a conflict
-# with the state of things: 409.
+# 503: the same call succeeds in a moment. Every other refusal is a conflict with the present state: 409.
 _STATUS_OF_OUTCOME: Mapping[str, int] = {
     Outcome.UNKNOWN_ORDER: 404,
     Outcome.UNKNOWN_POLICY: 404,
@@ -85,7 +84,7 @@ def problem_response(
         "type": f"urn:stocktide:problem:{code}",
         "title": code.replace("_", " ").capitalize(),
         "status": status,
-        # What a header held that is no UTF-8 comes as surrogates, which JSON cannot hold.
+        # Bytes of a header that are not UTF-8 are surrogates, which JSON cannot represent.
         "detail": detail.encode(errors="backslashreplace").decode(),
         "code": code,
         **more,
@@ -95,7 +94,7 @@ def problem_response(
 
 
 def from_outcome(outcome: str, detail: str | None = None, **more: Any) -> web.Response:
-    """The problem of an outcome that refuses."""
+    """The problem document of a refusal."""
     if outcome == Outcome.OCCURRED_IN_FUTURE:
         return from_malformed(Malformed(outcome, _SENTENCE_OF_OUTCOME[outcome], "occurred_at"))
     status = _STATUS_OF_OUTCOME.get(outcome, 409)
@@ -105,7 +104,7 @@ def from_outcome(outcome: str, detail: str | None = None, **more: Any) -> web.Re
 
 
 def from_malformed(what: Malformed) -> web.Response:
-    """The problem of bytes that are no message: 400 where they are no JSON, 413 where too many, else 422."""
+    """The problem document of an invalid message: 400 if it is not JSON, 413 if it is too large, else 422."""
     status = _STATUS_OF_MALFORMED.get(what.code, 422)
     if what.path is None:
         return problem_response(status, what.code, what.detail)
@@ -114,23 +113,28 @@ def from_malformed(what: Malformed) -> web.Response:
 
 
 def unsupported_encoding() -> web.Response:
-    """415 of a body that is packed in a way that we do not unpack."""
+    """415 for an unsupported Content-Encoding."""
     detail = "A body is taken as it is, or packed once by gzip or deflate; its Content-Encoding names something else."
     return problem_response(415, "unsupported_media_type", detail)
 
 
 def not_found(code: str, detail: str) -> web.Response:
-    """404 with a code that says what is not there."""
+    """404 with a code."""
     return problem_response(404, code, detail)
 
 
+def unknown_sku() -> web.Response:
+    """404 for a SKU that nothing has named."""
+    return not_found(Outcome.UNKNOWN_SKU, _SENTENCE_OF_OUTCOME[Outcome.UNKNOWN_SKU])
+
+
 def service_unavailable(code: str, detail: str) -> web.Response:
-    """503: nothing was promised; the same call may be sent again after `Retry-After` seconds."""
+    """503: nothing was promised; the same call can be repeated after `Retry-After` seconds."""
     return problem_response(503, code, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def from_http_exception(error: web.HTTPException) -> web.Response:
-    """aiohttp's own refusals (no route, wrong method, body too large) in our form, their headers kept."""
+    """The problem document of an error of aiohttp (no route, wrong method, body too large), with its headers."""
     status = error.status
     code = _CODE_OF_STATUS.get(status) or HTTPStatus(status).name.lower()
     headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}

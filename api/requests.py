@@ -1,66 +1,143 @@
-"""What a request asks for, as it was sent: the names in its path and its query arrive unchanged, or not at all.
+"""The parts of a request: its target, the names in it, and its body, each checked before a handler uses it.
 
-In: a request. Out: its query, decoded, or the problem of a target of which a part would be lost or taken for another.
+In: a request. Out: the decoded query, bytes or a typed message; or the problem document that refuses them. Names in a
+path or a query arrive unchanged, or the request is refused.
 """
 
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from aiohttp import web
 from multidict import MultiDict
 
 from stocktide.api import problems
+from stocktide.streams.contract.events import BODY_BYTES_MAX, BOM, Malformed, Name, decode_with
 
-# 400 names of 128 characters of ASCII, or 40 whose every character is escaped, go into one query.
+Message = TypeVar("Message")
+
+# 400 names of 128 ASCII characters, or 40 names with every character escaped.
 QUERY_BYTES_MAX = 64 * 1024
-# The parser's bound, of path and query: a path of two names with every character escaped has 3 KiB.
+# The parser's limit for path and query: a path of two names with every character escaped has 3 KiB.
 TARGET_BYTES_MAX = QUERY_BYTES_MAX + 8 * 1024
+# The channel of policies for all channels; it does not sell.
+EVERY_CHANNEL = "*"
 
-_INCOMPLETE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
-_SHOWN_MAX = 60
+_INCOMPLETE_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
+_QUOTED_LENGTH_MAX = 60
+# The types of clients that do not declare JSON.
+_TOLERATED_TYPES = frozenset({"application/octet-stream", "application/x-www-form-urlencoded", "text/plain"})
+_ENCODINGS = frozenset({"identity", "gzip", "deflate"})
+_LINES_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 
 
 def check_target(request: web.Request) -> web.Response | None:
-    """The problem of a target that cannot be read as it was meant, else None."""
+    """The problem of an ambiguous or undecodable target, else None."""
     query = request.rel_url.raw_query_string
     if len(query) > QUERY_BYTES_MAX:
         return problems.problem_response(414, "uri_too_long", f"A query has at most {QUERY_BYTES_MAX} bytes.")
     if "#" in request.raw_path:
-        return _malformed("a `#` begins a fragment, which is not sent to a server; in a name it is written `%23`")
+        return _malformed_path("a `#` begins a fragment, which is not sent to a server; in a name it is written `%23`")
     for part, text in (("path", request.rel_url.raw_path), ("query", query)):
-        if (wrong := _wrong_in(text)) is not None:
-            return _malformed(f"{wrong} in the {part}")
+        if (error := _decoding_error(text)) is not None:
+            return _malformed_path(f"{error} in the {part}")
     return None
 
 
 def parse_query(request: web.Request) -> MultiDict[str]:
-    """The parameters of a target that was not refused. A `+` is a plus: no value may hold white space, which a form
-    would write so."""
+    """The parameters of a checked target. A `+` stays a plus: no value contains white space, which forms encode so."""
     pairs = (pair.partition("=") for pair in request.rel_url.raw_query_string.split("&") if pair)
-    return MultiDict((_decoded(name), _decoded(value)) for name, _, value in pairs)
+    return MultiDict((_decode(name), _decode(value)) for name, _, value in pairs)
 
 
-def _wrong_in(text: str) -> str | None:
-    if (found := _INCOMPLETE.search(text)) is not None:
-        return f"`{_shown(found[0])}` is no whole escape (`%` itself is written `%25`)"
+def check_name(field: str, value: str) -> web.Response | None:
+    """The problem if `value` is not a valid name, else None."""
     try:
-        _decoded(text)
+        msgspec.convert(value, Name)
+    except msgspec.ValidationError:
+        pass
+    else:
+        if value.isprintable():
+            return None
+    detail = "1 to 128 printable characters without white space"
+    return problems.from_malformed(Malformed("invalid_field", detail, field))
+
+
+def check_channel(value: str) -> web.Response | None:
+    """The same for a channel that sells: not `*`."""
+    if value == EVERY_CHANNEL:
+        detail = "`*` names all channels, and only in policies of a SKU"
+        return problems.from_malformed(Malformed("invalid_field", detail, "channel"))
+    return check_name("channel", value)
+
+
+def parse_limit(given: str | None, default: int, limit_max: int) -> int | web.Response:
+    """The parameter `limit`: from 1 to `limit_max`, or the problem."""
+    if given is None:
+        return default
+    if given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= limit_max:
+        return int(given)
+    return problems.from_malformed(Malformed("invalid_field", f"a number from 1 to {limit_max}", "limit"))
+
+
+async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> bytes | web.Response:
+    """The whole body; a problem if it is larger than `bytes_max` or not declared as JSON."""
+    declared = request.content_type
+    if declared not in _TOLERATED_TYPES and not declared.endswith("json") and declared not in _LINES_TYPES:
+        return problems.problem_response(415, "unsupported_media_type", f"{declared} is not taken here; send JSON")
+    if request.headers.get("Content-Encoding", "identity").lower() not in _ENCODINGS:
+        return problems.unsupported_encoding()
+    if (length := request.content_length) is not None and length > bytes_max:
+        return _too_large(length, bytes_max)
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        return _too_large(bytes_max + 1, bytes_max)
+    except web.RequestPayloadError:
+        return problems.problem_response(400, "malformed_body", "The body is not encoded as its headers say.")
+    return body.removeprefix(BOM) if len(body) <= bytes_max else _too_large(len(body), bytes_max)
+
+
+async def read_message(
+    request: web.Request, decoder: msgspec.json.Decoder[Message], empty: bytes | None = None
+) -> Message | web.Response:
+    """The decoded body; `empty` replaces an empty body."""
+    body = await read_body(request)
+    if isinstance(body, web.Response):
+        return body
+    if not body and empty is not None:
+        body = empty
+    message = decode_with(decoder, body)
+    return problems.from_malformed(message) if isinstance(message, Malformed) else message
+
+
+def _decoding_error(text: str) -> str | None:
+    if (found := _INCOMPLETE_ESCAPE.search(text)) is not None:
+        return f"`{_quote(found[0])}` is no whole escape (`%` itself is written `%25`)"
+    try:
+        _decode(text)
     except UnicodeDecodeError as error:
         wrong = error.object[error.start : error.end].hex("%").upper()
         return f"`%{wrong}` is not UTF-8"
     return None
 
 
-def _decoded(text: str) -> str:
-    # The parser keeps bytes that are no UTF-8 as surrogates.
+def _decode(text: str) -> str:
+    # The parser represents bytes that are not UTF-8 as surrogates.
     return unquote_to_bytes(text.encode(errors="surrogateescape")).decode()
 
 
-def _shown(text: str) -> str:
-    return text.encode(errors="surrogateescape").decode("ascii", errors="backslashreplace")[:_SHOWN_MAX]
+def _quote(text: str) -> str:
+    escaped = text.encode(errors="surrogateescape").decode("ascii", errors="backslashreplace")
+    return escaped[:_QUOTED_LENGTH_MAX]
 
 
-def _malformed(detail: str) -> web.Response:
+def _malformed_path(detail: str) -> web.Response:
     return problems.problem_response(400, "malformed_path", f"The target of the request cannot be read: {detail}.")
+
+
+def _too_large(size: int, bytes_max: int) -> web.Response:
+    return problems.from_malformed(Malformed("too_large", f"{size} bytes or more; at most {bytes_max} are taken"))

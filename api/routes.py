@@ -1,6 +1,6 @@
-"""Every call of the API, once: the router and the OpenAPI document are both made from this table.
+"""The table of all calls of the API, from which the router and the OpenAPI document are made.
 
-In: the handlers. Out: rows that name method, path, handler, what goes in and what comes out.
+In: the handlers. Out: routes with method, path, handler, and the types of bodies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SSE = "text/event-stream"
 
 
 class Handlers(Struct, frozen=True):
-    """Whatever answers a call."""
+    """The handlers of all calls."""
 
     orders: OrderHandlers
     stock: StockHandlers
@@ -44,7 +44,7 @@ class Handlers(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """A call. `answers` maps a status to the type of its body; problems are the same everywhere and left out."""
+    """A call. `answers` maps a status to the type of its body; problem documents, the same everywhere, are omitted."""
 
     method: str
     path: str

@@ -1,6 +1,6 @@
-"""The shapes of answers, as types: for the OpenAPI document, and for tests that hold the views to them.
+"""The types of responses, for the OpenAPI document and for tests of the views.
 
-The views of `tables.views` build plain dicts of these shapes, because they run for every row that is published.
+The views of `tables.views` build plain dicts of these types, because they run for every published row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reads that are as true as answers: nothing is shown that may still be lost.
+"""Reads of the ledger that return settled state only.
 
-In: a read of the ledger, which names the newest batch and the newest settled one. Out: its value, once that batch is
-settled. Where it was lost, and another took its number, the value is read again.
+In: a read, which names the newest batch and the newest settled one. Out: its value, when that batch is settled. If the
+batch was lost, and another batch took its number, the value is read again.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from stocktide.tables.settlement.listener import Settlement, SettlementListener
 
 Value = TypeVar("Value")
 
-# A takeover by a worker that was restarted is over within this; a longer outage is told at once, with Retry-After.
+# A takeover by a restarted worker is faster; in a longer outage a read fails after this, with Retry-After.
 UNBLESSED_SECONDS_MAX = 1.0
 PAUSE_SECONDS = 0.05
 
 
 class SettledReads(Struct, frozen=True):
-    """Waits for reads to be settled."""
+    """Waits until reads are settled."""
 
     settlements: SettlementListener
 
     async def settled(self, read: Callable[[], Awaitable[LedgerRead[Value]]], deadline: float) -> Value:
         """The value of `read`, settled.
 
-        Raises TimeoutError after `deadline` (seconds of the loop's clock), LedgerError where the ledger stays
-        unblessed, and redis-py's errors.
+        Raises TimeoutError after `deadline` (seconds of the loop's clock), LedgerError if the ledger stays unblessed,
+        and the errors of redis-py.
         """
         loop = asyncio.get_running_loop()
-        patient_until = loop.time() + UNBLESSED_SECONDS_MAX
+        retry_until = loop.time() + UNBLESSED_SECONDS_MAX
         async with asyncio.timeout_at(deadline):
             while True:
                 try:
                     found = await read()
                 except LedgerError:
-                    if loop.time() > patient_until:
+                    if loop.time() > retry_until:
                         raise
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue

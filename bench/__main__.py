@@ -1,7 +1,7 @@
-"""`make bench`: measure every row in one run, print the table with the goals beside it, write `build/bench.json`.
+"""`make bench`: measures every row in one run, prints the table with the goals, writes `build/bench.json`.
 
-`python -m bench [--only worker,floor,…]` measures a part. What takes a large shop (`make bench-size`) is not measured
-here again: its rows are those of its last run, and say of what size and when.
+`python -m bench [--only worker,floor,…]` measures a part. Rows that need a large shop are copied from the last run of
+`make bench-size`, with its size and date.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ from pathlib import Path
 import click
 import orjson
 from rich.console import Console
-from rich.table import Table
 
-from bench import crowd, rows
+from bench import rows
 from bench.raw_throughput import measure_raw_throughput
-from bench.rows import BenchmarkRow
-from bench.servers import BenchServers, receive_opening_stock, servers
+from bench.report import BUILD, BenchmarkRow, make_table, write_json
+from bench.servers import BenchServers, run_servers
+from bench.subscribers import SUBSCRIBERS, measure_subscribers
 
 PARTS = ("worker", "floor", "scaling", "http", "publication", "subscribers", "start", "size")
-# Where none was measured.
+# Assumed if the part `worker` is not measured.
 PEAK = 10_000.0
-# Where reports go, and where those of `make bench-size` are looked for.
-BUILD = Path("build")
-# Its rows that have a goal.
+# The rows of `make bench-size` that have a goal.
 LARGE_SHOP_GOALS = (
     ("orders over 1,000,000 SKUs : over 1,000 of them", ">= 0.80"),
     ("Redis, memory per SKU", "<= 1 KB"),
@@ -36,16 +34,16 @@ LARGE_SHOP_GOALS = (
 )
 
 
-async def worker_rows(stage: BenchServers, console: Console) -> tuple[list[BenchmarkRow], float]:
+async def worker_rows(servers: BenchServers, console: Console) -> tuple[list[BenchmarkRow], float]:
     """The worker against its yardsticks, and its rate."""
     console.print("orders through the worker, over 1,000 SKUs …")
-    spread = await rows.orders_through_worker(stage, "spread", 1_000)
+    spread = await rows.measure_worker(servers, "spread", 1_000)
     console.print(f"  {spread:.0f}/s; on one hot SKU …")
-    hot = await rows.orders_through_worker(stage, "hot", 1)
+    hot = await rows.measure_worker(servers, "hot", 1)
     console.print(f"  {hot:.0f}/s; the plain Faust agent …")
-    plain = await rows.orders_through_plain_agent(stage)
+    plain = await rows.measure_plain_faust(servers)
     console.print(f"  {plain:.0f}/s; the same Lua batches with no Kafka …")
-    lua = await rows.orders_through_lua(stage, "lua", 1_000)
+    lua = await rows.measure_lua(servers, "lua", 1_000)
     console.print(f"  {lua:.0f}/s")
     return [
         BenchmarkRow(
@@ -69,28 +67,26 @@ async def worker_rows(stage: BenchServers, console: Console) -> tuple[list[Bench
     ], spread
 
 
-async def floor_rows(stage: BenchServers, console: Console, peak: float | None) -> list[BenchmarkRow]:
-    """What the same bytes cost with no thought."""
-    console.print("the same bytes through Redis and Kafka, with no thought …")
-    rate, pieces = await measure_raw_throughput(stage)
+async def raw_throughput_row(servers: BenchServers, console: Console, peak: float | None) -> BenchmarkRow:
+    """The cost of moving the same bytes only."""
+    console.print("the same bytes through Redis and Kafka, without decisions …")
+    rate, pieces = await measure_raw_throughput(servers)
     beside = "" if peak is None else f"; the worker reaches {peak / rate:.2f} of it"
     parts = ", ".join(f"{name} {each:.0f}" for name, each in pieces.items())
-    return [
-        BenchmarkRow("the floor: an order's bytes, no thought", f"{rate:.0f}/s{beside}  (µs alone: {parts})", "", None)
-    ]
+    return BenchmarkRow(
+        "an order's bytes through Redis and Kafka, nothing decided", f"{rate:.0f}/s{beside}  (µs each: {parts})"
+    )
 
 
-async def scaling_rows(stage: BenchServers, console: Console, peak: float | None) -> list[BenchmarkRow]:
-    """How the rate grows with a second process, on this machine's cores."""
+async def scaling_rows(servers: BenchServers, console: Console, peak: float | None) -> list[BenchmarkRow]:
+    """How the rate grows with a second process, on the cores of this machine."""
     console.print("two workers; one and two API processes …")
-    two = await rows.orders_through_two_workers(stage, "two", 1_000)
-    beside = f"{two:.0f}/s" if peak is None else f"{two / peak:.2f}  ({two:.0f}/s : {peak:.0f}/s)"
-    one_api, two_apis = await rows.http_through_two(stage, "apis")
+    two = await rows.measure_two_workers(servers, "two", 1_000)
+    ratio = f"{two:.0f}/s" if peak is None else f"{two / peak:.2f}  ({two:.0f}/s : {peak:.0f}/s)"
+    one_api, two_apis = await rows.measure_two_apis(servers, "apis")
     return [
-        BenchmarkRow("two workers : one", beside, "", None),
-        BenchmarkRow(
-            "two API processes : one", f"{two_apis / one_api:.2f}  ({two_apis:.0f}/s : {one_api:.0f}/s)", "", None
-        ),
+        BenchmarkRow("two workers : one", ratio),
+        BenchmarkRow("two API processes : one", f"{two_apis / one_api:.2f}  ({two_apis:.0f}/s : {one_api:.0f}/s)"),
     ]
 
 
@@ -98,19 +94,12 @@ def size_rows() -> list[BenchmarkRow]:
     """The rows with a goal of the newest run of `make bench-size`."""
     reports = sorted(BUILD.glob("size-*.json"), key=lambda path: path.stat().st_mtime)
     if not reports:
-        return [
-            BenchmarkRow(name, "not measured here yet: make bench-size", goal, None) for name, goal in LARGE_SHOP_GOALS
-        ]
-    report = reports[-1]
-    found = orjson.loads(report.read_bytes())
-    day = datetime.fromtimestamp(report.stat().st_mtime, UTC).date()
+        return [BenchmarkRow(name, "not measured here yet: make bench-size", goal) for name, goal in LARGE_SHOP_GOALS]
+    found = orjson.loads(reports[-1].read_bytes())
+    source = f"{found['command'].removeprefix('python -m ')}, "
+    source += f"{datetime.fromtimestamp(reports[-1].stat().st_mtime, UTC).date()}"
     return [
-        BenchmarkRow(
-            f"{row['name']} [{found['command'].removeprefix('python -m ')}, {day}]",
-            row["measured"],
-            row["goal"],
-            row["met"],
-        )
+        BenchmarkRow(f"{row['name']} [{source}]", row["measured"], row["goal"], row["met"])
         for row in found["rows"]
         if row["met"] is not None
     ]
@@ -121,27 +110,25 @@ async def measure(parts: list[str], console: Console) -> list[BenchmarkRow]:
     found: list[BenchmarkRow] = []
     peak: float | None = None
     with tempfile.TemporaryDirectory(prefix="stocktide-bench-") as folder:
-        async with servers(Path(folder)) as stage:
+        async with run_servers(Path(folder)) as servers:
             if "worker" in parts:
-                some, peak = await worker_rows(stage, console)
-                found += some
+                found, peak = await worker_rows(servers, console)
             if "floor" in parts:
-                found += await floor_rows(stage, console, peak)
+                found.append(await raw_throughput_row(servers, console, peak))
             if "scaling" in parts:
-                found += await scaling_rows(stage, console, peak)
+                found += await scaling_rows(servers, console, peak)
             if "http" in parts:
                 console.print("POST /v1/orders …")
-                await receive_opening_stock(stage, "http", rows.SKUS)
-                found += await rows.http_against_empty(stage, "http")
+                found += await rows.measure_http(servers, "http")
             if "publication" in parts:
                 console.print("event in → channel update out …")
-                found.append(await rows.publication(stage, "publish", peak or PEAK))
+                found.append(await rows.measure_publication(servers, "publish", peak or PEAK))
             if "subscribers" in parts:
-                console.print(f"{crowd.SUBSCRIBERS:,} subscribers …")
-                found.append(await crowd.subscribers(stage, "crowd"))
+                console.print(f"{SUBSCRIBERS:,} subscribers …")
+                found.append(await measure_subscribers(servers, "crowd"))
     if "start" in parts:
         console.print("a start on an empty folder …")
-        found.append(await crowd.start())
+        found.append(await rows.measure_start())
     return [*found, *(size_rows() if "size" in parts else [])]
 
 
@@ -151,13 +138,8 @@ def main(only: str) -> None:
     """Measure, print, write."""
     console = Console()
     found = asyncio.run(measure(only.split(","), console))
-    table = Table("what", "measured", "goal", "")
-    for row in found:
-        table.add_row(row.name, row.measured, row.goal, {True: "met", False: "missed", None: ""}[row.met])
-    console.print(table)
-    BUILD.mkdir(exist_ok=True)
-    # orjson writes dataclasses as they are.
-    (BUILD / "bench.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    console.print(make_table(found))
+    write_json("bench", found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The other yardstick: an aiohttp handler that reads its body and says ok. `python -m bench.empty_handler PORT`."""
+"""The yardstick of the API: an aiohttp handler that reads its body, by `python -m bench.empty_handler PORT`."""
 
 from __future__ import annotations
 

@@ -1,33 +1,33 @@
 """A small HTTP/1.1 load generator on bare asyncio protocols, in a process of its own.
 
-`python -m bench.http_load HOST PORT PATH KIND PREFIX SECONDS CONNECTIONS RATE`: KIND is `order` (a fresh order each)
-or `empty` (a handler that does nothing); RATE 0 is closed loop, else requests a second on a schedule, and latencies
-count from the scheduled time. Prints one JSON line.
+`python -m bench.http_load PORT PATH PREFIX SECONDS CONNECTIONS RATE` posts a new order with each request. RATE 0 is a
+closed loop, otherwise requests a second on a schedule (see `bench.rates`). Out: one JSON line.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import random
 import sys
-import time
-from collections import deque
+from functools import partial
 
-from bench.orders import CHANNELS
-from bench.rates import percentile
+import orjson
 
+from bench.orders import CHANNELS, sku_name
+from bench.rates import LoadResult, run_load
+
+ORDERS_PATH = "/v1/orders"
 _SKUS = 1_000
 
 
 class HttpConnection(asyncio.Protocol):
-    """One keep-alive connection with one request under way."""
+    """One keep-alive connection with one request at a time."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._answer: asyncio.Future[int] | None = None
+        self._response: asyncio.Future[int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's callback."""
@@ -35,7 +35,7 @@ class HttpConnection(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Collect one answer: its head, then as many bytes as its head says."""
+        """Collect one response: its head, then as many bytes as the head declares."""
         self._buffer += data
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
@@ -47,80 +47,50 @@ class HttpConnection(asyncio.Protocol):
             return
         status = int(self._buffer[9:12])
         self._buffer = self._buffer[end + 4 + length :]
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(status)
+        if self._response is not None and not self._response.done():
+            self._response.set_result(status)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Whoever waits is told."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(ConnectionError("the server closed the connection"))
+        """Fail the request in progress."""
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(ConnectionError("the server closed the connection"))
 
-    def ask(self, request: bytes) -> asyncio.Future[int]:
+    def send(self, request: bytes) -> asyncio.Future[int]:
         """Send one request; its status."""
         assert self.transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
+        self._response = asyncio.get_running_loop().create_future()
         self.transport.write(request)
-        return self._answer
+        return self._response
 
 
-def request_bytes(host: str, path: str, kind: str, order_id: str) -> bytes:
-    """One POST."""
-    body = json.dumps(
-        {
-            "order_id": order_id if kind == "order" else "x",
-            "channel": random.choice(CHANNELS),
-            "lines": [{"sku": f"S{random.randrange(_SKUS)}", "quantity": 1}],
-        }
-    ).encode()
+def order_request(order_id: str, channel: str, sku: str, units: int, path: str = ORDERS_PATH) -> bytes:
+    """One POST of an order."""
+    body = orjson.dumps({"order_id": order_id, "channel": channel, "lines": [{"sku": sku, "quantity": units}]})
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 
 
-async def load(
-    host: str, port: int, path: str, kind: str, prefix: str, seconds: float, connections: int, rate: float
-) -> dict[str, float]:
-    """Drive it; rates and latencies (ms)."""
+async def _load(port: int, path: str, prefix: str, seconds: float, connections: int, rate: float) -> LoadResult:
     loop = asyncio.get_running_loop()
-    pool = [(await loop.create_connection(HttpConnection, host, port))[1] for _ in range(connections)]
+    pool = [(await loop.create_connection(HttpConnection, "127.0.0.1", port))[1] for _ in range(connections)]
     numbers = itertools.count()
-    latencies: list[float] = []
-    statuses: dict[int, int] = {}
-    start = time.perf_counter()
-    schedule: deque[float] | None = None
-    if rate:
-        schedule = deque(start + number / rate for number in range(int(rate * seconds)))
 
-    async def drive(connection: HttpConnection) -> None:
-        while time.perf_counter() - start < seconds:
-            due = time.perf_counter()
-            if schedule is not None:
-                if not schedule:
-                    return
-                due = schedule.popleft()
-                if (wait := due - time.perf_counter()) > 0:
-                    await asyncio.sleep(wait)
-            status = await connection.ask(request_bytes(host, path, kind, f"{prefix}-{next(numbers)}"))
-            latencies.append(time.perf_counter() - due)
-            statuses[status] = statuses.get(status, 0) + 1
+    async def place(connection: HttpConnection) -> bool:
+        sku = sku_name(random.randrange(_SKUS))
+        request = order_request(f"{prefix}-{next(numbers)}", random.choice(CHANNELS), sku, 1, path)
+        return await connection.send(request) in (200, 201)
 
-    await asyncio.gather(*(drive(connection) for connection in pool))
-    took = time.perf_counter() - start
-    expected = 201 if kind == "order" else 200
-    return {
-        "rate": len(latencies) / took,
-        "p50_ms": percentile(latencies, 0.5) * 1000,
-        "p99_ms": percentile(latencies, 0.99) * 1000,
-        "other": sum(count for status, count in statuses.items() if status != expected),
-    }
+    return await run_load([partial(place, connection) for connection in pool], seconds, rate)
 
 
 def main() -> None:
     """The command line."""
-    host, port, path, kind, prefix, seconds, connections, rate = sys.argv[1:9]
-    result = asyncio.run(load(host, int(port), path, kind, prefix, float(seconds), int(connections), float(rate)))
-    sys.stdout.write(json.dumps(result) + "\n")
+    port, path, prefix, seconds, connections, rate = sys.argv[1:7]
+    result = asyncio.run(_load(int(port), path, prefix, float(seconds), int(connections), float(rate)))
+    sys.stdout.write(orjson.dumps(result).decode() + "\n")
 
 
 if __name__ == "__main__":

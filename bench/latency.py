@@ -1,7 +1,7 @@
-"""Event in → channel update out: probes among a steady load.
+"""Event in → channel update out: probes during a steady load.
 
-Every probe is one order on a SKU that nobody else orders; its latency ends when an update of that SKU is
-read from `channel-stock`. The load beside it goes to other SKUs at a fixed rate, on a schedule.
+A probe is one order of a SKU without other orders; its latency ends when an update of that SKU is read from
+`channel-stock`. The load goes to other SKUs at a fixed rate, on a schedule.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -17,16 +16,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from bench.orders import encode_order, order_events
 from stocktide.retry import poll_until
 
-# A probe's SKU is used again only after its last update has long come.
+# So many that a probe's SKU is used again only long after its last update.
 PROBE_SKUS = 400
 PROBES_A_SECOND = 100
-# The schedule is kept in slices of this length: shorter ones cost more than they tell.
+# The schedule is kept in slices of this length; shorter ones cost more CPU.
 SLICE_SECONDS = 0.02
 WAIT_SECONDS_MAX = 10.0
 
 
-async def update_latencies(kafka: str, app_id: str, rate: float, seconds: float, run: str) -> list[float]:
-    """Seconds from producing an order to reading the update that shows it, under `rate` orders a second beside."""
+async def measure_update_latencies(kafka: str, app_id: str, rate: float, seconds: float, run: str) -> list[float]:
+    """Seconds from producing an order to reading its update, under a load of `rate` orders a second."""
     sent_at: dict[str, float] = {}
     latencies: list[float] = []
     consumer = AIOKafkaConsumer(
@@ -35,13 +34,17 @@ async def update_latencies(kafka: str, app_id: str, rate: float, seconds: float,
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
     await consumer.start()
     await producer.start()
+
+    async def all_read() -> bool:
+        return not sent_at
+
     try:
         await consumer.seek_to_end()
-        watching = asyncio.create_task(_watch(consumer, sent_at, latencies))
-        await _drive(producer, f"{app_id}-orders", rate, seconds, run, sent_at)
-        await poll_until(_none_left(sent_at), WAIT_SECONDS_MAX)
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        reading = asyncio.create_task(_read(consumer, sent_at, latencies))
+        await _send(producer, f"{app_id}-orders", rate, seconds, run, sent_at)
+        await poll_until(all_read, WAIT_SECONDS_MAX)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
     finally:
         await consumer.stop()
         await producer.stop()
@@ -50,14 +53,7 @@ async def update_latencies(kafka: str, app_id: str, rate: float, seconds: float,
     return latencies
 
 
-def _none_left(sent_at: dict[str, float]) -> Callable[[], Awaitable[bool]]:
-    async def empty() -> bool:
-        return not sent_at
-
-    return empty
-
-
-async def _watch(consumer: AIOKafkaConsumer, sent_at: dict[str, float], latencies: list[float]) -> None:
+async def _read(consumer: AIOKafkaConsumer, sent_at: dict[str, float], latencies: list[float]) -> None:
     async for record in consumer:
         if record.value is None:
             continue
@@ -66,7 +62,7 @@ async def _watch(consumer: AIOKafkaConsumer, sent_at: dict[str, float], latencie
             latencies.append(time.perf_counter() - start)
 
 
-async def _drive(
+async def _send(
     producer: AIOKafkaProducer, topic: str, rate: float, seconds: float, run: str, sent_at: dict[str, float]
 ) -> None:
     load = order_events(int(rate * seconds) + 1, 1_000, f"{run}-load")

@@ -1,55 +1,76 @@
-"""Order events for the benchmarks, and a producer that is never the limit.
+"""Order and stock events for the benchmarks, a producer that is never the limit, and a reader of whole topics.
 
-One line an order, spread evenly over `skus` SKUs named `S0…`, over five channels. Bytes as a channel would send them.
+Out: bytes as a channel or a warehouse sends them. Orders have one line and are spread evenly over the channels and
+over `skus` SKUs named `S0…`.
 """
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
-from aiokafka import AIOKafkaProducer
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 CHANNELS = ("tmall", "jd", "pinduoduo", "douyin", "shopify")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
-# So much stock that no benchmark ever sells out: refusals are cheaper than reservations and would flatter.
+# Enough stock that no benchmark sells out: a rejection is cheaper than a reservation and would flatter.
 UNITS_EACH = 1_000_000
-_OCCURRED_AT = "2026-11-11T00:00:00Z"
+# As many lines as a full count of a warehouse has per event.
+LINES_PER_EVENT = 500
+OCCURRED_AT = "2026-01-01T00:00:00Z"
 
 KeyValue = tuple[bytes, bytes]
 
 
+def sku_name(number: int) -> str:
+    """The name of a SKU."""
+    return f"S{number}"
+
+
 def order_events(count: int, skus: int, prefix: str, seed: int = 1) -> Iterator[KeyValue]:
-    """(key, value) of `count` placed orders."""
+    """`count` placed orders."""
     draw = random.Random(seed)
     for number in range(count):
         order_id = f"{prefix}-{number}"
-        yield order_id.encode(), encode_order(order_id, draw.choice(CHANNELS), f"S{draw.randrange(skus)}")
+        yield order_id.encode(), encode_order(order_id, draw.choice(CHANNELS), sku_name(draw.randrange(skus)))
 
 
-def encode_order(order_id: str, channel: str, sku: str) -> bytes:
+def encode_order(order_id: str, channel: str, sku: str, hold_seconds: int | None = None) -> bytes:
     """One `order.placed` of one unit."""
+    hold = "" if hold_seconds is None else f'"hold_seconds":{hold_seconds},'
     return (
-        f'{{"type":"order.placed","id":"{order_id}-placed","occurred_at":"{_OCCURRED_AT}","order_id":"{order_id}",'
-        f'"channel":"{channel}","lines":[{{"sku":"{sku}","quantity":1}}]}}'
+        f'{{"type":"order.placed","id":"{order_id}-placed","occurred_at":"{OCCURRED_AT}","order_id":"{order_id}",'
+        f'"channel":"{channel}",{hold}"lines":[{{"sku":"{sku}","quantity":1}}]}}'
     ).encode()
 
 
-def receipts(skus: Sequence[str], lines_each: int = 500) -> Iterator[KeyValue]:
-    """(key, value) of the receipts that put `UNITS_EACH` of every SKU into every warehouse."""
-    for warehouse in WAREHOUSES:
-        for start in range(0, len(skus), lines_each):
-            lines = ",".join(f'{{"sku":"{sku}","quantity":{UNITS_EACH}}}' for sku in skus[start : start + lines_each])
-            value = (
-                f'{{"type":"stock.received","id":"open-{skus[start]}","occurred_at":"{_OCCURRED_AT}",'
-                f'"warehouse":"{warehouse}","lines":[{lines}]}}'
-            )
-            yield warehouse.encode(), value.encode()
+def receipts(skus: Sequence[str], units: int = UNITS_EACH) -> Iterator[KeyValue]:
+    """Receipts of `units` of every SKU in every warehouse; those of one SKU follow each other."""
+    for start in range(0, len(skus), LINES_PER_EVENT):
+        some = skus[start : start + LINES_PER_EVENT]
+        for warehouse in WAREHOUSES:
+            yield encode_movement("stock.received", f"open-{some[0]}", warehouse, some, units)
+
+
+def encode_movement(
+    event_type: str, event_id: str, warehouse: str, skus: Sequence[str], units: int, occurred_at: str = OCCURRED_AT
+) -> KeyValue:
+    """One movement with the same number of units on each line."""
+    event = {
+        "type": event_type,
+        "id": event_id,
+        "occurred_at": occurred_at,
+        "warehouse": warehouse,
+        "lines": [{"sku": sku, "quantity": units} for sku in skus],
+    }
+    return warehouse.encode(), orjson.dumps(event)
 
 
 async def send_all(kafka: str, topic: str, partitions: int, events: Iterator[KeyValue]) -> int:
-    """Append every event, partitioned by its key; how many there were."""
+    """Append every event, partitioned by its key; the number of events."""
     producer = AIOKafkaProducer(
         bootstrap_servers=kafka, acks="all", max_batch_size=512 * 1024, max_request_size=4 * 1024 * 1024
     )
@@ -71,3 +92,16 @@ async def send_all(kafka: str, topic: str, partitions: int, events: Iterator[Key
     finally:
         await producer.stop()
     return sent
+
+
+async def read_all(kafka: str, topic: str) -> AsyncIterator[Any]:
+    """The records of a topic, from its beginning to its present end."""
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka, group_id=None, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
+            while await consumer.position(partition) < end:
+                for record in (await consumer.getmany(partition, timeout_ms=1_000)).get(partition, []):
+                    yield record
+    finally:
+        await consumer.stop()

@@ -1,7 +1,7 @@
-"""The yardstick: a plain Faust agent, one Lua call and one table write an event, on stock transport.
+"""The yardstick of the worker: a plain Faust agent with one Lua call and one table write per event.
 
-Run as `python -m bench.plain_faust` with BENCH_KAFKA, BENCH_REDIS, BENCH_APP, BENCH_TOPIC, BENCH_PARTITIONS,
-BENCH_DATA. Progress is the Redis counter `{BENCH_APP}:done`, raised by the Lua call itself.
+`python -m bench.plain_faust worker` with BENCH_KAFKA, BENCH_REDIS, BENCH_APP, BENCH_TOPIC, BENCH_PARTITIONS and
+BENCH_DATA. Progress is the Redis counter `{BENCH_APP}:done`, incremented by the Lua call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ return left
 
 
 def plain_app() -> tuple[faust.App, str, int]:
-    """An app as Faust's own documentation would have one write it; its name, and the partitions of its topics."""
+    """An app as in Faust's documentation; its name, and the partitions of its topics."""
     name, partitions = os.environ["BENCH_APP"], int(os.environ["BENCH_PARTITIONS"])
     app = faust.App(
         name,

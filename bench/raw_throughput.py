@@ -1,8 +1,7 @@
-"""The floor: what the same bytes cost with no thought. An order's bytes through Kafka and through Redis, as Stocktide
-moves them, and nothing decided, decoded or derived.
+"""The cost of moving the bytes of an order through Kafka and Redis as Stocktide does, without deciding, decoding or
+deriving anything: an upper bound for the worker on this machine.
 
-In: servers. Out: orders a second, and what each piece takes. Whoever wants to be faster than this has to move fewer
-bytes, or fewer batches of them.
+In: servers. Out: orders a second, and µs per order of each piece alone.
 """
 
 from __future__ import annotations
@@ -16,32 +15,29 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis.asyncio import Redis
 
 from bench.servers import BenchServers
-from stocktide.streams.kafka.admin import ensure_topics
 
-# What an order over 1,000 SKUs takes, seen in the topics of a run: bytes of its event, of its share of a batch, of its
-# record and of its SKU's record in Redis; of its row of `reservations`, and of its share of the rows of `stock` and
-# `channel-stock`, of which under load one stands for several orders.
-EVENT_BYTES, PAYLOAD_BYTES, ORDER_BYTES, SKU_BYTES = 200, 650, 230, 200
+# Bytes per order over 1,000 SKUs, seen in the topics of a run: its share of a batch, its record and the
+# record of its SKU in Redis; its row of `reservations`, and its share of the rows of `stock` and `channel-stock`,
+# which under load represent several orders each.
+PAYLOAD_BYTES, ORDER_BYTES, SKU_BYTES = 650, 230, 200
 RESERVATION_BYTES, STOCK_BYTES, STOCK_SHARE = 640, 1_150, 0.4
 UPDATE_BYTES, UPDATES_SHARE = 160, 0.5
 # As many orders as one call of Lua decides.
 BATCH = 256
 BATCHES = 150
-# Batches under way at once, as the intake has them.
-UNDER_WAY = 4
+# As many as the intake submits concurrently.
+CONCURRENT_BATCHES = 4
 
 
-async def measure_raw_throughput(stage: BenchServers) -> tuple[float, dict[str, float]]:
-    """Orders a second of the bytes alone, everything at once; and µs an order of each piece by itself."""
-    app_id = "floor"
-    await ensure_topics(stage.kafka, app_id, stage.settings(app_id).partitions, 1)
-    redis = Redis.from_url(stage.redis)
-    producer = AIOKafkaProducer(
-        bootstrap_servers=stage.kafka, acks="all", linger_ms=0, max_request_size=8 * 1024 * 1024
-    )
+async def measure_raw_throughput(servers: BenchServers) -> tuple[float, dict[str, float]]:
+    """Orders a second of all pieces together; µs per order of each piece alone."""
+    app_id, kafka = "floor", servers.kafka.address
+    await servers.create_topics(app_id)
+    redis = Redis.from_url(servers.valkey.url)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=0, max_request_size=8 * 1024 * 1024)
     consumer = AIOKafkaConsumer(
         f"{app_id}-journal",
-        bootstrap_servers=stage.kafka,
+        bootstrap_servers=kafka,
         group_id=None,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=8 * 1024 * 1024,
@@ -49,16 +45,14 @@ async def measure_raw_throughput(stage: BenchServers) -> tuple[float, dict[str, 
     await producer.start()
     await consumer.start()
     try:
-        bytes_of = _Bytes(redis, producer, consumer, app_id)
+        mover = _ByteMover(redis, producer, consumer, app_id)
         pieces = {
-            "Redis: records written, batch appended": bytes_of.into_redis,
-            "Kafka: journal written, flushed, read back": bytes_of.through_journal,
-            "Kafka: rows of derived topics written": bytes_of.into_rows,
+            "Redis: records written, batch appended": mover.write_redis,
+            "Kafka: journal written, flushed, read back": mover.write_and_read_journal,
+            "Kafka: rows of derived topics written": mover.write_rows,
         }
-        each: dict[str, float] = {}
-        for name, piece in pieces.items():
-            each[name] = 1e6 / await _rate(piece)
-        return await _rate(bytes_of.all), each
+        each = {name: 1e6 / await _rate(piece) for name, piece in pieces.items()}
+        return await _rate(mover.write_all), each
     finally:
         await consumer.stop()
         await producer.stop()
@@ -66,19 +60,19 @@ async def measure_raw_throughput(stage: BenchServers) -> tuple[float, dict[str, 
 
 
 async def _rate(piece: Callable[[int], Awaitable[None]]) -> float:
-    places = asyncio.Semaphore(UNDER_WAY)
+    slots = asyncio.Semaphore(CONCURRENT_BATCHES)
 
-    async def one(number: int) -> None:
-        async with places:
+    async def run(number: int) -> None:
+        async with slots:
             await piece(number)
 
     began = time.perf_counter()
-    await asyncio.gather(*(one(number) for number in range(BATCHES)))
+    await asyncio.gather(*map(run, range(BATCHES)))
     return BATCHES * BATCH / (time.perf_counter() - began)
 
 
-class _Bytes:
-    """Random bytes, so that nothing is spared by compressing them."""
+class _ByteMover:
+    """Moves random bytes, which cannot be compressed."""
 
     def __init__(self, redis: Redis, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer, app_id: str) -> None:
         self._redis = redis
@@ -89,14 +83,14 @@ class _Bytes:
         self._order, self._sku = secrets.token_bytes(ORDER_BYTES), secrets.token_bytes(SKU_BYTES)
         self._reading = asyncio.Lock()
 
-    async def all(self, number: int) -> None:
-        """What one batch moves, in the order in which it moves."""
-        await self.into_redis(number)
-        await self.through_journal(number)
-        await self.into_rows(number)
+    async def write_all(self, number: int) -> None:
+        """The bytes of one batch, in their order."""
+        await self.write_redis(number)
+        await self.write_and_read_journal(number)
+        await self.write_rows(number)
 
-    async def into_redis(self, number: int) -> None:
-        """The records of a batch, its deadlines, and its entry of the outbox, in one round trip."""
+    async def write_redis(self, number: int) -> None:
+        """The records of a batch, its deadlines, and its outbox entry, in one round trip."""
         async with self._redis.pipeline(transaction=True) as step:
             orders = {f"floor:order:{number}-{index}": self._order for index in range(BATCH)}
             step.mset({**orders, **{f"floor:sku:{index}": self._sku for index in range(BATCH)}})
@@ -104,14 +98,14 @@ class _Bytes:
             step.xadd("floor:outbox", {"payload": self._payload}, maxlen=16, approximate=False)
             await step.execute()
 
-    async def through_journal(self, number: int) -> None:
+    async def write_and_read_journal(self, number: int) -> None:
         """One record, acknowledged and read back."""
         await self._producer.send_and_wait(f"{self._app_id}-journal", self._payload, partition=0)
         async with self._reading:
             await self._consumer.getone()
 
-    async def into_rows(self, number: int) -> None:
-        """The rows that a batch ends in, partition by partition."""
+    async def write_rows(self, number: int) -> None:
+        """The derived rows of a batch, partition by partition."""
         shares = (
             ("reservations", RESERVATION_BYTES, 1.0),
             ("stock", STOCK_BYTES, STOCK_SHARE),

@@ -1,7 +1,7 @@
-"""`python -m bench.stores`: the opening stock of many stores, loaded while another SKU is sold.
+"""`python -m bench.stores`: the opening stock of many stores, loaded while orders of another SKU arrive.
 
-400 stores receive 2,000 SKUs each, by HTTP, a movement a store. Out: how long it took, the longest Lua call, the bytes
-of the journal, and what shoppers waited meanwhile; exit status 1 where an order was not answered in time.
+In: 400 stores that receive 2,000 SKUs each by HTTP, one movement per store. Out: the duration, the longest Lua call,
+the bytes of the journal, and the latency of the orders; exit status 1 if an order was not answered in time.
 """
 
 from __future__ import annotations
@@ -14,60 +14,59 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import click
-from aiokafka import AIOKafkaConsumer, TopicPartition
+import orjson
 from redis.asyncio import Redis
 from rich.console import Console
 
-from bench.servers import BenchServers, api, servers, worker
+from bench.compare.stocktide_contender import get_json, receive, wait_until_applied
+from bench.orders import encode_movement, read_all
+from bench.rates import percentile
+from bench.servers import BenchServers, run_servers, run_stocktide
+from stocktide.loadtest.client.http import StocktideClient
 from stocktide.retry import poll_until
-from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.topics import JOURNAL
 from stocktide.tables.ledger.scripts import key_prefix
 
 APP_ID = "stores"
-OPENED_AT = "2026-01-01T00:00:00Z"
-# What a shopper waits at most.
-ANSWER_SECONDS_MAX = 5.0
+# The deadline of an order.
+ORDER_SECONDS_MAX = 5.0
 LOAD_SECONDS_MAX = 3_000.0
-SHOPPER_PAUSE_SECONDS = 0.05
+ORDER_PAUSE_SECONDS = 0.05
+REQUESTS_MAX = 64
 
 
 @dataclass(slots=True)
-class Shoppers:
-    """What the orders beside the load were answered: seconds of each, and how many were not 201."""
+class OrderLatencies:
+    """The responses to the orders during the load: the seconds of each, and how many were not 201."""
 
     seconds: list[float] = field(default_factory=list)
     refused: int = 0
 
-    def quantile(self, share: float) -> float:
-        """So many of the answers took no longer, s."""
-        ordered = sorted(self.seconds)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
-
-async def measure(stage: BenchServers, stores: int, skus: int, console: Console) -> bool:
-    """Load, print, and say whether every order was answered in time."""
-    settings = stage.settings(APP_ID)
-    await ensure_topics(stage.kafka, APP_ID, settings.partitions, settings.replication)
-    redis: Redis = Redis.from_url(stage.redis)
+async def measure(servers: BenchServers, stores: int, skus: int, console: Console) -> bool:
+    """Load, print, and return whether every order was answered in time."""
+    await servers.create_topics(APP_ID)
     async with (
-        worker(stage, APP_ID),
-        api(stage, APP_ID) as port,
-        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
+        Redis.from_url(servers.valkey.url) as redis,
+        run_stocktide(servers, APP_ID, "worker"),
+        run_stocktide(servers, APP_ID, "api") as api,
+        StocktideClient(api.url, REQUESTS_MAX) as client,
     ):
-        await _receive(http, "SHOP", ["sold-meanwhile"], 1_000_000)
+        await _receive(client, "SHOP", ["sold-meanwhile"], 1_000_000)
+        await wait_until_applied(client, "SHOP", "opening-SHOP", LOAD_SECONDS_MAX)
         await redis.config_resetstat()
         await redis.config_set("slowlog-log-slower-than", 20_000)
         await redis.config_set("slowlog-max-len", 100_000)
         await redis.slowlog_reset()
-        shoppers, over, began = Shoppers(), asyncio.Event(), time.monotonic()
-        shopping = asyncio.create_task(_shop(http, shoppers, over))
+        latencies, over, began = OrderLatencies(), asyncio.Event(), time.monotonic()
+        ordering = asyncio.create_task(_place_orders(client, latencies, over))
         names = [f"SKU{number:05d}" for number in range(skus)]
-        ids = [await _receive(http, f"ST{store:03d}", names, 1) for store in range(stores)]
-        for store, movement_id in enumerate(ids):
-            await _applied(http, f"ST{store:03d}", movement_id)
+        warehouses = [f"ST{store:03d}" for store in range(stores)]
+        for warehouse in warehouses:
+            await _receive(client, warehouse, names, 1)
+        for warehouse in warehouses:
+            await wait_until_applied(client, warehouse, f"opening-{warehouse}", LOAD_SECONDS_MAX)
         loaded = time.monotonic() - began
 
         async def all_whole() -> bool:
@@ -76,78 +75,39 @@ async def measure(stage: BenchServers, stores: int, skus: int, console: Console)
         assert await poll_until(all_whole, LOAD_SECONDS_MAX)
         whole = time.monotonic() - began
         over.set()
-        await shopping
+        await ordering
         slowest = max((entry["duration"] for entry in await redis.slowlog_get(100_000)), default=0) / 1000
         stats: dict[str, Any] = (await redis.info("commandstats")).get("cmdstat_evalsha", {})
-        records, size = await _journal(stage)
-        async with http.get(f"/v1/stock/{names[-1]}") as answer:
-            available = (await answer.json())["available"]
-    await redis.aclose()
-    in_time = not shoppers.refused and max(shoppers.seconds) <= ANSWER_SECONDS_MAX
+        topic = JOURNAL.full_name(APP_ID)
+        sizes = [len(record.value or b"") async for record in read_all(servers.kafka.address, topic)]
+        available = (await get_json(client, f"/v1/stock/{names[-1]}") or {}).get("available")
+    seconds = latencies.seconds
     console.print(f"{stores} stores x {skus} SKUs: applied in {loaded:.0f} s, every row whole after {whole:.0f} s")
     console.print(f"available of the last SKU: {available} (has to be {stores})")
     console.print(f"longest Lua call {slowest:.0f} ms; all Lua calls {stats.get('usec', 0) / 1e6:.1f} s of Redis")
-    console.print(f"journal: {records} batches, {size / 2**20:.0f} MiB, the largest within {JOURNAL.name}'s bound")
+    console.print(f"journal: {len(sizes)} batches, {sum(sizes) / 2**20:.0f} MiB")
     console.print(
-        f"{len(shoppers.seconds)} orders meanwhile: p50 {shoppers.quantile(0.5) * 1000:.0f} ms, "
-        f"p99 {shoppers.quantile(0.99) * 1000:.0f} ms, slowest {max(shoppers.seconds):.2f} s, "
-        f"{shoppers.refused} not taken"
+        f"{len(seconds)} orders meanwhile: p50 {percentile(seconds, 0.5) * 1000:.0f} ms, "
+        f"p99 {percentile(seconds, 0.99) * 1000:.0f} ms, slowest {max(seconds):.2f} s, {latencies.refused} not taken"
     )
-    return in_time and available == stores
+    return not latencies.refused and max(seconds) <= ORDER_SECONDS_MAX and available == stores
 
 
-async def _receive(http: aiohttp.ClientSession, warehouse: str, skus: list[str], units: int) -> str:
-    body = {
-        "type": "stock.received",
-        "id": f"opening-{warehouse}",
-        "occurred_at": OPENED_AT,
-        "warehouse": warehouse,
-        "lines": [{"sku": sku, "quantity": units} for sku in skus],
-    }
-    async with http.post("/v1/movements", json=body) as answer:
-        answer.raise_for_status()
-    return str(body["id"])
+async def _receive(client: StocktideClient, warehouse: str, skus: list[str], units: int) -> None:
+    _, movement = encode_movement("stock.received", f"opening-{warehouse}", warehouse, skus, units)
+    await receive(client, movement)
 
 
-async def _applied(http: aiohttp.ClientSession, warehouse: str, movement_id: str) -> None:
-    async with asyncio.timeout(LOAD_SECONDS_MAX):
-        while True:
-            async with http.get(f"/v1/warehouses/{warehouse}/movements/{movement_id}") as answer:
-                if answer.status == 200:
-                    return
-            await asyncio.sleep(0.2)
-
-
-async def _shop(http: aiohttp.ClientSession, shoppers: Shoppers, over: asyncio.Event) -> None:
+async def _place_orders(client: StocktideClient, latencies: OrderLatencies, over: asyncio.Event) -> None:
     number = 0
-    await _applied(http, "SHOP", "opening-SHOP")
     while not over.is_set():
         number += 1
         order = {"order_id": f"o{number}", "channel": "web", "lines": [{"sku": "sold-meanwhile", "quantity": 1}]}
         began = time.monotonic()
-        async with http.post("/v1/orders", json=order) as answer:
-            await answer.read()
-            shoppers.refused += answer.status != 201
-        shoppers.seconds.append(time.monotonic() - began)
-        await asyncio.sleep(SHOPPER_PAUSE_SECONDS)
-
-
-async def _journal(stage: BenchServers) -> tuple[int, int]:
-    """How many records the journal has, and their bytes."""
-    partition = TopicPartition(JOURNAL.full_name(APP_ID), 0)
-    consumer = AIOKafkaConsumer(bootstrap_servers=stage.kafka, group_id=None, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        consumer.assign([partition])
-        end = (await consumer.end_offsets([partition]))[partition]
-        records = size = 0
-        while await consumer.position(partition) < end:
-            for found in (await consumer.getmany(partition, timeout_ms=2_000)).values():
-                records += len(found)
-                size += sum(len(record.value or b"") for record in found)
-        return records, size
-    finally:
-        await consumer.stop()
+        response = await client.call("POST", "/v1/orders", orjson.dumps(order))
+        latencies.refused += response.status != 201
+        latencies.seconds.append(time.monotonic() - began)
+        await asyncio.sleep(ORDER_PAUSE_SECONDS)
 
 
 @click.command()
@@ -158,8 +118,8 @@ def main(stores: int, skus: int) -> None:
 
     async def run() -> bool:
         with tempfile.TemporaryDirectory() as folder:
-            async with servers(Path(folder)) as stage:
-                return await measure(stage, stores, skus, Console(width=120))
+            async with run_servers(Path(folder)) as servers:
+                return await measure(servers, stores, skus, Console(width=120))
 
     sys.exit(0 if asyncio.run(run()) else 1)
 

@@ -43,7 +43,6 @@ from stocktide.api.metrics import ApiMetrics
 from stocktide.api.openapi import make_openapi_document
 from stocktide.api.routes import Handlers, make_routes
 from stocktide.api.settled_reads import SettledReads
-from stocktide.api.stalls import ApiProgressProbe
 from stocktide.api_connections import connect_kafka, connect_redis, count_partitions, make_consumer
 from stocktide.errors import StartError
 from stocktide.progress import report_while_waiting
@@ -155,7 +154,7 @@ def _make_handlers(
     known = KnownChannels(submitter)
     stack.push_async_callback(known.close)
     event_producer = EventProducer(producer)
-    standings = ApiProgressProbe(settings.app_id, source, settlements, batcher, event_producer)
+    standings = health.ApiProgressProbe(settings.app_id, source, settlements, batcher, event_producer)
     stalls = StallMonitor(
         standings.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}"
     )

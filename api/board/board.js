@@ -1,4 +1,4 @@
-// The live board: which channels, the table of SKUs by channel, and how the connection is.
+// The live board: the choice of channels, the table of SKUs by channel, and the state of the connection.
 
 import { Detail } from "./detail.js";
 import { Feeds, FEEDS_MAX } from "./feeds.js";
@@ -6,13 +6,13 @@ import { cell, element, nameOf, number } from "./marks.js";
 import { Recent } from "./recent.js";
 import { Shelf } from "./shelf.js";
 
-// Rows on the page: about what fits without losing the eye.
+// Rows on the page.
 const ROWS_MAX = 40;
-// Numbers are drawn this often; rows change places less often, or nobody could follow them.
+// The interval of drawing numbers; rows are reordered less often, to stay readable.
 const DRAW_MS = 200;
 const REORDER_MS = 3000;
 const RATE_MS = 1000;
-// Until a channel is known there is nothing to follow.
+// The interval of reading the list of channels.
 const CHANNELS_MS = 3000;
 
 const at = (id) => document.getElementById(id);

@@ -1,8 +1,8 @@
-// One SKU in full, from GET /v1/stock/{sku}: how its available units come about, by warehouse and by channel.
+// One SKU in full, from GET /v1/stock/{sku}: the parts of its available units, by warehouse and by channel.
 
 import { cell, element, nameOf, number } from "./marks.js";
 
-// While the SKU moves its numbers are read again, but no faster than this.
+// The minimum interval between two reads while the SKU changes.
 const REFRESH_MS = 700;
 
 export class Detail {
@@ -29,7 +29,7 @@ export class Detail {
     this.panel.hidden = true;
   }
 
-  // Called when an update of some SKU came.
+  // Called for each update of any SKU.
   touched(sku) {
     if (sku === this.sku) this.refresh();
   }
@@ -83,7 +83,7 @@ export class Detail {
     for (const [warehouse, counters] of Object.entries(warehouses).sort()) {
       const row = element("tr");
       for (const name of names) row.append(element("td", { text: number(counters[name] ?? 0) }));
-      // A name of its own row has the whole width.
+      // The name has a row of its own, with the whole width.
       rows.append(element("tr", {}, element("th", { scope: "rowgroup", colspan: names.length }, nameOf(warehouse))), row);
     }
     table.append(rows);

@@ -1,9 +1,9 @@
-// Follows channels: one stream (Server-Sent Events) each.
+// Subscribes to channels: one stream (Server-Sent Events) each.
 // In: names of channels. Out: `onUpdate(update, live)` for each channel update, `onState(channel, state)`.
 
-// A browser opens six connections to a host: five streams leave one for everything else.
+// A browser opens six connections to a host; one remains for other requests.
 export const FEEDS_MAX = 5;
-// A stream that was refused is asked for again after this long.
+// The pause before a refused stream is opened again.
 const RETRY_MS = 2000;
 
 export class Feeds {
@@ -24,7 +24,7 @@ export class Feeds {
     }
   }
 
-  // A page that nobody sees gives its connections back; a second tab needs them.
+  // A hidden page closes its connections, which a second tab needs.
   pause() {
     for (const channel of [...this.streams.keys()]) this.drop(channel);
   }
@@ -50,7 +50,7 @@ export class Feeds {
       stream.synced = true;
       this.onState(channel, "live");
     });
-    // All numbers come again, and after a restore with lower versions.
+    // All numbers are sent again, after a restore with lower versions.
     source.addEventListener("reset", () => {
       stream.synced = false;
       this.onState(channel, "waiting");

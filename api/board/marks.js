@@ -1,4 +1,4 @@
-// Small pieces of the page. Names come from outside: they go in as text, never as markup.
+// Elements of the page. Names are untrusted and are inserted as text, never as markup.
 
 export const MODES = { in_stock: "in stock", preorder: "preorder", sold_out: "sold out", suspended: "suspended" };
 
@@ -14,7 +14,7 @@ export function number(value) {
   return Number(value).toLocaleString("en");
 }
 
-// A cell has room for six digits, in smaller type; of more it shows the first, and the detail all.
+// A cell has room for six digits in smaller type; larger numbers are abbreviated, and the detail shows them in full.
 const CELL_NUMBER_MAX = 999_999;
 const CELL_NUMBER_LARGE = 99_999;
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
@@ -26,11 +26,11 @@ function cellNumber(value) {
   return element("b", { text: SHORT.format(value), title: number(value) });
 }
 
-// The end of a long word tells it from others, and stays where the middle has to give way.
+// A long word is shortened in the middle, because its end distinguishes it.
 const WORD_END = 8;
 const WORD_LONG = 16;
 
-// A name that wraps between its words only; a word that is too long for its place is shortened, not broken.
+// A name wraps only between its words; a word that is too long is shortened, not broken.
 export function nameOf(text) {
   const made = element("span", { class: "name", title: text });
   for (const word of text.match(/[^-_.:/]*[-_.:/]*/g).filter(Boolean)) {
@@ -42,7 +42,7 @@ export function nameOf(text) {
   return made;
 }
 
-// What a channel may sell now: the number that matters in its mode, and the mode as a word.
+// The stock of a channel: the number of its mode, and the mode as a word.
 export function cell(update) {
   if (!update) return element("div", { class: "cell mode-none", text: "–" });
   const mode = MODES[update.mode] ? update.mode : "none";

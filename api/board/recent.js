@@ -1,13 +1,13 @@
-// The list of what just happened: every switch of a mode, and how far quantities moved.
+// The list of recent changes: every change of a mode, and changes of quantities.
 
 import { badge, element, nameOf, number } from "./marks.js";
 
-// More than this nobody reads.
+// The length of the list.
 const ENTRIES_MAX = 80;
-// Quantities of one SKU that move within this time are one entry: a flash sale would flood the list.
+// Changes of one SKU within this time are one entry; a flash sale would flood the list.
 const MERGE_MS = 4000;
 
-// `tmall, jd 845 → 844; pinduoduo 307 → 306`: channels that moved alike are named together.
+// `tmall, jd 845 → 844; pinduoduo 307 → 306`: channels with the same change are listed together.
 function said(spans) {
   const channels = new Map();
   for (const [channel, { from, to }] of spans) {

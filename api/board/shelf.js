@@ -1,8 +1,8 @@
-// What is known of every SKU: the newest update of each channel, and how much it moves.
+// The newest update of every SKU and channel, and how often each SKU changes.
 
-// Heat halves in this time: what moved a minute ago has cooled down.
+// Heat halves in this time.
 const HALF_LIFE_MS = 15000;
-// A SKU that some channel cannot sell from the shelf stays in view as if it moved a lot.
+// The extra heat of a SKU that some channel cannot sell from the shelf, which keeps it in view.
 const ATTENTION = 12;
 
 export class Shelf {
@@ -11,7 +11,7 @@ export class Shelf {
     this.updates = 0;
   }
 
-  // Keeps an update; gives what was there before, or null where it is no news.
+  // Stores an update; returns the previous one, or null if this is not a live change.
   take(update, live, now) {
     let item = this.items.get(update.sku);
     if (!item) {
@@ -33,7 +33,7 @@ export class Shelf {
     return item.heat * 0.5 ** ((now - item.at) / HALF_LIFE_MS);
   }
 
-  // Forgets the cells of channels that are not followed any more.
+  // Removes the cells of channels without a subscription.
   keep(channels) {
     for (const [sku, item] of this.items) {
       for (const channel of item.cells.keys()) {
@@ -43,7 +43,7 @@ export class Shelf {
     }
   }
 
-  // The hottest SKUs whose name holds `text`, and how many there are.
+  // The hottest SKUs whose name contains `text`, and the number of all such SKUs.
   hottest(text, count, now) {
     const wanted = text.trim().toLowerCase();
     const found = [];
@@ -60,7 +60,7 @@ export class Shelf {
     return false;
   }
 
-  // How many SKUs are in a mode in at least one channel.
+  // The number of SKUs by mode, in at least one channel.
   totals() {
     const totals = { skus: this.items.size, preorder: 0, sold_out: 0, suspended: 0 };
     for (const item of this.items.values()) {

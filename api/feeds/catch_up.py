@@ -1,8 +1,8 @@
-"""Where a client's feed begins, and when: not before this process has read what the client is to be told.
+"""Delays the start of a feed until this process has caught up with the client.
 
-In: what the client has seen. Out: from where it is sent on, once everything up to there was read here. A process that
-has just started, or whose Kafka is away, knows less than its clients: a snapshot of that, followed by `synced`, would
-take them back and call it news. They wait, on a stream that is open.
+In: the offset vector of the client's last frame. Out: the vector from which the feed continues, when everything below
+it was read here. A process that has just started, or that has lost Kafka, may know less than its clients; a snapshot
+and `synced` from it would set them back. Such clients wait on an open stream.
 """
 
 from __future__ import annotations
@@ -16,57 +16,59 @@ from aiokafka.errors import KafkaError
 from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.offset_vector import OffsetVector, dominates
 
-# A client may come from an API process that is ahead of this one by a fetch or two; only then is Kafka asked whether
-# there is such a place at all. Between two looks the client gets a sign of life.
-LOOK_SECONDS = 2.0
-# Kafka tells where a topic ends within milliseconds, or is away.
-ENDS_SECONDS_MAX = 5.0
+# A client may come from an API process that is ahead by a fetch or two. After this Kafka is asked whether the client's
+# position exists, and the client gets a heartbeat.
+POLL_SECONDS = 2.0
+# Kafka returns the end of a topic within milliseconds, or does not answer.
+KAFKA_SECONDS_MAX = 5.0
 
 
 class TopicProgress(Protocol):
-    """What is needed of `api.feeds.consumer.Source`."""
+    """The part of `api.feeds.consumer.ChannelStockConsumer` that CatchUp needs."""
 
     complete: asyncio.Event
 
     async def ends(self) -> OffsetVector:
-        """Where the topic ends now. Raises KafkaError."""
+        """The present end of the topic. Raises KafkaError."""
         ...
 
 
 class CatchUp:
-    """Lets clients in."""
+    """Waits until this process has read everything that a client has seen."""
 
-    def __init__(self, hub: Hub, source: TopicProgress, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(self, hub: Hub, source: TopicProgress, poll_seconds: float = POLL_SECONDS) -> None:
         self._hub = hub
         self._source = source
-        self._look_seconds = look_seconds
+        self._poll_seconds = poll_seconds
 
-    async def begin(self, seen: OffsetVector | None, beat: Callable[[], Awaitable[None]]) -> OffsetVector | None:
-        """Wait until the feed may begin, calling `beat` now and then; from where, or None for a snapshot.
+    async def begin(
+        self, seen: OffsetVector | None, send_heartbeat: Callable[[], Awaitable[None]]
+    ) -> OffsetVector | None:
+        """Wait, with heartbeats, until the feed may start; the vector to continue from, or None for a snapshot.
 
-        It is a snapshot where `seen` is None or lies beyond the topic's end: this log cannot have given it. Returns at
-        once where the hub closes.
+        A snapshot is sent if `seen` is None or beyond the end of the topic, because this log cannot have produced it.
+        Returns immediately when the hub closes.
         """
         while not self._source.complete.is_set() and not self._hub.closed:
-            await self._look(self._source.complete.wait(), beat)
+            await self._wait(self._source.complete.wait(), send_heartbeat)
         while seen is not None and not self._hub.closed:
-            if await self._hub.reached(seen, self._look_seconds):
+            if await self._hub.reached(seen, self._poll_seconds):
                 return seen
-            if not await self._may_come(seen):
+            if not await self._may_exist(seen):
                 return None
-            await beat()
+            await send_heartbeat()
         return None
 
-    async def _may_come(self, seen: OffsetVector) -> bool:
-        """Whether the topic has such a place; as long as Kafka does not say, it may."""
+    async def _may_exist(self, seen: OffsetVector) -> bool:
+        """Whether the topic has this position; assumed while Kafka does not answer."""
         try:
-            async with asyncio.timeout(ENDS_SECONDS_MAX):
+            async with asyncio.timeout(KAFKA_SECONDS_MAX):
                 return dominates(await self._source.ends(), seen)
         except (KafkaError, TimeoutError):
             return True
 
-    async def _look(self, wait: Awaitable[object], beat: Callable[[], Awaitable[None]]) -> None:
+    async def _wait(self, wait: Awaitable[object], send_heartbeat: Callable[[], Awaitable[None]]) -> None:
         try:
-            await asyncio.wait_for(wait, self._look_seconds)
+            await asyncio.wait_for(wait, self._poll_seconds)
         except TimeoutError:
-            await beat()
+            await send_heartbeat()

@@ -1,8 +1,8 @@
-"""One channel's newest updates, in the order in which they came.
+"""The log of one channel: the newest update of each SKU, in order of arrival.
 
-In: rows of `channel-stock`. Out: frames of the feed, to any number of readers, each of which holds nothing but a
-position. A row that is superseded leaves a gap behind and stands again at the end: so a reader that falls behind
-skips what is stale, and adding a row costs the same with one reader as with thousands.
+In: rows of `channel-stock`. Out: frames of the feed, for any number of readers with a position each. A superseded row
+leaves a gap, and its successor is appended at the end: a slow reader skips stale rows, and the cost of an addition does
+not depend on the number of readers.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from msgspec import Struct
 
 from stocktide.api.feeds.offset_vector import OffsetVector
 
-# Gaps are swept out once they are the larger half; below this many it is not worth the copying.
+# Gaps are removed when they are more than half of the rows, and the rows are more than this.
 GAPS_SWEPT_FROM = 256
 
 
 class EncodedUpdate(Struct, frozen=True, gc=False):
-    """The newest update of a SKU: where it lies, its version, its JSON, and its frame as every reader gets it."""
+    """The newest update of a SKU: its place in the topic, its version, its JSON, and its frame for all readers."""
 
     partition: int
     offset: int
@@ -29,7 +29,7 @@ class EncodedUpdate(Struct, frozen=True, gc=False):
 
 
 class ChannelLog:
-    """The log of one channel. Positions are numbers that only grow; a reader at `end` has seen everything."""
+    """The log of one channel. Positions only increase; a reader at `end` has read everything."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -37,7 +37,7 @@ class ChannelLog:
         self.readers: set[Callable[[], None]] = set()
         self._numbers: list[int] = []
         self._rows: list[EncodedUpdate | None] = []
-        self._at: dict[str, int] = {}  # sku → its row's index in the two lists
+        self._at: dict[str, int] = {}  # SKU → index of its row in both lists
 
     def __len__(self) -> int:
         return len(self._at)
@@ -46,7 +46,7 @@ class ChannelLog:
         return sku in self._at
 
     def add(self, sku: str, row: EncodedUpdate) -> bool:
-        """Put a row at the end; False where what is held is as new (a late writer's row, or the same again)."""
+        """Append a row; False if the present one is as new (the row of a late writer, or a repeat)."""
         index = self._at.get(sku)
         if index is not None:
             held = self._rows[index]
@@ -59,18 +59,18 @@ class ChannelLog:
         self._numbers.append(self.end)
         self._rows.append(row)
         if len(self._rows) > GAPS_SWEPT_FROM and len(self._rows) > 2 * len(self._at):
-            self._sweep()
+            self._remove_gaps()
         return True
 
     def remove(self, sku: str) -> None:
-        """Forget a SKU."""
+        """Remove a SKU."""
         if (index := self._at.pop(sku, None)) is not None:
             self._rows[index] = None
 
     def after(self, position: int, bytes_max: int, since: OffsetVector | None = None) -> tuple[list[bytes], int]:
-        """The next frames after `position`, about `bytes_max` of them, and the position reached.
+        """The next frames after `position`, about `bytes_max` bytes, and the position reached.
 
-        With `since`, rows that lie below that cut are passed over.
+        With `since`, rows below that vector are skipped.
         """
         frames: list[bytes] = []
         size = 0
@@ -86,14 +86,14 @@ class ChannelLog:
         return frames, self.end
 
     def wake(self) -> None:
-        """Tell every reader that there is more."""
-        for tell in self.readers:
-            tell()
+        """Notify every reader."""
+        for notify in self.readers:
+            notify()
 
-    def _sweep(self) -> None:
+    def _remove_gaps(self) -> None:
         kept = [(number, row) for number, row in zip(self._numbers, self._rows, strict=True) if row is not None]
-        old = {index: sku for sku, index in self._at.items()}
-        skus = [old[index] for index, row in enumerate(self._rows) if row is not None]
+        sku_at = {index: sku for sku, index in self._at.items()}
+        skus = [sku_at[index] for index, row in enumerate(self._rows) if row is not None]
         self._numbers = [number for number, _ in kept]
         self._rows = [row for _, row in kept]
         self._at = {sku: index for index, sku in enumerate(skus)}

@@ -1,7 +1,7 @@
-"""Where the hub's rows come from: the compacted topic `channel-stock`, from its beginning, without a group.
+"""Reads the compacted topic `channel-stock` into the hub, from its beginning and without a group.
 
-In: a started consumer of the topic. Out: the hub filled, and word of when it has caught up with where the topic ended
-at the start.
+In: a started Kafka consumer. Out: a filled hub, and an event when it has reached the end that the topic had at the
+start.
 """
 
 from __future__ import annotations
@@ -17,60 +17,60 @@ from stocktide.api.feeds.offset_vector import OffsetVector
 
 log = logging.getLogger(__name__)
 
-# Between two rests the loop is held for about 2 ms at this many rows: requests wait no longer.
+# This many rows block the loop for about 2 ms.
 RECORDS_PER_TURN_MAX = 500
-# How long one poll waits where nothing comes; only the check of having caught up waits for it.
+# The duration of an empty poll, which delays only the check for the end.
 POLL_MS = 200
-# After a failed poll the client reconnects by itself; asking sooner would only fill the log.
+# The client reconnects by itself; more frequent polls would only fill the log.
 RETRY_SECONDS = 1.0
 
 
 class ChannelStockConsumer:
-    """Reads the topic into the hub for as long as `run` runs."""
+    """Reads the topic into the hub while `run` runs."""
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: Hub) -> None:
         self._consumer = consumer
         self._hub = hub
         self._partitions = [TopicPartition(topic, number) for number in range(hub.partitions)]
         self._ends: dict[TopicPartition, int] | None = None
-        # Set once everything was read that was there at the start.
+        # Set when everything that was published before the start was read.
         self.complete = asyncio.Event()
-        # Why the newest read failed, "" where it did not.
+        # The error of the newest read, "" after a success.
         self.trouble = ""
 
     async def run(self) -> None:
-        """Read until cancelled; what Kafka refuses is tried again."""
+        """Read until cancelled; errors of Kafka are retried."""
         self._consumer.assign(self._partitions)
         while True:
             try:
-                await self._turn()
+                await self._poll()
                 self.trouble = ""
             except KafkaError as error:
                 self.trouble = str(error)
                 log.warning("reading channel-stock: %s; trying again", error)
                 await asyncio.sleep(RETRY_SECONDS)
-            except Exception as error:  # a bug: without its source every feed would stand still for ever
+            except Exception as error:  # a bug: without this reader every feed would stop
                 self.trouble = repr(error)
-                log.exception("reading channel-stock failed; going on behind what was taken in")
+                log.exception("reading channel-stock failed; continuing after the last row")
                 for partition in self._partitions:
                     self._consumer.seek(partition, self._hub.position[partition.partition])
                 await asyncio.sleep(RETRY_SECONDS)
 
     @property
     def position(self) -> OffsetVector:
-        """The cut below which the hub holds everything."""
+        """The offset vector below which the hub has everything."""
         return self._hub.position
 
     async def read(self) -> OffsetVector:
-        """How far each partition was read, with what holds no row of ours. Raises KafkaError."""
+        """The position of the consumer, which includes offsets without a row. Raises KafkaError."""
         return tuple([await self._consumer.position(partition) for partition in self._partitions])
 
     async def ends(self) -> OffsetVector:
-        """Where the topic ends now. Raises KafkaError."""
+        """The present end of the topic. Raises KafkaError."""
         found = await self._consumer.end_offsets(self._partitions)
         return tuple(found[partition] for partition in self._partitions)
 
-    async def _turn(self) -> None:
+    async def _poll(self) -> None:
         if self._ends is None:
             await self._consumer.seek_to_beginning(*self._partitions)
             self._ends = await self._consumer.end_offsets(self._partitions)

@@ -1,7 +1,7 @@
-"""The hub: every channel's newest updates, read from `channel-stock` by whoever feeds it.
+"""The hub: the newest updates of all channels.
 
-In: records (partition, offset, key, value) in the order of their partition. Out: channels to read from, and notices
-for all readers. An update is encoded once, and the same bytes go to all; nobody who adds waits for anybody who reads.
+In: records of `channel-stock` (partition, offset, key, value) in the order of their partition. Out: channel logs to
+read, and notices for all readers. An update is encoded once for all readers; an addition never waits for a reader.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _VERSIONED: msgspec.json.Decoder[_Versioned] = msgspec.json.Decoder(_Versioned)
 
 
 class Hub:
-    """All channels of one API process; lives in one event loop."""
+    """All channels of one API process; bound to one event loop."""
 
     def __init__(self, partitions: int) -> None:
         self._channels: dict[str, ChannelLog] = {}
@@ -44,53 +44,53 @@ class Hub:
 
     @property
     def partitions(self) -> int:
-        """The number of partitions that a cut speaks of."""
+        """The number of partitions of the topic."""
         return len(self._next)
 
     @property
     def position(self) -> OffsetVector:
-        """The cut below which everything was read."""
+        """The offset vector below which everything was read."""
         return tuple(self._next)
 
     @property
     def readers(self) -> int:
-        """How many read from this hub."""
+        """The number of readers."""
         return len(self._readers)
 
     @property
     def rows(self) -> int:
-        """How many updates are held."""
+        """The number of updates."""
         return sum(map(len, self._channels.values()))
 
     def held(self, channel: str) -> int:
-        """Of how many SKUs an update is held for a channel."""
+        """The number of SKUs with an update for a channel."""
         return len(self._channels.get(channel, ()))
 
     def missing(self, channel: str, skus: Iterable[str]) -> list[str]:
-        """Those of `skus` of which no update is held for a channel."""
+        """Those of `skus` without an update for a channel."""
         held = self._channels.get(channel, ())
         return [sku for sku in skus if sku not in held]
 
     def channel(self, name: str) -> ChannelLog:
-        """A channel, empty where nothing was ever published for it."""
+        """The log of a channel, empty if nothing was published for it."""
         if (channel := self._channels.get(name)) is None:
             channel = self._channels[name] = ChannelLog(name)
         return channel
 
     def forget(self, channel: ChannelLog) -> None:
-        """Drop a channel that nobody reads and nothing was published for: names cost callers nothing."""
+        """Remove an empty channel without readers: clients can invent any number of names."""
         if not channel.readers and not len(channel):
             self._channels.pop(channel.name, None)
 
     def add(self, records: Iterable[Record]) -> None:
-        """Take the next records of the topic."""
+        """Add the next records of the topic."""
         touched: set[ChannelLog] = set()
         for partition, offset, key, value in records:
             self._next[partition] = offset + 1
             try:
                 channel_name, sku = split_key((key or b"").decode())
-            except ValueError:  # bytes that are no text, or a text that is no key
-                log.error("the key of channel-stock at %d/%d is none; left out", partition, offset)
+            except ValueError:  # not UTF-8, or not a key
+                log.error("invalid key in channel-stock at %d/%d; skipped", partition, offset)
                 continue
             channel = self.channel(channel_name)
             if value is None:
@@ -103,37 +103,37 @@ class Hub:
         moved.set()
 
     def advance_partition(self, partition: int, offset: int) -> None:
-        """Note that everything below `offset` was read where the last records of a partition are none of ours."""
+        """Everything below `offset` was read: the last offsets of a partition may hold no record of ours."""
         self._next[partition] = max(self._next[partition], offset)
 
     async def moved(self, seconds_max: float) -> None:
-        """Wait until more was read, or for so long."""
+        """Wait until more was read, at most `seconds_max`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._moved.wait(), seconds_max)
 
-    async def reached(self, cut: OffsetVector, seconds_max: float) -> bool:
-        """Wait until everything below `cut` was read; False where that does not come about in time."""
+    async def reached(self, offsets: OffsetVector, seconds_max: float) -> bool:
+        """Wait until everything below `offsets` was read; False after `seconds_max`."""
         try:
             async with asyncio.timeout(seconds_max):
-                while not dominates(self.position, cut):
+                while not dominates(self.position, offsets):
                     await self._moved.wait()
         except TimeoutError:
             return False
         return True
 
-    def listen(self, tell: Callable[[bytes], None]) -> None:
-        """Hand every notice (a frame) to `tell` from now on."""
-        self._readers.add(tell)
+    def add_listener(self, listener: Callable[[bytes], None]) -> None:
+        """Call `listener` with every notice (a frame) from now on."""
+        self._readers.add(listener)
 
-    def unlisten(self, tell: Callable[[bytes], None]) -> None:
-        """The opposite of `listen`."""
-        self._readers.discard(tell)
+    def remove_listener(self, listener: Callable[[bytes], None]) -> None:
+        """Remove a listener."""
+        self._readers.discard(listener)
 
     def notify(self, event: str, data: Any) -> None:
-        """Send a frame without id to the readers of all channels."""
+        """Send a frame without an id to the readers of all channels."""
         frame = encode_frame(event, orjson.dumps(data))
-        for tell in self._readers:
-            tell(frame)
+        for listener in self._readers:
+            listener(frame)
 
     def close(self) -> None:
         """End every feed."""
@@ -145,12 +145,12 @@ class Hub:
         try:
             version = _VERSIONED.decode(value).version
         except (msgspec.DecodeError, UnicodeDecodeError):
-            log.error("a row of channel-stock at %d/%d is no channel update; left out", partition, offset)
+            log.error("invalid channel update in channel-stock at %d/%d; skipped", partition, offset)
             return None
         return EncodedUpdate(partition, offset, version, value, encode_frame("stock", value, self.position))
 
 
-def encode_frame(event: str, data: bytes, cut: OffsetVector | None = None) -> bytes:
-    """One event of the stream; JSON of orjson never holds a line break."""
-    head = "" if cut is None else f"id: {format_offsets(cut)}\n"
+def encode_frame(event: str, data: bytes, offsets: OffsetVector | None = None) -> bytes:
+    """One event of the stream; the JSON of orjson has no line breaks."""
+    head = "" if offsets is None else f"id: {format_offsets(offsets)}\n"
     return f"{head}event: {event}\ndata: ".encode() + data + b"\n\n"

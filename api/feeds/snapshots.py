@@ -1,12 +1,12 @@
-"""When a channel's snapshot is whole: the hub holds every SKU that the ledger knows.
+"""Waits until the snapshot of a channel is complete: the hub has an update of every SKU that the ledger knows.
 
-In: the hub, and reads of the SKUs that the ledger knows, settled. Out: word to each subscriber, after which it may be
-sent `synced`. A channel that is new is carried to the SKUs in steps, and their updates pass through three topics before
-they are here; until then the hub holds some of them, or none.
+In: the hub, and settled reads of the known SKUs. Out: a completed wait, after which a subscriber may get `synced`. A
+new channel is added to the SKUs in steps, and their updates pass through three topics; until then the hub has some or
+none of them.
 
-Every SKU has a row of `channel-stock` for every known channel, and none is ever forgotten. So the hub is whole where it
-held, before the ledger was asked, as many SKUs as the ledger knows; else the names are gone through by page, and each
-page is waited for. One check serves all who came before it began.
+Every SKU has a row of `channel-stock` for every known channel, and rows are never removed. So the snapshot is complete
+if the hub had, before the ledger was read, as many SKUs as the ledger knows; otherwise the names are read page by page,
+and each page is awaited. One check serves all subscribers that came before it started.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from stocktide.tables.ledger.client import PAGE_SKUS_MAX, KnownSkus, LedgerError
 
 log = logging.getLogger(__name__)
 
-# What is published arrives here within a second or two, under load within some; beyond this it is said in the log.
+# Updates arrive within seconds, also under load; after this a warning is logged.
 LATE_SECONDS = 10.0
-# Between two questions to a ledger that does not answer: it is being brought back, or Redis is away.
+# The pause before a failed read of the ledger is retried.
 RETRY_SECONDS = 0.5
 
-# (cursor, limit) → how many SKUs are known, and a page of their names, settled.
+# (cursor, limit) → the number of known SKUs and a page of their names, settled.
 ReadKnown = Callable[[str, int], Awaitable[KnownSkus]]
 
 
 @dataclass(slots=True)
-class _Line:
-    """Those who wait for one channel: checks are numbered, and whoever comes needs one that begins after that."""
+class _Waiters:
+    """The waiters for one channel. Checks are numbered; a waiter needs one that starts after its call."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
@@ -43,53 +43,53 @@ class _Line:
 
 
 class SnapshotMonitor:
-    """Says when snapshots are whole."""
+    """Waits for the completeness of snapshots."""
 
     def __init__(self, hub: Hub, read: ReadKnown, late_seconds: float = LATE_SECONDS) -> None:
         self._hub = hub
         self._read = read
         self._late_seconds = late_seconds
-        self._lines: dict[str, _Line] = {}
+        self._waiters: dict[str, _Waiters] = {}
         self._late: dict[str, str] = {}
 
     @property
     def late(self) -> dict[str, str]:
-        """By channel: a SKU that is known, and whose update has not come for LATE_SECONDS."""
+        """By channel: a known SKU without an update for LATE_SECONDS."""
         return self._late
 
     async def whole(self, channel: str) -> None:
-        """Return once the hub holds for `channel` each SKU that was known at the call, however long that takes."""
-        line = self._lines.setdefault(channel, _Line())
-        needed = line.begun + 1
-        line.waiting += 1
+        """Wait, without a limit, until the hub has each SKU for `channel` that was known at the call."""
+        waiters = self._waiters.setdefault(channel, _Waiters())
+        needed = waiters.begun + 1
+        waiters.waiting += 1
         try:
-            while line.ended < needed:
-                # Whoever has the lock checks for all; where its client leaves, the next one does.
-                async with line.lock:
-                    if line.ended < needed:
-                        line.begun += 1
-                        begun = line.begun
+            while waiters.ended < needed:
+                # The holder of the lock checks for all; if it is cancelled, the next one does.
+                async with waiters.lock:
+                    if waiters.ended < needed:
+                        waiters.begun += 1
+                        begun = waiters.begun
                         await self._check(channel)
-                        line.ended = begun
+                        waiters.ended = begun
         finally:
-            line.waiting -= 1
-            if not line.waiting:
-                del self._lines[channel]
+            waiters.waiting -= 1
+            if not waiters.waiting:
+                del self._waiters[channel]
 
     async def _check(self, channel: str) -> None:
-        held = self._hub.held(channel)  # before the ledger is asked: all of these are among what it knows then
-        known = await self._known("", 0)
+        held = self._hub.held(channel)  # before the read: the ledger knows all of these by then
+        known = await self._read_known("", 0)
         if held == known.count:
             return
         cursor = ""
         while True:
-            names = (await self._known(cursor, PAGE_SKUS_MAX)).names
-            await self._arrived(channel, names)
+            names = (await self._read_known(cursor, PAGE_SKUS_MAX)).names
+            await self._wait_for(channel, names)
             if len(names) < PAGE_SKUS_MAX:
                 return
             cursor = names[-1]
 
-    async def _known(self, cursor: str, limit: int) -> KnownSkus:
+    async def _read_known(self, cursor: str, limit: int) -> KnownSkus:
         while True:
             try:
                 return await self._read(cursor, limit)
@@ -97,8 +97,8 @@ class SnapshotMonitor:
                 log.debug("a feed waits for the ledger: %s", error or type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _arrived(self, channel: str, names: Sequence[str]) -> None:
-        """Wait until the hub holds these SKUs."""
+    async def _wait_for(self, channel: str, names: Sequence[str]) -> None:
+        """Wait until the hub has these SKUs."""
         loop = asyncio.get_running_loop()
         late_at = loop.time() + self._late_seconds
         try:

@@ -1,9 +1,9 @@
 """`GET /v1/channels/{channel}/feed`: a channel's stock as Server-Sent Events.
 
-In: a channel, and with `Last-Event-ID` (or `?last_event_id=`) what the client has seen. Out: `event: resumed` where the
-feed goes on from there, `event: reset` where it cannot and begins anew; `event: stock` frames (one channel update as
-`data`, an `id`), `event: synced` once every known SKU was sent, then live updates; `event: status` when readiness
-changes; `event: error` before a client that is too slow is dropped.
+In: a channel, and with `Last-Event-ID` (or `?last_event_id=`) the last id of the client. Out: `event: resumed` if the
+feed continues from there, `event: reset` if it cannot and restarts; `event: stock` frames (one channel update as
+`data`, an `id`), `event: synced` when every known SKU was sent, then live updates; `event: status` when readiness
+changes; `event: error` before a slow client is disconnected.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from stocktide.api import names, problems
+from stocktide.api import problems
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.hub import Hub, encode_frame
 from stocktide.api.feeds.offset_vector import OffsetVector, parse_offsets
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.subscriber import HEARTBEAT, STALL_SECONDS_MAX, FeedSubscription, TooSlow
-from stocktide.api.requests import parse_query
+from stocktide.api.requests import check_channel, parse_query
 
 log = logging.getLogger(__name__)
 
-# More subscribers than this exhaust a process's file descriptors; the rest is told to come back.
+# More subscribers would exhaust the file descriptors; they are refused with 503.
 READERS_MAX = 10_000
-# How long a client that was dropped has to read why.
+# The time for a disconnected client to read the error.
 LINGER_SECONDS = 5.0
-# How long a browser waits before it reconnects, in ms.
+# The pause of a browser before it reconnects.
 RECONNECT_MS = 1_000
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store",
-    # nginx would hold frames back.
+    # nginx would buffer frames.
     "X-Accel-Buffering": "no",
 }
 
 
 class EnsuresChannels(Protocol):
-    """What the feed needs of `api.known_channels.KnownChannels`."""
+    """The part of `api.known_channels.KnownChannels` that the feed needs."""
 
     async def ensure(self, channel: str) -> None:
-        """Make a channel known."""
+        """Register a channel."""
         ...
 
 
@@ -70,10 +70,10 @@ class FeedHandler:
         self._stall_seconds_max = stall_seconds_max
 
     async def feed(self, request: web.Request) -> web.StreamResponse:
-        """Stream until the client leaves, cannot keep up, or the process stops."""
+        """Stream until the client disconnects, is too slow, or the process stops."""
         name = request.match_info["channel"]
-        if (wrong := names.check_channel(name)) is not None:
-            return wrong
+        if (invalid := check_channel(name)) is not None:
+            return invalid
         if self._hub.readers >= READERS_MAX:
             return problems.service_unavailable("too_many_subscribers", f"{READERS_MAX} subscribers are connected")
         if not len(self._hub.channel(name)):
@@ -93,11 +93,11 @@ class FeedHandler:
             )
             await reader.run(response.write)
         except ConnectionError:
-            pass  # a client that is gone is known by its broken connection: an ordinary end
+            pass  # the client has disconnected
         except TooSlow:
-            self._drop(request, name)
+            self._disconnect(request, name)
         except Exception:
-            # Nothing else may follow what was sent; a client that is cut off comes back and resumes.
+            # Nothing may follow the frames sent so far; a disconnected client resumes.
             log.exception("the feed of %s failed", name)
             if request.transport is not None:
                 request.transport.abort()
@@ -108,21 +108,21 @@ class FeedHandler:
         status = self._status()
         return greeting if status["ready"] else greeting + encode_frame("status", orjson.dumps(status))
 
-    def _drop(self, request: web.Request, name: str) -> None:
-        log.warning("a subscriber of %s took nothing for %.0f s: dropped", name, self._stall_seconds_max)
+    def _disconnect(self, request: web.Request, name: str) -> None:
+        log.warning("a subscriber of %s read nothing for %.0f s: disconnected", name, self._stall_seconds_max)
         transport = request.transport
         if transport is None:
             return
         detail = f"nothing was read for {self._stall_seconds_max:.0f} seconds"
         frame = encode_frame("error", orjson.dumps({"code": "too_slow", "detail": detail}))
-        # Written past the response, which waits for the client; chunked as the response is.
+        # Written directly, because the response waits for the client; chunked like the response.
         transport.write(b"%x\r\n%s\r\n" % (len(frame), frame))
         transport.close()
         asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
 
 
 def _resumption(channel: str, seen: OffsetVector | None, since: OffsetVector | None) -> bytes:
-    """What becomes of the id that a client named: the feed goes on after it, or begins anew for a reason."""
+    """The response to a client's id: `resumed`, or `reset` with the reason."""
     if since is not None:
         return encode_frame("resumed", orjson.dumps({"channel": channel}))
     reason = "malformed_id" if seen is None else "unknown_id"

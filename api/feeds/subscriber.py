@@ -1,8 +1,8 @@
-"""One subscriber of a channel: the snapshot or what it missed, `synced`, then every update.
+"""One subscription to a channel: the snapshot or the missed updates, `synced`, then every update.
 
-In: a channel of the hub, word of when the snapshot is whole, and a `write` that may take its time. Out: frames, in an
-order in which each frame's id says truly what was seen. A reader holds a position, never a queue: what it is too slow
-for, it skips to the newest.
+In: a channel log, a wait for the complete snapshot, and a `write` that may block. Out: frames in an order in which the
+id of each frame is the offset vector of everything sent. A subscription has a position instead of a queue: a slow
+client skips to the newest updates.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from stocktide.errors import StocktideError
 
 Write = Callable[[bytes], Awaitable[None]]
 
-# One write: large enough that a snapshot is fast, small enough that a slow client is noticed.
+# Large enough for a fast snapshot, small enough to detect a slow client.
 WRITE_BYTES_MAX = 64 * 1024
-# Proxies drop a connection that is silent for a minute or less.
+# Proxies close a connection that is idle for a minute or less.
 HEARTBEAT_SECONDS = 15.0
-# A client that takes nothing for this long is gone or hopeless.
+# A client that reads nothing for this long is disconnected.
 STALL_SECONDS_MAX = 20.0
-# Notices are rare; a client that missed more of them than this is told the newest.
+# Notices are rare; a slow client gets the newest ones.
 NOTICES_MAX = 16
 
 HEARTBEAT = b": heartbeat\n\n"
 
 
 class TooSlow(StocktideError):
-    """The client took nothing for STALL_SECONDS_MAX."""
+    """The client read nothing for STALL_SECONDS_MAX."""
 
 
 class FeedSubscription:
-    """Reads one channel for one client; one task writes, and nothing else does."""
+    """Reads one channel log for one client; only the task of `run` writes."""
 
     def __init__(
         self,
@@ -56,16 +56,16 @@ class FeedSubscription:
         self._heartbeat_seconds = heartbeat_seconds
         self._stall_seconds_max = stall_seconds_max
         self._position = 0
-        # What is sent before `synced`: known once the snapshot is whole.
+        # The position of `synced`, known when the snapshot is complete.
         self._checking: asyncio.Task[None] | None = None
         self._target: int | None = None
         self._notices: deque[bytes] = deque(maxlen=NOTICES_MAX)
         self._more = asyncio.Event()
 
     async def run(self, write: Write) -> None:
-        """Write until the hub closes. Raises TooSlow, and what `write` raises where the client is gone."""
+        """Write until the hub closes. Raises TooSlow, and the errors of `write` when the client has disconnected."""
         self._channel.readers.add(self._more.set)
-        self._hub.listen(self._notice)
+        self._hub.add_listener(self._add_notice)
         checking = self._checking = asyncio.create_task(self._whole())
         checking.add_done_callback(lambda _: self._more.set())
         try:
@@ -78,12 +78,12 @@ class FeedSubscription:
                     await self._write(write, chunk)
         finally:
             checking.cancel()
-            self._hub.unlisten(self._notice)
+            self._hub.remove_listener(self._add_notice)
             self._channel.readers.discard(self._more.set)
             self._hub.forget(self._channel)
 
     def _next(self) -> bytes:
-        """All that can be written now; between here and the write nothing may come in between."""
+        """Everything that can be written now; it must be the next write."""
         channel = self._channel
         notices = list(self._notices)
         self._notices.clear()
@@ -92,16 +92,16 @@ class FeedSubscription:
             self._checking, self._target = None, channel.end
         frames, self._position = channel.after(self._position, WRITE_BYTES_MAX, self._since)
         if self._since is not None:
-            frames = [_at_least(frame, self._since) for frame in frames]
+            frames = [_raise_id(frame, self._since) for frame in frames]
         if self._target is not None and self._position >= self._target:
-            # Everything that the hub has read was sent, so its position is a true id: only at the end.
-            cut = self._hub.position if self._position == channel.end else None
-            frames.append(encode_frame("synced", orjson.dumps({"channel": channel.name}), cut))
+            # Only at the end is the position of the hub a valid id: everything that it has read was sent.
+            offsets = self._hub.position if self._position == channel.end else None
+            frames.append(encode_frame("synced", orjson.dumps({"channel": channel.name}), offsets))
             self._target = self._since = None
         return b"".join(notices + frames)
 
     async def _wait(self) -> bytes:
-        """Wait for more; a heartbeat where nothing comes."""
+        """Wait for more; a heartbeat after a timeout."""
         try:
             async with asyncio.timeout(self._heartbeat_seconds):
                 await self._more.wait()
@@ -116,14 +116,14 @@ class FeedSubscription:
         except TimeoutError as error:
             raise TooSlow from error
 
-    def _notice(self, frame: bytes) -> None:
+    def _add_notice(self, frame: bytes) -> None:
         self._notices.append(frame)
         self._more.set()
 
 
-def _at_least(frame: bytes, since: OffsetVector) -> bytes:
-    """The frame under an id that does not fall behind what its reader had before it came here."""
+def _raise_id(frame: bytes, since: OffsetVector) -> bytes:
+    """The frame with an id that is not below the vector with which its client resumed."""
     head, _, rest = frame.partition(b"\n")
-    cut = parse_offsets(head.removeprefix(b"id: ").decode(), len(since))
-    assert cut is not None
-    return f"id: {format_offsets(merge_offsets(cut, since))}\n".encode() + rest
+    offsets = parse_offsets(head.removeprefix(b"id: ").decode(), len(since))
+    assert offsets is not None
+    return f"id: {format_offsets(merge_offsets(offsets, since))}\n".encode() + rest

@@ -1,6 +1,6 @@
-"""The live board: files of the folder `board`, as they are.
+"""Serves the live board, the static files of the folder `board`.
 
-In: a request for `/` or one of the board's files. Out: the file; 404 where there is none.
+In: a request for `/` or a file of the board. Out: the file, or 404.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from aiohttp import web
 
 from stocktide.api import problems
 
-BOARD_FOLDER = Path(__file__).parent / "board"
-# A new version of the board is seen at the next load.
+BOARD_FOLDER = Path(__file__).parents[1] / "board"
+# The next load shows a new version of the board.
 _HEADERS = {"Cache-Control": "no-cache"}
 _TYPES = frozenset({".css", ".js", ".svg", ".html", ".png", ".ico"})
 
@@ -34,7 +34,7 @@ class BoardHandlers:
         """`GET /board/{name}`."""
         name = request.match_info["name"]
         path = self._folder / name
-        # A name that is more than a name would lead out of the folder.
+        # A name with a separator could lead out of the folder.
         if Path(name).name != name or path.suffix not in _TYPES or not path.is_file():
             return problems.not_found("not_found", "The board has no such file.")
         return web.FileResponse(path, headers=_HEADERS)

@@ -1,13 +1,13 @@
-"""Liveness and readiness.
+"""Liveness, readiness, and the progress of an API process.
 
-In: named checks, each of which says what is wrong, or nothing. Out: `/healthz` (this process answers), `/readyz` (it
-can do its work, else 503 with reasons), and word to the feeds when that changes.
+In: named checks, each of which returns a reason or None. Out: `/healthz` (the process answers), `/readyz` (it can work,
+else 503 with reasons), a callback when readiness changes, and the status of each part that can stall (rule 48).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -17,25 +17,32 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stocktide.api import problems
+from stocktide.api.batching import CommandBatcher
+from stocktide.api.event_producer import EventProducer
 from stocktide.api.feeds.consumer import ChannelStockConsumer
+from stocktide.api.feeds.offset_vector import OffsetVector
 from stocktide.api.settled_reads import SettledReads
+from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL
 from stocktide.tables.ledger.client import Ledger, LedgerError
 from stocktide.tables.ledger.connection import check_eviction_policy
-from stocktide.tables.settlement.stalls import StallMonitor
+from stocktide.tables.settlement.listener import SettlementListener
+from stocktide.tables.settlement.stalls import PartStatus, StallMonitor, describe_error
 
-# The cheapest read there is; every read goes through the same checks.
+# The cheapest read; every read performs the same checks.
 NO_ORDER = "-"
 
 Check = Callable[[], Awaitable[str | None]]
 
-# How often the feeds' subscribers may learn of a change.
+# The interval of the checks, and so the delay of a status event in the feeds.
 WATCH_SECONDS = 1.0
-# A check that takes longer is as good as failed: whoever balances load asks every few seconds.
+# A slower check has failed: load balancers ask every few seconds.
 CHECK_SECONDS_MAX = 2.0
+# A Kafka that takes longer does not answer: progress is checked every second.
+KAFKA_SECONDS_MAX = 2.0
 
 
 class Readiness:
-    """Runs the checks; `changed` is told the new status whenever readiness flips."""
+    """Runs the checks; calls `changed` with the new status when readiness changes."""
 
     def __init__(self, checks: Mapping[str, Check], changed: Callable[[dict[str, Any]], None]) -> None:
         self._checks = checks
@@ -44,15 +51,15 @@ class Readiness:
 
     @property
     def latest(self) -> dict[str, Any]:
-        """The newest status: `{"ready", "reasons": {check: what is wrong}}`."""
+        """The newest status: `{"ready", "reasons": {check: reason}}`."""
         return self._latest
 
     def trouble(self) -> str | None:
-        """Why it is not ready, as of the newest look; None where it is."""
+        """The reasons of the newest status; None if ready."""
         return "; ".join(self._latest["reasons"].values()) or None
 
     async def check(self) -> dict[str, Any]:
-        """Run all checks at once, within CHECK_SECONDS_MAX."""
+        """Run all checks concurrently, within CHECK_SECONDS_MAX."""
         found = await asyncio.gather(*(_bounded(check) for check in self._checks.values()))
         reasons = {name: reason for name, reason in zip(self._checks, found, strict=True) if reason is not None}
         before, self._latest = self._latest, {"ready": not reasons, "reasons": reasons}
@@ -61,13 +68,13 @@ class Readiness:
         return self._latest
 
     async def watch(self) -> None:
-        """Check again and again until cancelled."""
+        """Check every WATCH_SECONDS until cancelled."""
         while True:
             await self.check()
             await asyncio.sleep(WATCH_SECONDS)
 
     async def healthz(self, request: web.Request) -> web.Response:
-        """`GET /healthz`: 200 for as long as the loop turns."""
+        """`GET /healthz`: 200 while the loop runs."""
         return problems.json_response({"status": "ok"})
 
     async def readyz(self, request: web.Request) -> web.Response:
@@ -85,7 +92,7 @@ async def _bounded(check: Check) -> str | None:
 
 
 def kafka_check(producer: AIOKafkaProducer) -> Check:
-    """Whether a broker answers."""
+    """A broker answers."""
 
     async def check() -> str | None:
         try:
@@ -98,7 +105,7 @@ def kafka_check(producer: AIOKafkaProducer) -> Check:
 
 
 def redis_check(redis: Redis) -> Check:
-    """Whether Redis answers, and never evicts: a counter that is dropped is stock that is lost."""
+    """Redis answers and never evicts: an evicted counter is lost stock."""
 
     async def check() -> str | None:
         try:
@@ -110,7 +117,7 @@ def redis_check(redis: Redis) -> Check:
 
 
 def ledger_check(ledger: Ledger, reads: SettledReads) -> Check:
-    """Whether the ledger is blessed, and what it decides is settled."""
+    """The ledger is blessed, and its decisions are settled."""
 
     async def check() -> str | None:
         deadline = asyncio.get_running_loop().time() + 0.75 * CHECK_SECONDS_MAX
@@ -128,7 +135,7 @@ def ledger_check(ledger: Ledger, reads: SettledReads) -> Check:
 
 
 def stalls_check(stalls: StallMonitor) -> Check:
-    """Whether work has waited for long while nothing moved (rule 48)."""
+    """No work has waited for long without progress (rule 48)."""
 
     async def check() -> str | None:
         return "; ".join(stalls.sentences) or None
@@ -137,9 +144,62 @@ def stalls_check(stalls: StallMonitor) -> Check:
 
 
 def feeds_check(source: ChannelStockConsumer) -> Check:
-    """Whether the feeds hold all that was published before the start."""
+    """The feeds hold everything published before the start."""
 
     async def check() -> str | None:
         return None if source.complete.is_set() else "the feeds are still being read from channel-stock"
 
     return check
+
+
+class ApiProgressProbe:
+    """The progress of the parts of one API process that can stall: the reader of the feeds' topic by partition, the
+    subscription to settled batches, the commands that wait for the ledger, and the events that wait for Kafka."""
+
+    def __init__(
+        self,
+        app_id: str,
+        source: ChannelStockConsumer,
+        settlements: SettlementListener,
+        batcher: CommandBatcher,
+        event_producer: EventProducer,
+    ) -> None:
+        self._source = source
+        self._settlements = settlements
+        self._batcher = batcher
+        self._event_producer = event_producer
+        self._feed = CHANNEL_STOCK.full_name(app_id)
+        self._journal = JOURNAL.full_name(app_id)
+        self._ends: OffsetVector = ()
+        self._kafka_error: str | None = None
+
+    async def look(self) -> list[PartStatus]:
+        """Ask Kafka for the end of the feeds' topic, and return the status of each part; raises nothing."""
+        try:
+            async with asyncio.timeout(KAFKA_SECONDS_MAX):
+                self._ends, read = await self._source.ends(), await self._source.read()
+            self._kafka_error = None
+        except (KafkaError, OSError) as error:
+            self._kafka_error = f"Kafka does not say where it ends: {describe_error(error)}"
+            read = self._source.position
+        return [*self._feeds(read), *self._ledger()]
+
+    def _feeds(self, read: OffsetVector) -> Iterator[PartStatus]:
+        for partition, at in enumerate(read):
+            end = self._ends[partition] if self._ends else at
+            waiting = max(0, end - at) or int(self._kafka_error is not None)
+            reason = self._kafka_error or self._source.trouble or "the consumer gives nothing"
+            part = f"feeding {self._feed}-{partition}"
+            yield PartStatus(part, waiting, (at, self._source.position[partition]), reason, self._feed, partition, at)
+
+    def _ledger(self) -> Iterator[PartStatus]:
+        settlements, batcher, event_producer = self._settlements, self._batcher, self._event_producer
+        reason = "" if settlements.subscribed else f"the subscription is cut: {settlements.trouble}"
+        yield PartStatus(
+            "hearing what is settled", int(not settlements.subscribed), settlements.newest, reason, self._journal
+        )
+        yield PartStatus(
+            "deciding requests", batcher.open, batcher.answered, batcher.trouble or "no answer comes", self._journal
+        )
+        reason = event_producer.trouble or "Kafka has not acknowledged them"
+        yield PartStatus("taking events", event_producer.waiting, event_producer.written, reason, event_producer.topic)

@@ -1,7 +1,7 @@
-"""A SKU's history over HTTP: its changes as the journal tells them, newest first, by page.
+"""The history of a SKU over HTTP: its changes from the journal, newest first, by page.
 
-In: a SKU, and where the last page ended. Out: changes with their causes and the numbers after each. The journal may be
-long and the SKU rare, so a request reads only so far; a page that was ended by that says so, and `next` goes on there.
+In: a SKU and a cursor. Out: changes with their causes and the totals after each. The journal may be long and changes of
+the SKU rare, so one request reads a bounded part; a page that ends there is marked, and `next` continues from there.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 from msgspec import Meta, Struct
 
-from stocktide.api import names, problems
-from stocktide.api.requests import parse_query
+from stocktide.api import problems
+from stocktide.api.requests import check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.events import Malformed, Time
 from stocktide.streams.contract.times import explain_time, ms_of
@@ -30,19 +30,18 @@ from stocktide.tables.ledger.client import Ledger
 
 PAGE_CHANGES_DEFAULT = 50
 PAGE_CHANGES_MAX = 500
-# What one request may read: a few windows, well within the request's deadline.
+# The limits of one request: a few windows, well within its deadline.
 SCAN_BYTES_MAX = 64 * 1024 * 1024
 SCAN_SECONDS_MAX = 2.0
-# Requests that read the journal at the same time: each takes a part of the loop's time and some tens of MiB, and
-# shoppers are served by the same process.
+# Concurrent readers of the journal: each needs time of the loop, which also serves orders, and some tens of MiB.
 SCANS_MAX = 4
 
 _Count = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class HistoryCursor(Struct, frozen=True, array_like=True):
-    """Where a page ended: read backward from the record before `offset`, which is `batch` with `token`, and show what
-    is below `version`."""
+    """The end of a page: continue backward from the record before `offset`, which is `batch` with `token`, with the
+    changes below `version`."""
 
     offset: _Count
     batch: _Count
@@ -55,7 +54,7 @@ _CURSOR = msgspec.msgpack.Decoder(HistoryCursor)
 
 
 class HistoryPage(Struct):
-    """A page under way. `following`: where the next one goes on; None: nowhere."""
+    """A page. `following`: the cursor of the next one; None if this is the last."""
 
     items: list[dict[str, object]]
     following: HistoryCursor | None = None
@@ -64,7 +63,7 @@ class HistoryPage(Struct):
 
 class HistoryHandler:
     """The handler of `/v1/stock/{sku}/history`. `open_log` makes a client of the journal for one request; `settled`
-    says up to where the journal counts."""
+    returns the settled position."""
 
     def __init__(
         self,
@@ -84,13 +83,13 @@ class HistoryHandler:
     async def sku(self, request: web.Request) -> web.Response:
         """`GET /v1/stock/{sku}/history?limit=…&cursor=…&since=…`."""
         sku = request.match_info["sku"]
-        asked = _asked(sku, request)
-        if isinstance(asked, web.Response):
-            return asked
-        limit, cursor, since = asked
+        parameters = _parse_parameters(sku, request)
+        if isinstance(parameters, web.Response):
+            return parameters
+        limit, cursor, since = parameters
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         if await self._reads.settled(lambda: self._ledger.read_sku(sku), deadline) is None:
-            return problems.not_found("unknown_sku", "No warehouse, announcement or policy has ever named this SKU.")
+            return problems.unknown_sku()
         if self._scans >= SCANS_MAX:
             return problems.service_unavailable(
                 "busy", "Other histories are being read; the same call may be sent again."
@@ -103,7 +102,7 @@ class HistoryHandler:
             return problems.service_unavailable("unavailable", f"The journal cannot be read now: {error}.")
         finally:
             self._scans -= 1
-        following = None if page.following is None else _encoded(page.following)
+        following = None if page.following is None else _encode(page.following)
         return problems.json_response({"sku": sku, "items": page.items, "next": following, "complete": page.complete})
 
     async def _page(self, sku: str, limit: int, cursor: HistoryCursor | None, since: int | None) -> HistoryPage:
@@ -124,8 +123,8 @@ class HistoryHandler:
 
 async def _read_page(reader: BackwardSearch, sku: str, limit: int, below: int | None, since: int | None) -> HistoryPage:
     page = HistoryPage([])
-    async for mention in reader.mentions():
-        for change in reversed(changes_of(mention.decision, sku)):
+    async for match in reader.mentions():
+        for change in reversed(changes_of(match.decision, sku)):
             if below is not None and change.version >= below:
                 continue
             if since is not None and change.at < since:
@@ -133,13 +132,13 @@ async def _read_page(reader: BackwardSearch, sku: str, limit: int, below: int | 
             page.items.append(change_view(change))
             below = change.version
             if below > 1 and len(page.items) == limit:
-                page.following = HistoryCursor(*_fields(mention.again), below)
+                page.following = HistoryCursor(*_fields(match.again), below)
                 return page
-        if below == 1 or (since is not None and mention.decision.at < since):
-            return page  # nothing lies before
-        await asyncio.sleep(0)  # a large batch takes a moment to decode
-    is_older_than_asked = since is not None and reader.oldest_at is not None and reader.oldest_at < since
-    if not reader.ended and not is_older_than_asked:
+        if below == 1 or (since is not None and match.decision.at < since):
+            return page  # there are no earlier changes
+        await asyncio.sleep(0)  # a large batch takes long to decode
+    reached_since = since is not None and reader.oldest_at is not None and reader.oldest_at < since
+    if not reader.ended and not reached_since:
         page.complete = False
         page.following = HistoryCursor(*_fields(reader.anchor), _ANY_VERSION if below is None else below)
     return page
@@ -149,42 +148,35 @@ def _fields(anchor: JournalCursor) -> tuple[int, int, str]:
     return anchor.offset, anchor.batch, anchor.token
 
 
-def _asked(sku: str, request: web.Request) -> tuple[int, HistoryCursor | None, int | None] | web.Response:
-    """Limit, cursor and since (ms) of a query, or what is wrong with it."""
-    if (wrong := names.check_name("sku", sku)) is not None:
-        return wrong
+def _parse_parameters(sku: str, request: web.Request) -> tuple[int, HistoryCursor | None, int | None] | web.Response:
+    """Limit, cursor and since (ms) of a query, or the problem."""
+    if (invalid := check_name("sku", sku)) is not None:
+        return invalid
     query = parse_query(request)
-    limit = _limit(query.get("limit"))
+    limit = parse_limit(query.get("limit"), PAGE_CHANGES_DEFAULT, PAGE_CHANGES_MAX)
     cursor, since = query.get("cursor"), query.get("since")
-    started = decoded = None
-    if cursor is not None and (decoded := _decoded(cursor)) is None:
+    since_ms = decoded = None
+    if cursor is not None and (decoded := _decode(cursor)) is None:
         return problems.from_malformed(Malformed("invalid_field", "not the `next` of a page", "cursor"))
-    if since is not None and (started := _time(since)) is None:
+    if since is not None and (since_ms := _parse_time(since)) is None:
         return problems.from_malformed(Malformed("invalid_field", explain_time(since), "since"))
-    if limit is None:
-        return problems.from_malformed(Malformed("invalid_field", f"a number from 1 to {PAGE_CHANGES_MAX}", "limit"))
-    return limit, decoded, started
+    if isinstance(limit, web.Response):
+        return limit
+    return limit, decoded, since_ms
 
 
-def _limit(given: str | None) -> int | None:
-    if given is None:
-        return PAGE_CHANGES_DEFAULT
-    known = given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= PAGE_CHANGES_MAX
-    return int(given) if known else None
-
-
-def _time(given: str) -> int | None:
+def _parse_time(given: str) -> int | None:
     try:
         return ms_of(msgspec.convert(given, Time))
     except (msgspec.ValidationError, OverflowError, ValueError):
         return None
 
 
-def _encoded(cursor: HistoryCursor) -> str:
+def _encode(cursor: HistoryCursor) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
 
 
-def _decoded(given: str) -> HistoryCursor | None:
+def _decode(given: str) -> HistoryCursor | None:
     try:
         packed = base64.urlsafe_b64decode(given + "=" * (-len(given) % 4))
         return _CURSOR.decode(packed)

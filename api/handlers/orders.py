@@ -1,6 +1,6 @@
 """Orders over HTTP: place, pay, cancel, extend, get.
 
-In: a shopper's call. Out: the order as it is, settled; or a problem that says why not, line by line.
+In: a call of a storefront. Out: the settled order; or a problem with the reason for each refused line.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from stocktide.api import names, problems
+from stocktide.api import problems
 from stocktide.api.batching import CommandBatcher, SettledResult
-from stocktide.api.bodies import read_message
+from stocktide.api.requests import check_name, read_message
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.events import HOLD_SECONDS_DEFAULT, HoldSeconds, Name, OrderBody
 from stocktide.tables.ledger.client import Ledger
@@ -25,13 +25,13 @@ from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from stocktide.tables.ledger.records import OrderRecord
 from stocktide.tables.views import order_view
 
-_TAKEN = frozenset({Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL})
-_PAY_MARK = fingerprint("pay")
-_CANCEL_MARK = fingerprint("cancel")
+_ACCEPTED = frozenset({Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL})
+_PAY_FINGERPRINT = fingerprint("pay")
+_CANCEL_FINGERPRINT = fingerprint("cancel")
 
 
 class EventBody(Struct, frozen=True):
-    """The body of pay and cancel; without an `id` the call is told apart by the order's state alone."""
+    """The body of pay and cancel; without an `id`, only the state of the order identifies a repeat."""
 
     id: Name | None = None
 
@@ -53,7 +53,7 @@ class OrderHandlers:
     """The handlers of `/v1/orders`. `request_seconds` is the deadline of a call."""
 
     def __init__(self, batcher: CommandBatcher, ledger: Ledger, reads: SettledReads, request_seconds: float) -> None:
-        self._desk = batcher
+        self._batcher = batcher
         self._ledger = ledger
         self._reads = reads
         self._request_seconds = request_seconds
@@ -64,48 +64,48 @@ class OrderHandlers:
         body = await read_message(request, _ORDER_BODY)
         if isinstance(body, web.Response):
             return body
-        decided = await self._desk.submit(make_place(body), deadline)
+        decided = await self._batcher.submit(make_place(body), deadline)
         result, order = decided.result, decided.order
-        if result.outcome in _TAKEN and order is not None:
+        if result.outcome in _ACCEPTED and order is not None:
             view = order_view(body.order_id, order, result.replayed)
             return problems.json_response(view, 200 if result.replayed else 201)
-        return _place_refused(body.order_id, decided)
+        return _refuse_place(body.order_id, decided)
 
     async def pay(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/pay`."""
-        return await self._event(
+        return await self._submit_event(
             request,
             _EVENT_BODY,
-            lambda body, order_id: Pay(id=body.id or _fresh_id(), order_id=order_id, fingerprint=_PAY_MARK),
+            lambda body, order_id: Pay(id=body.id or _new_id(), order_id=order_id, fingerprint=_PAY_FINGERPRINT),
         )
 
     async def cancel(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/cancel`."""
-        return await self._event(
+        return await self._submit_event(
             request,
             _EVENT_BODY,
-            lambda body, order_id: Cancel(id=body.id or _fresh_id(), order_id=order_id, fingerprint=_CANCEL_MARK),
+            lambda body, order_id: Cancel(id=body.id or _new_id(), order_id=order_id, fingerprint=_CANCEL_FINGERPRINT),
         )
 
     async def extend(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/extend`."""
-        return await self._event(
+        return await self._submit_event(
             request,
             _EXTEND_BODY,
-            lambda body, order_id: make_extend(order_id, body.hold_seconds, body.id or _fresh_id()),
+            lambda body, order_id: make_extend(order_id, body.hold_seconds, body.id or _new_id()),
         )
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /v1/orders/{order_id}`."""
         order_id = request.match_info["order_id"]
-        if (wrong := names.check_name("order_id", order_id)) is not None:
-            return wrong
+        if (invalid := check_name("order_id", order_id)) is not None:
+            return invalid
         order = await self._reads.settled(lambda: self._ledger.read_order(order_id), self._deadline())
         if order is None:
             return problems.from_outcome(Outcome.UNKNOWN_ORDER)
         return problems.json_response(order_view(order_id, order, replayed=False))
 
-    async def _event(
+    async def _submit_event(
         self,
         request: web.Request,
         decoder: msgspec.json.Decoder[_Body],
@@ -116,9 +116,9 @@ class OrderHandlers:
         if isinstance(body, web.Response):
             return body
         order_id = request.match_info["order_id"]
-        if (wrong := names.check_name("order_id", order_id)) is not None:
-            return wrong
-        decided = await self._desk.submit(command_of(body, order_id), deadline)
+        if (invalid := check_name("order_id", order_id)) is not None:
+            return invalid
+        decided = await self._batcher.submit(command_of(body, order_id), deadline)
         result, order = decided.result, decided.order
         if result.outcome in REFUSALS or order is None:
             more = {} if order is None else {"order": order_view(order_id, order, result.replayed)}
@@ -129,8 +129,8 @@ class OrderHandlers:
         return asyncio.get_running_loop().time() + self._request_seconds
 
 
-def _place_refused(order_id: str, decided: SettledResult) -> web.Response:
-    """409; the order and its lines where this very body was refused, not where another one holds the id."""
+def _refuse_place(order_id: str, decided: SettledResult) -> web.Response:
+    """409, with the order and its lines if this body was refused, and not if another body has the id."""
     result, order = decided.result, decided.order
     if order is None or order.state != "rejected" or order.outcome != result.outcome:
         return problems.from_outcome(result.outcome, result.detail)
@@ -151,5 +151,5 @@ def _refused_lines(order: OrderRecord) -> list[dict[str, Any]]:
     ]
 
 
-def _fresh_id() -> str:
+def _new_id() -> str:
     return uuid.uuid4().hex

@@ -1,7 +1,7 @@
-"""Policies over HTTP: what a channel does, over all its SKUs or for one.
+"""Policies over HTTP: of a channel, for all of its SKUs or for one.
 
-In: a level's policy, whole. Out: what is set at that level and what is in force, answered once it is in force and its
-consequences are published.
+In: the whole policy of a level. Out: the policy of that level and the effective one; a change is answered when it is in
+force and its consequences are published.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from stocktide.api import names, problems
+from stocktide.api import problems
 from stocktide.api.batching import BatchSubmitter
-from stocktide.api.bodies import read_message
 from stocktide.api.known_channels import sweep
+from stocktide.api.requests import check_channel, check_name, read_message
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.events import Malformed, Name
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import DeletePolicy, SetPolicy
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 
-# Sums over warehouses may exceed what one line may hold; this stays exact in Lua's doubles.
+# A sum over warehouses may exceed the limit of one line; this is exact in the doubles of Lua.
 UNITS_MAX = 1_000_000_000
 DWELL_SECONDS_MAX = 604_800
 PUBLISH_INTERVAL_MS_MAX = 60_000
-# A channel that sells from more warehouses than this sells from all of them.
+# A channel with more warehouses sells from all of them.
 WAREHOUSES_MAX = 256
-# A change is answered although SKUs are still being re-evaluated after this long: it is in force all the same.
+# After this a change is answered, although SKUs are still being re-evaluated: it is already in force.
 PUBLISHED_SECONDS_MAX = 5.0
 
 Units = Annotated[int, Meta(ge=0, le=UNITS_MAX)]
 
 
 class PolicyBody(Struct, frozen=True, kw_only=True):
-    """A level's policy; a field that is null or left out inherits."""
+    """The policy of a level; a field that is null or missing is inherited."""
 
     share: Annotated[float, Meta(ge=0, le=1)] | None = None
     buffer: Units | None = None
@@ -58,7 +58,7 @@ _POLICY_BODY = msgspec.json.Decoder(PolicyBody)
 
 
 def validate_policy(body: PolicyBody) -> dict[str, Any] | Malformed:
-    """The fields that are set; refuses a resume threshold that is not above the safety threshold beside it."""
+    """The fields that are set; an error if the resume threshold is not above the safety threshold."""
     safety, resume = body.safety_threshold, body.resume_threshold
     if safety is not None and resume is not None and resume <= safety:
         return Malformed("invalid_field", f"must be above safety_threshold, {safety}", "resume_threshold")
@@ -66,7 +66,7 @@ def validate_policy(body: PolicyBody) -> dict[str, Any] | Malformed:
 
 
 def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> dict[str, Any]:
-    """The policy in force, each field of the contract in its order; the ledger leaves out what is null."""
+    """The effective policy with every field of the contract in its order; the ledger omits null fields."""
     return {
         "share": float(effective.get("share", 1)),
         "buffer": effective.get("buffer", 0),
@@ -102,12 +102,12 @@ class PolicyHandlers:
         self._publish_interval_ms = publish_interval_ms
 
     async def get(self, request: web.Request) -> web.Response:
-        """`GET /v1/policies/{channel}[/{sku}]`; `own` is null where nothing is set at this level."""
+        """`GET /v1/policies/{channel}[/{sku}]`; `own` is null if this level has no policy."""
         level = _level(request)
         return level if isinstance(level, web.Response) else await self._show(*level)
 
     async def put(self, request: web.Request) -> web.Response:
-        """`PUT`: replaces the level whole."""
+        """`PUT`: replaces the policy of the level."""
         level = _level(request)
         if isinstance(level, web.Response):
             return level
@@ -122,7 +122,7 @@ class PolicyHandlers:
         return problems.from_outcome(outcome) if outcome in REFUSALS else await self._show(channel, sku)
 
     async def delete(self, request: web.Request) -> web.Response:
-        """`DELETE`: removes the level; 404 where nothing is set there."""
+        """`DELETE`: removes the policy of the level; 404 if there is none."""
         level = _level(request)
         if isinstance(level, web.Response):
             return level
@@ -131,7 +131,7 @@ class PolicyHandlers:
         return problems.from_outcome(outcome) if outcome in REFUSALS else web.Response(status=204)
 
     async def _change(self, command: SetPolicy | DeletePolicy) -> str:
-        """Change a level, and carry it to all SKUs. One change of a channel is carried at a time."""
+        """Change a level and re-evaluate its SKUs; concurrent changes of one channel wait for each other."""
         deadline = self._deadline()
         while True:
             decision = await self._submitter.decide([command], deadline)
@@ -147,9 +147,9 @@ class PolicyHandlers:
     async def _show(self, channel: str, sku: str | None) -> web.Response:
         own, effective = await self._reads.settled(lambda: self._ledger.read_policy(channel, sku), self._deadline())
         shown = effective_view(effective, self._publish_interval_ms)
-        # In the contract's order, not in Lua's.
-        mine = None if own is None else {name: own[name] for name in shown if name in own}
-        return problems.json_response({"channel": channel, "sku": sku, "own": mine, "effective": shown})
+        # In the order of the contract, not of Lua.
+        ordered = None if own is None else {name: own[name] for name in shown if name in own}
+        return problems.json_response({"channel": channel, "sku": sku, "own": ordered, "effective": shown})
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._request_seconds
@@ -157,8 +157,8 @@ class PolicyHandlers:
 
 def _level(request: web.Request) -> tuple[str, str | None] | web.Response:
     channel, sku = request.match_info["channel"], request.match_info.get("sku")
-    # `*` is a level only together with a SKU.
-    wrong = names.check_channel(channel) if sku is None else names.check_name("channel", channel)
-    if wrong is None and sku is not None:
-        wrong = names.check_name("sku", sku)
-    return (channel, sku) if wrong is None else wrong
+    # `*` is a level only with a SKU.
+    invalid = check_channel(channel) if sku is None else check_name("channel", channel)
+    if invalid is None and sku is not None:
+        invalid = check_name("sku", sku)
+    return (channel, sku) if invalid is None else invalid

@@ -1,6 +1,6 @@
-"""Stock over HTTP: a SKU, a channel's stock by page, what a movement did.
+"""Stock over HTTP: a SKU, a page of a channel's stock, the effect of a movement.
 
-In: names in a path, a page's bounds in a query. Out: records of the ledger as the contract shows them, settled.
+In: names in a path, the bounds of a page in a query. Out: settled records of the ledger, as the contract shows them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import asyncio
 
 from aiohttp import web
 
-from stocktide.api import names, problems
-from stocktide.api.requests import parse_query
+from stocktide.api import problems
+from stocktide.api.requests import check_channel, check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.events import Malformed
 from stocktide.tables.ledger.client import PAGE_SKUS_MAX, Ledger
@@ -30,30 +30,27 @@ class StockHandlers:
     async def sku(self, request: web.Request) -> web.Response:
         """`GET /v1/stock/{sku}`."""
         sku = request.match_info["sku"]
-        if (wrong := names.check_name("sku", sku)) is not None:
-            return wrong
+        if (invalid := check_name("sku", sku)) is not None:
+            return invalid
         found = await self._reads.settled(lambda: self._ledger.read_sku(sku), self._deadline())
-        if found is None:
-            return problems.not_found("unknown_sku", "No warehouse, announcement or policy has ever named this SKU.")
-        record, offers = found
-        return problems.json_response(stock_view(sku, record, offers))
+        return problems.unknown_sku() if found is None else problems.json_response(stock_view(sku, *found))
 
     async def channel(self, request: web.Request) -> web.Response:
         """`GET /v1/channels/{channel}/stock?sku=…&cursor=…&limit=…`; `sku` may be repeated."""
         channel = request.match_info["channel"]
-        if (wrong := names.check_channel(channel)) is not None:
-            return wrong
+        if (invalid := check_channel(channel)) is not None:
+            return invalid
         query = parse_query(request)
         skus = query.getall("sku", None)
         for name in skus or ():
-            if (wrong := names.check_name("sku", name)) is not None:
-                return wrong
+            if (invalid := check_name("sku", name)) is not None:
+                return invalid
         if skus is not None and len(skus) > PAGE_SKUS_MAX:
             return problems.from_malformed(Malformed("invalid_field", f"at most {PAGE_SKUS_MAX} at once", "sku"))
         cursor = query.get("cursor", "")
-        if cursor and (wrong := names.check_name("cursor", cursor)) is not None:
-            return wrong
-        limit = _limit(query.get("limit"))
+        if cursor and (invalid := check_name("cursor", cursor)) is not None:
+            return invalid
+        limit = parse_limit(query.get("limit"), PAGE_SKUS_DEFAULT, PAGE_SKUS_MAX)
         if isinstance(limit, web.Response):
             return limit
         items, following = await self._reads.settled(
@@ -63,7 +60,7 @@ class StockHandlers:
         return problems.json_response({"items": updates, "next": following})
 
     async def channels(self, request: web.Request) -> web.Response:
-        """`GET /v1/channels`: those that had a policy, an order or a subscriber."""
+        """`GET /v1/channels`: the channels that had a policy, an order or a subscriber."""
         registry = await self._reads.settled(self._ledger.read_registry, self._deadline())
         return problems.json_response({"items": registry.names})
 
@@ -71,8 +68,8 @@ class StockHandlers:
         """`GET /v1/warehouses/{warehouse}/movements/{id}`."""
         warehouse, movement_id = request.match_info["warehouse"], request.match_info["id"]
         for field, value in (("warehouse", warehouse), ("id", movement_id)):
-            if (wrong := names.check_name(field, value)) is not None:
-                return wrong
+            if (invalid := check_name(field, value)) is not None:
+                return invalid
         record = await self._reads.settled(lambda: self._ledger.read_movement(warehouse, movement_id), self._deadline())
         if record is None:
             return problems.not_found("unknown_movement", f"{warehouse} has sent no movement of this id yet.")
@@ -80,11 +77,3 @@ class StockHandlers:
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._request_seconds
-
-
-def _limit(given: str | None) -> int | web.Response:
-    if given is None:
-        return PAGE_SKUS_DEFAULT
-    if given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= PAGE_SKUS_MAX:
-        return int(given)
-    return problems.from_malformed(Malformed("invalid_field", f"a number from 1 to {PAGE_SKUS_MAX}", "limit"))

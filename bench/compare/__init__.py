@@ -1,5 +1,5 @@
-"""`make bench-compare`: Stocktide beside the usual ways to reserve stock, on the same machine, servers and orders.
+"""`make bench-compare`: Stocktide and the usual ways to reserve stock, on the same machine, servers and orders.
 
-In: seeded orders, callers who ask again until they are answered, kills of processes and of servers. Out: a table and
-JSON: how fast each way answers, and what it had promised that was gone afterwards.
+In: seeded orders, clients that retry until they get a response, kills of processes and servers. Out: a table and JSON:
+the speed of each way, and the promises that did not survive the kills. Begin with `rounds.py`.
 """

@@ -1,6 +1,6 @@
-"""The same oracle for every way: what callers were told, against what was received and what the store holds afterwards.
+"""The oracle of the comparison: the responses of the clients against the received stock and the store afterwards.
 
-It knows nothing of how a way works: it counts units from outside.
+It counts units from outside and is the same for every contender.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from bench.compare.load import BenchOrder, ReserveOutcome, ResponseLog, units_by
 class ConsistencyReport:
     """Units and orders after a kill.
 
-    `oversold_units`: told held beyond what was received, over all SKUs. `lost_units`, `lost_orders`: told held and not
-    in the store afterwards. `leaked_units`: gone from the stock, and nobody was told that they are held.
-    `unanswered`: orders whose callers gave up; with any of them the leaked units say nothing.
+    `oversold_units`: held for clients beyond the received stock, over all SKUs. `lost_units`, `lost_orders`: answered
+    `held`, but not held in the store. `leaked_units`: missing from the stock without a response that they are held.
+    `unanswered`: orders without a response; if there are any, the leaked units mean nothing.
     """
 
     received_units: int
@@ -32,20 +32,20 @@ class ConsistencyReport:
 
     @property
     def broken(self) -> bool:
-        """Whether anything that was told does not stand, or stock is gone for nothing."""
+        """Whether a response does not stand, or stock is missing."""
         return bool(self.oversold_units or self.lost_orders or self.leaked_units or self.unanswered)
 
 
 def check_consistency(
     orders: Sequence[BenchOrder],
     received: Mapping[str, int],
-    told: ResponseLog,
+    responses: ResponseLog,
     in_store: set[str],
     left: Mapping[str, int],
 ) -> ConsistencyReport:
-    """`received`, `left`: units by SKU, before and after; `in_store`: the ids of orders that the store has as held."""
-    held = {order_id for order_id, answer in told.answers.items() if answer is ReserveOutcome.HELD}
-    refused = sum(answer is ReserveOutcome.REFUSED for answer in told.answers.values())
+    """`received`, `left`: units by SKU, before and after; `in_store`: the ids of the orders held in the store."""
+    held = {order_id for order_id, answer in responses.answers.items() if answer is ReserveOutcome.HELD}
+    refused = sum(answer is ReserveOutcome.REFUSED for answer in responses.answers.values())
     sold = units_by_sku(orders, held)
     lost = units_by_sku(orders, held - in_store)
     gone = {sku: units - left[sku] for sku, units in received.items()}

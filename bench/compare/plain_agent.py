@@ -1,8 +1,8 @@
-"""A plain Faust agent that answers: an order in, one Lua call in Redis, one table write, an answer out.
+"""A plain Faust agent with responses: one Lua call in Redis and one table write per order.
 
 `python -m bench.compare.plain_agent worker --without-web` with BENCH_KAFKA, BENCH_REDIS, BENCH_APP, BENCH_PARTITIONS,
-BENCH_DATA. Orders that its table knows are answered again without touching the stock; an outage of Redis is waited
-for, because an exception would ack the order all the same.
+BENCH_DATA. Repeated orders are answered from its table. It waits for Redis during an outage: Faust acks an order even
+after an exception.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from bench.compare.strategies import HELD, REFUSED, SOCKET_SECONDS_MAX
 from bench.plain_faust import plain_app
 
-AGAIN_SECONDS = 0.1
+RETRY_SECONDS = 0.1
 
 _TAKE = """
 if tonumber(redis.call('GET', KEYS[1])) < tonumber(ARGV[1]) then return 0 end
@@ -41,7 +41,7 @@ def make_app() -> faust.App:
             try:
                 return HELD if await script(keys=[f"stock:{sku}"], args=[units]) else REFUSED
             except (RedisError, OSError):
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
 
     @app.agent(orders)  # type: ignore[untyped-decorator]
     async def reserve_each(stream: Any) -> None:

@@ -1,15 +1,10 @@
-"""The table and the JSON: a line for each contender, and the machine that it belongs to."""
+"""The table of the comparison: one line per contender."""
 
 from __future__ import annotations
 
 import math
-import os
-import platform
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import psutil
 from rich.table import Table
 
 from bench.compare.rounds import KillResult, SpeedResult
@@ -17,8 +12,8 @@ from bench.compare.rounds import KillResult, SpeedResult
 
 @dataclass(frozen=True, slots=True)
 class ContenderResult:
-    """What one contender did; `missing` says why there is nothing. `load_before`: the machine's load average of the
-    last minute when it began; what others did meanwhile is in its figures."""
+    """The results of one contender; `missing`: the reason why there are none. `load_before`: the load average of the
+    machine's last minute before it started."""
 
     name: str
     title: str
@@ -31,7 +26,7 @@ class ContenderResult:
 
 
 def table(results: list[ContenderResult]) -> Table:
-    """One line for each; units unless it says otherwise."""
+    """One line each; in units where the head says nothing else."""
     made = Table(
         "way",
         "held/s\n1,000 SKUs",
@@ -56,38 +51,17 @@ def table(results: list[ContenderResult]) -> Table:
             f"{hot.rate:,.0f}",
             f"{hot.p50_ms:.1f} / {hot.p99_ms:.1f}",
             f"{lone.p50_ms:.1f}",
-            _told(result.process),
-            _told(result.store),
+            _kill_text(result.process),
+            _kill_text(result.store),
             result.store_death,
         )
     return made
 
 
-def _told(death: KillResult | None) -> str:
-    if death is None:
+def _kill_text(kill: KillResult | None) -> str:
+    if kill is None:
         return ""
-    verdict = death.verdict
-    text = f"{verdict.oversold_units} / {verdict.lost_units} / {verdict.leaked_units}, {_seconds(death)}"
-    return text + (f", {verdict.unanswered} unanswered" if verdict.unanswered else "")
-
-
-def _seconds(death: KillResult) -> str:
-    return "for good" if math.isinf(death.silent_seconds) else f"{death.silent_seconds:.1f} s"
-
-
-def machine() -> dict[str, Any]:
-    """What the figures belong to, with the load that was there before."""
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "python": platform.python_version(),
-        "load_average": os.getloadavg(),
-    }
-
-
-def _processor() -> str:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    found = kill.verdict
+    silent = "for good" if math.isinf(kill.silent_seconds) else f"{kill.silent_seconds:.1f} s"
+    text = f"{found.oversold_units} / {found.lost_units} / {found.leaked_units}, {silent}"
+    return text + (f", {found.unanswered} unanswered" if found.unanswered else "")

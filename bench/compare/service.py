@@ -1,6 +1,6 @@
-"""The door of a way: an aiohttp service that answers `POST /v1/orders`, as Stocktide's API does.
+"""The HTTP service around a strategy: it answers `POST /v1/orders` as Stocktide's API does.
 
-`python -m bench.compare.service WAY PORT STORE_URL`. 201 is held, 409 refused, 503 that the store does not answer.
+`python -m bench.compare.service STRATEGY PORT STORE_URL`. 201: held; 409: refused; 503: the store does not answer.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from bench.compare.strategies import HELD, OUTAGES, STRATEGIES, ReserveStrategy
 class ReserveService:
     """The handlers."""
 
-    def __init__(self, way: ReserveStrategy) -> None:
-        self._way = way
+    def __init__(self, strategy: ReserveStrategy) -> None:
+        self._strategy = strategy
 
     async def place(self, request: web.Request) -> web.Response:
         """`POST /v1/orders`."""
         order = orjson.loads(await request.read())
         line = order["lines"][0]
         try:
-            state = await self._way.reserve(order["order_id"], line["sku"], line["quantity"])
+            state = await self._strategy.reserve(order["order_id"], line["sku"], line["quantity"])
         except OUTAGES as error:
-            return _answer({"detail": f"{type(error).__name__}: {error}"}, 503)
-        return _answer({**order, "state": state}, 201 if state == HELD else 409)
+            return _json_response({"detail": f"{type(error).__name__}: {error}"}, 503)
+        return _json_response({**order, "state": state}, 201 if state == HELD else 409)
 
     async def close(self, _: web.Application) -> None:
-        """At the end."""
-        await self._way.close()
+        """aiohttp's callback at the end."""
+        await self._strategy.close()
 
 
-def _answer(body: object, status: int) -> web.Response:
+def _json_response(body: object, status: int) -> web.Response:
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
 
 
-def make_app(way: ReserveStrategy) -> web.Application:
-    """The service."""
-    door = ReserveService(way)
+def make_app(strategy: ReserveStrategy) -> web.Application:
+    """The application."""
+    service = ReserveService(strategy)
     app = web.Application()
-    app.router.add_post("/v1/orders", door.place)
-    app.on_cleanup.append(door.close)
+    app.router.add_post("/v1/orders", service.place)
+    app.on_cleanup.append(service.close)
     return app
 
 
 async def _make_app(name: str, url: str) -> web.Application:
-    return make_app(STRATEGIES[name](url))  # inside the loop: clients belong to it
+    return make_app(STRATEGIES[name](url))  # inside the loop, which the store's clients need
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""Stocktide as a contender: its worker and its API with the settings that a user gets, on the embedded servers.
+"""Stocktide as a contender: its worker and its API with default settings, on the embedded servers.
 
-Everything goes through its public API: stock is received, orders placed and looked up as any caller would.
+Stock is received, and orders are placed and read, through the public API only.
 """
 
 from __future__ import annotations
@@ -10,123 +10,123 @@ import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import orjson
 
 from bench.compare.clients import http_clients
 from bench.compare.load import ReserveClient
 from bench.compare.stores import ValkeyStore
-from bench.size.stage import SizeServers, StocktideProcess, servers
+from bench.orders import LINES_PER_EVENT
+from bench.servers import BenchServers, StocktideProcess, run_servers
+from stocktide.loadtest.client.http import StocktideClient
 from stocktide.retry import poll_until
 
+APP_ID = "compare"
 WAREHOUSE = "SH1"
-LINES_EACH = 500
-# Looked up at once, when the callers are done.
-LOOKS_MAX = 64
-# A look that is not answered within this after a recovery is a failure of the run.
-LOOK_SECONDS_MAX = 120.0
-AGAIN_SECONDS = 0.2
+REQUESTS_MAX = 64
+# A movement that is not applied within this after a recovery is a failure of the run.
+APPLIED_SECONDS_MAX = 120.0
 
 
 class StocktideContender:
     """A worker and an API."""
 
-    def __init__(self, stage: SizeServers, session: aiohttp.ClientSession) -> None:
-        self._members = (StocktideProcess(stage, "worker"), StocktideProcess(stage, "api"))
-        self._api = self._members[1].url
-        self._store = ValkeyStore(stage.valkey)
-        self._session = session
+    def __init__(
+        self, servers: BenchServers, processes: Sequence[StocktideProcess], port: int, client: StocktideClient
+    ) -> None:
+        self._processes = processes
+        self._port = port
+        self._client = client
+        store = ValkeyStore(servers.valkey)
+        self.watch_store, self.lose_store = store.watch, store.lose
         self._movements = itertools.count()
 
     async def start(self) -> None:
-        """Start both, and wait until they are ready."""
-        await asyncio.gather(*(member.start() for member in self._members))
+        """Start both processes, and wait until they are ready."""
+        await asyncio.gather(*(process.start() for process in self._processes))
 
     async def stop(self) -> None:
         """End both."""
-        await asyncio.gather(*(member.stop() for member in self._members))
+        await asyncio.gather(*(process.stop() for process in self._processes))
 
-    def callers(self, count: int) -> AbstractAsyncContextManager[list[ReserveClient]]:
-        """A connection each."""
-        return http_clients(int(self._api.rpartition(":")[2]), count)
+    def clients(self, count: int) -> AbstractAsyncContextManager[list[ReserveClient]]:
+        """`count` clients with a connection each."""
+        return http_clients(self._port, count)
 
     async def open(self, stock: Mapping[str, int]) -> None:
-        """Receipts, each waited for."""
+        """Receive the stock; returns when every receipt is applied."""
         lines = [{"sku": sku, "quantity": units} for sku, units in stock.items()]
-        for start in range(0, len(lines), LINES_EACH):
-            movement: dict[str, Any] = {
+        for start in range(0, len(lines), LINES_PER_EVENT):
+            movement_id = f"open-{next(self._movements)}"
+            movement = {
                 "type": "stock.received",
-                "id": f"open-{next(self._movements)}",
+                "id": movement_id,
                 "occurred_at": datetime.now(UTC).isoformat(),
                 "warehouse": WAREHOUSE,
-                "lines": lines[start : start + LINES_EACH],
+                "lines": lines[start : start + LINES_PER_EVENT],
             }
-            async with self._session.post(f"{self._api}/v1/movements", json=movement) as answer:
-                answer.raise_for_status()
-            path = f"/v1/warehouses/{WAREHOUSE}/movements/{movement['id']}"
-            if not await poll_until(partial(self._is_there, path), LOOK_SECONDS_MAX):
-                raise TimeoutError(f"{movement['id']} was not applied within {LOOK_SECONDS_MAX:.0f} s")
+            await receive(self._client, orjson.dumps(movement))
+            await wait_until_applied(self._client, WAREHOUSE, movement_id, APPLIED_SECONDS_MAX)
 
     async def kill(self) -> str:
-        """Of both at once."""
-        await asyncio.gather(*(member.kill() for member in self._members))
+        """SIGKILL both at the same time and restart them."""
+        await asyncio.gather(*(process.kill() for process in self._processes))
         await self.start()
         return "kill -9 of its worker and its API"
 
-    def watch_store(self) -> None:
-        """Its Redis's file."""
-        self._store.watch()
-
-    async def lose_store(self) -> str:
-        """Its Redis loses its tail."""
-        return await self._store.lose()
-
     async def held(self, order_ids: Sequence[str]) -> set[str]:
         """By `GET /v1/orders/{order_id}`."""
-        found = await self._look_all([f"/v1/orders/{order_id}" for order_id in order_ids])
+        found = await self._get_all([f"/v1/orders/{order_id}" for order_id in order_ids])
         return {order["order_id"] for order in found if order is not None and order["state"] == "reserved"}
 
     async def left(self, skus: Sequence[str]) -> dict[str, int]:
         """By `GET /v1/stock/{sku}`."""
-        found = await self._look_all([f"/v1/stock/{sku}" for sku in skus])
+        found = await self._get_all([f"/v1/stock/{sku}" for sku in skus])
         return {sku: stock["available"] if stock else 0 for sku, stock in zip(skus, found, strict=True)}
 
-    async def _is_there(self, path: str) -> bool:
-        return await self._look(path) is not None
+    async def _get_all(self, paths: Sequence[str]) -> list[dict[str, Any] | None]:
+        return await asyncio.gather(*(get_json(self._client, path) for path in paths))
 
-    async def _look_all(self, paths: Sequence[str]) -> list[dict[str, Any] | None]:
-        places = asyncio.Semaphore(LOOKS_MAX)
 
-        async def look(path: str) -> dict[str, Any] | None:
-            async with places:
-                return await self._look(path)
+async def get_json(client: StocktideClient, path: str) -> dict[str, Any] | None:
+    """The document at a path; None for 404. Raises RuntimeError for any other status."""
+    response = await client.call("GET", path)
+    if response.status not in (200, 404):
+        raise RuntimeError(f"{path}: status {response.status}")
+    found: dict[str, Any] = orjson.loads(response.body)
+    return found if response.status == 200 else None
 
-        return await asyncio.gather(*map(look, paths))
 
-    async def _look(self, path: str) -> dict[str, Any] | None:
-        """What is at a path; None for 404. It is asked again while the answer is 503."""
-        async with asyncio.timeout(LOOK_SECONDS_MAX):
-            while True:
-                async with self._session.get(self._api + path) as answer:
-                    if answer.status != 503:
-                        if answer.status == 404:
-                            return None
-                        answer.raise_for_status()
-                        found: dict[str, Any] = await answer.json()
-                        return found
-                await asyncio.sleep(AGAIN_SECONDS)
+async def receive(client: StocktideClient, movement: bytes) -> None:
+    """Post one movement. Raises RuntimeError if it is not accepted."""
+    response = await client.call("POST", "/v1/movements", movement)
+    if response.status != 202:
+        raise RuntimeError(f"a movement was answered with status {response.status}: {response.body[:200]!r}")
+
+
+async def wait_until_applied(client: StocktideClient, warehouse: str, movement_id: str, seconds_max: float) -> None:
+    """Wait for the effect of a movement. Raises TimeoutError."""
+
+    async def is_applied() -> bool:
+        return await get_json(client, f"/v1/warehouses/{warehouse}/movements/{movement_id}") is not None
+
+    if not await poll_until(is_applied, seconds_max):
+        raise TimeoutError(f"{movement_id} was not applied within {seconds_max:.0f} s")
 
 
 @asynccontextmanager
-async def stocktide(folder: Path) -> AsyncIterator[StocktideContender]:
-    """Started, for the duration."""
-    async with servers(folder) as stage, aiohttp.ClientSession() as session:
-        contender = StocktideContender(stage, session)
-        try:
-            await contender.start()
-            yield contender
-        finally:
-            await contender.stop()
+async def run_stocktide_contender(folder: Path) -> AsyncIterator[StocktideContender]:
+    """The contender and its servers, for the duration."""
+    async with run_servers(folder) as servers:
+        await servers.create_topics(APP_ID)
+        api = StocktideProcess(servers, APP_ID, "api")
+        async with StocktideClient(api.url, REQUESTS_MAX) as client:
+            worker = StocktideProcess(servers, APP_ID, "worker")
+            contender = StocktideContender(servers, (worker, api), api.port, client)
+            try:
+                await contender.start()
+                yield contender
+            finally:
+                await contender.stop()

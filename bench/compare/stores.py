@@ -1,6 +1,6 @@
-"""The stores that the ways keep their stock in, and what is done to them: Valkey and PostgreSQL.
+"""The stores of the contenders, and how they are killed: Valkey and PostgreSQL.
 
-In: a folder. Out: a server with the settings that its users have, and what it has lost when it comes back.
+In: a folder. Out: a server with its usual settings, and the loss after a restart.
 """
 
 from __future__ import annotations
@@ -29,39 +29,39 @@ from stocktide.errors import CommandError
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 15.0
 POLL_SECONDS = 0.02
-# More than the callers have connections, and some for us.
+# The connections of all clients, and some for the benchmark.
 POSTGRES_CONNECTIONS = 100
-# Debian keeps the server's programs off the PATH.
+# Debian does not put the server's programs on the PATH.
 _DEBIAN_FOLDERS = "/usr/lib/postgresql"
 
 
 class ContenderUnavailable(CommandError):
-    """A way cannot be compared with here; the message says what is missing."""
+    """A contender cannot run on this machine; the message names what is missing."""
 
 
 class StoreServer(Protocol):
-    """A server that is started for a contender."""
+    """A server of a contender."""
 
     @property
     def url(self) -> str:
-        """For a client; known once it was started."""
+        """The URL for clients; valid after the start."""
 
     async def start(self) -> None:
         """Start it, and wait until it answers."""
 
     def watch(self) -> None:
-        """Get ready for `lose`: called some seconds before it."""
+        """Prepare `lose`: called some seconds before it."""
 
     async def lose(self) -> str:
-        """Kill it, with what such a death may cost; start it again. What was done."""
+        """Kill it with the loss that such a kill may cause, and restart it; a description."""
 
     async def stop(self) -> None:
         """End it."""
 
 
 class ValkeyStore:
-    """An embedded Valkey. AOF `everysec`, as Stocktide's: what it wrote in its last seconds may be lost. `always`: it
-    syncs before it answers, so that nothing may."""
+    """An embedded Valkey. AOF `everysec`, as Stocktide's: its last seconds of writes may be lost. `always`: it syncs
+    before it answers, and nothing may be lost."""
 
     def __init__(self, server: EmbeddedValkey, always: bool = False) -> None:
         self._server = server
@@ -71,26 +71,26 @@ class ValkeyStore:
 
     @property
     def url(self) -> str:
-        """For a client."""
+        """The URL for clients."""
         return self._server.url
 
     async def start(self) -> None:
-        """Start it with the data that it has."""
+        """Start it with its present data."""
         await self._server.start()
         if self._always:
             async with Redis.from_url(self.url) as redis:
                 await redis.config_set("appendfsync", "always")
 
     def watch(self) -> None:
-        """Note how the file grows, from now on."""
+        """Record the growth of its file from now on."""
         self._watching = asyncio.create_task(self._file.watch())
 
     async def lose(self) -> str:
-        """SIGKILL; the last seconds of the file are cut off, where they were not synced; started again."""
+        """SIGKILL; unless `always`, cut off the last seconds of the file; restart."""
         killed_at = time.monotonic()
         self._server.kill()
         await self._server.wait()
-        self._rest()
+        self._stop_watching()
         if self._always:
             await self.start()
             return "kill -9"
@@ -100,18 +100,18 @@ class ValkeyStore:
 
     async def stop(self) -> None:
         """End it."""
-        self._rest()
+        self._stop_watching()
         await self._server.stop()
 
-    def _rest(self) -> None:
+    def _stop_watching(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
 
 
 class PostgresStore:
-    """A cluster of its own in a temporary folder, run by a user who is not root, with the server's own defaults:
-    `fsync` and `synchronous_commit` on."""
+    """A cluster in a temporary folder, run by an unprivileged user, with the server's defaults: `fsync` and
+    `synchronous_commit` on."""
 
     def __init__(self, log: Path) -> None:
         self._programs = find_postgres()
@@ -122,11 +122,11 @@ class PostgresStore:
 
     @property
     def url(self) -> str:
-        """For a client."""
+        """The URL for clients."""
         return f"postgresql://bench@127.0.0.1:{self._port}/postgres"
 
     async def start(self) -> None:
-        """Start it, with a new cluster the first time. Raises ContenderUnavailable where it cannot be had."""
+        """Start it, with a new cluster the first time. Raises ContenderUnavailable."""
         if not (self._folder / "data").exists():
             await self._make_cluster()
         settings = {
@@ -146,11 +146,11 @@ class PostgresStore:
             await asyncio.sleep(POLL_SECONDS)
 
     def watch(self) -> None:
-        """Nothing: what was committed is on the disk."""
+        """Nothing: commits are on the disk."""
 
     async def lose(self) -> str:
-        """SIGKILL of all of its processes; started again, it recovers from its log. Nothing of that is cut off: every
-        commit was synced before it was answered."""
+        """SIGKILL all of its processes, and restart it; it recovers from its log. Nothing is cut off, because every
+        commit was synced before its response."""
         assert self._child.pid is not None
         server = psutil.Process(self._child.pid)
         processes = [server, *server.children(recursive=True)]
@@ -158,14 +158,14 @@ class PostgresStore:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         await self._child.wait()
-        # The next server refuses to start while one of them lives.
+        # The next server refuses to start while one of them runs.
         await asyncio.to_thread(psutil.wait_procs, processes, STOP_SECONDS_MAX)
         await self.start()
         return f"kill -9 of all its {len(processes)} processes"
 
     async def stop(self) -> None:
         """End it, and remove its folder."""
-        self._child.send(signal.SIGINT)  # "fast": it waits for no client
+        self._child.send(signal.SIGINT)  # a "fast" shutdown, which waits for no client
         await self._child.stop(STOP_SECONDS_MAX)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -181,7 +181,7 @@ class PostgresStore:
         command = [str(self._programs / program), *arguments]
         if self._user is None:
             return command
-        # The kernel forgets "die with your parent" when a process changes its user: ask for it again.
+        # A change of the user resets the parent-death signal.
         drop = ["setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups", "--pdeathsig=KILL"]
         return [*drop, "--", *command]
 
@@ -205,11 +205,11 @@ def find_postgres() -> Path:
 
 
 def _unprivileged_user() -> str | None:
-    """Whom to run it as; None: as oneself. PostgreSQL refuses root. Raises ContenderUnavailable."""
+    """The user for PostgreSQL, which refuses root; None: the present user. Raises ContenderUnavailable."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     for name in ("postgres", "nobody"):
         if name in names and shutil.which("setpriv"):
             return name
-    raise ContenderUnavailable("PostgreSQL does not run as root, and there is nobody else (or no setpriv) to run it as")
+    raise ContenderUnavailable("PostgreSQL does not run as root, and there is no other user (or no setpriv) to run it")

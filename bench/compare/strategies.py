@@ -1,7 +1,7 @@
-"""The usual ways to reserve stock in a store, each written as carefully as the way allows.
+"""The usual ways to reserve stock in a store, each implemented as carefully as it allows.
 
-In: an order. Out: `held` or `refused`; the same again for an order that is known. All keep the units left of each SKU
-and the state of each order, and nothing else: no holds that end, no channels, no log.
+In: an order. Out: `held` or `refused`; the same again for a repeated order. All keep the remaining units of each SKU
+and the state of each order, and nothing else: no holds that expire, no channels, no log.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 HELD, REFUSED = "held", "refused"
-# As many as callers: none waits for a connection.
+# As many as clients, so that none waits for a connection.
 CONNECTIONS = 64
 SOCKET_SECONDS_MAX = 5.0
-# A lock that is forgotten by a process that died is free again after this; redis-py's own default is never.
+# The lock of a process that died expires after this; by default a redis-py lock never expires.
 LOCK_SECONDS = 5.0
-# redis-py waits 0.1 s between two tries; at a hot SKU a tenth of that serves more.
+# redis-py's default is 0.1 s; with a hot SKU a tenth of that is faster.
 LOCK_POLL_SECONDS = 0.01
-# Longer than a dead holder's lock, so that nobody gives up for one.
+# Longer than the expiry of a dead holder's lock.
 LOCK_WAIT_SECONDS = 5.5
-# What a store that is down or comes back raises.
+# Exceptions of a store that is down or restarts.
 OUTAGES = (
     RedisError,
     asyncpg.PostgresError,
@@ -35,39 +35,39 @@ OUTAGES = (
     OSError,
     TimeoutError,
 )
-# Orders that one statement looks up.
-LOOK_UP = 1_000
+# Orders per statement.
+ORDERS_PER_READ = 1_000
 
 
 class ReserveStrategy(Protocol):
-    """A way, connected to its store."""
+    """A way to reserve stock, connected to its store."""
 
     async def open(self, stock: Mapping[str, int]) -> None:
-        """Receive so many units of each SKU."""
+        """Receive these units of each SKU."""
 
     async def reserve(self, order_id: str, sku: str, units: int) -> str:
-        """`held` or `refused`. Raises one of `OUTAGES`; what was done then is not known."""
+        """`held` or `refused`. Raises one of `OUTAGES`; the effect is unknown then."""
 
     async def held(self, order_ids: Sequence[str]) -> set[str]:
-        """Those of the orders that the store has as held."""
+        """Those of the orders that are held in the store."""
 
     async def left(self, skus: Sequence[str]) -> dict[str, int]:
-        """The units that the store has left of each SKU."""
+        """The remaining units of each SKU."""
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
 
 
-class _InRedis:
+class _RedisStrategy:
     """Units at `stock:SKU`, states at `order:ID`."""
 
     def __init__(self, url: str) -> None:
         pool = BlockingConnectionPool.from_url(
             url, max_connections=CONNECTIONS, timeout=SOCKET_SECONDS_MAX, socket_timeout=SOCKET_SECONDS_MAX
         )
-        # Typed as Any: what redis-py says of its answers fits neither of its two protocols.
+        # Any: the return types of redis-py fit neither of its two protocols.
         self._redis: Any = Redis(connection_pool=pool)
-        # Reads may come after the server's death: a dead connection is replaced. Callers of `reserve` ask again
+        # Reads may follow a restart of the server and replace a dead connection; clients of `reserve` retry
         # themselves.
         self._reader: Any = Redis.from_url(url, retry=Retry(NoBackoff(), 1))
 
@@ -76,8 +76,8 @@ class _InRedis:
 
     async def held(self, order_ids: Sequence[str]) -> set[str]:
         found: set[str] = set()
-        for start in range(0, len(order_ids), LOOK_UP):
-            some = order_ids[start : start + LOOK_UP]
+        for start in range(0, len(order_ids), ORDERS_PER_READ):
+            some = order_ids[start : start + ORDERS_PER_READ]
             states = await self._reader.mget([f"order:{order_id}" for order_id in some])
             found |= {order_id for order_id, state in zip(some, states, strict=True) if state == HELD.encode()}
         return found
@@ -92,8 +92,8 @@ class _InRedis:
         await self._redis.connection_pool.disconnect()
 
 
-class RedisLock(_InRedis):
-    """redis-py's `Lock` around read, decide, write; what it writes, it writes in one `MULTI`."""
+class RedisLock(_RedisStrategy):
+    """redis-py's `Lock` around read, decide, write; all writes are in one `MULTI`."""
 
     async def reserve(self, order_id: str, sku: str, units: int) -> str:
         lock = self._redis.lock(
@@ -125,8 +125,8 @@ return state
 """
 
 
-class OneLuaCall(_InRedis):
-    """Everything in one script, answered as soon as Redis has run it."""
+class OneLuaCall(_RedisStrategy):
+    """Everything in one script; the response follows its execution."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -148,7 +148,7 @@ class RowLock:
     """PostgreSQL: `SELECT … FOR UPDATE` of the SKU's row, then the order's row, then commit."""
 
     def __init__(self, url: str) -> None:
-        # Connections are opened as they are needed: the store may be down at the moment.
+        # Connections are opened on demand: the store may be down now.
         self._pool = asyncpg.create_pool(url, min_size=0, max_size=CONNECTIONS, command_timeout=SOCKET_SECONDS_MAX)
 
     async def open(self, stock: Mapping[str, int]) -> None:
@@ -185,7 +185,7 @@ class RowLock:
         await self._pool.close()
 
     async def _connected(self) -> Any:
-        await self._pool  # makes it ready the first time, and is nothing afterwards
+        await self._pool  # initialises it the first time
         return self._pool
 
 

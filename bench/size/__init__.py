@@ -1,4 +1,5 @@
-"""`make bench-size`: a shop of a million SKUs on real servers, and how long what happens to it takes.
+"""`make bench-size`: a shop of a million SKUs on real servers, and the duration of failures and operations on it.
 
-In: how many SKUs and open orders. Out: a table and JSON of what was measured, with the goals of the design beside it.
+In: the number of SKUs and open orders. Out: a table and JSON of the figures, with the goals of the design. Begin with
+`steps.py`.
 """

@@ -1,7 +1,7 @@
-"""What a subscriber and a pager of one channel wait for in a large shop.
+"""A snapshot and pages of one channel in a large shop.
 
-In: an API that is ready. Out: seconds, frames and bytes of a snapshot; how long others wait meanwhile; pages at the
-beginning and at the end of the list.
+In: a ready API. Out: seconds, frames and bytes of a snapshot; the latency of other requests meanwhile; the latency of
+pages at the beginning and at the end of the list.
 """
 
 from __future__ import annotations
@@ -11,48 +11,53 @@ import http.client
 import threading
 import time
 import urllib.parse
-from typing import Any
 
 import aiohttp
 import orjson
 
-from bench.orders import CHANNELS
+from bench.orders import CHANNELS, sku_name
 from bench.rates import percentile
-from bench.size.seeding import sku_name
+from bench.size.report import SizeReport
 
 CHANNEL = CHANNELS[0]
 SNAPSHOT_SECONDS_MAX = 600.0
 LIMIT = 500
 PAGES = 50
-# Others ask so often while a snapshot is written.
-ASK_SECONDS = 0.005
-# They ask before it begins, so that one is under way whenever it does.
+# The interval of the other requests during a snapshot.
+REQUEST_SECONDS = 0.005
+# They start before the snapshot, so that one is pending when it starts.
 BEFORE_SECONDS = 0.5
 _FRAME, _END = b"event: stock", b"event: synced"
 _READ_BYTES = 1024 * 1024
 
 
-async def snapshot(api: str) -> dict[str, Any]:
-    """Subscribe as a new client, until `synced`. Figures."""
+async def measure_snapshot(api: str, skus: int, report: SizeReport) -> None:
+    """Subscribe as a new client, until `synced`; adds a row."""
     done = threading.Event()
-    # In a thread: in this loop, which reads as fast as it can, nobody else would have a turn.
-    asking = asyncio.create_task(asyncio.to_thread(_ask_until, done, api))
+    # In a thread: the reader keeps this loop busy.
+    requesting = asyncio.create_task(asyncio.to_thread(_request_until, done, api))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SNAPSHOT_SECONDS_MAX)) as session:
         await asyncio.sleep(BEFORE_SECONDS)
         try:
             frames, size, seconds = await _read_snapshot(session, api)
         finally:
             done.set()
-            others = await asking
-    return {
-        "frames": frames,
-        "bytes": size,
-        "seconds": seconds,
-        "frames_a_second": frames / seconds,
-        "others_asked": len(others),
-        "others_longest_ms": max(others) * 1000,
-        "others_p50_ms": percentile(others, 0.5) * 1000,
-    }
+            latencies = await requesting
+    longest_ms, p50_ms = max(latencies) * 1000, percentile(latencies, 0.5) * 1000
+    report.check(frames == skus, f"the snapshot held {frames:,} updates")
+    report.add(
+        "SSE snapshot of one channel",
+        f"{frames:,} updates, {size / 1e6:,.0f} MB in {seconds:.2f} s ({frames / seconds:,.0f}/s); "
+        f"other requests took {longest_ms:.0f} ms at most (p50 {p50_ms:.1f} ms)",
+        figures={
+            "frames": frames,
+            "bytes": size,
+            "seconds": seconds,
+            "others": len(latencies),
+            "others_longest_ms": longest_ms,
+            "others_p50_ms": p50_ms,
+        },
+    )
 
 
 async def _read_snapshot(session: aiohttp.ClientSession, api: str) -> tuple[int, int, float]:
@@ -65,14 +70,14 @@ async def _read_snapshot(session: aiohttp.ClientSession, api: str) -> tuple[int,
             size += len(chunk)
             if _END in text:
                 return frames, size, time.monotonic() - began
-            # A frame's name may be cut in two; what was counted is not counted again.
+            # The name of a frame may be split over two chunks.
             tail = text[-(len(_END) - 1) :]
             frames -= tail.count(_FRAME)
     raise RuntimeError("the feed ended before it was synced")
 
 
-def _ask_until(done: threading.Event, api: str) -> list[float]:
-    """Seconds that each answer took, of a client that asks again and again."""
+def _request_until(done: threading.Event, api: str) -> list[float]:
+    """The latency (s) of each of a series of requests."""
     seconds: list[float] = []
     address = urllib.parse.urlsplit(api)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=SNAPSHOT_SECONDS_MAX)
@@ -82,17 +87,17 @@ def _ask_until(done: threading.Event, api: str) -> list[float]:
             connection.request("GET", "/healthz")
             connection.getresponse().read()
             seconds.append(time.monotonic() - began)
-            time.sleep(ASK_SECONDS)
+            time.sleep(REQUEST_SECONDS)
     finally:
         connection.close()
     return seconds
 
 
-async def pages(api: str, skus: int) -> dict[str, Any]:
-    """Pages of one channel's stock, at the beginning of the list and at its end. Figures, ms."""
+async def measure_pages(api: str, skus: int, report: SizeReport) -> None:
+    """Pages of one channel's stock, at the beginning of the list and at its end; adds a row."""
     names = sorted(sku_name(number) for number in range(skus))
     last = names[-LIMIT - 1] if skus > LIMIT else ""
-    found: dict[str, Any] = {"limit": LIMIT}
+    found: dict[str, float] = {}
     async with aiohttp.ClientSession() as session:
         for place, cursor in (("first", ""), ("last", last)):
             times: list[float] = []
@@ -109,4 +114,9 @@ async def pages(api: str, skus: int) -> dict[str, Any]:
                 f"{place}_p50_ms": percentile(times, 0.5) * 1000,
                 f"{place}_p99_ms": percentile(times, 0.99) * 1000,
             }
-    return found
+    report.add(
+        f"page of {LIMIT} SKUs, the last : the first",
+        f"p50 {found['last_p50_ms']:.1f} ms : {found['first_p50_ms']:.1f} ms "
+        f"(p99 {found['last_p99_ms']:.1f} : {found['first_p99_ms']:.1f})",
+        figures=found,
+    )

@@ -1,21 +1,22 @@
-"""Stocktide's commands of operation, as a person runs them, measured: `audit` and `rebuild`.
+"""The commands `audit` and `rebuild`, measured from outside.
 
-In: a shop. Out: seconds and what they print. Also the pass that writes every row anew, which a worker spreads over half
-a day and here is driven as fast as it goes.
+In: a shop. Out: their duration and figures; also those of a complete snapshot refresh, which a worker spreads over
+half a day and which runs here without pauses.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
 import time
-from typing import Any
 
+from bench.servers import BenchServers
 from bench.size.outage import wait_until_blessed
 from bench.size.report import SizeReport
-from bench.size.stage import APP_ID, SizeServers
+from bench.size.seeding import APP_ID
 from stocktide.tables.audit.digest import digest_of_redis
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.commands import Restate
@@ -24,7 +25,7 @@ from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.listener import SettlementListener
 
-# As many as the worker takes where there are most.
+# The largest page of the worker.
 PAGE_KEYS = 500
 PAGE_SECONDS_MAX = 30.0
 DAY_MS = 86_400_000
@@ -33,13 +34,13 @@ _RATE = re.compile(r"([\d,]+) keys in ([\d.]+) s, ([\d,]+) a second")
 _DIGEST = re.compile(r"^(log|Redis) +(\d+)  ([0-9a-f]+)$", re.MULTILINE)
 
 
-async def run(stage: SizeServers, *arguments: str) -> tuple[int, str, float]:
-    """Run `stocktide …`: exit status, standard output, seconds. What it says beside goes to a log."""
+async def run(servers: BenchServers, *arguments: str) -> tuple[int, str, float]:
+    """Run `stocktide …`: exit status, standard output, seconds. Standard error goes to a log."""
     began = time.monotonic()
-    with (stage.folder / "commands.log").open("ab") as log:
+    with (servers.folder / "commands.log").open("ab") as log:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "stocktide", *arguments),
-            env=stage.environ(),
+            env={**os.environ, **servers.settings(APP_ID).as_environment()},
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
         )
@@ -47,55 +48,63 @@ async def run(stage: SizeServers, *arguments: str) -> tuple[int, str, float]:
     return child.returncode or 0, output.decode(), time.monotonic() - began
 
 
-async def audit(stage: SizeServers, notes: SizeReport, what: str) -> dict[str, Any]:
-    """Figures of an audit; a drift is a broken promise."""
-    status, output, seconds = await run(stage, "audit", "--json")
-    notes.check(status == 0, f"{what}: the audit ended with status {status}: {output[:500] or 'see commands.log'}")
+async def audit(servers: BenchServers, report: SizeReport, name: str) -> None:
+    """Run an audit, and add its row; drift is a broken promise."""
+    report.log(f"{name} …")
+    status, output, seconds = await run(servers, "audit", "--json")
+    report.check(status == 0, f"{name}: the audit ended with status {status}: {output[:500] or 'see commands.log'}")
     if not output:
-        return {"status": status, "total_seconds": seconds}
-    report = json.loads(output)
-    keys = report["looked_at"]["redis_keys"]
-    return {
-        "status": status,
-        "from_the_beginning": report["from_the_beginning"],
-        "total_seconds": seconds,
-        "keys": keys,
-        "keys_a_second": keys / seconds,
-        "memory_bytes": report["memory_bytes"],
-        "bytes_a_key": report["memory_bytes"] / max(keys, 1),
-        "seconds": report["seconds"],
-        "looked_at": report["looked_at"],
-    }
+        return
+    found = json.loads(output)
+    keys, memory = found["looked_at"]["redis_keys"], found["memory_bytes"]
+    figures = {each: found[each] for each in ("from_the_beginning", "memory_bytes", "seconds", "looked_at")}
+    report.add(
+        name,
+        f"{keys:,} keys in {seconds:.1f} s ({keys / seconds:,.0f}/s), "
+        f"{memory / 1e6:,.0f} MB ({memory / max(keys, 1):,.0f} a key)",
+        figures={**figures, "status": status, "total_seconds": seconds, "keys": keys},
+    )
 
 
-async def rebuild(stage: SizeServers, notes: SizeReport, what: str) -> dict[str, Any]:
-    """`FLUSHALL`, then `stocktide rebuild`, while no worker runs. Figures; unequal digests are a broken promise."""
-    redis = connect(stage.valkey.url)
+async def rebuild(servers: BenchServers, report: SizeReport, name: str) -> None:
+    """`FLUSHALL`, then `stocktide rebuild`, without a worker; adds its row. Unequal digests are a broken promise."""
+    redis = connect(servers.valkey.url)
     try:
         before = await digest_of_redis(redis, APP_ID)
-        notes.say(f"{what}: FLUSHALL of {before.keys:,} keys, then `stocktide rebuild`")
+        report.log(f"{name}: FLUSHALL of {before.keys:,} keys, then `stocktide rebuild`")
         await redis.flushall(asynchronous=True)
-        status, output, seconds = await run(stage, "rebuild")
+        status, output, seconds = await run(servers, "rebuild")
         after = await digest_of_redis(redis, APP_ID)
     finally:
         await redis.aclose()
-    digests = {name: digest for name, _, digest in _DIGEST.findall(output)}
+    digests = {side: digest for side, _, digest in _DIGEST.findall(output)}
     equal = status == 0 and len(digests) == 2 and len(set(digests.values())) == 1 and before == after
-    notes.check(equal, f"{what}: status {status}, {before.hex()} before and {after.hex()} after:\n{output}")
+    report.check(equal, f"{name}: status {status}, {before.hex()} before and {after.hex()} after:\n{output}")
     found = _RATE.search(output)
     if found is None:
-        return {"status": status, "total_seconds": seconds}
+        return
     keys, took, rate = (float(each.replace(",", "")) for each in found.groups())
-    return {"status": status, "keys": keys, "rebuild_seconds": took, "keys_a_second": rate,
-            "with_digests_seconds": seconds, "equal": equal}  # fmt: skip
+    report.add(
+        name,
+        f"{keys:,.0f} keys in {took:.1f} s ({rate:,.0f}/s), with both digests {seconds:.1f} s; "
+        f"digests {'equal' if equal else 'DIFFERENT'}",
+        figures={
+            "status": status,
+            "keys": keys,
+            "rebuild_seconds": took,
+            "keys_a_second": rate,
+            "with_digests_seconds": seconds,
+            "equal": equal,
+        },
+    )
 
 
-async def rebuilt_by_worker(stage: SizeServers, notes: SizeReport, what: str) -> dict[str, Any]:
-    """`FLUSHALL` under a worker, which notices and brings everything back. Figures."""
-    redis = connect(stage.valkey.url)
+async def rebuild_by_worker(servers: BenchServers, report: SizeReport, name: str) -> None:
+    """`FLUSHALL` under a worker, which detects it and rebuilds. Adds its row."""
+    redis = connect(servers.valkey.url)
     try:
         before, keys = await digest_of_redis(redis, APP_ID), await redis.dbsize()
-        notes.say(f"{what}: FLUSHALL of {keys:,} keys under a worker")
+        report.log(f"{name}: FLUSHALL of {keys:,} keys under a worker")
         began = time.monotonic()
         await redis.flushall(asynchronous=True)
         await wait_until_blessed(redis)
@@ -103,13 +112,17 @@ async def rebuilt_by_worker(stage: SizeServers, notes: SizeReport, what: str) ->
         after = await digest_of_redis(redis, APP_ID)
     finally:
         await redis.aclose()
-    notes.check(before == after, f"{what}: {before.hex()} before and {after.hex()} after")
-    return {"keys": keys, "seconds": seconds, "keys_a_second": keys / seconds, "equal": before == after}
+    report.check(before == after, f"{name}: {before.hex()} before and {after.hex()} after")
+    report.add(
+        name,
+        f"{keys:,} keys in {seconds:.1f} s ({keys / seconds:,.0f}/s)",
+        figures={"keys": keys, "seconds": seconds, "equal": before == after},
+    )
 
 
-async def write_all_anew(stage: SizeServers, notes: SizeReport) -> dict[str, Any]:
-    """A whole pass, as the caller that the worker is to the ledger. Figures."""
-    redis = connect(stage.valkey.url)
+async def refresh_snapshots(servers: BenchServers, report: SizeReport) -> None:
+    """Submit the commands of one complete pass. Adds its row."""
+    redis = connect(servers.valkey.url)
     settlements = SettlementListener(redis, APP_ID)
     settlements.start()
     submitter = Submitter(Ledger(redis, APP_ID, LedgerLimits()), settlements)
@@ -122,8 +135,13 @@ async def write_all_anew(stage: SizeServers, notes: SizeReport) -> dict[str, Any
             pages += 1
             if result.outcome != Outcome.RESTATED or (result.detail or "").startswith(("ended", "whole")):
                 break
-            notes.say_sometimes(f"writing every row anew: {pages:,} pages of {PAGE_KEYS} keys")
+            report.log_progress(f"writing every row anew: {pages:,} pages of {PAGE_KEYS} keys")
     finally:
         await settlements.stop()
         await redis.aclose()
-    return {"pages": pages, "seconds": time.monotonic() - began}
+    seconds = time.monotonic() - began
+    report.add(
+        "every row written anew, as fast as it goes",
+        f"{seconds:.0f} s, {pages:,} pages",
+        figures={"pages": pages, "seconds": seconds},
+    )

@@ -1,6 +1,6 @@
-"""Fills the shop through its own doors: receipts from three warehouses, and orders of five channels with long holds.
+"""Fills the shop through its topics: receipts from three warehouses, and orders of five channels with long holds.
 
-In: events. Out: a shop at rest that holds what they brought: decided, settled, derived, published.
+In: events. Out: an idle shop in which all of them are decided, settled, derived and published.
 """
 
 from __future__ import annotations
@@ -12,42 +12,30 @@ from collections.abc import Iterator
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from bench.orders import CHANNELS, WAREHOUSES, KeyValue, send_all
+from bench import orders
+from bench.orders import CHANNELS, KeyValue, encode_order, send_all, sku_name
+from bench.servers import BenchServers, StocktideProcess
 from bench.size.report import SizeReport
-from bench.size.stage import APP_ID, PREFIX, SizeServers, StocktideProcess
+from stocktide.tables.ledger.scripts import key_prefix
 
-# As many lines as a warehouse's full count brings at once; a piece of the intake holds two such.
-LINES_EACH = 500
+APP_ID = "size"
+PREFIX = key_prefix(APP_ID)
 UNITS_EACH = 1_000
-# The longest hold there is: none ends while we measure.
+# The longest hold, so that none expires during the run.
 HOLD_SECONDS = 604_800
-# A shop that does not get on for so long is broken.
+# A shop without progress for this long is broken.
 STALL_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.25
-_OCCURRED_AT = "2026-11-11T00:00:00Z"
-
-
-def sku_name(number: int) -> str:
-    """The name of a SKU."""
-    return f"S{number}"
+REDIS_BYTES_A_SKU_MAX = 1024
 
 
 def receipts(first: int, last: int) -> Iterator[KeyValue]:
-    """(key, value): every warehouse receives each SKU from `first` up to `last`. Block by block, so that a SKU's
-    receipts come together, as they do where a shop is opened from a file of its stock."""
-    for start in range(first, last, LINES_EACH):
-        skus = map(sku_name, range(start, min(start + LINES_EACH, last)))
-        lines = ",".join(f'{{"sku":"{sku}","quantity":{UNITS_EACH}}}' for sku in skus)
-        for warehouse in WAREHOUSES:
-            value = (
-                f'{{"type":"stock.received","id":"open-{start}","occurred_at":"{_OCCURRED_AT}",'
-                f'"warehouse":"{warehouse}","lines":[{lines}]}}'
-            )
-            yield warehouse.encode(), value.encode()
+    """Receipts of the SKUs from `first` up to `last` in every warehouse."""
+    return orders.receipts([sku_name(number) for number in range(first, last)], UNITS_EACH)
 
 
 def held_orders(first: int, last: int, skus: int, prefix: str = "o") -> Iterator[KeyValue]:
-    """(key, value): orders of one unit, in turn over the channels and spread over the SKUs."""
+    """Orders of one unit, in turn over the channels and spread over the SKUs."""
     for number in range(first, last):
         order_id = f"{prefix}-{number}"
         yield order_id.encode(), encode_held_order(order_id, number, skus)
@@ -55,17 +43,13 @@ def held_orders(first: int, last: int, skus: int, prefix: str = "o") -> Iterator
 
 def encode_held_order(order_id: str, number: int, skus: int) -> bytes:
     """One `order.placed` with the longest hold."""
-    # A prime step: orders go over all SKUs, none of them next to the one before.
+    # A prime step: all SKUs are ordered, and consecutive orders are far apart.
     sku = sku_name(number * 7_919 % skus)
-    return (
-        f'{{"type":"order.placed","id":"{order_id}-placed","occurred_at":"{_OCCURRED_AT}","order_id":"{order_id}",'
-        f'"channel":"{CHANNELS[number % len(CHANNELS)]}","hold_seconds":{HOLD_SECONDS},'
-        f'"lines":[{{"sku":"{sku}","quantity":1}}]}}'
-    ).encode()
+    return encode_order(order_id, CHANNELS[number % len(CHANNELS)], sku, HOLD_SECONDS)
 
 
 class SeedDurations(Struct, frozen=True):
-    """Seconds: until all was decided; from then until it was derived and published too."""
+    """Seconds until all was decided; from then until it was derived and published."""
 
     decided: float = 0.0
     rest: float = 0.0
@@ -75,71 +59,83 @@ class SeedDurations(Struct, frozen=True):
 
 
 class Seeder:
-    """Sends events and waits until the shop rests again."""
+    """Sends events and waits until the shop is idle again."""
 
-    def __init__(self, stage: SizeServers, worker: StocktideProcess, redis: Redis, notes: SizeReport) -> None:
-        self._stage = stage
+    def __init__(self, servers: BenchServers, worker: StocktideProcess, redis: Redis, report: SizeReport) -> None:
+        self._servers = servers
         self._worker = worker
         self._redis = redis
-        self._notes = notes
+        self._report = report
 
-    async def know_channels(self) -> None:
-        """Have all channels known before there is stock, so that each SKU is offered to each from its first receipt on.
-        The orders are refused: their SKU is not known."""
+    async def register_channels(self) -> None:
+        """Make all channels known before there is stock, so that each SKU is offered to each from its first receipt.
+        The orders are refused, because their SKU is unknown."""
         events = [(key, value) for key, value in held_orders(0, len(CHANNELS), 1, "known")]
         await self.send("orders", iter(events), "channels")
 
     async def send(self, topic: str, events: Iterator[KeyValue], what: str) -> SeedDurations:
-        """Send, and wait until all is decided and the shop rests."""
-        began, before = time.monotonic(), await self._done()
-        sending = asyncio.create_task(
-            send_all(self._stage.kafka.address, f"{APP_ID}-{topic}", self._stage.settings().partitions, events)
-        )
-        stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, -1.0
+        """Send, and wait until all is decided and the shop is idle."""
+        began, before = time.monotonic(), await self._worker.count_settled_events()
+        partitions = self._servers.settings(APP_ID).partitions
+        sending = asyncio.create_task(send_all(self._servers.kafka.address, f"{APP_ID}-{topic}", partitions, events))
+        stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, -1
         while True:
-            done = await self._done() - before
+            done = await self._worker.count_settled_events() - before
             if done != newest:
                 stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, done
             if sending.done() and done >= sending.result():
                 break
             if time.monotonic() > stalled_at:
-                raise TimeoutError(
-                    f"{what}: nothing was decided for {STALL_SECONDS_MAX:.0f} s, after {done:.0f} events"
-                )
-            self._notes.say_sometimes(f"{what}: {done:,.0f} events decided")
+                raise TimeoutError(f"{what}: nothing was decided for {STALL_SECONDS_MAX:.0f} s, after {done} events")
+            self._report.log_progress(f"{what}: {done:,} events decided")
             await asyncio.sleep(POLL_SECONDS)
         decided = time.monotonic()
-        await self.rest(what)
+        await self.wait_until_idle(what)
         return SeedDurations(decided - began, time.monotonic() - decided)
 
-    async def rest(self, what: str) -> None:
-        """Wait until all that was decided is settled, derived and published."""
+    async def wait_until_idle(self, what: str) -> None:
+        """Wait until all decisions are settled, derived and published."""
         stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, (-1.0, -1.0)
-        calm = 0
-        while calm < 3:  # a lag is known only after the next fetch
-            left = await self._left()
-            calm = calm + 1 if left == (0.0, 0.0) else 0
+        idle_polls = 0
+        while idle_polls < 3:  # a lag is known only after the next fetch
+            left = await self._backlog()
+            idle_polls = idle_polls + 1 if left == (0.0, 0.0) else 0
             if left != newest:
                 stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, left
             if time.monotonic() > stalled_at:
                 raise TimeoutError(
                     f"{what}: {left[0]:.0f} batches and {left[1]:.0f} records are left, and nothing moves"
                 )
-            self._notes.say_sometimes(f"{what}: {left[0]:,.0f} batches to derive, {left[1]:,.0f} records to go")
+            self._report.log_progress(f"{what}: {left[0]:,.0f} batches to derive, {left[1]:,.0f} records to go")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def decided(self) -> int:
-        """How many events this worker has had settled since it started."""
-        return int(await self._done())
-
-    async def _done(self) -> float:
-        return (await self._worker.metrics()).get("stocktide_outcomes_total", 0.0)
-
-    async def _left(self) -> tuple[float, float]:
+    async def _backlog(self) -> tuple[float, float]:
         """Batches that are not derived, and records of all topics that are not committed."""
         found = await self._worker.metrics()
         head = int(await self._redis.hget(PREFIX + "head", "batch") or 0)
         lag = sum(value for name, value in found.items() if name.startswith("stocktide_lag_records"))
-        # 0 after a restart, until there is something to derive.
+        # 0 after a restart, until the first derivation.
         derived = found.get("stocktide_derived_batch", 0.0) or head
         return max(0.0, head - derived), lag
+
+
+def report_filling(
+    report: SizeReport, counts: dict[str, int], took: dict[str, SeedDurations], grown: dict[str, int]
+) -> None:
+    """Rows of the filling, and of the memory of Redis; by `skus` and `orders`."""
+    for what, count in counts.items():
+        seconds = took[what]
+        report.add(
+            f"filling, {what}",
+            f"{count:,} in {seconds.decided:.0f} s ({count / seconds.decided:,.0f}/s), "
+            f"derived and published {seconds.rest:.0f} s later",
+            figures={"decided_seconds": seconds.decided, "rest_seconds": seconds.rest},
+        )
+    sku, order = (grown[what] / counts[what] for what in ("skus", "orders"))
+    report.add(
+        "Redis, memory per SKU",
+        f"{sku:,.0f} bytes (and {order:,.0f} an open order)",
+        goal="<= 1 KB",
+        met=sku <= REDIS_BYTES_A_SKU_MAX,
+        figures={"sku_bytes": sku, "order_bytes": order},
+    )

@@ -9,9 +9,10 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
+from bench.orders import LINES_PER_EVENT
 from bench.size.outage import TAIL_SECONDS, WATCH_SECONDS, AppendOnlyFile, parse_recovery_log
 from bench.size.report import SizeReport
-from bench.size.seeding import LINES_EACH, encode_held_order, receipts
+from bench.size.seeding import encode_held_order, receipts
 from bench.size.traffic import OrderTraffic
 
 ORDER = {
@@ -65,8 +66,8 @@ async def test_what_is_older_than_the_tail_is_not_cut_off(tmp_path: Path) -> Non
 async def test_an_order_that_is_gone_or_differs_from_what_was_told_is_lost() -> None:
     traffic = OrderTraffic("", None, 1.0, 10, "t")
     there = {"same": ORDER, "changed": {**ORDER, "expires_at": None}, "ended": {**ORDER, "state": "expired"}}
-    traffic.told = dict.fromkeys(("same", "changed", "gone"), orjson.dumps({**ORDER, "replayed": True}))
-    traffic.taken = ["ended", "gone-too"]
+    traffic.responses = dict.fromkeys(("same", "changed", "gone"), orjson.dumps({**ORDER, "replayed": True}))
+    traffic.acknowledged_ids = ["ended", "gone-too"]
 
     async def look(order_id: str) -> bytes | None:
         return orjson.dumps(there[order_id]) if order_id in there else None
@@ -76,7 +77,7 @@ async def test_an_order_that_is_gone_or_differs_from_what_was_told_is_lost() -> 
 
 def test_a_pause_counts_from_the_moment_asked_for() -> None:
     traffic = OrderTraffic("", None, 1.0, 10, "t")
-    traffic._told_at = [1.0, 12.0, 12.5, 16.0]
+    traffic._responded_at = [1.0, 12.0, 12.5, 16.0]
     assert traffic.silence(10.0) == (2.0, 3.5)
     assert traffic.silence(20.0) == (float("inf"), 0.0)
 
@@ -91,9 +92,9 @@ def test_a_workers_log_tells_how_much_was_redone_and_how_often_it_took_over() ->
 
 
 def test_every_sku_is_received_in_every_warehouse_once() -> None:
-    events = [orjson.loads(value) for _, value in receipts(0, LINES_EACH + 1)]
+    events = [orjson.loads(value) for _, value in receipts(0, LINES_PER_EVENT + 1)]
     received = [(event["warehouse"], line["sku"]) for event in events for line in event["lines"]]
-    assert len(received) == len(set(received)) == 3 * (LINES_EACH + 1)
+    assert len(received) == len(set(received)) == 3 * (LINES_PER_EVENT + 1)
 
 
 def test_orders_are_held_for_as_long_as_may_be_over_all_channels_and_skus() -> None:

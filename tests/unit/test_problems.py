@@ -9,7 +9,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from stocktide.api import names, problems
+from stocktide.api import problems, requests
 from stocktide.api.handlers.policies import PolicyBody, effective_view, validate_policy
 from stocktide.streams.contract.events import Malformed, decode_with
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
@@ -63,16 +63,16 @@ def test_refusals_of_the_server_itself_are_problems_too() -> None:
 
 def test_a_name_in_a_path_is_held_to_the_rule_of_names() -> None:
     for name in ("a", "x" * 128, "a/b", "{brace}", "天猫"):
-        assert names.check_name("sku", name) is None
+        assert requests.check_name("sku", name) is None
     for name in ("", "x" * 129, "a b", "a\u00a0b", "a\u200b", "\x7f"):
-        refused = names.check_name("sku", name)
+        refused = requests.check_name("sku", name)
         assert refused is not None, repr(name)
         assert document(refused)["errors"][0]["path"] == "sku"
 
 
 def test_a_star_is_no_channel_that_sells() -> None:
-    assert names.check_channel("*") is not None
-    assert names.check_channel("tmall") is None
+    assert requests.check_channel("*") is not None
+    assert requests.check_channel("tmall") is None
 
 
 def read_policy(raw: bytes) -> dict[str, Any] | Malformed:

@@ -23,11 +23,9 @@ from hypothesis import strategies as st
 
 from stocktide.api import problems
 from stocktide.api.app import make_app
-from stocktide.api.bodies import read_message
 from stocktide.api.listen import listen
 from stocktide.api.metrics import ApiMetrics
-from stocktide.api.names import check_name
-from stocktide.api.requests import QUERY_BYTES_MAX, check_target, parse_query
+from stocktide.api.requests import QUERY_BYTES_MAX, check_name, check_target, parse_query, read_message
 from stocktide.api.routes import Route
 from stocktide.streams.contract.events import decode_event
 

@@ -119,7 +119,7 @@ async def test_thousands_share_a_check_and_none_is_given_one_that_began_before_i
     shop.publish("B")
     await asyncio.wait_for(asyncio.gather(*crowd), SECONDS_MAX)
     assert len(shop.asked) <= 3
-    assert not snapshots._lines
+    assert not snapshots._waiters
 
 
 async def test_whoever_checks_for_all_and_leaves_is_followed_by_the_next() -> None:
@@ -133,7 +133,7 @@ async def test_whoever_checks_for_all_and_leaves_is_followed_by_the_next() -> No
     assert not waiting.done()
     shop.publish("A")
     await asyncio.wait_for(waiting, SECONDS_MAX)
-    assert not snapshots._lines
+    assert not snapshots._waiters
 
 
 async def test_a_ledger_that_does_not_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
