@@ -1,6 +1,6 @@
-"""The doctor's look at Kafka: are the topics there, does a lost broker lose anything, is anything deleted too early?
+"""The doctor's examination of Kafka: topics, replication, retention, committed offsets.
 
-In: the settings. Out: findings. `ClusterView` is what was read; `judge_cluster` says what is to say about it.
+In: the settings. Out: findings. `read_cluster` reads a `ClusterView`, `judge_cluster` judges it.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from stocktide.streams.kafka.admin import (
 from stocktide.streams.topics import JOURNAL, TOPICS, Topic
 from stocktide.wait_for_servers import wait_for_kafka
 
-# The doctor is asked because something may be wrong: it does not wait long for who is not there.
+# Short: the doctor runs because something may be wrong.
 REACH_SECONDS_MAX = 2.0
-# Where Kafka keeps how far the workers have read.
+# The topic of the committed offsets.
 OFFSETS_TOPIC = "__consumer_offsets"
-# What Faust calls a topic that keeps a table, where the table has none of ours.
+# The suffix of the changelog topics that Faust creates for tables without a topic of their own.
 CHANGELOG = "-changelog"
 NO_LIMIT = "-1"
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionView:
-    """A partition: how many replicas it has, how many of them are in sync, whether one of them leads."""
+    """A partition: its replicas, those in sync, and whether it has a leader."""
 
     replicas: int
     in_sync: int
@@ -53,7 +53,7 @@ class PartitionView:
 
 @dataclass(frozen=True, slots=True)
 class GroupOffset:
-    """How far the workers' group has read a partition, and what the partition holds."""
+    """The committed offset of the workers' group in a partition, and the partition's first and end offset."""
 
     topic: str
     partition: int
@@ -64,21 +64,19 @@ class GroupOffset:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """What was read. `brokers` counts those that are down too, as far as replicas tell of them. `settings` and
-    `broker_settings` lack what we may not see."""
+    """What was read. `brokers` also counts those that are down, as far as the replicas show. `alive`: those that
+    answer. Settings that the ACL hides are absent; `group_offsets` is None where it hides them."""
 
     brokers: int
     topics: Mapping[str, tuple[PartitionView, ...]]
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     broker_settings: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    # Those that answer.
     alive: tuple[int, ...] = ()
-    # None: we may not see them.
     group_offsets: tuple[GroupOffset, ...] | None = ()
 
 
 async def examine_kafka(settings: Settings) -> list[Finding]:
-    """Look at the cluster, as far as we are let in."""
+    """Examine the cluster as far as its ACL allows."""
     access = settings.kafka_access()
     try:
         await wait_for_kafka(settings.kafka, REACH_SECONDS_MAX, **access)
@@ -93,7 +91,7 @@ async def examine_kafka(settings: Settings) -> list[Finding]:
 
 
 async def read_cluster(admin: AIOKafkaAdminClient, settings: Settings) -> ClusterView:
-    """Read all that is judged. Raises KafkaError."""
+    """Read everything that is judged. Raises KafkaError."""
     brokers = [entry["node_id"] for entry in (await admin.describe_cluster())["brokers"]]
     prefix = f"{settings.app_id}-"
     topics = {
@@ -106,7 +104,7 @@ async def read_cluster(admin: AIOKafkaAdminClient, settings: Settings) -> Cluste
     ours = _ours(settings.app_id, topics)
     of_topics = await _read_settings(admin, ConfigResourceType.TOPIC, [name for name in ours if name in topics])
     of_brokers = await _read_settings(admin, ConfigResourceType.BROKER, [str(number) for number in brokers])
-    # One that is down is told of no more, but the replicas that it held are.
+    # A broker that is down is not listed, but its replicas are.
     replicas = max((part.replicas for parts in topics.values() for part in parts), default=0)
     return ClusterView(
         max(len(brokers), replicas),
@@ -114,12 +112,12 @@ async def read_cluster(admin: AIOKafkaAdminClient, settings: Settings) -> Cluste
         of_topics,
         {int(number): found for number, found in of_brokers.items()},
         tuple(brokers),
-        await _read_readings(admin, settings),
+        await _read_group_offsets(admin, settings),
     )
 
 
 def _ours(app_id: str, topics: Iterable[str]) -> dict[str, Topic | None]:
-    """The full names of our topics, and of what Faust made beside them (None)."""
+    """The full names of Stocktide's topics, and of the changelog topics that Faust created (None)."""
     ours: dict[str, Topic | None] = {topic.full_name(app_id): topic for topic in TOPICS}
     made = (name for name in topics if name.startswith(f"{app_id}-") and name.endswith(CHANGELOG))
     return {**ours, **dict.fromkeys(made)}
@@ -128,7 +126,7 @@ def _ours(app_id: str, topics: Iterable[str]) -> dict[str, Topic | None]:
 async def _read_settings(
     admin: AIOKafkaAdminClient, kind: ConfigResourceType, names: list[str]
 ) -> dict[str, dict[str, str]]:
-    """The settings in force of each that we may see."""
+    """The settings in force, by name, as far as the ACL allows."""
     if not names:
         return {}
     answers = await admin.describe_configs([ConfigResource(kind, name) for name in names])
@@ -140,11 +138,11 @@ async def _read_settings(
     }
 
 
-async def _read_readings(admin: AIOKafkaAdminClient, settings: Settings) -> tuple[GroupOffset, ...] | None:
+async def _read_group_offsets(admin: AIOKafkaAdminClient, settings: Settings) -> tuple[GroupOffset, ...] | None:
     try:
         committed: Mapping[TopicPartition, Any] = await admin.list_consumer_group_offsets(settings.app_id)
     except (GroupCoordinatorNotAvailableError, CoordinatorLoadInProgressError):
-        return ()  # no group was ever there: Kafka is only now making the topic for them
+        return ()  # the group never existed: Kafka is creating the topic of the offsets
     except GroupAuthorizationFailedError:
         return None
     ours = {topic.full_name(settings.app_id) for topic in TOPICS}
@@ -163,7 +161,7 @@ async def _read_readings(admin: AIOKafkaAdminClient, settings: Settings) -> tupl
 
 
 def judge_cluster(view: ClusterView, app_id: str, partitions: int) -> Iterator[Finding]:
-    """What is to say about the topics, the brokers and the group, in an installation of so many partitions."""
+    """All findings about topics, brokers and the group. `partitions`: the number in the settings."""
     ours = _ours(app_id, view.topics)
     missing = [name for name in ours if name not in view.topics]
     if missing:
@@ -199,7 +197,7 @@ def judge_cluster(view: ClusterView, app_id: str, partitions: int) -> Iterator[F
 
 
 def judge_replicas(name: str, view: ClusterView) -> Iterator[Finding]:
-    """Are there enough replicas, and are they there?"""
+    """Number of replicas, leaders, replicas in sync."""
     replicas = min(part.replicas for part in view.topics[name])
     if view.brokers >= SAFE_BROKERS and replicas < SAFE_REPLICAS:
         yield wrong(
@@ -220,7 +218,7 @@ def judge_replicas(name: str, view: ClusterView) -> Iterator[Finding]:
 
 
 def judge_durability(name: str, found: Mapping[str, str], view: ClusterView) -> Iterator[Finding]:
-    """Does what a broker acknowledged outlive that broker?"""
+    """Whether acknowledged records survive the loss of a broker."""
     replicas = min(part.replicas for part in view.topics[name])
     in_sync = int(found.get("min.insync.replicas", "1"))
     if in_sync > replicas:
@@ -245,7 +243,7 @@ def judge_durability(name: str, found: Mapping[str, str], view: ClusterView) -> 
 
 
 def judge_retention(name: str, topic: Topic, found: Mapping[str, str], brokers: int) -> Iterator[Finding]:
-    """Is everything kept that is needed, for as long as it is?"""
+    """Whether records are kept as long as they are needed."""
     wanted = topic_settings(topic, brokers)
     cleanup = found.get("cleanup.policy", "")
     if sorted(cleanup.split(",")) != sorted(wanted["cleanup.policy"].split(",")):
@@ -285,7 +283,7 @@ def judge_retention(name: str, topic: Topic, found: Mapping[str, str], brokers: 
 
 
 def judge_brokers(view: ClusterView) -> Iterator[Finding]:
-    """What the brokers do with topics that are not ours to set, Kafka's own offsets above all."""
+    """Broker defaults that affect other topics, above all the one of the committed offsets."""
     if view.brokers >= SAFE_BROKERS and (parts := view.topics.get(OFFSETS_TOPIC)):
         replicas = min(part.replicas for part in parts)
         if replicas < SAFE_REPLICAS:
@@ -316,7 +314,7 @@ def judge_brokers(view: ClusterView) -> Iterator[Finding]:
 
 
 def judge_group_offsets(group_offsets: Iterable[GroupOffset]) -> Iterator[Finding]:
-    """Was anything deleted before it was read?"""
+    """Whether records were deleted before they were read."""
     for at in sorted(group_offsets, key=lambda reading: (reading.topic, reading.partition)):
         if at.committed < at.first:
             yield wrong(
