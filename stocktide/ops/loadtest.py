@@ -14,10 +14,9 @@ from typing import Any
 
 import click
 
-from stocktide.discovery import TargetSystem
+from stocktide.discovery import LocateSystem, TargetSystem, for_system
 from stocktide.errors import CommandError
 from stocktide.settings import Settings
-from stocktide.target_options import LocateSystem, for_system
 
 _FILE = click.Path(path_type=Path)
 _SHAPES = ["steady", "ramp", "spike", "wave", "file", "search"]

@@ -8,10 +8,10 @@ import pytest
 from msgspec import structs
 
 from stocktide.ops.explain.describe import (
-    describe_break,
     describe_change,
     describe_deltas,
     describe_deviation,
+    describe_inconsistency,
     describe_mode_change,
     describe_takeovers,
 )
@@ -257,7 +257,7 @@ async def test_what_does_not_follow_from_the_changes_before_is_told_and_counted(
     first, second = told.till.decisions
     parts = told.parts([first, strayed(second, 17)], story)
     (found,) = [part for part in parts if isinstance(part, Inconsistency)]
-    assert describe_break(found) == "not explained by the log: on_hand@SH1 stood at 10, then at 12"
+    assert describe_inconsistency(found) == "not explained by the log: on_hand@SH1 stood at 10, then at 12"
     assert story.breaks == 1
     story = SkuHistory("A")
     told.parts([first, structs.replace(second, effects=())], story)

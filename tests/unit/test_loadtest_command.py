@@ -15,8 +15,7 @@ from stocktide.errors import CommandError
 from stocktide.loadtest.run.recording import request_of
 from stocktide.ops import loadtest as front
 from stocktide.settings import Settings
-from stocktide.up.ready_file import ReadyFile
-from stocktide.up.run_file import RunningSystem
+from stocktide.up.run_file import ReadyFile, RunningSystem
 
 
 def ready(app_id: str = "shop") -> ReadyFile:
