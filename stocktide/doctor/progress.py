@@ -166,8 +166,8 @@ def judge_progress(parts: Sequence[PartStatus], stalls: Sequence[Stall]) -> Iter
 def _stall_findings(stalls: Iterable[Stall]) -> Iterator[Finding]:
     for stall in stalls:
         # A row of `stock` may wait for a policy's interval, which only the worker knows.
-        say = note if stall.part.startswith(STOCK.name) else wrong
-        yield say(stall.sentence)
+        finding = note if stall.part.startswith(STOCK.name) else wrong
+        yield finding(stall.sentence)
 
 
 class _ProgressReader:

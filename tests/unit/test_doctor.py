@@ -12,7 +12,7 @@ import pytest
 
 from stocktide.doctor.command import judge_encryption, shown_settings
 from stocktide.doctor.finding import Finding, Severity
-from stocktide.doctor.kafka import (
+from stocktide.doctor.kafka_judgement import (
     OFFSETS_TOPIC,
     ClusterView,
     GroupOffset,
