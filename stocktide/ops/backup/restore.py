@@ -11,7 +11,7 @@ and each committed offset moves to the new offset of the same record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,13 +20,10 @@ from typing import Any
 import click
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 from rich.progress import Progress, TaskID
 
-from stocktide.errors import CommandError
 from stocktide.ops.backup.archive import (
     ArchivedRecord,
-    ArchiveError,
     CommittedOffset,
     Manifest,
     PartitionCopy,
@@ -35,6 +32,7 @@ from stocktide.ops.backup.archive import (
 )
 from stocktide.ops.backup.archive import read_records as read_archived
 from stocktide.ops.backup.backup import BACKUP_ORDER
+from stocktide.ops.backup.destination import RestoreError, check_destination
 from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import (
@@ -42,7 +40,6 @@ from stocktide.streams.kafka.admin import (
     TopicsError,
     admin_client,
     ensure_topics,
-    inspect_topics,
 )
 from stocktide.streams.topics import (
     INPUT_RETENTION_MS,
@@ -50,11 +47,8 @@ from stocktide.streams.topics import (
     JOURNAL_RECORD_BYTES_MAX,
     MOVEMENTS,
     ORDERS,
-    TOPICS,
     Topic,
 )
-from stocktide.tables.ledger.connection import connect
-from stocktide.tables.ledger.control import LedgerControl
 from stocktide.wait_for_servers import wait_for_servers
 
 # The journal comes last: without it the rows are newer than its end, and no worker blesses a Redis.
@@ -65,12 +59,6 @@ REQUEST_MS_MAX = 60_000
 # Fillers of nine bytes each, per batch and between two deletions, so that they do not fill the disk.
 FILLERS_MAX = 100_000
 FILLERS_KEPT_MAX = 20_000_000
-# States of a group without members.
-INACTIVE_GROUP_STATES = ("Empty", "Dead", "")
-
-
-class RestoreError(CommandError):
-    """The backup could not be restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +130,7 @@ def _renamed(settings: Settings, manifest: Manifest) -> bool:
 async def restore(settings: Settings, folder: Path, manifest: Manifest, progress: Progress) -> None:
     """Write all topics into an empty Kafka. Raises RestoreError where it is not empty, ArchiveError, KafkaError."""
     await wait_for_servers(settings)
-    await _check_destination(settings, manifest)
+    await check_destination(settings, manifest)
     access = settings.kafka_access()
     try:
         await ensure_topics(settings.kafka, settings.app_id, settings.partitions, settings.replication, **access)
@@ -169,74 +157,6 @@ async def restore(settings: Settings, folder: Path, manifest: Manifest, progress
                         await writer.write(topic, copy)
     finally:
         await producer.stop()
-
-
-async def _check_destination(settings: Settings, manifest: Manifest) -> None:
-    """Check that Kafka is empty, unused and fits the backup, and that Redis is not newer. Raises RestoreError."""
-    if settings.partitions != manifest.partitions:
-        raise RestoreError(
-            f"STOCKTIDE_PARTITIONS is {settings.partitions}, and the backup has {manifest.partitions} partitions: a "
-            f"key lies by their number, so set it to {manifest.partitions}"
-        )
-    known = {topic.name for topic in TOPICS}
-    if unknown := sorted({copy.topic for copy in manifest.copies} - known):
-        raise ArchiveError(f"the backup holds topics that this version does not know: {', '.join(unknown)}")
-    await _check_empty(settings)
-    async with admin_client(settings.kafka, **settings.kafka_access()) as admin:
-        await _check_group(admin, settings.app_id)
-    await _check_redis(settings, manifest)
-
-
-async def _check_empty(settings: Settings) -> None:
-    _, rows = await inspect_topics(settings.kafka, settings.app_id, **settings.kafka_access())
-    parts = [TopicPartition(row.full_name, number) for row in rows for number in range(row.partitions)]
-    if not parts:
-        return
-    consumer = AIOKafkaConsumer(**settings.kafka_client(), group_id=None, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets(parts)
-    finally:
-        await consumer.stop()
-    if written := sorted({part.topic for part, end in ends.items() if end}):
-        raise RestoreError(
-            f"topic {written[0]} was written to already: a backup is restored into an empty Kafka, or under another "
-            f"STOCKTIDE_APP_ID; to begin anew, delete the topics {settings.app_id}-* and the group {settings.app_id}"
-        )
-
-
-async def _check_group(admin: AIOKafkaAdminClient, group: str) -> None:
-    try:
-        committed = await admin.list_consumer_group_offsets(group)
-        answers: Sequence[Any] = await admin.describe_consumer_groups([group])
-    except GroupCoordinatorNotAvailableError:
-        return  # the group never existed
-    states = [str(found[2]) for answer in answers for found in answer.groups]
-    if any(state not in INACTIVE_GROUP_STATES for state in states):
-        raise RestoreError(
-            f"a worker of {group} is running: stop all of them, and the API, while the backup is restored"
-        )
-    if any(at.offset > 0 for at in committed.values()):
-        raise RestoreError(
-            f"the group {group} knows how far it had read topics that are gone: delete it with "
-            f"kafka-consumer-groups.sh --delete --group {group}"
-        )
-
-
-async def _check_redis(settings: Settings, manifest: Manifest) -> None:
-    """Refuse a Redis that is newer than the backup: the first worker would empty it."""
-    end = max(copy.end for copy in manifest.copies if copy.topic == JOURNAL.name)
-    redis = connect(settings.redis, **settings.redis_access())
-    try:
-        settled = await LedgerControl(redis, settings.app_id).settled()
-    finally:
-        await redis.aclose()
-    if settled is not None and settled.offset > end:
-        raise RestoreError(
-            f"this Redis is settled up to offset {settled.offset} of the journal, and the backup's journal ends at "
-            f"{end}: Redis knows decisions that the backup does not. To go back to the backup, give an empty Redis "
-            "(FLUSHDB empties this one), or the copy that was made before the backup"
-        )
 
 
 async def _commit(settings: Settings, committed: dict[TopicPartition, int]) -> None:
