@@ -234,7 +234,7 @@ async def _listen(handlers: Handlers, hub: Hub, stack: AsyncExitStack, listening
     app.on_shutdown.append(end_feeds)
     try:
         await listen(app, listening, stack, STOP_SECONDS_MAX)
-    except OSError as error:  # another process took the port since we bound it
+    except OSError as error:  # another process took the bound port
         raise StartError(f"{listening.getsockname()} cannot be listened on: {error.strerror}") from error
 
 

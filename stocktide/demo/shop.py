@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +20,7 @@ from stocktide.demo import catalog
 from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.client.http import JSON, NDJSON, ApiError, ApiResponse, StocktideClient
 from stocktide.loadtest.replay.check import stock_of
+from stocktide.progress import Echo
 
 # Concurrent shoppers; each has one order.
 SHOPPERS_MAX = 400
@@ -42,13 +42,11 @@ HOLD_SECONDS = 45
 RESTOCK_UNITS = 40
 SEED = 20261111
 
-Say = Callable[[str], None]
 
-
-async def run(api: str, say: Say) -> None:
+async def run(api: str, echo: Echo) -> None:
     """Open the shop and run it until cancelled. Raises ApiError after minutes without the API."""
     async with StocktideClient(api, REQUESTS_MAX) as client:
-        demo = DemoShop(client, random.Random(SEED), say, f"demo-{datetime.now(UTC):%H%M%S}")
+        demo = DemoShop(client, random.Random(SEED), echo, f"demo-{datetime.now(UTC):%H%M%S}")
         async with asyncio.TaskGroup() as group:
             group.create_task(demo.course(api, group))
 
@@ -56,10 +54,10 @@ async def run(api: str, say: Say) -> None:
 class DemoShop:
     """The demo's script and its shoppers."""
 
-    def __init__(self, client: StocktideClient, chance: random.Random, say: Say, run: str) -> None:
+    def __init__(self, client: StocktideClient, chance: random.Random, echo: Echo, run: str) -> None:
         self._client = client
         self._chance = chance
-        self._say = say
+        self._echo = echo
         self._run = run
         self._numbers = 0
         self._sold: Counter[str] = Counter()
@@ -68,7 +66,7 @@ class DemoShop:
     async def course(self, api: str, group: asyncio.TaskGroup) -> None:
         """Run one stage after the other; the last one does not end."""
         await self._open()
-        self._say(
+        self._echo(
             f"\nOpen {api}/ in a browser.\n"
             f"  Each row is one of {len(catalog.GOODS) + len(catalog.FLASH_GOODS)} SKUs, each column a channel; "
             "a click on a SKU shows its numbers.\n"
@@ -81,13 +79,13 @@ class DemoShop:
         await self._flash_sale(group)
         await asyncio.sleep(PAUSE_SECONDS)
         await self._truck()
-        self._say(
+        self._echo(
             "\nNow: everyday trade again. CONSOLE-X sells; PHONE-12 and SNEAKER-RED stay as they are."
             "\n  The demo runs until you press Ctrl-C."
         )
 
     async def _open(self) -> None:
-        self._say("The shop opens: five channels get their policies, three warehouses their stock.")
+        self._echo("The shop opens: five channels get their policies, three warehouses their stock.")
         for channel, policy in catalog.POLICIES.items():
             await self._call("PUT", f"/v1/policies/{channel}", policy, 200, 201)
         for receipt in catalog.opening_receipts(catalog.opening_stock(self._chance), self._run, _now()):
@@ -95,7 +93,7 @@ class DemoShop:
 
     async def _flash_sale(self, group: asyncio.TaskGroup) -> None:
         names = ", ".join(f"{sku} ({units})" for sku, units in catalog.FLASH_GOODS.items())
-        self._say(
+        self._echo(
             f"\nNow: a flash sale, {FLASH_RATE:.0f} orders a second, of {names}.\n"
             "  Watch their rows: douyin, then tmall stop selling from the shelf and take preorders at their\n"
             "  thresholds; douyin is sold out once its 40 preorders are gone; jd is suspended at 50 units;\n"
@@ -125,7 +123,7 @@ class DemoShop:
         sku = next(iter(catalog.FLASH_GOODS))
         lines = [{"sku": sku, "quantity": TRUCK_UNITS}]
         await self._call("POST", "/v1/movements", catalog.receipt(self._id(), "SH1", lines, _now()), 202)
-        self._say(
+        self._echo(
             f"\nNow: SH1 receives {TRUCK_UNITS} of {sku}. Its channels sell from the shelf again, each at its own\n"
             "  resume threshold; the other two SKUs stay as they are."
         )

@@ -106,9 +106,9 @@ async def _fetch_into(scratch: str, progress: Echo) -> None:
         raise EmbeddedError(f"Kafka's jars could not be fetched (needed once, then cached): {last}")
 
 
-def fetch_missing(scratch: Path, say: Echo) -> None:
+def fetch_missing(scratch: Path, echo: Echo) -> None:
     """Fetch every missing jar into `scratch`, then into the cache. Raises EmbeddedError for the first that fails."""
-    with _lock_cache(cache_folder() / "lock", say):
+    with _lock_cache(cache_folder() / "lock", echo):
         todo = missing_jars()
         done = len(JARS) - len(todo)
         with ThreadPoolExecutor(DOWNLOADS_MAX) as pool:
@@ -120,7 +120,7 @@ def fetch_missing(scratch: Path, say: Echo) -> None:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
                 done += 1
-                say(f"fetching Kafka's jars, once: {done} of {len(JARS)}")
+                echo(f"fetching Kafka's jars, once: {done} of {len(JARS)}")
 
 
 def _fetch(coordinate: str, sha256: str, scratch: Path) -> None:
@@ -149,13 +149,13 @@ def _maven(folder: Path) -> Any:
 
 
 @contextmanager
-def _lock_cache(lock: Path, say: Echo) -> Iterator[None]:
+def _lock_cache(lock: Path, echo: Echo) -> Iterator[None]:
     """Lock the cache, so that two processes fetch each jar once."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("fetching Kafka's jars: waiting for another process that does")
+            echo("fetching Kafka's jars: waiting for another process that does")
             fcntl.flock(file, fcntl.LOCK_EX)  # the parent's timeout bounds it
         yield
 
@@ -179,17 +179,17 @@ def render_lock() -> str:
 def main(arguments: list[str]) -> int:
     """Fetch the missing jars by way of a folder, or print the lock with `--lock`; the last line has the failure."""
 
-    def say(line: str) -> None:
+    def echo(line: str) -> None:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
     if arguments == ["--lock"]:
-        say(render_lock())
+        echo(render_lock())
         return 0
     try:
-        fetch_missing(Path(arguments[0]), say)
+        fetch_missing(Path(arguments[0]), echo)
     except (EmbeddedError, OSError, shutil.Error) as error:
-        say(str(error))
+        echo(str(error))
         return 1
     return 0
 
