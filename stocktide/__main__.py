@@ -1,5 +1,7 @@
-"""The command line. It reads options and settings, hands on to the room that does the work, and turns what goes
-wrong into a sentence and an exit status: 2 for what was asked wrongly, 1 for what could not be done.
+"""The command line: each command reads its options and calls `run(settings, options)` of its module.
+
+In: arguments and the environment. Out: an exit status. A failure is a sentence with status 2 for a wrong request, 1 for
+one that could not be carried out.
 """
 
 from __future__ import annotations
@@ -14,35 +16,16 @@ from typing import Any
 
 import click
 
-from stocktide.cli_options import ServerOption
-from stocktide.cli_time import TimeParam
+from stocktide.cli_options import ServerOption, SpeedParam, TimeParam
+from stocktide.discovery import LocateSystem, for_system
 from stocktide.errors import CommandError, StocktideError
 from stocktide.ops.dead_letters.group import dead_letter_group
 from stocktide.ops.loadtest import loadtest_command, tester_command
 from stocktide.ops.loadtest_compare import with_compare
 from stocktide.settings import Settings, unread_variables
-from stocktide.target_options import LocateSystem, for_system
 
 _FILE = click.Path(path_type=Path)
 _PORT = click.IntRange(0, 65_535)
-
-
-class _Speed(click.ParamType):
-    """A factor of real time, or `max` (None)."""
-
-    name = "X|max"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
-        """Refuse what is no positive number."""
-        if value == "max":
-            return None
-        try:
-            speed = float(value)
-        except ValueError:
-            speed = 0.0
-        if not 0 < speed < float("inf"):
-            self.fail(f"{value!r} is neither a positive number nor max", param, ctx)
-        return speed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -54,7 +37,7 @@ def cli() -> None:
 
 
 def _with_settings(command: Callable[..., int]) -> Callable[..., None]:
-    """Give the command the settings of the environment, and exit with the status that it returns."""
+    """A decorator: passes the settings of the environment, and exits with the returned status."""
 
     @functools.wraps(command)
     def wrapped(**options: Any) -> None:
@@ -81,12 +64,11 @@ def up(
     from stocktide.up.system import UpOptions
 
     options = UpOptions(
-        settings=Settings.from_environment(data=data, port=port, kafka=kafka, redis=redis),
-        own_kafka=kafka is None and "STOCKTIDE_KAFKA" not in os.environ,
-        own_redis=redis is None and "STOCKTIDE_REDIS" not in os.environ,
+        embed_kafka=kafka is None and "STOCKTIDE_KAFKA" not in os.environ,
+        embed_redis=redis is None and "STOCKTIDE_REDIS" not in os.environ,
         ready_file=ready_file,
     )
-    sys.exit(run(options, click.echo))
+    sys.exit(run(Settings.from_environment(data=data, port=port, kafka=kafka, redis=redis), options))
 
 
 @cli.command(short_help="Run one worker; any number may run.")
@@ -95,7 +77,7 @@ def worker(settings: Settings) -> int:
     """Run one worker: the agents, the relay, the tables. Any number may run."""
     from stocktide.up.preflight import check_servers
 
-    asyncio.run(check_servers(settings, _say_aside, create_topics=True))
+    asyncio.run(check_servers(settings, _echo_error, create_topics=True))
     from stocktide.worker import run
 
     return run(settings)
@@ -107,7 +89,7 @@ def api(settings: Settings) -> int:
     """Run one API process. Any number may run."""
     from stocktide.up.preflight import check_servers
 
-    asyncio.run(check_servers(settings, _say_aside))
+    asyncio.run(check_servers(settings, _echo_error))
     from stocktide.api_server import run
 
     return run(settings)
@@ -118,9 +100,9 @@ def api(settings: Settings) -> int:
 @for_system()
 def topics(locate: LocateSystem, create: bool) -> int:
     """List the topics: key, writer, what each holds, and how it is on the broker."""
-    from stocktide.ops.topics import run
+    from stocktide.ops.topics import TopicsOptions, run
 
-    return run(locate("topics --create" if create else "").settings, create, click.echo)
+    return run(locate("topics --create" if create else "").settings, TopicsOptions(create))
 
 
 @cli.command(short_help="Rebuild an empty Redis from the log.")
@@ -130,14 +112,12 @@ def topics(locate: LocateSystem, create: bool) -> int:
 @for_system(redis=False)
 def rebuild(locate: LocateSystem, check: bool, url: str | None, force: bool) -> int:
     """Rebuild an empty Redis from the log, and compare the digests. Exit status 1 if they differ."""
-    from stocktide.ops import rebuild as rebuilding
+    from stocktide.ops.rebuild import RebuildOptions, run
 
     if check != (url is not None):
         raise click.UsageError("--check and --redis go together: the Redis in use is rebuilt without either")
     settings = locate("rebuild --check" if check else "rebuild", url).settings
-    if url is not None:
-        return rebuilding.check(settings, click.echo, url=url, force=force)
-    return rebuilding.run(settings, click.echo, force=force)
+    return run(settings, RebuildOptions(url, force))
 
 
 @cli.command(short_help="Compare log, tables and Redis; change nothing.")
@@ -179,9 +159,9 @@ def repair(locate: LocateSystem, plan: bool, apply: bool, actor: str | None, **o
 @for_system()
 def doctor(locate: LocateSystem) -> int:
     """Show the settings and look for what is missing or unsafe. Exit status 1 if something is wrong."""
-    from stocktide.doctor import run
+    from stocktide.doctor.command import run
 
-    return run(locate().settings, click.echo)
+    return run(locate().settings)
 
 
 @cli.command(short_help="Tell every change of a SKU, from the log alone.")
@@ -211,9 +191,9 @@ def explain(locate: LocateSystem, sku: str, at: str | None, **options: Any) -> i
 @for_system()
 def backup(locate: LocateSystem, folder: Path) -> int:
     """Copy all topics into FOLDER, beside live traffic. Redis is made from them."""
-    from stocktide.ops.backup.backup import run
+    from stocktide.ops.backup.backup import BackupOptions, run
 
-    return run(locate().settings, folder, click.echo)
+    return run(locate().settings, BackupOptions(folder))
 
 
 @cli.command(short_help="Write a backup into an empty Kafka.")
@@ -222,16 +202,16 @@ def backup(locate: LocateSystem, folder: Path) -> int:
 @for_system()
 def restore(locate: LocateSystem, folder: Path, check: bool) -> int:
     """Write a backup into an empty Kafka, while no worker and no API runs."""
-    from stocktide.ops.backup.restore import run
+    from stocktide.ops.backup.restore import RestoreOptions, run
 
     settings = Settings.from_environment() if check else locate("restore").settings
-    return run(settings, folder, check, click.echo)
+    return run(settings, RestoreOptions(folder, check))
 
 
 @cli.command(short_help="Stream the real orders of a file, with a proof.")
 @click.argument("file", type=_FILE)
 @click.option("--opening", type=click.IntRange(min=1), metavar="N", help="Receive N of every SKU first.")
-@click.option("--speed", type=_Speed(), default="max", help="Times real time. [max]")
+@click.option("--speed", type=SpeedParam(), default="max", help="Times real time. [max]")
 @click.option("--door", type=click.Choice(["kafka", "http"]), default="kafka", help="How orders go in. [kafka]")
 @click.option("--report", type=_FILE, help="Write a JSON report there.")
 @click.option(
@@ -268,8 +248,8 @@ def demo(settings: Settings, data: Path | None, port: int | None) -> int:
     return run(Settings.from_environment(data=data, port=port))
 
 
-def _say_aside(words: str) -> None:
-    click.echo(words, err=True)
+def _echo_error(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _actor(name: str | None) -> str:
@@ -291,7 +271,7 @@ cli.add_command(tester_command(_with_settings))
 
 
 def main() -> None:
-    """The entry point: every failure that has a sentence ends with it and an exit status."""
+    """The entry point: prints a failure as a sentence and exits with its status."""
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -308,7 +288,7 @@ def main() -> None:
 
 
 def _has_message_for_user(error: Exception) -> bool:
-    """Whether the message says what is wrong; any other exception is a bug, and its traceback is shown."""
+    """Whether the message is for the user. Any other exception is a bug and shows its traceback."""
     from aiokafka.errors import KafkaError
     from redis.exceptions import RedisError
 

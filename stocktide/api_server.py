@@ -1,15 +1,13 @@
-"""The API's composition root: everything is made, connected, served and stopped here.
+"""The API's composition root: makes, connects, serves and stops all parts of the process.
 
-In: settings. Out: an exit status, once the process was told to stop or cannot start.
+In: the settings. Out: an exit status.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -19,7 +17,8 @@ from importlib.metadata import version
 from ipaddress import ip_address
 
 from aiohttp import web
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 
 from stocktide.api.app import make_app
@@ -43,91 +42,95 @@ from stocktide.api.metrics import ApiMetrics
 from stocktide.api.openapi import make_openapi_document
 from stocktide.api.routes import Handlers, make_routes
 from stocktide.api.settled_reads import SettledReads
-from stocktide.api_connections import connect_kafka, connect_redis, count_partitions, make_consumer
-from stocktide.errors import StartError
-from stocktide.progress import report_while_waiting
+from stocktide.errors import CommandError, StartError
+from stocktide.main_loop import configure_logging, run_main, run_unless_stopped, stop_on_signals
+from stocktide.progress import WaitReporter, report_while_waiting
+from stocktide.retry import poll_until
 from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL
-from stocktide.tables.ledger.client import KnownSkus, Ledger, LedgerLimits
+from stocktide.tables.ledger.client import KnownSkus, Ledger
+from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
 from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.listener import SettlementListener
 from stocktide.tables.settlement.stalls import StallMonitor
+from stocktide.wait_for_servers import START_SECONDS_MAX, wait_for_servers
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-# Requests under way get this long at the end: a request's own deadline and a little more.
+# For requests in progress: a request's own deadline and a reserve.
 STOP_SECONDS_MAX = 8.0
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. 0 after an orderly stop; 1, with a sentence in the log, if it cannot start."""
-    level = settings.log_level.upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    # aiokafka tells each failed attempt as an error, aiohttp each client that speaks no HTTP; ours are told by us.
-    for chatty in ("aiokafka", "aiohttp.server"):
-        logging.getLogger(chatty).setLevel(logging.CRITICAL if level != "DEBUG" else level)
+    # aiokafka logs each failed attempt as an error, aiohttp each client that does not speak HTTP.
+    configure_logging(settings.log_level.upper(), silent=("aiokafka", "aiohttp.server"))
     try:
-        _run_loop(settings)
-    except StartError as error:
-        log.error("the API cannot start: %s", error)
+        run_main(serve(settings))
+    except CommandError as error:
+        logger.error("the API cannot start: %s", error)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def _run_loop(settings: Settings) -> None:
-    try:
-        import uvloop
-    except ImportError:  # not on every platform; slower without
-        asyncio.run(serve(settings))
-    else:
-        uvloop.run(serve(settings))
-
-
 async def serve(settings: Settings) -> None:
-    """Make everything, serve, and take it apart in reverse. Raises StartError."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    """Start everything, serve until a signal, stop everything in reverse order. Raises CommandError."""
+    stop = stop_on_signals()
     _raise_file_limit()
-    # What the hub holds lives long: full collections over millions of rows would only cost time.
-    gc.set_threshold(50_000, 50, 100)
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(contextlib.closing(_bind(settings.host, settings.port)))
-        starting = asyncio.create_task(_start(settings, stack, listening))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-            return
-        await starting
-        await stopping
-        log.info("stopping")
+        if await run_unless_stopped(stop, _start(settings, stack, listening)):
+            await stop.wait()
+            logger.info("stopping")
 
 
 async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.socket) -> None:
-    redis = await connect_redis(settings.redis, **settings.redis_access())
+    await wait_for_servers(settings, START_SECONDS_MAX)
+    redis = connect(settings.redis, **settings.redis_access())
     stack.push_async_callback(redis.aclose)
-    security = settings.kafka_access()
-    producer = await connect_kafka(settings.kafka, lambda: make_producer(settings.kafka, **security))
-    stack.push_async_callback(producer.stop)
-    consumer = await connect_kafka(settings.kafka, lambda: make_consumer(settings.kafka, **security))
-    stack.push_async_callback(consumer.stop)
+    producer = make_producer(settings.kafka, **settings.kafka_access())
+    consumer = AIOKafkaConsumer(
+        **settings.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100
+    )
+    for client in (producer, consumer):
+        stack.push_async_callback(client.stop)
+        try:
+            await client.start()
+        except (KafkaError, OSError) as error:
+            raise StartError(f"Kafka at {settings.kafka} refuses a client: {error}") from error
     topic = CHANNEL_STOCK.full_name(settings.app_id)
-    hub = Hub(await count_partitions(producer, topic))
+    hub = Hub(await _count_partitions(producer, topic))
     source = ChannelStockConsumer(consumer, topic, hub)
     handlers = _make_handlers(settings, stack, redis, producer, hub, source)
     await handlers.readiness.check()
-    telling = report_while_waiting(log.warning, "the API", handlers.readiness.trouble)
-    for work in (source.run(), handlers.readiness.watch(), telling):
-        stack.push_async_callback(_cancelled, asyncio.create_task(work))
+    reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
+    for work in (source.run(), handlers.readiness.watch(), reporting):
+        stack.push_async_callback(_cancel, asyncio.create_task(work))
     await _listen(handlers, hub, stack, listening)
-    _tell_address(settings, listening)
+    _log_address(settings, listening)
+
+
+async def _count_partitions(producer: AIOKafkaProducer, topic: str) -> int:
+    """The partitions of a topic, once a worker has created it. Raises StartError after START_SECONDS_MAX."""
+    waiting = WaitReporter(logger.warning, f"the topic {topic}")
+    partitions = 0
+
+    async def exists() -> bool:
+        nonlocal partitions
+        with contextlib.suppress(KafkaError):
+            partitions = len(await producer.partitions_for(topic))
+            return True
+        waiting("it is not there yet: a worker makes it")
+        return False
+
+    if not await poll_until(exists, START_SECONDS_MAX):
+        raise StartError(f"the topic {topic} is not there: run `stocktide topics` or a worker first")
+    return partitions
 
 
 def _make_handlers(
@@ -141,11 +144,7 @@ def _make_handlers(
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
     stack.push_async_callback(settlements.stop)
-    limits = LedgerLimits(
-        outbox_max=settings.outbox_max,
-        park_ms=settings.park_seconds * 1000,
-        future_ms=settings.future_seconds_max * 1000,
-    )
+    limits = settings.ledger_limits()
     ledger = Ledger(redis, settings.app_id, limits)
     submitter = Submitter(ledger, settlements)
     reads = SettledReads(settlements)
@@ -158,7 +157,7 @@ def _make_handlers(
     stalls = StallMonitor(
         standings.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}"
     )
-    stack.push_async_callback(_cancelled, asyncio.create_task(stalls.run()))
+    stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
     checks = {
         "kafka": health.kafka_check(producer),
         "redis": health.redis_check(redis),
@@ -234,17 +233,17 @@ async def _listen(handlers: Handlers, hub: Hub, stack: AsyncExitStack, listening
     app.on_shutdown.append(end_feeds)
     try:
         await listen(app, listening, stack, STOP_SECONDS_MAX)
-    except OSError as error:  # another process took the port since we bound it
+    except OSError as error:  # another process took the bound port
         raise StartError(f"{listening.getsockname()} cannot be listened on: {error.strerror}") from error
 
 
-def _tell_address(settings: Settings, listening: socket.socket) -> None:
+def _log_address(settings: Settings, listening: socket.socket) -> None:
     port = listening.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     if _is_loopback(settings.host):
-        log.info("serving on http://%s:%d, for this machine only: there are no keys yet", host, port)
+        logger.info("serving on http://%s:%d, for this machine only: there are no keys yet", host, port)
     else:
-        log.warning("serving on http://%s:%d WITHOUT KEYS: whoever reaches it may change stock", host, port)
+        logger.warning("serving on http://%s:%d WITHOUT KEYS: whoever reaches it may change stock", host, port)
 
 
 def _is_loopback(host: str) -> bool:
@@ -255,7 +254,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Take the port before anything else is started. Raises StartError."""
+    """Bind the port before anything else starts. Raises StartError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
@@ -267,14 +266,14 @@ def _bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
 def _raise_file_limit() -> None:
-    """A subscriber is a file: the usual soft limit of 1,024 is too few."""
+    """Each subscriber needs a file descriptor; the usual soft limit is 1,024."""
     if sys.platform == "win32":
         return
     import resource

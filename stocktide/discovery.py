@@ -1,31 +1,37 @@
-"""Which system a command is for: the one mechanism of every command that asks or changes a system (decision 0012).
+"""Finds the system that a command is for: one mechanism for every command (decision 0012).
 
-In: the settings, and what the options say. Out: a `TargetSystem`: the settings with its addresses.
+In: the settings and the command's options. Out: a `TargetSystem`: the settings with the system's addresses.
 
-1. `--data` or `--api` names a running system: its addresses hold, whatever the environment says.
-2. What the options --kafka, --redis and --app-id say, else their variables of the environment, and STOCKTIDE_DATA and
-   STOCKTIDE_PORT, leaves only those running systems that agree with it.
-3. One is left: what nothing says is taken from it. Several are left: the command fails and lists them. None is left:
-   the settings hold as they are.
+1. `--data` or `--api` names a running system. Its addresses hold, whatever the environment says.
+2. Otherwise --kafka, --redis and --app-id, else their variables, and STOCKTIDE_DATA and STOCKTIDE_PORT, must match a
+   running system.
+3. One matches: it supplies every address that was not given. Several match: the command fails and lists them. None
+   matches: the settings hold as they are.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import click
 
+from stocktide.cli_options import ServerOption, SystemOption
 from stocktide.errors import CommandError
 from stocktide.settings import Settings
 from stocktide.up.run_file import LOOPBACK, RunningSystem, find_running_system, find_running_systems
 from stocktide.wait_for_servers import redact_url
 
-# As for a usage error: what was asked is not clear, and nothing was done.
+# As for a usage error: the request is unclear, and nothing was done.
 AMBIGUOUS = 2
+
+_FOUND = "[that of the running system]"
 
 
 class AmbiguousTarget(CommandError):
@@ -36,7 +42,7 @@ class AmbiguousTarget(CommandError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemSelector:
-    """What the options say; None where they say nothing."""
+    """The options that select a system; None where one is not given."""
 
     data: Path | None = None
     api: str | None = None
@@ -47,8 +53,8 @@ class SystemSelector:
 
 @dataclass(frozen=True, slots=True)
 class TargetSystem:
-    """The system: `settings` point at it, `api` is its URL. `running`: the `up` of this machine that it is, if any;
-    `why`: how it was chosen."""
+    """The selected system: `settings` with its addresses, the URL of its `api`, the local `stocktide up` that runs it
+    if any, and why it was selected."""
 
     settings: Settings
     api: str
@@ -56,7 +62,7 @@ class TargetSystem:
     why: str
 
     def described(self, redis: str | None = None) -> Iterator[str]:
-        """It in lines, for whoever is about to change it. `redis`: that of a drill, instead."""
+        """Its addresses in lines. `redis` replaces the system's own."""
         if self.running is not None:
             yield f"  data    {self.running.data}"
         yield f"  app id  {self.settings.app_id}"
@@ -65,133 +71,179 @@ class TargetSystem:
         yield f"  chosen  {self.why}"
 
 
-def locate(settings: Settings, named: SystemSelector, environ: Mapping[str, str] | None = None) -> TargetSystem:
-    """The system that is meant. Raises AmbiguousTarget, CommandError, and click.BadParameter where `api` is no URL."""
-    said = _Said(named, settings, os.environ if environ is None else environ)
+class LocateSystem(Protocol):
+    """Finds the system, once the command has checked its other options. Raises CommandError."""
+
+    def __call__(self, changes: str = "", redis: str | None = None) -> TargetSystem:
+        """`changes`: the command that changes the system, printed with its addresses. `redis`: it changes that one."""
+        ...
+
+
+def for_system(*, redis: bool = True) -> Callable[[Callable[..., int]], Callable[..., None]]:
+    """A decorator: adds the options that select a system, passes a `LocateSystem`, and exits with the returned status.
+    `redis`: with the option --redis."""
+
+    def decorated(command: Callable[..., int]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapped(
+            *, data: Path | None, api: str | None, kafka: str | None, app_id: str | None, **options: Any
+        ) -> None:
+            url = options.pop("redis") if redis else None
+            selector = SystemSelector(data=data, api=api, kafka=kafka, redis=url, app_id=app_id)
+            settings = Settings.from_environment()
+            sys.exit(command(functools.partial(_locate, settings, selector), **options))
+
+        for option in reversed(_options(redis)):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorated
+
+
+def _options(redis: bool) -> list[Callable[[Any], Any]]:
+    folder = click.Path(path_type=Path)
+    options: list[Callable[[Any], Any]] = [
+        click.option("--data", cls=SystemOption, type=folder, help="The running system with this data folder."),
+        click.option("--api", cls=SystemOption, metavar="URL", help="The running system that serves this API."),
+        click.option("--kafka", cls=ServerOption, metavar="HOST:PORT", help=f"Kafka. {_FOUND}"),
+    ]
+    if redis:
+        options.append(click.option("--redis", cls=ServerOption, metavar="URL", help=f"Redis. {_FOUND}"))
+    options.append(click.option("--app-id", metavar="NAME", help=f"Prefix of topics and keys. {_FOUND}"))
+    return options
+
+
+def _locate(settings: Settings, selector: SystemSelector, changes: str = "", redis: str | None = None) -> TargetSystem:
+    target = locate(settings, selector)
+    target.settings.check()
+    if changes:
+        click.echo("\n".join([f"{changes} changes this system:", *target.described(redis)]), err=True)
+    return target
+
+
+def locate(settings: Settings, selector: SystemSelector, environ: Mapping[str, str] | None = None) -> TargetSystem:
+    """The selected system. Raises AmbiguousTarget, CommandError, and click.BadParameter where `api` is no URL."""
+    given = _Given(selector, settings, os.environ if environ is None else environ)
     systems = find_running_systems()
-    if named.data is not None or named.api is not None:
-        chosen = _named(named, systems)
-        if chosen is not None and (contradiction := said.by_option(chosen)):
+    if selector.data is not None or selector.api is not None:
+        chosen = _named_system(selector, systems)
+        if chosen is not None and (contradiction := given.contradiction(chosen)):
             raise AmbiguousTarget(f"{contradiction} is not that of the system on {chosen.data}, which is named too")
     else:
-        fitting = [system for system in systems if said.fits(system)]
-        if len(fitting) > 1:
-            raise AmbiguousTarget(_several(fitting))
-        chosen = fitting[0] if fitting else None
-        if chosen is None and systems and said.place and not said.servers:
-            raise AmbiguousTarget(f"no running system fits {said.place}{_listed(systems)}")
+        matching = [system for system in systems if given.matches(system)]
+        if len(matching) > 1:
+            several = f"{len(matching)} systems run here, and nothing says which one is meant"
+            raise AmbiguousTarget(f"{several}{_list(matching)}")
+        chosen = matching[0] if matching else None
+        if chosen is None and systems and given.place and not given.has_server:
+            raise AmbiguousTarget(f"no running system fits {given.place}{_list(systems)}")
     if chosen is not None:
-        return _target_of(chosen, settings, said)
-    if named.api is not None and systems and not said.servers:
-        raise AmbiguousTarget(f"no `stocktide up` of this machine serves {named.api}{_listed(systems)}")
+        return _target_of(chosen, settings, given)
+    if selector.api is not None and systems and not given.has_server:
+        raise AmbiguousTarget(f"no `stocktide up` of this machine serves {selector.api}{_list(systems)}")
     return TargetSystem(
-        replace(settings, **said.options),
-        _bare(named.api) if named.api is not None else f"http://127.0.0.1:{settings.port}",
+        replace(settings, **given.options),
+        _api_url(selector.api) if selector.api is not None else f"http://127.0.0.1:{settings.port}",
         None,
-        "by options and environment" if said.servers else "the defaults: no running system was found",
+        "by options and environment" if given.has_server else "the defaults: no running system was found",
     )
 
 
-def _target_of(system: RunningSystem, settings: Settings, said: _Said) -> TargetSystem:
+def _target_of(system: RunningSystem, settings: Settings, given: _Given) -> TargetSystem:
     ready = system.ready
     settings = replace(
         settings,
         data=system.data,
         port=ready.port,
-        partitions=settings.partitions if said.has("partitions") else system.partitions,
-        # Spelt as they were given: a user or a password in a URL may differ from what `up` was given.
-        kafka=said.spelt.get("kafka", ready.kafka),
-        redis=said.spelt.get("redis", ready.redis),
-        app_id=said.spelt.get("app_id", ready.app_id),
+        partitions=settings.partitions if given.has("partitions") else system.partitions,
+        # As they were given: a URL may hold another user or password than the one that `up` was given.
+        kafka=given.addresses.get("kafka", ready.kafka),
+        redis=given.addresses.get("redis", ready.redis),
+        app_id=given.addresses.get("app_id", ready.app_id),
     )
     if settings.app_id != ready.app_id:
-        return TargetSystem(settings, said.api or ready.api, None, f"the servers of the system on {system.data}")
-    return TargetSystem(settings, said.api or ready.api, system, said.why)
+        return TargetSystem(settings, given.api or ready.api, None, f"the servers of the system on {system.data}")
+    return TargetSystem(settings, given.api or ready.api, system, given.why)
 
 
-class _Said:
+class _Given:
     """What options and environment say about the system."""
 
-    def __init__(self, named: SystemSelector, settings: Settings, environ: Mapping[str, str]) -> None:
-        self._is_named = named.data is not None or named.api is not None
-        self._named = named
+    def __init__(self, selector: SystemSelector, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._is_named = selector.data is not None or selector.api is not None
+        self._selector = selector
         self._environ = environ
         self._settings = settings
         self.options = {
-            name: value for name in ("kafka", "redis", "app_id") if (value := getattr(named, name)) is not None
+            name: value for name in ("kafka", "redis", "app_id") if (value := getattr(selector, name)) is not None
         }
         by_environment = {name: str(getattr(settings, name)) for name in ("kafka", "redis", "app_id") if self.has(name)}
-        self.kept = {**by_environment, **self.options}
-        self.api = _bare(named.api) if named.api is not None else None
+        self._all = {**by_environment, **self.options}
+        # A system that an option names ignores the environment.
+        self.addresses: Mapping[str, str] = self.options if self._is_named else self._all
+        self.api = _api_url(selector.api) if selector.api is not None else None
 
     def has(self, name: str) -> bool:
         """Whether the environment sets it."""
         return f"STOCKTIDE_{name.upper()}" in self._environ
 
     @property
-    def servers(self) -> bool:
-        """Whether a server's address was said."""
-        return "kafka" in self.kept or "redis" in self.kept
-
-    @property
-    def spelt(self) -> dict[str, str]:
-        """What of it holds for a system that was chosen: a named one does not heed the environment."""
-        return self.options if self._is_named else self.kept
+    def has_server(self) -> bool:
+        """Whether a server's address was given."""
+        return "kafka" in self._all or "redis" in self._all
 
     @property
     def place(self) -> str:
-        """What names a running system otherwise than by its servers; empty where nothing does."""
+        """The given data folder, port and app id; empty where there is none."""
         names = [name for name in ("DATA", "PORT", "APP_ID") if self.has(name) and name.lower() not in self.options]
         option = [f"--app-id {self.options['app_id']}"] if "app_id" in self.options else []
         return " and ".join([*option, *(f"STOCKTIDE_{name}={self._environ[f'STOCKTIDE_{name}']}" for name in names)])
 
     @property
     def why(self) -> str:
-        """How a running system was chosen."""
+        """How a running system was selected."""
         if self._is_named:
-            return f"named with {'--data' if self._named.data is not None else '--api'}"
-        if self.kept or self.place:
+            return f"named with {'--data' if self._selector.data is not None else '--api'}"
+        if self._all or self.place:
             return "the running system that fits the options and the environment"
         return "nothing was named, and it is the only one that runs on this machine"
 
-    def fits(self, system: RunningSystem) -> bool:
-        """Whether a running system agrees with all of it."""
+    def matches(self, system: RunningSystem) -> bool:
+        """Whether a running system agrees with everything that was given."""
         return (
-            all(_same(name, value, getattr(system.ready, name)) for name, value in self.kept.items())
+            all(_is_same(name, value, getattr(system.ready, name)) for name, value in self._all.items())
             and (not self.has("data") or self._settings.data.resolve() == system.data)
             and (not self.has("port") or not self._settings.port or self._settings.port == system.ready.port)
         )
 
-    def by_option(self, system: RunningSystem) -> str | None:
-        """The option that contradicts a system that is named too; another app may lie on its servers."""
+    def contradiction(self, system: RunningSystem) -> str | None:
+        """The option that contradicts a named system. --app-id cannot: its servers may hold another app."""
         for name in ("kafka", "redis"):
-            if name in self.options and not _same(name, self.options[name], getattr(system.ready, name)):
+            if name in self.options and not _is_same(name, self.options[name], getattr(system.ready, name)):
                 return f"--{name} {redact_url(self.options[name])}"
         return None
 
 
-def _named(named: SystemSelector, systems: Sequence[RunningSystem]) -> RunningSystem | None:
-    """The running system that --data or --api names; None for an API that none of this machine serves."""
-    by_api = [system for system in systems if named.api is not None and _serves(system, named.api)]
-    if named.data is None:
-        return by_api[0] if by_api else None
-    found = find_running_system(named.data)
+def _named_system(selector: SystemSelector, systems: Sequence[RunningSystem]) -> RunningSystem | None:
+    """The running system that --data or --api names; None for an API of another machine."""
+    api = selector.api
+    if selector.data is None:
+        return next((system for system in systems if api is not None and _serves(system, api)), None)
+    found = find_running_system(selector.data)
     if found is None:
-        raise AmbiguousTarget(f"no `stocktide up` runs on {named.data.resolve()}{_listed(systems)}")
-    if named.api is not None and not _serves(found, named.api):
-        raise AmbiguousTarget(
-            f"--api {named.api} is not that of the system on {found.data}, which is {found.ready.api}"
-        )
+        raise AmbiguousTarget(f"no `stocktide up` runs on {selector.data.resolve()}{_list(systems)}")
+    if api is not None and not _serves(found, api):
+        raise AmbiguousTarget(f"--api {api} is not that of the system on {found.data}, which is {found.ready.api}")
     return found
 
 
 def _serves(system: RunningSystem, api: str) -> bool:
-    asked, own = _parts(api), urlsplit(system.ready.api)
-    same_host = asked[0] == own.hostname or (asked[0] in LOOPBACK and own.hostname in LOOPBACK)
-    return same_host and asked[1] == own.port
+    host, port = _host_and_port(api)
+    own = urlsplit(system.ready.api)
+    return port == own.port and (host == own.hostname or (host in LOOPBACK and own.hostname in LOOPBACK))
 
 
-def _parts(api: str) -> tuple[str, int]:
+def _host_and_port(api: str) -> tuple[str, int]:
     try:
         url = urlsplit(api if "://" in api else f"http://{api}")
         port = url.port or (443 if url.scheme == "https" else 80)
@@ -202,12 +254,12 @@ def _parts(api: str) -> tuple[str, int]:
     return url.hostname, port
 
 
-def _bare(api: str) -> str:
-    _parts(api)
+def _api_url(api: str) -> str:
+    _host_and_port(api)
     return (api if "://" in api else f"http://{api}").rstrip("/")
 
 
-def _same(name: str, value: str, other: str) -> bool:
+def _is_same(name: str, value: str, other: str) -> bool:
     if name == "kafka":
         return _brokers(value) == _brokers(other)
     return same_redis(value, other) if name == "redis" else value == other
@@ -218,9 +270,9 @@ def _brokers(addresses: str) -> set[str]:
 
 
 def same_redis(url: str, other: str) -> bool:
-    """Whether two URLs name one database of one server."""
+    """Whether two URLs name the same database of the same server."""
 
-    def place(each: str) -> tuple[str, int, str]:
+    def database(each: str) -> tuple[str, int, str]:
         try:
             parts = urlsplit(each)
             host = "127.0.0.1" if parts.hostname in LOOPBACK else (parts.hostname or "")
@@ -228,14 +280,10 @@ def same_redis(url: str, other: str) -> bool:
         except ValueError:
             return each, 0, ""
 
-    return place(url) == place(other)
+    return database(url) == database(other)
 
 
-def _several(systems: Sequence[RunningSystem]) -> str:
-    return f"{len(systems)} systems run here, and nothing says which one is meant{_listed(systems)}"
-
-
-def _listed(systems: Sequence[RunningSystem]) -> str:
+def _list(systems: Sequence[RunningSystem]) -> str:
     if not systems:
         return ": no running system was found"
     lines = [".\nName one of these with --data or --api:"]

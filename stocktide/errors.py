@@ -1,7 +1,4 @@
-"""The root of all exceptions of Stocktide, and those of the command line.
-
-A class's docstring is its message where it is raised without one.
-"""
+"""The root of Stocktide's exceptions, and those of the command line. A class's docstring is its default message."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ class StocktideError(Exception):
 
 
 class CommandError(StocktideError):
-    """The command cannot go on."""
+    """The command cannot continue."""
 
     exit_status = 1
 

@@ -1,4 +1,7 @@
-"""Progress: a step that takes longer than a second says so, and goes on saying so; a long one says why."""
+"""Progress messages: a step that takes longer than a second is announced, a long wait is reported with its reason.
+
+In: a step, or a reason at each poll. Out: lines, at bounded intervals.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from contextlib import asynccontextmanager
 
 Echo = Callable[[str], None]
 
-# A shorter step needs no word; a longer one is repeated so that nobody takes it for dead.
+# A shorter step is not announced; a longer one is repeated, so that it does not look dead.
 QUIET_SECONDS = 1.0
 REPEAT_SECONDS = 5.0
-# From here on a wait tells its reason: again when the reason changes, though one that counts not with each number, and
-# now and then while it stays.
+# A wait reports its reason after this time, then when the reason changes, and now and then while it stays. The second
+# bound limits a reason that contains a counter.
 REASON_SECONDS = 10.0
 CHANGE_SECONDS_MIN = 5.0
 STAYS_SECONDS = 30.0
@@ -21,61 +24,60 @@ LOOK_SECONDS = 0.5
 
 
 def silent(_: str) -> None:
-    """The progress of a caller that wants none."""
+    """Drops the lines."""
 
 
 @asynccontextmanager
-async def announce_if_slow(progress: Echo, what: str) -> AsyncIterator[None]:
-    """Say `what` once the body has lasted a second, then again with its age in seconds."""
-    talker = asyncio.create_task(_talk(progress, what))
+async def announce_if_slow(echo: Echo, step: str) -> AsyncIterator[None]:
+    """Announce `step` once the body has lasted a second, then again with its age in seconds."""
+    announcer = asyncio.create_task(_announce(echo, step))
     try:
         yield
     finally:
-        talker.cancel()
+        announcer.cancel()
 
 
-async def _talk(progress: Echo, what: str) -> None:
+async def _announce(echo: Echo, step: str) -> None:
     await asyncio.sleep(QUIET_SECONDS)
-    progress(what)
+    echo(step)
     seconds = QUIET_SECONDS
     while True:
         await asyncio.sleep(REPEAT_SECONDS)
         seconds += REPEAT_SECONDS
-        progress(f"{what} ({seconds:.0f} s)")
+        echo(f"{step} ({seconds:.0f} s)")
 
 
 class WaitReporter:
-    """One wait for something: it is called again and again with the newest reason, and tells it once that is due."""
+    """Reports one wait: it is called with the newest reason at each poll, and prints it when it is due."""
 
-    def __init__(self, progress: Echo, what: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._progress = progress
-        self._what = what
+    def __init__(self, echo: Echo, subject: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._echo = echo
+        self._subject = subject
         self._clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        """End the wait; the next call begins a new one."""
         self._since: float | None = None
-        self._told: str | None = None
-        self._told_at = float("-inf")
+        self._last_reason: str | None = None
+        self._reported_at = float("-inf")
 
     def __call__(self, reason: str) -> None:
         now = self._clock()
         if self._since is None:
             self._since = now
-        pause = STAYS_SECONDS if reason == self._told else CHANGE_SECONDS_MIN
-        if now - self._since >= REASON_SECONDS and now - self._told_at >= pause:
-            self._progress(f"waiting for {self._what}: {reason} ({now - self._since:.0f} s)")
-            self._told, self._told_at = reason, now
-
-    def over(self) -> None:
-        """What was waited for is there; the next call begins a new wait."""
-        self._since, self._told, self._told_at = None, None, float("-inf")
+        interval = STAYS_SECONDS if reason == self._last_reason else CHANGE_SECONDS_MIN
+        if now - self._since >= REASON_SECONDS and now - self._reported_at >= interval:
+            self._echo(f"waiting for {self._subject}: {reason} ({now - self._since:.0f} s)")
+            self._last_reason, self._reported_at = reason, now
 
 
-async def report_while_waiting(progress: Echo, what: str, reason: Callable[[], str | None]) -> None:
-    """Look every moment until cancelled, and tell of each long wait why it lasts; `reason` gives None where there is
-    nothing to wait for."""
-    waiting = WaitReporter(progress, what)
+async def report_while_waiting(echo: Echo, subject: str, reason: Callable[[], str | None]) -> None:
+    """Poll `reason` until cancelled, and report each long wait; None means that nothing is waited for."""
+    reporter = WaitReporter(echo, subject)
     while True:
         if (now := reason()) is None:
-            waiting.over()
+            reporter.reset()
         else:
-            waiting(now)
+            reporter(now)
         await asyncio.sleep(LOOK_SECONDS)

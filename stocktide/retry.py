@@ -1,4 +1,4 @@
-"""Waiting with an end: ask again and again until it holds or the time is over."""
+"""Polling with a deadline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ POLL_SECONDS = 0.05
 
 
 async def poll_until(holds: Callable[[], Awaitable[bool]], seconds_max: float) -> bool:
-    """Whether `holds()` came true within `seconds_max`; it is asked at least once."""
+    """Poll `holds` until it is true or `seconds_max` are over, at least once; whether it became true."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds_max
     while True:

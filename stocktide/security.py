@@ -1,8 +1,7 @@
-"""How to be let in by a Kafka and a Redis of one's own: TLS, and a name with a password.
+"""Authentication and TLS for Kafka and Redis.
 
-In: the settings. Out: keyword arguments for the clients of aiokafka and redis-py. What does not fit together is refused
-with a SettingsError that names the variable. No message holds a secret, and none is kept: a password that lies in a
-file is read when clients are made.
+In: the settings. Out: keyword arguments for the clients of aiokafka and redis-py, or a SettingsError that names the
+contradicting variable. No message holds a secret. A password file is read whenever a client is made.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _SASL = ("kafka_sasl_mechanism", "kafka_sasl_user", "kafka_sasl_password", "kafk
 
 
 def _text(help_text: str, **more: bool) -> Any:
-    """A setting that is nothing unless it is set; secret ones are shown nowhere, not even in a traceback."""
+    """A setting that is empty by default. A secret one is not shown in a traceback either."""
     return field(default="", metadata={"help": help_text, **more}, repr=not more.get("secret"))
 
 
@@ -51,8 +50,7 @@ class ServerAccess:
     redis_tls_key: str = _text("PEM file of its key")
 
     def kafka_access(self) -> dict[str, Any]:
-        """The keyword arguments of every client of aiokafka beside `bootstrap_servers`; none if Kafka is open. Raises
-        SettingsError."""
+        """The arguments of an aiokafka client beside `bootstrap_servers`; none for PLAINTEXT. Raises SettingsError."""
         security = self.kafka_security
         if security == "PLAINTEXT":
             return {}
@@ -66,11 +64,11 @@ class ServerAccess:
         return access
 
     def kafka_client(self) -> dict[str, Any]:
-        """The keyword arguments of every client of aiokafka: the address and the access. Raises SettingsError."""
+        """The arguments of an aiokafka client: address and access. Raises SettingsError."""
         return {"bootstrap_servers": self.kafka, **self.kafka_access()}
 
     def redis_access(self) -> dict[str, Any]:
-        """The keyword arguments of every client of redis-py beside the URL `redis`. Raises SettingsError."""
+        """The arguments of a redis-py client beside the URL `redis`. Raises SettingsError."""
         access: dict[str, Any] = {}
         if self.redis_user:
             access["username"] = self.redis_user
@@ -154,7 +152,7 @@ def _check_tls(settings: ServerAccess, server: str, used: bool, otherwise: str) 
 
 
 def _tls(settings: ServerAccess, server: str) -> ssl.SSLContext:
-    """Trusts the given CA, else those of the system; checks the name that we connect to."""
+    """A context that trusts the given CA, else the system's, and checks the server's host name."""
     ca, cert, key = (str(getattr(settings, f"{server}_tls_{part}")) for part in ("ca", "cert", "key"))
     for name, file in (("ca", ca), ("cert", cert), ("key", key)):
         if file:
@@ -165,7 +163,7 @@ def _tls(settings: ServerAccess, server: str) -> ssl.SSLContext:
         raise SettingsError(f"{_variable(f'{server}_tls_ca')} is {ca}: no certificates in PEM are in it") from error
     if cert:
         try:
-            # A password of its own, lest OpenSSL ask for one on the terminal.
+            # With a password OpenSSL does not ask for one on the terminal.
             context.load_cert_chain(cert, key, password="")
         except ssl.SSLError as error:
             raise SettingsError(

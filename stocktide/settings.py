@@ -1,25 +1,31 @@
 """The settings: one frozen object, read once from the environment (`STOCKTIDE_*`).
 
-How Kafka and Redis are reached and what lets us in is `ServerAccess`, in `security`.
+In: an environment. Out: `Settings`, or a SettingsError that names the variable. The connections to Kafka and Redis are
+`ServerAccess`, in `security`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import SequenceMatcher
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stocktide.errors import SettingsError as SettingsError
 from stocktide.security import ServerAccess
-from stocktide.setting_names import check_variable_names, unknown_variable_warnings
 
-# It becomes a part of Kafka's topic names, which allow these and 249 in all.
+if TYPE_CHECKING:
+    from stocktide.tables.ledger.client import LedgerLimits
+
+_PREFIX = "STOCKTIDE_"
+# A part of Kafka's topic names, which allow these characters and 249 in all.
 _APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-# The most of each is what still makes sense: beyond it there is a mistake, in the unit for example.
+# A value beyond its bound is a mistake, for example in the unit.
 _BOUNDS: dict[str, tuple[int, int]] = {
     "port": (0, 65_535),
     "worker_port": (0, 65_535),
@@ -28,18 +34,23 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "publish_interval_ms": (0, 60_000),
     "tick_ms": (10, 60_000),
     "park_seconds": (1, 604_800),
-    # Late counts read the movements of an hour ahead, and no more (tables/ledger/lua/includes/history.lua).
+    # A late count reads the movements of at most an hour ahead (tables/ledger/lua/includes/history.lua).
     "future_seconds_max": (0, 3_600),
     "request_seconds": (1, 300),
     "outbox_max": (1, 1_000_000),
     "restate_seconds": (1, 86_400),
     "audit_interval": (0, 604_800),
 }
+# Variables that other modules, the tests and the deployment read. A `*` stands for any text.
+_KNOWN_ELSEWHERE = ("FAILPOINTS", "INTAKE_*_SECRET", "MAPPINGS", "WEBHOOK_ALLOW", "SOAK_*", "TEST_*")
+# The likeness of `PRT` and `PORT` is 0.86, that of `REDIS_PORT` and `REDIS_PASSWORD` 0.75.
+_MISSPELT = 0.8
+_SUGGESTED = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(ServerAccess):
-    """Every setting with its default. The environment name is `STOCKTIDE_` and the field in capitals."""
+    """Every setting with its default. The variable is `STOCKTIDE_` and the field's name in capitals."""
 
     app_id: str = field(default="stocktide", metadata={"help": "prefix of topics, keys and consumer groups"})
     shards: int = field(default=1, metadata={"help": "this version runs one"})
@@ -66,12 +77,14 @@ class Settings(ServerAccess):
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-        """Read the environment; `overrides` that are not None win. SettingsError names the variable."""
+        """Read the environment; `overrides` that are not None win. Raises SettingsError that names the variable."""
         environ = os.environ if environ is None else environ
-        check_variable_names(environ, setting_names())
+        for name, nearest, likeness in _unknown_variables(environ):
+            if likeness >= _MISSPELT:
+                raise SettingsError(f"{name} is not a setting of Stocktide: is {nearest} meant?")
         values: dict[str, Any] = {}
         for spec in fields(Settings):
-            name = f"STOCKTIDE_{spec.name.upper()}"
+            name = f"{_PREFIX}{spec.name.upper()}"
             if (given := environ.get(name)) is not None:
                 values[spec.name] = _parse(name, given, type(spec.default))
         values.update({name: value for name, value in overrides.items() if value is not None})
@@ -90,22 +103,51 @@ class Settings(ServerAccess):
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             if not least <= value <= most:
-                raise SettingsError(f"STOCKTIDE_{name.upper()} is {value}: {_whole_number(name)}")
+                raise SettingsError(f"STOCKTIDE_{name.upper()} is {value}: {_bounds(name)}")
         self.check_access()
 
+    def ledger_limits(self) -> LedgerLimits:
+        """The limits that a client of the ledger passes to its scripts."""
+        from stocktide.tables.ledger.client import LedgerLimits
+
+        return LedgerLimits(
+            outbox_max=self.outbox_max,
+            park_ms=self.park_seconds * 1000,
+            future_ms=self.future_seconds_max * 1000,
+        )
+
     def as_environment(self) -> dict[str, str]:
-        """The variables that make a child process read the same settings."""
-        return {f"STOCKTIDE_{spec.name.upper()}": str(getattr(self, spec.name)) for spec in fields(self)}
-
-
-def setting_names() -> tuple[str, ...]:
-    """The names of all settings as the environment has them, without `STOCKTIDE_`."""
-    return tuple(spec.name.upper() for spec in fields(Settings))
+        """The variables that give a child process the same settings."""
+        return {f"{_PREFIX}{spec.name.upper()}": str(getattr(self, spec.name)) for spec in fields(self)}
 
 
 def unread_variables(environ: Mapping[str, str] | None = None) -> list[str]:
-    """A sentence for each `STOCKTIDE_*` of the environment that nothing reads."""
-    return list(unknown_variable_warnings(os.environ if environ is None else environ, setting_names()))
+    """A sentence for each variable `STOCKTIDE_*` that nothing reads and `from_environment` does not refuse."""
+    sentences = []
+    for name, nearest, likeness in _unknown_variables(os.environ if environ is None else environ):
+        if likeness < _MISSPELT:
+            hint = f" (the nearest one is {nearest})" if likeness >= _SUGGESTED else ""
+            sentences.append(f"{name} is not a setting of Stocktide, so it has no effect{hint}")
+    return sentences
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, float]]:
+    """Each unknown variable, the nearest known one, and their likeness."""
+    known = tuple(spec.name.upper() for spec in fields(Settings))
+    for name in sorted(environ):
+        given = name.upper().removeprefix(_PREFIX)
+        if not name.upper().startswith(_PREFIX) or name.removeprefix(_PREFIX) in known:
+            continue
+        if name.startswith(_PREFIX) and any(fnmatchcase(given, pattern) for pattern in _KNOWN_ELSEWHERE):
+            continue
+        names = (*known, *(pattern for pattern in _KNOWN_ELSEWHERE if "*" not in pattern))
+        likeness, nearest = max((_likeness(given, each), each) for each in names)
+        yield name, _PREFIX + nearest, likeness
+
+
+def _likeness(given: str, known: str) -> float:
+    """From 0 to 1. Swapped letters count as the same."""
+    return 1.0 if sorted(given) == sorted(known) else SequenceMatcher(None, given, known).ratio()
 
 
 def _parse(name: str, given: str, kind: type[Any]) -> Any:
@@ -114,11 +156,10 @@ def _parse(name: str, given: str, kind: type[Any]) -> Any:
     try:
         return int(given)
     except ValueError as error:
-        setting = name.removeprefix("STOCKTIDE_").lower()
-        raise SettingsError(f"{name} is {given!r}: {_whole_number(setting)}") from error
+        raise SettingsError(f"{name} is {given!r}: {_bounds(name.removeprefix(_PREFIX).lower())}") from error
 
 
-def _whole_number(name: str) -> str:
+def _bounds(name: str) -> str:
     if name not in _BOUNDS:
         return "it has to be a whole number"
     least, most = _BOUNDS[name]

@@ -1,6 +1,6 @@
-"""Text that is wider than the terminal, wrapped between words; what goes into a pipe or a file stays as it is.
+"""Wraps text that is wider than the terminal; output into a pipe or a file is not wrapped.
 
-In: a line or a name, and a width. Out: lines. A word that alone is wider is broken at the edge: nothing else is left.
+In: a line or a name, and a width. Out: lines, broken between words, or within a word that is wider than a line.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len, chop_cells
 
-# Narrower than this nothing is readable: such a terminal breaks the lines itself.
+# In a narrower terminal nothing is readable.
 WIDTH_MIN = 40
 _WORD = re.compile(r"\s*\S+")
 _WORD_OF_NAME = re.compile(r"[^-_.:/]*[-_.:/]*")
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal, or COLUMNS where it is set; None where there is neither: nothing has to be wrapped."""
+    """Columns of the terminal or COLUMNS; None where there is neither."""
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
         return None
     return max(WIDTH_MIN, shutil.get_terminal_size().columns)
 
 
 def wrapped(line: str, width: int | None, indent: int = 0) -> list[str]:
-    """The line in pieces of at most `width` cells; those after the first are indented."""
+    """The line in pieces of at most `width` cells; all but the first are indented."""
     if width is None or cell_len(line) <= width:
         return [line]
-    return list(_filled(_WORD.findall(line), width, indent))
+    return list(_fill(_WORD.findall(line), width, indent))
 
 
 def name_lines(name: str, width: int) -> list[str]:
-    """A name in pieces of at most `width` cells: `hangzhou-bonded-warehouse` breaks after its hyphens only."""
-    return [name] if cell_len(name) <= width else list(_filled(_WORD_OF_NAME.findall(name), width, 0))
+    """A name in pieces of at most `width` cells, broken after its hyphens and dots."""
+    return [name] if cell_len(name) <= width else list(_fill(_WORD_OF_NAME.findall(name), width, 0))
 
 
-def _filled(words: Iterable[str], width: int, indent: int) -> Iterator[str]:
-    """Words as they are, put on as few lines as they fit on; none begins with white space but the first."""
+def _fill(words: Iterable[str], width: int, indent: int) -> Iterator[str]:
+    """Words on as few lines as possible; only the first line may begin with white space."""
     piece = ""
     for word in words:
         if piece.strip() and cell_len(piece + word) > width:

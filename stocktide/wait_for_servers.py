@@ -1,9 +1,15 @@
-"""Is the server there? Asked once before a command goes on, so that a wrong address is a sentence, not a trace."""
+"""Waits a bounded time for Kafka and Redis, so that a wrong address ends a command with a sentence.
+
+In: addresses and access. Out: nothing once the servers answer, else ServerUnreachable with the reason.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import re
+import ssl
 from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -13,29 +19,33 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermission
 
 from stocktide.cli_options import how_to_reach
 from stocktide.errors import ServerUnreachable
-from stocktide.kafka_probe import NOT_LISTENING, probe_kafka
 from stocktide.retry import poll_until
 from stocktide.settings import Settings
 
-# A server that is just starting gets this long; a wrong address is told within it.
+# Long enough for a server that is starting, short enough for a wrong address.
 REACH_SECONDS_MAX = 5.0
+# For the worker and the API, whose servers may start at the same time.
+START_SECONDS_MAX = 30.0
 ANSWER_SECONDS_MAX = 3.0
-# A broker that was reached tells of its topics, and makes those that are missing, in a second or two; one that halts in
-# the middle had better be asked by a process that starts anew.
+PROBE_SECONDS_MAX = 3.0
+# Creating topics takes a second or two. A broker that halts meanwhile is better asked by a new process.
 TOPICS_SECONDS_MAX = 60.0
 
+NOT_LISTENING = "nobody listens there"
 _ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
 
-async def wait_for_servers(settings: Settings, *, kafka: bool = True, redis: bool = True) -> None:
-    """Return once those that are asked for answer. Raises ServerUnreachable that names every one that does not."""
-    reaching: list[Coroutine[Any, Any, None]] = []
+async def wait_for_servers(
+    settings: Settings, seconds_max: float | None = None, *, kafka: bool = True, redis: bool = True
+) -> None:
+    """Return once the chosen servers answer. Raises ServerUnreachable that names each one that does not."""
+    waits: list[Coroutine[Any, Any, None]] = []
     if kafka:
-        reaching.append(wait_for_kafka(settings.kafka, **settings.kafka_access()))
+        waits.append(wait_for_kafka(settings.kafka, seconds_max, **settings.kafka_access()))
     if redis:
-        reaching.append(wait_for_redis(settings.redis, **settings.redis_access()))
-    ends = await asyncio.gather(*reaching, return_exceptions=True)
-    failures = [end for end in ends if isinstance(end, BaseException)]
+        waits.append(wait_for_redis(settings.redis, seconds_max, **settings.redis_access()))
+    results = await asyncio.gather(*waits, return_exceptions=True)
+    failures = [result for result in results if isinstance(result, BaseException)]
     if failures and all(isinstance(failure, ServerUnreachable) for failure in failures):
         raise ServerUnreachable("\n".join(str(failure) for failure in failures))
     for failure in failures:
@@ -43,7 +53,7 @@ async def wait_for_servers(settings: Settings, *, kafka: bool = True, redis: boo
 
 
 async def wait_for_topics(settings: Settings) -> None:
-    """Have all topics there, on a Kafka that was reached. Raises ServerUnreachable, TopicsError, KafkaError."""
+    """Create the missing topics on a reachable Kafka. Raises ServerUnreachable, TopicsError, KafkaError."""
     from stocktide.streams.kafka.admin import ensure_topics
 
     try:
@@ -56,33 +66,32 @@ async def wait_for_topics(settings: Settings) -> None:
 
 
 async def wait_for_kafka(addresses: str, seconds_max: float | None = None, **security: Any) -> None:
-    """Return once a broker of HOST:PORT[,HOST:PORT] answers. Raises ServerUnreachable that says why none does."""
+    """Return once one broker of HOST:PORT[,HOST:PORT] answers. Raises ServerUnreachable with the reason."""
     brokers = [address.strip() for address in addresses.split(",")]
     for broker in brokers:
         match = _ADDRESS.fullmatch(broker)
         if match is None or not 0 < int(match["port"]) < 65_536:
             raise ServerUnreachable(f"the Kafka address {broker!r} is not HOST:PORT, as in 127.0.0.1:9092")
-    troubles: list[str] = []
+    reasons: list[str] = []
 
     async def any_answers() -> bool:
-        found = await asyncio.gather(*(probe_kafka(broker, **security) for broker in brokers))
-        # Why one that listens does not let us in tells more than that another is not there.
-        troubles[:] = sorted((trouble for trouble in found if trouble is not None), key=NOT_LISTENING.__eq__)
-        return len(troubles) < len(found)
+        results = await asyncio.gather(*(probe_kafka(broker, **security) for broker in brokers))
+        # A refused login says more than a closed port: it comes first.
+        reasons[:] = sorted((reason for reason in results if reason is not None), key=NOT_LISTENING.__eq__)
+        return len(reasons) < len(results)
 
     if not await poll_until(any_answers, seconds_max or REACH_SECONDS_MAX):
-        if troubles[0] != NOT_LISTENING:
-            raise ServerUnreachable(f"Kafka at {addresses} cannot be used: {troubles[0]}")
-        raise ServerUnreachable(
-            f"no Kafka answers at {addresses}: {how_to_reach('Kafka', '--kafka', 'STOCKTIDE_KAFKA')}"
-        )
+        if reasons[0] != NOT_LISTENING:
+            raise ServerUnreachable(f"Kafka at {addresses} cannot be used: {reasons[0]}")
+        hint = how_to_reach("Kafka", "--kafka", "STOCKTIDE_KAFKA")
+        raise ServerUnreachable(f"no Kafka answers at {addresses}: {hint}")
 
 
 async def wait_for_redis(
     url: str, seconds_max: float | None = None, *, advice: str | None = None, **access: Any
 ) -> None:
-    """Return once the server answers and lets us in. Raises ServerUnreachable; the message hides the password, and ends
-    with `advice`, or with how this command may be told of another Redis."""
+    """Return once the server answers and accepts the login. Raises ServerUnreachable; the message hides the password
+    and ends with `advice`, by default with how to give this command another address."""
     shown = redact_url(url)
     try:
         client = redis.asyncio.Redis.from_url(
@@ -102,7 +111,7 @@ async def wait_for_redis(
             reason = f" ({error})"
         except (RedisError, OSError) as error:
             refused = isinstance(error.__cause__ or error.__context__ or error, ConnectionRefusedError)
-            reason = "" if refused else f" ({_with_hint(error, url)})"
+            reason = "" if refused else f" ({_with_tls_hint(error, url)})"
         return False
 
     try:
@@ -114,8 +123,8 @@ async def wait_for_redis(
         await client.aclose()
 
 
-def _with_hint(error: Exception, url: str) -> str:
-    """What a server says that listens and does not answer; one that speaks TLS says it in a language of its own."""
+def _with_tls_hint(error: Exception, url: str) -> str:
+    """The error's text, and the other URL scheme where the error looks like TLS against plain text."""
     text = str(error).rstrip(".")
     if "SSL" in text or "TLS" in text or (url.startswith("rediss:") and "imeout" in text):
         return f"{text}; without TLS its URL begins with redis://"
@@ -130,7 +139,61 @@ def redact_url(url: str) -> str:
         if parts.password is None:
             return url
         user = f"{parts.username or ''}:***@"
-        place = f"{parts.hostname or ''}:{parts.port}" if parts.port else (parts.hostname or "")
+        host = f"{parts.hostname or ''}:{parts.port}" if parts.port else (parts.hostname or "")
     except ValueError:
         return re.sub(r"//[^@]*@", "//***@", url)
-    return urlunsplit(parts._replace(netloc=user + place))
+    return urlunsplit(parts._replace(netloc=user + host))
+
+
+async def kafka_answers(address: str) -> bool:
+    """Whether an open broker at HOST:PORT returns its metadata now."""
+    return await probe_kafka(address) is None
+
+
+async def probe_kafka(address: str, **security: Any) -> str | None:
+    """Why the broker at HOST:PORT does not return its metadata now; None where it does."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    # A bare connection comes first: aiokafka logs an error for each refused one, and hides why TLS failed.
+    try:
+        _, writer = await asyncio.wait_for(
+            asyncio.open_connection(host, int(port), ssl=security.get("ssl_context")), PROBE_SECONDS_MAX
+        )
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not trusted: {error.verify_message}"
+    except ssl.SSLError as error:
+        return f"TLS fails: {error.reason or error}"
+    except ConnectionResetError:
+        return "it closes the connection"
+    except (OSError, TimeoutError):
+        return NOT_LISTENING
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return await _probe_metadata(host, int(port), security)
+
+
+async def _probe_metadata(host: str, port: int, security: dict[str, Any]) -> str | None:
+    from aiokafka.conn import create_conn
+    from aiokafka.errors import KafkaConnectionError, KafkaError
+    from aiokafka.protocol.metadata import MetadataRequest
+
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    connection = None
+    try:
+        async with asyncio.timeout(PROBE_SECONDS_MAX):
+            connection = await create_conn(host, port, request_timeout_ms=int(PROBE_SECONDS_MAX * 1000), **security)
+            metadata = await connection.send(MetadataRequest([]))
+        return None if metadata.brokers else "it tells of no brokers yet"
+    except (KafkaConnectionError, OSError, TimeoutError):
+        protocol = security.get("security_protocol", "PLAINTEXT")
+        certificate = ", or asks for a certificate (STOCKTIDE_KAFKA_TLS_CERT)" if "ssl_context" in security else ""
+        return f"what listens there does not speak Kafka with {protocol} (STOCKTIDE_KAFKA_SECURITY){certificate}"
+    except KafkaError as error:
+        return f"it does not let us in: {error}"
+    finally:
+        if connection is not None:
+            connection.close()
+        logger.setLevel(level)

@@ -1,6 +1,6 @@
-"""A small made-up shop: its goods, its channels with their policies, its warehouses, its opening stock.
+"""The demo's data: goods, channels with policies, warehouses, opening stock.
 
-All numbers come from a seed, so that the shop is the same each time. Quantities are whole units.
+In: a seeded random generator, so that the shop is the same each time. Out: stock and receipts in whole units.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from stocktide.loadtest.client.events import LINES_MAX, Event
 
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 
-# Each channel behaves in its own way when a shelf runs low.
+# Each channel reacts differently to low stock.
 POLICIES: dict[str, dict[str, Any]] = {
-    # Takes preorders at 100 units, comes back at 200.
+    # Takes preorders below 100 units, resumes at 200.
     "tmall": {
         "safety_threshold": 100,
         "resume_threshold": 200,
         "below_threshold": "preorder",
         "preorder_cap": 300,
     },
-    # Stops selling at 50, comes back at 120.
+    # Stops selling below 50, resumes at 120.
     "jd": {"safety_threshold": 50, "resume_threshold": 120, "below_threshold": "suspend"},
-    # Sells half of what is there, and never the last 20.
+    # Sells half of the available units, and never the last 20.
     "pinduoduo": {"share": 0.5, "buffer": 20},
-    # Lists at most 100; takes few preorders, and is sold out when they are gone.
+    # Lists at most 100; takes 40 preorders, then is sold out.
     "douyin": {
         "max_listed": 100,
         "safety_threshold": 150,
@@ -42,9 +42,9 @@ _KINDS = ("MUG", "SHIRT", "LAMP", "SCARF", "KETTLE", "BACKPACK", "NOTEBOOK", "CA
 _COLOURS = ("WHITE", "BLACK", "RED", "TEAL", "SAND", "PLUM")
 _SIZES = 5
 GOODS = tuple(f"{kind}-{colour}-{size}" for kind in _KINDS for colour in _COLOURS for size in range(1, _SIZES + 1))
-# What the flash sale is about, and how many of each there are.
+# The units of the goods in the flash sale.
 FLASH_GOODS = {"CONSOLE-X": 900, "PHONE-12": 700, "SNEAKER-RED": 500}
-# Most goods are well stocked; every so many lies low, so that each mode is seen from the start.
+# One in so many has low stock, so that every mode shows from the start.
 _LOW_EVERY = 20
 _STOCK = (400, 900)
 _LOW_STOCK = (15, 140)
@@ -59,7 +59,7 @@ def opening_stock(chance: random.Random) -> dict[str, int]:
 
 
 def opening_receipts(stock: dict[str, int], run: str, at: str) -> Iterator[Event]:
-    """Receipts that spread the stock over the warehouses, as evenly as units allow."""
+    """Receipts that spread the stock evenly over the warehouses."""
     for index, warehouse in enumerate(WAREHOUSES):
         share = {sku: (units + index) // len(WAREHOUSES) for sku, units in stock.items()}
         lines = [{"sku": sku, "quantity": units} for sku, units in share.items() if units]
@@ -73,7 +73,7 @@ def receipt(id: str, warehouse: str, lines: list[dict[str, Any]], at: str) -> Ev
 
 
 def basket(chance: random.Random) -> list[dict[str, Any]]:
-    """One to three goods of everyday demand: a few are bought often, most now and then."""
+    """One to three everyday goods; a few are bought often, most rarely."""
     count = chance.choices((1, 2, 3), (6, 3, 1))[0]
     skus = {GOODS[int(len(GOODS) * chance.random() ** 2.5)] for _ in range(count)}
     return [{"sku": sku, "quantity": chance.choices((1, 2, 5), (7, 2, 1))[0]} for sku in sorted(skus)]

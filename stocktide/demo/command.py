@@ -1,6 +1,6 @@
-"""`stocktide demo`: everything that `stocktide up` starts, and a small shop that trades on it.
+"""`stocktide demo`: a whole `stocktide up`, and a small shop that trades on it until Ctrl-C.
 
-In: the settings. Out: words on the console, a page in the browser; ends at Ctrl-C and leaves no process behind.
+In: the settings. Out: lines on the console and a page in the browser; an exit status.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stocktide.errors import CommandError
 from stocktide.loadtest.client.http import ApiError
 from stocktide.settings import Settings
 from stocktide.up import command
-from stocktide.up.ready_file import ReadyFile
+from stocktide.up.run_file import ReadyFile
 from stocktide.up.system import UpOptions
 
 
@@ -29,7 +29,7 @@ def run(settings: Settings) -> int:
         click.echo(f"port {settings.port} is taken: the demo takes a free one")
         settings = replace(settings, port=0)
     with _folder(settings) as folder:
-        return command.run(UpOptions(settings=replace(settings, data=folder)), click.echo, _trade)
+        return command.run(replace(settings, data=folder), UpOptions(), when_ready=_trade)
 
 
 async def _trade(ready: ReadyFile) -> None:
@@ -41,7 +41,7 @@ async def _trade(ready: ReadyFile) -> None:
 
 @contextlib.contextmanager
 def _folder(settings: Settings) -> Iterator[Path]:
-    """The folder that was asked for, which stays; else one of its own, which goes: a fresh shop each time."""
+    """The folder of the settings, which stays; by default a temporary one, for a new shop each time."""
     if settings.data != Settings().data:
         yield settings.data
         return

@@ -1,7 +1,7 @@
-"""The demo: a small shop opens, sells, holds a flash sale, gets a truck of goods, and goes on selling.
+"""The demo: a small shop opens, sells, holds a flash sale, receives a truck of goods, and sells again.
 
-In: the API's address, and where to say what happens. Out: requests of the contract, until it is cancelled. It keeps
-on through restarts of the system: whoever wants may kill the worker and watch.
+In: the API's address. Out: requests of the contract until it is cancelled, and lines that describe them. The client
+repeats requests while the worker or the API restarts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -21,54 +20,53 @@ from stocktide.demo import catalog
 from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.client.http import JSON, NDJSON, ApiError, ApiResponse, StocktideClient
 from stocktide.loadtest.replay.check import stock_of
+from stocktide.progress import Echo
 
-# Shoppers under way at once, and so orders; more come only when others have left.
+# Concurrent shoppers; each has one order.
 SHOPPERS_MAX = 400
 REQUESTS_MAX = 48
-# Orders per second: what a small shop sees, and what a flash sale brings.
+# Orders per second.
 STEADY_RATE = 12.0
 FLASH_RATE = 90.0
 STEADY_SECONDS = 25.0
-# The sale ends when the shelves are as good as empty, or after this long on a slow machine.
+# The sale ends when few units are left, or after this time on a slow machine.
 FLASH_SECONDS_MAX = 120.0
 FLASH_LEFT = 15
 LOOK_SECONDS = 1.0
 PAUSE_SECONDS = 12.0
-# The truck brings so many of the first SKU of the sale: more than any resume threshold.
+# Units of the first SKU of the sale on the truck: more than any resume threshold.
 TRUCK_UNITS = 600
-# An order that nobody pays for is free again after this long, so that expiry is seen too.
+# Unpaid orders expire while the demo runs.
 HOLD_SECONDS = 45
-# What was sold of everyday goods comes back in such portions, so that the shop never runs dry.
+# Sold everyday goods are received again in such portions, so that the shop never sells out.
 RESTOCK_UNITS = 40
 SEED = 20261111
 
-Say = Callable[[str], None]
 
-
-async def run(api: str, say: Say) -> None:
-    """Open the shop and run it until cancelled. Raises ApiError where the API is away for minutes."""
+async def run(api: str, echo: Echo) -> None:
+    """Open the shop and run it until cancelled. Raises ApiError after minutes without the API."""
     async with StocktideClient(api, REQUESTS_MAX) as client:
-        demo = DemoShop(client, random.Random(SEED), say, f"demo-{datetime.now(UTC):%H%M%S}")
+        demo = DemoShop(client, random.Random(SEED), echo, f"demo-{datetime.now(UTC):%H%M%S}")
         async with asyncio.TaskGroup() as group:
             group.create_task(demo.course(api, group))
 
 
 class DemoShop:
-    """The course of the demo, and the shoppers in it."""
+    """The demo's script and its shoppers."""
 
-    def __init__(self, client: StocktideClient, chance: random.Random, say: Say, run: str) -> None:
+    def __init__(self, client: StocktideClient, chance: random.Random, echo: Echo, run: str) -> None:
         self._client = client
         self._chance = chance
-        self._say = say
+        self._echo = echo
         self._run = run
         self._numbers = 0
         self._sold: Counter[str] = Counter()
         self._slots = asyncio.Semaphore(SHOPPERS_MAX)
 
     async def course(self, api: str, group: asyncio.TaskGroup) -> None:
-        """One stage after the other; the last one stays."""
+        """Run one stage after the other; the last one does not end."""
         await self._open()
-        self._say(
+        self._echo(
             f"\nOpen {api}/ in a browser.\n"
             f"  Each row is one of {len(catalog.GOODS) + len(catalog.FLASH_GOODS)} SKUs, each column a channel; "
             "a click on a SKU shows its numbers.\n"
@@ -81,13 +79,13 @@ class DemoShop:
         await self._flash_sale(group)
         await asyncio.sleep(PAUSE_SECONDS)
         await self._truck()
-        self._say(
+        self._echo(
             "\nNow: everyday trade again. CONSOLE-X sells; PHONE-12 and SNEAKER-RED stay as they are."
             "\n  The demo runs until you press Ctrl-C."
         )
 
     async def _open(self) -> None:
-        self._say("The shop opens: five channels get their policies, three warehouses their stock.")
+        self._echo("The shop opens: five channels get their policies, three warehouses their stock.")
         for channel, policy in catalog.POLICIES.items():
             await self._call("PUT", f"/v1/policies/{channel}", policy, 200, 201)
         for receipt in catalog.opening_receipts(catalog.opening_stock(self._chance), self._run, _now()):
@@ -95,14 +93,14 @@ class DemoShop:
 
     async def _flash_sale(self, group: asyncio.TaskGroup) -> None:
         names = ", ".join(f"{sku} ({units})" for sku, units in catalog.FLASH_GOODS.items())
-        self._say(
+        self._echo(
             f"\nNow: a flash sale, {FLASH_RATE:.0f} orders a second, of {names}.\n"
             "  Watch their rows: douyin, then tmall stop selling from the shelf and take preorders at their\n"
             "  thresholds; douyin is sold out once its 40 preorders are gone; jd is suspended at 50 units;\n"
             "  pinduoduo keeps 20 back; shopify, the shop's own site, sells the last one. No unit is sold twice."
         )
         skus = tuple(catalog.FLASH_GOODS)
-        ending = asyncio.create_task(self._shelves_empty(skus))
+        ending = asyncio.create_task(self._wait_until_sold_out(skus))
         try:
             while not ending.done():
                 await self._shopper(group, [{"sku": self._chance.choice(skus), "quantity": 1}])
@@ -111,8 +109,8 @@ class DemoShop:
         finally:
             ending.cancel()
 
-    async def _shelves_empty(self, skus: tuple[str, ...]) -> None:
-        """Return once nearly nothing of any SKU is available, or the sale has lasted long enough."""
+    async def _wait_until_sold_out(self, skus: tuple[str, ...]) -> None:
+        """Return once few units of each SKU are available, or after FLASH_SECONDS_MAX."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLASH_SECONDS_MAX):
                 while True:
@@ -125,7 +123,7 @@ class DemoShop:
         sku = next(iter(catalog.FLASH_GOODS))
         lines = [{"sku": sku, "quantity": TRUCK_UNITS}]
         await self._call("POST", "/v1/movements", catalog.receipt(self._id(), "SH1", lines, _now()), 202)
-        self._say(
+        self._echo(
             f"\nNow: SH1 receives {TRUCK_UNITS} of {sku}. Its channels sell from the shelf again, each at its own\n"
             "  resume threshold; the other two SKUs stay as they are."
         )
@@ -149,7 +147,7 @@ class DemoShop:
         group.create_task(self._shop(lines)).add_done_callback(lambda _: self._slots.release())
 
     async def _shop(self, lines: list[dict[str, Any]]) -> None:
-        """One shopper: places, and then pays, thinks better of it, or forgets."""
+        """One shopper: places an order, then pays, cancels or forgets it."""
         order_id = self._id()
         channel = self._chance.choice(tuple(catalog.POLICIES))
         body = {"order_id": order_id, "channel": channel, "lines": lines, "hold_seconds": HOLD_SECONDS}
@@ -167,7 +165,7 @@ class DemoShop:
             await self._parcel(orjson.loads(answer.body))
 
     async def _parcel(self, order: dict[str, Any]) -> None:
-        """A paid order leaves its warehouses; one in ten comes back, one in four of those damaged."""
+        """Ship a paid order; one in ten is returned, one in four of those damaged."""
         held = [
             {"sku": line["sku"], "quantity": units, "warehouse": warehouse}
             for line in order["lines"]

@@ -1,4 +1,4 @@
-"""What the doctor says of one thing that was looked at."""
+"""A finding of the doctor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Severity(Enum):
-    """How a finding stands; the value is its mark on the console."""
+    """The severity of a finding; the value is its mark on the console."""
 
     GOOD = "ok"
     NOTE = "note"
@@ -16,29 +16,29 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `what` says how it is, why that matters, and what to do. `lasting`: it stays wrong
-    until a person changes a setting, so that a process that needs it may end instead of waiting."""
+    """The result of one check. `what`: the state, why it matters, what to do. `lasting`: only a changed setting mends
+    it, so a process that needs it ends instead of waiting."""
 
-    verdict: Severity
+    severity: Severity
     what: str
     lasting: bool = False
 
 
 def good(what: str) -> Finding:
-    """As it should be."""
+    """In order."""
     return Finding(Severity.GOOD, what)
 
 
 def note(what: str) -> Finding:
-    """Worth knowing; nothing is lost by it."""
+    """Worth knowing; loses nothing."""
     return Finding(Severity.NOTE, what)
 
 
 def wrong(what: str) -> Finding:
-    """Something may be lost by it, or does not work."""
+    """Loses data or does not work."""
     return Finding(Severity.WRONG, what)
 
 
 def unfit(what: str) -> Finding:
-    """Nothing works with it, however long one waits."""
+    """Does not work and does not recover by itself."""
     return Finding(Severity.WRONG, what, lasting=True)

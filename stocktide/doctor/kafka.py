@@ -1,12 +1,11 @@
-"""The doctor's look at Kafka: are the topics there, does a lost broker lose anything, is anything deleted too early?
+"""The doctor's examination of Kafka: topics, replication, retention, committed offsets.
 
-In: the settings. Out: findings. `ClusterView` is what was read; `judge_cluster` says what is to say about it.
+In: the settings. Out: findings. This module reads a `ClusterView`, `kafka_judgement` judges it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -19,66 +18,30 @@ from aiokafka.errors import (
     KafkaError,
 )
 
-from stocktide.doctor.finding import Finding, good, note, unfit, wrong
+from stocktide.doctor.finding import Finding, good, wrong
+from stocktide.doctor.kafka_judgement import (
+    OFFSETS_TOPIC,
+    ClusterView,
+    GroupOffset,
+    PartitionView,
+    expected_topics,
+    judge_cluster,
+)
 from stocktide.errors import ServerUnreachable
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import (
     REQUEST_MS_MAX,
-    SAFE_BROKERS,
-    SAFE_INSYNC_REPLICAS,
-    SAFE_REPLICAS,
     admin_client,
-    topic_settings,
 )
-from stocktide.streams.topics import JOURNAL, TOPICS, Topic
+from stocktide.streams.topics import TOPICS
 from stocktide.wait_for_servers import wait_for_kafka
 
-# The doctor is asked because something may be wrong: it does not wait long for who is not there.
+# Short: the doctor runs because something may be wrong.
 REACH_SECONDS_MAX = 2.0
-# Where Kafka keeps how far the workers have read.
-OFFSETS_TOPIC = "__consumer_offsets"
-# What Faust calls a topic that keeps a table, where the table has none of ours.
-CHANGELOG = "-changelog"
-NO_LIMIT = "-1"
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionView:
-    """A partition: how many replicas it has, how many of them are in sync, whether one of them leads."""
-
-    replicas: int
-    in_sync: int
-    led: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GroupOffset:
-    """How far the workers' group has read a partition, and what the partition holds."""
-
-    topic: str
-    partition: int
-    committed: int
-    first: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterView:
-    """What was read. `brokers` counts those that are down too, as far as replicas tell of them. `settings` and
-    `broker_settings` lack what we may not see."""
-
-    brokers: int
-    topics: Mapping[str, tuple[PartitionView, ...]]
-    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    broker_settings: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    # Those that answer.
-    alive: tuple[int, ...] = ()
-    # None: we may not see them.
-    group_offsets: tuple[GroupOffset, ...] | None = ()
 
 
 async def examine_kafka(settings: Settings) -> list[Finding]:
-    """Look at the cluster, as far as we are let in."""
+    """Examine the cluster as far as its ACL allows."""
     access = settings.kafka_access()
     try:
         await wait_for_kafka(settings.kafka, REACH_SECONDS_MAX, **access)
@@ -93,7 +56,7 @@ async def examine_kafka(settings: Settings) -> list[Finding]:
 
 
 async def read_cluster(admin: AIOKafkaAdminClient, settings: Settings) -> ClusterView:
-    """Read all that is judged. Raises KafkaError."""
+    """Read everything that is judged. Raises KafkaError."""
     brokers = [entry["node_id"] for entry in (await admin.describe_cluster())["brokers"]]
     prefix = f"{settings.app_id}-"
     topics = {
@@ -103,10 +66,10 @@ async def read_cluster(admin: AIOKafkaAdminClient, settings: Settings) -> Cluste
         for entry in await admin.describe_topics()
         if entry["topic"].startswith(prefix) or entry["topic"] == OFFSETS_TOPIC
     }
-    ours = _ours(settings.app_id, topics)
-    of_topics = await _read_settings(admin, ConfigResourceType.TOPIC, [name for name in ours if name in topics])
+    expected = expected_topics(settings.app_id, topics)
+    of_topics = await _read_settings(admin, ConfigResourceType.TOPIC, [name for name in expected if name in topics])
     of_brokers = await _read_settings(admin, ConfigResourceType.BROKER, [str(number) for number in brokers])
-    # One that is down is told of no more, but the replicas that it held are.
+    # A broker that is down is not listed, but its replicas are.
     replicas = max((part.replicas for parts in topics.values() for part in parts), default=0)
     return ClusterView(
         max(len(brokers), replicas),
@@ -114,21 +77,14 @@ async def read_cluster(admin: AIOKafkaAdminClient, settings: Settings) -> Cluste
         of_topics,
         {int(number): found for number, found in of_brokers.items()},
         tuple(brokers),
-        await _read_readings(admin, settings),
+        await _read_group_offsets(admin, settings),
     )
-
-
-def _ours(app_id: str, topics: Iterable[str]) -> dict[str, Topic | None]:
-    """The full names of our topics, and of what Faust made beside them (None)."""
-    ours: dict[str, Topic | None] = {topic.full_name(app_id): topic for topic in TOPICS}
-    made = (name for name in topics if name.startswith(f"{app_id}-") and name.endswith(CHANGELOG))
-    return {**ours, **dict.fromkeys(made)}
 
 
 async def _read_settings(
     admin: AIOKafkaAdminClient, kind: ConfigResourceType, names: list[str]
 ) -> dict[str, dict[str, str]]:
-    """The settings in force of each that we may see."""
+    """The settings in force, by name, as far as the ACL allows."""
     if not names:
         return {}
     answers = await admin.describe_configs([ConfigResource(kind, name) for name in names])
@@ -140,11 +96,11 @@ async def _read_settings(
     }
 
 
-async def _read_readings(admin: AIOKafkaAdminClient, settings: Settings) -> tuple[GroupOffset, ...] | None:
+async def _read_group_offsets(admin: AIOKafkaAdminClient, settings: Settings) -> tuple[GroupOffset, ...] | None:
     try:
         committed: Mapping[TopicPartition, Any] = await admin.list_consumer_group_offsets(settings.app_id)
     except (GroupCoordinatorNotAvailableError, CoordinatorLoadInProgressError):
-        return ()  # no group was ever there: Kafka is only now making the topic for them
+        return ()  # the group never existed: Kafka is creating the topic of the offsets
     except GroupAuthorizationFailedError:
         return None
     ours = {topic.full_name(settings.app_id) for topic in TOPICS}
@@ -160,171 +116,3 @@ async def _read_readings(admin: AIOKafkaAdminClient, settings: Settings) -> tupl
     return tuple(
         GroupOffset(part.topic, part.partition, committed[part].offset, first[part], ends[part]) for part in parts
     )
-
-
-def judge_cluster(view: ClusterView, app_id: str, partitions: int) -> Iterator[Finding]:
-    """What is to say about the topics, the brokers and the group, in an installation of so many partitions."""
-    ours = _ours(app_id, view.topics)
-    missing = [name for name in ours if name not in view.topics]
-    if missing:
-        yield wrong(
-            "topics are missing, or we may not see them; `stocktide topics --create` makes them: " + ", ".join(missing)
-        )
-    else:
-        yield good(f"all {len(TOPICS)} topics are there")
-    if view.brokers < SAFE_BROKERS:
-        yield note(f"with {view.brokers} broker(s) the loss of a disk loses the log; production has {SAFE_BROKERS}")
-    for name, topic in ours.items():
-        if name not in view.topics:
-            continue
-        if topic is not None and len(view.topics[name]) != (topic.partitions or partitions):
-            yield unfit(
-                f"topic {name} has {len(view.topics[name])} partitions and the settings say "
-                f"{topic.partitions or partitions}: its keys would lie where nobody looks; set STOCKTIDE_PARTITIONS to "
-                "what is there, or use another STOCKTIDE_APP_ID"
-            )
-        yield from judge_replicas(name, view)
-        found = view.settings.get(name)
-        if found is None:
-            yield note(f"topic {name}: its settings could not be looked at: allow DescribeConfigs on it")
-        else:
-            yield from judge_durability(name, found, view)
-            if topic is not None:
-                yield from judge_retention(name, topic, found, view.brokers)
-    yield from judge_brokers(view)
-    if view.group_offsets is None:
-        yield note(f"how far the workers have read could not be looked at: allow Read on the group {app_id}")
-    else:
-        yield from judge_group_offsets(view.group_offsets)
-
-
-def judge_replicas(name: str, view: ClusterView) -> Iterator[Finding]:
-    """Are there enough replicas, and are they there?"""
-    replicas = min(part.replicas for part in view.topics[name])
-    if view.brokers >= SAFE_BROKERS and replicas < SAFE_REPLICAS:
-        yield wrong(
-            f"topic {name} has {replicas} replica(s) on {view.brokers} brokers: the loss of one broker loses what was "
-            "promised; give it 3 with kafka-reassign-partitions.sh"
-        )
-    for number, part in enumerate(view.topics[name]):
-        if not part.led:
-            yield wrong(
-                f"topic {name}: nobody leads partition {number}, so nothing is read or written there; start the "
-                "brokers that hold it"
-            )
-        elif part.in_sync < part.replicas:
-            yield wrong(
-                f"topic {name}: of the {part.replicas} replicas of partition {number}, {part.in_sync} are in sync; a "
-                "broker is down, or too slow to follow"
-            )
-
-
-def judge_durability(name: str, found: Mapping[str, str], view: ClusterView) -> Iterator[Finding]:
-    """Does what a broker acknowledged outlive that broker?"""
-    replicas = min(part.replicas for part in view.topics[name])
-    in_sync = int(found.get("min.insync.replicas", "1"))
-    if in_sync > replicas:
-        yield unfit(
-            f"topic {name} has min.insync.replicas={in_sync} and {replicas} replica(s): nothing can be written to it"
-        )
-    elif replicas >= SAFE_REPLICAS and in_sync < SAFE_INSYNC_REPLICAS:
-        yield wrong(
-            f"topic {name} has min.insync.replicas={in_sync}: a broker that is left alone goes on answering, and with "
-            f"it dies what it answered; {SAFE_INSYNC_REPLICAS}"
-        )
-    elif replicas >= SAFE_REPLICAS and in_sync == replicas:
-        yield note(
-            f"topic {name} has min.insync.replicas={in_sync}, as many as replicas: the loss of any broker stops all "
-            f"writing; {SAFE_INSYNC_REPLICAS}"
-        )
-    if replicas > 1 and found.get("unclean.leader.election.enable") == "true":
-        yield wrong(
-            f"topic {name} has unclean.leader.election.enable=true: a broker that lags may lead, and what it lacks is "
-            "lost; false"
-        )
-
-
-def judge_retention(name: str, topic: Topic, found: Mapping[str, str], brokers: int) -> Iterator[Finding]:
-    """Is everything kept that is needed, for as long as it is?"""
-    wanted = topic_settings(topic, brokers)
-    cleanup = found.get("cleanup.policy", "")
-    if sorted(cleanup.split(",")) != sorted(wanted["cleanup.policy"].split(",")):
-        yield wrong(
-            f"topic {name} has cleanup.policy={cleanup}, not {wanted['cleanup.policy']}: it "
-            + (
-                "drops records that are needed"
-                if "compact" not in topic.cleanup
-                else "keeps what it should not, or less"
-            )
-        )
-    if "delete" in topic.cleanup:
-        kept, needed = int(found.get("retention.ms", NO_LIMIT)), int(wanted.get("retention.ms", NO_LIMIT))
-        if kept != -1 and (needed == -1 or kept < needed):
-            yield wrong(
-                f"topic {name} has retention.ms={kept}, less than {wanted.get('retention.ms', NO_LIMIT)}: records go "
-                "before they were of no more use"
-            )
-        if found.get("retention.bytes", NO_LIMIT) != NO_LIMIT:
-            yield wrong(
-                f"topic {name} has retention.bytes={found['retention.bytes']}: what is over that is deleted, whether "
-                "it was read or not; -1"
-            )
-    largest, needed = int(found.get("max.message.bytes", "0")), int(wanted["max.message.bytes"])
-    if largest < needed:
-        yield wrong(f"topic {name} has max.message.bytes={largest}: a large order is refused; {needed}")
-    if topic is JOURNAL and "flush.messages" in wanted and found.get("flush.messages") != wanted["flush.messages"]:
-        yield wrong(
-            f"topic {name} has flush.messages={found.get('flush.messages')} with one replica: a power cut loses "
-            "answers that were given; 1"
-        )
-    if "segment.bytes" in wanted and int(found.get("segment.bytes", "0")) > int(wanted["segment.bytes"]):
-        yield note(
-            f"topic {name} has segment.bytes={found['segment.bytes']}: it is compacted late, and every start reads "
-            f"more of it; {wanted['segment.bytes']}"
-        )
-
-
-def judge_brokers(view: ClusterView) -> Iterator[Finding]:
-    """What the brokers do with topics that are not ours to set, Kafka's own offsets above all."""
-    if view.brokers >= SAFE_BROKERS and (parts := view.topics.get(OFFSETS_TOPIC)):
-        replicas = min(part.replicas for part in parts)
-        if replicas < SAFE_REPLICAS:
-            yield wrong(
-                f"{OFFSETS_TOPIC} has {replicas} replica(s): the loss of one broker stops the workers; "
-                "offsets.topic.replication.factor=3 before its first use, kafka-reassign-partitions.sh after it"
-            )
-    if len(view.broker_settings) < len(view.alive):
-        yield note("the brokers' own settings could not be looked at: allow DescribeConfigs on the cluster")
-    for number, found in sorted(view.broker_settings.items()):
-        if found.get("auto.create.topics.enable") == "true":
-            yield note(
-                f"broker {number} has auto.create.topics.enable=true: whoever misspells a topic's name, or sends "
-                "before `stocktide topics --create`, makes one with settings that are not ours; false"
-            )
-        if view.brokers < SAFE_BROKERS:
-            continue
-        if int(found.get("min.insync.replicas", "1")) < SAFE_INSYNC_REPLICAS:
-            yield note(
-                f"broker {number} has min.insync.replicas={found.get('min.insync.replicas')}, which {OFFSETS_TOPIC} "
-                f"takes: with the last broker may go how far was read, and it is read again; {SAFE_INSYNC_REPLICAS}"
-            )
-        if found.get("unclean.leader.election.enable") == "true":
-            yield note(
-                f"broker {number} has unclean.leader.election.enable=true, which {OFFSETS_TOPIC} takes: how far was "
-                "read may go back, and it is read again; false"
-            )
-
-
-def judge_group_offsets(group_offsets: Iterable[GroupOffset]) -> Iterator[Finding]:
-    """Was anything deleted before it was read?"""
-    for at in sorted(group_offsets, key=lambda reading: (reading.topic, reading.partition)):
-        if at.committed < at.first:
-            yield wrong(
-                f"topic {at.topic}, partition {at.partition}: {at.first - at.committed} record(s) were deleted before "
-                "a worker had read them; whoever sent them may send them again: ids make that safe"
-            )
-        elif at.committed > at.end:
-            yield wrong(
-                f"topic {at.topic}, partition {at.partition} ends at {at.end}, but the workers had read up to "
-                f"{at.committed}: the topic lost its end, or was made anew"
-            )

@@ -1,7 +1,7 @@
-"""The doctor's look at whether anything stands still (rule 48), whatever the processes themselves say of it.
+"""The doctor's examination of the processes and of their progress (rule 48).
 
-In: the settings. Out: findings. The processes are asked for their readiness; Redis and Kafka are asked again and again,
-until what waits has moved or has not for STALL_SECONDS: a system that rests costs one look, a stalled one ten seconds.
+In: the settings. Out: findings. It reads `/readyz` of the processes, and polls Redis and Kafka until every backlog has
+moved or has stood still for STALL_SECONDS: an idle system costs one poll, a stalled one ten seconds.
 """
 
 from __future__ import annotations
@@ -31,25 +31,23 @@ from stocktide.streams.kafka.admin import REQUEST_MS_MAX, admin_client
 from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.settlement.stalls import STALL_SECONDS, PartStatus, Stall, StallDetector
-from stocktide.up.ready_file import ReadyFile
-from stocktide.up.run_file import find_running_systems
+from stocktide.up.run_file import ReadyFile, find_running_systems
 from stocktide.wait_for_servers import ANSWER_SECONDS_MAX, wait_for_kafka, wait_for_redis
 
-# A process that is asked how it is and needs longer is halted, or as good as that.
+# A process that needs longer for /readyz is halted or overloaded.
 READY_SECONDS_MAX = 5.0
 POLL_SECONDS = 1.0
-# All looks together: each asks servers that may be slow.
+# All polls together; each asks servers that may be slow.
 EXAMINE_SECONDS_MAX = 3 * STALL_SECONDS
-# One fetch, of a record that is there.
 _FETCH_MS = 3_000
-# What the workers' group reads.
+# The topics of the workers' group.
 _CONSUMED = (ORDERS, MOVEMENTS, JOURNAL, STOCK)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """A process as it answered: `status` 0 where it took the connection and said nothing, None where nobody listens.
-    `expected`: a running `stocktide up` says that it is there."""
+    """A process's answer to /readyz. `status`: 0 without an answer, None without a listener. `expected`: a running
+    `stocktide up` lists it."""
 
     name: str
     url: str
@@ -59,7 +57,7 @@ class ProcessStatus:
 
 
 async def examine_processes(settings: Settings) -> list[Finding]:
-    """Ask the processes of the system that the settings point at."""
+    """Read /readyz of the processes of the system that the settings point at."""
     running = next((each.ready for each in find_running_systems() if _is_meant(each.ready, settings)), None)
     if running is not None:
         places = [("the API", running.api, True), ("the worker", running.worker, True)]
@@ -102,7 +100,7 @@ def _reasons(body: Any) -> Iterator[str]:
 
 
 def judge_processes(found: Iterable[ProcessStatus]) -> Iterator[Finding]:
-    """What is to say about processes that were asked."""
+    """One finding or more for each process."""
     for process in found:
         where = f"{process.name} at {process.url}"
         if process.status == 200:
@@ -120,43 +118,44 @@ def judge_processes(found: Iterable[ProcessStatus]) -> Iterator[Finding]:
 
 
 async def examine_progress(settings: Settings) -> list[Finding]:
-    """Look at Redis and Kafka until everything that waits has moved, or something has not for STALL_SECONDS."""
-    watch, stalls, moved = (
-        StallDetector(unseen_seconds_max=EXAMINE_SECONDS_MAX),
-        tuple[Stall, ...](),
-        dict[str, object](),
-    )
+    """Poll Redis and Kafka until every backlog has moved, or one has stood still for STALL_SECONDS."""
+    detector = StallDetector(unseen_seconds_max=EXAMINE_SECONDS_MAX)
+    stalls: tuple[Stall, ...] = ()
+    positions: dict[str, object] = {}
     try:
         await asyncio.gather(
             wait_for_kafka(settings.kafka, REACH_SECONDS_MAX, **settings.kafka_access()),
             wait_for_redis(settings.redis, REACH_SECONDS_MAX, **settings.redis_access()),
         )
     except ServerUnreachable:
-        return []  # who looks at that server says so
+        return []  # the examination of that server reports it
     try:
-        async with asyncio.timeout(EXAMINE_SECONDS_MAX), _Looking(settings) as looking:
+        async with asyncio.timeout(EXAMINE_SECONDS_MAX), _ProgressReader(settings) as reader:
             while True:
-                standings = await looking.standings()
-                stalls = watch.look(standings)
+                parts = await reader.read()
+                stalls = detector.look(parts)
                 waiting = [
-                    at for at in standings if at.pending and moved.setdefault(at.part, at.position) == at.position
+                    at for at in parts if at.pending and positions.setdefault(at.part, at.position) == at.position
                 ]
                 if not waiting or len(stalls) == len(waiting):
-                    stalls = tuple([stall for stall in stalls if await looking.is_there(stall)])
-                    return list(judge_progress(standings, stalls))
+                    stalls = tuple([stall for stall in stalls if await reader.has_record(stall)])
+                    return list(judge_progress(parts, stalls))
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        return [wrong(f"whether anything moves could not be told within {EXAMINE_SECONDS_MAX:.0f} s"), *_told(stalls)]
+        return [
+            wrong(f"whether anything moves could not be told within {EXAMINE_SECONDS_MAX:.0f} s"),
+            *_stall_findings(stalls),
+        ]
     except (KafkaError, RedisError, OSError) as error:
         return [wrong(f"whether anything moves could not be told: {error}")]
 
 
-def judge_progress(standings: Sequence[PartStatus], stalls: Sequence[Stall]) -> Iterator[Finding]:
-    """What is to say where everything has moved but `stalls`."""
+def judge_progress(parts: Sequence[PartStatus], stalls: Sequence[Stall]) -> Iterator[Finding]:
+    """Findings, where everything has moved except `stalls`."""
     if stalls:
-        yield from _told(stalls)
+        yield from _stall_findings(stalls)
         return
-    waiting = {at.part: at.pending for at in standings if at.pending}
+    waiting = {at.part: at.pending for at in parts if at.pending}
     yield good(
         "what waits moves: " + ", ".join(f"{part} {count:,}" for part, count in waiting.items())
         if waiting
@@ -164,15 +163,15 @@ def judge_progress(standings: Sequence[PartStatus], stalls: Sequence[Stall]) -> 
     )
 
 
-def _told(stalls: Iterable[Stall]) -> Iterator[Finding]:
+def _stall_findings(stalls: Iterable[Stall]) -> Iterator[Finding]:
     for stall in stalls:
-        # A row of `stock` may rest for as long as a policy's interval says; the worker knows what is due.
-        say = note if stall.part.startswith(STOCK.name) else wrong
-        yield say(stall.sentence)
+        # A row of `stock` may wait for a policy's interval, which only the worker knows.
+        finding = note if stall.part.startswith(STOCK.name) else wrong
+        yield finding(stall.sentence)
 
 
-class _Looking:
-    """Clients of both servers, for as long as it is looked."""
+class _ProgressReader:
+    """Reads the progress from Redis and Kafka; a context manager."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -185,7 +184,7 @@ class _Looking:
 
         self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> _Looking:
+    async def __aenter__(self) -> _ProgressReader:
         self._stack.push_async_callback(self._redis.aclose)
         self._stack.push_async_callback(self._consumer.stop)
         try:
@@ -200,12 +199,12 @@ class _Looking:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def standings(self) -> list[PartStatus]:
-        """How far everything is. Raises KafkaError and redis-py's errors."""
-        return [*await self._settling(), *await self._reading()]
+    async def read(self) -> list[PartStatus]:
+        """The status of every part. Raises KafkaError and RedisError."""
+        return [*await self._read_settling(), *await self._read_groups()]
 
-    async def is_there(self, stall: Stall) -> bool:
-        """Whether a record waits where a reader stands: the marker of a transaction is none, and nobody reads it."""
+    async def has_record(self, stall: Stall) -> bool:
+        """Whether there is a record at the reader's offset, and not only a transaction marker."""
         at = stall.standing
         if at.part == "settling" or at.offset is None:
             return True
@@ -215,7 +214,7 @@ class _Looking:
         found = await self._consumer.getmany(partition, timeout_ms=_FETCH_MS, max_records=1)
         return bool(found.get(partition)) or await self._consumer.position(partition) == at.offset
 
-    async def _settling(self) -> list[PartStatus]:
+    async def _read_settling(self) -> list[PartStatus]:
         prefix, journal = key_prefix(self._settings.app_id), JOURNAL.full_name(self._settings.app_id)
         head = int(await self._redis.hget(prefix + "head", "batch") or 0)
         settled: Any = await self._redis.hgetall(prefix + "settled")
@@ -230,13 +229,13 @@ class _Looking:
         waiting = max(head - at, int(known and not is_blessed))
         return [PartStatus("settling", waiting, (at, blessed), reason, journal, 0, offset)]
 
-    async def _reading(self) -> list[PartStatus]:
+    async def _read_groups(self) -> list[PartStatus]:
         app_id = self._settings.app_id
         names = {topic.full_name(app_id): topic for topic in _CONSUMED}
         try:
             committed: Mapping[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(app_id)
         except (GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError, CoordinatorLoadInProgressError):
-            return []  # we may not see it, which is said elsewhere, or no group was ever there
+            return []  # hidden by the ACL, which another finding reports, or the group never existed
         parts = [part for part, at in committed.items() if at.offset >= 0 and part.topic in names]
         ends = await self._consumer.end_offsets(parts) if parts else {}
         reason = "the workers' group does not commit: does a worker run, and what does its log say?"

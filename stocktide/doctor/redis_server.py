@@ -1,7 +1,7 @@
-"""The doctor's look at Redis: is it the right server, does it keep what it is told, has it room, may we use it?
+"""The doctor's examination of Redis: version, persistence, memory, replication, permissions.
 
-In: the settings. Out: findings. INFO tells most; what only CONFIG tells is left out, with a word, where that is
-forbidden.
+In: the settings. Out: findings. INFO has most values; those that only CONFIG has are skipped with a note where CONFIG
+is forbidden.
 """
 
 from __future__ import annotations
@@ -10,28 +10,79 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
 import redis.asyncio
 from redis.exceptions import NoPermissionError, RedisError
 
 from stocktide.doctor.finding import Finding, good, note, unfit, wrong
-from stocktide.doctor.rights import missing_permissions
 from stocktide.errors import ServerUnreachable
 from stocktide.settings import Settings
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.wait_for_servers import ANSWER_SECONDS_MAX, wait_for_redis
 
 REDIS_VERSION_MIN = 7
-# The doctor is asked because something may be wrong: it does not wait long for who is not there.
+# Short: the doctor runs because something may be wrong.
 REACH_SECONDS_MAX = 2.0
-# Above this share of maxmemory the next rush may reach it, and then every write is refused.
+# Above this share of maxmemory the next burst may reach it, and then Redis refuses every write.
 USED_SHARE_MAX = 0.8
-# A replica follows within moments; behind by more, what it lacks after a promotion takes long to bring back.
+# After a promotion the replica's missing tail is replayed from the journal, which takes long for a larger lag.
 REPLICA_LAG_SECONDS_MAX = 10
 _CONFIG = ("appendfsync", "save", "stop-writes-on-bgsave-error", "min-replicas-to-write")
 
 
+# Every command that Stocktide's scripts and clients send, in a form that the server can check. `{key}` is a key with
+# the prefix, `{channel}` a channel with it.
+COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("DBSIZE",),
+    ("DEL", "{key}"),
+    ("EVALSHA", "x", "1", "{key}"),
+    ("GET", "{key}"),
+    ("HGET", "{key}", "f"),
+    ("HGETALL", "{key}"),
+    ("HMGET", "{key}", "f"),
+    ("HSET", "{key}", "f", "v"),
+    ("INFO", "server"),
+    ("MGET", "{key}"),
+    ("MSET", "{key}", "v"),
+    ("PEXPIRE", "{key}", "1"),
+    ("PTTL", "{key}"),
+    ("PUBLISH", "{channel}", "m"),
+    ("SCAN", "0"),
+    ("SET", "{key}", "v"),
+    ("STRLEN", "{key}"),
+    ("SUBSCRIBE", "{channel}"),
+    ("TIME",),
+    ("TYPE", "{key}"),
+    ("UNLINK", "{key}"),
+    ("XADD", "{key}", "1-0", "f", "v"),
+    ("XLEN", "{key}"),
+    ("XRANGE", "{key}", "-", "+"),
+    ("XREAD", "STREAMS", "{key}", "0"),
+    ("XTRIM", "{key}", "MINID", "0"),
+    ("ZADD", "{key}", "1", "m"),
+    ("ZCARD", "{key}"),
+    ("ZRANGEBYLEX", "{key}", "-", "+"),
+    ("ZRANGEBYSCORE", "{key}", "0", "1"),
+    ("ZREM", "{key}", "m"),
+    ("ZREVRANGE", "{key}", "0", "1"),
+    ("ZRANGE", "{key}", "0", "1"),
+    ("EXISTS", "{key}"),
+    ("STRLEN", "{key}"),
+    ("ZSCORE", "{key}", "m"),
+)
+
+_CHECK = """
+local missing = {}
+for _, command in ipairs(cjson.decode(ARGV[1])) do
+  local known, allowed = pcall(redis.acl_check_cmd, unpack(command))
+  if known and not allowed then missing[#missing + 1] = command[1] end
+end
+return missing
+"""
+
+
 async def examine_redis(settings: Settings) -> list[Finding]:
-    """Look at the server, as far as we are let in."""
+    """Examine the server as far as its ACL allows."""
     access = settings.redis_access()
     try:
         await wait_for_redis(settings.redis, REACH_SECONDS_MAX, **access)
@@ -53,7 +104,7 @@ async def examine_redis(settings: Settings) -> list[Finding]:
 
 
 async def _read_config(client: redis.asyncio.Redis) -> dict[str, str] | None:
-    """What only CONFIG tells; None where this user may not ask, or a provider has taken the command away."""
+    """The settings that only CONFIG has; None where the user may not read them or a provider removed the command."""
     try:
         found = await client.config_get(*_CONFIG)
     except (NoPermissionError, redis.exceptions.ResponseError):
@@ -68,8 +119,18 @@ async def _read_missing(client: redis.asyncio.Redis, prefix: str) -> Sequence[st
         return ["EVAL"]
 
 
+async def missing_permissions(client: redis.asyncio.Redis, prefix: str) -> Sequence[str]:
+    """The commands that this user may not send for keys and channels with `prefix`, as `redis.acl_check_cmd` says;
+    nothing is read or written. Raises RedisError, with NoPermissionError where it may not even run a script."""
+    key = f"{prefix}doctor"
+    commands = [[part.format(key=key, channel=key) for part in command] for command in COMMANDS]
+    # Keys go in as arguments: a forbidden one in KEYS would end the call.
+    missing = await client.eval(_CHECK, 0, orjson.dumps(commands))
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in missing]
+
+
 def judge_permissions(missing: Sequence[str]) -> Iterator[Finding]:
-    """May our user do what it has to?"""
+    """Missing permissions of the user."""
     if missing:
         yield unfit(
             f"the user of STOCKTIDE_REDIS may not use {', '.join(missing)}: nothing can be decided; docs/operations.md "
@@ -78,7 +139,7 @@ def judge_permissions(missing: Sequence[str]) -> Iterator[Finding]:
 
 
 def judge_redis(about: Mapping[str, Any], config: Mapping[str, str] | None, database: int = 0) -> Iterator[Finding]:
-    """What is to say about a server, from its INFO and, if we may ask, its CONFIG. `database` is ours."""
+    """All findings from a server's INFO and, where it may be read, its CONFIG. `database` is Stocktide's."""
     yield from judge_server(about)
     yield from judge_memory(about)
     yield from judge_persistence(about, config or {})
@@ -92,7 +153,7 @@ def judge_redis(about: Mapping[str, Any], config: Mapping[str, str] | None, data
 
 
 def judge_server(about: Mapping[str, Any]) -> Iterator[Finding]:
-    """Is it a server that decides?"""
+    """Version, role, cluster mode, loading."""
     name = "Valkey" if "valkey_version" in about else "Redis"
     version = str(about.get("valkey_version") or about.get("redis_version") or "0")
     if int(version.split(".")[0]) < REDIS_VERSION_MIN:
@@ -108,7 +169,7 @@ def judge_server(about: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def judge_memory(about: Mapping[str, Any]) -> Iterator[Finding]:
-    """Has it room, and does it drop nothing to make room?"""
+    """Memory limit, use and eviction."""
     policy = about.get("maxmemory_policy", "unknown")
     if policy != "noeviction":
         yield unfit(f"maxmemory-policy is {policy}: a key that is evicted is stock that is lost; noeviction")
@@ -132,7 +193,7 @@ def judge_memory(about: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def judge_persistence(about: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Finding]:
-    """Does it keep what it is told?"""
+    """Append-only file and snapshots."""
     if not about.get("aof_enabled"):
         yield wrong("appendonly is off: a restart forgets everything, and the worker has to rebuild it; appendonly yes")
     elif config.get("appendfsync") == "no":
@@ -161,7 +222,7 @@ def judge_persistence(about: Mapping[str, Any], config: Mapping[str, str]) -> It
 
 
 def judge_replication(about: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Finding]:
-    """Would a replica know enough to take over?"""
+    """State and lag of the replicas."""
     replicas = [value for name, value in about.items() if re.fullmatch(r"slave\d+", name) and isinstance(value, dict)]
     for replica in replicas:
         where = f"the replica at {replica.get('ip')}:{replica.get('port')}"
@@ -184,7 +245,7 @@ def judge_replication(about: Mapping[str, Any], config: Mapping[str, str]) -> It
 
 
 def judge_other_databases(about: Mapping[str, Any], database: int) -> Iterator[Finding]:
-    """Does anybody else use the server?"""
+    """Keys of other applications."""
     for name, value in about.items():
         match = re.fullmatch(r"db(\d+)", name)
         if match and int(match[1]) != database and isinstance(value, dict) and value.get("keys"):

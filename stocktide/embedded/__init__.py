@@ -1,6 +1,6 @@
-"""The embedded servers: the real Kafka and the real Valkey as our children, on loopback, files in a folder.
+"""The embedded servers: Apache Kafka and Valkey as child processes on loopback (the extra `embedded`).
 
-They are the extra `embedded`; production installs without it and points at its own servers.
+In: a folder and a log. Out: an address. Begin with `server.py`.
 """
 
 from stocktide.embedded.kafka import EmbeddedKafka

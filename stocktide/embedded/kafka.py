@@ -7,27 +7,23 @@ import base64
 import contextlib
 import shutil
 import uuid
+from functools import partial
 from pathlib import Path
 
 from stocktide.embedded.jars import class_path
 from stocktide.embedded.java import find_java
 from stocktide.embedded.ports import is_port_free, persisted_ports
 from stocktide.embedded.process import ChildProcess
-from stocktide.embedded.server import EmbeddedServer
+from stocktide.embedded.server import PORT_TRIES_MAX, EmbeddedServer
 from stocktide.errors import EmbeddedError
-from stocktide.kafka_probe import kafka_answers
-from stocktide.progress import Echo, WaitReporter, announce_if_slow, silent
+from stocktide.progress import Echo, announce_if_slow, silent
 from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
+from stocktide.wait_for_servers import kafka_answers
 
 HEAP = "512m"
-# 2 s on a quiet machine; after a crash it also checks its segments, and CI machines are slow.
-START_SECONDS_MAX = 120.0
 FORMAT_SECONDS_MAX = 60.0
-# A broker that is told to stop flushes its segments; killed instead, it checks them at the next start.
+# A broker flushes its segments when it stops; after SIGKILL it checks them at the next start.
 STOP_SECONDS_MAX = 15.0
-# Between our look at a port and the broker's bind another program may take it.
-PORT_TRIES_MAX = 3
-POLL_SECONDS = 0.05
 PORTS_FILE = "ports.json"
 # A record's key, headers and batch header beside the largest value.
 RECORD_OVERHEAD_BYTES = 64 * 1024
@@ -48,11 +44,11 @@ controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={log_dirs}
-# Topics are ours to create, with their settings.
+# Stocktide creates the topics, with their settings.
 auto.create.topics.enable=false
 delete.topic.enable=true
 message.max.bytes={record_bytes_max}
-# One broker: whatever Kafka keeps for itself has one replica and few partitions.
+# One broker: Kafka's own topics have one replica and few partitions.
 default.replication.factor=1
 min.insync.replicas=1
 offsets.topic.replication.factor=1
@@ -63,9 +59,9 @@ transaction.state.log.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
-# The first join of a group would else wait 3 s for company.
+# Otherwise the first join of a group waits 3 s for other members.
 group.initial.rebalance.delay.ms=0
-# So that a test of a lost member need not wait long for the group to notice.
+# Lets a test of a lost member use a short session timeout.
 group.min.session.timeout.ms=1000
 # A few clients on a small machine.
 num.network.threads=2
@@ -76,32 +72,27 @@ log.cleaner.threads=1
 log.cleaner.dedupe.buffer.size=16777216
 log.segment.bytes=134217728
 log.index.size.max.bytes=1048576
-# A broker that crashed may register again only once its old session has run out (9 s by default).
+# A crashed broker can register again only after its old session has ended (9 s by default).
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 """
 
 
 class EmbeddedKafka(EmbeddedServer):
-    """A Kafka broker as our child. `start()` may be called again after its end: its data are back."""
+    """A Kafka broker as a child process. `start()` may be called again after its end and restores its data."""
 
     name = "kafka"
 
     def __init__(self, folder: Path, log: Path, progress: Echo = silent) -> None:
-        self.folder = folder
-        self._progress = progress
-        super().__init__(ChildProcess("the embedded Kafka", log), STOP_SECONDS_MAX)
-        self._port: int | None = None
+        super().__init__("Kafka", folder, log, progress, STOP_SECONDS_MAX)
 
     @property
     def address(self) -> str:
         """Bootstrap server, HOST:PORT. Known once started."""
-        if self._port is None:
-            raise RuntimeError("the embedded Kafka was not started")
-        return f"127.0.0.1:{self._port}"
+        return f"127.0.0.1:{self._known_port}"
 
     async def start(self) -> None:
-        """Start it and wait until it answers. Raises EmbeddedError that says why it does not."""
+        """Start it and wait until it answers. Raises EmbeddedError with the reason why it does not."""
         classes = await class_path(self._progress)
         java = await find_java()
         self._make_folder()
@@ -110,26 +101,19 @@ class EmbeddedKafka(EmbeddedServer):
                 ports = await persisted_ports(self.folder / PORTS_FILE, ("broker", "controller"))
                 await self._format(java, classes, ports)
                 await self._child.spawn(self._command(java, classes, "kafka.Kafka", str(self._properties)))
-                if await self._answers(ports["broker"]):
+                if await self._wait_until_answers(partial(kafka_answers, f"127.0.0.1:{ports['broker']}")):
                     self._port = ports["broker"]
                     return
-                taken = not all(is_port_free(port) for port in ports.values())
-                if not taken or attempt == PORT_TRIES_MAX:
+                if all(is_port_free(port) for port in ports.values()) or attempt == PORT_TRIES_MAX:
                     break
-        raise EmbeddedError(f"Kafka ended while it started; the end of {self._child.log}:\n{self.last_log_lines()}")
+        raise self._start_failure()
 
     @property
     def _properties(self) -> Path:
         return self.folder / "server.properties"
 
-    def _make_folder(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EmbeddedError(f"Kafka's folder {self.folder} cannot be made: {error.strerror}") from error
-
     def _command(self, java: Path, classes: str, *arguments: str) -> list[str]:
-        # One compiler, the quick one: the other took 0.4 of a core of a new broker (docs/performance.md).
+        # Only the quick compiler: the other one took 0.4 of a core of a new broker (docs/performance.md).
         return [
             str(java),
             *_LOGGING,
@@ -146,7 +130,7 @@ class EmbeddedKafka(EmbeddedServer):
         ]
 
     async def _format(self, java: Path, classes: str, ports: dict[str, int]) -> None:
-        """Write the settings, and once the identity of the storage."""
+        """Write the settings, and format the storage once."""
         logs = self.folder.resolve() / "logs"
         self._properties.write_text(
             _PROPERTIES.format(
@@ -159,15 +143,15 @@ class EmbeddedKafka(EmbeddedServer):
             await self._run_storage_tool(java, classes, logs)
         finally:
             if not self._is_formatted(logs):
-                self._remove_beginnings(logs)
+                self._remove_incomplete(logs)
 
     @staticmethod
     def _is_formatted(logs: Path) -> bool:
-        """Whether the storage is whole: the tool writes meta.properties last, and before that there is no record."""
+        """Whether the storage is complete: the tool writes meta.properties last."""
         return (logs / "meta.properties").exists()
 
-    def _remove_beginnings(self, logs: Path) -> None:
-        """Leave nothing of a storage that was never whole."""
+    def _remove_incomplete(self, logs: Path) -> None:
+        """Remove a storage that was never completed."""
         shutil.rmtree(logs, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._properties.unlink(missing_ok=True)
@@ -189,24 +173,7 @@ class EmbeddedKafka(EmbeddedServer):
         if status != 0:
             raise EmbeddedError(f"Kafka's storage in {logs} cannot be made:\n{child.last_log_lines()}")
 
-    async def _answers(self, port: int) -> bool:
-        """Wait until the broker answers; False if it ended. Raises EmbeddedError after START_SECONDS_MAX."""
-        deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
-        waiting = WaitReporter(self._progress, "Kafka")
-        while self._child.running:
-            waiting(f"it does not answer yet; the newest line of its log: {self._child.last_log_line() or 'none'}")
-            if await kafka_answers(f"127.0.0.1:{port}"):
-                return self._child.running
-            if asyncio.get_running_loop().time() > deadline:
-                await self.stop()
-                raise EmbeddedError(
-                    f"Kafka does not answer after {START_SECONDS_MAX:.0f} s; "
-                    f"the end of {self._child.log}:\n{self.last_log_lines()}"
-                )
-            await asyncio.sleep(POLL_SECONDS)
-        return False
-
 
 def _storage_identity(random: bytes) -> str:
-    """16 bytes as Kafka writes a cluster's id. Never with a hyphen in front: the tool takes that for an option."""
+    """16 bytes as a cluster id. It never begins with a hyphen, which the tool reads as an option."""
     return base64.urlsafe_b64encode(bytes([random[0] & 0x7F]) + random[1:]).decode().rstrip("=")

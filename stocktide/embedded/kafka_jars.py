@@ -1,7 +1,6 @@
-"""The jars of the embedded Kafka, each with its hash: what Maven coordinates resolve to, locked.
+"""The jars of the embedded Kafka with their hashes, locked.
 
-Made by `python -m stocktide.embedded.jars --lock`, which resolves the coordinates and prints this module,
-and by `make format`.
+`python -m stocktide.embedded.jars --lock` resolves the coordinates and prints this module.
 """
 
 from __future__ import annotations

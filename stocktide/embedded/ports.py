@@ -1,4 +1,4 @@
-"""Ports on loopback: a free one, and the same one again after a restart."""
+"""Free ports on loopback, and the same ones again after a restart."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-# Below the range that the kernel hands to outgoing connections (32768 and up on Linux): a port from there
-# could be taken by any client between our look and the server's bind.
+# Below the kernel's range for outgoing connections (32768 and up on Linux), where any client could take a port
+# between the check and the server's bind.
 PORTS_FROM, PORTS_TO = 20_000, 32_000
 TRIES_MAX = 200
-# A server that was just killed gives its port back within moments; one that stays taken is another's.
+# Long enough for a killed server to release its port.
 OLD_PORT_SECONDS_MAX = 3.0
 POLL_SECONDS = 0.05
 
@@ -22,7 +22,7 @@ def is_port_free(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server could listen on the port now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: a port on which only finished connections linger counts as free.
+        # As servers do: a port with only TIME_WAIT connections counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -41,12 +41,12 @@ def pick_free_port(host: str = "127.0.0.1", avoid: Sequence[int] = ()) -> int:
 
 
 async def persisted_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
-    """The ports noted in `file` as far as they are free, else new ones; `file` holds the answer then."""
-    noted = _read(file)
+    """The ports in `file` where they are free, else new ones, which `file` then holds."""
+    saved = _read(file)
     ports: dict[str, int] = {}
     for name in names:
-        old = noted.get(name)
-        if old is not None and old not in ports.values() and await _comes_free(old):
+        old = saved.get(name)
+        if old is not None and old not in ports.values() and await _becomes_free(old):
             ports[name] = old
         else:
             ports[name] = pick_free_port(avoid=list(ports.values()))
@@ -54,7 +54,7 @@ async def persisted_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
     return ports
 
 
-async def _comes_free(port: int) -> bool:
+async def _becomes_free(port: int) -> bool:
     deadline = asyncio.get_running_loop().time() + OLD_PORT_SECONDS_MAX
     while not is_port_free(port):
         if asyncio.get_running_loop().time() > deadline:
@@ -69,11 +69,11 @@ def _write(file: Path, ports: dict[str, int]) -> None:
 
 
 def _read(file: Path) -> dict[str, int]:
-    """What was noted; nothing where the file is absent or was cut short by a crash."""
+    """The saved ports; none where the file is absent or incomplete."""
     try:
-        noted = json.loads(file.read_text())
+        saved = json.loads(file.read_text())
     except (OSError, ValueError):
         return {}
-    if not isinstance(noted, dict):
+    if not isinstance(saved, dict):
         return {}
-    return {name: port for name, port in noted.items() if isinstance(port, int) and 0 < port < 65_536}
+    return {name: port for name, port in saved.items() if isinstance(port, int) and 0 < port < 65_536}

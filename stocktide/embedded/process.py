@@ -1,7 +1,8 @@
-"""A child process that cannot outlive us. In: a command, its environment, a log. Out: its pid, its end.
+"""A child process that cannot outlive its parent.
 
-Every child has a session of its own, so that Ctrl-C on the terminal reaches us alone and we stop them in our
-order. Where the system can (Linux), the kernel kills it when we die without a chance to do so.
+In: a command, its environment, a log. Out: its pid, its exit status. Each child has its own session, so that Ctrl-C on
+the terminal reaches only the parent, which stops its children in order. On Linux the kernel kills a child whose parent
+dies.
 """
 
 from __future__ import annotations
@@ -17,29 +18,29 @@ from pathlib import Path
 
 from stocktide.errors import CommandError
 
-# What an error message quotes of a log: enough for a Java stack's first lines, little enough to read.
+# The part of a log that an error message quotes: enough for the first lines of a Java stack trace.
 QUOTED_LINES_MAX = 12
 QUOTED_BYTES_MAX = 16 * 1024
-# And a line on the terminal.
+# The part of a log line that the terminal shows.
 NEWEST_CHARACTERS_MAX = 300
-# A log that grew beyond this is put aside (one generation), so that a folder left running stays bounded.
+# A longer log is rotated, with one generation kept.
 LOG_BYTES_MAX = 32 * 1024 * 1024
 # After SIGKILL only the kernel's own delays remain.
 REAP_SECONDS_MAX = 5.0
 
 _PR_SET_PDEATHSIG = 1
-# Looked up here: between fork and exec nothing may be imported or allocated that another thread could hold.
+# Looked up at import: between fork and exec nothing may be imported or allocated.
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def _die_with_parent() -> None:
-    """Runs in the child before exec: have the kernel send SIGKILL when the parent is gone."""
+    """Runs in the child before exec: the kernel will send SIGKILL when the parent dies."""
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 class ChildProcess:
-    """One program that we start, watch and stop; it may be started again after its end."""
+    """A program as a child process; it may be started again after its end."""
 
     def __init__(self, name: str, log: Path) -> None:
         self.name = name
@@ -57,7 +58,7 @@ class ChildProcess:
         return self._process is not None and self._process.returncode is None
 
     async def spawn(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
-        """Start `command`, its output appended to the log. Raises CommandError if it cannot run at all."""
+        """Start `command` and append its output to the log. Raises CommandError if it cannot run."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         rotate_log(self.log)
         with self.log.open("ab") as output:
@@ -75,7 +76,7 @@ class ChildProcess:
             try:
                 self._process = await asyncio.shield(starting)
             except asyncio.CancelledError:
-                # It may run already: whoever stops us has to find it here.
+                # It may run already; `stop` needs its handle.
                 with contextlib.suppress(OSError):
                     self._process = await starting
                 raise
@@ -89,7 +90,7 @@ class ChildProcess:
         return await self._process.wait()
 
     async def stop(self, seconds_max: float) -> None:
-        """SIGTERM, then after `seconds_max` SIGKILL to the whole group. Returns when it is gone."""
+        """SIGTERM, then after `seconds_max` SIGKILL to its process group. Returns after its end."""
         if self._process is None:
             return
         if self.running:
@@ -101,13 +102,13 @@ class ChildProcess:
             await asyncio.wait_for(self._process.wait(), REAP_SECONDS_MAX)
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal; nothing happens if it is gone."""
+        """Send a signal; no effect after its end."""
         if self._process is not None and self.running:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL to it and what it started. Only while it runs: afterwards its number may be another's."""
+        """SIGKILL to its process group, while it runs: afterwards the id may belong to another process."""
         if self._process is not None and self.running:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -117,7 +118,7 @@ class ChildProcess:
         return tail_log(self.log)
 
     def last_log_line(self) -> str:
-        """The last line of its log, for whoever waits for it; empty if there is none."""
+        """The last line of its log; empty if there is none."""
         return tail_log(self.log).rpartition("\n")[2].strip()[:NEWEST_CHARACTERS_MAX]
 
 
@@ -135,7 +136,7 @@ def tail_log(log: Path) -> str:
 
 
 def rotate_log(log: Path) -> None:
-    """Copy a log that is too long to `<name>.1` and empty it; its writer appends, so it goes on."""
+    """Copy a long log to `<name>.1` and truncate it; its writer appends and needs no restart."""
     try:
         if log.stat().st_size <= LOG_BYTES_MAX:
             return

@@ -1,7 +1,7 @@
-"""`stocktide audit`: log, tables and Redis compared beside live traffic.
+"""`stocktide audit`: compares log, tables and Redis beside live traffic.
 
-In: settings. Out: a report for a person, or JSON; exit status 0 where nothing differs, 1 where something does and stays
-so, 2 where the audit could not be finished.
+In: settings. Out: a report or JSON; exit status 0 where nothing differs, 1 where something does and stays so, 2 where
+the audit could not be finished.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import os
 import resource
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ from stocktide.ops.stalled import Stalled, StallWatchdog
 from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.topics import JOURNAL
-from stocktide.tables.audit.auditor import Auditor
+from stocktide.tables.audit.auditor import Auditor, ReportProgress
 from stocktide.tables.audit.findings import Findings
 from stocktide.tables.audit.journal_follower import AuditError
 from stocktide.tables.audit.redis_keys import RedisSide
@@ -38,12 +38,10 @@ from stocktide.wait_for_servers import wait_for_servers
 
 DRIFT = 1
 UNFINISHED = 2
-# What an audit may stumble over that is no drift.
+# Failures of an audit that are no drift.
 AUDIT_FAILURES = (AuditError, ServerUnreachable, Stalled, KafkaError, RedisError, OSError, msgspec.MsgspecError)
-# How nice a process in the background is: whatever serves goes first.
+# Serving processes have priority.
 _NICENESS = 10
-
-ReportPhase = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class AuditOptions:
 
 
 def run(settings: Settings, options: AuditOptions) -> int:
-    """Look, and tell it on standard output; the exit status."""
+    """Audit and print the report on standard output; the exit status."""
     if options.background:
         os.nice(_NICENESS)
     try:
@@ -75,7 +73,7 @@ def run(settings: Settings, options: AuditOptions) -> int:
 
 
 def exit_status(findings: Findings) -> int:
-    """The exit status that findings make."""
+    """The exit status of findings."""
     if findings.drifts:
         return DRIFT
     return 0 if findings.complete else UNFINISHED
@@ -83,13 +81,13 @@ def exit_status(findings: Findings) -> int:
 
 async def _audit(settings: Settings, options: AuditOptions) -> Findings:
     with ProgressBars(hidden=options.background) as bars:
-        async with open_auditor(settings, options.skus, bars.tell) as auditor:
-            return await bars.patience.of("Kafka and Redis", auditor.run())
+        async with open_auditor(settings, options.skus, bars.report) as auditor:
+            return await bars.watchdog.run("Kafka and Redis", auditor.run())
 
 
 @asynccontextmanager
-async def open_auditor(settings: Settings, skus: tuple[str, ...], report: ReportPhase) -> AsyncIterator[Auditor]:
-    """An audit of what the settings point at. Raises ServerUnreachable, KafkaError and redis-py's errors."""
+async def open_auditor(settings: Settings, skus: tuple[str, ...], report: ReportProgress) -> AsyncIterator[Auditor]:
+    """An auditor of the system in the settings. Raises ServerUnreachable, KafkaError, RedisError."""
     await wait_for_servers(settings)
     access = settings.kafka_access()
     redis = connect(settings.redis, **settings.redis_access())
@@ -105,16 +103,16 @@ async def open_auditor(settings: Settings, skus: tuple[str, ...], report: Report
 
 
 def _memory_bytes() -> int:
-    """The most that this process ever held."""
+    """The peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 class ProgressBars:
-    """A bar for each phase on a terminal; elsewhere nothing, so that logs stay short. `patience` is told the same."""
+    """A bar for each phase on a terminal, none elsewhere. The progress also goes to `watchdog`."""
 
     def __init__(self, hidden: bool = False, command: str = "audit") -> None:
-        self.patience = StallWatchdog(command)
+        self.watchdog = StallWatchdog(command)
         columns = (TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         console = Console(stderr=True)
         self._shown = console.is_terminal and not hidden
@@ -128,9 +126,9 @@ class ProgressBars:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def tell(self, phase: str, done: int, total: int) -> None:
-        """How far a phase is."""
-        self.patience.moved(phase, done, total)
+    def report(self, phase: str, done: int, total: int) -> None:
+        """Show the progress of a phase."""
+        self.watchdog.report(phase, done, total)
         if self._shown:
             if phase not in self._tasks:
                 self._tasks[phase] = self._bar.add_task(phase)

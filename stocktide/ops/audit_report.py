@@ -1,6 +1,6 @@
-"""What an audit found, told: in lines for a person, in JSON for a program.
+"""Renders an audit's findings, as lines and as JSON.
 
-In: `Findings`. Out: lines, or plain values. Pure.
+In: `Findings`. Out: lines, or plain values.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import msgspec
 from stocktide.tables.audit.compare import Difference, Drift
 from stocktide.tables.audit.findings import TABLE_KINDS, Findings, SideDigests
 
-# More would hide the first; the JSON has them.
-_DRIFTS_TOLD_MAX = 50
-# A catastrophe has a million drifts; its report has an end.
+# The JSON has more.
+_DRIFTS_SHOWN_MAX = 50
+# Bounds the report of a corrupted shard.
 _DRIFTS_JSON_MAX = 10_000
 _VALUE_CHARACTERS_MAX = 60
-# Beside the lines that say what.
 INCOMPLETE = "not all could be checked, see above; stocktide doctor says what stands still"
 _SIDES = {"log": "the log itself", "redis": "Redis", "table": "the table"}
 
@@ -57,20 +56,14 @@ def drift_view(drift: Drift) -> dict[str, Any]:
 
 
 def report_lines(findings: Findings) -> Iterator[str]:
-    """For a person."""
+    """The report in lines."""
     counts, seconds = findings.counts, findings.counts.seconds
     log_from = "its beginning" if findings.whole else "where it holds everything whole"
     yield f"as of      batch {findings.batch:,}, the log read from {log_from}"
-    yield (
-        f"looked at  {counts.batches:,} batches ({counts.journal_bytes / 1e6:,.1f} MB) in {_s(seconds, 'journal')}, "
-        f"{_rate(counts.batches, seconds, 'journal')}"
-    )
-    yield f"           {counts.redis_keys:,} keys of Redis in {_s(seconds, 'redis')}, " + _rate(
-        counts.redis_keys, seconds, "redis"
-    )
-    yield f"           {counts.rows:,} rows of tables in {_s(seconds, 'tables')}, " + _rate(
-        counts.rows, seconds, "tables"
-    )
+    journal_mb = counts.journal_bytes / 1e6
+    yield f"looked at  {counts.batches:,} batches ({journal_mb:,.1f} MB) in {_rate(counts.batches, seconds, 'journal')}"
+    yield f"           {counts.redis_keys:,} keys of Redis in {_rate(counts.redis_keys, seconds, 'redis')}"
+    yield f"           {counts.rows:,} rows of tables in {_rate(counts.rows, seconds, 'tables')}"
     yield f"in flight  {counts.settled_redis:,} keys and {counts.settled_tables:,} rows, all settled"
     for what in findings.unchecked:
         yield f"UNCHECKED  {what}"
@@ -78,19 +71,19 @@ def report_lines(findings: Findings) -> Iterator[str]:
         some = ", ".join(findings.unsettled[:5])
         yield f"UNSETTLED  {len(findings.unsettled):,} rows are still to be derived: {some}"
     if findings.sides is not None:
-        yield from _told_digests(findings.sides)
+        yield from _digest_lines(findings.sides)
     yield from result_lines(findings)
 
 
 def result_lines(findings: Findings) -> Iterator[str]:
-    """What differs; that nothing does is said only where all could be checked."""
+    """The drifts; "no drift" only where everything could be checked."""
     if findings.drifts or findings.complete:
         yield from drift_lines(findings.drifts)
     if not findings.complete:
         yield INCOMPLETE
 
 
-def _told_digests(sides: SideDigests) -> Iterator[str]:
+def _digest_lines(sides: SideDigests) -> Iterator[str]:
     yield f"digests    log     {sides.log.keys:>10,} keys  {sides.log.hex()}"
     yield f"           Redis   {sides.redis.keys:>10,} keys  {sides.redis.hex()}  {_equal(sides.log == sides.redis)}"
     log, tables = sides.log.hex(*TABLE_KINDS), sides.tables.hex(*TABLE_KINDS)
@@ -103,27 +96,27 @@ def _told_digests(sides: SideDigests) -> Iterator[str]:
 
 
 def drift_lines(drifts: tuple[Drift, ...]) -> Iterator[str]:
-    """What differs, for a person."""
+    """The drifts in lines."""
     if not drifts:
         yield "no drift"
         return
     yield f"DRIFT      {len(drifts):,} {'key differs' if len(drifts) == 1 else 'keys differ'}"
-    for drift in drifts[:_DRIFTS_TOLD_MAX]:
+    for drift in drifts[:_DRIFTS_SHOWN_MAX]:
         since = "" if drift.since is None else f", since batch {drift.since:,}"
         places = " and ".join(_SIDES[side] for side in drift.sides)
         yield f"  {f'{drift.subject} {format_key(drift.key)}'.strip()}: in {places}{since}"
         for difference in drift.differences:
-            yield f"    {_told_difference(difference)}"
-    if len(drifts) > _DRIFTS_TOLD_MAX:
-        yield f"  and {len(drifts) - _DRIFTS_TOLD_MAX:,} more: --json tells them all"
+            yield f"    {_format_difference(difference)}"
+    if len(drifts) > _DRIFTS_SHOWN_MAX:
+        yield f"  and {len(drifts) - _DRIFTS_SHOWN_MAX:,} more: --json tells them all"
     yield "stocktide repair --plan shows what would mend it"
 
 
-def _told_difference(each: Difference) -> str:
+def _format_difference(each: Difference) -> str:
     should, is_ = format_value(each.expected), format_value(each.found)
     if each.side == "log":
-        promise = each.what.startswith(("counter locked@", "counter committed@", "counter preordered@"))
-        basis = "open orders hold" if promise else "its effects make"
+        is_sum = each.what.startswith(("counter locked@", "counter committed@", "counter preordered@"))
+        basis = "open orders hold" if is_sum else "its effects make"
         return f"{each.what}: {basis} {should}, the row says {is_}"
     return f"{each.what}: the log says {should}, {_SIDES[each.side]} {is_}"
 
@@ -134,7 +127,7 @@ def format_key(key: str) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value, cut where it is long."""
+    """A value, shortened where it is long."""
     if value is None:
         return "nothing"
     text = value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else _json(value)
@@ -155,9 +148,6 @@ def _equal(same: bool) -> str:
     return "equal" if same else "DIFFERENT"
 
 
-def _s(seconds: dict[str, float], phase: str) -> str:
-    return f"{seconds.get(phase, 0.0):.1f} s"
-
-
 def _rate(count: int, seconds: dict[str, float], phase: str) -> str:
-    return f"{count / max(seconds.get(phase, 0.0), 0.001):,.0f}/s"
+    took = seconds.get(phase, 0.0)
+    return f"{took:.1f} s, {count / max(took, 0.001):,.0f}/s"

@@ -1,7 +1,7 @@
-"""`stocktide loadtest`: a flash sale against a running system, with a report and a verdict.
+"""`stocktide loadtest`: runs a flash sale against a system, with a report and a verdict.
 
-In: the options, and the settings of the environment. Out: the exit status: 0 where every promise was kept, 1 where one
-was broken, 2 where the run is not valid or could not be done.
+In: options and settings. Out: an exit status: 0 where every promise was kept, 1 where one was broken, 2 where the run
+is not valid or could not be done.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import Any
 
 import click
 
-from stocktide.discovery import TargetSystem
+from stocktide.discovery import LocateSystem, TargetSystem, for_system
 from stocktide.errors import CommandError
 from stocktide.settings import Settings
-from stocktide.target_options import LocateSystem, for_system
 
 _FILE = click.Path(path_type=Path)
 _SHAPES = ["steady", "ramp", "spike", "wave", "file", "search"]
-# What the extra `loadtest` brings.
+# The packages of the extra `loadtest`.
 _NEEDED = ("hdrh", "psutil", "plotly")
 
 
@@ -57,7 +56,7 @@ def loadtest_command() -> click.Command:
 
         Exit status 1 if a promise was broken, 2 if the run is not valid.
         """
-        _need_the_extra()
+        _require_extra()
         from stocktide.loadtest.run.flash_sale import run
         from stocktide.loadtest.run.options import FlashSaleOptions
 
@@ -79,12 +78,12 @@ def loadtest_command() -> click.Command:
 
 
 def tester_command(with_settings: Callable[[Callable[..., int]], Callable[..., None]]) -> click.Command:
-    """One process of a load test; the load test starts it."""
+    """The hidden command of one process of a load test, which the load test starts."""
 
     @click.command("loadtest-tester", hidden=True)
     @with_settings
     def tester(settings: Settings) -> int:
-        """Push or subscribe, as told on standard input."""
+        """Send orders or subscribe, as standard input says."""
         from stocktide.loadtest.run.load_worker import run
 
         return run(settings.kafka_access())
@@ -92,7 +91,7 @@ def tester_command(with_settings: Callable[[Callable[..., int]], Callable[..., N
     return tester
 
 
-def _need_the_extra() -> None:
+def _require_extra() -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise CommandError(
@@ -101,7 +100,7 @@ def _need_the_extra() -> None:
 
 
 def _pids(target: TargetSystem) -> Mapping[str, int]:
-    """The processes of the system, where a `stocktide up` of this machine runs it."""
+    """The process ids of the system, where a `stocktide up` of this machine runs it."""
     if target.running is None:
         return {}
     return {name: pid for name, pid in target.running.ready.pids.items() if pid}

@@ -1,4 +1,4 @@
-"""`stocktide loadtest compare A.json B.json`: two load tests side by side.
+"""`stocktide loadtest compare A.json B.json`: compares two load tests.
 
 In: two JSON reports of `stocktide loadtest`. Out: a table, or JSON; exit status 1 where B broke a promise, 2 where a
 run is not valid or a report cannot be read, else 0.
@@ -29,7 +29,7 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
 
 
 def run(a: Path, b: Path, as_json: bool = False) -> int:
-    """Compare and tell; the exit status."""
+    """Print the comparison; the exit status."""
     import msgspec
     from rich.console import Console
 
@@ -49,10 +49,10 @@ def run(a: Path, b: Path, as_json: bool = False) -> int:
 
 
 def with_compare(command: click.Command) -> click.Group:
-    """The load test as a group: it runs as before, unless it is followed by `compare`."""
+    """The load test as a group with the subcommand `compare`; without it the load test runs."""
 
     @click.pass_context
-    def unless_followed(context: click.Context, /, **options: Any) -> None:
+    def run_load_test(context: click.Context, /, **options: Any) -> None:
         if context.invoked_subcommand is None:
             assert command.callback is not None
             context.invoke(command.callback, **options)
@@ -60,7 +60,7 @@ def with_compare(command: click.Command) -> click.Group:
     group = click.Group(
         command.name,
         params=command.params,
-        callback=unless_followed,
+        callback=run_load_test,
         help=command.help,
         short_help=command.short_help,
         invoke_without_command=True,

@@ -1,7 +1,7 @@
-"""`stocktide rebuild`: Redis from the log, and `--check`, the same into a second Redis that nobody uses.
+"""`stocktide rebuild`: rebuilds Redis from the log, with `--check` into a second, unused Redis.
 
-In: settings. Out: a Redis that holds what the log says, the digests of both, and an exit status: 1 where they differ.
-Where workers run, one of them may be faster: it notices an empty Redis by itself, and then this command watches it.
+In: settings. Out: a Redis with the state of the log, the digests of both, and an exit status: 1 where they differ. A
+running worker also rebuilds an empty Redis; if it is faster, this command watches it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import click
 import rich.progress
 from redis.asyncio import Redis
 from rich.console import Console
@@ -23,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from stocktide.discovery import same_redis
 from stocktide.errors import CommandError
 from stocktide.ops.stalled import StallWatchdog
+from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.journal.log import KafkaLog
@@ -41,12 +43,10 @@ from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery, Recove
 from stocktide.tables.recovery.takeover import Superseded, take_over
 from stocktide.wait_for_servers import wait_for_kafka, wait_for_redis
 
-# A worker that brings Redis back tells nobody here how far it is; Redis is asked so often.
+# Interval of the polls while a worker rebuilds Redis.
 _WATCH_SECONDS = 0.5
-# A digest beside live traffic is of no state at all: it is taken again while the batch moves meanwhile.
+# The digest is taken again if the batch advanced meanwhile.
 _DIGEST_TRIES_MAX = 5
-
-Say = Callable[[str], None]
 
 
 class RebuildRefused(CommandError):
@@ -55,24 +55,29 @@ class RebuildRefused(CommandError):
 
 @dataclass(frozen=True, slots=True)
 class DigestPair:
-    """The two digests that have to be equal, and as of which batch."""
+    """The two digests as of a batch, which must be equal."""
 
     batch: int
     log: Digest
     redis: Digest
 
 
-def run(settings: Settings, say: Say, *, force: bool) -> int:
-    """Rebuild the Redis of the settings. Raises RebuildRefused, and what the servers raise."""
-    return asyncio.run(_rebuild(settings, say, force))
+@dataclass(frozen=True, slots=True)
+class RebuildOptions:
+    """`check_url`: the Redis of a drill, instead of the one in use. `force`: discard what it holds of this app."""
+
+    check_url: str | None = None
+    force: bool = False
 
 
-def check(settings: Settings, say: Say, *, url: str, force: bool) -> int:
-    """Rebuild into the Redis at `url`, and compare; nothing else is touched. Raises RebuildRefused."""
-    return asyncio.run(_check(settings, say, url, force))
+def run(settings: Settings, options: RebuildOptions, echo: Echo = click.echo) -> int:
+    """Rebuild a Redis and compare the digests; the exit status. Raises RebuildRefused, and what the servers raise."""
+    if options.check_url is not None:
+        return asyncio.run(_check(settings, echo, options.check_url, options.force))
+    return asyncio.run(_rebuild(settings, echo, options.force))
 
 
-async def _rebuild(settings: Settings, say: Say, force: bool) -> int:
+async def _rebuild(settings: Settings, echo: Echo, force: bool) -> int:
     async with _servers(settings, settings.redis) as (redis, log, source):
         batch = await _head(redis, settings.app_id)
         if batch and not force:
@@ -81,21 +86,21 @@ async def _rebuild(settings: Settings, say: Say, force: bool) -> int:
                 f"`stocktide audit`; with --force it is rebuilt all the same"
             )
         owner = f"rebuild-{os.getpid()}-{secrets.token_hex(4)}"
-        began, patience = time.monotonic(), StallWatchdog("rebuild")
+        began, watchdog = time.monotonic(), StallWatchdog("rebuild")
         with _Bar() as bar:
             try:
-                handover, report = LedgerControl(redis, settings.app_id), _watched(bar, patience)
+                handover, report = LedgerControl(redis, settings.app_id), _watched(bar, watchdog)
                 work = take_over(log, handover, owner, source, report=report, anew=bool(batch))
-                await patience.of("Kafka and Redis", work)
+                await watchdog.run("Kafka and Redis", work)
             except Superseded:
-                say("a worker brings Redis back; watching it")
-                await patience.of("a worker that brings Redis back", _watch(redis, settings.app_id, patience))
+                echo("a worker brings Redis back; watching it")
+                await watchdog.run("a worker that brings Redis back", _watch(redis, settings.app_id, watchdog))
         rate = await _rate(redis, time.monotonic() - began)
-        say(f"Redis is back at batch {await _head(redis, settings.app_id)}: {rate}")
-        return await _compare(settings, say, redis, log, source)
+        echo(f"Redis is back at batch {await _head(redis, settings.app_id)}: {rate}")
+        return await _compare(settings, echo, redis, log, source)
 
 
-async def _check(settings: Settings, say: Say, url: str, force: bool) -> int:
+async def _check(settings: Settings, echo: Echo, url: str, force: bool) -> int:
     if same_redis(url, settings.redis):
         raise RebuildRefused("--redis is the Redis that is in use: a drill needs another one")
     async with _servers(settings, url) as (redis, log, source):
@@ -107,57 +112,57 @@ async def _check(settings: Settings, say: Say, url: str, force: bool) -> int:
         seen = await handover.unbless(term := await handover.term() + 1)
         if isinstance(seen, StepRefused):
             raise RebuildRefused(f"somebody else is at work on the Redis of the drill: {seen.reason}")
-        end = await StallWatchdog("rebuild --check").of("the journal's end", _end_of(log, source))
+        end = await StallWatchdog("rebuild --check").run("the journal's end", _end_of(log, source))
         with _Bar() as bar:
-            patience = StallWatchdog("rebuild --check")
-            recovery = Recovery(log, handover, term, seen, LedgerLimits(), _watched(bar, patience))
-            await patience.of("Kafka and the Redis of the drill", recovery.rebuild(end, source))
-        say(f"rebuilt up to batch {end.batch}: {await _rate(redis, time.monotonic() - began)}")
-        return await _compare(settings, say, redis, log, source)
+            watchdog = StallWatchdog("rebuild --check")
+            recovery = Recovery(log, handover, term, seen, LedgerLimits(), _watched(bar, watchdog))
+            await watchdog.run("Kafka and the Redis of the drill", recovery.rebuild(end, source))
+        echo(f"rebuilt up to batch {end.batch}: {await _rate(redis, time.monotonic() - began)}")
+        return await _compare(settings, echo, redis, log, source)
 
 
-async def _compare(settings: Settings, say: Say, redis: Redis, log: KafkaLog, source: DerivedTopics) -> int:
-    """Say both digests, and whether they are equal: the exit status."""
+async def _compare(settings: Settings, echo: Echo, redis: Redis, log: KafkaLog, source: DerivedTopics) -> int:
+    """Print both digests and whether they are equal; the exit status."""
     sides = await _digests(settings, redis, log, source)
     if sides is None:
-        say("the digests were not compared: orders come in meanwhile. `stocktide audit` compares beside live traffic")
+        echo("the digests were not compared: orders come in meanwhile. `stocktide audit` compares beside live traffic")
         return 0
-    say(f"{'as of batch ' + str(sides.batch):24} {'keys':>10}  digest")
+    echo(f"{'as of batch ' + str(sides.batch):24} {'keys':>10}  digest")
     for name, digest in (("log", sides.log), ("Redis", sides.redis)):
-        say(f"{name:24} {digest.keys:>10}  {digest.hex()}")
+        echo(f"{name:24} {digest.keys:>10}  {digest.hex()}")
     if sides.log == sides.redis:
-        say("equal")
+        echo("equal")
         return 0
     for kind in KINDS:
         if sides.log.hex(kind) != sides.redis.hex(kind):
             counts = (sides.log.by_kind()[kind]["keys"], sides.redis.by_kind()[kind]["keys"])
-            say(f"DIFFERENT: {kind}: the log has {counts[0]}, Redis {counts[1]}; `stocktide audit` names them")
+            echo(f"DIFFERENT: {kind}: the log has {counts[0]}, Redis {counts[1]}; `stocktide audit` names them")
     return 1
 
 
 async def _digests(settings: Settings, redis: Redis, log: KafkaLog, source: DerivedTopics) -> DigestPair | None:
-    patience = StallWatchdog("rebuild")
+    watchdog = StallWatchdog("rebuild")
     for _ in range(_DIGEST_TRIES_MAX):
         as_of_ms = now_ms()
         batch = await _head(redis, settings.app_id)
-        told = partial(patience.moved, "keys", total=0)
-        found = await patience.of("Redis's digest", digest_of_redis(redis, settings.app_id, told, as_of_ms=as_of_ms))
+        report = partial(watchdog.report, "keys", total=0)
+        found = await watchdog.run("Redis's digest", digest_of_redis(redis, settings.app_id, report, as_of_ms=as_of_ms))
         if await _head(redis, settings.app_id) == batch:
-            of_log = _digest_of_log(log, source, batch, as_of_ms, patience)
-            return DigestPair(batch, await patience.of("the log's digest", of_log), found)
+            of_log = _digest_of_log(log, source, batch, as_of_ms, watchdog)
+            return DigestPair(batch, await watchdog.run("the log's digest", of_log), found)
     return None
 
 
 async def _digest_of_log(
-    log: KafkaLog, source: DerivedTopics, batch: int, as_of_ms: int, patience: StallWatchdog
+    log: KafkaLog, source: DerivedTopics, batch: int, as_of_ms: int, watchdog: StallWatchdog
 ) -> Digest:
     limits, checkpoints = LedgerLimits(), await source.checkpoints()
     start = await find_start(log, checkpoints)
     fold = JournalFold(limits, as_of_ms, start.batch)
     if start.batch:
-        async for chunk in source.rows(report=partial(patience.moved, "rows")):
+        async for chunk in source.rows(report=partial(watchdog.report, "rows")):
             fold.add_rows(chunk)
-    await JournalFollower(log, fold, start, patience.moved).advance(batch)
+    await JournalFollower(log, fold, start, watchdog.report).advance(batch)
     digest = Digest()
     for kind in ("sku", "order", "movement", "registry"):
         for key, record in fold.records(kind):
@@ -167,7 +172,7 @@ async def _digest_of_log(
 
 
 async def _end_of(log: KafkaLog, source: DerivedTopics) -> Position:
-    """The position after the last batch that counts by now."""
+    """The position after the last valid batch."""
     beginning, end = await log.bounds()
     positions = (await source.checkpoints()).all() if end > beginning else ()
     reader = JournalReader(await newest_position_in(log, positions))
@@ -178,22 +183,22 @@ async def _end_of(log: KafkaLog, source: DerivedTopics) -> Position:
     return last
 
 
-async def _watch(redis: Redis, app_id: str, patience: StallWatchdog) -> None:
+async def _watch(redis: Redis, app_id: str, watchdog: StallWatchdog) -> None:
     """Return once a takeover has blessed Redis."""
     while await redis.hget(key_prefix(app_id) + "blessed", "run_id") in (None, b"none"):
-        patience.moved("keys", await redis.dbsize(), 0)
-        patience.moved("batch", await _head(redis, app_id), 0)
+        watchdog.report("keys", await redis.dbsize(), 0)
+        watchdog.report("batch", await _head(redis, app_id), 0)
         await asyncio.sleep(_WATCH_SECONDS)
 
 
-def _watched(bar: _Bar, patience: StallWatchdog) -> ProgressReporter:
-    """How far a recovery is, for the bar and for our patience."""
+def _watched(bar: _Bar, watchdog: StallWatchdog) -> ProgressReporter:
+    """Reports a recovery's progress to the bar and to the watchdog."""
 
-    def tell(progress: RecoveryProgress) -> None:
-        patience.moved(progress.phase, progress.done, progress.total)
-        bar.tell(progress)
+    def report(progress: RecoveryProgress) -> None:
+        watchdog.report(progress.phase, progress.done, progress.total)
+        bar.report(progress)
 
-    return ProgressReporter(tell)
+    return ProgressReporter(report)
 
 
 async def _rate(redis: Redis, seconds: float) -> str:
@@ -220,7 +225,7 @@ async def _servers(settings: Settings, url: str) -> AsyncIterator[tuple[Redis, K
 
 
 class _Bar:
-    """A bar on the terminal, one line a phase; a line now and then where there is no terminal."""
+    """A bar on the terminal for each phase; lines where there is no terminal."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -235,8 +240,8 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def tell(self, progress: RecoveryProgress) -> None:
-        """Called now and then."""
+    def report(self, progress: RecoveryProgress) -> None:
+        """Show the progress."""
         if not self._console.is_terminal:
             self._console.print(f"{progress.phase}: {progress.done:,} of {progress.total or '?'}")
             return

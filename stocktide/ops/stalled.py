@@ -1,7 +1,7 @@
-"""A command that waits ends with a reason: a bounded time in which nothing moved, whatever it waited for.
+"""A watchdog for commands: work that makes no progress for a bounded time ends with a reason.
 
-In: work, which tells now and then how far it is. Out: what the work gives, or a `Stalled` that says where it stood.
-Work that computes is never taken for stalled: it counts as moved while the process uses its processor.
+In: work that reports its progress. Out: its result, or a `Stalled` error with the last progress. CPU time of the
+process counts as progress, so that computing work never stalls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from stocktide.errors import CommandError
 
-# A takeover takes seconds, and a Kafka that lost a broker half a minute; what stands still for longer stays so.
+# A takeover takes seconds, the loss of a Kafka broker half a minute; a longer standstill does not end by itself.
 STILL_SECONDS_MAX = 60.0
 POLL_SECONDS = 1.0
 # A client that only waits uses a hundredth of a core.
@@ -28,44 +28,44 @@ class Stalled(CommandError):
 
 
 class StallWatchdog:
-    """Watches the work of one command, step after step. `command` is what the message begins with."""
+    """Watches the steps of one command. `command` begins the error message."""
 
     def __init__(self, command: str, seconds_max: float | None = None) -> None:
         self._command = command
         self._seconds_max = STILL_SECONDS_MAX if seconds_max is None else seconds_max
-        self._where = ""
-        self._moved = False
+        self._progress = ""
+        self._has_moved = False
 
-    def moved(self, phase: str, done: int, total: int) -> None:
-        """The work got so far."""
-        where = f"{phase} {done:,} of {total:,}" if total else f"{phase} {done:,}"
-        if where != self._where:
-            self._where, self._moved = where, True
+    def report(self, phase: str, done: int, total: int) -> None:
+        """Record the progress of the current step."""
+        progress = f"{phase} {done:,} of {total:,}" if total else f"{phase} {done:,}"
+        if progress != self._progress:
+            self._progress, self._has_moved = progress, True
 
-    async def of(self, what: str, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do the work. Raises Stalled, and what the work raises."""
+    async def run(self, subject: str, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run a step; `subject` is what it waits for. Raises Stalled, and what the work raises."""
         task = asyncio.ensure_future(work)
-        self._where, still = "", 0.0
-        look = min(POLL_SECONDS, self._seconds_max / 4)
+        self._progress, still = "", 0.0
+        poll = min(POLL_SECONDS, self._seconds_max / 4)
         try:
             while not task.done():
-                self._moved, began, used = False, time.monotonic(), time.process_time()
-                await asyncio.wait({task}, timeout=look)
+                self._has_moved, began, used = False, time.monotonic(), time.process_time()
+                await asyncio.wait({task}, timeout=poll)
                 lasted = time.monotonic() - began
                 busy = time.process_time() - used > BUSY_SHARE * lasted
-                still = 0.0 if self._moved or busy else still + lasted
+                still = 0.0 if self._has_moved or busy else still + lasted
                 if still >= self._seconds_max and not task.done():
-                    raise Stalled(self._sentence(what))
+                    raise Stalled(self._message(subject))
             return task.result()
         finally:
             if not task.done():
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):  # the reason is told already
-                    await asyncio.wait_for(task, look)
+                with contextlib.suppress(asyncio.CancelledError, Exception):  # Stalled already has the reason
+                    await asyncio.wait_for(task, poll)
 
-    def _sentence(self, what: str) -> str:
-        where = f" (the last that moved: {self._where})" if self._where else ""
+    def _message(self, subject: str) -> str:
+        last = f" (the last that moved: {self._progress})" if self._progress else ""
         return (
-            f"{self._command} stopped: it waited for {what}, and nothing moved for {self._seconds_max:.0f} s{where}. "
+            f"{self._command} stopped: it waited for {subject}, and nothing moved for {self._seconds_max:.0f} s{last}. "
             "What was done stays; `stocktide doctor` looks at the servers, the worker's log says what it does"
         )

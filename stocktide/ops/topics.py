@@ -1,35 +1,49 @@
-"""`stocktide topics`: the table of topics, and how each of them is on the broker."""
+"""`stocktide topics`: the table of topics, and the state of each on the broker.
+
+In: settings. Out: a table, and an exit status: 1 where topics are missing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import click
+
+from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import TopicStatus, ensure_topics, inspect_topics
 from stocktide.streams.topics import DAY_MS
 from stocktide.text_wrapping import terminal_width, wrapped
 from stocktide.wait_for_servers import wait_for_kafka
 
-# In a narrow terminal the columns from here on follow as words, and so does the key.
+# In a narrow terminal the key and the columns from here on are printed below the line.
 _COLUMNS_NARROW = 5
 
 
-def run(settings: Settings, create: bool, say: Callable[[str], None]) -> int:
-    """Print the table; the exit status: 1 if topics are missing. Raises ServerUnreachable, TopicsError."""
-    rows = asyncio.run(_rows(settings, create))
+@dataclass(frozen=True, slots=True)
+class TopicsOptions:
+    """`create`: create the missing topics."""
+
+    create: bool = False
+
+
+def run(settings: Settings, options: TopicsOptions, echo: Echo = click.echo) -> int:
+    """Print the table; the exit status. Raises ServerUnreachable, TopicsError."""
+    rows = asyncio.run(_rows(settings, options.create))
     head = ("topic", "key", "partitions", "replicas", "kept", "written by", "holds")
     lines = [head, *(_cells(row) for row in rows)]
     for line in format_table(lines, terminal_width()):
-        say(line)
+        echo(line)
     missing = sum(not row.exists for row in rows)
     if missing:
-        say(f"{missing} missing: `stocktide topics --create` makes them")
+        echo(f"{missing} missing: `stocktide topics --create` makes them")
     return 1 if missing else 0
 
 
 def format_table(rows: Sequence[tuple[str, ...]], width: int | None) -> Iterator[str]:
-    """The table, its first row the heads: a line a topic, or where that is too wide more, the last columns as words."""
+    """The table with its heading: one line for each topic, or more where the terminal is too narrow."""
     lines = list(_columns(rows))
     if width is None or max(map(len, lines)) <= width:
         yield from lines
@@ -38,8 +52,8 @@ def format_table(rows: Sequence[tuple[str, ...]], width: int | None) -> Iterator
     for line, row in zip(_columns([(row[0], *row[2:_COLUMNS_NARROW]) for row in rows]), rows, strict=True):
         yield from wrapped(line, width)
         if row is not rows[0]:
-            told = [f"{head} {cell}" for head, cell in zip(heads, row[_COLUMNS_NARROW:], strict=True)]
-            yield from wrapped(f"    {'; '.join((f'{rows[0][1]} {row[1]}', *told))}", width, indent=4)
+            details = [f"{head} {cell}" for head, cell in zip(heads, row[_COLUMNS_NARROW:], strict=True)]
+            yield from wrapped(f"    {'; '.join((f'{rows[0][1]} {row[1]}', *details))}", width, indent=4)
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

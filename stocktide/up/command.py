@@ -1,7 +1,7 @@
-"""`stocktide up`: everything on one machine, as one command that stays until it is told to stop.
+"""`stocktide up`: runs a whole system on one machine until a signal.
 
-In: the settings, which servers are ours to bring, signals. Out: a running `System`, its ready file once it serves,
-words on the console, an exit status. The first signal stops all in order, a second one kills.
+In: settings, options, signals. Out: a running `System`, lines on the console, an exit status. The first signal stops
+everything in order, the second one kills it.
 """
 
 from __future__ import annotations
@@ -9,69 +9,53 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
+import click
+
+from stocktide.main_loop import run_unless_stopped
 from stocktide.progress import Echo
+from stocktide.settings import Settings
 from stocktide.up.data_folder import lock_folder
 from stocktide.up.system import System, UpOptions, WhenReady
 
-# As a shell reports a program that Ctrl-C ended.
+# A shell's status for a program that Ctrl-C ended.
 KILLED_STATUS = 130
 
 
-def run(options: UpOptions, say: Echo, when_ready: WhenReady | None = None) -> int:
-    """Run until a signal; the exit status. `when_ready` runs beside the system once it serves.
-
-    Raises CommandError if it cannot start; then nothing is left running.
-    """
-    return asyncio.run(_run(options, say, when_ready))
+def run(settings: Settings, options: UpOptions, echo: Echo = click.echo, when_ready: WhenReady | None = None) -> int:
+    """Run until a signal; the exit status. `when_ready` runs beside the ready system. Raises CommandError, and leaves
+    nothing running, if it cannot start."""
+    return asyncio.run(_run(settings, options, echo, when_ready))
 
 
-async def _run(options: UpOptions, say: Echo, when_ready: WhenReady | None) -> int:
+async def _run(settings: Settings, options: UpOptions, echo: Echo, when_ready: WhenReady | None) -> int:
     with _stop_signals() as signals:
-        async with lock_folder(options.settings.data, say) as folder:
-            system = System(replace(options, settings=replace(options.settings, data=folder)), say)
+        async with lock_folder(settings.data, echo) as folder:
+            system = System(replace(settings, data=folder), options, echo)
             signals.on_second = system.kill
             try:
-                if await _until(signals.stop, system.start()):
-                    say(system.greeting())
-                    await _until(signals.stop, system.supervise(when_ready))
+                if await run_unless_stopped(signals.stop, system.start()):
+                    echo(system.greeting())
+                    await run_unless_stopped(signals.stop, system.supervise(when_ready))
             finally:
                 if system.has_children:
-                    say("stopping")
+                    echo("stopping")
                 await system.stop()
         return KILLED_STATUS if signals.count > 1 else 0
 
 
-async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work unless `stop` comes first; whether it was done. What the work raises is raised."""
-    doing = asyncio.create_task(work)
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-    if doing.done():
-        doing.result()
-        return True
-    doing.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await doing
-    return False
-
-
 class _Signals:
-    """The first signal asks to stop, the second one kills."""
+    """The first signal sets `stop`, the second one calls `on_second`."""
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.count = 0
         self.on_second: Callable[[], None] = lambda: None
 
-    def came(self) -> None:
-        """A signal came."""
+    def receive(self) -> None:
+        """Handle a signal."""
         self.count += 1
         self.stop.set()
         if self.count > 1:
@@ -84,7 +68,7 @@ def _stop_signals() -> Iterator[_Signals]:
     signals = _Signals()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in numbers:
-        loop.add_signal_handler(number, signals.came)
+        loop.add_signal_handler(number, signals.receive)
     try:
         yield signals
     finally:

@@ -1,4 +1,4 @@
-"""The data folder of `stocktide up`: made when absent, and held by one process at a time."""
+"""The data folder of `stocktide up`: created when absent, and locked by one process at a time."""
 
 from __future__ import annotations
 
@@ -15,41 +15,39 @@ from stocktide.errors import CommandError, FolderInUse
 from stocktide.progress import Echo, announce_if_slow
 
 LOCK_FILE = "lock"
-# An earlier `up` that was just told to stop needs a moment; one that goes on running does not leave.
+# Long enough for an earlier `up` that is stopping.
 WAIT_SECONDS_MAX = 5.0
 POLL_SECONDS = 0.1
-# What a folder fails with, whoever in the process meets it: full, not writable, broken.
-_FOLDER_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+# The folder is full, not writable or broken.
+_FOLDER_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @asynccontextmanager
 async def lock_folder(folder: Path, progress: Echo) -> AsyncIterator[Path]:
-    """Hold the folder for the body; its absolute path.
-
-    The kernel frees it when the process ends, however it ends. Folders that were made here, and are empty at the end,
-    are removed. Raises FolderInUse, or CommandError where the folder cannot be made or written.
-    """
-    with _made(folder) as path:
+    """Lock the folder for the body; its absolute path. The kernel releases the lock when the process ends. Folders that
+    were created here and are empty at the end are removed. Raises FolderInUse, or CommandError where the folder cannot
+    be created or written."""
+    with _created(folder) as path:
         async with announce_if_slow(progress, f"waiting for the earlier `stocktide up` on {path} to stop"):
-            descriptor = await _hold(path)
+            descriptor = await _acquire(path)
         try:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()}\n".encode())
             yield path
         except OSError as error:
-            if error.errno in _FOLDER_FAILS:
+            if error.errno in _FOLDER_ERRORS:
                 raise _unusable(path, error) from error
             raise
         finally:
-            # Taken away while it is held: whoever waits for it sees that it holds a file that is gone.
+            # Removed while it is locked: a waiting process then notices that it locked a deleted file.
             with contextlib.suppress(OSError):
                 (path / LOCK_FILE).unlink()
             os.close(descriptor)
 
 
 @contextmanager
-def _made(folder: Path) -> Iterator[Path]:
-    """Have the folder there for the body; its absolute path."""
+def _created(folder: Path) -> Iterator[Path]:
+    """Create the folder for the body; its absolute path."""
     path = folder.absolute()
     absent = [each for each in (path, *path.parents) if not each.exists()]
     try:
@@ -61,7 +59,7 @@ def _made(folder: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        with contextlib.suppress(OSError):  # what is not empty stays
+        with contextlib.suppress(OSError):  # not empty
             for each in absent:
                 each.rmdir()
 
@@ -71,8 +69,8 @@ def _unusable(path: Path, error: OSError) -> CommandError:
     return CommandError(f"the data folder {path} cannot be used: {error.strerror or error}{where}")
 
 
-async def _hold(path: Path) -> int:
-    """The descriptor of the lock, held. Raises FolderInUse, CommandError."""
+async def _acquire(path: Path) -> int:
+    """The descriptor of the acquired lock. Raises FolderInUse, CommandError."""
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS_MAX
     while True:
         try:
@@ -92,7 +90,7 @@ async def _hold(path: Path) -> int:
 
 
 def _lock(descriptor: int, file: Path) -> bool:
-    """Whether the file is locked now, and still the one that lies there."""
+    """Lock the file; False if another process holds it or has deleted it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fstat(descriptor).st_ino == file.stat().st_ino

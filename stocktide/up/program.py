@@ -1,4 +1,4 @@
-"""A program of ours under supervision: the worker or the API, a child with a `/readyz` that tells when it serves."""
+"""The worker or the API as a supervised child process whose `/readyz` says when it is ready."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stocktide.errors import CommandError
 from stocktide.progress import Echo, WaitReporter, silent
 from stocktide.settings import Settings
 
-# A worker reads its tables back before it is ready: a minute for a million SKUs, and as much again.
+# Before it is ready, a worker restores its tables: a minute for a million SKUs, and a reserve.
 READY_SECONDS_MAX = 180.0
-# It finishes what it has begun: a chunk in flight, open requests. Killed instead, it loses nothing either.
+# Time to finish a chunk in progress and open requests. SIGKILL loses nothing either.
 STOP_SECONDS_MAX = 15.0
 PROBE_SECONDS_MAX = 2.0
 POLL_SECONDS = 0.1
-# What an error message quotes of an answer that says why it is not ready.
+# The part of a /readyz answer that an error message quotes.
 ANSWER_CHARACTERS_MAX = 500
 
 
@@ -34,7 +34,7 @@ class ProgramNotReady(CommandError):
 
 
 class Program:
-    """One child of ours. `command` runs it, `address` is `http://HOST:PORT` where it answers `/readyz`."""
+    """A child process. `command` runs it, `address` is `http://HOST:PORT` of its `/readyz`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Program:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, the last one's after its end."""
+        """The process id of the last start."""
         return self._child.pid
 
     async def start(self) -> None:
@@ -90,7 +90,7 @@ class Program:
         return await self._child.wait()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Send SIGKILL."""
         self._child.kill()
 
     def last_log_lines(self) -> str:
@@ -108,7 +108,7 @@ class Program:
 
     @property
     def _reason(self) -> str:
-        """Why it is not ready, as far as it says so itself."""
+        """Why it is not ready, from /readyz or its log."""
         if self._last_answer is not None:
             return self._last_answer
         newest = self._child.last_log_line()
@@ -116,13 +116,13 @@ class Program:
 
 
 def parse_reasons(body: str) -> str:
-    """The reasons in the answer of `/readyz`, a list or by name; the body where it is another one."""
+    """The reasons in an answer of `/readyz`, a list or a mapping; the body where it has another form."""
     try:
         reasons = json.loads(body)["reasons"]
-        told = "; ".join(str(reason) for reason in (reasons.values() if isinstance(reasons, dict) else reasons))
+        text = "; ".join(str(reason) for reason in (reasons.values() if isinstance(reasons, dict) else reasons))
     except (ValueError, KeyError, TypeError):
-        told = body
-    return told[:ANSWER_CHARACTERS_MAX]
+        text = body
+    return text[:ANSWER_CHARACTERS_MAX]
 
 
 def stocktide_program(name: str, settings: Settings, address: str, log: Path, progress: Echo = silent) -> Program:

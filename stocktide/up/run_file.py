@@ -1,7 +1,8 @@
-"""The systems that `stocktide up` runs on this machine, as our own commands find them (decision 0012).
+"""The files that describe a running `stocktide up` (decision 0012).
 
-Each writes a file into its data folder that says where its servers are, and a pointer to that folder into the user's
-cache. A system is alive while its process holds the lock of its data folder: what a dead one left behind is not read.
+In: the addresses and process ids of a system. Out: the ready file, which the caller of `up` names, and the run file in
+the data folder with a pointer in the user's cache, by which other commands find the system. A system runs while its
+process holds the lock of its data folder; the run file of a process that died is ignored.
 """
 
 from __future__ import annotations
@@ -15,19 +16,39 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from stocktide.errors import CommandError
 from stocktide.up.data_folder import LOCK_FILE
-from stocktide.up.ready_file import OWNER_ONLY, ReadyFile
 
 RUN_FILE = "running.json"
-# A URL of this machine may name it in any of these ways.
+# Every form of this machine's address in a URL.
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0")
+# The URL of a Redis may hold a password.
+_OWNER_ONLY = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyFile:
+    """The ready file's content. `topics` maps our names to the broker's, `pids` a part to its process."""
+
+    api: str
+    worker: str
+    kafka: str
+    redis: str
+    app_id: str
+    topics: dict[str, str]
+    pids: dict[str, int]
+
+    @property
+    def port(self) -> int:
+        """The API's port."""
+        return urlsplit(self.api).port or 0
 
 
 @dataclass(frozen=True, slots=True)
 class RunningSystem:
-    """A running system: its data folder, its number of partitions, and what its ready file says."""
+    """A running system: its data folder, its number of partitions, and the content of its ready file."""
 
     data: Path
     partitions: int
@@ -35,8 +56,8 @@ class RunningSystem:
 
 
 class RunFile:
-    """This process's own file and pointer. Where the cache cannot be written there is no pointer: `--data` still works,
-    and where the data folder is full there is no file, so that nothing else suffers."""
+    """This process's run file and pointer. If the cache cannot be written there is no pointer (`--data` still finds the
+    system); if the data folder is full there is no run file."""
 
     def __init__(self, data: Path, partitions: int) -> None:
         self._data = data.resolve()
@@ -46,24 +67,46 @@ class RunFile:
     def write(self, ready: ReadyFile) -> None:
         """Write or renew both."""
         with contextlib.suppress(OSError):
-            content = {**asdict(ready), "partitions": self._partitions}
-            _write_whole(self._data / RUN_FILE, json.dumps(content, indent=1))
+            _write_atomically(self._data / RUN_FILE, {**asdict(ready), "partitions": self._partitions})
         with contextlib.suppress(OSError):
             self._pointer.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(self._pointer, json.dumps({"data": str(self._data)}))
+            _write_atomically(self._pointer, {"data": str(self._data)})
 
     def remove(self) -> None:
-        """Take both away."""
+        """Remove both."""
         for file in (self._pointer, self._data / RUN_FILE):
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
 
 
-def _write_whole(file: Path, text: str) -> None:
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+def prepare_ready_file(file: Path) -> None:
+    """Remove an earlier one, and check that it can be written later. Raises CommandError."""
+    scratch = _scratch(file)
     try:
-        scratch.touch(mode=OWNER_ONLY)  # the URL of a Redis may hold a password
-        scratch.write_text(text + "\n")
+        scratch.write_text("")
+        scratch.unlink()
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise CommandError(f"the ready file {file} cannot be written: {error.strerror}") from error
+
+
+def write_ready_file(file: Path, ready: ReadyFile) -> None:
+    """Write it completely or not at all. Raises CommandError where it cannot be written."""
+    try:
+        _write_atomically(file, asdict(ready))
+    except OSError as error:
+        raise CommandError(f"the ready file {file} cannot be written: {error.strerror}") from error
+
+
+def _scratch(file: Path) -> Path:
+    return file.with_name(f".{file.name}.{os.getpid()}")
+
+
+def _write_atomically(file: Path, content: dict[str, Any]) -> None:
+    scratch = _scratch(file)
+    try:
+        scratch.touch(mode=_OWNER_ONLY)
+        scratch.write_text(json.dumps(content, indent=1) + "\n")
         scratch.replace(file)
     except OSError:
         with contextlib.suppress(OSError):
@@ -72,42 +115,42 @@ def _write_whole(file: Path, text: str) -> None:
 
 
 def pointers_folder() -> Path:
-    """Where the pointers to the data folders of running systems lie."""
+    """The folder of the pointers to the data folders of running systems."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "stocktide" / "running"
 
 
 def find_running_systems() -> list[RunningSystem]:
-    """Every living system that this user's cache points to; one whose files may not be read is left out."""
+    """Every running system that this user's cache points to, except those whose files cannot be read."""
     found: dict[Path, RunningSystem] = {}
-    for data in _pointed_at():
+    for data in _pointed_folders():
         with contextlib.suppress(CommandError):
-            if (running := find_running_system(data)) is not None:
-                found[running.data] = running
+            if (system := find_running_system(data)) is not None:
+                found[system.data] = system
     return [found[data] for data in sorted(found)]
 
 
 def find_running_system(folder: Path) -> RunningSystem | None:
-    """The living system on a data folder. Raises CommandError where the folder may not be read."""
+    """The running system on a data folder. Raises CommandError where the folder may not be read."""
     data = folder.resolve()
     try:
-        if not _is_held(data / LOCK_FILE):
+        if not _is_locked(data / LOCK_FILE):
             return None
         content: dict[str, Any] = json.loads((data / RUN_FILE).read_text())
         ready = ReadyFile(**{spec.name: content[spec.name] for spec in fields(ReadyFile)})
         return RunningSystem(data, int(content["partitions"]), ready)
     except (FileNotFoundError, NotADirectoryError):
-        return None  # it is only starting, or nothing of ours lies there
+        return None  # still starting, or no data folder
     except OSError as error:
         raise CommandError(
             f"the system on {data} cannot be looked up: {error.strerror}: {error.filename}; it may belong to another "
             "user: run the command as that one"
         ) from error
     except (ValueError, TypeError, KeyError):
-        return None  # another version wrote it
+        return None  # written by another version
 
 
-def _is_held(lock: Path) -> bool:
+def _is_locked(lock: Path) -> bool:
     with lock.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -116,7 +159,7 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
-def _pointed_at() -> Iterator[Path]:
+def _pointed_folders() -> Iterator[Path]:
     with contextlib.suppress(OSError):
         for pointer in sorted(pointers_folder().glob("*.json")):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):

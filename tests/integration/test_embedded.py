@@ -10,7 +10,7 @@ import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from stocktide.doctor import Severity, examine
+from stocktide.doctor.command import Severity, examine
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.retry import poll_until
 from stocktide.settings import Settings
@@ -87,7 +87,7 @@ async def test_topics_are_created_once_with_settings_that_the_doctor_finds_safe(
 
         assert await poll_until(coordinated, WAIT_SECONDS_MAX)
     findings = await examine(settings)
-    assert [finding.what for finding in findings if finding.verdict is Severity.WRONG] == []
+    assert [finding.what for finding in findings if finding.severity is Severity.WRONG] == []
     assert f"all {len(TOPICS)} topics are there" in [finding.what for finding in findings]
 
 

@@ -172,7 +172,7 @@ async def letters_when(running: RunningSystem, reason: str, count: int, states: 
     async def are_there() -> bool:
         fold = DeadLetterFold(lambda letter: letter.reason == reason)
         async for row in box.rows():
-            fold.take(row)
+            fold.add(row)
         found[:] = fold.letters(states)
         return len(found) == count
 

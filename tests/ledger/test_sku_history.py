@@ -8,10 +8,10 @@ import pytest
 from msgspec import structs
 
 from stocktide.ops.explain.describe import (
-    describe_break,
     describe_change,
     describe_deltas,
     describe_deviation,
+    describe_inconsistency,
     describe_mode_change,
     describe_takeovers,
 )
@@ -233,7 +233,7 @@ async def test_an_inconsistency_with_earlier_changes_is_described_and_counted(sh
     first, second = shop.driver.decisions
     parts = parts_of([first, strayed(second, 17)], story)
     (found,) = [part for part in parts if isinstance(part, Inconsistency)]
-    assert describe_break(found) == "not explained by the log: on_hand@SH1 stood at 10, then at 12"
+    assert describe_inconsistency(found) == "not explained by the log: on_hand@SH1 stood at 10, then at 12"
     assert story.breaks == 1
     story = SkuHistory("A")
     parts_of([first, structs.replace(second, effects=())], story)

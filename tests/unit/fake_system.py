@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stocktide.up.data_folder import LOCK_FILE
-from stocktide.up.ready_file import ReadyFile
-from stocktide.up.run_file import RunFile
+from stocktide.up.run_file import ReadyFile, RunFile
 
 
 def ready_on(port: int, app_id: str = "stocktide", kafka: str = "", redis: str = "") -> ReadyFile:

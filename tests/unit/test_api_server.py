@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 
 from stocktide.api.app import make_app
 from stocktide.api.batching import Overloaded
-from stocktide.api.event_producer import ProduceFailed, make_producer
+from stocktide.api.event_producer import ProduceFailed
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.snapshots import SnapshotMonitor
@@ -23,12 +23,12 @@ from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.routes import Route
-from stocktide.api_connections import connect_kafka, connect_redis
 from stocktide.api_server import run
-from stocktide.errors import StartError
+from stocktide.errors import ServerUnreachable
 from stocktide.settings import Settings
 from stocktide.tables.ledger.client import KnownSkus, Unblessed
 from stocktide.tables.ledger.submission import Unsettled
+from stocktide.wait_for_servers import wait_for_kafka, wait_for_redis
 from tests.unit.fakes import FakeSource
 
 NOBODY = "127.0.0.1:1"
@@ -66,16 +66,16 @@ def test_a_port_that_is_taken_is_said_and_ends_the_process(caplog: pytest.LogCap
 
 
 async def test_a_redis_that_is_not_there_is_said_without_its_password() -> None:
-    with pytest.raises(StartError, match=r"Redis at 127\.0\.0\.1:1 does not answer") as refused:
-        await connect_redis(f"redis://:secret@{NOBODY}", seconds_max=0.1)
+    with pytest.raises(ServerUnreachable, match=r"no Redis answers at .*127\.0\.0\.1:1") as refused:
+        await wait_for_redis(f"redis://:secret@{NOBODY}", 0.1)
     assert "secret" not in str(refused.value)
-    with pytest.raises(StartError, match="STOCKTIDE_REDIS"):
-        await connect_redis("nonsense", seconds_max=0.1)
+    with pytest.raises(ServerUnreachable, match="nonsense is no Redis URL"):
+        await wait_for_redis("nonsense", 0.1)
 
 
 async def test_a_kafka_that_is_not_there_is_said() -> None:
-    with pytest.raises(StartError, match=r"Kafka at 127\.0\.0\.1:1 does not answer"):
-        await connect_kafka(NOBODY, lambda: make_producer(NOBODY), seconds_max=0.1)
+    with pytest.raises(ServerUnreachable, match=r"no Kafka answers at 127\.0\.0\.1:1"):
+        await wait_for_kafka(NOBODY, 0.1)
 
 
 @pytest.mark.parametrize(

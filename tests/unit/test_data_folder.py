@@ -33,7 +33,7 @@ def told(*reasons: tuple[float, str | None]) -> list[str]:
     waiting = WaitReporter(said.append, "the worker", clock)
     for clock.now, reason in reasons:
         if reason is None:
-            waiting.over()
+            waiting.reset()
         else:
             waiting(reason)
     return said

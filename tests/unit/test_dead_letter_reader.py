@@ -41,9 +41,9 @@ def mark(place: int, of: int, state: str = "retried", of_partition: int = 0, eve
 
 
 def folded(*rows: StoredDeadLetter, wanted: DeadLetterQuery | None = None) -> DeadLetterFold:
-    fold = DeadLetterFold((wanted or DeadLetterQuery()).has)
+    fold = DeadLetterFold((wanted or DeadLetterQuery()).matches)
     for each in rows:
-        fold.take(each)
+        fold.add(each)
     return fold
 
 
@@ -91,7 +91,7 @@ def test_filters_leave_what_they_name() -> None:
 def test_of_too_many_letters_the_newest_are_kept_and_the_others_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "LETTERS_MAX", 3)
     fold = folded(*(row(at, offset=at) for at in range(5)))
-    assert states(fold) == [(2, "open"), (3, "open"), (4, "open")] and fold.forgotten == 2
+    assert states(fold) == [(2, "open"), (3, "open"), (4, "open")] and fold.evicted == 2
 
 
 def test_what_is_no_row_of_ours_is_passed_over() -> None:

@@ -10,17 +10,16 @@ from typing import Any
 
 import pytest
 
-from stocktide.doctor import judge_encryption, shown_settings
+from stocktide.doctor.command import judge_encryption, shown_settings
 from stocktide.doctor.finding import Finding, Severity
-from stocktide.doctor.kafka import (
+from stocktide.doctor.kafka_judgement import (
     OFFSETS_TOPIC,
     ClusterView,
     GroupOffset,
     PartitionView,
     judge_cluster,
 )
-from stocktide.doctor.redis_server import judge_permissions, judge_redis
-from stocktide.doctor.rights import COMMANDS, missing_permissions
+from stocktide.doctor.redis_server import COMMANDS, judge_permissions, judge_redis, missing_permissions
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import topic_settings
 from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL, ORDERS, STOCK, TOPICS
@@ -41,12 +40,12 @@ SAFE_CONFIG = {"appendfsync": "everysec", "save": "", "stop-writes-on-bgsave-err
 
 def wrongs(findings: Iterable[Finding]) -> list[str]:
     """What is wrong."""
-    return [finding.what for finding in findings if finding.verdict is Severity.WRONG]
+    return [finding.what for finding in findings if finding.severity is Severity.WRONG]
 
 
 def notes(findings: Iterable[Finding]) -> list[str]:
     """What is worth knowing."""
-    return [finding.what for finding in findings if finding.verdict is Severity.NOTE]
+    return [finding.what for finding in findings if finding.severity is Severity.NOTE]
 
 
 def redis_with(about: dict[str, object], config: dict[str, str] | None = None) -> list[Finding]:
@@ -195,7 +194,7 @@ def test_records_deleted_unread_and_a_topic_made_anew_are_wrong() -> None:
 
 
 def test_a_safe_server_has_nothing_wrong_and_nothing_to_note() -> None:
-    assert [finding.verdict for finding in redis_with({})] == [Severity.GOOD]
+    assert [finding.severity for finding in redis_with({})] == [Severity.GOOD]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from stocktide.embedded.kafka import _storage_identity
 from stocktide.embedded.kafka_jars import JARS
 from stocktide.embedded.ports import is_port_free, persisted_ports
 from stocktide.errors import EmbeddedError
-from stocktide.up.ready_file import ReadyFile, write_ready_file
+from stocktide.up.run_file import ReadyFile, write_ready_file
 
 
 def ready_on(port: int) -> ReadyFile:

@@ -15,8 +15,7 @@ from stocktide.errors import CommandError
 from stocktide.loadtest.run.recording import request_of
 from stocktide.ops import loadtest as front
 from stocktide.settings import Settings
-from stocktide.up.ready_file import ReadyFile
-from stocktide.up.run_file import RunningSystem
+from stocktide.up.run_file import ReadyFile, RunningSystem
 
 
 def ready(app_id: str = "shop") -> ReadyFile:
@@ -35,7 +34,7 @@ def test_the_help_names_every_shape_and_the_testers_command_is_hidden() -> None:
 def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front, "find_spec", lambda name: None if name == "hdrh" else object())
     with pytest.raises(CommandError, match=r"pip install 'stocktide\[loadtest\]'"):
-        front._need_the_extra()
+        front._require_extra()
 
 
 def test_only_processes_of_a_system_on_this_machine_are_looked_at() -> None:

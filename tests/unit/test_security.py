@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.doctor import shown_settings
+from stocktide.doctor.command import shown_settings
 from stocktide.errors import CommandError
 from stocktide.settings import Settings, SettingsError
 from stocktide.up.system import UpOptions
@@ -129,7 +129,7 @@ def test_a_child_reads_the_same_settings() -> None:
 
 def test_the_embedded_servers_take_no_locks() -> None:
     with pytest.raises(CommandError, match="STOCKTIDE_KAFKA_SECURITY"):
-        UpOptions(settings=Settings.from_environment(SASL)).check()
+        UpOptions().check(Settings.from_environment(SASL))
     with pytest.raises(CommandError, match="STOCKTIDE_REDIS_USER"):
-        UpOptions(settings=Settings.from_environment({"STOCKTIDE_REDIS_PASSWORD": "other"})).check()
-    UpOptions(settings=Settings.from_environment(SASL), own_kafka=False).check()
+        UpOptions().check(Settings.from_environment({"STOCKTIDE_REDIS_PASSWORD": "other"}))
+    UpOptions(embed_kafka=False).check(Settings.from_environment(SASL))

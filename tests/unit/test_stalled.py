@@ -22,45 +22,45 @@ async def forever() -> None:
 
 
 async def test_what_does_not_move_is_ended_with_what_was_waited_for() -> None:
-    patience = StallWatchdog("rebuild", SECONDS)
+    watchdog = StallWatchdog("rebuild", SECONDS)
     ended = asyncio.Event()
 
     async def work() -> None:
         try:
-            patience.moved("rows", 3, 9)
+            watchdog.report("rows", 3, 9)
             await forever()
         finally:
             ended.set()
 
     began = time.monotonic()
     with pytest.raises(Stalled, match=r"rebuild stopped: it waited for Kafka, and nothing moved .*: rows 3 of 9\)"):
-        await patience.of("Kafka", work())
+        await watchdog.run("Kafka", work())
     assert ended.is_set()
     assert time.monotonic() - began < 10 * SECONDS
 
 
 async def test_telling_the_same_again_and_again_is_no_progress() -> None:
-    patience = StallWatchdog("rebuild", SECONDS)
+    watchdog = StallWatchdog("rebuild", SECONDS)
 
     async def work() -> None:
         while True:
-            patience.moved("keys", 7, 0)
+            watchdog.report("keys", 7, 0)
             await asyncio.sleep(SECONDS / 20)
 
     with pytest.raises(Stalled, match="keys 7"):
-        await asyncio.wait_for(patience.of("a worker", work()), 20 * SECONDS)
+        await asyncio.wait_for(watchdog.run("a worker", work()), 20 * SECONDS)
 
 
 async def test_work_that_moves_may_take_as_long_as_it_likes() -> None:
-    patience = StallWatchdog("repair", SECONDS)
+    watchdog = StallWatchdog("repair", SECONDS)
 
     async def work() -> str:
         for done in range(20):
-            patience.moved("corrections", done, 20)
+            watchdog.report("corrections", done, 20)
             await asyncio.sleep(SECONDS / 5)
         return "done"
 
-    assert await patience.of("corrections", work()) == "done"
+    assert await watchdog.run("corrections", work()) == "done"
 
 
 async def test_work_that_computes_is_not_taken_for_stalled() -> None:
@@ -71,7 +71,7 @@ async def test_work_that_computes_is_not_taken_for_stalled() -> None:
             await asyncio.sleep(0)
         return turns
 
-    assert await StallWatchdog("audit", SECONDS).of("sums", work()) > 0
+    assert await StallWatchdog("audit", SECONDS).run("sums", work()) > 0
 
 
 async def test_what_the_work_raises_is_raised() -> None:
@@ -79,19 +79,19 @@ async def test_what_the_work_raises_is_raised() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await StallWatchdog("audit", SECONDS).of("it", work())
+        await StallWatchdog("audit", SECONDS).run("it", work())
 
 
 async def test_a_rebuild_does_not_watch_for_ever_a_worker_that_brings_nothing_back(
     valkey: RedisServer, app_id: str
 ) -> None:
     redis = connect(valkey.url)
-    patience = StallWatchdog("rebuild", SECONDS)
+    watchdog = StallWatchdog("rebuild", SECONDS)
     try:
         await redis.hset(key_prefix(app_id) + "blessed", "run_id", "none")
         with pytest.raises(Stalled, match="a worker that brings Redis back"):
-            await asyncio.wait_for(patience.of("a worker that brings Redis back", _watch(redis, app_id, patience)), 60)
-        watching = asyncio.create_task(patience.of("a worker", _watch(redis, app_id, patience)))
+            await asyncio.wait_for(watchdog.run("a worker that brings Redis back", _watch(redis, app_id, watchdog)), 60)
+        watching = asyncio.create_task(watchdog.run("a worker", _watch(redis, app_id, watchdog)))
         await redis.hset(key_prefix(app_id) + "blessed", "run_id", "7")
         await asyncio.wait_for(watching, 10)
     finally:

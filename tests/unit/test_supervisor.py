@@ -38,19 +38,20 @@ def ending(folder: Path) -> Program:
 
 
 @asynccontextmanager
-async def watched(programs: list[Program], words: list[str], told: list[int]) -> AsyncIterator[Supervisor]:
+async def watched(programs: list[Program], words: list[str], told: list[int]) -> AsyncIterator[None]:
     """The programs, started and supervised, and gone afterwards."""
     supervisor = Supervisor(programs, words.append, lambda: told.append(1))
     for program in programs:
         await program.start()
     watching = asyncio.create_task(supervisor.watch())
     try:
-        yield supervisor
+        yield
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
-        await supervisor.stop()
+        for program in programs:
+            await program.stop()
 
 
 async def test_a_killed_child_is_started_again_and_it_is_told(tmp_path: Path) -> None:
@@ -71,22 +72,6 @@ async def test_a_killed_child_is_started_again_and_it_is_told(tmp_path: Path) ->
         "worker ended (killed by SIGKILL), starting it again in 0.1 s",
         f"worker is back (process {program.pid})",
     ]
-
-
-async def test_children_are_stopped_in_the_order_given(tmp_path: Path) -> None:
-    ended: list[str] = []
-    programs = [serving(name, tmp_path) for name in ("api", "worker")]
-
-    async def note(program: Program) -> None:
-        await program.wait()
-        ended.append(program.name)
-
-    supervisor = Supervisor(programs, lambda _: None, lambda: None)
-    await asyncio.gather(*(program.start() for program in programs))
-    notes = [asyncio.create_task(note(program)) for program in programs]
-    await supervisor.stop()
-    await asyncio.gather(*notes)
-    assert ended == ["api", "worker"]
 
 
 async def test_a_child_that_ends_while_it_starts_is_quoted(tmp_path: Path) -> None:
@@ -112,7 +97,7 @@ async def test_a_child_that_keeps_ending_is_tried_with_growing_pauses(
     monkeypatch.setattr("stocktide.up.supervisor.asyncio.sleep", sleep)
     monkeypatch.setattr(program, "start", lambda: _refuse())
     with pytest.raises(asyncio.CancelledError):
-        await Supervisor([program], lambda _: None, lambda: None)._keep(program)
+        await Supervisor([program], lambda _: None, lambda: None)._restart_forever(program)
     assert pauses == [0.1, 0.2, 0.4, 0.8]
 
 

@@ -21,8 +21,8 @@ from stocktide.loadtest.report.verdict_text import LIMITS
 from stocktide.ops import topics
 from stocktide.ops.dead_letters.reader import DeadLetterSummary
 from stocktide.ops.dead_letters.render import render_dead_letters
+from stocktide.ops.explain.render import HistoryTable
 from stocktide.ops.explain.snapshot import SkuSnapshot, render_snapshot
-from stocktide.ops.explain.table import HistoryTable
 from stocktide.streams.kafka.admin import TopicStatus
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.topics import TOPICS
@@ -86,8 +86,8 @@ def standing(name: str) -> Callable[[Console], None]:
 def story(name: str) -> Callable[[Console], None]:
     def draw(console: Console) -> None:
         table = HistoryTable(console, name)
-        table.head()
-        table.stood(f"where it stood at {name}", SkuRecord(7, 1_000, {f"on_hand@{name}": 12}, (name,)))
+        table.heading()
+        table.numbers(f"where it stood at {name}", SkuRecord(7, 1_000, {f"on_hand@{name}": 12}, (name,)))
         table.offers((Offer(name, "in_stock", 12, 0),))
 
     return draw

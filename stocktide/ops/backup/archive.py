@@ -1,9 +1,8 @@
 """The folder of a backup: one file of records for each partition, and a manifest that is written last.
 
-In: records as Kafka holds them. Out: the same records. A folder without a manifest is no backup; a file that differs
-from what the manifest says of it is told before anything is restored.
-
-A file is gzip of frames: four bytes of length, then msgpack `[offset, timestamp, key, value, headers]`.
+In: records of Kafka. Out: the same records. A folder without a manifest is no backup. A restore first compares each
+file with the manifest. A file is gzip of frames: four bytes of length, then msgpack
+`[offset, timestamp, key, value, headers]`.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from stocktide.errors import CommandError
 MANIFEST = "manifest.json"
 FORMAT = 1
 OWNER_ONLY_FOLDER, OWNER_ONLY = 0o700, 0o600
-# Fast, and JSON shrinks to a fifth; more costs several times the time for little.
+# The fastest level; JSON shrinks to a fifth. Higher levels cost several times the time for little.
 _COMPRESSION = 1
 _LENGTH_BYTES = 4
-# A frame is a record and little more; anything longer is no frame of ours.
+# A frame is a record and little more; a longer one is damaged.
 _FRAME_BYTES_MAX = 64 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 
 
 class ArchiveError(CommandError):
-    """The folder cannot be written, or is not the backup that it says it is."""
+    """The folder cannot be written, or is not the backup that its manifest describes."""
 
 
 class ArchivedRecord(Struct, frozen=True, array_like=True):
-    """A record with all that Kafka knows of it. `timestamp` is ms since the epoch."""
+    """A record with all its fields. `timestamp` is ms since the epoch."""
 
     offset: int
     timestamp: int
@@ -47,8 +46,8 @@ class ArchivedRecord(Struct, frozen=True, array_like=True):
 
 
 class PartitionCopy(Struct, frozen=True):
-    """What the manifest says of one file. `topic` is the name without the app id; `first` and `end` are the offsets at
-    which the partition began and ended when it was copied; a compacted one holds fewer records than lie between."""
+    """The manifest's entry for one file. `topic` is the name without the app id, `first` and `end` are the partition's
+    offsets when it was copied. A compacted partition holds fewer records than lie between."""
 
     topic: str
     partition: int
@@ -60,7 +59,7 @@ class PartitionCopy(Struct, frozen=True):
 
 
 class CommittedOffset(Struct, frozen=True):
-    """How far the workers had read a partition when the backup began."""
+    """The offset that the workers had committed for a partition when the backup began."""
 
     topic: str
     partition: int
@@ -68,7 +67,7 @@ class CommittedOffset(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """What a backup holds. Times are RFC 3339."""
+    """The content of a backup. Times are RFC 3339."""
 
     format: int
     stocktide: str
@@ -85,7 +84,7 @@ _RECORD = msgspec.msgpack.Decoder(ArchivedRecord)
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, for its owner alone. Raises ArchiveError where it cannot be made, or holds something."""
+    """Make the folder, readable by its owner only. Raises ArchiveError where it cannot be made or is not empty."""
     try:
         folder.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -95,7 +94,7 @@ def make_folder(folder: Path) -> None:
 
 
 class PartitionWriter:
-    """Writes one file; a context, which ends with the file on the disk."""
+    """Writes one file; a context manager that ends with the file synced to the disk."""
 
     def __init__(self, folder: Path, topic: str, partition: int) -> None:
         self.topic = topic
@@ -104,11 +103,11 @@ class PartitionWriter:
         self._raw: BinaryIO = os.fdopen(
             os.open(folder / self._name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "wb"
         )
-        # No name and no time in it: the same records make the same bytes.
+        # Without name and time in the header: the same records make the same bytes.
         self._gzip = gzip.GzipFile("", "wb", _COMPRESSION, self._raw, mtime=0)
         self._folder = folder
         self.records = 0
-        # The offsets of the first and after the last record, None before there is one.
+        # The offsets of the first and after the last record; None without records.
         self.first: int | None = None
         self.next: int | None = None
 
@@ -122,7 +121,7 @@ class PartitionWriter:
             self.next = records[-1].offset + 1
 
     def copy(self, first: int, end: int) -> PartitionCopy:
-        """What the manifest says of the file, once it is closed."""
+        """The manifest's entry for the closed file."""
         digest = digest_of(self._folder / self._name)
         return PartitionCopy(self.topic, self.partition, self._name, first, end, self.records, digest)
 
@@ -139,7 +138,7 @@ class PartitionWriter:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Make the folder a backup. Raises OSError."""
+    """Write the manifest, which completes the backup. Raises OSError."""
     scratch = folder / f".{MANIFEST}"
     scratch.touch(mode=OWNER_ONLY)
     with scratch.open("wb") as file:
@@ -149,13 +148,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     scratch.replace(folder / MANIFEST)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)  # else a power cut may forget the names
+        os.fsync(descriptor)  # keeps the file names after a power failure
     finally:
         os.close(descriptor)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest. Raises ArchiveError where there is none, or one of another format."""
+    """The manifest. Raises ArchiveError where there is none or its format is unknown."""
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError as error:
@@ -172,7 +171,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_file(folder: Path, copy: PartitionCopy) -> None:
-    """Compare a file with its digest, and read it through. Raises ArchiveError."""
+    """Compare a file with its digest, and read all its records. Raises ArchiveError."""
     file = folder / copy.file
     try:
         digest = digest_of(file)
@@ -186,7 +185,7 @@ def check_file(folder: Path, copy: PartitionCopy) -> None:
 
 
 def digest_of(file: Path) -> str:
-    """Its SHA-256, as `sha256sum` prints it. Raises OSError."""
+    """The SHA-256 of a file, in hex. Raises OSError."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

@@ -2,22 +2,23 @@
 
 In: the settings, a folder. Out: the files and the manifest of `stocktide.ops.backup.archive`.
 
-Kafka's topics are the truth; Redis is made from them. What makes the copy whole is the order: against the stream.
-First how far the workers have read, then what was derived, then the journal, then the inputs. So whatever is in the
-copy, what it was made from is in the copy too: no input counts as read whose outcome is missing, no row is newer than
-the journal's end. What is in the copy upstream and not downstream is done again after the restore; ids make that safe.
-docs/decisions/0060 has the whole argument.
+Kafka's topics are the source of truth; Redis is derived from them. The copy is consistent because of its order,
+against the data flow: committed offsets, derived topics, journal, inputs. Whatever is in the copy, its source is in the
+copy too: no input counts as read without its outcome, and no row is newer than the journal's end. Inputs whose results
+are not in the copy are processed again after the restore; ids make that safe (docs/decisions/0060).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from rich.progress import Progress
@@ -34,6 +35,7 @@ from stocktide.ops.backup.archive import (
     read_records,
     write_manifest,
 )
+from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import admin_client, inspect_topics
 from stocktide.streams.topics import (
@@ -54,7 +56,7 @@ from stocktide.streams.topics import (
 from stocktide.tables.recovery.checkpoints import decode_checkpoints
 from stocktide.wait_for_servers import wait_for_kafka
 
-# Against the stream: each is copied before what it is made from. The workers' positions come before all of them.
+# Each topic is copied before its source; the committed offsets are read before all of them.
 BACKUP_ORDER: tuple[Topic, ...] = (
     JOURNAL_POSITIONS,
     CHANNEL_STOCK,
@@ -69,25 +71,33 @@ BACKUP_ORDER: tuple[Topic, ...] = (
     ORDERS,
     MOVEMENTS,
 )
-# A poll's records: bounds the memory of a chunk.
+# Bounds the memory of a poll.
 RECORDS_MAX = 5_000
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 POLL_MS = 500
-# The broker answers where a topic ends only after the fetch that it holds open.
+# The broker answers a request for end offsets only after the fetch that it holds open.
 FETCH_WAIT_MS_MAX = 20
-# A broker that gives nothing for so many polls in a row, before the end is reached, is an outage.
+# So many empty polls in a row before the end count as an outage.
 EMPTY_POLLS_MAX = 60
-# A compacted topic is read on until its end stands still, at the most so often: each round has less left to read than
-# the one before, and the last one takes less time than Kafka's cleaner sleeps.
+# A compacted topic is read until its end stands still. Each round has less to read than the one before, and the last
+# one takes less time than Kafka's cleaner sleeps.
 ROUNDS_MAX = 10
 
 
 class BackupError(CommandError):
-    """The backup could not be made. What lies in the folder is none."""
+    """The backup could not be made; the folder holds no valid backup."""
 
 
-def run(settings: Settings, folder: Path, say: Callable[[str], None]) -> int:
-    """Back up and tell; the exit status. Raises CommandError, KafkaError."""
+@dataclass(frozen=True, slots=True)
+class BackupOptions:
+    """`folder`: an empty or new one."""
+
+    folder: Path
+
+
+def run(settings: Settings, options: BackupOptions, echo: Echo = click.echo) -> int:
+    """Make the backup; the exit status. Raises CommandError, KafkaError."""
+    folder = options.folder
     make_folder(folder)
     try:
         with Progress(transient=True) as progress:
@@ -96,14 +106,14 @@ def run(settings: Settings, folder: Path, say: Callable[[str], None]) -> int:
         raise BackupError(f"the backup in {folder} could not be written: {error.strerror or error}") from error
     records = sum(copy.records for copy in manifest.copies)
     size = sum((folder / copy.file).stat().st_size for copy in manifest.copies)
-    say(f"{records:,} records of {len(BACKUP_ORDER)} topics are in {folder} ({size / 1e6:,.1f} MB)")
-    say(f"all that anyone was told before {manifest.began_at} is in it; to read it again, without restoring anything:")
-    say(f"  stocktide restore {folder} --check")
+    echo(f"{records:,} records of {len(BACKUP_ORDER)} topics are in {folder} ({size / 1e6:,.1f} MB)")
+    echo(f"all that anyone was told before {manifest.began_at} is in it; to read it again, without restoring anything:")
+    echo(f"  stocktide restore {folder} --check")
     return 0
 
 
 async def back_up(settings: Settings, folder: Path, progress: Progress) -> Manifest:
-    """Copy everything into the empty `folder`. Raises BackupError, KafkaError, OSError."""
+    """Copy all topics into the empty `folder`. Raises BackupError, KafkaError, OSError."""
     began_at = _now()
     access = settings.kafka_access()
     await wait_for_kafka(settings.kafka, **access)
@@ -136,7 +146,7 @@ async def back_up(settings: Settings, folder: Path, progress: Progress) -> Manif
 
 
 def _check_positions(folder: Path, copies: list[PartitionCopy]) -> None:
-    """The journal is cut below what is derived; what was derived when we began has to lie in the copy."""
+    """The journal is trimmed below the derived position; the copied position must lie in the copied journal."""
     journals = {copy.partition: copy for copy in copies if copy.topic == JOURNAL.name}
     for copy in copies:
         if copy.topic != JOURNAL_POSITIONS.name:
@@ -153,7 +163,7 @@ def _now() -> str:
 
 
 async def _read_committed(settings: Settings) -> tuple[CommittedOffset, ...]:
-    """How far the workers have read. Nothing where none ever ran."""
+    """The committed offsets of the workers' group; none where no worker ever ran."""
     names = {topic.full_name(settings.app_id): topic.name for topic in BACKUP_ORDER}
     async with admin_client(settings.kafka, **settings.kafka_access()) as admin:
         try:
@@ -168,7 +178,7 @@ async def _read_committed(settings: Settings) -> tuple[CommittedOffset, ...]:
 
 
 class _TopicCopy:
-    """Copies one topic, all its partitions at once."""
+    """Copies all partitions of one topic."""
 
     def __init__(
         self,
@@ -187,7 +197,7 @@ class _TopicCopy:
         self._task = progress.add_task(topic.name, total=None)
 
     async def run(self) -> list[PartitionCopy]:
-        """Copy it up to its end as that is now, or, of a compacted one, until the end stands still."""
+        """Copy up to the current end; a compacted topic until its end stands still."""
         self._consumer.assign(self._parts)
         writers = {part: PartitionWriter(self._folder, self._topic.name, part.partition) for part in self._parts}
         try:
@@ -199,7 +209,7 @@ class _TopicCopy:
                 with writer:
                     pass
         if self._topic is JOURNAL:
-            self._check_whole(writers)
+            self._check_complete(writers)
         self._progress.update(self._task, completed=1, total=1)
         return [
             writer.copy(first[part] if writer.first is None else writer.first, ends[part])
@@ -215,8 +225,7 @@ class _TopicCopy:
             await self._read_to(writers, ends)
             if "compact" not in self._topic.cleanup:
                 return ends
-            # A row that was superseded behind the end may have been cleaned away before we came to it: its newer one
-            # has to be in the copy.
+            # Compaction may have removed a row before it was read; then its newer version, beyond the end, is needed.
             before, ends = ends, await self._consumer.end_offsets(self._parts)
             if before == ends:
                 return ends
@@ -226,11 +235,11 @@ class _TopicCopy:
         self, writers: Mapping[TopicPartition, PartitionWriter], ends: Mapping[TopicPartition, int]
     ) -> None:
         left = set(self._parts)
-        silent = 0
+        empty_polls = 0
         while left := {part for part in left if await self._consumer.position(part) < ends[part]}:
             fetched = await self._consumer.getmany(*left, timeout_ms=POLL_MS, max_records=RECORDS_MAX)
-            silent = 0 if fetched else silent + 1
-            if silent > EMPTY_POLLS_MAX:
+            empty_polls = 0 if fetched else empty_polls + 1
+            if empty_polls > EMPTY_POLLS_MAX:
                 raise BackupError(f"{self._parts[0].topic} gives nothing any more, before its end")
             for part, records in fetched.items():
                 kept = [_archived(record) for record in records if record.offset < ends[part]]
@@ -239,7 +248,7 @@ class _TopicCopy:
                 if len(kept) < len(records):
                     self._consumer.seek(part, ends[part])
 
-    def _check_whole(self, writers: Mapping[TopicPartition, PartitionWriter]) -> None:
+    def _check_complete(self, writers: Mapping[TopicPartition, PartitionWriter]) -> None:
         for part, writer in writers.items():
             if writer.first is not None and writer.next is not None and writer.next - writer.first != writer.records:
                 raise BackupError(f"{part.topic} was cut while it was copied: back up again, into another folder")

@@ -1,30 +1,29 @@
-"""`stocktide restore`: a backup into an empty Kafka. Redis is made from it by the first worker that starts.
+"""`stocktide restore`: writes a backup into an empty Kafka. The first worker rebuilds Redis from it.
 
 In: the settings, a folder that `stocktide backup` wrote. Out: the topics with their records, keys, headers and times;
-how far the workers had read; the journal at the offsets that it had.
+the committed offsets; the journal at its old offsets.
 
-The journal's offsets are kept because others name them: the rows of `journal-positions`, and a Redis that was copied
-beside. So a journal that began at an offset above 0 is filled up to there and cut. In all other topics the records
-follow one another from 0, and how far the workers had read is carried over to where the same record lies now.
+The rows of `journal-positions` and a copied Redis refer to journal offsets, so these are kept: a journal that began
+above offset 0 is filled up to there, and the fillers are deleted. In all other topics the records start at offset 0,
+and each committed offset moves to the new offset of the same record.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 from rich.progress import Progress, TaskID
 
-from stocktide.errors import CommandError
 from stocktide.ops.backup.archive import (
     ArchivedRecord,
-    ArchiveError,
     CommittedOffset,
     Manifest,
     PartitionCopy,
@@ -33,13 +32,14 @@ from stocktide.ops.backup.archive import (
 )
 from stocktide.ops.backup.archive import read_records as read_archived
 from stocktide.ops.backup.backup import BACKUP_ORDER
+from stocktide.ops.backup.destination import RestoreError, check_destination
+from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import (
     RECORD_OVERHEAD_BYTES,
     TopicsError,
     admin_client,
     ensure_topics,
-    inspect_topics,
 )
 from stocktide.streams.topics import (
     INPUT_RETENTION_MS,
@@ -47,64 +47,64 @@ from stocktide.streams.topics import (
     JOURNAL_RECORD_BYTES_MAX,
     MOVEMENTS,
     ORDERS,
-    TOPICS,
     Topic,
 )
-from stocktide.tables.ledger.connection import connect
-from stocktide.tables.ledger.control import LedgerControl
 from stocktide.wait_for_servers import wait_for_servers
 
-# The journal comes last: until it is there, rows are newer than its end, and no worker blesses a Redis on that.
+# The journal comes last: without it the rows are newer than its end, and no worker blesses a Redis.
 RESTORE_ORDER: tuple[Topic, ...] = (*(topic for topic in BACKUP_ORDER if topic is not JOURNAL), JOURNAL)
-# A produce request: large enough to amortise the round trip; a larger single record still goes, by itself.
+# Large enough to amortise the round trip of a produce request. A larger record is sent alone.
 BATCH_BYTES_MAX = 1024 * 1024
 REQUEST_MS_MAX = 60_000
-# Fillers of nine bytes each: as many as a batch holds. They are deleted again and again, so that they fill no disk.
+# Fillers of nine bytes each, per batch and between two deletions, so that they do not fill the disk.
 FILLERS_MAX = 100_000
 FILLERS_KEPT_MAX = 20_000_000
-# States of a group in which nobody reads.
-INACTIVE_GROUP_STATES = ("Empty", "Dead", "")
 
 
-class RestoreError(CommandError):
-    """The backup was not restored."""
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """`folder`: the backup. `check`: only read it."""
+
+    folder: Path
+    check: bool = False
 
 
-def run(settings: Settings, folder: Path, check: bool, say: Callable[[str], None]) -> int:
-    """Restore, or with `check` only read the backup, and tell; the exit status. Raises CommandError, KafkaError."""
+def run(settings: Settings, options: RestoreOptions, echo: Echo = click.echo) -> int:
+    """Restore, or with `check` only read the backup; the exit status. Raises CommandError, KafkaError."""
+    folder = options.folder
     manifest = read_manifest(folder)
     with Progress(transient=True) as progress:
         task = progress.add_task("reading the backup", total=len(manifest.copies))
         for copy in manifest.copies:
             check_file(folder, copy)
             progress.advance(task)
-    for line in _described(folder, manifest):
-        say(line)
-    if check:
+    for line in _describe(folder, manifest):
+        echo(line)
+    if options.check:
         return 0
     with Progress(transient=True) as progress:
         asyncio.run(restore(settings, folder, manifest, progress))
-    for line in _what_is_next(settings, manifest):
-        say(line)
+    for line in _next_steps(settings, manifest):
+        echo(line)
     return 0
 
 
-def _described(folder: Path, manifest: Manifest) -> Iterator[str]:
+def _describe(folder: Path, manifest: Manifest) -> Iterator[str]:
     records = sum(copy.records for copy in manifest.copies)
     yield (
         f"{folder} is whole: {records:,} records of {manifest.app_id} in {manifest.partitions} partitions, "
         f"from {manifest.began_at} to {manifest.ended_at}, by Stocktide {manifest.stocktide}"
     )
     age = datetime.now(UTC) - datetime.fromisoformat(manifest.began_at)
-    if age > timedelta(milliseconds=INPUT_RETENTION_MS) and (open_inputs := _open_inputs(folder, manifest)):
+    if age > timedelta(milliseconds=INPUT_RETENTION_MS) and (open_inputs := _count_unread_inputs(folder, manifest)):
         yield (
             f"note: it is {age.days} days old, and {open_inputs:,} event(s) in it were not handled yet: they are "
             "refused as too old, or Kafka deletes them at once; their senders have to send them anew, with new ids"
         )
 
 
-def _open_inputs(folder: Path, manifest: Manifest) -> int:
-    """How many events the workers had not handled when the backup began."""
+def _count_unread_inputs(folder: Path, manifest: Manifest) -> int:
+    """The number of events that the workers had not read when the backup began."""
     committed = {(at.topic, at.partition): at.offset for at in manifest.committed}
     return sum(
         record.offset >= committed.get((copy.topic, copy.partition), 0)
@@ -114,7 +114,7 @@ def _open_inputs(folder: Path, manifest: Manifest) -> int:
     )
 
 
-def _what_is_next(settings: Settings, manifest: Manifest) -> Iterator[str]:
+def _next_steps(settings: Settings, manifest: Manifest) -> Iterator[str]:
     yield f"restored as {settings.app_id}" + (f", which was {manifest.app_id}" if _renamed(settings, manifest) else "")
     yield "next:"
     yield f"  remove each worker's folder of tables ({settings.data}/tables/…): they belong to the Kafka that was"
@@ -128,9 +128,9 @@ def _renamed(settings: Settings, manifest: Manifest) -> bool:
 
 
 async def restore(settings: Settings, folder: Path, manifest: Manifest, progress: Progress) -> None:
-    """Write everything into an empty Kafka. Raises RestoreError where it is not, ArchiveError, KafkaError."""
+    """Write all topics into an empty Kafka. Raises RestoreError where it is not empty, ArchiveError, KafkaError."""
     await wait_for_servers(settings)
-    await _check_place(settings, manifest)
+    await check_destination(settings, manifest)
     access = settings.kafka_access()
     try:
         await ensure_topics(settings.kafka, settings.app_id, settings.partitions, settings.replication, **access)
@@ -159,76 +159,8 @@ async def restore(settings: Settings, folder: Path, manifest: Manifest, progress
         await producer.stop()
 
 
-async def _check_place(settings: Settings, manifest: Manifest) -> None:
-    """The place has to be empty, and to stay so while we write. Raises RestoreError."""
-    if settings.partitions != manifest.partitions:
-        raise RestoreError(
-            f"STOCKTIDE_PARTITIONS is {settings.partitions}, and the backup has {manifest.partitions} partitions: a "
-            f"key lies by their number, so set it to {manifest.partitions}"
-        )
-    known = {topic.name for topic in TOPICS}
-    if strangers := sorted({copy.topic for copy in manifest.copies} - known):
-        raise ArchiveError(f"the backup holds topics that this version does not know: {', '.join(strangers)}")
-    await _check_empty(settings)
-    async with admin_client(settings.kafka, **settings.kafka_access()) as admin:
-        await _check_group(admin, settings.app_id)
-    await _check_redis(settings, manifest)
-
-
-async def _check_empty(settings: Settings) -> None:
-    _, rows = await inspect_topics(settings.kafka, settings.app_id, **settings.kafka_access())
-    parts = [TopicPartition(row.full_name, number) for row in rows for number in range(row.partitions)]
-    if not parts:
-        return
-    consumer = AIOKafkaConsumer(**settings.kafka_client(), group_id=None, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets(parts)
-    finally:
-        await consumer.stop()
-    if written := sorted({part.topic for part, end in ends.items() if end}):
-        raise RestoreError(
-            f"topic {written[0]} was written to already: a backup is restored into an empty Kafka, or under another "
-            f"STOCKTIDE_APP_ID; to begin anew, delete the topics {settings.app_id}-* and the group {settings.app_id}"
-        )
-
-
-async def _check_group(admin: AIOKafkaAdminClient, group: str) -> None:
-    try:
-        committed = await admin.list_consumer_group_offsets(group)
-        answers: Sequence[Any] = await admin.describe_consumer_groups([group])
-    except GroupCoordinatorNotAvailableError:
-        return  # no group was ever there
-    states = [str(found[2]) for answer in answers for found in answer.groups]
-    if any(state not in INACTIVE_GROUP_STATES for state in states):
-        raise RestoreError(
-            f"a worker of {group} is running: stop all of them, and the API, while the backup is restored"
-        )
-    if any(at.offset > 0 for at in committed.values()):
-        raise RestoreError(
-            f"the group {group} knows how far it had read topics that are gone: delete it with "
-            f"kafka-consumer-groups.sh --delete --group {group}"
-        )
-
-
-async def _check_redis(settings: Settings, manifest: Manifest) -> None:
-    """A Redis that knows more than the backup would be emptied by the first worker: that is for a person to do."""
-    end = max(copy.end for copy in manifest.copies if copy.topic == JOURNAL.name)
-    redis = connect(settings.redis, **settings.redis_access())
-    try:
-        settled = await LedgerControl(redis, settings.app_id).settled()
-    finally:
-        await redis.aclose()
-    if settled is not None and settled.offset > end:
-        raise RestoreError(
-            f"this Redis is settled up to offset {settled.offset} of the journal, and the backup's journal ends at "
-            f"{end}: Redis knows decisions that the backup does not. To go back to the backup, give an empty Redis "
-            "(FLUSHDB empties this one), or the copy that was made before the backup"
-        )
-
-
 async def _commit(settings: Settings, committed: dict[TopicPartition, int]) -> None:
-    """Say how far the workers had read."""
+    """Commit the offsets for the workers' group."""
     if not committed:
         return
     consumer = AIOKafkaConsumer(**settings.kafka_client(), group_id=settings.app_id, enable_auto_commit=False)
@@ -241,7 +173,7 @@ async def _commit(settings: Settings, committed: dict[TopicPartition, int]) -> N
 
 
 class _Writer:
-    """Writes copies; `committed` is how far the workers had read, at the offsets that hold now."""
+    """Writes partitions. `committed`: the group's offsets, translated to the new offsets of the same records."""
 
     def __init__(
         self,
@@ -260,7 +192,7 @@ class _Writer:
         self._committed: dict[tuple[str, int], CommittedOffset] = {
             (at.topic, at.partition): at for at in manifest.committed
         }
-        # The journal's offsets stay, and its group offset is committed before it is written.
+        # The journal keeps its offsets, and its group offset is committed before it is written.
         self.committed: dict[TopicPartition, int] = {
             TopicPartition(JOURNAL.full_name(self._app_id), at.partition): at.offset
             for at in manifest.committed
@@ -281,7 +213,7 @@ class _Writer:
         self._progress.update(task, completed=max(1, copy.records))
 
     async def _write_records(self, part: TopicPartition, copy: PartitionCopy, base: int, task: TaskID) -> int:
-        """Write the records from offset `base` on; how many of them the workers had read."""
+        """Write the records from offset `base` on; the number of those that the workers had read."""
         at = self._committed.get((copy.topic, copy.partition))
         committed = at.offset if at is not None else 0
         read = 0
@@ -299,7 +231,7 @@ class _Writer:
         return read
 
     async def _send(self, batch: Any, part: TopicPartition, offset: int, count: int) -> int:
-        """Send a batch that has to begin at `offset`; where the next one begins."""
+        """Send a batch that must begin at `offset`; the offset of the next one."""
         batch.close()
         metadata = await (await self._producer.send_batch(batch, part.topic, partition=part.partition))
         if metadata.offset != offset:
@@ -310,7 +242,7 @@ class _Writer:
         return offset + count
 
     async def _fill(self, part: TopicPartition, until: int) -> None:
-        """Make the partition begin at offset `until`: records that mean nothing, and are deleted."""
+        """Make the partition begin at offset `until`, by fillers that are deleted."""
         if not until:
             return
         task = self._progress.add_task(f"filling {part.topic} up to its first offset", total=until)

@@ -1,7 +1,7 @@
-"""`stocktide dead-letters`: what was refused, shown; sent again, or left be, where a person says so.
+"""`stocktide dead-letters`: lists and shows dead letters, sends their events again, or drops them.
 
-In: settings, and which letters. Out: tables or JSON on standard output, and an exit status: 1 where something could not
-be done, 2 where no such letter is there.
+In: settings, and the options of one subcommand. Out: tables or JSON on standard output, and an exit status: 1 where
+something could not be done, 2 where there is no such dead letter.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,11 +39,10 @@ from stocktide.tables.views import rfc3339
 from stocktide.wait_for_servers import wait_for_kafka
 
 NOT_FOUND = 2
-# Letters that one call sends again or drops, unless it says another number: what a person can have looked through.
+# Without --limit: as many as a person can check.
 CHANGED_DEFAULT = 1_000
-CHANGED_MAX = 100_000
 LISTED_DEFAULT = 50
-# The clocks of who wrote a letter and of who dated it may differ by so much.
+# The clocks of Kafka and of the writer may differ by this much.
 _CLOCKS_DIFFER_MS = 600_000
 _PLACE = re.compile(r"(?:(?P<topic>[A-Za-z0-9._-]{1,249})/)?(?P<partition>\d{1,9})/(?P<offset>\d{1,18})")
 
@@ -52,7 +52,7 @@ _STATES: dict[Action, State] = {"retry": "retried", "drop": "dropped"}
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which letters. Topics with or without the app id; times in ms; `limit` the newest to list, the oldest to take."""
+    """Topics with or without the app id; times in ms. `limit`: the newest to list, the oldest to change."""
 
     reasons: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
@@ -62,111 +62,152 @@ class DeadLetterFilter:
     all_states: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """`list`: the matching dead letters, newest first."""
+
+    filter: DeadLetterFilter
+    as_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOptions:
+    """`show`: one dead letter at a place. `raw`: the event's bytes and nothing else."""
+
+    place: str
+    as_json: bool = False
+    raw: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeOptions:
+    """`retry` or `drop`: the dead letters at `places`, or without any all open ones that match the filter. `by` goes
+    into the mark; `yes` skips the question."""
+
+    action: Action
+    places: Sequence[str]
+    filter: DeadLetterFilter
+    by: str
+    yes: bool = False
+    as_json: bool = False
+
+
+def run(settings: Settings, options: ListOptions | ShowOptions | ChangeOptions) -> int:
+    """Run a subcommand; the exit status. Raises ServerUnreachable, KafkaError, click.UsageError."""
+    command = DeadLetterCommand(settings)
+    match options:
+        case ListOptions():
+            return command.list_matching(options)
+        case ShowOptions():
+            return command.show(options)
+        case ChangeOptions():
+            return command.change(options)
+
+
 class DeadLetterCommand:
-    """The command on one installation."""
+    """The subcommands on one installation."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._box = DeadLetterTopic(DEAD_LETTERS.full_name(settings.app_id), settings.kafka_client())
+        self._topic = DeadLetterTopic(DEAD_LETTERS.full_name(settings.app_id), settings.kafka_client())
 
-    def list_all(self, chosen: DeadLetterFilter, as_json: bool) -> int:
-        """Show the letters, newest first."""
-        letters, forgotten = asyncio.run(self._found(chosen))
-        limit = chosen.limit or LISTED_DEFAULT
-        shown = letters[: -limit - 1 : -1]
-        if as_json:
-            _write_json([self._view(letter) for letter in shown])
+    def list_matching(self, options: ListOptions) -> int:
+        """Print the matching dead letters, newest first."""
+        found, evicted = asyncio.run(self._find(options.filter))
+        limit = options.filter.limit or LISTED_DEFAULT
+        shown = found[: -limit - 1 : -1]
+        if options.as_json:
+            _write_json([_view(letter) for letter in shown])
             return 0
         if not shown:
-            click.echo("no dead letters" if chosen == DeadLetterFilter() else "no such dead letters")
+            click.echo("no dead letters" if options.filter == DeadLetterFilter() else "no such dead letters")
             return 0
-        render_dead_letters(Console(), shown, self._short, chosen.all_states)
-        if len(letters) > len(shown):
-            click.echo(f"{len(shown)} of {len(letters)}, the newest; --limit shows more")
-        if forgotten:
-            click.echo(f"{forgotten} older ones were too many to be looked at: filters reach them")
+        render_dead_letters(Console(), shown, self._short, options.filter.all_states)
+        if len(found) > len(shown):
+            click.echo(f"{len(shown)} of {len(found)}, the newest; --limit shows more")
+        if evicted:
+            click.echo(f"{evicted} older ones were too many to be looked at: filters reach them")
         return 0
 
-    def show_one(self, place: str, as_json: bool, raw: bool) -> int:
-        """Show one letter whole."""
-        found = asyncio.run(self._one(place))
+    def show(self, options: ShowOptions) -> int:
+        """Print one dead letter with its event."""
+        found = asyncio.run(self._find_one(options.place))
         if found is None:
-            return _refuse(f"there is no dead letter {place}", NOT_FOUND)
+            return _refuse(f"there is no dead letter {options.place}", NOT_FOUND)
         letter, stored = found
-        if raw:
+        if options.raw:
             sys.stdout.buffer.write(stored.row.event)
-        elif as_json:
-            kept = orjson.loads(stored.value)
-            _write_json({**kept, **self._view(letter)})
+        elif options.as_json:
+            _write_json({**orjson.loads(stored.value), **_view(letter)})
         else:
             render_dead_letter(letter, stored, self._short)
         return 0
 
-    def change(
-        self, action: Action, places: Sequence[str], chosen: DeadLetterFilter, by: str, yes: bool, as_json: bool
-    ) -> int:
-        """Send letters again, or drop them: those at `places`, or, without any, all that are open and `chosen`."""
-        letters = asyncio.run(self._chosen(places, chosen))
-        if isinstance(letters, str):
-            return _refuse(letters, NOT_FOUND)
-        if not letters:
-            _say("no such dead letters", as_json)
+    def change(self, options: ChangeOptions) -> int:
+        """Send events again, or drop dead letters."""
+        chosen = asyncio.run(self._choose(options.places, options.filter))
+        if isinstance(chosen, str):
+            return _refuse(chosen, NOT_FOUND)
+        if not chosen:
+            if options.as_json:
+                _write_json([])
+            else:
+                click.echo("no such dead letters")
             return 0
-        words = {"retry": "send again", "drop": "drop"}[action]
-        if len(letters) > 1 and not yes:
-            click.confirm(f"{words} {len(letters)} letters ({_reasons(letters)})?", abort=True, err=True)
-        done: list[DeadLetterResult] = []
+        verb = {"retry": "send again", "drop": "drop"}[options.action]
+        if len(chosen) > 1 and not options.yes:
+            click.confirm(f"{verb} {len(chosen)} letters ({_count_reasons(chosen)})?", abort=True, err=True)
+        results: list[DeadLetterResult] = []
 
-        def tell(each: DeadLetterResult) -> None:
-            done.append(each)
-            if not as_json:
-                click.echo(self._sentence(action, each))
+        def report(result: DeadLetterResult) -> None:
+            results.append(result)
+            if not options.as_json:
+                click.echo(self._sentence(options.action, result))
 
-        asyncio.run(self._change(action, letters, by, tell))
-        skipped = sum(bool(each.skipped) for each in done)
-        if as_json:
-            _write_json([self._done_view(action, by, each) for each in done])
-        elif len(done) > 1:
-            click.echo(f"{len(done) - skipped} {'sent again' if action == 'retry' else 'dropped'}, {skipped} skipped")
+        asyncio.run(self._process(options, chosen, report))
+        skipped = sum(bool(result.skipped) for result in results)
+        if options.as_json:
+            _write_json([_result_view(options, result) for result in results])
+        elif len(results) > 1:
+            done = "sent again" if options.action == "retry" else "dropped"
+            click.echo(f"{len(results) - skipped} {done}, {skipped} skipped")
         return 1 if skipped else 0
 
-    # Reading
-
-    async def _fold(self, asked: Callable[[DeadLetterSummary], bool], since: int | None = None) -> DeadLetterFold:
+    async def _read(self, matches: Callable[[DeadLetterSummary], bool], since: int | None = None) -> DeadLetterFold:
         await wait_for_kafka(self._settings.kafka, **self._settings.kafka_access())
-        fold = DeadLetterFold(asked)
+        fold = DeadLetterFold(matches)
         async with announce_if_slow(_progress, "reading the dead letters"):
-            async for stored in self._box.rows(None if since is None else since - _CLOCKS_DIFFER_MS):
-                fold.take(stored)
+            async for stored in self._topic.rows(None if since is None else since - _CLOCKS_DIFFER_MS):
+                fold.add(stored)
         return fold
 
-    async def _found(self, chosen: DeadLetterFilter) -> tuple[list[DeadLetterSummary], int]:
-        wanted = DeadLetterQuery(
+    async def _find(self, chosen: DeadLetterFilter) -> tuple[list[DeadLetterSummary], int]:
+        query = DeadLetterQuery(
             chosen.reasons,
             tuple(map(self._full, chosen.topics)),
             since="" if chosen.since is None else rfc3339(chosen.since),
             until=TIME_MAX if chosen.until is None else rfc3339(chosen.until),
         )
-        fold = await self._fold(wanted.has, chosen.since)
-        return fold.letters(ALL_STATES if chosen.all_states else ("open",)), fold.forgotten
+        fold = await self._read(query.matches, chosen.since)
+        return fold.letters(ALL_STATES if chosen.all_states else ("open",)), fold.evicted
 
-    async def _one(self, name: str) -> tuple[DeadLetterSummary, StoredDeadLetter] | None:
-        place = self._place_of(name)
-        letter = _newest(await self._fold(lambda each: place in (each.origin, each.place)))
+    async def _find_one(self, name: str) -> tuple[DeadLetterSummary, StoredDeadLetter] | None:
+        place = self._parse_place(name)
+        letter = (await self._read(lambda each: place in (each.origin, each.place))).newest_at(place)
         if letter is not None:
-            async for stored in self._box.rows(places=[letter.place]):
+            async for stored in self._topic.rows(places=[letter.place]):
                 return letter, stored
         return None
 
-    async def _chosen(self, names: Sequence[str], chosen: DeadLetterFilter) -> list[DeadLetterSummary] | str:
-        """The letters to change, oldest first; a sentence where one of `names` cannot be."""
+    async def _choose(self, names: Sequence[str], chosen: DeadLetterFilter) -> list[DeadLetterSummary] | str:
+        """The dead letters to change, oldest first; a sentence where one of `names` cannot be changed."""
         if not names:
-            return (await self._found(chosen))[0][: chosen.limit or CHANGED_DEFAULT]
-        places = {self._place_of(name): name for name in names}
-        fold = await self._fold(lambda each: each.origin in places or each.place in places)
+            return (await self._find(chosen))[0][: chosen.limit or CHANGED_DEFAULT]
+        places = {self._parse_place(name): name for name in names}
+        fold = await self._read(lambda each: each.origin in places or each.place in places)
         found: dict[RecordPlace, DeadLetterSummary] = {}
         for place, name in places.items():
-            letter = _newest(fold, place)
+            letter = fold.newest_at(place)
             if letter is None:
                 return f"there is no dead letter {name}"
             if letter.state in CLOSED_STATES:
@@ -174,14 +215,16 @@ class DeadLetterCommand:
             found[letter.place] = letter
         return list(found.values())
 
-    async def _change(self, action: Action, letters: list[DeadLetterSummary], by: str, tell: Any) -> None:
-        returning = DeadLetterProcessor(self._box, self._settings.kafka_client(), self._settings.app_id, by)
-        await (returning.retry if action == "retry" else returning.drop)(letters, tell)
+    async def _process(
+        self, options: ChangeOptions, chosen: list[DeadLetterSummary], report: Callable[[DeadLetterResult], None]
+    ) -> None:
+        processor = DeadLetterProcessor(self._topic, self._settings.kafka_client(), self._settings.app_id, options.by)
+        await (processor.retry if options.action == "retry" else processor.drop)(chosen, report)
 
-    # Names: shown without the app id, taken with or without it.
+    # Topic names are shown without the app id, and accepted with or without it.
 
-    def _place_of(self, name: str) -> RecordPlace:
-        """TOPIC/PARTITION/OFFSET of an event, or PARTITION/OFFSET of a letter."""
+    def _parse_place(self, name: str) -> RecordPlace:
+        """TOPIC/PARTITION/OFFSET of an event, or PARTITION/OFFSET of a dead letter."""
         match = _PLACE.fullmatch(name)
         if match is None:
             raise click.UsageError(f"{name!r} is neither TOPIC/PARTITION/OFFSET nor PARTITION/OFFSET")
@@ -189,58 +232,48 @@ class DeadLetterCommand:
         return RecordPlace(topic, int(match["partition"]), int(match["offset"]))
 
     def _full(self, topic: str) -> str:
-        ours = {each.name: each.full_name(self._settings.app_id) for each in TOPICS}
-        return ours.get(topic, topic)
+        return {each.name: each.full_name(self._settings.app_id) for each in TOPICS}.get(topic, topic)
 
     def _short(self, place: RecordPlace) -> str:
         name = place.topic.removeprefix(f"{self._settings.app_id}-")
         return f"{name}/{place.partition}/{place.offset}"
 
-    def _sentence(self, action: Action, done: DeadLetterResult) -> str:
-        what = f"{self._short(done.letter.origin)} ({escape_unprintable(done.letter.reason)})"
-        if done.skipped:
-            return f"{what}: skipped: {done.skipped}"
+    def _sentence(self, action: Action, result: DeadLetterResult) -> str:
+        subject = f"{self._short(result.letter.origin)} ({escape_unprintable(result.letter.reason)})"
+        if result.skipped:
+            return f"{subject}: skipped: {result.skipped}"
         if action == "drop":
-            return f"{what}: dropped"
-        return f"{what}: sent again as {done.to.removeprefix(f'{self._settings.app_id}-')}"
-
-    def _done_view(self, action: Action, by: str, done: DeadLetterResult) -> dict[str, Any]:
-        view = {**self._view(done.letter), "to": done.to or None, "skipped": done.skipped or None}
-        if not done.skipped:
-            view |= {"state": _STATES[action], "by": by}
-        return view
-
-    def _view(self, letter: DeadLetterSummary) -> dict[str, Any]:
-        return {
-            "reason": letter.reason,
-            "detail": letter.detail,
-            "path": letter.path,
-            "topic": letter.origin.topic,
-            "partition": letter.origin.partition,
-            "offset": letter.origin.offset,
-            "at": letter.at,
-            "key": None if letter.key is None else letter.key.decode(errors="replace"),
-            "bytes": letter.size,
-            "letter": {"partition": letter.place.partition, "offset": letter.place.offset},
-            "state": letter.state,
-            "by": letter.by or None,
-            "done_at": letter.done_at or None,
-        }
+            return f"{subject}: dropped"
+        return f"{subject}: sent again as {result.to.removeprefix(f'{self._settings.app_id}-')}"
 
 
-def _newest(fold: DeadLetterFold, place: RecordPlace | None = None) -> DeadLetterSummary | None:
-    """The newest letter at `place`, its own or its event's; of all if None."""
-    for letters in fold.by_origin.values():
-        for letter in reversed(letters):
-            if place is None or place in (letter.origin, letter.place):
-                return letter
-    return None
+def _view(letter: DeadLetterSummary) -> dict[str, Any]:
+    return {
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "path": letter.path,
+        "topic": letter.origin.topic,
+        "partition": letter.origin.partition,
+        "offset": letter.origin.offset,
+        "at": letter.at,
+        "key": None if letter.key is None else letter.key.decode(errors="replace"),
+        "bytes": letter.size,
+        "letter": {"partition": letter.place.partition, "offset": letter.place.offset},
+        "state": letter.state,
+        "by": letter.by or None,
+        "done_at": letter.done_at or None,
+    }
 
 
-def _reasons(letters: Sequence[DeadLetterSummary]) -> str:
-    counts: dict[str, int] = {}
-    for letter in letters:
-        counts[letter.reason] = counts.get(letter.reason, 0) + 1
+def _result_view(options: ChangeOptions, result: DeadLetterResult) -> dict[str, Any]:
+    view = {**_view(result.letter), "to": result.to or None, "skipped": result.skipped or None}
+    if not result.skipped:
+        view |= {"state": _STATES[options.action], "by": options.by}
+    return view
+
+
+def _count_reasons(letters: Sequence[DeadLetterSummary]) -> str:
+    counts = Counter(letter.reason for letter in letters)
     return ", ".join(f"{escape_unprintable(reason)} {count}" for reason, count in sorted(counts.items()))
 
 
@@ -248,18 +281,11 @@ def _write_json(document: Any) -> None:
     sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def _say(words: str, as_json: bool) -> None:
-    if as_json:
-        _write_json([])
-    else:
-        click.echo(words)
-
-
-def _refuse(words: str, status: int) -> int:
-    click.echo(f"stocktide: {words}", err=True)
+def _refuse(message: str, status: int) -> int:
+    click.echo(f"stocktide: {message}", err=True)
     return status
 
 
-def _progress(words: str) -> None:
+def _progress(line: str) -> None:
     if sys.stderr.isatty():
-        click.echo(words, err=True)
+        click.echo(line, err=True)

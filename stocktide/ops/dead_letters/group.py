@@ -1,6 +1,6 @@
 """The group `stocktide dead-letters` of the command line: `list`, `show`, `retry`, `drop`.
 
-Out: a click group; what it does is in `stocktide.ops.dead_letters.command`.
+In: a command line. Out: options for `stocktide.ops.dead_letters.command`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from stocktide.cli_time import TimeParam
-from stocktide.target_options import LocateSystem, for_system
+from stocktide.cli_options import TimeParam
+from stocktide.discovery import LocateSystem, for_system
 
-# As in stocktide.ops.dead_letters.command, which is not loaded before it is needed.
+# `command` is loaded only when it is needed.
 _CHANGED_MAX = 100_000
 
 
@@ -32,9 +32,9 @@ def dead_letter_group() -> click.Group:
     @for_system()
     def list_letters(locate: LocateSystem, as_json: bool, **chosen: Any) -> int:
         """List them, newest first."""
-        from stocktide.ops.dead_letters.command import DeadLetterCommand, DeadLetterFilter
+        from stocktide.ops.dead_letters.command import DeadLetterFilter, ListOptions, run
 
-        return DeadLetterCommand(locate().settings).list_all(DeadLetterFilter(**chosen), as_json)
+        return run(locate().settings, ListOptions(DeadLetterFilter(**chosen), as_json))
 
     @group.command(short_help="Show one whole, its bytes too.")
     @click.argument("place", metavar="TOPIC/PARTITION/OFFSET")
@@ -46,9 +46,9 @@ def dead_letter_group() -> click.Group:
 
         It is named by where its event lay; PARTITION/OFFSET alone is the letter's own place.
         """
-        from stocktide.ops.dead_letters.command import DeadLetterCommand
+        from stocktide.ops.dead_letters.command import ShowOptions, run
 
-        return DeadLetterCommand(locate().settings).show_one(place, as_json, raw)
+        return run(locate().settings, ShowOptions(place, as_json, raw))
 
     @group.command(short_help="Send events again to where they came from.")
     @_changing("Send up to N, the oldest first. [1000]")
@@ -81,15 +81,15 @@ def _change(
     as_json: bool,
     **chosen: Any,
 ) -> int:
-    from stocktide.ops.dead_letters.command import DeadLetterCommand, DeadLetterFilter
+    from stocktide.ops.dead_letters.command import ChangeOptions, DeadLetterFilter, run
 
     if bool(places) == everything:
         raise click.UsageError("say which letters, or --all for all that the filters leave")
     if places and any(value for value in chosen.values()):
         raise click.UsageError("filters go with --all")
-    who = by or getpass.getuser()
+    actor = by or getpass.getuser()
     settings = locate(f"dead-letters {action}").settings
-    return DeadLetterCommand(settings).change(action, places, DeadLetterFilter(**chosen), who, yes, as_json)
+    return run(settings, ChangeOptions(action, places, DeadLetterFilter(**chosen), actor, yes, as_json))
 
 
 def _filters(limit: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

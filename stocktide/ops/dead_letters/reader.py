@@ -1,8 +1,8 @@
-"""The topic `dead-letters`, read and folded: which letters there are, and what became of each.
+"""Reads the topic `dead-letters` and folds its rows into dead letters with their state.
 
-In: rows of the topic. Out: `DeadLetterSummary`s without their bytes, and rows whole where they are asked for. The topic
-keeps rows for a time and cannot take one back, so what was sent again or dropped is told by another row, a mark:
-`reason` `retried` or `dropped`, `of` the letter. A mark covers every letter of the same event up to that one.
+In: rows of the topic. Out: `DeadLetterSummary`s without their bytes, and whole rows on request. The topic keeps rows
+for a time and cannot take one back, so another row, a mark, says that one was sent again or dropped: `reason` is
+`retried` or `dropped`, `of` names the dead letter. A mark covers every dead letter of the same event up to that one.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from stocktide.streams.kafka.record_origin import RecordPlace
 State = Literal["open", "retried", "dropped"]
 CLOSED_STATES: tuple[State, ...] = ("retried", "dropped")
 ALL_STATES: tuple[State, ...] = ("open", *CLOSED_STATES)
-# Later than every time, as text.
+# Sorts after every RFC 3339 time.
 TIME_MAX = "~"
-# Letters that are kept while the topic is read, some 500 bytes each: of more, the newest.
+# The newest dead letters kept while the topic is read, some 500 bytes each.
 LETTERS_MAX = 200_000
 _POLL_MS = 1_000
-# All that is read is there: a fetch that waits for more would only be in the way of the next one.
+# Every record that is read exists already; a fetch that waits for more delays the next one.
 _FETCH_WAIT_MS = 20
 _ROWS_MAX = 2_000
-# A broker that gives nothing for so many polls in a row, before the end is reached, is an outage.
-_SILENT_POLLS_MAX = 20
+# So many empty polls in a row before the end count as an outage.
+_EMPTY_POLLS_MAX = 20
 
 
 class _Of(Struct, frozen=True):
@@ -57,22 +57,22 @@ class DeadLetterValue(Struct, frozen=True):
 
     @property
     def origin(self) -> RecordPlace:
-        """Where the event lay."""
+        """The place of the event."""
         return RecordPlace(self.topic, self.partition, self.offset)
 
     @property
     def event(self) -> bytes:
-        """The event as it came; its beginning, where it `is_cut`."""
+        """The event's bytes; only their beginning where it `is_cut`."""
         return base64.b64decode(self.raw_base64) if self.raw_base64 is not None else (self.raw or "").encode()
 
     @property
     def is_cut(self) -> bool:
-        """Whether the event was too large to be kept whole."""
+        """Whether the event was too large to be kept completely."""
         return self.raw_bytes is not None
 
 
 class DeadLetterSummary(Struct, frozen=True):
-    """A letter without its bytes, and what became of it. `place` is its own, in `dead-letters`; `key` its row's."""
+    """A dead letter without its bytes, and its state. `place` is its own in `dead-letters`, `key` that of its row."""
 
     place: RecordPlace
     key: bytes | None
@@ -98,15 +98,15 @@ class StoredDeadLetter(Struct, frozen=True):
 
 
 class DeadLetterQuery(Struct, frozen=True):
-    """Which letters are asked for. Times are RFC 3339, as the rows have them; `topics` full names."""
+    """Which dead letters are wanted. Times are RFC 3339, as in the rows; `topics` are full names."""
 
     reasons: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     since: str = ""
     until: str = TIME_MAX
 
-    def has(self, letter: DeadLetterSummary) -> bool:
-        """Whether this one is, whatever became of it."""
+    def matches(self, letter: DeadLetterSummary) -> bool:
+        """Whether a dead letter is wanted, in any state."""
         return (
             (not self.reasons or letter.reason in self.reasons)
             and (not self.topics or letter.origin.topic in self.topics)
@@ -115,17 +115,17 @@ class DeadLetterQuery(Struct, frozen=True):
 
 
 class DeadLetterFold:
-    """Takes in rows, those of one partition in their order, and keeps the letters that are `asked` for. `forgotten`
-    counts those that were too many to be kept."""
+    """Folds rows, those of one partition in their order, into the dead letters that `matches` selects. `evicted` counts
+    those beyond LETTERS_MAX."""
 
-    def __init__(self, asked: Callable[[DeadLetterSummary], bool]) -> None:
-        self._asked = asked
+    def __init__(self, matches: Callable[[DeadLetterSummary], bool]) -> None:
+        self._matches = matches
         self._count = 0
-        self.by_origin: dict[RecordPlace, list[DeadLetterSummary]] = {}
-        self.forgotten = 0
+        self._by_origin: dict[RecordPlace, list[DeadLetterSummary]] = {}
+        self.evicted = 0
 
-    def take(self, stored: StoredDeadLetter) -> None:
-        """The next row."""
+    def add(self, stored: StoredDeadLetter) -> None:
+        """Fold in the next row."""
         row = stored.row
         if row.of is not None and row.reason in CLOSED_STATES:
             self._mark(stored)
@@ -141,19 +141,19 @@ class DeadLetterFold:
             row.raw_bytes or len(row.event),
             row.is_cut,
         )
-        if not self._asked(letter):
+        if not self._matches(letter):
             return
-        self.by_origin.setdefault(row.origin, []).append(letter)
+        self._by_origin.setdefault(row.origin, []).append(letter)
         self._count += 1
         while self._count > LETTERS_MAX:
-            gone = self.by_origin.pop(next(iter(self.by_origin)))
-            self._count -= len(gone)
-            self.forgotten += len(gone)
+            oldest = self._by_origin.pop(next(iter(self._by_origin)))
+            self._count -= len(oldest)
+            self.evicted += len(oldest)
 
     def _mark(self, stored: StoredDeadLetter) -> None:
         row, of = stored.row, stored.row.of
         assert of is not None
-        letters = self.by_origin.get(row.origin, [])
+        letters = self._by_origin.get(row.origin, [])
         for index, letter in enumerate(letters):
             covered = letter.place.partition == of.partition and letter.place.offset <= of.offset
             if covered and letter.state == "open":
@@ -163,15 +163,23 @@ class DeadLetterFold:
     def letters(self, states: tuple[State, ...]) -> list[DeadLetterSummary]:
         """Those in one of `states`, oldest first. One that a restart wrote twice counts once, with its newest row."""
         found: dict[tuple[RecordPlace, str, str], DeadLetterSummary] = {}
-        for letters in self.by_origin.values():
+        for letters in self._by_origin.values():
             for letter in letters:
                 if letter.state in states:
                     found[letter.origin, letter.state, letter.done_at] = letter
         return sorted(found.values(), key=lambda letter: (letter.at, letter.origin))
 
+    def newest_at(self, place: RecordPlace) -> DeadLetterSummary | None:
+        """The newest dead letter whose own place or event's place this is."""
+        for letters in self._by_origin.values():
+            for letter in reversed(letters):
+                if place in (letter.origin, letter.place):
+                    return letter
+        return None
+
 
 def decode_row(value: bytes | None) -> DeadLetterValue | None:
-    """A row; None where it is none of ours."""
+    """A row; None where the record is no dead letter."""
     try:
         row = _ROW.decode(value or b"")
         return row if row.raw_base64 is None or base64.b64decode(row.raw_base64, validate=True) is not None else None
@@ -193,17 +201,15 @@ class DeadLetterTopic:
         self,
         since_ms: int | None = None,
         places: Iterable[RecordPlace] | None = None,
-        report: Callable[[int, int], None] = lambda done, total: None,
     ) -> AsyncIterator[StoredDeadLetter]:
-        """Every row that is there now, in order for each partition: since a time, or those at `places`.
-        `report(done, total)` is told how far it is, in records."""
+        """Every row up to the current end, in order for each partition: since a time, or those at `places`."""
         consumer = AIOKafkaConsumer(
             self._topic, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=_FETCH_WAIT_MS, **self._client
         )
         await consumer.start()
         try:
             chosen = None if places is None else set(places)
-            async for stored in self._read(consumer, await self._bounds(consumer, since_ms, chosen), report):
+            async for stored in self._read(consumer, await self._bounds(consumer, since_ms, chosen)):
                 if chosen is None or stored.place in chosen:
                     yield stored
         finally:
@@ -212,7 +218,7 @@ class DeadLetterTopic:
     async def _bounds(
         self, consumer: AIOKafkaConsumer, since_ms: int | None, places: set[RecordPlace] | None
     ) -> dict[TopicPartition, tuple[int, int]]:
-        """Per partition where reading begins and ends."""
+        """First and end offset of the rows to read, by partition."""
         partitions = list(consumer.assignment())
         if not partitions:
             raise KafkaError(f"Kafka has no topic {self._topic}")
@@ -236,25 +242,21 @@ class DeadLetterTopic:
         self,
         consumer: AIOKafkaConsumer,
         bounds: dict[TopicPartition, tuple[int, int]],
-        report: Callable[[int, int], None],
     ) -> AsyncIterator[StoredDeadLetter]:
         left = {part: end for part, (start, end) in bounds.items() if start < end}
-        total = sum(end - start for start, end in bounds.values())
         if not left:
-            report(0, 0)
-            return  # a consumer that is assigned nothing does not stop by itself
+            return  # a consumer without an assignment does not stop by itself
         consumer.unsubscribe()
         consumer.assign(list(left))
         for part in left:
             consumer.seek(part, bounds[part][0])
-        silent = done = 0
+        empty_polls = 0
         while left:
             fetched = await consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=_ROWS_MAX)
-            silent = 0 if fetched else silent + 1
-            if silent > _SILENT_POLLS_MAX:
+            empty_polls = 0 if fetched else empty_polls + 1
+            if empty_polls > _EMPTY_POLLS_MAX:
                 raise KafkaError(f"{self._topic} gives nothing before its end")
             for part, records in fetched.items():
-                done += len(records)
                 for record in records:
                     if record.offset < bounds[part][1] and (row := decode_row(record.value)) is not None:
                         place = RecordPlace(part.topic, part.partition, record.offset)
@@ -262,5 +264,4 @@ class DeadLetterTopic:
             for part in list(left):
                 if await consumer.position(part) >= left[part]:
                     del left[part]
-            report(min(done, total), total)
             await asyncio.sleep(0)

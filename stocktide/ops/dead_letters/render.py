@@ -1,6 +1,6 @@
-"""Dead letters on the console: a table of them, or one whole, its bytes made harmless.
+"""Renders dead letters on the console: a table of them, or one with its bytes.
 
-In: letters. Out: lines. What came from outside may hold anything; a terminal is sent only what can be printed.
+In: dead letters. Out: lines. Their text comes from outside, so only printable characters reach the terminal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stocktide.ops.dead_letters.reader import DeadLetterSummary, StoredDeadLette
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.text_wrapping import terminal_width, wrapped
 
-# What is shown of an event; `--raw` gives all of it.
+# `--raw` gives all bytes.
 _SHOWN_BYTES = 4_096
 _HEX_COLUMNS = 16
 
@@ -27,7 +27,7 @@ FormatPlace = Callable[[RecordPlace], str]
 def render_dead_letters(
     console: Console, letters: Sequence[DeadLetterSummary], short: FormatPlace, with_state: bool
 ) -> None:
-    """Two lines a letter: which, and why. A key for which the terminal is too narrow has a line of its own."""
+    """Two lines for each: place and reason. On a narrow terminal the key has its own line."""
     rows = [
         (
             f"{letter.at[:10]} {letter.at[11:19]}",
@@ -58,6 +58,7 @@ def _why(letter: DeadLetterSummary) -> str:
 
 
 def render_dead_letter(letter: DeadLetterSummary, stored: StoredDeadLetter, short: FormatPlace) -> None:
+    """All fields of one, and the beginning of its event."""
     event = stored.row.event
     facts = {
         "reason": letter.reason,
@@ -80,11 +81,11 @@ def render_dead_letter(letter: DeadLetterSummary, stored: StoredDeadLetter, shor
 
 
 def format_bytes(event: bytes) -> list[str]:
-    """Bytes for a terminal: text that can be printed as it is, anything else as hex with its characters."""
+    """Bytes for a terminal: printable text unchanged, anything else as hex with its characters."""
     try:
         text = event.decode()
     except UnicodeDecodeError as error:
-        # The cut may have gone through a character.
+        # A cut event may end within a character.
         text = (
             event[: error.start].decode() if error.start > len(event) - 4 and error.reason.startswith("unexp") else ""
         )
@@ -99,5 +100,5 @@ def format_bytes(event: bytes) -> list[str]:
 
 
 def escape_unprintable(text: str) -> str:
-    """Without what a terminal would obey."""
+    """The text with control characters escaped."""
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)

@@ -1,7 +1,7 @@
 """`stocktide explain SKU`: every change of a SKU with its cause and the running numbers, from the journal alone.
 
-In: settings, a SKU, and which part of its story is wanted. Out: a table (or JSON) and an exit status: 1 where something
-is not explained by the log or the log does not reach back to what was asked, 2 for what nobody knows.
+In: settings, a SKU, and the wanted entry of its history. Out: a table or JSON, and an exit status: 1 where the log does
+not explain something or does not reach back far enough, 2 for an unknown SKU or warehouse.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ UNKNOWN = 2
 
 @dataclass(frozen=True, slots=True)
 class ExplainOptions:
-    """What is asked: the standing at a version or a time (ms), else the story; since a time (ms), the newest `limit`
-    changes, those of one warehouse."""
+    """A snapshot at a version or a time (ms), else the history: since a time (ms), the newest `limit` changes, those of
+    one warehouse."""
 
     sku: str
     at_version: int | None = None
@@ -56,7 +56,7 @@ class ExplainOptions:
 
 
 def run(settings: Settings, options: ExplainOptions) -> int:
-    """Tell it on standard output; the exit status. Raises ServerUnreachable, KafkaError, TakeoverError."""
+    """Print it on standard output; the exit status. Raises ServerUnreachable, KafkaError, TakeoverError."""
     return asyncio.run(_explain(settings, options))
 
 
@@ -68,13 +68,13 @@ async def _explain(settings: Settings, options: ExplainOptions) -> int:
         async with announce_if_slow(_progress, f"reading the journal for {options.sku}"):
             await journal.open()
             if options.at_version is not None or options.at_ms is not None:
-                return await _explain_standing(journal, options)
-            return await _explain_story(journal, options)
+                return await _explain_snapshot(journal, options)
+            return await _explain_history(journal, options)
     finally:
         await journal.close()
 
 
-async def _explain_standing(journal: JournalAccess, options: ExplainOptions) -> int:
+async def _explain_snapshot(journal: JournalAccess, options: ExplainOptions) -> int:
     found: SkuSnapshot | str | None
     if options.at_version is not None:
         found = await snapshot_at_version(journal, options.sku, options.at_version)
@@ -93,56 +93,56 @@ async def _explain_standing(journal: JournalAccess, options: ExplainOptions) -> 
     return 0
 
 
-async def _explain_story(journal: JournalAccess, options: ExplainOptions) -> int:
+async def _explain_history(journal: JournalAccess, options: ExplainOptions) -> int:
     wanted = ChangeFilter(options.sku, options.since, options.limit, options.warehouse)
-    teller = JsonRenderer(wanted) if options.as_json else TableRenderer(wanted, Console())
-    story = SkuHistory(options.sku)
+    renderer = JsonRenderer(wanted) if options.as_json else TableRenderer(wanted, Console())
+    history = SkuHistory(options.sku)
     if options.limit is None:
-        async for mention in journal.search_forward(options.sku, options.since):
-            for part in story.follow(mention.decision, mention.term, mention.owner):
-                teller.take(part)
+        async for match in journal.search_forward(options.sku, options.since):
+            for entry in history.follow(match.decision, match.term, match.owner):
+                renderer.add(entry)
     else:
-        mentions = await _newest(journal, wanted, options.limit)
-        parts = [part for each in mentions for part in story.follow(each.decision, each.term, each.owner)]
-        for part in _last(parts, wanted, options.limit):
-            teller.take(part)
-    if story.record is None and options.since is not None:
-        # Nothing since then: its newest change says where it stands.
-        for mention in await _newest(journal, replace(wanted, since=None, warehouse=None), 1):
-            story.follow(mention.decision, mention.term, mention.owner)
-    if story.record is None:
+        matches = await _newest(journal, wanted, options.limit)
+        entries = [entry for each in matches for entry in history.follow(each.decision, each.term, each.owner)]
+        for entry in _last(entries, wanted, options.limit):
+            renderer.add(entry)
+    if history.record is None and options.since is not None:
+        # Without a change since then, the newest one has the numbers.
+        for match in await _newest(journal, replace(wanted, since=None, warehouse=None), 1):
+            history.follow(match.decision, match.term, match.owner)
+    if history.record is None:
         return _unknown_sku(options.sku)
-    if options.warehouse is not None and options.warehouse not in story.record.warehouses:
-        return _unknown_warehouse(options, story.record.warehouses)
-    teller.end(story)
-    return UNEXPLAINED if story.breaks else 0
+    if options.warehouse is not None and options.warehouse not in history.record.warehouses:
+        return _unknown_warehouse(options, history.record.warehouses)
+    renderer.end(history)
+    return UNEXPLAINED if history.breaks else 0
 
 
 async def _newest(journal: JournalAccess, wanted: ChangeFilter, count: int) -> list[Match]:
-    """The newest mentions, oldest first: as many as hold `count` changes that are wanted, if there are so many."""
+    """The newest matches with `count` wanted changes, oldest first; fewer if there are not so many."""
     found: list[Match] = []
     backward = await journal.backward(wanted.sku)
-    async for mention in backward.mentions():
-        if sku_row_of(mention.decision, wanted.sku) is None:
+    async for match in backward.mentions():
+        if sku_row_of(match.decision, wanted.sku) is None:
             continue
-        if wanted.since is not None and mention.decision.at < wanted.since and found:
+        if wanted.since is not None and match.decision.at < wanted.since and found:
             break
-        found.append(mention)
-        count -= sum(wanted.shows(change) for change in changes_of(mention.decision, wanted.sku))
+        found.append(match)
+        count -= sum(wanted.matches(change) for change in changes_of(match.decision, wanted.sku))
         if count <= 0:
             break
     return found[::-1]
 
 
-def _last(parts: Sequence[HistoryEntry], wanted: ChangeFilter, count: int) -> Sequence[HistoryEntry]:
-    """The parts from the `count`-th last change on that is wanted."""
-    shown = [index for index, part in enumerate(parts) if isinstance(part, SkuChange) and wanted.shows(part)]
+def _last(entries: Sequence[HistoryEntry], wanted: ChangeFilter, count: int) -> Sequence[HistoryEntry]:
+    """The entries from the `count`-th last wanted change on."""
+    shown = [index for index, entry in enumerate(entries) if isinstance(entry, SkuChange) and wanted.matches(entry)]
     if len(shown) <= count:
-        return parts
-    first = parts[shown[-count]]
+        return entries
+    first = entries[shown[-count]]
     assert isinstance(first, SkuChange)
     record = structs.replace(first.record, counters=first.before, version=first.version - 1)
-    return (HistoryStart(first.sku, False, first.at, record), *parts[shown[-count] :])
+    return (HistoryStart(first.sku, False, first.at, record), *entries[shown[-count] :])
 
 
 def _unknown_sku(sku: str) -> int:
@@ -154,11 +154,11 @@ def _unknown_warehouse(options: ExplainOptions, known: Sequence[str]) -> int:
     return _refuse(f"{options.sku} was never in warehouse {options.warehouse!r}; it was in: {places}", UNKNOWN)
 
 
-def _refuse(words: str, status: int) -> int:
-    sys.stderr.write(f"stocktide: {words}\n")
+def _refuse(message: str, status: int) -> int:
+    sys.stderr.write(f"stocktide: {message}\n")
     return status
 
 
-def _progress(words: str) -> None:
+def _progress(line: str) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"{words}\n")
+        sys.stderr.write(f"{line}\n")

@@ -1,6 +1,6 @@
-"""What happened to a SKU, in words that a warehouse clerk uses.
+"""Describes what happened to a SKU in a warehouse clerk's terms.
 
-In: a `SkuChange`, or another part of a story. Out: sentences without a full stop, and the deltas in words.
+In: an entry of the SKU's history. Out: sentences without a full stop.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import Offer
 from stocktide.tables.views import split_counter
 
-# What counters are called; `locked` is the ledger's word for what a clerk calls held.
+# The ledger's term `locked` is shown as held.
 COUNTER_NAMES = {
     "on_hand": "on hand",
     "committed": "committed",
@@ -28,21 +28,20 @@ MODE_NAMES = {
     "sold_out": "sold out",
     "suspended": "suspended",
 }
-# How a line of a movement that changed nothing is told.
-_COUNTED_ALREADY = ", which the newest count holds already: no change"
+# For a line of a movement that changed nothing.
+_ALREADY_COUNTED = ", which the newest count holds already: no change"
 
 
 def describe_change(change: SkuChange) -> str:
     """What happened."""
-    tell = _TELL.get(change.kind)
-    if tell is None:
+    describer = _DESCRIBERS.get(change.kind)
+    if describer is None:
         return " ".join(word for word in (change.kind, change.id, change.subject) if word)
-    return tell(change)
+    return describer(change)
 
 
 def describe_deltas(deltas: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """(place, `held +2, on hand -1`) for each place that the deltas name, a warehouse, a channel, an announcement;
-    warehouses in the order of the deltas."""
+    """(place, `held +2, on hand -1`) for each warehouse, channel or announcement in the deltas, in their order."""
     by_place: dict[str, list[str]] = {}
     for name, units in sorted(deltas.items(), key=lambda delta: _rank(delta[0])):
         what, place = split_counter(name)
@@ -55,34 +54,34 @@ def describe_deltas(deltas: Mapping[str, int]) -> Iterator[tuple[str, str]]:
 
 def _rank(name: str) -> tuple[int, str]:
     known = list(COUNTER_NAMES)
-    what = split_counter(name)[0]
-    return (known.index(what) if what in known else len(known), name)
+    kind = split_counter(name)[0]
+    return (known.index(kind) if kind in known else len(known), name)
 
 
 def describe_mode_change(mode: ModeChange) -> str:
-    """That a channel sells in another way now."""
+    """A channel's change of sales mode."""
     return f"{mode.channel}: {MODE_NAMES.get(mode.before, mode.before)} before, now {describe_offer(mode.after)}"
 
 
 def describe_offer(offer: Offer) -> str:
     """What a channel may sell."""
-    words = MODE_NAMES.get(offer.mode, offer.mode)
+    mode = MODE_NAMES.get(offer.mode, offer.mode)
     if offer.mode == "in_stock":
-        return f"{words}, {offer.quantity} to sell"
+        return f"{mode}, {offer.quantity} to sell"
     if offer.mode == "preorder":
-        return f"{words}, {offer.preorder_remaining} left"
-    return words
+        return f"{mode}, {offer.preorder_remaining} left"
+    return mode
 
 
 def describe_takeovers(takeovers: Takeovers) -> str:
-    """That a worker took over, and with it whatever Redis had lost came back."""
+    """One takeover, or several in a row."""
     which = f"takeover {takeovers.last}"
     if takeovers.first < takeovers.last:
         which = f"takeovers {takeovers.first} to {takeovers.last}"
     return f"{which}: a worker took over; what Redis had lost was brought back from this log"
 
 
-def describe_break(found: Inconsistency) -> str:
+def describe_inconsistency(found: Inconsistency) -> str:
     """What the log does not explain."""
     wrong = [f"{each.counter} stood at {each.expected}, then at {each.found}" for each in found.counters]
     if found.version_expected != found.version_found:
@@ -91,18 +90,18 @@ def describe_break(found: Inconsistency) -> str:
 
 
 def describe_deviation(change: SkuChange) -> str:
-    """What a repair found."""
+    """The counters that a repair found different from the log."""
     found = "; ".join(f"{each.counter} at {each.found}, not at {each.expected}" for each in change.strayed)
     return f"found otherwise than this log says: {found}"
 
 
 def _units(change: SkuChange, what: str, sign: int = 1) -> int:
-    """Units by which the counters of that kind rose (or, with sign -1, fell)."""
+    """The sum by which the counters of a kind rose, or with sign -1 fell."""
     return sum(max(0, sign * units) for name, units in change.deltas.items() if split_counter(name)[0] == what)
 
 
 def _places(change: SkuChange, what: str) -> str:
-    """The warehouses whose counter of that kind moved."""
+    """The warehouses whose counter of a kind changed."""
     places = [split_counter(name)[1] for name in change.deltas if split_counter(name)[0] == what]
     return " and ".join(sorted(places))
 
@@ -113,10 +112,10 @@ def _order(change: SkuChange) -> str:
 
 def _placed(change: SkuChange) -> str:
     record = change.order
-    who = [record.channel] if record and record.channel else []
+    notes = [record.channel] if record and record.channel else []
     if record and record.priority != "standard":
-        who.append(record.priority.upper())
-    order = _order(change) + (f" ({', '.join(who)})" if who else "")
+        notes.append(record.priority.upper())
+    order = _order(change) + (f" ({', '.join(notes)})" if notes else "")
     if preordered := _units(change, "preordered"):
         return f"{order} preordered {preordered}"
     return f"{order} took {_units(change, 'locked')}: held"
@@ -127,7 +126,7 @@ def _paid(change: SkuChange) -> str:
 
 
 def _back(change: SkuChange) -> str:
-    """What an order that ended gives back."""
+    """The units that an ended order gives back."""
     back = _units(change, "locked", -1) + _units(change, "committed", -1)
     parts = [f"{back} back"] if back else []
     if preordered := _units(change, "preordered", -1):
@@ -152,7 +151,7 @@ def _shipped(change: SkuChange) -> str:
     gone = _units(change, "on_hand", -1)
     ordered = _units(change, "committed", -1) + _units(change, "preordered", -1)
     if not gone:
-        return f"{_order(change)} shipped {ordered or 'units'}{_COUNTED_ALREADY} of on hand"
+        return f"{_order(change)} shipped {ordered or 'units'}{_ALREADY_COUNTED} of on hand"
     beyond = f", {gone - ordered} more than it had" if gone > ordered else ""
     return f"{_order(change)} shipped {gone} from {_places(change, 'on_hand')}{beyond}"
 
@@ -162,7 +161,7 @@ def _returned(change: SkuChange) -> str:
         return f"{_order(change)} returned {damaged}, damaged, to {_places(change, 'damaged')}"
     if sellable := _units(change, "on_hand"):
         return f"{_order(change)} returned {sellable}, sellable, to {_places(change, 'on_hand')}"
-    return f"{_order(change)} returned units{_COUNTED_ALREADY}"
+    return f"{_order(change)} returned units{_ALREADY_COUNTED}"
 
 
 def _received(change: SkuChange) -> str:
@@ -202,7 +201,7 @@ def _transferred(change: SkuChange) -> str:
 
 
 def _if_counted(change: SkuChange) -> str:
-    return _COUNTED_ALREADY if change.line and change.line.outcome == Outcome.ALREADY_COUNTED else ""
+    return _ALREADY_COUNTED if change.line and change.line.outcome == Outcome.ALREADY_COUNTED else ""
 
 
 def _policy_set(change: SkuChange) -> str:
@@ -220,15 +219,11 @@ def _swept(change: SkuChange) -> str:
     return "channels were judged anew: a policy changed, or a channel is new"
 
 
-def _dwelt(change: SkuChange) -> str:
-    return "a channel's waiting time is over"
-
-
 def _repaired(change: SkuChange) -> str:
     return f"repaired by {change.subject}" + (f" ({change.id})" if change.id else "")
 
 
-_TELL: Mapping[str, Callable[[SkuChange], str]] = {
+_DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "place": _placed,
     "pay": _paid,
     "cancel": _cancelled,
@@ -241,6 +236,6 @@ _TELL: Mapping[str, Callable[[SkuChange], str]] = {
     "transfer": _transferred,
     "set_policy": _policy_set,
     "sweep": _swept,
-    "dwell": _dwelt,
+    "dwell": lambda _: "a channel's waiting time is over",
     REPAIR: _repaired,
 }

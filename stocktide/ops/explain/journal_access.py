@@ -1,7 +1,7 @@
 """The journal for commands that ask about one SKU: from its oldest record forward, or from the newest back.
 
-In: where Kafka is. Out: mentions of a SKU. It needs nothing but Kafka: where to begin is told by the checkpoints, and
-by the times of the records where only a part is wanted.
+In: Kafka's address. Out: matches of a SKU. The checkpoints, or for a part of the journal the record times, give the
+position at which reading begins.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from stocktide.tables.history.journal_search import (
 from stocktide.tables.recovery.checkpoints import Checkpoints, read_checkpoints
 from stocktide.tables.recovery.journal_scan import LostTail, follow, newest_position_in
 
-# The relay's clock stamps records and the ledger's dates decisions: they may differ by so much before a reading that
-# begins at a time misses something.
+# The allowed difference between the relay's clock (record times) and the ledger's clock (decision times).
 _CLOCKS_DIFFER_MS = 600_000
 
 
@@ -45,17 +44,17 @@ class JournalAccess:
         self.is_untrimmed = False
 
     async def open(self) -> None:
-        """Look where the journal begins and ends."""
+        """Read the journal's bounds and checkpoints."""
         beginning, self._end = await self._log.bounds()
         self.is_untrimmed = beginning == 0
         self._landmarks = await read_checkpoints(self._kafka, self._app_id, self._partition.partition, **self._access)
 
     async def close(self) -> None:
-        """Let go of Kafka."""
+        """Disconnect from Kafka."""
         await self._log.close()
 
     async def search_forward(self, sku: str, since_ms: int | None = None) -> AsyncIterator[Match]:
-        """Each mention, oldest first, from the oldest record that is kept; or from some place before `since_ms`."""
+        """Each match, oldest first, from the oldest readable record, or from a position before `since_ms`."""
         positions = self._landmarks.all()
         start: Position | None = None
         if since_ms is not None:
@@ -65,11 +64,11 @@ class JournalAccess:
         start = start or await oldest_readable(self._log, positions)
         if start is None:
             raise LostTail("the journal's head has aged out, and journal-positions does not say what lay before")
-        async for mention in search_forward(self._log, JournalReader(start), self._end, sku):
-            yield mention
+        async for match in search_forward(self._log, JournalReader(start), self._end, sku):
+            yield match
 
     async def backward(self, sku: str, until_ms: int | None = None) -> BackwardSearch:
-        """The mentions, newest first: from the end, or from some place after `until_ms`."""
+        """The matches, newest first, from the end, or from a position after `until_ms`."""
         anchor: JournalCursor | None = None
         if until_ms is not None:
             offset = await self._offset_at(until_ms + _CLOCKS_DIFFER_MS)
@@ -80,14 +79,14 @@ class JournalAccess:
         )
 
     async def _newest(self) -> Position:
-        """Where a reader stands who has read it all."""
+        """The position after the last record."""
         reader = JournalReader(await newest_position_in(self._log, self._landmarks.all()))
         async for _ in follow(self._log, reader, self._end):
             pass
         return reader.position
 
     async def _offset_at(self, ms: int) -> int:
-        """The first offset whose record is not older; the end where all are."""
+        """The first offset whose record is not older; the end where all are older."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka, group_id=None, **self._access)
         await consumer.start()
         try:

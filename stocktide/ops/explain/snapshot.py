@@ -1,6 +1,6 @@
-"""Where a SKU stood at a time or a version: `stocktide explain SKU --at …`.
+"""A SKU at a time or a version: `stocktide explain SKU --at …`.
 
-In: the journal, a SKU, and the moment. Out: what was there and what each channel might sell of it, as a table or JSON.
+In: the journal, a SKU, and a time or version. Out: its stock and its offers, as a table or JSON.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _COLUMNS = {
     "available": "available",
     "damaged": "damaged",
 }
-# Between columns; a name has room for a word of it however wide the numbers are.
+# Between columns; the least width of a name, however wide the numbers are.
 _GAP = 2
 _NAME_WIDTH_MIN = 12
 
 
 class SkuSnapshot(Struct, frozen=True):
-    """A SKU as of a version. `offers` are those that its batch published, as of `offers_version` (a batch publishes
-    offers once, after its last change); None where they are not known."""
+    """A SKU as of a version. A batch publishes offers once, after its last change: `offers` are as of `offers_version`,
+    and None where they are unknown."""
 
     record: SkuRecord
     batch: int
@@ -46,10 +46,10 @@ class SkuSnapshot(Struct, frozen=True):
 
 
 async def snapshot_at_version(journal: JournalAccess, sku: str, version: int) -> SkuSnapshot | str | None:
-    """The standing; a sentence where there is none to tell; None where nobody knows the SKU."""
+    """The snapshot; a sentence where there is none; None for an unknown SKU."""
     newest: int | None = None
-    async for mention in (await journal.backward(sku)).mentions():
-        row = sku_row_of(mention.decision, sku)
+    async for match in (await journal.backward(sku)).mentions():
+        row = sku_row_of(match.decision, sku)
         if row is None:
             continue
         newest = newest or row.record.version
@@ -57,11 +57,11 @@ async def snapshot_at_version(journal: JournalAccess, sku: str, version: int) ->
             if newest == row.record.version:
                 return f"{sku} has no version {version} yet: the newest is {newest}"
             return f"the log does not explain {sku}: it has no version {version}, though it has later ones"
-        for change in changes_of(mention.decision, sku):
+        for change in changes_of(match.decision, sku):
             if change.version == version:
-                return SkuSnapshot(change.record, mention.decision.batch, row.offers, row.record.version)
+                return SkuSnapshot(change.record, match.decision.batch, row.offers, row.record.version)
         if version == row.record.version:
-            return SkuSnapshot(row.record, mention.decision.batch, row.offers, version)
+            return SkuSnapshot(row.record, match.decision.batch, row.offers, version)
     if newest is None:
         return None
     if version == 0:
@@ -70,31 +70,31 @@ async def snapshot_at_version(journal: JournalAccess, sku: str, version: int) ->
 
 
 async def snapshot_at_time(journal: JournalAccess, sku: str, at_ms: int) -> SkuSnapshot | str | None:
-    """The same, as of a time."""
+    """The same as of a time in ms."""
     oldest: Match | None = None
     backward = await journal.backward(sku, at_ms)
-    async for mention in backward.mentions():
-        row = sku_row_of(mention.decision, sku)
+    async for match in backward.mentions():
+        row = sku_row_of(match.decision, sku)
         if row is None:
             continue
-        if mention.decision.at <= at_ms:
-            return SkuSnapshot(row.record, mention.decision.batch, row.offers, row.record.version)
-        oldest = mention
+        if match.decision.at <= at_ms:
+            return SkuSnapshot(row.record, match.decision.batch, row.offers, row.record.version)
+        oldest = match
     if oldest is None:
-        # Nothing before, in the part that was read: is it known at all?
+        # Nothing before in the part that was read: the SKU may be unknown.
         return await _first_after(journal, sku, at_ms)
     return _before(oldest, sku, at_ms, backward.oldest_at)
 
 
 async def _first_after(journal: JournalAccess, sku: str, at_ms: int) -> str | None:
-    async for mention in journal.search_forward(sku, at_ms):
-        if sku_row_of(mention.decision, sku) is not None:
+    async for match in journal.search_forward(sku, at_ms):
+        if sku_row_of(match.decision, sku) is not None:
             return _not_yet(sku, at_ms) if journal.is_untrimmed else _not_kept(sku, at_ms)
     return None
 
 
 def _before(oldest: Match, sku: str, at_ms: int, kept_since: int | None) -> SkuSnapshot | str:
-    """What stood before the oldest mention that is kept."""
+    """The snapshot before the oldest match that is kept."""
     changes = changes_of(oldest.decision, sku)
     if changes and changes[0].version == 1:
         return _not_yet(sku, at_ms)
@@ -118,7 +118,7 @@ def _not_kept(sku: str, at_ms: int) -> str:
 
 
 def snapshot_view(sku: str, standing: SkuSnapshot) -> dict[str, Any]:
-    """As JSON: what `GET /v1/stock/{sku}` would have answered then."""
+    """As JSON, like the response of `GET /v1/stock/{sku}` at that time."""
     view = stock_view(sku, standing.record, standing.offers or ())
     if standing.offers is None:
         view["channels"] = None
@@ -126,7 +126,7 @@ def snapshot_view(sku: str, standing: SkuSnapshot) -> dict[str, Any]:
 
 
 def render_snapshot(console: Console, sku: str, standing: SkuSnapshot, warehouse: str | None) -> None:
-    """As tables on the console."""
+    """Print tables on the console."""
     view = stock_view(sku, standing.record, standing.offers or ())
     head = Text.assemble((sku, "bold"), f" at version {view['version']}, which it had since {view['as_of']}")
     console.print(head, highlight=False)
@@ -137,10 +137,10 @@ def render_snapshot(console: Console, sku: str, standing: SkuSnapshot, warehouse
     if warehouse is None:
         if view["preordered"] or view["incoming"]:
             console.print(f"preordered {view['preordered']}, incoming {view['incoming']}", highlight=False)
-        _tell_channels(console, standing)
+        _render_channels(console, standing)
 
 
-def _tell_channels(console: Console, standing: SkuSnapshot) -> None:
+def _render_channels(console: Console, standing: SkuSnapshot) -> None:
     console.print()
     if standing.offers is None:
         console.print("what channels might sell then is not kept")
@@ -158,7 +158,7 @@ def _tell_channels(console: Console, standing: SkuSnapshot) -> None:
 def _table(
     console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], totals: Sequence[str] | None = None
 ) -> Table:
-    """Names in the first column wrap between their words; no number is ever broken."""
+    """Names in the first column wrap between words; numbers are never broken."""
     columns = list(zip(*(heads, *rows, *([totals] if totals else [])), strict=True))
     beside = sum(max(map(len, column)) + _GAP for column in columns[1:])
     room = max(_NAME_WIDTH_MIN, console.width - beside)

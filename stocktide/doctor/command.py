@@ -1,0 +1,72 @@
+"""`stocktide doctor`: shows the settings and examines the servers, the processes and their progress.
+
+In: the settings. Out: findings with a severity; exit status 1 if one is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import fields
+from itertools import chain
+from urllib.parse import urlsplit
+
+import click
+
+from stocktide.doctor.finding import Finding, Severity, note
+from stocktide.doctor.kafka import examine_kafka
+from stocktide.doctor.progress import examine_processes, examine_progress
+from stocktide.doctor.redis_server import examine_redis
+from stocktide.progress import Echo
+from stocktide.settings import Settings
+from stocktide.text_wrapping import terminal_width, wrapped
+from stocktide.wait_for_servers import redact_url
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def run(settings: Settings, echo: Echo = click.echo) -> int:
+    """Examine everything; the exit status: 1 if something is wrong."""
+    echo("settings:")
+    for line in shown_settings(settings):
+        echo(f"  {line}")
+    findings = asyncio.run(examine(settings))
+    echo("findings:")
+    for finding in findings:
+        for line in wrapped(f"  {finding.severity.value:<6} {finding.what}", terminal_width(), indent=9):
+            echo(line)
+    wrong = sum(finding.severity is Severity.WRONG for finding in findings)
+    echo(f"{wrong} wrong" if wrong else "all is well")
+    return 1 if wrong else 0
+
+
+def shown_settings(settings: Settings) -> Iterator[str]:
+    """Each setting as `STOCKTIDE_NAME=value`, without secrets."""
+    for spec in fields(settings):
+        value = str(getattr(settings, spec.name))
+        if spec.metadata.get("secret"):
+            value = redact_url(value) if "://" in value else "***" if value else ""
+        yield f"STOCKTIDE_{spec.name.upper()}={value}"
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Examine Kafka, Redis, the processes and their progress, all at once."""
+    examinations = (examine_kafka, examine_redis, examine_processes, examine_progress)
+    found = await asyncio.gather(*(examine_part(settings) for examine_part in examinations))
+    return [*judge_encryption(settings), *chain.from_iterable(found)]
+
+
+def judge_encryption(settings: Settings) -> Iterator[Finding]:
+    """Secrets that cross the network unencrypted."""
+    if settings.kafka_security == "SASL_PLAINTEXT":
+        yield note(
+            "STOCKTIDE_KAFKA_SECURITY is SASL_PLAINTEXT: whoever listens on the network reads what is sent"
+            + (", the password too" if settings.kafka_sasl_mechanism == "PLAIN" else "")
+            + "; SASL_SSL"
+        )
+    url = urlsplit(settings.redis)
+    password = url.password or settings.redis_password or settings.redis_password_file
+    if url.scheme == "redis" and password and url.hostname not in _LOOPBACK:
+        yield note(
+            "STOCKTIDE_REDIS begins with redis://: whoever listens on the network reads the password; rediss:// for TLS"
+        )
