@@ -1,4 +1,4 @@
-"""What a worker counts, for Prometheus. One registry per worker, so that tests can have several."""
+"""The worker's Prometheus metrics. One registry per worker, so that tests can have several."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from stocktide.agents.relay_assignment import RunningRelay
 from stocktide.tables.ledger.records import DecisionHead
 from stocktide.tables.settlement.stalls import StallMonitor, make_stall_gauges
 
-# Commands in a piece, up to COMMANDS_MAX of agents.intake.
+# Buckets up to COMMANDS_MAX of agents.intake.
 _SIZES = (1, 4, 16, 64, 128, 256)
 
-# Records not committed yet, by topic and partition.
+# Uncommitted records by topic and partition.
 Lags = Mapping[tuple[str, int], int]
 
 
@@ -69,18 +69,18 @@ class WorkerMetrics:
         )
 
     def count(self, decision: DecisionHead) -> None:
-        """Note a settled decision of an agent."""
+        """Count a settled decision of an agent."""
         self.batch_commands.observe(len(decision.results))
         tally = Tally((result.outcome, result.replayed) for result in decision.results)
         for (outcome, replayed), number in tally.items():
             self.outcomes.labels(outcome, "yes" if replayed else "no").inc(number)
 
     def show_stalls(self, stalls: StallMonitor) -> None:
-        """Bring the gauges of what stands still up to date."""
+        """Update the gauges of stalls."""
         stalls.show(self.stalled, self.stalled_seconds)
 
     def refresh(self, relay: RunningRelay | None, settled_batch: int, resubmitted: int, lags: Lags) -> None:
-        """Bring the gauges up to date."""
+        """Update the gauges."""
         self.settled_batch.set(settled_batch)
         self.resubmitted.set(resubmitted)
         self.relay_lag.set(relay.lag if relay else 0)
