@@ -1,6 +1,6 @@
-"""Whether the log's counters are what its orders hold: promises stand, so that the orders are right where they differ.
+"""The invariant of the counters that are sums over open orders. If they differ, the orders are right.
 
-In: a fold. Out: by SKU the units that open orders hold, as counters; and where a SKU's own counters say otherwise.
+In: records of a fold. Out: by SKU the units held by open orders, as counters; and the differing counters of a SKU.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from collections.abc import Iterator
 
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
 
-# The counters that are nothing but a sum over orders.
+# The counters that are sums over open orders.
 ORDER_SUM_PREFIXES = ("locked@", "committed@", "preordered@")
-# Where the units lie that an order holds, by its state.
+# The counter of the units that an order holds, by its state.
 _HELD = {"reserved": "locked@", "paid": "committed@"}
 
 OrderSums = dict[str, dict[str, int]]
 
 
 def add_order(sums: OrderSums, record: OrderRecord) -> None:
-    """Add what an order holds."""
+    """Add the units that an order holds."""
     held = _HELD.get(record.state)
     if held is None:
         return
@@ -34,15 +34,15 @@ def add_order(sums: OrderSums, record: OrderRecord) -> None:
 
 
 def is_order_sum(counter: str) -> bool:
-    """Whether a counter is a sum over orders."""
+    """Whether a counter is a sum over open orders."""
     return counter.startswith(ORDER_SUM_PREFIXES)
 
 
 def differing_order_sums(record: SkuRecord | None, held: dict[str, int]) -> Iterator[tuple[str, int, int]]:
-    """(counter, what orders hold, what the SKU says) where they differ."""
-    said = {name: units for name, units in record.counters.items() if is_order_sum(name)} if record else {}
-    if said == held:
+    """(counter, the orders' sum, the SKU's value) for each difference."""
+    counters_of_sku = {name: units for name, units in record.counters.items() if is_order_sum(name)} if record else {}
+    if counters_of_sku == held:
         return
-    for name in sorted(said.keys() | held.keys()):
-        if said.get(name, 0) != held.get(name, 0):
-            yield name, held.get(name, 0), said.get(name, 0)
+    for name in sorted(counters_of_sku.keys() | held.keys()):
+        if counters_of_sku.get(name, 0) != held.get(name, 0):
+            yield name, held.get(name, 0), counters_of_sku.get(name, 0)
