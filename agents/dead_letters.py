@@ -81,25 +81,18 @@ def _burst_row(reason: str, minute: str, count: int, at: str) -> OutputRow:
     return system_alert("dead_letter_burst", f"burst-{reason}-{minute}", reason, 0, at=at, quantity=count)
 
 
+def alert_view(id_: str, type_: str, at: str, batch: int, **fields: Any) -> dict[str, Any]:
+    """A row of `alerts` as JSON; `fields` that are not given are empty."""
+    view: dict[str, Any] = {"id": id_, "type": type_, "sku": "", "warehouse": None, "channel": None, "order_id": None}
+    view |= {"quantity": None, "orders": [], "event_id": None, "event_type": None, "at": at, "batch": batch}
+    return view | fields
+
+
 def system_alert(
     type_: str, id_: str, reason: str, batch: int, *, at: str | None = None, quantity: int | None = None
 ) -> OutputRow:
     """A row of `alerts` without a SKU; a repeat gives the same row, except for `at` if not given."""
-    view: dict[str, Any] = {
-        "id": id_,
-        "type": type_,
-        "sku": "",
-        "warehouse": None,
-        "channel": None,
-        "order_id": None,
-        "quantity": quantity,
-        "orders": [],
-        "event_id": None,
-        "event_type": None,
-        "at": at or rfc3339(now_ms()),
-        "batch": batch,
-        "reason": reason,
-    }
+    view = alert_view(id_, type_, at or rfc3339(now_ms()), batch, quantity=quantity, reason=reason)
     return b"", orjson.dumps(view)
 
 

@@ -41,7 +41,7 @@ class WorkerMetrics:
         self.blessed = Gauge("stocktide_relay_blessed", "1 while this worker's relay serves", registry=self.registry)
         self.recovery = Gauge(
             "stocktide_recovery",
-            "How far Redis was brought back, while it is: done of total, batches or rows",
+            "Progress of a recovery of Redis: done and total, in batches or rows",
             ["phase", "of"],
             registry=self.registry,
         )
@@ -53,16 +53,17 @@ class WorkerMetrics:
 
     def _make_audit_gauges(self) -> None:
         registry = self.registry
-        self.audited_at = Gauge(
-            "stocktide_audited_at_seconds", "When the last audit that was finished ended", registry=registry
-        )
-        self.audit_seconds = Gauge("stocktide_audit_seconds", "How long it took", registry=registry)
+        self.audited_at = Gauge("stocktide_audited_at_seconds", "When the last finished audit ended", registry=registry)
+        self.audit_seconds = Gauge("stocktide_audit_seconds", "Duration of the last finished audit", registry=registry)
         self.audit_compared = Gauge(
-            "stocktide_audit_compared", "How much it looked at: batches, keys, rows", ["side"], registry=registry
+            "stocktide_audit_compared",
+            "Batches, keys and rows that the last audit compared",
+            ["side"],
+            registry=registry,
         )
-        self.drifts = Gauge("stocktide_drifts", "Keys that drift, as the last audit found", registry=registry)
+        self.drifts = Gauge("stocktide_drifts", "Keys with drift in the last audit", registry=registry)
         self.drift = Gauge(
-            "stocktide_drift", "Keys that drift, by what they are and where", ["subject", "side"], registry=registry
+            "stocktide_drift", "Keys with drift by subject and side", ["subject", "side"], registry=registry
         )
         self.audits_unfinished = Counter(
             "stocktide_audits_unfinished", "Audits that could not be finished", registry=registry

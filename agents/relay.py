@@ -160,7 +160,7 @@ class Relay:
             except _EXPECTED as error:
                 self._report(error)
             except Exception as error:  # a bug; without a relay no request would be answered
-                logger.exception("the relay failed and takes over anew")
+                logger.exception("the relay failed and takes over again")
                 self.error = f"the relay failed: {error!r}"
             finally:
                 self.blessed = False
@@ -177,7 +177,7 @@ class Relay:
             self.stuck = sentence
         if sentence != self.error:
             level = logging.ERROR if isinstance(error, Fork | LostTail | _Unpublishable) else logging.WARNING
-            logger.log(level, "the relay takes over anew: %s", sentence)
+            logger.log(level, "the relay takes over again: %s", sentence)
         self.error = sentence
 
     async def _serve(self, lease: Lease) -> NoReturn:
@@ -264,7 +264,7 @@ class Relay:
         while True:
             await asyncio.sleep(self._stall_seconds)
             if self.lag and self.position.batch == before:
-                logger.warning("batch %d was sent and not read back: sending again from there", before + 1)
+                logger.warning("batch %d was sent and not read back: resending from there", before + 1)
                 self.resent += 1
                 self.sent = before
             before = self.position.batch

@@ -13,8 +13,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 import msgspec
 
@@ -25,6 +25,7 @@ from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.kafka.transport import Chunk, Record
 from stocktide.streams.topics import CHANNEL_STOCK
+from stocktide.tables.changelog_table import PublishedTable
 from stocktide.tables.settlement.stalls import describe_error
 
 logger = logging.getLogger(__name__)
@@ -37,13 +38,6 @@ ROWS_PER_TURN = 50
 RETRY_SECONDS = 1.0
 
 
-class ChannelStockTable(Protocol):
-    """The table `channel_stock`: rows by partition."""
-
-    def read(self, partition: int, key: bytes) -> bytes | None: ...
-    def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None: ...
-
-
 class ChannelPublisher:
     """Folds the rows of one partition and publishes due updates, during one epoch."""
 
@@ -51,7 +45,7 @@ class ChannelPublisher:
         self,
         partition: int,
         epoch: int,
-        table: ChannelStockTable,
+        table: PublishedTable,
         publisher: Publisher,
         topic: str,
         interval_ms: int,
@@ -156,7 +150,7 @@ class StockAgent:
     """All partitions of `stock` assigned to this worker. `topic` is the full name of `channel-stock`."""
 
     def __init__(
-        self, table: ChannelStockTable, publisher: Publisher, topic: str, interval_ms: int, metrics: WorkerMetrics
+        self, table: PublishedTable, publisher: Publisher, topic: str, interval_ms: int, metrics: WorkerMetrics
     ) -> None:
         self._table = table
         self._publisher = publisher

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+
+from stocktide.agents.channel_stock.agent import ChannelPublisher
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +29,11 @@ POLL_MS = 500
 RETRY_SECONDS = 2.0
 
 
-class RowFolder(Protocol):
-    """Folds the rows of one partition."""
-
-    async def fold(self, records: Iterable[Any], pending_ack: None) -> None: ...
-
-
-async def compare(kafka: str, topic: str, folders: Mapping[int, RowFolder], **security: Any) -> None:
+async def compare(kafka: str, topic: str, channel_publishers: Mapping[int, ChannelPublisher], **security: Any) -> None:
     """Fold all current rows of the partitions of `topic` (a full name). Cancel it when the epoch ends."""
     while True:
         try:
-            rows = await _compare_once(kafka, topic, folders, security)
+            rows = await _compare_once(kafka, topic, channel_publishers, security)
         except (KafkaError, OSError) as error:
             logger.warning("%s could not be compared yet: %r", topic, error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -46,11 +42,13 @@ async def compare(kafka: str, topic: str, folders: Mapping[int, RowFolder], **se
             return
 
 
-async def _compare_once(kafka: str, topic: str, folders: Mapping[int, RowFolder], security: Mapping[str, Any]) -> int:
+async def _compare_once(
+    kafka: str, topic: str, channel_publishers: Mapping[int, ChannelPublisher], security: Mapping[str, Any]
+) -> int:
     consumer = AIOKafkaConsumer(**{"bootstrap_servers": kafka, **security}, enable_auto_commit=False)
     try:
         await consumer.start()
-        parts = [TopicPartition(topic, partition) for partition in folders]
+        parts = [TopicPartition(topic, partition) for partition in channel_publishers]
         consumer.assign(parts)
         await consumer.seek_to_beginning(*parts)
         ends = await consumer.end_offsets(parts)
@@ -59,7 +57,7 @@ async def _compare_once(kafka: str, topic: str, folders: Mapping[int, RowFolder]
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=ROWS_MAX)
             began = time.monotonic()
             for part, records in fetched.items():
-                await folders[part.partition].fold(records, None)
+                await channel_publishers[part.partition].fold(records, None)
                 rows += len(records)
             await asyncio.sleep((time.monotonic() - began) * (1 / SHARE_MAX - 1))
         return rows

@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from itertools import islice
-from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -35,6 +33,7 @@ from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.streams.topics import Topic
+from stocktide.tables.changelog_table import PublishedTable
 from stocktide.tables.ledger.raw_decision import decode_raw_decision
 from stocktide.tables.recovery.checkpoints import begun_key, derived_key
 
@@ -43,13 +42,6 @@ logger = logging.getLogger(__name__)
 # Work done before the event loop runs other tasks, such as answers: about a millisecond each.
 BATCHES_PER_TURN = 2
 ROWS_PER_TURN = 50
-
-
-class PositionTable(Protocol):
-    """The table `journal_positions`: rows by partition."""
-
-    def read(self, partition: int, key: bytes) -> bytes | None: ...
-    def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None: ...
 
 
 class _ShardState(Struct, frozen=True):
@@ -63,7 +55,7 @@ class Derivation:
     """Derives one journal. `app_id` prefixes the topics' names; a shard is a partition of the journal."""
 
     def __init__(
-        self, positions: PositionTable, positions_topic: str, publisher: Publisher, app_id: str, metrics: WorkerMetrics
+        self, positions: PublishedTable, positions_topic: str, publisher: Publisher, app_id: str, metrics: WorkerMetrics
     ) -> None:
         self._positions = positions
         self._positions_topic = positions_topic

@@ -12,7 +12,13 @@ from typing import Any
 import msgspec
 import orjson
 
-from stocktide.agents.dead_letters import BurstDetector, dead_letter_of_record, dead_letter_of_refused, system_alert
+from stocktide.agents.dead_letters import (
+    BurstDetector,
+    alert_view,
+    dead_letter_of_record,
+    dead_letter_of_refused,
+    system_alert,
+)
 from stocktide.streams.journal.record import JournalRecord
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.record_origin import RecordPlace
@@ -191,20 +197,20 @@ def _repair_row(repair: RepairRow, decision: RawDecision) -> OutputRow:
 
 
 def _alert_row(alert: Alert, index: int, decision: RawDecision) -> OutputRow:
-    view = {
-        "id": f"{decision.batch}-{index}",
-        "type": alert.type,
-        "sku": alert.sku,
-        "warehouse": alert.warehouse,
-        "channel": alert.channel,
-        "order_id": alert.order_id,
-        "quantity": alert.quantity,
-        "orders": list(alert.orders),
-        "event_id": alert.event_id,
-        "event_type": alert.event_type,
-        "at": rfc3339(decision.at),
-        "batch": decision.batch,
-    }
+    view = alert_view(
+        f"{decision.batch}-{index}",
+        alert.type,
+        rfc3339(decision.at),
+        decision.batch,
+        sku=alert.sku,
+        warehouse=alert.warehouse,
+        channel=alert.channel,
+        order_id=alert.order_id,
+        quantity=alert.quantity,
+        orders=list(alert.orders),
+        event_id=alert.event_id,
+        event_type=alert.event_type,
+    )
     if alert.detail is not None:
         view["detail"] = alert.detail
     return alert.sku.encode(), orjson.dumps(view)

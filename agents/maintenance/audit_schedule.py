@@ -19,6 +19,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from stocktide.agents.dead_letters import alert_view
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.errors import StocktideError
 from stocktide.streams.contract.times import now_ms
@@ -178,21 +179,16 @@ def _alert_row(drift: ReportedDrift, batch: int, at: str) -> OutputRow:
     """A row of `alerts`; a repeat as of the same batch gives the same row."""
     sku = drift.key if drift.subject == "sku" else ""
     numbers = [each.found - each.expected for each in drift.differences if _is_counter(each)]
-    view: dict[str, Any] = {
-        "id": f"drift-{batch}-{drift.subject}-{drift.key}",
-        "type": "drift",
-        "sku": sku,
-        "warehouse": None,
-        "channel": None,
-        "order_id": drift.key if drift.subject == "order" else None,
-        "quantity": numbers[0] if numbers else None,
-        "orders": [],
-        "event_id": None,
-        "event_type": None,
-        "at": at,
-        "batch": batch,
-        "detail": "; ".join(f"{each.side}: {each.what}" for each in drift.differences)[:_TEXT_LENGTH_MAX],
-    }
+    view = alert_view(
+        f"drift-{batch}-{drift.subject}-{drift.key}",
+        "drift",
+        at,
+        batch,
+        sku=sku,
+        order_id=drift.key if drift.subject == "order" else None,
+        quantity=numbers[0] if numbers else None,
+        detail="; ".join(f"{each.side}: {each.what}" for each in drift.differences)[:_TEXT_LENGTH_MAX],
+    )
     return sku.encode(), orjson.dumps(view)
 
 

@@ -78,7 +78,7 @@ class SnapshotRefresh:
             decision = await submit_halving(self._submitter, command, deadline)
         except (Unsettled, Undecidable, TooLarge, RedisError, OSError) as error:
             self.steps.failed(error)
-            logger.warning("writing rows anew waits: %s", error)
+            logger.warning("writing a page of rows again failed: %s", error)
             return False
         self.steps.did()
         result = decision.results[0]

@@ -17,6 +17,7 @@ from stocktide.streams.journal.log import JournalLog
 from stocktide.tables.audit.findings import (
     AuditCounts,
     Findings,
+    OrderSums,
     SideDigests,
     find_log_drifts,
     merge_drifts,
@@ -25,7 +26,6 @@ from stocktide.tables.audit.findings import (
     tables_digest,
 )
 from stocktide.tables.audit.fold import JournalFold
-from stocktide.tables.audit.invariants import OrderSums
 from stocktide.tables.audit.journal_follower import AuditError, JournalFollower, ReportProgress, find_start
 from stocktide.tables.audit.redis_keys import RedisSide
 from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey, RedisPass
@@ -105,7 +105,9 @@ class Auditor:
             await self._tables.rewind()
         follower = JournalFollower(self._log, self.fold, start, self._report)
         if settled < start.batch:
-            raise AuditError(f"Redis is settled up to batch {settled}, and the journal is known from {start.batch} on")
+            raise AuditError(
+                f"Redis is settled up to batch {settled}, but the journal is readable only from {start.batch} on"
+            )
         await follower.advance(settled)
         return follower
 

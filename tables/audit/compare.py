@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, decode, kept_until
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, kept_until
 from stocktide.tables.audit.redis_keys import StoredKey
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
@@ -90,12 +90,12 @@ def compare_stored(
     else:
         assert record is not None
         if stored.packed != packed:
-            found.extend(_record_differences(kind, record, stored.packed))
+            found.extend(_record_differences(kind, record, stored))
         if until >= _NEVER and stored.ends_in_ms >= 0:
             found.append(Difference("redis", "time to live, ms", None, stored.ends_in_ms))
         if until < _NEVER and stored.ends_in_ms < 0:
             found.append(Difference("redis", "time to live, ms", until - at_ms, None))
-    found.extend(_index_differences(kind, record, stored))
+    found.extend(index_differences(kind, record, stored))
     return tuple(found)
 
 
@@ -114,22 +114,23 @@ def _unknown_key(kind: Kind, stored: StoredKey, at_ms: int, limits: LedgerLimits
     """Differences of a key that is unknown to the log; none if its own record is about to expire."""
     if stored.type == "none":
         return
-    record = _decoded(kind, stored.packed) if stored.type == "string" else None
+    record = stored.record(kind)
     if record is not None and kept_until(record, limits) <= at_ms + EXPIRY_MARGIN_MS:
         return
     shown = _plain(record) if record is not None else f"a {stored.type} that is no record"
     yield Difference("redis", "record", None, shown)
 
 
-def _record_differences(kind: Kind, record: Record, packed: bytes) -> Iterator[Difference]:
-    found = _decoded(kind, packed)
+def _record_differences(kind: Kind, record: Record, stored: StoredKey) -> Iterator[Difference]:
+    found = stored.record(kind)
     if found is None:
-        yield Difference("redis", "record", _plain(record), f"{len(packed)} bytes that are no record")
+        yield Difference("redis", "record", _plain(record), f"{len(stored.packed)} bytes that are no record")
     else:
         yield from _fields("redis", record, found)
 
 
-def _index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> Iterator[Difference]:
+def index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> Iterator[Difference]:
+    """The differences between a record and the index entries of its key."""
     if kind == "sku":
         if (stored.known is None) is not (record is None):
             yield Difference("redis", "entry in skus", record is not None, stored.known is not None)
@@ -162,13 +163,6 @@ def _fields(side: Side, expected: Record, found: Record) -> Iterator[Difference]
                     yield Difference(side, f"counter {counter}", wanted.get(counter, 0), there.get(counter, 0))
         else:
             yield Difference(side, name, _plain(wanted), _plain(there))
-
-
-def _decoded(kind: Kind, packed: bytes) -> Record | None:
-    try:
-        return canonical(decode(kind, packed))
-    except msgspec.MsgspecError:
-        return None
 
 
 def _plain(value: Any) -> Any:

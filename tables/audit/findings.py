@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 
-import msgspec
 from msgspec import Struct, field
 
 from stocktide.tables.audit.compare import Difference, Drift, Subject, fields_differing
-from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Digest, Kind, Record, canonical, decode, kept_until, kind_of
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Digest, Kind, Record, decode, kept_until, kind_of
 from stocktide.tables.audit.fold import Discrepancy, FoldedRecord, JournalFold
-from stocktide.tables.audit.invariants import OrderSums, add_order, differing_order_sums, is_order_sum
 from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey
 from stocktide.tables.audit.tables_pass import DriftingRow, TableKey
 from stocktide.tables.ledger.client import LedgerLimits
@@ -22,6 +20,12 @@ from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuReco
 
 # Keys processed before the event loop runs other tasks.
 _KEYS_PER_TURN = 2_000
+# The counters that are sums over open orders; if they differ, the orders are right.
+_ORDER_SUM_PREFIXES = ("locked@", "committed@", "preordered@")
+# The counter of the units that an order holds, by its state.
+_HELD = {"reserved": "locked@", "paid": "committed@"}
+# By SKU, the units held by open orders, as counters.
+OrderSums = dict[str, dict[str, int]]
 # The kinds stored in tables.
 TABLE_KINDS: tuple[Kind, ...] = ("sku", "order", "movement")
 
@@ -78,7 +82,7 @@ async def summarize_log(fold: JournalFold) -> tuple[Digest, OrderSums]:
         for key, record in fold.records(kind):
             digest.add(kind_of(record), key, record)
             if isinstance(record, OrderRecord):
-                add_order(sums, record)
+                _add_order(sums, record)
             keys_read += 1
             if keys_read % _KEYS_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -121,7 +125,7 @@ def _overwrite_differences(fold: JournalFold, order_id: str, right: FoldedRecord
 def _sku_differences(
     record: SkuRecord | None, held: dict[str, int], discrepancy: Discrepancy | None
 ) -> Iterator[Difference]:
-    broken = list(differing_order_sums(record, held))
+    broken = list(_differing_order_sums(record, held))
     for counter, expected, found in broken:
         yield Difference("log", f"counter {counter}", expected, found)
     if discrepancy is None or record is None:
@@ -130,7 +134,7 @@ def _sku_differences(
     for counter, off in sorted(discrepancy.off.items()):
         if counter not in named:
             found = record.counters.get(counter, 0)
-            what = "effects on" if is_order_sum(counter) else "counter"
+            what = "effects on" if _is_order_sum(counter) else "counter"
             yield Difference("log", f"{what} {counter}", found - off, found)
     if discrepancy.version_off:
         yield Difference("log", "version", record.version - discrepancy.version_off, record.version)
@@ -156,7 +160,7 @@ def merge_drifts(
     for (table, key), shown in tables.items():
         found.setdefault((table, key), []).extend(shown.differences)
     for name in foreign:
-        found["key", name] = [Difference("redis", "key", None, "a key that is none of Stocktide's")]
+        found["key", name] = [Difference("redis", "key", None, "a key that is not Stocktide's")]
     return tuple(
         Drift(subject, key, tuple(differences), since.get((subject, key)) or _batch_of(fold, subject, key))
         for (subject, key), differences in sorted(found.items())
@@ -183,7 +187,7 @@ def redis_digest(
     digest = log.copy()
     for examined in drifting:
         _remove(digest, fold, examined.kind, examined.key)
-        record = _decoded(examined.kind, examined.stored.packed) if examined.stored.type == "string" else None
+        record = examined.stored.record(examined.kind)
         if record is not None and kept_until(record, limits) > at_ms + EXPIRY_MARGIN_MS:
             digest.add(kind_of(record), examined.key, record)
     return digest
@@ -208,8 +212,32 @@ def _remove(digest: Digest, fold: JournalFold, kind: Kind, key: str) -> None:
         digest.remove(kind_of(record), key, record)
 
 
-def _decoded(kind: Kind, packed: bytes) -> Record | None:
-    try:
-        return canonical(decode(kind, packed))
-    except msgspec.MsgspecError:
-        return None
+def _add_order(sums: OrderSums, record: OrderRecord) -> None:
+    """Add the units that an order holds."""
+    held = _HELD.get(record.state)
+    if held is None:
+        return
+    for line in record.lines:
+        if line.reserved or line.preordered:
+            counters = sums.setdefault(line.sku, {})
+            for warehouse, units in line.warehouses.items():
+                name = held + warehouse
+                counters[name] = counters.get(name, 0) + units
+            if line.preordered:
+                name = "preordered@" + record.channel
+                counters[name] = counters.get(name, 0) + line.preordered
+
+
+def _is_order_sum(counter: str) -> bool:
+    """Whether a counter is a sum over open orders."""
+    return counter.startswith(_ORDER_SUM_PREFIXES)
+
+
+def _differing_order_sums(record: SkuRecord | None, held: dict[str, int]) -> Iterator[tuple[str, int, int]]:
+    """(counter, the orders' sum, the SKU's value) for each difference."""
+    counters_of_sku = {name: units for name, units in record.counters.items() if _is_order_sum(name)} if record else {}
+    if counters_of_sku == held:
+        return
+    for name in sorted(counters_of_sku.keys() | held.keys()):
+        if counters_of_sku.get(name, 0) != held.get(name, 0):
+            yield name, held.get(name, 0), counters_of_sku.get(name, 0)

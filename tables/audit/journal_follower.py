@@ -72,7 +72,7 @@ class JournalFollower:
         """Advance the fold exactly to `batch`. False if the journal's batch of that number does not have `token`: the
         one with `token` was never valid. Raises AuditError if the journal does not reach it in time."""
         if batch < self._fold.batch:
-            raise AuditError(f"the fold stands at batch {self._fold.batch} already, beyond {batch}")
+            raise AuditError(f"the fold is already at batch {self._fold.batch}, beyond {batch}")
         deadline = time.monotonic() + PROGRESS_TIMEOUT_SECONDS
         while self._fold.batch < batch:
             if not self._ahead:

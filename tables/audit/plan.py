@@ -16,22 +16,13 @@ from msgspec import Struct, structs
 
 from stocktide.streams.topics import split_key
 from stocktide.tables.audit.auditor import Auditor
-from stocktide.tables.audit.compare import (
-    Difference,
-    Drift,
-    Subject,
-    deadline_of,
-    dwell_of,
-    fields_differing,
-    holds_of,
-    waiting_of,
-)
+from stocktide.tables.audit.compare import Difference, Drift, Subject, fields_differing, holds_of, index_differences
 from stocktide.tables.audit.digest import Kind, Record, canonical, decode
 from stocktide.tables.audit.findings import Findings
 from stocktide.tables.audit.redis_keys import StoredKey
 from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey
 from stocktide.tables.ledger.commands import Repair
-from stocktide.tables.ledger.records import OrderRecord, RegistryRecord, SkuRecord
+from stocktide.tables.ledger.records import RegistryRecord, SkuRecord
 
 # Of a repair's random id.
 _ID_BYTES = 6
@@ -75,7 +66,9 @@ class RepairPlanner:
         audit."""
         for (subject, key), drift in self._drifts.items():
             if subject == "key":
-                yield Correction(subject, key, drift.differences, by_hand="look at it, and delete it if nobody uses it")
+                yield Correction(
+                    subject, key, drift.differences, by_hand="inspect it, and delete it if nothing uses it"
+                )
             elif subject == "policy":
                 yield Correction(subject, key, drift.differences, command=self._policy(key, drift))
         for kinds in (("order", "movement", "registry"), ("sku",)):
@@ -103,7 +96,7 @@ class RepairPlanner:
         """The correction of a key as just read; the fold is at the same batch."""
         subject: Subject = "order" if found.kind == "parked" else found.kind
         drift = self._drifts[subject, found.key]
-        wanted, stored = self._wanted(found.kind, found.key), _record_of(found.kind, found.stored)
+        wanted, stored = self._wanted(found.kind, found.key), found.stored.record(found.kind)
         deltas = None
         if isinstance(wanted, SkuRecord) and isinstance(stored, SkuRecord):
             deltas = _deltas(stored.counters, wanted.counters)
@@ -121,7 +114,9 @@ class RepairPlanner:
             why=_why(drift),
             before=_plain_value(found.stored, stored),
         )
-        return Correction(subject, found.key, drift.differences, _changes(wanted, stored, found.stored), command)
+        return Correction(
+            subject, found.key, drift.differences, _changes(found.kind, wanted, stored, found.stored), command
+        )
 
     def _wanted(self, kind: Kind, key: str) -> Record | None:
         fold = self._auditor.fold
@@ -180,14 +175,6 @@ def _deltas(stored: dict[str, int], wanted: dict[str, int]) -> dict[str, int]:
     return {name: n for name in names if (n := wanted.get(name, 0) - stored.get(name, 0))}
 
 
-def _record_of(kind: Kind, stored: StoredKey) -> Record | None:
-    """The record in Redis, or None if it is none."""
-    try:
-        return canonical(decode(kind, stored.packed)) if stored.type == "string" else None
-    except msgspec.MsgspecError:
-        return None
-
-
 def _plain_value(stored: StoredKey, record: Record | None) -> Any:
     if stored.type == "none":
         return None
@@ -196,30 +183,15 @@ def _plain_value(stored: StoredKey, record: Record | None) -> Any:
     return msgspec.to_builtins(record)
 
 
-def _changes(wanted: Record | None, record: Record | None, stored: StoredKey) -> tuple[RedisChange, ...]:
+def _changes(kind: Kind, wanted: Record | None, record: Record | None, stored: StoredKey) -> tuple[RedisChange, ...]:
     changes: list[RedisChange] = []
+    differences = [*index_differences(kind, wanted, stored)]
     if wanted is None or record is None:
         if wanted is not None or stored.type != "none":
             changes.append(RedisChange("record", _plain_value(stored, record), wanted and msgspec.to_builtins(wanted)))
     elif type(wanted) is type(record):
-        changes += [
-            RedisChange(each.what, each.found, each.expected) for each in fields_differing("redis", wanted, record)
-        ]
-    if isinstance(wanted, OrderRecord) or stored.deadline is not None or stored.waiting or stored.held:
-        if stored.deadline != deadline_of(wanted):
-            changes.append(RedisChange("deadline", stored.deadline, deadline_of(wanted)))
-        if stored.waiting != waiting_of(wanted):
-            changes.append(RedisChange("entry in waiting", stored.waiting, waiting_of(wanted)))
-        holds = holds_of(wanted)
-        for sku in dict.fromkeys((*holds, *stored.held)):
-            if holds.get(sku) != stored.held.get(sku):
-                changes.append(RedisChange(f"entry in held:{sku}", stored.held.get(sku), holds.get(sku)))
-    if isinstance(wanted, SkuRecord) or stored.known is not None or stored.dwell is not None:
-        if (stored.known is None) is not (wanted is None):
-            changes.append(RedisChange("entry in skus", stored.known is not None, wanted is not None))
-        if stored.dwell != dwell_of(wanted):
-            changes.append(RedisChange("entry in dwells", stored.dwell, dwell_of(wanted)))
-    return tuple(changes)
+        differences = [*fields_differing("redis", wanted, record), *differences]
+    return (*changes, *(RedisChange(each.what, each.found, each.expected) for each in differences))
 
 
 def _why(drift: Drift) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, field
 from redis.asyncio import Redis
 
-from stocktide.tables.audit.digest import Kind
+from stocktide.tables.audit.digest import Kind, Record, canonical, decode
 from stocktide.tables.ledger.scripts import Script, key_prefix
 
 # Keys per call: Redis blocks for a ms or two.
@@ -49,6 +49,13 @@ class StoredKey(Struct, frozen=True):
     deadline: float | None = None
     waiting: float | None = None
     held: dict[str, float | None] = field(default_factory=dict)
+
+    def record(self, kind: Kind) -> Record | None:
+        """The canonical record in the key, or None if it holds none."""
+        try:
+            return canonical(decode(kind, self.packed)) if self.type == "string" else None
+        except msgspec.MsgspecError:
+            return None
 
     @property
     def mark(self) -> str:
