@@ -22,7 +22,7 @@ EVICTION_CHECK_SECONDS = 2.0
 
 
 class WorkerEndpoint:
-    """`troubles` returns the reasons why the worker is not ready; `refresh` updates the gauges."""
+    """The HTTP server. `troubles` returns the reasons why the worker is not ready; `refresh` updates the gauges."""
 
     def __init__(
         self, registry: CollectorRegistry, troubles: Callable[[], list[str]], refresh: Callable[[], None]

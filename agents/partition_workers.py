@@ -35,8 +35,8 @@ QUEUED_MAX = 1
 CHUNKS_MERGED_MAX = 64
 MERGED_RECORDS_MAX = 1_000
 MERGED_BYTES_MAX = 4 * 1024 * 1024
-# After a merging call that used t seconds of CPU, the next one begins REST_FACTOR × t later, but at most
-# MERGE_SECONDS_MAX. Other tasks get the event loop, and more states of one key are merged into the newest.
+# After a merging call that used t seconds of CPU, the next one begins REST_FACTOR × t after its start, at most
+# MERGE_SECONDS_MAX: other tasks get the event loop, and more states of one key are merged into the newest.
 REST_FACTOR = 8.0
 MERGE_SECONDS_MAX = 0.15
 # The wait before a failed handler is called again.

@@ -125,7 +125,7 @@ class JournalTrimmer:
                     logger.warning("trimming the journal failed: %s", error)
 
     async def trim_once(self) -> None:
-        """Trim below the beginning of the last pass that has ended and is derived; nothing before there is one."""
+        """Trim below the beginning of the last pass that has ended and is derived, if there is one."""
         checkpoints = await self._landmarks()
         if checkpoints.whole is None:
             return
