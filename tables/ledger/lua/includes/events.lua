@@ -8,7 +8,7 @@ local function pay(o, cmd)
     return O.ALREADY_FINAL
   end
   commit(o, {'pay', cmd.id, o.id})
-  step(o)
+  advance_sequence(o)
   record_event(o, cmd)
   return O.PAID
 end
@@ -29,13 +29,13 @@ end
 
 -- Only an extension that moves the deadline counts towards the limit (rule 42). The ids of the others are kept up to a
 -- bound on the size of the record.
-local UNMOVED_NOTED_MAX = 1000
+local UNMOVED_EXTENSIONS_MAX = 1000
 
 local function extend(o, cmd)
   if o.r.state ~= 'reserved' then return O.ALREADY_FINAL end
   local deadline = math.min(now + cmd.hold_ms, o.r.placed_at + PLACED_FOR_MAX_MS)
   if deadline <= o.r.expires_at then
-    if #o.r.events / 2 + #(o.r.event_digests or '') / 24 < UNMOVED_NOTED_MAX then record_event(o, cmd) end
+    if #o.r.events / 2 + #(o.r.event_digests or '') / 24 < UNMOVED_EXTENSIONS_MAX then record_event(o, cmd) end
     return O.EXTENDED
   end
   local extensions = (o.r.extensions or 0) + 1
@@ -44,7 +44,7 @@ local function extend(o, cmd)
   end
   record_event(o, cmd)
   o.r.expires_at, o.r.extensions = deadline, extensions
-  step(o)
+  advance_sequence(o)
   return O.EXTENDED
 end
 
@@ -98,7 +98,7 @@ local function ship(o, cmd)
     if line.state == 'returned' then line.state = 'shipped' end
   end
   if o.r.state ~= 'paid' then
-    step(o)
+    advance_sequence(o)
     return O.SHIPPED, false, detail
   end
   for _, line in ipairs(o.r.lines) do
@@ -108,6 +108,6 @@ local function ship(o, cmd)
       line.state = 'shipped'
     end
   end
-  if open then step(o) else end_order(o, 'shipped') end
+  if open then advance_sequence(o) else end_order(o, 'shipped') end
   return O.SHIPPED, false, detail
 end

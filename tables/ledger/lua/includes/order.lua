@@ -95,11 +95,11 @@ function record_event(o, cmd)
 end
 end
 
-local function step(o) o.r.sequence = (o.r.sequence or 0) + 1 end
+local function advance_sequence(o) o.r.sequence = (o.r.sequence or 0) + 1 end
 
 local function end_order(o, state)
   o.r.state, o.r.expires_at = state, nil
-  step(o)
+  advance_sequence(o)
 end
 
 -- A line's held units by warehouse, in the SKU's order of warehouses, so that the result is deterministic.

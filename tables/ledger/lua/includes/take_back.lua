@@ -41,6 +41,6 @@ local function take_back(o, cmd)
     local whole = line.returned == line.shipped and not line.reserved and not line.preordered
     if whole and line.state == 'shipped' then line.state = 'returned' end
   end
-  step(o)
+  advance_sequence(o)
   return O.RETURNED, false, detail
 end

@@ -35,8 +35,8 @@ end
 
 local function add(o, each)
   mark_changed(o)
-  local due, tell = ends_at(o, each), (each.waits_from or 0) + limits.waiting_alert_ms
-  if not each.told then due = math.min(due, tell) end
+  local due, alert_at = ends_at(o, each), (each.waits_from or 0) + limits.waiting_alert_ms
+  if not each.told then due = math.min(due, alert_at) end
   o.r.parked = o.r.parked or {}
   o.r.parked[#o.r.parked + 1] = each
   o.r.wait_at = math.min(o.r.wait_at or due, due)
