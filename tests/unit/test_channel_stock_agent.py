@@ -82,12 +82,12 @@ async def test_after_a_crash_the_rows_since_the_commit_are_folded_again_to_the_s
     rows = [row("A", version, 50 - version) for version in range(1, 20)]
     before = agent_of(publisher, table)
     first = event_of(*rows[:10])
-    await before.take(first.value, first)
+    await before.process_chunk(first.value, first)
     await soon(lambda: first.acked)
     await before.stop()
     after = agent_of(publisher, table)
     again = event_of(*rows, start=0)
-    await after.take(again.value, again)
+    await after.process_chunk(again.value, again)
     await soon(lambda: again.acked)
     told = [json.loads(value or b"") for _, value in publisher.topics[TOPIC]]
     versions = [update["version"] for update in told]

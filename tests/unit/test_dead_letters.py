@@ -79,5 +79,5 @@ def test_a_burst_of_one_reason_is_told_once_a_minute() -> None:
 
 
 def test_letters_that_come_slowly_are_no_burst() -> None:
-    bursts = BurstDetector(letters_max=2)
+    bursts = BurstDetector(threshold=2)
     assert not any(bursts.add([refused_at("conflict", 31 * at)]) for at in range(20))
