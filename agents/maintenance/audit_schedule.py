@@ -219,4 +219,4 @@ async def run_audit_process(environ: Mapping[str, str]) -> AuditReport:
         return _decode_report(output)
     except msgspec.MsgspecError as error:
         text = error_output.decode(errors="replace").strip()[-_TEXT_LENGTH_MAX:]
-        raise AuditFailed(text or f"it ended with status {process.returncode} and text nothing") from error
+        raise AuditFailed(text or f"it ended with status {process.returncode} and said nothing") from error

@@ -149,7 +149,7 @@ class RedisPass:
         except UnicodeDecodeError:
             self._foreign.add(name.decode(errors="backslashreplace"))
             return
-        if colon and word == "skus_held":
+        if colon and word == "held":
             skus_held[key] = None
         elif colon and word in ("moves", "listed"):
             pass  # sums over a day of the journal, which are in no row: not compared
