@@ -1,7 +1,7 @@
-"""Dead letters: what was refused, with its reason and its origin.
+"""Dead letters: refused records with their reason and origin.
 
-In: a reason and the bytes as they came. Out: rows of the topic `dead-letters` (docs/architecture.md), and of `alerts`
-where they come in bursts.
+In: a reason and the original bytes. Out: rows of the topic `dead-letters` (docs/architecture.md), and of `alerts` for
+bursts of them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import RefusedEvent
 from stocktide.tables.views import rfc3339
 
-# What is kept of bytes that, as JSON text or base64, would be more than a record may hold.
+# Bytes kept of a value that would exceed a record as JSON text or base64.
 RAW_BYTES_MAX = 2 * 1024 * 1024
-# The reason where the ledger itself fails on an event: a bug.
+# The reason if the ledger fails on an event: a bug.
 UNDECIDABLE = "undecidable"
-# Letters of one reason within a minute that a person is told of: a sender that went wrong, not one event that did.
+# Dead letters of one reason within a minute that raise an alert: a faulty sender, not a single faulty event.
 BURST_DEAD_LETTERS = 100
-# What is wrong with the field that a letter's path names.
+# The detail for a dead letter whose path names the invalid field.
 _WRONG_AT: dict[str, str] = {
     Outcome.NOT_IN_ORDER: "the order has no line of this SKU",
     Outcome.MORE_THAN_SHIPPED: "more comes back than was shipped or is still to be shipped",
@@ -40,72 +40,64 @@ _MINUTE_LENGTH = 16
 
 
 class PublishRows(Protocol):
-    """What is needed of the publisher."""
+    """The publisher's `publish`."""
 
     async def __call__(self, topic: str, rows: list[OutputRow], epoch: int) -> object: ...
 
 
 class BurstDetector:
-    """Notices when many letters of one reason come within a minute, and says so once for each. Counts what one worker
-    writes; reasons are few, and so is what is kept."""
+    """Detects bursts: many dead letters of one reason within a minute, written by this worker; one alert per burst."""
 
-    def __init__(self, letters_max: int = BURST_DEAD_LETTERS) -> None:
-        self._letters_max = letters_max
-        # By reason: its newest minute, and the letters in it.
+    def __init__(self, threshold: int = BURST_DEAD_LETTERS) -> None:
+        self._threshold = threshold
+        # By reason: its newest minute, and the dead letters in it.
         self._minutes: dict[str, tuple[str, int]] = {}
 
-    def noted(self, letters: Iterable[OutputRow]) -> list[OutputRow]:
-        """Count `letters`; the rows of `alerts` that are due."""
+    def add(self, dead_letters: Iterable[OutputRow]) -> list[OutputRow]:
+        """Count dead letters; returns the rows of `alerts` for new bursts."""
         alerts = []
-        for _, value in letters:
-            told = _TOLD.decode(value or b"{}")
-            minute, count = self._minutes.get(told.reason, ("", 0))
-            if told.at[:_MINUTE_LENGTH] > minute:
-                minute, count = told.at[:_MINUTE_LENGTH], 0
-            self._minutes[told.reason] = (minute, count + 1)
-            if count == self._letters_max:
-                alerts.append(_burst_row(told.reason, minute, count + 1, told.at))
+        for _, value in dead_letters:
+            fields = _decode_letter_fields(value or b"{}")
+            minute, count = self._minutes.get(fields.reason, ("", 0))
+            if fields.at[:_MINUTE_LENGTH] > minute:
+                minute, count = fields.at[:_MINUTE_LENGTH], 0
+            self._minutes[fields.reason] = (minute, count + 1)
+            if count == self._threshold:
+                alerts.append(_burst_row(fields.reason, minute, count + 1, fields.at))
         return alerts
 
 
-class _Told(msgspec.Struct, frozen=True):
-    """What is read of a letter."""
+class _LetterFields(msgspec.Struct, frozen=True):
+    """The fields of a dead letter that are read here."""
 
     reason: str = ""
     at: str = ""
 
 
-_TOLD = msgspec.json.Decoder(_Told)
+_decode_letter_fields = msgspec.json.Decoder(_LetterFields).decode
 
 
 def _burst_row(reason: str, minute: str, count: int, at: str) -> OutputRow:
     return system_alert("dead_letter_burst", f"burst-{reason}-{minute}", reason, 0, at=at, quantity=count)
 
 
+def alert_view(id_: str, type_: str, at: str, batch: int, **fields: Any) -> dict[str, Any]:
+    """A row of `alerts` as JSON; `fields` that are not given are empty."""
+    view: dict[str, Any] = {"id": id_, "type": type_, "sku": "", "warehouse": None, "channel": None, "order_id": None}
+    view |= {"quantity": None, "orders": [], "event_id": None, "event_type": None, "at": at, "batch": batch}
+    return view | fields
+
+
 def system_alert(
     type_: str, id_: str, reason: str, batch: int, *, at: str | None = None, quantity: int | None = None
 ) -> OutputRow:
-    """An alert as the others, of no SKU; the same on a repeat, but for its time where none is given."""
-    view: dict[str, Any] = {
-        "id": id_,
-        "type": type_,
-        "sku": "",
-        "warehouse": None,
-        "channel": None,
-        "order_id": None,
-        "quantity": quantity,
-        "orders": [],
-        "event_id": None,
-        "event_type": None,
-        "at": at or rfc3339(now_ms()),
-        "batch": batch,
-        "reason": reason,
-    }
+    """A row of `alerts` without a SKU; a repeat gives the same row, except for `at` if not given."""
+    view = alert_view(id_, type_, at or rfc3339(now_ms()), batch, quantity=quantity, reason=reason)
     return b"", orjson.dumps(view)
 
 
 class RefusedRowHandler:
-    """Sets rows aside that Kafka will never take: a dead letter with what it keeps of the row, and an alert.
+    """Writes a dead letter and an alert for a row that Kafka refuses permanently.
 
     `publish` is the publisher's; `dead_letters` and `alerts` are full names of topics.
     """
@@ -116,7 +108,7 @@ class RefusedRowHandler:
         self._alerts = alerts
 
     async def set_aside(self, topic: str, partition: int, row: OutputRow, error: Exception, epoch: int) -> None:
-        """Write both. A row of these two topics itself is left to the log. Raises MembershipLost."""
+        """Write both; a row of these two topics itself is only logged. Raises MembershipLost."""
         if topic in (self._dead_letters, self._alerts):
             return
         key, value = row
@@ -140,39 +132,39 @@ _KEY = msgspec.json.Decoder(_Key)
 
 
 def original_place(chunk: Chunk, record: Record) -> RecordPlace:
-    """Where an event lay first: where it lies, unless it was taken out of the dead letters and sent again."""
+    """The original place of an event: of a resent dead letter its header, else its own place."""
     return (record.headers and origin_of(record.headers)) or RecordPlace(chunk.topic, chunk.partition, record.offset)
 
 
 def dead_letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> OutputRow:
-    """The letter of bytes that are no message; keyed as they came."""
+    """The dead letter of bytes that are no event, with their own key."""
     raw, place = record.value or b"", original_place(chunk, record)
-    letter = _letter(why.code, why.detail, why.path, place.topic, place.partition, place.offset, now_ms())
-    return record.key or b"", _encoded(letter, raw)
+    letter = _make_letter(why.code, why.detail, why.path, place.topic, place.partition, place.offset, now_ms())
+    return record.key or b"", _encode(letter, raw)
 
 
 def dead_letter_of_refused(refused: RefusedEvent, at_ms: int) -> OutputRow:
-    """The letter of an event that the ledger refused."""
+    """The dead letter of an event that the ledger refused."""
     origin = refused.origin
-    # Where a line is at fault, the ledger's detail is its path.
+    # If a line is invalid, the ledger's detail is its path.
     path = refused.detail if refused.detail.startswith("lines[") else None
     detail = _WRONG_AT.get(refused.reason, f"the ledger answered {refused.reason}") if path else refused.detail
-    letter = _letter(refused.reason, detail, path, origin.topic, origin.partition, origin.offset, at_ms)
-    return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
+    letter = _make_letter(refused.reason, detail, path, origin.topic, origin.partition, origin.offset, at_ms)
+    return _key_of(origin.raw), _encode(letter, origin.raw.encode())
 
 
 def dead_letter_of_rejected(origin: Origin, reason: str, detail: str) -> OutputRow:
-    """The letter of an event that the ledger could not decide: UNDECIDABLE, or `too_large`."""
-    letter = _letter(reason, detail, None, origin.topic, origin.partition, origin.offset, now_ms())
-    return _key_of(origin.raw), _encoded(letter, origin.raw.encode())
+    """The dead letter of an event that the ledger cannot decide: UNDECIDABLE or `too_large`."""
+    letter = _make_letter(reason, detail, None, origin.topic, origin.partition, origin.offset, now_ms())
+    return _key_of(origin.raw), _encode(letter, origin.raw.encode())
 
 
 def dead_letter_of_record(reason: str, detail: str, place: RecordPlace, raw: bytes) -> OutputRow:
-    """The letter of a record of our own that could not be read, or that Kafka does not take."""
-    return b"", _encoded(_letter(reason, detail, None, place.topic, place.partition, place.offset, now_ms()), raw)
+    """The dead letter of an internal record that cannot be decoded, or that Kafka refuses."""
+    return b"", _encode(_make_letter(reason, detail, None, place.topic, place.partition, place.offset, now_ms()), raw)
 
 
-def _letter(
+def _make_letter(
     reason: str, detail: str, path: str | None, topic: str, partition: int, offset: int, at_ms: int
 ) -> dict[str, Any]:
     return {
@@ -186,7 +178,7 @@ def _letter(
     }
 
 
-def _encoded(letter: dict[str, Any], raw: bytes) -> bytes:
+def _encode(letter: dict[str, Any], raw: bytes) -> bytes:
     try:
         whole = orjson.dumps({**letter, "raw": raw.decode()})
     except UnicodeDecodeError:

@@ -1,19 +1,28 @@
-"""The worker's own endpoint: `/healthz`, `/readyz`, `/metrics`. No data is served here."""
+"""The worker's HTTP endpoint (`/healthz`, `/readyz`, `/metrics`), and the check of Redis's eviction policy for it."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-# A probe that waits to be accepted; there are two or three.
+from stocktide.streams.shutdown import end
+from stocktide.tables.ledger.connection import check_eviction_policy
+
+# Connections that wait to be accepted: a few probes.
 _BACKLOG = 16
+# The interval of the check; INFO costs Redis some microseconds.
+EVICTION_CHECK_SECONDS = 2.0
 
 
 class WorkerEndpoint:
-    """`troubles` says why the worker is not ready, nothing where it is; `refresh` brings the gauges up to date."""
+    """The HTTP server. `troubles` returns the reasons why the worker is not ready; `refresh` updates the gauges."""
 
     def __init__(
         self, registry: CollectorRegistry, troubles: Callable[[], list[str]], refresh: Callable[[], None]
@@ -24,7 +33,7 @@ class WorkerEndpoint:
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; the port. Raises OSError."""
+        """Listen; returns the port. Raises OSError."""
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -52,3 +61,27 @@ class WorkerEndpoint:
     async def _metrics(self, _: web.Request) -> web.Response:
         self._refresh()
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class EvictionMonitor:
+    """Checks that Redis does not evict keys: an evicted counter is lost stock. `trouble` is the error or None."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._task: asyncio.Task[None] | None = None
+        self.trouble: str | None = None
+
+    def start(self) -> None:
+        """Start to check every EVICTION_CHECK_SECONDS."""
+        self._task = asyncio.create_task(self._run(), name="eviction")
+
+    async def stop(self) -> None:
+        """Stop checking."""
+        if self._task is not None:
+            await end(self._task)
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(RedisError, OSError):  # the relay reports that Redis does not answer
+                self.trouble = await check_eviction_policy(self._redis)
+            await asyncio.sleep(EVICTION_CHECK_SECONDS)

@@ -1,10 +1,10 @@
-"""From raw records to settled decisions: what the agents of orders and movements have in common.
+"""The agents of the topics `orders` and `movements`: raw records → settled decisions.
 
-In: a chunk of raw records and the decoder of its topic. Out: nothing until every event of the chunk is decided and
-its decision settled, and every one that is no event lies in the dead letters; only then may the chunk be acked.
+In: a chunk of raw records and the decoder of its topic. Out: decisions in the ledger, dead dead_letters for malformed
+events. The call returns after all of them are settled and written; then the chunk may be acked.
 
-The chunk goes to the ledger in pieces, several under way at once, asked in order: a piece is bounded in commands, lines
-and bytes, because every other caller waits behind each call of Lua.
+The chunk is submitted in pieces, several concurrently but in order. A piece is bounded in commands, lines and bytes,
+because Redis blocks other callers during each Lua call.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ from stocktide.agents.dead_letters import (
 )
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.streams import failpoints
-from stocktide.streams.contract.events import Event, Malformed, OrderEvent, OrderPlaced
+from stocktide.streams.contract.events import (
+    Event,
+    Malformed,
+    OrderEvent,
+    OrderPlaced,
+    decode_movement,
+    decode_order_event,
+)
 from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.client import TooLarge
@@ -36,19 +43,19 @@ from stocktide.tables.ledger.submission import Undecidable
 
 logger = logging.getLogger(__name__)
 
-# One call of Lua: 10 to 20 µs an order, so a few ms.
+# Per Lua call: a few ms, at 10 to 20 µs per order.
 COMMANDS_MAX = 256
 LINES_MAX = 1_000
-# Of raw events, which travel with their commands: a tenth of what one record of the journal may hold.
+# Of the raw events that the commands carry: a tenth of the limit of a journal record.
 PIECE_BYTES_MAX = 1024 * 1024
-# Pieces of one chunk under way: enough to keep Redis and the relay busy while one waits for its settlement.
-UNDER_WAY_MAX = 4
+# Concurrent pieces of one chunk: they keep Redis and the relay busy while one waits for its settlement.
+PIECES_MAX = 4
 
 Decode = Callable[[bytes], Event | Malformed]
 
 
 class CommandSubmitter(Protocol):
-    """What is needed of the Submitter."""
+    """The Submitter's `answer`."""
 
     async def answer(
         self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
@@ -56,7 +63,7 @@ class CommandSubmitter(Protocol):
 
 
 class Intake:
-    """Submits chunks. `dead_letters` and `alerts` are full names of topics."""
+    """Submits chunks to the ledger. `dead_letters` and `alerts` are full names of topics."""
 
     def __init__(
         self, submitter: CommandSubmitter, publisher: Publisher, dead_letters: str, alerts: str, metrics: WorkerMetrics
@@ -68,46 +75,56 @@ class Intake:
         self._metrics = metrics
         self._bursts = BurstDetector()
 
-    async def take_in(self, chunk: Chunk, epoch: int, decode: Decode) -> None:
-        """Have a chunk decided and settled. Raises MembershipLost; may be called again with the same chunk."""
-        letters: list[OutputRow] = []
-        under_way, turn = asyncio.Semaphore(UNDER_WAY_MAX), asyncio.Lock()
+    async def settle_chunk(self, chunk: Chunk, epoch: int, decode: Decode) -> None:
+        """Decide and settle a chunk. Raises MembershipLost; may be called again with the same chunk."""
+        dead_letters: list[OutputRow] = []
+        slots, turn = asyncio.Semaphore(PIECES_MAX), asyncio.Lock()
         async with asyncio.TaskGroup() as tasks:
-            for piece in split_commands(decode_commands(chunk, decode, letters)):
-                await under_way.acquire()
-                task = tasks.create_task(self._settle(piece, letters, turn))
-                task.add_done_callback(lambda _: under_way.release())
-        if letters:
-            self._metrics.dead_letters.inc(len(letters))
-            await self._publisher.publish(self._dead_letters, letters, epoch)
-            if alerts := self._bursts.noted(letters):
+            for piece in split_commands(decode_commands(chunk, decode, dead_letters)):
+                await slots.acquire()
+                task = tasks.create_task(self._settle_piece(piece, dead_letters, turn))
+                task.add_done_callback(lambda _: slots.release())
+        if dead_letters:
+            self._metrics.dead_letters.inc(len(dead_letters))
+            await self._publisher.publish(self._dead_letters, dead_letters, epoch)
+            if alerts := self._bursts.add(dead_letters):
                 await self._publisher.publish(self._alerts, alerts, epoch)
 
-    async def _settle(self, piece: list[Command], letters: list[OutputRow], turn: asyncio.Lock) -> None:
-        """Have a piece settled. One that is too large, or that the ledger fails on, is halved down to the command that
-        does it."""
+    async def _settle_piece(self, piece: list[Command], dead_letters: list[OutputRow], turn: asyncio.Lock) -> None:
+        """Decide and settle a piece. If it is too large or the ledger fails on it, it is halved down to the command
+        that causes it."""
         try:
             answer = await self._submitter.answer(piece, None, turn)
         except (TooLarge, Undecidable) as error:
             if len(piece) > 1:
                 middle = len(piece) // 2
-                await self._settle(piece[:middle], letters, turn)
-                await self._settle(piece[middle:], letters, turn)
+                await self._settle_piece(piece[:middle], dead_letters, turn)
+                await self._settle_piece(piece[middle:], dead_letters, turn)
                 return
             logger.error("an event goes to the dead letters: %s", error)
-            letters.extend(_rejected(piece[0], error))
+            dead_letters.extend(_rejected(piece[0], error))
         else:
             failpoints.hit("mid_batch")
             self._metrics.count(answer)
 
 
-def decode_commands(chunk: Chunk, decode: Decode, letters: list[OutputRow]) -> Iterator[Command]:
-    """The chunk's commands, in order; what is no event becomes a row in `letters`."""
+async def settle_orders(chunk: Chunk, epoch: int, intake: Intake) -> None:
+    """The agent of the topic `orders`. Raises MembershipLost."""
+    await intake.settle_chunk(chunk, epoch, decode_order_event)
+
+
+async def settle_movements(chunk: Chunk, epoch: int, intake: Intake) -> None:
+    """The agent of the topic `movements`. Raises MembershipLost."""
+    await intake.settle_chunk(chunk, epoch, decode_movement)
+
+
+def decode_commands(chunk: Chunk, decode: Decode, dead_letters: list[OutputRow]) -> Iterator[Command]:
+    """The chunk's commands, in order; malformed events are added to `dead_letters`."""
     for record in chunk.records:
         raw = record.value or b""
         event = decode(raw)
         if isinstance(event, Malformed):
-            letters.append(dead_letter_of_malformed(chunk, record, event))
+            dead_letters.append(dead_letter_of_malformed(chunk, record, event))
         else:
             place = original_place(chunk, record)
             origin = Origin(place.topic, place.partition, place.offset, origin_text(event, raw))
@@ -115,15 +132,15 @@ def decode_commands(chunk: Chunk, decode: Decode, letters: list[OutputRow]) -> I
 
 
 def origin_text(event: Event, raw: bytes) -> str:
-    """What an event's origin keeps of it. One that may wait in the ledger is written anew, so that fields that nobody
-    knows, of any size, take up no room there."""
+    """The text kept in an event's origin. An event that may be parked is encoded again, so that unknown fields of any
+    size take no room in the ledger."""
     if isinstance(event, OrderEvent) and not isinstance(event, OrderPlaced):
         return msgspec.json.encode(event).decode()
     return raw.decode(errors="replace")
 
 
 def split_commands(commands: Iterator[Command]) -> Iterator[list[Command]]:
-    """Cut commands into pieces of at most COMMANDS_MAX and, unless one alone has more, LINES_MAX lines and
+    """Split commands into pieces of at most COMMANDS_MAX and, unless a single command has more, LINES_MAX lines and
     PIECE_BYTES_MAX of raw events."""
     piece: list[Command] = []
     lines = size = 0

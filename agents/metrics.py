@@ -1,4 +1,4 @@
-"""What a worker counts, for Prometheus. One registry per worker, so that tests can have several."""
+"""The worker's Prometheus metrics. One registry per worker, so that tests can have several."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from stocktide.agents.relay_assignment import RunningRelay
 from stocktide.tables.ledger.records import DecisionHead
 from stocktide.tables.settlement.stalls import StallMonitor, make_stall_gauges
 
-# Commands in a piece, up to COMMANDS_MAX of agents.intake.
+# Buckets up to COMMANDS_MAX of agents.intake.
 _SIZES = (1, 4, 16, 64, 128, 256)
 
-# Records not committed yet, by topic and partition.
+# Uncommitted records by topic and partition.
 Lags = Mapping[tuple[str, int], int]
 
 
@@ -41,7 +41,7 @@ class WorkerMetrics:
         self.blessed = Gauge("stocktide_relay_blessed", "1 while this worker's relay serves", registry=self.registry)
         self.recovery = Gauge(
             "stocktide_recovery",
-            "How far Redis was brought back, while it is: done of total, batches or rows",
+            "Progress of a recovery of Redis: done and total, in batches or rows",
             ["phase", "of"],
             registry=self.registry,
         )
@@ -53,34 +53,35 @@ class WorkerMetrics:
 
     def _make_audit_gauges(self) -> None:
         registry = self.registry
-        self.audited_at = Gauge(
-            "stocktide_audited_at_seconds", "When the last audit that was finished ended", registry=registry
-        )
-        self.audit_seconds = Gauge("stocktide_audit_seconds", "How long it took", registry=registry)
+        self.audited_at = Gauge("stocktide_audited_at_seconds", "When the last finished audit ended", registry=registry)
+        self.audit_seconds = Gauge("stocktide_audit_seconds", "Duration of the last finished audit", registry=registry)
         self.audit_compared = Gauge(
-            "stocktide_audit_compared", "How much it looked at: batches, keys, rows", ["side"], registry=registry
+            "stocktide_audit_compared",
+            "Batches, keys and rows that the last audit compared",
+            ["side"],
+            registry=registry,
         )
-        self.drifts = Gauge("stocktide_drifts", "Keys that drift, as the last audit found", registry=registry)
+        self.drifts = Gauge("stocktide_drifts", "Keys with drift in the last audit", registry=registry)
         self.drift = Gauge(
-            "stocktide_drift", "Keys that drift, by what they are and where", ["subject", "side"], registry=registry
+            "stocktide_drift", "Keys with drift by subject and side", ["subject", "side"], registry=registry
         )
         self.audits_unfinished = Counter(
             "stocktide_audits_unfinished", "Audits that could not be finished", registry=registry
         )
 
     def count(self, decision: DecisionHead) -> None:
-        """Note a settled decision of an agent."""
+        """Count a settled decision of an agent."""
         self.batch_commands.observe(len(decision.results))
         tally = Tally((result.outcome, result.replayed) for result in decision.results)
         for (outcome, replayed), number in tally.items():
             self.outcomes.labels(outcome, "yes" if replayed else "no").inc(number)
 
     def show_stalls(self, stalls: StallMonitor) -> None:
-        """Bring the gauges of what stands still up to date."""
+        """Update the gauges of stalls."""
         stalls.show(self.stalled, self.stalled_seconds)
 
     def refresh(self, relay: RunningRelay | None, settled_batch: int, resubmitted: int, lags: Lags) -> None:
-        """Bring the gauges up to date."""
+        """Update the gauges."""
         self.settled_batch.set(settled_batch)
         self.resubmitted.set(resubmitted)
         self.relay_lag.set(relay.lag if relay else 0)

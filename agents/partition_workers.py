@@ -1,13 +1,13 @@
-"""Chunks to a handler, partition by partition; acks what is done.
+"""One worker task per partition: passes chunks to a handler and acks them.
 
-In: the chunk events of one topic. Out: calls of the handler, one at a time and in order within a partition, side by
-side across partitions; each chunk is acked once its handler returned.
+In: the chunk events of one topic. Out: calls of the handler, in order within a partition, concurrent across partitions;
+each chunk is acked after its handler returns.
 
-A lane may gather: what came in the meantime goes to the handler as one chunk, and calls begin at least so far apart.
-An event that comes after a quiet time is handled at once; under load many small chunks become a few large ones.
+Workers may merge chunks: the queued chunks go to the handler as one, and calls begin at least `merge_seconds` apart. An
+event after a quiet time is handled at once; under load many small chunks become a few large ones.
 
-No exception leaves: Faust acks an event whose agent raised. A handler that fails is called again, with the same chunk,
-until it succeeds: what lies behind it in the partition waits, and nothing is lost.
+No exception is raised, because Faust acks an event whose agent raised. A failing handler is called again with the same
+chunk until it succeeds, and the rest of the partition waits.
 """
 
 from __future__ import annotations
@@ -26,36 +26,35 @@ from stocktide.tables.settlement.stalls import describe_error
 
 logger = logging.getLogger(__name__)
 
-# Called with a chunk and the epoch of the assignment that brought it. May be called again with the same chunk.
+# Called with a chunk and the epoch of its assignment. May be called again with the same chunk.
 Handler = Callable[[Chunk, int], Awaitable[None]]
 
-# Chunks that wait in one lane: one is ready when the other is done.
-WAITING_MAX = 1
-# Those of a lane that gathers, and what one call gets at most: some 100 ms of a handler's time.
-GATHERED_MAX = 64
-GATHERED_RECORDS_MAX = 1_000
-GATHERED_BYTES_MAX = 4 * 1024 * 1024
-# A call of a lane that gathers begins so many times as long after the last one as that one worked (what it waited for
-# Kafka does not count), so that a busy lane does not keep the loop from others: of many states of one key the newest is
-# enough, and a longer pause finds more of them. But no later than this, for those who look at the rows.
+# Queued chunks of a partition: the next one is ready when the handler returns.
+QUEUED_MAX = 1
+# Queued chunks if they are merged, and the limits of one call: some 100 ms of the handler's time.
+CHUNKS_MERGED_MAX = 64
+MERGED_RECORDS_MAX = 1_000
+MERGED_BYTES_MAX = 4 * 1024 * 1024
+# After a merging call that used t seconds of CPU, the next one begins REST_FACTOR × t after its start, at most
+# MERGE_SECONDS_MAX: other tasks get the event loop, and more states of one key are merged into the newest.
 REST_FACTOR = 8.0
-GATHER_SECONDS_MAX = 0.15
-# Between calls of a handler that fails.
+MERGE_SECONDS_MAX = 0.15
+# The wait before a failed handler is called again.
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 
 
 class ChunkInProgress(Struct, frozen=True):
-    """The chunk that a lane's handler has: its first offset, and why the newest call failed, "" where none did."""
+    """The chunk that the handler processes: its first offset, and the error of the newest call or ""."""
 
     offset: int
-    trouble: str = ""
+    error: str = ""
 
 
 class PartitionWorkers:
-    """The lanes of one topic. `feed` and `stop` are called from the loop.
+    """The workers of one topic.
 
-    They gather where `gather_seconds`, the shortest time between two calls, is not 0; `worked` says how many seconds
-    the handler has kept the loop busy so far.
+    Chunks are merged if `merge_seconds`, the least time between two calls, is not 0. `busy_seconds` returns the CPU
+    time that the handler has used so far.
     """
 
     def __init__(
@@ -63,84 +62,84 @@ class PartitionWorkers:
         name: str,
         handle: Handler,
         membership: Membership,
-        gather_seconds: float = 0.0,
-        worked: Callable[[], float] = lambda: 0.0,
+        merge_seconds: float = 0.0,
+        busy_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._name = name
         self._handle = handle
         self._membership = membership
-        self._gather_seconds = gather_seconds
-        self._worked = worked
+        self._merge_seconds = merge_seconds
+        self._busy_seconds = busy_seconds
         self._queues: dict[int, asyncio.Queue[tuple[Any, int]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        # By partition: what the handler has now, and the last offset that is done.
-        self.under_way: dict[int, ChunkInProgress] = {}
+        # By partition: the chunk in progress, and the last offset done.
+        self.in_progress: dict[int, ChunkInProgress] = {}
         self.done: dict[int, int] = {}
 
     async def follow(self, stream: Any) -> None:
-        """The body of a Faust agent: feed every chunk of the stream."""
+        """The body of a Faust agent: feed each chunk of the stream."""
         async for event in stream.noack().events():
             await self.feed(event)
 
     async def feed(self, event: Any) -> None:
-        """Hand an event to its partition's lane; waits while that one is full."""
+        """Queue an event for its partition's worker; waits while the queue is full."""
         partition = event.message.partition
         queue = self._queues.get(partition)
         if queue is None:
-            queue = self._queues[partition] = asyncio.Queue(GATHERED_MAX if self._gather_seconds else WAITING_MAX)
-            self._tasks.append(asyncio.create_task(self._work(queue), name=f"{self._name}-{partition}"))
+            queue = self._queues[partition] = asyncio.Queue(CHUNKS_MERGED_MAX if self._merge_seconds else QUEUED_MAX)
+            self._tasks.append(asyncio.create_task(self._run(queue), name=f"{self._name}-{partition}"))
         await queue.put((event, self._membership.epoch))
 
-    async def rest(self) -> None:
-        """Wait until all that was fed is done, or dropped."""
+    async def drain(self) -> None:
+        """Wait until all queued events are done or dropped."""
         await asyncio.gather(*(queue.join() for queue in self._queues.values()))
 
     async def stop(self) -> None:
-        """End all work, wherever it is; what is not acked comes again."""
+        """Cancel all workers; chunks that are not acked are delivered again."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _work(self, queue: asyncio.Queue[tuple[Any, int]]) -> None:
+    async def _run(self, queue: asyncio.Queue[tuple[Any, int]]) -> None:
         clock = asyncio.get_running_loop().time
         next_begin, ahead = float("-inf"), None
         while True:
             event, epoch = ahead or await queue.get()
-            if (early := next_begin - clock()) > 0:
-                await asyncio.sleep(early)
-            begun, worked = clock(), self._worked()
-            events, ahead = self._gather(queue, event, epoch)
+            if (wait := next_begin - clock()) > 0:
+                await asyncio.sleep(wait)
+            begun, busy_before = clock(), self._busy_seconds()
+            events, ahead = self._merge(queue, event, epoch)
             try:
-                await self._do(events, epoch)
+                await self._handle_until_done(events, epoch)
             finally:
-                self.under_way.pop(event.message.partition, None)
-            if self._gather_seconds:
-                pause = max(self._gather_seconds, (self._worked() - worked) * REST_FACTOR)
-                next_begin = begun + min(pause, GATHER_SECONDS_MAX)
+                self.in_progress.pop(event.message.partition, None)
+            if self._merge_seconds:
+                pause = max(self._merge_seconds, (self._busy_seconds() - busy_before) * REST_FACTOR)
+                next_begin = begun + min(pause, MERGE_SECONDS_MAX)
             for _ in events:
                 queue.task_done()
 
-    def _gather(
+    def _merge(
         self, queue: asyncio.Queue[tuple[Any, int]], first: Any, epoch: int
     ) -> tuple[list[Any], tuple[Any, int] | None]:
-        """`first` and what may go with it (the same assignment, not too many records); and what came out beyond."""
+        """`first` and the queued events merged with it; and an event taken from the queue beyond a limit, or None."""
         events, records, size = [first], len(first.value.records), _bytes_of(first)
-        while self._gather_seconds and queue.qsize():
+        while self._merge_seconds and queue.qsize():
             event, its_epoch = queue.get_nowait()
             records += len(event.value.records)
             size += _bytes_of(event)
-            if its_epoch != epoch or records > GATHERED_RECORDS_MAX or size > GATHERED_BYTES_MAX:
+            if its_epoch != epoch or records > MERGED_RECORDS_MAX or size > MERGED_BYTES_MAX:
                 return events, (event, its_epoch)
             events.append(event)
         return events, None
 
-    async def _do(self, events: list[Any], epoch: int) -> None:
+    async def _handle_until_done(self, events: list[Any], epoch: int) -> None:
         chunk: Chunk = events[0].value
         if len(events) > 1:
             records = tuple(record for event in events for record in event.value.records)
             chunk = Chunk(chunk.topic, chunk.partition, records)
         wait = RETRY_SECONDS_MIN
-        self.under_way[chunk.partition] = ChunkInProgress(chunk.records[0].offset)
+        self.in_progress[chunk.partition] = ChunkInProgress(chunk.records[0].offset)
         while self._membership.holds(epoch):
             try:
                 await self._handle(chunk, epoch)
@@ -148,7 +147,7 @@ class PartitionWorkers:
                 return
             except Exception as error:
                 records = chunk.records
-                self.under_way[chunk.partition] = ChunkInProgress(records[0].offset, describe_error(error))
+                self.in_progress[chunk.partition] = ChunkInProgress(records[0].offset, describe_error(error))
                 logger.exception(
                     "%s-%d, offsets %d to %d: failed, trying again in %.1f s",
                     chunk.topic,

@@ -1,8 +1,7 @@
-"""What of a worker's work waits, and how far it is: the standings by which a stall is seen (rule 48).
+"""The pending work and positions of a worker's parts, from which stalls are detected (rule 48).
 
-In: the parts of a worker, and a look at Kafka and Redis a second. Out: a `PartStatus` for settling, each partition that
-is consumed, each partition that refuses rows, the timers and the tables. Only what this worker has to do is among them:
-what is assigned elsewhere is for the other worker to say.
+In: the parts of a worker, and one request per second to Kafka and Redis. Out: a `PartStatus` for settling, each
+consumed partition, each partition that refuses rows, the timers and the tables; only for parts assigned to this worker.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.stalls import PartStatus, StepStatus, describe_error
 from stocktide.tables.views import rfc3339
 
-# A server that takes longer does not answer: a look comes every second.
+# A server that takes longer counts as not answering.
 ANSWER_SECONDS_MAX = 2.0
 
 
 class LedgerProgress(Struct, frozen=True):
-    """What Redis says of a shard. `overdue`: the oldest deadline and the oldest dwell that have passed, None where
-    none has."""
+    """A shard's positions in Redis. `overdue`: the oldest deadline and the oldest dwell that have passed, each or
+    None."""
 
     head: int = 0
     settled: int = 0
@@ -42,8 +41,8 @@ class LedgerProgress(Struct, frozen=True):
 
 
 class RedisProbe:
-    """Asks Redis how far it is. `tick_ms`: how often what is due is looked for. `trouble` is why Redis does not answer,
-    None where it does."""
+    """Reads a shard's positions from Redis. `tick_ms`: the interval of the expiry step. `trouble`: the error if Redis
+    does not answer, else None."""
 
     def __init__(self, redis: Redis, app_id: str, tick_ms: int, shard: int = 0) -> None:
         self._redis = redis
@@ -52,16 +51,16 @@ class RedisProbe:
         self.trouble: str | None = None
         self.numbers = LedgerProgress()
 
-    async def look(self) -> None:
-        """Ask once; raises nothing."""
+    async def probe(self) -> None:
+        """Read once; raises nothing."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                self.numbers = await self._ask()
+                self.numbers = await self._read()
             self.trouble = None
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
             self.trouble = f"Redis does not answer: {describe_error(error)}"
 
-    async def _ask(self) -> LedgerProgress:
+    async def _read(self) -> LedgerProgress:
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.time()
         pipeline.hget(self._prefix + "head", "batch")
@@ -69,19 +68,19 @@ class RedisProbe:
         pipeline.zrange(self._prefix + "deadlines", 0, 0, withscores=True)
         pipeline.zrange(self._prefix + "dwells", 0, 0, withscores=True)
         now, head, settled, *oldest = await pipeline.execute()
-        # What fell due since the last tick waits for the next one.
+        # Deadlines since the last tick are handled by the next one.
         before = now[0] * 1000 + now[1] // 1000 - self._tick_ms
-        return LedgerProgress(int(head or 0), int(settled or 0), tuple(_passed(found, before) for found in oldest))
+        return LedgerProgress(int(head or 0), int(settled or 0), tuple(_overdue(found, before) for found in oldest))
 
 
-def _passed(found: Sequence[tuple[bytes, float]], before_ms: int) -> tuple[str, float] | None:
+def _overdue(found: Sequence[tuple[bytes, float]], before_ms: int) -> tuple[str, float] | None:
     if not found or found[0][1] > before_ms:
         return None
     return found[0][0].decode(errors="backslashreplace"), found[0][1]
 
 
 class KafkaProbe:
-    """Asks Kafka where partitions end. `trouble` is why it does not answer, None where it does."""
+    """Reads the end offsets of partitions. `trouble`: the error if Kafka does not answer, else None."""
 
     def __init__(self, make_consumer: Callable[[], AIOKafkaConsumer]) -> None:
         self._make_consumer = make_consumer
@@ -89,16 +88,16 @@ class KafkaProbe:
         self.trouble: str | None = None
         self.ends: Mapping[Any, int] = {}
 
-    async def look(self, partitions: Sequence[Any]) -> None:
-        """Ask once; raises nothing."""
+    async def probe(self, partitions: Sequence[Any]) -> None:
+        """Read once; raises nothing."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                self.ends = await self._ask([TopicPartition(*partition) for partition in partitions])
+                self.ends = await self._read([TopicPartition(*partition) for partition in partitions])
             self.trouble = None
         except (KafkaError, OSError) as error:
             self.trouble = f"Kafka does not answer: {describe_error(error)}"
 
-    async def _ask(self, partitions: list[TopicPartition]) -> Mapping[Any, int]:
+    async def _read(self, partitions: list[TopicPartition]) -> Mapping[Any, int]:
         if self._consumer is None:
             consumer = self._make_consumer()
             try:
@@ -111,20 +110,20 @@ class KafkaProbe:
         return found
 
     async def stop(self) -> None:
-        """Let go of Kafka."""
+        """Close the consumer."""
         if self._consumer is not None:
             await self._consumer.stop()
 
 
 class WorkerProgress:
-    """The standings of one worker. `relay` gives the one that runs here, None where none does; `timers` are those that
-    can fail, by name, the expiry among them."""
+    """The part statuses of one worker. `relay` returns the relay that runs here, or None; `timers`: the step statuses
+    by timer, `expiry` among them."""
 
     def __init__(
         self,
         app_id: str,
         app: App,
-        lanes: Mapping[Topic, PartitionWorkers],
+        workers: Mapping[Topic, PartitionWorkers],
         stock: StockAgent,
         relay: Callable[[], RunningRelay | None],
         publisher: Publisher,
@@ -135,7 +134,7 @@ class WorkerProgress:
     ) -> None:
         self._app_id = app_id
         self._app = app
-        self._lanes = {topic.full_name(app_id): lane for topic, lane in lanes.items()}
+        self._workers = {topic.full_name(app_id): of_topic for topic, of_topic in workers.items()}
         self._stock = stock
         self._relay = relay
         self._publisher = publisher
@@ -146,18 +145,24 @@ class WorkerProgress:
         self._journal = JOURNAL.full_name(app_id)
         self._stock_topic = STOCK.full_name(app_id)
 
-    async def look(self) -> list[PartStatus]:
-        """Ask both servers, and tell how everything stands; raises nothing."""
+    async def statuses(self) -> list[PartStatus]:
+        """Probe both servers and return the status of each part; raises nothing."""
         partitions = self._consumed()
-        await asyncio.gather(self._redis.look(), self._kafka.look(partitions))
-        return [*self._servers(), *self._settling(), *self._consuming(partitions), *self._rows(), *self._stepping()]
+        await asyncio.gather(self._redis.probe(), self._kafka.probe(partitions))
+        return [
+            *self._servers(),
+            *self._settling(),
+            *self._consuming(partitions),
+            *self._refusals(),
+            *self._timer_statuses(),
+        ]
 
     def _consumed(self) -> list[Any]:
-        """The partitions that are consumed here now; none during a rebalance and while tables are read back."""
+        """The partitions consumed now; none during a rebalance or while tables are restored."""
         app = self._app
         if not app.membership.held or not app.tables.actives_ready:
             return []
-        ours = {*self._lanes, self._stock_topic}
+        ours = {*self._workers, self._stock_topic}
         return [tp for tp in app.consumer.assignment() if tp.topic in ours]
 
     def _servers(self) -> Iterator[PartStatus]:
@@ -193,8 +198,8 @@ class WorkerProgress:
                 trouble = self._timers["expiry"].trouble
                 yield PartStatus(name, int(oldest is not None), oldest, f"{due}: {trouble}" if trouble else due)
 
-    def _filling(self) -> object:
-        """Moves while Redis is brought back: nothing is decided then, and what waits for that does not stand still."""
+    def _recovery_position(self) -> object:
+        """A position that moves while Redis is recovered: waiting for decisions is no stall then."""
         relay, numbers = self._relay(), self._redis.numbers
         if relay is not None and relay.blessed:
             return None
@@ -202,32 +207,32 @@ class WorkerProgress:
         return numbers.settled, recovery, relay and relay.reading
 
     def _consuming(self, partitions: Sequence[Any]) -> Iterator[PartStatus]:
-        filling, why = self._filling(), self._why()
+        recovering, why = self._recovery_position(), self._wait_reason()
         for tp in partitions:
             part, end = f"consuming {tp.topic}-{tp.partition}", self._kafka.ends.get(tp)
             read = self._app.consumer.fetch_position(tp)
             if read is None:
-                yield PartStatus(part, 1, filling, "Kafka does not say from where on", tp.topic, tp.partition)
+                yield PartStatus(part, 1, recovering, "Kafka does not say from where on", tp.topic, tp.partition)
                 continue
             unread = max(0, end - read) if end is not None else 0
             if tp.topic == self._stock_topic:
-                # A row of `stock` may rest for as long as a policy's interval says: only what is due counts.
-                due, written, trouble = self._stock.standing(tp.partition)
+                # Rows of `stock` may be pending until the end of an interval: only due updates count.
+                due, written, trouble = self._stock.status(tp.partition)
                 moved = ("due", written) if due else ("read", read)
                 yield PartStatus(part, unread + due, moved, trouble or why, tp.topic, tp.partition, read)
                 continue
-            lane = self._lanes[tp.topic]
-            under_way, oldest = lane.under_way.get(tp.partition), self._app.consumer.oldest_unacked(tp)
-            offset = under_way.offset if under_way else read if oldest is None else oldest
-            trouble = under_way.trouble if under_way else ""
-            # What is fetched behind a chunk that is not done is no move.
-            position = (read if oldest is None else None, oldest, offset, lane.done.get(tp.partition), filling)
+            workers = self._workers[tp.topic]
+            chunk, oldest = workers.in_progress.get(tp.partition), self._app.consumer.oldest_unacked(tp)
+            offset = chunk.offset if chunk else read if oldest is None else oldest
+            trouble = chunk.error if chunk else ""
+            # Fetching behind an unfinished chunk is no progress.
+            position = (read if oldest is None else None, oldest, offset, workers.done.get(tp.partition), recovering)
             yield PartStatus(
                 part, unread + (oldest is not None), position, trouble or why, tp.topic, tp.partition, offset
             )
 
-    def _why(self) -> str:
-        """What may hold a handler that has raised nothing."""
+    def _wait_reason(self) -> str:
+        """The likely reason why a handler that has raised no error does not return."""
         relay, alone = self._relay(), not self._app.membership.is_fresh()
         found = (
             None if relay is None or relay.blessed else relay.error or "the relay takes over",
@@ -242,13 +247,13 @@ class WorkerProgress:
         )
         return next((why for why in found if why), "its handler has not ended")
 
-    def _rows(self) -> Iterator[PartStatus]:
+    def _refusals(self) -> Iterator[PartStatus]:
         for (topic, partition), why in self._publisher.failing.items():
             yield PartStatus(f"writing {topic}-{partition}", 1, None, why, topic, partition)
 
-    def _stepping(self) -> Iterator[PartStatus]:
-        filling = self._filling()
+    def _timer_statuses(self) -> Iterator[PartStatus]:
+        recovering = self._recovery_position()
         for name, steps in self._timers.items():
             yield PartStatus(
-                f"timer {name}", int(steps.trouble is not None), (steps.done, filling), steps.trouble or ""
+                f"timer {name}", int(steps.trouble is not None), (steps.done, recovering), steps.trouble or ""
             )

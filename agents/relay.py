@@ -1,8 +1,8 @@
-"""The relay: outbox → journal → read back → settle, for as long as this process owns the shard.
+"""The relay: outbox → journal → read back → settle, while this process owns the shard.
 
-In: the outbox of a blessed Redis. Out: records of the journal, and, once they have been read back as valid, settled
-tokens. The relay takes over first, and takes over anew, with a new term, whenever Redis refuses it or is not the one
-it was (rules R1, R2). It opens no payload.
+In: the outbox of a blessed Redis. Out: records of the journal, and settled tokens after the records are read back as
+valid. The relay begins with a takeover, and takes over again with a new term when Redis refuses it or has changed
+(rules R1, R2). It does not decode payloads.
 """
 
 from __future__ import annotations
@@ -37,57 +37,57 @@ from stocktide.tables.ledger.control import LedgerControl, OutboxEntry, StepRefu
 from stocktide.tables.recovery.rebuild import ProgressReporter, RecoveryProgress
 from stocktide.tables.recovery.takeover import Fork, Lease, LostTail, TakeoverError, take_over
 
-_LOG = logging.getLogger(__name__)
-# One read of the outbox, in batches and in bytes: what one produce request can hold.
+logger = logging.getLogger(__name__)
+# One read of the outbox: what one produce request can hold.
 ENTRIES_MAX = 500
 ENTRIES_BYTES_MAX = 1024 * 1024
-# Produce requests under way. Kafka takes one at a time for a partition; a second is ready when the first one ends.
+# Pending produce requests. Kafka processes one at a time per partition; the others are ready when it ends.
 APPENDS_MAX = 4
-# Records settled by one call of Lua: shoppers wait behind it.
+# Records per settle call: Redis blocks during it.
 SETTLE_MAX = 500
-# With nothing in the outbox, how often Redis is asked whether it is still the blessed one.
+# How often an empty outbox is read, which also checks that Redis is still blessed.
 IDLE_MS = 250
-# With nothing in the journal, how often the reader looks whether it should still be there.
+# How long one read of the journal waits for records.
 READ_SECONDS = 1.0
-# Entries sent and not read back for this long are sent again from the oldest (rule R8). Above any ordinary hiccup of a
-# broker; what was sent twice is void, and costs nothing but its bytes.
+# Entries sent and not read back for this long are sent again from the oldest (rule R8). Longer than a usual pause of a
+# broker; a duplicate record is invalid and costs only its bytes.
 STALL_SECONDS = 3.0
-# Pauses between takeovers: doubled from the first to the last. The last is what an operator waits after a repair.
+# Pauses between takeovers, doubled each time. The longest delays the recovery after an operator's repair.
 PAUSE_SECONDS_FIRST = 0.05
 PAUSE_SECONDS_MAX = 2.0
-# The pause where only an operator can help: every takeover leaves a marker in the journal.
+# The pause if only an operator can help: each takeover appends a marker to the journal.
 UNPUBLISHABLE_SECONDS = 10.0
-# A term that lasted this long was a good one: the next takeover is not a repeat of the last.
+# After a term that lasted this long, the pauses start again from the first.
 GOOD_TERM_SECONDS = 1.0
 
 
 class _Unpublishable(StocktideError):
-    """The journal will never take a batch of the outbox. Its text tells an operator how to go on."""
+    """The journal refuses a batch of the outbox permanently; the message tells an operator what to do."""
 
 
-class _Refused(StocktideError):
-    """Redis no longer takes this relay's word."""
+class _RelayRefused(StocktideError):
+    """Redis refused this relay: it is not blessed, or its term is over."""
 
 
-class _Overtaken(StocktideError):
+class _Superseded(StocktideError):
     """A marker of a higher term was read."""
 
 
-_TROUBLE = (TakeoverError, _Unpublishable, _Refused, _Overtaken, OutOfRange, RedisError, KafkaError, OSError)
+_EXPECTED = (TakeoverError, _Unpublishable, _RelayRefused, _Superseded, OutOfRange, RedisError, KafkaError, OSError)
 
 
 class Relay:
-    """One shard's relay: `start` it, `stop` it. `log` is its own, and closed with it.
+    """One shard's relay. It owns `log` and closes it.
 
-    `assigned` says whether the shard is still this process's: once it says no, `run` ends. For readiness and metrics:
-    `blessed`, `term`, `position` (how far it is settled), `sent` (the newest batch handed to Kafka), `error` (the
-    newest trouble as a sentence, None once it is over), `takeovers`, `resent`. `source` is where a rebuild reads.
+    `assigned` returns whether this process owns the shard; `run` ends when it returns false. `source` is read by a
+    rebuild. For readiness and metrics: `blessed`, `term`, `position` (settled up to), `sent` (the newest batch sent to
+    Kafka), `error` (the newest error as a sentence, or None), `takeovers`, `resent`.
     """
 
     def __init__(
         self,
         log: JournalLog,
-        handover: LedgerControl,
+        control: LedgerControl,
         owner: str,
         *,
         source: RebuildSource,
@@ -96,7 +96,7 @@ class Relay:
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._log = log
-        self._handover = handover
+        self._control = control
         self._owner = owner
         self._source = source
         self._limits = limits or LedgerLimits()
@@ -104,7 +104,7 @@ class Relay:
         self._assigned = assigned
         self._stall_seconds = stall_seconds
         self._reader = JournalReader()
-        self._under_way: asyncio.Queue[asyncio.Future[int]] = asyncio.Queue(APPENDS_MAX)
+        self._pending_appends: asyncio.Queue[asyncio.Future[int]] = asyncio.Queue(APPENDS_MAX)
         self._running: asyncio.Task[None] | None = None
         self.blessed = False
         self.term = 0
@@ -113,54 +113,54 @@ class Relay:
         self.error: str | None = None
         self.takeovers = 0
         self.resent = 0
-        # Why nothing will be settled until an operator acts; None where that is not so.
+        # Why nothing is settled until an operator acts, or None.
         self.stuck: str | None = None
 
     @property
     def recovery(self) -> RecoveryProgress | None:
-        """How far Redis was brought back; None where it is not being brought back."""
+        """The progress of a recovery of Redis, or None."""
         return self._progress.now
 
     @property
     def lag(self) -> int:
-        """Batches that were handed to Kafka and are not settled yet."""
+        """Batches sent to Kafka and not settled yet."""
         return max(0, self.sent - self.position.batch)
 
     @property
     def next_offset(self) -> int:
-        """The offset of the journal up to which batches are settled."""
+        """The journal offset up to which batches are settled."""
         return self.position.offset
 
     @property
     def reading(self) -> int | None:
-        """How far the first takeover has read the journal; None once one has failed: the next one reads all again."""
+        """The journal offset that the first takeover has read up to; None afterwards: a repeat reads the same again."""
         return None if self.blessed or self.error else self._log.next_offset
 
     def start(self) -> None:
-        """Run in a task of its own."""
+        """Start `run` as a task."""
         self._running = asyncio.create_task(self.run())
 
     async def stop(self) -> None:
-        """End at once what `start` began. What is under way belongs to a term that the next owner ends."""
+        """Stop the task and close the log. The next owner's takeover ends the term."""
         if self._running is not None:
             await end(self._running)
         await self._log.close()
 
     async def run(self) -> None:
-        """Take over and serve, again and again, while the shard is assigned to this process."""
+        """Take over and serve, repeatedly, while the shard is assigned to this process."""
         pause = PAUSE_SECONDS_FIRST
         loop = asyncio.get_running_loop()
         while self._assigned():
             began = loop.time()
             try:
                 lease = await take_over(
-                    self._log, self._handover, self._owner, self._source, self._limits, self._progress
+                    self._log, self._control, self._owner, self._source, self._limits, self._progress
                 )
                 await self._serve(lease)
-            except _TROUBLE as error:
+            except _EXPECTED as error:
                 self._report(error)
-            except Exception as error:  # a bug: without a relay nobody would be answered again
-                _LOG.exception("the relay failed and takes over anew")
+            except Exception as error:  # a bug; without a relay no request would be answered
+                logger.exception("the relay failed and takes over again")
                 self.error = f"the relay failed: {error!r}"
             finally:
                 self.blessed = False
@@ -177,32 +177,32 @@ class Relay:
             self.stuck = sentence
         if sentence != self.error:
             level = logging.ERROR if isinstance(error, Fork | LostTail | _Unpublishable) else logging.WARNING
-            _LOG.log(level, "the relay takes over anew: %s", sentence)
+            logger.log(level, "the relay takes over again: %s", sentence)
         self.error = sentence
 
     async def _serve(self, lease: Lease) -> NoReturn:
         self.takeovers += 1
         self.term = lease.term
         self._reader = JournalReader(lease.position)
-        self._under_way = asyncio.Queue(APPENDS_MAX)
+        self._pending_appends = asyncio.Queue(APPENDS_MAX)
         self.blessed, self.error = True, None
         await self._settle(lease.unsettled)
         self.sent = self.position.batch
-        await _first_to_fail(self._send(), self._acknowledge(), self._read_back(), self._resend_where_stalled())
+        await _first_to_fail(self._send(), self._acknowledge(), self._read_back(), self._resend_if_stalled())
 
     async def _send(self) -> NoReturn:
-        """Copy the outbox into the journal, in order, with a few appends under way."""
+        """Copy the outbox to the journal, in order, with up to APPENDS_MAX pending appends."""
         while True:
             sent = self.sent
-            entries = await self._handover.outbox(self.term, sent + 1, ENTRIES_MAX, ENTRIES_BYTES_MAX)
+            entries = await self._control.outbox(self.term, sent + 1, ENTRIES_MAX, ENTRIES_BYTES_MAX)
             if isinstance(entries, StepRefused):
-                raise _Refused(f"Redis refuses the relay of term {self.term}: {entries.reason}")
+                raise _RelayRefused(f"Redis refuses the relay of term {self.term}: {entries.reason}")
             if not entries and not self.lag:
                 self.stuck = None
-            if entries and self.sent == sent:  # else told to send again from further back, while this was read
+            if entries and self.sent == sent:  # else _resend_if_stalled has moved `sent` back meanwhile
                 await self._append(entries)
-            if len(entries) < 2:  # where several came at once there are more by now: no need to be woken
-                await self._handover.wait_for_outbox(self.sent, IDLE_MS)
+            if len(entries) < 2:  # after several entries there are probably more
+                await self._control.wait_for_outbox(self.sent, IDLE_MS)
 
     async def _append(self, entries: Sequence[OutboxEntry]) -> None:
         failpoints.hit("before_send")
@@ -210,20 +210,20 @@ class Relay:
         values = [encode_record(self._record(entry)) for entry in entries]
         for entry, value in zip(entries, values, strict=True):
             if len(value) > JOURNAL_RECORD_BYTES_MAX:
-                raise _Unpublishable(_how_to_go_on(entry.batch, len(value)))
+                raise _Unpublishable(_unpublishable_text(entry.batch, len(value)))
         acknowledged = asyncio.ensure_future(await self._log.append(values))
-        acknowledged.add_done_callback(_look_at)
+        acknowledged.add_done_callback(_retrieve_exception)
         failpoints.hit("after_send")
-        await self._under_way.put(acknowledged)
+        await self._pending_appends.put(acknowledged)
 
     async def _acknowledge(self) -> NoReturn:
-        """Watch the appends that are under way. One that failed leaves a gap: a takeover closes it."""
+        """Await the pending appends. A failed one leaves a gap, which a takeover closes."""
         while True:
-            acknowledged = await self._under_way.get()
+            acknowledged = await self._pending_appends.get()
             try:
-                await asyncio.shield(acknowledged)  # what was sent cannot be called back
+                await asyncio.shield(acknowledged)  # a sent record cannot be cancelled
             except PERMANENT_ERRORS as error:
-                raise _Unpublishable(_how_to_go_on(self.position.batch + 1, None)) from error
+                raise _Unpublishable(_unpublishable_text(self.position.batch + 1, None)) from error
 
     def _record(self, entry: OutboxEntry) -> JournalRecord:
         return JournalRecord(
@@ -231,7 +231,7 @@ class Relay:
         )
 
     async def _read_back(self) -> NoReturn:
-        """Follow the partition and settle what is valid. An own record counts from here on, not from its send."""
+        """Read the partition back and settle valid batches: a batch counts when it is read, not when it is sent."""
         while True:
             records = await self._log.read(self._reader.next_offset, READ_SECONDS)
             positions = []
@@ -239,7 +239,7 @@ class Relay:
                 verdict = self._reader.feed(record.offset, decode_record(record.value))
                 if verdict is RecordVerdict.MARKER:
                     newer = self._reader.position
-                    raise _Overtaken(f"term {self.term} is over: {newer.owner} opened term {newer.term}")
+                    raise _Superseded(f"term {self.term} is over: {newer.owner} opened term {newer.term}")
                 if verdict is RecordVerdict.BATCH:
                     positions.append(self._reader.position)
             if positions:
@@ -250,27 +250,27 @@ class Relay:
     async def _settle(self, positions: Sequence[Position]) -> None:
         for start in range(0, len(positions), SETTLE_MAX):
             chunk = positions[start : start + SETTLE_MAX]
-            settled = await self._handover.settle(self.term, chunk)
+            settled = await self._control.settle(self.term, chunk)
             if isinstance(settled, StepRefused):
-                raise _Refused(f"Redis refuses to settle batch {chunk[-1].batch}: {settled.reason}")
+                raise _RelayRefused(f"Redis refuses to settle batch {chunk[-1].batch}: {settled.reason}")
             if chunk[-1].batch > self.position.batch:
                 self.stuck = None
             self.position = chunk[-1]
             self.error = None
 
-    async def _resend_where_stalled(self) -> NoReturn:
-        """Go back to the oldest entry that is not settled, where nothing moves (rule R8)."""
+    async def _resend_if_stalled(self) -> NoReturn:
+        """Send again from the oldest unsettled entry if no batch was settled for `stall_seconds` (rule R8)."""
         before = self.position.batch
         while True:
             await asyncio.sleep(self._stall_seconds)
             if self.lag and self.position.batch == before:
-                _LOG.warning("batch %d was sent and not read back: sending again from there", before + 1)
+                logger.warning("batch %d was sent and not read back: resending from there", before + 1)
                 self.resent += 1
                 self.sent = before
             before = self.position.batch
 
 
-def _how_to_go_on(batch: int, size: int | None) -> str:
+def _unpublishable_text(batch: int, size: int | None) -> str:
     known = f"has {size} bytes and is" if size is not None else "or one soon after it is"
     return (
         f"batch {batch} {known} larger than the topic journal takes ({JOURNAL_RECORD_BYTES_MAX} bytes, unless its "
@@ -279,14 +279,14 @@ def _how_to_go_on(batch: int, size: int | None) -> str:
     )
 
 
-def _look_at(acknowledged: asyncio.Future[int]) -> None:
-    """Whose relay has stopped is looked at by nobody; asyncio must not complain of that."""
+def _retrieve_exception(acknowledged: asyncio.Future[int]) -> None:
+    """Retrieve the exception of an append that is no longer awaited, so that asyncio does not log it."""
     if not acknowledged.cancelled():
         acknowledged.exception()
 
 
 async def _first_to_fail(*parts: Coroutine[Any, Any, NoReturn]) -> NoReturn:
-    """Run `parts` side by side until one raises; end the others, and raise that."""
+    """Run `parts` concurrently until one raises; cancel the others and raise its exception."""
     tasks = [asyncio.create_task(part) for part in parts]
     outcomes: list[Any] = []
     try:

@@ -1,7 +1,7 @@
-"""The relay's life: it runs where the shard's journal partition is assigned.
+"""Starts and stops the relay with the assignment of the shard's journal partition.
 
-In: assignments. Out: a running relay, or none. A rebalance that leaves the partition here leaves the relay running;
-that two workers believe to own it for a moment is harmless, because the journal's terms decide.
+In: assignments. Out: a running relay, or none. A rebalance that keeps the partition here keeps the relay running. Two
+workers that both believe to own the partition are harmless, because the journal's terms decide.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from stocktide.tables.recovery.rebuild import RecoveryProgress
 
 
 class RunningRelay(Protocol):
-    """What is needed of the relay."""
+    """The relay as its users see it."""
 
     blessed: bool
     term: int
@@ -33,31 +33,31 @@ class RunningRelay(Protocol):
 
 
 class RelayAssignment:
-    """One shard on this worker. `make_relay` is given the question whether the shard is still assigned."""
+    """The relay of one shard on this worker. `make_relay` takes a predicate: whether the shard is still assigned."""
 
     def __init__(self, make_relay: Callable[[Callable[[], bool]], RunningRelay]) -> None:
         self._make_relay = make_relay
         self._assigned = False
         self.relay: RunningRelay | None = None
 
-    async def on_assigned(self, mine: bool) -> None:
-        """The partitions were assigned anew; the journal's is among them or not."""
-        self._assigned = mine
-        if mine and self.relay is None:
+    async def on_assigned(self, assigned: bool) -> None:
+        """Handle an assignment: `assigned` tells whether it includes the journal's partition."""
+        self._assigned = assigned
+        if assigned and self.relay is None:
             self.relay = self._make_relay(lambda: self._assigned)
             self.relay.start()
-        elif not mine:
+        elif not assigned:
             await self.stop()
 
     async def stop(self) -> None:
-        """End the relay, if one runs."""
+        """Stop the relay, if one runs."""
         self._assigned = False
         relay, self.relay = self.relay, None
         if relay is not None:
             await relay.stop()
 
     def trouble(self) -> str | None:
-        """Why the ledger cannot be used through this worker's relay; None where it can, or where another one serves."""
+        """Why this worker's relay does not serve the ledger; None if it does, or if another worker's relay serves."""
         if self.relay is None:
             return None
         if self.relay.stuck is not None:

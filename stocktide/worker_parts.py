@@ -22,15 +22,12 @@ from stocktide.agents.channel_stock.agent import StockAgent
 from stocktide.agents.channel_stock.compare import compare
 from stocktide.agents.dead_letters import RefusedRowHandler
 from stocktide.agents.derive.agent import Derivation
-from stocktide.agents.endpoint import WorkerEndpoint
-from stocktide.agents.intake import Intake
+from stocktide.agents.endpoint import EvictionMonitor, WorkerEndpoint
+from stocktide.agents.intake import Intake, settle_movements, settle_orders
 from stocktide.agents.maintenance.audit_schedule import AuditSchedule, run_audit_process
-from stocktide.agents.maintenance.eviction import EvictionMonitor
 from stocktide.agents.maintenance.expiry import run_expiry
 from stocktide.agents.maintenance.snapshots import JournalTrimmer, SnapshotRefresh
 from stocktide.agents.metrics import WorkerMetrics
-from stocktide.agents.movements import settle_movements
-from stocktide.agents.orders import settle_orders
 from stocktide.agents.partition_workers import PartitionWorkers
 from stocktide.agents.progress import KafkaProbe, RedisProbe, WorkerProgress
 from stocktide.agents.relay import Relay
@@ -116,7 +113,7 @@ class Worker:
         self._redis = redis
         self._steps = {"expiry": StepStatus()}
         self._kafka_probe = KafkaProbe(self._make_consumer)
-        self._stalls = StallMonitor(self._make_progress().look, self._alert, f"worker {settings.worker_name}")
+        self._stalls = StallMonitor(self._make_progress().statuses, self._alert, f"worker {settings.worker_name}")
 
     def _make_consumer(self) -> AIOKafkaConsumer:
         client = self._settings.kafka_client()
@@ -189,7 +186,7 @@ class Worker:
             ORDERS: PartitionWorkers(ORDERS.name, partial(settle_orders, intake=intake), membership),
             MOVEMENTS: PartitionWorkers(MOVEMENTS.name, partial(settle_movements, intake=intake), membership),
             JOURNAL: PartitionWorkers(
-                JOURNAL.name, derivation.derive, membership, DERIVE_SECONDS_MIN, derivation.worked
+                JOURNAL.name, derivation.derive, membership, DERIVE_SECONDS_MIN, derivation.busy_seconds
             ),
         }
         for topic, worker in workers.items():
@@ -260,7 +257,7 @@ class Worker:
         if self._app.started and not self._app.crashed:
             with contextlib.suppress(Exception):  # without an assignment
                 self._app.consumer.stop_flow()
-        await asyncio.gather(*(workers.rest() for workers in self._workers.values()))
+        await asyncio.gather(*(workers.drain() for workers in self._workers.values()))
 
     async def _on_assigned(self, _: Any, assigned: Any, **__: Any) -> None:
         journal = JOURNAL.full_name(self._settings.app_id)

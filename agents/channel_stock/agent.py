@@ -1,10 +1,10 @@
-"""The agent of the topic `stock`: rows of SKUs → the topic `channel-stock`, which is also the table `channel_stock`.
+"""The agent of the topic `stock`: SKU rows → the topic `channel-stock`, which backs the table `channel_stock`.
 
-In: chunks of `stock`. Out: channel updates, in batches, as `agents.channel_stock.conflation` lets them go. A row lies
-in the partition of its SKU, and so do its updates. A chunk is acked once what it conflated to was written.
+In: chunks of `stock`. Out: batches of channel updates, when `agents.channel_stock.conflation` makes them due, in the
+partition of their SKU. A chunk is acked after the updates it conflated to are written.
 
-On assignment the whole of `stock` is read once more beside the stream and compared with what was published; what
-differs is published. A late row of a former owner is so put right.
+On assignment all of `stock` is also compared with the published rows, and differences are published. This corrects rows
+that a former owner wrote late.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 import msgspec
 
@@ -25,78 +25,74 @@ from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.kafka.transport import Chunk, Record
 from stocktide.streams.topics import CHANNEL_STOCK
+from stocktide.tables.changelog_table import PublishedTable
 from stocktide.tables.settlement.stalls import describe_error
 
 logger = logging.getLogger(__name__)
 
-# Updates written at once: some ms of the loop, which shoppers wait for too. More go with the next write.
+# Updates per write: blocks the event loop for some ms.
 UPDATES_MAX = 500
-# Rows folded before other work of the loop gets a turn: a millisecond or two.
+# Rows folded before the event loop runs other tasks: a millisecond or two.
 ROWS_PER_TURN = 50
-# After a write that failed for a reason that nobody foresaw.
+# After a write failed with an unexpected error.
 RETRY_SECONDS = 1.0
 
 
-class ChannelStockTable(Protocol):
-    """What is needed of the table `channel_stock`: rows by partition."""
-
-    def read(self, partition: int, key: bytes) -> bytes | None: ...
-    def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None: ...
-
-
 class ChannelPublisher:
-    """One partition of one epoch: folds its rows, and writes what is due."""
+    """Folds the rows of one partition and publishes due updates, during one epoch."""
 
     def __init__(
         self,
         partition: int,
         epoch: int,
-        table: ChannelStockTable,
+        table: PublishedTable,
         publisher: Publisher,
         topic: str,
         interval_ms: int,
-        pace: PublicationThrottle,
+        throttle: PublicationThrottle,
     ) -> None:
         self._partition = partition
         self._epoch = epoch
         self._table = table
         self._publisher = publisher
         self._topic = topic
-        self._pace = pace
-        self._conflation = Conflation(lambda key: table.read(partition, key), interval_ms, time.monotonic, pace.stretch)
+        self._throttle = throttle
+        self._conflation = Conflation(
+            lambda key: table.read(partition, key), interval_ms, time.monotonic, throttle.stretch
+        )
         self._changed = asyncio.Event()
-        # Updates written so far, and why the newest write failed, "" where it did not.
+        # Updates written so far, and the error of the newest write or "".
         self.written = 0
-        self.trouble = ""
+        self.error = ""
         self._writing = False
 
     @property
     def due(self) -> int:
-        """1 while an update is due and not written, else 0."""
+        """1 if an update is due and not written yet, else 0."""
         due = self._conflation.next_due()
         return int(self._writing or (due is not None and due <= time.monotonic()))
 
     @property
     def epoch(self) -> int:
-        """The epoch that these belong to."""
+        """The epoch of the assignment."""
         return self._epoch
 
-    async def fold(self, records: Iterable[Record], ticket: PendingAck | None) -> None:
-        """Take in rows; `ticket` is told when what they caused is written."""
+    async def fold(self, records: Iterable[Record], pending_ack: PendingAck | None) -> None:
+        """Fold rows; `pending_ack` is released after their updates are written."""
         for number, record in enumerate(records):
             if record.value is not None:
-                self._fold_one(record.value, ticket)
+                self._fold_row(record.value, pending_ack)
             if number % ROWS_PER_TURN == ROWS_PER_TURN - 1:
                 self._changed.set()
                 await asyncio.sleep(0)
-        if ticket is not None:
-            ticket.release()
+        if pending_ack is not None:
+            pending_ack.release()
         self._changed.set()
 
     async def write_when_due(self, metrics: WorkerMetrics) -> None:
-        """Write updates until the epoch ends."""
+        """Publish updates until the epoch ends."""
         while True:
-            with self._pace.working():
+            with self._throttle.working():
                 updates = self._conflation.take_due(UPDATES_MAX)
             if updates:
                 if not await self._write(updates):
@@ -105,13 +101,13 @@ class ChannelPublisher:
                 continue
             await self._wait()
 
-    def _fold_one(self, value: bytes, ticket: PendingAck | None) -> None:
+    def _fold_row(self, value: bytes, pending_ack: PendingAck | None) -> None:
         try:
             row = decode_stock_row(value)
         except msgspec.MsgspecError as error:
-            logger.error("a row of stock in partition %d is none: %s", self._partition, error)
+            logger.error("a row of stock in partition %d cannot be decoded: %s", self._partition, error)
         else:
-            self._conflation.fold(row, ticket)
+            self._conflation.fold(row, pending_ack)
 
     async def _wait(self) -> None:
         due = self._conflation.next_due()
@@ -121,7 +117,7 @@ class ChannelPublisher:
             await asyncio.wait_for(self._changed.wait(), wait)
 
     async def _write(self, updates: list[DueUpdate]) -> bool:
-        """Publish, then keep; False where the epoch is over."""
+        """Publish updates and store them in the table; False if the epoch is over."""
         self._writing = True
         rows: dict[bytes, bytes | None] = {update.key: update.value for update in updates}
         while True:
@@ -129,96 +125,102 @@ class ChannelPublisher:
                 offsets = await self._publisher.publish(
                     self._topic, list(rows.items()), self._epoch, to_partition=lambda _: self._partition
                 )
-                with self._pace.working():
+                with self._throttle.working():
                     self._table.write(self._partition, rows, offsets[self._partition])
             except MembershipLost:
                 return False
             except Exception as error:
-                self.trouble = describe_error(error)
+                self.error = describe_error(error)
                 logger.exception("channel-stock-%d: %d updates failed, trying again", self._partition, len(rows))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 break
-        self._writing, self.trouble, self.written = False, "", self.written + len(updates)
+        self._writing, self.error, self.written = False, "", self.written + len(updates)
         for update in updates:
-            if update.ticket is not None:
-                update.ticket.release()
+            if update.pending_ack is not None:
+                update.pending_ack.release()
         return True
 
 
-# Folds all rows of the partitions of these outlets; see agents.channel_stock.compare.
+# Folds all rows of the given partitions; see agents.channel_stock.compare.
 CompareRows = Callable[[dict[int, ChannelPublisher]], Coroutine[Any, Any, None]]
 
 
 class StockAgent:
-    """All partitions of `stock` that this worker has. `topic` is the full name of `channel-stock`."""
+    """All partitions of `stock` assigned to this worker. `topic` is the full name of `channel-stock`."""
 
     def __init__(
-        self, table: ChannelStockTable, publisher: Publisher, topic: str, interval_ms: int, metrics: WorkerMetrics
+        self, table: PublishedTable, publisher: Publisher, topic: str, interval_ms: int, metrics: WorkerMetrics
     ) -> None:
         self._table = table
         self._publisher = publisher
         self._topic = topic
         self._interval_ms = interval_ms
         self._metrics = metrics
-        self._pace = PublicationThrottle(time.monotonic)
-        self._outlets: dict[int, ChannelPublisher] = {}
-        self._writers: dict[int, asyncio.Task[None]] = {}
-        self._comparing: asyncio.Task[None] | None = None
+        self._throttle = PublicationThrottle(time.monotonic)
+        self._channel_publishers: dict[int, ChannelPublisher] = {}
+        self._write_tasks: dict[int, asyncio.Task[None]] = {}
+        self._comparison: asyncio.Task[None] | None = None
 
     async def follow(self, stream: Any) -> None:
-        """The body of the Faust agent: fold every chunk, ack it when its updates are written."""
+        """The body of the Faust agent: fold each chunk; it is acked after its updates are written."""
         async for event in stream.noack().events():
-            await self.take(event.value, event)
+            await self.process_chunk(event.value, event)
 
-    async def take(self, chunk: Chunk, event: Any) -> None:
-        """Fold one chunk; `event.ack()` is called when it is done."""
+    async def process_chunk(self, chunk: Chunk, event: Any) -> None:
+        """Fold one chunk; `event.ack()` is called after its updates are written."""
         epoch = self._publisher.epoch
         if not self._publisher.holds(epoch):
-            return  # the partition may be gone, and its table with it
-        outlets = self.outlets_of(chunk.partition, epoch)
-        # What waits for an interval to end need not keep its rows in memory.
+            return  # the partition and its table may be gone
+        channel_publisher = self.channel_publisher_of(chunk.partition, epoch)
+        # Pending updates need not keep the chunk in memory.
         event.value = event.message.value = None
-        await outlets.fold(chunk.records, PendingAck(event.ack))
+        await channel_publisher.fold(chunk.records, PendingAck(event.ack))
 
-    def outlets_of(self, partition: int, epoch: int) -> ChannelPublisher:
-        """The outlets of a partition in this epoch; those of an earlier one end."""
-        outlets = self._outlets.get(partition)
-        if outlets is None or outlets.epoch != epoch:
-            if (writer := self._writers.pop(partition, None)) is not None:
-                writer.cancel()
-            outlets = ChannelPublisher(
-                partition, epoch, self._table, self._publisher, self._topic, self._interval_ms, self._pace
+    def channel_publisher_of(self, partition: int, epoch: int) -> ChannelPublisher:
+        """The publisher of a partition in this epoch; an earlier epoch's one is cancelled."""
+        channel_publisher = self._channel_publishers.get(partition)
+        if channel_publisher is None or channel_publisher.epoch != epoch:
+            if (write_task := self._write_tasks.pop(partition, None)) is not None:
+                write_task.cancel()
+            channel_publisher = ChannelPublisher(
+                partition, epoch, self._table, self._publisher, self._topic, self._interval_ms, self._throttle
             )
-            self._outlets[partition] = outlets
-            writing = outlets.write_when_due(self._metrics)
-            self._writers[partition] = asyncio.create_task(writing, name=f"channel-stock-{partition}")
-        return outlets
+            self._channel_publishers[partition] = channel_publisher
+            writing = channel_publisher.write_when_due(self._metrics)
+            self._write_tasks[partition] = asyncio.create_task(writing, name=f"channel-stock-{partition}")
+        return channel_publisher
 
-    def standing(self, partition: int) -> tuple[int, int, str]:
-        """Of a partition: 1 where updates are due, how many were written, why the newest write failed or ""."""
-        outlets = self._outlets.get(partition)
-        if outlets is None:
+    def status(self, partition: int) -> tuple[int, int, str]:
+        """Of a partition: 1 if updates are due, the number written, and the error of the newest write or ""."""
+        channel_publisher = self._channel_publishers.get(partition)
+        if channel_publisher is None:
             return 0, 0, ""
-        writer = self._writers[partition]
-        ended = writer.done() and not writer.cancelled() and writer.exception()
-        return outlets.due, outlets.written, describe_error(ended) if ended else outlets.trouble
+        write_task = self._write_tasks[partition]
+        ended = write_task.done() and not write_task.cancelled() and write_task.exception()
+        return (
+            channel_publisher.due,
+            channel_publisher.written,
+            describe_error(ended) if ended else channel_publisher.error,
+        )
 
     async def on_assigned(self, partitions: Iterable[int], compare: CompareRows) -> None:
-        """Partitions were assigned anew, and the table is read back: begin to compare all of their rows."""
-        await self._stop_comparing()
-        outlets = {partition: self.outlets_of(partition, self._publisher.epoch) for partition in partitions}
-        if outlets:
-            self._comparing = asyncio.create_task(compare(outlets), name="compare stock")
+        """Start to compare all rows of the partitions; called after an assignment, when the table is restored."""
+        await self._stop_comparison()
+        channel_publisher = {
+            partition: self.channel_publisher_of(partition, self._publisher.epoch) for partition in partitions
+        }
+        if channel_publisher:
+            self._comparison = asyncio.create_task(compare(channel_publisher), name="compare stock")
 
-    async def _stop_comparing(self) -> None:
-        if self._comparing is not None:
-            self._comparing.cancel()
-            await asyncio.gather(self._comparing, return_exceptions=True)
+    async def _stop_comparison(self) -> None:
+        if self._comparison is not None:
+            self._comparison.cancel()
+            await asyncio.gather(self._comparison, return_exceptions=True)
 
     async def stop(self) -> None:
-        """End all work; what is not acked comes again."""
-        await self._stop_comparing()
-        for writer in self._writers.values():
-            writer.cancel()
-        await asyncio.gather(*self._writers.values(), return_exceptions=True)
+        """Cancel all work; chunks that are not acked are delivered again."""
+        await self._stop_comparison()
+        for write_task in self._write_tasks.values():
+            write_task.cancel()
+        await asyncio.gather(*self._write_tasks.values(), return_exceptions=True)

@@ -1,11 +1,11 @@
-"""When a channel hears of a change: a switch of mode at once, quantities at most once per interval.
+"""Conflation of channel updates: a change of mode is due at once, quantities at most once per interval.
 
-In: rows of the topic `stock`, of one partition, in order. Out: the channel updates that are due. Pure: time and the
-table of what was published come from outside.
+In: rows of one partition of `stock`, in order. Out: the channel updates that are due. Pure: the clock and the table of
+published rows are parameters.
 
-The first change after a quiet interval goes out at once, those that follow wait for the interval's end and conflate
-to the newest. A change that a channel cannot see goes out never. A chunk of rows is done when each update that it
-caused is published, or was replaced by one of a later chunk, which then bounds the commit in its stead.
+The first change after a quiet interval is due at once; later ones are due at the end of the interval, conflated to the
+newest. A change without effect on the visible offer is dropped. A chunk of rows is complete when each of its updates is
+published or replaced by an update of a later chunk, whose ack then covers it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from stocktide.streams.topics import join_key
 
-# Outlets whose last update is kept in memory, in front of the table: some 100 MB.
+# Offers (of a SKU to a channel) cached in memory, in front of the table: some 100 MB.
 OFFERS_CACHED_MAX = 200_000
 
 
@@ -33,7 +33,7 @@ class VisibleOffer(Struct, frozen=True):
 
 
 class StockOffers(Struct, frozen=True):
-    """What is needed of a row of `stock`."""
+    """The fields of a row of `stock` that are used here."""
 
     sku: str
     version: int
@@ -55,48 +55,48 @@ class ChannelStockRow(Struct, frozen=True):
 
 
 decode_stock_row = msgspec.json.Decoder(StockOffers).decode
-_decode_update = msgspec.json.Decoder(ChannelStockRow).decode
+_decode_row = msgspec.json.Decoder(ChannelStockRow).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class PendingAck:
-    """A chunk's claim on its commit: `done` is called once nothing that the chunk caused waits any more."""
+    """Counts the updates of a chunk that are not published; at 0 it calls `acknowledge`."""
 
-    def __init__(self, done: Callable[[], object]) -> None:
-        self._done = done
-        self._claims = 1  # that of the chunk's own folding
+    def __init__(self, acknowledge: Callable[[], object]) -> None:
+        self._acknowledge = acknowledge
+        self._count = 1  # the folding of the chunk itself
 
-    def claim(self) -> None:
-        """One update more waits."""
-        self._claims += 1
+    def retain(self) -> None:
+        """Count one more update."""
+        self._count += 1
 
     def release(self) -> None:
-        """One less."""
-        self._claims -= 1
-        if self._claims == 0:
-            self._done()
+        """Count one update less."""
+        self._count -= 1
+        if self._count == 0:
+            self._acknowledge()
 
 
 @dataclass(slots=True)
-class _Pending:
-    face: VisibleOffer
+class _PendingUpdate:
+    offer: VisibleOffer
     version: int
     as_of: str
-    ticket: PendingAck | None
-    due: float
+    pending_ack: PendingAck | None
+    due_at: float
 
 
 @dataclass(slots=True)
-class _Outlet:
-    """A channel and a SKU. `version` is the newest one seen, published or not."""
+class _OfferState:
+    """The offer of a SKU to a channel: as published, and pending. `version` is the newest one folded."""
 
     key: bytes
     channel: str
     sku: str
-    face: VisibleOffer | None = None
+    published: VisibleOffer | None = None
     version: int = 0
     published_at: float = float("-inf")
-    pending: _Pending | None = None
+    pending: _PendingUpdate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,12 @@ class DueUpdate:
 
     key: bytes
     value: bytes
-    ticket: PendingAck | None
+    pending_ack: PendingAck | None
 
 
 class Conflation:
-    """One partition's outlets. `read` gives what was published under a key; `clock` monotonic seconds."""
+    """The offers of one partition. `read` returns a key's published row; `clock` is in monotonic seconds; `stretch`
+    is a factor of the intervals."""
 
     def __init__(
         self,
@@ -122,96 +123,98 @@ class Conflation:
         self._stretch = stretch
         self._interval_ms = interval_ms
         self._clock = clock
-        # By SKU, the one used last at the end: its outlets by channel.
-        self._skus: OrderedDict[str, dict[str, _Outlet]] = OrderedDict()
+        # By SKU, least recently used first: its offers by channel.
+        self._skus: OrderedDict[str, dict[str, _OfferState]] = OrderedDict()
         self._count = 0
-        self._due: list[tuple[float, int, _Outlet]] = []
-        self._pushed = 0
+        self._due: list[tuple[float, int, _OfferState]] = []
+        self._sequence = 0
 
-    def fold(self, row: StockOffers, ticket: PendingAck | None = None) -> None:
-        """Take in a row; one that is not newer than what was seen changes nothing."""
-        outlets = self._skus.get(row.sku)
-        if outlets is None:
-            outlets = self._skus[row.sku] = {}
-            self._forget_oldest()
+    def fold(self, row: StockOffers, pending_ack: PendingAck | None = None) -> None:
+        """Fold a row; ignored unless newer than the rows before."""
+        states = self._skus.get(row.sku)
+        if states is None:
+            states = self._skus[row.sku] = {}
+            self._shrink_cache()
         else:
             self._skus.move_to_end(row.sku)
-        for channel, face in row.channels.items():
-            outlet = outlets.get(channel)
-            if outlet is None:
-                outlet = outlets[channel] = self._load(channel, row.sku)
+        for channel, offer in row.channels.items():
+            state = states.get(channel)
+            if state is None:
+                state = states[channel] = self._load(channel, row.sku)
                 self._count += 1
-            if row.version > outlet.version:
-                outlet.version = row.version
-                if face != outlet.face or outlet.pending is not None:
-                    self._change(outlet, face, row, ticket)
+            if row.version > state.version:
+                state.version = row.version
+                if offer != state.published or state.pending is not None:
+                    self._change(state, offer, row, pending_ack)
 
     def next_due(self) -> float | None:
-        """When something is due next, by the clock; None where nothing waits."""
+        """When the next update is due, by the clock; None if none is pending."""
         return self._due[0][0] if self._due else None
 
     def take_due(self, count_max: int) -> list[DueUpdate]:
-        """The updates that are due now; they count as published from here on."""
+        """Remove and return the updates that are due; from now on they count as published."""
         now = self._clock()
         updates: list[DueUpdate] = []
         while self._due and self._due[0][0] <= now and len(updates) < count_max:
-            due, _, outlet = heapq.heappop(self._due)
-            pending = outlet.pending
-            if pending is None or pending.due != due:
-                continue  # it was replaced, or published earlier
-            outlet.pending = None
-            outlet.face, outlet.published_at = pending.face, now
-            updates.append(DueUpdate(outlet.key, _encode(_update_of(outlet, pending)), pending.ticket))
+            due_at, _, state = heapq.heappop(self._due)
+            pending = state.pending
+            if pending is None or pending.due_at != due_at:
+                continue  # replaced, or published earlier
+            state.pending = None
+            state.published, state.published_at = pending.offer, now
+            updates.append(DueUpdate(state.key, _encode(_row_of(state, pending)), pending.pending_ack))
         return updates
 
-    def _change(self, outlet: _Outlet, face: VisibleOffer, row: StockOffers, ticket: PendingAck | None) -> None:
-        replaced, outlet.pending = outlet.pending, None
-        if face != outlet.face:
-            due = self._due_at(outlet, face, row)
-            outlet.pending = _Pending(face, row.version, row.as_of, ticket, due)
-            if replaced is None or replaced.due != due:
-                self._pushed += 1
-                heapq.heappush(self._due, (due, self._pushed, outlet))
-            if ticket is not None:
-                ticket.claim()
-        if replaced is not None and replaced.ticket is not None:
-            replaced.ticket.release()
+    def _change(
+        self, state: _OfferState, offer: VisibleOffer, row: StockOffers, pending_ack: PendingAck | None
+    ) -> None:
+        replaced, state.pending = state.pending, None
+        if offer != state.published:
+            due_at = self._due_at(state, offer, row)
+            state.pending = _PendingUpdate(offer, row.version, row.as_of, pending_ack, due_at)
+            if replaced is None or replaced.due_at != due_at:
+                self._sequence += 1
+                heapq.heappush(self._due, (due_at, self._sequence, state))
+            if pending_ack is not None:
+                pending_ack.retain()
+        if replaced is not None and replaced.pending_ack is not None:
+            replaced.pending_ack.release()
 
-    def _due_at(self, outlet: _Outlet, face: VisibleOffer, row: StockOffers) -> float:
+    def _due_at(self, state: _OfferState, offer: VisibleOffer, row: StockOffers) -> float:
         now = self._clock()
-        if outlet.face is None or face.mode != outlet.face.mode:
+        if state.published is None or offer.mode != state.published.mode:
             return now
-        interval_ms = row.publish_interval_ms.get(outlet.channel, self._interval_ms)
-        return max(now, outlet.published_at + self._stretch() * interval_ms / 1000)
+        interval_ms = row.publish_interval_ms.get(state.channel, self._interval_ms)
+        return max(now, state.published_at + self._stretch() * interval_ms / 1000)
 
-    def _load(self, channel: str, sku: str) -> _Outlet:
-        outlet = _Outlet(join_key(channel, sku).encode(), channel, sku)
-        stored = self._read(outlet.key)
+    def _load(self, channel: str, sku: str) -> _OfferState:
+        state = _OfferState(join_key(channel, sku).encode(), channel, sku)
+        stored = self._read(state.key)
         if stored is not None:
-            told = _decode_update(stored)
-            outlet.face = VisibleOffer(told.mode, told.quantity, told.preorder_remaining)
-            outlet.version = told.version
-        return outlet
+            row = _decode_row(stored)
+            state.published = VisibleOffer(row.mode, row.quantity, row.preorder_remaining)
+            state.version = row.version
+        return state
 
-    def _forget_oldest(self) -> None:
-        """Make room: SKUs for which nothing waits, from the oldest on; the table has what they were told."""
+    def _shrink_cache(self) -> None:
+        """Drop SKUs without pending updates from the cache, least recently used first; the table keeps their rows."""
         while self._count > OFFERS_CACHED_MAX:
-            sku, outlets = next(iter(self._skus.items()))
-            if any(outlet.pending is not None for outlet in outlets.values()):
+            sku, states = next(iter(self._skus.items()))
+            if any(state.pending is not None for state in states.values()):
                 self._skus.move_to_end(sku)
-                return  # what waits is due soon, and the next row looks again
+                return  # its updates are due soon; the next row tries again
             del self._skus[sku]
-            self._count -= len(outlets)
+            self._count -= len(states)
 
 
-def _update_of(outlet: _Outlet, pending: _Pending) -> ChannelStockRow:
-    face = pending.face
+def _row_of(state: _OfferState, pending: _PendingUpdate) -> ChannelStockRow:
+    offer = pending.offer
     return ChannelStockRow(
-        outlet.channel,
-        outlet.sku,
-        face.quantity,
-        face.mode,
-        face.preorder_remaining,
+        state.channel,
+        state.sku,
+        offer.quantity,
+        offer.mode,
+        offer.preorder_remaining,
         pending.version,
         pending.as_of,
     )

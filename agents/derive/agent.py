@@ -1,9 +1,9 @@
-"""The agent of the topic `journal`: valid batches → the rows of every derived topic but `channel-stock`.
+"""The agent of the topic `journal`: valid batches → the rows of all derived topics except `channel-stock`.
 
 In: chunks of the journal. Out: rows of `reservations`, `adjustments`, `stock`, `policies`, `alerts`, `audit` and
-`dead-letters`, each topic's newest per key of the chunk; then the reader's position, so that a restart judges the
-next record as if there had been none. All rows are acknowledged before the position is written, and the position
-before the chunk is acked: what a crash leaves is derived again, to the same rows.
+`dead-letters`, of states only the newest per key; then the reader's position, from which a restart continues. Kafka
+acknowledges the rows before the position is written, and the position before the chunk is acked, so a crash only causes
+the same rows to be derived again.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from itertools import islice
-from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -35,24 +33,18 @@ from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.streams.topics import Topic
+from stocktide.tables.changelog_table import PublishedTable
 from stocktide.tables.ledger.raw_decision import decode_raw_decision
 from stocktide.tables.recovery.checkpoints import begun_key, derived_key
 
 logger = logging.getLogger(__name__)
 
-# What is done before other work of the loop gets a turn, shoppers' answers among it: about a millisecond each.
+# Work done before the event loop runs other tasks, such as answers: about a millisecond each.
 BATCHES_PER_TURN = 2
 ROWS_PER_TURN = 50
 
 
-class PositionTable(Protocol):
-    """What is needed of the table `journal_positions`: rows by partition."""
-
-    def read(self, partition: int, key: bytes) -> bytes | None: ...
-    def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None: ...
-
-
-class _Stand(Struct, frozen=True):
+class _ShardState(Struct, frozen=True):
     epoch: int
     position: Position
     begun: Position | None = None
@@ -63,7 +55,7 @@ class Derivation:
     """Derives one journal. `app_id` prefixes the topics' names; a shard is a partition of the journal."""
 
     def __init__(
-        self, positions: PositionTable, positions_topic: str, publisher: Publisher, app_id: str, metrics: WorkerMetrics
+        self, positions: PublishedTable, positions_topic: str, publisher: Publisher, app_id: str, metrics: WorkerMetrics
     ) -> None:
         self._positions = positions
         self._positions_topic = positions_topic
@@ -71,91 +63,94 @@ class Derivation:
         self._app_id = app_id
         self._metrics = metrics
         self._bursts = BurstDetector()
-        self._watch = Stopwatch(time.perf_counter)
-        # By shard: the epoch in which it was read from the table, the position since, and what the marks go on from.
-        self._stands: dict[int, _Stand] = {}
+        self._stopwatch = Stopwatch(time.perf_counter)
+        # By shard: the state since it was read from the table, valid within its epoch.
+        self._shards: dict[int, _ShardState] = {}
 
-    def worked(self) -> float:
-        """Seconds for which reading batches and making rows has kept the loop busy so far."""
-        return self._watch.seconds()
+    def busy_seconds(self) -> float:
+        """Seconds of the event loop spent on decoding batches and making rows."""
+        return self._stopwatch.seconds()
 
     async def derive(self, chunk: Chunk, epoch: int) -> None:
-        """Publish what a chunk changes. Raises MembershipLost; may be called again with the same chunk."""
-        stand = self._stand(chunk.partition, epoch)
-        if stand.position.offset < chunk.records[0].offset and stand.position == Position.beginning():
+        """Publish the rows of a chunk. Raises MembershipLost; may be called again with the same chunk."""
+        state = self._shard_state(chunk.partition, epoch)
+        if state.position.offset < chunk.records[0].offset and state.position == Position.beginning():
             logger.error(
-                "%s begins at offset %d, and nothing says what lay before it: no batch can be told valid",
+                "%s begins at offset %d and no position before it is known: the validity of batches cannot be checked",
                 chunk.topic,
                 chunk.records[0].offset,
             )
-        reader, marks = JournalReader(stand.position), CheckpointWriter(chunk.partition, stand.begun, stand.bytes_since)
-        rows = await read_rows(chunk, reader, marks, self._watch)
-        if reader.position == stand.position:
+        reader = JournalReader(state.position)
+        checkpoints = CheckpointWriter(chunk.partition, state.begun, state.bytes_since)
+        rows = await read_rows(chunk, reader, checkpoints, self._stopwatch)
+        if reader.position == state.position:
             return
-        rows.tell_bursts(self._bursts)
-        made = await _made(rows, self._watch)
+        rows.add_burst_alerts(self._bursts)
+        made = await _make_rows(rows, self._stopwatch)
         await asyncio.gather(
-            *(self._publisher.publish(topic.full_name(self._app_id), some, epoch) for topic, some in made)
+            *(self._publisher.publish(topic.full_name(self._app_id), topic_rows, epoch) for topic, topic_rows in made)
         )
-        for topic, some in made:
-            self._metrics.rows.labels(topic.name).inc(len(some))
-        await self._store(chunk.partition, reader.position, marks, epoch)
+        for topic, topic_rows in made:
+            self._metrics.rows.labels(topic.name).inc(len(topic_rows))
+        await self._store(chunk.partition, reader.position, checkpoints, epoch)
 
-    def _stand(self, shard: int, epoch: int) -> _Stand:
-        known = self._stands.get(shard)
+    def _shard_state(self, shard: int, epoch: int) -> _ShardState:
+        known = self._shards.get(shard)
         if known is not None and known.epoch == epoch:
             return known
         derived = self._positions.read(shard, derived_key(shard))
         begun = self._positions.read(shard, begun_key(shard))
-        return _Stand(
+        return _ShardState(
             epoch,
             Position.beginning() if derived is None else decode_position(derived),
             None if begun is None else decode_position(begun),
         )
 
-    async def _store(self, shard: int, position: Position, marks: CheckpointWriter, epoch: int) -> None:
-        rows = [(derived_key(shard), encode_position(position)), *marks.rows()]
-        # The table's topic has a partition per shard, and so the rows go where the table looks for them.
+    async def _store(self, shard: int, position: Position, checkpoints: CheckpointWriter, epoch: int) -> None:
+        rows = [(derived_key(shard), encode_position(position)), *checkpoints.rows()]
+        # The table reads a shard's rows from the partition of that number.
         offsets = await self._publisher.publish(self._positions_topic, rows, epoch, to_partition=lambda _: shard)
         self._positions.write(shard, dict(rows), offsets[shard])
-        self._stands[shard] = _Stand(epoch, position, marks.begun, marks.bytes_since)
+        self._shards[shard] = _ShardState(epoch, position, checkpoints.begun, checkpoints.bytes_since)
         self._metrics.derived_batch.set(position.batch)
 
 
-async def _made(rows: RowCollector, watch: Stopwatch) -> list[tuple[Topic, list[OutputRow]]]:
-    """The topics that get rows, with them."""
+async def _make_rows(rows: RowCollector, stopwatch: Stopwatch) -> list[tuple[Topic, list[OutputRow]]]:
+    """The topics with rows, and their rows."""
     made: list[tuple[Topic, list[OutputRow]]] = []
-    for topic, coming in rows.by_topic():
-        some: list[OutputRow] = []
+    for topic, remaining in rows.by_topic():
+        topic_rows: list[OutputRow] = []
         while True:
-            with watch.running():
-                piece = list(islice(coming, ROWS_PER_TURN))
+            with stopwatch.running():
+                piece = list(islice(remaining, ROWS_PER_TURN))
             if not piece:
                 break
-            some += piece
+            topic_rows += piece
             await asyncio.sleep(0)
-        if some:
-            made.append((topic, some))
+        if topic_rows:
+            made.append((topic, topic_rows))
     return made
 
 
-async def read_rows(chunk: Chunk, reader: JournalReader, marks: CheckpointWriter, watch: Stopwatch) -> RowCollector:
-    """The rows of the chunk's valid batches; moves the reader."""
+async def read_rows(
+    chunk: Chunk, reader: JournalReader, checkpoints: CheckpointWriter, stopwatch: Stopwatch
+) -> RowCollector:
+    """The rows of the chunk's valid batches; advances the reader."""
     rows = RowCollector()
     batches = 0
     for record in chunk.records:
-        with watch.running():
+        with stopwatch.running():
             entry, before = decode_record(record.value), reader.position
             if reader.feed(record.offset, entry) is not RecordVerdict.BATCH or entry is None:
                 continue
             try:
                 decision = decode_raw_decision(entry.payload)
             except msgspec.MsgspecError as error:
-                # It counts, and a derivation that stops here derives nothing any more: an audit tells what is missing.
+                # The batch is valid: derive the rest. An audit reports the missing rows.
                 logger.error("%s-%d, offset %d cannot be read: %s", chunk.topic, chunk.partition, record.offset, error)
                 rows.add_unreadable(RecordPlace(chunk.topic, chunk.partition, record.offset), entry, str(error))
                 continue
-            marks.see(decision, len(entry.payload), before, reader.position)
+            checkpoints.see(decision, len(entry.payload), before, reader.position)
             rows.add(decision)
         batches += 1
         if batches % BATCHES_PER_TURN == 0:

@@ -1,6 +1,6 @@
-"""Decisions → rows of the derived topics, as docs/architecture.md describes them.
+"""Decisions → rows of the derived topics, as described in docs/architecture.md.
 
-In: decisions, in the journal's order. Out: for each topic its rows; of states only the newest per key.
+In: decisions, in the journal's order. Out: the rows of each topic; of states only the newest per key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from typing import Any
 import msgspec
 import orjson
 
-from stocktide.agents.dead_letters import BurstDetector, dead_letter_of_record, dead_letter_of_refused, system_alert
+from stocktide.agents.dead_letters import (
+    BurstDetector,
+    alert_view,
+    dead_letter_of_record,
+    dead_letter_of_refused,
+    system_alert,
+)
 from stocktide.streams.journal.record import JournalRecord
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.record_origin import RecordPlace
@@ -41,7 +47,7 @@ from stocktide.tables.ledger.records import Alert, PolicyRow, RepairRow
 from stocktide.tables.views import PARKED, is_order, movement_view, order_view, rfc3339, stock_view
 
 _json = msgspec.json.Encoder().encode
-# Stands in every record that is parked, and hardly ever in another one.
+# Occurs in each parked record, and rarely in others.
 _PARKED = PARKED.encode()
 
 
@@ -53,15 +59,14 @@ class RowCollector:
         self._movements: dict[tuple[str, str], tuple[PackedMovement, int]] = {}
         self._skus: dict[str, tuple[PackedSku, int]] = {}
         self._policies: dict[tuple[str, str], tuple[PolicyRow, int]] = {}
-        # Keys that a repair removed: their rows go before any that follow.
-        self._gone: dict[Topic, list[OutputRow]] = {RESERVATIONS: [], ADJUSTMENTS: [], STOCK: []}
-        self._told: dict[Topic, list[OutputRow]] = {ALERTS: [], AUDIT: [], DEAD_LETTERS: []}
+        # Tombstones of keys that a repair removed; they precede later rows.
+        self._removed: dict[Topic, list[OutputRow]] = {RESERVATIONS: [], ADJUSTMENTS: [], STOCK: []}
+        self._events: dict[Topic, list[OutputRow]] = {ALERTS: [], AUDIT: [], DEAD_LETTERS: []}
 
     def add(self, decision: RawDecision) -> None:
-        """Take in a batch; it is newer than all before."""
+        """Add a batch; it is newer than all before."""
         batch = decision.batch
         for order in decision.orders:
-            # Events that wait for their order are none: nobody may see them as one.
             if order.changed and _is_order(order):
                 self._orders[order.order_id] = (order, batch)
         for movement in decision.movements:
@@ -73,51 +78,54 @@ class RowCollector:
         for policy in decision.policies:
             self._policies[policy.channel, policy.sku] = (policy, batch)
             if (f"{policy.channel}\n{policy.sku}" if policy.sku else policy.channel) not in restated:
-                self._told[AUDIT].append(_audit_row(policy, decision))
+                self._events[AUDIT].append(_audit_row(policy, decision))
         for repair in decision.repairs:
-            self._told[AUDIT].append(_repair_row(repair, decision))
+            self._events[AUDIT].append(_repair_row(repair, decision))
             if repair.after is None:
                 self._remove(repair)
         for index, alert in enumerate(decision.alerts):
-            self._told[ALERTS].append(_alert_row(alert, index, decision))
+            self._events[ALERTS].append(_alert_row(alert, index, decision))
         for refused in decision.refused:
-            self._told[DEAD_LETTERS].append(dead_letter_of_refused(refused, decision.at))
+            self._events[DEAD_LETTERS].append(dead_letter_of_refused(refused, decision.at))
 
     def add_unreadable(self, place: RecordPlace, record: JournalRecord, error: str) -> None:
-        """Take note of a batch that counts and cannot be read: a dead letter, and an alert."""
+        """Add a dead letter and an alert for a valid batch that cannot be decoded."""
         detail = f"batch {record.batch} cannot be read: {error}; `stocktide audit` tells what is missing"
-        self._told[DEAD_LETTERS].append(dead_letter_of_record("unreadable_batch", detail, place, record.payload))
-        self._told[ALERTS].append(system_alert("unreadable_batch", f"batch-{record.batch}", detail, record.batch))
+        self._events[DEAD_LETTERS].append(dead_letter_of_record("unreadable_batch", detail, place, record.payload))
+        self._events[ALERTS].append(system_alert("unreadable_batch", f"batch-{record.batch}", detail, record.batch))
 
     def _remove(self, repair: RepairRow) -> None:
         key = repair.key
         if repair.subject == "sku":
             self._skus.pop(key, None)
-            self._gone[STOCK].append((key.encode(), None))
+            self._removed[STOCK].append((key.encode(), None))
         elif repair.subject == "order":
             self._orders.pop(key, None)
-            self._gone[RESERVATIONS].append((key.encode(), None))
+            self._removed[RESERVATIONS].append((key.encode(), None))
         elif repair.subject == "movement":
             warehouse, _, id_ = key.partition("\n")
             self._movements.pop((warehouse, id_), None)
-            self._gone[ADJUSTMENTS].append((join_key(warehouse, id_).encode(), None))
+            self._removed[ADJUSTMENTS].append((join_key(warehouse, id_).encode(), None))
 
-    def tell_bursts(self, bursts: BurstDetector) -> None:
-        """Add the alerts of what is too many among the dead letters."""
-        self._told[ALERTS] += bursts.noted(self._told[DEAD_LETTERS])
+    def add_burst_alerts(self, bursts: BurstDetector) -> None:
+        """Add the alerts for bursts of dead letters."""
+        self._events[ALERTS] += bursts.add(self._events[DEAD_LETTERS])
 
     def by_topic(self) -> Iterator[tuple[Topic, Iterator[OutputRow]]]:
-        """Every topic with its rows, which are made as they are taken: each takes some 10 µs, and there may be many."""
-        yield RESERVATIONS, chain(self._gone[RESERVATIONS], (_order_row(*entry) for entry in self._orders.values()))
-        yield ADJUSTMENTS, chain(self._gone[ADJUSTMENTS], (_movement_row(*entry) for entry in self._movements.values()))
-        yield STOCK, chain(self._gone[STOCK], (_stock_row(*entry) for entry in self._skus.values()))
+        """Each topic with its rows. Rows are made lazily: each takes some 10 µs, and there may be many."""
+        yield RESERVATIONS, chain(self._removed[RESERVATIONS], (_order_row(*entry) for entry in self._orders.values()))
+        yield (
+            ADJUSTMENTS,
+            chain(self._removed[ADJUSTMENTS], (_movement_row(*entry) for entry in self._movements.values())),
+        )
+        yield STOCK, chain(self._removed[STOCK], (_stock_row(*entry) for entry in self._skus.values()))
         yield POLICIES, (row for entry in self._policies.values() for row in _policy_rows(*entry))
-        for topic, rows in self._told.items():
+        for topic, rows in self._events.items():
             yield topic, iter(rows)
 
 
 def _is_order(row: PackedOrder) -> bool:
-    """Whether somebody may see it. The record is read only where it may be none."""
+    """False for parked events. The record is decoded only if it may be parked."""
     return _PARKED not in bytes(row.record) or is_order(unpack_order(row.record))
 
 
@@ -189,25 +197,25 @@ def _repair_row(repair: RepairRow, decision: RawDecision) -> OutputRow:
 
 
 def _alert_row(alert: Alert, index: int, decision: RawDecision) -> OutputRow:
-    view = {
-        "id": f"{decision.batch}-{index}",
-        "type": alert.type,
-        "sku": alert.sku,
-        "warehouse": alert.warehouse,
-        "channel": alert.channel,
-        "order_id": alert.order_id,
-        "quantity": alert.quantity,
-        "orders": list(alert.orders),
-        "event_id": alert.event_id,
-        "event_type": alert.event_type,
-        "at": rfc3339(decision.at),
-        "batch": decision.batch,
-    }
+    view = alert_view(
+        f"{decision.batch}-{index}",
+        alert.type,
+        rfc3339(decision.at),
+        decision.batch,
+        sku=alert.sku,
+        warehouse=alert.warehouse,
+        channel=alert.channel,
+        order_id=alert.order_id,
+        quantity=alert.quantity,
+        orders=list(alert.orders),
+        event_id=alert.event_id,
+        event_type=alert.event_type,
+    )
     if alert.detail is not None:
         view["detail"] = alert.detail
     return alert.sku.encode(), orjson.dumps(view)
 
 
 def _fields(policy: dict[str, Any] | tuple[()] | None) -> dict[str, Any] | None:
-    """A policy's fields: Lua packs an empty map as an empty array."""
+    """A policy's fields; Lua packs an empty map as an empty array."""
     return None if policy is None else dict(policy)

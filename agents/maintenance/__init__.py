@@ -1,4 +1,4 @@
-"""Work on a schedule, by the worker that owns the shard.
+"""Scheduled work of the worker that owns the shard.
 
-In: time. Out: expired holds, snapshots in the journal, audits, a warning about eviction. Begin with `expiry.py`.
+In: time. Out: expired holds, snapshots in the journal, a trimmed journal, audits. Begin with `expiry.py`.
 """

@@ -1,7 +1,7 @@
-"""The audit on a schedule, by the worker that owns the shard.
+"""The scheduled audit, by the worker that owns the shard.
 
-In: time. Out: `stocktide audit --json --background` as a process of its own, so that neither its memory nor its folding
-is the worker's; its findings as metrics, a line in the log, and an alert of type `drift` for each key that drifts.
+In: time. Out: runs of `stocktide audit --json --background` in a process of its own, which keeps its memory and CPU use
+out of the worker; its findings as metrics, a log line, and an alert of type `drift` for each key that differs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from stocktide.agents.dead_letters import alert_view
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.errors import StocktideError
 from stocktide.streams.contract.times import now_ms
@@ -28,22 +29,22 @@ from stocktide.tables.views import rfc3339
 
 logger = logging.getLogger(__name__)
 
-# The first one waits: a worker that has just started has better things to do.
+# The first audit is delayed, to keep a starting worker free.
 FIRST_SECONDS_MAX = 900.0
-# A million SKUs and orders take some minutes behind everything else; beyond this something hangs.
+# A million SKUs and orders take some minutes at low priority; a longer run hangs.
 RUN_SECONDS_MAX = 3_600.0
-# How often it is looked whether the shard is still this worker's.
+# How often the ownership of the shard is checked.
 OWNER_CHECK_SECONDS = 5.0
-# Alerts of one audit: where more drifts, a person has to look at the report anyway.
+# Alerts of one audit; with more drifts the report must be read anyway.
 ALERTS_MAX = 100
-# What is kept of what a process said that failed.
-_WORDS_MAX = 500
+# Characters kept of an error output or a detail.
+_TEXT_LENGTH_MAX = 500
 
 STATUS_DRIFT, STATUS_UNFINISHED = 1, 2
 
 
 class ReportedDifference(Struct, frozen=True):
-    """As in the report of `stocktide audit --json`."""
+    """A difference in the report of `stocktide audit --json`."""
 
     side: str
     what: str
@@ -52,7 +53,7 @@ class ReportedDifference(Struct, frozen=True):
 
 
 class ReportedDrift(Struct, frozen=True):
-    """Likewise."""
+    """A drift in that report."""
 
     subject: str
     key: str
@@ -62,7 +63,7 @@ class ReportedDrift(Struct, frozen=True):
 
 
 class AuditCoverage(Struct, frozen=True):
-    """Likewise."""
+    """What the audit compared."""
 
     batches: int = 0
     redis_keys: int = 0
@@ -70,7 +71,7 @@ class AuditCoverage(Struct, frozen=True):
 
 
 class AuditReport(Struct, frozen=True):
-    """Likewise: what is needed of it here."""
+    """The fields of that report that are used here."""
 
     batch: int
     drifts: int
@@ -80,15 +81,15 @@ class AuditReport(Struct, frozen=True):
     unchecked: tuple[str, ...] = ()
 
 
-_report = msgspec.json.Decoder(AuditReport).decode
+_decode_report = msgspec.json.Decoder(AuditReport).decode
 
 
 class AuditFailed(StocktideError):
-    """The process gave no report; the message says why."""
+    """The audit process gave no report; the message gives the reason."""
 
 
 class AlertPublisher(Protocol):
-    """What is needed of the publisher."""
+    """The publisher's `publish` and `epoch`."""
 
     @property
     def epoch(self) -> int: ...
@@ -96,8 +97,8 @@ class AlertPublisher(Protocol):
 
 
 class AuditSchedule:
-    """Audits every `interval_seconds`, while `owns` says that the shard is this worker's. `audit` gives a report, or
-    raises AuditFailed. `alerts` is the topic's full name."""
+    """Audits every `interval_seconds` while `owns` returns true. `audit` returns a report or raises AuditFailed;
+    `alerts` is the topic's full name."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class AuditSchedule:
                 await asyncio.sleep(min(OWNER_CHECK_SECONDS, self._interval_seconds))
 
     async def audit_once(self) -> None:
-        """One audit, told."""
+        """Audit once and report the findings."""
         began = time.monotonic()
         try:
             report = await self._audit()
@@ -135,7 +136,7 @@ class AuditSchedule:
             logger.warning("the audit could not be finished: %s", error)
             return
         seconds = time.monotonic() - began
-        self._measure(report, seconds)
+        self._update_metrics(report, seconds)
         if not report.drifts:
             if report.unsettled or report.unchecked:
                 self._metrics.audits_unfinished.inc()
@@ -152,14 +153,14 @@ class AuditSchedule:
         logger.error("as of batch %d %d keys drift: %s; see `stocktide audit`", report.batch, report.drifts, named)
         await self._alert(report)
 
-    def _measure(self, report: AuditReport, seconds: float) -> None:
+    def _update_metrics(self, report: AuditReport, seconds: float) -> None:
         metrics, looked_at = self._metrics, report.looked_at
         metrics.audited_at.set_to_current_time()
         metrics.audit_seconds.set(seconds)
         compared = {"log": looked_at.batches, "redis": looked_at.redis_keys, "tables": looked_at.rows}
         for side, number in compared.items():
             metrics.audit_compared.labels(side).set(number)
-        metrics.drift.clear()  # what was put right is gone
+        metrics.drift.clear()  # corrected drifts disappear
         for drift in report.drift:
             for side in drift.sides:
                 metrics.drift.labels(drift.subject, side).inc()
@@ -171,28 +172,23 @@ class AuditSchedule:
         try:
             await self._publisher.publish(self._alerts, rows, self._publisher.epoch)
         except MembershipLost:
-            logger.info("the shard went to another worker: its own audit will tell of the drift")
+            logger.info("the shard moved to another worker, whose audit will report the drift")
 
 
 def _alert_row(drift: ReportedDrift, batch: int, at: str) -> OutputRow:
-    """An alert as the others; the same on a repeat as of the same batch."""
+    """A row of `alerts`; a repeat as of the same batch gives the same row."""
     sku = drift.key if drift.subject == "sku" else ""
     numbers = [each.found - each.expected for each in drift.differences if _is_counter(each)]
-    view: dict[str, Any] = {
-        "id": f"drift-{batch}-{drift.subject}-{drift.key}",
-        "type": "drift",
-        "sku": sku,
-        "warehouse": None,
-        "channel": None,
-        "order_id": drift.key if drift.subject == "order" else None,
-        "quantity": numbers[0] if numbers else None,
-        "orders": [],
-        "event_id": None,
-        "event_type": None,
-        "at": at,
-        "batch": batch,
-        "detail": "; ".join(f"{each.side}: {each.what}" for each in drift.differences)[:_WORDS_MAX],
-    }
+    view = alert_view(
+        f"drift-{batch}-{drift.subject}-{drift.key}",
+        "drift",
+        at,
+        batch,
+        sku=sku,
+        order_id=drift.key if drift.subject == "order" else None,
+        quantity=numbers[0] if numbers else None,
+        detail="; ".join(f"{each.side}: {each.what}" for each in drift.differences)[:_TEXT_LENGTH_MAX],
+    )
     return sku.encode(), orjson.dumps(view)
 
 
@@ -201,8 +197,8 @@ def _is_counter(each: ReportedDifference) -> bool:
 
 
 async def run_audit_process(environ: Mapping[str, str]) -> AuditReport:
-    """Run `stocktide audit` with the settings of `environ`; its report. Raises AuditFailed and OSError. Ends the
-    process where it is cancelled."""
+    """Run `stocktide audit` with the settings in `environ`; returns its report. Kills the process when cancelled.
+    Raises AuditFailed and OSError."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "stocktide", "audit", "--json", "--background"),
         stdin=DEVNULL,
@@ -212,7 +208,7 @@ async def run_audit_process(environ: Mapping[str, str]) -> AuditReport:
     )
     try:
         async with asyncio.timeout(RUN_SECONDS_MAX):
-            output, words = await process.communicate()
+            output, error_output = await process.communicate()
     except TimeoutError as error:
         raise AuditFailed(f"it did not end within {RUN_SECONDS_MAX:.0f} s") from error
     finally:
@@ -220,7 +216,7 @@ async def run_audit_process(environ: Mapping[str, str]) -> AuditReport:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
     try:
-        return _report(output)
+        return _decode_report(output)
     except msgspec.MsgspecError as error:
-        said = words.decode(errors="replace").strip()[-_WORDS_MAX:]
-        raise AuditFailed(said or f"it ended with status {process.returncode} and said nothing") from error
+        text = error_output.decode(errors="replace").strip()[-_TEXT_LENGTH_MAX:]
+        raise AuditFailed(text or f"it ended with status {process.returncode} and said nothing") from error

@@ -1,8 +1,7 @@
-"""The timer of the ledger: ends holds whose deadline passed, dwells that are over, and sweeps after a policy.
+"""The timer of the ledger: ends holds and dwells that are due, and continues sweeps and counts.
 
-In: time. Out: `Tick`, `Sweep`, `ContinueCounts` and `WriteWhole`, submitted every `tick_ms`; the first three at once
-again while there was something due. Any number of workers may do this: the step is atomic, and what one has done the
-other finds done.
+In: time. Out: `Tick`, `Sweep`, `ContinueCounts` and `WriteWhole`, submitted every `tick_ms`; the first three are
+repeated at once while something is due. Any number of workers may run it: each step is atomic and idempotent.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from stocktide.tables.settlement.stalls import StepStatus
 
 logger = logging.getLogger(__name__)
 
-# One call of Lua, of a few ms: a shopper waits behind it.
+# Per Lua call: Redis blocks for a few ms.
 ORDERS_MAX = 100
 SKUS_MAX = 200
-# A step of a count, in a batch of its own: each SKU costs as much as an order.
+# Per step of a count, a batch of its own: each SKU costs as much as an order.
 COUNTED_SKUS_MAX = 100
-# After a step of whole rows that took t seconds, the next one waits this factor x t: SKUs that change all the while are
-# written once for several changes, and other callers get most of Redis's time.
+# After a step of whole rows that took t seconds, wait WHOLE_REST_FACTOR x t: several changes of a SKU then share one
+# row, and other callers get most of Redis's time.
 WHOLE_REST_FACTOR = 4
-# And at least this long: a step is up to 1 MiB, which the derivation turns into ten times as much JSON.
+# The least wait: a step is up to 1 MiB, and its rows are ten times as much JSON.
 WHOLE_REST_SECONDS_MIN = 0.5
-# A tick that is not settled by then is left to the next one.
+# After this time a step is abandoned; the next one covers it.
 DEADLINE_SECONDS = 30.0
 
 
@@ -56,7 +55,7 @@ async def run_expiry(submitter: CommandSubmitter, metrics: WorkerMetrics, tick_m
 async def run_step(
     submitter: CommandSubmitter, metrics: WorkerMetrics, commands: tuple[Command, ...], steps: StepStatus
 ) -> bool:
-    """One step of what is due; whether there was anything, so that there may be more."""
+    """Run one step; returns whether anything was due, so that more may be."""
     deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
     try:
         decision = await _decide(submitter, commands, deadline)
@@ -76,7 +75,7 @@ async def run_step(
 
 
 async def _decide(submitter: CommandSubmitter, commands: tuple[Command, ...], deadline: float) -> DecisionHead:
-    """All of `commands` in one batch, or each in smaller ones where that is too large. Raises TooLarge."""
+    """Submit `commands` in one batch, or each in smaller batches if that is too large. Raises TooLarge."""
     try:
         return await submitter.answer(commands, deadline)
     except TooLarge as error:
@@ -85,7 +84,7 @@ async def _decide(submitter: CommandSubmitter, commands: tuple[Command, ...], de
     return structs.replace(answers[-1], results=tuple(result for answer in answers for result in answer.results))
 
 
-# The field that bounds a step, by its command.
+# The field that limits the size of a step, by command.
 _SIZES: dict[type[Command], str] = {
     Tick: "orders_max",
     Sweep: "skus_max",
@@ -96,7 +95,7 @@ _SIZES: dict[type[Command], str] = {
 
 
 async def submit_halving(submitter: CommandSubmitter, command: Command, deadline: float | None) -> DecisionHead:
-    """Submit a step, and half of it again and again while that is too large. Raises TooLarge at 1."""
+    """Submit a step, halving its size while it is too large. Raises TooLarge at size 1."""
     name = _SIZES[type(command)]
     while True:
         try:

@@ -1,8 +1,8 @@
-"""What the shard's owner does in the background, so that the journal may be cut and a rebuild stays short (rule R9).
+"""Snapshots in the journal and its trimming, by the shard's owner; they keep a rebuild short (rule R9).
 
-In: time. Out: `Restate` commands, a page a second, so that each pass over all SKUs and orders ends well within its
-period; and, now and then, a journal that begins where the last pass began or where its retention ends, whichever lies
-further back, with the milestones below removed.
+In: time. Out: `Restate` commands, one page per second, so that each pass over all SKUs and orders ends well within its
+period; and a journal trimmed to the beginning of the last pass or to its retention, whichever is older, without the
+milestones below.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from redis.exceptions import RedisError
 
 from stocktide.agents.intake import CommandSubmitter
 from stocktide.agents.maintenance.expiry import submit_halving
-from stocktide.streams.journal.record import Position
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.tables.ledger.client import TooLarge
@@ -30,22 +29,22 @@ from stocktide.tables.settlement.stalls import StepStatus
 
 logger = logging.getLogger(__name__)
 
-# A page is one call of Lua, of a few ms: a shopper waits behind it.
+# A page is one Lua call: Redis blocks for a few ms.
 KEYS_MIN, KEYS_MAX = 50, 500
 PAGE_SECONDS = 1.0
-# After a page that was not done: soon enough that one failure is not taken for a stall.
+# The wait after a page that failed: short enough that one failure is not reported as a stall.
 RETRY_SECONDS = 5.0
-# The first pass waits: a worker that has just started has better things to do.
+# The first pass is delayed, to keep a starting worker free.
 FIRST_SECONDS_MAX = 600.0
-# A page that is not settled by then is left to the next one.
+# After this time a page is abandoned and repeated.
 DEADLINE_SECONDS = 30.0
-# How often it is looked whether the journal may be cut.
+# The interval of trimming.
 TRIM_SECONDS = 3_600.0
 
 
 class SnapshotRefresh:
-    """Writes every SKU and open order into the journal anew once in `every_seconds`, while `owns` says that the shard
-    is this worker's. `keys` counts the keys there are."""
+    """Writes each SKU and open order into the journal again once in `every_seconds`, while `owns` returns true.
+    `keys` counts the keys in Redis."""
 
     def __init__(
         self,
@@ -66,52 +65,52 @@ class SnapshotRefresh:
         while True:
             owns = self._owns()
             if not owns:
-                self.steps.trouble = None  # it is the next owner's
-            going = owns and await self.page()
-            rest = min(RETRY_SECONDS if self.steps.trouble else 60.0, self._every_seconds / 10)
-            await asyncio.sleep(PAGE_SECONDS if going else rest)
+                self.steps.trouble = None  # the next owner reports its own
+            has_more = owns and await self.page()
+            pause = min(RETRY_SECONDS if self.steps.trouble else 60.0, self._every_seconds / 10)
+            await asyncio.sleep(PAGE_SECONDS if has_more else pause)
 
     async def page(self) -> bool:
-        """One page; whether there are more in this pass."""
+        """Write one page; returns whether the pass has more."""
         deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         try:
             command = Restate(keys_max=await self._keys_max(), every_ms=self._every_seconds * 1000)
             decision = await submit_halving(self._submitter, command, deadline)
         except (Unsettled, Undecidable, TooLarge, RedisError, OSError) as error:
             self.steps.failed(error)
-            logger.warning("writing rows anew waits: %s", error)
+            logger.warning("writing a page of rows again failed: %s", error)
             return False
         self.steps.did()
         result = decision.results[0]
         return result.outcome == Outcome.RESTATED and not (result.detail or "").startswith(("ended", "whole"))
 
     async def _keys_max(self) -> int:
-        """So many that a pass ends in half of its period."""
+        """The page size with which a pass ends in half of its period."""
         pages = max(1.0, self._every_seconds / 2 / PAGE_SECONDS)
         return min(KEYS_MAX, max(KEYS_MIN, math.ceil(await self._keys() / pages)))
 
 
 class WriteRows(Protocol):
-    """What is needed of the publisher."""
+    """Publishes rows of `journal-positions`."""
 
     async def __call__(self, rows: list[OutputRow]) -> None: ...
 
 
 class JournalTrimmer:
-    """Cuts the journal. `checkpoints` reads them, `trim` cuts below an offset and says where the journal begins then,
-    `forget` removes rows of `journal-positions`."""
+    """Trims the journal. `checkpoints` reads them; `trim` deletes records below an offset and returns the journal's new
+    beginning; `write_rows` publishes to `journal-positions`."""
 
     def __init__(
         self,
         checkpoints: Callable[[], Awaitable[Checkpoints]],
         trim: Callable[[int], Awaitable[int]],
-        forget: WriteRows,
+        write_rows: WriteRows,
         owns: Callable[[], bool],
         shard: int = 0,
     ) -> None:
         self._landmarks = checkpoints
         self._trim = trim
-        self._forget = forget
+        self._write_rows = write_rows
         self._owns = owns
         self._shard = shard
 
@@ -121,20 +120,17 @@ class JournalTrimmer:
             await asyncio.sleep(TRIM_SECONDS)
             if self._owns():
                 try:
-                    await self.once()
+                    await self.trim_once()
                 except (KafkaError, OSError, MembershipLost) as error:
-                    logger.warning("cutting the journal waits: %s", error)
+                    logger.warning("trimming the journal failed: %s", error)
 
-    async def once(self) -> None:
-        """Look, and cut. Nothing is cut before a pass over all rows has ended and been derived."""
+    async def trim_once(self) -> None:
+        """Trim below the beginning of the last pass that has ended and is derived, if there is one."""
         checkpoints = await self._landmarks()
         if checkpoints.whole is None:
             return
         beginning = await self._trim(checkpoints.whole.offset)
         gone = [milestone for milestone in checkpoints.milestones if milestone.offset < beginning]
         if gone:
-            await self._forget([(self._key(milestone), None) for milestone in gone])
-            logger.info("the journal begins at offset %d now; %d milestones below are gone", beginning, len(gone))
-
-    def _key(self, milestone: Position) -> bytes:
-        return milestone_key(self._shard, milestone)
+            await self._write_rows([(milestone_key(self._shard, milestone), None) for milestone in gone])
+            logger.info("the journal now begins at offset %d; %d milestones below it are removed", beginning, len(gone))

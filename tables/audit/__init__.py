@@ -1,4 +1,4 @@
-"""Journal, derived topics and Redis compared: digests, differences, and the corrections for them.
+"""The audit: compares journal, derived topics and Redis, and plans corrections.
 
-In: the three sides. Out: findings, and a plan of corrections. Begin with `auditor.py`.
+In: the three sides. Out: findings with digests and differences; corrections. Begin with `auditor.py`.
 """

@@ -1,8 +1,8 @@
-"""The audit: log, tables and Redis compared, beside live traffic.
+"""The audit: compares log, tables and Redis during live traffic.
 
-In: the journal, the tables, a Redis. Out: `Findings`: what differs and stays so, on which sides, since when; what only
-was in flight; the digest of each side as of one batch. The log is the measure of the two others, and is measured by
-itself: its rows by its effects, its counters by its orders.
+In: the journal, the tables, a Redis. Out: `Findings`: lasting differences with their sides and batches, the number of
+transient ones, and a digest of each side as of one batch. Tables and Redis are compared with the log; the log is
+compared with itself: its rows with its effects, its counters with its orders.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from stocktide.streams.journal.log import JournalLog
 from stocktide.tables.audit.findings import (
     AuditCounts,
     Findings,
+    OrderSums,
     SideDigests,
     find_log_drifts,
     merge_drifts,
@@ -25,27 +26,22 @@ from stocktide.tables.audit.findings import (
     tables_digest,
 )
 from stocktide.tables.audit.fold import JournalFold
-from stocktide.tables.audit.invariants import OrderSums
-from stocktide.tables.audit.journal_follower import AuditError, JournalFollower, find_start
+from stocktide.tables.audit.journal_follower import AuditError, JournalFollower, ReportProgress, find_start
 from stocktide.tables.audit.redis_keys import RedisSide
-from stocktide.tables.audit.redis_pass import ExaminedKey, RedisPass
-from stocktide.tables.audit.redis_pass import Key as RedisKey
-from stocktide.tables.audit.tables_pass import DriftingRow, TablesPass
-from stocktide.tables.audit.tables_pass import Key as TableKey
+from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey, RedisPass
+from stocktide.tables.audit.tables_pass import DriftingRow, TableKey, TablesPass
 from stocktide.tables.audit.topic_rows import TableSide
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.settlement.stalls import CHECK_SECONDS, STALL_SECONDS
 
-# Drifts that are read once more at the end, so that all are told as of one batch; beyond that the first reading stands.
+# With at most this many drifts, all are read again at the end, as of one batch.
 _CONFIRMED_MAX = 5_000
 
-# (phase, done, total): `base`, `journal`, `redis`, `names`, `holds`, `suspects`, `rows`, `rows in flight`.
-ReportProgress = Callable[[str, int, int], None]
 _Value = TypeVar("_Value")
 
 
 class Auditor:
-    """One audit, and what it knows afterwards for a repair. `skus`: only those and their orders."""
+    """One audit, and its state for a later repair. `skus`: audit only those SKUs and their orders."""
 
     def __init__(
         self,
@@ -73,8 +69,7 @@ class Auditor:
         self.sums: OrderSums = {}
 
     async def run(self) -> Findings:
-        """Look at everything once. Raises AuditError, KafkaError, OSError, msgspec.MsgspecError and redis-py's
-        errors."""
+        """Audit all sides. Raises AuditError, KafkaError, OSError, msgspec.MsgspecError and redis-py's errors."""
         follower = await self._timed("journal", self._read_journal())
         redis = self._redis_pass = RedisPass(self.fold, follower, self._redis, self._limits, self._report, self._skus)
         tables = TablesPass(
@@ -90,12 +85,12 @@ class Auditor:
         self.redis_drifts = await self._timed("redis", redis.run())
         self.table_drifts = await self._timed("tables", tables.run())
         await self._timed("redis", self._confirm())
-        await self._look_for_stalls()
+        await self._check_stalls()
         return await self._findings(follower, redis, tables)
 
     def examine(self, keys: dict[RedisKey, set[str]]) -> AsyncIterator[ExaminedKey]:
-        """Keys of Redis once more, exactly: as each comes, the fold stands at its batch. The values are SKUs in whose
-        index of holds an order is looked for, beside those that it names."""
+        """Read keys of Redis again, exactly: when a key is yielded, the fold is at its batch. The values are additional
+        SKUs in whose hold index the order is searched."""
         assert self._redis_pass is not None, "run first"
         return self._redis_pass.examine(keys)
 
@@ -110,7 +105,9 @@ class Auditor:
             await self._tables.rewind()
         follower = JournalFollower(self._log, self.fold, start, self._report)
         if settled < start.batch:
-            raise AuditError(f"Redis is settled up to batch {settled}, and the journal is known from {start.batch} on")
+            raise AuditError(
+                f"Redis is settled up to batch {settled}, but the journal is readable only from {start.batch} on"
+            )
         await follower.advance(settled)
         return follower
 
@@ -118,7 +115,7 @@ class Auditor:
         return (await self._redis.read([])).batch
 
     async def _confirm(self) -> None:
-        """Read what differs once more, so that it is told as of one batch."""
+        """Read the differing keys again, all as of one batch."""
         if not 0 < len(self.redis_drifts) <= _CONFIRMED_MAX:
             return
         keys = {key: set(found.stored.held) for key, found in self.redis_drifts.items()}
@@ -126,16 +123,16 @@ class Auditor:
         self._settled = sum(not each.differences for each in found)
         self.redis_drifts = {(each.kind, each.key): each for each in found if each.differences}
 
-    async def _look_for_stalls(self) -> None:
-        """What was decided has to reach the journal, and what the journal holds the derived topics: where that stands
-        still, nothing can be said of what comes after."""
+    async def _check_stalls(self) -> None:
+        """Wait until the decided batches are in the journal and their rows derived; if either stalls, the rest is
+        reported as unchecked."""
         decided, read = await self._newest_batch(), self.fold.batch
-        settled = await _reached(self._redis.settled, decided)
+        settled = await _wait_for_position(self._redis.settled, decided)
         if settled < decided:
             self._unchecked.append(
                 f"batches {settled + 1:,} to {decided:,}: Redis decided them, and they are not in the journal"
             )
-        derived = await _reached(self._derived_batch, read)
+        derived = await _wait_for_position(self._derived_batch, read)
         if derived < read:
             self._unchecked.append(f"the rows of batches {derived + 1:,} to {read:,}: they are still to be derived")
 
@@ -178,8 +175,8 @@ class Auditor:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - began
 
 
-async def _reached(position: Callable[[], Awaitable[int]], batch: int) -> int:
-    """How far `position` is once it reached `batch`, or once it has not moved for STALL_SECONDS."""
+async def _wait_for_position(position: Callable[[], Awaitable[int]], batch: int) -> int:
+    """The value of `position` when it reaches `batch`, or when it has not moved for STALL_SECONDS."""
     at, since = await position(), time.monotonic()
     while at < batch and time.monotonic() - since < STALL_SECONDS:
         await asyncio.sleep(CHECK_SECONDS)

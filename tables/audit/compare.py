@@ -1,7 +1,7 @@
-"""One key, compared: what the log says of it against what Redis or a table holds.
+"""The comparison of one key: the log's record with the content of Redis or a table.
 
-In: the log's newest record of a key, and a key as it was read, both as of the same batch. Out: differences, each with
-the side on which it lies; none where the sides agree. Pure.
+In: the log's newest record of a key, and the key as read, both as of the same batch. Out: differences with their sides.
+Pure.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, decode, kept_until
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, kept_until
 from stocktide.tables.audit.redis_keys import StoredKey
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
 
 Side = Literal["log", "redis", "table"]
-# What a drift is about: a record's kind, a policy level, or a key of Redis that is none of Stocktide's.
+# The subject of a drift: a record's kind, a policy level, or a foreign key in Redis.
 Subject = Literal["sku", "order", "movement", "registry", "policy", "key"]
 _NEVER = 1 << 60
 
 
 class Difference(Struct, frozen=True):
-    """Something that is not as it should be. `what` names it: `counter on_hand@SH1`, `deadline`, `record`, `row`, …
-    `expected` and `found` are plain values; None: nothing should be, or is, there."""
+    """One difference. `what` names it: `counter on_hand@SH1`, `deadline`, `record`, `row`, … `expected` and `found` are
+    plain values; None: absent."""
 
     side: Side
     what: str
@@ -34,7 +34,7 @@ class Difference(Struct, frozen=True):
 
 
 class Drift(Struct, frozen=True):
-    """A key that differs and stays so. `since`: the newest batch of which that can be said, where the log tells."""
+    """A key with lasting differences. `since`: the newest batch from which they are known, if any."""
 
     subject: Subject
     key: str
@@ -43,31 +43,31 @@ class Drift(Struct, frozen=True):
 
     @property
     def sides(self) -> tuple[Side, ...]:
-        """Where it differs, each once."""
+        """The sides with differences, each once."""
         return tuple(dict.fromkeys(each.side for each in self.differences))
 
 
 def deadline_of(record: Record | None) -> int | None:
-    """The score of an order in `deadlines`; None where it has no place there."""
+    """The score of an order in `deadlines`, or None."""
     times = (record.expires_at, record.wait_at) if isinstance(record, OrderRecord) else ()
     return min((at for at in times if at is not None), default=None)
 
 
 def waiting_of(record: Record | None) -> int | None:
-    """The score of an order in `waiting`: the bytes of the events that wait with it; None where none do."""
+    """The score of an order in `waiting`: the bytes of its parked events, or None."""
     events = record.parked if isinstance(record, OrderRecord) else ()
     return sum(event.get("bytes", 0) for event in events) or None
 
 
 def holds_of(record: Record | None) -> dict[str, int]:
-    """By SKU, the score of an order in the index of holds."""
+    """The scores of an order in the hold indexes, by SKU."""
     if not isinstance(record, OrderRecord):
         return {}
     return {line.sku: record.placed_at for line in record.lines if line.reserved}
 
 
 def dwell_of(record: Record | None) -> int | None:
-    """The score of a SKU in `dwells`; None where it has no place there."""
+    """The score of a SKU in `dwells`, or None."""
     modes = record.modes.values() if isinstance(record, SkuRecord) else ()
     return min((mode.due for mode in modes if mode.due), default=None)
 
@@ -75,14 +75,14 @@ def dwell_of(record: Record | None) -> int | None:
 def compare_stored(
     kind: Kind, packed: bytes | None, record: Record | None, stored: StoredKey, at_ms: int, limits: LedgerLimits
 ) -> tuple[Difference, ...]:
-    """Redis's side of a key. `packed` and `record` are the log's (None: it knows no such key); `at_ms` is when Redis
-    was read: what ends within a minute of it may be there or not."""
+    """Compare a key in Redis with the log's `packed` and `record` (None: unknown to the log). `at_ms`: when Redis was
+    read; a key that expires within a minute of it may be present or not."""
     until = _NEVER if record is None else kept_until(record, limits)
     if record is not None and until <= at_ms + EXPIRY_MARGIN_MS:
         return ()
     found: list[Difference] = []
     if packed is None:
-        found.extend(_unknown(kind, stored, at_ms, limits))
+        found.extend(_unknown_key(kind, stored, at_ms, limits))
     elif stored.type == "none":
         found.append(Difference("redis", "record", _plain(record), None))
     elif stored.type != "string":
@@ -90,17 +90,17 @@ def compare_stored(
     else:
         assert record is not None
         if stored.packed != packed:
-            found.extend(_packed_differently(kind, record, stored.packed))
+            found.extend(_record_differences(kind, record, stored))
         if until >= _NEVER and stored.ends_in_ms >= 0:
             found.append(Difference("redis", "time to live, ms", None, stored.ends_in_ms))
         if until < _NEVER and stored.ends_in_ms < 0:
             found.append(Difference("redis", "time to live, ms", until - at_ms, None))
-    found.extend(_indexed(kind, record, stored))
+    found.extend(index_differences(kind, record, stored))
     return tuple(found)
 
 
 def compare_row(expected: Any, found: Any) -> tuple[Difference, ...]:
-    """The table's side of a key: records or policy levels, None where there is none."""
+    """Compare a row of a table with the log: records or policy levels, or None."""
     if isinstance(found, SkuRecord):
         found = canonical(found)
     if expected == found:
@@ -110,26 +110,27 @@ def compare_row(expected: Any, found: Any) -> tuple[Difference, ...]:
     return (Difference("table", "row", _plain(expected), _plain(found)),)
 
 
-def _unknown(kind: Kind, stored: StoredKey, at_ms: int, limits: LedgerLimits) -> Iterator[Difference]:
-    """A key that the log does not know, or knows to be over: one that says so itself is about to end."""
+def _unknown_key(kind: Kind, stored: StoredKey, at_ms: int, limits: LedgerLimits) -> Iterator[Difference]:
+    """Differences of a key that is unknown to the log; none if its own record is about to expire."""
     if stored.type == "none":
         return
-    record = _decoded(kind, stored.packed) if stored.type == "string" else None
+    record = stored.record(kind)
     if record is not None and kept_until(record, limits) <= at_ms + EXPIRY_MARGIN_MS:
         return
     shown = _plain(record) if record is not None else f"a {stored.type} that is no record"
     yield Difference("redis", "record", None, shown)
 
 
-def _packed_differently(kind: Kind, record: Record, packed: bytes) -> Iterator[Difference]:
-    found = _decoded(kind, packed)
+def _record_differences(kind: Kind, record: Record, stored: StoredKey) -> Iterator[Difference]:
+    found = stored.record(kind)
     if found is None:
-        yield Difference("redis", "record", _plain(record), f"{len(packed)} bytes that are no record")
+        yield Difference("redis", "record", _plain(record), f"{len(stored.packed)} bytes that are no record")
     else:
         yield from _fields("redis", record, found)
 
 
-def _indexed(kind: Kind, record: Record | None, stored: StoredKey) -> Iterator[Difference]:
+def index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> Iterator[Difference]:
+    """The differences between a record and the index entries of its key."""
     if kind == "sku":
         if (stored.known is None) is not (record is None):
             yield Difference("redis", "entry in skus", record is not None, stored.known is not None)
@@ -147,7 +148,7 @@ def _indexed(kind: Kind, record: Record | None, stored: StoredKey) -> Iterator[D
 
 
 def fields_differing(side: Side, expected: Record, found: Record) -> tuple[Difference, ...]:
-    """The fields in which two records of a kind differ; a SKU's counters one by one."""
+    """The differing fields of two records of a kind; a SKU's counters one by one."""
     return tuple(_fields(side, expected, found))
 
 
@@ -162,13 +163,6 @@ def _fields(side: Side, expected: Record, found: Record) -> Iterator[Difference]
                     yield Difference(side, f"counter {counter}", wanted.get(counter, 0), there.get(counter, 0))
         else:
             yield Difference(side, name, _plain(wanted), _plain(there))
-
-
-def _decoded(kind: Kind, packed: bytes) -> Record | None:
-    try:
-        return canonical(decode(kind, packed))
-    except msgspec.MsgspecError:
-        return None
 
 
 def _plain(value: Any) -> Any:

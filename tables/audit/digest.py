@@ -1,9 +1,8 @@
-"""The digest of a state: equal for equal states, however they are packed and in whatever order they come.
+"""The digest of a state: equal for equal states, whatever their packing and order.
 
-In: records of `tables.ledger.records` with their kind and key, or a Redis. Out: a number of keys and 128 bits, in all
-and by kind. It is a sum, so that a key can be taken out again, and so that sides can be read in any order and in
-parallel. What differs only in packing (the order of a map, a default that is written out, `()` for an empty map) does
-not count.
+In: records of `tables.ledger.records` with their kind and key, or a Redis. Out: a number of keys and 128 bits, in total
+and by kind. The digest is a sum: keys can be removed again, and sides can be read in any order and in parallel.
+Differences in packing only (the order of a map, explicit defaults, `()` for an empty map) do not count.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
 from stocktide.tables.ledger.scripts import key_prefix
 
-# `parked` are events that wait for their order: they lie where an order would, and no table shows them.
+# `parked`: events that wait for their order, stored under its key; they are in no table.
 Kind = Literal["sku", "order", "parked", "movement", "registry"]
 KINDS: tuple[Kind, ...] = ("sku", "order", "parked", "movement", "registry")
 Record = SkuRecord | OrderRecord | MovementRecord | RegistryRecord
 ReportKeys = Callable[[int], None]
 
 FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
-# A key that is about to expire is there on one side and gone on the other: neither is wrong.
+# A key that is about to expire may be present on one side only.
 EXPIRY_MARGIN_MS = 60_000
-# Keys that one call looks at: some ms of Redis, behind which a shopper may wait.
+# Keys per SCAN: Redis blocks for some ms.
 _SCAN_KEYS = 1_000
 _BYTES = 16
 _MODULUS = 1 << (8 * _BYTES)
@@ -54,29 +53,29 @@ class Digest:
         self._counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
 
     def add(self, kind: Kind, key: str, record: Record) -> None:
-        """Take a key in. `key` as in Redis: the sku, the order_id, `warehouse\\nid`, or "" for the registry."""
+        """Add a key. `key` as in Redis: the sku, the order_id, `warehouse\\nid`, or "" for the registry."""
         self._sums[kind] = (self._sums[kind] + key_hash(kind, key, record)) % _MODULUS
         self._counts[kind] += 1
 
     def remove(self, kind: Kind, key: str, record: Record) -> None:
-        """Take a key out that was taken in with this very record."""
+        """Remove a key that was added with this record."""
         self._sums[kind] = (self._sums[kind] - key_hash(kind, key, record)) % _MODULUS
         self._counts[kind] -= 1
 
     def copy(self) -> Digest:
-        """One that goes its own way from here."""
+        """An independent copy."""
         other = Digest()
         other._sums, other._counts = dict(self._sums), dict(self._counts)
         return other
 
     def hex(self, *kinds: Kind) -> str:
-        """32 hex digits: of those kinds, or of all."""
+        """32 hex digits, of the given kinds or of all."""
         total = sum(self._sums[kind] for kind in kinds or KINDS) % _MODULUS
         return f"{total:0{2 * _BYTES}x}"
 
     @property
     def keys(self) -> int:
-        """How many keys were taken in."""
+        """The number of keys."""
         return sum(self._counts.values())
 
     def by_kind(self) -> dict[str, dict[str, int | str]]:
@@ -90,7 +89,7 @@ class Digest:
 
 
 def canonical(record: Record) -> Record:
-    """The record without what only its packing makes different; the same object where there is nothing of it."""
+    """The record in canonical form; the same object if it already is."""
     if isinstance(record, SkuRecord):
         if 0 in record.counters.values():
             record = structs.replace(record, counters={name: n for name, n in record.counters.items() if n})
@@ -102,18 +101,18 @@ def canonical(record: Record) -> Record:
 
 
 def key_hash(kind: Kind, key: str, record: Record) -> int:
-    """What one key adds to the sum."""
+    """The summand of one key."""
     return int.from_bytes(blake2b(_encode((kind, key, canonical(record))), digest_size=_BYTES).digest())
 
 
 def decode(kind: Kind, packed: bytes) -> Record:
-    """The record that Redis or the journal holds for a key of that kind. Raises msgspec.MsgspecError."""
+    """Decode a record of that kind from Redis or the journal. Raises msgspec.MsgspecError."""
     record: Record = _DECODERS["order" if kind == "parked" else kind].decode(packed)
     return record
 
 
 def kind_of(record: Record) -> Kind:
-    """The kind under which a record counts."""
+    """The kind of a record."""
     if isinstance(record, OrderRecord):
         return "parked" if record.state == "parked" else "order"
     if isinstance(record, SkuRecord):
@@ -122,7 +121,7 @@ def kind_of(record: Record) -> Kind:
 
 
 def kept_until(record: Record, limits: LedgerLimits) -> int:
-    """When the key of the record ends by itself, ms since the epoch; far away where it does not."""
+    """When the record's key expires, ms since the epoch; _NEVER if it does not."""
     if isinstance(record, MovementRecord):
         return record.applied_at + limits.movement_retention_ms
     if isinstance(record, OrderRecord) and record.state in FINAL_STATES:
@@ -131,52 +130,54 @@ def kept_until(record: Record, limits: LedgerLimits) -> int:
     return _NEVER
 
 
-def _silent(_: int) -> None:
+def _ignore(_: int) -> None:
     pass
 
 
 async def digest_of_redis(
     redis: Redis,
     app_id: str,
-    progress: ReportKeys = _silent,
+    progress: ReportKeys = _ignore,
     *,
     as_of_ms: int | None = None,
     limits: LedgerLimits | None = None,
     shard: int = 0,
 ) -> Digest:
-    """The digest of what a Redis holds for `app_id`, blessed or not, key by key: of one that is at rest.
+    """The digest of the keys of `app_id` in an idle Redis, blessed or not.
 
-    `progress` is told the number of keys looked at. What ends within a minute of `as_of_ms` (now, unless given), or
-    has ended by then, is left out: two servers are compared as of the same time. Raises redis-py's errors, and
-    msgspec.MsgspecError where a key holds no record.
+    `progress` is called with the number of keys read. Keys that expire within a minute of `as_of_ms` (default: now), or
+    before, are left out, so that two servers can be compared as of one time. Raises redis-py's errors, and
+    msgspec.MsgspecError if a key holds no record.
     """
     as_of_ms = now_ms() if as_of_ms is None else as_of_ms
     limits = limits or LedgerLimits()
     prefix = key_prefix(app_id, shard).encode()
-    digest, looked_at = Digest(), 0
+    digest, keys_read = Digest(), 0
     seen: set[int] = set()  # a scan may give a key twice, and a sum counts it twice
     cursor = 0
     while True:
         page: tuple[int, list[bytes]] = await redis.scan(cursor, match=prefix + b"*", count=_SCAN_KEYS)  # type: ignore[assignment]
         cursor, names = page
-        named = [found for name in names if (found := _named(name[len(prefix) :])) and not _is_seen(name, seen)]
+        named = [
+            found for name in names if (found := _parse_name(name[len(prefix) :])) and not _seen_before(name, seen)
+        ]
         values: list[bytes | None] = (
             await redis.mget([prefix + raw for raw, _, _ in named]) if named else []  # type: ignore[assignment]
         )
         for (_, kind, key), packed in zip(named, values, strict=True):
             if packed is None:
-                continue  # it ended meanwhile
+                continue  # expired meanwhile
             record = decode(kind, packed)
             if kept_until(record, limits) > as_of_ms + EXPIRY_MARGIN_MS:
                 digest.add(kind_of(record), key, record)
-        looked_at += len(named)
-        progress(looked_at)
+        keys_read += len(named)
+        progress(keys_read)
         await asyncio.sleep(0)
         if not cursor:
             return digest
 
 
-def _is_seen(name: bytes, seen: set[int]) -> bool:
+def _seen_before(name: bytes, seen: set[int]) -> bool:
     mark = hash(name)
     if mark in seen:
         return True
@@ -184,8 +185,8 @@ def _is_seen(name: bytes, seen: set[int]) -> bool:
     return False
 
 
-def _named(raw: bytes) -> tuple[bytes, Kind, str] | None:
-    """A key's name after the prefix, as (itself, kind, key); None where it holds no record."""
+def _parse_name(raw: bytes) -> tuple[bytes, Kind, str] | None:
+    """A key's name without the prefix as (name, kind, key); None if it holds no record."""
     if raw == b"registry":
         return raw, "registry", ""
     word, colon, key = raw.partition(b":")

@@ -1,6 +1,6 @@
-"""What an audit found: drifts, how much was looked at, and the digest of each side.
+"""The findings of an audit: drifts, counts, and the digest of each side.
 
-In: what the passes found, and the fold of the log. Out: `Findings`, as of one batch. Pure.
+In: the results of the passes, and the fold of the log. Out: `Findings` as of one batch. Pure.
 """
 
 from __future__ import annotations
@@ -8,29 +8,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 
-import msgspec
 from msgspec import Struct, field
 
 from stocktide.tables.audit.compare import Difference, Drift, Subject, fields_differing
-from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Digest, Kind, Record, canonical, decode, kept_until, kind_of
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Digest, Kind, Record, decode, kept_until, kind_of
 from stocktide.tables.audit.fold import Discrepancy, FoldedRecord, JournalFold
-from stocktide.tables.audit.invariants import OrderSums, add_order, differing_order_sums, is_order_sum
-from stocktide.tables.audit.redis_pass import ExaminedKey
-from stocktide.tables.audit.redis_pass import Key as RedisKey
-from stocktide.tables.audit.tables_pass import DriftingRow
-from stocktide.tables.audit.tables_pass import Key as TableKey
+from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey
+from stocktide.tables.audit.tables_pass import DriftingRow, TableKey
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
 
-# Keys worked through before other work of the loop gets a turn.
+# Keys processed before the event loop runs other tasks.
 _KEYS_PER_TURN = 2_000
-# The kinds that tables show.
+# The counters that are sums over open orders; if they differ, the orders are right.
+_ORDER_SUM_PREFIXES = ("locked@", "committed@", "preordered@")
+# The counter of the units that an order holds, by its state.
+_HELD = {"reserved": "locked@", "paid": "committed@"}
+# By SKU, the units held by open orders, as counters.
+OrderSums = dict[str, dict[str, int]]
+# The kinds stored in tables.
 TABLE_KINDS: tuple[Kind, ...] = ("sku", "order", "movement")
 
 
 class AuditCounts(Struct):
-    """How much was looked at, and how long it took, in seconds by phase. `settled_*`: what differed at the first look
-    and was only in flight."""
+    """What was compared, and the seconds by phase. `settled_*`: keys that differed at first and agreed when read
+    again."""
 
     batches: int = 0
     journal_bytes: int = 0
@@ -42,7 +44,7 @@ class AuditCounts(Struct):
 
 
 class SideDigests(Struct):
-    """The digest of each side, as of the findings' batch."""
+    """The digest of each side as of the findings' batch."""
 
     log: Digest
     redis: Digest
@@ -50,14 +52,13 @@ class SideDigests(Struct):
 
     @property
     def agree(self) -> bool:
-        """Whether all three are the same; events that wait for their order and the registry are in no table."""
+        """Whether all three agree; parked events and the registry are in no table."""
         return self.log == self.redis and self.log.hex(*TABLE_KINDS) == self.tables.hex(*TABLE_KINDS)
 
 
 class Findings(Struct):
-    """What an audit found, as of `batch`. `whole`: the journal was there from its beginning. `unsettled`: rows that did
-    not settle in time, so that nothing can be said of them. `sides` None: only some SKUs were asked for. `unchecked`:
-    what else could not be looked at, in sentences."""
+    """The findings as of `batch`. `whole`: the journal was read from its beginning. `unsettled`: rows still in flight
+    at the end. `sides`: None if only some SKUs were audited. `unchecked`: sentences on what else was not checked."""
 
     batch: int
     whole: bool
@@ -69,21 +70,21 @@ class Findings(Struct):
 
     @property
     def complete(self) -> bool:
-        """Whether all that was asked for could be checked."""
+        """Whether everything requested was checked."""
         return not (self.unsettled or self.unchecked)
 
 
 async def summarize_log(fold: JournalFold) -> tuple[Digest, OrderSums]:
-    """The digest of the log, and what its open orders hold. The fold must stand still meanwhile."""
-    digest, sums, looked_at = Digest(), OrderSums(), 0
+    """The digest of the log, and the units held by its open orders. The fold must not change meanwhile."""
+    digest, sums, keys_read = Digest(), OrderSums(), 0
     kinds: tuple[Kind, ...] = ("sku", "order", "movement", "registry")
     for kind in kinds:
         for key, record in fold.records(kind):
             digest.add(kind_of(record), key, record)
             if isinstance(record, OrderRecord):
-                add_order(sums, record)
-            looked_at += 1
-            if looked_at % _KEYS_PER_TURN == 0:
+                _add_order(sums, record)
+            keys_read += 1
+            if keys_read % _KEYS_PER_TURN == 0:
                 await asyncio.sleep(0)
     return digest, sums
 
@@ -91,18 +92,18 @@ async def summarize_log(fold: JournalFold) -> tuple[Digest, OrderSums]:
 async def find_log_drifts(
     fold: JournalFold, sums: OrderSums, skus: frozenset[str] | None
 ) -> dict[tuple[Subject, str], Drift]:
-    """Where the log does not add up in itself."""
+    """The inconsistencies within the log."""
     drifts: dict[tuple[Subject, str], Drift] = {
-        ("order", order_id): Drift("order", order_id, _overwritten(fold, order_id, right), since)
+        ("order", order_id): Drift("order", order_id, _overwrite_differences(fold, order_id, right), since)
         for order_id, (right, since) in fold.overwritten.items()
-        if skus is None or _names(fold.record("order", order_id), skus)
+        if skus is None or _has_line_of(fold.record("order", order_id), skus)
     }
     names = dict.fromkeys((*fold.keys("sku"), *sums)) if skus is None else skus
     for at, sku in enumerate(names):
         record = fold.record("sku", sku)
         assert record is None or isinstance(record, SkuRecord)
         discrepancy = fold.discrepancies.get(sku)
-        differences = tuple(_differences(record, sums.get(sku, {}), discrepancy))
+        differences = tuple(_sku_differences(record, sums.get(sku, {}), discrepancy))
         if differences:
             kept = fold.get("sku", sku)
             since = discrepancy.batch if discrepancy else kept.batch if kept else None
@@ -112,19 +113,19 @@ async def find_log_drifts(
     return drifts
 
 
-def _names(record: Record | None, skus: frozenset[str]) -> bool:
+def _has_line_of(record: Record | None, skus: frozenset[str]) -> bool:
     return isinstance(record, OrderRecord) and any(line.sku in skus for line in record.lines)
 
 
-def _overwritten(fold: JournalFold, order_id: str, right: FoldedRecord) -> tuple[Difference, ...]:
+def _overwrite_differences(fold: JournalFold, order_id: str, right: FoldedRecord) -> tuple[Difference, ...]:
     record = fold.record("order", order_id)
     return () if record is None else fields_differing("log", decode("order", right.packed), record)
 
 
-def _differences(
+def _sku_differences(
     record: SkuRecord | None, held: dict[str, int], discrepancy: Discrepancy | None
 ) -> Iterator[Difference]:
-    broken = list(differing_order_sums(record, held))
+    broken = list(_differing_order_sums(record, held))
     for counter, expected, found in broken:
         yield Difference("log", f"counter {counter}", expected, found)
     if discrepancy is None or record is None:
@@ -133,7 +134,7 @@ def _differences(
     for counter, off in sorted(discrepancy.off.items()):
         if counter not in named:
             found = record.counters.get(counter, 0)
-            what = "effects on" if is_order_sum(counter) else "counter"
+            what = "effects on" if _is_order_sum(counter) else "counter"
             yield Difference("log", f"{what} {counter}", found - off, found)
     if discrepancy.version_off:
         yield Difference("log", "version", record.version - discrepancy.version_off, record.version)
@@ -148,7 +149,7 @@ def merge_drifts(
     tables: Mapping[TableKey, DriftingRow],
     foreign: Iterable[str],
 ) -> tuple[Drift, ...]:
-    """Every drift once, whatever the sides on which it shows."""
+    """One drift per key, with the differences of all sides."""
     found: dict[tuple[Subject, str], list[Difference]] = {}
     since: dict[tuple[Subject, str], int | None] = {}
     for place, drift in log.items():
@@ -159,7 +160,7 @@ def merge_drifts(
     for (table, key), shown in tables.items():
         found.setdefault((table, key), []).extend(shown.differences)
     for name in foreign:
-        found["key", name] = [Difference("redis", "key", None, "a key that is none of Stocktide's")]
+        found["key", name] = [Difference("redis", "key", None, "a key that is not Stocktide's")]
     return tuple(
         Drift(subject, key, tuple(differences), since.get((subject, key)) or _batch_of(fold, subject, key))
         for (subject, key), differences in sorted(found.items())
@@ -182,37 +183,61 @@ def _batch_of(fold: JournalFold, subject: Subject, key: str) -> int | None:
 def redis_digest(
     log: Digest, fold: JournalFold, drifting: Iterable[ExaminedKey], limits: LedgerLimits, at_ms: int
 ) -> Digest:
-    """Redis's digest as of the log's: the log's, but for the keys that differ."""
+    """Redis's digest as of the log's batch: the log's, except for the differing keys."""
     digest = log.copy()
     for examined in drifting:
-        _take_out(digest, fold, examined.kind, examined.key)
-        record = _decoded(examined.kind, examined.stored.packed) if examined.stored.type == "string" else None
+        _remove(digest, fold, examined.kind, examined.key)
+        record = examined.stored.record(examined.kind)
         if record is not None and kept_until(record, limits) > at_ms + EXPIRY_MARGIN_MS:
             digest.add(kind_of(record), examined.key, record)
     return digest
 
 
 def tables_digest(log: Digest, fold: JournalFold, drifting: Mapping[TableKey, DriftingRow]) -> Digest:
-    """The tables' digest as of the log's: the log's, but for the keys whose rows differ."""
+    """The tables' digest as of the log's batch: the log's, except for keys with differing rows."""
     digest = log.copy()
     for (kind, key), shown in drifting.items():
         if kind == "policy":
             continue
-        _take_out(digest, fold, kind, key)
+        _remove(digest, fold, kind, key)
         record = shown.row.record if shown.row else None
         if isinstance(record, SkuRecord | OrderRecord | MovementRecord):
             digest.add(kind, key, record)
     return digest
 
 
-def _take_out(digest: Digest, fold: JournalFold, kind: Kind, key: str) -> None:
+def _remove(digest: Digest, fold: JournalFold, kind: Kind, key: str) -> None:
     record = fold.record(kind, key)
     if record is not None:
         digest.remove(kind_of(record), key, record)
 
 
-def _decoded(kind: Kind, packed: bytes) -> Record | None:
-    try:
-        return canonical(decode(kind, packed))
-    except msgspec.MsgspecError:
-        return None
+def _add_order(sums: OrderSums, record: OrderRecord) -> None:
+    """Add the units that an order holds."""
+    held = _HELD.get(record.state)
+    if held is None:
+        return
+    for line in record.lines:
+        if line.reserved or line.preordered:
+            counters = sums.setdefault(line.sku, {})
+            for warehouse, units in line.warehouses.items():
+                name = held + warehouse
+                counters[name] = counters.get(name, 0) + units
+            if line.preordered:
+                name = "preordered@" + record.channel
+                counters[name] = counters.get(name, 0) + line.preordered
+
+
+def _is_order_sum(counter: str) -> bool:
+    """Whether a counter is a sum over open orders."""
+    return counter.startswith(_ORDER_SUM_PREFIXES)
+
+
+def _differing_order_sums(record: SkuRecord | None, held: dict[str, int]) -> Iterator[tuple[str, int, int]]:
+    """(counter, the orders' sum, the SKU's value) for each difference."""
+    counters_of_sku = {name: units for name, units in record.counters.items() if _is_order_sum(name)} if record else {}
+    if counters_of_sku == held:
+        return
+    for name in sorted(counters_of_sku.keys() | held.keys()):
+        if counters_of_sku.get(name, 0) != held.get(name, 0):
+            yield name, held.get(name, 0), counters_of_sku.get(name, 0)

@@ -1,10 +1,10 @@
-"""The log, folded: of every key the newest whole record that the journal holds, as of one batch exactly.
+"""The fold of the log: the newest whole record of each key in the journal, as of one batch exactly.
 
-In: payloads of valid batches, in order; rows of the derived topics where the journal no longer begins at its beginning.
-Out: `JournalFold`, which an audit compares with Redis and the tables, and where the log does not add up: a SKU's
-counters after a batch are those before it plus the effects of the batch, and its version grew by their number.
+In: payloads of valid batches, in order; rows of the derived topics if the journal is trimmed. Out: `JournalFold`, for
+comparison with Redis and the tables; and inconsistencies of the log: after a batch, a SKU's counters must be those
+before plus the effects of the batch, and its version must have grown by their number.
 
-Memory is about the bytes of the newest records and 150 bytes for each key; time grows with the length of the journal.
+Memory: the bytes of the newest records plus about 150 bytes per key. Time: proportional to the journal.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from stocktide.tables.derived_rows import StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import SkuRecord, check_format
 
-# The cause of an effect after which a row is taken as it is: what was before it was found to be wrong.
+# The cause of an effect after which a row is not checked: the state before was wrong.
 REPAIR = "repair"
 _BATCH_BYTES = 8
-# The outcome of a batch that wrote rows anew; such a batch does nothing else.
+# The outcome of a batch that only writes rows again.
 _RESTATED = "restated"
 
 
 class Discrepancy(Struct):
-    """Where a SKU's rows left the effects that were logged with them, and how far, summed up since `batch`.
+    """The difference between a SKU's rows and the logged effects, summed since `batch`.
 
-    `off`: by counter, how much more the newest row says than effects do. `version_off`: likewise for the version.
-    `restated`: a row without an effect differed elsewhere than in its counters.
+    `off`: by counter, the newest row minus the effects. `version_off`: likewise for the version. `restated`: a row
+    without an effect differed in other fields than its counters.
     """
 
     batch: int
@@ -56,16 +56,16 @@ class Discrepancy(Struct):
 
 
 class FoldedRecord(Struct, frozen=True):
-    """A key's newest record, packed as Lua did, and the batch that wrote it."""
+    """A key's newest record as packed by Lua, and the batch that wrote it."""
 
     batch: int
     packed: bytes
 
 
 class JournalFold:
-    """What the log says. `start` is the batch before the first one that is folded: 0 unless rows are its base.
+    """The newest records of the log. `start`: the batch before the first folded one, 0 unless rows are the base.
 
-    Keys that end by themselves within a minute of `as_of_ms` are not kept: Redis may or may not hold them.
+    Keys that expire within a minute of `as_of_ms` are left out: Redis may hold them or not.
     """
 
     def __init__(self, limits: LedgerLimits, as_of_ms: int, start: int = 0) -> None:
@@ -74,66 +74,66 @@ class JournalFold:
         self._start = start
         self.batch = start
         self.at = 0
-        # By kind and key: 8 bytes of batch and the packed record, as one object: there are millions.
+        # By kind and key: 8 bytes of batch and the packed record in one object, because there are millions.
         self._kept: dict[Kind, dict[str, bytes]] = {"sku": {}, "order": {}, "movement": {}, "registry": {}}
         self.policies: dict[str, tuple[int, dict[str, Any] | None]] = {}
-        # SKUs whose newest change is a patch: their row follows with a later batch.
+        # SKUs whose newest change is a patch; their row follows in a later batch.
         self.patched: set[str] = set()
         self.discrepancies: dict[str, Discrepancy] = {}
-        # Orders that were written into the journal anew otherwise than they were: as they were, and since which batch.
+        # Orders that a restating batch changed: the record before, and that batch.
         self.overwritten: dict[str, tuple[FoldedRecord, int]] = {}
 
-    # What it knows
+    # Reading
 
     @property
     def is_whole(self) -> bool:
-        """Whether it began at the journal's beginning."""
+        """Whether the fold began at the journal's beginning."""
         return not self._start
 
     def get(self, kind: Kind, key: str) -> FoldedRecord | None:
-        """The newest record of a key; orders and parked ones are one kind here."""
-        found = self._kept[_place(kind)].get(key)
+        """The newest record of a key. Orders and parked events are one kind here."""
+        found = self._kept[_stored_kind(kind)].get(key)
         return None if found is None else FoldedRecord(int.from_bytes(found[:_BATCH_BYTES]), found[_BATCH_BYTES:])
 
     def record(self, kind: Kind, key: str) -> Record | None:
         """The newest record, decoded and canonical."""
-        found = self._kept[_place(kind)].get(key)
+        found = self._kept[_stored_kind(kind)].get(key)
         return None if found is None else canonical(decode(kind, found[_BATCH_BYTES:]))
 
     def has(self, kind: Kind, key: str) -> bool:
         """Whether the log knows the key."""
-        return key in self._kept[_place(kind)]
+        return key in self._kept[_stored_kind(kind)]
 
     def keys(self, kind: Kind) -> list[str]:
-        """Every key of a kind, as of now."""
-        return list(self._kept[_place(kind)])
+        """The current keys of a kind."""
+        return list(self._kept[_stored_kind(kind)])
 
     def records(self, kind: Kind) -> Iterator[tuple[str, Record]]:
-        """Every key with its record."""
-        for key, found in self._kept[_place(kind)].items():
+        """The keys of a kind with their records."""
+        for key, found in self._kept[_stored_kind(kind)].items():
             yield key, canonical(decode(kind, found[_BATCH_BYTES:]))
 
     def size(self, kind: Kind) -> int:
-        """How many keys of a kind there are."""
-        return len(self._kept[_place(kind)])
+        """The number of keys of a kind."""
+        return len(self._kept[_stored_kind(kind)])
 
-    # What it takes in
+    # Folding
 
     def add_rows(self, rows: Iterable[StoredRow]) -> None:
-        """Take rows as the base, before any batch: of a key the last one counts. A row of a later batch than `start`
-        is left to the journal."""
+        """Add rows as the base, before any batch; the last row of a key counts. Rows of batches after `start` are
+        ignored, because the journal holds them."""
         for row in rows:
             if row.kind == "policy":
-                self._base_policy(row)
+                self._add_policy_row(row)
             elif row.batch > self._start:
                 continue
             elif row.record is None:
                 self._kept[row.kind].pop(row.key, None)
             else:
-                self._put(row.kind, row.key, row.batch, pack(row.record))
+                self._store(row.kind, row.key, row.batch, pack(row.record))
 
     def add(self, payload: bytes) -> int:
-        """Fold the next batch; its number. Raises msgspec.MsgspecError where the payload is none."""
+        """Fold the next batch; returns its number. Raises msgspec.MsgspecError if the payload is invalid."""
         decision = unpack_decision(payload)
         check_format(decision.format)
         batch = self.batch = decision.batch
@@ -146,17 +146,17 @@ class JournalFold:
                     self._check_restated(batch, order.order_id, packed)
                 elif self.overwritten:
                     self.overwritten.pop(order.order_id, None)
-                self._put("order", order.order_id, batch, packed)
+                self._store("order", order.order_id, batch, packed)
         for movement in decision.movements:
             if movement.changed:
-                self._put("movement", f"{movement.warehouse}\n{movement.id}", batch, bytes(movement.record))
+                self._store("movement", f"{movement.warehouse}\n{movement.id}", batch, bytes(movement.record))
         self._add_skus(decision)
         for policy in decision.policies:
             level = None if policy.policy is None else dict(policy.policy)
             self.policies[_policy_key(policy.channel, policy.sku)] = (batch, level)
         registry = bytes(decision.registry)
         if registry != NIL:
-            self._put("registry", "", batch, registry)
+            self._store("registry", "", batch, registry)
         for repair in decision.repairs:
             if bytes(repair.after) == NIL and repair.subject == "sku":
                 self._kept["sku"].pop(repair.key, None)
@@ -164,7 +164,7 @@ class JournalFold:
                 self._kept["movement"].pop(repair.key, None)
         return batch
 
-    def _put(self, kind: Kind, key: str, batch: int, packed: bytes) -> None:
+    def _store(self, kind: Kind, key: str, batch: int, packed: bytes) -> None:
         kept = self._kept[kind]
         if self._is_over(kind, packed):
             kept.pop(key, None)
@@ -186,14 +186,14 @@ class JournalFold:
             return until <= self._as_of_ms + EXPIRY_MARGIN_MS
         return False
 
-    def _base_policy(self, row: StoredRow) -> None:
+    def _add_policy_row(self, row: StoredRow) -> None:
         level = row.record
         if level is None or getattr(level, "policy", None) is None:
             self.policies.pop(row.key, None)
         elif row.batch <= self._start:
             self.policies[row.key] = (row.batch, level.policy)  # type: ignore[union-attr]
 
-    # Whether it adds up
+    # Checking
 
     def _add_skus(self, decision: PackedDecision) -> None:
         if not decision.skus and not decision.patches.rows:
@@ -209,12 +209,12 @@ class JournalFold:
                     sums[name] = sums.get(name, 0) + units
             if effect.cause[0] == REPAIR:
                 self.discrepancies.pop(sku, None)
-                counts[sku] = -len(decision.effects)  # it is taken as it is
+                counts[sku] = -len(decision.effects)  # not checked
         for row in decision.skus:
             packed = bytes(row.record)
             if counts.get(row.sku, 0) >= 0:
                 self._check(decision.batch, row.sku, packed, deltas.get(row.sku, {}), counts.get(row.sku, 0))
-            self._put("sku", row.sku, decision.batch, packed)
+            self._store("sku", row.sku, decision.batch, packed)
             self.patched.discard(row.sku)
         for patch in decision.patches.rows:
             before = self._kept["sku"].get(patch.sku)
@@ -223,13 +223,13 @@ class JournalFold:
             packed = pack(patch.apply_to(record, decision.patches.channels))
             if counts.get(patch.sku, 0) >= 0:
                 self._check(decision.batch, patch.sku, packed, deltas.get(patch.sku, {}), counts.get(patch.sku, 0))
-            self._put("sku", patch.sku, decision.batch, packed)
+            self._store("sku", patch.sku, decision.batch, packed)
             self.patched.add(patch.sku)
 
     def _check(self, batch: int, sku: str, packed: bytes, deltas: dict[str, int], effects: int) -> None:
         before = self._kept["sku"].get(sku)
         if self._start and (before is None or int.from_bytes(before[:_BATCH_BYTES]) <= self._start):
-            return  # what lies before the journal may have been set back by a late writer
+            return  # the base row may have been set back by a late writer
         was = PackedCounters(0) if before is None else unpack_counted(memoryview(before)[_BATCH_BYTES:])
         now = unpack_counted(packed)
         expected = was.counters
@@ -241,13 +241,13 @@ class JournalFold:
             not effects
             and before is not None
             and packed != before[_BATCH_BYTES:]
-            and not _same_but_counted(before, packed)
+            and not _equal_except_counters(before, packed)
         )
         if off or version_off or restated:
-            self._note(batch, sku, off, version_off, restated)
+            self._add_discrepancy(batch, sku, off, version_off, restated)
 
     def _check_restated(self, batch: int, order_id: str, packed: bytes) -> None:
-        """A row that was only written anew is what it was; else somebody else changed the order."""
+        """Note an order that a restating batch changed; it must only repeat the record."""
         before = self.get("order", order_id)
         if before is None or before.packed == packed or 0 < self._start >= before.batch:
             return
@@ -258,7 +258,7 @@ class JournalFold:
         else:
             self.overwritten[order_id] = (right, since)
 
-    def _note(self, batch: int, sku: str, off: dict[str, int], version_off: int, restated: bool) -> None:
+    def _add_discrepancy(self, batch: int, sku: str, off: dict[str, int], version_off: int, restated: bool) -> None:
         known = self.discrepancies.setdefault(sku, Discrepancy(batch))
         for name, units in off.items():
             known.off[name] = known.off.get(name, 0) + units
@@ -271,11 +271,11 @@ class JournalFold:
 
 
 def _is_restating(results: bytes) -> bool:
-    # The word is looked for first: it is in few batches, and may be in an id.
+    # The substring is searched first, to decode few batches; it may also occur in an id.
     return _RESTATED.encode() in results and any(each.outcome == _RESTATED for each in unpack_results(results))
 
 
-def _place(kind: Kind) -> Kind:
+def _stored_kind(kind: Kind) -> Kind:
     return "order" if kind == "parked" else kind
 
 
@@ -290,8 +290,8 @@ def _difference(now: dict[str, int], expected: dict[str, int]) -> dict[str, int]
     return {name: off for name in names if (off := now.get(name, 0) - expected.get(name, 0))}
 
 
-def _same_but_counted(before: bytes, packed: bytes) -> bool:
-    """Whether two records of a SKU are the same but for counters and version, which are looked at by themselves."""
+def _equal_except_counters(before: bytes, packed: bytes) -> bool:
+    """Whether two records of a SKU are equal except for counters and version."""
     was, now = decode("sku", before[_BATCH_BYTES:]), decode("sku", packed)
     assert isinstance(was, SkuRecord) and isinstance(now, SkuRecord)
     bare = [canonical(msgspec.structs.replace(record, version=0, counters={})) for record in (was, now)]

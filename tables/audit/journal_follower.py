@@ -1,7 +1,7 @@
-"""The journal, read exactly as far as an audit asks.
+"""Advances the fold of the journal exactly to a given batch.
 
-In: the log of one shard, and a fold that stands somewhere in it. Out: the same fold as of the batch that was asked for:
-the one at which Redis was read, which may not even have been written to the journal yet when it is asked for.
+In: the log of one shard, and its fold. Out: the fold as of the batch at which Redis was read, which may not be in the
+journal yet when it is requested.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.recovery.checkpoints import Checkpoints
 from stocktide.tables.recovery.journal_scan import LostTail, TakeoverError, newest_position_in
 
-# A batch is in the journal some ms after it was decided; a takeover in between takes a second or two.
+# A batch reaches the journal some ms after its decision; a takeover in between takes a second or two.
 PROGRESS_TIMEOUT_SECONDS = 30.0
-# One read waits this long for the journal to grow.
+# How long one read waits for records.
 _READ_SECONDS = 1.0
-# Batches folded before other work of the loop gets a turn.
+# Batches folded before the event loop runs other tasks.
 _BATCHES_PER_TURN = 64
 
 
 class AuditError(StocktideError):
-    """The audit could not be finished; its text says why."""
+    """The audit could not be finished; the message gives the reason."""
 
 
+# (phase, done, total): `base`, `journal`, `redis`, `names`, `holds`, `suspects`, `rows`, `rows in flight`.
 ReportProgress = Callable[[str, int, int], None]
 
 
 async def find_start(log: JournalLog, checkpoints: Checkpoints) -> Position:
-    """Where to begin: the journal's beginning, or the place from which it holds every SKU and every open order whole,
-    or, where nobody noted such a place yet, the oldest place that is known. Raises AuditError."""
+    """The start of the fold: the journal's beginning; else the position from which the journal holds all SKUs and open
+    orders whole; else the oldest checkpoint. Raises AuditError."""
     try:
         beginning, end = await log.bounds()
         if beginning == 0:
@@ -49,14 +50,14 @@ async def find_start(log: JournalLog, checkpoints: Checkpoints) -> Position:
 
 
 class JournalFollower:
-    """Moves a fold along the journal; never back."""
+    """Moves a fold forward along the journal."""
 
     def __init__(self, log: JournalLog, fold: JournalFold, start: Position, report: ReportProgress) -> None:
         self._log = log
         self._fold = fold
         self._reader = JournalReader(start)
         self._report = report
-        # Valid batches that were read and lie beyond the one that was asked for.
+        # Valid batches that were read but not folded yet.
         self._ahead: deque[tuple[int, str, bytes]] = deque()
         self._token = start.token
         self.batches = 0
@@ -64,21 +65,20 @@ class JournalFollower:
 
     @property
     def token(self) -> str:
-        """The token of the batch at which the fold stands."""
+        """The token of the fold's batch."""
         return self._token
 
     async def advance(self, batch: int, token: str | None = None) -> bool:
-        """Bring the fold exactly to `batch`. False where the journal holds another batch under that number than the
-        one with `token`: what was read with it never counted. Raises AuditError where the journal does not get there
-        in time."""
+        """Advance the fold exactly to `batch`. False if the journal's batch of that number does not have `token`: the
+        one with `token` was never valid. Raises AuditError if the journal does not reach it in time."""
         if batch < self._fold.batch:
-            raise AuditError(f"the fold stands at batch {self._fold.batch} already, beyond {batch}")
-        patience = time.monotonic() + PROGRESS_TIMEOUT_SECONDS
+            raise AuditError(f"the fold is already at batch {self._fold.batch}, beyond {batch}")
+        deadline = time.monotonic() + PROGRESS_TIMEOUT_SECONDS
         while self._fold.batch < batch:
             if not self._ahead:
                 if await self._read():
-                    patience = time.monotonic() + PROGRESS_TIMEOUT_SECONDS
-                elif time.monotonic() > patience:
+                    deadline = time.monotonic() + PROGRESS_TIMEOUT_SECONDS
+                elif time.monotonic() > deadline:
                     raise AuditError(
                         f"batch {batch} is not in the journal after {PROGRESS_TIMEOUT_SECONDS:.0f} s, it ends at "
                         f"{self._fold.batch}: does a worker run?"
@@ -97,7 +97,7 @@ class JournalFollower:
         self._report("journal", self._fold.batch, batch)
 
     async def _read(self) -> bool:
-        """Read on; whether there was anything."""
+        """Read more records; returns whether there were any."""
         try:
             records = await self._log.read(self._reader.next_offset, _READ_SECONDS)
         except OutOfRange as error:

@@ -1,9 +1,8 @@
-"""From what an audit found to the smallest set of corrections: one command for each key.
+"""The repair plan: from the findings of an audit to the smallest set of corrections, one command per key.
 
-In: an audit that has run. Out: corrections, each with the command that makes it and what it changes; and anew, for one
-whose key moved on before its correction came. What is right: an order is what the log says; `locked`, `committed` and
-`preordered` are what open orders hold (promises stand); every other counter is the sum of the effects that were logged;
-indexes follow from the record; a table's row follows from the log.
+In: a finished audit. Out: corrections, each with its command and changes; also a new correction for a key that changed
+meanwhile. The correct state: an order is as in the log; `locked`, `committed` and `preordered` are the sums over open
+orders; other counters are the sums of the logged effects; indexes follow from records; table rows follow from the log.
 """
 
 from __future__ import annotations
@@ -17,32 +16,22 @@ from msgspec import Struct, structs
 
 from stocktide.streams.topics import split_key
 from stocktide.tables.audit.auditor import Auditor
-from stocktide.tables.audit.compare import (
-    Difference,
-    Drift,
-    Subject,
-    deadline_of,
-    dwell_of,
-    fields_differing,
-    holds_of,
-    waiting_of,
-)
+from stocktide.tables.audit.compare import Difference, Drift, Subject, fields_differing, holds_of, index_differences
 from stocktide.tables.audit.digest import Kind, Record, canonical, decode
 from stocktide.tables.audit.findings import Findings
 from stocktide.tables.audit.redis_keys import StoredKey
-from stocktide.tables.audit.redis_pass import ExaminedKey
-from stocktide.tables.audit.redis_pass import Key as RedisKey
+from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey
 from stocktide.tables.ledger.commands import Repair
-from stocktide.tables.ledger.records import OrderRecord, RegistryRecord, SkuRecord
+from stocktide.tables.ledger.records import RegistryRecord, SkuRecord
 
-# A repair's id: no two are the same by accident.
+# Of a repair's random id.
 _ID_BYTES = 6
-# What goes into the log of a reason; the audit's report has it all.
+# Of the reason in the log; the audit's report has the whole text.
 _WHY_CHARACTERS_MAX = 300
 
 
 class RedisChange(Struct, frozen=True):
-    """Something that a correction changes in Redis: from, to."""
+    """One change of a correction in Redis."""
 
     what: str
     before: Any
@@ -50,8 +39,8 @@ class RedisChange(Struct, frozen=True):
 
 
 class Correction(Struct, frozen=True):
-    """One key put right. `command` None: only a person can, `by_hand` says why. Without changes it only has the row
-    written anew, from the log."""
+    """The correction of one key. `command` None: an operator must do it, for the reason `by_hand`. Without changes, the
+    command only writes the table's row again from the log."""
 
     subject: Subject
     key: str
@@ -62,22 +51,24 @@ class Correction(Struct, frozen=True):
 
 
 class RepairPlanner:
-    """Plans for the findings of an audit, on behalf of `actor`."""
+    """Makes corrections for the findings of an audit, on behalf of `actor`."""
 
     def __init__(self, auditor: Auditor, findings: Findings, actor: str) -> None:
         self._auditor = auditor
         self._actor = actor
         self._drifts: dict[tuple[Subject, str], Drift] = {(each.subject, each.key): each for each in findings.drifts}
-        # By SKU: how far its counters are from what is right, in the log, and its newest repair when that was found.
-        self._off = {key: _off(drift) for (subject, key), drift in self._drifts.items() if subject == "sku"}
-        self._repaired = {sku: self._newest_repair(sku) for sku in self._off}
+        # By SKU: the error of its counters in the log, and its newest repair at the time of the audit.
+        self._errors = {key: _errors(drift) for (subject, key), drift in self._drifts.items() if subject == "sku"}
+        self._repaired = {sku: self._newest_repair(sku) for sku in self._errors}
 
     async def plan(self) -> AsyncIterator[Correction]:
-        """A correction for each drift; orders come before the SKUs whose counters follow from them. Raises what an
-        audit raises."""
+        """A correction for each drift, orders before the SKUs whose counters depend on them. Raises the errors of an
+        audit."""
         for (subject, key), drift in self._drifts.items():
             if subject == "key":
-                yield Correction(subject, key, drift.differences, by_hand="look at it, and delete it if nobody uses it")
+                yield Correction(
+                    subject, key, drift.differences, by_hand="inspect it, and delete it if nothing uses it"
+                )
             elif subject == "policy":
                 yield Correction(subject, key, drift.differences, command=self._policy(key, drift))
         for kinds in (("order", "movement", "registry"), ("sku",)):
@@ -86,7 +77,7 @@ class RepairPlanner:
                 yield self._correction(found)
 
     async def again(self, correction: Correction) -> Correction | None:
-        """The correction of a key that moved on, as of now; None where nothing is left to be put right."""
+        """A new correction for a key that changed meanwhile; None if nothing is left to correct."""
         async for found in self._examined([(correction.subject, correction.key)]):
             anew = self._correction(found)
             is_elsewhere = any(each.side != "redis" for each in anew.differences)
@@ -102,10 +93,10 @@ class RepairPlanner:
             yield found
 
     def _correction(self, found: ExaminedKey) -> Correction:
-        """What puts a key right, as it was read just now; the fold stands at that very batch."""
+        """The correction of a key as just read; the fold is at the same batch."""
         subject: Subject = "order" if found.kind == "parked" else found.kind
         drift = self._drifts[subject, found.key]
-        wanted, stored = self._wanted(found.kind, found.key), _record_of(found.kind, found.stored)
+        wanted, stored = self._wanted(found.kind, found.key), found.stored.record(found.kind)
         deltas = None
         if isinstance(wanted, SkuRecord) and isinstance(stored, SkuRecord):
             deltas = _deltas(stored.counters, wanted.counters)
@@ -121,9 +112,11 @@ class RepairPlanner:
             deltas=deltas,
             since=stored.repaired if isinstance(stored, SkuRecord) else "",
             why=_why(drift),
-            before=_shown(found.stored, stored),
+            before=_plain_value(found.stored, stored),
         )
-        return Correction(subject, found.key, drift.differences, _changes(wanted, stored, found.stored), command)
+        return Correction(
+            subject, found.key, drift.differences, _changes(found.kind, wanted, stored, found.stored), command
+        )
 
     def _wanted(self, kind: Kind, key: str) -> Record | None:
         fold = self._auditor.fold
@@ -133,8 +126,8 @@ class RepairPlanner:
             return canonical(decode("order", fold.overwritten[key][0].packed))
         record = fold.record(kind, key)
         if isinstance(record, SkuRecord) and self._newest_repair(key) == self._repaired.get(key):
-            off = self._off.get(key, {})
-            counters = {name: n for name, n in _moved(record.counters, off, -1).items() if n}
+            off = self._errors.get(key, {})
+            counters = {name: n for name, n in _add_deltas(record.counters, off, -1).items() if n}
             return structs.replace(record, counters=counters)
         return record
 
@@ -161,8 +154,8 @@ def _redis_key(subject: Subject, key: str) -> RedisKey:
     return subject, key  # type: ignore[return-value]
 
 
-def _off(drift: Drift) -> dict[str, int]:
-    """By counter, how much more the log's rows say than what is right."""
+def _errors(drift: Drift) -> dict[str, int]:
+    """By counter, the log's value minus the correct one."""
     return {
         each.what.removeprefix("counter "): each.found - each.expected
         for each in drift.differences
@@ -170,7 +163,7 @@ def _off(drift: Drift) -> dict[str, int]:
     }
 
 
-def _moved(counters: dict[str, int], by: dict[str, int], sign: int) -> dict[str, int]:
+def _add_deltas(counters: dict[str, int], by: dict[str, int], sign: int) -> dict[str, int]:
     moved = dict(counters)
     for name, units in by.items():
         moved[name] = moved.get(name, 0) + sign * units
@@ -182,15 +175,7 @@ def _deltas(stored: dict[str, int], wanted: dict[str, int]) -> dict[str, int]:
     return {name: n for name in names if (n := wanted.get(name, 0) - stored.get(name, 0))}
 
 
-def _record_of(kind: Kind, stored: StoredKey) -> Record | None:
-    """What Redis holds, if it is a record."""
-    try:
-        return canonical(decode(kind, stored.packed)) if stored.type == "string" else None
-    except msgspec.MsgspecError:
-        return None
-
-
-def _shown(stored: StoredKey, record: Record | None) -> Any:
+def _plain_value(stored: StoredKey, record: Record | None) -> Any:
     if stored.type == "none":
         return None
     if record is None:
@@ -198,30 +183,15 @@ def _shown(stored: StoredKey, record: Record | None) -> Any:
     return msgspec.to_builtins(record)
 
 
-def _changes(wanted: Record | None, record: Record | None, stored: StoredKey) -> tuple[RedisChange, ...]:
+def _changes(kind: Kind, wanted: Record | None, record: Record | None, stored: StoredKey) -> tuple[RedisChange, ...]:
     changes: list[RedisChange] = []
+    differences = [*index_differences(kind, wanted, stored)]
     if wanted is None or record is None:
         if wanted is not None or stored.type != "none":
-            changes.append(RedisChange("record", _shown(stored, record), wanted and msgspec.to_builtins(wanted)))
+            changes.append(RedisChange("record", _plain_value(stored, record), wanted and msgspec.to_builtins(wanted)))
     elif type(wanted) is type(record):
-        changes += [
-            RedisChange(each.what, each.found, each.expected) for each in fields_differing("redis", wanted, record)
-        ]
-    if isinstance(wanted, OrderRecord) or stored.deadline is not None or stored.waiting or stored.held:
-        if stored.deadline != deadline_of(wanted):
-            changes.append(RedisChange("deadline", stored.deadline, deadline_of(wanted)))
-        if stored.waiting != waiting_of(wanted):
-            changes.append(RedisChange("entry in waiting", stored.waiting, waiting_of(wanted)))
-        holds = holds_of(wanted)
-        for sku in dict.fromkeys((*holds, *stored.held)):
-            if holds.get(sku) != stored.held.get(sku):
-                changes.append(RedisChange(f"entry in held:{sku}", stored.held.get(sku), holds.get(sku)))
-    if isinstance(wanted, SkuRecord) or stored.known is not None or stored.dwell is not None:
-        if (stored.known is None) is not (wanted is None):
-            changes.append(RedisChange("entry in skus", stored.known is not None, wanted is not None))
-        if stored.dwell != dwell_of(wanted):
-            changes.append(RedisChange("entry in dwells", stored.dwell, dwell_of(wanted)))
-    return tuple(changes)
+        differences = [*fields_differing("redis", wanted, record), *differences]
+    return (*changes, *(RedisChange(each.what, each.found, each.expected) for each in differences))
 
 
 def _why(drift: Drift) -> str:

@@ -1,6 +1,6 @@
-"""What a fold reads of a batch: its frame, the records in it left as they are packed, and a few fields of those.
+"""Partial decoding of batches for the fold: records stay packed, and only a few of their fields are decoded.
 
-In: msgpack of `tables.ledger.records.Decision` and of its records. Out: structs that cost little: there are millions.
+In: msgpack of `tables.ledger.records.Decision` and of its records. Out: small structs, because there are millions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PackedRepair(Struct, array_like=True):
 
 
 class PackedDecision(Struct, array_like=True):
-    """`tables.ledger.records.Decision`, its records left as they are packed."""
+    """`tables.ledger.records.Decision` with packed records."""
 
     format: int
     batch: int
@@ -46,7 +46,7 @@ class PackedDecision(Struct, array_like=True):
 
 
 class _Ends(Struct):
-    """What says when an order's key ends by itself."""
+    """The fields that determine when an order's key expires."""
 
     state: str
     ended_at: int | None = None

@@ -1,7 +1,7 @@
-"""What Redis holds, as an audit reads it: keys with what leads to them as of one batch, and the names of all there is.
+"""The audit's reads of Redis: keys with their index entries as of one batch, and the names of all keys.
 
-In: a Redis that a takeover blessed. Out: `RedisReading`, atomic; and pages of names and of index entries, which are
-not: what looks wrong in a page is read again, atomically.
+In: a blessed Redis. Out: `RedisReading`, atomic; and pages of names and index entries, which are not atomic: a suspect
+in a page is read again, atomically.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import msgspec
 from msgspec import Struct, field
 from redis.asyncio import Redis
 
-from stocktide.tables.audit.digest import Kind
+from stocktide.tables.audit.digest import Kind, Record, canonical, decode
 from stocktide.tables.ledger.scripts import Script, key_prefix
 
-# Keys that one call reads: a ms or two, behind which a shopper may wait.
+# Keys per call: Redis blocks for a ms or two.
 READ_KEYS_MAX = 500
-# Keys or members that one scan looks at: likewise.
+# Keys or members per scan: likewise.
 _SCAN_COUNT = 1_000
-# Indexes of holds that are scanned side by side: one round trip for all.
+# Hold indexes scanned in one round trip.
 _HELD_INDEXES = 100
-# What an audit calls the mark of a key that is not there; of one that is no string, `type:` and its type.
+# The mark of an absent key; that of a key that is no string is `type:` and its type.
 ABSENT = "absent"
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class WantedKey(Struct, frozen=True, array_like=True):
-    """A key to be read; for an order `skus` are those in whose index of holds it is looked for."""
+    """A key to read; for an order, `skus` are those whose hold index is searched."""
 
     kind: Kind
     key: str
@@ -38,8 +38,8 @@ class WantedKey(Struct, frozen=True, array_like=True):
 
 
 class StoredKey(Struct, frozen=True):
-    """A key as Redis holds it. `type` as Redis names it, `none` where it is absent. `ends_in_ms` is -1 where it does
-    not end by itself. Scores are None where there is no entry."""
+    """A key in Redis. `type` as Redis names it, `none` if absent. `ends_in_ms`: -1 if it does not expire. Scores are
+    None if there is no entry."""
 
     type: str
     packed: bytes = b""
@@ -50,16 +50,23 @@ class StoredKey(Struct, frozen=True):
     waiting: float | None = None
     held: dict[str, float | None] = field(default_factory=dict)
 
+    def record(self, kind: Kind) -> Record | None:
+        """The canonical record in the key, or None if it holds none."""
+        try:
+            return canonical(decode(kind, self.packed)) if self.type == "string" else None
+        except msgspec.MsgspecError:
+            return None
+
     @property
     def mark(self) -> str:
-        """What tells this very value from any other: `includes/repair.lua` makes the same."""
+        """The fingerprint of the value, as in `includes/repair.lua`."""
         if self.type == "none":
             return ABSENT
         return sha1(self.packed, usedforsecurity=False).hexdigest() if self.type == "string" else f"type:{self.type}"
 
 
 class RedisReading(Struct, frozen=True):
-    """Keys as of a batch, in the order in which they were asked for. `at` is the server's time, ms."""
+    """Keys as of a batch, in the requested order. `at`: the server's time, ms."""
 
     batch: int
     token: str
@@ -68,8 +75,8 @@ class RedisReading(Struct, frozen=True):
 
 
 class RedisSide:
-    """One shard in one Redis. Raises redis-py's errors; a ResponseError that begins with UNBLESSED where no takeover
-    blessed the server."""
+    """One shard in one Redis. Raises redis-py's errors; a ResponseError that begins with UNBLESSED if the server is not
+    blessed."""
 
     def __init__(self, redis: Redis, app_id: str, shard: int = 0) -> None:
         self._redis = redis
@@ -77,19 +84,19 @@ class RedisSide:
         self._script = Script(redis, self._prefix, "audit")
 
     async def read(self, wanted: Sequence[WantedKey], *, deep: bool = False) -> RedisReading:
-        """Read keys, all as of one batch: at most READ_KEYS_MAX. `deep`: orders also in the indexes of the SKUs that
-        Redis's own record names."""
+        """Read at most READ_KEYS_MAX keys as of one batch. `deep`: also search the hold indexes of the SKUs in the
+        orders' stored records."""
         answer = await self._script(_encode(wanted), "1" if deep else "0")
         batch, token, at, *found = answer
         keys = tuple(_stored(each.kind, values) for each, values in zip(wanted, found, strict=True))
         return RedisReading(batch, token.decode(), at, keys)
 
     async def settled(self) -> int:
-        """The newest batch that this server knows to be in the journal."""
+        """The newest settled batch of this server."""
         return int(await self._redis.hget(self._prefix + "settled", "batch") or 0)
 
     async def names(self) -> AsyncIterator[list[bytes]]:
-        """The names of all keys after the prefix, a page at a time; a name may come twice."""
+        """The names of all keys without the prefix, in pages; a name may occur twice."""
         cursor, start = 0, len(self._prefix)
         while True:
             page: Any = await self._redis.scan(cursor, match=self._prefix + "*", count=_SCAN_COUNT)
@@ -99,11 +106,11 @@ class RedisSide:
                 return
 
     async def size(self) -> int:
-        """About how many keys there are, those of other apps in the same Redis included."""
+        """The approximate number of keys, including those of other apps in this Redis."""
         return int(await self._redis.dbsize())
 
     async def members(self, index: str) -> AsyncIterator[list[tuple[str, float]]]:
-        """The entries of `deadlines`, `waiting`, `dwells`, `skus` or `held:<sku>`, a page at a time."""
+        """The entries of `deadlines`, `waiting`, `dwells`, `skus` or `held:<sku>`, in pages."""
         cursor = 0
         while True:
             page: Any = await self._redis.zscan(self._prefix + index, cursor, count=_SCAN_COUNT)
@@ -113,7 +120,7 @@ class RedisSide:
                 return
 
     async def holds(self, skus: Sequence[str]) -> AsyncIterator[tuple[str, list[tuple[str, float]]]]:
-        """The entries of the indexes of holds of many SKUs: (sku, entries), a page at a time."""
+        """The entries of the hold indexes of many SKUs: (sku, entries), in pages."""
         for start in range(0, len(skus), _HELD_INDEXES):
             left = dict.fromkeys(skus[start : start + _HELD_INDEXES], 0)
             while left:
@@ -146,5 +153,5 @@ def _score(found: bytes | None) -> float | None:
 
 
 def _text(name: bytes) -> str:
-    """A name; what is no text stays what it is, in a way that can be told."""
+    """A name as text; bytes that are not UTF-8 are escaped."""
     return name.decode(errors="backslashreplace")

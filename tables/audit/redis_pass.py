@@ -1,8 +1,8 @@
-"""Redis against the log, exact beside live traffic.
+"""The comparison of Redis with the log, exact during live traffic.
 
-In: a fold of the log, a follower that moves it, a Redis that changes all the time. Out: the keys that differ and stay
-so. A first look compares with the fold as it stands; what differs there may only have changed since. So each suspect is
-read once more, atomically with the batch of which it is true, and the log is folded exactly up to that batch.
+In: a fold of the log, a follower that moves it, a Redis that changes. Out: the keys with lasting differences. The
+first scan compares with the current fold; keys that differ may only have changed since. Each of these suspects is read
+again atomically with its batch, and compared with the fold at exactly that batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from stocktide.tables.audit.compare import (
     Difference,
-    Drift,
     compare_stored,
     deadline_of,
     dwell_of,
@@ -23,32 +22,31 @@ from stocktide.tables.audit.compare import (
 )
 from stocktide.tables.audit.digest import Kind, Record
 from stocktide.tables.audit.fold import JournalFold
-from stocktide.tables.audit.journal_follower import AuditError, JournalFollower
+from stocktide.tables.audit.journal_follower import AuditError, JournalFollower, ReportProgress
 from stocktide.tables.audit.redis_keys import READ_KEYS_MAX, RedisReading, RedisSide, StoredKey, WantedKey
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import OrderRecord
 
-# What an entry of an index has to say, by the index.
+# The expected score of an entry, by index.
 _SCORES: dict[str, Callable[[Record | None], int | None]] = {
     "deadlines": deadline_of,
     "waiting": waiting_of,
     "dwells": dwell_of,
 }
-# What the shard keeps beside records and indexes.
+# The keys of a shard that are neither records nor hold indexes.
 _OWN_KEYS = frozenset(
     {"head", "settled", "blessed", "outbox", "restate", "waiting_bytes", "patched", "moves-from", "counts"}
     | {"skus", *_SCORES}
 )
-# A batch that was read and then lost: Redis came back without it. Once is an accident, many are an outage.
+# Readings whose batch is lost because Redis restarted without it; more are an outage.
 _LOST_READINGS_MAX = 5
 _KINDS: tuple[Kind, ...] = ("sku", "order", "movement", "registry")
 
-ReportProgress = Callable[[str, int, int], None]
-Key = tuple[Kind, str]
+RedisKey = tuple[Kind, str]
 
 
 class ExaminedKey(Struct):
-    """A key that was read exactly: what Redis holds, what the log says of the same batch, where they differ."""
+    """A key read exactly: its content in Redis as of `batch`, and the differences from the log as of that batch."""
 
     kind: Kind
     key: str
@@ -58,7 +56,7 @@ class ExaminedKey(Struct):
 
 
 class RedisPass:
-    """One pass over one Redis. `skus`: only those, and the orders that name them."""
+    """One pass over one Redis. `skus`: only those SKUs and orders with them."""
 
     def __init__(
         self,
@@ -75,22 +73,22 @@ class RedisPass:
         self._limits = limits
         self._report = report
         self._skus = skus
-        # Suspects with the SKUs in whose index of holds they were seen.
-        self._suspects: dict[Key, set[str]] = {}
+        # Suspects with the SKUs in whose hold index they were found.
+        self._suspects: dict[RedisKey, set[str]] = {}
         self._foreign: set[str] = set()
         self.compared = 0
         self.in_flight = 0
 
-    async def run(self) -> dict[Key, ExaminedKey]:
-        """The keys that differ. Raises AuditError and redis-py's errors."""
-        await self._look_at_known()
+    async def run(self) -> dict[RedisKey, ExaminedKey]:
+        """The differing keys. Raises AuditError and redis-py's errors."""
+        await self._scan_known()
         if self._skus is None:
-            held = await self._look_for_unknown()
+            skus_held = await self._scan_names()
             for index in (*_SCORES, "skus"):
-                await self._look_at_index(index)
+                await self._scan_index(index)
         else:
-            held = sorted(self._skus)
-        await self._look_at_holds(held)
+            skus_held = sorted(self._skus)
+        await self._scan_holds(skus_held)
         suspects, self._suspects = self._suspects, {}
         drifting = {}
         async for found in self.examine(suspects):
@@ -101,16 +99,16 @@ class RedisPass:
 
     @property
     def foreign(self) -> tuple[str, ...]:
-        """Names of keys, after the prefix, that are none of Stocktide's."""
+        """Names, without the prefix, of keys that are not Stocktide's."""
         return tuple(sorted(self._foreign))
 
-    # The first look
+    # The first scan
 
-    async def _look_at_known(self) -> None:
+    async def _scan_known(self) -> None:
         keys = [(kind, key) for kind in _KINDS for key in self._fold.keys(kind)]
         total = len(keys)
         for start in range(0, total, READ_KEYS_MAX):
-            some = [each for each in map(self._known, keys[start : start + READ_KEYS_MAX]) if each is not None]
+            some = [each for each in map(self._request_for, keys[start : start + READ_KEYS_MAX]) if each is not None]
             if some:
                 reading = await self._side.read([wanted for wanted, _ in some])
                 for (wanted, record), stored in zip(some, reading.keys, strict=True):
@@ -119,42 +117,42 @@ class RedisPass:
             self.compared += len(some)
             self._report("redis", min(start + READ_KEYS_MAX, total), total)
 
-    def _known(self, key: Key) -> tuple[WantedKey, Record] | None:
-        """A key that the log knows, as it is to be read; None where it is not asked for."""
+    def _request_for(self, key: RedisKey) -> tuple[WantedKey, Record] | None:
+        """The read request for a key of the log, and its record; None if it is not audited."""
         record = self._fold.record(*key)
-        if record is None or not self._is_asked(key, record):
+        if record is None or not self._is_audited(key, record):
             return None
         return WantedKey(*key, tuple(holds_of(record))), record
 
-    def _is_asked(self, key: Key, record: Record) -> bool:
+    def _is_audited(self, key: RedisKey, record: Record) -> bool:
         if self._skus is None:
             return True
         if key[0] == "sku":
             return key[1] in self._skus
         return isinstance(record, OrderRecord) and any(line.sku in self._skus for line in record.lines)
 
-    async def _look_for_unknown(self) -> list[str]:
-        """Suspect every key that the log does not know; the SKUs that have an index of holds."""
-        held: dict[str, None] = {}
-        looked_at, total = 0, await self._side.size()
+    async def _scan_names(self) -> list[str]:
+        """Suspect all keys unknown to the log; returns the SKUs with a hold index."""
+        skus_held: dict[str, None] = {}
+        scanned, total = 0, await self._side.size()
         async for names in self._side.names():
             for name in names:
-                self._sort(name, held)
-            looked_at += len(names)
-            self._report("names", min(looked_at, total), total)
+                self._classify(name, skus_held)
+            scanned += len(names)
+            self._report("names", min(scanned, total), total)
             await asyncio.sleep(0)
-        return list(held)
+        return list(skus_held)
 
-    def _sort(self, name: bytes, held: dict[str, None]) -> None:
+    def _classify(self, name: bytes, skus_held: dict[str, None]) -> None:
         try:
             word, colon, key = name.decode().partition(":")
         except UnicodeDecodeError:
             self._foreign.add(name.decode(errors="backslashreplace"))
             return
         if colon and word == "held":
-            held[key] = None
+            skus_held[key] = None
         elif colon and word in ("moves", "listed"):
-            pass  # sums of a day's journal, in the place of which no row can be read: they are not compared
+            pass  # sums over a day of the journal, which are in no row: not compared
         elif colon and word in ("sku", "order", "movement"):
             if not self._fold.has(word, key):  # type: ignore[arg-type]
                 self._suspect(word, key)  # type: ignore[arg-type]
@@ -164,7 +162,7 @@ class RedisPass:
         elif colon or word not in _OWN_KEYS:
             self._foreign.add(name.decode())
 
-    async def _look_at_index(self, index: str) -> None:
+    async def _scan_index(self, index: str) -> None:
         kind: Kind = "order" if index in ("deadlines", "waiting") else "sku"
         async for entries in self._side.members(index):
             for member, score in entries:
@@ -176,14 +174,14 @@ class RedisPass:
                     self._suspect(kind, member)
             await asyncio.sleep(0)
 
-    async def _look_at_holds(self, skus: Sequence[str]) -> None:
-        looked_at = 0
+    async def _scan_holds(self, skus: Sequence[str]) -> None:
+        scanned = 0
         async for sku, entries in self._side.holds(skus):
             for order_id, score in entries:
                 if holds_of(self._fold.record("order", order_id)).get(sku) != score:
                     self._suspect("order", order_id, (sku,))
-            looked_at += 1
-            self._report("holds", min(looked_at, len(skus)), len(skus))
+            scanned += 1
+            self._report("holds", min(scanned, len(skus)), len(skus))
             await asyncio.sleep(0)
 
     def _suspect(self, kind: Kind, key: str, skus: Iterable[str] = ()) -> None:
@@ -195,31 +193,25 @@ class RedisPass:
         kept = self._fold.get(kind, key)
         return compare_stored(kind, kept.packed if kept else None, record, stored, at_ms, self._limits)
 
-    # The second look
+    # The exact reading
 
-    async def examine(self, keys: dict[Key, set[str]]) -> AsyncIterator[ExaminedKey]:
-        """Read keys once more, each exactly as of a batch. The values are SKUs in whose index of holds an order is
-        looked for, beside those that it names. Raises AuditError and redis-py's errors."""
+    async def examine(self, keys: dict[RedisKey, set[str]]) -> AsyncIterator[ExaminedKey]:
+        """Read keys exactly, each as of a batch. The values are additional SKUs whose hold index is searched for an
+        order. Raises AuditError and redis-py's errors."""
         wanted = [WantedKey(*key, tuple(skus | holds_of(self._fold.record(*key)).keys())) for key, skus in keys.items()]
         for start in range(0, len(wanted), READ_KEYS_MAX):
             some = wanted[start : start + READ_KEYS_MAX]
-            reading = await self._exact(some)
+            reading = await self._read_exactly(some)
             for each, stored in zip(some, reading.keys, strict=True):
                 record = self._fold.record(each.kind, each.key)
                 differences = self._compare(each.kind, each.key, record, stored, reading.at)
                 yield ExaminedKey(each.kind, each.key, stored, reading.batch, differences)
             self._report("suspects", min(start + READ_KEYS_MAX, len(wanted)), len(wanted))
 
-    async def _exact(self, wanted: Sequence[WantedKey]) -> RedisReading:
-        """A reading, and the fold exactly at its batch."""
+    async def _read_exactly(self, wanted: Sequence[WantedKey]) -> RedisReading:
+        """A reading, with the fold at exactly its batch."""
         for _ in range(_LOST_READINGS_MAX):
             reading = await self._side.read(wanted, deep=True)
             if await self._follower.advance(reading.batch, reading.token):
                 return reading
         raise AuditError("Redis loses its newest batches again and again: it is being brought back")
-
-    def drift(self, found: ExaminedKey) -> Drift:
-        """What is told of a key that differs."""
-        kept = self._fold.get(found.kind, found.key)
-        subject = "order" if found.kind == "parked" else found.kind
-        return Drift(subject, found.key, found.differences, kept.batch if kept else None)

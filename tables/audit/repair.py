@@ -1,7 +1,7 @@
-"""A plan carried out beside live traffic: one command for each correction, one batch for each command.
+"""Executes a repair plan during live traffic: one command per correction, one batch per command.
 
-In: a planner, and a submitter that has its commands decided and settled. Out: what became of each correction. A key
-that moved on before its correction came is looked at again, and its correction made anew.
+In: a planner and a submitter. Out: the result of each correction. If a key changed before its correction, it is read
+again and gets a new correction.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from stocktide.tables.ledger.commands import Command
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import DecisionHead
 
-# A key that moves on so often is one that everybody wants: what is wrong with a SKU's counters does not come here, and
-# an order has at most a few dozen changes in its life.
-_TRIES_MAX = 20
-# A batch is settled within ms; a takeover in between takes a second or two.
+# Attempts per correction. Repairs of a SKU's counters do not depend on other changes, and an order changes a few dozen
+# times at most.
+_ATTEMPTS_MAX = 20
+# A batch settles within ms; a takeover in between takes a second or two.
 _DEADLINE_SECONDS = 30.0
 
 
 class CorrectionResult(StrEnum):
-    """What became of a correction."""
+    """The result of a correction."""
 
     REPAIRED = "repaired"
-    MOVED_ON = "moved_on"  # again and again
-    NOT_NEEDED = "not_needed"  # when its turn came, nothing was wrong any more
+    MOVED_ON = "moved_on"  # in each attempt
+    NOT_NEEDED = "not_needed"  # the key was correct by then
     BY_HAND = "by_hand"
 
 
 class RepairSubmitter(Protocol):
-    """What is needed of the submitter."""
+    """The submitter's `answer`."""
 
     async def answer(self, commands: Sequence[Command], deadline: float | None) -> DecisionHead: ...
 
@@ -41,16 +41,16 @@ class RepairSubmitter(Protocol):
 async def apply_corrections(
     planner: RepairPlanner, submitter: RepairSubmitter
 ) -> AsyncIterator[tuple[Correction, CorrectionResult]]:
-    """Every correction with what became of it, as it is made. Raises what an audit raises, and Unsettled and
-    Undecidable of the submitter; what was made until then stays."""
+    """Yield each correction with its result. Raises the errors of an audit, and the submitter's Unsettled and
+    Undecidable; earlier corrections stay."""
     async for correction in planner.plan():
-        yield await _make(planner, submitter, correction)
+        yield await _apply(planner, submitter, correction)
 
 
-async def _make(
+async def _apply(
     planner: RepairPlanner, submitter: RepairSubmitter, correction: Correction
 ) -> tuple[Correction, CorrectionResult]:
-    for _ in range(_TRIES_MAX):
+    for _ in range(_ATTEMPTS_MAX):
         if correction.command is None:
             return correction, CorrectionResult.BY_HAND
         deadline = asyncio.get_running_loop().time() + _DEADLINE_SECONDS

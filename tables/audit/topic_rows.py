@@ -1,7 +1,7 @@
-"""What the tables show: the rows of the derived topics, read to their end again and again.
+"""The rows of the derived topics, read repeatedly up to the current end.
 
-In: the topics `stock`, `reservations`, `adjustments`, `policies` and `journal-positions`. Out: rows as they come, the
-newest of a key last; a reader that goes on where it stopped can wait for what is in flight.
+In: the topics `stock`, `reservations`, `adjustments`, `policies` and `journal-positions`. Out: rows, the newest of a
+key last; each call continues where the last one stopped.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from stocktide.streams.topics import split_key
 from stocktide.tables.derived_rows import ROW_KINDS, StoredRow, decode_derived_row
 from stocktide.tables.recovery.checkpoints import Checkpoints, read_checkpoints
 
-# A poll's rows; bounds the memory of a chunk (a row is a kilobyte or two).
+# Rows per poll: bounds memory (a row is a kilobyte or two).
 _ROWS_MAX = 2_000
 _POLL_MS = 500
-# A broker that gives nothing for so many polls in a row, before the end is reached, is an outage.
-_SILENT_POLLS_MAX = 40
+# After this many empty polls before the end, the broker counts as failed.
+_EMPTY_POLLS_MAX = 40
 _FETCH_BYTES_MAX = 4 * 1024 * 1024
-# The batch of a row that cannot be read.
+# The batch of a row that cannot be decoded.
 UNREADABLE = -1
 
 ReportOffsets = Callable[[int, int], None]
 
 
 class TableSide(Protocol):
-    """What an audit needs of the tables."""
+    """The tables as an audit reads them."""
 
     async def checkpoints(self) -> Checkpoints:
-        """How far they were derived, and from where the journal may be read."""
+        """The derived position, and the checkpoints of the journal."""
         ...
 
     def rows(self, report: ReportOffsets) -> AsyncIterator[list[StoredRow]]:
-        """The rows since the last call, up to what is the end now; the first call begins at the beginning. A row that
-        cannot be read has batch UNREADABLE. `report(done, total)` is told how far it is."""
+        """The rows since the last call (the first begins at the beginning) up to the current end. A row that cannot be
+        decoded has batch UNREADABLE. Progress goes to `report(done, total)`."""
         ...
 
     async def rewind(self) -> None:
-        """Begin at the beginning again."""
+        """Start again from the beginning."""
         ...
 
 
@@ -67,7 +67,7 @@ class KafkaTables:
         await self.close()
 
     async def close(self) -> None:
-        """Let go of Kafka."""
+        """Close the consumer."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()
@@ -79,16 +79,16 @@ class KafkaTables:
         first = {each: await consumer.position(each) for each in partitions}
         ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
         left = {each for each in partitions if ends[each] > first[each]}
-        total, done, silent = sum(ends[each] - first[each] for each in partitions), dict(first), 0
+        total, done, empty_polls = sum(ends[each] - first[each] for each in partitions), dict(first), 0
         while left:
             fetched = await consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=_ROWS_MAX)
-            silent = 0 if fetched else silent + 1
-            if silent > _SILENT_POLLS_MAX:
+            empty_polls = 0 if fetched else empty_polls + 1
+            if empty_polls > _EMPTY_POLLS_MAX:
                 raise KafkaError(f"{', '.join(sorted(str(each) for each in left))}: nothing comes before the end")
             for partition, records in fetched.items():
                 yield [self._row(partition, record) for record in records if record.key is not None]
             for partition in list(left):
-                # The last records of a compacted partition may be gone: the consumer's own position passes them.
+                # Compaction may have removed the last records; the consumer's position moves past them.
                 done[partition] = await consumer.position(partition)
                 if done[partition] >= ends[partition]:
                     left.discard(partition)

@@ -1,11 +1,11 @@
-"""The batches of the journal that mention a SKU, read forward, or backward from the newest.
+"""Searches the journal for the batches that name a SKU, forward, or backward from the newest.
 
-In: a log and where to begin. Out: decisions. A record is opened only where its bytes hold the SKU's name, which is what
-makes a long journal quick to read.
+In: a log and a start. Out: decisions. Only records whose bytes contain the SKU are decoded, which makes a long journal
+fast to search.
 
-Backward needs no landmark: every batch names the token of the one before it, and a token is drawn anew for each
-attempt. So the record with that batch and token is the valid one, wherever void ones lie beside it (or a second copy of
-the very same batch, sent by two owners). Whoever knows one batch that counts can go back from there to the head.
+The backward search needs no checkpoint: each batch names the token of the one before, and each attempt has a new token.
+So the record with that batch and token is valid, even among invalid records (or copies of the same batch from two
+owners), and any valid batch leads back to the head.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from stocktide.streams.journal.record import (
 from stocktide.tables.ledger.records import Decision, decode_decision, decode_decision_head
 from stocktide.tables.recovery.journal_scan import READ_SECONDS_MAX, follow, is_position_in
 
-# The first window; later ones hold about so many bytes, so that neither many small batches nor a few large ones make a
-# window long in time or memory.
+# The first window; later windows are sized to about WINDOW_BYTES, which bounds their time and memory for batches of any
+# size.
 WINDOW_RECORDS_FIRST = 200
 WINDOW_RECORDS_MAX = 20_000
 WINDOW_BYTES = 8 * 1024 * 1024
-# A window that turns out larger keeps its end, and the rest of it is read again.
+# Of a larger window only the end is kept; the rest is read again later.
 WINDOW_BYTES_MAX = 32 * 1024 * 1024
-# msgpack packs the length of a shorter string into the byte before it.
+# Up to this length, msgpack packs a string's length into one byte before it.
 _SHORT_STRING_BYTES_MAX = 31
 
 
 class JournalReadStalled(StocktideError):
-    """The journal does not give what it is known to hold."""
+    """The journal returns no records before its known end."""
 
 
 class JournalCursor(Struct, frozen=True, array_like=True):
-    """Where to read backward from: below `offset`, the next batch that counts is `batch` with `token`."""
+    """A start for the backward search: below `offset`, the next valid batch is `batch` with `token`."""
 
     offset: int
     batch: int
@@ -54,12 +54,12 @@ class JournalCursor(Struct, frozen=True, array_like=True):
 
     @staticmethod
     def of(position: Position) -> JournalCursor:
-        """Behind the last record that counted."""
+        """The cursor after the last valid record before `position`."""
         return JournalCursor(position.offset, position.batch, position.token)
 
 
 class ReadBudget:
-    """What one reading may cost. `bytes_max` of records, `seconds_max` of time; what is begun is ended."""
+    """The limits of one search: `bytes_max` of records, `seconds_max` of time. A window in progress is finished."""
 
     def __init__(self, bytes_max: float, seconds_max: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._bytes_left = bytes_max
@@ -67,24 +67,24 @@ class ReadBudget:
         self._deadline = clock() + seconds_max
 
     def spend(self, bytes_read: int) -> None:
-        """Note what was read."""
+        """Subtract the bytes read."""
         self._bytes_left -= bytes_read
 
     @property
     def is_spent(self) -> bool:
-        """Whether nothing more should be begun."""
+        """Whether a limit is reached."""
         return self._bytes_left <= 0 or self._clock() >= self._deadline
 
 
 def sku_pattern(sku: str) -> bytes:
-    """Bytes that every batch holds that names the SKU."""
+    """A byte string contained in each batch that names the SKU."""
     name = sku.encode()
     return msgspec.msgpack.encode(sku) if len(name) <= _SHORT_STRING_BYTES_MAX else name
 
 
 async def oldest_readable(log: JournalLog, positions: Iterable[Position]) -> Position | None:
-    """The oldest place from which the journal can be read forward: its beginning, else the first of `positions`
-    (ascending) that it still holds; None where there is none."""
+    """The oldest readable position: the journal's beginning if it is not trimmed, else the first of `positions`
+    (ascending) that it still holds, or None."""
     beginning, end = await log.bounds()
     if beginning == 0:
         return Position.beginning()
@@ -95,8 +95,8 @@ async def oldest_readable(log: JournalLog, positions: Iterable[Position]) -> Pos
 
 
 class Match(Struct, frozen=True):
-    """A batch that mentions the SKU, and the term and owner under which it came into the journal. Reading backward
-    from `again` gives it once more."""
+    """A batch that names the SKU, with the term and owner of its record. A backward search from `again` finds it
+    again."""
 
     decision: Decision
     term: int
@@ -105,24 +105,24 @@ class Match(Struct, frozen=True):
 
 
 async def search_forward(log: JournalLog, reader: JournalReader, end: int, sku: str) -> AsyncIterator[Match]:
-    """Each mention below `end`, oldest first. Raises what `tables.recovery.journal_scan.follow` raises."""
-    needle = sku_pattern(sku)
+    """The matches below `end`, oldest first. Raises the errors of `tables.recovery.journal_scan.follow`."""
+    pattern = sku_pattern(sku)
     async for verdict, record in follow(log, reader, end):
-        if verdict is RecordVerdict.BATCH and needle in record.payload:
+        if verdict is RecordVerdict.BATCH and pattern in record.payload:
             again = JournalCursor.of(reader.position)
             yield Match(decode_decision(record.payload), record.term, record.owner, again)
 
 
 class BackwardSearch:
-    """Reads the mentions of a SKU from `anchor` back to the journal's head.
+    """Searches a SKU from `anchor` back to the journal's head.
 
-    `anchor` moves with what was read; `ended`: the head was reached; `oldest_at`: the time (ms) of the oldest batch
-    that was looked at, None while that is not known.
+    `anchor` moves with the search; `ended`: the head was reached; `oldest_at`: the time (ms) of the oldest batch read,
+    or None.
     """
 
     def __init__(self, log: JournalLog, anchor: JournalCursor, sku: str, budget: ReadBudget) -> None:
         self._log = log
-        self._needle = sku_pattern(sku)
+        self._pattern = sku_pattern(sku)
         self._budget = budget
         self._records = WINDOW_RECORDS_FIRST
         self.anchor = anchor
@@ -130,9 +130,9 @@ class BackwardSearch:
         self.oldest_at: int | None = None
 
     async def mentions(self) -> AsyncIterator[Match]:
-        """Each mention, newest first.
+        """The matches, newest first.
 
-        Ends at the head, or, after a window at the least, when the budget is spent. Raises JournalReadStalled.
+        Ends at the head, or when the budget is spent after at least one window. Raises JournalReadStalled.
         """
         beginning, end = await self._log.bounds()
         if self.anchor.offset > end:
@@ -149,7 +149,7 @@ class BackwardSearch:
                 again = JournalCursor(offset + 1, record.batch, record.token)
                 self.anchor = JournalCursor(offset, record.batch - 1, record.previous)
                 oldest = record
-                if self._needle in record.payload:
+                if self._pattern in record.payload:
                     yield Match(decode_decision(record.payload), record.term, record.owner, again)
             if oldest is not None:
                 self.oldest_at = decode_decision_head(oldest.payload).at
@@ -159,7 +159,7 @@ class BackwardSearch:
         self.ended = True
 
     async def _window(self, beginning: int) -> tuple[int, deque[tuple[int, JournalRecord]]] | None:
-        """Where the next window starts, and the batches in it by offset; None where the head aged out meanwhile."""
+        """The start of the next window and its batches with offsets; None if the head was trimmed meanwhile."""
         start = at = max(beginning, self.anchor.offset - self._records)
         kept: deque[tuple[int, JournalRecord]] = deque()
         size = held = 0

@@ -1,9 +1,8 @@
-"""The story of one SKU: every change of it, as the journal tells it, with the numbers before and after.
+"""The history of one SKU: its changes in the journal, with the counters before and after each.
 
-In: decisions that count, in the journal's order (or any one of them alone). Out: `SkuChange` for each effect on the
-SKU; `HistoryStart`, where the story begins in the middle; `Takeovers` between two changes; and `Inconsistency` where
-what was published as the state of the SKU does not follow from the changes before it. Pure: who reads the journal is
-elsewhere.
+In: valid decisions, in the journal's order (or a single one). Out: `SkuChange` for each effect on the SKU;
+`HistoryStart` at the beginning; `Takeovers` between changes; `Inconsistency` if the published state does not follow
+from the changes before it. Pure.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from stocktide.tables.ledger.records import (
 from stocktide.tables.views import rfc3339, stock_view
 
 Counters = dict[str, int]
-# The cause of an effect by which a person put right what the log does not explain.
+# The cause of an effect by which an operator corrected a state that the log does not explain.
 REPAIR = "repair"
 
 
 class HistoryStart(Struct, frozen=True):
-    """Where the story begins. `known`: nothing lies before it; else `record` is the SKU as it was found there."""
+    """The start of the history. `known`: nothing precedes it; else `record` is the SKU at that point."""
 
     sku: str
     known: bool
@@ -41,7 +40,7 @@ class HistoryStart(Struct, frozen=True):
 
 
 class ModeChange(Struct, frozen=True):
-    """A channel's mode is another one than after the change before."""
+    """The change of a channel's mode since the previous change."""
 
     channel: str
     before: str
@@ -49,7 +48,7 @@ class ModeChange(Struct, frozen=True):
 
 
 class CounterDifference(Struct, frozen=True):
-    """A counter that stood at `expected` by the changes before, and was `found` at something else."""
+    """A counter whose value `found` differs from the value `expected` after the previous changes."""
 
     counter: str
     expected: int
@@ -57,13 +56,13 @@ class CounterDifference(Struct, frozen=True):
 
 
 class SkuChange(Struct, frozen=True, kw_only=True):
-    """One effect on the SKU. `record` is the SKU after it (of the batch's later changes only the counters and the
-    version are taken out again), `before` the counters before it.
+    """One effect on the SKU. `record`: the SKU after it (only counters and version exclude later changes of the batch);
+    `before`: the counters before it.
 
-    `kind`, `id`, `subject` are the effect's cause; `order` or `movement` and its `line` the record of it, as it is
-    after the batch. `superseded_by_order`: the order that a cancelled one was superseded by. `policies`: the levels
-    that the batch changed. `offers` (of the last change in a batch; else None) is what each channel may sell after it.
-    `strayed`: where a repair found other numbers than follow from the log.
+    `kind`, `id`, `subject`: the effect's cause. `order` or `movement` with its `line`: the record of the cause after
+    the batch. `superseded_by_order`: the order that superseded a cancelled one. `policies`: the levels changed by the
+    batch. `offers`: the offers after the last change of a batch, else None. `strayed`: the counters that a repair found
+    to differ from the log.
     """
 
     sku: str
@@ -87,13 +86,13 @@ class SkuChange(Struct, frozen=True, kw_only=True):
 
     @property
     def view(self) -> dict[str, Any]:
-        """The numbers after it, as `GET /v1/stock/{sku}` shows them."""
+        """The stock after the change, as in `GET /v1/stock/{sku}`."""
         return stock_view(self.sku, self.record, self.offers or ())
 
 
 class Inconsistency(Struct, frozen=True):
-    """What the batch publishes does not follow from the changes before: these counters differ, or, where none does,
-    the versions do not follow each other."""
+    """The state published by a batch does not follow from the changes before: these counters differ or, if none does,
+    the versions are not consecutive."""
 
     sku: str
     batch: int
@@ -104,7 +103,7 @@ class Inconsistency(Struct, frozen=True):
 
 
 class Takeovers(Struct, frozen=True):
-    """Terms that began since the change before, `owner` the newest of them."""
+    """The terms that began since the previous change; `owner` is the newest one's."""
 
     first: int
     last: int
@@ -115,8 +114,8 @@ HistoryEntry = HistoryStart | SkuChange | Inconsistency | Takeovers
 
 
 def sku_row_of(decision: Decision, sku: str) -> SkuRow | None:
-    """The SKU as it is after the batch, where the batch holds it. Of a patch, the counters that the batch did not name
-    are summed up under a warehouse without a name, and there are no offers."""
+    """The SKU after the batch, or None if the batch does not contain it. From a patch, the counters that it does not
+    name are sums under a warehouse without a name, and there are no offers."""
     row = next((row for row in decision.skus if row.sku == sku), None)
     if row is not None:
         return row
@@ -128,13 +127,13 @@ def sku_row_of(decision: Decision, sku: str) -> SkuRow | None:
 
 
 def patch_of(decision: Decision, sku: str) -> SkuPatch | None:
-    """What the batch changed of the SKU, where it does not hold the whole."""
+    """The batch's patch of the SKU, or None."""
     return next((patch for patch in decision.patches.rows if patch.sku == sku), None)
 
 
 def changes_of(decision: Decision, sku: str) -> tuple[SkuChange, ...]:
-    """The changes of the SKU in one batch, oldest first. The numbers are counted back from the state that the batch
-    publishes, so that no other batch is needed. Nothing where it publishes none."""
+    """The changes of the SKU in one batch, oldest first. Counters are computed back from the state that the batch
+    publishes, so that no other batch is needed. Empty if it publishes none."""
     row = sku_row_of(decision, sku)
     if row is None:
         return ()
@@ -180,7 +179,7 @@ def _movement_of(decision: Decision, kind: str, id: str, subject: str) -> Moveme
 
 
 def apply_deltas(counters: Mapping[str, int], deltas: Mapping[str, int], sign: int = 1) -> Counters:
-    """`counters` after `deltas` (or before them); what is zero is left out."""
+    """`counters` after `deltas` (or before them, with `sign` -1); zeros are left out."""
     result = dict(counters)
     for name, change in deltas.items():
         result[name] = result.get(name, 0) + sign * change
@@ -194,8 +193,8 @@ def _nonzero(counters: Mapping[str, int]) -> Counters:
 class SkuHistory:
     """Follows the journal forward, and checks that each state follows from the one before.
 
-    `record` and `offers` are the newest; None while nothing was told of the SKU. `breaks` counts what nothing explains,
-    `repaired` that which a repair has put right since: a repair takes what the ledger holds as it is.
+    `record` and `offers` are the newest ones; `record` is None before the first batch with the SKU. `breaks` counts the
+    inconsistencies, `repaired` those corrected by a later repair.
     """
 
     def __init__(self, sku: str) -> None:
@@ -203,55 +202,55 @@ class SkuHistory:
         self._term = 0
         self.record: SkuRecord | None = None
         self.offers: tuple[Offer, ...] = ()
-        # Whether `record` was begun by a patch, and so does not name every counter.
+        # Whether `record` began with a patch and lacks counters.
         self._is_partial = False
         self.breaks = 0
         self.repaired = 0
 
     def follow(self, decision: Decision, term: int, owner: str) -> tuple[HistoryEntry, ...]:
-        """What the batch adds to the story; `term` and `owner` are those under which it came into the journal."""
+        """The entries that the batch adds; `term` and `owner` are those of its record."""
         row = sku_row_of(decision, self._sku)
         if row is None:
             return ()
         changes = changes_of(decision, self._sku)
         first = changes[0] if changes else None
         before = first.before if first else _nonzero(row.record.counters)
-        parts: list[HistoryEntry] = []
+        entries: list[HistoryEntry] = []
         known = self.record
         if known is None:
             version = first.version - 1 if first else row.record.version
             record = structs.replace(row.record, counters=before, version=version)
-            parts.append(HistoryStart(self._sku, version == 0 and not before, decision.at, record))
-        elif self._differs(decision, known, before) or not _dense(known.version, changes, row.record.version):
-            differing = _differing(known.counters, before)
+            entries.append(HistoryStart(self._sku, version == 0 and not before, decision.at, record))
+        elif self._differs(decision, known, before) or not _is_consecutive(known.version, changes, row.record.version):
+            differing = _counter_differences(known.counters, before)
             if any(change.kind == REPAIR for change in changes):
                 changes = (structs.replace(changes[0], strayed=differing), *changes[1:])
             else:
                 self.breaks += 1
                 version = known.version + len(changes)
-                parts.append(
+                entries.append(
                     Inconsistency(self._sku, decision.batch, decision.at, differing, version, row.record.version)
                 )
         if any(change.kind == REPAIR for change in changes):
             self.repaired, self.breaks = self.repaired + self.breaks, 0
         if changes and known is not None and term > self._term:
-            parts.append(Takeovers(self._term + 1, term, owner))
+            entries.append(Takeovers(self._term + 1, term, owner))
         if changes or known is None:
             self._term = term
         patch = patch_of(decision, self._sku)
         if patch is None:
-            parts += self._with_modes(changes)
+            entries += self._with_modes(changes)
             self.record, self.offers = structs.replace(row.record, counters=_nonzero(row.record.counters)), row.offers
             self._is_partial = False
         else:
-            parts += changes
+            entries += changes
             begins = known is None and first is not None and first.version == 1
             self._is_partial = not begins and (known is None or self._is_partial)
             self.record = row.record if self._is_partial else patch.apply_to(known, decision.patches.channels)
-        return tuple(parts)
+        return tuple(entries)
 
     def _differs(self, decision: Decision, known: SkuRecord, before: Counters) -> bool:
-        """Whether the numbers before the batch's changes are not those that are known; of a patch, those it names."""
+        """Whether the counters before the batch differ from the known ones; for a patch, only those it names."""
         if self._is_partial:
             return False
         patch = patch_of(decision, self._sku)
@@ -260,7 +259,7 @@ class SkuHistory:
         return any(known.counters.get(name, 0) != before.get(name, 0) for name in dict(patch.counters))
 
     def _with_modes(self, changes: tuple[SkuChange, ...]) -> tuple[SkuChange, ...]:
-        """The changes, the last one with what it did to the channels' modes."""
+        """The changes, the last one with the changes of modes."""
         if not changes or self.record is None:
             return changes
         known = {offer.channel: offer.mode for offer in self.offers}
@@ -272,18 +271,18 @@ class SkuHistory:
         return (*changes[:-1], structs.replace(changes[-1], modes=modes))
 
 
-def _differing(expected: Counters, found: Counters) -> tuple[CounterDifference, ...]:
+def _counter_differences(expected: Counters, found: Counters) -> tuple[CounterDifference, ...]:
     names = sorted(expected.keys() | found.keys())
     pairs = ((name, expected.get(name, 0), found.get(name, 0)) for name in names)
     return tuple(CounterDifference(*pair) for pair in pairs if pair[1] != pair[2])
 
 
-def _dense(before: int, changes: tuple[SkuChange, ...], after: int) -> bool:
-    """Whether each version is the one before plus 1."""
+def _is_consecutive(before: int, changes: tuple[SkuChange, ...], after: int) -> bool:
+    """Whether the versions are consecutive."""
     return [change.version for change in changes] == list(range(before + 1, after + 1))
 
 
-# What a cause's subject is, by its kind; of others the subject says nothing more.
+# The field for a cause's subject, by kind; other kinds have no field.
 _SUBJECTS = {
     **dict.fromkeys(("place", "pay", "cancel", "expire", "ship", "take_back"), "order_id"),
     **dict.fromkeys(("receive", "adjust", "count", "transfer"), "warehouse"),
@@ -294,7 +293,7 @@ _TOTALS = ("on_hand", "committed", "physical", "locked", "reserved", "available"
 
 
 def change_view(change: SkuChange) -> dict[str, Any]:
-    """A change as JSON: what `GET /v1/stock/{sku}/history` has as an item."""
+    """A change as JSON: an item of `GET /v1/stock/{sku}/history`."""
     cause = {"kind": change.kind, "id": change.id}
     if (subject := _SUBJECTS.get(change.kind)) is not None:
         cause[subject] = change.subject

@@ -92,8 +92,8 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(f"{_INCLUDES}/blessed.lua", "(term == nil or stored[3] == term)", "true"),
             Edit(
                 "agents/relay_assignment.py",
-                "        elif not mine:\n",
-                "        elif not mine and self.relay is None:\n",
+                "        elif not assigned:\n",
+                "        elif not assigned and self.relay is None:\n",
             ),
             Edit(
                 "agents/relay.py",
@@ -188,15 +188,15 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "agents/channel_stock/conflation.py",
-                "    face: VisibleOffer | None = None\n",
-                "    face: VisibleOffer | None = None\n    told: int = 0\n",
+                "    published: VisibleOffer | None = None\n",
+                "    published: VisibleOffer | None = None\n    count: int = 0\n",
             ),
             Edit(
                 "agents/channel_stock/conflation.py",
-                "            outlet.pending = None\n",
-                "            outlet.pending = None\n            outlet.told += 1\n",
+                "            state.pending = None\n",
+                "            state.pending = None\n            state.count += 1\n",
             ),
-            Edit("agents/channel_stock/conflation.py", "        pending.version,\n", "        outlet.told,\n"),
+            Edit("agents/channel_stock/conflation.py", "        pending.version,\n", "        state.count,\n"),
             Edit(
                 "api/feeds/channel.py",
                 "if row.version < held.version or (row.version == held.version and row.data == held.data):",
@@ -212,9 +212,9 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "agents/channel_stock/conflation.py",
-                "        if face != outlet.face:\n            due",
-                "        before = outlet.face\n"
-                "        if before is None or face.mode != before.mode or face.quantity < before.quantity:\n"
+                "        if offer != state.published:\n            due",
+                "        before = state.published\n"
+                "        if before is None or offer.mode != before.mode or offer.quantity < before.quantity:\n"
                 "            due",
             ),
         ),
@@ -273,8 +273,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "agents/intake.py",
-                "            letters.append(dead_letter_of_malformed(chunk, record, event))\n",
-                "            letters.append(dead_letter_of_malformed(chunk, record, event))\n            return\n",
+                "            dead_letters.append(dead_letter_of_malformed(chunk, record, event))\n",
+                "            dead_letters.append(dead_letter_of_malformed(chunk, record, event))\n            return\n",
             ),
         ),
     ),
@@ -286,11 +286,11 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "agents/derive/agent.py",
-                "        rows = await read_rows(chunk, reader, marks, self._watch)\n",
-                "        if stand.position.batch > 60 and not hasattr(self, '_halted'):\n"
+                "        rows = await read_rows(chunk, reader, checkpoints, self._stopwatch)\n",
+                "        if state.position.batch > 60 and not hasattr(self, '_halted'):\n"
                 "            self._halted = True\n"
                 "            await asyncio.sleep(18)\n"
-                "        rows = await read_rows(chunk, reader, marks, self._watch)\n",
+                "        rows = await read_rows(chunk, reader, checkpoints, self._stopwatch)\n",
             ),
         ),
     ),

@@ -42,7 +42,7 @@ async def test_an_update_lies_in_its_skus_partition_and_in_the_table_before_the_
     agent = agent_of(publisher, table)
     publisher.gate.clear()
     event = event_of(row("A", 1, 5))
-    await agent.take(event.value, event)
+    await agent.process_chunk(event.value, event)
     await asyncio.sleep(0.02)
     assert not event.acked and not table.rows
     publisher.gate.set()
@@ -58,7 +58,7 @@ async def test_a_write_that_fails_is_done_again_before_anything_is_acked(monkeyp
     publisher.failures.append(OSError("gone"))
     agent = agent_of(publisher, table)
     event = event_of(row("A", 1, 5))
-    await agent.take(event.value, event)
+    await agent.process_chunk(event.value, event)
     await soon(lambda: event.acked)
     assert len(publisher.topics[TOPIC]) == 1
     await agent.stop()
@@ -69,7 +69,7 @@ async def test_nothing_is_written_or_acked_for_partitions_that_were_lost() -> No
     agent = agent_of(publisher, table)
     publisher.gate.clear()
     event = event_of(row("A", 1, 5))
-    await agent.take(event.value, event)
+    await agent.process_chunk(event.value, event)
     publisher.membership.end()
     publisher.gate.set()
     await asyncio.sleep(0.05)
@@ -82,12 +82,12 @@ async def test_after_a_crash_the_rows_since_the_commit_are_folded_again_to_the_s
     rows = [row("A", version, 50 - version) for version in range(1, 20)]
     before = agent_of(publisher, table)
     first = event_of(*rows[:10])
-    await before.take(first.value, first)
+    await before.process_chunk(first.value, first)
     await soon(lambda: first.acked)
     await before.stop()
     after = agent_of(publisher, table)
     again = event_of(*rows, start=0)
-    await after.take(again.value, again)
+    await after.process_chunk(again.value, again)
     await soon(lambda: again.acked)
     told = [json.loads(value or b"") for _, value in publisher.topics[TOPIC]]
     versions = [update["version"] for update in told]
@@ -99,7 +99,7 @@ async def test_bytes_that_are_no_row_stop_nothing() -> None:
     publisher, table = RecordingPublisher(), FakeTable()
     agent = agent_of(publisher, table)
     event = event_of(b"{bad", row("A", 1, 5))
-    await agent.take(event.value, event)
+    await agent.process_chunk(event.value, event)
     await soon(lambda: event.acked)
     assert len(publisher.topics[TOPIC]) == 1
     await agent.stop()

@@ -48,8 +48,8 @@ class ConflationHarness:
         self.now += after
         updates = self.conflation.take_due(1_000)
         for update in updates:
-            if update.ticket is not None:
-                update.ticket.release()
+            if update.pending_ack is not None:
+                update.pending_ack.release()
         told = [orjson.loads(update.value) for update in updates]
         return [(one["channel"], one["mode"], one["quantity"], one["version"]) for one in told]
 

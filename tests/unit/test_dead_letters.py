@@ -69,15 +69,15 @@ def refused_at(reason: str, second: int) -> tuple[bytes, bytes | None]:
 
 def test_a_burst_of_one_reason_is_told_once_a_minute() -> None:
     bursts = BurstDetector()
-    assert not bursts.noted([refused_at("conflict", 1)] * BURST_DEAD_LETTERS)
-    (alert,) = bursts.noted([refused_at("conflict", 59), refused_at("unknown_order", 59)])
+    assert not bursts.add([refused_at("conflict", 1)] * BURST_DEAD_LETTERS)
+    (alert,) = bursts.add([refused_at("conflict", 59), refused_at("unknown_order", 59)])
     told = json.loads(alert[1] or b"")
     assert (told["type"], told["reason"], told["quantity"]) == ("dead_letter_burst", "conflict", BURST_DEAD_LETTERS + 1)
     assert told["id"] == "burst-conflict-1970-01-01T00:00"
-    assert not bursts.noted([refused_at("conflict", 59)] * BURST_DEAD_LETTERS * 2)
-    assert len(bursts.noted([refused_at("conflict", 60)] * BURST_DEAD_LETTERS * 2)) == 1
+    assert not bursts.add([refused_at("conflict", 59)] * BURST_DEAD_LETTERS * 2)
+    assert len(bursts.add([refused_at("conflict", 60)] * BURST_DEAD_LETTERS * 2)) == 1
 
 
 def test_letters_that_come_slowly_are_no_burst() -> None:
-    bursts = BurstDetector(letters_max=2)
-    assert not any(bursts.noted([refused_at("conflict", 31 * at)]) for at in range(20))
+    bursts = BurstDetector(threshold=2)
+    assert not any(bursts.add([refused_at("conflict", 31 * at)]) for at in range(20))

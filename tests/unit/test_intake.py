@@ -7,10 +7,8 @@ import json
 from typing import Any
 
 from stocktide.agents.dead_letters import BURST_DEAD_LETTERS
-from stocktide.agents.intake import COMMANDS_MAX, LINES_MAX, Intake, split_commands
+from stocktide.agents.intake import COMMANDS_MAX, LINES_MAX, Intake, settle_movements, settle_orders, split_commands
 from stocktide.agents.metrics import WorkerMetrics
-from stocktide.agents.movements import settle_movements
-from stocktide.agents.orders import settle_orders
 from stocktide.streams.kafka.record_origin import RecordPlace, origin_header
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.commands import Place

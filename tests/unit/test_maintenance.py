@@ -135,12 +135,12 @@ class FakeJournal:
 
 async def test_nothing_is_cut_before_a_pass_has_ended() -> None:
     broker = FakeJournal(Checkpoints(derived=at(90), milestones=(at(10), at(50))), old=80)
-    await broker.trimming().once()
+    await broker.trimming().trim_once()
     assert broker.cut == []
 
 
 async def test_the_journal_is_cut_below_the_last_pass_and_milestones_below_are_forgotten() -> None:
     broker = FakeJournal(Checkpoints(derived=at(90), whole=at(60), milestones=(at(10), at(40), at(70))), old=45)
-    await broker.trimming().once()
+    await broker.trimming().trim_once()
     assert broker.cut == [61]
     assert broker.forgotten == [(milestone_key(0, at(10)), None), (milestone_key(0, at(40)), None)]

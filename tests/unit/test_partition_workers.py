@@ -23,7 +23,7 @@ async def test_a_chunk_is_acked_when_its_handler_returned_and_not_before() -> No
     await asyncio.sleep(0.01)
     assert not event.acked
     done.set()
-    await asyncio.wait_for(lanes.rest(), 1)
+    await asyncio.wait_for(lanes.drain(), 1)
     assert event.acked
     await lanes.stop()
 
@@ -43,7 +43,7 @@ async def test_a_partition_waits_for_its_own_chunks_only() -> None:
     await asyncio.sleep(0.01)
     assert order == [(1, 0), (1, 1)]
     slow.set()
-    await asyncio.wait_for(lanes.rest(), 1)
+    await asyncio.wait_for(lanes.drain(), 1)
     assert order == [(1, 0), (1, 1), (0, 0), (0, 1)]
     await lanes.stop()
 
@@ -61,7 +61,7 @@ async def test_a_handler_that_fails_is_called_again_and_nothing_overtakes_it(mon
     first, second = FakeEvent(chunk_of(b"x")), FakeEvent(chunk_of(b"y", start=1))
     await lanes.feed(first)
     await lanes.feed(second)
-    await asyncio.wait_for(lanes.rest(), 2)
+    await asyncio.wait_for(lanes.drain(), 2)
     assert calls == [0, 0, 0, 1]
     assert first.acked and second.acked
     await lanes.stop()
@@ -74,7 +74,7 @@ async def test_a_chunk_whose_partitions_may_be_anothers_is_dropped_and_not_acked
     lanes = PartitionWorkers("t", handle, FakeMembership())
     event = FakeEvent(chunk_of(b"x"))
     await lanes.feed(event)
-    await asyncio.wait_for(lanes.rest(), 1)
+    await asyncio.wait_for(lanes.drain(), 1)
     assert not event.acked
     await lanes.stop()
 
@@ -95,7 +95,7 @@ async def test_a_chunk_of_an_earlier_epoch_is_not_begun() -> None:
     membership.end()
     membership.begin()
     hold.set()
-    await asyncio.wait_for(lanes.rest(), 1)
+    await asyncio.wait_for(lanes.drain(), 1)
     assert begun == [0]
     await lanes.stop()
 
@@ -106,29 +106,29 @@ async def test_a_lane_that_gathers_hands_over_what_waits_as_one_chunk_and_acks_a
     async def handle(chunk: Chunk, epoch: int) -> None:
         sizes.append(len(chunk.records))
 
-    lanes = PartitionWorkers("t", handle, FakeMembership(), gather_seconds=0.05)
+    lanes = PartitionWorkers("t", handle, FakeMembership(), merge_seconds=0.05)
     events = [FakeEvent(chunk_of(b"x", start=start)) for start in range(5)]
     await lanes.feed(events[0])
     await asyncio.sleep(0.01)
     for event in events[1:]:
         await lanes.feed(event)
-    await asyncio.wait_for(lanes.rest(), 2)
+    await asyncio.wait_for(lanes.drain(), 2)
     assert sizes == [1, 4]
     assert all(event.acked for event in events)
     await lanes.stop()
 
 
 async def test_what_is_too_much_for_one_call_goes_with_the_next(monkeypatch) -> None:
-    monkeypatch.setattr(lanes_module, "GATHERED_RECORDS_MAX", 3)
+    monkeypatch.setattr(lanes_module, "MERGED_RECORDS_MAX", 3)
     offsets: list[list[int]] = []
 
     async def handle(chunk: Chunk, epoch: int) -> None:
         offsets.append([record.offset for record in chunk.records])
 
-    lanes = PartitionWorkers("t", handle, FakeMembership(), gather_seconds=0.02)
+    lanes = PartitionWorkers("t", handle, FakeMembership(), merge_seconds=0.02)
     for start in (0, 2, 4, 6):
         await lanes.feed(FakeEvent(chunk_of(b"x", b"y", start=start)))
-    await asyncio.wait_for(lanes.rest(), 2)
+    await asyncio.wait_for(lanes.drain(), 2)
     assert [offset for some in offsets for offset in some] == list(range(8))
     assert max(len(some) for some in offsets) <= 3
     await lanes.stop()
@@ -148,12 +148,12 @@ async def begins_of(worked_each: float, waited_each: float) -> tuple[list[float]
         worked += worked_each
         await asyncio.sleep(waited_each)
 
-    lanes = PartitionWorkers("t", handle, FakeMembership(), gather_seconds=0.001, worked=lambda: worked)
+    lanes = PartitionWorkers("t", handle, FakeMembership(), merge_seconds=0.001, busy_seconds=lambda: worked)
     await lanes.feed(FakeEvent(chunk_of(b"x", start=0)))
     for start in range(1, 6):
         await asyncio.sleep(0.005)
         await lanes.feed(FakeEvent(chunk_of(b"x", start=start)))
-    await asyncio.wait_for(lanes.rest(), 2)
+    await asyncio.wait_for(lanes.drain(), 2)
     await lanes.stop()
     return begun, sizes
 
@@ -162,7 +162,7 @@ async def test_a_lane_that_gathers_rests_longer_the_longer_a_call_worked() -> No
     worked = 0.1 / lanes_module.REST_FACTOR
     begun, sizes = await begins_of(worked_each=worked, waited_each=0.0)
     assert sizes == [1, 5], "what came while it rested went as one"
-    assert 0.1 <= begun[1] - begun[0] <= lanes_module.GATHER_SECONDS_MAX + 0.05
+    assert 0.1 <= begun[1] - begun[0] <= lanes_module.MERGE_SECONDS_MAX + 0.05
 
 
 async def test_what_a_call_waited_for_makes_a_lane_rest_no_longer() -> None:
@@ -172,15 +172,15 @@ async def test_what_a_call_waited_for_makes_a_lane_rest_no_longer() -> None:
 
 
 async def test_one_call_of_a_lane_that_gathers_gets_so_many_bytes_at_most(monkeypatch) -> None:
-    monkeypatch.setattr(lanes_module, "GATHERED_BYTES_MAX", 25)
+    monkeypatch.setattr(lanes_module, "MERGED_BYTES_MAX", 25)
     sizes: list[int] = []
 
     async def handle(chunk: Chunk, epoch: int) -> None:
         sizes.append(sum(len(record.value) for record in chunk.records))
 
-    lanes = PartitionWorkers("t", handle, FakeMembership(), gather_seconds=0.02)
+    lanes = PartitionWorkers("t", handle, FakeMembership(), merge_seconds=0.02)
     for start in range(6):
         await lanes.feed(FakeEvent(chunk_of(b"x" * 10, start=start)))
-    await asyncio.wait_for(lanes.rest(), 2)
+    await asyncio.wait_for(lanes.drain(), 2)
     assert sizes == [20, 20, 20]
     await lanes.stop()

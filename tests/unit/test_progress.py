@@ -78,7 +78,7 @@ class FakeServerView:
         self.numbers = LedgerProgress()
         self.ends = {ORDERS_0: 12, STOCK_0: 12}
 
-    async def look(self, *_: Any) -> None:
+    async def probe(self, *_: Any) -> None:
         pass
 
 
@@ -123,14 +123,14 @@ class FakeWorker:
     async def look(self) -> dict[str, PartStatus]:
         """The standings by part."""
         app: Any = SimpleNamespace(membership=self.membership, consumer=self.consumer, tables=self.tables)
-        stock: Any = SimpleNamespace(standing=lambda _: self.due)
+        stock: Any = SimpleNamespace(status=lambda _: self.due)
         submitter: Any = SimpleNamespace(trouble=None)
         servers: tuple[Any, Any] = self.redis, self.kafka
         relay = self.relay
         progress = WorkerProgress(
             "s", app, {ORDERS: self.lanes}, stock, lambda: relay, self.publisher, submitter, self.steps, *servers
         )
-        return {standing.part: standing for standing in await progress.look()}
+        return {standing.part: standing for standing in await progress.statuses()}
 
 
 async def test_nothing_waits_where_all_was_read_and_done() -> None:
@@ -140,7 +140,7 @@ async def test_nothing_waits_where_all_was_read_and_done() -> None:
 async def test_a_chunk_that_is_not_done_waits_with_its_offset_and_the_error_of_its_handler() -> None:
     worker = FakeWorker()
     worker.consumer.oldest[ORDERS_0] = 11
-    worker.lanes.under_way[0] = ChunkInProgress(5, "ValueError: broken")
+    worker.lanes.in_progress[0] = ChunkInProgress(5, "ValueError: broken")
     found = (await worker.look())["consuming s-orders-0"]
     assert (found.pending, found.offset, found.reason) == (1, 5, "ValueError: broken")
 
@@ -157,7 +157,7 @@ async def test_a_row_of_stock_that_a_policy_lets_rest_does_not_wait_and_one_that
 async def test_what_is_fetched_behind_work_that_is_stuck_is_no_move() -> None:
     worker = FakeWorker()
     worker.consumer.oldest[ORDERS_0] = 8
-    worker.lanes.under_way[0] = ChunkInProgress(5)
+    worker.lanes.in_progress[0] = ChunkInProgress(5)
     worker.due = (1, 7, "")
     before = await worker.look()
     worker.consumer.fetched = {ORDERS_0: 15, STOCK_0: 15}
@@ -244,14 +244,14 @@ async def test_a_deadline_waits_once_a_tick_should_have_ended_it(redis: Redis) -
     seconds, _ = await redis.time()
     await redis.zadd("s:{0}:deadlines", {"soon": seconds * 1000 - 1_000})
     await redis.hset("s:{0}:head", "batch", 9)
-    await look.look()
+    await look.probe()
     assert look.numbers.overdue == (None, None) and look.numbers.head == 9 and look.trouble is None
     await redis.zadd("s:{0}:deadlines", {"long ago": seconds * 1000 - 60_000})
-    await look.look()
+    await look.probe()
     assert look.numbers.overdue == (("long ago", seconds * 1000 - 60_000), None)
 
 
 async def test_a_redis_that_does_not_answer_is_trouble_and_raises_nothing() -> None:
     look = RedisProbe(Redis.from_url("redis://127.0.0.1:1/0"), "s", tick_ms=200)
-    await look.look()
+    await look.probe()
     assert look.trouble is not None and "Redis does not answer" in look.trouble

@@ -6,12 +6,12 @@
 -- ARGV[3]  the caller's time, ms
 -- ARGV[4]  msgpack map tables/ledger/client.py, LedgerLimits
 --
--- -> {batch, payload, ms}: the payload is msgpack of tables/ledger/records.py, Decision, and lies in the outbox; ms of CPU time;
---    batch 0: nothing was due, nothing was written
+-- -> {batch, payload, ms}: payload: msgpack of tables/ledger/records.py, Decision, as written to the outbox; ms: CPU
+--    time; batch 0: nothing was due and nothing was written
 -- error UNBLESSED: no takeover blessed this server      error BUSY: the outbox is full
--- error TOO_LARGE: the batch reads or says more than one call or one record of the journal may: divide it
+-- error TOO_LARGE: the batch exceeds what one call may read or one journal record may hold; the caller divides it
 --
--- Everything is decided and packed in memory first; nothing is written before the size of the payload is known.
+-- All decisions are made and packed in memory; nothing is written before the size of the payload is known.
 -- @include outcomes
 -- @include blessed
 -- @include pack
@@ -82,10 +82,10 @@ if #packed > limits.payload_bytes_max then
 end
 
 writing.run()
-mending.write()
+repairs.write()
 move_keys.put(KEYS[1], moves.list, now)
 counts.write()
-if restate_stand then redis.call('HSET', KEYS[1] .. 'restate', unpack(restate_stand)) end
+if restate_state then redis.call('HSET', KEYS[1] .. 'restate', unpack(restate_state)) end
 local previous = head[2] or ''
 redis.call('HSET', KEYS[1] .. 'head', 'batch', batch, 'token', ARGV[2], 'now', now)
 redis.call('XADD', KEYS[1] .. 'outbox', batch .. '-0', 'token', ARGV[2], 'previous', previous, 'payload', packed)

@@ -1,9 +1,9 @@
--- What an audit reads: keys as they are, with what leads to them, as of one batch. Changes nothing.
+-- Read keys and their index entries for an audit, all as of one batch. Writes nothing.
 -- KEYS[1]  the shard's key prefix
--- ARGV[1]  msgpack [[kind, name, [sku, …]], …]; kind: `sku`, `order`, `movement` or `registry` (name ''); for an order
---          the SKUs in whose index of holds it is looked for
--- ARGV[2]  '1': look for an order also in the indexes of the SKUs that its record names
--- -> {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; what follows for a
+-- ARGV[1]  msgpack [[kind, name, [sku, …]], …]; kind: `sku`, `order`, `movement` or `registry` (name ''); the SKUs
+--          are those whose hold index is searched for the order
+-- ARGV[2]  '1': also search the hold indexes of the SKUs in the order's own record
+-- -> {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; then for a
 --    sku: its score in `skus` or false, its score in `dwells` or false
 --    order: its score in `deadlines` or false, its score in `waiting` or false, then sku, its score in `held:<sku>` or
 --    false, …

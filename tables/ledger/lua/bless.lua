@@ -1,14 +1,14 @@
--- The last step of a recovery (rule R5): this server holds what the journal holds, and in its outbox what follows.
+-- The last step of a recovery (rule R5): bless this server if its outbox continues the journal without a gap.
 -- KEYS[1]  prefix of the shard's keys; blessed, head, outbox
 -- ARGV[1]  term of the recovery
--- ARGV[2]  run_id, ARGV[3] replid: as seen when the recovery began
+-- ARGV[2]  run_id, ARGV[3] replid: as read by unbless.lua
 -- ARGV[4]  m, the last valid batch in the journal, ARGV[5] its token ('' for batch 0)
--- Returns {'higher_term'}, {'moved'} or {'superseded'}: begin anew; {'broken', batch}: the outbox does not lead from m
---         to the newest batch of this server, `batch` is the first that is missing or does not chain; or {'blessed'}.
+-- Returns {'higher_term'}, {'moved'} or {'superseded'}: restart the recovery; {'broken', batch}: the outbox does not
+--         chain from m to this server's newest batch, `batch` is the first one missing or unchained; or {'blessed'}.
 -- @include blessed
 -- @include recovery
 -- @include entry
-local CHUNK = 64 -- entries read in one go: payloads are large
+local CHUNK = 64 -- entries per read: payloads are large
 local prefix, term = KEYS[1], ARGV[1]
 local refused = not_in_recovery(prefix, term, ARGV[2], ARGV[3])
 if refused then return { refused } end

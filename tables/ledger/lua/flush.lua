@@ -1,10 +1,10 @@
--- A step of a rebuild: forget all of a shard, a page of keys at a time. `blessed` stays (rule R3).
+-- A step of a rebuild: delete a shard's keys, one page per call. `blessed` stays (rule R3).
 -- KEYS[1]  prefix of the shard's keys
 -- ARGV[1]  term of the recovery
--- ARGV[2]  run_id, ARGV[3] replid: as seen when the recovery began
--- ARGV[4]  cursor, '0' at the beginning       ARGV[5] keys to look at
--- Returns {'higher_term'}, {'moved'} or {'superseded'}: begin anew; or {'flushed', cursor}: '0' at the end.
--- The head goes first: a server that a recovery left half flushed, or half loaded, is an empty one to the next.
+-- ARGV[2]  run_id, ARGV[3] replid: as read by unbless.lua
+-- ARGV[4]  cursor, '0' at the beginning       ARGV[5] keys per page
+-- Returns {'higher_term'}, {'moved'} or {'superseded'}: restart the recovery; or {'flushed', cursor}: '0' at the end.
+-- The head is deleted first: the next recovery treats a half flushed or half loaded server as empty.
 -- @include blessed
 -- @include recovery
 local prefix = KEYS[1]

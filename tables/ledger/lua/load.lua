@@ -1,12 +1,12 @@
--- A step of a rebuild: whole states from the derived topics, into a server that was flushed. With the last of them the
--- position from which the journal is replayed over them; until then this server counts as empty.
+-- A step of a rebuild: write complete states from the derived topics into a flushed server. The last call also stores
+-- the position at which the replay of the journal begins; until then this server counts as empty.
 -- KEYS[1]  prefix of the shard's keys; blessed, head, settled, and what the rows hold
 -- ARGV[1]  term of the recovery
--- ARGV[2]  run_id, ARGV[3] replid: as seen when the recovery began
--- ARGV[4…8] offset, term, owner, batch, token: where the journal goes on; ARGV[4] is '' while rows are to come
--- ARGV[9…] states, packed, and the values (includes/rewrite.lua)
--- Returns {'higher_term'}, {'moved'} or {'superseded'}: begin anew; {'out_of_order', batch}: this server was not
---         flushed; or {'loaded'}.
+-- ARGV[2]  run_id, ARGV[3] replid: as read by unbless.lua
+-- ARGV[4…8] offset, term, owner, batch, token: the start of the replay; ARGV[4] is '' while more rows follow
+-- ARGV[9…] packed states and their values (includes/rewrite.lua)
+-- Returns {'higher_term'}, {'moved'} or {'superseded'}: restart the recovery; {'out_of_order', batch}: this server was
+--         not flushed; or {'loaded'}.
 -- @include blessed
 -- @include recovery
 -- @include move_keys

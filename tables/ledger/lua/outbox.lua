@@ -1,15 +1,15 @@
--- The relay's read (rule R1): what the ledger decided from a batch on.
+-- The relay's read (rule R1): outbox entries from a batch on.
 -- KEYS[1]  prefix of the shard's keys; reads blessed, outbox
 -- ARGV[1]  term of the relay
--- ARGV[2]  first batch wanted
--- ARGV[3]  entries at most
+-- ARGV[2]  first batch
+-- ARGV[3]  most entries
 -- ARGV[4]  bytes of payload after which no further entry is added
--- Returns {'unblessed'} or {'higher_term'}: take over; or {'ok', {batch, token, previous, payload}, …}, dense or not:
---         the reader of the journal is who checks the chain.
+-- Returns {'unblessed'} or {'higher_term'}: take over; or {'ok', {batch, token, previous, payload}, …}. Gaps are not
+--         checked here: the reader of the journal checks the chain.
 -- @include blessed
 -- @include recovery
 -- @include entry
-local CHUNK = 16 -- entries looked at in one go: a large payload is not copied in vain
+local CHUNK = 16 -- entries per read: few large payloads are copied beyond the limit
 local prefix, term = KEYS[1], ARGV[1]
 if not is_blessed(prefix, term) then return { refusal(prefix, term) } end
 

@@ -1,14 +1,14 @@
--- Read one thing, with the newest batch and the newest settled one: a reader waits where they differ.
+-- Read one value with the newest batch and the newest settled batch: the caller waits if they differ.
 --
 -- KEYS[1]  the shard's key prefix
 -- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`
 -- ARGV[2…] order: order_id | movement: warehouse, id | sku: sku
---          channel: channel, cursor (the last sku of the page before, or ''), limit | skus: channel, sku, …
+--          channel: channel, cursor (the last sku of the previous page, or ''), limit | skus: channel, sku, …
 --          known: cursor, limit | policy: channel, sku or ''
 --
--- -> {batch, token, settled batch, value}; value is msgpack, or false where there is nothing
+-- -> {batch, token, settled batch, value}; value is msgpack, or false if there is none
 --    sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]   policy: [own or nil, effective]
---    known: [how many SKUs are known, a page of their names]
+--    known: [number of known SKUs, a page of their names]
 -- error UNBLESSED: no takeover blessed this server
 -- @include blessed
 -- @include pack

@@ -1,15 +1,15 @@
--- A step of redo (rule R4): batches that the journal holds and this server lost, without asking again whether the stock
--- is there: they were promised. They were read back from the journal, and so they are settled with the same step.
+-- A step of redo (rule R4): write batches that the journal holds and this server lost. Stock is not checked again: the
+-- decisions were already answered. The batches come from the journal, so the same step settles them.
 -- KEYS[1]  prefix of the shard's keys; blessed, head, settled, outbox, whatever the batches wrote, the channel `settled`
 -- ARGV[1]  term of the recovery
--- ARGV[2]  run_id, ARGV[3] replid: as seen when the recovery began
+-- ARGV[2]  run_id, ARGV[3] replid: as read by unbless.lua
 -- ARGV[4]  the batch before the first one, ARGV[5] its token ('' for batch 0)
 -- ARGV[6]  the time of the last batch, ms
--- ARGV[7…11] offset, term, owner, batch, token: the journal's position after the last of them
--- ARGV[12] msgpack {{batch, token}, …}: what nobody was told to be settled
--- ARGV[13…] what they wrote, packed, and the values (includes/rewrite.lua)
--- Returns {'higher_term'}, {'moved'} or {'superseded'}: begin anew; {'out_of_order', batch}: this server stands at
---         another batch; or {'replayed'}.
+-- ARGV[7…11] offset, term, owner, batch, token: the journal position after the last batch
+-- ARGV[12] msgpack {{batch, token}, …}: batches whose settlement was not published yet
+-- ARGV[13…] packed writes and their values (includes/rewrite.lua)
+-- Returns {'higher_term'}, {'moved'} or {'superseded'}: restart the recovery; {'out_of_order', batch}: this server's
+--         newest batch is another one; or {'replayed'}.
 -- @include blessed
 -- @include recovery
 -- @include move_keys

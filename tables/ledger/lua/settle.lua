@@ -1,10 +1,10 @@
--- Settle what was read back from the journal (rules R1, R6): forget the outbox entries, note how far, tell the callers.
+-- Settle batches read back from the journal (rules R1, R6): trim the outbox, store the position, notify the callers.
 -- KEYS[1]  prefix of the shard's keys; blessed, outbox, settled, and the channel `settled` below it
 -- ARGV[1]  term of the relay
 -- ARGV[2]  msgpack {{batch, token}, …}: valid records, ascending and dense
--- ARGV[3…7] offset, term, owner, batch, token: the journal's position after the last of them (or after a marker)
+-- ARGV[3…7] offset, term, owner, batch, token: the journal position after the last record (or after a marker)
 -- Returns {'unblessed'}, {'higher_term'} or {'fork', batch}: take over; or {'settled', newest settled batch}.
--- What is noted never goes back; every entry that is dropped was compared.
+-- The settled position never moves back; each trimmed entry is compared first.
 -- @include blessed
 -- @include recovery
 -- @include entry

@@ -1,8 +1,8 @@
--- The first step of a recovery (rule R3): from here on nothing is decided or settled, until the bless of this term.
+-- The first step of a recovery (rule R3): until this term is blessed, nothing is decided or settled.
 -- KEYS[1]  prefix of the shard's keys; writes blessed; reads head, settled
 -- ARGV[1]  term of the recovery
--- Returns {'higher_term', term} where a newer recovery was here; or {'ok', run_id, replid, head batch, head token,
---         settled offset, term, owner, batch, token}: the ids that every later step requires, and how far Redis is.
+-- Returns {'higher_term', term} if a newer recovery began; or {'ok', run_id, replid, head batch, head token, settled
+--         offset, term, owner, batch, token}: the ids that each later step requires, and Redis's position.
 -- @include blessed
 local prefix, term = KEYS[1], ARGV[1]
 local stored = redis.call('HGET', prefix .. 'blessed', 'term')

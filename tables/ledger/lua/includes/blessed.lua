@@ -1,6 +1,6 @@
--- Rule R1: nothing is decided, settled or relayed unless this very server was blessed by a takeover.
--- `server_ids()` -> run_id, master_replid of the server that runs this script.
--- `is_blessed(prefix, term)` -> true if the key `blessed` names this server (and holds `term`, where one is given).
+-- Rule R1: a server decides, settles and relays only after a takeover has blessed it.
+-- `server_ids()` -> run_id, master_replid of this server.
+-- `is_blessed(prefix, term)` -> true if the key `blessed` names this server (and holds `term`, if given).
 local function server_ids()
   local info = redis.call('INFO', 'server', 'replication')
   return string.match(info, 'run_id:(%w+)'), string.match(info, 'master_replid:(%w+)')

@@ -1,9 +1,9 @@
--- count {warehouse, at, lines = {{sku, units}, …}}: what a person counted, as of `at` (rules 34, 35, 41). Movements since
--- are carried forward. Its lines are independent: a count of a SKU that is older than the newest applied one changes
--- nothing, and one that needs movements that are not known is refused.
+-- count {warehouse, at, lines = {{sku, units}, …}}: physical stock as of `at` (rules 34, 35, 41). Later movements are
+-- added. Lines are independent: a line older than the newest applied count of its SKU changes nothing, and a line that
+-- needs movements older than those kept is refused.
 local counts = {}
 do
--- Paths of lines that one detail names; the record has the outcome of every line.
+-- Lines named in one detail; the record holds the outcome of each line.
 local PATHS_MAX = 20
 
 -- -> why a line cannot be applied, or nil
@@ -12,7 +12,7 @@ function counts.refusal(cmd, s)
   if s and not has_room_for(s, w) then return O.TOO_LARGE end
   local counted_at = s and moves.counted_at(s, w)
   if counted_at and cmd.at < counted_at then return O.COUNT_SUPERSEDED end
-  local oldest = now - (cmd.kept and move_keys.KEPT_MS or move_keys.COUNT_MS) -- `kept`: it was taken in time
+  local oldest = now - (cmd.kept and move_keys.KEPT_MS or move_keys.COUNT_MS) -- `kept`: it arrived in time
   if cmd.at < oldest or cmd.at < moves.floor_of(s, w) then return O.COUNT_TOO_OLD end
 end
 
@@ -29,14 +29,14 @@ function counts.line(cmd, cause, sku, counted)
   begin(s)
   change(s, 'on_hand', w, counted + carried - was)
   moves.set(s, 'counted', w, cmd.at)
-  if s.r.floors then moves.set(s, 'floors', w, nil) end -- older counts are superseded from here on
+  if s.r.floors then moves.set(s, 'floors', w, nil) end -- older counts are superseded now
   finish(s, cause)
   local result = line_result(s, sku, counted, O.COUNTED, w, was, count_of(s, 'damaged', w))
   result.carried = carried ~= 0 and carried or nil
   return result
 end
 
--- The outcome of a count by those of its lines, and the paths of the lines that were not applied.
+-- -> the outcome of the count, and the paths of the lines that were not applied
 function counts.summary(cmd, lines)
   local paths, left_out, too_old = {}, 0, false
   for i, line in ipairs(lines) do

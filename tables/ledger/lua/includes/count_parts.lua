@@ -1,23 +1,23 @@
--- Counts that take more than one step (rule 41): `parts` with one id form one count, and a count that is `complete` sets
--- every SKU of its warehouse that no part lists to 0. Each part waits in a record of its own, the movement `<id> part <n>`;
--- the movement `<id>` says how far the whole is: `parts_missing`, then `counting`, then what it came to. All of it is as of
--- the count's own time, so that a step that comes later gives the same.
--- Indexes: `counts` (<warehouse>\n<id> by the ms from which there is something to do), and for each count that waits
--- `listed:<warehouse>\n<id>` (SKU by the number of its part).
+-- Counts of more than one step (rule 41): `parts` with one id form one count, and a `complete` count sets each SKU of
+-- its warehouse that no part lists to 0. Each part is stored as the movement `<id> part <n>`; the movement `<id>` holds
+-- the state of the whole: `parts_missing`, then `counting`, then the final outcome. Each step counts as of the count's
+-- own time, so the result does not depend on when it runs.
+-- Indexes: `counts` (<warehouse>\n<id> by the ms of its next step), and for each unfinished count
+-- `listed:<warehouse>\n<id>` (SKU by part number).
 do
-local SCAN_BYTES_MAX = 524288 -- records that one step reads: their rows stay far below what a batch may hold
-local PARTS_NAMED_MAX = 20 -- in a detail or an alert
+local SCAN_BYTES_MAX = 524288 -- of records per step: their rows stay far below the limit of a batch
+local PARTS_NAMED_MAX = 20 -- in one detail or alert
 
 local due, listed = {add = {}, drop = {}}, {}
 
-local function part_id(id, n) return id .. ' part ' .. string.format('%d', n) end -- no name has a blank
+local function part_id(id, n) return id .. ' part ' .. string.format('%d', n) end -- names contain no space
 
--- Put a movement's record among what the batch writes, new or changed.
+-- Add a new or changed movement to the batch's writes.
 local function put(m)
   m.changed, m.packed, m.r.applied_at = true, nil, now
   if not m.r.lines then m.r.lines = {} end
   movements[movement_key(m.warehouse, m.id)] = m
-  movements_asked[#movements_asked + 1] = m
+  movements_included[#movements_included + 1] = m
 end
 
 local function schedule(m, at)
@@ -61,20 +61,20 @@ local function refused_part(result, cmd, outcome, detail)
   return result
 end
 
--- What a part says that does not fit to the parts before it, or has been said. -> a result, or nil
+-- -> the result of a part that is a repeat or contradicts the earlier parts, or nil
 local function known_part(result, cmd, m)
   local part = get_movement(cmd.warehouse, part_id(cmd.id, cmd.part))
   if m.r.parts ~= cmd.parts or m.r.at ~= cmd.at or (m.r.complete or false) ~= (cmd.complete or false)
     or (part and part.r.fingerprint ~= cmd.fingerprint) then
     return refused_part(result, cmd, O.CONFLICT, 'the id is taken by a count with another body')
   end
-  movements_asked[#movements_asked + 1] = m
+  movements_included[#movements_included + 1] = m
   result.outcome, result.detail, result.replayed = m.r.outcome, m.r.detail, part and true or nil
   if part then return result end
   if m.r.outcome ~= O.PARTS_MISSING then return refused_part(result, cmd, m.r.outcome, m.r.detail) end
 end
 
-function counts.take_in(cmd)
+function counts.add_part(cmd)
   local result = {warehouse = cmd.warehouse, id = cmd.id}
   local m = get_movement(cmd.warehouse, cmd.id)
   local known = m and known_part(result, cmd, m)
@@ -91,12 +91,12 @@ function counts.take_in(cmd)
       return refused_part(result, cmd, O.CONFLICT, string.format('%s: it is in part %d too', path, n))
     end
   end
-  counts.keep_part(cmd, m)
+  counts.store_part(cmd, m)
   result.outcome, result.detail = m.r.outcome, m.r.detail
   return result
 end
 
-function counts.keep_part(cmd, m)
+function counts.store_part(cmd, m)
   local lines, index = {}, listed_in(m)
   for i, line in ipairs(cmd.lines) do
     lines[i] = {sku = line[1], quantity = line[2], outcome = O.PARTS_MISSING}
@@ -139,7 +139,7 @@ local function next_part(progress) progress.part, progress.line = progress.part 
 local function step_lines(m, skus_max)
   local progress = m.r.progress
   local part = get_movement(m.warehouse, part_id(m.id, progress.part))
-  if not part then -- it was removed by hand
+  if not part then -- an operator removed it
     tally(progress, O.PARTS_MISSING)
     return next_part(progress)
   end
@@ -160,7 +160,7 @@ local function step_lines(m, skus_max)
   put(part)
 end
 
--- A SKU of the warehouse that no part lists, and no newer count: it has none left as of the count's time.
+-- Set a SKU that no part and no newer count lists to 0 as of the count's time.
 local function zero(m, cmd, cause, s)
   if not s.free[m.warehouse] then return end
   local counted_at = moves.counted_at(s, m.warehouse)
@@ -171,7 +171,7 @@ local function zero(m, cmd, cause, s)
   if outcome == O.COUNTED then m.r.progress.zeroed = m.r.progress.zeroed + 1 end
 end
 
--- -> true where no SKU is left
+-- -> true if no SKU is left
 local function step_unlisted(m, skus_max)
   local progress, bytes = m.r.progress, 0
   local from = progress.cursor and '(' .. progress.cursor or '-'
@@ -197,7 +197,7 @@ local function finish_count(m)
   schedule(m, nil)
 end
 
--- The parts that came go to the dead letters, one a step: each may be as large as a body.
+-- Send one received part to the dead letters; one per step, because each may be as large as a request body.
 local function abandon_part(m)
   local progress = m.r.progress or {part = 1, line = 1, applied = 0, left_out = 0, zeroed = 0}
   local number, missing, detail = m.r.arrived[progress.part], missing_parts(m.r)
@@ -220,7 +220,7 @@ local function abandon_part(m)
   end
 end
 
--- continue_counts {skus_max}: the next step of the first count that has one.
+-- continue_counts {skus_max}: the next step of the first unfinished count.
 function counts.step(cmd)
   local found = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'counts', '-inf', now, 'LIMIT', 0, 1)[1]
   if not found then return {outcome = O.NOTHING_DUE} end

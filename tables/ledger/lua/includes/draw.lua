@@ -1,5 +1,5 @@
--- From which warehouses `n` units are taken: the one with most free that can fill them alone; else, where the policy
--- allows a split, over all of them, most free first. Only positive warehouses are drawn from (rule 6).
+-- Choose the warehouses for `n` units: the one with the most free units, if it can supply all of them; else, if the
+-- policy allows a split, all warehouses with free units, most free first (rule 6).
 -- -> {{warehouse, units}, …} or nil
 local function draw(s, p, n)
   local most, most_free = nil, n - 1

@@ -1,4 +1,4 @@
--- An entry of the outbox, a stream whose ids are `<batch>-0`.
+-- An entry of the outbox: a stream whose ids are `<batch>-0`.
 -- `entry_of(entry)` -> batch, token, previous, payload.
 local function entry_of(entry)
   local fields = {}

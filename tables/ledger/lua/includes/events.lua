@@ -1,5 +1,5 @@
--- The events of an order that was placed: pay, cancel, extend, ship, take_back. Idempotent by id and, where the
--- state says it all, by state (rule 23). A handler gives an outcome and, where nothing was done, `true` (a repeat).
+-- Events of a placed order: pay, cancel, extend, ship, take_back. They are idempotent by id, pay and cancel also by
+-- state (rule 23). A handler returns an outcome and `true` if the event is a repeat.
 local function pay(o, cmd)
   local state = o.r.state
   if state == 'paid' or state == 'shipped' then return O.PAID, true end
@@ -8,8 +8,8 @@ local function pay(o, cmd)
     return O.ALREADY_FINAL
   end
   commit(o, {'pay', cmd.id, o.id})
-  step(o)
-  note_event(o, cmd)
+  advance_sequence(o)
+  record_event(o, cmd)
   return O.PAID
 end
 
@@ -22,29 +22,29 @@ local function cancel(o, cmd)
     end
   end
   if state ~= 'reserved' and state ~= 'paid' then return O.ALREADY_FINAL end
-  give_up(o, {'cancel', cmd.id, o.id})
-  note_event(o, cmd)
+  cancel_unshipped(o, {'cancel', cmd.id, o.id})
+  record_event(o, cmd)
   return O.CANCELLED
 end
 
--- Only an extension that moves the deadline counts towards the limit (rule 42). Of those that move nothing, as many
--- ids are kept as do no harm to the size of the record.
-local UNMOVED_NOTED_MAX = 1000
+-- Only an extension that moves the deadline counts towards the limit (rule 42). The ids of the others are kept up to a
+-- bound on the size of the record.
+local UNMOVED_EXTENSIONS_MAX = 1000
 
 local function extend(o, cmd)
   if o.r.state ~= 'reserved' then return O.ALREADY_FINAL end
   local deadline = math.min(now + cmd.hold_ms, o.r.placed_at + PLACED_FOR_MAX_MS)
   if deadline <= o.r.expires_at then
-    if #o.r.events / 2 + #(o.r.event_digests or '') / 24 < UNMOVED_NOTED_MAX then note_event(o, cmd) end
+    if #o.r.events / 2 + #(o.r.event_digests or '') / 24 < UNMOVED_EXTENSIONS_MAX then record_event(o, cmd) end
     return O.EXTENDED
   end
   local extensions = (o.r.extensions or 0) + 1
   if extensions > limits.extensions_max then
     return O.TOO_MANY_EVENTS, false, nil, 'the order has been extended ' .. limits.extensions_max .. ' times'
   end
-  note_event(o, cmd)
+  record_event(o, cmd)
   o.r.expires_at, o.r.extensions = deadline, extensions
-  step(o)
+  advance_sequence(o)
   return O.EXTENDED
 end
 
@@ -54,8 +54,8 @@ local function line_of(o, sku)
   end
 end
 
--- Units of one shipped line leave: from the hold at the same warehouse, then from other holds, then from preorders;
--- what is beyond those was not ordered, or its hold is gone: a fact all the same (rules 31, 32).
+-- Ship units of one line: from the hold at the same warehouse, then from other holds, then from preorders. Units beyond
+-- those are shipped too, because a shipment is a fact (rules 31, 32).
 local function ship_line(o, line, n, w, at, cause)
   local s = get_sku(line.sku) or new_sku(line.sku)
   ensure_warehouse(s, w)
@@ -90,7 +90,7 @@ local function ship(o, cmd)
   end
   local cause = {'ship', cmd.id, o.id}
   if o.r.state == 'reserved' then commit(o, cause) end
-  note_event(o, cmd)
+  record_event(o, cmd)
   local detail, open = nil, false
   for _, shipped in ipairs(cmd.lines) do
     local line = line_of(o, shipped[1])
@@ -98,7 +98,7 @@ local function ship(o, cmd)
     if line.state == 'returned' then line.state = 'shipped' end
   end
   if o.r.state ~= 'paid' then
-    step(o)
+    advance_sequence(o)
     return O.SHIPPED, false, detail
   end
   for _, line in ipairs(o.r.lines) do
@@ -108,6 +108,6 @@ local function ship(o, cmd)
       line.state = 'shipped'
     end
   end
-  if open then step(o) else end_order(o, 'shipped') end
+  if open then advance_sequence(o) else end_order(o, 'shipped') end
   return O.SHIPPED, false, detail
 end

@@ -1,29 +1,29 @@
--- What late counts need (rules 35, 41): in the record of a SKU, per warehouse, when the newest applied count was true
--- (`counted`) and the time before which an older version forgot movements (`floors`); the movements lie beside it
--- (includes/move_keys.lua). `moves.list` are those of this batch, [[sku, warehouse, at, units], …].
+-- Data for late counts (rules 35, 41). A SKU's record holds per warehouse the time of the newest applied count
+-- (`counted`) and the time before which an older version dropped movements (`floors`); the movements are in keys of
+-- their own (includes/move_keys.lua). `moves.list`: the movements of this batch, [[sku, warehouse, at, units], …].
 local moves = {list = {}}
 do
--- An event is new if it comes within this time of when it occurred. If a count holds it already, two clocks disagree.
+-- An event that arrives within this time of `at` is new. If a count already includes it, two clocks disagree.
 local FRESH_MS = 60000
--- No input is dated further ahead than this (stocktide/settings.py, future_seconds_max).
+-- No input is dated further in the future (stocktide/settings.py, future_seconds_max).
 local AHEAD_MS = 3600000
 local HOUR_MS = move_keys.HOUR_MS
 
 local function number_or_nil(word) return word ~= '-' and tonumber(word) or nil end
 
 function moves.remember(s, w, at, n)
-  if at < now - move_keys.KEPT_MS then return end -- no count can ask for it
+  if at < now - move_keys.KEPT_MS then return end -- no count can need it
   local m = {s.sku, w, at, n}
   moves.list[#moves.list + 1] = m
   s.moved = s.moved or {}
   s.moved[#s.moved + 1] = m
 end
 
--- The record of an older version keeps up to 32 movements of a warehouse as text: a line is the warehouse, the time of
--- the newest count, the floor ('-' for none), and the movements as pairs of time and units. The line of a warehouse is
--- carried over when its stock is next moved or counted. A time ahead came from a clock that was wrong: the movement
--- happened by the SKU's newest change, and nothing bars a count that is fresh.
-function moves.carry_over(s, w)
+-- An older version stored up to 32 movements per warehouse as text in the record: each line is the warehouse, the time
+-- of the newest count, the floor ('-' for none), and pairs of time and units. The line of a warehouse is migrated when
+-- its stock next moves or is counted. A future time came from a wrong clock: the movement is dated back to the SKU's
+-- newest change, and a future floor must not block a new count.
+function moves.migrate_line(s, w)
   if not s.r.history then return end
   local line, rest = move_keys.split_history(s.r.history, w)
   if not line then return end
@@ -46,24 +46,24 @@ end
 function moves.set(s, map, w, value)
   s.r[map] = s.r[map] or {}
   s.r[map][w] = value
-  s.marks = s.marks or {counted = {}, floors = {}} -- what a patch has to say
+  s.marks = s.marks or {counted = {}, floors = {}} -- for the patch
   s.marks[map][w] = value or 0
-  if is_empty(s.r[map]) then s.r[map] = nil end -- an empty map would be packed as an array
+  if is_empty(s.r[map]) then s.r[map] = nil end -- msgpack packs an empty table as an array
 end
 
 function moves.counted_at(s, w)
-  moves.carry_over(s, w)
+  moves.migrate_line(s, w)
   return s.r.counted and s.r.counted[w]
 end
 
--- The time before which the movements of a SKU at `w` are not known; `s` is nil for a SKU without any. A count as of now
--- takes a moment to come, and is taken even right after a rebuild from a short journal.
+-- The time before which movements of a SKU at `w` are unknown; `s` is nil for an unknown SKU. FRESH_MS allows a current
+-- count to be applied even right after a rebuild from a short journal.
 function moves.floor_of(s, w)
   moves.from = moves.from or tonumber(redis.call('GET', KEYS[1] .. 'moves-from') or 0)
   return math.max(math.min(moves.from, now - FRESH_MS), s and s.r.floors and s.r.floors[w] or 0)
 end
 
--- The units of fields `first + 1` to `last`, and whether there is a field `first`.
+-- -> the sum of fields `first + 1` to `last`, and the value of field `first`
 local function units_after(key, name, first, last)
   local names = {}
   for i = first, last do names[#names + 1] = name .. i end
@@ -91,7 +91,7 @@ local function stored_since(sku, w, at)
   return sum
 end
 
--- Units that moved after `at`, which a count as of `at` could not see.
+-- Units that moved after `at`.
 function moves.since(s, w, at)
   local sum = stored_since(s.sku, w, at)
   for _, m in ipairs(s.moved or {}) do
@@ -100,17 +100,17 @@ function moves.since(s, w, at)
   return sum
 end
 
-function moves.tell_disagreeing_clocks(s, w, n, at)
+function moves.alert_clock_skew(s, w, n, at)
   if math.abs(now - at) > FRESH_MS then return end
   alert('already_counted', s, {warehouse = w, order_id = moves.order_id, quantity = math.abs(n)})
 end
 end
 
--- on_hand at `w` moves by `n` as of `at`. -> false where a count as of that time or later holds it already.
+-- Move on_hand at `w` by `n` as of `at`. -> false if a count as of that time or later already includes it
 local function move_on_hand(s, w, n, at)
   local counted_at = moves.counted_at(s, w)
   if counted_at and at <= counted_at then
-    moves.tell_disagreeing_clocks(s, w, n, at)
+    moves.alert_clock_skew(s, w, n, at)
     return false
   end
   change(s, 'on_hand', w, n)

@@ -1,4 +1,4 @@
--- The side of the threshold that each channel is on, kept with the SKU: leaving `in_stock` is immediate, coming back
+-- The side of the threshold that each channel is on, stored in the SKU: leaving `in_stock` is immediate, coming back
 -- waits for the resume threshold and the dwell (rules 4, 7, 8, 9).
 local alerts, effects, dwells_due = {}, {}, {}
 
@@ -7,13 +7,13 @@ local function alert(type, s, fields)
   alerts[#alerts + 1] = fields
 end
 
--- The channels whose side a patch has to tell (includes/payload.lua).
+-- The channels whose side goes into the patch (includes/payload.lua).
 local function note_side(s, channel)
   s.sides = s.sides or {}
   s.sides[channel] = true
 end
 
--- What was available to a policy before the change that is under way.
+-- Units available under a policy before the current change.
 local function available_before(s, p)
   if not p.warehouses then return s.sum_was end
   local sum = 0
@@ -29,7 +29,7 @@ local function leave(s, channel, p, available, never_was)
   end
 end
 
-local function return_to_shelf(s, channel, p, side, waived)
+local function return_to_stock(s, channel, p, side, waived)
   note_side(s, channel)
   local due = (side.left_at or 0) + p.dwell_seconds * 1000
   if not side.left_at or waived or now >= due then
@@ -39,7 +39,7 @@ local function return_to_shelf(s, channel, p, side, waived)
   end
 end
 
--- The index of dwells holds a SKU once, at the first end that any of its channels waits for.
+-- The index of dwells holds a SKU once, at the earliest end among its channels.
 local function note_dwells(s)
   local first = false
   for _, side in pairs(s.r.modes) do
@@ -49,14 +49,14 @@ local function note_dwells(s)
   s.waits = first
 end
 
--- Put every known channel on its side for the stock as it is now. `waived`: channels whose dwell does not count.
+-- Set the side of every known channel for the current stock. `waived`: channels without a dwell.
 local function evaluate(s, waived)
   if #s.r.warehouses == 0 then return end
-  local judged, available, offered
+  local evaluated, available, offered
   for _, channel in ipairs(registry.names) do
     local p = policy_of(s, channel)
-    if p ~= judged then
-      judged, available = p, available_of(s, p)
+    if p ~= evaluated then
+      evaluated, available = p, available_of(s, p)
       offered = offered_of(s, p, available)
     end
     local side = s.r.modes[channel]
@@ -67,7 +67,7 @@ local function evaluate(s, waived)
         alert('low_stock', s, {channel = channel, quantity = available})
       end
     elseif comes_back(p, available, offered) then
-      return_to_shelf(s, channel, p, side, waived and waived[channel])
+      return_to_stock(s, channel, p, side, waived and waived[channel])
     elseif side.due then
       note_side(s, channel)
       side.due = nil
@@ -77,21 +77,20 @@ local function evaluate(s, waived)
   note_dwells(s)
 end
 
--- Rule 47: counters of goods, of which there cannot be less than none. Whatever change it was: one that fell below zero,
--- or fell further, is reported.
-local GOODS = {on_hand = 'on_hand_negative', damaged = 'damaged_negative'}
+-- Rule 47: alert for each counter of physical units that is negative and fell.
+local PHYSICAL = {on_hand = 'on_hand_negative', damaged = 'damaged_negative'}
 
 local function report_negative(s)
   for name, delta in pairs(s.deltas) do
     local value = delta < 0 and s.r.counters[name] or 0
     if value < 0 then
       local kind, w = string.match(name, '^(%a[%a_]*)@(.*)$')
-      if GOODS[kind] then alert(GOODS[kind], s, {warehouse = w, quantity = value}) end
+      if PHYSICAL[kind] then alert(PHYSICAL[kind], s, {warehouse = w, quantity = value}) end
     end
   end
 end
 
--- End one change: modes, version, effect, shortfalls (a warehouse that is short and became shorter), negative counters.
+-- End one change: modes, version, effect, negative counters, shortfalls (a warehouse below zero that fell further).
 local function finish(s, cause, waived)
   local r = s.r
   r.version, r.at = r.version + 1, now
@@ -109,13 +108,13 @@ local function finish(s, cause, waived)
   end
 end
 
--- A change without deltas: a policy or a dwell moved an offer.
+-- A change without deltas: a policy or a dwell changed an offer.
 local function touch(s, cause, waived)
   begin(s)
   finish(s, cause, waived)
 end
 
--- Whether a dwell that was waited for is over.
+-- Whether a dwell has ended.
 local function dwell_over(s)
   for _, side in pairs(s.r.modes) do
     if side.due and now >= side.due then return true end

@@ -1,15 +1,15 @@
--- The movements of on_hand that late counts need, beside the record that orders read (rule 41). One hash for each SKU and
--- hour of occurred_at, `moves:<sku>\n<hour>`. Its fields are the units that moved at a warehouse in the hour
--- (`<warehouse>`), in a minute of it (`<warehouse>\nm<minute>`), in a second (`<warehouse>\ns<second>`) and at a ms
--- (`<warehouse>\n<ms>`). A movement costs four fields, and a count reads a bounded number of them, at any rate.
+-- Movements of on_hand for late counts, outside the SKU record that orders read (rule 41). One hash per SKU and hour of
+-- occurred_at, `moves:<sku>\n<hour>`. Its fields hold the units moved at a warehouse in the hour (`<warehouse>`), a
+-- minute (`<warehouse>\nm<minute>`), a second (`<warehouse>\ns<second>`) and a ms (`<warehouse>\n<ms>`). A movement
+-- writes four fields; a count reads a bounded number, whatever the rate of movements.
 local move_keys = {HOUR_MS = 3600000, COUNT_MS = 24 * 3600000}
--- A movement is kept an hour longer than a count may ask for: a count in steps ends within that time.
+-- Movements are kept an hour longer than a count may reach back: a count in steps ends within that time.
 move_keys.KEPT_MS = move_keys.COUNT_MS + move_keys.HOUR_MS
 
 function move_keys.key_of(prefix, sku, hour) return prefix .. 'moves:' .. sku .. '\n' .. string.format('%.0f', hour) end
 
--- The record of an older version keeps movements as text, a line for each warehouse. -> the line of `w` or nil, and the
--- other lines (nil: there are none)
+-- An older version stored movements as text, one line per warehouse. -> the line of `w` or nil, and the other lines or
+-- nil
 function move_keys.split_history(text, w)
   local lines = '\n' .. text .. '\n'
   local from = string.find(lines, '\n' .. w .. ' ', 1, true)
@@ -21,9 +21,9 @@ function move_keys.split_history(text, w)
 end
 
 do
-local FIELDS_MAX = 2000 -- in one call: Lua's `unpack` overflows the C stack at about 8,000 values
+local FIELDS_MAX = 2000 -- per call: Lua's `unpack` overflows the C stack at about 8,000 values
 
--- Add units to fields, and let a key that held none of them end by itself.
+-- Add units to fields. A key that held none of them gets the time to live `left`.
 local function add_units(key, units, left)
   local names = {}
   for field in pairs(units) do names[#names + 1] = field end
@@ -43,7 +43,7 @@ local function add_units(key, units, left)
   if is_new then redis.call('PEXPIRE', key, string.format('%.0f', left)) end
 end
 
--- moved: [[sku, warehouse, at, units], …]; `now` is the ledger's time, from which the keys' time to live counts.
+-- moved: [[sku, warehouse, at, units], …]; `now`: the ledger's time, ms
 function move_keys.put(prefix, moved, now)
   local keys, order = {}, {}
   for _, m in ipairs(moved) do

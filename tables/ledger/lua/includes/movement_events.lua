@@ -4,8 +4,8 @@ local MOVEMENTS = {
   transfer = {transfer, O.TRANSFERRED},
 }
 
--- The first line whose SKU is in as many warehouses as its rows can name.
-local function crowded_line(cmd)
+-- The path of the first line whose SKU has no room for another warehouse.
+local function line_without_room(cmd)
   for i, line in ipairs(cmd.lines) do
     local s = get_sku(line[1])
     if s and not (has_room_for(s, cmd.warehouse) and (not cmd.to_warehouse or has_room_for(s, cmd.to_warehouse))) then
@@ -16,13 +16,13 @@ end
 
 local function movement_refusal(cmd)
   if cmd.kind == 'count' then return nil end -- its lines are independent
-  local crowded = crowded_line(cmd)
+  local crowded = line_without_room(cmd)
   if crowded then return O.TOO_LARGE, crowded end
   if cmd.kind == 'adjust' then
     for i, line in ipairs(cmd.lines) do
       local s = get_sku(line[1])
       if not s then return O.UNKNOWN_SKU, 'lines[' .. (i - 1) .. '].sku' end
-      -- What comes back from damaged must have been there: a fact that raises stock needs proof.
+      -- Units leave `damaged` only if they were recorded there.
       if cmd.reason == 'damages' and line[2] > math.max(0, count_of(s, 'damaged', cmd.warehouse)) then
         return O.MORE_THAN_DAMAGED, 'lines[' .. (i - 1) .. '].quantity'
       end
@@ -30,7 +30,7 @@ local function movement_refusal(cmd)
   end
 end
 
--- Where no line did what the movement asks for, the lines' common outcome is the movement's.
+-- -> `taken` if any line has it, else the outcome that all lines share
 local function outcome_of(lines, taken)
   for _, line in ipairs(lines) do
     if line.outcome == taken then return taken end
@@ -39,11 +39,11 @@ local function outcome_of(lines, taken)
 end
 
 local function on_movement(cmd)
-  if cmd.parts then return counts.take_in(cmd) end
+  if cmd.parts then return counts.add_part(cmd) end
   local result = {warehouse = cmd.warehouse, id = cmd.id}
   local m = get_movement(cmd.warehouse, cmd.id)
   if m then
-    movements_asked[#movements_asked + 1] = m
+    movements_included[#movements_included + 1] = m
     if m.r.fingerprint == cmd.fingerprint then
       result.outcome, result.replayed, result.detail = m.r.outcome, true, m.r.detail
     else
@@ -57,7 +57,7 @@ local function on_movement(cmd)
     result.outcome = O.TOO_OLD
     return result
   end
-  if is_ahead(cmd) then -- no record: the same body with its right time is the same movement (rule 44)
+  if is_ahead(cmd) then -- no record: the id stays free for the corrected body (rule 44)
     refuse(cmd, O.OCCURRED_IN_FUTURE, 'occurred_at')
     result.outcome, result.detail = O.OCCURRED_IN_FUTURE, 'occurred_at'
     return result
@@ -80,7 +80,7 @@ local function on_movement(cmd)
     reason = cmd.reason, to_warehouse = cmd.to_warehouse, lines = lines,
   }}
   movements[movement_key(cmd.warehouse, cmd.id)] = m
-  movements_asked[#movements_asked + 1] = m
+  movements_included[#movements_included + 1] = m
   result.outcome, result.detail = outcome, detail
   return result
 end

@@ -1,6 +1,6 @@
--- Movements of a warehouse: receive, adjust, transfer. All or nothing over their lines; each id counts once.
+-- Movements of a warehouse: receive, adjust, transfer. All lines apply or none; each id applies once.
 -- `m = {warehouse, id, r}`; `r` is the stored record (tables/ledger/records.py, MovementRecord).
-local movements, movements_asked = {}, {}
+local movements, movements_included = {}, {}
 
 local function movement_key(warehouse, id) return warehouse .. '\n' .. id end
 
@@ -17,7 +17,7 @@ end
 
 local function known_sku(sku) return get_sku(sku) or new_sku(sku) end
 
--- One line of a movement of on_hand at `w`: -> what it did, for the record.
+-- -> the record of one line of a movement at `w`
 local function line_result(s, sku, n, outcome, w, was, was_damaged)
   local on_hand, damaged = count_of(s, 'on_hand', w), count_of(s, 'damaged', w)
   local zero_is_nil = function(value) return value ~= 0 and value or nil end
@@ -37,7 +37,7 @@ local function receive(cmd, cause, sku, n)
   return line_result(s, sku, n, moved and O.RECEIVED or O.ALREADY_COUNTED, w, was, was_damaged)
 end
 
--- `damages` moves units between on_hand and damaged; `scrapped` lowers damaged; any other reason changes on_hand.
+-- `damages` moves units between on_hand and damaged; `scrapped` lowers damaged; other reasons change on_hand.
 local function adjust(cmd, cause, sku, n)
   local s, w = get_sku(sku), cmd.warehouse
   ensure_warehouse(s, w)

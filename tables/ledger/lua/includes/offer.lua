@@ -1,4 +1,4 @@
--- What a channel may sell of a SKU: pure functions of the SKU, a policy and the side of the threshold it is on.
+-- What a channel may sell of a SKU: pure functions of the SKU, a policy and the channel's side of the threshold.
 -- available -> units over the warehouses that the channel sells from, negative ones included (rule 6)
 -- offered -> clamp(floor(share * (available - buffer)), 0, max_listed)
 local function available_of(s, p)
@@ -17,7 +17,7 @@ local function best_of(s, p)
   return best
 end
 
--- A share is a decimal: 0.29 of 100 is 29, and a little less than that in binary.
+-- Shares are decimal: 0.29 * 100 must give 29, which binary arithmetic falls short of.
 local EXACT = 1 + 1e-12
 
 local function offered_of(s, p, available)
@@ -44,20 +44,20 @@ local function preorder_remaining_of(s, channel, p)
   return remaining > 0 and remaining or 0
 end
 
--- True where the stock itself puts the channel below its threshold (rules 7 and 8).
+-- True if the stock puts the channel below its threshold (rules 7 and 8).
 local function falls_below(p, available, offered)
   return offered == 0 or (p.below_threshold ~= 'sell_through' and available <= p.safety_threshold)
 end
 
--- True where a channel that is below comes back, its dwell aside: at the resume threshold; or, if it sells through, at
--- or below the safety threshold, which then holds nothing back. Between the two the last mode stays (rule 9).
+-- True if a channel that is below returns, apart from its dwell: at the resume threshold; or, if it sells through, at
+-- or below the safety threshold, which does not apply then. Between the two the last mode stays (rule 9).
 local function comes_back(p, available, offered)
   if offered == 0 then return false end
   return available >= p.resume_threshold
     or (p.below_threshold == 'sell_through' and available <= p.safety_threshold)
 end
 
--- mode, quantity, preorder_remaining. A SKU with no movement yet is below; a channel without a side is judged anew.
+-- -> mode, quantity, preorder_remaining. A channel without a stored side is evaluated for the current stock.
 local function offer_of(s, channel, p)
   local available = available_of(s, p)
   local offered = offered_of(s, p, available)
@@ -71,8 +71,8 @@ local function offer_of(s, channel, p)
   return 'sold_out', 0, 0
 end
 
--- What every known channel is offered, packed as an array of tables/ledger/records.py, Offer: channels under one policy share
--- one tail.
+-- The offers to all known channels, packed as an array of tables/ledger/records.py, Offer. Channels under one policy
+-- share one packed tail.
 local packed_names = {}
 
 local function packed_offers(s)

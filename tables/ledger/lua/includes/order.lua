@@ -1,8 +1,8 @@
 -- An order in memory: `o = {id, r, packed, …}`; `r` is the stored record (tables/ledger/records.py, OrderRecord).
--- `o.was_held`, `o.was_due`, `o.was_waiting` remember what the index keys hold, from before the first change.
-local orders, orders_asked, orders_changed, orders_restated = {}, {}, {}, {}
-local waiting = {delta = 0} -- events that wait (waiting.lua)
-local PLACED_FOR_MAX_MS = 604800000 -- 7 days: no hold may be extended beyond that
+-- `o.was_held`, `o.was_due`, `o.was_waiting`: the index entries before the first change.
+local orders, orders_included, orders_changed, orders_restated = {}, {}, {}, {}
+local waiting = {delta = 0} -- parked events (waiting.lua)
+local PLACED_FOR_MAX_MS = 604800000 -- 7 days: the limit of a hold with its extensions
 
 local function open_order(id, packed)
   local o = {id = id, packed = packed, r = unpack_all(packed)}
@@ -21,8 +21,8 @@ local function get_order(id)
   return o
 end
 
--- Must be called before an order is changed.
-local function changing(o)
+-- Must be called before the first change of an order.
+local function mark_changed(o)
   if o.changed then return end
   o.changed = true
   orders_changed[#orders_changed + 1] = o
@@ -33,14 +33,14 @@ local function changing(o)
   end
 end
 
-local function asked(o)
-  if o and not o.asked then
-    o.asked = true
-    orders_asked[#orders_asked + 1] = o
+local function include_order(o)
+  if o and not o.included then
+    o.included = true
+    orders_included[#orders_included + 1] = o
   end
 end
 
-local function is_seen(o) return o and o.r.state ~= 'parked' end
+local function is_placed(o) return o and o.r.state ~= 'parked' end
 
 -- Zero is not stored.
 local function add_to(map, field, n)
@@ -56,18 +56,18 @@ local function put_units(line, w, n)
   add_to(line, 'reserved', n)
 end
 
-local event_of, note_event
+local event_of, record_event
 do
--- The first ids of an order are kept as they are, with their fingerprints. Those beyond, of which an order of many
--- parcels has thousands, are kept in one string, `event_digests`: 16 hex digits of the id's digest, 8 of the
--- fingerprint's. None is forgotten.
+-- The first event ids of an order are stored with their fingerprints. Later ids (an order of many parcels has
+-- thousands) are stored in one string, `event_digests`: 16 hex digits of the id's digest, 8 of the fingerprint's. None
+-- is dropped.
 local ID_DIGITS, ENTRY_DIGITS = 16, 24
 
 local function digits_of(id) return string.sub(redis.sha1hex(id), 1, ID_DIGITS) end
 local function body_of(fingerprint) return string.sub(redis.sha1hex(fingerprint), 1, ENTRY_DIGITS - ID_DIGITS) end
 
--- The fingerprint of the applied event of this order that has the id of `cmd` (where only its digest is kept and
--- another body has it: that digest); nil if there is none.
+-- -> the fingerprint of the applied event with the id of `cmd` (the stored digest if only that is kept and it differs),
+-- or nil
 function event_of(o, cmd)
   local events, digests = o.r.events, o.r.event_digests
   for i = 1, #events, 2 do
@@ -84,8 +84,8 @@ function event_of(o, cmd)
   end
 end
 
-function note_event(o, cmd)
-  changing(o)
+function record_event(o, cmd)
+  mark_changed(o)
   local events = o.r.events
   if #events < 2 * limits.event_ids_listed then
     events[#events + 1], events[#events + 2] = cmd.id, cmd.fingerprint
@@ -95,14 +95,14 @@ function note_event(o, cmd)
 end
 end
 
-local function step(o) o.r.sequence = (o.r.sequence or 0) + 1 end
+local function advance_sequence(o) o.r.sequence = (o.r.sequence or 0) + 1 end
 
 local function end_order(o, state)
   o.r.state, o.r.expires_at = state, nil
-  step(o)
+  advance_sequence(o)
 end
 
--- Where a line's held units are, in the SKU's own order of warehouses: the same on every run.
+-- A line's held units by warehouse, in the SKU's order of warehouses, so that the result is deterministic.
 local function held_at(s, line)
   local held = {}
   for _, w in ipairs(s.r.warehouses) do

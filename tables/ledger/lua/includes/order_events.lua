@@ -1,5 +1,5 @@
 -- An event of an order -> a result {outcome, replayed, order_id, detail} (tables/ledger/records.py, Result).
--- A handler gives an outcome, whether it is a repeat, the path of what is wrong, and why in words.
+-- A handler returns an outcome, whether it is a repeat, the path of the invalid field, and the reason in words.
 local ORDER_EVENTS = {
   pay = {pay, O.PAID}, cancel = {cancel, O.CANCELLED}, extend = {extend, O.EXTENDED}, ship = {ship, O.SHIPPED},
   take_back = {take_back, O.RETURNED},
@@ -8,12 +8,12 @@ local TAKEN = {
   paid = true, cancelled = true, extended = true, shipped = true, returned = true, parked = true,
 }
 
--- Events by which a record grows, and what a record may grow to: its row in JSON has to fit into a record of 4 MiB. Some
--- 20,000 parcels of one order are that large.
+-- Events that enlarge the record, and the size up to which they may: its JSON row must fit into a record of 4 MiB.
+-- About 20,000 parcels of one order reach it.
 local GROWING = {extend = true, ship = true, take_back = true}
 local ORDER_BYTES_GROWN_MAX = 1572864
 
--- An event of an order that was placed.
+-- An event of a placed order.
 local function order_event(o, cmd)
   expire_if_due(o)
   local known = event_of(o, cmd)
@@ -32,7 +32,7 @@ local function order_event(o, cmd)
   return outcome, replayed, detail, why
 end
 
--- An event that came before its order waits in the order's place, for a bounded time.
+-- An event that arrived before its order is parked under the order's key for a bounded time.
 local function before_order(o, cmd)
   if not cmd.origin then return O.UNKNOWN_ORDER end
   o = o or {id = cmd.order_id, r = {state = 'parked', lines = {}, events = {}}}
@@ -46,8 +46,8 @@ end
 
 local DONE = {pay = 'paid', cancel = 'cancelled', extend = 'extended'}
 
--- What is wrong, for the dead letter.
-local function why_refused(o, cmd, outcome)
+-- The detail for the dead letter.
+local function refusal_detail(o, cmd, outcome)
   if outcome == O.CONFLICT then return 'the id is taken by an event with another body' end
   if outcome == O.ALREADY_FINAL then return 'the order is ' .. o.r.state .. ' and cannot be ' .. DONE[cmd.kind] end
   return outcome
@@ -56,14 +56,14 @@ end
 local function on_order_event(cmd)
   local o = get_order(cmd.order_id)
   local outcome, replayed, detail, why
-  if is_seen(o) then
+  if is_placed(o) then
     outcome, replayed, detail, why = order_event(o, cmd)
-    asked(o)
+    include_order(o)
   else
     outcome, replayed, detail, why = before_order(o, cmd)
   end
   if not TAKEN[outcome] then
-    why = detail or why or why_refused(o, cmd, outcome)
+    why = detail or why or refusal_detail(o, cmd, outcome)
     if cmd.waits_from then waiting.fail(cmd, outcome, why) else refuse(cmd, outcome, why) end
   end
   return {outcome = outcome, replayed = replayed or nil, order_id = cmd.order_id, detail = detail}

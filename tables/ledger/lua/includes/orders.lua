@@ -1,18 +1,18 @@
--- Rejections that are dead letters too: the row of the order does not say what was wrong.
-local NOT_OF_STOCK = {
+-- Rejections that also become dead letters, because the order's row does not give the reason.
+local DEAD_LETTER_DETAILS = {
   conflict = 'the order that it supersedes is of another channel',
   already_final = 'the order that it supersedes is paid or shipped',
   too_large = 'the order would draw on so many warehouses that its record would be too large',
 }
 
--- A placing -> a result: a repeat is answered from the record, another body under the same order_id is a conflict,
--- and events that waited for the order are applied right after it (rules 19, 20, 43).
+-- place -> a result. A repeat is answered from the record; another body under the same order_id is a conflict; parked
+-- events of the order are applied right after it (rules 19, 20, 43).
 local function place(cmd)
   local o = get_order(cmd.order_id)
   local result = {order_id = cmd.order_id}
-  if is_seen(o) then
+  if is_placed(o) then
     expire_if_due(o)
-    asked(o)
+    include_order(o)
     local known = event_of(o, cmd)
     if o.r.fingerprint ~= cmd.fingerprint or (known and known ~= cmd.fingerprint) then
       local same_order = o.r.fingerprint == cmd.fingerprint
@@ -24,12 +24,12 @@ local function place(cmd)
     end
     return result
   end
-  if not may_know(cmd.channel) then
+  if not can_register(cmd.channel) then
     refuse(cmd, O.TOO_MANY_CHANNELS, CHANNELS_MAX .. ' channels are known, and no more can be')
     result.outcome = O.TOO_MANY_CHANNELS
     return result
   end
-  know(cmd.channel)
+  register_channel(cmd.channel)
   local fresh = new_order(cmd)
   local early = {}
   if o then
@@ -38,10 +38,10 @@ local function place(cmd)
   end
   orders[cmd.order_id] = fresh
   orders_changed[#orders_changed + 1] = fresh
-  asked(fresh)
+  include_order(fresh)
   fresh.r.outcome = decide_superseding(fresh, cmd)
   result.outcome = fresh.r.outcome
-  if NOT_OF_STOCK[result.outcome] then refuse(cmd, result.outcome, NOT_OF_STOCK[result.outcome]) end
+  if DEAD_LETTER_DETAILS[result.outcome] then refuse(cmd, result.outcome, DEAD_LETTER_DETAILS[result.outcome]) end
   for _, each in ipairs(early) do on_order_event(each) end
   return result
 end

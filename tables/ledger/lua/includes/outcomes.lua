@@ -1,4 +1,4 @@
--- Every outcome, the same list as tables/ledger/outcomes.py (a test compares them).
+-- All outcomes: the same list as tables/ledger/outcomes.py (a test compares them).
 local O = {
   RESERVED = 'reserved',
   PREORDERED = 'preordered',

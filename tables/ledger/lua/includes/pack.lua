@@ -1,5 +1,4 @@
--- msgpack by hand where a record that is packed already goes into a larger whole: msgpack is concatenative, so the
--- bytes that are stored are the bytes that are logged, packed once.
+-- msgpack by hand, to embed packed records in a larger value: the stored bytes are logged without packing them again.
 local pack, unpack_all = cmsgpack.pack, cmsgpack.unpack
 
 -- Lua's `unpack` overflows the C stack at about 8,000 values.
@@ -15,7 +14,7 @@ local function packed_array(parts)
   return array_header(#parts) .. table.concat(parts)
 end
 
--- `command KEY arguments…` for any number of arguments that go together by `step` (MSET and ZADD take pairs).
+-- `command KEY arguments…` for any number of arguments; CHUNK is even, because MSET and ZADD take pairs.
 local function call_many(command, key, arguments)
   for from = 1, #arguments, CHUNK do
     local to = math.min(from + CHUNK - 1, #arguments)
@@ -27,7 +26,7 @@ local function call_many(command, key, arguments)
   end
 end
 
--- Lua writes a number of more than 14 digits with an exponent.
+-- Lua prints a number of more than 14 digits with an exponent.
 local function format_ms(ms) return string.format('%.0f', ms) end
 
 local function is_empty(map) return next(map) == nil end

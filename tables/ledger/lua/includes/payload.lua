@@ -3,12 +3,12 @@ local FORMAT = 1
 local payload = {}
 do
 
-local ORDERS_AT_RISK_MAX = 100 -- named in one shortfall; the newest promises first
-local ORDERS_READ_MAX = 1000 -- looked at for all shortfalls of a batch: each is a record to read
-local ALERT_BYTES_MAX = 1048576 -- every alert becomes a row; a batch can cross the thresholds of all channels
+local ORDERS_AT_RISK_MAX = 100 -- named in one shortfall, newest holds first
+local ORDERS_READ_MAX = 1000 -- read for all shortfalls of a batch
+local ALERT_BYTES_MAX = 1048576 -- each alert becomes a row, and a batch can cross the thresholds of all channels
 local TRUE, FALSE, NIL = '\195', '\194', '\192'
 
--- Rule 34: who is at risk where a warehouse has less than it promised.
+-- Rule 34: add the affected orders to each shortfall of a warehouse.
 local function name_orders_at_risk()
   local left = ORDERS_READ_MAX
   for _, a in ipairs(alerts) do
@@ -27,7 +27,7 @@ local function name_orders_at_risk()
   end
 end
 
--- An alert for each fact, as far as they fit; the switches of channels come last, and one alert counts what is left out.
+-- Alerts up to ALERT_BYTES_MAX, mode switches of channels last; one more alert counts those that are omitted.
 local function packed_alerts()
   name_orders_at_risk()
   local rows, bytes, omitted = {}, 0, 0
@@ -47,19 +47,19 @@ local function packed_alerts()
   return packed_array(rows)
 end
 
-local GONE = pack({state = 'parked'}) -- parked events whose time is over: nothing is parked here any more
+local GONE = pack({state = 'parked'}) -- the row after parked events have ended
 
--- Parked events are among the rows too: their input was committed, so only the journal can bring them back.
+-- Parked events are rows too: their input is committed, so only the journal can restore them.
 local function order_rows()
   local rows = {}
   local function add(o)
     if o.replaced or o.in_payload or not (o.packed or o.dropped) then return end
-    if o.dropped and orders[o.id] then return end -- another one took its place since
+    if o.dropped and orders[o.id] then return end -- replaced by a newer one
     o.in_payload = true
     local row = o.dropped and GONE or o.packed
     rows[#rows + 1] = '\147' .. pack(o.id) .. row .. ((o.changed or o.restated) and TRUE or FALSE)
   end
-  for _, o in ipairs(orders_asked) do add(o) end
+  for _, o in ipairs(orders_included) do add(o) end
   for _, o in ipairs(orders_changed) do add(o) end
   for _, o in ipairs(orders_restated) do add(o) end
   return rows
@@ -67,7 +67,7 @@ end
 
 local function movement_rows()
   local rows = {}
-  for _, m in ipairs(movements_asked) do
+  for _, m in ipairs(movements_included) do
     if not m.in_payload then
       m.in_payload = true
       rows[#rows + 1] = '\148' .. pack(m.warehouse) .. pack(m.id) .. m.packed .. (m.changed and TRUE or FALSE)
@@ -76,7 +76,7 @@ local function movement_rows()
   return rows
 end
 
--- By SKU, the counters that effects of this batch name.
+-- The counters in this batch's effects, by SKU.
 local function touched_counters()
   local touched = {}
   for _, effect in ipairs(effects) do
@@ -87,8 +87,7 @@ local function touched_counters()
   return touched
 end
 
--- The sides of thresholds that channels changed, channels on equal sides together; a channel is named by its place in
--- `used.names`.
+-- The changed threshold sides, channels with equal sides grouped; a channel is given by its index in `used.names`.
 local function sides_of(s, used)
   local groups, rows = {}, {}
   for channel in pairs(s.sides or {}) do
@@ -110,14 +109,14 @@ local function sides_of(s, used)
   return rows
 end
 
--- `on_hand@` of `on_hand@SH1`: SKUs share their warehouses, and so their names.
+-- `on_hand@` of `on_hand@SH1`, cached: SKUs share warehouse names.
 local KIND_OF = setmetatable({}, {__index = function(kinds, name)
   local kind = string.match(name, '^[%a_]+') .. '@'
   kinds[name] = kind
   return kind
 end})
 
--- What the batch changed of a SKU, as it is after it (tables/ledger/records.py, SkuPatch); `rest` sums up the other counters.
+-- A SKU's changed fields, new values (tables/ledger/records.py, SkuPatch); `rest`: sums of the other counters.
 local function patch_of(s, touched, used)
   local counters, rest = {}, {}
   for name in pairs(touched) do counters[name] = s.r.counters[name] or 0 end
@@ -133,8 +132,8 @@ local function patch_of(s, touched, used)
     .. pack(s.carried or {}) .. pack(rest)
 end
 
--- Whole rows as far as they fit, and patches of the others: a whole SKU is as large as its warehouses and channels are
--- many, and what a batch changes of it is not.
+-- Whole rows up to the limit, patches beyond it: a whole row grows with the number of warehouses and channels, a patch
+-- only with what the batch changed.
 local function sku_rows()
   local rows, patches, used, bytes, touched = {}, {}, {names = {}, place = {}}, 0, nil
   for _, s in ipairs(sku_order) do
@@ -152,13 +151,13 @@ local function sku_rows()
   return packed_array(rows), #patches > 0 and '\146' .. pack(used.names) .. packed_array(patches) or nil
 end
 
--- Fields at the end that hold nothing are left out.
+-- Trailing empty fields are omitted.
 function payload.of(batch, results)
   local skus_packed, patches = sku_rows()
-  local is_repaired = #mending.repairs > 0
+  local is_repaired = #repairs.list > 0
   local is_patched, has_moves = patches ~= nil, #moves.list > 0
   local tail, fields = '', 12
-  if is_repaired or is_patched or has_moves then tail, fields = is_repaired and mending.packed() or '\144', 13 end
+  if is_repaired or is_patched or has_moves then tail, fields = is_repaired and repairs.packed() or '\144', 13 end
   if is_patched or has_moves then tail, fields = tail .. (patches or '\144'), 14 end
   if has_moves then tail, fields = tail .. pack(moves.list), 15 end
   return array_header(fields) .. pack(FORMAT) .. pack(batch) .. pack(now) .. pack(results)

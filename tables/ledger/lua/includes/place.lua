@@ -1,25 +1,25 @@
 -- place {order_id, channel, lines, fingerprint, hold_ms, priority, accept, allow_preorder, supersedes, …}
--- A line is taken whole from the shelf, or preordered whole, or refused with one reason; never cut (rules 7, 11-13, 21).
+-- A line is reserved whole, preordered whole, or refused with one reason; it is never split (rules 7, 11-13, 21).
 local new_order, decide
 do
 
--- Its rows, twice in JSON, have to fit into a record of 4 MiB, with room for what happens to the order later.
+-- Its row holds it twice in JSON and must fit into a record of 4 MiB, with room for later events.
 local ORDER_BYTES_MAX = 1048576
-local LINE_BYTES = 64 -- of a line beside its names
+local LINE_BYTES = 64 -- of a line without its names
 
--- -> 'shelf', draws | 'preorder' | nil, reason
+-- -> 'reserve', draws | 'preorder' | nil, reason
 local function plan_line(cmd, sku, n)
   local s = get_sku(sku)
   if not s then return nil, O.UNKNOWN_SKU end
   local p = policy_of(s, cmd.channel)
   if cmd.priority == 'vip' and available_of(s, p) >= n then
     local draws = draw(s, p, n)
-    if draws then return 'shelf', draws end
+    if draws then return 'reserve', draws end
   end
   local mode, quantity, remaining = offer_of(s, cmd.channel, p)
   if mode == 'in_stock' then
     local draws = n <= quantity and draw(s, p, n)
-    if draws then return 'shelf', draws end
+    if draws then return 'reserve', draws end
     return nil, O.INSUFFICIENT_STOCK
   end
   if mode == 'suspended' then return nil, O.CHANNEL_SUSPENDED end
@@ -59,21 +59,21 @@ function new_order(cmd)
   return o
 end
 
--- About the size of the order's record if it is held as planned: an order may draw on many warehouses with long names.
+-- The approximate size of the order's record if it is held as planned: it may draw on many warehouses with long names.
 local function planned_bytes(o, plans)
   local bytes = 0
   for i, line in ipairs(o.r.lines) do
     bytes = bytes + #line.sku + LINE_BYTES
-    if plans[i][1] == 'shelf' then
+    if plans[i][1] == 'reserve' then
       for _, drawn in ipairs(plans[i][2]) do bytes = bytes + #drawn[1] + 8 end
     end
   end
   return bytes
 end
 
--- Decide every line and hold what is taken. -> the order's outcome
+-- Decide each line and hold the accepted ones. -> the order's outcome
 function decide(o, cmd)
-  local plans, first_reason, held, shelf = {}, nil, 0, 0
+  local plans, first_reason, held, reserved = {}, nil, 0, 0
   for i, line in ipairs(o.r.lines) do
     local kind, detail = plan_line(cmd, line.sku, line.quantity)
     plans[i] = {kind, detail}
@@ -93,11 +93,11 @@ function decide(o, cmd)
   for i, line in ipairs(o.r.lines) do
     if plans[i][1] then
       hold_line(o, line, plans[i][1], plans[i][2], cause)
-      if plans[i][1] == 'shelf' then shelf = shelf + 1 end
+      if plans[i][1] == 'reserve' then reserved = reserved + 1 end
     end
   end
   o.r.state, o.r.expires_at = 'reserved', now + (cmd.hold_ms or 900000)
-  return first_reason and O.PARTIAL or (shelf > 0 and O.RESERVED or O.PREORDERED)
+  return first_reason and O.PARTIAL or (reserved > 0 and O.RESERVED or O.PREORDERED)
 end
 
 end

@@ -1,13 +1,13 @@
--- Policies and known channels; each change is carried to the SKUs that it concerns (design, section 8; rules 1-5).
-local policy_rows, know, start_sweep, sweep, note_policy, know_channel, set_policy, delete_policy
+-- Policies and known channels; a sweep applies each change to the SKUs it affects (design, section 8; rules 1-5).
+local policy_rows, register_channel, start_sweep, sweep, note_policy, know_channel, set_policy, delete_policy
 do
 
 policy_rows = {}
-local SWEEP_INLINE_MAX = 200 -- SKUs re-evaluated in the very step of the change: about 2 ms
-local SWEEP_BYTES_MAX = 1048576 -- 1 MiB of records in one step: some 10 ms
-local SKU_POLICIES_BYTES_MAX = 262144 -- 256 KiB of one SKU's policies: its row has to fit into a record of 4 MiB
+local SWEEP_INLINE_MAX = 200 -- SKUs re-evaluated in the step of the change itself: about 2 ms
+local SWEEP_BYTES_MAX = 1048576 -- 1 MiB of records per step: some 10 ms
+local SKU_POLICIES_BYTES_MAX = 262144 -- 256 KiB: the SKU's row must fit into a record of 4 MiB
 
--- Whether a channel that is new or whose policy changed is offered something else of this SKU than before.
+-- Whether the offer of this SKU to a channel that is new or has a new policy differs from before.
 local function offer_moved(s)
   for _, channel in ipairs(registry.names) do
     local before = registry.before[channel]
@@ -24,25 +24,25 @@ local function offer_moved(s)
   return false
 end
 
-local function carry_to(s)
+local function reevaluate(s)
   if offer_moved(s) then touch(s, {'sweep', '', ''}, registry.waived) end
 end
 
--- Re-evaluate up to `n` SKUs of a pending sweep; only SKUs whose offer moved are changed. -> true where one was pending
+-- Re-evaluate up to `n` SKUs of a pending sweep; only SKUs whose offer moved change. -> true if a sweep was pending
 function sweep(n)
   if not registry.sweep_from then return false end
   registry_changed = true
   if registry.sweep_from == '' then
-    -- SKUs that became known in this very batch are not in the index yet.
+    -- SKUs created in this batch are not in the index yet.
     for i = 1, #sku_order do
-      if sku_order[i].is_new then carry_to(sku_order[i]) end
+      if sku_order[i].is_new then reevaluate(sku_order[i]) end
     end
   end
   local from = registry.sweep_from == '' and '-' or '(' .. registry.sweep_from
   local page = redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', from, '+', 'LIMIT', 0, n)
-  local names = affordable('sku:', page, SWEEP_BYTES_MAX)
+  local names = names_within('sku:', page, SWEEP_BYTES_MAX)
   fetch_skus(names)
-  for _, sku in ipairs(names) do carry_to(get_sku(sku)) end
+  for _, sku in ipairs(names) do reevaluate(get_sku(sku)) end
   registry.sweep_from = (#page == n or #names < #page) and names[#names] or nil
   if not registry.sweep_from then registry.fresh, registry.waived, registry.before = {}, {}, {} end
   return true
@@ -53,8 +53,8 @@ function start_sweep()
   sweep(SWEEP_INLINE_MAX)
 end
 
--- A channel becomes known; what every SKU offers it is judged for the first time, under the policy it comes with.
-function know(channel, policy)
+-- Register a channel with its policy and start the first evaluation of every SKU for it.
+function register_channel(channel, policy)
   if registry.channels[channel] then return false end
   registry.names[#registry.names + 1] = channel
   registry.channels[channel] = {known_at = now, policy = policy and not is_empty(policy) and policy or nil}
@@ -65,11 +65,11 @@ function know(channel, policy)
 end
 
 function know_channel(cmd)
-  if not may_know(cmd.channel) then return {outcome = O.TOO_MANY_CHANNELS} end
-  return {outcome = O.CHANNEL_KNOWN, replayed = not know(cmd.channel) or nil}
+  if not can_register(cmd.channel) then return {outcome = O.TOO_MANY_CHANNELS} end
+  return {outcome = O.CHANNEL_KNOWN, replayed = not register_channel(cmd.channel) or nil}
 end
 
--- Whether one more policy fits beside what its level holds already; `channel` may be new.
+-- Whether the policy fits into its level's record; the channel may be new.
 local function has_room_for_policy(cmd, policy)
   local size = #pack(policy)
   if not cmd.sku then return registry.bytes + 2 * size <= REGISTRY_BYTES_MAX end
@@ -88,12 +88,12 @@ local function change_sku_policy(cmd, policy)
   note_policy(cmd, policy, s.r.policies[cmd.channel])
   s.r.policies[cmd.channel] = policy
   s.policies, s.must_be_whole = nil, true
-  if cmd.channel ~= '*' then know(cmd.channel) end
+  if cmd.channel ~= '*' then register_channel(cmd.channel) end
   if s.r.version == version then touch(s, {'set_policy', '', cmd.channel}, {[cmd.channel] = true}) end
 end
 
 local function change_channel_policy(cmd, policy)
-  local is_new = know(cmd.channel, policy)
+  local is_new = register_channel(cmd.channel, policy)
   local channel = registry.channels[cmd.channel]
   local before = channel.has_policy and (channel.policy or {}) or nil
   channel.has_policy = policy and true or nil
@@ -110,7 +110,7 @@ local function change_channel_policy(cmd, policy)
 end
 
 function set_policy(cmd)
-  if cmd.channel ~= '*' and not may_know(cmd.channel) then return {outcome = O.TOO_MANY_CHANNELS} end
+  if cmd.channel ~= '*' and not can_register(cmd.channel) then return {outcome = O.TOO_MANY_CHANNELS} end
   if not has_room_for_policy(cmd, cmd.policy) then return {outcome = O.TOO_LARGE} end
   if cmd.sku then
     change_sku_policy(cmd, cmd.policy)

@@ -1,13 +1,13 @@
--- Read in one MGET each what a batch will most likely need; whatever else it needs is read when it is needed.
--- What is in memory already stays as it is: the batch may have changed it.
-local READ_BYTES_MAX, fetch_orders, fetch_skus, affordable, prefetch
+-- Read the orders and SKUs that a batch names in few MGETs; other records are read on demand. Records in memory are
+-- not read again: the batch may have changed them.
+local READ_BYTES_MAX, fetch_orders, fetch_skus, names_within, prefetch
 do
 
-READ_BYTES_MAX = 8388608 -- 8 MiB of records by a batch of several commands: some 100 ms; one alone reads all
-local READ_KEYS = 128 -- by one MGET: records are added up before the next
+READ_BYTES_MAX = 8388608 -- 8 MiB of records per batch of several commands: some 100 ms; a single command has no limit
+local READ_KEYS = 128 -- per MGET: the limit is checked after each
 local fetching = {bytes = 0, bytes_max = math.huge}
 
--- -> false where the batch reads more than `fetching.bytes_max`
+-- -> false if the batch has read more than `fetching.bytes_max`
 local function fetch(prefix, names, known, open)
   local keys, wanted = {}, {}
   for _, name in ipairs(names) do
@@ -34,8 +34,8 @@ end
 function fetch_orders(ids) return fetch('order:', ids, orders, open_order) end
 function fetch_skus(names) return fetch('sku:', names, skus, open_sku) end
 
--- The first of `names` whose records have at most `bytes_max` bytes together; at least one.
-function affordable(prefix, names, bytes_max)
+-- The first of `names` whose records total at most `bytes_max` bytes; at least one.
+function names_within(prefix, names, bytes_max)
   local bytes = 0
   for i, name in ipairs(names) do
     bytes = bytes + redis.call('STRLEN', KEYS[1] .. prefix .. name)
@@ -44,7 +44,7 @@ function affordable(prefix, names, bytes_max)
   return names
 end
 
--- -> false where the batch is to be divided
+-- -> false if the batch must be divided
 function prefetch(commands)
   fetching.bytes_max = #commands > 1 and READ_BYTES_MAX or math.huge
   local ids, seen, names, named_skus = {}, {}, {}, {}

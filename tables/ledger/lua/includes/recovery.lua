@@ -1,7 +1,7 @@
--- Why rule R1 or R3 says no, as the word that `tables.ledger.control.Refusal` knows.
+-- Refusals under rules R1 and R3, as the words of `tables.ledger.control.Refusal`.
 -- `refusal(prefix, term)` -> why the relay of `term` may not read or settle: 'higher_term', else 'unblessed'.
--- `not_in_recovery(prefix, term, run_id, replid)` -> nil if this server still waits, unblessed, for the recovery of
--- `term` that saw those ids first; else 'higher_term', 'moved' (another server) or 'superseded'.
+-- `not_in_recovery(prefix, term, run_id, replid)` -> nil if this server is unblessed, has those ids and belongs to the
+-- recovery of `term`; else 'higher_term', 'moved' (another server) or 'superseded'.
 local function refusal(prefix, term)
   local stored = tonumber(redis.call('HGET', prefix .. 'blessed', 'term') or '0')
   if stored > tonumber(term) then return 'higher_term' end

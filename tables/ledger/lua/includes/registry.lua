@@ -1,9 +1,9 @@
--- The registry: every known channel with its policy level, and the sweep that carries a change to all SKUs.
--- `fresh`: channels that became known since the sweep began; `waived`: those whose policy changed; `before`: their
--- policy until then, so that only SKUs whose offer moved are touched.
+-- The registry: all known channels with their policies, and the state of the sweep that applies changes to all SKUs.
+-- `fresh`: channels registered since the sweep began; `waived`: channels whose policy changed; `before`: their former
+-- policies, so that only SKUs whose offer moved are changed.
 local registry, registry_changed
-local CHANNELS_MAX = 1000 -- every SKU is evaluated for each; its rows name each
-local REGISTRY_BYTES_MAX = 1048576 -- 1 MiB: every batch reads the registry
+local CHANNELS_MAX = 1000 -- each SKU is evaluated for each channel, and its rows name each
+local REGISTRY_BYTES_MAX = 1048576 -- 1 MiB: each batch reads the registry
 
 local function with_defaults(r)
   r.names, r.channels = r.names or {}, r.channels or {}
@@ -17,10 +17,10 @@ local function load_registry()
   registry.bytes = packed and #packed or 0
 end
 
-local function may_know(channel) return registry.channels[channel] ~= nil or #registry.names < CHANNELS_MAX end
+local function can_register(channel) return registry.channels[channel] ~= nil or #registry.names < CHANNELS_MAX end
 
 local function packed_registry()
-  -- `names` always: an empty table would be packed as an array, and this is a map.
+  -- `names` is always present: an empty table would be packed as an array, not as a map.
   local out = {sweep_from = registry.sweep_from, names = registry.names}
   for _, name in ipairs({'channels', 'fresh', 'waived', 'before'}) do
     if not is_empty(registry[name]) then out[name] = registry[name] end
@@ -43,7 +43,7 @@ local function merged(channel_level, sku_level)
     p.resume_threshold = p.safety_threshold + 1
   end
   if p.warehouses then
-    local once = {} -- a warehouse that is named twice sells once
+    local once = {} -- without duplicates
     p.allowed = {}
     for _, w in ipairs(p.warehouses) do
       if not p.allowed[w] then once[#once + 1] = w end
@@ -58,7 +58,7 @@ end
 local channel_policies = {}
 local default_policy = merged()
 
--- The policy in force for a channel and SKU. A channel that nobody knows yet is served by the defaults.
+-- The policy in force for a channel and SKU. An unknown channel has the defaults.
 local function policy_of(s, channel)
   local own = s.r.policies[channel]
   local known = registry.channels[channel]

@@ -1,5 +1,5 @@
--- The ends of a hold: paid, cancelled, expired. Units go back in the same step.
--- Give back all that a line holds or was promised; `kind` is the counter that holds it (`locked` or `committed`).
+-- The ends of a hold: paid, cancelled, expired. Units return in the same step.
+-- Release the held and preordered units of a line; `kind` is the counter that holds them (`locked` or `committed`).
 local function release_line(o, line, kind, cause)
   if not line.reserved and not line.preordered then return 0 end
   local s = get_sku(line.sku)
@@ -18,7 +18,7 @@ local function release_line(o, line, kind, cause)
 end
 
 local function expire(o)
-  changing(o)
+  mark_changed(o)
   local cause = {'expire', '', o.id}
   for _, line in ipairs(o.r.lines) do
     if line.state ~= 'rejected' then
@@ -29,7 +29,7 @@ local function expire(o)
   end_order(o, 'expired')
 end
 
--- The ledger's time decides whether a hold is over, not whether the expiry step has run (rule 25).
+-- A hold ends by the ledger's time, whether or not the expiry step has run (rule 25).
 local function expire_if_due(o)
   if o.r.state == 'reserved' and now >= o.r.expires_at then
     expire(o)
@@ -38,7 +38,7 @@ local function expire_if_due(o)
 end
 
 local function commit(o, cause)
-  changing(o)
+  mark_changed(o)
   for _, line in ipairs(o.r.lines) do
     if line.reserved then
       local s = get_sku(line.sku)
@@ -54,9 +54,9 @@ local function commit(o, cause)
   o.r.state, o.r.expires_at = 'paid', nil
 end
 
--- Cancel what is not shipped. Partly shipped: the order ends `shipped`, what is left of its lines is `cancelled`.
-local function give_up(o, cause)
-  changing(o)
+-- Cancel the units that are not shipped. A partly shipped order ends `shipped`, the rest of its lines `cancelled`.
+local function cancel_unshipped(o, cause)
+  mark_changed(o)
   local kind = o.r.state == 'paid' and 'committed' or 'locked'
   local any_shipped = false
   for _, line in ipairs(o.r.lines) do

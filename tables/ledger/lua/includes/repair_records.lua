@@ -1,11 +1,10 @@
--- What a repair puts in a key's place, by subject: `mending.put.sku(cmd, old)` and so on; `old` is the record that is
--- stored, nil where there is none. Each gives what becomes of it, whose `packed` the payload shows.
--- One local for all of it: a chunk of Lua has room for 200.
-local mending = {put = {}, removed = {}, index_drops = {}, repairs = {}}
+-- The writes of a repair by subject: `repairs.put.sku(cmd, old)` and so on; `old` is the stored record or nil. Each
+-- returns a table whose `packed` goes into the payload. One local for all: a Lua chunk has room for 200.
+local repairs = {put = {}, removed = {}, index_drops = {}, list = {}}
 do
-local removed, index_drops, put = mending.removed, mending.index_drops, mending.put
+local removed, index_drops, put = repairs.removed, repairs.index_drops, repairs.put
 
--- Whatever somebody wrote there: a whole number, or nothing.
+-- -> `value` if it is a whole number, else 0: the stored record may hold anything
 local function whole(value)
   return type(value) == 'number' and value % 1 == 0 and math.abs(value) < 2 ^ 53 and value or 0
 end
@@ -13,7 +12,7 @@ end
 local function end_sku_repair(s, cmd)
   s.r.repaired, s.waits, s.must_be_whole = cmd.id, true, true
   finish(s, {'repair', cmd.id, cmd.actor})
-  s.waits = true -- whatever the index of dwells holds
+  s.waits = true -- rewrite the entry in the index of dwells
   note_dwells(s)
   return s
 end
@@ -31,8 +30,7 @@ function put.sku(cmd, old)
   return end_sku_repair(s, cmd)
 end
 
--- The stored bytes moved on with the traffic, and what is wrong with the counters moved with them. -> nil where another
--- repair came between.
+-- The stored bytes have changed, and the error in the counters persists. -> nil if another repair came first
 function put.deltas(cmd)
   local s = get_sku(cmd.key)
   if not s or (s.r.repaired or '') ~= (cmd.since or '') then return nil end
@@ -57,8 +55,8 @@ function put.order(cmd)
     o = {id = cmd.key, r = {state = 'parked', lines = {}, events = {}}, dropped = true}
     orders[cmd.key] = false
   end
-  -- Every entry of the indexes is made anew, whatever they hold.
-  o.changed, o.was_due, o.was_held, o.was_waiting, waiting.is_unsure = true, 'unknown', {}, -1, true
+  -- All index entries are rewritten, whatever they hold.
+  o.changed, o.was_due, o.was_held, o.was_waiting, waiting.needs_recount = true, 'unknown', {}, -1, true
   for _, line in ipairs(o.r.lines) do o.was_held[line.sku] = not line.reserved end
   for _, sku in ipairs(cmd.unheld or {}) do index_drops[#index_drops + 1] = {'held:' .. sku, cmd.key} end
   orders_changed[#orders_changed + 1] = o
@@ -69,11 +67,11 @@ function put.movement(cmd)
   local warehouse, id = string.match(cmd.key, '^(.-)\n(.*)$')
   local m = {warehouse = warehouse, id = id, changed = true, r = cmd.wanted}
   movements[cmd.key] = m
-  movements_asked[#movements_asked + 1] = m
+  movements_included[#movements_included + 1] = m
   return m
 end
 
--- What the channels' policies are from here on is carried to every SKU, as after a change of all of them.
+-- A sweep applies the channels' policies to all SKUs, as after a change of each policy.
 function put.registry(cmd, old)
   local was = old and type(old.channels) == 'table' and old.channels or {}
   registry = with_defaults(cmd.wanted)
@@ -86,7 +84,7 @@ function put.registry(cmd, old)
   return {packed = packed_registry()}
 end
 
--- A level's row anew, from what is in force: nothing changes but the table.
+-- Write a level's row again from the policy in force: only the table changes.
 function put.policy(cmd)
   local own
   if cmd.sku then
@@ -100,7 +98,7 @@ function put.policy(cmd)
   return {}
 end
 
-function mending.remove(cmd)
+function repairs.remove(cmd)
   if cmd.subject == 'order' then return put.order(cmd) end
   removed[#removed + 1] = cmd.subject .. ':' .. cmd.key
   if cmd.subject == 'sku' then

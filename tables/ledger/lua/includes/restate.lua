@@ -1,14 +1,13 @@
--- restate {keys_max, every_ms}: SKUs and open orders written into the journal anew, whole, a page at a time (rule R9):
--- a rebuild then needs no more of the journal than since a pass began. What has one state only (a movement, a refused
--- order) can never be set back, and is left out.
--- Key `restate`, a hash: run_id of the server, whose cursor is worth nothing to another one; cursor ('' between two
--- passes); left, the names of the newest page that did not fit (msgpack); from, the batch with which the pass began;
--- began, ms.
--- `restate_stand`: what is to be written there, once the whole batch is decided
-local restate_stand, restate_sku, restate
+-- restate {keys_max, every_ms}: write whole SKUs and open orders into the journal again, one page per step (rule R9),
+-- so that a rebuild needs the journal only since the last complete pass began. Records with a single state (movements,
+-- rejected orders) are left out: no late writer can set them back.
+-- Key `restate`, a hash: run_id of the server, because a cursor is valid only there; cursor ('' between passes); left,
+-- the names of the current page that did not fit (msgpack); from, the first batch of the pass; began, ms.
+-- `restate_state`: the new fields of that hash, written after the batch is decided
+local restate_state, restate_sku, restate
 do
 
-local RESTATE_BYTES_MAX = 1048576 -- 1 MiB of records in one step: some 10 ms
+local RESTATE_BYTES_MAX = 1048576 -- 1 MiB of records per step: some 10 ms
 
 function restate_sku(sku)
   local s = get_sku(sku)
@@ -38,9 +37,9 @@ local function page_to_restate(cursor, keys_max)
   return names, page[1]
 end
 
--- Restate the first of `names`, as many as fit. -> those that are left
+-- Restate as many of `names` as fit. -> the rest
 local function restate_names(names)
-  local fitting, left = affordable('', names, RESTATE_BYTES_MAX), {}
+  local fitting, left = names_within('', names, RESTATE_BYTES_MAX), {}
   for _, each in ipairs(fitting) do
     local kind, name = string.match(each, '^(%w+):(.*)$')
     if kind == 'sku' then restate_sku(name) else restate_order(name) end
@@ -51,11 +50,11 @@ end
 
 function restate(cmd, batch)
   local run_id = server_ids()
-  local stand = redis.call('HMGET', KEYS[1] .. 'restate', 'run_id', 'cursor', 'from', 'began', 'left')
-  local cursor, from, began = stand[2], stand[3], stand[4]
-  local how, left = 'going', stand[5] and unpack_all(stand[5]) or {}
+  local stored = redis.call('HMGET', KEYS[1] .. 'restate', 'run_id', 'cursor', 'from', 'began', 'left')
+  local cursor, from, began = stored[2], stored[3], stored[4]
+  local how, left = 'going', stored[5] and unpack_all(stored[5]) or {}
   if cursor == '' and now < tonumber(began) + cmd.every_ms then return {outcome = O.NOTHING_DUE} end
-  if not cursor or cursor == '' or stand[1] ~= run_id then
+  if not cursor or cursor == '' or stored[1] ~= run_id then
     how, cursor, from, began, registry_changed = 'begun', '0', tostring(batch), format_ms(now), true
     left = {}
   end
@@ -65,7 +64,7 @@ function restate(cmd, batch)
     cursor = ''
     how = how == 'begun' and 'whole' or 'ended'
   end
-  restate_stand = {'run_id', run_id, 'cursor', cursor, 'from', from, 'began', began, 'left', pack(left)}
+  restate_state = {'run_id', run_id, 'cursor', cursor, 'from', from, 'began', began, 'left', pack(left)}
   return {outcome = O.RESTATED, detail = how .. ' ' .. from}
 end
 

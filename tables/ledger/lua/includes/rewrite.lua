@@ -1,12 +1,12 @@
--- `rewrite(prefix, packed, first)`: put a state that somebody decided before, as `tables.recovery.redo.Writes` packs it.
--- packed: msgpack [set, expiring, gone, indexed, dropped, patches, moved, at]; the values of `set`, then those of
--- `expiring`, are ARGV[first…]
+-- `rewrite(prefix, packed, first)`: write states that were decided before, as `tables.recovery.redo.Writes` packs them.
+-- packed: msgpack [set, expiring, gone, indexed, dropped, patches, moved, at]; ARGV[first…] are the values of `set`,
+-- then those of `expiring`
 --   set      [name, …]         expiring [[name, ms since the epoch], …]         gone [name, …]
 --   patches  [[sku, [[channels, [sku, version, at, counters, warehouses, sides, counted, floors, carried]], …]], …]:
---            over what is stored by then
+--            applied to the stored records after `set`
 --   indexed  [[name, [score, member, …]], …]      dropped [[name, [member, …]], …]      (sorted sets)
---   moved    [[sku, warehouse, ms, units], …], added to what is there; at  the ledger's time then, ms (move_keys.lua)
--- Names follow the prefix.
+--   moved    [[sku, warehouse, ms, units], …], added to the stored units; at  the ledger's time, ms (move_keys.lua)
+-- Names are without the prefix.
 local REWRITE_CHUNK = 4000 -- Lua's `unpack` overflows the C stack at about 8,000 values
 
 local function call_in_chunks(command, key, arguments)
@@ -39,8 +39,7 @@ local function apply_patch(record, channels, patch)
   end
 end
 
--- A SKU of which the journal holds what changed (tables/ledger/records.py, SkuPatch): the changes over what is stored, and the
--- index of dwells from the result.
+-- Apply patches (tables/ledger/records.py, SkuPatch) to a stored SKU, and update the index of dwells from the result.
 local function rewrite_patched(prefix, sku, patches)
   local stored = redis.call('GET', prefix .. 'sku:' .. sku)
   local record = stored and cmsgpack.unpack(stored) or {version = 0, at = 0}
@@ -73,5 +72,5 @@ local function rewrite(prefix, packed, first)
   for _, entry in ipairs(indexed) do call_in_chunks('ZADD', prefix .. entry[1], entry[2]) end
   for _, entry in ipairs(patches) do rewrite_patched(prefix, entry[1], entry[2]) end
   move_keys.put(prefix, moved, at)
-  redis.call('DEL', prefix .. 'waiting_bytes') -- counted anew from the index when it is needed
+  redis.call('DEL', prefix .. 'waiting_bytes') -- summed again from the index on demand
 end

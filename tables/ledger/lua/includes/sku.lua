@@ -1,5 +1,5 @@
--- A SKU in memory: `s = {sku, r, free, sum, deltas, was}`; `r` is the stored record (tables/ledger/records.py, SkuRecord).
--- `s.free[w]` is available at warehouse w, `s.sum` over all. Counters change only through `change`.
+-- A SKU in memory: `s = {sku, r, free, sum, deltas, was}`; `r` is its record (tables/ledger/records.py, SkuRecord),
+-- `s.free[w]` the units available at warehouse w, `s.sum` those of all. Only `change` changes counters.
 local skus, sku_order = {}, {}
 
 local function named(kind)
@@ -13,7 +13,7 @@ local COUNTER = {
   on_hand = named('on_hand@'), committed = named('committed@'), locked = named('locked@'),
   damaged = named('damaged@'), preordered = named('preordered@'),
 }
--- What one unit of a counter does to what is available at its warehouse. Pools (`reserved#purpose@w`) join here.
+-- The effect of one unit of a counter on the available units of its warehouse. Pools (`reserved#purpose@w`) join here.
 local FREE = {on_hand = 1, committed = -1, locked = -1}
 
 local function open_sku(sku, packed)
@@ -50,7 +50,7 @@ local function get_sku(sku)
   return s
 end
 
--- Of one SKU. Its row of `stock` says some 1 KB of each with a name of 128 bytes, and has to fit into a record of 4 MiB.
+-- Of one SKU. A warehouse with a name of 128 bytes takes 1 KB of the row of `stock`, which must fit into 4 MiB.
 local WAREHOUSES_MAX = 2000
 
 local function has_room_for(s, w)
@@ -66,7 +66,7 @@ local function ensure_warehouse(s, w)
   s.free[w] = 0
 end
 
--- Begin one change of a SKU; `change` collects its deltas; `finish` (modes.lua) ends it with a new version.
+-- Begin a change of a SKU; `change` collects its deltas; `finish` (modes.lua) ends it with a new version.
 local function begin(s)
   s.deltas, s.was, s.sum_was = {}, {}, s.sum
 end

@@ -1,11 +1,11 @@
--- `supersedes` (rule 27): an earlier unpaid hold of the same channel goes in the same step, its units usable by the new
--- order, and only if the new order is accepted. So the old one is given up first, and put back if nothing came of it.
+-- `supersedes` (rule 27): a new order replaces an earlier unpaid hold of its channel and may use its units. The old
+-- order is cancelled first, and restored if the new one is rejected.
 local decide_superseding
 do
 
 local function copy(record) return unpack_all(pack(record)) end
 
-local function checkpoint(o)
+local function saved_state(o)
   local saved = {o = o, order = copy(o.r), alerts = #alerts, effects = #effects, skus = {}}
   for _, line in ipairs(o.r.lines) do
     local s = get_sku(line.sku)
@@ -29,17 +29,17 @@ local function roll_back(saved)
   for i = #effects, saved.effects + 1, -1 do effects[i] = nil end
 end
 
--- -> a refusal, or nil and the earlier order if it is a hold that goes
+-- -> a refusal, or nil and the earlier order if it is a hold to cancel
 local function superseded(cmd)
   local old = cmd.supersedes and cmd.supersedes ~= cmd.order_id and get_order(cmd.supersedes)
-  if not is_seen(old) then return nil, nil end
+  if not is_placed(old) then return nil, nil end
   expire_if_due(old)
   if old.r.channel ~= cmd.channel then return O.CONFLICT, nil end
   if old.r.state == 'paid' or old.r.state == 'shipped' then return O.ALREADY_FINAL, nil end
   return nil, old.r.state == 'reserved' and old or nil
 end
 
--- Dwells that are over end before anything is decided: what ends by time stands, whatever becomes of the order.
+-- End dwells by time first: they stay ended whatever the outcome of the order.
 local function end_dwells(o)
   for _, line in ipairs(o.r.lines) do
     local s = get_sku(line.sku)
@@ -47,7 +47,7 @@ local function end_dwells(o)
   end
 end
 
--- Decide the new order with the old hold's units in reach. -> outcome
+-- Decide the new order with the old hold's units available. -> outcome
 function decide_superseding(o, cmd)
   end_dwells(o)
   local refusal, old = superseded(cmd)
@@ -56,14 +56,14 @@ function decide_superseding(o, cmd)
     return refusal
   end
   if not old then return decide(o, cmd) end
-  changing(old)
-  local saved = checkpoint(old)
-  give_up(old, {'cancel', cmd.id, old.id})
+  mark_changed(old)
+  local saved = saved_state(old)
+  cancel_unshipped(old, {'cancel', cmd.id, old.id})
   local outcome = decide(o, cmd)
   if o.r.state == 'rejected' then
     roll_back(saved)
   else
-    asked(old)
+    include_order(old)
     waiting.settle(old)
   end
   return outcome

@@ -1,7 +1,7 @@
 -- take_back {lines = {{sku, units, warehouse, condition}, …}}: returns of shipped units (rule 33). Any warehouse may
--- receive; damaged units raise only `damaged`. Beyond what was shipped, the whole event waits while that many units are
--- still to be shipped (rule 43), and is refused otherwise.
--- -> nil if all of it was shipped; 'later' if it may yet be; else a refusal and its path
+-- receive; damaged units raise only `damaged`. If it returns more than was shipped, the whole event is parked while
+-- enough units are still to be shipped (rule 43), and refused otherwise.
+-- -> nil if all units were shipped; 'later' if they may still be; else a refusal and its path
 local function not_shipped(o, cmd)
   local returning, verdict = {}, nil
   for i, back in ipairs(cmd.lines) do
@@ -25,7 +25,7 @@ local function take_back(o, cmd)
   local verdict, path = not_shipped(o, cmd)
   if verdict == 'later' then return waiting.park(o, cmd) end
   if verdict then return verdict, false, path end
-  note_event(o, cmd)
+  record_event(o, cmd)
   local cause, detail = {'take_back', cmd.id, o.id}, nil
   for _, back in ipairs(cmd.lines) do
     local line, s, n, w = line_of(o, back[1]), get_sku(back[1]), back[2], back[3]
@@ -41,6 +41,6 @@ local function take_back(o, cmd)
     local whole = line.returned == line.shipped and not line.reserved and not line.preordered
     if whole and line.state == 'shipped' then line.state = 'returned' end
   end
-  step(o)
+  advance_sequence(o)
   return O.RETURNED, false, detail
 end

@@ -1,26 +1,26 @@
--- tick {orders_max}: what became due by the ledger's time; any worker may run it, atomicity makes a leader unnecessary.
+-- tick {orders_max}: end what is due by the ledger's time. The step is atomic, so any worker may run it.
 local tick, run
 do
 
-local DUE_BYTES_MAX = 131072 -- 128 KiB of orders that end in one step: about one order of the largest size
-local PATCHED_BYTES_MAX = 1048576 -- 1 MiB of rows that are written whole in one step: some 10 ms
+local DUE_BYTES_MAX = 131072 -- 128 KiB of orders per step: about one order of the largest size
+local PATCHED_BYTES_MAX = 1048576 -- 1 MiB of whole rows per step: some 10 ms
 
 function tick(cmd)
   local due = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'deadlines', '-inf', now, 'LIMIT', 0, cmd.orders_max)
-  due = affordable('order:', due, DUE_BYTES_MAX)
+  due = names_within('order:', due, DUE_BYTES_MAX)
   local ended = 0
   fetch_orders(due)
   for _, id in ipairs(due) do
     local o = get_order(id)
-    if is_seen(o) and o.r.expires_at and now >= o.r.expires_at then
+    if is_placed(o) and o.r.expires_at and now >= o.r.expires_at then
       expire_if_due(o)
-      asked(o)
+      include_order(o)
       ended = ended + 1
     end
     if o and waiting.tick(o) then ended = ended + 1 end
   end
   local dwelling = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'dwells', '-inf', now, 'LIMIT', 0, cmd.orders_max)
-  dwelling = affordable('sku:', dwelling, PATCHED_BYTES_MAX)
+  dwelling = names_within('sku:', dwelling, PATCHED_BYTES_MAX)
   fetch_skus(dwelling)
   for _, sku in ipairs(dwelling) do
     local s = get_sku(sku)
@@ -36,11 +36,11 @@ function tick(cmd)
   return {outcome = O.EXPIRED}
 end
 
--- write_whole {skus_max}: whole rows of SKUs of which the journal holds only what changed (includes/payload.lua).
+-- write_whole {skus_max}: whole rows of SKUs whose newest change is in the journal as a patch (includes/payload.lua).
 local function write_whole(cmd)
   local patched = redis.call('ZRANGE', KEYS[1] .. 'patched', 0, cmd.skus_max - 1)
   if #patched == 0 then return {outcome = O.NOTHING_DUE} end
-  patched = affordable('sku:', patched, PATCHED_BYTES_MAX)
+  patched = names_within('sku:', patched, PATCHED_BYTES_MAX)
   fetch_skus(patched)
   for _, sku in ipairs(patched) do
     if not restate_sku(sku) then writing.note_whole({sku = sku}) end -- a repair removed it
@@ -48,12 +48,12 @@ local function write_whole(cmd)
   return {outcome = O.WRITTEN_WHOLE}
 end
 
--- Rule 40, for what is new: a repeat is answered from the order, whatever time it carries. -> nil: go on
+-- Rule 40, for new commands only: a repeat is answered from the order, whatever its time. -> a result, or nil: go on
 local function refuse_ahead(cmd)
   if not cmd.order_id or not is_ahead(cmd) then return nil end
   local o = get_order(cmd.order_id)
-  if is_seen(o) and (cmd.kind == 'place' or event_of(o, cmd)) then return nil end
-  if is_seen(o) then asked(o) end
+  if is_placed(o) and (cmd.kind == 'place' or event_of(o, cmd)) then return nil end
+  if is_placed(o) then include_order(o) end
   refuse(cmd, O.OCCURRED_IN_FUTURE, 'occurred_at')
   return {outcome = O.OCCURRED_IN_FUTURE, order_id = cmd.order_id, detail = 'occurred_at'}
 end
@@ -73,7 +73,7 @@ function run(cmd, batch)
   if kind == 'delete_policy' then return delete_policy(cmd) end
   if kind == 'know_channel' then return know_channel(cmd) end
   if kind == 'restate' then return restate(cmd, batch) end
-  if kind == 'repair' then return mending.repair(cmd) end
+  if kind == 'repair' then return repairs.run(cmd) end
   error('unknown command kind ' .. tostring(kind))
 end
 

@@ -1,11 +1,11 @@
--- Events that came before what they need wait for it: any event before its order, a return before its shipment
--- (rule 43). They wait in the order's record, as `parked`, in the order in which they came: each is its command, with
--- `bytes` (of the event), `waits_from` and `waits_until` (ms), and `told` once an alert has named it. The record's
--- `wait_at` is when the first of them is due, for that alert or for its end.
--- Key `waiting`, a zset: order_id by the bytes that wait. Key `waiting_bytes`: their sum; absent, it is counted anew.
+-- Parked events: events that arrived before their order, and returns that arrived before their shipment (rule 43). The
+-- order's record holds them in `parked` by arrival: each is its command with `bytes` (of the event), `waits_from` and
+-- `waits_until` (ms), and `told` after its alert. The record's `wait_at` is when the first is due, for its alert or its
+-- end.
+-- Key `waiting`, a zset: order_id by parked bytes. Key `waiting_bytes`: their sum; if absent, it is summed again.
 do
-local EVENT_BYTES_MIN = 64 -- what the smallest event counts, so that bytes bound the number, too
--- What one tick ends or tells of: each is an alert, and a dead letter with its bytes.
+local EVENT_BYTES_MIN = 64 -- the least that an event counts, so that the limit on bytes also bounds the number
+-- Events that one tick ends or alerts about: each is an alert, and a dead letter with its bytes.
 local TICK_EVENTS_MAX, TICK_BYTES_MAX = 500, 524288
 local TYPES = {
   pay = 'order.paid', cancel = 'order.cancelled', extend = 'order.extended', ship = 'order.shipped',
@@ -20,13 +20,13 @@ function waiting.bytes(r)
   return bytes
 end
 
--- When the expiry step has to look at the order.
+-- When the expiry step must process the order.
 function waiting.deadline(r)
   local at, ends = r.wait_at, r.expires_at
   return at and ends and math.min(at, ends) or at or ends
 end
 
--- What an earlier version parked ends with its record.
+-- Events parked by an older version end with their record.
 local function ends_at(o, each) return each.waits_until or o.r.expires_at or 0 end
 
 local function alert_about(each, type)
@@ -34,25 +34,25 @@ local function alert_about(each, type)
 end
 
 local function add(o, each)
-  changing(o)
-  local due, tell = ends_at(o, each), (each.waits_from or 0) + limits.waiting_alert_ms
-  if not each.told then due = math.min(due, tell) end
+  mark_changed(o)
+  local due, alert_at = ends_at(o, each), (each.waits_from or 0) + limits.waiting_alert_ms
+  if not each.told then due = math.min(due, alert_at) end
   o.r.parked = o.r.parked or {}
   o.r.parked[#o.r.parked + 1] = each
   o.r.wait_at = math.min(o.r.wait_at or due, due)
   waiting.delta = waiting.delta + (each.bytes or 0)
 end
 
--- Take all that wait with an order; those that go on waiting are added again.
+-- Remove and return all parked events of an order; the caller adds back those that stay parked.
 function waiting.take_all(o)
-  changing(o)
+  mark_changed(o)
   local list = o.r.parked or {}
   waiting.delta = waiting.delta - waiting.bytes(o.r)
   o.r.parked, o.r.wait_at = nil, nil
   return list
 end
 
--- Bytes that wait with all orders; a recovery leaves the sum to be counted.
+-- Parked bytes of all orders; after a recovery they are summed from the index.
 local function total()
   if not waiting.stored then
     local stored = redis.call('GET', KEYS[1] .. 'waiting_bytes')
@@ -66,8 +66,8 @@ local function total()
   return waiting.stored + waiting.delta
 end
 
--- -> a refusal and why, where there is no room
-local function no_room(o, bytes)
+-- -> a refusal and its reason if there is no room
+local function capacity_refusal(o, bytes)
   if bytes > limits.waiting_order_bytes_max then
     return O.TOO_LARGE, 'an event of ' .. bytes .. ' bytes cannot wait for what it needs'
   end
@@ -80,7 +80,7 @@ local function no_room(o, bytes)
   end
 end
 
--- Whether an event waits under the id of `cmd`. -> outcome, replayed
+-- -> outcome, replayed of the parked event with the id of `cmd`
 function waiting.known(o, cmd)
   for _, each in ipairs(o.r.parked or {}) do
     if each.id == cmd.id then
@@ -90,11 +90,11 @@ function waiting.known(o, cmd)
   end
 end
 
--- Let an event wait with `o`. -> outcome, replayed, nil, why
+-- Park an event with `o`. -> outcome, replayed, nil, why
 function waiting.park(o, cmd)
   if not cmd.waits_from then
     local bytes = math.max(EVENT_BYTES_MIN, #cmd.origin[4])
-    local refusal, why = no_room(o, bytes)
+    local refusal, why = capacity_refusal(o, bytes)
     if refusal then return refusal, false, nil, why end
     cmd.bytes, cmd.waits_from, cmd.waits_until = bytes, now, now + limits.park_ms
   end
@@ -102,7 +102,7 @@ function waiting.park(o, cmd)
   return O.PARKED
 end
 
--- What is told of an event that waited in vain.
+-- Refuse a parked event with a dead letter and an alert.
 function waiting.fail(each, outcome, detail)
   refuse(each, outcome, detail)
   alert_about(each, 'wait_failed')
@@ -110,8 +110,8 @@ end
 
 function waiting.seconds(each) return math.floor((now - (each.waits_from or now)) / 1000) end
 
--- The order has changed: apply what can be applied now, refuse what never can. A return that is applied may make one
--- before it impossible, so there is a second pass; a third would find nothing.
+-- After a change of the order, apply the parked events that now can be, and refuse those that never can. A second pass
+-- is needed because an applied return may make an earlier one impossible; a third would find nothing.
 function waiting.settle(o)
   if not o.r.parked or o.r.state == 'parked' or o.settling then return end
   o.settling = true
@@ -130,7 +130,7 @@ local function end_wait(o, each)
   end
 end
 
--- Tell of events that have waited long, and end the wait of those whose time is over. -> whether anything was due
+-- Alert about long parked events and end those whose time is over. -> whether anything was due
 function waiting.tick(o)
   local r = o.r
   local due = r.state == 'parked' and waiting.deadline(r) or r.wait_at
@@ -162,7 +162,7 @@ function waiting.tick(o)
   return true
 end
 
--- Note in `lists` what of the index changes with an order.
+-- Add the changes of an order's index entry to `lists`.
 function waiting.index(o, lists)
   local bytes = o.dropped and 0 or waiting.bytes(o.r)
   if bytes == (o.was_waiting or 0) then return end
@@ -173,9 +173,9 @@ function waiting.index(o, lists)
   end
 end
 
--- Before the index is written.
+-- Must run before the index is written: `total` may read it.
 function waiting.write_total()
-  if waiting.is_unsure then
+  if waiting.needs_recount then
     redis.call('DEL', KEYS[1] .. 'waiting_bytes')
   elseif waiting.delta ~= 0 then
     redis.call('SET', KEYS[1] .. 'waiting_bytes', math.max(0, total()))

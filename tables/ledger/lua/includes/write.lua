@@ -1,6 +1,6 @@
--- What the batch changes, in two steps: `writing.pack` packs every record once and collects the writes, so that the
--- payload is built from the same bytes and its size is known; `writing.run` writes, and nothing is refused from there on.
--- The index `patched` holds the SKUs of which the journal has no whole row since their newest change.
+-- The writes of a batch in two steps: `writing.pack` packs each record once and collects the writes, so that the
+-- payload is built from the same bytes and its size is known; `writing.run` writes, and nothing is refused after that.
+-- The index `patched` holds the SKUs whose newest change is in the journal as a patch.
 local FINAL = {shipped = true, cancelled = true, expired = true, rejected = true}
 local writing = {}
 do
@@ -9,7 +9,7 @@ local set, expiring, gone = {}, {}, {}
 local deadlines, dwells, waits, held = {add = {}, drop = {}}, {add = {}, drop = {}}, {add = {}, drop = {}}, {}
 local new_skus, patched, whole = {}, {}, {}
 
--- Index keys: deadlines, and per SKU the open orders that hold units of it.
+-- Indexes: `deadlines`, and per SKU the open orders that hold units of it.
 local function index_order(o)
   local r = o.r
   local due = not o.dropped and waiting.deadline(r) or nil
@@ -30,7 +30,7 @@ local function index_order(o)
   end
 end
 
--- Only final orders expire: the key's time to live answers repeats, it never ends a hold.
+-- Only the keys of final orders have a time to live, for answering repeats; it never ends a hold.
 local function pack_order(o)
   local key = KEYS[1] .. 'order:' .. o.id
   if o.dropped then
@@ -38,7 +38,7 @@ local function pack_order(o)
     return
   end
   if is_empty(o.r.events) then o.r.events = nil end
-  if FINAL[o.r.state] then o.r.ended_at = now end -- its retention counts from its newest change
+  if FINAL[o.r.state] then o.r.ended_at = now end -- retention counts from the newest change
   o.packed = pack(o.r)
   if FINAL[o.r.state] then
     local kept = o.r.state == 'rejected' and limits.refused_retention_ms or limits.order_retention_ms
@@ -48,7 +48,7 @@ local function pack_order(o)
   end
 end
 
-local MAPS = {'counters', 'warehouses', 'modes', 'policies'} -- of a SKU; an empty one would be packed as an array
+local MAPS = {'counters', 'warehouses', 'modes', 'policies'} -- of a SKU; an empty table would be packed as an array
 
 local function pack_sku(s)
   for i = 1, #MAPS do
@@ -84,7 +84,7 @@ function writing.pack()
       dwells.drop[#dwells.drop + 1] = sku
     end
   end
-  for _, m in ipairs(movements_asked) do pack_movement(m) end
+  for _, m in ipairs(movements_included) do pack_movement(m) end
   if registry_changed then set[#set + 1], set[#set + 2] = KEYS[1] .. 'registry', packed_registry() end
 end
 
@@ -106,7 +106,7 @@ function writing.run()
   waiting.write_total()
   writing.index('waiting', waits)
   for sku, lists in pairs(held) do writing.index('held:' .. sku, lists) end
-  -- Rare, and a ZREM for every SKU of every batch would cost more than to ask.
+  -- The key rarely exists: EXISTS costs less than a ZREM of each SKU of each batch.
   if #whole > 0 and redis.call('EXISTS', KEYS[1] .. 'patched') == 1 then
     call_many('ZREM', KEYS[1] .. 'patched', whole)
   end
