@@ -1,7 +1,7 @@
-"""The Faust app: assignment, tables, recovery and acks; nothing else of Faust is used.
+"""The Faust app. It uses Faust only for assignment, tables, recovery and acks.
 
-In: the settings. Out: an app that is not started. Topics are created by `streams.kafka.admin`, never by Faust or the
-broker; Faust's web, table web and windows are off. Call inside a running loop: Faust pins the loop it first sees.
+In: the settings. Out: an app that is not started. `streams.kafka.admin` creates the topics, never Faust or the broker;
+Faust's web server and windows are off. Call inside a running loop: Faust binds to the loop that it sees first.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from stocktide.streams.kafka import transport
 from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.topics import Topic
 
-# Time without a heartbeat after which the group gives a worker's partitions away: how long the work of one that died
-# and does not come back rests. Not less, because a loaded machine may starve a thread for seconds.
+# Time without a heartbeat after which the group reassigns a worker's partitions. Not less, because a loaded machine may
+# starve a thread for seconds.
 SESSION_SECONDS = 10.0
 HEARTBEAT_SECONDS = 1.0
-# What is committed late is done again after a crash.
+# Input that is not committed yet is processed again after a crash.
 COMMIT_SECONDS = 0.5
-# Chunks that wait for an agent before its partitions are left out of the fetches.
+# Chunks queued for an agent before its partitions are paused.
 CHUNKS_WAITING_MAX = 16
-# Bytes fetched of one partition at a time; a larger single record still comes whole.
+# Bytes per partition and fetch; a single larger record is still fetched whole.
 FETCH_BYTES_MAX = 1024 * 1024
 
 
 class App(faust.App):
-    """A Faust app that knows whether it is still a member of its group."""
+    """A Faust app with the membership of its consumer group."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.membership = Membership(SESSION_SECONDS)
@@ -49,10 +49,8 @@ def make_app(
 ) -> App:
     """An app for the brokers `kafka` (HOST:PORT[,HOST:PORT]) that keeps its tables below `folder`.
 
-    `security` is what lets a client of aiokafka in, in its own words; nothing where Kafka is open.
-
-    `replication` is that of topics that Faust might create: none, as long as `streams.kafka.admin` ran first. Raises
-    OSError where the folder cannot be made.
+    `security` holds aiokafka's security options; empty for an open Kafka. `replication` applies to topics that Faust
+    creates: none, if `streams.kafka.admin` ran first. Raises OSError if the folder cannot be created.
     """
     transport.register()
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +61,7 @@ def make_app(
         broker_credentials=_credentials(security or {}),
         store="rocksdb://",
         datadir=str(folder),
-        # Names a member in the assignor's metadata; nothing is served there.
+        # The member's name in the assignor's metadata; nothing listens there.
         canonical_url=f"http://{worker_name}",
         web_enabled=False,
         web_tables_enabled=False,
@@ -80,19 +78,18 @@ def make_app(
         broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=HEARTBEAT_SECONDS,
         broker_rebalance_timeout=SESSION_SECONDS,
-        # A static member: a worker that was killed and started again has its partitions back at once, not when its
-        # session has run out. So names must differ; one that is told to stop leaves the group
-        # (streams.kafka.transport).
+        # Static membership: a worker that restarts after a kill gets its partitions back at once instead of after the
+        # session timeout. So names must differ; a worker that stops leaves the group (streams.kafka.transport).
         consumer_group_instance_id=worker_name,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES_MAX,
-        # Warned of at this age, never acted upon: a worker may rightly wait long for Redis to be blessed.
+        # Faust only warns at this age: a worker may rightly wait long until Redis is blessed.
         stream_processing_timeout=300.0,
     )
 
 
 def _credentials(security: Mapping[str, Any]) -> Any:
-    """The same in Faust's words."""
+    """aiokafka's security options as Faust's credentials."""
     protocol = security.get("security_protocol", "PLAINTEXT")
     if protocol == "PLAINTEXT":
         return None

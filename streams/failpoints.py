@@ -1,9 +1,8 @@
-"""Places at which a fault test may stop or kill this process.
+"""Failpoints: places at which a fault test may stop or kill this process.
 
 In: the environment variable `STOCKTIDE_FAILPOINTS`, e.g. `between_read_and_settle=stop:0.01,after_apply=kill:0.001`:
-at that point the process sends itself SIGSTOP (somebody else has to continue it) or SIGKILL, with that probability.
-`@FILE` reads the same from a file, again whenever it changes: so a process is armed and disarmed while it runs.
-Unset, which is always so outside of fault tests, `hit` is a function that does nothing.
+at that point the process sends itself SIGSTOP or SIGKILL, with that probability. `@FILE` reads the same from a file,
+again whenever it changes. Out: `hit`, which does nothing while the variable is unset.
 """
 
 from __future__ import annotations
@@ -16,26 +15,24 @@ from pathlib import Path
 
 NAMES = frozenset(
     {
-        "after_apply",  # the ledger decided, nobody waits for the token yet
+        "after_apply",  # the ledger decided, the caller does not wait for the token yet
         "before_send",  # the relay read the outbox
         "after_send",  # the relay handed a batch to Kafka
         "between_read_and_settle",  # the relay read a valid record back
-        "after_settle",  # Redis knows, the tokens are published
-        "before_answer",  # the caller knows, its client does not
+        "after_settle",  # Redis stored the position and published the tokens
+        "before_answer",  # the caller's batch is settled, its client has no answer yet
         "in_takeover",  # the marker was read back, Redis is not blessed yet
         "mid_batch",  # one piece of a chunk of input is settled, others may not be
-        "before_commit",  # a chunk is done, Kafka does not know
-        "in_recovery",  # a table is being read back from its topic
+        "before_commit",  # a chunk is processed, its offset is not committed
+        "in_recovery",  # a table is being restored from its topic
     }
 )
 _SIGNALS = {"stop": signal.SIGSTOP, "kill": signal.SIGKILL}
-
-
 _Points = Mapping[str, tuple[signal.Signals, float]]
 
 
 def make_hit(text: str, draw: Callable[[], float] = random.random) -> Callable[[str], None]:
-    """The function that `text` asks for. Raises ValueError that says which part cannot be read."""
+    """The `hit` function for the setting `text`. Raises ValueError that names an invalid part."""
     if text.startswith("@"):
         return _WatchedFile(Path(text[1:]), draw).hit
     points = parse(text)
@@ -43,7 +40,7 @@ def make_hit(text: str, draw: Callable[[], float] = random.random) -> Callable[[
 
 
 def parse(text: str) -> _Points:
-    """What happens where, and how often. Raises ValueError that says which part cannot be read."""
+    """The signal and probability of each failpoint. Raises ValueError that names an invalid part."""
     points: dict[str, tuple[signal.Signals, float]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, rest = part.partition("=")
@@ -56,7 +53,7 @@ def parse(text: str) -> _Points:
 
 
 class _WatchedFile:
-    """Points that stand in a file, replaced whole by whoever changes them; no file means none."""
+    """Failpoints from a file that tests replace atomically; without a file there are none."""
 
     def __init__(self, file: Path, draw: Callable[[], float]) -> None:
         self._file = file

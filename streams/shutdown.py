@@ -1,8 +1,8 @@
-"""Ends tasks, and a process, surely.
+"""Reliable termination of tasks and of the process.
 
-In: tasks; a process that is done. Out: they are over. On Python 3.11 `asyncio.wait_for` loses a cancellation that comes
-in the very moment in which what it waits for is done (python/cpython issue 86296), and redis-py sends every command
-through it: a task that was cancelled once may go on as if nothing had been.
+In: tasks; an exit status. Out: tasks that are done. On Python 3.11 `asyncio.wait_for` loses a cancellation that arrives
+just when its awaitable completes (python/cpython issue 86296), and redis-py sends every command through it: a task that
+is cancelled once may continue.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-# How long a task has to end before it is cancelled again.
-_PATIENCE_SECONDS = 0.05
-# How long threads have to end once everything else has: they have nothing left to do.
+# Time after which a task that did not end is cancelled again.
+_RETRY_SECONDS = 0.05
+# Time for threads to end; they have no work left.
 THREADS_SECONDS_MAX = 3.0
 
 
 async def end(*tasks: asyncio.Task[Any]) -> list[Any]:
-    """Cancel `tasks` until each is over, and give what each came to, in order: its result or its exception. If the
-    caller itself is cancelled meanwhile, that takes effect when they are over."""
+    """Cancel `tasks` until all are done; gives the result or exception of each, in order. A cancellation of the caller
+    takes effect after that."""
     pending, cancelled = set(tasks), None
     while pending:
         for task in pending:
             task.cancel()
         try:
-            _, pending = await asyncio.wait(pending, timeout=_PATIENCE_SECONDS)
+            _, pending = await asyncio.wait(pending, timeout=_RETRY_SECONDS)
         except asyncio.CancelledError as error:
             cancelled = error
             pending = {task for task in pending if not task.done()}
@@ -41,10 +41,10 @@ async def end(*tasks: asyncio.Task[Any]) -> list[Any]:
 
 
 def force_exit(status: int) -> None:
-    """End this process with `status` if a thread does not end; return where all of them do.
+    """Exit with `status` if a thread does not end; return if all of them do.
 
-    Faust's consumer lives in a thread with a loop of its own, and waits there for a Kafka that is away: the interpreter
-    would wait for that thread for ever, and whoever starts processes anew would wait for the interpreter.
+    Faust's consumer runs in a thread with its own loop and may wait there for an unreachable Kafka. The interpreter
+    would wait for that thread, and a supervisor for the interpreter.
     """
     deadline = time.monotonic() + THREADS_SECONDS_MAX
     others = [each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon]

@@ -1,4 +1,4 @@
-"""The one table of topics: name, key, partitions, retention and the one kind of writer of each (design, section 5)."""
+"""The table of topics: name, key, partitions, retention and the one kind of writer of each (design, section 5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-# Ids of movements are remembered longer than any input topic keeps its records, so that a redelivery is known.
+# Ids of movements outlive the records of every input topic, so that a redelivery is recognised.
 INPUT_RETENTION_MS = 7 * DAY_MS
 IDS_RETENTION_MS = 8 * DAY_MS
 # A batch is bounded in lines, not in bytes: the largest order of 2,000 SKUs makes a record of a few MiB.
@@ -16,7 +16,7 @@ JOURNAL_RECORD_BYTES_MAX = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as we create it. `partitions` None takes the installation's number (all that join must agree)."""
+    """A topic's settings. `partitions` None: the installation's number, so that joined topics agree."""
 
     name: str
     key: str
@@ -26,11 +26,11 @@ class Topic:
     retention_ms: int | None = None
     partitions: int | None = None
     record_bytes_max: int | None = None
-    # Kafka deletes by age alone. Where that is not enough, it keeps everything and we delete (`streams.journal.trim`).
+    # Kafka's retention by age is off, and `streams.journal.trim` deletes.
     trimmed_by_stocktide: bool = False
 
     def full_name(self, app_id: str) -> str:
-        """The name on the broker: prefixed by the app id, as Faust prefixes its own."""
+        """The name on the broker: prefixed by the app id, as Faust's own topics are."""
         return f"{app_id}-{self.name}"
 
 
@@ -89,7 +89,7 @@ TOPICS: tuple[Topic, ...] = (
 
 
 def join_key(first: str, second: str) -> str:
-    """`first/second`, unambiguous where `first` itself holds a slash (`%2F`) or a percent sign (`%25`)."""
+    """`first/second`, with `%` and `/` in `first` escaped as `%25` and `%2F`."""
     return f"{first.replace('%', '%25').replace('/', '%2F')}/{second}"
 
 

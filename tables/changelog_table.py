@@ -1,7 +1,7 @@
-"""A Faust table whose changelog is a topic that we write ourselves, in batches.
+"""A Faust table whose changelog is an output topic, written in batches by a `Publisher`.
 
-In: rows that were published and acknowledged. Out: the same rows after a restart or on another worker; Faust's
-recovery reads the topic back. One write to the topic does both: it tells subscribers and it keeps the table.
+In: rows that were published and acknowledged. Out: the same rows after a restart or on another worker, restored by
+Faust's recovery. So one write to the topic both informs subscribers and stores the table.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ import rocksdict
 from stocktide.streams import failpoints
 from stocktide.streams.kafka.transport import Chunk, ChunkSchema
 
-# Per partition and table; Faust's defaults (64 MiB of buffers three times over, 2 GiB of cache) suit a server of one.
+# Per partition and table; Faust's defaults (three buffers of 64 MiB, 2 GiB of cache) suit a single table.
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 
 
 @cache
 def _without_wal() -> Any:
-    """Rows and offset lie in one batch, and the topic has them: what a crash takes of both is read back from there."""
+    """Write options without a WAL: rows and offset are in one batch, and recovery restores lost ones from the topic."""
     options = rocksdict.WriteOptions()
     options.disable_wal = True
     return options
 
 
 class PublishedTable(faust.Table):  # type: ignore[misc]
-    """Keys and values are the bytes of the topic's records. Reads and writes name the partition."""
+    """A table of the topic's keys and values as bytes. Reads and writes name the partition."""
 
     def read(self, partition: int, key: bytes) -> bytes | None:
-        """The row, None where there is none."""
+        """The row of `key`, or None."""
         value: bytes | None = self.data._db_for_partition(partition).get(key)
         return value
 
     def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None:
-        """Keep rows that were published, the last of them at `offset`; None removes."""
+        """Store published rows, the last of them at `offset`; None removes one."""
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in rows.items():
             if value is None:
@@ -49,7 +49,7 @@ class PublishedTable(faust.Table):  # type: ignore[misc]
         self.data._db_for_partition(partition).write(batch, _without_wal())
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Recovery: keep the rows of chunks of the changelog."""
+        """Store the rows of the changelog's chunks during recovery."""
         for event in batch:
             failpoints.hit("in_recovery")
             chunk: Chunk = event.message.value
@@ -66,7 +66,7 @@ def make_published_table(app: Any, name: str, topic: str, partitions: int) -> Pu
         key_type=bytes,
         value_type=bytes,
         changelog_topic=app.topic(topic, schema=ChunkSchema(), acks=False, partitions=partitions),
-        # Chunks are batches already. Not 1: Faust would then go on to read what we ourselves write.
+        # Chunks are batches already. Not 1: Faust would then keep reading our own writes.
         recovery_buffer_size=2,
         options={
             "driver": "rocksdict",

@@ -1,33 +1,24 @@
-"""The derived topics read back: what a rebuild starts from and an audit compares.
+"""Reads the derived topics, from which a rebuild starts and which an audit compares.
 
-In: the rows of `stock`, `reservations`, `adjustments` and `policies`, from the first to what was the last when reading
-began. Out: chunks of `StoredRow`, in the order of each partition; of a key, the last one is its newest.
+In: the rows of `stock`, `reservations`, `adjustments` and `policies`, up to their ends at the call. Out: batches of
+`StoredRow`, in the order of each partition; the last row of a key is its newest.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 from msgspec import Struct
 
+from stocktide.streams.kafka.read_topic import open_consumer, read_topic
 from stocktide.streams.topics import ADJUSTMENTS, POLICIES, RESERVATIONS, STOCK, Topic, split_key
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
 from stocktide.tables.recovery.checkpoints import Checkpoints, read_checkpoints
 
 RowKind = Literal["sku", "order", "movement", "policy"]
 ROW_KINDS: dict[Topic, RowKind] = {STOCK: "sku", RESERVATIONS: "order", ADJUSTMENTS: "movement", POLICIES: "policy"}
-
-# A poll's rows; bounds the memory of a chunk (a row is a kilobyte or two).
-_ROWS_MAX = 2_000
-_POLL_MS = 1_000
-# A broker that gives nothing for so many polls in a row, before the end is reached, is an outage.
-_SILENT_POLLS_MAX = 20
-_FETCH_BYTES_MAX = 4 * 1024 * 1024
 
 
 class PolicyLevel(Struct, frozen=True):
@@ -39,8 +30,8 @@ class PolicyLevel(Struct, frozen=True):
 
 
 class StoredRow(Struct, frozen=True):
-    """A row with what it keeps. `key` as in Redis: the sku, the order_id, `warehouse\\nid`, or for a policy the topic's
-    own key. `record` None: the row was removed (then `batch` is 0)."""
+    """A decoded row. `key` as in Redis: the sku, the order_id, `warehouse\\nid`, or for a policy the topic's own key.
+    `record` None: the row was removed (then `batch` is 0)."""
 
     kind: RowKind
     key: str
@@ -79,25 +70,25 @@ _DECODERS: dict[RowKind, msgspec.json.Decoder[Any]] = {
 
 
 class RebuildSource(Protocol):
-    """What a rebuild needs beside the journal."""
+    """The input of a rebuild beside the journal."""
 
     async def checkpoints(self) -> Checkpoints:
-        """Where the journal may be read from."""
+        """The positions at which a reader of the journal may start."""
         ...
 
     def rows(
         self, kinds: Sequence[RowKind] = ..., report: Callable[[int, int], None] = ...
     ) -> AsyncIterator[list[StoredRow]]:
-        """Every row of those kinds, in chunks. `report(done, total)` is told how far it is, in records."""
+        """Every row of those kinds, in batches. `report(done, total)` gets the progress in records."""
         ...
 
 
-def _silent(done: int, total: int) -> None:
+def _no_report(done: int, total: int) -> None:
     pass
 
 
 class DerivedTopics:
-    """The derived topics on Kafka. Every call connects anew; both raise KafkaError."""
+    """The derived topics on Kafka. Every call opens its own connection and may raise KafkaError."""
 
     def __init__(self, kafka: str, app_id: str, shard: int = 0, **security: Any) -> None:
         self._kafka = kafka
@@ -110,63 +101,21 @@ class DerivedTopics:
         return await read_checkpoints(self._kafka, self._app_id, self._shard, **self._security)
 
     async def rows(
-        self, kinds: Sequence[RowKind] = ("sku", "order", "movement"), report: Callable[[int, int], None] = _silent
+        self, kinds: Sequence[RowKind] = ("sku", "order", "movement"), report: Callable[[int, int], None] = _no_report
     ) -> AsyncIterator[list[StoredRow]]:
         """See Source."""
         topics = {topic.full_name(self._app_id): kind for topic, kind in ROW_KINDS.items() if kind in kinds}
-        consumer = AIOKafkaConsumer(
-            *topics,
-            **{"bootstrap_servers": self._kafka, **self._security},
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=_FETCH_BYTES_MAX,
-        )
-        await consumer.start()
+        consumer = await open_consumer(self._kafka, *topics, **self._security)
         try:
-            async for chunk in _read_all(consumer, topics, report):
-                yield chunk
+            async for partition, records in read_topic(consumer, report=report):
+                rows = (decode_derived_row(topics[partition.topic], each.key, each.value) for each in records)
+                yield [row for row in rows if row is not None]
         finally:
             await consumer.stop()
 
 
-async def _read_all(
-    consumer: AIOKafkaConsumer, topics: dict[str, RowKind], report: Callable[[int, int], None]
-) -> AsyncIterator[list[StoredRow]]:
-    # A consumer without a group is assigned every partition of its topics.
-    partitions = sorted(consumer.assignment())
-    if missing := topics.keys() - {partition.topic for partition in partitions}:
-        raise KafkaError(f"Kafka has no topic {', '.join(sorted(missing))}")
-    first, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-    await consumer.seek_to_beginning(*partitions)
-    left = {partition for partition in partitions if ends[partition] > first[partition]}
-    total = sum(ends[partition] - first[partition] for partition in partitions)
-    done = dict(first)
-    silent = 0
-    while left:
-        fetched = await consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=_ROWS_MAX)
-        silent = 0 if fetched else silent + 1
-        if silent > _SILENT_POLLS_MAX:
-            raise KafkaError(f"{', '.join(sorted(str(each) for each in left))}: nothing comes before the end")
-        for partition, records in fetched.items():
-            kind = topics[partition.topic]
-            yield [
-                row
-                for record in records
-                if record.offset < ends[partition]
-                and (row := decode_derived_row(kind, record.key, record.value)) is not None
-            ]
-        for partition in list(left):
-            # The last records of a compacted partition may be gone: the consumer's own position passes them.
-            done[partition] = await consumer.position(partition)
-            if done[partition] >= ends[partition]:
-                left.discard(partition)
-        report(sum(min(done[each], ends[each]) - first[each] for each in partitions), total)
-        await asyncio.sleep(0)
-
-
 def decode_derived_row(kind: RowKind, key: bytes | None, value: bytes | None) -> StoredRow | None:
-    """A record of a derived topic as a row; None where it is none of ours."""
+    """A record of a derived topic as a row; None if it cannot be decoded."""
     if key is None:
         return None
     name = key.decode()

@@ -1,7 +1,7 @@
-"""What the ledger keeps, as the JSON of the contract shows it.
+"""The ledger's records as the JSON of the contract.
 
 In: typed records of `tables.ledger.records`. Out: plain dicts with the fields of design section 6, in its order, for
-orjson. Pure, and written for speed: the derivations call these once for each row they publish.
+orjson. Pure, and written for speed: the derivations call these once per published row.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from stocktide.tables.ledger.records import MovementRecord, Offer, OrderRecord, 
 
 View = dict[str, Any]
 
-# A movement's type in the contract, by the kind of the command that applied it.
+# A movement's type in the contract, by the kind of its command.
 MOVEMENT_TYPES = {
     "receive": "stock.received",
     "adjust": "stock.adjusted",
     "count": "stock.counted",
     "transfer": "stock.transferred",
 }
-# A record in this state holds events that came before their order; to a caller the order is unknown.
+# A record in this state holds events that arrived before their order; to callers the order is unknown.
 PARKED = "parked"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Times of one batch share their second, and so do the holds that begin in it: a few seconds' worth is enough.
+# Times of one batch, and of the holds that begin in it, share their second: the cache covers enough of them.
 _SECONDS_CACHED = 4096
-# Counter names are few: a handful per warehouse, channel and pool.
+# Counter names are few: some per warehouse, channel and pool.
 _NAMES_CACHED = 65_536
 
 
 def rfc3339(ms: int) -> str:
-    """ms since the epoch → `2026-11-11T00:00:00.000Z`; years beyond 1 to 9999 are their edge."""
+    """ms since the epoch → `2026-11-11T00:00:00.000Z`, clamped to the years 1 to 9999."""
     seconds, rest = divmod(ms, 1000)
     return f"{_second(seconds)}.{rest:03d}Z"
 
@@ -47,9 +47,9 @@ def _second(seconds: int) -> str:
 
 
 def order_view(order_id: str, record: OrderRecord, replayed: bool | None = None) -> View:
-    """An order of the contract; `replayed` is left out where it is None (rows of topics answer nobody).
+    """An order of the contract; `replayed` None: the field is omitted (in rows of topics).
 
-    A `parked` record is no order; callers ask `is_order` first.
+    A `parked` record is no order; check `is_order` first.
     """
     expires_at = record.expires_at if record.state == "reserved" else None
     view: View = {
@@ -80,12 +80,12 @@ def order_view(order_id: str, record: OrderRecord, replayed: bool | None = None)
 
 
 def is_order(record: OrderRecord | None) -> bool:
-    """Whether there is an order that a caller may see: a record, and one that is not only parked events."""
+    """Whether the record is an order that callers may see, and not only parked events."""
     return record is not None and record.state != PARKED
 
 
 def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> View:
-    """What `GET /v1/stock/{sku}` answers: totals, each warehouse, each known channel."""
+    """The answer of `GET /v1/stock/{sku}`: totals, each warehouse, each known channel."""
     warehouses: dict[str, dict[str, int]] = {name: _empty_warehouse() for name in record.warehouses}
     preordered = incoming = 0
     for name, units in record.counters.items():
@@ -134,7 +134,7 @@ def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> View:
 
 
 def movement_view(warehouse: str, id: str, record: MovementRecord) -> View:
-    """What a movement did, or why it was refused."""
+    """A movement of the contract, with its effect or its refusal."""
     return {
         "warehouse": warehouse,
         "id": id,
@@ -159,7 +159,7 @@ def movement_view(warehouse: str, id: str, record: MovementRecord) -> View:
 
 
 def channel_update(sku: str, version: int, at_ms: int, offer: Offer) -> View:
-    """A channel update of the contract: what a channel may sell of a SKU now."""
+    """A channel update of the contract: a channel's offer of a SKU."""
     return {
         "channel": offer.channel,
         "sku": sku,
@@ -189,6 +189,6 @@ def split_counter(name: str) -> tuple[str, str]:
     what, _, place = name.partition("@")
     kind, _, pool = what.partition("#")
     if kind == "reserved" and pool:
-        # A purpose may hold an @ itself; the warehouse is what follows the last one.
+        # A purpose may contain an @; the warehouse follows the last one.
         place = name.rpartition("@")[2]
     return kind, place

@@ -17,7 +17,6 @@ import msgspec
 from msgspec import Struct
 
 from stocktide.agents.dead_letters import BurstDetector
-from stocktide.agents.derive.checkpoint_rows import CheckpointWriter
 from stocktide.agents.derive.rows import RowCollector
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.publication_throttle import Stopwatch
@@ -35,7 +34,7 @@ from stocktide.streams.kafka.transport import Chunk
 from stocktide.streams.topics import Topic
 from stocktide.tables.changelog_table import PublishedTable
 from stocktide.tables.ledger.raw_decision import decode_raw_decision
-from stocktide.tables.recovery.checkpoints import begun_key, derived_key
+from stocktide.tables.recovery.checkpoints import CheckpointWriter, begun_key, derived_key
 
 logger = logging.getLogger(__name__)
 

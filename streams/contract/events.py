@@ -1,10 +1,10 @@
 """The input events of the contract, as frozen messages, and their one decoder.
 
 In: the raw bytes of one JSON document, from a topic or a request body.
-Out: a typed event, or a `Malformed` that says what is wrong and at which path.
+Out: a typed event, or a `Malformed` with the error and its path.
 
-Quantities are whole units. Times are RFC 3339 with an offset; they are kept as aware datetimes.
-Unknown fields are ignored; missing or ill-typed ones are refused.
+Quantities are whole units. Times are RFC 3339 with an offset, as aware datetimes. Unknown fields are ignored; missing
+or ill-typed fields are errors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stocktide.streams.contract.times import explain_time
 # The contract's limits (design, section 6).
 NAME_LENGTH_MAX = 128
 QUANTITY_MAX = 1_000_000
-# What lies in one warehouse came in many movements (rule 41); sums of counts stay far below what a double holds.
+# The stock of one warehouse came in many movements (rule 41); sums of counts stay far below a double's exact integers.
 COUNTED_QUANTITY_MAX = 1_000_000_000
 LINES_MAX = 2_000
 # Parts of one count: two million SKUs, twice the largest shop that is measured.
@@ -29,9 +29,9 @@ PARTS_MAX = 1_000
 BODY_BYTES_MAX = 1024 * 1024
 HOLD_SECONDS_DEFAULT = 900
 HOLD_SECONDS_MAX = 604_800
-# What some editors and exports put before UTF-8; it says nothing, and is passed over.
+# Some editors and exports put it before UTF-8; the decoder skips it.
 BOM = b"\xef\xbb\xbf"
-# A reason or a tracking number is free text for people: long enough for a sentence, never a document.
+# A reason or a tracking number is free text: a sentence, not a document.
 TEXT_LENGTH_MAX = 256
 
 Name = Annotated[
@@ -50,7 +50,7 @@ Lines = Annotated[tuple[_Line, ...], Meta(min_length=1, max_length=LINES_MAX)]
 
 
 class OrderLine(Struct, frozen=True):
-    """So many units of a SKU."""
+    """A number of units of a SKU."""
 
     sku: Name
     quantity: Quantity
@@ -65,7 +65,7 @@ class ShippedLine(Struct, frozen=True):
 
 
 class ReturnedLine(Struct, frozen=True):
-    """Units of a SKU that came back to a warehouse, fit for sale or not."""
+    """Units of a SKU that were returned to a warehouse, sellable or damaged."""
 
     sku: Name
     quantity: Quantity
@@ -81,14 +81,14 @@ class AdjustedLine(Struct, frozen=True):
 
 
 class CountedLine(Struct, frozen=True):
-    """What a person counted of a SKU."""
+    """The counted units of a SKU."""
 
     sku: Name
     quantity: CountedQuantity
 
 
 class OrderBody(Struct, frozen=True, kw_only=True):
-    """What a shopper wants; the body of `POST /v1/orders`, where `id` and `occurred_at` may be left out."""
+    """The body of `POST /v1/orders`; `id` and `occurred_at` are optional."""
 
     order_id: Name
     channel: Name
@@ -111,7 +111,7 @@ class _OrderEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class OrderPlaced(_OrderEvent, frozen=True, kw_only=True, tag="order.placed"):
-    """A shopper asks for units to be held."""
+    """A request to hold units for an order."""
 
     channel: Name
     lines: Lines[OrderLine]
@@ -129,11 +129,11 @@ class OrderPaid(_OrderEvent, frozen=True, kw_only=True, tag="order.paid"):
 
 
 class OrderCancelled(_OrderEvent, frozen=True, kw_only=True, tag="order.cancelled"):
-    """The hold, or what was paid and not shipped, goes back."""
+    """The hold, or the paid and unshipped units, are released."""
 
 
 class OrderExtended(_OrderEvent, frozen=True, kw_only=True, tag="order.extended"):
-    """The hold lasts longer."""
+    """The hold's deadline moves later."""
 
     hold_seconds: HoldSeconds = HOLD_SECONDS_DEFAULT
 
@@ -146,7 +146,7 @@ class OrderShipped(_OrderEvent, frozen=True, kw_only=True, tag="order.shipped"):
 
 
 class OrderReturned(_OrderEvent, frozen=True, kw_only=True, tag="order.returned"):
-    """Units of the order came back."""
+    """Units of the order were returned."""
 
     lines: Lines[ReturnedLine]
 
@@ -172,12 +172,12 @@ class StockAdjusted(_Movement, frozen=True, kw_only=True, tag="stock.adjusted"):
 
 
 class StockCounted(_Movement, frozen=True, kw_only=True, tag="stock.counted"):
-    """What a person counted, absolute, as of `occurred_at`."""
+    """Absolute quantities as of `occurred_at`."""
 
     lines: Lines[CountedLine]
-    # Every SKU of the warehouse that is not listed is 0.
+    # Unlisted SKUs of the warehouse are 0.
     complete: bool = False
-    # Number `part` of `parts` bodies with this id, which form one count.
+    # This body is number `part` of the `parts` with this id that form one count.
     part: PartNumber | None = None
     parts: PartNumber | None = None
 
@@ -190,14 +190,12 @@ class StockTransferred(_Movement, frozen=True, kw_only=True, tag="stock.transfer
 
 
 OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderExtended | OrderShipped | OrderReturned
-# `stock.expected`, `stock.reserved` and `stock.released` join here with pools and announcements.
 Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred
 Event = OrderEvent | Movement
-EVENT_TYPES_PLANNED = frozenset({"stock.expected", "stock.reserved", "stock.released"})
 
 
 class Malformed(Struct, frozen=True):
-    """Why bytes are no message: a stable `code`, a sentence, and the path of the field (`lines[0].sku`)."""
+    """A decoding error: a stable `code`, a sentence, and the path of the field (`lines[0].sku`)."""
 
     code: str
     detail: str
@@ -214,12 +212,12 @@ _PATTERN = re.compile(r"^Expected `str` matching regex .*$", re.DOTALL)
 
 
 def decode_order_event(raw: bytes) -> OrderEvent | Malformed:
-    """Decode one message of the topic `orders`; refuses movements."""
+    """Decode one message of the topic `orders`; a movement is an error."""
     return decode_with(_ORDER_EVENT, raw)
 
 
 def decode_movement(raw: bytes) -> Movement | Malformed:
-    """Decode one message of the topic `movements`; refuses order events."""
+    """Decode one message of the topic `movements`; an order event is an error."""
     return decode_with(_MOVEMENT, raw)
 
 
@@ -229,7 +227,7 @@ def decode_event(raw: bytes) -> Event | Malformed:
 
 
 def decode_with(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | Malformed:
-    """Decode `raw`; every way in which bytes can be wrong comes back as a `Malformed`."""
+    """Decode `raw`. Any invalid input gives a `Malformed`."""
     if len(raw) > BODY_BYTES_MAX:
         return Malformed("too_large", f"{len(raw)} bytes; at most {BODY_BYTES_MAX} are taken")
     raw = raw.removeprefix(BOM)
@@ -237,7 +235,7 @@ def decode_with(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | Malformed
         return Malformed("malformed_json", "the message is empty")
     try:
         if not raw.isascii():
-            raw.decode()  # unknown fields are skipped unread; their bytes are kept and told all the same
+            raw.decode()  # the decoder skips unknown fields, but their bytes are stored and shown too
         message = decoder.decode(raw)
     except msgspec.ValidationError as error:
         return _explain(str(error), raw)
@@ -252,7 +250,7 @@ def decode_with(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | Malformed
 
 
 def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
-    """What types alone cannot say: unprintable names, sums over the limit, repeated or impossible lines."""
+    """Check what types cannot express: unprintable names, sums over the limit, repeated or impossible lines."""
     if b"\\" in raw or not raw.isascii():
         found = _unprintable(message, "")
         if found is not None:
@@ -316,7 +314,7 @@ def _unprintable(value: Any, path: str) -> str | None:
 
 
 def _time_at(raw: bytes, path: str | None) -> str:
-    """The same for the field of a message at `path`."""
+    """`explain_time` for the field of a message at `path`."""
     try:
         fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         given = msgspec.json.decode(fields[path or ""])

@@ -1,7 +1,7 @@
-"""Times as whole milliseconds since the epoch, exact in every year that a message may name; and what is no time.
+"""Times as whole milliseconds since the epoch, and explanations of invalid times.
 
-In: aware datetimes, the clock of this machine, or a text where a time is wanted. Out: ints (a float of seconds holds no
-exact millisecond), or a sentence that says what is wrong, with a hint where the fault is a known one.
+In: aware datetimes, this machine's clock, or an invalid time. Out: ints (a float of seconds holds no exact
+millisecond), or a sentence about the error, with a hint for a known mistake.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _HINTS = (
 )
 
 
-def ms_of(moment: datetime) -> int:
-    """ms since the epoch, rounded down. Raises TypeError where `moment` has no zone."""
-    return (moment - EPOCH) // _MILLISECOND
+def ms_of(at: datetime) -> int:
+    """ms since the epoch, rounded down. Raises TypeError if `at` has no zone."""
+    return (at - EPOCH) // _MILLISECOND
 
 
 def now_ms() -> int:
@@ -38,7 +38,7 @@ def now_ms() -> int:
 
 
 def explain_time(given: object) -> str:
-    """What is wrong with `given`, as far as that can be seen."""
+    """A sentence about the error in `given`."""
     if not isinstance(given, str):
         return f"{_RULE}, in quotes"
     for pattern, hint in _HINTS:

@@ -1,7 +1,7 @@
-"""The journal as relay and takeover need it: append in order, read from an offset, know both ends.
+"""Clients of the journal: append in order, read from an offset, ask for both ends.
 
-In: encoded records. Out: their offsets, and what lies in the partition. `KafkaLog` speaks to the shard's partition with
-a producer and a consumer of its own; `MemoryLog` is one client of a journal kept in memory, for tests of the protocol.
+In: encoded records. Out: their offsets, and the partition's records. `KafkaLog` uses the shard's partition with a
+producer and a consumer of its own; `MemoryLog` is a client of an in-memory journal, for tests of the protocol.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from stocktide.errors import StocktideError
 from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
 
-# A produce request of many small records: large enough to amortise the round trip, small enough to be written at once.
+# A produce request of many small records: large enough to amortise the round trip.
 _BATCH_BYTES_MAX = 1024 * 1024
 # Kafka's framing around one record of the largest size.
 _FRAMING_BYTES = 64 * 1024
-# A caller waits behind this; the relay takes over anew when it fails.
+# Callers wait for an append; when it fails, the relay takes over again.
 _REQUEST_TIMEOUT_MS = 10_000
-# Closing waits for Kafka no longer than this: whatever is still under way belongs to a term that is over.
+# Limit of a close: requests still in flight belong to a term that is over.
 _CLOSE_SECONDS = 1.0
-# Records handed over by one read; bounds the memory of a reader that is far behind.
+# Records per read; bounds the memory of a reader that is far behind.
 _READ_RECORDS_MAX = 2_000
-# The broker holds a fetch until something comes; a new record ends it at once.
+# Long poll: a new record ends it at once.
 _FETCH_WAIT_MS = 500
 
 
 class OutOfRange(StocktideError):
-    """The journal does not reach to the offset that was asked for: it begins after it or ends before it."""
+    """The journal begins after the requested offset, or ends before it."""
 
 
 class LogRecord(Protocol):
-    """A record as it lies in the partition."""
+    """A record of the partition."""
 
     @property
     def offset(self) -> int: ...
@@ -50,32 +50,32 @@ class JournalLog(Protocol):
     """One client of one partition of the journal."""
 
     async def append(self, values: Sequence[bytes]) -> Awaitable[int]:
-        """Hand over `values`, in order and behind those of earlier calls. The awaitable gives the offset of the last
-        one once every in-sync replica has them, or raises what the log raises. Waits while too much is under way."""
+        """Send `values`, in order and after those of earlier calls. The awaitable gives the offset of the last one once
+        every in-sync replica has them, or raises the log's error. Waits while too much is in flight."""
         ...
 
     async def read(self, offset: int, wait_seconds: float) -> Sequence[LogRecord]:
-        """The records from `offset` on; waits for the first one, and gives none where none comes. One reader at a time.
-        Raises OutOfRange."""
+        """The records from `offset` on; waits up to `wait_seconds` for the first one. One reader at a time. Raises
+        OutOfRange."""
         ...
 
     async def bounds(self) -> tuple[int, int]:
-        """The offset of the oldest record that is kept, and the one that the next record gets."""
+        """The offset of the oldest record, and that of the next record to be appended."""
         ...
 
     @property
     def next_offset(self) -> int | None:
-        """Where the next read goes on; None where nothing was read yet."""
+        """The offset at which the last read ended; None before the first read."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything, at once."""
+        """Close all connections without waiting for records in flight."""
         ...
 
 
 class KafkaLog:
-    """The journal on Kafka. Connects with the first call; after an error of the producer the next append makes another
-    (numbers of an idempotent producer that failed are of no use)."""
+    """The journal on Kafka. Connects with the first call. After an error of the producer the next append creates a new
+    one: the sequence numbers of a failed idempotent producer are not usable."""
 
     def __init__(self, bootstrap: str, topic: str, partition: int = 0, **security: Any) -> None:
         self._common: dict[str, Any] = {"bootstrap_servers": bootstrap, **security}
@@ -128,7 +128,7 @@ class KafkaLog:
     async def read(self, offset: int, wait_seconds: float) -> Sequence[LogRecord]:
         """See JournalLog. Raises KafkaError, OutOfRange."""
         if self._next_offset not in (None, offset):
-            self._drop_consumer()  # a seek would wait for the fetch under way, which waits for a record
+            self._drop_consumer()  # a seek would wait for the fetch in flight, which waits for a record
         consumer = self._consumer or await self._open_consumer()
         if offset != self._next_offset:
             consumer.seek(self._partition, offset)
@@ -148,7 +148,7 @@ class KafkaLog:
     async def bounds(self) -> tuple[int, int]:
         """See JournalLog. Raises KafkaError."""
         if self._next_offset is not None:
-            self._drop_consumer()  # the broker would answer after the fetch under way, on the same connection
+            self._drop_consumer()  # on the same connection the broker answers only after the fetch in flight
         consumer = self._consumer or await self._open_consumer()
         beginning = await consumer.beginning_offsets([self._partition])
         end = await consumer.end_offsets([self._partition])
@@ -217,7 +217,7 @@ async def _started(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
 
 
 async def _stopped(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-    with suppress(KafkaError, TimeoutError, OSError):  # it was of no use any more
+    with suppress(KafkaError, TimeoutError, OSError):
         await asyncio.wait_for(client.stop(), _CLOSE_SECONDS)
 
 
@@ -231,7 +231,7 @@ class MemoryRecord:
 
 @dataclass(slots=True)
 class MemoryJournal:
-    """The partition that several `MemoryLog` clients share. `first` is the offset of `values[0]`."""
+    """The partition shared by `MemoryLog` clients. `first` is the offset of `values[0]`."""
 
     values: list[bytes] = field(default_factory=list)
     first: int = 0
@@ -239,8 +239,8 @@ class MemoryJournal:
 
 
 class MemoryLog:
-    """One client of a journal in memory. While `gate` is not set, what it appends is under way and not there yet, as
-    with a process that is stopped between its send and the broker."""
+    """A client of an in-memory journal. While `gate` is not set, its appends stay in flight, as if the process were
+    stopped between its send and the broker."""
 
     def __init__(self, journal: MemoryJournal) -> None:
         self._journal = journal
@@ -285,4 +285,4 @@ class MemoryLog:
         return self._journal.first, self._journal.first + len(self._journal.values)
 
     async def close(self) -> None:
-        """See JournalLog. What is under way cannot be called back: it arrives when `gate` is set."""
+        """See JournalLog. Appends in flight arrive when `gate` is set."""

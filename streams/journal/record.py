@@ -1,11 +1,11 @@
-"""The envelope of a journal record, and the one class that tells valid from void.
+"""The envelope of a journal record, and the reader that decides which records are valid.
 
-In: the bytes of the journal, in order, with their offsets. Out: for each record whether it counts. Relay, takeover,
-the journal agent, audit and rebuild all read through `JournalReader`, so that they agree for ever on what was decided.
+In: the bytes of the journal, in order, with their offsets. Out: a verdict for each record. Relay, takeover, the journal
+agent, audit and rebuild all read through `JournalReader`, so that they agree on what was decided.
 
-A record counts if its term and owner are those of the newest term marker before it, its batch is the last valid one
-plus 1, and its previous token is the last valid token. A marker counts if its term is higher than any before it: of
-two owners that write the same term, the second one's marker is void, and it has to try again.
+A batch is valid if its term and owner are those of the newest valid marker before it, its number is the last valid one
+plus 1, and its previous token is the last valid token. A marker is valid if its term is higher than any before it: of
+two markers with one term the second is void, and its owner tries again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KIND_BATCH: Literal[1] = 1
 class JournalRecord(Struct, frozen=True, array_like=True):
     """One record of the journal. A marker has batch 0, no tokens and no payload.
 
-    `payload` is what the ledger decided (msgpack of `tables.ledger.records.Decision`), carried unopened.
+    `payload` is msgpack of `tables.ledger.records.Decision`; the relay does not decode it.
     """
 
     kind: int
@@ -36,10 +36,10 @@ class JournalRecord(Struct, frozen=True, array_like=True):
 
 
 class Position(Struct, frozen=True, array_like=True):
-    """Where a reader stands (rule R10): all that it needs to go on from there, and so all that must be stored.
+    """A reader's state (rule R10): all that it needs to continue.
 
-    `offset` is the one after the last record that counted; `batch` and `token` are the last valid ones (0 and "" before
-    the first), `term` and `owner` those of the newest marker that counted.
+    `offset` is the one after the last valid record; `batch` and `token` are the last valid ones (0 and "" before the
+    first), `term` and `owner` those of the newest valid marker.
     """
 
     offset: int
@@ -55,7 +55,7 @@ class Position(Struct, frozen=True, array_like=True):
 
 
 class RecordVerdict(Enum):
-    """What a record is to its reader."""
+    """A valid batch, a valid marker, or a void record."""
 
     BATCH = "batch"
     MARKER = "marker"
@@ -68,7 +68,7 @@ _POSITION = msgspec.msgpack.Decoder(Position)
 
 
 def marker(term: int, owner: str) -> JournalRecord:
-    """The record with which an owner opens its term."""
+    """The record that begins an owner's term."""
     return JournalRecord(KIND_MARKER, term, owner, 0, "", "", b"")
 
 
@@ -78,7 +78,7 @@ def encode_record(record: JournalRecord) -> bytes:
 
 
 def decode_record(value: bytes | None) -> JournalRecord | None:
-    """The record that `value` holds; None where it holds none: such a record is void, and stops nobody."""
+    """The record in `value`; None if it cannot be decoded: such a record is void."""
     if value is None:
         return None
     try:
@@ -88,7 +88,7 @@ def decode_record(value: bytes | None) -> JournalRecord | None:
 
 
 def encode_position(position: Position) -> bytes:
-    """A position as msgpack, to be stored beside what was derived up to it."""
+    """A position as msgpack."""
     return _ENCODER.encode(position)
 
 
@@ -98,9 +98,9 @@ def decode_position(value: bytes) -> Position:
 
 
 class JournalReader:
-    """Follows the journal from a position and judges each record.
+    """Validates the records of the journal from a position on.
 
-    `position` moves with what counts only; `next_offset` moves with every record that was fed.
+    `position` advances with valid records, `next_offset` with every record.
     """
 
     def __init__(self, position: Position | None = None) -> None:
@@ -108,8 +108,8 @@ class JournalReader:
         self.next_offset = self.position.offset
 
     def feed(self, offset: int, record: JournalRecord | None) -> RecordVerdict:
-        """Judge the record at `offset`. Records are fed in the order of their offsets; one that was fed before, and
-        one that could not be decoded (None), is void."""
+        """Validate the record at `offset`. Records come in the order of their offsets; one that came before, and one
+        that could not be decoded (None), is void."""
         if offset < self.next_offset:
             return RecordVerdict.VOID
         self.next_offset = offset + 1

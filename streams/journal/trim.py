@@ -1,6 +1,6 @@
-"""Trims the journal: what is older than its retention, and only below what readers still need (rule R9).
+"""Trims the journal by age, but only below the offset that readers still need (rule R9).
 
-In: where the journal may begin at the latest. Out: where it begins. Kafka itself is told to keep all of it.
+In: the highest offset at which the journal may begin. Out: the one at which it begins. Kafka's own retention is off.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stocktide.streams.topics import JOURNAL
 
 
 async def trim_journal(kafka: str, app_id: str, below: int, shard: int = 0, **security: Any) -> int:
-    """Delete what is older than the journal's retention and lies below offset `below`; the offset at which the journal
+    """Delete records older than the journal's retention and below offset `below`. Gives the offset at which the journal
     begins then. Raises KafkaError."""
     partition = TopicPartition(JOURNAL.full_name(app_id), shard)
     beginning, old = await _bounds(kafka, partition, security)
@@ -29,7 +29,7 @@ async def trim_journal(kafka: str, app_id: str, below: int, shard: int = 0, **se
 
 
 async def _bounds(kafka: str, partition: TopicPartition, security: dict[str, Any]) -> tuple[int, int]:
-    """Where the partition begins, and the first offset that is not older than its retention."""
+    """The partition's first offset, and the first one within its retention."""
     assert JOURNAL.retention_ms is not None
     consumer = AIOKafkaConsumer(**{"bootstrap_servers": kafka, **security}, group_id=None, enable_auto_commit=False)
     await consumer.start()

@@ -1,5 +1,4 @@
-"""Clients of Kafka: admin, publisher, and the Faust transport that delivers chunks.
+"""Clients of Kafka: admin, publisher, topic reader, and the Faust transport that delivers chunks.
 
-In: addresses and rows. Out: topics that exist, rows that were acknowledged, chunks of records. Begin with
-`transport.py`.
+In: addresses and rows. Out: topics, acknowledged rows, batches and chunks of records. Begin with `transport.py`.
 """

@@ -1,7 +1,7 @@
-"""Creates the topics of `streams.topics` with their settings, and tells which are there.
+"""Creates the topics of `streams.topics` with their settings, and lists them.
 
-In: a broker's address, the app id, the installation's number of partitions. Out: a row for each topic.
-Safe to call from several processes at once and as often as one likes.
+In: a broker's address, the app id, the installation's number of partitions. Out: the status of each topic.
+Idempotent, also from several processes at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from stocktide.errors import StocktideError
 from stocktide.streams.topics import JOURNAL, TOPICS, Topic
 
-# From this many brokers on a topic survives the loss of one without a pause.
+# From this many brokers on, a topic survives the loss of one without a pause.
 SAFE_BROKERS = 3
 SAFE_REPLICAS = 3
 SAFE_INSYNC_REPLICAS = 2
@@ -27,19 +27,19 @@ SAFE_INSYNC_REPLICAS = 2
 RECORD_BYTES_MAX = 4 * 1024 * 1024
 # A key and a batch header beside the largest value.
 RECORD_OVERHEAD_BYTES = 64 * 1024
-# A topic that was created is told to every broker within moments.
+# A new topic reaches the metadata of every broker within moments.
 VISIBLE_SECONDS_MAX = 15.0
 POLL_SECONDS = 0.05
 REQUEST_MS_MAX = 15_000
 
 
 class TopicsError(StocktideError):
-    """The topics cannot be made as they have to be."""
+    """The topics cannot be created as required."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicStatus:
-    """A topic as it is on the broker. `partitions` and `replicas` are 0 where it is missing."""
+    """A topic on the broker. `partitions` and `replicas` are 0 if it is missing."""
 
     topic: Topic
     full_name: str
@@ -49,17 +49,17 @@ class TopicStatus:
 
     @property
     def exists(self) -> bool:
-        """Whether the broker has it."""
+        """Whether the broker has this topic."""
         return self.partitions > 0
 
 
-# Kafka compacts closed segments only, and closes one at 1 GiB unless told otherwise: until then whoever reads a table
-# back (a worker's tables, an API's feeds) reads every update of it.
+# Kafka compacts closed segments only and closes one at 1 GiB by default: until then every restore of a table (a
+# worker's tables, an API's feeds) reads all updates.
 COMPACTED_SEGMENT_BYTES = 32 * 1024 * 1024
 
 
 def topic_settings(topic: Topic, brokers: int) -> dict[str, str]:
-    """The topic's settings as Kafka spells them, for a cluster of that many brokers."""
+    """The topic's Kafka configuration for a cluster of `brokers`."""
     settings = {
         "cleanup.policy": topic.cleanup,
         "max.message.bytes": str((topic.record_bytes_max or RECORD_BYTES_MAX) + RECORD_OVERHEAD_BYTES),
@@ -78,7 +78,7 @@ def topic_settings(topic: Topic, brokers: int) -> dict[str, str]:
 
 
 def replicas_for(brokers: int, wanted: int = 0) -> int:
-    """How many replicas a topic gets: `wanted`, or with 0 what the number of brokers allows."""
+    """The replication factor: `wanted`, or with 0 what the number of brokers allows."""
     if wanted:
         return wanted
     return SAFE_REPLICAS if brokers >= SAFE_BROKERS else 1
@@ -87,9 +87,9 @@ def replicas_for(brokers: int, wanted: int = 0) -> int:
 async def ensure_topics(
     kafka: str, app_id: str, partitions: int, replication: int = 0, **security: Any
 ) -> list[TopicStatus]:
-    """Create every topic that is missing; all of them as they are then, in the table's order.
+    """Create the missing topics, and list all topics in the order of `TOPICS`.
 
-    `kafka` is HOST:PORT[,HOST:PORT]; `security` is what lets a client of aiokafka in. Raises TopicsError if an existing
+    `kafka` is HOST:PORT[,HOST:PORT]; `security` holds aiokafka's security options. Raises TopicsError if an existing
     topic has another number of partitions or the broker refuses one, and KafkaError if no broker answers.
     """
     async with admin_client(kafka, **security) as admin:
@@ -107,7 +107,7 @@ async def ensure_topics(
 
 
 async def inspect_topics(kafka: str, app_id: str, **security: Any) -> tuple[int, list[TopicStatus]]:
-    """The number of brokers, and all topics as they are, missing ones included. KafkaError if none answers."""
+    """The number of brokers, and all topics, missing ones included. Raises KafkaError if no broker answers."""
     async with admin_client(kafka, **security) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         return brokers, await _rows(admin, app_id)
@@ -115,7 +115,7 @@ async def inspect_topics(kafka: str, app_id: str, **security: Any) -> tuple[int,
 
 @asynccontextmanager
 async def admin_client(kafka: str, **security: Any) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A started client, closed at the end. Raises KafkaError where no broker answers."""
+    """A started client, closed at the end. Raises KafkaError if no broker answers."""
     admin = AIOKafkaAdminClient(**{"bootstrap_servers": kafka, **security}, request_timeout_ms=REQUEST_MS_MAX)
     try:
         await admin.start()
@@ -146,14 +146,14 @@ async def _create(
     ]
     answer = await admin.create_topics(wanted)
     for name, code, *rest in answer.topic_errors:
-        if code in (0, TopicAlreadyExistsError.errno):  # another process was first
+        if code in (0, TopicAlreadyExistsError.errno):  # another process created it meanwhile
             continue
         reason = (rest[0] if rest else None) or for_code(code).__name__
         raise TopicsError(f"topic {name} cannot be created: {reason}")
 
 
 async def _visible_rows(admin: AIOKafkaAdminClient, app_id: str) -> list[TopicStatus]:
-    """The topics once the broker tells of all of them, with a leader for each partition."""
+    """Wait until the broker lists all topics, with a leader for each partition."""
     deadline = asyncio.get_running_loop().time() + VISIBLE_SECONDS_MAX
     while True:
         rows = await _rows(admin, app_id)
@@ -181,7 +181,7 @@ def _row(topic: Topic, full_name: str, entry: Mapping[str, Any] | None) -> Topic
 
 
 def _check_partitions(rows: list[TopicStatus], partitions: int) -> None:
-    """A key's partition depends on their number: with another one, old and new records would part ways."""
+    """Check the partition counts: with another count a key's new records would go to another partition."""
     for row in rows:
         wanted = row.topic.partitions or partitions
         if row.partitions != wanted:

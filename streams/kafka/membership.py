@@ -1,8 +1,8 @@
-"""Whether this process may still write what its partitions entitle it to write.
+"""The fence of a worker's output: whether this process may still produce for its partitions.
 
-In: heartbeats that the group's coordinator answered, assignments and revocations. Out: leave to produce, or
-`MembershipLost`. A worker that was stopped and woke up late must not write rows over those of its successor (design,
-section 9, R9): it may produce only while an answered heartbeat is younger than half the session time-out.
+In: heartbeats that the group's coordinator answered, assignments and revocations. Out: permission to produce, or
+`MembershipLost`. A worker that resumes late must not write rows over those of its successor (design, section 9, R9):
+it produces only while an answered heartbeat is younger than half the session timeout.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Callable
 
 from stocktide.errors import StocktideError
 
-# How often one who waits for the next heartbeat looks whether it was answered.
-_LOOK_AGAIN_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 class MembershipLost(StocktideError):
-    """The partitions of this epoch may belong to another worker: drop the work, it is delivered anew."""
+    """The partitions of this epoch may belong to another worker: drop the work, it is delivered again."""
 
 
 class Membership:
-    """One epoch an assignment. `confirm` may be called from the consumer's thread, all else from the loop."""
+    """The state of the group membership. Each assignment begins an epoch. `confirm` may be called from the consumer's
+    thread, all else from the loop."""
 
     def __init__(self, session_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._fresh_seconds = session_seconds / 2
@@ -32,18 +32,18 @@ class Membership:
         self.epoch = 0
 
     def begin(self) -> None:
-        """Partitions were assigned: a new epoch."""
+        """Begin an epoch: partitions were assigned."""
         self.epoch += 1
         self._held = True
         self._confirmed_at = self._clock()
 
     def end(self) -> None:
-        """Partitions were revoked, or will be."""
+        """End the epoch: partitions were revoked, or will be."""
         self.epoch += 1
         self._held = False
 
     def confirm(self, at: float) -> None:
-        """The coordinator answered a heartbeat that was sent `at` (monotonic seconds)."""
+        """Record that the coordinator answered a heartbeat that was sent `at` (monotonic seconds)."""
         self._confirmed_at = max(self._confirmed_at, at)
 
     @property
@@ -52,18 +52,18 @@ class Membership:
         return self._held
 
     def holds(self, epoch: int) -> bool:
-        """Whether work of that epoch still counts."""
+        """Whether `epoch` is the current one and not ended."""
         return self._held and epoch == self.epoch
 
     def is_fresh(self) -> bool:
-        """Whether the last answered heartbeat is younger than half the session time-out."""
+        """Whether the last answered heartbeat is younger than half the session timeout."""
         return self._clock() - self._confirmed_at < self._fresh_seconds
 
     async def wait_until_may_produce(self, epoch: int) -> None:
-        """Return when work of `epoch` may be produced; waits for a heartbeat. Raises MembershipLost."""
+        """Wait until a heartbeat allows work of `epoch` to be produced. Raises MembershipLost."""
         while True:
             if not self.holds(epoch):
                 raise MembershipLost
             if self.is_fresh():
                 return
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)

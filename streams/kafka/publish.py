@@ -1,9 +1,8 @@
-"""Batches of rows onto a topic: 2 µs a row where Faust's `topic.send` takes 60.
+"""Publishes batches of rows to a topic: 2 µs a row, where Faust's `topic.send` takes 60.
 
 In: (key, value) rows of one topic. Out: the last offset per partition, once every in-sync replica has every row.
-A key's partition is crc32 of the key, so that whoever reads can tell where a key lies. What Kafka cannot take now is
-sent again, for as long as the work's epoch holds, and nothing is written by a worker whose partitions may be another's.
-A row that Kafka will never take is handed to `refused`, and the other rows go on.
+A key's partition is crc32 of the key, so that readers can compute it. The publisher retries while the epoch of the work
+holds, and writes only while the membership is fresh. A row that Kafka rejects permanently goes to `refused`.
 """
 
 from __future__ import annotations
@@ -24,30 +23,29 @@ from stocktide.streams.kafka.membership import Membership, MembershipLost
 logger = logging.getLogger(__name__)
 
 OutputRow = tuple[bytes, bytes | None]
-# What Kafka says of a request that it refuses whenever it is sent.
+# Errors that a retry cannot cure.
 PERMANENT_ERRORS = (MessageSizeTooLargeError, RecordListTooLargeError)
-# Told of a row that was refused: topic, partition, row, error, and the epoch of the work.
+# Called with topic, partition, row, error and epoch of a row that Kafka rejects permanently.
 OnRefused = Callable[[str, int, OutputRow, KafkaError, int], Awaitable[None]]
 
-# The offset of rows that were not written.
+# The offset of a row that was not written.
 OFFSET_NOT_WRITTEN = -1
-# A produce request's batch: large enough to amortise the round trip. A larger single row still goes, by itself.
+# A produce request's batch: large enough to amortise the round trip. A larger single row is sent by itself.
 BATCH_BYTES_MAX = 256 * 1024
-# Between attempts; Kafka that is away is asked a few times a second.
+# Pauses between attempts.
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 2.0
-# How long one attempt may take before it counts as failed.
 _REQUEST_TIMEOUT_MS = 10_000
-# Stopping waits this long for what is under way.
+# Limit of a stop with rows in flight.
 _STOP_SECONDS = 3.0
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Where rows of `key` lie in a topic of so many partitions."""
+    """The partition of `key` in a topic of so many partitions."""
     return zlib.crc32(key) % partitions
 
 
 def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
-    """The producer behind a Publisher, not started. `security` goes to aiokafka as it is."""
+    """The producer of a Publisher, not started. `security` goes to aiokafka unchanged."""
     return AIOKafkaProducer(
         **{"bootstrap_servers": kafka, **security},
         acks="all",
@@ -59,14 +57,14 @@ def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
 
 
 class Publisher:
-    """Publishes for as long as `membership` allows. `topic` names are full."""
+    """Publishes rows while `membership` allows it. `topic` names are full."""
 
     def __init__(self, producer: AIOKafkaProducer, membership: Membership, refused: OnRefused | None = None) -> None:
         self._producer = producer
         self._membership = membership
         self._refused = refused
-        self._under_way: set[asyncio.Task[int]] = set()
-        # (topic, partition) → the epoch, and why it did not take rows at the newest attempt; gone once it takes some.
+        self._in_flight: set[asyncio.Task[int]] = set()
+        # (topic, partition) → epoch and error of the newest failed attempt, until one succeeds.
         self._failing: dict[tuple[str, int], tuple[int, str]] = {}
 
     async def start(self) -> None:
@@ -74,7 +72,7 @@ class Publisher:
         await self._producer.start()
 
     async def stop(self) -> None:
-        """Let go of Kafka; what is under way gets a few seconds."""
+        """Disconnect; rows in flight get a few seconds."""
         try:
             await asyncio.wait_for(self._producer.stop(), _STOP_SECONDS)
         except (KafkaError, TimeoutError) as error:
@@ -82,18 +80,18 @@ class Publisher:
 
     @property
     def epoch(self) -> int:
-        """The epoch that work begun now belongs to."""
+        """The current epoch of the membership."""
         return self._membership.epoch
 
     def holds(self, epoch: int) -> bool:
-        """Whether work of that epoch still counts."""
+        """See Membership."""
         return self._membership.holds(epoch)
 
     @property
     def failing(self) -> dict[tuple[str, int], str]:
-        """(topic, partition) → why it does not take the rows that this worker has for it now."""
+        """(topic, partition) → the error that keeps rows of the current epoch from being written."""
         holds = self._membership.holds
-        return {place: why for place, (epoch, why) in self._failing.items() if holds(epoch)}
+        return {place: error for place, (epoch, error) in self._failing.items() if holds(epoch)}
 
     async def publish(
         self,
@@ -102,25 +100,25 @@ class Publisher:
         epoch: int,
         to_partition: Callable[[bytes], int] | None = None,
     ) -> dict[int, int]:
-        """Write `rows`, in order per key; the last offset of each partition written to.
+        """Write `rows`, in order per key; gives the last offset of each partition written to.
 
-        `to_partition` places a key where it is not crc32 of the key that does. Raises MembershipLost.
+        `to_partition` replaces crc32 of the key as the partitioner. Raises MembershipLost.
         """
         if to_partition is None:
             partitions = await self._count_partitions(topic, epoch)
             by_partition = _grouped(rows, lambda key: partition_of(key, partitions))
         else:
             by_partition = _grouped(rows, to_partition)
-        writes = [self._write(topic, partition, some, epoch) for partition, some in by_partition.items()]
+        writes = [self._write(topic, partition, group, epoch) for partition, group in by_partition.items()]
         offsets = await asyncio.gather(*writes)
         if not self._membership.holds(epoch):
             raise MembershipLost
         return dict(zip(by_partition, offsets, strict=True))
 
     async def flush(self, seconds_max: float) -> None:
-        """Wait until nothing is under way, so that a successor's rows come later than ours."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=seconds_max)
+        """Wait for the rows in flight, so that a successor's rows come after them."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=seconds_max)
 
     async def _count_partitions(self, topic: str, epoch: int) -> int:
         wait, is_unknown = RETRY_SECONDS_MIN, False
@@ -139,12 +137,12 @@ class Publisher:
             wait = min(wait * 2, RETRY_SECONDS_MAX)
 
     async def _write(self, topic: str, partition: int, rows: Sequence[OutputRow], epoch: int) -> int:
-        """All rows of one partition, again from the first one where an attempt fails: the newest stays the last."""
+        """Write the rows of one partition. A retry begins with the first row, so that a key's newest row stays last."""
         wait = RETRY_SECONDS_MIN
         while True:
             await self._membership.wait_until_may_produce(epoch)
             attempt = asyncio.create_task(self._attempt(topic, partition, rows))
-            self._under_way.add(attempt)
+            self._in_flight.add(attempt)
             try:
                 offset = await attempt
                 self._failing.pop((topic, partition), None)
@@ -156,14 +154,14 @@ class Publisher:
                 self._failing[topic, partition] = (epoch, repr(error))
                 logger.warning("%s-%d did not take %d rows, trying again: %r", topic, partition, len(rows), error)
             finally:
-                self._under_way.discard(attempt)
+                self._in_flight.discard(attempt)
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_SECONDS_MAX)
 
     async def _divide(
         self, topic: str, partition: int, rows: Sequence[OutputRow], epoch: int, error: KafkaError
     ) -> int:
-        """Write the halves of rows that were refused together, in order; hand over the one that is refused alone."""
+        """Write both halves of a rejected request, in order; pass a row that is rejected alone to `refused`."""
         if len(rows) > 1:
             middle = len(rows) // 2
             first = await self._write(topic, partition, rows[:middle], epoch)

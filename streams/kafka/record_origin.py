@@ -1,6 +1,6 @@
-"""Where an event that was sent again came from: a header on its record, so that a second refusal names the first place.
+"""The header with the original place of an event that was sent again, so that a second refusal names the first place.
 
-In: topic, partition, offset. Out: a header, and back. A header that is none of ours is none.
+In: topic, partition, offset. Out: a header, and back.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 ORIGIN_HEADER = "stocktide-origin"
-# Which row of `dead-letters` an event was taken from when it was sent again: `partition/offset`, for people.
+# The row of `dead-letters` that an event was retried from: `partition/offset`, for operators.
 RETRIED_FROM_HEADER = "retried-from"
-# Names of topics as Kafka has them; its partitions and offsets fit.
+# Kafka's rule for names of topics.
 _ORIGIN = re.compile(rb"([A-Za-z0-9._-]{1,249})/(\d{1,9})/(\d{1,18})")
 
 
@@ -29,12 +29,12 @@ class RecordPlace(Struct, frozen=True, order=True):
 
 
 def origin_header(place: RecordPlace) -> tuple[str, bytes]:
-    """The header that keeps a place."""
+    """The header that stores a place."""
     return ORIGIN_HEADER, str(place).encode()
 
 
 def origin_of(headers: Iterable[tuple[str, bytes | None]]) -> RecordPlace | None:
-    """The place that was kept; None where the record was not sent again by us."""
+    """The stored place; None if the record has no valid origin header."""
     for name, value in headers:
         if name == ORIGIN_HEADER and value is not None and (match := _ORIGIN.fullmatch(value)) is not None:
             return RecordPlace(match[1].decode(), int(match[2]), int(match[3]))

@@ -1,11 +1,11 @@
-"""Faust's transport that hands over a partition's fetched records as one chunk, with its own commit rule.
+"""A Faust transport that delivers a partition's fetched records as chunks, with its own commit rule.
 
-In: what aiokafka fetched, per partition. Out: one Faust event a chunk, whose value is the `Chunk` and whose offset is
-the chunk's last. Faust spends about 100 µs on each event; a chunk pays that once for all of its records.
+In: aiokafka's fetches, per partition. Out: one Faust event per chunk; its value is the `Chunk`, its offset the chunk's
+last. Faust spends about 100 µs on each event; a chunk pays that once for all of its records.
 
-The commit rule: per partition the chunks are kept in the order in which they were delivered, and those acked are
-popped from the left. So the smallest chunk that is not acked bounds the commit, whatever was acked behind it. An ack
-of a chunk that was delivered before the last seek (a rebalance) counts for nothing: its records come again.
+The commit rule: per partition the chunks are kept in the order of delivery, and acked ones are popped from the left. So
+the oldest unacked chunk bounds the commit. An ack of a chunk that was delivered before the last seek (a rebalance) has
+no effect: its records come again.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from mode.utils.futures import notify
 
 # The scheme of the broker's URL that selects this transport.
 SCHEME = "chunked"
-# A chunk is the unit of redelivery: large enough that Faust's price for it does not show, small enough that what is
-# done again after a crash takes milliseconds.
+# A chunk is the unit of redelivery: large enough to amortise Faust's cost per event, small enough that a redelivery
+# takes milliseconds.
 CHUNK_RECORDS_MAX = 1_000
-# A partition that was left out of a fetch (its records lay unread) joins the next one: this is how long the broker
-# may hold the one on its way. Faust's 1,500 ms would be the worst case of our latency.
+# A partition with buffered records is left out of a fetch and joins the next one, so this long poll bounds the latency.
+# Faust's default is 1,500 ms.
 FETCH_WAIT_MS_MAX = 100
-# How long a poll waits before it looks again which partitions may be read.
+# Limit of a poll, after which the set of readable partitions is evaluated again.
 POLL_SECONDS_MAX = 0.2
-# Between looks whether the tables are there.
+# Pause between checks of whether the tables are restored.
 NOT_READY_SECONDS = 0.02
 
 
 class Record(Protocol):
-    """What is read of a record of Kafka. `timestamp` is ms since the epoch."""
+    """A record of Kafka. `timestamp` is ms since the epoch."""
 
     @property
     def offset(self) -> int: ...
@@ -55,7 +55,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Records of one partition, in its order; never empty."""
+    """Records of one partition, in order; never empty."""
 
     topic: str
     partition: int
@@ -63,7 +63,7 @@ class Chunk:
 
 
 class ChunkSchema(Schema):
-    """Passes a chunk on as it is; what its bytes mean is the handler's business."""
+    """A schema that passes chunks on undecoded."""
 
     def compile(self, app: Any, **_: Any) -> Any:
         """The decoder that Faust calls for each event."""
@@ -78,7 +78,7 @@ class ChunkSchema(Schema):
 def split_into_chunks(
     fetched: Mapping[Any, Sequence[Record]], size_max: int
 ) -> Iterator[tuple[Any, tuple[Record, ...]]]:
-    """Cut what was fetched into chunks of at most `size_max` records, going round the partitions."""
+    """Split a fetch into chunks of at most `size_max` records, round-robin over the partitions."""
     start = 0
     left = {tp: records for tp, records in fetched.items() if records}
     while left:
@@ -89,17 +89,17 @@ def split_into_chunks(
 
 
 class DeliveredChunks:
-    """The chunks delivered since the last seek, per partition, in order: the state of the commit rule."""
+    """The state of the commit rule: the chunks delivered since the last seek, per partition, in order."""
 
     def __init__(self) -> None:
         self._by_partition: dict[Any, deque[Any]] = defaultdict(deque)
 
     def add(self, tp: Any, message: Any) -> None:
-        """Note a chunk's message (its `offset` is the chunk's last) before it is handed over."""
+        """Add a chunk's message (its `offset` is the chunk's last) before its delivery."""
         self._by_partition[tp].append(message)
 
     def take_acked(self, tp: Any) -> int | None:
-        """Forget the acked chunks at the head; the offset to commit behind them, None where the head is not acked."""
+        """Remove the acked chunks at the head; the offset to commit after them, None if the head is not acked."""
         waiting = self._by_partition[tp]
         offset: int | None = None
         while waiting and waiting[0].acked:
@@ -107,24 +107,24 @@ class DeliveredChunks:
         return offset
 
     def oldest_unacked(self, tp: Any) -> int | None:
-        """The offset of the first message that is not acked; None where there is none."""
+        """The offset of the first unacked message; None if all are acked."""
         waiting = self._by_partition.get(tp, ())
         return next((message.offset for message in waiting if not message.acked), None)
 
     def partitions(self) -> list[Any]:
-        """Those with chunks that are not committed."""
+        """The partitions with uncommitted chunks."""
         return [tp for tp, waiting in self._by_partition.items() if waiting]
 
     def clear(self) -> None:
-        """All will be delivered anew."""
+        """Forget all chunks: they will be delivered again."""
         self._by_partition.clear()
 
 
 class ChunkConsumerThread(aiokafka.AIOKafkaConsumerThread):
-    """Faust's consumer thread, which also tells the app's `membership` of each heartbeat that was answered."""
+    """Faust's consumer thread, which also reports each answered heartbeat to the app's `membership`."""
 
     async def on_start(self) -> None:
-        """Start the consumer and listen to its heartbeats."""
+        """Start the consumer and observe its heartbeats."""
         self._consumer = self._create_consumer(loop=self.thread_loop)
         self._consumer._fetch_max_wait_ms = FETCH_WAIT_MS_MAX
         self.time_started = time.monotonic()
@@ -132,49 +132,49 @@ class ChunkConsumerThread(aiokafka.AIOKafkaConsumerThread):
         self._watch_heartbeats(self._consumer._coordinator)
 
     async def on_thread_stop(self) -> None:
-        """Stop the consumer. A static member would stay in the group until its session has run out: leave it."""
+        """Stop the consumer and leave the group: a static member would stay in it until its session timed out."""
         if self._consumer is not None and self._consumer._coordinator is not None:
             self._consumer._coordinator._group_instance_id = None
         await super().on_thread_stop()
 
     def _watch_heartbeats(self, coordinator: Any) -> None:
         membership = self.app.membership
-        beat = coordinator._do_heartbeat
+        do_heartbeat = coordinator._do_heartbeat
 
-        async def beat_and_tell() -> bool:
-            asked_at = time.monotonic()
-            answered: bool = await beat()
+        async def do_heartbeat_and_confirm() -> bool:
+            sent_at = time.monotonic()
+            answered: bool = await do_heartbeat()
             if answered:
-                # The broker counts from when it got the request: the time of asking is the safe side.
-                membership.confirm(asked_at)
+                # The broker counts from the arrival of the request: the time of sending is on the safe side.
+                membership.confirm(sent_at)
             return answered
 
-        coordinator._do_heartbeat = beat_and_tell
+        coordinator._do_heartbeat = do_heartbeat_and_confirm
 
 
-class _NeverRead(defaultdict[Any, None]):
-    """Stands in for Faust's "offset read last", below which Faust drops what it gets. After a seek back that would
-    drop what must come again: a chunk under way notes its offset only when it was handed over, after the seek."""
+class _NoReadOffsets(defaultdict[Any, None]):
+    """Disables Faust's map of offsets read, below which Faust drops records. A chunk in flight would write its offset
+    after a seek back, and Faust would drop the redelivery."""
 
     def __init__(self) -> None:
         super().__init__(lambda: None)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Remember nothing."""
+        """Store nothing."""
 
 
 class ChunkConsumer(aiokafka.Consumer):
-    """Faust's consumer, by chunks."""
+    """Faust's consumer, delivering chunks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._delivered = DeliveredChunks()
-        # A fetch and a seek exclude each other, and what was fetched before a seek is dropped after it: else records
-        # on their way from the consumer's thread would count as delivered although earlier ones come again.
+        # A fetch and a seek exclude each other, and records fetched before a seek are dropped after it: otherwise they
+        # would count as delivered although earlier ones come again.
         self._fetch_or_seek = asyncio.Lock()
         self._seeks = 0
         self._fetched_after_seeks = 0
         super().__init__(*args, **kwargs)
-        self._read_offset = _NeverRead()
+        self._read_offset = _NoReadOffsets()
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -202,7 +202,7 @@ class ChunkConsumer(aiokafka.Consumer):
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
         if not self.app.tables.actives_ready and active_partitions is not None:
-            # Faust resumes the streams before it seeks: until it has, only changelogs are read.
+            # Faust resumes the streams before it seeks: until then only changelogs are read.
             active_partitions = {tp for tp in active_partitions if self._is_changelog_tp(tp)}
             if not active_partitions:
                 await asyncio.sleep(NOT_READY_SECONDS)
@@ -212,10 +212,10 @@ class ChunkConsumer(aiokafka.Consumer):
             return await super()._getmany(active_partitions, timeout)
 
     async def _give_back(self) -> None:
-        """What was fetched while the flow stopped is dropped, so the position must go back."""
+        """Seek back, because records that were fetched while the flow stopped are dropped."""
         try:
             await self.perform_seek()
-        except Exception as error:  # no assignment, or a rebalance under way, which ends with a seek of its own
+        except Exception as error:  # no assignment, or a rebalance, which ends with a seek of its own
             self.log.info("not sought back while the flow was stopped: %r", error)
 
     def _message_of(self, tp: Any, records: tuple[Record, ...]) -> Any:
@@ -237,14 +237,14 @@ class ChunkConsumer(aiokafka.Consumer):
         )
 
     def ack(self, message: Any) -> bool:
-        """Mark a chunk as done. True the first time."""
+        """Mark a chunk as processed. True the first time."""
         with ack_lock:
             if message.acked:
                 return False
             message.acked = True
             self._unacked_messages.discard(message)
             self._n_acked += 1
-            # The message waits here for its commit; its records need not.
+            # The message waits for its commit; its records are no longer needed.
             message.value = None
         notify(self._waiting_for_ack)
         return True
@@ -256,12 +256,12 @@ class ChunkConsumer(aiokafka.Consumer):
         return (tp for tp in self._delivered.partitions() if topics is None or tp in topics or tp.topic in topics)
 
     def oldest_unacked(self, tp: Any) -> int | None:
-        """The last offset of the oldest chunk that was delivered and is not acked; None where there is none."""
+        """The last offset of the oldest unacked chunk; None if all are acked."""
         return self._delivered.oldest_unacked(tp)
 
     def fetch_position(self, tp: Any) -> int | None:
-        """Where the next fetch of a partition begins; None where that is not known yet. The thread is not asked: what
-        waits for Kafka there would hold up what reads."""
+        """The offset of the next fetch of a partition; None if it is not known yet. Read without the consumer's thread,
+        which may be waiting for Kafka."""
         subscription = self._thread._ensure_consumer()._subscription.subscription
         if subscription is None or subscription.assignment is None or tp not in subscription.assignment.tps:
             return None
@@ -269,7 +269,7 @@ class ChunkConsumer(aiokafka.Consumer):
         return state.position if state.has_valid_position else None
 
     def lags(self) -> dict[tuple[str, int], int]:
-        """Per assigned input partition (topic, partition) the records that are not committed yet, as far as known."""
+        """(topic, partition) → uncommitted records, of the assigned input partitions whose lag is known."""
         found = {}
         for tp in self.assignment():
             high, done = self.highwater(tp), self._committed_offset.get(tp)
@@ -278,26 +278,26 @@ class ChunkConsumer(aiokafka.Consumer):
         return found
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
-        """Offsets between chunks are no gaps: nothing to remember."""
+        """Do nothing: offsets between chunks are no gaps."""
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
-        """Commit what is done, before Faust forgets it."""
+        """Commit the acked chunks before Faust forgets them."""
         self.app.membership.end()
         await self.commit()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
-        """Begin a new epoch of the membership."""
+        """Begin an epoch of the membership."""
         self.app.membership.begin()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
-        """Back to what is committed, or to the beginning where nothing is; all delivered so far will come again."""
+        """Seek to the committed offsets, or to the beginning; uncommitted records will come again."""
         async with self._fetch_or_seek:
             committed = await self.seek_to_committed()
             never = [tp for tp, offset in committed.items() if not offset and not self._is_changelog_tp(tp)]
             if never:
-                # Else a first chunk that a rebalance dropped before anything was committed would stay dropped.
+                # Otherwise a first chunk that a rebalance dropped before the first commit would be lost.
                 await self._thread.seek_to_beginning(*never)
             self._seeks += 1
             self._delivered.clear()
@@ -314,5 +314,5 @@ class Transport(aiokafka.Transport):
 
 
 def register() -> None:
-    """Make Faust know the scheme. Idempotent."""
+    """Register the scheme with Faust. Idempotent."""
     TRANSPORTS.aliases[SCHEME] = f"{__name__}:Transport"

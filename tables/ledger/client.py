@@ -1,7 +1,7 @@
-"""The ledger: typed methods over the Lua steps that decide and read. All stock counters live behind it.
+"""The ledger's client: typed methods over the Lua steps that decide and read.
 
-In: batches of commands, and questions. Out: decided batches (the journal's payload), and records with the batch as of
-which they are true. Expected refusals are outcomes inside a `Decision`; exceptions are for outages.
+In: batches of commands, and reads. Out: decided batches (the journal's payload), and records with the batch as of which
+they are true. Expected refusals are outcomes inside a `Decision`; exceptions are for outages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from stocktide.tables.ledger.records import (
 )
 from stocktide.tables.ledger.scripts import Script, key_prefix
 
-# A page is one Lua call: a shopper waits behind it, so it stays within a few ms.
+# A page is one Lua call, which blocks Redis: a few ms.
 PAGE_SKUS_MAX = 1_000
 
 
@@ -40,61 +40,59 @@ class LedgerError(StocktideError):
 
 
 class Unblessed(LedgerError):
-    """No takeover has blessed this Redis: it may have lost something."""
+    """No takeover has blessed this Redis: it may have lost writes."""
 
 
 class Busy(LedgerError):
-    """The outbox is over its cap: decisions come faster than the journal takes them."""
+    """The outbox is over its cap: decisions come faster than the relay publishes them."""
 
 
 class TooLarge(StocktideError):
-    """The batch reads, or says in the journal, more than one call may. Nothing was decided: submit it in parts."""
+    """The batch reads or writes more than one call may. Nothing was decided: submit it in parts."""
 
 
 class LedgerLimits(Struct, frozen=True):
     """Limits that the Lua step enforces; durations in ms."""
 
-    # Some seconds of full load: beyond that a caller had better wait than make the takeover long.
+    # Some seconds of full load: a longer outbox would make the takeover long.
     outbox_max: int = 2_000
-    # How long an event waits for what it needs before it goes to the dead letters, and when an alert names it.
+    # Age at which a parked event goes to the dead letters, and at which an alert names it.
     park_ms: int = DAY_MS
     waiting_alert_ms: int = 15 * 60 * 1000
-    # What may wait with one order: some hundred events, or a shipment of some hundred lines. An order's record carries
-    # it into each of its rows.
+    # Parked events of one order: some hundred, or a shipment of some hundred lines. Each row of the order carries them.
     waiting_order_bytes_max: int = 64 * 1024
-    # What may wait in all: memory that only a sender who went wrong takes up. After a recovery the orders are counted
-    # anew in one call of some 10 ms.
+    # Parked events in all: only a faulty sender needs so much. A recovery counts these orders in one call of 10 ms.
     waiting_bytes_max: int = 64 * 1024 * 1024
     waiting_orders_max: int = 50_000
-    # Rule 42: a shopper who needs more has left; and events of an order whose ids are kept as they came.
+    # Extensions of a hold (rule 42), and event ids that are kept in full per order.
     extensions_max: int = 64
     event_ids_listed: int = 64
-    # How long a final order answers repeats; a refused one (a flash sale makes millions) less long.
+    # How long a final order is kept to answer repeats; a refused one less long, as a flash sale makes millions.
     order_retention_ms: int = 7 * DAY_MS
     refused_retention_ms: int = 24 * HOUR_MS
     movement_retention_ms: int = IDS_RETENTION_MS
-    # Whole rows of SKUs in one batch: those of an order of 2,000 lines in a few warehouses. Beyond it a batch says only
-    # what it changed of a SKU, and a later one says the whole: as rows in JSON they are ten times as large.
+    # Whole SKU rows in one batch: those of an order of 2,000 lines in a few warehouses. Beyond it the batch holds
+    # patches, and a later one the whole rows: as JSON they are ten times as large.
     whole_rows_bytes_max: int = 1024 * 1024
-    # A payload is one record of the journal; what is around it there takes less than the difference.
+    # A payload is one record of the journal; its envelope takes less than the difference.
     payload_bytes_max: int = JOURNAL_RECORD_BYTES_MAX - 1024 * 1024
-    # How far ahead of the ledger's clock an input may be dated: more is a clock that is wrong (rule 40).
+    # How far an input may be dated ahead of the ledger's clock (rule 40).
     future_ms: int = 600_000
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedBatch:
-    """A batch as decided, not settled yet. `batch` 0: nothing was due and no batch was made."""
+    """A decided batch that is not settled yet. `batch` 0: nothing was due and no batch was made."""
 
     batch: int
     token: str
     payload: bytes
-    # CPU time that the step held Redis, s.
+    # CPU time of the Lua step, s.
     seconds: float = 0.0
 
     @property
     def decision(self) -> Decision:
-        """The payload, decoded. Raises msgspec.DecodeError where Lua and Python have parted."""
+        """The decoded payload. Raises msgspec.DecodeError if Lua's format differs."""
         return decode_decision(self.payload)
 
 
@@ -103,7 +101,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class LedgerRead(Generic[_Value]):
-    """A value as of `batch` (and its `token`); where `settled` is less, it may not be told yet."""
+    """A value as of `batch` (and its `token`). If `settled` is less, the value must not be returned to a client yet."""
 
     value: _Value
     batch: int
@@ -112,7 +110,7 @@ class LedgerRead(Generic[_Value]):
 
 
 class KnownSkus(Struct, frozen=True, array_like=True):
-    """How many SKUs are known, and a page of their names in order."""
+    """The number of known SKUs, and a page of their names in order."""
 
     count: int
     names: tuple[str, ...]
@@ -147,9 +145,9 @@ class Ledger:
         self._read = Script(redis, prefix, "read")
 
     async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> AppliedBatch:
-        """Decide `commands` in order, atomically, as one batch under `token` (fresh for each attempt).
+        """Decide `commands` in order, atomically, as one batch under `token` (new for each attempt).
 
-        Raises Unblessed, Busy, TooLarge, and redis-py's errors where the server cannot be reached.
+        Raises Unblessed, Busy, TooLarge, and redis-py's errors if the server cannot be reached.
         """
         now = clock_ms() if now_ms is None else now_ms
         try:
@@ -159,25 +157,25 @@ class Ledger:
         return AppliedBatch(batch, token, payload, held_ms / 1000)
 
     async def read_order(self, order_id: str) -> LedgerRead[OrderRecord | None]:
-        """An order as it is now; None if it is not known (a parked event is no order)."""
+        """An order; None if it is unknown (parked events alone are no order)."""
         answer = await self._ask("order", order_id)
         record = _ORDER.decode(answer[3]) if answer[3] else None
         return _read(answer, record if record is not None and record.state != "parked" else None)
 
     async def read_movement(self, warehouse: str, movement_id: str) -> LedgerRead[MovementRecord | None]:
-        """What a movement did, or its refusal."""
+        """A movement with its outcome."""
         answer = await self._ask("movement", warehouse, movement_id)
         return _read(answer, _MOVEMENT.decode(answer[3]) if answer[3] else None)
 
     async def read_sku(self, sku: str) -> LedgerRead[tuple[SkuRecord, tuple[Offer, ...]] | None]:
-        """A SKU and what every known channel may sell of it."""
+        """A SKU and its offer on every known channel."""
         answer = await self._ask("sku", sku)
         return _read(answer, _SKU.decode(answer[3]) if answer[3] else None)
 
     async def read_channel(
         self, channel: str, skus: Sequence[str] | None, cursor: str, limit: int
     ) -> LedgerRead[tuple[tuple[ChannelItem, ...], str | None]]:
-        """What `channel` may sell: of `skus`, or a page of up to `limit` SKUs after `cursor` ("" from the start)."""
+        """The channel's offers for `skus`, or for a page of up to `limit` SKUs after `cursor` ("" from the start)."""
         if skus is not None:
             answer = await self._ask("skus", channel, *skus[:PAGE_SKUS_MAX])
             return _read(answer, (_ITEMS.decode(answer[3]), None))
@@ -187,21 +185,21 @@ class Ledger:
         return _read(answer, (items, items[-1].sku if len(items) == limit else None))
 
     async def read_known_skus(self, cursor: str, limit: int) -> LedgerRead[KnownSkus]:
-        """How many SKUs are known, and the names of up to `limit` after `cursor` ("" from the start)."""
+        """The number of known SKUs, and the names of up to `limit` after `cursor` ("" from the start)."""
         answer = await self._ask("known", cursor, min(limit, PAGE_SKUS_MAX))
         return _read(answer, _KNOWN.decode(answer[3]))
 
     async def read_policy(
         self, channel: str, sku: str | None
     ) -> LedgerRead[tuple[dict[str, Any] | None, dict[str, Any]]]:
-        """The policy set at this level (None: none is) and the one in force. Null fields are left out."""
+        """The policy set at this level (None: none) and the one in force. Null fields are left out."""
         answer = await self._ask("policy", channel, sku or "")
         own, effective = _POLICY.decode(answer[3])
         effective.pop("allowed", None)
         return _read(answer, (dict(own) if own is not None else None, effective))
 
     async def read_registry(self) -> LedgerRead[RegistryRecord]:
-        """All known channels, and whether a sweep is under way."""
+        """All known channels, and the sweep in progress."""
         answer = await self._ask("registry")
         return _read(answer, _REGISTRY.decode(answer[3]))
 
@@ -209,7 +207,7 @@ class Ledger:
         try:
             try:
                 return await self._read(*arguments)
-            except RedisConnectionError:  # a connection from before a restart; to read twice does no harm
+            except RedisConnectionError:  # a connection from before a restart; a read is safe to repeat
                 return await self._read(*arguments)
         except ResponseError as error:
             raise _translated(error) from error

@@ -1,7 +1,7 @@
-"""What the ledger is asked: one frozen, flat command per thing that can be decided.
+"""The ledger's commands: one frozen, flat message per kind of decision.
 
-In: typed events of `streams.contract.events`. Out: commands that msgpack carries into Lua as maps (`omit_defaults`:
-what is left out is the default, in Lua as here). Times are ms since the epoch, durations end in `_ms`.
+In: typed events of `streams.contract.events`. Out: commands that msgpack encodes for Lua as maps (`omit_defaults`: an
+absent field has its default, in Lua as here). Times are ms since the epoch, durations end in `_ms`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from msgspec import Struct
 from stocktide.streams.contract import events
 from stocktide.streams.contract.times import ms_of
 
-# 16 hex digits: an accident among one order's events is out of the question, and it is stored with each of them.
+# 16 hex digits: no collision among one order's events, and short, since each event stores one.
 _FINGERPRINT_BYTES = 8
-# Ids of commands that came over HTTP without one. Each order has one placing; the rest draw a fresh id.
+# The id of a `place` that came over HTTP without one: each order has one placing. Other commands get a random id.
 PLACED_ID_DEFAULT = "placed"
 
 
 class Origin(Struct, frozen=True, array_like=True):
-    """Where an event lay in Kafka, and its bytes as text: kept so that a refusal can name and keep it. Of an event that
-    may wait in the ledger, `raw` is the event without unknown fields; its length is what it takes up there."""
+    """An event's place in Kafka and its bytes as text, for its dead letter. For an event that may be parked, `raw` is
+    the event without unknown fields; its length is its size in the ledger."""
 
     topic: str
     partition: int
@@ -39,9 +39,9 @@ class _OrderCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
     id: str
     order_id: str
     fingerprint: str
-    # None where the caller gave no time: the ledger decides it now.
+    # None: the ledger uses its clock.
     at: int | None = None
-    # Present on what Kafka brought: an unseen order then parks the event instead of refusing it.
+    # Set for an event from Kafka: the ledger then parks it if the order is unknown, instead of refusing it.
     origin: Origin | None = None
 
 
@@ -64,11 +64,11 @@ class Pay(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="pay
 
 
 class Cancel(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
-    """Give back what is held or paid and not shipped."""
+    """Release the held, or paid and unshipped, units."""
 
 
 class Extend(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="extend"):
-    """Let a hold last until at least now + `hold_ms`."""
+    """Extend a hold until at least now + `hold_ms`."""
 
     hold_ms: int
 
@@ -91,7 +91,7 @@ class _MovementCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
     at: int
     fingerprint: str
     lines: tuple[tuple[str, int], ...]
-    # When Kafka got it (record timestamp); decides `too_old`, because `occurred_at` may be history. 0: now.
+    # The record's timestamp in Kafka; decides `too_old`, because `occurred_at` may be history. 0: now.
     received_at: int = 0
     origin: Origin | None = None
 
@@ -109,8 +109,8 @@ class Adjust(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class Count(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="count"):
-    """Absolute, as of `at`. `complete`: SKUs that no line lists are 0. `parts` not 0: this is number `part` of so many,
-    which form one count; a complete count of one body is part 1 of 1."""
+    """Absolute quantities as of `at`. `complete`: unlisted SKUs are 0. `parts` not 0: this is number `part` of the
+    parts of one count; a complete count of one body is part 1 of 1."""
 
     complete: bool = False
     part: int = 0
@@ -124,7 +124,7 @@ class Transfer(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class SetPolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="set_policy"):
-    """Replace the policy of a level whole. `policy` holds only the fields that were given and are not null."""
+    """Replace a level's policy. `policy` holds only the given fields that are not null."""
 
     channel: str
     policy: dict[str, Any]
@@ -133,7 +133,7 @@ class SetPolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="se
 
 
 class DeletePolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="delete_policy"):
-    """Remove a level."""
+    """Remove a level's policy."""
 
     channel: str
     sku: str | None = None
@@ -141,36 +141,36 @@ class DeletePolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag=
 
 
 class KnowChannel(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="know_channel"):
-    """A subscription makes a channel known."""
+    """Make a channel known, because it has a subscriber."""
 
     channel: str
 
 
 class Sweep(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="sweep"):
-    """Re-evaluate the next `skus_max` SKUs after a channel's policy changed or a channel became known."""
+    """Re-evaluate the next `skus_max` SKUs, after a channel's policy changed or a channel became known."""
 
     skus_max: int
 
 
 class ContinueCounts(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="continue_counts"):
-    """One step, over up to `skus_max` SKUs, of a count that takes more than one. `nothing_due` where there is none."""
+    """Apply one step of up to `skus_max` SKUs of a count that takes several. `nothing_due` if there is none."""
 
     skus_max: int
 
 
 class WriteWhole(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="write_whole"):
-    """Write up to `skus_max` SKUs into the journal whole of which it holds only what changed since their last whole
-    row. `nothing_due` where there are none."""
+    """Write whole rows of up to `skus_max` SKUs of which the journal's newest rows are patches. `nothing_due` if there
+    are none."""
 
     skus_max: int
 
 
 class Restate(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="restate"):
-    """Write the next `keys_max` or so of all SKUs and orders into the journal anew, whole (rule R9). A pass over all of
-    them begins at the earliest `every_ms` after the last one began: `nothing_due` until then.
+    """Write whole rows of the next `keys_max` or so of all SKUs and orders into the journal (rule R9). A pass over all
+    of them begins at the earliest `every_ms` after the last one began: `nothing_due` until then.
 
-    The result's `detail` says which page it was: `begun N`, `going N`, `ended N`, or `whole N` for a pass of one page;
-    N is the batch with which the pass began.
+    The result's `detail` identifies the page: `begun N`, `going N`, `ended N`, or `whole N` for a pass of one page; N
+    is the first batch of the pass.
     """
 
     keys_max: int
@@ -178,13 +178,13 @@ class Restate(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="rest
 
 
 class Repair(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="repair"):
-    """Put one key right, as an audit saw it: `repaired`, or `moved_on` where the key is no longer what it saw.
+    """Repair one key that an audit found wrong: `repaired`, or `moved_on` if the key has changed since.
 
-    `subject` is `sku`, `order`, `movement`, `registry` or `policy`; `key` as in Redis, of a policy the channel, beside
-    `sku`. `seen` is the sha1 of the bytes that the audit saw, `absent`, or `type:…`; `wanted` the whole record that
-    belongs there (None: nothing does). `unheld` are SKUs in whose index of holds an order has no place. `deltas` is
-    what the counters of a SKU lack, whatever traffic did to them meanwhile, as long as its newest repair is `since`.
-    `before` is told beside it: what lay there, as plain values.
+    `subject` is `sku`, `order`, `movement`, `registry` or `policy`; `key` as in Redis, for a policy the channel, with
+    `sku`. `seen` is the sha1 of the bytes that the audit read, `absent`, or `type:…`; `wanted` the correct whole record
+    (None: the key is removed). `unheld` are SKUs whose index of holds must not contain the order. `deltas` corrects a
+    SKU's counters whatever traffic did to them meanwhile, as long as its newest repair is `since`. `before` is the
+    wrong record as plain values, for the journal.
     """
 
     id: str
@@ -202,9 +202,8 @@ class Repair(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="repai
 
 
 class Tick(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="tick"):
-    """Release up to `orders_max` holds whose deadline passed, name events that have waited long and end the wait of
-    those whose time is over, within bounds, and re-evaluate up to `orders_max` SKUs whose dwell ended. `nothing_due`
-    where there was nothing."""
+    """Release up to `orders_max` holds whose deadline passed, raise alerts for events parked long, drop those parked
+    over `park_ms`, and re-evaluate up to `orders_max` SKUs whose dwell ended. `nothing_due` if there was nothing."""
 
     orders_max: int
 
@@ -233,12 +232,12 @@ Command = (
 
 
 def fingerprint(*parts: object) -> str:
-    """A short digest of a body with defaults filled, lines summed and sorted, without `id` and `occurred_at`."""
+    """A short digest of a body with its defaults, lines summed and sorted, without `id` and `occurred_at`."""
     return blake2b(msgspec.msgpack.encode(parts), digest_size=_FINGERPRINT_BYTES).hexdigest()
 
 
 def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | None = None) -> Place:
-    """The command of a placed order, from Kafka or HTTP: the same body gives the same fingerprint by either door."""
+    """The command that places an order; the same body has the same fingerprint from Kafka and from HTTP."""
     lines = _summed(body.lines)
     return Place(
         id=body.id or PLACED_ID_DEFAULT,
@@ -270,7 +269,7 @@ def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | Non
 
 
 def make_command(event: events.Event, origin: Origin | None = None, received_at: int = 0) -> Command:
-    """The command that an input event asks for."""
+    """The command of an input event."""
     at = ms_of(event.occurred_at)
     match event:
         case events.OrderPlaced():
@@ -295,7 +294,7 @@ def make_command(event: events.Event, origin: Origin | None = None, received_at:
 def make_extend(
     order_id: str, hold_seconds: int, id_: str, at: int | None = None, origin: Origin | None = None
 ) -> Extend:
-    """The command that lets a hold last longer."""
+    """The command that extends a hold."""
     mark = fingerprint("extend", hold_seconds)
     return Extend(id=id_, order_id=order_id, at=at, hold_ms=hold_seconds * 1000, fingerprint=mark, origin=origin)
 
@@ -317,7 +316,7 @@ def _movement_of(event: events.Movement, at: int, origin: Origin | None, receive
         case events.StockAdjusted(reason=reason):
             return Adjust(reason=reason, fingerprint=fingerprint("adjust", sorted(lines), reason), **common)
         case events.StockCounted():
-            # The time of a count is part of what it says.
+            # A count is as of its time, so the time is part of its content.
             if not event.complete and event.parts is None:
                 return Count(fingerprint=fingerprint("count", sorted(lines), at), **common)
             part, parts = event.part or 1, event.parts or 1

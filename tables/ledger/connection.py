@@ -1,7 +1,7 @@
-"""One way to reach Redis, for every process.
+"""The Redis connection of every process.
 
-In: a URL, and what lets us in. Out: a client that sends each command once. redis-py would repeat one whose connection
-broke, and so decide a batch twice under one token; here every caller repeats by itself, where it knows that it may.
+In: a URL and credentials. Out: a client that sends each command once. redis-py would repeat a command whose connection
+broke, and so decide a batch twice under one token; callers here retry by themselves where it is safe.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-# Longer than any step of Lua and any blocking read; shorter than a caller's patience.
+# Longer than any Lua step and any blocking read.
 SOCKET_TIMEOUT_SECONDS = 5.0
 CONNECT_TIMEOUT_SECONDS = 2.0
 
 
 def connect(url: str, **access: Any) -> Redis:
-    """A client that connects with its first command. `access` (user, password, TLS files) goes to redis-py as it is.
-    Raises ValueError where `url` is none."""
+    """A client that connects with its first command. `access` (user, password, TLS files) goes to redis-py unchanged.
+    Raises ValueError if `url` is invalid."""
     return Redis.from_url(
         url,
         **access,
@@ -32,8 +32,8 @@ def connect(url: str, **access: Any) -> Redis:
 
 
 async def check_eviction_policy(redis: Redis) -> str | None:
-    """Why this server may drop keys by itself; None where it never does. INFO tells, so no right to CONFIG is needed.
-    Raises RedisError."""
+    """A sentence if this server may evict keys, else None. It asks INFO, which needs no permission for CONFIG. Raises
+    RedisError."""
     memory = await redis.info("memory")
     policy = memory.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":

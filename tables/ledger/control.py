@@ -1,8 +1,8 @@
-"""The ledger's side of relay and takeover: what is in the outbox, what is settled, who may decide.
+"""The Lua steps of relay and takeover: outbox, settlement, blessing and recovery.
 
 In: terms, and positions of the journal. Out: typed answers of the Lua steps `outbox`, `settle`, `unbless` and `bless`.
-That this server, or this term, may not do it is a value (`Refusal`), not an exception: it is how a recovery begins.
-`replay`, `flush` and `load` are the steps of a recovery between `unbless` and `bless`.
+A refused step is a value (`StepRefused`), not an exception: it is how a recovery begins. `replay`, `flush` and `load`
+are the steps of a recovery between `unbless` and `bless`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from stocktide.tables.ledger.scripts import Script, key_prefix
 
 
 class Refusal(StrEnum):
-    """Why a step was not done. The words are those of `lua/`."""
+    """The reason of a refused step, as `lua/` returns it."""
 
-    UNBLESSED = "unblessed"  # this server was never blessed, or is another one, or came back: take over
-    HIGHER_TERM = "higher_term"  # a newer owner was here
-    FORK = "fork"  # the outbox does not hold what the journal holds: take over
+    UNBLESSED = "unblessed"  # this server was never blessed, or is another one, or restarted: take over
+    HIGHER_TERM = "higher_term"  # a newer owner took over
+    FORK = "fork"  # outbox and journal differ: take over
     MOVED = "moved"  # the server is not the one that the recovery began with
-    SUPERSEDED = "superseded"  # somebody wrote or flushed `blessed` since the recovery began
-    BROKEN = "broken"  # the outbox does not lead from the journal's last batch to the newest one
-    OUT_OF_ORDER = "out_of_order"  # the server does not stand where the step begins: somebody else was here
+    SUPERSEDED = "superseded"  # `blessed` was written or flushed since the recovery began
+    BROKEN = "broken"  # the outbox does not chain from the journal's last batch to the newest one
+    OUT_OF_ORDER = "out_of_order"  # the server's newest batch is not the one before the step
 
 
 class OutboxEntry(Struct, frozen=True, array_like=True):
-    """A batch that the ledger decided and the relay has to publish. `payload` is carried unopened."""
+    """A decided batch that the relay publishes; `payload` stays encoded."""
 
     batch: int
     token: str
@@ -41,8 +41,8 @@ class OutboxEntry(Struct, frozen=True, array_like=True):
 
 
 class ServerState(Struct, frozen=True):
-    """What a recovery found when it began: the server's ids, its newest batch (0 and "" if none), how far it settled
-    (None if nothing was ever noted there)."""
+    """The server at the start of a recovery: its ids, its newest batch (0 and "" if none), and its settled position
+    (None if it has none)."""
 
     run_id: str
     replid: str
@@ -52,13 +52,13 @@ class ServerState(Struct, frozen=True):
 
 
 class SettledUpTo(Struct, frozen=True):
-    """How far this server is settled."""
+    """The newest settled batch of this server."""
 
     batch: int
 
 
 class StepRefused(Struct, frozen=True):
-    """A step that was not done. `batch` is the one it stumbled over, `term` the higher one, where there is one."""
+    """A refused step. `batch` is the offending one, `term` the higher one, if any."""
 
     reason: Refusal
     batch: int = 0
@@ -66,18 +66,18 @@ class StepRefused(Struct, frozen=True):
 
 
 class RedoStep(Struct, frozen=True):
-    """A step of redo: batches that lie one after the other in the journal, and what they wrote.
+    """A step of redo: consecutive batches of the journal, and their writes.
 
     `batch` and `token` are those before the first one; `position` is the journal's after the last one, `at` its time
-    (ms); `told` are (batch, token) of all that nobody was told to be settled; `writes` as `tables.recovery.redo` packs
-    them.
+    (ms); `unannounced` are the (batch, token) whose settlement was not published yet; `writes` as
+    `tables.recovery.redo` packs them.
     """
 
     batch: int
     token: str
     position: Position
     at: int
-    told: tuple[tuple[int, str], ...]
+    unannounced: tuple[tuple[int, str], ...]
     writes: tuple[bytes, ...]
 
 
@@ -109,31 +109,31 @@ class LedgerControl:
 
     async def settle(self, term: int, positions: Sequence[Position]) -> SettledUpTo | StepRefused:
         """Settle valid records: `positions` are the reader's, one after each (a marker's repeats the batch before it).
-        The last one is noted; the tokens of those that were new are published."""
+        Redis stores the last one and publishes the tokens of the new ones."""
         last = positions[-1]
         read = msgspec.msgpack.encode(list({at.batch: at.token for at in positions if at.batch}.items()))
         answer = await self._settle(term, read, last.offset, last.term, last.owner, last.batch, last.token)
         return SettledUpTo(answer[1]) if answer[0] == b"settled" else _refused(answer)
 
     async def settled(self) -> Position | None:
-        """How far this server noted to be settled; None if nothing was ever noted. Blessed or not, it is true: only
-        what was read back from the journal was ever written there."""
+        """The settled position of this server; None if it has none. It is valid even on an unblessed server: only
+        positions that were read back from the journal are written there."""
         names = ["offset", "term", "owner", "batch", "token"]
         found: Sequence[Any] = await self._redis.hmget(self._prefix + "settled", names)
         return None if found[0] is None else _position(found)
 
     async def term(self) -> int:
-        """The term of the newest recovery that this server saw; 0 if none."""
+        """The term of the newest recovery of this server; 0 if none."""
         return int(await self._redis.hget(self._prefix + "blessed", "term") or 0)
 
     async def unbless(self, term: int) -> ServerState | StepRefused:
-        """Begin a recovery: from here on this server decides and settles nothing, until `bless` with this term."""
+        """Begin a recovery: this server decides and settles nothing until `bless` with this term."""
         answer = await self._unbless(term)
         if answer[0] != b"ok":
             return _refused(answer)
         _, run_id, replid, batch, token, *settled = answer
-        noted = _position(settled) if settled[0] else None
-        return ServerState(run_id.decode(), replid.decode(), batch, token.decode(), noted)
+        position = _position(settled) if settled[0] else None
+        return ServerState(run_id.decode(), replid.decode(), batch, token.decode(), position)
 
     async def bless(self, term: int, seen: ServerState, batch: int, token: str) -> StepRefused | None:
         """End a recovery: `batch` and `token` are the journal's last valid ones. None: this server decides again."""
@@ -141,7 +141,7 @@ class LedgerControl:
         return None if answer[0] == b"blessed" else _refused(answer)
 
     async def replay(self, term: int, seen: ServerState, step: RedoStep) -> StepRefused | None:
-        """Bring this server, unblessed, a step nearer to the journal's end (rule R4). None: done."""
+        """Apply a step of redo to this unblessed server (rule R4). None: done."""
         at = step.position
         answer = await self._replay(
             term,
@@ -151,21 +151,21 @@ class LedgerControl:
             step.token,
             step.at,
             *(at.offset, at.term, at.owner, at.batch, at.token),
-            msgspec.msgpack.encode(step.told),
+            msgspec.msgpack.encode(step.unannounced),
             *step.writes,
         )
         return None if answer[0] == b"replayed" else _refused(answer)
 
     async def flush(self, term: int, seen: ServerState, cursor: int, keys: int) -> int | StepRefused:
-        """Forget about `keys` keys of the shard, but for who may decide. The cursor to go on with; 0 at the end."""
+        """Delete about `keys` keys of the shard, except `blessed`. Gives the next cursor; 0 at the end."""
         answer = await self._flush(term, seen.run_id, seen.replid, cursor, keys)
         return int(answer[1]) if answer[0] == b"flushed" else _refused(answer)
 
     async def load(
         self, term: int, seen: ServerState, writes: tuple[bytes, ...], position: Position | None
     ) -> StepRefused | None:
-        """Put whole states into a flushed server; with the last of them the position from which the journal follows.
-        None: done."""
+        """Write whole states into a flushed server; the last call also sets the position at which the replay of the
+        journal begins. None: done."""
         at: tuple[int | str, ...] = ("", "", "", "", "")
         if position is not None:
             at = (position.offset, position.term, position.owner, position.batch, position.token)
@@ -173,8 +173,8 @@ class LedgerControl:
         return None if answer[0] == b"loaded" else _refused(answer)
 
     async def wait_for_outbox(self, batch: int, wait_ms: int) -> None:
-        """Return as soon as the outbox holds an entry after `batch`, or after `wait_ms`. A wake-up and no more: what
-        may be read is for `outbox` to say. Holds a connection of the pool for as long."""
+        """Return when the outbox holds an entry after `batch`, or after `wait_ms`. Only a wake-up: `outbox` checks what
+        may be read. Holds a connection of the pool meanwhile."""
         await self._redis.xread({self._prefix + "outbox": f"{batch}-0"}, count=1, block=wait_ms)
 
 

@@ -1,6 +1,6 @@
-"""Every outcome that the ledger can give, once. `lua/includes/outcomes.lua` holds the same list; a test compares.
+"""All outcomes of the ledger. `lua/includes/outcomes.lua` holds the same list; a test compares them.
 
-An outcome is data: expected refusals are values here, never exceptions.
+Expected refusals are outcomes, never exceptions.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What the ledger decided about a command, or about one line of it."""
+    """The ledger's decision on a command, or on one line of it."""
 
-    # taken
+    # accepted
     RESERVED = "reserved"
     PREORDERED = "preordered"
     PARTIAL = "partial"
@@ -39,12 +39,12 @@ class Outcome(StrEnum):
     MOVED_ON = "moved_on"
     PARKED = "parked"
     NOTHING_DUE = "nothing_due"
-    # refused: an order's lines
+    # refused lines of an order
     INSUFFICIENT_STOCK = "insufficient_stock"
     CHANNEL_SUSPENDED = "channel_suspended"
     UNKNOWN_SKU = "unknown_sku"
     PREORDER_CAP_REACHED = "preorder_cap_reached"
-    # refused: an event
+    # refused events
     CONFLICT = "conflict"
     ALREADY_FINAL = "already_final"
     UNKNOWN_ORDER = "unknown_order"

@@ -1,6 +1,6 @@
-"""Batches whose records are left as they are packed: who wants only the newest of each key reads only that.
+"""Decisions whose records stay packed, for readers that need only the newest record of each key.
 
-In: msgpack of `tables.ledger.records.Decision`. Out: frames that cost a tenth of the whole.
+In: msgpack of `tables.ledger.records.Decision`. Out: decisions that cost a tenth of the whole to decode.
 """
 
 from __future__ import annotations
@@ -9,21 +9,17 @@ import msgspec
 from msgspec import Raw, Struct
 
 from stocktide.tables.ledger.records import (
-    Alert,
+    DecisionFrame,
     MovementRecord,
     Offer,
     OrderRecord,
-    PolicyRow,
-    RefusedEvent,
-    RepairRow,
-    Result,
     SkuRecord,
     check_format,
 )
 
 
 class PackedOrder(Struct, array_like=True):
-    """`tables.ledger.records.OrderRow`, its record unread."""
+    """`tables.ledger.records.OrderRow` with a packed record."""
 
     order_id: str
     record: Raw
@@ -31,7 +27,7 @@ class PackedOrder(Struct, array_like=True):
 
 
 class PackedMovement(Struct, array_like=True):
-    """`tables.ledger.records.MovementRow`, its record unread."""
+    """`tables.ledger.records.MovementRow` with a packed record."""
 
     warehouse: str
     id: str
@@ -40,31 +36,23 @@ class PackedMovement(Struct, array_like=True):
 
 
 class PackedSku(Struct, array_like=True):
-    """`tables.ledger.records.SkuRow`, its record and offers unread."""
+    """`tables.ledger.records.SkuRow` with a packed record and packed offers."""
 
     sku: str
     record: Raw
     offers: Raw
 
 
-class RawDecision(Struct, array_like=True):
-    """`tables.ledger.records.Decision` as derivations and callers read it: states unread, effects and registry
-    skipped."""
+class RawDecision(DecisionFrame, frozen=True, array_like=True):
+    """`tables.ledger.records.Decision` with packed records, effects, registry, patches and moves."""
 
-    format: int
-    batch: int
-    at: int
-    results: tuple[Result, ...]
     orders: tuple[PackedOrder, ...]
     movements: tuple[PackedMovement, ...]
     skus: tuple[PackedSku, ...]
     effects: Raw
-    policies: tuple[PolicyRow, ...]
     registry: Raw
-    alerts: tuple[Alert, ...]
-    refused: tuple[RefusedEvent, ...]
-    repairs: tuple[RepairRow, ...] = ()
-    patches: Raw = Raw()
+    patches: Raw = Raw(b"\x92\x90\x90")
+    moves: Raw = Raw(b"\x90")
 
 
 _DECISION = msgspec.msgpack.Decoder(RawDecision)
@@ -75,7 +63,7 @@ unpack_offers = msgspec.msgpack.Decoder(tuple[Offer, ...]).decode
 
 
 def decode_raw_decision(payload: bytes) -> RawDecision:
-    """Decode a journal payload but for its records. Raises `msgspec.DecodeError` where Lua and Python have parted."""
+    """Decode a journal payload except its records. Raises `msgspec.DecodeError` if Lua's format differs."""
     decision = _DECISION.decode(payload)
     check_format(decision.format)
     return decision

@@ -1,7 +1,7 @@
-"""What the ledger keeps and what it decided, as Lua packs it.
+"""The ledger's records and decisions, as Lua packs them.
 
-In: msgpack from Redis or from the journal. Out: typed records. Lua leaves out what is nothing (nil, zero, an empty
-table), so every such field has a default here. Times are ms since the epoch; quantities are whole units.
+In: msgpack from Redis or from the journal. Out: typed records. Lua omits nil, zero and empty tables, so every such
+field has a default here. Times are ms since the epoch; quantities are whole units.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from stocktide.tables.ledger.commands import Origin
 
 
 class LineRecord(Struct, frozen=True, omit_defaults=True):
-    """A line of an order as it is now. `reserved` units are held or committed at `warehouses`, not yet shipped.
+    """A line of an order. `reserved` units are held or committed at `warehouses`, not yet shipped.
 
-    `quantity` = reserved + preordered + shipped + cancelled, unless the line was rejected or its order expired, or
-    more was shipped than ordered.
+    `quantity` = reserved + preordered + shipped + cancelled, unless the line was rejected, its order expired, or more
+    was shipped than ordered.
     """
 
     sku: str
@@ -34,14 +34,13 @@ class LineRecord(Struct, frozen=True, omit_defaults=True):
 
 
 class OrderRecord(Struct, frozen=True, omit_defaults=True):
-    """An order as it is now, with all that answers repeats: its fingerprint and the (id, fingerprint) of its events.
+    """An order, with what is needed to answer repeats: its fingerprint and the (id, fingerprint) of its events.
 
-    `events` is flat: id, fingerprint, id, fingerprint, …; of those beyond the first, `event_digests` has 24 hex digits
-    each (`lua/includes/order.lua`). `extensions` counts those that moved the deadline. `outcome` is how the placing was
-    answered. `ended_at` is when a final order was last changed: its retention counts from there.
-    `parked` are events that came before what they need, as `lua/includes/waiting.lua` keeps them; `wait_at` is when the
-    first of them is due. A record in state `parked` is no order yet: it holds only those; without any, their time is
-    over and the record is gone.
+    `events` is flat: id, fingerprint, id, fingerprint, …; of later events, `event_digests` has 24 hex digits each
+    (`lua/includes/order.lua`). `extensions` counts events that moved the deadline. `outcome` is that of the placing.
+    `ended_at` is the last change of a final order, from which its retention counts. `parked` are events that arrived
+    too early, in the format of `lua/includes/waiting.lua`; the first of them is due at `wait_at`. A record in state
+    `parked` is no order: it holds only parked events, and is deleted with the last of them.
     """
 
     state: str
@@ -64,9 +63,9 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
 
 
 class MovementLine(Struct, frozen=True, omit_defaults=True):
-    """What a movement did to one SKU: `on_hand` after it at the movement's warehouse, `change` of on_hand there.
+    """A movement's effect on one SKU: `on_hand` after it at the movement's warehouse, `change` of on_hand there.
 
-    For a count: `quantity` as counted, `carried` what moved since, `change` the difference found.
+    For a count: `quantity` as counted, `carried` the units moved since, `change` the difference found.
     """
 
     sku: str
@@ -79,8 +78,8 @@ class MovementLine(Struct, frozen=True, omit_defaults=True):
 
 
 class CountProgress(Struct, frozen=True, omit_defaults=True):
-    """How far the steps of a count are: the next part and its next line, or the last SKU that was looked at beyond the
-    parts; lines applied and left out, and unlisted SKUs set to 0 (among the applied). `why`: the first reason."""
+    """The progress of a count in steps: the next part and its next line, or after the parts the last SKU examined;
+    lines applied and left out, and unlisted SKUs set to 0 (among the applied). `why`: the first reason."""
 
     part: int
     line: int
@@ -94,7 +93,7 @@ class CountProgress(Struct, frozen=True, omit_defaults=True):
 class MovementRecord(Struct, frozen=True, omit_defaults=True):
     """A movement id's fingerprint and outcome.
 
-    Of a count in `parts` (lua/includes/count_parts.lua): the numbers that have `arrived`, and the `progress` of its
+    A count in `parts` (lua/includes/count_parts.lua) has the numbers of the `arrived` parts and the `progress` of its
     steps. The record `<id> part <n>` is that `part` with its lines, and its `origin` while it waits.
     """
 
@@ -116,8 +115,8 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
 
 
 class ModeRecord(Struct, frozen=True, omit_defaults=True):
-    """The side of the threshold a channel is on, where that is not the default. `below`: it left `in_stock`;
-    `left_at` when (0: it never was in stock); `due` when a waiting dwell ends."""
+    """The side of the threshold that a channel is on, if not the default. `below`: it left `in_stock` at `left_at` (0:
+    it never was in stock); a pending dwell ends at `due`."""
 
     below: bool = False
     left_at: int = 0
@@ -128,11 +127,11 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     """One SKU: its version, its counters by name (`on_hand@SH1`), channel modes, own policies, and its counts.
 
     `counted` maps a warehouse to the time of its newest applied count (ms), `floors` to the time before which an older
-    version forgot movements. `history` is that version's record of both, with the movements, as text: the ledger
-    carries it over when it next moves units of the SKU (lua/includes/history.lua).
+    release deleted movements. `history` is that release's text format of both, with the movements: the ledger converts
+    it when it next moves units of the SKU (lua/includes/history.lua).
 
-    `policies` maps a channel (or `*`) to the fields set at the level
-    channel/sku (`()`: a level without fields). `repaired` is the id of the newest repair.
+    `policies` maps a channel (or `*`) to the fields set at the level channel/sku (`()`: a level without fields).
+    `repaired` is the id of the newest repair.
     """
 
     version: int
@@ -156,10 +155,10 @@ class ChannelRecord(Struct, frozen=True, omit_defaults=True):
 
 
 class RegistryRecord(Struct, frozen=True, omit_defaults=True):
-    """All known channels, in the order they became known, and the sweep that is under way (`None`: none).
+    """All known channels, in the order they became known, and the current sweep (`None`: none).
 
-    While one is: `fresh` became known since it began, the policy of `waived` changed, and was `before` until then
-    (`()`: without fields).
+    During a sweep: `fresh` channels became known since it began, the policies of `waived` ones changed, and were
+    `before` until then (`()`: without fields).
     """
 
     names: tuple[str, ...] = ()
@@ -171,8 +170,8 @@ class RegistryRecord(Struct, frozen=True, omit_defaults=True):
 
 
 class Offer(Struct, frozen=True, array_like=True):
-    """What a channel may sell of a SKU now; `quantity` is 0 outside `in_stock`. `publish_interval_ms` as its policy
-    sets it; None: the installation's default."""
+    """The stock of a SKU that a channel may sell; `quantity` is 0 outside `in_stock`. `publish_interval_ms` comes from
+    the policy; None: the installation's default."""
 
     channel: str
     mode: str
@@ -182,7 +181,7 @@ class Offer(Struct, frozen=True, array_like=True):
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
-    """The outcome of one command. `order_id` or `warehouse`+`id` say where its record is, if it has one."""
+    """The outcome of one command. `order_id` or `warehouse`+`id` is the key of its record, if it has one."""
 
     outcome: str
     replayed: bool = False
@@ -193,7 +192,7 @@ class Result(Struct, frozen=True, omit_defaults=True):
 
 
 class OrderRow(Struct, frozen=True, array_like=True):
-    """An order that the batch changed or was asked for, as it is after the batch."""
+    """An order that the batch changed or referred to, as it is after the batch."""
 
     order_id: str
     record: OrderRecord
@@ -201,7 +200,7 @@ class OrderRow(Struct, frozen=True, array_like=True):
 
 
 class MovementRow(Struct, frozen=True, array_like=True):
-    """A movement that the batch decided or was asked for."""
+    """A movement that the batch decided or referred to."""
 
     warehouse: str
     id: str
@@ -230,7 +229,7 @@ class Effect(Struct, frozen=True, array_like=True):
 
 
 class PolicyRow(Struct, frozen=True, array_like=True):
-    """A policy level after the batch: `policy` None where the level was removed."""
+    """A policy level after the batch; `policy` None: the level was removed."""
 
     channel: str
     sku: str
@@ -240,7 +239,7 @@ class PolicyRow(Struct, frozen=True, array_like=True):
 
 
 class Alert(Struct, frozen=True, omit_defaults=True):
-    """Something that a person should look at. `type` as on the topic `alerts`."""
+    """A condition that needs an operator. `type` as on the topic `alerts`."""
 
     type: str
     sku: str = ""
@@ -250,13 +249,13 @@ class Alert(Struct, frozen=True, omit_defaults=True):
     quantity: int | None = None
     orders: tuple[str, ...] = ()
     detail: str | None = None
-    # The event that an alert is about, its type as in the contract.
+    # The event that caused the alert, its type as in the contract.
     event_id: str | None = None
     event_type: str | None = None
 
 
 class RefusedEvent(Struct, frozen=True, array_like=True):
-    """An event from Kafka that was refused and belongs into the dead letters."""
+    """A refused event from Kafka, for the dead letters."""
 
     reason: str
     detail: str
@@ -264,8 +263,8 @@ class RefusedEvent(Struct, frozen=True, array_like=True):
 
 
 class RepairRow(Struct, frozen=True, array_like=True):
-    """A key that a repair put right: who did it, why, and its record before and after (None: there was none, or there
-    is none any more). `before` may be whatever lay there."""
+    """A repaired key: the actor, the reason, and the record before and after (None: no record). `before` may be any
+    value."""
 
     subject: str
     key: str
@@ -277,9 +276,9 @@ class RepairRow(Struct, frozen=True, array_like=True):
 
 
 class ChannelSides(Struct, frozen=True, array_like=True):
-    """Channels whose side of the threshold a batch changed, and that are on equal sides now.
+    """Channels that a batch moved to the same side of the threshold.
 
-    `state`: 0 the default side, 1 below, 2 neither; `left_at` and `due` as in `ModeRecord`; `channels` are places in
+    `state`: 0 the default side, 1 below, 2 neither; `left_at` and `due` as in `ModeRecord`; `channels` are indexes into
     `Patches.channels`.
     """
 
@@ -290,11 +289,11 @@ class ChannelSides(Struct, frozen=True, array_like=True):
 
 
 class SkuPatch(Struct, frozen=True, array_like=True):
-    """What a batch changed of a SKU, where the whole record did not fit: values as they are after the batch.
+    """The changes of a SKU in a batch whose whole record did not fit, as values after the batch.
 
-    `counters` are those that effects of the batch name (0: none); `warehouses` are new, in their order; `counted` and
-    `floors` as in `SkuRecord` (0: none), where the batch changed them; `carried`: warehouses whose lines of `history`
-    are gone. `rest` sums up all other counters by kind, as of a warehouse without a name (`on_hand@`).
+    `counters` are those that effects of the batch name (0: none); `warehouses` are the new ones, in order; `counted`
+    and `floors` as in `SkuRecord` (0: none), if the batch changed them; `carried`: warehouses whose lines of `history`
+    were converted. `rest` sums all other counters by kind, under a warehouse without a name (`on_hand@`).
     """
 
     sku: str
@@ -309,7 +308,7 @@ class SkuPatch(Struct, frozen=True, array_like=True):
     rest: dict[str, int] | tuple[()]
 
     def apply_to(self, record: SkuRecord | None, channels: tuple[str, ...]) -> SkuRecord:
-        """The whole record after the batch; `record` is the one before it, None where there was none."""
+        """The whole record after the batch; `record` is the one before it, or None."""
         record = record or SkuRecord(0, 0)
         counters, modes = {**record.counters, **dict(self.counters)}, dict(record.modes)
         for sides in self.sides:
@@ -341,7 +340,7 @@ class Patches(Struct, frozen=True, array_like=True):
 
 
 class Moved(Struct, frozen=True, array_like=True):
-    """Units that moved at a warehouse, `at` as occurred (ms): what a later count may have to carry forward."""
+    """Units that moved at a warehouse at `at` (ms, as occurred), which a later count may have to carry forward."""
 
     sku: str
     warehouse: str
@@ -349,57 +348,66 @@ class Moved(Struct, frozen=True, array_like=True):
     units: int
 
 
-class Decision(Struct, frozen=True, array_like=True):
-    """One batch, whole: what was decided and every record as it is after it. This is the journal's payload."""
+class DecisionHead(Struct, frozen=True, array_like=True):
+    """The first fields of a decision: all that a caller needs to learn the results of its commands."""
 
     format: int
     batch: int
     at: int
     results: tuple[Result, ...]
+
+
+class DecisionFrame(DecisionHead, frozen=True, array_like=True):
+    """The fields of a decision, in the order in which Lua packs them. A subclass gives the fields of type Any the types
+    to which it decodes them."""
+
+    orders: Any
+    movements: Any
+    skus: Any
+    effects: Any
+    policies: tuple[PolicyRow, ...]
+    registry: Any
+    alerts: tuple[Alert, ...]
+    refused: tuple[RefusedEvent, ...]
+    repairs: tuple[RepairRow, ...] = ()
+    patches: Any = ()
+    moves: Any = ()
+
+
+class Decision(DecisionFrame, frozen=True, array_like=True):
+    """One whole batch, the journal's payload: its results, and every record as it is after the batch."""
+
     orders: tuple[OrderRow, ...]
     movements: tuple[MovementRow, ...]
     skus: tuple[SkuRow, ...]
     effects: tuple[Effect, ...]
-    policies: tuple[PolicyRow, ...]
     registry: RegistryRecord | None
-    alerts: tuple[Alert, ...]
-    refused: tuple[RefusedEvent, ...]
-    repairs: tuple[RepairRow, ...] = ()
     patches: Patches = Patches()
     moves: tuple[Moved, ...] = ()
 
     def order(self, order_id: str) -> OrderRecord | None:
-        """The record of an order that a command of this batch asked for."""
+        """The record of an order in this batch."""
         return next((row.record for row in self.orders if row.order_id == order_id), None)
 
 
-class DecisionHead(Struct, frozen=True, array_like=True):
-    """The head of a `Decision`: all that a caller needs who only asks what became of its commands."""
-
-    format: int
-    batch: int
-    at: int
-    results: tuple[Result, ...]
-
-
 DECISION_FORMAT = 1
-_ANSWER = msgspec.msgpack.Decoder(DecisionHead)
+_HEAD = msgspec.msgpack.Decoder(DecisionHead)
 _DECISION = msgspec.msgpack.Decoder(Decision)
 
 
 def check_format(format: int) -> None:
-    """Raise `msgspec.ValidationError` where a payload is of another format than this version reads."""
+    """Raise `msgspec.ValidationError` if a payload has another format than this version reads."""
     if format != DECISION_FORMAT:
         raise msgspec.ValidationError(f"a payload of format {format}; this version reads {DECISION_FORMAT}")
 
 
 def decode_decision(payload: bytes) -> Decision:
-    """Decode a journal payload. Raises `msgspec.DecodeError` where Lua and this module have parted."""
+    """Decode a journal payload. Raises `msgspec.DecodeError` if Lua's format differs from this module."""
     decision = _DECISION.decode(payload)
     check_format(decision.format)
     return decision
 
 
 def decode_decision_head(payload: bytes) -> DecisionHead:
-    """Decode the head of a journal payload; what follows is skipped. Raises `msgspec.DecodeError`."""
-    return _ANSWER.decode(payload)
+    """Decode only the head of a journal payload. Raises `msgspec.DecodeError`."""
+    return _HEAD.decode(payload)

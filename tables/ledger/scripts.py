@@ -1,8 +1,8 @@
-"""Lua steps, assembled from small files and run by digest.
+"""Lua steps, assembled from small files and called by digest.
 
 In: the name of a file below `lua/`. Out: a callable that runs it on a server. A line `-- @include NAME` is replaced by
-`lua/includes/NAME.lua`. Every script takes the shard's key prefix as KEYS[1] and derives its other keys from it: all
-carry the same shard tag.
+`lua/includes/NAME.lua`. Every script gets the shard's key prefix as KEYS[1] and derives its other keys from it: all
+have the same shard tag.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
 _FOLDER = files("stocktide.tables.ledger") / "lua"
 
 
-@cache  # as many entries as there are files
+@cache
 def load_source(name: str) -> str:
-    """The whole text of step `name`, its includes in place. Raises FileNotFoundError."""
+    """The text of step `name` with its includes. Raises FileNotFoundError."""
     text = (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
     return _INCLUDE.sub(lambda match: (_FOLDER / "includes" / f"{match[1]}.lua").read_text("utf-8"), text)
 
 
 class Script:
-    """One Lua step on one server: EVALSHA, and EVAL where the server does not know it yet."""
+    """One Lua step on one server: EVALSHA, and EVAL if the server does not have it yet."""
 
     def __init__(self, redis: Redis, prefix: str, name: str) -> None:
         self._redis = redis
@@ -37,7 +37,7 @@ class Script:
         self._digest = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, *arguments: bytes | str | int) -> Any:
-        """Run the step. Raises what redis-py raises; a script's own refusals are ResponseError."""
+        """Run the step. Raises redis-py's errors; a script's own refusals are ResponseError."""
         try:
             return await self._redis.evalsha(self._digest, 1, self._prefix, *arguments)
         except NoScriptError:
@@ -45,5 +45,5 @@ class Script:
 
 
 def key_prefix(app_id: str, shard: int = 0) -> str:
-    """`stocktide:{0}:`; the braces make all keys of a shard fall on one node."""
+    """`stocktide:{0}:`; the hash tag puts all keys of a shard on one node."""
     return f"{app_id}:{{{shard}}}:"

@@ -1,7 +1,8 @@
-"""Where a reader of the journal may start: positions that the journal agent keeps in the topic `journal-positions`.
+"""Checkpoints of the journal: positions at which a reader may start, kept in the topic `journal-positions`.
 
-In: rows of that topic, one partition per shard. Out: `Checkpoints`. A reader that starts in the middle of the journal
-has to know what lay before (rule R10), and the journal's own head ages out.
+In: batches as the journal agent reads them, or rows of that topic (one partition per shard). Out: rows, or
+`Checkpoints`. A reader that starts in the middle of the journal needs the whole position there (rule R10), and the
+journal's head ages out.
 """
 
 from __future__ import annotations
@@ -9,23 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 from msgspec import Struct
 
-from stocktide.streams.journal.record import Position, decode_position
+from stocktide.streams.journal.record import Position, decode_position, encode_position
+from stocktide.streams.kafka.publish import OutputRow
+from stocktide.streams.kafka.read_topic import open_consumer, read_topic
 from stocktide.streams.topics import JOURNAL_POSITIONS
+from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.ledger.raw_decision import RawDecision
 
-# One partition of small rows, compacted: it is read within moments or not at all.
-_READ_MS = 1_000
-_SILENT_READS_MAX = 20
+# A search for one SKU reads the journal backwards, from milestone to milestone.
+MILESTONE_BYTES = 16 * 1024 * 1024
 
 
 class Checkpoints(Struct, frozen=True):
-    """What is known of one shard's journal.
+    """The checkpoints of one shard's journal.
 
-    `derived`: all of it up to there is in the derived topics. `whole`: from there on the journal holds every SKU and
-    every open order whole (None while no pass over all of them has ended: then only the whole journal does).
+    `derived`: the derived topics hold everything up to there. `whole`: from there on the journal holds a whole row of
+    every SKU and every open order (None until a pass over all of them has ended: then only the whole journal does).
     `milestones`: others, ascending.
     """
 
@@ -40,27 +43,27 @@ class Checkpoints(Struct, frozen=True):
 
 
 def derived_key(shard: int) -> bytes:
-    """The row of how far a shard was derived."""
+    """The key of the derived position."""
     return str(shard).encode()
 
 
 def begun_key(shard: int) -> bytes:
-    """The row of where the pass began that is under way."""
+    """The key of the position at which the current pass began."""
     return f"{shard}/begun".encode()
 
 
 def whole_key(shard: int) -> bytes:
-    """The row of where the last pass began that ended."""
+    """The key of the position at which the last complete pass began."""
     return f"{shard}/whole".encode()
 
 
 def milestone_key(shard: int, position: Position) -> bytes:
-    """The row of a milestone."""
+    """The key of a milestone."""
     return f"{shard}@{position.offset:015d}".encode()
 
 
 def decode_checkpoints(rows: Mapping[bytes, bytes], shard: int) -> Checkpoints:
-    """The checkpoints among the newest rows. What cannot be decoded is none."""
+    """The checkpoints among the newest rows of the topic; invalid rows are ignored."""
     positions: dict[bytes, Position] = {}
     for key, value in rows.items():
         try:
@@ -73,35 +76,62 @@ def decode_checkpoints(rows: Mapping[bytes, bytes], shard: int) -> Checkpoints:
 
 
 async def read_checkpoints(kafka: str, app_id: str, shard: int = 0, **security: object) -> Checkpoints:
-    """Read the topic as it is now. Raises KafkaError."""
+    """Read the checkpoints of `shard` from Kafka. Raises KafkaError."""
     partition = TopicPartition(JOURNAL_POSITIONS.full_name(app_id), shard)
-    consumer = AIOKafkaConsumer(
-        **{"bootstrap_servers": kafka, **security},
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
-    await consumer.start()
+    rows: dict[bytes, bytes] = {}
+    consumer = await open_consumer(kafka, partition.topic, **security)
     try:
-        consumer.assign([partition])
-        end = (await consumer.end_offsets([partition]))[partition]
-        await consumer.seek_to_beginning(partition)
-        return decode_checkpoints(await _rows(consumer, partition, end), shard)
+        async for _, records in read_topic(consumer, await consumer.end_offsets([partition])):
+            for record in records:
+                if record.key is None:
+                    continue
+                if record.value is None:
+                    rows.pop(record.key, None)
+                else:
+                    rows[record.key] = record.value
     finally:
         await consumer.stop()
+    return decode_checkpoints(rows, shard)
 
 
-async def _rows(consumer: AIOKafkaConsumer, partition: TopicPartition, end: int) -> dict[bytes, bytes]:
-    rows: dict[bytes, bytes] = {}
-    silent = 0
-    while await consumer.position(partition) < end:
-        fetched = await consumer.getmany(partition, timeout_ms=_READ_MS)
-        silent = 0 if fetched else silent + 1
-        if silent > _SILENT_READS_MAX:
-            raise KafkaError(f"{partition.topic} gives nothing, though it goes on to {end}")
-        for record in fetched.get(partition, ()):
-            if record.value is None:
-                rows.pop(record.key, None)
-            else:
-                rows[record.key] = record.value
-    return rows
+class CheckpointWriter:
+    """Collects the checkpoint rows of a run of batches of one shard: milestones, and the starts of passes over all SKUs
+    and orders (rule R9). `begun` is the start of the current pass, if known."""
+
+    def __init__(self, shard: int, begun: Position | None = None, bytes_since: int = 0) -> None:
+        self._shard = shard
+        self._begun = begun
+        self._rows: dict[bytes, bytes] = {}
+        self._bytes_since = bytes_since
+
+    @property
+    def begun(self) -> Position | None:
+        """The start of the current pass."""
+        return self._begun
+
+    @property
+    def bytes_since(self) -> int:
+        """Payload bytes since the last milestone."""
+        return self._bytes_since
+
+    def see(self, decision: RawDecision, payload_bytes: int, before: Position, after: Position) -> None:
+        """Process a valid batch, with the reader's positions around it."""
+        self._bytes_since += payload_bytes
+        if self._bytes_since >= MILESTONE_BYTES:
+            self._bytes_since = 0
+            self._rows[milestone_key(self._shard, after)] = encode_position(after)
+        for result in decision.results:
+            if result.outcome == Outcome.RESTATED:
+                self._see_page(result.detail or "", before)
+
+    def _see_page(self, detail: str, before: Position) -> None:
+        page, _, first = detail.partition(" ")
+        if page in ("begun", "whole"):
+            self._begun = before
+            self._rows[begun_key(self._shard)] = encode_position(before)
+        if page in ("ended", "whole") and self._begun is not None and self._begun.batch + 1 == int(first):
+            self._rows[whole_key(self._shard)] = encode_position(self._begun)
+
+    def rows(self) -> list[OutputRow]:
+        """The rows to write."""
+        return list(self._rows.items())

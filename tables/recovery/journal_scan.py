@@ -1,7 +1,7 @@
-"""Reading the journal on the way to a blessed Redis: where to start, and what lies up to the end.
+"""The scan of the journal at a takeover: where to start, and all valid records up to the end.
 
-In: the log, where Redis says to be settled, the checkpoints. Out: a `JournalScan`, whose reader stands after the last
-record that counted and which knows the position and the token of each batch on its way.
+In: the log, Redis's settled position, the checkpoints. Out: a `JournalScan`, whose reader is after the last valid
+record, with the position and token of each batch read.
 """
 
 from __future__ import annotations
@@ -25,31 +25,30 @@ from stocktide.tables.derived_rows import RebuildSource
 from stocktide.tables.ledger.control import LedgerControl
 
 _LOG = logging.getLogger(__name__)
-# The broker gives what is there at once; this long with nothing, before the end is reached, is an outage.
+# The broker returns existing records at once: this long without any, before the end, is an outage.
 READ_SECONDS_MAX = 10.0
-# Positions that are kept to be compared and settled: far more than an outbox may hold.
+# Positions kept for comparison and settlement: far more than an outbox may hold.
 _POSITIONS_MAX = 100_000
 
 
 class TakeoverError(StocktideError):
-    """The takeover did not end blessed. Its text says what was found; Redis stays unblessed."""
+    """The takeover failed, for the reason in the text; Redis stays unblessed."""
 
 
 class Superseded(TakeoverError):
-    """Somebody else takes over, or something moved meanwhile: begin anew, if the shard is still ours."""
+    """Another owner takes over, or Redis or the journal changed: try again if the shard is still assigned."""
 
 
 class LostTail(TakeoverError):
-    """The journal does not hold what it would take to bring Redis back."""
+    """The journal no longer holds the records that a recovery needs."""
 
 
 class Fork(TakeoverError):
-    """Redis and the journal tell two different stories, and the journal has none to put in the place of Redis's."""
+    """Redis and the journal contradict each other, and the journal cannot replace Redis's state."""
 
 
 class JournalScan:
-    """Reads the journal from `start`. `starts_at_settled` says whether that is where Redis itself noted to be
-    settled."""
+    """Reads the journal from `start`. `starts_at_settled`: that is the settled position that Redis stores."""
 
     def __init__(self, log: JournalLog, start: Position, starts_at_settled: bool) -> None:
         self._log = log
@@ -59,44 +58,44 @@ class JournalScan:
         self.positions: deque[Position] = deque(maxlen=_POSITIONS_MAX)
 
     async def read_up_to(self, end: int) -> None:
-        """Read every record below `end`. Raises TakeoverError where the journal stops giving."""
+        """Read every record below `end`. Raises TakeoverError."""
         async for _ in follow(self._log, self.reader, end):
             self.positions.append(self.reader.position)
 
     def position_of(self, batch: int, token: str) -> Position | None:
-        """Where a reader stands after that batch, if it lies on the way, with that token."""
+        """The position after `batch`, if the scan read it with that token."""
         found = next((each for each in (self.start, *self.positions) if each.batch == batch), None)
         return found if found is not None and found.token == token else None
 
     def tokens_between(self, settled: Position | None, batch: int) -> tuple[tuple[int, str], ...]:
-        """(batch, token) of those after `settled`, up to `batch`."""
+        """(batch, token) of the batches after `settled`, up to `batch`."""
         first = settled.batch if settled else 0
         return tuple({at.batch: at.token for at in self.positions if first < at.batch <= batch}.items())
 
     def unsettled_after(self, settled: Position | None) -> tuple[Position, ...]:
-        """The positions that Redis, settled up to `settled`, has yet to note."""
+        """The positions that Redis, settled up to `settled`, has not stored yet."""
         offset = settled.offset if settled else 0
         return tuple(position for position in self.positions if position.offset > offset)
 
 
-async def start_scan(log: JournalLog, handover: LedgerControl, source: RebuildSource) -> JournalScan:
-    """A walk from the nearest place from which the journal's end can be judged, and read up to the end as it is now.
+async def start_scan(log: JournalLog, control: LedgerControl, source: RebuildSource) -> JournalScan:
+    """Scan the journal to its current end, from the newest position at which a reader may start.
 
-    Raises LostTail where the journal's head aged out and nothing says what lay before it; Fork where this is not the
-    journal in which Redis settled: only what was read back is ever noted there.
+    Raises LostTail if the journal's head aged out and no checkpoint remains; Fork if this is not the journal in which
+    Redis settled: Redis stores only positions that were read back.
     """
-    settled = await handover.settled()
+    settled = await control.settled()
     beginning, end = await log.bounds()
     if settled is not None and settled.offset >= beginning:
         if not await is_position_in(log, settled, beginning, end):
             raise Fork(_other_journal(settled, end))
-        walk = JournalScan(log, settled, starts_at_settled=True)
+        scan = JournalScan(log, settled, starts_at_settled=True)
     else:
-        # An empty Redis, or one so old that the journal's head aged out since.
+        # An empty Redis, or one whose settled position aged out of the journal.
         checkpoints = (await source.checkpoints()).all() if end > beginning else ()
-        walk = JournalScan(log, await newest_position_in(log, checkpoints), starts_at_settled=False)
-    await walk.read_up_to(end)
-    return walk
+        scan = JournalScan(log, await newest_position_in(log, checkpoints), starts_at_settled=False)
+    await scan.read_up_to(end)
+    return scan
 
 
 def _other_journal(settled: Position, end: int) -> str:
@@ -109,7 +108,7 @@ def _other_journal(settled: Position, end: int) -> str:
 
 
 async def newest_position_in(log: JournalLog, positions: Iterable[Position]) -> Position:
-    """The newest of `positions` (ascending) that the journal still holds, else its beginning. Raises LostTail."""
+    """The newest of `positions` (ascending) in the journal, else the journal's beginning. Raises LostTail."""
     beginning, end = await log.bounds()
     for position in reversed(tuple(positions)):
         if await is_position_in(log, position, beginning, end):
@@ -124,11 +123,11 @@ async def newest_position_in(log: JournalLog, positions: Iterable[Position]) -> 
 
 
 async def is_position_in(log: JournalLog, position: Position, beginning: int, end: int) -> bool:
-    """Whether a reader that stands at `position` stands in this journal, and can go on from there."""
+    """Whether `position` belongs to this journal, and a reader can continue from there."""
     if not beginning <= position.offset <= end:
         return False
     if position.offset == beginning:
-        return position.offset > 0 or position == Position.beginning()  # what lay before has aged out
+        return position.offset > 0 or position == Position.beginning()  # the record before it has aged out
     try:
         records = await log.read(position.offset - 1, READ_SECONDS_MAX)
     except OutOfRange as error:
@@ -137,7 +136,7 @@ async def is_position_in(log: JournalLog, position: Position, beginning: int, en
 
 
 def _is_before(position: Position, record: JournalRecord | None) -> bool:
-    """Whether `record` is the batch or the marker after which a reader stands at `position`."""
+    """Whether `record` is the batch or the marker right before `position`."""
     if record is None or (record.term, record.owner) != (position.term, position.owner):
         return False
     return record.kind == KIND_MARKER or (record.batch, record.token) == (position.batch, position.token)
@@ -146,8 +145,8 @@ def _is_before(position: Position, record: JournalRecord | None) -> bool:
 async def follow(
     log: JournalLog, reader: JournalReader, end: int
 ) -> AsyncIterator[tuple[RecordVerdict, JournalRecord]]:
-    """Feed `reader` every record below `end`; gives each that counts. Raises TakeoverError where the journal stops
-    giving, Superseded where it moved."""
+    """Feed `reader` every record below `end`; gives the valid ones. Raises TakeoverError if reading stalls, Superseded
+    if the journal was trimmed or replaced."""
     while reader.next_offset < end:
         try:
             records = await log.read(reader.next_offset, READ_SECONDS_MAX)
@@ -162,4 +161,4 @@ async def follow(
             verdict = reader.feed(record.offset, entry)
             if verdict is not RecordVerdict.VOID and entry is not None:
                 yield verdict, entry
-        await asyncio.sleep(0)  # a long journal must not starve the loop
+        await asyncio.sleep(0)  # let other tasks run

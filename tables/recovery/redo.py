@@ -1,8 +1,8 @@
-"""What a batch wrote, told again: payloads of the journal, or rows of the derived topics → keys of Redis.
+"""The writes of a recovery: payloads of the journal, or rows of the derived topics, as keys of Redis.
 
 In: payloads (msgpack of `tables.ledger.records.Decision`), rows (`tables.derived_rows`). Out: `Writes`, which
-`replay.lua` and `load.lua` put in place. States are whole, so that the newest one of a key is all that is written, and
-the very bytes that Lua packed go back. Nothing here asks whether the stock is there: it was promised.
+`replay.lua` and `load.lua` apply. States are whole, so only the newest one of a key is written, as the bytes that Lua
+packed. The availability of stock is not checked: these batches were promised.
 """
 
 from __future__ import annotations
@@ -17,33 +17,15 @@ from stocktide.streams.topics import DAY_MS
 from stocktide.tables.derived_rows import StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.records import Moved, MovementRecord, OrderRecord, SkuRecord, check_format
+from stocktide.tables.ledger.raw_decision import decode_raw_decision
+from stocktide.tables.ledger.records import Moved, MovementRecord, OrderRecord, SkuRecord
+from stocktide.tables.views import PARKED
 
 FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
-PARKED = "parked"
-
-
-class _Order(Struct, array_like=True):
-    order_id: str
-    record: Raw
-    changed: bool
-
-
-class _Movement(Struct, array_like=True):
-    warehouse: str
-    id: str
-    record: Raw
-    changed: bool
-
-
-class _Sku(Struct, array_like=True):
-    sku: str
-    record: Raw
-    offers: Raw
 
 
 class _Patch(Struct, array_like=True):
-    """`tables.ledger.records.SkuPatch`, but for what only readers of one batch need."""
+    """`tables.ledger.records.SkuPatch` with packed fields and without `rest`."""
 
     sku: str
     version: int
@@ -61,26 +43,6 @@ class _Patches(Struct, frozen=True, array_like=True):
     rows: tuple[_Patch, ...] = ()
 
 
-class _Decision(Struct, array_like=True):
-    """`tables.ledger.records.Decision`, its records left as they are packed."""
-
-    format: int
-    batch: int
-    at: int
-    results: Raw
-    orders: tuple[_Order, ...]
-    movements: tuple[_Movement, ...]
-    skus: tuple[_Sku, ...]
-    effects: Raw
-    policies: Raw
-    registry: Raw
-    alerts: Raw
-    refused: Raw
-    repairs: Raw = Raw()
-    patches: _Patches = _Patches()
-    moves: tuple[Moved, ...] = ()
-
-
 class _Line(Struct):
     sku: str
     reserved: int = 0
@@ -91,7 +53,7 @@ class _Waiting(Struct):
 
 
 class _OrderKeys(Struct):
-    """What the index keys and the time to live of an order need."""
+    """The fields of an order that its index keys and time to live depend on."""
 
     state: str
     placed_at: int = 0
@@ -125,7 +87,8 @@ class _SkuKeys(Struct):
     modes: dict[str, _Mode] = field(default_factory=dict)
 
 
-_decision = msgspec.msgpack.Decoder(_Decision).decode
+_decode_patches = msgspec.msgpack.Decoder(_Patches).decode
+_decode_moves = msgspec.msgpack.Decoder(tuple[Moved, ...]).decode
 _order_keys = msgspec.msgpack.Decoder(_OrderKeys).decode
 _count_keys = msgspec.msgpack.Decoder(_CountKeys).decode
 _sku_keys = msgspec.msgpack.Decoder(_SkuKeys).decode
@@ -136,7 +99,7 @@ _PARTS = b"parts"
 
 
 class Writes:
-    """Collects what is to be written, the newest per key. `bytes` is about how much that is."""
+    """Collects writes, the newest per key. `bytes` is their approximate size."""
 
     def __init__(self, limits: LedgerLimits) -> None:
         self._limits = limits
@@ -149,9 +112,8 @@ class Writes:
         self.at = 0
 
     def add(self, payload: bytes) -> None:
-        """A batch of the journal; it is newer than all before. Raises msgspec.DecodeError."""
-        decision = _decision(payload)
-        check_format(decision.format)
+        """Add a batch of the journal, newer than all before. Raises msgspec.DecodeError."""
+        decision = decode_raw_decision(payload)
         self.at = max(self.at, decision.at)
         for order in decision.orders:
             if order.changed:
@@ -162,31 +124,31 @@ class Writes:
                 self._add_movement(f"{movement.warehouse}\n{movement.id}", bytes(movement.record), until)
         for sku in decision.skus:
             self._add_sku(sku.sku, bytes(sku.record))
-        for patch in decision.patches.rows:
-            self._add_patch(patch, decision.patches.channels)
+        patches = _decode_patches(decision.patches)
+        for patch in patches.rows:
+            self._add_patch(patch, patches.channels)
         registry = bytes(decision.registry)
         if registry != _NIL:
             self._put("registry", registry, None)
-        self._moves.extend(decision.moves)
+        self._moves.extend(_decode_moves(decision.moves))
 
     def add_moves(self, payload: bytes) -> None:
-        """What moved in a batch whose states are in the rows. Raises msgspec.DecodeError."""
-        decision = _decision(payload)
-        check_format(decision.format)
+        """Add the movements of a batch whose states are in the rows. Raises msgspec.DecodeError."""
+        decision = decode_raw_decision(payload)
         self.at = max(self.at, decision.at)
-        self._moves.extend(decision.moves)
+        self._moves.extend(_decode_moves(decision.moves))
 
     def forget_moves_before(self, at_ms: int) -> None:
-        """Say that movements before a time are not known: a count as of then is refused."""
+        """Mark movements before a time as unknown: the ledger refuses a count as of then."""
         self._put("moves-from", str(at_ms).encode(), None)
 
     @property
     def moves(self) -> int:
-        """How many movements are to be written."""
+        """The number of movements."""
         return len(self._moves)
 
     def add_row(self, row: StoredRow, now_ms: int) -> None:
-        """A row of a derived topic, unless its retention is over."""
+        """Add a row of a derived topic, unless its retention is over."""
         record = row.record
         if isinstance(record, SkuRecord):
             self._add_sku(row.key, _encode(record))
@@ -199,7 +161,7 @@ class Writes:
                 self._add_movement(row.key, _encode(record), until)
 
     def packed(self) -> tuple[bytes, ...]:
-        """What `includes/rewrite.lua` takes: a packed list of names, and the values they get."""
+        """The input of `includes/rewrite.lua`: a packed list of names, and their values."""
         kept = {name: entry[0] for name, entry in self._values.items() if entry and entry[1] is None}
         expiring = {name: entry for name, entry in self._values.items() if entry and entry[1] is not None}
         gone = [name for name, entry in self._values.items() if entry is None]
@@ -262,7 +224,7 @@ class Writes:
         self._put(name, record, self._kept_until(order.state, order.ended_at) if final else None)
 
     def _kept_until(self, state: str, ended_at: int | None) -> int:
-        """When a final order's record goes, ms; far away for any other."""
+        """The time at which a final order's record expires, ms; far in the future for any other."""
         if state not in FINAL_STATES:
             return 1 << 62
         limits = self._limits
@@ -278,7 +240,7 @@ class Writes:
 
 
 def make_writes(rows: Iterable[StoredRow], limits: LedgerLimits, now_ms: int) -> Writes:
-    """The writes of a chunk of rows, the last of a key being its newest."""
+    """The writes of a batch of rows; the last row of a key is its newest."""
     writes = Writes(limits)
     for row in rows:
         writes.add_row(row, now_ms)

@@ -1,4 +1,4 @@
-"""Which decisions are settled, and which work waits while nothing moves.
+"""Settled decisions, and stalls: work that waits without progress.
 
-In: tokens that the relay settled. Out: callers that are resumed, stalls that are reported. Begin with `listener.py`.
+In: tokens that the relay settled. Out: callers that resume, stalls that are reported. Begin with `listener.py`.
 """

@@ -1,8 +1,8 @@
-"""Listens for what is settled, for all callers of one process.
+"""The listener for settled batches, shared by all callers of one process.
 
-In: the Redis channel `settled` of the shard (msgpack `[[batch, token], …]`), and, where nothing comes, the hash of the
-same name. Out: for a batch and its token, whether it counts. Messages may be lost (a cut connection): then a caller
-learns it a little later by the hash, or is told that it was overtaken and submits again, which its ids make safe.
+In: the Redis channel `settled` of the shard (msgpack `[[batch, token], …]`), and, without messages, the hash of the
+same name. Out: for a batch and its token, whether it is settled. A message may be lost with its connection: the caller
+then gets the result later from the hash, or gets LOST and submits again, which its ids make safe.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from stocktide.streams.shutdown import end
 from stocktide.tables.ledger.scripts import key_prefix
 
 _LOG = logging.getLogger(__name__)
-# Settled batches that are remembered for a caller that comes late: many times what a second brings.
+# Settled batches kept for callers that ask late: those of many seconds.
 _RECENT_MAX = 20_000
-# A caller that waits longer than this makes us look at the hash; a settle takes a few ms, so that is rare.
+# The hash is read for a caller that waits longer than this; a settle takes a few ms, so that is rare.
 _POLL_SECONDS = 0.1
-# Pauses between attempts to subscribe again, doubled from the first to the last. Callers meanwhile learn by the hash.
+# Back-off between attempts to subscribe; meanwhile callers depend on the hash.
 _PAUSE_SECONDS_FIRST = 0.05
 _PAUSE_SECONDS_MAX = 1.0
-# How long one read of the subscription may last, so that a dead connection is noticed by the ping that follows.
+# Limit of one read of the subscription; the ping after it detects a dead connection.
 _LISTEN_SECONDS = 5.0
 
 _MESSAGE = msgspec.msgpack.Decoder(list[tuple[int, str]])
 
 
 class Settlement(StrEnum):
-    """What became of a batch."""
+    """The state of a batch."""
 
-    SETTLED = "settled"  # with this token: it counts, for ever
-    LOST = "lost"  # a later batch settled, and this token is not known to have
-    TIMEOUT = "timeout"  # nothing yet
+    SETTLED = "settled"  # with this token, permanently
+    LOST = "lost"  # a later batch is settled, and this token is not known to be
+    TIMEOUT = "timeout"  # not settled yet
 
 
 class SettlementListener:
-    """One subscription per process and shard. `start` it, `stop` it; `settled` may be called before either."""
+    """The subscription of one process to one shard. `settled` may be called before `start` and after `stop`."""
 
     def __init__(self, redis: Redis, app_id: str, shard: int = 0) -> None:
         self._redis = redis
@@ -56,21 +56,21 @@ class SettlementListener:
         self._stale = False
         self.newest = 0
         self.subscribed = False
-        # Why the newest subscription was cut, or could not be made.
+        # The error of the newest subscription.
         self.trouble = "it was not made yet"
 
     def start(self) -> None:
-        """Begin to listen. Waits for nothing: a Redis that is away is tried again until it is there."""
+        """Start listening in the background; retries until Redis is reachable."""
         self._tasks = (asyncio.create_task(self._listen()), asyncio.create_task(self._poll()))
 
     async def stop(self) -> None:
-        """Stop listening; whoever still waits gets `timeout`."""
+        """Stop listening; waiting callers get TIMEOUT."""
         await end(*self._tasks)
         for batch in list(self._waiting):
             self._resolve(batch, Settlement.TIMEOUT)
 
     async def settled(self, batch: int, token: str, timeout: float) -> Settlement:
-        """What became of `batch` under `token`; waits up to `timeout` seconds for it."""
+        """The state of `batch` with `token`; waits up to `timeout` seconds until it is settled or lost."""
         known = self._recent.get(batch)
         if known is not None:
             return Settlement.SETTLED if known == token else Settlement.LOST
@@ -89,24 +89,24 @@ class SettlementListener:
             self._forget(batch, waiter)
 
     def note(self, settled: list[tuple[int, str]]) -> None:
-        """Take in what was settled, in order. A batch below it that is still waited for was missed, or lost."""
+        """Process settled batches, in order. Waiting callers of batches below them get LOST."""
         for batch, token in settled:
             self._recent[batch] = token
             self._resolve(batch, None, token)
         while len(self._recent) > _RECENT_MAX:
             self._recent.popitem(last=False)
         self.newest = max(self.newest, settled[-1][0])
-        self._overtake(settled[0][0])
+        self._resolve_lost(settled[0][0])
 
-    def _overtake(self, below: int) -> None:
+    def _resolve_lost(self, below: int) -> None:
         for batch in [batch for batch in self._waiting if batch < below]:
             self._resolve(batch, Settlement.LOST)
 
     def _resolve(self, batch: int, outcome: Settlement | None, settled_token: str = "") -> None:
         for token, future in self._waiting.pop(batch, ()):
             if not future.done():
-                same = Settlement.SETTLED if token == settled_token else Settlement.LOST
-                future.set_result(outcome or same)
+                by_token = Settlement.SETTLED if token == settled_token else Settlement.LOST
+                future.set_result(outcome or by_token)
 
     def _forget(self, batch: int, waiter: tuple[str, asyncio.Future[Settlement]]) -> None:
         waiters = self._waiting.get(batch)
@@ -124,14 +124,14 @@ class SettlementListener:
                     await self._follow(subscription)
             except (RedisError, OSError) as error:
                 self.trouble = str(error) or type(error).__name__
-                if self.subscribed:  # said once, not at every attempt
+                if self.subscribed:  # once per outage
                     _LOG.warning("the subscription to settled batches was cut and is made again: %s", error)
             pause = _PAUSE_SECONDS_FIRST if self.subscribed else min(2 * pause, _PAUSE_SECONDS_MAX)
             self.subscribed = False
             await asyncio.sleep(pause)
 
     async def _follow(self, subscription: Any) -> None:
-        """Take in messages until the connection ends, or the hash shows that it brings none."""
+        """Process messages until the connection ends, or the hash shows that messages are missing."""
         self._stale = False
         while not self._stale:
             message = await subscription.get_message(timeout=_LISTEN_SECONDS)
@@ -143,8 +143,8 @@ class SettlementListener:
                 self.note(_MESSAGE.decode(message["data"]))
 
     async def _poll(self) -> None:
-        """Look at the hash while somebody waits. A batch below what it showed a whole interval ago was missed."""
-        seen_before = 0
+        """Read the hash while callers wait. The message of a batch that was in the hash an interval ago is missing."""
+        previous = 0
         while True:
             if not self._waiting:
                 self._waited.clear()
@@ -155,16 +155,13 @@ class SettlementListener:
             try:
                 found: Sequence[Any] = await self._redis.hmget(self._key, ["batch", "token"])
             except (RedisError, OSError):
-                continue  # the callers' own time-outs are what counts then
+                continue  # callers have their own timeouts
             if found[0] is None:
                 continue
-            if seen_before > self.newest:
-                self._stale = True  # a message that old should have come
-                self._overtake(seen_before)
-            self._resolve_exactly(int(found[0]), found[1].decode())
-            seen_before = int(found[0])
-
-    def _resolve_exactly(self, batch: int, token: str) -> None:
-        if batch in self._waiting:
-            self._recent[batch] = token
-            self._resolve(batch, None, token)
+            if previous > self.newest:
+                self._stale = True
+                self._resolve_lost(previous)
+            previous, token = int(found[0]), found[1].decode()
+            if previous in self._waiting:
+                self._recent[previous] = token
+                self._resolve(previous, None, token)

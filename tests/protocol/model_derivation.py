@@ -113,7 +113,7 @@ class Deriver:
 def _mark(
     decision: ModelDecision, before: Position, begun: Position | None, whole: Position | None, compares: bool
 ) -> tuple[Position | None, Position | None]:
-    """`agents.derive.checkpoint_rows`."""
+    """`tables.recovery.checkpoints.CheckpointWriter`."""
     how, _, first = decision.results[0].outcome.partition(" ")
     if how in ("begun", "whole"):
         begun = before

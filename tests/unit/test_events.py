@@ -273,7 +273,7 @@ def test_each_topic_takes_only_its_own_events() -> None:
         assert decoded.code == "unknown_type"
 
 
-@pytest.mark.parametrize("kind", sorted(events.EVENT_TYPES_PLANNED))
+@pytest.mark.parametrize("kind", ["stock.expected", "stock.released", "stock.reserved"])
 def test_events_that_come_later_are_unknown_types_for_now(kind: str) -> None:
     assert refused(RECEIVED | {"type": kind}).code == "unknown_type"
 

@@ -7,14 +7,21 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from stocktide.agents.derive.checkpoint_rows import MILESTONE_BYTES, CheckpointWriter
 from stocktide.agents.maintenance.snapshots import KEYS_MAX, KEYS_MIN, JournalTrimmer, SnapshotRefresh
 from stocktide.streams.journal.record import Position, decode_position
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.tables.ledger.commands import Command, Restate
 from stocktide.tables.ledger.records import DecisionHead, Result
 from stocktide.tables.ledger.submission import Unsettled
-from stocktide.tables.recovery.checkpoints import Checkpoints, begun_key, decode_checkpoints, milestone_key, whole_key
+from stocktide.tables.recovery.checkpoints import (
+    MILESTONE_BYTES,
+    Checkpoints,
+    CheckpointWriter,
+    begun_key,
+    decode_checkpoints,
+    milestone_key,
+    whole_key,
+)
 from tests.unit.fakes import decision_of
 
 
