@@ -1,4 +1,4 @@
-"""The verdict: one checker for each promise of the design.
+"""The oracle: one checker for each promise of the design.
 
-In: a history of answers, updates and public rows. Out: a verdict with evidence. Begin with `judge.py`.
+In: a history of requests, responses, updates and public rows. Out: a verdict with evidence. Begin with `judge.py`.
 """

@@ -1,8 +1,8 @@
 """Promise 2, an answer stands: `answer_lost` and `answer_contradicted`.
 
-In: sights of orders, answers, reads. What a caller was told is an order at a sequence. It stands if whoever asks later
-is told of that sequence or a newer one, and if nobody is ever told anything else of the same sequence.
-A GET may show an older batch while two servers take themselves for the primary; answers of other calls never may.
+In: observations of orders, responses, reads. Out: violations. A response shows an order at a sequence. It stands if
+every later response shows that sequence or a newer one, and every response to that sequence shows the same content.
+Only a GET may show an older batch, while two servers both act as the primary.
 """
 
 from __future__ import annotations
@@ -17,26 +17,24 @@ from stocktide.loadtest.oracle.history import (
     ReadPolicy,
     ReadStock,
     Response,
-    RunQuiesced,
     StockPublished,
 )
 from stocktide.loadtest.oracle.orders import PLACED_ID_DEFAULT, OrderObservation, OrderTracker
 from stocktide.loadtest.oracle.policies import PolicyLevels
 from stocktide.loadtest.oracle.verdict import Checker
 
-# An order may be extended so often; the next extension is refused (rule 42).
+# Extensions of an order; the next one is rejected (rule 42).
 EXTENSIONS_MAX = 64
 
-# The states in which an order may be once a call was answered with 200 or 201. Others' calls may have followed in the
-# same step, so it need not be the one that the call brought about.
-_TAKEN: Mapping[str, frozenset[str]] = {
+# The possible states in a response with 200 or 201. Other commands of the same step may have changed the state again.
+_STATES_AFTER_ACCEPTANCE: Mapping[str, frozenset[str]] = {
     "order.placed": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
     "order.paid": frozenset({"paid", "shipped", "cancelled"}),
     "order.cancelled": frozenset({"cancelled", "shipped"}),
     "order.extended": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
 }
-# The states in which an order may be once a call was refused as `already_final`.
-_TOO_LATE: Mapping[str, frozenset[str]] = {
+# The possible states in a rejection with `already_final`.
+_STATES_AFTER_ALREADY_FINAL: Mapping[str, frozenset[str]] = {
     "order.paid": frozenset({"cancelled", "expired", "rejected"}),
     "order.cancelled": frozenset({"shipped", "expired", "rejected"}),
     "order.extended": frozenset({"paid", "shipped", "cancelled", "expired", "rejected"}),
@@ -46,214 +44,225 @@ _TOO_LATE: Mapping[str, frozenset[str]] = {
 class AnswerContradicted(Checker):
     """Promise 2: two answers that cannot both be true.
 
-    One sequence told with two states; an answer older than what had been told before it was asked; an outcome that
-    does not go with the state it shows; a refusal after which the same order is taken, or the reverse; a conflict
-    where there is none, or none where there is one (rules 19, 20, 22, 23, 25).
+    One sequence with two contents; an answer older than one that preceded its request; an outcome that does not match
+    the state shown; a rejection after which the same order is accepted, or the reverse; a conflict without a different
+    body, or a different body without a conflict (rules 19, 20, 22, 23, 25).
     """
 
     name = "answer_contradicted"
     promise = "What a caller was told is never contradicted."
 
-    def __init__(self, book: OrderTracker) -> None:
+    def __init__(self, tracker: OrderTracker) -> None:
         super().__init__()
-        self._book = book
-        self._known_skus: dict[str, int] = {}
-        self._rests = False
-        book.listen(self._see)
+        self._tracker = tracker
+        self._published_skus: dict[str, int] = {}
+        tracker.add_listener(self._observe)
 
-    def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """What makes a SKU known, and what is final."""
-        return {
-            StockPublished: self._know,
-            RunQuiesced: lambda _: setattr(self, "_rests", True),
-        }
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        return super().handlers() | {StockPublished: self._on_stock_row}
 
-    def _know(self, row: StockPublished) -> None:
-        self._known_skus.setdefault(row.stock.sku, row.at)
+    def _on_stock_row(self, row: StockPublished) -> None:
+        self._published_skus.setdefault(row.stock.sku, row.at)
 
-    def told(self, ask: PendingRequest, told: Response) -> None:
-        """Judge an answer by itself, and against what was told before it was asked."""
-        event = ask.event
-        if event is None or not ask.kind.startswith("order.") or ask.door != "http":
+    def on_response(self, request: PendingRequest, response: Response) -> None:
+        """Check a response by itself and against earlier responses."""
+        event = request.event
+        if event is None or not request.kind.startswith("order.") or request.door != "http":
             return
         self.looked["answers"] += 1
-        order = told.order
-        if told.status in (200, 201):
-            self._taken(ask, told)
-        elif told.status == 409:
-            self._refused(ask, told)
-        if order is not None and order.sequence < ask.floor:
-            what = f"was told at sequence {order.sequence}, although {ask.floor} had been told before it was asked"
-            self._contradicted(ask, told, what)
+        order = response.order
+        if response.status in (200, 201):
+            self._check_accepted(request, response)
+        elif response.status == 409:
+            self._check_rejected(request, response)
+        if order is not None and order.sequence < request.acknowledged_sequence:
+            before = request.acknowledged_sequence
+            what = f"was told at sequence {order.sequence}, although {before} had been told before it was asked"
+            self._report(request, response, what)
 
-    def _see(self, sight: OrderObservation) -> None:
+    def _observe(self, observation: OrderObservation) -> None:
         self.looked["sights of orders"] += 1
-        order, at = sight.order, sight.record.at
-        if sight.other is not None:
-            before, now = sight.contents()
+        order, at = observation.order, observation.record.at
+        if observation.previous_content is not None:
+            before, now = observation.contents()
             what = f"order {order.order_id} was at sequence {order.sequence} “{before}”, and also “{now}”"
             self.found(what, at, order_id=order.order_id)
-        elif sight.fresh and order.state == "reserved" and (wrong := _cut(sight)):
-            self.found(f"order {order.order_id}: {wrong}", at, order_id=order.order_id)
-        if sight.source == "read" and self._rests and order.sequence < sight.known.sequence:
+        elif observation.is_new and order.state == "reserved" and (contradiction := _find_partial_line(observation)):
+            self.found(f"order {order.order_id}: {contradiction}", at, order_id=order.order_id)
+        if (
+            observation.source == "read"
+            and self._quiesced_at is not None
+            and order.sequence < observation.known.sequence
+        ):
             what = (
                 f"order {order.order_id} rests at sequence {order.sequence}, {order.state}, although it was seen at"
-                f" {sight.known.sequence}, {sight.known.state}"
+                f" {observation.known.sequence}, {observation.known.state}"
             )
             self.found(what, at, order_id=order.order_id)
 
-    def _taken(self, ask: PendingRequest, told: Response) -> None:
-        order, event = told.order, ask.event
+    def _check_accepted(self, request: PendingRequest, response: Response) -> None:
+        order, event = response.order, request.event
         assert event is not None
         if order is None:
-            return self._contradicted(ask, told, f"was answered {told.status} without the order")
-        if order.state not in _TAKEN.get(ask.kind, ()):
-            self._contradicted(ask, told, f"was answered {told.status}, and the order is {order.state}")
-        if ask.kind != "order.placed":
+            return self._report(request, response, f"was answered {response.status} without the order")
+        if order.state not in _STATES_AFTER_ACCEPTANCE.get(request.kind, ()):
+            self._report(request, response, f"was answered {response.status}, and the order is {order.state}")
+        if request.kind != "order.placed":
             return None
         lines = tuple((line.sku, line.quantity) for line in order.lines)
         if order.channel != event.channel or lines != sum_lines(event.lines):
-            self._contradicted(ask, told, f"was answered {told.status} with another order: {order.channel}, {lines}")
-        accepted = self._book.order(order.order_id).accepted
-        if accepted is not None and accepted != ask.body:
-            self._contradicted(ask, told, "was taken, although another body had been taken under that order_id")
+            self._report(
+                request, response, f"was answered {response.status} with another order: {order.channel}, {lines}"
+            )
+        accepted = self._tracker.order(order.order_id).accepted
+        if accepted is not None and accepted != request.body:
+            self._report(request, response, "was taken, although another body had been taken under that order_id")
         return None
 
-    def _refused(self, ask: PendingRequest, told: Response) -> None:
-        event, order = ask.event, told.order
+    def _check_rejected(self, request: PendingRequest, response: Response) -> None:
+        event, order = request.event, response.order
         assert event is not None
-        known = self._book.order(event.order_id)
-        if told.code == "conflict":
-            self._conflict(ask, told)
-        elif told.code == "already_final" and order is not None and ask.kind in _TOO_LATE:
-            if order.state not in _TOO_LATE[ask.kind]:
-                self._contradicted(ask, told, f"was refused as already_final, and the order is {order.state}")
-        elif told.code == "too_many_events" and ask.kind != "order.extended":
-            self._contradicted(ask, told, "was refused as too_many_events, and only extensions may be")
-        elif told.code == "too_many_events" and len(known.events) // 2 + known.unnamed <= EXTENSIONS_MAX:
-            self._contradicted(ask, told, "was refused as too_many_events, and fewer were ever asked")
-        elif ask.kind == "order.placed" and ask.body == known.accepted:
-            self._contradicted(ask, told, f"was refused as {told.code} after it had been taken")
-        if ask.kind == "order.placed" and order is not None and known.asked_at is not None:
+        known = self._tracker.order(event.order_id)
+        if response.code == "conflict":
+            self._check_conflict(request, response)
+        elif response.code == "already_final" and order is not None and request.kind in _STATES_AFTER_ALREADY_FINAL:
+            if order.state not in _STATES_AFTER_ALREADY_FINAL[request.kind]:
+                self._report(request, response, f"was refused as already_final, and the order is {order.state}")
+        elif response.code == "too_many_events" and request.kind != "order.extended":
+            self._report(request, response, "was refused as too_many_events, and only extensions may be")
+        elif response.code == "too_many_events" and len(known.events) // 2 + known.events_without_id <= EXTENSIONS_MAX:
+            self._report(request, response, "was refused as too_many_events, and fewer were ever asked")
+        elif request.kind == "order.placed" and request.body == known.accepted:
+            self._report(request, response, f"was refused as {response.code} after it had been taken")
+        if request.kind == "order.placed" and order is not None and known.asked_at is not None:
             for line in order.lines:
-                if line.reason == "unknown_sku" and self._known_skus.get(line.sku, ask.at) < known.asked_at:
-                    self._contradicted(ask, told, f"says that {line.sku} is unknown, and it had been published before")
+                if line.reason == "unknown_sku" and self._published_skus.get(line.sku, request.at) < known.asked_at:
+                    self._report(
+                        request, response, f"says that {line.sku} is unknown, and it had been published before"
+                    )
 
-    def _conflict(self, ask: PendingRequest, told: Response) -> None:
-        event = ask.event
+    def _check_conflict(self, request: PendingRequest, response: Response) -> None:
+        event = request.event
         assert event is not None
-        known = self._book.order(event.order_id)
-        if ask.kind != "order.placed":
-            if not known.asked_elsewhere(event.id, ask.body):
-                self._contradicted(ask, told, "is called a conflict, and its id was asked for nothing else")
+        known = self._tracker.order(event.order_id)
+        if request.kind != "order.placed":
+            if not known.has_other_body(event.id, request.body):
+                self._report(request, response, "is called a conflict, and its id was asked for nothing else")
             return
-        if ask.body == known.accepted:
-            self._contradicted(ask, told, "is called a conflict, and this very body had been taken")
+        if request.body == known.accepted:
+            self._report(request, response, "is called a conflict, and this very body had been taken")
         elif (
-            known.bodies == (ask.body,)
+            known.bodies == (request.body,)
             and event.supersedes is None
-            and not known.asked_elsewhere(event.id or PLACED_ID_DEFAULT, ask.body)
+            and not known.has_other_body(event.id or PLACED_ID_DEFAULT, request.body)
         ):
-            self._contradicted(ask, told, "is called a conflict, and no other body was ever sent")
+            self._report(request, response, "is called a conflict, and no other body was ever sent")
 
-    def _contradicted(self, ask: PendingRequest, told: Response, what: str) -> None:
-        assert ask.event is not None
-        order_id = ask.event.order_id
-        self.found(f"{ask.kind} of {order_id} (request {ask.number}) {what}", told.at, order_id=order_id)
+    def _report(self, request: PendingRequest, response: Response, what: str) -> None:
+        assert request.event is not None
+        order_id = request.event.order_id
+        self.found(f"{request.kind} of {order_id} (request {request.number}) {what}", response.at, order_id=order_id)
 
 
 class AnswerLost(Checker):
-    """Promise 2: told, and gone.
+    """Promise 2: an answer is lost.
 
-    At rest every order that an answer or a GET told is there, at that sequence or a newer one, in GET and among the
-    rows of `reservations`; no call was answered that it is unknown after it had been told; a SKU or movement that was
-    known stays known. A policy that was told to be set is the one in force, unless another came after it.
+    At rest every order that a response or GET has shown exists at that sequence or a newer one, in GET and among the
+    rows of `reservations`; no response says that a known order is unknown; a known SKU or movement stays known. The
+    last policy that was set is in force.
     """
 
     name = "answer_lost"
     promise = "What a caller was told is never lost."
 
-    def __init__(self, book: OrderTracker) -> None:
+    def __init__(self, tracker: OrderTracker) -> None:
         super().__init__()
-        self._book = book
-        self._rests = False
-        self._skus: set[str] = set()
-        self._movements: set[tuple[str, str]] = set()
-        # By order: the sequence at which it rests, 0 where it was not found.
-        self._final: dict[str, int] = {}
+        self._tracker = tracker
+        self._known_skus: set[str] = set()
+        self._known_movements: set[tuple[str, str]] = set()
+        # The sequence of each order at rest; 0 if it is unknown.
+        self._final_sequences: dict[str, int] = {}
         self._policies = PolicyLevels()
 
-    def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """Reads, and what makes a SKU known."""
-        return {
-            RunQuiesced: lambda _: setattr(self, "_rests", True),
-            ReadOrder: self._read_order,
-            ReadStock: self._read_stock,
-            ReadMovement: self._read_movement,
-            ReadPolicy: self._read_policy,
-            StockPublished: lambda row: self._skus.add(row.stock.sku),
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        return super().handlers() | {
+            ReadOrder: self._on_read_order,
+            ReadStock: self._on_read_stock,
+            ReadMovement: self._on_read_movement,
+            ReadPolicy: self._on_read_policy,
+            StockPublished: lambda row: self._known_skus.add(row.stock.sku),
         }
 
-    def silent(self, ask: PendingRequest) -> None:
-        """A policy that may have been set at any time."""
-        self._policies.silent(ask)
+    def on_no_response(self, request: PendingRequest) -> None:
+        self._policies.on_no_response(request)
 
-    def told(self, ask: PendingRequest, told: Response) -> None:
-        """Nobody may be told that an order is unknown once it was told."""
-        self._policies.told(ask, told)
-        if told.status == 404 and ask.floor and ask.event is not None and ask.kind.startswith("order."):
-            order_id = ask.event.order_id
-            what = f"{ask.kind} of {order_id} (request {ask.number}) was answered 404 after the order had been told"
-            self.found(what, told.at, order_id=order_id)
+    def on_response(self, request: PendingRequest, response: Response) -> None:
+        """A known order is never unknown."""
+        self._policies.on_response(request, response)
+        if (
+            response.status == 404
+            and request.acknowledged_sequence
+            and request.event is not None
+            and request.kind.startswith("order.")
+        ):
+            order_id = request.event.order_id
+            what = (
+                f"{request.kind} of {order_id} (request {request.number})"
+                f" was answered 404 after the order had been told"
+            )
+            self.found(what, response.at, order_id=order_id)
 
-    def _read_order(self, read: ReadOrder) -> None:
-        if self._rests:
-            self._final[read.order_id] = 0 if read.order is None else read.order.sequence
+    def _on_read_order(self, read: ReadOrder) -> None:
+        if self._quiesced_at is not None:
+            self._final_sequences[read.order_id] = 0 if read.order is None else read.order.sequence
 
-    def _read_policy(self, read: ReadPolicy) -> None:
-        if self._rests and (wrong := self._policies.wrong(read)):
-            self.found(wrong, read.at, channel=read.channel, sku=read.sku)
+    def _on_read_policy(self, read: ReadPolicy) -> None:
+        if self._quiesced_at is not None and (contradiction := self._policies.find_contradiction(read)):
+            self.found(contradiction, read.at, channel=read.channel, sku=read.sku)
 
-    def _read_stock(self, read: ReadStock) -> None:
+    def _on_read_stock(self, read: ReadStock) -> None:
         if read.stock is not None:
-            self._skus.add(read.sku)
-        elif self._rests and read.sku in self._skus:
+            self._known_skus.add(read.sku)
+        elif self._quiesced_at is not None and read.sku in self._known_skus:
             self.found(f"SKU {read.sku} was published, and is unknown at the end", read.at, sku=read.sku)
 
-    def _read_movement(self, read: ReadMovement) -> None:
+    def _on_read_movement(self, read: ReadMovement) -> None:
         key = (read.warehouse, read.id)
         if read.movement is not None:
-            self._movements.add(key)
-        elif self._rests and key in self._movements:
+            self._known_movements.add(key)
+        elif self._quiesced_at is not None and key in self._known_movements:
             what = f"movement {read.id} of {read.warehouse} was told, and is unknown at the end"
             self.found(what, read.at, warehouse=read.warehouse, id=read.id)
 
     def end(self) -> None:
-        """Compare what was told with what is there at rest."""
-        if not self._rests:
+        """Compare the responses with the state at rest."""
+        if self._quiesced_at is None:
             return
-        for known in self._book:
-            if not known.floor:
+        for known in self._tracker:
+            if not known.acknowledged_sequence:
                 continue
-            order_id, final = known.order_id, self._final.get(known.order_id)
-            if known.row_newest < known.floor:
+            order_id, final = known.order_id, self._final_sequences.get(known.order_id)
+            if known.row_newest < known.acknowledged_sequence:
                 what = (
-                    f"order {order_id} was told at sequence {known.floor}, and the topic reservations ends at"
-                    f" {known.row_newest or 'none'}"
+                    f"order {order_id} was told at sequence {known.acknowledged_sequence}, and the topic reservations"
+                    f" ends at {known.row_newest or 'none'}"
                 )
                 self.found(what, order_id=order_id)
             if final is None:
                 self.remarks["told orders that nobody read at rest"] += 1
                 continue
             self.looked["orders that were told"] += 1
-            if final < known.floor:
+            if final < known.acknowledged_sequence:
                 where = f"rests at {final}" if final else "is unknown at the end"
-                self.found(f"order {order_id} was told at sequence {known.floor}, and {where}", order_id=order_id)
+                self.found(
+                    f"order {order_id} was told at sequence {known.acknowledged_sequence}, and {where}",
+                    order_id=order_id,
+                )
 
 
-def _cut(sight: OrderObservation) -> str | None:
-    """What is wrong with the lines of a hold: each is taken whole or not at all (rule 21)."""
-    for line in sight.order.lines:
+def _find_partial_line(observation: OrderObservation) -> str | None:
+    """What is wrong with the lines of a hold: each is held in full or not at all (rule 21)."""
+    for line in observation.order.lines:
         if line.reserved + line.preordered not in (0, line.quantity):
             return f"a hold of {line.reserved + line.preordered} of the {line.quantity} {line.sku} that were asked"
         if sum(line.warehouses.values()) != line.reserved:

@@ -1,8 +1,8 @@
-"""What came to a warehouse and what was taken from it, at most: the bounds by which overselling is seen.
+"""Bounds of the units that came to a warehouse and of those that left it, for the detection of overselling.
 
-In: the stream of a history. Out: for each place (a SKU in a warehouse) the units that can have come there by now, and
-those that facts of warehouses can have taken from what is available in a span of batches. Never too little: what was
-asked and is not told yet counts whole.
+In: the records of a history. Out: for each location (a SKU in a warehouse) the units that can have arrived by now, and
+the units by which warehouse events can have lowered availability within a range of batches. The bounds are never too
+low: a request whose effect is unknown counts in full.
 """
 
 from __future__ import annotations
@@ -22,148 +22,153 @@ from stocktide.loadtest.oracle.orders import RETURNED, SHIPPED, KnownOrder, Orde
 
 # A SKU in a warehouse.
 Location = tuple[str, str]
-# What a fact of unknown size may have lowered.
-_ANY = 10**12
+# The possible decrease by an event of unknown size.
+_UNBOUNDED = 10**12
 
 
 class ReceiptBounds:
-    """Units that can have come to each place by now, at most: what was told, and what was asked and is not told yet."""
+    """Units that can have arrived at each location by now, at most: known effects, and requests whose effect is
+    unknown."""
 
     def __init__(self, movements: MovementTracker) -> None:
         self._movements = movements
         self._units: Counter[Location] = Counter()
-        # What a movement is counted as until it is told what it did; counts, whose gain nobody knows before.
-        self._maybe: dict[tuple[str, str], list[tuple[Location, int]]] = {}
-        self._counts: Counter[Location] = Counter()
+        # The bounds of a movement until its effect is known; counts have none.
+        self._possible: dict[tuple[str, str], list[tuple[Location, int]]] = {}
+        self._open_counts: Counter[Location] = Counter()
         self._counting: dict[tuple[str, str], list[Location]] = {}
-        # SKUs that somebody else transferred, nobody knows where to.
-        self._vague: set[str] = set()
-        movements.listen(self._see)
+        # SKUs with a transfer that this run did not request: the destination is unknown.
+        self._unbounded_skus: set[str] = set()
+        movements.add_listener(self._observe)
 
-    def at_most(self, place: Location) -> int | None:
-        """Units; None while a count is under way that may find any number, or where others moved some."""
-        return None if self._counts[place] or place[0] in self._vague else self._units[place]
+    def upper_bound(self, place: Location) -> int | None:
+        """Units; None during a count, which may find any number, or after a transfer that this run did not request."""
+        return None if self._open_counts[place] or place[0] in self._unbounded_skus else self._units[place]
 
-    def asked(self, ask: PendingRequest) -> None:
-        """An event that may bring units."""
-        event = ask.event
-        if event is None or not ask.new:
+    def on_request(self, request: PendingRequest) -> None:
+        """Add an event that may bring units."""
+        event = request.event
+        if event is None or not request.is_new:
             return
-        if ask.kind == RETURNED:
+        if request.kind == RETURNED:
             for line in event.lines:
                 self._units[line.sku, line.warehouse] += max(0, line.quantity)
             return
         key = (event.warehouse, event.id or "")
         known = self._movements.movements.get(key)
-        if known is None or known.content is not None or not ask.kind.startswith("stock."):
+        if known is None or known.content is not None or not request.kind.startswith("stock."):
             return
-        if ask.kind == COUNTED:
+        if request.kind == COUNTED:
             places = [(line.sku, event.warehouse) for line in event.lines]
             self._counting.setdefault(key, []).extend(places)
-            self._counts.update(places)
+            self._open_counts.update(places)
             return
-        where = event.to_warehouse or event.warehouse
+        warehouse = event.to_warehouse or event.warehouse
         for line in event.lines:
             if line.quantity > 0:
-                self._maybe.setdefault(key, []).append(((line.sku, where), line.quantity))
-                self._units[line.sku, where] += line.quantity
+                self._possible.setdefault(key, []).append(((line.sku, warehouse), line.quantity))
+                self._units[line.sku, warehouse] += line.quantity
 
-    def refused(self, ask: PendingRequest) -> None:
-        """An event that was refused as none: what only it would have brought does not come."""
-        event = ask.event
-        if event is None or not event.id or not ask.kind.startswith("stock."):
+    def on_rejected(self, request: PendingRequest) -> None:
+        """Remove a rejected event."""
+        event = request.event
+        if event is None or not event.id or not request.kind.startswith("stock."):
             return
         known = self._movements.movements.get((event.warehouse, event.id))
         if known is not None and not known.bodies and known.content is None:
             self._forget((event.warehouse, event.id))
 
-    def _see(self, sight: MovementObservation) -> None:
-        if not sight.fresh:
+    def _observe(self, observation: MovementObservation) -> None:
+        if not observation.is_new:
             return
-        movement = sight.movement
+        movement = observation.movement
         self._forget((movement.warehouse, movement.id))
         for line in movement.lines:
             self._units[line.sku, movement.warehouse] += max(0, line.change)
             if movement.type == TRANSFERRED:
-                for where in sight.known.to:
-                    self._units[line.sku, where] += line.quantity
-                if not sight.known.to:
-                    self._vague.add(line.sku)
+                for warehouse in observation.known.destinations:
+                    self._units[line.sku, warehouse] += line.quantity
+                if not observation.known.destinations:
+                    self._unbounded_skus.add(line.sku)
 
     def _forget(self, key: tuple[str, str]) -> None:
-        for place, units in self._maybe.pop(key, ()):
+        for place, units in self._possible.pop(key, ()):
             self._units[place] -= units
         for place in self._counting.pop(key, ()):
-            self._counts[place] -= 1
+            self._open_counts[place] -= 1
 
 
 class DecreaseBounds:
-    """What warehouses' facts can have taken from what is available, per SKU, warehouse and span of batches."""
+    """Units by which warehouse events can have lowered availability, by SKU, warehouse and range of batches."""
 
     def __init__(self, orders: OrderTracker, movements: MovementTracker) -> None:
         self._orders = orders
-        self._told: dict[Location, list[tuple[int, int]]] = {}
-        self._open: dict[tuple[str, str], KnownMovement] = {}
+        self._known_decreases: dict[Location, list[tuple[int, int]]] = {}
+        self._open_movements: dict[tuple[str, str], KnownMovement] = {}
         self._shipped: dict[Location, list[tuple[KnownOrder, RequestedMove]]] = {}
         self._movements = movements
-        movements.listen(self._see)
+        movements.add_listener(self._observe)
 
-    def asked(self, ask: PendingRequest) -> None:
-        """A fact may be on its way."""
-        event = ask.event
+    def on_request(self, request: PendingRequest) -> None:
+        """Add an event that may lower availability."""
+        event = request.event
         if event is None:
             return
-        if ask.kind == SHIPPED:
+        if request.kind == SHIPPED:
             known = self._orders.order(event.order_id)
-            if ask.new and known.moves:
+            if request.is_new and known.moves:
                 for place in {(line.sku, line.warehouse) for line in event.lines}:
                     self._shipped.setdefault(place, []).append((known, known.moves[-1]))
-        elif ask.kind in (COUNTED, TRANSFERRED, ADJUSTED) and event.id is not None:
+        elif request.kind in (COUNTED, TRANSFERRED, ADJUSTED) and event.id is not None:
             key = (event.warehouse, event.id)
             movement = self._movements.movements.get(key)
             if movement is not None and movement.content is None:
-                self._open[key] = movement
+                self._open_movements[key] = movement
 
-    def lowered(self, sku: str, warehouse: str, after: int, until: int, whole: bool) -> tuple[int, int]:
-        """Units by which facts of the batches after `after` and up to `until` lowered what is available, by what is
-        told; and by which others, that may belong to those batches, can have lowered it besides. `whole`: all that
-        there is was told, and what is not seen by now did not happen otherwise than it looks."""
-        told = sum(units for batch, units in self._told.get((sku, warehouse), ()) if after < batch <= until)
-        open_ = self._lowered_by_open(sku, warehouse) + self._lowered_by_shipping(sku, warehouse, after, until, whole)
-        return told, open_
+    def decrease(self, sku: str, warehouse: str, after: int, until: int, complete: bool) -> tuple[int, int]:
+        """Units by which events of the batches after `after` and up to `until` lowered availability, and those by which
+        events of unknown batch can have lowered it besides. `complete`: the history is over, so what was not observed
+        did not happen."""
+        known_units = sum(
+            units for batch, units in self._known_decreases.get((sku, warehouse), ()) if after < batch <= until
+        )
+        possible_units = self._decrease_by_open(sku, warehouse) + self._decrease_by_shipments(
+            sku, warehouse, after, until, complete
+        )
+        return known_units, possible_units
 
-    def _lowered_by_open(self, sku: str, warehouse: str) -> int:
+    def _decrease_by_open(self, sku: str, warehouse: str) -> int:
         units = 0
-        for movement in self._open.values():
+        for movement in self._open_movements.values():
             if movement.warehouse == warehouse:
-                for line in movement.asked:
+                for line in movement.sent_lines:
                     if line.sku == sku:
-                        units += _ANY if movement.kind == COUNTED else abs(line.quantity)
+                        units += _UNBOUNDED if movement.kind == COUNTED else abs(line.quantity)
         return units
 
-    def _lowered_by_shipping(self, sku: str, warehouse: str, after: int, until: int, whole: bool) -> int:
+    def _decrease_by_shipments(self, sku: str, warehouse: str, after: int, until: int, complete: bool) -> int:
         units = 0
         for known, move in self._shipped.get((sku, warehouse), ()):
-            if move.batch >= until or (move.seen and move.seen <= after):
+            if move.batch >= until or (move.first_shown_batch and move.first_shown_batch <= after):
                 continue
-            # A row of the stock may come before that of the order: whether the hold was over by then, nobody knows yet.
-            if (not move.seen and not whole) or not _from_own_hold(known, sku):
+            # The row of the stock may precede that of the order: it is then unknown whether the hold had ended.
+            if (not move.first_shown_batch and not complete) or not _is_from_own_hold(known, sku):
                 units += sum(line.quantity for line in move.lines if (line.sku, line.warehouse) == (sku, warehouse))
         return units
 
-    def _see(self, sight: MovementObservation) -> None:
-        movement = sight.movement
-        self._open.pop((movement.warehouse, movement.id), None)
-        if sight.dated:
+    def _observe(self, observation: MovementObservation) -> None:
+        movement = observation.movement
+        self._open_movements.pop((movement.warehouse, movement.id), None)
+        if observation.has_new_batch:
             for line in movement.lines:
                 if line.change < 0:
-                    lowered = self._told.setdefault((line.sku, movement.warehouse), [])
-                    lowered.append((movement.batch, -line.change))
+                    decrease = self._known_decreases.setdefault((line.sku, movement.warehouse), [])
+                    decrease.append((movement.batch, -line.change))
 
 
-def _from_own_hold(known: KnownOrder, sku: str) -> bool:
-    """Whether all that was shipped of an order's SKU left the warehouses that held it, and no more than they held."""
-    if known.loose or any(state in ("cancelled", "expired", "rejected") for state in known.states):
+def _is_from_own_hold(known: KnownOrder, sku: str) -> bool:
+    """Whether all shipments of an order's SKU left the warehouses that held it, and no more than they held."""
+    if known.may_have_released or any(state in ("cancelled", "expired", "rejected") for state in known.states):
         return False
     held: Counter[str] = Counter()
     for sequence in known.sequences:

@@ -1,7 +1,8 @@
-"""The history as checkers hear it: each answer together with what was asked.
+"""Dispatch of history records, with each response paired with its request.
 
-In: records, in order. Out: calls. `Request` is heard as an `PendingRequest`; `Response` as (ask, told); what was never
-answered, or was answered with a status of 500 or more, as `silent`: it may have happened or not.
+In: records, in order. Out: calls of listeners. A `Request` becomes a `PendingRequest`; a `Response` is dispatched with
+it. A request without a response, or with a status of 500 or more, is dispatched as `on_no_response`: it may have been
+applied or not.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from stocktide.loadtest.oracle.history import (
     StockPublished,
 )
 
-# From this status on an answer promises nothing.
+# A response with this status or above is uncertain: the command may have been applied or not.
 CERTAIN_STATUS_BELOW = 500
 HOLD_SECONDS_DEFAULT = 900
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,7 +43,7 @@ class SentLine(Struct, frozen=True):
 
 
 class SentEvent(Struct, frozen=True):
-    """An event that was sent, of any kind; defaults are those of the contract."""
+    """An event of any kind that was sent; the defaults are those of the contract."""
 
     id: str | None = None
     order_id: str = ""
@@ -76,11 +77,11 @@ def sum_lines(lines: tuple[SentLine, ...]) -> tuple[tuple[str, int], ...]:
 
 
 def hash_body(kind: str, event: SentEvent) -> int:
-    """What tells one body from another under the same id (rule 19): defaults filled, lines summed and sorted,
-    without `id` and `occurred_at`, which is part of what a count says."""
+    """The hash that distinguishes the bodies of one id (rule 19): defaults filled in, lines summed and sorted, without
+    `id`. `occurred_at` counts only for a count."""
     if kind == "order.placed":
-        shopper = (event.channel, event.hold_seconds, event.priority, event.accept, event.allow_preorder)
-        return hash((kind, shopper, event.region, event.purpose, event.supersedes, *sorted(sum_lines(event.lines))))
+        options = (event.channel, event.hold_seconds, event.priority, event.accept, event.allow_preorder)
+        return hash((kind, options, event.region, event.purpose, event.supersedes, *sorted(sum_lines(event.lines))))
     if kind == "order.extended":
         return hash((kind, event.hold_seconds))
     if kind in ("order.shipped", "order.returned"):
@@ -94,23 +95,24 @@ def hash_body(kind: str, event: SentEvent) -> int:
 
 
 def time_ms(text: str | None) -> int | None:
-    """RFC 3339 → ms since the epoch; None where there is none, or it is no time."""
+    """RFC 3339 → ms since the epoch; None for no time or an invalid one."""
     if not text:
         return None
     try:
         return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
-    except (TypeError, ValueError):  # a TypeError: it has no zone
+    except (TypeError, ValueError):  # TypeError: the time has no zone
         return None
 
 
 class PendingRequest:
-    """What somebody asked, for as long as it is open. `event` None: it is no event of the contract.
+    """A request and what was known when it was sent. `event` is None if it is no event of the contract.
 
-    `floor` is the highest sequence that anyone had been told of the order by then, `batch` the newest batch seen on
-    any topic: what this ask does, it does after both. `new`: nobody had asked for this id with this body before.
+    `acknowledged_sequence` is the highest sequence of the order that a response had shown by then, `batch` the newest
+    batch seen on any topic: the effect of the request comes after both. `is_new`: the first request with this id and
+    body.
     """
 
-    __slots__ = ("at", "batch", "body", "door", "event", "floor", "kind", "new", "number")
+    __slots__ = ("acknowledged_sequence", "at", "batch", "body", "door", "event", "is_new", "kind", "number")
 
     def __init__(self, record: Request, batch: int) -> None:
         self.at = record.at
@@ -118,14 +120,14 @@ class PendingRequest:
         self.door = record.door
         self.kind = record.kind
         self.batch = batch
-        self.floor = 0
-        self.new = False
+        self.acknowledged_sequence = 0
+        self.is_new = False
         self.event = parse_event(record.event) if record.event else None
         self.body = 0 if self.event is None else hash_body(record.kind, self.event)
 
 
 def parse_event(event: Any) -> SentEvent | None:
-    """The event of a JSON object; None where it cannot be one."""
+    """A JSON object as an event; None if it cannot be one."""
     try:
         return msgspec.convert(event, SentEvent)
     except msgspec.ValidationError:
@@ -133,40 +135,45 @@ def parse_event(event: Any) -> SentEvent | None:
 
 
 class Listener(Protocol):
-    """Who hears records. Also heard, where it is there: `asked(ask)`, `told(ask, told)`, `silent(ask)`."""
+    """A receiver of records. `on_request(request)`, `on_response(request, response)` and `on_no_response(request)` are
+    optional."""
 
-    def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """The other records that this one wants, each with who takes it."""
+    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
+        """A handler for each type of the other records that the listener needs."""
         ...
 
 
 class RecordDispatcher:
-    """Hands every record to all who want it, in the order of `listeners`."""
+    """Dispatches each record to the listeners, in the order of `listeners`."""
 
     def __init__(self, listeners: tuple[Listener, ...]) -> None:
-        self._asked: list[Callable[[PendingRequest], None]] = []
-        self._told: list[Callable[[PendingRequest, Response], None]] = []
-        self._silent: list[Callable[[PendingRequest], None]] = []
-        self._hears: dict[type, list[Callable[[Any], None]]] = defaultdict(list)
+        self._on_request: list[Callable[[PendingRequest], None]] = []
+        self._on_response: list[Callable[[PendingRequest, Response], None]] = []
+        self._on_no_response: list[Callable[[PendingRequest], None]] = []
+        self._handlers: dict[type, list[Callable[[Any], None]]] = defaultdict(list)
         self._open: dict[int, PendingRequest] = {}
         self._newest_batch = 0
         self.records = 0
-        self.strays = 0
-        self.rested_at: int | None = None
+        self.unmatched_responses = 0
+        self.quiesced_at: int | None = None
         for listener in listeners:
-            for name, hearers in (("asked", self._asked), ("told", self._told), ("silent", self._silent)):
-                if (hear := getattr(listener, name, None)) is not None:
-                    hearers.append(hear)
-            for kind, hear in listener.hears().items():
-                self._hears[kind].append(hear)
+            for name, handlers in (
+                ("on_request", self._on_request),
+                ("on_response", self._on_response),
+                ("on_no_response", self._on_no_response),
+            ):
+                if (handler := getattr(listener, name, None)) is not None:
+                    handlers.append(handler)
+            for kind, handler in listener.handlers().items():
+                self._handlers[kind].append(handler)
 
     def feed(self, record: HistoryRecord) -> None:
-        """Hand out one record."""
+        """Dispatch one record."""
         self.records += 1
         if isinstance(record, Request):
-            self._ask(record)
+            self._open_request(record)
         elif isinstance(record, Response | NoResponse):
-            self._answer(record)
+            self._close_request(record)
         else:
             if isinstance(record, StockPublished):
                 self._newest_batch = max(self._newest_batch, record.stock.batch)
@@ -175,29 +182,29 @@ class RecordDispatcher:
             elif isinstance(record, MovementPublished):
                 self._newest_batch = max(self._newest_batch, record.movement.batch)
             elif isinstance(record, RunQuiesced):
-                self.rested_at = record.at
-            for hear in self._hears.get(type(record), ()):
-                hear(record)
+                self.quiesced_at = record.at
+            for handler in self._handlers.get(type(record), ()):
+                handler(record)
 
     def end(self) -> None:
-        """Nothing more comes: what is still open was never answered."""
-        for ask in self._open.values():
-            for hear in self._silent:
-                hear(ask)
+        """Report the requests that are still open as requests without a response."""
+        for request in self._open.values():
+            for handler in self._on_no_response:
+                handler(request)
         self._open.clear()
 
-    def _ask(self, record: Request) -> None:
-        ask = self._open[record.number] = PendingRequest(record, self._newest_batch)
-        for hear in self._asked:
-            hear(ask)
+    def _open_request(self, record: Request) -> None:
+        request = self._open[record.number] = PendingRequest(record, self._newest_batch)
+        for handler in self._on_request:
+            handler(request)
 
-    def _answer(self, record: Response | NoResponse) -> None:
-        ask = self._open.pop(record.number, None)
-        if ask is None:
-            self.strays += 1
+    def _close_request(self, record: Response | NoResponse) -> None:
+        request = self._open.pop(record.number, None)
+        if request is None:
+            self.unmatched_responses += 1
         elif isinstance(record, Response) and record.status < CERTAIN_STATUS_BELOW:
-            for tell in self._told:
-                tell(ask, record)
+            for on_response in self._on_response:
+                on_response(request, record)
         else:
-            for hear in self._silent:
-                hear(ask)
+            for handler in self._on_no_response:
+                handler(request)

@@ -1,7 +1,7 @@
-"""The records that tell of what was found.
+"""Evidence: the records of the history that concern the violations found.
 
 In: violations, then the history once more. Out: each violation with the records about its order, SKU, movement or
-subscriber: the last before it was found, and the first after.
+subscriber: the last ones before it and the first ones after it.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from stocktide.loadtest.oracle.history import (
 )
 from stocktide.loadtest.oracle.verdict import Violation
 
-# Of one finding: enough to follow an order from its placing, little enough to print.
+# Records per violation: enough to follow an order from its placement, few enough to print.
 BEFORE_MAX = 16
 AFTER_MAX = 4
 
 Subject = tuple[str, ...]
 
 
-class _File:
-    """One violation's evidence."""
+class _ViolationEvidence:
+    """The evidence for one violation."""
 
     __slots__ = ("after", "at", "before")
 
@@ -52,7 +52,7 @@ class _File:
         self.before: deque[HistoryRecord] = deque(maxlen=BEFORE_MAX)
         self.after: list[HistoryRecord] = []
 
-    def take(self, record: HistoryRecord) -> None:
+    def add(self, record: HistoryRecord) -> None:
         if not self.at or record.at <= self.at:
             self.before.append(record)
         elif len(self.after) < AFTER_MAX:
@@ -60,43 +60,42 @@ class _File:
 
 
 class EvidenceCollector:
-    """Gathers for all violations in one pass."""
+    """Collects the evidence for all violations in one pass."""
 
     def __init__(self, violations: Iterable[Violation]) -> None:
-        self._files: dict[int, _File] = {}
-        self._wanted: dict[Subject, list[_File]] = {}
-        # Requests about what is wanted, whose answers name only the request.
-        self._numbers: dict[int, list[_File]] = {}
+        self._by_violation: dict[int, _ViolationEvidence] = {}
+        self._by_subject: dict[Subject, list[_ViolationEvidence]] = {}
+        # By request number: a response names only its request.
+        self._by_request: dict[int, list[_ViolationEvidence]] = {}
         for violation in violations:
-            file = self._files[id(violation)] = _File(violation.at)
-            for subject in _subjects_of(violation):
-                self._wanted.setdefault(subject, []).append(file)
+            collected = self._by_violation[id(violation)] = _ViolationEvidence(violation.at)
+            for subject in _violation_subjects(violation):
+                self._by_subject.setdefault(subject, []).append(collected)
 
-    def take(self, record: HistoryRecord) -> None:
-        """Keep the record where it tells of something that was found."""
-        files: list[_File] = []
-        for subject in _subjects_in(record):
-            for file in self._wanted.get(subject, ()):
-                if file not in files:
-                    files.append(file)
-        if isinstance(record, Request) and files:
-            self._numbers[record.number] = files
+    def add(self, record: HistoryRecord) -> None:
+        """Keep the record if it concerns a violation."""
+        matching: list[_ViolationEvidence] = []
+        for subject in _record_subjects(record):
+            for collected in self._by_subject.get(subject, ()):
+                if collected not in matching:
+                    matching.append(collected)
+        if isinstance(record, Request) and matching:
+            self._by_request[record.number] = matching
         elif isinstance(record, Response | NoResponse):
-            files = self._numbers.pop(record.number, files)
-        for file in files:
-            file.take(record)
+            matching = self._by_request.pop(record.number, matching)
+        for collected in matching:
+            collected.add(record)
 
-    def proved(self, violation: Violation) -> Violation:
-        """The violation with its evidence."""
-        file = self._files[id(violation)]
-        return structs.replace(violation, evidence=(*file.before, *file.after))
+    def with_evidence(self, violation: Violation) -> Violation:
+        collected = self._by_violation[id(violation)]
+        return structs.replace(violation, evidence=(*collected.before, *collected.after))
 
 
-def _subjects_of(violation: Violation) -> Iterator[Subject]:
+def _violation_subjects(violation: Violation) -> Iterator[Subject]:
     if violation.order_id is not None:
         yield ("order", violation.order_id)
     if violation.subscriber is not None and violation.sku is not None:
-        yield ("sees", violation.subscriber, violation.sku)
+        yield ("update", violation.subscriber, violation.sku)
         yield ("subscriber", violation.subscriber)
     if violation.channel is not None:
         yield ("channel", violation.channel, violation.sku or "")
@@ -106,10 +105,10 @@ def _subjects_of(violation: Violation) -> Iterator[Subject]:
         yield ("movement", violation.warehouse, violation.id)
 
 
-def _subjects_in(record: HistoryRecord) -> Iterator[Subject]:
+def _record_subjects(record: HistoryRecord) -> Iterator[Subject]:
     match record:
         case Request(event=event):
-            yield from _subjects_asked(event)
+            yield from _event_subjects(event)
         case Response(order=order) if order is not None:
             yield ("order", order.order_id)
         case OrderPublished(order=order):
@@ -131,10 +130,10 @@ def _subjects_in(record: HistoryRecord) -> Iterator[Subject]:
         case DeadLetterPublished():
             pass
         case _:
-            yield from _subjects_watched(record)
+            yield from _channel_subjects(record)
 
 
-def _subjects_asked(event: dict[str, object]) -> Iterator[Subject]:
+def _event_subjects(event: dict[str, object]) -> Iterator[Subject]:
     for name in ("order_id", "supersedes"):
         if isinstance(order_id := event.get(name), str):
             yield ("order", order_id)
@@ -144,10 +143,10 @@ def _subjects_asked(event: dict[str, object]) -> Iterator[Subject]:
         yield ("channel", channel, str(event.get("sku") or ""))
 
 
-def _subjects_watched(record: HistoryRecord) -> Iterator[Subject]:
+def _channel_subjects(record: HistoryRecord) -> Iterator[Subject]:
     match record:
         case UpdateReceived(subscriber=subscriber, update=update):
-            yield ("sees", subscriber, update.sku)
+            yield ("update", subscriber, update.sku)
         case Subscribed(subscriber=subscriber) | Synced(subscriber=subscriber) | Unsubscribed(subscriber=subscriber):
             yield ("subscriber", subscriber)
         case ChannelUpdatePublished(update=update):

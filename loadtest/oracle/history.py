@@ -1,13 +1,16 @@
-"""The record of a run, kept outside of the system: what was asked, what every caller was told, what everyone saw.
+"""The history of a run: requests, responses, updates and rows, as records.
 
-In: records, appended to a file as NDJSON while the run goes on. Out: the same records, in the same order, as often as a
-run is judged. Every record has `at`: when the tester knew it, in ms since the epoch by `HistoryClock`, which never goes
-back. What the contract tells as JSON is kept under the contract's own names; what no promise speaks of is left out.
+In: records, appended to a file as NDJSON during the run. Out: the same records in the same order. Every record has
+`at`: when it was recorded, in ms since the epoch by `HistoryClock`. JSON of the contract keeps the contract's own
+names; fields that no checker uses are omitted.
 
-Rules for whoever writes one: - `Request` is written before the request or event is sent, and every attempt is an
-`Request` of its own. - Each `Request` ends in one `Response` or one `NoResponse`. A tester that dies leaves some with
-neither: they count as silent. - `RunQuiesced` is written once everything is healed, all input consumed and the feeds
-are quiet; reads that follow it are the final state. Subscribers go on until then.
+Rules for writers:
+
+- A `Request` is written before the request or event is sent; each attempt has its own.
+- Each `Request` is followed by one `Response` or one `NoResponse`. A recorder that dies leaves some without either:
+  they count as without a response.
+- `RunQuiesced` is written when everything is healed, all input is consumed and the feeds are quiet; reads that follow
+  it are the final state. Subscribers continue until then.
 """
 
 from __future__ import annotations
@@ -33,16 +36,16 @@ from stocktide.loadtest.client.contract import (
     StockView,
 )
 
-# Records kept back before a write: a few ms of a run at full load.
+# Records buffered before a write: a few ms of a run at full load.
 RECORDS_PER_WRITE = 500
-# So much of a file at a time: thousands of records, little memory.
+# Bytes read at a time: thousands of records, little memory.
 READ_BYTES = 4 * 1024 * 1024
 
 InputTransport = Literal["http", "ndjson", "kafka"]
 
 
 class HistoryClock:
-    """ms since the epoch that never go back: wall time at the start, plus monotonic time since.
+    """A clock in ms since the epoch that never goes back: wall time at the start plus monotonic time since.
 
     Processes of one machine that share an `offset`, in s, share the clock.
     """
@@ -51,7 +54,6 @@ class HistoryClock:
         self.offset = time.time() - time.monotonic() if offset is None else offset
 
     def now(self) -> int:
-        """The time, in ms."""
         return int((self.offset + time.monotonic()) * 1000)
 
 
@@ -60,8 +62,6 @@ class _Record(Struct, frozen=True, omit_defaults=True, tag_field="record"):
 
 
 class RunStarted(_Record, frozen=True, omit_defaults=True, tag="began"):
-    """The run begins."""
-
     app_id: str
     seed: int = 0
 
@@ -69,10 +69,10 @@ class RunStarted(_Record, frozen=True, omit_defaults=True, tag="began"):
 class Request(_Record, frozen=True, omit_defaults=True, tag="asked"):
     """A request or event is about to be sent. `number` is unique in the run.
 
-    `kind` is the type of the input event, by whatever door: `order.placed`, `order.paid`, `stock.received`, …; or
+    `kind` is the type of the input event, by any transport: `order.placed`, `order.paid`, `stock.received`, …; or
     `policy.put` and `policy.delete` (`event`: channel, sku, policy); or `bytes` for what is no event of the contract.
-    `event` is the event as the contract writes it: by HTTP the body, with what the path says (`order_id`) put in and
-    without what was not sent (an `id`).
+    `event` is the event as the contract writes it: by HTTP the body, with the `order_id` of the path added and without
+    what was not sent (an `id`).
     """
 
     number: int
@@ -82,10 +82,11 @@ class Request(_Record, frozen=True, omit_defaults=True, tag="asked"):
 
 
 class Response(_Record, frozen=True, omit_defaults=True, tag="told"):
-    """The answer to `number`. An event that Kafka acknowledged was told 202, and where it lies.
+    """The response to `number`. An event that Kafka acknowledged has status 202 and its topic, partition and offset.
 
-    `order` is the order of the answer, also of a refusal that shows one; `code` that of a problem, or of a rejected
-    line of NDJSON (`status` is then 422). A status of 500 or more promises nothing: it may have happened or not.
+    `order` is the order of the answer, also of a rejection that shows one; `code` is that of a problem, or of a
+    rejected line of NDJSON (`status` is then 422). With a status of 500 or more the command may have been applied or
+    not.
     """
 
     number: int
@@ -99,7 +100,8 @@ class Response(_Record, frozen=True, omit_defaults=True, tag="told"):
 
 
 class NoResponse(_Record, frozen=True, omit_defaults=True, tag="silent"):
-    """No answer to `number`: the connection broke, the time was over, the client hung up. It may have happened."""
+    """No response to `number`: a broken connection, a timeout, or the client disconnected. The command may have been
+    applied."""
 
     number: int
     why: str = ""
@@ -107,7 +109,7 @@ class NoResponse(_Record, frozen=True, omit_defaults=True, tag="silent"):
 
 class Subscribed(_Record, frozen=True, omit_defaults=True, tag="subscribed"):
     """A subscriber is connected (again). `subscriber` is unique and reads one channel; `asked_at` is before its request
-    was sent, 0 where that is not known."""
+    was sent, 0 if unknown."""
 
     subscriber: str
     channel: str
@@ -116,20 +118,20 @@ class Subscribed(_Record, frozen=True, omit_defaults=True, tag="subscribed"):
 
 
 class UpdateReceived(_Record, frozen=True, omit_defaults=True, tag="saw"):
-    """A subscriber got an update."""
+    """A subscriber received an update."""
 
     subscriber: str
     update: ChannelUpdateView
 
 
 class Synced(_Record, frozen=True, omit_defaults=True, tag="synced"):
-    """A subscriber was told that it has everything."""
+    """A subscriber received `synced`: it has the whole channel."""
 
     subscriber: str
 
 
 class Unsubscribed(_Record, frozen=True, omit_defaults=True, tag="unsubscribed"):
-    """A subscriber lost its connection, or left (`left`: for good)."""
+    """A subscriber lost its connection, or ended it for good (`left`)."""
 
     subscriber: str
     why: str = ""
@@ -142,49 +144,35 @@ class _Row(_Record, frozen=True, omit_defaults=True):
 
 
 class OrderPublished(_Row, frozen=True, omit_defaults=True, tag="reservations"):
-    """A row of `reservations`."""
-
     order: OrderView
 
 
 class MovementPublished(_Row, frozen=True, omit_defaults=True, tag="adjustments"):
-    """A row of `adjustments`."""
-
     movement: MovementView
 
 
 class StockPublished(_Row, frozen=True, omit_defaults=True, tag="stock"):
-    """A row of `stock`."""
-
     stock: StockView
 
 
 class ChannelUpdatePublished(_Row, frozen=True, omit_defaults=True, tag="channel-stock"):
-    """A row of `channel-stock`."""
-
     update: ChannelUpdateView
 
 
 class PolicyPublished(_Row, frozen=True, omit_defaults=True, tag="policies"):
-    """A row of `policies`."""
-
     policy: PolicyView
 
 
 class DeadLetterPublished(_Row, frozen=True, omit_defaults=True, tag="dead-letters"):
-    """A row of `dead-letters`."""
-
     letter: DeadLetterView
 
 
 class AlertPublished(_Row, frozen=True, omit_defaults=True, tag="alerts"):
-    """A row of `alerts`."""
-
     alert: AlertView
 
 
 class UnreadableRow(_Row, frozen=True, omit_defaults=True, tag="unreadable"):
-    """A row of a public topic that is not what the contract says."""
+    """A row of a public topic that violates the contract."""
 
     topic: str
     why: str
@@ -195,21 +183,21 @@ class _Read(_Record, frozen=True, omit_defaults=True):
 
 
 class ReadOrder(_Read, frozen=True, omit_defaults=True, tag="read-order"):
-    """GET of an order; None where it was unknown (404)."""
+    """GET of an order; None if it was unknown (404)."""
 
     order_id: str
     order: OrderView | None = None
 
 
 class ReadStock(_Read, frozen=True, omit_defaults=True, tag="read-stock"):
-    """GET of a SKU; None where it was unknown (404)."""
+    """GET of a SKU; None if it was unknown (404)."""
 
     sku: str
     stock: StockView | None = None
 
 
 class ReadChannel(_Read, frozen=True, omit_defaults=True, tag="read-channel"):
-    """GET of one page of a channel's stock; `next` None: it was the last one."""
+    """GET of one page of a channel's stock; `next` is None on the last page."""
 
     channel: str
     items: tuple[ChannelUpdateView, ...] = ()
@@ -217,7 +205,7 @@ class ReadChannel(_Read, frozen=True, omit_defaults=True, tag="read-channel"):
 
 
 class ReadMovement(_Read, frozen=True, omit_defaults=True, tag="read-movement"):
-    """GET of a movement; None where it was unknown (404)."""
+    """GET of a movement; None if it was unknown (404)."""
 
     warehouse: str
     id: str
@@ -225,7 +213,7 @@ class ReadMovement(_Read, frozen=True, omit_defaults=True, tag="read-movement"):
 
 
 class ReadPolicy(_Read, frozen=True, omit_defaults=True, tag="read-policy"):
-    """GET of a policy level: its `own` fields, None where the level has none."""
+    """GET of a policy level: its `own` fields, None if the level has none."""
 
     channel: str
     sku: str | None = None
@@ -233,7 +221,7 @@ class ReadPolicy(_Read, frozen=True, omit_defaults=True, tag="read-policy"):
 
 
 class FaultRecord(_Record, frozen=True, omit_defaults=True, tag="fault"):
-    """A fault begins or is healed; for the reader of the evidence, no checker looks at it."""
+    """A fault begins or is healed."""
 
     name: str
     stage: Literal["begun", "healed"] = "begun"
@@ -241,7 +229,7 @@ class FaultRecord(_Record, frozen=True, omit_defaults=True, tag="fault"):
 
 
 class RunQuiesced(_Record, frozen=True, omit_defaults=True, tag="rested"):
-    """Everything is healed, consumed and quiet: what is read from here on is final."""
+    """Everything is healed, consumed and quiet: later reads are the final state."""
 
 
 HistoryRecord = (
@@ -274,36 +262,33 @@ _RECORD: msgspec.json.Decoder[HistoryRecord] = msgspec.json.Decoder(HistoryRecor
 _ENCODER = msgspec.json.Encoder()
 
 
-class _Body(Struct, frozen=True):
-    """An answer as far as promises speak of it: an order, or a problem that may show one."""
+class _ResponseBody(Struct, frozen=True):
+    """The fields of an answer that checkers use: an order, or a problem that may show one."""
 
     code: str | None = None
     replayed: bool = False
     order: OrderView | None = None
 
 
-_BODY = msgspec.json.Decoder(_Body)
+_RESPONSE_BODY = msgspec.json.Decoder(_ResponseBody)
 _ORDER = msgspec.json.Decoder(OrderView)
 
 
-def decode_response(at: int, number: int, status: int, body: bytes) -> Response:
-    """The record of an HTTP answer to anything that is asked of an order, or to anything else.
-
-    Raises `msgspec.DecodeError` where the body is not what the contract says.
-    """
-    said = _BODY.decode(body) if body and status != 204 else _Body()
-    order = said.order
-    if status in (200, 201) and b'"order_id"' in body:
-        order = _ORDER.decode(body)
-    return Response(at, number, status, said.code, said.replayed, order)
+def decode_response(at: int, number: int, status: int, raw: bytes) -> Response:
+    """The record of an HTTP answer. Raises `msgspec.DecodeError` if the body violates the contract."""
+    body = _RESPONSE_BODY.decode(raw) if raw and status != 204 else _ResponseBody()
+    order = body.order
+    if status in (200, 201) and b'"order_id"' in raw:
+        order = _ORDER.decode(raw)
+    return Response(at, number, status, body.code, body.replayed, order)
 
 
 class HistoryFile:
-    """Appends records to a file; what was added is in the file after `flush` or `close`."""
+    """Appends records to a file; they are in the file after `flush` or `close`."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab")
-        self._kept: list[HistoryRecord] = []
+        self._buffer: list[HistoryRecord] = []
 
     def __enter__(self) -> Self:
         return self
@@ -314,28 +299,26 @@ class HistoryFile:
         self.close()
 
     def add(self, record: HistoryRecord) -> None:
-        """Append one record."""
-        self._kept.append(record)
-        if len(self._kept) >= RECORDS_PER_WRITE:
+        self._buffer.append(record)
+        if len(self._buffer) >= RECORDS_PER_WRITE:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was kept back."""
-        self._file.write(_ENCODER.encode_lines(self._kept))
+        """Write the buffered records."""
+        self._file.write(_ENCODER.encode_lines(self._buffer))
         self._file.flush()
-        self._kept.clear()
+        self._buffer.clear()
 
     def close(self) -> None:
-        """Flush and close."""
         if not self._file.closed:
             self.flush()
             self._file.close()
 
 
 def read_history(path: Path) -> Iterator[HistoryRecord]:
-    """The records of a file. Half a line at its end is what a killed tester leaves, and is passed over.
+    """The records of a file. An incomplete last line, left by a killed recorder, is skipped.
 
-    Raises `msgspec.DecodeError` for any other line that is none.
+    Raises `msgspec.DecodeError` for any other invalid line.
     """
     with path.open("rb") as file:
         rest = b""
@@ -353,5 +336,5 @@ def decode_lines(lines: bytes) -> Iterator[HistoryRecord]:
 
 
 def merge_histories(histories: Iterable[Iterable[HistoryRecord]]) -> Iterator[HistoryRecord]:
-    """Several testers' records as one history, in the order of their times."""
+    """The histories of several recorders as one, ordered by time."""
     return merge(*histories, key=attrgetter("at"))

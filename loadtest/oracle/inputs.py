@@ -1,46 +1,48 @@
 """Promise 6, bad input gets a reason and stops nothing: `input_unaccounted`.
 
-In: every event that Kafka took, and at rest what became of it: an effect, or a dead letter with its origin.
+In: every event that Kafka acknowledged. Out: at rest, the events without an effect and without a dead letter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 
 from stocktide.loadtest.oracle.dispatcher import PendingRequest, hash_body, parse_event, sum_lines
-from stocktide.loadtest.oracle.history import DeadLetterPublished, Response, RunQuiesced
+from stocktide.loadtest.oracle.history import DeadLetterPublished, Response
 from stocktide.loadtest.oracle.movements import MovementTracker
 from stocktide.loadtest.oracle.orders import RETURNED, SHIPPED, KnownOrder, OrderSnapshot, OrderTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
-# An event that comes before what it needs waits for it so long; the installation's default.
+# How long an event that precedes its order is parked; the default of an installation.
 PARK_MS = 86_400_000
-# After that the expiry step has a turn, and the letter is published.
+# Then the expiry step runs, and the dead letter is published.
 PARK_GRACE_MS = 15_000
 
-# (order or warehouse, id, kind, body): what tells one event from another, as a hash.
-_Name = int
+# The hash of (order or warehouse, id, kind, body), which identifies an event.
+_EventHash = int
 
 
 class AcceptedInput(NamedTuple):
-    """An event that Kafka took. `shape`: what of its body an effect shows, as a hash; `origin`: where it lies."""
+    """An event that Kafka acknowledged. `effect_hash`: the part of its body that an effect shows; `origin`: the hash of
+    its topic, partition and offset."""
 
     kind: str
     key: str
     id: str
-    name: _Name
-    shape: int
+    event_hash: _EventHash
+    effect_hash: int
     at: int
     origin: int | None
 
 
 class InputUnaccounted(Checker):
-    """Promise 6: an event that was taken, and nothing came of it: no effect, no refusal, no dead letter.
+    """Promise 6: an accepted event has no effect, no rejection and no dead letter; or a dead letter has no reason or
+    origin.
 
-    Also a dead letter without a reason. A repeat is accounted for by the first of its kind.
+    A repeated event is accounted for once.
     """
 
     name = "input_unaccounted"
@@ -51,137 +53,137 @@ class InputUnaccounted(Checker):
         self._orders = orders
         self._movements = movements
         self._park_ms = park_ms
-        self._rested_at: int | None = None
-        self._taken: dict[int, AcceptedInput] = {}
+        self._accepted: dict[int, AcceptedInput] = {}
         self._origins: set[int] = set()
-        self._letters: set[_Name] = set()
+        self._dead_letters: set[_EventHash] = set()
 
-    def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """Dead letters."""
-        return {DeadLetterPublished: self._letter, RunQuiesced: lambda rested: setattr(self, "_rested_at", rested.at)}
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        return super().handlers() | {DeadLetterPublished: self._on_dead_letter}
 
-    def told(self, ask: PendingRequest, told: Response) -> None:
-        """Kafka took an event."""
-        if told.status != 202 or ask.kind.startswith("policy."):
+    def on_response(self, request: PendingRequest, response: Response) -> None:
+        """Add an event that Kafka acknowledged."""
+        if response.status != 202 or request.kind.startswith("policy."):
             return
         self.looked["events taken"] += 1
-        origin = None if told.topic is None else hash((told.topic, told.partition, told.offset))
-        event = ask.event
-        if event is None or not event.id or not ask.kind.startswith(("order.", "stock.")):
-            key, id_, name, shape = "", "", hash(("bytes", ask.number)), 0
+        origin = None if response.topic is None else hash((response.topic, response.partition, response.offset))
+        event = request.event
+        if event is None or not event.id or not request.kind.startswith(("order.", "stock.")):
+            key, id_, event_hash, effect_hash = "", "", hash(("bytes", request.number)), 0
         else:
             key, id_ = event.order_id or event.warehouse, event.id
-            name = hash((key, id_, ask.kind, ask.body))
-            shape = hash((event.channel or ask.kind, sum_lines(event.lines)))
-        self._taken.setdefault(name, AcceptedInput(ask.kind, key, id_, name, shape, told.at, origin))
+            event_hash = hash((key, id_, request.kind, request.body))
+            effect_hash = hash((event.channel or request.kind, sum_lines(event.lines)))
+        self._accepted.setdefault(
+            event_hash, AcceptedInput(request.kind, key, id_, event_hash, effect_hash, response.at, origin)
+        )
 
-    def _letter(self, row: DeadLetterPublished) -> None:
-        letter = row.letter
+    def _on_dead_letter(self, row: DeadLetterPublished) -> None:
+        dead_letter = row.letter
         self.looked["dead letters"] += 1
-        self._origins.add(hash((letter.topic, letter.partition, letter.offset)))
-        if not letter.reason or not letter.topic or letter.offset < 0:
-            self.found(f"a dead letter without its reason or its origin: {letter}", row.at)
-        sent = parse_raw_event(letter.raw)
+        self._origins.add(hash((dead_letter.topic, dead_letter.partition, dead_letter.offset)))
+        if not dead_letter.reason or not dead_letter.topic or dead_letter.offset < 0:
+            self.found(f"a dead letter without its reason or its origin: {dead_letter}", row.at)
+        sent = parse_raw_event(dead_letter.raw)
         event = parse_event(sent) if sent else None
         if event is None or not event.id:
             return
         kind, key = str(sent.get("type", "")), event.order_id or event.warehouse
         body = hash_body(kind, event)
-        self._letters.add(hash((key, event.id, kind, body)))
+        self._dead_letters.add(hash((key, event.id, kind, body)))
         for move in self._orders.order(key).moves or () if kind in (SHIPPED, RETURNED) else ():
             if (move.id, move.body) == (event.id, body):
-                # Once refused, it may still be taken where it comes again: refused events are not remembered.
-                move.sure = False
+                # A rejected event is not remembered: it may be accepted if it is sent again.
+                move.certain = False
 
     def end(self) -> None:
-        """Look for what became of each."""
-        if self._rested_at is None:
+        """Look for the result of each accepted event."""
+        if self._quiesced_at is None:
             return
-        for taken in self._taken.values():
-            if taken.name in self._letters or taken.origin in self._origins:
+        for accepted in self._accepted.values():
+            if accepted.event_hash in self._dead_letters or accepted.origin in self._origins:
                 self.remarks["events in the dead letters"] += 1
                 continue
-            missing = self._missing(taken)
+            missing = self._find_missing(accepted)
             if missing:
-                order_id = taken.key if taken.kind.startswith("order.") else None
-                warehouse = None if order_id else taken.key or None
-                what = f"{taken.kind} {taken.id or 'of no id'} of {taken.key or 'nobody'} was taken, and {missing}"
-                self.found(what, taken.at, order_id=order_id, warehouse=warehouse, id=taken.id or None)
+                order_id = accepted.key if accepted.kind.startswith("order.") else None
+                warehouse = None if order_id else accepted.key or None
+                event = f"{accepted.kind} {accepted.id or 'of no id'} of {accepted.key or 'nobody'}"
+                what = f"{event} was taken, and {missing}"
+                self.found(what, accepted.at, order_id=order_id, warehouse=warehouse, id=accepted.id or None)
 
-    def _missing(self, taken: AcceptedInput) -> str | None:
-        """What is missing of an event that is in no dead letter."""
-        if not taken.id:
-            if taken.origin is not None:
+    def _find_missing(self, accepted: AcceptedInput) -> str | None:
+        """What is missing for an event that is in no dead letter."""
+        if not accepted.id:
+            if accepted.origin is not None:
                 return "it is no event, and in no dead letter"
             self.remarks["of no id, and Kafka did not say where it lies"] += 1
             return None
-        if taken.kind.startswith("stock."):
-            return self._missing_movement(taken)
-        known = self._orders.orders.get(taken.key)
+        if accepted.kind.startswith("stock."):
+            return self._find_missing_movement(accepted)
+        known = self._orders.orders.get(accepted.key)
         content = None if known is None else known.content()
         if known is not None and content is not None:
-            missing = _missing_event(taken, known, content)
-            if missing is None or taken.kind != RETURNED or not self._a_return_waits(known, content):
+            missing = _find_missing_event(accepted, known, content)
+            if missing is None or accepted.kind != RETURNED or not self._has_parked_return(known, content):
                 return missing
             self.remarks["returns that may still wait for their shipment"] += 1
             return None
-        if taken.kind == "order.placed":
+        if accepted.kind == "order.placed":
             return "there is no order, and no dead letter"
-        if self._may_wait(taken.at):
+        if self._may_be_parked(accepted.at):
             self.remarks["events that may still wait for their order"] += 1
             return None
         return "no order came, and no dead letter"
 
-    def _may_wait(self, since: int) -> bool:
-        assert self._rested_at is not None
-        return since + self._park_ms + PARK_GRACE_MS > self._rested_at
+    def _may_be_parked(self, since: int) -> bool:
+        assert self._quiesced_at is not None
+        return since + self._park_ms + PARK_GRACE_MS > self._quiesced_at
 
-    def _a_return_waits(self, known: KnownOrder, content: OrderSnapshot) -> bool:
-        """Whether a return of the order, of more than was shipped by now, may still wait: the sum is not known then."""
+    def _has_parked_return(self, known: KnownOrder, content: OrderSnapshot) -> bool:
+        """Whether a return of more units than were shipped may still be parked; the sum of returns is then unknown."""
         left = {line.sku: line.shipped - line.returned for line in content.lines}
-        returns = [move for move in known.moves or () if move.kind == RETURNED and self._may_wait(move.at)]
+        returns = [move for move in known.moves or () if move.kind == RETURNED and self._may_be_parked(move.at)]
         return any(line.quantity > left.get(line.sku, 0) for move in returns for line in move.lines)
 
-    def _missing_movement(self, taken: AcceptedInput) -> str | None:
-        movement = self._movements.movements.get((taken.key, taken.id))
+    def _find_missing_movement(self, accepted: AcceptedInput) -> str | None:
+        movement = self._movements.movements.get((accepted.key, accepted.id))
         if movement is None or movement.content is None:
             return "there is no row of adjustments, and no dead letter"
         if not movement.lines:
             return f"the movement was {movement.outcome}, and there is no dead letter"
-        if hash((movement.kind, tuple((line.sku, line.quantity) for line in movement.lines))) != taken.shape:
+        if hash((movement.kind, tuple((line.sku, line.quantity) for line in movement.lines))) != accepted.effect_hash:
             return "another body has that id, and there is no dead letter"
         return None
 
 
-def _missing_event(taken: AcceptedInput, known: KnownOrder, content: OrderSnapshot) -> str | None:
-    kind, state = taken.kind, content.state
+def _find_missing_event(accepted: AcceptedInput, known: KnownOrder, content: OrderSnapshot) -> str | None:
+    kind, state = accepted.kind, content.state
     if kind == "order.placed":
         lines = tuple((line.sku, line.quantity) for line in content.lines)
-        if hash((content.channel, lines)) != taken.shape:
+        if hash((content.channel, lines)) != accepted.effect_hash:
             return "another body has that order_id, and there is no dead letter"
         return None
     if kind == "order.paid":
-        # Paid and then cancelled are two changes after the placing; a cancelled order that had one was never paid.
+        # Payment and cancellation are two changes after the placement.
         done = state in ("paid", "shipped") or (state == "cancelled" and known.sequence > 2)
     elif kind == "order.cancelled":
         done = state == "cancelled" or (state == "shipped" and any(line.state == "cancelled" for line in content.lines))
     elif kind in (SHIPPED, RETURNED):
         moved = {line.sku: line.shipped if kind == SHIPPED else line.returned for line in content.lines}
         done = all(
-            moved.get(line.sku, 0) >= known.moved(kind, line.sku)[0]
+            moved.get(line.sku, 0) >= known.requested_units(kind, line.sku)[0]
             for move in known.moves or ()
-            if move.kind == kind and move.id == taken.id
+            if move.kind == kind and move.id == accepted.id
             for line in move.lines
         )
     else:
-        # Whether an extension moved the deadline depends on when it came; a state in which it must be refused may
-        # have come later.
+        # Whether an extension moved the deadline depends on its time; later states do not show it.
         done = state != "rejected"
     return None if done else f"the order is {state} at sequence {known.sequence}, and there is no dead letter"
 
 
 def parse_raw_event(raw: str | None) -> dict[str, Any]:
-    """The object that a dead letter's text is; empty where it is none."""
+    """The JSON object in the text of a dead letter; empty if it is none."""
     try:
         sent = msgspec.json.decode(raw or "")
     except (msgspec.DecodeError, UnicodeError, RecursionError):

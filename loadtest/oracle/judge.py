@@ -1,7 +1,6 @@
-"""The judge: a history in, a verdict out; and a watch that says at once what can be seen at once.
+"""The judge: a history in, a verdict out; and a live judge that reports violations during the run.
 
-The checkers know the contract only: the promises, the rules, the public topics and answers. Which of them exist, and
-what each looks at, is the table `make_checkers`.
+The checkers know only the contract: the promises, the rules, the public topics and the answers.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from stocktide.loadtest.oracle.stands_still import StandsStill
 from stocktide.loadtest.oracle.stocks import StockTracker
 from stocktide.loadtest.oracle.verdict import Checker, Verdict, Violation
 
-# A file of a run, its records, or who gives them from the start as often as asked.
+# A history file, its records, or a function that iterates over them from the start at each call.
 HistorySource = Path | Sequence[HistoryRecord] | Callable[[], Iterable[HistoryRecord]]
-# Records that a watch keeps for evidence: some seconds of a run.
+# Records that a live judge keeps for evidence: some seconds of a run.
 RECENT_RECORDS_MAX = 5_000
 
 
 class CheckerSet:
-    """All checkers on one stream."""
+    """All checkers and trackers on one dispatcher."""
 
     def __init__(
         self,
@@ -68,10 +67,10 @@ class CheckerSet:
                 LogDoesNotExplain(orders, movements, stocks),
                 InputUnaccounted(orders, movements, park_ms),
             )
-        # Books of orders, movements and stock before the checkers, which ask them; that of channels after, because
-        # `VersionWentBack` compares what comes with what was before.
+        # Checkers read the trackers of orders, movements and stock after these have handled a record, but that of
+        # channels before: `VersionWentBack` compares an update with the state before it.
         listeners: tuple[Listener, ...] = (orders, movements, stocks, *self.checkers, channels)
-        self.stream = RecordDispatcher(listeners)
+        self.dispatcher = RecordDispatcher(listeners)
 
 
 def judge(
@@ -82,58 +81,60 @@ def judge(
     behind_ms: int = FEED_LAG_MS_MAX,
     recorded_live: bool = False,
 ) -> Verdict:
-    """Judge a run. `park_ms`: how long an event waits for its order in the installation that ran; `behind_ms`: how far
-    its APIs were behind the topics at the most; `recorded_live`: rows were noted when they came, so that it can be told
-    whether anything stood still.
+    """Judge a run.
 
-    The history is read once, and once more for evidence where something was found.
+    `park_ms` is how long an event waits for its order in the installation that ran; `behind_ms` is the maximum lag of
+    its APIs behind the topics. With `recorded_live` the rows were recorded when they arrived, so that stalls can be
+    detected. The history is read once, and a second time for evidence if there are violations.
     """
-    bench = CheckerSet(park_ms, clock_skew_ms, behind_ms, recorded_live=recorded_live)
-    stream = bench.stream
+    checker_set = CheckerSet(park_ms, clock_skew_ms, behind_ms, recorded_live=recorded_live)
+    dispatcher = checker_set.dispatcher
     for record in _records(history):
-        stream.feed(record)
-    stream.end()
-    for checker in bench.checkers:
+        dispatcher.feed(record)
+    dispatcher.end()
+    for checker in checker_set.checkers:
         checker.end()
-    checked = tuple(checker.checked() for checker in bench.checkers)
-    if any(part.violations for part in checked):
-        evidence = EvidenceCollector(violation for part in checked for violation in part.violations)
+    checked = tuple(checker.checked() for checker in checker_set.checkers)
+    if any(result.violations for result in checked):
+        evidence = EvidenceCollector(violation for result in checked for violation in result.violations)
         for record in _records(history):
-            evidence.take(record)
+            evidence.add(record)
         checked = tuple(
-            structs.replace(part, violations=tuple(evidence.proved(violation) for violation in part.violations))
-            for part in checked
+            structs.replace(
+                result, violations=tuple(evidence.with_evidence(violation) for violation in result.violations)
+            )
+            for result in checked
         )
-    return Verdict(checked, tuple(_invalid(stream)), stream.records)
+    return Verdict(checked, tuple(_invalid(dispatcher)), dispatcher.records)
 
 
 class LiveJudge:
-    """Judges while the run goes on: overselling, contradicted answers, holds that end twice, versions that go back."""
+    """Judges during the run: overselling, contradicted answers, holds that end twice, versions that go back."""
 
     def __init__(self, *, clock_skew_ms: int = CLOCK_SKEW_MS, recorded_live: bool = False) -> None:
-        self._bench = CheckerSet(PARK_MS, clock_skew_ms, live_only=True, recorded_live=recorded_live)
+        self._checker_set = CheckerSet(PARK_MS, clock_skew_ms, live_only=True, recorded_live=recorded_live)
         self._recent: deque[HistoryRecord] = deque(maxlen=RECENT_RECORDS_MAX)
-        self._seen: Counter[str] = Counter()
+        self._reported: Counter[str] = Counter()
         self.first: Violation | None = None
 
     def feed(self, record: HistoryRecord) -> list[Violation]:
-        """Take in one record; what it shows to be broken, most often nothing."""
+        """Add one record; the violations that it reveals."""
         self._recent.append(record)
-        self._bench.stream.feed(record)
-        fresh = [
+        self._checker_set.dispatcher.feed(record)
+        new = [
             violation
-            for checker in self._bench.checkers
-            for violation in checker.violations[self._seen[checker.name] :]
+            for checker in self._checker_set.checkers
+            for violation in checker.violations[self._reported[checker.name] :]
         ]
-        if not fresh:
+        if not new:
             return []
-        self._seen = Counter({checker.name: len(checker.violations) for checker in self._bench.checkers})
-        evidence = EvidenceCollector(fresh)
+        self._reported = Counter({checker.name: len(checker.violations) for checker in self._checker_set.checkers})
+        evidence = EvidenceCollector(new)
         for recent in self._recent:
-            evidence.take(recent)
-        proved = [evidence.proved(violation) for violation in fresh]
-        self.first = self.first or next(iter(proved), None)
-        return proved
+            evidence.add(recent)
+        with_evidence = [evidence.with_evidence(violation) for violation in new]
+        self.first = self.first or next(iter(with_evidence), None)
+        return with_evidence
 
 
 def _records(history: HistorySource) -> Iterable[HistoryRecord]:
@@ -142,10 +143,10 @@ def _records(history: HistorySource) -> Iterable[HistoryRecord]:
     return history() if callable(history) else history
 
 
-def _invalid(stream: RecordDispatcher) -> Iterable[str]:
-    if not stream.records:
+def _invalid(dispatcher: RecordDispatcher) -> Iterable[str]:
+    if not dispatcher.records:
         yield "the history is empty"
-    elif stream.rested_at is None:
+    elif dispatcher.quiesced_at is None:
         yield "it never came to rest: what is final is not known"
-    if stream.strays:
-        yield f"{stream.strays} answers belong to nothing that was asked"
+    if dispatcher.unmatched_responses:
+        yield f"{dispatcher.unmatched_responses} answers belong to nothing that was asked"

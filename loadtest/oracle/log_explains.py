@@ -1,19 +1,19 @@
 """Promise 7, the log explains: `log_does_not_explain`.
 
-In: rows of the public topics alone; at rest, GET to compare with. Nothing that the tester itself asked is used here:
-what the topics do not say is not explained.
+In: rows of the public topics alone; at rest, reads to compare with. The requests of the run are not used: a number that
+the topics do not explain is a violation.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import structs
 
 from stocktide.loadtest.client.contract import StockView
-from stocktide.loadtest.oracle.history import PolicyPublished, ReadPolicy, ReadStock, RunQuiesced, UnreadableRow
+from stocktide.loadtest.oracle.history import PolicyPublished, ReadPolicy, ReadStock, UnreadableRow
 from stocktide.loadtest.oracle.holds import HeldUnits
 from stocktide.loadtest.oracle.movements import TRANSFERRED, MovementTracker
 from stocktide.loadtest.oracle.on_hand import Interval
@@ -25,12 +25,11 @@ Level = tuple[str, str | None]
 
 
 class LogDoesNotExplain(Checker):
-    """Promise 7: a number that the published records do not lead to.
+    """Promise 7: a number does not follow from the published records.
 
-    A version of a SKU is published with one set of numbers. At rest the newest row of each SKU is what GET says;
-    locked, committed and preordered follow from the newest rows of `reservations`, on_hand from `adjustments` and what
-    orders shipped and took back; a policy in force is the newest row of its level; every movement that GET tells of
-    has its row.
+    A version of a SKU is published with one set of numbers. At rest the newest row of each SKU equals GET; locked,
+    committed and preordered follow from the newest rows of `reservations`, on_hand from `adjustments` and the shipments
+    and returns of orders; a policy in force is the newest row of its level; every movement that GET shows has its row.
     """
 
     name = "log_does_not_explain"
@@ -41,56 +40,53 @@ class LogDoesNotExplain(Checker):
         self._orders = orders
         self._movements = movements
         self._stocks = stocks
-        self._rests = False
         self._final: dict[str, ReadStock] = {}
         self._policies: dict[Level, PolicyPublished] = {}
         self._final_policies: dict[Level, ReadPolicy] = {}
-        stocks.listen(self._row)
+        stocks.add_listener(self._on_stock_row)
 
-    def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """What is final, policies, and rows that nobody can read."""
-        return {
-            RunQuiesced: lambda _: setattr(self, "_rests", True),
-            ReadStock: self._read,
-            PolicyPublished: self._policy,
-            ReadPolicy: self._read_policy,
-            UnreadableRow: self._unreadable,
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        return super().handlers() | {
+            ReadStock: self._on_read,
+            PolicyPublished: self._on_policy_row,
+            ReadPolicy: self._on_read_policy,
+            UnreadableRow: self._on_unreadable,
         }
 
-    def _row(self, sight: StockObservation) -> None:
-        stock, newest = sight.stock, sight.before
-        if newest is not None and stock.version == newest.version and _bare(stock) != _bare(newest):
-            what = f"version {stock.version} of {stock.sku} is {_numbers(newest)}, and also {_numbers(stock)}"
-            self.found(what, sight.row.at, sku=stock.sku)
+    def _on_stock_row(self, observation: StockObservation) -> None:
+        stock, newest = observation.stock, observation.before
+        if newest is not None and stock.version == newest.version and _without_batch(stock) != _without_batch(newest):
+            what = f"version {stock.version} of {stock.sku} is {_describe(newest)}, and also {_describe(stock)}"
+            self.found(what, observation.row.at, sku=stock.sku)
 
-    def _read(self, read: ReadStock) -> None:
-        if self._rests:
+    def _on_read(self, read: ReadStock) -> None:
+        if self._quiesced_at is not None:
             self._final[read.sku] = read
 
-    def _policy(self, row: PolicyPublished) -> None:
+    def _on_policy_row(self, row: PolicyPublished) -> None:
         level = (row.policy.channel, row.policy.sku)
         known = self._policies.get(level)
         if known is None or row.policy.batch >= known.policy.batch:
             self._policies[level] = row
 
-    def _read_policy(self, read: ReadPolicy) -> None:
-        if self._rests:
+    def _on_read_policy(self, read: ReadPolicy) -> None:
+        if self._quiesced_at is not None:
             self._final_policies[read.channel, read.sku] = read
 
-    def _unreadable(self, row: UnreadableRow) -> None:
+    def _on_unreadable(self, row: UnreadableRow) -> None:
         self.found(f"a row of {row.topic} ({row.partition}/{row.offset}) cannot be read: {row.why}", row.at)
 
     def end(self) -> None:
-        """Follow the rows to their end, and compare."""
-        if not self._rests:
+        """Derive all numbers from the rows, and compare."""
+        if self._quiesced_at is None:
             return
-        held, on_hand = HeldUnits(), OnHandTotals(self._orders, self._movements)
+        held_units, on_hand = HeldUnits(), OnHandTotals(self._orders, self._movements)
         for known in self._orders:
-            held.add(known, known.row_newest)
+            held_units.add(known, known.row_newest)
         for sku, read in self._final.items():
             if read.stock is not None:
                 self.looked["SKUs at rest"] += 1
-                self._compare(sku, read.stock, read.at, held, on_hand)
+                self._compare(sku, read.stock, read.at, held_units, on_hand)
         for movement in self._movements:
             if movement.content is not None and not movement.batch:
                 what = f"movement {movement.id} of {movement.warehouse} is told by GET, and has no row"
@@ -104,31 +100,31 @@ class LogDoesNotExplain(Checker):
                 what = f"the policy of {where} is {read_policy.own}, and its newest row says {published}"
                 self.found(what, read_policy.at, channel=level[0], sku=level[1])
 
-    def _compare(self, sku: str, stock: StockView, at: int, held: HeldUnits, on_hand: OnHandTotals) -> None:
+    def _compare(self, sku: str, stock: StockView, at: int, held_units: HeldUnits, on_hand: OnHandTotals) -> None:
         known = self._stocks.skus.get(sku)
         if known is None:
-            self.found(f"{sku} has no row of stock, and is {_numbers(stock)}", at, sku=sku)
-        elif _bare(known.newest) != _bare(stock):
+            self.found(f"{sku} has no row of stock, and is {_describe(stock)}", at, sku=sku)
+        elif _without_batch(known.newest) != _without_batch(stock):
             row = known.newest
             what = (
-                f"{sku} is {_numbers(stock)} at version {stock.version}, and its newest row says {_numbers(row)} at"
+                f"{sku} is {_describe(stock)} at version {stock.version}, and its newest row says {_describe(row)} at"
                 f" version {row.version}"
             )
             self.found(what, at, sku=sku)
-        for counter, where, has, holds in held.differences(stock):
+        for counter, where, counted, held in held_units.differences(stock):
             place = f" at {where}" if where else ""
-            what = f"{counter} of {sku}{place} is {has}, and the rows of all orders together hold {holds}"
+            what = f"{counter} of {sku}{place} is {counted}, and the rows of all orders together hold {held}"
             self.found(what, at, sku=sku, warehouse=where or None)
-        if not self._stocks.is_old(sku) and not (span := on_hand.of(sku)).holds(stock.on_hand):
-            what = f"on_hand of {sku} is {stock.on_hand}, and the rows of all movements and orders make it {span}"
+        if not self._stocks.existed_before_run(sku) and not (interval := on_hand.total(sku)).contains(stock.on_hand):
+            what = f"on_hand of {sku} is {stock.on_hand}, and the rows of all movements and orders make it {interval}"
             self.found(what, at, sku=sku)
 
 
 class OnHandTotals:
     """on_hand of each SKU over all warehouses, from rows alone.
 
-    Rows do not say whether units that came back were fit for sale, nor whether a count held a shipment or a transfer's
-    arrival already: where they leave it open, it is a span.
+    Rows do not show whether returned units were sellable, nor whether a count already included a shipment or the
+    arrival of a transfer: the result is then an interval.
     """
 
     def __init__(self, orders: OrderTracker, movements: MovementTracker) -> None:
@@ -148,22 +144,22 @@ class OnHandTotals:
                 self._shipped[order_line.sku] += order_line.shipped
                 self._returned[order_line.sku] += order_line.returned
 
-    def of(self, sku: str) -> Interval:
-        """The span of a SKU."""
-        span, exact = Interval(), sku not in self._counted
-        span.add(self._changes[sku])
-        span.add(-self._shipped[sku], exact)
-        span.add(self._returned[sku], surely=False)
+    def total(self, sku: str) -> Interval:
+        """The interval of a SKU."""
+        interval, certain = Interval(), sku not in self._counted
+        interval.add(self._changes[sku])
+        interval.add(-self._shipped[sku], certain)
+        interval.add(self._returned[sku], certain=False)
         for quantity, change in self._transferred.get(sku, ()):
-            span.add(quantity, exact or change == 0)
-        return span
+            interval.add(quantity, certain or change == 0)
+        return interval
 
 
-def _bare(stock: StockView) -> StockView:
+def _without_batch(stock: StockView) -> StockView:
     return structs.replace(stock, batch=0)
 
 
-def _numbers(stock: StockView) -> str:
+def _describe(stock: StockView) -> str:
     shelves = ", ".join(
         f"{where}: on_hand {shelf.on_hand}, committed {shelf.committed}, locked {shelf.locked}"
         for where, shelf in stock.warehouses.items()

@@ -1,7 +1,7 @@
-"""What is known of every movement and of what it did to on_hand, folded from what was asked and from `adjustments`.
+"""The state of every movement and its effect on on_hand, folded from requests and rows of `adjustments`.
 
-In: the stream of a history. Out: every movement, and per SKU and warehouse the facts that lowered or raised units.
-A movement is applied once and never changes after; its key is its warehouse and id.
+In: the records of a history. Out: every movement, and the counts of each SKU and warehouse. A movement is applied once
+and never changes afterwards; its key is its warehouse and id.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from stocktide.loadtest.oracle.dispatcher import PendingRequest, SentLine, time_
 from stocktide.loadtest.oracle.history import HistoryRecord, MovementPublished, ReadMovement, Response
 
 COUNTED, TRANSFERRED, ADJUSTED = "stock.counted", "stock.transferred", "stock.adjusted"
-# A count's line that set on_hand; others (`count_superseded`) changed nothing.
+# The outcome of a count's line that set on_hand; other outcomes (`count_superseded`) change nothing.
 _APPLIED = "counted"
 _PACK = msgspec.msgpack.Encoder(order="deterministic")
 
 
 class AppliedCount(NamedTuple):
-    """A count that set on_hand of a SKU at a warehouse: when it was true (ms), and the batch that applied it."""
+    """A count that set on_hand of a SKU at a warehouse: its time (ms), and the batch that applied it."""
 
     occurred_ms: int
     batch: int
 
 
 class KnownMovement:
-    """What is known of one movement. `bodies`: those it was sent with; `to`: where its transfers went.
+    """One movement. `bodies` are the hashes of the bodies that were sent, `destinations` those of its transfers.
 
-    `asked`: the lines that were sent, for as long as nothing told what it did. `content`: what it did, packed.
+    `sent_lines` are the lines that were sent, until the effect is known. `content` is the effect, packed.
     """
 
     __slots__ = (
-        "asked",
         "batch",
         "bodies",
         "content",
+        "destinations",
         "id",
         "kind",
         "lines",
         "occurred_ms",
         "outcome",
-        "to",
+        "sent_lines",
         "warehouse",
     )
 
@@ -53,8 +53,8 @@ class KnownMovement:
         self.id = id_
         self.kind = ""
         self.bodies: tuple[int, ...] = ()
-        self.to: tuple[str, ...] = ()
-        self.asked: tuple[SentLine, ...] = ()
+        self.destinations: tuple[str, ...] = ()
+        self.sent_lines: tuple[SentLine, ...] = ()
         self.content: bytes | None = None
         self.outcome = ""
         self.batch = 0
@@ -63,59 +63,62 @@ class KnownMovement:
 
 
 class MovementObservation(NamedTuple):
-    """A movement's effect was told. `fresh`: for the first time; `dated`: with its batch for the first time;
-    `differs`: not as it was told before."""
+    """An effect of a movement. `is_new`: the first observation; `has_new_batch`: the first one with its batch;
+    `differs`: it contradicts an earlier one."""
 
     known: KnownMovement
     movement: MovementView
     record: HistoryRecord
-    fresh: bool
-    dated: bool
+    is_new: bool
+    has_new_batch: bool
     differs: bool
 
 
 class MovementTracker:
-    """All movements. Listeners hear of each time an effect is told."""
+    """Tracks all movements."""
 
     def __init__(self) -> None:
         self.movements: dict[tuple[str, str], KnownMovement] = {}
         self.counts: dict[tuple[str, str], list[AppliedCount]] = {}
         self._listeners: list[Callable[[MovementObservation], None]] = []
 
-    def listen(self, listener: Callable[[MovementObservation], None]) -> None:
-        """Tell `listener` of every sight."""
+    def add_listener(self, listener: Callable[[MovementObservation], None]) -> None:
+        """Call `listener` for every observation."""
         self._listeners.append(listener)
 
-    def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """Rows and reads."""
-        return {MovementPublished: lambda row: self._see(row.movement, row), ReadMovement: self._read}
+    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
+        return {MovementPublished: lambda row: self._observe(row.movement, row), ReadMovement: self._on_read}
 
     def __iter__(self) -> Iterator[KnownMovement]:
         return iter(self.movements.values())
 
-    def asked(self, ask: PendingRequest) -> None:
-        """Note what may come."""
-        event = ask.event
-        if event is None or not ask.kind.startswith("stock.") or event.id is None:
+    def on_request(self, request: PendingRequest) -> None:
+        event = request.event
+        if event is None or not request.kind.startswith("stock.") or event.id is None:
             return
         known = self._movement(event.warehouse, event.id)
-        if ask.body in known.bodies:
+        if request.body in known.bodies:
             return
-        ask.new = True
-        known.bodies = (*known.bodies, ask.body)
-        if event.to_warehouse is not None and event.to_warehouse not in known.to:
-            known.to = (*known.to, event.to_warehouse)
+        request.is_new = True
+        known.bodies = (*known.bodies, request.body)
+        if event.to_warehouse is not None and event.to_warehouse not in known.destinations:
+            known.destinations = (*known.destinations, event.to_warehouse)
         if known.content is None:
-            known.kind, known.asked = ask.kind, (*known.asked, *event.lines)
+            known.kind, known.sent_lines = request.kind, (*known.sent_lines, *event.lines)
 
-    def told(self, ask: PendingRequest, told: Response) -> None:
-        """What was refused as no event does nothing."""
-        if ask.event is None or ask.event.id is None or told.status < 400 or not ask.kind.startswith("stock."):
+    def on_response(self, request: PendingRequest, head: Response) -> None:
+        """A rejected body has no effect."""
+        if (
+            request.event is None
+            or request.event.id is None
+            or head.status < 400
+            or not request.kind.startswith("stock.")
+        ):
             return
-        known = self._movement(ask.event.warehouse, ask.event.id)
-        known.bodies = tuple(body for body in known.bodies if body != ask.body)
+        known = self._movement(request.event.warehouse, request.event.id)
+        known.bodies = tuple(body for body in known.bodies if body != request.body)
         if not known.bodies:
-            known.asked = ()
+            known.sent_lines = ()
 
     def _movement(self, warehouse: str, id_: str) -> KnownMovement:
         key = (warehouse, id_)
@@ -124,28 +127,30 @@ class MovementTracker:
             known = self.movements[key] = KnownMovement(warehouse, id_)
         return known
 
-    def _read(self, read: ReadMovement) -> None:
+    def _on_read(self, read: ReadMovement) -> None:
         if read.movement is not None:
-            self._see(read.movement, read)
+            self._observe(read.movement, read)
 
-    def _see(self, movement: MovementView, record: HistoryRecord) -> None:
+    def _observe(self, movement: MovementView, record: HistoryRecord) -> None:
         known = self._movement(movement.warehouse, movement.id)
-        told = (movement.type, movement.outcome, movement.detail, movement.occurred_at, movement.applied_at)
-        content = _PACK.encode((told, movement.lines))
-        fresh = known.content is None
-        dated = bool(movement.batch and not known.batch)
-        sight = MovementObservation(known, movement, record, fresh, dated, not fresh and known.content != content)
-        if fresh:
+        head = (movement.type, movement.outcome, movement.detail, movement.occurred_at, movement.applied_at)
+        content = _PACK.encode((head, movement.lines))
+        is_new = known.content is None
+        has_new_batch = bool(movement.batch and not known.batch)
+        observation = MovementObservation(
+            known, movement, record, is_new, has_new_batch, not is_new and known.content != content
+        )
+        if is_new:
             known.content, known.kind = content, movement.type
-            known.outcome, known.lines, known.asked = movement.outcome, movement.lines, ()
+            known.outcome, known.lines, known.sent_lines = movement.outcome, movement.lines, ()
             known.occurred_ms = time_ms(movement.occurred_at)
-        if dated:
+        if has_new_batch:
             known.batch = movement.batch
-            self._note_counts(known)
+            self._add_counts(known)
         for listener in self._listeners:
-            listener(sight)
+            listener(observation)
 
-    def _note_counts(self, known: KnownMovement) -> None:
+    def _add_counts(self, known: KnownMovement) -> None:
         if known.kind != COUNTED or known.occurred_ms is None:
             return
         for line in known.lines:

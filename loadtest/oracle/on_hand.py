@@ -1,17 +1,17 @@
-"""What on_hand must be, summed from what was asked and told; promise 3, once: `counted_twice`.
+"""The expected on_hand, summed from requests and responses; promise 3, once: `counted_twice`.
 
-In: movements, shipments and returns with their batches, and the counts that may hold them already (rule 35). Out: per
-SKU and warehouse the one number that on_hand can be, or the span of numbers where the history does not say whether
-an event came before a count or after it.
+In: movements, shipments and returns with their batches, and the counts that may include them (rule 35). Out: for each
+SKU and warehouse the value of on_hand, or an interval if the history does not show whether an event came before or
+after a count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from stocktide.loadtest.client.contract import WarehouseStockView
-from stocktide.loadtest.oracle.history import ReadStock, RunQuiesced
+from stocktide.loadtest.oracle.history import ReadStock
 from stocktide.loadtest.oracle.movements import (
     TRANSFERRED,
     AppliedCount,
@@ -23,13 +23,13 @@ from stocktide.loadtest.oracle.orders import RETURNED, SHIPPED, KnownOrder, Orde
 from stocktide.loadtest.oracle.stocks import StockTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
-# A row tells times in ms, cut; an event may tell them finer: so near to each other nobody can say which came first.
+# Rows truncate times to ms: within this distance the order of two events is unknown.
 CLOCK_RESOLUTION_MS = 1
-_FOR_EVER = 2**62
+_NO_BATCH_LIMIT = 2**62
 
 
 class Interval:
-    """A number that is known, or lies between two."""
+    """A number between two bounds."""
 
     __slots__ = ("high", "low")
 
@@ -37,15 +37,15 @@ class Interval:
         self.low = 0
         self.high = 0
 
-    def add(self, units: int, surely: bool = True) -> None:
-        """Units that came, or may have."""
-        if surely or units < 0:
+    def add(self, units: int, certain: bool = True) -> None:
+        """Add units that moved for certain, or possibly."""
+        if certain or units < 0:
             self.low += units
-        if surely or units > 0:
+        if certain or units > 0:
             self.high += units
 
-    def holds(self, number: int) -> bool:
-        """Whether the number may be this."""
+    def contains(self, number: int) -> bool:
+        """Whether the number is within the bounds."""
         return self.low <= number <= self.high
 
     def __str__(self) -> str:
@@ -53,14 +53,14 @@ class Interval:
 
 
 class OnHandSums:
-    """`on_hand` and `damaged` by (SKU, warehouse), summed; `places`: a SKU's warehouses. `vague`: SKUs that somebody
-    else moved, unseen by us."""
+    """`on_hand` and `damaged` by (SKU, warehouse), summed. `warehouses_of`: the warehouses of a SKU. `unknown_skus`:
+    SKUs with movements that this run did not request."""
 
     def __init__(self, orders: OrderTracker, movements: MovementTracker) -> None:
         self.on_hand: dict[tuple[str, str], Interval] = {}
         self.damaged: dict[tuple[str, str], Interval] = {}
-        self.vague: set[str] = set()
-        self.places: dict[str, set[str]] = {}
+        self.unknown_skus: set[str] = set()
+        self.warehouses_of: dict[str, set[str]] = {}
         self._counts = movements.counts
         for movement in movements:
             self._add_movement(movement)
@@ -69,21 +69,21 @@ class OnHandSums:
 
     def _add_movement(self, movement: KnownMovement) -> None:
         for line in movement.lines:
-            self._span(self.on_hand, line.sku, movement.warehouse).add(line.change)
-            self._span(self.damaged, line.sku, movement.warehouse).add(line.damaged)
+            self._interval(self.on_hand, line.sku, movement.warehouse).add(line.change)
+            self._interval(self.damaged, line.sku, movement.warehouse).add(line.damaged)
             if movement.kind != TRANSFERRED or line.outcome != "transferred":
                 continue
-            if len(movement.to) != 1:
-                self.vague.add(line.sku)
+            if len(movement.destinations) != 1:
+                self.unknown_skus.add(line.sku)
                 continue
-            to = movement.to[0]
-            held = self._held_by_count(
-                line.sku, to, movement.occurred_ms, movement.batch - 1, movement.batch or _FOR_EVER
+            destination = movement.destinations[0]
+            included = self._included_in_count(
+                line.sku, destination, movement.occurred_ms, movement.batch - 1, movement.batch or _NO_BATCH_LIMIT
             )
-            # Where nothing left, because a count held that already, something arrived: else it had changed nothing.
-            arrived = True if line.change == 0 else None if held is None else not held
+            # If a count already included the departure, the units arrived: otherwise the transfer had no effect.
+            arrived = True if line.change == 0 else None if included is None else not included
             if arrived is not False:
-                self._span(self.on_hand, line.sku, to).add(line.quantity, surely=arrived is True)
+                self._interval(self.on_hand, line.sku, destination).add(line.quantity, certain=arrived is True)
 
     def _add_order(self, known: KnownOrder) -> None:
         content = known.content()
@@ -91,13 +91,13 @@ class OnHandSums:
             for kind, units in ((SHIPPED, line.shipped), (RETURNED, line.returned)):
                 if not units:
                     continue
-                sure, maybe = known.moved(kind, line.sku)
-                if not known.moves or units > sure + maybe:
-                    self.vague.add(line.sku)
+                certain, possible = known.requested_units(kind, line.sku)
+                if not known.moves or units > certain + possible:
+                    self.unknown_skus.add(line.sku)
                 for move in known.moves or ():
                     if move.kind == kind:
-                        applied = units >= sure + maybe or (units == sure and move.sure)
-                        if applied or units != sure or move.sure:
+                        applied = units >= certain + possible or (units == certain and move.certain)
+                        if applied or units != certain or move.certain:
                             self._add_move(move, line.sku, applied)
 
     def _add_move(self, move: RequestedMove, sku: str, applied: bool) -> None:
@@ -105,39 +105,43 @@ class OnHandSums:
             if line.sku != sku:
                 continue
             if move.kind == RETURNED and line.condition == "damaged":
-                self._span(self.damaged, sku, line.warehouse).add(line.quantity, applied)
+                self._interval(self.damaged, sku, line.warehouse).add(line.quantity, applied)
                 continue
-            held = self._held_by_count(sku, line.warehouse, move.occurred_ms, move.batch, move.seen or _FOR_EVER)
-            if held is not True:
+            included = self._included_in_count(
+                sku, line.warehouse, move.occurred_ms, move.batch, move.first_shown_batch or _NO_BATCH_LIMIT
+            )
+            if included is not True:
                 units = line.quantity if move.kind == RETURNED else -line.quantity
-                self._span(self.on_hand, sku, line.warehouse).add(units, applied and held is False)
+                self._interval(self.on_hand, sku, line.warehouse).add(units, applied and included is False)
 
-    def _held_by_count(self, sku: str, warehouse: str, occurred_ms: int | None, after: int, until: int) -> bool | None:
-        """Whether what occurred then, and was applied after one batch and up to another, was in a count already."""
+    def _included_in_count(
+        self, sku: str, warehouse: str, occurred_ms: int | None, after: int, until: int
+    ) -> bool | None:
+        """Whether a count already included an event of that time that was applied after one batch and up to another;
+        None if unknown."""
         counts: list[AppliedCount] = self._counts.get((sku, warehouse), [])
         if not counts or occurred_ms is None:
             return None if counts else False
-        maybe = [
+        possible = [
             count for count in counts if count.occurred_ms >= occurred_ms - CLOCK_RESOLUTION_MS and count.batch <= until
         ]
-        if any(count.batch <= after and count.occurred_ms > occurred_ms + CLOCK_RESOLUTION_MS for count in maybe):
+        if any(count.batch <= after and count.occurred_ms > occurred_ms + CLOCK_RESOLUTION_MS for count in possible):
             return True
-        return None if maybe else False
+        return None if possible else False
 
-    def _span(self, spans: dict[tuple[str, str], Interval], sku: str, warehouse: str) -> Interval:
-        span = spans.get((sku, warehouse))
-        if span is None:
-            span = spans[sku, warehouse] = Interval()
-            self.places.setdefault(sku, set()).add(warehouse)
-        return span
+    def _interval(self, intervals: dict[tuple[str, str], Interval], sku: str, warehouse: str) -> Interval:
+        interval = intervals.get((sku, warehouse))
+        if interval is None:
+            interval = intervals[sku, warehouse] = Interval()
+            self.warehouses_of.setdefault(sku, set()).add(warehouse)
+        return interval
 
 
 class CountedTwice(Checker):
     """Promise 3: an event counts once, however often it arrives.
 
-    A movement is told with one outcome only; an order has no more changes, shipments or returns than distinct events
-    were ever asked; at rest on_hand and damaged of each SKU and warehouse are the sum of what movements, shipments
-    and returns did.
+    A movement has one outcome; an order has no more changes, shipments or returns than distinct events were requested;
+    at rest on_hand and damaged of each SKU and warehouse are the sums over movements, shipments and returns.
     """
 
     name = "counted_twice"
@@ -148,38 +152,36 @@ class CountedTwice(Checker):
         self._orders = orders
         self._movements = movements
         self._stocks = stocks
-        self._rests = False
         self._final: dict[str, ReadStock] = {}
-        movements.listen(self._see)
+        movements.add_listener(self._observe)
 
-    def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """What is final."""
-        return {RunQuiesced: lambda _: setattr(self, "_rests", True), ReadStock: self._read}
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        return super().handlers() | {ReadStock: self._on_read}
 
-    def _read(self, read: ReadStock) -> None:
-        if self._rests:
+    def _on_read(self, read: ReadStock) -> None:
+        if self._quiesced_at is not None:
             self._final[read.sku] = read
 
-    def _see(self, sight: MovementObservation) -> None:
-        movement = sight.movement
+    def _observe(self, observation: MovementObservation) -> None:
+        movement, known = observation.movement, observation.known
         self.looked["sights of movements"] += 1
-        if sight.differs:
+        if observation.differs:
             what = (
-                f"movement {movement.id} of {movement.warehouse} was {sight.known.outcome} {_told(sight.known.lines)},"
-                f" and also {movement.outcome} {_told(movement.lines)}"
+                f"movement {movement.id} of {movement.warehouse} was {known.outcome} {_describe(known.lines)},"
+                f" and also {movement.outcome} {_describe(movement.lines)}"
             )
-            self.found(what, sight.record.at, warehouse=movement.warehouse, id=movement.id)
+            self.found(what, observation.record.at, warehouse=movement.warehouse, id=movement.id)
 
     def end(self) -> None:
-        """Sum up."""
+        """Sum up, and compare."""
         for known in self._orders:
             if known.bodies and known.sequences:
                 self._count_changes(known)
-        if not self._rests:
+        if self._quiesced_at is None:
             return
         sums = OnHandSums(self._orders, self._movements)
         for sku, read in self._final.items():
-            if sku in sums.vague or self._stocks.is_old(sku):
+            if sku in sums.unknown_skus or self._stocks.existed_before_run(sku):
                 self.remarks["SKUs that others moved, not summed"] += 1
             elif read.stock is not None:
                 self._compare(sums, read)
@@ -187,32 +189,32 @@ class CountedTwice(Checker):
     def _count_changes(self, known: KnownOrder) -> None:
         self.looked["orders"] += 1
         order_id = known.order_id
-        # Each distinct event changes an order at most once; its expiry and another order in its place are two more.
-        most = len(known.events) // 2 + known.unnamed + 2
+        # Each distinct event changes an order at most once; expiry and a superseding order are two more changes.
+        most = len(known.events) // 2 + known.events_without_id + 2
         if known.sequence > most:
             what = f"order {order_id} is at sequence {known.sequence}, and no more than {most} changes can have come"
             self.found(what, order_id=order_id)
         content = known.content()
         for line in () if content is None else content.lines:
             for kind, units in ((SHIPPED, line.shipped), (RETURNED, line.returned)):
-                if units and units > (asked := sum(known.moved(kind, line.sku))):
-                    what = f"{units} {line.sku} of order {order_id} are {kind[6:]}, and events told of {asked}"
+                if units and units > (requested := sum(known.requested_units(kind, line.sku))):
+                    what = f"{units} {line.sku} of order {order_id} are {kind[6:]}, and events told of {requested}"
                     self.found(what, order_id=order_id, sku=line.sku)
 
     def _compare(self, sums: OnHandSums, read: ReadStock) -> None:
         stock, nothing = read.stock, WarehouseStockView()
         assert stock is not None
-        for where in sorted({*stock.warehouses, *sums.places.get(read.sku, ())}):
+        for where in sorted({*stock.warehouses, *sums.warehouses_of.get(read.sku, ())}):
             shelf = stock.warehouses.get(where, nothing)
-            for counter, spans in (("on_hand", sums.on_hand), ("damaged", sums.damaged)):
-                span = spans.get((read.sku, where)) or Interval()
+            for counter, intervals in (("on_hand", sums.on_hand), ("damaged", sums.damaged)):
+                interval = intervals.get((read.sku, where)) or Interval()
                 number = int(getattr(shelf, counter))
                 self.looked["sums"] += 1
-                self.remarks["sums known exactly"] += span.low == span.high
-                if not span.holds(number):
-                    what = f"{counter} of {read.sku} at {where} is {number}, and all that moved makes it {span}"
+                self.remarks["sums known exactly"] += interval.low == interval.high
+                if not interval.contains(number):
+                    what = f"{counter} of {read.sku} at {where} is {number}, and all that moved makes it {interval}"
                     self.found(what, read.at, sku=read.sku, warehouse=where)
 
 
-def _told(lines: tuple[Any, ...]) -> str:
+def _describe(lines: tuple[Any, ...]) -> str:
     return ", ".join(f"{line.sku} {line.change:+} to {line.on_hand}" for line in lines) or "without lines"

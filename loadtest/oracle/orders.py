@@ -1,10 +1,8 @@
-"""What is known of every order, folded from whatever tells of it: answers, reads, rows of `reservations`.
+"""The state of every order, folded from all sources: responses, reads, rows of `reservations`.
 
-In: the stream of a history. Out: a `OrderObservation` for whoever listens, each time an order is seen; and at the end
-all orders.
-
-`sequence` is the order's own change counter, so each sequence names exactly one state of it, whoever tells: that
-state is kept, packed. Rows may come again and late, reads may be of an older batch; neither is wrong by itself.
+In: the records of a history. Out: an `OrderObservation` to the listeners each time an order is seen; at the end all
+orders. `sequence` is the order's own change counter, so each sequence names exactly one state of it, in every source;
+that state is kept, packed. Rows may be repeated or late, and reads may show an older batch; neither is wrong by itself.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ from stocktide.loadtest.client.contract import LineView, OrderView
 from stocktide.loadtest.oracle.dispatcher import PendingRequest, SentLine, time_ms
 from stocktide.loadtest.oracle.history import HistoryRecord, OrderPublished, ReadOrder, Response
 
-Source = Literal["told", "row", "read"]
+Source = Literal["response", "row", "read"]
 
-# The id of a placing that names none: a caller may not use it for anything else of the order.
+# The id of a placement without one: no other event of the order may use it.
 PLACED_ID_DEFAULT = "placed"
 SHIPPED, RETURNED = "order.shipped", "order.returned"
-# After these a hold, or a unit that was promised, may have been given back.
-_LOOSENING = frozenset({"order.cancelled", RETURNED})
+# After these, held or promised units may have been released.
+_RELEASING = frozenset({"order.cancelled", RETURNED})
 
 
 class OrderSnapshot(NamedTuple):
@@ -38,8 +36,8 @@ class OrderSnapshot(NamedTuple):
     expires_at: str | None
     lines: tuple[LineView, ...]
 
-    def told(self) -> str:
-        """In short, for a finding."""
+    def describe(self) -> str:
+        """A short text for a violation."""
         lines = ", ".join(
             f"{line.quantity} {line.sku} {line.state} (reserved {line.reserved}, preordered {line.preordered},"
             f" shipped {line.shipped}, returned {line.returned})"
@@ -53,52 +51,52 @@ _UNPACK: msgspec.msgpack.Decoder[OrderSnapshot] = msgspec.msgpack.Decoder(OrderS
 
 
 class RequestedMove:
-    """A shipment or a return that was asked for, by its id: what it moves of on_hand, if it was applied.
+    """A shipment or return that was requested: what it changes of on_hand if it is applied.
 
-    If it was applied, then in a batch after `batch` and up to `seen`, the first row that shows it; 0: none did yet.
-    `sure`: Kafka took it, and it is in no dead letter; else it may have happened or not.
+    It is applied, if at all, after `batch` and by `first_shown_batch`, that of the first row that shows it; 0: no row
+    does yet. `certain`: Kafka acknowledged it, and it is in no dead letter; otherwise it may have been applied or not.
     """
 
-    __slots__ = ("at", "batch", "body", "id", "kind", "lines", "occurred_ms", "seen", "sure")
+    __slots__ = ("at", "batch", "body", "certain", "first_shown_batch", "id", "kind", "lines", "occurred_ms")
 
-    def __init__(self, ask: PendingRequest, id_: str, lines: tuple[SentLine, ...]) -> None:
+    def __init__(self, request: PendingRequest, id_: str, lines: tuple[SentLine, ...]) -> None:
         self.id = id_
-        self.kind = ask.kind
-        self.at = ask.at
-        self.batch = ask.batch
-        self.body = ask.body
+        self.kind = request.kind
+        self.at = request.at
+        self.batch = request.batch
+        self.body = request.body
         self.lines = lines
-        self.occurred_ms = time_ms(None if ask.event is None else ask.event.occurred_at)
-        self.sure = False
-        self.seen = 0
+        self.occurred_ms = time_ms(None if request.event is None else request.event.occurred_at)
+        self.certain = False
+        self.first_shown_batch = 0
 
 
 class KnownOrder:
-    """What is known of one order.
+    """One order.
 
-    `sequences`, `states` and `contents` go together, sorted. `floor`: the highest sequence that an answer told.
-    `row_newest`, `row_last`: the highest and the last sequence among rows. `bodies`: those under which it was placed;
-    `accepted`: the first that was told to be taken. `events`: (id, body) of distinct events asked, flat, as hashes;
-    `unnamed`: events that were asked without an id. `asked_at`: when it was first asked to be placed.
-    `loose`: it may have given units back since it was seen.
+    `sequences`, `states` and `contents` are parallel lists, sorted by sequence. `acknowledged_sequence` is the highest
+    one in responses and reads, `row_newest` and `row_last` the highest and the last one among rows. `bodies` are those
+    of its placements, `accepted` the first one that was accepted. `events`: (id, body) of distinct events requested,
+    flat, as hashes; `events_without_id`: the number of others. `asked_at`: the first request to place it.
+    `may_have_released`: it may have released units since it was last seen.
     """
 
     __slots__ = (
         "accepted",
+        "acknowledged_sequence",
         "asked_at",
         "bodies",
         "contents",
         "events",
+        "events_without_id",
         "expiring_ms",
-        "floor",
-        "loose",
+        "may_have_released",
         "moves",
         "order_id",
         "row_last",
         "row_newest",
         "sequences",
         "states",
-        "unnamed",
     )
 
     def __init__(self, order_id: str) -> None:
@@ -106,30 +104,30 @@ class KnownOrder:
         self.sequences: list[int] = []
         self.states: list[str] = []
         self.contents: list[bytes] = []
-        self.floor = 0
+        self.acknowledged_sequence = 0
         self.row_newest = 0
         self.row_last = 0
         self.bodies: tuple[int, ...] = ()
         self.accepted: int | None = None
         self.events: list[int] = []
-        self.unnamed = 0
+        self.events_without_id = 0
         self.moves: list[RequestedMove] | None = None
-        self.loose = False
+        self.may_have_released = False
         self.expiring_ms: int | None = None
         self.asked_at: int | None = None
 
     @property
     def sequence(self) -> int:
-        """The newest sequence that was seen; 0: it was never seen."""
+        """The newest sequence seen; 0 if none."""
         return self.sequences[-1] if self.sequences else 0
 
     @property
     def state(self) -> str:
-        """The newest state; empty where it was never seen."""
+        """The newest state; empty if none."""
         return self.states[-1] if self.states else ""
 
     def content(self, sequence: int | None = None) -> OrderSnapshot | None:
-        """The order at a sequence, or the newest; None where that was not seen."""
+        """The order at a sequence, or the newest; None if not seen."""
         if sequence is None:
             return _UNPACK.decode(self.contents[-1]) if self.contents else None
         index = bisect_left(self.sequences, sequence)
@@ -137,21 +135,21 @@ class KnownOrder:
             return None
         return _UNPACK.decode(self.contents[index])
 
-    def moved(self, kind: str, sku: str) -> tuple[int, int]:
-        """Units of a SKU that distinct shipments or returns were to move: those that Kafka took, and those that may
-        have come or not."""
-        sure = maybe = 0
+    def requested_units(self, kind: str, sku: str) -> tuple[int, int]:
+        """Units of a SKU in distinct shipments or returns: the certain ones, and those that may have been applied or
+        not."""
+        certain = possible = 0
         for move in self.moves or ():
             if move.kind == kind:
                 units = sum(line.quantity for line in move.lines if line.sku == sku)
-                if move.sure:
-                    sure += units
+                if move.certain:
+                    certain += units
                 else:
-                    maybe += units
-        return sure, maybe
+                    possible += units
+        return certain, possible
 
-    def asked_elsewhere(self, id_: str | None, body: int) -> bool:
-        """Whether the id was also asked of this order with another body."""
+    def has_other_body(self, id_: str | None, body: int) -> bool:
+        """Whether the id was also requested for this order with another body."""
         key = hash(id_)
         return any(
             self.events[index] == key and self.events[index + 1] != body for index in range(0, len(self.events), 2)
@@ -159,9 +157,10 @@ class KnownOrder:
 
 
 class OrderObservation:
-    """An order was seen. `fresh`: at a sequence that was not known; else `other` is what differs from before."""
+    """An order was seen. `is_new`: at a new sequence; otherwise `previous_content` is the earlier content if it
+    differs."""
 
-    __slots__ = ("fresh", "index", "known", "order", "other", "record", "source")
+    __slots__ = ("index", "is_new", "known", "order", "previous_content", "record", "source")
 
     def __init__(
         self,
@@ -170,136 +169,136 @@ class OrderObservation:
         source: Source,
         record: HistoryRecord,
         index: int,
-        other: bytes | None,
+        previous_content: bytes | None,
     ) -> None:
         self.known = known
         self.order = order
         self.source = source
         self.record = record
         self.index = index
-        self.fresh = False
-        self.other = other
+        self.is_new = False
+        self.previous_content = previous_content
 
     def contents(self) -> tuple[str, str]:
-        """What was known of this sequence, and what was seen now."""
-        before = _UNPACK.decode(self.other) if self.other is not None else None
-        return before.told() if before else "nothing", _content(self.order).told()
+        """The earlier content of this sequence, and the observed one, as text."""
+        before = _UNPACK.decode(self.previous_content) if self.previous_content is not None else None
+        return before.describe() if before else "nothing", _snapshot(self.order).describe()
 
 
 class OrderTracker:
-    """All orders. Listeners are told of each sight before the next record is heard."""
+    """Tracks all orders. Listeners are called before the next record is handled."""
 
     def __init__(self) -> None:
         self.orders: dict[str, KnownOrder] = {}
         self._listeners: list[Callable[[OrderObservation], None]] = []
 
-    def listen(self, listener: Callable[[OrderObservation], None]) -> None:
-        """Tell `listener` of every sight."""
+    def add_listener(self, listener: Callable[[OrderObservation], None]) -> None:
+        """Call `listener` for every observation."""
         self._listeners.append(listener)
 
-    def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """Rows and reads."""
-        return {OrderPublished: self._row, ReadOrder: self._read}
+    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
+        return {OrderPublished: self._on_row, ReadOrder: self._on_read}
 
     def __iter__(self) -> Iterator[KnownOrder]:
         return iter(self.orders.values())
 
     def order(self, order_id: str) -> KnownOrder:
-        """An order, maybe not seen yet."""
+        """An order, possibly not seen yet."""
         known = self.orders.get(order_id)
         if known is None:
             known = self.orders[order_id] = KnownOrder(order_id)
         return known
 
-    def asked(self, ask: PendingRequest) -> None:
-        """Note who may have done what; sets the ask's floor."""
-        event = ask.event
-        if event is None or not ask.kind.startswith("order.") or not event.order_id:
+    def on_request(self, request: PendingRequest) -> None:
+        """Add the request to its order, and set the request's `acknowledged_sequence` and `is_new`."""
+        event = request.event
+        if event is None or not request.kind.startswith("order.") or not event.order_id:
             return
         known = self.order(event.order_id)
-        ask.floor = known.floor
+        request.acknowledged_sequence = known.acknowledged_sequence
         if event.supersedes:
-            self.order(event.supersedes).loose = True
-        if ask.kind in _LOOSENING:
-            known.loose = True
-        if ask.kind == "order.placed":
-            if ask.body not in known.bodies:
-                known.bodies = (*known.bodies, ask.body)
-            known.asked_at = ask.at if known.asked_at is None else known.asked_at
-            ask.new = _note(known.events, hash(event.id or PLACED_ID_DEFAULT), ask.body)
+            self.order(event.supersedes).may_have_released = True
+        if request.kind in _RELEASING:
+            known.may_have_released = True
+        if request.kind == "order.placed":
+            if request.body not in known.bodies:
+                known.bodies = (*known.bodies, request.body)
+            known.asked_at = request.at if known.asked_at is None else known.asked_at
+            request.is_new = _add_pair(known.events, hash(event.id or PLACED_ID_DEFAULT), request.body)
             return
         if event.id is None:
-            known.unnamed += 1
+            known.events_without_id += 1
             return
-        ask.new = _note(known.events, hash(event.id), ask.body)
-        if ask.new and ask.kind in (SHIPPED, RETURNED):
-            known.moves = [*(known.moves or ()), RequestedMove(ask, event.id, event.lines)]
+        request.is_new = _add_pair(known.events, hash(event.id), request.body)
+        if request.is_new and request.kind in (SHIPPED, RETURNED):
+            known.moves = [*(known.moves or ()), RequestedMove(request, event.id, event.lines)]
 
-    def told(self, ask: PendingRequest, told: Response) -> None:
-        """An answer; one that shows an order is a sight."""
-        event = ask.event
-        if event is None or not event.order_id or not ask.kind.startswith("order."):
+    def on_response(self, request: PendingRequest, response: Response) -> None:
+        """Add the response; one that shows an order is an observation."""
+        event = request.event
+        if event is None or not event.order_id or not request.kind.startswith("order."):
             return
         known = self.order(event.order_id)
-        if ask.kind == "order.placed" and told.status in (200, 201) and known.accepted is None:
-            known.accepted = ask.body
-        if known.moves and event.id is not None and told.status == 202:
+        if request.kind == "order.placed" and response.status in (200, 201) and known.accepted is None:
+            known.accepted = request.body
+        if known.moves and event.id is not None and response.status == 202:
             for move in known.moves:
-                if move.id == event.id and move.body == ask.body:
-                    move.sure = True
-        if told.order is not None:
-            self._see(told.order, "told", told)
+                if move.id == event.id and move.body == request.body:
+                    move.certain = True
+        if response.order is not None:
+            self._observe(response.order, "response", response)
 
-    def _row(self, row: OrderPublished) -> None:
-        self._see(row.order, "row", row)
+    def _on_row(self, row: OrderPublished) -> None:
+        self._observe(row.order, "row", row)
 
-    def _read(self, read: ReadOrder) -> None:
+    def _on_read(self, read: ReadOrder) -> None:
         if read.order is not None:
-            self._see(read.order, "read", read)
+            self._observe(read.order, "read", read)
 
-    def _see(self, order: OrderView, source: Source, record: HistoryRecord) -> None:
+    def _observe(self, order: OrderView, source: Source, record: HistoryRecord) -> None:
         known = self.order(order.order_id)
-        sequence, content = order.sequence, _PACK.encode(_content(order))
+        sequence, content = order.sequence, _PACK.encode(_snapshot(order))
         index = bisect_left(known.sequences, sequence)
         if index < len(known.sequences) and known.sequences[index] == sequence:
             before = known.contents[index]
-            sight = OrderObservation(known, order, source, record, index, before if before != content else None)
+            observation = OrderObservation(known, order, source, record, index, before if before != content else None)
         else:
             known.sequences.insert(index, sequence)
             known.states.insert(index, intern(order.state))
             known.contents.insert(index, content)
-            sight = OrderObservation(known, order, source, record, index, None)
-            sight.fresh = True
+            observation = OrderObservation(known, order, source, record, index, None)
+            observation.is_new = True
             if index == len(known.sequences) - 1:
                 known.expiring_ms = time_ms(order.expires_at) if order.state == "reserved" else None
         if known.moves and order.batch:
-            _note_seen(known, order)
+            _update_first_shown_batch(known, order)
         for listener in self._listeners:
-            listener(sight)
+            listener(observation)
         if source == "row":
             known.row_last = sequence
             known.row_newest = max(known.row_newest, sequence)
         else:
-            known.floor = max(known.floor, sequence)
+            known.acknowledged_sequence = max(known.acknowledged_sequence, sequence)
 
 
-def _content(order: OrderView) -> OrderSnapshot:
+def _snapshot(order: OrderView) -> OrderSnapshot:
     return OrderSnapshot(order.state, order.channel, order.placed_at, order.expires_at, order.lines)
 
 
-def _note_seen(known: KnownOrder, order: OrderView) -> None:
-    """A row shows what was shipped and returned by its batch: all that was asked, or not all yet."""
-    moved = {(SHIPPED, line.sku): line.shipped for line in order.lines}
-    moved |= {(RETURNED, line.sku): line.returned for line in order.lines}
+def _update_first_shown_batch(known: KnownOrder, order: OrderView) -> None:
+    """A row shows what was shipped and returned by its batch: all requested moves, or not all yet."""
+    shown = {(SHIPPED, line.sku): line.shipped for line in order.lines}
+    shown |= {(RETURNED, line.sku): line.returned for line in order.lines}
     for move in known.moves or ():
-        if not move.seen and all(
-            moved.get((move.kind, line.sku), 0) >= sum(known.moved(move.kind, line.sku)) for line in move.lines
+        if not move.first_shown_batch and all(
+            shown.get((move.kind, line.sku), 0) >= sum(known.requested_units(move.kind, line.sku))
+            for line in move.lines
         ):
-            move.seen = order.batch
+            move.first_shown_batch = order.batch
 
 
-def _note(pairs: list[int], first: int, second: int) -> bool:
-    """Add a pair; False where it is there."""
+def _add_pair(pairs: list[int], first: int, second: int) -> bool:
+    """Add a pair; False if it exists."""
     for index in range(0, len(pairs), 2):
         if pairs[index] == first and pairs[index + 1] == second:
             return False

@@ -1,11 +1,11 @@
 """Promise 1, no oversell: `oversold`.
 
-In: what warehouses gave, what callers were promised, rows of `stock`. Out: a finding the moment that either shows it.
+In: receipts of warehouses, promises to callers, rows of `stock`. Out: a violation as soon as a record shows it.
 
-Two ways to see it, both sure. (1) The units of a warehouse that orders were promised and cannot have given back exceed
-all units that can have come there by then. (2) A row shows less than nothing available at a warehouse, and no fact of a
-warehouse since the row before explains by how much: an order draws from what is positive only, so it can never make a
-negative number larger.
+Two tests, both certain. (1) The units of a warehouse that are promised to orders and cannot have been released exceed
+all units that can have arrived there. (2) A row shows a negative availability at a warehouse, and no warehouse event
+since the previous row explains the decrease: an order draws only from a positive number, so it can never lower a
+negative one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from stocktide.loadtest.oracle.orders import SHIPPED, KnownOrder, OrderObservati
 from stocktide.loadtest.oracle.stocks import StockObservation, StockTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
-# By so much the clocks of ledger and tester may differ before an expiry is taken for one that has not come yet.
+# Maximum difference between the clocks of the ledger and the recorder.
 CLOCK_SKEW_MS = 1_000
 _HOLDING = frozenset({"reserved", "paid", "shipped"})
 
 
 class Oversold(Checker):
-    """Promise 1: units were promised that were not there (rules 6, 7; only a warehouse's fact makes a number
-    negative)."""
+    """Promise 1: units were promised that were not there (rules 6, 7). Only a warehouse event makes a number
+    negative.
+    """
 
     name = "oversold"
     promise = "An order never takes a unit that is not there."
@@ -40,112 +41,124 @@ class Oversold(Checker):
     ) -> None:
         super().__init__()
         self._orders = orders
-        self._given = ReceiptBounds(movements)
-        self._facts = DecreaseBounds(orders, movements)
+        self._receipts = ReceiptBounds(movements)
+        self._decreases = DecreaseBounds(orders, movements)
         self._stocks = stocks
         self._clock_skew_ms = clock_skew_ms
-        # Promises that surely stand, by (SKU, warehouse), and what of them is each order's.
+        # Units that are certainly promised, by location, and those of each order.
         self._promised: Counter[Location] = Counter()
-        self._standing: dict[str, tuple[tuple[Location, int], ...]] = {}
+        self._certain_holds: dict[str, tuple[tuple[Location, int], ...]] = {}
         self._expiring: list[tuple[int, str]] = []
-        self._told_of: set[Location] = set()
-        # The time, ms, as of which each place was counted last.
-        self._counted: dict[Location, int] = {}
-        self._excused: list[_Short] = []
-        orders.listen(self._see)
-        stocks.listen(self._row)
-        # After `DecreaseBounds`, which hear of a movement first.
-        movements.listen(self._moved)
+        self._reported: set[Location] = set()
+        # The time of the last count at each location.
+        self._counted_at_ms: dict[Location, int] = {}
+        self._unresolved: list[_Shortfall] = []
+        orders.add_listener(self._observe)
+        stocks.add_listener(self._on_stock_row)
+        # After the listener of `DecreaseBounds`, which has to see a movement first.
+        movements.add_listener(self._on_movement)
 
-    def asked(self, ask: PendingRequest) -> None:
-        """What an ask may bring or take, it may from now on."""
-        self._given.asked(ask)
-        self._facts.asked(ask)
-        event = ask.event
-        if event is None or not ask.kind.startswith("order."):
+    def on_request(self, request: PendingRequest) -> None:
+        """From now on the request may have any of its effects."""
+        self._receipts.on_request(request)
+        self._decreases.on_request(request)
+        event = request.event
+        if event is None or not request.kind.startswith("order."):
             return
         for order_id in (event.order_id, event.supersedes):
             if order_id and (known := self._orders.orders.get(order_id)) is not None:
-                # What is shipped from elsewhere gives back what was held here.
-                shipped = ask.kind == SHIPPED and (not self._is_promised(known) or self._is_counted(known, 0))
-                known.loose = known.loose or shipped
-                if known.loose:
+                # A shipment from another warehouse releases the units held here.
+                shipped = request.kind == SHIPPED and (
+                    not self._is_from_own_hold(known) or self._is_in_later_count(known, 0)
+                )
+                known.may_have_released = known.may_have_released or shipped
+                if known.may_have_released:
                     self._drop(order_id)
 
-    def told(self, ask: PendingRequest, told: Response) -> None:
-        """What was refused brings nothing."""
-        if told.status >= 400:
-            self._given.refused(ask)
+    def on_response(self, request: PendingRequest, response: Response) -> None:
+        """A rejected request has no effect."""
+        if response.status >= 400:
+            self._receipts.on_rejected(request)
 
-    def _see(self, sight: OrderObservation) -> None:
-        order, known = sight.order, sight.known
-        by_now = sight.record.at + self._clock_skew_ms
-        self._expire(by_now)
+    def _observe(self, observation: OrderObservation) -> None:
+        order, known = observation.order, observation.known
+        latest_now = observation.record.at + self._clock_skew_ms
+        self._expire(latest_now)
         if order.sequence < known.sequence:
             return
-        over = order.state == "reserved" and known.expiring_ms is not None and known.expiring_ms <= by_now
-        if order.state not in _HOLDING or known.loose or over:
+        expired = order.state == "reserved" and known.expiring_ms is not None and known.expiring_ms <= latest_now
+        if order.state not in _HOLDING or known.may_have_released or expired:
             self._drop(order.order_id)
-        elif order.order_id not in self._standing:
+        elif order.order_id not in self._certain_holds:
             units = tuple(
                 ((line.sku, warehouse), count) for line in order.lines for warehouse, count in line.warehouses.items()
             )
             if units:
-                self._promise(order.order_id, units, sight.record)
-        if order.state == "reserved" and known.expiring_ms is not None and sight.fresh:
+                self._promise(order.order_id, units, observation.record)
+        if order.state == "reserved" and known.expiring_ms is not None and observation.is_new:
             heapq.heappush(self._expiring, (known.expiring_ms, order.order_id))
 
     def _promise(self, order_id: str, units: tuple[tuple[Location, int], ...], record: HistoryRecord) -> None:
-        self._standing[order_id] = units
+        self._certain_holds[order_id] = units
         for place, count in units:
             self.looked["promises"] += 1
             promised = self._promised[place] = self._promised[place] + count
-            given = self._given.at_most(place)
-            if given is None or promised <= given or place in self._told_of or self._stocks.is_old(place[0]):
+            received = self._receipts.upper_bound(place)
+            if (
+                received is None
+                or promised <= received
+                or place in self._reported
+                or self._stocks.existed_before_run(place[0])
+            ):
                 continue
-            self._told_of.add(place)
+            self._reported.add(place)
             sku, warehouse = place
             what = (
                 f"{promised} {sku} of {warehouse} are promised at once, the last {count} to order {order_id}, and at"
-                f" most {given} had come there"
+                f" most {received} had come there"
             )
             self.found(what, record.at, sku=sku, warehouse=warehouse, order_id=order_id)
 
-    def _is_promised(self, known: KnownOrder) -> bool:
-        """Whether all that is said to be shipped of an order is what it was promised, where it was promised."""
+    def _is_from_own_hold(self, known: KnownOrder) -> bool:
+        """Whether all requested shipments of an order are of units that it holds, from where it holds them."""
         shipped: Counter[Location] = Counter()
         for move in known.moves or ():
             if move.kind == SHIPPED:
                 for line in move.lines:
                     shipped[line.sku, line.warehouse] += line.quantity
-        return shipped <= Counter(dict(self._standing.get(known.order_id, ())))
+        return shipped <= Counter(dict(self._certain_holds.get(known.order_id, ())))
 
-    def _is_counted(self, known: KnownOrder, batch: int) -> bool:
-        """Whether a shipment that no row of up to `batch` shows left before its place was counted: then it is in that
-        count, and what the order held is on the shelf for others (rule 35)."""
+    def _is_in_later_count(self, known: KnownOrder, batch: int) -> bool:
+        """Whether a shipment that no row up to `batch` shows left before a later count of its location: the count then
+        excludes the units, and those that the order held are available to others (rule 35)."""
         return any(
             move.kind == SHIPPED
-            and not (move.seen and move.seen <= batch)
-            and any((move.occurred_ms or 0) <= self._counted.get((line.sku, line.warehouse), -1) for line in move.lines)
+            and not (move.first_shown_batch and move.first_shown_batch <= batch)
+            and any(
+                (move.occurred_ms or 0) <= self._counted_at_ms.get((line.sku, line.warehouse), -1)
+                for line in move.lines
+            )
             for move in known.moves or ()
         )
 
     def _drop(self, order_id: str) -> None:
-        for place, count in self._standing.pop(order_id, ()):
+        for place, count in self._certain_holds.pop(order_id, ()):
             self._promised[place] -= count
 
     def _expire(self, now_ms: int) -> None:
-        """Holds that may be over by now are not sure any more, unless they are known to be paid."""
+        """Holds that may have expired by now are no longer certain, unless the order is known to be paid."""
         while self._expiring and self._expiring[0][0] <= now_ms:
             due, order_id = heapq.heappop(self._expiring)
             known = self._orders.order(order_id)
             if known.state == "reserved" and (known.expiring_ms or 0) <= due:
                 self._drop(order_id)
 
-    def _row(self, sight: StockObservation) -> None:
-        stock, before = sight.stock, sight.before
+    def _on_stock_row(self, observation: StockObservation) -> None:
+        stock, before = observation.stock, observation.before
         self.looked["rows of stock"] += 1
-        if (before is None and sight.known.old) or (before is not None and stock.version <= before.version):
+        if (before is None and observation.known.existed_before_run) or (
+            before is not None and stock.version <= before.version
+        ):
             return
         for warehouse, shelf in stock.warehouses.items():
             if shelf.available >= 0:
@@ -154,60 +167,63 @@ class Oversold(Checker):
             was = min(0, 0 if shelf_before is None else shelf_before.available)
             if shelf.available < was:
                 since = 0 if before is None else before.batch
-                self._judge(_Short(stock, warehouse, was, shelf.available, since, sight.row.at))
+                self._check(_Shortfall(stock, warehouse, was, shelf.available, since, observation.row.at))
 
-    def _judge(self, short: _Short, whole: bool = False) -> None:
-        """Whether facts explain it; where some are under way whose size is not told yet, again at the end."""
-        stock = short.stock
-        needed = short.was - short.available
-        told, open_ = self._facts.lowered(stock.sku, short.warehouse, short.since, stock.batch, whole)
-        if told >= needed:
+    def _check(self, shortfall: _Shortfall, complete: bool = False) -> None:
+        """Report a shortfall that no event explains; check again later if open events may explain it."""
+        stock = shortfall.stock
+        needed = shortfall.was - shortfall.available
+        known_units, possible_units = self._decreases.decrease(
+            stock.sku, shortfall.warehouse, shortfall.since, stock.batch, complete
+        )
+        if known_units >= needed:
             return
-        if told + open_ >= needed:
-            self._excused.append(short)
+        if known_units + possible_units >= needed:
+            self._unresolved.append(shortfall)
             return
         what = (
-            f"{short.available} {stock.sku} are available at {short.warehouse} at version {stock.version}, after"
-            f" {short.was}: warehouses' facts since batch {short.since} lowered it by {told + open_} at most"
+            f"{shortfall.available} {stock.sku} are available at {shortfall.warehouse} at version {stock.version},"
+            f" after {shortfall.was}: warehouses' facts since batch {shortfall.since} lowered it by"
+            f" {known_units + possible_units} at most"
         )
-        self.found(what, short.at, sku=stock.sku, warehouse=short.warehouse)
+        self.found(what, shortfall.at, sku=stock.sku, warehouse=shortfall.warehouse)
 
-    def _moved(self, sight: MovementObservation) -> None:
-        if sight.fresh and sight.movement.type == COUNTED:
-            self._see_count(sight)
-        if sight.dated and self._excused:
-            self._judge_again(sight)
+    def _on_movement(self, observation: MovementObservation) -> None:
+        if observation.is_new and observation.movement.type == COUNTED:
+            self._on_count(observation)
+        if observation.has_new_batch and self._unresolved:
+            self._recheck(observation)
 
-    def _judge_again(self, sight: MovementObservation) -> None:
-        """What the movement may have explained so far, it now explains or not; nothing changed for the others. One
-        that was refused has no lines, and may have been thought to explain any SKU of its warehouse."""
-        warehouse, skus = sight.movement.warehouse, {line.sku for line in sight.movement.lines}
-        excused, self._excused = self._excused, []
-        for short in excused:
-            if short.warehouse == warehouse and (not skus or short.stock.sku in skus):
-                self._judge(short)
+    def _recheck(self, observation: MovementObservation) -> None:
+        """Check the shortfalls that the movement may explain. A rejected movement has no lines: it may have concerned
+        any SKU of its warehouse."""
+        warehouse, skus = observation.movement.warehouse, {line.sku for line in observation.movement.lines}
+        unresolved, self._unresolved = self._unresolved, []
+        for shortfall in unresolved:
+            if shortfall.warehouse == warehouse and (not skus or shortfall.stock.sku in skus):
+                self._check(shortfall)
             else:
-                self._excused.append(short)
+                self._unresolved.append(shortfall)
 
-    def _see_count(self, sight: MovementObservation) -> None:
-        for line in sight.movement.lines:
-            place = (line.sku, sight.movement.warehouse)
-            self._counted[place] = max(self._counted.get(place, 0), sight.known.occurred_ms or 0)
-        for order_id in list(self._standing):
+    def _on_count(self, observation: MovementObservation) -> None:
+        for line in observation.movement.lines:
+            place = (line.sku, observation.movement.warehouse)
+            self._counted_at_ms[place] = max(self._counted_at_ms.get(place, 0), observation.known.occurred_ms or 0)
+        for order_id in list(self._certain_holds):
             known = self._orders.order(order_id)
-            if self._is_counted(known, sight.movement.batch):
-                known.loose = True
+            if self._is_in_later_count(known, observation.movement.batch):
+                known.may_have_released = True
                 self._drop(order_id)
 
     def end(self) -> None:
-        """More facts are told: what those under way excused is judged by what they were."""
-        excused, self._excused = self._excused, []
-        for short in excused:
-            self._judge(short, whole=True)
+        """The effects of all events are known: check the unresolved shortfalls."""
+        unresolved, self._unresolved = self._unresolved, []
+        for shortfall in unresolved:
+            self._check(shortfall, complete=True)
 
 
-class _Short(NamedTuple):
-    """A row that shows less than nothing, and less than the row before, of batch `since`."""
+class _Shortfall(NamedTuple):
+    """A row with a negative availability below that of the previous row, which is of batch `since`."""
 
     stock: StockView
     warehouse: str

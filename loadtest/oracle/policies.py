@@ -1,7 +1,7 @@
-"""What a policy level may be, by what was told of it.
+"""The possible values of a policy level.
 
-In: answers to PUT and DELETE of policies. Out: whether a read of a level at rest is one of those that may be in force.
-A policy has no id: an ask without an answer may take effect at any later time.
+In: responses to PUT and DELETE of policies. Out: whether a read at rest is one of the values that may be in force. A
+policy has no id: a request without a response may take effect at any later time.
 """
 
 from __future__ import annotations
@@ -16,39 +16,42 @@ Fields = dict[str, Any] | None
 
 
 class PolicyLevels:
-    """Every level that was asked for. Of those told, only what no later ask replaced may be in force."""
+    """All requested levels. An acknowledged value is possible until a later request replaces it."""
 
     def __init__(self) -> None:
-        # (asked at, told at, the fields) of those that may be the newest, and the fields of silent ones.
-        self._told: dict[Level, list[tuple[int, int, Fields]]] = {}
-        self._silent: dict[Level, list[Fields]] = {}
+        # (request time, response time, fields) of those that may be the newest; the fields of unanswered requests.
+        self._acknowledged: dict[Level, list[tuple[int, int, Fields]]] = {}
+        self._uncertain: dict[Level, list[Fields]] = {}
 
-    def told(self, ask: PendingRequest, told: Response) -> None:
-        """A PUT or DELETE was answered; 404 to a DELETE says that there is nothing."""
-        if not ask.kind.startswith("policy.") or ask.event is None:
+    def on_response(self, request: PendingRequest, response: Response) -> None:
+        """Add a PUT or DELETE; 404 to a DELETE means that the level has none."""
+        if not request.kind.startswith("policy.") or request.event is None:
             return
-        if told.status in (200, 201, 204) or (told.status == 404 and ask.kind == "policy.delete"):
-            level = (ask.event.channel, ask.event.sku)
-            standing = [other for other in self._told.get(level, ()) if other[1] >= ask.at]
-            self._told[level] = [*standing, (ask.at, told.at, _fields(ask))]
+        if response.status in (200, 201, 204) or (response.status == 404 and request.kind == "policy.delete"):
+            level = (request.event.channel, request.event.sku)
+            current = [other for other in self._acknowledged.get(level, ()) if other[1] >= request.at]
+            self._acknowledged[level] = [*current, (request.at, response.at, _fields(request))]
 
-    def silent(self, ask: PendingRequest) -> None:
-        """A PUT or DELETE that may have happened, or may yet."""
-        if ask.kind.startswith("policy.") and ask.event is not None:
-            self._silent.setdefault((ask.event.channel, ask.event.sku), []).append(_fields(ask))
+    def on_no_response(self, request: PendingRequest) -> None:
+        """Add a PUT or DELETE that may take effect at any time."""
+        if request.kind.startswith("policy.") and request.event is not None:
+            self._uncertain.setdefault((request.event.channel, request.event.sku), []).append(_fields(request))
 
-    def wrong(self, read: ReadPolicy) -> str | None:
-        """Why what was read cannot be in force; None where it can."""
+    def find_contradiction(self, read: ReadPolicy) -> str | None:
+        """Why the value read cannot be in force; None if it can."""
         level = (read.channel, read.sku)
-        told = self._told.get(level)
-        if not told or read.own in (may := [fields for _, _, fields in told] + self._silent.get(level, [])):
+        acknowledged = self._acknowledged.get(level)
+        if not acknowledged or read.own in (
+            allowed := [fields for _, _, fields in acknowledged] + self._uncertain.get(level, [])
+        ):
             return None
         where = read.channel if read.sku is None else f"{read.channel}/{read.sku}"
-        return f"the policy of {where} is {read.own} at the end, and was last told to be {may[-1] if may else None}"
+        newest = allowed[-1] if allowed else None
+        return f"the policy of {where} is {read.own} at the end, and was last told to be {newest}"
 
 
-def _fields(ask: PendingRequest) -> Fields:
-    assert ask.event is not None
-    if ask.kind == "policy.delete":
+def _fields(request: PendingRequest) -> Fields:
+    assert request.event is not None
+    if request.kind == "policy.delete":
         return None
-    return {name: value for name, value in (ask.event.policy or {}).items() if value is not None}
+    return {name: value for name, value in (request.event.policy or {}).items() if value is not None}

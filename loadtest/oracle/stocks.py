@@ -1,7 +1,7 @@
-"""What is known of every SKU, folded from rows of `stock`.
+"""The state of every SKU, folded from rows of `stock`.
 
-In: the stream of a history. Out: the newest row of each SKU, and each row to whoever listens.
-A row's version names one state of the SKU; rows may come again, and an older one may follow a newer one after a crash.
+In: the records of a history. Out: the newest row of each SKU, and each row to the listeners. A row's version names one
+state of the SKU; rows may be repeated, and after a crash an older one may follow a newer one.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from stocktide.loadtest.oracle.history import StockPublished
 
 
 class KnownStock:
-    """One SKU: its newest row, and the version of the last one that came."""
+    """A SKU: its newest row, and the version of the last row."""
 
-    __slots__ = ("last", "newest", "old")
+    __slots__ = ("existed_before_run", "last", "newest")
 
-    def __init__(self, row: StockView, old: bool) -> None:
+    def __init__(self, row: StockView, existed_before_run: bool) -> None:
         self.newest = row
         self.last = row.version
-        # It was there before the run asked for anything: where its units came from may be forgotten.
-        self.old = old
+        # It existed before the first request: the origin of its units is unknown.
+        self.existed_before_run = existed_before_run
 
 
 class StockObservation(NamedTuple):
-    """A row of a SKU: what was newest before it, None where it is the first."""
+    """A row of a SKU; `before` is the newest row before it, None for the first."""
 
     known: KnownStock
     stock: StockView
@@ -36,39 +36,37 @@ class StockObservation(NamedTuple):
 
 
 class StockTracker:
-    """All SKUs."""
+    """Tracks all SKUs."""
 
     def __init__(self) -> None:
         self.skus: dict[str, KnownStock] = {}
         self._listeners: list[Callable[[StockObservation], None]] = []
-        self._asking = False
+        self._run_started = False
 
-    def listen(self, listener: Callable[[StockObservation], None]) -> None:
-        """Tell `listener` of every row."""
+    def add_listener(self, listener: Callable[[StockObservation], None]) -> None:
+        """Call `listener` for every row."""
         self._listeners.append(listener)
 
-    def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """Rows of `stock`."""
-        return {StockPublished: self._row}
+    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
+        return {StockPublished: self._on_row}
 
-    def asked(self, ask: PendingRequest) -> None:
-        """The run asks for something."""
-        self._asking = True
+    def on_request(self, request: PendingRequest) -> None:
+        self._run_started = True
 
-    def is_old(self, sku: str) -> bool:
-        """Whether a SKU was there before the run."""
+    def existed_before_run(self, sku: str) -> bool:
+        """Whether a SKU existed before the run."""
         known = self.skus.get(sku)
-        return known is not None and known.old
+        return known is not None and known.existed_before_run
 
-    def _row(self, row: StockPublished) -> None:
+    def _on_row(self, row: StockPublished) -> None:
         stock, known = row.stock, self.skus.get(row.stock.sku)
         if known is None:
             before = None
-            known = self.skus[stock.sku] = KnownStock(stock, not self._asking)
+            known = self.skus[stock.sku] = KnownStock(stock, not self._run_started)
         else:
             before, known.last = known.newest, stock.version
-        sight = StockObservation(known, stock, before, row)
+        observation = StockObservation(known, stock, before, row)
         for listener in self._listeners:
-            listener(sight)
+            listener(observation)
         if before is None or stock.version > before.version:
             known.newest = stock

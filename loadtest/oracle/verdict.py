@@ -1,29 +1,29 @@
-"""What a judgement says: each checker with what it looked at, what it found, and the evidence.
+"""The verdict of a run: for each checker what it examined, what it found, and the evidence.
 
-A checker that looked at nothing has proved nothing: that is a defect of the run, never a pass.
+A checker that examined nothing makes the run invalid: it proves nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
 
-from stocktide.loadtest.oracle.history import HistoryRecord
+from stocktide.loadtest.oracle.history import HistoryRecord, RunQuiesced
 
-# What is kept of a checker's findings: the first ones tell most, and a broken run has one for each order.
+# Violations kept per checker: the first ones explain most, and a broken run has one for each order.
 VIOLATIONS_KEPT_MAX = 20
-# Evidence that a report shows of one finding.
+# Records of evidence that a report shows for each violation.
 EVIDENCE_SHOWN_MAX = 8
 
 
 class Violation(Struct, frozen=True, omit_defaults=True):
-    """A promise that was broken: by whom it was seen, what was found, when, and about what.
+    """A broken promise: the checker, what it found, when, and the keys of the order, SKU, movement or subscriber.
 
-    `evidence` are the records of the history that tell of the same order, SKU, movement or subscriber.
+    `evidence` holds the records of the history about the same keys.
     """
 
     checker: str
@@ -39,7 +39,7 @@ class Violation(Struct, frozen=True, omit_defaults=True):
 
 
 class CheckerResult(Struct, frozen=True):
-    """One checker's part: how many of which things it looked at, and what it found."""
+    """The result of one checker: how many of which things it examined (`looked`), and what it found."""
 
     checker: str
     promise: str
@@ -50,12 +50,12 @@ class CheckerResult(Struct, frozen=True):
 
     @property
     def empty(self) -> bool:
-        """Whether it looked at nothing."""
+        """Whether the checker examined nothing."""
         return not any(self.looked.values())
 
 
 class Verdict(Struct, frozen=True):
-    """The judgement of a run. `invalid` says what makes it worth nothing, beside checkers that saw nothing."""
+    """The verdict of a run. `invalid` lists what makes the run prove nothing, except for empty checkers."""
 
     checked: tuple[CheckerResult, ...]
     invalid: tuple[str, ...] = ()
@@ -63,12 +63,12 @@ class Verdict(Struct, frozen=True):
 
     @property
     def broken(self) -> bool:
-        """Whether any promise was seen broken."""
+        """Whether any checker found a violation."""
         return any(part.found for part in self.checked)
 
     @property
     def valid(self) -> bool:
-        """Whether the run can prove anything: it came to rest, and every checker had something to look at."""
+        """Whether the run can prove anything: it quiesced, and every checker examined something."""
         return not self.invalid and not any(part.empty for part in self.checked)
 
     @property
@@ -77,19 +77,18 @@ class Verdict(Struct, frozen=True):
         return self.valid and not self.broken
 
     def part(self, checker: str) -> CheckerResult:
-        """What one checker says. Raises KeyError."""
+        """The result of one checker. Raises KeyError."""
         for part in self.checked:
             if part.checker == checker:
                 return part
         raise KeyError(checker)
 
     def as_json(self) -> Any:
-        """Plain data for a report."""
-        told = {"ok": self.ok, "valid": self.valid, "broken": self.broken}
-        return {**told, **msgspec.to_builtins(self)}
+        summary = {"ok": self.ok, "valid": self.valid, "broken": self.broken}
+        return {**summary, **msgspec.to_builtins(self)}
 
     def lines(self) -> Iterator[str]:
-        """The judgement as text, a line each; the findings follow their checker."""
+        """The verdict as lines of text; the violations follow their checker."""
         for why in self.invalid:
             yield f"the run is not valid: {why}"
         for part in self.checked:
@@ -103,24 +102,28 @@ class Verdict(Struct, frozen=True):
 
 
 class Checker:
-    """One promise, watched. Subclasses hear records (see `Stream`) and call `found`."""
+    """The checker of one promise. Subclasses handle records (see `RecordDispatcher`) and call `found`."""
 
     name: ClassVar[str]
     promise: ClassVar[str]
 
     def __init__(self) -> None:
         self.looked: Counter[str] = Counter()
-        # Oddities that break no promise, counted for the reader.
+        # Observations that break no promise, counted for the reader.
         self.remarks: Counter[str] = Counter()
         self.count = 0
         self.violations: list[Violation] = []
+        self._quiesced_at: int | None = None
 
-    def hears(self) -> Mapping[type, Callable[[Any], None]]:
-        """The records that this one wants, each with who takes it."""
-        return {}
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        """A handler for each type of record that the checker needs; subclasses add theirs."""
+        return {RunQuiesced: self._on_quiesced}
+
+    def _on_quiesced(self, record: RunQuiesced) -> None:
+        self._quiesced_at = record.at
 
     def end(self) -> None:
-        """The history is over: judge what can be judged only now."""
+        """Check what can be checked only at the end of the history."""
 
     def found(
         self,
@@ -134,14 +137,12 @@ class Checker:
         channel: str | None = None,
         subscriber: str | None = None,
     ) -> None:
-        """A promise is broken."""
         self.count += 1
         if len(self.violations) < VIOLATIONS_KEPT_MAX:
             about = (order_id, sku, warehouse, id, channel, subscriber)
             self.violations.append(Violation(self.name, what, at, *about))
 
     def checked(self) -> CheckerResult:
-        """What there is to say by now."""
         return CheckerResult(
             self.name,
             self.promise,

@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 
 from tests.faults.cluster import ClusterOptions
-from tests.faults.faults import FAULTS, absent, chosen
+from tests.faults.faults import FAULTS, select_faults, unavailable_reason
 from tests.faults.load import ScenarioRates
-from tests.faults.report import judged, render_lines, write
-from tests.faults.run import FaultInjectionRun, FaultRunOptions
+from tests.faults.report import run_and_judge, write_report
+from tests.faults.run import FaultRunOptions
 
 _FILE = click.Path(path_type=Path)
 
@@ -52,19 +52,21 @@ def main(
         for fault in FAULTS:
             click.echo(f"{fault.name:<36} {fault.about}")
         return
-    # aiokafka tells each failed attempt as an error, and here they are made to fail.
+    # aiokafka logs each failed attempt as an error; here they fail on purpose.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     seed = secrets.randbelow(10**6) if seed is None else seed
     skipped = set(filter(None, skip.split(",")))
     try:
-        faults = [fault for fault in chosen([name for name in only.split(",") if name]) if fault.name not in skipped]
+        faults = [
+            fault for fault in select_faults([name for name in only.split(",") if name]) if fault.name not in skipped
+        ]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--only") from error
-    shape = ClusterOptions(brokers=int(brokers), second_worker=two_workers, disk_mb=disk_mb)
+    cluster_options = ClusterOptions(brokers=int(brokers), second_worker=two_workers, disk_mb=disk_mb)
     for fault in faults:
-        if (reason := absent(fault, shape)) is not None:
+        if (reason := unavailable_reason(fault, cluster_options)) is not None:
             click.echo(f"cannot be made here: {fault.name}: {reason}")
-    faults = [fault for fault in faults if absent(fault, shape) is None]
+    faults = [fault for fault in faults if unavailable_reason(fault, cluster_options) is None]
     with nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory(prefix="faults-") as folder:
         options = FaultRunOptions(
             folder=Path(folder),
@@ -72,16 +74,13 @@ def main(
             seed=seed,
             faults=faults,
             rates=ScenarioRates(orders=orders),
-            shape=shape,
+            shape=cluster_options,
         )
         import uvloop
 
-        account = uvloop.run(FaultInjectionRun(options, click.echo).go())
-        report = judged(account)
-    for line in render_lines(report):
-        click.echo(line)
+        report = uvloop.run(run_and_judge(options, click.echo))
     if report_file is not None:
-        write(report, report_file)
+        write_report(report, report_file)
     sys.exit(0 if report.passed else 1)
 
 

@@ -1,4 +1,4 @@
-"""What all fault runs share."""
+"""Fixtures of the fault runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def quiet_clients() -> Iterator[None]:
-    """aiokafka tells each failed attempt as an error, and here they are made to fail."""
+    """aiokafka logs each failed attempt as an error; here they fail on purpose."""
     logger = logging.getLogger("aiokafka")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

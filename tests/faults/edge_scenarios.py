@@ -1,7 +1,7 @@
-"""What makes inputs large, early or badly dated, as a function of the seed alone: beside the usual shop, on SKUs of its
-own, so that what it does to stock blunts no checker there.
+"""Large, early and badly dated inputs as a function of the seed, on SKUs of their own, so that their effects on stock
+do not weaken the checkers elsewhere.
 
-In: a seed, a number, how broad. Out: steps, as in `stories`.
+In: a seed, a number, sizes. Out: steps, as in `scenarios`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from stocktide.loadtest.oracle.history import InputTransport
 from tests.faults.scenarios import CHANNELS, HOLD_SECONDS_LONG, Event, ScenarioStep
 
-# The longest name and the longest text that the contract allows (rule 45, docs of the API).
+# The longest name and text that the contract allows (rule 45).
 NAME_LENGTH = 128
 TEXT_LENGTH = 256
-# An unknown field that leaves room for the rest below the limit of a body, 1 MiB.
+# The size of an unknown field; a body is limited to 1 MiB.
 UNKNOWN_BYTES_MAX = 900_000
 UNKNOWN_BYTES_USUAL = 20_000
-# How far a clock may be ahead (rule 40), less what a slow run takes; beyond it a movement is refused.
+# How far a clock may be ahead (rule 40), less a margin for slow runs; beyond it a movement is rejected.
 AHEAD_MS_MAX = 9 * 60_000
 BEHIND_MS_MAX = 20 * 60_000
 TOO_FAR_AHEAD_MS = 11 * 60_000
@@ -32,8 +32,8 @@ FAR_UNITS = 20
 
 @dataclass(frozen=True, slots=True)
 class EdgeSizes:
-    """How large things are: wide orders have `lines` of `skus` SKUs, `warehouses` hold each far SKU, an order comes up
-    to `early_seconds` after what speaks of it."""
+    """Wide orders have `lines` of `skus` SKUs, `warehouses` hold each far SKU, and an order comes up to `early_seconds`
+    after its payment."""
 
     skus: int = 400
     lines: int = 300
@@ -41,33 +41,33 @@ class EdgeSizes:
     early_seconds: float = 6.0
 
 
-# For the long runs: all of what the contract allows, but for how long an event waits.
+# For the long runs: the limits of the contract, except for the time that an event is parked.
 FULL = EdgeSizes(skus=2_000, lines=2_000, warehouses=200, early_seconds=100.0)
 
 
 def far_warehouse(number: int) -> str:
-    """A warehouse with the longest name there may be."""
+    """A warehouse with the longest possible name."""
     return f"far-{number:04}-".ljust(NAME_LENGTH, "w")
 
 
 def wide_sku(number: int) -> str:
-    """A SKU of wide orders; each tenth has the longest name there may be."""
+    """A SKU of wide orders; each tenth has the longest possible name."""
     return f"W{number:04}".ljust(NAME_LENGTH if number % 10 == 0 else 0, "x")
 
 
-def edge_skus(breadth: EdgeSizes) -> Iterator[str]:
-    """The SKUs of all that is told here."""
+def edge_skus(sizes: EdgeSizes) -> Iterator[str]:
+    """All SKUs of these scenarios."""
     yield from (*FAR_SKUS, *SKEWED_SKUS)
-    yield from (wide_sku(number) for number in range(breadth.skus))
+    yield from (wide_sku(number) for number in range(sizes.skus))
 
 
-def edge_opening_receipts(breadth: EdgeSizes) -> Iterator[ScenarioStep]:
-    """What the buildings hold of it when the shop opens."""
-    wide = [{"sku": wide_sku(number), "quantity": 1_000} for number in range(breadth.skus)]
+def edge_opening_receipts(sizes: EdgeSizes) -> Iterator[ScenarioStep]:
+    """The opening stock of these SKUs."""
+    wide = [{"sku": wide_sku(number), "quantity": 1_000} for number in range(sizes.skus)]
     skewed = [{"sku": sku, "quantity": 200} for sku in SKEWED_SKUS]
     yield _received(WIDE_WAREHOUSE, wide)
     yield _received("SH1", skewed, "SH1-skewed-opening")
-    for number in range(breadth.warehouses):
+    for number in range(sizes.warehouses):
         yield _received(far_warehouse(number), [{"sku": sku, "quantity": FAR_UNITS} for sku in FAR_SKUS])
 
 
@@ -76,18 +76,17 @@ def _received(warehouse: str, lines: list[Event], id_: str = "") -> ScenarioStep
     return ScenarioStep("stock.received", event, "kafka")
 
 
-def wide_order_scenario(seed: int, number: int, breadth: EdgeSizes) -> list[ScenarioStep]:
-    """An order of hundreds of lines, with units that lie in many warehouses; most of them end by themselves, so that
-    several expire together."""
+def wide_order_scenario(seed: int, number: int, sizes: EdgeSizes) -> list[ScenarioStep]:
+    """An order of hundreds of lines, with units in many warehouses; most of them expire, several at once."""
     rng = random.Random(f"{seed}-wide-{number}")
-    count = rng.randint(breadth.lines // 2, breadth.lines)
-    skus = rng.sample(range(breadth.skus), min(count, breadth.skus) - 1)
+    count = rng.randint(sizes.lines // 2, sizes.lines)
+    skus = rng.sample(range(sizes.skus), min(count, sizes.skus) - 1)
     lines = [{"sku": wide_sku(sku), "quantity": 1} for sku in skus]
-    # More than any warehouse has: the line is drawn from a sixth of them.
-    lines.append({"sku": rng.choice(FAR_SKUS), "quantity": breadth.warehouses // 6 * FAR_UNITS})
+    # More than any warehouse has: a sixth of the warehouses supply the line.
+    lines.append({"sku": rng.choice(FAR_SKUS), "quantity": sizes.warehouses // 6 * FAR_UNITS})
     order_id = f"w{number}"
     body = {"order_id": order_id, "id": f"{order_id}-placed", "channel": rng.choice(CHANNELS), "lines": lines}
-    steps = [ScenarioStep("order.placed", {**body, "hold_seconds": rng.choice((3, 5, 5))}, _door(rng))]
+    steps = [ScenarioStep("order.placed", {**body, "hold_seconds": rng.choice((3, 5, 5))}, _random_transport(rng))]
     if rng.random() < 0.3:
         steps.append(
             ScenarioStep("order.cancelled", {"order_id": order_id, "id": f"{order_id}-cancelled"}, "kafka", 1_000)
@@ -96,7 +95,7 @@ def wide_order_scenario(seed: int, number: int, breadth: EdgeSizes) -> list[Scen
 
 
 def large_fields_scenario(seed: int, number: int) -> list[ScenarioStep]:
-    """An order, or a correction, in which everything is as long as it may be, and a field that nobody knows."""
+    """An order or an adjustment in which every field has the maximum length, with an unknown field."""
     rng = random.Random(f"{seed}-large-{number}")
     size = UNKNOWN_BYTES_MAX if rng.random() < 0.1 else rng.randint(1_000, UNKNOWN_BYTES_USUAL)
     unknown = {"note": "n" * size}
@@ -116,11 +115,11 @@ def large_fields_scenario(seed: int, number: int) -> list[ScenarioStep]:
     ]
 
 
-def early_event_scenario(seed: int, number: int, breadth: EdgeSizes) -> list[ScenarioStep]:
-    """A payment, and now and then a shipment, that comes seconds before its order: it has to wait (rule 43)."""
+def early_event_scenario(seed: int, number: int, sizes: EdgeSizes) -> list[ScenarioStep]:
+    """A payment, and sometimes a shipment, seconds before its order: it is parked (rule 43)."""
     rng = random.Random(f"{seed}-early-{number}")
     order_id = f"e{number}"
-    early_ms = int(1000 * rng.uniform(breadth.early_seconds / 3, breadth.early_seconds))
+    early_ms = int(1000 * rng.uniform(sizes.early_seconds / 3, sizes.early_seconds))
     steps = [
         ScenarioStep("order.paid", {"order_id": order_id, "id": f"{order_id}-paid"}, rng.choice(("kafka", "ndjson")))
     ]
@@ -129,13 +128,15 @@ def early_event_scenario(seed: int, number: int, breadth: EdgeSizes) -> list[Sce
         shipped = {"order_id": order_id, "id": f"{order_id}-shipped", "tracking": "t" * TEXT_LENGTH}
         steps.append(ScenarioStep("order.shipped", {**shipped, "lines": [{**line, "warehouse": "SH1"}]}, "kafka", 200))
     placed = {"order_id": order_id, "id": f"{order_id}-placed", "channel": rng.choice(CHANNELS), "lines": [line]}
-    steps.append(ScenarioStep("order.placed", {**placed, "hold_seconds": HOLD_SECONDS_LONG}, _door(rng), early_ms))
+    steps.append(
+        ScenarioStep("order.placed", {**placed, "hold_seconds": HOLD_SECONDS_LONG}, _random_transport(rng), early_ms)
+    )
     return steps
 
 
 def skewed_clock_scenario(seed: int, number: int) -> list[ScenarioStep]:
-    """A movement or a count by a clock that is minutes behind or ahead; now and then further ahead than is allowed, and
-    then it has to be refused."""
+    """A movement or a count by a clock that is minutes behind or ahead; sometimes further ahead than allowed, so that
+    it is rejected."""
     rng = random.Random(f"{seed}-skewed-{number}")
     door = rng.choice(("kafka", "ndjson"))
     if rng.random() < 0.2:
@@ -152,5 +153,5 @@ def skewed_clock_scenario(seed: int, number: int) -> list[ScenarioStep]:
     return [ScenarioStep("stock.received", event, door, late_ms=late_ms)]
 
 
-def _door(rng: random.Random) -> InputTransport:
+def _random_transport(rng: random.Random) -> InputTransport:
     return rng.choice(("http", "kafka", "ndjson"))

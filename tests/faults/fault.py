@@ -1,4 +1,4 @@
-"""What a fault is, and the scene at which it strikes."""
+"""A fault, and the context in which it is injected."""
 
 from __future__ import annotations
 
@@ -15,40 +15,38 @@ from tests.faults.recording_clients import RunRecorder
 from tests.faults.system_process import SystemProcess
 
 Component = Literal["worker", "api", "redis", "kafka", "client"]
-# A failpoint that is on the way of every order is reached at once; one that is not reached in so long is a miss.
+# A failpoint on the path of every order is reached at once; after this time it counts as not reached.
 FAILPOINT_SECONDS_MAX = 20.0
-# One in so many passes: the process is in the midst of its work when it happens, and not at the first record.
+# The probability per pass: the process is then busy, and not at its first record.
 FAILPOINT_PROBABILITY = 0.1
 
 
 class FaultNotInjected(Exception):
-    """The fault could not be done: what it waits for did not come. It is counted apart."""
+    """The fault could not be injected; it is counted separately."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultContext:
-    """A cluster under load. `rng` is the fault's own."""
+    """A cluster under load. `rng` belongs to the fault."""
 
     cluster: Cluster
     recorder: RunRecorder
     rng: random.Random
 
     async def pause(self, least: float, most: float) -> None:
-        """A random time, in s."""
         await asyncio.sleep(self.rng.uniform(least, most))
 
     def stopped_seconds(self) -> float:
-        """How long a stopped process rests: mostly a hiccup, now and then longer than its session in the group."""
+        """How long a process is stopped: mostly briefly, sometimes longer than its session in the group."""
         return self.rng.uniform(0.3, 2.5) if self.rng.random() < 0.8 else self.rng.uniform(11.0, 13.0)
 
     def worker(self) -> SystemProcess:
-        """The worker that does the work: the first one, or the other where the first is down."""
+        """The active worker: the first one, or the other one while the first is down."""
         return next(
-            (worker for worker in self.cluster.workers if worker.kept and worker.running), self.cluster.workers[0]
+            (worker for worker in self.cluster.workers if worker.supervised and worker.running), self.cluster.workers[0]
         )
 
     def api(self) -> SystemProcess:
-        """One of the APIs."""
         return self.rng.choice(self.cluster.apis)
 
 
@@ -57,10 +55,10 @@ Inject = Callable[[FaultContext], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A named fault. `inject` does it and heals it, and tells a detail; its docstring says what and how.
+    """A named fault. `inject` injects and heals it and returns a detail; its docstring describes both.
 
-    `touches` are the parts that it takes away: two faults overlap only where they touch different ones. `promises` are
-    those of the design that it endangers. `needs` is what has to be here for it, of `NEEDS`.
+    `touches` are the components that it takes away: faults overlap only if theirs differ. `promises` are those of the
+    design that it endangers. `needs` is a requirement for the fault (see `unavailable_reason`).
     """
 
     name: str
@@ -71,45 +69,52 @@ class Fault:
 
     @property
     def about(self) -> str:
-        """What it does and what heals it."""
         return " ".join((self.inject.__doc__ or "").split())
 
 
-async def die(member: SystemProcess, number: signal.Signals = signal.SIGKILL) -> None:
-    """Send a signal that ends a member, and wait for its end. One that is just being started again is waited for: the
-    signal would hit nobody. Raises FaultNotInjected."""
+def make_fault(
+    name: str, inject: Inject, component: Component | Literal["all"], *promises: int, needs: str = ""
+) -> Fault:
+    """A fault that takes away one component; `all`: workers and APIs."""
+    touches: frozenset[Component] = frozenset({"worker", "api"}) if component == "all" else frozenset({component})
+    return Fault(name, inject, touches, promises, needs)
 
-    async def is_there() -> bool:
+
+async def signal_and_wait(member: SystemProcess, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal that ends a member, and wait until it has ended. Waits first for a member that is being restarted.
+    Raises FaultNotInjected."""
+
+    async def is_running() -> bool:
         return member.running
 
-    if not await poll_until(is_there, FAILPOINT_SECONDS_MAX):
+    if not await poll_until(is_running, FAILPOINT_SECONDS_MAX):
         raise FaultNotInjected(f"{member.name} was not there")
-    ends = len(member.ends)
+    exits = len(member.exits)
     member.send(number)
-    await ended(member, ends)
+    await wait_for_exit(member, exits)
 
 
-async def ended(member: SystemProcess, ends: int) -> None:
-    """Wait until a member has ended more often than `ends`. Raises FaultNotInjected."""
+async def wait_for_exit(member: SystemProcess, exits: int) -> None:
+    """Wait until a member has ended more often than `exits`. Raises FaultNotInjected."""
 
-    async def has() -> bool:
-        return len(member.ends) > ends
+    async def has_exited() -> bool:
+        return len(member.exits) > exits
 
-    if not await poll_until(has, FAILPOINT_SECONDS_MAX):
+    if not await poll_until(has_exited, FAILPOINT_SECONDS_MAX):
         member.disarm()
         raise FaultNotInjected(f"{member.name} did not end")
 
 
-async def stopped(member: SystemProcess, seconds: float) -> None:
-    """Wait until a member stopped at its failpoint and was continued. Raises FaultNotInjected."""
+async def wait_for_stop_and_continue(member: SystemProcess, seconds: float) -> None:
+    """Wait until a member stops at its failpoint and is continued. Raises FaultNotInjected."""
 
     async def is_stopped() -> bool:
         return member.is_stopped()
 
-    async def goes_on() -> bool:
+    async def is_continued() -> bool:
         return not member.is_stopped()
 
     if not await poll_until(is_stopped, FAILPOINT_SECONDS_MAX):
         member.disarm()
         raise FaultNotInjected(f"{member.name} did not stop")
-    await poll_until(goes_on, seconds + FAILPOINT_SECONDS_MAX)
+    await poll_until(is_continued, seconds + FAILPOINT_SECONDS_MAX)

@@ -1,6 +1,6 @@
-"""The list of faults, and the plan of a run: which one strikes when.
+"""The list of faults, and the schedule of a run.
 
-In: a seed. Out: every fault that can be made here, in a random order, again and again, with random pauses between.
+In: a seed. Out: every fault that is available here, repeatedly in random order, with random pauses.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tests.faults.server_faults import SERVER_FAULTS
 from tests.packages import find_faketime
 
 FAULTS: tuple[Fault, ...] = (*PROCESS_FAULTS, *SERVER_FAULTS)
-# Pauses between the end of a fault and the next: from at once, while the system still recovers, to well.
+# The pause before the next fault: the system may still be recovering, or be recovered.
 PAUSE_SECONDS_MAX = 2.5
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledFault:
-    """The n-th fault of a run: `pause_seconds` after the one before it began or, where it `waits`, has ended and the
-    system answers again."""
+    """The n-th fault of a run: `pause_seconds` after the previous one began or, if it `waits`, has ended and the system
+    answers again."""
 
     number: int
     fault: Fault
@@ -31,8 +31,8 @@ class ScheduledFault:
     waits: bool
 
 
-def absent(fault: Fault, shape: ClusterOptions) -> str | None:
-    """Why a fault cannot be made here, on a system of this shape; None where it can."""
+def unavailable_reason(fault: Fault, shape: ClusterOptions) -> str | None:
+    """Why a fault is unavailable with these options; None if it is available."""
     if fault.needs == "faketime" and find_faketime() is None:
         return "the Debian package faketime is not installed"
     if fault.needs == "disk" and not shape.disk_mb:
@@ -40,8 +40,8 @@ def absent(fault: Fault, shape: ClusterOptions) -> str | None:
     return None
 
 
-def chosen(names: Sequence[str]) -> list[Fault]:
-    """The faults of these names, all if there is none. Raises ValueError for a name that is none."""
+def select_faults(names: Sequence[str]) -> list[Fault]:
+    """The faults of these names; all of them for no names. Raises ValueError for an unknown name."""
     known = {fault.name: fault for fault in FAULTS}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -49,8 +49,10 @@ def chosen(names: Sequence[str]) -> list[Fault]:
     return [known[name] for name in names] if names else list(FAULTS)
 
 
-def plan(seed: int, faults: Sequence[Fault], pause_seconds_max: float = PAUSE_SECONDS_MAX) -> Iterator[ScheduledFault]:
-    """The strikes of a run, without an end: each round holds every fault once, shuffled. None without faults."""
+def plan_faults(
+    seed: int, faults: Sequence[Fault], pause_seconds_max: float = PAUSE_SECONDS_MAX
+) -> Iterator[ScheduledFault]:
+    """The endless schedule of a run: each round contains every fault once, shuffled. Empty without faults."""
     rng = random.Random(f"{seed}-plan")
     number = 0
     while faults:

@@ -1,6 +1,6 @@
-"""What the system says once it rests: every order, SKU, channel and movement, by GET.
+"""The state of the system at rest: every order, SKU, channel and movement, by GET.
 
-In: the doors, and how many orders there may be. Out: records of every answer.
+In: the clients, and the number of orders. Out: a record of every answer.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tests.faults.scenarios import CHANNELS, SKUS
 
 # Reads under way at once.
 READS_MAX = 48
-# The system rests: a read that is not answered is asked again for so long.
+# The number of attempts for a read that is not answered.
 TRIES_MAX = 40
 RETRY_SECONDS = 0.25
 PAGE_MAX = 500
 
 
 class ReadUnanswered(Exception):
-    """A system at rest does not answer a read."""
+    """A quiescent system does not answer a read."""
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -35,25 +35,26 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 async def read_everything(
-    doors: RecordingClients,
+    clients: RecordingClients,
     recorder: RunRecorder,
     orders: int,
     movements: Iterable[tuple[str, str]] = (),
     others: Iterable[str] = (),
     skus: Iterable[str] = (),
 ) -> None:
-    """Read all: orders `o1` to `o<orders>` and `others`, the usual SKUs and `skus`. Raises ReadUnanswered."""
-    reader = _Reader(doors, recorder)
+    """Read orders `o1` to `o<orders>` and `others`, the usual SKUs and `skus`, and the movements. Raises
+    ReadUnanswered."""
+    reader = _Reader(clients, recorder)
     await asyncio.gather(*(reader.channel(channel) for channel in CHANNELS))
-    await _some_at_a_time(reader.stock(sku) for sku in (*SKUS, *skus))
-    await _some_at_a_time(reader.order(f"o{number}") for number in range(1, orders + 1))
-    await _some_at_a_time(reader.order(order_id) for order_id in others)
-    await _some_at_a_time(reader.movement(warehouse, id_) for warehouse, id_ in movements)
+    await _read_concurrently(reader.stock(sku) for sku in (*SKUS, *skus))
+    await _read_concurrently(reader.order(f"o{number}") for number in range(1, orders + 1))
+    await _read_concurrently(reader.order(order_id) for order_id in others)
+    await _read_concurrently(reader.movement(warehouse, id_) for warehouse, id_ in movements)
 
 
 class _Reader:
-    def __init__(self, doors: RecordingClients, recorder: RunRecorder) -> None:
-        self._doors = doors
+    def __init__(self, clients: RecordingClients, recorder: RunRecorder) -> None:
+        self._clients = clients
         self._recorder = recorder
 
     async def order(self, order_id: str) -> None:
@@ -80,18 +81,18 @@ class _Reader:
             cursor = page.next
 
     async def _get(self, path: str, kind: Any) -> tuple[int, Any]:
-        """When it was asked, and the answer; None for 404."""
-        said = None
+        """The time of the request, and the answer; None for 404."""
+        answer = None
         for _ in range(TRIES_MAX):
             asked_at = self._recorder.now
-            said = await self._doors.get(path)
-            if said is not None and said[0] in (200, 404):
-                return asked_at, msgspec.json.decode(said[1], type=kind) if said[0] == 200 else None
+            answer = await self._clients.get(path)
+            if answer is not None and answer[0] in (200, 404):
+                return asked_at, msgspec.json.decode(answer[1], type=kind) if answer[0] == 200 else None
             await asyncio.sleep(RETRY_SECONDS)
-        raise ReadUnanswered(f"GET {path} at rest: {said}")
+        raise ReadUnanswered(f"GET {path} at rest: {answer}")
 
 
-async def _some_at_a_time(reads: Iterator[Awaitable[None]]) -> None:
+async def _read_concurrently(reads: Iterator[Awaitable[None]]) -> None:
     async def work() -> None:
         for read in reads:
             await read

@@ -1,7 +1,7 @@
-"""The load: the stories of orders, movements and policies, told side by side at a steady rate.
+"""The load: scenarios of orders, movements and policies, run concurrently at a steady rate.
 
-In: a seed, a rate, the doors; what the public topics tell meanwhile (`saw`). Out: everything was asked, and asked again
-where no answer came. How much is under way at once is bounded: while the shop is shut the stories wait.
+In: a seed, rates, the clients, and the rows of the public topics (`on_record`). Out: everything was sent, and sent
+again if there was no answer. The number of concurrent scenarios is limited: while the system is down they wait.
 """
 
 from __future__ import annotations
@@ -25,17 +25,25 @@ from tests.faults.edge_scenarios import (
     wide_order_scenario,
 )
 from tests.faults.recording_clients import RecordingClients
-from tests.faults.scenarios import Event, ScenarioStep, movement_scenario, noise, opening, order_scenario, policy_change
+from tests.faults.scenarios import (
+    Event,
+    ScenarioStep,
+    malformed_input,
+    movement_scenario,
+    opening_receipts,
+    order_scenario,
+    policy_change,
+)
 
-# Stories under way: some ten seconds' worth. Beyond it the load rests.
-STORIES_MAX = 1_500
-# A step that was not answered is asked again, as a client does that must know; then its story goes on without.
+# Concurrent scenarios: those of about ten seconds. Beyond it the load pauses.
+SCENARIOS_MAX = 1_500
+# Attempts for a step without an answer; then its scenario continues.
 TRIES_MAX = 8
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.2, 2.0
-# Between placing and shipping the row of the order is waited for so long.
+# The wait for the row of an order before its shipment.
 ROW_SECONDS_MAX = 4.0
 OPENING_SECONDS_MAX = 60.0
-# The end of the load: stories that have begun get this long.
+# The time that scenarios in progress get at the end of the load.
 DRAIN_SECONDS_MAX = 90.0
 # Orders whose rows are kept for a shipment.
 AWAITED_MAX = 20_000
@@ -43,7 +51,7 @@ AWAITED_MAX = 20_000
 
 @dataclass(frozen=True, slots=True)
 class ScenarioRates:
-    """How many stories begin a second. An order's has 2.5 steps on average, and one in eight is sent twice."""
+    """Scenarios begun per second. That of an order has 2.5 steps on average, and one in eight is sent twice."""
 
     orders: float = 140.0
     movements: float = 12.0
@@ -57,78 +65,78 @@ class ScenarioRates:
 
 
 class ScenarioRunner:
-    """`open_shop`, then `run` until cancelled by `stop`."""
+    """Runs the load: `receive_opening_stock`, then `run` until `stop`."""
 
-    def __init__(self, seed: int, rates: ScenarioRates, doors: RecordingClients) -> None:
+    def __init__(self, seed: int, rates: ScenarioRates, clients: RecordingClients) -> None:
         self._seed = seed
         self._rates = rates
-        self._doors = doors
+        self._clients = clients
         self._running = True
-        self._slots = asyncio.Semaphore(STORIES_MAX)
-        self._stories: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(SCENARIOS_MAX)
+        self._scenarios: set[asyncio.Task[None]] = set()
         self._orders: dict[str, OrderView | None] = {}
         self._stock: dict[str, StockView] = {}
         self._rng = random.Random(f"{seed}-manners")
-        self.opened: set[str] = set()
+        self.receipts_seen: set[str] = set()
         self.failures: list[BaseException] = []
-        # How many stories of orders were begun: `o1` to `o<orders>` may exist.
+        # The number of order scenarios begun: `o1` to `o<orders>` may exist.
         self.orders = 0
-        # The ids of orders of the other stories.
-        self.others: list[str] = []
+        # The ids of orders of the other scenarios.
+        self.other_orders: list[str] = []
 
     @property
-    def under_way(self) -> int:
-        """Stories that have begun and not ended."""
-        return len(self._stories)
+    def in_progress(self) -> int:
+        return len(self._scenarios)
 
-    def saw(self, record: HistoryRecord) -> None:
-        """A row of a public topic: what a warehouse knows of orders and shelves."""
+    def on_record(self, record: HistoryRecord) -> None:
+        """Record a row of a public topic, which later steps need."""
         if isinstance(record, OrderPublished):
             if record.order.order_id in self._orders:
                 self._orders[record.order.order_id] = record.order
         elif isinstance(record, StockPublished):
             self._stock[record.stock.sku] = record.stock
         elif isinstance(record, MovementPublished) and record.movement.id.endswith("-opening"):
-            self.opened.add(record.movement.id)
+            self.receipts_seen.add(record.movement.id)
 
-    async def open_shop(self, check: Callable[[], None]) -> None:
-        """Fill the shelves, and wait until the topics tell of it; `check` raises where they cannot."""
-        steps = [*opening(), *edge_opening_receipts(self._rates.breadth)]
+    async def receive_opening_stock(self, check: Callable[[], None]) -> None:
+        """Send the opening receipts, and wait for their rows; `check` raises if they cannot arrive."""
+        steps = [*opening_receipts(), *edge_opening_receipts(self._rates.breadth)]
         for step in steps:
-            await self._take(step)
+            await self._send(step)
 
-        async def filled() -> bool:
+        async def is_received() -> bool:
             check()
-            return len(self.opened) == len(steps)
+            return len(self.receipts_seen) == len(steps)
 
-        assert await poll_until(filled, OPENING_SECONDS_MAX), self.opened
+        assert await poll_until(is_received, OPENING_SECONDS_MAX), self.receipts_seen
 
     async def run(self) -> None:
-        """Tell stories until `stop`."""
         rates = self._rates
-        async with asyncio.TaskGroup() as paces:
-            paces.create_task(self._pace(rates.orders, self._order))
-            paces.create_task(self._pace(rates.movements, lambda number: movement_scenario(self._seed, number)))
-            paces.create_task(self._pace(rates.policies, lambda number: [policy_change(self._seed, number)]))
-            paces.create_task(self._pace(rates.noises, lambda number: [noise(self._seed, number)]))
-            for rate, story in self._broad():
-                paces.create_task(self._pace(rate, story))
-        if self._stories:
-            await asyncio.wait(self._stories, timeout=DRAIN_SECONDS_MAX)
-        for story in self._stories:
-            story.cancel()
+        async with asyncio.TaskGroup() as generators:
+            generators.create_task(self._generate(rates.orders, self._order))
+            generators.create_task(
+                self._generate(rates.movements, lambda number: movement_scenario(self._seed, number))
+            )
+            generators.create_task(self._generate(rates.policies, lambda number: [policy_change(self._seed, number)]))
+            generators.create_task(self._generate(rates.noises, lambda number: [malformed_input(self._seed, number)]))
+            for rate, scenario in self._edge_scenarios():
+                generators.create_task(self._generate(rate, scenario))
+        if self._scenarios:
+            await asyncio.wait(self._scenarios, timeout=DRAIN_SECONDS_MAX)
+        for task in self._scenarios:
+            task.cancel()
 
-    def _broad(self) -> Iterator[tuple[float, Callable[[int], list[ScenarioStep]]]]:
-        """The stories of what is large, early or badly dated, each with its rate."""
+    def _edge_scenarios(self) -> Iterator[tuple[float, Callable[[int], list[ScenarioStep]]]]:
+        """The scenarios of large, early or badly dated inputs, with their rates."""
         rates, seed = self._rates, self._seed
 
-        def noted(steps: list[ScenarioStep]) -> list[ScenarioStep]:
-            self.others += {step.event["order_id"] for step in steps if "order_id" in step.event}
+        def with_order_ids(steps: list[ScenarioStep]) -> list[ScenarioStep]:
+            self.other_orders += {step.event["order_id"] for step in steps if "order_id" in step.event}
             return steps
 
-        yield rates.wide, lambda number: noted(wide_order_scenario(seed, number, rates.breadth))
-        yield rates.large, lambda number: noted(large_fields_scenario(seed, number))
-        yield rates.early, lambda number: noted(early_event_scenario(seed, number, rates.breadth))
+        yield rates.wide, lambda number: with_order_ids(wide_order_scenario(seed, number, rates.breadth))
+        yield rates.large, lambda number: with_order_ids(large_fields_scenario(seed, number))
+        yield rates.early, lambda number: with_order_ids(early_event_scenario(seed, number, rates.breadth))
         yield rates.skewed, lambda number: skewed_clock_scenario(seed, number)
 
     def _order(self, number: int) -> list[ScenarioStep]:
@@ -136,11 +144,11 @@ class ScenarioRunner:
         return order_scenario(self._seed, number)
 
     def stop(self) -> None:
-        """Begin no more stories; `run` returns when those under way are told."""
+        """Begin no more scenarios; `run` returns when those in progress have ended."""
         self._running = False
 
-    async def _pace(self, rate: float, story: Callable[[int], list[ScenarioStep]]) -> None:
-        """Begin stories at a steady rate; a pause of the shop is not made up for."""
+    async def _generate(self, rate: float, scenario: Callable[[int], list[ScenarioStep]]) -> None:
+        """Begin scenarios at a steady rate; a pause of the system is not made up for."""
         if rate <= 0:
             return
         loop = asyncio.get_running_loop()
@@ -148,51 +156,51 @@ class ScenarioRunner:
         while self._running:
             await self._slots.acquire()
             number += 1
-            self._begin(self._tell(story(number)))
+            self._begin(self._run_scenario(scenario(number)))
             due = max(due + 1 / rate, loop.time() - 1.0)
             await asyncio.sleep(max(0.0, due - loop.time()))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._stories.add(task)
-        task.add_done_callback(self._ended)
+        self._scenarios.add(task)
+        task.add_done_callback(self._on_scenario_end)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._stories.discard(task)
+    def _on_scenario_end(self, task: asyncio.Task[None]) -> None:
+        self._scenarios.discard(task)
         self._slots.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failures.append(error)
 
-    async def _tell(self, steps: list[ScenarioStep]) -> None:
+    async def _run_scenario(self, steps: list[ScenarioStep]) -> None:
         if any(step.units for step in steps) and len(self._orders) < AWAITED_MAX:
             self._orders[steps[0].event["order_id"]] = None
         try:
             for step in steps:
                 await asyncio.sleep(step.pause_ms / 1000)
-                await self._take(step)
+                await self._send(step)
         finally:
             if order_id := steps[0].event.get("order_id"):
                 self._orders.pop(order_id, None)
 
-    async def _take(self, step: ScenarioStep) -> None:
-        """Ask, until it is answered; then ask the very same again where the story says so."""
-        event = await self._filled(step)
+    async def _send(self, step: ScenarioStep) -> None:
+        """Send the event until it is answered, then its repeats."""
+        event = await self._fill_in(step)
         if event is None:
             return
         pause = RETRY_SECONDS_MIN
         for attempt in range(TRIES_MAX):
-            hangs_up = step.hangs_up and not attempt
-            status = await self._doors.ask(step.door, step.kind, event, step.raw, hangs_up=hangs_up)
+            disconnects = step.disconnects and not attempt
+            status = await self._clients.ask(step.door, step.kind, event, step.raw, hangs_up=disconnects)
             if status is not None and status < 500:
                 break
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1))
             pause = min(2 * pause, RETRY_SECONDS_MAX)
-        for door in step.again:
+        for door in step.repeats:
             await asyncio.sleep(self._rng.uniform(0, 0.5))
-            await self._doors.ask(door, step.kind, event, step.raw)
+            await self._clients.ask(door, step.kind, event, step.raw)
 
-    async def _filled(self, step: ScenarioStep) -> Event | None:
-        """The event as it is sent: its time, and what only the warehouse knows."""
+    async def _fill_in(self, step: ScenarioStep) -> Event | None:
+        """The event as it is sent: with its time and the fields that depend on the state."""
         if step.raw is not None or step.kind.startswith("policy."):
             return step.event
         event = {**step.event, "occurred_at": _time(step.late_ms)}
@@ -212,7 +220,7 @@ class ScenarioRunner:
         return {"sku": line["sku"], "quantity": max(0, (shelf.on_hand if shelf else 0) + line["quantity"])}
 
     async def _units(self, step: ScenarioStep) -> list[Event]:
-        """The lines of a shipment or return, from the newest row of the order; none where there is nothing to move."""
+        """The lines of a shipment or return, from the newest row of the order; none if there is nothing to move."""
         order_id = step.event["order_id"]
         loop = asyncio.get_running_loop()
         poll_until = loop.time() + ROW_SECONDS_MAX

@@ -1,6 +1,6 @@
-"""Which mutant was caught by whom: what the runs of mutants leave for the table of reliability.
+"""The results of mutant runs, for the table of reliability.
 
-In: a mutant and the report of its run. Out: a file of JSON, in which each mutant has its newest run.
+In: a mutant and the report of its run. Out: a JSON file with the newest result of each mutant.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tests.faults.report import FaultReport
 
 
 class MutantResult(Struct, frozen=True):
-    """A mutant's run: `checker` was to see it; `checkers` are all who did, each with how much it found, and `what` is
-    the first finding of the one that was to. `runs`: how many it took; all are of the same plan and seed."""
+    """The run of a mutant. `checker` has to detect it; `checkers` are all that did, with their numbers of violations;
+    `what` is the first violation of `checker`. `runs`: the number of runs, all with the same plan and seed."""
 
     name: str
     about: str
@@ -33,7 +33,6 @@ class MutantResult(Struct, frozen=True):
 
     @staticmethod
     def by(mutant: Mutant, report: FaultReport, runs: int) -> MutantResult:
-        """From the run's report."""
         parts = {part["checker"]: part for part in report.verdict["checked"]}
         found = {name: part["found"] for name, part in parts.items() if part["found"]}
         what = next((violation["what"] for violation in parts[mutant.checker]["violations"]), "")
@@ -55,33 +54,32 @@ class MutantResult(Struct, frozen=True):
 _FILE = msgspec.json.Decoder(dict[str, MutantResult])
 
 
-def note(caught: MutantResult, file: Path) -> None:
-    """Put a run into the file, in the place of an older one; runs of mutants that are no more go."""
+def save_result(result: MutantResult, file: Path) -> None:
+    """Replace the result of the mutant in the file; drop results of mutants that no longer exist."""
     known = {mutant.name for mutant in MUTANTS}
-    runs = load(file) if file.exists() else {}
-    runs = {name: run for name, run in runs.items() if name in known} | {caught.name: caught}
+    runs = load_results(file) if file.exists() else {}
+    runs = {name: run for name, run in runs.items() if name in known} | {result.name: result}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(msgspec.json.format(msgspec.json.encode(runs), indent=1))
 
 
-def load(file: Path) -> dict[str, MutantResult]:
-    """The runs, by mutant."""
+def load_results(file: Path) -> dict[str, MutantResult]:
     return _FILE.decode(file.read_bytes())
 
 
 def render_mutant_table(runs: dict[str, MutantResult]) -> Iterator[str]:
-    """The table of mutants as Markdown, line by line; one that was not run says so."""
+    """The Markdown table of mutants, line by line."""
     yield "| mutant | what is broken | run | to be seen by | seen by | runs | for example |"
     yield "|---|---|---|---|---|---|---|"
     for mutant in MUTANTS:
-        caught = runs.get(mutant.name)
-        if caught is None:
+        result = runs.get(mutant.name)
+        if result is None:
             yield f"| `{mutant.name}` | {mutant.about} | {_plan(mutant.plan)} | `{mutant.checker}` | not run | | |"
             continue
-        seen = ", ".join(f"`{name}` {count:,}" for name, count in caught.checkers.items()) or "**nobody**"
-        what = caught.what.replace("|", "\\|")
-        to_be = f"| `{caught.name}` | {caught.about} | {caught.plan} | `{caught.checker}` |"
-        yield f"{to_be} {seen} | {caught.runs} | {what} |"
+        seen = ", ".join(f"`{name}` {count:,}" for name, count in result.checkers.items()) or "**nobody**"
+        what = result.what.replace("|", "\\|")
+        to_be = f"| `{result.name}` | {result.about} | {result.plan} | `{result.checker}` |"
+        yield f"{to_be} {seen} | {result.runs} | {what} |"
     yield ""
     yield "A mutant again: `.venv/bin/pytest -m soak -s tests/faults/test_mutants.py -k NAME`."
     yield ""

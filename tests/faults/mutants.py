@@ -1,7 +1,7 @@
 """`python -m tests.faults.mutants NAME -- worker|api …`: runs Stocktide with the edits of mutant NAME.
 
-In: a mutant. Out: Stocktide's own command line, in this process, on edited text. A text that does not stand there once
-ends the process before anything is loaded: a mutant can never become the product itself unnoticed.
+In: a mutant. Out: Stocktide's own command line, in this process, with edited source text. If an edit does not apply
+exactly once, the process ends before anything is loaded, so that a mutant never silently runs the unmodified product.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LUA = ROOT / "tables" / "ledger" / "lua"
 
 
 class EditNotApplicable(Exception):
-    """The text that a mutant replaces does not stand once where the mutant says: the product has changed."""
+    """The text that a mutant replaces is not in the file exactly once: the product has changed."""
 
 
-def edited(text: str, edits: Sequence[Edit]) -> str:
-    """`text` with all edits made. Raises EditNotApplicable."""
+def apply_edits(text: str, edits: Sequence[Edit]) -> str:
+    """`text` with all edits applied. Raises EditNotApplicable."""
     for edit in edits:
         if (count := text.count(edit.old)) != 1:
             raise EditNotApplicable(f"{edit.file} holds {count} times: {edit.old}")
@@ -36,15 +36,15 @@ def edited(text: str, edits: Sequence[Edit]) -> str:
 
 
 def edited_files(mutant: Mutant) -> dict[Path, str]:
-    """Each file that the mutant changes, with its changed text. Raises EditNotApplicable."""
+    """The edited text of each file of a mutant. Raises EditNotApplicable."""
     by_file: dict[Path, list[Edit]] = defaultdict(list)
     for edit in mutant.edits:
         by_file[ROOT / edit.file].append(edit)
-    return {file: edited(file.read_text("utf-8"), edits) for file, edits in by_file.items()}
+    return {file: apply_edits(file.read_text("utf-8"), edits) for file, edits in by_file.items()}
 
 
-def plant(mutant: Mutant) -> None:
-    """Let this process load the mutant's text in the place of the product's. Raises EditNotApplicable."""
+def install(mutant: Mutant) -> None:
+    """Let this process load the mutant's text instead of the product's. Raises EditNotApplicable."""
     texts = edited_files(mutant)
     modules = {_module_of(file): text for file, text in texts.items() if file.suffix == ".py"}
     loaded = modules.keys() & sys.modules.keys()
@@ -62,7 +62,7 @@ def _module_of(file: Path) -> str:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds what the others find, and gives it another text."""
+    """Finds modules as the other finders do, but replaces their text."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         self._texts = texts
@@ -86,12 +86,11 @@ class _Loader(importlib.machinery.SourceFileLoader):
         self._text = texts[name]
 
     def get_code(self, fullname: str) -> CodeType:
-        """Compiled anew: what was compiled before is the product's."""
         return compile(self._text, self.path, "exec", dont_inherit=True)
 
 
 class _Folder:
-    """What `tables.ledger.scripts` reads its Lua from: a path, as far as it uses one."""
+    """The Lua folder as `tables.ledger.scripts` reads it: the part of `Path` that it uses."""
 
     def __init__(self, path: Path, texts: Mapping[Path, str]) -> None:
         self._path = path
@@ -105,10 +104,9 @@ class _Folder:
 
 
 def main(arguments: Sequence[str]) -> Any:
-    """Run Stocktide, changed."""
     name, dashes, *rest = arguments
     assert dashes == "--", "python -m tests.faults.mutants NAME -- worker|api …"
-    plant(find_mutant(name))
+    install(find_mutant(name))
     from stocktide.__main__ import main as stocktide_main
 
     sys.argv = ["stocktide", *rest]

@@ -1,7 +1,7 @@
-"""The mutants: a broken Stocktide for each of the judge's checkers, and the run in which that one has to see it.
+"""The mutants: broken variants of Stocktide, each with the checker that has to detect it and the run to use.
 
-A mutant is a few edits of the product's text, made as the text is loaded. It imports nothing of the product, so that
-whoever plants a mutant can do so before the first module of it is loaded.
+A mutant is a few edits of the product's source text, applied when it is loaded. The module imports nothing of the
+product, so that a mutant can be installed before the first module is loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.faults.plans import CALM, FORGET, FORK, LONG_CALM, RESTART, TWO_OWNER
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """In `file`, from the root of the repository, `old` stands once; the mutant has `new` there."""
+    """`old` is in `file` (a path from the repository root) exactly once; the mutant has `new` there."""
 
     file: str
     old: str
@@ -22,7 +22,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A broken product. `checker` is the one that has to see it; others may, too."""
+    """A broken product. `checker` has to detect it; others may, too."""
 
     name: str
     about: str

@@ -1,6 +1,6 @@
-"""The runs in which mutants are seen: short, with the few faults that it takes, at moments that were chosen.
+"""The runs in which mutants are detected: short, with the few faults that are needed, at chosen times.
 
-They name things of the suite and import none, so that whoever plants a mutant can read them first.
+The module imports nothing of the suite, so that a mutant can be installed before the product is loaded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MutantRunPlan:
-    """A short run: `faults` strike for `seconds`, at moments that follow from `seed`; at least `strikes_min`."""
+    """A short run: `faults` are injected for `seconds`, at times that follow from `seed`; at least `strikes_min`."""
 
     name: str
     about: str
@@ -23,7 +23,7 @@ class MutantRunPlan:
 
 CALM = MutantRunPlan("calm", "nothing fails", seed=1, seconds=10)
 RESTART = MutantRunPlan("restart", "the worker is killed", seed=1, seconds=9, faults=("kill_worker",), strikes_min=1)
-# The journal takes nothing for 3.5 s, and meanwhile Redis loses what was decided since.
+# The journal refuses records for 3.5 s, and meanwhile Redis loses the decisions since then.
 FORGET = MutantRunPlan(
     "forget",
     "the journal refuses, and then Redis is empty",
@@ -49,6 +49,6 @@ TWO_OWNERS = MutantRunPlan(
     faults=("second_worker_takes_over",),
     strikes_min=2,
 )
-# Longer than work may wait and nothing move.
+# Longer than the stall limit.
 LONG_CALM = MutantRunPlan("long_calm", "nothing fails, for longer than work may wait", seed=1, seconds=25)
 PLANS = (CALM, RESTART, FORGET, FORK, TWO_OWNERS, LONG_CALM)

@@ -1,4 +1,4 @@
-"""Faults of our own processes: killed or stopped at a named point or at any time, a second worker, clocks that jump."""
+"""Faults of workers and APIs: killed or stopped at a failpoint or at any time, a second worker, clock jumps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import asyncio
 import signal
 from functools import partial
 
-from tests.faults.fault import FAILPOINT_PROBABILITY, Fault, FaultContext, FaultNotInjected, Inject, die, ended, stopped
+from tests.faults.fault import (
+    FAILPOINT_PROBABILITY,
+    Fault,
+    FaultContext,
+    FaultNotInjected,
+    make_fault,
+    signal_and_wait,
+    wait_for_exit,
+    wait_for_stop_and_continue,
+)
 from tests.faults.system_process import SystemProcess
 from tests.packages import find_faketime
 
@@ -21,77 +30,77 @@ WORKER_POINTS = (
     "before_commit",
 )
 API_POINTS = ("after_apply", "before_answer")
-# Reached only by a worker that begins anew.
-BEGINNING_POINTS = ("in_takeover", "in_recovery")
+# Reached only while a worker starts.
+STARTUP_POINTS = ("in_takeover", "in_recovery")
 
 
-async def kill_at(scene: FaultContext, kind: str, point: str) -> str:
+async def kill_at(context: FaultContext, kind: str, point: str) -> str:
     """SIGKILL at a failpoint, in the midst of the work; the process manager starts it again."""
-    member = scene.worker() if kind == "worker" else scene.api()
-    ends = len(member.ends)
+    member = context.worker() if kind == "worker" else context.api()
+    exits = len(member.exits)
     member.arm(f"{point}=kill:{FAILPOINT_PROBABILITY}")
-    await ended(member, ends)
+    await wait_for_exit(member, exits)
     return member.name
 
 
-async def stop_at(scene: FaultContext, kind: str, point: str) -> str:
+async def stop_at(context: FaultContext, kind: str, point: str) -> str:
     """SIGSTOP at a failpoint; SIGCONT after a second or two, or after longer than the group waits for a member."""
-    member = scene.worker() if kind == "worker" else scene.api()
-    seconds = scene.stopped_seconds()
+    member = context.worker() if kind == "worker" else context.api()
+    seconds = context.stopped_seconds()
     member.arm(f"{point}=stop:{FAILPOINT_PROBABILITY}", stopped_seconds=seconds)
-    await stopped(member, seconds)
+    await wait_for_stop_and_continue(member, seconds)
     return f"{member.name} for {seconds:.1f} s"
 
 
-async def kill_beginning_at(scene: FaultContext, point: str) -> str:
+async def kill_at_startup(context: FaultContext, point: str) -> str:
     """SIGKILL of the worker, and again at a failpoint on its way back; the process manager starts it a second time."""
-    worker = scene.worker()
+    worker = context.worker()
     worker.arm(f"{point}=kill", sticky=True)
     try:
-        await die(worker)
-        await ended(worker, len(worker.ends))
+        await signal_and_wait(worker)
+        await wait_for_exit(worker, len(worker.exits))
     finally:
         worker.disarm()
     return worker.name
 
 
-async def stop_beginning_at(scene: FaultContext, point: str) -> str:
+async def stop_at_startup(context: FaultContext, point: str) -> str:
     """SIGKILL of the worker, and SIGSTOP at a failpoint on its way back; SIGCONT later."""
-    worker = scene.worker()
-    seconds = scene.stopped_seconds()
+    worker = context.worker()
+    seconds = context.stopped_seconds()
     worker.arm(f"{point}=stop", stopped_seconds=seconds, sticky=True)
     try:
-        await die(worker)
-        await stopped(worker, seconds)
+        await signal_and_wait(worker)
+        await wait_for_stop_and_continue(worker, seconds)
     finally:
         worker.disarm()
         worker.send(signal.SIGCONT)
     return f"{worker.name} for {seconds:.1f} s"
 
 
-async def kill_worker(scene: FaultContext) -> str:
+async def kill_worker(context: FaultContext) -> str:
     """SIGKILL of the worker at any time; the process manager starts it again."""
-    await die(scene.worker())
+    await signal_and_wait(context.worker())
     return ""
 
 
-async def kill_api(scene: FaultContext) -> str:
+async def kill_api(context: FaultContext) -> str:
     """SIGKILL of an API at any time; the process manager starts it again."""
-    api = scene.api()
-    await die(api)
+    api = context.api()
+    await signal_and_wait(api)
     return api.name
 
 
-async def kill_everything(scene: FaultContext) -> str:
+async def kill_everything(context: FaultContext) -> str:
     """SIGKILL of every worker and API at once; the process manager starts them again."""
-    kept = [member for member in scene.cluster.members if member.kept]
-    await asyncio.gather(*(die(member) for member in kept))
-    return ", ".join(member.name for member in kept)
+    supervised = [member for member in context.cluster.members if member.supervised]
+    await asyncio.gather(*(signal_and_wait(member) for member in supervised))
+    return ", ".join(member.name for member in supervised)
 
 
-async def _stop_any(scene: FaultContext, member: SystemProcess) -> str:
-    seconds = scene.stopped_seconds()
-    member.halt(seconds)
+async def _stop_for_a_while(context: FaultContext, member: SystemProcess) -> str:
+    seconds = context.stopped_seconds()
+    member.pause(seconds)
     try:
         await asyncio.sleep(seconds)
     finally:
@@ -99,98 +108,92 @@ async def _stop_any(scene: FaultContext, member: SystemProcess) -> str:
     return f"{member.name} for {seconds:.1f} s"
 
 
-async def stop_worker(scene: FaultContext) -> str:
+async def stop_worker(context: FaultContext) -> str:
     """SIGSTOP of the worker at any time, for a second or two or for longer than its session; SIGCONT."""
-    return await _stop_any(scene, scene.worker())
+    return await _stop_for_a_while(context, context.worker())
 
 
-async def stop_api(scene: FaultContext) -> str:
+async def stop_api(context: FaultContext) -> str:
     """SIGSTOP of an API at any time; SIGCONT."""
-    return await _stop_any(scene, scene.api())
+    return await _stop_for_a_while(context, context.api())
 
 
-async def restart_worker(scene: FaultContext) -> str:
+async def restart_worker(context: FaultContext) -> str:
     """SIGTERM of the worker, as a deployment does; it is started again."""
-    await die(scene.worker(), signal.SIGTERM)
+    await signal_and_wait(context.worker(), signal.SIGTERM)
     return ""
 
 
-async def second_worker_joins(scene: FaultContext) -> str:
-    """A second worker joins the group and leaves it in order some seconds later."""
-    second = scene.cluster.workers[1]
-    if second.kept:
+async def _start_second_worker(context: FaultContext) -> SystemProcess:
+    second = context.cluster.workers[1]
+    if second.supervised:
         raise FaultNotInjected("the second worker is there")
     await second.start()
-    await scene.pause(4, 9)
+    return second
+
+
+async def second_worker_joins(context: FaultContext) -> str:
+    """A second worker joins the group and leaves it in order some seconds later."""
+    second = await _start_second_worker(context)
+    await context.pause(4, 9)
     await second.stop()
     return ""
 
 
-async def second_worker_takes_over(scene: FaultContext) -> str:
+async def second_worker_takes_over(context: FaultContext) -> str:
     """A second worker joins and the first one is stopped for longer than its session: the shard moves to the second,
-    and the first wakes up to a world that has moved on. The second leaves at the end."""
-    first, second = scene.cluster.workers
-    if second.kept:
-        raise FaultNotInjected("the second worker is there")
-    await second.start()
+    and the first one resumes late. The second leaves at the end."""
+    first, second = context.cluster.workers[0], await _start_second_worker(context)
     try:
-        await scene.pause(4, 6)
-        seconds = scene.rng.uniform(11, 14)
-        first.halt(seconds)
+        await context.pause(4, 6)
+        seconds = context.rng.uniform(11, 14)
+        first.pause(seconds)
         await asyncio.sleep(seconds)
         first.send(signal.SIGCONT)
-        await scene.pause(2, 4)
+        await context.pause(2, 4)
     finally:
         first.send(signal.SIGCONT)
         await second.stop()
     return ""
 
 
-async def second_worker_is_killed(scene: FaultContext) -> str:
+async def second_worker_is_killed(context: FaultContext) -> str:
     """A second worker joins and is killed: the group notices when its session has run out."""
-    second = scene.cluster.workers[1]
-    if second.kept:
-        raise FaultNotInjected("the second worker is there")
-    await second.start()
-    await scene.pause(4, 7)
+    second = await _start_second_worker(context)
+    await context.pause(4, 7)
     second.send(signal.SIGKILL)
     await second.stop()
-    await scene.pause(1, 11)
+    await context.pause(1, 11)
     return ""
 
 
-async def clock_jumps(scene: FaultContext, kind: str, by: str) -> str:
+async def clock_jumps(context: FaultContext, kind: str, by: str) -> str:
     """A process's clock is off by an hour: it is started again under faketime, and some seconds later without."""
     library = find_faketime()
     if library is None:
         raise FaultNotInjected("faketime is not here")
-    member = scene.worker() if kind == "worker" else scene.api()
-    member.more = {"LD_PRELOAD": str(library), "FAKETIME": by, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    member = context.worker() if kind == "worker" else context.api()
+    member.extra_environ = {"LD_PRELOAD": str(library), "FAKETIME": by, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     try:
-        await die(member, signal.SIGTERM)
-        await scene.pause(5, 9)
+        await signal_and_wait(member, signal.SIGTERM)
+        await context.pause(5, 9)
     finally:
-        member.more = {}
-        await die(member, signal.SIGTERM)
+        member.extra_environ = {}
+        await signal_and_wait(member, signal.SIGTERM)
     return member.name
 
 
-def _fault(name: str, inject: Inject, part: str, *promises: int, needs: str = "") -> Fault:
-    touches = frozenset({"worker", "api"} if part == "all" else {part})
-    return Fault(name, inject, touches, promises or (1, 2, 3), needs)  # type: ignore[arg-type]
-
-
 def _at(inject: object, verb: str, kind: str, point: str, *promises: int) -> Fault:
-    more = {"point": point} if point in BEGINNING_POINTS else {"kind": kind, "point": point}
-    done = partial(inject, **more)  # type: ignore[call-overload]
-    done.__doc__ = inject.__doc__
-    return _fault(f"{verb}_{kind}_{point}", done, kind, *promises)
+    arguments = {"point": point} if point in STARTUP_POINTS else {"kind": kind, "point": point}
+    inject_at = partial(inject, **arguments)  # type: ignore[call-overload]
+    inject_at.__doc__ = inject.__doc__
+    return make_fault(f"{verb}_{kind}_{point}", inject_at, kind, *promises)
 
 
 def _clock(kind: str, by: str, name: str) -> Fault:
-    done = partial(clock_jumps, kind=kind, by=by)
-    done.__doc__ = clock_jumps.__doc__
-    return _fault(name, done, kind, 4, 2, needs="faketime")
+    inject_at = partial(clock_jumps, kind=kind, by=by)
+    inject_at.__doc__ = clock_jumps.__doc__
+    return make_fault(name, inject_at, kind, 4, 2, needs="faketime")
 
 
 PROCESS_FAULTS: tuple[Fault, ...] = (
@@ -198,17 +201,17 @@ PROCESS_FAULTS: tuple[Fault, ...] = (
     *(_at(stop_at, "stop", "worker", point, 1, 2, 3, 4, 5) for point in WORKER_POINTS),
     *(_at(kill_at, "kill", "api", point, 2, 3) for point in API_POINTS),
     *(_at(stop_at, "stop", "api", point, 2, 3) for point in API_POINTS),
-    *(_at(kill_beginning_at, "kill", "worker", point, 2, 3, 5) for point in BEGINNING_POINTS),
-    *(_at(stop_beginning_at, "stop", "worker", point, 2, 3, 5) for point in BEGINNING_POINTS),
-    _fault("kill_worker", kill_worker, "worker", 1, 2, 3, 4, 5, 6),
-    _fault("kill_api", kill_api, "api", 2, 3, 5),
-    _fault("kill_everything", kill_everything, "all", 1, 2, 3, 4, 5, 6),
-    _fault("stop_worker", stop_worker, "worker", 1, 2, 3, 5),
-    _fault("stop_api", stop_api, "api", 2, 3, 5),
-    _fault("restart_worker", restart_worker, "worker", 2, 3, 5),
-    _fault("second_worker_joins", second_worker_joins, "worker", 3, 5),
-    _fault("second_worker_takes_over", second_worker_takes_over, "worker", 1, 2, 3, 5),
-    _fault("second_worker_is_killed", second_worker_is_killed, "worker", 3, 5),
+    *(_at(kill_at_startup, "kill", "worker", point, 2, 3, 5) for point in STARTUP_POINTS),
+    *(_at(stop_at_startup, "stop", "worker", point, 2, 3, 5) for point in STARTUP_POINTS),
+    make_fault("kill_worker", kill_worker, "worker", 1, 2, 3, 4, 5, 6),
+    make_fault("kill_api", kill_api, "api", 2, 3, 5),
+    make_fault("kill_everything", kill_everything, "all", 1, 2, 3, 4, 5, 6),
+    make_fault("stop_worker", stop_worker, "worker", 1, 2, 3, 5),
+    make_fault("stop_api", stop_api, "api", 2, 3, 5),
+    make_fault("restart_worker", restart_worker, "worker", 2, 3, 5),
+    make_fault("second_worker_joins", second_worker_joins, "worker", 3, 5),
+    make_fault("second_worker_takes_over", second_worker_takes_over, "worker", 1, 2, 3, 5),
+    make_fault("second_worker_is_killed", second_worker_is_killed, "worker", 3, 5),
     _clock("worker", "+1h", "worker_clock_ahead"),
     _clock("worker", "-1h", "worker_clock_behind"),
     _clock("api", "+1h", "api_clock_ahead"),

@@ -1,8 +1,8 @@
-"""What stands between a client and its Redis: a port of its own for each client, that can be pointed elsewhere.
+"""A TCP proxy between each client and its Redis.
 
-In: names of clients, and where each one's Redis is. Out: a port for each, which forwards; `point` is what a change of
-DNS is in life, `hold` a line that is up and carries nothing. The forwarding is done in a process of its own, so that a
-tester that is busy does not slow the system down.
+In: names of clients, and the port of each one's Redis. Out: a port for each client, which forwards. `redirect` acts
+like a change of DNS; `freeze` leaves connections open but forwards nothing. The forwarding runs in its own process, so
+that a busy test does not slow the system down.
 """
 
 from __future__ import annotations
@@ -17,64 +17,61 @@ from pathlib import Path
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 
-# One read of a socket.
 CHUNK_BYTES = 64 * 1024
 START_SECONDS_MAX = 20.0
 
 
 class TcpProxies:
-    """The ports, and the process behind them. `url(name)` is the Redis of client `name`."""
+    """The ports, and the process that forwards them. `url(name)` is the Redis of client `name`."""
 
     def __init__(self, names: Iterable[str], log: Path) -> None:
         self._ports: dict[str, int] = {}
         for name in names:
             self._ports[name] = pick_free_port(avoid=list(self._ports.values()))
         self._targets: dict[str, int | None] = dict.fromkeys(self._ports)
-        self._held: set[str] = set()
-        self._orders = log.with_suffix(".json")
+        self._frozen: set[str] = set()
+        self._targets_file = log.with_suffix(".json")
         self._child = ChildProcess("the links", log)
 
     def url(self, name: str) -> str:
-        """`redis://HOST:PORT/0` for that client."""
+        """`redis://HOST:PORT/0` for the client."""
         return f"redis://127.0.0.1:{self._ports[name]}/0"
 
     def port(self, name: str) -> int:
-        """The port of that client."""
         return self._ports[name]
 
     async def start(self) -> None:
-        """Start forwarding; nothing is pointed anywhere yet."""
+        """Start forwarding; no proxy has a target yet."""
         self._write()
-        await self._child.spawn([sys.executable, "-m", "tests.faults.proxies", str(self._orders)])
+        await self._child.spawn([sys.executable, "-m", "tests.faults.proxies", str(self._targets_file)])
         async with asyncio.timeout(START_SECONDS_MAX):
             for port in self._ports.values():
-                await _listens(port)
+                await _wait_until_listening(port)
 
     async def stop(self) -> None:
-        """End it."""
         await self._child.stop(1.0)
 
-    def point(self, names: Iterable[str], port: int | None) -> None:
-        """Let new connections of these clients go to `port`, and end those that are there; None: refuse."""
+    def redirect(self, names: Iterable[str], port: int | None) -> None:
+        """Send new connections of these clients to `port`, and end the existing ones; None: refuse."""
         self._targets.update(dict.fromkeys(names, port))
         self._write()
 
-    def hold(self, name: str, held: bool = True) -> None:
-        """Carry nothing on this line, in either direction, without closing it; False: carry on."""
-        (self._held.add if held else self._held.discard)(name)
+    def freeze(self, name: str, frozen: bool = True) -> None:
+        """Forward nothing in either direction, without closing connections; False: resume."""
+        (self._frozen.add if frozen else self._frozen.discard)(name)
         self._write()
 
     def _write(self) -> None:
-        orders = {
-            name: {"port": port, "target": self._targets[name], "held": name in self._held}
+        targets = {
+            name: {"port": port, "target": self._targets[name], "held": name in self._frozen}
             for name, port in self._ports.items()
         }
-        fresh = self._orders.with_suffix(".new")
-        fresh.write_text(json.dumps(orders))
-        fresh.replace(self._orders)
+        new_file = self._targets_file.with_suffix(".new")
+        new_file.write_text(json.dumps(targets))
+        new_file.replace(self._targets_file)
 
 
-async def _listens(port: int) -> None:
+async def _wait_until_listening(port: int) -> None:
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -85,15 +82,15 @@ async def _listens(port: int) -> None:
 
 
 @dataclass
-class _Link:
+class _TcpProxy:
     """One forwarded port, inside the process."""
 
     target: int | None = None
-    flows: asyncio.Event = field(default_factory=asyncio.Event)
+    open_gate: asyncio.Event = field(default_factory=asyncio.Event)
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
-    def order(self, target: int | None, held: bool) -> None:
-        (self.flows.clear if held else self.flows.set)()
+    def apply(self, target: int | None, frozen: bool) -> None:
+        (self.open_gate.clear if frozen else self.open_gate.set)()
         if target != self.target:
             self.target = target
             for writer in self.writers:
@@ -103,38 +100,38 @@ class _Link:
         writers = [writer]
         try:
             if self.target is not None:
-                their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self.target)
-                writers.append(their_writer)
+                server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
+                writers.append(server_writer)
                 self.writers.update(writers)
-                await asyncio.gather(self._carry(reader, their_writer), self._carry(their_reader, writer))
-        except (OSError, RuntimeError):  # the latter is uvloop's word for a connection that was cut
+                await asyncio.gather(self._copy(reader, server_writer), self._copy(server_reader, writer))
+        except (OSError, RuntimeError):  # uvloop raises RuntimeError for an aborted connection
             pass
         finally:
             self.writers.difference_update(writers)
             for each in writers:
                 each.transport.abort()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(CHUNK_BYTES):
-            await self.flows.wait()
+            await self.open_gate.wait()
             writer.write(chunk)
             await writer.drain()
         writer.close()
 
 
-async def _forward(orders: Path) -> None:
-    links: dict[str, _Link] = {}
-    seen: Mapping[str, dict[str, int | None]] = {}
+async def _forward(targets: Path) -> None:
+    proxies: dict[str, _TcpProxy] = {}
+    settings: Mapping[str, dict[str, int | None]] = {}
     stamp = 0
     while True:
-        if (changed := orders.stat().st_mtime_ns) != stamp:  # noqa: ASYNC240  a look at a file of one page
+        if (changed := targets.stat().st_mtime_ns) != stamp:  # noqa: ASYNC240  a small file
             stamp = changed
-            seen = json.loads(orders.read_text())  # noqa: ASYNC240
-        for name, order in seen.items():
-            if name not in links:
-                links[name] = _Link()
-                await asyncio.start_server(links[name].serve, "127.0.0.1", order["port"])
-            links[name].order(order["target"], bool(order["held"]))
+            settings = json.loads(targets.read_text())  # noqa: ASYNC240
+        for name, entry in settings.items():
+            if name not in proxies:
+                proxies[name] = _TcpProxy()
+                await asyncio.start_server(proxies[name].serve, "127.0.0.1", entry["port"])
+            proxies[name].apply(entry["target"], bool(entry["held"]))
         await asyncio.sleep(0.01)
 
 

@@ -1,6 +1,6 @@
-"""Who watches: a reader of every public topic, and subscribers of the channels' feeds.
+"""A reader of every public topic, and subscribers of the channels' feeds.
 
-In: Kafka's address, the APIs' addresses. Out: records of what was seen, when it was seen.
+In: Kafka's address, the APIs' addresses. Out: records of rows and updates when they arrive.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ROWS_MAX = 1_000
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 CATCH_UP_SECONDS_MAX = 120.0
 RECONNECT_SECONDS = 0.3
-# The feed sends a heartbeat every 15 s; one that is silent for longer is on a line that carries nothing.
+# The feed sends a heartbeat every 15 s; without one the connection is dead.
 SILENCE_SECONDS_MAX = 20.0
 LINE_BYTES_MAX = 1024 * 1024
 
@@ -63,7 +63,7 @@ _UPDATE = msgspec.json.Decoder(ChannelUpdateView)
 
 
 class RecordingTopicReader:
-    """Follows the public topics from their beginning. `saw` is told each record besides."""
+    """Reads the public topics from their beginning. `on_record` is called for each record."""
 
     def __init__(
         self,
@@ -71,10 +71,10 @@ class RecordingTopicReader:
         topic: Callable[[str], str],
         partitions: int,
         recorder: RunRecorder,
-        saw: Callable[[HistoryRecord], None],
+        on_record: Callable[[HistoryRecord], None],
     ) -> None:
         self._recorder = recorder
-        self._saw = saw
+        self._on_record = on_record
         self._decoders = {topic(name): (name, row, msgspec.json.Decoder(kind)) for name, (row, kind) in _KINDS.items()}
         self._partitions = [
             TopicPartition(topic(name), number)
@@ -91,26 +91,24 @@ class RecordingTopicReader:
         self.rows = 0
 
     async def start(self) -> None:
-        """Connect and begin to read."""
         await self._consumer.start()
         self._consumer.assign(self._partitions)
         self._task = asyncio.create_task(self._read())
 
     def check(self) -> None:
-        """Raise what ended the reading, if anything did."""
+        """Raise the error that ended the reader, if any."""
         if self._task is not None and self._task.done():
             self._task.result()
 
     async def stop(self) -> None:
-        """Read no more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        # Its fetch under way is cancelled by itself, and says so as if we were.
+        # `stop` raises CancelledError for its own pending fetch.
         await asyncio.gather(self._consumer.stop(), return_exceptions=True)
 
     async def catch_up(self) -> None:
-        """Wait until all that is there now was read."""
+        """Wait until everything up to now was read."""
         async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
             ends = await self._consumer.end_offsets(self._partitions)
             for partition, end in ends.items():
@@ -127,7 +125,7 @@ class RecordingTopicReader:
                 continue
             for partition, rows in fetched.items():
                 for row in rows:
-                    if row.value is not None:  # else a tombstone: the key is gone
+                    if row.value is not None:  # otherwise a tombstone
                         self._take(partition, row)
             await asyncio.sleep(0)
 
@@ -140,11 +138,11 @@ class RecordingTopicReader:
         except msgspec.DecodeError as error:
             record = UnreadableRow(now, partition.partition, row.offset, name, str(error))
         self._recorder.add(record)
-        self._saw(record)
+        self._on_record(record)
 
 
 class ReconnectingSubscriber:
-    """One subscriber of a channel. It comes back to whichever API answers, with what it has seen."""
+    """A subscriber of one channel. It reconnects to the next API, with its last event id."""
 
     def __init__(self, name: str, channel: str, apis: Sequence[str], recorder: RunRecorder) -> None:
         self.name = name
@@ -155,11 +153,10 @@ class ReconnectingSubscriber:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Subscribe, again and again."""
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        """Leave for good."""
+        """Unsubscribe for good."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -209,6 +206,6 @@ class ReconnectingSubscriber:
             recorder.add(UpdateReceived(recorder.now, self.name, _UPDATE.decode(fields[b"data"])))
         elif kind == b"synced":
             recorder.add(Synced(recorder.now, self.name))
-        # Only a frame that came whole moves the mark.
+        # Only a complete frame advances the position.
         if (seen := fields.get(b"id")) is not None:
             self._last_id = seen.decode()

@@ -1,10 +1,11 @@
-"""The report of a run: faults, load, downtime, verdict; as text for a person, as JSON for the table of reliability.
+"""The report of a run: faults, load, downtime, verdict; as text, and as JSON for the table of reliability.
 
-In: an `FaultRunResult` and the history that it names. Out: a `FaultReport`.
+In: the options of a run, or its `FaultRunResult`. Out: a `FaultReport`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 from bisect import bisect_left
@@ -18,16 +19,17 @@ from msgspec import Struct
 from stocktide.loadtest.oracle.judge import judge
 from stocktide.loadtest.oracle.verdict import Verdict
 from tests.faults.faults import FAULTS
-from tests.faults.run import FaultRunResult, InjectedFault
+from tests.faults.run import FaultInjectionRun, FaultRunOptions, FaultRunResult, InjectedFault, WriteLine
 
-# After a fault was healed its effect may begin a little late: a request that was under way.
+# The effect of a fault may begin a little late: at the next request.
 AFTER_SECONDS = 1.0
-# Of answers by status, so many are shown.
+# Statuses shown.
 STATUSES_SHOWN_MAX = 40
 
 
 class FaultRow(Struct, frozen=True):
-    """A fault over a run. `down_*` are s without any answer to a write around it; `failed` were not done as planned."""
+    """The injections of one fault. `down_*`: seconds without an answer to a write around it; `failed` were not injected
+    as planned."""
 
     name: str
     about: str
@@ -40,8 +42,6 @@ class FaultRow(Struct, frozen=True):
 
 
 class FaultReport(Struct, frozen=True):
-    """A run, told."""
-
     seed: int
     load_seconds: float
     rest_seconds: float
@@ -61,7 +61,6 @@ class FaultReport(Struct, frozen=True):
 
     @property
     def injected(self) -> int:
-        """Faults that were done."""
         return sum(row.times for row in self.faults)
 
     @property
@@ -70,87 +69,91 @@ class FaultReport(Struct, frozen=True):
         return bool(self.verdict["ok"]) and not self.unquiet and not self.failures
 
 
-def judged(account: FaultRunResult) -> FaultReport:
-    """Judge a run by its history, and sum it up."""
-    return build_report(account, judge(account.history, park_ms=account.park_seconds * 1000, recorded_live=True))
+async def run_and_judge(
+    options: FaultRunOptions, write_line: WriteLine, seconds_max: float | None = None
+) -> FaultReport:
+    """Run, judge the history, and print the report. Raises TimeoutError if the run takes longer than `seconds_max`."""
+    async with asyncio.timeout(seconds_max):
+        result = await FaultInjectionRun(options, write_line).run()
+    verdict = judge(result.history, park_ms=result.park_seconds * 1000, recorded_live=True)
+    report = build_report(result, verdict)
+    for line in render_lines(report):
+        write_line(line)
+    return report
 
 
-def build_report(account: FaultRunResult, verdict: Verdict) -> FaultReport:
-    """Sum a run up."""
-    downtimes = {id(struck): longest_downtime(account.answered_at, struck) for struck in account.struck}
-    done = [struck for struck in account.struck if struck.ended and not struck.failed]
-    everything = [downtimes[id(struck)] for struck in done]
+def build_report(result: FaultRunResult, verdict: Verdict) -> FaultReport:
+    downtimes = {id(injected): longest_downtime(result.answered_at, injected) for injected in result.injected}
+    completed = [injected for injected in result.injected if injected.ended and not injected.failed]
+    all_downtimes = [downtimes[id(injected)] for injected in completed]
     return FaultReport(
-        account.seed,
-        round(account.load_seconds, 1),
-        round(account.rest_seconds, 1),
-        account.commands,
-        account.rows,
-        dict(account.doors.most_common()),
-        dict(account.kinds.most_common()),
-        dict(account.statuses.most_common()),
-        tuple(_row(name, list(group), downtimes) for name, group in _by_name(account.struck)),
-        percentile(everything, 0.5),
-        percentile(everything, 0.99),
-        dict(account.ends.most_common()),
-        account.unquiet,
-        tuple(account.failures),
+        result.seed,
+        round(result.load_seconds, 1),
+        round(result.rest_seconds, 1),
+        result.commands,
+        result.rows,
+        dict(result.doors.most_common()),
+        dict(result.kinds.most_common()),
+        dict(result.statuses.most_common()),
+        tuple(_row(name, list(group), downtimes) for name, group in _by_name(result.injected)),
+        percentile(all_downtimes, 0.5),
+        percentile(all_downtimes, 0.99),
+        dict(result.ends.most_common()),
+        result.unquiet,
+        tuple(result.failures),
         verdict.as_json(),
         tuple(verdict.lines()),
     )
 
 
-def _by_name(struck: Sequence[InjectedFault]) -> Iterator[tuple[str, Iterator[InjectedFault]]]:
-    return itertools.groupby(sorted(struck, key=lambda one: one.name), key=lambda one: one.name)
+def _by_name(injected: Sequence[InjectedFault]) -> Iterator[tuple[str, Iterator[InjectedFault]]]:
+    return itertools.groupby(sorted(injected, key=lambda each: each.name), key=lambda each: each.name)
 
 
-def _row(name: str, struck: list[InjectedFault], downtimes: dict[int, float]) -> FaultRow:
+def _row(name: str, injected: list[InjectedFault], downtimes: dict[int, float]) -> FaultRow:
     fault = next(fault for fault in FAULTS if fault.name == name)
-    done = [downtimes[id(one)] for one in struck if one.ended and not one.failed]
-    why = next((one.failed for one in struck if one.failed), "")
+    completed = [downtimes[id(each)] for each in injected if each.ended and not each.failed]
+    reason = next((each.failed for each in injected if each.failed), "")
     return FaultRow(
         name,
         fault.about,
         fault.promises,
-        len(done),
-        len(struck) - len(done),
-        percentile(done, 0.5),
-        percentile(done, 0.99),
-        why,
+        len(completed),
+        len(injected) - len(completed),
+        percentile(completed, 0.5),
+        percentile(completed, 0.99),
+        reason,
     )
 
 
-def longest_downtime(answered_at: Sequence[float], struck: InjectedFault) -> float:
-    """The longest time without an answer that lies, in part at least, between the fault and its healing (s)."""
-    begin = max(0, bisect_left(answered_at, struck.began) - 1)
+def longest_downtime(answered_at: Sequence[float], injected: InjectedFault) -> float:
+    """The longest time without an answer that overlaps the fault (s)."""
+    begin = max(0, bisect_left(answered_at, injected.began) - 1)
     longest = 0.0
     for at in range(begin, len(answered_at) - 1):
-        if answered_at[at] > struck.ended + AFTER_SECONDS:
+        if answered_at[at] > injected.ended + AFTER_SECONDS:
             break
         longest = max(longest, answered_at[at + 1] - answered_at[at])
     return longest
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of them lie, 0 where there are none."""
+    """The value below which `share` of the values lie; 0 for no values."""
     if not values:
         return 0.0
     return round(sorted(values)[max(0, math.ceil(share * len(values)) - 1)], 2)
 
 
-def write(report: FaultReport, file: Path) -> None:
-    """Write it as JSON."""
+def write_report(report: FaultReport, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
 
 
-def load(file: Path) -> FaultReport:
-    """Read it back."""
+def load_report(file: Path) -> FaultReport:
     return msgspec.json.decode(file.read_bytes(), type=FaultReport)
 
 
 def render_lines(report: FaultReport) -> Iterator[str]:
-    """The report as a person reads it."""
     yield ""
     yield f"seed {report.seed}: {report.commands:,} commands in {report.load_seconds:,.0f} s, {report.rows:,} rows seen"
     yield "by door: " + ", ".join(f"{door} {count:,}" for door, count in report.doors.items())

@@ -1,8 +1,8 @@
-"""What the world does to the shop, as a function of the seed alone: the story of the n-th order, the n-th movement and
-the n-th policy change.
+"""The usual load as a function of the seed: the scenario of the n-th order, the n-th movement and the n-th policy
+change.
 
-In: a seed and a number. Out: steps with the pauses between them. Only what nobody can know before (where the units of
-an order lie, what is in a building) is left open, and filled in when the step is taken.
+In: a seed and a number. Out: steps with the pauses between them. What depends on the state of the system (the location
+of an order's units, the stock of a warehouse) is filled in when the step is sent.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ Event = dict[str, Any]
 CHANNELS = ("tmall", "jd", "pinduoduo", "own-shop")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 SKUS = tuple(f"S{number:03}" for number in range(120))
-# Half of all lines fall on these: they run out, come back, and run out.
+# Half of all lines are of these: they sell out repeatedly.
 HOT = SKUS[:6]
 OPENING_UNITS = 30
-# Holds end within seconds, so that a run sees them end and comes to rest; or long after any run.
+# Holds end within seconds, so that a run includes their end and quiesces; or long after any run.
 HOLD_SECONDS_SHORT = (1, 2, 3, 5)
 HOLD_SECONDS_USUAL = 10
 HOLD_SECONDS_LONG = 86_400
-# Units that a receipt brings: a little less than what is sold, so that shelves are often empty.
+# Units of a receipt: a little less than what is sold, so that stock is often empty.
 RECEIVED_UNITS_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioStep:
-    """One event of a story: `pause_ms` after the one before.
+    """One event of a scenario, `pause_ms` after the one before.
 
-    `again` are the doors by which the very same is sent once more; `hangs_up`: the client leaves unanswered. `units` of
-    a shipment or return: `all`, `some`, `rest`, filled in from what is known of the order then; `late_ms`: so long ago
-    it occurred.
+    `repeats`: the transports by which the same event is sent again; `disconnects`: the client disconnects before the
+    answer. `units` of a shipment or return: `all`, `some`, `rest`, filled in from the state of the order; `late_ms`:
+    how long before sending it occurred.
     """
 
     kind: str
     event: Event
     door: InputTransport
     pause_ms: int = 0
-    again: tuple[InputTransport, ...] = ()
-    hangs_up: bool = False
+    repeats: tuple[InputTransport, ...] = ()
+    disconnects: bool = False
     units: str = ""
     late_ms: int = 0
     raw: bytes | None = None
 
 
 @dataclass(slots=True)
-class _Teller:
-    """Tells one order's story."""
+class _ScenarioBuilder:
+    """Builds the scenario of one order."""
 
     rng: random.Random
     order_id: str
@@ -61,23 +61,23 @@ class _Teller:
     def door(self) -> InputTransport:
         return self.rng.choices(("http", "kafka", "ndjson"), (38, 42, 20))[0]  # type: ignore[return-value]
 
-    def tell(self, kind: str, pause_ms: int, door: InputTransport | None = None, units: str = "", **more: Any) -> None:
-        """Add a step; now and then it is sent twice, or the client hangs up."""
+    def add(self, kind: str, pause_ms: int, door: InputTransport | None = None, units: str = "", **more: Any) -> None:
+        """Add a step; sometimes it is sent twice, or the client disconnects."""
         rng = self.rng
         door = door or self.door()
         if units and door == "http":
             door = "ndjson"
-        again: tuple[InputTransport, ...] = ()
+        repeats: tuple[InputTransport, ...] = ()
         if rng.random() < 0.12:
-            again = (door if rng.random() < 0.5 or units else self.door(),)
+            repeats = (door if rng.random() < 0.5 or units else self.door(),)
         event: Event = {"order_id": self.order_id, **more}
-        if kind == "order.placed" or {door, *again} != {"http"} or rng.random() < 0.6:
+        if kind == "order.placed" or {door, *repeats} != {"http"} or rng.random() < 0.6:
             event["id"] = f"{self.order_id}-{kind.partition('.')[2]}-{len(self.steps)}"
-        hangs_up = door == "http" and rng.random() < 0.03
-        self.steps.append(ScenarioStep(kind, event, door, pause_ms, again, hangs_up, units))
+        disconnects = door == "http" and rng.random() < 0.03
+        self.steps.append(ScenarioStep(kind, event, door, pause_ms, repeats, disconnects, units))
 
-    def contradict(self) -> None:
-        """Send the first step's id with another body."""
+    def add_conflict(self) -> None:
+        """Add the first step's id with another body."""
         placed = self.steps[0]
         lines = [{**line, "quantity": line["quantity"] + 1} for line in placed.event.get("lines", ())]
         if lines:
@@ -85,16 +85,16 @@ class _Teller:
 
 
 def order_scenario(seed: int, number: int) -> list[ScenarioStep]:
-    """The story of order `o<number>`."""
+    """The scenario of order `o<number>`."""
     rng = random.Random(f"{seed}-order-{number}")
-    teller = _Teller(rng, f"o{number}")
-    fate = rng.choices(list(_FATES), [weight for weight, _ in _FATES.values()])[0]
+    builder = _ScenarioBuilder(rng, f"o{number}")
+    outcome = rng.choices(list(_OUTCOMES), [weight for weight, _ in _OUTCOMES.values()])[0]
     body = _body(rng, number)
-    body["hold_seconds"] = _hold_seconds(rng, fate)
-    _FATES[fate][1](teller, body)
+    body["hold_seconds"] = _hold_seconds(rng, outcome)
+    _OUTCOMES[outcome][1](builder, body)
     if rng.random() < 0.03:
-        teller.contradict()
-    return teller.steps
+        builder.add_conflict()
+    return builder.steps
 
 
 def _body(rng: random.Random, number: int) -> Event:
@@ -120,86 +120,86 @@ def _sku(rng: random.Random) -> str:
     return rng.choice(HOT) if rng.random() < 0.4 else rng.choice(SKUS)
 
 
-def _hold_seconds(rng: random.Random, fate: str) -> int:
-    if fate in ("abandoned", "extended", "raced"):
+def _hold_seconds(rng: random.Random, outcome: str) -> int:
+    if outcome in ("abandoned", "extended", "raced"):
         return rng.choice(HOLD_SECONDS_SHORT)
     return HOLD_SECONDS_LONG if rng.random() < 0.02 else HOLD_SECONDS_USUAL
 
 
-def _paid(teller: _Teller, body: Event) -> None:
-    teller.tell("order.placed", 0, **body)
-    teller.tell("order.paid", teller.rng.randint(20, 2_500))
+def _paid(builder: _ScenarioBuilder, body: Event) -> None:
+    builder.add("order.placed", 0, **body)
+    builder.add("order.paid", builder.rng.randint(20, 2_500))
 
 
-def _paid_first(teller: _Teller, body: Event) -> None:
-    door: InputTransport = teller.rng.choice(("kafka", "ndjson"))
-    teller.tell("order.paid", 0, door)
-    teller.tell("order.placed", teller.rng.randint(0, 1_500), **body)
+def _paid_first(builder: _ScenarioBuilder, body: Event) -> None:
+    door: InputTransport = builder.rng.choice(("kafka", "ndjson"))
+    builder.add("order.paid", 0, door)
+    builder.add("order.placed", builder.rng.randint(0, 1_500), **body)
 
 
-def _paid_only(teller: _Teller, body: Event) -> None:
-    teller.tell("order.paid", 0)
+def _paid_only(builder: _ScenarioBuilder, body: Event) -> None:
+    builder.add("order.paid", 0)
 
 
-def _cancelled(teller: _Teller, body: Event) -> None:
-    teller.tell("order.placed", 0, **body)
-    teller.tell("order.cancelled", teller.rng.randint(20, 2_000))
-    if teller.rng.random() < 0.2:
-        teller.tell("order.paid", teller.rng.randint(0, 500))
+def _cancelled(builder: _ScenarioBuilder, body: Event) -> None:
+    builder.add("order.placed", 0, **body)
+    builder.add("order.cancelled", builder.rng.randint(20, 2_000))
+    if builder.rng.random() < 0.2:
+        builder.add("order.paid", builder.rng.randint(0, 500))
 
 
-def _abandoned(teller: _Teller, body: Event) -> None:
-    teller.tell("order.placed", 0, **body)
+def _abandoned(builder: _ScenarioBuilder, body: Event) -> None:
+    builder.add("order.placed", 0, **body)
 
 
-def _raced(teller: _Teller, body: Event) -> None:
-    """Paid, cancelled or extended right when the hold ends."""
-    teller.tell("order.placed", 0, **body)
-    at_ms = max(0, body["hold_seconds"] * 1000 + teller.rng.randint(-150, 250))
-    kind = teller.rng.choice(("order.paid", "order.paid", "order.cancelled", "order.extended"))
+def _raced(builder: _ScenarioBuilder, body: Event) -> None:
+    """Paid, cancelled or extended when the hold ends."""
+    builder.add("order.placed", 0, **body)
+    at_ms = max(0, body["hold_seconds"] * 1000 + builder.rng.randint(-150, 250))
+    kind = builder.rng.choice(("order.paid", "order.paid", "order.cancelled", "order.extended"))
     more = {"hold_seconds": 2} if kind == "order.extended" else {}
-    teller.tell(kind, at_ms, **more)
+    builder.add(kind, at_ms, **more)
 
 
-def _extended(teller: _Teller, body: Event) -> None:
-    teller.tell("order.placed", 0, **body)
-    teller.tell("order.extended", teller.rng.randint(50, 900), hold_seconds=teller.rng.randint(2, HOLD_SECONDS_USUAL))
-    if teller.rng.random() < 0.6:
-        teller.tell("order.paid", teller.rng.randint(50, 2_000))
+def _extended(builder: _ScenarioBuilder, body: Event) -> None:
+    builder.add("order.placed", 0, **body)
+    builder.add("order.extended", builder.rng.randint(50, 900), hold_seconds=builder.rng.randint(2, HOLD_SECONDS_USUAL))
+    if builder.rng.random() < 0.6:
+        builder.add("order.paid", builder.rng.randint(50, 2_000))
 
 
-def _paid_and_cancelled(teller: _Teller, body: Event) -> None:
-    _paid(teller, body)
-    teller.tell("order.cancelled", teller.rng.randint(50, 2_000))
+def _paid_and_cancelled(builder: _ScenarioBuilder, body: Event) -> None:
+    _paid(builder, body)
+    builder.add("order.cancelled", builder.rng.randint(50, 2_000))
 
 
-def _shipped(teller: _Teller, body: Event) -> None:
-    _paid(teller, body)
-    teller.tell("order.shipped", teller.rng.randint(600, 3_000), units="all")
+def _shipped(builder: _ScenarioBuilder, body: Event) -> None:
+    _paid(builder, body)
+    builder.add("order.shipped", builder.rng.randint(600, 3_000), units="all")
 
 
-def _shipped_in_parts(teller: _Teller, body: Event) -> None:
-    _paid(teller, body)
-    teller.tell("order.shipped", teller.rng.randint(600, 2_000), units="some")
-    if teller.rng.random() < 0.3:
-        teller.tell("order.cancelled", teller.rng.randint(600, 2_000))
+def _shipped_in_parts(builder: _ScenarioBuilder, body: Event) -> None:
+    _paid(builder, body)
+    builder.add("order.shipped", builder.rng.randint(600, 2_000), units="some")
+    if builder.rng.random() < 0.3:
+        builder.add("order.cancelled", builder.rng.randint(600, 2_000))
     else:
-        teller.tell("order.shipped", teller.rng.randint(600, 2_000), units="rest")
+        builder.add("order.shipped", builder.rng.randint(600, 2_000), units="rest")
 
 
-def _returned(teller: _Teller, body: Event) -> None:
-    _shipped(teller, body)
-    condition = teller.rng.choice(("sellable", "sellable", "damaged"))
-    teller.tell("order.returned", teller.rng.randint(600, 2_500), units="some", condition=condition)
+def _returned(builder: _ScenarioBuilder, body: Event) -> None:
+    _shipped(builder, body)
+    condition = builder.rng.choice(("sellable", "sellable", "damaged"))
+    builder.add("order.returned", builder.rng.randint(600, 2_500), units="some", condition=condition)
 
 
-def _shipped_unpaid(teller: _Teller, body: Event) -> None:
-    teller.tell("order.placed", 0, **body)
-    teller.tell("order.shipped", teller.rng.randint(600, 2_000), units="all")
+def _shipped_unpaid(builder: _ScenarioBuilder, body: Event) -> None:
+    builder.add("order.placed", 0, **body)
+    builder.add("order.shipped", builder.rng.randint(600, 2_000), units="all")
 
 
-# How often each happens, of 100.
-_FATES = {
+# Weights, in percent.
+_OUTCOMES = {
     "paid": (24, _paid),
     "paid_first": (4, _paid_first),
     "paid_only": (0.3, _paid_only),
@@ -215,8 +215,8 @@ _FATES = {
 }
 
 
-def opening() -> Iterator[ScenarioStep]:
-    """What every building holds when the shop opens."""
+def opening_receipts() -> Iterator[ScenarioStep]:
+    """The opening stock of each warehouse."""
     for warehouse in WAREHOUSES:
         lines = [{"sku": sku, "quantity": OPENING_UNITS} for sku in SKUS]
         event = {"id": f"{warehouse}-opening", "warehouse": warehouse, "lines": lines}
@@ -224,7 +224,7 @@ def opening() -> Iterator[ScenarioStep]:
 
 
 def movement_scenario(seed: int, number: int) -> list[ScenarioStep]:
-    """The n-th movement; now and then with a repeat long after."""
+    """The n-th movement; sometimes repeated by another transport."""
     rng = random.Random(f"{seed}-movement-{number}")
     warehouse = rng.choice(WAREHOUSES)
     kind = rng.choices(list(_MOVEMENTS), [weight for weight, _ in _MOVEMENTS.values()])[0]
@@ -234,7 +234,7 @@ def movement_scenario(seed: int, number: int) -> list[ScenarioStep]:
     kind = "stock.adjusted" if kind in ("damages", "scrapped") else kind
     steps = [ScenarioStep(kind, event, door, late_ms=late_ms)]
     if rng.random() < 0.1:
-        steps[0] = ScenarioStep(kind, event, door, late_ms=late_ms, again=(rng.choice(("kafka", "ndjson", "http")),))
+        steps[0] = ScenarioStep(kind, event, door, late_ms=late_ms, repeats=(rng.choice(("kafka", "ndjson", "http")),))
     if rng.random() < 0.02 and event["lines"]:
         other = [{**line, "quantity": line["quantity"] + 1} for line in event["lines"]]
         steps.append(ScenarioStep(kind, {**event, "lines": other}, door, 400))
@@ -269,7 +269,7 @@ def _transferred(rng: random.Random, warehouse: str) -> Event:
 
 
 def _counted(rng: random.Random, warehouse: str) -> Event:
-    """What was counted is what is believed to be there, give or take: filled in when the step is taken."""
+    """The lines are differences from the stock; the quantity is filled in when the step is sent."""
     skus = sorted({_sku(rng) for _ in range(3)})
     return {"lines": [{"sku": sku, "quantity": rng.choice((0, 0, 0, 0, -1, 1, -3))} for sku in skus]}
 
@@ -297,7 +297,7 @@ _POLICIES: tuple[dict[str, Any], ...] = (
 
 
 def policy_change(seed: int, number: int) -> ScenarioStep:
-    """The n-th change of a policy, mostly of one SKU in one channel."""
+    """The n-th policy change, mostly of one SKU in one channel."""
     rng = random.Random(f"{seed}-policy-{number}")
     channel = rng.choice(CHANNELS)
     sku = None if rng.random() < 0.15 else _sku(rng)
@@ -306,8 +306,8 @@ def policy_change(seed: int, number: int) -> ScenarioStep:
     return ScenarioStep("policy.put", {"channel": channel, "sku": sku, "policy": rng.choice(_POLICIES)}, "http")
 
 
-def noise(seed: int, number: int) -> ScenarioStep:
-    """The n-th thing that is no event at all."""
+def malformed_input(seed: int, number: int) -> ScenarioStep:
+    """The n-th input that is no event."""
     rng = random.Random(f"{seed}-noise-{number}")
     raw = rng.choice(
         (
@@ -321,6 +321,6 @@ def noise(seed: int, number: int) -> ScenarioStep:
         )
     )
     door: InputTransport = rng.choice(("kafka", "kafka", "ndjson", "http"))
-    # A key, so that it falls among the rows of an order or a warehouse.
+    # A key of an order or a warehouse, so that the record is among its events.
     event = {"key": rng.choice((f"o{number}", *WAREHOUSES))}
     return ScenarioStep("bytes", event, door, raw=raw)

@@ -1,5 +1,5 @@
-"""Faults of the servers: Redis that dies, forgets, forks or refuses; Kafka that dies, halts or refuses; clients that
-hang up."""
+"""Faults of the servers and clients: Redis dies, loses data, forks or refuses; Kafka dies, stops or refuses; clients
+disconnect."""
 
 from __future__ import annotations
 
@@ -12,163 +12,165 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
+from stocktide.retry import poll_until
 from stocktide.streams.kafka.admin import topic_settings
 from stocktide.streams.topics import JOURNAL
-from tests.faults.fault import Fault, FaultContext, FaultNotInjected
-from tests.faults.redis_server import TAIL_SECONDS_MAX, RedisServer
+from tests.faults.fault import Fault, FaultContext, FaultNotInjected, make_fault
+from tests.faults.redis_server import TAIL_SECONDS_MAX, CrashableRedis
 
-# A replica has its first copy within this.
 SYNCED_SECONDS_MAX = 15.0
-# Requests of clients that hang up together.
-HANG_UPS = 60
-# Left by the first stroke, and then written page by page until the disk is full.
+# Clients that disconnect at the same time.
+DISCONNECTING_CLIENTS = 60
+# Left free by the first allocation, then written page by page until the disk is full.
 BALLAST_BYTES = 1024 * 1024
 
 
-async def kill_redis(scene: FaultContext) -> str:
+async def kill_redis(context: FaultContext) -> str:
     """SIGKILL of Redis, its file whole; it is started again."""
-    await scene.cluster.primary.kill()
-    await scene.pause(0, 1.5)
-    await scene.cluster.primary.start()
+    await context.cluster.primary.kill()
+    await context.pause(0, 1.5)
+    await context.cluster.primary.start()
     return ""
 
 
-async def lose_tail_of_redis(scene: FaultContext) -> str:
+async def lose_tail_of_redis(context: FaultContext) -> str:
     """SIGKILL of Redis, its append-only file cut back by up to two seconds of writes; it is started again."""
-    lost = await scene.cluster.primary.lose_tail(TAIL_SECONDS_MAX, scene.rng)
-    await scene.cluster.primary.start()
+    lost = await context.cluster.primary.lose_tail(TAIL_SECONDS_MAX, context.rng)
+    await context.cluster.primary.start()
     return f"{lost} bytes"
 
 
-async def flush_redis(scene: FaultContext) -> str:
+async def flush_redis(context: FaultContext) -> str:
     """`FLUSHALL`: Redis is empty, and its file with it."""
-    await scene.cluster.primary.command("FLUSHALL")
+    await context.cluster.primary.command("FLUSHALL")
     return ""
 
 
-async def stop_redis(scene: FaultContext) -> str:
+async def stop_redis(context: FaultContext) -> str:
     """SIGSTOP of Redis for some seconds; SIGCONT."""
-    primary = scene.cluster.primary
+    primary = context.cluster.primary
     primary.send(signal.SIGSTOP)
     try:
-        await scene.pause(0.5, 6)
+        await context.pause(0.5, 6)
     finally:
         primary.send(signal.SIGCONT)
     return ""
 
 
-async def slow_redis(scene: FaultContext) -> str:
-    """`CLIENT PAUSE`: Redis answers nobody, or no writer, for up to three seconds."""
-    ms = scene.rng.randint(200, 3_000)
-    await scene.cluster.primary.command("CLIENT", "PAUSE", ms, scene.rng.choice(("ALL", "WRITE")))
+async def slow_redis(context: FaultContext) -> str:
+    """`CLIENT PAUSE`: Redis answers no client, or no writer, for up to three seconds."""
+    ms = context.rng.randint(200, 3_000)
+    await context.cluster.primary.command("CLIENT", "PAUSE", ms, context.rng.choice(("ALL", "WRITE")))
     await asyncio.sleep(ms / 1000)
     return f"{ms} ms"
 
 
-async def fill_redis(scene: FaultContext) -> str:
+async def fill_redis(context: FaultContext) -> str:
     """`maxmemory` is reached under `noeviction`: every write is refused; then there is room again."""
-    primary = scene.cluster.primary
+    primary = context.cluster.primary
     await primary.command("CONFIG", "SET", "maxmemory", "1mb")
     try:
-        await scene.pause(0.5, 4)
+        await context.pause(0.5, 4)
     finally:
         await primary.command("CONFIG", "SET", "maxmemory", "0")
     return ""
 
 
-async def make_redis_readonly(scene: FaultContext) -> str:
-    """Redis is told to follow a server that is not there (READONLY), then to lead again: its `replid` is another."""
-    primary = scene.cluster.primary
+async def make_redis_readonly(context: FaultContext) -> str:
+    """Redis becomes a replica of a missing server (READONLY), then a primary again with a new `replid`."""
+    primary = context.cluster.primary
     await primary.command("REPLICAOF", "127.0.0.1", "1")
     try:
-        await scene.pause(0.3, 3)
+        await context.pause(0.3, 3)
     finally:
         await primary.command("REPLICAOF", "NO", "ONE")
     return ""
 
 
-async def forget_scripts(scene: FaultContext) -> str:
+async def forget_scripts(context: FaultContext) -> str:
     """`SCRIPT FLUSH`, some times in a row: Redis says NOSCRIPT to what it knew."""
     for _ in range(5):
-        await scene.cluster.primary.command("SCRIPT", "FLUSH", "SYNC")
-        await scene.pause(0.05, 0.3)
+        await context.cluster.primary.command("SCRIPT", "FLUSH", "SYNC")
+        await context.pause(0.05, 0.3)
     return ""
 
 
-async def promote_lagging_replica(scene: FaultContext) -> str:
+async def promote_lagging_replica(context: FaultContext) -> str:
     """A replica that lags is promoted, and all go to it but one API, which the old primary goes on serving for some
     seconds; then the old primary becomes a replica of the new one."""
-    behind = await _promote(scene)
-    cluster = scene.cluster
-    await scene.pause(1, 4)
-    cluster.point_all(_other(scene).port)
-    cluster.primary, cluster.replica = _other(scene), cluster.primary
-    await cluster.follow()
-    return f"{behind} bytes behind"
+    bytes_behind = await _promote(context)
+    cluster = context.cluster
+    await context.pause(1, 4)
+    cluster.redirect_all(_require_replica(context).port)
+    cluster.primary, cluster.replica = _require_replica(context), cluster.primary
+    await cluster.start_replication()
+    return f"{bytes_behind} bytes behind"
 
 
-async def return_to_old_primary(scene: FaultContext) -> str:
-    """The same, but the operators go back: all are pointed at the old primary again, which knows nothing of what the
-    other one decided meanwhile; that one becomes its replica again."""
-    behind = await _promote(scene)
-    cluster = scene.cluster
-    await scene.pause(1, 4)
-    cluster.point_all(cluster.primary.port)
-    await scene.pause(0, 2)
-    await cluster.follow()
-    return f"{behind} bytes behind"
+async def return_to_old_primary(context: FaultContext) -> str:
+    """The same, but then all are pointed at the old primary again, which lacks what the other one decided meanwhile;
+    that one becomes its replica again."""
+    bytes_behind = await _promote(context)
+    cluster = context.cluster
+    await context.pause(1, 4)
+    cluster.redirect_all(cluster.primary.port)
+    await context.pause(0, 2)
+    await cluster.start_replication()
+    return f"{bytes_behind} bytes behind"
 
 
-async def _promote(scene: FaultContext) -> int:
-    """Let the replica lag, promote it, and point the workers and all APIs but one at it; how far it lagged."""
-    cluster, replica = scene.cluster, _other(scene)
-    await _synced(replica)
-    cluster.links.hold("replica")
+async def _promote(context: FaultContext) -> int:
+    """Let the replica lag, promote it, and redirect the workers and all APIs but one to it. Returns the lag, bytes."""
+    cluster, replica = context.cluster, _require_replica(context)
+    await _wait_until_synced(replica)
+    cluster.proxies.freeze("replica")
     try:
-        await scene.pause(0.2, 2)
-        behind = await cluster.primary.offset() - await replica.offset()
-        cluster.links.point(["replica"], None)
+        await context.pause(0.2, 2)
+        bytes_behind = await cluster.primary.replication_offset() - await replica.replication_offset()
+        cluster.proxies.redirect(["replica"], None)
         await replica.command("REPLICAOF", "NO", "ONE")
     finally:
-        cluster.links.hold("replica", False)
-    stays = scene.rng.choice(cluster.apis).name
-    cluster.links.point([member.name for member in cluster.members if member.name != stays], replica.port)
-    return behind
+        cluster.proxies.freeze("replica", False)
+    api_on_old_primary = context.rng.choice(cluster.apis).name
+    cluster.proxies.redirect(
+        [member.name for member in cluster.members if member.name != api_on_old_primary], replica.port
+    )
+    return bytes_behind
 
 
-def _other(scene: FaultContext) -> RedisServer:
-    replica = scene.cluster.replica
+def _require_replica(context: FaultContext) -> CrashableRedis:
+    replica = context.cluster.replica
     if replica is None:
         raise FaultNotInjected("there is no replica")
     return replica
 
 
-async def _synced(replica: RedisServer) -> None:
-    deadline = asyncio.get_running_loop().time() + SYNCED_SECONDS_MAX
-    while asyncio.get_running_loop().time() < deadline:
+async def _wait_until_synced(replica: CrashableRedis) -> None:
+    async def is_synced() -> bool:
         with suppress(RedisError, OSError):
             async with replica.client() as client:
-                if (await client.info("replication")).get("master_link_status") == "up":
-                    return
-        await asyncio.sleep(0.1)
-    raise FaultNotInjected("the replica has no copy yet")
+                return bool((await client.info("replication")).get("master_link_status") == "up")
+        return False
+
+    if not await poll_until(is_synced, SYNCED_SECONDS_MAX):
+        raise FaultNotInjected("the replica has no copy yet")
 
 
-async def kill_kafka(scene: FaultContext) -> str:
+async def kill_kafka(context: FaultContext) -> str:
     """SIGKILL of the broker (of three: the one that leads the journal); it is started again with its data."""
-    brokers = scene.cluster.brokers
-    index = await brokers.leader(scene.cluster.topic(JOURNAL.name))
+    brokers = context.cluster.brokers
+    index = await brokers.leader_of(context.cluster.topic(JOURNAL.name))
     await brokers.kill(index)
-    await scene.pause(0, 3)
+    await context.pause(0, 3)
     await brokers.start_one(index)
     return f"broker {index + 1} of {len(brokers)}"
 
 
-async def stop_kafka(scene: FaultContext) -> str:
+async def stop_kafka(context: FaultContext) -> str:
     """SIGSTOP of the broker that leads the journal, for some seconds; SIGCONT."""
-    brokers = scene.cluster.brokers
-    index = await brokers.leader(scene.cluster.topic(JOURNAL.name))
-    seconds = scene.rng.uniform(0.5, 8)
+    brokers = context.cluster.brokers
+    index = await brokers.leader_of(context.cluster.topic(JOURNAL.name))
+    seconds = context.rng.uniform(0.5, 8)
     brokers.send(index, signal.SIGSTOP)
     try:
         await asyncio.sleep(seconds)
@@ -177,22 +179,22 @@ async def stop_kafka(scene: FaultContext) -> str:
     return f"{seconds:.1f} s"
 
 
-async def refuse_produce(scene: FaultContext) -> str:
+async def refuse_produce(context: FaultContext) -> str:
     """The broker refuses whatever is produced to the journal (`max.message.bytes` of nothing); then it takes it."""
-    brokers, topic = scene.cluster.brokers, scene.cluster.topic(JOURNAL.name)
+    brokers, topic = context.cluster.brokers, context.cluster.topic(JOURNAL.name)
     settings = topic_settings(JOURNAL, len(brokers))
     await brokers.configure(topic, {**settings, "max.message.bytes": "10"})
     try:
-        await scene.pause(0.5, 4)
+        await context.pause(0.5, 4)
     finally:
         await brokers.configure(topic, settings)
     return ""
 
 
-async def fill_disk_of_kafka(scene: FaultContext) -> str:
+async def fill_disk_of_kafka(context: FaultContext) -> str:
     """The broker's disk is full; some seconds later there is room again, and the broker, if it died of it, is started
     again."""
-    cluster = scene.cluster
+    cluster = context.cluster
     if not cluster.shape.disk_mb:
         raise FaultNotInjected("the broker has no disk of its own")
     folder = cluster.brokers.folder(0)
@@ -200,7 +202,7 @@ async def fill_disk_of_kafka(scene: FaultContext) -> str:
     free = shutil.disk_usage(folder).free
     await asyncio.to_thread(_fill, ballast)
     try:
-        await scene.pause(2, 6)
+        await context.pause(2, 6)
     finally:
         await asyncio.to_thread(ballast.unlink)
     died = not cluster.brokers.running(0)
@@ -214,14 +216,14 @@ def _fill(ballast: Path) -> None:
     with suppress(OSError), ballast.open("wb", buffering=0) as file:
         os.posix_fallocate(file.fileno(), 0, max(1, free - BALLAST_BYTES))
         file.seek(0, os.SEEK_END)
-        while file.write(bytes(4096)):  # what is left, and what is given back meanwhile
+        while file.write(bytes(4096)):  # until the disk is full
             pass
 
 
-async def hang_up(scene: FaultContext) -> str:
+async def hang_up(context: FaultContext) -> str:
     """Many clients connect, send half a request, and are gone. (Those that hang up on a whole one are in the load.)"""
-    port = scene.api().port
-    rng = scene.rng
+    port = context.api().port
+    rng = context.rng
 
     async def one(number: int) -> None:
         order = b'{"order_id":"hung-%d-%d","channel":"jd","lines":[{"sku":"S000","quantity":1}]}'
@@ -234,28 +236,24 @@ async def hang_up(scene: FaultContext) -> str:
             await asyncio.sleep(rng.uniform(0, 0.2))
             writer.transport.abort()
 
-    await asyncio.gather(*(one(number) for number in range(HANG_UPS)))
-    return f"{HANG_UPS} clients"
-
-
-def _fault(name: str, inject: object, part: str, *promises: int, needs: str = "") -> Fault:
-    return Fault(name, inject, frozenset({part}), promises, needs)  # type: ignore[arg-type]
+    await asyncio.gather(*(one(number) for number in range(DISCONNECTING_CLIENTS)))
+    return f"{DISCONNECTING_CLIENTS} clients"
 
 
 SERVER_FAULTS: tuple[Fault, ...] = (
-    _fault("kill_redis", kill_redis, "redis", 1, 2, 3, 4),
-    _fault("lose_tail_of_redis", lose_tail_of_redis, "redis", 1, 2, 3, 4, 7, needs="redo"),
-    _fault("flush_redis", flush_redis, "redis", 1, 2, 3, 4, 7, needs="redo"),
-    _fault("stop_redis", stop_redis, "redis", 2, 3),
-    _fault("slow_redis", slow_redis, "redis", 2, 3),
-    _fault("fill_redis", fill_redis, "redis", 1, 2, 3),
-    _fault("make_redis_readonly", make_redis_readonly, "redis", 1, 2, 3),
-    _fault("forget_scripts", forget_scripts, "redis", 2),
-    _fault("promote_lagging_replica", promote_lagging_replica, "redis", 1, 2, 3, 4, 7, needs="redo"),
-    _fault("return_to_old_primary", return_to_old_primary, "redis", 1, 2, 3, 4, 7, needs="redo"),
-    _fault("kill_kafka", kill_kafka, "kafka", 1, 2, 3, 5, 6),
-    _fault("stop_kafka", stop_kafka, "kafka", 2, 3, 5),
-    _fault("refuse_produce", refuse_produce, "kafka", 2, 3),
-    _fault("fill_disk_of_kafka", fill_disk_of_kafka, "kafka", 2, 3, 5, needs="disk"),
-    _fault("hang_up", hang_up, "client", 2, 3),
+    make_fault("kill_redis", kill_redis, "redis", 1, 2, 3, 4),
+    make_fault("lose_tail_of_redis", lose_tail_of_redis, "redis", 1, 2, 3, 4, 7, needs="redo"),
+    make_fault("flush_redis", flush_redis, "redis", 1, 2, 3, 4, 7, needs="redo"),
+    make_fault("stop_redis", stop_redis, "redis", 2, 3),
+    make_fault("slow_redis", slow_redis, "redis", 2, 3),
+    make_fault("fill_redis", fill_redis, "redis", 1, 2, 3),
+    make_fault("make_redis_readonly", make_redis_readonly, "redis", 1, 2, 3),
+    make_fault("forget_scripts", forget_scripts, "redis", 2),
+    make_fault("promote_lagging_replica", promote_lagging_replica, "redis", 1, 2, 3, 4, 7, needs="redo"),
+    make_fault("return_to_old_primary", return_to_old_primary, "redis", 1, 2, 3, 4, 7, needs="redo"),
+    make_fault("kill_kafka", kill_kafka, "kafka", 1, 2, 3, 5, 6),
+    make_fault("stop_kafka", stop_kafka, "kafka", 2, 3, 5),
+    make_fault("refuse_produce", refuse_produce, "kafka", 2, 3),
+    make_fault("fill_disk_of_kafka", fill_disk_of_kafka, "kafka", 2, 3, 5, needs="disk"),
+    make_fault("hang_up", hang_up, "client", 2, 3),
 )

@@ -1,7 +1,6 @@
-"""A worker or an API under test, kept as a process manager keeps it: what dies is started again, and what was stopped
-is continued after a while.
+"""A worker or API under test, supervised: it is restarted when it ends, and continued some time after it was stopped.
 
-In: a name, a kind, the settings. Out: a process whose failpoints can be armed while it runs; and each of its ends.
+In: a name, a kind, the settings. Out: a process whose failpoints can be armed while it runs, and the list of its exits.
 """
 
 from __future__ import annotations
@@ -21,20 +20,19 @@ from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 from stocktide.retry import poll_until
 
-# A process manager's pause before it starts again what died; longer for what dies at once, or it would eat the machine.
+# The pause before a restart; longer for a process that ends at once.
 PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX = 0.2, 2.0
 STEADY_SECONDS = 5.0
-# How often a process is looked at: whether it is stopped.
-LOOK_SECONDS = 0.05
-# Who was stopped by a failpoint and forgotten is continued after this long.
-STOPPED_SECONDS = 2.0
+CHECK_SECONDS = 0.05
+# A process that is stopped by a failpoint is continued after this time.
+STOPPED_SECONDS_MAX = 2.0
 STOP_SECONDS_MAX = 12.0
 PROBE_SECONDS_MAX = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessExit:
-    """A process that ended: `status` is minus the signal that ended it."""
+    """The end of a process: `status` is the exit status, or minus the signal."""
 
     name: str
     at: float
@@ -42,7 +40,7 @@ class ProcessExit:
 
 
 class SystemProcess:
-    """`kind` is `worker` or `api`. `launcher` runs `stocktide`; what follows it is the kind."""
+    """A supervised process. `kind` is `worker` or `api`; `launcher` is the command before it."""
 
     def __init__(
         self,
@@ -56,13 +54,13 @@ class SystemProcess:
         self.kind = kind
         self.port = pick_free_port()
         self.log = folder / f"{name}.log"
-        self.ends: list[ProcessExit] = []
+        self.exits: list[ProcessExit] = []
         self.launcher = launcher
-        self.more: dict[str, str] = {}
+        self.extra_environ: dict[str, str] = {}
         self.starts = 0
         self.sticky = False
         self._points = folder / f"{name}.points"
-        self._stopped_seconds = STOPPED_SECONDS
+        self._stopped_seconds = STOPPED_SECONDS_MAX
         self._environ = {
             **environ,
             "STOCKTIDE_WORKER_NAME": name,
@@ -70,54 +68,46 @@ class SystemProcess:
             "STOCKTIDE_FAILPOINTS": f"@{self._points}",
         }
         self._child = ChildProcess(f"the {kind} {name}", self.log)
-        self._keeping: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def address(self) -> str:
-        """`http://HOST:PORT` of its endpoint."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def pid(self) -> int | None:
-        """The process as it is now."""
-        return self._child.pid
-
-    @property
     def running(self) -> bool:
-        """Whether it is a process now, stopped or not."""
+        """Whether it has a process, stopped or not."""
         return self._child.running
 
     @property
-    def kept(self) -> bool:
-        """Whether it is started again when it dies."""
-        return bool(self._keeping)
+    def supervised(self) -> bool:
+        return bool(self._tasks)
 
     async def start(self) -> None:
-        """Begin to keep it. Does not wait until it is ready."""
-        if not self._keeping:
+        """Begin supervision. Does not wait until the process is ready."""
+        if not self._tasks:
             self.disarm()
-            self._keeping = [asyncio.create_task(self._keep()), asyncio.create_task(self._continue_where_stopped())]
+            self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._continue_if_stopped())]
 
     async def stop(self) -> None:
-        """Tell it to stop, and keep it no longer."""
-        for task in self._keeping:
+        """End supervision, and stop the process."""
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._keeping, return_exceptions=True)
-        self._keeping = []
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         self.send(signal.SIGCONT)
         await self._child.stop(STOP_SECONDS_MAX)
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal; nothing happens while there is no process."""
         self._child.send(number)
 
-    def halt(self, seconds: float) -> None:
-        """SIGSTOP. Whoever halts it continues it after so long; who forgets finds it continued a little later."""
-        self._stopped_seconds = seconds + STOPPED_SECONDS
+    def pause(self, seconds: float) -> None:
+        """SIGSTOP. The caller continues it after `seconds`; otherwise the supervision does so a little later."""
+        self._stopped_seconds = seconds + STOPPED_SECONDS_MAX
         self.send(signal.SIGSTOP)
 
-    def arm(self, points: str, *, stopped_seconds: float = STOPPED_SECONDS, sticky: bool = False) -> None:
-        """Arm failpoints, as in `STOCKTIDE_FAILPOINTS`, until it dies or stops there once; `sticky`: until disarmed."""
+    def arm(self, points: str, *, stopped_seconds: float = STOPPED_SECONDS_MAX, sticky: bool = False) -> None:
+        """Arm failpoints, as in `STOCKTIDE_FAILPOINTS`, until it ends or stops there once; `sticky`: until disarmed."""
         self._stopped_seconds = stopped_seconds
         self.sticky = sticky
         fresh = self._points.with_suffix(".new")
@@ -125,20 +115,18 @@ class SystemProcess:
         fresh.replace(self._points)
 
     def disarm(self) -> None:
-        """Arm nothing."""
         self.sticky = False
         self._points.unlink(missing_ok=True)
 
     def is_stopped(self) -> bool:
-        """Whether it was stopped by a signal and not continued."""
+        """Whether it is stopped by a signal."""
         try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{self._child.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return False
         return self.running and fields[0] == "T"
 
     async def is_ready(self) -> bool:
-        """Whether its `/readyz` says so."""
         timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS_MAX)
         try:
             async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{self.address}/readyz") as said:
@@ -146,32 +134,31 @@ class SystemProcess:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         clock = asyncio.get_running_loop().time
         pause = PAUSE_SECONDS_FIRST
         while True:
             began = clock()
             self.starts += 1
-            await self._child.spawn([*self.launcher, self.kind], {**os.environ, **self._environ, **self.more})
+            await self._child.spawn([*self.launcher, self.kind], {**os.environ, **self._environ, **self.extra_environ})
             status = await self._child.wait()
-            self.ends.append(ProcessExit(self.name, clock(), status))
+            self.exits.append(ProcessExit(self.name, clock(), status))
             if not self.sticky:
                 self.disarm()
             pause = PAUSE_SECONDS_FIRST if clock() - began > STEADY_SECONDS else min(2 * pause, PAUSE_SECONDS_MAX)
             await asyncio.sleep(pause)
 
-    async def _continue_where_stopped(self) -> None:
+    async def _continue_if_stopped(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            if self.is_stopped() and not await poll_until(self._goes_on, self._stopped_seconds):
+            await asyncio.sleep(CHECK_SECONDS)
+            if self.is_stopped() and not await poll_until(self._is_continued, self._stopped_seconds):
                 if not self.sticky:
                     self.disarm()
                 with suppress(ProcessLookupError):
                     self.send(signal.SIGCONT)
 
-    async def _goes_on(self) -> bool:
+    async def _is_continued(self) -> bool:
         return not self.is_stopped()
 
     def last_log_lines(self) -> str:
-        """The end of its log."""
         return self._child.last_log_lines()

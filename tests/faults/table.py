@@ -1,7 +1,7 @@
-"""`python -m tests.faults.table REPORT.json…`: the tables of docs/reliability.md, from the reports of runs.
+"""`python -m tests.faults.table REPORT.json…`: the tables of docs/reliability.md.
 
-In: reports, and `mutants.json`. Out: Markdown: each fault with how often it was injected, the promises that were
-checked, the result, the time without an answer, and the command that repeats it; each mutant with who caught it.
+In: reports, and `mutants.json`. Out: Markdown: each fault with its number of injections, the promises, the result, the
+time without an answer, and the command that repeats it; each mutant with the checkers that detected it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.faults import mutant_results
-from tests.faults.report import FaultReport, FaultRow, load
+from tests.faults.report import FaultReport, FaultRow, load_report
 
-# What the runs of mutants leave behind, beside the reports.
+# The results of mutant runs, next to the reports.
 MUTANTS_NAME = "mutants.json"
 
 
 def render_fault_table(reports: Sequence[FaultReport]) -> Iterator[str]:
-    """The table, line by line."""
+    """The table of faults, line by line."""
     yield "| fault | what it does, what heals it | times | promises | result | no answer, median / p99 | again |"
     yield "|---|---|---|---|---|---|---|"
     for report in reports:
@@ -53,13 +53,13 @@ def _summary(report: FaultReport) -> Iterator[str]:
 
 
 def render_tables(files: Sequence[Path]) -> Iterator[str]:
-    """The table of faults, where there are reports among the files, and that of mutants."""
-    reports = [load(file) for file in files if file.name != MUTANTS_NAME]
+    """The table of faults, if the files include reports, and that of mutants."""
+    reports = [load_report(file) for file in files if file.name != MUTANTS_NAME]
     if reports:
         yield from render_fault_table(reports)
     for file in files:
         if file.name == MUTANTS_NAME:
-            yield from mutant_results.render_mutant_table(mutant_results.load(file))
+            yield from mutant_results.render_mutant_table(mutant_results.load_results(file))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -14,48 +13,41 @@ import pytest
 
 from tests.faults.cluster import ClusterOptions
 from tests.faults.edge_scenarios import FULL
-from tests.faults.faults import absent, chosen
+from tests.faults.faults import select_faults, unavailable_reason
 from tests.faults.load import ScenarioRates
-from tests.faults.report import FaultReport, judged, render_lines, write
-from tests.faults.run import FaultInjectionRun, FaultRunOptions
+from tests.faults.report import FaultReport, run_and_judge, write_report
+from tests.faults.run import FaultRunOptions
 
 SHORT_SEED = 11
 SHORT = ("kill_worker_between_read_and_settle", "kill_api", "lose_tail_of_redis", "flush_redis")
 SOAK_SECONDS = 1_800.0
 SOAK_SEED = 20_261_124
-# So many faults in half an hour need the next one soon after the system answers again.
+# Hundreds of faults in half an hour: the next one follows soon after the system answers again.
 SOAK_PAUSE_SECONDS_MAX = 0.5
-# Above the time by which the long run's payments are early.
+# Longer than the payments of the long run precede their orders.
 PARK_SECONDS_FULL = 130
 REPORTS = Path("soak-reports")
-# What a run takes beside its load: starting, coming to rest, a hundred thousand reads, the judgement.
+# The duration of a run beside its load: start, quiescence, a hundred thousand reads, judging.
 AROUND_SECONDS_MAX = 900.0
 
 
 async def run(options: FaultRunOptions, name: str) -> FaultReport:
-    """Run, judge, print and write the report."""
-    async with asyncio.timeout(options.seconds + AROUND_SECONDS_MAX):
-        account = await FaultInjectionRun(options, say).go()
-    report = judged(account)
-    for line in render_lines(report):
-        say(line)
-    write(report, REPORTS / f"{name}.json")
+    report = await run_and_judge(options, write_line, options.seconds + AROUND_SECONDS_MAX)
+    write_report(report, REPORTS / f"{name}.json")
     return report
 
 
-def say(line: str) -> None:
-    """To the captured output, which a failure shows."""
+def write_line(line: str) -> None:
+    """Write to the captured output, which a failure shows."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def soak_seconds(most: float = float("inf")) -> float:
-    """How long a long run is, if not told otherwise."""
     return min(most, float(os.environ.get("STOCKTIDE_SOAK_SECONDS", SOAK_SECONDS)))
 
 
 def soak_seed() -> int:
-    """Which run a long run is."""
     return int(os.environ.get("STOCKTIDE_SOAK_SEED", SOAK_SEED))
 
 
@@ -64,9 +56,9 @@ async def test_promises_are_kept_through_a_few_faults(tmp_path: Path) -> None:
         folder=tmp_path,
         seconds=8,
         seed=SHORT_SEED,
-        faults=chosen(SHORT),
+        faults=select_faults(SHORT),
         strikes_min=len(SHORT),
-        # A small part of what the long runs have of everything, so that a gate on two cores carries it.
+        # A small load, so that a gate on two cores carries it.
         rates=ScenarioRates(orders=60, wide=0.4, large=0.5, early=0.5, skewed=1.0),
         shape=ClusterOptions(replica=False),
     )
@@ -78,7 +70,7 @@ async def test_promises_are_kept_through_a_few_faults(tmp_path: Path) -> None:
 @pytest.mark.soak
 async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path) -> None:
     shape = ClusterOptions(park_seconds=PARK_SECONDS_FULL)
-    faults = [fault for fault in chosen(()) if absent(fault, shape) is None]
+    faults = [fault for fault in select_faults(()) if unavailable_reason(fault, shape) is None]
     options = FaultRunOptions(
         folder=tmp_path,
         seconds=soak_seconds(),
@@ -96,7 +88,7 @@ async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path) -> N
 
 @pytest.mark.soak
 async def test_promises_are_kept_where_one_of_three_brokers_is_lost(tmp_path: Path) -> None:
-    faults = chosen(("kill_kafka", "stop_kafka", "kill_worker", "kill_api"))
+    faults = select_faults(("kill_kafka", "stop_kafka", "kill_worker", "kill_api"))
     options = FaultRunOptions(
         folder=tmp_path,
         seconds=soak_seconds(240),
@@ -113,7 +105,7 @@ async def test_promises_are_kept_where_one_of_three_brokers_is_lost(tmp_path: Pa
 @pytest.mark.soak
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the broker a disk of its own")
 async def test_promises_are_kept_through_a_full_disk(tmp_path: Path) -> None:
-    faults = chosen(("fill_disk_of_kafka", "kill_worker"))
+    faults = select_faults(("fill_disk_of_kafka", "kill_worker"))
     options = FaultRunOptions(
         folder=tmp_path,
         seconds=soak_seconds(120),
