@@ -27,9 +27,9 @@ from stocktide.ops.stalled import Stalled, StallWatchdog
 from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.topics import JOURNAL
-from stocktide.tables.audit.auditor import Auditor, ReportProgress
+from stocktide.tables.audit.auditor import Auditor
 from stocktide.tables.audit.findings import Findings
-from stocktide.tables.audit.journal_follower import AuditError
+from stocktide.tables.audit.journal_follower import AuditError, ReportProgress
 from stocktide.tables.audit.redis_keys import RedisSide
 from stocktide.tables.audit.topic_rows import KafkaTables
 from stocktide.tables.ledger.client import LedgerLimits

@@ -25,7 +25,7 @@ FEED_SECONDS_MAX = 20.0
 def story() -> list[str]:
     """The story's commands, one block after the other."""
     text = README.read_text()
-    chapter = text.split("## A shopper's story")[1].split("\n## ")[0]
+    chapter = text.split("## A first order")[1].split("\n## ")[0]
     return re.findall(r"```sh\n(.*?)```", chapter, re.DOTALL)
 
 
