@@ -179,10 +179,10 @@ async def test_a_lane_tells_its_chunk_and_why_the_handler_fails(monkeypatch: pyt
     lanes = PartitionWorkers("t", handle, FakeMembership())
     await lanes.feed(FakeEvent(chunk_of(b"x", b"y", start=40)))
     await asyncio.sleep(0.02)
-    assert lanes.under_way == {0: ChunkInProgress(40, "RuntimeError: too large")}
+    assert lanes.in_progress == {0: ChunkInProgress(40, "RuntimeError: too large")}
     broken = False
-    await asyncio.wait_for(lanes.rest(), 2)
-    assert lanes.under_way == {} and lanes.done == {0: 41}
+    await asyncio.wait_for(lanes.drain(), 2)
+    assert lanes.in_progress == {} and lanes.done == {0: 41}
     await lanes.stop()
 
 
@@ -210,7 +210,7 @@ def test_the_doctor_repeats_each_reason_of_a_process_that_is_not_ready() -> None
             ]
         )
     )
-    verdicts = [finding.verdict for finding in found]
+    verdicts = [finding.severity for finding in found]
     wrong, fine, note = Severity.WRONG, Severity.GOOD, Severity.NOTE
     assert verdicts == [fine, wrong, wrong, wrong, note, wrong]
     assert "is not ready: settling stands" in found[1].what and "is not ready: writing stands" in found[2].what
@@ -219,7 +219,7 @@ def test_the_doctor_repeats_each_reason_of_a_process_that_is_not_ready() -> None
 def test_the_doctor_tells_a_stall_as_wrong_but_for_rows_that_a_policy_lets_rest() -> None:
     settling, resting = standing(), standing(part="stock-0")
     found = list(judge_progress([settling, resting], [Stall(settling, 10.0), Stall(resting, 10.0)]))
-    assert [finding.verdict for finding in found] == [Severity.WRONG, Severity.NOTE]
+    assert [finding.severity for finding in found] == [Severity.WRONG, Severity.NOTE]
     assert "partition 0, offset 7" in found[0].what
     moving = list(judge_progress([standing(5)], []))
-    assert [finding.verdict for finding in moving] == [Severity.GOOD] and "settling 5" in moving[0].what
+    assert [finding.severity for finding in moving] == [Severity.GOOD] and "settling 5" in moving[0].what
