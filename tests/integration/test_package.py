@@ -1,4 +1,4 @@
-"""What is installed: one top-level name, beside a package that has the name of one of our folders (PyTables)."""
+"""The installed distribution has one top-level name, also beside a package named like one of its folders (PyTables)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _run(*command: str | Path, cwd: Path, status: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The product's sources in another folder, its links kept as links."""
+    """A copy of the product's sources, with links kept as links."""
     folder = tmp_path_factory.mktemp("copy")
     for name in PRODUCT:
         if (ROOT / name).is_dir():
@@ -89,7 +89,7 @@ def test_strict_mypy_sees_an_error_in_a_linked_folder(copy: Path) -> None:
 
 
 def _constraints(folder: Path) -> Path:
-    """The locked versions without their hashes, which PyTables has not."""
+    """The locked versions without hashes, since PyTables is not locked."""
     lines = (line.partition(" \\")[0] for line in (ROOT / "requirements.lock").read_text().splitlines())
     path = folder / "constraints.txt"
     path.write_text("\n".join(line for line in lines if "==" in line and not line.startswith(" ")))
