@@ -1,6 +1,6 @@
-"""What only some machines have and the tests want: Debian's packages, installed where that is possible.
+"""Debian packages that some tests need, installed where that is possible.
 
-In: nothing. Out: a sentence for each that is not here, to be said loudly: what it covers is then not tested.
+In: a package. Out: a warning about the tests that are skipped without it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package of Debian; `lost` says what is not tested without it."""
+    """A Debian package; `lost` says what is not tested without it."""
 
     name: str
-    here: Callable[[], bool]
+    is_installed: Callable[[], bool]
     lost: str
 
 
 def find_faketime() -> Path | None:
-    """The library of the package `faketime`, where it is installed."""
+    """The library of the package `faketime`, if it is installed."""
     return next(Path("/").glob(FAKETIME.removeprefix("/")), None)
 
 
@@ -41,17 +41,15 @@ SECOND_REDIS = Package(
 CLOCKS = Package("faketime", lambda: find_faketime() is not None, "clocks that jump are NOT among the faults")
 
 
-def note_of(package: Package, install: bool = True) -> str | None:
-    """Have a package there; what to say where it is not."""
-    if package.here():
-        return None
-    if install and os.geteuid() == 0 and shutil.which("apt-get"):
+def warnings_about(package: Package, install: bool = True) -> list[str]:
+    """Install a package if needed; a warning where it is missing."""
+    if install and not package.is_installed() and os.geteuid() == 0 and shutil.which("apt-get"):
         sys.stdout.write(f"=== installing {package.name} for the tests (once)\n")
         sys.stdout.flush()
         _install(package.name)
-        if package.here():
-            return None
-    return f"{package.name} is not here: {package.lost} (apt-get install {package.name})"
+    if package.is_installed():
+        return []
+    return [f"{package.name} is not here: {package.lost} (apt-get install {package.name})"]
 
 
 def _install(name: str) -> None:
@@ -59,12 +57,7 @@ def _install(name: str) -> None:
     try:
         for command in (["update"], ["install", "--yes", "--no-install-recommends", name]):
             subprocess.run(
-                ["apt-get", "-qq", *command],
-                timeout=INSTALL_SECONDS_MAX,
-                check=True,
-                env=environ,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                ["apt-get", "-qq", *command], timeout=INSTALL_SECONDS_MAX, check=True, env=environ, capture_output=True
             )
     except (subprocess.SubprocessError, OSError):
-        pass  # `note_of` says that it is not here
+        pass  # reported by `warnings_about`

@@ -1,4 +1,4 @@
-"""The plan of a load test: the same seed pushes the same, and what it pushes is what was asked for."""
+"""The plan of a load test: the same seed gives the same load, and the load has the requested shape."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_share_of_the_shoppers_wants_one_hot_sku_and_the_others_have_baskets_o
     assert all(len(basket) == 1 for basket in flash)
     assert 0.77 < len(flash) / len(lines) < 0.83
     sizes = sorted(len(basket) for basket in lines if "-HOT-" not in basket[0]["sku"])
-    # Half of the real orders have at most 14 lines, a tenth has one or none to speak of.
+    # Half of the real orders have at most 14 lines, about a tenth has one.
     assert 11 <= sizes[len(sizes) // 2] <= 16
     assert 0.08 < sizes.count(1) / len(sizes) < 0.16
 
@@ -116,7 +116,7 @@ def test_a_ladder_whose_every_step_fails_has_found_nothing() -> None:
     assert ladder.good == 0
 
 
-def test_a_file_is_read_in_its_form_by_who_leads_and_by_who_pushes(tmp_path: Path) -> None:
+def test_a_file_is_read_in_its_format_by_controller_and_load_process(tmp_path: Path) -> None:
     file = tmp_path / "retail.csv"
     head = "Invoice;StockCode;Description;Quantity;InvoiceDate;Price;Customer ID;Country\n"
     file.write_text(f"{head}500001;10001;£2 LAMP;2;31/12/2010 8:26;1,25;;France\n", encoding="cp1252")

@@ -1,4 +1,4 @@
-"""The Online Retail file, read from small made-up files of the same columns."""
+"""The Online Retail file, read from small made-up files with the same columns."""
 
 from __future__ import annotations
 
@@ -201,9 +201,9 @@ def test_a_damaged_gz_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_file_ends_the_command_with_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(ReplayOptions(file=tmp_path / "none.csv")) == 2
-    said = capsys.readouterr().err
-    assert "none.csv: there is no such file" in said.replace("\n", "")
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert "none.csv: there is no such file" in printed.replace("\n", "")
+    assert "Traceback" not in printed
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

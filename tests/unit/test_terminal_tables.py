@@ -1,4 +1,4 @@
-"""Everything that is printed in columns, at the widths of terminals: nothing misleads, no name breaks inside a word."""
+"""Tables at the widths of terminals: nothing misleads, and no name breaks inside a word."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NAMES = (SKU, PLACE, CHANNEL)
 
 
 def on(width: int, draw: Callable[[Console], None], terminal: bool = True) -> list[str]:
-    """The lines that a terminal of that width shows; the terminal itself breaks what is wider."""
+    """The lines on a terminal of that width, which breaks wider lines."""
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None, highlight=False)
     with console.capture() as capture:
         draw(console)
@@ -107,7 +107,7 @@ TABLES = (load_test, live, replay, comparison, standing, story, letters)
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("table", TABLES)
-def test_a_name_of_thirty_characters_breaks_after_its_hyphens_at_most(
+def test_a_name_of_30_characters_breaks_after_hyphens(
     table: Callable[[str], Callable[[Console], None]], width: int
 ) -> None:
     for name in NAMES:
@@ -123,7 +123,7 @@ def test_a_name_of_thirty_characters_breaks_after_its_hyphens_at_most(
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("table", TABLES)
-def test_a_name_of_128_characters_leaves_the_numbers_beside_it_whole(
+def test_a_name_of_128_characters_leaves_numbers_whole(
     table: Callable[[str], Callable[[Console], None]], width: int
 ) -> None:
     assert len(LONG) == 128
