@@ -22,7 +22,7 @@ from stocktide.target_options import LocateSystem, for_system
 _FILE = click.Path(path_type=Path)
 _SHAPES = ["steady", "ramp", "spike", "wave", "file", "search"]
 # What the extra `loadtest` brings.
-_NEEDED = ("hdrh", "psutil", "plotly")
+_NEEDED = ("hdrh", "jinja2", "psutil", "plotly")
 
 
 def loadtest_command() -> click.Command:
