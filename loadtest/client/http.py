@@ -62,10 +62,6 @@ class ApiResponse(NamedTuple):
     body: bytes
     headers: Mapping[str, str] = MappingProxyType({})
 
-    def json(self) -> Any:
-        """The body as plain values. Raises msgspec.DecodeError."""
-        return msgspec.json.decode(self.body)
-
     @property
     def is_retryable(self) -> bool:
         """Whether the same request may succeed later: 429 or a 5xx."""

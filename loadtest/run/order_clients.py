@@ -72,8 +72,8 @@ class KafkaOrderClient(EventProducer):
             sent = await self.send({"type": kind, **event})
         except EventNotStored as failure:
             return self._recorder.no_response(number, failure.reason)
-        position = {"topic": sent.topic, "partition": sent.partition, "offset": sent.offset}
-        response = Response(self._recorder.clock.now(), number, 202, **position)
+        at = self._recorder.clock.now()
+        response = Response(at, number, 202, topic=sent.topic, partition=sent.partition, offset=sent.offset)
         self._recorder.add(response)
         return response
 

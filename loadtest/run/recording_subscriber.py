@@ -32,9 +32,15 @@ class RecordingSubscriber(FeedSubscriber):
     """Follows one channel until it is stopped. `name` is unique in the run."""
 
     def __init__(
-        self, name: str, channel: str, apis: Sequence[str], clock: HistoryClock, add: Callable[[HistoryRecord], None]
+        self,
+        name: str,
+        channel: str,
+        apis: Sequence[str],
+        clock: HistoryClock,
+        add: Callable[[HistoryRecord], None],
+        connect_seconds_max: float = CONNECT_SECONDS_MAX,
     ) -> None:
-        super().__init__(apis, channel, CONNECT_SECONDS_MAX)
+        super().__init__(apis, channel, connect_seconds_max)
         self.name = name
         self._clock = clock
         self._add = add

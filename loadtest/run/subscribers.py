@@ -21,6 +21,8 @@ from stocktide.loadtest.oracle.dispatcher import time_ms
 from stocktide.loadtest.run.recording import RequestRecorder
 from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
 
+# Hundreds of subscribers connect to one API.
+CONNECT_SECONDS_MAX = 10.0
 # Connections open one after the other, so that none of them measures the accept queue.
 CONNECT_INTERVAL_SECONDS = 0.01
 # To decode every update for all subscribers would cost more CPU than the system that is measured.
@@ -100,7 +102,8 @@ class PooledSubscriber(RecordingSubscriber):
     def __init__(
         self, pool: SubscriberPool, api: str, channel: str, number: int, nth: int, mark: str, recorder: RequestRecorder
     ) -> None:
-        super().__init__(f"{channel}-{number}", channel, [api], recorder.clock, recorder.add)
+        name = f"{channel}-{number}"
+        super().__init__(name, channel, [api], recorder.clock, recorder.add, CONNECT_SECONDS_MAX)
         self.is_fully_recorded = nth < FULLY_RECORDED_PER_CHANNEL
         self._pool = pool
         self._sku_prefix = f'"sku":"{mark}-'.encode()
