@@ -122,10 +122,8 @@ class LiveView:
         planned, seconds = snapshot.planned_seconds, snapshot.seconds
         after = f", and {clock(seconds - planned)} after it" if seconds >= planned + 1 else ""
         text = f"[bold]{clock(min(seconds, planned))}[/bold] of {clock(planned)}{after}"
-        # An empty plan is done at once.
-        self._progress.update(
-            self._task, description=text, total=planned or 1, completed=min(seconds, planned) or not planned
-        )
+        done = min(1.0, seconds / planned) if planned > 0 else 1.0
+        self._progress.update(self._task, description=text, total=1.0, completed=done)
 
     def _rates(self, snapshot: LiveSnapshot) -> Table:
         grid = Table.grid(padding=(0, 1))
