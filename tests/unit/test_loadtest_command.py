@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from stocktide.__main__ import cli
 from stocktide.discovery import TargetSystem
 from stocktide.errors import CommandError
-from stocktide.loadtest.run.recording import request_of
+from stocktide.loadtest.client.http import request_of
 from stocktide.ops import loadtest as front
 from stocktide.settings import Settings
 from stocktide.up.run_file import RunningSystem

@@ -41,8 +41,8 @@ def test_histograms_of_two_processes_are_the_histogram_of_all() -> None:
             meter.record("accepted", index / 500, time)
     together, alone = MergedMeasurements([travelled(first), travelled(second)]), MergedMeasurements([one.part()])
     assert together.latencies("accepted") == alone.latencies("accepted")
-    assert together.moments() == alone.moments()
-    assert [moment.accepted for moment in together.moments()] == [500, 500, 500, 500]
+    assert together.summaries() == alone.summaries()
+    assert [moment.accepted for moment in together.summaries()] == [500, 500, 500, 500]
     exact = sorted(times)[int(0.99 * len(times))] * 1000
     assert together.latencies("accepted").p99 == pytest.approx(exact, rel=0.05)
 
@@ -62,7 +62,7 @@ def test_a_second_in_which_nothing_happened_is_a_second_too_and_no_time_is_too_l
     meter = LoadMeter()
     meter.record("accepted", 0, -1.0)
     meter.record("accepted", 2, 3_600.0)
-    moments = MergedMeasurements([meter.part()]).moments()
+    moments = MergedMeasurements([meter.part()]).summaries()
     assert [moment.accepted_ms.count for moment in moments] == [1, 0, 1]
     assert moments[2].accepted_ms.max == pytest.approx(HIGHEST_US / 1000, rel=0.01)
 
@@ -73,7 +73,7 @@ def test_failures_are_counted_by_reason_in_their_second() -> None:
         meter.fail(3.2, reason)
     whole = MergedMeasurements([meter.part(), meter.part()])
     assert whole.errors == {"timeout": 4, "503 unsettled": 2}
-    assert whole.moments()[3].errors == {"timeout": 4, "503 unsettled": 2}
+    assert whole.summaries()[3].errors == {"timeout": 4, "503 unsettled": 2}
     assert whole.count("failed", range(3, 4)) == whole.totals["failed"] == 6
     assert whole.count("failed", range(3)) == 0
 

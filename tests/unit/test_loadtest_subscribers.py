@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stocktide.loadtest.client.feed import parse_frame
 from stocktide.loadtest.measure.meter import MergedMeasurements
 from stocktide.loadtest.oracle.history import (
     HistoryClock,
@@ -53,13 +54,13 @@ def make_pool(subscribers: int = 3) -> tuple[SubscriberPool, list[HistoryRecord]
 
 
 def follow(follower: PooledSubscriber, frames: Iterable[bytes]) -> None:
-    follower._take(list(frames))
+    follower.handle([parse_frame(text) for text in frames])
 
 
 def told_by_the_third(*frames: bytes) -> list[HistoryRecord]:
     pool, records = make_pool()
     follow(pool.subscribers[2], frames)
-    pool.subscribers[2].tell()
+    pool.subscribers[2].record_held()
     return records
 
 
@@ -67,11 +68,11 @@ def test_the_first_of_a_channel_write_every_update_and_the_others_what_they_hold
     pool, records = make_pool()
     for follower in pool.subscribers:
         follow(follower, [frame(1), SYNCED, frame(2), frame(3, 1)])
-    assert [follower.whole for follower in pool.subscribers] == [True, True, False]
+    assert [follower.is_fully_recorded for follower in pool.subscribers] == [True, True, False]
     assert [record.update.version for record in records if isinstance(record, UpdateReceived)] == [1, 2, 3, 1, 2, 3]
     records.clear()
     for follower in pool.subscribers:
-        follower.tell()
+        follower.record_held()
     assert [type(record) for record in records] == [UpdateReceived, Synced]
     assert [
         (record.update.version, record.update.quantity) for record in records if isinstance(record, UpdateReceived)
@@ -130,14 +131,14 @@ async def test_the_crowd_settles_once_each_has_the_last_version_and_is_connected
     settling = asyncio.create_task(pool.settle({"jd": {"lt1-HOT-0000": 2}}))
     await asyncio.sleep(0)
     follow(follower, [frame(2)])
-    await asyncio.sleep(2 * subscribers.LOOK_SECONDS)
+    await asyncio.sleep(2 * subscribers.POLL_SECONDS)
     assert not settling.done()
     follower._connected = True
     await asyncio.wait_for(settling, 10)
 
 
 async def test_the_crowd_waits_no_longer_where_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscribers, "STILL_SECONDS", 0.3)
+    monkeypatch.setattr(subscribers, "IDLE_SECONDS_MAX", 0.3)
     pool, _ = make_pool(1)
     await asyncio.wait_for(pool.settle({"jd": {"lt1-HOT-0000": 2}}), 10)
     assert not pool.subscribers[0].has({"lt1-HOT-0000": 2})
@@ -146,7 +147,7 @@ async def test_the_crowd_waits_no_longer_where_nothing_comes_any_more(monkeypatc
 def test_a_reconnect_names_the_last_frame_that_came_whole() -> None:
     pool, _ = make_pool()
     follow(pool.subscribers[2], [frame(1), frame(2)])
-    assert pool.subscribers[2]._last_id == b"7-2"
+    assert pool.subscribers[2].last_event_id == "7-2"
 
 
 @pytest.mark.parametrize("count", [1, 7])
@@ -163,29 +164,29 @@ def test_records_of_all_processes_are_merged_in_order_once_no_earlier_one_can_co
     path = tmp_path / "history-0.ndjson"
     with HistoryFile(path) as file:
         gathering = HistoryMerge(tmp_path, HistoryClock())
-        tester = gathering.tester(path)
+        tester = gathering.open_tail(path)
         gathering.add(RunStarted(10, "app"))
         gathering.add(Response(30, 1, 201))
         file.add(Request(20, 1, "http", "order.placed", {"order_id": "o1"}))
         file.flush()
-        gathering.turn(heard.append)
+        gathering.emit(heard.append)
         assert heard == []
         tester.read_on(25)
-        gathering.turn(heard.append)
+        gathering.emit(heard.append)
         assert [record.at for record in heard] == [10, 20]
         file.add(Request(40, 2, "http", "order.placed", {"order_id": "o2"}))
         file.flush()
         tester.read_on(45)
-        gathering.turn(heard.append)
+        gathering.emit(heard.append)
         gathering.close()
     assert [record.at for record in heard] == [10, 20, 30, 40]
-    assert list(gathering.all()) == heard
+    assert list(gathering.records()) == heard
 
 
 def test_half_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "history-0.ndjson"
     gathering = HistoryMerge(tmp_path, HistoryClock())
-    tester = gathering.tester(path)
+    tester = gathering.open_tail(path)
     path.write_bytes(b'{"record":"asked","at":1,"number":1,"door":"http","ki')
     tester.read_on(5)
     assert not tester.waiting
