@@ -30,8 +30,7 @@ class CheckStep:
 def main() -> int:
     """Run every step; 0 if all passed. With `--all`, a missing package is a failure too."""
     is_strict = "--all" in sys.argv[1:]
-    warnings = [*warnings_about(CHROMIUM), *warnings_about(SECOND_REDIS, install=is_strict)]
-    warnings += warnings_about(CLOCKS) if is_strict else []
+    warnings = warnings_about(CHROMIUM, SECOND_REDIS, *([CLOCKS] if is_strict else []))
     steps = [
         step("format", "ruff", "format", "--check", "--quiet", "."),
         step("lint", "ruff", "check", "--quiet", "."),

@@ -1,21 +1,16 @@
-"""Debian packages that some tests need, installed where that is possible.
+"""Debian packages that some tests need.
 
-In: a package. Out: a warning about the tests that are skipped without it.
+In: packages. Out: a warning about the tests that are skipped without them.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.browser.chromium import find_chromium
-
-INSTALL_SECONDS_MAX = 300
 
 FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
@@ -41,23 +36,10 @@ SECOND_REDIS = Package(
 CLOCKS = Package("faketime", lambda: find_faketime() is not None, "clocks that jump are NOT among the faults")
 
 
-def warnings_about(package: Package, install: bool = True) -> list[str]:
-    """Install a package if needed; a warning where it is missing."""
-    if install and not package.is_installed() and os.geteuid() == 0 and shutil.which("apt-get"):
-        sys.stdout.write(f"=== installing {package.name} for the tests (once)\n")
-        sys.stdout.flush()
-        _install(package.name)
-    if package.is_installed():
-        return []
-    return [f"{package.name} is not here: {package.lost} (apt-get install {package.name})"]
-
-
-def _install(name: str) -> None:
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", name]):
-            subprocess.run(
-                ["apt-get", "-qq", *command], timeout=INSTALL_SECONDS_MAX, check=True, env=environ, capture_output=True
-            )
-    except (subprocess.SubprocessError, OSError):
-        pass  # reported by `warnings_about`
+def warnings_about(*packages: Package) -> list[str]:
+    """A warning for each package that is missing. Nothing is installed: `make packages` does that."""
+    return [
+        f"{package.name} is not installed: {package.lost} (`make packages` installs it)"
+        for package in packages
+        if not package.is_installed()
+    ]
