@@ -1,6 +1,6 @@
 """The ledger's records as the JSON of the contract.
 
-In: typed records of `tables.ledger.records`. Out: plain dicts with the fields of design section 6, in its order, for
+In: typed records of `tables.ledger.records`. Out: plain dicts with the fields of the contract, in its order, for
 orjson. Pure, and written for speed: the derivations call these once per published row.
 """
 
