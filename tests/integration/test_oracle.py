@@ -1,4 +1,4 @@
-"""A real system is watched from outside, and its history judged: fair as it is, broken where a record is changed."""
+"""The history of a real run is judged: correct as it is, broken when a record is changed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Page(msgspec.Struct):
 
 
 class RecordingVisitor:
-    """Asks, and writes down what it asks, is told and sees."""
+    """A client that records its requests, responses and updates."""
 
     def __init__(self, client: StocktideClient) -> None:
         self.records: list[HistoryRecord] = []
@@ -71,16 +71,16 @@ class RecordingVisitor:
             body = {"type": kind, **event} if door == "ndjson" or kind.startswith("stock.") else event
         raw = msgspec.json.encode(body) + b"\n" * (door == "ndjson")
         answer = await self._client.call(method, path, raw, NDJSON if door == "ndjson" else JSON)
-        told = decode_response(self.clock.now(), number, answer.status, answer.body)
-        self.add(told)
-        return told
+        response = decode_response(self.clock.now(), number, answer.status, answer.body)
+        self.add(response)
+        return response
 
     async def get(self, path: str, kind: Any) -> Any:
         answer = await self._client.call("GET", path)
         return msgspec.json.decode(answer.body, type=kind) if answer.status == 200 else None
 
-    async def trade(self, number: int) -> None:
-        """One shopper: placed, asked again, and then one of several ends."""
+    async def place_and_end_order(self, number: int) -> None:
+        """Place an order, sometimes twice, then end it in one of several ways."""
         order_id = f"o{number}"
         placed = {"order_id": order_id, "channel": "tmall", "lines": [{"sku": "A", "quantity": 1 + number % 2}]}
         await asyncio.gather(*(self.ask("order.placed", "/v1/orders", **placed) for _ in range(1 + number % 2)))
@@ -92,8 +92,8 @@ class RecordingVisitor:
             event = {"id": f"{order_id}-{end}", "order_id": order_id, "occurred_at": AT}
             await self.ask(f"order.{end}", "/v1/events", "ndjson", **event)
 
-    async def rest(self) -> None:
-        """Read everything, as it is at rest."""
+    async def read_final_state(self) -> None:
+        """Read everything at rest."""
         self.add(RunQuiesced(self.clock.now()))
         for number in range(ORDERS):
             order = await self.get(f"/v1/orders/o{number}", OrderView)
@@ -105,50 +105,52 @@ class RecordingVisitor:
         self.add(ReadPolicy(self.clock.now(), self.clock.now(), "tmall", None, policy["own"]))
 
 
-async def history_of(running: RunningSystem) -> list[HistoryRecord]:
-    """A short run."""
+async def record_history(running: RunningSystem) -> list[HistoryRecord]:
+    """The history of a short run."""
     async with StocktideClient(running.api, 16) as client:
-        visitor = RecordingVisitor(client)
-        feeds = TopicReader(str(running.ready["kafka"]), running.app_id, recorders(visitor.clock, visitor.add))
-        subscriber = RecordingSubscriber("s1", "tmall", [running.api], visitor.clock, visitor.add)
-        await feeds.start()
+        recording_client = RecordingVisitor(client)
+        reader = TopicReader(
+            str(running.ready["kafka"]), running.app_id, recorders(recording_client.clock, recording_client.add)
+        )
+        subscriber = RecordingSubscriber("s1", "tmall", [running.api], recording_client.clock, recording_client.add)
+        await reader.start()
         try:
             subscriber.start()
             line = {"sku": "A", "quantity": 25}
             receipt = {"id": "r1", "occurred_at": AT, "warehouse": "SH1", "lines": [line]}
             for _ in range(2):
-                await visitor.ask("stock.received", "/v1/movements", **receipt)
+                await recording_client.ask("stock.received", "/v1/movements", **receipt)
             policy = {"buffer": 2, "share": 0.9}
             put = {"channel": "tmall", "sku": None, "policy": policy}
-            await visitor.ask("policy.put", "/v1/policies/tmall", method="PUT", **put)
+            await recording_client.ask("policy.put", "/v1/policies/tmall", method="PUT", **put)
             assert await poll_until(
-                lambda: _is_seen(visitor.records, lambda record: isinstance(record, UpdateReceived)), 30
+                lambda: _has_record(recording_client.records, lambda record: isinstance(record, UpdateReceived)), 30
             )
-            await asyncio.gather(*(visitor.trade(number) for number in range(ORDERS)))
-            await _quiet(feeds)
-            await visitor.rest()
+            await asyncio.gather(*(recording_client.place_and_end_order(number) for number in range(ORDERS)))
+            await _wait_until_quiet(reader)
+            await recording_client.read_final_state()
         finally:
             await subscriber.stop()
-            await feeds.stop()
-    return visitor.records
+            await reader.stop()
+    return recording_client.records
 
 
-async def _is_seen(records: list[HistoryRecord], which: Callable[[HistoryRecord], bool]) -> bool:
-    return any(which(record) for record in records)
+async def _has_record(records: list[HistoryRecord], matches: Callable[[HistoryRecord], bool]) -> bool:
+    return any(matches(record) for record in records)
 
 
-async def _quiet(feeds: TopicReader) -> None:
-    """Wait until no row has come for a while."""
+async def _wait_until_quiet(reader: TopicReader) -> None:
+    """Wait until no row arrives."""
     rows = -1
 
-    async def still() -> bool:
+    async def is_quiet() -> bool:
         nonlocal rows
-        before, rows = rows, feeds.rows
+        before, rows = rows, reader.rows
         await asyncio.sleep(0.7)
-        return before == rows == feeds.rows
+        return before == rows == reader.rows
 
-    assert await poll_until(still, QUIET_SECONDS_MAX)
-    await feeds.catch_up()
+    assert await poll_until(is_quiet, QUIET_SECONDS_MAX)
+    await reader.catch_up()
 
 
 async def test_a_run_is_fair_and_each_change_of_its_history_is_seen(
@@ -156,11 +158,11 @@ async def test_a_run_is_fair_and_each_change_of_its_history_is_seen(
 ) -> None:
     running = await system()
     await running.wait_ready()
-    records = await history_of(running)
+    records = await record_history(running)
     verdict = judge(records)
     assert verdict.ok, "\n".join(verdict.lines())
-    watch = LiveJudge()
-    assert not [violation for record in records for violation in watch.feed(record)]
+    live_judge = LiveJudge()
+    assert not [violation for record in records for violation in live_judge.feed(record)]
 
     lost = [structs.replace(record, order=None) if isinstance(record, ReadOrder) else record for record in records]
     assert judge(lost).part("answer_lost").found

@@ -1,8 +1,8 @@
-"""A shop that keeps every promise, and the history that a tester would have of it.
+"""A simulated shop that keeps every promise, with the history of its run.
 
-In: events as the contract writes them, and the time that passes. Out: the records: what was asked, what was told, the
-rows that follow, what subscribers saw, and what GET says at rest. It decides by the model of the ledger, so whatever
-the rules allow comes out as it must; publication may lag, repeat itself and conflate, as at-least-once topics do.
+In: events as the contract writes them, and the passing of time. Out: the records: requests, responses, the rows that
+follow, the updates of subscribers, and the reads at rest. It decides by the model of the ledger; publication may lag,
+repeat rows and conflate, like an at-least-once topic.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _KINDS = {
 
 
 class SimulatedShop:
-    """One correct run, as it is remembered outside. `records` is the history so far."""
+    """A correct run. `records` is its history so far."""
 
     def __init__(self) -> None:
         self.state = ModelState(now=START_MS)
@@ -81,42 +81,40 @@ class SimulatedShop:
         self._number = 0
         self._offset = 0
         self._versions: dict[str, int] = {}
-        self._shown: dict[tuple[str, str], ChannelUpdateView] = {}
+        self._published_updates: dict[tuple[str, str], ChannelUpdateView] = {}
         self._movements: dict[tuple[str, str], MovementView] = {}
-        self._subscribed: list[str] = []
-        # Rows that were derived and are not published yet; only the newest of a key is, as it is in the product.
+        self._subscribers: list[str] = []
+        # Derived rows that are not published yet; only the newest one of a key, as in the product.
         self._rows: dict[tuple[str, str], Any] = {}
-        self.lags = False
+        self.publication_lags = False
 
     @property
     def now(self) -> int:
-        """The time, ms since the epoch: the ledger's and the tester's."""
+        """The time, ms since the epoch, of both the ledger and the recorder."""
         return self.state.now
 
     def add(self, record: HistoryRecord) -> HistoryRecord:
-        """Write a record down."""
         self.records.append(record)
         return record
 
     def wait(self, ms: int) -> None:
-        """Time passes."""
         self.state.now += ms
 
     def subscribe(self, channel: str, name: str = "") -> None:
-        """A subscriber comes, gets all there is, and what follows."""
+        """Add a subscriber with a snapshot; it receives all later updates."""
         name = name or f"{channel}-1"
         self._decide(commands.KnowChannel(channel=channel))
         self.add(Subscribed(self.now, name, channel, asked_at=self.now))
-        for (of, _), update in self._shown.items():
+        for (of, _), update in self._published_updates.items():
             if of == channel:
                 self.add(UpdateReceived(self.now, name, update))
         self.add(Synced(self.now, name))
-        self._subscribed.append(name)
+        self._subscribers.append(name)
 
     # Doors
 
     def ask(self, kind: str, door: InputTransport = "http", **event: Any) -> int:
-        """Note an event that is about to be sent; its number."""
+        """Record an event that is about to be sent; returns its number."""
         self._number += 1
         self.add(Request(self.now, self._number, door, kind, event))
         return self._number
@@ -124,7 +122,8 @@ class SimulatedShop:
     def send(
         self, kind: str, door: InputTransport = "http", silent: bool = False, lost: bool = False, **event: Any
     ) -> Any:
-        """Ask, decide, and tell. `silent`: nobody hears the answer; `lost`: nor does anything happen."""
+        """Record the request, decide, and record the response. `silent`: there is no response; `lost`: the request has
+        no effect."""
         number = self.ask(kind, door, **event)
         result = None
         if not lost:
@@ -167,19 +166,18 @@ class SimulatedShop:
         if outcome in REFUSALS:
             self.add(Response(self.now, number, 404, outcome))
         else:
-            self._row("policy", f"{channel}/{sku}", PolicyPublished, PolicyView(channel, sku, policy, self.batch))
+            self._add_row("policy", f"{channel}/{sku}", PolicyPublished, PolicyView(channel, sku, policy, self.batch))
             self.add(Response(self.now, number, 204 if policy is None else 200))
         self.publish()
 
-    def noise(self, offset: int | None = None) -> None:
-        """Bytes that are no event, by Kafka."""
+    def send_malformed(self, offset: int | None = None) -> None:
+        """Send bytes that are no event, by Kafka."""
         number = self.ask("bytes", "kafka")
         self._offset += 1
         self.add(Response(self.now, number, 202, topic="app-orders", partition=0, offset=self._offset))
-        self._letter("malformed_json", "app-orders", "{")
+        self._add_dead_letter("malformed_json", "app-orders", "{")
 
     def tick(self) -> None:
-        """What became due ends."""
         self._decide(commands.Tick(orders_max=100))
         self.publish()
 
@@ -190,24 +188,24 @@ class SimulatedShop:
         answer = self._decide(_command(kind, body))
         order = self._order(event["order_id"])
         if answer.outcome == Outcome.UNKNOWN_ORDER:
-            told = Response(self.now, number, 404, "unknown_order")
+            response = Response(self.now, number, 404, "unknown_order")
         elif answer.outcome in REFUSALS:
             hides = kind == "order.placed" and (order is None or order.state != "rejected")
             hides = hides or (kind == "order.placed" and answer.outcome != self.state.orders[event["order_id"]].outcome)
-            told = Response(self.now, number, 409, str(answer.outcome), answer.replayed, None if hides else order)
+            response = Response(self.now, number, 409, str(answer.outcome), answer.replayed, None if hides else order)
         else:
             status = 201 if kind == "order.placed" and not answer.replayed else 200
-            told = Response(self.now, number, status, None, answer.replayed, order)
+            response = Response(self.now, number, status, None, answer.replayed, order)
         if not silent:
-            self.add(told)
-        return told
+            self.add(response)
+        return response
 
     def _by_kafka(self, number: int, kind: str, door: InputTransport, event: dict[str, Any], silent: bool) -> None:
         topic = _TOPICS[kind.partition(".")[0]]
         self._offset += 1
-        where = {"topic": topic, "partition": 0, "offset": self._offset} if door == "kafka" else {}
+        position = {"topic": topic, "partition": 0, "offset": self._offset} if door == "kafka" else {}
         if not silent:
-            self.add(Response(self.now, number, 202, **where))
+            self.add(Response(self.now, number, 202, **position))
         raw = orjson.dumps({"type": kind, **event}).decode()
         origin = commands.Origin(topic, 0, self._offset, raw)
         before = {name: deepcopy(sku.counters) for name, sku in self.state.skus.items()}
@@ -215,14 +213,14 @@ class SimulatedShop:
         known = (event.get("warehouse", ""), event["id"]) in self.state.movements
         answer = self._decide(command)
         if kind.startswith("stock.") and not known:
-            self._moved(command, before)
-        # An order that finds no stock is no bad input; nor is an event that waits for its order.
+            self._add_movement_row(command, before)
+        # An order without stock or an event that is parked is no bad input.
         is_bad = answer.outcome in (REFUSALS if kind != "order.placed" else _BAD_PLACINGS)
         if is_bad:
-            self._letter(str(answer.outcome), topic, raw)
+            self._add_dead_letter(str(answer.outcome), topic, raw)
 
     def event_of(self, kind: str, fields: dict[str, Any], age_s: int) -> tuple[str, dict[str, Any]]:
-        """A drawn command of the ledger's tests as the event that asks for it."""
+        """A generated command of the ledger's tests as the event for it."""
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
         for name in ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes"):
             if fields.get(name) is not None:
@@ -242,91 +240,97 @@ class SimulatedShop:
     def _decide(self, command: Any) -> Any:
         self.batch += 1
         orders = {order_id: repr(order) for order_id, order in self.state.orders.items()}
-        skus = {name: self._look(name) for name in self.state.skus}
+        skus = {name: self._visible_state(name) for name in self.state.skus}
         waiting = {order_id: list(order.parked) for order_id, order in self.state.orders.items() if order.parked}
         answer = advance(self.state, command, self.now)
         for order_id, order in self.state.orders.items():
             if order.state != "parked" and orders.get(order_id) != repr(order):
-                self._row("order", order_id, OrderPublished, self._order(order_id, self.batch))
+                self._add_row("order", order_id, OrderPublished, self._order(order_id, self.batch))
         for order_id, events in waiting.items():
-            self._unpark(order_id, events)
+            self._add_dead_letters_of_parked(order_id, events)
         for name in self.state.skus:
-            if skus.get(name) != self._look(name):
+            if skus.get(name) != self._visible_state(name):
                 self._versions[name] = self._versions.get(name, 0) + 1
-                self._row("stock", name, StockPublished, self._stock(name, self.batch))
+                self._add_row("stock", name, StockPublished, self._stock(name, self.batch))
         return answer
 
-    def _unpark(self, order_id: str, events: list[Any]) -> None:
-        """Events that waited: what was refused in the end lies in the dead letters."""
+    def _add_dead_letters_of_parked(self, order_id: str, events: list[Any]) -> None:
+        """Add the dead letters of parked events that were rejected."""
         order = self.state.orders.get(order_id)
-        still = [early.command.id for early in order.parked] if order is not None else []
-        for event in (early.command for early in events if early.command.id not in still):
+        still_parked = [parked.command.id for parked in order.parked] if order is not None else []
+        for event in (parked.command for parked in events if parked.command.id not in still_parked):
             if order is None or event.id not in order.events:
                 taken = order is not None and isinstance(event, commands.Pay) and order.state in ("paid", "shipped")
                 cancelled = order is not None and isinstance(event, commands.Cancel) and order.state == "cancelled"
                 if not taken and not cancelled:
-                    self._letter("unknown_order", event.origin.topic, event.origin.raw, event.origin.offset)
+                    self._add_dead_letter("unknown_order", event.origin.topic, event.origin.raw, event.origin.offset)
 
-    def _look(self, name: str) -> Any:
+    def _visible_state(self, name: str) -> Any:
         sku = self.state.skus[name]
         offers = {channel: current_offer(self.state, channel, sku) for channel in self.state.channels}
         return deepcopy((sku.counters, sku.warehouses, sku.policies, offers))
 
-    def _moved(self, command: Any, before: dict[str, dict[str, int]]) -> None:
-        """The row of a movement, as it was decided just now."""
+    def _add_movement_row(self, command: Any, before: dict[str, dict[str, int]]) -> None:
+        """Add the row of the movement that was just decided."""
         record = self.state.movements.get((command.warehouse, command.id))
         if record is None:
-            return  # a clock that is wrong dated it: nothing is kept of it
+            return  # rejected for its time: there is no movement
         outcomes = dict(record.lines)
         lines = []
         for sku, units in command.lines if record.lines else ():
-            was, is_ = before.get(sku, {}), self.state.skus.get(sku, ModelSku()).counters
+            before_counters, after_counters = before.get(sku, {}), self.state.skus.get(sku, ModelSku()).counters
             on_hand, damaged = f"on_hand@{command.warehouse}", f"damaged@{command.warehouse}"
-            change = is_.get(on_hand, 0) - was.get(on_hand, 0)
-            hurt = is_.get(damaged, 0) - was.get(damaged, 0)
-            lines.append(MovedLineView(sku, units, str(outcomes[sku]), change, is_.get(on_hand, 0), hurt))
+            change = after_counters.get(on_hand, 0) - before_counters.get(on_hand, 0)
+            damaged_change = after_counters.get(damaged, 0) - before_counters.get(damaged, 0)
+            lines.append(
+                MovedLineView(sku, units, str(outcomes[sku]), change, after_counters.get(on_hand, 0), damaged_change)
+            )
         kind = _KINDS[type(command).__name__]
         times = (rfc3339(command.at), rfc3339(self.now))
         key = (command.warehouse, command.id)
         movement = MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines))
         self._movements[key] = movement
-        self._row(
+        self._add_row(
             "movement",
             "/".join(key),
             MovementPublished,
             MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines), self.batch),
         )
 
-    def _letter(self, reason: str, topic: str, raw: str, offset: int | None = None) -> None:
+    def _add_dead_letter(self, reason: str, topic: str, raw: str, offset: int | None = None) -> None:
         letter = DeadLetterView(reason, "", topic, 0, self._offset if offset is None else offset, raw)
-        self._row("letter", f"{len(self.records)}-{len(self._rows)}-{letter.offset}", DeadLetterPublished, letter)
+        self._add_row("letter", f"{len(self.records)}-{len(self._rows)}-{letter.offset}", DeadLetterPublished, letter)
 
-    def _row(self, kind: str, key: str, record: Any, value: Any) -> None:
+    def _add_row(self, kind: str, key: str, record: Any, value: Any) -> None:
         self._rows.pop((kind, key), None)
         self._rows[kind, key] = (record, value)
 
     def publish(self, held_back: bool = False) -> None:
-        """Publish what was derived, unless publication lags just now."""
-        if self.lags and not held_back:
+        """Publish the derived rows, unless publication lags."""
+        if self.publication_lags and not held_back:
             return
         rows, self._rows = self._rows, {}
         for record, value in rows.values():
             self._offset += 1
             self.add(record(self.now, 0, self._offset, value))
             if isinstance(value, StockView):
-                self._show(value)
+                self._publish_updates(value)
 
-    def _show(self, stock: StockView) -> None:
+    def _publish_updates(self, stock: StockView) -> None:
         sku = self.state.skus[stock.sku]
         for channel in self.state.channels:
             mode, quantity, remaining = current_offer(self.state, channel, sku)
             update = ChannelUpdateView(channel, stock.sku, quantity, mode, remaining, stock.version)
-            told = self._shown.get((channel, stock.sku))
-            if told is None or (told.mode, told.quantity, told.preorder_remaining) != (mode, quantity, remaining):
-                self._shown[channel, stock.sku] = update
+            previous = self._published_updates.get((channel, stock.sku))
+            if previous is None or (previous.mode, previous.quantity, previous.preorder_remaining) != (
+                mode,
+                quantity,
+                remaining,
+            ):
+                self._published_updates[channel, stock.sku] = update
                 self._offset += 1
                 self.add(ChannelUpdatePublished(self.now, 0, self._offset, update))
-                for name in self._subscribed:
+                for name in self._subscribers:
                     if name.rpartition("-")[0] == channel:
                         self.add(UpdateReceived(self.now, name, update))
 
@@ -375,9 +379,9 @@ class SimulatedShop:
         ]
         return StockView(name, self._versions[name], *sums[:5], sku.preordered(), sums[5], shelves, batch)
 
-    def rest(self) -> list[HistoryRecord]:
-        """Come to rest, read everything; the whole history."""
-        self.lags = False
+    def quiesce(self) -> list[HistoryRecord]:
+        """Quiesce, and read everything; returns the history."""
+        self.publication_lags = False
         self.tick()
         self.wait(20_000)
         self.tick()

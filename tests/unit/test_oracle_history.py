@@ -1,4 +1,4 @@
-"""The record of a run: written, read again, judged again; and what a verdict says of a run that proves nothing."""
+"""The history of a run: written, read, judged; and verdicts of runs that prove nothing."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from stocktide.loadtest.oracle.history import (
 from stocktide.loadtest.oracle.judge import judge
 from tests.ledger.strategies import TimedBatch, runs
 from tests.unit.oracle_shop import SimulatedShop
-from tests.unit.test_oracle_caught import rested, the_last_units_to_two_callers_after_a_lost_tail
-from tests.unit.test_oracle_fair import played
+from tests.unit.test_oracle_caught import changed_history, the_last_units_to_two_callers_after_a_lost_tail
+from tests.unit.test_oracle_fair import run_batches
 
 ORDER = (
     b'{"order_id":"o1","channel":"tmall","state":"reserved","lines":[{"sku":"A","quantity":2,"state":"reserved",'
@@ -41,7 +41,7 @@ ORDER = (
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
-    records = rested()
+    records = changed_history()
     with HistoryFile(tmp_path / "run") as file:
         for record in records:
             file.add(record)
@@ -77,23 +77,23 @@ def test_the_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_answer_is_kept_as_far_as_promises_speak_of_it() -> None:
-    told = decode_response(5, 1, 200, ORDER)
-    assert told.order is not None and told.replayed
-    assert told.order.lines[0].warehouses == {"SH1": 2}
+    response = decode_response(5, 1, 200, ORDER)
+    assert response.order is not None and response.replayed
+    assert response.order.lines[0].warehouses == {"SH1": 2}
     refused = b'{"type":"urn:x","title":"t","status":409,"detail":"d","code":"already_final","order":' + ORDER + b"}"
-    told = decode_response(5, 1, 409, refused)
-    assert (told.code, told.order is not None) == ("already_final", True)
+    response = decode_response(5, 1, 409, refused)
+    assert (response.code, response.order is not None) == ("already_final", True)
     assert decode_response(5, 1, 204, b"") == Response(5, 1, 204)
 
 
 def test_a_run_that_never_came_to_rest_proves_nothing() -> None:
-    verdict = judge([record for record in rested() if not isinstance(record, RunQuiesced)])
+    verdict = judge([record for record in changed_history() if not isinstance(record, RunQuiesced)])
     assert not verdict.valid and not verdict.broken
     assert "never came to rest" in verdict.invalid[0]
 
 
 def test_a_checker_that_looked_at_nothing_makes_the_run_invalid() -> None:
-    verdict = judge([record for record in rested() if not isinstance(record, ReadStock)])
+    verdict = judge([record for record in changed_history() if not isinstance(record, ReadStock)])
     assert verdict.part("hold_leaked").empty and not verdict.valid
     assert any("nothing was checked" in line for line in verdict.lines())
 
@@ -103,7 +103,7 @@ def test_an_empty_history_is_no_pass() -> None:
 
 
 def test_an_answer_to_nothing_makes_the_run_invalid() -> None:
-    assert "belong to nothing" in judge([*rested(), Response(1, 999, 200)]).invalid[0]
+    assert "belong to nothing" in judge([*changed_history(), Response(1, 999, 200)]).invalid[0]
 
 
 def test_what_was_found_comes_with_who_was_told_what() -> None:
@@ -115,29 +115,29 @@ def test_what_was_found_comes_with_who_was_told_what() -> None:
     assert msgspec.json.decode(msgspec.json.encode(verdict.as_json()))["broken"]
 
 
-def _lose_an_order(shop: SimulatedShop, chance: random.Random) -> str:
-    at = [index for index, record in enumerate(shop.records) if isinstance(record, ReadOrder) and record.order]
-    told = {
+def _lose_an_order(shop: SimulatedShop, rng: random.Random) -> str:
+    indexes = [index for index, record in enumerate(shop.records) if isinstance(record, ReadOrder) and record.order]
+    response = {
         record.order.order_id for record in shop.records if isinstance(record, Response) and record.order is not None
     }
-    at = [index for index in at if shop.records[index].order_id in told]  # type: ignore[union-attr]
-    assume(at)
-    index = chance.choice(at)
+    indexes = [index for index in indexes if shop.records[index].order_id in response]  # type: ignore[union-attr]
+    assume(indexes)
+    index = rng.choice(indexes)
     shop.records[index] = structs.replace(shop.records[index], order=None)
     return "answer_lost"
 
 
-def _find_a_unit(shop: SimulatedShop, chance: random.Random) -> str:
-    at = [
+def _find_a_unit(shop: SimulatedShop, rng: random.Random) -> str:
+    indexes = [
         index
         for index, record in enumerate(shop.records)
         if isinstance(record, ReadStock) and record.stock is not None and record.stock.warehouses
     ]
-    assume(at)
-    index = chance.choice(at)
+    assume(indexes)
+    index = rng.choice(indexes)
     read_stock = shop.records[index]
     assert isinstance(read_stock, ReadStock) and read_stock.stock is not None
-    where = chance.choice(sorted(read_stock.stock.warehouses))
+    where = rng.choice(sorted(read_stock.stock.warehouses))
     shelf = read_stock.stock.warehouses[where]
     more = structs.replace(shelf, locked=shelf.locked + 1, available=shelf.available - 1)
     shelves = {**read_stock.stock.warehouses, where: more}
@@ -145,26 +145,26 @@ def _find_a_unit(shop: SimulatedShop, chance: random.Random) -> str:
     return "hold_leaked"
 
 
-def _drop_the_last_update(shop: SimulatedShop, chance: random.Random) -> str:
+def _drop_the_last_update(shop: SimulatedShop, rng: random.Random) -> str:
     seen = [index for index, record in enumerate(shop.records) if isinstance(record, UpdateReceived)]
     assume(seen)
     del shop.records[seen[-1]]
     return "channel_not_converged"
 
 
-def _tell_an_older_update(shop: SimulatedShop, chance: random.Random) -> str:
+def _tell_an_older_update(shop: SimulatedShop, rng: random.Random) -> str:
     seen = [record for record in shop.records if isinstance(record, UpdateReceived)]
     older = [
         record
         for record in seen
-        if any(other.update.version > record.update.version and _same_outlet(other, record) for other in seen)
+        if any(other.update.version > record.update.version and _same_subscription(other, record) for other in seen)
     ]
     assume(older)
-    shop.records.append(chance.choice(older))
+    shop.records.append(rng.choice(older))
     return "version_went_back"
 
 
-def _same_outlet(one: UpdateReceived, other: UpdateReceived) -> bool:
+def _same_subscription(one: UpdateReceived, other: UpdateReceived) -> bool:
     return (one.subscriber, one.update.sku) == (other.subscriber, other.update.sku)
 
 
@@ -174,8 +174,8 @@ def _same_outlet(one: UpdateReceived, other: UpdateReceived) -> bool:
     st.sampled_from((_lose_an_order, _find_a_unit, _drop_the_last_update, _tell_an_older_update)),
     st.randoms(use_true_random=False),
 )
-def test_a_fault_in_whatever_run_is_found(batches: list[TimedBatch], plant: object, chance: random.Random) -> None:
-    shop = played(batches)
-    shop.rest()
-    checker = plant(shop, chance)  # type: ignore[operator]
+def test_a_fault_in_whatever_run_is_found(batches: list[TimedBatch], break_history: object, rng: random.Random) -> None:
+    shop = run_batches(batches)
+    shop.quiesce()
+    checker = break_history(shop, rng)  # type: ignore[operator]
     assert judge(shop.records).part(checker).found

@@ -1,4 +1,4 @@
-"""The fold of a replay: rows of `reservations` and `adjustments` in, what every SKU should be out."""
+"""The stock model of a replay: rows of `reservations` and `adjustments` in, the expected state of every SKU out."""
 
 from __future__ import annotations
 
