@@ -20,6 +20,7 @@ from typing import Any
 from msgspec import Struct
 
 from stocktide.streams import failpoints
+from stocktide.streams.backoff import doubling_pauses
 from stocktide.streams.kafka.membership import Membership, MembershipLost
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.settlement.stalls import describe_error
@@ -138,7 +139,7 @@ class PartitionWorkers:
         if len(events) > 1:
             records = tuple(record for event in events for record in event.value.records)
             chunk = Chunk(chunk.topic, chunk.partition, records)
-        wait = RETRY_SECONDS_MIN
+        pauses = doubling_pauses(RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         self.in_progress[chunk.partition] = ChunkInProgress(chunk.records[0].offset)
         while self._membership.holds(epoch):
             try:
@@ -146,7 +147,7 @@ class PartitionWorkers:
             except MembershipLost:
                 return
             except Exception as error:
-                records = chunk.records
+                records, pause = chunk.records, next(pauses)
                 self.in_progress[chunk.partition] = ChunkInProgress(records[0].offset, describe_error(error))
                 logger.exception(
                     "%s-%d, offsets %d to %d: failed, trying again in %.1f s",
@@ -154,10 +155,9 @@ class PartitionWorkers:
                     chunk.partition,
                     records[0].offset,
                     records[-1].offset,
-                    wait,
+                    pause,
                 )
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, RETRY_SECONDS_MAX)
+                await asyncio.sleep(pause)
             else:
                 failpoints.hit("before_commit")
                 for event in events:

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from stocktide.errors import StocktideError
 from stocktide.streams import failpoints
+from stocktide.streams.backoff import doubling_pauses
 from stocktide.streams.journal.log import JournalLog, OutOfRange
 from stocktide.streams.journal.record import (
     KIND_BATCH,
@@ -148,7 +149,7 @@ class Relay:
 
     async def run(self) -> None:
         """Take over and serve, repeatedly, while the shard is assigned to this process."""
-        pause = PAUSE_SECONDS_FIRST
+        pauses = doubling_pauses(PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX)
         loop = asyncio.get_running_loop()
         while self._assigned():
             began = loop.time()
@@ -164,12 +165,10 @@ class Relay:
                 self.error = f"the relay failed: {error!r}"
             finally:
                 self.blessed = False
-            if self.stuck:
-                pause = UNPUBLISHABLE_SECONDS
-            elif loop.time() - began > GOOD_TERM_SECONDS and self.term:
-                pause = PAUSE_SECONDS_FIRST
+            if loop.time() - began > GOOD_TERM_SECONDS and self.term:
+                pauses = doubling_pauses(PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX)
+            pause = UNPUBLISHABLE_SECONDS if self.stuck else next(pauses)
             await asyncio.sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, PAUSE_SECONDS_MAX)
 
     def _report(self, error: Exception) -> None:
         sentence = str(error) or type(error).__name__

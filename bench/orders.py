@@ -1,4 +1,4 @@
-"""Order and stock events for the benchmarks, a producer that is never the limit, and a reader of whole topics.
+"""Order and stock events for the benchmarks, and a producer that is never the limit.
 
 Out: bytes as a channel or a warehouse sends them. Orders have one line and are spread evenly over the channels and
 over `skus` SKUs named `S0…`.
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 
 CHANNELS = ("tmall", "jd", "pinduoduo", "douyin", "shopify")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
@@ -38,45 +37,43 @@ def order_events(count: int, skus: int, prefix: str, seed: int = 1) -> Iterator[
         yield order_id.encode(), encode_order(order_id, draw.choice(CHANNELS), sku_name(draw.randrange(skus)))
 
 
-def encode_order(order_id: str, channel: str, sku: str, hold_seconds: int | None = None) -> bytes:
-    """One `order.placed` of one unit."""
+def encode_order(order_id: str, channel: str, sku: str, hold_seconds: int | None = None, units: int = 1) -> bytes:
+    """One `order.placed` of one line."""
     hold = "" if hold_seconds is None else f'"hold_seconds":{hold_seconds},'
     return (
         f'{{"type":"order.placed","id":"{order_id}-placed","occurred_at":"{OCCURRED_AT}","order_id":"{order_id}",'
-        f'"channel":"{channel}",{hold}"lines":[{{"sku":"{sku}","quantity":1}}]}}'
+        f'"channel":"{channel}",{hold}"lines":[{{"sku":"{sku}","quantity":{units}}}]}}'
     ).encode()
 
 
 def receipts(skus: Sequence[str], units: int = UNITS_EACH) -> Iterator[KeyValue]:
     """Receipts of `units` of every SKU in every warehouse; those of one SKU follow each other."""
     for start in range(0, len(skus), LINES_PER_EVENT):
-        some = skus[start : start + LINES_PER_EVENT]
+        some = dict.fromkeys(skus[start : start + LINES_PER_EVENT], units)
         for warehouse in WAREHOUSES:
-            yield encode_movement("stock.received", f"open-{some[0]}", warehouse, some, units)
+            yield warehouse.encode(), encode_movement("stock.received", f"open-{skus[start]}", warehouse, some)
 
 
 def encode_movement(
-    event_type: str, event_id: str, warehouse: str, skus: Sequence[str], units: int, occurred_at: str = OCCURRED_AT
-) -> KeyValue:
-    """One movement with the same number of units on each line."""
+    event_type: str, event_id: str, warehouse: str, units: dict[str, int], occurred_at: str = OCCURRED_AT
+) -> bytes:
+    """One movement of these units by SKU."""
     event = {
         "type": event_type,
         "id": event_id,
         "occurred_at": occurred_at,
         "warehouse": warehouse,
-        "lines": [{"sku": sku, "quantity": units} for sku in skus],
+        "lines": [{"sku": sku, "quantity": count} for sku, count in units.items()],
     }
-    return warehouse.encode(), orjson.dumps(event)
+    return orjson.dumps(event)
 
 
 async def send_all(kafka: str, topic: str, partitions: int, events: Iterator[KeyValue]) -> int:
     """Append every event, partitioned by its key; the number of events."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=kafka, acks="all", max_batch_size=512 * 1024, max_request_size=4 * 1024 * 1024
-    )
-    await producer.start()
     sent = 0
-    try:
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka, acks="all", max_batch_size=512 * 1024, max_request_size=4 * 1024 * 1024
+    ) as producer:
         open_batches = {number: producer.create_batch() for number in range(partitions)}
         for key, value in events:
             partition = zlib.crc32(key) % partitions
@@ -89,19 +86,4 @@ async def send_all(kafka: str, topic: str, partitions: int, events: Iterator[Key
             if batch.record_count():
                 await producer.send_batch(batch, topic, partition=partition)
         await producer.flush()
-    finally:
-        await producer.stop()
     return sent
-
-
-async def read_all(kafka: str, topic: str) -> AsyncIterator[Any]:
-    """The records of a topic, from its beginning to its present end."""
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka, group_id=None, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
-            while await consumer.position(partition) < end:
-                for record in (await consumer.getmany(partition, timeout_ms=1_000)).get(partition, []):
-                    yield record
-    finally:
-        await consumer.stop()

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis.asyncio import Redis
 
 from bench.servers import BenchServers
+from stocktide.streams.kafka.read_topic import topic_consumer
 
 # Bytes per order over 1,000 SKUs, seen in the topics of a run: its share of a batch, its record and the
 # record of its SKU in Redis; its row of `reservations`, and its share of the rows of `stock` and `channel-stock`,
@@ -27,24 +28,18 @@ BATCH = 256
 BATCHES = 150
 # As many as the intake submits concurrently.
 CONCURRENT_BATCHES = 4
+BYTES_MAX = 8 * 1024 * 1024
 
 
 async def measure_raw_throughput(servers: BenchServers) -> tuple[float, dict[str, float]]:
     """Orders a second of all pieces together; µs per order of each piece alone."""
     app_id, kafka = "floor", servers.kafka.address
     await servers.create_topics(app_id)
-    redis = Redis.from_url(servers.valkey.url)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=0, max_request_size=8 * 1024 * 1024)
-    consumer = AIOKafkaConsumer(
-        f"{app_id}-journal",
-        bootstrap_servers=kafka,
-        group_id=None,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=8 * 1024 * 1024,
-    )
-    await producer.start()
-    await consumer.start()
-    try:
+    async with (
+        Redis.from_url(servers.valkey.url) as redis,
+        AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=0, max_request_size=BYTES_MAX) as producer,
+        topic_consumer(kafka, f"{app_id}-journal") as consumer,
+    ):
         mover = _ByteMover(redis, producer, consumer, app_id)
         pieces = {
             "Redis: records written, batch appended": mover.write_redis,
@@ -53,10 +48,6 @@ async def measure_raw_throughput(servers: BenchServers) -> tuple[float, dict[str
         }
         each = {name: 1e6 / await _rate(piece) for name, piece in pieces.items()}
         return await _rate(mover.write_all), each
-    finally:
-        await consumer.stop()
-        await producer.stop()
-        await redis.aclose()
 
 
 async def _rate(piece: Callable[[int], Awaitable[None]]) -> float:

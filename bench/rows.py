@@ -1,4 +1,4 @@
-"""The rows of the benchmark: each measures one thing against its yardstick."""
+"""The parts of the benchmark: each measures something against its yardstick, and adds its rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from bench.http_load import ORDERS_PATH
 from bench.latency import PROBE_SKUS, measure_update_latencies
-from bench.orders import WAREHOUSES, order_events, send_all, sku_name
-from bench.rates import LoadResult, measure_rate, percentile
-from bench.report import BenchmarkRow
-from bench.servers import BenchServers, receive_opening_stock, run_module, run_stocktide
-from stocktide.embedded.ports import is_port_free, pick_free_port
-from stocktide.retry import poll_until
+from bench.load import ORDERS_PATH, LoadResult, measure_rate, percentile
+from bench.orders import UNITS_EACH, WAREHOUSES, order_events, send_all, sku_name
+from bench.plain_faust import PARTITIONS, plain_faust
+from bench.raw_throughput import measure_raw_throughput
+from bench.report import Report
+from bench.servers import BenchServers, ModuleProcess, StocktideProcess, receive_opening_stock, running
+from bench.service import EMPTY_PATH, service
+from bench.strategies import OneLuaCall
+from stocktide.embedded.ports import pick_free_port
 from stocktide.streams.contract.events import Malformed, decode_order_event
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
@@ -36,24 +38,120 @@ HTTP_SECONDS = 8.0
 PUBLISH_SECONDS = 10.0
 SKUS = [sku_name(number) for number in range(1_000)]
 START_SECONDS_GOAL = 10.0
-START_SECONDS_MAX = 120.0
 
 
-async def measure_worker(servers: BenchServers, app_id: str, skus: int) -> float:
+async def measure_workers(servers: BenchServers, report: Report) -> float:
+    """The worker against its yardsticks; its rate (orders/s) over 1,000 SKUs, the peak of the other parts."""
+    report.log("orders through the worker, over 1,000 SKUs …")
+    spread = await _measure_worker(servers, "spread", len(SKUS))
+    report.log(f"  {spread:.0f}/s; on one hot SKU …")
+    hot = await _measure_worker(servers, "hot", 1)
+    report.log(f"  {hot:.0f}/s; the plain Faust agent …")
+    plain = await _measure_plain_faust(servers, "plain")
+    report.log(f"  {plain:.0f}/s; the same Lua batches with no Kafka …")
+    lua = await _measure_lua(servers, "lua", len(SKUS))
+    report.ratio("worker : plain Faust agent", spread, plain, 15)
+    report.ratio("worker : the same Lua batches with no Kafka", spread, lua, 0.6)
+    report.ratio("one hot SKU : 1,000 SKUs", hot, spread, 1)
+    return spread
+
+
+async def measure_floor(servers: BenchServers, report: Report, peak: float | None) -> None:
+    """The cost of moving the same bytes only."""
+    report.log("the same bytes through Redis and Kafka, without decisions …")
+    rate, pieces = await measure_raw_throughput(servers)
+    beside = f"; the worker reaches {peak / rate:.2f} of it" if peak else ""
+    parts = ", ".join(f"{name} {each:.0f}" for name, each in pieces.items())
+    report.add("an order's bytes through Redis and Kafka, nothing decided", f"{rate:.0f}/s{beside}  (µs each: {parts})")
+
+
+async def measure_scaling(servers: BenchServers, report: Report, peak: float | None) -> None:
+    """How the rate grows with a second process, on the cores of this machine."""
+    report.log("two workers; one and two API processes …")
+    two = await _measure_two_workers(servers, "two", len(SKUS))
+    if peak is None:
+        report.add("two workers : one", f"{two:.0f}/s")
+    else:
+        report.ratio("two workers : one", two, peak)
+    one_api, two_apis = await _measure_two_apis(servers, "apis")
+    report.ratio("two API processes : one", two_apis, one_api)
+
+
+async def measure_http(servers: BenchServers, report: Report) -> None:
+    """`POST /v1/orders` against an aiohttp handler that does nothing, both at 64 connections."""
+    report.log("POST /v1/orders …")
+    await receive_opening_stock(servers, "http", SKUS)
+    port = pick_free_port()
+    async with running(service(port, servers.folder / "empty.log", "empty")):
+        empty = await _load_http(port, "e", path=EMPTY_PATH)
+    worker, api = (StocktideProcess(servers, "http", kind) for kind in ("worker", "api"))
+    async with running(worker), running(api):
+        await _load_http(api.port, "warm")
+        peak = await _load_http(api.port, "h")
+        half = await _load_http(api.port, "half", peak.rate / 2)
+    ratio = peak.rate / empty.rate
+    report.add(
+        "POST /v1/orders : empty aiohttp handler, 64 connections",
+        f"{ratio:.2f}  ({peak.rate:.0f}/s, p50 {peak.p50_ms:.1f} ms, p99 {peak.p99_ms:.1f} ms : "
+        f"{empty.rate:.0f}/s, p50 {empty.p50_ms:.1f} ms, p99 {empty.p99_ms:.1f} ms)"
+        + (f"  {peak.other:.0f} not 201" if peak.other else ""),
+        goal=">= 0.50",
+        met=ratio >= 0.5,
+    )
+    report.add(
+        "POST /v1/orders at half the peak, p99 from scheduled time",
+        f"{half.p99_ms:.1f} ms  (p50 {half.p50_ms:.1f} ms at {half.rate:.0f}/s)",
+        goal="<= 20 ms",
+        met=half.p99_ms <= 20,
+    )
+
+
+async def measure_publication(servers: BenchServers, report: Report, peak: float) -> None:
+    """Event in → channel update out at 20 % of the peak rate."""
+    report.log("event in → channel update out …")
+    app_id = "publish"
+    await receive_opening_stock(servers, app_id, [*SKUS, *(f"P{number}" for number in range(PROBE_SKUS))])
+    kafka, rate = servers.kafka.address, peak * 0.2
+    async with running(StocktideProcess(servers, app_id, "worker")):
+        await measure_update_latencies(kafka, app_id, rate, 2.0, "warm")
+        latencies = await measure_update_latencies(kafka, app_id, rate, PUBLISH_SECONDS, "run")
+    p50, p99 = percentile(latencies, 0.5) * 1000, percentile(latencies, 0.99) * 1000
+    report.add(
+        f"event in → channel update out at 20 % of the peak ({rate:.0f}/s)",
+        f"p99 {p99:.0f} ms  (p50 {p50:.0f} ms, {len(latencies)} probes)",
+        goal="p99 <= 100 ms",
+        met=p99 <= 100,
+    )
+
+
+async def measure_start(report: Report) -> None:
+    """`stocktide up` on an empty folder, until its ready file exists."""
+    report.log("a start on an empty folder …")
+    with tempfile.TemporaryDirectory(prefix="stocktide-start-") as folder:
+        ready = Path(folder) / "ready.json"
+        options = ("--data", f"{folder}/data", "--port", "0", "--ready-file", str(ready))
+        system = ModuleProcess("stocktide", "up", *options, log=Path(folder) / "up.log", ready=ready.exists)
+        try:
+            seconds = await system.start()
+        finally:
+            await system.stop()
+    name = "`stocktide up`, start to ready (jars cached)"
+    report.add(name, f"{seconds:.1f} s", goal="<= 10 s", met=seconds <= START_SECONDS_GOAL)
+
+
+async def _measure_worker(servers: BenchServers, app_id: str, skus: int) -> float:
     """Orders a second from Kafka to settled and acked, of a backlog that exists before the worker starts."""
     await receive_opening_stock(servers, app_id, SKUS)
     await _send_orders(servers, app_id, skus)
-    async with run_stocktide(servers, app_id, "worker") as worker:
+    async with running(StocktideProcess(servers, app_id, "worker")) as worker:
         return await measure_rate(worker.count_settled_events, WORKER_ORDERS)
 
 
-async def measure_two_workers(servers: BenchServers, app_id: str, skus: int) -> float:
+async def _measure_two_workers(servers: BenchServers, app_id: str, skus: int) -> float:
     """The same with two workers, which share the partitions."""
     await receive_opening_stock(servers, app_id, SKUS)
-    async with (
-        run_stocktide(servers, app_id, "worker", "w1") as first,
-        run_stocktide(servers, app_id, "worker", "w2") as second,
-    ):
+    first, second = (StocktideProcess(servers, app_id, "worker", name) for name in ("w1", "w2"))
+    async with running(first), running(second):
 
         async def count() -> int:
             return sum(await asyncio.gather(first.count_settled_events(), second.count_settled_events()))
@@ -74,24 +172,17 @@ async def _send_orders(servers: BenchServers, app_id: str, skus: int) -> None:
     await send_all(servers.kafka.address, f"{app_id}-orders", partitions, order_events(WORKER_ORDERS, skus, "b"))
 
 
-async def measure_plain_faust(servers: BenchServers) -> float:
+async def _measure_plain_faust(servers: BenchServers, app_id: str) -> float:
     """Orders a second of the plain Faust agent on the same servers."""
-    app_id, partitions, kafka = "plain", 4, servers.kafka.address
-    topic = f"{app_id}-orders"
-    await ensure_topics(kafka, app_id, partitions, 0)
-    await send_all(kafka, topic, partitions, order_events(PLAIN_ORDERS, len(SKUS), "p"))
-    environ = {
-        "BENCH_KAFKA": kafka,
-        "BENCH_REDIS": servers.valkey.url,
-        "BENCH_APP": app_id,
-        "BENCH_TOPIC": topic,
-        "BENCH_PARTITIONS": str(partitions),
-        "BENCH_DATA": str(servers.folder / "plain"),
-    }
-    command = ("bench.plain_faust", "worker", "--without-web")
+    kafka = servers.kafka.address
+    await ensure_topics(kafka, app_id, PARTITIONS, 0)
+    await send_all(kafka, f"{app_id}-orders", PARTITIONS, order_events(PLAIN_ORDERS, len(SKUS), "p"))
+    stock = OneLuaCall(servers.valkey.url)
+    await stock.open(dict.fromkeys(SKUS, UNITS_EACH))
+    await stock.close()
     async with (
         Redis.from_url(servers.valkey.url) as redis,
-        run_module(*command, log=servers.folder / "plain.log", environ=environ),
+        running(plain_faust(servers, app_id, servers.folder / "plain.log")),
     ):
 
         async def count() -> int:
@@ -100,7 +191,7 @@ async def measure_plain_faust(servers: BenchServers) -> float:
         return await measure_rate(count, PLAIN_ORDERS)
 
 
-async def measure_lua(servers: BenchServers, app_id: str, skus: int) -> float:
+async def _measure_lua(servers: BenchServers, app_id: str, skus: int) -> float:
     """Orders a second of the same batches with no Kafka and no relay."""
     async with Redis.from_url(servers.valkey.url) as redis:
         await _bless(redis, app_id)
@@ -117,10 +208,10 @@ async def measure_lua(servers: BenchServers, app_id: str, skus: int) -> float:
         return LUA_ORDERS / (time.perf_counter() - started)
 
 
-async def load_http(port: int, prefix: str, rate: float = 0, path: str = ORDERS_PATH) -> LoadResult:
+async def _load_http(port: int, prefix: str, rate: float = 0, path: str = ORDERS_PATH) -> LoadResult:
     """Load an endpoint from a process of its own."""
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.http_load", str(port), path, prefix),
+        *(sys.executable, "-m", "bench.load", str(port), path, prefix),
         *(str(HTTP_SECONDS), str(HTTP_CONNECTIONS), str(rate)),
         stdout=asyncio.subprocess.PIPE,
     )
@@ -128,85 +219,15 @@ async def load_http(port: int, prefix: str, rate: float = 0, path: str = ORDERS_
     return LoadResult(**orjson.loads(output))
 
 
-async def measure_http(servers: BenchServers, app_id: str) -> list[BenchmarkRow]:
-    """`POST /v1/orders` against an aiohttp handler that does nothing, both at 64 connections."""
-    await receive_opening_stock(servers, app_id, SKUS)
-    port = pick_free_port()
-
-    async def listens() -> bool:
-        return not is_port_free(port)
-
-    async with run_module("bench.empty_handler", str(port), log=servers.folder / "empty.log"):
-        await poll_until(listens, START_SECONDS_MAX)
-        empty = await load_http(port, "e", path="/empty")
-    async with run_stocktide(servers, app_id, "worker"), run_stocktide(servers, app_id, "api") as api:
-        await load_http(api.port, "warm")
-        peak = await load_http(api.port, "h")
-        half = await load_http(api.port, "half", peak.rate / 2)
-    ratio = peak.rate / empty.rate
-    return [
-        BenchmarkRow(
-            "POST /v1/orders : empty aiohttp handler, 64 connections",
-            f"{ratio:.2f}  ({peak.rate:.0f}/s, p50 {peak.p50_ms:.1f} ms, p99 {peak.p99_ms:.1f} ms : "
-            f"{empty.rate:.0f}/s, p50 {empty.p50_ms:.1f} ms, p99 {empty.p99_ms:.1f} ms)"
-            + (f"  {peak.other:.0f} not 201" if peak.other else ""),
-            ">= 0.50",
-            ratio >= 0.5,
-        ),
-        BenchmarkRow(
-            "POST /v1/orders at half the peak, p99 from scheduled time",
-            f"{half.p99_ms:.1f} ms  (p50 {half.p50_ms:.1f} ms at {half.rate:.0f}/s)",
-            "<= 20 ms",
-            half.p99_ms <= 20,
-        ),
-    ]
-
-
-async def measure_two_apis(servers: BenchServers, app_id: str) -> tuple[float, float]:
+async def _measure_two_apis(servers: BenchServers, app_id: str) -> tuple[float, float]:
     """Orders a second through one API process, and through two at the same time, with one worker."""
     await receive_opening_stock(servers, app_id, SKUS)
-    async with (
-        run_stocktide(servers, app_id, "worker"),
-        run_stocktide(servers, app_id, "api") as first,
-        run_stocktide(servers, app_id, "api") as second,
-    ):
-        await load_http(first.port, "warm")
-        one = await load_http(first.port, "one")
-        both = await asyncio.gather(load_http(first.port, "left"), load_http(second.port, "right"))
+    worker, first, second = (StocktideProcess(servers, app_id, kind) for kind in ("worker", "api", "api"))
+    async with running(worker), running(first), running(second):
+        await _load_http(first.port, "warm")
+        one = await _load_http(first.port, "one")
+        both = await asyncio.gather(_load_http(first.port, "left"), _load_http(second.port, "right"))
     return one.rate, sum(load.rate for load in both)
-
-
-async def measure_publication(servers: BenchServers, app_id: str, peak: float) -> BenchmarkRow:
-    """Event in → channel update out at 20 % of the peak rate."""
-    await receive_opening_stock(servers, app_id, [*SKUS, *(f"P{number}" for number in range(PROBE_SKUS))])
-    kafka, rate = servers.kafka.address, peak * 0.2
-    async with run_stocktide(servers, app_id, "worker"):
-        await measure_update_latencies(kafka, app_id, rate, 2.0, "warm")
-        latencies = await measure_update_latencies(kafka, app_id, rate, PUBLISH_SECONDS, "run")
-    p50, p99 = percentile(latencies, 0.5) * 1000, percentile(latencies, 0.99) * 1000
-    return BenchmarkRow(
-        f"event in → channel update out at 20 % of the peak ({rate:.0f}/s)",
-        f"p99 {p99:.0f} ms  (p50 {p50:.0f} ms, {len(latencies)} probes)",
-        "p99 <= 100 ms",
-        p99 <= 100,
-    )
-
-
-async def measure_start() -> BenchmarkRow:
-    """`stocktide up` on an empty folder, until its ready file exists."""
-    with tempfile.TemporaryDirectory(prefix="stocktide-start-") as folder:
-        ready = Path(folder) / "ready.json"
-
-        async def is_ready() -> bool:
-            return ready.exists()
-
-        arguments = ("stocktide", "up", "--data", f"{folder}/data", "--port", "0", "--ready-file", str(ready))
-        began = time.monotonic()
-        async with run_module(*arguments, log=Path(folder) / "up.log"):
-            await poll_until(is_ready, START_SECONDS_MAX)
-            seconds = time.monotonic() - began
-    name = "`stocktide up`, start to ready (jars cached)"
-    return BenchmarkRow(name, f"{seconds:.1f} s", "<= 10 s", seconds <= START_SECONDS_GOAL)
 
 
 def _batches(count: int, skus: int) -> list[list[Command]]:
@@ -219,7 +240,7 @@ def _batches(count: int, skus: int) -> list[list[Command]]:
 
 
 def _receive(skus: list[str], number: int) -> list[Command]:
-    lines = tuple((sku, 1_000_000) for sku in skus)
+    lines = tuple((sku, UNITS_EACH) for sku in skus)
     return [
         Receive(id=f"open-{number}", warehouse=warehouse, at=1, fingerprint="", lines=lines) for warehouse in WAREHOUSES
     ]
@@ -227,7 +248,6 @@ def _receive(skus: list[str], number: int) -> list[Command]:
 
 async def _bless(redis: Redis, app_id: str) -> None:
     """Replace a takeover: this ledger has no journal."""
-    server = await redis.info("server")
-    replication = await redis.info("replication")
+    server, replication = await redis.info("server"), await redis.info("replication")
     ids: Any = {"run_id": server["run_id"], "replid": replication["master_replid"], "term": "1"}
     await redis.hset(f"{key_prefix(app_id)}blessed", mapping=ids)

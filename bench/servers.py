@@ -1,4 +1,4 @@
-"""The servers and processes of a benchmark: an embedded Kafka and Valkey, and Stocktide's own processes.
+"""The servers and processes of a benchmark: an embedded Kafka and Valkey, and processes `python -m …`.
 
 In: a folder. Out: servers and processes with the settings of a user (AOF everysec, the journal flushed by message);
 each process can be stopped, killed and started again.
@@ -12,16 +12,18 @@ import re
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.orders import receipts, send_all
-from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
+from bench.valkey import BenchValkey
+from stocktide.embedded import EmbeddedKafka
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 from stocktide.retry import poll_until
@@ -31,7 +33,6 @@ from stocktide.streams.kafka.admin import ensure_topics
 # Ten times the goal for a million SKUs: a slower start is a failure, not a measurement.
 READY_SECONDS_MAX = 600.0
 STOP_SECONDS_MAX = 30.0
-POLL_SECONDS = 0.02
 LOG_POLL_SECONDS = 0.5
 RESPONSE_SECONDS_MAX = 5.0
 
@@ -41,7 +42,7 @@ class BenchServers:
     """The servers, and the folder of all data and logs."""
 
     kafka: EmbeddedKafka
-    valkey: EmbeddedValkey
+    valkey: BenchValkey
     folder: Path
 
     def settings(self, app_id: str, **more: object) -> Settings:
@@ -61,9 +62,7 @@ class BenchServers:
 async def run_servers(folder: Path) -> AsyncIterator[BenchServers]:
     """Both servers, for the duration."""
     kafka = EmbeddedKafka(folder / "kafka", folder / "kafka.log")
-    valkey = EmbeddedValkey(folder / "valkey", folder / "valkey.log")
-    for part in ("kafka", "valkey"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+    valkey = BenchValkey(folder / "valkey", folder / "valkey.log")
     try:
         await asyncio.gather(kafka.start(), valkey.start())
         yield BenchServers(kafka, valkey, folder)
@@ -71,75 +70,43 @@ async def run_servers(folder: Path) -> AsyncIterator[BenchServers]:
         await asyncio.gather(kafka.stop(), valkey.stop())
 
 
-@asynccontextmanager
-async def run_module(
-    *arguments: str, log: Path, environ: Mapping[str, str] | None = None
-) -> AsyncIterator[ChildProcess]:
-    """A process `python -m …`, for the duration."""
-    child = ChildProcess(arguments[0], log)
-    await child.spawn([sys.executable, "-m", *arguments], {**os.environ, **(environ or {})})
-    try:
-        yield child
-    finally:
-        await child.stop(STOP_SECONDS_MAX)
+class ModuleProcess(ChildProcess):
+    """A process `python -m …`; a restart runs the same command. `ready`: whether it can be used."""
 
-
-class StocktideProcess:
-    """One process of Stocktide, `worker` or `api`; a restart keeps its port."""
-
-    def __init__(self, servers: BenchServers, app_id: str, kind: str, worker_name: str = "worker") -> None:
-        self._servers = servers
-        self._app_id = app_id
-        self._kind = kind
-        self._worker_name = worker_name
-        self.port = pick_free_port()
-        self._child = ChildProcess(kind, servers.folder / f"{app_id}.{kind}.{self.port}.log")
+    def __init__(
+        self,
+        *arguments: str,
+        log: Path,
+        environ: Mapping[str, str] | None = None,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        super().__init__(" ".join(arguments[:2]), log, STOP_SECONDS_MAX)
+        self._command = [sys.executable, "-m", *arguments]
+        self._environ = {**os.environ, **(environ or {})}
+        self._ready = ready
         self._log_offset = 0
 
-    @property
-    def url(self) -> str:
-        """The base URL of its endpoint."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        """Its log, across restarts."""
-        return self._child.log
+    async def is_ready(self) -> bool:
+        """Whether it can be used."""
+        return self._ready()
 
     async def start(self) -> float:
-        """Start it, and wait until it is ready: seconds. Raises RuntimeError, TimeoutError."""
+        """Start it, and wait until it is ready: seconds. Raises RuntimeError."""
         began = time.monotonic()
-        port = {"worker": "worker_port", "api": "port"}[self._kind]
-        settings = self._servers.settings(self._app_id, worker_name=self._worker_name, **{port: self.port})
         self._log_offset = self.log.stat().st_size if self.log.exists() else 0
-        command = [sys.executable, "-m", "stocktide", self._kind]
-        await self._child.spawn(command, {**os.environ, **settings.as_environment()})
-        async with asyncio.timeout(READY_SECONDS_MAX):
-            while await self.get("/readyz") is None:
-                if not self._child.running:
-                    raise RuntimeError(f"the {self._kind} ended; its log says why:\n{self._child.last_log_lines()}")
-                await asyncio.sleep(POLL_SECONDS)
+        await self.spawn(self._command, self._environ)
+
+        async def is_ready_or_ended() -> bool:
+            return not self.running or await self.is_ready()
+
+        if not await poll_until(is_ready_or_ended, READY_SECONDS_MAX) or not self.running:
+            raise RuntimeError(f"{self.title} ended or is not ready; its log says why:\n{self.last_log_lines()}")
         return time.monotonic() - began
 
-    async def stop(self) -> float:
-        """SIGTERM, and wait for its end: seconds."""
-        began = time.monotonic()
-        await self._child.stop(STOP_SECONDS_MAX)
-        return time.monotonic() - began
-
-    async def kill(self) -> float:
-        """SIGKILL, and wait for its end: seconds."""
-        began = time.monotonic()
-        self._child.kill()
-        await self._child.wait()
-        return time.monotonic() - began
-
-    async def get(self, path: str) -> str | None:
-        """The body of a 200 response; None for any other status, and if nothing answers."""
-        try:
-            return await asyncio.to_thread(_get, self.url + path)
-        except OSError:
-            return None
+    async def end_by_kill(self) -> None:
+        """SIGKILL, and wait for its end."""
+        self.kill()
+        await self.wait()
 
     async def wait_for_log(self, pattern: re.Pattern[str], seconds_max: float) -> re.Match[str]:
         """Wait until its log since the last start matches. Raises TimeoutError."""
@@ -148,13 +115,41 @@ class StocktideProcess:
             if (found := pattern.search(self.log_since(self._log_offset))) is not None:
                 return found
             await asyncio.sleep(LOG_POLL_SECONDS)
-        raise TimeoutError(f"the {self._kind} did not log {pattern.pattern!r} within {seconds_max:.0f} s")
+        raise TimeoutError(f"{self.title} did not log {pattern.pattern!r} within {seconds_max:.0f} s")
 
     def log_since(self, offset: int) -> str:
         """Its log from `offset` bytes on."""
         with self.log.open("rb") as file:
             file.seek(offset)
             return file.read().decode(errors="replace")
+
+    def memory(self) -> tuple[int, int]:
+        """Resident bytes now, and their peak since the start (0 if the system does not report it)."""
+        assert self.pid is not None
+        return psutil.Process(self.pid).memory_info().rss, _peak(self.pid)
+
+
+class StocktideProcess(ModuleProcess):
+    """A process of Stocktide, `worker` or `api`; a restart keeps its port."""
+
+    def __init__(self, servers: BenchServers, app_id: str, kind: str, worker_name: str = "worker") -> None:
+        self.port = pick_free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        port = {"worker": "worker_port", "api": "port"}[kind]
+        settings = servers.settings(app_id, worker_name=worker_name, **{port: self.port})
+        log = servers.folder / f"{app_id}.{kind}.{self.port}.log"
+        super().__init__("stocktide", kind, log=log, environ=settings.as_environment())
+
+    async def is_ready(self) -> bool:
+        """By `/readyz`."""
+        return await self.get("/readyz") is not None
+
+    async def get(self, path: str) -> str | None:
+        """The body of a 200 response; None for any other status, and if nothing answers."""
+        try:
+            return await asyncio.to_thread(_get, self.url + path)
+        except OSError:
+            return None
 
     async def metrics(self) -> dict[str, float]:
         """Its metrics, each summed over its labels except the topic: `name`, or `name topic`."""
@@ -174,18 +169,22 @@ class StocktideProcess:
             if line.startswith("stocktide_outcomes_total{") and 'outcome="nothing_due"' not in line
         )
 
-    def memory(self) -> tuple[int, int]:
-        """Resident bytes now, and their peak since the start (0 if the system does not report it)."""
-        assert self._child.pid is not None
-        return psutil.Process(self._child.pid).memory_info().rss, _peak(self._child.pid)
+    async def wait_until_settled(self, events: int) -> None:
+        """Wait until it has settled so many events. Raises TimeoutError."""
+
+        async def are_settled() -> bool:
+            return await self.count_settled_events() >= events
+
+        if not await poll_until(are_settled, READY_SECONDS_MAX):
+            raise TimeoutError(f"{events} events were not settled within {READY_SECONDS_MAX:.0f} s")
+
+
+_Process = TypeVar("_Process", bound=ModuleProcess)
 
 
 @asynccontextmanager
-async def run_stocktide(
-    servers: BenchServers, app_id: str, kind: str, worker_name: str = "worker"
-) -> AsyncIterator[StocktideProcess]:
-    """A process of Stocktide, ready, for the duration."""
-    process = StocktideProcess(servers, app_id, kind, worker_name)
+async def running(process: _Process) -> AsyncIterator[_Process]:
+    """A process, ready, for the duration."""
     try:
         await process.start()
         yield process
@@ -193,17 +192,20 @@ async def run_stocktide(
         await process.stop()
 
 
+async def seconds_of(step: Awaitable[object]) -> float:
+    """The duration of a step."""
+    began = time.monotonic()
+    await step
+    return time.monotonic() - began
+
+
 async def receive_opening_stock(servers: BenchServers, app_id: str, skus: list[str]) -> None:
     """Create the topics and receive stock of every SKU, until it is settled."""
     settings = await servers.create_topics(app_id)
-    async with run_stocktide(servers, app_id, "worker") as worker:
-        sent = await send_all(settings.kafka, f"{app_id}-movements", settings.partitions, receipts(skus))
-
-        async def received() -> bool:
-            return await worker.count_settled_events() >= sent
-
-        if not await poll_until(received, READY_SECONDS_MAX):
-            raise TimeoutError(f"{app_id}: the receipts were not settled within {READY_SECONDS_MAX:.0f} s")
+    async with running(StocktideProcess(servers, app_id, "worker")) as worker:
+        await worker.wait_until_settled(
+            await send_all(settings.kafka, f"{app_id}-movements", settings.partitions, receipts(skus))
+        )
 
 
 def _peak(pid: int) -> int:

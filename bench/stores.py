@@ -10,7 +10,6 @@ import asyncio
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,18 @@ import orjson
 from redis.asyncio import Redis
 from rich.console import Console
 
-from bench.compare.stocktide_contender import get_json, receive, wait_until_applied
-from bench.orders import encode_movement, read_all
-from bench.rates import percentile
-from bench.servers import BenchServers, run_servers, run_stocktide
+from bench.load import ORDERS_PATH, percentile
+from bench.orders import UNITS_EACH
+from bench.servers import BenchServers, StocktideProcess, run_servers, running
+from bench.stock import get_json, post_receipt, receive, wait_until_applied
 from stocktide.loadtest.client.http import StocktideClient
 from stocktide.retry import poll_until
+from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.topics import JOURNAL
 from stocktide.tables.ledger.scripts import key_prefix
 
 APP_ID = "stores"
+SOLD_MEANWHILE = "sold-meanwhile"
 # The deadline of an order.
 ORDER_SECONDS_MAX = 5.0
 LOAD_SECONDS_MAX = 3_000.0
@@ -36,35 +37,26 @@ ORDER_PAUSE_SECONDS = 0.05
 REQUESTS_MAX = 64
 
 
-@dataclass(slots=True)
-class OrderLatencies:
-    """The responses to the orders during the load: the seconds of each, and how many were not 201."""
-
-    seconds: list[float] = field(default_factory=list)
-    refused: int = 0
-
-
 async def measure(servers: BenchServers, stores: int, skus: int, console: Console) -> bool:
     """Load, print, and return whether every order was answered in time."""
     await servers.create_topics(APP_ID)
     async with (
         Redis.from_url(servers.valkey.url) as redis,
-        run_stocktide(servers, APP_ID, "worker"),
-        run_stocktide(servers, APP_ID, "api") as api,
+        running(StocktideProcess(servers, APP_ID, "worker")),
+        running(StocktideProcess(servers, APP_ID, "api")) as api,
         StocktideClient(api.url, REQUESTS_MAX) as client,
     ):
-        await _receive(client, "SHOP", ["sold-meanwhile"], 1_000_000)
-        await wait_until_applied(client, "SHOP", "opening-SHOP", LOAD_SECONDS_MAX)
+        await receive(client, "SHOP", "opening-SHOP", {SOLD_MEANWHILE: UNITS_EACH}, LOAD_SECONDS_MAX)
         await redis.config_resetstat()
         await redis.config_set("slowlog-log-slower-than", 20_000)
         await redis.config_set("slowlog-max-len", 100_000)
         await redis.slowlog_reset()
-        latencies, over, began = OrderLatencies(), asyncio.Event(), time.monotonic()
-        ordering = asyncio.create_task(_place_orders(client, latencies, over))
+        over, began = asyncio.Event(), time.monotonic()
+        ordering = asyncio.create_task(_place_orders(client, over))
         names = [f"SKU{number:05d}" for number in range(skus)]
         warehouses = [f"ST{store:03d}" for store in range(stores)]
         for warehouse in warehouses:
-            await _receive(client, warehouse, names, 1)
+            await post_receipt(client, warehouse, f"opening-{warehouse}", dict.fromkeys(names, 1))
         for warehouse in warehouses:
             await wait_until_applied(client, warehouse, f"opening-{warehouse}", LOAD_SECONDS_MAX)
         loaded = time.monotonic() - began
@@ -75,39 +67,38 @@ async def measure(servers: BenchServers, stores: int, skus: int, console: Consol
         assert await poll_until(all_whole, LOAD_SECONDS_MAX)
         whole = time.monotonic() - began
         over.set()
-        await ordering
+        responses = await ordering
         slowest = max((entry["duration"] for entry in await redis.slowlog_get(100_000)), default=0) / 1000
         stats: dict[str, Any] = (await redis.info("commandstats")).get("cmdstat_evalsha", {})
-        topic = JOURNAL.full_name(APP_ID)
-        sizes = [len(record.value or b"") async for record in read_all(servers.kafka.address, topic)]
+        sizes: list[int] = []
+        async with topic_consumer(servers.kafka.address, JOURNAL.full_name(APP_ID)) as consumer:
+            async for _, records in read_topic(consumer):
+                sizes += [len(record.value or b"") for record in records]
         available = (await get_json(client, f"/v1/stock/{names[-1]}") or {}).get("available")
-    seconds = latencies.seconds
+    seconds = [took for _, took in responses]
+    refused = sum(status != 201 for status, _ in responses)
     console.print(f"{stores} stores x {skus} SKUs: applied in {loaded:.0f} s, every row whole after {whole:.0f} s")
     console.print(f"available of the last SKU: {available} (has to be {stores})")
     console.print(f"longest Lua call {slowest:.0f} ms; all Lua calls {stats.get('usec', 0) / 1e6:.1f} s of Redis")
     console.print(f"journal: {len(sizes)} batches, {sum(sizes) / 2**20:.0f} MiB")
     console.print(
         f"{len(seconds)} orders meanwhile: p50 {percentile(seconds, 0.5) * 1000:.0f} ms, "
-        f"p99 {percentile(seconds, 0.99) * 1000:.0f} ms, slowest {max(seconds):.2f} s, {latencies.refused} not taken"
+        f"p99 {percentile(seconds, 0.99) * 1000:.0f} ms, slowest {max(seconds):.2f} s, {refused} not taken"
     )
-    return not latencies.refused and max(seconds) <= ORDER_SECONDS_MAX and available == stores
+    return not refused and max(seconds) <= ORDER_SECONDS_MAX and available == stores
 
 
-async def _receive(client: StocktideClient, warehouse: str, skus: list[str], units: int) -> None:
-    _, movement = encode_movement("stock.received", f"opening-{warehouse}", warehouse, skus, units)
-    await receive(client, movement)
-
-
-async def _place_orders(client: StocktideClient, latencies: OrderLatencies, over: asyncio.Event) -> None:
-    number = 0
+async def _place_orders(client: StocktideClient, over: asyncio.Event) -> list[tuple[int, float]]:
+    """The status of each order during the load, and the seconds to its response."""
+    responses: list[tuple[int, float]] = []
     while not over.is_set():
-        number += 1
-        order = {"order_id": f"o{number}", "channel": "web", "lines": [{"sku": "sold-meanwhile", "quantity": 1}]}
+        lines = [{"sku": SOLD_MEANWHILE, "quantity": 1}]
+        order = {"order_id": f"o{len(responses) + 1}", "channel": "web", "lines": lines}
         began = time.monotonic()
-        response = await client.call("POST", "/v1/orders", orjson.dumps(order))
-        latencies.refused += response.status != 201
-        latencies.seconds.append(time.monotonic() - began)
+        response = await client.call("POST", ORDERS_PATH, orjson.dumps(order))
+        responses.append((response.status, time.monotonic() - began))
         await asyncio.sleep(ORDER_PAUSE_SECONDS)
+    return responses
 
 
 @click.command()

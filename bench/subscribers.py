@@ -15,35 +15,33 @@ from datetime import UTC, datetime
 
 import orjson
 
-from bench.orders import CHANNELS, WAREHOUSES, KeyValue, encode_movement, encode_order, send_all
-from bench.report import BenchmarkRow
-from bench.rows import SKUS
-from bench.servers import BenchServers, receive_opening_stock, run_stocktide
+from bench.orders import CHANNELS, WAREHOUSES, KeyValue, encode_movement, encode_order, send_all, sku_name
+from bench.report import Report
+from bench.servers import BenchServers, StocktideProcess, receive_opening_stock, running
 from stocktide.retry import poll_until
 
+APP_ID = "crowd"
 SUBSCRIBERS = 2_000
+SKUS = [sku_name(number) for number in range(1_000)]
 # SKUs that change while all subscribers are connected, and how often; the last change leaves 7 units.
 CHANGED, CHANGES = SKUS[:50], 20
 LAST_UNITS = 7
-KNOWN_SECONDS_MAX = 120.0
 READ_BYTES = 256 * 1024
 SYNCED_SECONDS_MAX = 120.0
 # Connections that are opened at the same time: fewer than the backlog of a listening socket.
 OPENING_MAX = 100
 
 
-async def measure_subscribers(servers: BenchServers, app_id: str) -> BenchmarkRow:
-    """The row."""
-    await receive_opening_stock(servers, app_id, SKUS)
-    kafka, partitions = servers.kafka.address, servers.settings(app_id).partitions
-    async with run_stocktide(servers, app_id, "worker") as worker, run_stocktide(servers, app_id, "api") as api:
+async def measure_subscribers(servers: BenchServers, report: Report) -> None:
+    """Adds the row."""
+    report.log(f"{SUBSCRIBERS:,} subscribers …")
+    await receive_opening_stock(servers, APP_ID, SKUS)
+    kafka, partitions = servers.kafka.address, servers.settings(APP_ID).partitions
+    worker, api = (StocktideProcess(servers, APP_ID, kind) for kind in ("worker", "api"))
+    async with running(worker), running(api):
         before = await worker.count_settled_events()
-        await send_all(kafka, f"{app_id}-orders", partitions, first_orders())
-
-        async def known() -> bool:
-            return await worker.count_settled_events() >= before + len(CHANNELS)
-
-        await poll_until(known, KNOWN_SECONDS_MAX)
+        await send_all(kafka, f"{APP_ID}-orders", partitions, first_orders())
+        await worker.wait_until_settled(before + len(CHANNELS))
         await asyncio.sleep(3.0)  # until the first updates of the channels are published
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bench.subscribers", str(api.port)),
@@ -52,16 +50,16 @@ async def measure_subscribers(servers: BenchServers, app_id: str) -> BenchmarkRo
         )
         assert child.stdin is not None and child.stdout is not None
         synced = orjson.loads(await child.stdout.readline())
-        await send_all(kafka, f"{app_id}-movements", partitions, counts())
+        await send_all(kafka, f"{APP_ID}-movements", partitions, counts())
         child.stdin.write(b"changed\n")
         found = {**synced, **orjson.loads(await child.stdout.readline())}
         await child.wait()
-    return BenchmarkRow(
+    report.add(
         f"{SUBSCRIBERS:,} subscribers on one API process",
         f"{found['converged']:,} converged {found['converged_seconds']:.1f} s after {len(CHANGED) * CHANGES:,} "
         f"changes; {found['whole']:,} snapshots of {len(SKUS):,} SKUs in {found['synced_seconds']:.1f} s",
-        "every one converges",
-        found["converged"] == found["whole"] == SUBSCRIBERS and found["same"],
+        goal="every one converges",
+        met=found["converged"] == found["whole"] == SUBSCRIBERS and found["same"],
     )
 
 
@@ -74,12 +72,11 @@ def first_orders() -> Iterator[KeyValue]:
 def counts() -> Iterator[KeyValue]:
     """Counts of one warehouse that decrease step by step; the other warehouses are counted empty first."""
     first, *others = WAREHOUSES
-    occurred_at = datetime.now(UTC).isoformat()
-    for warehouse in others:
-        yield encode_movement("stock.counted", "count-0", warehouse, CHANGED, 0, occurred_at)
-    for number in range(CHANGES):
-        left = LAST_UNITS + CHANGES - 1 - number
-        yield encode_movement("stock.counted", f"count-{number}", first, CHANGED, left, datetime.now(UTC).isoformat())
+    left = [(first, f"count-{number}", LAST_UNITS + CHANGES - 1 - number) for number in range(CHANGES)]
+    for warehouse, event_id, units in [*((warehouse, "count-0", 0) for warehouse in others), *left]:
+        occurred_at = datetime.now(UTC).isoformat()
+        event = encode_movement("stock.counted", event_id, warehouse, dict.fromkeys(CHANGED, units), occurred_at)
+        yield warehouse.encode(), event
 
 
 class BenchSubscriber:

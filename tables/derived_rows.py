@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 from msgspec import Struct
 
-from stocktide.streams.kafka.read_topic import open_consumer, read_topic
+from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.topics import ADJUSTMENTS, POLICIES, RESERVATIONS, STOCK, Topic, split_key
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
 from stocktide.tables.recovery.checkpoints import Checkpoints, read_checkpoints
@@ -105,13 +105,10 @@ class DerivedTopics:
     ) -> AsyncIterator[list[StoredRow]]:
         """See `RebuildSource`."""
         topics = {topic.full_name(self._app_id): kind for topic, kind in ROW_KINDS.items() if kind in kinds}
-        consumer = await open_consumer(self._kafka, *topics, **self._security)
-        try:
+        async with topic_consumer(self._kafka, *topics, **self._security) as consumer:
             async for partition, records in read_topic(consumer, report=report):
                 rows = (decode_derived_row(topics[partition.topic], each.key, each.value) for each in records)
                 yield [row for row in rows if row is not None]
-        finally:
-            await consumer.stop()
 
 
 def decode_derived_row(kind: RowKind, key: bytes | None, value: bytes | None) -> StoredRow | None:

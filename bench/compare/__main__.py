@@ -6,24 +6,64 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import os
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import uvloop
 from rich.console import Console
+from rich.table import Table
 
 from bench.compare.contenders import CONTENDERS
-from bench.compare.report import ContenderResult, table
-from bench.compare.rounds import kill_process_under_load, kill_store_under_load, measure_speed
+from bench.compare.rounds import (
+    KillResult,
+    SpeedResult,
+    kill_process_under_load,
+    kill_store_under_load,
+    measure_speed,
+)
 from bench.compare.stores import ContenderUnavailable
 from bench.report import describe_machine, make_console, write_json
 
 SPEED_SECONDS = 10.0
 # If the output goes to a file.
 TABLE_WIDTH = 220
+# In units where the head says nothing else.
+HEADS = (
+    "way",
+    "held/s\n1,000 SKUs",
+    "held/s, a fifth\non one hot SKU",
+    "p50 / p99 ms\nof those",
+    "one caller\np50 ms",
+    "its process killed:\noversold / lost / leaked, silent",
+    "its store killed:\noversold / lost / leaked, silent",
+    "the store",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ContenderResult:
+    """The results of one contender; `missing`: the reason why there are none. `load_before`: the load average of the
+    machine's last minute before it started."""
+
+    name: str
+    title: str
+    store_death: str = ""
+    missing: str = ""
+    load_before: float = 0.0
+    speed: SpeedResult | None = None
+    process: KillResult | None = None
+    store: KillResult | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether Stocktide broke a promise."""
+        kills = [kill for kill in (self.process, self.store) if kill is not None]
+        return self.name == "stocktide" and any(kill.verdict.broken for kill in kills)
 
 
 async def compete(name: str, seconds: float, console: Console) -> ContenderResult:
@@ -43,9 +83,37 @@ async def compete(name: str, seconds: float, console: Console) -> ContenderResul
             console.print(f"  [bold red]ABSENT[/bold red]: {error}", highlight=False)
             return ContenderResult(name, entry.title, missing=str(error))
     console.print(f"  {speed.hot.rate:,.0f} held/s")
-    return ContenderResult(
-        name, entry.title, entry.store_death, load_before=load, speed=speed, process=process, store=store
-    )
+    return ContenderResult(name, entry.title, entry.store_death, "", load, speed, process, store)
+
+
+def make_table(results: list[ContenderResult]) -> Table:
+    """One line per contender."""
+    table = Table(*HEADS, title="64 callers in a closed loop", show_lines=True)
+    for result in results:
+        if result.speed is None:
+            table.add_row(result.title, f"ABSENT: {result.missing}")
+            continue
+        even, hot, lone = result.speed.even, result.speed.hot, result.speed.lone
+        table.add_row(
+            result.title,
+            f"{even.rate:,.0f}",
+            f"{hot.rate:,.0f}",
+            f"{hot.p50_ms:.1f} / {hot.p99_ms:.1f}",
+            f"{lone.p50_ms:.1f}",
+            _kill_text(result.process),
+            _kill_text(result.store),
+            result.store_death,
+        )
+    return table
+
+
+def _kill_text(kill: KillResult | None) -> str:
+    if kill is None:
+        return ""
+    found = kill.verdict
+    silent = "for good" if math.isinf(kill.silent_seconds) else f"{kill.silent_seconds:.1f} s"
+    text = f"{found.oversold_units} / {found.lost_units} / {found.leaked_units}, {silent}"
+    return text + (f", {found.unanswered} unanswered" if found.unanswered else "")
 
 
 @click.command()
@@ -68,20 +136,15 @@ def main(only: str, seconds: float) -> None:
             write_json("compare", {"command": command, "machine": machine, "results": results})
 
     try:
-        asyncio.run(compete_all())
+        uvloop.run(compete_all())
     finally:
-        console.print(table(results))
+        console.print(make_table(results))
         console.print(
             f"{machine['cores']} cores ({machine['processor']}), {machine['memory_bytes'] / 2**30:.0f} GB, "
             f"{machine['system']}, Python {machine['python']}; load before: {machine['load_average'][0]:.1f}",
             highlight=False,
         )
-    sys.exit(1 if any(_broken(result) for result in results) else 0)
-
-
-def _broken(result: ContenderResult) -> bool:
-    kills = [kill for kill in (result.process, result.store) if kill is not None]
-    return result.name == "stocktide" and any(kill.verdict.broken for kill in kills)
+    sys.exit(1 if any(result.broken for result in results) else 0)
 
 
 if __name__ == "__main__":

@@ -5,117 +5,138 @@ In: a name and a folder. Out: clients, stock, kills, and the state of the store 
 
 from __future__ import annotations
 
-import sys
+import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from bench.compare.clients import http_clients
-from bench.compare.faust_contender import run_plain_faust
-from bench.compare.load import ReserveClient
-from bench.compare.stocktide_contender import run_stocktide_contender
-from bench.compare.stores import PostgresStore, StoreServer, ValkeyStore
-from bench.compare.strategies import STRATEGIES
-from bench.size.outage import TAIL_SECONDS
-from stocktide.embedded import EmbeddedValkey
-from stocktide.embedded.ports import is_port_free, pick_free_port
-from stocktide.embedded.process import ChildProcess
-from stocktide.retry import poll_until
+from bench.compare.faust_clients import PLAIN_ID, PlainStock, create_topics, kafka_clients, wait_until_it_responds
+from bench.compare.stores import PostgresStore, StoreServer
+from bench.load import ReserveClient, http_clients
+from bench.orders import LINES_PER_EVENT
+from bench.plain_faust import plain_faust
+from bench.servers import ModuleProcess, StocktideProcess, run_servers
+from bench.service import service
+from bench.stock import get_all, receive
+from bench.strategies import STRATEGIES, StockKeeper
+from bench.valkey import TAIL_SECONDS, BenchValkey
+from stocktide.embedded.ports import pick_free_port
+from stocktide.loadtest.client.http import StocktideClient
 
-READY_SECONDS_MAX = 60.0
-STOP_SECONDS_MAX = 10.0
+APP_ID = "compare"
+WAREHOUSE = "SH1"
+REQUESTS_MAX = 64
+# A movement that is not applied within this after a recovery is a failure of the run.
+APPLIED_SECONDS_MAX = 120.0
 
 
-class Contender(Protocol):
-    """One way to reserve stock, running."""
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One way to reserve stock: a store, its stock, clients, and processes that can be killed."""
 
-    def clients(self, count: int) -> AbstractAsyncContextManager[list[ReserveClient]]:
-        """`count` clients."""
+    store: StoreServer
+    stock: StockKeeper
+    clients: Callable[[int], AbstractAsyncContextManager[list[ReserveClient]]]
+    processes: Sequence[ModuleProcess]
+    killed: str
+
+    async def kill(self) -> str:
+        """SIGKILL its own processes at the same time and restart them; a description."""
+        await asyncio.gather(*(process.end_by_kill() for process in self.processes))
+        await self._start()
+        return f"kill -9 of {self.killed}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Contender]:
+        """Its processes are ready, for the duration."""
+        try:
+            await self._start()
+            yield self
+        finally:
+            await asyncio.gather(*(process.stop() for process in self.processes))
+            await self.stock.close()
+
+    async def _start(self) -> None:
+        await asyncio.gather(*(process.start() for process in self.processes))
+
+
+class ApiStock:
+    """Stock and orders of Stocktide, through the public API only."""
+
+    def __init__(self, client: StocktideClient) -> None:
+        self._client = client
+        self._movements = itertools.count()
 
     async def open(self, stock: Mapping[str, int]) -> None:
-        """Receive these units of each SKU."""
-
-    async def kill(self) -> str:
-        """SIGKILL its own processes and restart them; a description."""
-
-    def watch_store(self) -> None:
-        """Prepare `lose_store`: called some seconds before it."""
-
-    async def lose_store(self) -> str:
-        """Kill its store with the loss that such a kill may cause, and restart it; a description."""
+        """Receive these units of each SKU; returns when every receipt is applied."""
+        skus = list(stock)
+        for start in range(0, len(skus), LINES_PER_EVENT):
+            units = {sku: stock[sku] for sku in skus[start : start + LINES_PER_EVENT]}
+            await receive(self._client, WAREHOUSE, f"open-{next(self._movements)}", units, APPLIED_SECONDS_MAX)
 
     async def held(self, order_ids: Sequence[str]) -> set[str]:
-        """Those of the orders that are held in the store."""
+        """By `GET /v1/orders/{order_id}`."""
+        found = await get_all(self._client, [f"/v1/orders/{order_id}" for order_id in order_ids])
+        return {order["order_id"] for order in found if order is not None and order["state"] == "reserved"}
 
     async def left(self, skus: Sequence[str]) -> dict[str, int]:
-        """The remaining units of each SKU."""
+        """By `GET /v1/stock/{sku}`."""
+        found = await get_all(self._client, [f"/v1/stock/{sku}" for sku in skus])
+        return {sku: stock["available"] if stock else 0 for sku, stock in zip(skus, found, strict=True)}
 
-
-class ServiceContender:
-    """A strategy in the common HTTP service, a process of its own, and its store."""
-
-    def __init__(self, name: str, store: StoreServer, log: Path) -> None:
-        self._name = name
-        self._store = store
-        self._strategy = STRATEGIES[name](store.url)
-        self.open, self.held, self.left = self._strategy.open, self._strategy.held, self._strategy.left
-        self.watch_store, self.lose_store = store.watch, store.lose
-        self._port = pick_free_port()
-        self._service = ChildProcess(f"the service of {name}", log)
-
-    async def start(self) -> None:
-        """Start the service, and wait until it listens."""
-        command = [sys.executable, "-m", "bench.compare.service", self._name, str(self._port), self._store.url]
-        await self._service.spawn(command)
-        if not await poll_until(self._listens_or_ended, READY_SECONDS_MAX) or not self._service.running:
-            raise RuntimeError(f"the service of {self._name} does not listen:\n{self._service.last_log_lines()}")
-
-    async def stop(self) -> None:
-        """End the service."""
-        await self._service.stop(STOP_SECONDS_MAX)
-        await self._strategy.close()
-
-    def clients(self, count: int) -> AbstractAsyncContextManager[list[ReserveClient]]:
-        """`count` clients with a connection each."""
-        return http_clients(self._port, count)
-
-    async def kill(self) -> str:
-        """SIGKILL the service and restart it."""
-        self._service.kill()
-        await self._service.wait()
-        await self.start()
-        return "kill -9 of its process"
-
-    async def _listens_or_ended(self) -> bool:
-        return not is_port_free(self._port) or not self._service.running
+    async def close(self) -> None:
+        """Nothing: the client belongs to the caller."""
 
 
 @asynccontextmanager
-async def _run_service(name: str, store: StoreServer, folder: Path) -> AsyncIterator[Contender]:
+async def _run_stocktide(folder: Path) -> AsyncIterator[Contender]:
+    """A worker and an API with default settings."""
+    async with run_servers(folder) as servers:
+        await servers.create_topics(APP_ID)
+        worker, api = (StocktideProcess(servers, APP_ID, kind) for kind in ("worker", "api"))
+        async with StocktideClient(api.url, REQUESTS_MAX) as client:
+            clients = partial(http_clients, api.port)
+            contender = Contender(servers.valkey, ApiStock(client), clients, (worker, api), "its worker and its API")
+            async with contender.running():
+                yield contender
+
+
+@asynccontextmanager
+async def _run_plain_faust(folder: Path) -> AsyncIterator[Contender]:
+    """A plain Faust agent: stock in Redis, orders in its table, requests and responses through Kafka."""
+    async with run_servers(folder) as servers:
+        kafka = servers.kafka.address
+        await create_topics(kafka)
+        agent = plain_faust(servers, PLAIN_ID, servers.folder / "agent.log", responds=True)
+        stock, clients = PlainStock(servers.valkey.url, kafka), partial(kafka_clients, kafka)
+        async with Contender(servers.valkey, stock, clients, (agent,), "its worker").running() as contender:
+            await wait_until_it_responds(contender.clients, stock, agent)
+            yield contender
+
+
+@asynccontextmanager
+async def _run_service(name: str, make_store: Callable[[Path], StoreServer], folder: Path) -> AsyncIterator[Contender]:
+    """A strategy in the common HTTP service, a process of its own, and its store."""
+    store, port = make_store(folder), pick_free_port()
     try:
         await store.start()
-        contender = ServiceContender(name, store, folder / f"{name}.log")
-        try:
-            await contender.start()
+        process = service(port, folder / f"{name}.log", name, store.url)
+        clients, stock = partial(http_clients, port), STRATEGIES[name](store.url)
+        async with Contender(store, stock, clients, (process,), "its process").running() as contender:
             yield contender
-        finally:
-            await contender.stop()
     finally:
         await store.stop()
 
 
-def _on_valkey(name: str, always: bool = False) -> Callable[[Path], AbstractAsyncContextManager[Contender]]:
-    def opened(folder: Path) -> AbstractAsyncContextManager[Contender]:
-        store = ValkeyStore(EmbeddedValkey(folder / "valkey", folder / "valkey.log"), always)
-        return _run_service(name, store, folder)
-
-    return opened
+def _valkey(folder: Path, always: bool = False) -> StoreServer:
+    return BenchValkey(folder / "valkey", folder / "valkey.log", always)
 
 
-def _on_postgres(folder: Path) -> AbstractAsyncContextManager[Contender]:
-    return _run_service("row-lock", PostgresStore(folder / "postgres.log"), folder)
+def _postgres(folder: Path) -> StoreServer:
+    return PostgresStore(folder / "postgres.log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +149,14 @@ class ContenderEntry:
 
 
 _TAIL = f"Redis without its last {TAIL_SECONDS:.0f} s"
+_ALWAYS = partial(_valkey, always=True)
 CONTENDERS: Mapping[str, ContenderEntry] = {
-    "stocktide": ContenderEntry("Stocktide, by HTTP", _TAIL, run_stocktide_contender),
-    "faust": ContenderEntry("a plain Faust agent, by Kafka", _TAIL, run_plain_faust),
-    "lock": ContenderEntry("redis-py Lock, AOF everysec", _TAIL, _on_valkey("lock")),
-    "lua": ContenderEntry("one Lua call, no log, AOF everysec", _TAIL, _on_valkey("lua")),
-    "lua-always": ContenderEntry("one Lua call, no log, AOF always", "kill -9", _on_valkey("lua", always=True)),
-    "row-lock": ContenderEntry("PostgreSQL, SELECT … FOR UPDATE", "kill -9, crash recovery", _on_postgres),
+    "stocktide": ContenderEntry("Stocktide, by HTTP", _TAIL, _run_stocktide),
+    "faust": ContenderEntry("a plain Faust agent, by Kafka", _TAIL, _run_plain_faust),
+    "lock": ContenderEntry("redis-py Lock, AOF everysec", _TAIL, partial(_run_service, "lock", _valkey)),
+    "lua": ContenderEntry("one Lua call, no log, AOF everysec", _TAIL, partial(_run_service, "lua", _valkey)),
+    "lua-always": ContenderEntry("one Lua call, no log, AOF always", "kill -9", partial(_run_service, "lua", _ALWAYS)),
+    "row-lock": ContenderEntry(
+        "PostgreSQL, SELECT … FOR UPDATE", "kill -9, crash recovery", partial(_run_service, "row-lock", _postgres)
+    ),
 }

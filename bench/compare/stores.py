@@ -1,6 +1,6 @@
-"""The stores of the contenders, and how they are killed: Valkey and PostgreSQL.
+"""PostgreSQL as a store of the contenders, and how it is killed.
 
-In: a folder. Out: a server with its usual settings, and the loss after a restart.
+In: a log. Out: a server with its usual settings, and the loss after a restart.
 """
 
 from __future__ import annotations
@@ -11,24 +11,21 @@ import pwd
 import shutil
 import signal
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import asyncpg
 import psutil
-from redis.asyncio import Redis
 
-from bench.size.outage import AppendOnlyFile
-from stocktide.embedded import EmbeddedValkey
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
-from stocktide.errors import CommandError
+from stocktide.embedded.server import EmbeddedServer
+from stocktide.errors import CommandError, EmbeddedError
+from stocktide.progress import silent
 
-START_SECONDS_MAX = 60.0
+CONNECT_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 15.0
-POLL_SECONDS = 0.02
 # The connections of all clients, and some for the benchmark.
 POSTGRES_CONNECTIONS = 100
 # Debian does not put the server's programs on the PATH.
@@ -59,66 +56,16 @@ class StoreServer(Protocol):
         """End it."""
 
 
-class ValkeyStore:
-    """An embedded Valkey. AOF `everysec`, as Stocktide's: its last seconds of writes may be lost. `always`: it syncs
-    before it answers, and nothing may be lost."""
-
-    def __init__(self, server: EmbeddedValkey, always: bool = False) -> None:
-        self._server = server
-        self._always = always
-        self._file = AppendOnlyFile(server.folder)
-        self._watching: asyncio.Task[None] | None = None
-
-    @property
-    def url(self) -> str:
-        """The URL for clients."""
-        return self._server.url
-
-    async def start(self) -> None:
-        """Start it with its present data."""
-        await self._server.start()
-        if self._always:
-            async with Redis.from_url(self.url) as redis:
-                await redis.config_set("appendfsync", "always")
-
-    def watch(self) -> None:
-        """Record the growth of its file from now on."""
-        self._watching = asyncio.create_task(self._file.watch())
-
-    async def lose(self) -> str:
-        """SIGKILL; unless `always`, cut off the last seconds of the file; restart."""
-        killed_at = time.monotonic()
-        self._server.kill()
-        await self._server.wait()
-        self._stop_watching()
-        if self._always:
-            await self.start()
-            return "kill -9"
-        lost, seconds = self._file.cut(killed_at)
-        await self.start()
-        return f"kill -9, {lost:,} bytes ({seconds:.1f} s) of its file lost"
-
-    async def stop(self) -> None:
-        """End it."""
-        self._stop_watching()
-        await self._server.stop()
-
-    def _stop_watching(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            self._watching = None
-
-
-class PostgresStore:
+class PostgresStore(EmbeddedServer):
     """A cluster in a temporary folder, run by an unprivileged user, with the server's defaults: `fsync` and
     `synchronous_commit` on."""
 
     def __init__(self, log: Path) -> None:
         self._programs = find_postgres()
         self._user = _unprivileged_user()
-        self._folder = Path(tempfile.mkdtemp(prefix="stocktide-postgres-"))
+        folder = Path(tempfile.mkdtemp(prefix="stocktide-postgres-"))
+        super().__init__("PostgreSQL", folder, log, silent, STOP_SECONDS_MAX)
         self._port = pick_free_port()
-        self._child = ChildProcess("PostgreSQL", log)
 
     @property
     def url(self) -> str:
@@ -127,23 +74,21 @@ class PostgresStore:
 
     async def start(self) -> None:
         """Start it, with a new cluster the first time. Raises ContenderUnavailable."""
-        if not (self._folder / "data").exists():
+        if not (self.folder / "data").exists():
             await self._make_cluster()
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self._port),
-            "unix_socket_directories": str(self._folder),
+            "unix_socket_directories": str(self.folder),
             "max_connections": str(POSTGRES_CONNECTIONS),
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        await self._child.spawn(self._command("postgres", "-D", str(self._folder / "data"), *options))
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while not await self._answers():
-            if not self._child.running or time.monotonic() > deadline:
-                raise ContenderUnavailable(
-                    f"PostgreSQL does not start; the end of its log:\n{self._child.last_log_lines()}"
-                )
-            await asyncio.sleep(POLL_SECONDS)
+        await self.spawn(self._command("postgres", "-D", str(self.folder / "data"), *options))
+        try:
+            if not await self._wait_until_answers(self._answers):
+                raise self._start_failure()
+        except EmbeddedError as error:
+            raise ContenderUnavailable(str(error)) from error
 
     def watch(self) -> None:
         """Nothing: commits are on the disk."""
@@ -151,29 +96,29 @@ class PostgresStore:
     async def lose(self) -> str:
         """SIGKILL all of its processes, and restart it; it recovers from its log. Nothing is cut off, because every
         commit was synced before its response."""
-        assert self._child.pid is not None
-        server = psutil.Process(self._child.pid)
+        assert self.pid is not None
+        server = psutil.Process(self.pid)
         processes = [server, *server.children(recursive=True)]
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        await self._child.wait()
+        await self.wait()
         # The next server refuses to start while one of them runs.
         await asyncio.to_thread(psutil.wait_procs, processes, STOP_SECONDS_MAX)
         await self.start()
         return f"kill -9 of all its {len(processes)} processes"
 
-    async def stop(self) -> None:
+    async def stop(self, seconds_max: float | None = None) -> None:
         """End it, and remove its folder."""
-        self._child.send(signal.SIGINT)  # a "fast" shutdown, which waits for no client
-        await self._child.stop(STOP_SECONDS_MAX)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self.send(signal.SIGINT)  # a "fast" shutdown, which waits for no client
+        await super().stop(seconds_max)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _make_cluster(self) -> None:
         if self._user is not None:
-            shutil.chown(self._folder, self._user)
-        making = ChildProcess("initdb", self._child.log)
-        await making.spawn(self._command("initdb", "-D", str(self._folder / "data"), "-U", "bench", "-A", "trust"))
+            shutil.chown(self.folder, self._user)
+        making = ChildProcess("initdb", self.log)
+        await making.spawn(self._command("initdb", "-D", str(self.folder / "data"), "-U", "bench", "-A", "trust"))
         if await making.wait() != 0:
             raise ContenderUnavailable(f"initdb fails; the end of its log:\n{making.last_log_lines()}")
 
@@ -187,7 +132,7 @@ class PostgresStore:
 
     async def _answers(self) -> bool:
         try:
-            connection = await asyncpg.connect(self.url, timeout=START_SECONDS_MAX)
+            connection = await asyncpg.connect(self.url, timeout=CONNECT_SECONDS_MAX)
         except (OSError, asyncpg.PostgresError):
             return False
         await connection.close()

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import click
 
-from bench.report import describe_machine, make_console, make_table, write_json
-from bench.size.report import SizeReport
+from bench.report import Report, describe_machine, make_console, write_json
 from bench.size.steps import SizePlan, measure
 
 DEFAULT_SKUS, DEFAULT_ORDERS, DEFAULT_RATE = 1_000_000, 200_000, 400
@@ -44,13 +43,13 @@ def main(skus: int, orders: int, rate: int, data: Path | None, keep: bool) -> No
     folder.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(folder).free) < skus * BYTES_EACH:
         console.print(f"{folder} has room for {free / 1e9:.0f} GB; {skus * BYTES_EACH / 1e9:.0f} may be needed")
-    report = SizeReport(console)
+    report = Report(console)
     try:
         asyncio.run(measure(SizePlan(skus=skus, orders=orders, rate=rate), folder, report))
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-        console.print(make_table(report.rows))
+        report.print_table()
         document = {
             "command": f"python -m bench.size --skus {skus} --orders {orders} --rate {rate}",
             "machine": describe_machine(),

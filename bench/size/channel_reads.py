@@ -13,11 +13,12 @@ import time
 import urllib.parse
 
 import aiohttp
-import orjson
 
+from bench.load import percentile
 from bench.orders import CHANNELS, sku_name
-from bench.rates import percentile
-from bench.size.report import SizeReport
+from bench.report import Report
+from bench.stock import get_json
+from stocktide.loadtest.client.http import StocktideClient
 
 CHANNEL = CHANNELS[0]
 SNAPSHOT_SECONDS_MAX = 600.0
@@ -31,7 +32,7 @@ _FRAME, _END = b"event: stock", b"event: synced"
 _READ_BYTES = 1024 * 1024
 
 
-async def measure_snapshot(api: str, skus: int, report: SizeReport) -> None:
+async def measure_snapshot(api: str, skus: int, report: Report) -> None:
     """Subscribe as a new client, until `synced`; adds a row."""
     done = threading.Event()
     # In a thread: the reader keeps this loop busy.
@@ -93,21 +94,19 @@ def _request_until(done: threading.Event, api: str) -> list[float]:
     return seconds
 
 
-async def measure_pages(api: str, skus: int, report: SizeReport) -> None:
+async def measure_pages(api: str, skus: int, report: Report) -> None:
     """Pages of one channel's stock, at the beginning of the list and at its end; adds a row."""
     names = sorted(sku_name(number) for number in range(skus))
     last = names[-LIMIT - 1] if skus > LIMIT else ""
     found: dict[str, float] = {}
-    async with aiohttp.ClientSession() as session:
+    async with StocktideClient(api, 1) as client:
         for place, cursor in (("first", ""), ("last", last)):
             times: list[float] = []
             for _ in range(PAGES):
                 began = time.monotonic()
-                query = {"limit": str(LIMIT), "cursor": cursor}
-                async with session.get(f"{api}/v1/channels/{CHANNEL}/stock", params=query) as answer:
-                    answer.raise_for_status()
-                    items = orjson.loads(await answer.read())["items"]
+                page = await get_json(client, f"/v1/channels/{CHANNEL}/stock?limit={LIMIT}&cursor={cursor}")
                 times.append(time.monotonic() - began)
+                items = (page or {})["items"]
             if place == "last" and items[-1]["sku"] != names[-1]:
                 raise RuntimeError(f"the last page ends with {items[-1]['sku']}, and the list with {names[-1]}")
             found |= {

@@ -13,9 +13,9 @@ import re
 import sys
 import time
 
+from bench.report import Report
 from bench.servers import BenchServers
 from bench.size.outage import wait_until_blessed
-from bench.size.report import SizeReport
 from bench.size.seeding import APP_ID
 from stocktide.tables.audit.digest import digest_of_redis
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
@@ -48,7 +48,7 @@ async def run(servers: BenchServers, *arguments: str) -> tuple[int, str, float]:
     return child.returncode or 0, output.decode(), time.monotonic() - began
 
 
-async def audit(servers: BenchServers, report: SizeReport, name: str) -> None:
+async def audit(servers: BenchServers, report: Report, name: str) -> None:
     """Run an audit, and add its row; drift is a broken promise."""
     report.log(f"{name} …")
     status, output, seconds = await run(servers, "audit", "--json")
@@ -66,17 +66,14 @@ async def audit(servers: BenchServers, report: SizeReport, name: str) -> None:
     )
 
 
-async def rebuild(servers: BenchServers, report: SizeReport, name: str) -> None:
+async def rebuild(servers: BenchServers, report: Report, name: str) -> None:
     """`FLUSHALL`, then `stocktide rebuild`, without a worker; adds its row. Unequal digests are a broken promise."""
-    redis = connect(servers.valkey.url)
-    try:
+    async with connect(servers.valkey.url) as redis:
         before = await digest_of_redis(redis, APP_ID)
         report.log(f"{name}: FLUSHALL of {before.keys:,} keys, then `stocktide rebuild`")
         await redis.flushall(asynchronous=True)
         status, output, seconds = await run(servers, "rebuild")
         after = await digest_of_redis(redis, APP_ID)
-    finally:
-        await redis.aclose()
     digests = {side: digest for side, _, digest in _DIGEST.findall(output)}
     equal = status == 0 and len(digests) == 2 and len(set(digests.values())) == 1 and before == after
     report.check(equal, f"{name}: status {status}, {before.hex()} before and {after.hex()} after:\n{output}")
@@ -99,10 +96,9 @@ async def rebuild(servers: BenchServers, report: SizeReport, name: str) -> None:
     )
 
 
-async def rebuild_by_worker(servers: BenchServers, report: SizeReport, name: str) -> None:
+async def rebuild_by_worker(servers: BenchServers, report: Report, name: str) -> None:
     """`FLUSHALL` under a worker, which detects it and rebuilds. Adds its row."""
-    redis = connect(servers.valkey.url)
-    try:
+    async with connect(servers.valkey.url) as redis:
         before, keys = await digest_of_redis(redis, APP_ID), await redis.dbsize()
         report.log(f"{name}: FLUSHALL of {keys:,} keys under a worker")
         began = time.monotonic()
@@ -110,8 +106,6 @@ async def rebuild_by_worker(servers: BenchServers, report: SizeReport, name: str
         await wait_until_blessed(redis)
         seconds = time.monotonic() - began
         after = await digest_of_redis(redis, APP_ID)
-    finally:
-        await redis.aclose()
     report.check(before == after, f"{name}: {before.hex()} before and {after.hex()} after")
     report.add(
         name,
@@ -120,25 +114,24 @@ async def rebuild_by_worker(servers: BenchServers, report: SizeReport, name: str
     )
 
 
-async def refresh_snapshots(servers: BenchServers, report: SizeReport) -> None:
+async def refresh_snapshots(servers: BenchServers, report: Report) -> None:
     """Submit the commands of one complete pass. Adds its row."""
-    redis = connect(servers.valkey.url)
-    settlements = SettlementListener(redis, APP_ID)
-    settlements.start()
-    submitter = Submitter(Ledger(redis, APP_ID, LedgerLimits()), settlements)
     began, pages = time.monotonic(), 0
-    try:
-        while True:
-            command = Restate(keys_max=PAGE_KEYS, every_ms=DAY_MS)
-            deadline = asyncio.get_running_loop().time() + PAGE_SECONDS_MAX
-            result = (await submitter.answer((command,), deadline)).results[0]
-            pages += 1
-            if result.outcome != Outcome.RESTATED or (result.detail or "").startswith(("ended", "whole")):
-                break
-            report.log_progress(f"writing every row anew: {pages:,} pages of {PAGE_KEYS} keys")
-    finally:
-        await settlements.stop()
-        await redis.aclose()
+    async with connect(servers.valkey.url) as redis:
+        settlements = SettlementListener(redis, APP_ID)
+        settlements.start()
+        submitter = Submitter(Ledger(redis, APP_ID, LedgerLimits()), settlements)
+        try:
+            while True:
+                command = Restate(keys_max=PAGE_KEYS, every_ms=DAY_MS)
+                deadline = asyncio.get_running_loop().time() + PAGE_SECONDS_MAX
+                result = (await submitter.answer((command,), deadline)).results[0]
+                pages += 1
+                if result.outcome != Outcome.RESTATED or (result.detail or "").startswith(("ended", "whole")):
+                    break
+                report.log_progress(f"writing every row anew: {pages:,} pages of {PAGE_KEYS} keys")
+        finally:
+            await settlements.stop()
     seconds = time.monotonic() - began
     report.add(
         "every row written anew, as fast as it goes",

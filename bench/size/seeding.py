@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from msgspec import Struct
 from redis.asyncio import Redis
 
 from bench import orders
 from bench.orders import CHANNELS, KeyValue, encode_order, send_all, sku_name
+from bench.report import Report
 from bench.servers import BenchServers, StocktideProcess
-from bench.size.report import SizeReport
 from stocktide.tables.ledger.scripts import key_prefix
 
 APP_ID = "size"
@@ -61,7 +61,7 @@ class SeedDurations(Struct, frozen=True):
 class Seeder:
     """Sends events and waits until the shop is idle again."""
 
-    def __init__(self, servers: BenchServers, worker: StocktideProcess, redis: Redis, report: SizeReport) -> None:
+    def __init__(self, servers: BenchServers, worker: StocktideProcess, redis: Redis, report: Report) -> None:
         self._servers = servers
         self._worker = worker
         self._redis = redis
@@ -78,35 +78,41 @@ class Seeder:
         began, before = time.monotonic(), await self._worker.count_settled_events()
         partitions = self._servers.settings(APP_ID).partitions
         sending = asyncio.create_task(send_all(self._servers.kafka.address, f"{APP_ID}-{topic}", partitions, events))
-        stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, -1
-        while True:
+
+        async def is_decided() -> tuple[bool, str]:
             done = await self._worker.count_settled_events() - before
-            if done != newest:
-                stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, done
-            if sending.done() and done >= sending.result():
-                break
-            if time.monotonic() > stalled_at:
-                raise TimeoutError(f"{what}: nothing was decided for {STALL_SECONDS_MAX:.0f} s, after {done} events")
-            self._report.log_progress(f"{what}: {done:,} events decided")
-            await asyncio.sleep(POLL_SECONDS)
+            return sending.done() and done >= sending.result(), f"{done:,} events decided"
+
+        await self._wait(what, is_decided)
         decided = time.monotonic()
         await self.wait_until_idle(what)
         return SeedDurations(decided - began, time.monotonic() - decided)
 
     async def wait_until_idle(self, what: str) -> None:
         """Wait until all decisions are settled, derived and published."""
-        stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, (-1.0, -1.0)
         idle_polls = 0
-        while idle_polls < 3:  # a lag is known only after the next fetch
-            left = await self._backlog()
-            idle_polls = idle_polls + 1 if left == (0.0, 0.0) else 0
-            if left != newest:
-                stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, left
+
+        async def is_idle() -> tuple[bool, str]:
+            nonlocal idle_polls
+            batches, records = await self._backlog()
+            idle_polls = 0 if batches or records else idle_polls + 1
+            # A lag is known only after the next fetch.
+            return idle_polls >= 3, f"{batches:,.0f} batches to derive, {records:,.0f} records to go"
+
+        await self._wait(what, is_idle)
+
+    async def _wait(self, what: str, is_done: Callable[[], Awaitable[tuple[bool, str]]]) -> None:
+        """Poll `is_done`, which also describes the progress. Raises TimeoutError if that does not change."""
+        stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, ""
+        while True:
+            done, progress = await is_done()
+            if done:
+                return
+            if progress != newest:
+                stalled_at, newest = time.monotonic() + STALL_SECONDS_MAX, progress
             if time.monotonic() > stalled_at:
-                raise TimeoutError(
-                    f"{what}: {left[0]:.0f} batches and {left[1]:.0f} records are left, and nothing moves"
-                )
-            self._report.log_progress(f"{what}: {left[0]:,.0f} batches to derive, {left[1]:,.0f} records to go")
+                raise TimeoutError(f"{what}: nothing moves for {STALL_SECONDS_MAX:.0f} s: {progress}")
+            self._report.log_progress(f"{what}: {progress}")
             await asyncio.sleep(POLL_SECONDS)
 
     async def _backlog(self) -> tuple[float, float]:
@@ -120,7 +126,7 @@ class Seeder:
 
 
 def report_filling(
-    report: SizeReport, counts: dict[str, int], took: dict[str, SeedDurations], grown: dict[str, int]
+    report: Report, counts: dict[str, int], took: dict[str, SeedDurations], grown: dict[str, int]
 ) -> None:
     """Rows of the filling, and of the memory of Redis; by `skus` and `orders`."""
     for what, count in counts.items():

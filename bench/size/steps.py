@@ -15,11 +15,11 @@ from typing import Any
 from msgspec import Struct
 from redis.asyncio import Redis
 
+from bench.load import measure_rate
 from bench.orders import send_all
-from bench.rates import measure_rate
-from bench.servers import BenchServers, StocktideProcess, run_servers
+from bench.report import Report
+from bench.servers import BenchServers, StocktideProcess, run_servers, seconds_of
 from bench.size import channel_reads, commands, outage
-from bench.size.report import SizeReport
 from bench.size.seeding import APP_ID, SeedDurations, Seeder, held_orders, receipts, report_filling
 from bench.size.traffic import OrderTraffic
 from stocktide.tables.ledger.connection import connect
@@ -47,7 +47,7 @@ class SizePlan(Struct, frozen=True):
 class SizeBenchmark:
     """The steps, in the order of their methods."""
 
-    def __init__(self, plan: SizePlan, servers: BenchServers, redis: Redis, report: SizeReport) -> None:
+    def __init__(self, plan: SizePlan, servers: BenchServers, redis: Redis, report: Report) -> None:
         self._plan = plan
         self._servers = servers
         self._redis = redis
@@ -133,13 +133,8 @@ class SizeBenchmark:
             rates[skus] = await measure_rate(self._worker.count_settled_events, RATE_ORDERS)
             await self._seeder.wait_until_idle(f"a backlog over {skus:,} SKUs")
         many, few = rates[self._plan.skus], rates[FEW_SKUS]
-        self._report.add(
-            f"orders over {self._plan.skus:,} SKUs : over {FEW_SKUS:,} of them",
-            f"{many / few:.2f}  ({many:,.0f}/s : {few:,.0f}/s)",
-            goal=">= 0.80",
-            met=many >= 0.8 * few,
-            figures={"many_a_second": many, "few_a_second": few},
-        )
+        figures = {"many_a_second": many, "few_a_second": few}
+        self._report.ratio(f"orders over {self._plan.skus:,} SKUs : over {FEW_SKUS:,} of them", many, few, 0.8, figures)
 
     async def lose_tail(self, api: StocktideProcess) -> None:
         """Kill Redis and lose its tail, under orders by HTTP and Kafka; several times."""
@@ -174,8 +169,8 @@ class SizeBenchmark:
         """Stop, kill and restart the worker under orders by Kafka; then start it with empty tables."""
         for how in ("SIGTERM", "SIGKILL"):
             async with self._traffic(how.lower(), None).run():
-                end = {"SIGTERM": self._worker.stop, "SIGKILL": self._worker.kill}[how]
-                stopped = await end()
+                end = {"SIGTERM": self._worker.stop, "SIGKILL": self._worker.end_by_kill}[how]
+                stopped = await seconds_of(end())
                 await self._report_restart(f"worker restart after {how}, under orders", {"stop_seconds": stopped})
             await self._seeder.wait_until_idle(how)
         self._report.log("the worker compares its rows with the published ones …")
@@ -223,30 +218,30 @@ async def _get_order(api: StocktideProcess, order_id: str) -> bytes | None:
     return None if found is None else found.encode()
 
 
-async def measure(plan: SizePlan, folder: Path, report: SizeReport) -> None:
+async def measure(plan: SizePlan, folder: Path, report: Report) -> None:
     """All steps."""
     report.log(f"{plan.skus:,} SKUs in 3 warehouses for 5 channels, {plan.orders:,} open orders, in {folder}")
     async with run_servers(folder) as servers:
         await servers.create_topics(APP_ID)
         report.log("Kafka and Valkey are ready")
-        redis = connect(servers.valkey.url)
-        benchmark, api = SizeBenchmark(plan, servers, redis, report), StocktideProcess(servers, APP_ID, "api")
-        try:
-            await benchmark.fill()
-            await benchmark.read(api)
-            await benchmark.lose_tail(api)
-            await api.stop()
-            await benchmark.rate()
-            await benchmark.restart()
-            await benchmark.rebuild()
-            _report_disk(folder, plan, report)
-        finally:
-            await redis.aclose()
-            await api.stop()
-            await benchmark.close()
+        api = StocktideProcess(servers, APP_ID, "api")
+        async with connect(servers.valkey.url) as redis:
+            benchmark = SizeBenchmark(plan, servers, redis, report)
+            try:
+                await benchmark.fill()
+                await benchmark.read(api)
+                await benchmark.lose_tail(api)
+                await api.stop()
+                await benchmark.rate()
+                await benchmark.restart()
+                await benchmark.rebuild()
+                _report_disk(folder, plan, report)
+            finally:
+                await api.stop()
+                await benchmark.close()
 
 
-def _report_disk(folder: Path, plan: SizePlan, report: SizeReport) -> None:
+def _report_disk(folder: Path, plan: SizePlan, report: Report) -> None:
     sizes = {
         name: sum(file.stat().st_size for file in (folder / path).rglob("*") if file.is_file())
         for name, path in (("kafka", "kafka"), ("redis", "valkey"), ("tables", APP_ID))

@@ -10,18 +10,17 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import orjson
 from aiokafka import AIOKafkaProducer
 
+from bench.load import ORDERS_PATH, pace
 from bench.size.seeding import APP_ID, encode_held_order
 from stocktide.loadtest.client.http import ApiError, StocktideClient
 
 # Concurrent orders by HTTP; more would only queue.
 REQUESTS_MAX = 200
-# The schedule is kept in slices of this length.
-SLICE_SECONDS = 0.02
 
 
 class OrderTraffic:
@@ -33,7 +32,6 @@ class OrderTraffic:
         self._rate = rate
         self._skus = skus
         self._prefix = prefix
-        self._numbers = itertools.count()
         self._running = True
         self._requests: set[asyncio.Task[None]] = set()
         # The body of each response by order id, and the ids that Kafka has acknowledged.
@@ -42,16 +40,15 @@ class OrderTraffic:
         self.unexpected: list[str] = []
         self.longest_seconds = 0.0
         # The time of each response (s, monotonic clock).
-        self._responded_at: list[float] = []
+        self.responded_at: list[float] = []
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[OrderTraffic]:
         """Send orders for the duration; at the end, wait for the pending ones."""
-        async with AsyncExitStack() as stack:
-            producer = AIOKafkaProducer(bootstrap_servers=self._kafka, acks="all", linger_ms=5)
-            await producer.start()
-            stack.push_async_callback(producer.stop)
-            client = await stack.enter_async_context(StocktideClient(self._api or "", REQUESTS_MAX))
+        async with (
+            AIOKafkaProducer(bootstrap_servers=self._kafka, acks="all", linger_ms=5) as producer,
+            StocktideClient(self._api or "", REQUESTS_MAX) as client,
+        ):
             sending = asyncio.create_task(self._send_all(producer, client))
             try:
                 yield self
@@ -59,12 +56,6 @@ class OrderTraffic:
                 self._running = False
                 await sending
                 await asyncio.gather(*self._requests)
-
-    def silence(self, since: float) -> tuple[float, float]:
-        """Seconds from `since` to the next response, and the longest pause between two responses after that."""
-        later = [since, *(at for at in sorted(self._responded_at) if at > since)]
-        pauses = [after - before for before, after in itertools.pairwise(later)]
-        return (pauses[0] if pauses else float("inf")), max(pauses[1:], default=0.0)
 
     async def lost(self, read: Callable[[str], Awaitable[bytes | None]]) -> list[str]:
         """The ids of orders that do not exist or differ from their response. `read` gets one by its id."""
@@ -84,23 +75,18 @@ class OrderTraffic:
         return [each for each, lost in zip(ids, await asyncio.gather(*map(is_lost, ids)), strict=True) if lost]
 
     async def _send_all(self, producer: AIOKafkaProducer, client: StocktideClient) -> None:
-        began, sent = time.monotonic(), 0
-        while self._running:
-            for _ in range(int(self._rate * (time.monotonic() - began)) - sent):
-                sent += 1
-                number = next(self._numbers)
-                if self._api is None or number % 2:
-                    await self._produce(producer, number)
-                elif len(self._requests) < REQUESTS_MAX:
-                    task = asyncio.create_task(self._post(client, number))
-                    self._requests.add(task)
-                    task.add_done_callback(self._requests.discard)
-            await asyncio.sleep(SLICE_SECONDS)
-
-    async def _produce(self, producer: AIOKafkaProducer, number: int) -> None:
-        order_id = f"{self._prefix}-k{number}"
-        await producer.send(f"{APP_ID}-orders", encode_held_order(order_id, number, self._skus), key=order_id.encode())
-        self.acknowledged_ids.append(order_id)
+        numbers = itertools.count()
+        async for _ in pace(self._rate, lambda _: self._running):
+            number = next(numbers)
+            if self._api is None or number % 2:
+                order_id = f"{self._prefix}-k{number}"
+                order = encode_held_order(order_id, number, self._skus)
+                await producer.send(f"{APP_ID}-orders", order, key=order_id.encode())
+                self.acknowledged_ids.append(order_id)
+            elif len(self._requests) < REQUESTS_MAX:
+                task = asyncio.create_task(self._post(client, number))
+                self._requests.add(task)
+                task.add_done_callback(self._requests.discard)
 
     async def _post(self, client: StocktideClient, number: int) -> None:
         order_id = f"{self._prefix}-h{number}"
@@ -108,16 +94,16 @@ class OrderTraffic:
         del order["type"]
         began = time.monotonic()
         try:
-            response = await client.call("POST", "/v1/orders", orjson.dumps(order))
+            response = await client.call("POST", ORDERS_PATH, orjson.dumps(order))
         except ApiError as error:
             self.unexpected.append(f"{order_id}: {error}")
             return
         if response.status not in (200, 201):
-            self.unexpected.append(f"{order_id}: {response.status} {response.body[:200].decode(errors='replace')}")
+            self.unexpected.append(f"{order_id}: {response.said()}")
             return
         self.responses[order_id] = response.body
-        self._responded_at.append(time.monotonic())
-        self.longest_seconds = max(self.longest_seconds, self._responded_at[-1] - began)
+        self.responded_at.append(time.monotonic())
+        self.longest_seconds = max(self.longest_seconds, self.responded_at[-1] - began)
 
 
 def _stable_fields(order: dict[str, object]) -> object:

@@ -100,7 +100,7 @@ class EmbeddedKafka(EmbeddedServer):
             for attempt in range(1, PORT_TRIES_MAX + 1):
                 ports = await persisted_ports(self.folder / PORTS_FILE, ("broker", "controller"))
                 await self._format(java, classes, ports)
-                await self._child.spawn(self._command(java, classes, "kafka.Kafka", str(self._properties)))
+                await self.spawn(self._command(java, classes, "kafka.Kafka", str(self._properties)))
                 if await self._wait_until_answers(partial(kafka_answers, f"127.0.0.1:{ports['broker']}")):
                     self._port = ports["broker"]
                     return
@@ -162,7 +162,7 @@ class EmbeddedKafka(EmbeddedServer):
         shutil.rmtree(logs, ignore_errors=True)
         identity = _storage_identity(uuid.uuid4().bytes)
         tool = ("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(self._properties))
-        child = ChildProcess("Kafka's storage tool", self._child.log)
+        child = ChildProcess("Kafka's storage tool", self.log)
         await child.spawn([str(java), *_LOGGING, "-XX:TieredStopAtLevel=1", "-cp", classes, *tool])
         try:
             status = await asyncio.wait_for(child.wait(), FORMAT_SECONDS_MAX)

@@ -25,6 +25,7 @@ QUOTED_BYTES_MAX = 16 * 1024
 NEWEST_CHARACTERS_MAX = 300
 # A longer log is rotated, with one generation kept.
 LOG_BYTES_MAX = 32 * 1024 * 1024
+STOP_SECONDS_MAX = 15.0
 # After SIGKILL only the kernel's own delays remain.
 REAP_SECONDS_MAX = 5.0
 
@@ -40,11 +41,13 @@ def _die_with_parent() -> None:
 
 
 class ChildProcess:
-    """A program as a child process; it may be started again after its end."""
+    """A program as a child process; it may be started again after its end. `title` is its name in messages,
+    `stop_seconds_max` its time to end by itself."""
 
-    def __init__(self, name: str, log: Path) -> None:
-        self.name = name
+    def __init__(self, title: str, log: Path, stop_seconds_max: float = STOP_SECONDS_MAX) -> None:
+        self.title = title
         self.log = log
+        self._stop_seconds_max = stop_seconds_max
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -81,22 +84,25 @@ class ChildProcess:
                     self._process = await starting
                 raise
             except OSError as error:
-                raise CommandError(f"{self.name} cannot be started: {command[0]}: {error.strerror}") from error
+                raise CommandError(f"{self.title} cannot be started: {command[0]}: {error.strerror}") from error
 
     async def wait(self) -> int:
         """Wait for its end; the exit status, or minus the signal that ended it."""
         if self._process is None:
-            raise RuntimeError(f"{self.name} was not started")
+            raise RuntimeError(f"{self.title} was not started")
         return await self._process.wait()
 
-    async def stop(self, seconds_max: float) -> None:
-        """SIGTERM, then after `seconds_max` SIGKILL to its process group. Returns after its end."""
+    async def stop(self, seconds_max: float | None = None) -> None:
+        """SIGTERM, then after `seconds_max` (None: `stop_seconds_max`) SIGKILL to its process group. Returns after its
+        end."""
         if self._process is None:
             return
         if self.running:
             self.send(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), seconds_max)
+                await asyncio.wait_for(
+                    self._process.wait(), self._stop_seconds_max if seconds_max is None else seconds_max
+                )
         self.kill()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), REAP_SECONDS_MAX)

@@ -18,43 +18,21 @@ PORT_TRIES_MAX = 3
 POLL_SECONDS = 0.05
 
 
-class EmbeddedServer:
+class EmbeddedServer(ChildProcess):
     """A server as a child process. `product` is its name in messages, `stop_seconds_max` its time to end by itself."""
 
     def __init__(self, product: str, folder: Path, log: Path, progress: Echo, stop_seconds_max: float) -> None:
+        super().__init__(f"the embedded {product}", log, stop_seconds_max)
         self.folder = folder
         self._product = product
         self._progress = progress
-        self._child = ChildProcess(f"the embedded {product}", log)
-        self._stop_seconds_max = stop_seconds_max
         self._port: int | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id."""
-        return self._child.pid
 
     @property
     def _known_port(self) -> int:
         if self._port is None:
             raise RuntimeError(f"the embedded {self._product} was not started")
         return self._port
-
-    async def stop(self) -> None:
-        """Stop it: SIGTERM, then SIGKILL after `stop_seconds_max`."""
-        await self._child.stop(self._stop_seconds_max)
-
-    async def wait(self) -> int:
-        """Wait for its end; the exit status, or minus the signal."""
-        return await self._child.wait()
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self._child.kill()
-
-    def last_log_lines(self) -> str:
-        """The last lines of its log."""
-        return self._child.last_log_lines()
 
     def _make_folder(self) -> None:
         try:
@@ -66,19 +44,19 @@ class EmbeddedServer:
         """Wait until `answers()` holds; False if the process ended. Raises EmbeddedError after START_SECONDS_MAX."""
         deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
         waiting = WaitReporter(self._progress, self._product)
-        while self._child.running:
-            waiting(f"it does not answer yet; the newest line of its log: {self._child.last_log_line() or 'none'}")
+        while self.running:
+            waiting(f"it does not answer yet; the newest line of its log: {self.last_log_line() or 'none'}")
             if await answers():
-                return self._child.running
+                return self.running
             if asyncio.get_running_loop().time() > deadline:
                 await self.stop()
                 raise EmbeddedError(
                     f"{self._product} does not answer after {START_SECONDS_MAX:.0f} s; "
-                    f"the end of {self._child.log}:\n{self.last_log_lines()}"
+                    f"the end of {self.log}:\n{self.last_log_lines()}"
                 )
             await asyncio.sleep(POLL_SECONDS)
         return False
 
     def _start_failure(self) -> EmbeddedError:
-        end_of_log = f"the end of {self._child.log}:\n{self.last_log_lines()}"
+        end_of_log = f"the end of {self.log}:\n{self.last_log_lines()}"
         return EmbeddedError(f"{self._product} ended while it started; {end_of_log}")

@@ -39,7 +39,7 @@ class EmbeddedValkey(EmbeddedServer):
         async with announce_if_slow(self._progress, "starting Valkey"):
             for attempt in range(1, PORT_TRIES_MAX + 1):
                 port = (await persisted_ports(self.folder / "ports.json", ("server",)))["server"]
-                await self._child.spawn(server_command(program, port, self.folder))
+                await self.spawn(server_command(program, port, self.folder))
                 if await self._wait_until_answers(partial(self._is_own_server, port)):
                     self._port = port
                     return

@@ -15,15 +15,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
-import rich.progress
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from stocktide.errors import ServerUnreachable
 from stocktide.ops.audit_report import report_lines, report_of
-from stocktide.ops.stalled import Stalled, StallWatchdog
+from stocktide.ops.progress_bars import ProgressBars
+from stocktide.ops.stalled import Stalled
 from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.topics import JOURNAL
@@ -80,7 +78,7 @@ def exit_status(findings: Findings) -> int:
 
 
 async def _audit(settings: Settings, options: AuditOptions) -> Findings:
-    with ProgressBars(hidden=options.background) as bars:
+    with ProgressBars("audit", hidden=options.background) as bars:
         async with open_auditor(settings, options.skus, bars.report) as auditor:
             return await bars.watchdog.run("Kafka and Redis", auditor.run())
 
@@ -106,30 +104,3 @@ def _memory_bytes() -> int:
     """The peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-class ProgressBars:
-    """A bar for each phase on a terminal, none elsewhere. The progress also goes to `watchdog`."""
-
-    def __init__(self, hidden: bool = False, command: str = "audit") -> None:
-        self.watchdog = StallWatchdog(command)
-        columns = (TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        console = Console(stderr=True)
-        self._shown = console.is_terminal and not hidden
-        self._bar = rich.progress.Progress(*columns, console=console, disable=not self._shown, transient=True)
-        self._tasks: dict[str, rich.progress.TaskID] = {}
-
-    def __enter__(self) -> ProgressBars:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def report(self, phase: str, done: int, total: int) -> None:
-        """Show the progress of a phase."""
-        self.watchdog.report(phase, done, total)
-        if self._shown:
-            if phase not in self._tasks:
-                self._tasks[phase] = self._bar.add_task(phase)
-            self._bar.update(self._tasks[phase], completed=done, total=total)

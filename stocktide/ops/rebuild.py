@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import click
-import rich.progress
 from redis.asyncio import Redis
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from stocktide.discovery import same_redis
 from stocktide.errors import CommandError
+from stocktide.ops.progress_bars import ProgressBars
 from stocktide.ops.stalled import StallWatchdog
 from stocktide.progress import Echo
 from stocktide.settings import Settings
@@ -39,7 +37,7 @@ from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl, StepRefused
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.recovery.journal_scan import follow, newest_position_in
-from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery, RecoveryProgress
+from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery
 from stocktide.tables.recovery.takeover import Superseded, take_over
 from stocktide.wait_for_servers import wait_for_kafka, wait_for_redis
 
@@ -86,11 +84,12 @@ async def _rebuild(settings: Settings, echo: Echo, force: bool) -> int:
                 f"`stocktide audit`; with --force it is rebuilt all the same"
             )
         owner = f"rebuild-{os.getpid()}-{secrets.token_hex(4)}"
-        began, watchdog = time.monotonic(), StallWatchdog("rebuild")
-        with _Bar() as bar:
+        began = time.monotonic()
+        with ProgressBars("rebuild", lines=True) as bars:
+            watchdog = bars.watchdog
             try:
-                handover, report = LedgerControl(redis, settings.app_id), _watched(bar, watchdog)
-                work = take_over(log, handover, owner, source, report=report, anew=bool(batch))
+                handover = LedgerControl(redis, settings.app_id)
+                work = take_over(log, handover, owner, source, report=_reporter(bars), anew=bool(batch))
                 await watchdog.run("Kafka and Redis", work)
             except Superseded:
                 echo("a worker brings Redis back; watching it")
@@ -113,10 +112,9 @@ async def _check(settings: Settings, echo: Echo, url: str, force: bool) -> int:
         if isinstance(seen, StepRefused):
             raise RebuildRefused(f"somebody else is at work on the Redis of the drill: {seen.reason}")
         end = await StallWatchdog("rebuild --check").run("the journal's end", _end_of(log, source))
-        with _Bar() as bar:
-            watchdog = StallWatchdog("rebuild --check")
-            recovery = Recovery(log, handover, term, seen, LedgerLimits(), _watched(bar, watchdog))
-            await watchdog.run("Kafka and the Redis of the drill", recovery.rebuild(end, source))
+        with ProgressBars("rebuild --check", lines=True) as bars:
+            recovery = Recovery(log, handover, term, seen, LedgerLimits(), _reporter(bars))
+            await bars.watchdog.run("Kafka and the Redis of the drill", recovery.rebuild(end, source))
         echo(f"rebuilt up to batch {end.batch}: {await _rate(redis, time.monotonic() - began)}")
         return await _compare(settings, echo, redis, log, source)
 
@@ -191,14 +189,8 @@ async def _watch(redis: Redis, app_id: str, watchdog: StallWatchdog) -> None:
         await asyncio.sleep(_WATCH_SECONDS)
 
 
-def _watched(bar: _Bar, watchdog: StallWatchdog) -> ProgressReporter:
-    """Reports a recovery's progress to the bar and to the watchdog."""
-
-    def report(progress: RecoveryProgress) -> None:
-        watchdog.report(progress.phase, progress.done, progress.total)
-        bar.report(progress)
-
-    return ProgressReporter(report)
+def _reporter(bars: ProgressBars) -> ProgressReporter:
+    return ProgressReporter(lambda progress: bars.report(progress.phase, progress.done, progress.total))
 
 
 async def _rate(redis: Redis, seconds: float) -> str:
@@ -222,29 +214,3 @@ async def _servers(settings: Settings, url: str) -> AsyncIterator[tuple[Redis, K
     finally:
         await log.close()
         await redis.aclose()
-
-
-class _Bar:
-    """A bar on the terminal for each phase; lines where there is no terminal."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._console = Console(stderr=True)
-        self._bar = rich.progress.Progress(*columns, console=self._console, disable=not self._console.is_terminal)
-        self._tasks: dict[str, rich.progress.TaskID] = {}
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def report(self, progress: RecoveryProgress) -> None:
-        """Show the progress."""
-        if not self._console.is_terminal:
-            self._console.print(f"{progress.phase}: {progress.done:,} of {progress.total or '?'}")
-            return
-        if progress.phase not in self._tasks:
-            self._tasks[progress.phase] = self._bar.add_task(progress.phase)
-        self._bar.update(self._tasks[progress.phase], completed=progress.done, total=progress.total or None)

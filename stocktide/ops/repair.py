@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
-from stocktide.ops.audit import AUDIT_FAILURES, DRIFT, UNFINISHED, ProgressBars, exit_status, open_auditor
+from stocktide.ops.audit import AUDIT_FAILURES, DRIFT, UNFINISHED, exit_status, open_auditor
 from stocktide.ops.audit_report import INCOMPLETE, format_key, format_value, report_of, result_lines
+from stocktide.ops.progress_bars import ProgressBars
 from stocktide.ops.stalled import StallWatchdog
 from stocktide.progress import Echo
 from stocktide.settings import Settings
@@ -58,7 +59,7 @@ def run(settings: Settings, options: RepairOptions) -> int:
 
 
 async def _repair(settings: Settings, options: RepairOptions, echo: Echo, report: dict[str, Any]) -> int:
-    with ProgressBars(hidden=options.as_json, command="repair") as bars:
+    with ProgressBars("repair", hidden=options.as_json) as bars:
         watchdog = bars.watchdog
         async with open_auditor(settings, options.skus, bars.report) as auditor:
             findings = await watchdog.run("the audit", auditor.run())

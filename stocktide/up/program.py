@@ -33,7 +33,7 @@ class ProgramNotReady(CommandError):
     """The program runs, but was not ready in time."""
 
 
-class Program:
+class Program(ChildProcess):
     """A child process. `command` runs it, `address` is `http://HOST:PORT` of its `/readyz`."""
 
     def __init__(
@@ -45,22 +45,17 @@ class Program:
         log: Path,
         progress: Echo = silent,
     ) -> None:
+        super().__init__(f"the {name}", log, STOP_SECONDS_MAX)
         self.name = name
         self.address = address
         self._command = command
         self._environ = environ
-        self._child = ChildProcess(f"the {name}", log)
         self._progress = progress
         self._last_answer: str | None = None
 
-    @property
-    def pid(self) -> int | None:
-        """The process id of the last start."""
-        return self._child.pid
-
     async def start(self) -> None:
         """Start it and wait until it is ready. Raises ProgramEnded or, leaving it running, ProgramNotReady."""
-        await self._child.spawn(self._command, self._environ)
+        await self.spawn(self._command, self._environ)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_SECONDS_MAX
         timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS_MAX)
@@ -68,40 +63,24 @@ class Program:
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while not await self._is_ready(session):
                 waiting(self._reason)
-                if not self._child.running:
+                if not self.running:
                     status = await self.wait()
                     raise ProgramEnded(
                         f"the {self.name} ended while it started ({describe_end(status)}); "
-                        f"the end of {self._child.log}:\n{self.last_log_lines()}"
+                        f"the end of {self.log}:\n{self.last_log_lines()}"
                     )
                 if loop.time() > deadline:
                     raise ProgramNotReady(
                         f"the {self.name} is not ready after {READY_SECONDS_MAX:.0f} s: {self._reason}; "
-                        f"the end of {self._child.log}:\n{self.last_log_lines()}"
+                        f"the end of {self.log}:\n{self.last_log_lines()}"
                     )
                 await asyncio.sleep(POLL_SECONDS)
-
-    async def stop(self) -> None:
-        """Stop it: SIGTERM, then SIGKILL after STOP_SECONDS_MAX."""
-        await self._child.stop(STOP_SECONDS_MAX)
-
-    async def wait(self) -> int:
-        """Wait for its end; the exit status, or minus the signal."""
-        return await self._child.wait()
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self._child.kill()
-
-    def last_log_lines(self) -> str:
-        """The last lines of its log."""
-        return self._child.last_log_lines()
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
             async with session.get(f"{self.address}/readyz") as answer:
                 self._last_answer = parse_reasons(await answer.text())
-                return answer.status == 200 and self._child.running
+                return answer.status == 200 and self.running
         except (aiohttp.ClientError, TimeoutError, OSError):
             self._last_answer = None
             return False
@@ -111,7 +90,7 @@ class Program:
         """Why it is not ready, from /readyz or its log."""
         if self._last_answer is not None:
             return self._last_answer
-        newest = self._child.last_log_line()
+        newest = self.last_log_line()
         return f"it does not answer yet; the newest line of its log: {newest}" if newest else "it does not answer yet"
 
 

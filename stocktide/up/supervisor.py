@@ -12,6 +12,7 @@ from typing import Protocol
 
 from stocktide.errors import CommandError
 from stocktide.progress import Echo
+from stocktide.streams.backoff import doubling_pauses
 from stocktide.up.program import ProgramNotReady, describe_end
 
 # The first restart is immediate; a process that keeps failing must not use up the machine.
@@ -59,18 +60,18 @@ class Supervisor:
 
     async def _restart_forever(self, service: SupervisedProcess) -> None:
         loop = asyncio.get_running_loop()
-        pause = PAUSE_SECONDS_FIRST
+        pauses = doubling_pauses(PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX)
         while True:
             since = loop.time()
             status = await service.wait()
             if loop.time() - since > STEADY_SECONDS:
-                pause = PAUSE_SECONDS_FIRST
+                pauses = doubling_pauses(PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX)
+            pause = next(pauses)
             self._echo(f"{service.name} ended ({describe_end(status)}), starting it again in {pause:.1f} s")
             await asyncio.sleep(pause)
-            pause = min(2 * pause, PAUSE_SECONDS_MAX)
             while not await self._restart(service):
+                pause = next(pauses)
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, PAUSE_SECONDS_MAX)
 
     async def _restart(self, service: SupervisedProcess) -> bool:
         """Start it; whether it runs, ready or not."""

@@ -31,14 +31,11 @@ async def trim_journal(kafka: str, app_id: str, below: int, shard: int = 0, **se
 async def _bounds(kafka: str, partition: TopicPartition, security: dict[str, Any]) -> tuple[int, int]:
     """The partition's first offset, and the first one within its retention."""
     assert JOURNAL.retention_ms is not None
-    consumer = AIOKafkaConsumer(**{"bootstrap_servers": kafka, **security}, group_id=None, enable_auto_commit=False)
-    await consumer.start()
-    try:
+    client = {"bootstrap_servers": kafka, **security}
+    async with AIOKafkaConsumer(**client, group_id=None, enable_auto_commit=False) as consumer:
         consumer.assign([partition])
         beginning = (await consumer.beginning_offsets([partition]))[partition]
         end = (await consumer.end_offsets([partition]))[partition]
         since = now_ms() - JOURNAL.retention_ms
         found = (await consumer.offsets_for_times({partition: since}))[partition]
         return int(beginning), int(found.offset if found is not None else end)
-    finally:
-        await consumer.stop()

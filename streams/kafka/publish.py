@@ -17,6 +17,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from stocktide.streams.backoff import doubling_pauses
 from stocktide.streams.kafka.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
 from stocktide.streams.kafka.membership import Membership, MembershipLost
 
@@ -121,7 +122,7 @@ class Publisher:
             await asyncio.wait(self._in_flight, timeout=seconds_max)
 
     async def _count_partitions(self, topic: str, epoch: int) -> int:
-        wait, is_unknown = RETRY_SECONDS_MIN, False
+        pauses, is_unknown = doubling_pauses(RETRY_SECONDS_MIN, RETRY_SECONDS_MAX), False
         while True:
             try:
                 count = len(await self._producer.partitions_for(topic))
@@ -133,12 +134,11 @@ class Publisher:
                 self._failing[topic, 0] = (epoch, f"its partitions are not known: {error!r}")
                 logger.warning("the partitions of %s are not known: %r", topic, error)
             await self._membership.wait_until_may_produce(epoch)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, RETRY_SECONDS_MAX)
+            await asyncio.sleep(next(pauses))
 
     async def _write(self, topic: str, partition: int, rows: Sequence[OutputRow], epoch: int) -> int:
         """Write the rows of one partition. A retry begins with the first row, so that a key's newest row stays last."""
-        wait = RETRY_SECONDS_MIN
+        pauses = doubling_pauses(RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         while True:
             await self._membership.wait_until_may_produce(epoch)
             attempt = asyncio.create_task(self._attempt(topic, partition, rows))
@@ -155,8 +155,7 @@ class Publisher:
                 logger.warning("%s-%d did not take %d rows, trying again: %r", topic, partition, len(rows), error)
             finally:
                 self._in_flight.discard(attempt)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, RETRY_SECONDS_MAX)
+            await asyncio.sleep(next(pauses))
 
     async def _divide(
         self, topic: str, partition: int, rows: Sequence[OutputRow], epoch: int, error: KafkaError

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,11 +24,12 @@ EMPTY_POLLS_MAX = 20
 _FETCH_BYTES_MAX = 4 * 1024 * 1024
 
 
-async def open_consumer(kafka: str, *topics: str, **security: Any) -> AIOKafkaConsumer:
-    """A started consumer of every partition of `topics`, at their beginning. Raises KafkaError if one is missing."""
+async def open_consumer(kafka: str, *topics: str, partitions: Sequence[int] = (), **client: Any) -> AIOKafkaConsumer:
+    """A started consumer of `topics`, at the beginning of every partition, or of `partitions` only. `client` are more
+    settings of the consumer. Raises KafkaError if a topic is missing."""
     consumer = AIOKafkaConsumer(
-        *topics,
-        **{"bootstrap_servers": kafka, **security},
+        *(() if partitions else topics),
+        **{"bootstrap_servers": kafka, **client},
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -35,6 +37,8 @@ async def open_consumer(kafka: str, *topics: str, **security: Any) -> AIOKafkaCo
     )
     try:
         await consumer.start()
+        if partitions:
+            consumer.assign([TopicPartition(topic, number) for topic in topics for number in partitions])
         # Without a group, a consumer is assigned every partition of its topics.
         if missing := set(topics) - {partition.topic for partition in consumer.assignment()}:
             raise KafkaError(f"Kafka has no topic {', '.join(sorted(missing))}")
@@ -45,17 +49,30 @@ async def open_consumer(kafka: str, *topics: str, **security: Any) -> AIOKafkaCo
     return consumer
 
 
+@asynccontextmanager
+async def topic_consumer(
+    kafka: str, *topics: str, partitions: Sequence[int] = (), **client: Any
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """`open_consumer`, stopped at the end."""
+    consumer = await open_consumer(kafka, *topics, partitions=partitions, **client)
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
 async def read_topic(
     consumer: AIOKafkaConsumer,
     ends: Mapping[TopicPartition, int] | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
     empty_polls_max: int = EMPTY_POLLS_MAX,
+    records_max: int = RECORDS_MAX,
 ) -> AsyncIterator[tuple[TopicPartition, Sequence[Record]]]:
     """Read from the consumer's position up to the end offset of each partition in `ends`; gives (partition, records),
     never empty. The consumer's position is then the end offset, so that a later call continues there.
 
-    `ends` None: all assigned partitions, up to their current ends. `report(done, total)` gets the progress in records.
-    Raises KafkaError, also after `empty_polls_max` empty polls in a row.
+    `ends` None: all assigned partitions, up to their current ends. `report(done, total)` gets the progress in records;
+    `records_max` bounds a poll. Raises KafkaError, also after `empty_polls_max` empty polls in a row.
     """
     if ends is None:
         ends = await consumer.end_offsets(sorted(consumer.assignment()))
@@ -64,7 +81,7 @@ async def read_topic(
     total = sum(ends[partition] - first[partition] for partition in left)
     empty_polls = 0
     while left:
-        fetched = await consumer.getmany(*left, timeout_ms=POLL_MS, max_records=RECORDS_MAX)
+        fetched = await consumer.getmany(*left, timeout_ms=POLL_MS, max_records=records_max)
         empty_polls = 0 if fetched else empty_polls + 1
         if empty_polls > empty_polls_max:
             places = ", ".join(sorted(f"{each.topic}-{each.partition}" for each in left))

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from stocktide.errors import StocktideError
 from stocktide.streams import failpoints
+from stocktide.streams.backoff import doubling_pauses
 from stocktide.tables.ledger.client import AppliedBatch, LedgerError
 from stocktide.tables.ledger.commands import Command
 from stocktide.tables.ledger.outcomes import Outcome
@@ -102,13 +103,12 @@ class Submitter:
         turn: asyncio.Lock | None = None,
     ) -> _Decided:
         state = _RetryState(len(commands), deadline)
-        pause = PAUSE_SECONDS_FIRST
+        pauses = doubling_pauses(PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX)
         while True:
             applied = await self._attempt(commands, state, turn)
             if applied is None:
-                await asyncio.sleep(state.seconds_left(pause * random.uniform(0.5, 1)))
+                await asyncio.sleep(state.seconds_left(next(pauses) * random.uniform(0.5, 1)))
                 state.raise_if_over()
-                pause = min(2 * pause, PAUSE_SECONDS_MAX)
                 continue
             decision = decode(applied.payload)
             if applied.batch == 0:

@@ -8,6 +8,7 @@ journal's head ages out.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
@@ -15,7 +16,7 @@ from msgspec import Struct
 
 from stocktide.streams.journal.record import Position, decode_position, encode_position
 from stocktide.streams.kafka.publish import OutputRow
-from stocktide.streams.kafka.read_topic import open_consumer, read_topic
+from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.topics import JOURNAL_POSITIONS
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.raw_decision import RawDecision
@@ -75,12 +76,11 @@ def decode_checkpoints(rows: Mapping[bytes, bytes], shard: int) -> Checkpoints:
     return Checkpoints(positions.get(derived_key(shard)), positions.get(whole_key(shard)), tuple(milestones))
 
 
-async def read_checkpoints(kafka: str, app_id: str, shard: int = 0, **security: object) -> Checkpoints:
+async def read_checkpoints(kafka: str, app_id: str, shard: int = 0, **security: Any) -> Checkpoints:
     """Read the checkpoints of `shard` from Kafka. Raises KafkaError."""
     partition = TopicPartition(JOURNAL_POSITIONS.full_name(app_id), shard)
     rows: dict[bytes, bytes] = {}
-    consumer = await open_consumer(kafka, partition.topic, **security)
-    try:
+    async with topic_consumer(kafka, partition.topic, **security) as consumer:
         async for _, records in read_topic(consumer, await consumer.end_offsets([partition])):
             for record in records:
                 if record.key is None:
@@ -89,8 +89,6 @@ async def read_checkpoints(kafka: str, app_id: str, shard: int = 0, **security: 
                     rows.pop(record.key, None)
                 else:
                     rows[record.key] = record.value
-    finally:
-        await consumer.stop()
     return decode_checkpoints(rows, shard)
 
 

@@ -18,6 +18,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from stocktide.streams.backoff import doubling_pauses
 from stocktide.streams.shutdown import end
 from stocktide.tables.ledger.scripts import key_prefix
 
@@ -116,7 +117,7 @@ class SettlementListener:
                 del self._waiting[batch]
 
     async def _listen(self) -> None:
-        pause = _PAUSE_SECONDS_FIRST
+        pauses = doubling_pauses(_PAUSE_SECONDS_FIRST, _PAUSE_SECONDS_MAX)
         while True:
             try:
                 async with self._redis.pubsub() as subscription:
@@ -126,9 +127,10 @@ class SettlementListener:
                 self.trouble = str(error) or type(error).__name__
                 if self.subscribed:  # once per outage
                     _LOG.warning("the subscription to settled batches was cut and is made again: %s", error)
-            pause = _PAUSE_SECONDS_FIRST if self.subscribed else min(2 * pause, _PAUSE_SECONDS_MAX)
+            if self.subscribed:
+                pauses = doubling_pauses(_PAUSE_SECONDS_FIRST, _PAUSE_SECONDS_MAX)
             self.subscribed = False
-            await asyncio.sleep(pause)
+            await asyncio.sleep(next(pauses))
 
     async def _follow(self, subscription: Any) -> None:
         """Process messages until the connection ends, or the hash shows that messages are missing."""

@@ -79,10 +79,10 @@ class Brokers:
         await self._brokers[index].wait()
 
     def send(self, index: int, number: signal.Signals) -> None:
-        self._brokers[index]._child.send(number)
+        self._brokers[index].send(number)
 
     def running(self, index: int) -> bool:
-        return self._brokers[index]._child.running
+        return self._brokers[index].running
 
     def folder(self, index: int) -> Path:
         return self._brokers[index].folder
@@ -137,7 +137,7 @@ class _QuorumBroker(EmbeddedKafka):
         self._properties.write_text(text)
         if (logs / "meta.properties").exists():
             return
-        child = ChildProcess("Kafka's storage tool", self._child.log)
+        child = ChildProcess("Kafka's storage tool", self.log)
         tool = ("kafka.tools.StorageTool", "format", "-t", self._identity, "-c", str(self._properties))
         await child.spawn([str(java), *embedded._LOGGING, "-cp", classes, *tool])
         assert await child.wait() == 0, child.last_log_lines()

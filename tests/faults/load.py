@@ -16,6 +16,7 @@ from typing import Any
 from stocktide.loadtest.client.contract import OrderView, StockView
 from stocktide.loadtest.oracle.history import HistoryRecord, MovementPublished, OrderPublished, StockPublished
 from stocktide.retry import poll_until
+from stocktide.streams.backoff import doubling_pauses
 from tests.faults.edge_scenarios import (
     EdgeSizes,
     early_event_scenario,
@@ -187,14 +188,13 @@ class ScenarioRunner:
         event = await self._fill_in(step)
         if event is None:
             return
-        pause = RETRY_SECONDS_MIN
+        pauses = doubling_pauses(RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         for attempt in range(TRIES_MAX):
             disconnects = step.disconnects and not attempt
             status = await self._clients.ask(step.door, step.kind, event, step.raw, hangs_up=disconnects)
             if status is not None and status < 500:
                 break
-            await asyncio.sleep(pause * self._rng.uniform(0.5, 1))
-            pause = min(2 * pause, RETRY_SECONDS_MAX)
+            await asyncio.sleep(next(pauses) * self._rng.uniform(0.5, 1))
         for door in step.repeats:
             await asyncio.sleep(self._rng.uniform(0, 0.5))
             await self._clients.ask(door, step.kind, event, step.raw)

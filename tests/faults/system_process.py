@@ -19,6 +19,7 @@ import aiohttp
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 from stocktide.retry import poll_until
+from stocktide.streams.backoff import doubling_pauses
 
 # The pause before a restart; longer for a process that ends at once.
 PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX = 0.2, 2.0
@@ -136,7 +137,7 @@ class SystemProcess:
 
     async def _supervise(self) -> None:
         clock = asyncio.get_running_loop().time
-        pause = PAUSE_SECONDS_FIRST
+        pauses = doubling_pauses(PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX)
         while True:
             began = clock()
             self.starts += 1
@@ -145,8 +146,9 @@ class SystemProcess:
             self.exits.append(ProcessExit(self.name, clock(), status))
             if not self.sticky:
                 self.disarm()
-            pause = PAUSE_SECONDS_FIRST if clock() - began > STEADY_SECONDS else min(2 * pause, PAUSE_SECONDS_MAX)
-            await asyncio.sleep(pause)
+            if clock() - began > STEADY_SECONDS:
+                pauses = doubling_pauses(PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX)
+            await asyncio.sleep(next(pauses))
 
     async def _continue_if_stopped(self) -> None:
         while True:

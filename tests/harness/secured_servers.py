@@ -100,7 +100,7 @@ class SecuredKafka(EmbeddedKafka):
         self._properties.write_text(text + security)
         if (logs / "meta.properties").exists():
             return
-        child = ChildProcess("Kafka's storage tool", self._child.log)
+        child = ChildProcess("Kafka's storage tool", self.log)
         scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
         tool = ("kafka.tools.StorageTool", "format", "-t", "QUJDREVGR0hJSktMTU5PUA", "-c", str(self._properties))
         await child.spawn([str(java), "-cp", classes, *tool, "--add-scram", scram])

@@ -22,6 +22,7 @@ from stocktide.embedded.ports import pick_free_port
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.kafka.publish import Publisher, make_producer
+from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.topics import MOVEMENTS, ORDERS, TOPICS, Topic
 from stocktide.tables.ledger.client import Ledger, Unblessed
 from stocktide.tables.ledger.connection import connect
@@ -142,16 +143,8 @@ class WorkerGroup:
 
     async def records(self, topic: Topic) -> list[ConsumerRecord[bytes | None, bytes | None]]:
         """All records of a topic, partition by partition in order."""
-        found: list[ConsumerRecord[bytes | None, bytes | None]] = []
-        async with AIOKafkaConsumer(bootstrap_servers=self.kafka, enable_auto_commit=False) as consumer:
-            parts = self.partitions(topic)
-            consumer.assign(parts)
-            await consumer.seek_to_beginning(*parts)
-            ends = await consumer.end_offsets(parts)
-            while [part for part in parts if await consumer.position(part) < ends[part]]:
-                for some in (await consumer.getmany(timeout_ms=200)).values():
-                    found.extend(some)
-        return found
+        async with topic_consumer(self.kafka, self.topic(topic)) as consumer:
+            return [record async for _, some in read_topic(consumer) for record in some]
 
     async def rows(self, topic: Topic) -> dict[str, Any]:
         """The newest row of each key."""

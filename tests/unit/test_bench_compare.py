@@ -14,33 +14,32 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bench.compare.clients import HttpReserveClient, http_clients
-from bench.compare.consistency import check_consistency
-from bench.compare.load import (
+from bench.compare.__main__ import ContenderResult, make_table
+from bench.compare.rounds import check_consistency, stock_for
+from bench.compare.stores import ContenderUnavailable, PostgresStore, StoreServer
+from bench.load import (
     RETRY_SECONDS,
     BenchOrder,
+    HttpReserveClient,
     ReserveOutcome,
-    ResponseLog,
     ScheduledLoad,
     draw_orders,
-    run_closed_loop,
-    stock_for,
+    http_clients,
+    send_orders,
+    silence,
 )
-from bench.compare.report import ContenderResult, table
-from bench.compare.service import make_app
-from bench.compare.stores import ContenderUnavailable, PostgresStore, StoreServer, ValkeyStore
-from bench.compare.strategies import HELD, REFUSED, STRATEGIES, ReserveStrategy
-from bench.size.outage import WATCH_SECONDS
-from stocktide.embedded import EmbeddedValkey
+from bench.service import make_app
+from bench.strategies import HELD, REFUSED, STRATEGIES, ReserveStrategy
+from bench.valkey import WATCH_SECONDS, BenchValkey
 from stocktide.embedded.ports import pick_free_port
 
 ORDERS = [BenchOrder("a", "S", 2), BenchOrder("b", "S", 2), BenchOrder("c", "S", 1), BenchOrder("d", "T", 1)]
 
 
-def answer_log(letters: str) -> ResponseLog:
+def answer_log(letters: str) -> dict[str, ReserveOutcome]:
     """The answers of the orders a, b, c, d: `H` held, `R` refused."""
     outcomes = {"H": ReserveOutcome.HELD, "R": ReserveOutcome.REFUSED}
-    return ResponseLog({order: outcomes[letter] for order, letter in zip("abcd", letters, strict=False)})
+    return {order: outcomes[letter] for order, letter in zip("abcd", letters, strict=False)}
 
 
 def test_answers_that_the_store_confirms_are_no_loss() -> None:
@@ -108,14 +107,14 @@ async def test_a_caller_without_an_answer_repeats_the_same_order() -> None:
     demand = ScheduledLoad(ORDERS, rate=1e6)
     await demand.run([caller])
     assert caller.asked == ["a", "a", "a", "b", "c", "d"]
-    assert demand.responses.answers == answer_log("RHHH").answers
+    assert demand.answers == answer_log("RHHH")
 
 
 async def test_a_caller_gives_up_in_the_end_and_the_run_goes_on() -> None:
     caller = ScriptedCaller(*[ReserveOutcome.NONE] * 4)
     demand = ScheduledLoad(ORDERS[:2], rate=1e6, patience_seconds=3.5 * RETRY_SECONDS)
     await demand.run([caller])
-    assert demand.responses.answers == {"b": ReserveOutcome.HELD}
+    assert demand.answers == {"b": ReserveOutcome.HELD}
     assert demand.half.is_set()
 
 
@@ -124,27 +123,27 @@ async def test_orders_come_at_their_rate_and_the_half_is_signalled() -> None:
     began = time.monotonic()
     running = asyncio.create_task(demand.run([ScriptedCaller(), ScriptedCaller()]))
     await demand.half.wait()
-    assert len(demand.responses.answers) == 2
+    assert len(demand.answers) == 2
     await running
     assert time.monotonic() - began >= 3 / 20
 
 
 def test_silence_is_the_longest_pause_after_the_kill_whatever_was_under_way_then() -> None:
-    known = ResponseLog({}, [1.0, 9.5, 10.1, 14.0, 14.5])
-    assert known.silence(10.0) == pytest.approx(3.9)
-    assert known.silence(20.0) == float("inf")
+    responded_at = [1.0, 9.5, 10.1, 14.0, 14.5]
+    assert silence(responded_at, 10.0) == pytest.approx((0.1, 3.9))
+    assert silence(responded_at, 20.0) == (float("inf"), 0.0)
 
 
 async def test_only_what_was_held_counts_as_speed() -> None:
     caller = ScriptedCaller(*[ReserveOutcome.REFUSED] * 10)
-    pace = await run_closed_loop([caller], draw_orders("x", 5, 0.0, 1, seed=1), 0.05)
+    pace = await send_orders([caller], draw_orders("x", 5, 0.0, 1, seed=1), 0.05)
     assert pace.other == 10
     assert pace.rate < len(caller.asked) / 0.05
 
 
 async def test_a_loop_in_which_nothing_is_held_is_no_measurement() -> None:
     with pytest.raises(RuntimeError, match="no order was held"):
-        await run_closed_loop(
+        await send_orders(
             [ScriptedCaller(*[ReserveOutcome.REFUSED] * 1_000_000)], draw_orders("x", 5, 0.0, 1, seed=1), 0.01
         )
 
@@ -202,7 +201,7 @@ async def running(name: str, folder: Path, always: bool = False) -> AsyncIterato
         store: StoreServer = (
             PostgresStore(folder / "postgres.log")
             if name == "row-lock"
-            else ValkeyStore(EmbeddedValkey(folder / "valkey", folder / "valkey.log"), always)
+            else BenchValkey(folder / "valkey", folder / "valkey.log", always)
         )
     except ContenderUnavailable as absent:
         pytest.skip(str(absent))
@@ -255,5 +254,5 @@ async def test_valkey_loses_its_last_writes_unless_it_syncs_always(
 
 
 def test_a_contender_that_is_not_installed_is_listed_as_absent() -> None:
-    made = table([ContenderResult("row-lock", "PostgreSQL", missing="not installed")])
+    made = make_table([ContenderResult("row-lock", "PostgreSQL", missing="not installed")])
     assert list(made.columns[1].cells) == ["ABSENT: not installed"]

@@ -10,10 +10,11 @@ import orjson
 from rich.console import Console
 
 from bench.orders import LINES_PER_EVENT
-from bench.size.outage import TAIL_SECONDS, WATCH_SECONDS, AppendOnlyFile, parse_recovery_log
-from bench.size.report import SizeReport
+from bench.report import Report
+from bench.size.outage import parse_recovery_log
 from bench.size.seeding import encode_held_order, receipts
 from bench.size.traffic import OrderTraffic
+from bench.valkey import TAIL_SECONDS, WATCH_SECONDS, AppendOnlyFile
 
 ORDER = {
     "order_id": "a",
@@ -75,13 +76,6 @@ async def test_an_order_that_is_missing_or_differs_from_its_answer_is_lost() -> 
     assert await traffic.lost(look) == ["changed", "gone", "ended", "gone-too"]
 
 
-def test_a_pause_counts_from_the_moment_asked_for() -> None:
-    traffic = OrderTraffic("", None, 1.0, 10, "t")
-    traffic._responded_at = [1.0, 12.0, 12.5, 16.0]
-    assert traffic.silence(10.0) == (2.0, 3.5)
-    assert traffic.silence(20.0) == (float("inf"), 0.0)
-
-
 def test_a_workers_log_shows_redone_batches_and_takeovers() -> None:
     log = (
         "WARNING tables.recovery.takeover: Redis came back with batch 5070, the journal holds 5493: redo\n"
@@ -105,7 +99,7 @@ def test_orders_are_held_for_as_long_as_may_be_over_all_channels_and_skus() -> N
 
 
 def test_failed_checks_are_kept() -> None:
-    notes = SizeReport(Console(quiet=True))
+    notes = Report(Console(quiet=True))
     notes.check(True, "fine")
     notes.check(False, "an order is lost")
     assert notes.broken == ["an order is lost"]

@@ -87,7 +87,7 @@ async def test_a_child_that_keeps_ending_gets_growing_pauses(tmp_path: Path, mon
         await real_sleep(0)
 
     real_sleep = asyncio.sleep
-    await program._child.spawn(program._command)
+    await program.spawn(program._command)
     monkeypatch.setattr("stocktide.up.supervisor.asyncio.sleep", sleep)
     monkeypatch.setattr(program, "start", lambda: _refuse())
     with pytest.raises(asyncio.CancelledError):

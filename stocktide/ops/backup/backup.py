@@ -38,6 +38,7 @@ from stocktide.ops.backup.archive import (
 from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import admin_client, inspect_topics
+from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.topics import (
     ADJUSTMENTS,
     ALERTS,
@@ -73,12 +74,10 @@ BACKUP_ORDER: tuple[Topic, ...] = (
 )
 # Bounds the memory of a poll.
 RECORDS_MAX = 5_000
-FETCH_BYTES_MAX = 4 * 1024 * 1024
-POLL_MS = 500
 # The broker answers a request for end offsets only after the fetch that it holds open.
 FETCH_WAIT_MS_MAX = 20
 # So many empty polls in a row before the end count as an outage.
-EMPTY_POLLS_MAX = 60
+EMPTY_POLLS_MAX = 30
 # A compacted topic is read until its end stands still. Each round has less to read than the one before, and the last
 # one takes less time than Kafka's cleaner sleeps.
 ROUNDS_MAX = 10
@@ -122,21 +121,11 @@ async def back_up(settings: Settings, folder: Path, progress: Progress) -> Manif
         raise BackupError(f"topics are missing, or one of their partitions has no leader: {', '.join(missing)}")
     partitions = {row.topic: row.partitions for row in rows}
     committed = await _read_committed(settings)
-    consumer = AIOKafkaConsumer(
-        **settings.kafka_client(),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=FETCH_BYTES_MAX,
-        fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
-    )
-    await consumer.start()
-    try:
-        copies: list[PartitionCopy] = []
-        for topic in BACKUP_ORDER:
-            copies += await _TopicCopy(consumer, settings.app_id, topic, partitions[topic], folder, progress).run()
-    finally:
-        await consumer.stop()
+    copies: list[PartitionCopy] = []
+    for topic in BACKUP_ORDER:
+        name = topic.full_name(settings.app_id)
+        async with topic_consumer(settings.kafka, name, fetch_max_wait_ms=FETCH_WAIT_MS_MAX, **access) as consumer:
+            copies += await _TopicCopy(consumer, topic, folder, progress).run()
     _check_positions(folder, copies)
     manifest = Manifest(
         FORMAT, version("stocktide"), settings.app_id, partitions[ORDERS], began_at, _now(), committed, tuple(copies)
@@ -183,26 +172,22 @@ class _TopicCopy:
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
-        app_id: str,
         topic: Topic,
-        partitions: int,
         folder: Path,
         progress: Progress,
     ) -> None:
         self._consumer = consumer
         self._topic = topic
-        self._parts = [TopicPartition(topic.full_name(app_id), number) for number in range(partitions)]
+        self._parts: list[TopicPartition] = sorted(consumer.assignment())
         self._folder = folder
         self._progress = progress
         self._task = progress.add_task(topic.name, total=None)
 
     async def run(self) -> list[PartitionCopy]:
         """Copy up to the current end; a compacted topic until its end stands still."""
-        self._consumer.assign(self._parts)
         writers = {part: PartitionWriter(self._folder, self._topic.name, part.partition) for part in self._parts}
         try:
             first = await self._consumer.beginning_offsets(self._parts)
-            await self._consumer.seek_to_beginning(*self._parts)
             ends = await self._read_to_end(writers, first)
         finally:
             for writer in writers.values():
@@ -234,19 +219,10 @@ class _TopicCopy:
     async def _read_to(
         self, writers: Mapping[TopicPartition, PartitionWriter], ends: Mapping[TopicPartition, int]
     ) -> None:
-        left = set(self._parts)
-        empty_polls = 0
-        while left := {part for part in left if await self._consumer.position(part) < ends[part]}:
-            fetched = await self._consumer.getmany(*left, timeout_ms=POLL_MS, max_records=RECORDS_MAX)
-            empty_polls = 0 if fetched else empty_polls + 1
-            if empty_polls > EMPTY_POLLS_MAX:
-                raise BackupError(f"{self._parts[0].topic} gives nothing any more, before its end")
-            for part, records in fetched.items():
-                kept = [_archived(record) for record in records if record.offset < ends[part]]
-                await asyncio.to_thread(writers[part].write, kept)
-                self._progress.advance(self._task, len(kept))
-                if len(kept) < len(records):
-                    self._consumer.seek(part, ends[part])
+        records = read_topic(self._consumer, ends, empty_polls_max=EMPTY_POLLS_MAX, records_max=RECORDS_MAX)
+        async for part, some in records:
+            await asyncio.to_thread(writers[part].write, [_archived(record) for record in some])
+            self._progress.advance(self._task, len(some))
 
     def _check_complete(self, writers: Mapping[TopicPartition, PartitionWriter]) -> None:
         for part, writer in writers.items():

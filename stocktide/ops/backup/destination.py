@@ -49,12 +49,8 @@ async def _check_empty(settings: Settings) -> None:
     parts = [TopicPartition(row.full_name, number) for row in rows for number in range(row.partitions)]
     if not parts:
         return
-    consumer = AIOKafkaConsumer(**settings.kafka_client(), group_id=None, enable_auto_commit=False)
-    await consumer.start()
-    try:
+    async with AIOKafkaConsumer(**settings.kafka_client(), group_id=None, enable_auto_commit=False) as consumer:
         ends = await consumer.end_offsets(parts)
-    finally:
-        await consumer.stop()
     if written := sorted({part.topic for part, end in ends.items() if end}):
         raise RestoreError(
             f"topic {written[0]} was written to already: a backup is restored into an empty Kafka, or under another "

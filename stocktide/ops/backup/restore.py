@@ -163,13 +163,10 @@ async def _commit(settings: Settings, committed: dict[TopicPartition, int]) -> N
     """Commit the offsets for the workers' group."""
     if not committed:
         return
-    consumer = AIOKafkaConsumer(**settings.kafka_client(), group_id=settings.app_id, enable_auto_commit=False)
-    await consumer.start()
-    try:
+    client = {**settings.kafka_client(), "group_id": settings.app_id}
+    async with AIOKafkaConsumer(**client, enable_auto_commit=False) as consumer:
         consumer.assign(list(committed))
         await consumer.commit(committed)
-    finally:
-        await consumer.stop()
 
 
 class _Writer:

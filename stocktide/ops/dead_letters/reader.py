@@ -7,16 +7,15 @@ for a time and cannot take one back, so another row, a mark, says that one was s
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Literal
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from msgspec import Struct, structs
 
+from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.kafka.record_origin import RecordPlace
 
 State = Literal["open", "retried", "dropped"]
@@ -26,12 +25,8 @@ ALL_STATES: tuple[State, ...] = ("open", *CLOSED_STATES)
 TIME_MAX = "~"
 # The newest dead letters kept while the topic is read, some 500 bytes each.
 LETTERS_MAX = 200_000
-_POLL_MS = 1_000
 # Every record that is read exists already; a fetch that waits for more delays the next one.
 _FETCH_WAIT_MS = 20
-_ROWS_MAX = 2_000
-# So many empty polls in a row before the end count as an outage.
-_EMPTY_POLLS_MAX = 20
 
 
 class _Of(Struct, frozen=True):
@@ -203,25 +198,23 @@ class DeadLetterTopic:
         places: Iterable[RecordPlace] | None = None,
     ) -> AsyncIterator[StoredDeadLetter]:
         """Every row up to the current end, in order for each partition: since a time, or those at `places`."""
-        consumer = AIOKafkaConsumer(
-            self._topic, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=_FETCH_WAIT_MS, **self._client
-        )
-        await consumer.start()
-        try:
-            chosen = None if places is None else set(places)
-            async for stored in self._read(consumer, await self._bounds(consumer, since_ms, chosen)):
-                if chosen is None or stored.place in chosen:
-                    yield stored
-        finally:
-            await consumer.stop()
+        chosen = None if places is None else set(places)
+        client = {**self._client, "fetch_max_wait_ms": _FETCH_WAIT_MS}
+        async with topic_consumer(client["bootstrap_servers"], self._topic, **client) as consumer:
+            bounds = await self._bounds(consumer, since_ms, chosen)
+            for part, (first, _) in bounds.items():
+                consumer.seek(part, first)
+            async for part, records in read_topic(consumer, {part: end for part, (_, end) in bounds.items()}):
+                for record in records:
+                    place = RecordPlace(part.topic, part.partition, record.offset)
+                    if (chosen is None or place in chosen) and (row := decode_row(record.value)) is not None:
+                        yield StoredDeadLetter(place, record.key or None, row, record.value or b"")
 
     async def _bounds(
         self, consumer: AIOKafkaConsumer, since_ms: int | None, places: set[RecordPlace] | None
     ) -> dict[TopicPartition, tuple[int, int]]:
         """First and end offset of the rows to read, by partition."""
         partitions = list(consumer.assignment())
-        if not partitions:
-            raise KafkaError(f"Kafka has no topic {self._topic}")
         first, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         if places is not None:
             wanted: dict[int, list[int]] = {}
@@ -237,31 +230,3 @@ class DeadLetterTopic:
             found = await consumer.offsets_for_times(dict.fromkeys(partitions, max(0, since_ms)))
             first = {part: ends[part] if found[part] is None else found[part].offset for part in partitions}
         return {part: (first[part], ends[part]) for part in partitions}
-
-    async def _read(
-        self,
-        consumer: AIOKafkaConsumer,
-        bounds: dict[TopicPartition, tuple[int, int]],
-    ) -> AsyncIterator[StoredDeadLetter]:
-        left = {part: end for part, (start, end) in bounds.items() if start < end}
-        if not left:
-            return  # a consumer without an assignment does not stop by itself
-        consumer.unsubscribe()
-        consumer.assign(list(left))
-        for part in left:
-            consumer.seek(part, bounds[part][0])
-        empty_polls = 0
-        while left:
-            fetched = await consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=_ROWS_MAX)
-            empty_polls = 0 if fetched else empty_polls + 1
-            if empty_polls > _EMPTY_POLLS_MAX:
-                raise KafkaError(f"{self._topic} gives nothing before its end")
-            for part, records in fetched.items():
-                for record in records:
-                    if record.offset < bounds[part][1] and (row := decode_row(record.value)) is not None:
-                        place = RecordPlace(part.topic, part.partition, record.offset)
-                        yield StoredDeadLetter(place, record.key or None, row, record.value)
-            for part in list(left):
-                if await consumer.position(part) >= left[part]:
-                    del left[part]
-            await asyncio.sleep(0)

@@ -87,11 +87,7 @@ class JournalAccess:
 
     async def _offset_at(self, ms: int) -> int:
         """The first offset whose record is not older; the end where all are older."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka, group_id=None, **self._access)
-        await consumer.start()
-        try:
+        async with AIOKafkaConsumer(bootstrap_servers=self._kafka, group_id=None, **self._access) as consumer:
             consumer.assign([self._partition])
             found = (await consumer.offsets_for_times({self._partition: max(0, ms)}))[self._partition]
-        finally:
-            await consumer.stop()
         return self._end if found is None else int(found.offset)

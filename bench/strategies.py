@@ -35,18 +35,13 @@ OUTAGES = (
     OSError,
     TimeoutError,
 )
-# Orders per statement.
-ORDERS_PER_READ = 1_000
 
 
-class ReserveStrategy(Protocol):
-    """A way to reserve stock, connected to its store."""
+class StockKeeper(Protocol):
+    """The stock and the orders of a contender."""
 
     async def open(self, stock: Mapping[str, int]) -> None:
         """Receive these units of each SKU."""
-
-    async def reserve(self, order_id: str, sku: str, units: int) -> str:
-        """`held` or `refused`. Raises one of `OUTAGES`; the effect is unknown then."""
 
     async def held(self, order_ids: Sequence[str]) -> set[str]:
         """Those of the orders that are held in the store."""
@@ -56,6 +51,13 @@ class ReserveStrategy(Protocol):
 
     async def close(self) -> None:
         """Close the connections."""
+
+
+class ReserveStrategy(StockKeeper, Protocol):
+    """A way to reserve stock, connected to its store."""
+
+    async def reserve(self, order_id: str, sku: str, units: int) -> str:
+        """`held` or `refused`. Raises one of `OUTAGES`; the effect is unknown then."""
 
 
 class _RedisStrategy:
@@ -75,12 +77,8 @@ class _RedisStrategy:
         await self._reader.mset({f"stock:{sku}": units for sku, units in stock.items()})
 
     async def held(self, order_ids: Sequence[str]) -> set[str]:
-        found: set[str] = set()
-        for start in range(0, len(order_ids), ORDERS_PER_READ):
-            some = order_ids[start : start + ORDERS_PER_READ]
-            states = await self._reader.mget([f"order:{order_id}" for order_id in some])
-            found |= {order_id for order_id, state in zip(some, states, strict=True) if state == HELD.encode()}
-        return found
+        states = await self._reader.mget([f"order:{order_id}" for order_id in order_ids])
+        return {order_id for order_id, state in zip(order_ids, states, strict=True) if state == HELD.encode()}
 
     async def left(self, skus: Sequence[str]) -> dict[str, int]:
         values = await self._reader.mget([f"stock:{sku}" for sku in skus])
