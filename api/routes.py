@@ -11,7 +11,6 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct
 
-from stocktide.api import schemas
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
@@ -21,6 +20,7 @@ from stocktide.api.handlers.orders import EventBody, ExtendBody, OrderHandlers
 from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
+from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import Event, Movement, OrderBody
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -65,7 +65,7 @@ def make_routes(handlers: Handlers) -> tuple[Route, ...]:
 def _orders(handlers: Handlers) -> tuple[Route, ...]:
     orders = handlers.orders
     one = "/v1/orders/{order_id}"
-    taken = {200: schemas.Order, 201: schemas.Order}
+    taken = {200: documents.Order, 201: documents.Order}
     return (
         Route(
             method="POST",
@@ -75,14 +75,14 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             body=OrderBody,
             answers=taken,
         ),
-        Route(method="GET", path=one, handler=orders.get, summary="An order", answers={200: schemas.Order}),
+        Route(method="GET", path=one, handler=orders.get, summary="An order", answers={200: documents.Order}),
         Route(
             method="POST",
             path=f"{one}/pay",
             handler=orders.pay,
             summary="Turn the hold into a commitment",
             body=EventBody,
-            answers={200: schemas.Order},
+            answers={200: documents.Order},
         ),
         Route(
             method="POST",
@@ -90,7 +90,7 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             handler=orders.cancel,
             summary="Give back what is held, or paid and not shipped",
             body=EventBody,
-            answers={200: schemas.Order},
+            answers={200: documents.Order},
         ),
         Route(
             method="POST",
@@ -98,7 +98,7 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             handler=orders.extend,
             summary="Let the hold last longer",
             body=ExtendBody,
-            answers={200: schemas.Order},
+            answers={200: documents.Order},
         ),
     )
 
@@ -112,7 +112,7 @@ def _events(handlers: Handlers) -> tuple[Route, ...]:
             summary="Any number of input events, one a line",
             body=Event,
             body_type=NDJSON,
-            answers={202: schemas.EventsTaken},
+            answers={202: documents.EventsTaken},
         ),
         Route(
             method="POST",
@@ -120,7 +120,7 @@ def _events(handlers: Handlers) -> tuple[Route, ...]:
             handler=handlers.events.post_movement,
             summary="One movement",
             body=Movement,
-            answers={202: schemas.MovementTaken},
+            answers={202: documents.MovementTaken},
         ),
     )
 
@@ -132,21 +132,21 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             path="/v1/warehouses/{warehouse}/movements/{id}",
             handler=handlers.stock.movement,
             summary="What a movement did, or its refusal",
-            answers={200: schemas.MovementAnswer},
+            answers={200: documents.MovementAnswer},
         ),
         Route(
             method="GET",
             path="/v1/stock/{sku}",
             handler=handlers.stock.sku,
             summary="A SKU, everywhere",
-            answers={200: schemas.StockAnswer},
+            answers={200: documents.StockAnswer},
         ),
         Route(
             method="GET",
             path="/v1/stock/{sku}/history",
             handler=handlers.history.sku,
             summary="The changes of a SKU with their causes, newest first, by page",
-            answers={200: schemas.StockHistory},
+            answers={200: documents.StockHistory},
             query=("limit", "cursor", "since"),
         ),
         Route(
@@ -154,14 +154,14 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             path="/v1/channels",
             handler=handlers.stock.channels,
             summary="All known channels",
-            answers={200: schemas.Channels},
+            answers={200: documents.Channels},
         ),
         Route(
             method="GET",
             path="/v1/channels/{channel}/stock",
             handler=handlers.stock.channel,
             summary="What a channel may sell, by page",
-            answers={200: schemas.ChannelPage},
+            answers={200: documents.ChannelPage},
             query=("sku", "cursor", "limit"),
         ),
         Route(
@@ -170,7 +170,7 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             handler=handlers.feeds.feed,
             summary="What a channel may sell, as it changes: events `resumed` or `reset` after Last-Event-ID, `stock`,"
             " `synced` once every known SKU was sent, `status` and `error`",
-            answers={200: schemas.ChannelUpdate},
+            answers={200: documents.ChannelUpdate},
             answer_type=SSE,
             query=("last_event_id",),
         ),
@@ -181,7 +181,7 @@ def _policies(handlers: Handlers) -> tuple[Route, ...]:
     policies = handlers.policies
     rows: list[Route] = []
     for path in ("/v1/policies/{channel}", "/v1/policies/{channel}/{sku}"):
-        shown = {200: schemas.PolicyAnswer}
+        shown = {200: documents.PolicyAnswer}
         rows += (
             Route(method="GET", path=path, handler=policies.get, summary="A policy", answers=shown),
             Route(
@@ -198,7 +198,7 @@ def _policies(handlers: Handlers) -> tuple[Route, ...]:
 
 
 def _service(handlers: Handlers) -> tuple[Route, ...]:
-    status = {200: schemas.Status, 503: schemas.Status}
+    status = {200: documents.Status, 503: documents.Status}
     readiness = handlers.readiness
     return (
         Route(method="GET", path="/healthz", handler=readiness.healthz, summary="Liveness", answers={200: None}),

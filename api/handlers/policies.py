@@ -19,6 +19,7 @@ from stocktide.api.batching import BatchSubmitter
 from stocktide.api.known_channels import sweep
 from stocktide.api.requests import check_channel, check_name, read_message
 from stocktide.api.settled_reads import SettledReads
+from stocktide.streams.contract.documents import PolicyAnswer
 from stocktide.streams.contract.events import Malformed, Name
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import DeletePolicy, SetPolicy
@@ -149,7 +150,7 @@ class PolicyHandlers:
         shown = effective_view(effective, self._publish_interval_ms)
         # In the order of the contract, not of Lua.
         ordered = None if own is None else {name: own[name] for name in shown if name in own}
-        return problems.json_response({"channel": channel, "sku": sku, "own": ordered, "effective": shown})
+        return problems.json_response(PolicyAnswer(channel, sku, ordered, shown))
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._request_seconds

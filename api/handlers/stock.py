@@ -12,6 +12,7 @@ from aiohttp import web
 from stocktide.api import problems
 from stocktide.api.requests import check_channel, check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
+from stocktide.streams.contract.documents import ChannelPage, Channels
 from stocktide.streams.contract.events import Malformed
 from stocktide.tables.ledger.client import PAGE_SKUS_MAX, Ledger
 from stocktide.tables.views import channel_update, movement_view, stock_view
@@ -57,12 +58,12 @@ class StockHandlers:
             lambda: self._ledger.read_channel(channel, skus, cursor, limit), self._deadline()
         )
         updates = [channel_update(item.sku, item.version, item.at, item.offer) for item in items]
-        return problems.json_response({"items": updates, "next": following})
+        return problems.json_response(ChannelPage(updates, following))
 
     async def channels(self, request: web.Request) -> web.Response:
         """`GET /v1/channels`: the channels that had a policy, an order or a subscriber."""
         registry = await self._reads.settled(self._ledger.read_registry, self._deadline())
-        return problems.json_response({"items": registry.names})
+        return problems.json_response(Channels(list(registry.names)))
 
     async def movement(self, request: web.Request) -> web.Response:
         """`GET /v1/warehouses/{warehouse}/movements/{id}`."""

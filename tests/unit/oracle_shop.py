@@ -47,9 +47,9 @@ from stocktide.loadtest.oracle.history import (
     UpdateReceived,
 )
 from stocktide.streams.contract.events import OrderBody, decode_event
+from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
-from stocktide.tables.views import rfc3339
 from tests.ledger.model import advance
 from tests.ledger.model_policy import current_offer
 from tests.ledger.model_state import ModelSku, ModelState

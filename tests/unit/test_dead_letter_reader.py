@@ -20,8 +20,8 @@ from stocktide.ops.dead_letters.reader import (
 )
 from stocktide.ops.dead_letters.render import escape_unprintable, format_bytes
 from stocktide.ops.dead_letters.retry import RETRY_WITHIN_MS, retry_refusal
+from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.kafka.record_origin import RecordPlace
-from stocktide.tables.views import rfc3339
 
 NOW_MS = 1_900_000_000_000
 
