@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check check-all coverage format lint types test bench bench-size bench-compare soak lock clean
+.PHONY: help setup demo check check-all packages coverage format lint types test bench bench-size bench-compare soak lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check: setup ## format, lint, types, all tests: what CI runs
 
 check-all: setup ## the same, and fail where Chromium, Redis or faketime is missing
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check --all
+
+packages: ## install the Debian packages that some tests need (as root)
+	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime
 
 coverage: setup ## line and branch coverage of the tests that need no whole system, with a floor
 	@$(BIN)/pytest --cov --cov-report=term tests/unit tests/ledger tests/protocol

@@ -1,1 +1,1 @@
-"""The tests. What they share: `servers` (real servers), `system` (the whole of Stocktide as a process)."""
+"""The tests. Begin with `harness`, which starts servers and processes."""

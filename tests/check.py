@@ -1,6 +1,6 @@
-"""The gate: what `make check` and CI run. Format, lint, types, tests; it stops at nothing and sums up.
+"""The steps of `make check` and CI: format, lint, types, tests. All steps run, then the failed ones are listed.
 
-The tests come last, and their output is the last, so that pytest's closing line closes the whole.
+The tests come last, so that pytest's closing line is the last line of the output.
 """
 
 from __future__ import annotations
@@ -8,21 +8,19 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.packages import CHROMIUM, SECOND_REDIS, note_of
+from tests.packages import CHROMIUM, CLOCKS, SECOND_REDIS, warnings_about
 
-# Most of the time tests wait for servers that start, die and come back: two of them wait at once. A file's tests share
-# a system and stay together.
-TESTERS = 2
-# All of it has to end within ten minutes on two cores; a step that hangs is ended and counts as failed.
+# Tests mostly wait for servers, so two processes run at once. The tests of a file share a system and stay together.
+PROCESSES = 2
+# Far beyond the ten minutes that all steps take on two cores; a step that hangs is ended and fails.
 STEP_SECONDS_MAX = 1_500
 
 
 @dataclass(frozen=True, slots=True)
 class CheckStep:
-    """How a step ended."""
+    """The result of a step."""
 
     name: str
     passed: bool
@@ -30,51 +28,41 @@ class CheckStep:
 
 
 def main() -> int:
-    """Run every step; 0 if all passed."""
-    notes = [note for note in (note_of(CHROMIUM), note_of(SECOND_REDIS, install=False)) if note]
-    results = [
+    """Run every step; 0 if all passed. With `--all`, a missing package is a failure too."""
+    is_strict = "--all" in sys.argv[1:]
+    warnings = warnings_about(CHROMIUM, SECOND_REDIS, *([CLOCKS] if is_strict else []))
+    steps = [
         step("format", "ruff", "format", "--check", "--quiet", "."),
         step("lint", "ruff", "check", "--quiet", "."),
         step("types", "mypy"),
     ]
     say("")
-    for note in notes:
-        say(f"!!! {note}")
-    for result in results:
-        say(summary(result))
-    tests = step("tests", "pytest", "-m", "not soak", "-n", str(TESTERS), "--dist", "loadfile")
-    return 0 if all(result.passed for result in (*results, tests)) else report_failed([*results, tests])
-
-
-def report_failed(results: Sequence[CheckStep]) -> int:
-    """Name what failed on the error stream, so that standard output ends with pytest's own closing line."""
-    failed = ", ".join(result.name for result in results if not result.passed)
-    sys.stderr.write(f"make check: failed: {failed}\n")
-    sys.stderr.flush()
-    return 1
+    for warning in warnings:
+        say(f"!!! {warning}")
+    for done in steps:
+        say(f"{done.name:<8} {'passed' if done.passed else 'FAILED'} in {done.seconds:.1f} s")
+    steps.append(step("tests", "pytest", "-m", "not soak", "-n", str(PROCESSES), "--dist", "loadfile"))
+    failed = [done.name for done in steps if not done.passed] + ["packages"] * bool(is_strict and warnings)
+    if failed:  # on standard error: standard output ends with pytest's closing line
+        sys.stderr.write(f"make check: failed: {', '.join(failed)}\n")
+    return 1 if failed else 0
 
 
 def step(name: str, module: str, *arguments: str) -> CheckStep:
-    """Run one tool of the environment, its output passed through."""
+    """Run one tool of the environment; its output is passed through."""
     say(f"=== {name}")
     started = time.monotonic()
     try:
-        status = subprocess.run(
-            [sys.executable, "-m", module, *arguments], timeout=STEP_SECONDS_MAX, check=False
-        ).returncode
+        command = [sys.executable, "-m", module, *arguments]
+        status = subprocess.run(command, timeout=STEP_SECONDS_MAX, check=False).returncode
     except subprocess.TimeoutExpired:
         say(f"{name} was ended after {STEP_SECONDS_MAX} s")
         status = -1
     return CheckStep(name, status == 0, time.monotonic() - started)
 
 
-def summary(result: CheckStep) -> str:
-    """One line for a step."""
-    return f"{result.name:<8} {'passed' if result.passed else 'FAILED'} in {result.seconds:.1f} s"
-
-
 def say(line: str) -> None:
-    """A line at once, before what the next step prints."""
+    """Write a line at once, before the output of the next step."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

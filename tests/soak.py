@@ -1,6 +1,6 @@
-"""The long runs: what `make soak` runs. Every test that is marked `soak`, on whatever this machine lets us do.
+"""The long runs of `make soak`: every test that is marked `soak`.
 
-`STOCKTIDE_SOAK_SECONDS` and `STOCKTIDE_SOAK_SEED` change how long faults strike, and which.
+`STOCKTIDE_SOAK_SECONDS` and `STOCKTIDE_SOAK_SEED` set the duration and the seed of the fault runs.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.packages import CLOCKS, SECOND_REDIS, note_of
+from tests.check import say
+from tests.packages import CLOCKS, SECOND_REDIS, warnings_about
 
 
 def main() -> int:
-    """Run them; pytest's status."""
-    notes = [note for note in (note_of(CLOCKS), note_of(SECOND_REDIS)) if note]
-    for note in notes:
-        sys.stdout.write(f"!!! {note}\n")
-    sys.stdout.flush()
+    """Run the tests between the warnings; pytest's status."""
+    warnings = [f"!!! {warning}" for warning in warnings_about(CLOCKS, SECOND_REDIS)]
+    for warning in warnings:
+        say(warning)
     status = subprocess.run([sys.executable, "-m", "pytest", "-m", "soak", "-s", "tests"], check=False).returncode
-    for note in notes:
-        sys.stdout.write(f"!!! {note}\n")
+    for warning in warnings:
+        say(warning)
     return status
 
 

@@ -1,4 +1,5 @@
-"""The contract as a library: requests, events, feeds and topics.
+"""The Python client of Stocktide: the contract over HTTP, Kafka and Server-Sent Events.
 
-In: the address of a system. Out: typed answers, updates and rows. Begin with `http.py`.
+In: the addresses of a system. Out: typed responses, updates and rows. Begin with `http.py` (`StocktideClient`), then
+`kafka.py` (`EventProducer`), `feed.py` (`FeedSubscriber`) and `topics.py` (`TopicReader`).
 """

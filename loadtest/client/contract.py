@@ -1,18 +1,19 @@
-"""What the contract tells as JSON, under its own names and as far as a promise speaks of it.
+"""The contract's JSON, as far as a client reads it.
 
-In: answers and rows of public topics. Out: frozen messages. `batch` and `outcome` come with rows of topics only, where
-an answer leaves them out they are nothing. Quantities are whole units; times are text, as told.
+In: responses of the API and rows of public topics. Out: frozen messages with the contract's field names. `batch` and
+`outcome` are set in rows of topics only. Quantities are whole units; times are RFC 3339 text.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from msgspec import Struct, field
 
 
 class LineView(Struct, frozen=True, omit_defaults=True):
-    """A line of an order as it is."""
+    """The state of an order line; the amounts are those of now."""
 
     sku: str
     quantity: int
@@ -26,7 +27,7 @@ class LineView(Struct, frozen=True, omit_defaults=True):
 
 
 class OrderView(Struct, frozen=True, omit_defaults=True):
-    """An order as it is; `batch` and `outcome` come with rows of `reservations` only."""
+    """The state of an order. `outcome` says how its placement was decided."""
 
     order_id: str
     channel: str
@@ -40,7 +41,7 @@ class OrderView(Struct, frozen=True, omit_defaults=True):
 
 
 class MovedLineView(Struct, frozen=True, omit_defaults=True):
-    """What a movement did to a SKU at its warehouse."""
+    """The effect of a movement on a SKU at its warehouse; `change` is that of `on_hand`."""
 
     sku: str
     quantity: int
@@ -52,7 +53,7 @@ class MovedLineView(Struct, frozen=True, omit_defaults=True):
 
 
 class MovementView(Struct, frozen=True, omit_defaults=True):
-    """What a movement did, or its refusal; `batch` comes with rows of `adjustments` only."""
+    """The effect of a movement, or its rejection."""
 
     warehouse: str
     id: str
@@ -66,7 +67,7 @@ class MovementView(Struct, frozen=True, omit_defaults=True):
 
 
 class WarehouseStockView(Struct, frozen=True, omit_defaults=True):
-    """A SKU in one warehouse."""
+    """The stock of a SKU in one warehouse."""
 
     on_hand: int = 0
     committed: int = 0
@@ -77,7 +78,7 @@ class WarehouseStockView(Struct, frozen=True, omit_defaults=True):
 
 
 class StockView(Struct, frozen=True, omit_defaults=True):
-    """A SKU everywhere; `batch` comes with rows of `stock` only."""
+    """The stock of a SKU in all warehouses."""
 
     sku: str
     version: int
@@ -104,7 +105,7 @@ class ChannelUpdateView(Struct, frozen=True):
 
 
 class PolicyView(Struct, frozen=True, omit_defaults=True):
-    """A policy level: `policy` None where there is none (any more)."""
+    """A policy of a channel, or of a SKU in it; `policy` is None after its deletion."""
 
     channel: str
     sku: str | None = None
@@ -113,7 +114,7 @@ class PolicyView(Struct, frozen=True, omit_defaults=True):
 
 
 class DeadLetterView(Struct, frozen=True, omit_defaults=True):
-    """A row of `dead-letters`: the reason, the origin, and the text as it came where it was text."""
+    """A row of `dead-letters`: the reason, the origin, and the text of the event where it was text."""
 
     reason: str
     detail: str | None = None
@@ -121,6 +122,14 @@ class DeadLetterView(Struct, frozen=True, omit_defaults=True):
     partition: int = -1
     offset: int = -1
     raw: str | None = None
+
+    def event(self) -> dict[str, Any]:
+        """The rejected event; empty where its bytes are not a JSON object."""
+        try:
+            event = orjson.loads(self.raw or "")
+        except orjson.JSONDecodeError:
+            return {}
+        return event if isinstance(event, dict) else {}
 
 
 class AlertView(Struct, frozen=True, omit_defaults=True):

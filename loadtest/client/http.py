@@ -1,92 +1,292 @@
-"""Speaks HTTP with the API and waits out its restarts.
+"""The contract over HTTP: orders, events, movements, policies, and reads of stock and channels.
 
-In: a method, a path, a body. Out: the answer's status and bytes; an `ApiError` where none came for too long.
+In: the address of one or more APIs. Out: `ApiResponse`s, and typed values for reads. Begin with `StocktideClient`:
+
+    async with StocktideClient("http://127.0.0.1:8080") as client:
+        outcome = await client.place_order({"order_id": "o-1", "channel": "tmall", "lines": [...]})
+        stock = await client.stock("85123A")
 """
 
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
-from typing import NamedTuple, Self
+from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import cycle
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import quote
 
 import aiohttp
+import msgspec
+import orjson
 
 from stocktide.errors import StocktideError
+from stocktide.loadtest.client.contract import ChannelUpdateView, MovementView, OrderView, StockView
+from stocktide.loadtest.client.events import Event
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-REQUEST_SECONDS_MAX = 15.0
-# A restart of the API or a takeover by another worker takes seconds; after this long it is an outage.
+REQUESTS_MAX = 64
+# Per socket operation: the wait for a free connection does not count.
+DEFAULT_TIMEOUT = aiohttp.ClientTimeout(sock_connect=15.0, sock_read=15.0)
+# A restart of the API or a takeover by another worker takes seconds; a longer gap is an outage.
 OUTAGE_SECONDS_MAX = 120.0
 RETRY_SECONDS = 0.25
-# So much of an answer tells what went wrong.
-SAID_LENGTH_MAX = 200
+# A longer Retry-After is shortened to this, so that the end of an outage is noticed soon.
+RETRY_AFTER_SECONDS_MAX = 2.0
+# Characters of a body that an error message quotes.
+SUMMARY_LENGTH_MAX = 200
+PAGE_ITEMS_MAX = 500
+
+_HEADERS = {kind: {"Content-Type": kind} for kind in (JSON, NDJSON)}
+_ORDER_ACTIONS = {"order.paid": "pay", "order.cancelled": "cancel", "order.extended": "extend"}
+_T = TypeVar("_T")
 
 
 class ApiError(StocktideError):
-    """The API cannot be reached, or answers what it should not; the message says where and what."""
+    """The API cannot be reached, or its response breaks the contract; the message says where and what."""
+
+
+class NoApiResponse(ApiError):
+    """One attempt got no response. `reason` is `timeout` or the name of the error's class; the cause has the rest."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class ApiResponse(NamedTuple):
-    """A status below 500 and its body."""
+    """A response, read whole."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
 
-    def said(self) -> str:
-        """The answer in short, for a message."""
-        return f"{self.status} {self.body[:SAID_LENGTH_MAX].decode(errors='replace')}"
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the same request may succeed later: 429 or a 5xx."""
+        return self.status >= 500 or self.status == 429
+
+    def retry_seconds(self) -> float:
+        """The pause before a retry: `Retry-After`, bounded; `RETRY_SECONDS` without that header."""
+        given = self.headers.get("Retry-After", "")
+        return min(float(given), RETRY_AFTER_SECONDS_MAX) if given.isdecimal() else RETRY_SECONDS
+
+    def summary(self) -> str:
+        """Status and the beginning of the body, for a message."""
+        return f"{self.status} {self.body[:SUMMARY_LENGTH_MAX].decode(errors='replace')}"
+
+
+class OrderOutcome(NamedTuple):
+    """How an order command was decided: the order where it was applied, else the problem's `code`."""
+
+    status: int
+    order: OrderView | None
+    code: str | None
+
+
+class EventsAccepted(msgspec.Struct, frozen=True):
+    """How many events of a request Kafka has stored, and the lines that were rejected: `line`, `code`, `detail`."""
+
+    accepted: int
+    rejected: tuple[dict[str, Any], ...] = ()
+
+
+class ChannelStockPage(msgspec.Struct, frozen=True):
+    """A page of a channel's stock; `next` is the cursor of the following page, None at the last."""
+
+    items: tuple[ChannelUpdateView, ...]
+    next: str | None = None
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    code: str
+
+
+class _PolicyLevels(msgspec.Struct, frozen=True):
+    own: dict[str, Any] | None = None
 
 
 class StocktideClient:
-    """A pool of at most `requests_max` connections; more calls than that wait for one."""
+    """A pool of at most `requests_max` connections; further calls wait for a free one.
 
-    def __init__(self, api: str, requests_max: int) -> None:
-        self._api = api.rstrip("/")
+    With several addresses in `api`, each attempt uses the next of them, so a retry reaches another API.
+    """
+
+    def __init__(
+        self,
+        api: str | Sequence[str],
+        requests_max: int = REQUESTS_MAX,
+        timeout: aiohttp.ClientTimeout = DEFAULT_TIMEOUT,
+    ) -> None:
+        apis = [api] if isinstance(api, str) else api
+        self._apis = cycle([address.rstrip("/") for address in apis])
         self._requests_max = requests_max
+        self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._requests_max),
-            # The time of one request, not of its wait for a connection.
-            timeout=aiohttp.ClientTimeout(sock_connect=REQUEST_SECONDS_MAX, sock_read=REQUEST_SECONDS_MAX),
-        )
+        connector = aiohttp.TCPConnector(limit=self._requests_max)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: Any) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def reach(self) -> None:
-        """Raise ApiError unless the API answers now."""
+    async def send(self, method: str, path: str, body: bytes | None = None, content: str = JSON) -> ApiResponse:
+        """One attempt, whatever its status. Raises NoApiResponse."""
         assert self._session is not None
+        api = next(self._apis)
         try:
-            async with self._session.get(f"{self._api}/healthz"):
-                pass
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ApiError(f"no API answers at {self._api}") from error
+            async with self._session.request(method, api + path, data=body, headers=_HEADERS[content]) as response:
+                return ApiResponse(response.status, await response.read(), response.headers)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason = error_reason(error)
+            raise NoApiResponse(reason, f"{api}{path}: {str(error) or reason}") from error
 
-    async def call(self, method: str, path: str, body: bytes | None = None, content: str = JSON) -> ApiResponse:
-        """Ask until there is an answer below 500. No connection and a 5xx are tried again for a bounded time.
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content: str = JSON,
+        expected: Container[int] | None = None,
+    ) -> ApiResponse:
+        """Retry until a response is neither 429 nor a 5xx, for a bounded time. Only for requests that may be repeated.
 
-        Only for what may be repeated: reads, and events that carry an id.
+        Raises ApiError where that time is over, or where the status is not one of `expected`.
         """
-        assert self._session is not None
-        said = ""
-        deadline = asyncio.get_running_loop().time() + OUTAGE_SECONDS_MAX
-        while asyncio.get_running_loop().time() < deadline:
+        clock = asyncio.get_running_loop().time
+        failure, deadline = "", clock() + OUTAGE_SECONDS_MAX
+        while clock() < deadline:
+            pause_seconds = RETRY_SECONDS
             try:
-                async with self._session.request(
-                    method, self._api + path, data=body, headers={"Content-Type": content}
-                ) as response:
-                    answer = ApiResponse(response.status, await response.read())
-                if answer.status < 500:
-                    return answer
-                said = answer.said()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                said = str(error) or type(error).__name__
-            await asyncio.sleep(RETRY_SECONDS)
-        raise ApiError(f"{method} {self._api}{path}: no answer for {OUTAGE_SECONDS_MAX:.0f} s: {said}")
+                response = await self.send(method, path, body, content)
+                if not response.is_retryable:
+                    if expected is not None and response.status not in expected:
+                        raise ApiError(f"{method} {path} was answered {response.summary()}")
+                    return response
+                failure, pause_seconds = response.summary(), response.retry_seconds()
+            except NoApiResponse as error:
+                failure = str(error)
+            await asyncio.sleep(pause_seconds)
+        raise ApiError(f"{method} {path}: no answer for {OUTAGE_SECONDS_MAX:.0f} s: {failure}")
+
+    async def check_reachable(self) -> None:
+        """Raise ApiError unless the API answers now."""
+        try:
+            await self.send("GET", "/healthz")
+        except NoApiResponse as error:
+            raise ApiError(f"no API answers at {next(self._apis)}") from error
+
+    # Orders
+
+    async def place_order(self, order: Event) -> OrderOutcome:
+        """Place an order; a repeat with the same content gives the same order."""
+        return await self._submit_order("order.placed", order)
+
+    async def pay_order(self, order_id: str) -> OrderOutcome:
+        """Pay an order."""
+        return await self._submit_order("order.paid", {"order_id": order_id})
+
+    async def cancel_order(self, order_id: str) -> OrderOutcome:
+        """Cancel an order, which frees its units."""
+        return await self._submit_order("order.cancelled", {"order_id": order_id})
+
+    async def extend_order(self, order_id: str, hold_seconds: int) -> OrderOutcome:
+        """Let the hold of an unpaid order end `hold_seconds` from now."""
+        return await self._submit_order("order.extended", {"order_id": order_id, "hold_seconds": hold_seconds})
+
+    async def order(self, order_id: str) -> OrderView | None:
+        """An order; None where it is unknown."""
+        return await self._read(_path("orders", order_id), OrderView)
+
+    # Events and movements
+
+    async def send_events(self, events: Iterable[Event]) -> EventsAccepted:
+        """Store input events in one request; each has its `type` and `id`."""
+        body = b"".join(orjson.dumps(event) + b"\n" for event in events)
+        response = await self.call("POST", "/v1/events", body, NDJSON, expected=(202,))
+        return _decode(response.body, EventsAccepted, "POST /v1/events")
+
+    async def send_movement(self, movement: Event) -> None:
+        """Store one movement with its `type` and `id`."""
+        await self.call("POST", "/v1/movements", orjson.dumps(movement), expected=(202,))
+
+    async def movement(self, warehouse: str, movement_id: str) -> MovementView | None:
+        """The effect of a movement; None while it is unknown."""
+        return await self._read(_path("warehouses", warehouse, "movements", movement_id), MovementView)
+
+    # Stock, channels and policies
+
+    async def stock(self, sku: str) -> StockView | None:
+        """The stock of a SKU; None where it is unknown."""
+        return await self._read(_path("stock", sku), StockView)
+
+    async def channel_stock(self, channel: str, cursor: str = "", limit: int = PAGE_ITEMS_MAX) -> ChannelStockPage:
+        """A page of a channel's stock, from `cursor` on; empty where the channel is unknown."""
+        query = f"?limit={limit}" + (f"&cursor={quote(cursor, safe='')}" if cursor else "")
+        return await self._read(_path("channels", channel, "stock") + query, ChannelStockPage) or ChannelStockPage(())
+
+    async def policy(self, channel: str, sku: str | None = None) -> dict[str, Any] | None:
+        """The policy of exactly this channel or SKU in it; None where none is set."""
+        levels = await self._read(_policy_path(channel, sku), _PolicyLevels)
+        return levels.own if levels is not None else None
+
+    async def put_policy(self, channel: str, sku: str | None, policy: dict[str, Any]) -> None:
+        """Set the policy of a channel, or of a SKU in it."""
+        await self.call("PUT", _policy_path(channel, sku), msgspec.json.encode(policy), expected=(200, 201))
+
+    async def delete_policy(self, channel: str, sku: str | None = None) -> None:
+        """Remove a policy, so that the next wider one applies."""
+        await self.call("DELETE", _policy_path(channel, sku), expected=(200, 204, 404))
+
+    async def _submit_order(self, kind: str, event: Event) -> OrderOutcome:
+        method, path, body, content = request_of(kind, event)
+        response = await self.call(method, path, body, content, expected=(200, 201, 404, 409))
+        where = f"{method} {path}"
+        if response.status < 300:
+            return OrderOutcome(response.status, _decode(response.body, OrderView, where), None)
+        return OrderOutcome(response.status, None, _decode(response.body, _Problem, where).code)
+
+    async def _read(self, path: str, kind: type[_T]) -> _T | None:
+        response = await self.call("GET", path, expected=(200, 404))
+        return _decode(response.body, kind, f"GET {path}") if response.status == 200 else None
+
+
+def request_of(kind: str, event: Event) -> tuple[str, str, bytes, str]:
+    """Method, path, body and content type that submit an event of type `kind`, or `policy.put`/`policy.delete`."""
+    if kind == "order.placed":
+        return "POST", "/v1/orders", orjson.dumps(event), JSON
+    if (action := _ORDER_ACTIONS.get(kind)) is not None:
+        body = {name: value for name, value in event.items() if name not in ("order_id", "occurred_at")}
+        return "POST", _path("orders", event["order_id"], action), orjson.dumps(body), JSON
+    if kind == "policy.put":
+        return "PUT", _policy_path(event["channel"], event["sku"]), orjson.dumps(event["policy"]), JSON
+    if kind == "policy.delete":
+        return "DELETE", _policy_path(event["channel"], event["sku"]), b"", JSON
+    line = orjson.dumps({"type": kind, **event})
+    if kind.startswith("stock."):
+        return "POST", "/v1/movements", line, JSON
+    return "POST", "/v1/events", line + b"\n", NDJSON
+
+
+def error_reason(error: BaseException) -> str:
+    """An error as one of few reasons: `timeout` or its class; its text would name ports and times."""
+    return "timeout" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def _path(*segments: str) -> str:
+    return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def _policy_path(channel: str, sku: str | None) -> str:
+    return _path("policies", channel, sku) if sku else _path("policies", channel)
+
+
+def _decode(body: bytes, kind: type[_T], where: str) -> _T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise ApiError(f"{where} is not what the contract says: {error}") from error

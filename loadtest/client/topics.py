@@ -1,7 +1,7 @@
-"""Who watches what the system tells everyone: any of its public topics.
+"""The public topics: one consumer that reads every row from the earliest offset on.
 
-In: a Kafka address, an app id, and who takes the rows of which topic. Out: each row, from the earliest offset on, to
-its taker. Rows that cannot be decoded are counted, never skipped in silence.
+In: Kafka's address, an app id, a handler for each topic. Out: rows, to their handlers. Rows that cannot be decoded are
+counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
-import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -20,80 +19,63 @@ from msgspec import Struct
 
 from stocktide.errors import StocktideError
 
-# A lone broker answers in milliseconds; this also bounds how long a stop waits for a poll.
+# A lone broker answers in milliseconds; this also bounds how long `stop` waits for a poll.
 POLL_MS = 200
-# Rows handled before the loop lets others run.
+# Rows handled before other tasks run.
 ROWS_MAX = 2_000
-# Reading a topic from its start is fast; a broker that gives nothing for this long is not well.
+# Reading a topic from its start is fast; a broker that returns nothing for this long has failed.
 CATCH_UP_SECONDS_MAX = 120.0
-# A broker that is killed is back within seconds; after this long without one it is an outage.
+# A killed broker is back within seconds; a longer gap is an outage.
 OUTAGE_SECONDS_MAX = 120.0
-# A broker's first answer: it may be starting.
+# A broker's first response: it may still be starting.
 CONNECT_SECONDS_MAX = 15.0
 # The journal's rows may be large: an order of 2,000 lines.
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 
 
 class TopicReaderError(StocktideError):
-    """The topics cannot be followed; the message says where and why."""
-
-
-class RejectedEvent(Struct, frozen=True):
-    """A row of `dead-letters`: why an event was refused, and its text as it came."""
-
-    reason: str
-    detail: str | None = None
-    raw: str | None = None
-
-    def event(self) -> dict[str, Any]:
-        """The refused event, or nothing where its bytes are no JSON object."""
-        try:
-            event = orjson.loads(self.raw or "")
-        except orjson.JSONDecodeError:
-            return {}
-        return event if isinstance(event, dict) else {}
+    """The topics cannot be read; the message says where and why."""
 
 
 class TopicRecord(Struct, frozen=True):
-    """A row of a topic, and where it lies."""
+    """A row of a topic and its position."""
 
     partition: int
     offset: int
     value: bytes
 
 
-# Raises `msgspec.DecodeError` where the row is none of its topic.
+# Raises `msgspec.DecodeError` where the row does not match its topic's schema.
 RowHandler = Callable[[TopicRecord], None]
 _Kind = TypeVar("_Kind")
 
 
-def decoding_handler(kind: type[_Kind], give: Callable[[_Kind], None]) -> RowHandler:
-    """A taker that decodes JSON rows of one kind and gives them on."""
+def decoding_handler(kind: type[_Kind], handle: Callable[[_Kind], None]) -> RowHandler:
+    """A handler that decodes JSON rows of one kind and passes them to `handle`."""
     decoder = msgspec.json.Decoder(kind)
-    return lambda row: give(decoder.decode(row.value))
+    return lambda row: handle(decoder.decode(row.value))
 
 
 class TopicReader:
-    """Follows topics with one consumer without a group: it reads everything and commits nothing.
+    """Reads topics without a consumer group and commits nothing.
 
-    `takers` go by the topic's name without the app id. `rows` counts what came.
+    `handlers`: by topic name without the app id. `rows` counts all rows, `undecodable` those that a handler rejected.
     """
 
-    def __init__(self, kafka: str, app_id: str, takers: Mapping[str, RowHandler], **security: Any) -> None:
-        self._kafka = kafka
-        # What every client is made with.
-        self._client: dict[str, Any] = {"bootstrap_servers": kafka, **security}
+    def __init__(self, kafka: str, app_id: str, handlers: Mapping[str, RowHandler], **security: Any) -> None:
         self.rows = 0
         self.undecodable = 0
-        self._takers = {f"{app_id}-{name}": take for name, take in takers.items()}
+        self._kafka = kafka
+        self._access: dict[str, Any] = {"bootstrap_servers": kafka, **security}
+        self._handlers = {f"{app_id}-{name}": handler for name, handler in handlers.items()}
         self._consumer = AIOKafkaConsumer(
-            **self._client,
+            **self._access,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
         )
         self._task: asyncio.Task[None] | None = None
-        self._moved = asyncio.Event()
+        self._rows_handled = asyncio.Event()
 
     async def start(self) -> None:
         """Connect and begin to read. Raises TopicReaderError."""
@@ -102,7 +84,7 @@ class TopicReader:
             self._consumer.assign(await self._partitions())
         except (KafkaError, OSError, TimeoutError) as error:
             raise TopicReaderError(f"no Kafka answers at {self._kafka}") from error
-        self._task = asyncio.create_task(self._read(), name="feeds")
+        self._task = asyncio.create_task(self._read(), name="topic reader")
 
     async def stop(self) -> None:
         """Stop reading and disconnect."""
@@ -113,12 +95,12 @@ class TopicReader:
         await self._consumer.stop()
 
     async def catch_up(self) -> None:
-        """Wait until everything that was there when this was called has been read. Raises TopicReaderError."""
+        """Wait until every row that existed at the call has been handled. Raises TopicReaderError."""
         try:
             async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
                 ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
                 for partition, end in ends.items():
-                    await self._reach(partition, end)
+                    await self._wait_for_offset(partition, end)
         except TimeoutError as error:
             raise TopicReaderError(
                 f"the topics at {self._kafka} were not read within {CATCH_UP_SECONDS_MAX:.0f} s"
@@ -131,25 +113,25 @@ class TopicReader:
         if self._task is not None and self._task.done():
             raise TopicReaderError(f"reading the topics at {self._kafka} ended") from self._task.exception()
 
-    async def _reach(self, partition: TopicPartition, end: int) -> None:
+    async def _wait_for_offset(self, partition: TopicPartition, end: int) -> None:
         while await self._consumer.position(partition) < end:
             self.check()
-            self._moved.clear()
+            self._rows_handled.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), POLL_MS / 1000)
+                await asyncio.wait_for(self._rows_handled.wait(), POLL_MS / 1000)
 
     async def _partitions(self) -> list[TopicPartition]:
-        """Every partition of the topics. Lists before it describes: to describe a topic may create it."""
-        admin = AIOKafkaAdminClient(**self._client)
+        """Every partition of the topics. A describe may create a missing topic, so the list comes first."""
+        admin = AIOKafkaAdminClient(**self._access)
         await admin.start()
         try:
-            there = set(await admin.list_topics())
-            for topic in self._takers:
-                if topic not in there:
+            existing = set(await admin.list_topics())
+            for topic in self._handlers:
+                if topic not in existing:
                     raise TopicReaderError(
                         f"Kafka at {self._kafka} has no topic {topic}: does Stocktide run there, by that app id?"
                     )
-            described = await admin.describe_topics(list(self._takers))
+            described = await admin.describe_topics(list(self._handlers))
         finally:
             await admin.close()
         return [
@@ -160,29 +142,29 @@ class TopicReader:
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
-        heard_at = loop.time()
+        last_response_at = loop.time()
         while True:
             try:
                 fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=ROWS_MAX)
             except KafkaError:
-                if loop.time() > heard_at + OUTAGE_SECONDS_MAX:
+                if loop.time() > last_response_at + OUTAGE_SECONDS_MAX:
                     raise
                 await asyncio.sleep(POLL_MS / 1000)
                 continue
-            heard_at = loop.time()
+            last_response_at = loop.time()
             for partition, records in fetched.items():
-                take = self._takers[partition.topic]
+                handler = self._handlers[partition.topic]
                 for record in records:
-                    # A row without a value is a tombstone: the key is gone.
+                    # A row without a value is a tombstone.
                     if record.value is not None:
-                        self._take(take, TopicRecord(partition.partition, record.offset, record.value))
+                        self._handle(handler, TopicRecord(partition.partition, record.offset, record.value))
             if fetched:
-                self._moved.set()
+                self._rows_handled.set()
                 await asyncio.sleep(0)
 
-    def _take(self, take: RowHandler, row: TopicRecord) -> None:
+    def _handle(self, handler: RowHandler, row: TopicRecord) -> None:
         self.rows += 1
         try:
-            take(row)
+            handler(row)
         except msgspec.DecodeError:
             self.undecodable += 1

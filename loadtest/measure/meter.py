@@ -1,7 +1,7 @@
-"""What is counted and measured, by the second: HdrHistograms of several processes become one, exactly.
+"""Counts and latencies by the second, in HdrHistograms that merge exactly across processes.
 
-In: answers and updates, each with the second in which it was scheduled or seen. Out: a `Measurements` of a process,
-which travels as JSON; and `MergedMeasurements`, which adds parts up and tells `Latencies`. Values are recorded in µs.
+In: responses and updates, each with the second in which it was scheduled or received. Out: the `Measurements` of a
+process, which are sent as JSON, and `MergedMeasurements` of several. Values are recorded in µs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from stocktide.loadtest.measure.results import Latencies, SecondSummary
 
-# A request ends, answered or not, well within a minute; three digits tell 1.000 ms from 1.001 ms.
+# A request ends within a minute; three digits distinguish 1.000 ms from 1.001 ms.
 HIGHEST_US = 60_000_000
 DIGITS = 3
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
@@ -25,7 +25,7 @@ KINDS: tuple[LatencyKind, ...] = ("accepted", "refused", "lag")
 
 
 class SecondMeasurements(Struct):
-    """A second of one process: counts by name, errors by reason, histograms by kind as hdrh writes them."""
+    """A second of one process: counts by name, errors by reason, encoded histograms by kind."""
 
     at: int
     counts: dict[str, int]
@@ -34,7 +34,7 @@ class SecondMeasurements(Struct):
 
 
 class Measurements(Struct):
-    """What one process has measured: its seconds, and counts of the whole."""
+    """All measurements of one process: its seconds, and totals."""
 
     seconds: list[SecondMeasurements]
     totals: dict[str, int]
@@ -42,17 +42,12 @@ class Measurements(Struct):
 
 
 def histogram() -> HdrHistogram:
-    """An empty one."""
+    """An empty histogram."""
     return HdrHistogram(1, HIGHEST_US, DIGITS)
 
 
-def record(into: HdrHistogram, seconds: float) -> None:
-    """Record a time; less than nothing is nothing, more than the highest is the highest."""
-    into.record_value(min(max(int(seconds * 1e6), 1), HIGHEST_US))
-
-
 def latencies(of: HdrHistogram) -> Latencies:
-    """Its percentiles, ms."""
+    """The percentiles of a histogram, ms."""
     count = of.get_total_count()
     if not count:
         return Latencies()
@@ -62,7 +57,7 @@ def latencies(of: HdrHistogram) -> Latencies:
 
 
 class SecondMeter:
-    """One second, while it is filled."""
+    """The measurements of one second."""
 
     __slots__ = ("counts", "errors", "histograms")
 
@@ -72,14 +67,14 @@ class SecondMeter:
         self.histograms: dict[str, HdrHistogram] = {}
 
     def record(self, kind: LatencyKind, seconds: float) -> None:
-        """One answer or update of that kind took so long."""
+        """Record the time of one response or update."""
         found = self.histograms.get(kind)
         if found is None:
             found = self.histograms[kind] = histogram()
-        record(found, seconds)
+        found.record_value(min(max(int(seconds * 1e6), 1), HIGHEST_US))
 
     def add(self, part: SecondMeasurements) -> None:
-        """Add what another process has measured of the same second."""
+        """Add another process's measurements of the same second."""
         self.counts.update(part.counts)
         self.errors.update(part.errors)
         for kind, raw in part.histograms.items():
@@ -88,14 +83,14 @@ class SecondMeter:
             self.histograms[kind].decode_and_add(raw)
 
     def part(self, at: int) -> SecondMeasurements:
-        """To travel."""
+        """The second in encoded form."""
         raw = {kind: bytes(found.encode()) for kind, found in self.histograms.items()}
         return SecondMeasurements(at, dict(self.counts), dict(self.errors), raw)
 
-    def moment(self, at: int) -> SecondSummary:
-        """As the results tell it."""
+    def summary(self, at: int) -> SecondSummary:
+        """The second as the results hold it."""
         counts = self.counts
-        told = {kind: latencies(self.histograms[kind]) for kind in self.histograms}
+        by_kind = {kind: latencies(self.histograms[kind]) for kind in self.histograms}
         return SecondSummary(
             at,
             scheduled=counts["scheduled"],
@@ -103,16 +98,16 @@ class SecondMeter:
             refused=counts["refused"],
             failed=counts["failed"],
             late_sends=counts["late_sends"],
-            accepted_ms=told.get("accepted", Latencies()),
-            refused_ms=told.get("refused", Latencies()),
-            lag_ms=told.get("lag", Latencies()),
+            accepted_ms=by_kind.get("accepted", Latencies()),
+            refused_ms=by_kind.get("refused", Latencies()),
+            lag_ms=by_kind.get("lag", Latencies()),
             updates=counts["updates"],
             errors=dict(self.errors.most_common()),
         )
 
 
 class LoadMeter:
-    """What one process measures, second by second."""
+    """The measurements of one process, second by second."""
 
     def __init__(self) -> None:
         self.seconds: dict[int, SecondMeter] = {}
@@ -121,17 +116,17 @@ class LoadMeter:
         self._recent = SecondMeter()
 
     def record(self, kind: LatencyKind, at: float, seconds: float) -> None:
-        """An answer or update took so long; it belongs to the second of `at`."""
+        """Record the time of a response or update in the second of `at`."""
         self.second(at).record(kind, seconds)
         self._recent.record(kind, seconds)
 
     def recent(self, at: float) -> SecondMeasurements:
-        """What was recorded since this was asked last, whatever second it belongs to: for a view."""
+        """The measurements since the last call, whatever second they belong to."""
         recent, self._recent = self._recent, SecondMeter()
         return recent.part(int(at))
 
     def second(self, at: float) -> SecondMeter:
-        """The second of a time, s since the start of the load; what comes before counts as its first."""
+        """The second of a time, s since the start of the load; earlier times belong to the first."""
         number = max(0, int(at))
         found = self.seconds.get(number)
         if found is None:
@@ -139,23 +134,23 @@ class LoadMeter:
         return found
 
     def count(self, at: float, name: str) -> None:
-        """Count something in its second and in the whole."""
+        """Count in the second of `at` and in the totals."""
         self.second(at).counts[name] += 1
         self.totals[name] += 1
 
     def fail(self, at: float, reason: str) -> None:
-        """An order that was neither accepted nor refused."""
+        """Count an order that was neither accepted nor refused."""
         self.count(at, "failed")
         self.second(at).errors[reason] += 1
 
     def part(self) -> Measurements:
-        """All of it, to travel."""
+        """All measurements in encoded form."""
         seconds = [second.part(at) for at, second in sorted(self.seconds.items())]
         return Measurements(seconds, dict(self.totals), dict(self.refusals))
 
 
 class MergedMeasurements:
-    """The parts of all processes, added up."""
+    """The measurements of all processes together."""
 
     def __init__(self, parts: Iterable[Measurements] = ()) -> None:
         self._seconds: dict[int, SecondMeter] = {}
@@ -166,7 +161,7 @@ class MergedMeasurements:
             self.add(part)
 
     def add(self, part: Measurements) -> None:
-        """Add one."""
+        """Add those of one process."""
         self.totals.update(part.totals)
         self.refusals.update(part.refusals)
         for second in part.seconds:
@@ -174,7 +169,7 @@ class MergedMeasurements:
             self.errors.update(second.errors)
 
     def latencies(self, *kinds: LatencyKind, seconds: range | None = None) -> Latencies:
-        """Over the whole run or some seconds of it, of one kind or several together."""
+        """Percentiles over the whole run, or some seconds of it, of one kind or several together."""
         total = histogram()
         for at, second in self._seconds.items():
             for kind in kinds:
@@ -183,12 +178,12 @@ class MergedMeasurements:
         return latencies(total)
 
     def count(self, name: str, seconds: range) -> int:
-        """How often something was counted in some seconds."""
+        """A count over some seconds."""
         return sum(second.counts[name] for at, second in self._seconds.items() if at in seconds)
 
-    def moments(self) -> tuple[SecondSummary, ...]:
-        """Every second from the first to the last one that has anything."""
+    def summaries(self) -> tuple[SecondSummary, ...]:
+        """Every second up to the last one with measurements."""
         return tuple(
-            self._seconds[at].moment(at) if at in self._seconds else SecondSummary(at)
+            self._seconds[at].summary(at) if at in self._seconds else SecondSummary(at)
             for at in range(max(self._seconds, default=-1) + 1)
         )

@@ -1,7 +1,7 @@
-"""What processes use while a load runs.
+"""The CPU and memory use of processes during a load.
 
-In: process ids by name, of processes on this machine. Out: a `ProcessUsage` of each, sampled once a second. One that is
-gone has no more points; one that may not be looked at has none.
+In: process ids by name, of processes on this machine. Out: a `ProcessUsage` of each, sampled once a second until the
+process ends. A process that may not be inspected has no points.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ import psutil
 from stocktide.loadtest.measure.results import ProcessUsage, ResourceSample
 
 SAMPLE_SECONDS = 1.0
-# A system at rest and testers that wait load a machine with next to nothing.
+# An idle system and waiting load workers use almost no CPU.
 BUSY_LOAD_PER_CORE = 1.0
 
 
@@ -32,14 +31,14 @@ class ProcessSampler:
         for name, pid in pids.items():
             try:
                 process = psutil.Process(pid)
-                process.cpu_percent()  # the first one only sets the mark
+                process.cpu_percent()  # the first call only starts the measurement
             except psutil.Error:
                 continue
             self._processes[name, pid] = process
             self._points[name, pid] = []
 
     async def run(self) -> None:
-        """Sample all, again and again."""
+        """Sample all, once a second."""
         while True:
             await asyncio.sleep(SAMPLE_SECONDS)
             at = round(self._clock(), 2)
@@ -53,12 +52,12 @@ class ProcessSampler:
                     self._points[key].append(use)
 
     def uses(self) -> tuple[ProcessUsage, ...]:
-        """What was seen."""
+        """The samples so far."""
         return tuple(ProcessUsage(name, pid, tuple(points)) for (name, pid), points in self._points.items())
 
 
 def machine() -> dict[str, Any]:
-    """What it runs on, and how busy it is, over the last minute; nothing that names it."""
+    """The machine without its name, and its load over the last minute."""
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
@@ -70,13 +69,8 @@ def machine() -> dict[str, Any]:
 
 
 def busy_machine_notes(found: Mapping[str, Any]) -> list[str]:
-    """A sentence where the machine was busy before the load began: then the numbers are those of what was left."""
+    """A note where the machine was busy before the load began, which lowers all figures."""
     load, cores = found["load_before"], found["cores"]
     if load <= BUSY_LOAD_PER_CORE * cores:
         return []
     return [f"the machine was busy before the load began: its load average was {load:g} on {cores} cores"]
-
-
-def started_at() -> str:
-    """The time, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,4 +1,4 @@
-"""What a load test found out, as it travels: from the run to the report, the comparison and whoever reads the JSON.
+"""The results of a load test, for the report, the comparison and programs.
 
 In: nothing. Out: frozen records, written as JSON by `encode` and read by `decode`. Times are s since the start of the
 load unless a name says otherwise; latencies are ms from the scheduled time.
@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-# Raised when a field changes its meaning; `compare` refuses to mix.
+# Incremented when a field changes its meaning; `compare` refuses another format.
 FORMAT = 1
 
 
 class Latencies(Struct, frozen=True):
-    """A distribution: `count` values, and its percentiles in ms. All 0 where nothing was counted."""
+    """A distribution: `count` values and percentiles in ms; all 0 where nothing was counted."""
 
     count: int = 0
     p50: float = 0.0
@@ -30,8 +30,8 @@ class SecondSummary(Struct, frozen=True):
     """One second of the run, by the second in which a request was scheduled.
 
     `accepted` are orders held (201), `refused` a decision against them (409), `failed` everything else: 503, time-outs,
-    lost connections. `lag` is event → update as subscribers saw it. `late_sends` were sent by the tester itself more
-    than `RunVerdict` allows after their time.
+    lost connections. `lag` is the time from an event to its update at a subscriber. `late_sends` left the load
+    generator late.
     """
 
     at: int
@@ -48,7 +48,7 @@ class SecondSummary(Struct, frozen=True):
 
 
 class StockPoint(Struct, frozen=True):
-    """What a channel could sell of a hot SKU at a time."""
+    """The offer of a channel for a hot SKU at a time."""
 
     at: float
     quantity: int
@@ -57,7 +57,7 @@ class StockPoint(Struct, frozen=True):
 
 
 class HotSku(Struct, frozen=True):
-    """A hot SKU: its units at the start, and by channel what was published, in order."""
+    """A hot SKU: its units at the start, and the published offers by channel, in order."""
 
     sku: str
     units: int
@@ -65,7 +65,7 @@ class HotSku(Struct, frozen=True):
 
 
 class ResourceSample(Struct, frozen=True):
-    """What a process used at a time: CPU in percent of one core, resident memory in bytes."""
+    """The use of a process at a time: CPU in percent of one core, resident memory in bytes."""
 
     at: float
     cpu_percent: float
@@ -73,7 +73,7 @@ class ResourceSample(Struct, frozen=True):
 
 
 class ProcessUsage(Struct, frozen=True):
-    """A process over the run; `name` says what it is: worker, api, kafka, redis, tester-1."""
+    """A process over the run; `name` is worker, api, kafka, redis, tester-1, …"""
 
     name: str
     pid: int
@@ -81,7 +81,7 @@ class ProcessUsage(Struct, frozen=True):
 
 
 class ReportedViolation(Struct, frozen=True):
-    """A promise that was broken: the checker's name, and its evidence, a line each."""
+    """A broken promise: the checker's name, a sentence, and its evidence, a line each."""
 
     checker: str
     promise: int
@@ -90,9 +90,9 @@ class ReportedViolation(Struct, frozen=True):
 
 
 class RunVerdict(Struct, frozen=True):
-    """`kept`: no promise was broken, by those checkers. `valid`: the run says what it seems to say; else `why_invalid`.
+    """The verdict. `kept`: no checker found a violation. `valid`: the run supports its figures; else `why_invalid`.
 
-    `limit` is `system`, `tester` or `none`: what kept the rate from being higher. `notes` are plain sentences.
+    `limit` is `system`, `tester` (the load generator) or `none`. `notes` are sentences.
     """
 
     kept: bool
@@ -105,9 +105,9 @@ class RunVerdict(Struct, frozen=True):
 
 
 class LoadTestResults(Struct, frozen=True):
-    """A run, whole. `settings` are the options as given, `seed` among them; `machine` what it ran on.
+    """A whole run. `settings`: the options, with the `seed`; `machine`: the hardware and its load.
 
-    `ladder` is filled by the search for the highest rate: each step's rate, whether it kept the goal, its latencies.
+    `ladder`: the steps of a rate search, each with its rate, `kept`, and latencies.
     """
 
     settings: dict[str, Any]
@@ -128,10 +128,10 @@ class LoadTestResults(Struct, frozen=True):
 
 
 def encode(results: LoadTestResults) -> bytes:
-    """As JSON, indented, for people too."""
+    """The results as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(results), indent=1)
 
 
 def decode(raw: bytes) -> LoadTestResults:
-    """Read what `encode` wrote. Raises msgspec.ValidationError, whose text names the path."""
+    """Results from JSON. Raises msgspec.ValidationError, whose text names the path."""
     return msgspec.json.decode(raw, type=LoadTestResults)

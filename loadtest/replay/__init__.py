@@ -1,4 +1,4 @@
-"""Real orders from a file, and a proof of every number afterwards.
+"""The replay of real orders from a file, and a check of every number afterwards.
 
-In: a CSV of orders. Out: a report, and each difference. Begin with `replay.py`.
+In: a CSV of orders. Out: a report with every difference. Begin with `replay.py`.
 """

@@ -1,11 +1,10 @@
-"""Replays the Online Retail file against a running system, and proves afterwards that every number is right.
+"""The replay of the Online Retail file against a running system, with a check of every number afterwards.
 
-In: `ReplayOptions`. Out: the exit status of `run`: 0 where all is as expected, 1 where a number differs or an
-answer is missing, 2 where the replay could not be done.
+In: `ReplayOptions`. Out: the exit status of `run`: 0 where everything is as expected, 1 where a number differs or an
+outcome is missing, 2 where the replay could not be done.
 
-The file goes in through a door (`loadtest.replay.event_sinks`); what the system tells everyone is followed
-(`loadtest.client.topics`) and folded (`loadtest.replay.stock_model`); the fold is compared with the API
-(`loadtest.replay.check`).
+Events are sent through an `EventSink`; a `TopicReader` reads the public topics; a `StockModel` folds their rows;
+`loadtest.replay.check` compares the fold with the API.
 """
 
 from __future__ import annotations
@@ -23,39 +22,39 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from stocktide.errors import StocktideError
-from stocktide.loadtest.client import events
-from stocktide.loadtest.client.http import ApiError, StocktideClient
-from stocktide.loadtest.client.topics import RejectedEvent, TopicReader, TopicReaderError, decoding_handler
-from stocktide.loadtest.replay.check import differences
-from stocktide.loadtest.replay.event_sinks import REQUESTS_MAX, EventSink, EventSinkError, HttpEventSink, KafkaEventSink
+from stocktide.loadtest.client.contract import DeadLetterView, MovementView, OrderView
+from stocktide.loadtest.client.http import REQUESTS_MAX, StocktideClient
+from stocktide.loadtest.client.topics import TopicReader, decoding_handler
+from stocktide.loadtest.replay.check import find_differences
+from stocktide.loadtest.replay.event_sinks import EventSink, HttpEventSink, KafkaEventSink
 from stocktide.loadtest.replay.outcomes import OutcomeTracker
-from stocktide.loadtest.replay.report import ReplayReport, by_reason
-from stocktide.loadtest.replay.stock_model import ReplayedMovement, ReplayedOrder, StockModel
+from stocktide.loadtest.replay.report import ReplayReport
+from stocktide.loadtest.replay.stock_model import StockModel
 from stocktide.loadtest.workload import retail
 from stocktide.loadtest.workload.retail_dates import DateOrder
+from stocktide.loadtest.workload.retail_events import invoice_movements, invoice_orders, opening_receipts
 from stocktide.loadtest.workload.retail_text import is_encoding
 
-# Orders sent and not answered: enough to keep every stage busy; more would only wait in Kafka.
+# Orders without an outcome: enough to keep every stage busy; more would only wait in Kafka.
 ORDERS_OPEN_MAX = 5_000
-# No answer to anything for so long: longer than a killed worker needs to come back and take over.
+# Without any outcome for so long, the replay stops waiting: a killed worker restarts and takes over sooner.
 STALL_SECONDS_MAX = 120.0
-# How often a wait looks at the clock, the feeds and the progress bar.
-LOOK_SECONDS = 0.2
+# The interval of checks, and of the progress bar.
+POLL_SECONDS = 0.2
 QUANTITY_MAX = retail.QUANTITY_MAX
 
 
 class ReplayError(StocktideError):
-    """The replay cannot be done as asked; the message says why."""
+    """The replay cannot be done; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayOptions:
-    """What to replay and where to.
+    """The options of a replay.
 
-    `opening`: units of every SKU to receive first, None for none. `speed`: times real time of the file's dates,
-    None for as fast as it goes. `door`: how orders go in. `dates`, `encoding`: how
-    the file writes them (`retail.Form`). `until`: the last step of an order. `security`: what lets a
-    client of aiokafka in.
+    `opening`: units of every SKU to receive first, None for none. `speed`: a multiple of the real time of the file's
+    dates, None for as fast as possible. `door`: the way in for orders. `dates`, `encoding`: the file's format. `until`:
+    the last step of an order. `security`: options of an aiokafka client.
     """
 
     file: Path
@@ -72,7 +71,7 @@ class ReplayOptions:
     security: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def check(self) -> None:
-        """Refuse what cannot work. Raises ReplayError."""
+        """Raise ReplayError where an option cannot be used."""
         if self.kafka is None:
             raise ReplayError("the replay follows topics by either door: it needs Kafka's HOST:PORT")
         if self.opening is not None and not 1 <= self.opening <= QUANTITY_MAX:
@@ -86,19 +85,19 @@ class ReplayOptions:
 
     @property
     def form(self) -> retail.FileFormat:
-        """How the file is written."""
+        """The format of the file."""
         return retail.FileFormat(self.dates, self.encoding)
 
 
 def run(options: ReplayOptions) -> int:
-    """Replay and report; gives the exit status. Every expected failure is one sentence on standard error."""
+    """Replay and print the report; the exit status. An expected failure is printed as one sentence."""
     console = Console(stderr=True, highlight=False)
     try:
         options.check()
         report = asyncio.run(_replay(options, console))
         if options.report is not None:
             options.report.write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
-    except (ReplayError, retail.RetailError, TopicReaderError, EventSinkError, ApiError, OSError) as error:
+    except (StocktideError, OSError) as error:
         console.print(f"replay: {error}", style="red", markup=False, soft_wrap=not console.is_terminal)
         return 2
     except KeyboardInterrupt:
@@ -111,64 +110,64 @@ def run(options: ReplayOptions) -> int:
 async def _replay(options: ReplayOptions, console: Console) -> ReplayReport:
     with console.status(f"reading {options.file}"):
         survey = await asyncio.to_thread(retail.survey, options.file, options.form)
-    answers = OutcomeTracker(StockModel(), ships=options.until == "shipped")
+    outcomes = OutcomeTracker(StockModel(), ships=options.until == "shipped")
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(StocktideClient(options.api, REQUESTS_MAX))
-        await client.reach()
+        await client.check_reachable()
         assert options.kafka is not None
-        feeds = TopicReader(
+        reader = TopicReader(
             options.kafka,
             options.app_id,
             {
-                "reservations": decoding_handler(ReplayedOrder, answers.on_order),
-                "adjustments": decoding_handler(ReplayedMovement, answers.on_movement),
-                "dead-letters": decoding_handler(RejectedEvent, answers.on_dead_letter),
+                "reservations": decoding_handler(OrderView, outcomes.on_order),
+                "adjustments": decoding_handler(MovementView, outcomes.on_movement),
+                "dead-letters": decoding_handler(DeadLetterView, outcomes.on_dead_letter),
             },
             **options.security,
         )
-        stack.push_async_callback(feeds.stop)
-        await feeds.start()
-        door: EventSink = (
+        stack.push_async_callback(reader.stop)
+        await reader.start()
+        sink: EventSink = (
             HttpEventSink(client)
             if options.door == "http"
             else KafkaEventSink(options.kafka, options.app_id, **options.security)
         )
-        await stack.enter_async_context(door)
+        await stack.enter_async_context(sink)
         with console.status("reading the topics"):
-            await feeds.catch_up()
-        answers.begin()
-        return await FileReplay(options, survey, answers, feeds, door, client, console).run()
+            await reader.catch_up()
+        outcomes.begin()
+        return await FileReplay(options, survey, outcomes, reader, sink, client, console).run()
 
 
 class FileReplay:
-    """One replay, connected."""
+    """One replay and its parts."""
 
     def __init__(
         self,
         options: ReplayOptions,
         survey: retail.FileSurvey,
-        answers: OutcomeTracker,
-        feeds: TopicReader,
-        door: EventSink,
+        outcomes: OutcomeTracker,
+        reader: TopicReader,
+        sink: EventSink,
         client: StocktideClient,
         console: Console,
     ) -> None:
         self._options = options
         self._survey = survey
-        self._answers = answers
-        self._feeds = feeds
-        self._door = door
+        self._outcomes = outcomes
+        self._reader = reader
+        self._sink = sink
         self._client = client
         self._console = console
         self._shipping: asyncio.Task[None] | None = None
         self._report = ReplayReport(options.file.name, options.door, options.until, options.opening, rows=survey.rows)
-        self._report.skipped = by_reason(survey.skipped)
+        self._report.skipped = dict(survey.skipped.most_common())
         self._report.ragged_rows, self._report.ragged_first = survey.ragged.rows, survey.ragged.first
         if survey.first_at is not None and survey.last_at is not None:
             self._report.first_at, self._report.last_at = survey.first_at.isoformat(), survey.last_at.isoformat()
 
     async def run(self) -> ReplayReport:
-        """Opening stock, then the invoices, then the check."""
+        """Receive the opening stock, send the invoices, check."""
         if self._options.opening is not None and not await self._open(self._options.opening):
             self._report.stopped = "the opening stock was not answered, so no order was sent: is a worker running?"
             return self._finish()
@@ -179,7 +178,7 @@ class FileReplay:
             with self._progress() as progress:
                 task = progress.add_task("orders", total=self._survey.orders, rate="")
                 await self._send(progress, task)
-                await self._until_answered(0, progress, task)
+                await self._wait_for_outcomes(0, progress, task)
         finally:
             self._shipping.cancel()
             await asyncio.gather(self._shipping, return_exceptions=True)
@@ -189,16 +188,16 @@ class FileReplay:
         return self._finish()
 
     async def _open(self, units: int) -> bool:
-        """Receive `units` of every SKU; False where that was not answered in time."""
+        """Receive `units` of every SKU; False where an outcome did not come in time."""
         at = self._survey.first_at
         if at is None:
             return True
         with self._console.status(f"receiving {units:,} of each of {len(self._survey.skus):,} SKUs"):
-            for receipt in events.opening_receipts(tuple(self._survey.skus), units, at):
-                self._answers.sent_movement(receipt)
-                await self._door.movement(receipt)
-            await self._until_answered(0)
-        return not self._answers.movements_waiting()
+            for receipt in opening_receipts(tuple(self._survey.skus), units, at):
+                self._outcomes.sent_movement(receipt)
+                await self._sink.movement(receipt)
+            await self._wait_for_outcomes(0)
+        return not self._outcomes.movements_waiting()
 
     async def _send(self, progress: Progress, task: TaskID) -> None:
         report = self._report
@@ -206,35 +205,35 @@ class FileReplay:
         for invoice in retail.read(self._options.file, self._options.form):
             await pacer.wait(invoice.at.timestamp())
             report.invoices += 1
-            for placed in events.orders_of(invoice):
-                if self._answers.waiting() >= ORDERS_OPEN_MAX:
-                    await self._until_answered(ORDERS_OPEN_MAX - 1, progress, task)
-                self._answers.sent_order(placed)
-                await self._door.order(placed)
+            for placed in invoice_orders(invoice):
+                if self._outcomes.waiting() >= ORDERS_OPEN_MAX:
+                    await self._wait_for_outcomes(ORDERS_OPEN_MAX - 1, progress, task)
+                self._outcomes.sent_order(placed)
+                await self._sink.order(placed)
                 report.orders += 1
                 report.lines += len(placed["lines"])
             report.units += sum(item.quantity for item in invoice.ordered)
-            for movement in events.movements_of(invoice):
-                self._answers.sent_movement(movement)
-                await self._door.movement(movement)
+            for movement in invoice_movements(invoice):
+                self._outcomes.sent_movement(movement)
+                await self._sink.movement(movement)
             self._advance(progress, task)
 
     async def _ship(self) -> None:
         while True:
-            await self._door.ship(await self._answers.shippable.get())
+            await self._sink.ship(await self._outcomes.shippable.get())
 
-    async def _until_answered(
+    async def _wait_for_outcomes(
         self, open_max: int, progress: Progress | None = None, task: TaskID | None = None
     ) -> None:
-        """Wait until at most `open_max` orders wait (0: and no movement), or nothing is answered any more."""
+        """Wait until at most `open_max` orders are open (0: and no movement), or no outcome comes any more."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STALL_SECONDS_MAX
-        while self._answers.waiting() > open_max or (not open_max and self._answers.movements_waiting()):
-            self._answers.moved.clear()
+        while self._outcomes.waiting() > open_max or (not open_max and self._outcomes.movements_waiting()):
+            self._outcomes.changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._answers.moved.wait(), LOOK_SECONDS)
+                await asyncio.wait_for(self._outcomes.changed.wait(), POLL_SECONDS)
                 deadline = loop.time() + STALL_SECONDS_MAX
-            self._feeds.check()
+            self._reader.check()
             if self._shipping is not None and self._shipping.done():
                 self._shipping.result()
             if progress is not None and task is not None:
@@ -257,43 +256,43 @@ class FileReplay:
     def _advance(self, progress: Progress, task: TaskID) -> None:
         speed = progress.tasks[task].speed
         rate = f"{speed:,.0f} orders/s" if speed else ""
-        progress.update(task, completed=self._answers.answered, rate=rate)
+        progress.update(task, completed=self._outcomes.answered, rate=rate)
 
     async def _check(self) -> None:
         report = self._report
-        report.confirmed = await self._door.taken()
-        await self._feeds.catch_up()
-        oracle = self._answers.oracle
-        skus = dict.fromkeys((*self._survey.skus, *oracle.skus()))
+        report.confirmed = await self._sink.wait_until_consumed()
+        await self._reader.catch_up()
+        model = self._outcomes.model
+        skus = dict.fromkeys((*self._survey.skus, *model.skus()))
         report.skus = len(skus)
-        report.differences = await differences(oracle, self._client, skus, self._feeds.catch_up)
+        report.differences = await find_differences(model, self._client, skus, self._reader.catch_up)
 
     def _finish(self) -> ReplayReport:
-        report, answers = self._report, self._answers
-        report.outcomes = by_reason(answers.outcomes())
-        report.placings = by_reason(answers.placings())
-        report.movements = by_reason(answers.movement_outcomes())
-        report.dead_letters = by_reason(answers.dead_letters)
-        report.missing = answers.missing()
-        report.changed = answers.oracle.changes > 0
-        report.undecodable_rows = self._feeds.undecodable
+        report, outcomes = self._report, self._outcomes
+        report.outcomes = dict(outcomes.outcomes().most_common())
+        report.placings = dict(outcomes.placings().most_common())
+        report.movements = dict(outcomes.movement_outcomes().most_common())
+        report.dead_letters = dict(outcomes.dead_letters.most_common())
+        report.missing = outcomes.missing()
+        report.changed = outcomes.model.changes > 0
+        report.undecodable_rows = self._reader.undecodable
         return report
 
 
 class _Pacer:
-    """Waits until a moment of the file has come, `speed` times as fast as it went; None waits for nothing."""
+    """Waits until a time of the file has come, at `speed` times real time; does not wait where that is None."""
 
     def __init__(self, speed: float | None) -> None:
         self._speed = speed
         self._origin: tuple[float, float] | None = None
 
-    async def wait(self, moment: float) -> None:
-        """`moment` in seconds of the file's time."""
+    async def wait(self, at: float) -> None:
+        """Wait until `at`, s of the file's time."""
         if self._speed is None:
             return
         now = asyncio.get_running_loop().time()
         if self._origin is None:
-            self._origin = (moment, now)
-        due = self._origin[1] + (moment - self._origin[0]) / self._speed
+            self._origin = (at, now)
+        due = self._origin[1] + (at - self._origin[0]) / self._speed
         if due > now:
             await asyncio.sleep(due - now)

@@ -1,11 +1,10 @@
-"""What a replay says at its end: a table for people, JSON for programs.
+"""The report of a replay: a table on a console, and JSON.
 
-In: what was counted. Out: `as_json()`, and `show()` on a console.
+In: counts. Out: `as_json()`, and `show()` on a console.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from stocktide.loadtest.replay.stock_model import StockDifference
 
-# More lines than this are no table any more; the JSON report has them all.
+# The JSON report has all of them.
 DIFFERENCES_SHOWN_MAX = 20
 MISSING_SHOWN_MAX = 10
 NOTHING_CHANGED = "nothing changed: every event was known already"
@@ -27,7 +26,7 @@ NOTHING_CHANGED = "nothing changed: every event was known already"
 class ReplayReport:
     """The counts of one replay. `lines` and `units` are those of the orders; `skipped` are rows.
 
-    `ragged_rows`: rows with another number of fields than the header, which were read; `ragged_first` tells the first.
+    `ragged_rows`: rows with another number of fields than the header that were read; `ragged_first`: the first of them.
     """
 
     file: str
@@ -59,12 +58,12 @@ class ReplayReport:
 
     @property
     def orders_per_second(self) -> float:
-        """Orders answered per second, from the first one sent to the last one answered."""
+        """Orders per second, from the first one sent to the last outcome."""
         return self.orders / self.seconds if self.seconds else 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether it went to its end, every event was answered and every number is as expected."""
+        """Whether it finished, every event has an outcome and every number is as expected."""
         return not (self.differences or self.missing or self.undecodable_rows or self.stopped)
 
     def as_json(self) -> dict[str, Any]:
@@ -81,7 +80,7 @@ class ReplayReport:
         return plain
 
     def show(self, console: Console) -> None:
-        """Print the table and, where something is not as it should be, what."""
+        """Print the table, then each difference and missing outcome."""
         table = Table(title=f"replay of {self.file}", show_header=False, title_justify="left")
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
@@ -126,16 +125,11 @@ class ReplayReport:
         return rows
 
     def _ragged(self) -> str:
-        """How many, and the first of them, a line each."""
+        """The count of ragged rows, and the first ones, a line each."""
         more = self.ragged_rows - len(self.ragged_first)
         return "\n".join(
             [f"{self.ragged_rows:,}, read nevertheless:", *self.ragged_first, *([f"and {more:,} more"] if more else [])]
         )
-
-
-def by_reason(counts: Counter[str]) -> dict[str, int]:
-    """Counts by reason, the most frequent first."""
-    return dict(counts.most_common())
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -1,11 +1,11 @@
-"""What every SKU should be, folded from what `reservations` and `adjustments` told, and nothing else.
+"""The stock that a replay expects, folded from the rows of `reservations` and `adjustments` alone.
 
-In: rows of the two topics, in any order, repeated or not (the newest `sequence` or `batch` of a key wins).
-Out: `ExpectedSku` per SKU, and the differences to what `GET /v1/stock/{sku}` says.
-Quantities are whole units. Per order only numbers are kept, in a flat array.
+In: rows of the two topics, in any order, repeated or not (the highest `sequence` or `batch` of a key wins).
+Out: an `ExpectedSku` per SKU, and the differences from `GET /v1/stock/{sku}`.
+Per order only numbers are kept, in a flat array.
 
-What the rows cannot say: whether returned units were fit for sale. Where an order returned some, `on_hand`
-may be lower than expected by as many.
+The rows do not say whether returned units are sellable. Where an order returned some, `on_hand` may be lower than
+expected by as many.
 """
 
 from __future__ import annotations
@@ -14,78 +14,17 @@ from array import array
 from collections.abc import Iterator
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-# Per line of an order: the index of its SKU, and the units reserved, preordered, shipped and returned.
+from stocktide.loadtest.client.contract import MovementView, OrderView, StockView
+
+# Numbers per order line: the index of its SKU, then the units reserved, preordered, shipped and returned.
 _NUMBERS = 5
 _INCREASES = frozenset({"stock.received"})
 
 
-class ReplayedOrderLine(Struct, frozen=True):
-    """A line of a row of `reservations`: units held, preordered, shipped and returned as of now."""
-
-    sku: str
-    quantity: int
-    reserved: int = 0
-    preordered: int = 0
-    shipped: int = 0
-    returned: int = 0
-    warehouses: dict[str, int] = field(default_factory=dict)
-    reason: str | None = None
-
-
-class ReplayedOrder(Struct, frozen=True):
-    """A row of `reservations`: an order as it is now. `outcome` is how its placing was answered."""
-
-    order_id: str
-    state: str
-    lines: tuple[ReplayedOrderLine, ...]
-    sequence: int = 0
-    batch: int = 0
-    outcome: str = ""
-
-
-class ReplayedMovementLine(Struct, frozen=True):
-    """What a movement did to a SKU: `change` of `on_hand` at the movement's warehouse."""
-
-    sku: str
-    quantity: int
-    outcome: str = ""
-    change: int = 0
-
-
-class ReplayedMovement(Struct, frozen=True):
-    """A row of `adjustments`: what a movement did."""
-
-    warehouse: str
-    id: str
-    type: str
-    outcome: str
-    lines: tuple[ReplayedMovementLine, ...] = ()
-    batch: int = 0
-
-
-class Warehouse(Struct, frozen=True):
-    """One building in the answer of `GET /v1/stock/{sku}`."""
-
-    available: int = 0
-
-
-class ActualStock(Struct, frozen=True):
-    """The answer of `GET /v1/stock/{sku}`, as far as it is compared."""
-
-    sku: str
-    version: int
-    on_hand: int
-    committed: int
-    locked: int
-    available: int
-    preordered: int = 0
-    warehouses: dict[str, Warehouse] = field(default_factory=dict)
-
-
 class ExpectedSku(Struct):
-    """What a SKU should be. `written_off`: a warehouse's fact lowered it; `available` may be below 0."""
+    """The expected stock of a SKU. `written_off`: a movement lowered `on_hand`, so `available` may be below 0."""
 
     on_hand: int = 0
     committed: int = 0
@@ -96,7 +35,7 @@ class ExpectedSku(Struct):
 
 
 class StockDifference(Struct, frozen=True):
-    """A number of a SKU that is not what the rows say."""
+    """A number of a SKU that is not the expected one."""
 
     sku: str
     field: str
@@ -116,8 +55,8 @@ class StockModel:
         self.changes = 0
         self.newest_batch = 0
 
-    def take_order(self, row: ReplayedOrder) -> bool:
-        """Fold a row of `reservations`; False where a newer one was seen. Counts a change once."""
+    def take_order(self, row: OrderView) -> bool:
+        """Fold a row of `reservations`; False where a newer one is known. Counts a change once."""
         self.newest_batch = max(self.newest_batch, row.batch)
         known = self._orders.get(row.order_id)
         if known is not None:
@@ -134,8 +73,8 @@ class StockModel:
         self.changes += 1
         return True
 
-    def take_movement(self, row: ReplayedMovement) -> bool:
-        """Fold a row of `adjustments`; False where one as new was seen. The same row again is no change."""
+    def take_movement(self, row: MovementView) -> bool:
+        """Fold a row of `adjustments`; False where one as new is known. A repeated row is no change."""
         self.newest_batch = max(self.newest_batch, row.batch)
         key = (row.warehouse, row.id)
         known = self._movements.get(key)
@@ -144,7 +83,7 @@ class StockModel:
                 return False
             self._count_movement(known[1], -1)
         numbers = array("q")
-        # What a transfer takes from one building it brings to another: of the sum nothing changes.
+        # A transfer leaves the sum over the warehouses as it is.
         if row.type != "stock.transferred":
             for line in row.lines:
                 if line.change:
@@ -157,16 +96,16 @@ class StockModel:
         return True
 
     def skus(self) -> tuple[str, ...]:
-        """Every SKU that a row moved."""
+        """Every SKU in the rows."""
         return tuple(self._skus)
 
     def expected(self, sku: str) -> ExpectedSku:
-        """What the SKU should be; all zero where no row named it."""
+        """The expected stock of a SKU; all 0 where no row names it."""
         index = self._index_of.get(sku)
         return ExpectedSku() if index is None else self._expected[index]
 
-    def differences(self, sku: str, stock: ActualStock | None) -> Iterator[StockDifference]:
-        """Where the answer for a SKU is not what the rows say; `stock` None: the SKU was unknown (404)."""
+    def differences(self, sku: str, stock: StockView | None) -> Iterator[StockDifference]:
+        """The differences of a SKU; `stock` is None where the API does not know it."""
         want = self.expected(sku)
         if stock is None:
             if want.on_hand or want.committed or want.locked or want.preordered:

@@ -1,6 +1,6 @@
-"""Two load tests side by side: what differs, by how much, and whether that means anything.
+"""The comparison of two load tests.
 
-In: two `LoadTestResults`. Out: a `Comparison`: rows of figures, and why the two cannot be compared, where they cannot.
+In: two `LoadTestResults`. Out: a `Comparison`: rows of figures, and the reasons why the two are not comparable, if any.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from stocktide.loadtest.measure.results import FORMAT, Latencies, LoadTestResult
 from stocktide.loadtest.report.formatting import value_text
 
 KEPT, BROKEN, INVALID = 0, 1, 2
-# Settings that two runs may differ in and still be of one kind: another seed makes another plan with the same rates.
+# Settings that comparable runs may differ in: another seed makes another plan with the same rates.
 SETTINGS_OF_CHANCE = frozenset({"seed"})
-# What of a machine changes from one minute to the next.
+# Properties of a machine that change within minutes.
 MACHINE_OF_THE_MOMENT = frozenset({"load_before"})
 # The same memory is reported a little differently from one boot to the next.
 SAME_NUMBER_SHARE = 0.02
-# A machine that has so much to do for each core before the load begins, measures that too.
+# With a higher load per core before the run, other work distorts the figures.
 BUSY_LOAD_SHARE = 0.5
 
 
 class CompareError(StocktideError):
-    """The two cannot be read; the message says which and why."""
+    """A report cannot be read; the message says which and why."""
 
 
 class ComparisonRow(Struct, frozen=True):
@@ -44,14 +44,14 @@ class ComparisonRow(Struct, frozen=True):
 
     @property
     def change_percent(self) -> float | None:
-        """From a to b, in percent of a; None where there is nothing to compare with."""
+        """The change from a to b, in percent of a; None where it is undefined."""
         if self.a is None or self.b is None or self.a == 0:
             return 0.0 if self.a is not None and self.a == self.b else None
         return (self.b - self.a) / self.a * 100
 
 
 class ComparedRun(Struct, frozen=True):
-    """One of the runs: its file, and what its verdict says."""
+    """One of the runs: its file and its verdict."""
 
     file: str
     started_at: str
@@ -64,7 +64,7 @@ class ComparedRun(Struct, frozen=True):
 
 
 class Comparison(Struct, frozen=True):
-    """What there is to say. `why_not`: why the figures cannot be compared; empty where they can."""
+    """The comparison. `why_not`: the reasons why the figures are not comparable; empty where they are."""
 
     a: ComparedRun
     b: ComparedRun
@@ -76,7 +76,7 @@ class Comparison(Struct, frozen=True):
 
     @property
     def comparable(self) -> bool:
-        """Whether a difference between the figures says something about the system."""
+        """Whether a difference between the figures is one of the system."""
         return not self.why_not
 
     @property
@@ -88,13 +88,13 @@ class Comparison(Struct, frozen=True):
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for programs."""
-        told = {"comparable": self.comparable, "status": self.status, **msgspec.to_builtins(self)}
-        told["rows"] = [{**msgspec.to_builtins(row), "change_percent": row.change_percent} for row in self.rows]
-        return told
+        plain = {"comparable": self.comparable, "status": self.status, **msgspec.to_builtins(self)}
+        plain["rows"] = [{**msgspec.to_builtins(row), "change_percent": row.change_percent} for row in self.rows]
+        return plain
 
 
 def compare(a: LoadTestResults, b: LoadTestResults, names: tuple[str, str] = ("A", "B")) -> Comparison:
-    """Compare b with a, the one that was before. `names` are those of their files."""
+    """Compare b with the earlier a. `names` are those of their files."""
     settings, machine = _differences(a.settings, b.settings), _differences(a.machine, b.machine)
     for name in MACHINE_OF_THE_MOMENT:
         machine.pop(name, None)
@@ -126,19 +126,19 @@ def _side(results: LoadTestResults, file: str) -> ComparedRun:
     verdict = results.verdict
     first = verdict.violations[0].what if verdict.violations else ""
     why_invalid = () if verdict.valid else verdict.why_invalid or ("no reason was given",)
-    said = (verdict.kept, verdict.valid, verdict.limit, len(verdict.violations), first, why_invalid)
-    return ComparedRun(file, results.started_at, *said)
+    fields = (verdict.kept, verdict.valid, verdict.limit, len(verdict.violations), first, why_invalid)
+    return ComparedRun(file, results.started_at, *fields)
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """What differs, by name, as text. What one of the two does not know differs too."""
+    """The differing values, by name, as text. A value that only one of the two has differs too."""
 
-    def told(side: Mapping[str, Any], name: str) -> str:
+    def text_of(side: Mapping[str, Any], name: str) -> str:
         return value_text(side[name]) if name in side else "not told"
 
     names = [*a, *(name for name in b if name not in a)]
     return {
-        name: (told(a, name), told(b, name))
+        name: (text_of(a, name), text_of(b, name))
         for name in names
         if name not in a or name not in b or not _is_same(a[name], b[name])
     }
@@ -159,12 +159,12 @@ def _why_not(
         if not results.verdict.kept:
             yield f"{name} broke a promise: its figures are not comparable"
     if machine:
-        yield f"they ran on different machines: {_named(machine)}"
+        yield f"they ran on different machines: {_listed(machine)}"
     if others := {name: pair for name, pair in settings.items() if name not in SETTINGS_OF_CHANCE}:
-        yield f"they ran with different settings: {_named(others)}"
+        yield f"they ran with different settings: {_listed(others)}"
 
 
-def _named(differences: Mapping[str, tuple[str, str]]) -> str:
+def _listed(differences: Mapping[str, tuple[str, str]]) -> str:
     return ", ".join(f"{name} {one} and {other}" for name, (one, other) in differences.items())
 
 
@@ -233,7 +233,7 @@ def _percentile(kind: str, percentile: str) -> Callable[[LoadTestResults], float
 
 
 def _cpu(name: str) -> Callable[[LoadTestResults], float | None]:
-    """While the load lasted: before and after it a process does something else."""
+    """The mean during the load."""
 
     def of(results: LoadTestResults) -> float | None:
         uses = _of_name(results, name)

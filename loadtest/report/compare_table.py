@@ -1,6 +1,6 @@
 """A comparison of two load tests on a terminal.
 
-In: a `Comparison`. Out: what is printed. First what the verdicts say and whether the two can be compared at all.
+In: a `Comparison`. Out: the verdicts, whether the two are comparable, the differences, the figures.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from rich.table import Table
 from rich.text import Text
 
 from stocktide.loadtest.report.compare import ComparedRun, Comparison, ComparisonRow
+from stocktide.loadtest.report.formatting import printable
 from stocktide.loadtest.report.verdict_text import LIMIT_NAMES
 
-# A smaller difference is not called better or worse: two runs of the same differ by as much.
-TOLD_PERCENT_MIN = 10.0
+# Two runs of the same system differ by as much: a smaller change is neither better nor worse.
+CHANGE_PERCENT_MIN = 10.0
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Print it all."""
+    """Print a comparison."""
     for name, side in (("A", comparison.a), ("B", comparison.b)):
-        run = _printable(f"{side.file}, {side.started_at}  ")
+        run = printable(f"{side.file}, {side.started_at}  ")
         _print(console, Text.assemble((f"{name}  ", "bold"), run, _verdict(side)))
     if comparison.why_not:
         _print(console, Text("The two are not comparable:", "bold yellow"))
         for why in comparison.why_not:
-            _print(console, Text(f"  {_printable(why)}", "yellow"))
+            _print(console, Text(f"  {printable(why)}", "yellow"))
     else:
         _print(console, Text("The two are comparable: the same settings on the same kind of machine.", "green"))
     for title, pairs in (("settings that differ", comparison.settings), ("machines that differ", comparison.machine)):
@@ -32,7 +33,7 @@ def show(comparison: Comparison, console: Console) -> None:
             console.print(_pairs(title, pairs))
     console.print(_figures(comparison))
     for note in comparison.notes:
-        _print(console, Text(f"note: {_printable(note)}", "dim"))
+        _print(console, Text(f"note: {printable(note)}", "dim"))
 
 
 def _print(console: Console, line: Text) -> None:
@@ -42,22 +43,22 @@ def _print(console: Console, line: Text) -> None:
 def _verdict(side: ComparedRun) -> Text:
     if not side.kept:
         many = f"{side.violations:,} violation{'' if side.violations == 1 else 's'}"
-        first = f", the first: {_printable(side.first_violation)}" if side.first_violation else ""
+        first = f", the first: {printable(side.first_violation)}" if side.first_violation else ""
         return Text(f"✗ promise broken, {many}{first}", "bold red")
     if not side.valid:
         return Text("? not valid", "bold yellow")
-    return Text(f"✓ promises kept; limit: {_printable(LIMIT_NAMES.get(side.limit, side.limit))}", "bold green")
+    return Text(f"✓ promises kept; limit: {printable(LIMIT_NAMES.get(side.limit, side.limit))}", "bold green")
 
 
 def _pairs(title: str, pairs: dict[str, tuple[str, str]]) -> Table:
-    """A line for each side: a long value, of a machine say, has most of the width."""
+    """A line for each run, so that a long value has most of the width."""
     table = Table()
     table.add_column(title, no_wrap=True)
     table.add_column("run", no_wrap=True)
     table.add_column("value", overflow="fold")
     for name, (one, other) in pairs.items():
-        table.add_row(Text(_printable(name.replace("_", " "))), "A", Text(_printable(one)))
-        table.add_row("", "B", Text(_printable(other)))
+        table.add_row(Text(printable(name.replace("_", " "))), "A", Text(printable(one)))
+        table.add_row("", "B", Text(printable(other)))
     return table
 
 
@@ -75,16 +76,16 @@ def _figures(comparison: Comparison) -> Table:
         word, style = _word(row) if comparison.comparable else ("", "")
         name = f"{row.group}: {row.name}" if row.group[:3] in ("CPU", "mem") else row.name
         table.add_row(
-            Text(_printable(name)), _number(row.a, row.unit), _number(row.b, row.unit), _change(row), Text(word, style)
+            Text(printable(name)), _number(row.a, row.unit), _number(row.b, row.unit), _change(row), Text(word, style)
         )
     return table
 
 
 def _word(row: ComparisonRow) -> tuple[str, str]:
-    """Whether b is better or worse, where the difference is large enough to be called that."""
+    """`better` or `worse` and a style, where the change is large enough."""
     change = row.change_percent
     grew_from_nothing = change is None and row.a == 0 and bool(row.b)
-    if row.more_is == "other" or not (grew_from_nothing or (change is not None and abs(change) >= TOLD_PERCENT_MIN)):
+    if row.more_is == "other" or not (grew_from_nothing or (change is not None and abs(change) >= CHANGE_PERCENT_MIN)):
         return "", ""
     grew = grew_from_nothing or (change is not None and change > 0)
     return ("better", "green") if grew == (row.more_is == "better") else ("worse", "red")
@@ -101,7 +102,3 @@ def _number(value: float | None, unit: str) -> str:
     digits = 0 if unit in ("", "MB", "/s") or value >= 1_000 else 1
     gap = "" if unit.startswith("/") or not unit else " "
     return f"{value:,.{digits}f}{gap}{unit}"
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in text)

@@ -1,4 +1,7 @@
-"""How the page and the comparison write times, values, and names that came from the run."""
+"""The text of times, values and names on the page and in the comparison.
+
+In: values. Out: text, which is not escaped.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-# A name in a legend; the whole one stands in the tables.
+# A name in a legend; the tables have the whole one.
 NAME_CHARACTERS_MAX = 40
-# Settings that say where a run was and where its report went, not what it did.
+# Settings of the place of a run and of its report, not of the load.
 NOT_REPEATED = frozenset({"api", "kafka", "app_id", "report_html", "report_json", "live"})
 
 
 def milliseconds(value: float) -> str:
-    """A time in ms as people read it: 0.42 ms, 8.1 ms, 120 ms, 12.3 s."""
+    """A time in ms with a suitable unit: 0.42 ms, 8.1 ms, 120 ms, 12.3 s."""
     if value >= 10_000:
         return f"{value / 1000:,.1f} s"
     return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms"
@@ -26,13 +29,18 @@ def clock(seconds: float) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A name from the run on one line and of bearable length. It is not escaped by this."""
-    printable = "".join(each if each.isprintable() else "?" for each in name)
-    return printable if len(printable) <= NAME_CHARACTERS_MAX else printable[: NAME_CHARACTERS_MAX - 1] + "…"
+    """A name of the run without control characters and of limited length. It is not escaped."""
+    shown = printable(name)
+    return shown if len(shown) <= NAME_CHARACTERS_MAX else shown[: NAME_CHARACTERS_MAX - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Text without control characters."""
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def value_text(value: Any) -> str:
-    """A setting or a fact of the machine, as it was given."""
+    """A setting or a property of the machine."""
     if value is None:
         return "not given"
     if isinstance(value, bool):
@@ -47,12 +55,12 @@ def value_text(value: Any) -> str:
 
 
 def size_text(value: Any) -> str:
-    """Bytes as people read them."""
+    """Bytes in GB."""
     return f"{value / 1e9:,.1f} GB" if isinstance(value, int | float) else value_text(value)
 
 
 def command_of(settings: Mapping[str, Any]) -> str:
-    """The command line that repeats a run: the one that was noted, else one made of the options."""
+    """The command line that repeats a run: the recorded one, else one from the options."""
     noted = settings.get("command")
     if isinstance(noted, str):
         return noted

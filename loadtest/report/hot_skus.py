@@ -1,7 +1,6 @@
-"""The plots of hot SKUs: what each channel could sell, as steps, and the mode that it was in, as a strip below.
+"""The plots of hot SKUs: the quantity of each channel as steps, and its mode as a strip below.
 
-In: `HotSku`s. Out: a `Plot` for each, up to a limit. Long histories are thinned; what is dropped lies between points
-that are kept, and never is a change of mode.
+In: `HotSku`s. Out: a `Plot` for each, up to a limit. Long histories are thinned; no change of mode is dropped.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from stocktide.loadtest.measure.results import HotSku, StockPoint
 from stocktide.loadtest.report.figures import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, escaped
 from stocktide.loadtest.report.formatting import clock, plain_name
 
-# A plot takes a screen: the hottest few tell the story, the JSON has all.
+# A plot fills a screen; the JSON report has all SKUs.
 HOT_PLOTTED_MAX = 6
 CHANNELS_PLOTTED_MAX = 6
-# More steps than pixels show nothing more, and every one makes the page heavier.
+# More steps than pixels are invisible and enlarge the page.
 POINTS_PLOTTED_MAX = 1_500
-# Stretches of one mode in one strip; a channel that flaps more often is a blur anyway.
+# Stretches of one mode in one strip; more cannot be told apart.
 STRETCHES_PLOTTED_MAX = 400
 
 MODES = {
@@ -32,10 +31,10 @@ UNKNOWN_MODE = ("another mode", "var(--soft)", "-")
 
 
 def hot_plots(hot: Sequence[HotSku], load_seconds: float) -> list[Plot]:
-    """A plot for each of the first hot SKUs that anything was published of."""
-    told = [sku for sku in hot if any(sku.channels.values())]
-    shown = told[:HOT_PLOTTED_MAX]
-    # All of them to the same end, so that they can be compared.
+    """A plot for each of the first hot SKUs with published updates."""
+    published = [sku for sku in hot if any(sku.channels.values())]
+    shown = published[:HOT_PLOTTED_MAX]
+    # The same end for all, so that they can be compared.
     lasts = [points[-1].at for sku in shown for points in sku.channels.values() if points]
     end = max(load_seconds, *lasts) if lasts else load_seconds
     return [_plot(number, sku, end) for number, sku in enumerate(shown, 1)]
@@ -55,7 +54,7 @@ def thinned(points: Sequence[StockPoint], points_max: int = POINTS_PLOTTED_MAX) 
 
 
 def stretches(points: Sequence[StockPoint], end: float) -> list[tuple[float, float, str]]:
-    """When which mode began, how long it lasted (s), and its name."""
+    """The start of each mode, its duration (s), and its name."""
     found: list[tuple[float, str]] = []
     for point in points:
         if not found or found[-1][1] != point.mode:
@@ -76,7 +75,7 @@ def _plot(number: int, sku: HotSku, end: float) -> Plot:
     )
     return Plot(
         name=f"hot-{number}",
-        title=f"{plain_name(sku.sku)}: {_story(sku.units, shown)}",
+        title=f"{plain_name(sku.sku)}: {_summary(sku.units, shown)}",
         caption=caption,
         data=data,
         layout=_layout(list(shown), end),
@@ -85,8 +84,8 @@ def _plot(number: int, sku: HotSku, end: float) -> Plot:
     )
 
 
-def _story(units: int, channels: dict[str, tuple[StockPoint, ...]]) -> str:
-    """What became of the units, in a few words."""
+def _summary(units: int, channels: dict[str, tuple[StockPoint, ...]]) -> str:
+    """The course of the units, in a few words."""
     of_units = f"{units:,} units at the start"
     closed = [at for at in map(_closed_at, channels.values()) if at is not None]
     if not closed:
@@ -98,7 +97,7 @@ def _story(units: int, channels: dict[str, tuple[StockPoint, ...]]) -> str:
 
 
 def _closed_at(points: Sequence[StockPoint]) -> float | None:
-    """When it left `in_stock` for the first time. Before the first receipt it was not in it."""
+    """When the channel first left `in_stock`. Before the first receipt it has another mode."""
     modes = stretches(points, points[-1].at)
     return next((at for (_, _, before), (at, _, _) in pairwise(modes) if before == "in_stock"), None)
 
@@ -116,7 +115,7 @@ def _steps(place: int, name: str, points: Sequence[StockPoint], end: float) -> d
             "shape": "hv",
             "color": SERIES[place % len(SERIES)],
             "dash": LINE_DASHES[place % len(LINE_DASHES)],
-            # The later the thinner, so that lines that agree are all seen.
+            # Later lines are thinner, so that equal ones are all visible.
             "width": max(1.5, 5 - 1.2 * place),
         },
     }
@@ -153,7 +152,7 @@ def _strips(channels: Sequence[Sequence[StockPoint]], end: float) -> list[dict[s
 
 def _layout(channels: Sequence[str], end: float) -> dict[str, Any]:
     names = [escaped(plain_name(name)) for name in channels]
-    # The strips take as much as they need, the steps the rest.
+    # The strips take what they need, the steps the rest.
     split = min(0.45, 0.08 * len(names) + 0.04)
     return {
         "barmode": "overlay",

@@ -1,6 +1,6 @@
-"""What a load test shows while it runs: on a terminal a view that stays in place, elsewhere a plain line now and then.
+"""The view of a running load test: in place on a terminal, elsewhere a plain line now and then.
 
-In: a `LiveSnapshot` as often as there is news. Out: what is printed on the console.
+In: `LiveSnapshot`s. Out: text on the console.
 
     with Live(console) as live:
         live.update(Snapshot(seconds=1.0, planned_seconds=60.0, rate_scheduled=400.0))
@@ -10,21 +10,23 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as InPlace
-from rich.progress_bar import ProgressBar
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-# A line for each of these seconds where the view cannot stay in place: a log of ten minutes has 120 lines.
+from stocktide.loadtest.report.formatting import clock, printable
+
+# The interval of lines where the view cannot stay in place: a log of ten minutes has 120.
 LINE_EVERY_SECONDS = 5.0
-# What the small curves remember: at two snapshots a second the last minute, and no more than a wide terminal shows.
+# Samples of a curve: the last minute at two snapshots a second, and the width of a wide terminal.
 CURVE_SAMPLES_MAX = 120
-# Hot SKUs shown: the view has to fit into 24 lines, or the terminal cuts it off.
+# The view has to fit into 24 lines, or the terminal cuts it off.
 HOT_SHOWN_MAX = 8
-# Columns that everything beside the curve takes.
+# The width of the texts beside a curve.
 BESIDE_CURVE_COLUMNS = 22
 SKU_COLUMNS_MAX = 32
 TEXT_CHARACTERS_MAX = 300
@@ -36,10 +38,9 @@ _MODE_STYLES = {"in_stock": "green", "preorder": "yellow", "sold_out": "red", "s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSnapshot:
-    """How a run stands. Rates are per second, of the last second or so; latencies are ms from the scheduled time.
+    """The state of a run. Rates are per second, over the last second or so; latencies are ms from the scheduled time.
 
-    `violations` counts promises seen broken, of which `first_violation` says the first. `hot` are hot SKUs, each with
-    the units left and its mode.
+    `violations` counts those found so far; `first_violation` is a sentence. `hot`: SKU, available units and mode.
     """
 
     seconds: float
@@ -58,10 +59,13 @@ class LiveSnapshot:
 
 
 class LiveView:
-    """The view; a context manager, since a terminal has to be given back. Nothing is shown before the first update."""
+    """The view. Its context manager restores the terminal. Nothing is shown before the first update."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn())
+        self._progress = Progress(*columns, console=console, expand=True)
+        self._task = self._progress.add_task("")
         self._in_place = InPlace(console=console, auto_refresh=False) if console.is_terminal else None
         self._curves: dict[str, deque[float]] = {}
         self._last: LiveSnapshot | None = None
@@ -72,16 +76,14 @@ class LiveView:
             self._in_place.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._in_place is not None:
             self._in_place.stop()
         elif self._last is not None and self._last is not self._printed:
             self._print(self._last)
 
     def update(self, snapshot: LiveSnapshot) -> None:
-        """Show it now, or, without a terminal, when a line is due. A new violation is always told at once."""
+        """Show it now, or, without a terminal, when a line is due. A new violation is shown at once."""
         self._remember(snapshot)
         if self._in_place is not None:
             self._in_place.update(self.view(snapshot), refresh=True)
@@ -90,9 +92,14 @@ class LiveView:
         self._last = snapshot
 
     def view(self, snapshot: LiveSnapshot) -> RenderableType:
-        """What stands on the terminal for this snapshot."""
-        parts: list[RenderableType] = [self._progress(snapshot), self._rates(snapshot), _latencies(snapshot)]
-        parts += [_violations(snapshot)]
+        """The view of a snapshot on a terminal."""
+        self._update_progress(snapshot)
+        parts: list[RenderableType] = [
+            self._progress,
+            self._rates(snapshot),
+            _latencies(snapshot),
+            _violations(snapshot),
+        ]
         if snapshot.hot:
             parts.append(_hot(snapshot))
         return Group(*parts)
@@ -111,17 +118,12 @@ class LiveView:
         self._printed = snapshot
         self._console.print(snapshot_line(snapshot), markup=False, highlight=False, soft_wrap=True)
 
-    def _progress(self, snapshot: LiveSnapshot) -> Table:
-        planned = snapshot.planned_seconds
-        done = min(1.0, snapshot.seconds / planned) if planned > 0 else 1.0
-        grid = Table.grid(padding=(0, 1), expand=True)
-        grid.add_column(no_wrap=True)
-        grid.add_column(ratio=1)
-        grid.add_column(justify="right", width=5)
-        after = f", and {_clock(snapshot.seconds - planned)} after it" if snapshot.seconds >= planned + 1 else ""
-        clock = Text.assemble((_clock(min(snapshot.seconds, planned)), "bold"), f" of {_clock(planned)}{after}")
-        grid.add_row(clock, ProgressBar(total=1.0, completed=done), f"{done:.0%}")
-        return grid
+    def _update_progress(self, snapshot: LiveSnapshot) -> None:
+        planned, seconds = snapshot.planned_seconds, snapshot.seconds
+        after = f", and {clock(seconds - planned)} after it" if seconds >= planned + 1 else ""
+        text = f"[bold]{clock(min(seconds, planned))}[/bold] of {clock(planned)}{after}"
+        done = min(1.0, seconds / planned) if planned > 0 else 1.0
+        self._progress.update(self._task, description=text, total=1.0, completed=done)
 
     def _rates(self, snapshot: LiveSnapshot) -> Table:
         grid = Table.grid(padding=(0, 1))
@@ -130,7 +132,7 @@ class LiveView:
         grid.add_column(no_wrap=True)
         width = max(8, self._console.width - BESIDE_CURVE_COLUMNS)
         steps = _PLAIN_STEPS if self._console.options.ascii_only else _STEPS
-        # One scale for all: a curve that is half as high is half the rate.
+        # All curves have the same scale.
         top = max((rate for curve in self._curves.values() for rate in curve), default=0.0)
         for name, rate in _rates_of(snapshot):
             style = _rate_style(name, rate)
@@ -140,7 +142,7 @@ class LiveView:
 
 
 def sparkline(values: list[float], top: float, steps: str = _STEPS) -> str:
-    """A curve of one line: nothing is a blank, and what is more than nothing is seen. `top` fills the height."""
+    """A curve of one line: 0 is a blank, every other value is visible, `top` has the full height."""
     if top <= 0:
         return " " * len(values)
     last = len(steps) - 1
@@ -149,7 +151,7 @@ def sparkline(values: list[float], top: float, steps: str = _STEPS) -> str:
 
 def snapshot_line(snapshot: LiveSnapshot) -> str:
     """The snapshot as one plain line."""
-    told = (
+    line = (
         f"{snapshot.seconds:.0f}/{snapshot.planned_seconds:.0f} s"
         f"  scheduled {snapshot.rate_scheduled:,.0f}/s  accepted {snapshot.rate_accepted:,.0f}/s"
         f"  refused {snapshot.rate_refused:,.0f}/s  failed {snapshot.rate_failed:,.0f}/s"
@@ -157,10 +159,10 @@ def snapshot_line(snapshot: LiveSnapshot) -> str:
         f"  in flight {snapshot.in_flight:,}"
     )
     if snapshot.violations:
-        told += f"  VIOLATIONS {snapshot.violations:,}"
+        line += f"  VIOLATIONS {snapshot.violations:,}"
         if snapshot.first_violation:
-            told += f": {_printable(snapshot.first_violation)}"
-    return told
+            line += f": {printable(snapshot.first_violation[:TEXT_CHARACTERS_MAX])}"
+    return line
 
 
 def _rates_of(snapshot: LiveSnapshot) -> tuple[tuple[str, float], ...]:
@@ -196,7 +198,7 @@ def _violations(snapshot: LiveSnapshot) -> Text:
     many = "promise broken" if snapshot.violations == 1 else "promises broken"
     text = Text(f"{snapshot.violations:,} {many}", "bold red")
     if snapshot.first_violation:
-        text.append(f": {_printable(snapshot.first_violation)}", "red")
+        text.append(f": {printable(snapshot.first_violation[:TEXT_CHARACTERS_MAX])}", "red")
     return text
 
 
@@ -208,23 +210,13 @@ def _hot(snapshot: LiveSnapshot) -> Table:
     grid.add_row(Text("hot SKU", "dim"), Text("left", "dim"), Text("mode", "dim"))
     for sku, left, mode in snapshot.hot[:HOT_SHOWN_MAX]:
         style = _MODE_STYLES.get(mode, "")
-        grid.add_row(Text(_printable(sku)), Text(f"{left:,}", "bold"), Text(_printable(mode.replace("_", " ")), style))
+        grid.add_row(Text(printable(sku)), Text(f"{left:,}", "bold"), Text(printable(mode.replace("_", " ")), style))
     if (more := len(snapshot.hot) - HOT_SHOWN_MAX) > 0:
         grid.add_row(Text(f"and {more:,} more", "dim"))
     return grid
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(max(0.0, seconds)), 60)
-    return f"{minutes}:{rest:02}"
-
-
 def _ms(value: float) -> str:
-    if value <= 0:  # nothing was counted yet: no time is no good time
+    if value <= 0:  # nothing was measured yet
         return "-"
     return f"{value / 1000:,.1f} s" if value >= 10_000 else f"{value:,.0f} ms" if value >= 10 else f"{value:.1f} ms"
-
-
-def _printable(text: str) -> str:
-    """Text from outside: it moves no cursor and fills no screen."""
-    return "".join(each if each.isprintable() else "?" for each in text[:TEXT_CHARACTERS_MAX])

@@ -1,10 +1,9 @@
-"""The page of a load test: one HTML file that asks nothing of any network.
+"""The page of a load test: one HTML file that loads nothing from a network.
 
-In: `LoadTestResults`. Out: a file: the verdict first, then the figures, the plots, the tables, and how to repeat the
-run.
+In: `LoadTestResults`. Out: a file: the verdict, the figures, the plots, the tables, the command that repeats the run.
 
-The page forbids itself by a Content-Security-Policy to load anything, and to run any script but its own two, which it
-names by their digests: a name from the run that were to slip through as markup could do nothing.
+Its Content-Security-Policy forbids to load anything and to run any script but its own two, which it names by their
+digests: markup in a name of the run could do nothing even if it were not escaped.
 """
 
 from __future__ import annotations
@@ -12,31 +11,19 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stocktide.loadtest.measure.results import LoadTestResults
+from stocktide.loadtest.report import text
 from stocktide.loadtest.report.figures import Plot
 from stocktide.loadtest.report.formatting import command_of, plain_name, value_text
 from stocktide.loadtest.report.plots import plots_of
-from stocktide.loadtest.report.text import (
-    STATES,
-    checked_table,
-    errors_table,
-    facts_table,
-    figures_section,
-    ladder_table,
-    seconds_table,
-    state_of,
-    table,
-    text,
-    verdict_section,
-)
 
-_FOLDER = files("stocktide.loadtest.report") / "page_files"
+_LOADER = PackageLoader("stocktide.loadtest.report", "page_files")
+_TEMPLATES = Environment(loader=_LOADER, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
 
 
 def write_page(results: LoadTestResults, path: Path) -> None:
@@ -45,28 +32,27 @@ def write_page(results: LoadTestResults, path: Path) -> None:
 
 
 def page_of(results: LoadTestResults) -> str:
-    """The page, whole."""
-    # Loaded late: 5 MB that only a report needs.
+    """The page as HTML."""
+    # A late import: 5 MB that only a report needs.
     from plotly.offline import get_plotlyjs
 
-    plotly, script = get_plotlyjs(), _part("page.js")
-    plots = plots_of(results)
-    symbol, word = STATES[state_of(results.verdict)]
-    shape = plain_name(str(results.settings.get("shape", "load")))
-    return Template(_part("page.html")).substitute(
+    plotly, script = get_plotlyjs(), _file("page.js")
+    plots, settings = plots_of(results), results.settings
+    return _TEMPLATES.get_template("page.html").render(
         policy=policy_of(plotly, script),
-        title=text(f"{symbol} {word}: {shape} load test"),
-        heading=text(f"Load test: {shape}, {results.load_seconds:,.0f} s"),
-        subtitle=text(f"started {results.started_at}"),
-        style=_part("page.css"),
-        verdict=verdict_section(results.verdict),
-        figures=figures_section(results),
-        plots="".join(_figure(plot) for plot in plots),
-        tables="".join(_tables(results)),
-        seconds=seconds_table(results.moments),
-        seed=text(f"The seed was {value_text(results.settings.get('seed'))}: the same seed makes the same plan."),
-        command=text(command_of(results.settings)),
-        facts=facts_table("Settings", results.settings) + facts_table("Machine", results.machine),
+        style=_file("page.css"),
+        shape=plain_name(str(settings.get("shape", "load"))),
+        seconds=f"{results.load_seconds:,.0f}",
+        started_at=results.started_at,
+        verdict=text.verdict_text(results.verdict),
+        cards=text.cards(results),
+        plots=plots,
+        tables=text.tables(results),
+        has_errors=bool(results.errors),
+        seconds_table=text.seconds_table(results.moments),
+        seed=value_text(settings.get("seed")),
+        command=command_of(settings),
+        facts=(text.facts_table("Settings", settings), text.facts_table("Machine", results.machine)),
         data=embedded(plots),
         plotly=plotly,
         script=script,
@@ -74,38 +60,20 @@ def page_of(results: LoadTestResults) -> str:
 
 
 def policy_of(*scripts: str) -> str:
-    """A policy that lets these scripts run and nothing be loaded."""
+    """A policy that allows these scripts and forbids to load anything."""
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    # Plots are styled by plotly.js itself, and pictures are those that it makes.
+    # plotly.js sets styles and makes images.
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
 
 
 def embedded(plots: Sequence[Plot]) -> str:
-    """The plots as JSON that cannot end the element that it stands in."""
+    """The plots as JSON that cannot end the element around it."""
     raw = msgspec.json.encode(plots).decode()
     for each in "<>&\u2028\u2029":
         raw = raw.replace(each, f"\\u{ord(each):04x}")
     return raw
 
 
-def _part(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _figure(plot: Plot) -> str:
-    title, caption = text(plot.title), text(plot.caption)
-    return (
-        f'<figure aria-labelledby="title-{plot.name}"><h3 id="title-{plot.name}">{title}</h3>'
-        f"<figcaption>{caption}</figcaption>"
-        f'<div class="plot" id="plot-{plot.name}" role="img" aria-label="{title}" '
-        f'style="min-height:{plot.height}px"></div></figure>'
-    )
-
-
-def _tables(results: LoadTestResults) -> list[str]:
-    parts = [checked_table(results.verdict), errors_table(results), ladder_table(results)]
-    if results.totals:
-        sums = [(name.replace("_", " "), f"{count:,}") for name, count in results.totals.items()]
-        parts.append(table("Sums", ("what", "count"), sums, numbers={1}))
-    return [part for part in parts if part]
+def _file(name: str) -> str:
+    return _LOADER.get_source(_TEMPLATES, name)[0]

@@ -1,7 +1,6 @@
 """The plots of a load test's page, as plain figures for plotly.js.
 
-In: `LoadTestResults`. Out: `Plot`s, each with a title that says what is seen, a caption that says how to read it, and
-data and layout.
+In: `LoadTestResults`. Out: `Plot`s, each with a title that states the result, a caption, data and layout.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ from stocktide.loadtest.report.figures import LINE_DASHES, SECONDS_AXIS, SERIES,
 from stocktide.loadtest.report.formatting import clock, milliseconds, plain_name
 from stocktide.loadtest.report.hot_skus import hot_plots
 
-# Reasons that get a colour of their own; more cannot be told apart, and the table beside the plot has them all.
+# Reasons with a colour of their own; more cannot be told apart, and the table has them all.
 REASONS_PLOTTED_MAX = 6
-# Processes that get a line of their own.
+# Processes with a line of their own.
 PROCESSES_PLOTTED_MAX = 10
-# A curve that spans more than this factor is drawn on a log scale: else its lower part lies flat on the axis.
+# With a larger factor between highest and lowest value the scale is logarithmic.
 LINEAR_SPAN_MAX = 20.0
-# From so many decades on, the ticks between 1 and 10 would stand on each other.
+# With more decades, ticks between 1 and 10 would overlap.
 FINE_DECADES_MAX = 3
-# What comes so shortly after the load needs no mark.
+# The end of the load is marked only where the plot continues for longer.
 BEYOND_SECONDS_MIN = 2.0
 PERCENTILE_DASHES = ("solid", "solid", "dash", "dot")
 
 
 def plots_of(results: LoadTestResults) -> list[Plot]:
-    """All that this run has something to show for, in the order of the page."""
+    """The plots for which this run has data, in the order of the page."""
     moments = results.moments
     plots: list[Plot | None] = [
         ladder(results),
@@ -48,13 +47,13 @@ def plots_of(results: LoadTestResults) -> list[Plot]:
 
 
 def _mark_end(plot: Plot, load_seconds: float) -> None:
-    """A line where the load ended, where the plot goes on beyond it."""
+    """Mark the end of the load in a plot that continues after it."""
     last = max((trace["x"][-1] for trace in plot.data if trace.get("orientation") != "h" and trace["x"]), default=0)
     if plot.layout["xaxis"]["title"] != SECONDS_AXIS["title"] or last < load_seconds + BEYOND_SECONDS_MIN:
         return
     across = {"type": "line", "x0": load_seconds, "x1": load_seconds, "yref": "paper", "y0": 0, "y1": 1}
     plot.layout["shapes"] = [{**across, "line": {"color": "var(--soft)", "dash": "dot", "width": 1.5}}]
-    # Above the plot, where it hides nothing; the legend makes room for it.
+    # Above the plot; the legend moves up.
     text = {"text": "the load ended", "showarrow": False, "yanchor": "bottom", "font": {"color": "var(--soft)"}}
     plot.layout["annotations"] = [{**text, "x": load_seconds, "yref": "paper", "y": 1}]
     plot.layout["legend"] = {"y": 1.1}
@@ -90,7 +89,7 @@ def rates(moments: Sequence[SecondSummary]) -> Plot | None:
 def latencies(
     name: str, what: str, moments: Sequence[SecondSummary], of: Callable[[SecondSummary], Latencies]
 ) -> Plot | None:
-    """Percentiles by the second. A second in which nothing was counted is a gap."""
+    """Percentiles by the second. A second without values is a gap."""
     seen = [moment for moment in moments if of(moment).count]
     if not seen:
         return None
@@ -107,8 +106,8 @@ def latencies(
         width = 1.2 if percentile == "max" else 2
         data.append(line(percentile, at, values, SERIES[number], PERCENTILE_DASHES[number], gaps=True, width=width))
     worst = max(seen, key=lambda moment: of(moment).p99)
-    told = f"p99 at most {milliseconds(of(worst).p99)}, at {clock(worst.at)}"
-    titles = {"accepted": f"Accepted orders: {told}", "updates": f"From a change to its update: {told}"}
+    worst_p99 = f"p99 at most {milliseconds(of(worst).p99)}, at {clock(worst.at)}"
+    titles = {"accepted": f"Accepted orders: {worst_p99}", "updates": f"From a change to its update: {worst_p99}"}
     captions = {
         "accepted": "Latency of accepted orders, from the time for which they were scheduled.",
         "updates": "Publication lag, from an update's own time (as_of) to its receipt by a subscriber.",
@@ -162,7 +161,7 @@ def processes(what: str, uses: Iterable[ProcessUsage]) -> Plot | None:
     data = []
     for number, use in enumerate(shown):
         values = [round(point.cpu_percent, 1) if of_cpu else point.memory_bytes / 1e6 for point in use.points]
-        # There may be several of a kind.
+        # Several processes may have one name.
         alone = sum(other.name == use.name for other in shown) == 1
         name = plain_name(use.name) if alone else f"{plain_name(use.name)} ({use.pid})"
         at = [round(point.at, 2) for point in use.points]
@@ -182,7 +181,7 @@ def processes(what: str, uses: Iterable[ProcessUsage]) -> Plot | None:
 
 
 def ladder(results: LoadTestResults) -> Plot | None:
-    """The steps of the search for the highest rate: p99 by rate, kept or not."""
+    """The steps of a rate search: p99 by rate, kept or missed."""
     steps = [(step_rate(step), step_p99(step), bool(step.get("kept"))) for step in results.ladder]
     if not steps:
         return None
@@ -211,12 +210,12 @@ def ladder(results: LoadTestResults) -> Plot | None:
 
 
 def step_rate(step: dict[str, Any]) -> float:
-    """The rate of a step of the ladder, orders per second."""
+    """The rate of a step of the search, orders per second."""
     return float(step.get("rate", 0))
 
 
 def step_p99(step: dict[str, Any]) -> float:
-    """The p99 of a step of the ladder, ms."""
+    """The p99 of a step of the search, ms."""
     return float(step.get("p99", 0))
 
 

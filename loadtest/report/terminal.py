@@ -1,72 +1,75 @@
-"""How a load test stands, while it runs and at its end.
+"""The state of a load test on a console, while it runs and at its end.
 
-In: reports of the testers, what the onlooker has seen, and in the end the results. Out: snapshots for the live view,
-and a few lines on the console.
+In: reports of the load workers, the monitor, the results. Out: snapshots for the live view; a summary.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from stocktide.loadtest.measure.meter import SecondMeasurements, SecondMeter, latencies
-from stocktide.loadtest.measure.results import Latencies, LoadTestResults
+from stocktide.loadtest.measure.results import Latencies, LoadTestResults, RunVerdict
 from stocktide.loadtest.report.live import LiveSnapshot, LiveView
-from stocktide.loadtest.report.verdict_text import checks, holds, limit_of
+from stocktide.loadtest.report.verdict_text import checks, limit_of, requirement_of
 from stocktide.loadtest.run.monitor import RunMonitor
 from stocktide.loadtest.run.options import FlashSaleOptions
 from stocktide.loadtest.run.process_messages import LoadWorkerReport
 from stocktide.loadtest.run.warehouse import WarehouseSimulator
 from stocktide.loadtest.workload.scenarios import Goods
 
-# Rates are taken over so many updates of the view: about a second.
+# A rate covers so many updates of the view: about a second.
 RATE_UPDATES = 2
-# Lines of evidence of the first violation that the console shows; the reports have all.
+# Lines of evidence that the console shows; the reports have all.
 EVIDENCE_SHOWN_MAX = 12
 RATES = ("scheduled", "accepted", "refused", "failed")
 
 
 class ProgressView:
-    """Feeds the live view, unless nobody wants it."""
+    """Passes snapshots to the live view, if the options ask for one."""
 
     def __init__(
-        self, options: FlashSaleOptions, goods: Goods, floor: WarehouseSimulator, onlooker: RunMonitor, console: Console
+        self,
+        options: FlashSaleOptions,
+        goods: Goods,
+        warehouses: WarehouseSimulator,
+        monitor: RunMonitor,
+        console: Console,
     ) -> None:
         self._options = options
         self._goods = goods
-        self._floor = floor
-        self._onlooker = onlooker
+        self._warehouses = warehouses
+        self._monitor = monitor
         self._live = LiveView(console) if options.live else None
         self._recent: deque[list[SecondMeasurements]] = deque(maxlen=RATE_UPDATES)
-        self._counted: deque[tuple[float, dict[str, int]]] = deque(maxlen=RATE_UPDATES + 1)
+        self._totals: deque[tuple[float, dict[str, int]]] = deque(maxlen=RATE_UPDATES + 1)
 
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._live is not None:
-            self._live.__exit__(kind, error, trace)
+            self._live.__exit__(*error)
 
-    def update(self, seconds: float, pushers: Sequence[LoadWorkerReport], crowd: LoadWorkerReport | None) -> None:
-        """Show how it stands at that time of the load."""
+    def update(
+        self, seconds: float, generators: Sequence[LoadWorkerReport], subscribers: LoadWorkerReport | None
+    ) -> None:
+        """Show the state at that time of the load."""
         if self._live is None or seconds < 0:
             return
-        self._counted.append((seconds, {name: sum(each.totals.get(name, 0) for each in pushers) for name in RATES}))
-        fresh = [report.recent for report in (*pushers, *([crowd] if crowd else ())) if report.recent is not None]
-        self._recent.append(fresh)
-        recent = [second for seconds in self._recent for second in seconds]
-        answered, lag = _together(recent, ("accepted", "refused")), _together(recent, ("lag",))
-        violations = self._onlooker.violations
+        self._totals.append((seconds, {name: sum(each.totals.get(name, 0) for each in generators) for name in RATES}))
+        reports = (*generators, *([subscribers] if subscribers else ()))
+        self._recent.append([report.recent for report in reports if report.recent is not None])
+        recent = [second for update in self._recent for second in update]
+        answered, lag = _merge(recent, ("accepted", "refused")), _merge(recent, ("lag",))
+        violations = self._monitor.violations
         self._live.update(
             LiveSnapshot(
                 seconds=seconds,
@@ -75,43 +78,45 @@ class ProgressView:
                 p50_ms=answered.p50,
                 p99_ms=answered.p99,
                 lag_p99_ms=lag.p99,
-                in_flight=sum(each.in_flight for each in pushers),
+                in_flight=sum(each.in_flight for each in generators),
                 violations=len(violations),
                 first_violation=violations[0].what if violations else "",
-                hot=tuple((sku, self._floor.left(sku), self._onlooker.mode(sku)) for sku in self._goods.hot_skus),
+                hot=tuple(
+                    (sku, self._warehouses.available(sku), self._monitor.mode(sku)) for sku in self._goods.hot_skus
+                ),
             )
         )
 
     def _rate(self, name: str) -> float:
-        (before, then), (seconds, now) = self._counted[0], self._counted[-1]
-        return (now[name] - then[name]) / (seconds - before) if seconds > before else 0.0
-
-    @staticmethod
-    def show(found: LoadTestResults, console: Console) -> None:
-        """The end, in short."""
-        totals, verdict = found.totals, found.verdict
-        table = Table(title=f"load test: {found.settings['shape']}", show_header=False, title_justify="left")
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        orders = (f"{totals.get(name, 0):,} {name}" for name in RATES)
-        table.add_row("orders", f"{', '.join(orders)} in {found.load_seconds:,.0f} s")
-        table.add_row("accepted", _told(found.accepted_ms))
-        table.add_row("refused", _told(found.refused_ms))
-        table.add_row("lag", f"{_told(found.lag_ms)}; subscribers received {totals.get('updates', 0):,} updates")
-        for step in found.ladder:
-            kept = "kept the goal" if step["kept"] else "did not keep the goal"
-            table.add_row(f"{step['rate']:,.0f}/s", f"p99 {step['p99']:,.1f} ms: {kept}")
-        table.add_row("limit", limit_of(verdict))
-        for why in verdict.why_invalid:
-            table.add_row("not valid", Text(why), style="yellow")
-        for note in verdict.notes:
-            table.add_row("note", Text(note))
-        console.print(table)
-        _judgement(found, console)
+        (before, earlier), (seconds, totals) = self._totals[0], self._totals[-1]
+        return (totals[name] - earlier[name]) / (seconds - before) if seconds > before else 0.0
 
 
-def _judgement(found: LoadTestResults, console: Console) -> None:
-    verdict = found.verdict
+def show_results(results: LoadTestResults, console: Console) -> None:
+    """Print a summary of the results."""
+    totals, verdict = results.totals, results.verdict
+    table = Table(title=f"load test: {results.settings['shape']}", show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    orders = (f"{totals.get(name, 0):,} {name}" for name in RATES)
+    table.add_row("orders", f"{', '.join(orders)} in {results.load_seconds:,.0f} s")
+    table.add_row("accepted", _latency_text(results.accepted_ms))
+    table.add_row("refused", _latency_text(results.refused_ms))
+    received = f"subscribers received {totals.get('updates', 0):,} updates"
+    table.add_row("lag", f"{_latency_text(results.lag_ms)}; {received}")
+    for step in results.ladder:
+        kept = "kept the goal" if step["kept"] else "did not keep the goal"
+        table.add_row(f"{step['rate']:,.0f}/s", f"p99 {step['p99']:,.1f} ms: {kept}")
+    table.add_row("limit", limit_of(verdict))
+    for why in verdict.why_invalid:
+        table.add_row("not valid", Text(why), style="yellow")
+    for note in verdict.notes:
+        table.add_row("note", Text(note))
+    console.print(table)
+    _show_verdict(verdict, console)
+
+
+def _show_verdict(verdict: RunVerdict, console: Console) -> None:
     table = Table(title="what was checked", title_justify="left")
     table.add_column("what has to hold", overflow="fold")
     table.add_column("checked", justify="right", no_wrap=True)
@@ -131,14 +136,17 @@ def _judgement(found: LoadTestResults, console: Console) -> None:
     many = f"{len(verdict.violations):,} violation{'' if len(verdict.violations) == 1 else 's'}"
     console.print(f"a promise was broken: {many}; the first:", style="bold red")
     for violation in verdict.violations[:1]:
-        for line in (f"promise {violation.promise} is broken, that {holds(violation.checker)}:", f"  {violation.what}"):
+        for line in (
+            f"promise {violation.promise} is broken, that {requirement_of(violation.checker)}:",
+            f"  {violation.what}",
+        ):
             console.print(line, markup=False, soft_wrap=not console.is_terminal)
         for line in violation.evidence[:EVIDENCE_SHOWN_MAX]:
             console.print(f"    {line}", markup=False, soft_wrap=True)
 
 
-def _together(seconds: Iterable[SecondMeasurements], kinds: tuple[str, ...]) -> Latencies:
-    """Over all of them, of several kinds."""
+def _merge(seconds: Iterable[SecondMeasurements], kinds: tuple[str, ...]) -> Latencies:
+    """Percentiles over several seconds and kinds."""
     total = SecondMeter()
     for second in seconds:
         total.add(second)
@@ -148,7 +156,7 @@ def _together(seconds: Iterable[SecondMeasurements], kinds: tuple[str, ...]) -> 
     return latencies(found[0]) if found else Latencies()
 
 
-def _told(found: Latencies) -> str:
+def _latency_text(found: Latencies) -> str:
     if not found.count:
         return "none"
     return (

@@ -1,25 +1,24 @@
-"""The words and tables of a load test's page, as HTML.
+"""The words, figures and tables of a load test's page, as plain values for its template.
 
-In: `LoadTestResults`. Out: pieces of HTML. Whatever came from the run goes through `text`, and stays text.
+In: `LoadTestResults`. Out: values that the template escapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from stocktide.loadtest.measure.results import Latencies, LoadTestResults, ReportedViolation, RunVerdict, SecondSummary
 from stocktide.loadtest.report.formatting import clock, milliseconds, size_text, value_text
 from stocktide.loadtest.report.plots import step_p99, step_rate
-from stocktide.loadtest.report.verdict_text import checks, holds, limit_of
+from stocktide.loadtest.report.verdict_text import checks, limit_of, requirement_of
 
-# A broken run may have one violation for each order; the JSON has those that were kept.
+# A broken run may have one violation for each order; the JSON report has more.
 VIOLATIONS_SHOWN_MAX = 20
-# Of long evidence its beginning and its end, where what broke is seen.
+# Of long evidence, its beginning and its end, where the violation is.
 EVIDENCE_FIRST_MAX = 4
 EVIDENCE_LAST_MAX = 8
-# A record may hold what a channel has of every SKU.
+# A record may hold every SKU of a channel.
 EVIDENCE_CHARACTERS_MAX = 360
 # A row for each second of ten minutes; a longer run shows every second, third, ... row.
 SECOND_ROWS_MAX = 600
@@ -37,70 +36,59 @@ PROMISES = {
 STATES = {"kept": ("✓", "Promises kept"), "broken": ("✗", "Promise broken"), "not-valid": ("?", "Not valid")}
 
 
-def text(value: object) -> str:
-    """Any value as text in HTML."""
-    return escape(str(value))
+class PageTable(NamedTuple):
+    """A table; the columns `numbers` are aligned to the right. The first cell of a row is its head."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: frozenset[int] = frozenset()
 
 
-def state_of(verdict: RunVerdict) -> str:
-    """`kept`, `broken` or `not-valid`. A broken promise stays one, also in a run that is otherwise not valid."""
-    if not verdict.kept:
-        return "broken"
-    return "kept" if verdict.valid else "not-valid"
+class FigureCard(NamedTuple):
+    """One headline figure; `kind` is a CSS class."""
+
+    kind: str
+    name: str
+    value: str
+    aside: str
 
 
-def verdict_section(verdict: RunVerdict) -> str:
-    """The verdict in words, a colour and a symbol; then the first violation, the limit, the notes."""
-    state = state_of(verdict)
+def verdict_text(verdict: RunVerdict) -> dict[str, Any]:
+    """The verdict in words, with the violations that are shown."""
+    # A broken promise stays one, also in a run that is otherwise not valid.
+    state = "broken" if not verdict.kept else "kept" if verdict.valid else "not-valid"
     symbol, word = STATES[state]
-    parts = [
-        f'<p class="verdict-word"><span aria-hidden="true" class="symbol">{symbol}</span> <strong>{word}</strong></p>',
-        f'<p class="verdict-told">{text(_told(verdict, state))}</p>',
+    shown = verdict.violations[:VIOLATIONS_SHOWN_MAX]
+    return {
+        "state": state,
+        "symbol": symbol,
+        "word": word,
+        "sentence": _sentence(verdict, state),
+        "why_invalid": () if verdict.valid else verdict.why_invalid or ("no reason was given",),
+        "violations": [_violation_text(violation) for violation in shown],
+        "violations_left_out": len(verdict.violations) - len(shown),
+        "limit": limit_of(verdict),
+        "notes": verdict.notes,
+    }
+
+
+def cards(results: LoadTestResults) -> list[FigureCard]:
+    """The headline figures: rates, latencies, violations."""
+    return [*_rate_cards(results), *_latency_cards(results), *_violation_cards(results.verdict)]
+
+
+def tables(results: LoadTestResults) -> list[PageTable]:
+    """Checkers, errors, steps of the search, totals; the template skips those without rows."""
+    checked = [
+        (what, f"{count:,}", f"✗ {found:,}" if found else "✓ none" if count else "? not checked")
+        for what, count, found in checks(results.verdict)
     ]
-    if not verdict.valid:
-        reasons = verdict.why_invalid or ("no reason was given",)
-        parts.append(f'<p class="why">This run is not valid:</p>{_list(reasons)}')
-    if verdict.violations:
-        parts.append(_first_violation(verdict.violations[0]))
-        parts.append(_more_violations(verdict.violations[1:]))
-    parts.append(f'<p class="limit">{text(limit_of(verdict))}</p>')
-    parts.append(_list(verdict.notes, "notes"))
-    return f'<section class="verdict {state}" aria-label="Verdict">{"".join(parts)}</section>'
-
-
-def figures_section(results: LoadTestResults) -> str:
-    """The headline figures: what was accepted, what was refused, how late updates were, what was broken."""
-    cards = [*_rate_cards(results), *_latency_cards(results), *_proof_cards(results.verdict)]
-    made = "".join(
-        f'<div class="{kind}"><dt>{text(name)}</dt><dd>{text(value)}</dd><dd class="aside">{text(aside)}</dd></div>'
-        for kind, name, value, aside in cards
-    )
-    return f'<dl class="figures">{made}</dl>'
-
-
-def checked_table(verdict: RunVerdict) -> str:
-    """For each checker what has to hold, how many things it checked, and what it found."""
-    rows = [
-        (what, f"{checked:,}", f"✗ {found:,}" if found else "✓ none" if checked else "? not checked")
-        for what, checked, found in checks(verdict)
-    ]
-    return table("What was checked", ("what has to hold", "checked", "violations"), rows, numbers={1})
-
-
-def errors_table(results: LoadTestResults) -> str:
-    """Errors by reason, the most frequent first."""
-    ordered = sorted(results.errors.items(), key=lambda item: -item[1])
-    rows = [(reason, f"{count:,}") for reason, count in ordered[:REASONS_SHOWN_MAX]]
-    if rest := ordered[REASONS_SHOWN_MAX:]:
-        rows.append((f"{len(rest):,} more reasons", f"{sum(count for _, count in rest):,}"))
-    if not rows:
-        return '<p class="none">There were no errors.</p>'
-    return table("Errors by reason", ("reason", "count"), rows, numbers={1})
-
-
-def ladder_table(results: LoadTestResults) -> str:
-    """The steps of the search, in the order in which they were tried; nothing where there was no search."""
-    rows = [
+    by_count = sorted(results.errors.items(), key=lambda item: -item[1])
+    errors = [(reason, f"{count:,}") for reason, count in by_count[:REASONS_SHOWN_MAX]]
+    if rest := by_count[REASONS_SHOWN_MAX:]:
+        errors.append((f"{len(rest):,} more reasons", f"{sum(count for _, count in rest):,}"))
+    steps = [
         (
             f"{step_rate(step):,.0f}",
             milliseconds(step_p99(step)),
@@ -109,11 +97,17 @@ def ladder_table(results: LoadTestResults) -> str:
         )
         for step in results.ladder
     ]
-    return table("Steps of the search", ("orders/s", "p99", "failed", "goal"), rows, numbers={0, 1, 2}) if rows else ""
+    sums = [(name.replace("_", " "), f"{count:,}") for name, count in results.totals.items()]
+    return [
+        PageTable("What was checked", ("what has to hold", "checked", "violations"), checked, frozenset({1})),
+        PageTable("Errors by reason", ("reason", "count"), errors, frozenset({1})),
+        PageTable("Steps of the search", ("orders/s", "p99", "failed", "goal"), steps, frozenset({0, 1, 2})),
+        PageTable("Sums", ("what", "count"), sums, frozenset({1})),
+    ]
 
 
-def seconds_table(moments: Sequence[SecondSummary]) -> str:
-    """The plots as numbers, for who cannot see them or wants to copy them."""
+def seconds_table(moments: Sequence[SecondSummary]) -> PageTable:
+    """The plots as numbers."""
     step = max(1, -(-len(moments) // SECOND_ROWS_MAX))
     heads = ("second", "scheduled", "accepted", "refused", "failed", "p50 ms", "p99 ms", "max ms", "lag p99 ms")
     rows = [
@@ -126,11 +120,11 @@ def seconds_table(moments: Sequence[SecondSummary]) -> str:
         for one in moments[::step]
     ]
     title = "Every second" if step == 1 else f"One second of every {step}"
-    return table(title, heads, rows, numbers=set(range(len(heads))))
+    return PageTable(title, heads, rows, frozenset(range(len(heads))))
 
 
-def facts_table(title: str, facts: Mapping[str, Any]) -> str:
-    """Names and values: settings, machine, sums."""
+def facts_table(title: str, facts: Mapping[str, Any]) -> PageTable:
+    """Names and values: settings or machine."""
     rows = [
         (
             name.removesuffix("_bytes").replace("_", " "),
@@ -138,28 +132,10 @@ def facts_table(title: str, facts: Mapping[str, Any]) -> str:
         )
         for name, value in facts.items()
     ]
-    return table(title, ("name", "value"), rows)
+    return PageTable(title, ("name", "value"), rows)
 
 
-def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
-    """A table whose columns `numbers` stand to the right. The first cell of a row is its head."""
-    right = set(numbers)
-    sides = [' class="number"' if place in right else "" for place in range(len(heads))]
-    head = "".join(f'<th scope="col"{side}>{text(name)}</th>' for name, side in zip(heads, sides, strict=True))
-    body = "".join(
-        f'<tr><th scope="row"{sides[0]}>{text(row[0])}</th>'
-        + "".join(f"<td{side}>{text(cell)}</td>" for cell, side in zip(row[1:], sides[1:], strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    # Wide tables scroll by themselves; who has no mouse needs to reach them too.
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(title)}"><table>'
-        f"<caption>{text(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _told(verdict: RunVerdict, state: str) -> str:
+def _sentence(verdict: RunVerdict, state: str) -> str:
     count = len(verdict.violations)
     if state == "broken":
         return "A promise was broken." if count <= 1 else f"Promises were broken: {count:,} violations are on record."
@@ -169,32 +145,18 @@ def _told(verdict: RunVerdict, state: str) -> str:
     return "No violation was found, but this run proves nothing."
 
 
-def _first_violation(violation: ReportedViolation) -> str:
-    return f'<div class="first"><h2>The first violation</h2>{_violation(violation)}</div>'
-
-
-def _more_violations(violations: Sequence[ReportedViolation]) -> str:
-    if not violations:
-        return ""
-    shown = violations[: VIOLATIONS_SHOWN_MAX - 1]
-    rest = len(violations) - len(shown)
-    items = "".join(f"<li>{_violation(violation)}</li>" for violation in shown)
-    more = f"<p>{rest:,} more are in the JSON report.</p>" if rest else ""
-    return f"<details><summary>{len(violations):,} more</summary><ol>{items}</ol>{more}</details>"
-
-
-def _violation(violation: ReportedViolation) -> str:
+def _violation_text(violation: ReportedViolation) -> dict[str, str]:
     name = PROMISES.get(violation.promise, "")
     promise = f"Promise {violation.promise}, {name}" if name else f"Promise {violation.promise}"
-    by = f"{promise}; what has to hold: {holds(violation.checker)}"
-    head = f'<p class="what">{text(violation.what)}</p><p class="by">{text(by)}</p>'
-    lines = _evidence(violation.evidence)
-    evidence = "\n".join(lines)
-    return head + (f'<pre tabindex="0" aria-label="Evidence">{text(evidence)}</pre>' if lines else "")
+    return {
+        "what": violation.what,
+        "promise": f"{promise}; what has to hold: {requirement_of(violation.checker)}",
+        "evidence": "\n".join(_evidence(violation.evidence)),
+    }
 
 
 def _evidence(lines: Sequence[str]) -> list[str]:
-    """What is shown of it; what is not is counted."""
+    """The lines that are shown, and the count of the others."""
     shown = [
         line
         if len(line) <= EVIDENCE_CHARACTERS_MAX
@@ -203,70 +165,57 @@ def _evidence(lines: Sequence[str]) -> list[str]:
     ]
     if (rest := len(shown) - EVIDENCE_FIRST_MAX - EVIDENCE_LAST_MAX) <= 0:
         return shown
-    told = f"… {rest:,} more lines are in the JSON report …"
-    return [*shown[:EVIDENCE_FIRST_MAX], told, *shown[-EVIDENCE_LAST_MAX:]]
+    left_out = f"… {rest:,} more lines are in the JSON report …"
+    return [*shown[:EVIDENCE_FIRST_MAX], left_out, *shown[-EVIDENCE_LAST_MAX:]]
 
 
-Card = tuple[str, str, str, str]
-
-
-def _rate_cards(results: LoadTestResults) -> list[Card]:
+def _rate_cards(results: LoadTestResults) -> Iterator[FigureCard]:
     moments = results.moments
     best = max(moments, key=lambda moment: moment.accepted, default=SecondSummary(0))
     accepted, refused, failed = (
         sum(getattr(moment, name) for moment in moments) for name in ("accepted", "refused", "failed")
     )
-    asked = accepted + refused + failed
+    total = accepted + refused + failed
     mean = accepted / results.load_seconds if results.load_seconds > 0 else 0.0
-    share = f"{failed / asked:.2%} of all that were asked" if asked else "nothing was asked"
-    refused_ms = results.refused_ms
-    apart = f"p50 {milliseconds(refused_ms.p50)}, p99 {milliseconds(refused_ms.p99)}" if refused_ms.count else "none"
-    return [
-        ("", "Accepted, peak", f"{best.accepted:,}/s", f"at {clock(best.at)}; {mean:,.0f}/s over the whole load"),
-        ("", "Accepted", f"{accepted:,}", f"of {sum(moment.scheduled for moment in moments):,} orders scheduled"),
-        ("", "Refused", f"{refused:,}", apart),
-        ("warn" if failed else "", "Failed", f"{failed:,}", share),
-    ]
+    share = f"{failed / total:.2%} of all that were asked" if total else "nothing was asked"
+    of_refused = results.refused_ms
+    refused_ms = f"p50 {milliseconds(of_refused.p50)}, p99 {milliseconds(of_refused.p99)}"
+    peak = f"at {clock(best.at)}; {mean:,.0f}/s over the whole load"
+    scheduled = f"of {sum(moment.scheduled for moment in moments):,} orders scheduled"
+    yield FigureCard("", "Accepted, peak", f"{best.accepted:,}/s", peak)
+    yield FigureCard("", "Accepted", f"{accepted:,}", scheduled)
+    yield FigureCard("", "Refused", f"{refused:,}", refused_ms if of_refused.count else "none")
+    yield FigureCard("warn" if failed else "", "Failed", f"{failed:,}", share)
 
 
-def _latency_cards(results: LoadTestResults) -> list[Card]:
+def _latency_cards(results: LoadTestResults) -> Iterator[FigureCard]:
     accepted, lag = results.accepted_ms, results.lag_ms
     of = f"accepted orders, of {accepted.count:,}"
 
     def shown(latencies: Latencies, value: float) -> str:
         return milliseconds(value) if latencies.count else "none"
 
-    return [
-        ("", "Latency p50", shown(accepted, accepted.p50), of),
-        ("", "Latency p99", shown(accepted, accepted.p99), of),
-        ("", "Latency p99.9", shown(accepted, accepted.p999), f"at most {shown(accepted, accepted.max)}"),
-        ("", "Publication lag p99", shown(lag, lag.p99), f"{lag.count:,} updates measured"),
-    ]
+    yield FigureCard("", "Latency p50", shown(accepted, accepted.p50), of)
+    yield FigureCard("", "Latency p99", shown(accepted, accepted.p99), of)
+    yield FigureCard("", "Latency p99.9", shown(accepted, accepted.p999), f"at most {shown(accepted, accepted.max)}")
+    yield FigureCard("", "Publication lag p99", shown(lag, lag.p99), f"{lag.count:,} updates measured")
 
 
-def _proof_cards(verdict: RunVerdict) -> list[Card]:
-    """What was oversold, lost or missed; "not checked" where nobody looked."""
-    asked = (
+def _violation_cards(verdict: RunVerdict) -> Iterator[FigureCard]:
+    """The counts of the gravest violations; "not checked" where no checker ran."""
+    for name, checkers, promise in (
         ("Oversold", ("oversold",), 1),
         ("Answers lost or contradicted", ("answer_lost", "answer_contradicted"), 2),
         ("Updates lost or out of order", ("channel_not_converged", "version_went_back"), 5),
-    )
-    cards: list[Card] = []
-    for name, checkers, promise in asked:
+    ):
         found = sum(one.promise == promise or one.checker in checkers for one in verdict.violations)
-        looked = sum(verdict.checked.get(checker, 0) for checker in checkers)
+        checked = sum(verdict.checked.get(checker, 0) for checker in checkers)
         if found:
-            cards.append(("bad", name, f"{found:,}", "on record; see the verdict"))
-        elif looked:
-            cards.append(("good", name, "0", f"{looked:,} checked"))
+            yield FigureCard("bad", name, f"{found:,}", "on record; see the verdict")
+        elif checked:
+            yield FigureCard("good", name, "0", f"{checked:,} checked")
         else:
-            cards.append(("unknown", name, "not checked", "no checker ran"))
-    return cards
-
-
-def _list(items: Sequence[str], kind: str = "") -> str:
-    made = "".join(f"<li>{text(item)}</li>" for item in items)
-    return f'<ul class="{kind}">{made}</ul>' if made else ""
+            yield FigureCard("unknown", name, "not checked", "no checker ran")
 
 
 def _ms_cell(latencies: Latencies, value: float) -> str:

@@ -1,6 +1,6 @@
-"""What a verdict says in words, alike on the console, on the page and in a comparison.
+"""The words of a verdict, the same on the console, on the page and in a comparison.
 
-In: names of checkers, of limits. Out: sentences. The results keep the names: programs read those.
+In: names of checkers and of limits, which the results keep for programs. Out: sentences.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from stocktide.loadtest.measure.results import RunVerdict
 
-# What each checker checks, said as what has to hold: a count beside it cannot be taken for violations.
-_HOLDS = {
+# The requirement of each checker, in words that cannot make a count beside it look like one of violations.
+_REQUIREMENTS = {
     "oversold": "nothing is oversold",
     "answer_contradicted": "no answer is contradicted",
     "answer_lost": "no answer is lost",
@@ -34,18 +34,18 @@ LIMITS = {
 LIMIT_NAMES = {"system": "the system", "tester": "the load generator's machine", "none": "none"}
 
 
-def holds(checker: str) -> str:
-    """What a checker checks."""
-    return _HOLDS.get(checker, checker.replace("_", " "))
+def requirement_of(checker: str) -> str:
+    """What has to hold, according to a checker."""
+    return _REQUIREMENTS.get(checker, checker.replace("_", " "))
 
 
 def limit_of(verdict: RunVerdict) -> str:
-    """What limited a run, as a sentence."""
+    """The limit of a run, as a sentence."""
     return LIMITS.get(verdict.limit, f"The limit: {verdict.limit}.")
 
 
 def checks(verdict: RunVerdict) -> Iterator[tuple[str, int, int]]:
-    """For each checker what has to hold, how many things it checked, and how many violations it found."""
+    """For each checker: what has to hold, how many checks it made, how many violations it found."""
     for checker, checked in verdict.checked.items():
         found = sum(violation.checker == checker for violation in verdict.violations)
-        yield holds(checker), checked, found
+        yield requirement_of(checker), checked, found

@@ -1,4 +1,4 @@
-"""A load test: a controller, processes that send, processes that subscribe, a monitor.
+"""A load test: a controller, processes that generate load, a process of subscribers, a monitor.
 
-In: options. Out: a history of the run, and its results. Begin with `flash_sale.py`.
+In: options. Out: the history of the run, and its results. Begin with `flash_sale.py`.
 """

@@ -1,6 +1,6 @@
-"""What a run means: the oracle's verdict, what limited the rate, and whether the run says what it seems to say.
+"""The conclusion of a run: the oracle's verdict, what limited the rate, and whether the run is valid.
 
-In: the judgement, what was measured, what processes used. Out: the `RunVerdict` of the results.
+In: the oracle's verdict, measurements, the processes' use of CPU. Out: the `RunVerdict` of the results.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from stocktide.loadtest.measure.results import ProcessUsage, ReportedViolation, 
 from stocktide.loadtest.oracle import verdict as oracle
 from stocktide.loadtest.run.load_generator import LATE_SECONDS, VERY_LATE_SECONDS, WAITING_MAX
 
-# More sends of the tester's own that leave late, and it is the tester that is measured.
+# With more late sends, the measurement is that of the load generator.
 LATE_SHARE_MAX = 0.01
-# So many that leave very late, and the load was not the one that was asked for.
+# With more very late sends, the load was not the one that was asked for.
 VERY_LATE_SHARE_MAX = 0.05
-# A process of Python has one core: at this much of it, most of the time, it can do no more.
-TESTER_CPU_PERCENT_MAX = 90.0
-# A system that fails more often than this is at its limit.
+# A Python process uses one core at most; at this share of it, it is saturated.
+GENERATOR_CPU_PERCENT_MAX = 90.0
+# With more failures the system is at its limit.
 FAILED_SHARE_MAX = 0.005
 
 PROMISES = {
@@ -40,35 +40,29 @@ PROMISES = {
 
 def conclude(
     judged: oracle.Verdict,
-    whole: MergedMeasurements,
+    measured: MergedMeasurements,
     processes: Sequence[ProcessUsage],
     goal_ms: float,
     unquiet: str = "",
     notes: Sequence[str] = (),
 ) -> RunVerdict:
-    """The verdict of a run. `unquiet`: why it did not come to rest; empty where it did."""
-    busy = list(_tester_limits(whole, processes))
-    slow = list(_system_limits(whole, goal_ms))
-    invalid = [*([unquiet] if unquiet else []), *judged.invalid, *_never_looked(judged), *_grave(whole)]
+    """The verdict of a run. `unquiet`: why the system did not become quiet; empty where it did."""
+    busy = list(_generator_limits(measured, processes))
+    slow = list(_system_limits(measured, goal_ms))
+    invalid = [*([unquiet] if unquiet else []), *judged.invalid, *_empty_checkers(judged), *_invalid_load(measured)]
     return RunVerdict(
         kept=not judged.broken,
         valid=not invalid,
         limit="tester" if busy else "system" if slow else "none",
         checked={part.checker: sum(part.looked.values()) for part in judged.checked},
-        violations=tuple(violation_of(violation) for part in judged.checked for violation in part.violations),
+        violations=tuple(_reported(violation) for part in judged.checked for violation in part.violations),
         why_invalid=tuple(invalid),
         notes=(*busy, *slow, *notes),
     )
 
 
-def violation_of(violation: oracle.Violation) -> ReportedViolation:
-    """A finding of the oracle as the results tell it."""
-    evidence = tuple(msgspec.json.encode(record).decode() for record in violation.evidence)
-    return ReportedViolation(violation.checker, PROMISES.get(violation.checker, 0), violation.what, evidence)
-
-
-def _tester_limits(whole: MergedMeasurements, processes: Sequence[ProcessUsage]) -> Iterator[str]:
-    late, scheduled = whole.totals["late_sends"], whole.totals["scheduled"]
+def _generator_limits(measured: MergedMeasurements, processes: Sequence[ProcessUsage]) -> Iterator[str]:
+    late, scheduled = measured.totals["late_sends"], measured.totals["scheduled"]
     if late > LATE_SHARE_MAX * scheduled:
         yield (
             f"the load generator sent {late:,} of {scheduled:,} orders more than {LATE_SECONDS * 1000:.0f} ms late:"
@@ -77,29 +71,29 @@ def _tester_limits(whole: MergedMeasurements, processes: Sequence[ProcessUsage])
     for use in processes:
         if use.name.startswith("tester") and use.points:
             busy = median(point.cpu_percent for point in use.points)
-            if busy > TESTER_CPU_PERCENT_MAX:
+            if busy > GENERATOR_CPU_PERCENT_MAX:
                 yield f"{use.name} of the load generator used {busy:.0f} % of a core: more --processes may send more"
 
 
-def _system_limits(whole: MergedMeasurements, goal_ms: float) -> Iterator[str]:
-    failed, scheduled = whole.totals["failed"], whole.totals["scheduled"]
+def _system_limits(measured: MergedMeasurements, goal_ms: float) -> Iterator[str]:
+    failed, scheduled = measured.totals["failed"], measured.totals["scheduled"]
     if failed > FAILED_SHARE_MAX * scheduled:
         yield f"{failed:,} of {scheduled:,} orders were neither accepted nor refused"
-    if waited := whole.errors["too many wait"]:
+    if waited := measured.errors["too many wait"]:
         yield f"{waited:,} orders were not sent, because {WAITING_MAX:,} waited for an answer"
-    answered = whole.latencies("accepted", "refused")
+    answered = measured.latencies("accepted", "refused")
     if answered.p99 > goal_ms:
         yield f"p99 of all answers was {answered.p99:,.1f} ms, above the goal of {goal_ms:g} ms"
 
 
-def _never_looked(judged: oracle.Verdict) -> Iterator[str]:
+def _empty_checkers(judged: oracle.Verdict) -> Iterator[str]:
     for part in judged.checked:
         if part.empty:
             yield f"the checker {part.checker} had nothing to check"
 
 
-def _grave(whole: MergedMeasurements) -> Iterator[str]:
-    late, scheduled = whole.totals["very_late_sends"], whole.totals["scheduled"]
+def _invalid_load(measured: MergedMeasurements) -> Iterator[str]:
+    late, scheduled = measured.totals["very_late_sends"], measured.totals["scheduled"]
     if not scheduled:
         yield "no order was sent"
     elif late > VERY_LATE_SHARE_MAX * scheduled:
@@ -107,5 +101,10 @@ def _grave(whole: MergedMeasurements) -> Iterator[str]:
             f"the load generator sent {late:,} of {scheduled:,} orders more than {VERY_LATE_SECONDS * 1000:.0f} ms"
             " late: the load was not the one that was asked for"
         )
-    if scheduled and not whole.totals["accepted"] and not whole.totals["refused"]:
+    if scheduled and not measured.totals["accepted"] and not measured.totals["refused"]:
         yield "no order was answered"
+
+
+def _reported(found: oracle.Violation) -> ReportedViolation:
+    evidence = tuple(msgspec.json.encode(record).decode() for record in found.evidence)
+    return ReportedViolation(found.checker, PROMISES.get(found.checker, 0), found.what, evidence)

@@ -1,10 +1,10 @@
-"""A flash sale against a running system: push, look on, let it come to rest, judge.
+"""A flash sale against a running system: generate load, monitor, wait until quiet, judge.
 
-In: `FlashSaleOptions`. Out: the exit status of `run`: 0 where every promise was kept, 1 where one was broken, 2 where
-the run is not valid or could not be done; and its `Results`, as JSON and as a page.
+In: `FlashSaleOptions`. Out: `LoadTestResults`, as JSON and as a page; the exit status of `run`: 0 where every promise
+was kept, 1 where one was broken, 2 where the run is not valid or could not be done.
 
-This process leads and looks on; whoever pushes or subscribes is a process of its own (`loadtest.run.load_worker`), so
-that nobody's work delays another's measurement.
+This process controls and monitors. Load is generated and feeds are followed in processes of their own
+(`loadtest.run.load_worker`), so that no process delays the measurements of another.
 """
 
 from __future__ import annotations
@@ -20,216 +20,203 @@ from typing import Any
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from stocktide.loadtest.client.http import ApiError, StocktideClient
-from stocktide.loadtest.client.topics import TopicReader, TopicReaderError
-from stocktide.loadtest.measure import processes, results
+from stocktide.errors import StocktideError
+from stocktide.loadtest.client.http import StocktideClient
+from stocktide.loadtest.client.topics import TopicReader
+from stocktide.loadtest.measure import processes
 from stocktide.loadtest.measure.meter import MergedMeasurements
+from stocktide.loadtest.measure.results import LoadTestResults, encode
 from stocktide.loadtest.oracle.channels import FEED_LAG_MS_MAX
 from stocktide.loadtest.oracle.history import HistoryClock, RunQuiesced, RunStarted
 from stocktide.loadtest.oracle.judge import judge
-from stocktide.loadtest.report.terminal import ProgressView
-from stocktide.loadtest.report.verdict_text import holds
-from stocktide.loadtest.run import load_worker_process
+from stocktide.loadtest.report.terminal import ProgressView, show_results
+from stocktide.loadtest.report.verdict_text import requirement_of
 from stocktide.loadtest.run.conclusion import conclude
 from stocktide.loadtest.run.controller import LoadController
 from stocktide.loadtest.run.history_merge import HistoryMerge
 from stocktide.loadtest.run.monitor import RunMonitor
-from stocktide.loadtest.run.options import FlashSaleError, FlashSaleOptions
+from stocktide.loadtest.run.options import FlashSaleOptions
 from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, InputBacklog, wait_until_quiet
 from stocktide.loadtest.run.recording import RecordingHttpClient, RequestRecorder
 from stocktide.loadtest.run.subscribers import FULLY_RECORDED_PER_CHANNEL, LAG_SAMPLED
 from stocktide.loadtest.run.warehouse import WarehouseSimulator, hot_policies
-from stocktide.loadtest.workload.retail import RetailError
 from stocktide.loadtest.workload.scenarios import Goods
 
-TURN_SECONDS = 0.5
-# Who connects anew may be told of a state that is so many times as old as the oldest update that anybody saw: an
-# overloaded system is slow, which is measured, and breaks no promise by it.
-BEHIND_LAGS = 2
-# After their time holds are ended by the expiry step, which has its turn every second or so, and told by a row.
+UPDATE_SECONDS = 0.5
+# After a reconnect a feed may show a state as old as this multiple of the largest measured lag: an overloaded system is
+# slow, which is measured, and breaks no promise by it.
+LAG_MULTIPLE_MAX = 2
+# The expiry step runs every second or so and publishes a row for each hold that it ends.
 EXPIRY_SECONDS = 10.0
 
 
 def run(options: FlashSaleOptions) -> int:
-    """Do it all and report; gives the exit status. Every expected failure is one sentence on standard error."""
+    """Run, write the reports and print a summary; the exit status. An expected failure is printed as one sentence."""
     import uvloop
 
     console = Console(stderr=True, highlight=False)
     try:
         options.check()
-        found = uvloop.run(run_flash_sale(options, console))
-        _write(options, found)
-    except (
-        FlashSaleError,
-        RetailError,
-        TopicReaderError,
-        ApiError,
-        KafkaError,
-        load_worker_process.LoadWorkerError,
-        OSError,
-    ) as error:
+        results = uvloop.run(run_flash_sale(options, console))
+        _write_reports(options, results)
+    except (StocktideError, KafkaError, OSError) as error:
         console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=not console.is_terminal)
         return 2
     except KeyboardInterrupt:
         console.print("loadtest: stopped before its end: there is no verdict", soft_wrap=not console.is_terminal)
         return 130
-    ProgressView.show(found, Console(highlight=False))
+    show_results(results, Console(highlight=False))
     for path in (options.report_html, options.report_json):
         if path is not None:
             console.print(f"written: {path}", markup=False, soft_wrap=not console.is_terminal)
-    return 1 if not found.verdict.kept else 0 if found.verdict.valid else 2
+    return 1 if not results.verdict.kept else 0 if results.verdict.valid else 2
 
 
-def _write(options: FlashSaleOptions, found: results.LoadTestResults) -> None:
+def _write_reports(options: FlashSaleOptions, results: LoadTestResults) -> None:
     if options.report_json is not None:
-        options.report_json.write_bytes(results.encode(found))
+        options.report_json.write_bytes(encode(results))
     if options.report_html is not None:
         from stocktide.loadtest.report.page import write_page
 
-        write_page(found, options.report_html)
+        write_page(results, options.report_html)
 
 
-async def run_flash_sale(options: FlashSaleOptions, console: Console) -> results.LoadTestResults:
-    """Do it all; what was found.
-
-    Raises FlashSaleError, RetailError, TopicReaderError, ApiError, TesterError, KafkaError or OSError where it cannot
-    be done.
-    """
+async def run_flash_sale(options: FlashSaleOptions, console: Console) -> LoadTestResults:
+    """Run and judge. Raises StocktideError, KafkaError or OSError where that cannot be done."""
     mark = f"lt{time.time_ns() // 1_000_000:x}"
     with console.status("reading the file") if options.file else console.status("connecting"):
         goods = await asyncio.to_thread(options.goods, mark)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stocktide-loadtest-")))
         client = await stack.enter_async_context(StocktideClient(options.api, READS_MAX))
-        await client.reach()
-        flash = FlashSale(options, goods, folder, client, console)
-        stack.callback(flash.gathering.close)
-        return await flash.run(stack)
+        await client.check_reachable()
+        sale = FlashSale(options, goods, folder, client, console)
+        stack.callback(sale.history.close)
+        return await sale.run(stack)
 
 
 class FlashSale:
-    """One run, connected step by step."""
+    """One run and its parts."""
 
     def __init__(
         self, options: FlashSaleOptions, goods: Goods, folder: Path, client: StocktideClient, console: Console
     ) -> None:
         self._options = options
         self._goods = goods
-        self._folder = folder
         self._client = client
         self._console = console
-        self._clock = HistoryClock()
+        self._clock = clock = HistoryClock()
         self._units = options.hot_units()
-        self.gathering = HistoryMerge(folder, self._clock)
-        self._recorder = RequestRecorder(self._clock, 0, self.gathering.add)
-        self._http = RecordingHttpClient(options.api, self._recorder)
-        self._floor = WarehouseSimulator(goods, self._units, options.seed, self._http)
-        self._onlooker = RunMonitor(mark := goods.mark, goods.hot_skus, self._floor, self._clock, self.gathering.add)
-        self._lead = LoadController(options, goods, folder, self.gathering, self._clock.offset)
-        self._notes: list[str] = [f"the names of this run's SKUs and orders begin with {mark}-"]
+        self.history = HistoryMerge(folder, clock)
+        self._http = RecordingHttpClient(options.api, RequestRecorder(clock, 0, self.history.add))
+        self._warehouses = WarehouseSimulator(goods, self._units, options.seed, self._http)
+        self._monitor = RunMonitor(goods.mark, goods.hot_skus, self._warehouses.on_stock, clock, self.history.add)
+        self._controller = LoadController(options, goods, folder, self.history, clock.offset)
+        self._notes: list[str] = [f"the names of this run's SKUs and orders begin with {goods.mark}-"]
 
-    async def run(self, stack: AsyncExitStack) -> results.LoadTestResults:
-        """From the opening to the verdict."""
-        options = self._options
-        feeds = TopicReader(options.kafka, options.app_id, self._onlooker.takers(), **options.security)
-        stack.push_async_callback(feeds.stop)
+    async def run(self, stack: AsyncExitStack) -> LoadTestResults:
+        """From the opening stock to the verdict."""
+        options, controller = self._options, self._controller
+        reader = TopicReader(options.kafka, options.app_id, self._monitor.handlers(), **options.security)
+        stack.push_async_callback(reader.stop)
         await stack.enter_async_context(self._http)
-        inputs = await stack.enter_async_context(InputBacklog(options.kafka, options.app_id, **options.security))
+        backlog = await stack.enter_async_context(InputBacklog(options.kafka, options.app_id, **options.security))
         with self._console.status("reading the topics, then setting policies and stock"):
-            await feeds.start()
-            await feeds.catch_up()
-            self.gathering.add(RunStarted(self._clock.now(), options.app_id, options.seed))
-            await self._floor.open()
+            await reader.start()
+            await reader.catch_up()
+            self.history.add(RunStarted(self._clock.now(), options.app_id, options.seed))
+            await self._warehouses.open()
         with self._console.status("starting the load generator"):
-            await self._lead.start(stack)
-        sampler = processes.ProcessSampler(self._lead.pids(), lambda: time.monotonic() - self._lead.zero_at)
-        started_at = processes.started_at()
+            await controller.start(stack)
+        sampler = processes.ProcessSampler(controller.pids(), lambda: time.monotonic() - controller.zero_at)
+        started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         machine = processes.machine()
         self._notes += processes.busy_machine_notes(machine)
-        async with self._looking_on(feeds), _beside(sampler.run()):
-            async with _beside(self._floor.trade()):
-                parts, load_seconds = await self._lead.push()
-            pushed_at = time.monotonic()
+        async with self._monitoring(reader), _running(sampler.run()):
+            async with _running(self._warehouses.trade()):
+                parts, load_seconds = await controller.push()
+            load_ended_at = time.monotonic()
             with self._console.status("the load is over: waiting until every hold has ended and nothing moves"):
-                unquiet = await self._rest(feeds, inputs, pushed_at)
-                parts += await self._lead.tell(self._onlooker.versions)
-        self.gathering.add(RunQuiesced(self._clock.now()))
+                unquiet = await self._wait_until_quiet(reader, backlog, load_ended_at)
+                parts += await controller.record_subscribers(self._monitor.versions)
+        self.history.add(RunQuiesced(self._clock.now()))
         with self._console.status("reading and checking every order, SKU and channel"):
-            await self._read()
-            self.gathering.close()
-            whole = MergedMeasurements(parts)
-            behind_ms = max(FEED_LAG_MS_MAX, int(BEHIND_LAGS * whole.latencies("lag").max))
-            judged = await asyncio.to_thread(judge, self.gathering.all, behind_ms=behind_ms)
+            await self._read_final_state()
+            self.history.close()
+            measured = MergedMeasurements(parts)
+            lag_ms = max(FEED_LAG_MS_MAX, int(LAG_MULTIPLE_MAX * measured.latencies("lag").max))
+            judged = await asyncio.to_thread(judge, self.history.records, behind_ms=lag_ms)
         if options.shape == "file":
-            # A file may end before the time does.
-            load_seconds = min(load_seconds, max((at.at + 1 for at in whole.moments() if at.scheduled), default=0))
-        self._note_what_was_seen()
-        verdict = conclude(judged, whole, sampler.uses(), options.goal_ms, unquiet, (*self._lead.notes, *self._notes))
-        return results.LoadTestResults(
-            settings=options.told(),
+            # A file may end before `seconds` have passed.
+            load_seconds = min(
+                load_seconds, max((second.at + 1 for second in measured.summaries() if second.scheduled), default=0)
+            )
+        self._add_notes()
+        uses, notes = sampler.uses(), (*controller.notes, *self._notes)
+        refusals = {f"refused.{name}": count for name, count in measured.refusals.most_common()}
+        return LoadTestResults(
+            settings=options.settings(),
             machine=machine,
             started_at=started_at,
             load_seconds=round(load_seconds, 3),
-            verdict=verdict,
-            totals={**whole.totals, **{f"refused.{name}": count for name, count in whole.refusals.most_common()}},
-            accepted_ms=whole.latencies("accepted"),
-            refused_ms=whole.latencies("refused"),
-            lag_ms=whole.latencies("lag"),
-            moments=whole.moments(),
-            hot=self._onlooker.hot(self._units, int((self._clock.offset + self._lead.zero_at) * 1000)),
-            processes=sampler.uses(),
-            errors=dict(whole.errors.most_common()),
-            ladder=tuple(self._lead.ladder),
+            verdict=conclude(judged, measured, uses, options.goal_ms, unquiet, notes),
+            totals={**measured.totals, **refusals},
+            accepted_ms=measured.latencies("accepted"),
+            refused_ms=measured.latencies("refused"),
+            lag_ms=measured.latencies("lag"),
+            moments=measured.summaries(),
+            hot=self._monitor.hot(self._units, int((self._clock.offset + controller.zero_at) * 1000)),
+            processes=uses,
+            errors=dict(measured.errors.most_common()),
+            ladder=tuple(controller.ladder),
         )
 
-    # Meanwhile
-
     @asynccontextmanager
-    async def _looking_on(self, feeds: TopicReader) -> AsyncIterator[None]:
-        """Gather the testers' records and show how it goes, until left."""
-        view = ProgressView(self._options, self._goods, self._floor, self._onlooker, self._console)
+    async def _monitoring(self, reader: TopicReader) -> AsyncIterator[None]:
+        """Merge the workers' histories and refresh the view, until left."""
+        view = ProgressView(self._options, self._goods, self._warehouses, self._monitor, self._console)
         with view:
-            async with _beside(self._turns(view, feeds)):
+            async with _running(self._update_regularly(view, reader)):
                 yield
-        self._turn()
+        self._update()
 
-    async def _turns(self, view: ProgressView, feeds: TopicReader) -> None:
+    async def _update_regularly(self, view: ProgressView, reader: TopicReader) -> None:
         while True:
-            await asyncio.sleep(TURN_SECONDS)
-            feeds.check()
-            self._turn()
-            if self._lead.zero_at:
-                view.update(time.monotonic() - self._lead.zero_at, *self._lead.reports())
+            await asyncio.sleep(UPDATE_SECONDS)
+            reader.check()
+            self._update()
+            if self._controller.zero_at:
+                view.update(time.monotonic() - self._controller.zero_at, *self._controller.reports())
 
-    def _turn(self) -> None:
-        self._lead.take_in()
-        self.gathering.turn(self._onlooker.hear)
+    def _update(self) -> None:
+        self._controller.read_histories()
+        self.history.emit(self._monitor.on_record)
 
-    # The end
+    async def _wait_until_quiet(self, reader: TopicReader, backlog: InputBacklog, load_ended_at: float) -> str:
+        def received() -> int:
+            _, subscribers = self._controller.reports()
+            return self._monitor.rows + (subscribers.totals.get("updates", 0) if subscribers is not None else 0)
 
-    async def _rest(self, feeds: TopicReader, inputs: InputBacklog, pushed_at: float) -> str:
-        def moved() -> int:
-            _, crowd = self._lead.reports()
-            return self._onlooker.rows + (crowd.totals.get("updates", 0) if crowd is not None else 0)
-
-        holds_end_at = pushed_at + self._options.hold_seconds + EXPIRY_SECONDS
-        unquiet = await wait_until_quiet(inputs, moved, lambda: len(self._onlooker.held), holds_end_at)
-        await feeds.catch_up()
+        holds_end_at = load_ended_at + self._options.hold_seconds + EXPIRY_SECONDS
+        unquiet = await wait_until_quiet(backlog, received, lambda: len(self._monitor.held), holds_end_at)
+        await reader.catch_up()
         return unquiet
 
-    async def _read(self) -> None:
-        reader = FinalStateReader(self._client, self._goods, self._clock, self.gathering.add)
+    async def _read_final_state(self) -> None:
+        reader = FinalStateReader(self._client, self._goods, self._clock, self.history.add)
         policies = [
             (channel, sku)
             for sku in self._goods.hot_skus
             for channel, _ in hot_policies(self._goods.channels, self._units)
         ]
-        await reader.read(list(self._onlooker.orders), self._floor.movements, policies)
+        await reader.read(list(self._monitor.orders), self._warehouses.movements, policies)
 
-    def _note_what_was_seen(self) -> None:
-        if seen := self._onlooker.violations:
-            promise, what = holds(seen[0].checker), seen[0].what
-            self._notes.append(f"a promise was broken while the run went on: {promise}; {what}")
+    def _add_notes(self) -> None:
+        if violations := self._monitor.violations:
+            first = violations[0]
+            self._notes.append(
+                f"a promise was broken while the run went on: {requirement_of(first.checker)}; {first.what}"
+            )
         if self._options.subscribers:
             self._notes.append(
                 f"{FULLY_RECORDED_PER_CHANNEL} subscribers of each channel recorded every update; the others checked"
@@ -241,8 +228,8 @@ class FlashSale:
 
 
 @asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do work beside what is inside; it is ended with it. What breaks either is raised."""
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` beside the body and cancel it afterwards. A failure of either is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(work)

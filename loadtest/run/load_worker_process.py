@@ -1,6 +1,6 @@
-"""The testers of a run, each a process of its own, as the one that leads them sees them.
+"""The load workers of a run, each a process of its own, as the controller sees them.
 
-In: assignments. Out: reports; orders are given to one or to all. What a tester prints on standard error is ours.
+In: assignments and commands. Out: reports. A worker shares the controller's standard error.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import msgspec
 from stocktide.errors import StocktideError
 from stocktide.loadtest.run.process_messages import Assignment, LoadCommand, LoadWorkerReport
 
-# A part of ten minutes: histograms of each second.
+# The measurements of ten minutes: histograms of each second.
 LINE_BYTES_MAX = 64 * 1024 * 1024
-# Connecting: an interpreter starts, hundreds of feeds open and get their snapshot.
+# An interpreter starts; hundreds of feeds connect and get their snapshot.
 READY_SECONDS_MAX = 60.0
-# A tester that is told to leave has nothing left to do.
+# A worker that gets `end` has nothing left to do.
 END_SECONDS_MAX = 10.0
 
 
 class LoadWorkerError(StocktideError):
-    """A tester cannot do its part; the message says which and why."""
+    """A load worker cannot do its part; the message says which and why."""
 
 
 class LoadWorkerProcess:
-    """One tester. `last` is its newest report."""
+    """One load worker. `last` is its newest report."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
         self.last = LoadWorkerReport()
         self._process = process
-        self._said: asyncio.Queue[LoadWorkerReport] = asyncio.Queue()
+        self._awaited: asyncio.Queue[LoadWorkerReport] = asyncio.Queue()
         self._reading = asyncio.create_task(self._read())
 
     @property
@@ -41,28 +41,28 @@ class LoadWorkerProcess:
         """Its process id."""
         return self._process.pid
 
-    async def order(self, order: LoadCommand | Assignment) -> None:
-        """Tell it what to do. Raises LoadWorkerError where it is gone."""
+    async def send(self, message: LoadCommand | Assignment) -> None:
+        """Send a command. Raises LoadWorkerError where the process has ended."""
         stdin = self._process.stdin
         assert stdin is not None
         try:
-            stdin.write(msgspec.json.encode(order) + b"\n")
+            stdin.write(msgspec.json.encode(message) + b"\n")
             await stdin.drain()
         except (ConnectionError, RuntimeError) as error:
             raise LoadWorkerError(f"the load generator's process {self.name} ended") from error
 
-    async def is_ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until it is connected. Raises LoadWorkerError."""
-        await self._answer("ready", READY_SECONDS_MAX)
+        await self._next_report("ready", READY_SECONDS_MAX)
 
-    async def is_done(self, seconds_max: float) -> LoadWorkerReport:
-        """Wait until what was ordered is done; the report that says so. Raises LoadWorkerError."""
-        return await self._answer("done", seconds_max)
+    async def wait_until_done(self, seconds_max: float) -> LoadWorkerReport:
+        """Wait until the command is carried out; the report of that. Raises LoadWorkerError."""
+        return await self._next_report("done", seconds_max)
 
     async def end(self) -> None:
-        """Let it go; after a while, make it."""
+        """Let it exit; kill it where it does not in time."""
         with contextlib.suppress(LoadWorkerError):
-            await self.order(LoadCommand("end"))
+            await self.send(LoadCommand("end"))
         try:
             await asyncio.wait_for(self._process.wait(), END_SECONDS_MAX)
         except TimeoutError:
@@ -77,34 +77,33 @@ class LoadWorkerProcess:
         if self._reading.done():
             raise LoadWorkerError(f"the load generator's process {self.name} ended too early")
 
-    async def _answer(self, which: str, seconds_max: float) -> LoadWorkerReport:
-        said = asyncio.create_task(self._said.get())
+    async def _next_report(self, state: str, seconds_max: float) -> LoadWorkerReport:
+        report = asyncio.create_task(self._awaited.get())
         try:
-            await asyncio.wait((said, self._reading), timeout=seconds_max, return_when=asyncio.FIRST_COMPLETED)
-            if said.done():
-                return said.result()
+            await asyncio.wait((report, self._reading), timeout=seconds_max, return_when=asyncio.FIRST_COMPLETED)
+            if report.done():
+                return report.result()
             self.check()
             raise LoadWorkerError(
-                f"the load generator's process {self.name} was not {which} within {seconds_max:.0f} s"
+                f"the load generator's process {self.name} was not {state} within {seconds_max:.0f} s"
             )
         finally:
-            said.cancel()
+            report.cancel()
 
     async def _read(self) -> None:
-        """Take in what it says until it ends."""
         stdout = self._process.stdout
         assert stdout is not None
         while line := await stdout.readline():
             self.last = report = msgspec.json.decode(line, type=LoadWorkerReport)
             if report.ready or report.done:
-                self._said.put_nowait(report)
+                self._awaited.put_nowait(report)
 
 
 async def start(name: str, command: Sequence[str], assignment: Assignment) -> LoadWorkerProcess:
-    """Start a tester and give it its assignment; it is ready some time later."""
+    """Start a load worker and send its assignment."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES_MAX
     )
-    tester = LoadWorkerProcess(name, process)
-    await tester.order(assignment)
-    return tester
+    worker = LoadWorkerProcess(name, process)
+    await worker.send(assignment)
+    return worker

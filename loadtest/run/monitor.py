@@ -1,14 +1,13 @@
-"""Who looks on while a load runs: everything that the public topics tell of this run, and whether a promise breaks.
+"""The monitor of a running load test: what the public topics show of this run, and whether a promise is broken.
 
-In: rows of the topics, and records of all processes in their order. Out: the history, what was published of hot SKUs,
-which orders were asked for, and the first violations at once.
+In: rows of the topics, and records of all processes in their order. Out: records of the rows, the publication history
+of hot SKUs, the ids of all orders, the first violations at once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from stocktide.loadtest.client.contract import StockView
 from stocktide.loadtest.client.topics import RowHandler, TopicRecord
@@ -27,55 +26,47 @@ from stocktide.loadtest.run.topic_records import recorders
 
 # Points of one channel and SKU: ten a second for ten minutes.
 POINTS_MAX = 6_000
-# Violations that are kept while the run goes on; the judge at the end has them all.
-SEEN_MAX = 50
-
-
-class StockListener(Protocol):
-    """Who wants to know of rows of `stock`."""
-
-    def saw(self, stock: StockView) -> None:
-        """A row."""
-        ...
+# Violations kept during the run; the judge at the end finds all.
+VIOLATIONS_MAX = 50
 
 
 class RunMonitor:
-    """Looks on for one run, whose names begin with `mark`; `write` keeps the history. `rows` counts the run's rows."""
+    """Follows one run, whose names begin with `mark`. `write` gets a record of every row, `on_stock` the stock rows."""
 
     def __init__(
         self,
         mark: str,
         hot: tuple[str, ...],
-        floor: StockListener,
+        on_stock: Callable[[StockView], None],
         clock: HistoryClock,
         write: Callable[[HistoryRecord], None],
     ) -> None:
         self.rows = 0
-        # By channel and SKU, the newest version that was published.
+        # By channel and SKU, the newest published version.
         self.versions: dict[str, dict[str, int]] = defaultdict(dict)
-        # Orders that the newest row shows as held and not paid.
+        # Orders whose newest row is `reserved`.
         self.held: set[str] = set()
         self.orders: dict[str, None] = {}
         self.violations: list[Violation] = []
         self._mark = f'"{mark}-'.encode()
         self._escaped_mark = f'\\"{mark}-'.encode()
         self._hot = frozenset(hot)
-        self._floor = floor
+        self._on_stock = on_stock
         self._clock = clock
         self._write = write
-        self._watch = LiveJudge()
+        self._judge = LiveJudge()
         self._points: dict[str, dict[str, list[tuple[int, StockPoint]]]] = defaultdict(dict)
 
-    def takers(self) -> Mapping[str, RowHandler]:
-        """A taker of each public topic; rows of others are passed over."""
-        return {topic: self._ours(take) for topic, take in recorders(self._clock, self._see).items()}
+    def handlers(self) -> Mapping[str, RowHandler]:
+        """A handler for each public topic, which skips rows of other runs."""
+        return {topic: self._of_run(handler) for topic, handler in recorders(self._clock, self._on_row).items()}
 
-    def hear(self, record: HistoryRecord) -> None:
-        """A record of any process, in the order of time."""
+    def on_record(self, record: HistoryRecord) -> None:
+        """Handle a record of any process, in the order of time."""
         if isinstance(record, Request) and record.kind == "order.placed":
             self.orders[record.event["order_id"]] = None
-        if len(self.violations) < SEEN_MAX:
-            self.violations.extend(self._watch.feed(record))
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.extend(self._judge.feed(record))
 
     def mode(self, sku: str) -> str:
         """The newest published mode of a hot SKU, in its first channel."""
@@ -84,38 +75,41 @@ class RunMonitor:
         return ""
 
     def hot(self, units: int, zero_ms: int) -> tuple[HotSku, ...]:
-        """What was published of each hot SKU, by channel, with times since the load began at `zero_ms`."""
-        told = []
-        for sku in sorted(self._hot):
-            channels = {
-                channel: tuple(
-                    StockPoint(max(0.0, (at - zero_ms) / 1000), point.quantity, point.mode, point.version)
-                    for at, point in points
-                )
-                for channel, points in sorted(self._points[sku].items())
-            }
-            told.append(HotSku(sku, units, channels))
-        return tuple(told)
+        """The published updates of each hot SKU, by channel, with times relative to `zero_ms`."""
+        return tuple(
+            HotSku(
+                sku,
+                units,
+                {
+                    channel: tuple(
+                        StockPoint(max(0.0, (at - zero_ms) / 1000), point.quantity, point.mode, point.version)
+                        for at, point in points
+                    )
+                    for channel, points in sorted(self._points[sku].items())
+                },
+            )
+            for sku in sorted(self._hot)
+        )
 
-    def _ours(self, take: RowHandler) -> RowHandler:
-        def ours(row: TopicRecord) -> None:
+    def _of_run(self, handler: RowHandler) -> RowHandler:
+        def handle(row: TopicRecord) -> None:
             # A dead letter holds the event as text, its quotes escaped.
             if self._mark in row.value or self._escaped_mark in row.value:
-                take(row)
+                handler(row)
 
-        return ours
+        return handle
 
-    def _see(self, record: HistoryRecord) -> None:
+    def _on_row(self, record: HistoryRecord) -> None:
         self.rows += 1
         self._write(record)
         if isinstance(record, OrderPublished):
             (self.held.add if record.order.state == "reserved" else self.held.discard)(record.order.order_id)
         elif isinstance(record, StockPublished):
-            self._floor.saw(record.stock)
+            self._on_stock(record.stock)
         elif isinstance(record, ChannelUpdatePublished):
-            self._see_update(record)
+            self._on_update(record)
 
-    def _see_update(self, record: ChannelUpdatePublished) -> None:
+    def _on_update(self, record: ChannelUpdatePublished) -> None:
         update = record.update
         versions = self.versions[update.channel]
         versions[update.sku] = max(update.version, versions.get(update.sku, 0))

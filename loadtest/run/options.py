@@ -1,6 +1,6 @@
-"""What a load test is asked to do, and whether it can be.
+"""The options of a load test.
 
-In: what the command line says. Out: a frozen `FlashSaleOptions`, checked; and what follows from it.
+In: the options of the command line. Out: a frozen `FlashSaleOptions`, its check, and values derived from it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stocktide.errors import StocktideError
-from stocktide.loadtest.client.events import orders_of
 from stocktide.loadtest.run.process_messages import OrderTransport
 from stocktide.loadtest.workload import retail
 from stocktide.loadtest.workload.retail_dates import DateOrder
+from stocktide.loadtest.workload.retail_events import invoice_orders
 from stocktide.loadtest.workload.retail_text import is_encoding
 from stocktide.loadtest.workload.scenarios import BOT_SHARE, Goods
 from stocktide.loadtest.workload.shapes import Shape, rate_of
 
-# `file` plays a real file, `search` looks for the highest rate that keeps the goal.
+# `file` replays a real file; `search` finds the highest rate that keeps the goal.
 LoadKind = Shape | Literal["file", "search"]
 
 CHANNELS = ("tmall", "jd", "pinduoduo", "douyin", "own-shop", "taobao", "kaola", "suning", "xiaohongshu", "vip")
@@ -31,27 +31,27 @@ SECONDS_MAX = 86_400.0
 SUBSCRIBERS_MAX = 5_000
 PROCESSES_MAX = 64
 UNITS_MAX = 1_000_000
-# Holds end within a run and soon after it, so that it sees how they end.
+# Short, so that holds expire within the run.
 HOLD_SECONDS = 10
-# A run waits for its last hold: longer than this it is no test of a sale.
+# A run waits until its last hold has ended.
 HOLD_SECONDS_MAX = 600
-# Of what is wanted of a hot SKU there is so much: it sells out in the middle of the rush.
+# The stock of a hot SKU as a share of its demand: it sells out in the middle of the rush.
 UNITS_SHARE = 0.4
 
 
 class FlashSaleError(StocktideError):
-    """The load test cannot be done as asked; the message says why."""
+    """The options cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlashSaleOptions:
-    """`rate`: orders/s at the peak; of a search the highest that is tried. The default is what two cores carry that run
-    the system, the testers and two hundred subscribers at once.
+    """The options of a run.
 
-    `units`: of each hot SKU, None for so many that they sell out. `hold_seconds`: how long an order waits to be paid.
-    `goal_ms`: the p99 that the system should keep. `speed`: times real time of a file's dates;
-    `dates`, `encoding`: how it writes them. `pids`: processes of the
-    system on this machine, by name. `command`: what starts a tester.
+    `rate`: orders/s at the peak; for a search, the highest to try. Two cores carry the default together with the
+    system, the load workers and two hundred subscribers. `units`: of each hot SKU, None for as many as sell out.
+    `hold_seconds`: the hold of an unpaid order. `goal_ms`: the p99 to keep. `speed`: a multiple of a file's real time;
+    `dates`, `encoding`: its format. `pids`: processes of the system on this machine, by name. `command`: starts a load
+    worker.
     """
 
     shape: LoadKind = "spike"
@@ -84,7 +84,7 @@ class FlashSaleOptions:
     command: tuple[str, ...] = (sys.executable, "-m", "stocktide", "loadtest-tester")
 
     def check(self) -> None:
-        """Refuse what cannot work. Raises FlashSaleError."""
+        """Raise FlashSaleError where an option cannot be used."""
         bounds: tuple[tuple[str, float, float, float], ...] = (
             ("seconds", self.seconds, 1, SECONDS_MAX),
             ("rate", self.rate, 0.1, RATE_MAX),
@@ -115,18 +115,18 @@ class FlashSaleOptions:
 
     @property
     def form(self) -> retail.FileFormat:
-        """How the file is written."""
+        """The format of the file."""
         return retail.FileFormat(self.dates, self.encoding)
 
     def goods(self, mark: str) -> Goods:
-        """What is sold, under names that begin with `mark`. Reads the file, where there is one. Raises RetailError."""
+        """The SKUs on sale, with names that begin with `mark`. Reads the file, if any. Raises RetailError."""
         names: tuple[str, ...] = ()
         if self.file is not None:
-            wanted: Counter[str] = Counter()
+            demand: Counter[str] = Counter()
             for invoice in retail.read(self.file, self.form):
-                for placed in orders_of(invoice):
-                    wanted.update(line["sku"] for line in placed["lines"])
-            names = tuple(sku for sku, _ in wanted.most_common())
+                for placed in invoice_orders(invoice):
+                    demand.update(line["sku"] for line in placed["lines"])
+            names = tuple(sku for sku, _ in demand.most_common())
         skus = len(names) or self.skus
         hot = min(self.hot, skus)
         channels = CHANNELS[: self.channels]
@@ -140,17 +140,17 @@ class FlashSaleOptions:
         return max(10, min(UNITS_MAX, round(UNITS_SHARE * share * self.expected() / self.hot)))
 
     def expected(self) -> float:
-        """About how many orders will come."""
+        """About how many orders are scheduled."""
         if self.shape == "file" or self.shape == "search":
             return self.rate * self.seconds / 2
         rate = rate_of(self.shape, self.seconds, self.rate)
         steps = 1_000
         return sum(rate((step + 0.5) * self.seconds / steps) for step in range(steps)) * self.seconds / steps
 
-    def told(self) -> dict[str, Any]:
-        """The options as a report tells them: addresses and keys are nobody's business."""
-        named = ("shape", "seconds", "rate", "door", "skus", "hot", "hot_share", "zipf", "channels", "subscribers")
-        told = {name: getattr(self, name) for name in (*named, "processes", "seed", "goal_ms")}
+    def settings(self) -> dict[str, Any]:
+        """The options for a report, without addresses and keys."""
+        names = ("shape", "seconds", "rate", "door", "skus", "hot", "hot_share", "zipf", "channels", "subscribers")
+        settings = {name: getattr(self, name) for name in (*names, "processes", "seed", "goal_ms")}
         if self.file is not None:
-            told |= {"file": self.file.name, "speed": self.speed, "dates": self.dates, "encoding": self.encoding}
-        return told | {"units": self.hot_units(), "hold_seconds": self.hold_seconds}
+            settings |= {"file": self.file.name, "speed": self.speed, "dates": self.dates, "encoding": self.encoding}
+        return settings | {"units": self.hot_units(), "hold_seconds": self.hold_seconds}

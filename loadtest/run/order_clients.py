@@ -1,74 +1,86 @@
-"""The doors as a shopper of the load test sees them: how each tells what became of an order.
+"""The order clients of the load generator: HTTP and Kafka.
 
-In: what a door answered. Out: accepted, refused or failed. By HTTP the answer says it; by Kafka the row of the topic
-`reservations` does, and until it comes the shopper waits.
+In: responses to `order.placed`. Out: a `Placement`: accepted, refused or failed. By HTTP the response decides; by Kafka
+the order's row in the topic `reservations` does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Self
 
 from msgspec.json import Decoder
 
 from stocktide.loadtest.client.contract import OrderView
-from stocktide.loadtest.client.events import Event
+from stocktide.loadtest.client.events import Event, utc_now
+from stocktide.loadtest.client.kafka import EventNotStored, EventProducer
 from stocktide.loadtest.client.topics import TopicReader, TopicRecord
 from stocktide.loadtest.oracle.history import Response
-from stocktide.loadtest.run.load_generator import Placement, now
-from stocktide.loadtest.run.recording import RecordingHttpClient, RecordingKafkaClient
+from stocktide.loadtest.run.load_generator import Placement
+from stocktide.loadtest.run.recording import REQUEST_SECONDS_MAX, RecordingHttpClient, RequestRecorder
 
-# A shopper who sees nothing for so long has left; the same patience as by HTTP.
-ROW_SECONDS_MAX = 8.0
+ACKNOWLEDGED_SECONDS_MAX = 10.0
+LINGER_MS = 2
+
 _ORDER = Decoder(OrderView)
 
 
-class HttpOrderClient:
-    """Places by HTTP: the answer is the outcome."""
+class HttpOrderClient(RecordingHttpClient):
+    """Places orders by HTTP."""
 
-    def __init__(self, http: RecordingHttpClient) -> None:
-        self._http = http
-
-    async def ask(self, kind: str, event: Event, disconnect_after_ms: int | None = None) -> Response | str:
-        """Send once."""
-        return await self._http.ask(kind, event, disconnect_after_ms)
-
-    async def placed(self, order_id: str, told: Response) -> Placement:
-        """201 and 200 hold something, 409 refuses, all else failed."""
-        if told.status in (200, 201):
-            return Placement(True, order=told.order)
-        code = f"{told.status} {told.code or ''}".rstrip()
-        return Placement(False, told.code or code) if told.status == 409 else Placement(None, code)
+    async def placed(self, order_id: str, response: Response) -> Placement:
+        """200 and 201 accept, 409 refuses, everything else failed."""
+        if response.status in (200, 201):
+            return Placement(True, order=response.order)
+        code = f"{response.status} {response.code or ''}".rstrip()
+        return Placement(False, response.code or code) if response.status == 409 else Placement(None, code)
 
 
-class KafkaOrderClient:
-    """Places by Kafka: the order's first row is the outcome. `mark` begins the ids of this run."""
+class KafkaOrderClient(EventProducer):
+    """Places orders by Kafka. `mark` begins the ids of this run."""
 
-    def __init__(self, kafka: RecordingKafkaClient, mark: str, address: str, app_id: str, **security: Any) -> None:
-        self._kafka = kafka
+    def __init__(self, kafka: str, app_id: str, mark: str, recorder: RequestRecorder, **security: Any) -> None:
+        super().__init__(kafka, app_id, ACKNOWLEDGED_SECONDS_MAX, LINGER_MS, **security)
+        self._recorder = recorder
         self._mark = mark.encode()
         self._rows: dict[str, asyncio.Future[OrderView]] = {}
-        self._feeds = TopicReader(address, app_id, {"reservations": self._take}, **security)
+        self._reader = TopicReader(kafka, app_id, {"reservations": self._on_row}, **security)
 
-    async def start(self) -> None:
-        """Begin to read rows, from those that come now. Raises ObserverError."""
-        await self._feeds.start()
-        await self._feeds.catch_up()
+    async def __aenter__(self) -> Self:
+        """Connect, and read the topic up to its present end. Raises TopicReaderError or EventNotStored."""
+        await super().__aenter__()
+        try:
+            await self._reader.start()
+            await self._reader.catch_up()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
 
-    async def stop(self) -> None:
-        """Read no more."""
-        await self._feeds.stop()
+    async def __aexit__(self, *error: Any) -> None:
+        await self._reader.stop()
+        await super().__aexit__(*error)
 
     async def ask(self, kind: str, event: Event, disconnect_after_ms: int | None = None) -> Response | str:
-        """Send once, with its time, which Kafka's events must tell."""
+        """Send once; the acknowledgement is the response. There is no connection to abort."""
         if kind == "order.placed":
             self._rows.setdefault(event["order_id"], asyncio.get_running_loop().create_future())
-        return await self._kafka.ask(kind, {"occurred_at": now(), **event})
-
-    async def placed(self, order_id: str, told: Response) -> Placement:
-        """Wait for the row."""
+        # Over Kafka, `occurred_at` is required.
+        event = {"occurred_at": utc_now(), **event}
+        number = self._recorder.request("kafka", kind, event)
         try:
-            order = await asyncio.wait_for(self._rows[order_id], ROW_SECONDS_MAX)
+            sent = await self.send({"type": kind, **event})
+        except EventNotStored as failure:
+            return self._recorder.no_response(number, failure.reason)
+        at = self._recorder.clock.now()
+        response = Response(at, number, 202, topic=sent.topic, partition=sent.partition, offset=sent.offset)
+        self._recorder.add(response)
+        return response
+
+    async def placed(self, order_id: str, response: Response) -> Placement:
+        """The outcome in the order's first row, which is awaited as long as a response by HTTP."""
+        try:
+            order = await asyncio.wait_for(self._rows[order_id], REQUEST_SECONDS_MAX)
         except TimeoutError:
             return Placement(None, "no row")
         finally:
@@ -78,10 +90,10 @@ class KafkaOrderClient:
             return Placement(False, reason)
         return Placement(True, order=order)
 
-    def _take(self, row: TopicRecord) -> None:
+    def _on_row(self, row: TopicRecord) -> None:
         if self._mark not in row.value:
             return
         order = _ORDER.decode(row.value)
-        waits = self._rows.get(order.order_id)
-        if waits is not None and not waits.done():
-            waits.set_result(order)
+        awaited = self._rows.get(order.order_id)
+        if awaited is not None and not awaited.done():
+            awaited.set_result(order)

@@ -1,7 +1,6 @@
-"""What the processes of a load test say to one another: a line of JSON each, over the standard streams.
+"""The messages between the processes of a load test: lines of JSON over the standard streams.
 
-In: an `Assignment`, then `LoadCommand`s, from the process that leads to each tester. Out: `LoadWorkerReport`s, from a
-tester.
+In: an `Assignment`, then `LoadCommand`s, from the controller to each load worker. Out: `LoadWorkerReport`s.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ OrderTransport = Literal["http", "kafka", "both"]
 
 
 class Assignment(Struct, frozen=True):
-    """What a tester is for: to push, as the `index`-th of `processes`, or to subscribe, `subscribers` times.
+    """The role of a load worker: to push, as the `index`-th of `processes`, or to run `subscribers` subscribers.
 
-    `clock_offset` makes all write the same time; `history` is the path of the file that it writes. `file` (a path),
-    `speed` and `form`: the orders of a real file, so many times as fast, instead of made-up ones.
+    `clock_offset` gives all processes the same clock; `history` is the path of the file to write. `file` (a path),
+    `speed` and `form`: orders of a real file, this many times as fast, instead of generated ones.
     """
 
     role: Literal["push", "subscribe"]
@@ -43,14 +42,14 @@ class Assignment(Struct, frozen=True):
 
 
 class LoadCommand(Struct, frozen=True):
-    """What to do next. `start`: push a stretch of load; `tell`: write down what every subscriber holds; `end`: leave.
+    """The next step. `start`: generate a stretch of load; `record`: record what every subscriber holds; `end`: exit.
 
-    `zero_at`: when the load began, `begins_at`: when this stretch does, both s of the machine's monotonic clock.
-    `first`: the number of the stretch's first order. `stretch` names it, for its chance. `versions`: by channel and SKU
-    what was published last, which every subscriber is to have before it tells.
+    `zero_at`: the start of the load, `begins_at`: that of this stretch, both s of the machine's monotonic clock.
+    `first`: the number of the stretch's first order. `stretch` seeds its random numbers. `versions`: by channel and
+    SKU, the last published version, which every subscriber should have before `record` is carried out.
     """
 
-    do: Literal["start", "tell", "end"]
+    do: Literal["start", "record", "end"]
     zero_at: float = 0.0
     begins_at: float = 0.0
     shape: Shape = "steady"
@@ -62,10 +61,10 @@ class LoadCommand(Struct, frozen=True):
 
 
 class LoadWorkerReport(Struct, frozen=True):
-    """How a tester stands: everything that it knew up to `at` (ms of the record's clock) is in its file.
+    """The state of a load worker. Every record up to `at` (ms of the history's clock) is in its file.
 
-    `ready`: it is connected. `done`: what was ordered is done. `part`: what it has measured, with `done`. `recent`:
-    what was measured since the last report. `failure`: it cannot go on, and why.
+    `ready`: it is connected. `done`: the command is carried out; `part` then has all measurements. `recent`: the
+    measurements since the last report. `failure`: why it cannot go on.
     """
 
     at: int = 0

@@ -1,7 +1,7 @@
-"""The end of a load: the system comes to rest, and is asked for everything that the run has touched.
+"""The end of a load: wait until the system is quiet, then read everything that the run has touched.
 
-In: how the input is consumed, which rows of the run come, what was asked. Out: records of what is final; or why it did
-not come to rest.
+In: the backlog of the input topics, a count of the run's rows, the names that the run used. Out: records of the final
+state; or the reason why the system did not become quiet.
 """
 
 from __future__ import annotations
@@ -10,14 +10,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import quote
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stocktide.loadtest.client.contract import ChannelUpdateView, MovementView, OrderView, StockView
-from stocktide.loadtest.client.http import ApiError, StocktideClient
+from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.oracle.history import (
     HistoryClock,
     HistoryRecord,
@@ -29,86 +26,74 @@ from stocktide.loadtest.oracle.history import (
 )
 from stocktide.loadtest.workload.scenarios import Goods
 
-# No row of the run for so long, and all input consumed: it rests.
+# The system is quiet when no row of the run has come for so long and all input is consumed.
 QUIET_SECONDS = 2.0
-REST_SECONDS_MAX = 120.0
-LOOK_SECONDS = 0.25
-# Reads under way at once.
+WAIT_SECONDS_MAX = 120.0
+POLL_SECONDS = 0.25
+# Concurrent reads.
 READS_MAX = 48
-PAGE_MAX = 500
-INPUTS = ("orders", "movements")
-
-
-class _Page(msgspec.Struct, frozen=True):
-    items: tuple[ChannelUpdateView, ...]
-    next: str | None = None
-
-
-class _PolicyLevel(msgspec.Struct, frozen=True):
-    own: dict[str, Any] | None = None
+INPUT_TOPICS = ("orders", "movements")
 
 
 class InputBacklog:
-    """How much of the input topics the worker's group, named as the app, has not committed."""
+    """The records of the input topics that the worker's consumer group, named as the app, has not committed."""
 
     def __init__(self, kafka: str, app_id: str, **security: Any) -> None:
+        # It joins no group, because it subscribes to nothing.
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=kafka, group_id=app_id, enable_auto_commit=False, **security
         )
-        self._topics = [f"{app_id}-{name}" for name in INPUTS]
+        self._topics = [f"{app_id}-{name}" for name in INPUT_TOPICS]
         self._partitions: list[TopicPartition] = []
 
     async def __aenter__(self) -> InputBacklog:
-        """Connect; it joins no group, because it subscribes to nothing."""
         await self._consumer.start()
         for topic in self._topics:
-            numbers = self._consumer.partitions_for_topic(topic) or await self._found(topic)
+            numbers = self._consumer.partitions_for_topic(topic)
+            if not numbers:
+                await self._consumer.topics()
+                numbers = self._consumer.partitions_for_topic(topic) or set()
             self._partitions += [TopicPartition(topic, number) for number in numbers]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._consumer.stop()
 
-    async def uncommitted(self) -> int:
-        """Records that are not committed yet. Raises KafkaError."""
+    async def count(self) -> int:
+        """How many records are not committed yet. Raises KafkaError."""
         ends = await self._consumer.end_offsets(self._partitions)
         return sum([ends[part] - (await self._consumer.committed(part) or 0) for part in self._partitions])
 
-    async def _found(self, topic: str) -> set[int]:
-        await self._consumer.topics()
-        return self._consumer.partitions_for_topic(topic) or set()
-
 
 async def wait_until_quiet(
-    inputs: InputBacklog, moved: Callable[[], int], held: Callable[[], int], holds_end_at: float
+    backlog: InputBacklog, rows: Callable[[], int], held: Callable[[], int], holds_end_at: float
 ) -> str:
-    """Wait until nothing moves any more: `moved` counts what does, `held` the holds that are open.
+    """Wait until `rows` stays the same, no hold is open, and all input is consumed; empty, or why it is not.
 
-    A hold that outlives `holds_end_at` (s, monotonic) is not waited for: whether it may is for the judge to say. Gives
-    nothing, or why it does not rest.
+    `held` counts open holds. After `holds_end_at` (s, monotonic) they are not awaited: the judge decides about them.
     """
-    began = quiet_since = time.monotonic()
-    seen, left = moved(), 0
-    while time.monotonic() < began + REST_SECONDS_MAX:
-        await asyncio.sleep(LOOK_SECONDS)
-        if moved() != seen:
-            seen, quiet_since = moved(), time.monotonic()
-        waits = held() and time.monotonic() < holds_end_at
-        if time.monotonic() - quiet_since < QUIET_SECONDS or waits:
+    started = quiet_since = time.monotonic()
+    last_rows, uncommitted = rows(), 0
+    while time.monotonic() < started + WAIT_SECONDS_MAX:
+        await asyncio.sleep(POLL_SECONDS)
+        if rows() != last_rows:
+            last_rows, quiet_since = rows(), time.monotonic()
+        awaits_holds = held() and time.monotonic() < holds_end_at
+        if time.monotonic() - quiet_since < QUIET_SECONDS or awaits_holds:
             continue
         try:
-            left = await inputs.uncommitted()
+            uncommitted = await backlog.count()
         except KafkaError:
-            left = -1
-        if not left:
+            uncommitted = -1
+        if not uncommitted:
             return ""
     moving = "rows of this run still come" if time.monotonic() - quiet_since < QUIET_SECONDS else ""
-    unread = f"{left} records of its input are not read"
-    return f"the system did not come to rest within {REST_SECONDS_MAX:.0f} s: {moving or unread}"
+    unread = f"{uncommitted} records of its input are not read"
+    return f"the system did not come to rest within {WAIT_SECONDS_MAX:.0f} s: {moving or unread}"
 
 
 class FinalStateReader:
-    """Reads everything, and gives each answer as a record."""
+    """Reads the final state and records every response. Every read raises ApiError."""
 
     def __init__(
         self, client: StocktideClient, goods: Goods, clock: HistoryClock, add: Callable[[HistoryRecord], None]
@@ -124,57 +109,48 @@ class FinalStateReader:
         movements: Iterable[tuple[str, str]],
         policies: Iterable[tuple[str, str]],
     ) -> None:
-        """Read all. Raises ApiError."""
+        """Read all: channels and SKUs of the run, and these orders, movements and policies."""
         for channel in self._goods.channels:
-            await self._channel(channel)
-        await _some_at_a_time(self._stock(sku) for sku in self._goods.all_skus)
-        await _some_at_a_time(self._order(order_id) for order_id in orders)
-        await _some_at_a_time(self._movement(warehouse, id_) for warehouse, id_ in movements)
-        await _some_at_a_time(self._policy(channel, sku) for channel, sku in policies)
+            await self._read_channel(channel)
+        await _run_some_at_a_time(self._read_stock(sku) for sku in self._goods.all_skus)
+        await _run_some_at_a_time(self._read_order(order_id) for order_id in orders)
+        await _run_some_at_a_time(self._read_movement(warehouse, id_) for warehouse, id_ in movements)
+        await _run_some_at_a_time(self._read_policy(channel, sku) for channel, sku in policies)
 
-    async def _order(self, order_id: str) -> None:
-        asked_at, order = await self._get(f"/v1/orders/{quote(order_id, safe='')}", OrderView)
-        self._add(ReadOrder(self._clock.now(), asked_at, order_id, order))
+    async def _read_order(self, order_id: str) -> None:
+        requested_at = self._clock.now()
+        order = await self._client.order(order_id)
+        self._add(ReadOrder(self._clock.now(), requested_at, order_id, order))
 
-    async def _stock(self, sku: str) -> None:
-        asked_at, stock = await self._get(f"/v1/stock/{quote(sku, safe='')}", StockView)
-        self._add(ReadStock(self._clock.now(), asked_at, sku, stock))
+    async def _read_stock(self, sku: str) -> None:
+        requested_at = self._clock.now()
+        stock = await self._client.stock(sku)
+        self._add(ReadStock(self._clock.now(), requested_at, sku, stock))
 
-    async def _movement(self, warehouse: str, id_: str) -> None:
-        path = f"/v1/warehouses/{quote(warehouse, safe='')}/movements/{quote(id_, safe='')}"
-        asked_at, movement = await self._get(path, MovementView)
-        self._add(ReadMovement(self._clock.now(), asked_at, warehouse, id_, movement))
+    async def _read_movement(self, warehouse: str, id_: str) -> None:
+        requested_at = self._clock.now()
+        movement = await self._client.movement(warehouse, id_)
+        self._add(ReadMovement(self._clock.now(), requested_at, warehouse, id_, movement))
 
-    async def _policy(self, channel: str, sku: str) -> None:
-        asked_at, level = await self._get(f"/v1/policies/{quote(channel, safe='')}/{quote(sku, safe='')}", _PolicyLevel)
-        self._add(ReadPolicy(self._clock.now(), asked_at, channel, sku, level.own if level else None))
+    async def _read_policy(self, channel: str, sku: str) -> None:
+        requested_at = self._clock.now()
+        policy = await self._client.policy(channel, sku)
+        self._add(ReadPolicy(self._clock.now(), requested_at, channel, sku, policy))
 
-    async def _channel(self, channel: str) -> None:
-        """Every page; of what it shows, this run's SKUs."""
+    async def _read_channel(self, channel: str) -> None:
+        """Read every page; record this run's SKUs."""
         prefix, cursor = f"{self._goods.mark}-", ""
         while True:
-            path = f"/v1/channels/{quote(channel, safe='')}/stock?limit={PAGE_MAX}"
-            asked_at, page = await self._get(path + (f"&cursor={quote(cursor, safe='')}" if cursor else ""), _Page)
-            page = page or _Page(())
+            requested_at = self._clock.now()
+            page = await self._client.channel_stock(channel, cursor)
             items = tuple(item for item in page.items if item.sku.startswith(prefix))
-            self._add(ReadChannel(self._clock.now(), asked_at, channel, items, page.next))
+            self._add(ReadChannel(self._clock.now(), requested_at, channel, items, page.next))
             if page.next is None:
                 return
             cursor = page.next
 
-    async def _get(self, path: str, kind: Any) -> tuple[int, Any]:
-        """When it was asked, and the answer; None for 404."""
-        asked_at = self._clock.now()
-        answer = await self._client.call("GET", path)
-        if answer.status not in (200, 404):
-            raise ApiError(f"GET {path} was answered {answer.said()}")
-        try:
-            return asked_at, msgspec.json.decode(answer.body, type=kind) if answer.status == 200 else None
-        except msgspec.DecodeError as error:
-            raise ApiError(f"GET {path} is not what the contract says: {error}") from error
 
-
-async def _some_at_a_time(reads: Iterator[Awaitable[None]]) -> None:
+async def _run_some_at_a_time(reads: Iterator[Awaitable[None]]) -> None:
     async def work() -> None:
         for read in reads:
             await read

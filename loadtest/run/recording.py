@@ -1,24 +1,19 @@
-"""Asks the system, and writes down what was asked before it is asked, and what was told.
+"""The recording HTTP client: a request is recorded before it is sent, its response when it arrives.
 
-In: events of the contract. Out: the answer as a `Response`, or None where none came; the record of both.
+In: events of the contract. Out: the response as a `Response`, or the reason why there is none; records of both.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote
 
 import aiohttp
 import msgspec
 import orjson
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from stocktide.loadtest.client.events import Event
-from stocktide.loadtest.client.http import JSON, NDJSON
+from stocktide.loadtest.client.http import NDJSON, NoApiResponse, StocktideClient, request_of
 from stocktide.loadtest.oracle.history import (
     HistoryClock,
     HistoryRecord,
@@ -29,148 +24,64 @@ from stocktide.loadtest.oracle.history import (
     decode_response,
 )
 
-# The API gives up after 5 s; a client's patience is a little longer, so that its word is heard.
+# The API gives up after 5 s; the client waits a little longer, so that its response is received.
 REQUEST_SECONDS_MAX = 8.0
-CONNECT_SECONDS_MAX = 3.0
-# Connections of one tester: an API that answers in 20 ms needs 8 for 400 orders/s; the rest is for a bad hour.
+TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS_MAX, sock_connect=3.0)
+# Connections of one process: an API that answers in 20 ms needs 8 for 400 orders/s; the rest is for a slow API.
 CONNECTIONS_MAX = 600
-# How long Kafka may take to acknowledge.
-ACKNOWLEDGED_SECONDS_MAX = 10.0
-# Numbers of one process's requests: no run asks so often.
+# Request numbers of one process: no run sends as many.
 NUMBERS_PER_PROCESS = 1_000_000_000
-
-_HEADERS = {kind: {"Content-Type": kind} for kind in (JSON, NDJSON)}
-_VERBS = {"order.paid": "pay", "order.cancelled": "cancel", "order.extended": "extend"}
 
 
 class RequestRecorder:
-    """Numbers what is asked by one process, and gives every record on."""
+    """Numbers the requests of one process and passes every record to `add`."""
 
     def __init__(self, clock: HistoryClock, process: int, add: Callable[[HistoryRecord], None]) -> None:
         self.clock = clock
         self.add = add
         self._number = process * NUMBERS_PER_PROCESS
 
-    def asked(self, door: InputTransport, kind: str, event: Event) -> int:
-        """An event is about to be sent; its number."""
+    def request(self, transport: InputTransport, kind: str, event: Event) -> int:
+        """Record an event that is about to be sent; its number."""
         self._number += 1
-        self.add(Request(self.clock.now(), self._number, door, kind, event))
+        self.add(Request(self.clock.now(), self._number, transport, kind, event))
         return self._number
 
-    def told(self, told: Response) -> Response:
-        """It was answered."""
-        self.add(told)
-        return told
-
-    def silent(self, number: int, why: str) -> None:
-        """It was not."""
-        self.add(NoResponse(self.clock.now(), number, why))
+    def no_response(self, number: int, reason: str) -> str:
+        """Record that a request got no response."""
+        self.add(NoResponse(self.clock.now(), number, reason))
+        return reason
 
 
-class RecordingHttpClient:
-    """Asks by HTTP, each thing once: who wants to know more asks again."""
+class RecordingHttpClient(StocktideClient):
+    """Sends by HTTP, one attempt per call."""
 
     def __init__(self, api: str, recorder: RequestRecorder) -> None:
-        self._api = api.rstrip("/")
+        super().__init__(api, CONNECTIONS_MAX, TIMEOUT)
         self._recorder = recorder
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
-            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS_MAX, sock_connect=CONNECT_SECONDS_MAX),
-            auto_decompress=False,
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
 
     async def ask(self, kind: str, event: Event, disconnect_after_ms: int | None = None) -> Response | str:
-        """Send it once; the answer, or why there is none."""
+        """Send once; the response, or the reason why there is none."""
         method, path, body, content = request_of(kind, event)
-        door: InputTransport = "ndjson" if content == NDJSON else "http"
-        number = self._recorder.asked(door, kind, event)
-        assert self._session is not None
+        transport: InputTransport = "ndjson" if content == NDJSON else "http"
+        number = self._recorder.request(transport, kind, event)
         try:
-            async with (
-                asyncio.timeout(None if disconnect_after_ms is None else disconnect_after_ms / 1000),
-                self._session.request(method, self._api + path, data=body, headers=_HEADERS[content]) as response,
-            ):
-                status, said = response.status, await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            why = "hung up" if disconnect_after_ms is not None else _named(error)
-            self._recorder.silent(number, why)
-            return why
-        return self._recorder.told(self._told(number, status, said, door))
+            async with asyncio.timeout(None if disconnect_after_ms is None else disconnect_after_ms / 1000):
+                response = await self.send(method, path, body, content)
+        except NoApiResponse as error:
+            return self._recorder.no_response(number, error.reason if disconnect_after_ms is None else "hung up")
+        except TimeoutError:
+            return self._recorder.no_response(number, "hung up")
+        decoded = self._decode(number, response.status, response.body, transport)
+        self._recorder.add(decoded)
+        return decoded
 
-    def _told(self, number: int, status: int, said: bytes, door: InputTransport) -> Response:
+    def _decode(self, number: int, status: int, body: bytes, transport: InputTransport) -> Response:
         now = self._recorder.clock.now()
         try:
-            if door != "ndjson":
-                return decode_response(now, number, status, said)
-            rejected = orjson.loads(said)["rejected"] if status == 202 else []
+            if transport != "ndjson":
+                return decode_response(now, number, status, body)
+            rejected = orjson.loads(body)["rejected"] if status == 202 else []
             return Response(now, number, 422, rejected[0]["code"]) if rejected else Response(now, number, status)
         except (msgspec.DecodeError, orjson.JSONDecodeError, KeyError, IndexError, TypeError):
             return Response(now, number, status, "unreadable")
-
-
-class RecordingKafkaClient:
-    """Sends to the topic `orders`; Kafka's acknowledgement is the answer."""
-
-    def __init__(self, kafka: str, app_id: str, recorder: RequestRecorder, **security: Any) -> None:
-        self._topic = f"{app_id}-orders"
-        self._recorder = recorder
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=kafka,
-            acks="all",
-            linger_ms=2,
-            request_timeout_ms=int(ACKNOWLEDGED_SECONDS_MAX * 1000),
-            **security,
-        )
-
-    async def __aenter__(self) -> Self:
-        await self._producer.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._producer.stop()
-
-    async def ask(self, kind: str, event: Event, disconnect_after_ms: int | None = None) -> Response | str:
-        """Send it once; where Kafka has it, or why it has not. Nobody hangs up on Kafka."""
-        number = self._recorder.asked("kafka", kind, event)
-        value = orjson.dumps({"type": kind, **event})
-        try:
-            async with asyncio.timeout(2 * ACKNOWLEDGED_SECONDS_MAX):
-                sent = await self._producer.send_and_wait(self._topic, value, key=event["order_id"].encode())
-        except (KafkaError, TimeoutError, OSError) as error:
-            self._recorder.silent(number, _named(error))
-            return _named(error)
-        where = {"topic": sent.topic, "partition": sent.partition, "offset": sent.offset}
-        return self._recorder.told(Response(self._recorder.clock.now(), number, 202, **where))
-
-
-def request_of(kind: str, event: Event) -> tuple[str, str, bytes, str]:
-    """Method, path, body and content type of an event by HTTP."""
-    if kind == "order.placed":
-        return "POST", "/v1/orders", orjson.dumps(event), JSON
-    if (verb := _VERBS.get(kind)) is not None:
-        body = {name: value for name, value in event.items() if name not in ("order_id", "occurred_at")}
-        return "POST", f"/v1/orders/{quote(event['order_id'], safe='')}/{verb}", orjson.dumps(body), JSON
-    if kind == "policy.put":
-        path = f"/v1/policies/{quote(event['channel'], safe='')}/{quote(event['sku'], safe='')}"
-        return "PUT", path, orjson.dumps(event["policy"]), JSON
-    line = orjson.dumps({"type": kind, **event})
-    if kind.startswith("stock."):
-        return "POST", "/v1/movements", line, JSON
-    return "POST", "/v1/events", line + b"\n", NDJSON
-
-
-def _named(error: BaseException) -> str:
-    """An error as one of few reasons: its kind, not its text, which names ports and times."""
-    return "timeout" if isinstance(error, TimeoutError) else type(error).__name__

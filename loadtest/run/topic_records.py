@@ -1,7 +1,6 @@
 """Rows of the public topics as records of a run's history.
 
-In: rows as `loadtest.client.topics.Feeds` reads them. Out: records, to whoever keeps the history. A row that is not
-what the contract says is a record too: nobody may pass over it.
+In: rows of a `TopicReader`. Out: records. A row that breaks the contract becomes an `UnreadableRow`.
 """
 
 from __future__ import annotations
@@ -11,57 +10,36 @@ from typing import Any
 
 import msgspec
 
-from stocktide.loadtest.client.contract import (
-    AlertView,
-    ChannelUpdateView,
-    DeadLetterView,
-    MovementView,
-    OrderView,
-    PolicyView,
-    StockView,
-)
+from stocktide.loadtest.client import contract
 from stocktide.loadtest.client.topics import RowHandler, TopicRecord
-from stocktide.loadtest.oracle.history import (
-    AlertPublished,
-    ChannelUpdatePublished,
-    DeadLetterPublished,
-    HistoryClock,
-    HistoryRecord,
-    MovementPublished,
-    OrderPublished,
-    PolicyPublished,
-    StockPublished,
-    UnreadableRow,
-)
+from stocktide.loadtest.oracle import history
 
-# What a row of each topic is, and its record.
+# By topic: the schema of a row, and its record.
 _KINDS: dict[str, tuple[Any, Any]] = {
-    "reservations": (OrderView, OrderPublished),
-    "adjustments": (MovementView, MovementPublished),
-    "stock": (StockView, StockPublished),
-    "channel-stock": (ChannelUpdateView, ChannelUpdatePublished),
-    "policies": (PolicyView, PolicyPublished),
-    "dead-letters": (DeadLetterView, DeadLetterPublished),
-    "alerts": (AlertView, AlertPublished),
+    "reservations": (contract.OrderView, history.OrderPublished),
+    "adjustments": (contract.MovementView, history.MovementPublished),
+    "stock": (contract.StockView, history.StockPublished),
+    "channel-stock": (contract.ChannelUpdateView, history.ChannelUpdatePublished),
+    "policies": (contract.PolicyView, history.PolicyPublished),
+    "dead-letters": (contract.DeadLetterView, history.DeadLetterPublished),
+    "alerts": (contract.AlertView, history.AlertPublished),
 }
 
 
-def recorders(clock: HistoryClock, add: Callable[[HistoryRecord], None]) -> dict[str, RowHandler]:
-    """A taker for every topic that a checker looks at."""
-    return {topic: _recorder(topic, kind, record, clock, add) for topic, (kind, record) in _KINDS.items()}
+def recorders(clock: history.HistoryClock, add: Callable[[history.HistoryRecord], None]) -> dict[str, RowHandler]:
+    """A handler for every topic that a checker uses."""
 
+    def recorder(topic: str, kind: Any, record: Any) -> RowHandler:
+        decoder = msgspec.json.Decoder(kind)
 
-def _recorder(
-    topic: str, kind: Any, record: Any, clock: HistoryClock, add: Callable[[HistoryRecord], None]
-) -> RowHandler:
-    decoder = msgspec.json.Decoder(kind)
+        def handle(row: TopicRecord) -> None:
+            try:
+                value = decoder.decode(row.value)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                add(history.UnreadableRow(clock.now(), row.partition, row.offset, topic, str(error)))
+            else:
+                add(record(clock.now(), row.partition, row.offset, value))
 
-    def take(row: TopicRecord) -> None:
-        try:
-            value = decoder.decode(row.value)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            add(UnreadableRow(clock.now(), row.partition, row.offset, topic, str(error)))
-        else:
-            add(record(clock.now(), row.partition, row.offset, value))
+        return handle
 
-    return take
+    return {topic: recorder(topic, kind, record) for topic, (kind, record) in _KINDS.items()}

@@ -1,4 +1,4 @@
-"""What a run sends, as a function of a seed or of a file.
+"""The orders of a load test: generated ones, or those of a real file, with their arrival times.
 
-In: options, or a CSV of orders. Out: arrivals and invoices. Begin with `plan.py`.
+In: a seed, a shape, a file. Out: scenarios, arrival times, invoices. Begin with `scenarios.py`.
 """

@@ -1,35 +1,35 @@
-"""The search for the highest rate that keeps a goal: which rate to try next.
+"""The search for the highest rate that keeps a goal.
 
-In: the highest rate to try, how many steps. Out: rates, one after the other, each after it is known how the last went.
+In: the highest rate to try, the number of steps, the outcome of each step. Out: the rate of the next step.
 """
 
 from __future__ import annotations
 
-# The first step: so far below the highest that a system which stands anything stands it.
+# The first step: low enough that a working system keeps the goal.
 FIRST_SHARE = 1 / 8
 
 
 class RateSearch:
-    """Doubles until a rate fails, then halves the gap between the highest that went well and the lowest that failed."""
+    """Doubles the rate until one misses the goal, then halves the gap between highest kept and lowest missed."""
 
-    def __init__(self, highest: float, steps: int) -> None:
-        self._highest = highest
-        self._left = steps
-        self.good = 0.0
-        self.bad: float | None = None
+    def __init__(self, rate_max: float, steps: int) -> None:
+        self._rate_max = rate_max
+        self._steps_left = steps
+        self.highest_kept = 0.0
+        self.lowest_missed: float | None = None
 
-    def next(self) -> float | None:
-        """The rate to try; None when it is over."""
-        if not self._left or self.good >= self._highest:
+    def next_rate(self) -> float | None:
+        """The rate to try; None when the search is over."""
+        if not self._steps_left or self.highest_kept >= self._rate_max:
             return None
-        self._left -= 1
-        if self.bad is not None:
-            return (self.good + self.bad) / 2
-        return min(self._highest, 2 * self.good) if self.good else self._highest * FIRST_SHARE
+        self._steps_left -= 1
+        if self.lowest_missed is not None:
+            return (self.highest_kept + self.lowest_missed) / 2
+        return min(self._rate_max, 2 * self.highest_kept) if self.highest_kept else self._rate_max * FIRST_SHARE
 
-    def went(self, rate: float, well: bool) -> None:
-        """How it went."""
-        if well:
-            self.good = max(self.good, rate)
+    def report(self, rate: float, kept: bool) -> None:
+        """Report whether a rate kept the goal."""
+        if kept:
+            self.highest_kept = max(self.highest_kept, rate)
         else:
-            self.bad = rate if self.bad is None else min(self.bad, rate)
+            self.lowest_missed = rate if self.lowest_missed is None else min(self.lowest_missed, rate)

@@ -1,8 +1,8 @@
-"""The Online Retail file: its rows in, invoices out, one at a time (Chen 2015, UCI, doi 10.24432/C5BW33).
+"""The invoices of the Online Retail file (Chen 2015, UCI, doi 10.24432/C5BW33).
 
 In: a CSV (`loadtest.workload.retail_rows`), plain or packed. Rows of one InvoiceNo are one invoice.
-Out: `Invoice`: what was ordered, what came back, what was written off, and why rows were skipped.
-Memory is constant: `INVOICES_HELD_MAX` invoices. Stock codes stay as written, less outer white space.
+Out: `Invoice`s, one at a time: ordered, returned and written-off items, and the reasons of skipped rows.
+Memory is constant: `INVOICES_HELD_MAX` invoices. Stock codes keep their case and lose outer white space.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from stocktide.loadtest.workload.retail_text import RetailError as RetailError
 
 # The contract's limit of a quantity.
 QUANTITY_MAX = 1_000_000
-# An invoice is held whole: far more rows than any real one, so that a broken file cannot fill the memory.
+# An invoice is held whole. No real one has as many rows; the limit protects memory from a broken file.
 INVOICE_ROWS_MAX = 100_000
-# Rows of one invoice are neighbours, but a few go on after another one (542806 does): so many stay open.
+# Rows of one invoice are neighbours, but a few continue after another one (542806 does).
 INVOICES_HELD_MAX = 32
 
 GOODS_PREFIXES = ("DCGS", "gift_")
@@ -31,7 +31,7 @@ _NO_CHANNEL_NAME = re.compile(r"[^a-z0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """How a file is written, as its user says: the order of its dates, its encoding."""
+    """The format of a file: the order of its dates, its encoding."""
 
     dates: DateOrder = "iso"
     encoding: str = "utf-8"
@@ -43,7 +43,7 @@ PLAIN = FileFormat()
 
 @dataclass(frozen=True, slots=True)
 class InvoiceItem:
-    """Units of a SKU; always positive."""
+    """Units of a SKU, at least 1."""
 
     sku: str
     quantity: int
@@ -67,7 +67,7 @@ class Invoice:
 
 @dataclass(slots=True)
 class FileSurvey:
-    """What a whole file holds: rows, invoices, its SKUs, first and last date, rows skipped by reason, ragged rows."""
+    """The content of a file: rows, invoices, SKUs, first and last date, skipped rows by reason, ragged rows."""
 
     rows: int = 0
     invoices: int = 0
@@ -80,7 +80,7 @@ class FileSurvey:
 
 
 def survey(path: Path, form: FileFormat = PLAIN) -> FileSurvey:
-    """Read a file to its end, so that a bad row is known before anything is sent. Raises RetailError."""
+    """Read a whole file, so that a bad row is found before anything is sent. Raises RetailError."""
     found = FileSurvey()
     for invoice in read(path, form, found.ragged):
         found.invoices += 1
@@ -98,7 +98,7 @@ def survey(path: Path, form: FileFormat = PLAIN) -> FileSurvey:
 def read(path: Path, form: FileFormat = PLAIN, ragged: RaggedRows | None = None) -> Iterator[Invoice]:
     """The invoices of a file, in its order. Raises RetailError with the line number where it cannot go on.
 
-    `ragged` is told the rows whose number of fields is not the header's.
+    `ragged` collects the rows whose number of fields is not the header's.
     """
     held: dict[str, list[RetailRow]] = {}
     for row in rows(path, form.dates, form.encoding, ragged or RaggedRows()):
@@ -115,7 +115,7 @@ def read(path: Path, form: FileFormat = PLAIN, ragged: RaggedRows | None = None)
 
 
 def invoice_of(rows: list[RetailRow]) -> Invoice:
-    """Sort the rows of one invoice into orders, returns and write-offs."""
+    """An invoice from its rows."""
     number = rows[0].number
     cancellation = number[:1] in ("C", "c")
     ordered: list[InvoiceItem] = []
@@ -129,7 +129,7 @@ def invoice_of(rows: list[RetailRow]) -> Invoice:
         if (reason := _why_skipped(row, cancellation)) is not None:
             skipped[reason] += 1
         elif sums[row.code] + units > QUANTITY_MAX:
-            # Lines of one SKU are summed before the check, and the sum has the limit of a line.
+            # The limit of a line applies to the sum of a SKU's lines.
             skipped["quantity_too_large"] += 1
         else:
             sums[row.code] += units
@@ -147,7 +147,7 @@ def invoice_of(rows: list[RetailRow]) -> Invoice:
 
 
 def is_goods(code: str) -> bool:
-    """Whether a stock code names goods; the others are fees and manual entries."""
+    """Whether a stock code is one of goods; others are fees and manual entries."""
     return code[:1].isdigit() or code.startswith(GOODS_PREFIXES)
 
 

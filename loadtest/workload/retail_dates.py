@@ -1,6 +1,6 @@
-"""Dates as copies of Online Retail write them. Which order a file uses is said, never guessed.
+"""The dates of copies of Online Retail. The order of day and month is an option, never a guess.
 
-In: `iso`, `mdy` or `dmy`, and a text. Out: a moment in UTC, or a ValueError that says which order would fit.
+In: `iso`, `mdy` or `dmy`, and a text. Out: a time in UTC, or a ValueError that says which order would fit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EXAMPLES = {"iso": "2010-12-01 08:26", "mdy": "12/1/2010 8:26", "dmy": "1/12/20
 
 
 class DateParser:
-    """Reads dates of one order; remembers the last, because neighbours share it."""
+    """Parses dates of one order. It caches the last one, which neighbouring rows share."""
 
     def __init__(self, order: DateOrder) -> None:
         self._order = order
@@ -31,7 +31,7 @@ class DateParser:
         self._at = datetime.min.replace(tzinfo=UTC)
 
     def __call__(self, written: str) -> datetime:
-        """The moment. Raises ValueError where the text does not fit."""
+        """The time. Raises ValueError where the text does not fit."""
         if written != self._written:
             self._at = self._parsed(written.strip())
             self._written = written
@@ -44,13 +44,13 @@ class DateParser:
         shown = repr(written[:40])
         if not fits:
             raise ValueError(f"InvoiceDate {shown} is no date like {_EXAMPLES[self._order]}")
-        told = ", ".join(f"with --dates {order} that is {at.day} {at:%B} {at.year}" for order, at in fits)
+        readings = ", ".join(f"with --dates {order} that is {at.day} {at:%B} {at.year}" for order, at in fits)
         more = ": only you can know which" if len(fits) > 1 else ""
-        raise ValueError(f"InvoiceDate is {shown}, and --dates is {self._order}: {told}{more}")
+        raise ValueError(f"InvoiceDate is {shown}, and --dates is {self._order}: {readings}{more}")
 
 
 def moment(written: str, order: DateOrder) -> datetime | None:
-    """The moment that a text means in that order, taken as UTC; None where it does not fit."""
+    """The time of a text in that order, taken as UTC; None where it does not fit."""
     if (match := _WRITTEN.fullmatch(written)) is None:
         return _with_offset(written) if order == "iso" else None
     one, two, three = match["one"], match["two"], match["three"]
@@ -80,7 +80,7 @@ def _year(written: str) -> int:
 
 
 def _hour(hour: int, half: str | None) -> int:
-    """The hour of 24; -1 is none."""
+    """The hour of 24; -1 is invalid."""
     if half is None:
         return hour
     return hour % 12 + (12 if half in "Pp" else 0) if 1 <= hour <= 12 else -1

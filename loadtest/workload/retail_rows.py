@@ -1,7 +1,7 @@
 """The rows of a copy of Online Retail, or of Online Retail II: the fields that a replay needs.
 
-In: lines of text, and the order of its dates. Out: `RetailRow`s. The header says the delimiter and where a field
-stands. A row of another length than the header is read where what is needed is certain, and noted in `RaggedRows`.
+In: lines of text, and the order of its dates. Out: `RetailRow`s. The header defines the delimiter and the columns.
+A row of another length than the header is read where its fields are certain, and counted in `RaggedRows`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from stocktide.loadtest.workload.retail_dates import DateOrder, DateParser
 from stocktide.loadtest.workload.retail_text import RetailError, lines
 
-# Columns that a replay needs, as the two data sets name them. Letters alone count: `Customer ID` is `CustomerID`.
+# Columns that a replay needs, as the two data sets name them. Only letters and digits count: `Customer ID` is
+# `CustomerID`.
 NEEDED = {
     "InvoiceNo": ("invoiceno", "invoice"),
     "StockCode": ("stockcode",),
@@ -27,9 +28,9 @@ NEEDED = {
 DELIMITERS = (",", ";", "\t")
 # The contract's limit of a name; a number becomes part of an id.
 NAME_LENGTH_MAX = 128
-# A field of this file is a few words; a longer one is a quote that was never closed.
+# A field is a few words; a longer one is an unclosed quote.
 FIELD_LENGTH_MAX = 10_000
-# A row of more lines has swallowed others; its lines are kept to find its opening quote in.
+# A row of more lines has an unclosed quote; its lines are kept to find it.
 ROW_LINES_MAX = 100
 RAGGED_SHOWN_MAX = 10
 
@@ -52,13 +53,13 @@ class RetailRow:
 
 @dataclass(slots=True)
 class RaggedRows:
-    """Rows of another length than the header that were read all the same: how many, and what the first ones are."""
+    """The rows that were read although their length is not the header's: their count, and the first ones."""
 
     rows: int = 0
     first: list[str] = field(default_factory=list)
 
     def note(self, line: int, what: str) -> None:
-        """Count one more."""
+        """Count a row."""
         self.rows += 1
         if len(self.first) < RAGGED_SHOWN_MAX:
             self.first.append(f"line {line}: {what}")
@@ -91,7 +92,7 @@ def rows(path: Path, order: DateOrder, encoding: str, ragged: RaggedRows) -> Ite
 
 
 class _Lines:
-    """Lines on their way into the reader; keeps those of the row that it is in. `line` is the number of its first."""
+    """The lines of a CSV reader, with those of its current row. `line` is the number of the row's first line."""
 
     def __init__(self, source: Iterator[str]) -> None:
         self._source = source
@@ -109,14 +110,14 @@ class _Lines:
         return line
 
     def take(self) -> None:
-        """The row is done; the next line begins another one."""
+        """End the current row."""
         self.line += len(self.row)
         self.row.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """`places`: of the needed columns, in their order; `description`: of the one free text, -1 where there is none."""
+    """`places`: the indexes of the needed columns, in their order; `description`: that of the free text, or -1."""
 
     delimiter: str
     columns: int
@@ -171,36 +172,36 @@ class _Parser:
         return whole_number(written, decimal_comma=self._header.delimiter == ";")
 
     def _evened(self, line: int, fields: list[str]) -> list[str]:
-        """The fields of a ragged row where they belong. Raises ValueError where that is not certain."""
+        """The fields of a ragged row in the header's columns. Raises ValueError where that is not certain."""
         count, columns = len(fields), self._header.columns
-        told = f"{count} fields; expected {columns}"
+        row_length = f"{count} fields; expected {columns}"
         if count < columns:
             missing = [name for name, place in zip(NEEDED, self._header.places, strict=True) if place >= count]
             if missing and missing != ["Country"]:
-                raise ValueError(f"{told}: there is no {missing[0]}")
-            self._ragged.note(line, f"{told}: the last are missing" + (", also the Country" if missing else ""))
+                raise ValueError(f"{row_length}: there is no {missing[0]}")
+            self._ragged.note(line, f"{row_length}: the last are missing" + (", also the Country" if missing else ""))
             return [*fields, *[""] * (columns - count)]
         if not any(surplus.strip() for surplus in fields[columns:]):
-            self._ragged.note(line, f"{told}: the last are blank")
+            self._ragged.note(line, f"{row_length}: the last are blank")
             return fields[:columns]
         place, more = self._header.description, count - columns
         if place < 0:
-            raise ValueError(f"{told}: it is not certain which is which")
+            raise ValueError(f"{row_length}: it is not certain which is which")
         description = self._header.delimiter.join(fields[place : place + more + 1])
         joined = [*fields[:place], description, *fields[place + more + 1 :]]
         try:
             self._whole(joined[self._quantity])
             self._date(joined[self._at])
         except ValueError:
-            raise ValueError(f"{told}: it is not certain which is which") from None
-        self._ragged.note(line, f"{told}: the Description has the delimiter in it and no quotes around it")
+            raise ValueError(f"{row_length}: it is not certain which is which") from None
+        self._ragged.note(line, f"{row_length}: the Description has the delimiter in it and no quotes around it")
         return joined
 
 
 def whole_number(written: str, decimal_comma: bool = False) -> int | None:
     """`6`, `-6`, `1,000` or `6.0`; None for a blank. Raises ValueError.
 
-    `decimal_comma`: the file may come from where a comma stands before decimals, so that `1,000` may be 1.
+    `decimal_comma`: the comma may be a decimal separator, so that `1,000` may be 1.
     """
     written = written.strip()
     if not written:
@@ -217,7 +218,7 @@ def whole_number(written: str, decimal_comma: bool = False) -> int | None:
 
 
 def _check_quotes(row: Sequence[str], header: _Header) -> None:
-    """Refuse a row of several lines that has swallowed others: one of them looks like a row of its own."""
+    """Reject a row of several lines if one of them looks like a row of its own."""
     if any(line.count(header.delimiter) >= header.columns - 1 for line in row[1:]):
         raise csv.Error("whole rows follow before the next quote")
 
@@ -230,10 +231,11 @@ def _quote_fault(source: _Lines, delimiter: str, error: csv.Error) -> str:
 
 
 def _opening_line(row: Sequence[str], delimiter: str) -> int | None:
-    """In which line of a row, from 0, a quoted field opens that does not end, or else goes on over lines."""
+    """The line of a row, from 0, in which a quoted field opens that does not end, or else spans lines."""
     opened = 0
     spans: int | None = None
-    state = "start"  # of a field; then `plain`, `quoted`, or `closed` after a quote that may have been the first of two
+    # Of a field: `start`, `plain`, `quoted`, or `closed` after a quote that may be the first of an escaped pair.
+    state = "start"
     for place, line in enumerate(row):
         for each in line:
             ends = each == delimiter or each in "\r\n"

@@ -1,4 +1,4 @@
-"""The lines of a file as text, whatever it is packed in; what is no text is named as what it is.
+"""The lines of a text file, plain or packed; an error names the format of any other file.
 
 In: a path and an encoding. Out: its lines, with their ends. A gz is unpacked, and a zip that holds one CSV.
 Memory is constant: `LINE_CHARACTERS_MAX`.
@@ -19,9 +19,9 @@ from typing import IO, Any
 
 from stocktide.errors import StocktideError
 
-# Far more than a row of any real copy, and little enough to hold: a file without line ends cannot fill the memory.
+# No row of a real copy is as long; the limit protects memory from a file without line ends.
 LINE_CHARACTERS_MAX = 1024 * 1024
-# Lines from the first that is not UTF-8 on, by which its encoding is named.
+# Lines, from the first that is not UTF-8 on, that the guess of the encoding uses.
 LINES_JUDGED_MAX = 200
 MEMBERS_SHOWN_MAX = 5
 
@@ -48,11 +48,11 @@ _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 
 
 class RetailError(StocktideError):
-    """The file cannot be read as what it should be; the message names file, line and what is wrong."""
+    """The file cannot be read; the message names file, line and fault."""
 
 
 def is_encoding(name: str) -> bool:
-    """Whether Python can read text in it."""
+    """Whether Python knows this text encoding."""
     try:
         "".encode(name)
     except (LookupError, UnicodeError):
@@ -74,9 +74,9 @@ def lines(path: Path, encoding: str) -> Iterator[str]:
                 if len(piece) == LINE_CHARACTERS_MAX:
                     raise RetailError(f"{path}: line {line} is longer than {LINE_CHARACTERS_MAX:,} characters: no CSV")
                 if not piece.isascii() and _ESCAPED.search(piece):
-                    raise RetailError(f"{path}: line {line}: {_named(piece, text, encoding)}")
+                    raise RetailError(f"{path}: line {line}: {_encoding_fault(piece, text, encoding)}")
                 if "\0" in piece:
-                    raise RetailError(f"{path}: line {line}: {_nul(piece, line)}")
+                    raise RetailError(f"{path}: line {line}: {_zero_byte_fault(piece, line)}")
                 yield piece
     except FileNotFoundError:
         raise RetailError(f"{path}: there is no such file") from None
@@ -104,14 +104,14 @@ def _text(path: Path, raw: io.BufferedReader, encoding: str, stack: ExitStack) -
     is_utf8 = codecs.lookup(encoding).name == "utf-8"
     if is_utf8 and (mark := next((name for mark, name in _UTF_MARKS.items() if start.startswith(mark)), None)):
         raise RetailError(f"{path}: line 1: the file is {mark.upper()}: {_AS_CSV}, or use --encoding {mark}")
-    # utf-8-sig: spreadsheets put a byte order mark in front. What does not decode is kept, to be named with its line.
+    # utf-8-sig: spreadsheets write a byte order mark. Undecodable bytes are kept, for an error with their line.
     return io.TextIOWrapper(
         buffered, encoding="utf-8-sig" if is_utf8 else encoding, errors="surrogateescape", newline=""
     )
 
 
 def _member(path: Path, raw: IO[bytes], stack: ExitStack) -> IO[bytes]:
-    """The one CSV of a zip."""
+    """The only CSV of a zip."""
     archive = stack.enter_context(zipfile.ZipFile(raw))
     names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if any(name.startswith("xl/") for name in names):
@@ -127,12 +127,12 @@ def _member(path: Path, raw: IO[bytes], stack: ExitStack) -> IO[bytes]:
         raise RetailError(f"{path}: the zip holds {len(found) or 'no'} CSV files ({shown}{more}): {advice}")
     try:
         return stack.enter_context(archive.open(found[0]))
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in a way that Python does not know
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown compression
         raise RetailError(f"{path}: the zip cannot be unpacked: {error}") from None
 
 
-def _named(piece: str, rest: IO[str], encoding: str) -> str:
-    """What a line with undecodable bytes is, by these and by the lines after it."""
+def _encoding_fault(piece: str, rest: IO[str], encoding: str) -> str:
+    """A guess of the encoding, from a line with undecodable bytes and the lines after it."""
     if codecs.lookup(encoding).name != "utf-8":
         return f"the bytes are not {encoding}"
     raw = [_bytes(piece)]
@@ -153,7 +153,7 @@ def _bytes(piece: str) -> bytes:
 
 
 def _is_gbk(raw: bytes) -> bool:
-    """Whether it decodes as GB18030, and most of it stands in pairs of high bytes: accented letters stand alone."""
+    """Whether it decodes as GB18030 and most high bytes are in runs: those of accented letters are alone."""
     try:
         raw.decode("gb18030")
     except UnicodeDecodeError:
@@ -162,8 +162,8 @@ def _is_gbk(raw: bytes) -> bool:
     return sum(run for run in runs if run > 1) > sum(runs) / 2
 
 
-def _nul(piece: str, line: int) -> str:
-    """What a line with zero bytes is: UTF-16 without its mark has one beside each letter."""
+def _zero_byte_fault(piece: str, line: int) -> str:
+    """The fault of a line with zero bytes: UTF-16 without a mark has one beside each letter."""
     if line == 1 and piece.count("\0") * 3 > len(piece):
         name = "utf-16-be" if piece.startswith("\0") else "utf-16-le"
         return f"the file is UTF-16 without a byte order mark: {_AS_CSV}, or use --encoding {name}"

@@ -1,8 +1,7 @@
-"""What each arrival does, as a function of the seed alone: the scenario of the n-th shopper.
+"""The scenario of each arrival, as a function of the seed alone.
 
-In: a `Goods` (what is sold and how it is wanted), a seed, a number. Out: an `Scenario`: an order, and what becomes of
-it if it is accepted. Names are the same for the same seed but for `mark`, which tells one run's orders and SKUs from
-another's.
+In: a `Goods` (the SKUs on sale and their demand), a seed, a number. Out: a `Scenario`: an order, and the events that
+follow if it is accepted. All names begin with `mark`, which keeps the SKUs and orders of runs apart.
 """
 
 from __future__ import annotations
@@ -29,38 +28,37 @@ BASKET_LINES = (
 # Units of a line, from the same file: the 15 commonest, which are 93 % of its lines.
 LINE_UNITS = (1, 2, 12, 6, 3, 4, 24, 10, 8, 5, 48, 25, 20, 16, 36)
 LINE_WEIGHTS = (291, 156, 113, 81, 70, 69, 43, 38, 24, 22, 11, 10, 8, 7, 6)
-# A flash sale's limit per customer: most take one.
+# Units of a hot SKU per order.
 HOT_UNITS = (1, 2)
 HOT_WEIGHTS = (9, 1)
 
-# What becomes of an order that was accepted, of 100; a guess at a shop's checkout, not a measurement.
+# The next step after an accepted order, of 100 orders; an assumption, not a measurement.
 THEN: tuple[Then, ...] = ("pay", "cancel", "abandon")
 THEN_WEIGHTS = (78, 10, 12)
-# Shares of all shoppers.
-IMPATIENT_SHARE = 0.08
-HANGS_UP_SHARE = 0.02
+# Shares of all orders: repeated at once, aborted by the client, placed by a bot.
+REPEAT_SHARE = 0.08
+DISCONNECT_SHARE = 0.02
 BOT_SHARE = 0.06
-# Of the paid orders so many are shipped during the run, and of those so many come back.
+# Shares: of the paid orders that are shipped, of those that are returned, of those that are damaged.
 SHIPPED_SHARE = 0.3
 RETURNED_SHARE = 0.15
 DAMAGED_SHARE = 0.25
-# Whoever thinks before paying thinks so long.
 THINK_MS = (200, 3_000)
-# A client that hangs up does so so long after it asked; it asks again a while later.
-HANG_UP_MS_MAX = 20
-AGAIN_MS = (300, 1_500)
+# A client that disconnects does so within this time of its request, and retries later.
+DISCONNECT_MS_MAX = 20
+RETRY_MS = (300, 1_500)
 SHIP_MS = (500, 2_000)
-# A basket of distinct SKUs is drawn anew where one comes twice, but not for ever.
+# SKUs of a basket are distinct: a repeated one is drawn anew, a bounded number of times.
 DRAWS_PER_LINE_MAX = 4
-# Names of bots: each comes again and again.
 BOTS = 5
 WAREHOUSES = ("SH1", "BJ1")
 
 
 class Goods(Struct, frozen=True):
-    """What is sold: the first `hot` of `skus` are hot. `hot_share`: of the shoppers, who want one hot SKU and nothing
-    else. `zipf`: the exponent by which the demand for the others falls with their rank; 0 wants all alike. `names`:
-    what the SKUs are called in a file, the most wanted first; made up where there are none.
+    """The SKUs on sale, of which the first `hot` are hot.
+
+    `hot_share`: the share of orders for one hot SKU and nothing else. `zipf`: the exponent by which the demand for the
+    others falls with their rank; 0 is equal demand. `names`: the SKUs of a file, by falling demand; generated if empty.
     """
 
     mark: str
@@ -80,21 +78,22 @@ class Goods(Struct, frozen=True):
 
     @property
     def hot_skus(self) -> tuple[str, ...]:
-        """The hot ones."""
+        """The hot SKUs."""
         return tuple(self.sku(rank) for rank in range(self.hot))
 
     @property
     def all_skus(self) -> tuple[str, ...]:
-        """All of them."""
+        """All SKUs."""
         return tuple(self.sku(rank) for rank in range(self.skus))
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One shopper: the order as it is sent, and what follows.
+    """An order, and the steps that follow.
 
-    `again`: sends the same order once more at once. `disconnect_after_ms`: leaves so long after asking, and asks again
-    `retry_after_ms` after that. `think_ms` lies between the answer and `then`. Shipping and returning follow a payment.
+    `again`: the order is sent twice at once. `disconnect_after_ms`: the client disconnects so long after the request
+    and retries `retry_after_ms` later. `think_ms` passes between the response and `then`. A paid order may be shipped
+    after `ship_ms` and returned `return_ms` later.
     """
 
     placed: Event
@@ -110,12 +109,12 @@ class Scenario:
 
     @property
     def order_id(self) -> str:
-        """Its order."""
+        """The id of the order."""
         return str(self.placed["order_id"])
 
 
 class Workload:
-    """The errands of a run."""
+    """The scenarios of a run."""
 
     def __init__(self, goods: Goods, seed: int) -> None:
         self._goods = goods
@@ -125,69 +124,67 @@ class Workload:
         self._first_cold = goods.hot if goods.skus > goods.hot else 0
 
     def scenario(self, number: int) -> Scenario:
-        """The n-th shopper's scenario: a flash sale's, a bot's or an ordinary basket."""
-        chance = random.Random(f"{self._seed}-scenario-{number}")
-        bot = chance.random() < BOT_SHARE
-        flash = bot or chance.random() < self._goods.hot_share
-        return self._errand(number, chance, self._flash_lines(chance) if flash else self._basket(chance), bot)
+        """The n-th scenario: an order of the flash sale, of a bot, or an ordinary basket."""
+        rng = random.Random(f"{self._seed}-errand-{number}")
+        bot = rng.random() < BOT_SHARE
+        flash = bot or rng.random() < self._goods.hot_share
+        return self._scenario(number, rng, self._flash_lines(rng) if flash else self._basket(rng), bot)
 
     def scenario_of(self, number: int, lines: list[Event]) -> Scenario:
-        """The same for a basket that a file tells."""
-        return self._errand(number, random.Random(f"{self._seed}-scenario-{number}"), lines, False)
+        """The n-th scenario for the basket of a file."""
+        return self._scenario(number, random.Random(f"{self._seed}-errand-{number}"), lines, False)
 
-    def _errand(self, number: int, chance: random.Random, lines: list[Event], bot: bool) -> Scenario:
+    def _scenario(self, number: int, rng: random.Random, lines: list[Event], bot: bool) -> Scenario:
         goods = self._goods
-        who = f"bot{chance.randrange(BOTS)}-{number}" if bot else f"{number}"
+        name = f"bot{rng.randrange(BOTS)}-{number}" if bot else f"{number}"
         placed: Event = {
-            "order_id": f"{goods.mark}-{who}",
-            "id": f"{goods.mark}-{who}-placed",
-            "channel": chance.choice(goods.channels),
+            "order_id": f"{goods.mark}-{name}",
+            "id": f"{goods.mark}-{name}-placed",
+            "channel": rng.choice(goods.channels),
             "lines": lines,
             "hold_seconds": goods.hold_seconds,
         }
         if bot:
-            # It holds what it gets, to sell it on, and pays for none of it.
+            # A bot holds units for resale and pays for none.
             return Scenario(placed, "abandon", 0, bot=True)
-        then = chance.choices(THEN, THEN_WEIGHTS)[0]
-        hangs_up = chance.random() < HANGS_UP_SHARE
-        shipped = then == "pay" and chance.random() < SHIPPED_SHARE
-        returned = shipped and chance.random() < RETURNED_SHARE
+        then = rng.choices(THEN, THEN_WEIGHTS)[0]
+        disconnects = rng.random() < DISCONNECT_SHARE
+        shipped = then == "pay" and rng.random() < SHIPPED_SHARE
+        returned = shipped and rng.random() < RETURNED_SHARE
         return Scenario(
             placed,
             then,
-            chance.randint(*THINK_MS),
-            again=not hangs_up and chance.random() < IMPATIENT_SHARE,
-            disconnect_after_ms=chance.randint(1, HANG_UP_MS_MAX) if hangs_up else None,
-            retry_after_ms=chance.randint(*AGAIN_MS),
-            ship_ms=chance.randint(*SHIP_MS) if shipped else None,
-            return_ms=chance.randint(*SHIP_MS) if returned else None,
-            damaged=chance.random() < DAMAGED_SHARE,
+            rng.randint(*THINK_MS),
+            again=not disconnects and rng.random() < REPEAT_SHARE,
+            disconnect_after_ms=rng.randint(1, DISCONNECT_MS_MAX) if disconnects else None,
+            retry_after_ms=rng.randint(*RETRY_MS),
+            ship_ms=rng.randint(*SHIP_MS) if shipped else None,
+            return_ms=rng.randint(*SHIP_MS) if returned else None,
+            damaged=rng.random() < DAMAGED_SHARE,
         )
 
-    def _flash_lines(self, chance: random.Random) -> list[Event]:
-        units = chance.choices(HOT_UNITS, HOT_WEIGHTS)[0]
-        return [{"sku": self._goods.sku(chance.randrange(max(1, self._goods.hot))), "quantity": units}]
+    def _flash_lines(self, rng: random.Random) -> list[Event]:
+        units = rng.choices(HOT_UNITS, HOT_WEIGHTS)[0]
+        return [{"sku": self._goods.sku(rng.randrange(max(1, self._goods.hot))), "quantity": units}]
 
-    def _basket(self, chance: random.Random) -> list[Event]:
-        """As many lines as real orders have; where there are few SKUs a draw may end with fewer."""
-        wanted = min(_line_count(chance), len(self._sums))
+    def _basket(self, rng: random.Random) -> list[Event]:
+        """As many lines as real orders have; with few SKUs possibly fewer."""
+        wanted = min(_line_count(rng), len(self._sums))
         ranks: dict[int, None] = {}
         for _ in range(DRAWS_PER_LINE_MAX * wanted):
-            ranks[self._first_cold + self._cold_rank(chance)] = None
+            ranks[self._first_cold + self._cold_rank(rng)] = None
             if len(ranks) == wanted:
                 break
-        return [
-            {"sku": self._goods.sku(rank), "quantity": chance.choices(LINE_UNITS, LINE_WEIGHTS)[0]} for rank in ranks
-        ]
+        return [{"sku": self._goods.sku(rank), "quantity": rng.choices(LINE_UNITS, LINE_WEIGHTS)[0]} for rank in ranks]
 
-    def _cold_rank(self, chance: random.Random) -> int:
-        return min(bisect_left(self._sums, chance.random() * self._sums[-1]), len(self._sums) - 1)
+    def _cold_rank(self, rng: random.Random) -> int:
+        return min(bisect_left(self._sums, rng.random() * self._sums[-1]), len(self._sums) - 1)
 
 
-def _line_count(chance: random.Random) -> int:
-    drawn, least = chance.random(), 1
+def _line_count(rng: random.Random) -> int:
+    drawn, least = rng.random(), 1
     for most, share in BASKET_LINES:
         if drawn < share:
-            return chance.randint(least, most)
+            return rng.randint(least, most)
         least = most + 1
     return BASKET_LINES[-1][0]

@@ -1,7 +1,7 @@
-"""When orders arrive: for each shape of load the moments, as a function of the seed alone.
+"""The arrival times of orders, for each shape of load, as a function of the seed alone.
 
-In: a shape, how long, how high, a seed. Out: times in s since the start of the load, rising. Nobody waits here: whoever
-sends does so at these moments, whatever the system answers.
+In: a shape, a duration, a peak rate, a seed. Out: ascending times in s since the start of the load. They are pure
+values: the sender keeps to them whatever the system answers.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Literal
 
 Shape = Literal["steady", "ramp", "spike", "wave"]
 
-# Before a flash sale opens, and after its rush, so much of the peak still comes.
+# Share of the peak before a flash sale opens, and long after its rush.
 SPIKE_BASE = 0.05
-# The sale opens after this part of the run; from there to the peak it takes one second.
+# The sale opens after this share of the run and reaches its peak within a second.
 SPIKE_OPENS = 0.1
 SPIKE_RISE_SECONDS = 1.0
-# The rush lasts so much of the run; then half of it is gone every so many parts of the run.
+# The rush lasts this share of the run, then halves in every further share of this size.
 SPIKE_RUSH = 0.5
 SPIKE_HALVES = 0.06
-# A wave goes down to this part of the peak, and comes so often in a run.
+# The low of a wave as a share of the peak; waves per run.
 WAVE_LOW = 0.1
 WAVES = 3.0
 
@@ -50,33 +50,33 @@ def _spike(at: float, seconds: float) -> float:
 
 
 def arrivals(shape: Shape, seconds: float, peak: float, seed: int | str) -> Iterator[float]:
-    """Arrivals by chance (Poisson), as those of shoppers are who know nothing of each other.
+    """Poisson arrivals.
 
-    By thinning (Lewis and Shedler 1979): as many as at the peak all the time, of which each moment keeps its share.
+    By thinning (Lewis and Shedler 1979): arrivals at the peak rate, of which each is kept with its rate's share.
     """
-    chance = random.Random(f"{seed}-arrivals")
+    rng = random.Random(f"{seed}-arrivals")
     rate, at = rate_of(shape, seconds, peak), 0.0
     while True:
-        at += chance.expovariate(peak)
+        at += rng.expovariate(peak)
         if at >= seconds:
             return
-        if chance.random() * peak < rate(at):
+        if rng.random() * peak < rate(at):
             yield at
 
 
-def sped_up(moments: Iterable[float], speed: float, spread_seconds: float, seed: int | str) -> Iterator[float]:
-    """Moments of a file, in s, as times since its first one, `speed` times as fast.
+def sped_up(times: Iterable[float], speed: float, spread_seconds: float, seed: int | str) -> Iterator[float]:
+    """The times of a file, in s, relative to its first one and `speed` times as fast.
 
-    A file that tells minutes only would come in bursts: each moment is moved on by chance within `spread_seconds` of
-    the file's time. `moments` rise, so that what is held back is one such span.
+    A file without seconds would cause bursts, so each time is delayed at random within `spread_seconds` of the file's
+    time. `times` ascend, so at most one such span is held back.
     """
-    chance = random.Random(f"{seed}-spread")
+    rng = random.Random(f"{seed}-spread")
     held: list[float] = []
     first: float | None = None
-    for moment in moments:
-        first = moment if first is None else first
-        while held and held[0] <= moment:
+    for at in times:
+        first = at if first is None else first
+        while held and held[0] <= at:
             yield (heapq.heappop(held) - first) / speed
-        heapq.heappush(held, moment + chance.random() * spread_seconds)
+        heapq.heappush(held, at + rng.random() * spread_seconds)
     while held:
         yield (heapq.heappop(held) - (first or 0.0)) / speed

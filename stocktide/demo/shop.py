@@ -18,8 +18,7 @@ import orjson
 
 from stocktide.demo import catalog
 from stocktide.loadtest.client.events import Event
-from stocktide.loadtest.client.http import JSON, NDJSON, ApiError, ApiResponse, StocktideClient
-from stocktide.loadtest.replay.check import stock_of
+from stocktide.loadtest.client.http import JSON, NDJSON, ApiResponse, StocktideClient
 from stocktide.progress import Echo
 
 # Concurrent shoppers; each has one order.
@@ -114,7 +113,7 @@ class DemoShop:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLASH_SECONDS_MAX):
                 while True:
-                    stocks = [await stock_of(self._client, sku) for sku in skus]
+                    stocks = [await self._client.stock(sku) for sku in skus]
                     if all(stock is not None and stock.available <= FLASH_LEFT for stock in stocks):
                         return
                     await asyncio.sleep(LOOK_SECONDS)
@@ -188,10 +187,7 @@ class DemoShop:
     async def _call(
         self, method: str, path: str, body: dict[str, Any], *expected: int, content: str = JSON
     ) -> ApiResponse:
-        answer = await self._client.call(method, path, orjson.dumps(body), content)
-        if answer.status not in expected:
-            raise ApiError(f"{method} {path} was answered {answer.said()}")
-        return answer
+        return await self._client.call(method, path, orjson.dumps(body), content, expected)
 
     def _id(self) -> str:
         self._numbers += 1

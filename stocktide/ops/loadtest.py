@@ -21,7 +21,7 @@ from stocktide.settings import Settings
 _FILE = click.Path(path_type=Path)
 _SHAPES = ["steady", "ramp", "spike", "wave", "file", "search"]
 # The packages of the extra `loadtest`.
-_NEEDED = ("hdrh", "psutil", "plotly")
+_NEEDED = ("hdrh", "jinja2", "psutil", "plotly")
 
 
 def loadtest_command() -> click.Command:

@@ -5,7 +5,7 @@
         await page.until("document.title === 'Stocktide'")
         await page.picture(folder / "board.png")
 
-It fetches nothing but the page: updates, sync and background traffic are off.
+Updates, sync and background traffic are off.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
 
 def find_chromium() -> str | None:
-    """The path of a Chromium: `CHROMIUM` in the environment, else the first of `NAMES`; None where there is none."""
+    """The path of a Chromium: `CHROMIUM` in the environment, else the first of `NAMES` that is installed."""
     given = os.environ.get("CHROMIUM")
     return given or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class BrowserPage:
-    """One tab. Collects what the page logs and throws in `complaints`."""
+    """One tab. `errors` collects what the page logs as errors and throws."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._reading = asyncio.create_task(self._read())
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """One command of the protocol; its result."""
@@ -84,17 +84,17 @@ class BrowserPage:
         while not (value := await self.evaluate(script)):
             if asyncio.get_running_loop().time() > deadline:
                 text = await self.evaluate("document.body.innerText")
-                raise AssertionError(f"never true: {script}\n{self.complaints}\n{text[:2000]}")
+                raise AssertionError(f"never true: {script}\n{self.errors}\n{text[:2000]}")
             await asyncio.sleep(POLL_SECONDS)
         return value
 
     async def picture(self, file: Path) -> None:
-        """Write what is seen as a PNG."""
+        """Write a screenshot as a PNG."""
         shot = await self.call("Page.captureScreenshot", format="png")
         await asyncio.to_thread(file.write_bytes, base64.b64decode(shot["data"]))
 
     async def close(self) -> None:
-        """Close the tab, which gives its connections back."""
+        """Close the tab and its connections."""
         if not self._socket.closed:
             await self.call("Page.close")
         self._reading.cancel()
@@ -107,10 +107,10 @@ class BrowserPage:
                 waiting.set_result(event)
             elif event.get("method") == "Runtime.exceptionThrown":
                 details = event["params"]["exceptionDetails"]
-                self.complaints.append(details.get("exception", {}).get("description", details["text"]))
+                self.errors.append(details.get("exception", {}).get("description", details["text"]))
             elif event.get("method") == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
                 entry = event["params"]["entry"]
-                self.complaints.append(f"{entry['text']} {entry.get('url', '')}")
+                self.errors.append(f"{entry['text']} {entry.get('url', '')}")
 
 
 class Chromium:
@@ -128,8 +128,8 @@ class Chromium:
         path = find_chromium()
         assert path is not None, "there is no Chromium"
         profile = folder / "chromium"
-        note = profile / "DevToolsActivePort"
-        note.unlink(missing_ok=True)
+        port_file = profile / "DevToolsActivePort"
+        port_file.unlink(missing_ok=True)
         process = await asyncio.create_subprocess_exec(
             path,
             *_FLAGS,
@@ -140,7 +140,7 @@ class Chromium:
         )
         try:
             async with aiohttp.ClientSession() as session:
-                chromium = Chromium(session, await _port_of(note, process))
+                chromium = Chromium(session, await _port_of(port_file, process))
                 try:
                     yield chromium
                 finally:
@@ -173,16 +173,16 @@ class Chromium:
         return page
 
 
-async def _port_of(note: Path, process: asyncio.subprocess.Process) -> int:
+async def _port_of(port_file: Path, process: asyncio.subprocess.Process) -> int:
     deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
     while asyncio.get_running_loop().time() < deadline:
         assert process.returncode is None, f"Chromium ended with status {process.returncode}"
-        if (port := _read_port(note)) is not None:
+        if (port := _read_port(port_file)) is not None:
             return port
         await asyncio.sleep(POLL_SECONDS)
     raise AssertionError("Chromium did not say where it listens")
 
 
-def _read_port(note: Path) -> int | None:
-    text = note.read_text().split() if note.exists() else []
+def _read_port(port_file: Path) -> int | None:
+    text = port_file.read_text().split() if port_file.exists() else []
     return int(text[0]) if text else None

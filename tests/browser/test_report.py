@@ -1,27 +1,25 @@
-"""The page of a load test, in a real Chromium, from a file: drawn, readable narrow and wide, and alone in the world.
+"""The report of a load test in a real Chromium, opened from a file: complete, readable, without network access.
 
-Pictures are left in the test's folder; run with `--basetemp` to keep them where you want.
+Screenshots stay in the test's folder; `--basetemp` selects where.
 """
 
 from __future__ import annotations
 
 import asyncio
-import warnings
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.report.page import write_page
-from tests.browser.chromium import BrowserPage, Chromium, find_chromium
+from tests.browser.chromium import BrowserPage, Chromium
 from tests.unit.sample_results import NASTY, broken, flash_sale, nasty, not_valid, search
 
 pytestmark = pytest.mark.browser
 
-# Of text on its ground, by WCAG 2.1 AA: text that is large and bold needs less.
+# WCAG 2.1 AA for text; large bold text needs less.
 CONTRAST_MIN = 4.5
-# The pairs of text and ground whose contrast is measured; the ground is the nearest that is not transparent.
+# The texts whose contrast is measured against the nearest background that is not transparent.
 TEXTS = ".verdict-word, .verdict-told, .subtitle, .figures dt, .figures dd, figcaption, th, td, caption, .by, .limit"
 CONTRAST = """(() => {
   const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
@@ -43,7 +41,7 @@ CONTRAST = """(() => {
   }).sort((a, b) => a[0] - b[0])[0];
 })()""" % (TEXTS,)  # noqa: UP031  # braces are JavaScript's here
 
-# Of each plot: its name, whether it lies inside its card, and whether anything was drawn.
+# The name of each plot, whether it lies inside its card, and whether it has traces.
 PLOTS = """[...document.querySelectorAll('.plot')].map((plot) => {
   const card = plot.closest('figure').getBoundingClientRect();
   const svg = plot.querySelector('svg.main-svg').getBoundingClientRect();
@@ -52,20 +50,10 @@ PLOTS = """[...document.querySelectorAll('.plot')].map((plot) => {
 })"""
 
 
-@pytest.fixture(scope="module")
-async def chromium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
-    """The browser; where there is none the tests are skipped, and the run says so."""
-    if find_chromium() is None:
-        warnings.warn("Chromium is not installed: the page of a load test was NOT tested", stacklevel=1)
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    async with Chromium.started(tmp_path_factory.mktemp("browser")) as started:
-        yield started
-
-
 async def drawn(
     chromium: Chromium, folder: Path, results: LoadTestResults, width: int = 1280, height: int = 900, dark: bool = False
 ) -> BrowserPage:
-    """The page of these results, with all its plots."""
+    """The page of these results, with all plots drawn."""
     file = folder / "report.html"
     await asyncio.to_thread(write_page, results, file)
     page = await chromium.open(file.as_uri(), width, height, dark)
@@ -73,8 +61,8 @@ async def drawn(
     return page
 
 
-async def judged(page: BrowserPage, dark: bool = False) -> None:
-    """That it fits, is readable, drew every plot inside its card, and asked nothing of anyone."""
+async def check_page(page: BrowserPage, dark: bool = False) -> None:
+    """Check that the page fits, is readable, has every plot inside its card and loads nothing."""
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert await page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)") == []
     ratio, text = await page.evaluate(CONTRAST)
@@ -83,7 +71,7 @@ async def judged(page: BrowserPage, dark: bool = False) -> None:
     plots = await page.evaluate(PLOTS)
     assert len(plots) >= 8
     assert all(name and inside and traces for name, inside, traces in plots), plots
-    assert page.complaints == []
+    assert page.errors == []
 
 
 @pytest.mark.parametrize(
@@ -96,19 +84,17 @@ async def test_the_page_fits_is_readable_and_asks_nothing_of_the_network(
 ) -> None:
     page = await drawn(chromium, tmp_path, results, width, dark=dark)
     await page.picture(tmp_path / "report.png")
-    await judged(page, dark)
+    await check_page(page, dark)
     await page.close()
 
 
-async def test_a_broken_promise_is_seen_without_scrolling_on_a_telephone_at_night(
-    chromium: Chromium, tmp_path: Path
-) -> None:
+async def test_a_broken_promise_is_seen_without_scrolling_on_a_telephone(chromium: Chromium, tmp_path: Path) -> None:
     page = await drawn(chromium, tmp_path, broken(), 420, 800, dark=True)
     box = await page.evaluate(
         "(({top, bottom}) => [top, bottom])(document.querySelector('.first .what').getBoundingClientRect())"
     )
     assert 0 <= box[0] < box[1] <= 800
-    await judged(page, dark=True)
+    await check_page(page, dark=True)
     await page.close()
 
 
@@ -119,13 +105,11 @@ async def test_a_name_from_the_run_is_text_in_the_plots_too(chromium: Chromium, 
     ticks = await page.evaluate("[...document.querySelectorAll('.ytick text, .y2tick text')].map((e) => e.textContent)")
     assert "<i>jd</i>" in ticks
     assert await page.evaluate("document.scripts.length") == 3
-    await judged(page)
+    await check_page(page)
     await page.close()
 
 
-async def test_the_page_follows_the_colours_of_the_machine_and_runs_no_script_but_its_own(
-    chromium: Chromium, tmp_path: Path
-) -> None:
+async def test_the_page_follows_the_colour_scheme_and_runs_only_its_scripts(chromium: Chromium, tmp_path: Path) -> None:
     page = await drawn(chromium, tmp_path, flash_sale())
     colour = "getComputedStyle(document.querySelector('#plot-rate .legendtext')).fill"
     light = await page.evaluate(colour)
@@ -138,5 +122,5 @@ async def test_the_page_follows_the_colours_of_the_machine_and_runs_no_script_bu
     )
     assert await page.evaluate("typeof ran") == "undefined"
     assert await page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'went', () => 'refused')") == "refused"
-    assert any("Content Security Policy" in complaint for complaint in page.complaints)
+    assert any("Content Security Policy" in error for error in page.errors)
     await page.close()

@@ -1,4 +1,7 @@
-"""A real client of the API: calls, and the feed as it comes over the wire."""
+"""A client of the API for tests: calls, and the feed as it arrives over the connection.
+
+In: `http://HOST:PORT`. Out: answers, feed events.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,21 @@ from typing import Any
 
 import aiohttp
 import orjson
+from yarl import URL
 
-from stocktide.retry import poll_until
+from tests.harness.events import Event, lines_of, stock_received
+from tests.harness.eventually import eventually
 
-# Everything here happens within a second on a quiet machine; a shared one takes many times that.
+# Everything here takes under a second on a quiet machine.
 WAIT_SECONDS_MAX = 30.0
-AT = "2026-11-11T00:00:00Z"
+NDJSON = {"Content-Type": "application/x-ndjson"}
 
 _numbers = itertools.count(1)
 
 
-def fresh(what: str) -> str:
+def unique_name(prefix: str) -> str:
     """A name that no other test uses."""
-    return f"{what}-{next(_numbers)}-{time.time_ns() % 10**9}"
+    return f"{prefix}-{next(_numbers)}-{time.time_ns() % 10**9}"
 
 
 @dataclass(slots=True)
@@ -37,11 +42,15 @@ class ApiAnswer:
 
     @property
     def code(self) -> str:
-        """The code of a problem, which it has to be."""
+        """The code of the problem document, which the response has to be."""
         assert self.headers["Content-Type"] == "application/problem+json", (self.status, self.body)
         assert {"type", "title", "status", "detail", "code"} <= set(self.body)
         assert self.body["status"] == self.status
         return str(self.body["code"])
+
+    @property
+    def problem(self) -> tuple[int, str]:
+        return self.status, self.code
 
 
 @dataclass(slots=True)
@@ -56,75 +65,80 @@ class FeedEvent:
 class ApiTestClient:
     """Calls one API at `api` (http://HOST:PORT)."""
 
-    def __init__(self, session: aiohttp.ClientSession, api: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, api: str, seconds_max: float = WAIT_SECONDS_MAX) -> None:
         self.session = session
         self.api = api
+        self._seconds_max = seconds_max
 
-    async def call(self, method: str, path: str, body: Any = None, **options: Any) -> ApiAnswer:
-        """One call; `body` is JSON unless it is bytes."""
-        data = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
+    async def call(self, method: str, path: str | URL, body: Any = None, **options: Any) -> ApiAnswer:
+        """One call; `body` is sent as JSON if it is an object, else as it is. A URL is a whole one, sent as it is."""
+        url = path if isinstance(path, URL) else self.api + path
+        data = orjson.dumps(body) if isinstance(body, (dict, list)) else body
         headers = {"Content-Type": "application/json", **options.pop("headers", {})}
-        async with self.session.request(method, self.api + path, data=data, headers=headers, **options) as response:
+        async with self.session.request(method, url, data=data, headers=headers, **options) as response:
             raw = await response.read()
             is_json = "json" in response.headers.get("Content-Type", "")
             return ApiAnswer(response.status, response.headers, orjson.loads(raw) if is_json else raw or None)
 
-    async def get(self, path: str) -> ApiAnswer:
-        """GET."""
+    async def get(self, path: str | URL) -> ApiAnswer:
         return await self.call("GET", path)
 
     async def post(self, path: str, body: Any = None) -> ApiAnswer:
-        """POST of JSON."""
         return await self.call("POST", path, body)
 
+    async def put(self, path: str, body: Any = None) -> ApiAnswer:
+        return await self.call("PUT", path, body)
+
     async def place(self, sku: str, quantity: int = 1, **more: Any) -> ApiAnswer:
-        """Place an order of one line, for `tmall` unless said otherwise."""
-        order = {
-            "order_id": fresh("order"),
-            "channel": "tmall",
-            "lines": [{"sku": sku, "quantity": quantity}],
-            **more,
-        }
-        return await self.post("/v1/orders", order)
+        """Place an order of one line, by default of the channel `tmall`."""
+        order = {"order_id": unique_name("order"), "channel": "tmall", "lines": lines_of((sku, quantity))}
+        return await self.post("/v1/orders", {**order, **more})
+
+    async def send_events(self, *events: Event | bytes) -> ApiAnswer:
+        """Send events to /v1/events: an answer means accepted, not yet applied."""
+        body = b"".join((event if isinstance(event, bytes) else orjson.dumps(event)) + b"\n" for event in events)
+        return await self.call("POST", "/v1/events", body, headers=NDJSON)
 
     async def receive(self, sku: str, quantity: int, warehouse: str = "SH1") -> Any:
-        """Receive units, and wait until the ledger has them; what the movement did."""
-        movement = {
-            "type": "stock.received",
-            "id": fresh("wms"),
-            "occurred_at": AT,
-            "warehouse": warehouse,
-            "lines": [{"sku": sku, "quantity": quantity}],
-        }
-        taken = await self.post("/v1/movements", movement)
-        assert taken.status == 202, taken.body
-        return await self.movement(warehouse, movement["id"])
+        """Receive units and wait until the ledger has them; the movement's result."""
+        return await self.move(stock_received(unique_name("wms"), (sku, quantity), warehouse=warehouse))
+
+    async def receive_new(self, quantity: int) -> str:
+        """Receive units of a new SKU; its name."""
+        sku = unique_name("sku")
+        await self.receive(sku, quantity)
+        return sku
+
+    async def move(self, movement: Event) -> Any:
+        """Send a movement and wait until the ledger has it; its result."""
+        accepted = await self.post("/v1/movements", movement)
+        assert accepted.status == 202, accepted.body
+        return await self.movement(movement["warehouse"], movement["id"])
 
     async def movement(self, warehouse: str, movement_id: Any) -> Any:
-        """What a movement did, once it is known."""
+        """The result of a movement, once it is known."""
         path = f"/v1/warehouses/{warehouse}/movements/{movement_id}"
-        return await self.once(path, lambda answer: answer.status == 200)
+        return await self.get_when(path, lambda answer: answer.status == 200)
 
-    async def once(self, path: str, holds: Callable[[ApiAnswer], bool]) -> Any:
-        """The body of GET `path`, once its answer is as it is to be."""
+    async def get_when(self, path: str | URL, holds: Callable[[ApiAnswer], bool]) -> Any:
+        """The body of GET `path`, once `holds` is true of the answer."""
         answers: list[ApiAnswer] = []
 
-        async def asked() -> bool:
+        async def matches() -> bool:
             answers[:] = [await self.get(path)]
             return holds(answers[0])
 
-        assert await poll_until(asked, WAIT_SECONDS_MAX), answers[0]
+        await eventually(matches, self._seconds_max, lambda: str(answers[0]))
         return answers[0].body
 
     async def stock(self, sku: str) -> Any:
-        """A SKU."""
         answer = await self.get(f"/v1/stock/{sku}")
         assert answer.status == 200, answer.body
         return answer.body
 
     @asynccontextmanager
     async def feed(self, channel: str, last_id: str | None = None) -> AsyncIterator[FeedReader]:
-        """Subscribe."""
+        """Subscribe to a channel."""
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
         timeout = aiohttp.ClientTimeout(total=None)
         path = f"{self.api}/v1/channels/{channel}/feed"
@@ -134,16 +148,23 @@ class ApiTestClient:
             yield FeedReader(response)
 
 
+@asynccontextmanager
+async def open_client(api: str, seconds_max: float = WAIT_SECONDS_MAX) -> AsyncIterator[ApiTestClient]:
+    timeout = aiohttp.ClientTimeout(total=seconds_max)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        yield ApiTestClient(session, api, seconds_max)
+
+
 @dataclass(slots=True)
 class FeedReader:
-    """A subscription. `last_id` is what a browser would send when it comes back."""
+    """A subscription. `last_id` is what a browser would send when it reconnects."""
 
     response: aiohttp.ClientResponse
     last_id: str | None = None
     versions: dict[str, int] = field(default_factory=dict)
 
     async def next(self) -> FeedEvent:
-        """The next event; comments are passed over. A version that does not grow fails the test."""
+        """The next event; comments are skipped. A version that does not grow fails the test."""
         async with asyncio.timeout(WAIT_SECONDS_MAX):
             fields: dict[str, str] = {}
             while True:
@@ -154,7 +175,7 @@ class FeedReader:
                     name, _, value = line.partition(": ")
                     fields[name] = value
                 elif "event" in fields:
-                    return self._frame(fields)
+                    return self._event(fields)
                 elif self.response.content.at_eof():
                     raise EOFError("the feed ended")
                 else:
@@ -163,9 +184,9 @@ class FeedReader:
     async def until_synced(self) -> list[Any]:
         """The updates before `synced`."""
         updates = []
-        while (frame := await self.next()).event != "synced":
-            if frame.event == "stock":
-                updates.append(frame.data)
+        while (event := await self.next()).event != "synced":
+            if event.event == "stock":
+                updates.append(event.data)
         return updates
 
     async def until(self, sku: str, **wanted: Any) -> Any:
@@ -175,12 +196,12 @@ class FeedReader:
             if update.get("sku") == sku and all(update[name] == value for name, value in wanted.items()):
                 return update
 
-    def _frame(self, fields: dict[str, str]) -> FeedEvent:
-        frame = FeedEvent(fields["event"], orjson.loads(fields["data"]), fields.get("id"))
-        if frame.id is not None:
-            self.last_id = frame.id
-        if frame.event == "stock":
-            sku, version = frame.data["sku"], frame.data["version"]
+    def _event(self, fields: dict[str, str]) -> FeedEvent:
+        event = FeedEvent(fields["event"], orjson.loads(fields["data"]), fields.get("id"))
+        if event.id is not None:
+            self.last_id = event.id
+        if event.event == "stock":
+            sku, version = event.data["sku"], event.data["version"]
             assert version > self.versions.get(sku, 0), f"{sku} went from {self.versions[sku]} to {version}"
             self.versions[sku] = version
-        return frame
+        return event

@@ -1,4 +1,4 @@
-"""Certificates for a test: an authority of its own, a server on loopback and a client. Made by `openssl`."""
+"""Certificates of a test's own authority, made by `openssl`. In: a folder. Out: PEM files, valid for a day."""
 
 from __future__ import annotations
 
@@ -22,28 +22,22 @@ class Certificates:
     server_key: Path
     client: Path
     client_key: Path
-    # Signed by nobody that anyone trusts.
-    stranger: Path
+    # Self-signed: no client trusts it.
+    untrusted: Path
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """All of them, good for a day. Skips the test, and says so, where there is no `openssl`."""
+    """Make all files. Skips the test with a warning where `openssl` is not installed."""
     if shutil.which("openssl") is None:
-        warnings.warn("openssl is not installed: locked servers were not tested", stacklevel=1)
+        warnings.warn("openssl is not installed: secured servers were not tested", stacklevel=1)
         pytest.skip("openssl is not installed: apt-get install openssl")
     made = Certificates(
         *(folder / f"{name}.pem" for name in ("ca", "server", "server-key", "client", "client-key", "x"))
     )
     _openssl("-subj", "/CN=Test CA", "-keyout", str(folder / "ca-key.pem"), "-out", str(made.ca))
-    _openssl("-subj", "/CN=Stranger", "-keyout", str(folder / "x-key.pem"), "-out", str(made.stranger))
-    signed = (
-        "-CA",
-        str(made.ca),
-        "-CAkey",
-        str(folder / "ca-key.pem"),
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-    )
+    _openssl("-subj", "/CN=Untrusted", "-keyout", str(folder / "x-key.pem"), "-out", str(made.untrusted))
+    authority = ("-CA", str(made.ca), "-CAkey", str(folder / "ca-key.pem"))
+    signed = (*authority, "-addext", "basicConstraints=critical,CA:FALSE")
     names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
     _openssl(*signed, *names, "-subj", "/CN=server", "-keyout", str(made.server_key), "-out", str(made.server))
     _openssl(*signed, "-subj", "/CN=client", "-keyout", str(made.client_key), "-out", str(made.client))

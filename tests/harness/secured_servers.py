@@ -1,6 +1,6 @@
-"""A Kafka and a Redis with locks, as an operator runs them: TLS, a name with a password, and rights that are enough.
+"""A Kafka and a Redis with access control as an operator runs them: TLS, a user with a password, sufficient rights.
 
-In: a folder, certificates. Out: running servers, and the variables that let Stocktide in.
+In: a folder, certificates. Out: running servers, and the variables with which Stocktide connects.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 
 import redis.asyncio
 from aiokafka.protocol.admin import CreateAclsRequest
-from redis.exceptions import RedisError
 
 from stocktide.embedded import EmbeddedKafka
 from stocktide.embedded import kafka as embedded
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
-from stocktide.embedded.valkey import find_valkey, server_command
-from stocktide.retry import poll_until
+from stocktide.embedded.valkey import find_valkey
 from stocktide.streams.kafka.admin import admin_client
+from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
 from tests.harness.certificates import Certificates
+from tests.harness.servers import START_SECONDS_MAX, RedisProcess
 
 USER, PASSWORD = "shop", "pass-word-5"
-# Kafka's own numbers.
+# The numbers of Kafka's protocol.
 TOPIC, GROUP, CLUSTER = 2, 3, 4
 LITERAL, PREFIXED = 3, 4
 ALLOW = 3
@@ -39,9 +39,8 @@ OPERATIONS = {
     "DescribeConfigs": 10,
     "AlterConfigs": 11,
 }
-START_SECONDS_MAX = 30.0
 
-_LOCKS = """\
+_SECURITY = """\
 listeners=PLAINTEXT://127.0.0.1:{broker},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{broker},SASL_SSL://localhost:{secure}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
@@ -59,8 +58,8 @@ allow.everyone.if.no.acl.found=false
 
 
 class SecuredKafka(EmbeddedKafka):
-    """The embedded Kafka with a second listener: SASL_SSL with SCRAM, a client's certificate, and an authorizer. The
-    first listener, `address`, is the operator's own way in."""
+    """The embedded Kafka with a second listener: SASL_SSL with SCRAM, client certificates and an authorizer. The first
+    listener, `address`, is for the operator."""
 
     def __init__(self, folder: Path, log: Path, certificates: Certificates) -> None:
         super().__init__(folder, log)
@@ -68,7 +67,7 @@ class SecuredKafka(EmbeddedKafka):
         self._secure = pick_free_port()
 
     def environment(self, password_file: Path) -> dict[str, str]:
-        """What lets Stocktide in; the password is written to the file."""
+        """The variables with which Stocktide connects; the password is written to the file."""
         password_file.write_text(f"{PASSWORD}\n")
         return {
             "STOCKTIDE_KAFKA": f"localhost:{self._secure}",
@@ -93,12 +92,12 @@ class SecuredKafka(EmbeddedKafka):
         logs = self.folder.resolve() / "logs"
         keystore = self.folder / "keystore.pem"
         keystore.write_text(self._certificates.server_key.read_text() + self._certificates.server.read_text())
-        size = embedded.JOURNAL_RECORD_BYTES_MAX + embedded.RECORD_OVERHEAD_BYTES
+        size = JOURNAL_RECORD_BYTES_MAX + embedded.RECORD_OVERHEAD_BYTES
         text = embedded._PROPERTIES.format(**ports, log_dirs=logs, record_bytes_max=size)
-        locks = _LOCKS.format(**ports, secure=self._secure, keystore=keystore, ca=self._certificates.ca)
-        for line in locks.splitlines():
+        security = _SECURITY.format(**ports, secure=self._secure, keystore=keystore, ca=self._certificates.ca)
+        for line in security.splitlines():
             text = re.sub(rf"^{re.escape(line.split('=')[0])}=.*\n", "", text, flags=re.MULTILINE)
-        self._properties.write_text(text + locks)
+        self._properties.write_text(text + security)
         if (logs / "meta.properties").exists():
             return
         child = ChildProcess("Kafka's storage tool", self._child.log)
@@ -108,25 +107,26 @@ class SecuredKafka(EmbeddedKafka):
         assert await asyncio.wait_for(child.wait(), START_SECONDS_MAX) == 0, child.last_log_lines()
 
 
-class SecuredRedis:
-    """A server whose default user is off, with one user that has the rights of docs/operations.md. With TLS where a
-    `redis-server` is installed (the embedded Valkey was built without), else without."""
+class SecuredRedis(RedisProcess):
+    """A server whose default user is off, with one user that has the rights of docs/operations.md. With TLS where
+    `redis-server` is installed (the embedded Valkey is built without)."""
 
-    def __init__(self, folder: Path, acl: str, certificates: Certificates | None) -> None:
-        program = shutil.which("redis-server") if certificates is not None else None
-        self._child = ChildProcess("a locked Redis", folder / "redis.log")
-        self._folder = folder
-        self._acl = acl
+    def __init__(self, folder: Path, acl: str, certificates: Certificates) -> None:
+        program = shutil.which("redis-server")
         self._certificates = certificates if program is not None else None
-        self._program = Path(program) if program is not None else find_valkey()
-        self._port = pick_free_port()
+        rules = folder / "users.acl"
+        rules.write_text(f"user default off\nuser operator on >{PASSWORD} ~* &* +@all\n{acl}\n")
+        super().__init__(program or find_valkey(), folder, "--aclfile", str(rules))
+        if (tls := self._certificates) is not None:
+            self.options += ("--port", "0", "--tls-port", str(self.port), "--tls-ca-cert-file", str(tls.ca))
+            self.options += ("--tls-cert-file", str(tls.server), "--tls-key-file", str(tls.server_key))
 
     def environment(self) -> dict[str, str]:
-        """What lets Stocktide in."""
+        """The variables with which Stocktide connects."""
         if self._certificates is None:
-            return {"STOCKTIDE_REDIS": f"redis://{USER}:{PASSWORD}@127.0.0.1:{self._port}/0"}
+            return {"STOCKTIDE_REDIS": f"redis://{USER}:{PASSWORD}@127.0.0.1:{self.port}/0"}
         return {
-            "STOCKTIDE_REDIS": f"rediss://localhost:{self._port}/0",
+            "STOCKTIDE_REDIS": f"rediss://localhost:{self.port}/0",
             "STOCKTIDE_REDIS_USER": USER,
             "STOCKTIDE_REDIS_PASSWORD": PASSWORD,
             "STOCKTIDE_REDIS_TLS_CA": str(self._certificates.ca),
@@ -135,34 +135,9 @@ class SecuredRedis:
         }
 
     def operator(self) -> redis.asyncio.Redis:
-        """A client that may do everything."""
-        tls = self._certificates
-        options: dict[str, Any] = {} if tls is None else {"ssl": True, "ssl_ca_certs": str(tls.ca)}
-        if tls is not None:
-            options |= {"ssl_certfile": str(tls.client), "ssl_keyfile": str(tls.client_key)}
-        return redis.asyncio.Redis(port=self._port, username="operator", password=PASSWORD, **options)
-
-    async def start(self) -> None:
-        """Start it and wait until it answers."""
-        rules = self._folder / "users.acl"
-        rules.write_text(f"user default off\nuser operator on >{PASSWORD} ~* &* +@all\n{self._acl}\n")
-        command = [*server_command(self._program, self._port, self._folder), "--aclfile", str(rules)]
+        """A client with all rights."""
+        options: dict[str, Any] = {}
         if (tls := self._certificates) is not None:
-            command[command.index("--port") + 1] = "0"
-            command += ["--tls-port", str(self._port), "--tls-ca-cert-file", str(tls.ca)]
-            command += ["--tls-cert-file", str(tls.server), "--tls-key-file", str(tls.server_key)]
-        await self._child.spawn(command)
-        assert await poll_until(self._answers, START_SECONDS_MAX), self._child.last_log_lines()
-
-    async def stop(self) -> None:
-        """End it."""
-        await self._child.stop(START_SECONDS_MAX)
-
-    async def _answers(self) -> bool:
-        client = self.operator()
-        try:
-            return bool(await client.ping())
-        except (RedisError, OSError):
-            return False
-        finally:
-            await client.aclose()
+            options = {"ssl": True, "ssl_ca_certs": str(tls.ca)}
+            options |= {"ssl_certfile": str(tls.client), "ssl_keyfile": str(tls.client_key)}
+        return redis.asyncio.Redis(port=self.port, username="operator", password=PASSWORD, **options)

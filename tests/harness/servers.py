@@ -1,6 +1,6 @@
-"""Fixtures of the real servers: one Kafka, one Valkey, one Redis for the whole run, started when asked for.
+"""Servers for tests: fixtures of one Kafka, one Valkey and one Redis per session, started on demand.
 
-`kafka.address` is HOST:PORT, `valkey.url` a URL. A test keeps apart from its neighbours by its own `app_id`.
+`kafka.address` is HOST:PORT, `valkey.url` a URL. Each test uses its own `app_id`.
 """
 
 from __future__ import annotations
@@ -14,76 +14,101 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio
-from redis.exceptions import RedisError
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.valkey import server_command
-from stocktide.retry import poll_until
+from tests.harness.eventually import eventually
+from tests.harness.process import started
 
-# A server of this size starts in moments; on a busy machine in seconds.
+# A quiet machine needs well under a second for each.
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 5.0
+# Logged by Redis and Valkey when the data are loaded.
+ACCEPTING = "Ready to accept connections"
+
+
+class RedisProcess:
+    """A Redis or Valkey server with the options of `server_command`, then `options`: the last value counts."""
+
+    def __init__(self, program: str | Path, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.port = pick_free_port()
+        self.options = options
+        self._program = Path(program)
+        self._child = ChildProcess("Redis", folder / "redis.log")
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def start(self) -> None:
+        """Start the server and wait until it accepts connections."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        await self._child.spawn([*server_command(self._program, self.port, self.folder), *self.options])
+        await eventually(
+            lambda: ACCEPTING in self._child.log.read_text(), START_SECONDS_MAX, self._child.last_log_lines
+        )
+
+    async def stop(self) -> None:
+        await self._child.stop(STOP_SECONDS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
 class RedisServer:
-    """A server that the ledger runs on: `name` is `valkey` or `redis`."""
+    """A server that the ledger runs on."""
 
-    name: str
     url: str
-    pid: int
 
 
 @pytest.fixture(scope="session")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedKafka]:
-    """A running Kafka. `.address` is HOST:PORT."""
+    """A running Kafka."""
     folder = tmp_path_factory.mktemp("kafka")
-    server = EmbeddedKafka(folder, folder / "kafka.log")
-    await server.start()
-    yield server
-    await server.stop()
+    async with started(EmbeddedKafka(folder, folder / "kafka.log")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisServer]:
     """A running Valkey, the one of the extra `embedded`."""
     folder = tmp_path_factory.mktemp("valkey")
-    server = EmbeddedValkey(folder, folder / "valkey.log")
-    await server.start()
-    assert server.pid is not None
-    yield RedisServer("valkey", server.url, server.pid)
-    await server.stop()
+    async with started(EmbeddedValkey(folder, folder / "valkey.log")) as server:
+        yield RedisServer(server.url)
 
 
 @pytest.fixture(scope="session")
 async def redis_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisServer]:
-    """The machine's own `redis-server`. Without one the test is skipped, and the run says so."""
+    """The machine's own `redis-server`; the test is skipped with a warning where it is not installed."""
     program = shutil.which("redis-server")
     if program is None:
         warnings.warn("redis-server is not installed: the ledger was tested on Valkey alone", stacklevel=1)
         pytest.skip("redis-server is not installed: apt-get install redis-server")
-    folder = tmp_path_factory.mktemp("redis")
-    child = ChildProcess("redis-server", folder / "redis.log")
-    port = pick_free_port()
-    await child.spawn(server_command(Path(program), port, folder))
-    url = f"redis://127.0.0.1:{port}/0"
-    assert await poll_until(lambda: _answers(url), START_SECONDS_MAX), child.last_log_lines()
-    assert child.pid is not None
-    yield RedisServer("redis", url, child.pid)
-    await child.stop(STOP_SECONDS_MAX)
+    async with started(RedisProcess(program, tmp_path_factory.mktemp("redis"))) as server:
+        yield RedisServer(server.url)
+
+
+@pytest.fixture
+async def own_valkey(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
+    """A Valkey of the test's own, which it may empty, kill and start again."""
+    async with started(EmbeddedValkey(tmp_path / "valkey", tmp_path / "valkey.log")) as server:
+        yield server
 
 
 @pytest.fixture
 def app_id() -> str:
-    """A name of its own for the test's topics, keys and groups."""
+    """A unique prefix for the test's topics, keys and consumer group."""
+    return new_app_id()
+
+
+def new_app_id() -> str:
     return f"t{uuid.uuid4().hex[:10]}"
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis_server"])
 def ledger_server(request: pytest.FixtureRequest) -> RedisServer:
-    """Each server that the ledger has to run on, one after the other."""
+    """Each server that the ledger has to run on."""
     server = request.getfixturevalue(request.param)
     assert isinstance(server, RedisServer)
     return server
@@ -91,27 +116,15 @@ def ledger_server(request: pytest.FixtureRequest) -> RedisServer:
 
 @pytest.fixture(scope="module")
 async def emptied_afterwards(valkey: RedisServer) -> AsyncIterator[None]:
-    """The Valkey is empty again after a module that leaves thousands of keys: other tests walk all that there are."""
+    """Empty the Valkey after a module that leaves thousands of keys: other tests scan all keys."""
     yield
-    client = redis.asyncio.Redis.from_url(valkey.url)
-    await client.flushall()
-    await client.aclose()
+    async with redis.asyncio.Redis.from_url(valkey.url) as client:
+        await client.flushall()
 
 
 @pytest.fixture(name="redis")
 async def redis_client(valkey: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
-    """A client of the Valkey, which was emptied for this test. Answers are bytes."""
-    client = redis.asyncio.Redis.from_url(valkey.url, decode_responses=False)
-    await client.flushall()
-    yield client
-    await client.aclose()
-
-
-async def _answers(url: str) -> bool:
-    client = redis.asyncio.Redis.from_url(url)
-    try:
-        return bool(await client.ping())
-    except (RedisError, OSError):
-        return False
-    finally:
-        await client.aclose()
+    """A client of the Valkey, which is emptied for this test. Answers are bytes."""
+    async with redis.asyncio.Redis.from_url(valkey.url, decode_responses=False) as client:
+        await client.flushall()
+        yield client

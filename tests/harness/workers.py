@@ -1,25 +1,24 @@
-"""Workers as real processes on the real servers, and what Kafka and Redis hold in the end."""
+"""Workers of one installation as processes, and the content of its topics and its ledger.
+
+In: addresses of Kafka and Redis, an app id, a folder. Out: workers, input events, rows, records of the ledger.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 from redis.exceptions import RedisError
 
 from stocktide.embedded.ports import pick_free_port
-from stocktide.retry import poll_until
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.kafka.publish import Publisher, make_producer
@@ -27,60 +26,13 @@ from stocktide.streams.topics import MOVEMENTS, ORDERS, TOPICS, Topic
 from stocktide.tables.ledger.client import Ledger, Unblessed
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.records import SkuRecord
+from tests.harness.events import Event, placed_and_paid, stock_received
+from tests.harness.eventually import eventually
+from tests.harness.process import CommandResult, StocktideProcess, run_stocktide
 
 PARTITIONS = 4
 # Each of these takes a second or two on a quiet machine.
 WAIT_SECONDS_MAX = 60.0
-AT = "2026-11-24T00:00:00Z"
-
-
-@dataclass
-class WorkerProcess:
-    """One `stocktide worker`."""
-
-    name: str
-    process: asyncio.subprocess.Process
-    port: int
-    log: Path
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
-
-    async def end(self, number: signal.Signals) -> int:
-        """Send it a signal and wait for its end; the exit status."""
-        self.send(number)
-        return await asyncio.wait_for(self.process.wait(), WAIT_SECONDS_MAX)
-
-    async def ask(self, path: str) -> tuple[int, str]:
-        """Status and body of an answer of its endpoint; status 0 where none comes."""
-        timeout = aiohttp.ClientTimeout(total=2)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(f"http://127.0.0.1:{self.port}{path}") as answer,
-            ):
-                return answer.status, await answer.text()
-        except (aiohttp.ClientError, TimeoutError):
-            return 0, ""
-
-    async def is_ready(self) -> bool:
-        """Whether `/readyz` says so."""
-        return (await self.ask("/readyz"))[0] == 200
-
-    async def gauge(self, name: str) -> float:
-        """The sum of a metric's samples."""
-        _, text = await self.ask("/metrics")
-        lines = (line for line in text.splitlines() if line.startswith((name + " ", name + "{")))
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-    async def wait_ready(self) -> None:
-        """Fails with the end of its log if it does not become ready."""
-        assert await poll_until(self.is_ready, WAIT_SECONDS_MAX), self.last_log_lines()
-
-    def last_log_lines(self) -> str:
-        """The end of its log."""
-        return f"{self.name}:\n{self.log.read_text()[-4000:]}"
 
 
 @dataclass
@@ -91,44 +43,61 @@ class WorkerGroup:
     redis: str
     app_id: str
     folder: Path
-    workers: list[WorkerProcess] = field(default_factory=list)
+    workers: list[StocktideProcess] = field(default_factory=list)
 
-    async def start(self, name: str = "w1", ready: bool = True, **settings: str) -> WorkerProcess:
-        """Start a worker; one of the same name goes on with its folder."""
-        port = pick_free_port()
-        environ = {
-            **os.environ,
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables of the installation."""
+        return {
             "STOCKTIDE_APP_ID": self.app_id,
             "STOCKTIDE_KAFKA": self.kafka,
             "STOCKTIDE_REDIS": self.redis,
             "STOCKTIDE_DATA": str(self.folder),
             "STOCKTIDE_PARTITIONS": str(PARTITIONS),
-            "STOCKTIDE_WORKER_NAME": name,
-            "STOCKTIDE_WORKER_PORT": str(port),
-            **settings,
         }
-        log = self.folder / f"{name}.log"
-        with log.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "stocktide", "worker", stdout=output, stderr=output, env=environ
-            )
-        worker = WorkerProcess(name, process, port, log)
+
+    async def run(self, *arguments: str) -> CommandResult:
+        """Run a command on this installation."""
+        return await run_stocktide(*arguments, environ=self.environ)
+
+    async def start(self, name: str = "w1", wait: bool = True, **settings: str) -> StocktideProcess:
+        """Start a worker; a worker of the same name continues with its data."""
+        port = str(pick_free_port())
+        environ = {**self.environ, "STOCKTIDE_WORKER_NAME": name, "STOCKTIDE_WORKER_PORT": port, **settings}
+        worker = StocktideProcess(name, ["worker"], environ, self.folder / f"{name}.log", f"http://127.0.0.1:{port}")
         self.workers.append(worker)
-        if ready:
+        await worker.start()
+        if wait:
             await worker.wait_ready()
         return worker
 
     async def close(self) -> None:
-        """End what still runs."""
+        """Kill the workers that still run."""
         for worker in self.workers:
-            if worker.process.returncode is None:
-                worker.send(signal.SIGCONT)
-                worker.send(signal.SIGKILL)
-                await worker.process.wait()
+            await worker.stop(signal.SIGKILL)
+
+    def log_tails(self) -> str:
+        return "\n".join(worker.log_tail() for worker in self.workers)
+
+    def topic(self, topic: Topic) -> str:
+        return topic.full_name(self.app_id)
+
+    def partitions(self, topic: Topic) -> list[TopicPartition]:
+        return [TopicPartition(self.topic(topic), number) for number in range(topic.partitions or PARTITIONS)]
+
+    async def write(
+        self, topic: Topic, *rows: tuple[str, Event | bytes], to_partition: Callable[[bytes], int] | None = None
+    ) -> None:
+        """Write (key, value) pairs; return when Kafka has them."""
+        async with self.publisher() as publisher:
+            await publisher.publish(self.topic(topic), map(_encode, rows), publisher.epoch, to_partition)
+
+    async def send_orders(self, *events: Event) -> None:
+        """Write events of orders as channels do."""
+        await self.write(ORDERS, *((str(event["order_id"]), event) for event in events))
 
     @asynccontextmanager
-    async def producer(self) -> AsyncIterator[Publisher]:
-        """Writes events as channels and warehouses do."""
+    async def publisher(self) -> AsyncIterator[Publisher]:
         membership = Membership(1e9)
         membership.begin()
         publisher = Publisher(make_producer(self.kafka), membership)
@@ -136,137 +105,94 @@ class WorkerGroup:
         yield publisher
         await publisher.stop()
 
-    async def send(self, topic: Topic, events: Iterable[tuple[str, dict[str, Any] | bytes]]) -> None:
-        """Write (key, event) pairs and return when Kafka has them."""
-        async with self.producer() as publisher:
-            await publisher.publish(topic.full_name(self.app_id), [_row(*pair) for pair in events], publisher.epoch)
+    async def place_orders(self, numbers: range, per_second: int) -> None:
+        """Place and pay orders `o<number>` at a steady rate."""
+        step = max(1, per_second // 20)
+        async with self.publisher() as publisher:
+            for start in range(numbers.start, numbers.stop, step):
+                some = range(start, min(start + step, numbers.stop))
+                rows = [_encode((f"o{number}", event)) for number in some for event in placed_and_paid(f"o{number}")]
+                await publisher.publish(self.topic(ORDERS), rows, publisher.epoch)
+                await asyncio.sleep(step / per_second)
 
     async def receive(self, skus: Iterable[str], quantity: int) -> None:
-        """Receive so many of each SKU into SH1, and wait until the ledger has them."""
-        lines = [{"sku": sku, "quantity": quantity} for sku in skus]
-        event = {"type": "stock.received", "id": "opening", "occurred_at": AT, "warehouse": "SH1", "lines": lines}
-        await self.send(MOVEMENTS, [("SH1", event)])
-        for line in lines:
+        """Receive units of each SKU into SH1, and wait until the ledger has them."""
+        event = stock_received("opening", *((sku, quantity) for sku in skus))
+        await self.write(MOVEMENTS, ("SH1", event))
+        for line in event["lines"]:
             await self.sku_when(str(line["sku"]), lambda record: bool(record.counters.get("on_hand@SH1")))
 
-    async def sku_when(self, sku: str, holds: Any) -> SkuRecord:
-        """The ledger's record of a SKU once it `holds`, and the batch is settled."""
+    async def sku_when(self, sku: str, holds: Callable[[SkuRecord], bool]) -> SkuRecord:
+        """The ledger's record of a SKU, once `holds` is true of it and its batch is settled."""
+        found: list[SkuRecord] = []
         async with connect(self.redis) as redis:
             ledger = Ledger(redis, self.app_id)
-            found: list[SkuRecord] = []
 
-            async def looks_right() -> bool:
+            async def matches() -> bool:
                 try:
                     read = await ledger.read_sku(sku)
-                except (Unblessed, RedisError, OSError):  # it is being brought back
+                except (Unblessed, RedisError, OSError):  # during a recovery
                     return False
-                if read.value is None or read.settled != read.batch or not holds(read.value[0]):
-                    return False
-                found.append(read.value[0])
-                return True
+                if read.value is not None and read.settled == read.batch and holds(read.value[0]):
+                    found.append(read.value[0])
+                return bool(found)
 
-            assert await poll_until(looks_right, WAIT_SECONDS_MAX), await self.state_of(ledger, sku)
-            return found[-1]
-
-    async def state_of(self, ledger: Ledger, sku: str) -> str:
-        """For a failure's message."""
-        logs = "\n".join(worker.last_log_lines() for worker in self.workers)
-        return f"{await ledger.read_sku(sku)}\n{logs}"
+            await eventually(matches, WAIT_SECONDS_MAX, lambda: f"{sku} is not as expected\n{self.log_tails()}")
+        return found[0]
 
     async def records(self, topic: Topic) -> list[ConsumerRecord[bytes | None, bytes | None]]:
-        """All records of a topic as it is now, partition by partition in order."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka, enable_auto_commit=False)
-        await consumer.start()
-        try:
-            count = topic.partitions or PARTITIONS
-            parts = [TopicPartition(topic.full_name(self.app_id), number) for number in range(count)]
+        """All records of a topic, partition by partition in order."""
+        found: list[ConsumerRecord[bytes | None, bytes | None]] = []
+        async with AIOKafkaConsumer(bootstrap_servers=self.kafka, enable_auto_commit=False) as consumer:
+            parts = self.partitions(topic)
             consumer.assign(parts)
             await consumer.seek_to_beginning(*parts)
             ends = await consumer.end_offsets(parts)
-            found: list[ConsumerRecord[bytes | None, bytes | None]] = []
             while [part for part in parts if await consumer.position(part) < ends[part]]:
                 for some in (await consumer.getmany(timeout_ms=200)).values():
                     found.extend(some)
-            return found
-        finally:
-            await consumer.stop()
+        return found
 
-    async def newest(self, topic: Topic) -> dict[str, Any]:
+    async def rows(self, topic: Topic) -> dict[str, Any]:
         """The newest row of each key."""
-        rows = {}
-        for record in await self.records(topic):
-            rows[(record.key or b"").decode()] = record.value and json.loads(record.value)
-        return rows
+        records = await self.records(topic)
+        return {(record.key or b"").decode(): record.value and json.loads(record.value) for record in records}
 
-    async def newest_when(self, topic: Topic, holds: Any) -> dict[str, Any]:
-        """The newest rows once they `hold`."""
+    async def rows_when(self, topic: Topic, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The newest rows, once `holds` is true of them."""
         found: dict[str, Any] = {}
 
-        async def looks_right() -> bool:
+        async def matches() -> bool:
             found.clear()
-            found.update(await self.newest(topic))
-            return bool(holds(found))
+            found.update(await self.rows(topic))
+            return holds(found)
 
-        logs = "\n".join(worker.last_log_lines() for worker in self.workers)
-        assert await poll_until(looks_right, WAIT_SECONDS_MAX), f"{len(found)} rows: {str(found)[-2000:]}\n{logs}"
+        await eventually(matches, WAIT_SECONDS_MAX, lambda: f"{str(found)[-2000:]}\n{self.log_tails()}")
         return found
 
     async def uncommitted(self) -> dict[str, int]:
-        """Records of each input that the group has not committed."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka, group_id=self.app_id, enable_auto_commit=False)
-        await consumer.start()
-        try:
-            lags = {}
-            for topic in TOPICS:
-                parts = [
-                    TopicPartition(topic.full_name(self.app_id), number)
-                    for number in range(topic.partitions or PARTITIONS)
-                ]
-                ends = await consumer.end_offsets(parts)
-                lags[topic.name] = sum([ends[part] - (await consumer.committed(part) or 0) for part in parts])
-            return {name: lags[name] for name in ("orders", "movements", "journal", "stock")}
-        finally:
-            await consumer.stop()
+        """The group's lag on each input topic, in records."""
+        lags: dict[str, int] = {}
+        async with AIOKafkaConsumer(
+            bootstrap_servers=self.kafka, group_id=self.app_id, enable_auto_commit=False
+        ) as consumer:
+            for topic in (topic for topic in TOPICS if topic.name in ("orders", "movements", "journal", "stock")):
+                ends = await consumer.end_offsets(self.partitions(topic))
+                lags[topic.name] = sum([end - (await consumer.committed(part) or 0) for part, end in ends.items()])
+        return lags
 
 
-async def make_worker_group(kafka: str, redis: str, app_id: str, folder: Path) -> WorkerGroup:
-    """A fleet without workers yet, its topics made."""
+@asynccontextmanager
+async def worker_group(kafka: str, redis: str, app_id: str, folder: Path) -> AsyncIterator[WorkerGroup]:
+    """A group without workers, with its topics; its workers are killed at the end."""
     await ensure_topics(kafka, app_id, PARTITIONS)
-    return WorkerGroup(kafka, redis, app_id, folder)
+    group = WorkerGroup(kafka, redis, app_id, folder)
+    try:
+        yield group
+    finally:
+        await group.close()
 
 
-def placed(order_id: str, sku: str = "A", quantity: int = 1, **more: Any) -> tuple[str, dict[str, Any]]:
-    """A key and an `order.placed` of one line."""
-    event = {
-        "type": "order.placed",
-        "id": f"{order_id}-placed",
-        "occurred_at": AT,
-        "order_id": order_id,
-        "channel": "jd",
-        "lines": [{"sku": sku, "quantity": quantity}],
-    }
-    return order_id, {**event, **more}
-
-
-def paid(order_id: str) -> tuple[str, dict[str, Any]]:
-    """A key and an `order.paid`."""
-    return order_id, {"type": "order.paid", "id": f"{order_id}-paid", "occurred_at": AT, "order_id": order_id}
-
-
-async def send_steadily(fleet: WorkerGroup, orders: range, per_second: int) -> None:
-    """Place and pay orders `o<number>`, a few at a time, at a steady rate."""
-    async with fleet.producer() as publisher:
-        step = max(1, per_second // 20)
-        for start in range(orders.start, orders.stop, step):
-            pairs = [pair for number in orders[start - orders.start :][:step] for pair in order_of(f"o{number}")]
-            await publisher.publish(ORDERS.full_name(fleet.app_id), [_row(*pair) for pair in pairs], publisher.epoch)
-            await asyncio.sleep(step / per_second)
-
-
-def order_of(order_id: str) -> tuple[tuple[str, dict[str, Any]], ...]:
-    """Placed, then paid."""
-    return placed(order_id), paid(order_id)
-
-
-def _row(key: str, event: dict[str, Any] | bytes) -> tuple[bytes, bytes]:
-    return key.encode(), event if isinstance(event, bytes) else json.dumps(event).encode()
+def _encode(row: tuple[str, Event | bytes]) -> tuple[bytes, bytes]:
+    key, value = row
+    return key.encode(), value if isinstance(value, bytes) else json.dumps(value).encode()

@@ -1,37 +1,38 @@
-"""One running system for all tests of the API: starting it is what takes long."""
+"""One running system for all tests of a module, since its start takes most of the time; one group of workers a test."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
-import aiohttp
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient
-from tests.harness.servers import RedisServer
-from tests.harness.system import RunningSystem, start_system
+from tests.harness.api_client import ApiTestClient
+from tests.harness.servers import RedisServer, new_app_id
+from tests.harness.system import RunningSystem, running_system
+from tests.harness.workers import WorkerGroup, worker_group
 
 
 @pytest.fixture(scope="module")
 async def running(
     kafka: EmbeddedKafka, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
-    """`stocktide up` on the session's servers, under a name of its own."""
-    app_id = f"t{uuid.uuid4().hex[:10]}"
-    given = ["--kafka", kafka.address, "--redis", valkey.url]
-    system = await start_system(tmp_path_factory.mktemp("api") / "data", given, {"STOCKTIDE_APP_ID": app_id})
-    try:
-        await system.wait_ready()
+    """`stocktide up` on the session's servers."""
+    data = tmp_path_factory.mktemp("system") / "data"
+    async with running_system(data, kafka.address, valkey.url, new_app_id()) as system:
         yield system
-    finally:
-        await system.stop()
 
 
 @pytest.fixture
 async def shop(running: RunningSystem) -> AsyncIterator[ApiTestClient]:
     """A client of that system."""
-    timeout = aiohttp.ClientTimeout(total=WAIT_SECONDS_MAX)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        yield ApiTestClient(session, running.api)
+    async with running.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def group(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[WorkerGroup]:
+    """A group without workers on the session's servers."""
+    async with worker_group(kafka.address, valkey.url, app_id, tmp_path) as made:
+        yield made

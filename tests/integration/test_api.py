@@ -1,4 +1,4 @@
-"""Every call of the contract, on the whole system."""
+"""Every call of the contract, on a running system."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import orjson
 import pytest
 
 from stocktide.streams.contract import documents
-from tests.harness.api_client import AT, ApiTestClient, fresh
+from tests.harness.api_client import ApiTestClient, unique_name
+from tests.harness.events import AT, stock_received
 
 pytestmark = pytest.mark.integration
 
 
-async def test_a_system_that_knows_nothing_yet_says_so(shop: ApiTestClient) -> None:
-    """The first test of this module: nothing has happened."""
+async def test_an_empty_system_has_no_channels_and_no_stock(shop: ApiTestClient) -> None:
+    # The first test of this module: the system is empty.
     assert (await shop.get("/v1/channels")).body == {"items": []}
     assert (await shop.get("/v1/channels/tmall/stock")).body == {"items": [], "next": None}
     async with shop.feed("nobody") as feed:
@@ -25,14 +26,13 @@ async def test_a_system_that_knows_nothing_yet_says_so(shop: ApiTestClient) -> N
 
 
 def has_shape_of(shape: Any, body: Any) -> None:
-    """Fail where `body` lacks a field of the contract, or has another one."""
+    """Fail if `body` lacks a field of the contract or has another one."""
     assert body.items() <= msgspec.to_builtins(msgspec.convert(body, shape)).items()
 
 
 async def test_an_order_is_placed_once_however_often_it_is_sent(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
-    await shop.receive(sku, 10)
-    order = {"order_id": fresh("order"), "channel": "tmall", "lines": [{"sku": sku, "quantity": 3}]}
+    sku = await shop.receive_new(10)
+    order = {"order_id": unique_name("order"), "channel": "tmall", "lines": [{"sku": sku, "quantity": 3}]}
     first = await shop.post("/v1/orders", order)
     again = await shop.post("/v1/orders", order)
     assert (first.status, again.status) == (201, 200)
@@ -44,23 +44,22 @@ async def test_an_order_is_placed_once_however_often_it_is_sent(shop: ApiTestCli
 
 
 async def test_the_same_order_id_with_another_body_is_a_conflict(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
-    await shop.receive(sku, 10)
-    order_id = fresh("order")
+    sku = await shop.receive_new(10)
+    order_id = unique_name("order")
     assert (await shop.place(sku, 1, order_id=order_id)).status == 201
     other = await shop.place(sku, 2, order_id=order_id)
-    assert (other.status, other.code) == (409, "conflict")
+    assert other.problem == (409, "conflict")
     assert "order" not in other.body
 
 
 async def test_a_refusal_gives_a_reason_per_line_and_stands(shop: ApiTestClient) -> None:
-    scarce, unknown, plenty = fresh("sku"), fresh("sku"), fresh("sku")
+    scarce, unknown, plenty = unique_name("sku"), unique_name("sku"), unique_name("sku")
     await shop.receive(scarce, 1)
     await shop.receive(plenty, 9)
     lines = [{"sku": sku, "quantity": 2} for sku in (plenty, scarce, unknown)]
-    order = {"order_id": fresh("order"), "channel": "jd", "lines": lines}
+    order = {"order_id": unique_name("order"), "channel": "jd", "lines": lines}
     refused = await shop.post("/v1/orders", order)
-    assert (refused.status, refused.code) == (409, "insufficient_stock")
+    assert refused.problem == (409, "insufficient_stock")
     assert [(line["sku"], line["reason"]) for line in refused.body["lines"]] == [
         (scarce, "insufficient_stock"),
         (unknown, "unknown_sku"),
@@ -73,18 +72,16 @@ async def test_a_refusal_gives_a_reason_per_line_and_stands(shop: ApiTestClient)
 
 
 async def test_a_partial_order_takes_the_lines_that_hold(shop: ApiTestClient) -> None:
-    plenty, unknown = fresh("sku"), fresh("sku")
-    await shop.receive(plenty, 9)
+    plenty, unknown = await shop.receive_new(9), unique_name("sku")
     lines = [{"sku": sku, "quantity": 2} for sku in (plenty, unknown)]
-    order = {"order_id": fresh("order"), "channel": "jd", "accept": "partial", "lines": lines}
+    order = {"order_id": unique_name("order"), "channel": "jd", "accept": "partial", "lines": lines}
     taken = await shop.post("/v1/orders", order)
     assert taken.status == 201
     assert [line["state"] for line in taken.body["lines"]] == ["reserved", "rejected"]
 
 
 async def test_pay_and_cancel_are_idempotent_and_move_the_units(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
-    await shop.receive(sku, 10)
+    sku = await shop.receive_new(10)
     placed = await shop.place(sku, 4)
     order = f"/v1/orders/{placed.body['order_id']}"
     paid, again = await shop.post(f"{order}/pay"), await shop.post(f"{order}/pay", {})
@@ -96,13 +93,12 @@ async def test_pay_and_cancel_are_idempotent_and_move_the_units(shop: ApiTestCli
     assert (await shop.post(f"{order}/cancel")).body["state"] == "cancelled"
     assert (await shop.stock(sku))["available"] == 10
     late = await shop.post(f"{order}/pay")
-    assert (late.status, late.code) == (409, "already_final")
+    assert late.problem == (409, "already_final")
     assert (await shop.get(order)).body["state"] == "cancelled"
 
 
 async def test_extend_lengthens_the_hold_by_what_is_asked_or_900_seconds(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
-    await shop.receive(sku, 10)
+    sku = await shop.receive_new(10)
     placed = await shop.place(sku, 1, hold_seconds=60)
     order = f"/v1/orders/{placed.body['order_id']}"
     by_default = await shop.post(f"{order}/extend", {})
@@ -112,37 +108,34 @@ async def test_extend_lengthens_the_hold_by_what_is_asked_or_900_seconds(shop: A
 
 
 async def test_the_same_event_id_with_another_body_is_a_conflict(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
-    await shop.receive(sku, 10)
+    sku = await shop.receive_new(10)
     order = f"/v1/orders/{(await shop.place(sku)).body['order_id']}"
     assert (await shop.post(f"{order}/extend", {"id": "e1", "hold_seconds": 1000})).status == 200
     assert (await shop.post(f"{order}/extend", {"id": "e1", "hold_seconds": 1000})).body["replayed"]
     other = await shop.post(f"{order}/extend", {"id": "e1", "hold_seconds": 2000})
-    assert (other.status, other.code) == (409, "conflict")
+    assert other.problem == (409, "conflict")
 
 
-async def test_an_order_that_nobody_placed_is_404(shop: ApiTestClient) -> None:
+async def test_an_unknown_order_is_404(shop: ApiTestClient) -> None:
     for call in ("pay", "cancel", "extend"):
-        answer = await shop.post(f"/v1/orders/{fresh('order')}/{call}")
-        assert (answer.status, answer.code) == (404, "unknown_order")
-    answer = await shop.get(f"/v1/orders/{fresh('order')}")
-    assert (answer.status, answer.code) == (404, "unknown_order")
+        answer = await shop.post(f"/v1/orders/{unique_name('order')}/{call}")
+        assert answer.problem == (404, "unknown_order")
+    answer = await shop.get(f"/v1/orders/{unique_name('order')}")
+    assert answer.problem == (404, "unknown_order")
 
 
 async def test_a_hold_ends_by_itself(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
-    await shop.receive(sku, 10)
+    sku = await shop.receive_new(10)
     placed = await shop.place(sku, 4, hold_seconds=1)
     path = f"/v1/orders/{placed.body['order_id']}"
-    await shop.once(path, lambda answer: answer.body["state"] == "expired")
+    await shop.get_when(path, lambda answer: answer.body["state"] == "expired")
     assert (await shop.stock(sku))["available"] == 10
     late = await shop.post(f"{path}/pay")
-    assert (late.status, late.code) == (409, "already_final")
+    assert late.problem == (409, "already_final")
 
 
 async def test_concurrent_shoppers_never_get_a_unit_too_many(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
-    await shop.receive(sku, 50)
+    sku = await shop.receive_new(50)
     placed = await asyncio.gather(*(shop.place(sku, 1) for _ in range(120)))
     statuses = [answer.status for answer in placed]
     assert (statuses.count(201), statuses.count(409)) == (50, 70)
@@ -150,25 +143,16 @@ async def test_concurrent_shoppers_never_get_a_unit_too_many(shop: ApiTestClient
 
 
 async def test_thousands_of_events_go_in_one_call_and_bad_lines_are_named(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
+    sku = unique_name("sku")
     lines: list[bytes] = []
     for number in range(3000):
-        event = {
-            "type": "stock.received",
-            "id": f"{sku}-{number}",
-            "occurred_at": AT,
-            "warehouse": "SH1",
-            "lines": [{"sku": sku, "quantity": 1}],
-        }
-        lines.append(orjson.dumps(event))
+        lines.append(orjson.dumps(stock_received(f"{sku}-{number}", (sku, 1))))
     lines[10] = b""
     lines[20] = b'{"type":"stock.received"'
     lines[30] = lines[30].replace(b'"quantity":1', b'"quantity":-1')
     lines[40] = b'{"type":"stock.vanished","id":"1","occurred_at":"2026-11-11T00:00:00Z"}'
     lines[50] = b"\xff\xfe"
-    body = b"\n".join(lines) + b"\n"
-    headers = {"Content-Type": "application/x-ndjson"}
-    answer = await shop.call("POST", "/v1/events", body, headers=headers)
+    answer = await shop.send_events(*lines)
     assert answer.status == 202
     has_shape_of(documents.EventsTaken, answer.body)
     assert answer.body["accepted"] == 2995
@@ -184,28 +168,19 @@ async def test_thousands_of_events_go_in_one_call_and_bad_lines_are_named(shop: 
 
 
 async def test_events_of_one_order_keep_their_order(shop: ApiTestClient) -> None:
-    sku, order_id = fresh("sku"), fresh("order")
-    await shop.receive(sku, 5)
+    sku, order_id = await shop.receive_new(5), unique_name("order")
     common = {"order_id": order_id, "occurred_at": AT}
     placed = {"type": "order.placed", "id": "1", "channel": "jd", "lines": [{"sku": sku, "quantity": 2}]}
     shipped = {"type": "order.shipped", "id": "3", "lines": [{"sku": sku, "quantity": 2, "warehouse": "SH1"}]}
     events = (placed, {"type": "order.paid", "id": "2"}, shipped)
-    body = b"\n".join(orjson.dumps({**event, **common}) for event in events)
-    assert (await shop.call("POST", "/v1/events", body)).body == {"accepted": 3, "rejected": []}
-    await shop.once(f"/v1/orders/{order_id}", lambda answer: answer.body.get("state") == "shipped")
+    assert (await shop.send_events(*({**event, **common} for event in events))).body == {"accepted": 3, "rejected": []}
+    await shop.get_when(f"/v1/orders/{order_id}", lambda answer: answer.body.get("state") == "shipped")
     assert (await shop.stock(sku))["on_hand"] == 3
 
 
-async def test_a_movement_tells_what_it_did_at_the_place_that_was_named(shop: ApiTestClient) -> None:
-    sku, id_ = fresh("sku"), f"a/b {{c}}%2F{fresh('wms')}".replace(" ", "_")
-    movement = {
-        "type": "stock.received",
-        "id": id_,
-        "occurred_at": AT,
-        "warehouse": "SH/1",
-        "lines": [{"sku": sku, "quantity": 7}],
-    }
-    taken = await shop.post("/v1/movements", movement)
+async def test_a_movement_has_its_result_at_its_location(shop: ApiTestClient) -> None:
+    sku, id_ = unique_name("sku"), f"a/b {{c}}%2F{unique_name('wms')}".replace(" ", "_")
+    taken = await shop.post("/v1/movements", stock_received(id_, (sku, 7), warehouse="SH/1"))
     assert taken.status == 202
     has_shape_of(documents.MovementTaken, taken.body)
     assert taken.headers["Location"] == f"/v1/warehouses/SH%2F1/movements/{quote(id_, safe='')}"
@@ -214,21 +189,14 @@ async def test_a_movement_tells_what_it_did_at_the_place_that_was_named(shop: Ap
     assert (did["warehouse"], did["id"], did["outcome"], did["lines"][0]["on_hand"]) == (*("SH/1", id_, "received", 7),)
 
 
-async def test_a_movement_that_was_refused_says_why(shop: ApiTestClient) -> None:
-    adjusted = {
-        "type": "stock.adjusted",
-        "id": fresh("wms"),
-        "occurred_at": AT,
-        "warehouse": "SH1",
-        "reason": "damages",
-        "lines": [{"sku": fresh("sku"), "quantity": -1}],
-    }
-    assert (await shop.post("/v1/movements", adjusted)).status == 202
-    assert (await shop.movement("SH1", adjusted["id"]))["outcome"] == "unknown_sku"
+async def test_a_refused_movement_has_a_reason(shop: ApiTestClient) -> None:
+    received = stock_received(unique_name("wms"), (unique_name("sku"), -1))
+    adjusted = {**received, "type": "stock.adjusted", "reason": "damages"}
+    assert (await shop.move(adjusted))["outcome"] == "unknown_sku"
 
 
-async def test_stock_has_the_shape_of_the_contract_and_is_404_where_nobody_knows_it(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
+async def test_stock_has_the_shape_of_the_contract_and_an_unknown_sku_is_404(shop: ApiTestClient) -> None:
+    sku = unique_name("sku")
     await shop.receive(sku, 7, "SH1")
     await shop.receive(sku, 3, "BJ1")
     await shop.place(sku, 2)
@@ -237,12 +205,12 @@ async def test_stock_has_the_shape_of_the_contract_and_is_404_where_nobody_knows
     assert (stock["on_hand"], stock["locked"], stock["available"]) == (10, 2, 8)
     assert set(stock["warehouses"]) == {"SH1", "BJ1"}
     assert stock["channels"]["tmall"] == {"mode": "in_stock", "quantity": 8, "preorder_remaining": 0}
-    unknown = await shop.get(f"/v1/stock/{fresh('sku')}")
-    assert (unknown.status, unknown.code) == (404, "unknown_sku")
+    unknown = await shop.get(f"/v1/stock/{unique_name('sku')}")
+    assert unknown.problem == (404, "unknown_sku")
 
 
 async def test_a_channels_stock_comes_in_pages_that_miss_and_repeat_nothing(shop: ApiTestClient) -> None:
-    mine = {fresh("page") for _ in range(7)}
+    mine = {unique_name("page") for _ in range(7)}
     for sku in mine:
         await shop.receive(sku, 1)
     seen: list[str] = []
@@ -256,44 +224,44 @@ async def test_a_channels_stock_comes_in_pages_that_miss_and_repeat_nothing(shop
     assert len(seen) == len(set(seen))
     assert mine <= set(seen)
     one, two, *_ = sorted(mine)
-    chosen = (await shop.get(f"/v1/channels/tmall/stock?sku={one}&sku={two}&sku={fresh('sku')}")).body
+    chosen = (await shop.get(f"/v1/channels/tmall/stock?sku={one}&sku={two}&sku={unique_name('sku')}")).body
     assert [item["sku"] for item in chosen["items"]] == [one, two]
 
 
 async def test_a_policy_is_set_whole_shown_and_removed(shop: ApiTestClient) -> None:
-    channel, sku = fresh("channel"), fresh("sku")
+    channel, sku = unique_name("channel"), unique_name("sku")
     path = f"/v1/policies/{channel}"
     before = (await shop.get(path)).body
     has_shape_of(documents.PolicyAnswer, before)
     assert before["own"] is None
     policy = {"safety_threshold": 5, "below_threshold": "preorder", "preorder_cap": 9, "buffer": None}
-    shown = await shop.call("PUT", path, policy)
+    shown = await shop.put(path, policy)
     assert shown.status == 200
     assert shown.body["own"] == {"safety_threshold": 5, "below_threshold": "preorder", "preorder_cap": 9}
     assert (shown.body["effective"]["resume_threshold"], shown.body["effective"]["share"]) == (6, 1.0)
-    assert (await shop.call("PUT", path, {"buffer": 2})).body["own"] == {"buffer": 2}
-    merged = (await shop.call("PUT", f"{path}/{sku}", {"share": 0.5})).body
+    assert (await shop.put(path, {"buffer": 2})).body["own"] == {"buffer": 2}
+    merged = (await shop.put(f"{path}/{sku}", {"share": 0.5})).body
     assert (merged["own"], merged["effective"]["buffer"]) == ({"share": 0.5}, 2)
-    everywhere = await shop.call("PUT", f"/v1/policies/*/{sku}", {"preorder_cap": 3})
+    everywhere = await shop.put(f"/v1/policies/*/{sku}", {"preorder_cap": 3})
     assert (everywhere.status, everywhere.body["own"]) == (200, {"preorder_cap": 3})
     for level in (f"{path}/{sku}", path, f"/v1/policies/*/{sku}"):
         assert (await shop.call("DELETE", level)).status == 204
         gone = await shop.call("DELETE", level)
-        assert (gone.status, gone.code) == (404, "unknown_policy")
+        assert gone.problem == (404, "unknown_policy")
     assert channel in (await shop.get("/v1/channels")).body["items"]
 
 
 async def test_a_policy_is_in_force_when_it_is_answered(shop: ApiTestClient) -> None:
-    channel, sku = fresh("channel"), fresh("sku")
+    channel, sku = unique_name("channel"), unique_name("sku")
     await shop.receive(sku, 10)
-    await shop.call("PUT", f"/v1/policies/{channel}", {"safety_threshold": 10, "below_threshold": "suspend"})
+    await shop.put(f"/v1/policies/{channel}", {"safety_threshold": 10, "below_threshold": "suspend"})
     refused = await shop.place(sku, 1, channel=channel)
-    assert (refused.status, refused.code) == (409, "channel_suspended")
-    await shop.call("PUT", f"/v1/policies/{channel}", {})
+    assert refused.problem == (409, "channel_suspended")
+    await shop.put(f"/v1/policies/{channel}", {})
     assert (await shop.place(sku, 1, channel=channel)).status == 201
 
 
-async def test_the_process_tells_how_it_is(shop: ApiTestClient) -> None:
+async def test_the_process_reports_its_health(shop: ApiTestClient) -> None:
     assert (await shop.get("/healthz")).body == {"status": "ok"}
     ready = await shop.get("/readyz")
     assert (ready.status, ready.body) == (200, {"ready": True, "reasons": {}})
@@ -307,9 +275,8 @@ async def test_the_process_tells_how_it_is(shop: ApiTestClient) -> None:
 async def test_the_openapi_document_names_every_call(shop: ApiTestClient) -> None:
     document = (await shop.get("/openapi.json")).body
     assert document["openapi"].startswith("3.1")
-    assert {"/v1/orders", "/v1/events", "/v1/channels/{channel}/feed", "/v1/policies/{channel}/{sku}"} <= set(
-        document["paths"]
-    )
+    for path in ("/v1/orders", "/v1/events", "/v1/channels/{channel}/feed", "/v1/policies/{channel}/{sku}"):
+        assert path in document["paths"]
     references = set(_references(document))
     assert references
     for reference in references:

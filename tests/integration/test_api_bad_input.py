@@ -1,13 +1,14 @@
-"""What is wrong gets a 4xx problem document that says what and where, and the API goes on."""
+"""Bad input gets a 4xx problem document that says what is wrong and where, and the API continues."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
 
-from tests.harness.api_client import ApiTestClient, fresh
+from tests.harness.api_client import ApiTestClient, unique_name
 
 pytestmark = pytest.mark.integration
 
@@ -75,25 +76,22 @@ async def test_a_wrong_field_is_422_with_its_path(shop: ApiTestClient, body: byt
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/movements"])
 async def test_what_is_no_json_is_a_400_problem(shop: ApiTestClient, path: str, body: bytes) -> None:
     answer = await shop.post(path, body)
-    assert (answer.status, answer.code) == (400, "malformed_json"), answer.body
+    assert answer.problem == (400, "malformed_json"), answer.body
 
 
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/movements", "/v1/events", "/v1/orders/o/pay"])
 async def test_ten_megabytes_are_a_413_problem(shop: ApiTestClient, path: str) -> None:
     body = order(padding="x" * 10_000_000)
     answer = await shop.post(path, body)
-    assert (answer.status, answer.code) == (413, "too_large")
+    assert answer.problem == (413, "too_large")
 
 
 async def test_a_body_that_does_not_say_how_long_it_is_is_cut_off_as_well(shop: ApiTestClient) -> None:
-    async def endless() -> Any:
+    async def endless() -> AsyncIterator[bytes]:
         for _ in range(200):
             yield b"x" * 65_536
 
-    headers = {"Content-Type": "application/json"}
-    async with shop.session.post(f"{shop.api}/v1/orders", data=endless(), headers=headers) as response:
-        assert response.status == 413
-        assert (await response.json(content_type=None))["code"] == "too_large"
+    assert (await shop.post("/v1/orders", endless())).problem == (413, "too_large")
 
 
 async def test_a_line_too_large_is_rejected_and_its_neighbours_are_taken(shop: ApiTestClient) -> None:
@@ -108,19 +106,23 @@ async def test_a_line_too_large_is_rejected_and_its_neighbours_are_taken(shop: A
 
 async def test_more_lines_than_a_call_takes_are_a_413_problem(shop: ApiTestClient) -> None:
     answer = await shop.post("/v1/events", b"\n" * 1_000_000)
-    assert (answer.status, answer.code) == (413, "too_many_lines")
+    assert answer.problem == (413, "too_many_lines")
 
 
 async def test_rule_40_what_is_dated_too_far_ahead_is_422_at_every_path(shop: ApiTestClient) -> None:
-    sku, ahead = fresh("sku"), "2099-01-01T00:00:00Z"
+    sku, ahead = unique_name("sku"), "2099-01-01T00:00:00Z"
     await shop.receive(sku, 5)
     answer = await shop.place(sku, occurred_at=ahead)
     assert (answer.status, answer.code, answer.body["errors"][0]["path"]) == (422, "occurred_in_future", "occurred_at")
-    count = {"type": "stock.counted", "id": fresh("c"), "warehouse": "SH1", "lines": [{"sku": sku, "quantity": 1}]}
+    count = {
+        "type": "stock.counted",
+        "id": unique_name("c"),
+        "warehouse": "SH1",
+        "lines": [{"sku": sku, "quantity": 1}],
+    }
     answer = await shop.post("/v1/movements", count | {"occurred_at": ahead})
     assert (answer.status, answer.code, answer.body["errors"][0]["path"]) == (422, "occurred_in_future", "occurred_at")
-    lines = [orjson.dumps(count | {"occurred_at": at}) for at in (ahead, "2026-11-20T00:00:00Z")]
-    answer = await shop.post("/v1/events", b"\n".join(lines))
+    answer = await shop.send_events(count | {"occurred_at": ahead}, count)
     assert (answer.status, answer.body["accepted"]) == (202, 1)
     assert [(line["line"], line["code"], line["path"]) for line in answer.body["rejected"]] == [
         (1, "occurred_in_future", "occurred_at")
@@ -129,7 +131,7 @@ async def test_rule_40_what_is_dated_too_far_ahead_is_422_at_every_path(shop: Ap
 
 async def test_an_event_that_is_no_movement_is_refused_at_movements(shop: ApiTestClient) -> None:
     answer = await shop.post("/v1/movements", {**ORDER, "type": "order.placed", "id": "1"})
-    assert (answer.status, answer.code) == (422, "unknown_type")
+    assert answer.problem == (422, "unknown_type")
 
 
 @pytest.mark.parametrize(
@@ -156,37 +158,34 @@ async def test_an_event_that_is_no_movement_is_refused_at_movements(shop: ApiTes
         ("DELETE", "/v1/policies/nobody", 404, "unknown_policy"),
     ],
 )
-async def test_a_wrong_address_is_a_problem(
-    shop: ApiTestClient, method: str, path: str, status: int, code: str
-) -> None:
+async def test_a_wrong_url_is_a_problem(shop: ApiTestClient, method: str, path: str, status: int, code: str) -> None:
     answer = await shop.call(method, path, b"{}" if method == "PUT" else None)
-    assert (answer.status, answer.code) == (status, code)
+    assert answer.problem == (status, code)
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"share":2}', b'{"safety_threshold":3,"resume_threshold":3}'])
 async def test_a_wrong_policy_is_422_and_changes_nothing(shop: ApiTestClient, body: bytes) -> None:
-    path = f"/v1/policies/{fresh('channel')}"
-    answer = await shop.call("PUT", path, body)
-    assert (answer.status, answer.code) == (422, "invalid_field")
+    path = f"/v1/policies/{unique_name('channel')}"
+    answer = await shop.put(path, body)
+    assert answer.problem == (422, "invalid_field")
     assert (await shop.get(path)).body["own"] is None
 
 
 async def test_a_type_that_is_no_json_is_415(shop: ApiTestClient) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = await shop.call("POST", "/v1/orders", order(), headers=headers)
-    assert (answer.status, answer.code) == (415, "unsupported_media_type")
+    assert answer.problem == (415, "unsupported_media_type")
 
 
 async def test_a_page_of_another_origin_changes_nothing(shop: ApiTestClient) -> None:
     headers = {"Origin": "https://evil.example"}
     answer = await shop.call("POST", "/v1/orders", order(), headers=headers)
-    assert (answer.status, answer.code) == (403, "foreign_origin")
+    assert answer.problem == (403, "foreign_origin")
     own = await shop.call("POST", "/v1/orders/none/pay", headers={"Origin": shop.api})
     assert own.code == "unknown_order"
 
 
-async def test_after_all_that_the_api_is_as_well_as_before(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
-    await shop.receive(sku, 1)
+async def test_the_api_still_works_after_all_bad_input(shop: ApiTestClient) -> None:
+    sku = await shop.receive_new(1)
     assert (await shop.place(sku)).status == 201
     assert (await shop.get("/readyz")).status == 200

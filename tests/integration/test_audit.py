@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,151 +11,101 @@ import msgspec
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from stocktide.retry import poll_until
-from stocktide.streams.topics import ALERTS, AUDIT, ORDERS, RESERVATIONS
+from stocktide.streams.topics import ALERTS, AUDIT, RESERVATIONS
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.scripts import key_prefix
-from tests.harness import command
-from tests.harness.servers import RedisServer
-from tests.harness.workers import (
-    PARTITIONS,
-    WAIT_SECONDS_MAX,
-    WorkerGroup,
-    make_worker_group,
-    order_of,
-    placed,
-    send_steadily,
-)
+from tests.harness.events import order_placed, placed_and_paid
+from tests.harness.eventually import eventually
+from tests.harness.process import CommandResult
+from tests.harness.workers import WAIT_SECONDS_MAX, WorkerGroup
 
 pytestmark = pytest.mark.integration
 OPENING = 100_000
 
 
-@dataclass(frozen=True)
-class AuditResult:
-    """What a command printed, and how it ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """Its JSON."""
-        report: dict[str, Any] = json.loads(self.out)
-        return report
-
-    @property
-    def keys(self) -> set[str]:
-        """What drifts."""
-        return {f"{drift['subject']} {drift['key']}" for drift in self.report["drift"]}
+async def audit(group: WorkerGroup) -> CommandResult:
+    return await group.run("audit", "--json")
 
 
-async def stocktide(fleet: WorkerGroup, *arguments: str) -> AuditResult:
-    """Run a command of the front door."""
-    environ = {
-        "STOCKTIDE_APP_ID": fleet.app_id,
-        "STOCKTIDE_KAFKA": fleet.kafka,
-        "STOCKTIDE_REDIS": fleet.redis,
-        "STOCKTIDE_PARTITIONS": str(PARTITIONS),
-    }
-    return AuditResult(*await command.stocktide(*arguments, seconds_max=WAIT_SECONDS_MAX, environ=environ))
+def drifting_keys(audited: CommandResult) -> set[str]:
+    return {f"{drift['subject']} {drift['key']}" for drift in audited.report["drift"]}
 
 
-@pytest.fixture
-async def fleet(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[WorkerGroup]:
-    """One worker, and a hundred orders."""
-    made = await make_worker_group(kafka.address, valkey.url, app_id, tmp_path)
-    await made.start()
-    await made.receive(["A", "B"], OPENING)
-    await made.send(ORDERS, [pair for number in range(100) for pair in order_of(f"p{number}")])
-    await made.send(ORDERS, [placed("held", "B", 3), placed("refused", "A", OPENING * 9)])
-    await made.newest_when(RESERVATIONS, lambda rows: len(rows) == 102)
-    yield made
-    await made.close()
-
-
-async def test_what_was_spoiled_beside_live_traffic_is_found_and_repaired_and_nothing_else(fleet: WorkerGroup) -> None:
-    sending = asyncio.create_task(send_steadily(fleet, range(3_000), 400))
+async def test_what_was_spoiled_beside_live_traffic_is_found_and_repaired_and_nothing_else(group: WorkerGroup) -> None:
+    await group.start()
+    await group.receive(["A", "B"], OPENING)
+    await group.send_orders(*(event for number in range(100) for event in placed_and_paid(f"p{number}")))
+    await group.send_orders(order_placed("held", "B", 3), order_placed("refused", "A", OPENING * 9))
+    await group.rows_when(RESERVATIONS, lambda rows: len(rows) == 102)
+    sending = asyncio.create_task(group.place_orders(range(3_000), 400))
     await asyncio.sleep(0.5)
-    clean = await stocktide(fleet, "audit", "--json")
+    clean = await audit(group)
     assert clean.status == 0, clean
     assert clean.report["digests"]["equal"] and clean.report["settled"]["redis"], clean.report
 
-    prefix = key_prefix(fleet.app_id)
-    async with connect(fleet.redis) as redis:
+    prefix = key_prefix(group.app_id)
+    async with connect(group.redis) as redis:
         record = msgspec.msgpack.decode(await redis.get(prefix + "sku:B"))
         record["counters"]["on_hand@SH1"] -= 40
         await redis.set(prefix + "sku:B", msgspec.msgpack.encode(record))
         await redis.delete(prefix + "order:p7")
         await redis.zrem(prefix + "deadlines", "held")
         await redis.set(prefix + "order:orphan", await redis.get(prefix + "order:p8"))
-    await spoil_row(fleet, "p9", state="cancelled")
+    await spoil_row(group, "p9", state="cancelled")
 
-    spoiled = await stocktide(fleet, "audit", "--json")
+    spoiled = await audit(group)
     assert spoiled.status == 1, spoiled
-    assert spoiled.keys == {"sku B", "order p7", "order held", "order orphan", "order p9"}, spoiled.report
+    assert drifting_keys(spoiled) == {"sku B", "order p7", "order held", "order orphan", "order p9"}, spoiled.report
     assert not spoiled.report["digests"]["equal"]
-    told = await stocktide(fleet, "audit")
-    assert told.status == 1 and "counter on_hand@SH1: the log says 100000, Redis 99960" in told.out, told
+    text = await group.run("audit")
+    assert text.status == 1 and "counter on_hand@SH1: the log says 100000, Redis 99960" in text.out, text
 
-    planned = await stocktide(fleet, "repair", "--plan")
+    planned = await group.run("repair", "--plan")
     assert planned.status == 1 and "counter on_hand@SH1: 99960 → 100000" in planned.out, planned
     assert "nothing was changed" in planned.out
-    assert (await stocktide(fleet, "audit", "--json")).keys == spoiled.keys
-    assert not await fleet.records(AUDIT)
+    assert drifting_keys(await audit(group)) == drifting_keys(spoiled)
+    assert not await group.records(AUDIT)
 
-    applied = await stocktide(fleet, "repair", "--apply", "--actor", "anna", "--json")
+    applied = await group.run("repair", "--apply", "--actor", "anna", "--json")
     assert applied.status == 0, applied
     assert {each["outcome"] for each in applied.report["corrections"]} == {"repaired"}
-    assert len(applied.report["corrections"]) == len(spoiled.keys) and not applied.report["after"]["drifts"]
+    assert len(applied.report["corrections"]) == 5 and not applied.report["after"]["drifts"]
     await sending
-    clean = await stocktide(fleet, "audit", "--json")
+    clean = await audit(group)
     assert clean.status == 0 and clean.report["digests"]["equal"], clean
-    rows = [json.loads(record.value or b"") for record in await fleet.records(AUDIT)]
-    assert {(row["actor"], row["action"]) for row in rows} == {("anna", "repaired")} and len(rows) == len(spoiled.keys)
+    rows = [json.loads(record.value or b"") for record in await group.records(AUDIT)]
+    assert {(row["actor"], row["action"]) for row in rows} == {("anna", "repaired")} and len(rows) == 5
     (row,) = (row for row in rows if row["key"] == "B")
     assert row["before"]["counters"]["on_hand@SH1"] == 99_960 and row["after"]["counters"]["on_hand@SH1"] == OPENING
-    explained = await stocktide(fleet, "explain", "B")
+    explained = await group.run("explain", "B")
     assert explained.status == 0 and "repaired by anna" in explained.out, explained
 
 
-async def spoil_row(fleet: WorkerGroup, order_id: str, **record: Any) -> None:
-    """Write a row of `reservations` over, as a late writer would."""
-    (newest,) = [each for each in await fleet.records(RESERVATIONS) if each.key == order_id.encode()][-1:]
+async def spoil_row(group: WorkerGroup, order_id: str, **record: Any) -> None:
+    """Overwrite a row of `reservations` as a late writer would."""
+    (newest,) = [each for each in await group.records(RESERVATIONS) if each.key == order_id.encode()][-1:]
     row = json.loads(newest.value or b"")
     row["record"].update(record)
-    async with fleet.producer() as publisher:
-        topic = RESERVATIONS.full_name(fleet.app_id)
-        value = json.dumps(row).encode()
-        await publisher.publish(
-            topic, [(order_id.encode(), value)], publisher.epoch, to_partition=lambda _: newest.partition
-        )
+    await group.write(RESERVATIONS, (order_id, row), to_partition=lambda _: newest.partition)
 
 
-async def test_an_audit_of_what_is_not_there_says_so(kafka: EmbeddedKafka, app_id: str, tmp_path: Path) -> None:
-    said = await stocktide(WorkerGroup(kafka.address, "redis://127.0.0.1:1/0", app_id, tmp_path), "audit")
-    assert said.status == 2 and "could not be finished" in said.err and "127.0.0.1:1" in said.err, said
+async def test_an_audit_without_redis_fails_with_a_reason(kafka: EmbeddedKafka, app_id: str, tmp_path: Path) -> None:
+    audited = await WorkerGroup(kafka.address, "redis://127.0.0.1:1/0", app_id, tmp_path).run("audit")
+    assert audited.status == 2 and "could not be finished" in audited.err and "127.0.0.1:1" in audited.err, audited
 
 
-async def test_the_worker_audits_on_a_schedule_and_tells_of_drift(
-    kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path
-) -> None:
-    fleet = await make_worker_group(kafka.address, valkey.url, app_id, tmp_path)
-    try:
-        worker = await fleet.start(STOCKTIDE_AUDIT_INTERVAL="1")
-        await fleet.receive(["A", "B"], OPENING)
+async def test_the_worker_audits_on_a_schedule_and_reports_drift(group: WorkerGroup) -> None:
+    worker = await group.start(STOCKTIDE_AUDIT_INTERVAL="1")
+    await group.receive(["A", "B"], OPENING)
 
-        async def audited() -> bool:
-            return await worker.gauge("stocktide_audited_at_seconds") > 0
+    async def has_audited() -> bool:
+        return await worker.metric("stocktide_audited_at_seconds") > 0
 
-        assert await poll_until(audited, WAIT_SECONDS_MAX), worker.last_log_lines()
-        assert await worker.gauge("stocktide_drifts") == 0
-        async with connect(fleet.redis) as redis:
-            await redis.zrem(key_prefix(app_id) + "skus", "B")
-        rows = await fleet.newest_when(ALERTS, lambda rows: "B" in rows)
-        assert rows["B"]["type"] == "drift" and "entry in skus" in rows["B"]["detail"]
-        assert await worker.gauge("stocktide_drifts") == 1 and await worker.gauge("stocktide_drift") == 1
-        assert await worker.gauge("stocktide_audit_compared") > 2
-    finally:
-        await fleet.close()
+    await eventually(has_audited, WAIT_SECONDS_MAX, worker.log_tail)
+    assert await worker.metric("stocktide_drifts") == 0
+    async with connect(group.redis) as redis:
+        await redis.zrem(key_prefix(group.app_id) + "skus", "B")
+    rows = await group.rows_when(ALERTS, lambda rows: "B" in rows)
+    assert rows["B"]["type"] == "drift" and "entry in skus" in rows["B"]["detail"]
+    assert await worker.metric("stocktide_drifts") == 1 and await worker.metric("stocktide_drift") == 1
+    assert await worker.metric("stocktide_audit_compared") > 2

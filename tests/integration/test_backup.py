@@ -1,31 +1,22 @@
-"""A backup taken beside live traffic, everything lost, and the backup restored into new servers."""
+"""A backup is taken during live traffic, everything is lost, and the backup is restored into new servers."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import orjson
 import pytest
 import redis.asyncio
-from aiokafka import TopicPartition
-from aiokafka.admin import RecordsToDelete
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.embedded.ports import pick_free_port
-from stocktide.embedded.process import ChildProcess
-from stocktide.embedded.valkey import find_valkey, server_command
+from stocktide.embedded.valkey import find_valkey
 from stocktide.ops.backup.archive import read_manifest
 from stocktide.ops.backup.backup import BACKUP_ORDER
-from stocktide.retry import poll_until
-from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.topics import (
     ADJUSTMENTS,
     ALERTS,
@@ -41,68 +32,48 @@ from stocktide.streams.topics import (
     STOCK,
     TOPICS,
 )
-from stocktide.tables.recovery.checkpoints import read_checkpoints
-from tests.harness import command
-from tests.harness.api_client import AT, WAIT_SECONDS_MAX, ApiTestClient, fresh
-from tests.harness.servers import RedisServer
-from tests.harness.system import RunningSystem, start_system
+from tests.harness.api_client import ApiTestClient, unique_name
+from tests.harness.events import Event, stock_received
+from tests.harness.eventually import eventually
+from tests.harness.process import CommandResult, run_stocktide, started
+from tests.harness.servers import RedisProcess, RedisServer
+from tests.harness.system import running_system
+from tests.harness.trimming import snapshot_offset, trim
 
 pytestmark = pytest.mark.integration
 
-COMMAND_SECONDS_MAX = 120.0
 UNITS = 1_000
-# Receipts of one unit, so many at a time: some 1,000 a second.
+# Receipts of one unit, PUMPED at a time: some 1,000 a second.
 PUMPED, PUMP_SECONDS = 20, 0.02
 
 
 @dataclass(slots=True)
 class BackupTraffic:
-    """What goes on while the backup is taken. `told` are the orders as the API answered."""
+    """Orders during the backup. `answered` are the orders as the API answered them."""
 
     sku: str
-    told: dict[str, Any] = field(default_factory=dict)
+    answered: dict[str, Any] = field(default_factory=dict)
 
     async def run(self, shop: ApiTestClient) -> None:
         """Place orders until cancelled, and pay every other one."""
         for number in itertools.count():
             answer = await shop.place(self.sku, 1)
             assert answer.status == 201, answer.body
-            self.told[answer.body["order_id"]] = answer.body
+            self.answered[answer.body["order_id"]] = answer.body
             if number % 2:
                 paid = await shop.post(f"/v1/orders/{answer.body['order_id']}/pay", {})
-                self.told[answer.body["order_id"]] = paid.body
-
-
-async def stocktide(environ: Mapping[str, str], *arguments: str) -> tuple[int, str]:
-    """Run a command; its exit status and what it printed."""
-    ended = await command.stocktide(*arguments, seconds_max=COMMAND_SECONDS_MAX, environ=environ)
-    return ended.status, ended.printed
-
-
-@asynccontextmanager
-async def storefront(system: RunningSystem) -> AsyncIterator[ApiTestClient]:
-    """A client of its API."""
-    async with aiohttp.ClientSession() as session:
-        yield ApiTestClient(session, system.api)
-
-
-async def _true(holds: bool) -> bool:
-    return holds
+                self.answered[answer.body["order_id"]] = paid.body
 
 
 def environment(kafka: str, redis_url: str, app_id: str, folder: Path) -> dict[str, str]:
-    """The variables of an installation, whose commands find no other one."""
-    return {
-        "STOCKTIDE_KAFKA": kafka,
-        "STOCKTIDE_REDIS": redis_url,
-        "STOCKTIDE_APP_ID": app_id,
-        "XDG_CACHE_HOME": str(folder),
-    }
+    """The variables of an installation, with a cache that lists no other one."""
+    servers = {"STOCKTIDE_KAFKA": kafka, "STOCKTIDE_REDIS": redis_url}
+    return {**servers, "STOCKTIDE_APP_ID": app_id, "XDG_CACHE_HOME": str(folder)}
 
 
 @dataclass(slots=True)
 class BackedUpSystem:
-    """What the first installation was told and told, before the backup began."""
+    """The first installation: its answers before the backup began, and its traffic during the backup."""
 
     app_id: str
     folder: Path
@@ -117,37 +88,33 @@ class BackedUpSystem:
 
 
 async def trade_and_back_up(kafka: str, redis_url: str, folder: Path, save: bool = False) -> BackedUpSystem:
-    """An installation that trades; a backup of it beside the traffic; then it is gone. With `save`, Redis is copied
-    before the backup."""
-    app_id = fresh("old")
+    """Run an installation that trades, back it up during the traffic, and stop it. With `save`, Redis is copied before
+    the backup."""
+    app_id = unique_name("old")
     environ = environment(kafka, redis_url, app_id, folder)
-    system = await start_system(folder / "old", (), {**environ, "STOCKTIDE_RESTATE_SECONDS": "1"})
-    try:
-        await system.wait_ready()
-        async with storefront(system) as shop:
-            old = await _trade(shop, app_id, folder / "backup")
-            await _cut_journal(kafka, app_id)
-            if save:
-                old.rdb = await _save(redis_url)
-            traffic = [
-                asyncio.create_task(old.during.run(shop)),
-                asyncio.create_task(pump(shop, old.pumped_sku, old.pumped)),
-            ]
-            assert await poll_until(lambda: _true(len(old.pumped) > 10 * PUMPED), WAIT_SECONDS_MAX)
-            old.pumped_before = len(old.pumped)
-            status, printed = await stocktide(environ, "backup", str(old.folder))
-            assert status == 0, printed
-            for each in traffic:
-                assert not each.done(), each
-                each.cancel()
-            await asyncio.wait(traffic)
-    finally:
-        await system.stop()
+    old_environ = {**environ, "STOCKTIDE_RESTATE_SECONDS": "1"}
+    async with running_system(folder / "old", environ=old_environ) as system, system.client() as shop:
+        old = await _trade(shop, app_id, folder / "backup")
+        await _trim_journal(kafka, app_id)
+        if save:
+            old.rdb = await _save(redis_url)
+        traffic = [
+            asyncio.create_task(old.during.run(shop)),
+            asyncio.create_task(pump(shop, old.pumped_sku, old.pumped)),
+        ]
+        await eventually(lambda: len(old.pumped) > 10 * PUMPED)
+        old.pumped_before = len(old.pumped)
+        done = await run_stocktide("backup", str(old.folder), environ=environ)
+        assert done.status == 0, done
+        for each in traffic:
+            assert not each.done(), each
+            each.cancel()
+        await asyncio.wait(traffic)
     return old
 
 
 async def _trade(shop: ApiTestClient, app_id: str, folder: Path) -> BackedUpSystem:
-    skus = [fresh("sku") for _ in range(5)]
+    skus = [unique_name("sku") for _ in range(5)]
     for sku in skus:
         await shop.receive(sku, UNITS)
     await shop.call("PUT", f"/v1/policies/tmall/{skus[0]}", {"buffer": 3})
@@ -165,44 +132,23 @@ async def _trade(shop: ApiTestClient, app_id: str, folder: Path) -> BackedUpSyst
     return BackedUpSystem(app_id, folder, orders, stocks, skus[3], BackupTraffic(skus[4]))
 
 
-async def _cut_journal(kafka: str, app_id: str) -> None:
-    """Have the journal begin where the last pass over all rows began, as that of an installation of some age does."""
-
-    async def whole() -> int:
-        checkpoints = await read_checkpoints(kafka, app_id)
-        return checkpoints.whole.offset if checkpoints.whole else 0
-
-    assert await poll_until(lambda: _positive(whole()), WAIT_SECONDS_MAX)
-    async with admin_client(kafka) as admin:
-        journal = TopicPartition(JOURNAL.full_name(app_id), 0)
-        begins = await admin.delete_records({journal: RecordsToDelete(before_offset=await whole())})
-    assert begins[journal] > 0
-
-
-async def _positive(number: Awaitable[int]) -> bool:
-    return await number > 0
+async def _trim_journal(kafka: str, app_id: str) -> None:
+    """Trim the journal up to the newest complete pass over all rows, as in an installation of some age."""
+    assert await trim(kafka, JOURNAL.full_name(app_id), await snapshot_offset(kafka, app_id)) > 0
 
 
 async def pump(shop: ApiTestClient, sku: str, accepted: list[dict[str, Any]]) -> None:
-    """Receive single units, one after the other, until cancelled: at any moment some are accepted and not done."""
+    """Receive single units until cancelled: at any moment some are accepted and not yet applied."""
     for number in itertools.count():
-        events = [receipt_of_one(sku, f"pumped-{number}-{index}") for index in range(PUMPED)]
+        events = [stock_received(f"pumped-{number}-{index}", (sku, 1)) for index in range(PUMPED)]
         await send(shop, events)
         accepted += events
         await asyncio.sleep(PUMP_SECONDS)
 
 
-def receipt_of_one(sku: str, movement_id: str) -> dict[str, Any]:
-    """One unit into SH1."""
-    line = {"sku": sku, "quantity": 1}
-    return {"type": "stock.received", "id": movement_id, "occurred_at": AT, "warehouse": "SH1", "lines": [line]}
-
-
-async def send(shop: ApiTestClient, events: list[dict[str, Any]]) -> None:
-    """Send events until they are accepted, which is before they are done."""
-    body = b"".join(orjson.dumps(event) + b"\n" for event in events)
-    taken = await shop.call("POST", "/v1/events", body, headers={"Content-Type": "application/x-ndjson"})
-    assert (taken.status, taken.body["accepted"]) == (202, len(events))
+async def send(shop: ApiTestClient, events: list[Event]) -> None:
+    answer = await shop.send_events(*events)
+    assert (answer.status, answer.body["accepted"]) == (202, len(events))
 
 
 async def _save(redis_url: str) -> Path:
@@ -213,28 +159,28 @@ async def _save(redis_url: str) -> Path:
     return Path(found["dir"]) / found["dbfilename"]
 
 
-async def judge(shop: ApiTestClient, old: BackedUpSystem) -> None:
-    """All that was told before the backup began is there, and what came beside it adds up."""
-    for order_id, told in old.orders.items():
-        assert (await shop.get(f"/v1/orders/{order_id}")).body == told
-    for sku, told in old.stocks.items():
-        assert without_time(await shop.stock(sku)) == without_time(told)
-    await judge_traffic(shop, old.during)
-    await shop.receive(fresh("sku"), 1)  # in the warehouse's order: all that was sent before it is done
+async def check_restored(shop: ApiTestClient, old: BackedUpSystem) -> None:
+    """All answers from before the backup hold, and the traffic during it adds up."""
+    for order_id, order in old.orders.items():
+        assert (await shop.get(f"/v1/orders/{order_id}")).body == order
+    for sku, stock in old.stocks.items():
+        assert without_time(await shop.stock(sku)) == without_time(stock)
+    await check_traffic(shop, old.during)
+    await shop.receive(unique_name("sku"), 1)  # in order: everything sent before it is applied
     pumped = (await shop.stock(old.pumped_sku))["on_hand"] - UNITS
     assert old.pumped_before <= pumped <= len(old.pumped)
     await send(shop, old.pumped)
-    await shop.receive(fresh("sku"), 1)
+    await shop.receive(unique_name("sku"), 1)
     assert (await shop.stock(old.pumped_sku))["on_hand"] - UNITS == len(old.pumped)
 
 
-async def judge_traffic(shop: ApiTestClient, traffic: BackupTraffic) -> None:
-    """Each order of the time of the backup is as it was told, or an earlier state of it, or not there; units add up."""
-    found = {order_id: await shop.get(f"/v1/orders/{order_id}") for order_id in traffic.told}
+async def check_traffic(shop: ApiTestClient, traffic: BackupTraffic) -> None:
+    """Each order placed during the backup is as answered, in an earlier state, or missing; units add up."""
+    found = {order_id: await shop.get(f"/v1/orders/{order_id}") for order_id in traffic.answered}
     kept = [answer.body for answer in found.values() if answer.status == 200]
     assert 0 < len(kept) < len(found)
     for order in kept:
-        assert order["state"] in ("reserved", traffic.told[order["order_id"]]["state"])
+        assert order["state"] in ("reserved", traffic.answered[order["order_id"]]["state"])
     stock = await shop.stock(traffic.sku)
     assert stock["on_hand"] == UNITS
     assert stock["locked"] == sum(order["state"] == "reserved" for order in kept)
@@ -242,90 +188,76 @@ async def judge_traffic(shop: ApiTestClient, traffic: BackupTraffic) -> None:
 
 
 def without_time(stock: Mapping[str, Any]) -> dict[str, Any]:
-    """All but the time at which it was asked."""
     return {name: value for name, value in stock.items() if name != "as_of"}
 
 
 async def restored(kafka: str, redis_url: str, old: BackedUpSystem, folder: Path) -> str:
-    """Restore into these servers, start everything anew, and judge; what the worker logged."""
+    """Restore into these servers, start everything, and check the result; the worker's log."""
     environ = environment(kafka, redis_url, old.app_id, folder)
-    status, printed = await stocktide(environ, "restore", str(old.folder))
-    assert status == 0, printed
-    status, refused = await stocktide(environ, "restore", str(old.folder))
-    assert status == 1
-    assert "restored into an empty Kafka" in refused
-    system = await start_system(folder / "new", (), environ)
-    try:
-        await system.wait_ready()
-        async with storefront(system) as shop:
-            await judge(shop, old)
-            assert (await shop.place(next(iter(old.stocks)), 1)).status == 201
-        status, printed = await stocktide(environ, "doctor")
-        assert status == 0, printed
-    finally:
-        await system.stop()
-    status, printed = await stocktide(environ, "rebuild", "--force")
-    assert status == 0, printed
-    assert "equal" in printed
+
+    async def run(*arguments: str) -> CommandResult:
+        return await run_stocktide(*arguments, environ=environ)
+
+    assert (done := await run("restore", str(old.folder))).status == 0, done
+    refused = await run("restore", str(old.folder))
+    assert refused.status == 1 and "restored into an empty Kafka" in refused.printed, refused
+    async with running_system(folder / "new", environ=environ) as system, system.client() as shop:
+        await check_restored(shop, old)
+        assert (await shop.place(next(iter(old.stocks)), 1)).status == 201
+        assert (done := await run("doctor")).status == 0, done
+    assert (done := await run("rebuild", "--force")).status == 0 and "equal" in done.printed, done
     return (folder / "new" / "logs" / "worker.log").read_text()
 
 
-async def test_what_was_told_before_a_backup_is_there_after_all_was_lost(
+async def test_answers_before_a_backup_hold_after_a_loss(
     kafka: EmbeddedKafka, valkey: RedisServer, tmp_path: Path
 ) -> None:
     old = await trade_and_back_up(kafka.address, valkey.url, tmp_path)
-    log = await restore_and_judge(old, tmp_path)
-    assert "rebuilding" in log, "Redis was empty: all that was judged came from the topics"
+    log = await restore_and_check(old, tmp_path)
+    assert "rebuilding" in log, "Redis was empty: all that was checked came from the topics"
 
 
 @pytest.mark.soak
-async def test_a_copy_of_redis_from_before_the_backup_is_a_head_start(
+async def test_an_older_copy_of_redis_is_a_head_start(
     kafka: EmbeddedKafka, valkey: RedisServer, tmp_path: Path
 ) -> None:
     old = await trade_and_back_up(kafka.address, valkey.url, tmp_path, save=True)
     assert old.rdb is not None
     await load(old.rdb, tmp_path / "valkey")
-    log = await restore_and_judge(old, tmp_path)
+    log = await restore_and_check(old, tmp_path)
     assert ": redo" in log
     assert "rebuilding" not in log
 
 
 async def load(rdb: Path, folder: Path) -> None:
-    """Have a new server begin with a snapshot: it loads one only while it keeps no append-only file."""
+    """Start a new server with a snapshot, which it loads only without an append-only file."""
     await asyncio.to_thread(shutil.copytree, rdb.parent, folder, ignore=lambda _, names: {*names} - {rdb.name})
-    child, port = ChildProcess("Valkey, loading", folder / "loading.log"), pick_free_port()
-    command = server_command(find_valkey(), port, folder)
-    command[command.index("--appendonly") + 1] = "no"
-    await child.spawn(command)
-    async with redis.asyncio.Redis(port=port, decode_responses=True) as client:
+    async with (
+        started(RedisProcess(find_valkey(), folder, "--appendonly", "no")) as server,
+        redis.asyncio.Redis.from_url(server.url, decode_responses=True) as client,
+    ):
+        await client.config_set("appendonly", "yes")
 
-        async def written() -> bool:
-            try:
-                await client.config_set("appendonly", "yes")
-                about = await client.info("persistence")
-            except redis.exceptions.RedisError:
-                return False
+        async def is_written() -> bool:
+            about = await client.info("persistence")
             return not about["aof_rewrite_in_progress"] and not about["aof_rewrite_scheduled"]
 
-        assert await poll_until(written, WAIT_SECONDS_MAX), child.last_log_lines()
-    await child.stop(WAIT_SECONDS_MAX)
+        await eventually(is_written)
 
 
-async def restore_and_judge(old: BackedUpSystem, folder: Path) -> str:
-    """New servers, the backup in them, everything started anew; what the worker logged."""
-    _see_that_something_was_under_way(old)
-    status, printed = await stocktide({}, "restore", str(old.folder), "--check")
-    assert status == 0, printed
-    async with AsyncExitStack() as stack:
-        new_kafka = EmbeddedKafka(folder / "kafka", folder / "kafka.log")
-        new_valkey = EmbeddedValkey(folder / "valkey", folder / "valkey.log")
-        for server in (new_kafka, new_valkey):
-            stack.push_async_callback(server.stop)
-            await server.start()
-        return await restored(new_kafka.address, new_valkey.url, old, folder)
+async def restore_and_check(old: BackedUpSystem, folder: Path) -> str:
+    """Restore the backup into new servers and check it; the worker's log."""
+    _check_that_events_were_under_way(old)
+    checked = await run_stocktide("restore", str(old.folder), "--check")
+    assert checked.status == 0, checked
+    async with (
+        started(EmbeddedKafka(folder / "kafka", folder / "kafka.log")) as kafka,
+        started(EmbeddedValkey(folder / "valkey", folder / "valkey.log")) as valkey,
+    ):
+        return await restored(kafka.address, valkey.url, old, folder)
 
 
-def _see_that_something_was_under_way(old: BackedUpSystem) -> None:
+def _check_that_events_were_under_way(old: BackedUpSystem) -> None:
     manifest = read_manifest(old.folder)
     (movements,) = [copy for copy in manifest.copies if copy.topic == "movements" and copy.records]
     (committed,) = [

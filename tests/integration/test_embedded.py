@@ -1,4 +1,4 @@
-"""The embedded servers are the real ones, and come back with what they held."""
+"""The embedded servers are real ones, and keep their data and addresses over stops and crashes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from stocktide.doctor.command import Severity, examine
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
-from stocktide.retry import poll_until
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import TopicsError, admin_client, ensure_topics, inspect_topics
 from stocktide.streams.topics import TOPICS
+from tests.harness.eventually import eventually
+from tests.harness.process import started
 from tests.harness.servers import RedisServer
 
 pytestmark = pytest.mark.integration
-
-WAIT_SECONDS_MAX = 30.0
 
 
 async def test_kafka_keeps_its_records_and_its_address_over_a_stop_and_a_crash(tmp_path: Path) -> None:
@@ -49,7 +48,8 @@ async def test_valkey_keeps_its_keys_and_its_address_over_a_crash(tmp_path: Path
     server = EmbeddedValkey(tmp_path / "valkey", tmp_path / "valkey.log")
     await server.start()
     url = server.url
-    await _set(url, b"stock", b"47")
+    async with redis.asyncio.Redis.from_url(url) as client:
+        await client.set(b"stock", b"47")
     server.kill()
     await server.wait()
     await server.start()
@@ -58,16 +58,12 @@ async def test_valkey_keeps_its_keys_and_its_address_over_a_crash(tmp_path: Path
         async with redis.asyncio.Redis.from_url(url) as client:
             assert await client.get(b"stock") == b"47"
             settings = await client.config_get("maxmemory-policy", "appendonly", "appendfsync")
-        assert settings == {
-            "maxmemory-policy": "noeviction",
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-        }
+        assert settings == {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}
     finally:
         await server.stop()
 
 
-async def test_topics_are_created_once_with_settings_that_the_doctor_finds_safe(
+async def test_topics_are_created_once_with_safe_settings(
     kafka: EmbeddedKafka, valkey: RedisServer, app_id: str
 ) -> None:
     first = await ensure_topics(kafka.address, app_id, partitions=3)
@@ -79,13 +75,13 @@ async def test_topics_are_created_once_with_settings_that_the_doctor_finds_safe(
     settings = Settings(kafka=kafka.address, redis=valkey.url, app_id=app_id, partitions=3)
     async with admin_client(kafka.address) as admin:
 
-        async def coordinated() -> bool:
-            try:  # the first question makes Kafka's own topic for groups
+        async def has_coordinator() -> bool:
+            try:  # the first request creates Kafka's own topic for groups
                 return await admin.list_consumer_group_offsets(app_id) == {}
             except GroupCoordinatorNotAvailableError:
                 return False
 
-        assert await poll_until(coordinated, WAIT_SECONDS_MAX)
+        await eventually(has_coordinator)
     findings = await examine(settings)
     assert [finding.what for finding in findings if finding.severity is Severity.WRONG] == []
     assert f"all {len(TOPICS)} topics are there" in [finding.what for finding in findings]
@@ -106,20 +102,11 @@ async def test_topics_that_are_missing_are_listed_as_missing(kafka: EmbeddedKafk
 async def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path: Path, valkey: RedisServer) -> None:
     taken = int(valkey.url.split(":")[-1].split("/")[0])
     (tmp_path / "ports.json").write_text(f'{{"server": {taken}}}')
-    server = EmbeddedValkey(tmp_path, tmp_path / "valkey.log")
-    await server.start()
-    try:
+    async with started(EmbeddedValkey(tmp_path, tmp_path / "valkey.log")) as server:
         assert str(taken) not in server.url
-    finally:
-        await server.stop()
 
 
 async def _values(address: str, topic: str, count: int) -> list[bytes | None]:
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=address, auto_offset_reset="earliest")
     async with consumer:
         return [(await consumer.getone()).value for _ in range(count)]
-
-
-async def _set(url: str, key: bytes, value: bytes) -> None:
-    async with redis.asyncio.Redis.from_url(url) as client:
-        await client.set(key, value)

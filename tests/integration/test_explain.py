@@ -1,4 +1,4 @@
-"""Asking why: `explain`, a SKU's history and the dead letters, on a running system."""
+"""`explain`, a SKU's history and the dead letters on a running system."""
 
 from __future__ import annotations
 
@@ -10,41 +10,24 @@ from typing import Any
 import pytest
 
 from stocktide.ops.dead_letters.reader import ALL_STATES, DeadLetterFold, DeadLetterSummary, DeadLetterTopic, State
-from stocktide.retry import poll_until
-from tests.harness import command
-from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, fresh
+from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, unique_name
+from tests.harness.events import AT, lines_of, order_placed, stock_received
+from tests.harness.eventually import eventually
+from tests.harness.process import CommandResult
 from tests.harness.system import RunningSystem
 
 pytestmark = pytest.mark.integration
-COMMAND_SECONDS_MAX = 60.0
-# Wide enough that no sentence of a story is broken in two, however long the made-up names are.
+# Wide enough for each sentence to stay on one line.
 COLUMNS = 140
-AT = "2026-11-11T00:00:00Z"
 
 
-async def stocktide(running: RunningSystem, *arguments: str) -> command.CommandResult:
-    """Run a command on the running system; exit status, output, error output."""
-    ready = running.ready
-    environ = {
-        "STOCKTIDE_APP_ID": ready["app_id"],
-        "STOCKTIDE_KAFKA": ready["kafka"],
-        "STOCKTIDE_REDIS": ready["redis"],
-        "COLUMNS": str(COLUMNS),
-    }
-    return await command.stocktide(*arguments, seconds_max=COMMAND_SECONDS_MAX, environ=environ)
-
-
-async def events(shop: ApiTestClient, *lines: dict[str, Any] | bytes) -> Any:
-    """Send events into Kafka by the API."""
-    body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
-    taken = await shop.call("POST", "/v1/events", body, headers={"Content-Type": "application/x-ndjson"})
-    assert taken.status == 202, taken.body
-    return taken.body
+async def stocktide(running: RunningSystem, *arguments: str) -> CommandResult:
+    return await running.run(*arguments, environ={"COLUMNS": str(COLUMNS)})
 
 
 async def traded(shop: ApiTestClient) -> str:
     """A SKU that was received in two warehouses, sold, paid, shipped, returned, expired and counted."""
-    sku, order, late = fresh("sku"), fresh("order"), fresh("late")
+    sku, order, late = unique_name("sku"), unique_name("order"), unique_name("late")
     await shop.receive(sku, 50)
     await shop.receive(sku, 10, "BJ1")
     assert (await shop.place(sku, 2, order_id=order)).status == 201
@@ -52,21 +35,16 @@ async def traded(shop: ApiTestClient) -> str:
     assert (await shop.place(sku, 1, order_id=late, hold_seconds=1)).status == 201
     line = {"sku": sku, "quantity": 2, "warehouse": "SH1"}
     event = {"occurred_at": AT, "order_id": order}
-    await events(shop, {**event, "type": "order.shipped", "id": "s", "lines": [line]})
-    await events(shop, {**event, "type": "order.returned", "id": "r", "lines": [{**line, "quantity": 1}]})
-    await shop.once(f"/v1/orders/{order}", lambda answer: answer.body["lines"][0]["returned"] == 1)
-    await shop.once(f"/v1/orders/{late}", lambda answer: answer.body["state"] == "expired")
-    count = {"type": "stock.counted", "id": fresh("count"), "occurred_at": datetime.now(UTC).isoformat()}
-    assert (
-        await shop.post("/v1/movements", {**count, "warehouse": "SH1", "lines": [{"sku": sku, "quantity": 47}]})
-    ).status == 202
-    await shop.movement("SH1", count["id"])
+    await shop.send_events({**event, "type": "order.shipped", "id": "s", "lines": [line]})
+    await shop.send_events({**event, "type": "order.returned", "id": "r", "lines": [{**line, "quantity": 1}]})
+    await shop.get_when(f"/v1/orders/{order}", lambda answer: answer.body["lines"][0]["returned"] == 1)
+    await shop.get_when(f"/v1/orders/{late}", lambda answer: answer.body["state"] == "expired")
+    count = {"type": "stock.counted", "id": unique_name("count"), "occurred_at": datetime.now(UTC).isoformat()}
+    await shop.move({**count, "warehouse": "SH1", "lines": lines_of((sku, 47))})
     return sku
 
 
-async def test_the_story_of_a_sku_ends_with_the_numbers_of_its_stock_and_adds_up(
-    running: RunningSystem, shop: ApiTestClient
-) -> None:
+async def test_the_history_of_a_sku_adds_up_to_its_stock(running: RunningSystem, shop: ApiTestClient) -> None:
     sku = await traded(shop)
     stock = await shop.stock(sku)
     status, output, errors = await stocktide(running, "explain", sku, "--json")
@@ -94,11 +72,8 @@ async def test_the_story_of_a_sku_ends_with_the_numbers_of_its_stock_and_adds_up
     assert "\x1b" not in output, "colours only on a terminal"
 
 
-async def test_explain_tells_where_a_sku_stood_at_a_version_and_at_a_time(
-    running: RunningSystem, shop: ApiTestClient
-) -> None:
-    sku = fresh("sku")
-    await shop.receive(sku, 5)
+async def test_explain_shows_a_sku_at_a_version_and_at_a_time(running: RunningSystem, shop: ApiTestClient) -> None:
+    sku = await shop.receive_new(5)
     before = await shop.stock(sku)
     await asyncio.sleep(1.1)
     await shop.place(sku, 2)
@@ -156,7 +131,7 @@ async def test_a_history_is_paged_from_the_newest_change_to_the_first(shop: ApiT
 
 
 async def test_a_history_that_is_asked_for_wrongly_is_refused(shop: ApiTestClient) -> None:
-    sku = fresh("sku")
+    sku = unique_name("sku")
     assert (await shop.get(f"/v1/stock/{sku}/history")).code == "unknown_sku"
     for query in ("limit=0", "limit=501", "limit=x", "cursor=!", "cursor=AAAA", "since=yesterday"):
         answer = await shop.get(f"/v1/stock/{sku}/history?{query}")
@@ -164,7 +139,7 @@ async def test_a_history_that_is_asked_for_wrongly_is_refused(shop: ApiTestClien
 
 
 async def letters_when(running: RunningSystem, reason: str, count: int, states: tuple[State, ...] = ("open",)) -> Any:
-    """The letters of a reason, oldest first, once there are so many."""
+    """The dead letters of a reason, oldest first, once there are `count`."""
     ready = running.ready
     box = DeadLetterTopic(f"{ready['app_id']}-dead-letters", {"bootstrap_servers": ready["kafka"]})
     found: list[DeadLetterSummary] = []
@@ -176,18 +151,15 @@ async def letters_when(running: RunningSystem, reason: str, count: int, states: 
         found[:] = fold.letters(states)
         return len(found) == count
 
-    assert await poll_until(are_there, WAIT_SECONDS_MAX), found
+    await eventually(are_there, WAIT_SECONDS_MAX, lambda: str(found))
     return found
 
 
-async def test_a_letter_that_is_refused_again_keeps_its_first_origin_and_ids_make_it_count_once(
+async def test_a_letter_that_is_refused_again_keeps_its_first_origin(
     running: RunningSystem, shop: ApiTestClient
 ) -> None:
-    sku, order = fresh("sku"), fresh("order")
-    await shop.receive(sku, 5)
-    placed = {"type": "order.placed", "id": "p", "occurred_at": AT, "order_id": order, "channel": "tmall"}
-    placed["lines"] = [{"sku": sku, "quantity": 1}]  # type: ignore[assignment]
-    await events(shop, placed, {**placed, "channel": "jd"})
+    sku, order = await shop.receive_new(5), unique_name("order")
+    await shop.send_events(order_placed(order, sku, channel="tmall"), order_placed(order, sku))
     (letter,) = await letters_when(running, "conflict", 1)
     origin = f"orders/{letter.origin.partition}/{letter.origin.offset}"
     assert letter.key == order.encode()
@@ -207,16 +179,14 @@ async def test_a_letter_that_is_refused_again_keeps_its_first_origin_and_ids_mak
     assert (await shop.stock(sku))["locked"] == 1
 
 
-async def test_letters_are_sent_again_together_only_where_it_is_said_and_a_standing_refusal_is_not(
-    running: RunningSystem, shop: ApiTestClient
-) -> None:
-    sku, order = fresh("sku"), fresh("order")
-    lost = {"type": "stock.adjusted", "id": fresh("lost"), "occurred_at": AT, "warehouse": "SH1", "reason": "lost"}
-    await events(shop, {**lost, "lines": [{"sku": sku, "quantity": -1}]})
+async def test_letters_are_retried_together_only_on_request(running: RunningSystem, shop: ApiTestClient) -> None:
+    sku, order = unique_name("sku"), unique_name("order")
+    lost = stock_received(unique_name("lost"), (sku, -1))
+    await shop.send_events({**lost, "type": "stock.adjusted", "reason": "lost"})
     shipped = {"type": "order.shipped", "id": "s", "occurred_at": AT, "order_id": order}
     await shop.receive(sku, 5)
     assert (await shop.place(sku, 1, order_id=order)).status == 201
-    await events(shop, {**shipped, "lines": [{"sku": f"{sku}-other", "quantity": 1, "warehouse": "SH1"}]})
+    await shop.send_events({**shipped, "lines": [{"sku": f"{sku}-other", "quantity": 1, "warehouse": "SH1"}]})
     await letters_when(running, "unknown_sku", 1)
     await letters_when(running, "not_in_order", 1)
     status, _, _ = await stocktide(running, "dead-letters", "retry", "--all")

@@ -1,4 +1,4 @@
-"""The feed, by a client on a real connection."""
+"""The feed as a client gets it on a real connection."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 
-from tests.harness.api_client import AT, ApiTestClient, fresh
+from tests.harness.api_client import ApiTestClient, unique_name
+from tests.harness.events import stock_received
 from tests.harness.system import RunningSystem
 
 pytestmark = pytest.mark.integration
 
 
 async def test_a_channel_is_known_from_its_first_subscription(shop: ApiTestClient) -> None:
-    sku, channel = fresh("sku"), fresh("channel")
-    await shop.receive(sku, 5)
+    sku, channel = await shop.receive_new(5), unique_name("channel")
     async with shop.feed(channel) as feed:
         assert await feed.until(sku) == {
             "channel": channel,
@@ -28,9 +28,9 @@ async def test_a_channel_is_known_from_its_first_subscription(shop: ApiTestClien
 
 
 async def test_a_feed_begins_with_all_there_is_and_goes_on_with_what_changes(shop: ApiTestClient) -> None:
-    channel = fresh("channel")
-    skus = [fresh("sku") for _ in range(5)]
-    await shop.call("PUT", f"/v1/policies/{channel}", {})
+    channel = unique_name("channel")
+    skus = [unique_name("sku") for _ in range(5)]
+    await shop.put(f"/v1/policies/{channel}", {})
     for sku in skus:
         await shop.receive(sku, 10)
     async with shop.feed(channel) as first:
@@ -44,14 +44,9 @@ async def test_a_feed_begins_with_all_there_is_and_goes_on_with_what_changes(sho
 
 
 async def test_a_feed_switches_at_the_threshold_and_back_at_the_resume_threshold(shop: ApiTestClient) -> None:
-    sku, channel = fresh("sku"), fresh("channel")
-    policy = {
-        "safety_threshold": 5,
-        "resume_threshold": 8,
-        "below_threshold": "preorder",
-        "preorder_cap": 20,
-    }
-    await shop.call("PUT", f"/v1/policies/{channel}", policy)
+    sku, channel = unique_name("sku"), unique_name("channel")
+    policy = {"safety_threshold": 5, "resume_threshold": 8, "below_threshold": "preorder", "preorder_cap": 20}
+    await shop.put(f"/v1/policies/{channel}", policy)
     async with shop.feed(channel) as feed:
         await shop.receive(sku, 7)
         assert (await feed.until(sku))["quantity"] == 7
@@ -65,9 +60,9 @@ async def test_a_feed_switches_at_the_threshold_and_back_at_the_resume_threshold
 
 
 async def test_a_client_that_was_cut_gets_exactly_what_it_missed(shop: ApiTestClient) -> None:
-    channel = fresh("channel")
-    skus = [fresh("sku") for _ in range(6)]
-    await shop.call("PUT", f"/v1/policies/{channel}", {})
+    channel = unique_name("channel")
+    skus = [unique_name("sku") for _ in range(6)]
+    await shop.put(f"/v1/policies/{channel}", {})
     for sku in skus:
         await shop.receive(sku, 10)
     async with shop.feed(channel) as feed:
@@ -90,8 +85,7 @@ async def test_a_client_that_was_cut_gets_exactly_what_it_missed(shop: ApiTestCl
 
 
 async def test_an_id_that_this_log_never_gave_brings_everything(shop: ApiTestClient) -> None:
-    sku, channel = fresh("sku"), fresh("channel")
-    await shop.receive(sku, 3)
+    sku, channel = await shop.receive_new(3), unique_name("channel")
     async with shop.feed(channel) as feed:
         await feed.until(sku)
     for nonsense in ("nonsense", "1-2", "999999-999999-999999-999999"):
@@ -99,9 +93,8 @@ async def test_an_id_that_this_log_never_gave_brings_everything(shop: ApiTestCli
             assert sku in {update["sku"] for update in await feed.until_synced()}
 
 
-async def test_when_the_input_rests_the_last_update_equals_the_ledger(shop: ApiTestClient) -> None:
-    sku, channel = fresh("sku"), fresh("channel")
-    await shop.receive(sku, 500)
+async def test_when_the_input_stops_the_last_update_equals_the_ledger(shop: ApiTestClient) -> None:
+    sku, channel = await shop.receive_new(500), unique_name("channel")
     async with shop.feed(channel) as feed:
         await feed.until(sku)
         await asyncio.gather(*(shop.place(sku, 1, channel=channel) for _ in range(200)))
@@ -112,14 +105,12 @@ async def test_when_the_input_rests_the_last_update_equals_the_ledger(shop: ApiT
 
 
 async def test_a_feed_outlives_the_api_by_its_last_id(shop: ApiTestClient, running: RunningSystem) -> None:
-    sku, channel = fresh("sku"), fresh("channel")
-    await shop.receive(sku, 10)
+    sku, channel = await shop.receive_new(10), unique_name("channel")
     async with shop.feed(channel) as feed:
         await feed.until(sku)
         seen, last_id = dict(feed.versions), feed.last_id
     await shop.place(sku, 1, channel=channel)
-    killed = running.kill("api")
-    await running.comes_back("api", killed)
+    await running.restart_part("api")
     shop.api = running.api
     async with shop.feed(channel, last_id) as feed:
         feed.versions = seen
@@ -128,64 +119,58 @@ async def test_a_feed_outlives_the_api_by_its_last_id(shop: ApiTestClient, runni
 
 async def receive_all(shop: ApiTestClient, skus: list[str]) -> None:
     """One receipt of many SKUs, applied."""
-    lines = [{"sku": sku, "quantity": 5} for sku in skus]
-    movement = {"type": "stock.received", "id": fresh("wms"), "occurred_at": AT, "warehouse": "SH1", "lines": lines}
-    assert (await shop.post("/v1/movements", movement)).status == 202
-    await shop.movement("SH1", movement["id"])
+    await shop.move(stock_received(unique_name("wms"), *((sku, 5) for sku in skus)))
 
 
 async def snapshot(shop: ApiTestClient, channel: str, last_id: str | None = None) -> set[str]:
-    """The SKUs that a new client is told of before the first `synced`."""
+    """The SKUs that a new client gets before the first `synced`."""
     async with shop.feed(channel, last_id) as feed:
         return {update["sku"] for update in await feed.until_synced()}
 
 
 async def test_the_first_feed_of_a_new_channel_is_synced_after_its_snapshot(shop: ApiTestClient) -> None:
-    skus = [fresh("sku") for _ in range(146)]
+    skus = [unique_name("sku") for _ in range(146)]
     await receive_all(shop, skus)
     for _ in range(20):
-        assert set(skus) <= await snapshot(shop, fresh("channel"))
+        assert set(skus) <= await snapshot(shop, unique_name("channel"))
 
 
 async def test_a_sku_that_became_known_a_moment_ago_comes_before_synced(shop: ApiTestClient) -> None:
-    channel = fresh("channel")
-    await shop.call("PUT", f"/v1/policies/{channel}", {})
+    channel = unique_name("channel")
+    await shop.put(f"/v1/policies/{channel}", {})
     skus: list[str] = []
     last_id = None
     for _ in range(20):
-        new = [fresh("sku") for _ in range(10)]
+        new = [unique_name("sku") for _ in range(10)]
         await receive_all(shop, new)
         skus += new
         async with shop.feed(channel, last_id) as feed:
             seen = {update["sku"] for update in await feed.until_synced()}
             last_id = feed.last_id
-        assert set(new) <= seen  # what it resumes with, it has
+        assert set(new) <= seen
         assert set(skus) <= await snapshot(shop, channel)
 
 
 async def test_a_sweep_of_several_steps_and_subscribers_at_once_are_waited_for(shop: ApiTestClient) -> None:
-    skus = [fresh("sku") for _ in range(1_500)]
+    skus = [unique_name("sku") for _ in range(1_500)]
     await receive_all(shop, skus)
-    channel = fresh("channel")
+    channel = unique_name("channel")
     found = await asyncio.gather(*(snapshot(shop, channel) for _ in range(30)))
     assert all(set(skus) <= seen for seen in found)
 
 
-async def test_a_channel_that_an_order_makes_known_at_that_moment_is_synced_after_its_snapshot(
-    shop: ApiTestClient,
-) -> None:
-    skus = [fresh("sku") for _ in range(300)]
+async def test_a_channel_that_an_order_makes_known_is_synced_after_its_snapshot(shop: ApiTestClient) -> None:
+    skus = [unique_name("sku") for _ in range(300)]
     await receive_all(shop, skus)
     for number in range(5):
-        channel = fresh("channel")
+        channel = unique_name("channel")
         placed, seen = await asyncio.gather(shop.place(skus[number], 1, channel=channel), snapshot(shop, channel))
         assert placed.status == 201
         assert set(skus) <= seen
 
 
-async def test_a_feed_says_whether_it_resumes_or_begins_anew(shop: ApiTestClient) -> None:
-    sku, channel = fresh("sku"), fresh("channel")
-    await shop.receive(sku, 3)
+async def test_a_feed_says_whether_it_resumes_or_resets(shop: ApiTestClient) -> None:
+    sku, channel = await shop.receive_new(3), unique_name("channel")
     async with shop.feed(channel) as feed:
         assert sku in {update["sku"] for update in await feed.until_synced()}
         last_id = feed.last_id
@@ -204,12 +189,9 @@ async def test_a_feed_says_whether_it_resumes_or_begins_anew(shop: ApiTestClient
             assert sku in {update["sku"] for update in await feed.until_synced()}
 
 
-async def test_after_a_restart_of_the_api_the_snapshot_is_whole_as_well(
-    shop: ApiTestClient, running: RunningSystem
-) -> None:
-    skus = [fresh("sku") for _ in range(146)]
+async def test_after_a_restart_of_the_api_the_snapshot_is_whole(shop: ApiTestClient, running: RunningSystem) -> None:
+    skus = [unique_name("sku") for _ in range(146)]
     await receive_all(shop, skus)
-    killed = running.kill("api")
-    await running.comes_back("api", killed)
+    await running.restart_part("api")
     shop.api = running.api
-    assert set(skus) <= await snapshot(shop, fresh("channel"))
+    assert set(skus) <= await snapshot(shop, unique_name("channel"))

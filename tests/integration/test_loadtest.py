@@ -1,4 +1,4 @@
-"""`stocktide loadtest` against the real system: every shape and door ends with a verdict, a page and JSON."""
+"""`stocktide loadtest` against a real system: every shape and transport ends with a verdict, a page and JSON."""
 
 from __future__ import annotations
 
@@ -8,52 +8,36 @@ from typing import Any
 import pytest
 
 from stocktide.loadtest.measure.results import LoadTestResults, decode
-from tests.harness.command import stocktide
+from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
 from tests.integration.test_replay import retail_file
 
 pytestmark = pytest.mark.integration
 
 LOADTEST_SECONDS_MAX = 240.0
-SMALL = (
-    "--rate",
-    "20",
-    "--seconds",
-    "4",
-    "--skus",
-    "20",
-    "--hot",
-    "2",
-    "--channels",
-    "2",
-    "--subscribers",
-    "6",
-    "--hold-seconds",
-    "4",
-)
+SMALL = ("--rate", "20", "--seconds", "4", "--skus", "20", "--hot", "2", "--channels", "2")
+FEW = ("--subscribers", "6", "--hold-seconds", "4")
 
 
 async def loadtest(running: RunningSystem, folder: Path, *options: str) -> tuple[int, LoadTestResults | None, str]:
-    """Run the command; its exit status, its results and what it printed."""
-    page, told = folder / "report.html", folder / "report.json"
-    ready = running.ready
-    found_at = ("--api", ready["api"], "--kafka", ready["kafka"], "--app-id", ready["app_id"])
-    reports = ("--report-html", str(page), "--report-json", str(told))
-    ended = await stocktide("loadtest", *found_at, *reports, *SMALL, *options, seconds_max=LOADTEST_SECONDS_MAX)
-    said = ended.printed
-    assert "Traceback" not in said, said
-    found = decode(told.read_bytes()) if told.exists() else None
+    """Run the command; its exit status, its results and its output."""
+    page, file = folder / "report.html", folder / "report.json"
+    reports = ("--report-html", str(page), "--report-json", str(file))
+    arguments = ("loadtest", *running.options, *reports, *SMALL, *FEW, *options)
+    ended = await run_stocktide(*arguments, seconds_max=LOADTEST_SECONDS_MAX)
+    assert "Traceback" not in ended.printed, ended.printed
+    found = decode(file.read_bytes()) if file.exists() else None
     if found is not None:
-        assert found.verdict.kept, said
+        assert found.verdict.kept, ended.printed
         assert "<html" in page.read_text()
-    return ended.status, found, said
+    return ended.status, found, ended.printed
 
 
-def check(status: int, found: LoadTestResults | None, said: str) -> LoadTestResults:
-    """Every promise was kept, and the run is valid, but for a tester that a busy machine made late."""
-    assert found is not None, said
-    assert [why for why in found.verdict.why_invalid if not why.startswith("the load generator sent")] == [], said
-    assert status == (0 if found.verdict.valid else 2), said
+def check(status: int, found: LoadTestResults | None, printed: str) -> LoadTestResults:
+    """Every promise was kept and the run is valid, unless a busy machine delayed the load generator."""
+    assert found is not None, printed
+    assert [why for why in found.verdict.why_invalid if not why.startswith("the load generator sent")] == [], printed
+    assert status == (0 if found.verdict.valid else 2), printed
     totals: dict[str, Any] = found.totals
     assert totals["scheduled"] == totals["accepted"] + totals.get("refused", 0) + totals.get("failed", 0)
     assert found.accepted_ms.count == totals["accepted"] > 0
@@ -61,11 +45,9 @@ def check(status: int, found: LoadTestResults | None, said: str) -> LoadTestResu
     return found
 
 
-async def test_a_spike_ends_with_a_verdict_and_the_report_has_every_part(
-    running: RunningSystem, tmp_path: Path
-) -> None:
-    status, told, said = await loadtest(running, tmp_path, "--units", "12", "--no-live")
-    found = check(status, told, said)
+async def test_a_spike_ends_with_a_verdict_and_a_complete_report(running: RunningSystem, tmp_path: Path) -> None:
+    status, results, printed = await loadtest(running, tmp_path, "--units", "12", "--no-live")
+    found = check(status, results, printed)
     assert found.totals["refused"] == found.refused_ms.count > 0
     assert found.totals["updates"] > 0
     assert found.lag_ms.count > 0
@@ -74,7 +56,7 @@ async def test_a_spike_ends_with_a_verdict_and_the_report_has_every_part(
     names = {use.name for use in found.processes}
     assert {"tester-1", "tester-subscribers", "tester-lead", "worker", "api"} <= names
     assert (found.settings["seed"], found.settings["shape"]) == (1, "spike")
-    assert "no promise was broken" in said
+    assert "no promise was broken" in printed
 
 
 @pytest.mark.soak
@@ -88,7 +70,7 @@ async def test_by_both_doors_and_with_two_processes_the_parts_are_one(running: R
 
 
 @pytest.mark.soak
-async def test_a_search_climbs_and_tells_each_step(running: RunningSystem, tmp_path: Path) -> None:
+async def test_a_search_climbs_and_lists_each_step(running: RunningSystem, tmp_path: Path) -> None:
     options = ("--shape", "search", "--seconds", "16", "--rate", "16", "--goal-ms", "8000", "--subscribers", "0")
     found = check(*await loadtest(running, tmp_path, *options))
     assert [step["rate"] for step in found.ladder][:2] == [2, 4]
@@ -104,15 +86,11 @@ async def test_a_real_file_is_pushed_so_many_times_as_fast(running: RunningSyste
     assert (found.settings["file"], found.settings["speed"]) == ("retail.csv", 1200)
 
 
-def left_in(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
-
-
-async def test_where_no_system_runs_the_command_says_so_and_fails(tmp_path: Path) -> None:
+async def test_without_a_running_system_the_command_fails_with_a_reason(tmp_path: Path) -> None:
     nowhere = ("--api", "http://127.0.0.1:9", "--kafka", "127.0.0.1:9")
-    reports = ("--report-html", str(tmp_path / "page.html"), "--report-json", str(tmp_path / "told.json"))
-    ended = await stocktide("loadtest", *nowhere, *reports, seconds_max=LOADTEST_SECONDS_MAX)
+    reports = ("--report-html", str(tmp_path / "page.html"), "--report-json", str(tmp_path / "report.json"))
+    ended = await run_stocktide("loadtest", *nowhere, *reports, seconds_max=LOADTEST_SECONDS_MAX)
     assert ended.status == 2
     assert "no API answers at http://127.0.0.1:9" in ended.printed
     assert "Traceback" not in ended.printed
-    assert left_in(tmp_path) == []
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240

@@ -1,4 +1,4 @@
-"""The shopper's story in the README works as it is printed."""
+"""The commands of the README's chapter "A shopper's story" work as printed."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ pytestmark = pytest.mark.integration
 
 README = Path(__file__).parents[2] / "README.md"
 STORY_SECONDS_MAX = 120.0
-# The last of it may still be on its way to the feed when the last command has ended.
+# The last update may reach the feed after the end of the last command.
 FEED_SECONDS_MAX = 20.0
 
 
 def story() -> list[str]:
-    """The story's commands, one block after the other."""
+    """The blocks of commands."""
     text = README.read_text()
     chapter = text.split("## A first order")[1].split("\n## ")[0]
     return re.findall(r"```sh\n(.*?)```", chapter, re.DOTALL)
 
 
 async def shell(script: str, running: RunningSystem) -> asyncio.subprocess.Process:
-    """Run a block in a shell, at this system's address."""
+    """Run a block in a shell, with this system's address."""
     printed = "API=http://127.0.0.1:8080"
     return await asyncio.create_subprocess_exec(
         *("sh", "-ec", f"API={running.api}\n{script.replace(printed, '')}"),
@@ -83,6 +83,6 @@ async def test_the_shoppers_story_works_as_printed(system: SystemFactory) -> Non
         seen = await feed_until(feed, {"quantity": 8, "mode": "in_stock"})
         assert all(update["mode"] == "preorder" for update in seen[:-1])
     finally:
-        # The shell and its curl, which would hold the pipe open.
+        # The whole group: curl would hold the pipe open.
         os.killpg(feed.pid, signal.SIGKILL)
         await feed.communicate()

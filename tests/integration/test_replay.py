@@ -1,21 +1,17 @@
-"""The replay of a small made-up file against the real system, through both doors and through restarts."""
+"""`stocktide replay` of a small made-up file: through Kafka and HTTP, and through restarts."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
-from stocktide.embedded import EmbeddedKafka
-from tests.harness.command import stocktide
-from tests.harness.servers import RedisServer
-from tests.harness.system import RunningSystem, SystemFactory, start_system
+from tests.harness.process import run_stocktide
+from tests.harness.system import RunningSystem, SystemFactory
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +22,7 @@ SEED = 7
 
 
 def retail_file(path: Path, invoices: int, first: int = 500_000) -> Path:
-    """A file of that many orders over 20 SKUs; every tenth invoice also has a return and a write-off after it."""
+    """A file of orders over 20 SKUs; every tenth invoice also has a return and a write-off after it."""
     chance = random.Random(SEED)
     rows = [HEADER]
     for number in range(first, first + invoices):
@@ -43,46 +39,25 @@ def retail_file(path: Path, invoices: int, first: int = 500_000) -> Path:
 
 
 async def replay(running: RunningSystem, file: Path, *options: str) -> tuple[int, dict[str, Any], str]:
-    """Run the command; its exit status, its report and what it printed."""
+    """Run the command; its exit status, its report and its output."""
     report = running.data.with_name("report.json")
     report.unlink(missing_ok=True)
-    ready = running.ready
-    ended = await stocktide(
-        *("replay", str(file), "--api", ready["api"], "--kafka", ready["kafka"]),
-        *("--app-id", ready["app_id"], "--report", str(report), *options),
-        seconds_max=REPLAY_SECONDS_MAX,
-    )
-    said = ended.printed
-    assert "Traceback" not in said, said
-    found = json.loads(report.read_text()) if report.exists() else {}
-    return ended.status, found, said
-
-
-async def stock_of(running: RunningSystem, sku: str) -> dict[str, Any]:
-    """The answer of `GET /v1/stock/{sku}`."""
-    async with aiohttp.ClientSession() as session, session.get(f"{running.api}/v1/stock/{sku}") as answer:
-        stock: dict[str, Any] = await answer.json()
-        return stock
+    arguments = ("replay", str(file), *running.options, "--report", str(report), *options)
+    ended = await run_stocktide(*arguments, seconds_max=REPLAY_SECONDS_MAX)
+    assert "Traceback" not in ended.printed, ended.printed
+    return ended.status, json.loads(report.read_text()) if report.exists() else {}, ended.printed
 
 
 @pytest.fixture
-async def fresh(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[RunningSystem]:
-    """A system that has seen nothing yet."""
-    given = ["--kafka", kafka.address, "--redis", valkey.url]
-    running = await start_system(tmp_path / "data", given, {"STOCKTIDE_APP_ID": app_id})
-    try:
-        await running.wait_ready()
-        yield running
-    finally:
-        await running.stop()
+async def fresh(system: SystemFactory) -> RunningSystem:
+    """A system without any events."""
+    return await system()
 
 
-async def test_with_enough_stock_every_order_is_paid_and_every_number_right(
-    fresh: RunningSystem, tmp_path: Path
-) -> None:
+async def test_with_enough_stock_every_order_is_paid(fresh: RunningSystem, tmp_path: Path) -> None:
     file = retail_file(tmp_path / "retail.csv", 200)
-    status, report, said = await replay(fresh, file, "--opening", "100000")
-    assert status == 0, said
+    status, report, printed = await replay(fresh, file, "--opening", "100000")
+    assert status == 0, printed
     assert report["outcomes"] == {"paid": 200}
     assert report["movements"] == {"adjusted": 40, "received": 1}
     assert report["skipped"] == {"fee POST": 20}
@@ -90,9 +65,7 @@ async def test_with_enough_stock_every_order_is_paid_and_every_number_right(
     assert (report["changed"], report["missing"], report["dead_letters"]) == (True, [], {})
 
 
-async def test_a_copy_of_another_form_is_replayed_and_its_ragged_rows_are_told(
-    fresh: RunningSystem, tmp_path: Path
-) -> None:
+async def test_a_copy_of_another_format_is_replayed(fresh: RunningSystem, tmp_path: Path) -> None:
     file = tmp_path / "second.csv"
     rows = [
         "Invoice;StockCode;Description;Quantity;InvoiceDate;Price;Customer ID;Country",
@@ -100,77 +73,78 @@ async def test_a_copy_of_another_form_is_replayed_and_its_ragged_rows_are_told(
         "500002;10001;LAMP;3;31/12/10 14:05;1,25",
     ]
     file.write_text("\n".join(rows), encoding="cp1252")
-    status, report, said = await replay(
+    status, report, printed = await replay(
         fresh, file, "--opening", "10", "--dates", "dmy", "--encoding", "cp1252", "--report", str(tmp_path / "r.json")
     )
-    assert (status, report) == (0, {}), said
+    assert (status, report) == (0, {}), printed
     report = json.loads((tmp_path / "r.json").read_text())
     assert (report["outcomes"], report["check"]["ok"]) == ({"paid": 2}, True)
     assert (report["first_at"], report["last_at"]) == ("2010-12-13T08:26:00+00:00", "2010-12-31T14:05:00+00:00")
     assert (report["ragged_rows"], report["ragged_first"][0][:7]) == (1, "line 3:")
-    assert "2010-12-13 to 2010-12-31" in said
-    status, _, said = await replay(fresh, file, "--encoding", "cp1252")
+    assert "2010-12-13 to 2010-12-31" in printed
+    status, _, printed = await replay(fresh, file, "--encoding", "cp1252")
     assert status == 2
-    assert "line 2: InvoiceDate is '13/12/2010 8:26', and --dates is iso: with --dates dmy that is 13 December" in said
+    assert (
+        "line 2: InvoiceDate is '13/12/2010 8:26', and --dates is iso: with --dates dmy that is 13 December" in printed
+    )
 
 
-async def test_the_same_file_again_changes_nothing_and_says_so(fresh: RunningSystem, tmp_path: Path) -> None:
+async def test_the_same_file_again_changes_nothing_and_reports_that(fresh: RunningSystem, tmp_path: Path) -> None:
     file = retail_file(tmp_path / "retail.csv", 50)
     await replay(fresh, file, "--opening", "1000")
-    before = await stock_of(fresh, "10000")
+    async with fresh.client() as shop:
+        before = await shop.stock("10000")
     for door in ("kafka", "http"):
-        status, report, said = await replay(fresh, file, "--opening", "1000", "--door", door)
-        assert (status, report["changed"], report["confirmed"]) == (0, False, True), said
-        assert "nothing changed: every event was known already" in said
-    assert await stock_of(fresh, "10000") == before
+        status, report, printed = await replay(fresh, file, "--opening", "1000", "--door", door)
+        assert (status, report["changed"], report["confirmed"]) == (0, False, True), printed
+        assert "nothing changed: every event was known already" in printed
+    async with fresh.client() as shop:
+        assert await shop.stock("10000") == before
 
 
 async def test_by_http_the_same_orders_end_the_same_way(fresh: RunningSystem, tmp_path: Path) -> None:
     file = retail_file(tmp_path / "retail.csv", 100)
-    status, report, said = await replay(fresh, file, "--opening", "1000", "--door", "http")
-    assert status == 0, said
+    status, report, printed = await replay(fresh, file, "--opening", "1000", "--door", "http")
+    assert status == 0, printed
     assert (report["outcomes"], report["check"]["ok"], report["door"]) == ({"paid": 100}, True, "http")
 
 
 async def test_shipped_orders_leave_the_shelf(fresh: RunningSystem, tmp_path: Path) -> None:
     file = retail_file(tmp_path / "retail.csv", 100)
-    status, report, said = await replay(fresh, file, "--opening", "1000", "--until", "shipped")
-    assert status == 0, said
+    status, report, printed = await replay(fresh, file, "--opening", "1000", "--until", "shipped")
+    assert status == 0, printed
     assert (report["outcomes"], report["check"]["ok"]) == ({"shipped": 100}, True)
-    assert (await stock_of(fresh, "10000"))["committed"] == 0
+    async with fresh.client() as shop:
+        assert (await shop.stock("10000"))["committed"] == 0
 
 
-async def test_where_stock_is_short_orders_are_refused_or_preordered_and_every_number_is_right(
-    fresh: RunningSystem, tmp_path: Path
-) -> None:
+async def test_with_short_stock_orders_are_refused_or_preordered(fresh: RunningSystem, tmp_path: Path) -> None:
     policy = {"safety_threshold": 5, "below_threshold": "preorder", "preorder_cap": 100}
-    address = f"{fresh.api}/v1/policies/france"
-    async with aiohttp.ClientSession() as session, session.put(address, json=policy) as answer:
-        assert answer.status == 200, await answer.text()
-    status, report, said = await replay(fresh, retail_file(tmp_path / "retail.csv", 300), "--opening", "30")
-    assert status == 0, said
+    async with fresh.client() as shop:
+        assert (await shop.put("/v1/policies/france", policy)).status == 200
+    status, report, printed = await replay(fresh, retail_file(tmp_path / "retail.csv", 300), "--opening", "30")
+    assert status == 0, printed
     assert report["outcomes"]["insufficient_stock"] > 0
     assert report["placings"]["preordered"] > 0
     assert report["check"]["differences"] == []
 
 
-async def test_killing_the_worker_and_the_api_on_the_way_loses_nothing(system: SystemFactory, tmp_path: Path) -> None:
-    running = await system()
+async def test_killing_the_worker_and_the_api_on_the_way_loses_nothing(fresh: RunningSystem, tmp_path: Path) -> None:
     # Slowed to a few seconds, so that the kills fall into its middle: 1,500 invoices, one a minute of their time.
     file = retail_file(tmp_path / "retail.csv", 1_500)
-    replaying = asyncio.create_task(replay(running, file, "--opening", "100000", "--speed", "9000"))
+    replaying = asyncio.create_task(replay(fresh, file, "--opening", "100000", "--speed", "9000"))
     await asyncio.sleep(4)
     for name in ("worker", "api"):
-        await running.comes_back(name, running.kill(name))
-    status, report, said = await replaying
-    assert status == 0, said
+        await fresh.restart_part(name)
+    status, report, printed = await replaying
+    assert status == 0, printed
     assert (report["outcomes"], report["check"]["ok"]) == ({"paid": 1_500}, True)
 
 
-async def test_where_no_system_runs_the_command_says_so_and_fails(tmp_path: Path) -> None:
+async def test_without_a_running_system_the_command_fails_with_a_reason(tmp_path: Path) -> None:
     file = retail_file(tmp_path / "retail.csv", 1)
     nowhere = ("--api", "http://127.0.0.1:9", "--kafka", "127.0.0.1:9")
-    ended = await stocktide("replay", str(file), *nowhere, seconds_max=REPLAY_SECONDS_MAX)
+    ended = await run_stocktide("replay", str(file), *nowhere, seconds_max=REPLAY_SECONDS_MAX)
     assert ended.status == 2
     assert "no API answers at http://127.0.0.1:9" in ended.printed
     assert "Traceback" not in ended.printed
@@ -178,6 +152,6 @@ async def test_where_no_system_runs_the_command_says_so_and_fails(tmp_path: Path
 
 async def test_where_the_topics_are_missing_the_command_names_the_first(fresh: RunningSystem, tmp_path: Path) -> None:
     file = retail_file(tmp_path / "retail.csv", 1)
-    status, _, said = await replay(fresh, file, "--app-id", "nobody")
+    status, _, printed = await replay(fresh, file, "--app-id", "nobody")
     assert status == 2
-    assert "has no topic nobody-reservations" in said.replace("\n", " ")
+    assert "has no topic nobody-reservations" in printed.replace("\n", " ")

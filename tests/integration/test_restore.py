@@ -1,12 +1,11 @@
-"""What a restore keeps of each record and of how far was read, and where it refuses."""
+"""What a restore keeps of each record and of the committed offsets, and when it refuses."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import RecordsToDelete
 from rich.progress import Progress
 
 import stocktide.ops.backup.backup as backup_module
@@ -44,8 +42,9 @@ from stocktide.streams.topics import (
     Topic,
 )
 from stocktide.tables.ledger.scripts import key_prefix
-from tests.harness.api_client import fresh
+from tests.harness.api_client import unique_name
 from tests.harness.servers import RedisServer
+from tests.harness.trimming import trim
 
 pytestmark = pytest.mark.integration
 
@@ -60,14 +59,13 @@ Backup = tuple[Path, Manifest]
 
 async def new_place(kafka: EmbeddedKafka, valkey: RedisServer) -> Settings:
     """An installation with topics and nothing in them."""
-    settings = Settings(kafka=kafka.address, redis=valkey.url, app_id=fresh("from"), partitions=PARTITIONS)
+    settings = Settings(kafka=kafka.address, redis=valkey.url, app_id=unique_name("from"), partitions=PARTITIONS)
     await ensure_topics(settings.kafka, settings.app_id, PARTITIONS)
     return settings
 
 
 @pytest.fixture
 async def place(kafka: EmbeddedKafka, valkey: RedisServer) -> Settings:
-    """An installation of the test's own."""
     return await new_place(kafka, valkey)
 
 
@@ -75,7 +73,7 @@ async def place(kafka: EmbeddedKafka, valkey: RedisServer) -> Settings:
 async def small(
     kafka: EmbeddedKafka, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Settings, Backup]:
-    """An installation with one record in the journal, and its backup; for tests of where it may not go."""
+    """An installation with one record in the journal, and its backup."""
     place = await new_place(kafka, valkey)
     await write(place, JOURNAL, (None, b"x"))
     return place, await saved(place, tmp_path_factory.mktemp("small"))
@@ -83,7 +81,7 @@ async def small(
 
 @pytest.fixture
 async def made(small: tuple[Settings, Backup]) -> Settings:
-    """Another installation, whose topics are there and empty."""
+    """Another installation with empty topics."""
     to = elsewhere(small[0])
     await ensure_topics(to.kafka, to.app_id, PARTITIONS)
     return to
@@ -91,21 +89,12 @@ async def made(small: tuple[Settings, Backup]) -> Settings:
 
 def elsewhere(settings: Settings, **changed: Any) -> Settings:
     """Another installation, empty, on the same servers."""
-    return replace(settings, **{"app_id": fresh("to"), **changed})
-
-
-@asynccontextmanager
-async def producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    """A producer."""
-    made = AIOKafkaProducer(bootstrap_servers=settings.kafka)
-    await made.start()
-    yield made
-    await made.stop()
+    return replace(settings, **{"app_id": unique_name("to"), **changed})
 
 
 async def write(settings: Settings, topic: Topic, *rows: tuple[bytes | None, bytes | None], partition: int = 0) -> None:
-    """Records, a second apart."""
-    async with producer(settings) as made:
+    """Write records, a second apart."""
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as made:
         for number, (key, value) in enumerate(rows):
             await made.send_and_wait(
                 topic.full_name(settings.app_id),
@@ -118,25 +107,23 @@ async def write(settings: Settings, topic: Topic, *rows: tuple[bytes | None, byt
 
 
 async def commit(settings: Settings, offsets: Mapping[Topic, int]) -> None:
-    """How far partition 0 of each was read."""
+    """Commit the offset of partition 0 of each topic."""
     parts = {TopicPartition(topic.full_name(settings.app_id), 0): offset for topic, offset in offsets.items()}
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=settings.app_id, enable_auto_commit=False)
-    await consumer.start()
-    consumer.assign(list(parts))
-    await consumer.commit(parts)
-    await consumer.stop()
+    options = {"group_id": settings.app_id, "enable_auto_commit": False}
+    async with AIOKafkaConsumer(bootstrap_servers=settings.kafka, **options) as consumer:
+        consumer.assign(list(parts))
+        await consumer.commit(parts)
 
 
 async def committed(settings: Settings) -> dict[str, int]:
-    """How far partition 0 of each topic was read."""
+    """The committed offset of partition 0 of each topic."""
     async with admin_client(settings.kafka) as admin:
         found = await admin.list_consumer_group_offsets(settings.app_id)
     return {part.topic.removeprefix(f"{settings.app_id}-"): at.offset for part, at in found.items()}
 
 
 async def saved(settings: Settings, folder: Path) -> Backup:
-    """A backup of it."""
-    made = folder / fresh("backup")
+    made = folder / unique_name("backup")
     make_folder(made)
     return made, await back_up(settings, made, QUIET)
 
@@ -149,8 +136,7 @@ def of(backup: Backup, topic: Topic) -> list[ArchivedRecord]:
 
 
 class EventPipeline:
-    """An installation in which, at every turn, one event goes all the way: its input, its batch, its rows, how far it
-    was derived, and last that it was read."""
+    """An installation in which each turn takes one event through all topics and commits."""
 
     def __init__(self, settings: Settings, writer: AIOKafkaProducer) -> None:
         self._settings = settings
@@ -158,7 +144,7 @@ class EventPipeline:
         self.turns = 0
 
     async def turn(self) -> None:
-        """One event, each step acknowledged before the next one."""
+        """One event, each step acknowledged before the next."""
         self.turns += 1
         value = str(self.turns).encode()
         for topic in (ORDERS, JOURNAL, STOCK, RESERVATIONS, ALERTS, CHANNEL_STOCK, JOURNAL_POSITIONS):
@@ -166,10 +152,10 @@ class EventPipeline:
         await commit(self._settings, {ORDERS: self.turns, JOURNAL: self.turns})
 
 
-async def test_whatever_is_in_a_backup_what_it_was_made_from_is_in_it_too(
+async def test_a_backup_has_the_sources_of_all_its_records(
     place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with producer(place) as writer:
+    async with AIOKafkaProducer(bootstrap_servers=place.kafka) as writer:
         stream = EventPipeline(place, writer)
         await stream.turn()
 
@@ -208,16 +194,11 @@ async def test_records_come_back_with_all_that_kafka_knows_of_them(place: Settin
     assert record == ArchivedRecord(0, AT_MS, b"o1", b"{}", tuple(HEADERS))
 
 
-async def test_the_journal_keeps_its_offsets_and_what_was_read_of_others_is_carried_over(
-    place: Settings, tmp_path: Path
-) -> None:
+async def test_the_journal_keeps_its_offsets_and_committed_offsets_move(place: Settings, tmp_path: Path) -> None:
     for topic in (JOURNAL, ORDERS, MOVEMENTS):
         await write(place, topic, *((b"k", f"{number}".encode()) for number in range(10)))
-    async with admin_client(place.kafka) as admin:
-        cuts = {JOURNAL: 6, ORDERS: 4, MOVEMENTS: 10}
-        await admin.delete_records(
-            {TopicPartition(topic.full_name(place.app_id), 0): RecordsToDelete(at) for topic, at in cuts.items()}
-        )
+    for topic, below in ((JOURNAL, 6), (ORDERS, 4), (MOVEMENTS, 10)):
+        await trim(place.kafka, topic.full_name(place.app_id), below)
     await commit(place, {JOURNAL: 8, ORDERS: 7, MOVEMENTS: 10})
     first = await saved(place, tmp_path)
     to = elsewhere(place)
@@ -231,10 +212,9 @@ async def test_the_journal_keeps_its_offsets_and_what_was_read_of_others_is_carr
     assert await committed(to) == {"journal": 8, "orders": 3, "movements": 0}
 
 
-async def test_a_journal_of_which_nothing_is_left_goes_on_where_it_was(place: Settings, tmp_path: Path) -> None:
+async def test_an_empty_journal_continues_at_its_offset(place: Settings, tmp_path: Path) -> None:
     await write(place, JOURNAL, *((None, b"x") for _ in range(5)))
-    async with admin_client(place.kafka) as admin:
-        await admin.delete_records({TopicPartition(JOURNAL.full_name(place.app_id), 0): RecordsToDelete(5)})
+    await trim(place.kafka, JOURNAL.full_name(place.app_id), 5)
     first = await saved(place, tmp_path)
     to = elsewhere(place)
     await restore(to, *first, QUIET)
@@ -243,7 +223,6 @@ async def test_a_journal_of_which_nothing_is_left_goes_on_where_it_was(place: Se
 
 
 async def refusal(to: Settings, backup: Backup) -> str:
-    """The sentence with which a restore is refused."""
     with pytest.raises(RestoreError) as refused:
         await restore(to, *backup, QUIET)
     return str(refused.value)
@@ -254,20 +233,15 @@ async def test_a_place_that_is_not_empty_is_refused(small: tuple[Settings, Backu
     assert f"topic {made.app_id}-movements was written to already" in await refusal(made, small[1])
 
 
-async def test_a_place_where_something_was_read_before_is_refused(
-    small: tuple[Settings, Backup], made: Settings
-) -> None:
+async def test_a_place_with_committed_offsets_is_refused(small: tuple[Settings, Backup], made: Settings) -> None:
     await commit(made, {ORDERS: 3})
     assert "knows how far it had read" in await refusal(made, small[1])
 
 
 async def test_a_place_where_a_worker_runs_is_refused(small: tuple[Settings, Backup], made: Settings) -> None:
     member = AIOKafkaConsumer(ORDERS.full_name(made.app_id), bootstrap_servers=made.kafka, group_id=made.app_id)
-    await member.start()
-    try:
+    async with member:
         assert "is running: stop all of them" in await refusal(made, small[1])
-    finally:
-        await member.stop()
 
 
 async def test_another_number_of_partitions_is_refused(small: tuple[Settings, Backup]) -> None:
@@ -277,9 +251,9 @@ async def test_another_number_of_partitions_is_refused(small: tuple[Settings, Ba
 
 async def test_a_redis_that_knows_more_than_the_backup_is_refused(small: tuple[Settings, Backup]) -> None:
     to = elsewhere(small[0])
-    noted = {"offset": 2, "term": 1, "owner": "w", "batch": 1, "token": "t"}
+    settled = {"offset": 2, "term": 1, "owner": "w", "batch": 1, "token": "t"}
     async with redis.asyncio.Redis.from_url(to.redis) as client:
-        await client.hset(f"{key_prefix(to.app_id)}settled", mapping=noted)
+        await client.hset(f"{key_prefix(to.app_id)}settled", mapping=settled)
     assert "Redis knows decisions that the backup does not" in await refusal(to, small[1])
 
 
@@ -293,7 +267,7 @@ async def test_a_damaged_or_unfinished_backup_is_not_restored(small: tuple[Setti
     await asyncio.to_thread(shutil.copytree, small[1][0], folder)
     to = elsewhere(small[0])
 
-    async def said() -> str:
+    async def error_text() -> str:
         with pytest.raises(ArchiveError) as refused:
             await asyncio.to_thread(run, to, RestoreOptions(folder), lambda _: None)
         return str(refused.value)
@@ -301,12 +275,12 @@ async def test_a_damaged_or_unfinished_backup_is_not_restored(small: tuple[Setti
     file = folder / "journal-0.gz"
     whole = file.read_bytes()
     file.write_bytes(gzip.compress(gzip.decompress(whole)[:-1]))
-    assert "is not what was written" in await said()
+    assert "is not what was written" in await error_text()
     file.unlink()
-    assert "cannot be read" in await said()
+    assert "cannot be read" in await error_text()
     file.write_bytes(whole)
     (folder / "manifest.json").unlink()
-    assert "is no backup" in await said()
+    assert "is no backup" in await error_text()
     assert not (await committed(to))
 
 

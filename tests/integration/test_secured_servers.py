@@ -1,28 +1,22 @@
-"""Stocktide on a Kafka and a Redis of one's own, which let in whom they know and allow what docs/operations.md says."""
+"""Stocktide on a Kafka and a Redis with access control, with exactly the rights that docs/operations.md gives."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import RecordsToDelete
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from stocktide.retry import poll_until
 from stocktide.settings import Settings
-from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.topics import DEAD_LETTERS, JOURNAL, ORDERS
-from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, fresh
+from tests.harness.api_client import WAIT_SECONDS_MAX, unique_name
 from tests.harness.certificates import Certificates, make_certificates
+from tests.harness.eventually import eventually
+from tests.harness.process import fetch, run_stocktide, started
 from tests.harness.secured_servers import (
     CLUSTER,
     GROUP,
@@ -34,23 +28,23 @@ from tests.harness.secured_servers import (
     SecuredKafka,
     SecuredRedis,
 )
-from tests.harness.system import RunningSystem, start_system
+from tests.harness.system import RunningSystem, running_system
+from tests.harness.trimming import trim
 
 pytestmark = pytest.mark.integration
 
 OPERATIONS_PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
-COMMAND_SECONDS_MAX = 60.0
 
 
 def acl_line(app_id: str) -> str:
-    """The user of Redis as the page has it."""
+    """The Redis user of the page."""
     line = re.search(r"^user stocktide on .*$", OPERATIONS_PAGE.read_text(), re.MULTILINE)
     assert line is not None
     return line[0].replace("stocktide:*", f"{app_id}:*").replace("PASSWORD", PASSWORD).replace("stocktide", USER, 1)
 
 
 async def allow_what_the_page_says(kafka: SecuredKafka, app_id: str) -> None:
-    """Give the user of Kafka the rights that the page gives."""
+    """Give the Kafka user the rights of the page."""
     lines = re.findall(r"^kafka-acls.sh .*$", OPERATIONS_PAGE.read_text(), re.MULTILINE)
     assert len(lines) == 4
     for line in lines:
@@ -67,7 +61,7 @@ async def allow_what_the_page_says(kafka: SecuredKafka, app_id: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SecuredServers:
-    """Both servers, and what lets Stocktide in."""
+    """Both servers, and the variables with which Stocktide connects."""
 
     kafka: SecuredKafka
     redis: SecuredRedis
@@ -76,72 +70,46 @@ class SecuredServers:
 
 
 @pytest.fixture(scope="module")
-async def locked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecuredServers]:
-    """Both servers with their locks, for one app id."""
-    folder = tmp_path_factory.mktemp("locked")
+async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecuredServers]:
+    folder = tmp_path_factory.mktemp("secured")
     certificates = make_certificates(folder)
-    app_id = fresh("locked")
-    async with AsyncExitStack() as stack:
-        kafka = SecuredKafka(folder / "kafka", folder / "kafka.log", certificates)
-        redis = SecuredRedis(folder, acl_line(app_id), certificates)
-        for server in (kafka, redis):
-            stack.push_async_callback(server.stop)
-            await server.start()
+    app_id = unique_name("secured")
+    async with (
+        started(SecuredKafka(folder / "kafka", folder / "kafka.log", certificates)) as kafka,
+        started(SecuredRedis(folder, acl_line(app_id), certificates)) as redis,
+    ):
         await allow_what_the_page_says(kafka, app_id)
+        environ = {**kafka.environment(folder / "password"), **redis.environment()}
         own = {"STOCKTIDE_APP_ID": app_id, "XDG_CACHE_HOME": str(folder)}
-        yield SecuredServers(
-            kafka, redis, certificates, {**kafka.environment(folder / "password"), **redis.environment(), **own}
-        )
-
-
-def stocktide(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "stocktide", *arguments],
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_SECONDS_MAX,
-        check=False,
-    )
+        yield SecuredServers(kafka, redis, certificates, environ | own)
 
 
 @pytest.fixture(scope="module")
-async def running(locked: SecuredServers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
-    """Worker and API on them."""
-    system = await start_system(tmp_path_factory.mktemp("outside") / "data", (), locked.environ)
-    try:
-        await system.wait_ready()
+async def running(secured: SecuredServers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
+    async with running_system(tmp_path_factory.mktemp("up") / "data", environ=secured.environ) as system:
         yield system
-    finally:
-        await system.stop()
 
 
-async def test_an_order_goes_through_locked_servers(running: RunningSystem) -> None:
-    async with aiohttp.ClientSession() as session:
-        shop = ApiTestClient(session, running.api)
-        sku = fresh("sku")
-        await shop.receive(sku, 5)
+async def test_an_order_goes_through_secured_servers(running: RunningSystem) -> None:
+    async with running.client() as shop:
+        sku = await shop.receive_new(5)
         order = (await shop.place(sku, 2)).body
         paid = await shop.post(f"/v1/orders/{order['order_id']}/pay", {})
         assert paid.body["state"] == "paid"
         assert (await shop.stock(sku))["available"] == 3
         async with shop.feed("tmall") as feed:
             await feed.until(sku, quantity=3)
-    assert PASSWORD not in running.printed + running.logs
+    assert PASSWORD not in running.output + running.logs
 
 
-async def test_the_doctor_finds_no_right_missing_and_tells_no_secret(
-    locked: SecuredServers, running: RunningSystem
-) -> None:
-    told = stocktide(locked.environ, "doctor")
-    assert PASSWORD not in told.stdout + told.stderr
-    assert told.returncode == 0, told.stdout
-    assert "allow" not in told.stdout, told.stdout
+async def test_the_doctor_finds_no_missing_right_and_no_secret(secured: SecuredServers, running: RunningSystem) -> None:
+    doctor = await run_stocktide("doctor", environ=secured.environ)
+    assert PASSWORD not in doctor.printed
+    assert doctor.status == 0 and "allow" not in doctor.out, doctor.out
 
 
 async def send_junk(settings: Settings) -> None:
-    """What is no event, to the orders; return once it is among the dead letters."""
+    """Send bytes that are no event to the orders, and wait until they are a dead letter."""
     async with AIOKafkaProducer(**settings.kafka_client()) as producer:
         await producer.send_and_wait(ORDERS.full_name(settings.app_id), b"junk")
     letters = DEAD_LETTERS.full_name(settings.app_id)
@@ -150,67 +118,47 @@ async def send_junk(settings: Settings) -> None:
     assert b"junk" in letter.value
 
 
-async def test_every_tool_is_let_in_and_the_journal_may_be_cut(
-    locked: SecuredServers, running: RunningSystem, tmp_path: Path
-) -> None:
-    async with aiohttp.ClientSession() as session:
-        shop = ApiTestClient(session, running.api)
-        sku = fresh("sku")
-        await shop.receive(sku, 5)
-    settings = Settings.from_environment(locked.environ)
+async def test_every_tool_has_access(secured: SecuredServers, running: RunningSystem, tmp_path: Path) -> None:
+    async with running.client() as shop:
+        sku = await shop.receive_new(5)
+    settings = Settings.from_environment(secured.environ)
     await send_junk(settings)
-    for command in (
-        ("topics",),
-        ("audit",),
-        ("explain", sku),
-        ("dead-letters", "list"),
-        ("backup", str(tmp_path / "backup")),
-    ):
-        told = await asyncio.to_thread(stocktide, locked.environ, *command)
-        assert told.returncode == 0, (command, told.stdout, told.stderr)
-        assert PASSWORD not in told.stdout + told.stderr
-    journal = TopicPartition(JOURNAL.full_name(settings.app_id), 0)
-    async with admin_client(settings.kafka, **settings.kafka_access()) as admin:
-        assert await admin.delete_records({journal: RecordsToDelete(before_offset=1)}) == {journal: 1}
+    backup = ("backup", str(tmp_path / "backup"))
+    for command in (("topics",), ("audit",), ("explain", sku), ("dead-letters", "list"), backup):
+        done = await run_stocktide(*command, environ=secured.environ)
+        assert done.status == 0, (command, done)
+        assert PASSWORD not in done.printed
+    assert await trim(settings.kafka, JOURNAL.full_name(settings.app_id), 1, **settings.kafka_access()) == 1
 
 
-async def test_a_redis_that_evicts_makes_worker_and_api_not_ready(
-    locked: SecuredServers, running: RunningSystem
-) -> None:
-    operator = locked.redis.operator()
-    try:
-        async with aiohttp.ClientSession() as session:
+async def test_with_eviction_worker_and_api_are_not_ready(secured: SecuredServers, running: RunningSystem) -> None:
+    async def both_report(status: int) -> bool:
+        for part in ("worker", "api"):
+            found, body = await fetch(f"{running.ready[part]}/readyz")
+            evicts = "maxmemory-policy is allkeys-lru" in body
+            if found != status or evicts is (status == 200):
+                return False
+        return True
 
-            async def says(status: int) -> bool:
-                for address in (running.ready["worker"], running.api):
-                    async with session.get(f"{address}/readyz") as answer:
-                        evicts = "maxmemory-policy is allkeys-lru" in await answer.text()
-                        if answer.status != status or evicts is (status == 200):
-                            return False
-                return True
-
-            assert await poll_until(lambda: says(200), WAIT_SECONDS_MAX)
-            await operator.config_set("maxmemory-policy", "allkeys-lru")
-            assert await poll_until(lambda: says(503), WAIT_SECONDS_MAX)
-            await operator.config_set("maxmemory-policy", "noeviction")
-            assert await poll_until(lambda: says(200), WAIT_SECONDS_MAX)
-    finally:
-        await operator.aclose()
+    async with secured.redis.operator() as operator:
+        await eventually(lambda: both_report(200), WAIT_SECONDS_MAX)
+        for policy, status in (("allkeys-lru", 503), ("noeviction", 200)):
+            await operator.config_set("maxmemory-policy", policy)
+            await eventually(lambda status=status: both_report(status), WAIT_SECONDS_MAX)  # type: ignore[misc]
 
 
-async def test_who_is_not_let_in_is_told_why(locked: SecuredServers, tmp_path: Path) -> None:
+async def test_a_refused_connection_is_reported_with_its_reason(secured: SecuredServers, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("wrong-secret\n")
     cases = {
         "Authentication failed": {"STOCKTIDE_KAFKA_SASL_PASSWORD_FILE": str(wrong)},
-        "certificate is not trusted": {"STOCKTIDE_KAFKA_TLS_CA": str(locked.certificates.stranger)},
-        "STOCKTIDE_KAFKA_SECURITY": {name: "" for name in locked.environ if "_KAFKA_" in name}
+        "certificate is not trusted": {"STOCKTIDE_KAFKA_TLS_CA": str(secured.certificates.untrusted)},
+        "STOCKTIDE_KAFKA_SECURITY": {name: "" for name in secured.environ if "_KAFKA_" in name}
         | {"STOCKTIDE_KAFKA_SECURITY": "PLAINTEXT"},
     }
-    # Each is asked again for some seconds, in case the server is only starting: side by side.
-    asked = (asyncio.to_thread(stocktide, {**locked.environ, **changed}, "topics") for changed in cases.values())
-    for reason, told in zip(cases, await asyncio.gather(*asked), strict=True):
-        assert told.returncode == 1
-        assert reason in told.stderr, told.stderr
-        assert "Traceback" not in told.stderr
-        assert "wrong-secret" not in told.stderr
+    # Each command retries for some seconds, since the server may just be starting: run them side by side.
+    commands = (run_stocktide("topics", environ={**secured.environ, **changed}) for changed in cases.values())
+    for reason, refused in zip(cases, await asyncio.gather(*commands), strict=True):
+        assert refused.status == 1
+        assert reason in refused.err and "Traceback" not in refused.err, refused.err
+        assert "wrong-secret" not in refused.err

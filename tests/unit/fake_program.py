@@ -1,4 +1,4 @@
-"""A stand-in for the worker or the API: answers `/readyz` on a port, or ends at once with a word and a status."""
+"""A fake of the worker or the API: it answers `/readyz` on a port, or ends at once with a message and a status."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class _Ready(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        """Ready, always."""
         self.send_response(200)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        pass
 
 
 def main(arguments: list[str]) -> int:

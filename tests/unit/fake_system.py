@@ -1,4 +1,4 @@
-"""A system that runs as far as a command can see before it talks to a server: its lock is held, its files are there."""
+"""A fake of a running `up`: its lock is held and its files exist, but no server runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stocktide.up.run_file import ReadyFile, RunFile
 
 
 def ready_on(port: int, app_id: str = "stocktide", kafka: str = "", redis: str = "") -> ReadyFile:
-    """What a system says whose API is on `port`, its Kafka on the next one and its Redis on the one after."""
+    """The ready file of a system with its API on `port`, Kafka on the next port and Redis on the one after."""
     return ReadyFile(
         api=f"http://127.0.0.1:{port}",
         worker="",
@@ -26,7 +26,7 @@ def ready_on(port: int, app_id: str = "stocktide", kafka: str = "", redis: str =
 
 @contextmanager
 def standing(data: Path, ready: ReadyFile, partitions: int = 4) -> Iterator[Path]:
-    """Run it for the body; at the end it dies, and leaves its files behind."""
+    """Hold the lock for the body; the files remain, as after a crash."""
     data.mkdir(parents=True, exist_ok=True)
     with (data / LOCK_FILE).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,8 +1,9 @@
-"""Stand-ins for Kafka and the ledger, so that a handler can be called without them."""
+"""Fakes of Kafka, Faust and the ledger for tests of handlers."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ PARTITIONS = 4
 
 @dataclass(frozen=True, slots=True)
 class FakeRecord:
-    """A record as a chunk holds it."""
+    """A record of a chunk."""
 
     offset: int
     value: bytes | None
@@ -40,7 +41,7 @@ def chunk_of(*values: bytes | None, topic: str = "t-orders", partition: int = 0,
 
 
 class FakeMessage:
-    """A Faust message: what the commit rule looks at."""
+    """A Faust message with the fields that the commit rule reads."""
 
     def __init__(self, offset: int, partition: int = 0) -> None:
         self.offset = offset
@@ -50,7 +51,7 @@ class FakeMessage:
 
 
 class FakeEvent:
-    """A Faust event around a chunk."""
+    """A Faust event with a chunk as its value."""
 
     def __init__(self, chunk: Chunk) -> None:
         self.value: Any = chunk
@@ -58,16 +59,24 @@ class FakeEvent:
 
     @property
     def acked(self) -> bool:
-        """Whether the chunk was acked."""
         return self.message.acked
 
     def ack(self) -> None:
-        """As Faust's."""
         self.message.acked = True
 
 
+class FakeClock:
+    """Seconds that a test sets."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class FakeMembership(Membership):
-    """One that holds epoch 1 from the start, and whose clock the test moves."""
+    """A membership with epoch 1 and a clock that the test sets."""
 
     def __init__(self, session_seconds: float = 10.0) -> None:
         self.now = 0.0
@@ -75,8 +84,27 @@ class FakeMembership(Membership):
         self.begin()
 
 
+class FakeProducerBatch:
+    def __init__(self) -> None:
+        self.rows: list[OutputRow] = []
+
+    def append(self, *, key: bytes, value: bytes | None, timestamp: int | None) -> object:
+        self.rows.append((key, value))
+        return object()
+
+    def close(self) -> None:
+        pass
+
+
+class FakeProducer:
+    """The base of fake producers, which send each batch in their own way."""
+
+    def create_batch(self) -> FakeProducerBatch:
+        return FakeProducerBatch()
+
+
 class RecordingPublisher:
-    """Notes what is published. `gate` holds writes back while it is not set."""
+    """Records what is published. Writes wait while `gate` is not set."""
 
     def __init__(self, membership: Membership | None = None) -> None:
         self.membership = membership or FakeMembership()
@@ -88,17 +116,18 @@ class RecordingPublisher:
 
     @property
     def epoch(self) -> int:
-        """As the Publisher's."""
         return self.membership.epoch
 
     def holds(self, epoch: int) -> bool:
-        """As the Publisher's."""
         return self.membership.holds(epoch)
+
+    def values(self, topic: str) -> list[Any]:
+        """The values of a topic as JSON; None for a tombstone."""
+        return [value and json.loads(value) for _, value in self.topics[topic]]
 
     async def publish(
         self, topic: str, rows: Iterable[OutputRow], epoch: int, to_partition: Callable[[bytes], int] | None = None
     ) -> dict[int, int]:
-        """As the Publisher's."""
         await self.gate.wait()
         if self.failures:
             raise self.failures.pop()
@@ -115,22 +144,20 @@ class RecordingPublisher:
 
 @dataclass
 class FakeTable:
-    """A table of published rows."""
+    """A table of published rows in memory."""
 
     rows: dict[tuple[int, bytes], bytes | None] = field(default_factory=dict)
 
     def read(self, partition: int, key: bytes) -> bytes | None:
-        """As PublishedTable's."""
         return self.rows.get((partition, key))
 
     def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None:
-        """As PublishedTable's."""
         self.rows.update({(partition, key): value for key, value in rows.items()})
 
 
 class RecordingSubmitter:
-    """Settles every command with the outcome `reserved`; `undecidable` ids make it fail, `gate` holds it back, and more
-    commands than `commands_max` are too large."""
+    """Settles every command with the outcome `reserved`. Ids in `undecidable` fail, calls wait while `gate` is not set,
+    and more than `commands_max` commands are too large."""
 
     def __init__(self, undecidable: Sequence[str] = (), commands_max: int | None = None) -> None:
         self.commands_max = commands_max
@@ -143,7 +170,6 @@ class RecordingSubmitter:
     async def answer(
         self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
     ) -> DecisionHead:
-        """As the Submitter's."""
         self.submitted.append(tuple(commands))
         await self.gate.wait()
         if self.commands_max is not None and len(commands) > self.commands_max:
@@ -156,36 +182,25 @@ class RecordingSubmitter:
 
 
 def decision_of(*results: Result, **parts: Any) -> Decision:
-    """A decision with those parts, empty otherwise."""
-    whole: dict[str, Any] = {
-        "format": 1,
-        "batch": 1,
-        "at": 1_000,
-        "orders": (),
-        "movements": (),
-        "skus": (),
-        "effects": (),
-        "policies": (),
-        "registry": None,
-        "alerts": (),
-        "refused": (),
-    }
+    """A decision with these parts, empty otherwise."""
+    empty = dict.fromkeys(("orders", "movements", "skus", "effects", "policies", "alerts", "refused"), ())
+    whole: dict[str, Any] = {"format": 1, "batch": 1, "at": 1_000, "registry": None, **empty}
     return Decision(results=results, **{**whole, **parts})
 
 
 class FakeSource:
-    """A topic that ends where a test says."""
+    """A topic whose end offsets the test sets."""
 
     def __init__(self, complete: bool = True, ends: OffsetVector = (0,)) -> None:
         self.complete = asyncio.Event()
         self.where = ends
-        self.away = False
+        self.is_unreachable = False
         self.asked = 0
         if complete:
             self.complete.set()
 
     async def ends(self) -> OffsetVector:
         self.asked += 1
-        if self.away:
+        if self.is_unreachable:
             raise KafkaConnectionError
         return self.where

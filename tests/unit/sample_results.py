@@ -1,4 +1,4 @@
-"""Results of load tests that never ran, but might have: for tests of what is made of results."""
+"""Made-up results of load tests, for tests of reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stocktide.loadtest.measure.results import (
 
 CHANNELS = ("tmall", "jd", "douyin", "shop")
 PEAK = 400
-# What no page, table or plot may take for markup.
+# No page, table or plot may interpret this as markup.
 NASTY = "<script>alert(1)</script>"
 OVERSOLD = ReportedViolation(
     "oversold",
@@ -38,7 +38,7 @@ OVERSOLD = ReportedViolation(
 def flash_sale(
     seconds: int = 60, seed: int = 7, skus: tuple[str, ...] = ("flash-1", "flash-2", "flash-3")
 ) -> LoadTestResults:
-    """A spike: a few quiet seconds, the peak within one, and an ebb; hot SKUs sell out on the way."""
+    """A spike: some quiet seconds, a peak within one second, and a decline; hot SKUs sell out."""
     rng = random.Random(seed)
     moments = tuple(_moment(at, seconds, rng) for at in range(seconds))
     accepted = sum(moment.accepted for moment in moments)
@@ -71,14 +71,14 @@ def flash_sale(
 
 
 def broken(violation: ReportedViolation = OVERSOLD, count: int = 1, **given: Any) -> LoadTestResults:
-    """The same sale, in which a promise was broken."""
+    """The same sale with a broken promise."""
     sale = flash_sale(**given)
     violations = (violation,) * count
     return structs.replace(sale, verdict=structs.replace(sale.verdict, kept=False, violations=violations))
 
 
 def not_valid(**given: Any) -> LoadTestResults:
-    """The same sale, which proves nothing."""
+    """The same sale, not valid."""
     sale = flash_sale(**given)
     verdict = structs.replace(
         sale.verdict,
@@ -100,7 +100,7 @@ def search(goal_ms: float = 50.0) -> LoadTestResults:
 
 
 def nasty() -> LoadTestResults:
-    """A sale in which every name that a stranger can choose is markup."""
+    """A sale in which every name is markup."""
     sale = flash_sale(skus=(NASTY, "<b>bold</b>&amp;$x^2$"))
     evil = ReportedViolation(
         "oversold", 1, f"{NASTY} is oversold", (f'{{"sku":"{NASTY}"}}', "</pre><script>alert(2)</script>")

@@ -1,4 +1,4 @@
-"""The worker's schedule of audits: what it tells of a report, and that nothing ends it."""
+"""The worker's scheduled audits: what they report, and that a failure does not end them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DIFFERENCE = ReportedDifference("redis", "counter on_hand@SH1", 10, 7)
 
 
 class RecordingAlerts:
-    """A publisher that keeps what it was given."""
+    """A publisher that records the alerts."""
 
     epoch = 1
 
@@ -49,7 +49,7 @@ def sample(metrics: WorkerMetrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(name, labels)
 
 
-async def tell(report: AuditReport | Exception, alerts: RecordingAlerts, metrics: WorkerMetrics) -> None:
+async def audit_once(report: AuditReport | Exception, alerts: RecordingAlerts, metrics: WorkerMetrics) -> None:
     async def audit() -> AuditReport:
         if isinstance(report, Exception):
             raise report
@@ -62,14 +62,14 @@ async def test_a_drift_is_an_alert_and_a_number_until_it_was_put_right() -> None
     alerts, metrics = RecordingAlerts(), WorkerMetrics()
     sku = ReportedDrift("sku", "A", ("redis",), (DIFFERENCE,), 5)
     order = ReportedDrift("order", "o1", ("redis", "table"))
-    await tell(drifting(sku, order), alerts, metrics)
+    await audit_once(drifting(sku, order), alerts, metrics)
     assert [(row["type"], row["sku"], row["order_id"], row["quantity"]) for row in alerts.rows] == [
         ("drift", "A", None, -3),
         ("drift", "", "o1", None),
     ]
     assert sample(metrics, "stocktide_drift", subject="order", side="table") == 1
     assert sample(metrics, "stocktide_drifts") == 2
-    await tell(CLEAN, alerts, metrics)
+    await audit_once(CLEAN, alerts, metrics)
     assert len(alerts.rows) == 2 and sample(metrics, "stocktide_drifts") == 0
     assert sample(metrics, "stocktide_drift", subject="order", side="table") is None
     assert sample(metrics, "stocktide_audit_compared", side="redis") == 20
@@ -77,7 +77,7 @@ async def test_a_drift_is_an_alert_and_a_number_until_it_was_put_right() -> None
 
 async def test_the_alerts_of_a_catastrophe_have_an_end() -> None:
     alerts = RecordingAlerts()
-    await tell(
+    await audit_once(
         drifting(*(ReportedDrift("sku", f"S{at}", ("redis",)) for at in range(5 * ALERTS_MAX))), alerts, WorkerMetrics()
     )
     assert len(alerts.rows) == ALERTS_MAX
@@ -86,13 +86,13 @@ async def test_the_alerts_of_a_catastrophe_have_an_end() -> None:
 @pytest.mark.parametrize("failure", [AuditFailed("no Kafka"), OSError("no memory")])
 async def test_an_audit_that_fails_is_counted_and_ends_nothing(failure: Exception) -> None:
     metrics = WorkerMetrics()
-    await tell(failure, RecordingAlerts(), metrics)
+    await audit_once(failure, RecordingAlerts(), metrics)
     assert sample(metrics, "stocktide_audits_unfinished_total") == 1
     assert sample(metrics, "stocktide_audited_at_seconds") == 0
 
 
 async def test_alerts_of_a_worker_that_lost_its_shard_are_dropped() -> None:
-    await tell(drifting(ReportedDrift("sku", "A", ("redis",))), RecordingAlerts(lost=True), WorkerMetrics())
+    await audit_once(drifting(ReportedDrift("sku", "A", ("redis",))), RecordingAlerts(lost=True), WorkerMetrics())
 
 
 async def test_only_the_owner_of_the_shard_audits() -> None:
@@ -118,6 +118,6 @@ async def test_only_the_owner_of_the_shard_audits() -> None:
 async def test_an_audit_that_could_not_check_all_is_no_finished_one(caplog: pytest.LogCaptureFixture) -> None:
     alerts, metrics = RecordingAlerts(), WorkerMetrics()
     what = "the rows of batches 5 to 7: they are still to be derived"
-    await tell(AuditReport(7, 0, (), AuditCoverage(7, 20, 30), unchecked=(what,)), alerts, metrics)
+    await audit_once(AuditReport(7, 0, (), AuditCoverage(7, 20, 30), unchecked=(what,)), alerts, metrics)
     assert sample(metrics, "stocktide_audits_unfinished_total") == 1
     assert what in caplog.text and "no drift" not in caplog.text

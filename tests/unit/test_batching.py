@@ -1,4 +1,4 @@
-"""Group commit: who waits for whom, and for how long."""
+"""Group commit: which commands share a call, and how long each waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOON = 5.0
 
 
 class FakeDecider:
-    """A submitter that decides when told to: `open` lets every call through, from then on."""
+    """Decides while `open` is set."""
 
     def __init__(self) -> None:
         self.calls: list[Sequence[Command]] = []
@@ -59,7 +59,7 @@ def basket(order_id: str, lines: int) -> Place:
 
 
 async def turns() -> None:
-    """Let everything happen that can happen now."""
+    """Run the event loop until every task waits."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -68,116 +68,111 @@ def soon() -> float:
     return asyncio.get_running_loop().time() + SOON
 
 
-async def test_a_lone_command_goes_at_once() -> None:
-    counter = FakeDecider()
-    counter.open.set()
-    decided = await CommandBatcher(counter).submit(pay("a"), soon())
+@pytest.fixture
+def decider() -> FakeDecider:
+    return FakeDecider()
+
+
+async def test_a_lone_command_goes_at_once(decider: FakeDecider) -> None:
+    decider.open.set()
+    decided = await CommandBatcher(decider).submit(pay("a"), soon())
     assert decided.result.order_id == "a"
     assert decided.order is not None and decided.order.state == "paid"
 
 
-async def test_what_arrives_while_calls_are_in_flight_goes_together() -> None:
-    counter = FakeDecider()
-    batcher = CommandBatcher(counter, calls_in_flight_max=1)
+async def test_what_arrives_while_calls_are_in_flight_goes_together(decider: FakeDecider) -> None:
+    batcher = CommandBatcher(decider, calls_in_flight_max=1)
     first = asyncio.create_task(batcher.submit(pay("a"), soon()))
     await turns()
     waiting = [asyncio.create_task(batcher.submit(pay(name), soon())) for name in "bcde"]
     await turns()
-    assert [len(call) for call in counter.calls] == [1]
-    counter.open.set()
+    assert [len(call) for call in decider.calls] == [1]
+    decider.open.set()
     answers = await asyncio.gather(first, *waiting)
-    assert [len(call) for call in counter.calls] == [1, 4]
+    assert [len(call) for call in decider.calls] == [1, 4]
     assert [answer.result.order_id for answer in answers] == list("abcde")
 
 
-async def test_what_arrives_in_one_turn_of_the_loop_goes_together() -> None:
-    counter = FakeDecider()
-    counter.open.set()
-    batcher = CommandBatcher(counter)
+async def test_what_arrives_in_one_turn_of_the_loop_goes_together(decider: FakeDecider) -> None:
+    decider.open.set()
+    batcher = CommandBatcher(decider)
     await asyncio.gather(*(batcher.submit(pay(name), soon()) for name in "abc"))
-    assert [len(call) for call in counter.calls] == [3]
+    assert [len(call) for call in decider.calls] == [3]
 
 
-async def test_as_many_calls_are_in_flight_as_may_be_and_no_more() -> None:
-    counter = FakeDecider()
-    batcher = CommandBatcher(counter, calls_in_flight_max=2, commands_per_call_max=2)
+async def test_as_many_calls_are_in_flight_as_may_be_and_no_more(decider: FakeDecider) -> None:
+    batcher = CommandBatcher(decider, calls_in_flight_max=2, commands_per_call_max=2)
     waiting = [asyncio.create_task(batcher.submit(pay(name), soon())) for name in "abcdef"]
     await turns()
-    assert len(counter.calls) == 2
-    counter.open.set()
+    assert len(decider.calls) == 2
+    decider.open.set()
     await asyncio.gather(*waiting)
-    assert max(len(call) for call in counter.calls) == 2
+    assert max(len(call) for call in decider.calls) == 2
 
 
-async def test_large_baskets_share_a_call_only_within_its_bound_of_lines() -> None:
-    counter = FakeDecider()
-    batcher = CommandBatcher(counter, calls_in_flight_max=1)
+async def test_large_baskets_share_a_call_only_within_its_bound_of_lines(decider: FakeDecider) -> None:
+    batcher = CommandBatcher(decider, calls_in_flight_max=1)
     lines = LINES_PER_CALL_MAX // 2
     first = asyncio.create_task(batcher.submit(basket("a", 1), soon()))
     await turns()
     orders = [basket("b", lines), basket("c", lines), basket("d", lines)]
     waiting = [asyncio.create_task(batcher.submit(order, soon())) for order in orders]
     await turns()
-    counter.open.set()
+    decider.open.set()
     await asyncio.gather(first, *waiting)
-    assert [len(call) for call in counter.calls] == [1, 2, 1]
+    assert [len(call) for call in decider.calls] == [1, 2, 1]
 
 
-async def test_an_answer_that_does_not_come_in_time_is_a_timeout_and_hurts_no_neighbour() -> None:
-    counter = FakeDecider()
-    batcher = CommandBatcher(counter, calls_in_flight_max=1)
+async def test_an_answer_that_is_late_is_a_timeout_and_affects_no_other(decider: FakeDecider) -> None:
+    batcher = CommandBatcher(decider, calls_in_flight_max=1)
     first = asyncio.create_task(batcher.submit(pay("a"), soon()))
     await turns()
     hasty = asyncio.create_task(batcher.submit(pay("b"), asyncio.get_running_loop().time() + 0.01))
     patient = asyncio.create_task(batcher.submit(pay("c"), soon()))
     with pytest.raises(TimeoutError):
         await hasty
-    counter.open.set()
+    decider.open.set()
     assert (await first).result.order_id == "a"
     assert (await patient).result.order_id == "c"
-    # What nobody waits for any more is not asked.
-    assert [len(call) for call in counter.calls] == [1, 1]
+    # A command without a waiter is not submitted.
+    assert [len(call) for call in decider.calls] == [1, 1]
 
 
-async def test_a_call_lasts_as_long_as_its_most_patient_command() -> None:
-    counter = FakeDecider()
-    batcher = CommandBatcher(counter, calls_in_flight_max=1)
+async def test_a_call_lasts_as_long_as_its_most_patient_command(decider: FakeDecider) -> None:
+    batcher = CommandBatcher(decider, calls_in_flight_max=1)
     first = asyncio.create_task(batcher.submit(pay("a"), soon()))
     await turns()
     early, late = soon() - 1, soon() + 1
     rest = [asyncio.create_task(batcher.submit(pay(name), at)) for name, at in (("b", late), ("c", early))]
     await turns()
-    counter.open.set()
+    decider.open.set()
     await asyncio.gather(first, *rest)
-    assert counter.deadlines[1] == late
+    assert decider.deadlines[1] == late
 
 
-async def test_a_call_that_fails_fails_for_all_of_its_commands_and_the_next_one_goes_on() -> None:
-    counter = FakeDecider()
-    counter.failure = Unsettled("no worker")
-    counter.open.set()
-    batcher = CommandBatcher(counter)
+async def test_a_call_that_fails_fails_for_all_of_its_commands_and_the_next_one_goes_on(decider: FakeDecider) -> None:
+    decider.failure = Unsettled("no worker")
+    decider.open.set()
+    batcher = CommandBatcher(decider)
     with pytest.raises(Unsettled):
         await batcher.submit(pay("a"), soon())
-    counter.failure = None
+    decider.failure = None
     assert (await batcher.submit(pay("b"), soon())).result.outcome == "paid"
 
 
-async def test_a_call_that_is_too_large_is_divided_and_every_caller_gets_its_own_answer() -> None:
-    counter = FakeDecider()
-    counter.commands_max = 3
-    batcher = CommandBatcher(counter)
+async def test_a_call_that_is_too_large_is_divided_and_every_caller_gets_its_own_answer(decider: FakeDecider) -> None:
+    decider.commands_max = 3
+    batcher = CommandBatcher(decider)
     asked = [asyncio.create_task(batcher.submit(pay(f"o{number}"), soon())) for number in range(20)]
     await turns()
-    counter.open.set()
+    decider.open.set()
     answers = await asyncio.gather(*asked)
     assert [answer.result.order_id for answer in answers] == [f"o{number}" for number in range(20)]
-    assert {len(call) for call in counter.calls if len(call) <= 3}
+    assert {len(call) for call in decider.calls if len(call) <= 3}
 
 
-async def test_one_command_that_is_too_large_fails_alone() -> None:
-    counter = FakeDecider()
-    counter.open.set()
-    counter.commands_max = 0
+async def test_one_command_that_is_too_large_fails_alone(decider: FakeDecider) -> None:
+    decider.open.set()
+    decider.commands_max = 0
     with pytest.raises(TooLarge):
-        await CommandBatcher(counter).submit(pay("a"), soon())
+        await CommandBatcher(decider).submit(pay("a"), soon())

@@ -1,4 +1,4 @@
-"""What the comparison concludes from what it sees: the same orders for all, who was told what, and what is gone."""
+"""The comparison of contenders: the same orders for all, answers against the store, and lost units."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from bench.compare.clients import HttpReserveClient, http_clients
 from bench.compare.consistency import check_consistency
@@ -36,41 +37,43 @@ from stocktide.embedded.ports import pick_free_port
 ORDERS = [BenchOrder("a", "S", 2), BenchOrder("b", "S", 2), BenchOrder("c", "S", 1), BenchOrder("d", "T", 1)]
 
 
-def told(**answers: ReserveOutcome) -> ResponseLog:
-    return ResponseLog(dict(answers))
+def answer_log(letters: str) -> ResponseLog:
+    """The answers of the orders a, b, c, d: `H` held, `R` refused."""
+    outcomes = {"H": ReserveOutcome.HELD, "R": ReserveOutcome.REFUSED}
+    return ResponseLog({order: outcomes[letter] for order, letter in zip("abcd", letters, strict=False)})
 
 
-def test_what_was_told_and_stands_is_no_loss() -> None:
-    answers = told(a=ReserveOutcome.HELD, b=ReserveOutcome.HELD, c=ReserveOutcome.REFUSED, d=ReserveOutcome.HELD)
+def test_answers_that_the_store_confirms_are_no_loss() -> None:
+    answers = answer_log("HHRH")
     verdict = check_consistency(ORDERS, {"S": 4, "T": 2}, answers, {"a", "b", "d"}, {"S": 0, "T": 1})
     assert (verdict.held_units, verdict.refused_orders, verdict.broken) == (5, 1, False)
 
 
-def test_units_told_beyond_what_was_received_are_oversold_even_where_the_store_knows_nothing_of_it() -> None:
-    answers = told(a=ReserveOutcome.HELD, b=ReserveOutcome.HELD, c=ReserveOutcome.HELD, d=ReserveOutcome.HELD)
+def test_units_answered_beyond_the_received_ones_are_oversold_even_if_the_store_has_no_trace() -> None:
+    answers = answer_log("HHHH")
     verdict = check_consistency(ORDERS, {"S": 3, "T": 9}, answers, {"b", "c", "d"}, {"S": 0, "T": 8})
     assert (verdict.oversold_units, verdict.lost_orders, verdict.lost_units, verdict.leaked_units) == (2, 1, 2, 0)
 
 
-def test_an_order_that_the_store_holds_as_refused_after_it_was_told_held_is_lost() -> None:
-    answers = told(a=ReserveOutcome.HELD, b=ReserveOutcome.REFUSED, c=ReserveOutcome.REFUSED, d=ReserveOutcome.REFUSED)
+def test_an_order_that_the_store_refused_after_the_answer_held_is_lost() -> None:
+    answers = answer_log("HRRR")
     assert check_consistency(ORDERS, {"S": 4, "T": 2}, answers, set(), {"S": 4, "T": 2}).lost_units == 2
 
 
-def test_units_that_are_gone_and_nobody_was_told_of_are_leaked() -> None:
-    answers = told(a=ReserveOutcome.HELD, b=ReserveOutcome.REFUSED, c=ReserveOutcome.REFUSED, d=ReserveOutcome.HELD)
+def test_units_that_are_gone_without_an_answer_are_leaked() -> None:
+    answers = answer_log("HRRH")
     verdict = check_consistency(ORDERS, {"S": 5, "T": 2}, answers, {"a", "d"}, {"S": 0, "T": 1})
     assert (verdict.leaked_units, verdict.oversold_units, verdict.broken) == (3, 0, True)
 
 
 def test_a_sku_that_leaks_does_not_make_up_for_one_that_is_oversold() -> None:
-    answers = told(a=ReserveOutcome.HELD, b=ReserveOutcome.HELD, c=ReserveOutcome.REFUSED, d=ReserveOutcome.REFUSED)
+    answers = answer_log("HHRR")
     verdict = check_consistency(ORDERS, {"S": 3, "T": 2}, answers, {"a", "b"}, {"S": 0, "T": 0})
     assert (verdict.oversold_units, verdict.leaked_units) == (1, 2)
 
 
-def test_who_was_never_answered_is_counted() -> None:
-    verdict = check_consistency(ORDERS, {"S": 4, "T": 2}, told(a=ReserveOutcome.HELD), {"a"}, {"S": 2, "T": 2})
+def test_unanswered_orders_are_counted() -> None:
+    verdict = check_consistency(ORDERS, {"S": 4, "T": 2}, answer_log("H"), {"a"}, {"S": 2, "T": 2})
     assert (verdict.unanswered, verdict.broken) == (3, True)
 
 
@@ -88,7 +91,7 @@ def test_less_is_received_than_is_asked_for() -> None:
 
 
 class ScriptedCaller:
-    """A caller who is told what a script says, and then `held`."""
+    """Gets the answers of a script, then `held`."""
 
     def __init__(self, *script: ReserveOutcome) -> None:
         self._script = list(script)
@@ -100,15 +103,12 @@ class ScriptedCaller:
         return self._script.pop(0) if self._script else ReserveOutcome.HELD
 
 
-async def test_a_caller_who_is_not_answered_asks_again_with_the_same_order() -> None:
+async def test_a_caller_without_an_answer_repeats_the_same_order() -> None:
     caller = ScriptedCaller(ReserveOutcome.NONE, ReserveOutcome.NONE, ReserveOutcome.REFUSED)
     demand = ScheduledLoad(ORDERS, rate=1e6)
     await demand.run([caller])
     assert caller.asked == ["a", "a", "a", "b", "c", "d"]
-    assert (
-        demand.responses.answers
-        == told(a=ReserveOutcome.REFUSED, b=ReserveOutcome.HELD, c=ReserveOutcome.HELD, d=ReserveOutcome.HELD).answers
-    )
+    assert demand.responses.answers == answer_log("RHHH").answers
 
 
 async def test_a_caller_gives_up_in_the_end_and_the_run_goes_on() -> None:
@@ -119,7 +119,7 @@ async def test_a_caller_gives_up_in_the_end_and_the_run_goes_on() -> None:
     assert demand.half.is_set()
 
 
-async def test_orders_come_at_their_rate_and_half_of_them_are_told() -> None:
+async def test_orders_come_at_their_rate_and_the_half_is_signalled() -> None:
     demand = ScheduledLoad(ORDERS, rate=20.0)
     began = time.monotonic()
     running = asyncio.create_task(demand.run([ScriptedCaller(), ScriptedCaller()]))
@@ -150,7 +150,7 @@ async def test_a_loop_in_which_nothing_is_held_is_no_measurement() -> None:
 
 
 class ScriptedServer:
-    """A door that answers with the statuses it was given, in turn."""
+    """Answers with the given statuses in turn; 0 aborts the connection."""
 
     def __init__(self, *statuses: int) -> None:
         self._statuses = list(statuses)
@@ -165,33 +165,20 @@ class ScriptedServer:
         return web.Response(status=status or 200, body=b"{}")
 
 
-async def test_a_caller_reads_the_doors_answers_and_comes_back_after_it_hung_up() -> None:
-    door, port = ScriptedServer(201, 409, 503, 0, 200), pick_free_port()
-    app = web.Application()
-    app.router.add_post("/v1/orders", door.place)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        async with http_clients(port, 1) as callers:
-            answers = [await callers[0].reserve(ORDERS[0]) for _ in range(5)]
-    finally:
-        await runner.cleanup()
-    assert answers == [
-        ReserveOutcome.HELD,
-        ReserveOutcome.REFUSED,
-        ReserveOutcome.NONE,
-        ReserveOutcome.NONE,
-        ReserveOutcome.HELD,
-    ]
-    assert orjson.loads(door.bodies[0])["lines"] == [{"sku": "S", "quantity": 2}]
+async def test_a_client_reads_the_answers_and_reconnects() -> None:
+    script, app = ScriptedServer(201, 409, 503, 0, 200), web.Application()
+    app.router.add_post("/v1/orders", script.place)
+    async with TestServer(app) as server, http_clients(server.port or 0, 1) as callers:
+        answers = [await callers[0].reserve(ORDERS[0]) for _ in range(5)]
+    assert [answer.name for answer in answers] == ["HELD", "REFUSED", "NONE", "NONE", "HELD"]
+    assert orjson.loads(script.bodies[0])["lines"] == [{"sku": "S", "quantity": 2}]
 
 
-async def test_a_door_that_is_not_there_is_no_answer() -> None:
+async def test_a_service_that_is_not_there_is_no_answer() -> None:
     assert await HttpReserveClient(pick_free_port()).reserve(ORDERS[0]) is ReserveOutcome.NONE
 
 
-async def test_the_doors_bytes_are_an_order_for_a_way() -> None:
+async def test_the_request_is_an_order_for_a_strategy() -> None:
     class Full:
         asked: tuple[str, str, int] | None = None
 
@@ -202,20 +189,15 @@ async def test_the_doors_bytes_are_an_order_for_a_way() -> None:
         async def close(self) -> None:
             pass
 
-    way, port = Full(), pick_free_port()
-    runner = web.AppRunner(make_app(way))  # type: ignore[arg-type]
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        assert await HttpReserveClient(port).reserve(ORDERS[0]) is ReserveOutcome.REFUSED
-    finally:
-        await runner.cleanup()
-    assert way.asked == ("a", "S", 2)
+    strategy = Full()
+    async with TestServer(make_app(strategy)) as server:  # type: ignore[arg-type]
+        assert await HttpReserveClient(server.port or 0).reserve(ORDERS[0]) is ReserveOutcome.REFUSED
+    assert strategy.asked == ("a", "S", 2)
 
 
 @asynccontextmanager
 async def running(name: str, folder: Path, always: bool = False) -> AsyncIterator[tuple[StoreServer, ReserveStrategy]]:
-    """A way with its store; the test is skipped where the store cannot be had here."""
+    """A contender with its store; the test is skipped where the store is not installed."""
     try:
         store: StoreServer = (
             PostgresStore(folder / "postgres.log")
@@ -225,53 +207,53 @@ async def running(name: str, folder: Path, always: bool = False) -> AsyncIterato
     except ContenderUnavailable as absent:
         pytest.skip(str(absent))
     await store.start()
-    way = STRATEGIES[name](store.url)
+    strategy = STRATEGIES[name](store.url)
     try:
-        yield store, way
+        yield store, strategy
     finally:
-        await way.close()
+        await strategy.close()
         await store.stop()
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
 async def test_a_way_holds_what_is_there_once_however_often_it_is_asked(name: str, tmp_path: Path) -> None:
-    async with running(name, tmp_path) as (_, way):
-        await way.open({"S": 3})
+    async with running(name, tmp_path) as (_, strategy):
+        await strategy.open({"S": 3})
         units = {"a": 2, "b": 2, "c": 1}
         asked = [*units] * 3
-        states = await asyncio.gather(*(way.reserve(order_id, "S", units[order_id]) for order_id in asked))
+        states = await asyncio.gather(*(strategy.reserve(order_id, "S", units[order_id]) for order_id in asked))
         assert states[:3] == states[3:6] == states[6:]
         held = {order_id for order_id, state in zip(asked, states, strict=True) if state == HELD}
         assert sum(units[order_id] for order_id in held) == 3  # "c", and "a" or "b"
-        assert await way.held(["a", "b", "c", "unknown"]) == held
-        assert await way.left(["S"]) == {"S": 0}
+        assert await strategy.held(["a", "b", "c", "unknown"]) == held
+        assert await strategy.left(["S"]) == {"S": 0}
 
 
 async def test_postgres_comes_back_from_a_kill_with_what_was_committed(tmp_path: Path) -> None:
-    async with running("row-lock", tmp_path) as (store, way):
-        await way.open({"S": 3})
-        assert await way.reserve("a", "S", 2) == HELD
+    async with running("row-lock", tmp_path) as (store, strategy):
+        await strategy.open({"S": 3})
+        assert await strategy.reserve("a", "S", 2) == HELD
         store.watch()
         assert "kill -9" in await store.lose()
-        assert await way.held(["a"]) == {"a"}
-        assert await way.left(["S"]) == {"S": 1}
+        assert await strategy.held(["a"]) == {"a"}
+        assert await strategy.left(["S"]) == {"S": 1}
 
 
 @pytest.mark.parametrize(("always", "kept"), [(False, set()), (True, {"a"})])
-async def test_valkey_comes_back_without_what_it_wrote_while_it_was_watched_unless_it_syncs_always(
+async def test_valkey_loses_its_last_writes_unless_it_syncs_always(
     always: bool, kept: set[str], tmp_path: Path
 ) -> None:
-    async with running("lua", tmp_path, always) as (store, way):
-        await way.open({"S": 3})
+    async with running("lua", tmp_path, always) as (store, strategy):
+        await strategy.open({"S": 3})
         store.watch()
         await asyncio.sleep(3 * WATCH_SECONDS)
-        assert await way.reserve("a", "S", 2) == HELD
+        assert await strategy.reserve("a", "S", 2) == HELD
         await asyncio.sleep(3 * WATCH_SECONDS)
         await store.lose()
-        assert await way.held(["a"]) == kept
-        assert await way.left(["S"]) == {"S": 1 if kept else 3}
+        assert await strategy.held(["a"]) == kept
+        assert await strategy.left(["S"]) == {"S": 1 if kept else 3}
 
 
-def test_a_way_that_cannot_be_had_is_said_to_be_absent() -> None:
+def test_a_contender_that_is_not_installed_is_listed_as_absent() -> None:
     made = table([ContenderResult("row-lock", "PostgreSQL", missing="not installed")])
     assert list(made.columns[1].cells) == ["ABSENT: not installed"]

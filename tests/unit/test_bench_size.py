@@ -1,4 +1,4 @@
-"""What the size benchmark concludes from what it sees: what is cut off a file, which orders are lost, who waited."""
+"""The size benchmark: truncation of the append-only file, lost orders, pauses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORDER = {
 
 
 def an_append_only_file(folder: Path) -> Path:
-    """As Valkey keeps it: a base, and what was written since."""
+    """The files of Valkey: a base and the increments since."""
     kept = folder / "appendonlydir"
     kept.mkdir()
     (kept / "appendonly.aof.manifest").write_text(
@@ -63,7 +63,7 @@ async def test_what_is_older_than_the_tail_is_not_cut_off(tmp_path: Path) -> Non
     assert incr.stat().st_size == 150
 
 
-async def test_an_order_that_is_gone_or_differs_from_what_was_told_is_lost() -> None:
+async def test_an_order_that_is_missing_or_differs_from_its_answer_is_lost() -> None:
     traffic = OrderTraffic("", None, 1.0, 10, "t")
     there = {"same": ORDER, "changed": {**ORDER, "expires_at": None}, "ended": {**ORDER, "state": "expired"}}
     traffic.responses = dict.fromkeys(("same", "changed", "gone"), orjson.dumps({**ORDER, "replayed": True}))
@@ -82,7 +82,7 @@ def test_a_pause_counts_from_the_moment_asked_for() -> None:
     assert traffic.silence(20.0) == (float("inf"), 0.0)
 
 
-def test_a_workers_log_tells_how_much_was_redone_and_how_often_it_took_over() -> None:
+def test_a_workers_log_shows_redone_batches_and_takeovers() -> None:
     log = (
         "WARNING tables.recovery.takeover: Redis came back with batch 5070, the journal holds 5493: redo\n"
         "INFO tables.recovery.takeover: blessed: term 2, journal at batch 5493, Redis came with batch 5070\n"
@@ -104,7 +104,7 @@ def test_orders_are_held_for_as_long_as_may_be_over_all_channels_and_skus() -> N
     assert len({order["lines"][0]["sku"] for order in orders}) == 100
 
 
-def test_what_broke_is_kept() -> None:
+def test_failed_checks_are_kept() -> None:
     notes = SizeReport(Console(quiet=True))
     notes.check(True, "fine")
     notes.check(False, "an order is lost")

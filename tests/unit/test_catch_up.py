@@ -1,4 +1,4 @@
-"""When a feed begins, and where: never from less than the client has seen of the same log."""
+"""When a feed begins, and from which position: never from less than the client has seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOOK_SECONDS = 0.01
 
 
 class HeartbeatCounter:
-    """Signs of life that a waiting client got."""
+    """Counts the heartbeats of a waiting client."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -34,33 +34,33 @@ def read_until(hub: Hub, offset: int) -> None:
     hub.add([(0, offset, join_key("jd", "A").encode(), value)])
 
 
-async def waits(
+async def wait_for_some_heartbeats(
     catch_up: CatchUp, seen: OffsetVector | None
 ) -> tuple[asyncio.Task[OffsetVector | None], HeartbeatCounter]:
-    """Someone who is being kept waiting."""
-    beats = HeartbeatCounter()
-    task = asyncio.create_task(catch_up.begin(seen, beats))
-    await asyncio.wait_for(beats.some.wait(), SECONDS_MAX)
+    """A client that waits: its task, after some heartbeats."""
+    heartbeats = HeartbeatCounter()
+    task = asyncio.create_task(catch_up.begin(seen, heartbeats))
+    await asyncio.wait_for(heartbeats.some.wait(), SECONDS_MAX)
     assert not task.done()
-    return task, beats
+    return task, heartbeats
 
 
-async def test_nobody_is_let_in_before_everything_was_read_that_was_there() -> None:
+async def test_no_feed_begins_before_the_topic_was_read_to_its_end() -> None:
     hub, source = Hub(1), FakeSource(complete=False, ends=(5,))
-    task, _ = await waits(CatchUp(hub, source, LOOK_SECONDS), None)
+    task, _ = await wait_for_some_heartbeats(CatchUp(hub, source, LOOK_SECONDS), None)
     source.complete.set()
     assert await asyncio.wait_for(task, SECONDS_MAX) is None
 
 
-async def test_whoever_has_seen_more_than_this_process_waits_until_it_has_read_as_much() -> None:
+async def test_a_client_that_is_ahead_of_this_process_waits_for_it() -> None:
     hub, source = Hub(1), FakeSource(ends=(5,))
     read_until(hub, 1)
-    task, _ = await waits(CatchUp(hub, source, LOOK_SECONDS), (4,))
+    task, _ = await wait_for_some_heartbeats(CatchUp(hub, source, LOOK_SECONDS), (4,))
     read_until(hub, 3)
     assert await asyncio.wait_for(task, SECONDS_MAX) == (4,)
 
 
-async def test_whoever_names_a_place_beyond_the_topics_end_is_given_all_there_is() -> None:
+async def test_a_position_beyond_the_topics_end_brings_everything() -> None:
     hub, source = Hub(1), FakeSource(ends=(5,))
     read_until(hub, 4)
     catch_up = CatchUp(hub, source, LOOK_SECONDS)
@@ -68,18 +68,18 @@ async def test_whoever_names_a_place_beyond_the_topics_end_is_given_all_there_is
     assert source.asked == 1
 
 
-async def test_as_long_as_kafka_does_not_say_where_the_topic_ends_a_client_waits() -> None:
+async def test_a_client_waits_while_the_end_of_the_topic_is_unknown() -> None:
     hub, source = Hub(1), FakeSource(ends=(5,))
-    source.away = True
-    task, _ = await waits(CatchUp(hub, source, LOOK_SECONDS), (5,))
-    source.away = False
+    source.is_unreachable = True
+    task, _ = await wait_for_some_heartbeats(CatchUp(hub, source, LOOK_SECONDS), (5,))
+    source.is_unreachable = False
     read_until(hub, 4)
     assert await asyncio.wait_for(task, SECONDS_MAX) == (5,)
 
 
-async def test_nobody_waits_for_a_hub_that_closes() -> None:
+async def test_a_hub_that_closes_ends_the_wait() -> None:
     for source, seen in ((FakeSource(complete=False), None), (FakeSource(ends=(5,)), (4,))):
         hub = Hub(1)
-        task, _ = await waits(CatchUp(hub, source, LOOK_SECONDS), seen)
+        task, _ = await wait_for_some_heartbeats(CatchUp(hub, source, LOOK_SECONDS), seen)
         hub.close()
         assert await asyncio.wait_for(task, SECONDS_MAX) is None

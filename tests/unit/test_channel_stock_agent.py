@@ -1,16 +1,15 @@
-"""Rows of `stock` to `channel-stock`: written first, kept then, acked last."""
+"""Rows of `stock` to `channel-stock`: written first, then stored in the table, then acknowledged."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 from stocktide.agents.channel_stock.agent import StockAgent
 from stocktide.agents.metrics import WorkerMetrics
-from stocktide.retry import poll_until
 from stocktide.streams.kafka.transport import Chunk
+from tests.harness.eventually import eventually
 from tests.unit.fakes import FakeEvent, FakeRecord, FakeTable, RecordingPublisher
 
 TOPIC = "t-channel-stock"
@@ -30,13 +29,6 @@ def agent_of(publisher: RecordingPublisher, table: FakeTable) -> StockAgent:
     return StockAgent(table, publisher, TOPIC, 10, WorkerMetrics())  # type: ignore[arg-type]
 
 
-async def soon(condition: Callable[[], bool]) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    assert await poll_until(holds, 2)
-
-
 async def test_an_update_lies_in_its_skus_partition_and_in_the_table_before_the_chunk_is_acked() -> None:
     publisher, table = RecordingPublisher(), FakeTable()
     agent = agent_of(publisher, table)
@@ -46,7 +38,7 @@ async def test_an_update_lies_in_its_skus_partition_and_in_the_table_before_the_
     await asyncio.sleep(0.02)
     assert not event.acked and not table.rows
     publisher.gate.set()
-    await soon(lambda: event.acked)
+    await eventually(lambda: event.acked)
     assert publisher.writes == [(TOPIC, 2)]
     assert table.rows[2, b"jd/A"] == publisher.topics[TOPIC][0][1]
     await agent.stop()
@@ -59,7 +51,7 @@ async def test_a_write_that_fails_is_done_again_before_anything_is_acked(monkeyp
     agent = agent_of(publisher, table)
     event = event_of(row("A", 1, 5))
     await agent.process_chunk(event.value, event)
-    await soon(lambda: event.acked)
+    await eventually(lambda: event.acked)
     assert len(publisher.topics[TOPIC]) == 1
     await agent.stop()
 
@@ -83,15 +75,15 @@ async def test_after_a_crash_the_rows_since_the_commit_are_folded_again_to_the_s
     before = agent_of(publisher, table)
     first = event_of(*rows[:10])
     await before.process_chunk(first.value, first)
-    await soon(lambda: first.acked)
+    await eventually(lambda: first.acked)
     await before.stop()
     after = agent_of(publisher, table)
     again = event_of(*rows, start=0)
     await after.process_chunk(again.value, again)
-    await soon(lambda: again.acked)
-    told = [json.loads(value or b"") for _, value in publisher.topics[TOPIC]]
-    versions = [update["version"] for update in told]
-    assert versions == sorted(set(versions)) and versions[-1] == 19 and told[-1]["quantity"] == 31
+    await eventually(lambda: again.acked)
+    updates = publisher.values(TOPIC)
+    versions = [update["version"] for update in updates]
+    assert versions == sorted(set(versions)) and versions[-1] == 19 and updates[-1]["quantity"] == 31
     await after.stop()
 
 
@@ -100,6 +92,6 @@ async def test_bytes_that_are_no_row_stop_nothing() -> None:
     agent = agent_of(publisher, table)
     event = event_of(b"{bad", row("A", 1, 5))
     await agent.process_chunk(event.value, event)
-    await soon(lambda: event.acked)
+    await eventually(lambda: event.acked)
     assert len(publisher.topics[TOPIC]) == 1
     await agent.stop()

@@ -1,4 +1,4 @@
-"""An error offers only what the command has: every `--option` that it names is an option of that command."""
+"""Every `--option` that an error message names is an option of that command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stocktide.__main__ import cli
 from stocktide.embedded.ports import pick_free_port
 from tests.unit.fake_system import ready_on, standing
 
-# What a command needs so that it gets as far as looking for its system.
+# The arguments with which a command gets as far as looking for its system.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "backup": ("backup",),
     "dead-letters drop": ("--all",),
@@ -27,9 +27,9 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "replay": ("orders.csv",),
     "restore": ("backup",),
 }
-# These look at files before they look for a system, or for none; these bring servers of their own.
+# These need no system, read files first, or start their own servers.
 WITHOUT_A_SYSTEM = ("loadtest compare", "loadtest-tester", "demo", "up", "worker", "api")
-# Wrong in themselves, whatever runs.
+# Usage errors, whatever runs.
 MISUSED: list[tuple[str, ...]] = [
     ("rebuild", "--check"),
     ("rebuild", "--redis", "redis://r"),
@@ -46,7 +46,7 @@ MISUSED: list[tuple[str, ...]] = [
 
 
 def commands(group: click.Group = cli, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by its whole name."""
+    """Every command that is not only a group, by its full name."""
     for name, command in group.commands.items():
         if not isinstance(command, click.Group) or command.invoke_without_command:
             yield f"{prefix}{name}", command
@@ -60,19 +60,18 @@ ASKING = sorted(set(COMMANDS) - set(WITHOUT_A_SYSTEM))
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No server is waited for, and no system of this machine is seen."""
+    """No wait for servers, and no running system of this machine."""
     monkeypatch.setattr(wait_for_servers, "REACH_SECONDS_MAX", 0.01)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
 
 def options_of(name: str) -> set[str]:
-    """The options of a command."""
     return {option for each in COMMANDS[name].params for option in (*each.opts, *each.secondary_opts)} | {"--help"}
 
 
-def told(*arguments: str) -> str:
-    """All that a failing command says."""
+def failure_of(*arguments: str) -> str:
+    """All output of a failing command."""
     done = CliRunner().invoke(cli, arguments, standalone_mode=False, catch_exceptions=True)
     assert done.exit_code != 0 or done.exception is not None, arguments
     message = done.exception.format_message() if isinstance(done.exception, click.ClickException) else done.exception
@@ -80,7 +79,7 @@ def told(*arguments: str) -> str:
 
 
 def check(name: str, message: str) -> None:
-    """Every option that the message names is there: of this command, or of the one that it quotes."""
+    """Every option that the message names belongs to this command, or to the one that it quotes."""
     for other in re.findall(r"`stocktide ([a-z][^`]*)`", message):
         words = other.split()
         named = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
@@ -90,35 +89,35 @@ def check(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("name", ASKING)
-def test_every_command_that_asks_a_system_can_be_told_which_one(name: str) -> None:
+def test_every_command_that_uses_a_system_has_options_to_name_it(name: str) -> None:
     assert {"--data", "--api", "--kafka", "--redis", "--app-id"} <= options_of(name)
 
 
 @pytest.mark.parametrize("name", ASKING)
 def test_with_two_systems_every_command_lists_them_and_offers_what_it_has(name: str, tmp_path: Path) -> None:
     with standing(tmp_path / "a", ready_on(21000)) as a, standing(tmp_path / "b", ready_on(22000)) as b:
-        message = told(*name.split(), *ARGUMENTS.get(name, ()))
+        message = failure_of(*name.split(), *ARGUMENTS.get(name, ()))
     assert "2 systems run here" in message and f"--data {a}" in message and f"--data {b}" in message
     check(name, message)
 
 
 @pytest.mark.parametrize("name", ASKING)
-def test_a_server_that_does_not_answer_is_told_with_what_the_command_has(name: str, tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_reported_with_options_of_the_command(name: str, tmp_path: Path) -> None:
     with standing(tmp_path / "a", ready_on(pick_free_port() - 1)) as a:
-        message = told(*name.split(), *ARGUMENTS.get(name, ()), "--data", str(a))
+        message = failure_of(*name.split(), *ARGUMENTS.get(name, ()), "--data", str(a))
         check(name, message)
         assert "systems run here" not in message
-    check(name, told(*name.split(), *ARGUMENTS.get(name, ()), "--data", str(a)))
+    check(name, failure_of(*name.split(), *ARGUMENTS.get(name, ()), "--data", str(a)))
 
 
 @pytest.mark.parametrize("name", ["up", "worker", "api"])
-def test_a_command_that_is_told_by_its_environment_offers_its_variables(
+def test_an_error_names_variables_of_the_environment(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = f"127.0.0.1:{pick_free_port()}"
     monkeypatch.setenv("STOCKTIDE_KAFKA", address)
     monkeypatch.setenv("STOCKTIDE_REDIS", f"redis://{address}")
-    message = told(name)
+    message = failure_of(name)
     assert f"no Kafka answers at {address}" in message and "STOCKTIDE_KAFKA" in message
     assert ("--kafka" in message) is (name == "up")
     assert f"no Redis answers at redis://{address}: start it" in message
@@ -127,7 +126,7 @@ def test_a_command_that_is_told_by_its_environment_offers_its_variables(
 
 def test_the_demo_which_has_no_option_for_a_server_offers_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOCKTIDE_KAFKA_SECURITY", "SSL")
-    message = told("demo", "--port", "0")
+    message = failure_of("demo", "--port", "0")
     assert "leave the variable out" in message
     check("demo", message)
 
@@ -135,12 +134,12 @@ def test_the_demo_which_has_no_option_for_a_server_offers_none(monkeypatch: pyte
 @pytest.mark.parametrize("arguments", MISUSED, ids=" ".join)
 def test_a_command_that_is_misused_offers_what_it_has(arguments: tuple[str, ...]) -> None:
     name = " ".join(arguments[:2]) if " ".join(arguments[:2]) in COMMANDS else arguments[0]
-    check(name, told(*arguments))
+    check(name, failure_of(*arguments))
 
 
 def test_the_redis_of_a_drill_is_not_taken_for_the_one_in_use(tmp_path: Path) -> None:
     with standing(tmp_path / "a", ready_on(21000)):
-        message = told("rebuild", "--check", "--redis", f"redis://127.0.0.1:{pick_free_port()}/0")
+        message = failure_of("rebuild", "--check", "--redis", f"redis://127.0.0.1:{pick_free_port()}/0")
     assert "rebuild --check changes this system" in message
     check("rebuild", message)
 
@@ -161,7 +160,7 @@ def test_the_redis_of_a_drill_is_not_taken_for_the_one_in_use(tmp_path: Path) ->
 )
 def test_a_command_that_changes_a_system_says_first_which_one(arguments: tuple[str, ...], tmp_path: Path) -> None:
     with standing(tmp_path / "a", ready_on(pick_free_port(), "shop")) as a:
-        message = told(*arguments)
+        message = failure_of(*arguments)
     first = message.splitlines()
     assert "changes this system" in first[0]
     assert first[1:3] == [f"  data    {a}", "  app id  shop"]
@@ -171,7 +170,7 @@ def test_a_command_that_changes_a_system_says_first_which_one(arguments: tuple[s
 @pytest.mark.parametrize("arguments", [("audit",), ("repair", "--plan"), ("topics",), ("doctor",)], ids=" ".join)
 def test_a_command_that_changes_nothing_does_not_say_so(arguments: tuple[str, ...], tmp_path: Path) -> None:
     with standing(tmp_path / "a", ready_on(pick_free_port())):
-        assert "changes this system" not in told(*arguments)
+        assert "changes this system" not in failure_of(*arguments)
 
 
 @pytest.mark.parametrize("width", [80, 100])

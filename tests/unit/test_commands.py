@@ -1,4 +1,4 @@
-"""Events become commands: lines are summed, bodies get fingerprints that are the same by every door."""
+"""Events become commands: lines are summed, and fingerprints do not depend on the transport."""
 
 from __future__ import annotations
 
@@ -17,18 +17,15 @@ AT = datetime(2026, 11, 11, tzinfo=UTC)
 
 
 def lines(*given: tuple[str, int]) -> tuple[events.OrderLine, ...]:
-    """Lines of (sku, quantity)."""
     return tuple(events.OrderLine(*line) for line in given)
 
 
 def placed(**fields: object) -> events.OrderPlaced:
-    """An order, changed."""
     usual = {"id": "p", "occurred_at": AT, "order_id": "o1", "channel": "tmall", "lines": lines(("A", 1), ("B", 2))}
     return events.OrderPlaced(**(usual | fields))  # type: ignore[arg-type]
 
 
 def counted(at: datetime) -> events.StockCounted:
-    """A count of three at a time."""
     return events.StockCounted(id="c", occurred_at=at, warehouse="SH1", lines=(events.CountedLine("A", 3),))
 
 
@@ -87,12 +84,12 @@ def test_rule_19_an_order_has_the_same_fingerprint_by_http_and_by_kafka() -> Non
 
 
 def test_rule_22_events_of_other_types_never_share_a_fingerprint() -> None:
-    marks = {
+    fingerprints = {
         make_command(events.OrderPaid(id="e", occurred_at=AT, order_id="o1")).fingerprint,  # type: ignore[union-attr]
         make_command(events.OrderCancelled(id="e", occurred_at=AT, order_id="o1")).fingerprint,  # type: ignore[union-attr]
         commands.make_extend("o1", 900, "e").fingerprint,
     }
-    assert len(marks) == 3
+    assert len(fingerprints) == 3
 
 
 def test_the_time_of_a_count_is_part_of_what_it_says() -> None:

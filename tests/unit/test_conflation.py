@@ -1,4 +1,4 @@
-"""When a channel hears of a change."""
+"""When a change of a channel is published."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ INTERVAL_MS = 100
 
 
 class ConflationHarness:
-    """A conflation whose time the test moves, and which keeps what it let go."""
+    """A conflation with a clock that the test sets."""
 
-    def __init__(self, **told: dict[str, Any]) -> None:
+    def __init__(self, **published: dict[str, Any]) -> None:
         self.now = 50.0
-        self.table = {name.replace("__", "/").encode(): orjson.dumps(update) for name, update in told.items()}
+        self.table = {name.replace("__", "/").encode(): orjson.dumps(update) for name, update in published.items()}
         self.conflation = Conflation(self.table.get, INTERVAL_MS, lambda: self.now)
 
     def row(
         self,
         version: int,
-        ticket: PendingAck | None = None,
+        pending_ack: PendingAck | None = None,
         interval: int | None = None,
         sku: str = "A",
         **channels: Any,
@@ -41,134 +41,128 @@ class ConflationHarness:
             },
             "publish_interval_ms": {} if interval is None else dict.fromkeys(channels, interval),
         }
-        self.conflation.fold(decode_stock_row(orjson.dumps(row)), ticket)
+        self.conflation.fold(decode_stock_row(orjson.dumps(row)), pending_ack)
 
     def due(self, after: float = 0.0) -> list[tuple[str, str, int, int]]:
-        """What is due after so many seconds: channel, mode, quantity, version."""
+        """The updates due after so many seconds: channel, mode, quantity, version."""
         self.now += after
         updates = self.conflation.take_due(1_000)
         for update in updates:
             if update.pending_ack is not None:
                 update.pending_ack.release()
-        told = [orjson.loads(update.value) for update in updates]
-        return [(one["channel"], one["mode"], one["quantity"], one["version"]) for one in told]
+        published = [orjson.loads(update.value) for update in updates]
+        return [(one["channel"], one["mode"], one["quantity"], one["version"]) for one in published]
 
 
-def test_the_first_row_is_told_at_once() -> None:
-    watch = ConflationHarness()
-    watch.row(1, jd=("in_stock", 5))
-    assert watch.due() == [("jd", "in_stock", 5, 1)]
+@pytest.fixture
+def harness() -> ConflationHarness:
+    return ConflationHarness()
 
 
-def test_quantities_are_told_at_most_once_per_interval_and_then_the_newest() -> None:
-    watch = ConflationHarness()
-    watch.row(1, jd=("in_stock", 9))
-    watch.due()
+def test_the_first_row_is_published_at_once(harness: ConflationHarness) -> None:
+    harness.row(1, jd=("in_stock", 5))
+    assert harness.due() == [("jd", "in_stock", 5, 1)]
+
+
+def test_quantities_are_published_at_most_once_per_interval_and_then_the_newest(harness: ConflationHarness) -> None:
+    harness.row(1, jd=("in_stock", 9))
+    harness.due()
     for version in range(2, 8):
-        watch.row(version, jd=("in_stock", 9 - version))
-    assert watch.due(after=0.09) == []
-    assert watch.due(after=0.02) == [("jd", "in_stock", 2, 7)]
-    assert watch.due(after=9.0) == []
+        harness.row(version, jd=("in_stock", 9 - version))
+    assert harness.due(after=0.09) == []
+    assert harness.due(after=0.02) == [("jd", "in_stock", 2, 7)]
+    assert harness.due(after=9.0) == []
 
 
-def test_a_change_after_a_quiet_interval_is_told_at_once() -> None:
-    watch = ConflationHarness()
-    watch.row(1, jd=("in_stock", 9))
-    watch.due()
-    watch.now += 0.2
-    watch.row(2, jd=("in_stock", 8))
-    assert watch.due() == [("jd", "in_stock", 8, 2)]
+def test_a_change_after_a_quiet_interval_is_published_at_once(harness: ConflationHarness) -> None:
+    harness.row(1, jd=("in_stock", 9))
+    harness.due()
+    harness.now += 0.2
+    harness.row(2, jd=("in_stock", 8))
+    assert harness.due() == [("jd", "in_stock", 8, 2)]
 
 
-def test_a_switch_of_mode_does_not_wait_for_the_interval() -> None:
-    watch = ConflationHarness()
-    watch.row(1, jd=("in_stock", 9))
-    watch.due()
-    watch.row(2, jd=("in_stock", 1))
-    watch.row(3, jd=("sold_out", 0))
-    assert watch.due() == [("jd", "sold_out", 0, 3)]
+def test_a_switch_of_mode_does_not_wait_for_the_interval(harness: ConflationHarness) -> None:
+    harness.row(1, jd=("in_stock", 9))
+    harness.due()
+    harness.row(2, jd=("in_stock", 1))
+    harness.row(3, jd=("sold_out", 0))
+    assert harness.due() == [("jd", "sold_out", 0, 3)]
 
 
-def test_a_change_that_a_channel_cannot_see_is_never_told() -> None:
-    watch = ConflationHarness()
-    watch.row(1, jd=("in_stock", 9), tmall=("in_stock", 9))
-    watch.due()
-    watch.row(2, jd=("in_stock", 9), tmall=("in_stock", 8))
-    assert watch.due(after=1.0) == [("tmall", "in_stock", 8, 2)]
+def test_a_change_that_a_channel_cannot_see_is_never_published(harness: ConflationHarness) -> None:
+    harness.row(1, jd=("in_stock", 9), tmall=("in_stock", 9))
+    harness.due()
+    harness.row(2, jd=("in_stock", 9), tmall=("in_stock", 8))
+    assert harness.due(after=1.0) == [("tmall", "in_stock", 8, 2)]
 
 
-def test_a_change_that_went_back_before_it_was_told_is_never_told() -> None:
-    watch = ConflationHarness()
-    watch.row(1, jd=("in_stock", 9))
-    watch.due()
-    watch.row(2, jd=("in_stock", 8))
-    watch.row(3, jd=("in_stock", 9))
-    assert watch.due(after=1.0) == []
+def test_a_change_that_is_undone_before_it_is_due_is_never_published(harness: ConflationHarness) -> None:
+    harness.row(1, jd=("in_stock", 9))
+    harness.due()
+    harness.row(2, jd=("in_stock", 8))
+    harness.row(3, jd=("in_stock", 9))
+    assert harness.due(after=1.0) == []
 
 
-def test_versions_only_grow_a_row_that_comes_again_changes_nothing() -> None:
-    watch = ConflationHarness()
-    watch.row(5, jd=("in_stock", 9))
-    watch.due()
-    watch.row(4, jd=("sold_out", 0))
-    watch.row(5, jd=("sold_out", 0))
-    assert watch.due(after=1.0) == []
+def test_versions_only_grow_a_row_that_comes_again_changes_nothing(harness: ConflationHarness) -> None:
+    harness.row(5, jd=("in_stock", 9))
+    harness.due()
+    harness.row(4, jd=("sold_out", 0))
+    harness.row(5, jd=("sold_out", 0))
+    assert harness.due(after=1.0) == []
 
 
-def test_after_a_restart_only_differences_to_what_was_told_are_told() -> None:
-    told = {"mode": "in_stock", "quantity": 9, "preorder_remaining": 0, "version": 5, "as_of": "x"}
-    watch = ConflationHarness(jd__A={"channel": "jd", "sku": "A", **told})
-    watch.row(4, jd=("in_stock", 10))
-    watch.row(6, jd=("in_stock", 9))
-    assert watch.due() == []
-    watch.row(7, jd=("in_stock", 8))
-    assert watch.due() == [("jd", "in_stock", 8, 7)]
+def test_after_a_restart_only_differences_to_published_rows_are_published() -> None:
+    published = {"mode": "in_stock", "quantity": 9, "preorder_remaining": 0, "version": 5, "as_of": "x"}
+    harness = ConflationHarness(jd__A={"channel": "jd", "sku": "A", **published})
+    harness.row(4, jd=("in_stock", 10))
+    harness.row(6, jd=("in_stock", 9))
+    assert harness.due() == []
+    harness.row(7, jd=("in_stock", 8))
+    assert harness.due() == [("jd", "in_stock", 8, 7)]
 
 
-def test_a_channels_own_interval_counts() -> None:
-    watch = ConflationHarness()
-    watch.row(1, interval=5_000, jd=("in_stock", 9))
-    watch.due()
-    watch.row(2, interval=5_000, jd=("in_stock", 8))
-    assert watch.due(after=4.0) == []
-    assert watch.due(after=1.1) == [("jd", "in_stock", 8, 2)]
+def test_the_interval_of_a_channel_counts(harness: ConflationHarness) -> None:
+    harness.row(1, interval=5_000, jd=("in_stock", 9))
+    harness.due()
+    harness.row(2, interval=5_000, jd=("in_stock", 8))
+    assert harness.due(after=4.0) == []
+    assert harness.due(after=1.1) == [("jd", "in_stock", 8, 2)]
 
 
-def test_a_chunk_is_done_when_what_it_caused_is_written_or_replaced_by_a_later_chunk() -> None:
+def test_a_chunk_is_done_when_its_updates_are_written_or_replaced(harness: ConflationHarness) -> None:
     done: list[str] = []
-    watch = ConflationHarness()
     first, second = PendingAck(lambda: done.append("first")), PendingAck(lambda: done.append("second"))
-    watch.row(1, jd=("in_stock", 9))
-    watch.due()
-    watch.row(2, first, jd=("in_stock", 8))
+    harness.row(1, jd=("in_stock", 9))
+    harness.due()
+    harness.row(2, first, jd=("in_stock", 8))
     first.release()
     assert done == []
-    watch.row(3, second, jd=("in_stock", 7))
+    harness.row(3, second, jd=("in_stock", 7))
     second.release()
     assert done == ["first"]
-    assert watch.due(after=1.0) == [("jd", "in_stock", 7, 3)]
+    assert harness.due(after=1.0) == [("jd", "in_stock", 7, 3)]
     assert done == ["first", "second"]
 
 
-def test_a_chunk_that_changed_nothing_is_done_at_once() -> None:
+def test_a_chunk_that_changed_nothing_is_done_at_once(harness: ConflationHarness) -> None:
     done: list[str] = []
-    watch = ConflationHarness()
-    ticket = PendingAck(lambda: done.append("done"))
-    watch.row(1, jd=("in_stock", 9))
-    watch.due()
-    watch.row(1, ticket, jd=("in_stock", 9))
-    ticket.release()
+    pending_ack = PendingAck(lambda: done.append("done"))
+    harness.row(1, jd=("in_stock", 9))
+    harness.due()
+    harness.row(1, pending_ack, jd=("in_stock", 9))
+    pending_ack.release()
     assert done == ["done"]
 
 
-def test_what_was_forgotten_is_read_back_from_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evicted_offer_is_read_from_the_table(harness: ConflationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conflation_module, "OFFERS_CACHED_MAX", 2)
-    watch = ConflationHarness()
     for sku in "ABCDEF":
-        watch.row(1, sku=sku, jd=("in_stock", 9))
-        for update in watch.conflation.take_due(10):
-            watch.table[update.key] = update.value
-    assert len(watch.conflation._skus) <= 3
-    watch.row(2, sku="A", jd=("in_stock", 9))
-    watch.row(2, sku="B", jd=("in_stock", 8))
-    assert watch.due(after=1.0) == [("jd", "in_stock", 8, 2)]
+        harness.row(1, sku=sku, jd=("in_stock", 9))
+        for update in harness.conflation.take_due(10):
+            harness.table[update.key] = update.value
+    assert len(harness.conflation._skus) <= 3
+    harness.row(2, sku="A", jd=("in_stock", 9))
+    harness.row(2, sku="B", jd=("in_stock", 8))
+    assert harness.due(after=1.0) == [("jd", "in_stock", 8, 2)]

@@ -1,4 +1,4 @@
-"""A long wait says why it lasts; a folder that was held for nothing leaves nothing; a child that waits is quoted."""
+"""Waiting messages of `up`, the lock on the data folder, and the reasons of a process that is not ready."""
 
 from __future__ import annotations
 
@@ -15,68 +15,60 @@ from stocktide.errors import CommandError, FolderInUse
 from stocktide.progress import WaitReporter, report_while_waiting, silent
 from stocktide.up.data_folder import LOCK_FILE, lock_folder
 from stocktide.up.program import parse_reasons
+from tests.unit.fakes import FakeClock
 
 
-class Clock:
-    """A clock that is set."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def told(*reasons: tuple[float, str | None]) -> list[str]:
-    """What a wait says, asked at these times with these reasons; None: it is over."""
-    said: list[str] = []
-    clock = Clock()
-    waiting = WaitReporter(said.append, "the worker", clock)
+def messages_of(*reasons: tuple[float, str | None]) -> list[str]:
+    """The messages of a wait that is asked at these times with these reasons; None ends it."""
+    messages: list[str] = []
+    clock = FakeClock()
+    waiting = WaitReporter(messages.append, "the worker", clock)
     for clock.now, reason in reasons:
         if reason is None:
             waiting.reset()
         else:
             waiting(reason)
-    return said
+    return messages
 
 
-def test_a_short_wait_says_nothing() -> None:
-    assert told((0, "a"), (9.9, "a")) == []
+def test_a_short_wait_is_not_reported() -> None:
+    assert messages_of((0, "a"), (9.9, "a")) == []
 
 
-def test_a_long_wait_tells_its_newest_reason() -> None:
-    assert told((0, "a"), (12, "no partitions were assigned yet")) == [
+def test_a_long_wait_gives_its_newest_reason() -> None:
+    assert messages_of((0, "a"), (12, "no partitions were assigned yet")) == [
         "waiting for the worker: no partitions were assigned yet (12 s)"
     ]
 
 
-def test_it_tells_again_when_the_reason_changes_and_every_half_minute() -> None:
+def test_a_wait_is_repeated_when_the_reason_changes_and_every_half_minute() -> None:
     at_every_second = [(float(second), "a" if second < 20 else "b") for second in range(100)]
-    assert told(*at_every_second) == [
+    assert messages_of(*at_every_second) == [
         f"waiting for the worker: {reason} ({second} s)"
         for second, reason in ((10, "a"), (20, "b"), (50, "b"), (80, "b"))
     ]
 
 
 def test_a_reason_that_counts_does_not_fill_the_terminal() -> None:
-    assert len(told(*((float(second), f"{second} of 60 rows") for second in range(60)))) == 10
+    assert len(messages_of(*((float(second), f"{second} of 60 rows") for second in range(60)))) == 10
 
 
 def test_a_wait_that_was_over_begins_anew() -> None:
-    assert told((0, "a"), (8, None), (9, "a"), (18, "a"), (19, "a")) == ["waiting for the worker: a (10 s)"]
+    assert messages_of((0, "a"), (8, None), (9, "a"), (18, "a"), (19, "a")) == ["waiting for the worker: a (10 s)"]
 
 
-async def test_somebody_who_looks_all_the_time_tells_while_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_continuous_wait_is_reported_while_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stocktide.progress.REASON_SECONDS", 0.02)
     monkeypatch.setattr("stocktide.progress.LOOK_SECONDS", 0.005)
-    said: list[str] = []
+    messages: list[str] = []
     reasons: list[str | None] = [None]
-    looking = asyncio.create_task(report_while_waiting(said.append, "the API", lambda: reasons[0]))
+    looking = asyncio.create_task(report_while_waiting(messages.append, "the API", lambda: reasons[0]))
     await asyncio.sleep(0.1)
-    assert said == []
+    assert messages == []
     reasons[0] = "the feeds are still being read"
     await asyncio.sleep(0.2)
     looking.cancel()
-    assert said == ["waiting for the API: the feeds are still being read (0 s)"]
+    assert messages == ["waiting for the API: the feeds are still being read (0 s)"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +88,6 @@ def test_the_reasons_of_an_answer_are_read_from_either_program(body: str, reason
 
 
 def left_in(folder: Path) -> list[str]:
-    """What lies in a folder, at any depth."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
@@ -117,9 +108,7 @@ async def test_a_folder_that_was_there_or_holds_something_stays_without_its_lock
     assert left_in(tmp_path) == ["empty", "full", "full/logs"]
 
 
-async def test_one_holds_a_folder_at_a_time_though_the_lock_is_removed_between(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_folder_has_one_holder_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stocktide.up.data_folder.POLL_SECONDS", 0.001)
     holders = most = 0
 
@@ -135,7 +124,7 @@ async def test_one_holds_a_folder_at_a_time_though_the_lock_is_removed_between(
     assert (holders, most) == (0, 1)
 
 
-async def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_second_holder_gets_the_pid_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stocktide.up.data_folder.WAIT_SECONDS_MAX", 0.05)
     async with lock_folder(tmp_path, silent):
         with pytest.raises(FolderInUse, match=rf"process {os.getpid()}\) runs on"):

@@ -1,4 +1,4 @@
-"""Dead letters folded: what is open, what a mark covers, and which events may be sent again."""
+"""The fold of dead letters: which are open, what a mark covers, and which events may be sent again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOW_MS = 1_900_000_000_000
 
 
 def row(place: int, reason: str = "conflict", **more: Any) -> StoredDeadLetter:
-    """A row at that offset of `dead-letters`, about the event `t-orders/0/1` unless said otherwise."""
+    """A row at that offset of `dead-letters`, by default about the event `t-orders/0/1`."""
     given = {"reason": reason, "topic": "t-orders", "partition": 0, "offset": 1, "at": f"2030-01-01T00:00:{place:02}Z"}
     value = orjson.dumps({**given, "detail": "", "path": None, "raw": "{}", **more})
     decoded = decode_row(value)
@@ -36,7 +36,7 @@ def row(place: int, reason: str = "conflict", **more: Any) -> StoredDeadLetter:
 
 
 def mark(place: int, of: int, state: str = "retried", of_partition: int = 0, event: int = 1) -> StoredDeadLetter:
-    """A row that says what became of the letter at `of`, and so of its event."""
+    """A row that marks the dead letter at `of`, and so its event."""
     return row(place, state, offset=event, of={"partition": of_partition, "offset": of}, by="mei", raw="")
 
 
@@ -51,7 +51,7 @@ def states(fold: DeadLetterFold) -> list[tuple[int, str]]:
     return [(letter.place.offset, letter.state) for letter in fold.letters(ALL_STATES)]
 
 
-def test_a_mark_takes_a_letter_off_the_list_and_says_who_did_it() -> None:
+def test_a_mark_removes_a_letter_from_the_list_and_names_its_author() -> None:
     fold = folded(row(0), mark(1, of=0, state="dropped"))
     assert fold.letters(("open",)) == []
     (letter,) = fold.letters(ALL_STATES)
@@ -94,7 +94,7 @@ def test_of_too_many_letters_the_newest_are_kept_and_the_others_counted(monkeypa
     assert states(fold) == [(2, "open"), (3, "open"), (4, "open")] and fold.evicted == 2
 
 
-def test_what_is_no_row_of_ours_is_passed_over() -> None:
+def test_a_value_that_is_no_dead_letter_is_skipped() -> None:
     for value in (None, b"", b"{", b"[]", b'{"reason":"x"}'):
         assert decode_row(value) is None
     base = {"reason": "x", "topic": "t", "partition": 0, "offset": 0, "at": ""}

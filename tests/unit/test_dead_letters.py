@@ -1,4 +1,4 @@
-"""Dead letters keep what came, as far as a record can hold it."""
+"""Dead letters keep the original event as far as a record can hold it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_letter_of_bytes_keeps_their_key() -> None:
     assert dead_letter_of_malformed(chunk, chunk.records[0], WHY)[0] == b"key"
 
 
-def test_what_would_be_larger_than_a_record_is_cut_and_says_so() -> None:
+def test_an_event_larger_than_a_record_is_truncated_and_marked() -> None:
     chunk = chunk_of(b"\x01" * (RECORD_BYTES_MAX - 1))
     value = dead_letter_of_malformed(chunk, chunk.records[0], WHY)[1] or b""
     assert len(value) <= RECORD_BYTES_MAX
@@ -50,7 +50,7 @@ def test_a_refused_movement_is_keyed_by_its_warehouse() -> None:
     assert dead_letter_of_refused(refused, 0)[0] == b"SH1"
 
 
-def test_the_letter_of_an_event_that_was_sent_again_names_where_it_lay_first() -> None:
+def test_the_letter_of_an_event_that_was_sent_again_has_its_first_origin() -> None:
     record = FakeRecord(9, b"{", b"key", headers=(("other", b"x"), origin_header(RecordPlace("t-orders", 2, 5))))
     letter = json.loads(dead_letter_of_malformed(Chunk("t-orders", 0, (record,)), record, WHY)[1] or b"")
     assert (letter["topic"], letter["partition"], letter["offset"]) == ("t-orders", 2, 5)
@@ -63,17 +63,21 @@ def test_a_header_that_is_no_place_is_none() -> None:
 
 
 def refused_at(reason: str, second: int) -> tuple[bytes, bytes | None]:
-    """A letter of that second of the epoch."""
+    """A dead letter at that second of the epoch."""
     return dead_letter_of_refused(RefusedEvent(reason, "", Origin("t-orders", 0, 1, "{}")), second * 1000)
 
 
-def test_a_burst_of_one_reason_is_told_once_a_minute() -> None:
+def test_a_burst_of_one_reason_is_reported_once_a_minute() -> None:
     bursts = BurstDetector()
     assert not bursts.add([refused_at("conflict", 1)] * BURST_DEAD_LETTERS)
     (alert,) = bursts.add([refused_at("conflict", 59), refused_at("unknown_order", 59)])
-    told = json.loads(alert[1] or b"")
-    assert (told["type"], told["reason"], told["quantity"]) == ("dead_letter_burst", "conflict", BURST_DEAD_LETTERS + 1)
-    assert told["id"] == "burst-conflict-1970-01-01T00:00"
+    reported = json.loads(alert[1] or b"")
+    assert (reported["type"], reported["reason"], reported["quantity"]) == (
+        "dead_letter_burst",
+        "conflict",
+        BURST_DEAD_LETTERS + 1,
+    )
+    assert reported["id"] == "burst-conflict-1970-01-01T00:00"
     assert not bursts.add([refused_at("conflict", 59)] * BURST_DEAD_LETTERS * 2)
     assert len(bursts.add([refused_at("conflict", 60)] * BURST_DEAD_LETTERS * 2)) == 1
 

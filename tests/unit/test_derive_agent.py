@@ -1,4 +1,4 @@
-"""The journal to rows: valid batches only, whole, and from where it stood."""
+"""From the journal to rows: only valid batches, completely, and from the stored position on."""
 
 from __future__ import annotations
 
@@ -59,30 +59,39 @@ def journal(*values: bytes, start: int = 0) -> Chunk:
     return Chunk("t-journal", 0, records)
 
 
+def marker_of(term: int, owner: str = "w") -> bytes:
+    return encode_record(marker(term, owner))
+
+
+async def derived(*values: bytes) -> RecordingPublisher:
+    """What is published for these records after a marker of term 1."""
+    publisher = RecordingPublisher()
+    await derivation_of(publisher, FakeTable()).derive(journal(marker_of(1), *values), 1)
+    return publisher
+
+
 def rows_of(publisher: RecordingPublisher, topic: str) -> dict[bytes, Any]:
     return {key: value and json.loads(value) for key, value in publisher.topics[f"t-{topic}"]}
 
 
 async def test_events_that_wait_hide_no_order_and_are_none_themselves() -> None:
-    publisher = RecordingPublisher()
     waits = OrderRow("o1", OrderRecord(state="parked", parked=({"id": "pay"},)), True)
     named_so = order("o2", region="parked")
     values = (batch(1, orders=(order("o1"), named_so)), batch(2, orders=(waits,)))
-    await derivation_of(publisher, FakeTable()).derive(journal(marker_of(1), *values), 1)
+    publisher = await derived(*values)
     rows = rows_of(publisher, "reservations")
     assert rows[b"o1"]["batch"] == 1 and rows[b"o1"]["state"] == "reserved"
     assert rows[b"o2"]["record"]["region"] == "parked"
 
 
 async def test_each_row_carries_its_batch_and_the_whole_record() -> None:
-    publisher = RecordingPublisher()
     applied = MovementRecord(kind="receive", outcome="received", fingerprint="f", at=1, applied_at=2)
     parts = {
         "orders": (order("o1"),),
         "skus": (sku("A", 3, 9, 250),),
         "movements": (MovementRow("SH/1", "m", applied, True),),
     }
-    await derivation_of(publisher, FakeTable()).derive(journal(marker_of(1), batch(1, **parts)), 1)
+    publisher = await derived(batch(1, **parts))
     reservation = rows_of(publisher, "reservations")[b"o1"]
     assert reservation["batch"] == 1 and reservation["outcome"] == "reserved" and reservation["state"] == "reserved"
     assert msgspec.convert(reservation["record"], OrderRecord) == order("o1").record
@@ -94,51 +103,35 @@ async def test_each_row_carries_its_batch_and_the_whole_record() -> None:
     assert adjustment["batch"] == 1 and msgspec.convert(adjustment["record"], MovementRecord) == applied
 
 
-def marker_of(term: int, owner: str = "w") -> bytes:
-    return encode_record(marker(term, owner))
-
-
 async def test_within_a_chunk_a_key_is_written_once_with_its_newest_state() -> None:
-    publisher = RecordingPublisher()
-    chunk = journal(marker_of(1), *(batch(number, skus=(sku("A", number, number),)) for number in range(1, 6)))
-    await derivation_of(publisher, FakeTable()).derive(chunk, 1)
-    assert [json.loads(value or b"")["version"] for _, value in publisher.topics["t-stock"]] == [5]
+    publisher = await derived(*(batch(number, skus=(sku("A", number, number),)) for number in range(1, 6)))
+    assert [row["version"] for row in publisher.values("t-stock")] == [5]
 
 
 async def test_what_is_void_derives_nothing() -> None:
-    publisher = RecordingPublisher()
-    late = batch(2, term=1, orders=(order("late"),))
-    chunk = journal(
-        marker_of(1),
+    publisher = await derived(
         batch(1, orders=(order("o1"),)),
         marker_of(2, "x"),
-        late,
+        batch(2, term=1, orders=(order("late"),)),
         b"rubbish",
         batch(3, term=2, owner="x", orders=(order("gap"),)),
         batch(2, term=2, owner="x", orders=(order("o2"),)),
     )
-    await derivation_of(publisher, FakeTable()).derive(chunk, 1)
     assert set(rows_of(publisher, "reservations")) == {b"o1", b"o2"}
 
 
 async def test_orders_that_did_not_change_and_events_that_wait_for_theirs_get_no_row() -> None:
-    publisher = RecordingPublisher()
     rows = (order("same", changed=False), order("waits", state="parked"))
-    await derivation_of(publisher, FakeTable()).derive(journal(marker_of(1), batch(1, orders=rows)), 1)
+    publisher = await derived(batch(1, orders=rows))
     assert not publisher.topics["t-reservations"]
 
 
-async def test_a_restart_goes_on_from_where_it_stood_and_judges_what_follows_by_it() -> None:
+async def test_a_restart_continues_at_the_stored_position() -> None:
     publisher, positions = RecordingPublisher(), FakeTable()
-    values = [
-        marker_of(1),
-        batch(1, orders=(order("o1"),)),
-        batch(2, orders=(order("o2"),)),
-        batch(3, orders=(order("o3"),)),
-    ]
+    values = [marker_of(1), *(batch(number, orders=(order(f"o{number}"),)) for number in (1, 2, 3))]
     await derivation_of(publisher, positions).derive(journal(*values[:3]), 1)
     publisher.topics.clear()
-    # Redelivered from an older commit: what was derived is skipped, what is new is judged as if nothing had been.
+    # Redelivered from an older commit: derived records are skipped, new ones are judged as before.
     await derivation_of(publisher, positions).derive(journal(*values[1:], start=1), 1)
     assert set(rows_of(publisher, "reservations")) == {b"o3"}
 
@@ -165,13 +158,12 @@ async def test_a_former_owner_stores_no_position() -> None:
 
 
 async def test_policies_are_rows_with_an_audit_trail_and_a_removed_one_of_a_sku_ends_in_a_tombstone() -> None:
-    publisher = RecordingPublisher()
     rows = (
         PolicyRow("jd", "", {"buffer": 2}, None, "ann"),
         PolicyRow("jd", "A", None, {"buffer": 1}, "ann"),
         PolicyRow("jd", "B", (), None, "ann"),
     )
-    await derivation_of(publisher, FakeTable()).derive(journal(marker_of(1), batch(1, policies=rows)), 1)
+    publisher = await derived(batch(1, policies=rows))
     written = publisher.topics["t-policies"]
     assert [(key, value and json.loads(value)["policy"]) for key, value in written] == [
         (b"jd", {"buffer": 2}),
@@ -180,40 +172,34 @@ async def test_policies_are_rows_with_an_audit_trail_and_a_removed_one_of_a_sku_
         (b"jd/B", {}),
     ]
     assert written[2] == (b"jd/A", None)
-    actions = [json.loads(value or b"")["action"] for _, value in publisher.topics["t-audit"]]
-    assert actions == ["policy_set", "policy_deleted", "policy_set"]
+    assert [row["action"] for row in publisher.values("t-audit")] == ["policy_set", "policy_deleted", "policy_set"]
 
 
 async def test_alerts_have_ids_that_a_repeat_has_too_and_refusals_are_dead_letters() -> None:
-    publisher = RecordingPublisher()
     refused = RefusedEvent("conflict", "another body", Origin("t-orders", 1, 7, '{"order_id":"o1"}'))
     value = batch(1, alerts=(Alert(type="low_stock", sku="A"), Alert(type="shortfall", sku="B")), refused=(refused,))
-    await derivation_of(publisher, FakeTable()).derive(journal(marker_of(1), value), 1)
-    assert [json.loads(row or b"")["id"] for _, row in publisher.topics["t-alerts"]] == ["1-0", "1-1"]
-    ((key, letter),) = publisher.topics["t-dead-letters"]
-    assert key == b"o1"
-    assert json.loads(letter or b"")["reason"] == "conflict"
-    assert json.loads(letter or b"")["offset"] == 7
+    publisher = await derived(value)
+    assert [alert["id"] for alert in publisher.values("t-alerts")] == ["1-0", "1-1"]
+    (letter,) = rows_of(publisher, "dead-letters").items()
+    assert (letter[0], letter[1]["reason"], letter[1]["offset"]) == (b"o1", "conflict", 7)
 
 
-async def test_a_burst_of_refusals_is_told_once_among_the_alerts() -> None:
+async def test_a_burst_of_refusals_is_one_alert() -> None:
     publisher = RecordingPublisher()
     derivation = derivation_of(publisher, FakeTable())
     refused = tuple(RefusedEvent("conflict", "", Origin("t-orders", 0, at, "{}")) for at in range(BURST_DEAD_LETTERS))
     await derivation.derive(journal(marker_of(1), batch(1, refused=refused)), 1)
     assert not publisher.topics["t-alerts"]
     await derivation.derive(journal(batch(2, refused=refused), start=2), 1)
-    (alert,) = publisher.topics["t-alerts"]
-    assert json.loads(alert[1] or b"")["type"] == "dead_letter_burst"
+    assert [alert["type"] for alert in publisher.values("t-alerts")] == ["dead_letter_burst"]
 
 
 async def test_a_batch_that_cannot_be_read_is_set_aside_with_an_alarm_and_the_next_is_derived() -> None:
-    publisher, positions = RecordingPublisher(), FakeTable()
     poison = encode_record(JournalRecord(KIND_BATCH, 1, "w", 2, "token2", "token1", b"no msgpack at all"))
     values = (batch(1, orders=(order("o1"),)), poison, batch(3, orders=(order("o3"),)))
-    await derivation_of(publisher, positions).derive(journal(marker_of(1), *values), 1)
+    publisher = await derived(*values)
     assert set(rows_of(publisher, "reservations")) == {b"o1", b"o3"}
-    (letter,) = (json.loads(value or b"") for _, value in publisher.topics["t-dead-letters"])
+    (letter,) = publisher.values("t-dead-letters")
     assert (letter["reason"], letter["offset"]) == ("unreadable_batch", 2)
-    (alert,) = (json.loads(value or b"") for _, value in publisher.topics["t-alerts"])
+    (alert,) = publisher.values("t-alerts")
     assert alert["type"] == "unreadable_batch" and "audit" in alert["reason"]

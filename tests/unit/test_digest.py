@@ -1,4 +1,4 @@
-"""The digest says whether two states are the same, and nothing else."""
+"""Two digests are equal if and only if the states are."""
 
 from __future__ import annotations
 

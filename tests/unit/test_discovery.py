@@ -1,4 +1,4 @@
-"""Which system a command is for: named, the only one that fits, or an error that lists them; never a mixture."""
+"""The system that a command uses: a named one, or the only one that fits, or an error that lists them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ from tests.unit.fake_system import ready_on, standing
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own, so that no system of this machine is seen."""
+    """A cache of the test's own, without running systems of this machine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """Two systems that run, on ports from 21000 and from 22000."""
+    """Two running systems, on ports from 21000 and from 22000."""
     with standing(tmp_path / "a", ready_on(21000)) as a, standing(tmp_path / "b", ready_on(22000, "shop")) as b:
         yield a, b
 
 
 def found(named: SystemSelector | None = None, **environ: str) -> TargetSystem:
-    """What is located in an environment."""
     variables = {f"STOCKTIDE_{name}": value for name, value in environ.items()}
     return locate(Settings.from_environment(variables), named or SystemSelector(), variables)
 
 
 def refused(named: SystemSelector | None = None, **environ: str) -> str:
-    """The sentence with which nothing is located; its exit status is that of a usage error."""
+    """The message of the usage error."""
     with pytest.raises(AmbiguousTarget) as raised:
         found(named, **environ)
     assert raised.value.exit_status == 2
@@ -46,7 +45,6 @@ def refused(named: SystemSelector | None = None, **environ: str) -> str:
 
 
 def servers(target: TargetSystem) -> tuple[str, str, str]:
-    """Its Kafka, its Redis, its app id."""
     return target.settings.kafka, target.settings.redis, target.settings.app_id
 
 
@@ -80,9 +78,7 @@ def test_with_two_systems_a_command_that_names_none_fails_and_lists_them(two: tu
     assert max(map(len, message.replace(str(two[0].parent), "/data").splitlines())) <= 80
 
 
-def test_a_system_is_named_by_its_data_folder_or_its_api(
-    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_system_is_named_by_its_data_or_api(two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     assert servers(found(SystemSelector(data=two[0]))) == A
     assert servers(found(SystemSelector(data=two[1] / ".." / "b"))) == B
     for url in ("http://127.0.0.1:22000", "http://localhost:22000/", "127.0.0.1:22000"):
@@ -147,10 +143,7 @@ def test_a_remote_api_on_the_port_of_a_local_one_is_not_the_local_system(tmp_pat
 
 def test_two_apps_on_the_same_servers_are_two_systems(tmp_path: Path) -> None:
     same = {"kafka": "k:1", "redis": "redis://r/0"}
-    with (
-        standing(tmp_path / "a", ready_on(21000, "a", **same)),
-        standing(tmp_path / "b", ready_on(22000, "b", **same)),
-    ):
+    with standing(tmp_path / "a", ready_on(21000, "a", **same)), standing(tmp_path / "b", ready_on(22000, "b", **same)):
         assert "2 systems run here" in refused(KAFKA="k:1", REDIS="redis://r/0")
         assert servers(found(KAFKA="k:1", REDIS="redis://r/0", APP_ID="b"))[2] == "b"
 
@@ -183,9 +176,7 @@ def test_the_file_of_a_running_system_is_for_its_owner_alone_and_goes_with_it(tm
         assert list(pointers_folder().iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written_leaves_the_data_folder_as_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_cache_the_data_folder_still_names_a_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
     with standing(tmp_path / "a", ready_on(21000)) as a:
         assert find_running_systems() == []

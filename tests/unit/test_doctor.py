@@ -1,4 +1,4 @@
-"""The doctor says what is unsafe, and why."""
+"""The doctor reports what is unsafe, and why."""
 
 from __future__ import annotations
 
@@ -12,13 +12,7 @@ import pytest
 
 from stocktide.doctor.command import judge_encryption, shown_settings
 from stocktide.doctor.finding import Finding, Severity
-from stocktide.doctor.kafka_judgement import (
-    OFFSETS_TOPIC,
-    ClusterView,
-    GroupOffset,
-    PartitionView,
-    judge_cluster,
-)
+from stocktide.doctor.kafka_judgement import OFFSETS_TOPIC, ClusterView, GroupOffset, PartitionView, judge_cluster
 from stocktide.doctor.redis_server import COMMANDS, judge_permissions, judge_redis, missing_permissions
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import topic_settings
@@ -39,22 +33,20 @@ SAFE_CONFIG = {"appendfsync": "everysec", "save": "", "stop-writes-on-bgsave-err
 
 
 def wrongs(findings: Iterable[Finding]) -> list[str]:
-    """What is wrong."""
     return [finding.what for finding in findings if finding.severity is Severity.WRONG]
 
 
 def notes(findings: Iterable[Finding]) -> list[str]:
-    """What is worth knowing."""
     return [finding.what for finding in findings if finding.severity is Severity.NOTE]
 
 
 def redis_with(about: dict[str, object], config: dict[str, str] | None = None) -> list[Finding]:
-    """The findings on a server that is safe but for these."""
+    """The findings on a server that is safe except for these values."""
     return list(judge_redis({**SAFE_ABOUT, **about}, {**SAFE_CONFIG, **(config or {})}))
 
 
 def cluster(brokers: int, replicas: int, partitions: int = 4) -> ClusterView:
-    """A cluster with all topics as we create them there."""
+    """A cluster with all topics as Stocktide creates them."""
     return ClusterView(
         brokers,
         {
@@ -79,15 +71,14 @@ def of(view: ClusterView) -> list[Finding]:
 
 
 @pytest.mark.parametrize(("brokers", "replicas"), [(1, 1), (3, 3)])
-def test_topics_as_we_create_them_have_nothing_wrong(brokers: int, replicas: int) -> None:
+def test_topics_as_stocktide_creates_them_are_safe(brokers: int, replicas: int) -> None:
     assert wrongs(of(cluster(brokers, replicas))) == []
     assert len(notes(of(cluster(brokers, replicas)))) == (1 if brokers == 1 else 0)
 
 
 def test_missing_topics_are_wrong_and_named() -> None:
-    message = wrongs(of(ClusterView(1, {})))
-    assert len(message) == 1
-    assert "s-journal" in message[0]
+    (message,) = wrongs(of(ClusterView(1, {})))
+    assert "s-journal" in message
 
 
 def test_another_number_of_partitions_is_wrong() -> None:
@@ -98,13 +89,13 @@ def test_another_number_of_partitions_is_wrong() -> None:
 
 def test_one_replica_on_three_brokers_is_wrong_for_every_topic() -> None:
     view = cluster(3, 1)
-    # On one broker's worth of replicas, 2 in sync can never be.
+    # With one replica, two can never be in sync.
     messages = wrongs(of(view))
     assert sum("the loss of one broker loses" in what for what in messages) == len(TOPICS)
     assert sum("nothing can be written" in what for what in messages) == len(TOPICS)
 
 
-def test_a_partition_that_nobody_leads_or_that_lags_is_wrong() -> None:
+def test_a_partition_without_a_leader_or_with_lagging_replicas_is_wrong() -> None:
     view = cluster(3, 3)
     parts = (PartitionView(3, 2, True), PartitionView(3, 0, False), *view.topics["s-orders"][2:])
     messages = wrongs(of(replace(view, topics={**view.topics, "s-orders": parts})))
@@ -126,13 +117,10 @@ def test_a_partition_that_nobody_leads_or_that_lags_is_wrong() -> None:
         ("s-journal", {"max_message_bytes": "1048588"}, "a large order is refused"),
     ],
 )
-def test_each_unsafe_setting_of_a_topic_is_wrong_with_a_reason(
-    topic: str, settings: dict[str, str], reason: str
-) -> None:
-    messages = wrongs(of(changed(cluster(3, 3), topic, **settings)))
-    assert len(messages) == 1
-    assert topic in messages[0]
-    assert reason in messages[0]
+def test_each_unsafe_setting_of_a_topic_is_wrong(topic: str, settings: dict[str, str], reason: str) -> None:
+    (message,) = wrongs(of(changed(cluster(3, 3), topic, **settings)))
+    assert topic in message
+    assert reason in message
 
 
 def test_what_is_kept_longer_than_needed_is_fine() -> None:
@@ -141,18 +129,16 @@ def test_what_is_kept_longer_than_needed_is_fine() -> None:
 
 
 def test_a_lone_broker_that_does_not_flush_the_journal_is_wrong() -> None:
-    messages = wrongs(of(changed(cluster(1, 1), "s-journal", flush_messages="9223372036854775807")))
-    assert len(messages) == 1
-    assert "a power cut loses answers" in messages[0]
+    (message,) = wrongs(of(changed(cluster(1, 1), "s-journal", flush_messages="9223372036854775807")))
+    assert "a power cut loses answers" in message
 
 
-def test_changelogs_that_faust_made_are_looked_at_too() -> None:
+def test_changelogs_of_faust_are_checked_too() -> None:
     view = cluster(3, 3)
     topics = {**view.topics, "s-t-changelog": (PartitionView(1, 1, True),), "s-b-orders": (PartitionView(1, 1, True),)}
     settings = {**view.settings, "s-t-changelog": {"min.insync.replicas": "1"}}
-    messages = wrongs(of(replace(view, topics=topics, settings=settings)))
-    assert len(messages) == 1
-    assert "s-t-changelog has 1 replica(s)" in messages[0]
+    (message,) = wrongs(of(replace(view, topics=topics, settings=settings)))
+    assert "s-t-changelog has 1 replica(s)" in message
 
 
 def test_where_kafka_keeps_how_far_was_read_has_to_be_replicated_too() -> None:
@@ -161,24 +147,20 @@ def test_where_kafka_keeps_how_far_was_read_has_to_be_replicated_too() -> None:
     assert "stops the workers" in wrongs(of(replace(view, topics=topics)))[0]
 
 
-def test_unsafe_defaults_of_a_broker_are_told() -> None:
+def test_unsafe_defaults_of_a_broker_are_noted() -> None:
     view = cluster(3, 3)
-    unsafe = {
-        "auto.create.topics.enable": "true",
-        "min.insync.replicas": "1",
-        "unclean.leader.election.enable": "true",
-    }
-    told = notes(of(replace(view, broker_settings={**view.broker_settings, 2: unsafe})))
-    assert len(told) == 3
-    assert all(what.startswith("broker 2 has") for what in told)
+    unsafe = {"auto.create.topics.enable": "true", "min.insync.replicas": "1", "unclean.leader.election.enable": "true"}
+    reported = notes(of(replace(view, broker_settings={**view.broker_settings, 2: unsafe})))
+    assert len(reported) == 3
+    assert all(what.startswith("broker 2 has") for what in reported)
 
 
-def test_what_we_may_not_see_is_said_not_guessed() -> None:
-    told = of(replace(cluster(3, 3), settings={}, broker_settings={}, group_offsets=None))
-    assert wrongs(told) == []
-    assert sum("allow DescribeConfigs on it" in what for what in notes(told)) == len(TOPICS)
-    assert sum("allow DescribeConfigs on the cluster" in what for what in notes(told)) == 1
-    assert sum("allow Read on the group s" in what for what in notes(told)) == 1
+def test_unreadable_settings_are_reported_and_not_guessed() -> None:
+    reported = of(replace(cluster(3, 3), settings={}, broker_settings={}, group_offsets=None))
+    assert wrongs(reported) == []
+    assert sum("allow DescribeConfigs on it" in what for what in notes(reported)) == len(TOPICS)
+    assert sum("allow DescribeConfigs on the cluster" in what for what in notes(reported)) == 1
+    assert sum("allow Read on the group s" in what for what in notes(reported)) == 1
 
 
 def test_records_deleted_unread_and_a_topic_made_anew_are_wrong() -> None:
@@ -215,12 +197,9 @@ def test_a_safe_server_has_nothing_wrong_and_nothing_to_note() -> None:
         ({}, {"min-replicas-to-write": "1"}, "0 follow closely"),
     ],
 )
-def test_each_unsafe_state_of_redis_is_wrong_with_a_reason(
-    about: dict[str, object], config: dict[str, str], reason: str
-) -> None:
-    messages = wrongs(redis_with(about, config))
-    assert len(messages) == 1
-    assert reason in messages[0]
+def test_each_unsafe_state_of_redis_is_wrong(about: dict[str, object], config: dict[str, str], reason: str) -> None:
+    (message,) = wrongs(redis_with(about, config))
+    assert reason in message
 
 
 OPTIONS = {"WITHSCORES", "COUNT", "LIMIT", "MATCH", "MINID", "PXAT"}
@@ -240,23 +219,23 @@ REPLICA = {"ip": "10.0.0.2", "port": 6379, "state": "online", "lag": 0}
         ({"db3": {"keys": 7, "expires": 0}}, {}, "database 3 holds 7 key(s)"),
     ],
 )
-def test_what_is_worth_knowing_of_redis_is_told(about: dict[str, object], config: dict[str, str], reason: str) -> None:
-    told = redis_with(about, config)
-    assert wrongs(told) == []
-    assert len(notes(told)) == 1
-    assert reason in notes(told)[0]
+def test_notes_on_redis_are_reported(about: dict[str, object], config: dict[str, str], reason: str) -> None:
+    reported = redis_with(about, config)
+    assert wrongs(reported) == []
+    assert len(notes(reported)) == 1
+    assert reason in notes(reported)[0]
 
 
-def test_a_server_whose_config_is_not_ours_to_ask_is_judged_by_the_rest() -> None:
-    told = list(judge_redis({**SAFE_ABOUT, "maxmemory_policy": "volatile-lru"}, None))
-    assert len(wrongs(told)) == 1
-    assert len(notes(told)) == 1
-    assert "allow config|get" in notes(told)[0]
+def test_a_server_with_an_unreadable_config_is_judged_by_the_rest() -> None:
+    reported = list(judge_redis({**SAFE_ABOUT, "maxmemory_policy": "volatile-lru"}, None))
+    assert len(wrongs(reported)) == 1
+    assert len(notes(reported)) == 1
+    assert "allow config|get" in notes(reported)[0]
 
 
-def test_every_command_that_our_scripts_give_is_among_the_rights_that_are_checked() -> None:
+def test_the_rights_of_every_command_of_the_scripts_are_checked() -> None:
     source = "\n".join(file.read_text() for file in sorted(LUA.rglob("*.lua")))
-    # Names of commands are written in capitals, wherever they are handed on to `redis.call`; so are their options.
+    # Commands of Redis are in capitals, and so are their options.
     given = set(re.findall(r"['\"]([A-Z]{3,})['\"]", source)) - OPTIONS
     assert len(given) > 15
     assert given <= {command[0] for command in COMMANDS}
@@ -298,10 +277,10 @@ def test_secrets_are_hidden() -> None:
     assert "secret" not in redact_url("redis://:secret@host:port/0")
 
 
-def test_a_password_that_goes_in_the_clear_is_told() -> None:
+def test_a_password_that_is_sent_in_the_clear_is_reported() -> None:
     assert list(judge_encryption(Settings())) == []
     sasl = {"kafka_security": "SASL_PLAINTEXT", "kafka_sasl_mechanism": "PLAIN"}
-    told = notes(judge_encryption(Settings(redis="redis://:secret@10.0.0.1/0", **sasl)))
-    assert len(told) == 2
-    assert "the password too" in told[0]
-    assert not any("secret" in what for what in told)
+    reported = notes(judge_encryption(Settings(redis="redis://:secret@10.0.0.1/0", **sasl)))
+    assert len(reported) == 2
+    assert "the password too" in reported[0]
+    assert not any("secret" in what for what in reported)

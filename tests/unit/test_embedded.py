@@ -1,4 +1,4 @@
-"""What the embedded servers are made of, without starting them."""
+"""Parts of the embedded servers, without starting one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,8 @@ from stocktide.embedded.kafka import _storage_identity
 from stocktide.embedded.kafka_jars import JARS
 from stocktide.embedded.ports import is_port_free, persisted_ports
 from stocktide.errors import EmbeddedError
-from stocktide.up.run_file import ReadyFile, write_ready_file
-
-
-def ready_on(port: int) -> ReadyFile:
-    """What a system with its API on that port tells."""
-    return ReadyFile(f"http://127.0.0.1:{port}", "http://127.0.0.1:1", "k:1", "redis://r:1", "app", {}, {"api": 1})
+from stocktide.up.run_file import write_ready_file
+from tests.unit.fake_system import ready_on
 
 
 def test_an_identity_never_begins_like_an_option() -> None:
@@ -31,9 +27,7 @@ def test_an_identity_never_begins_like_an_option() -> None:
         assert identity[0] != "-"
 
 
-async def test_ports_are_remembered_and_a_taken_one_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ports_persist_and_a_taken_one_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stocktide.embedded.ports.OLD_PORT_SECONDS_MAX", 0.1)
     file = tmp_path / "ports.json"
     first = await persisted_ports(file, ("broker", "controller"))
@@ -55,7 +49,7 @@ async def test_a_note_of_ports_that_was_cut_short_is_made_anew(tmp_path: Path) -
 
 
 def fake_java(folder: Path, version: str) -> Path:
-    """A `java` that tells a version as a real one does."""
+    """A `java` that prints a version as a real one does."""
     program = folder / "bin" / "java"
     program.parent.mkdir(parents=True)
     program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
@@ -63,15 +57,13 @@ def fake_java(folder: Path, version: str) -> Path:
     return program
 
 
-async def test_a_java_tells_its_version(tmp_path: Path) -> None:
+async def test_a_java_reports_its_version(tmp_path: Path) -> None:
     assert await java_version(fake_java(tmp_path / "new", "21.0.2")) == 21
     assert await java_version(fake_java(tmp_path / "old", "1.8.0_392")) == 1
     assert await java_version(tmp_path / "none") is None
 
 
-async def test_an_old_java_is_passed_over_and_without_any_other_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_old_java_is_skipped_and_named_if_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = fake_java(tmp_path, "11.0.1")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", os.devnull)
@@ -89,7 +81,7 @@ def test_every_jar_is_locked_once_with_a_hash() -> None:
 
 
 class FakeArtifact:
-    """What the resolver would download: a file with this content."""
+    """A download with this content."""
 
     def __init__(self, folder: Path, content: bytes) -> None:
         self.artifact = self
@@ -97,11 +89,9 @@ class FakeArtifact:
         self._content = content
 
     def create_dependency(self, _: str) -> FakeArtifact:
-        """Itself: one object stands for the context and for what it makes."""
         return self
 
     def resolve(self) -> Path:
-        """Write the file."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "download.jar"
         path.write_bytes(self._content)
@@ -114,15 +104,15 @@ def test_a_jar_comes_into_the_cache_only_whole(content: bytes, tmp_path: Path, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(jars, "JARS", lock)
     monkeypatch.setattr(jars, "_maven", lambda folder: FakeArtifact(folder, content))
-    said: list[str] = []
+    messages: list[str] = []
     jars.cache_folder().mkdir(parents=True)
     if content == b"the jar":
-        jars.fetch_missing(tmp_path / "scratch", said.append)
+        jars.fetch_missing(tmp_path / "scratch", messages.append)
         assert jars.missing_jars() == []
-        assert said == ["fetching Kafka's jars, once: 1 of 1"]
+        assert messages == ["fetching Kafka's jars, once: 1 of 1"]
     else:
         with pytest.raises(EmbeddedError, match="group:artifact:1: its hash is"):
-            jars.fetch_missing(tmp_path / "scratch", said.append)
+            jars.fetch_missing(tmp_path / "scratch", messages.append)
         assert jars.missing_jars() == list(lock)
 
 

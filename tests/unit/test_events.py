@@ -1,4 +1,4 @@
-"""Bad input gets a reason and the path of what is wrong; good input becomes a typed message."""
+"""Bad input gets a reason and the path of the error; good input becomes a typed message."""
 
 from __future__ import annotations
 
@@ -30,12 +30,10 @@ COUNTED = RECEIVED | {"type": "stock.counted"}
 
 
 def line(**fields: Any) -> list[dict[str, Any]]:
-    """One line, changed."""
     return [{"sku": "A", "quantity": 1} | fields]
 
 
 def refused(body: dict[str, Any] | bytes) -> Malformed:
-    """Decode what must be refused."""
     decoded = decode_event(body if isinstance(body, bytes) else msgspec.json.encode(body))
     assert isinstance(decoded, Malformed), decoded
     assert decoded.detail
@@ -43,7 +41,6 @@ def refused(body: dict[str, Any] | bytes) -> Malformed:
 
 
 def taken(body: dict[str, Any]) -> events.Event:
-    """Decode what must be taken."""
     decoded = decode_event(msgspec.json.encode(body))
     assert not isinstance(decoded, Malformed), decoded
     return decoded

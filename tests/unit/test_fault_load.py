@@ -1,4 +1,4 @@
-"""The load of the fault suite is what it says: as large, early and badly dated, and the same for the same seed."""
+"""The load of the fault suite: inputs up to the limits, early and badly dated events, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_names_and_texts_are_as_long_as_the_contract_allows() -> None:
     assert (NAME_LENGTH, TEXT_LENGTH) == (NAME_LENGTH_MAX, TEXT_LENGTH_MAX)
 
 
-def test_all_that_is_told_is_legal() -> None:
+def test_all_generated_events_are_legal() -> None:
     breadth = replace(FULL, skus=LINES_MAX)
     steps = [*edge_opening_receipts(breadth)]
     for number in NUMBERS:
@@ -47,7 +47,7 @@ def test_all_that_is_told_is_legal() -> None:
         steps += [*early_event_scenario(1, number, breadth), *skewed_clock_scenario(1, number)]
     for step in steps:
         if step.kind == "stock.counted":
-            continue  # what is counted is filled in when the step is taken
+            continue  # its counts are filled in when the step runs
         decoded = decode_event(raw(step))
         assert not isinstance(decoded, Malformed), (step.kind, decoded)
         assert len(raw(step)) < BODY_BYTES_MAX

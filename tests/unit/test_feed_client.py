@@ -1,4 +1,4 @@
-"""The storefront that follows a feed: what it writes down, and how it comes back."""
+"""A subscriber of the load test: what it records, and how it reconnects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from stocktide.loadtest.oracle.history import (
     HistoryClock,
@@ -17,54 +18,42 @@ from stocktide.loadtest.oracle.history import (
     UpdateReceived,
 )
 from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
-from stocktide.retry import poll_until
+from tests.harness.eventually import eventually
 
 UPDATE = (
     b'{"channel":"tmall","sku":"A","quantity":%d,"mode":"in_stock","preorder_remaining":0,"version":%d,"as_of":"x"}'
 )
-WAIT_SECONDS_MAX = 10.0
 
 
 @asynccontextmanager
 async def feed(*connections: bytes) -> AsyncIterator[tuple[str, list[str | None]]]:
-    """An API whose n-th connection sends these bytes and ends; later ones are refused. Also who came with which id."""
-    came: list[str | None] = []
+    """An API whose n-th connection sends these bytes and ends; later ones are refused. Also the ids of the requests."""
+    ids: list[str | None] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        came.append(request.headers.get("Last-Event-ID"))
-        if len(came) > len(connections):
+        ids.append(request.headers.get("Last-Event-ID"))
+        if len(ids) > len(connections):
             return web.Response(status=503)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        await response.write(connections[len(came) - 1])
+        await response.write(connections[len(ids) - 1])
         return response
 
     app = web.Application()
     app.router.add_get("/v1/channels/tmall/feed", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}", came
-    finally:
-        await runner.cleanup()
+    async with TestServer(app) as server:
+        yield f"http://{server.host}:{server.port}", ids
 
 
 async def records_of(*connections: bytes) -> tuple[list[HistoryRecord], list[str | None]]:
-    """What a subscriber writes down until it is refused, and with which ids it came."""
+    """The records of a subscriber until it is refused, and the ids of its requests."""
     records: list[HistoryRecord] = []
-    async with feed(*connections) as (api, came):
+    async with feed(*connections) as (api, ids):
         subscriber = RecordingSubscriber("s1", "tmall", [api], HistoryClock(), records.append)
         subscriber.start()
-
-        async def refused() -> bool:
-            return len(came) > len(connections)
-
-        assert await poll_until(refused, WAIT_SECONDS_MAX)
+        await eventually(lambda: len(ids) > len(connections))
         await subscriber.stop()
-    return records, came
+    return records, ids
 
 
 def frame(quantity: int, version: int, id_: str) -> bytes:
@@ -87,9 +76,9 @@ async def test_updates_and_synced_are_written_down_and_all_else_is_passed_over()
     assert isinstance(records[-1], Unsubscribed) and records[-1].left
 
 
-async def test_who_comes_back_says_what_it_has_seen_whole() -> None:
-    records, came = await records_of(frame(3, 1, "1-0") + frame(2, 2, "2-0")[:-1], b"")
-    assert came == [None, "1-0", "1-0"]
+async def test_a_reconnect_names_the_last_complete_event() -> None:
+    records, ids = await records_of(frame(3, 1, "1-0") + frame(2, 2, "2-0")[:-1], b"")
+    assert ids == [None, "1-0", "1-0"]
     assert [record.last_event_id for record in records if isinstance(record, Subscribed)] == [None, "1-0"]
     assert len([record for record in records if isinstance(record, UpdateReceived)]) == 1
 

@@ -1,4 +1,4 @@
-"""The hub, its channels and their readers, on rows made up here."""
+"""The hub, its channels and their readers, on made-up rows."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Whole = Callable[[], Coroutine[Any, Any, None]]
 
 
 async def at_once() -> None:
-    """A snapshot that is whole."""
+    """A snapshot that is complete."""
 
 
 class FakeChannelTopic:
-    """Rows of `channel-stock`, in two partitions unless said otherwise."""
+    """Rows of `channel-stock`."""
 
     def __init__(self, partitions: int = 2) -> None:
         self.log: list[list[Record]] = [[] for _ in range(partitions)]
@@ -43,9 +43,10 @@ class FakeChannelTopic:
 
 
 class FakeFeedClient:
-    """What a subscriber gets. `take(n)` waits until that many events came."""
+    """A subscriber. `take(n)` waits for n events."""
 
     def __init__(self, hub: Hub, name: str, last_id: str | None = None, whole: Whole = at_once) -> None:
+        self.hub = hub
         cut = parse_offsets(last_id, hub.partitions) if last_id else None
         self.reader = FeedSubscription(hub, hub.channel(name), cut, whole, heartbeat_seconds=60)
         self.events: list[dict[str, str]] = []
@@ -65,6 +66,16 @@ class FakeFeedClient:
                 await self.more.wait()
         return self.events
 
+    async def finish(self) -> None:
+        """Close the hub and wait for the end of the feed."""
+        self.hub.close()
+        await self.task
+
+    async def until_synced(self) -> None:
+        while not any(event["event"] == "synced" for event in self.events):
+            await self.take(len(self.events) + 1)
+        self.task.cancel()
+
     @property
     def stock(self) -> list[tuple[str, int]]:
         updates = [orjson.loads(event["data"]) for event in self.events if event["event"] == "stock"]
@@ -80,18 +91,15 @@ async def test_a_subscriber_gets_a_snapshot_then_synced_then_updates() -> None:
     hub.add([topic.row("tmall", "A", 5)])
     events = await client.take(4)
     assert orjson.loads(events[3]["data"])["quantity"] == 5
-    hub.close()
-    await client.task
+    await client.finish()
 
 
 async def test_an_empty_feed_is_a_feed() -> None:
     hub = Hub(2)
     client = FakeFeedClient(hub, "unheard-of")
-    events = await client.take(1)
-    assert events[0]["event"] == "synced"
-    assert events[0]["id"] == "0-0"
-    hub.close()
-    await client.task
+    (event,) = await client.take(1)
+    assert (event["event"], event["id"]) == ("synced", "0-0")
+    await client.finish()
 
 
 async def test_all_subscribers_get_the_same_bytes() -> None:
@@ -109,8 +117,7 @@ async def test_updates_that_a_slow_reader_has_not_seen_conflate_to_the_newest() 
     client = FakeFeedClient(hub, "tmall")
     await client.take(3)
     assert client.stock == [("A", 1000), ("B", 1000)]
-    hub.close()
-    await client.task
+    await client.finish()
 
 
 async def test_gaps_are_swept_out_and_readers_keep_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,8 +143,7 @@ async def test_a_row_of_a_late_writer_does_not_set_a_version_back() -> None:
     await client.take(2)
     assert client.stock == [("A", 7)]
     assert client.events[-1]["id"] == format_offsets(hub.position)
-    hub.close()
-    await client.task
+    await client.finish()
 
 
 async def test_bytes_that_are_no_update_are_left_out() -> None:
@@ -148,8 +154,7 @@ async def test_bytes_that_are_no_update_are_left_out() -> None:
     client = FakeFeedClient(hub, "tmall")
     await client.take(2)
     assert client.stock == [("A", 1)]
-    hub.close()
-    await client.task
+    await client.finish()
 
 
 @pytest.mark.parametrize("nonsense", ["", "x", "1", "1-2-3", "-1-2", "1--2", "１-2", "9" * 7000, f"{2**63}-0"])
@@ -174,8 +179,8 @@ async def test_a_hub_that_is_behind_what_a_client_has_seen_is_waited_for() -> No
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_whoever_is_cut_anywhere_and_resumes_anywhere_gets_exactly_what_was_missed(seed: int) -> None:
-    """Two hubs read the same topic in orders of their own; a client is cut after any event and resumes at either."""
+async def test_a_client_cut_anywhere_that_resumes_anywhere_gets_exactly_what_it_missed(seed: int) -> None:
+    """Two hubs read the same topic in different orders; a client is cut after any event and resumes at either hub."""
     dice = random.Random(seed)
     topic = FakeChannelTopic(partitions=3)
     for _ in range(dice.randint(1, 120)):
@@ -189,9 +194,7 @@ async def test_whoever_is_cut_anywhere_and_resumes_anywhere_gets_exactly_what_wa
             hub.add([topic.row("tmall", f"S{dice.randint(0, 12)}")])
             if dice.random() < 0.3:
                 await asyncio.sleep(0)
-        while not any(event["event"] == "synced" for event in client.events):
-            await client.take(len(client.events) + 1)
-        client.task.cancel()
+        await client.until_synced()
         stop = dice.randint(0, len(client.events))
         for event in client.events[:stop]:
             last_id = event.get("id", last_id)
@@ -202,9 +205,7 @@ async def test_whoever_is_cut_anywhere_and_resumes_anywhere_gets_exactly_what_wa
                 seen[sku] = version
     hub = _read_in_some_order(topic, dice)
     client = FakeFeedClient(hub, "tmall", last_id)
-    while not any(event["event"] == "synced" for event in client.events):
-        await client.take(len(client.events) + 1)
-    client.task.cancel()
+    await client.until_synced()
     for sku, version in client.stock:
         assert version > seen.get(sku, 0), f"seed {seed}"
         seen[sku] = version
@@ -222,7 +223,7 @@ def _read_in_some_order(topic: FakeChannelTopic, dice: random.Random) -> Hub:
     return hub
 
 
-async def test_a_client_that_takes_nothing_is_given_up_and_nobody_waited_for_it() -> None:
+async def test_a_client_that_reads_nothing_is_dropped_and_blocks_no_other() -> None:
     topic, hub = FakeChannelTopic(), Hub(2)
     hub.add([topic.row("tmall", "A")])
     stuck = FeedSubscription(hub, hub.channel("tmall"), None, at_once, stall_seconds_max=0.05)
@@ -267,8 +268,7 @@ async def test_a_name_that_was_only_asked_for_is_forgotten() -> None:
     hub = Hub(1)
     client = FakeFeedClient(hub, "nobody")
     await client.take(1)
-    hub.close()
-    await client.task
+    await client.finish()
     assert not hub._channels
 
 
@@ -290,8 +290,7 @@ async def test_synced_waits_until_the_snapshot_is_whole_and_updates_do_not() -> 
     events = await client.take(5)
     assert [event["event"] for event in events[3:]] == ["stock", "synced"]
     assert events[-1]["id"] == format_offsets(hub.position)
-    hub.close()
-    await client.task
+    await client.finish()
 
 
 async def test_a_check_that_fails_ends_the_feed_and_is_not_called_synced() -> None:

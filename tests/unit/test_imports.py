@@ -1,4 +1,4 @@
-"""Imports point in one direction, no module imports itself through others, and no bare folder name is imported."""
+"""Imports point in one direction, there are no import cycles, and no bare folder name is imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("streams", "tables", "agents", "api", "loadtest")
-# What a folder may import beside itself and `stocktide.errors`. `loadtest` knows the contract only.
+# What a folder may import besides itself and `stocktide.errors`. `loadtest` uses only the contract.
 MAY_IMPORT = {
     "streams": set(),
     "tables": {"streams"},
@@ -35,7 +35,7 @@ def _sources() -> dict[str, Path]:
 
 
 def _imports(name: str, tree: ast.Module, modules: set[str]) -> Iterator[str]:
-    """The modules of the product that a module imports, anywhere in its text."""
+    """The modules of the product that a module imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)

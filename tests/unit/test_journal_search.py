@@ -1,4 +1,4 @@
-"""Reading the journal for one SKU: forward and backward, past void records, within a budget."""
+"""Search of the journal for one SKU: forward and backward, past void records, within a budget."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ OWNER = "w1"
 
 
 def payload(batch: int, sku: str) -> bytes:
-    """A batch that brought one unit of a SKU."""
+    """A batch that received one unit of a SKU."""
     row = SkuRow(sku, SkuRecord(batch, batch, {"on_hand@SH1": batch}), (Offer("jd", "in_stock", batch, 0),))
     effect = Effect(sku, batch, ("receive", f"m{batch}", "SH1"), {"on_hand@SH1": 1})
     return msgspec.msgpack.encode(decision_of(batch=batch, at=batch * 1000, skus=(row,), effects=(effect,)))
 
 
 def record(batch: int, sku: str = "A", term: int = 1, owner: str = OWNER, token: str | None = None) -> JournalRecord:
-    """A batch that follows the one before it."""
+    """A batch that follows the previous one."""
     previous = f"t{batch - 1}" if batch > 1 else ""
     return JournalRecord(KIND_BATCH, term, owner, batch, token or f"t{batch}", previous, payload(batch, sku))
 
 
 def journal_of(records: Iterable[JournalRecord], first: int = 0) -> MemoryJournal:
-    """A journal whose oldest records, `first` in number, have aged out."""
+    """A journal whose oldest `first` records have been deleted."""
     return MemoryJournal([encode_record(each) for each in records][first:], first)
 
 
 def read_all(journal: MemoryJournal) -> Position:
-    """Where a reader stands at the end."""
+    """The position of a reader at the end."""
     reader = JournalReader()
     for offset, value in enumerate(journal.values):
         reader.feed(offset, msgspec.msgpack.decode(value, type=JournalRecord))
@@ -56,7 +56,7 @@ async def backward(
 ) -> tuple[list[int], BackwardSearch]:
     """The batches found, and the reader."""
     reader = BackwardSearch(MemoryLog(journal), anchor, sku, budget or ReadBudget(math.inf, math.inf))
-    return [mention.decision.batch async for mention in reader.mentions()], reader
+    return [match.decision.batch async for match in reader.mentions()], reader
 
 
 async def test_only_the_batches_that_name_the_sku_are_given() -> None:
@@ -82,10 +82,10 @@ async def test_forward_and_backward_give_the_same_past_void_records_and_copies()
             marker(1, OWNER),
             record(1),
             record(2),
-            record(3, term=9, token="lost"),  # of a term that never began
-            marker(1, "late"),  # of one that began before
+            record(3, term=9, token="lost"),  # its term never began
+            marker(1, "late"),  # its term has begun already
             marker(2, "w2"),
-            record(3),  # the former owner's copy of what the new one sends too
+            record(3),  # the former owner's copy of a batch that the new owner sends too
             record(1, term=2, owner="w2"),
             record(4, term=2, owner="w2", token="forged"),
             record(3, term=2, owner="w2", token="t3"),
@@ -122,15 +122,13 @@ async def test_a_mention_comes_again_from_its_own_anchor() -> None:
     reader = BackwardSearch(
         MemoryLog(journal), JournalCursor.of(read_all(journal)), "A", ReadBudget(math.inf, math.inf)
     )
-    mentioned = [each async for each in reader.mentions()]
-    assert (await backward(journal, mentioned[2].again))[0] == [3, 2, 1]
+    matches = [each async for each in reader.mentions()]
+    assert (await backward(journal, matches[2].again))[0] == [3, 2, 1]
     forwards = [each async for each in search_forward(MemoryLog(journal), JournalReader(), 6, "A")]
-    assert [each.again for each in forwards] == [each.again for each in reversed(mentioned)]
+    assert [each.again for each in forwards] == [each.again for each in reversed(matches)]
 
 
-async def test_a_window_that_is_too_large_keeps_its_end_and_reads_the_rest_later(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_window_that_is_too_large_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_search, "WINDOW_BYTES_MAX", 3 * len(payload(1, "A")))
     journal = journal_of([marker(1, OWNER), *(record(batch) for batch in range(1, 12))])
     found, reader = await backward(journal, JournalCursor.of(read_all(journal)))

@@ -1,4 +1,4 @@
-"""The open model: shoppers come at their time whatever the system does, and what became of each is counted once."""
+"""The open model: shoppers arrive on time whatever the system does, and each is counted once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stocktide.loadtest.workload.scenarios import Scenario
 
 
 class ScriptedDoor:
-    """A door of a shop that answers after `seconds`, with these statuses one after the other, the last one for ever."""
+    """Answers after `seconds` with these statuses in turn, then always with the last one."""
 
     def __init__(self, *statuses: int, seconds: float = 0.0) -> None:
         self.asked: list[tuple[float, str, Event]] = []
@@ -35,12 +35,14 @@ class ScriptedDoor:
         status = self._statuses[0] if len(self._statuses) == 1 else self._statuses.pop(0)
         return "timeout" if status == 0 else Response(0, 1, status)
 
-    async def placed(self, order_id: str, told: Response) -> Placement:
-        if told.status in (200, 201):
+    async def placed(self, order_id: str, response: Response) -> Placement:
+        if response.status in (200, 201):
             return Placement(
                 True, order=OrderView(order_id, "jd", "reserved", (LineView("A", 2, warehouses={"SH1": 2}),), 1)
             )
-        return Placement(False, "insufficient_stock") if told.status == 409 else Placement(None, str(told.status))
+        return (
+            Placement(False, "insufficient_stock") if response.status == 409 else Placement(None, str(response.status))
+        )
 
     def kinds(self) -> list[str]:
         return [kind for _, kind, _ in self.asked]
@@ -51,19 +53,19 @@ def scenario(number: int = 1, **more: Any) -> Scenario:
     return Scenario(placed, more.pop("then", "abandon"), more.pop("think_ms", 0), **more)
 
 
-async def push(shop: ScriptedDoor, *errands: Scenario, apart: float = 0.0, late: float = 0.0) -> MergedMeasurements:
-    """Push these, so far apart, the first so late already; what was measured."""
+async def push(door: ScriptedDoor, *errands: Scenario, apart: float = 0.0, late: float = 0.0) -> MergedMeasurements:
+    """Push these errands, `apart` seconds apart, the first `late` seconds late; the measurements."""
     meter = LoadMeter()
     zero = time.monotonic() + 0.02 - late
     load_generator = [Arrival(zero + apart * index, each) for index, each in enumerate(errands)]
-    await LoadGenerator((shop,), shop, meter).push(load_generator, zero)
+    await LoadGenerator((door,), door, meter).push(load_generator, zero)
     return MergedMeasurements([meter.part()])
 
 
-async def test_nobody_waits_for_anybody_elses_answer() -> None:
-    shop = ScriptedDoor(seconds=0.5)
-    whole = await push(shop, *(scenario(number) for number in range(20)), apart=0.005)
-    assert shop.asked[-1][0] - shop.asked[0][0] < 0.45
+async def test_no_shopper_waits_for_the_answer_of_another() -> None:
+    door = ScriptedDoor(seconds=0.5)
+    whole = await push(door, *(scenario(number) for number in range(20)), apart=0.005)
+    assert door.asked[-1][0] - door.asked[0][0] < 0.45
     assert (whole.totals["scheduled"], whole.totals["accepted"], whole.totals["abandoned"]) == (20, 20, 20)
 
 
@@ -85,49 +87,49 @@ async def test_accepted_refused_and_failed_are_counted_each_in_its_place() -> No
     assert whole.latencies("accepted", "refused").count == 2
 
 
-async def test_whoever_is_refused_pays_nothing_and_whoever_is_accepted_goes_on() -> None:
-    assert (shop := ScriptedDoor(409)) and await push(shop, scenario(then="pay"))
-    assert shop.kinds() == ["order.placed"]
-    assert (shop := ScriptedDoor()) and await push(shop, scenario(then="cancel"))
-    assert shop.kinds() == ["order.placed", "order.cancelled"]
+async def test_a_refused_shopper_pays_nothing_and_an_accepted_one_continues() -> None:
+    assert (door := ScriptedDoor(409)) and await push(door, scenario(then="pay"))
+    assert door.kinds() == ["order.placed"]
+    assert (door := ScriptedDoor()) and await push(door, scenario(then="cancel"))
+    assert door.kinds() == ["order.placed", "order.cancelled"]
 
 
 async def test_what_is_paid_is_shipped_from_where_it_is_held_and_some_of_it_comes_back() -> None:
-    shop = ScriptedDoor()
-    whole = await push(shop, scenario(then="pay", ship_ms=0, return_ms=0, damaged=True))
-    assert shop.kinds() == ["order.placed", "order.paid", "order.shipped", "order.returned"]
-    assert shop.asked[2][2]["lines"] == [{"sku": "A", "quantity": 2, "warehouse": "SH1"}]
-    assert shop.asked[3][2]["lines"] == [{"sku": "A", "quantity": 1, "warehouse": "SH1", "condition": "damaged"}]
+    door = ScriptedDoor()
+    whole = await push(door, scenario(then="pay", ship_ms=0, return_ms=0, damaged=True))
+    assert door.kinds() == ["order.placed", "order.paid", "order.shipped", "order.returned"]
+    assert door.asked[2][2]["lines"] == [{"sku": "A", "quantity": 2, "warehouse": "SH1"}]
+    assert door.asked[3][2]["lines"] == [{"sku": "A", "quantity": 1, "warehouse": "SH1", "condition": "damaged"}]
     assert (whole.totals["paid"], whole.totals["shipped"], whole.totals["returned"]) == (1, 1, 1)
 
 
 async def test_an_impatient_shopper_sends_the_same_again_and_counts_once() -> None:
-    shop = ScriptedDoor()
-    whole = await push(shop, scenario(again=True))
-    assert [event for _, _, event in shop.asked] == [scenario().placed] * 2
+    door = ScriptedDoor()
+    whole = await push(door, scenario(again=True))
+    assert [event for _, _, event in door.asked] == [scenario().placed] * 2
     assert (whole.totals["scheduled"], whole.totals["accepted"], whole.totals["repeats"]) == (1, 1, 1)
 
 
-async def test_whoever_hangs_up_asks_again_and_is_measured_from_then() -> None:
-    shop = ScriptedDoor()
-    whole = await push(shop, scenario(disconnect_after_ms=1, retry_after_ms=200))
-    assert shop.kinds() == ["order.placed"] * 2
-    assert shop.asked[1][0] - shop.asked[0][0] >= 0.19
+async def test_a_shopper_that_hangs_up_asks_again_and_is_measured_from_then() -> None:
+    door = ScriptedDoor()
+    whole = await push(door, scenario(disconnect_after_ms=1, retry_after_ms=200))
+    assert door.kinds() == ["order.placed"] * 2
+    assert door.asked[1][0] - door.asked[0][0] >= 0.19
     assert (whole.totals["hang_ups"], whole.totals["scheduled"], whole.totals["accepted"]) == (1, 1, 1)
     assert whole.latencies("accepted").max < 150
 
 
-async def test_beyond_the_limit_of_who_waits_nobody_is_sent_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_beyond_the_limit_of_waiting_shoppers_none_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_generator, "WAITING_MAX", 3)
-    shop = ScriptedDoor(seconds=0.5)
-    whole = await push(shop, *(scenario(number) for number in range(5)), apart=0.02)
-    assert len(shop.asked) == 3
+    door = ScriptedDoor(seconds=0.5)
+    whole = await push(door, *(scenario(number) for number in range(5)), apart=0.02)
+    assert len(door.asked) == 3
     assert (whole.totals["scheduled"], whole.totals["accepted"], whole.errors["too many wait"]) == (5, 3, 2)
 
 
 async def test_a_bug_in_a_shopper_is_raised_and_not_counted_away() -> None:
     class Broken(ScriptedDoor):
-        async def placed(self, order_id: str, told: Response) -> Placement:
+        async def placed(self, order_id: str, response: Response) -> Placement:
             raise KeyError(order_id)
 
     with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""`stocktide loadtest` on the command line, and the requests that it makes of events."""
+"""`stocktide loadtest` on the command line, and the requests that it makes from events."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ from click.testing import CliRunner
 from stocktide.__main__ import cli
 from stocktide.discovery import TargetSystem
 from stocktide.errors import CommandError
-from stocktide.loadtest.run.recording import request_of
+from stocktide.loadtest.client.http import request_of
 from stocktide.ops import loadtest as front
 from stocktide.settings import Settings
-from stocktide.up.run_file import ReadyFile, RunningSystem
-
-
-def ready(app_id: str = "shop") -> ReadyFile:
-    pids = {"api": 11, "worker": 12, "kafka": 0}
-    return ReadyFile("http://127.0.0.1:8080", "", "127.0.0.1:9092", "", app_id, {}, pids)
+from stocktide.up.run_file import RunningSystem
+from tests.unit.fake_system import ready_on
 
 
 def test_the_help_names_every_shape_and_the_testers_command_is_hidden() -> None:
-    told = CliRunner().invoke(cli, ["loadtest", "--help"]).output
-    assert "[steady|ramp|spike|wave|file|search]" in told
+    output = CliRunner().invoke(cli, ["loadtest", "--help"]).output
+    assert "[steady|ramp|spike|wave|file|search]" in output
     listed = CliRunner().invoke(cli, ["--help"]).output
     assert "loadtest " in listed
     assert "loadtest-tester" not in listed
@@ -39,7 +35,7 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.
 
 def test_only_processes_of_a_system_on_this_machine_are_looked_at() -> None:
     settings = Settings()
-    here = TargetSystem(settings, "http://127.0.0.1:8080", RunningSystem(Path("data"), 4, ready()), "")
+    here = TargetSystem(settings, "http://127.0.0.1:8080", RunningSystem(Path("data"), 4, ready_on(8080)), "")
     assert front._pids(here) == {"api": 11, "worker": 12}
     assert front._pids(TargetSystem(settings, "http://shop.example:8080", None, "")) == {}
 

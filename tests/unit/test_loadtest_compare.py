@@ -30,25 +30,22 @@ from tests.unit.sample_results import broken, flash_sale, not_valid, search
 
 
 def row(comparison: Comparison, name: str, group: str = "") -> ComparisonRow:
-    """The row of that name."""
     return next(row for row in comparison.rows if row.name == name and row.group.startswith(group))
 
 
 def shown(comparison: Comparison, width: int = 100) -> str:
-    """What a terminal shows, without colours."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
     show(comparison, console)
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
 def line(text: str, start: str) -> list[str]:
-    """The cells of the table's line that begins so."""
+    """The cells of the table's line that begins with `start`."""
     cells = [[cell.strip() for cell in each.split("│")[1:-1]] for each in text.splitlines() if "│" in each]
     return next(each for each in cells if each[0] == start)
 
 
 def faster(results: LoadTestResults, p99: float) -> LoadTestResults:
-    """The same, with another p99."""
     return structs.replace(results, accepted_ms=structs.replace(results.accepted_ms, p99=p99))
 
 
@@ -60,7 +57,7 @@ def test_the_same_run_twice_differs_in_nothing() -> None:
     assert comparison.status == KEPT
 
 
-def test_a_difference_is_told_in_percent_of_the_first_and_as_better_or_worse() -> None:
+def test_a_difference_is_shown_in_percent_of_the_first_and_as_better_or_worse() -> None:
     comparison = compare(faster(flash_sale(), 40.0), faster(flash_sale(), 30.0))
     assert row(comparison, "accepted p99").change_percent == pytest.approx(-25.0)
     assert line(shown(comparison), "accepted p99") == ["accepted p99", "40.0 ms", "30.0 ms", "-25.0 %", "better"]
@@ -99,7 +96,7 @@ def test_cpu_is_that_of_the_load_and_not_of_what_came_after_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         (flash_sale(seconds=30), "they ran with different settings: seconds 60 and 30"),
         (structs.replace(flash_sale(), machine={**flash_sale().machine, "cores": 8}), "machines: cores 2 and 8"),
@@ -107,14 +104,12 @@ def test_cpu_is_that_of_the_load_and_not_of_what_came_after_it() -> None:
         (broken(), "B broke a promise"),
     ],
 )
-def test_runs_that_cannot_be_compared_are_said_to_be_so_and_nothing_is_called_better(
-    other: LoadTestResults, said: str
-) -> None:
+def test_runs_that_cannot_be_compared_are_neither_better_nor_worse(other: LoadTestResults, message: str) -> None:
     comparison = compare(flash_sale(), faster(other, 1.0))
     text = shown(comparison, 160)
     assert not comparison.comparable
     assert "The two are not comparable:" in text
-    assert said in text
+    assert message in text
     assert line(text, "accepted p99")[-1] == ""
 
 
@@ -144,7 +139,7 @@ def test_a_machine_that_was_busy_before_is_noted() -> None:
         (flash_sale(), not_valid(), INVALID),
     ],
 )
-def test_the_status_tells_of_a_promise_that_b_broke_before_a_run_that_is_not_valid(
+def test_a_broken_promise_of_b_has_precedence_in_the_status(
     a: LoadTestResults, b: LoadTestResults, status: int
 ) -> None:
     assert compare(a, b).status == status
@@ -177,24 +172,24 @@ def files(folder: Path, a: LoadTestResults, b: LoadTestResults) -> list[str]:
 
 def test_the_command_prints_json_and_exits_with_the_status(tmp_path: Path) -> None:
     done = CliRunner().invoke(compare_command, [*files(tmp_path, flash_sale(), broken()), "--json"])
-    told = msgspec.json.decode(done.stdout)
-    assert done.exit_code == told["status"] == BROKEN
-    assert told["b"]["violations"] == 1
-    assert told["rows"][0].keys() >= {"group", "name", "unit", "a", "b", "change_percent"}
+    report = msgspec.json.decode(done.stdout)
+    assert done.exit_code == report["status"] == BROKEN
+    assert report["b"]["violations"] == 1
+    assert report["rows"][0].keys() >= {"group", "name", "unit", "a", "b", "change_percent"}
 
 
 def test_what_is_no_report_or_of_another_format_is_a_sentence_and_status_2(tmp_path: Path) -> None:
     good, other = files(tmp_path, flash_sale(), structs.replace(flash_sale(), format=FORMAT + 1))
     torn = tmp_path / "torn.json"
     torn.write_bytes(b'{"settings": 1')
-    for path, said in (
+    for path, message in (
         (other, "has format"),
         (str(torn), "no report"),
         (str(tmp_path / "none.json"), "cannot be read"),
     ):
         done = CliRunner().invoke(compare_command, [good, path])
         assert done.exit_code == 2
-        assert said in done.stderr
+        assert message in done.stderr
         with pytest.raises(CompareError):
             read(Path(path))
 
@@ -219,6 +214,6 @@ def test_the_load_test_runs_as_before_unless_it_is_followed_by_compare(tmp_path:
 def test_it_is_a_command_of_stocktide_and_the_load_test_still_has_its_options(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["loadtest", "compare", *files(tmp_path, flash_sale(), not_valid())])
     assert done.exit_code == INVALID
-    told = CliRunner().invoke(cli, ["loadtest", "--help"]).stdout
-    assert "--subscribers" in told
-    assert "compare" in told
+    report = CliRunner().invoke(cli, ["loadtest", "--help"]).stdout
+    assert "--subscribers" in report
+    assert "compare" in report

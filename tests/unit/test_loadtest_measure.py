@@ -1,4 +1,4 @@
-"""What a load test measures: parts of processes become one exactly, and what is said of them is fair."""
+"""Measurements of a load test: the parts of processes are merged exactly, and the verdict is fair."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_histograms_of_two_processes_are_the_histogram_of_all() -> None:
             meter.record("accepted", index / 500, time)
     together, alone = MergedMeasurements([travelled(first), travelled(second)]), MergedMeasurements([one.part()])
     assert together.latencies("accepted") == alone.latencies("accepted")
-    assert together.moments() == alone.moments()
-    assert [moment.accepted for moment in together.moments()] == [500, 500, 500, 500]
+    assert together.summaries() == alone.summaries()
+    assert [moment.accepted for moment in together.summaries()] == [500, 500, 500, 500]
     exact = sorted(times)[int(0.99 * len(times))] * 1000
     assert together.latencies("accepted").p99 == pytest.approx(exact, rel=0.05)
 
 
-def test_accepted_and_refused_are_told_apart_and_together() -> None:
+def test_accepted_and_refused_are_measured_separately_and_together() -> None:
     meter = LoadMeter()
     meter.record("accepted", 0, 0.010)
     meter.record("refused", 0, 0.002)
@@ -62,7 +62,7 @@ def test_a_second_in_which_nothing_happened_is_a_second_too_and_no_time_is_too_l
     meter = LoadMeter()
     meter.record("accepted", 0, -1.0)
     meter.record("accepted", 2, 3_600.0)
-    moments = MergedMeasurements([meter.part()]).moments()
+    moments = MergedMeasurements([meter.part()]).summaries()
     assert [moment.accepted_ms.count for moment in moments] == [1, 0, 1]
     assert moments[2].accepted_ms.max == pytest.approx(HIGHEST_US / 1000, rel=0.01)
 
@@ -73,7 +73,7 @@ def test_failures_are_counted_by_reason_in_their_second() -> None:
         meter.fail(3.2, reason)
     whole = MergedMeasurements([meter.part(), meter.part()])
     assert whole.errors == {"timeout": 4, "503 unsettled": 2}
-    assert whole.moments()[3].errors == {"timeout": 4, "503 unsettled": 2}
+    assert whole.summaries()[3].errors == {"timeout": 4, "503 unsettled": 2}
     assert whole.count("failed", range(3, 4)) == whole.totals["failed"] == 6
     assert whole.count("failed", range(3)) == 0
 
@@ -106,7 +106,7 @@ def test_a_tester_that_has_no_cpu_left_is_the_limit() -> None:
     assert conclude(CLEAN, whole, (ProcessUsage("worker", 1, points),), 100).limit == "none"
 
 
-def test_failures_slow_answers_and_too_many_who_wait_are_the_systems_limit() -> None:
+def test_failures_slow_answers_and_too_many_waiting_are_the_systems_limit() -> None:
     assert conclude(CLEAN, whole_of(scheduled=100, accepted=99, failed=1), (), 100).limit == "system"
     assert conclude(CLEAN, whole_of(scheduled=100, accepted=100), (), 5).limit == "system"
     meter = LoadMeter()
@@ -136,13 +136,13 @@ def test_every_checker_of_the_judge_has_its_promise() -> None:
     assert {part.checker for part in judge([]).checked} == PROMISES.keys()
 
 
-def test_a_busy_machine_is_said() -> None:
+def test_a_busy_machine_is_noted() -> None:
     assert busy_machine_notes({"load_before": 1.9, "cores": 2}) == []
     assert "its load average was 7.5 on 2 cores" in busy_machine_notes({"load_before": 7.5, "cores": 2})[0]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"rate": 0.0}, "--rate is 0"),
         ({"seconds": 0.5}, "--seconds is 0.5"),
@@ -151,8 +151,8 @@ def test_a_busy_machine_is_said() -> None:
         ({"shape": "file"}, "--file FILE go together"),
     ],
 )
-def test_options_that_cannot_work_are_refused_by_name(wrong: dict[str, object], told: str) -> None:
-    with pytest.raises(FlashSaleError, match=told):
+def test_options_that_cannot_work_are_refused_by_name(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(FlashSaleError, match=message):
         FlashSaleOptions(**wrong).check()  # type: ignore[arg-type]
 
 
@@ -165,8 +165,8 @@ def test_hot_skus_sell_out_in_a_spike_whatever_its_size_unless_units_are_given()
 
 
 def test_the_channels_of_a_sale_end_their_shelves_in_every_way() -> None:
-    told = dict(hot_policies(("a", "b", "c", "d", "e"), 100))
-    assert "a" not in told
-    ways = {policy.get("below_threshold") for policy in told.values()}
+    policies = dict(hot_policies(("a", "b", "c", "d", "e"), 100))
+    assert "a" not in policies
+    ways = {policy.get("below_threshold") for policy in policies.values()}
     assert {"preorder", "suspend"} <= ways
-    assert any("share" in policy for policy in told.values())
+    assert any("share" in policy for policy in policies.values())

@@ -1,4 +1,4 @@
-"""The plan of a load test: the same seed pushes the same, and what it pushes is what was asked for."""
+"""The plan of a load test: the same seed gives the same load, and the load has the requested shape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stocktide.loadtest.run.load_worker import _of_file
+from stocktide.loadtest.run.load_worker import _file_orders
 from stocktide.loadtest.run.options import FlashSaleOptions
 from stocktide.loadtest.run.process_messages import Assignment
 from stocktide.loadtest.workload.rate_search import RateSearch
@@ -81,7 +81,7 @@ def test_a_share_of_the_shoppers_wants_one_hot_sku_and_the_others_have_baskets_o
     assert all(len(basket) == 1 for basket in flash)
     assert 0.77 < len(flash) / len(lines) < 0.83
     sizes = sorted(len(basket) for basket in lines if "-HOT-" not in basket[0]["sku"])
-    # Half of the real orders have at most 14 lines, a tenth has one or none to speak of.
+    # Half of the real orders have at most 14 lines, about a tenth has one.
     assert 11 <= sizes[len(sizes) // 2] <= 16
     assert 0.08 < sizes.count(1) / len(sizes) < 0.16
 
@@ -99,24 +99,24 @@ def test_demand_falls_with_the_rank_as_zipf_says_or_not_at_all() -> None:
 @pytest.mark.parametrize("limit", [30.0, 77.0, 333.0, 1_000.0])
 def test_the_ladder_closes_in_on_the_highest_rate_that_goes_well(limit: float) -> None:
     ladder = RateSearch(400, 10)
-    while (rate := ladder.next()) is not None:
-        ladder.went(rate, rate <= limit)
+    while (rate := ladder.next_rate()) is not None:
+        ladder.report(rate, rate <= limit)
     if limit >= 400:
-        assert (ladder.good, ladder.bad) == (400, None)
+        assert (ladder.highest_kept, ladder.lowest_missed) == (400, None)
     else:
-        assert ladder.bad is not None
-        assert ladder.good <= limit < ladder.bad
-        assert ladder.bad - ladder.good <= 400 / 2**5
+        assert ladder.lowest_missed is not None
+        assert ladder.highest_kept <= limit < ladder.lowest_missed
+        assert ladder.lowest_missed - ladder.highest_kept <= 400 / 2**5
 
 
 def test_a_ladder_whose_every_step_fails_has_found_nothing() -> None:
     ladder = RateSearch(400, 4)
-    while (rate := ladder.next()) is not None:
-        ladder.went(rate, False)
-    assert ladder.good == 0
+    while (rate := ladder.next_rate()) is not None:
+        ladder.report(rate, False)
+    assert ladder.highest_kept == 0
 
 
-def test_a_file_is_read_in_its_form_by_who_leads_and_by_who_pushes(tmp_path: Path) -> None:
+def test_a_file_is_read_in_its_format_by_controller_and_load_process(tmp_path: Path) -> None:
     file = tmp_path / "retail.csv"
     head = "Invoice;StockCode;Description;Quantity;InvoiceDate;Price;Customer ID;Country\n"
     file.write_text(f"{head}500001;10001;£2 LAMP;2;31/12/2010 8:26;1,25;;France\n", encoding="cp1252")
@@ -124,9 +124,9 @@ def test_a_file_is_read_in_its_form_by_who_leads_and_by_who_pushes(tmp_path: Pat
     options.check()
     goods = options.goods("m")
     assert goods.all_skus == ("m-10001",)
-    assert (options.told()["dates"], options.told()["encoding"]) == ("dmy", "cp1252")
+    assert (options.settings()["dates"], options.settings()["encoding"]) == ("dmy", "cp1252")
     given = Assignment(
         "push", 0, 1, 1, goods, "api", "kafka", "app", "http", "history", 0.0, file=str(file), form=options.form
     )
     sent = msgspec.json.decode(msgspec.json.encode(given), type=Assignment)
-    assert [lines for _, lines in _of_file(sent)] == [[{"sku": "m-10001", "quantity": 2}]]
+    assert [lines for _, lines in _file_orders(sent)] == [[{"sku": "m-10001", "quantity": 2}]]

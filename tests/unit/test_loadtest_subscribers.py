@@ -1,4 +1,4 @@
-"""Subscribers by the hundred: what they write down lets a judge see all that went wrong, though most decode nothing."""
+"""Many subscribers: their records show every error to a judge, although most decode nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stocktide.loadtest.client.feed import parse_frame
 from stocktide.loadtest.measure.meter import MergedMeasurements
 from stocktide.loadtest.oracle.history import (
     HistoryClock,
@@ -44,34 +45,34 @@ def frame(version: int, quantity: int = 3, sku: str = "lt1-HOT-0000", at: float 
 SYNCED = b'id: 7-0\nevent: synced\ndata: {"channel":"jd"}'
 
 
-def crowd(subscribers: int = 3) -> tuple[SubscriberPool, list[HistoryRecord]]:
-    """Followers of one channel, not connected: the third one only follows versions."""
+def make_pool(subscribers: int = 3) -> tuple[SubscriberPool, list[HistoryRecord]]:
+    """Followers of one channel, not connected; the third one only follows versions."""
     records: list[HistoryRecord] = []
-    made = SubscriberPool(API, ("jd",), subscribers, "lt1", RequestRecorder(HistoryClock(), 1, records.append))
-    made.zero_at = time.monotonic()
-    return made, records
+    pool = SubscriberPool(API, ("jd",), subscribers, "lt1", RequestRecorder(HistoryClock(), 1, records.append))
+    pool.zero_at = time.monotonic()
+    return pool, records
 
 
 def follow(follower: PooledSubscriber, frames: Iterable[bytes]) -> None:
-    follower._take(list(frames))
+    follower.handle([parse_frame(text) for text in frames])
 
 
 def told_by_the_third(*frames: bytes) -> list[HistoryRecord]:
-    made, records = crowd()
-    follow(made.subscribers[2], frames)
-    made.subscribers[2].tell()
+    pool, records = make_pool()
+    follow(pool.subscribers[2], frames)
+    pool.subscribers[2].record_held()
     return records
 
 
 def test_the_first_of_a_channel_write_every_update_and_the_others_what_they_hold_at_the_end() -> None:
-    made, records = crowd()
-    for follower in made.subscribers:
+    pool, records = make_pool()
+    for follower in pool.subscribers:
         follow(follower, [frame(1), SYNCED, frame(2), frame(3, 1)])
-    assert [follower.whole for follower in made.subscribers] == [True, True, False]
+    assert [follower.is_fully_recorded for follower in pool.subscribers] == [True, True, False]
     assert [record.update.version for record in records if isinstance(record, UpdateReceived)] == [1, 2, 3, 1, 2, 3]
     records.clear()
-    for follower in made.subscribers:
-        follower.tell()
+    for follower in pool.subscribers:
+        follower.record_held()
     assert [type(record) for record in records] == [UpdateReceived, Synced]
     assert [
         (record.update.version, record.update.quantity) for record in records if isinstance(record, UpdateReceived)
@@ -85,8 +86,8 @@ def test_skus_of_others_are_none_of_its_business() -> None:
 
 
 def test_a_version_that_goes_back_is_written_down_so_that_the_watch_sees_it() -> None:
-    made, records = crowd()
-    follow(made.subscribers[2], [frame(5), SYNCED, frame(4, 9)])
+    pool, records = make_pool()
+    follow(pool.subscribers[2], [frame(5), SYNCED, frame(4, 9)])
     watch = LiveJudge()
     found = [violation for record in records for violation in watch.feed(record)]
     assert [violation.checker for violation in found] == ["version_went_back"]
@@ -94,15 +95,15 @@ def test_a_version_that_goes_back_is_written_down_so_that_the_watch_sees_it() ->
 
 def test_one_version_with_two_contents_is_written_down_and_the_same_again_is_not() -> None:
     at = time.time()
-    made, records = crowd()
-    follow(made.subscribers[2], [frame(5, 3, at=at), frame(5, 3, at=at)])
+    pool, records = make_pool()
+    follow(pool.subscribers[2], [frame(5, 3, at=at), frame(5, 3, at=at)])
     assert records == []
-    follow(made.subscribers[2], [frame(5, 4, at=at)])
+    follow(pool.subscribers[2], [frame(5, 4, at=at)])
     watch = LiveJudge()
     assert [violation for record in records for violation in watch.feed(record)]
 
 
-def test_who_was_never_told_that_it_has_everything_does_not_say_so() -> None:
+def test_a_follower_without_synced_does_not_record_it() -> None:
     assert not [record for record in told_by_the_third(frame(1)) if isinstance(record, Synced)]
     assert [record for record in told_by_the_third(frame(1), SYNCED) if isinstance(record, Synced)]
 
@@ -113,81 +114,79 @@ def test_an_update_that_is_none_is_a_record_too() -> None:
 
 
 def test_lag_is_taken_after_the_snapshot_of_all_of_the_first_and_of_some_of_the_others() -> None:
-    made, _ = crowd()
+    pool, _ = make_pool()
     old = time.time() - 2
-    for follower in made.subscribers:
+    for follower in pool.subscribers:
         follow(follower, [frame(1, at=old - 60), SYNCED, *(frame(2 + n, at=old) for n in range(2 * LAG_SAMPLED))])
-    whole = MergedMeasurements([made.meter.part()])
+    whole = MergedMeasurements([pool.meter.part()])
     assert whole.latencies("lag").count == 2 * 2 * LAG_SAMPLED + 2
     assert 1_900 < whole.latencies("lag").p50 < 10_000
     assert whole.totals["updates"] == 3 * (1 + 2 * LAG_SAMPLED)
 
 
 async def test_the_crowd_settles_once_each_has_the_last_version_and_is_connected() -> None:
-    made, _ = crowd(1)
-    (follower,) = made.subscribers
+    pool, _ = make_pool(1)
+    (follower,) = pool.subscribers
     follow(follower, [frame(1), SYNCED])
-    settling = asyncio.create_task(made.settle({"jd": {"lt1-HOT-0000": 2}}))
+    settling = asyncio.create_task(pool.settle({"jd": {"lt1-HOT-0000": 2}}))
     await asyncio.sleep(0)
     follow(follower, [frame(2)])
-    await asyncio.sleep(2 * subscribers.LOOK_SECONDS)
+    await asyncio.sleep(2 * subscribers.POLL_SECONDS)
     assert not settling.done()
     follower._connected = True
     await asyncio.wait_for(settling, 10)
 
 
 async def test_the_crowd_waits_no_longer_where_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscribers, "STILL_SECONDS", 0.3)
-    made, _ = crowd(1)
-    await asyncio.wait_for(made.settle({"jd": {"lt1-HOT-0000": 2}}), 10)
-    assert not made.subscribers[0].has({"lt1-HOT-0000": 2})
+    monkeypatch.setattr(subscribers, "IDLE_SECONDS_MAX", 0.3)
+    pool, _ = make_pool(1)
+    await asyncio.wait_for(pool.settle({"jd": {"lt1-HOT-0000": 2}}), 10)
+    assert not pool.subscribers[0].has({"lt1-HOT-0000": 2})
 
 
 def test_a_reconnect_names_the_last_frame_that_came_whole() -> None:
-    made, _ = crowd()
-    follow(made.subscribers[2], [frame(1), frame(2)])
-    assert made.subscribers[2]._last_id == b"7-2"
+    pool, _ = make_pool()
+    follow(pool.subscribers[2], [frame(1), frame(2)])
+    assert pool.subscribers[2].last_event_id == "7-2"
 
 
 @pytest.mark.parametrize("count", [1, 7])
 def test_followers_are_spread_over_the_channels(count: int) -> None:
-    made = SubscriberPool(
+    pool = SubscriberPool(
         API, ("jd", "tmall", "own"), count, "lt1", RequestRecorder(HistoryClock(), 1, lambda record: None)
     )
-    assert len({follower.name for follower in made.subscribers}) == count
-    assert [follower.name.rpartition("-")[0] for follower in made.subscribers][:3] == ["jd", "tmall", "own"][:count]
+    assert len({follower.name for follower in pool.subscribers}) == count
+    assert [follower.name.rpartition("-")[0] for follower in pool.subscribers][:3] == ["jd", "tmall", "own"][:count]
 
 
-def test_records_of_all_processes_are_heard_in_their_order_and_only_when_nobody_can_come_before(
-    tmp_path: Path,
-) -> None:
+def test_records_of_all_processes_are_merged_in_order_once_no_earlier_one_can_come(tmp_path: Path) -> None:
     heard: list[HistoryRecord] = []
     path = tmp_path / "history-0.ndjson"
     with HistoryFile(path) as file:
         gathering = HistoryMerge(tmp_path, HistoryClock())
-        tester = gathering.tester(path)
+        tester = gathering.open_tail(path)
         gathering.add(RunStarted(10, "app"))
         gathering.add(Response(30, 1, 201))
         file.add(Request(20, 1, "http", "order.placed", {"order_id": "o1"}))
         file.flush()
-        gathering.turn(heard.append)
+        gathering.emit(heard.append)
         assert heard == []
         tester.read_on(25)
-        gathering.turn(heard.append)
+        gathering.emit(heard.append)
         assert [record.at for record in heard] == [10, 20]
         file.add(Request(40, 2, "http", "order.placed", {"order_id": "o2"}))
         file.flush()
         tester.read_on(45)
-        gathering.turn(heard.append)
+        gathering.emit(heard.append)
         gathering.close()
     assert [record.at for record in heard] == [10, 20, 30, 40]
-    assert list(gathering.all()) == heard
+    assert list(gathering.records()) == heard
 
 
 def test_half_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "history-0.ndjson"
     gathering = HistoryMerge(tmp_path, HistoryClock())
-    tester = gathering.tester(path)
+    tester = gathering.open_tail(path)
     path.write_bytes(b'{"record":"asked","at":1,"number":1,"door":"http","ki')
     tester.read_on(5)
     assert not tester.waiting

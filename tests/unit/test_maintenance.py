@@ -1,10 +1,9 @@
-"""What the shard's owner does in the background: passes over all rows, and the cut of the journal below them."""
+"""Background work of the shard's owner: snapshots of all rows, and trimming of the journal below them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 import pytest
 
 from stocktide.agents.maintenance.snapshots import KEYS_MAX, KEYS_MIN, JournalTrimmer, SnapshotRefresh
@@ -26,7 +25,7 @@ from tests.unit.fakes import decision_of
 
 
 class ScriptedLedger:
-    """Answers pages in the order given."""
+    """Answers pages in the given order."""
 
     def __init__(self, *answers: Result | Exception) -> None:
         self.answers = list(answers)
@@ -57,6 +56,14 @@ def at(batch: int) -> Position:
     return Position(batch + 1, 1, "w", batch, f"t{batch}")
 
 
+def rows_of(writer: CheckpointWriter) -> dict[bytes, bytes]:
+    return {key: value for key, value in writer.rows() if value is not None}
+
+
+def stored(writer: CheckpointWriter) -> Checkpoints:
+    return decode_checkpoints(rows_of(writer), 0)
+
+
 @pytest.mark.parametrize(("how", "more"), [("begun", True), ("going", True), ("ended", False), ("whole", False)])
 async def test_pages_follow_one_another_until_the_pass_has_ended(how: str, more: bool) -> None:
     assert await restating(ScriptedLedger(page(how))).page() is more
@@ -75,59 +82,53 @@ async def test_a_page_is_as_large_as_it_takes_to_end_in_half_of_the_period(keys:
     assert ledger.asked[0].every_ms == 100_000
 
 
-def marks_of(*details: str, start: int = 6, begun: Position | None = None) -> CheckpointWriter:
-    marks = CheckpointWriter(0, begun)
+def snapshots_seen(*details: str, start: int = 6, begun: Position | None = None) -> CheckpointWriter:
+    writer = CheckpointWriter(0, begun)
     for number, detail in enumerate(details, start):
-        results = (Result("restated", detail=detail),)
-        marks.see(
-            msgspec.structs.replace(decision_of(batch=number + 1), results=results), 10, at(number), at(number + 1)
-        )
-    return marks
+        decision = decision_of(Result("restated", detail=detail), batch=number + 1)
+        writer.see(decision, 10, at(number), at(number + 1))
+    return writer
 
 
 def test_a_pass_that_ended_is_marked_where_it_began() -> None:
-    assert whole_key(0) in dict(_kept(marks_of("begun 7", "going 7", "ended 7")))
-    assert decode_checkpoints(dict(_kept(marks_of("begun 7", "going 7", "ended 7"))), 0).whole == at(6)
-    assert decode_checkpoints(dict(_kept(marks_of("whole 7"))), 0).whole == at(6)
+    assert whole_key(0) in rows_of(snapshots_seen("begun 7", "going 7", "ended 7"))
+    assert stored(snapshots_seen("begun 7", "going 7", "ended 7")).whole == at(6)
+    assert stored(snapshots_seen("whole 7")).whole == at(6)
 
 
 def test_a_pass_under_way_is_remembered_over_a_restart() -> None:
-    before = marks_of("begun 7")
-    assert decode_checkpoints(dict(_kept(before)), 0).whole is None
-    begun = decode_position(dict(_kept(before))[begun_key(0)])
-    assert decode_checkpoints(dict(_kept(marks_of("ended 7", start=9, begun=begun))), 0).whole == at(6)
+    before = snapshots_seen("begun 7")
+    assert stored(before).whole is None
+    begun = decode_position(rows_of(before)[begun_key(0)])
+    assert stored(snapshots_seen("ended 7", start=9, begun=begun)).whole == at(6)
 
 
 def test_the_end_of_a_pass_whose_beginning_was_not_seen_marks_nothing() -> None:
-    assert marks_of("going 7", "ended 7").rows() == []
-    assert decode_checkpoints(dict(_kept(marks_of("begun 7", "ended 3"))), 0).whole is None
+    assert snapshots_seen("going 7", "ended 7").rows() == []
+    assert stored(snapshots_seen("begun 7", "ended 3")).whole is None
 
 
 def test_every_so_many_bytes_a_milestone_is_kept() -> None:
-    marks = CheckpointWriter(0)
+    writer = CheckpointWriter(0)
     for number in range(5):
-        marks.see(decision_of(batch=number + 1), MILESTONE_BYTES // 2, at(number), at(number + 1))
-    kept = decode_checkpoints(dict(_kept(marks)), 0)
+        writer.see(decision_of(batch=number + 1), MILESTONE_BYTES // 2, at(number), at(number + 1))
+    kept = stored(writer)
     assert kept.milestones == (at(2), at(4))
-    assert marks.bytes_since == MILESTONE_BYTES // 2
+    assert writer.bytes_since == MILESTONE_BYTES // 2
     assert kept.all() == (at(2), at(4))
 
 
-def _kept(marks: CheckpointWriter) -> list[tuple[bytes, bytes]]:
-    return [(key, value) for key, value in marks.rows() if value is not None]
-
-
 class FakeJournal:
-    """A journal that was cut below `beginning` at the most."""
+    """A journal that can be trimmed up to `old`."""
 
     def __init__(self, checkpoints: Checkpoints, old: int) -> None:
-        self._landmarks = checkpoints
+        self._checkpoints = checkpoints
         self._old = old
         self.cut: list[int] = []
         self.forgotten: list[OutputRow] = []
 
     async def checkpoints(self) -> Checkpoints:
-        return self._landmarks
+        return self._checkpoints
 
     async def trim(self, below: int) -> int:
         self.cut.append(below)

@@ -1,4 +1,4 @@
-"""Leave to produce: only while the partitions are surely ours."""
+"""A worker produces only while the partitions are certainly its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def test_a_member_may_produce_while_a_heartbeat_is_younger_than_half_the_s
     await asyncio.wait_for(membership.wait_until_may_produce(1), 1)
 
 
-async def test_one_that_woke_up_late_waits_until_a_heartbeat_is_answered() -> None:
+async def test_a_member_that_woke_up_late_waits_for_a_heartbeat() -> None:
     membership = FakeMembership(session_seconds=10)
     membership.now = 60.0
     waiting = asyncio.create_task(membership.wait_until_may_produce(1))
@@ -26,7 +26,7 @@ async def test_one_that_woke_up_late_waits_until_a_heartbeat_is_answered() -> No
     await asyncio.wait_for(waiting, 1)
 
 
-async def test_one_that_woke_up_late_and_lost_its_partitions_is_told_so() -> None:
+async def test_a_member_that_woke_up_late_and_lost_its_partitions_gets_an_error() -> None:
     membership = FakeMembership(session_seconds=10)
     membership.now = 60.0
     waiting = asyncio.create_task(membership.wait_until_may_produce(1))

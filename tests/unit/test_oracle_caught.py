@@ -664,7 +664,7 @@ _FOUND_LIVE = ("oversold", "hold_ended_twice")
 
 
 @pytest.mark.parametrize(
-    ("checker", "plant"),
+    ("checker", "make_history"),
     [
         (checker, make_history)
         for checker, make_histories in BROKEN_HISTORIES.items()

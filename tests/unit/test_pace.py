@@ -1,22 +1,13 @@
-"""Publication gives way to decisions under load, and comes back."""
+"""Publication slows down under load and recovers."""
 
 from __future__ import annotations
 
 from stocktide.agents.publication_throttle import STRETCH_MAX, WINDOW_SECONDS, PublicationThrottle
+from tests.unit.fakes import FakeClock
 
 
-class Clock:
-    """Seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def spend(pace: PublicationThrottle, clock: Clock, share: float) -> float:
-    """One window with so much of it spent on publication; the factor after it."""
+def spend(pace: PublicationThrottle, clock: FakeClock, share: float) -> float:
+    """Spend a share of one window on publication; the factor afterwards."""
     with pace.working():
         clock.now += WINDOW_SECONDS * share
     clock.now += WINDOW_SECONDS * (1 - share)
@@ -24,20 +15,20 @@ def spend(pace: PublicationThrottle, clock: Clock, share: float) -> float:
 
 
 def test_an_idle_worker_publishes_at_the_interval_itself() -> None:
-    clock = Clock()
+    clock = FakeClock()
     pace = PublicationThrottle(clock)
     assert spend(pace, clock, 0.01) == 1.0
 
 
 def test_a_busy_worker_stretches_intervals_up_to_a_limit_and_back() -> None:
-    clock = Clock()
+    clock = FakeClock()
     pace = PublicationThrottle(clock)
     assert [spend(pace, clock, 0.5) for _ in range(6)] == [2.0, 4.0, 8.0, STRETCH_MAX, STRETCH_MAX, STRETCH_MAX]
     assert [spend(pace, clock, 0.01) for _ in range(5)] == [5.0, 2.5, 1.25, 1.0, 1.0]
 
 
 def test_between_the_limits_the_factor_stays() -> None:
-    clock = Clock()
+    clock = FakeClock()
     pace = PublicationThrottle(clock)
     spend(pace, clock, 0.5)
     assert spend(pace, clock, 0.08) == 2.0

@@ -49,7 +49,7 @@ def test_what_is_no_json_is_400_and_what_is_too_large_413() -> None:
     assert document(problems.from_malformed(Malformed("too_large", "too much")))["status"] == 413
 
 
-def test_what_is_not_settled_says_when_to_come_back() -> None:
+def test_an_unsettled_answer_has_retry_after() -> None:
     response = problems.service_unavailable("unsettled", "not in time")
     assert response.headers["Retry-After"] == "1"
     assert document(response)["code"] == "unsettled"
@@ -90,11 +90,8 @@ def test_a_resume_threshold_is_above_the_safety_threshold_of_its_document() -> N
     refused = read_policy(b'{"safety_threshold":5,"resume_threshold":5}')
     assert isinstance(refused, Malformed)
     assert refused.path == "resume_threshold"
-    assert read_policy(b'{"safety_threshold":5,"resume_threshold":6}') == {
-        "safety_threshold": 5,
-        "resume_threshold": 6,
-    }
-    # Alone it may turn out too low by merging; then safety + 1 is in force.
+    assert read_policy(b'{"safety_threshold":5,"resume_threshold":6}') == {"safety_threshold": 5, "resume_threshold": 6}
+    # Alone it may be too low after merging; then safety + 1 is effective.
     assert read_policy(b'{"resume_threshold":0}') == {"resume_threshold": 0}
 
 

@@ -1,4 +1,4 @@
-"""What of a worker's work counts as waiting, and what as a move."""
+"""Which work of a worker counts as pending, and what counts as progress."""
 
 from __future__ import annotations
 
@@ -19,29 +19,16 @@ from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.topics import ORDERS, STOCK
 from stocktide.tables.recovery.rebuild import RecoveryProgress as Rebuilding
 from stocktide.tables.settlement.stalls import PartStatus, StepStatus
-from tests.unit.fakes import FakeMembership
+from tests.unit.fakes import FakeMembership, FakeProducer, FakeProducerBatch
 
 ORDERS_0, STOCK_0 = TP("s-orders", 0), TP("s-stock", 0)
 
 
-class FakeProducerBatch:
-    """A batch of a producer."""
-
-    def append(self, **_: Any) -> object:
-        return self
-
-    def close(self) -> None:
-        pass
-
-
-class RefusingProducer:
-    """One that Kafka refuses while `refuses` is set."""
+class RefusingProducer(FakeProducer):
+    """A producer that Kafka refuses while `refuses` is set."""
 
     def __init__(self) -> None:
         self.refuses = True
-
-    def create_batch(self) -> FakeProducerBatch:
-        return FakeProducerBatch()
 
     async def send_batch(self, batch: FakeProducerBatch, topic: str, partition: int) -> Any:
         if self.refuses:
@@ -53,8 +40,6 @@ class RefusingProducer:
 
 @dataclass
 class FakeRelay:
-    """What is looked at of a relay."""
-
     blessed: bool = True
     term: int = 1
     error: str | None = None
@@ -84,8 +69,6 @@ class FakeServerView:
 
 @dataclass
 class FakeConsumer:
-    """What is looked at of Faust's consumer."""
-
     fetched: dict[TP, int | None] = field(default_factory=lambda: {ORDERS_0: 12, STOCK_0: 12})
     oldest: dict[TP, int] = field(default_factory=dict)
 
@@ -100,7 +83,7 @@ class FakeConsumer:
 
 
 class FakeWorker:
-    """All parts that are looked at, each where a test can change it."""
+    """All parts that are observed, each of which a test can change."""
 
     def __init__(self) -> None:
         self.membership = FakeMembership()
@@ -111,7 +94,7 @@ class FakeWorker:
             FakeServerView(),
         )
         self.tables = SimpleNamespace(actives_ready=True)
-        self.lanes = PartitionWorkers("orders", self._handle, self.membership)
+        self.workers = PartitionWorkers("orders", self._handle, self.membership)
         self.due = (0, 0, "")
         self.producer = RefusingProducer()
         self.publisher = Publisher(self.producer, self.membership)  # type: ignore[arg-type]
@@ -121,32 +104,34 @@ class FakeWorker:
         raise AssertionError
 
     async def look(self) -> dict[str, PartStatus]:
-        """The standings by part."""
         app: Any = SimpleNamespace(membership=self.membership, consumer=self.consumer, tables=self.tables)
         stock: Any = SimpleNamespace(status=lambda _: self.due)
         submitter: Any = SimpleNamespace(trouble=None)
         servers: tuple[Any, Any] = self.redis, self.kafka
         relay = self.relay
         progress = WorkerProgress(
-            "s", app, {ORDERS: self.lanes}, stock, lambda: relay, self.publisher, submitter, self.steps, *servers
+            "s", app, {ORDERS: self.workers}, stock, lambda: relay, self.publisher, submitter, self.steps, *servers
         )
         return {standing.part: standing for standing in await progress.statuses()}
+
+
+@pytest.fixture
+def worker() -> FakeWorker:
+    return FakeWorker()
 
 
 async def test_nothing_waits_where_all_was_read_and_done() -> None:
     assert not any(standing.pending for standing in (await FakeWorker().look()).values())
 
 
-async def test_a_chunk_that_is_not_done_waits_with_its_offset_and_the_error_of_its_handler() -> None:
-    worker = FakeWorker()
+async def test_a_chunk_that_is_not_done_waits_with_its_offset_and_the_error_of_its_handler(worker: FakeWorker) -> None:
     worker.consumer.oldest[ORDERS_0] = 11
-    worker.lanes.in_progress[0] = ChunkInProgress(5, "ValueError: broken")
+    worker.workers.in_progress[0] = ChunkInProgress(5, "ValueError: broken")
     found = (await worker.look())["consuming s-orders-0"]
     assert (found.pending, found.offset, found.reason) == (1, 5, "ValueError: broken")
 
 
-async def test_a_row_of_stock_that_a_policy_lets_rest_does_not_wait_and_one_that_is_due_does() -> None:
-    worker = FakeWorker()
+async def test_a_row_of_stock_is_pending_only_once_it_is_due(worker: FakeWorker) -> None:
     worker.consumer.oldest[STOCK_0] = 11
     assert not (await worker.look())["consuming s-stock-0"].pending
     worker.due = (1, 7, "KafkaTimeoutError")
@@ -154,10 +139,9 @@ async def test_a_row_of_stock_that_a_policy_lets_rest_does_not_wait_and_one_that
     assert (found.pending, found.reason) == (1, "KafkaTimeoutError")
 
 
-async def test_what_is_fetched_behind_work_that_is_stuck_is_no_move() -> None:
-    worker = FakeWorker()
+async def test_what_is_fetched_behind_work_that_is_stuck_is_no_move(worker: FakeWorker) -> None:
     worker.consumer.oldest[ORDERS_0] = 8
-    worker.lanes.in_progress[0] = ChunkInProgress(5)
+    worker.workers.in_progress[0] = ChunkInProgress(5)
     worker.due = (1, 7, "")
     before = await worker.look()
     worker.consumer.fetched = {ORDERS_0: 15, STOCK_0: 15}
@@ -166,8 +150,7 @@ async def test_what_is_fetched_behind_work_that_is_stuck_is_no_move() -> None:
         assert before[part].position == after[part].position
 
 
-async def test_what_is_fetched_where_nothing_is_stuck_is_a_move() -> None:
-    worker = FakeWorker()
+async def test_what_is_fetched_where_nothing_is_stuck_is_a_move(worker: FakeWorker) -> None:
     worker.consumer.fetched = {ORDERS_0: 3, STOCK_0: 3}
     before = await worker.look()
     worker.consumer.fetched = {ORDERS_0: 6, STOCK_0: 6}
@@ -176,8 +159,7 @@ async def test_what_is_fetched_where_nothing_is_stuck_is_a_move() -> None:
         assert before[part].pending and before[part].position != after[part].position
 
 
-async def test_what_waits_for_a_redis_that_is_being_filled_moves_with_it() -> None:
-    worker = FakeWorker()
+async def test_what_waits_for_a_redis_that_is_being_filled_moves_with_it(worker: FakeWorker) -> None:
     worker.consumer.oldest[ORDERS_0] = 11
     worker.relay.blessed = False
     positions = []
@@ -188,43 +170,36 @@ async def test_what_waits_for_a_redis_that_is_being_filled_moves_with_it() -> No
     assert positions[0][0] != positions[1][0] and positions[0][1] != positions[1][1]
 
 
-async def test_a_takeover_that_fails_again_and_again_does_not_move_however_much_it_reads() -> None:
-    worker = FakeWorker()
+async def test_a_takeover_that_fails_again_and_again_does_not_move_however_much_it_reads(worker: FakeWorker) -> None:
     worker.relay.blessed, worker.relay.error = False, "it is another journal"
     first = (await worker.look())["settling"]
     second = (await worker.look())["settling"]
     assert first.pending and first.position == second.position and first.reason == "it is another journal"
 
 
-async def test_batches_that_are_in_redis_and_not_in_the_journal_wait() -> None:
-    worker = FakeWorker()
+async def test_batches_that_are_in_redis_and_not_in_the_journal_wait(worker: FakeWorker) -> None:
     worker.redis.numbers = LedgerProgress(head=30, settled=28)
     found = (await worker.look())["settling"]
     assert (found.pending, found.topic, found.offset) == (2, "s-journal", 70)
 
 
-async def test_a_partition_of_which_nobody_knows_where_to_read_on_waits() -> None:
-    worker = FakeWorker()
+async def test_a_partition_without_a_known_position_counts_as_pending(worker: FakeWorker) -> None:
     worker.consumer.fetched[ORDERS_0] = None
     assert (await worker.look())["consuming s-orders-0"].pending
 
 
-async def test_what_is_assigned_elsewhere_or_not_yet_is_no_part_of_this_worker() -> None:
-    worker = FakeWorker()
+async def test_what_is_assigned_elsewhere_or_not_yet_is_no_part_of_this_worker(worker: FakeWorker) -> None:
     worker.consumer.oldest[ORDERS_0] = 11
     worker.membership.end()
     assert not any(part.startswith("consuming") for part in await worker.look())
 
 
-async def test_a_topic_that_takes_no_rows_is_told_until_it_does_or_the_partitions_are_gone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_topic_that_refuses_rows_is_reported_until_it_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stocktide.streams.kafka.publish.RETRY_SECONDS_MIN", 0.001)
     for ends_with_success in (True, False):
         worker = FakeWorker()
-        writing = asyncio.create_task(
-            worker.publisher.publish(STOCK.full_name("s"), [(b"A", b"1")], 1, to_partition=lambda _: 3)
-        )
+        publish = worker.publisher.publish(STOCK.full_name("s"), [(b"A", b"1")], 1, to_partition=lambda _: 3)
+        writing = asyncio.create_task(publish)
         await asyncio.sleep(0.05)
         found = (await worker.look())["writing s-stock-3"]
         assert (found.pending, found.topic, found.partition) == (1, "s-stock", 3)

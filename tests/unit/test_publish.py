@@ -1,4 +1,4 @@
-"""Rows that Kafka will never take: set aside alone, and never sent for ever."""
+"""Rows that Kafka never accepts are set aside, one by one, and not sent again."""
 
 from __future__ import annotations
 
@@ -9,39 +9,22 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOr
 
 from stocktide.agents.dead_letters import RefusedRowHandler
 from stocktide.streams.kafka.publish import OFFSET_NOT_WRITTEN, OutputRow, Publisher, partition_of
-from tests.unit.fakes import FakeMembership, RecordingPublisher
+from tests.unit.fakes import FakeMembership, FakeProducer, FakeProducerBatch, RecordingPublisher
 
 RECORD_BYTES_MAX = 100
 
 
-class RecordingBatch:
-    """What a producer's batch builder does."""
-
-    def __init__(self) -> None:
-        self.rows: list[OutputRow] = []
-
-    def append(self, *, key: bytes, value: bytes | None, timestamp: int | None) -> object:
-        self.rows.append((key, value))
-        return object()
-
-    def close(self) -> None:
-        pass
-
-
-class SizeLimitedProducer:
-    """A broker that refuses a batch with a record that is too large, whenever it is sent."""
+class SizeLimitedProducer(FakeProducer):
+    """A broker that always refuses a batch with a record that is too large."""
 
     def __init__(self) -> None:
         self.written: list[OutputRow] = []
         self.refused = 0
 
-    def create_batch(self) -> RecordingBatch:
-        return RecordingBatch()
-
     async def partitions_for(self, topic: str) -> set[int]:
         return {0}
 
-    async def send_batch(self, batch: RecordingBatch, topic: str, partition: int) -> asyncio.Future[Any]:
+    async def send_batch(self, batch: FakeProducerBatch, topic: str, partition: int) -> asyncio.Future[Any]:
         sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if any(len(value or b"") > RECORD_BYTES_MAX for _, value in batch.rows):
             self.refused += 1
@@ -69,15 +52,15 @@ async def test_a_row_that_is_refused_is_found_and_handed_over_and_the_others_are
 
 
 async def test_a_refused_row_becomes_a_dead_letter_and_an_alert_and_neither_of_those_begets_another() -> None:
-    noted = RecordingPublisher()
-    refused = RefusedRowHandler(noted.publish, "t-dead-letters", "t-alerts")
+    publisher = RecordingPublisher()
+    refused = RefusedRowHandler(publisher.publish, "t-dead-letters", "t-alerts")
     await refused.set_aside("t-stock", 2, (b"A", b"{}"), MessageSizeTooLargeError(), 1)
-    assert [topic for topic, rows in noted.topics.items() if rows] == ["t-dead-letters", "t-alerts"]
+    assert [topic for topic, rows in publisher.topics.items() if rows] == ["t-dead-letters", "t-alerts"]
     await refused.set_aside("t-alerts", 0, (b"", b"{}"), MessageSizeTooLargeError(), 1)
-    assert {topic: len(rows) for topic, rows in noted.topics.items()} == {"t-dead-letters": 1, "t-alerts": 1}
+    assert {topic: len(rows) for topic, rows in publisher.topics.items()} == {"t-dead-letters": 1, "t-alerts": 1}
 
 
-async def test_a_topic_that_is_known_again_is_no_longer_told_as_failing() -> None:
+async def test_a_topic_that_is_known_again_is_no_longer_reported_as_failing() -> None:
     class Forgetful(SizeLimitedProducer):
         unknown = 1
 

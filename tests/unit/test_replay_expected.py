@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from stocktide.loadtest.client.topics import RejectedEvent
-from stocktide.loadtest.replay.outcomes import OutcomeTracker
-from stocktide.loadtest.replay.stock_model import (
-    ActualStock,
-    ExpectedSku,
-    ReplayedMovement,
-    ReplayedMovementLine,
-    ReplayedOrder,
-    ReplayedOrderLine,
-    StockModel,
+from stocktide.loadtest.client.contract import (
+    DeadLetterView,
+    LineView,
+    MovedLineView,
+    MovementView,
+    OrderView,
+    StockView,
 )
+from stocktide.loadtest.replay.outcomes import OutcomeTracker
+from stocktide.loadtest.replay.stock_model import ExpectedSku, StockModel
 
 SKU = "85123A"
 
 
-def order(state: str, sequence: int, **amounts: int) -> ReplayedOrder:
-    line = ReplayedOrderLine(SKU, 5, warehouses={"UK1": amounts.get("reserved", 0)}, **amounts)
-    return ReplayedOrder("retail-1", state, (line,), sequence, outcome="reserved")
+def order(state: str, sequence: int, **amounts: int) -> OrderView:
+    line = LineView(SKU, 5, warehouses={"UK1": amounts.get("reserved", 0)}, **amounts)
+    return OrderView("retail-1", "jd", state, (line,), sequence, outcome="reserved")
 
 
-def movement(change: int, id: str = "m-1", type: str = "stock.received", batch: int = 1) -> ReplayedMovement:
-    return ReplayedMovement("UK1", id, type, "received", (ReplayedMovementLine(SKU, change, change=change),), batch)
+def movement(change: int, id: str = "m-1", type: str = "stock.received", batch: int = 1) -> MovementView:
+    return MovementView("UK1", id, type, "received", lines=(MovedLineView(SKU, change, change=change),), batch=batch)
 
 
-def stock(on_hand: int, committed: int = 0, locked: int = 0, preordered: int = 0) -> ActualStock:
+def stock(on_hand: int, committed: int = 0, locked: int = 0, preordered: int = 0) -> StockView:
     available = on_hand - committed - locked
-    return ActualStock(SKU, 1, on_hand, committed, locked, available, preordered)
+    return StockView(SKU, 1, on_hand, committed, locked, available=available, preordered=preordered)
 
 
 def test_a_hold_is_locked_until_it_is_paid_and_committed_until_it_is_shipped() -> None:
@@ -73,7 +72,7 @@ def test_a_movement_that_is_told_again_counts_once() -> None:
 def test_preorders_are_summed_over_channels_and_states() -> None:
     oracle = StockModel()
     oracle.take_order(order("reserved", 1, preordered=2))
-    oracle.take_order(ReplayedOrder("retail-2", "paid", (ReplayedOrderLine(SKU, 3, preordered=3),), 2))
+    oracle.take_order(OrderView("retail-2", "jd", "paid", (LineView(SKU, 3, preordered=3),), 2))
     assert oracle.expected(SKU) == ExpectedSku(preordered=5)
 
 
@@ -148,15 +147,15 @@ def test_an_order_that_ended_in_an_earlier_run_is_answered_when_it_is_sent() -> 
     answers.on_order(order("paid", 2, reserved=5))
     answers.begin()
     answers.sent_order(PLACED)
-    assert (answers.missing(), answers.answered, answers.oracle.changes) == ([], 1, 0)
+    assert (answers.missing(), answers.answered, answers.model.changes) == ([], 1, 0)
 
 
 def test_a_refused_order_is_answered_with_its_reason() -> None:
     answers = OutcomeTracker(StockModel(), ships=False)
     answers.begin()
     answers.sent_order(PLACED)
-    line = ReplayedOrderLine(SKU, 5, reason="insufficient_stock")
-    answers.on_order(ReplayedOrder("retail-1", "rejected", (line,), 1))
+    line = LineView(SKU, 5, reason="insufficient_stock")
+    answers.on_order(OrderView("retail-1", "jd", "rejected", (line,), 1))
     assert dict(answers.outcomes()) == {"insufficient_stock": 1}
 
 
@@ -188,8 +187,8 @@ def test_an_event_that_was_refused_is_answered_by_its_dead_letter() -> None:
     answers.sent_order(PLACED)
     answers.sent_movement({"id": "retail-C1-customer_return"})
     raw = '{"type":"order.placed","id":"retail-1-placed","order_id":"retail-1"}'
-    answers.on_dead_letter(RejectedEvent("conflict", raw=raw))
-    answers.on_dead_letter(RejectedEvent("too_old", raw='{"id":"retail-C1-customer_return"}'))
-    answers.on_dead_letter(RejectedEvent("malformed_json", raw="nonsense"))
+    answers.on_dead_letter(DeadLetterView("conflict", raw=raw))
+    answers.on_dead_letter(DeadLetterView("too_old", raw='{"id":"retail-C1-customer_return"}'))
+    answers.on_dead_letter(DeadLetterView("malformed_json", raw="nonsense"))
     assert answers.missing() == []
     assert dict(answers.dead_letters) == {"conflict": 1, "too_old": 1}

@@ -1,4 +1,4 @@
-"""The page of a load test: the verdict first, every name as text, nothing from elsewhere, figures that are right."""
+"""The report of a load test: the verdict first, every name as text, nothing external, correct figures."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from stocktide.loadtest.report.text import (
 )
 from tests.unit.sample_results import NASTY, OVERSOLD, broken, flash_sale, nasty, not_valid, search
 
-# What plotly.js alone weighs, and what the rest of a page may.
+# The size of plotly.js, and the limit for the rest of a page.
 PLOTLY_BYTES = 5_000_000
 REST_BYTES_MAX = 1_500_000
 
 
 class PageText(HTMLParser):
-    """The elements of a page and the text in it, scripts apart."""
+    """The elements and the text of a page, scripts apart."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class PageText(HTMLParser):
 
     @property
     def text(self) -> str:
-        """What is read, in its order, with single blanks."""
+        """The text in its order, with single spaces."""
         return " ".join(" ".join(self.words).split())
 
 
 def data_of(page: str) -> list[dict[str, Any]]:
-    """The plots that a page draws."""
+    """The plots of a page."""
     found: list[dict[str, Any]] = json.loads(PageText(page).scripts[0])
     return found
 
@@ -77,9 +77,7 @@ def data_of(page: str) -> list[dict[str, Any]]:
         (not_valid(), "? Not valid", "not-valid"),
     ],
 )
-def test_the_verdict_comes_first_in_words_a_symbol_and_a_colour(
-    results: LoadTestResults, word: str, state: str
-) -> None:
+def test_the_verdict_comes_first_with_symbol_and_colour(results: LoadTestResults, word: str, state: str) -> None:
     page = page_of(results)
     text = PageText(page).text
     assert f'class="verdict {state}"' in page
@@ -133,7 +131,7 @@ def test_the_figures_are_those_of_the_run() -> None:
     assert f"Oversold 0 {accepted:,} checked" in text
 
 
-def test_what_nobody_looked_at_is_not_shown_as_clean() -> None:
+def test_a_checker_without_records_is_not_shown_as_clean() -> None:
     sale = flash_sale()
     verdict = structs.replace(sale.verdict, checked={"oversold": 0, "answer_lost": 12})
     text = PageText(page_of(structs.replace(sale, verdict=verdict))).text
@@ -287,7 +285,7 @@ def test_a_long_history_is_thinned_and_keeps_its_ends_and_every_change_of_mode()
     assert thinned(points[:100]) == points[:100]
 
 
-def test_half_an_hour_makes_a_page_that_a_browser_still_likes() -> None:
+def test_half_an_hour_makes_a_page_of_limited_size() -> None:
     assert len(page_of(flash_sale(seconds=1800)).encode()) < PLOTLY_BYTES + REST_BYTES_MAX
 
 

@@ -1,4 +1,4 @@
-"""Paths, queries and what is no request at all, over a real socket and aiohttp's own parser."""
+"""Paths, queries and malformed requests, over a real socket and aiohttp's own parser."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ANY = msgspec.json.Decoder(dict[str, Any])
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; `code` of a problem, which it has to be where it is no success."""
+    """A response; `code` is that of a problem document."""
 
     status: int
     headers: bytes
@@ -93,7 +93,7 @@ async def get(port: int, target: str | bytes, method: bytes = b"GET") -> Answer:
     return await send(port, method + b" " + raw + b" HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
-# In order of use: not of Unicode. Each printable character is in some name.
+# Each printable character is in some name.
 PRINTABLE = [
     chr(number)
     for number in range(sys.maxunicode + 1)
@@ -249,7 +249,7 @@ NOT_HTTP = [
 
 
 @pytest.mark.parametrize(("request_", "status", "code"), NOT_HTTP, ids=lambda value: repr(value)[:60])
-async def test_whatever_the_parser_refuses_is_a_problem(
+async def test_a_refused_request_is_a_problem(
     port: int, request_: bytes, status: int | tuple[int, ...], code: str | None
 ) -> None:
     answer = await send(port, request_)

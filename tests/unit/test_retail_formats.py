@@ -1,4 +1,4 @@
-"""Copies of Online Retail as they go round: other dates, headers, delimiters, encodings, packings, and broken ones."""
+"""Copies of Online Retail in other formats: dates, headers, delimiters, encodings, archives, and damaged files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stocktide.loadtest.workload.retail_dates import ORDERS, DateOrder, moment
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 SECOND_COLUMNS = ("Invoice", "StockCode", "Description", "Quantity", "InvoiceDate", "Price", "Customer ID", "Country")
-# Composed, in the manner of the data set: an order, another one, a cancellation, a write-off, a fee, odd codes.
+# Made up like the data set: two orders, a cancellation, a write-off, a fee, unusual codes.
 ROWS = (
     ("700001", "31000A", "RED LAMP, SMALL", "6", "2010-12-01 08:26", "2.55", "17850", "United Kingdom"),
     ("700001", "31001", 'BOX 12" OAK', "1200", "2010-12-01 08:26", "3.39", "17850", "United Kingdom"),
@@ -32,7 +32,7 @@ ROWS = (
 )
 HEADER = ",".join(COLUMNS) + "\n"
 ROW = "700001,31000A,RED LAMP,6,2010-12-01 08:26,2.55,17850,United Kingdom\n"
-# The real file, where this machine has it: its rows have to read alike in every form, too.
+# The real file, if available: its rows have to be the same in every format, too.
 REAL_FILE = os.environ.get("ONLINE_RETAIL_CSV_GZ")
 REAL_ROWS = 5_000
 Rows = tuple[tuple[str, ...], ...]
@@ -50,7 +50,7 @@ def written(tmp_path: Path) -> Written:
 
 
 def rows_of(kind: str) -> Rows:
-    """The composed rows, or the first of the real file."""
+    """The made-up rows, or the first rows of the real file."""
     if kind == "composed":
         return ROWS
     if REAL_FILE is None:
@@ -60,7 +60,7 @@ def rows_of(kind: str) -> Rows:
 
 
 def as_csv(rows: Rows, header: tuple[str, ...] = COLUMNS, delimiter: str = ",", date: str = "%Y-%m-%d %H:%M") -> str:
-    """The rows in another form."""
+    """The rows in another format."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter, lineterminator="\r\n")
     writer.writerow(header)
@@ -73,7 +73,7 @@ def invoices(path: Path, form: FileFormat = retail.PLAIN) -> list[Invoice]:
     return list(retail.read(path, form))
 
 
-def told(survey: FileSurvey) -> tuple[object, ...]:
+def summary_of(survey: FileSurvey) -> tuple[object, ...]:
     return survey.rows, survey.invoices, survey.orders, survey.skus, survey.first_at, survey.last_at, survey.skipped
 
 
@@ -96,11 +96,11 @@ def test_every_form_of_the_same_rows_gives_the_same_invoices_and_survey(
 ) -> None:
     rows = rows_of(kind)
     plain = written(as_csv(rows))
-    expected, expected_survey = invoices(plain), told(retail.survey(plain))
+    expected, expected_survey = invoices(plain), summary_of(retail.survey(plain))
     form = FileFormat(dates, "utf-8" if encoding == "utf-8-sig" else encoding)
     copy = written(as_csv(rows, header, delimiter, date).encode(encoding))
     assert invoices(copy, form) == expected
-    assert told(retail.survey(copy, form)) == expected_survey
+    assert summary_of(retail.survey(copy, form)) == expected_survey
     assert retail.survey(copy, form).ragged.rows == 0
 
 
@@ -184,9 +184,7 @@ def test_a_date_means_what_its_order_says(text: str, iso: str | None, mdy: str |
         ("mdy", "", "line 2: InvoiceDate '' is no date like 12/1/2010 8:26"),
     ],
 )
-def test_a_date_of_another_order_is_an_error_that_names_the_option(
-    dates: DateOrder, date: str, says: str, written: Written
-) -> None:
+def test_a_date_of_another_order_names_the_option(dates: DateOrder, date: str, says: str, written: Written) -> None:
     with pytest.raises(RetailError) as error:
         invoices(written(HEADER + ROW.replace("2010-12-01 08:26", date)), FileFormat(dates))
     assert says in str(error.value)
@@ -229,12 +227,12 @@ def test_a_row_without_a_quantity_is_skipped_with_a_reason(written: Written) -> 
     assert (invoice.ordered, invoice.skipped) == ((InvoiceItem("31000A", 6),), {"no quantity": 1})
 
 
-def test_ragged_rows_are_read_where_that_is_certain_and_told_with_their_lines(written: Written) -> None:
+def test_ragged_rows_are_read_where_that_is_certain_and_listed_with_their_lines(written: Written) -> None:
     path = written(
         HEADER
         + ROW
         + "700001,31001,RED LAMP,6,2010-12-01 08:26,2.55,17850\n"  # 3: no Country
-        + "700001,31002,RED LAMP,6,2010-12-01 08:26\n"  # 4: nor what nobody needs
+        + "700001,31002,RED LAMP,6,2010-12-01 08:26\n"  # 4: nor price and customer
         + ROW.replace("31000A", "31003").rstrip() + ", ,\n"  # 5: blank ones more
         + "700001,31004,RED LAMP, SMALL, OLD,6,2010-12-01 08:26,2.55,17850,United Kingdom\n"  # 6: no quotes
         + "\n,,,,,,,\n"  # 7 and 8: blank
@@ -389,9 +387,7 @@ def test_a_zip_that_is_cut_off_is_refused(tmp_path: Path) -> None:
         invoices(path)
 
 
-def test_an_encoding_that_is_none_is_refused_before_the_file_is_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_encoding_is_refused_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("klingon", "base64", "rot13"):
         assert not retail_text.is_encoding(name)
         assert run(ReplayOptions(file=tmp_path / "none.csv", encoding=name)) == 2

@@ -1,4 +1,4 @@
-"""What lets us into Kafka and Redis: what fits together becomes keyword arguments, what does not is named."""
+"""Credentials for Kafka and Redis: consistent ones become keyword arguments, inconsistent ones are named."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SASL = {
 
 
 def refusal(environ: dict[str, str]) -> str:
-    """The sentence with which these variables are refused."""
+    """The message with which these variables are refused."""
     with pytest.raises(SettingsError) as refused:
         Settings.from_environment(environ)
     assert "pa55word" not in str(refused.value)
@@ -31,7 +31,7 @@ def refusal(environ: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate that signed itself, and its key."""
+    """A self-signed certificate and its key."""
     folder = tmp_path_factory.mktemp("pair")
     cert, key = folder / "cert.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]

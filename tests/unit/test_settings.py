@@ -1,4 +1,4 @@
-"""What the environment says wrongly is a sentence that names the variable and what it has to be."""
+"""An error in the environment is a sentence that names the variable and its valid values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stocktide.settings import Settings, SettingsError, unread_variables
 
 
 def refused(**environ: str) -> str:
-    """The sentence with which an environment is refused."""
+    """The message with which an environment is refused."""
     with pytest.raises(SettingsError) as raised:
         Settings.from_environment(environ)
     assert unread_variables(environ) == []
@@ -59,7 +59,7 @@ def test_a_variable_that_is_like_no_setting_is_warned_of() -> None:
     ]
 
 
-def test_a_setting_with_a_whole_number_says_so() -> None:
+def test_a_setting_with_a_whole_number_names_its_range() -> None:
     assert refused(STOCKTIDE_PORT="80x") == "STOCKTIDE_PORT is '80x': it has to be a whole number from 0 to 65535"
     assert refused(STOCKTIDE_TICK_MS="5") == "STOCKTIDE_TICK_MS is 5: it has to be a whole number from 10 to 60000"
     assert refused(STOCKTIDE_PARTITIONS="") == "STOCKTIDE_PARTITIONS is '': it has to be a whole number from 1 to 256"

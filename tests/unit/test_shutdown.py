@@ -1,4 +1,4 @@
-"""A process that is done ends, whatever a thread of it does."""
+"""A process that is done ends, whatever its threads do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ raise SystemExit(5)
 
 
 def ended(program: str) -> tuple[int, str, float]:
-    """Exit status, errors and s that it took."""
+    """Exit status, standard error and seconds."""
     began = time.monotonic()
     child = subprocess.run([sys.executable, "-c", program], timeout=30, capture_output=True, text=True, check=False)
     return child.returncode, child.stderr, time.monotonic() - began

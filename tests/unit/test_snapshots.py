@@ -1,4 +1,4 @@
-"""When a snapshot is whole: each SKU that the ledger knows has come, for all who ask, at the price of one check."""
+"""When a snapshot is complete: every SKU of the ledger has arrived; all waiting readers share one check."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.streams.topics import join_key
 from stocktide.tables.ledger.client import KnownSkus, Unblessed
+from tests.harness.eventually import eventually
 
 SECONDS_MAX = 5.0
 
 
 class FakeHubAndLedger:
-    """A ledger that knows SKUs, and a hub that is told of them when a test says."""
+    """A ledger that knows SKUs, and a hub that gets rows when a test publishes them."""
 
     def __init__(self, *skus: str) -> None:
         self.skus = set(skus)
@@ -37,6 +38,9 @@ class FakeHubAndLedger:
         await self.gate.wait()
         return found
 
+    def wait_whole(self) -> asyncio.Task[None]:
+        return asyncio.create_task(SnapshotMonitor(self.hub, self.read).whole("tmall"))
+
     def publish(self, *skus: str, channel: str = "tmall") -> None:
         for sku in skus:
             value = orjson.dumps({"channel": channel, "sku": sku, "quantity": 1, "version": self._offset + 1})
@@ -50,111 +54,109 @@ async def turns(count: int = 20) -> None:
 
 
 async def test_a_hub_that_holds_all_is_whole_after_one_question_of_no_page() -> None:
-    shop = FakeHubAndLedger("A", "B")
-    shop.publish("A", "B")
-    await asyncio.wait_for(SnapshotMonitor(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
-    assert shop.asked == [("", 0)]
+    fake = FakeHubAndLedger("A", "B")
+    fake.publish("A", "B")
+    await asyncio.wait_for(fake.wait_whole(), SECONDS_MAX)
+    assert fake.asked == [("", 0)]
 
 
 async def test_a_shop_that_knows_nothing_is_whole() -> None:
-    shop = FakeHubAndLedger()
-    await asyncio.wait_for(SnapshotMonitor(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
+    fake = FakeHubAndLedger()
+    await asyncio.wait_for(fake.wait_whole(), SECONDS_MAX)
 
 
 async def test_each_sku_is_waited_for_whatever_other_channels_have() -> None:
-    shop = FakeHubAndLedger("A", "B", "C")
-    shop.publish("A", "B", "C", channel="jd")
-    waiting = asyncio.create_task(SnapshotMonitor(shop.hub, shop.read).whole("tmall"))
+    fake = FakeHubAndLedger("A", "B", "C")
+    fake.publish("A", "B", "C", channel="jd")
+    waiting = fake.wait_whole()
     for sku in "CAB":
         await turns()
         assert not waiting.done()
-        shop.publish(sku)
+        fake.publish(sku)
     await asyncio.wait_for(waiting, SECONDS_MAX)
 
 
 async def test_pages_are_gone_through_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots_module, "PAGE_SKUS_MAX", 2)
     skus = [f"S{number}" for number in range(6)]
-    shop = FakeHubAndLedger(*skus)
-    waiting = asyncio.create_task(SnapshotMonitor(shop.hub, shop.read).whole("tmall"))
+    fake = FakeHubAndLedger(*skus)
+    waiting = fake.wait_whole()
     await turns()
-    shop.publish(*skus[:5])
+    fake.publish(*skus[:5])
     await turns()
     assert not waiting.done()
-    shop.publish(skus[5])
+    fake.publish(skus[5])
     await asyncio.wait_for(waiting, SECONDS_MAX)
-    assert shop.asked[-1] == ("S5", 2)
+    assert fake.asked[-1] == ("S5", 2)
 
 
 async def test_as_many_skus_that_are_not_the_same_are_not_taken_for_all() -> None:
-    """The hub is counted before the ledger is asked: what comes to be known in between cannot make up for one."""
-    shop = FakeHubAndLedger("A", "B")
-    shop.publish("A")
-    shop.gate.clear()
-    waiting = asyncio.create_task(SnapshotMonitor(shop.hub, shop.read).whole("tmall"))
+    """The hub is counted before the ledger is asked: a SKU that becomes known in between replaces no missing one."""
+    fake = FakeHubAndLedger("A", "B")
+    fake.publish("A")
+    fake.gate.clear()
+    waiting = fake.wait_whole()
     await turns()
-    shop.skus.add("C")
-    shop.publish("C")
-    shop.gate.set()
+    fake.skus.add("C")
+    fake.publish("C")
+    fake.gate.set()
     await turns()
     assert not waiting.done()
-    shop.publish("B")
+    fake.publish("B")
     await asyncio.wait_for(waiting, SECONDS_MAX)
 
 
 async def test_thousands_share_a_check_and_none_is_given_one_that_began_before_it_came() -> None:
-    shop = FakeHubAndLedger("A")
-    shop.publish("A")
-    snapshots = SnapshotMonitor(shop.hub, shop.read)
-    shop.gate.clear()
+    fake = FakeHubAndLedger("A")
+    fake.publish("A")
+    snapshots = SnapshotMonitor(fake.hub, fake.read)
+    fake.gate.clear()
     first = asyncio.create_task(snapshots.whole("tmall"))
     await turns()
-    shop.skus.add("B")
-    crowd = [asyncio.create_task(snapshots.whole("tmall")) for _ in range(2_000)]
+    fake.skus.add("B")
+    waiting = [asyncio.create_task(snapshots.whole("tmall")) for _ in range(2_000)]
     await turns()
-    shop.gate.set()
+    fake.gate.set()
     await asyncio.wait_for(first, SECONDS_MAX)
     await turns()
-    assert not any(task.done() for task in crowd)
-    shop.publish("B")
-    await asyncio.wait_for(asyncio.gather(*crowd), SECONDS_MAX)
-    assert len(shop.asked) <= 3
+    assert not any(task.done() for task in waiting)
+    fake.publish("B")
+    await asyncio.wait_for(asyncio.gather(*waiting), SECONDS_MAX)
+    assert len(fake.asked) <= 3
     assert not snapshots._waiters
 
 
-async def test_whoever_checks_for_all_and_leaves_is_followed_by_the_next() -> None:
-    shop = FakeHubAndLedger("A")
-    snapshots = SnapshotMonitor(shop.hub, shop.read)
+async def test_a_reader_that_leaves_during_its_check_is_replaced_by_the_next() -> None:
+    fake = FakeHubAndLedger("A")
+    snapshots = SnapshotMonitor(fake.hub, fake.read)
     checking = asyncio.create_task(snapshots.whole("tmall"))
     waiting = asyncio.create_task(snapshots.whole("tmall"))
     await turns()
     checking.cancel()
     await turns()
     assert not waiting.done()
-    shop.publish("A")
+    fake.publish("A")
     await asyncio.wait_for(waiting, SECONDS_MAX)
     assert not snapshots._waiters
 
 
 async def test_a_ledger_that_does_not_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots_module, "RETRY_SECONDS", 0.01)
-    shop = FakeHubAndLedger("A")
-    shop.publish("A")
-    shop.fails = [Unblessed("no takeover"), TimeoutError(), ConnectionResetError()]
-    await asyncio.wait_for(SnapshotMonitor(shop.hub, shop.read).whole("tmall"), SECONDS_MAX)
-    assert len(shop.asked) == 4
+    fake = FakeHubAndLedger("A")
+    fake.publish("A")
+    fake.fails = [Unblessed("no takeover"), TimeoutError(), ConnectionResetError()]
+    await asyncio.wait_for(fake.wait_whole(), SECONDS_MAX)
+    assert len(fake.asked) == 4
 
 
 async def test_a_sku_that_does_not_come_is_named_until_it_does(caplog: pytest.LogCaptureFixture) -> None:
-    shop = FakeHubAndLedger("A", "B")
-    shop.publish("A")
-    snapshots = SnapshotMonitor(shop.hub, shop.read, late_seconds=0.02)
+    fake = FakeHubAndLedger("A", "B")
+    fake.publish("A")
+    snapshots = SnapshotMonitor(fake.hub, fake.read, late_seconds=0.02)
     waiting = asyncio.create_task(snapshots.whole("tmall"))
-    async with asyncio.timeout(SECONDS_MAX):
-        while not snapshots.late:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: bool(snapshots.late))
     assert snapshots.late == {"tmall": "B"}
     assert "the feed of tmall waits for 1 SKUs, such as B" in caplog.text
-    shop.publish("B")
+    fake.publish("B")
     await asyncio.wait_for(waiting, SECONDS_MAX)
     assert snapshots.late == {}

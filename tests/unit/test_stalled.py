@@ -1,4 +1,4 @@
-"""A command that waits for what does not come ends with a reason, and one that works is left alone."""
+"""A command that waits in vain ends with a reason; one that makes progress is not interrupted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ SECONDS = 0.2
 
 
 async def forever() -> None:
-    """What never comes."""
     await asyncio.Event().wait()
 
 
@@ -39,7 +38,7 @@ async def test_what_does_not_move_is_ended_with_what_was_waited_for() -> None:
     assert time.monotonic() - began < 10 * SECONDS
 
 
-async def test_telling_the_same_again_and_again_is_no_progress() -> None:
+async def test_repeating_the_same_numbers_is_no_progress() -> None:
     watchdog = StallWatchdog("rebuild", SECONDS)
 
     async def work() -> None:
@@ -82,9 +81,7 @@ async def test_what_the_work_raises_is_raised() -> None:
         await StallWatchdog("audit", SECONDS).run("it", work())
 
 
-async def test_a_rebuild_does_not_watch_for_ever_a_worker_that_brings_nothing_back(
-    valkey: RedisServer, app_id: str
-) -> None:
+async def test_a_rebuild_does_not_wait_for_ever_for_a_stalled_worker(valkey: RedisServer, app_id: str) -> None:
     redis = connect(valkey.url)
     watchdog = StallWatchdog("rebuild", SECONDS)
     try:

@@ -1,4 +1,4 @@
-"""Work that waits while nothing moves is told with its place and its reason; everything else is not."""
+"""Pending work without progress is reported with its place and its reason; nothing else is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from stocktide.agents import partition_workers as lanes_module
+from stocktide.agents import partition_workers
 from stocktide.agents.partition_workers import ChunkInProgress, PartitionWorkers
 from stocktide.doctor.finding import Severity
 from stocktide.doctor.progress import ProcessStatus, judge_processes, judge_progress
@@ -26,17 +26,12 @@ from stocktide.tables.settlement.stalls import (
     describe_error,
     make_stall_gauges,
 )
-from tests.unit.fakes import FakeEvent, FakeMembership, FakeMessage, chunk_of
+from tests.unit.fakes import FakeClock, FakeEvent, FakeMembership, FakeMessage, chunk_of
 
 
-class Clock:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+def make_detector() -> tuple[FakeClock, StallDetector]:
+    clock = FakeClock(100.0)
+    return clock, StallDetector(clock)
 
 
 def standing(
@@ -45,8 +40,8 @@ def standing(
     return PartStatus(part, pending, position, reason, "s-journal", 0, 7)
 
 
-def looked(watch: StallDetector, clock: Clock, *standings: PartStatus, seconds: float = STALL_SECONDS) -> list[str]:
-    """The parts that stand still after looking once a second for so long."""
+def looked(watch: StallDetector, clock: FakeClock, *standings: PartStatus, seconds: float = STALL_SECONDS) -> list[str]:
+    """The stalled parts after one observation a second for so long."""
     found: tuple[Stall, ...] = watch.look(standings)
     for _ in range(int(seconds)):
         clock.now += 1
@@ -55,34 +50,30 @@ def looked(watch: StallDetector, clock: Clock, *standings: PartStatus, seconds: 
 
 
 def test_work_that_waits_ten_seconds_while_nothing_moves_is_a_stall_and_not_sooner() -> None:
-    clock = Clock()
-    watch = StallDetector(clock)
+    clock, watch = make_detector()
     assert looked(watch, clock, standing(), seconds=STALL_SECONDS - 1) == []
     assert looked(watch, clock, standing(), seconds=1) == ["settling"]
 
 
 def test_nothing_that_waits_is_no_stall_however_long_nothing_moves() -> None:
-    clock = Clock()
+    clock = FakeClock(100.0)
     assert looked(StallDetector(clock), clock, standing(pending=0), seconds=60) == []
 
 
 def test_each_move_begins_the_ten_seconds_anew() -> None:
-    clock = Clock()
-    watch = StallDetector(clock)
+    clock, watch = make_detector()
     for position in range(8):
         assert looked(watch, clock, standing(position=position), seconds=STALL_SECONDS - 1) == []
 
 
 def test_work_that_comes_after_a_long_rest_has_its_own_ten_seconds() -> None:
-    clock = Clock()
-    watch = StallDetector(clock)
+    clock, watch = make_detector()
     assert looked(watch, clock, standing(pending=0), seconds=60) == []
     assert looked(watch, clock, standing(pending=3), seconds=STALL_SECONDS - 1) == []
 
 
 def test_a_process_that_was_halted_itself_says_nothing_of_the_time_that_it_did_not_see() -> None:
-    clock = Clock()
-    watch = StallDetector(clock)
+    clock, watch = make_detector()
     assert looked(watch, clock, standing(), seconds=5) == []
     clock.now += 10 * GAP_SECONDS_MAX
     assert watch.look([standing()]) == ()
@@ -91,8 +82,7 @@ def test_a_process_that_was_halted_itself_says_nothing_of_the_time_that_it_did_n
 
 
 def test_a_part_that_went_to_another_worker_and_came_back_begins_anew() -> None:
-    clock = Clock()
-    watch = StallDetector(clock)
+    clock, watch = make_detector()
     looked(watch, clock, standing(), seconds=9)
     clock.now += 1
     assert watch.look([]) == ()
@@ -101,8 +91,8 @@ def test_a_part_that_went_to_another_worker_and_came_back_begins_anew() -> None:
 
 
 def test_a_stall_names_topic_partition_offset_and_reason() -> None:
-    told = Stall(standing(pending=2_001), 12.4).sentence
-    assert told == (
+    reported = Stall(standing(pending=2_001), 12.4).sentence
+    assert reported == (
         "settling has made no progress for 12 s at topic s-journal, partition 0, offset 7, and 2,001 "
         "wait: RecordTooLarge"
     )
@@ -116,8 +106,8 @@ def test_a_reason_is_one_line_and_has_an_end() -> None:
 
 
 async def run_stalls(looks: list[list[PartStatus]], failures: int = 0) -> tuple[StallMonitor, list[dict[str, Any]]]:
-    """Look so often, a second apart."""
-    clock, given, rows = Clock(), iter(looks), []
+    """Observe so often, a second apart."""
+    clock, given, rows = FakeClock(100.0), iter(looks), []
 
     async def look() -> list[PartStatus]:
         clock.now += 1
@@ -138,11 +128,16 @@ async def run_stalls(looks: list[list[PartStatus]], failures: int = 0) -> tuple[
     return stalls, rows
 
 
-async def test_one_alert_tells_of_a_stall_and_one_of_its_end() -> None:
+async def test_a_stall_makes_one_alert_and_its_end_another() -> None:
     stalls, rows = await run_stalls([[standing()]] * 20 + [[standing(position=1)]] * 3)
     assert [(row["type"], row["part"]) for row in rows] == [("stalled", "settling"), ("stall_over", "settling")]
-    told = rows[0]
-    assert (told["topic"], told["partition"], told["offset"], told["reason"]) == ("s-journal", 0, 7, "RecordTooLarge")
+    reported = rows[0]
+    assert (reported["topic"], reported["partition"], reported["offset"], reported["reason"]) == (
+        "s-journal",
+        0,
+        7,
+        "RecordTooLarge",
+    )
     assert stalls.found == ()
 
 
@@ -160,7 +155,7 @@ async def test_each_part_has_a_gauge_that_is_one_while_it_stands_still() -> None
     assert (registry.get_sample_value("stocktide_stalled_seconds", {"part": "settling"}) or 0) >= STALL_SECONDS
 
 
-def test_a_timer_says_why_its_newest_step_failed_until_one_is_done() -> None:
+def test_a_timer_keeps_the_reason_of_its_newest_failure_until_a_step_succeeds() -> None:
     steps = StepStatus()
     steps.failed("the ledger fails")
     assert (steps.done, steps.trouble) == (0, "the ledger fails")
@@ -168,22 +163,22 @@ def test_a_timer_says_why_its_newest_step_failed_until_one_is_done() -> None:
     assert (steps.done, steps.trouble) == (1, None)
 
 
-async def test_a_lane_tells_its_chunk_and_why_the_handler_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "RETRY_SECONDS_MIN", 0.001)
+async def test_a_partition_worker_reports_the_error_of_its_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_workers, "RETRY_SECONDS_MIN", 0.001)
     broken = True
 
     async def handle(chunk: Chunk, epoch: int) -> None:
         if broken:
             raise RuntimeError("too large")
 
-    lanes = PartitionWorkers("t", handle, FakeMembership())
-    await lanes.feed(FakeEvent(chunk_of(b"x", b"y", start=40)))
+    workers = PartitionWorkers("t", handle, FakeMembership())
+    await workers.feed(FakeEvent(chunk_of(b"x", b"y", start=40)))
     await asyncio.sleep(0.02)
-    assert lanes.in_progress == {0: ChunkInProgress(40, "RuntimeError: too large")}
+    assert workers.in_progress == {0: ChunkInProgress(40, "RuntimeError: too large")}
     broken = False
-    await asyncio.wait_for(lanes.drain(), 2)
-    assert lanes.in_progress == {} and lanes.done == {0: 41}
-    await lanes.stop()
+    await asyncio.wait_for(workers.drain(), 2)
+    assert workers.in_progress == {} and workers.done == {0: 41}
+    await workers.stop()
 
 
 def test_the_oldest_chunk_that_is_not_done_is_known_whatever_was_done_behind_it() -> None:

@@ -1,4 +1,4 @@
-"""The supervisor keeps children running, stops them in order, and none of them outlives us."""
+"""The supervisor restarts children, stops them in order, and no child outlives it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import LOG_BYTES_MAX, ChildProcess, rotate_log
-from stocktide.retry import poll_until
 from stocktide.up.program import Program, ProgramEnded
 from stocktide.up.supervisor import Supervisor
+from tests.harness.eventually import eventually
 
 FAKE = str(Path(__file__).with_name("fake_program.py"))
 SECONDS_MAX = 20.0
@@ -32,15 +32,15 @@ def serving(name: str, folder: Path) -> Program:
 
 
 def ending(folder: Path) -> Program:
-    """A program that ends at once with status 3 and a word."""
+    """A program that ends at once with status 3 and a message."""
     command = [sys.executable, FAKE, "end", "3", "no stock today"]
     return Program("worker", command, {}, f"http://127.0.0.1:{pick_free_port()}", folder / "worker.log")
 
 
 @asynccontextmanager
-async def watched(programs: list[Program], words: list[str], told: list[int]) -> AsyncIterator[None]:
-    """The programs, started and supervised, and gone afterwards."""
-    supervisor = Supervisor(programs, words.append, lambda: told.append(1))
+async def watched(programs: list[Program], messages: list[str], restarts: list[int]) -> AsyncIterator[None]:
+    """The programs under supervision, stopped at the end."""
+    supervisor = Supervisor(programs, messages.append, lambda: restarts.append(1))
     for program in programs:
         await program.start()
     watching = asyncio.create_task(supervisor.watch())
@@ -54,21 +54,17 @@ async def watched(programs: list[Program], words: list[str], told: list[int]) ->
             await program.stop()
 
 
-async def test_a_killed_child_is_started_again_and_it_is_told(tmp_path: Path) -> None:
+async def test_a_killed_child_is_restarted_and_reported(tmp_path: Path) -> None:
     program = serving("worker", tmp_path)
-    words: list[str] = []
-    told: list[int] = []
-    async with watched([program], words, told):
+    messages: list[str] = []
+    restarts: list[int] = []
+    async with watched([program], messages, restarts):
         first = program.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-
-        async def back() -> bool:
-            return bool(told)
-
-        assert await poll_until(back, SECONDS_MAX)
+        await eventually(lambda: bool(restarts))
         assert program.pid != first
-    assert words == [
+    assert messages == [
         "worker ended (killed by SIGKILL), starting it again in 0.1 s",
         f"worker is back (process {program.pid})",
     ]
@@ -80,9 +76,7 @@ async def test_a_child_that_ends_while_it_starts_is_quoted(tmp_path: Path) -> No
     assert "no stock today" in str(caught.value)
 
 
-async def test_a_child_that_keeps_ending_is_tried_with_growing_pauses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_child_that_keeps_ending_gets_growing_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     program = ending(tmp_path)
 
@@ -109,11 +103,7 @@ async def test_a_child_that_ignores_the_term_signal_is_killed(tmp_path: Path) ->
     child = ChildProcess("stubborn", tmp_path / "log")
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     await child.spawn([sys.executable, "-c", code])
-
-    async def is_up() -> bool:
-        return b"up" in child.log.read_bytes()
-
-    assert await poll_until(is_up, SECONDS_MAX)
+    await eventually(lambda: b"up" in child.log.read_bytes())
     await child.stop(0.2)
     assert await child.wait() == -signal.SIGKILL
 
@@ -136,11 +126,7 @@ async def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> Non
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         parent.kill()
-
-    async def is_gone() -> bool:
-        return not _runs(child)
-
-    assert await poll_until(is_gone, SECONDS_MAX)
+    await eventually(lambda: not _is_running(child))
 
 
 def test_a_log_that_is_too_long_is_put_aside(tmp_path: Path) -> None:
@@ -162,8 +148,8 @@ def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         process.wait(SECONDS_MAX)
 
 
-def _runs(pid: int) -> bool:
-    """Whether it runs; a zombie that nobody has reaped yet does not."""
+def _is_running(pid: int) -> bool:
+    """Whether it runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

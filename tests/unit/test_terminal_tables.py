@@ -1,4 +1,4 @@
-"""Everything that is printed in columns, at the widths of terminals: nothing misleads, no name breaks inside a word."""
+"""Tables at the widths of terminals: nothing misleads, and no name breaks inside a word."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stocktide.loadtest.replay.stock_model import StockDifference
 from stocktide.loadtest.report.compare import compare
 from stocktide.loadtest.report.compare_table import show as show_comparison
 from stocktide.loadtest.report.live import LiveSnapshot, LiveView
-from stocktide.loadtest.report.terminal import ProgressView
+from stocktide.loadtest.report.terminal import show_results
 from stocktide.loadtest.report.verdict_text import LIMITS
 from stocktide.ops import topics
 from stocktide.ops.dead_letters.reader import DeadLetterSummary
@@ -38,7 +38,7 @@ NAMES = (SKU, PLACE, CHANNEL)
 
 
 def on(width: int, draw: Callable[[Console], None], terminal: bool = True) -> list[str]:
-    """The lines that a terminal of that width shows; the terminal itself breaks what is wider."""
+    """The lines on a terminal of that width, which breaks wider lines."""
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None, highlight=False)
     with console.capture() as capture:
         draw(console)
@@ -55,7 +55,7 @@ def pieces(line: str, width: int) -> Iterator[str]:
 def load_test(name: str) -> Callable[[Console], None]:
     sale = flash_sale(skus=(name,))
     verdict = structs.replace(sale.verdict, notes=(f"the names of this run begin with {name}", "p99 of all was 1 ms"))
-    return lambda console: ProgressView.show(structs.replace(sale, verdict=verdict), console)
+    return lambda console: show_results(structs.replace(sale, verdict=verdict), console)
 
 
 def live(name: str) -> Callable[[Console], None]:
@@ -107,7 +107,7 @@ TABLES = (load_test, live, replay, comparison, standing, story, letters)
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("table", TABLES)
-def test_a_name_of_thirty_characters_breaks_after_its_hyphens_at_most(
+def test_a_name_of_30_characters_breaks_after_hyphens(
     table: Callable[[str], Callable[[Console], None]], width: int
 ) -> None:
     for name in NAMES:
@@ -123,7 +123,7 @@ def test_a_name_of_thirty_characters_breaks_after_its_hyphens_at_most(
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("table", TABLES)
-def test_a_name_of_128_characters_leaves_the_numbers_beside_it_whole(
+def test_a_name_of_128_characters_leaves_numbers_whole(
     table: Callable[[str], Callable[[Console], None]], width: int
 ) -> None:
     assert len(LONG) == 128
@@ -168,7 +168,7 @@ def test_only_a_word_that_is_wider_than_the_terminal_is_broken_and_nothing_of_it
 
 
 def test_the_end_of_a_load_test_cannot_be_taken_for_violations() -> None:
-    text = "\n".join(on(100, lambda console: ProgressView.show(flash_sale(), console)))
+    text = "\n".join(on(100, lambda console: show_results(flash_sale(), console)))
     rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in text.splitlines()]
     checked = f"{flash_sale().verdict.checked['oversold']:,}"
     assert ["what has to hold", "checked", "violations"] in rows
@@ -179,7 +179,7 @@ def test_the_end_of_a_load_test_cannot_be_taken_for_violations() -> None:
 
 
 def test_a_violation_is_counted_beside_what_has_to_hold() -> None:
-    text = "\n".join(on(100, lambda console: ProgressView.show(broken(count=3), console)))
+    text = "\n".join(on(100, lambda console: show_results(broken(count=3), console)))
     assert re.search(r"nothing is oversold +│ +[\d,]+ │ +3 │", text)
     assert "a promise was broken: 3 violations; the first:" in text
     assert "no promise was broken" not in text
@@ -189,7 +189,7 @@ def test_a_violation_is_counted_beside_what_has_to_hold() -> None:
 def test_what_no_checker_saw_is_not_called_clean_and_a_run_that_is_not_valid_proves_nothing() -> None:
     sale = not_valid()
     verdict = structs.replace(sale.verdict, checked={"oversold": 0, "some_new_checker": 4})
-    text = "\n".join(on(100, lambda console: ProgressView.show(structs.replace(sale, verdict=verdict), console)))
+    text = "\n".join(on(100, lambda console: show_results(structs.replace(sale, verdict=verdict), console)))
     assert re.search(r"nothing is oversold +│ not checked │ +│", text)
     assert re.search(r"some new checker +│ +4 │ +0 │", text)
     assert "no promise was broken, but the run is not valid and proves nothing" in text
@@ -199,9 +199,7 @@ def test_the_limit_is_said_in_the_same_words_on_the_console_and_in_the_readme_s_
     sale = flash_sale()
     for limit, sentence in LIMITS.items():
         verdict = structs.replace(sale.verdict, limit=limit)
-        text = " ".join(
-            on(200, lambda console, v=verdict: ProgressView.show(structs.replace(sale, verdict=v), console))
-        )  # type: ignore[misc]
+        text = " ".join(on(200, lambda console, v=verdict: show_results(structs.replace(sale, verdict=v), console)))  # type: ignore[misc]
         assert sentence in text
     assert "load generator's machine" in LIMITS["tester"]
 

@@ -1,4 +1,4 @@
-"""Times keep their millisecond, in every year that a message may name (rule 40)."""
+"""Times keep their millisecond in every year that a message may name (rule 40)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_rule_40_every_millisecond_of_every_year_comes_through_whole(ms: int) ->
 @settings(max_examples=500, deadline=None, database=None)
 @given(moment=st.datetimes(timezones=ZONES))
 def test_rule_40_a_time_of_any_zone_is_rounded_down_to_its_millisecond(moment: datetime) -> None:
-    # Python's own difference of two times is exact, and so is what is left of it.
+    # Python's difference of two times is exact.
     assert timedelta(0) <= (moment - EPOCH) - timedelta(milliseconds=ms_of(moment)) < timedelta(milliseconds=1)
 
 

@@ -12,6 +12,14 @@ def records(count: int, start: int = 0) -> list[FakeRecord]:
     return [FakeRecord(offset, b"") for offset in range(start, start + count)]
 
 
+def delivered_of(*ends: int) -> tuple[DeliveredChunks, list[FakeMessage]]:
+    """Chunks of one partition that end at these offsets, delivered."""
+    delivered, chunks = DeliveredChunks(), [FakeMessage(end) for end in ends]
+    for chunk in chunks:
+        delivered.add("a", chunk)
+    return delivered, chunks
+
+
 def test_a_chunk_holds_at_most_so_many_records_and_none_is_lost_or_moved() -> None:
     cut = list(split_into_chunks({"a": records(25), "b": records(3), "c": []}, 10))
     assert [(tp, len(chunk)) for tp, chunk in cut] == [("a", 10), ("b", 3), ("a", 10), ("a", 5)]
@@ -19,10 +27,7 @@ def test_a_chunk_holds_at_most_so_many_records_and_none_is_lost_or_moved() -> No
 
 
 def test_nothing_is_committed_before_the_first_chunk_is_acked() -> None:
-    delivered = DeliveredChunks()
-    first, second = FakeMessage(9), FakeMessage(19)
-    delivered.add("a", first)
-    delivered.add("a", second)
+    delivered, (first, second) = delivered_of(9, 19)
     second.acked = True
     assert delivered.take_acked("a") is None
     first.acked = True
@@ -31,10 +36,7 @@ def test_nothing_is_committed_before_the_first_chunk_is_acked() -> None:
 
 
 def test_the_smallest_chunk_that_is_not_acked_bounds_the_commit() -> None:
-    delivered = DeliveredChunks()
-    chunks = [FakeMessage(end) for end in (9, 19, 29, 39)]
-    for chunk in chunks:
-        delivered.add("a", chunk)
+    delivered, chunks = delivered_of(9, 19, 29, 39)
     chunks[0].acked = chunks[1].acked = chunks[3].acked = True
     assert delivered.take_acked("a") == 20
     chunks[2].acked = True
@@ -57,7 +59,7 @@ def test_an_ack_of_a_chunk_from_before_a_seek_commits_nothing_although_its_offse
     before = FakeMessage(19)
     delivered.add("a", before)
     delivered.clear()
-    whole = FakeMessage(19)  # the same last offset, but now with records 0 to 9 in it
+    whole = FakeMessage(19)  # the same last offset, with records 0 to 9 in it
     delivered.add("a", whole)
     before.acked = True
     assert delivered.take_acked("a") is None
@@ -69,10 +71,7 @@ def test_whatever_the_order_of_acks_only_what_is_acked_is_committed() -> None:
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     for _ in range(200):
-        delivered = DeliveredChunks()
-        chunks = [FakeMessage(10 * index + 9) for index in range(rng.randint(1, 20))]
-        for chunk in chunks:
-            delivered.add("a", chunk)
+        delivered, chunks = delivered_of(*(10 * index + 9 for index in range(rng.randint(1, 20))))
         committed = 0
         for chunk in rng.sample(chunks, len(chunks)):
             chunk.acked = True

@@ -32,9 +32,7 @@ def test_a_time_beyond_the_calendar_is_its_edge() -> None:
 
 def test_an_order_has_the_fields_of_the_contract() -> None:
     view = to_builtins(order_view("tmall-1001", HELD, replayed=False))
-    assert list(view) == [
-        *("order_id", "channel", "state", "lines", "placed_at", "expires_at", "sequence", "replayed"),
-    ]
+    assert list(view) == [*("order_id", "channel", "state", "lines", "placed_at", "expires_at", "sequence", "replayed")]
     assert view["expires_at"] == "2026-11-11T00:15:00.000Z"
     assert view["lines"] == [
         {
@@ -51,7 +49,7 @@ def test_an_order_has_the_fields_of_the_contract() -> None:
     ]
 
 
-def test_a_row_that_answers_nobody_does_not_say_replayed() -> None:
+def test_a_row_that_is_no_answer_has_no_field_replayed() -> None:
     assert not hasattr(published_order("o", HELD, 1), "replayed")
 
 
@@ -87,14 +85,7 @@ def test_stock_sums_over_warehouses_pools_channels_and_announcements() -> None:
     )
     view = to_builtins(stock_view("85123A", record, (Offer("tmall", "in_stock", 90, 0), Offer("jd", "preorder", 0, 4))))
     totals = {name: view[name] for name in ("on_hand", "committed", "physical", "locked", "reserved", "available")}
-    assert totals == {
-        "on_hand": 110,
-        "committed": 7,
-        "physical": 103,
-        "locked": 6,
-        "reserved": 7,
-        "available": 90,
-    }
+    assert totals == {"on_hand": 110, "committed": 7, "physical": 103, "locked": 6, "reserved": 7, "available": 90}
     assert (view["preordered"], view["incoming"], view["damaged"]) == (7, 55, 2)
     assert view["warehouses"]["SH1"] == {
         "on_hand": 100,
@@ -116,15 +107,7 @@ def test_a_movement_says_what_it_did_to_each_sku() -> None:
     view = to_builtins(movement_view("SH1", "wms-7", record))
     assert (view["type"], view["outcome"], view["detail"]) == ("stock.counted", "counted", None)
     assert view["lines"] == [
-        {
-            "sku": "85123A",
-            "quantity": 47,
-            "outcome": "counted",
-            "change": -3,
-            "on_hand": 47,
-            "damaged": 0,
-            "carried": 1,
-        }
+        {"sku": "85123A", "quantity": 47, "outcome": "counted", "change": -3, "on_hand": 47, "damaged": 0, "carried": 1}
     ]
 
 

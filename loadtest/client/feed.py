@@ -1,0 +1,125 @@
+"""A channel's feed over Server-Sent Events: frames, and a subscriber that reconnects where it left off.
+
+In: API addresses and a channel. Out: `FeedFrame`s, as many at a time as arrived. Begin with `FeedSubscriber`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+from urllib.parse import quote
+
+import aiohttp
+
+# The feed sends a heartbeat every 15 s: after a longer silence the connection is dead.
+SILENCE_SECONDS_MAX = 20.0
+RECONNECT_SECONDS = 0.3
+# A frame holds one update; this bounds a feed that never ends one.
+FRAME_BYTES_MAX = 1024 * 1024
+CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class FeedFrame(NamedTuple):
+    """One event of the feed. `event` is `stock`, `synced`, `status` or empty; `data` is JSON."""
+
+    event: bytes
+    data: bytes
+    id: bytes | None
+
+
+class FeedSubscriber:
+    """Follows one channel until cancelled. A subclass handles what arrives.
+
+    After a lost connection it subscribes again at the next of `apis`, with the id of the last frame that it handled.
+    """
+
+    def __init__(self, apis: Sequence[str], channel: str, connect_seconds_max: float = 10.0) -> None:
+        self.channel = channel
+        self.last_event_id: str | None = None
+        self._apis = [api.rstrip("/") for api in apis]
+        self._path = f"/v1/channels/{quote(channel, safe='')}/feed"
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=connect_seconds_max, sock_read=SILENCE_SECONDS_MAX
+        )
+
+    async def run(self) -> None:
+        """Subscribe, again and again."""
+        async with aiohttp.ClientSession(timeout=self._timeout) as session:
+            while True:
+                with contextlib.suppress(*CONNECTION_ERRORS):
+                    await self._connect(session)
+                self.on_reconnect()
+                self._apis.append(self._apis.pop(0))
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    def on_request(self) -> None:
+        """Called before each request."""
+
+    def on_connected(self) -> None:
+        """Called when the feed is open."""
+
+    def on_frames(self, frames: Sequence[FeedFrame]) -> None:
+        """Called with whole frames."""
+
+    def on_disconnected(self, reason: str) -> None:
+        """Called when an open feed ended, or the subscriber was cancelled."""
+
+    def on_reconnect(self) -> None:
+        """Called before the pause that precedes the next attempt."""
+
+    async def receive(self, content: aiohttp.StreamReader) -> None:
+        """Handle an open feed until it ends."""
+        async for frames in read_frames(content):
+            self.handle(frames)
+
+    def handle(self, frames: Sequence[FeedFrame]) -> None:
+        """Pass whole frames to `on_frames`, then move `last_event_id`."""
+        self.on_frames(frames)
+        ids = (frame.id.decode() for frame in reversed(frames) if frame.id is not None)
+        self.last_event_id = next(ids, self.last_event_id)
+
+    async def _connect(self, session: aiohttp.ClientSession) -> None:
+        self.on_request()
+        headers = {} if self.last_event_id is None else {"Last-Event-ID": self.last_event_id}
+        async with session.get(self._apis[0] + self._path, headers=headers) as response:
+            if response.status != 200:
+                return
+            self.on_connected()
+            reason = "the feed ended"
+            try:
+                await self.receive(response.content)
+            except CONNECTION_ERRORS as error:
+                reason = repr(error)
+            finally:
+                self.on_disconnected(reason)
+
+
+async def read_frames(content: aiohttp.StreamReader) -> AsyncIterator[list[FeedFrame]]:
+    """The frames of an open feed, in the portions in which they arrived; an incomplete last one is dropped."""
+    rest = b""
+    async for chunk in content.iter_any():
+        rest += chunk
+        if b"\r" in rest:
+            rest = rest.replace(b"\r\n", b"\n")
+        *whole, rest = rest.split(b"\n\n")
+        if len(rest) > FRAME_BYTES_MAX:
+            return
+        if whole:
+            yield [parse_frame(frame) for frame in whole]
+
+
+def parse_frame(text: bytes) -> FeedFrame:
+    """A frame from its lines; comments and other fields are skipped."""
+    event, data, event_id = b"", b"", None
+    for line in text.split(b"\n"):
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            data = b"\n".join((data, value)) if data else value
+        elif name == b"event":
+            event = value
+        elif name == b"id":
+            event_id = value
+    return FeedFrame(event, data, event_id)

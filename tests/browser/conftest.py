@@ -1,0 +1,20 @@
+"""One browser for all tests of a module."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.browser.chromium import Chromium, find_chromium
+
+
+@pytest.fixture(scope="module")
+async def chromium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
+    """The browser; the tests are skipped with a warning where it is not installed."""
+    if find_chromium() is None:
+        warnings.warn("Chromium is not installed: the pages were NOT tested", stacklevel=1)
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    async with Chromium.started(tmp_path_factory.mktemp("browser")) as started:
+        yield started

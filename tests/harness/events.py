@@ -1,0 +1,34 @@
+"""Input events as channels and warehouses send them.
+
+In: ids, SKUs, quantities. Out: events as JSON objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+AT = "2026-11-11T00:00:00Z"
+Event = dict[str, Any]
+Line = tuple[str, int]
+
+
+def lines_of(*lines: Line) -> list[Event]:
+    return [{"sku": sku, "quantity": quantity} for sku, quantity in lines]
+
+
+def stock_received(id_: str, *lines: Line, warehouse: str = "SH1") -> Event:
+    common = {"type": "stock.received", "id": id_, "occurred_at": AT, "warehouse": warehouse}
+    return {**common, "lines": lines_of(*lines)}
+
+
+def order_placed(order_id: str, sku: str = "A", quantity: int = 1, **more: Any) -> Event:
+    common = {"type": "order.placed", "id": f"{order_id}-placed", "occurred_at": AT, "order_id": order_id}
+    return {**common, "channel": "jd", "lines": lines_of((sku, quantity)), **more}
+
+
+def order_paid(order_id: str, **more: Any) -> Event:
+    return {"type": "order.paid", "id": f"{order_id}-paid", "occurred_at": AT, "order_id": order_id, **more}
+
+
+def placed_and_paid(order_id: str) -> tuple[Event, Event]:
+    return order_placed(order_id), order_paid(order_id)

@@ -1,0 +1,99 @@
+"""The Python client: retries over HTTP, frames of a feed, and the topic of an event."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from stocktide.loadtest.client import http
+from stocktide.loadtest.client.feed import FeedFrame, read_frames
+from stocktide.loadtest.client.http import ApiError, ApiResponse, StocktideClient
+from stocktide.loadtest.client.kafka import _record_of
+
+STOCK = b'{"sku":"A","version":3,"on_hand":5}'
+
+
+@asynccontextmanager
+async def api(*responses: tuple[int, bytes]) -> AsyncIterator[tuple[StocktideClient, list[str]]]:
+    """A client of a server that sends these responses, the last one for ever; and the paths of the requests."""
+    paths: list[str] = []
+
+    async def respond(request: web.Request) -> web.Response:
+        paths.append(request.raw_path)
+        status, body = responses[min(len(paths), len(responses)) - 1]
+        return web.Response(status=status, body=body, headers={"Retry-After": "0"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", respond)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with StocktideClient(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+            yield client, paths
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_read_is_retried_after_429_and_503() -> None:
+    async with api((429, b""), (503, b""), (200, STOCK)) as (client, paths):
+        stock = await client.stock("A/1")
+    assert stock is not None and (stock.version, stock.on_hand) == (3, 5)
+    assert paths == ["/v1/stock/A%2F1"] * 3
+
+
+async def test_an_unknown_sku_is_none_and_a_body_that_breaks_the_contract_is_an_error() -> None:
+    async with api((404, b""), (200, b"{}")) as (client, _):
+        assert await client.stock("A") is None
+        with pytest.raises(ApiError, match="GET /v1/stock/A is not what the contract says"):
+            await client.stock("A")
+
+
+async def test_a_rejected_order_is_a_value_with_its_code() -> None:
+    async with api((409, b'{"code":"insufficient_stock"}')) as (client, _):
+        assert await client.place_order({"order_id": "o1"}) == (409, None, "insufficient_stock")
+
+
+async def test_retries_end_after_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "OUTAGE_SECONDS_MAX", 0.05)
+    async with api((503, b"unsettled")) as (client, _):
+        with pytest.raises(ApiError, match="no answer for 0 s: 503 unsettled"):
+            await client.call("GET", "/v1/stock/A")
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("0", 0.0), ("1", 1.0), ("3600", 2.0), ("Wed, 21 Oct", 0.25)])
+def test_the_pause_before_a_retry_is_the_one_that_the_api_asks_for_within_bounds(header: str, seconds: float) -> None:
+    assert ApiResponse(503, b"", {"Retry-After": header}).retry_seconds() == seconds
+
+
+class Content:
+    """The body of a response, in these chunks."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = chunks
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+async def test_frames_are_whole_whatever_their_chunks_and_line_ends(size: int) -> None:
+    sent = b': heartbeat\n\nid: 7\r\nevent: stock\r\ndata: {"a":\r\ndata:1}\r\n\r\nevent: synced\ndata: {}\n\nid: 9\n'
+    chunks = [sent[start : start + size] for start in range(0, len(sent), size)]
+    content: aiohttp.StreamReader = Content(*chunks)  # type: ignore[assignment]
+    frames = [frame async for frames in read_frames(content) for frame in frames]
+    assert frames == [
+        FeedFrame(b"", b"", None),
+        FeedFrame(b"stock", b'{"a":\n1}', b"7"),
+        FeedFrame(b"synced", b"{}", None),
+    ]
+
+
+def test_an_event_goes_to_the_topic_and_key_that_keep_its_order() -> None:
+    assert _record_of({"type": "order.paid", "order_id": "o1"})[:2] == ("orders", b"o1")
+    assert _record_of({"type": "stock.counted", "warehouse": "SH1"})[:2] == ("movements", b"SH1")
