@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stocktide.agents.channel_stock.agent import ChannelPublisher
+from stocktide.streams.kafka.read_topic import read_topic
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 SHARE_MAX = 0.25
 # Rows per poll: some ms.
 ROWS_MAX = 500
-POLL_MS = 500
 # Between attempts while Kafka does not answer.
 RETRY_SECONDS = 2.0
 
@@ -51,14 +51,11 @@ async def _compare_once(
         parts = [TopicPartition(topic, partition) for partition in channel_publishers]
         consumer.assign(parts)
         await consumer.seek_to_beginning(*parts)
-        ends = await consumer.end_offsets(parts)
         rows = 0
-        while [part for part in parts if await consumer.position(part) < ends[part]]:
-            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=ROWS_MAX)
+        async for part, records in read_topic(consumer, records_max=ROWS_MAX):
             began = time.monotonic()
-            for part, records in fetched.items():
-                await channel_publishers[part.partition].fold(records, None)
-                rows += len(records)
+            await channel_publishers[part.partition].fold(records, None)
+            rows += len(records)
             await asyncio.sleep((time.monotonic() - began) * (1 / SHARE_MAX - 1))
         return rows
     finally:

@@ -50,6 +50,7 @@ async def read_topic(
     ends: Mapping[TopicPartition, int] | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
     empty_polls_max: int = EMPTY_POLLS_MAX,
+    records_max: int = RECORDS_MAX,
 ) -> AsyncIterator[tuple[TopicPartition, Sequence[Record]]]:
     """Read from the consumer's position up to the end offset of each partition in `ends`; gives (partition, records),
     never empty. The consumer's position is then the end offset, so that a later call continues there.
@@ -64,7 +65,7 @@ async def read_topic(
     total = sum(ends[partition] - first[partition] for partition in left)
     empty_polls = 0
     while left:
-        fetched = await consumer.getmany(*left, timeout_ms=POLL_MS, max_records=RECORDS_MAX)
+        fetched = await consumer.getmany(*left, timeout_ms=POLL_MS, max_records=records_max)
         empty_polls = 0 if fetched else empty_polls + 1
         if empty_polls > empty_polls_max:
             places = ", ".join(sorted(f"{each.topic}-{each.partition}" for each in left))

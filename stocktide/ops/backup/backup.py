@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,9 @@ from stocktide.ops.backup.archive import (
 )
 from stocktide.progress import Echo
 from stocktide.settings import Settings
+from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import admin_client, inspect_topics
+from stocktide.streams.kafka.read_topic import read_topic
 from stocktide.streams.topics import (
     ADJUSTMENTS,
     ALERTS,
@@ -74,11 +75,10 @@ BACKUP_ORDER: tuple[Topic, ...] = (
 # Bounds the memory of a poll.
 RECORDS_MAX = 5_000
 FETCH_BYTES_MAX = 4 * 1024 * 1024
-POLL_MS = 500
 # The broker answers a request for end offsets only after the fetch that it holds open.
 FETCH_WAIT_MS_MAX = 20
 # So many empty polls in a row before the end count as an outage.
-EMPTY_POLLS_MAX = 60
+EMPTY_POLLS_MAX = 30
 # A compacted topic is read until its end stands still. Each round has less to read than the one before, and the last
 # one takes less time than Kafka's cleaner sleeps.
 ROUNDS_MAX = 10
@@ -114,7 +114,7 @@ def run(settings: Settings, options: BackupOptions, echo: Echo = click.echo) -> 
 
 async def back_up(settings: Settings, folder: Path, progress: Progress) -> Manifest:
     """Copy all topics into the empty `folder`. Raises BackupError, KafkaError, OSError."""
-    began_at = _now()
+    began_at = rfc3339(now_ms())
     access = settings.kafka_access()
     await wait_for_kafka(settings.kafka, **access)
     _, rows = await inspect_topics(settings.kafka, settings.app_id, **access)
@@ -138,8 +138,9 @@ async def back_up(settings: Settings, folder: Path, progress: Progress) -> Manif
     finally:
         await consumer.stop()
     _check_positions(folder, copies)
+    orders, ended_at = partitions[ORDERS], rfc3339(now_ms())
     manifest = Manifest(
-        FORMAT, version("stocktide"), settings.app_id, partitions[ORDERS], began_at, _now(), committed, tuple(copies)
+        FORMAT, version("stocktide"), settings.app_id, orders, began_at, ended_at, committed, tuple(copies)
     )
     write_manifest(folder, manifest)
     return manifest
@@ -156,10 +157,6 @@ def _check_positions(folder: Path, copies: list[PartitionCopy]) -> None:
         needed = [position.offset for position in (known.derived, known.whole) if position is not None]
         if needed and min(needed) < journals[copy.partition].first:
             raise BackupError("the journal was cut while it was copied: back up again, into another folder")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 async def _read_committed(settings: Settings) -> tuple[CommittedOffset, ...]:
@@ -234,19 +231,10 @@ class _TopicCopy:
     async def _read_to(
         self, writers: Mapping[TopicPartition, PartitionWriter], ends: Mapping[TopicPartition, int]
     ) -> None:
-        left = set(self._parts)
-        empty_polls = 0
-        while left := {part for part in left if await self._consumer.position(part) < ends[part]}:
-            fetched = await self._consumer.getmany(*left, timeout_ms=POLL_MS, max_records=RECORDS_MAX)
-            empty_polls = 0 if fetched else empty_polls + 1
-            if empty_polls > EMPTY_POLLS_MAX:
-                raise BackupError(f"{self._parts[0].topic} gives nothing any more, before its end")
-            for part, records in fetched.items():
-                kept = [_archived(record) for record in records if record.offset < ends[part]]
-                await asyncio.to_thread(writers[part].write, kept)
-                self._progress.advance(self._task, len(kept))
-                if len(kept) < len(records):
-                    self._consumer.seek(part, ends[part])
+        batches = read_topic(self._consumer, ends, empty_polls_max=EMPTY_POLLS_MAX, records_max=RECORDS_MAX)
+        async for part, records in batches:
+            await asyncio.to_thread(writers[part].write, [_archived(record) for record in records])
+            self._progress.advance(self._task, len(records))
 
     def _check_complete(self, writers: Mapping[TopicPartition, PartitionWriter]) -> None:
         for part, writer in writers.items():

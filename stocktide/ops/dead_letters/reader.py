@@ -7,7 +7,6 @@ for a time and cannot take one back, so another row, a mark, says that one was s
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct, structs
 
+from stocktide.streams.kafka.read_topic import read_topic
 from stocktide.streams.kafka.record_origin import RecordPlace
 
 State = Literal["open", "retried", "dropped"]
@@ -26,12 +26,8 @@ ALL_STATES: tuple[State, ...] = ("open", *CLOSED_STATES)
 TIME_MAX = "~"
 # The newest dead letters kept while the topic is read, some 500 bytes each.
 LETTERS_MAX = 200_000
-_POLL_MS = 1_000
 # Every record that is read exists already; a fetch that waits for more delays the next one.
 _FETCH_WAIT_MS = 20
-_ROWS_MAX = 2_000
-# So many empty polls in a row before the end count as an outage.
-_EMPTY_POLLS_MAX = 20
 
 
 class _Of(Struct, frozen=True):
@@ -250,18 +246,8 @@ class DeadLetterTopic:
         consumer.assign(list(left))
         for part in left:
             consumer.seek(part, bounds[part][0])
-        empty_polls = 0
-        while left:
-            fetched = await consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=_ROWS_MAX)
-            empty_polls = 0 if fetched else empty_polls + 1
-            if empty_polls > _EMPTY_POLLS_MAX:
-                raise KafkaError(f"{self._topic} gives nothing before its end")
-            for part, records in fetched.items():
-                for record in records:
-                    if record.offset < bounds[part][1] and (row := decode_row(record.value)) is not None:
-                        place = RecordPlace(part.topic, part.partition, record.offset)
-                        yield StoredDeadLetter(place, record.key or None, row, record.value)
-            for part in list(left):
-                if await consumer.position(part) >= left[part]:
-                    del left[part]
-            await asyncio.sleep(0)
+        async for part, records in read_topic(consumer, left):
+            for record in records:
+                if (row := decode_row(record.value)) is not None:
+                    place = RecordPlace(part.topic, part.partition, record.offset)
+                    yield StoredDeadLetter(place, record.key or None, row, record.value or b"")
