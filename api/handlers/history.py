@@ -72,13 +72,11 @@ class HistoryHandler:
         reads: SettledReads,
         settled: Callable[[], Awaitable[Position | None]],
         open_log: Callable[[], JournalLog],
-        request_seconds: float,
     ) -> None:
         self._ledger = ledger
         self._reads = reads
         self._settled = settled
         self._open_log = open_log
-        self._request_seconds = request_seconds
         self._scans = 0
 
     async def sku(self, request: web.Request) -> web.Response:
@@ -88,7 +86,7 @@ class HistoryHandler:
         if isinstance(parameters, web.Response):
             return parameters
         limit, cursor, since = parameters
-        deadline = asyncio.get_running_loop().time() + self._request_seconds
+        deadline = self._reads.deadline()
         if await self._reads.settled(lambda: self._ledger.read_sku(sku), deadline) is None:
             return problems.unknown_sku()
         if self._scans >= SCANS_MAX:
