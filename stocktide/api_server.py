@@ -210,7 +210,7 @@ def _make_metrics(
             "feed_rows": ("Channel updates held for the feeds", lambda: hub.rows),
             "feeds_late": ("Channels whose feeds wait long for a SKU that is known", lambda: len(snapshots.late)),
             "resubmitted": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
-            "ready": ("1 while /readyz says so", lambda: float(readiness.latest["ready"])),
+            "ready": ("1 while /readyz says so", lambda: float(readiness.latest.ready)),
         }
     )
     return metrics

@@ -6,6 +6,7 @@ fields. Quantities are whole units; times are RFC 3339 in UTC, with milliseconds
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Any
 
 import msgspec
@@ -261,9 +262,17 @@ class PublishedAlert(_Document, frozen=True, kw_only=True):
     detail: str | UnsetType = UNSET
 
 
-class DeadLetter(_Document, frozen=True):
+class DeadLetterPlace(_Document, frozen=True):
+    """A place in the topic `dead-letters`."""
+
+    partition: int
+    offset: int
+
+
+class DeadLetter(_Document, frozen=True, omit_defaults=True):
     """A row of `dead-letters`: the reason, the origin of the bytes, and the bytes: as text, or in base64 if they are
-    not UTF-8 or only their beginning is kept; then `raw_bytes` is their number."""
+    not UTF-8 or only their beginning is kept; then `raw_bytes` is their number. A mark says that the dead letter at
+    `of` was sent again or dropped, and by whom."""
 
     reason: str
     detail: str
@@ -272,9 +281,16 @@ class DeadLetter(_Document, frozen=True):
     partition: int
     offset: int
     at: str
-    raw: str | UnsetType = UNSET
-    raw_base64: str | UnsetType = UNSET
-    raw_bytes: int | UnsetType = UNSET
+    raw: str | None = None
+    raw_base64: str | None = None
+    raw_bytes: int | None = None
+    of: DeadLetterPlace | None = None
+    by: str = ""
+
+    @property
+    def event(self) -> bytes:
+        """The bytes, or the beginning that is kept."""
+        return base64.b64decode(self.raw_base64) if self.raw_base64 is not None else (self.raw or "").encode()
 
 
 class RejectedLine(_Document, frozen=True):
