@@ -1,6 +1,6 @@
 """The agents of the topics `orders` and `movements`: raw records → settled decisions.
 
-In: a chunk of raw records and the decoder of its topic. Out: decisions in the ledger, dead dead_letters for malformed
+In: a chunk of raw records and the decoder of its topic. Out: decisions in the ledger, dead letters for malformed
 events. The call returns after all of them are settled and written; then the chunk may be acked.
 
 The chunk is submitted in pieces, several concurrently but in order. A piece is bounded in commands, lines and bytes,

@@ -129,7 +129,7 @@ async def _count_partitions(producer: AIOKafkaProducer, topic: str) -> int:
         return False
 
     if not await poll_until(exists, START_SECONDS_MAX):
-        raise StartError(f"the topic {topic} is not there: run `stocktide topics` or a worker first")
+        raise StartError(f"the topic {topic} is not there: run `stocktide topics --create` or a worker first")
     return partitions
 
 
@@ -153,10 +153,8 @@ def _make_handlers(
     known = KnownChannels(submitter)
     stack.push_async_callback(known.close)
     event_producer = EventProducer(producer)
-    standings = health.ApiProgressProbe(settings.app_id, source, settlements, batcher, event_producer)
-    stalls = StallMonitor(
-        standings.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}"
-    )
+    probe = health.ApiProgressProbe(settings.app_id, source, settlements, batcher, event_producer)
+    stalls = StallMonitor(probe.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}")
     stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
     checks = {
         "kafka": health.kafka_check(producer),

@@ -1,4 +1,4 @@
-"""The table of topics: name, key, partitions, retention and the one kind of writer of each (design, section 5)."""
+"""The table of topics: name, key, partitions, retention and the one kind of writer of each."""
 
 from __future__ import annotations
 

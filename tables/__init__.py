@@ -1,4 +1,5 @@
 """State: the ledger in Redis, its recovery and audit, and the Faust tables.
 
-In: commands. Out: settled decisions, and Redis in the state that the journal describes. Begin with `ledger/client.py`.
+In: commands. Out: settled decisions, and Redis in the state that the journal describes. Begin with
+`ledger/submission.py`.
 """

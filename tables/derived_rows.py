@@ -82,13 +82,13 @@ class DerivedTopics:
         self._security = security
 
     async def checkpoints(self) -> Checkpoints:
-        """See Source."""
+        """See `RebuildSource`."""
         return await read_checkpoints(self._kafka, self._app_id, self._shard, **self._security)
 
     async def rows(
         self, kinds: Sequence[RowKind] = ("sku", "order", "movement"), report: Callable[[int, int], None] = _no_report
     ) -> AsyncIterator[list[StoredRow]]:
-        """See Source."""
+        """See `RebuildSource`."""
         topics = {topic.full_name(self._app_id): kind for topic, kind in ROW_KINDS.items() if kind in kinds}
         consumer = await open_consumer(self._kafka, *topics, **self._security)
         try:

@@ -23,7 +23,7 @@ from bench.size.seeding import PREFIX
 from bench.size.traffic import OrderTraffic
 from stocktide.tables.ledger.connection import connect
 
-# The loss of `everysec` (design, section 9).
+# The loss of `everysec`.
 TAIL_SECONDS = 2.0
 # Orders arrive before the kill, so that the tail holds batches, and afterwards.
 BEFORE_SECONDS, AFTER_SECONDS = 8.0, 4.0

@@ -205,7 +205,7 @@ class _ProgressReader:
 
     async def has_record(self, stall: Stall) -> bool:
         """Whether there is a record at the reader's offset, and not only a transaction marker."""
-        at = stall.standing
+        at = stall.status
         if at.part == "settling" or at.offset is None:
             return True
         partition = TopicPartition(at.topic, at.partition)

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from stocktide.streams.contract.times import explain_time
 
-# The contract's limits (design, section 6).
+# The contract's limits.
 NAME_LENGTH_MAX = 128
 QUANTITY_MAX = 1_000_000
 # The stock of one warehouse came in many movements (rule 41); sums of counts stay far below a double's exact integers.

@@ -1,7 +1,7 @@
 """The fence of a worker's output: whether this process may still produce for its partitions.
 
 In: heartbeats that the group's coordinator answered, assignments and revocations. Out: permission to produce, or
-`MembershipLost`. A worker that resumes late must not write rows over those of its successor (design, section 9, R9):
+`MembershipLost`. A worker that resumes late must not write rows over those of its successor (rule R9):
 it produces only while an answered heartbeat is younger than half the session timeout.
 """
 

@@ -98,32 +98,34 @@ async def _bring_up(
     """Bring the unblessed Redis to the journal's state and bless it. Gives Redis's settled position."""
     last = scan.reader.position
     settled = seen.settled
-    fork: str | None = None
+    rebuild_reason: str | None = None
     # Batches that Redis has not settled aged out of the journal: they cannot be read back and settled one by one.
     gap = scan.start.batch > (settled.batch if settled else 0)
     if 0 < seen.batch < last.batch or (gap and seen.batch == last.batch):
         position = scan.position_of(seen.batch, seen.token)
         if position is None:
-            fork = f"batch {seen.batch}, the newest one in Redis, is not the journal's"
+            rebuild_reason = f"batch {seen.batch}, the newest one in Redis, is not the journal's"
         else:
             _LOG.warning("Redis came back with batch %d, the journal holds %d: redo", seen.batch, last.batch)
             await recovery.redo(position, last, scan.tokens_between(settled, seen.batch))
             settled = scan.position_of(last.batch, last.token)
     elif seen.batch == 0 < last.batch:
-        fork = "Redis is empty"
+        rebuild_reason = "Redis is empty"
     elif seen.batch == last.batch and seen.token != last.token:
-        fork = f"batch {seen.batch} has one token in Redis and another one in the journal"
+        rebuild_reason = f"batch {seen.batch} has one token in Redis and another one in the journal"
     elif gap:
-        fork = f"Redis is settled below batch {scan.start.batch}, and the journal no longer holds what follows"
-    if fork is None:
+        rebuild_reason = (
+            f"Redis is settled below batch {scan.start.batch}, and the journal no longer holds what follows"
+        )
+    if rebuild_reason is None:
         refused = await control.bless(term, seen, last.batch, last.token)
         if refused is None:
             _LOG.info("blessed: term %d, journal at batch %d, Redis came with batch %d", term, last.batch, seen.batch)
             return settled
         if refused.reason is not Refusal.BROKEN:
             raise Superseded(f"while term {term} took over, Redis changed: {refused.reason}")
-        fork = f"Redis's outbox does not lead from batch {last.batch} to its newest one, {seen.batch}"
-    await _rebuild(control, recovery, term, seen, last, source, fork)
+        rebuild_reason = f"Redis's outbox does not lead from batch {last.batch} to its newest one, {seen.batch}"
+    await _rebuild(control, recovery, term, seen, last, source, rebuild_reason)
     return scan.position_of(last.batch, last.token)
 
 

@@ -51,18 +51,18 @@ class PartStatus(Struct, frozen=True):
 class Stall(Struct, frozen=True):
     """A part whose work has waited for `seconds` without progress."""
 
-    standing: PartStatus
+    status: PartStatus
     seconds: float
 
     @property
     def part(self) -> str:
         """The name of the part."""
-        return self.standing.part
+        return self.status.part
 
     @property
     def sentence(self) -> str:
         """The stall as a sentence for operators."""
-        at = self.standing
+        at = self.status
         place = ""
         if at.topic:
             place = f" at topic {at.topic}, partition {at.partition}"
@@ -222,7 +222,7 @@ class StallMonitor:
 
 def make_alert_row(kind: str, stall: Stall, process: str) -> tuple[bytes, bytes | None]:
     """A row of `alerts` of type `stalled` or `stall_over`."""
-    at, now = stall.standing, now_ms()
+    at, now = stall.status, now_ms()
     alert = PublishedAlert(
         id=f"{kind}-{process}-{at.part}-{now}",
         type=kind,

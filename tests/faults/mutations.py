@@ -125,14 +125,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "A movement that comes again counts again.",
         "counted_twice",
         CALM,
-        (Edit(f"{_INCLUDES}/movement_events.lua", "local m = get_movement(cmd.warehouse, cmd.id)", "local m = false"),),
+        (
+            Edit(
+                f"{_INCLUDES}/movement_dispatch.lua", "local m = get_movement(cmd.warehouse, cmd.id)", "local m = false"
+            ),
+        ),
     ),
     Mutant(
         "event_ids_forgotten",
         "An order's shipment or return that comes again counts again.",
         "counted_twice",
         CALM,
-        (Edit(f"{_INCLUDES}/order_events.lua", "local known = event_of(o, cmd)", "local known = nil"),),
+        (Edit(f"{_INCLUDES}/order_event_dispatch.lua", "local known = event_of(o, cmd)", "local known = nil"),),
     ),
     Mutant(
         "ttl_instead_of_expiry",
@@ -174,7 +178,7 @@ MUTANTS: tuple[Mutant, ...] = (
         CALM,
         (
             Edit(
-                f"{_INCLUDES}/events.lua",
+                f"{_INCLUDES}/order_event_steps.lua",
                 "  if state ~= 'reserved' then\n    if state == 'expired'",
                 "  if state ~= 'reserved' and state ~= 'cancelled' then\n    if state == 'expired'",
             ),

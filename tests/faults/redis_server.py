@@ -26,7 +26,7 @@ from stocktide.embedded import EmbeddedValkey
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-# `everysec` loses about this much, and no more (design, section 9).
+# `everysec` loses about this much, and no more.
 TAIL_SECONDS_MAX = 2.0
 SAMPLE_SECONDS = 0.05
 COMMAND_SECONDS_MAX = 5.0

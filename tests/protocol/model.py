@@ -1,4 +1,4 @@
-"""A small random model of the protocol (design, section 9): callers, owners, relays, servers that come and go.
+"""A small random model of the protocol (docs/rules.md, R1 to R10): callers, owners, relays, servers that come and go.
 
 In: a seed, and which rules are kept. Out: nothing, or `ProtocolViolation`. Every step is atomic and drawn at random.
 After a few hundred steps the faults end, everything must come to rest, and `model_checker` judges the whole run. The

@@ -1,6 +1,6 @@
 """The rules of the protocol, each a switch of the model: a mutation of the protocol is a model without some of them.
 
-Each name is a sentence that is true while the rule is kept. The numbers are those of the design's section 9.
+Each name is a sentence that is true while the rule is kept. The numbers are those of docs/rules.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Mutations of the protocol: each rule of section 9 dropped from the model, and the violation that the checker finds.
+"""Mutations of the protocol: each of R1 to R10 (docs/rules.md) dropped from the model, and the violation that the
+checker finds.
 
 A rule that another one backs up is dropped together with it, with a seed for which dropping either alone does no harm.
 The seeds were chosen to be quick; `soak` searches for others.

@@ -1,4 +1,4 @@
--- Decide a batch of commands, in order, in one atomic step (design, sections 7 and 9).
+-- Decide a batch of commands, in order, in one atomic step (rules: docs/rules.md).
 --
 -- KEYS[1]  the shard's key prefix; see docs/architecture.md for the keys derived from it
 -- ARGV[1]  msgpack array of commands (tables/ledger/commands.py)
@@ -31,16 +31,16 @@ local now, limits
 -- @include release
 -- @include place
 -- @include supersede
--- @include events
+-- @include order_event_steps
 -- @include take_back
 -- @include refusals
 -- @include waiting
--- @include movements
+-- @include movement_steps
 -- @include count
 -- @include policies
--- @include order_events
+-- @include order_event_dispatch
 -- @include orders
--- @include movement_events
+-- @include movement_dispatch
 -- @include restate
 -- @include repair_records
 -- @include repair
@@ -48,6 +48,7 @@ local now, limits
 -- @include tick
 -- @include payload
 -- @include count_parts
+-- @include dispatch
 
 if not is_blessed(KEYS[1]) then return redis.error_reply('UNBLESSED no takeover blessed this server') end
 limits = unpack_all(ARGV[4])

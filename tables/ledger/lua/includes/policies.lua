@@ -1,4 +1,4 @@
--- Policies and known channels; a sweep applies each change to the SKUs it affects (design, section 8; rules 1-5).
+-- Policies and known channels; a sweep applies each change to the SKUs it affects (docs/rules.md, 1 to 5).
 local policy_rows, register_channel, start_sweep, sweep, note_policy, know_channel, set_policy, delete_policy
 do
 

@@ -1,5 +1,5 @@
 -- tick {orders_max}: end what is due by the ledger's time. The step is atomic, so any worker may run it.
-local tick, run
+local tick, write_whole
 do
 
 local DUE_BYTES_MAX = 131072 -- 128 KiB of orders per step: about one order of the largest size
@@ -37,7 +37,7 @@ function tick(cmd)
 end
 
 -- write_whole {skus_max}: whole rows of SKUs whose newest change is in the journal as a patch (includes/payload.lua).
-local function write_whole(cmd)
+function write_whole(cmd)
   local patched = redis.call('ZRANGE', KEYS[1] .. 'patched', 0, cmd.skus_max - 1)
   if #patched == 0 then return {outcome = O.NOTHING_DUE} end
   patched = names_within('sku:', patched, PATCHED_BYTES_MAX)
@@ -46,35 +46,6 @@ local function write_whole(cmd)
     if not restate_sku(sku) then writing.note_whole({sku = sku}) end -- a repair removed it
   end
   return {outcome = O.WRITTEN_WHOLE}
-end
-
--- Rule 40, for new commands only: a repeat is answered from the order, whatever its time. -> a result, or nil: go on
-local function refuse_ahead(cmd)
-  if not cmd.order_id or not is_ahead(cmd) then return nil end
-  local o = get_order(cmd.order_id)
-  if is_placed(o) and (cmd.kind == 'place' or event_of(o, cmd)) then return nil end
-  if is_placed(o) then include_order(o) end
-  refuse(cmd, O.OCCURRED_IN_FUTURE, 'occurred_at')
-  return {outcome = O.OCCURRED_IN_FUTURE, order_id = cmd.order_id, detail = 'occurred_at'}
-end
-
-function run(cmd, batch)
-  local kind, ahead = cmd.kind, refuse_ahead(cmd)
-  if ahead then return ahead end
-  moves.order_id = cmd.order_id
-  if kind == 'place' then return place(cmd) end
-  if ORDER_EVENTS[kind] then return on_order_event(cmd) end
-  if MOVEMENTS[kind] then return on_movement(cmd) end
-  if kind == 'tick' then return tick(cmd) end
-  if kind == 'write_whole' then return write_whole(cmd) end
-  if kind == 'continue_counts' then return counts.step(cmd) end
-  if kind == 'sweep' then return {outcome = sweep(cmd.skus_max) and O.SWEPT or O.NOTHING_DUE} end
-  if kind == 'set_policy' then return set_policy(cmd) end
-  if kind == 'delete_policy' then return delete_policy(cmd) end
-  if kind == 'know_channel' then return know_channel(cmd) end
-  if kind == 'restate' then return restate(cmd, batch) end
-  if kind == 'repair' then return repairs.run(cmd) end
-  error('unknown command kind ' .. tostring(kind))
 end
 
 end

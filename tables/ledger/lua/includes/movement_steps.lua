@@ -1,4 +1,4 @@
--- Movements of a warehouse: receive, adjust, transfer. All lines apply or none; each id applies once.
+-- Movements of a warehouse: receive, adjust, transfer. Each id applies once; a rejected line rejects all (34).
 -- `m = {warehouse, id, r}`; `r` is the stored record (tables/ledger/records.py, MovementRecord).
 local movements, movements_included = {}, {}
 
