@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
-import orjson
+from msgspec import structs
 
+from stocktide.streams.contract.documents import DeadLetter, PublishedAlert, encode
 from stocktide.streams.contract.events import Malformed
-from stocktide.streams.contract.times import now_ms
+from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import RECORD_BYTES_MAX
 from stocktide.streams.kafka.publish import OFFSET_NOT_WRITTEN, OutputRow
 from stocktide.streams.kafka.record_origin import RecordPlace, origin_of
@@ -22,7 +23,6 @@ from stocktide.streams.kafka.transport import Chunk, Record
 from stocktide.tables.ledger.commands import Origin
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import RefusedEvent
-from stocktide.tables.views import rfc3339
 
 # Bytes kept of a value that would exceed a record as JSON text or base64.
 RAW_BYTES_MAX = 2 * 1024 * 1024
@@ -81,19 +81,12 @@ def _burst_row(reason: str, minute: str, count: int, at: str) -> OutputRow:
     return system_alert("dead_letter_burst", f"burst-{reason}-{minute}", reason, 0, at=at, quantity=count)
 
 
-def alert_view(id_: str, type_: str, at: str, batch: int, **fields: Any) -> dict[str, Any]:
-    """A row of `alerts` as JSON; `fields` that are not given are empty."""
-    view: dict[str, Any] = {"id": id_, "type": type_, "sku": "", "warehouse": None, "channel": None, "order_id": None}
-    view |= {"quantity": None, "orders": [], "event_id": None, "event_type": None, "at": at, "batch": batch}
-    return view | fields
-
-
 def system_alert(
     type_: str, id_: str, reason: str, batch: int, *, at: str | None = None, quantity: int | None = None
 ) -> OutputRow:
     """A row of `alerts` without a SKU; a repeat gives the same row, except for `at` if not given."""
-    view = alert_view(id_, type_, at or rfc3339(now_ms()), batch, quantity=quantity, reason=reason)
-    return b"", orjson.dumps(view)
+    at = at or rfc3339(now_ms())
+    return b"", encode(PublishedAlert(id=id_, type=type_, quantity=quantity, at=at, batch=batch, reason=reason))
 
 
 class RefusedRowHandler:
@@ -138,9 +131,8 @@ def original_place(chunk: Chunk, record: Record) -> RecordPlace:
 
 def dead_letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> OutputRow:
     """The dead letter of bytes that are no event, with their own key."""
-    raw, place = record.value or b"", original_place(chunk, record)
-    letter = _make_letter(why.code, why.detail, why.path, place.topic, place.partition, place.offset, now_ms())
-    return record.key or b"", _encode(letter, raw)
+    letter = _encode(why.code, why.detail, why.path, original_place(chunk, record), now_ms(), record.value or b"")
+    return record.key or b"", letter
 
 
 def dead_letter_of_refused(refused: RefusedEvent, at_ms: int) -> OutputRow:
@@ -149,44 +141,30 @@ def dead_letter_of_refused(refused: RefusedEvent, at_ms: int) -> OutputRow:
     # If a line is invalid, the ledger's detail is its path.
     path = refused.detail if refused.detail.startswith("lines[") else None
     detail = _WRONG_AT.get(refused.reason, f"the ledger answered {refused.reason}") if path else refused.detail
-    letter = _make_letter(refused.reason, detail, path, origin.topic, origin.partition, origin.offset, at_ms)
-    return _key_of(origin.raw), _encode(letter, origin.raw.encode())
+    letter = _encode(refused.reason, detail, path, origin, at_ms, origin.raw.encode())
+    return _key_of(origin.raw), letter
 
 
 def dead_letter_of_rejected(origin: Origin, reason: str, detail: str) -> OutputRow:
     """The dead letter of an event that the ledger cannot decide: UNDECIDABLE or `too_large`."""
-    letter = _make_letter(reason, detail, None, origin.topic, origin.partition, origin.offset, now_ms())
-    return _key_of(origin.raw), _encode(letter, origin.raw.encode())
+    return _key_of(origin.raw), _encode(reason, detail, None, origin, now_ms(), origin.raw.encode())
 
 
 def dead_letter_of_record(reason: str, detail: str, place: RecordPlace, raw: bytes) -> OutputRow:
     """The dead letter of an internal record that cannot be decoded, or that Kafka refuses."""
-    return b"", _encode(_make_letter(reason, detail, None, place.topic, place.partition, place.offset, now_ms()), raw)
+    return b"", _encode(reason, detail, None, place, now_ms(), raw)
 
 
-def _make_letter(
-    reason: str, detail: str, path: str | None, topic: str, partition: int, offset: int, at_ms: int
-) -> dict[str, Any]:
-    return {
-        "reason": reason,
-        "detail": detail,
-        "path": path,
-        "topic": topic,
-        "partition": partition,
-        "offset": offset,
-        "at": rfc3339(at_ms),
-    }
-
-
-def _encode(letter: dict[str, Any], raw: bytes) -> bytes:
+def _encode(reason: str, detail: str, path: str | None, place: RecordPlace | Origin, at_ms: int, raw: bytes) -> bytes:
+    letter = DeadLetter(reason, detail, path, place.topic, place.partition, place.offset, rfc3339(at_ms))
     try:
-        whole = orjson.dumps({**letter, "raw": raw.decode()})
+        whole = encode(structs.replace(letter, raw=raw.decode()))
     except UnicodeDecodeError:
-        whole = orjson.dumps({**letter, "raw_base64": base64.b64encode(raw).decode()})
+        whole = encode(structs.replace(letter, raw_base64=base64.b64encode(raw).decode()))
     if len(whole) <= RECORD_BYTES_MAX:
         return whole
     kept = base64.b64encode(raw[:RAW_BYTES_MAX]).decode()
-    return orjson.dumps({**letter, "raw_base64": kept, "raw_bytes": len(raw)})
+    return encode(structs.replace(letter, raw_base64=kept, raw_bytes=len(raw)))
 
 
 def _key_of(raw: str) -> bytes:

@@ -20,12 +20,12 @@ from stocktide.agents.channel_stock.agent import StockAgent
 from stocktide.agents.partition_workers import PartitionWorkers
 from stocktide.agents.relay_assignment import RunningRelay
 from stocktide.streams.app import App
+from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.topics import JOURNAL, STOCK, Topic
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.stalls import PartStatus, StepStatus, describe_error
-from stocktide.tables.views import rfc3339
 
 # A server that takes longer counts as not answering.
 ANSWER_SECONDS_MAX = 2.0

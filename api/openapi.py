@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import orjson
 
 from stocktide.api.routes import Route
-from stocktide.api.schemas import Problem
+from stocktide.streams.contract import documents
+from stocktide.streams.contract.documents import Problem, encode
 
 OPENAPI = "3.1.0"
 _REFERENCE = "#/components/schemas/{name}"
@@ -23,6 +23,9 @@ def make_openapi_document(routes: Sequence[Route], version: str) -> bytes:
     """The document; `version` is the product's."""
     types = _types(routes)
     schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    # Clients are to ignore fields that they do not know; this version sends no others than these.
+    for name in components.keys() & vars(documents).keys() - {Problem.__name__}:
+        components[name]["additionalProperties"] = False
     by_type = dict(zip(map(repr, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -33,7 +36,7 @@ def make_openapi_document(routes: Sequence[Route], version: str) -> bytes:
         "paths": paths,
         "components": {"schemas": components},
     }
-    return orjson.dumps(document)
+    return encode(document)
 
 
 def _types(routes: Sequence[Route]) -> list[Any]:

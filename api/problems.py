@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from aiohttp import web
 
+from stocktide.streams.contract.documents import FieldError, encode
 from stocktide.streams.contract.events import Malformed
 from stocktide.tables.ledger.outcomes import Outcome
 
@@ -69,7 +69,7 @@ _STATUS_OF_MALFORMED: Mapping[str, int] = {"malformed_json": 400, "too_large": 4
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON response."""
     merged = _JSON_HEADERS if headers is None else {**_JSON_HEADERS, **headers}
-    return web.Response(body=orjson.dumps(body), status=status, headers=merged)
+    return web.Response(body=encode(body), status=status, headers=merged)
 
 
 def problem_response(
@@ -90,7 +90,7 @@ def problem_response(
         **more,
     }
     merged = _HEADERS if headers is None else {**headers, **_HEADERS}
-    return web.Response(body=orjson.dumps(document), status=status, headers=merged)
+    return web.Response(body=encode(document), status=status, headers=merged)
 
 
 def from_outcome(outcome: str, detail: str | None = None, **more: Any) -> web.Response:
@@ -109,7 +109,7 @@ def from_malformed(what: Malformed) -> web.Response:
     if what.path is None:
         return problem_response(status, what.code, what.detail)
     sentence = f"`{what.path}`: {what.detail}"
-    return problem_response(status, what.code, sentence, errors=[{"path": what.path, "detail": what.detail}])
+    return problem_response(status, what.code, sentence, errors=[FieldError(what.path, what.detail)])
 
 
 def unsupported_encoding() -> web.Response:

@@ -11,7 +11,6 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct
 
-from stocktide.api import schemas
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
@@ -21,6 +20,7 @@ from stocktide.api.handlers.orders import EventBody, ExtendBody, OrderHandlers
 from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
+from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import Event, Movement, OrderBody
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,16 +43,16 @@ class Handlers(Struct, frozen=True):
     pages: BoardHandlers
 
 
-class Route(Struct, frozen=True, kw_only=True):
+class Route(Struct, frozen=True):
     """A call. `answers` maps a status to the type of its body; problem documents, the same everywhere, are omitted."""
 
     method: str
     path: str
     handler: Handler
     summary: str
+    answers: dict[int, Any]
     body: Any = None
     body_type: str = JSON
-    answers: dict[int, Any]
     answer_type: str = JSON
     query: tuple[str, ...] = ()
 
@@ -65,62 +65,48 @@ def make_routes(handlers: Handlers) -> tuple[Route, ...]:
 def _orders(handlers: Handlers) -> tuple[Route, ...]:
     orders = handlers.orders
     one = "/v1/orders/{order_id}"
-    taken = {200: schemas.Order, 201: schemas.Order}
+    found = {200: documents.Order}
     return (
         Route(
-            method="POST",
-            path="/v1/orders",
-            handler=orders.place,
-            summary="Place an order: hold its units until they are paid or the hold ends",
+            "POST",
+            "/v1/orders",
+            orders.place,
+            "Place an order: hold its units until they are paid or the hold ends",
             body=OrderBody,
-            answers=taken,
+            answers={200: documents.Order, 201: documents.Order},
         ),
-        Route(method="GET", path=one, handler=orders.get, summary="An order", answers={200: schemas.Order}),
+        Route("GET", one, orders.get, "An order", answers=found),
+        Route("POST", f"{one}/pay", orders.pay, "Turn the hold into a commitment", body=EventBody, answers=found),
         Route(
-            method="POST",
-            path=f"{one}/pay",
-            handler=orders.pay,
-            summary="Turn the hold into a commitment",
+            "POST",
+            f"{one}/cancel",
+            orders.cancel,
+            "Give back what is held, or paid and not shipped",
             body=EventBody,
-            answers={200: schemas.Order},
+            answers=found,
         ),
-        Route(
-            method="POST",
-            path=f"{one}/cancel",
-            handler=orders.cancel,
-            summary="Give back what is held, or paid and not shipped",
-            body=EventBody,
-            answers={200: schemas.Order},
-        ),
-        Route(
-            method="POST",
-            path=f"{one}/extend",
-            handler=orders.extend,
-            summary="Let the hold last longer",
-            body=ExtendBody,
-            answers={200: schemas.Order},
-        ),
+        Route("POST", f"{one}/extend", orders.extend, "Let the hold last longer", body=ExtendBody, answers=found),
     )
 
 
 def _events(handlers: Handlers) -> tuple[Route, ...]:
     return (
         Route(
-            method="POST",
-            path="/v1/events",
-            handler=handlers.events.post,
-            summary="Any number of input events, one a line",
+            "POST",
+            "/v1/events",
+            handlers.events.post,
+            "Any number of input events, one a line",
             body=Event,
             body_type=NDJSON,
-            answers={202: schemas.EventsTaken},
+            answers={202: documents.EventsTaken},
         ),
         Route(
-            method="POST",
-            path="/v1/movements",
-            handler=handlers.events.post_movement,
-            summary="One movement",
+            "POST",
+            "/v1/movements",
+            handlers.events.post_movement,
+            "One movement",
             body=Movement,
-            answers={202: schemas.MovementTaken},
+            answers={202: documents.MovementTaken},
         ),
     )
 
@@ -128,49 +114,37 @@ def _events(handlers: Handlers) -> tuple[Route, ...]:
 def _reads(handlers: Handlers) -> tuple[Route, ...]:
     return (
         Route(
-            method="GET",
-            path="/v1/warehouses/{warehouse}/movements/{id}",
-            handler=handlers.stock.movement,
-            summary="What a movement did, or its refusal",
-            answers={200: schemas.MovementAnswer},
+            "GET",
+            "/v1/warehouses/{warehouse}/movements/{id}",
+            handlers.stock.movement,
+            "What a movement did, or its refusal",
+            answers={200: documents.MovementAnswer},
         ),
+        Route("GET", "/v1/stock/{sku}", handlers.stock.sku, "A SKU, everywhere", answers={200: documents.StockAnswer}),
         Route(
-            method="GET",
-            path="/v1/stock/{sku}",
-            handler=handlers.stock.sku,
-            summary="A SKU, everywhere",
-            answers={200: schemas.StockAnswer},
-        ),
-        Route(
-            method="GET",
-            path="/v1/stock/{sku}/history",
-            handler=handlers.history.sku,
-            summary="The changes of a SKU with their causes, newest first, by page",
-            answers={200: schemas.StockHistory},
+            "GET",
+            "/v1/stock/{sku}/history",
+            handlers.history.sku,
+            "The changes of a SKU with their causes, newest first, by page",
+            answers={200: documents.StockHistory},
             query=("limit", "cursor", "since"),
         ),
+        Route("GET", "/v1/channels", handlers.stock.channels, "All known channels", answers={200: documents.Channels}),
         Route(
-            method="GET",
-            path="/v1/channels",
-            handler=handlers.stock.channels,
-            summary="All known channels",
-            answers={200: schemas.Channels},
-        ),
-        Route(
-            method="GET",
-            path="/v1/channels/{channel}/stock",
-            handler=handlers.stock.channel,
-            summary="What a channel may sell, by page",
-            answers={200: schemas.ChannelPage},
+            "GET",
+            "/v1/channels/{channel}/stock",
+            handlers.stock.channel,
+            "What a channel may sell, by page",
+            answers={200: documents.ChannelPage},
             query=("sku", "cursor", "limit"),
         ),
         Route(
-            method="GET",
-            path="/v1/channels/{channel}/feed",
-            handler=handlers.feeds.feed,
-            summary="What a channel may sell, as it changes: events `resumed` or `reset` after Last-Event-ID, `stock`,"
+            "GET",
+            "/v1/channels/{channel}/feed",
+            handlers.feeds.feed,
+            "What a channel may sell, as it changes: events `resumed` or `reset` after Last-Event-ID, `stock`,"
             " `synced` once every known SKU was sent, `status` and `error`",
-            answers={200: schemas.ChannelUpdate},
+            answers={200: documents.ChannelUpdate},
             answer_type=SSE,
             query=("last_event_id",),
         ),
@@ -181,35 +155,22 @@ def _policies(handlers: Handlers) -> tuple[Route, ...]:
     policies = handlers.policies
     rows: list[Route] = []
     for path in ("/v1/policies/{channel}", "/v1/policies/{channel}/{sku}"):
-        shown = {200: schemas.PolicyAnswer}
+        shown = {200: documents.PolicyAnswer}
         rows += (
-            Route(method="GET", path=path, handler=policies.get, summary="A policy", answers=shown),
-            Route(
-                method="PUT",
-                path=path,
-                handler=policies.put,
-                summary="Replace a policy whole",
-                body=PolicyBody,
-                answers=shown,
-            ),
-            Route(method="DELETE", path=path, handler=policies.delete, summary="Remove a policy", answers={204: None}),
+            Route("GET", path, policies.get, "A policy", answers=shown),
+            Route("PUT", path, policies.put, "Replace a policy whole", body=PolicyBody, answers=shown),
+            Route("DELETE", path, policies.delete, "Remove a policy", answers={204: None}),
         )
     return tuple(rows)
 
 
 def _service(handlers: Handlers) -> tuple[Route, ...]:
-    status = {200: schemas.Status, 503: schemas.Status}
+    status = {200: documents.Status, 503: documents.Status}
     readiness = handlers.readiness
     return (
-        Route(method="GET", path="/healthz", handler=readiness.healthz, summary="Liveness", answers={200: None}),
-        Route(method="GET", path="/readyz", handler=readiness.readyz, summary="Readiness", answers=status),
-        Route(method="GET", path="/metrics", handler=handlers.metrics.get, summary="Prometheus", answers={200: None}),
-        Route(method="GET", path="/", handler=handlers.pages.index, summary="The live board", answers={200: None}),
-        Route(
-            method="GET",
-            path="/board/{name}",
-            handler=handlers.pages.file,
-            summary="What the board is made of",
-            answers={200: None},
-        ),
+        Route("GET", "/healthz", readiness.healthz, "Liveness", answers={200: None}),
+        Route("GET", "/readyz", readiness.readyz, "Readiness", answers=status),
+        Route("GET", "/metrics", handlers.metrics.get, "Prometheus", answers={200: None}),
+        Route("GET", "/", handlers.pages.index, "The live board", answers={200: None}),
+        Route("GET", "/board/{name}", handlers.pages.file, "What the board is made of", answers={200: None}),
     )

@@ -23,17 +23,24 @@ PAUSE_SECONDS = 0.05
 
 
 class SettledReads(Struct, frozen=True):
-    """Waits until reads are settled."""
+    """Waits until reads are settled. `request_seconds` is the time that a request of the API may take."""
 
     settlements: SettlementListener
+    request_seconds: float
 
-    async def settled(self, read: Callable[[], Awaitable[LedgerRead[Value]]], deadline: float) -> Value:
+    def deadline(self) -> float:
+        """The deadline of a request that begins now, in seconds of the loop's clock."""
+        return asyncio.get_running_loop().time() + self.request_seconds
+
+    async def settled(self, read: Callable[[], Awaitable[LedgerRead[Value]]], deadline: float | None = None) -> Value:
         """The value of `read`, settled.
 
-        Raises TimeoutError after `deadline` (seconds of the loop's clock), LedgerError if the ledger stays unblessed,
-        and the errors of redis-py.
+        Raises TimeoutError after `deadline` (None: that of a request that begins now), LedgerError if the ledger stays
+        unblessed, and the errors of redis-py.
         """
         loop = asyncio.get_running_loop()
+        if deadline is None:
+            deadline = self.deadline()
         retry_until = loop.time() + UNBLESSED_SECONDS_MAX
         async with asyncio.timeout_at(deadline):
             while True:

@@ -31,7 +31,7 @@ async def post_receipt(client: StocktideClient, warehouse: str, movement_id: str
     movement = encode_movement("stock.received", movement_id, warehouse, units, occurred_at)
     response = await client.call("POST", "/v1/movements", movement)
     if response.status != 202:
-        raise RuntimeError(f"a movement was answered with status {response.said()}")
+        raise RuntimeError(f"a movement was answered with status {response.summary()}")
 
 
 async def wait_until_applied(client: StocktideClient, warehouse: str, movement_id: str, seconds_max: float) -> None:

@@ -50,7 +50,7 @@ from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL
-from stocktide.tables.ledger.client import KnownSkus, Ledger
+from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
 from stocktide.tables.ledger.submission import Submitter
@@ -147,7 +147,7 @@ def _make_handlers(
     limits = settings.ledger_limits()
     ledger = Ledger(redis, settings.app_id, limits)
     submitter = Submitter(ledger, settlements)
-    reads = SettledReads(settlements)
+    reads = SettledReads(settlements, settings.request_seconds)
     batcher = CommandBatcher(submitter)
     stack.push_async_callback(batcher.close)
     known = KnownChannels(submitter)
@@ -163,31 +163,24 @@ def _make_handlers(
         "feeds": health.feeds_check(source),
         "stalls": health.stalls_check(stalls),
     }
-    seconds = settings.request_seconds
-    snapshots = SnapshotMonitor(hub, partial(_read_known, ledger, reads, seconds))
+    snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     readiness = health.Readiness(checks, lambda status: hub.notify("status", status))
     return Handlers(
-        orders=OrderHandlers(batcher, ledger, reads, seconds),
-        stock=StockHandlers(ledger, reads, seconds),
+        orders=OrderHandlers(batcher, ledger, reads),
+        stock=StockHandlers(ledger, reads),
         history=HistoryHandler(
             ledger,
             reads,
             LedgerControl(redis, settings.app_id).settled,
             partial(KafkaLog, settings.kafka, JOURNAL.full_name(settings.app_id), **settings.kafka_access()),
-            seconds,
         ),
-        policies=PolicyHandlers(submitter, ledger, reads, seconds, settings.publish_interval_ms),
-        events=EventHandlers(event_producer, settings.app_id, seconds, limits.future_ms),
+        policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
+        events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
         feeds=FeedHandler(hub, CatchUp(hub, source), known, snapshots, lambda: readiness.latest),
         readiness=readiness,
         metrics=_make_metrics(batcher, submitter, hub, snapshots, readiness, stalls),
         pages=BoardHandlers(),
     )
-
-
-async def _read_known(ledger: Ledger, reads: SettledReads, seconds: float, cursor: str, limit: int) -> KnownSkus:
-    deadline = asyncio.get_running_loop().time() + seconds
-    return await reads.settled(lambda: ledger.read_known_skus(cursor, limit), deadline)
 
 
 async def _alert(event_producer: EventProducer, settings: Settings, rows: Sequence[OutputRow]) -> None:
@@ -215,7 +208,7 @@ def _make_metrics(
             "feed_rows": ("Channel updates held for the feeds", lambda: hub.rows),
             "feeds_late": ("Channels whose feeds wait long for a SKU that is known", lambda: len(snapshots.late)),
             "resubmitted": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
-            "ready": ("1 while /readyz says so", lambda: float(readiness.latest["ready"])),
+            "ready": ("1 while /readyz says so", lambda: float(readiness.latest.ready)),
         }
     )
     return metrics

@@ -7,16 +7,18 @@ In: the rows of `stock`, `reservations`, `adjustments` and `policies`, up to the
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from stocktide.streams.contract.documents import PublishedPolicy
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.topics import ADJUSTMENTS, POLICIES, RESERVATIONS, STOCK, Topic, split_key
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
 from stocktide.tables.recovery.checkpoints import Checkpoints, read_checkpoints
 
+_Record = TypeVar("_Record")
 RowKind = Literal["sku", "order", "movement", "policy"]
 ROW_KINDS: dict[Topic, RowKind] = {STOCK: "sku", RESERVATIONS: "order", ADJUSTMENTS: "movement", POLICIES: "policy"}
 
@@ -39,33 +41,16 @@ class StoredRow(Struct, frozen=True):
     record: SkuRecord | OrderRecord | MovementRecord | PolicyLevel | None
 
 
-class _SkuRow(Struct):
+class _RecordRow(Struct, Generic[_Record]):
     batch: int
-    record: SkuRecord
-
-
-class _OrderRow(Struct):
-    batch: int
-    record: OrderRecord
-
-
-class _MovementRow(Struct):
-    batch: int
-    record: MovementRecord
-
-
-class _PolicyRow(Struct):
-    batch: int
-    channel: str
-    sku: str | None = None
-    policy: dict[str, Any] | None = None
+    record: _Record
 
 
 _DECODERS: dict[RowKind, msgspec.json.Decoder[Any]] = {
-    "sku": msgspec.json.Decoder(_SkuRow),
-    "order": msgspec.json.Decoder(_OrderRow),
-    "movement": msgspec.json.Decoder(_MovementRow),
-    "policy": msgspec.json.Decoder(_PolicyRow),
+    "sku": msgspec.json.Decoder(_RecordRow[SkuRecord]),
+    "order": msgspec.json.Decoder(_RecordRow[OrderRecord]),
+    "movement": msgspec.json.Decoder(_RecordRow[MovementRecord]),
+    "policy": msgspec.json.Decoder(PublishedPolicy),
 }
 
 

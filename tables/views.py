@@ -1,19 +1,32 @@
-"""The ledger's records as the JSON of the contract.
+"""The ledger's records as documents of the contract.
 
-In: typed records of `tables.ledger.records`. Out: plain dicts with the fields of the contract, in its order, for
-orjson. Pure, and written for speed: the derivations call these once per published row.
+In: typed records of `tables.ledger.records`. Out: documents of `streams.contract.documents`. Pure, and written for
+speed: the derivations call these once per published row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 
+from msgspec import Struct, structs
+
+from stocktide.streams.contract.documents import (
+    ChannelStock,
+    ChannelUpdate,
+    Line,
+    MovedLine,
+    MovementAnswer,
+    Order,
+    PublishedMovement,
+    PublishedOrder,
+    PublishedStock,
+    StockAnswer,
+    WarehouseStock,
+)
+from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger.records import MovementRecord, Offer, OrderRecord, SkuRecord
-
-View = dict[str, Any]
 
 # A movement's type in the contract, by the kind of its command.
 MOVEMENT_TYPES = {
@@ -24,59 +37,39 @@ MOVEMENT_TYPES = {
 }
 # A record in this state holds events that arrived before their order; to callers the order is unknown.
 PARKED = "parked"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Times of one batch, and of the holds that begin in it, share their second: the cache covers enough of them.
-_SECONDS_CACHED = 4096
 # Counter names are few: some per warehouse, channel and pool.
 _NAMES_CACHED = 65_536
+_Extended = TypeVar("_Extended", bound=Struct)
 
 
-def rfc3339(ms: int) -> str:
-    """ms since the epoch → `2026-11-11T00:00:00.000Z`, clamped to the years 1 to 9999."""
-    seconds, rest = divmod(ms, 1000)
-    return f"{_second(seconds)}.{rest:03d}Z"
+def order_view(order_id: str, record: OrderRecord, replayed: bool) -> Order:
+    """An order of the contract. A `parked` record is no order; check `is_order` first."""
+    return Order(*_order_fields(order_id, record), replayed)
 
 
-@lru_cache(maxsize=_SECONDS_CACHED)
-def _second(seconds: int) -> str:
-    try:
-        at = _EPOCH + timedelta(seconds=seconds)
-    except OverflowError:
-        at = datetime.max if seconds > 0 else datetime.min
-    return at.isoformat(timespec="seconds")[:19]
+def published_order(order_id: str, record: OrderRecord, batch: int) -> PublishedOrder:
+    """A row of `reservations`."""
+    return PublishedOrder(*_order_fields(order_id, record), batch, record.outcome, record)
 
 
-def order_view(order_id: str, record: OrderRecord, replayed: bool | None = None) -> View:
-    """An order of the contract; `replayed` None: the field is omitted (in rows of topics).
-
-    A `parked` record is no order; check `is_order` first.
-    """
-    expires_at = record.expires_at if record.state == "reserved" else None
-    view: View = {
-        "order_id": order_id,
-        "channel": record.channel,
-        "state": record.state,
-        "lines": [
-            {
-                "sku": line.sku,
-                "quantity": line.quantity,
-                "state": line.state,
-                "reserved": line.reserved,
-                "preordered": line.preordered,
-                "shipped": line.shipped,
-                "returned": line.returned,
-                "warehouses": line.warehouses,
-                "reason": line.reason,
-            }
-            for line in record.lines
-        ],
-        "placed_at": rfc3339(record.placed_at),
-        "expires_at": None if expires_at is None else rfc3339(expires_at),
-        "sequence": record.sequence,
-    }
-    if replayed is not None:
-        view["replayed"] = replayed
-    return view
+def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, list[Line], str, str | None, int]:
+    """The fields of `OrderFields`, in their order."""
+    lines = [
+        Line(
+            sku=line.sku,
+            quantity=line.quantity,
+            state=line.state,
+            reserved=line.reserved,
+            preordered=line.preordered,
+            shipped=line.shipped,
+            returned=line.returned,
+            warehouses=line.warehouses,
+            reason=line.reason,
+        )
+        for line in record.lines
+    ]
+    expires_at = None if record.expires_at is None or record.state != "reserved" else rfc3339(record.expires_at)
+    return order_id, record.channel, record.state, lines, rfc3339(record.placed_at), expires_at, record.sequence
 
 
 def is_order(record: OrderRecord | None) -> bool:
@@ -84,9 +77,9 @@ def is_order(record: OrderRecord | None) -> bool:
     return record is not None and record.state != PARKED
 
 
-def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> View:
+def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> StockAnswer:
     """The answer of `GET /v1/stock/{sku}`: totals, each warehouse, each known channel."""
-    warehouses: dict[str, dict[str, int]] = {name: _empty_warehouse() for name in record.warehouses}
+    units_at: dict[str, dict[str, int]] = {name: _no_units() for name in record.warehouses}
     preordered = incoming = 0
     for name, units in record.counters.items():
         what, place = split_counter(name)
@@ -95,92 +88,102 @@ def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> View:
         elif what == "incoming":
             incoming += units
         else:
-            numbers = warehouses.get(place)
+            numbers = units_at.get(place)
             if numbers is None:
-                numbers = warehouses[place] = _empty_warehouse()
+                numbers = units_at[place] = _no_units()
             numbers[what] = numbers.get(what, 0) + units
+    warehouses: dict[str, WarehouseStock] = {}
     on_hand = committed = locked = reserved = damaged = 0
-    for numbers in warehouses.values():
-        physical = numbers["physical"] = numbers["on_hand"] - numbers["committed"]
-        numbers["available"] = physical - numbers["locked"] - numbers["reserved"]
-        on_hand += numbers["on_hand"]
-        committed += numbers["committed"]
-        locked += numbers["locked"]
-        reserved += numbers["reserved"]
-        damaged += numbers["damaged"]
-    return {
-        "sku": sku,
-        "version": record.version,
-        "on_hand": on_hand,
-        "committed": committed,
-        "physical": on_hand - committed,
-        "locked": locked,
-        "reserved": reserved,
-        "available": on_hand - committed - locked - reserved,
-        "preordered": preordered,
-        "incoming": incoming,
-        "damaged": damaged,
-        "warehouses": warehouses,
-        "channels": {
-            offer.channel: {
-                "mode": offer.mode,
-                "quantity": offer.quantity,
-                "preorder_remaining": offer.preorder_remaining,
-            }
-            for offer in offers
+    for place, numbers in units_at.items():
+        stock = warehouses[place] = _warehouse_stock(numbers)
+        on_hand += stock.on_hand
+        committed += stock.committed
+        locked += stock.locked
+        reserved += stock.reserved
+        damaged += stock.damaged
+    return StockAnswer(
+        sku=sku,
+        version=record.version,
+        on_hand=on_hand,
+        committed=committed,
+        physical=on_hand - committed,
+        locked=locked,
+        reserved=reserved,
+        available=on_hand - committed - locked - reserved,
+        preordered=preordered,
+        incoming=incoming,
+        damaged=damaged,
+        warehouses=warehouses,
+        channels={
+            offer.channel: ChannelStock(offer.mode, offer.quantity, offer.preorder_remaining) for offer in offers
         },
-        "as_of": rfc3339(record.at),
-    }
+        as_of=rfc3339(record.at),
+    )
 
 
-def movement_view(warehouse: str, id: str, record: MovementRecord) -> View:
+def published_stock(sku: str, record: SkuRecord, offers: Iterable[Offer], batch: int) -> PublishedStock:
+    """A row of `stock`."""
+    intervals = {offer.channel: offer.publish_interval_ms for offer in offers if offer.publish_interval_ms is not None}
+    return _extend(PublishedStock, stock_view(sku, record, offers), batch, intervals, record)
+
+
+def movement_view(warehouse: str, id: str, record: MovementRecord) -> MovementAnswer:
     """A movement of the contract, with its effect or its refusal."""
-    return {
-        "warehouse": warehouse,
-        "id": id,
-        "type": MOVEMENT_TYPES.get(record.kind, record.kind),
-        "outcome": record.outcome,
-        "detail": record.detail,
-        "occurred_at": rfc3339(record.at),
-        "applied_at": rfc3339(record.applied_at),
-        "lines": [
-            {
-                "sku": line.sku,
-                "quantity": line.quantity,
-                "outcome": line.outcome,
-                "change": line.change,
-                "on_hand": line.on_hand,
-                "damaged": line.damaged,
-                "carried": line.carried,
-            }
+    return MovementAnswer(
+        warehouse=warehouse,
+        id=id,
+        type=MOVEMENT_TYPES.get(record.kind, record.kind),
+        outcome=record.outcome,
+        detail=record.detail,
+        occurred_at=rfc3339(record.at),
+        applied_at=rfc3339(record.applied_at),
+        lines=[
+            MovedLine(
+                sku=line.sku,
+                quantity=line.quantity,
+                outcome=line.outcome,
+                change=line.change,
+                on_hand=line.on_hand,
+                damaged=line.damaged,
+                carried=line.carried,
+            )
             for line in record.lines
         ],
-    }
+    )
 
 
-def channel_update(sku: str, version: int, at_ms: int, offer: Offer) -> View:
+def published_movement(warehouse: str, id: str, record: MovementRecord, batch: int) -> PublishedMovement:
+    """A row of `adjustments`."""
+    return _extend(PublishedMovement, movement_view(warehouse, id, record), batch, record)
+
+
+def channel_update(sku: str, version: int, at_ms: int, offer: Offer) -> ChannelUpdate:
     """A channel update of the contract: a channel's offer of a SKU."""
-    return {
-        "channel": offer.channel,
-        "sku": sku,
-        "quantity": offer.quantity,
-        "mode": offer.mode,
-        "preorder_remaining": offer.preorder_remaining,
-        "version": version,
-        "as_of": rfc3339(at_ms),
-    }
+    return ChannelUpdate(
+        channel=offer.channel,
+        sku=sku,
+        quantity=offer.quantity,
+        mode=offer.mode,
+        preorder_remaining=offer.preorder_remaining,
+        version=version,
+        as_of=rfc3339(at_ms),
+    )
 
 
-def _empty_warehouse() -> dict[str, int]:
-    return {
-        "on_hand": 0,
-        "committed": 0,
-        "physical": 0,
-        "locked": 0,
-        "reserved": 0,
-        "available": 0,
-        "damaged": 0,
-    }
+def _extend(extended: Callable[..., _Extended], document: Struct, *more: object) -> _Extended:
+    """The document with the further fields of a subclass."""
+    return extended(*structs.astuple(document), *more)
+
+
+def _no_units() -> dict[str, int]:
+    return {"on_hand": 0, "committed": 0, "locked": 0, "reserved": 0, "damaged": 0}
+
+
+def _warehouse_stock(units: dict[str, int]) -> WarehouseStock:
+    on_hand, committed, locked, reserved = units["on_hand"], units["committed"], units["locked"], units["reserved"]
+    physical = on_hand - committed
+    available = physical - locked - reserved
+    return WarehouseStock(on_hand, committed, physical, locked, reserved, available, units["damaged"])
 
 
 @lru_cache(maxsize=_NAMES_CACHED)

@@ -18,18 +18,11 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
+from stocktide.streams.contract.documents import ChannelStock, ChannelUpdate, encode
 from stocktide.streams.topics import join_key
 
 # Offers (of a SKU to a channel) cached in memory, in front of the table: some 100 MB.
 OFFERS_CACHED_MAX = 200_000
-
-
-class VisibleOffer(Struct, frozen=True):
-    """What a channel sees of a SKU."""
-
-    mode: str
-    quantity: int
-    preorder_remaining: int
 
 
 class StockOffers(Struct, frozen=True):
@@ -38,25 +31,12 @@ class StockOffers(Struct, frozen=True):
     sku: str
     version: int
     as_of: str
-    channels: dict[str, VisibleOffer] = {}
+    channels: dict[str, ChannelStock] = {}
     publish_interval_ms: dict[str, int] = {}
 
 
-class ChannelStockRow(Struct, frozen=True):
-    """A row of `channel-stock`, in the contract's order of fields."""
-
-    channel: str
-    sku: str
-    quantity: int
-    mode: str
-    preorder_remaining: int
-    version: int
-    as_of: str
-
-
 decode_stock_row = msgspec.json.Decoder(StockOffers).decode
-_decode_row = msgspec.json.Decoder(ChannelStockRow).decode
-_encode = msgspec.json.Encoder().encode
+_decode_row = msgspec.json.Decoder(ChannelUpdate).decode
 
 
 class PendingAck:
@@ -79,7 +59,7 @@ class PendingAck:
 
 @dataclass(slots=True)
 class _PendingUpdate:
-    offer: VisibleOffer
+    offer: ChannelStock
     version: int
     as_of: str
     pending_ack: PendingAck | None
@@ -93,7 +73,7 @@ class _OfferState:
     key: bytes
     channel: str
     sku: str
-    published: VisibleOffer | None = None
+    published: ChannelStock | None = None
     version: int = 0
     published_at: float = float("-inf")
     pending: _PendingUpdate | None = None
@@ -162,11 +142,11 @@ class Conflation:
                 continue  # replaced, or published earlier
             state.pending = None
             state.published, state.published_at = pending.offer, now
-            updates.append(DueUpdate(state.key, _encode(_row_of(state, pending)), pending.pending_ack))
+            updates.append(DueUpdate(state.key, encode(_row_of(state, pending)), pending.pending_ack))
         return updates
 
     def _change(
-        self, state: _OfferState, offer: VisibleOffer, row: StockOffers, pending_ack: PendingAck | None
+        self, state: _OfferState, offer: ChannelStock, row: StockOffers, pending_ack: PendingAck | None
     ) -> None:
         replaced, state.pending = state.pending, None
         if offer != state.published:
@@ -180,7 +160,7 @@ class Conflation:
         if replaced is not None and replaced.pending_ack is not None:
             replaced.pending_ack.release()
 
-    def _due_at(self, state: _OfferState, offer: VisibleOffer, row: StockOffers) -> float:
+    def _due_at(self, state: _OfferState, offer: ChannelStock, row: StockOffers) -> float:
         now = self._clock()
         if state.published is None or offer.mode != state.published.mode:
             return now
@@ -192,7 +172,7 @@ class Conflation:
         stored = self._read(state.key)
         if stored is not None:
             row = _decode_row(stored)
-            state.published = VisibleOffer(row.mode, row.quantity, row.preorder_remaining)
+            state.published = ChannelStock(row.mode, row.quantity, row.preorder_remaining)
             state.version = row.version
         return state
 
@@ -207,14 +187,14 @@ class Conflation:
             self._count -= len(states)
 
 
-def _row_of(state: _OfferState, pending: _PendingUpdate) -> ChannelStockRow:
+def _row_of(state: _OfferState, pending: _PendingUpdate) -> ChannelUpdate:
     offer = pending.offer
-    return ChannelStockRow(
-        state.channel,
-        state.sku,
-        offer.quantity,
-        offer.mode,
-        offer.preorder_remaining,
-        pending.version,
-        pending.as_of,
+    return ChannelUpdate(
+        channel=state.channel,
+        sku=state.sku,
+        quantity=offer.quantity,
+        mode=offer.mode,
+        preorder_remaining=offer.preorder_remaining,
+        version=pending.version,
+        as_of=pending.as_of,
     )

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-import msgspec
-import orjson
+from msgspec import UNSET
 
 from stocktide.agents.dead_letters import (
     BurstDetector,
-    alert_view,
     dead_letter_of_record,
     dead_letter_of_refused,
     system_alert,
 )
+from stocktide.streams.contract.documents import PublishedAlert, PublishedPolicy, encode
+from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.journal.record import JournalRecord
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.record_origin import RecordPlace
@@ -44,9 +44,8 @@ from stocktide.tables.ledger.raw_decision import (
     unpack_sku,
 )
 from stocktide.tables.ledger.records import Alert, PolicyRow, RepairRow
-from stocktide.tables.views import PARKED, is_order, movement_view, order_view, rfc3339, stock_view
+from stocktide.tables.views import PARKED, is_order, published_movement, published_order, published_stock
 
-_json = msgspec.json.Encoder().encode
 # Occurs in each parked record, and rarely in others.
 _PARKED = PARKED.encode()
 
@@ -130,37 +129,23 @@ def _is_order(row: PackedOrder) -> bool:
 
 
 def _order_row(row: PackedOrder, batch: int) -> OutputRow:
-    record = unpack_order(row.record)
-    view = order_view(row.order_id, record)
-    view["batch"] = batch
-    view["outcome"] = record.outcome
-    view["record"] = orjson.Fragment(_json(record))
-    return row.order_id.encode(), orjson.dumps(view)
+    return row.order_id.encode(), encode(published_order(row.order_id, unpack_order(row.record), batch))
 
 
 def _movement_row(row: PackedMovement, batch: int) -> OutputRow:
-    record = unpack_movement(row.record)
-    view = movement_view(row.warehouse, row.id, record)
-    view["batch"] = batch
-    view["record"] = orjson.Fragment(_json(record))
-    return join_key(row.warehouse, row.id).encode(), orjson.dumps(view)
+    document = published_movement(row.warehouse, row.id, unpack_movement(row.record), batch)
+    return join_key(row.warehouse, row.id).encode(), encode(document)
 
 
 def _stock_row(row: PackedSku, batch: int) -> OutputRow:
-    record, offers = unpack_sku(row.record), unpack_offers(row.offers)
-    view = stock_view(row.sku, record, offers)
-    view["batch"] = batch
-    view["publish_interval_ms"] = {
-        offer.channel: offer.publish_interval_ms for offer in offers if offer.publish_interval_ms is not None
-    }
-    view["record"] = orjson.Fragment(_json(record))
-    return row.sku.encode(), orjson.dumps(view)
+    document = published_stock(row.sku, unpack_sku(row.record), unpack_offers(row.offers), batch)
+    return row.sku.encode(), encode(document)
 
 
 def _policy_rows(row: PolicyRow, batch: int) -> list[OutputRow]:
     key = (join_key(row.channel, row.sku) if row.sku else row.channel).encode()
-    view = {"channel": row.channel, "sku": row.sku or None, "policy": _fields(row.policy), "batch": batch}
-    rows: list[OutputRow] = [(key, orjson.dumps(view))]
+    document = PublishedPolicy(row.channel, row.sku or None, _fields(row.policy), batch)
+    rows: list[OutputRow] = [(key, encode(document))]
     if row.policy is None and row.sku:
         rows.append((key, None))
     return rows
@@ -177,7 +162,7 @@ def _audit_row(row: PolicyRow, decision: RawDecision) -> OutputRow:
         "at": rfc3339(decision.at),
         "batch": decision.batch,
     }
-    return row.actor.encode(), orjson.dumps(view)
+    return row.actor.encode(), encode(view)
 
 
 def _repair_row(repair: RepairRow, decision: RawDecision) -> OutputRow:
@@ -193,27 +178,26 @@ def _repair_row(repair: RepairRow, decision: RawDecision) -> OutputRow:
         "at": rfc3339(decision.at),
         "batch": decision.batch,
     }
-    return repair.actor.encode(), orjson.dumps(view)
+    return repair.actor.encode(), encode(view)
 
 
 def _alert_row(alert: Alert, index: int, decision: RawDecision) -> OutputRow:
-    view = alert_view(
-        f"{decision.batch}-{index}",
-        alert.type,
-        rfc3339(decision.at),
-        decision.batch,
+    document = PublishedAlert(
+        id=f"{decision.batch}-{index}",
+        type=alert.type,
         sku=alert.sku,
         warehouse=alert.warehouse,
         channel=alert.channel,
         order_id=alert.order_id,
         quantity=alert.quantity,
-        orders=list(alert.orders),
+        orders=alert.orders,
         event_id=alert.event_id,
         event_type=alert.event_type,
+        at=rfc3339(decision.at),
+        batch=decision.batch,
+        detail=UNSET if alert.detail is None else alert.detail,
     )
-    if alert.detail is not None:
-        view["detail"] = alert.detail
-    return alert.sku.encode(), orjson.dumps(view)
+    return alert.sku.encode(), encode(document)
 
 
 def _fields(policy: dict[str, Any] | tuple[()] | None) -> dict[str, Any] | None:

@@ -16,16 +16,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
 import msgspec
-import orjson
 from msgspec import Struct
 
-from stocktide.agents.dead_letters import alert_view
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.errors import StocktideError
-from stocktide.streams.contract.times import now_ms
+from stocktide.streams.contract.documents import PublishedAlert, encode
+from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import OutputRow
-from stocktide.tables.views import rfc3339
 
 logger = logging.getLogger(__name__)
 
@@ -179,17 +177,17 @@ def _alert_row(drift: ReportedDrift, batch: int, at: str) -> OutputRow:
     """A row of `alerts`; a repeat as of the same batch gives the same row."""
     sku = drift.key if drift.subject == "sku" else ""
     numbers = [each.found - each.expected for each in drift.differences if _is_counter(each)]
-    view = alert_view(
-        f"drift-{batch}-{drift.subject}-{drift.key}",
-        "drift",
-        at,
-        batch,
+    alert = PublishedAlert(
+        id=f"drift-{batch}-{drift.subject}-{drift.key}",
+        type="drift",
         sku=sku,
         order_id=drift.key if drift.subject == "order" else None,
         quantity=numbers[0] if numbers else None,
+        at=at,
+        batch=batch,
         detail="; ".join(f"{each.side}: {each.what}" for each in drift.differences)[:_TEXT_LENGTH_MAX],
     )
-    return sku.encode(), orjson.dumps(view)
+    return sku.encode(), encode(alert)
 
 
 def _is_counter(each: ReportedDifference) -> bool:

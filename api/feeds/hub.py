@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-import orjson
 from msgspec import Struct
 
 from stocktide.api.feeds.channel import ChannelLog, EncodedUpdate
 from stocktide.api.feeds.offset_vector import OffsetVector, dominates, format_offsets
+from stocktide.streams.contract.documents import encode
 from stocktide.streams.topics import split_key
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Hub:
 
     def notify(self, event: str, data: Any) -> None:
         """Send a frame without an id to the readers of all channels."""
-        frame = encode_frame(event, orjson.dumps(data))
+        frame = encode_frame(event, encode(data))
         for listener in self._readers:
             listener(frame)
 
@@ -151,6 +151,6 @@ class Hub:
 
 
 def encode_frame(event: str, data: bytes, offsets: OffsetVector | None = None) -> bytes:
-    """One event of the stream; the JSON of orjson has no line breaks."""
+    """One event of the stream; `data` has no line breaks."""
     head = "" if offsets is None else f"id: {format_offsets(offsets)}\n"
     return f"{head}event: {event}\ndata: ".encode() + data + b"\n\n"

@@ -12,9 +12,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
-import orjson
 from aiohttp import web
 
 from stocktide.api import problems
@@ -24,6 +23,7 @@ from stocktide.api.feeds.offset_vector import OffsetVector, parse_offsets
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.subscriber import HEARTBEAT, STALL_SECONDS_MAX, FeedSubscription, TooSlow
 from stocktide.api.requests import check_channel, parse_query
+from stocktide.streams.contract.documents import Status, encode
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class FeedHandler:
         catch_up: CatchUp,
         known: EnsuresChannels,
         snapshots: SnapshotMonitor,
-        status: Callable[[], dict[str, Any]],
+        status: Callable[[], Status],
         stall_seconds_max: float = STALL_SECONDS_MAX,
     ) -> None:
         self._hub = hub
@@ -106,7 +106,7 @@ class FeedHandler:
     def _greeting(self) -> bytes:
         greeting = f"retry: {RECONNECT_MS}\n\n".encode()
         status = self._status()
-        return greeting if status["ready"] else greeting + encode_frame("status", orjson.dumps(status))
+        return greeting if status.ready else greeting + encode_frame("status", encode(status))
 
     def _disconnect(self, request: web.Request, name: str) -> None:
         log.warning("a subscriber of %s read nothing for %.0f s: disconnected", name, self._stall_seconds_max)
@@ -114,7 +114,7 @@ class FeedHandler:
         if transport is None:
             return
         detail = f"nothing was read for {self._stall_seconds_max:.0f} seconds"
-        frame = encode_frame("error", orjson.dumps({"code": "too_slow", "detail": detail}))
+        frame = encode_frame("error", encode({"code": "too_slow", "detail": detail}))
         # Written directly, because the response waits for the client; chunked like the response.
         transport.write(b"%x\r\n%s\r\n" % (len(frame), frame))
         transport.close()
@@ -124,6 +124,6 @@ class FeedHandler:
 def _resumption(channel: str, seen: OffsetVector | None, since: OffsetVector | None) -> bytes:
     """The response to a client's id: `resumed`, or `reset` with the reason."""
     if since is not None:
-        return encode_frame("resumed", orjson.dumps({"channel": channel}))
+        return encode_frame("resumed", encode({"channel": channel}))
     reason = "malformed_id" if seen is None else "unknown_id"
-    return encode_frame("reset", orjson.dumps({"channel": channel, "reason": reason}))
+    return encode_frame("reset", encode({"channel": channel, "reason": reason}))

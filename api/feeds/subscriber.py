@@ -12,12 +12,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import orjson
-
 from stocktide.api.feeds.channel import ChannelLog
 from stocktide.api.feeds.hub import Hub, encode_frame
 from stocktide.api.feeds.offset_vector import OffsetVector, format_offsets, merge_offsets, parse_offsets
 from stocktide.errors import StocktideError
+from stocktide.streams.contract.documents import encode
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -96,7 +95,7 @@ class FeedSubscription:
         if self._target is not None and self._position >= self._target:
             # Only at the end is the position of the hub a valid id: everything that it has read was sent.
             offsets = self._hub.position if self._position == channel.end else None
-            frames.append(encode_frame("synced", orjson.dumps({"channel": channel.name}), offsets))
+            frames.append(encode_frame("synced", encode({"channel": channel.name}), offsets))
             self._target = self._since = None
         return b"".join(notices + frames)
 

@@ -7,7 +7,6 @@ code and the field's path of each other line. The outcomes are read through othe
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
@@ -16,6 +15,7 @@ from msgspec import Struct
 from stocktide.api import problems
 from stocktide.api.event_producer import EventProducer, KeyValue
 from stocktide.api.requests import read_body
+from stocktide.streams.contract.documents import EventsTaken, MovementTaken, RejectedLine
 from stocktide.streams.contract.events import BOM, Event, Malformed, Movement, decode_event, decode_movement
 from stocktide.streams.contract.times import ms_of, now_ms
 from stocktide.streams.topics import MOVEMENTS, ORDERS
@@ -30,7 +30,7 @@ LINES_PER_TURN_MAX = 200
 class _ParsedLines(Struct):
     orders: list[KeyValue]
     movements: list[KeyValue]
-    rejected: list[dict[str, Any]]
+    rejected: list[RejectedLine]
 
 
 class EventHandlers:
@@ -62,7 +62,7 @@ class EventHandlers:
         if parsed.movements:
             await self._event_producer.write(self._movements, parsed.movements, deadline)
         accepted = len(parsed.orders) + len(parsed.movements)
-        return problems.json_response({"accepted": accepted, "rejected": parsed.rejected}, 202)
+        return problems.json_response(EventsTaken(accepted, parsed.rejected), 202)
 
     async def post_movement(self, request: web.Request) -> web.Response:
         """`POST /v1/movements`; `Location` is the path of the movement's effect."""
@@ -77,7 +77,7 @@ class EventHandlers:
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         await self._event_producer.write(self._movements, [(movement.warehouse.encode(), body)], deadline)
         location = f"/v1/warehouses/{quote(movement.warehouse, safe='')}/movements/{quote(movement.id, safe='')}"
-        taken = {"accepted": 1, "warehouse": movement.warehouse, "id": movement.id}
+        taken = MovementTaken(1, movement.warehouse, movement.id)
         return problems.json_response(taken, 202, {"Location": location})
 
 
@@ -93,8 +93,7 @@ async def _parse_lines(body: bytes, future_ms: int) -> _ParsedLines:
         if not isinstance(event, Malformed):
             event = _future_error(event, future_ms) or event
         if isinstance(event, Malformed):
-            rejected = {"line": number, "code": event.code, "detail": event.detail, "path": event.path}
-            parsed.rejected.append(rejected)
+            parsed.rejected.append(RejectedLine(number, event.code, event.detail, event.path))
         elif isinstance(event, Movement):
             parsed.movements.append((event.warehouse.encode(), line))
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
 
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
@@ -22,6 +21,7 @@ from stocktide.api.event_producer import EventProducer
 from stocktide.api.feeds.consumer import ChannelStockConsumer
 from stocktide.api.feeds.offset_vector import OffsetVector
 from stocktide.api.settled_reads import SettledReads
+from stocktide.streams.contract.documents import Status
 from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL
 from stocktide.tables.ledger.client import Ledger, LedgerError
 from stocktide.tables.ledger.connection import check_eviction_policy
@@ -44,26 +44,26 @@ KAFKA_SECONDS_MAX = 2.0
 class Readiness:
     """Runs the checks; calls `changed` with the new status when readiness changes."""
 
-    def __init__(self, checks: Mapping[str, Check], changed: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, checks: Mapping[str, Check], changed: Callable[[Status], None]) -> None:
         self._checks = checks
         self._changed = changed
-        self._latest: dict[str, Any] = {"ready": False, "reasons": {"start": "not checked yet"}}
+        self._latest = Status(False, {"start": "not checked yet"})
 
     @property
-    def latest(self) -> dict[str, Any]:
-        """The newest status: `{"ready", "reasons": {check: reason}}`."""
+    def latest(self) -> Status:
+        """The newest status."""
         return self._latest
 
     def trouble(self) -> str | None:
         """The reasons of the newest status; None if ready."""
-        return "; ".join(self._latest["reasons"].values()) or None
+        return "; ".join(self._latest.reasons.values()) or None
 
-    async def check(self) -> dict[str, Any]:
+    async def check(self) -> Status:
         """Run all checks concurrently, within CHECK_SECONDS_MAX."""
         found = await asyncio.gather(*(_bounded(check) for check in self._checks.values()))
         reasons = {name: reason for name, reason in zip(self._checks, found, strict=True) if reason is not None}
-        before, self._latest = self._latest, {"ready": not reasons, "reasons": reasons}
-        if before["ready"] != self._latest["ready"]:
+        before, self._latest = self._latest, Status(not reasons, reasons)
+        if before.ready != self._latest.ready:
             self._changed(self._latest)
         return self._latest
 
@@ -80,7 +80,7 @@ class Readiness:
     async def readyz(self, request: web.Request) -> web.Response:
         """`GET /readyz`: 200, or 503 with reasons."""
         status = await self.check()
-        return problems.json_response(status, 200 if status["ready"] else 503)
+        return problems.json_response(status, 200 if status.ready else 503)
 
 
 async def _bounded(check: Check) -> str | None:

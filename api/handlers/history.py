@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from stocktide.api import problems
 from stocktide.api.requests import check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
+from stocktide.streams.contract.documents import StockChange, StockHistory
 from stocktide.streams.contract.events import Malformed, Time
 from stocktide.streams.contract.times import explain_time, ms_of
 from stocktide.streams.journal.log import JournalLog
@@ -56,7 +57,7 @@ _CURSOR = msgspec.msgpack.Decoder(HistoryCursor)
 class HistoryPage(Struct):
     """A page. `following`: the cursor of the next one; None if this is the last."""
 
-    items: list[dict[str, object]]
+    items: list[StockChange]
     following: HistoryCursor | None = None
     complete: bool = True
 
@@ -71,13 +72,11 @@ class HistoryHandler:
         reads: SettledReads,
         settled: Callable[[], Awaitable[Position | None]],
         open_log: Callable[[], JournalLog],
-        request_seconds: float,
     ) -> None:
         self._ledger = ledger
         self._reads = reads
         self._settled = settled
         self._open_log = open_log
-        self._request_seconds = request_seconds
         self._scans = 0
 
     async def sku(self, request: web.Request) -> web.Response:
@@ -87,7 +86,7 @@ class HistoryHandler:
         if isinstance(parameters, web.Response):
             return parameters
         limit, cursor, since = parameters
-        deadline = asyncio.get_running_loop().time() + self._request_seconds
+        deadline = self._reads.deadline()
         if await self._reads.settled(lambda: self._ledger.read_sku(sku), deadline) is None:
             return problems.unknown_sku()
         if self._scans >= SCANS_MAX:
@@ -103,7 +102,7 @@ class HistoryHandler:
         finally:
             self._scans -= 1
         following = None if page.following is None else _encode(page.following)
-        return problems.json_response({"sku": sku, "items": page.items, "next": following, "complete": page.complete})
+        return problems.json_response(StockHistory(sku, page.items, following, page.complete))
 
     async def _page(self, sku: str, limit: int, cursor: HistoryCursor | None, since: int | None) -> HistoryPage:
         if cursor is None:

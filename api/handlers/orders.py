@@ -5,7 +5,6 @@ In: a call of a storefront. Out: the settled order; or a problem with the reason
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -50,17 +49,16 @@ _Body = TypeVar("_Body", bound=Struct)
 
 
 class OrderHandlers:
-    """The handlers of `/v1/orders`. `request_seconds` is the deadline of a call."""
+    """The handlers of `/v1/orders`."""
 
-    def __init__(self, batcher: CommandBatcher, ledger: Ledger, reads: SettledReads, request_seconds: float) -> None:
+    def __init__(self, batcher: CommandBatcher, ledger: Ledger, reads: SettledReads) -> None:
         self._batcher = batcher
         self._ledger = ledger
         self._reads = reads
-        self._request_seconds = request_seconds
 
     async def place(self, request: web.Request) -> web.Response:
         """`POST /v1/orders`: 201, 200 when repeated, 409 when refused."""
-        deadline = self._deadline()
+        deadline = self._reads.deadline()
         body = await read_message(request, _ORDER_BODY)
         if isinstance(body, web.Response):
             return body
@@ -100,7 +98,7 @@ class OrderHandlers:
         order_id = request.match_info["order_id"]
         if (invalid := check_name("order_id", order_id)) is not None:
             return invalid
-        order = await self._reads.settled(lambda: self._ledger.read_order(order_id), self._deadline())
+        order = await self._reads.settled(lambda: self._ledger.read_order(order_id))
         if order is None:
             return problems.from_outcome(Outcome.UNKNOWN_ORDER)
         return problems.json_response(order_view(order_id, order, replayed=False))
@@ -111,7 +109,7 @@ class OrderHandlers:
         decoder: msgspec.json.Decoder[_Body],
         command_of: Callable[[_Body, str], Command],
     ) -> web.Response:
-        deadline = self._deadline()
+        deadline = self._reads.deadline()
         body = await read_message(request, decoder, empty=b"{}")
         if isinstance(body, web.Response):
             return body
@@ -124,9 +122,6 @@ class OrderHandlers:
             more = {} if order is None else {"order": order_view(order_id, order, result.replayed)}
             return problems.from_outcome(result.outcome, result.detail, **more)
         return problems.json_response(order_view(order_id, order, result.replayed))
-
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._request_seconds
 
 
 def _refuse_place(order_id: str, decided: SettledResult) -> web.Response:

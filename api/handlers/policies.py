@@ -19,6 +19,7 @@ from stocktide.api.batching import BatchSubmitter
 from stocktide.api.known_channels import sweep
 from stocktide.api.requests import check_channel, check_name, read_message
 from stocktide.api.settled_reads import SettledReads
+from stocktide.streams.contract.documents import PolicyAnswer
 from stocktide.streams.contract.events import Malformed, Name
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import DeletePolicy, SetPolicy
@@ -88,17 +89,11 @@ class PolicyHandlers:
     """The handlers of `/v1/policies/{channel}[/{sku}]`. `publish_interval_ms` is the built-in default."""
 
     def __init__(
-        self,
-        submitter: BatchSubmitter,
-        ledger: Ledger,
-        reads: SettledReads,
-        request_seconds: float,
-        publish_interval_ms: int,
+        self, submitter: BatchSubmitter, ledger: Ledger, reads: SettledReads, publish_interval_ms: int
     ) -> None:
         self._submitter = submitter
         self._ledger = ledger
         self._reads = reads
-        self._request_seconds = request_seconds
         self._publish_interval_ms = publish_interval_ms
 
     async def get(self, request: web.Request) -> web.Response:
@@ -132,7 +127,7 @@ class PolicyHandlers:
 
     async def _change(self, command: SetPolicy | DeletePolicy) -> str:
         """Change a level and re-evaluate its SKUs; concurrent changes of one channel wait for each other."""
-        deadline = self._deadline()
+        deadline = self._reads.deadline()
         while True:
             decision = await self._submitter.decide([command], deadline)
             outcome = decision.results[0].outcome
@@ -145,14 +140,11 @@ class PolicyHandlers:
         return outcome
 
     async def _show(self, channel: str, sku: str | None) -> web.Response:
-        own, effective = await self._reads.settled(lambda: self._ledger.read_policy(channel, sku), self._deadline())
+        own, effective = await self._reads.settled(lambda: self._ledger.read_policy(channel, sku))
         shown = effective_view(effective, self._publish_interval_ms)
         # In the order of the contract, not of Lua.
         ordered = None if own is None else {name: own[name] for name in shown if name in own}
-        return problems.json_response({"channel": channel, "sku": sku, "own": ordered, "effective": shown})
-
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._request_seconds
+        return problems.json_response(PolicyAnswer(channel, sku, ordered, shown))
 
 
 def _level(request: web.Request) -> tuple[str, str | None] | web.Response:

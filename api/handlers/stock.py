@@ -5,13 +5,12 @@ In: names in a path, the bounds of a page in a query. Out: settled records of th
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 
 from stocktide.api import problems
 from stocktide.api.requests import check_channel, check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
+from stocktide.streams.contract.documents import ChannelPage, Channels
 from stocktide.streams.contract.events import Malformed
 from stocktide.tables.ledger.client import PAGE_SKUS_MAX, Ledger
 from stocktide.tables.views import channel_update, movement_view, stock_view
@@ -22,17 +21,16 @@ PAGE_SKUS_DEFAULT = 100
 class StockHandlers:
     """The handlers of `/v1/stock`, `/v1/channels/{channel}/stock` and `/v1/warehouses/{warehouse}/movements/{id}`."""
 
-    def __init__(self, ledger: Ledger, reads: SettledReads, request_seconds: float) -> None:
+    def __init__(self, ledger: Ledger, reads: SettledReads) -> None:
         self._ledger = ledger
         self._reads = reads
-        self._request_seconds = request_seconds
 
     async def sku(self, request: web.Request) -> web.Response:
         """`GET /v1/stock/{sku}`."""
         sku = request.match_info["sku"]
         if (invalid := check_name("sku", sku)) is not None:
             return invalid
-        found = await self._reads.settled(lambda: self._ledger.read_sku(sku), self._deadline())
+        found = await self._reads.settled(lambda: self._ledger.read_sku(sku))
         return problems.unknown_sku() if found is None else problems.json_response(stock_view(sku, *found))
 
     async def channel(self, request: web.Request) -> web.Response:
@@ -53,16 +51,14 @@ class StockHandlers:
         limit = parse_limit(query.get("limit"), PAGE_SKUS_DEFAULT, PAGE_SKUS_MAX)
         if isinstance(limit, web.Response):
             return limit
-        items, following = await self._reads.settled(
-            lambda: self._ledger.read_channel(channel, skus, cursor, limit), self._deadline()
-        )
+        items, following = await self._reads.settled(lambda: self._ledger.read_channel(channel, skus, cursor, limit))
         updates = [channel_update(item.sku, item.version, item.at, item.offer) for item in items]
-        return problems.json_response({"items": updates, "next": following})
+        return problems.json_response(ChannelPage(updates, following))
 
     async def channels(self, request: web.Request) -> web.Response:
         """`GET /v1/channels`: the channels that had a policy, an order or a subscriber."""
-        registry = await self._reads.settled(self._ledger.read_registry, self._deadline())
-        return problems.json_response({"items": registry.names})
+        registry = await self._reads.settled(self._ledger.read_registry)
+        return problems.json_response(Channels(list(registry.names)))
 
     async def movement(self, request: web.Request) -> web.Response:
         """`GET /v1/warehouses/{warehouse}/movements/{id}`."""
@@ -70,10 +66,7 @@ class StockHandlers:
         for field, value in (("warehouse", warehouse), ("id", movement_id)):
             if (invalid := check_name(field, value)) is not None:
                 return invalid
-        record = await self._reads.settled(lambda: self._ledger.read_movement(warehouse, movement_id), self._deadline())
+        record = await self._reads.settled(lambda: self._ledger.read_movement(warehouse, movement_id))
         if record is None:
             return problems.not_found("unknown_movement", f"{warehouse} has sent no movement of this id yet.")
         return problems.json_response(movement_view(warehouse, movement_id, record))
-
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._request_seconds

@@ -99,7 +99,7 @@ class OrderTraffic:
             self.unexpected.append(f"{order_id}: {error}")
             return
         if response.status not in (200, 201):
-            self.unexpected.append(f"{order_id}: {response.said()}")
+            self.unexpected.append(f"{order_id}: {response.summary()}")
             return
         self.responses[order_id] = response.body
         self.responded_at.append(time.monotonic())

@@ -104,15 +104,6 @@ class ChannelUpdateView(Struct, frozen=True):
     version: int
 
 
-class PolicyView(Struct, frozen=True, omit_defaults=True):
-    """A policy of a channel, or of a SKU in it; `policy` is None after its deletion."""
-
-    channel: str
-    sku: str | None = None
-    policy: dict[str, Any] | None = None
-    batch: int = 0
-
-
 class DeadLetterView(Struct, frozen=True, omit_defaults=True):
     """A row of `dead-letters`: the reason, the origin, and the text of the event where it was text."""
 

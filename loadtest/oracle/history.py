@@ -32,9 +32,9 @@ from stocktide.loadtest.client.contract import (
     DeadLetterView,
     MovementView,
     OrderView,
-    PolicyView,
     StockView,
 )
+from stocktide.streams.contract.documents import PublishedPolicy
 
 # Records buffered before a write: a few ms of a run at full load.
 RECORDS_PER_WRITE = 500
@@ -160,7 +160,7 @@ class ChannelUpdatePublished(_Row, frozen=True, omit_defaults=True, tag="channel
 
 
 class PolicyPublished(_Row, frozen=True, omit_defaults=True, tag="policies"):
-    policy: PolicyView
+    policy: PublishedPolicy
 
 
 class DeadLetterPublished(_Row, frozen=True, omit_defaults=True, tag="dead-letters"):

@@ -13,6 +13,7 @@ import msgspec
 from stocktide.loadtest.client import contract
 from stocktide.loadtest.client.topics import RowHandler, TopicRecord
 from stocktide.loadtest.oracle import history
+from stocktide.streams.contract.documents import PublishedPolicy
 
 # By topic: the schema of a row, and its record.
 _KINDS: dict[str, tuple[Any, Any]] = {
@@ -20,7 +21,7 @@ _KINDS: dict[str, tuple[Any, Any]] = {
     "adjustments": (contract.MovementView, history.MovementPublished),
     "stock": (contract.StockView, history.StockPublished),
     "channel-stock": (contract.ChannelUpdateView, history.ChannelUpdatePublished),
-    "policies": (contract.PolicyView, history.PolicyPublished),
+    "policies": (PublishedPolicy, history.PolicyPublished),
     "dead-letters": (contract.DeadLetterView, history.DeadLetterPublished),
     "alerts": (contract.AlertView, history.AlertPublished),
 }

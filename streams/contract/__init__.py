@@ -1,4 +1,5 @@
-"""The input events of the contract and their times.
+"""The contract: input events, the documents of answers and topics, and times.
 
-In: raw bytes. Out: a typed event, or `Malformed` with a code and a path. Begin with `events.py`.
+In: raw bytes. Out: a typed event, or `Malformed` with a code and a path; the JSON of a document. Begin with
+`events.py` and `documents.py`.
 """

@@ -8,10 +8,11 @@ from the changes before it. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from msgspec import Struct, structs
 
+from stocktide.streams.contract.documents import ChangeCause, ChangedTotals, StockAnswer, StockChange
+from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger.records import (
     Decision,
     MovementLine,
@@ -23,7 +24,7 @@ from stocktide.tables.ledger.records import (
     SkuRecord,
     SkuRow,
 )
-from stocktide.tables.views import rfc3339, stock_view
+from stocktide.tables.views import stock_view
 
 Counters = dict[str, int]
 # The cause of an effect by which an operator corrected a state that the log does not explain.
@@ -85,7 +86,7 @@ class SkuChange(Struct, frozen=True, kw_only=True):
     strayed: tuple[CounterDifference, ...] = ()
 
     @property
-    def view(self) -> dict[str, Any]:
+    def view(self) -> StockAnswer:
         """The stock after the change, as in `GET /v1/stock/{sku}`."""
         return stock_view(self.sku, self.record, self.offers or ())
 
@@ -289,20 +290,17 @@ _SUBJECTS = {
     "set_policy": "channel",
     REPAIR: "actor",
 }
-_TOTALS = ("on_hand", "committed", "physical", "locked", "reserved", "available", "preordered", "damaged")
 
 
-def change_view(change: SkuChange) -> dict[str, Any]:
+def change_view(change: SkuChange) -> StockChange:
     """A change as JSON: an item of `GET /v1/stock/{sku}/history`."""
-    cause = {"kind": change.kind, "id": change.id}
-    if (subject := _SUBJECTS.get(change.kind)) is not None:
-        cause[subject] = change.subject
+    subject = _SUBJECTS.get(change.kind)
     view = change.view
-    return {
-        "version": change.version,
-        "at": rfc3339(change.at),
-        "batch": change.batch,
-        "cause": cause,
-        "change": change.deltas,
-        "after": {name: view[name] for name in _TOTALS},
-    }
+    return StockChange(
+        version=change.version,
+        at=rfc3339(change.at),
+        batch=change.batch,
+        cause=ChangeCause(kind=change.kind, id=change.id, **({subject: change.subject} if subject else {})),
+        change=change.deltas,
+        after=ChangedTotals(*(getattr(view, name) for name in ChangedTotals.__struct_fields__)),
+    )

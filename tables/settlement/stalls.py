@@ -10,13 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import orjson
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from prometheus_client import CollectorRegistry, Gauge
 
-from stocktide.tables.views import rfc3339
+from stocktide.streams.contract.documents import PublishedAlert, encode
+from stocktide.streams.contract.times import now_ms, rfc3339
 
 logger = logging.getLogger(__name__)
 
@@ -222,24 +222,21 @@ class StallMonitor:
 
 def make_alert_row(kind: str, stall: Stall, process: str) -> tuple[bytes, bytes | None]:
     """A row of `alerts` of type `stalled` or `stall_over`."""
-    at, now = stall.status, time.time_ns() // 1_000_000
-    view: dict[str, Any] = {
-        "id": f"{kind}-{process}-{at.part}-{now}",
-        "type": kind,
-        "sku": "",
-        "warehouse": None,
-        "channel": None,
-        "order_id": None,
-        "quantity": at.pending,
-        "orders": [],
-        "at": rfc3339(now),
-        "batch": 0,
-        "process": process,
-        "part": at.part,
-        "topic": at.topic or None,
-        "partition": at.partition if at.topic else None,
-        "offset": at.offset,
-        "reason": describe_error(at.reason),
-        "detail": stall.sentence,
-    }
-    return b"", orjson.dumps(view)
+    at, now = stall.status, now_ms()
+    alert = PublishedAlert(
+        id=f"{kind}-{process}-{at.part}-{now}",
+        type=kind,
+        quantity=at.pending,
+        event_id=UNSET,
+        event_type=UNSET,
+        at=rfc3339(now),
+        batch=0,
+        process=process,
+        part=at.part,
+        topic=at.topic or None,
+        partition=at.partition if at.topic else None,
+        offset=at.offset,
+        reason=describe_error(at.reason),
+        detail=stall.sentence,
+    )
+    return b"", encode(alert)

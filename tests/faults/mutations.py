@@ -192,15 +192,15 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "agents/channel_stock/conflation.py",
-                "    published: VisibleOffer | None = None\n",
-                "    published: VisibleOffer | None = None\n    count: int = 0\n",
+                "    published: ChannelStock | None = None\n",
+                "    published: ChannelStock | None = None\n    count: int = 0\n",
             ),
             Edit(
                 "agents/channel_stock/conflation.py",
                 "            state.pending = None\n",
                 "            state.pending = None\n            state.count += 1\n",
             ),
-            Edit("agents/channel_stock/conflation.py", "        pending.version,\n", "        state.count,\n"),
+            Edit("agents/channel_stock/conflation.py", "version=pending.version", "version=state.count"),
             Edit(
                 "api/feeds/channel.py",
                 "if row.version < held.version or (row.version == held.version and row.data == held.data):",
@@ -254,20 +254,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "Dead letters do not say why.",
         "input_unaccounted",
         CALM,
-        (
-            Edit(
-                "agents/dead_letters.py",
-                '        "reason": reason,\n        "detail": detail,',
-                '        "reason": "",\n        "detail": detail,',
-            ),
-        ),
+        (Edit("agents/dead_letters.py", "DeadLetter(reason, ", 'DeadLetter("", '),),
     ),
     Mutant(
         "letter_without_origin",
         "Dead letters do not say where the input lay.",
         "input_unaccounted",
         CALM,
-        (Edit("agents/dead_letters.py", '        "offset": offset,', '        "offset": -1,'),),
+        (Edit("agents/dead_letters.py", "place.partition, place.offset, rfc", "place.partition, -1, rfc"),),
     ),
     Mutant(
         "bad_input_stops_a_chunk",

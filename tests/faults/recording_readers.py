@@ -21,7 +21,6 @@ from stocktide.loadtest.client.contract import (
     DeadLetterView,
     MovementView,
     OrderView,
-    PolicyView,
     StockView,
 )
 from stocktide.loadtest.oracle.history import (
@@ -39,6 +38,7 @@ from stocktide.loadtest.oracle.history import (
     Unsubscribed,
     UpdateReceived,
 )
+from stocktide.streams.contract.documents import PublishedPolicy
 from tests.faults.recording_clients import RunRecorder
 
 POLL_MS = 200
@@ -55,7 +55,7 @@ _KINDS: dict[str, tuple[Any, Any]] = {
     "adjustments": (MovementPublished, MovementView),
     "stock": (StockPublished, StockView),
     "channel-stock": (ChannelUpdatePublished, ChannelUpdateView),
-    "policies": (PolicyPublished, PolicyView),
+    "policies": (PolicyPublished, PublishedPolicy),
     "dead-letters": (DeadLetterPublished, DeadLetterView),
     "alerts": (AlertPublished, AlertView),
 }

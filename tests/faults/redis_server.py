@@ -49,7 +49,7 @@ class CrashableRedis:
 
     @property
     def running(self) -> bool:
-        return self._server._child.running
+        return self._server.running
 
     async def role(self) -> str:
         """`master` or `slave`; empty if it does not answer."""
@@ -70,7 +70,7 @@ class CrashableRedis:
         await self._server.stop()
 
     def send(self, number: signal.Signals) -> None:
-        self._server._child.send(number)
+        self._server.send(number)
 
     async def kill(self) -> None:
         self._server.kill()

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 import pytest
 
-from stocktide.api import schemas
+from stocktide.streams.contract import documents
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.events import AT, stock_received
 
@@ -27,7 +27,7 @@ async def test_an_empty_system_has_no_channels_and_no_stock(shop: ApiTestClient)
 
 def has_shape_of(shape: Any, body: Any) -> None:
     """Fail if `body` lacks a field of the contract or has another one."""
-    msgspec.convert(body, shape)
+    assert body.items() <= msgspec.to_builtins(msgspec.convert(body, shape)).items()
 
 
 async def test_an_order_is_placed_once_however_often_it_is_sent(shop: ApiTestClient) -> None:
@@ -38,7 +38,7 @@ async def test_an_order_is_placed_once_however_often_it_is_sent(shop: ApiTestCli
     assert (first.status, again.status) == (201, 200)
     assert (first.body["replayed"], again.body["replayed"]) == (False, True)
     assert {**again.body, "replayed": False} == first.body
-    has_shape_of(schemas.Order, first.body)
+    has_shape_of(documents.Order, first.body)
     assert first.body["lines"][0]["warehouses"] == {"SH1": 3}
     assert (await shop.stock(sku))["locked"] == 3
 
@@ -64,7 +64,7 @@ async def test_a_refusal_gives_a_reason_per_line_and_stands(shop: ApiTestClient)
         (scarce, "insufficient_stock"),
         (unknown, "unknown_sku"),
     ]
-    has_shape_of(schemas.Problem, refused.body)
+    has_shape_of(documents.Problem, refused.body)
     assert refused.body["order"]["state"] == "rejected"
     await shop.receive(scarce, 100)
     again = await shop.post("/v1/orders", order)
@@ -154,7 +154,7 @@ async def test_thousands_of_events_go_in_one_call_and_bad_lines_are_named(shop: 
     lines[50] = b"\xff\xfe"
     answer = await shop.send_events(*lines)
     assert answer.status == 202
-    has_shape_of(schemas.EventsTaken, answer.body)
+    has_shape_of(documents.EventsTaken, answer.body)
     assert answer.body["accepted"] == 2995
     rejected = {line["line"]: (line["code"], line["path"]) for line in answer.body["rejected"]}
     assert rejected == {
@@ -182,10 +182,10 @@ async def test_a_movement_has_its_result_at_its_location(shop: ApiTestClient) ->
     sku, id_ = unique_name("sku"), f"a/b {{c}}%2F{unique_name('wms')}".replace(" ", "_")
     taken = await shop.post("/v1/movements", stock_received(id_, (sku, 7), warehouse="SH/1"))
     assert taken.status == 202
-    has_shape_of(schemas.MovementTaken, taken.body)
+    has_shape_of(documents.MovementTaken, taken.body)
     assert taken.headers["Location"] == f"/v1/warehouses/SH%2F1/movements/{quote(id_, safe='')}"
     did = await shop.movement("SH%2F1", quote(id_, safe=""))
-    has_shape_of(schemas.MovementAnswer, did)
+    has_shape_of(documents.MovementAnswer, did)
     assert (did["warehouse"], did["id"], did["outcome"], did["lines"][0]["on_hand"]) == (*("SH/1", id_, "received", 7),)
 
 
@@ -201,7 +201,7 @@ async def test_stock_has_the_shape_of_the_contract_and_an_unknown_sku_is_404(sho
     await shop.receive(sku, 3, "BJ1")
     await shop.place(sku, 2)
     stock = await shop.stock(sku)
-    has_shape_of(schemas.StockAnswer, stock)
+    has_shape_of(documents.StockAnswer, stock)
     assert (stock["on_hand"], stock["locked"], stock["available"]) == (10, 2, 8)
     assert set(stock["warehouses"]) == {"SH1", "BJ1"}
     assert stock["channels"]["tmall"] == {"mode": "in_stock", "quantity": 8, "preorder_remaining": 0}
@@ -217,7 +217,7 @@ async def test_a_channels_stock_comes_in_pages_that_miss_and_repeat_nothing(shop
     cursor = ""
     while True:
         page = (await shop.get(f"/v1/channels/tmall/stock?limit=3&cursor={quote(cursor)}")).body
-        has_shape_of(schemas.ChannelPage, page)
+        has_shape_of(documents.ChannelPage, page)
         seen += [item["sku"] for item in page["items"]]
         if (cursor := page["next"]) is None:
             break
@@ -232,7 +232,7 @@ async def test_a_policy_is_set_whole_shown_and_removed(shop: ApiTestClient) -> N
     channel, sku = unique_name("channel"), unique_name("sku")
     path = f"/v1/policies/{channel}"
     before = (await shop.get(path)).body
-    has_shape_of(schemas.PolicyAnswer, before)
+    has_shape_of(documents.PolicyAnswer, before)
     assert before["own"] is None
     policy = {"safety_threshold": 5, "below_threshold": "preorder", "preorder_cap": 9, "buffer": None}
     shown = await shop.put(path, policy)

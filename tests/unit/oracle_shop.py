@@ -19,7 +19,6 @@ from stocktide.loadtest.client.contract import (
     MovedLineView,
     MovementView,
     OrderView,
-    PolicyView,
     StockView,
     WarehouseStockView,
 )
@@ -46,10 +45,11 @@ from stocktide.loadtest.oracle.history import (
     Synced,
     UpdateReceived,
 )
+from stocktide.streams.contract.documents import PublishedPolicy
 from stocktide.streams.contract.events import OrderBody, decode_event
+from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
-from stocktide.tables.views import rfc3339
 from tests.ledger.model import advance
 from tests.ledger.model_policy import current_offer
 from tests.ledger.model_state import ModelSku, ModelState
@@ -166,7 +166,9 @@ class SimulatedShop:
         if outcome in REFUSALS:
             self.add(Response(self.now, number, 404, outcome))
         else:
-            self._add_row("policy", f"{channel}/{sku}", PolicyPublished, PolicyView(channel, sku, policy, self.batch))
+            self._add_row(
+                "policy", f"{channel}/{sku}", PolicyPublished, PublishedPolicy(channel, sku, policy, self.batch)
+            )
             self.add(Response(self.now, number, 204 if policy is None else 200))
         self.publish()
 

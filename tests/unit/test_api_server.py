@@ -25,6 +25,7 @@ from stocktide.api.routes import Route
 from stocktide.api_server import run
 from stocktide.errors import ServerUnreachable
 from stocktide.settings import Settings
+from stocktide.streams.contract.documents import Status
 from stocktide.tables.ledger.client import KnownSkus, Unblessed
 from stocktide.tables.ledger.submission import Unsettled
 from stocktide.wait_for_servers import wait_for_kafka, wait_for_redis
@@ -32,7 +33,7 @@ from tests.harness.eventually import eventually
 from tests.unit.fakes import FakeSource
 
 NOBODY = "127.0.0.1:1"
-READY = {"ready": True, "reasons": {}}
+READY = Status(True, {})
 
 
 class FakeChannels:
@@ -112,7 +113,7 @@ async def test_readiness_gives_every_reason_and_notifies_the_feeds_when_it_chang
     assert await readiness.check() == READY
     assert await readiness.check() == READY
     wrong[:] = ["gone", "evicts"]
-    both = {"ready": False, "reasons": {"kafka": "gone", "redis": "evicts"}}
+    both = Status(False, {"kafka": "gone", "redis": "evicts"})
     assert await readiness.check() == both
     assert reported == [READY, both]
 

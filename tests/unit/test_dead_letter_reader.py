@@ -14,14 +14,14 @@ from stocktide.ops.dead_letters.reader import (
     DeadLetterFold,
     DeadLetterQuery,
     DeadLetterSummary,
-    DeadLetterValue,
     StoredDeadLetter,
     decode_row,
 )
 from stocktide.ops.dead_letters.render import escape_unprintable, format_bytes
 from stocktide.ops.dead_letters.retry import RETRY_WITHIN_MS, retry_refusal
+from stocktide.streams.contract.documents import DeadLetter
+from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.kafka.record_origin import RecordPlace
-from stocktide.tables.views import rfc3339
 
 NOW_MS = 1_900_000_000_000
 
@@ -103,7 +103,7 @@ def test_a_value_that_is_no_dead_letter_is_skipped() -> None:
 
 def test_the_event_is_as_it_came() -> None:
     def event(**raw: Any) -> bytes:
-        return DeadLetterValue("x", "t", 0, 0, "", **raw).event
+        return DeadLetter("x", "", None, "t", 0, 0, "", **raw).event
 
     assert event(raw="日本 {") == "日本 {".encode()
     assert event(raw_base64=base64.b64encode(b"\xff\x00").decode()) == b"\xff\x00"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import orjson
+from msgspec import to_builtins
 
+from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger.records import LineRecord, MovementLine, MovementRecord, Offer, OrderRecord, SkuRecord
-from stocktide.tables.views import channel_update, is_order, movement_view, order_view, rfc3339, stock_view
+from stocktide.tables.views import channel_update, is_order, movement_view, order_view, published_order, stock_view
 
 AT = 1_794_355_200_000
 HELD = OrderRecord(
@@ -30,7 +31,7 @@ def test_a_time_beyond_the_calendar_is_its_edge() -> None:
 
 
 def test_an_order_has_the_fields_of_the_contract() -> None:
-    view = order_view("tmall-1001", HELD, replayed=False)
+    view = to_builtins(order_view("tmall-1001", HELD, replayed=False))
     assert list(view) == [*("order_id", "channel", "state", "lines", "placed_at", "expires_at", "sequence", "replayed")]
     assert view["expires_at"] == "2026-11-11T00:15:00.000Z"
     assert view["lines"] == [
@@ -46,15 +47,14 @@ def test_an_order_has_the_fields_of_the_contract() -> None:
             "reason": None,
         }
     ]
-    assert orjson.loads(orjson.dumps(view)) == view
 
 
 def test_a_row_that_is_no_answer_has_no_field_replayed() -> None:
-    assert "replayed" not in order_view("o", HELD)
+    assert not hasattr(published_order("o", HELD, 1), "replayed")
 
 
 def test_a_paid_order_expires_never() -> None:
-    assert order_view("o", OrderRecord(state="paid", expires_at=AT))["expires_at"] is None
+    assert order_view("o", OrderRecord(state="paid", expires_at=AT), replayed=False).expires_at is None
 
 
 def test_parked_events_are_no_order() -> None:
@@ -83,7 +83,7 @@ def test_stock_sums_over_warehouses_pools_channels_and_announcements() -> None:
             "preordered@jd": 1,
         },
     )
-    view = stock_view("85123A", record, (Offer("tmall", "in_stock", 90, 0), Offer("jd", "preorder", 0, 4)))
+    view = to_builtins(stock_view("85123A", record, (Offer("tmall", "in_stock", 90, 0), Offer("jd", "preorder", 0, 4))))
     totals = {name: view[name] for name in ("on_hand", "committed", "physical", "locked", "reserved", "available")}
     assert totals == {"on_hand": 110, "committed": 7, "physical": 103, "locked": 6, "reserved": 7, "available": 90}
     assert (view["preordered"], view["incoming"], view["damaged"]) == (7, 55, 2)
@@ -104,7 +104,7 @@ def test_stock_sums_over_warehouses_pools_channels_and_announcements() -> None:
 def test_a_movement_says_what_it_did_to_each_sku() -> None:
     lines = (MovementLine("85123A", 47, "counted", change=-3, on_hand=47, carried=1),)
     record = MovementRecord("count", "counted", "ff", at=AT, applied_at=AT + 5, lines=lines)
-    view = movement_view("SH1", "wms-7", record)
+    view = to_builtins(movement_view("SH1", "wms-7", record))
     assert (view["type"], view["outcome"], view["detail"]) == ("stock.counted", "counted", None)
     assert view["lines"] == [
         {"sku": "85123A", "quantity": 47, "outcome": "counted", "change": -3, "on_hand": 47, "damaged": 0, "carried": 1}
@@ -112,7 +112,7 @@ def test_a_movement_says_what_it_did_to_each_sku() -> None:
 
 
 def test_a_channel_update_has_the_fields_of_the_contract() -> None:
-    assert channel_update("85123A", 3, AT, Offer("tmall", "preorder", 0, 20)) == {
+    assert to_builtins(channel_update("85123A", 3, AT, Offer("tmall", "preorder", 0, 20))) == {
         "channel": "tmall",
         "sku": "85123A",
         "quantity": 0,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from stocktide.ops.backup.archive import (
 )
 from stocktide.progress import Echo
 from stocktide.settings import Settings
+from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import admin_client, inspect_topics
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.topics import (
@@ -113,7 +113,7 @@ def run(settings: Settings, options: BackupOptions, echo: Echo = click.echo) -> 
 
 async def back_up(settings: Settings, folder: Path, progress: Progress) -> Manifest:
     """Copy all topics into the empty `folder`. Raises BackupError, KafkaError, OSError."""
-    began_at = _now()
+    began_at = rfc3339(now_ms())
     access = settings.kafka_access()
     await wait_for_kafka(settings.kafka, **access)
     _, rows = await inspect_topics(settings.kafka, settings.app_id, **access)
@@ -127,8 +127,9 @@ async def back_up(settings: Settings, folder: Path, progress: Progress) -> Manif
         async with topic_consumer(settings.kafka, name, fetch_max_wait_ms=FETCH_WAIT_MS_MAX, **access) as consumer:
             copies += await _TopicCopy(consumer, topic, folder, progress).run()
     _check_positions(folder, copies)
+    orders, ended_at = partitions[ORDERS], rfc3339(now_ms())
     manifest = Manifest(
-        FORMAT, version("stocktide"), settings.app_id, partitions[ORDERS], began_at, _now(), committed, tuple(copies)
+        FORMAT, version("stocktide"), settings.app_id, orders, began_at, ended_at, committed, tuple(copies)
     )
     write_manifest(folder, manifest)
     return manifest
@@ -145,10 +146,6 @@ def _check_positions(folder: Path, copies: list[PartitionCopy]) -> None:
         needed = [position.offset for position in (known.derived, known.whole) if position is not None]
         if needed and min(needed) < journals[copy.partition].first:
             raise BackupError("the journal was cut while it was copied: back up again, into another folder")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 async def _read_committed(settings: Settings) -> tuple[CommittedOffset, ...]:

@@ -33,9 +33,9 @@ from stocktide.ops.dead_letters.render import escape_unprintable, render_dead_le
 from stocktide.ops.dead_letters.retry import DeadLetterProcessor, DeadLetterResult
 from stocktide.progress import announce_if_slow
 from stocktide.settings import Settings
+from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.topics import DEAD_LETTERS, TOPICS
-from stocktide.tables.views import rfc3339
 from stocktide.wait_for_servers import wait_for_kafka
 
 NOT_FOUND = 2

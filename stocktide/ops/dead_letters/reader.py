@@ -15,6 +15,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import Struct, structs
 
+from stocktide.streams.contract.documents import DeadLetter
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.kafka.record_origin import RecordPlace
 
@@ -27,43 +28,6 @@ TIME_MAX = "~"
 LETTERS_MAX = 200_000
 # Every record that is read exists already; a fetch that waits for more delays the next one.
 _FETCH_WAIT_MS = 20
-
-
-class _Of(Struct, frozen=True):
-    partition: int
-    offset: int
-
-
-class DeadLetterValue(Struct, frozen=True):
-    """A row of the topic, as docs/architecture.md describes it."""
-
-    reason: str
-    topic: str
-    partition: int
-    offset: int
-    at: str
-    detail: str = ""
-    path: str | None = None
-    raw: str | None = None
-    raw_base64: str | None = None
-    raw_bytes: int | None = None
-    of: _Of | None = None
-    by: str = ""
-
-    @property
-    def origin(self) -> RecordPlace:
-        """The place of the event."""
-        return RecordPlace(self.topic, self.partition, self.offset)
-
-    @property
-    def event(self) -> bytes:
-        """The event's bytes; only their beginning where it `is_cut`."""
-        return base64.b64decode(self.raw_base64) if self.raw_base64 is not None else (self.raw or "").encode()
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the event was too large to be kept completely."""
-        return self.raw_bytes is not None
 
 
 class DeadLetterSummary(Struct, frozen=True):
@@ -88,7 +52,7 @@ class StoredDeadLetter(Struct, frozen=True):
 
     place: RecordPlace
     key: bytes | None
-    row: DeadLetterValue
+    row: DeadLetter
     value: bytes
 
 
@@ -131,14 +95,14 @@ class DeadLetterFold:
             row.reason,
             row.detail,
             row.path,
-            row.origin,
+            _origin_of(row),
             row.at,
             row.raw_bytes or len(row.event),
-            row.is_cut,
+            row.raw_bytes is not None,
         )
         if not self._matches(letter):
             return
-        self._by_origin.setdefault(row.origin, []).append(letter)
+        self._by_origin.setdefault(letter.origin, []).append(letter)
         self._count += 1
         while self._count > LETTERS_MAX:
             oldest = self._by_origin.pop(next(iter(self._by_origin)))
@@ -148,7 +112,7 @@ class DeadLetterFold:
     def _mark(self, stored: StoredDeadLetter) -> None:
         row, of = stored.row, stored.row.of
         assert of is not None
-        letters = self._by_origin.get(row.origin, [])
+        letters = self._by_origin.get(_origin_of(row), [])
         for index, letter in enumerate(letters):
             covered = letter.place.partition == of.partition and letter.place.offset <= of.offset
             if covered and letter.state == "open":
@@ -173,7 +137,11 @@ class DeadLetterFold:
         return None
 
 
-def decode_row(value: bytes | None) -> DeadLetterValue | None:
+def _origin_of(row: DeadLetter) -> RecordPlace:
+    return RecordPlace(row.topic, row.partition, row.offset)
+
+
+def decode_row(value: bytes | None) -> DeadLetter | None:
     """A row; None where the record is no dead letter."""
     try:
         row = _ROW.decode(value or b"")
@@ -182,7 +150,7 @@ def decode_row(value: bytes | None) -> DeadLetterValue | None:
         return None
 
 
-_ROW = msgspec.json.Decoder(DeadLetterValue)
+_ROW = msgspec.json.Decoder(DeadLetter)
 
 
 class DeadLetterTopic:

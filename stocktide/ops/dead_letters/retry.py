@@ -11,18 +11,17 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from stocktide.ops.dead_letters.reader import DeadLetterSummary, DeadLetterTopic, State, StoredDeadLetter
-from stocktide.streams.contract.times import now_ms
+from stocktide.streams.contract.documents import DeadLetter, DeadLetterPlace, encode
+from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
 from stocktide.streams.kafka.record_origin import RETRIED_FROM_HEADER, origin_header
 from stocktide.streams.topics import INPUT_RETENTION_MS, MOVEMENTS, ORDERS
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.views import rfc3339
 
 # Events sent before their marks; after a crash as many are sent twice.
 _STEP = 100
@@ -144,18 +143,18 @@ class DeadLetterProcessor:
     async def _mark(self, result: DeadLetterResult, state: State) -> Any:
         """Write the mark into the dead letter's partition, so that readers see it after the dead letter."""
         letter = result.letter
-        row = {
-            "reason": state,
-            "detail": f"sent again as {result.to}" if result.to else "left be",
-            "path": None,
-            "topic": letter.origin.topic,
-            "partition": letter.origin.partition,
-            "offset": letter.origin.offset,
-            "at": rfc3339(now_ms()),
-            "raw": "",
-            "of": {"partition": letter.place.partition, "offset": letter.place.offset},
-            "by": self._by,
-        }
+        mark = DeadLetter(
+            reason=state,
+            detail=f"sent again as {result.to}" if result.to else "left be",
+            path=None,
+            topic=letter.origin.topic,
+            partition=letter.origin.partition,
+            offset=letter.origin.offset,
+            at=rfc3339(now_ms()),
+            raw="",
+            of=DeadLetterPlace(letter.place.partition, letter.place.offset),
+            by=self._by,
+        )
         return await self._producer.send(
-            letter.place.topic, orjson.dumps(row), key=letter.key or b"", partition=letter.place.partition
+            letter.place.topic, encode(mark), key=letter.key or b"", partition=letter.place.partition
         )

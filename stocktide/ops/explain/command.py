@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import orjson
 from msgspec import structs
 from rich.console import Console
 
@@ -26,6 +25,7 @@ from stocktide.ops.explain.snapshot import (
 )
 from stocktide.progress import announce_if_slow
 from stocktide.settings import Settings
+from stocktide.streams.contract.documents import encode
 from stocktide.tables.history.journal_search import Match
 from stocktide.tables.history.sku_history import (
     HistoryEntry,
@@ -87,7 +87,7 @@ async def _explain_snapshot(journal: JournalAccess, options: ExplainOptions) -> 
     if options.warehouse is not None and options.warehouse not in found.record.warehouses:
         return _unknown_warehouse(options, found.record.warehouses)
     if options.as_json:
-        sys.stdout.buffer.write(orjson.dumps(snapshot_view(options.sku, found), option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.write(encode(snapshot_view(options.sku, found)) + b"\n")
     else:
         render_snapshot(Console(), options.sku, found, options.warehouse)
     return 0

@@ -8,11 +8,10 @@ numbers where the SKU is in more than one warehouse.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
+from msgspec import structs
 from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style
@@ -27,6 +26,8 @@ from stocktide.ops.explain.describe import (
     describe_offer,
     describe_takeovers,
 )
+from stocktide.streams.contract.documents import StockAnswer, WarehouseStock, encode
+from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.history.sku_history import (
     HistoryEntry,
     HistoryStart,
@@ -37,9 +38,10 @@ from stocktide.tables.history.sku_history import (
     change_view,
 )
 from stocktide.tables.ledger.records import Offer, SkuRecord
-from stocktide.tables.views import rfc3339, split_counter, stock_view
+from stocktide.tables.views import split_counter, stock_view
 
-Numbers = Mapping[str, int]
+Numbers = StockAnswer | WarehouseStock
+_NO_STOCK = WarehouseStock(0, 0, 0, 0, 0, 0, 0)
 _LEFT_OUT = "earlier changes are left out; it stood at"
 _NOT_KEPT = "what lay before is not kept; it stood at"
 # Field of the stock view, heading, column width. A million units fit; longer numbers push the next column aside.
@@ -183,8 +185,8 @@ class JsonRenderer:
         if change.strayed:
             notes.append(describe_deviation(change))
         return {
-            **change_view(change),
-            "warehouses": change.view["warehouses"],
+            **structs.asdict(change_view(change)),
+            "warehouses": change.view.warehouses,
             "told": describe_change(change),
             "notes": notes,
         }
@@ -202,7 +204,7 @@ class JsonRenderer:
             "explained": not history.breaks,
             "now": stock_view(sku, history.record, history.offers),
         }
-        sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.write(encode(document) + b"\n")
 
 
 class HistoryTable:
@@ -238,7 +240,7 @@ class HistoryTable:
         for place, text in describe_deltas(change.deltas):
             if self._warehouse in (None, place):
                 several = self._warehouse is None and len(change.record.warehouses) > 1
-                numbers = view["warehouses"].get(place) if several else None
+                numbers = view.warehouses.get(place) if several else None
                 self._row("", Text(f"  {place}: {text}" if place else f"  {text}", _DIM), numbers, _DIM)
         if change.strayed:
             self.note(describe_deviation(change), _WARN)
@@ -263,11 +265,8 @@ class HistoryTable:
         """A text from the left edge."""
         self._print(Text(text, style))
 
-    def _numbers(self, view: Mapping[str, Any]) -> Numbers:
-        if self._warehouse is None:
-            return view
-        found: Numbers = view["warehouses"].get(self._warehouse, {})
-        return found
+    def _numbers(self, view: StockAnswer) -> Numbers:
+        return view if self._warehouse is None else view.warehouses.get(self._warehouse, _NO_STOCK)
 
     def _date(self, at: int) -> None:
         day = rfc3339(at)[:10]
@@ -292,8 +291,8 @@ class HistoryTable:
         if numbers is not None:
             line.append(" " * (_TIME_WIDTH + self._text_width - cell_len(line.plain)))
             for name, _, column in _COLUMNS:
-                value = numbers.get(name, 0)
-                changed = before is not None and before.get(name, 0) != value
+                value = getattr(numbers, name)
+                changed = before is not None and getattr(before, name) != value
                 line.append(str(value).rjust(column), Style(bold=True) if changed else style)
         self._print(line)
         for more in rest:

@@ -15,10 +15,11 @@ from rich.text import Text
 
 from stocktide.ops.explain.describe import MODE_NAMES
 from stocktide.ops.explain.journal_access import JournalAccess
+from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.history.journal_search import Match
 from stocktide.tables.history.sku_history import changes_of, sku_row_of
 from stocktide.tables.ledger.records import Offer, SkuRecord
-from stocktide.tables.views import rfc3339, stock_view
+from stocktide.tables.views import stock_view
 from stocktide.text_wrapping import name_lines
 
 _COLUMNS = {
@@ -119,7 +120,7 @@ def _not_kept(sku: str, at_ms: int) -> str:
 
 def snapshot_view(sku: str, standing: SkuSnapshot) -> dict[str, Any]:
     """As JSON, like the response of `GET /v1/stock/{sku}` at that time."""
-    view = stock_view(sku, standing.record, standing.offers or ())
+    view = structs.asdict(stock_view(sku, standing.record, standing.offers or ()))
     if standing.offers is None:
         view["channels"] = None
     return {**view, "batch": standing.batch, "channels_as_of_version": standing.offers_version}
@@ -128,15 +129,15 @@ def snapshot_view(sku: str, standing: SkuSnapshot) -> dict[str, Any]:
 def render_snapshot(console: Console, sku: str, standing: SkuSnapshot, warehouse: str | None) -> None:
     """Print tables on the console."""
     view = stock_view(sku, standing.record, standing.offers or ())
-    head = Text.assemble((sku, "bold"), f" at version {view['version']}, which it had since {view['as_of']}")
+    head = Text.assemble((sku, "bold"), f" at version {view.version}, which it had since {view.as_of}")
     console.print(head, highlight=False)
-    places = view["warehouses"] if warehouse is None else {warehouse: view["warehouses"][warehouse]}
-    rows = [(place, *(str(numbers[name]) for name in _COLUMNS)) for place, numbers in places.items()]
-    totals = ("in all", *(str(view[name]) for name in _COLUMNS))
+    places = view.warehouses if warehouse is None else {warehouse: view.warehouses[warehouse]}
+    rows = [(place, *(str(getattr(numbers, name)) for name in _COLUMNS)) for place, numbers in places.items()]
+    totals = ("in all", *(str(getattr(view, name)) for name in _COLUMNS))
     console.print(_table(console, ("", *_COLUMNS.values()), rows, totals if warehouse is None else None))
     if warehouse is None:
-        if view["preordered"] or view["incoming"]:
-            console.print(f"preordered {view['preordered']}, incoming {view['incoming']}", highlight=False)
+        if view.preordered or view.incoming:
+            console.print(f"preordered {view.preordered}, incoming {view.incoming}", highlight=False)
         _render_channels(console, standing)
 
 

@@ -1,0 +1,345 @@
+"""The JSON documents of the contract: answers of the API, and rows of the public topics.
+
+In: the fields of a document. Out: `encode`, its JSON with the fields in their order here. A reader ignores unknown
+fields. Quantities are whole units; times are RFC 3339 in UTC, with milliseconds.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+
+def _one_of(*values: str) -> Meta:
+    """Names the values in the OpenAPI document; a reader takes others too, from a newer version."""
+    return Meta(extra_json_schema={"enum": sorted(values)})
+
+
+Mode = Annotated[str, _one_of("in_stock", "preorder", "sold_out", "suspended")]
+LineState = Annotated[
+    str,
+    _one_of("reserved", "preordered", "rejected", "committed", "shipped", "cancelled", "expired", "returned"),
+]
+OrderState = Annotated[str, _one_of("reserved", "paid", "shipped", "cancelled", "expired", "rejected")]
+
+encode = msgspec.json.Encoder().encode
+
+
+# A document contains no cycle, and some tens of thousands are made per second: the garbage collector passes them over.
+class _Document(Struct, frozen=True, gc=False):
+    pass
+
+
+class Line(_Document, frozen=True):
+    """A line of an order; `warehouses` says where its held units are."""
+
+    sku: str
+    quantity: int
+    state: LineState
+    reserved: int
+    preordered: int
+    shipped: int
+    returned: int
+    warehouses: dict[str, int]
+    reason: str | None
+
+
+class OrderFields(_Document, frozen=True):
+    order_id: str
+    channel: str
+    state: OrderState
+    lines: list[Line]
+    placed_at: str
+    expires_at: str | None
+    sequence: int
+
+
+class Order(OrderFields, frozen=True):
+    """An order as it is now."""
+
+    replayed: bool
+
+
+class PublishedOrder(OrderFields, frozen=True):
+    """A row of `reservations`; `outcome` is that of the placing, `record` the ledger's."""
+
+    batch: int
+    outcome: str
+    record: Any
+
+
+class WarehouseStock(_Document, frozen=True):
+    """A SKU in one warehouse."""
+
+    on_hand: int
+    committed: int
+    physical: int
+    locked: int
+    reserved: int
+    available: int
+    damaged: int
+
+
+class ChannelStock(_Document, frozen=True):
+    """What one channel may sell of a SKU."""
+
+    mode: Mode
+    quantity: int
+    preorder_remaining: int
+
+
+class StockAnswer(_Document, frozen=True):
+    """A SKU, everywhere."""
+
+    sku: str
+    version: int
+    on_hand: int
+    committed: int
+    physical: int
+    locked: int
+    reserved: int
+    available: int
+    preordered: int
+    incoming: int
+    damaged: int
+    warehouses: dict[str, WarehouseStock]
+    channels: dict[str, ChannelStock]
+    as_of: str
+
+
+class PublishedStock(StockAnswer, frozen=True):
+    """A row of `stock`; `publish_interval_ms` of the channels whose policy sets one, `record` the ledger's."""
+
+    batch: int
+    publish_interval_ms: dict[str, int]
+    record: Any
+
+
+class ChangeCause(_Document, frozen=True, kw_only=True, omit_defaults=True):
+    """What a change came from: the kind of command, the id of its event, and whose it was."""
+
+    kind: str
+    id: str
+    order_id: str | None = None
+    warehouse: str | None = None
+    channel: str | None = None
+    actor: str | None = None
+
+
+class ChangedTotals(_Document, frozen=True):
+    """The numbers of a SKU after a change, over all warehouses."""
+
+    on_hand: int
+    committed: int
+    physical: int
+    locked: int
+    reserved: int
+    available: int
+    preordered: int
+    damaged: int
+
+
+class StockChange(_Document, frozen=True):
+    """A change of a SKU; `change` has the deltas by counter, as `locked@SH1`."""
+
+    version: int
+    at: str
+    batch: int
+    cause: ChangeCause
+    change: dict[str, int]
+    after: ChangedTotals
+
+
+class StockHistory(_Document, frozen=True):
+    """A page of a SKU's changes, newest first; `next` is the cursor of the page after it, null where nothing older is
+    kept. `complete` is false where the page was cut because the journal was read far enough for one call."""
+
+    sku: str
+    items: list[StockChange]
+    next: str | None
+    complete: bool
+
+
+class ChannelUpdate(_Document, frozen=True):
+    """What a channel may sell of a SKU now."""
+
+    channel: str
+    sku: str
+    quantity: int
+    mode: Mode
+    preorder_remaining: int
+    version: int
+    as_of: str
+
+
+class ChannelPage(_Document, frozen=True):
+    """A page of a channel's stock; `next` is the cursor of the page after it."""
+
+    items: list[ChannelUpdate]
+    next: str | None
+
+
+class Channels(_Document, frozen=True):
+    """The known channels, in the order in which they became known."""
+
+    items: list[str]
+
+
+class MovedLine(_Document, frozen=True):
+    """What a movement did to one SKU."""
+
+    sku: str
+    quantity: int
+    outcome: str
+    change: int
+    on_hand: int
+    damaged: int
+    carried: int
+
+
+class MovementAnswer(_Document, frozen=True):
+    """What a movement did, or why it was refused."""
+
+    warehouse: str
+    id: str
+    type: str
+    outcome: str
+    detail: str | None
+    occurred_at: str
+    applied_at: str
+    lines: list[MovedLine]
+
+
+class PublishedMovement(MovementAnswer, frozen=True):
+    """A row of `adjustments`; `record` is the ledger's."""
+
+    batch: int
+    record: Any
+
+
+class PolicyAnswer(_Document, frozen=True):
+    """A policy level: what is set there, and what is in force."""
+
+    channel: str
+    sku: str | None
+    own: dict[str, Any] | None
+    effective: dict[str, Any]
+
+
+class PublishedPolicy(_Document, frozen=True):
+    """A row of `policies`; `policy` None: the level was removed."""
+
+    channel: str
+    sku: str | None
+    policy: dict[str, Any] | None
+    batch: int
+
+
+class PublishedAlert(_Document, frozen=True, kw_only=True):
+    """A row of `alerts`; what is UNSET is left out."""
+
+    id: str
+    type: str
+    sku: str = ""
+    warehouse: str | None = None
+    channel: str | None = None
+    order_id: str | None = None
+    quantity: int | None = None
+    orders: tuple[str, ...] = ()
+    event_id: str | UnsetType | None = None
+    event_type: str | UnsetType | None = None
+    at: str
+    batch: int
+    process: str | UnsetType = UNSET
+    part: str | UnsetType = UNSET
+    topic: str | UnsetType | None = UNSET
+    partition: int | UnsetType | None = UNSET
+    offset: int | UnsetType | None = UNSET
+    reason: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+class DeadLetterPlace(_Document, frozen=True):
+    """A place in the topic `dead-letters`."""
+
+    partition: int
+    offset: int
+
+
+class DeadLetter(_Document, frozen=True, omit_defaults=True):
+    """A row of `dead-letters`: the reason, the origin of the bytes, and the bytes: as text, or in base64 if they are
+    not UTF-8 or only their beginning is kept; then `raw_bytes` is their number. A mark says that the dead letter at
+    `of` was sent again or dropped, and by whom."""
+
+    reason: str
+    detail: str
+    path: str | None
+    topic: str
+    partition: int
+    offset: int
+    at: str
+    raw: str | None = None
+    raw_base64: str | None = None
+    raw_bytes: int | None = None
+    of: DeadLetterPlace | None = None
+    by: str = ""
+
+    @property
+    def event(self) -> bytes:
+        """The bytes, or the beginning that is kept."""
+        return base64.b64decode(self.raw_base64) if self.raw_base64 is not None else (self.raw or "").encode()
+
+
+class RejectedLine(_Document, frozen=True):
+    """A line of NDJSON, counted from 1, that is no event."""
+
+    line: int
+    code: str
+    detail: str
+    path: str | None
+
+
+class EventsTaken(_Document, frozen=True):
+    """How many events Kafka has, and which lines were none."""
+
+    accepted: int
+    rejected: list[RejectedLine]
+
+
+class MovementTaken(_Document, frozen=True):
+    """A movement that Kafka has."""
+
+    accepted: int
+    warehouse: str
+    id: str
+
+
+class FieldError(_Document, frozen=True):
+    """What is wrong with one field."""
+
+    path: str
+    detail: str
+
+
+class Problem(_Document, frozen=True, kw_only=True):
+    """RFC 9457; `code` is stable."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldError] = []
+    lines: list[dict[str, Any]] = []
+    order: Order | None = None
+    replayed: bool = False
+
+
+class Status(_Document, frozen=True):
+    """Readiness, with what is wrong by check."""
+
+    ready: bool
+    reasons: dict[str, str]
