@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stocktide.loadtest.client.contract import OrderView, StockView
+from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.oracle.history import HistoryRecord, MovementPublished, OrderPublished, StockPublished
 from stocktide.retry import poll_until
 from tests.faults.edge_scenarios import (
@@ -26,7 +27,6 @@ from tests.faults.edge_scenarios import (
 )
 from tests.faults.recording_clients import RecordingClients
 from tests.faults.scenarios import (
-    Event,
     ScenarioStep,
     malformed_input,
     movement_scenario,
@@ -223,9 +223,9 @@ class ScenarioRunner:
         """The lines of a shipment or return, from the newest row of the order; none if there is nothing to move."""
         order_id = step.event["order_id"]
         loop = asyncio.get_running_loop()
-        poll_until = loop.time() + ROW_SECONDS_MAX
+        deadline = loop.time() + ROW_SECONDS_MAX
         while (order := self._orders.get(order_id)) is None or order.state == "reserved":
-            if loop.time() > poll_until or order_id not in self._orders:
+            if loop.time() > deadline or order_id not in self._orders:
                 break
             await asyncio.sleep(0.05)
         if order is None:

@@ -16,7 +16,7 @@ from stocktide.retry import poll_until
 from stocktide.streams.kafka.admin import topic_settings
 from stocktide.streams.topics import JOURNAL
 from tests.faults.fault import Fault, FaultContext, FaultNotInjected, make_fault
-from tests.faults.redis_server import TAIL_SECONDS_MAX, CrashableRedis
+from tests.faults.servers import TAIL_SECONDS_MAX, CrashableRedis
 
 SYNCED_SECONDS_MAX = 15.0
 # Clients that disconnect at the same time.
@@ -27,7 +27,7 @@ BALLAST_BYTES = 1024 * 1024
 
 async def kill_redis(context: FaultContext) -> str:
     """SIGKILL of Redis, its file whole; it is started again."""
-    await context.cluster.primary.kill()
+    await context.cluster.primary.crash()
     await context.pause(0, 1.5)
     await context.cluster.primary.start()
     return ""
@@ -148,8 +148,7 @@ def _require_replica(context: FaultContext) -> CrashableRedis:
 async def _wait_until_synced(replica: CrashableRedis) -> None:
     async def is_synced() -> bool:
         with suppress(RedisError, OSError):
-            async with replica.client() as client:
-                return bool((await client.info("replication")).get("master_link_status") == "up")
+            return bool((await replica.replication()).get("master_link_status") == "up")
         return False
 
     if not await poll_until(is_synced, SYNCED_SECONDS_MAX):
@@ -160,9 +159,9 @@ async def kill_kafka(context: FaultContext) -> str:
     """SIGKILL of the broker (of three: the one that leads the journal); it is started again with its data."""
     brokers = context.cluster.brokers
     index = await brokers.leader_of(context.cluster.topic(JOURNAL.name))
-    await brokers.kill(index)
+    await brokers[index].crash()
     await context.pause(0, 3)
-    await brokers.start_one(index)
+    await brokers[index].start()
     return f"broker {index + 1} of {len(brokers)}"
 
 
@@ -171,11 +170,11 @@ async def stop_kafka(context: FaultContext) -> str:
     brokers = context.cluster.brokers
     index = await brokers.leader_of(context.cluster.topic(JOURNAL.name))
     seconds = context.rng.uniform(0.5, 8)
-    brokers.send(index, signal.SIGSTOP)
+    brokers[index].send(signal.SIGSTOP)
     try:
         await asyncio.sleep(seconds)
     finally:
-        brokers.send(index, signal.SIGCONT)
+        brokers[index].send(signal.SIGCONT)
     return f"{seconds:.1f} s"
 
 
@@ -197,17 +196,17 @@ async def fill_disk_of_kafka(context: FaultContext) -> str:
     cluster = context.cluster
     if not cluster.shape.disk_mb:
         raise FaultNotInjected("the broker has no disk of its own")
-    folder = cluster.brokers.folder(0)
-    ballast = folder / "ballast"
-    free = shutil.disk_usage(folder).free
+    broker = cluster.brokers[0]
+    ballast = broker.folder / "ballast"
+    free = shutil.disk_usage(broker.folder).free
     await asyncio.to_thread(_fill, ballast)
     try:
         await context.pause(2, 6)
     finally:
         await asyncio.to_thread(ballast.unlink)
-    died = not cluster.brokers.running(0)
+    died = not broker.running
     if died:
-        await cluster.brokers.start_one(0)
+        await broker.start()
     return f"{free / 2**20:.0f} MB filled, the broker {'died' if died else 'lived'}"
 
 
