@@ -117,7 +117,7 @@ class FinalStateReader:
         skus: Iterable[str],
         orders: Iterable[str],
         movements: Iterable[tuple[str, str]] = (),
-        policies: Iterable[tuple[str, str]] = (),
+        policies: Iterable[tuple[str, str | None]] = (),
     ) -> None:
         """Read all of these."""
         for channel in channels:
@@ -142,7 +142,7 @@ class FinalStateReader:
         movement = await self._client.movement(warehouse, id_)
         self._add(ReadMovement(self._clock.now(), requested_at, warehouse, id_, movement))
 
-    async def _read_policy(self, channel: str, sku: str) -> None:
+    async def _read_policy(self, channel: str, sku: str | None) -> None:
         requested_at = self._clock.now()
         policy = await self._client.policy(channel, sku)
         self._add(ReadPolicy(self._clock.now(), requested_at, channel, sku, policy))

@@ -46,6 +46,7 @@ from tests.faults.faults import PAUSE_SECONDS_MAX, ScheduledFault, plan_faults
 from tests.faults.load import ScenarioRates, ScenarioRunner
 from tests.faults.recording_clients import RecordingClients
 from tests.faults.scenarios import CHANNELS, HOLD_SECONDS_USUAL, SKUS
+from tests.harness.workers import CONSUMED_TOPICS
 
 # Concurrent faults; they touch different components.
 CONCURRENT_FAULTS_MAX = 3
@@ -58,8 +59,6 @@ QUIESCE_SECONDS_MAX = 240.0
 QUIET_SECONDS = 3.0
 # The expiry step runs within this after the last hold and the last parked event expire.
 EXPIRY_STEP_SECONDS = 3.0
-# The topics whose offsets the worker's group commits.
-CONSUMED_TOPICS = ("orders", "movements", "journal", "stock")
 # The extension of a run that has injected too few faults.
 OVERTIME_SECONDS_MAX = 60.0
 

@@ -19,10 +19,11 @@ from aiokafka.structs import ConsumerRecord
 from redis.exceptions import RedisError
 
 from stocktide.embedded.ports import pick_free_port
+from stocktide.loadtest.run.quiesce import InputBacklog
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.kafka.publish import Publisher, make_producer
-from stocktide.streams.topics import MOVEMENTS, ORDERS, TOPICS, Topic
+from stocktide.streams.topics import MOVEMENTS, ORDERS, Topic
 from stocktide.tables.ledger.client import Ledger, Unblessed
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.records import SkuRecord
@@ -31,6 +32,8 @@ from tests.harness.eventually import eventually
 from tests.harness.process import CommandResult, StocktideProcess, run_stocktide
 
 PARTITIONS = 4
+# The topics whose offsets a worker's group commits.
+CONSUMED_TOPICS = ("orders", "movements", "journal", "stock")
 # Each of these takes a second or two on a quiet machine.
 WAIT_SECONDS_MAX = 60.0
 
@@ -170,16 +173,10 @@ class WorkerGroup:
         await eventually(matches, WAIT_SECONDS_MAX, lambda: f"{str(found)[-2000:]}\n{self.log_tails()}")
         return found
 
-    async def uncommitted(self) -> dict[str, int]:
-        """The group's lag on each input topic, in records."""
-        lags: dict[str, int] = {}
-        async with AIOKafkaConsumer(
-            bootstrap_servers=self.kafka, group_id=self.app_id, enable_auto_commit=False
-        ) as consumer:
-            for topic in (topic for topic in TOPICS if topic.name in ("orders", "movements", "journal", "stock")):
-                ends = await consumer.end_offsets(self.partitions(topic))
-                lags[topic.name] = sum([end - (await consumer.committed(part) or 0) for part, end in ends.items()])
-        return lags
+    async def uncommitted(self) -> int:
+        """The group's lag on all topics that it consumes, in records."""
+        async with InputBacklog(self.kafka, self.app_id, CONSUMED_TOPICS) as backlog:
+            return await backlog.count()
 
 
 @asynccontextmanager
