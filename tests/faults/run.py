@@ -90,6 +90,11 @@ class InjectedFault:
     detail: str = ""
     failed: str = ""
 
+    @property
+    def completed(self) -> bool:
+        """Whether it was injected as planned, and healed."""
+        return bool(self.ended) and not self.failed
+
 
 @dataclass(slots=True)
 class FaultRunResult:
