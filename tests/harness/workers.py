@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 from redis.exceptions import RedisError
 
 from stocktide.embedded.ports import pick_free_port
@@ -23,6 +21,8 @@ from stocktide.loadtest.run.quiesce import InputBacklog
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.kafka.publish import Publisher, make_producer
+from stocktide.streams.kafka.read_topic import open_consumer, read_topic
+from stocktide.streams.kafka.transport import Record
 from stocktide.streams.topics import MOVEMENTS, ORDERS, Topic
 from stocktide.tables.ledger.client import Ledger, Unblessed
 from stocktide.tables.ledger.connection import connect
@@ -85,9 +85,6 @@ class WorkerGroup:
     def topic(self, topic: Topic) -> str:
         return topic.full_name(self.app_id)
 
-    def partitions(self, topic: Topic) -> list[TopicPartition]:
-        return [TopicPartition(self.topic(topic), number) for number in range(topic.partitions or PARTITIONS)]
-
     async def write(
         self, topic: Topic, *rows: tuple[str, Event | bytes], to_partition: Callable[[bytes], int] | None = None
     ) -> None:
@@ -143,18 +140,13 @@ class WorkerGroup:
             await eventually(matches, WAIT_SECONDS_MAX, lambda: f"{sku} is not as expected\n{self.log_tails()}")
         return found[0]
 
-    async def records(self, topic: Topic) -> list[ConsumerRecord[bytes | None, bytes | None]]:
+    async def records(self, topic: Topic) -> list[Record]:
         """All records of a topic, partition by partition in order."""
-        found: list[ConsumerRecord[bytes | None, bytes | None]] = []
-        async with AIOKafkaConsumer(bootstrap_servers=self.kafka, enable_auto_commit=False) as consumer:
-            parts = self.partitions(topic)
-            consumer.assign(parts)
-            await consumer.seek_to_beginning(*parts)
-            ends = await consumer.end_offsets(parts)
-            while [part for part in parts if await consumer.position(part) < ends[part]]:
-                for some in (await consumer.getmany(timeout_ms=200)).values():
-                    found.extend(some)
-        return found
+        consumer = await open_consumer(self.kafka, self.topic(topic))
+        try:
+            return [record async for _, records in read_topic(consumer) for record in records]
+        finally:
+            await consumer.stop()
 
     async def rows(self, topic: Topic) -> dict[str, Any]:
         """The newest row of each key."""
