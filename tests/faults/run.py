@@ -290,7 +290,7 @@ class FaultInjectionRun:
         if await primary.role() != "master":
             await primary.command("REPLICAOF", "NO", "ONE")
         cluster.redirect_all()
-        await cluster.restore_topics()
+        await cluster.configure_journal()
         for member in cluster.members:
             member.disarm()
             member.send_signal(signal.SIGCONT)

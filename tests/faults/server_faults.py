@@ -13,8 +13,8 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from stocktide.retry import poll_until
-from stocktide.streams.kafka.admin import topic_settings
 from stocktide.streams.topics import JOURNAL
+from tests.faults.cluster import APP_ID
 from tests.faults.fault import Fault, FaultContext, FaultNotInjected, make_fault
 from tests.faults.servers import TAIL_SECONDS_MAX, CrashableRedis
 
@@ -158,7 +158,7 @@ async def _wait_until_synced(replica: CrashableRedis) -> None:
 async def kill_kafka(context: FaultContext) -> str:
     """SIGKILL of the broker (of three: the one that leads the journal); it is started again with its data."""
     brokers = context.cluster.brokers
-    index = await brokers.leader_of(context.cluster.topic(JOURNAL.name))
+    index = await brokers.leader_of(JOURNAL.full_name(APP_ID))
     await brokers[index].crash()
     await context.pause(0, 3)
     await brokers[index].start()
@@ -168,7 +168,7 @@ async def kill_kafka(context: FaultContext) -> str:
 async def stop_kafka(context: FaultContext) -> str:
     """SIGSTOP of the broker that leads the journal, for some seconds; SIGCONT."""
     brokers = context.cluster.brokers
-    index = await brokers.leader_of(context.cluster.topic(JOURNAL.name))
+    index = await brokers.leader_of(JOURNAL.full_name(APP_ID))
     seconds = context.rng.uniform(0.5, 8)
     brokers[index].send(signal.SIGSTOP)
     try:
@@ -180,13 +180,11 @@ async def stop_kafka(context: FaultContext) -> str:
 
 async def refuse_produce(context: FaultContext) -> str:
     """The broker refuses whatever is produced to the journal (`max.message.bytes` of nothing); then it takes it."""
-    brokers, topic = context.cluster.brokers, context.cluster.topic(JOURNAL.name)
-    settings = topic_settings(JOURNAL, len(brokers))
-    await brokers.configure(topic, {**settings, "max.message.bytes": "10"})
+    await context.cluster.configure_journal(**{"max.message.bytes": "10"})
     try:
         await context.pause(0.5, 4)
     finally:
-        await brokers.configure(topic, settings)
+        await context.cluster.configure_journal()
     return ""
 
 
@@ -241,15 +239,15 @@ async def hang_up(context: FaultContext) -> str:
 
 SERVER_FAULTS: tuple[Fault, ...] = (
     make_fault("kill_redis", kill_redis, "redis", 1, 2, 3, 4),
-    make_fault("lose_tail_of_redis", lose_tail_of_redis, "redis", 1, 2, 3, 4, 7, needs="redo"),
-    make_fault("flush_redis", flush_redis, "redis", 1, 2, 3, 4, 7, needs="redo"),
+    make_fault("lose_tail_of_redis", lose_tail_of_redis, "redis", 1, 2, 3, 4, 7),
+    make_fault("flush_redis", flush_redis, "redis", 1, 2, 3, 4, 7),
     make_fault("stop_redis", stop_redis, "redis", 2, 3),
     make_fault("slow_redis", slow_redis, "redis", 2, 3),
     make_fault("fill_redis", fill_redis, "redis", 1, 2, 3),
     make_fault("make_redis_readonly", make_redis_readonly, "redis", 1, 2, 3),
     make_fault("forget_scripts", forget_scripts, "redis", 2),
-    make_fault("promote_lagging_replica", promote_lagging_replica, "redis", 1, 2, 3, 4, 7, needs="redo"),
-    make_fault("return_to_old_primary", return_to_old_primary, "redis", 1, 2, 3, 4, 7, needs="redo"),
+    make_fault("promote_lagging_replica", promote_lagging_replica, "redis", 1, 2, 3, 4, 7),
+    make_fault("return_to_old_primary", return_to_old_primary, "redis", 1, 2, 3, 4, 7),
     make_fault("kill_kafka", kill_kafka, "kafka", 1, 2, 3, 5, 6),
     make_fault("stop_kafka", stop_kafka, "kafka", 2, 3, 5),
     make_fault("refuse_produce", refuse_produce, "kafka", 2, 3),
