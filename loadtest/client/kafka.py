@@ -92,7 +92,7 @@ class EventProducer:
 
     async def send(self, event: Event) -> RecordMetadata:
         """Send one event and wait for Kafka's acknowledgement. Raises EventNotStored."""
-        return await self.send_record(*_record_of(event))
+        return await self.send_record(*record_of(event))
 
     async def send_record(self, topic: str, key: bytes, value: bytes) -> RecordMetadata:
         """The same for raw bytes; `topic` is without the app id."""
@@ -108,7 +108,7 @@ class EventProducer:
         Raises EventNotStored where an earlier event failed.
         """
         await self._slots.acquire()
-        topic, key, value = _record_of(event)
+        topic, key, value = record_of(event)
         try:
             if self._failure is not None:
                 raise self._failure
@@ -152,7 +152,7 @@ class EventProducer:
         self._ends[partition] = max(self._ends.get(partition, 0), record.offset + 1)
 
 
-def _record_of(event: Event) -> tuple[str, bytes, bytes]:
+def record_of(event: Event) -> tuple[str, bytes, bytes]:
     """Topic without the app id, key and value of an event."""
     if event["type"].startswith("stock."):
         return "movements", event["warehouse"].encode(), orjson.dumps(event)

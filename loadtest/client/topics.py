@@ -92,7 +92,8 @@ class TopicReader:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError, KafkaError):
                 await self._task
-        await self._consumer.stop()
+        # The consumer raises CancelledError for its own pending fetch.
+        await asyncio.gather(self._consumer.stop(), return_exceptions=True)
 
     async def catch_up(self) -> None:
         """Wait until every row that existed at the call has been handled. Raises TopicReaderError."""

@@ -203,13 +203,14 @@ class FlashSale:
         return unquiet
 
     async def _read_final_state(self) -> None:
-        reader = FinalStateReader(self._client, self._goods, self._clock, self.history.add)
+        goods = self._goods
+        reader = FinalStateReader(self._client, self._clock, self.history.add, f"{goods.mark}-")
         policies = [
-            (channel, sku)
-            for sku in self._goods.hot_skus
-            for channel, _ in hot_policies(self._goods.channels, self._units)
+            (channel, sku) for sku in goods.hot_skus for channel, _ in hot_policies(goods.channels, self._units)
         ]
-        await reader.read(list(self._monitor.orders), self._warehouses.movements, policies)
+        await reader.read(
+            goods.channels, goods.all_skus, list(self._monitor.orders), self._warehouses.movements, policies
+        )
 
     def _add_notes(self) -> None:
         if violations := self._monitor.violations:

@@ -12,14 +12,17 @@ from typing import Any, Self
 from msgspec.json import Decoder
 
 from stocktide.loadtest.client.contract import OrderView
-from stocktide.loadtest.client.events import Event, utc_now
-from stocktide.loadtest.client.kafka import EventNotStored, EventProducer
+from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.client.topics import TopicReader, TopicRecord
 from stocktide.loadtest.oracle.history import Response
 from stocktide.loadtest.run.load_generator import Placement
-from stocktide.loadtest.run.recording import REQUEST_SECONDS_MAX, RecordingHttpClient, RequestRecorder
+from stocktide.loadtest.run.recording import (
+    REQUEST_SECONDS_MAX,
+    RecordingHttpClient,
+    RecordingProducer,
+    RequestRecorder,
+)
 
-ACKNOWLEDGED_SECONDS_MAX = 10.0
 LINGER_MS = 2
 
 _ORDER = Decoder(OrderView)
@@ -36,12 +39,11 @@ class HttpOrderClient(RecordingHttpClient):
         return Placement(False, response.code or code) if response.status == 409 else Placement(None, code)
 
 
-class KafkaOrderClient(EventProducer):
+class KafkaOrderClient(RecordingProducer):
     """Places orders by Kafka. `mark` begins the ids of this run."""
 
     def __init__(self, kafka: str, app_id: str, mark: str, recorder: RequestRecorder, **security: Any) -> None:
-        super().__init__(kafka, app_id, ACKNOWLEDGED_SECONDS_MAX, LINGER_MS, **security)
-        self._recorder = recorder
+        super().__init__(kafka, app_id, recorder, LINGER_MS, **security)
         self._mark = mark.encode()
         self._rows: dict[str, asyncio.Future[OrderView]] = {}
         self._reader = TopicReader(kafka, app_id, {"reservations": self._on_row}, **security)
@@ -62,20 +64,10 @@ class KafkaOrderClient(EventProducer):
         await super().__aexit__(*error)
 
     async def ask(self, kind: str, event: Event, disconnect_after_ms: int | None = None) -> Response | str:
-        """Send once; the acknowledgement is the response. There is no connection to abort."""
+        """See `RecordingProducer`."""
         if kind == "order.placed":
             self._rows.setdefault(event["order_id"], asyncio.get_running_loop().create_future())
-        # Over Kafka, `occurred_at` is required.
-        event = {"occurred_at": utc_now(), **event}
-        number = self._recorder.request("kafka", kind, event)
-        try:
-            sent = await self.send({"type": kind, **event})
-        except EventNotStored as failure:
-            return self._recorder.no_response(number, failure.reason)
-        at = self._recorder.clock.now()
-        response = Response(at, number, 202, topic=sent.topic, partition=sent.partition, offset=sent.offset)
-        self._recorder.add(response)
-        return response
+        return await super().ask(kind, event, disconnect_after_ms)
 
     async def placed(self, order_id: str, response: Response) -> Placement:
         """The outcome in the order's first row, which is awaited as long as a response by HTTP."""

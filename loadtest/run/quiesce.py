@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -24,7 +24,6 @@ from stocktide.loadtest.oracle.history import (
     ReadPolicy,
     ReadStock,
 )
-from stocktide.loadtest.workload.scenarios import Goods
 
 # The system is quiet when no row of the run has come for so long and all input is consumed.
 QUIET_SECONDS = 2.0
@@ -36,17 +35,17 @@ INPUT_TOPICS = ("orders", "movements")
 
 
 class InputBacklog:
-    """The records of the input topics that the worker's consumer group, named as the app, has not committed."""
+    """The records of topics that the worker's consumer group, named as the app, has not committed."""
 
-    def __init__(self, kafka: str, app_id: str, **security: Any) -> None:
+    def __init__(self, kafka: str, app_id: str, topics: Sequence[str] = INPUT_TOPICS, **security: Any) -> None:
         # It joins no group, because it subscribes to nothing.
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=kafka, group_id=app_id, enable_auto_commit=False, **security
         )
-        self._topics = [f"{app_id}-{name}" for name in INPUT_TOPICS]
+        self._topics = [f"{app_id}-{name}" for name in topics]
         self._partitions: list[TopicPartition] = []
 
-    async def __aenter__(self) -> InputBacklog:
+    async def __aenter__(self) -> Self:
         await self._consumer.start()
         for topic in self._topics:
             numbers = self._consumer.partitions_for_topic(topic)
@@ -66,20 +65,26 @@ class InputBacklog:
 
 
 async def wait_until_quiet(
-    backlog: InputBacklog, rows: Callable[[], int], held: Callable[[], int], holds_end_at: float
+    backlog: InputBacklog,
+    rows: Callable[[], int],
+    held: Callable[[], int] = lambda: 0,
+    holds_end_at: float = 0.0,
+    quiet_seconds: float = QUIET_SECONDS,
+    seconds_max: float = WAIT_SECONDS_MAX,
 ) -> str:
-    """Wait until `rows` stays the same, no hold is open, and all input is consumed; empty, or why it is not.
+    """Wait until `rows` has been the same for `quiet_seconds`, no hold is open, and all input is consumed; empty, or
+    why it is not.
 
     `held` counts open holds. After `holds_end_at` (s, monotonic) they are not awaited: the judge decides about them.
     """
     started = quiet_since = time.monotonic()
     last_rows, uncommitted = rows(), 0
-    while time.monotonic() < started + WAIT_SECONDS_MAX:
+    while time.monotonic() < started + seconds_max:
         await asyncio.sleep(POLL_SECONDS)
         if rows() != last_rows:
             last_rows, quiet_since = rows(), time.monotonic()
         awaits_holds = held() and time.monotonic() < holds_end_at
-        if time.monotonic() - quiet_since < QUIET_SECONDS or awaits_holds:
+        if time.monotonic() - quiet_since < quiet_seconds or awaits_holds:
             continue
         try:
             uncommitted = await backlog.count()
@@ -87,32 +92,37 @@ async def wait_until_quiet(
             uncommitted = -1
         if not uncommitted:
             return ""
-    moving = "rows of this run still come" if time.monotonic() - quiet_since < QUIET_SECONDS else ""
+    moving = "rows of this run still come" if time.monotonic() - quiet_since < quiet_seconds else ""
     unread = f"{uncommitted} records of its input are not read"
-    return f"the system did not come to rest within {WAIT_SECONDS_MAX:.0f} s: {moving or unread}"
+    return f"the system did not come to rest within {seconds_max:.0f} s: {moving or unread}"
 
 
 class FinalStateReader:
-    """Reads the final state and records every response. Every read raises ApiError."""
+    """Reads the final state and records every response. Every read raises ApiError.
+
+    `sku_prefix`: other SKUs of a channel are not recorded.
+    """
 
     def __init__(
-        self, client: StocktideClient, goods: Goods, clock: HistoryClock, add: Callable[[HistoryRecord], None]
+        self, client: StocktideClient, clock: HistoryClock, add: Callable[[HistoryRecord], None], sku_prefix: str = ""
     ) -> None:
         self._client = client
-        self._goods = goods
         self._clock = clock
         self._add = add
+        self._sku_prefix = sku_prefix
 
     async def read(
         self,
+        channels: Iterable[str],
+        skus: Iterable[str],
         orders: Iterable[str],
-        movements: Iterable[tuple[str, str]],
-        policies: Iterable[tuple[str, str]],
+        movements: Iterable[tuple[str, str]] = (),
+        policies: Iterable[tuple[str, str | None]] = (),
     ) -> None:
-        """Read all: channels and SKUs of the run, and these orders, movements and policies."""
-        for channel in self._goods.channels:
+        """Read all of these."""
+        for channel in channels:
             await self._read_channel(channel)
-        await _run_some_at_a_time(self._read_stock(sku) for sku in self._goods.all_skus)
+        await _run_some_at_a_time(self._read_stock(sku) for sku in skus)
         await _run_some_at_a_time(self._read_order(order_id) for order_id in orders)
         await _run_some_at_a_time(self._read_movement(warehouse, id_) for warehouse, id_ in movements)
         await _run_some_at_a_time(self._read_policy(channel, sku) for channel, sku in policies)
@@ -132,18 +142,18 @@ class FinalStateReader:
         movement = await self._client.movement(warehouse, id_)
         self._add(ReadMovement(self._clock.now(), requested_at, warehouse, id_, movement))
 
-    async def _read_policy(self, channel: str, sku: str) -> None:
+    async def _read_policy(self, channel: str, sku: str | None) -> None:
         requested_at = self._clock.now()
         policy = await self._client.policy(channel, sku)
         self._add(ReadPolicy(self._clock.now(), requested_at, channel, sku, policy))
 
     async def _read_channel(self, channel: str) -> None:
-        """Read every page; record this run's SKUs."""
-        prefix, cursor = f"{self._goods.mark}-", ""
+        """Read every page."""
+        cursor = ""
         while True:
             requested_at = self._clock.now()
             page = await self._client.channel_stock(channel, cursor)
-            items = tuple(item for item in page.items if item.sku.startswith(prefix))
+            items = tuple(item for item in page.items if item.sku.startswith(self._sku_prefix))
             self._add(ReadChannel(self._clock.now(), requested_at, channel, items, page.next))
             if page.next is None:
                 return

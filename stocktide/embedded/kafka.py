@@ -132,11 +132,7 @@ class EmbeddedKafka(EmbeddedServer):
     async def _format(self, java: Path, classes: str, ports: dict[str, int]) -> None:
         """Write the settings, and format the storage once."""
         logs = self.folder.resolve() / "logs"
-        self._properties.write_text(
-            _PROPERTIES.format(
-                **ports, log_dirs=logs, record_bytes_max=JOURNAL_RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES
-            )
-        )
+        self._properties.write_text(self._settings(ports, logs))
         if self._is_formatted(logs):
             return
         try:
@@ -144,6 +140,15 @@ class EmbeddedKafka(EmbeddedServer):
         finally:
             if not self._is_formatted(logs):
                 self._remove_incomplete(logs)
+
+    def _settings(self, ports: dict[str, int], logs: Path) -> str:
+        """The content of server.properties."""
+        size = JOURNAL_RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES
+        return _PROPERTIES.format(**ports, log_dirs=logs, record_bytes_max=size)
+
+    def _storage_options(self) -> tuple[str, ...]:
+        """The options with which the storage is formatted."""
+        return ("-t", storage_identity(uuid.uuid4().bytes))
 
     @staticmethod
     def _is_formatted(logs: Path) -> bool:
@@ -160,8 +165,8 @@ class EmbeddedKafka(EmbeddedServer):
 
     async def _run_storage_tool(self, java: Path, classes: str, logs: Path) -> None:
         shutil.rmtree(logs, ignore_errors=True)
-        identity = _storage_identity(uuid.uuid4().bytes)
-        tool = ("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(self._properties))
+        options = ("-c", str(self._properties), *self._storage_options())
+        tool = ("kafka.tools.StorageTool", "format", *options)
         child = ChildProcess("Kafka's storage tool", self.log)
         await child.spawn([str(java), *_LOGGING, "-XX:TieredStopAtLevel=1", "-cp", classes, *tool])
         try:
@@ -174,6 +179,6 @@ class EmbeddedKafka(EmbeddedServer):
             raise EmbeddedError(f"Kafka's storage in {logs} cannot be made:\n{child.last_log_lines()}")
 
 
-def _storage_identity(random: bytes) -> str:
+def storage_identity(random: bytes) -> str:
     """16 bytes as a cluster id. It never begins with a hyphen, which the tool reads as an option."""
     return base64.urlsafe_b64encode(bytes([random[0] & 0x7F]) + random[1:]).decode().rstrip("=")

@@ -7,30 +7,26 @@ connects to Redis through its own proxy.
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiokafka import TopicPartition
-
 from stocktide.retry import poll_until
 from stocktide.streams.kafka.admin import ensure_topics, topic_settings
-from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
-from tests.faults.brokers import Brokers
+from stocktide.streams.topics import JOURNAL
 from tests.faults.proxies import TcpProxies
-from tests.faults.redis_server import CrashableRedis
+from tests.faults.servers import CrashableRedis, make_brokers
 from tests.faults.system_process import SystemProcess
+from tests.harness.process import LAUNCHER
 
 APP_ID = "faults"
 PARTITIONS = 4
+APIS = 2
 # Parked events expire soon, so that a run quiesces.
 PARK_SECONDS = 10
 # On a shared machine, with servers that were just killed.
 READY_SECONDS_MAX = 120.0
-# The topics whose offsets the worker's group commits.
-CONSUMED_TOPICS = (ORDERS, MOVEMENTS, JOURNAL, STOCK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +35,11 @@ class ClusterOptions:
     `disk_mb` the single broker has its own disk of that size, which requires root."""
 
     brokers: int = 1
-    apis: int = 2
     replica: bool = True
     second_worker: bool = False
     disk_mb: int = 0
     park_seconds: int = PARK_SECONDS
-    log_level: str = "INFO"
-    launcher: Sequence[str] = (sys.executable, "-m", "stocktide")
+    launcher: Sequence[str] = LAUNCHER
 
 
 class Cluster:
@@ -56,11 +50,11 @@ class Cluster:
         self.folder = folder
         self.shape = shape
         folder.mkdir(parents=True, exist_ok=True)
-        self.brokers = Brokers(folder, shape.brokers)
+        self.brokers = make_brokers(folder, shape.brokers)
         self.primary = CrashableRedis("redis-1", folder)
         self.replica = CrashableRedis("redis-2", folder) if shape.replica else None
         self._worker_names = ("w1", "w2")
-        self._api_names = tuple(f"api-{number + 1}" for number in range(shape.apis))
+        self._api_names = tuple(f"api-{number + 1}" for number in range(APIS))
         self.proxies = TcpProxies([*self._worker_names, *self._api_names, "replica"], folder / "links.log")
         self.workers: list[SystemProcess] = []
         self.apis: list[SystemProcess] = []
@@ -70,13 +64,10 @@ class Cluster:
     def members(self) -> list[SystemProcess]:
         return [*self.workers, *self.apis]
 
-    def topic(self, name: str) -> str:
-        return f"{APP_ID}-{name}"
-
     async def start(self) -> None:
         """Start everything, and wait until it is ready."""
         if self.shape.disk_mb:
-            await self._mount(self.brokers.folder(0))
+            await self._mount(self.brokers[0].folder)
         self._stack.push_async_callback(self.brokers.stop)
         self._stack.push_async_callback(self.primary.stop)
         await asyncio.gather(self.brokers.start(), self.primary.start())
@@ -126,37 +117,25 @@ class Cluster:
             "STOCKTIDE_DATA": str(self.folder / "data"),
             "STOCKTIDE_PARTITIONS": str(PARTITIONS),
             "STOCKTIDE_PARK_SECONDS": str(self.shape.park_seconds),
-            "STOCKTIDE_LOG_LEVEL": self.shape.log_level,
+            "STOCKTIDE_LOG_LEVEL": "INFO",
         }
         return SystemProcess(name, kind, self.folder, environ, self.shape.launcher)
 
-    async def wait_ready(self, seconds_max: float = READY_SECONDS_MAX) -> None:
+    async def wait_ready(self) -> None:
         """Wait until every supervised member is ready. Raises ClusterNotReady."""
         supervised = [member for member in self.members if member.supervised]
 
         async def all_ready() -> bool:
             return all(await asyncio.gather(*(member.is_ready() for member in supervised)))
 
-        if not await poll_until(all_ready, seconds_max):
-            logs = "\n".join(f"{member.name}:\n{member.last_log_lines()}" for member in supervised)
-            raise ClusterNotReady(f"not ready after {seconds_max:.0f} s:\n{logs}")
+        if not await poll_until(all_ready, READY_SECONDS_MAX):
+            logs = "\n".join(member.log_tail() for member in supervised)
+            raise ClusterNotReady(f"not ready after {READY_SECONDS_MAX:.0f} s:\n{logs}")
 
-    async def uncommitted(self) -> dict[str, int]:
-        """By topic, the number of records that the worker's group has not committed."""
-        lags: dict[str, int] = {}
-        async with self.brokers.consumer(APP_ID) as consumer:
-            for topic in CONSUMED_TOPICS:
-                count = topic.partitions or PARTITIONS
-                parts = [TopicPartition(topic.full_name(APP_ID), number) for number in range(count)]
-                ends = await consumer.end_offsets(parts)
-                lags[topic.name] = sum([ends[part] - (await consumer.committed(part) or 0) for part in parts])
-        return lags
-
-    async def restore_topics(self, topics: Iterable[str] = (JOURNAL.name,)) -> None:
-        """Restore the settings that Stocktide creates the topics with."""
-        for topic in (JOURNAL, ORDERS, MOVEMENTS):
-            if topic.name in topics:
-                await self.brokers.configure(topic.full_name(APP_ID), topic_settings(topic, len(self.brokers)))
+    async def configure_journal(self, **other: str) -> None:
+        """Give the journal the settings that Stocktide creates it with, but for `other`."""
+        settings = {**topic_settings(JOURNAL, len(self.brokers)), **other}
+        await self.brokers.configure(JOURNAL.full_name(APP_ID), settings)
 
 
 async def _run_command(*command: str) -> None:

@@ -10,8 +10,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.oracle.history import InputTransport
-from tests.faults.scenarios import CHANNELS, HOLD_SECONDS_LONG, Event, ScenarioStep
+from tests.faults.scenarios import CHANNELS, HOLD_SECONDS_LONG, ScenarioStep
 
 # The longest name and text that the contract allows (rule 45).
 NAME_LENGTH = 128

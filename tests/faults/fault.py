@@ -6,12 +6,12 @@ import asyncio
 import random
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from stocktide.retry import poll_until
 from tests.faults.cluster import Cluster
-from tests.faults.recording_clients import RunRecorder
 from tests.faults.system_process import SystemProcess
 
 Component = Literal["worker", "api", "redis", "kafka", "client"]
@@ -30,7 +30,6 @@ class FaultContext:
     """A cluster under load. `rng` belongs to the fault."""
 
     cluster: Cluster
-    recorder: RunRecorder
     rng: random.Random
 
     async def pause(self, least: float, most: float) -> None:
@@ -43,7 +42,8 @@ class FaultContext:
     def worker(self) -> SystemProcess:
         """The active worker: the first one, or the other one while the first is down."""
         return next(
-            (worker for worker in self.cluster.workers if worker.supervised and worker.running), self.cluster.workers[0]
+            (worker for worker in self.cluster.workers if worker.supervised and worker.is_running),
+            self.cluster.workers[0],
         )
 
     def api(self) -> SystemProcess:
@@ -80,41 +80,40 @@ def make_fault(
     return Fault(name, inject, touches, promises, needs)
 
 
+async def wait_until(holds: Callable[[], bool], failure: str, seconds_max: float = FAILPOINT_SECONDS_MAX) -> None:
+    """Wait until `holds`. Raises FaultNotInjected with `failure`."""
+
+    async def is_true() -> bool:
+        return holds()
+
+    if not await poll_until(is_true, seconds_max):
+        raise FaultNotInjected(failure)
+
+
 async def signal_and_wait(member: SystemProcess, number: signal.Signals = signal.SIGKILL) -> None:
     """Send a signal that ends a member, and wait until it has ended. Waits first for a member that is being restarted.
     Raises FaultNotInjected."""
-
-    async def is_running() -> bool:
-        return member.running
-
-    if not await poll_until(is_running, FAILPOINT_SECONDS_MAX):
-        raise FaultNotInjected(f"{member.name} was not there")
+    await wait_until(lambda: member.is_running, f"{member.name} was not there")
     exits = len(member.exits)
-    member.send(number)
+    member.send_signal(number)
     await wait_for_exit(member, exits)
 
 
 async def wait_for_exit(member: SystemProcess, exits: int) -> None:
     """Wait until a member has ended more often than `exits`. Raises FaultNotInjected."""
-
-    async def has_exited() -> bool:
-        return len(member.exits) > exits
-
-    if not await poll_until(has_exited, FAILPOINT_SECONDS_MAX):
+    try:
+        await wait_until(lambda: len(member.exits) > exits, f"{member.name} did not end")
+    except FaultNotInjected:
         member.disarm()
-        raise FaultNotInjected(f"{member.name} did not end")
+        raise
 
 
 async def wait_for_stop_and_continue(member: SystemProcess, seconds: float) -> None:
     """Wait until a member stops at its failpoint and is continued. Raises FaultNotInjected."""
-
-    async def is_stopped() -> bool:
-        return member.is_stopped()
-
-    async def is_continued() -> bool:
-        return not member.is_stopped()
-
-    if not await poll_until(is_stopped, FAILPOINT_SECONDS_MAX):
+    try:
+        await wait_until(member.is_stopped, f"{member.name} did not stop")
+    except FaultNotInjected:
         member.disarm()
-        raise FaultNotInjected(f"{member.name} did not stop")
-    await poll_until(is_continued, seconds + FAILPOINT_SECONDS_MAX)
+        raise
+    with suppress(FaultNotInjected):
+        await wait_until(lambda: not member.is_stopped(), "", seconds + FAILPOINT_SECONDS_MAX)

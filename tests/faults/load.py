@@ -11,9 +11,11 @@ import random
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from stocktide.loadtest.client.contract import OrderView, StockView
+from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.oracle.history import HistoryRecord, MovementPublished, OrderPublished, StockPublished
 from stocktide.retry import poll_until
 from stocktide.streams.backoff import doubling_pauses
@@ -27,7 +29,6 @@ from tests.faults.edge_scenarios import (
 )
 from tests.faults.recording_clients import RecordingClients
 from tests.faults.scenarios import (
-    Event,
     ScenarioStep,
     malformed_input,
     movement_scenario,
@@ -112,37 +113,33 @@ class ScenarioRunner:
         assert await poll_until(is_received, OPENING_SECONDS_MAX), self.receipts_seen
 
     async def run(self) -> None:
-        rates = self._rates
         async with asyncio.TaskGroup() as generators:
-            generators.create_task(self._generate(rates.orders, self._order))
-            generators.create_task(
-                self._generate(rates.movements, lambda number: movement_scenario(self._seed, number))
-            )
-            generators.create_task(self._generate(rates.policies, lambda number: [policy_change(self._seed, number)]))
-            generators.create_task(self._generate(rates.noises, lambda number: [malformed_input(self._seed, number)]))
-            for rate, scenario in self._edge_scenarios():
+            for rate, scenario in self._scenarios_by_rate():
                 generators.create_task(self._generate(rate, scenario))
         if self._scenarios:
             await asyncio.wait(self._scenarios, timeout=DRAIN_SECONDS_MAX)
         for task in self._scenarios:
             task.cancel()
 
-    def _edge_scenarios(self) -> Iterator[tuple[float, Callable[[int], list[ScenarioStep]]]]:
-        """The scenarios of large, early or badly dated inputs, with their rates."""
+    def _scenarios_by_rate(self) -> Iterator[tuple[float, Callable[[int], list[ScenarioStep]]]]:
         rates, seed = self._rates, self._seed
+
+        def order(number: int) -> list[ScenarioStep]:
+            self.orders = number
+            return order_scenario(seed, number)
 
         def with_order_ids(steps: list[ScenarioStep]) -> list[ScenarioStep]:
             self.other_orders += {step.event["order_id"] for step in steps if "order_id" in step.event}
             return steps
 
+        yield rates.orders, order
+        yield rates.movements, partial(movement_scenario, seed)
+        yield rates.policies, lambda number: [policy_change(seed, number)]
+        yield rates.noises, lambda number: [malformed_input(seed, number)]
         yield rates.wide, lambda number: with_order_ids(wide_order_scenario(seed, number, rates.breadth))
         yield rates.large, lambda number: with_order_ids(large_fields_scenario(seed, number))
         yield rates.early, lambda number: with_order_ids(early_event_scenario(seed, number, rates.breadth))
-        yield rates.skewed, lambda number: skewed_clock_scenario(seed, number)
-
-    def _order(self, number: int) -> list[ScenarioStep]:
-        self.orders = number
-        return order_scenario(self._seed, number)
+        yield rates.skewed, partial(skewed_clock_scenario, seed)
 
     def stop(self) -> None:
         """Begin no more scenarios; `run` returns when those in progress have ended."""
@@ -223,9 +220,9 @@ class ScenarioRunner:
         """The lines of a shipment or return, from the newest row of the order; none if there is nothing to move."""
         order_id = step.event["order_id"]
         loop = asyncio.get_running_loop()
-        poll_until = loop.time() + ROW_SECONDS_MAX
+        deadline = loop.time() + ROW_SECONDS_MAX
         while (order := self._orders.get(order_id)) is None or order.state == "reserved":
-            if loop.time() > poll_until or order_id not in self._orders:
+            if loop.time() > deadline or order_id not in self._orders:
                 break
             await asyncio.sleep(0.05)
         if order is None:

@@ -74,7 +74,7 @@ async def stop_at_startup(context: FaultContext, point: str) -> str:
         await wait_for_stop_and_continue(worker, seconds)
     finally:
         worker.disarm()
-        worker.send(signal.SIGCONT)
+        worker.send_signal(signal.SIGCONT)
     return f"{worker.name} for {seconds:.1f} s"
 
 
@@ -104,7 +104,7 @@ async def _stop_for_a_while(context: FaultContext, member: SystemProcess) -> str
     try:
         await asyncio.sleep(seconds)
     finally:
-        member.send(signal.SIGCONT)
+        member.send_signal(signal.SIGCONT)
     return f"{member.name} for {seconds:.1f} s"
 
 
@@ -149,10 +149,10 @@ async def second_worker_takes_over(context: FaultContext) -> str:
         seconds = context.rng.uniform(11, 14)
         first.pause(seconds)
         await asyncio.sleep(seconds)
-        first.send(signal.SIGCONT)
+        first.send_signal(signal.SIGCONT)
         await context.pause(2, 4)
     finally:
-        first.send(signal.SIGCONT)
+        first.send_signal(signal.SIGCONT)
         await second.stop()
     return ""
 
@@ -161,7 +161,7 @@ async def second_worker_is_killed(context: FaultContext) -> str:
     """A second worker joins and is killed: the group notices when its session has run out."""
     second = await _start_second_worker(context)
     await context.pause(4, 7)
-    second.send(signal.SIGKILL)
+    second.send_signal(signal.SIGKILL)
     await second.stop()
     await context.pause(1, 11)
     return ""

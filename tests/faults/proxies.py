@@ -25,49 +25,45 @@ class TcpProxies:
     """The ports, and the process that forwards them. `url(name)` is the Redis of client `name`."""
 
     def __init__(self, names: Iterable[str], log: Path) -> None:
-        self._ports: dict[str, int] = {}
+        self._proxies: dict[str, dict[str, int | None]] = {}
         for name in names:
-            self._ports[name] = pick_free_port(avoid=list(self._ports.values()))
-        self._targets: dict[str, int | None] = dict.fromkeys(self._ports)
-        self._frozen: set[str] = set()
+            port = pick_free_port(avoid=[self.port(other) for other in self._proxies])
+            self._proxies[name] = {"port": port, "target": None, "held": False}
         self._targets_file = log.with_suffix(".json")
         self._child = ChildProcess("the links", log)
 
     def url(self, name: str) -> str:
         """`redis://HOST:PORT/0` for the client."""
-        return f"redis://127.0.0.1:{self._ports[name]}/0"
+        return f"redis://127.0.0.1:{self.port(name)}/0"
 
     def port(self, name: str) -> int:
-        return self._ports[name]
+        return self._proxies[name]["port"] or 0
 
     async def start(self) -> None:
         """Start forwarding; no proxy has a target yet."""
         self._write()
         await self._child.spawn([sys.executable, "-m", "tests.faults.proxies", str(self._targets_file)])
         async with asyncio.timeout(START_SECONDS_MAX):
-            for port in self._ports.values():
-                await _wait_until_listening(port)
+            for name in self._proxies:
+                await _wait_until_listening(self.port(name))
 
     async def stop(self) -> None:
         await self._child.stop(1.0)
 
     def redirect(self, names: Iterable[str], port: int | None) -> None:
         """Send new connections of these clients to `port`, and end the existing ones; None: refuse."""
-        self._targets.update(dict.fromkeys(names, port))
+        for name in names:
+            self._proxies[name]["target"] = port
         self._write()
 
     def freeze(self, name: str, frozen: bool = True) -> None:
         """Forward nothing in either direction, without closing connections; False: resume."""
-        (self._frozen.add if frozen else self._frozen.discard)(name)
+        self._proxies[name]["held"] = frozen
         self._write()
 
     def _write(self) -> None:
-        targets = {
-            name: {"port": port, "target": self._targets[name], "held": name in self._frozen}
-            for name, port in self._ports.items()
-        }
         new_file = self._targets_file.with_suffix(".new")
-        new_file.write_text(json.dumps(targets))
+        new_file.write_text(json.dumps(self._proxies))
         new_file.replace(self._targets_file)
 
 

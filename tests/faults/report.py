@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import math
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,46 +84,38 @@ async def run_and_judge(
 
 
 def build_report(result: FaultRunResult, verdict: Verdict) -> FaultReport:
-    downtimes = {id(injected): longest_downtime(result.answered_at, injected) for injected in result.injected}
-    completed = [injected for injected in result.injected if injected.ended and not injected.failed]
-    all_downtimes = [downtimes[id(injected)] for injected in completed]
+    by_name: dict[str, list[InjectedFault]] = defaultdict(list)
+    for injected in sorted(result.injected, key=lambda each: each.name):
+        by_name[injected.name].append(injected)
+    downtimes = [longest_downtime(result.answered_at, each) for each in result.injected if each.completed]
+    same = ("seed", "commands", "rows", "unquiet")
+    counted = ("doors", "kinds", "statuses", "ends")
     return FaultReport(
-        result.seed,
-        round(result.load_seconds, 1),
-        round(result.rest_seconds, 1),
-        result.commands,
-        result.rows,
-        dict(result.doors.most_common()),
-        dict(result.kinds.most_common()),
-        dict(result.statuses.most_common()),
-        tuple(_row(name, list(group), downtimes) for name, group in _by_name(result.injected)),
-        percentile(all_downtimes, 0.5),
-        percentile(all_downtimes, 0.99),
-        dict(result.ends.most_common()),
-        result.unquiet,
-        tuple(result.failures),
-        verdict.as_json(),
-        tuple(verdict.lines()),
+        load_seconds=round(result.load_seconds, 1),
+        rest_seconds=round(result.rest_seconds, 1),
+        faults=tuple(_row(name, group, result.answered_at) for name, group in by_name.items()),
+        down_p50=percentile(downtimes, 0.5),
+        down_p99=percentile(downtimes, 0.99),
+        failures=tuple(result.failures),
+        verdict=verdict.as_json(),
+        verdict_lines=tuple(verdict.lines()),
+        **{name: getattr(result, name) for name in same},
+        **{name: dict(getattr(result, name).most_common()) for name in counted},
     )
 
 
-def _by_name(injected: Sequence[InjectedFault]) -> Iterator[tuple[str, Iterator[InjectedFault]]]:
-    return itertools.groupby(sorted(injected, key=lambda each: each.name), key=lambda each: each.name)
-
-
-def _row(name: str, injected: list[InjectedFault], downtimes: dict[int, float]) -> FaultRow:
+def _row(name: str, group: Sequence[InjectedFault], answered_at: Sequence[float]) -> FaultRow:
     fault = next(fault for fault in FAULTS if fault.name == name)
-    completed = [downtimes[id(each)] for each in injected if each.ended and not each.failed]
-    reason = next((each.failed for each in injected if each.failed), "")
+    downtimes = [longest_downtime(answered_at, each) for each in group if each.completed]
     return FaultRow(
         name,
         fault.about,
         fault.promises,
-        len(completed),
-        len(injected) - len(completed),
-        percentile(completed, 0.5),
-        percentile(completed, 0.99),
-        reason,
+        len(downtimes),
+        len(group) - len(downtimes),
+        percentile(downtimes, 0.5),
+        percentile(downtimes, 0.99),
+        next((each.failed for each in group if each.failed), ""),
     )
 
 

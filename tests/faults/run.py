@@ -19,19 +19,34 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from stocktide.errors import CommandError
-from stocktide.loadtest.oracle.history import FaultRecord as FaultRecord
-from stocktide.loadtest.oracle.history import HistoryFile, HistoryRecord, RunQuiesced, RunStarted
+from stocktide.loadtest.client.http import StocktideClient
+from stocktide.loadtest.client.topics import TopicReader
+from stocktide.loadtest.oracle.history import (
+    FaultRecord,
+    HistoryClock,
+    HistoryFile,
+    HistoryRecord,
+    InputTransport,
+    NoResponse,
+    Request,
+    Response,
+    RunQuiesced,
+    RunStarted,
+)
 from stocktide.loadtest.oracle.judge import LiveJudge
+from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, InputBacklog, wait_until_quiet
+from stocktide.loadtest.run.recording import RequestRecorder
+from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
+from stocktide.loadtest.run.topic_records import recorders
 from stocktide.retry import poll_until
-from tests.faults.cluster import APP_ID, PARTITIONS, Cluster, ClusterOptions
+from tests.faults.cluster import APP_ID, Cluster, ClusterOptions
 from tests.faults.edge_scenarios import edge_skus
 from tests.faults.fault import Fault, FaultContext, FaultNotInjected
 from tests.faults.faults import PAUSE_SECONDS_MAX, ScheduledFault, plan_faults
-from tests.faults.final_reads import read_everything
 from tests.faults.load import ScenarioRates, ScenarioRunner
-from tests.faults.recording_clients import RecordingClients, RunRecorder
-from tests.faults.recording_readers import ReconnectingSubscriber, RecordingTopicReader
-from tests.faults.scenarios import CHANNELS, HOLD_SECONDS_USUAL
+from tests.faults.recording_clients import RecordingClients
+from tests.faults.scenarios import CHANNELS, HOLD_SECONDS_USUAL, SKUS
+from tests.harness.workers import CONSUMED_TOPICS
 
 # Concurrent faults; they touch different components.
 CONCURRENT_FAULTS_MAX = 3
@@ -75,6 +90,11 @@ class InjectedFault:
     detail: str = ""
     failed: str = ""
 
+    @property
+    def completed(self) -> bool:
+        """Whether it was injected as planned, and healed."""
+        return bool(self.ended) and not self.failed
+
 
 @dataclass(slots=True)
 class FaultRunResult:
@@ -84,8 +104,8 @@ class FaultRunResult:
     history: Path
     park_seconds: int
     injected: list[InjectedFault] = field(default_factory=list)
+    # The times of answers with an order, in s of the loop's clock: gaps are downtime.
     answered_at: list[float] = field(default_factory=list)
-    commands: int = 0
     doors: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
@@ -95,67 +115,92 @@ class FaultRunResult:
     unquiet: str = ""
     failures: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
+    # By number, the transport of a request without an answer.
+    _open: dict[int, InputTransport] = field(default_factory=dict)
+
+    @property
+    def commands(self) -> int:
+        """How many events were sent."""
+        return self.kinds.total()
+
+    def on_record(self, record: HistoryRecord) -> None:
+        """Count a request or its answer."""
+        if isinstance(record, Request):
+            self._open[record.number] = record.door
+            self.doors[record.door] += 1
+            self.kinds[record.kind] += 1
+        elif isinstance(record, Response):
+            self.statuses[f"{self._open.pop(record.number)} {record.status} {record.code or ''}".rstrip()] += 1
+            if record.order is not None:
+                self.answered_at.append(asyncio.get_running_loop().time())
+        elif isinstance(record, NoResponse):
+            self.statuses[f"{self._open.pop(record.number)} no answer"] += 1
 
 
 class FaultInjectionRun:
     def __init__(self, options: FaultRunOptions, write_line: WriteLine) -> None:
         self._options = options
         self._write_line = write_line
-        self._history = options.folder / "history.ndjson"
-        self._result = FaultRunResult(options.seed, self._history, options.shape.park_seconds)
+        self._cluster = Cluster(options.folder, options.shape)
+        self._history = HistoryFile(options.folder / "history.ndjson")
+        self._result = FaultRunResult(options.seed, options.folder / "history.ndjson", options.shape.park_seconds)
+        self._clock = HistoryClock()
         self._began = time.monotonic()
         self._judge = LiveJudge(recorded_live=True)
 
     async def run(self) -> FaultRunResult:
         """Run, and return the result. Raises what the start raises."""
-        options = self._options
+        options, cluster = self._options, self._cluster
         async with AsyncExitStack() as stack:
-            cluster = Cluster(options.folder, options.shape)
+            stack.enter_context(self._history)
             stack.push_async_callback(cluster.close)
             await cluster.start()
             self._log(f"the system is up: {options.shape.brokers} broker(s), seed {options.seed}")
-            file = stack.enter_context(HistoryFile(self._history))
-            recorder = RunRecorder(file, self._judge_live)
-            recorder.add(RunStarted(recorder.now, APP_ID, options.seed))
-            apis = [api.address for api in cluster.apis]
-            clients = RecordingClients(recorder, apis, cluster.brokers.address, cluster.topic)
-            stack.push_async_callback(clients.close)
-            await clients.open()
+            self._add(RunStarted(self._clock.now(), APP_ID, options.seed))
+            kafka, apis = cluster.brokers.address, [api.url for api in cluster.apis]
+            recorder = RequestRecorder(self._clock, 0, self._add)
+            clients = await stack.enter_async_context(RecordingClients(recorder, apis, kafka, APP_ID))
             load = ScenarioRunner(options.seed, options.rates, clients)
-            reader = RecordingTopicReader(cluster.brokers.address, cluster.topic, PARTITIONS, recorder, load.on_record)
+
+            def on_row(record: HistoryRecord) -> None:
+                self._add(record)
+                load.on_record(record)
+
+            reader = TopicReader(kafka, APP_ID, recorders(self._clock, on_row))
             stack.push_async_callback(reader.stop)
             await reader.start()
-            subscribers = self._subscribers(apis, recorder, stack)
             await load.receive_opening_stock(reader.check)
-            for subscriber in subscribers:
-                subscriber.start()
-            await self._run_load_with_faults(cluster, recorder, load)
-            await self._quiesce(cluster, reader)
-            recorder.add(RunQuiesced(recorder.now))
-            await read_everything(
-                clients, recorder, load.orders, others=load.other_orders, skus=edge_skus(options.rates.breadth)
-            )
-            self._complete_result(recorder, reader, cluster, load)
+            self._subscribe(apis, stack)
+            await self._run_load_with_faults(load)
+            await self._quiesce(reader)
+            self._add(RunQuiesced(self._clock.now()))
+            await self._read_final_state(apis, load)
+            self._result.rows = reader.rows
+            self._result.failures = [repr(failure) for failure in load.failures]
+            self._result.ends = Counter(f"{member.name} {end}" for member in cluster.members for end in member.exits)
         return self._result
 
-    def _subscribers(
-        self, apis: list[str], recorder: RunRecorder, stack: AsyncExitStack
-    ) -> list[ReconnectingSubscriber]:
+    def _subscribe(self, apis: list[str], stack: AsyncExitStack) -> None:
         """One subscriber of each channel at each API."""
-        subscribers = []
         for at in range(len(apis)):
             for channel in CHANNELS:
-                name = f"{channel}-{at + 1}"
-                subscribers.append(ReconnectingSubscriber(name, channel, apis[at:] + apis[:at], recorder))
-                stack.push_async_callback(subscribers[-1].stop)
-        return subscribers
+                own_apis = apis[at:] + apis[:at]
+                subscriber = RecordingSubscriber(f"{channel}-{at + 1}", channel, own_apis, self._clock, self._add)
+                stack.push_async_callback(subscriber.stop)
+                subscriber.start()
 
-    async def _run_load_with_faults(self, cluster: Cluster, recorder: RunRecorder, load: ScenarioRunner) -> None:
+    async def _read_final_state(self, apis: list[str], load: ScenarioRunner) -> None:
+        async with StocktideClient(apis, READS_MAX) as client:
+            reader = FinalStateReader(client, self._clock, self._add)
+            orders = [*(f"o{number}" for number in range(1, load.orders + 1)), *load.other_orders]
+            await reader.read(CHANNELS, [*SKUS, *edge_skus(self._options.rates.breadth)], orders)
+
+    async def _run_load_with_faults(self, load: ScenarioRunner) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         running = asyncio.create_task(load.run())
-        injecting = asyncio.create_task(self._inject_faults(cluster, recorder))
-        reporting = asyncio.create_task(self._progress(recorder, load))
+        injecting = asyncio.create_task(self._inject_faults())
+        reporting = asyncio.create_task(self._progress(load))
         try:
             await asyncio.wait((running, injecting), timeout=self._options.seconds, return_when=asyncio.FIRST_COMPLETED)
             await poll_until(self._has_injected_enough, OVERTIME_SECONDS_MAX)
@@ -164,7 +209,7 @@ class FaultInjectionRun:
                 task.cancel()
             await asyncio.gather(injecting, reporting, return_exceptions=True)
             self._log("healing what is left, the load ends")
-            await self._heal(cluster)
+            await self._heal()
             load.stop()
             await running
         if not injecting.cancelled() and (error := injecting.exception()) is not None:
@@ -176,18 +221,16 @@ class FaultInjectionRun:
     async def _has_injected_enough(self) -> bool:
         return len([injected for injected in self._result.injected if injected.ended]) >= self._options.strikes_min
 
-    async def _inject_faults(self, cluster: Cluster, recorder: RunRecorder) -> None:
+    async def _inject_faults(self) -> None:
         """Follow the schedule until cancelled, then wait for the faults in progress."""
         in_progress: dict[asyncio.Task[None], Fault] = {}
         try:
-            await self._follow_schedule(cluster, recorder, in_progress)
+            await self._follow_schedule(in_progress)
             await asyncio.Event().wait()  # without faults the load goes on
         finally:
             await asyncio.gather(*in_progress, return_exceptions=True)
 
-    async def _follow_schedule(
-        self, cluster: Cluster, recorder: RunRecorder, in_progress: dict[asyncio.Task[None], Fault]
-    ) -> None:
+    async def _follow_schedule(self, in_progress: dict[asyncio.Task[None], Fault]) -> None:
         for scheduled in plan_faults(self._options.seed, self._options.faults, self._options.pause_seconds_max):
             await asyncio.sleep(scheduled.pause_seconds)
             while len(in_progress) >= CONCURRENT_FAULTS_MAX or any(
@@ -197,19 +240,19 @@ class FaultInjectionRun:
                 for task in done:
                     del in_progress[task]
                     task.result()
-            context = FaultContext(cluster, recorder, random.Random(f"{self._options.seed}-strike-{scheduled.number}"))
+            context = FaultContext(self._cluster, random.Random(f"{self._options.seed}-strike-{scheduled.number}"))
             task = asyncio.create_task(self._inject(scheduled, context))
             in_progress[task] = scheduled.fault
             if scheduled.waits:
                 await asyncio.wait([task])
-                await self._wait_until_answered(recorder)
+                await self._wait_until_answered()
 
     async def _inject(self, scheduled: ScheduledFault, context: FaultContext) -> None:
         loop = asyncio.get_running_loop()
-        recorder, name = context.recorder, scheduled.fault.name
+        name = scheduled.fault.name
         injected = InjectedFault(name, loop.time())
         self._result.injected.append(injected)
-        recorder.add(FaultRecord(recorder.now, name))
+        self._add(FaultRecord(self._clock.now(), name))
         try:
             async with asyncio.timeout(FAULT_SECONDS_MAX):
                 injected.detail = await scheduled.fault.inject(context)
@@ -218,98 +261,83 @@ class FaultInjectionRun:
         except (KafkaError, RedisError, CommandError, TimeoutError, OSError) as error:
             injected.failed = repr(error)
         injected.ended = loop.time()
-        recorder.add(FaultRecord(recorder.now, name, "healed", injected.failed or injected.detail))
+        self._add(FaultRecord(self._clock.now(), name, "healed", injected.failed or injected.detail))
         took = injected.ended - injected.began
         self._log(
             f"fault {scheduled.number}: {name} {injected.detail} in {took:.1f} s"
             + f" FAILED: {injected.failed}" * bool(injected.failed)
         )
 
-    async def _wait_until_answered(self, recorder: RunRecorder) -> None:
-        since = asyncio.get_running_loop().time()
+    async def _wait_until_answered(self) -> None:
+        since, answered_at = asyncio.get_running_loop().time(), self._result.answered_at
 
         async def is_answered() -> bool:
-            return bool(recorder.answered_at) and recorder.answered_at[-1] > since
+            return bool(answered_at) and answered_at[-1] > since
 
         await poll_until(is_answered, ANSWERED_SECONDS_MAX)
 
-    async def _heal(self, cluster: Cluster) -> None:
+    async def _heal(self) -> None:
         """Undo what an interrupted fault left behind."""
-        for index in range(len(cluster.brokers)):
-            cluster.brokers.send(index, signal.SIGCONT)
-            with suppress(CommandError):
-                if not cluster.brokers.running(index):
-                    await cluster.brokers.start_one(index)
-        for server in filter(None, (cluster.primary, cluster.replica)):
+        cluster = self._cluster
+        for server in filter(None, (*cluster.brokers, cluster.primary, cluster.replica)):
             server.send(signal.SIGCONT)
-            if not server.running:
-                await server.start()
+            with suppress(CommandError):
+                if not server.running:
+                    await server.start()
         primary = cluster.primary
         for command in (("CONFIG", "SET", "maxmemory", "0"), ("CLIENT", "UNPAUSE")):
             await primary.command(*command)
         if await primary.role() != "master":
             await primary.command("REPLICAOF", "NO", "ONE")
         cluster.redirect_all()
-        await cluster.restore_topics()
+        await cluster.configure_journal()
         for member in cluster.members:
             member.disarm()
-            member.send(signal.SIGCONT)
+            member.send_signal(signal.SIGCONT)
             if member.extra_environ:
                 member.extra_environ = {}
-                member.send(signal.SIGTERM)
+                member.send_signal(signal.SIGTERM)
         if not cluster.shape.second_worker:
             await cluster.workers[1].stop()
 
     # Rest
 
-    async def _quiesce(self, cluster: Cluster, reader: RecordingTopicReader) -> None:
+    async def _quiesce(self, reader: TopicReader) -> None:
         """Wait until nothing changes; record what still does."""
-        loop = asyncio.get_running_loop()
+        cluster, loop = self._cluster, asyncio.get_running_loop()
         began = loop.time()
         self._log("coming to rest")
         await cluster.wait_ready()
-        await self._wait_until_quiet(cluster, reader, 0.0)
-        await asyncio.sleep(max(HOLD_SECONDS_USUAL, cluster.shape.park_seconds) + EXPIRY_STEP_SECONDS)
-        await self._wait_until_quiet(cluster, reader, QUIET_SECONDS)
+        async with InputBacklog(cluster.brokers.address, APP_ID, CONSUMED_TOPICS) as backlog:
+            unquiet = [await self._wait_until_quiet(backlog, reader, 0.0)]
+            await asyncio.sleep(max(HOLD_SECONDS_USUAL, cluster.shape.park_seconds) + EXPIRY_STEP_SECONDS)
+            unquiet.append(await self._wait_until_quiet(backlog, reader, QUIET_SECONDS))
+            self._result.unquiet = "; ".join(filter(None, unquiet))
         await reader.catch_up()
+        reader.check()
         self._result.rest_seconds = loop.time() - began
 
-    async def _wait_until_quiet(self, cluster: Cluster, reader: RecordingTopicReader, seconds: float) -> None:
-        """Wait until all input is consumed and no row has arrived for `seconds`."""
-        loop = asyncio.get_running_loop()
-        began = quiet_since = loop.time()
-        rows, lags = reader.rows, {"": 1}
-        while loop.time() < began + QUIESCE_SECONDS_MAX:
+    @staticmethod
+    async def _wait_until_quiet(backlog: InputBacklog, reader: TopicReader, quiet_seconds: float) -> str:
+        def rows() -> int:
             reader.check()
-            with suppress(KafkaError):
-                lags = await cluster.uncommitted()
-            if any(lags.values()) or (seconds and reader.rows != rows):
-                rows, quiet_since = reader.rows, loop.time()
-            elif loop.time() - quiet_since >= seconds:
-                return
-            await asyncio.sleep(0.3)
-        self._result.unquiet = f"after {QUIESCE_SECONDS_MAX:.0f} s: uncommitted {lags}, rows {rows} to {reader.rows}"
+            return reader.rows
 
-    def _complete_result(
-        self, recorder: RunRecorder, reader: RecordingTopicReader, cluster: Cluster, load: ScenarioRunner
-    ) -> None:
-        result = self._result
-        result.commands, result.rows = recorder.commands, reader.rows
-        result.doors, result.kinds, result.statuses = recorder.doors, recorder.kinds, recorder.statuses
-        result.answered_at = recorder.answered_at
-        result.failures = [repr(failure) for failure in load.failures]
-        result.ends = Counter(f"{end.name} {end.status}" for member in cluster.members for end in member.exits)
+        return await wait_until_quiet(backlog, rows, quiet_seconds=quiet_seconds, seconds_max=QUIESCE_SECONDS_MAX)
 
-    async def _progress(self, recorder: RunRecorder, load: ScenarioRunner) -> None:
+    async def _progress(self, load: ScenarioRunner) -> None:
         before = 0
         while True:
             await asyncio.sleep(10)
-            rate = (recorder.commands - before) / 10
-            before = recorder.commands
+            rate = (self._result.commands - before) / 10
+            before = self._result.commands
             faults = len(self._result.injected)
             self._log(f"{before} commands, {rate:.0f}/s, {load.in_progress} scenarios in progress, {faults} faults")
 
-    def _judge_live(self, record: HistoryRecord) -> None:
+    def _add(self, record: HistoryRecord) -> None:
+        """Record, count and judge."""
+        self._history.add(record)
+        self._result.on_record(record)
         for violation in self._judge.feed(record):
             self._log(f"VIOLATION {violation.checker}: {violation.what}")
 

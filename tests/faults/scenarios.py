@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.oracle.history import InputTransport
-
-Event = dict[str, Any]
 
 CHANNELS = ("tmall", "jd", "pinduoduo", "own-shop")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")

@@ -13,10 +13,10 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from stocktide.retry import poll_until
-from stocktide.streams.kafka.admin import topic_settings
 from stocktide.streams.topics import JOURNAL
+from tests.faults.cluster import APP_ID
 from tests.faults.fault import Fault, FaultContext, FaultNotInjected, make_fault
-from tests.faults.redis_server import TAIL_SECONDS_MAX, CrashableRedis
+from tests.faults.servers import TAIL_SECONDS_MAX, CrashableRedis
 
 SYNCED_SECONDS_MAX = 15.0
 # Clients that disconnect at the same time.
@@ -27,7 +27,7 @@ BALLAST_BYTES = 1024 * 1024
 
 async def kill_redis(context: FaultContext) -> str:
     """SIGKILL of Redis, its file whole; it is started again."""
-    await context.cluster.primary.kill()
+    await context.cluster.primary.crash()
     await context.pause(0, 1.5)
     await context.cluster.primary.start()
     return ""
@@ -148,8 +148,7 @@ def _require_replica(context: FaultContext) -> CrashableRedis:
 async def _wait_until_synced(replica: CrashableRedis) -> None:
     async def is_synced() -> bool:
         with suppress(RedisError, OSError):
-            async with replica.client() as client:
-                return bool((await client.info("replication")).get("master_link_status") == "up")
+            return bool((await replica.replication()).get("master_link_status") == "up")
         return False
 
     if not await poll_until(is_synced, SYNCED_SECONDS_MAX):
@@ -159,35 +158,33 @@ async def _wait_until_synced(replica: CrashableRedis) -> None:
 async def kill_kafka(context: FaultContext) -> str:
     """SIGKILL of the broker (of three: the one that leads the journal); it is started again with its data."""
     brokers = context.cluster.brokers
-    index = await brokers.leader_of(context.cluster.topic(JOURNAL.name))
-    await brokers.kill(index)
+    index = await brokers.leader_of(JOURNAL.full_name(APP_ID))
+    await brokers[index].crash()
     await context.pause(0, 3)
-    await brokers.start_one(index)
+    await brokers[index].start()
     return f"broker {index + 1} of {len(brokers)}"
 
 
 async def stop_kafka(context: FaultContext) -> str:
     """SIGSTOP of the broker that leads the journal, for some seconds; SIGCONT."""
     brokers = context.cluster.brokers
-    index = await brokers.leader_of(context.cluster.topic(JOURNAL.name))
+    index = await brokers.leader_of(JOURNAL.full_name(APP_ID))
     seconds = context.rng.uniform(0.5, 8)
-    brokers.send(index, signal.SIGSTOP)
+    brokers[index].send(signal.SIGSTOP)
     try:
         await asyncio.sleep(seconds)
     finally:
-        brokers.send(index, signal.SIGCONT)
+        brokers[index].send(signal.SIGCONT)
     return f"{seconds:.1f} s"
 
 
 async def refuse_produce(context: FaultContext) -> str:
     """The broker refuses whatever is produced to the journal (`max.message.bytes` of nothing); then it takes it."""
-    brokers, topic = context.cluster.brokers, context.cluster.topic(JOURNAL.name)
-    settings = topic_settings(JOURNAL, len(brokers))
-    await brokers.configure(topic, {**settings, "max.message.bytes": "10"})
+    await context.cluster.configure_journal(**{"max.message.bytes": "10"})
     try:
         await context.pause(0.5, 4)
     finally:
-        await brokers.configure(topic, settings)
+        await context.cluster.configure_journal()
     return ""
 
 
@@ -197,17 +194,17 @@ async def fill_disk_of_kafka(context: FaultContext) -> str:
     cluster = context.cluster
     if not cluster.shape.disk_mb:
         raise FaultNotInjected("the broker has no disk of its own")
-    folder = cluster.brokers.folder(0)
-    ballast = folder / "ballast"
-    free = shutil.disk_usage(folder).free
+    broker = cluster.brokers[0]
+    ballast = broker.folder / "ballast"
+    free = shutil.disk_usage(broker.folder).free
     await asyncio.to_thread(_fill, ballast)
     try:
         await context.pause(2, 6)
     finally:
         await asyncio.to_thread(ballast.unlink)
-    died = not cluster.brokers.running(0)
+    died = not broker.running
     if died:
-        await cluster.brokers.start_one(0)
+        await broker.start()
     return f"{free / 2**20:.0f} MB filled, the broker {'died' if died else 'lived'}"
 
 
@@ -242,15 +239,15 @@ async def hang_up(context: FaultContext) -> str:
 
 SERVER_FAULTS: tuple[Fault, ...] = (
     make_fault("kill_redis", kill_redis, "redis", 1, 2, 3, 4),
-    make_fault("lose_tail_of_redis", lose_tail_of_redis, "redis", 1, 2, 3, 4, 7, needs="redo"),
-    make_fault("flush_redis", flush_redis, "redis", 1, 2, 3, 4, 7, needs="redo"),
+    make_fault("lose_tail_of_redis", lose_tail_of_redis, "redis", 1, 2, 3, 4, 7),
+    make_fault("flush_redis", flush_redis, "redis", 1, 2, 3, 4, 7),
     make_fault("stop_redis", stop_redis, "redis", 2, 3),
     make_fault("slow_redis", slow_redis, "redis", 2, 3),
     make_fault("fill_redis", fill_redis, "redis", 1, 2, 3),
     make_fault("make_redis_readonly", make_redis_readonly, "redis", 1, 2, 3),
     make_fault("forget_scripts", forget_scripts, "redis", 2),
-    make_fault("promote_lagging_replica", promote_lagging_replica, "redis", 1, 2, 3, 4, 7, needs="redo"),
-    make_fault("return_to_old_primary", return_to_old_primary, "redis", 1, 2, 3, 4, 7, needs="redo"),
+    make_fault("promote_lagging_replica", promote_lagging_replica, "redis", 1, 2, 3, 4, 7),
+    make_fault("return_to_old_primary", return_to_old_primary, "redis", 1, 2, 3, 4, 7),
     make_fault("kill_kafka", kill_kafka, "kafka", 1, 2, 3, 5, 6),
     make_fault("stop_kafka", stop_kafka, "kafka", 2, 3, 5),
     make_fault("refuse_produce", refuse_produce, "kafka", 2, 3),

@@ -87,33 +87,27 @@ async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path) -> N
 
 
 @pytest.mark.soak
-async def test_promises_are_kept_where_one_of_three_brokers_is_lost(tmp_path: Path) -> None:
-    faults = select_faults(("kill_kafka", "stop_kafka", "kill_worker", "kill_api"))
+@pytest.mark.parametrize(
+    ("name", "seconds", "faults", "shape"),
+    [
+        ("three-brokers", 240, ("kill_kafka", "stop_kafka", "kill_worker", "kill_api"), ClusterOptions(brokers=3)),
+        pytest.param(
+            *("full-disk", 120, ("fill_disk_of_kafka", "kill_worker"), ClusterOptions(disk_mb=2_000)),
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the broker a disk of its own"),
+        ),
+    ],
+)
+async def test_promises_are_kept_by_other_brokers(
+    tmp_path: Path, name: str, seconds: float, faults: tuple[str, ...], shape: ClusterOptions
+) -> None:
     options = FaultRunOptions(
         folder=tmp_path,
-        seconds=soak_seconds(240),
+        seconds=soak_seconds(seconds),
         seed=soak_seed(),
-        faults=faults,
+        faults=select_faults(faults),
         strikes_min=len(faults),
         rates=ScenarioRates(orders=60),
-        shape=ClusterOptions(brokers=3),
+        shape=shape,
     )
-    report = await run(options, "three-brokers")
-    assert report.passed, "see the report above"
-
-
-@pytest.mark.soak
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the broker a disk of its own")
-async def test_promises_are_kept_through_a_full_disk(tmp_path: Path) -> None:
-    faults = select_faults(("fill_disk_of_kafka", "kill_worker"))
-    options = FaultRunOptions(
-        folder=tmp_path,
-        seconds=soak_seconds(120),
-        seed=soak_seed(),
-        faults=faults,
-        strikes_min=len(faults),
-        rates=ScenarioRates(orders=60),
-        shape=ClusterOptions(disk_mb=2_000),
-    )
-    report = await run(options, "full-disk")
+    report = await run(options, name)
     assert report.passed, "see the report above"

@@ -25,7 +25,7 @@ async def test_a_paused_process_is_continued_after_its_time_and_a_limit(
     member = SystemProcess("m", "worker", tmp_path, {}, SLEEPER)
 
     async def running() -> bool:
-        return member.running
+        return member.is_running
 
     async def stopped() -> bool:
         return member.is_stopped()

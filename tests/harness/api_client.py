@@ -10,13 +10,14 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import orjson
 from yarl import URL
 
+from stocktide.loadtest.client.feed import FeedFrame, read_frames
 from tests.harness.events import Event, lines_of, stock_received
 from tests.harness.eventually import eventually
 
@@ -155,31 +156,24 @@ async def open_client(api: str, seconds_max: float = WAIT_SECONDS_MAX) -> AsyncI
         yield ApiTestClient(session, api, seconds_max)
 
 
-@dataclass(slots=True)
 class FeedReader:
     """A subscription. `last_id` is what a browser would send when it reconnects."""
 
-    response: aiohttp.ClientResponse
-    last_id: str | None = None
-    versions: dict[str, int] = field(default_factory=dict)
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.last_id: str | None = None
+        self.versions: dict[str, int] = {}
+        self._portions = read_frames(response.content)
+        self._arrived: list[FeedFrame] = []
 
     async def next(self) -> FeedEvent:
         """The next event; comments are skipped. A version that does not grow fails the test."""
         async with asyncio.timeout(WAIT_SECONDS_MAX):
-            fields: dict[str, str] = {}
-            while True:
-                line = (await self.response.content.readline()).decode().rstrip("\n")
-                if line.startswith(":"):
-                    continue
-                if line:
-                    name, _, value = line.partition(": ")
-                    fields[name] = value
-                elif "event" in fields:
-                    return self._event(fields)
-                elif self.response.content.at_eof():
+            while not self._arrived:
+                portion = await anext(self._portions, None)
+                if portion is None:
                     raise EOFError("the feed ended")
-                else:
-                    fields = {}
+                self._arrived += [frame for frame in portion if frame.event]
+        return self._take(self._arrived.pop(0))
 
     async def until_synced(self) -> list[Any]:
         """The updates before `synced`."""
@@ -196,8 +190,8 @@ class FeedReader:
             if update.get("sku") == sku and all(update[name] == value for name, value in wanted.items()):
                 return update
 
-    def _event(self, fields: dict[str, str]) -> FeedEvent:
-        event = FeedEvent(fields["event"], orjson.loads(fields["data"]), fields.get("id"))
+    def _take(self, frame: FeedFrame) -> FeedEvent:
+        event = FeedEvent(frame.event.decode(), orjson.loads(frame.data), frame.id.decode() if frame.id else None)
         if event.id is not None:
             self.last_id = event.id
         if event.event == "stock":

@@ -22,6 +22,7 @@ import psutil
 from stocktide.embedded.process import ChildProcess
 from tests.harness.eventually import eventually
 
+LAUNCHER = (sys.executable, "-m", "stocktide")
 # A quiet machine needs about a tenth of these.
 COMMAND_SECONDS_MAX = 120.0
 READY_SECONDS_MAX = 90.0
@@ -63,7 +64,7 @@ async def fetch(url: str, seconds_max: float = PROBE_SECONDS_MAX) -> tuple[int, 
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
             return answer.status, await answer.text()
-    except (aiohttp.ClientError, TimeoutError):
+    except (aiohttp.ClientError, OSError):
         return 0, ""
 
 
@@ -98,7 +99,7 @@ async def run_stocktide(
 ) -> CommandResult:
     """Run `stocktide` to its end. Raises TimeoutError."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "stocktide", *arguments),
+        *(*LAUNCHER, *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -114,12 +115,20 @@ async def run_stocktide(
 
 
 class StocktideProcess:
-    """A long-running `stocktide` whose output goes to a log. `url` is the address of its HTTP endpoint, if known."""
+    """A long-running `stocktide` whose output goes to a log. `url` is the address of its HTTP endpoint, if known;
+    `launcher` the command before the arguments."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], environ: Mapping[str, str], log: Path, url: str = ""
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        log: Path,
+        url: str = "",
+        launcher: Sequence[str] = LAUNCHER,
     ) -> None:
         self.name = name
+        self.launcher = launcher
         self.log = log
         self.url = url
         self._arguments = arguments
@@ -146,8 +155,7 @@ class StocktideProcess:
 
     async def start(self) -> None:
         """Start the process. Does not wait until it is ready."""
-        command = [sys.executable, "-m", "stocktide", *self._arguments]
-        await self._child.spawn(command, {**_clean_environ(), **self._environ})
+        await self._child.spawn([*self.launcher, *self._arguments], {**_clean_environ(), **self._environ})
 
     def send_signal(self, number: signal.Signals) -> None:
         self._child.send(number)
@@ -156,13 +164,13 @@ class StocktideProcess:
         """Wait for the end; the exit status, or minus the signal. Raises TimeoutError."""
         return await asyncio.wait_for(self._child.wait(), seconds_max)
 
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    async def stop(self, number: signal.Signals = signal.SIGTERM, seconds_max: float = STOP_SECONDS_MAX) -> int:
         """Send a signal and wait for the end; the exit status. A process that does not end is killed."""
         if self._child.pid is None:
             return 0
         self.send_signal(number)
         try:
-            return await self.wait()
+            return await self.wait(seconds_max)
         finally:
             self._child.kill()
 

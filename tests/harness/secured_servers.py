@@ -5,8 +5,6 @@ In: a folder, certificates. Out: running servers, and the variables with which S
 
 from __future__ import annotations
 
-import asyncio
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,11 @@ from typing import Any
 import redis.asyncio
 from aiokafka.protocol.admin import CreateAclsRequest
 
-from stocktide.embedded import EmbeddedKafka
-from stocktide.embedded import kafka as embedded
 from stocktide.embedded.ports import pick_free_port
-from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.valkey import find_valkey
 from stocktide.streams.kafka.admin import admin_client
-from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
 from tests.harness.certificates import Certificates
-from tests.harness.servers import START_SECONDS_MAX, RedisProcess
+from tests.harness.servers import ConfiguredKafka, RedisProcess
 
 USER, PASSWORD = "shop", "pass-word-5"
 # The numbers of Kafka's protocol.
@@ -40,31 +34,39 @@ OPERATIONS = {
     "AlterConfigs": 11,
 }
 
-_SECURITY = """\
-listeners=PLAINTEXT://127.0.0.1:{broker},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{broker},SASL_SSL://localhost:{secure}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
-sasl.enabled.mechanisms=SCRAM-SHA-512
-listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-ssl.keystore.type=PEM
-ssl.keystore.location={keystore}
-ssl.truststore.type=PEM
-ssl.truststore.location={ca}
-ssl.client.auth=required
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
-allow.everyone.if.no.acl.found=false
-"""
+# `{broker}` and `{controller}` are the ports of the embedded Kafka.
+_LISTENERS = {
+    "listeners": "PLAINTEXT://127.0.0.1:{broker},SASL_SSL://127.0.0.1:SECURE,CONTROLLER://127.0.0.1:{controller}",
+    "advertised.listeners": "PLAINTEXT://127.0.0.1:{broker},SASL_SSL://localhost:SECURE",
+}
+_SECURITY = {
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL",
+    "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+    "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    ),
+    "ssl.keystore.type": "PEM",
+    "ssl.truststore.type": "PEM",
+    "ssl.client.auth": "required",
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+    "allow.everyone.if.no.acl.found": "false",
+}
 
 
-class SecuredKafka(EmbeddedKafka):
+class SecuredKafka(ConfiguredKafka):
     """The embedded Kafka with a second listener: SASL_SSL with SCRAM, client certificates and an authorizer. The first
     listener, `address`, is for the operator."""
 
     def __init__(self, folder: Path, log: Path, certificates: Certificates) -> None:
-        super().__init__(folder, log)
         self._certificates = certificates
         self._secure = pick_free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        keystore = folder / "keystore.pem"
+        keystore.write_text(certificates.server_key.read_text() + certificates.server.read_text())
+        listeners = {name: value.replace("SECURE", str(self._secure)) for name, value in _LISTENERS.items()}
+        files = {"ssl.keystore.location": str(keystore), "ssl.truststore.location": str(certificates.ca)}
+        super().__init__(folder, log, {**_SECURITY, **listeners, **files})
 
     def environment(self, password_file: Path) -> dict[str, str]:
         """The variables with which Stocktide connects; the password is written to the file."""
@@ -88,23 +90,8 @@ class SecuredKafka(EmbeddedKafka):
                 answer: Any = await admin._send_request(request)
                 assert all(code == 0 for code, _ in answer.creation_responses), answer
 
-    async def _format(self, java: Path, classes: str, ports: dict[str, int]) -> None:
-        logs = self.folder.resolve() / "logs"
-        keystore = self.folder / "keystore.pem"
-        keystore.write_text(self._certificates.server_key.read_text() + self._certificates.server.read_text())
-        size = JOURNAL_RECORD_BYTES_MAX + embedded.RECORD_OVERHEAD_BYTES
-        text = embedded._PROPERTIES.format(**ports, log_dirs=logs, record_bytes_max=size)
-        security = _SECURITY.format(**ports, secure=self._secure, keystore=keystore, ca=self._certificates.ca)
-        for line in security.splitlines():
-            text = re.sub(rf"^{re.escape(line.split('=')[0])}=.*\n", "", text, flags=re.MULTILINE)
-        self._properties.write_text(text + security)
-        if (logs / "meta.properties").exists():
-            return
-        child = ChildProcess("Kafka's storage tool", self.log)
-        scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
-        tool = ("kafka.tools.StorageTool", "format", "-t", "QUJDREVGR0hJSktMTU5PUA", "-c", str(self._properties))
-        await child.spawn([str(java), "-cp", classes, *tool, "--add-scram", scram])
-        assert await asyncio.wait_for(child.wait(), START_SECONDS_MAX) == 0, child.last_log_lines()
+    def _storage_options(self) -> tuple[str, ...]:
+        return (*super()._storage_options(), "--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]")
 
 
 class SecuredRedis(RedisProcess):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import uuid
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,20 @@ class RedisProcess:
 
     async def stop(self) -> None:
         await self._child.stop(STOP_SECONDS_MAX)
+
+
+class ConfiguredKafka(EmbeddedKafka):
+    """An embedded Kafka with `settings` instead of, or beside, its own."""
+
+    def __init__(self, folder: Path, log: Path, settings: Mapping[str, str]) -> None:
+        super().__init__(folder, log)
+        self.settings = dict(settings)
+
+    def _settings(self, ports: dict[str, int], logs: Path) -> str:
+        lines = super()._settings(ports, logs).splitlines()
+        kept = [line for line in lines if line.partition("=")[0] not in self.settings]
+        values = {name: value.format(**ports) for name, value in self.settings.items()}
+        return "".join(f"{line}\n" for line in (*kept, *map("=".join, values.items())))
 
 
 @dataclass(frozen=True, slots=True)

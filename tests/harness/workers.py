@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 from redis.exceptions import RedisError
 
 from stocktide.embedded.ports import pick_free_port
+from stocktide.loadtest.run.quiesce import InputBacklog
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.kafka.publish import Publisher, make_producer
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
-from stocktide.streams.topics import MOVEMENTS, ORDERS, TOPICS, Topic
+from stocktide.streams.kafka.transport import Record
+from stocktide.streams.topics import MOVEMENTS, ORDERS, Topic
 from stocktide.tables.ledger.client import Ledger, Unblessed
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.records import SkuRecord
@@ -32,6 +32,8 @@ from tests.harness.eventually import eventually
 from tests.harness.process import CommandResult, StocktideProcess, run_stocktide
 
 PARTITIONS = 4
+# The topics whose offsets a worker's group commits.
+CONSUMED_TOPICS = ("orders", "movements", "journal", "stock")
 # Each of these takes a second or two on a quiet machine.
 WAIT_SECONDS_MAX = 60.0
 
@@ -82,9 +84,6 @@ class WorkerGroup:
 
     def topic(self, topic: Topic) -> str:
         return topic.full_name(self.app_id)
-
-    def partitions(self, topic: Topic) -> list[TopicPartition]:
-        return [TopicPartition(self.topic(topic), number) for number in range(topic.partitions or PARTITIONS)]
 
     async def write(
         self, topic: Topic, *rows: tuple[str, Event | bytes], to_partition: Callable[[bytes], int] | None = None
@@ -141,7 +140,7 @@ class WorkerGroup:
             await eventually(matches, WAIT_SECONDS_MAX, lambda: f"{sku} is not as expected\n{self.log_tails()}")
         return found[0]
 
-    async def records(self, topic: Topic) -> list[ConsumerRecord[bytes | None, bytes | None]]:
+    async def records(self, topic: Topic) -> list[Record]:
         """All records of a topic, partition by partition in order."""
         async with topic_consumer(self.kafka, self.topic(topic)) as consumer:
             return [record async for _, some in read_topic(consumer) for record in some]
@@ -163,16 +162,10 @@ class WorkerGroup:
         await eventually(matches, WAIT_SECONDS_MAX, lambda: f"{str(found)[-2000:]}\n{self.log_tails()}")
         return found
 
-    async def uncommitted(self) -> dict[str, int]:
-        """The group's lag on each input topic, in records."""
-        lags: dict[str, int] = {}
-        async with AIOKafkaConsumer(
-            bootstrap_servers=self.kafka, group_id=self.app_id, enable_auto_commit=False
-        ) as consumer:
-            for topic in (topic for topic in TOPICS if topic.name in ("orders", "movements", "journal", "stock")):
-                ends = await consumer.end_offsets(self.partitions(topic))
-                lags[topic.name] = sum([end - (await consumer.committed(part) or 0) for part, end in ends.items()])
-        return lags
+    async def uncommitted(self) -> int:
+        """The group's lag on all topics that it consumes, in records."""
+        async with InputBacklog(self.kafka, self.app_id, CONSUMED_TOPICS) as backlog:
+            return await backlog.count()
 
 
 @asynccontextmanager

@@ -6,30 +6,23 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import msgspec
+import orjson
 import pytest
 from msgspec import structs
 
-from stocktide.loadtest.client.contract import ChannelUpdateView, OrderView, StockView
-from stocktide.loadtest.client.http import JSON, NDJSON, StocktideClient
 from stocktide.loadtest.client.topics import TopicReader
 from stocktide.loadtest.oracle.history import (
     HistoryClock,
     HistoryRecord,
-    InputTransport,
     OrderPublished,
-    ReadChannel,
     ReadOrder,
-    ReadPolicy,
-    ReadStock,
-    Request,
-    Response,
     RunQuiesced,
     RunStarted,
     UpdateReceived,
-    decode_response,
 )
 from stocktide.loadtest.oracle.judge import LiveJudge, judge
+from stocktide.loadtest.run.quiesce import FinalStateReader
+from stocktide.loadtest.run.recording import RecordingHttpClient, RequestRecorder
 from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
 from stocktide.loadtest.run.topic_records import recorders
 from stocktide.retry import poll_until
@@ -42,97 +35,49 @@ ORDERS = 30
 QUIET_SECONDS_MAX = 30.0
 
 
-class _Page(msgspec.Struct):
-    items: tuple[ChannelUpdateView, ...]
-    next: str | None = None
-
-
-class RecordingVisitor:
-    """A client that records its requests, responses and updates."""
-
-    def __init__(self, client: StocktideClient) -> None:
-        self.records: list[HistoryRecord] = []
-        self.clock = HistoryClock()
-        self._client = client
-        self._number = 0
-        self.add(RunStarted(self.clock.now(), "app"))
-
-    def add(self, record: HistoryRecord) -> None:
-        self.records.append(record)
-
-    async def ask(
-        self, kind: str, path: str, door: InputTransport = "http", method: str = "POST", **event: Any
-    ) -> Response:
-        self._number += 1
-        number = self._number
-        self.add(Request(self.clock.now(), number, door, kind, event))
-        body: dict[str, Any] = event.get("policy", {}) if kind == "policy.put" else event
-        if not kind.startswith("policy."):
-            body = {"type": kind, **event} if door == "ndjson" or kind.startswith("stock.") else event
-        raw = msgspec.json.encode(body) + b"\n" * (door == "ndjson")
-        answer = await self._client.call(method, path, raw, NDJSON if door == "ndjson" else JSON)
-        response = decode_response(self.clock.now(), number, answer.status, answer.body)
-        self.add(response)
-        return response
-
-    async def get(self, path: str, kind: Any) -> Any:
-        answer = await self._client.call("GET", path)
-        return msgspec.json.decode(answer.body, type=kind) if answer.status == 200 else None
-
-    async def place_and_end_order(self, number: int) -> None:
-        """Place an order, sometimes twice, then end it in one of several ways."""
-        order_id = f"o{number}"
-        placed = {"order_id": order_id, "channel": "tmall", "lines": [{"sku": "A", "quantity": 1 + number % 2}]}
-        await asyncio.gather(*(self.ask("order.placed", "/v1/orders", **placed) for _ in range(1 + number % 2)))
-        end = ("paid", "cancelled", "extended")[number % 3]
-        path = {"paid": "pay", "cancelled": "cancel", "extended": "extend"}[end]
-        if number % 5:
-            await self.ask(f"order.{end}", f"/v1/orders/{order_id}/{path}", id=f"{order_id}-{end}", order_id=order_id)
-        else:
-            event = {"id": f"{order_id}-{end}", "order_id": order_id, "occurred_at": AT}
-            await self.ask(f"order.{end}", "/v1/events", "ndjson", **event)
-
-    async def read_final_state(self) -> None:
-        """Read everything at rest."""
-        self.add(RunQuiesced(self.clock.now()))
-        for number in range(ORDERS):
-            order = await self.get(f"/v1/orders/o{number}", OrderView)
-            self.add(ReadOrder(self.clock.now(), self.clock.now(), f"o{number}", order))
-        self.add(ReadStock(self.clock.now(), self.clock.now(), "A", await self.get("/v1/stock/A", StockView)))
-        page = await self.get("/v1/channels/tmall/stock", _Page)
-        self.add(ReadChannel(self.clock.now(), self.clock.now(), "tmall", page.items, page.next))
-        policy = await self.get("/v1/policies/tmall", dict[str, Any])
-        self.add(ReadPolicy(self.clock.now(), self.clock.now(), "tmall", None, policy["own"]))
+async def place_and_end_order(client: RecordingHttpClient, recorder: RequestRecorder, number: int) -> None:
+    """Place an order, sometimes twice, then end it in one of several ways."""
+    order_id = f"o{number}"
+    placed = {"order_id": order_id, "channel": "tmall", "lines": [{"sku": "A", "quantity": 1 + number % 2}]}
+    await asyncio.gather(*(client.ask("order.placed", placed) for _ in range(1 + number % 2)))
+    end = ("paid", "cancelled", "extended")[number % 3]
+    kind, event = f"order.{end}", {"id": f"{order_id}-{end}", "order_id": order_id}
+    if number % 5:
+        await client.ask(kind, event)
+    else:
+        event["occurred_at"] = AT
+        line = orjson.dumps({"type": kind, **event})
+        await client.send_lines([(recorder.request("ndjson", kind, event), line)])
 
 
 async def record_history(running: RunningSystem) -> list[HistoryRecord]:
     """The history of a short run."""
-    async with StocktideClient(running.api, 16) as client:
-        recording_client = RecordingVisitor(client)
-        reader = TopicReader(
-            str(running.ready["kafka"]), running.app_id, recorders(recording_client.clock, recording_client.add)
-        )
-        subscriber = RecordingSubscriber("s1", "tmall", [running.api], recording_client.clock, recording_client.add)
+    records: list[HistoryRecord] = []
+    clock = HistoryClock()
+    recorder = RequestRecorder(clock, 0, records.append)
+    recorder.add(RunStarted(clock.now(), "app"))
+    reader = TopicReader(str(running.ready["kafka"]), running.app_id, recorders(clock, records.append))
+    subscriber = RecordingSubscriber("s1", "tmall", [running.api], clock, records.append)
+    async with RecordingHttpClient(running.api, recorder) as client:
         await reader.start()
         try:
             subscriber.start()
-            line = {"sku": "A", "quantity": 25}
-            receipt = {"id": "r1", "occurred_at": AT, "warehouse": "SH1", "lines": [line]}
+            receipt = {"id": "r1", "occurred_at": AT, "warehouse": "SH1", "lines": [{"sku": "A", "quantity": 25}]}
             for _ in range(2):
-                await recording_client.ask("stock.received", "/v1/movements", **receipt)
+                await client.ask("stock.received", receipt)
             policy = {"buffer": 2, "share": 0.9}
-            put = {"channel": "tmall", "sku": None, "policy": policy}
-            await recording_client.ask("policy.put", "/v1/policies/tmall", method="PUT", **put)
-            assert await poll_until(
-                lambda: _has_record(recording_client.records, lambda record: isinstance(record, UpdateReceived)), 30
-            )
-            await asyncio.gather(*(recording_client.place_and_end_order(number) for number in range(ORDERS)))
+            await client.ask("policy.put", {"channel": "tmall", "sku": None, "policy": policy})
+            assert await poll_until(lambda: _has_record(records, lambda record: isinstance(record, UpdateReceived)), 30)
+            await asyncio.gather(*(place_and_end_order(client, recorder, number) for number in range(ORDERS)))
             await _wait_until_quiet(reader)
-            await recording_client.read_final_state()
+            recorder.add(RunQuiesced(clock.now()))
+            orders = [f"o{number}" for number in range(ORDERS)]
+            final = FinalStateReader(client, clock, records.append)
+            await final.read(["tmall"], ["A"], orders, policies=[("tmall", None)])
         finally:
             await subscriber.stop()
             await reader.stop()
-    return recording_client.records
+    return records
 
 
 async def _has_record(records: list[HistoryRecord], matches: Callable[[HistoryRecord], bool]) -> bool:

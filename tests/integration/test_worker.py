@@ -42,7 +42,7 @@ async def check_all(group: WorkerGroup, orders: int) -> None:
     await check_versions_grow(group)
 
     async def is_all_committed() -> bool:
-        return not any((await group.uncommitted()).values())
+        return await group.uncommitted() == 0
 
     await eventually(is_all_committed, WAIT_SECONDS_MAX)
 

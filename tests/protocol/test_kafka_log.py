@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from stocktide.agents.relay import Relay
 from stocktide.embedded import EmbeddedKafka
 from stocktide.streams.journal.log import KafkaLog, OutOfRange
 from stocktide.streams.journal.record import JournalReader, RecordVerdict, decode_record
+from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.topics import JOURNAL, JOURNAL_RECORD_BYTES_MAX
 from tests.protocol.rig import ProtocolRig, deadline_in, place, receive, wait_until
 
@@ -22,13 +23,9 @@ pytestmark = pytest.mark.integration
 async def topic(kafka: EmbeddedKafka, app_id: str) -> str:
     """A journal of one partition."""
     name = JOURNAL.full_name(app_id)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
-    await admin.start()
-    try:
-        settings = {"max.message.bytes": str(JOURNAL_RECORD_BYTES_MAX)}
+    settings = {"max.message.bytes": str(JOURNAL_RECORD_BYTES_MAX)}
+    async with admin_client(kafka.address) as admin:
         await admin.create_topics([NewTopic(name, 1, 1, topic_configs=settings)])
-    finally:
-        await admin.close()
     return name
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from stocktide.loadtest.client import http
 from stocktide.loadtest.client.feed import FeedFrame, read_frames
 from stocktide.loadtest.client.http import ApiError, ApiResponse, StocktideClient
-from stocktide.loadtest.client.kafka import _record_of
+from stocktide.loadtest.client.kafka import record_of
 
 STOCK = b'{"sku":"A","version":3,"on_hand":5}'
 
@@ -95,5 +95,5 @@ async def test_frames_are_whole_whatever_their_chunks_and_line_ends(size: int) -
 
 
 def test_an_event_goes_to_the_topic_and_key_that_keep_its_order() -> None:
-    assert _record_of({"type": "order.paid", "order_id": "o1"})[:2] == ("orders", b"o1")
-    assert _record_of({"type": "stock.counted", "warehouse": "SH1"})[:2] == ("movements", b"SH1")
+    assert record_of({"type": "order.paid", "order_id": "o1"})[:2] == ("orders", b"o1")
+    assert record_of({"type": "stock.counted", "warehouse": "SH1"})[:2] == ("movements", b"SH1")

@@ -12,7 +12,7 @@ import pytest
 
 from stocktide.embedded import jars
 from stocktide.embedded.java import find_java, java_version
-from stocktide.embedded.kafka import _storage_identity
+from stocktide.embedded.kafka import storage_identity
 from stocktide.embedded.kafka_jars import JARS
 from stocktide.embedded.ports import is_port_free, persisted_ports
 from stocktide.errors import EmbeddedError
@@ -22,7 +22,7 @@ from tests.unit.fake_system import ready_on
 
 def test_an_identity_never_begins_like_an_option() -> None:
     for first in range(256):
-        identity = _storage_identity(bytes([first]) + bytes(15))
+        identity = storage_identity(bytes([first]) + bytes(15))
         assert len(identity) == 22
         assert identity[0] != "-"
 
