@@ -9,9 +9,13 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaProducer
+
+from stocktide.loadtest.client.http import StocktideClient
+from stocktide.retry import poll_until
 
 CHANNELS = ("tmall", "jd", "pinduoduo", "douyin", "shopify")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
@@ -51,21 +55,31 @@ def receipts(skus: Sequence[str], units: int = UNITS_EACH) -> Iterator[KeyValue]
     for start in range(0, len(skus), LINES_PER_EVENT):
         some = dict.fromkeys(skus[start : start + LINES_PER_EVENT], units)
         for warehouse in WAREHOUSES:
-            yield warehouse.encode(), encode_movement("stock.received", f"open-{skus[start]}", warehouse, some)
+            event = movement_event("stock.received", f"open-{skus[start]}", warehouse, some)
+            yield warehouse.encode(), orjson.dumps(event)
 
 
-def encode_movement(
+def movement_event(
     event_type: str, event_id: str, warehouse: str, units: dict[str, int], occurred_at: str = OCCURRED_AT
-) -> bytes:
+) -> dict[str, Any]:
     """One movement of these units by SKU."""
-    event = {
+    return {
         "type": event_type,
         "id": event_id,
         "occurred_at": occurred_at,
         "warehouse": warehouse,
         "lines": [{"sku": sku, "quantity": count} for sku, count in units.items()],
     }
-    return orjson.dumps(event)
+
+
+async def wait_until_applied(client: StocktideClient, warehouse: str, movement_id: str, seconds_max: float) -> None:
+    """Wait for the effect of a movement. Raises TimeoutError."""
+
+    async def is_applied() -> bool:
+        return await client.movement(warehouse, movement_id) is not None
+
+    if not await poll_until(is_applied, seconds_max):
+        raise TimeoutError(f"{movement_id} was not applied within {seconds_max:.0f} s")
 
 
 async def send_all(kafka: str, topic: str, partitions: int, events: Iterator[KeyValue]) -> int:

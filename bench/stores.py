@@ -19,9 +19,8 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from bench.load import ORDERS_PATH, percentile
-from bench.orders import UNITS_EACH
+from bench.orders import UNITS_EACH, movement_event, wait_until_applied
 from bench.servers import BenchServers, StocktideProcess, run_servers, running
-from bench.stock import get_json, post_receipt, receive, wait_until_applied
 from stocktide.loadtest.client.http import StocktideClient
 from stocktide.retry import poll_until
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
@@ -46,7 +45,8 @@ async def measure(servers: BenchServers, stores: int, skus: int, console: Consol
         running(StocktideProcess(servers, APP_ID, "api")) as api,
         StocktideClient(api.url, REQUESTS_MAX) as client,
     ):
-        await receive(client, "SHOP", "opening-SHOP", {SOLD_MEANWHILE: UNITS_EACH}, LOAD_SECONDS_MAX)
+        await client.send_movement(_opening("SHOP", {SOLD_MEANWHILE: UNITS_EACH}))
+        await wait_until_applied(client, "SHOP", "opening-SHOP", LOAD_SECONDS_MAX)
         await redis.config_resetstat()
         await redis.config_set("slowlog-log-slower-than", 20_000)
         await redis.config_set("slowlog-max-len", 100_000)
@@ -56,7 +56,7 @@ async def measure(servers: BenchServers, stores: int, skus: int, console: Consol
         names = [f"SKU{number:05d}" for number in range(skus)]
         warehouses = [f"ST{store:03d}" for store in range(stores)]
         for warehouse in warehouses:
-            await post_receipt(client, warehouse, f"opening-{warehouse}", dict.fromkeys(names, 1))
+            await client.send_movement(_opening(warehouse, dict.fromkeys(names, 1)))
         for warehouse in warehouses:
             await wait_until_applied(client, warehouse, f"opening-{warehouse}", LOAD_SECONDS_MAX)
         loaded = time.monotonic() - began
@@ -74,7 +74,8 @@ async def measure(servers: BenchServers, stores: int, skus: int, console: Consol
         async with topic_consumer(servers.kafka.address, JOURNAL.full_name(APP_ID)) as consumer:
             async for _, records in read_topic(consumer):
                 sizes += [len(record.value or b"") for record in records]
-        available = (await get_json(client, f"/v1/stock/{names[-1]}") or {}).get("available")
+        last = await client.stock(names[-1])
+        available = last.available if last is not None else None
     seconds = [took for _, took in responses]
     refused = sum(status != 201 for status, _ in responses)
     console.print(f"{stores} stores x {skus} SKUs: applied in {loaded:.0f} s, every row whole after {whole:.0f} s")
@@ -86,6 +87,10 @@ async def measure(servers: BenchServers, stores: int, skus: int, console: Consol
         f"p99 {percentile(seconds, 0.99) * 1000:.0f} ms, slowest {max(seconds):.2f} s, {refused} not taken"
     )
     return not refused and max(seconds) <= ORDER_SECONDS_MAX and available == stores
+
+
+def _opening(warehouse: str, units: dict[str, int]) -> dict[str, Any]:
+    return movement_event("stock.received", f"opening-{warehouse}", warehouse, units)
 
 
 async def _place_orders(client: StocktideClient, over: asyncio.Event) -> list[tuple[int, float]]:

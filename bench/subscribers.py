@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from bench.orders import CHANNELS, WAREHOUSES, KeyValue, encode_movement, encode_order, send_all, sku_name
+from bench.orders import CHANNELS, WAREHOUSES, KeyValue, encode_order, movement_event, send_all, sku_name
 from bench.report import Report
 from bench.servers import BenchServers, StocktideProcess, receive_opening_stock, running
 from stocktide.retry import poll_until
@@ -75,8 +75,8 @@ def counts() -> Iterator[KeyValue]:
     left = [(first, f"count-{number}", LAST_UNITS + CHANGES - 1 - number) for number in range(CHANGES)]
     for warehouse, event_id, units in [*((warehouse, "count-0", 0) for warehouse in others), *left]:
         occurred_at = datetime.now(UTC).isoformat()
-        event = encode_movement("stock.counted", event_id, warehouse, dict.fromkeys(CHANGED, units), occurred_at)
-        yield warehouse.encode(), event
+        event = movement_event("stock.counted", event_id, warehouse, dict.fromkeys(CHANGED, units), occurred_at)
+        yield warehouse.encode(), orjson.dumps(event)
 
 
 class BenchSubscriber:

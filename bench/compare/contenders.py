@@ -10,17 +10,17 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from bench.compare.faust_clients import PLAIN_ID, PlainStock, create_topics, kafka_clients, wait_until_it_responds
 from bench.compare.stores import PostgresStore, StoreServer
 from bench.load import ReserveClient, http_clients
-from bench.orders import LINES_PER_EVENT
+from bench.orders import LINES_PER_EVENT, movement_event, wait_until_applied
 from bench.plain_faust import plain_faust
 from bench.servers import ModuleProcess, StocktideProcess, run_servers
 from bench.service import service
-from bench.stock import get_all, receive
 from bench.strategies import STRATEGIES, StockKeeper
 from bench.valkey import TAIL_SECONDS, BenchValkey
 from stocktide.embedded.ports import pick_free_port
@@ -75,17 +75,21 @@ class ApiStock:
         skus = list(stock)
         for start in range(0, len(skus), LINES_PER_EVENT):
             units = {sku: stock[sku] for sku in skus[start : start + LINES_PER_EVENT]}
-            await receive(self._client, WAREHOUSE, f"open-{next(self._movements)}", units, APPLIED_SECONDS_MAX)
+            movement_id, occurred_at = f"open-{next(self._movements)}", datetime.now(UTC).isoformat()
+            await self._client.send_movement(
+                movement_event("stock.received", movement_id, WAREHOUSE, units, occurred_at)
+            )
+            await wait_until_applied(self._client, WAREHOUSE, movement_id, APPLIED_SECONDS_MAX)
 
     async def held(self, order_ids: Sequence[str]) -> set[str]:
         """By `GET /v1/orders/{order_id}`."""
-        found = await get_all(self._client, [f"/v1/orders/{order_id}" for order_id in order_ids])
-        return {order["order_id"] for order in found if order is not None and order["state"] == "reserved"}
+        found = await asyncio.gather(*map(self._client.order, order_ids))
+        return {order.order_id for order in found if order is not None and order.state == "reserved"}
 
     async def left(self, skus: Sequence[str]) -> dict[str, int]:
         """By `GET /v1/stock/{sku}`."""
-        found = await get_all(self._client, [f"/v1/stock/{sku}" for sku in skus])
-        return {sku: stock["available"] if stock else 0 for sku, stock in zip(skus, found, strict=True)}
+        found = await asyncio.gather(*map(self._client.stock, skus))
+        return {sku: stock.available if stock else 0 for sku, stock in zip(skus, found, strict=True)}
 
     async def close(self) -> None:
         """Nothing: the client belongs to the caller."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import orjson
 from aiokafka import AIOKafkaProducer
@@ -42,23 +42,11 @@ class PlainStock(OneLuaCall):
 
 
 class KafkaReserveClient:
-    """A producer of orders and a reader of responses, as a service in front of a stream processor has them."""
+    """A producer of orders that waits for responses, as a service in front of a stream processor does."""
 
-    def __init__(self, kafka: str) -> None:
-        self._producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
-        self._reader = TopicReader(kafka, PLAIN_ID, {"answers": self._take})
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
         self._pending: dict[str, asyncio.Future[ReserveOutcome]] = {}
-
-    async def start(self) -> None:
-        """Connect, and read responses."""
-        await self._producer.start()
-        await self._reader.start()
-        await self._reader.catch_up()
-
-    async def stop(self) -> None:
-        """Disconnect."""
-        await self._reader.stop()
-        await self._producer.stop()
 
     async def reserve(self, order: BenchOrder) -> ReserveOutcome:
         """Send an order, and wait for its response."""
@@ -74,7 +62,8 @@ class KafkaReserveClient:
         finally:
             del self._pending[order.order_id]
 
-    def _take(self, record: TopicRecord) -> None:
+    def take(self, record: TopicRecord) -> None:
+        """Handle a response."""
         response = orjson.loads(record.value)
         pending = self._pending.get(response["order_id"])
         if pending is not None and not pending.done():
@@ -84,13 +73,15 @@ class KafkaReserveClient:
 @asynccontextmanager
 async def kafka_clients(kafka: str, count: int) -> AsyncIterator[list[ReserveClient]]:
     """`count` clients, which share one connection."""
-    client = KafkaReserveClient(kafka)
-    await client.start()
-    try:
-        yield [client] * count
-    finally:
-        with suppress(KafkaError):
-            await client.stop()
+    async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all") as producer:
+        client = KafkaReserveClient(producer)
+        reader = TopicReader(kafka, PLAIN_ID, {"answers": client.take})
+        await reader.start()
+        try:
+            await reader.catch_up()
+            yield [client] * count
+        finally:
+            await reader.stop()
 
 
 async def create_topics(kafka: str) -> None:

@@ -13,11 +13,11 @@ import signal
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import asyncpg
 import psutil
 
+from bench.valkey import BenchValkey
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
 from stocktide.embedded.server import EmbeddedServer
@@ -34,26 +34,6 @@ _DEBIAN_FOLDERS = "/usr/lib/postgresql"
 
 class ContenderUnavailable(CommandError):
     """A contender cannot run on this machine; the message names what is missing."""
-
-
-class StoreServer(Protocol):
-    """A server of a contender."""
-
-    @property
-    def url(self) -> str:
-        """The URL for clients; valid after the start."""
-
-    async def start(self) -> None:
-        """Start it, and wait until it answers."""
-
-    def watch(self) -> None:
-        """Prepare `lose`: called some seconds before it."""
-
-    async def lose(self) -> str:
-        """Kill it with the loss that such a kill may cause, and restart it; a description."""
-
-    async def stop(self) -> None:
-        """End it."""
 
 
 class PostgresStore(EmbeddedServer):
@@ -137,6 +117,10 @@ class PostgresStore(EmbeddedServer):
             return False
         await connection.close()
         return True
+
+
+# A server of a contender.
+StoreServer = BenchValkey | PostgresStore
 
 
 def find_postgres() -> Path:

@@ -17,7 +17,6 @@ import aiohttp
 from bench.load import percentile
 from bench.orders import CHANNELS, sku_name
 from bench.report import Report
-from bench.stock import get_json
 from stocktide.loadtest.client.http import StocktideClient
 
 CHANNEL = CHANNELS[0]
@@ -104,11 +103,10 @@ async def measure_pages(api: str, skus: int, report: Report) -> None:
             times: list[float] = []
             for _ in range(PAGES):
                 began = time.monotonic()
-                page = await get_json(client, f"/v1/channels/{CHANNEL}/stock?limit={LIMIT}&cursor={cursor}")
+                page = await client.channel_stock(CHANNEL, cursor, LIMIT)
                 times.append(time.monotonic() - began)
-                items = (page or {})["items"]
-            if place == "last" and items[-1]["sku"] != names[-1]:
-                raise RuntimeError(f"the last page ends with {items[-1]['sku']}, and the list with {names[-1]}")
+            if place == "last" and page.items[-1].sku != names[-1]:
+                raise RuntimeError(f"the last page ends with {page.items[-1].sku}, and the list with {names[-1]}")
             found |= {
                 f"{place}_p50_ms": percentile(times, 0.5) * 1000,
                 f"{place}_p99_ms": percentile(times, 0.99) * 1000,

@@ -9,13 +9,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
-from msgspec import Struct
 from redis.asyncio import Redis
 
 from bench import orders
 from bench.orders import CHANNELS, KeyValue, encode_order, send_all, sku_name
 from bench.report import Report
-from bench.servers import BenchServers, StocktideProcess
+from bench.servers import BenchServers, StocktideProcess, sum_metric
 from stocktide.tables.ledger.scripts import key_prefix
 
 APP_ID = "size"
@@ -48,14 +47,8 @@ def encode_held_order(order_id: str, number: int, skus: int) -> bytes:
     return encode_order(order_id, CHANNELS[number % len(CHANNELS)], sku, HOLD_SECONDS)
 
 
-class SeedDurations(Struct, frozen=True):
-    """Seconds until all was decided; from then until it was derived and published."""
-
-    decided: float = 0.0
-    rest: float = 0.0
-
-    def __add__(self, other: SeedDurations) -> SeedDurations:
-        return SeedDurations(self.decided + other.decided, self.rest + other.rest)
+# Seconds until all was decided; from then until it was derived and published.
+SeedDurations = tuple[float, float]
 
 
 class Seeder:
@@ -86,7 +79,7 @@ class Seeder:
         await self._wait(what, is_decided)
         decided = time.monotonic()
         await self.wait_until_idle(what)
-        return SeedDurations(decided - began, time.monotonic() - decided)
+        return decided - began, time.monotonic() - decided
 
     async def wait_until_idle(self, what: str) -> None:
         """Wait until all decisions are settled, derived and published."""
@@ -117,12 +110,11 @@ class Seeder:
 
     async def _backlog(self) -> tuple[float, float]:
         """Batches that are not derived, and records of all topics that are not committed."""
-        found = await self._worker.metrics()
+        lines = (await self._worker.metrics()).splitlines()
         head = int(await self._redis.hget(PREFIX + "head", "batch") or 0)
-        lag = sum(value for name, value in found.items() if name.startswith("stocktide_lag_records"))
         # 0 after a restart, until the first derivation.
-        derived = found.get("stocktide_derived_batch", 0.0) or head
-        return max(0.0, head - derived), lag
+        derived = sum_metric("stocktide_derived_batch", lines) or head
+        return max(0.0, head - derived), sum_metric("stocktide_lag_records", lines)
 
 
 def report_filling(
@@ -130,12 +122,11 @@ def report_filling(
 ) -> None:
     """Rows of the filling, and of the memory of Redis; by `skus` and `orders`."""
     for what, count in counts.items():
-        seconds = took[what]
+        decided, rest = took[what]
         report.add(
             f"filling, {what}",
-            f"{count:,} in {seconds.decided:.0f} s ({count / seconds.decided:,.0f}/s), "
-            f"derived and published {seconds.rest:.0f} s later",
-            figures={"decided_seconds": seconds.decided, "rest_seconds": seconds.rest},
+            f"{count:,} in {decided:.0f} s ({count / decided:,.0f}/s), derived and published {rest:.0f} s later",
+            figures={"decided_seconds": decided, "rest_seconds": rest},
         )
     sku, order = (grown[what] / counts[what] for what in ("skus", "orders"))
     report.add(

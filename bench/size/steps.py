@@ -21,7 +21,8 @@ from bench.report import Report
 from bench.servers import BenchServers, StocktideProcess, run_servers, seconds_of
 from bench.size import channel_reads, commands, outage
 from bench.size.seeding import APP_ID, SeedDurations, Seeder, held_orders, receipts, report_filling
-from bench.size.traffic import OrderTraffic
+from bench.size.traffic import REQUESTS_MAX, OrderTraffic
+from stocktide.loadtest.client.http import StocktideClient
 from stocktide.tables.ledger.connection import connect
 
 # The shares of the shop at which an audit runs: three points show how its duration grows.
@@ -52,26 +53,22 @@ class SizeBenchmark:
         self._servers = servers
         self._redis = redis
         self._report = report
-        self._worker = StocktideProcess(servers, APP_ID, "worker")
-        self._seeder = Seeder(servers, self._worker, redis, report)
+        self.worker = StocktideProcess(servers, APP_ID, "worker")
+        self._seeder = Seeder(servers, self.worker, redis, report)
         self._progress = servers.folder / "size.json"
         self._empty_bytes = 0  # memory of a worker of an empty shop
 
-    async def close(self) -> None:
-        """End the worker."""
-        await self._worker.stop()
-
     async def fill(self) -> None:
         """Fill the shop to its size, from the state of an earlier run; audit at each share."""
-        seconds = await self._worker.start()
+        seconds = await self.worker.start()
         self._report.log(f"a worker was ready after {seconds:.1f} s")
         there = json.loads(self._progress.read_text()) if self._progress.exists() else {"skus": 0, "orders": 0}
         if not there["skus"]:
             await self._seeder.register_channels()
-            there["empty"] = self._worker.memory()[0]
+            there["empty"] = self.worker.memory()[0]
         self._empty_bytes = there["empty"]
         grown = {"skus": 0, "orders": 0}
-        took = {"skus": SeedDurations(), "orders": SeedDurations()}
+        took: dict[str, SeedDurations] = {"skus": (0.0, 0.0), "orders": (0.0, 0.0)}
         for share in SHARES:
             skus, orders = int(share * self._plan.skus), int(share * self._plan.orders)
             filled = False
@@ -79,7 +76,8 @@ class SizeBenchmark:
                 if there[what] >= last:
                     continue
                 before = await self._used_memory()
-                took[what] += await self._add(what, there[what], last, skus)
+                decided, rest = await self._add(what, there[what], last, skus)
+                took[what] = took[what][0] + decided, took[what][1] + rest
                 grown[what] += await self._used_memory() - before
                 there[what] = last
                 self._progress.write_text(json.dumps(there))
@@ -97,7 +95,7 @@ class SizeBenchmark:
         return await self._seeder.send("orders", held_orders(first, last, skus), line)
 
     def _report_worker_memory(self, when: str) -> None:
-        now, peak = self._worker.memory()
+        now, peak = self.worker.memory()
         empty = self._empty_bytes
         each = (now - empty) / self._plan.skus
         self._report.add(
@@ -124,13 +122,13 @@ class SizeBenchmark:
         """Orders a second of a backlog, over all SKUs and over a thousand of them."""
         rates: dict[int, float] = {}
         for skus in (self._plan.skus, FEW_SKUS):
-            await self._worker.stop()
+            await self.worker.stop()
             orders = held_orders(0, RATE_ORDERS, skus, f"rate{skus}-{secrets.token_hex(3)}")
             await send_all(
                 self._servers.kafka.address, f"{APP_ID}-orders", self._servers.settings(APP_ID).partitions, orders
             )
-            await self._worker.start()
-            rates[skus] = await measure_rate(self._worker.count_settled_events, RATE_ORDERS)
+            await self.worker.start()
+            rates[skus] = await measure_rate(self.worker.count_settled_events, RATE_ORDERS)
             await self._seeder.wait_until_idle(f"a backlog over {skus:,} SKUs")
         many, few = rates[self._plan.skus], rates[FEW_SKUS]
         figures = {"many_a_second": many, "few_a_second": few}
@@ -144,10 +142,11 @@ class SizeBenchmark:
         report, what = self._report, f"redo {number + 1} of {REDOS}"
         traffic = self._traffic(f"redo{number}", api)
         async with traffic.run():
-            found = await outage.lose_tail(self._servers, self._worker, traffic, report)
+            found = await outage.lose_tail(self._servers, self.worker, traffic, report)
         await self._redis.connection_pool.disconnect()  # connections of the killed server
         await self._seeder.wait_until_idle(what)
-        lost = await traffic.lost(lambda order_id: _get_order(api, order_id))
+        async with StocktideClient(api.url, REQUESTS_MAX) as client:
+            lost = await traffic.lost(client.order)
         report.check(not lost, f"{what}: {len(lost)} orders are lost or changed: {', '.join(lost[:5])}")
         report.check(not traffic.unexpected, f"{what}: unexpected responses: {'; '.join(traffic.unexpected[:5])}")
         return {
@@ -169,20 +168,20 @@ class SizeBenchmark:
         """Stop, kill and restart the worker under orders by Kafka; then start it with empty tables."""
         for how in ("SIGTERM", "SIGKILL"):
             async with self._traffic(how.lower(), None).run():
-                end = {"SIGTERM": self._worker.stop, "SIGKILL": self._worker.end_by_kill}[how]
+                end = {"SIGTERM": self.worker.stop, "SIGKILL": self.worker.end_by_kill}[how]
                 stopped = await seconds_of(end())
                 await self._report_restart(f"worker restart after {how}, under orders", {"stop_seconds": stopped})
             await self._seeder.wait_until_idle(how)
         self._report.log("the worker compares its rows with the published ones …")
-        compared = await self._worker.wait_for_log(COMPARED, COMPARE_SECONDS_MAX)
+        compared = await self.worker.wait_for_log(COMPARED, COMPARE_SECONDS_MAX)
         self._report_worker_memory(f"after a restart and {int(compared.group(1)):,} rows compared")
-        await self._worker.stop()
+        await self.worker.stop()
         shutil.rmtree(self._servers.settings(APP_ID).data / "tables")
         await self._report_restart("worker start with empty tables", {})
         await self._seeder.wait_until_idle("empty tables")
 
     async def _report_restart(self, name: str, figures: dict[str, Any]) -> None:
-        seconds = await self._worker.start()
+        seconds = await self.worker.start()
         self._report.add(
             name,
             f"{seconds:.1f} s to ready",
@@ -194,11 +193,11 @@ class SizeBenchmark:
     async def rebuild(self) -> None:
         """By command, from the whole journal and from the rows; then by a worker."""
         await self._rebuild_by_command("rebuild from the whole journal")
-        await self._worker.start()
+        await self.worker.start()
         await commands.refresh_snapshots(self._servers, self._report)
         await self._seeder.wait_until_idle("writing every row anew")
         await self._rebuild_by_command("rebuild from the rows")
-        await self._worker.start()
+        await self.worker.start()
         name = "rebuild by a worker, from FLUSHALL to blessed"
         await commands.rebuild_by_worker(self._servers, self._report, name)
         await self._seeder.wait_until_idle(name)
@@ -206,16 +205,11 @@ class SizeBenchmark:
         await commands.audit(self._servers, self._report, "audit after the rebuilds")
 
     async def _rebuild_by_command(self, name: str) -> None:
-        await self._worker.stop()
+        await self.worker.stop()
         await commands.rebuild(self._servers, self._report, name)
 
     async def _used_memory(self) -> int:
         return int((await self._redis.info("memory"))["used_memory"])
-
-
-async def _get_order(api: StocktideProcess, order_id: str) -> bytes | None:
-    found = await api.get(f"/v1/orders/{order_id}")
-    return None if found is None else found.encode()
 
 
 async def measure(plan: SizePlan, folder: Path, report: Report) -> None:
@@ -238,7 +232,7 @@ async def measure(plan: SizePlan, folder: Path, report: Report) -> None:
                 _report_disk(folder, plan, report)
             finally:
                 await api.stop()
-                await benchmark.close()
+                await benchmark.worker.stop()
 
 
 def _report_disk(folder: Path, plan: SizePlan, report: Report) -> None:

@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import orjson
-from aiokafka import AIOKafkaProducer
 
-from bench.load import ORDERS_PATH, pace
+from bench.load import pace
 from bench.size.seeding import APP_ID, encode_held_order
+from stocktide.loadtest.client.contract import OrderView
 from stocktide.loadtest.client.http import ApiError, StocktideClient
+from stocktide.loadtest.client.kafka import EventProducer
 
 # Concurrent orders by HTTP; more would only queue.
 REQUESTS_MAX = 200
@@ -34,8 +35,8 @@ class OrderTraffic:
         self._prefix = prefix
         self._running = True
         self._requests: set[asyncio.Task[None]] = set()
-        # The body of each response by order id, and the ids that Kafka has acknowledged.
-        self.responses: dict[str, bytes] = {}
+        # The order of each response, and the ids that Kafka has taken.
+        self.responses: dict[str, OrderView] = {}
         self.acknowledged_ids: list[str] = []
         self.unexpected: list[str] = []
         self.longest_seconds = 0.0
@@ -46,7 +47,7 @@ class OrderTraffic:
     async def run(self) -> AsyncIterator[OrderTraffic]:
         """Send orders for the duration; at the end, wait for the pending ones."""
         async with (
-            AIOKafkaProducer(bootstrap_servers=self._kafka, acks="all", linger_ms=5) as producer,
+            EventProducer(self._kafka, APP_ID) as producer,
             StocktideClient(self._api or "", REQUESTS_MAX) as client,
         ):
             sending = asyncio.create_task(self._send_all(producer, client))
@@ -57,31 +58,23 @@ class OrderTraffic:
                 await sending
                 await asyncio.gather(*self._requests)
 
-    async def lost(self, read: Callable[[str], Awaitable[bytes | None]]) -> list[str]:
+    async def lost(self, read: Callable[[str], Awaitable[OrderView | None]]) -> list[str]:
         """The ids of orders that do not exist or differ from their response. `read` gets one by its id."""
-        slots = asyncio.Semaphore(REQUESTS_MAX)
-
-        async def is_lost(order_id: str) -> bool:
-            async with slots:
-                found = await read(order_id)
-            if found is None:
-                return True
-            order, response = orjson.loads(found), self.responses.get(order_id)
-            return order["state"] != "reserved" or (
-                response is not None and _stable_fields(order) != _stable_fields(orjson.loads(response))
-            )
-
         ids = [*self.responses, *self.acknowledged_ids]
-        return [each for each, lost in zip(ids, await asyncio.gather(*map(is_lost, ids)), strict=True) if lost]
+        orders = await asyncio.gather(*map(read, ids))
+        return [
+            order_id
+            for order_id, order in zip(ids, orders, strict=True)
+            if order is None or order.state != "reserved" or self.responses.get(order_id, order) != order
+        ]
 
-    async def _send_all(self, producer: AIOKafkaProducer, client: StocktideClient) -> None:
+    async def _send_all(self, producer: EventProducer, client: StocktideClient) -> None:
         numbers = itertools.count()
         async for _ in pace(self._rate, lambda _: self._running):
             number = next(numbers)
             if self._api is None or number % 2:
                 order_id = f"{self._prefix}-k{number}"
-                order = encode_held_order(order_id, number, self._skus)
-                await producer.send(f"{APP_ID}-orders", order, key=order_id.encode())
+                await producer.enqueue(orjson.loads(encode_held_order(order_id, number, self._skus)))
                 self.acknowledged_ids.append(order_id)
             elif len(self._requests) < REQUESTS_MAX:
                 task = asyncio.create_task(self._post(client, number))
@@ -94,18 +87,13 @@ class OrderTraffic:
         del order["type"]
         began = time.monotonic()
         try:
-            response = await client.call("POST", ORDERS_PATH, orjson.dumps(order))
+            outcome = await client.place_order(order)
         except ApiError as error:
             self.unexpected.append(f"{order_id}: {error}")
             return
-        if response.status not in (200, 201):
-            self.unexpected.append(f"{order_id}: {response.summary()}")
+        if outcome.order is None:
+            self.unexpected.append(f"{order_id}: {outcome.status} {outcome.code}")
             return
-        self.responses[order_id] = response.body
+        self.responses[order_id] = outcome.order
         self.responded_at.append(time.monotonic())
         self.longest_seconds = max(self.longest_seconds, self.responded_at[-1] - began)
-
-
-def _stable_fields(order: dict[str, object]) -> object:
-    """The fields that may not change after the response."""
-    return [order[name] for name in ("order_id", "channel", "state", "lines", "placed_at", "expires_at", "sequence")]

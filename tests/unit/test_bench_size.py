@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import orjson
+from msgspec.structs import replace
 from rich.console import Console
 
 from bench.orders import LINES_PER_EVENT
@@ -15,17 +16,17 @@ from bench.size.outage import parse_recovery_log
 from bench.size.seeding import encode_held_order, receipts
 from bench.size.traffic import OrderTraffic
 from bench.valkey import TAIL_SECONDS, WATCH_SECONDS, AppendOnlyFile
+from stocktide.loadtest.client.contract import LineView, OrderView
 
-ORDER = {
-    "order_id": "a",
-    "channel": "jd",
-    "state": "reserved",
-    "lines": [{"sku": "S1", "quantity": 1}],
-    "placed_at": "2026-11-11T00:00:00.000Z",
-    "expires_at": "2026-11-18T00:00:00.000Z",
-    "sequence": 1,
-    "replayed": False,
-}
+ORDER = OrderView(
+    order_id="a",
+    channel="jd",
+    state="reserved",
+    lines=(LineView("S1", 1),),
+    placed_at="2026-11-11T00:00:00.000Z",
+    expires_at="2026-11-18T00:00:00.000Z",
+    sequence=1,
+)
 
 
 def an_append_only_file(folder: Path) -> Path:
@@ -66,12 +67,12 @@ async def test_what_is_older_than_the_tail_is_not_cut_off(tmp_path: Path) -> Non
 
 async def test_an_order_that_is_missing_or_differs_from_its_answer_is_lost() -> None:
     traffic = OrderTraffic("", None, 1.0, 10, "t")
-    there = {"same": ORDER, "changed": {**ORDER, "expires_at": None}, "ended": {**ORDER, "state": "expired"}}
-    traffic.responses = dict.fromkeys(("same", "changed", "gone"), orjson.dumps({**ORDER, "replayed": True}))
+    there = {"same": ORDER, "changed": replace(ORDER, expires_at=None), "ended": replace(ORDER, state="expired")}
+    traffic.responses = dict.fromkeys(("same", "changed", "gone"), ORDER)
     traffic.acknowledged_ids = ["ended", "gone-too"]
 
-    async def look(order_id: str) -> bytes | None:
-        return orjson.dumps(there[order_id]) if order_id in there else None
+    async def look(order_id: str) -> OrderView | None:
+        return there.get(order_id)
 
     assert await traffic.lost(look) == ["changed", "gone", "ended", "gone-too"]
 
