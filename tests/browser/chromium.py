@@ -144,8 +144,7 @@ class Chromium:
                 try:
                     yield chromium
                 finally:
-                    for page in chromium._pages:
-                        await page.close()
+                    await chromium.close_pages()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
@@ -154,6 +153,10 @@ class Chromium:
             finally:
                 if process.returncode is None:
                     process.kill()
+
+    async def close_pages(self) -> None:
+        while self._pages:
+            await self._pages.pop().close()
 
     async def open(self, url: str, width: int, height: int, dark: bool = False) -> BrowserPage:
         """A tab of that size, in CSS pixels, with `url` loading in it."""

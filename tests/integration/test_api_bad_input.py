@@ -10,8 +10,6 @@ import pytest
 
 from tests.harness.api_client import ApiTestClient, unique_name
 
-pytestmark = pytest.mark.integration
-
 ORDER = {"order_id": "bad", "channel": "tmall", "lines": [{"sku": "A", "quantity": 1}]}
 
 

@@ -7,8 +7,6 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from stocktide.ops.dead_letters.reader import ALL_STATES, DeadLetterFold, DeadLetterSummary, DeadLetterTopic, State
 from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, unique_name
 from tests.harness.events import AT, lines_of, order_placed, stock_received
@@ -16,7 +14,6 @@ from tests.harness.eventually import eventually
 from tests.harness.process import CommandResult
 from tests.harness.system import RunningSystem
 
-pytestmark = pytest.mark.integration
 # Wide enough for each sentence to stay on one line.
 COLUMNS = 140
 

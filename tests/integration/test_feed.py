@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.events import stock_received
 from tests.harness.system import RunningSystem
-
-pytestmark = pytest.mark.integration
 
 
 async def test_a_channel_is_known_from_its_first_subscription(shop: ApiTestClient) -> None:

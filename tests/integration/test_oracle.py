@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
-import pytest
 from msgspec import structs
 
 from stocktide.loadtest.client.contract import ChannelUpdateView, OrderView, StockView
@@ -34,8 +33,6 @@ from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
 from stocktide.loadtest.run.topic_records import recorders
 from stocktide.retry import poll_until
 from tests.harness.system import RunningSystem
-
-pytestmark = pytest.mark.integration
 
 AT = "2026-11-11T00:00:00Z"
 ORDERS = 30

@@ -46,8 +46,6 @@ from tests.harness.api_client import unique_name
 from tests.harness.servers import RedisServer
 from tests.harness.trimming import trim
 
-pytestmark = pytest.mark.integration
-
 PARTITIONS = 2
 HEADERS = [("origin", b"shop"), ("note", b"")]
 AT_MS = 1_790_000_000_000

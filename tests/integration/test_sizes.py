@@ -19,8 +19,6 @@ from tests.harness.events import Event, order_paid, stock_received
 from tests.harness.eventually import eventually
 from tests.harness.system import RunningSystem
 
-pytestmark = pytest.mark.integration
-
 # The longest wait for an answer, on a busy machine.
 ANSWER_SECONDS_MAX = 5.0
 DERIVED_SECONDS_MAX = 120.0

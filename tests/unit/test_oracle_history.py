@@ -30,7 +30,7 @@ from stocktide.loadtest.oracle.history import (
 from stocktide.loadtest.oracle.judge import judge
 from tests.ledger.strategies import TimedBatch, runs
 from tests.unit.oracle_shop import SimulatedShop
-from tests.unit.test_oracle_caught import changed_history, the_last_units_to_two_callers_after_a_lost_tail
+from tests.unit.test_oracle_caught import shop_with, the_last_units_to_two_callers_after_a_lost_tail
 from tests.unit.test_oracle_fair import run_batches
 
 ORDER = (
@@ -41,7 +41,7 @@ ORDER = (
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
-    records = changed_history()
+    records = shop_with().quiesce()
     with HistoryFile(tmp_path / "run") as file:
         for record in records:
             file.add(record)
@@ -87,13 +87,13 @@ def test_an_answer_is_kept_as_far_as_promises_speak_of_it() -> None:
 
 
 def test_a_run_that_never_came_to_rest_proves_nothing() -> None:
-    verdict = judge([record for record in changed_history() if not isinstance(record, RunQuiesced)])
+    verdict = judge([record for record in shop_with().quiesce() if not isinstance(record, RunQuiesced)])
     assert not verdict.valid and not verdict.broken
     assert "never came to rest" in verdict.invalid[0]
 
 
 def test_a_checker_that_looked_at_nothing_makes_the_run_invalid() -> None:
-    verdict = judge([record for record in changed_history() if not isinstance(record, ReadStock)])
+    verdict = judge([record for record in shop_with().quiesce() if not isinstance(record, ReadStock)])
     assert verdict.part("hold_leaked").empty and not verdict.valid
     assert any("nothing was checked" in line for line in verdict.lines())
 
@@ -103,7 +103,7 @@ def test_an_empty_history_is_no_pass() -> None:
 
 
 def test_an_answer_to_nothing_makes_the_run_invalid() -> None:
-    assert "belong to nothing" in judge([*changed_history(), Response(1, 999, 200)]).invalid[0]
+    assert "belong to nothing" in judge([*shop_with().quiesce(), Response(1, 999, 200)]).invalid[0]
 
 
 def test_what_was_found_comes_with_who_was_told_what() -> None:
