@@ -73,7 +73,6 @@ class BrowserPage:
         return result
 
     async def evaluate(self, script: str) -> Any:
-        """The value of a JavaScript expression, awaited where it is a promise."""
         result = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")

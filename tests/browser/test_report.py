@@ -51,7 +51,6 @@ PLOTS = """[...document.querySelectorAll('.plot')].map((plot) => {
 async def drawn(
     chromium: Chromium, folder: Path, results: LoadTestResults, width: int = 1280, height: int = 900, dark: bool = False
 ) -> BrowserPage:
-    """The page of these results, with all plots drawn."""
     file = folder / "report.html"
     await asyncio.to_thread(write_page, results, file)
     page = await chromium.open(file.as_uri(), width, height, dark)

@@ -137,7 +137,6 @@ async def _has_record(records: list[HistoryRecord], matches: Callable[[HistoryRe
 
 
 async def _wait_until_quiet(reader: TopicReader) -> None:
-    """Wait until no row arrives."""
     rows = -1
 
     async def is_quiet() -> bool:

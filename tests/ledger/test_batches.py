@@ -33,7 +33,6 @@ async def shop(server: str) -> AsyncIterator[RedisShopClient]:
 
 
 async def apply(shop: RedisShopClient, *commands: Command, token: str = "t1", now: int = OPENING_MS) -> AppliedBatch:
-    """One batch, under its token."""
     return await shop.ledger.apply(commands, token=token, now_ms=now)
 
 
@@ -43,7 +42,6 @@ def receive(shop: RedisShopClient, id: str) -> Command:
 
 
 def place(shop: RedisShopClient, order_id: str, units: int) -> Command:
-    """An order of A."""
     return shop.place_command(order_id, {"A": units})
 
 

@@ -46,12 +46,10 @@ def parts_of(decisions: list[Decision], story: SkuHistory | None = None) -> list
 
 
 def changes(shop: RedisShopClient) -> list[SkuChange]:
-    """The changes alone."""
     return [part for part in parts_of(shop.driver.decisions) if isinstance(part, SkuChange)]
 
 
 def descriptions(shop: RedisShopClient) -> list[str]:
-    """The changes as they are described."""
     return [describe_change(change) for change in changes(shop)]
 
 

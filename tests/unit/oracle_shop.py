@@ -306,7 +306,6 @@ class SimulatedShop:
         self._rows[kind, key] = (record, value)
 
     def publish(self, held_back: bool = False) -> None:
-        """Publish the derived rows, unless publication lags."""
         if self.publication_lags and not held_back:
             return
         rows, self._rows = self._rows, {}

@@ -39,7 +39,6 @@ def handler() -> RecordingHandler:
 
 
 async def finish(workers: PartitionWorkers, *events: FakeEvent) -> None:
-    """Feed the events, wait until all work is done, and stop."""
     for event in events:
         await workers.feed(event)
     await asyncio.wait_for(workers.drain(), 2)
