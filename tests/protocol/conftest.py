@@ -1,13 +1,11 @@
-"""Fixtures of the protocol tests: a rig on the session's Valkey, or a Valkey that the test may kill."""
+"""Fixtures of the protocol tests: a rig on the session's Valkey."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from stocktide.embedded import EmbeddedValkey
 from tests.harness.servers import RedisServer
 from tests.protocol.audits import OPENING
 from tests.protocol.rig import ProtocolRig
@@ -28,15 +26,6 @@ async def shop(rig: ProtocolRig) -> ProtocolRig:
     for command in OPENING:
         await rig.submit(command)
     return rig
-
-
-@pytest.fixture
-async def own_valkey(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
-    """A Valkey that the test may kill and start again."""
-    server = EmbeddedValkey(tmp_path / "valkey", tmp_path / "valkey.log")
-    await server.start()
-    yield server
-    await server.stop()
 
 
 @pytest.fixture(scope="module", autouse=True)

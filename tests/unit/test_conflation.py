@@ -59,50 +59,19 @@ def harness() -> ConflationHarness:
     return ConflationHarness()
 
 
+def test_the_first_row_is_published_at_once(harness: ConflationHarness) -> None:
+    harness.row(1, jd=("in_stock", 5))
+    assert harness.due() == [("jd", "in_stock", 5, 1)]
+
+
 def test_quantities_are_published_at_most_once_per_interval_and_then_the_newest(harness: ConflationHarness) -> None:
     harness.row(1, jd=("in_stock", 9))
-    assert harness.due() == [("jd", "in_stock", 9, 1)], "the first row is published at once"
+    harness.due()
     for version in range(2, 8):
         harness.row(version, jd=("in_stock", 9 - version))
     assert harness.due(after=0.09) == []
     assert harness.due(after=0.02) == [("jd", "in_stock", 2, 7)]
     assert harness.due(after=9.0) == []
-
-
-IN_STOCK, SOLD_OUT = {"jd": ("in_stock", 9)}, {"jd": ("sold_out", 0)}
-# The rows after a first one of version 5, with the versions; the pause before they are due; and what is published.
-FOLDED: dict[str, tuple[list[tuple[int, dict[str, Any]]], float, list[tuple[str, str, int, int]]]] = {
-    "a switch of mode does not wait for the interval": (
-        [(6, {"jd": ("in_stock", 1)}), (7, SOLD_OUT)],
-        0.0,
-        [("jd", "sold_out", 0, 7)],
-    ),
-    "a change that a channel cannot see is never published": (
-        [(6, {"jd": ("in_stock", 9), "tmall": ("in_stock", 8)})],
-        1.0,
-        [("tmall", "in_stock", 8, 6)],
-    ),
-    "a change that is undone before it is due is never published": (
-        [(6, {"jd": ("in_stock", 8)}), (7, IN_STOCK)],
-        1.0,
-        [],
-    ),
-    "a row that comes again changes nothing": ([(4, SOLD_OUT), (5, SOLD_OUT)], 1.0, []),
-}
-
-
-@pytest.mark.parametrize(("rows", "pause", "updates"), FOLDED.values(), ids=FOLDED)
-def test_what_is_published_of_the_rows_after_the_first(
-    harness: ConflationHarness,
-    rows: list[tuple[int, dict[str, Any]]],
-    pause: float,
-    updates: list[tuple[str, str, int, int]],
-) -> None:
-    harness.row(5, tmall=("in_stock", 9), **IN_STOCK)
-    harness.due()
-    for version, channels in rows:
-        harness.row(version, **{"tmall": ("in_stock", 9), **channels})
-    assert harness.due(after=pause) == updates
 
 
 def test_a_change_after_a_quiet_interval_is_published_at_once(harness: ConflationHarness) -> None:
@@ -111,6 +80,37 @@ def test_a_change_after_a_quiet_interval_is_published_at_once(harness: Conflatio
     harness.now += 0.2
     harness.row(2, jd=("in_stock", 8))
     assert harness.due() == [("jd", "in_stock", 8, 2)]
+
+
+def test_a_switch_of_mode_does_not_wait_for_the_interval(harness: ConflationHarness) -> None:
+    harness.row(1, jd=("in_stock", 9))
+    harness.due()
+    harness.row(2, jd=("in_stock", 1))
+    harness.row(3, jd=("sold_out", 0))
+    assert harness.due() == [("jd", "sold_out", 0, 3)]
+
+
+def test_a_change_that_a_channel_cannot_see_is_never_published(harness: ConflationHarness) -> None:
+    harness.row(1, jd=("in_stock", 9), tmall=("in_stock", 9))
+    harness.due()
+    harness.row(2, jd=("in_stock", 9), tmall=("in_stock", 8))
+    assert harness.due(after=1.0) == [("tmall", "in_stock", 8, 2)]
+
+
+def test_a_change_that_is_undone_before_it_is_due_is_never_published(harness: ConflationHarness) -> None:
+    harness.row(1, jd=("in_stock", 9))
+    harness.due()
+    harness.row(2, jd=("in_stock", 8))
+    harness.row(3, jd=("in_stock", 9))
+    assert harness.due(after=1.0) == []
+
+
+def test_versions_only_grow_a_row_that_comes_again_changes_nothing(harness: ConflationHarness) -> None:
+    harness.row(5, jd=("in_stock", 9))
+    harness.due()
+    harness.row(4, jd=("sold_out", 0))
+    harness.row(5, jd=("sold_out", 0))
+    assert harness.due(after=1.0) == []
 
 
 def test_after_a_restart_only_differences_to_published_rows_are_published() -> None:

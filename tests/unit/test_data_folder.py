@@ -31,19 +31,14 @@ def messages_of(*reasons: tuple[float, str | None]) -> list[str]:
     return messages
 
 
-@pytest.mark.parametrize(
-    ("reasons", "messages"),
-    [
-        ([(0, "a"), (9.9, "a")], []),
-        ([(0, "a"), (12, "no partitions")], ["waiting for the worker: no partitions (12 s)"]),
-        # A wait that was over begins anew.
-        ([(0, "a"), (8, None), (9, "a"), (18, "a"), (19, "a")], ["waiting for the worker: a (10 s)"]),
-    ],
-)
-def test_a_long_wait_is_reported_with_its_newest_reason(
-    reasons: list[tuple[float, str | None]], messages: list[str]
-) -> None:
-    assert messages_of(*reasons) == messages
+def test_a_short_wait_is_not_reported() -> None:
+    assert messages_of((0, "a"), (9.9, "a")) == []
+
+
+def test_a_long_wait_gives_its_newest_reason() -> None:
+    assert messages_of((0, "a"), (12, "no partitions were assigned yet")) == [
+        "waiting for the worker: no partitions were assigned yet (12 s)"
+    ]
 
 
 def test_a_wait_is_repeated_when_the_reason_changes_and_every_half_minute() -> None:
@@ -56,6 +51,10 @@ def test_a_wait_is_repeated_when_the_reason_changes_and_every_half_minute() -> N
 
 def test_a_reason_that_counts_does_not_fill_the_terminal() -> None:
     assert len(messages_of(*((float(second), f"{second} of 60 rows") for second in range(60)))) == 10
+
+
+def test_a_wait_that_was_over_begins_anew() -> None:
+    assert messages_of((0, "a"), (8, None), (9, "a"), (18, "a"), (19, "a")) == ["waiting for the worker: a (10 s)"]
 
 
 async def test_a_continuous_wait_is_reported_while_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
