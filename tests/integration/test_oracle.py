@@ -12,22 +12,7 @@ from msgspec import structs
 from stocktide.loadtest.client.contract import ChannelUpdateView, OrderView, StockView
 from stocktide.loadtest.client.http import JSON, NDJSON, StocktideClient
 from stocktide.loadtest.client.topics import TopicReader
-from stocktide.loadtest.oracle.history import (
-    HistoryClock,
-    HistoryRecord,
-    InputTransport,
-    OrderPublished,
-    ReadChannel,
-    ReadOrder,
-    ReadPolicy,
-    ReadStock,
-    Request,
-    Response,
-    RunQuiesced,
-    RunStarted,
-    UpdateReceived,
-    decode_response,
-)
+from stocktide.loadtest.oracle import history
 from stocktide.loadtest.oracle.judge import LiveJudge, judge
 from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
 from stocktide.loadtest.run.topic_records import recorders
@@ -48,27 +33,27 @@ class RecordingVisitor:
     """A client that records its requests, responses and updates."""
 
     def __init__(self, client: StocktideClient) -> None:
-        self.records: list[HistoryRecord] = []
-        self.clock = HistoryClock()
+        self.records: list[history.HistoryRecord] = []
+        self.clock = history.HistoryClock()
         self._client = client
         self._number = 0
-        self.add(RunStarted(self.clock.now(), "app"))
+        self.add(history.RunStarted(self.clock.now(), "app"))
 
-    def add(self, record: HistoryRecord) -> None:
+    def add(self, record: history.HistoryRecord) -> None:
         self.records.append(record)
 
     async def ask(
-        self, kind: str, path: str, door: InputTransport = "http", method: str = "POST", **event: Any
-    ) -> Response:
+        self, kind: str, path: str, door: history.InputTransport = "http", method: str = "POST", **event: Any
+    ) -> history.Response:
         self._number += 1
         number = self._number
-        self.add(Request(self.clock.now(), number, door, kind, event))
+        self.add(history.Request(self.clock.now(), number, door, kind, event))
         body: dict[str, Any] = event.get("policy", {}) if kind == "policy.put" else event
         if not kind.startswith("policy."):
             body = {"type": kind, **event} if door == "ndjson" or kind.startswith("stock.") else event
         raw = msgspec.json.encode(body) + b"\n" * (door == "ndjson")
         answer = await self._client.call(method, path, raw, NDJSON if door == "ndjson" else JSON)
-        response = decode_response(self.clock.now(), number, answer.status, answer.body)
+        response = history.decode_response(self.clock.now(), number, answer.status, answer.body)
         self.add(response)
         return response
 
@@ -91,18 +76,18 @@ class RecordingVisitor:
 
     async def read_final_state(self) -> None:
         """Read everything at rest."""
-        self.add(RunQuiesced(self.clock.now()))
+        self.add(history.RunQuiesced(self.clock.now()))
         for number in range(ORDERS):
             order = await self.get(f"/v1/orders/o{number}", OrderView)
-            self.add(ReadOrder(self.clock.now(), self.clock.now(), f"o{number}", order))
-        self.add(ReadStock(self.clock.now(), self.clock.now(), "A", await self.get("/v1/stock/A", StockView)))
+            self.add(history.ReadOrder(self.clock.now(), self.clock.now(), f"o{number}", order))
+        self.add(history.ReadStock(self.clock.now(), self.clock.now(), "A", await self.get("/v1/stock/A", StockView)))
         page = await self.get("/v1/channels/tmall/stock", _Page)
-        self.add(ReadChannel(self.clock.now(), self.clock.now(), "tmall", page.items, page.next))
+        self.add(history.ReadChannel(self.clock.now(), self.clock.now(), "tmall", page.items, page.next))
         policy = await self.get("/v1/policies/tmall", dict[str, Any])
-        self.add(ReadPolicy(self.clock.now(), self.clock.now(), "tmall", None, policy["own"]))
+        self.add(history.ReadPolicy(self.clock.now(), self.clock.now(), "tmall", None, policy["own"]))
 
 
-async def record_history(running: RunningSystem) -> list[HistoryRecord]:
+async def record_history(running: RunningSystem) -> list[history.HistoryRecord]:
     """The history of a short run."""
     async with StocktideClient(running.api, 16) as client:
         recording_client = RecordingVisitor(client)
@@ -121,7 +106,10 @@ async def record_history(running: RunningSystem) -> list[HistoryRecord]:
             put = {"channel": "tmall", "sku": None, "policy": policy}
             await recording_client.ask("policy.put", "/v1/policies/tmall", method="PUT", **put)
             assert await poll_until(
-                lambda: _has_record(recording_client.records, lambda record: isinstance(record, UpdateReceived)), 30
+                lambda: _has_record(
+                    recording_client.records, lambda record: isinstance(record, history.UpdateReceived)
+                ),
+                30,
             )
             await asyncio.gather(*(recording_client.place_and_end_order(number) for number in range(ORDERS)))
             await _wait_until_quiet(reader)
@@ -132,7 +120,7 @@ async def record_history(running: RunningSystem) -> list[HistoryRecord]:
     return recording_client.records
 
 
-async def _has_record(records: list[HistoryRecord], matches: Callable[[HistoryRecord], bool]) -> bool:
+async def _has_record(records: list[history.HistoryRecord], matches: Callable[[history.HistoryRecord], bool]) -> bool:
     return any(matches(record) for record in records)
 
 
@@ -160,10 +148,14 @@ async def test_a_run_is_fair_and_each_change_of_its_history_is_seen(
     live_judge = LiveJudge()
     assert not [violation for record in records for violation in live_judge.feed(record)]
 
-    lost = [structs.replace(record, order=None) if isinstance(record, ReadOrder) else record for record in records]
+    lost = [
+        structs.replace(record, order=None) if isinstance(record, history.ReadOrder) else record for record in records
+    ]
     assert judge(lost).part("answer_lost").found
-    last = [record for record in records if isinstance(record, UpdateReceived)][-1]
+    last = [record for record in records if isinstance(record, history.UpdateReceived)][-1]
     assert judge([record for record in records if record is not last]).part("channel_not_converged").found
-    row = [record for record in records if isinstance(record, OrderPublished) and record.order.state == "paid"][-1]
+    row = [record for record in records if isinstance(record, history.OrderPublished) and record.order.state == "paid"][
+        -1
+    ]
     again = structs.replace(row, order=structs.replace(row.order, state="expired", sequence=row.order.sequence + 1))
     assert judge([*records, again]).part("hold_ended_twice").found

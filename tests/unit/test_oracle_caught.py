@@ -12,33 +12,12 @@ import pytest
 from msgspec import structs
 
 from stocktide.loadtest.client.contract import LineView, OrderView
-from stocktide.loadtest.oracle.history import (
-    ChannelUpdatePublished,
-    DeadLetterPublished,
-    HistoryRecord,
-    InputTransport,
-    MovementPublished,
-    OrderPublished,
-    PolicyPublished,
-    ReadChannel,
-    ReadMovement,
-    ReadOrder,
-    ReadPolicy,
-    ReadStock,
-    Response,
-    RunQuiesced,
-    StockPublished,
-    Subscribed,
-    Synced,
-    UnreadableRow,
-    Unsubscribed,
-    UpdateReceived,
-)
+from stocktide.loadtest.oracle import history
 from stocktide.loadtest.oracle.judge import LiveJudge, judge
 from tests.ledger.ledgers import PARK_MS
 from tests.unit.oracle_shop import SimulatedShop
 
-History = list[HistoryRecord]
+History = list[history.HistoryRecord]
 _R = TypeVar("_R")
 # By the checker that has to find what is broken.
 BROKEN_HISTORIES: dict[str, list[Callable[[], History]]] = defaultdict(list)
@@ -74,31 +53,33 @@ def breaks(checker: str) -> Callable[[Callable[..., History | None]], Callable[[
     return register
 
 
-def changed(shop: SimulatedShop, change: Callable[[Any], Iterable[HistoryRecord]]) -> History:
+def changed(shop: SimulatedShop, change: Callable[[Any], Iterable[history.HistoryRecord]]) -> History:
     """The history of a correct run, with each record replaced by the result of `change`."""
     return [changed for record in shop.quiesce() for changed in change(record)]
 
 
-def without(shop: SimulatedShop, kind: type[HistoryRecord]) -> History:
+def without(shop: SimulatedShop, kind: type[history.HistoryRecord]) -> History:
     return changed(shop, lambda record: () if isinstance(record, kind) else (record,))
 
 
-def with_earlier(records: History, *earlier: HistoryRecord) -> History:
+def with_earlier(records: History, *earlier: history.HistoryRecord) -> History:
     """The history with more records shortly before its end."""
     return [*records[:-9], *earlier, *records[-9:]]
 
 
-def with_next(records: History, record: HistoryRecord, following: HistoryRecord) -> History:
+def with_next(records: History, record: history.HistoryRecord, following: history.HistoryRecord) -> History:
     at = records.index(record) + 1
     return [*records[:at], following, *records[at:]]
 
 
-def records_of(records: Iterable[HistoryRecord], kind: type[_R]) -> list[_R]:
+def records_of(records: Iterable[history.HistoryRecord], kind: type[_R]) -> list[_R]:
     return [record for record in records if isinstance(record, kind)]
 
 
-def first_response(records: History, order_id: str) -> Response:
-    return next(r for r in records_of(records, Response) if r.order is not None and r.order.order_id == order_id)
+def first_response(records: History, order_id: str) -> history.Response:
+    return next(
+        r for r in records_of(records, history.Response) if r.order is not None and r.order.order_id == order_id
+    )
 
 
 def with_other_line(shop: SimulatedShop, **line: Any) -> History:
@@ -140,7 +121,7 @@ def less_than_nothing_by_more_than_a_count_explains(shop: SimulatedShop) -> None
 
 @breaks("answer_lost")
 def an_order_that_is_unknown_at_the_end(shop: SimulatedShop) -> History:
-    return changed(shop, lambda r: (structs.replace(r, order=None) if isinstance(r, ReadOrder) else r,))
+    return changed(shop, lambda r: (structs.replace(r, order=None) if isinstance(r, history.ReadOrder) else r,))
 
 
 @breaks("answer_lost")
@@ -159,18 +140,18 @@ def an_order_that_pay_does_not_know(shop: SimulatedShop) -> None:
 @breaks("answer_lost")
 def an_order_that_the_topic_never_told_of(shop: SimulatedShop) -> History:
     shop.event("paid", "held")
-    return changed(shop, lambda r: () if isinstance(r, OrderPublished) and r.order.state == "paid" else (r,))
+    return changed(shop, lambda r: () if isinstance(r, history.OrderPublished) and r.order.state == "paid" else (r,))
 
 
 @breaks("answer_lost")
 def a_sku_that_is_unknown_at_the_end(shop: SimulatedShop) -> History:
-    return changed(shop, lambda r: (structs.replace(r, stock=None) if isinstance(r, ReadStock) else r,))
+    return changed(shop, lambda r: (structs.replace(r, stock=None) if isinstance(r, history.ReadStock) else r,))
 
 
 @breaks("answer_lost")
 def a_movement_that_was_told_and_is_unknown(shop: SimulatedShop) -> History:
     records = shop.quiesce()
-    read = records_of(records, ReadMovement)[-1]
+    read = records_of(records, history.ReadMovement)[-1]
     return [*records, structs.replace(read, movement=None)]
 
 
@@ -179,7 +160,7 @@ def a_policy_that_is_not_in_force(shop: SimulatedShop) -> History:
     shop.policy("tmall", None, {"buffer": 1})
     shop.wait(5)
     shop.policy("tmall", None, {"buffer": 2})
-    return changed(shop, lambda r: (structs.replace(r, own={"buffer": 1}) if isinstance(r, ReadPolicy) else r,))
+    return changed(shop, lambda r: (structs.replace(r, own={"buffer": 1}) if isinstance(r, history.ReadPolicy) else r,))
 
 
 @breaks("answer_contradicted")
@@ -214,14 +195,14 @@ def a_payment_that_was_taken_for_an_order_that_expired(shop: SimulatedShop) -> N
 @breaks("answer_contradicted")
 def a_conflict_with_nothing(shop: SimulatedShop) -> None:
     number = shop.ask("order.placed", order_id="o9", channel="tmall", lines=[{"sku": "A", "quantity": 1}])
-    shop.add(Response(shop.now, number, 409, "conflict"))
+    shop.add(history.Response(shop.now, number, 409, "conflict"))
 
 
 @breaks("answer_contradicted")
 def a_conflict_with_itself(shop: SimulatedShop) -> None:
     lines = [{"sku": "A", "quantity": 2}]
     number = shop.ask("order.placed", order_id="bought", channel="tmall", lines=lines)
-    shop.add(Response(shop.now, number, 409, "conflict"))
+    shop.add(history.Response(shop.now, number, 409, "conflict"))
 
 
 @breaks("answer_contradicted")
@@ -237,13 +218,13 @@ def an_unknown_sku_that_was_published(shop: SimulatedShop) -> None:
     lines = (LineView("A", 1, "rejected", reason="unknown_sku"),)
     number = shop.ask("order.placed", order_id="o9", channel="tmall", lines=[{"sku": "A", "quantity": 1}])
     order = OrderView("o9", "tmall", "rejected", lines, 1)
-    shop.add(Response(shop.now, number, 409, "unknown_sku", order=order))
+    shop.add(history.Response(shop.now, number, 409, "unknown_sku", order=order))
 
 
 @breaks("answer_contradicted")
 def an_order_that_rests_behind_what_was_published(shop: SimulatedShop) -> History:
     records = shop.quiesce()
-    row = next(r for r in records_of(records, OrderPublished) if r.order.order_id == "held")
+    row = next(r for r in records_of(records, history.OrderPublished) if r.order.order_id == "held")
     newer = structs.replace(row.order, sequence=2, state="paid", expires_at=None)
     return with_next(records, row, structs.replace(row, order=newer))
 
@@ -256,7 +237,7 @@ def half_a_line_that_is_held(shop: SimulatedShop) -> History:
 @breaks("counted_twice")
 def a_movement_with_two_outcomes(shop: SimulatedShop) -> History:
     records = shop.quiesce()
-    row = records_of(records, MovementPublished)[0]
+    row = records_of(records, history.MovementPublished)[0]
     line = structs.replace(row.movement.lines[0], on_hand=20)
     again = structs.replace(row, movement=structs.replace(row.movement, lines=(line,), batch=99))
     return with_earlier(records, again)
@@ -315,7 +296,7 @@ def a_hold_that_outlives_its_time(shop: SimulatedShop) -> History:
     order = shop.state.orders["o1"]
     records = shop.quiesce()
     late = (order.expires_at or 0) + 60_000
-    return [structs.replace(r, at=late) if isinstance(r, RunQuiesced) else r for r in records]
+    return [structs.replace(r, at=late) if isinstance(r, history.RunQuiesced) else r for r in records]
 
 
 @breaks("hold_leaked")
@@ -333,7 +314,7 @@ def paid_after_it_expired(shop: SimulatedShop) -> None:
     order.state = "paid"
     order.sequence += 1
     shop.move("received", "more", 1)
-    shop._add_row("order", "o1", OrderPublished, shop._order("o1", shop.batch))
+    shop._add_row("order", "o1", history.OrderPublished, shop._order("o1", shop.batch))
     shop.publish()
 
 
@@ -341,7 +322,9 @@ def paid_after_it_expired(shop: SimulatedShop) -> None:
 def back_from_paid_to_reserved(shop: SimulatedShop) -> History:
     records = shop.quiesce()
     row = next(
-        r for r in records_of(records, OrderPublished) if r.order.order_id == "bought" and r.order.state == "paid"
+        r
+        for r in records_of(records, history.OrderPublished)
+        if r.order.order_id == "bought" and r.order.state == "paid"
     )
     again = structs.replace(row, order=structs.replace(row.order, state="reserved", sequence=9))
     return with_earlier(records, again)
@@ -349,8 +332,8 @@ def back_from_paid_to_reserved(shop: SimulatedShop) -> History:
 
 @breaks("hold_ended_twice")
 def cancelled_before_it_was_paid_told_late(shop: SimulatedShop) -> History:
-    def cancelled(record: HistoryRecord) -> tuple[HistoryRecord, ...]:
-        order = record.order if isinstance(record, OrderPublished | Response) else None
+    def cancelled(record: history.HistoryRecord) -> tuple[history.HistoryRecord, ...]:
+        order = record.order if isinstance(record, history.OrderPublished | history.Response) else None
         if order is not None and (order.order_id, order.sequence) == ("bought", 2):
             return (structs.replace(record, order=structs.replace(order, state="cancelled")),)
         return (record,)
@@ -361,14 +344,14 @@ def cancelled_before_it_was_paid_told_late(shop: SimulatedShop) -> History:
 @breaks("version_went_back")
 def an_older_update_after_a_newer_one(shop: SimulatedShop) -> History:
     records = shop.quiesce()
-    first = records_of(records, UpdateReceived)[0]
+    first = records_of(records, history.UpdateReceived)[0]
     return with_earlier(records, first)
 
 
 @breaks("version_went_back")
 def one_version_with_two_updates(shop: SimulatedShop) -> History:
     records = shop.quiesce()
-    last = records_of(records, UpdateReceived)[-1]
+    last = records_of(records, history.UpdateReceived)[-1]
     other = structs.replace(last, update=structs.replace(last.update, quantity=last.update.quantity + 1))
     return with_earlier(records, other, last)
 
@@ -376,7 +359,7 @@ def one_version_with_two_updates(shop: SimulatedShop) -> History:
 @breaks("version_went_back")
 def one_version_with_two_rows(shop: SimulatedShop) -> History:
     records = shop.quiesce()
-    last = records_of(records, ChannelUpdatePublished)[-1]
+    last = records_of(records, history.ChannelUpdatePublished)[-1]
     other = structs.replace(last, update=structs.replace(last.update, mode="sold_out"))
     return with_earlier(records, other, last)
 
@@ -384,17 +367,17 @@ def one_version_with_two_rows(shop: SimulatedShop) -> History:
 def end_with_an_older_row(shop: SimulatedShop, kind: type[Any]) -> None:
     shop.event("paid", "held")
     rows = records_of(shop.records, kind)
-    shop.add(next(row for row in rows if kind is not OrderPublished or row.order.order_id == "held"))
+    shop.add(next(row for row in rows if kind is not history.OrderPublished or row.order.order_id == "held"))
 
 
-for row_kind in (StockPublished, ChannelUpdatePublished, OrderPublished):
+for row_kind in (history.StockPublished, history.ChannelUpdatePublished, history.OrderPublished):
     breaks("version_went_back")(partial(end_with_an_older_row, kind=row_kind))
 
 
 @breaks("version_went_back")
 def a_sku_that_rests_at_an_older_version(shop: SimulatedShop) -> History:
-    def older(record: HistoryRecord) -> tuple[HistoryRecord, ...]:
-        if isinstance(record, ReadStock) and record.stock is not None:
+    def older(record: history.HistoryRecord) -> tuple[history.HistoryRecord, ...]:
+        if isinstance(record, history.ReadStock) and record.stock is not None:
             return (structs.replace(record, stock=structs.replace(record.stock, version=1)),)
         return (record,)
 
@@ -404,51 +387,51 @@ def a_sku_that_rests_at_an_older_version(shop: SimulatedShop) -> History:
 @breaks("channel_not_converged")
 def a_lost_update(shop: SimulatedShop) -> History:
     records = shop.quiesce()
-    last = records_of(records, UpdateReceived)[-1]
+    last = records_of(records, history.UpdateReceived)[-1]
     return [record for record in records if record is not last]
 
 
 @breaks("channel_not_converged")
 def a_sku_that_a_subscriber_never_had(shop: SimulatedShop) -> History:
-    return without(shop, UpdateReceived)
+    return without(shop, history.UpdateReceived)
 
 
 @breaks("channel_not_converged")
 def a_sku_that_nobody_knows(shop: SimulatedShop) -> History:
     records = shop.quiesce()
-    saw = records_of(records, UpdateReceived)[-1]
+    saw = records_of(records, history.UpdateReceived)[-1]
     ghost = structs.replace(saw, update=structs.replace(saw.update, sku="ghost"))
     return with_earlier(records, ghost)
 
 
 @breaks("channel_not_converged")
 def a_subscriber_that_never_got_everything(shop: SimulatedShop) -> History:
-    return without(shop, Synced)
+    return without(shop, history.Synced)
 
 
 @breaks("channel_not_converged")
 def a_subscriber_that_comes_back_and_misses_something(shop: SimulatedShop) -> None:
-    shop.add(Unsubscribed(shop.now, "tmall-1", "the line broke"))
+    shop.add(history.Unsubscribed(shop.now, "tmall-1", "the line broke"))
     begin = len(shop.records)
     shop.place("o1", units=2)
-    shop.records[begin:] = [record for record in shop.records[begin:] if not isinstance(record, UpdateReceived)]
+    shop.records[begin:] = [record for record in shop.records[begin:] if not isinstance(record, history.UpdateReceived)]
     shop.wait(60_000)
-    shop.add(Subscribed(shop.now, "tmall-1", "tmall", "3-4"))
-    shop.add(Synced(shop.now, "tmall-1"))
+    shop.add(history.Subscribed(shop.now, "tmall-1", "tmall", "3-4"))
+    shop.add(history.Synced(shop.now, "tmall-1"))
     shop.place("o2", units=1)
 
 
 @breaks("channel_not_converged")
 def a_new_channel_that_is_synced_before_its_snapshot(shop: SimulatedShop) -> None:
     shop.wait(1)
-    shop.add(Subscribed(shop.now, "new-1", "new", asked_at=shop.now))
-    shop.add(Synced(shop.now, "new-1"))
+    shop.add(history.Subscribed(shop.now, "new-1", "new", asked_at=shop.now))
+    shop.add(history.Synced(shop.now, "new-1"))
 
 
 @breaks("channel_not_converged")
 def a_topic_that_is_not_what_the_channel_says(shop: SimulatedShop) -> History:
-    def other(record: HistoryRecord) -> tuple[HistoryRecord, ...]:
-        if isinstance(record, ReadChannel):
+    def other(record: history.HistoryRecord) -> tuple[history.HistoryRecord, ...]:
+        if isinstance(record, history.ReadChannel):
             items = tuple(structs.replace(item, quantity=item.quantity + 1) for item in record.items)
             return (structs.replace(record, items=items),)
         return (record,)
@@ -459,47 +442,47 @@ def a_topic_that_is_not_what_the_channel_says(shop: SimulatedShop) -> History:
 @breaks("log_does_not_explain")
 def a_row_of_stock_that_is_missing(shop: SimulatedShop) -> History:
     records = shop.quiesce()
-    last = records_of(records, StockPublished)[-1]
+    last = records_of(records, history.StockPublished)[-1]
     return [record for record in records if record is not last]
 
 
 @breaks("log_does_not_explain")
 def a_row_of_an_order_that_is_missing(shop: SimulatedShop) -> History:
-    return changed(shop, lambda r: () if isinstance(r, OrderPublished) and r.order.order_id == "held" else (r,))
+    return changed(shop, lambda r: () if isinstance(r, history.OrderPublished) and r.order.order_id == "held" else (r,))
 
 
 @breaks("log_does_not_explain")
 def a_row_of_a_movement_that_is_missing(shop: SimulatedShop) -> History:
-    return without(shop, MovementPublished)
+    return without(shop, history.MovementPublished)
 
 
 @breaks("log_does_not_explain")
 def a_row_of_a_policy_that_is_missing(shop: SimulatedShop) -> History:
     shop.policy("tmall", None, {"buffer": 1})
-    return without(shop, PolicyPublished)
+    return without(shop, history.PolicyPublished)
 
 
 @breaks("log_does_not_explain")
 def a_version_with_two_sets_of_numbers(shop: SimulatedShop) -> History:
     records = shop.quiesce()
-    row = records_of(records, StockPublished)[-1]
+    row = records_of(records, history.StockPublished)[-1]
     other = structs.replace(row, stock=structs.replace(row.stock, damaged=3))
     return with_next(records, row, other)
 
 
 @breaks("log_does_not_explain")
 def a_row_that_nobody_can_read(shop: SimulatedShop) -> None:
-    shop.add(UnreadableRow(shop.now, 0, 4, "stock", "no JSON"))
+    shop.add(history.UnreadableRow(shop.now, 0, 4, "stock", "no JSON"))
 
 
-def accept_without_effect(shop: SimulatedShop, kind: str, door: InputTransport, event: dict[str, Any]) -> None:
+def accept_without_effect(shop: SimulatedShop, kind: str, door: history.InputTransport, event: dict[str, Any]) -> None:
     number = shop.ask(kind, door, **event)
     position = {"topic": "app-orders", "partition": 0, "offset": 77} if door == "kafka" else {}
-    shop.add(Response(shop.now, number, 202, **position))  # type: ignore[arg-type]
+    shop.add(history.Response(shop.now, number, 202, **position))  # type: ignore[arg-type]
 
 
 LINE = {"sku": "A", "quantity": 1}
-ACCEPTED: tuple[tuple[str, InputTransport, dict[str, Any]], ...] = (
+ACCEPTED: tuple[tuple[str, history.InputTransport, dict[str, Any]], ...] = (
     ("order.paid", "kafka", {"id": "p1", "order_id": "held"}),
     ("order.placed", "ndjson", {"id": "p1", "order_id": "o9", "channel": "tmall", "lines": [LINE]}),
     ("order.shipped", "ndjson", {"id": "s9", "order_id": "bought", "lines": [{**LINE, "warehouse": "SH1"}]}),
@@ -515,20 +498,20 @@ for accepted in ACCEPTED:
 @breaks("input_unaccounted")
 def a_second_body_that_came_to_nothing(shop: SimulatedShop) -> History:
     shop.move("received", "opening", 3)
-    return without(shop, DeadLetterPublished)
+    return without(shop, history.DeadLetterPublished)
 
 
 @breaks("input_unaccounted")
 def bytes_that_are_in_no_dead_letter(shop: SimulatedShop) -> History:
     shop.send_malformed()
-    return without(shop, DeadLetterPublished)
+    return without(shop, history.DeadLetterPublished)
 
 
 @breaks("input_unaccounted")
 def a_payment_that_waited_for_its_order_and_was_forgotten(shop: SimulatedShop) -> History:
     shop.event("paid", "nobody", "kafka")
     shop.wait(120_000)
-    return without(shop, DeadLetterPublished)
+    return without(shop, history.DeadLetterPublished)
 
 
 @breaks("input_unaccounted")
@@ -536,15 +519,15 @@ def a_return_that_waited_for_its_shipment_and_was_forgotten(shop: SimulatedShop)
     back = [{"sku": "A", "quantity": 2, "warehouse": "SH1"}]
     shop.event("returned", "bought", "kafka", lines=back)
     shop.wait(120_000)
-    return without(shop, DeadLetterPublished)
+    return without(shop, history.DeadLetterPublished)
 
 
 @breaks("input_unaccounted")
 def a_dead_letter_without_a_reason(shop: SimulatedShop) -> History:
     shop.send_malformed()
 
-    def bare(record: HistoryRecord) -> tuple[HistoryRecord, ...]:
-        if isinstance(record, DeadLetterPublished):
+    def bare(record: history.HistoryRecord) -> tuple[history.HistoryRecord, ...]:
+        if isinstance(record, history.DeadLetterPublished):
             return (structs.replace(record, letter=structs.replace(record.letter, reason="")),)
         return (record,)
 
@@ -575,7 +558,7 @@ def test_a_watch_finds_it_while_the_run_goes_on(checker: str) -> None:
     for make_history in BROKEN_HISTORIES[checker]:
         live_judge, found = LiveJudge(), []
         for record in make_history():
-            if isinstance(record, RunQuiesced):
+            if isinstance(record, history.RunQuiesced):
                 break
             found += live_judge.feed(record)
         assert checker in {violation.checker for violation in found}, make_history
