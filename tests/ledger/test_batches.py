@@ -9,16 +9,7 @@ from msgspec import structs
 
 from stocktide.streams.contract.times import now_ms as clock_ms
 from stocktide.tables.ledger.client import AppliedBatch, Busy, KnownSkus, LedgerLimits, Unblessed
-from stocktide.tables.ledger.commands import (
-    Adjust,
-    Command,
-    KnowChannel,
-    Pay,
-    SetPolicy,
-    Sweep,
-    Tick,
-    fingerprint,
-)
+from stocktide.tables.ledger.commands import Adjust, Command, KnowChannel, Pay, SetPolicy, Sweep, Tick, fingerprint
 from tests.ledger.shop_client import OPENING_MS, RedisShopClient, open_shop
 
 LIMITS = LedgerLimits(outbox_max=3, order_retention_ms=50_000, refused_retention_ms=20_000)
