@@ -73,7 +73,6 @@ class BrowserPage:
         return result
 
     async def evaluate(self, script: str) -> Any:
-        """The value of a JavaScript expression, awaited where it is a promise."""
         result = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
@@ -144,8 +143,7 @@ class Chromium:
                 try:
                     yield chromium
                 finally:
-                    for page in chromium._pages:
-                        await page.close()
+                    await chromium.close_pages()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
@@ -154,6 +152,10 @@ class Chromium:
             finally:
                 if process.returncode is None:
                     process.kill()
+
+    async def close_pages(self) -> None:
+        while self._pages:
+            await self._pages.pop().close()
 
     async def open(self, url: str, width: int, height: int, dark: bool = False) -> BrowserPage:
         """A tab of that size, in CSS pixels, with `url` loading in it."""

@@ -1,4 +1,4 @@
-"""One browser for all tests of a module."""
+"""One browser for all tests of a module; its pages are closed after each test."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from tests.browser.chromium import Chromium, find_chromium
 
 
 @pytest.fixture(scope="module")
-async def chromium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
     """The browser; the tests are skipped with a warning where it is not installed."""
     if find_chromium() is None:
         warnings.warn("Chromium is not installed: the pages were NOT tested", stacklevel=1)
         pytest.skip("Chromium is not installed: apt-get install chromium")
     async with Chromium.started(tmp_path_factory.mktemp("browser")) as started:
         yield started
+
+
+@pytest.fixture
+async def chromium(browser: Chromium) -> AsyncIterator[Chromium]:
+    yield browser
+    await browser.close_pages()

@@ -17,8 +17,6 @@ from tests.harness.api_client import ApiTestClient
 from tests.harness.servers import RedisServer
 from tests.harness.system import RunningSystem, running_system
 
-pytestmark = [pytest.mark.browser, pytest.mark.integration]
-
 LIVE = "document.getElementById('connection')?.dataset.state === 'live'"
 POLICY = {"safety_threshold": 5, "resume_threshold": 8, "below_threshold": "preorder", "preorder_cap": 20}
 
@@ -76,7 +74,6 @@ async def test_a_channel_switches_at_its_threshold_and_back(
     await shop.receive("mug-teal", 6)
     await page.until(f"{cell('mug-teal', 'tmall')} === '10 in stock'")
     assert page.errors == []
-    await page.close()
 
 
 async def test_a_click_on_a_sku_shows_where_its_units_are(chromium: Chromium, shop: ApiTestClient) -> None:
@@ -84,7 +81,6 @@ async def test_a_click_on_a_sku_shows_where_its_units_are(chromium: Chromium, sh
     await page.evaluate("[...document.querySelectorAll('#rows button')].find((b) => b.textContent[0] === 'm').click()")
     await page.until("document.getElementById('detail-body').innerText.includes('SH1')")
     assert await page.evaluate("document.getElementById('detail-title').textContent") == "mug-teal"
-    await page.close()
 
 
 async def test_a_name_from_outside_is_text_and_never_markup(chromium: Chromium, shop: ApiTestClient) -> None:
@@ -93,7 +89,6 @@ async def test_a_name_from_outside_is_text_and_never_markup(chromium: Chromium, 
     assert await page.evaluate("document.querySelectorAll('#rows b').length") == await page.evaluate(
         "document.querySelectorAll('#rows .cell > b').length"
     )
-    await page.close()
 
 
 async def test_the_search_finds_a_sku_and_says_where_there_is_none(chromium: Chromium, shop: ApiTestClient) -> None:
@@ -103,7 +98,6 @@ async def test_the_search_finds_a_sku_and_says_where_there_is_none(chromium: Chr
     await page.until("document.querySelectorAll('#rows tr').length === 1")
     await page.evaluate(f"{{ {search.format('nothing')} }}")
     await page.until("!document.getElementById('empty').hidden")
-    await page.close()
 
 
 @pytest.mark.parametrize("width", [360, 1360])
@@ -117,7 +111,6 @@ async def test_the_page_fits_and_follows_the_scheme(
         "dark" if dark else "light"
     )
     await page.picture(tmp_path / "board.png")
-    await page.close()
 
 
 async def test_nothing_is_loaded_from_elsewhere(chromium: Chromium, shop: ApiTestClient) -> None:
@@ -125,7 +118,6 @@ async def test_nothing_is_loaded_from_elsewhere(chromium: Chromium, shop: ApiTes
     loaded = await page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert loaded
     assert all(name.startswith(shop.api) for name in loaded), loaded
-    await page.close()
 
 
 LONG_CHANNELS = (
@@ -146,16 +138,22 @@ WORDS = """[...document.querySelectorAll('.word')].filter((word) => word.offsetP
 })"""
 
 
+@pytest.fixture(scope="module")
+async def long_names(running: RunningSystem) -> None:
+    """Channels and SKUs with long names, and their stock: received once for all widths."""
+    assert {len(name) for name in LONG_CHANNELS} == {30}
+    async with running.client() as shop:
+        for channel in LONG_CHANNELS:
+            assert (await shop.put(f"/v1/policies/{channel}", POLICY)).status == 200
+        for sku, units in zip(LONG_SKUS, (3_000, 4, 987_654, 1_000_000), strict=True):
+            await shop.receive(sku, units)
+
+
 @pytest.mark.parametrize(("width", "whole"), [(1024, 11), (1280, 15)])
 async def test_five_channels_and_long_names_fit_and_no_word_is_broken(
-    chromium: Chromium, shop: ApiTestClient, tmp_path: Path, width: int, whole: int
+    chromium: Chromium, shop: ApiTestClient, long_names: None, tmp_path: Path, width: int, whole: int
 ) -> None:
     """`whole`: characters of the longest word that is seen whole at that width."""
-    assert {len(name) for name in LONG_CHANNELS} == {30}
-    for channel in LONG_CHANNELS:
-        assert (await shop.put(f"/v1/policies/{channel}", POLICY)).status == 200
-    for sku, units in zip(LONG_SKUS, (3_000, 4, 987_654, 1_000_000), strict=True):
-        await shop.receive(sku, units)
     page = await opened(chromium, shop, width)
     remembered = await page.evaluate("localStorage.getItem('channels')")
     try:
@@ -183,7 +181,6 @@ async def test_five_channels_and_long_names_fit_and_no_word_is_broken(
         assert page.errors == []
     finally:
         await page.evaluate(f"localStorage.setItem('channels', {remembered!r})")
-        await page.close()
 
 
 async def test_a_board_without_a_channel_says_what_it_waits_for(chromium: Chromium, shop: ApiTestClient) -> None:
@@ -193,7 +190,6 @@ async def test_a_board_without_a_channel_says_what_it_waits_for(chromium: Chromi
     await page.call("Page.reload")
     await page.until("document.getElementById('connection')?.innerText.includes('waiting for the first channel')")
     assert "A channel appears with its first order or policy" in await page.evaluate("document.body.innerText")
-    await page.close()
 
 
 async def test_a_restart_of_the_api_is_shown(chromium: Chromium, shop: ApiTestClient, running: RunningSystem) -> None:
@@ -204,4 +200,3 @@ async def test_a_restart_of_the_api_is_shown(chromium: Chromium, shop: ApiTestCl
     await page.until(LIVE)
     await shop.receive("mug-teal", 100)
     await page.until(f"{cell('mug-teal', 'tmall')}.startsWith('110 ')")
-    await page.close()

@@ -15,8 +15,6 @@ from stocktide.loadtest.report.page import write_page
 from tests.browser.chromium import BrowserPage, Chromium
 from tests.unit.sample_results import NASTY, broken, flash_sale, nasty, not_valid, search
 
-pytestmark = pytest.mark.browser
-
 # WCAG 2.1 AA for text; large bold text needs less.
 CONTRAST_MIN = 4.5
 # The texts whose contrast is measured against the nearest background that is not transparent.
@@ -53,7 +51,6 @@ PLOTS = """[...document.querySelectorAll('.plot')].map((plot) => {
 async def drawn(
     chromium: Chromium, folder: Path, results: LoadTestResults, width: int = 1280, height: int = 900, dark: bool = False
 ) -> BrowserPage:
-    """The page of these results, with all plots drawn."""
     file = folder / "report.html"
     await asyncio.to_thread(write_page, results, file)
     page = await chromium.open(file.as_uri(), width, height, dark)
@@ -85,7 +82,6 @@ async def test_the_page_fits_is_readable_and_asks_nothing_of_the_network(
     page = await drawn(chromium, tmp_path, results, width, dark=dark)
     await page.picture(tmp_path / "report.png")
     await check_page(page, dark)
-    await page.close()
 
 
 async def test_a_broken_promise_is_seen_without_scrolling_on_a_telephone(chromium: Chromium, tmp_path: Path) -> None:
@@ -95,7 +91,6 @@ async def test_a_broken_promise_is_seen_without_scrolling_on_a_telephone(chromiu
     )
     assert 0 <= box[0] < box[1] <= 800
     await check_page(page, dark=True)
-    await page.close()
 
 
 async def test_a_name_from_the_run_is_text_in_the_plots_too(chromium: Chromium, tmp_path: Path) -> None:
@@ -106,7 +101,6 @@ async def test_a_name_from_the_run_is_text_in_the_plots_too(chromium: Chromium, 
     assert "<i>jd</i>" in ticks
     assert await page.evaluate("document.scripts.length") == 3
     await check_page(page)
-    await page.close()
 
 
 async def test_the_page_follows_the_colour_scheme_and_runs_only_its_scripts(chromium: Chromium, tmp_path: Path) -> None:
@@ -123,4 +117,3 @@ async def test_the_page_follows_the_colour_scheme_and_runs_only_its_scripts(chro
     assert await page.evaluate("typeof ran") == "undefined"
     assert await page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'went', () => 'refused')") == "refused"
     assert any("Content Security Policy" in error for error in page.errors)
-    await page.close()

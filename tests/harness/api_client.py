@@ -139,7 +139,6 @@ class ApiTestClient:
 
     @asynccontextmanager
     async def feed(self, channel: str, last_id: str | None = None) -> AsyncIterator[FeedReader]:
-        """Subscribe to a channel."""
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
         timeout = aiohttp.ClientTimeout(total=None)
         path = f"{self.api}/v1/channels/{channel}/feed"

@@ -45,7 +45,6 @@ S = TypeVar("S", bound=Startable)
 
 @asynccontextmanager
 async def started(server: S) -> AsyncIterator[S]:
-    """Start a server or a process, and stop it at the end."""
     try:
         await server.start()
         yield server
@@ -54,7 +53,6 @@ async def started(server: S) -> AsyncIterator[S]:
 
 
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """The processes that have not ended."""
     return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -197,12 +195,10 @@ class StocktideProcess:
         assert await self.is_ready(), self.log_tail()
 
     async def wait_for_output(self, text: str, seconds_max: float = READY_SECONDS_MAX) -> str:
-        """Wait until the process has printed `text`; all output."""
         await eventually(lambda: text in self.output, seconds_max, self.log_tail)
         return self.output
 
     async def metric(self, name: str) -> float:
-        """The sum of a metric's samples."""
         _, text = await self.get("/metrics")
         samples = (line for line in text.splitlines() if line.startswith((name + " ", name + "{")))
         return sum(float(sample.rpartition(" ")[2]) for sample in samples)

@@ -83,7 +83,6 @@ class SecuredKafka(ConfiguredKafka):
         }
 
     async def allow(self, kind: int, name: str, operations: tuple[str, ...], pattern: int = LITERAL) -> None:
-        """Allow the user these operations."""
         async with admin_client(self.address) as admin:
             for operation in operations:
                 request = CreateAclsRequest(kind, name, pattern, f"User:{USER}", "*", OPERATIONS[operation], ALLOW)

@@ -44,7 +44,6 @@ class RedisProcess:
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def start(self) -> None:
-        """Start the server and wait until it accepts connections."""
         self.folder.mkdir(parents=True, exist_ok=True)
         await self._child.spawn([*server_command(self._program, self.port, self.folder), *self.options])
         await eventually(
@@ -78,7 +77,6 @@ class RedisServer:
 
 @pytest.fixture(scope="session")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedKafka]:
-    """A running Kafka."""
     folder = tmp_path_factory.mktemp("kafka")
     async with started(EmbeddedKafka(folder, folder / "kafka.log")) as server:
         yield server

@@ -79,7 +79,6 @@ class RunningSystem(StocktideProcess):
         return await run_stocktide(*arguments, environ={**variables, **(environ or {})})
 
     def client(self) -> AbstractAsyncContextManager[ApiTestClient]:
-        """A client of its API."""
         return open_client(self.api)
 
     @property

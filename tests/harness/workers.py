@@ -60,7 +60,6 @@ class WorkerGroup:
         }
 
     async def run(self, *arguments: str) -> CommandResult:
-        """Run a command on this installation."""
         return await run_stocktide(*arguments, environ=self.environ)
 
     async def start(self, name: str = "w1", wait: bool = True, **settings: str) -> StocktideProcess:
@@ -93,7 +92,6 @@ class WorkerGroup:
             await publisher.publish(self.topic(topic), map(_encode, rows), publisher.epoch, to_partition)
 
     async def send_orders(self, *events: Event) -> None:
-        """Write events of orders as channels do."""
         await self.write(ORDERS, *((str(event["order_id"]), event) for event in events))
 
     @asynccontextmanager
@@ -146,12 +144,10 @@ class WorkerGroup:
             return [record async for _, some in read_topic(consumer) for record in some]
 
     async def rows(self, topic: Topic) -> dict[str, Any]:
-        """The newest row of each key."""
         records = await self.records(topic)
         return {(record.key or b"").decode(): record.value and json.loads(record.value) for record in records}
 
     async def rows_when(self, topic: Topic, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The newest rows, once `holds` is true of them."""
         found: dict[str, Any] = {}
 
         async def matches() -> bool:

@@ -26,7 +26,6 @@ async def running(
 
 @pytest.fixture
 async def shop(running: RunningSystem) -> AsyncIterator[ApiTestClient]:
-    """A client of that system."""
     async with running.client() as client:
         yield client
 

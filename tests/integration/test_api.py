@@ -8,13 +8,10 @@ from urllib.parse import quote
 
 import msgspec
 import orjson
-import pytest
 
 from stocktide.streams.contract import documents
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.events import AT, stock_received
-
-pytestmark = pytest.mark.integration
 
 
 async def test_an_empty_system_has_no_channels_and_no_stock(shop: ApiTestClient) -> None:

@@ -9,8 +9,7 @@ import orjson
 import pytest
 
 from tests.harness.api_client import ApiTestClient, unique_name
-
-pytestmark = pytest.mark.integration
+from tests.harness.events import lines_of
 
 ORDER = {"order_id": "bad", "channel": "tmall", "lines": [{"sku": "A", "quantity": 1}]}
 
@@ -20,30 +19,18 @@ def order(**changes: Any) -> bytes:
     return orjson.dumps({**ORDER, **changes})
 
 
+# A field of each kind; tests/unit/test_events.py has every wrong value.
 WRONG_FIELDS = [
-    (order(lines=[{"sku": "A", "quantity": -1}]), "lines[0].quantity"),
-    (order(lines=[{"sku": "A", "quantity": 0}]), "lines[0].quantity"),
-    (order(lines=[{"sku": "A", "quantity": 1_000_001}]), "lines[0].quantity"),
-    (order(lines=[{"sku": "A", "quantity": 1.5}]), "lines[0].quantity"),
-    (order(lines=[{"sku": "A", "quantity": "1"}]), "lines[0].quantity"),
     (order(lines=[{"sku": "A", "quantity": 600_000}] * 2), "lines[1].quantity"),
     (order().replace(b'"quantity":1', b'"quantity":1' + b"0" * 400), "lines[0].quantity"),
     (order(lines=[{"sku": "A", "quantity": 1}, {"quantity": 1}]), "lines[1].sku"),
-    (order(lines=[]), "lines"),
     (order(lines=[{"sku": f"S{number}", "quantity": 1} for number in range(2001)]), "lines"),
     (order(lines=None), "lines"),
-    (order(order_id=""), "order_id"),
     (order(order_id="x" * 129), "order_id"),
-    (order(order_id="a b"), "order_id"),
-    (order(order_id="a\u0000b"), "order_id"),
-    (order(order_id=7), "order_id"),
-    (order(channel=None), "channel"),
     (order(channel="*"), "channel"),
     (order(channel="\u202e"), "channel"),
     (order(priority="gold"), "priority"),
-    (order(hold_seconds=0), "hold_seconds"),
     (order(hold_seconds=604_801), "hold_seconds"),
-    (order(occurred_at="yesterday"), "occurred_at"),
     (order(occurred_at="2026-11-11T00:00:00"), "occurred_at"),
     (b'{"channel":"tmall","lines":[{"sku":"A","quantity":1}]}', "order_id"),
 ]
@@ -114,12 +101,7 @@ async def test_rule_40_what_is_dated_too_far_ahead_is_422_at_every_path(shop: Ap
     await shop.receive(sku, 5)
     answer = await shop.place(sku, occurred_at=ahead)
     assert (answer.status, answer.code, answer.body["errors"][0]["path"]) == (422, "occurred_in_future", "occurred_at")
-    count = {
-        "type": "stock.counted",
-        "id": unique_name("c"),
-        "warehouse": "SH1",
-        "lines": [{"sku": sku, "quantity": 1}],
-    }
+    count = {"type": "stock.counted", "id": unique_name("c"), "warehouse": "SH1", "lines": lines_of((sku, 1))}
     answer = await shop.post("/v1/movements", count | {"occurred_at": ahead})
     assert (answer.status, answer.code, answer.body["errors"][0]["path"]) == (422, "occurred_in_future", "occurred_at")
     answer = await shop.send_events(count | {"occurred_at": ahead}, count)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from stocktide.embedded import EmbeddedKafka
 from stocktide.streams.topics import ALERTS, AUDIT, RESERVATIONS
@@ -19,7 +18,6 @@ from tests.harness.eventually import eventually
 from tests.harness.process import CommandResult
 from tests.harness.workers import WAIT_SECONDS_MAX, WorkerGroup
 
-pytestmark = pytest.mark.integration
 OPENING = 100_000
 
 

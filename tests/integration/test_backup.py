@@ -40,8 +40,6 @@ from tests.harness.servers import RedisProcess, RedisServer
 from tests.harness.system import running_system
 from tests.harness.trimming import snapshot_offset, trim
 
-pytestmark = pytest.mark.integration
-
 UNITS = 1_000
 # Receipts of one unit, PUMPED at a time: some 1,000 a second.
 PUMPED, PUMP_SECONDS = 20, 0.02

@@ -7,14 +7,11 @@ import signal
 from pathlib import Path
 
 import psutil
-import pytest
 
 from stocktide.demo import catalog
 from tests.harness.api_client import open_client
 from tests.harness.eventually import eventually
 from tests.harness.process import StocktideProcess, started
-
-pytestmark = pytest.mark.integration
 
 TRADING_SECONDS_MAX = 120.0
 

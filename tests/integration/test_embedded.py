@@ -19,8 +19,6 @@ from tests.harness.eventually import eventually
 from tests.harness.process import started
 from tests.harness.servers import RedisServer
 
-pytestmark = pytest.mark.integration
-
 
 async def test_kafka_keeps_its_records_and_its_address_over_a_stop_and_a_crash(tmp_path: Path) -> None:
     server = EmbeddedKafka(tmp_path / "kafka", tmp_path / "kafka.log")

@@ -7,8 +7,6 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from stocktide.ops.dead_letters.reader import ALL_STATES, DeadLetterFold, DeadLetterSummary, DeadLetterTopic, State
 from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, unique_name
 from tests.harness.events import AT, lines_of, order_placed, stock_received
@@ -16,13 +14,15 @@ from tests.harness.eventually import eventually
 from tests.harness.process import CommandResult
 from tests.harness.system import RunningSystem
 
-pytestmark = pytest.mark.integration
 # Wide enough for each sentence to stay on one line.
 COLUMNS = 140
 
 
-async def stocktide(running: RunningSystem, *arguments: str) -> CommandResult:
-    return await running.run(*arguments, environ={"COLUMNS": str(COLUMNS)})
+async def stocktide(running: RunningSystem, *arguments: str, status: int = 0) -> CommandResult:
+    """Run a command, which has to end with this status."""
+    done = await running.run(*arguments, environ={"COLUMNS": str(COLUMNS)})
+    assert done.status == status, done
+    return done
 
 
 async def traded(shop: ApiTestClient) -> str:
@@ -47,9 +47,7 @@ async def traded(shop: ApiTestClient) -> str:
 async def test_the_history_of_a_sku_adds_up_to_its_stock(running: RunningSystem, shop: ApiTestClient) -> None:
     sku = await traded(shop)
     stock = await shop.stock(sku)
-    status, output, errors = await stocktide(running, "explain", sku, "--json")
-    assert status == 0, errors
-    story = json.loads(output)
+    story = (await stocktide(running, "explain", sku, "--json")).report
     assert story["now"] == stock and story["explained"] and story["from_the_beginning"]
     counters: dict[str, int] = {}
     for change in story["changes"]:
@@ -58,8 +56,7 @@ async def test_the_history_of_a_sku_adds_up_to_its_stock(running: RunningSystem,
         on_hand = sum(units for name, units in counters.items() if name.startswith("on_hand@"))
         assert on_hand == change["after"]["on_hand"]
     assert story["changes"][-1]["after"]["available"] == stock["available"]
-    status, output, _ = await stocktide(running, "explain", sku)
-    assert status == 0
+    output = (await stocktide(running, "explain", sku)).out
     for words in (
         "received 50 at SH1",
         "took 2: held",
@@ -78,35 +75,26 @@ async def test_explain_shows_a_sku_at_a_version_and_at_a_time(running: RunningSy
     await asyncio.sleep(1.1)
     await shop.place(sku, 2)
     for at in (str(before["version"]), before["as_of"], before["as_of"][:19]):
-        status, output, errors = await stocktide(running, "explain", sku, "--at", at, "--json")
-        assert status == 0, errors
-        stood = json.loads(output)
+        stood = (await stocktide(running, "explain", sku, "--at", at, "--json")).report
         assert {name: stood[name] for name in before} == before
-    status, output, _ = await stocktide(running, "explain", sku, "--at", "1")
-    assert status == 0 and "SH1" in output and "tmall" in output
-    status, _, errors = await stocktide(running, "explain", sku, "--at", "99")
-    assert status == 1 and "the newest is" in errors
-    status, _, errors = await stocktide(running, "explain", sku, "--at", "2001-01-01")
-    assert status == 1 and "nobody had named" in errors
+    output = (await stocktide(running, "explain", sku, "--at", "1")).out
+    assert "SH1" in output and "tmall" in output
+    assert "the newest is" in (await stocktide(running, "explain", sku, "--at", "99", status=1)).err
+    assert "nobody had named" in (await stocktide(running, "explain", sku, "--at", "2001-01-01", status=1)).err
 
 
 async def test_explain_shows_the_part_that_is_asked_for(running: RunningSystem, shop: ApiTestClient) -> None:
     sku = await traded(shop)
-    _, output, _ = await stocktide(running, "explain", sku, "--json", "--limit", "2")
-    newest = json.loads(output)
+    newest = (await stocktide(running, "explain", sku, "--json", "--limit", "2")).report
     assert len(newest["changes"]) == 2 and not newest["from_the_beginning"]
     assert newest["stood_at"]["version"] == newest["changes"][0]["version"] - 1
-    _, output, _ = await stocktide(running, "explain", sku, "--json", "--warehouse", "BJ1")
+    output = (await stocktide(running, "explain", sku, "--json", "--warehouse", "BJ1")).out
     assert [change["change"] for change in json.loads(output)["changes"]] == [{"on_hand@BJ1": 10}]
     since = newest["changes"][0]["at"]
-    _, output, _ = await stocktide(running, "explain", sku, "--json", "--since", since)
-    assert json.loads(output)["changes"] == newest["changes"]
-    status, output, _ = await stocktide(running, "explain", sku, "--since", "2099-01-01")
-    assert status == 0 and "no change to show" in output
-    status, _, errors = await stocktide(running, "explain", sku, "--warehouse", "XX")
-    assert status == 2 and "it was in: SH1, BJ1" in errors
-    status, _, errors = await stocktide(running, "explain", "nobody")
-    assert status == 2 and "nobody" in errors
+    assert (await stocktide(running, "explain", sku, "--json", "--since", since)).report["changes"] == newest["changes"]
+    assert "no change to show" in (await stocktide(running, "explain", sku, "--since", "2099-01-01")).out
+    assert "it was in: SH1, BJ1" in (await stocktide(running, "explain", sku, "--warehouse", "XX", status=2)).err
+    assert "nobody" in (await stocktide(running, "explain", "nobody", status=2)).err
 
 
 async def test_a_history_is_paged_from_the_newest_change_to_the_first(shop: ApiTestClient) -> None:
@@ -163,19 +151,15 @@ async def test_a_letter_that_is_refused_again_keeps_its_first_origin(
     (letter,) = await letters_when(running, "conflict", 1)
     origin = f"orders/{letter.origin.partition}/{letter.origin.offset}"
     assert letter.key == order.encode()
-    status, output, _ = await stocktide(running, "dead-letters", "show", origin, "--raw")
-    assert status == 0 and json.loads(output)["channel"] == "jd"
-    status, output, errors = await stocktide(running, "dead-letters", "retry", origin, "--by", "mei")
-    assert status == 0 and "sent again as orders/" in output, errors
+    assert (await stocktide(running, "dead-letters", "show", origin, "--raw")).report["channel"] == "jd"
+    assert "sent again as orders/" in (await stocktide(running, "dead-letters", "retry", origin, "--by", "mei")).out
     first, again = await letters_when(running, "conflict", 2, ALL_STATES)
     assert (first.place, first.state, first.by, again.state) == (letter.place, "retried", "mei", "open")
     assert (again.origin, again.key, again.size) == (letter.origin, letter.key, letter.size)
     assert again.place != letter.place
-    status, _, _ = await stocktide(running, "dead-letters", "drop", origin)
-    assert status == 0
+    await stocktide(running, "dead-letters", "drop", origin)
     await letters_when(running, "conflict", 0)
-    status, _, errors = await stocktide(running, "dead-letters", "retry", origin)
-    assert status == 2 and "was dropped by" in errors
+    assert "was dropped by" in (await stocktide(running, "dead-letters", "retry", origin, status=2)).err
     assert (await shop.stock(sku))["locked"] == 1
 
 
@@ -189,13 +173,12 @@ async def test_letters_are_retried_together_only_on_request(running: RunningSyst
     await shop.send_events({**shipped, "lines": [{"sku": f"{sku}-other", "quantity": 1, "warehouse": "SH1"}]})
     await letters_when(running, "unknown_sku", 1)
     await letters_when(running, "not_in_order", 1)
-    status, _, _ = await stocktide(running, "dead-letters", "retry", "--all")
-    assert status != 0, "nobody is there to say yes"
-    status, output, _ = await stocktide(running, "dead-letters", "retry", "--all", "--yes")
-    assert status == 1 and "1 sent again, 1 skipped" in output and "Send it under a new one" in output
+    unconfirmed = await running.run("dead-letters", "retry", "--all")
+    assert unconfirmed.status != 0, "nobody is there to say yes"
+    output = (await stocktide(running, "dead-letters", "retry", "--all", "--yes", status=1)).out
+    assert "1 sent again, 1 skipped" in output and "Send it under a new one" in output
     _, again = await letters_when(running, "not_in_order", 2, ALL_STATES)
     assert again.key == order.encode() and again.state == "open"
-    status, output, _ = await stocktide(running, "dead-letters", "drop", "--all", "--yes", "--json")
-    assert status == 0 and {done["state"] for done in json.loads(output)} == {"dropped"}
-    status, output, _ = await stocktide(running, "dead-letters", "list", "--json")
-    assert status == 0 and json.loads(output) == []
+    output = (await stocktide(running, "dead-letters", "drop", "--all", "--yes", "--json")).out
+    assert {done["state"] for done in json.loads(output)} == {"dropped"}
+    assert (await stocktide(running, "dead-letters", "list", "--json")).report == []

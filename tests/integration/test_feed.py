@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.events import stock_received
 from tests.harness.system import RunningSystem
 
-pytestmark = pytest.mark.integration
+
+async def receive_all(shop: ApiTestClient, skus: list[str], units: int = 5) -> None:
+    """One receipt of many SKUs, applied."""
+    await shop.move(stock_received(unique_name("wms"), *((sku, units) for sku in skus)))
 
 
 async def test_a_channel_is_known_from_its_first_subscription(shop: ApiTestClient) -> None:
@@ -31,8 +32,7 @@ async def test_a_feed_begins_with_all_there_is_and_goes_on_with_what_changes(sho
     channel = unique_name("channel")
     skus = [unique_name("sku") for _ in range(5)]
     await shop.put(f"/v1/policies/{channel}", {})
-    for sku in skus:
-        await shop.receive(sku, 10)
+    await receive_all(shop, skus, 10)
     async with shop.feed(channel) as first:
         while set(skus) - set(first.versions):
             await first.next()
@@ -63,8 +63,7 @@ async def test_a_client_that_was_cut_gets_exactly_what_it_missed(shop: ApiTestCl
     channel = unique_name("channel")
     skus = [unique_name("sku") for _ in range(6)]
     await shop.put(f"/v1/policies/{channel}", {})
-    for sku in skus:
-        await shop.receive(sku, 10)
+    await receive_all(shop, skus, 10)
     async with shop.feed(channel) as feed:
         while set(skus) - set(feed.versions):
             await feed.next()
@@ -115,11 +114,6 @@ async def test_a_feed_outlives_the_api_by_its_last_id(shop: ApiTestClient, runni
     async with shop.feed(channel, last_id) as feed:
         feed.versions = seen
         assert (await feed.until(sku))["quantity"] == 9
-
-
-async def receive_all(shop: ApiTestClient, skus: list[str]) -> None:
-    """One receipt of many SKUs, applied."""
-    await shop.move(stock_received(unique_name("wms"), *((sku, 5) for sku in skus)))
 
 
 async def snapshot(shop: ApiTestClient, channel: str, last_id: str | None = None) -> set[str]:

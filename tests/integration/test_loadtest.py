@@ -12,8 +12,6 @@ from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
 from tests.integration.test_replay import retail_file
 
-pytestmark = pytest.mark.integration
-
 LOADTEST_SECONDS_MAX = 240.0
 SMALL = ("--rate", "20", "--seconds", "4", "--skus", "20", "--hot", "2", "--channels", "2")
 FEW = ("--subscribers", "6", "--hold-seconds", "4")

@@ -16,8 +16,6 @@ from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
 from tests.integration.faulty_proxy import PlantedFault, faulty_proxy
 
-pytestmark = pytest.mark.integration
-
 
 async def sale_with(fault: PlantedFault, running: RunningSystem) -> LoadTestResults:
     """A small sale through the faulty proxy."""

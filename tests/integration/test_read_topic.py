@@ -11,8 +11,6 @@ from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.kafka.read_topic import open_consumer, read_topic
 from stocktide.streams.topics import STOCK
 
-pytestmark = pytest.mark.integration
-
 
 async def test_a_read_ends_at_the_end_offset_and_the_next_one_continues_there(
     kafka: EmbeddedKafka, app_id: str

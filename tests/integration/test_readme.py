@@ -10,11 +10,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.harness.system import RunningSystem, SystemFactory
-
-pytestmark = pytest.mark.integration
 
 README = Path(__file__).parents[2] / "README.md"
 STORY_SECONDS_MAX = 120.0

@@ -13,8 +13,6 @@ import pytest
 from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem, SystemFactory
 
-pytestmark = pytest.mark.integration
-
 REPLAY_SECONDS_MAX = 240.0
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
 COUNTRIES = ("United Kingdom", "France", "EIRE")

@@ -46,8 +46,6 @@ from tests.harness.api_client import unique_name
 from tests.harness.servers import RedisServer
 from tests.harness.trimming import trim
 
-pytestmark = pytest.mark.integration
-
 PARTITIONS = 2
 HEADERS = [("origin", b"shop"), ("note", b"")]
 AT_MS = 1_790_000_000_000
@@ -107,7 +105,6 @@ async def write(settings: Settings, topic: Topic, *rows: tuple[bytes | None, byt
 
 
 async def commit(settings: Settings, offsets: Mapping[Topic, int]) -> None:
-    """Commit the offset of partition 0 of each topic."""
     parts = {TopicPartition(topic.full_name(settings.app_id), 0): offset for topic, offset in offsets.items()}
     options = {"group_id": settings.app_id, "enable_auto_commit": False}
     async with AIOKafkaConsumer(bootstrap_servers=settings.kafka, **options) as consumer:
@@ -116,7 +113,6 @@ async def commit(settings: Settings, offsets: Mapping[Topic, int]) -> None:
 
 
 async def committed(settings: Settings) -> dict[str, int]:
-    """The committed offset of partition 0 of each topic."""
     async with admin_client(settings.kafka) as admin:
         found = await admin.list_consumer_group_offsets(settings.app_id)
     return {part.topic.removeprefix(f"{settings.app_id}-"): at.offset for part, at in found.items()}
@@ -128,8 +124,14 @@ async def saved(settings: Settings, folder: Path) -> Backup:
     return made, await back_up(settings, made, QUIET)
 
 
+async def restored(place: Settings, folder: Path) -> tuple[Backup, Settings, Backup]:
+    """A backup of a place, another place that it is restored to, and a backup of that one."""
+    first, to = await saved(place, folder), elsewhere(place)
+    await restore(to, *first, QUIET)
+    return first, to, await saved(to, folder)
+
+
 def of(backup: Backup, topic: Topic) -> list[ArchivedRecord]:
-    """The records of partition 0 in a backup."""
     folder, manifest = backup
     (copy,) = (each for each in manifest.copies if (each.topic, each.partition) == (topic.name, 0))
     return list(read_records(folder, copy))
@@ -184,10 +186,7 @@ async def test_a_backup_has_the_sources_of_all_its_records(
 async def test_records_come_back_with_all_that_kafka_knows_of_them(place: Settings, tmp_path: Path) -> None:
     await write(place, ORDERS, (b"o1", b"{}"), (None, b"no key"), (b"", b""))
     await write(place, STOCK, (b"A", b"1"), (b"B", b"2"), (b"A", None))
-    first = await saved(place, tmp_path)
-    to = elsewhere(place)
-    await restore(to, *first, QUIET)
-    second = await saved(to, tmp_path)
+    first, _, second = await restored(place, tmp_path)
     assert of(second, ORDERS) == of(first, ORDERS)
     assert of(second, STOCK) == of(first, STOCK)
     (record, *_) = of(second, ORDERS)
@@ -200,10 +199,7 @@ async def test_the_journal_keeps_its_offsets_and_committed_offsets_move(place: S
     for topic, below in ((JOURNAL, 6), (ORDERS, 4), (MOVEMENTS, 10)):
         await trim(place.kafka, topic.full_name(place.app_id), below)
     await commit(place, {JOURNAL: 8, ORDERS: 7, MOVEMENTS: 10})
-    first = await saved(place, tmp_path)
-    to = elsewhere(place)
-    await restore(to, *first, QUIET)
-    second = await saved(to, tmp_path)
+    first, to, second = await restored(place, tmp_path)
     assert of(second, JOURNAL) == of(first, JOURNAL)
     assert [record.offset for record in of(second, JOURNAL)] == [6, 7, 8, 9]
     assert [(record.offset, record.value) for record in of(second, ORDERS)] == [
@@ -215,9 +211,7 @@ async def test_the_journal_keeps_its_offsets_and_committed_offsets_move(place: S
 async def test_an_empty_journal_continues_at_its_offset(place: Settings, tmp_path: Path) -> None:
     await write(place, JOURNAL, *((None, b"x") for _ in range(5)))
     await trim(place.kafka, JOURNAL.full_name(place.app_id), 5)
-    first = await saved(place, tmp_path)
-    to = elsewhere(place)
-    await restore(to, *first, QUIET)
+    _, to, _ = await restored(place, tmp_path)
     await write(to, JOURNAL, (None, b"next"))
     assert [record.offset for record in of(await saved(to, tmp_path), JOURNAL)] == [5]
 

@@ -31,8 +31,6 @@ from tests.harness.secured_servers import (
 from tests.harness.system import RunningSystem, running_system
 from tests.harness.trimming import trim
 
-pytestmark = pytest.mark.integration
-
 OPERATIONS_PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 
 

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 import pytest
 
 from tests.harness.api_client import ApiTestClient, open_client, unique_name
-from tests.harness.events import Event, order_paid, stock_received
+from tests.harness.events import Event, lines_of, order_paid, stock_received
 from tests.harness.eventually import eventually
 from tests.harness.system import RunningSystem
-
-pytestmark = pytest.mark.integration
 
 # The longest wait for an answer, on a busy machine.
 ANSWER_SECONDS_MAX = 5.0
@@ -121,18 +119,15 @@ async def test_an_order_with_long_names_beyond_a_records_size_is_rejected_alone(
 ) -> None:
     skus = skus_of(unique_name("split"), 2_000)
     await receive_everywhere(shop, [long_name(unique_name(f"S{number}-")) for number in range(7)], skus)
-    order = {
-        "order_id": unique_name("split"),
-        "channel": "tmall",
-        "lines": [{"sku": sku, "quantity": 7} for sku in skus],
-    }
+    lines = lines_of(*((sku, 7) for sku in skus))
+    order = {"order_id": unique_name("split"), "channel": "tmall", "lines": lines}
     async with selling(shop):
         began = time.monotonic()
         answer = await shop.post("/v1/orders", order)
         assert answer.status == 413 and answer.code == "too_large", answer.body
         assert time.monotonic() - began < ANSWER_SECONDS_MAX
         assert (await shop.post("/v1/orders", order)).body["replayed"]
-        few = {**order, "order_id": unique_name("split"), "lines": order["lines"][: scale.lines // 2]}
+        few = {**order, "order_id": unique_name("split"), "lines": lines[: scale.lines // 2]}
         held = await shop.post("/v1/orders", few)
         assert held.status == 201, held.body
     await channel_shows(shop, "tmall", skus[0], 0)
@@ -148,7 +143,7 @@ async def test_wide_holds_that_expire_together_all_end(
     await shop.move(receipt("SH1", skus, scale.orders))
     for _ in range(scale.orders):
         order = {"order_id": unique_name("hold"), "channel": "tmall", "hold_seconds": 4}
-        lines = [{"sku": sku, "quantity": 1} for sku in skus]
+        lines = lines_of(*((sku, 1) for sku in skus))
         assert (await shop.post("/v1/orders", {**order, "lines": lines})).status == 201
     running.signal_part("worker", signal.SIGSTOP)
     await asyncio.sleep(5)

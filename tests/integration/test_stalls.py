@@ -7,7 +7,6 @@ import json
 import signal
 from typing import Any
 
-import pytest
 from aiokafka import AIOKafkaConsumer
 
 from stocktide.streams.kafka.admin import admin_client, ensure_topics
@@ -15,8 +14,6 @@ from stocktide.tables.settlement.stalls import STALL_SECONDS
 from tests.harness.eventually import eventually
 from tests.harness.process import CommandResult, fetch
 from tests.harness.system import RunningSystem, SystemFactory
-
-pytestmark = pytest.mark.integration
 
 # A stall is reported after 10 s on a quiet machine.
 REPORT_SECONDS_MAX = 60.0

@@ -20,8 +20,6 @@ from tests.harness.servers import RedisProcess
 from tests.harness.system import RunningSystem, SystemFactory, running_system
 from tests.harness.workers import WorkerGroup
 
-pytestmark = pytest.mark.integration
-
 END_SECONDS_MAX = 30.0
 # A wait is reported after ten seconds, and killing a stopped process takes as long again.
 REASON_SECONDS_MAX = 60.0

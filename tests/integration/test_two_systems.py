@@ -20,8 +20,6 @@ from tests.harness.process import CommandResult, run_stocktide
 from tests.harness.servers import RedisServer
 from tests.harness.system import RunningSystem, running_system
 
-pytestmark = pytest.mark.integration
-
 # A command that changes a system first names it on standard error.
 CHANGES = re.compile(r"changes this system:\n  data    (\S+)\n  app id  (\S+)\n")
 

@@ -13,8 +13,6 @@ from tests.harness.eventually import eventually
 from tests.harness.process import alive, fetch
 from tests.harness.system import RunningSystem, SystemFactory
 
-pytestmark = pytest.mark.integration
-
 GONE_SECONDS_MAX = 30.0
 
 

@@ -8,8 +8,6 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from stocktide.streams.topics import ADJUSTMENTS, CHANNEL_STOCK, DEAD_LETTERS, MOVEMENTS, ORDERS, RESERVATIONS, STOCK
 from stocktide.tables.ledger.records import SkuRecord
 from tests.harness.events import AT, lines_of, order_paid, order_placed, placed_and_paid
@@ -17,7 +15,6 @@ from tests.harness.eventually import eventually
 from tests.harness.process import StocktideProcess
 from tests.harness.workers import WAIT_SECONDS_MAX, WorkerGroup
 
-pytestmark = pytest.mark.integration
 OPENING = 1_000_000
 # Longer than the session timeout of streams.app: the partitions are reassigned.
 LONGER_THAN_SESSION_SECONDS = 13.0

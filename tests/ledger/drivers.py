@@ -43,7 +43,6 @@ class CommandReply:
 
     @property
     def alert_types(self) -> set[str]:
-        """The types of the alerts."""
         return {alert.type for alert in self.alerts}
 
 
@@ -80,7 +79,6 @@ class ModelDriver:
         self.state = state or ModelState()
 
     async def apply(self, commands: Sequence[Command], now: int) -> list[CommandReply]:
-        """Decide `commands` one after the other."""
         replies = []
         for command in commands:
             answer = model.advance(self.state, command, now)
@@ -95,12 +93,10 @@ class ModelDriver:
         return None if order is None else common_record(order)
 
     def stock(self, sku: str) -> SkuCounters:
-        """A SKU's counters."""
         known = self.state.skus.get(sku)
         return SkuCounters(dict(known.counters) if known else {})
 
     def offer(self, sku: str, channel: str) -> OfferState:
-        """What a channel may sell."""
         return current_offer(self.state, channel, self.state.skus.get(sku, ModelSku()))
 
     def version(self, sku: str) -> int:
@@ -212,7 +208,6 @@ class RedisDriver:
         return self._versions.get(sku, 0)
 
     def movement(self, warehouse: str, movement_id: str) -> MovementRecord:
-        """A movement, as published."""
         return self._movements[warehouse, movement_id]
 
     def movement_lines(self, warehouse: str, movement_id: str) -> dict[str, str]:

@@ -8,44 +8,17 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from stocktide.tables.ledger.commands import (
-    Adjust,
-    Cancel,
-    Command,
-    ContinueCounts,
-    Count,
-    DeletePolicy,
-    Extend,
-    KnowChannel,
-    Pay,
-    Place,
-    Receive,
-    SetPolicy,
-    Ship,
-    Sweep,
-    TakeBack,
-    Tick,
-    Transfer,
-)
+from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
-from tests.ledger import model_orders
+from tests.ledger import model_orders, model_state
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import evaluate
-from tests.ledger.model_state import (
-    EVENT_BYTES_MIN,
-    FUTURE_MS_MAX,
-    ModelAnswer,
-    ModelOrder,
-    ModelSku,
-    ModelState,
-    ParkedEvent,
-)
 
-OrderCommand = Pay | Cancel | Extend | Ship | TakeBack
+OrderCommand = commands.Pay | commands.Cancel | commands.Extend | commands.Ship | commands.TakeBack
 
 
-def advance(state: ModelState, command: Command, now: int) -> ModelAnswer:
+def advance(state: model_state.ModelState, command: commands.Command, now: int) -> model_state.ModelAnswer:
     """Decide one command. The ledger's time never goes back."""
     state.now = max(state.now, now)
     state.alerts.clear()
@@ -56,55 +29,59 @@ def advance(state: ModelState, command: Command, now: int) -> ModelAnswer:
     origin = getattr(command, "origin", None)
     if origin is not None and not replayed and outcome in REFUSALS - _silent_refusals(command):
         state.refused.append(outcome)
-    return ModelAnswer(outcome, replayed, tuple(state.alerts), tuple(state.refused))
+    return model_state.ModelAnswer(outcome, replayed, tuple(state.alerts), tuple(state.refused))
 
 
-def end_batch(state: ModelState) -> ModelAnswer:
+def end_batch(state: model_state.ModelState) -> model_state.ModelAnswer:
     """Take the steps of counts that follow a batch."""
     state.alerts.clear()
     state.refused.clear()
     finish_counts(state)
-    return ModelAnswer("counting", False, tuple(state.alerts), tuple(state.refused))
+    return model_state.ModelAnswer("counting", False, tuple(state.alerts), tuple(state.refused))
 
 
-def _silent_refusals(command: Command) -> frozenset[Outcome]:
+def _silent_refusals(command: commands.Command) -> frozenset[Outcome]:
     """Refusals without a dead letter: an order that finds no stock is no bad input."""
-    return REFUSALS_OF_LINES if isinstance(command, Place) else frozenset()
+    return REFUSALS_OF_LINES if isinstance(command, commands.Place) else frozenset()
 
 
-def _is_ahead(state: ModelState, command: Place | OrderCommand) -> bool:
+def _is_ahead(state: model_state.ModelState, command: commands.Place | OrderCommand) -> bool:
     """Rule 40, for a new command: a repeat is answered whatever its time."""
     order = state.orders.get(command.order_id)
     known = order is not None and order.state != "parked"
-    if known and order is not None and (isinstance(command, Place) or command.id in order.events):
+    if known and order is not None and (isinstance(command, commands.Place) or command.id in order.events):
         return False
-    return command.at is not None and command.at > state.now + FUTURE_MS_MAX
+    return command.at is not None and command.at > state.now + model_state.FUTURE_MS_MAX
 
 
-def _decide(state: ModelState, command: Command) -> tuple[Outcome, bool]:
-    if isinstance(command, Place | OrderCommand) and _is_ahead(state, command):
+def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[Outcome, bool]:
+    if isinstance(command, commands.Place | OrderCommand) and _is_ahead(state, command):
         return Outcome.OCCURRED_IN_FUTURE, False
     match command:
-        case Place():
+        case commands.Place():
             return _place(state, command)
-        case Pay() | Cancel() | Extend() | Ship() | TakeBack():
+        case commands.Pay() | commands.Cancel() | commands.Extend() | commands.Ship() | commands.TakeBack():
             return _order_event(state, command)
-        case Receive() | Adjust() | Count() | Transfer():
-            return take_part(state, command) if isinstance(command, Count) and command.parts else move(state, command)
-        case SetPolicy() | DeletePolicy():
+        case commands.Receive() | commands.Adjust() | commands.Count() | commands.Transfer():
+            return (
+                take_part(state, command)
+                if isinstance(command, commands.Count) and command.parts
+                else move(state, command)
+            )
+        case commands.SetPolicy() | commands.DeletePolicy():
             return _policy(state, command)
-        case KnowChannel():
+        case commands.KnowChannel():
             known = command.channel in state.channels
             _make_known(state, command.channel)
             return Outcome.CHANNEL_KNOWN, known
-        case Sweep() | ContinueCounts():
+        case commands.Sweep() | commands.ContinueCounts():
             return Outcome.SWEPT, False  # the model leaves no work for later
-        case Tick():
+        case commands.Tick():
             return _tick(state), False
     assert_never(command)
 
 
-def _place(state: ModelState, command: Place) -> tuple[Outcome, bool]:
+def _place(state: model_state.ModelState, command: commands.Place) -> tuple[Outcome, bool]:
     known = state.orders.get(command.order_id)
     if known is None or known.state == "parked":
         _make_known(state, command.channel)
@@ -128,7 +105,9 @@ _DONE = {
 }
 
 
-def _order_event(state: ModelState, command: OrderCommand, event: ParkedEvent | None = None) -> tuple[Outcome, bool]:
+def _order_event(
+    state: model_state.ModelState, command: OrderCommand, event: model_state.ParkedEvent | None = None
+) -> tuple[Outcome, bool]:
     """Decide an event of an order; `event` is its entry among the parked ones, where it has waited."""
     order = state.orders.get(command.order_id)
     if order is None or order.state == "parked":
@@ -137,7 +116,7 @@ def _order_event(state: ModelState, command: OrderCommand, event: ParkedEvent | 
     seen = order.events.get(command.id)
     if seen is not None:
         return (_DONE[type(command).__name__], True) if seen == command.fingerprint else (Outcome.CONFLICT, False)
-    is_early = isinstance(command, TakeBack) and return_refusal(order, command) == Outcome.PARKED
+    is_early = isinstance(command, commands.TakeBack) and return_refusal(order, command) == Outcome.PARKED
     if is_early or _parked_event(order, command):
         return _park(state, order, command, event)
     outcome, replayed = _apply(state, order, command)
@@ -147,19 +126,19 @@ def _order_event(state: ModelState, command: OrderCommand, event: ParkedEvent | 
     return outcome, replayed
 
 
-def _retry(state: ModelState, event: ParkedEvent) -> None:
+def _retry(state: model_state.ModelState, event: model_state.ParkedEvent) -> None:
     """Decide an event that has waited."""
     outcome, _ = _order_event(state, event.command, event)
     if outcome in REFUSALS:
         _drop(state, event, outcome)
 
 
-def _drop(state: ModelState, event: ParkedEvent, outcome: Outcome) -> None:
+def _drop(state: model_state.ModelState, event: model_state.ParkedEvent, outcome: Outcome) -> None:
     state.refused.append(outcome)
     state.alerts.append(("wait_failed", event.command.order_id))
 
 
-def _apply_due_returns(state: ModelState, order: ModelOrder) -> None:
+def _apply_due_returns(state: model_state.ModelState, order: model_state.ModelOrder) -> None:
     """Retry what no longer needs to wait: a placed order keeps only returns that a shipment may still allow."""
     if order.state == "parked":
         return
@@ -168,27 +147,30 @@ def _apply_due_returns(state: ModelState, order: ModelOrder) -> None:
         _retry(state, decided[0])
 
 
-def _apply(state: ModelState, order: ModelOrder, command: OrderCommand) -> tuple[Outcome, bool]:
+def _apply(state: model_state.ModelState, order: model_state.ModelOrder, command: OrderCommand) -> tuple[Outcome, bool]:
     match command:
-        case Pay():
+        case commands.Pay():
             return model_orders.pay(state, order, command)
-        case Cancel():
+        case commands.Cancel():
             return model_orders.cancel(state, order, command)
-        case Extend():
+        case commands.Extend():
             return model_orders.extend(state, order, command)
-        case Ship():
+        case commands.Ship():
             return ship(state, order, command)
-        case TakeBack():
+        case commands.TakeBack():
             return take_back(state, order, command)
     assert_never(command)
 
 
-def _parked_event(order: ModelOrder, command: OrderCommand) -> ParkedEvent | None:
+def _parked_event(order: model_state.ModelOrder, command: OrderCommand) -> model_state.ParkedEvent | None:
     return next((each for each in order.parked if each.command.id == command.id), None)
 
 
 def _park(
-    state: ModelState, order: ModelOrder | None, command: OrderCommand, event: ParkedEvent | None = None
+    state: model_state.ModelState,
+    order: model_state.ModelOrder | None,
+    command: OrderCommand,
+    event: model_state.ParkedEvent | None = None,
 ) -> tuple[Outcome, bool]:
     """Rules 29 and 43: an event from Kafka waits for what it needs; one over HTTP is refused at once."""
     known = None if order is None else _parked_event(order, command)
@@ -197,10 +179,10 @@ def _park(
     if known is not None:
         same = known.command.fingerprint == command.fingerprint
         return (Outcome.PARKED, True) if same else (Outcome.CONFLICT, False)
-    order = order or ModelOrder("parked")
+    order = order or model_state.ModelOrder("parked")
     if event is None:
         assert command.origin is not None
-        size = max(EVENT_BYTES_MIN, len(command.origin.raw.encode()))
+        size = max(model_state.EVENT_BYTES_MIN, len(command.origin.raw.encode()))
         if size > state.waiting_order_bytes_max:
             return Outcome.TOO_LARGE, False
         waiting = [each for other in state.orders.values() for each in other.parked]
@@ -208,21 +190,21 @@ def _park(
             return Outcome.TOO_MANY_EVENTS, False
         if size + sum(each.bytes for each in waiting) > state.waiting_bytes_max:
             return Outcome.TOO_MANY_EVENTS, False
-        event = ParkedEvent(command, size, state.now, state.now + state.park_ms)
+        event = model_state.ParkedEvent(command, size, state.now, state.now + state.park_ms)
     order.parked.append(event)
     state.orders[command.order_id] = order
     return Outcome.PARKED, False
 
 
-def _policy(state: ModelState, command: SetPolicy | DeletePolicy) -> tuple[Outcome, bool]:
+def _policy(state: model_state.ModelState, command: commands.SetPolicy | commands.DeletePolicy) -> tuple[Outcome, bool]:
     """Rules 2 to 5: a level is replaced or removed as a whole, and the change waives the dwell."""
     sku = state.skus.get(command.sku or "")
-    if isinstance(command, SetPolicy):
+    if isinstance(command, commands.SetPolicy):
         is_new = command.channel != "*" and command.channel not in state.channels
         if command.sku is None:
             state.channels[command.channel] = dict(command.policy)
         else:
-            sku = state.skus.setdefault(command.sku, ModelSku())
+            sku = state.skus.setdefault(command.sku, model_state.ModelSku())
             sku.policies[command.channel] = dict(command.policy)
         if is_new:  # its first side follows from this policy alone
             state.channels.setdefault(command.channel, None)
@@ -235,22 +217,22 @@ def _policy(state: ModelState, command: SetPolicy | DeletePolicy) -> tuple[Outco
         return Outcome.UNKNOWN_POLICY, False
     for touched in [sku] if sku is not None else state.skus.values():
         evaluate(state, touched, waived=command.channel)
-    return (Outcome.POLICY_SET if isinstance(command, SetPolicy) else Outcome.POLICY_DELETED), False
+    return (Outcome.POLICY_SET if isinstance(command, commands.SetPolicy) else Outcome.POLICY_DELETED), False
 
 
-def _make_known(state: ModelState, channel: str) -> None:
+def _make_known(state: model_state.ModelState, channel: str) -> None:
     """Rule 5: the first policy, order or subscription makes a channel known, and every SKU then gives it a side."""
     if channel not in state.channels:
         state.channels[channel] = None
         _evaluate_all(state)
 
 
-def _evaluate_all(state: ModelState) -> None:
+def _evaluate_all(state: model_state.ModelState) -> None:
     for sku in state.skus.values():
         evaluate(state, sku)
 
 
-def _tick(state: ModelState) -> Outcome:
+def _tick(state: model_state.ModelState) -> Outcome:
     """End every hold, wait and dwell that is over, without a bound."""
     due = False
     for order_id, order in list(state.orders.items()):

@@ -14,7 +14,6 @@ WHOLE = "parts"
 
 
 def take_part(state: ModelState, part: Count) -> tuple[Outcome, bool]:
-    """Keep a part of a count."""
     key = (part.warehouse, part.id)
     known, parts = state.movements.get(key), state.parts.get(key, {})
     if known is not None:

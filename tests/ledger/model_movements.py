@@ -50,7 +50,6 @@ def move(state: ModelState, command: AnyMovement) -> tuple[Outcome, bool]:
 
 
 def apply_line(state: ModelState, name: str, units: int, command: AnyMovement) -> Outcome:
-    """Apply one line that is not refused."""
     sku = state.skus.setdefault(name, ModelSku())
     before = free_units(sku)
     outcome = _apply(state, name, units, command)
@@ -143,7 +142,6 @@ def change_on_hand(state: ModelState, name: str, warehouse: str, change: int, at
 
 
 def free_units(sku: ModelSku) -> dict[str, int]:
-    """The free units of each warehouse, and every counter."""
     return {warehouse: sku.free(warehouse) for warehouse in sku.warehouses} | sku.counters
 
 

@@ -100,7 +100,6 @@ class ModelSku:
     history: dict[str, CountHistory] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
-        """The value of a counter."""
         return self.counters.get(name, 0)
 
     def add(self, name: str, change: int) -> None:

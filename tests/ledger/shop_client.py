@@ -52,7 +52,6 @@ class ShopClient:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the opening."""
         return (self.now - OPENING_MS) / 1000
 
     # Orders
@@ -62,7 +61,6 @@ class ShopClient:
         return await self.submit(self.place_command(order_id, lines, **fields))
 
     def place_command(self, order_id: str, lines: Mapping[str, int], **fields: Any) -> Command:
-        """The command of `order.placed`, for a batch."""
         fields = {"id": f"{order_id}-placed", "channel": "tmall"} | fields
         return self._of_order(events.OrderPlaced, order_id, fields, lines=_lines(events.OrderLine, lines))
 
@@ -77,15 +75,12 @@ class ShopClient:
         await self.hold(1, of=6)
 
     async def pay(self, order_id: str, **fields: Any) -> CommandReply:
-        """`order.paid`."""
         return await self.submit(self._of_order(events.OrderPaid, order_id, fields))
 
     async def cancel(self, order_id: str, **fields: Any) -> CommandReply:
-        """`order.cancelled`."""
         return await self.submit(self._of_order(events.OrderCancelled, order_id, fields))
 
     async def extend(self, order_id: str, seconds: int = 900, **fields: Any) -> CommandReply:
-        """`order.extended`."""
         return await self.submit(self._of_order(events.OrderExtended, order_id, fields, hold_seconds=seconds))
 
     async def ship(self, order_id: str, *lines: tuple[str, int, str], **fields: Any) -> CommandReply:
@@ -98,7 +93,6 @@ class ShopClient:
         return await self.submit(self.return_command(order_id, *lines, **fields))
 
     def return_command(self, order_id: str, *lines: tuple[Any, ...], **fields: Any) -> Command:
-        """The command of `order.returned`, for a batch."""
         returned = tuple(events.ReturnedLine(*line) for line in lines)
         return self._of_order(events.OrderReturned, order_id, fields, lines=returned)
 
@@ -108,15 +102,12 @@ class ShopClient:
     # Movements
 
     async def receive(self, sku: str, quantity: int, at: str = "SH1", **fields: Any) -> CommandReply:
-        """`stock.received` of one SKU."""
         return await self.receive_all({sku: quantity}, at, **fields)
 
     async def receive_all(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> CommandReply:
-        """`stock.received`."""
         return await self.submit(self.receive_command(lines, at, **fields))
 
     def receive_command(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> Command:
-        """The command of `stock.received`, for a batch."""
         return self._movement(events.StockReceived, at, fields, lines=_lines(events.OrderLine, lines))
 
     async def receive_at(self, **units: int) -> None:
@@ -125,20 +116,16 @@ class ShopClient:
             await self.receive("A", quantity, at=warehouse)
 
     async def adjust(self, reason: str, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> CommandReply:
-        """`stock.adjusted`."""
         adjusted = _lines(events.AdjustedLine, lines)
         return await self.submit(self._movement(events.StockAdjusted, at, fields, reason=reason, lines=adjusted))
 
     async def count(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> CommandReply:
-        """`stock.counted`."""
         return await self.submit(self.count_command(lines, at, **fields))
 
     def count_command(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> Command:
-        """The command of `stock.counted`, for a batch."""
         return self._movement(events.StockCounted, at, fields, lines=_lines(events.CountedLine, lines))
 
     async def transfer(self, lines: Mapping[str, int], at: str, to: str, **fields: Any) -> CommandReply:
-        """`stock.transferred`."""
         moved = _lines(events.OrderLine, lines)
         return await self.submit(self._movement(events.StockTransferred, at, fields, lines=moved, to_warehouse=to))
 
@@ -174,7 +161,6 @@ class ShopClient:
     # The driver
 
     async def submit(self, command: Command) -> CommandReply:
-        """One command, one batch."""
         return (await self.submit_all(command))[0]
 
     async def submit_all(self, *commands: Command) -> list[CommandReply]:
@@ -182,25 +168,20 @@ class ShopClient:
         return await self.driver.apply(commands, self.now)
 
     def order(self, order_id: str) -> OrderRecord:
-        """An order as it is now."""
         record = self.driver.order(order_id)
         assert record is not None, f"{order_id} is unknown"
         return record
 
     def line(self, order_id: str, sku: str) -> LineRecord:
-        """A line of an order."""
         return next(line for line in self.order(order_id).lines if line.sku == sku)
 
     def stock(self, sku: str) -> SkuCounters:
-        """A SKU's counters."""
         return self.driver.stock(sku)
 
     def offer(self, sku: str, channel: str = "tmall") -> OfferState:
-        """What a channel may sell."""
         return self.driver.offer(sku, channel)
 
     def mode(self, sku: str, channel: str = "tmall") -> str:
-        """The mode that a channel is in."""
         return self.offer(sku, channel).mode
 
 

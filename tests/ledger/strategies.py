@@ -205,7 +205,6 @@ class _RunBuilder:
         return DraftCommand(kind, fields, self.one(_AGES_S))
 
     def movement(self, kind: type[Any]) -> DraftCommand:
-        """A receipt, adjustment, count or transfer."""
         fields = self._common() | {"warehouse": self.one(WAREHOUSES), "lines": self._lines(12)}
         if kind is commands.Adjust:
             fields["reason"] = self.one(("damages", "scrapped", "lost"))

@@ -9,16 +9,7 @@ from msgspec import structs
 
 from stocktide.streams.contract.times import now_ms as clock_ms
 from stocktide.tables.ledger.client import AppliedBatch, Busy, KnownSkus, LedgerLimits, Unblessed
-from stocktide.tables.ledger.commands import (
-    Adjust,
-    Command,
-    KnowChannel,
-    Pay,
-    SetPolicy,
-    Sweep,
-    Tick,
-    fingerprint,
-)
+from stocktide.tables.ledger.commands import Adjust, Command, KnowChannel, Pay, SetPolicy, Sweep, Tick, fingerprint
 from tests.ledger.shop_client import OPENING_MS, RedisShopClient, open_shop
 
 LIMITS = LedgerLimits(outbox_max=3, order_retention_ms=50_000, refused_retention_ms=20_000)
@@ -33,7 +24,6 @@ async def shop(server: str) -> AsyncIterator[RedisShopClient]:
 
 
 async def apply(shop: RedisShopClient, *commands: Command, token: str = "t1", now: int = OPENING_MS) -> AppliedBatch:
-    """One batch, under its token."""
     return await shop.ledger.apply(commands, token=token, now_ms=now)
 
 
@@ -43,7 +33,6 @@ def receive(shop: RedisShopClient, id: str) -> Command:
 
 
 def place(shop: RedisShopClient, order_id: str, units: int) -> Command:
-    """An order of A."""
     return shop.place_command(order_id, {"A": units})
 
 

@@ -40,7 +40,6 @@ async def finish(shop: RedisShopClient, skus_max: int = 2, between: Any = None) 
 
 
 def record(shop: RedisShopClient, id_: str = "c") -> MovementRecord:
-    """A movement's record as published."""
     return shop.driver.movement(W, id_)
 
 

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
-from stocktide.streams.contract.events import CountedLine, StockCounted
-from stocktide.tables.ledger.commands import make_command
-from tests.ledger.shop_client import OPENING_MS, ShopClient
+from tests.ledger.shop_client import ShopClient
 
 WAREHOUSE = "SH1"
-
-
-def at(seconds: float) -> datetime:
-    """A time, in seconds after the opening."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=OPENING_MS + round(seconds * 1000))
 
 
 async def test_rule_35_a_late_count_is_carried_forward_by_what_moved_since(shop: ShopClient) -> None:
@@ -138,8 +129,8 @@ async def test_rule_41_a_count_of_two_thousand_lines_carries_33_shipments_forwar
 async def test_rule_41_a_count_sees_the_movements_of_its_own_batch(shop: ShopClient) -> None:
     shop.advance(seconds=60)
     moved = [shop.receive_command({"A": 2**number}, occurred=10 + number) for number in range(4)]
-    counted = StockCounted(id="c", occurred_at=at(12), warehouse=WAREHOUSE, lines=(CountedLine("A", 50),))
-    reply = await shop.submit_all(*moved, make_command(counted), shop.receive_command({"A": 100}, occurred=12.001))
+    counted = shop.count_command({"A": 50}, occurred=12)
+    reply = await shop.submit_all(*moved, counted, shop.receive_command({"A": 100}, occurred=12.001))
     assert [each.outcome for each in reply] == ["received"] * 4 + ["counted", "received"]
     assert shop.stock("A").on_hand == 50 + 8 + 100
 

@@ -7,25 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs, to_builtins
 
-from stocktide.ops.explain.describe import (
-    describe_change,
-    describe_deltas,
-    describe_deviation,
-    describe_inconsistency,
-    describe_mode_change,
-    describe_takeovers,
-)
-from stocktide.tables.history.sku_history import (
-    REPAIR,
-    HistoryEntry,
-    HistoryStart,
-    Inconsistency,
-    SkuChange,
-    SkuHistory,
-    Takeovers,
-    change_view,
-    changes_of,
-)
+from stocktide.ops.explain import describe
+from stocktide.tables.history import sku_history
 from stocktide.tables.ledger.records import Decision, Effect
 from stocktide.tables.views import stock_view
 from tests.harness.servers import RedisServer
@@ -39,20 +22,18 @@ async def shop(valkey: RedisServer) -> AsyncIterator[RedisShopClient]:
         yield shop
 
 
-def parts_of(decisions: list[Decision], story: SkuHistory | None = None) -> list[HistoryEntry]:
+def parts_of(decisions: list[Decision], story: sku_history.SkuHistory | None = None) -> list[sku_history.HistoryEntry]:
     """The parts of the history of SKU A, with all decisions under one term."""
-    story = story or SkuHistory("A")
+    story = story or sku_history.SkuHistory("A")
     return [part for each in decisions for part in story.follow(each, 1, "")]
 
 
-def changes(shop: RedisShopClient) -> list[SkuChange]:
-    """The changes alone."""
-    return [part for part in parts_of(shop.driver.decisions) if isinstance(part, SkuChange)]
+def changes(shop: RedisShopClient) -> list[sku_history.SkuChange]:
+    return [part for part in parts_of(shop.driver.decisions) if isinstance(part, sku_history.SkuChange)]
 
 
 def descriptions(shop: RedisShopClient) -> list[str]:
-    """The changes as they are described."""
-    return [describe_change(change) for change in changes(shop)]
+    return [describe.describe_change(change) for change in changes(shop)]
 
 
 async def test_a_history_with_a_count_an_expiry_and_a_return_adds_up_and_is_described(shop: RedisShopClient) -> None:
@@ -68,8 +49,8 @@ async def test_a_history_with_a_count_an_expiry_and_a_return_adds_up_and_is_desc
     shop.advance(1)
     await shop.count({"A": 47}, id="wms-2")
     parts = parts_of(shop.driver.decisions)
-    assert isinstance(parts[0], HistoryStart) and parts[0].known
-    assert not any(isinstance(part, Inconsistency) for part in parts)
+    assert isinstance(parts[0], sku_history.HistoryStart) and parts[0].known
+    assert not any(isinstance(part, sku_history.Inconsistency) for part in parts)
     assert descriptions(shop) == [
         "received 50 at SH1 (wms-1)",
         "channels were judged anew: a policy changed, or a channel is new",
@@ -92,7 +73,7 @@ async def test_the_numbers_after_the_last_change_equal_the_stock_view(shop: Redi
     decision = shop.driver.decisions[-1]
     row = next(row for row in decision.skus if row.sku == "A")
     assert changes(shop)[-1].view == stock_view("A", row.record, row.offers)
-    assert to_builtins(change_view(changes(shop)[-1])) == {
+    assert to_builtins(sku_history.change_view(changes(shop)[-1])) == {
         "version": 4,
         "at": "2023-11-14T22:13:20.000Z",
         "batch": 3,
@@ -145,13 +126,13 @@ async def test_a_change_of_policy_is_described_with_the_new_mode(shop: RedisShop
     await shop.set_policy("tmall", safety_threshold=9, below_threshold="preorder", preorder_cap=4)
     await shop.set_policy("tmall", "A", buffer=1)
     last_but_one, last = changes(shop)[-2:]
-    assert describe_change(last_but_one) == "policy of tmall changed"
-    assert [describe_mode_change(mode) for mode in last_but_one.modes] == [
+    assert describe.describe_change(last_but_one) == "policy of tmall changed"
+    assert [describe.describe_mode_change(mode) for mode in last_but_one.modes] == [
         "tmall: in stock before, now on preorder, 4 left"
     ]
-    assert describe_change(last) == "policy of tmall for this SKU changed"
+    assert describe.describe_change(last) == "policy of tmall for this SKU changed"
     await shop.delete_policy("tmall", "A")
-    assert describe_change(changes(shop)[-1]) == "policy of tmall for this SKU removed"
+    assert describe.describe_change(changes(shop)[-1]) == "policy of tmall for this SKU removed"
 
 
 async def test_movements_between_and_within_warehouses_are_described_with_their_places(shop: RedisShopClient) -> None:
@@ -168,8 +149,8 @@ async def test_movements_between_and_within_warehouses_are_described_with_their_
         "1 damaged scrapped at SH1 (wms-5)",
         "adjusted by +1, found, at SH1 (wms-6)",
     ]
-    assert dict(describe_deltas(changes(shop)[1].deltas)) == {"SH1": "on hand -4", "BJ1": "on hand +4"}
-    assert list(describe_deltas(changes(shop)[2].deltas)) == [("SH1", "on hand -2, damaged +2")]
+    assert dict(describe.describe_deltas(changes(shop)[1].deltas)) == {"SH1": "on hand -4", "BJ1": "on hand +4"}
+    assert list(describe.describe_deltas(changes(shop)[2].deltas)) == [("SH1", "on hand -2, damaged +2")]
 
 
 async def test_the_ends_of_orders_have_different_descriptions(shop: RedisShopClient) -> None:
@@ -201,22 +182,22 @@ async def test_without_the_journals_head_the_history_begins_with_an_earlier_stat
     await shop.hold(2, of=10)
     await shop.place("o2", {"A": 3})
     opening, *rest = parts_of(shop.driver.decisions[2:])
-    assert isinstance(opening, HistoryStart) and not opening.known
+    assert isinstance(opening, sku_history.HistoryStart) and not opening.known
     assert (opening.record.version, opening.record.counters) == (3, {"on_hand@SH1": 10, "locked@SH1": 2})
-    assert [part.version for part in rest if isinstance(part, SkuChange)] == [4]
+    assert [part.version for part in rest if isinstance(part, sku_history.SkuChange)] == [4]
 
 
 async def test_a_takeover_between_two_changes_comes_before_the_later_one(shop: RedisShopClient) -> None:
-    story = SkuHistory("A")
+    story = sku_history.SkuHistory("A")
     await shop.receive("A", 10)
     await shop.receive("A", 1)
     await shop.receive("A", 1)
     first, second, third = shop.driver.decisions
-    assert not [part for part in story.follow(first, 1, "w1") if isinstance(part, Takeovers)]
+    assert not [part for part in story.follow(first, 1, "w1") if isinstance(part, sku_history.Takeovers)]
     takeovers, change = story.follow(second, 4, "w2")
-    assert isinstance(takeovers, Takeovers) and isinstance(change, SkuChange)
-    assert describe_takeovers(takeovers).startswith("takeovers 2 to 4: ")
-    assert [type(part) for part in story.follow(third, 4, "w2")] == [SkuChange]
+    assert isinstance(takeovers, sku_history.Takeovers) and isinstance(change, sku_history.SkuChange)
+    assert describe.describe_takeovers(takeovers).startswith("takeovers 2 to 4: ")
+    assert [type(part) for part in story.follow(third, 4, "w2")] == [sku_history.SkuChange]
 
 
 def strayed(decision: Decision, on_hand: int) -> Decision:
@@ -227,24 +208,24 @@ def strayed(decision: Decision, on_hand: int) -> Decision:
 
 
 async def test_an_inconsistency_with_earlier_changes_is_described_and_counted(shop: RedisShopClient) -> None:
-    story = SkuHistory("A")
+    story = sku_history.SkuHistory("A")
     await shop.receive("A", 10)
     await shop.receive("A", 5)
     first, second = shop.driver.decisions
     parts = parts_of([first, strayed(second, 17)], story)
-    (found,) = [part for part in parts if isinstance(part, Inconsistency)]
-    assert describe_inconsistency(found) == "not explained by the log: on_hand@SH1 stood at 10, then at 12"
+    (found,) = [part for part in parts if isinstance(part, sku_history.Inconsistency)]
+    assert describe.describe_inconsistency(found) == "not explained by the log: on_hand@SH1 stood at 10, then at 12"
     assert story.breaks == 1
-    story = SkuHistory("A")
+    story = sku_history.SkuHistory("A")
     parts_of([first, structs.replace(second, effects=())], story)
     assert story.breaks == 1, "a state that changed without an effect"
-    story = SkuHistory("A")
+    story = sku_history.SkuHistory("A")
     parts_of([first, second, second], story)
     assert story.breaks == 1, "a change that is repeated"
 
 
 async def test_a_state_that_is_written_again_is_no_change(shop: RedisShopClient) -> None:
-    story = SkuHistory("A")
+    story = sku_history.SkuHistory("A")
     await shop.receive("A", 10)
     (first,) = shop.driver.decisions
     assert parts_of([first, structs.replace(first, batch=2, effects=())], story)[2:] == []
@@ -252,23 +233,23 @@ async def test_a_state_that_is_written_again_is_no_change(shop: RedisShopClient)
 
 
 async def test_a_repair_starts_from_the_state_it_found_and_resolves_an_inconsistency(shop: RedisShopClient) -> None:
-    story = SkuHistory("A")
+    story = sku_history.SkuHistory("A")
     await shop.receive("A", 10)
     await shop.receive("A", 5)
     await shop.receive("A", 1)
     first, second, third = shop.driver.decisions
-    cause = (REPAIR, "fix-1", "mei")
+    cause = (sku_history.REPAIR, "fix-1", "mei")
     repair = structs.replace(
         strayed(third, 15), effects=(Effect("A", 3, cause, {"on_hand@SH1": -3}),), movements=(), results=()
     )
     parts = parts_of([first, strayed(second, 17), repair], story)
     change = parts[-1]
-    assert isinstance(change, SkuChange) and describe_change(change) == "repaired by mei (fix-1)"
-    assert describe_deviation(change) == "found otherwise than this log says: on_hand@SH1 at 18, not at 17"
+    assert isinstance(change, sku_history.SkuChange) and describe.describe_change(change) == "repaired by mei (fix-1)"
+    assert describe.describe_deviation(change) == "found otherwise than this log says: on_hand@SH1 at 18, not at 17"
     assert (story.breaks, story.repaired) == (0, 1)
-    assert to_builtins(change_view(change).cause) == {"kind": "repair", "id": "fix-1", "actor": "mei"}
+    assert to_builtins(sku_history.change_view(change).cause) == {"kind": "repair", "id": "fix-1", "actor": "mei"}
 
 
 async def test_a_batch_without_the_sku_adds_nothing_to_its_history(shop: RedisShopClient) -> None:
     await shop.receive("B", 10)
-    assert parts_of(shop.driver.decisions) == [] and changes_of(shop.driver.decisions[0], "A") == ()
+    assert parts_of(shop.driver.decisions) == [] and sku_history.changes_of(shop.driver.decisions[0], "A") == ()

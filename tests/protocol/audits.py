@@ -24,25 +24,21 @@ _ids = itertools.count(1)
 
 
 def receive(sku: str, quantity: int, warehouse: str = "SH1") -> Receive:
-    """A receipt with an id of its own."""
     mark = f"r{next(_ids)}"
     return Receive(id=mark, warehouse=warehouse, at=1_000, fingerprint=mark, lines=((sku, quantity),))
 
 
 def place(order_id: str, *lines: tuple[str, int], **more: Any) -> Place:
-    """An order of `lines`, or of one unit of A."""
     return Place(
         id="placed", order_id=order_id, at=1, fingerprint=order_id, channel="jd", lines=lines or (("A", 1),), **more
     )
 
 
 def pay(order_id: str) -> Pay:
-    """The payment of an order."""
     return Pay(id="paid", order_id=order_id, at=1, fingerprint="pay")
 
 
 def cancel(order_id: str) -> Cancel:
-    """The cancellation of an order."""
     return Cancel(id="cancelled", order_id=order_id, at=1, fingerprint="cancel")
 
 
@@ -110,18 +106,15 @@ class MemoryTables:
 
 
 def decisions(rig: ProtocolRig) -> list[Decision]:
-    """All decisions, in order."""
     return [decode_decision(record.payload) for record in rig.valid()]
 
 
 def auditor_of(rig: ProtocolRig, skus: frozenset[str] | None = None, tables: MemoryTables | None = None) -> Auditor:
-    """An audit that has not run yet."""
     side = RedisSide(rig.redis, rig.app_id)
     return Auditor(rig.log(), side, tables or MemoryTables(rig), LIMITS, lambda phase, done, total: None, skus)
 
 
 async def audit(rig: ProtocolRig, *skus: str, tables: MemoryTables | None = None) -> Findings:
-    """Run one audit, of everything or of some SKUs."""
     return await auditor_of(rig, frozenset(skus) or None, tables).run()
 
 

@@ -42,9 +42,7 @@ class Actor(Protocol):
     paused: bool
     closed: bool
 
-    def step(self) -> None:
-        """One step."""
-        ...
+    def step(self) -> None: ...
 
 
 class World:
@@ -93,7 +91,6 @@ class World:
         return self._serial
 
     def fresh_token(self) -> str:
-        """A token that was not used before."""
         return f"t{self.serial()}"
 
     def new_server(self, state: RedisState) -> ModelServer:

@@ -39,7 +39,6 @@ class ModelCaller:
         self._steps = self._run()
 
     def step(self) -> None:
-        """One step."""
         next(self._steps)
 
     def note(self, settled: Tokens) -> None:

@@ -43,7 +43,6 @@ class ProtocolChecker:
     def answered(
         self, caller: str, batch: int, token: str, commands: tuple[ModelCommand, ...], results: tuple[ModelResult, ...]
     ) -> None:
-        """Record the answer of a caller."""
         self._answers.append((caller, batch, token, commands, results))
 
     def judge(self, world: World) -> Rows:

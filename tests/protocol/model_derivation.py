@@ -38,7 +38,6 @@ class Deriver:
         return self._epoch != self._world.table.epoch
 
     def step(self) -> None:
-        """One step."""
         try:
             next(self._steps)
         except StopIteration:

@@ -41,7 +41,6 @@ class Owner:
         self._steps = self._run()
 
     def step(self) -> None:
-        """One step."""
         next(self._steps)
 
     def close(self) -> None:

@@ -142,7 +142,6 @@ class ModelServer:
         return (ModelResult(f"{how} {first}"),), written, SnapshotPass(self.run_id, cursor, first)
 
     def outbox(self, term: int, batch_next: int, entries_max: int) -> tuple[OutboxEntry, ...] | Refusal:
-        """`outbox.lua`."""
         if self._rules.outbox_needs_a_blessing and not self.is_blessed(term):
             return self._refusal(term)
         return tuple(entry for entry in self.state.outbox if entry.batch >= batch_next)[:entries_max]
@@ -181,7 +180,6 @@ class ModelServer:
         return Refusal.HIGHER_TERM if blessed is not None and blessed.term > term else Refusal.UNBLESSED
 
     def unbless(self, term: int) -> ServerState | Refusal:
-        """`unbless.lua`."""
         state = self.state
         higher = state.blessed is not None and state.blessed.term > term
         if higher and self._rules.unbless_yields_to_a_higher_term:
@@ -201,7 +199,6 @@ class ModelServer:
         return None
 
     def replay(self, term: int, seen: ServerState, step: ReplayStep) -> Refusal | None:
-        """`replay.lua`."""
         if (refused := self._not_in_recovery(term, seen)) is not None:
             return refused
         state, at = self.state, step.position
@@ -227,7 +224,6 @@ class ModelServer:
         return None
 
     def load(self, term: int, seen: ServerState, rows: Rows, position: Position | None) -> Refusal | None:
-        """`load.lua`."""
         if (refused := self._not_in_recovery(term, seen)) is not None:
             return refused
         if self.state.batch:
@@ -240,7 +236,6 @@ class ModelServer:
         return None
 
     def bless(self, term: int, seen: ServerState, batch: int, token: str) -> Refusal | None:
-        """`bless.lua`."""
         if (refused := self._not_in_recovery(term, seen)) is not None:
             return refused
         state = self.state

@@ -43,7 +43,6 @@ class RandomRun:
         self._over = False
 
     async def run(self) -> None:
-        """Run, let everything come to rest, and judge."""
         await self._new_owner()
         await self._submit(receive("opening", units=self.units), SETTLE_SECONDS_MAX)
         callers = [asyncio.create_task(self._call()) for _ in range(CALLERS)]

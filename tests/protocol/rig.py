@@ -54,7 +54,6 @@ class ProtocolRig:
         return self.logs[-1]
 
     def relay(self, owner: str = "first", log: MemoryLog | None = None, control: LedgerControl | None = None) -> Relay:
-        """A running relay."""
         relay = Relay(log or self.log(), control or self.control, owner, source=self.rows, stall_seconds=0.3)
         relay.start()
         self.relays.append(relay)
@@ -67,7 +66,6 @@ class ProtocolRig:
         return relay
 
     def submitter(self, attempt_seconds: float = 1.0) -> DecisionSubmitter:
-        """A submitter of its own."""
         return DecisionSubmitter(self.ledger, self.settlements, attempt_seconds=attempt_seconds)
 
     async def submit(self, *commands: Command) -> Decision:
@@ -88,11 +86,9 @@ class ProtocolRig:
         return None if found is None else found.decode() if isinstance(found, bytes) else found
 
     async def outbox_size(self) -> int:
-        """Entries of the outbox."""
         return int(await self.redis.xlen(self.prefix + "outbox"))
 
     def valid(self) -> list[JournalRecord]:
-        """The valid batches of the journal."""
         return valid_records(self.journal.values)
 
     async def close(self) -> None:
@@ -106,7 +102,6 @@ class ProtocolRig:
 
 
 def valid_records(values: Sequence[bytes]) -> list[JournalRecord]:
-    """The valid batches of a whole journal."""
     reader = JournalReader()
     judged = [(reader.feed(offset, record), record) for offset, record in enumerate(map(decode_record, values))]
     return [record for verdict, record in judged if verdict is RecordVerdict.BATCH and record is not None]
@@ -120,18 +115,15 @@ async def wait_until(holds: Callable[[], bool], seconds: float = WAIT_SECONDS_MA
 
 
 def deadline_in(seconds: float = 5.0) -> float:
-    """A deadline on the loop's clock."""
     return asyncio.get_running_loop().time() + seconds
 
 
 def receive(movement_id: str, sku: str = "cup", units: int = 100, warehouse: str = "SH1", at: int = 1) -> Command:
-    """A receipt."""
     lines = ((sku, units),)
     return Receive(id=movement_id, warehouse=warehouse, at=at, lines=lines, fingerprint=fingerprint("receive", lines))
 
 
 def place(order_id: str, sku: str = "cup", units: int = 1) -> Command:
-    """An order of one line."""
     lines = ((sku, units),)
     mark = fingerprint("place", lines)
     return Place(id="placed", order_id=order_id, at=1, channel="tmall", lines=lines, fingerprint=mark)

@@ -65,7 +65,6 @@ class ShardCopy:
         self._stored: list[bytes | int] = []
 
     async def take(self) -> ShardCopy:
-        """Copy them, in one step."""
         self._stored = await self._rig.redis.eval(_TAKE, 1, self._rig.prefix)
         return self
 

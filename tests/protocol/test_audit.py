@@ -146,7 +146,7 @@ async def test_a_row_that_differs_or_is_missing_is_named(shop: ProtocolRig) -> N
     )
     found = differences_by_key(await audit(shop, tables=tables))
     assert found.keys() == {
-        *("order o2", f"movement {movement}", "sku A", "sku B", "order o1", "order ghost", "policy jd", "policy jd/A"),
+        *("order o2", f"movement {movement}", "sku A", "sku B", "order o1", "order ghost", "policy jd", "policy jd/A")
     }
     assert all(side == "table" for each in found.values() for side, _ in each)
 

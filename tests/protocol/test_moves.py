@@ -16,13 +16,11 @@ HOUR_MS = 3_600_000
 
 
 def counted(at: int, units: int, movement_id: str = "count") -> Command:
-    """A count as of a time."""
     lines = (("cup", units),)
     return Count(id=movement_id, warehouse="SH1", at=at, lines=lines, fingerprint=fingerprint("count", lines, at))
 
 
 def on_hand(decision: Decision) -> int:
-    """What the SKU has on hand after the batch."""
     return decision.skus[0].record.counters["on_hand@SH1"]
 
 

@@ -53,7 +53,6 @@ class JournalingLedger:
         self._token = ""
 
     async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> AppliedBatch:
-        """Decide, and append the batch."""
         applied = await self._ledger.apply(commands, token=token, now_ms=now_ms)
         if applied.batch:
             record = JournalRecord(KIND_BATCH, 1, "first", applied.batch, token, self._token, applied.payload)

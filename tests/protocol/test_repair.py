@@ -37,7 +37,6 @@ async def planner_of(rig: ProtocolRig, tables: MemoryTables | None = None) -> Re
 
 
 async def repair(rig: ProtocolRig, tables: MemoryTables | None = None) -> dict[str, CorrectionResult]:
-    """Correct every difference; the results by key."""
     planner = await planner_of(rig, tables)
     fates = apply_corrections(planner, rig.submitter())
     return {f"{correction.subject} {correction.key}": fate async for correction, fate in fates}

@@ -12,39 +12,8 @@ from typing import Any
 
 import orjson
 
-from stocktide.loadtest.client.contract import (
-    ChannelUpdateView,
-    DeadLetterView,
-    LineView,
-    MovedLineView,
-    MovementView,
-    OrderView,
-    StockView,
-    WarehouseStockView,
-)
-from stocktide.loadtest.oracle.history import (
-    ChannelUpdatePublished,
-    DeadLetterPublished,
-    HistoryRecord,
-    InputTransport,
-    MovementPublished,
-    NoResponse,
-    OrderPublished,
-    PolicyPublished,
-    ReadChannel,
-    ReadMovement,
-    ReadOrder,
-    ReadPolicy,
-    ReadStock,
-    Request,
-    Response,
-    RunQuiesced,
-    RunStarted,
-    StockPublished,
-    Subscribed,
-    Synced,
-    UpdateReceived,
-)
+from stocktide.loadtest.client import contract
+from stocktide.loadtest.oracle import history
 from stocktide.streams.contract.documents import PublishedPolicy
 from stocktide.streams.contract.events import OrderBody, decode_event
 from stocktide.streams.contract.times import rfc3339
@@ -76,13 +45,13 @@ class SimulatedShop:
 
     def __init__(self) -> None:
         self.state = ModelState(now=START_MS)
-        self.records: list[HistoryRecord] = [RunStarted(START_MS, "app", 7)]
+        self.records: list[history.HistoryRecord] = [history.RunStarted(START_MS, "app", 7)]
         self.batch = 0
         self._number = 0
         self._offset = 0
         self._versions: dict[str, int] = {}
-        self._published_updates: dict[tuple[str, str], ChannelUpdateView] = {}
-        self._movements: dict[tuple[str, str], MovementView] = {}
+        self._published_updates: dict[tuple[str, str], contract.ChannelUpdateView] = {}
+        self._movements: dict[tuple[str, str], contract.MovementView] = {}
         self._subscribers: list[str] = []
         # Derived rows that are not published yet; only the newest one of a key, as in the product.
         self._rows: dict[tuple[str, str], Any] = {}
@@ -93,7 +62,7 @@ class SimulatedShop:
         """The time, ms since the epoch, of both the ledger and the recorder."""
         return self.state.now
 
-    def add(self, record: HistoryRecord) -> HistoryRecord:
+    def add(self, record: history.HistoryRecord) -> history.HistoryRecord:
         self.records.append(record)
         return record
 
@@ -104,23 +73,23 @@ class SimulatedShop:
         """Add a subscriber with a snapshot; it receives all later updates."""
         name = name or f"{channel}-1"
         self._decide(commands.KnowChannel(channel=channel))
-        self.add(Subscribed(self.now, name, channel, asked_at=self.now))
+        self.add(history.Subscribed(self.now, name, channel, asked_at=self.now))
         for (of, _), update in self._published_updates.items():
             if of == channel:
-                self.add(UpdateReceived(self.now, name, update))
-        self.add(Synced(self.now, name))
+                self.add(history.UpdateReceived(self.now, name, update))
+        self.add(history.Synced(self.now, name))
         self._subscribers.append(name)
 
     # Doors
 
-    def ask(self, kind: str, door: InputTransport = "http", **event: Any) -> int:
+    def ask(self, kind: str, door: history.InputTransport = "http", **event: Any) -> int:
         """Record an event that is about to be sent; returns its number."""
         self._number += 1
-        self.add(Request(self.now, self._number, door, kind, event))
+        self.add(history.Request(self.now, self._number, door, kind, event))
         return self._number
 
     def send(
-        self, kind: str, door: InputTransport = "http", silent: bool = False, lost: bool = False, **event: Any
+        self, kind: str, door: history.InputTransport = "http", silent: bool = False, lost: bool = False, **event: Any
     ) -> Any:
         """Record the request, decide, and record the response. `silent`: there is no response; `lost`: the request has
         no effect."""
@@ -132,18 +101,20 @@ class SimulatedShop:
             else:
                 self._by_kafka(number, kind, door, event, silent)
         if silent:
-            self.add(NoResponse(self.now, number, "hung up"))
+            self.add(history.NoResponse(self.now, number, "hung up"))
         self.publish()
         return result
 
-    def place(self, order_id: str, sku: str = "A", units: int = 1, door: InputTransport = "http", **more: Any) -> Any:
+    def place(
+        self, order_id: str, sku: str = "A", units: int = 1, door: history.InputTransport = "http", **more: Any
+    ) -> Any:
         """Place an order of one line, for `tmall` unless said otherwise."""
         event = {"order_id": order_id, "channel": "tmall", "lines": [{"sku": sku, "quantity": units}], **more}
         if door != "http":
             event = {"id": f"{order_id}-placed", "occurred_at": rfc3339(self.now), **event}
         return self.send("order.placed", door, **event)
 
-    def event(self, what: str, order_id: str, door: InputTransport = "http", **more: Any) -> Any:
+    def event(self, what: str, order_id: str, door: history.InputTransport = "http", **more: Any) -> Any:
         """`paid`, `cancelled`, `extended`, `shipped` or `returned`."""
         event = {"id": f"{order_id}-{what}", "order_id": order_id, "occurred_at": rfc3339(self.now), **more}
         return self.send(f"order.{what}", door, **event)
@@ -164,19 +135,22 @@ class SimulatedShop:
         )
         outcome = self._decide(command).outcome
         if outcome in REFUSALS:
-            self.add(Response(self.now, number, 404, outcome))
+            self.add(history.Response(self.now, number, 404, outcome))
         else:
             self._add_row(
-                "policy", f"{channel}/{sku}", PolicyPublished, PublishedPolicy(channel, sku, policy, self.batch)
+                "policy",
+                f"{channel}/{sku}",
+                history.PolicyPublished,
+                PublishedPolicy(channel, sku, policy, self.batch),
             )
-            self.add(Response(self.now, number, 204 if policy is None else 200))
+            self.add(history.Response(self.now, number, 204 if policy is None else 200))
         self.publish()
 
     def send_malformed(self, offset: int | None = None) -> None:
         """Send bytes that are no event, by Kafka."""
         number = self.ask("bytes", "kafka")
         self._offset += 1
-        self.add(Response(self.now, number, 202, topic="app-orders", partition=0, offset=self._offset))
+        self.add(history.Response(self.now, number, 202, topic="app-orders", partition=0, offset=self._offset))
         self._add_dead_letter("malformed_json", "app-orders", "{")
 
     def tick(self) -> None:
@@ -190,24 +164,28 @@ class SimulatedShop:
         answer = self._decide(_command(kind, body))
         order = self._order(event["order_id"])
         if answer.outcome == Outcome.UNKNOWN_ORDER:
-            response = Response(self.now, number, 404, "unknown_order")
+            response = history.Response(self.now, number, 404, "unknown_order")
         elif answer.outcome in REFUSALS:
             hides = kind == "order.placed" and (order is None or order.state != "rejected")
             hides = hides or (kind == "order.placed" and answer.outcome != self.state.orders[event["order_id"]].outcome)
-            response = Response(self.now, number, 409, str(answer.outcome), answer.replayed, None if hides else order)
+            response = history.Response(
+                self.now, number, 409, str(answer.outcome), answer.replayed, None if hides else order
+            )
         else:
             status = 201 if kind == "order.placed" and not answer.replayed else 200
-            response = Response(self.now, number, status, None, answer.replayed, order)
+            response = history.Response(self.now, number, status, None, answer.replayed, order)
         if not silent:
             self.add(response)
         return response
 
-    def _by_kafka(self, number: int, kind: str, door: InputTransport, event: dict[str, Any], silent: bool) -> None:
+    def _by_kafka(
+        self, number: int, kind: str, door: history.InputTransport, event: dict[str, Any], silent: bool
+    ) -> None:
         topic = _TOPICS[kind.partition(".")[0]]
         self._offset += 1
         position = {"topic": topic, "partition": 0, "offset": self._offset} if door == "kafka" else {}
         if not silent:
-            self.add(Response(self.now, number, 202, **position))
+            self.add(history.Response(self.now, number, 202, **position))
         raw = orjson.dumps({"type": kind, **event}).decode()
         origin = commands.Origin(topic, 0, self._offset, raw)
         before = {name: deepcopy(sku.counters) for name, sku in self.state.skus.items()}
@@ -247,13 +225,13 @@ class SimulatedShop:
         answer = advance(self.state, command, self.now)
         for order_id, order in self.state.orders.items():
             if order.state != "parked" and orders.get(order_id) != repr(order):
-                self._add_row("order", order_id, OrderPublished, self._order(order_id, self.batch))
+                self._add_row("order", order_id, history.OrderPublished, self._order(order_id, self.batch))
         for order_id, events in waiting.items():
             self._add_dead_letters_of_parked(order_id, events)
         for name in self.state.skus:
             if skus.get(name) != self._visible_state(name):
                 self._versions[name] = self._versions.get(name, 0) + 1
-                self._add_row("stock", name, StockPublished, self._stock(name, self.batch))
+                self._add_row("stock", name, history.StockPublished, self._stock(name, self.batch))
         return answer
 
     def _add_dead_letters_of_parked(self, order_id: str, events: list[Any]) -> None:
@@ -285,44 +263,47 @@ class SimulatedShop:
             change = after_counters.get(on_hand, 0) - before_counters.get(on_hand, 0)
             damaged_change = after_counters.get(damaged, 0) - before_counters.get(damaged, 0)
             lines.append(
-                MovedLineView(sku, units, str(outcomes[sku]), change, after_counters.get(on_hand, 0), damaged_change)
+                contract.MovedLineView(
+                    sku, units, str(outcomes[sku]), change, after_counters.get(on_hand, 0), damaged_change
+                )
             )
         kind = _KINDS[type(command).__name__]
         times = (rfc3339(command.at), rfc3339(self.now))
         key = (command.warehouse, command.id)
-        movement = MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines))
+        movement = contract.MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines))
         self._movements[key] = movement
         self._add_row(
             "movement",
             "/".join(key),
-            MovementPublished,
-            MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines), self.batch),
+            history.MovementPublished,
+            contract.MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines), self.batch),
         )
 
     def _add_dead_letter(self, reason: str, topic: str, raw: str, offset: int | None = None) -> None:
-        letter = DeadLetterView(reason, "", topic, 0, self._offset if offset is None else offset, raw)
-        self._add_row("letter", f"{len(self.records)}-{len(self._rows)}-{letter.offset}", DeadLetterPublished, letter)
+        letter = contract.DeadLetterView(reason, "", topic, 0, self._offset if offset is None else offset, raw)
+        self._add_row(
+            "letter", f"{len(self.records)}-{len(self._rows)}-{letter.offset}", history.DeadLetterPublished, letter
+        )
 
     def _add_row(self, kind: str, key: str, record: Any, value: Any) -> None:
         self._rows.pop((kind, key), None)
         self._rows[kind, key] = (record, value)
 
     def publish(self, held_back: bool = False) -> None:
-        """Publish the derived rows, unless publication lags."""
         if self.publication_lags and not held_back:
             return
         rows, self._rows = self._rows, {}
         for record, value in rows.values():
             self._offset += 1
             self.add(record(self.now, 0, self._offset, value))
-            if isinstance(value, StockView):
+            if isinstance(value, contract.StockView):
                 self._publish_updates(value)
 
-    def _publish_updates(self, stock: StockView) -> None:
+    def _publish_updates(self, stock: contract.StockView) -> None:
         sku = self.state.skus[stock.sku]
         for channel in self.state.channels:
             mode, quantity, remaining = current_offer(self.state, channel, sku)
-            update = ChannelUpdateView(channel, stock.sku, quantity, mode, remaining, stock.version)
+            update = contract.ChannelUpdateView(channel, stock.sku, quantity, mode, remaining, stock.version)
             previous = self._published_updates.get((channel, stock.sku))
             if previous is None or (previous.mode, previous.quantity, previous.preorder_remaining) != (
                 mode,
@@ -331,19 +312,19 @@ class SimulatedShop:
             ):
                 self._published_updates[channel, stock.sku] = update
                 self._offset += 1
-                self.add(ChannelUpdatePublished(self.now, 0, self._offset, update))
+                self.add(history.ChannelUpdatePublished(self.now, 0, self._offset, update))
                 for name in self._subscribers:
                     if name.rpartition("-")[0] == channel:
-                        self.add(UpdateReceived(self.now, name, update))
+                        self.add(history.UpdateReceived(self.now, name, update))
 
     # What it says
 
-    def _order(self, order_id: str, batch: int = 0) -> OrderView | None:
+    def _order(self, order_id: str, batch: int = 0) -> contract.OrderView | None:
         order = self.state.orders.get(order_id)
         if order is None or order.state == "parked":
             return None
         lines = tuple(
-            LineView(
+            contract.LineView(
                 line.sku,
                 line.quantity,
                 line.state,
@@ -359,14 +340,14 @@ class SimulatedShop:
         expires_at = rfc3339(order.expires_at) if order.state == "reserved" and order.expires_at else None
         outcome = str(order.outcome) if batch else ""
         placed_at = rfc3339(order.placed_at)
-        return OrderView(
+        return contract.OrderView(
             order_id, order.channel, order.state, lines, order.sequence, placed_at, expires_at, batch, outcome
         )
 
-    def _stock(self, name: str, batch: int = 0) -> StockView:
+    def _stock(self, name: str, batch: int = 0) -> contract.StockView:
         sku = self.state.skus[name]
         shelves = {
-            where: WarehouseStockView(
+            where: contract.WarehouseStockView(
                 sku.count(f"on_hand@{where}"),
                 sku.count(f"committed@{where}"),
                 sku.count(f"locked@{where}"),
@@ -377,31 +358,32 @@ class SimulatedShop:
             for where in sku.warehouses
         }
         sums = [
-            sum(getattr(shelf, part) for shelf in shelves.values()) for part in WarehouseStockView.__struct_fields__
+            sum(getattr(shelf, part) for shelf in shelves.values())
+            for part in contract.WarehouseStockView.__struct_fields__
         ]
-        return StockView(name, self._versions[name], *sums[:5], sku.preordered(), sums[5], shelves, batch)
+        return contract.StockView(name, self._versions[name], *sums[:5], sku.preordered(), sums[5], shelves, batch)
 
-    def quiesce(self) -> list[HistoryRecord]:
+    def quiesce(self) -> list[history.HistoryRecord]:
         """Quiesce, and read everything; returns the history."""
         self.publication_lags = False
         self.tick()
         self.wait(20_000)
         self.tick()
-        self.add(RunQuiesced(self.now))
+        self.add(history.RunQuiesced(self.now))
         for order_id in self.state.orders:
-            self.add(ReadOrder(self.now, self.now, order_id, self._order(order_id)))
+            self.add(history.ReadOrder(self.now, self.now, order_id, self._order(order_id)))
         for name in self.state.skus:
-            self.add(ReadStock(self.now, self.now, name, self._stock(name)))
+            self.add(history.ReadStock(self.now, self.now, name, self._stock(name)))
         for channel in self.state.channels:
             items = tuple(
-                ChannelUpdateView(channel, name, quantity, mode, remaining, self._versions[name])
+                contract.ChannelUpdateView(channel, name, quantity, mode, remaining, self._versions[name])
                 for name, sku in self.state.skus.items()
                 for mode, quantity, remaining in [current_offer(self.state, channel, sku)]
             )
-            self.add(ReadChannel(self.now, self.now, channel, items))
-            self.add(ReadPolicy(self.now, self.now, channel, None, self.state.channels[channel]))
+            self.add(history.ReadChannel(self.now, self.now, channel, items))
+            self.add(history.ReadPolicy(self.now, self.now, channel, None, self.state.channels[channel]))
         for (warehouse, id_), movement in self._movements.items():
-            self.add(ReadMovement(self.now, self.now, warehouse, id_, movement))
+            self.add(history.ReadMovement(self.now, self.now, warehouse, id_, movement))
         return self.records
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from stocktide.api.batching import LINES_PER_CALL_MAX, CommandBatcher
+from stocktide.api.batching import LINES_PER_CALL_MAX, CommandBatcher, SettledResult
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Command, Pay, Place
 from stocktide.tables.ledger.raw_decision import RawDecision, decode_raw_decision
@@ -68,6 +68,13 @@ def soon() -> float:
     return asyncio.get_running_loop().time() + SOON
 
 
+async def submitted(batcher: CommandBatcher, *commands: Command) -> list[asyncio.Task[SettledResult]]:
+    """The tasks of callers that wait."""
+    tasks = [asyncio.create_task(batcher.submit(command, soon())) for command in commands]
+    await turns()
+    return tasks
+
+
 @pytest.fixture
 def decider() -> FakeDecider:
     return FakeDecider()
@@ -82,10 +89,8 @@ async def test_a_lone_command_goes_at_once(decider: FakeDecider) -> None:
 
 async def test_what_arrives_while_calls_are_in_flight_goes_together(decider: FakeDecider) -> None:
     batcher = CommandBatcher(decider, calls_in_flight_max=1)
-    first = asyncio.create_task(batcher.submit(pay("a"), soon()))
-    await turns()
-    waiting = [asyncio.create_task(batcher.submit(pay(name), soon())) for name in "bcde"]
-    await turns()
+    (first,) = await submitted(batcher, pay("a"))
+    waiting = await submitted(batcher, *map(pay, "bcde"))
     assert [len(call) for call in decider.calls] == [1]
     decider.open.set()
     answers = await asyncio.gather(first, *waiting)
@@ -102,8 +107,7 @@ async def test_what_arrives_in_one_turn_of_the_loop_goes_together(decider: FakeD
 
 async def test_as_many_calls_are_in_flight_as_may_be_and_no_more(decider: FakeDecider) -> None:
     batcher = CommandBatcher(decider, calls_in_flight_max=2, commands_per_call_max=2)
-    waiting = [asyncio.create_task(batcher.submit(pay(name), soon())) for name in "abcdef"]
-    await turns()
+    waiting = await submitted(batcher, *map(pay, "abcdef"))
     assert len(decider.calls) == 2
     decider.open.set()
     await asyncio.gather(*waiting)
@@ -113,11 +117,8 @@ async def test_as_many_calls_are_in_flight_as_may_be_and_no_more(decider: FakeDe
 async def test_large_baskets_share_a_call_only_within_its_bound_of_lines(decider: FakeDecider) -> None:
     batcher = CommandBatcher(decider, calls_in_flight_max=1)
     lines = LINES_PER_CALL_MAX // 2
-    first = asyncio.create_task(batcher.submit(basket("a", 1), soon()))
-    await turns()
-    orders = [basket("b", lines), basket("c", lines), basket("d", lines)]
-    waiting = [asyncio.create_task(batcher.submit(order, soon())) for order in orders]
-    await turns()
+    (first,) = await submitted(batcher, basket("a", 1))
+    waiting = await submitted(batcher, *(basket(name, lines) for name in "bcd"))
     decider.open.set()
     await asyncio.gather(first, *waiting)
     assert [len(call) for call in decider.calls] == [1, 2, 1]
@@ -125,8 +126,7 @@ async def test_large_baskets_share_a_call_only_within_its_bound_of_lines(decider
 
 async def test_an_answer_that_is_late_is_a_timeout_and_affects_no_other(decider: FakeDecider) -> None:
     batcher = CommandBatcher(decider, calls_in_flight_max=1)
-    first = asyncio.create_task(batcher.submit(pay("a"), soon()))
-    await turns()
+    (first,) = await submitted(batcher, pay("a"))
     hasty = asyncio.create_task(batcher.submit(pay("b"), asyncio.get_running_loop().time() + 0.01))
     patient = asyncio.create_task(batcher.submit(pay("c"), soon()))
     with pytest.raises(TimeoutError):
@@ -140,8 +140,7 @@ async def test_an_answer_that_is_late_is_a_timeout_and_affects_no_other(decider:
 
 async def test_a_call_lasts_as_long_as_its_most_patient_command(decider: FakeDecider) -> None:
     batcher = CommandBatcher(decider, calls_in_flight_max=1)
-    first = asyncio.create_task(batcher.submit(pay("a"), soon()))
-    await turns()
+    (first,) = await submitted(batcher, pay("a"))
     early, late = soon() - 1, soon() + 1
     rest = [asyncio.create_task(batcher.submit(pay(name), at)) for name, at in (("b", late), ("c", early))]
     await turns()
@@ -163,8 +162,7 @@ async def test_a_call_that_fails_fails_for_all_of_its_commands_and_the_next_one_
 async def test_a_call_that_is_too_large_is_divided_and_every_caller_gets_its_own_answer(decider: FakeDecider) -> None:
     decider.commands_max = 3
     batcher = CommandBatcher(decider)
-    asked = [asyncio.create_task(batcher.submit(pay(f"o{number}"), soon())) for number in range(20)]
-    await turns()
+    asked = await submitted(batcher, *(pay(f"o{number}") for number in range(20)))
     decider.open.set()
     answers = await asyncio.gather(*asked)
     assert [answer.result.order_id for answer in answers] == [f"o{number}" for number in range(20)]

@@ -42,38 +42,38 @@ def answer_log(letters: str) -> dict[str, ReserveOutcome]:
     return {order: outcomes[letter] for order, letter in zip("abcd", letters, strict=False)}
 
 
-def test_answers_that_the_store_confirms_are_no_loss() -> None:
-    answers = answer_log("HHRH")
-    verdict = check_consistency(ORDERS, {"S": 4, "T": 2}, answers, {"a", "b", "d"}, {"S": 0, "T": 1})
-    assert (verdict.held_units, verdict.refused_orders, verdict.broken) == (5, 1, False)
+# The letters of the answers, the stock, the orders that the store holds and what it has left; and the verdict's fields.
+VERDICTS: dict[str, tuple[str, dict[str, int], str, dict[str, int], dict[str, int]]] = {
+    "what the store confirms is no loss": (
+        *("HHRH", {"S": 4, "T": 2}, "abd", {"S": 0, "T": 1}),
+        {"held_units": 5, "refused_orders": 1, "broken": False},
+    ),
+    "units answered beyond the received ones are oversold even if the store has no trace": (
+        *("HHHH", {"S": 3, "T": 9}, "bcd", {"S": 0, "T": 8}),
+        {"oversold_units": 2, "lost_orders": 1, "lost_units": 2, "leaked_units": 0},
+    ),
+    "an order that the store refused after the answer held is lost": (
+        *("HRRR", {"S": 4, "T": 2}, "", {"S": 4, "T": 2}),
+        {"lost_units": 2},
+    ),
+    "units that are gone without an answer are leaked": (
+        *("HRRH", {"S": 5, "T": 2}, "ad", {"S": 0, "T": 1}),
+        {"leaked_units": 3, "oversold_units": 0, "broken": True},
+    ),
+    "a SKU that leaks does not make up for one that is oversold": (
+        *("HHRR", {"S": 3, "T": 2}, "ab", {"S": 0, "T": 0}),
+        {"oversold_units": 1, "leaked_units": 2},
+    ),
+    "unanswered orders are counted": ("H", {"S": 4, "T": 2}, "a", {"S": 2, "T": 2}, {"unanswered": 3, "broken": True}),
+}
 
 
-def test_units_answered_beyond_the_received_ones_are_oversold_even_if_the_store_has_no_trace() -> None:
-    answers = answer_log("HHHH")
-    verdict = check_consistency(ORDERS, {"S": 3, "T": 9}, answers, {"b", "c", "d"}, {"S": 0, "T": 8})
-    assert (verdict.oversold_units, verdict.lost_orders, verdict.lost_units, verdict.leaked_units) == (2, 1, 2, 0)
-
-
-def test_an_order_that_the_store_refused_after_the_answer_held_is_lost() -> None:
-    answers = answer_log("HRRR")
-    assert check_consistency(ORDERS, {"S": 4, "T": 2}, answers, set(), {"S": 4, "T": 2}).lost_units == 2
-
-
-def test_units_that_are_gone_without_an_answer_are_leaked() -> None:
-    answers = answer_log("HRRH")
-    verdict = check_consistency(ORDERS, {"S": 5, "T": 2}, answers, {"a", "d"}, {"S": 0, "T": 1})
-    assert (verdict.leaked_units, verdict.oversold_units, verdict.broken) == (3, 0, True)
-
-
-def test_a_sku_that_leaks_does_not_make_up_for_one_that_is_oversold() -> None:
-    answers = answer_log("HHRR")
-    verdict = check_consistency(ORDERS, {"S": 3, "T": 2}, answers, {"a", "b"}, {"S": 0, "T": 0})
-    assert (verdict.oversold_units, verdict.leaked_units) == (1, 2)
-
-
-def test_unanswered_orders_are_counted() -> None:
-    verdict = check_consistency(ORDERS, {"S": 4, "T": 2}, answer_log("H"), {"a"}, {"S": 2, "T": 2})
-    assert (verdict.unanswered, verdict.broken) == (3, True)
+@pytest.mark.parametrize(("answers", "stock", "held", "left", "fields"), VERDICTS.values(), ids=VERDICTS)
+def test_answers_are_compared_with_the_store(
+    answers: str, stock: dict[str, int], held: str, left: dict[str, int], fields: dict[str, int]
+) -> None:
+    verdict = check_consistency(ORDERS, stock, answer_log(answers), set(held), left)
+    assert {name: getattr(verdict, name) for name in fields} == fields
 
 
 def test_every_contender_is_asked_the_same_orders_and_one_sku_is_hot() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
+
+import pytest
 
 from stocktide.agents.channel_stock.agent import StockAgent
 from stocktide.agents.metrics import WorkerMetrics
@@ -25,73 +28,74 @@ def event_of(*rows: bytes, partition: int = 2, start: int = 0) -> FakeEvent:
     return FakeEvent(Chunk("t-stock", partition, records))
 
 
-def agent_of(publisher: RecordingPublisher, table: FakeTable) -> StockAgent:
-    return StockAgent(table, publisher, TOPIC, 10, WorkerMetrics())  # type: ignore[arg-type]
+class StockHarness:
+    """An agent with what it writes."""
+
+    def __init__(self) -> None:
+        self.publisher, self.table = RecordingPublisher(), FakeTable()
+        self.agent = self.next_agent()
+
+    def next_agent(self) -> StockAgent:
+        return StockAgent(self.table, self.publisher, TOPIC, 10, WorkerMetrics())  # type: ignore[arg-type]
+
+    async def process(self, *rows: bytes) -> FakeEvent:
+        event = event_of(*rows)
+        await self.agent.process_chunk(event.value, event)
+        return event
+
+    async def process_all(self, *rows: bytes) -> None:
+        """Process the rows until they are acknowledged."""
+        event = await self.process(*rows)
+        await eventually(lambda: event.acked)
 
 
-async def test_an_update_lies_in_its_skus_partition_and_in_the_table_before_the_chunk_is_acked() -> None:
-    publisher, table = RecordingPublisher(), FakeTable()
-    agent = agent_of(publisher, table)
-    publisher.gate.clear()
-    event = event_of(row("A", 1, 5))
-    await agent.process_chunk(event.value, event)
+@pytest.fixture
+async def stock() -> AsyncIterator[StockHarness]:
+    harness = StockHarness()
+    yield harness
+    await harness.agent.stop()
+
+
+async def test_an_update_lies_in_its_skus_partition_and_in_the_table_before_the_chunk_is_acked(
+    stock: StockHarness,
+) -> None:
+    stock.publisher.gate.clear()
+    event = await stock.process(row("A", 1, 5))
     await asyncio.sleep(0.02)
-    assert not event.acked and not table.rows
-    publisher.gate.set()
+    assert not event.acked and not stock.table.rows
+    stock.publisher.gate.set()
     await eventually(lambda: event.acked)
-    assert publisher.writes == [(TOPIC, 2)]
-    assert table.rows[2, b"jd/A"] == publisher.topics[TOPIC][0][1]
-    await agent.stop()
+    assert stock.publisher.writes == [(TOPIC, 2)]
+    assert stock.table.rows[2, b"jd/A"] == stock.publisher.topics[TOPIC][0][1]
 
 
-async def test_a_write_that_fails_is_done_again_before_anything_is_acked(monkeypatch: Any) -> None:
+async def test_a_write_that_fails_is_done_again_before_anything_is_acked(stock: StockHarness, monkeypatch: Any) -> None:
     monkeypatch.setattr("stocktide.agents.channel_stock.agent.RETRY_SECONDS", 0.01)
-    publisher, table = RecordingPublisher(), FakeTable()
-    publisher.failures.append(OSError("gone"))
-    agent = agent_of(publisher, table)
-    event = event_of(row("A", 1, 5))
-    await agent.process_chunk(event.value, event)
-    await eventually(lambda: event.acked)
-    assert len(publisher.topics[TOPIC]) == 1
-    await agent.stop()
+    stock.publisher.failures.append(OSError("gone"))
+    await stock.process_all(row("A", 1, 5))
+    assert len(stock.publisher.topics[TOPIC]) == 1
 
 
-async def test_nothing_is_written_or_acked_for_partitions_that_were_lost() -> None:
-    publisher, table = RecordingPublisher(), FakeTable()
-    agent = agent_of(publisher, table)
-    publisher.gate.clear()
-    event = event_of(row("A", 1, 5))
-    await agent.process_chunk(event.value, event)
-    publisher.membership.end()
-    publisher.gate.set()
+async def test_nothing_is_written_or_acked_for_partitions_that_were_lost(stock: StockHarness) -> None:
+    stock.publisher.gate.clear()
+    event = await stock.process(row("A", 1, 5))
+    stock.publisher.membership.end()
+    stock.publisher.gate.set()
     await asyncio.sleep(0.05)
-    assert not event.acked and not publisher.topics and not table.rows
-    await agent.stop()
+    assert not event.acked and not stock.publisher.topics and not stock.table.rows
 
 
-async def test_after_a_crash_the_rows_since_the_commit_are_folded_again_to_the_same_table() -> None:
-    publisher, table = RecordingPublisher(), FakeTable()
+async def test_after_a_crash_the_rows_since_the_commit_are_folded_again_to_the_same_table(stock: StockHarness) -> None:
     rows = [row("A", version, 50 - version) for version in range(1, 20)]
-    before = agent_of(publisher, table)
-    first = event_of(*rows[:10])
-    await before.process_chunk(first.value, first)
-    await eventually(lambda: first.acked)
-    await before.stop()
-    after = agent_of(publisher, table)
-    again = event_of(*rows, start=0)
-    await after.process_chunk(again.value, again)
-    await eventually(lambda: again.acked)
-    updates = publisher.values(TOPIC)
+    await stock.process_all(*rows[:10])
+    await stock.agent.stop()
+    stock.agent = stock.next_agent()
+    await stock.process_all(*rows)
+    updates = stock.publisher.values(TOPIC)
     versions = [update["version"] for update in updates]
     assert versions == sorted(set(versions)) and versions[-1] == 19 and updates[-1]["quantity"] == 31
-    await after.stop()
 
 
-async def test_bytes_that_are_no_row_stop_nothing() -> None:
-    publisher, table = RecordingPublisher(), FakeTable()
-    agent = agent_of(publisher, table)
-    event = event_of(b"{bad", row("A", 1, 5))
-    await agent.process_chunk(event.value, event)
-    await eventually(lambda: event.acked)
-    assert len(publisher.topics[TOPIC]) == 1
-    await agent.stop()
+async def test_bytes_that_are_no_row_stop_nothing(stock: StockHarness) -> None:
+    await stock.process_all(b"{bad", row("A", 1, 5))
+    assert len(stock.publisher.topics[TOPIC]) == 1

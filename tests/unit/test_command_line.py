@@ -40,61 +40,50 @@ async def test_the_help_names_every_command() -> None:
         assert f"\n  {command} " in shown
 
 
-async def test_a_taken_port_is_named(tmp_path: Path, taken_port: int) -> None:
-    message = await refused(1, "up", "--data", str(tmp_path / "data"), "--port", str(taken_port))
-    assert f"port {taken_port} on 127.0.0.1 is taken" in message
-    assert "--port" in message
+REFUSED: list[tuple[int, str, dict[str, str], str]] = [
+    (1, "up --data {tmp}/data --port {taken}", {}, "port {taken} on 127.0.0.1 is taken"),
+    (1, "up --data {tmp}/data --port {taken}", {}, "--port"),
+    (1, "up --data {tmp}/file", {}, "the data folder {tmp}/file cannot be used: it is a file"),
+    (1, "up --data {tmp}/file/below", {}, "the data folder {tmp}/file/below cannot be used"),
+    (1, "up --data {tmp}/data --ready-file {tmp}/no/ready", {}, "the ready file {tmp}/no/ready cannot be written"),
+    (1, "up --data {tmp}/data --ready-file {tmp}", {}, "the ready file {tmp} cannot be written"),
+    (1, "up --data {tmp} --port 0 --kafka nonsense", {}, "the Kafka address 'nonsense' is not HOST:PORT"),
+    (1, "doctor", {"PARTITIONS": "many"}, "STOCKTIDE_PARTITIONS is 'many': it has to be a whole number from 1 to 256"),
+    (1, "up", {"LOG_LEVEL": "LOUD"}, "STOCKTIDE_LOG_LEVEL is 'LOUD'"),
+    (1, "up", {"APP_ID": "a b"}, "STOCKTIDE_APP_ID is 'a b'"),
+    (1, "worker", {"SHARDS": "2"}, "STOCKTIDE_SHARDS is 2: this version runs one shard"),
+    (1, "worker", {"KAFKA": "127.0.0.1:{free}"}, "no Kafka answers at 127.0.0.1:{free}"),
+    (1, "api", {"KAFKA": "127.0.0.1:{free}"}, "no Kafka answers at 127.0.0.1:{free}"),
+    (1, "up", {"PRT": "8081"}, "STOCKTIDE_PRT is not a setting of Stocktide: is STOCKTIDE_PORT meant?"),
+    (2, "up --port x", {"BANNER": "1"}, "STOCKTIDE_BANNER is not a setting"),
+    (2, "up --port 70000", {}, "--port"),
+    (2, "replay x.csv --speed fast", {}, "neither a positive number nor max"),
+    (2, "replay x.csv --opening 0", {}, "--opening"),
+    (2, "replay nowhere.csv", {}, "nowhere.csv"),
+    (2, "sell", {}, "No such command"),
+]
 
 
-async def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("")
-    assert f"the data folder {file} cannot be used: it is a file" in await refused(1, "up", "--data", str(file))
-    below = str(file / "below")
-    assert f"the data folder {below} cannot be used" in await refused(1, "up", "--data", below)
+@pytest.mark.parametrize(("status", "command", "environ", "message"), REFUSED)
+async def test_what_cannot_be_is_refused_with_its_name(
+    status: int, command: str, environ: dict[str, str], message: str, tmp_path: Path, taken_port: int
+) -> None:
+    (tmp_path / "file").write_text("")
+    named = {"tmp": tmp_path, "taken": taken_port, "free": pick_free_port()}
+    variables = {f"STOCKTIDE_{name}": value.format(**named) for name, value in environ.items()}
+    arguments = command.format(**named).split()
+    assert message.format(**named) in await refused(status, *arguments, environ=variables)
 
 
-async def test_a_ready_file_in_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    ready_file = tmp_path / "nowhere" / "ready.json"
-    message = await refused(1, "up", "--data", str(tmp_path / "data"), "--ready-file", str(ready_file))
-    assert f"the ready file {ready_file} cannot be written" in message
-
-
-async def test_a_ready_file_that_is_a_folder_is_named(tmp_path: Path) -> None:
-    message = await refused(1, "up", "--data", str(tmp_path / "data"), "--ready-file", str(tmp_path))
-    assert f"the ready file {tmp_path} cannot be written" in message
-
-
-async def test_a_start_that_fails_leaves_the_ready_file_of_another_system(tmp_path: Path) -> None:
+async def test_a_start_that_fails_leaves_the_ready_file_of_another_system(tmp_path: Path, taken_port: int) -> None:
     ready_file = tmp_path / "ready.json"
     ready_file.write_text("{}")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        await refused(1, "up", "--data", str(tmp_path / "data"), "--port", port, "--ready-file", str(ready_file))
+    folders = ("--data", str(tmp_path / "data"), "--ready-file", str(ready_file))
+    await refused(1, "up", *folders, "--port", str(taken_port))
     assert ready_file.read_text() == "{}"
 
 
-async def test_a_bad_setting_is_named() -> None:
-    message = await refused(1, "doctor", environ={"STOCKTIDE_PARTITIONS": "many"})
-    assert "STOCKTIDE_PARTITIONS is 'many': it has to be a whole number from 1 to 256" in message
-    assert "STOCKTIDE_LOG_LEVEL is 'LOUD'" in await refused(1, "up", environ={"STOCKTIDE_LOG_LEVEL": "LOUD"})
-    assert "STOCKTIDE_APP_ID is 'a b'" in await refused(1, "up", environ={"STOCKTIDE_APP_ID": "a b"})
-    message = await refused(1, "worker", environ={"STOCKTIDE_SHARDS": "2"})
-    assert "STOCKTIDE_SHARDS is 2: this version runs one shard" in message
-
-
-@pytest.mark.parametrize("command", ["worker", "api"])
-async def test_a_kafka_that_is_not_there_is_named(command: str) -> None:
-    address = f"127.0.0.1:{pick_free_port()}"
-    assert f"no Kafka answers at {address}" in await refused(1, command, environ={"STOCKTIDE_KAFKA": address})
-
-
-async def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
-    message = await refused(1, "up", "--data", str(tmp_path), "--port", "0", "--kafka", "nonsense")
-    assert "the Kafka address 'nonsense' is not HOST:PORT" in message
-
-
-async def test_a_redis_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
+async def test_a_redis_that_is_not_there_is_named_without_its_password() -> None:
     port = pick_free_port()
     url = f"redis://user:secret@127.0.0.1:{port}/0"
     done = await stocktide("doctor", environ={"STOCKTIDE_REDIS": url, "STOCKTIDE_KAFKA": f"127.0.0.1:{port}"})
@@ -104,25 +93,7 @@ async def test_a_redis_that_is_not_there_is_named_without_its_password(tmp_path:
     assert "secret" not in done.out + done.err
 
 
-async def test_a_url_that_is_none_is_named(tmp_path: Path) -> None:
+async def test_a_url_that_is_none_is_named() -> None:
     done = await stocktide("doctor", environ={"STOCKTIDE_REDIS": "nonsense", "STOCKTIDE_KAFKA": "127.0.0.1:1"})
     assert done.status == 1
     assert "nonsense is no Redis URL" in done.out
-
-
-async def test_options_that_cannot_be_are_usage_errors(tmp_path: Path) -> None:
-    assert "--port" in await refused(2, "up", "--port", "70000")
-    assert "neither a positive number nor max" in await refused(2, "replay", "x.csv", "--speed", "fast")
-    assert "--opening" in await refused(2, "replay", "x.csv", "--opening", "0")
-    assert "No such command" in await refused(2, "sell")
-
-
-async def test_a_file_that_is_missing_is_named() -> None:
-    assert "nowhere.csv" in await refused(2, "replay", "nowhere.csv")
-
-
-async def test_a_misspelt_setting_ends_the_command_and_any_other_one_is_a_warning() -> None:
-    meant = await refused(1, "up", environ={"STOCKTIDE_PRT": "8081"})
-    assert "STOCKTIDE_PRT is not a setting of Stocktide: is STOCKTIDE_PORT meant?" in meant
-    warned = await refused(2, "up", "--port", "x", environ={"STOCKTIDE_BANNER": "1"})
-    assert "STOCKTIDE_BANNER is not a setting" in warned

@@ -35,7 +35,6 @@ def _sources() -> dict[str, Path]:
 
 
 def _imports(name: str, tree: ast.Module, modules: set[str]) -> Iterator[str]:
-    """The modules of the product that a module imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)

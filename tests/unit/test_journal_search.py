@@ -26,14 +26,12 @@ OWNER = "w1"
 
 
 def payload(batch: int, sku: str) -> bytes:
-    """A batch that received one unit of a SKU."""
     row = SkuRow(sku, SkuRecord(batch, batch, {"on_hand@SH1": batch}), (Offer("jd", "in_stock", batch, 0),))
     effect = Effect(sku, batch, ("receive", f"m{batch}", "SH1"), {"on_hand@SH1": 1})
     return msgspec.msgpack.encode(decision_of(batch=batch, at=batch * 1000, skus=(row,), effects=(effect,)))
 
 
 def record(batch: int, sku: str = "A", term: int = 1, owner: str = OWNER, token: str | None = None) -> JournalRecord:
-    """A batch that follows the previous one."""
     previous = f"t{batch - 1}" if batch > 1 else ""
     return JournalRecord(KIND_BATCH, term, owner, batch, token or f"t{batch}", previous, payload(batch, sku))
 

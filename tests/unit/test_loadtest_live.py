@@ -20,7 +20,6 @@ HOT = (("flash-1", 82, "in_stock"), ("flash-2", 0, "sold_out"), ("flash-3", 0, "
 
 
 def snapshot_at(seconds: float, **given: object) -> LiveSnapshot:
-    """A snapshot at that second of a minute."""
     return LiveSnapshot(seconds=seconds, planned_seconds=60.0, rate_scheduled=400.0, rate_accepted=280.0, **given)  # type: ignore[arg-type]
 
 

@@ -16,24 +16,20 @@ async def test_a_member_may_produce_while_a_heartbeat_is_younger_than_half_the_s
     await asyncio.wait_for(membership.wait_until_may_produce(1), 1)
 
 
-async def test_a_member_that_woke_up_late_waits_for_a_heartbeat() -> None:
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_member_that_woke_up_late_waits_for_a_heartbeat_or_for_the_loss_of_its_partitions(keeps: bool) -> None:
     membership = FakeMembership(session_seconds=10)
     membership.now = 60.0
     waiting = asyncio.create_task(membership.wait_until_may_produce(1))
     await asyncio.sleep(0.1)
     assert not waiting.done()
-    membership.confirm(59.0)
-    await asyncio.wait_for(waiting, 1)
-
-
-async def test_a_member_that_woke_up_late_and_lost_its_partitions_gets_an_error() -> None:
-    membership = FakeMembership(session_seconds=10)
-    membership.now = 60.0
-    waiting = asyncio.create_task(membership.wait_until_may_produce(1))
-    await asyncio.sleep(0)
-    membership.end()
-    with pytest.raises(MembershipLost):
+    if keeps:
+        membership.confirm(59.0)
         await asyncio.wait_for(waiting, 1)
+    else:
+        membership.end()
+        with pytest.raises(MembershipLost):
+            await asyncio.wait_for(waiting, 1)
 
 
 async def test_work_of_an_epoch_that_is_over_never_counts_again() -> None:

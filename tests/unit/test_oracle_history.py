@@ -11,26 +11,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from stocktide.loadtest.oracle.history import (
-    HistoryClock,
-    HistoryFile,
-    HistoryRecord,
-    NoResponse,
-    ReadOrder,
-    ReadStock,
-    Request,
-    Response,
-    RunQuiesced,
-    RunStarted,
-    UpdateReceived,
-    decode_response,
-    merge_histories,
-    read_history,
-)
+from stocktide.loadtest.oracle import history
 from stocktide.loadtest.oracle.judge import judge
 from tests.ledger.strategies import TimedBatch, runs
 from tests.unit.oracle_shop import SimulatedShop
-from tests.unit.test_oracle_caught import changed_history, the_last_units_to_two_callers_after_a_lost_tail
+from tests.unit.test_oracle_caught import shop_with, the_last_units_to_two_callers_after_a_lost_tail
 from tests.unit.test_oracle_fair import run_batches
 
 ORDER = (
@@ -41,59 +26,59 @@ ORDER = (
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
-    records = changed_history()
-    with HistoryFile(tmp_path / "run") as file:
+    records = shop_with().quiesce()
+    with history.HistoryFile(tmp_path / "run") as file:
         for record in records:
             file.add(record)
-    assert list(read_history(tmp_path / "run")) == records
+    assert list(history.read_history(tmp_path / "run")) == records
     assert judge(tmp_path / "run") == judge(records)
 
 
 def test_half_a_line_at_the_end_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    with HistoryFile(path) as file:
-        file.add(RunStarted(1, "app"))
+    with history.HistoryFile(path) as file:
+        file.add(history.RunStarted(1, "app"))
     path.write_bytes(path.read_bytes() + b'{"record":"told","at":')
-    assert list(read_history(path)) == [RunStarted(1, "app")]
+    assert list(history.read_history(path)) == [history.RunStarted(1, "app")]
 
 
 def test_a_line_that_is_no_record_is_never_passed_over(tmp_path: Path) -> None:
     (tmp_path / "run").write_bytes(b'{"record":"heard"}\n')
     with pytest.raises(msgspec.DecodeError):
-        list(read_history(tmp_path / "run"))
+        list(history.read_history(tmp_path / "run"))
 
 
 def test_several_testers_make_one_history() -> None:
-    one: list[HistoryRecord] = [RunStarted(1, "app"), RunQuiesced(5)]
-    other: list[HistoryRecord] = [NoResponse(2, 7), NoResponse(9, 8)]
-    assert [record.at for record in merge_histories([one, other])] == [1, 2, 5, 9]
+    one: list[history.HistoryRecord] = [history.RunStarted(1, "app"), history.RunQuiesced(5)]
+    other: list[history.HistoryRecord] = [history.NoResponse(2, 7), history.NoResponse(9, 8)]
+    assert [record.at for record in history.merge_histories([one, other])] == [1, 2, 5, 9]
 
 
 def test_the_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = HistoryClock()
+    clock = history.HistoryClock()
     before = clock.now()
     monkeypatch.setattr("time.time", lambda: 0.0)
     assert clock.now() >= before
 
 
 def test_an_answer_is_kept_as_far_as_promises_speak_of_it() -> None:
-    response = decode_response(5, 1, 200, ORDER)
+    response = history.decode_response(5, 1, 200, ORDER)
     assert response.order is not None and response.replayed
     assert response.order.lines[0].warehouses == {"SH1": 2}
     refused = b'{"type":"urn:x","title":"t","status":409,"detail":"d","code":"already_final","order":' + ORDER + b"}"
-    response = decode_response(5, 1, 409, refused)
+    response = history.decode_response(5, 1, 409, refused)
     assert (response.code, response.order is not None) == ("already_final", True)
-    assert decode_response(5, 1, 204, b"") == Response(5, 1, 204)
+    assert history.decode_response(5, 1, 204, b"") == history.Response(5, 1, 204)
 
 
 def test_a_run_that_never_came_to_rest_proves_nothing() -> None:
-    verdict = judge([record for record in changed_history() if not isinstance(record, RunQuiesced)])
+    verdict = judge([record for record in shop_with().quiesce() if not isinstance(record, history.RunQuiesced)])
     assert not verdict.valid and not verdict.broken
     assert "never came to rest" in verdict.invalid[0]
 
 
 def test_a_checker_that_looked_at_nothing_makes_the_run_invalid() -> None:
-    verdict = judge([record for record in changed_history() if not isinstance(record, ReadStock)])
+    verdict = judge([record for record in shop_with().quiesce() if not isinstance(record, history.ReadStock)])
     assert verdict.part("hold_leaked").empty and not verdict.valid
     assert any("nothing was checked" in line for line in verdict.lines())
 
@@ -103,22 +88,26 @@ def test_an_empty_history_is_no_pass() -> None:
 
 
 def test_an_answer_to_nothing_makes_the_run_invalid() -> None:
-    assert "belong to nothing" in judge([*changed_history(), Response(1, 999, 200)]).invalid[0]
+    assert "belong to nothing" in judge([*shop_with().quiesce(), history.Response(1, 999, 200)]).invalid[0]
 
 
 def test_what_was_found_comes_with_who_was_told_what() -> None:
     verdict = judge(the_last_units_to_two_callers_after_a_lost_tail())
     violation = verdict.part("oversold").violations[0]
     kinds = {type(record) for record in violation.evidence}
-    assert {Request, Response} <= kinds
+    assert {history.Request, history.Response} <= kinds
     assert violation.order_id == "o2" and violation.sku == "A"
     assert msgspec.json.decode(msgspec.json.encode(verdict.as_json()))["broken"]
 
 
 def _lose_an_order(shop: SimulatedShop, rng: random.Random) -> str:
-    indexes = [index for index, record in enumerate(shop.records) if isinstance(record, ReadOrder) and record.order]
+    indexes = [
+        index for index, record in enumerate(shop.records) if isinstance(record, history.ReadOrder) and record.order
+    ]
     response = {
-        record.order.order_id for record in shop.records if isinstance(record, Response) and record.order is not None
+        record.order.order_id
+        for record in shop.records
+        if isinstance(record, history.Response) and record.order is not None
     }
     indexes = [index for index in indexes if shop.records[index].order_id in response]  # type: ignore[union-attr]
     assume(indexes)
@@ -131,12 +120,12 @@ def _find_a_unit(shop: SimulatedShop, rng: random.Random) -> str:
     indexes = [
         index
         for index, record in enumerate(shop.records)
-        if isinstance(record, ReadStock) and record.stock is not None and record.stock.warehouses
+        if isinstance(record, history.ReadStock) and record.stock is not None and record.stock.warehouses
     ]
     assume(indexes)
     index = rng.choice(indexes)
     read_stock = shop.records[index]
-    assert isinstance(read_stock, ReadStock) and read_stock.stock is not None
+    assert isinstance(read_stock, history.ReadStock) and read_stock.stock is not None
     where = rng.choice(sorted(read_stock.stock.warehouses))
     shelf = read_stock.stock.warehouses[where]
     more = structs.replace(shelf, locked=shelf.locked + 1, available=shelf.available - 1)
@@ -146,14 +135,14 @@ def _find_a_unit(shop: SimulatedShop, rng: random.Random) -> str:
 
 
 def _drop_the_last_update(shop: SimulatedShop, rng: random.Random) -> str:
-    seen = [index for index, record in enumerate(shop.records) if isinstance(record, UpdateReceived)]
+    seen = [index for index, record in enumerate(shop.records) if isinstance(record, history.UpdateReceived)]
     assume(seen)
     del shop.records[seen[-1]]
     return "channel_not_converged"
 
 
 def _tell_an_older_update(shop: SimulatedShop, rng: random.Random) -> str:
-    seen = [record for record in shop.records if isinstance(record, UpdateReceived)]
+    seen = [record for record in shop.records if isinstance(record, history.UpdateReceived)]
     older = [
         record
         for record in seen
@@ -164,7 +153,7 @@ def _tell_an_older_update(shop: SimulatedShop, rng: random.Random) -> str:
     return "version_went_back"
 
 
-def _same_subscription(one: UpdateReceived, other: UpdateReceived) -> bool:
+def _same_subscription(one: history.UpdateReceived, other: history.UpdateReceived) -> bool:
     return (one.subscriber, one.update.sku) == (other.subscriber, other.update.sku)
 
 

@@ -13,26 +13,46 @@ from stocktide.streams.kafka.transport import Chunk
 from tests.unit.fakes import FakeEvent, FakeMembership, chunk_of
 
 
+class RecordingHandler:
+    """Records the chunks that it is called with. They wait while `gate` is not set, then fail with `failures`."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.chunks: list[Chunk] = []
+        self.failures = list(failures)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, chunk: Chunk, epoch: int) -> None:
+        self.chunks.append(chunk)
+        await self.gate.wait()
+        if self.failures:
+            raise self.failures.pop()
+
+    @property
+    def offsets(self) -> list[list[int]]:
+        return [[record.offset for record in chunk.records] for chunk in self.chunks]
+
+
+@pytest.fixture
+def handler() -> RecordingHandler:
+    return RecordingHandler()
+
+
 async def finish(workers: PartitionWorkers, *events: FakeEvent) -> None:
-    """Feed the events, wait until all work is done, and stop."""
     for event in events:
         await workers.feed(event)
     await asyncio.wait_for(workers.drain(), 2)
     await workers.stop()
 
 
-async def test_a_chunk_is_acked_when_its_handler_returned_and_not_before() -> None:
-    done = asyncio.Event()
-
-    async def handle(chunk: Chunk, epoch: int) -> None:
-        await done.wait()
-
-    workers = PartitionWorkers("t", handle, FakeMembership())
+async def test_a_chunk_is_acked_when_its_handler_returned_and_not_before(handler: RecordingHandler) -> None:
+    handler.gate.clear()
+    workers = PartitionWorkers("t", handler, FakeMembership())
     event = FakeEvent(chunk_of(b"1"))
     await workers.feed(event)
     await asyncio.sleep(0.01)
     assert not event.acked
-    done.set()
+    handler.gate.set()
     await finish(workers)
     assert event.acked
 
@@ -58,76 +78,62 @@ async def test_a_partition_waits_for_its_own_chunks_only() -> None:
 
 async def test_a_handler_that_fails_is_called_again_and_nothing_overtakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_workers, "RETRY_SECONDS_MIN", 0.001)
-    calls: list[int] = []
-
-    async def handle(chunk: Chunk, epoch: int) -> None:
-        calls.append(chunk.records[0].offset)
-        if len(calls) < 3:
-            raise RuntimeError("a bug")
-
-    workers = PartitionWorkers("t", handle, FakeMembership())
+    handler = RecordingHandler(RuntimeError("a bug"), RuntimeError("a bug"))
     first, second = FakeEvent(chunk_of(b"x")), FakeEvent(chunk_of(b"y", start=1))
-    await finish(workers, first, second)
-    assert calls == [0, 0, 0, 1]
+    await finish(PartitionWorkers("t", handler, FakeMembership()), first, second)
+    assert handler.offsets == [[0], [0], [0], [1]]
     assert first.acked and second.acked
 
 
 async def test_a_chunk_whose_partitions_may_be_anothers_is_dropped_and_not_acked() -> None:
-    async def handle(chunk: Chunk, epoch: int) -> None:
-        raise MembershipLost
-
-    workers = PartitionWorkers("t", handle, FakeMembership())
     event = FakeEvent(chunk_of(b"x"))
-    await finish(workers, event)
+    await finish(PartitionWorkers("t", RecordingHandler(MembershipLost()), FakeMembership()), event)
     assert not event.acked
 
 
-async def test_a_chunk_of_an_earlier_epoch_is_not_begun() -> None:
+async def test_a_chunk_of_an_earlier_epoch_is_not_begun(handler: RecordingHandler) -> None:
     membership = FakeMembership()
-    begun: list[int] = []
-    hold = asyncio.Event()
-
-    async def handle(chunk: Chunk, epoch: int) -> None:
-        begun.append(chunk.records[0].offset)
-        await hold.wait()
-
-    workers = PartitionWorkers("t", handle, membership)
+    handler.gate.clear()
+    workers = PartitionWorkers("t", handler, membership)
     await workers.feed(FakeEvent(chunk_of(b"x")))
     await asyncio.sleep(0.01)
     await workers.feed(FakeEvent(chunk_of(b"y", start=1)))
     membership.end()
     membership.begin()
-    hold.set()
+    handler.gate.set()
     await finish(workers)
-    assert begun == [0]
+    assert handler.offsets == [[0]]
 
 
-async def test_a_worker_that_gathers_hands_over_what_waits_as_one_chunk_and_acks_all_of_it() -> None:
-    sizes: list[int] = []
-
-    async def handle(chunk: Chunk, epoch: int) -> None:
-        sizes.append(len(chunk.records))
-
-    workers = PartitionWorkers("t", handle, FakeMembership(), merge_seconds=0.05)
+async def test_a_worker_that_gathers_hands_over_what_waits_as_one_chunk_and_acks_all_of_it(
+    handler: RecordingHandler,
+) -> None:
+    workers = PartitionWorkers("t", handler, FakeMembership(), merge_seconds=0.05)
     events = [FakeEvent(chunk_of(b"x", start=start)) for start in range(5)]
     await workers.feed(events[0])
     await asyncio.sleep(0.01)
     await finish(workers, *events[1:])
-    assert sizes == [1, 4]
+    assert handler.offsets == [[0], [1, 2, 3, 4]]
     assert all(event.acked for event in events)
 
 
-async def test_what_is_too_much_for_one_call_goes_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_workers, "MERGED_RECORDS_MAX", 3)
-    offsets: list[list[int]] = []
-
-    async def handle(chunk: Chunk, epoch: int) -> None:
-        offsets.append([record.offset for record in chunk.records])
-
-    workers = PartitionWorkers("t", handle, FakeMembership(), merge_seconds=0.02)
-    await finish(workers, *(FakeEvent(chunk_of(b"x", b"y", start=start)) for start in (0, 2, 4, 6)))
-    assert [offset for some in offsets for offset in some] == list(range(8))
-    assert max(len(some) for some in offsets) <= 3
+@pytest.mark.parametrize(
+    ("limit", "most", "values", "sizes"),
+    [("MERGED_RECORDS_MAX", 3, (b"x", b"y"), [2, 2, 2, 2]), ("MERGED_BYTES_MAX", 25, (b"x" * 10,), [2, 2])],
+)
+async def test_what_is_too_much_for_one_call_goes_with_the_next(
+    limit: str,
+    most: int,
+    values: tuple[bytes, ...],
+    sizes: list[int],
+    handler: RecordingHandler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(partition_workers, limit, most)
+    workers = PartitionWorkers("t", handler, FakeMembership(), merge_seconds=0.02)
+    await finish(workers, *(FakeEvent(chunk_of(*values, start=len(values) * number)) for number in range(4)))
+    assert [offset for some in handler.offsets for offset in some] == list(range(4 * len(values)))
+    assert [len(some) for some in handler.offsets] == sizes
 
 
 async def calls_of(worked_each: float, waited_each: float) -> tuple[list[float], list[int]]:
@@ -164,15 +170,3 @@ async def test_what_a_call_waited_for_makes_a_worker_rest_no_longer() -> None:
     begun, sizes = await calls_of(worked_each=0.0, waited_each=0.06)
     assert sizes == [1, 5]
     assert 0.06 <= begun[1] - begun[0] < 0.06 * partition_workers.REST_FACTOR
-
-
-async def test_one_call_of_a_worker_that_gathers_gets_so_many_bytes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_workers, "MERGED_BYTES_MAX", 25)
-    sizes: list[int] = []
-
-    async def handle(chunk: Chunk, epoch: int) -> None:
-        sizes.append(sum(len(record.value) for record in chunk.records))
-
-    workers = PartitionWorkers("t", handle, FakeMembership(), merge_seconds=0.02)
-    await finish(workers, *(FakeEvent(chunk_of(b"x" * 10, start=start)) for start in range(6)))
-    assert sizes == [20, 20, 20]

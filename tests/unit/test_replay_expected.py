@@ -132,10 +132,16 @@ def test_a_returned_unit_may_have_gone_to_the_damaged_ones() -> None:
 PLACED = {"order_id": "retail-1", "occurred_at": "2010-12-01T08:26:00Z"}
 
 
-def test_an_order_waits_until_it_is_paid() -> None:
-    answers = OutcomeTracker(StockModel(), ships=False)
-    answers.begin()
-    answers.sent_order(PLACED)
+@pytest.fixture
+def answers() -> OutcomeTracker:
+    """The outcomes of a run that has sent one order."""
+    tracker = OutcomeTracker(StockModel(), ships=False)
+    tracker.begin()
+    tracker.sent_order(PLACED)
+    return tracker
+
+
+def test_an_order_waits_until_it_is_paid(answers: OutcomeTracker) -> None:
     answers.on_order(order("reserved", 1, reserved=5))
     assert answers.missing() == ["retail-1"]
     answers.on_order(order("paid", 2, reserved=5))
@@ -150,10 +156,7 @@ def test_an_order_that_ended_in_an_earlier_run_is_answered_when_it_is_sent() -> 
     assert (answers.missing(), answers.answered, answers.model.changes) == ([], 1, 0)
 
 
-def test_a_refused_order_is_answered_with_its_reason() -> None:
-    answers = OutcomeTracker(StockModel(), ships=False)
-    answers.begin()
-    answers.sent_order(PLACED)
+def test_a_refused_order_is_answered_with_its_reason(answers: OutcomeTracker) -> None:
     line = LineView(SKU, 5, reason="insufficient_stock")
     answers.on_order(OrderView("retail-1", "jd", "rejected", (line,), 1))
     assert dict(answers.outcomes()) == {"insufficient_stock": 1}
@@ -181,10 +184,7 @@ def test_a_run_that_ships_goes_on_where_an_earlier_one_only_paid() -> None:
     assert answers.shippable.get_nowait()["order_id"] == "retail-1"
 
 
-def test_an_event_that_was_refused_is_answered_by_its_dead_letter() -> None:
-    answers = OutcomeTracker(StockModel(), ships=False)
-    answers.begin()
-    answers.sent_order(PLACED)
+def test_an_event_that_was_refused_is_answered_by_its_dead_letter(answers: OutcomeTracker) -> None:
     answers.sent_movement({"id": "retail-C1-customer_return"})
     raw = '{"type":"order.placed","id":"retail-1-placed","order_id":"retail-1"}'
     answers.on_dead_letter(DeadLetterView("conflict", raw=raw))

@@ -64,7 +64,6 @@ class PageText(HTMLParser):
 
 
 def data_of(page: str) -> list[dict[str, Any]]:
-    """The plots of a page."""
     found: list[dict[str, Any]] = json.loads(PageText(page).scripts[0])
     return found
 

@@ -112,23 +112,8 @@ async def test_every_printable_character_arrives_in_a_path_and_in_a_query_as_it_
 
 
 TRICKY = [
-    "a/b",
-    "%2F",
-    "%25",
-    "%",
-    "%%",
-    "a%2Fb",
-    "..",
-    ".",
-    "a+b",
-    "+",
-    "a&b=c",
-    "a;b",
-    "a?b",
-    "a#b",
-    "a\\b",
-    "é",
-    "e\u0301",
+    *("a/b", "%2F", "%25", "%", "%%", "a%2Fb", "..", ".", "a+b", "+"),
+    *("a&b=c", "a;b", "a?b", "a#b", "a\\b", "é", "e\u0301"),
 ]
 
 
@@ -147,35 +132,18 @@ async def test_what_a_client_need_not_escape_arrives_as_well(port: int) -> None:
     assert (await get(port, "/v1/stock/..")).body["path"] == {"sku": ".."}
 
 
-BROKEN = [
-    b"caf%E9",
-    b"%",
-    b"a%4",
-    b"%zz",
-    b"%C3",
-    b"%ED%A0%80",
-    b"%C0%AF",
-    b"%F5%80%80%80",
-    b"%C3%28",
-    b"caf\xe9",
-    b"%u20AC",
-]
+BROKEN = b"caf%E9 % a%4 %zz %C3 %ED%A0%80 %C0%AF %F5%80%80%80 %C3%28 caf\xe9 %u20AC".split()
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("method", [b"GET", b"PUT"])
 async def test_an_escape_that_is_no_utf_8_is_never_a_name(port: int, broken: bytes, method: bytes) -> None:
-    for target in (
-        b"/v1/policies/web/%b",
-        b"/v1/policies/%b/A",
-        b"/v1/stock/A?sku=%b",
-        b"/v1/stock/A?%b",
-        b"/nowhere/%b",
-    ):
-        answer = await get(port, target.replace(b"%b", broken), method)
+    for (
+        target
+    ) in b"policies/web/%b policies/%b/A stock/A?sku=%b stock/A?%b channels/tmall/feed?last_event_id=%b".split():
+        answer = await get(port, b"/v1/" + target.replace(b"%b", broken), method)
         assert (answer.status, answer.code) == (400, "malformed_path"), target
-    query = b"/v1/channels/tmall/feed?last_event_id=" + broken
-    assert (await get(port, query, method)).code == "malformed_path"
+    assert (await get(port, b"/nowhere/" + broken, method)).code == "malformed_path"
 
 
 async def test_a_control_character_or_white_space_is_no_name_and_a_fragment_is_not_lost(port: int) -> None:

@@ -7,8 +7,8 @@ import gzip
 import io
 import itertools
 import os
+import re
 import zipfile
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -16,8 +16,9 @@ import pytest
 
 from stocktide.loadtest.replay.replay import ReplayOptions, run
 from stocktide.loadtest.workload import retail, retail_rows, retail_text
-from stocktide.loadtest.workload.retail import FileFormat, FileSurvey, Invoice, InvoiceItem, RetailError
+from stocktide.loadtest.workload.retail import FileFormat, FileSurvey, InvoiceItem
 from stocktide.loadtest.workload.retail_dates import ORDERS, DateOrder, moment
+from tests.unit.retail_files import HEADER, Written, invoices, refusal
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 SECOND_COLUMNS = ("Invoice", "StockCode", "Description", "Quantity", "InvoiceDate", "Price", "Customer ID", "Country")
@@ -30,23 +31,11 @@ ROWS = (
     ("700004", "31001", "damages", "-3", "2011-01-04 10:01", "0", "", "United Kingdom"),
     ("A700005", "B", "Adjust bad debt", "1", "2011-05-31 15:59", "11062.06", "", "United Kingdom"),
 )
-HEADER = ",".join(COLUMNS) + "\n"
 ROW = "700001,31000A,RED LAMP,6,2010-12-01 08:26,2.55,17850,United Kingdom\n"
 # The real file, if available: its rows have to be the same in every format, too.
 REAL_FILE = os.environ.get("ONLINE_RETAIL_CSV_GZ")
 REAL_ROWS = 5_000
 Rows = tuple[tuple[str, ...], ...]
-Written = Callable[[bytes | str], Path]
-
-
-@pytest.fixture
-def written(tmp_path: Path) -> Written:
-    def write(content: bytes | str) -> Path:
-        path = tmp_path / "retail.csv"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
 
 
 def rows_of(kind: str) -> Rows:
@@ -67,10 +56,6 @@ def as_csv(rows: Rows, header: tuple[str, ...] = COLUMNS, delimiter: str = ",", 
     for row in rows:
         writer.writerow([*row[:4], datetime.fromisoformat(row[4]).strftime(date), *row[5:]])
     return out.getvalue()
-
-
-def invoices(path: Path, form: FileFormat = retail.PLAIN) -> list[Invoice]:
-    return list(retail.read(path, form))
 
 
 def summary_of(survey: FileSurvey) -> tuple[object, ...]:
@@ -130,10 +115,9 @@ def test_columns_stand_in_any_order_and_others_are_ignored(written: Written) -> 
     ],
 )
 def test_a_header_that_cannot_be_read_is_an_error_in_line_1(header: str, says: str, written: Written) -> None:
-    with pytest.raises(RetailError) as error:
-        invoices(written(f"{header}\n1\n"))
-    assert "line 1: " in str(error.value)
-    assert says in str(error.value)
+    message = refusal(written(f"{header}\n1\n"))
+    assert "line 1: " in message
+    assert says in message
 
 
 # Dates.
@@ -185,15 +169,12 @@ def test_a_date_means_what_its_order_says(text: str, iso: str | None, mdy: str |
     ],
 )
 def test_a_date_of_another_order_names_the_option(dates: DateOrder, date: str, says: str, written: Written) -> None:
-    with pytest.raises(RetailError) as error:
-        invoices(written(HEADER + ROW.replace("2010-12-01 08:26", date)), FileFormat(dates))
-    assert says in str(error.value)
+    assert says in refusal(written(HEADER + ROW.replace("2010-12-01 08:26", date)), FileFormat(dates))
 
 
 def test_a_file_that_changes_its_order_in_the_middle_is_an_error_at_that_line(written: Written) -> None:
     path = written(HEADER + ROW.replace("2010-12-01", "1/12/2010") + ROW.replace("2010-12-01", "13/12/2010"))
-    with pytest.raises(RetailError, match=r"line 3: .*with --dates dmy that is 13 December 2010"):
-        invoices(path, FileFormat("mdy"))
+    assert re.search("line 3: .*with --dates dmy that is 13 December 2010", refusal(path, FileFormat("mdy")))
 
 
 # Rows.
@@ -218,8 +199,7 @@ def test_a_quantity_that_may_be_two_numbers_is_not_guessed(written: Written) -> 
     with pytest.raises(ValueError, match=r"'1\.000' may be 1 or 1000"):
         retail_rows.whole_number("1.000")
     copy = as_csv(ROWS, delimiter=";").replace(";1200;", ";1,000;")
-    with pytest.raises(RetailError, match="line 3: Quantity '1,000' may be 1 or 1000: write it without the separator"):
-        invoices(written(copy))
+    assert "line 3: Quantity '1,000' may be 1 or 1000: write it without the separator" in refusal(written(copy))
 
 
 def test_a_row_without_a_quantity_is_skipped_with_a_reason(written: Written) -> None:
@@ -263,9 +243,7 @@ def test_ragged_rows_are_read_where_that_is_certain_and_listed_with_their_lines(
     ],
 )
 def test_a_ragged_row_that_may_mean_two_things_is_an_error_with_its_line(bad: str, says: str, written: Written) -> None:
-    with pytest.raises(RetailError) as error:
-        invoices(written(HEADER + ROW + bad))
-    assert says in str(error.value)
+    assert says in refusal(written(HEADER + ROW + bad))
 
 
 def test_only_the_first_ragged_rows_are_kept(written: Written) -> None:
@@ -290,22 +268,19 @@ OPEN = '700002,31001,"BLUE JAR,6,2010-12-01 08:26,2.55,17850,United Kingdom\n'
 )
 def test_a_quote_that_is_not_closed_is_an_error_at_the_line_where_it_opens(rest: str, written: Written) -> None:
     quoted = '700001,31000A,"RED ""BIG"" LAMP, SMALL",6,2010-12-01 08:26,2.55,17850,United Kingdom\n'
-    with pytest.raises(RetailError, match="line 4: the quote that opens here is not closed"):
-        invoices(written(HEADER + ROW + quoted + OPEN + rest))
+    assert "line 4: the quote that opens here is not closed" in refusal(written(HEADER + ROW + quoted + OPEN + rest))
 
 
 def test_a_description_of_two_lines_is_read_and_lines_are_counted_on(written: Written) -> None:
     two = '700001,31000A,"RED LAMP\nSMALL ""ONE""",6,2010-12-01 08:26,2.55,17850,United Kingdom\n'
     (invoice,) = invoices(written(HEADER + two))
     assert invoice.ordered == (InvoiceItem("31000A", 6),)
-    with pytest.raises(RetailError, match="line 4: Quantity 'x' is no whole number"):
-        invoices(written(HEADER + two + ROW.replace(",6,", ",x,")))
+    assert "line 4: Quantity 'x' is no whole number" in refusal(written(HEADER + two + ROW.replace(",6,", ",x,")))
 
 
 def test_the_quote_is_found_in_the_line_of_its_row_where_it_opens(written: Written) -> None:
     row = '700001,31000A,"RED LAMP\nSMALL",6,2010-12-01 08:26,2.55,"17850,United Kingdom\n'
-    with pytest.raises(RetailError, match="line 3: the quote that opens here is not closed: unexpected end of data"):
-        invoices(written(HEADER + row))
+    assert "line 3: the quote that opens here is not closed: unexpected end of data" in refusal(written(HEADER + row))
 
 
 # Encodings and packings.
@@ -335,23 +310,19 @@ POUND = ROW.replace("RED LAMP", "£2 LAMP")
     ],
 )
 def test_what_is_no_utf8_csv_is_named_as_what_it_is(content: bytes, says: str, written: Written) -> None:
-    with pytest.raises(RetailError) as error:
-        invoices(written(content))
-    assert says in str(error.value)
+    assert says in refusal(written(content))
 
 
 def test_the_encoding_that_the_error_names_reads_the_file(written: Written) -> None:
     for text, encoding in ((CHINESE, "gb18030"), (POUND, "cp1252"), (CHINESE, "utf-16"), (CHINESE, "utf-16-le")):
         path = written((HEADER + text).encode(encoding))
-        with pytest.raises(RetailError, match=f"--encoding {encoding}"):
-            invoices(path)
+        assert f"--encoding {encoding}" in refusal(path)
         assert invoices(path, FileFormat(encoding=encoding))[0].ordered == (InvoiceItem("31000A", 6),)
 
 
 def test_bytes_that_are_not_of_the_named_encoding_are_an_error_with_their_line(written: Written) -> None:
     path = written(HEADER.encode() + ROW.encode() + POUND.encode("latin-1"))
-    with pytest.raises(RetailError, match="line 3: the bytes are not gb18030"):
-        invoices(path, FileFormat(encoding="gb18030"))
+    assert "line 3: the bytes are not gb18030" in refusal(path, FileFormat(encoding="gb18030"))
 
 
 def zipped(path: Path, members: dict[str, str]) -> Path:
@@ -375,16 +346,13 @@ def test_a_zip_with_one_csv_reads_as_that(tmp_path: Path) -> None:
     ],
 )
 def test_a_zip_with_anything_else_is_named_as_what_it_is(members: dict[str, str], says: str, tmp_path: Path) -> None:
-    with pytest.raises(RetailError) as error:
-        invoices(zipped(tmp_path / "some.zip", members))
-    assert says in str(error.value)
+    assert says in refusal(zipped(tmp_path / "some.zip", members))
 
 
 def test_a_zip_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     path = zipped(tmp_path / "cut.zip", {"data.csv": HEADER + ROW})
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(RetailError, match="the zip file is damaged"):
-        invoices(path)
+    assert "the zip file is damaged" in refusal(path)
 
 
 def test_an_unknown_encoding_is_refused_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
