@@ -6,18 +6,23 @@ In: two `LoadTestResults`. Out: a `Comparison`: rows of figures, and the reasons
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from stocktide.errors import StocktideError
-from stocktide.loadtest.measure.results import FORMAT, Latencies, LoadTestResults, ProcessUsage, SecondSummary, decode
+from stocktide.loadtest.measure.results import (
+    BROKEN,
+    INVALID,
+    KEPT,
+    Latencies,
+    LoadTestResults,
+    ProcessUsage,
+    SecondSummary,
+)
 from stocktide.loadtest.report.formatting import value_text
 
-KEPT, BROKEN, INVALID = 0, 1, 2
 # Settings that comparable runs may differ in: another seed makes another plan with the same rates.
 SETTINGS_OF_CHANCE = frozenset({"seed"})
 # Properties of a machine that change within minutes.
@@ -26,10 +31,6 @@ MACHINE_OF_THE_MOMENT = frozenset({"load_before"})
 SAME_NUMBER_SHARE = 0.02
 # With a higher load per core before the run, other work distorts the figures.
 BUSY_LOAD_SHARE = 0.5
-
-
-class CompareError(StocktideError):
-    """A report cannot be read; the message says which and why."""
 
 
 class ComparisonRow(Struct, frozen=True):
@@ -107,19 +108,6 @@ def compare(a: LoadTestResults, b: LoadTestResults, names: tuple[str, str] = ("A
         machine=machine,
         rows=tuple(row for row in _rows(a, b) if row.a is not None or row.b is not None),
     )
-
-
-def read(path: Path) -> LoadTestResults:
-    """The results in a JSON report. Raises CompareError."""
-    try:
-        results = decode(path.read_bytes())
-    except OSError as error:
-        raise CompareError(f"{path} cannot be read: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CompareError(f"{path} is no report of a load test: {error}") from error
-    if results.format != FORMAT:
-        raise CompareError(f"{path} has format {results.format}, and this program compares format {FORMAT}")
-    return results
 
 
 def _side(results: LoadTestResults, file: str) -> ComparedRun:
