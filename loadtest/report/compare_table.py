@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stocktide.loadtest.report.compare import ComparedRun, Comparison, ComparisonRow
-from stocktide.loadtest.report.formatting import printable
-from stocktide.loadtest.report.verdict_text import LIMIT_NAMES
+from stocktide.loadtest.report.formatting import LIMIT_NAMES, printable
 
 # Two runs of the same system differ by as much: a smaller change is neither better nor worse.
 CHANGE_PERCENT_MIN = 10.0

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from stocktide.loadtest.measure.meter import SecondMeasurements, SecondMeter, latencies
 from stocktide.loadtest.measure.results import Latencies, LoadTestResults, RunVerdict, encode
+from stocktide.loadtest.report.formatting import checks, limit_of, requirement_of
 from stocktide.loadtest.report.live import LiveSnapshot, LiveView
-from stocktide.loadtest.report.verdict_text import checks, limit_of, requirement_of
 from stocktide.loadtest.run.monitor import RunMonitor
 from stocktide.loadtest.run.options import FlashSaleOptions
 from stocktide.loadtest.run.process_messages import LoadWorkerReport

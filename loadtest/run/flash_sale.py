@@ -26,8 +26,8 @@ from stocktide.loadtest.client.topics import TopicReader
 from stocktide.loadtest.measure import processes
 from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.oracle.history import HistoryClock, RunQuiesced, RunStarted
+from stocktide.loadtest.report.formatting import requirement_of
 from stocktide.loadtest.report.terminal import ProgressView, print_written, report_results
-from stocktide.loadtest.report.verdict_text import requirement_of
 from stocktide.loadtest.run.conclusion import results_of
 from stocktide.loadtest.run.controller import LoadController
 from stocktide.loadtest.run.history_merge import HistoryMerge
