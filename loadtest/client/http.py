@@ -190,14 +190,6 @@ class StocktideClient:
         """Pay an order."""
         return await self._submit_order("order.paid", {"order_id": order_id})
 
-    async def cancel_order(self, order_id: str) -> OrderOutcome:
-        """Cancel an order, which frees its units."""
-        return await self._submit_order("order.cancelled", {"order_id": order_id})
-
-    async def extend_order(self, order_id: str, hold_seconds: int) -> OrderOutcome:
-        """Let the hold of an unpaid order end `hold_seconds` from now."""
-        return await self._submit_order("order.extended", {"order_id": order_id, "hold_seconds": hold_seconds})
-
     async def order(self, order_id: str) -> OrderView | None:
         """An order; None where it is unknown."""
         return await self._read(_path("orders", order_id), OrderView)

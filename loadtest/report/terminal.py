@@ -18,9 +18,9 @@ from stocktide.loadtest.measure.meter import SecondMeasurements, SecondMeter, la
 from stocktide.loadtest.measure.results import Latencies, LoadTestResults, RunVerdict, encode
 from stocktide.loadtest.report.formatting import checks, limit_of, requirement_of
 from stocktide.loadtest.report.live import LiveSnapshot, LiveView
+from stocktide.loadtest.run.load_worker_process import LoadWorkerReport
 from stocktide.loadtest.run.monitor import RunMonitor
 from stocktide.loadtest.run.options import FlashSaleOptions
-from stocktide.loadtest.run.process_messages import LoadWorkerReport
 from stocktide.loadtest.run.warehouse import WarehouseSimulator
 from stocktide.loadtest.workload.scenarios import Goods
 

@@ -11,7 +11,7 @@ from statistics import median
 
 import msgspec
 
-from stocktide.loadtest.measure.meter import MergedMeasurements
+from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.measure.results import (
     FORMAT,
     LoadTestResults,
@@ -55,7 +55,7 @@ PROMISES = {
 
 def results_of(run: RecordedRun, history: HistorySource) -> LoadTestResults:
     """Judge a run."""
-    measured = MergedMeasurements(run.parts)
+    measured = LoadMeter(run.parts)
     lag_ms = max(FEED_LAG_MS_MAX, int(LAG_MULTIPLE_MAX * measured.latencies("lag").max))
     judged = judge(history, behind_ms=lag_ms)
     moments, load_seconds = measured.summaries(), run.load_seconds
@@ -105,7 +105,7 @@ def read_results(path: Path) -> LoadTestResults:
 
 def conclude(
     judged: oracle.Verdict,
-    measured: MergedMeasurements,
+    measured: LoadMeter,
     processes: Sequence[ProcessUsage],
     goal_ms: float,
     unquiet: str = "",
@@ -126,7 +126,7 @@ def conclude(
     )
 
 
-def _generator_limits(measured: MergedMeasurements, processes: Sequence[ProcessUsage]) -> Iterator[str]:
+def _generator_limits(measured: LoadMeter, processes: Sequence[ProcessUsage]) -> Iterator[str]:
     late, scheduled = measured.totals["late_sends"], measured.totals["scheduled"]
     if late > LATE_SHARE_MAX * scheduled:
         yield (
@@ -140,7 +140,7 @@ def _generator_limits(measured: MergedMeasurements, processes: Sequence[ProcessU
                 yield f"{use.name} of the load generator used {busy:.0f} % of a core: more --processes may send more"
 
 
-def _system_limits(measured: MergedMeasurements, goal_ms: float) -> Iterator[str]:
+def _system_limits(measured: LoadMeter, goal_ms: float) -> Iterator[str]:
     failed, scheduled = measured.totals["failed"], measured.totals["scheduled"]
     if failed > FAILED_SHARE_MAX * scheduled:
         yield f"{failed:,} of {scheduled:,} orders were neither accepted nor refused"
@@ -157,7 +157,7 @@ def _empty_checkers(judged: oracle.Verdict) -> Iterator[str]:
             yield f"the checker {part.checker} had nothing to check"
 
 
-def _invalid_load(measured: MergedMeasurements) -> Iterator[str]:
+def _invalid_load(measured: LoadMeter) -> Iterator[str]:
     late, scheduled = measured.totals["very_late_sends"], measured.totals["scheduled"]
     if not scheduled:
         yield "no order was sent"

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stocktide.errors import StocktideError
-from stocktide.loadtest.run.process_messages import OrderTransport
+from stocktide.loadtest.run.load_worker_process import OrderTransport
 from stocktide.loadtest.workload import retail
+from stocktide.loadtest.workload.retail import invoice_orders
 from stocktide.loadtest.workload.retail_dates import DateOrder
-from stocktide.loadtest.workload.retail_events import invoice_orders
 from stocktide.loadtest.workload.retail_text import is_encoding
 from stocktide.loadtest.workload.scenarios import BOT_SHARE, Goods
 from stocktide.loadtest.workload.shapes import Shape, rate_of
