@@ -5,7 +5,7 @@ In: two `LoadTestResults`. Out: a `Comparison`: rows of figures, and the reasons
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -18,11 +18,10 @@ from stocktide.loadtest.measure.results import (
     KEPT,
     Latencies,
     LoadTestResults,
-    ProcessUsage,
-    SecondSummary,
 )
 from stocktide.loadtest.report.formatting import value_text
 
+GROUPS = ("rate", "orders", "latency", "refused", "lag", "CPU, mean", "memory, most")
 # Settings that comparable runs may differ in: another seed makes another plan with the same rates.
 SETTINGS_OF_CHANCE = frozenset({"seed"})
 # Properties of a machine that change within minutes.
@@ -169,75 +168,35 @@ def _notes(a: LoadTestResults, b: LoadTestResults, settings: Mapping[str, tuple[
 
 
 def _rows(a: LoadTestResults, b: LoadTestResults) -> Iterator[ComparisonRow]:
-    def row(
-        group: str, name: str, unit: str, more_is: str, of: Callable[[LoadTestResults], float | None]
-    ) -> ComparisonRow:
-        return ComparisonRow(group, name, unit, of(a), of(b), more_is)
+    of_a, of_b = ({figure[:4]: figure[4] for figure in _figures(results)} for results in (a, b))
+    for figure in sorted(of_a | of_b, key=lambda figure: GROUPS.index(figure[0])):
+        yield ComparisonRow(figure[0], figure[1], figure[2], of_a.get(figure), of_b.get(figure), figure[3])
 
-    yield row("rate", "scheduled, peak", "/s", "other", lambda one: _peak(one, "scheduled"))
-    yield row("rate", "accepted, peak", "/s", "better", lambda one: _peak(one, "accepted"))
-    yield row("rate", "accepted, mean", "/s", "better", _mean)
-    if a.ladder or b.ladder:
-        yield row("rate", "highest that kept the goal", "/s", "better", _highest_kept)
+
+def _figures(results: LoadTestResults) -> Iterator[tuple[str, str, str, str, float | None]]:
+    """Of each figure: group, name, unit, what more is, value."""
+    moments, load_seconds = results.moments, results.load_seconds
+
+    def total(name: str) -> float:
+        return float(sum(getattr(moment, name) for moment in moments))
+
+    for name, more_is in (("scheduled", "other"), ("accepted", "better")):
+        yield "rate", f"{name}, peak", "/s", more_is, float(max((getattr(one, name) for one in moments), default=0))
+    yield "rate", "accepted, mean", "/s", "better", total("accepted") / load_seconds if load_seconds > 0 else None
+    if results.ladder:
+        kept = [float(step["rate"]) for step in results.ladder if step.get("kept")]
+        yield "rate", "highest that kept the goal", "/s", "better", max(kept, default=None)
     for name, more_is in (("accepted", "better"), ("refused", "other"), ("failed", "worse"), ("late_sends", "worse")):
-        yield row("orders", name.replace("_", " "), "", more_is, _total(name))
-    for kind in ("accepted", "refused", "lag"):
-        for percentile in ("p50", "p90", "p99", "p999", "max"):
-            name = "p99.9" if percentile == "p999" else percentile
-            of = _percentile(f"{kind}_ms", percentile)
-            yield row("latency" if kind == "accepted" else kind, f"{kind} {name}", "ms", "worse", of)
-    for name in dict.fromkeys(use.name for results in (a, b) for use in results.processes):
-        yield row("CPU, mean", name, "%", "worse", _cpu(name))
-    for name in dict.fromkeys(use.name for results in (a, b) for use in results.processes):
-        yield row("memory, most", name, "MB", "worse", _memory(name))
-
-
-def _peak(results: LoadTestResults, name: str) -> float:
-    return float(max((getattr(moment, name) for moment in results.moments), default=0))
-
-
-def _mean(results: LoadTestResults) -> float | None:
-    return _sum(results.moments, "accepted") / results.load_seconds if results.load_seconds > 0 else None
-
-
-def _total(name: str) -> Callable[[LoadTestResults], float]:
-    return lambda results: _sum(results.moments, name)
-
-
-def _sum(moments: tuple[SecondSummary, ...], name: str) -> float:
-    return float(sum(getattr(moment, name) for moment in moments))
-
-
-def _highest_kept(results: LoadTestResults) -> float | None:
-    return max((float(step["rate"]) for step in results.ladder if step.get("kept")), default=None)
-
-
-def _percentile(kind: str, percentile: str) -> Callable[[LoadTestResults], float | None]:
-    def of(results: LoadTestResults) -> float | None:
-        latencies: Latencies = getattr(results, kind)
-        return float(getattr(latencies, percentile)) if latencies.count else None
-
-    return of
-
-
-def _cpu(name: str) -> Callable[[LoadTestResults], float | None]:
-    """The mean during the load."""
-
-    def of(results: LoadTestResults) -> float | None:
-        uses = _of_name(results, name)
-        during = [point.cpu_percent for use in uses for point in use.points if 0 <= point.at <= results.load_seconds]
-        return fmean(during) if during else None
-
-    return of
-
-
-def _memory(name: str) -> Callable[[LoadTestResults], float | None]:
-    def of(results: LoadTestResults) -> float | None:
-        most = [point.memory_bytes for use in _of_name(results, name) for point in use.points]
-        return max(most) / 1e6 if most else None
-
-    return of
-
-
-def _of_name(results: LoadTestResults, name: str) -> list[ProcessUsage]:
-    return [use for use in results.processes if use.name == name]
+        yield "orders", name.replace("_", " "), "", more_is, total(name)
+    for group, kind in (("latency", "accepted"), ("refused", "refused"), ("lag", "lag")):
+        latencies: Latencies = getattr(results, f"{kind}_ms")
+        for percentile, name in (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p999", "p99.9"), ("max", "max")):
+            value = float(getattr(latencies, percentile)) if latencies.count else None
+            yield group, f"{kind} {name}", "ms", "worse", value
+    for name in dict.fromkeys(use.name for use in results.processes):
+        points = [point for use in results.processes if use.name == name for point in use.points]
+        # The mean during the load.
+        cpu = [point.cpu_percent for point in points if 0 <= point.at <= load_seconds]
+        yield "CPU, mean", name, "%", "worse", fmean(cpu) if cpu else None
+        most = max(point.memory_bytes for point in points) / 1e6 if points else None
+        yield "memory, most", name, "MB", "worse", most

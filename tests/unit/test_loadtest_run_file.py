@@ -14,7 +14,6 @@ from stocktide.__main__ import cli
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.measure.results import BROKEN, FORMAT, INVALID, KEPT, decode
 from stocktide.loadtest.oracle.history import HistoryRecord
-from stocktide.loadtest.oracle.judge import judge
 from stocktide.loadtest.run import run_file
 from stocktide.loadtest.run.conclusion import results_of
 from stocktide.loadtest.run.run_file import RecordedRun, RunFile, RunFileError
@@ -103,9 +102,3 @@ def test_what_is_no_whole_run_is_a_sentence_with_its_path_and_status_2(
 def test_options_before_a_subcommand_are_refused() -> None:
     done = loadtest("--rate", 5, "run")
     assert (done.exit_code, "options go behind the subcommand: loadtest run" in done.stderr) == (2, True)
-
-
-def test_the_judge_of_a_file_and_that_of_a_history_are_one() -> None:
-    assert results_of(recorded(), changed_history()).verdict.checked.keys() == {
-        part.checker for part in judge(changed_history()).checked
-    }
