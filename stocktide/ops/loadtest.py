@@ -131,8 +131,7 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
         import msgspec
         from rich.console import Console
 
-        from stocktide.loadtest.report.compare import compare
-        from stocktide.loadtest.report.compare_table import show
+        from stocktide.loadtest.report.compare import compare, show
         from stocktide.loadtest.run.conclusion import read_results
 
         comparison = compare(read_results(a), read_results(b), (a.name, b.name))

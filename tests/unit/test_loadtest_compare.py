@@ -13,8 +13,7 @@ from rich.console import Console
 
 from stocktide.__main__ import cli
 from stocktide.loadtest.measure.results import BROKEN, FORMAT, INVALID, KEPT, Latencies, LoadTestResults, encode
-from stocktide.loadtest.report.compare import Comparison, ComparisonRow, compare
-from stocktide.loadtest.report.compare_table import show
+from stocktide.loadtest.report.compare import Comparison, ComparisonRow, compare, show
 from stocktide.ops.loadtest import compare_command
 from tests.unit.sample_results import broken, flash_sale, not_valid, search
 
