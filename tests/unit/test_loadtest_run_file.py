@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from stocktide.loadtest.oracle.history import HistoryRecord
 from stocktide.loadtest.run import run_file
 from stocktide.loadtest.run.conclusion import results_of
 from stocktide.loadtest.run.run_file import RecordedRun, RunFile, RunFileError
-from tests.unit.test_oracle_caught import changed_history, the_last_units_to_two_callers_after_a_lost_tail
+from tests.unit.test_oracle_caught import shop_with
 
 
 def recorded(unquiet: str = "") -> RecordedRun:
@@ -30,25 +31,39 @@ def recorded(unquiet: str = "") -> RecordedRun:
     return RecordedRun(settings, {"cores": 2}, "2026-11-11T00:00:00Z", 60.0, (meter.part(),), unquiet, ("a note",))
 
 
+def correct() -> list[HistoryRecord]:
+    return shop_with().quiesce()
+
+
+def overselling() -> list[HistoryRecord]:
+    """The last units to two callers, after a Redis lost its tail."""
+    shop = shop_with()
+    before = deepcopy(shop.state)
+    shop.place("o1", units=7)
+    shop.state = before
+    shop.place("o2", units=7)
+    return shop.quiesce()
+
+
 def loadtest(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["loadtest", *map(str, arguments)])
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     file = RunFile(tmp_path / "run.gz")
-    file.write(recorded(), changed_history())
+    file.write(recorded(), correct())
     assert file.run() == recorded()
-    assert list(file.history()) == changed_history()
-    assert results_of(file.run(), file.history) == results_of(recorded(), changed_history())
+    assert list(file.history()) == correct()
+    assert results_of(file.run(), file.history) == results_of(recorded(), correct())
     assert [path.name for path in tmp_path.iterdir()] == ["run.gz"]
 
 
 @pytest.mark.parametrize(
     ("history", "unquiet", "status", "said"),
     [
-        (changed_history, "", KEPT, "no promise was broken"),
-        (changed_history, "rows of this run still come", INVALID, "proves nothing"),
-        (the_last_units_to_two_callers_after_a_lost_tail, "", BROKEN, "promise 1 is broken"),
+        (correct, "", KEPT, "no promise was broken"),
+        (correct, "rows of this run still come", INVALID, "proves nothing"),
+        (overselling, "", BROKEN, "promise 1 is broken"),
     ],
 )
 def test_a_run_is_judged_again_with_its_status(
@@ -62,11 +77,11 @@ def test_a_run_is_judged_again_with_its_status(
 
 def test_the_reports_are_those_of_the_judged_run(tmp_path: Path) -> None:
     path, page, file = tmp_path / "run.gz", tmp_path / "page.html", tmp_path / "report.json"
-    RunFile(path).write(recorded(), the_last_units_to_two_callers_after_a_lost_tail())
+    RunFile(path).write(recorded(), overselling())
     done = loadtest("report", path, "--report-html", page, "--report-json", file)
     assert done.exit_code == 0, done.output
     assert "Promise broken" in page.read_text()
-    assert decode(file.read_bytes()) == results_of(recorded(), the_last_units_to_two_callers_after_a_lost_tail())
+    assert decode(file.read_bytes()) == results_of(recorded(), overselling())
     compared = loadtest("compare", file, path)
     assert compared.exit_code == BROKEN
     assert "settings that differ" not in compared.stdout
@@ -76,9 +91,9 @@ def test_what_is_no_whole_run_is_a_sentence_with_its_path_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run.gz"
-    RunFile(path).write(recorded(), changed_history())
+    RunFile(path).write(recorded(), correct())
     whole, lines = path.read_bytes(), gzip.decompress(path.read_bytes()).splitlines(keepends=True)
-    RunFile(path).write(structs.replace(recorded(), format=FORMAT + 1), changed_history())
+    RunFile(path).write(structs.replace(recorded(), format=FORMAT + 1), correct())
     for raw, message in (
         (path.read_bytes(), "has format"),
         (b"{}", "cannot be read"),
@@ -95,7 +110,7 @@ def test_what_is_no_whole_run_is_a_sentence_with_its_path_and_status_2(
     assert "no run of a load test" in loadtest("judge", path).stderr
     assert "cannot be read" in loadtest("judge", tmp_path / "none").stderr
     with pytest.raises(RunFileError, match="more than 1,000 bytes"):
-        RunFile(tmp_path / "other").write(recorded(), changed_history() * 50)
+        RunFile(tmp_path / "other").write(recorded(), correct() * 50)
     assert not (tmp_path / "other").exists()
 
 
