@@ -226,14 +226,6 @@ class StocktideClient:
         levels = await self._read(_policy_path(channel, sku), _PolicyLevels)
         return levels.own if levels is not None else None
 
-    async def put_policy(self, channel: str, sku: str | None, policy: dict[str, Any]) -> None:
-        """Set the policy of a channel, or of a SKU in it."""
-        await self.call("PUT", _policy_path(channel, sku), msgspec.json.encode(policy), expected=(200, 201))
-
-    async def delete_policy(self, channel: str, sku: str | None = None) -> None:
-        """Remove a policy, so that the next wider one applies."""
-        await self.call("DELETE", _policy_path(channel, sku), expected=(200, 204, 404))
-
     async def _submit_order(self, kind: str, event: Event) -> OrderOutcome:
         method, path, body, content = request_of(kind, event)
         response = await self.call(method, path, body, content, expected=(200, 201, 404, 409))
