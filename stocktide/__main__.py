@@ -20,8 +20,7 @@ from stocktide.cli_options import ServerOption, SpeedParam, TimeParam
 from stocktide.discovery import LocateSystem, for_system
 from stocktide.errors import CommandError, StocktideError
 from stocktide.ops.dead_letters.group import dead_letter_group
-from stocktide.ops.loadtest import loadtest_command, tester_command
-from stocktide.ops.loadtest_compare import with_compare
+from stocktide.ops.loadtest import loadtest_group, tester_command
 from stocktide.settings import Settings, unread_variables
 
 _FILE = click.Path(path_type=Path)
@@ -266,7 +265,7 @@ def _actor(name: str | None) -> str:
 
 
 cli.add_command(dead_letter_group())
-cli.add_command(with_compare(loadtest_command()))
+cli.add_command(loadtest_group())
 cli.add_command(tester_command(_with_settings))
 
 

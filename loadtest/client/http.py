@@ -190,14 +190,6 @@ class StocktideClient:
         """Pay an order."""
         return await self._submit_order("order.paid", {"order_id": order_id})
 
-    async def cancel_order(self, order_id: str) -> OrderOutcome:
-        """Cancel an order, which frees its units."""
-        return await self._submit_order("order.cancelled", {"order_id": order_id})
-
-    async def extend_order(self, order_id: str, hold_seconds: int) -> OrderOutcome:
-        """Let the hold of an unpaid order end `hold_seconds` from now."""
-        return await self._submit_order("order.extended", {"order_id": order_id, "hold_seconds": hold_seconds})
-
     async def order(self, order_id: str) -> OrderView | None:
         """An order; None where it is unknown."""
         return await self._read(_path("orders", order_id), OrderView)
@@ -233,14 +225,6 @@ class StocktideClient:
         """The policy of exactly this channel or SKU in it; None where none is set."""
         levels = await self._read(_policy_path(channel, sku), _PolicyLevels)
         return levels.own if levels is not None else None
-
-    async def put_policy(self, channel: str, sku: str | None, policy: dict[str, Any]) -> None:
-        """Set the policy of a channel, or of a SKU in it."""
-        await self.call("PUT", _policy_path(channel, sku), msgspec.json.encode(policy), expected=(200, 201))
-
-    async def delete_policy(self, channel: str, sku: str | None = None) -> None:
-        """Remove a policy, so that the next wider one applies."""
-        await self.call("DELETE", _policy_path(channel, sku), expected=(200, 204, 404))
 
     async def _submit_order(self, kind: str, event: Event) -> OrderOutcome:
         method, path, body, content = request_of(kind, event)

@@ -1,7 +1,7 @@
 """Counts and latencies by the second, in HdrHistograms that merge exactly across processes.
 
 In: responses and updates, each with the second in which it was scheduled or received. Out: the `Measurements` of a
-process, which are sent as JSON, and `MergedMeasurements` of several. Values are recorded in µs.
+process, which are sent as JSON and merged. Values are recorded in µs.
 """
 
 from __future__ import annotations
@@ -107,13 +107,27 @@ class SecondMeter:
 
 
 class LoadMeter:
-    """The measurements of one process, second by second."""
+    """The measurements of one process, second by second, or those of several together."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: Iterable[Measurements] = ()) -> None:
         self.seconds: dict[int, SecondMeter] = {}
         self.totals: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self._recent = SecondMeter()
+        for part in parts:
+            self.add(part)
+
+    @property
+    def errors(self) -> Counter[str]:
+        """All errors by reason."""
+        return sum((second.errors for second in self.seconds.values()), Counter[str]())
+
+    def add(self, part: Measurements) -> None:
+        """Add the measurements of another process."""
+        self.totals.update(part.totals)
+        self.refusals.update(part.refusals)
+        for second in part.seconds:
+            self.second(second.at).add(second)
 
     def record(self, kind: LatencyKind, at: float, seconds: float) -> None:
         """Record the time of a response or update in the second of `at`."""
@@ -148,42 +162,22 @@ class LoadMeter:
         seconds = [second.part(at) for at, second in sorted(self.seconds.items())]
         return Measurements(seconds, dict(self.totals), dict(self.refusals))
 
-
-class MergedMeasurements:
-    """The measurements of all processes together."""
-
-    def __init__(self, parts: Iterable[Measurements] = ()) -> None:
-        self._seconds: dict[int, SecondMeter] = {}
-        self.totals: Counter[str] = Counter()
-        self.refusals: Counter[str] = Counter()
-        self.errors: Counter[str] = Counter()
-        for part in parts:
-            self.add(part)
-
-    def add(self, part: Measurements) -> None:
-        """Add those of one process."""
-        self.totals.update(part.totals)
-        self.refusals.update(part.refusals)
-        for second in part.seconds:
-            self._seconds.setdefault(second.at, SecondMeter()).add(second)
-            self.errors.update(second.errors)
-
     def latencies(self, *kinds: LatencyKind, seconds: range | None = None) -> Latencies:
         """Percentiles over the whole run, or some seconds of it, of one kind or several together."""
         total = histogram()
-        for at, second in self._seconds.items():
+        for at, second in self.seconds.items():
             for kind in kinds:
                 if kind in second.histograms and (seconds is None or at in seconds):
                     total.add(second.histograms[kind])
         return latencies(total)
 
-    def count(self, name: str, seconds: range) -> int:
+    def counted(self, name: str, seconds: range) -> int:
         """A count over some seconds."""
-        return sum(second.counts[name] for at, second in self._seconds.items() if at in seconds)
+        return sum(second.counts[name] for at, second in self.seconds.items() if at in seconds)
 
     def summaries(self) -> tuple[SecondSummary, ...]:
         """Every second up to the last one with measurements."""
         return tuple(
-            self._seconds[at].summary(at) if at in self._seconds else SecondSummary(at)
-            for at in range(max(self._seconds, default=-1) + 1)
+            self.seconds[at].summary(at) if at in self.seconds else SecondSummary(at)
+            for at in range(max(self.seconds, default=-1) + 1)
         )

@@ -13,6 +13,8 @@ from msgspec import Struct
 
 # Incremented when a field changes its meaning; `compare` refuses another format.
 FORMAT = 1
+# Exit statuses.
+KEPT, BROKEN, INVALID = 0, 1, 2
 
 
 class Latencies(Struct, frozen=True):
@@ -102,6 +104,11 @@ class RunVerdict(Struct, frozen=True):
     violations: tuple[ReportedViolation, ...] = ()
     why_invalid: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> int:
+        """The exit status: 1 where a promise was broken, 2 where the run is not valid, else 0."""
+        return BROKEN if not self.kept else KEPT if self.valid else INVALID
 
 
 class LoadTestResults(Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from stocktide.loadtest.client.contract import ChannelUpdateView
@@ -33,18 +34,16 @@ FEED_LAG_MS_MAX = 30_000
 Key = tuple[str, str]
 
 
+@dataclass(slots=True, eq=False)
 class SubscriberState:
     """One subscriber of a channel: its connection and the newest update of each SKU."""
 
-    __slots__ = ("asked_at", "at", "channel", "connected", "synced", "updates")
-
-    def __init__(self) -> None:
-        self.channel = ""
-        self.at = 0
-        self.asked_at = 0
-        self.connected = False
-        self.synced = False
-        self.updates: dict[str, tuple[ChannelUpdateView, int]] = {}
+    channel: str = ""
+    at: int = 0
+    asked_at: int = 0
+    connected: bool = False
+    synced: bool = False
+    updates: dict[str, tuple[ChannelUpdateView, int]] = field(default_factory=dict)
 
 
 class ChannelTracker:

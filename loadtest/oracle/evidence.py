@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
+from stocktide.loadtest.client.contract import AlertView, OrderView, StockView
 from stocktide.loadtest.oracle.history import (
     AlertPublished,
     ChannelUpdatePublished,
-    DeadLetterPublished,
     HistoryRecord,
     MovementPublished,
     NoResponse,
@@ -109,17 +109,11 @@ def _record_subjects(record: HistoryRecord) -> Iterator[Subject]:
     match record:
         case Request(event=event):
             yield from _event_subjects(event)
-        case Response(order=order) if order is not None:
-            yield ("order", order.order_id)
-        case OrderPublished(order=order):
-            yield ("order", order.order_id)
+        case Response(order=OrderView(order_id=order_id)) | OrderPublished(order=OrderView(order_id=order_id)):
+            yield ("order", order_id)
         case ReadOrder(order_id=order_id):
             yield ("order", order_id)
-        case AlertPublished(alert=alert):
-            yield ("sku", alert.sku)
-        case StockPublished(stock=stock):
-            yield ("sku", stock.sku)
-        case ReadStock(sku=sku):
+        case AlertPublished(alert=AlertView(sku=sku)) | StockPublished(stock=StockView(sku=sku)) | ReadStock(sku=sku):
             yield ("sku", sku)
         case MovementPublished(movement=movement):
             yield ("movement", movement.warehouse, movement.id)
@@ -127,10 +121,19 @@ def _record_subjects(record: HistoryRecord) -> Iterator[Subject]:
                 yield ("sku", line.sku)
         case ReadMovement(warehouse=warehouse, id=id_):
             yield ("movement", warehouse, id_)
-        case DeadLetterPublished():
-            pass
+        case UpdateReceived(subscriber=subscriber, update=update):
+            yield ("update", subscriber, update.sku)
+        case Subscribed(subscriber=subscriber) | Synced(subscriber=subscriber) | Unsubscribed(subscriber=subscriber):
+            yield ("subscriber", subscriber)
+        case ChannelUpdatePublished(update=level) | PolicyPublished(policy=level):
+            yield ("channel", level.channel, level.sku or "")
+        case ReadPolicy(channel=channel, sku=sku_or_none):
+            yield ("channel", channel, sku_or_none or "")
+        case ReadChannel(channel=channel, items=items):
+            for item in items:
+                yield ("channel", channel, item.sku)
         case _:
-            yield from _channel_subjects(record)
+            pass
 
 
 def _event_subjects(event: dict[str, object]) -> Iterator[Subject]:
@@ -141,22 +144,3 @@ def _event_subjects(event: dict[str, object]) -> Iterator[Subject]:
         yield ("movement", warehouse, id_)
     if "policy" in event and isinstance(channel := event.get("channel"), str):
         yield ("channel", channel, str(event.get("sku") or ""))
-
-
-def _channel_subjects(record: HistoryRecord) -> Iterator[Subject]:
-    match record:
-        case UpdateReceived(subscriber=subscriber, update=update):
-            yield ("update", subscriber, update.sku)
-        case Subscribed(subscriber=subscriber) | Synced(subscriber=subscriber) | Unsubscribed(subscriber=subscriber):
-            yield ("subscriber", subscriber)
-        case ChannelUpdatePublished(update=update):
-            yield ("channel", update.channel, update.sku)
-        case PolicyPublished(policy=policy):
-            yield ("channel", policy.channel, policy.sku or "")
-        case ReadPolicy(channel=channel, sku=sku):
-            yield ("channel", channel, sku or "")
-        case ReadChannel(channel=channel, items=items):
-            for item in items:
-                yield ("channel", channel, item.sku)
-        case _:
-            pass

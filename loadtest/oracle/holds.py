@@ -6,12 +6,11 @@ In: observations of orders, and reads of stock at rest.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from stocktide.loadtest.client.contract import StockView
-from stocktide.loadtest.oracle.history import ReadStock
 from stocktide.loadtest.oracle.orders import KnownOrder, OrderObservation, OrderTracker
+from stocktide.loadtest.oracle.stocks import StockTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
 # How long after its deadline a hold may still be reserved: the expiry step runs about every second, and publication
@@ -68,17 +67,10 @@ class HoldLeaked(Checker):
     name = "hold_leaked"
     promise = "A hold's units go back in the step in which it ends."
 
-    def __init__(self, tracker: OrderTracker) -> None:
+    def __init__(self, tracker: OrderTracker, stocks: StockTracker) -> None:
         super().__init__()
         self._tracker = tracker
-        self._final: dict[str, ReadStock] = {}
-
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return super().handlers() | {ReadStock: self._on_read}
-
-    def _on_read(self, read: ReadStock) -> None:
-        if self._quiesced_at is not None:
-            self._final[read.sku] = read
+        self._stocks = stocks
 
     def end(self) -> None:
         """Sum over all orders, and compare."""
@@ -92,7 +84,7 @@ class HoldLeaked(Checker):
                 over = (self._quiesced_at - due) / 1000
                 what = f"order {known.order_id} is still reserved {over:.0f} s after its hold was over"
                 self.found(what, self._quiesced_at, order_id=known.order_id)
-        for sku, read in self._final.items():
+        for sku, read in self._stocks.final.items():
             self.looked["SKUs at rest"] += 1
             if read.stock is None:
                 if held_units.total(sku):

@@ -62,7 +62,7 @@ class CheckerSet:
             self.checkers += (
                 AnswerLost(orders),
                 CountedTwice(orders, movements, stocks),
-                HoldLeaked(orders),
+                HoldLeaked(orders, stocks),
                 ChannelNotConverged(channels),
                 LogDoesNotExplain(orders, movements, stocks),
                 InputUnaccounted(orders, movements, park_ms),

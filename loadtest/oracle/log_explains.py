@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from stocktide.loadtest.client.contract import StockView
-from stocktide.loadtest.oracle.history import PolicyPublished, ReadPolicy, ReadStock, UnreadableRow
+from stocktide.loadtest.oracle.history import PolicyPublished, ReadPolicy, UnreadableRow
 from stocktide.loadtest.oracle.holds import HeldUnits
 from stocktide.loadtest.oracle.movements import TRANSFERRED, MovementTracker
 from stocktide.loadtest.oracle.on_hand import Interval
@@ -40,14 +40,12 @@ class LogDoesNotExplain(Checker):
         self._orders = orders
         self._movements = movements
         self._stocks = stocks
-        self._final: dict[str, ReadStock] = {}
         self._policies: dict[Level, PolicyPublished] = {}
         self._final_policies: dict[Level, ReadPolicy] = {}
         stocks.add_listener(self._on_stock_row)
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
         return super().handlers() | {
-            ReadStock: self._on_read,
             PolicyPublished: self._on_policy_row,
             ReadPolicy: self._on_read_policy,
             UnreadableRow: self._on_unreadable,
@@ -58,10 +56,6 @@ class LogDoesNotExplain(Checker):
         if newest is not None and stock.version == newest.version and _without_batch(stock) != _without_batch(newest):
             what = f"version {stock.version} of {stock.sku} is {_describe(newest)}, and also {_describe(stock)}"
             self.found(what, observation.row.at, sku=stock.sku)
-
-    def _on_read(self, read: ReadStock) -> None:
-        if self._quiesced_at is not None:
-            self._final[read.sku] = read
 
     def _on_policy_row(self, row: PolicyPublished) -> None:
         level = (row.policy.channel, row.policy.sku)
@@ -83,7 +77,7 @@ class LogDoesNotExplain(Checker):
         held_units, on_hand = HeldUnits(), OnHandTotals(self._orders, self._movements)
         for known in self._orders:
             held_units.add(known, known.row_newest)
-        for sku, read in self._final.items():
+        for sku, read in self._stocks.final.items():
             if read.stock is not None:
                 self.looked["SKUs at rest"] += 1
                 self._compare(sku, read.stock, read.at, held_units, on_hand)

@@ -7,6 +7,7 @@ and never changes afterwards; its key is its warehouse and id.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,38 +29,24 @@ class AppliedCount(NamedTuple):
     batch: int
 
 
+@dataclass(slots=True, eq=False)
 class KnownMovement:
     """One movement. `bodies` are the hashes of the bodies that were sent, `destinations` those of its transfers.
 
     `sent_lines` are the lines that were sent, until the effect is known. `content` is the effect, packed.
     """
 
-    __slots__ = (
-        "batch",
-        "bodies",
-        "content",
-        "destinations",
-        "id",
-        "kind",
-        "lines",
-        "occurred_ms",
-        "outcome",
-        "sent_lines",
-        "warehouse",
-    )
-
-    def __init__(self, warehouse: str, id_: str) -> None:
-        self.warehouse = warehouse
-        self.id = id_
-        self.kind = ""
-        self.bodies: tuple[int, ...] = ()
-        self.destinations: tuple[str, ...] = ()
-        self.sent_lines: tuple[SentLine, ...] = ()
-        self.content: bytes | None = None
-        self.outcome = ""
-        self.batch = 0
-        self.occurred_ms: int | None = None
-        self.lines: tuple[MovedLineView, ...] = ()
+    warehouse: str
+    id: str
+    kind: str = ""
+    bodies: tuple[int, ...] = ()
+    destinations: tuple[str, ...] = ()
+    sent_lines: tuple[SentLine, ...] = ()
+    content: bytes | None = None
+    outcome: str = ""
+    batch: int = 0
+    occurred_ms: int | None = None
+    lines: tuple[MovedLineView, ...] = ()
 
 
 class MovementObservation(NamedTuple):

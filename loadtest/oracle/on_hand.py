@@ -7,7 +7,6 @@ after a count.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from stocktide.loadtest.client.contract import WarehouseStockView
@@ -152,15 +151,7 @@ class CountedTwice(Checker):
         self._orders = orders
         self._movements = movements
         self._stocks = stocks
-        self._final: dict[str, ReadStock] = {}
         movements.add_listener(self._observe)
-
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return super().handlers() | {ReadStock: self._on_read}
-
-    def _on_read(self, read: ReadStock) -> None:
-        if self._quiesced_at is not None:
-            self._final[read.sku] = read
 
     def _observe(self, observation: MovementObservation) -> None:
         movement, known = observation.movement, observation.known
@@ -180,7 +171,7 @@ class CountedTwice(Checker):
         if self._quiesced_at is None:
             return
         sums = OnHandSums(self._orders, self._movements)
-        for sku, read in self._final.items():
+        for sku, read in self._stocks.final.items():
             if sku in sums.unknown_skus or self._stocks.existed_before_run(sku):
                 self.remarks["SKUs that others moved, not summed"] += 1
             elif read.stock is not None:

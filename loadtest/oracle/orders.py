@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from sys import intern
 from typing import Any, Literal, NamedTuple
 
@@ -71,6 +72,7 @@ class RequestedMove:
         self.first_shown_batch = 0
 
 
+@dataclass(slots=True, eq=False)
 class KnownOrder:
     """One order.
 
@@ -81,40 +83,21 @@ class KnownOrder:
     `may_have_released`: it may have released units since it was last seen.
     """
 
-    __slots__ = (
-        "accepted",
-        "acknowledged_sequence",
-        "asked_at",
-        "bodies",
-        "contents",
-        "events",
-        "events_without_id",
-        "expiring_ms",
-        "may_have_released",
-        "moves",
-        "order_id",
-        "row_last",
-        "row_newest",
-        "sequences",
-        "states",
-    )
-
-    def __init__(self, order_id: str) -> None:
-        self.order_id = order_id
-        self.sequences: list[int] = []
-        self.states: list[str] = []
-        self.contents: list[bytes] = []
-        self.acknowledged_sequence = 0
-        self.row_newest = 0
-        self.row_last = 0
-        self.bodies: tuple[int, ...] = ()
-        self.accepted: int | None = None
-        self.events: list[int] = []
-        self.events_without_id = 0
-        self.moves: list[RequestedMove] | None = None
-        self.may_have_released = False
-        self.expiring_ms: int | None = None
-        self.asked_at: int | None = None
+    order_id: str
+    sequences: list[int] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+    acknowledged_sequence: int = 0
+    row_newest: int = 0
+    row_last: int = 0
+    bodies: tuple[int, ...] = ()
+    accepted: int | None = None
+    events: list[int] = field(default_factory=list)
+    events_without_id: int = 0
+    moves: list[RequestedMove] | None = None
+    may_have_released: bool = False
+    expiring_ms: int | None = None
+    asked_at: int | None = None
 
     @property
     def sequence(self) -> int:
@@ -156,28 +139,18 @@ class KnownOrder:
         )
 
 
+@dataclass(slots=True, eq=False)
 class OrderObservation:
     """An order was seen. `is_new`: at a new sequence; otherwise `previous_content` is the earlier content if it
     differs."""
 
-    __slots__ = ("index", "is_new", "known", "order", "previous_content", "record", "source")
-
-    def __init__(
-        self,
-        known: KnownOrder,
-        order: OrderView,
-        source: Source,
-        record: HistoryRecord,
-        index: int,
-        previous_content: bytes | None,
-    ) -> None:
-        self.known = known
-        self.order = order
-        self.source = source
-        self.record = record
-        self.index = index
-        self.is_new = False
-        self.previous_content = previous_content
+    known: KnownOrder
+    order: OrderView
+    source: Source
+    record: HistoryRecord
+    index: int
+    previous_content: bytes | None = None
+    is_new: bool = False
 
     def contents(self) -> tuple[str, str]:
         """The earlier content of this sequence, and the observed one, as text."""
@@ -266,8 +239,7 @@ class OrderTracker:
             known.sequences.insert(index, sequence)
             known.states.insert(index, intern(order.state))
             known.contents.insert(index, content)
-            observation = OrderObservation(known, order, source, record, index, None)
-            observation.is_new = True
+            observation = OrderObservation(known, order, source, record, index, is_new=True)
             if index == len(known.sequences) - 1:
                 known.expiring_ms = time_ms(order.expires_at) if order.state == "reserved" else None
         if known.moves and order.batch:

@@ -1,7 +1,7 @@
 """The state of every SKU, folded from rows of `stock`.
 
-In: the records of a history. Out: the newest row of each SKU, and each row to the listeners. A row's version names one
-state of the SKU; rows may be repeated, and after a crash an older one may follow a newer one.
+In: the records of a history. Out: the newest row and the final read of each SKU, and each row to the listeners. A row's
+version names one state of the SKU; rows may be repeated, and after a crash an older one may follow a newer one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from stocktide.loadtest.client.contract import StockView
 from stocktide.loadtest.oracle.dispatcher import PendingRequest
-from stocktide.loadtest.oracle.history import StockPublished
+from stocktide.loadtest.oracle.history import ReadStock, RunQuiesced, StockPublished
 
 
 class KnownStock:
@@ -40,6 +40,9 @@ class StockTracker:
 
     def __init__(self) -> None:
         self.skus: dict[str, KnownStock] = {}
+        # The last read of each SKU at rest.
+        self.final: dict[str, ReadStock] = {}
+        self._quiesced = False
         self._listeners: list[Callable[[StockObservation], None]] = []
         self._run_started = False
 
@@ -48,7 +51,11 @@ class StockTracker:
         self._listeners.append(listener)
 
     def handlers(self) -> Mapping[type, Callable[[Any], None]]:
-        return {StockPublished: self._on_row}
+        return {
+            StockPublished: self._on_row,
+            ReadStock: self._on_read,
+            RunQuiesced: lambda _: setattr(self, "_quiesced", True),
+        }
 
     def on_request(self, request: PendingRequest) -> None:
         self._run_started = True
@@ -57,6 +64,10 @@ class StockTracker:
         """Whether a SKU existed before the run."""
         known = self.skus.get(sku)
         return known is not None and known.existed_before_run
+
+    def _on_read(self, read: ReadStock) -> None:
+        if self._quiesced:
+            self.final[read.sku] = read
 
     def _on_row(self, row: StockPublished) -> None:
         stock, known = row.stock, self.skus.get(row.stock.sku)

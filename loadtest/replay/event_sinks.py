@@ -8,30 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from stocktide.loadtest.client.events import Event, order_paid
 from stocktide.loadtest.client.http import REQUESTS_MAX, StocktideClient
 from stocktide.loadtest.client.kafka import EventProducer
-
-
-class EventSink(Protocol):
-    """A way into the system."""
-
-    async def __aenter__(self) -> Self: ...
-    async def __aexit__(self, *error: Any) -> None: ...
-
-    async def order(self, placed: Event) -> None:
-        """Place an order and pay for it."""
-
-    async def ship(self, event: Event) -> None:
-        """Ship units of an order."""
-
-    async def movement(self, event: Event) -> None:
-        """Send a movement of a warehouse."""
-
-    async def wait_until_consumed(self) -> bool:
-        """Wait until everything sent has been processed; False where that cannot be known."""
 
 
 class KafkaEventSink(EventProducer):
@@ -102,3 +83,6 @@ class HttpEventSink:
         order = {name: value for name, value in placed.items() if name != "type"}
         if (await self._client.place_order(order)).order is not None:
             await self._client.pay_order(placed["order_id"])
+
+
+EventSink = KafkaEventSink | HttpEventSink

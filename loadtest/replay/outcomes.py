@@ -11,7 +11,7 @@ from collections import Counter
 from stocktide.loadtest.client.contract import DeadLetterView, MovementView, OrderView
 from stocktide.loadtest.client.events import Event, order_shipped
 from stocktide.loadtest.replay.stock_model import StockModel
-from stocktide.loadtest.workload.retail_events import ID_PREFIX
+from stocktide.loadtest.workload.retail import ID_PREFIX
 
 # Units of an order to ship: (sku, units, warehouse).
 Shipment = list[tuple[str, int, str]]

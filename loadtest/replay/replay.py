@@ -4,7 +4,7 @@ In: `ReplayOptions`. Out: the exit status of `run`: 0 where everything is as exp
 outcome is missing, 2 where the replay could not be done.
 
 Events are sent through an `EventSink`; a `TopicReader` reads the public topics; a `StockModel` folds their rows;
-`loadtest.replay.check` compares the fold with the API.
+`find_differences` compares the fold with the API.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from stocktide.errors import StocktideError
 from stocktide.loadtest.client.contract import DeadLetterView, MovementView, OrderView
 from stocktide.loadtest.client.http import REQUESTS_MAX, StocktideClient
 from stocktide.loadtest.client.topics import TopicReader, decoding_handler
-from stocktide.loadtest.replay.check import find_differences
 from stocktide.loadtest.replay.event_sinks import EventSink, HttpEventSink, KafkaEventSink
 from stocktide.loadtest.replay.outcomes import OutcomeTracker
 from stocktide.loadtest.replay.report import ReplayReport
-from stocktide.loadtest.replay.stock_model import StockModel
+from stocktide.loadtest.replay.stock_model import StockModel, find_differences
 from stocktide.loadtest.workload import retail
+from stocktide.loadtest.workload.retail import invoice_movements, invoice_orders, opening_receipts
 from stocktide.loadtest.workload.retail_dates import DateOrder
-from stocktide.loadtest.workload.retail_events import invoice_movements, invoice_orders, opening_receipts
 from stocktide.loadtest.workload.retail_text import is_encoding
 
 # Orders without an outcome: enough to keep every stage busy; more would only wait in Kafka.

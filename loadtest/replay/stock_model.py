@@ -10,17 +10,22 @@ expected by as many.
 
 from __future__ import annotations
 
+import asyncio
 from array import array
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from msgspec import Struct
 
 from stocktide.loadtest.client.contract import MovementView, OrderView, StockView
+from stocktide.loadtest.client.http import StocktideClient
 
 # Numbers per order line: the index of its SKU, then the units reserved, preordered, shipped and returned.
 _NUMBERS = 5
 _INCREASES = frozenset({"stock.received"})
+# Rows are milliseconds behind the ledger; other buyers' orders may differ until the stock is read between two of them.
+SETTLE_SECONDS_MAX = 20.0
+RETRY_SECONDS = 0.25
 
 
 class ExpectedSku(Struct):
@@ -143,3 +148,24 @@ class StockModel:
     def _count_movement(self, numbers: array[int], sign: int) -> None:
         for at in range(0, len(numbers), 2):
             self._expected[numbers[at]].on_hand += sign * numbers[at + 1]
+
+
+async def find_differences(
+    model: StockModel, client: StocktideClient, skus: Iterable[str], catch_up: Callable[[], Awaitable[None]]
+) -> list[StockDifference]:
+    """Every number that is not as expected. SKUs that differ are read again, after their rows. Raises ApiError."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + SETTLE_SECONDS_MAX
+    differing = list(skus)
+    while True:
+        stocks = await asyncio.gather(*(client.stock(sku) for sku in differing))
+        found = [
+            difference
+            for sku, stock in zip(differing, stocks, strict=True)
+            for difference in model.differences(sku, stock)
+        ]
+        if not found or loop.time() > deadline:
+            return found
+        differing = list(dict.fromkeys(difference.sku for difference in found))
+        await asyncio.sleep(RETRY_SECONDS)
+        await catch_up()

@@ -1,23 +1,30 @@
-"""The comparison of two load tests.
+"""The comparison of two load tests, and its tables on a terminal.
 
 In: two `LoadTestResults`. Out: a `Comparison`: rows of figures, and the reasons why the two are not comparable, if any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from stocktide.errors import StocktideError
-from stocktide.loadtest.measure.results import FORMAT, Latencies, LoadTestResults, ProcessUsage, SecondSummary, decode
-from stocktide.loadtest.report.formatting import value_text
+from stocktide.loadtest.measure.results import (
+    BROKEN,
+    INVALID,
+    KEPT,
+    Latencies,
+    LoadTestResults,
+)
+from stocktide.loadtest.report.formatting import LIMIT_NAMES, printable, value_text
 
-KEPT, BROKEN, INVALID = 0, 1, 2
+GROUPS = ("rate", "orders", "latency", "refused", "lag", "CPU, mean", "memory, most")
 # Settings that comparable runs may differ in: another seed makes another plan with the same rates.
 SETTINGS_OF_CHANCE = frozenset({"seed"})
 # Properties of a machine that change within minutes.
@@ -26,10 +33,8 @@ MACHINE_OF_THE_MOMENT = frozenset({"load_before"})
 SAME_NUMBER_SHARE = 0.02
 # With a higher load per core before the run, other work distorts the figures.
 BUSY_LOAD_SHARE = 0.5
-
-
-class CompareError(StocktideError):
-    """A report cannot be read; the message says which and why."""
+# Two runs of the same system differ by as much: a smaller change is neither better nor worse.
+CHANGE_PERCENT_MIN = 10.0
 
 
 class ComparisonRow(Struct, frozen=True):
@@ -109,19 +114,6 @@ def compare(a: LoadTestResults, b: LoadTestResults, names: tuple[str, str] = ("A
     )
 
 
-def read(path: Path) -> LoadTestResults:
-    """The results in a JSON report. Raises CompareError."""
-    try:
-        results = decode(path.read_bytes())
-    except OSError as error:
-        raise CompareError(f"{path} cannot be read: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CompareError(f"{path} is no report of a load test: {error}") from error
-    if results.format != FORMAT:
-        raise CompareError(f"{path} has format {results.format}, and this program compares format {FORMAT}")
-    return results
-
-
 def _side(results: LoadTestResults, file: str) -> ComparedRun:
     verdict = results.verdict
     first = verdict.violations[0].what if verdict.violations else ""
@@ -181,75 +173,122 @@ def _notes(a: LoadTestResults, b: LoadTestResults, settings: Mapping[str, tuple[
 
 
 def _rows(a: LoadTestResults, b: LoadTestResults) -> Iterator[ComparisonRow]:
-    def row(
-        group: str, name: str, unit: str, more_is: str, of: Callable[[LoadTestResults], float | None]
-    ) -> ComparisonRow:
-        return ComparisonRow(group, name, unit, of(a), of(b), more_is)
+    of_a, of_b = ({figure[:4]: figure[4] for figure in _figures(results)} for results in (a, b))
+    for figure in sorted(of_a | of_b, key=lambda figure: GROUPS.index(figure[0])):
+        yield ComparisonRow(figure[0], figure[1], figure[2], of_a.get(figure), of_b.get(figure), figure[3])
 
-    yield row("rate", "scheduled, peak", "/s", "other", lambda one: _peak(one, "scheduled"))
-    yield row("rate", "accepted, peak", "/s", "better", lambda one: _peak(one, "accepted"))
-    yield row("rate", "accepted, mean", "/s", "better", _mean)
-    if a.ladder or b.ladder:
-        yield row("rate", "highest that kept the goal", "/s", "better", _highest_kept)
+
+def _figures(results: LoadTestResults) -> Iterator[tuple[str, str, str, str, float | None]]:
+    """Of each figure: group, name, unit, what more is, value."""
+    moments, load_seconds = results.moments, results.load_seconds
+
+    def total(name: str) -> float:
+        return float(sum(getattr(moment, name) for moment in moments))
+
+    for name, more_is in (("scheduled", "other"), ("accepted", "better")):
+        yield "rate", f"{name}, peak", "/s", more_is, float(max((getattr(one, name) for one in moments), default=0))
+    yield "rate", "accepted, mean", "/s", "better", total("accepted") / load_seconds if load_seconds > 0 else None
+    if results.ladder:
+        kept = [float(step["rate"]) for step in results.ladder if step.get("kept")]
+        yield "rate", "highest that kept the goal", "/s", "better", max(kept, default=None)
     for name, more_is in (("accepted", "better"), ("refused", "other"), ("failed", "worse"), ("late_sends", "worse")):
-        yield row("orders", name.replace("_", " "), "", more_is, _total(name))
-    for kind in ("accepted", "refused", "lag"):
-        for percentile in ("p50", "p90", "p99", "p999", "max"):
-            name = "p99.9" if percentile == "p999" else percentile
-            of = _percentile(f"{kind}_ms", percentile)
-            yield row("latency" if kind == "accepted" else kind, f"{kind} {name}", "ms", "worse", of)
-    for name in dict.fromkeys(use.name for results in (a, b) for use in results.processes):
-        yield row("CPU, mean", name, "%", "worse", _cpu(name))
-    for name in dict.fromkeys(use.name for results in (a, b) for use in results.processes):
-        yield row("memory, most", name, "MB", "worse", _memory(name))
+        yield "orders", name.replace("_", " "), "", more_is, total(name)
+    for group, kind in (("latency", "accepted"), ("refused", "refused"), ("lag", "lag")):
+        latencies: Latencies = getattr(results, f"{kind}_ms")
+        for percentile, name in (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p999", "p99.9"), ("max", "max")):
+            value = float(getattr(latencies, percentile)) if latencies.count else None
+            yield group, f"{kind} {name}", "ms", "worse", value
+    for name in dict.fromkeys(use.name for use in results.processes):
+        points = [point for use in results.processes if use.name == name for point in use.points]
+        # The mean during the load.
+        cpu = [point.cpu_percent for point in points if 0 <= point.at <= load_seconds]
+        yield "CPU, mean", name, "%", "worse", fmean(cpu) if cpu else None
+        most = max(point.memory_bytes for point in points) / 1e6 if points else None
+        yield "memory, most", name, "MB", "worse", most
 
 
-def _peak(results: LoadTestResults, name: str) -> float:
-    return float(max((getattr(moment, name) for moment in results.moments), default=0))
+def show(comparison: Comparison, console: Console) -> None:
+    """Print a comparison."""
+    for name, side in (("A", comparison.a), ("B", comparison.b)):
+        run = printable(f"{side.file}, {side.started_at}  ")
+        _print(console, Text.assemble((f"{name}  ", "bold"), run, _verdict(side)))
+    if comparison.why_not:
+        _print(console, Text("The two are not comparable:", "bold yellow"))
+        for why in comparison.why_not:
+            _print(console, Text(f"  {printable(why)}", "yellow"))
+    else:
+        _print(console, Text("The two are comparable: the same settings on the same kind of machine.", "green"))
+    for title, pairs in (("settings that differ", comparison.settings), ("machines that differ", comparison.machine)):
+        if pairs:
+            console.print(_pairs(title, pairs))
+    console.print(_figures_table(comparison))
+    for note in comparison.notes:
+        _print(console, Text(f"note: {printable(note)}", "dim"))
 
 
-def _mean(results: LoadTestResults) -> float | None:
-    return _sum(results.moments, "accepted") / results.load_seconds if results.load_seconds > 0 else None
+def _print(console: Console, line: Text) -> None:
+    console.print(line, soft_wrap=not console.is_terminal, highlight=False)
 
 
-def _total(name: str) -> Callable[[LoadTestResults], float]:
-    return lambda results: _sum(results.moments, name)
+def _verdict(side: ComparedRun) -> Text:
+    if not side.kept:
+        many = f"{side.violations:,} violation{'' if side.violations == 1 else 's'}"
+        first = f", the first: {printable(side.first_violation)}" if side.first_violation else ""
+        return Text(f"✗ promise broken, {many}{first}", "bold red")
+    if not side.valid:
+        return Text("? not valid", "bold yellow")
+    return Text(f"✓ promises kept; limit: {printable(LIMIT_NAMES.get(side.limit, side.limit))}", "bold green")
 
 
-def _sum(moments: tuple[SecondSummary, ...], name: str) -> float:
-    return float(sum(getattr(moment, name) for moment in moments))
+def _pairs(title: str, pairs: dict[str, tuple[str, str]]) -> Table:
+    """A line for each run, so that a long value has most of the width."""
+    table = Table()
+    table.add_column(title, no_wrap=True)
+    table.add_column("run", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for name, (one, other) in pairs.items():
+        table.add_row(Text(printable(name.replace("_", " "))), "A", Text(printable(one)))
+        table.add_row("", "B", Text(printable(other)))
+    return table
 
 
-def _highest_kept(results: LoadTestResults) -> float | None:
-    return max((float(step["rate"]) for step in results.ladder if step.get("kept")), default=None)
+def _figures_table(comparison: Comparison) -> Table:
+    table = Table()
+    table.add_column("figures", overflow="fold")
+    for head in ("A", "B", "B − A"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("B is", no_wrap=True)
+    group = ""
+    for row in comparison.rows:
+        if group and row.group != group:
+            table.add_section()
+        group = row.group
+        word, style = _word(row) if comparison.comparable else ("", "")
+        name = f"{row.group}: {row.name}" if row.group[:3] in ("CPU", "mem") else row.name
+        table.add_row(
+            Text(printable(name)), _number(row.a, row.unit), _number(row.b, row.unit), _change(row), Text(word, style)
+        )
+    return table
 
 
-def _percentile(kind: str, percentile: str) -> Callable[[LoadTestResults], float | None]:
-    def of(results: LoadTestResults) -> float | None:
-        latencies: Latencies = getattr(results, kind)
-        return float(getattr(latencies, percentile)) if latencies.count else None
-
-    return of
-
-
-def _cpu(name: str) -> Callable[[LoadTestResults], float | None]:
-    """The mean during the load."""
-
-    def of(results: LoadTestResults) -> float | None:
-        uses = _of_name(results, name)
-        during = [point.cpu_percent for use in uses for point in use.points if 0 <= point.at <= results.load_seconds]
-        return fmean(during) if during else None
-
-    return of
+def _word(row: ComparisonRow) -> tuple[str, str]:
+    """`better` or `worse` and a style, where the change is large enough."""
+    change = row.change_percent
+    grew_from_nothing = change is None and row.a == 0 and bool(row.b)
+    if row.more_is == "other" or not (grew_from_nothing or (change is not None and abs(change) >= CHANGE_PERCENT_MIN)):
+        return "", ""
+    grew = grew_from_nothing or (change is not None and change > 0)
+    return ("better", "green") if grew == (row.more_is == "better") else ("worse", "red")
 
 
-def _memory(name: str) -> Callable[[LoadTestResults], float | None]:
-    def of(results: LoadTestResults) -> float | None:
-        most = [point.memory_bytes for use in _of_name(results, name) for point in use.points]
-        return max(most) / 1e6 if most else None
-
-    return of
+def _change(row: ComparisonRow) -> str:
+    change = row.change_percent
+    return "" if change is None else f"{change:+,.1f} %" if change else "same"
 
 
-def _of_name(results: LoadTestResults, name: str) -> list[ProcessUsage]:
-    return [use for use in results.processes if use.name == name]
+def _number(value: float | None, unit: str) -> str:
+    if value is None:
+        return "none"
+    digits = 0 if unit in ("", "MB", "/s") or value >= 1_000 else 1
+    gap = "" if unit.startswith("/") or not unit else " "
+    return f"{value:,.{digits}f}{gap}{unit}"

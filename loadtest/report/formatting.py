@@ -1,18 +1,44 @@
-"""The text of times, values and names on the page and in the comparison.
+"""The text of times, values, names and verdicts, the same on the console, on the page and in a comparison.
 
-In: values. Out: text, which is not escaped.
+In: values, and the names of checkers and limits that the results keep for programs. Out: text, which is not escaped.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from stocktide.loadtest.measure.results import RunVerdict
 
 # A name in a legend; the tables have the whole one.
 NAME_CHARACTERS_MAX = 40
 # Settings of the place of a run and of its report, not of the load.
 NOT_REPEATED = frozenset({"api", "kafka", "app_id", "report_html", "report_json", "live"})
+
+# The requirement of each checker, in words that cannot make a count beside it look like one of violations.
+_REQUIREMENTS = {
+    "oversold": "nothing is oversold",
+    "answer_contradicted": "no answer is contradicted",
+    "answer_lost": "no answer is lost",
+    "counted_twice": "no event counts twice",
+    "hold_ended_twice": "no hold ends twice",
+    "hold_leaked": "every hold ends",
+    "version_went_back": "no version goes back",
+    "channel_not_converged": "every channel ends at its right stock",
+    "input_unaccounted": "every input is applied or refused with a reason",
+    "log_does_not_explain": "the log explains every number",
+    "stands_still": "waiting work moves on",
+}
+LIMITS = {
+    "system": "The system was the limit: at this rate it was slower than the goal, or orders failed.",
+    "tester": (
+        "The load generator's machine was the limit: it could not send orders on time. Latencies include that"
+        " lateness, and the system may carry more than this."
+    ),
+    "none": "Nothing was at its limit: the rate is the one that was asked for.",
+}
+LIMIT_NAMES = {"system": "the system", "tester": "the load generator's machine", "none": "none"}
 
 
 def milliseconds(value: float) -> str:
@@ -73,3 +99,20 @@ def command_of(settings: Mapping[str, Any]) -> str:
         for each in values:
             words += [option] if each is True else [option, shlex.quote(value_text(each))]
     return " ".join(words)
+
+
+def requirement_of(checker: str) -> str:
+    """What has to hold, according to a checker."""
+    return _REQUIREMENTS.get(checker, checker.replace("_", " "))
+
+
+def limit_of(verdict: RunVerdict) -> str:
+    """The limit of a run, as a sentence."""
+    return LIMITS.get(verdict.limit, f"The limit: {verdict.limit}.")
+
+
+def checks(verdict: RunVerdict) -> Iterator[tuple[str, int, int]]:
+    """For each checker: what has to hold, how many checks it made, how many violations it found."""
+    for checker, checked in verdict.checked.items():
+        found = sum(violation.checker == checker for violation in verdict.violations)
+        yield requirement_of(checker), checked, found

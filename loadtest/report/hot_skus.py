@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 from stocktide.loadtest.measure.results import HotSku, StockPoint
-from stocktide.loadtest.report.figures import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, escaped
 from stocktide.loadtest.report.formatting import clock, plain_name
+from stocktide.loadtest.report.plots import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, escaped
 
 # A plot fills a screen; the JSON report has all SKUs.
 HOT_PLOTTED_MAX = 6

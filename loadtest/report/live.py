@@ -151,13 +151,9 @@ def sparkline(values: list[float], top: float, steps: str = _STEPS) -> str:
 
 def snapshot_line(snapshot: LiveSnapshot) -> str:
     """The snapshot as one plain line."""
-    line = (
-        f"{snapshot.seconds:.0f}/{snapshot.planned_seconds:.0f} s"
-        f"  scheduled {snapshot.rate_scheduled:,.0f}/s  accepted {snapshot.rate_accepted:,.0f}/s"
-        f"  refused {snapshot.rate_refused:,.0f}/s  failed {snapshot.rate_failed:,.0f}/s"
-        f"  p50 {_ms(snapshot.p50_ms)}  p99 {_ms(snapshot.p99_ms)}  lag p99 {_ms(snapshot.lag_p99_ms)}"
-        f"  in flight {snapshot.in_flight:,}"
-    )
+    rates = "  ".join(f"{name} {rate:,.0f}/s" for name, rate in _rates_of(snapshot))
+    figures = "  ".join(f"{name} {value}" for name, value in _figures_of(snapshot))
+    line = f"{snapshot.seconds:.0f}/{snapshot.planned_seconds:.0f} s  {rates}  {figures}"
     if snapshot.violations:
         line += f"  VIOLATIONS {snapshot.violations:,}"
         if snapshot.first_violation:
@@ -178,16 +174,19 @@ def _rate_style(name: str, rate: float) -> str:
     return {"accepted": "green", "refused": "yellow"}.get(name, "bold red" if name == "failed" and rate > 0 else "")
 
 
-def _latencies(snapshot: LiveSnapshot) -> Text:
-    shown = (
-        ("p50 ", _ms(snapshot.p50_ms)),
-        ("p99 ", _ms(snapshot.p99_ms)),
-        ("lag p99 ", _ms(snapshot.lag_p99_ms)),
-        ("in flight ", f"{snapshot.in_flight:,}"),
+def _figures_of(snapshot: LiveSnapshot) -> tuple[tuple[str, str], ...]:
+    return (
+        ("p50", _ms(snapshot.p50_ms)),
+        ("p99", _ms(snapshot.p99_ms)),
+        ("lag p99", _ms(snapshot.lag_p99_ms)),
+        ("in flight", f"{snapshot.in_flight:,}"),
     )
+
+
+def _latencies(snapshot: LiveSnapshot) -> Text:
     text = Text()
-    for name, value in shown:
-        text.append(name, "dim").append(value, "bold").append("   ")
+    for name, value in _figures_of(snapshot):
+        text.append(f"{name} ", "dim").append(value, "bold").append("   ")
     text.rstrip()
     return text
 

@@ -1,19 +1,24 @@
 """The plots of a load test's page, as plain figures for plotly.js.
 
-In: `LoadTestResults`. Out: `Plot`s, each with a title that states the result, a caption, data and layout.
+In: `LoadTestResults`. Out: `Plot`s, each with a title that states the result, a caption, data and layout. Colours are
+names of the page's style sheet, written `var(--name)`, which the page replaces by those of the reader's colour scheme.
+Names of the run are escaped, because plotly.js reads texts as markup.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from stocktide.loadtest.measure.results import Latencies, LoadTestResults, ProcessUsage, SecondSummary
-from stocktide.loadtest.report.figures import LINE_DASHES, SECONDS_AXIS, SERIES, Plot, bars, line
 from stocktide.loadtest.report.formatting import clock, milliseconds, plain_name
-from stocktide.loadtest.report.hot_skus import hot_plots
 
+SECONDS_AXIS = {"title": {"text": "seconds since the start of the load"}, "rangemode": "tozero"}
+LINE_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+SERIES = tuple(f"var(--series-{number})" for number in range(1, 7))
 # Reasons with a colour of their own; more cannot be told apart, and the table has them all.
 REASONS_PLOTTED_MAX = 6
 # Processes with a line of their own.
@@ -22,41 +27,43 @@ PROCESSES_PLOTTED_MAX = 10
 LINEAR_SPAN_MAX = 20.0
 # With more decades, ticks between 1 and 10 would overlap.
 FINE_DECADES_MAX = 3
-# The end of the load is marked only where the plot continues for longer.
-BEYOND_SECONDS_MIN = 2.0
 PERCENTILE_DASHES = ("solid", "solid", "dash", "dot")
 
 
-def plots_of(results: LoadTestResults) -> list[Plot]:
-    """The plots for which this run has data, in the order of the page."""
-    moments = results.moments
-    plots: list[Plot | None] = [
-        ladder(results),
-        rates(moments),
-        latencies("latency", "accepted", moments, lambda moment: moment.accepted_ms),
-        *hot_plots(results.hot, results.load_seconds),
-        latencies("lag", "updates", moments, lambda moment: moment.lag_ms),
-        errors(results),
-        processes("cpu", results.processes),
-        processes("memory", results.processes),
-    ]
-    drawn = [plot for plot in plots if plot is not None]
-    for plot in drawn:
-        _mark_end(plot, results.load_seconds)
-    return drawn
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plot:
+    """One figure. `name` is unique on the page; `height` is CSS pixels, `hover` is plotly.js's hovermode."""
+
+    name: str
+    title: str
+    caption: str
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+    height: int = 340
+    hover: str = "x unified"
 
 
-def _mark_end(plot: Plot, load_seconds: float) -> None:
-    """Mark the end of the load in a plot that continues after it."""
-    last = max((trace["x"][-1] for trace in plot.data if trace.get("orientation") != "h" and trace["x"]), default=0)
-    if plot.layout["xaxis"]["title"] != SECONDS_AXIS["title"] or last < load_seconds + BEYOND_SECONDS_MIN:
-        return
-    across = {"type": "line", "x0": load_seconds, "x1": load_seconds, "yref": "paper", "y0": 0, "y1": 1}
-    plot.layout["shapes"] = [{**across, "line": {"color": "var(--soft)", "dash": "dot", "width": 1.5}}]
-    # Above the plot; the legend moves up.
-    text = {"text": "the load ended", "showarrow": False, "yanchor": "bottom", "font": {"color": "var(--soft)"}}
-    plot.layout["annotations"] = [{**text, "x": load_seconds, "yref": "paper", "y": 1}]
-    plot.layout["legend"] = {"y": 1.1}
+def line(
+    name: str, at: Sequence[float], values: Sequence[Any], colour: str, dash: str, gaps: bool = False, width: float = 2
+) -> dict[str, Any]:
+    """A line over time; with `gaps`, None interrupts it."""
+    made: dict[str, Any] = {"type": "scatter", "mode": "lines", "name": escaped(name)}
+    made["line"] = {"color": colour, "dash": dash, "width": width}
+    if gaps and None in values:
+        # A single point between two gaps has no line, only a marker.
+        made |= {"mode": "lines+markers", "marker": {"color": colour, "size": 4}, "connectgaps": False}
+    return made | {"x": list(at), "y": list(values)}
+
+
+def bars(name: str, at: Sequence[float], values: Sequence[int], colour: str) -> dict[str, Any]:
+    """Bars over time, to be stacked."""
+    made = {"type": "bar", "name": escaped(name), "marker": {"color": colour}}
+    return made | {"x": list(at), "y": list(values)}
+
+
+def escaped(name: str) -> str:
+    """A name as plotly.js needs it."""
+    return escape(name, quote=False)
 
 
 def rates(moments: Sequence[SecondSummary]) -> Plot | None:

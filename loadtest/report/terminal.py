@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
@@ -14,12 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from stocktide.loadtest.measure.meter import SecondMeasurements, SecondMeter, latencies
-from stocktide.loadtest.measure.results import Latencies, LoadTestResults, RunVerdict
+from stocktide.loadtest.measure.results import Latencies, LoadTestResults, RunVerdict, encode
+from stocktide.loadtest.report.formatting import checks, limit_of, requirement_of
 from stocktide.loadtest.report.live import LiveSnapshot, LiveView
-from stocktide.loadtest.report.verdict_text import checks, limit_of, requirement_of
+from stocktide.loadtest.run.load_worker_process import LoadWorkerReport
 from stocktide.loadtest.run.monitor import RunMonitor
 from stocktide.loadtest.run.options import FlashSaleOptions
-from stocktide.loadtest.run.process_messages import LoadWorkerReport
 from stocktide.loadtest.run.warehouse import WarehouseSimulator
 from stocktide.loadtest.workload.scenarios import Goods
 
@@ -90,6 +91,34 @@ class ProgressView:
     def _rate(self, name: str) -> float:
         (before, earlier), (seconds, totals) = self._totals[0], self._totals[-1]
         return (totals[name] - earlier[name]) / (seconds - before) if seconds > before else 0.0
+
+
+def report_results(
+    results: LoadTestResults, report_html: Path | None, report_json: Path | None, console: Console
+) -> int:
+    """Write the reports, print a summary, and return the exit status. Raises OSError."""
+    write_reports(results, report_html, report_json)
+    show_results(results, Console(highlight=False))
+    print_written(console, report_html, report_json)
+    return results.verdict.status
+
+
+def write_reports(results: LoadTestResults, report_html: Path | None, report_json: Path | None) -> None:
+    """Write the JSON and the page. Raises OSError."""
+    if report_json is not None:
+        report_json.write_bytes(encode(results))
+    if report_html is not None:
+        # A late import: jinja2.
+        from stocktide.loadtest.report.page import write_page
+
+        write_page(results, report_html)
+
+
+def print_written(console: Console, *paths: Path | None) -> None:
+    """Name the files that were written."""
+    for path in paths:
+        if path is not None:
+            console.print(f"written: {path}", markup=False, soft_wrap=not console.is_terminal)
 
 
 def show_results(results: LoadTestResults, console: Console) -> None:

@@ -13,15 +13,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Literal
 
-from stocktide.loadtest.measure.meter import Measurements, MergedMeasurements
+from stocktide.loadtest.measure.meter import LoadMeter, Measurements
 from stocktide.loadtest.run import load_worker_process
 from stocktide.loadtest.run.history_merge import HistoryMerge, HistoryTail
 from stocktide.loadtest.run.load_generator import DRAIN_SECONDS_MAX
-from stocktide.loadtest.run.load_worker_process import LoadWorkerProcess
+from stocktide.loadtest.run.load_worker_process import Assignment, LoadCommand, LoadWorkerProcess, LoadWorkerReport
 from stocktide.loadtest.run.options import FlashSaleOptions
-from stocktide.loadtest.run.process_messages import Assignment, LoadCommand, LoadWorkerReport
 from stocktide.loadtest.run.subscribers import SETTLE_SECONDS_MAX
-from stocktide.loadtest.workload.rate_search import RateSearch
 from stocktide.loadtest.workload.scenarios import Goods
 
 # The load begins so long after the command, so that every worker has it.
@@ -30,6 +28,8 @@ BEGIN_SECONDS = 1.0
 DONE_SECONDS_MAX = DRAIN_SECONDS_MAX + 60.0
 RECORD_SECONDS_MAX = SETTLE_SECONDS_MAX + 60.0
 SEARCH_STEPS = 8
+# The first step: low enough that a working system keeps the goal.
+FIRST_SHARE = 1 / 8
 
 
 class LoadController:
@@ -130,7 +130,7 @@ class LoadController:
             parts = await self._generate(stretch)
             first += int(rate * seconds * 2) + 1_000
             of_step = range(int(begins), int(begins + seconds) + 1)
-            step = _measure_step(MergedMeasurements(parts), of_step, rate, options.goal_ms)
+            step = _measure_step(LoadMeter(parts), of_step, rate, options.goal_ms)
             search.report(rate, bool(step["kept"]))
             self.ladder.append(step)
         top = f"{search.highest_kept:,.0f} orders/s"
@@ -164,9 +164,35 @@ class LoadController:
         return [] if part is None else [part]
 
 
-def _measure_step(merged: MergedMeasurements, seconds: range, rate: float, goal_ms: float) -> dict[str, object]:
+class RateSearch:
+    """Doubles the rate until one misses the goal, then halves the gap between highest kept and lowest missed."""
+
+    def __init__(self, rate_max: float, steps: int) -> None:
+        self._rate_max = rate_max
+        self._steps_left = steps
+        self.highest_kept = 0.0
+        self.lowest_missed: float | None = None
+
+    def next_rate(self) -> float | None:
+        """The rate to try; None when the search is over."""
+        if not self._steps_left or self.highest_kept >= self._rate_max:
+            return None
+        self._steps_left -= 1
+        if self.lowest_missed is not None:
+            return (self.highest_kept + self.lowest_missed) / 2
+        return min(self._rate_max, 2 * self.highest_kept) if self.highest_kept else self._rate_max * FIRST_SHARE
+
+    def report(self, rate: float, kept: bool) -> None:
+        """Report whether a rate kept the goal."""
+        if kept:
+            self.highest_kept = max(self.highest_kept, rate)
+        else:
+            self.lowest_missed = rate if self.lowest_missed is None else min(self.lowest_missed, rate)
+
+
+def _measure_step(merged: LoadMeter, seconds: range, rate: float, goal_ms: float) -> dict[str, object]:
     answered = merged.latencies("accepted", "refused", seconds=seconds)
-    failed, scheduled = merged.count("failed", seconds), merged.count("scheduled", seconds)
+    failed, scheduled = merged.counted("failed", seconds), merged.counted("scheduled", seconds)
     kept = bool(answered.count) and answered.p99 <= goal_ms and failed == 0
     percentiles = {name: getattr(answered, name) for name in ("p50", "p90", "p99", "p999", "max")}
     return {"rate": round(rate, 1), "kept": kept, "scheduled": scheduled, "failed": failed, **percentiles}

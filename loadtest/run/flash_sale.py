@@ -1,7 +1,7 @@
-"""A flash sale against a running system: generate load, monitor, wait until quiet, judge.
+"""A flash sale against a running system: generate load, monitor, wait until quiet, read the final state.
 
-In: `FlashSaleOptions`. Out: `LoadTestResults`, as JSON and as a page; the exit status of `run`: 0 where every promise
-was kept, 1 where one was broken, 2 where the run is not valid or could not be done.
+In: `FlashSaleOptions`. Out: a run, in its file or judged; the exit status of `run`: 0 where the run is in its file or
+every promise was kept, 1 where one was broken, 2 where the run is not valid or could not be done.
 
 This process controls and monitors. Load is generated and feeds are followed in processes of their own
 (`loadtest.run.load_worker`), so that no process delays the measurements of another.
@@ -24,65 +24,64 @@ from stocktide.errors import StocktideError
 from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.client.topics import TopicReader
 from stocktide.loadtest.measure import processes
-from stocktide.loadtest.measure.meter import MergedMeasurements
-from stocktide.loadtest.measure.results import LoadTestResults, encode
-from stocktide.loadtest.oracle.channels import FEED_LAG_MS_MAX
+from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.oracle.history import HistoryClock, RunQuiesced, RunStarted
-from stocktide.loadtest.oracle.judge import judge
-from stocktide.loadtest.report.terminal import ProgressView, show_results
-from stocktide.loadtest.report.verdict_text import requirement_of
-from stocktide.loadtest.run.conclusion import conclude
+from stocktide.loadtest.report.formatting import requirement_of
+from stocktide.loadtest.report.terminal import ProgressView, print_written, report_results
+from stocktide.loadtest.run.conclusion import results_of
 from stocktide.loadtest.run.controller import LoadController
 from stocktide.loadtest.run.history_merge import HistoryMerge
 from stocktide.loadtest.run.monitor import RunMonitor
 from stocktide.loadtest.run.options import FlashSaleOptions
 from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, InputBacklog, wait_until_quiet
 from stocktide.loadtest.run.recording import RecordingHttpClient, RequestRecorder
+from stocktide.loadtest.run.run_file import RecordedRun, RunFile
 from stocktide.loadtest.run.subscribers import FULLY_RECORDED_PER_CHANNEL, LAG_SAMPLED
 from stocktide.loadtest.run.warehouse import WarehouseSimulator, hot_policies
 from stocktide.loadtest.workload.scenarios import Goods
 
 UPDATE_SECONDS = 0.5
-# After a reconnect a feed may show a state as old as this multiple of the largest measured lag: an overloaded system is
-# slow, which is measured, and breaks no promise by it.
-LAG_MULTIPLE_MAX = 2
 # The expiry step runs every second or so and publishes a row for each hold that it ends.
 EXPIRY_SECONDS = 10.0
 
 
 def run(options: FlashSaleOptions) -> int:
-    """Run, write the reports and print a summary; the exit status. An expected failure is printed as one sentence."""
+    """Run, then write the run to its file, or judge and report it; the exit status. A failure is printed."""
     import uvloop
 
     console = Console(stderr=True, highlight=False)
     try:
         options.check()
+        if options.run_file is not None:
+            uvloop.run(record_flash_sale(options, options.run_file, console))
+            print_written(console, options.run_file)
+            return 0
         results = uvloop.run(run_flash_sale(options, console))
-        _write_reports(options, results)
+        return report_results(results, options.report_html, options.report_json, console)
     except (StocktideError, KafkaError, OSError) as error:
         console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=not console.is_terminal)
         return 2
     except KeyboardInterrupt:
         console.print("loadtest: stopped before its end: there is no verdict", soft_wrap=not console.is_terminal)
         return 130
-    show_results(results, Console(highlight=False))
-    for path in (options.report_html, options.report_json):
-        if path is not None:
-            console.print(f"written: {path}", markup=False, soft_wrap=not console.is_terminal)
-    return 1 if not results.verdict.kept else 0 if results.verdict.valid else 2
-
-
-def _write_reports(options: FlashSaleOptions, results: LoadTestResults) -> None:
-    if options.report_json is not None:
-        options.report_json.write_bytes(encode(results))
-    if options.report_html is not None:
-        from stocktide.loadtest.report.page import write_page
-
-        write_page(results, options.report_html)
 
 
 async def run_flash_sale(options: FlashSaleOptions, console: Console) -> LoadTestResults:
     """Run and judge. Raises StocktideError, KafkaError or OSError where that cannot be done."""
+    async with _recorded(options, console) as (recorded, history):
+        with console.status("checking every order, SKU and channel"):
+            return await asyncio.to_thread(results_of, recorded, history.records)
+
+
+async def record_flash_sale(options: FlashSaleOptions, path: Path, console: Console) -> None:
+    """Run, and write the run to a file. Raises as `run_flash_sale` does."""
+    async with _recorded(options, console) as (recorded, history):
+        await asyncio.to_thread(RunFile(path).write, recorded, history.records())
+
+
+@asynccontextmanager
+async def _recorded(options: FlashSaleOptions, console: Console) -> AsyncIterator[tuple[RecordedRun, HistoryMerge]]:
+    """A run and its history, whose files exist until left."""
     mark = f"lt{time.time_ns() // 1_000_000:x}"
     with console.status("reading the file") if options.file else console.status("connecting"):
         goods = await asyncio.to_thread(options.goods, mark)
@@ -92,7 +91,10 @@ async def run_flash_sale(options: FlashSaleOptions, console: Console) -> LoadTes
         await client.check_reachable()
         sale = FlashSale(options, goods, folder, client, console)
         stack.callback(sale.history.close)
-        return await sale.run(stack)
+        recorded = await sale.run(stack)
+        sale.history.close()
+        # The subscribers are still connected: when they end they add to their history.
+        yield recorded, sale.history
 
 
 class FlashSale:
@@ -114,8 +116,8 @@ class FlashSale:
         self._controller = LoadController(options, goods, folder, self.history, clock.offset)
         self._notes: list[str] = [f"the names of this run's SKUs and orders begin with {goods.mark}-"]
 
-    async def run(self, stack: AsyncExitStack) -> LoadTestResults:
-        """From the opening stock to the verdict."""
+    async def run(self, stack: AsyncExitStack) -> RecordedRun:
+        """From the opening stock to the final state."""
         options, controller = self._options, self._controller
         reader = TopicReader(options.kafka, options.app_id, self._monitor.handlers(), **options.security)
         stack.push_async_callback(reader.stop)
@@ -140,34 +142,19 @@ class FlashSale:
                 unquiet = await self._wait_until_quiet(reader, backlog, load_ended_at)
                 parts += await controller.record_subscribers(self._monitor.versions)
         self.history.add(RunQuiesced(self._clock.now()))
-        with self._console.status("reading and checking every order, SKU and channel"):
+        with self._console.status("reading every order, SKU and channel"):
             await self._read_final_state()
-            self.history.close()
-            measured = MergedMeasurements(parts)
-            lag_ms = max(FEED_LAG_MS_MAX, int(LAG_MULTIPLE_MAX * measured.latencies("lag").max))
-            judged = await asyncio.to_thread(judge, self.history.records, behind_ms=lag_ms)
-        if options.shape == "file":
-            # A file may end before `seconds` have passed.
-            load_seconds = min(
-                load_seconds, max((second.at + 1 for second in measured.summaries() if second.scheduled), default=0)
-            )
         self._add_notes()
-        uses, notes = sampler.uses(), (*controller.notes, *self._notes)
-        refusals = {f"refused.{name}": count for name, count in measured.refusals.most_common()}
-        return LoadTestResults(
+        return RecordedRun(
             settings=options.settings(),
             machine=machine,
             started_at=started_at,
-            load_seconds=round(load_seconds, 3),
-            verdict=conclude(judged, measured, uses, options.goal_ms, unquiet, notes),
-            totals={**measured.totals, **refusals},
-            accepted_ms=measured.latencies("accepted"),
-            refused_ms=measured.latencies("refused"),
-            lag_ms=measured.latencies("lag"),
-            moments=measured.summaries(),
+            load_seconds=load_seconds,
+            parts=tuple(parts),
+            unquiet=unquiet,
+            notes=(*controller.notes, *self._notes),
             hot=self._monitor.hot(self._units, int((self._clock.offset + controller.zero_at) * 1000)),
-            processes=uses,
-            errors=dict(measured.errors.most_common()),
+            processes=sampler.uses(),
             ladder=tuple(controller.ladder),
         )
 

@@ -23,12 +23,12 @@ from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.history import HistoryClock, HistoryFile
 from stocktide.loadtest.run.load_generator import Arrival, LoadGenerator
+from stocktide.loadtest.run.load_worker_process import Assignment, LoadCommand, LoadWorkerReport
 from stocktide.loadtest.run.order_clients import HttpOrderClient, KafkaOrderClient
-from stocktide.loadtest.run.process_messages import Assignment, LoadCommand, LoadWorkerReport
 from stocktide.loadtest.run.recording import RequestRecorder
 from stocktide.loadtest.run.subscribers import SubscriberPool
 from stocktide.loadtest.workload import retail, shapes
-from stocktide.loadtest.workload.retail_events import invoice_orders
+from stocktide.loadtest.workload.retail import invoice_orders
 from stocktide.loadtest.workload.scenarios import Workload
 
 # The refresh rate of the live view.

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stocktide.errors import StocktideError
-from stocktide.loadtest.run.process_messages import OrderTransport
+from stocktide.loadtest.run.load_worker_process import OrderTransport
 from stocktide.loadtest.workload import retail
+from stocktide.loadtest.workload.retail import invoice_orders
 from stocktide.loadtest.workload.retail_dates import DateOrder
-from stocktide.loadtest.workload.retail_events import invoice_orders
 from stocktide.loadtest.workload.retail_text import is_encoding
 from stocktide.loadtest.workload.scenarios import BOT_SHARE, Goods
 from stocktide.loadtest.workload.shapes import Shape, rate_of
@@ -51,7 +51,7 @@ class FlashSaleOptions:
     system, the load workers and two hundred subscribers. `units`: of each hot SKU, None for as many as sell out.
     `hold_seconds`: the hold of an unpaid order. `goal_ms`: the p99 to keep. `speed`: a multiple of a file's real time;
     `dates`, `encoding`: its format. `pids`: processes of the system on this machine, by name. `command`: starts a load
-    worker.
+    worker. `run_file`: where the run is written instead of being judged.
     """
 
     shape: LoadKind = "spike"
@@ -73,6 +73,7 @@ class FlashSaleOptions:
     encoding: str = "utf-8"
     goal_ms: float = 100.0
     hold_seconds: int = HOLD_SECONDS
+    run_file: Path | None = None
     report_html: Path | None = None
     report_json: Path | None = None
     live: bool = True
@@ -109,9 +110,9 @@ class FlashSaleOptions:
             raise FlashSaleError(
                 f"--encoding {self.encoding!r} is no encoding; some are utf-8, cp1252, gb18030, utf-16"
             )
-        for path in (self.report_html, self.report_json):
+        for path in (self.run_file, self.report_html, self.report_json):
             if path is not None and not path.absolute().parent.is_dir():
-                raise FlashSaleError(f"the report cannot be written: there is no folder {path.parent}")
+                raise FlashSaleError(f"{path} cannot be written: there is no folder {path.parent}")
 
     @property
     def form(self) -> retail.FileFormat:

@@ -62,8 +62,18 @@ async def test_by_kafka_an_order_is_answered_by_its_row(running: RunningSystem, 
     check(*await loadtest(running, tmp_path, "--shape", "steady", "--door", "kafka"))
 
 
-async def test_by_both_doors_and_with_two_processes_the_parts_are_one(running: RunningSystem, tmp_path: Path) -> None:
-    found = check(*await loadtest(running, tmp_path, "--shape", "wave", "--door", "both", "--processes", "2"))
+async def test_a_run_by_both_doors_and_two_processes_is_judged_from_its_file(
+    running: RunningSystem, tmp_path: Path
+) -> None:
+    run, page, file = (str(tmp_path / name) for name in ("run.gz", "page.html", "report.json"))
+    options = (*running.options, *SMALL, *FEW, "--shape", "wave", "--door", "both", "--processes", "2")
+    ended = await run_stocktide("loadtest", "run", *options, "--run-file", run, seconds_max=LOADTEST_SECONDS_MAX)
+    assert (ended.status, f"written: {run}" in ended.printed) == (0, True), ended.printed
+    drawn = await run_stocktide("loadtest", "report", run, "--report-html", page, "--report-json", file)
+    assert drawn.status == 0, drawn.printed
+    judged = await run_stocktide("loadtest", "judge", run)
+    found = check(judged.status, decode(Path(file).read_bytes()), judged.printed)  # noqa: ASYNC240
+    assert "no promise was broken" in judged.printed
     assert {"tester-1", "tester-2"} <= {use.name for use in found.processes}
 
 

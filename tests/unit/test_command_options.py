@@ -23,12 +23,16 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "dead-letters show": ("orders/0/0",),
     "explain": ("A",),
     "loadtest": ("--no-live", "--seconds", "1"),
+    "loadtest run": ("--no-live", "--seconds", "1"),
     "repair": ("--plan",),
     "replay": ("orders.csv",),
     "restore": ("backup",),
 }
 # These need no system, read files first, or start their own servers.
-WITHOUT_A_SYSTEM = ("loadtest compare", "loadtest-tester", "demo", "up", "worker", "api")
+WITHOUT_A_SYSTEM = (
+    *("loadtest compare", "loadtest judge", "loadtest report"),
+    *("loadtest-tester", "demo", "up", "worker", "api"),
+)
 # Usage errors, whatever runs.
 MISUSED: list[tuple[str, ...]] = [
     ("rebuild", "--check"),
@@ -155,6 +159,7 @@ def test_the_redis_of_a_drill_is_not_taken_for_the_one_in_use(tmp_path: Path) ->
         ("dead-letters", "drop", "--all", "--yes"),
         ("replay", "orders.csv"),
         ("loadtest", "--no-live", "--seconds", "1"),
+        ("loadtest", "run", "--no-live", "--seconds", "1"),
     ],
     ids=" ".join,
 )

@@ -10,7 +10,7 @@ import pytest
 
 from stocktide.loadtest.client.contract import LineView, OrderView
 from stocktide.loadtest.client.events import Event
-from stocktide.loadtest.measure.meter import LoadMeter, MergedMeasurements
+from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.history import Response
 from stocktide.loadtest.run import load_generator
 from stocktide.loadtest.run.load_generator import Arrival, LoadGenerator, Placement
@@ -53,13 +53,13 @@ def scenario(number: int = 1, **more: Any) -> Scenario:
     return Scenario(placed, more.pop("then", "abandon"), more.pop("think_ms", 0), **more)
 
 
-async def push(door: ScriptedDoor, *errands: Scenario, apart: float = 0.0, late: float = 0.0) -> MergedMeasurements:
+async def push(door: ScriptedDoor, *errands: Scenario, apart: float = 0.0, late: float = 0.0) -> LoadMeter:
     """Push these errands, `apart` seconds apart, the first `late` seconds late; the measurements."""
     meter = LoadMeter()
     zero = time.monotonic() + 0.02 - late
     load_generator = [Arrival(zero + apart * index, each) for index, each in enumerate(errands)]
     await LoadGenerator((door,), door, meter).push(load_generator, zero)
-    return MergedMeasurements([meter.part()])
+    return LoadMeter([meter.part()])
 
 
 async def test_no_shopper_waits_for_the_answer_of_another() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import click
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -13,19 +12,9 @@ from msgspec import structs
 from rich.console import Console
 
 from stocktide.__main__ import cli
-from stocktide.loadtest.measure.results import FORMAT, Latencies, LoadTestResults, encode
-from stocktide.loadtest.report.compare import (
-    BROKEN,
-    INVALID,
-    KEPT,
-    CompareError,
-    Comparison,
-    ComparisonRow,
-    compare,
-    read,
-)
-from stocktide.loadtest.report.compare_table import show
-from stocktide.ops.loadtest_compare import compare_command, with_compare
+from stocktide.loadtest.measure.results import BROKEN, FORMAT, INVALID, KEPT, Latencies, LoadTestResults, encode
+from stocktide.loadtest.report.compare import Comparison, ComparisonRow, compare, show
+from stocktide.ops.loadtest import compare_command
 from tests.unit.sample_results import broken, flash_sale, not_valid, search
 
 
@@ -190,25 +179,6 @@ def test_what_is_no_report_or_of_another_format_is_a_sentence_and_status_2(tmp_p
         done = CliRunner().invoke(compare_command, [good, path])
         assert done.exit_code == 2
         assert message in done.stderr
-        with pytest.raises(CompareError):
-            read(Path(path))
-
-
-def test_the_load_test_runs_as_before_unless_it_is_followed_by_compare(tmp_path: Path) -> None:
-    @click.command("loadtest")
-    @click.option("--rate", type=float, default=400.0)
-    def loadtest(rate: float) -> None:
-        """Hold a flash sale."""
-        click.echo(f"sale at {rate:g}/s")
-        raise SystemExit(7)
-
-    group = with_compare(loadtest)
-    done = CliRunner().invoke(group, ["--rate", "5"])
-    assert (done.exit_code, done.stdout) == (7, "sale at 5/s\n")
-    compared = CliRunner().invoke(group, ["compare", *files(tmp_path, flash_sale(), flash_sale())])
-    assert compared.exit_code == 0
-    assert "sale at" not in compared.stdout
-    assert "Hold a flash sale." in CliRunner().invoke(group, ["--help"]).stdout
 
 
 def test_it_is_a_command_of_stocktide_and_the_load_test_still_has_its_options(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import random
 import msgspec
 import pytest
 
-from stocktide.loadtest.measure.meter import HIGHEST_US, LoadMeter, Measurements, MergedMeasurements
+from stocktide.loadtest.measure.meter import HIGHEST_US, LoadMeter, Measurements
 from stocktide.loadtest.measure.processes import busy_machine_notes
 from stocktide.loadtest.measure.results import Latencies, ProcessUsage, ResourceSample
 from stocktide.loadtest.oracle.judge import judge
@@ -23,12 +23,12 @@ def travelled(meter: LoadMeter) -> Measurements:
     return msgspec.json.decode(msgspec.json.encode(meter.part()), type=Measurements)
 
 
-def whole_of(**totals: int) -> MergedMeasurements:
+def whole_of(**totals: int) -> LoadMeter:
     meter = LoadMeter()
     meter.totals.update(totals)
     for _ in range(totals.get("accepted", 0)):
         meter.record("accepted", 1.0, 0.01)
-    return MergedMeasurements([meter.part()])
+    return LoadMeter([meter.part()])
 
 
 def test_histograms_of_two_processes_are_the_histogram_of_all() -> None:
@@ -39,7 +39,7 @@ def test_histograms_of_two_processes_are_the_histogram_of_all() -> None:
         for meter in (one, (first, second)[index % 2]):
             meter.count(index / 500, "accepted")
             meter.record("accepted", index / 500, time)
-    together, alone = MergedMeasurements([travelled(first), travelled(second)]), MergedMeasurements([one.part()])
+    together, alone = LoadMeter([travelled(first), travelled(second)]), LoadMeter([one.part()])
     assert together.latencies("accepted") == alone.latencies("accepted")
     assert together.summaries() == alone.summaries()
     assert [moment.accepted for moment in together.summaries()] == [500, 500, 500, 500]
@@ -51,7 +51,7 @@ def test_accepted_and_refused_are_measured_separately_and_together() -> None:
     meter = LoadMeter()
     meter.record("accepted", 0, 0.010)
     meter.record("refused", 0, 0.002)
-    whole = MergedMeasurements([meter.part()])
+    whole = LoadMeter([meter.part()])
     assert whole.latencies("accepted").max == pytest.approx(10.0, rel=0.001)
     assert whole.latencies("refused").max == pytest.approx(2.0, rel=0.001)
     assert whole.latencies("accepted", "refused").count == 2
@@ -62,7 +62,7 @@ def test_a_second_in_which_nothing_happened_is_a_second_too_and_no_time_is_too_l
     meter = LoadMeter()
     meter.record("accepted", 0, -1.0)
     meter.record("accepted", 2, 3_600.0)
-    moments = MergedMeasurements([meter.part()]).summaries()
+    moments = LoadMeter([meter.part()]).summaries()
     assert [moment.accepted_ms.count for moment in moments] == [1, 0, 1]
     assert moments[2].accepted_ms.max == pytest.approx(HIGHEST_US / 1000, rel=0.01)
 
@@ -71,11 +71,11 @@ def test_failures_are_counted_by_reason_in_their_second() -> None:
     meter = LoadMeter()
     for reason in ("timeout", "503 unsettled", "timeout"):
         meter.fail(3.2, reason)
-    whole = MergedMeasurements([meter.part(), meter.part()])
+    whole = LoadMeter([meter.part(), meter.part()])
     assert whole.errors == {"timeout": 4, "503 unsettled": 2}
     assert whole.summaries()[3].errors == {"timeout": 4, "503 unsettled": 2}
-    assert whole.count("failed", range(3, 4)) == whole.totals["failed"] == 6
-    assert whole.count("failed", range(3)) == 0
+    assert whole.counted("failed", range(3, 4)) == whole.totals["failed"] == 6
+    assert whole.counted("failed", range(3)) == 0
 
 
 def test_recent_measurements_are_given_once() -> None:
@@ -83,7 +83,7 @@ def test_recent_measurements_are_given_once() -> None:
     meter.record("lag", 0, 0.5)
     assert list(meter.recent(1.0).histograms) == ["lag"]
     assert meter.recent(1.5).histograms == {}
-    assert MergedMeasurements([meter.part()]).latencies("lag").count == 1
+    assert LoadMeter([meter.part()]).latencies("lag").count == 1
 
 
 def test_a_run_in_time_that_broke_nothing_is_valid_and_nothing_limited_it() -> None:
@@ -112,7 +112,7 @@ def test_failures_slow_answers_and_too_many_waiting_are_the_systems_limit() -> N
     meter = LoadMeter()
     meter.totals.update(scheduled=100_000, accepted=99_999)
     meter.fail(1, "too many wait")
-    verdict = conclude(CLEAN, MergedMeasurements([meter.part()]), (), 100)
+    verdict = conclude(CLEAN, LoadMeter([meter.part()]), (), 100)
     assert any("were not sent" in note for note in verdict.notes)
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_did_not_rest_or_in_which_a_checker_saw_nothing_is_not_valid(
     assert conclude(CLEAN, whole, (), 100, unquiet="rows still come").why_invalid == ("rows still come",)
     blind = msgspec.structs.replace(CLEAN, checked=(*CLEAN.checked, CheckerResult("hold_leaked", "", {}, {}, 0, ())))
     assert conclude(blind, whole, (), 100).why_invalid == ("the checker hold_leaked had nothing to check",)
-    assert "no order was sent" in conclude(CLEAN, MergedMeasurements(), (), 100).why_invalid
+    assert "no order was sent" in conclude(CLEAN, LoadMeter(), (), 100).why_invalid
 
 
 def test_a_broken_promise_is_told_with_its_number_and_evidence() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from stocktide.loadtest.run.controller import RateSearch
 from stocktide.loadtest.run.load_worker import _file_orders
+from stocktide.loadtest.run.load_worker_process import Assignment
 from stocktide.loadtest.run.options import FlashSaleOptions
-from stocktide.loadtest.run.process_messages import Assignment
-from stocktide.loadtest.workload.rate_search import RateSearch
 from stocktide.loadtest.workload.scenarios import Goods, Workload
 from stocktide.loadtest.workload.shapes import Shape, arrivals, rate_of, sped_up
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stocktide.loadtest.client.feed import parse_frame
-from stocktide.loadtest.measure.meter import MergedMeasurements
+from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.history import (
     HistoryClock,
     HistoryFile,
@@ -118,7 +118,7 @@ def test_lag_is_taken_after_the_snapshot_of_all_of_the_first_and_of_some_of_the_
     old = time.time() - 2
     for follower in pool.subscribers:
         follow(follower, [frame(1, at=old - 60), SYNCED, *(frame(2 + n, at=old) for n in range(2 * LAG_SAMPLED))])
-    whole = MergedMeasurements([pool.meter.part()])
+    whole = LoadMeter([pool.meter.part()])
     assert whole.latencies("lag").count == 2 * 2 * LAG_SAMPLED + 2
     assert 1_900 < whole.latencies("lag").p50 < 10_000
     assert whole.totals["updates"] == 3 * (1 + 2 * LAG_SAMPLED)

@@ -16,13 +16,15 @@ from msgspec import structs
 from stocktide.loadtest.measure.results import Latencies, LoadTestResults, RunVerdict, StockPoint, decode, encode
 from stocktide.loadtest.report.formatting import command_of, milliseconds
 from stocktide.loadtest.report.hot_skus import HOT_PLOTTED_MAX, POINTS_PLOTTED_MAX, stretches, thinned
-from stocktide.loadtest.report.page import page_of, policy_of, write_page
-from stocktide.loadtest.report.plots import plots_of
-from stocktide.loadtest.report.text import (
+from stocktide.loadtest.report.page import (
     EVIDENCE_CHARACTERS_MAX,
     EVIDENCE_FIRST_MAX,
     EVIDENCE_LAST_MAX,
     VIOLATIONS_SHOWN_MAX,
+    page_of,
+    plots_of,
+    policy_of,
+    write_page,
 )
 from tests.unit.sample_results import NASTY, OVERSOLD, broken, flash_sale, nasty, not_valid, search
 

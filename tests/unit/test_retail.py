@@ -10,7 +10,7 @@ import pytest
 
 from stocktide.loadtest.client.events import order_paid
 from stocktide.loadtest.replay.replay import ReplayOptions, run
-from stocktide.loadtest.workload import retail, retail_events
+from stocktide.loadtest.workload import retail
 from stocktide.loadtest.workload.retail import InvoiceItem
 from tests.unit.retail_files import HEADER, Written, invoices, refusal
 
@@ -76,7 +76,7 @@ def test_a_positive_row_is_an_order_line_whatever_its_price(written: Written) ->
 def test_a_cancellation_brings_units_back_as_a_customer_return(written: Written) -> None:
     (invoice,) = invoices(written(HEADER, row(number="C536379", quantity=-3)))
     assert (invoice.ordered, invoice.returned) == ((), (InvoiceItem("85123A", 3),))
-    (event,) = retail_events.invoice_movements(invoice)
+    (event,) = retail.invoice_movements(invoice)
     assert event["type"] == "stock.adjusted"
     assert (event["id"], event["reason"]) == ("retail-C536379-customer_return", "customer_return")
     assert event["lines"] == [{"sku": "85123A", "quantity": 3}]
@@ -84,15 +84,14 @@ def test_a_cancellation_brings_units_back_as_a_customer_return(written: Written)
 
 def test_a_negative_row_without_c_is_a_write_off(written: Written) -> None:
     (invoice,) = invoices(written(HEADER, row(quantity=-10, price="0.0")))
-    (event,) = retail_events.invoice_movements(invoice)
+    (event,) = retail.invoice_movements(invoice)
     assert (event["reason"], event["lines"]) == ("write_off", [{"sku": "85123A", "quantity": -10}])
 
 
 def test_events_are_the_same_each_time_the_file_is_read(written: Written) -> None:
     path = written(HEADER, row(), row(number="C536379", quantity=-3))
     once, again = (
-        [[*retail_events.invoice_orders(each), *retail_events.invoice_movements(each)] for each in invoices(path)]
-        for _ in range(2)
+        [[*retail.invoice_orders(each), *retail.invoice_movements(each)] for each in invoices(path)] for _ in range(2)
     )
     assert once == again
     (placed,) = once[0]
@@ -102,7 +101,7 @@ def test_events_are_the_same_each_time_the_file_is_read(written: Written) -> Non
 
 def test_an_invoice_of_more_lines_than_an_order_may_have_becomes_several_orders(written: Written) -> None:
     (invoice,) = invoices(written(HEADER, *[row(quantity=1)] * 2_001))
-    first, second = retail_events.invoice_orders(invoice)
+    first, second = retail.invoice_orders(invoice)
     assert (len(first["lines"]), len(second["lines"])) == (2_000, 1)
     assert (first["order_id"], second["order_id"]) == ("retail-536365", "retail-536365-part-2")
 
@@ -132,7 +131,7 @@ def test_a_survey_counts_the_file_and_lists_its_skus_once(written: Written) -> N
 
 def test_the_opening_stock_is_received_in_messages_of_at_most_2000_lines(written: Written) -> None:
     at = invoices(written(HEADER, row()))[0].at
-    receipts = list(retail_events.opening_receipts([f"s{n}" for n in range(2_001)], 50, at))
+    receipts = list(retail.opening_receipts([f"s{n}" for n in range(2_001)], 50, at))
     assert [len(receipt["lines"]) for receipt in receipts] == [2_000, 1]
     assert len({receipt["id"] for receipt in receipts}) == 2
 

@@ -14,10 +14,10 @@ from stocktide import text_wrapping
 from stocktide.loadtest.replay.report import ReplayReport
 from stocktide.loadtest.replay.stock_model import StockDifference
 from stocktide.loadtest.report.compare import compare
-from stocktide.loadtest.report.compare_table import show as show_comparison
+from stocktide.loadtest.report.compare import show as show_comparison
+from stocktide.loadtest.report.formatting import LIMITS
 from stocktide.loadtest.report.live import LiveSnapshot, LiveView
 from stocktide.loadtest.report.terminal import show_results
-from stocktide.loadtest.report.verdict_text import LIMITS
 from stocktide.ops import topics
 from stocktide.ops.dead_letters.reader import DeadLetterSummary
 from stocktide.ops.dead_letters.render import render_dead_letters
