@@ -30,7 +30,7 @@ KeyValue = tuple[bytes, bytes]
 
 
 def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
-    """The Kafka client of an EventProducer, not started. Idempotent: retries keep the order."""
+    """The Kafka client of an InputEventProducer, not started. Idempotent: retries keep the order."""
     return AIOKafkaProducer(
         **{"bootstrap_servers": kafka, **security},
         acks="all",
@@ -46,7 +46,7 @@ class ProduceFailed(StocktideError):
     """Kafka did not acknowledge all events in time; some may be stored, and ids make a repetition of all safe."""
 
 
-class EventProducer:
+class InputEventProducer:
     """Writes events; the owner starts and stops `producer`."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:

@@ -18,7 +18,7 @@ from bench.orders import UNITS_EACH, WAREHOUSES, order_events, send_all, sku_nam
 from bench.plain_faust import PARTITIONS, plain_faust
 from bench.raw_throughput import measure_raw_throughput
 from bench.report import Report
-from bench.servers import BenchServers, ModuleProcess, StocktideProcess, receive_opening_stock, running
+from bench.servers import BenchedProcess, BenchServers, ModuleProcess, receive_opening_stock, running
 from bench.service import EMPTY_PATH, service
 from bench.strategies import OneLuaCall
 from stocktide.embedded.ports import pick_free_port
@@ -84,7 +84,7 @@ async def measure_http(servers: BenchServers, report: Report) -> None:
     port = pick_free_port()
     async with running(service(port, servers.folder / "empty.log", "empty")):
         empty = await _load_http(port, "e", path=EMPTY_PATH)
-    worker, api = (StocktideProcess(servers, "http", kind) for kind in ("worker", "api"))
+    worker, api = (BenchedProcess(servers, "http", kind) for kind in ("worker", "api"))
     async with running(worker), running(api):
         await _load_http(api.port, "warm")
         peak = await _load_http(api.port, "h")
@@ -112,7 +112,7 @@ async def measure_publication(servers: BenchServers, report: Report, peak: float
     app_id = "publish"
     await receive_opening_stock(servers, app_id, [*SKUS, *(f"P{number}" for number in range(PROBE_SKUS))])
     kafka, rate = servers.kafka.address, peak * 0.2
-    async with running(StocktideProcess(servers, app_id, "worker")):
+    async with running(BenchedProcess(servers, app_id, "worker")):
         await measure_update_latencies(kafka, app_id, rate, 2.0, "warm")
         latencies = await measure_update_latencies(kafka, app_id, rate, PUBLISH_SECONDS, "run")
     p50, p99 = percentile(latencies, 0.5) * 1000, percentile(latencies, 0.99) * 1000
@@ -143,14 +143,14 @@ async def _measure_worker(servers: BenchServers, app_id: str, skus: int) -> floa
     """Orders a second from Kafka to settled and acked, of a backlog that exists before the worker starts."""
     await receive_opening_stock(servers, app_id, SKUS)
     await _send_orders(servers, app_id, skus)
-    async with running(StocktideProcess(servers, app_id, "worker")) as worker:
+    async with running(BenchedProcess(servers, app_id, "worker")) as worker:
         return await measure_rate(worker.count_settled_events, WORKER_ORDERS)
 
 
 async def _measure_two_workers(servers: BenchServers, app_id: str, skus: int) -> float:
     """The same with two workers, which share the partitions."""
     await receive_opening_stock(servers, app_id, SKUS)
-    first, second = (StocktideProcess(servers, app_id, "worker", name) for name in ("w1", "w2"))
+    first, second = (BenchedProcess(servers, app_id, "worker", name) for name in ("w1", "w2"))
     async with running(first), running(second):
 
         async def count() -> int:
@@ -222,7 +222,7 @@ async def _load_http(port: int, prefix: str, rate: float = 0, path: str = ORDERS
 async def _measure_two_apis(servers: BenchServers, app_id: str) -> tuple[float, float]:
     """Orders a second through one API process, and through two at the same time, with one worker."""
     await receive_opening_stock(servers, app_id, SKUS)
-    worker, first, second = (StocktideProcess(servers, app_id, kind) for kind in ("worker", "api", "api"))
+    worker, first, second = (BenchedProcess(servers, app_id, kind) for kind in ("worker", "api", "api"))
     async with running(worker), running(first), running(second):
         await _load_http(first.port, "warm")
         one = await _load_http(first.port, "one")

@@ -128,7 +128,7 @@ class ModuleProcess(ChildProcess):
         return psutil.Process(self.pid).memory_info().rss, _peak(self.pid)
 
 
-class StocktideProcess(ModuleProcess):
+class BenchedProcess(ModuleProcess):
     """A process of Stocktide, `worker` or `api`; a restart keeps its port."""
 
     def __init__(self, servers: BenchServers, app_id: str, kind: str, worker_name: str = "worker") -> None:
@@ -192,7 +192,7 @@ async def seconds_of(step: Awaitable[object]) -> float:
 async def receive_opening_stock(servers: BenchServers, app_id: str, skus: list[str]) -> None:
     """Create the topics and receive stock of every SKU, until it is settled."""
     settings = await servers.create_topics(app_id)
-    async with running(StocktideProcess(servers, app_id, "worker")) as worker:
+    async with running(BenchedProcess(servers, app_id, "worker")) as worker:
         await worker.wait_until_settled(
             await send_all(settings.kafka, f"{app_id}-movements", settings.partitions, receipts(skus))
         )

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from bench.load import ORDERS_PATH, percentile
 from bench.orders import UNITS_EACH, movement_event, wait_until_applied
-from bench.servers import BenchServers, StocktideProcess, run_servers, running
+from bench.servers import BenchedProcess, BenchServers, run_servers, running
 from stocktide.loadtest.client.http import StocktideClient
 from stocktide.retry import poll_until
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
@@ -41,8 +41,8 @@ async def measure(servers: BenchServers, stores: int, skus: int, console: Consol
     await servers.create_topics(APP_ID)
     async with (
         Redis.from_url(servers.valkey.url) as redis,
-        running(StocktideProcess(servers, APP_ID, "worker")),
-        running(StocktideProcess(servers, APP_ID, "api")) as api,
+        running(BenchedProcess(servers, APP_ID, "worker")),
+        running(BenchedProcess(servers, APP_ID, "api")) as api,
         StocktideClient(api.url, REQUESTS_MAX) as client,
     ):
         await client.send_movement(_opening("SHOP", {SOLD_MEANWHILE: UNITS_EACH}))

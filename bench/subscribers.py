@@ -17,7 +17,7 @@ import orjson
 
 from bench.orders import CHANNELS, WAREHOUSES, KeyValue, encode_order, movement_event, send_all, sku_name
 from bench.report import Report
-from bench.servers import BenchServers, StocktideProcess, receive_opening_stock, running
+from bench.servers import BenchedProcess, BenchServers, receive_opening_stock, running
 from stocktide.retry import poll_until
 
 APP_ID = "crowd"
@@ -37,7 +37,7 @@ async def measure_subscribers(servers: BenchServers, report: Report) -> None:
     report.log(f"{SUBSCRIBERS:,} subscribers …")
     await receive_opening_stock(servers, APP_ID, SKUS)
     kafka, partitions = servers.kafka.address, servers.settings(APP_ID).partitions
-    worker, api = (StocktideProcess(servers, APP_ID, kind) for kind in ("worker", "api"))
+    worker, api = (BenchedProcess(servers, APP_ID, kind) for kind in ("worker", "api"))
     async with running(worker), running(api):
         before = await worker.count_settled_events()
         await send_all(kafka, f"{APP_ID}-orders", partitions, first_orders())

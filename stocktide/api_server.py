@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 
 from stocktide.api.app import make_app
 from stocktide.api.batching import CommandBatcher
-from stocktide.api.event_producer import EventProducer, make_producer
+from stocktide.api.event_producer import InputEventProducer, make_producer
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.consumer import ChannelStockConsumer
 from stocktide.api.feeds.hub import Hub
@@ -152,7 +152,7 @@ def _make_handlers(
     stack.push_async_callback(batcher.close)
     known = KnownChannels(submitter)
     stack.push_async_callback(known.close)
-    event_producer = EventProducer(producer)
+    event_producer = InputEventProducer(producer)
     probe = health.ApiProgressProbe(settings.app_id, source, settlements, batcher, event_producer)
     stalls = StallMonitor(probe.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}")
     stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
@@ -183,7 +183,7 @@ def _make_handlers(
     )
 
 
-async def _alert(event_producer: EventProducer, settings: Settings, rows: Sequence[OutputRow]) -> None:
+async def _alert(event_producer: InputEventProducer, settings: Settings, rows: Sequence[OutputRow]) -> None:
     """Write alerts of stalls. Raises NotTaken."""
     deadline = asyncio.get_running_loop().time() + settings.request_seconds
     await event_producer.write(

@@ -25,7 +25,7 @@ import click
 from stocktide.cli_options import ServerOption, SystemOption
 from stocktide.errors import CommandError
 from stocktide.settings import Settings
-from stocktide.up.run_file import LOOPBACK, RunningSystem, find_running_system, find_running_systems
+from stocktide.up.run_file import LOOPBACK, SystemDescription, find_running_system, find_running_systems
 from stocktide.wait_for_servers import redact_url
 
 # As for a usage error: the request is unclear, and nothing was done.
@@ -58,7 +58,7 @@ class TargetSystem:
 
     settings: Settings
     api: str
-    running: RunningSystem | None
+    running: SystemDescription | None
     why: str
 
     def described(self, redis: str | None = None) -> Iterator[str]:
@@ -149,7 +149,7 @@ def locate(settings: Settings, selector: SystemSelector, environ: Mapping[str, s
     )
 
 
-def _target_of(system: RunningSystem, settings: Settings, given: _Given) -> TargetSystem:
+def _target_of(system: SystemDescription, settings: Settings, given: _Given) -> TargetSystem:
     ready = system.ready
     settings = replace(
         settings,
@@ -208,7 +208,7 @@ class _Given:
             return "the running system that fits the options and the environment"
         return "nothing was named, and it is the only one that runs on this machine"
 
-    def matches(self, system: RunningSystem) -> bool:
+    def matches(self, system: SystemDescription) -> bool:
         """Whether a running system agrees with everything that was given."""
         return (
             all(_is_same(name, value, getattr(system.ready, name)) for name, value in self._all.items())
@@ -216,7 +216,7 @@ class _Given:
             and (not self.has("port") or not self._settings.port or self._settings.port == system.ready.port)
         )
 
-    def contradiction(self, system: RunningSystem) -> str | None:
+    def contradiction(self, system: SystemDescription) -> str | None:
         """The option that contradicts a named system. --app-id cannot: its servers may hold another app."""
         for name in ("kafka", "redis"):
             if name in self.options and not _is_same(name, self.options[name], getattr(system.ready, name)):
@@ -224,7 +224,7 @@ class _Given:
         return None
 
 
-def _named_system(selector: SystemSelector, systems: Sequence[RunningSystem]) -> RunningSystem | None:
+def _named_system(selector: SystemSelector, systems: Sequence[SystemDescription]) -> SystemDescription | None:
     """The running system that --data or --api names; None for an API of another machine."""
     api = selector.api
     if selector.data is None:
@@ -237,7 +237,7 @@ def _named_system(selector: SystemSelector, systems: Sequence[RunningSystem]) ->
     return found
 
 
-def _serves(system: RunningSystem, api: str) -> bool:
+def _serves(system: SystemDescription, api: str) -> bool:
     host, port = _host_and_port(api)
     own = urlsplit(system.ready.api)
     return port == own.port and (host == own.hostname or (host in LOOPBACK and own.hostname in LOOPBACK))
@@ -283,7 +283,7 @@ def same_redis(url: str, other: str) -> bool:
     return database(url) == database(other)
 
 
-def _list(systems: Sequence[RunningSystem]) -> str:
+def _list(systems: Sequence[SystemDescription]) -> str:
     if not systems:
         return ": no running system was found"
     lines = [".\nName one of these with --data or --api:"]

@@ -13,7 +13,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from stocktide.api import problems
-from stocktide.api.event_producer import EventProducer, KeyValue
+from stocktide.api.event_producer import InputEventProducer, KeyValue
 from stocktide.api.requests import read_body
 from stocktide.streams.contract.documents import EventsTaken, MovementTaken, RejectedLine
 from stocktide.streams.contract.events import BOM, Event, Malformed, Movement, decode_event, decode_movement
@@ -40,7 +40,7 @@ class EventHandlers:
     the ledger has the same limit, but its refusal does not reach this client.
     """
 
-    def __init__(self, event_producer: EventProducer, app_id: str, request_seconds: float, future_ms: int) -> None:
+    def __init__(self, event_producer: InputEventProducer, app_id: str, request_seconds: float, future_ms: int) -> None:
         self._event_producer = event_producer
         self._request_seconds = request_seconds
         self._future_ms = future_ms

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from stocktide.api import problems
 from stocktide.api.batching import CommandBatcher
-from stocktide.api.event_producer import EventProducer
+from stocktide.api.event_producer import InputEventProducer
 from stocktide.api.feeds.consumer import ChannelStockConsumer
 from stocktide.api.feeds.offset_vector import OffsetVector
 from stocktide.api.settled_reads import SettledReads
@@ -162,7 +162,7 @@ class ApiProgressProbe:
         source: ChannelStockConsumer,
         settlements: SettlementListener,
         batcher: CommandBatcher,
-        event_producer: EventProducer,
+        event_producer: InputEventProducer,
     ) -> None:
         self._source = source
         self._settlements = settlements

@@ -19,7 +19,7 @@ from bench.compare.stores import PostgresStore, StoreServer
 from bench.load import ReserveClient, http_clients
 from bench.orders import LINES_PER_EVENT, movement_event, wait_until_applied
 from bench.plain_faust import plain_faust
-from bench.servers import ModuleProcess, StocktideProcess, run_servers
+from bench.servers import BenchedProcess, ModuleProcess, run_servers
 from bench.service import service
 from bench.strategies import STRATEGIES, StockKeeper
 from bench.valkey import TAIL_SECONDS, BenchValkey
@@ -100,7 +100,7 @@ async def _run_stocktide(folder: Path) -> AsyncIterator[Contender]:
     """A worker and an API with default settings."""
     async with run_servers(folder) as servers:
         await servers.create_topics(APP_ID)
-        worker, api = (StocktideProcess(servers, APP_ID, kind) for kind in ("worker", "api"))
+        worker, api = (BenchedProcess(servers, APP_ID, kind) for kind in ("worker", "api"))
         async with StocktideClient(api.url, REQUESTS_MAX) as client:
             clients = partial(http_clients, api.port)
             contender = Contender(servers.valkey, ApiStock(client), clients, (worker, api), "its worker and its API")

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from bench.load import silence
 from bench.report import Report
-from bench.servers import BenchServers, StocktideProcess
+from bench.servers import BenchedProcess, BenchServers
 from bench.size.seeding import PREFIX
 from bench.size.traffic import OrderTraffic
 from stocktide.tables.ledger.connection import connect
@@ -73,7 +73,7 @@ def parse_recovery_log(text: str) -> dict[str, Any]:
 
 
 async def lose_tail(
-    servers: BenchServers, worker: StocktideProcess, traffic: OrderTraffic, report: Report
+    servers: BenchServers, worker: BenchedProcess, traffic: OrderTraffic, report: Report
 ) -> dict[str, Any]:
     """Kill Redis, cut its file, restart it and wait, under load. Figures."""
     servers.valkey.watch()

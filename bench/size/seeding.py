@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from bench import orders
 from bench.orders import CHANNELS, KeyValue, encode_order, send_all, sku_name
 from bench.report import Report
-from bench.servers import BenchServers, StocktideProcess, sum_metric
+from bench.servers import BenchedProcess, BenchServers, sum_metric
 from stocktide.tables.ledger.scripts import key_prefix
 
 APP_ID = "size"
@@ -54,7 +54,7 @@ SeedDurations = tuple[float, float]
 class Seeder:
     """Sends events and waits until the shop is idle again."""
 
-    def __init__(self, servers: BenchServers, worker: StocktideProcess, redis: Redis, report: Report) -> None:
+    def __init__(self, servers: BenchServers, worker: BenchedProcess, redis: Redis, report: Report) -> None:
         self._servers = servers
         self._worker = worker
         self._redis = redis

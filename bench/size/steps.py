@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from bench.load import measure_rate
 from bench.orders import send_all
 from bench.report import Report
-from bench.servers import BenchServers, StocktideProcess, run_servers, seconds_of
+from bench.servers import BenchedProcess, BenchServers, run_servers, seconds_of
 from bench.size import channel_reads, commands, outage
 from bench.size.seeding import APP_ID, SeedDurations, Seeder, held_orders, receipts, report_filling
 from bench.size.traffic import REQUESTS_MAX, OrderTraffic
@@ -53,7 +53,7 @@ class SizeBenchmark:
         self._servers = servers
         self._redis = redis
         self._report = report
-        self.worker = StocktideProcess(servers, APP_ID, "worker")
+        self.worker = BenchedProcess(servers, APP_ID, "worker")
         self._seeder = Seeder(servers, self.worker, redis, report)
         self._progress = servers.folder / "size.json"
         self._empty_bytes = 0  # memory of a worker of an empty shop
@@ -106,7 +106,7 @@ class SizeBenchmark:
             figures={"bytes": now, "peak_bytes": peak, "empty_bytes": empty},
         )
 
-    async def read(self, api: StocktideProcess) -> None:
+    async def read(self, api: BenchedProcess) -> None:
         """The snapshot of a subscriber, and pages."""
         ready = await api.start()
         now, peak = api.memory()
@@ -134,11 +134,11 @@ class SizeBenchmark:
         figures = {"many_a_second": many, "few_a_second": few}
         self._report.ratio(f"orders over {self._plan.skus:,} SKUs : over {FEW_SKUS:,} of them", many, few, 0.8, figures)
 
-    async def lose_tail(self, api: StocktideProcess) -> None:
+    async def lose_tail(self, api: BenchedProcess) -> None:
         """Kill Redis and lose its tail, under orders by HTTP and Kafka; several times."""
         outage.report_redos(self._report, [await self._lose_tail_once(api, number) for number in range(REDOS)])
 
-    async def _lose_tail_once(self, api: StocktideProcess, number: int) -> dict[str, Any]:
+    async def _lose_tail_once(self, api: BenchedProcess, number: int) -> dict[str, Any]:
         report, what = self._report, f"redo {number + 1} of {REDOS}"
         traffic = self._traffic(f"redo{number}", api)
         async with traffic.run():
@@ -157,7 +157,7 @@ class SizeBenchmark:
             "longest_answer_seconds": traffic.longest_seconds,
         }
 
-    def _traffic(self, what: str, api: StocktideProcess | None) -> OrderTraffic:
+    def _traffic(self, what: str, api: BenchedProcess | None) -> OrderTraffic:
         # A random part: in a reused shop the same orders would be repeats.
         prefix = f"{what}-{secrets.token_hex(3)}"
         return OrderTraffic(
@@ -218,7 +218,7 @@ async def measure(plan: SizePlan, folder: Path, report: Report) -> None:
     async with run_servers(folder) as servers:
         await servers.create_topics(APP_ID)
         report.log("Kafka and Valkey are ready")
-        api = StocktideProcess(servers, APP_ID, "api")
+        api = BenchedProcess(servers, APP_ID, "api")
         async with connect(servers.valkey.url) as redis:
             benchmark = SizeBenchmark(plan, servers, redis, report)
             try:

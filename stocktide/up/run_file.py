@@ -47,7 +47,7 @@ class ReadyFile:
 
 
 @dataclass(frozen=True, slots=True)
-class RunningSystem:
+class SystemDescription:
     """A running system: its data folder, its number of partitions, and the content of its ready file."""
 
     data: Path
@@ -120,9 +120,9 @@ def pointers_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "stocktide" / "running"
 
 
-def find_running_systems() -> list[RunningSystem]:
+def find_running_systems() -> list[SystemDescription]:
     """Every running system that this user's cache points to, except those whose files cannot be read."""
-    found: dict[Path, RunningSystem] = {}
+    found: dict[Path, SystemDescription] = {}
     for data in _pointed_folders():
         with contextlib.suppress(CommandError):
             if (system := find_running_system(data)) is not None:
@@ -130,7 +130,7 @@ def find_running_systems() -> list[RunningSystem]:
     return [found[data] for data in sorted(found)]
 
 
-def find_running_system(folder: Path) -> RunningSystem | None:
+def find_running_system(folder: Path) -> SystemDescription | None:
     """The running system on a data folder. Raises CommandError where the folder may not be read."""
     data = folder.resolve()
     try:
@@ -138,7 +138,7 @@ def find_running_system(folder: Path) -> RunningSystem | None:
             return None
         content: dict[str, Any] = json.loads((data / RUN_FILE).read_text())
         ready = ReadyFile(**{spec.name: content[spec.name] for spec in fields(ReadyFile)})
-        return RunningSystem(data, int(content["partitions"]), ready)
+        return SystemDescription(data, int(content["partitions"]), ready)
     except (FileNotFoundError, NotADirectoryError):
         return None  # still starting, or no data folder
     except OSError as error:

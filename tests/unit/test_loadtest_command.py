@@ -15,7 +15,7 @@ from stocktide.errors import CommandError
 from stocktide.loadtest.client.http import request_of
 from stocktide.ops import loadtest as front
 from stocktide.settings import Settings
-from stocktide.up.run_file import RunningSystem
+from stocktide.up.run_file import SystemDescription
 from tests.unit.fake_system import ready_on
 
 
@@ -35,7 +35,7 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.
 
 def test_only_processes_of_a_system_on_this_machine_are_looked_at() -> None:
     settings = Settings()
-    here = TargetSystem(settings, "http://127.0.0.1:8080", RunningSystem(Path("data"), 4, ready_on(8080)), "")
+    here = TargetSystem(settings, "http://127.0.0.1:8080", SystemDescription(Path("data"), 4, ready_on(8080)), "")
     assert front._pids(here) == {"api": 11, "worker": 12}
     assert front._pids(TargetSystem(settings, "http://shop.example:8080", None, "")) == {}
 
