@@ -24,7 +24,7 @@ from stocktide.loadtest.oracle import verdict as oracle
 from stocktide.loadtest.oracle.channels import FEED_LAG_MS_MAX
 from stocktide.loadtest.oracle.judge import HistorySource, judge
 from stocktide.loadtest.run.load_generator import LATE_SECONDS, VERY_LATE_SECONDS, WAITING_MAX
-from stocktide.loadtest.run.run_file import LINE_BYTES_MAX, MAGIC, RecordedRun, RunFile, RunFileError
+from stocktide.loadtest.run.run_file import LINE_BYTES_MAX, MAGIC, RecordedRun, RunArchive, RunFileError
 
 # After a reconnect a feed may show a state as old as this multiple of the largest measured lag: an overloaded system is
 # slow, which is measured, and breaks no promise by it.
@@ -82,7 +82,7 @@ def results_of(run: RecordedRun, history: HistorySource) -> LoadTestResults:
 
 def judge_file(path: Path) -> LoadTestResults:
     """Judge the run in a file. Raises RunFileError."""
-    file = RunFile(path)
+    file = RunArchive(path)
     return results_of(file.run(), file.history)
 
 

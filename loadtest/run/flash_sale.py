@@ -35,7 +35,7 @@ from stocktide.loadtest.run.monitor import RunMonitor
 from stocktide.loadtest.run.options import FlashSaleOptions
 from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, InputBacklog, wait_until_quiet
 from stocktide.loadtest.run.recording import RecordingHttpClient, RequestRecorder
-from stocktide.loadtest.run.run_file import RecordedRun, RunFile
+from stocktide.loadtest.run.run_file import RecordedRun, RunArchive
 from stocktide.loadtest.run.subscribers import FULLY_RECORDED_PER_CHANNEL, LAG_SAMPLED
 from stocktide.loadtest.run.warehouse import WarehouseSimulator, hot_policies
 from stocktide.loadtest.workload.scenarios import Goods
@@ -76,7 +76,7 @@ async def run_flash_sale(options: FlashSaleOptions, console: Console) -> LoadTes
 async def record_flash_sale(options: FlashSaleOptions, path: Path, console: Console) -> None:
     """Run, and write the run to a file. Raises as `run_flash_sale` does."""
     async with _recorded(options, console) as (recorded, history):
-        await asyncio.to_thread(RunFile(path).write, recorded, history.records())
+        await asyncio.to_thread(RunArchive(path).write, recorded, history.records())
 
 
 @asynccontextmanager

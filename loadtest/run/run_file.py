@@ -52,7 +52,7 @@ class RecordedRun(Struct, frozen=True):
     format: int = FORMAT
 
 
-class RunFile:
+class RunArchive:
     """A run in a file. It is read from the start at each call."""
 
     def __init__(self, path: Path) -> None:

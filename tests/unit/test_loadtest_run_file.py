@@ -17,7 +17,7 @@ from stocktide.loadtest.measure.results import BROKEN, FORMAT, INVALID, KEPT, de
 from stocktide.loadtest.oracle.history import HistoryRecord
 from stocktide.loadtest.run import run_file
 from stocktide.loadtest.run.conclusion import results_of
-from stocktide.loadtest.run.run_file import RecordedRun, RunFile, RunFileError
+from stocktide.loadtest.run.run_file import RecordedRun, RunArchive, RunFileError
 from tests.unit.test_oracle_caught import shop_with
 
 
@@ -50,7 +50,7 @@ def loadtest(*arguments: object) -> Result:
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
-    file = RunFile(tmp_path / "run.gz")
+    file = RunArchive(tmp_path / "run.gz")
     file.write(recorded(), correct())
     assert file.run() == recorded()
     assert list(file.history()) == correct()
@@ -69,7 +69,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_run_is_judged_again_with_its_status(
     history: Callable[[], list[HistoryRecord]], unquiet: str, status: int, said: str, tmp_path: Path
 ) -> None:
-    RunFile(tmp_path / "run.gz").write(recorded(unquiet), history())
+    RunArchive(tmp_path / "run.gz").write(recorded(unquiet), history())
     done = loadtest("judge", tmp_path / "run.gz")
     assert (done.exit_code, said in done.stdout) == (status, True), done.output
     assert "what was checked" in done.stdout
@@ -77,7 +77,7 @@ def test_a_run_is_judged_again_with_its_status(
 
 def test_the_reports_are_those_of_the_judged_run(tmp_path: Path) -> None:
     path, page, file = tmp_path / "run.gz", tmp_path / "page.html", tmp_path / "report.json"
-    RunFile(path).write(recorded(), overselling())
+    RunArchive(path).write(recorded(), overselling())
     done = loadtest("report", path, "--report-html", page, "--report-json", file)
     assert done.exit_code == 0, done.output
     assert "Promise broken" in page.read_text()
@@ -91,9 +91,9 @@ def test_what_is_no_whole_run_is_a_sentence_with_its_path_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run.gz"
-    RunFile(path).write(recorded(), correct())
+    RunArchive(path).write(recorded(), correct())
     whole, lines = path.read_bytes(), gzip.decompress(path.read_bytes()).splitlines(keepends=True)
-    RunFile(path).write(structs.replace(recorded(), format=FORMAT + 1), correct())
+    RunArchive(path).write(structs.replace(recorded(), format=FORMAT + 1), correct())
     for raw, message in (
         (path.read_bytes(), "has format"),
         (b"{}", "cannot be read"),
@@ -110,7 +110,7 @@ def test_what_is_no_whole_run_is_a_sentence_with_its_path_and_status_2(
     assert "no run of a load test" in loadtest("judge", path).stderr
     assert "cannot be read" in loadtest("judge", tmp_path / "none").stderr
     with pytest.raises(RunFileError, match="more than 1,000 bytes"):
-        RunFile(tmp_path / "other").write(recorded(), correct() * 50)
+        RunArchive(tmp_path / "other").write(recorded(), correct() * 50)
     assert not (tmp_path / "other").exists()
 
 
