@@ -139,4 +139,4 @@ async def test_an_explanation_shows_the_totals_of_a_sku_that_was_patched(valkey:
         await shop.receive("A", 5, "BJ1")
         story = SkuHistory("A")
         changes = [part for decision in shop.driver.decisions for part in story.follow(decision, 1, "first")]
-        assert [getattr(part, "view", {}).get("on_hand") for part in changes if hasattr(part, "deltas")] == [10, 15]
+        assert [part.view.on_hand for part in changes if isinstance(part, SkuChange)] == [10, 15]
