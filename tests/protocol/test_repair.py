@@ -29,6 +29,8 @@ from tests.protocol.audits import (
 from tests.protocol.rig import ProtocolRig, wait_until
 
 ACTOR = "anna"
+# 600 orders, which take a second or two on a quiet machine.
+TRADE_SECONDS_MAX = 90.0
 
 
 async def planner_of(rig: ProtocolRig, tables: MemoryTables | None = None) -> RepairPlanner:
@@ -190,7 +192,7 @@ async def test_a_repair_beside_live_traffic_loses_no_order_and_sells_no_unit_twi
                 return
 
     traders = [asyncio.create_task(trade(trader)) for trader in range(6)]
-    await asyncio.sleep(0.2)
+    await wait_until(lambda: list(outcomes_by_order.values()).count("paid") >= 5, TRADE_SECONDS_MAX)
     await spoil_sku(shop, "cold", {"on_hand@SH1": 4_000})
     await spoil_sku(shop, "hot", {"on_hand@SH1": 1_100})
     gone = [order_id for order_id, outcome in outcomes_by_order.items() if outcome == "paid"][:5]
@@ -201,7 +203,7 @@ async def test_a_repair_beside_live_traffic_loses_no_order_and_sells_no_unit_twi
     assert set(fates.values()) == {CorrectionResult.REPAIRED}, fates
     assert (await sku(shop, "hot")).counters["on_hand@SH1"] == 600
     assert "insufficient_stock" not in outcomes_by_order.values(), "it was sold out before it was repaired"
-    await wait_until(lambda: "insufficient_stock" in outcomes_by_order.values())  # and sells out now
+    await wait_until(lambda: "insufficient_stock" in outcomes_by_order.values(), TRADE_SECONDS_MAX)  # and sells out now
     stop.set()
     await asyncio.gather(*traders)
 
