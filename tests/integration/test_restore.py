@@ -105,6 +105,7 @@ async def write(settings: Settings, topic: Topic, *rows: tuple[bytes | None, byt
 
 
 async def commit(settings: Settings, offsets: Mapping[Topic, int]) -> None:
+    """Commit the offset of partition 0 of each topic."""
     parts = {TopicPartition(topic.full_name(settings.app_id), 0): offset for topic, offset in offsets.items()}
     options = {"group_id": settings.app_id, "enable_auto_commit": False}
     async with AIOKafkaConsumer(bootstrap_servers=settings.kafka, **options) as consumer:
@@ -113,6 +114,7 @@ async def commit(settings: Settings, offsets: Mapping[Topic, int]) -> None:
 
 
 async def committed(settings: Settings) -> dict[str, int]:
+    """The committed offset of partition 0 of each topic."""
     async with admin_client(settings.kafka) as admin:
         found = await admin.list_consumer_group_offsets(settings.app_id)
     return {part.topic.removeprefix(f"{settings.app_id}-"): at.offset for part, at in found.items()}
@@ -132,6 +134,7 @@ async def restored(place: Settings, folder: Path) -> tuple[Backup, Settings, Bac
 
 
 def of(backup: Backup, topic: Topic) -> list[ArchivedRecord]:
+    """The records of partition 0 in a backup."""
     folder, manifest = backup
     (copy,) = (each for each in manifest.copies if (each.topic, each.partition) == (topic.name, 0))
     return list(read_records(folder, copy))
