@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 if TYPE_CHECKING:  # the transport imports Faust, which the API and the commands do without
     from stocktide.streams.kafka.transport import Record
@@ -36,7 +36,10 @@ async def open_consumer(kafka: str, *topics: str, partitions: Sequence[int] = ()
         max_partition_fetch_bytes=_FETCH_BYTES_MAX,
     )
     try:
-        await consumer.start()
+        try:
+            await consumer.start()
+        except UnknownTopicOrPartitionError as error:
+            raise KafkaError(f"Kafka has no topic {' or '.join(topics)}") from error
         if partitions:
             consumer.assign([TopicPartition(topic, number) for topic in topics for number in partitions])
         # Without a group, a consumer is assigned every partition of its topics.
