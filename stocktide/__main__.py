@@ -105,7 +105,7 @@ def topics(locate: LocateSystem, create: bool) -> int:
 
 
 @cli.command(short_help="Rebuild an empty Redis from the log.")
-@click.option("--check", is_flag=True, help="A drill: into the Redis of --redis, which nobody uses.")
+@click.option("--check", is_flag=True, help="A drill: into the Redis of --redis, which must not be in use.")
 @click.option("--redis", "url", metavar="URL", help="The Redis of the drill.")
 @click.option("--force", is_flag=True, help="Forget what that Redis holds of this app.")
 @for_system(redis=False)

@@ -60,7 +60,7 @@ def judge_encryption(settings: Settings) -> Iterator[Finding]:
     """Secrets that cross the network unencrypted."""
     if settings.kafka_security == "SASL_PLAINTEXT":
         yield note(
-            "STOCKTIDE_KAFKA_SECURITY is SASL_PLAINTEXT: whoever listens on the network reads what is sent"
+            "STOCKTIDE_KAFKA_SECURITY is SASL_PLAINTEXT: anyone on the network can read what is sent"
             + (", the password too" if settings.kafka_sasl_mechanism == "PLAIN" else "")
             + "; SASL_SSL"
         )
@@ -68,5 +68,5 @@ def judge_encryption(settings: Settings) -> Iterator[Finding]:
     password = url.password or settings.redis_password or settings.redis_password_file
     if url.scheme == "redis" and password and url.hostname not in _LOOPBACK:
         yield note(
-            "STOCKTIDE_REDIS begins with redis://: whoever listens on the network reads the password; rediss:// for TLS"
+            "STOCKTIDE_REDIS begins with redis://: anyone on the network can read the password; rediss:// for TLS"
         )

@@ -77,8 +77,8 @@ def judge_cluster(view: ClusterView, app_id: str, partitions: int) -> Iterator[F
         if topic is not None and len(view.topics[name]) != (topic.partitions or partitions):
             yield unfit(
                 f"topic {name} has {len(view.topics[name])} partitions and the settings say "
-                f"{topic.partitions or partitions}: its keys would lie where nobody looks; set STOCKTIDE_PARTITIONS to "
-                "what is there, or use another STOCKTIDE_APP_ID"
+                f"{topic.partitions or partitions}: its keys would lie where nothing reads them; set "
+                "STOCKTIDE_PARTITIONS to what is there, or use another STOCKTIDE_APP_ID"
             )
         yield from judge_replicas(name, view)
         found = view.settings.get(name)
@@ -106,7 +106,7 @@ def judge_replicas(name: str, view: ClusterView) -> Iterator[Finding]:
     for number, part in enumerate(view.topics[name]):
         if not part.led:
             yield wrong(
-                f"topic {name}: nobody leads partition {number}, so nothing is read or written there; start the "
+                f"topic {name}: partition {number} has no leader, so nothing is read or written there; start the "
                 "brokers that hold it"
             )
         elif part.in_sync < part.replicas:

@@ -110,7 +110,7 @@ async def _check(settings: Settings, echo: Echo, url: str, force: bool) -> int:
         handover, began = LedgerControl(redis, settings.app_id), time.monotonic()
         seen = await handover.unbless(term := await handover.term() + 1)
         if isinstance(seen, StepRefused):
-            raise RebuildRefused(f"somebody else is at work on the Redis of the drill: {seen.reason}")
+            raise RebuildRefused(f"another process uses the Redis of the drill: {seen.reason}")
         end = await StallWatchdog("rebuild --check").run("the journal's end", _end_of(log, source))
         with ProgressBars("rebuild --check", lines=True) as bars:
             recovery = Recovery(log, handover, term, seen, LedgerLimits(), _reporter(bars))

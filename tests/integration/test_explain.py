@@ -80,7 +80,7 @@ async def test_explain_shows_a_sku_at_a_version_and_at_a_time(running: RunningSy
     output = (await stocktide(running, "explain", sku, "--at", "1")).out
     assert "SH1" in output and "tmall" in output
     assert "the newest is" in (await stocktide(running, "explain", sku, "--at", "99", status=1)).err
-    assert "nobody had named" in (await stocktide(running, "explain", sku, "--at", "2001-01-01", status=1)).err
+    assert "was not known yet" in (await stocktide(running, "explain", sku, "--at", "2001-01-01", status=1)).err
 
 
 async def test_explain_shows_the_part_that_is_asked_for(running: RunningSystem, shop: ApiTestClient) -> None:

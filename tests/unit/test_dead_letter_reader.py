@@ -137,3 +137,9 @@ def test_a_terminal_is_sent_nothing_that_it_would_obey() -> None:
     assert format_bytes(b"a\x1b[31m") == [f"00000000  {'61 1b 5b 33 31 6d':<48} a.[31m"]
     assert format_bytes(b"ab\xe6\x97") == ["ab"], "cut within a character"
     assert escape_unprintable("a\x1b[2J") == "a\\x1b[2J"
+
+
+def test_a_row_without_detail_and_path_is_a_dead_letter_too() -> None:
+    row = {"reason": "conflict", "topic": "orders", "partition": 1, "offset": 7, "at": rfc3339(0), "raw": "{}"}
+    decoded = decode_row(orjson.dumps(row))
+    assert decoded is not None and (decoded.detail, decoded.path, decoded.event) == ("", None, b"{}")

@@ -233,7 +233,7 @@ class _Writer:
         metadata = await (await self._producer.send_batch(batch, part.topic, partition=part.partition))
         if metadata.offset != offset:
             raise RestoreError(
-                f"topic {part.topic}, partition {part.partition}: somebody else writes to it (offset "
+                f"topic {part.topic}, partition {part.partition}: another producer writes to it (offset "
                 f"{metadata.offset}, not {offset}); stop them, delete the topics {self._app_id}-*, and restore again"
             )
         return offset + count

@@ -144,13 +144,12 @@ def _origin_of(row: DeadLetter) -> RecordPlace:
 def decode_row(value: bytes | None) -> DeadLetter | None:
     """A row; None where the record is no dead letter."""
     try:
-        row = _ROW.decode(value or b"")
+        fields = msgspec.json.decode(value or b"", type=dict[str, Any])
+        # Rows of other writers may lack the two.
+        row = msgspec.convert({"detail": "", "path": None, **fields}, DeadLetter)
         return row if row.raw_base64 is None or base64.b64decode(row.raw_base64, validate=True) is not None else None
     except (msgspec.MsgspecError, ValueError):
         return None
-
-
-_ROW = msgspec.json.Decoder(DeadLetter)
 
 
 class DeadLetterTopic:

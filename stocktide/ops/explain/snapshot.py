@@ -66,7 +66,7 @@ async def snapshot_at_version(journal: JournalAccess, sku: str, version: int) ->
     if newest is None:
         return None
     if version == 0:
-        return f"at version 0 nobody had named {sku} yet"
+        return f"at version 0 {sku} was not known yet"
     return f"version {version} of {sku} lies before what the journal keeps"
 
 
@@ -111,7 +111,7 @@ def _before(oldest: Match, sku: str, at_ms: int, kept_since: int | None) -> SkuS
 
 
 def _not_yet(sku: str, at_ms: int) -> str:
-    return f"at {rfc3339(at_ms)} nobody had named {sku} yet"
+    return f"at {rfc3339(at_ms)} {sku} was not known yet"
 
 
 def _not_kept(sku: str, at_ms: int) -> str:
