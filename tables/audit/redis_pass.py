@@ -18,7 +18,7 @@ from stocktide.tables.audit.compare import (
     deadline_of,
     dwell_of,
     holds_of,
-    waiting_of,
+    parked_bytes_of,
 )
 from stocktide.tables.audit.digest import Kind, Record
 from stocktide.tables.audit.fold import JournalFold
@@ -30,7 +30,7 @@ from stocktide.tables.ledger.records import OrderRecord
 # The expected score of an entry, by index.
 _SCORES: dict[str, Callable[[Record | None], int | None]] = {
     "deadlines": deadline_of,
-    "waiting": waiting_of,
+    "waiting": parked_bytes_of,
     "dwells": dwell_of,
 }
 # The keys of a shard that are neither records nor hold indexes.

@@ -1,4 +1,4 @@
-"""Snapshots in the journal and its trimming, by the shard's owner; they keep a rebuild short (rule R9).
+"""The restate pass and the trimming of the journal, by the owner of the shard; they keep a rebuild short (rule R9).
 
 In: time. Out: `Restate` commands, one page per second, so that each pass over all SKUs and orders ends well within its
 period; and a journal trimmed to the beginning of the last pass or to its retention, whichever is older, without the
@@ -42,7 +42,7 @@ DEADLINE_SECONDS = 30.0
 TRIM_SECONDS = 3_600.0
 
 
-class SnapshotRefresh:
+class RestatePass:
     """Writes each SKU and open order into the journal again once in `every_seconds`, while `owns` returns true.
     `keys` counts the keys in Redis."""
 
@@ -108,7 +108,7 @@ class JournalTrimmer:
         owns: Callable[[], bool],
         shard: int = 0,
     ) -> None:
-        self._landmarks = checkpoints
+        self._checkpoints = checkpoints
         self._trim = trim
         self._write_rows = write_rows
         self._owns = owns
@@ -126,7 +126,7 @@ class JournalTrimmer:
 
     async def trim_once(self) -> None:
         """Trim below the beginning of the last pass that has ended and is derived, if there is one."""
-        checkpoints = await self._landmarks()
+        checkpoints = await self._checkpoints()
         if checkpoints.whole is None:
             return
         beginning = await self._trim(checkpoints.whole.offset)
