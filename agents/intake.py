@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -38,8 +37,7 @@ from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Command, Origin, make_command
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.records import DecisionHead
-from stocktide.tables.ledger.submission import Undecidable
+from stocktide.tables.ledger.submission import Submitter, Undecidable
 
 logger = logging.getLogger(__name__)
 
@@ -54,19 +52,11 @@ PIECES_MAX = 4
 Decode = Callable[[bytes], Event | Malformed]
 
 
-class CommandSubmitter(Protocol):
-    """The Submitter's `answer`."""
-
-    async def answer(
-        self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
-    ) -> DecisionHead: ...
-
-
 class Intake:
     """Submits chunks to the ledger. `dead_letters` and `alerts` are full names of topics."""
 
     def __init__(
-        self, submitter: CommandSubmitter, publisher: Publisher, dead_letters: str, alerts: str, metrics: WorkerMetrics
+        self, submitter: Submitter, publisher: Publisher, dead_letters: str, alerts: str, metrics: WorkerMetrics
     ) -> None:
         self._submitter = submitter
         self._publisher = publisher

@@ -11,19 +11,18 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
-from stocktide.agents.intake import CommandSubmitter
 from stocktide.agents.maintenance.expiry import submit_halving
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Restate
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.submission import Undecidable, Unsettled
+from stocktide.tables.ledger.submission import Submitter, Undecidable, Unsettled
 from stocktide.tables.recovery.checkpoints import Checkpoints, milestone_key
 from stocktide.tables.settlement.stalls import StepStatus
 
@@ -48,7 +47,7 @@ class RestatePass:
 
     def __init__(
         self,
-        submitter: CommandSubmitter,
+        submitter: Submitter,
         keys: Callable[[], Awaitable[int]],
         owns: Callable[[], bool],
         every_seconds: int,
@@ -90,12 +89,6 @@ class RestatePass:
         return min(KEYS_MAX, max(KEYS_MIN, math.ceil(await self._keys() / pages)))
 
 
-class WriteRows(Protocol):
-    """Publishes rows of `journal-positions`."""
-
-    async def __call__(self, rows: list[OutputRow]) -> None: ...
-
-
 class JournalTrimmer:
     """Trims the journal. `checkpoints` reads them; `trim` deletes records below an offset and returns the journal's new
     beginning; `write_rows` publishes to `journal-positions`."""
@@ -104,7 +97,7 @@ class JournalTrimmer:
         self,
         checkpoints: Callable[[], Awaitable[Checkpoints]],
         trim: Callable[[int], Awaitable[int]],
-        write_rows: WriteRows,
+        write_rows: Callable[[list[OutputRow]], Awaitable[None]],
         owns: Callable[[], bool],
         shard: int = 0,
     ) -> None:
