@@ -26,7 +26,8 @@ from stocktide.streams.contract.times import now_ms
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.journal.record import JournalReader, Position, RecordVerdict
 from stocktide.streams.topics import JOURNAL
-from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, KINDS, Digest, digest_of_redis, kept_until, kind_of
+from stocktide.tables.audit.digest import KINDS, Digest, digest_of_redis
+from stocktide.tables.audit.findings import summarize_log
 from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.journal_follower import JournalFollower, find_start
 from stocktide.tables.derived_rows import DerivedTopics
@@ -140,19 +141,13 @@ async def _digests(
 async def _digest_of_log(
     log: KafkaLog, source: DerivedTopics, batch: int, as_of_ms: int, watchdog: StallWatchdog
 ) -> Digest:
-    limits, checkpoints = LedgerLimits(), await source.checkpoints()
-    start = await find_start(log, checkpoints)
-    fold = JournalFold(limits, as_of_ms, start.batch)
+    start = await find_start(log, await source.checkpoints())
+    fold = JournalFold(LedgerLimits(), as_of_ms, start.batch)
     if start.batch:
         async for chunk in source.rows(report=partial(watchdog.report, "rows")):
             fold.add_rows(chunk)
     await JournalFollower(log, fold, start, watchdog.report).advance(batch)
-    digest = Digest()
-    for kind in ("sku", "order", "movement", "registry"):
-        for key, record in fold.records(kind):
-            if kept_until(record, limits) > as_of_ms + EXPIRY_MARGIN_MS:
-                digest.add(kind_of(record), key, record)
-    return digest
+    return (await summarize_log(fold))[0]
 
 
 async def _end_of(log: KafkaLog, source: DerivedTopics) -> Position:

@@ -24,6 +24,7 @@ from stocktide.tables.ledger.scripts import key_prefix
 # `parked`: events that wait for their order, stored under its key; they are in no table.
 Kind = Literal["sku", "order", "parked", "movement", "registry"]
 KINDS: tuple[Kind, ...] = ("sku", "order", "parked", "movement", "registry")
+StoredKind = Literal["sku", "order", "movement", "registry"]
 Record = SkuRecord | OrderRecord | MovementRecord | RegistryRecord
 ReportKeys = Callable[[int], None]
 
@@ -105,9 +106,14 @@ def key_hash(kind: Kind, key: str, record: Record) -> int:
     return int.from_bytes(blake2b(_encode((kind, key, canonical(record))), digest_size=_BYTES).digest())
 
 
+def stored_kind(kind: Kind) -> StoredKind:
+    """The kind whose keys hold the record: parked events are stored under their order's."""
+    return "order" if kind == "parked" else kind
+
+
 def decode(kind: Kind, packed: bytes) -> Record:
     """Decode a record of that kind from Redis or the journal. Raises msgspec.MsgspecError."""
-    record: Record = _DECODERS["order" if kind == "parked" else kind].decode(packed)
+    record: Record = _DECODERS[stored_kind(kind)].decode(packed)
     return record
 
 

@@ -46,12 +46,11 @@ RedisKey = tuple[Kind, str]
 
 
 class ExaminedKey(Struct):
-    """A key read exactly: its content in Redis as of `batch`, and the differences from the log as of that batch."""
+    """A key read exactly: its content in Redis, and the differences from the log as of the same batch."""
 
     kind: Kind
     key: str
     stored: StoredKey
-    batch: int
     differences: tuple[Difference, ...]
 
 
@@ -205,7 +204,7 @@ class RedisPass:
             for each, stored in zip(some, reading.keys, strict=True):
                 record = self._fold.record(each.kind, each.key)
                 differences = self._compare(each.kind, each.key, record, stored, reading.at)
-                yield ExaminedKey(each.kind, each.key, stored, reading.batch, differences)
+                yield ExaminedKey(each.kind, each.key, stored, differences)
             self._report("suspects", min(start + READ_KEYS_MAX, len(wanted)), len(wanted))
 
     async def _read_exactly(self, wanted: Sequence[WantedKey]) -> RedisReading:

@@ -32,7 +32,8 @@ def dead_letter_group() -> click.Group:
     @for_system()
     def list_letters(locate: LocateSystem, as_json: bool, **chosen: Any) -> int:
         """List them, newest first."""
-        from stocktide.ops.dead_letters.command import DeadLetterCommand, DeadLetterFilter
+        from stocktide.ops.dead_letters.command import DeadLetterCommand
+        from stocktide.ops.dead_letters.reader import DeadLetterFilter
 
         return DeadLetterCommand(locate().settings).list_matching(DeadLetterFilter(**chosen), as_json)
 
@@ -81,7 +82,8 @@ def _change(
     as_json: bool,
     **chosen: Any,
 ) -> int:
-    from stocktide.ops.dead_letters.command import ChangeOptions, DeadLetterCommand, DeadLetterFilter
+    from stocktide.ops.dead_letters.command import ChangeOptions, DeadLetterCommand
+    from stocktide.ops.dead_letters.reader import DeadLetterFilter
 
     if bool(places) == everything:
         raise click.UsageError("say which letters, or --all for all that the filters leave")
