@@ -17,7 +17,7 @@ from bench.report import Report
 from bench.servers import BenchServers
 from bench.size.outage import wait_until_blessed
 from bench.size.seeding import APP_ID
-from stocktide.tables.audit.digest import digest_of_redis
+from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.commands import Restate
 from stocktide.tables.ledger.connection import connect

@@ -26,10 +26,11 @@ from stocktide.streams.contract.times import now_ms
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.journal.record import JournalReader, Position, RecordVerdict
 from stocktide.streams.topics import JOURNAL
-from stocktide.tables.audit.digest import KINDS, Digest, digest_of_redis
+from stocktide.tables.audit.digest import KINDS, Digest
 from stocktide.tables.audit.findings import summarize_log
 from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.journal_follower import JournalFollower, find_start
+from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.derived_rows import DerivedTopics
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.connection import connect

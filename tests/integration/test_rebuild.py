@@ -10,7 +10,7 @@ import redis.asyncio
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.streams.topics import JOURNAL, RESERVATIONS
-from stocktide.tables.audit.digest import digest_of_redis
+from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.ledger.records import SkuRecord
 from tests.harness.events import order_placed, placed_and_paid
 from tests.harness.process import StocktideProcess, started

@@ -21,9 +21,9 @@ from stocktide.streams.journal.record import (
     marker,
 )
 from stocktide.streams.topics import HOUR_MS
-from stocktide.tables.audit.digest import digest_of_redis
 from stocktide.tables.audit.findings import find_log_drifts, summarize_log
 from stocktide.tables.audit.fold import JournalFold
+from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.history.sku_history import Inconsistency, SkuChange, SkuHistory
 from stocktide.tables.ledger.client import AppliedBatch, Ledger, LedgerLimits
 from stocktide.tables.ledger.commands import Command, WriteWhole
