@@ -180,8 +180,7 @@ class _TopicCopy:
             ends = await self._read_to_end(writers, first)
         finally:
             for writer in writers.values():
-                with writer:
-                    pass
+                writer.close()
         if self._topic is JOURNAL:
             self._check_complete(writers)
         self._progress.update(self._task, completed=1, total=1)
