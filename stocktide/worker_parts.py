@@ -23,10 +23,10 @@ from stocktide.agents.channel_stock.compare import compare
 from stocktide.agents.dead_letters import RefusedRowHandler
 from stocktide.agents.derive.agent import Derivation
 from stocktide.agents.endpoint import EvictionMonitor, WorkerEndpoint
-from stocktide.agents.intake import Intake, settle_movements, settle_orders
+from stocktide.agents.intake import Intake, submit_movements, submit_orders
 from stocktide.agents.maintenance.audit_schedule import AuditSchedule, run_audit_process
 from stocktide.agents.maintenance.expiry import run_expiry
-from stocktide.agents.maintenance.snapshots import JournalTrimmer, SnapshotRefresh
+from stocktide.agents.maintenance.restate import JournalTrimmer, RestatePass
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.partition_workers import PartitionWorkers
 from stocktide.agents.progress import KafkaProbe, RedisProbe, WorkerProgress
@@ -149,7 +149,7 @@ class Worker:
             log, LedgerControl(redis, settings.app_id), owner, source=source, limits=self._limits, assigned=assigned
         )
 
-    def _make_snapshot_timers(self) -> tuple[SnapshotRefresh, JournalTrimmer]:
+    def _make_journal_timers(self) -> tuple[RestatePass, JournalTrimmer]:
         settings, publisher, app_id = self._settings, self.publisher, self._settings.app_id
 
         async def count_keys() -> int:
@@ -159,10 +159,10 @@ class Worker:
             topic = JOURNAL_POSITIONS.full_name(app_id)
             await publisher.publish(topic, rows, publisher.epoch, to_partition=lambda _: 0)
 
-        refresh = SnapshotRefresh(self._submitter, count_keys, self._owns_shard, settings.restate_seconds)
+        restating = RestatePass(self._submitter, count_keys, self._owns_shard, settings.restate_seconds)
         checkpoints = partial(read_checkpoints, settings.kafka, app_id, **self._security)
         trim = partial(trim_journal, settings.kafka, app_id, **self._security)
-        return refresh, JournalTrimmer(checkpoints, trim, write_positions, self._owns_shard)
+        return restating, JournalTrimmer(checkpoints, trim, write_positions, self._owns_shard)
 
     def _make_audit_schedule(self) -> AuditSchedule:
         settings = self._settings
@@ -183,8 +183,8 @@ class Worker:
         stock = StockAgent(updates, publisher, updates_topic, self._settings.publish_interval_ms, metrics)
         membership = app.membership
         workers = {
-            ORDERS: PartitionWorkers(ORDERS.name, partial(settle_orders, intake=intake), membership),
-            MOVEMENTS: PartitionWorkers(MOVEMENTS.name, partial(settle_movements, intake=intake), membership),
+            ORDERS: PartitionWorkers(ORDERS.name, partial(submit_orders, intake=intake), membership),
+            MOVEMENTS: PartitionWorkers(MOVEMENTS.name, partial(submit_movements, intake=intake), membership),
             JOURNAL: PartitionWorkers(
                 JOURNAL.name, derivation.derive, membership, DERIVE_SECONDS_MIN, derivation.busy_seconds
             ),
@@ -202,11 +202,11 @@ class Worker:
             await self._app.start()
         except (KafkaError, OSError) as error:
             raise StartError(f"the worker cannot join its group on Kafka: {error}") from error
-        refresh, trimmer = self._make_snapshot_timers()
-        self._steps["restating"] = refresh.steps
+        restating, trimmer = self._make_journal_timers()
+        self._steps["restating"] = restating.steps
         for name, run in (
             ("expiry", run_expiry(self._submitter, self.metrics, self._settings.tick_ms, self._steps["expiry"])),
-            ("restating", refresh.run()),
+            ("restating", restating.run()),
             ("trimming", trimmer.run()),
             ("stalls", self._stalls.run()),
         ):

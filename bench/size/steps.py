@@ -194,7 +194,7 @@ class SizeBenchmark:
         """By command, from the whole journal and from the rows; then by a worker."""
         await self._rebuild_by_command("rebuild from the whole journal")
         await self.worker.start()
-        await commands.refresh_snapshots(self._servers, self._report)
+        await commands.restate_all(self._servers, self._report)
         await self._seeder.wait_until_idle("writing every row anew")
         await self._rebuild_by_command("rebuild from the rows")
         await self.worker.start()

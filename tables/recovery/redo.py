@@ -48,7 +48,7 @@ class _Line(Struct):
     reserved: int = 0
 
 
-class _Waiting(Struct):
+class _ParkedEvent(Struct):
     bytes: int = 0
 
 
@@ -61,7 +61,7 @@ class _OrderKeys(Struct):
     ended_at: int | None = None
     wait_at: int | None = None
     lines: tuple[_Line, ...] = ()
-    parked: tuple[_Waiting, ...] = ()
+    parked: tuple[_ParkedEvent, ...] = ()
 
 
 class _CountedLine(Struct):

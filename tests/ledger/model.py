@@ -185,10 +185,10 @@ def _park(
         size = max(model_state.EVENT_BYTES_MIN, len(command.origin.raw.encode()))
         if size > state.waiting_order_bytes_max:
             return Outcome.TOO_LARGE, False
-        waiting = [each for other in state.orders.values() for each in other.parked]
+        parked = [each for other in state.orders.values() for each in other.parked]
         if size + sum(each.bytes for each in order.parked) > state.waiting_order_bytes_max:
             return Outcome.TOO_MANY_EVENTS, False
-        if size + sum(each.bytes for each in waiting) > state.waiting_bytes_max:
+        if size + sum(each.bytes for each in parked) > state.waiting_bytes_max:
             return Outcome.TOO_MANY_EVENTS, False
         event = model_state.ParkedEvent(command, size, state.now, state.now + state.park_ms)
     order.parked.append(event)

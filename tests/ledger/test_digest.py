@@ -7,7 +7,7 @@ from importlib.resources import files
 from redis.asyncio import Redis
 
 from stocktide.streams.contract.times import now_ms
-from stocktide.tables.audit.digest import digest_of_redis
+from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.recovery.redo import Writes

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 
 from stocktide.tables.audit.compare import Difference, compare_stored
-from stocktide.tables.audit.digest import Kind, digest_of_redis
+from stocktide.tables.audit.digest import Kind
 from stocktide.tables.audit.findings import find_log_drifts, summarize_log
 from stocktide.tables.audit.fold import JournalFold
-from stocktide.tables.audit.redis_keys import RedisSide, WantedKey
+from stocktide.tables.audit.redis_keys import RedisSide, WantedKey, digest_of_redis
 from stocktide.tables.ledger.commands import Restate
 from tests.harness.servers import RedisServer
 from tests.ledger.ledgers import LOW_LIMITS as LIMITS

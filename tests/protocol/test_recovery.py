@@ -224,7 +224,7 @@ async def test_the_next_takeover_begins_a_broken_off_rebuild_again(rig: Protocol
     await relay.stop()
     age_out_to_whole_pass(rig)
     await forget_everything(rig)
-    for step in ("load", "replay"):
+    for step in ("load", "redo"):
         died = getattr(rig.control, step)
         setattr(rig.control, step, _dies)
         with pytest.raises(_Died):
@@ -245,17 +245,17 @@ async def test_a_takeover_that_was_paused_in_mid_redo_writes_nothing_once_anothe
     await relay.stop()
     await older.put_back()
     paused, go_on = asyncio.Event(), asyncio.Event()
-    replay = rig.control.replay
+    redo = rig.control.redo
 
     async def pauses(term: int, seen: ServerState, step: RedoStep) -> StepRefused | None:
         paused.set()
         await go_on.wait()
-        return await replay(term, seen, step)
+        return await redo(term, seen, step)
 
-    rig.control.replay = pauses  # type: ignore[method-assign]
+    rig.control.redo = pauses  # type: ignore[method-assign]
     first = asyncio.create_task(rig.take_over("first"))
     await paused.wait()
-    rig.control.replay = replay  # type: ignore[method-assign]
+    rig.control.redo = redo  # type: ignore[method-assign]
     await rig.blessed_relay("second")
     go_on.set()
     with pytest.raises(Superseded):
@@ -276,7 +276,7 @@ async def test_of_four_racing_takeovers_of_an_empty_redis_one_rebuilds_it(rig: P
     assert await state_of(rig) == wanted
 
 
-async def test_a_replay_step_that_does_not_begin_where_redis_stands_is_refused(rig: ProtocolRig) -> None:
+async def test_a_redo_step_that_does_not_begin_where_redis_stands_is_refused(rig: ProtocolRig) -> None:
     relay = await rig.blessed_relay()
     await trade(rig, "a")
     await relay.stop()
@@ -285,10 +285,10 @@ async def test_a_replay_step_that_does_not_begin_where_redis_stands_is_refused(r
     writes = Writes(LedgerLimits()).packed()
     for batch, token in ((seen.batch - 1, seen.token), (seen.batch, "another")):
         step = RedoStep(batch, token, Position(99, 9, "x", batch + 1, "next"), 1, (), writes)
-        refused = await rig.control.replay(9, seen, step)
+        refused = await rig.control.redo(9, seen, step)
         assert refused is not None
         assert (refused.reason, refused.batch) == (Refusal.OUT_OF_ORDER, seen.batch)
-    old = await rig.control.replay(8, seen, RedoStep(seen.batch, seen.token, seen.settled, 1, (), writes))  # type: ignore[arg-type]
+    old = await rig.control.redo(8, seen, RedoStep(seen.batch, seen.token, seen.settled, 1, (), writes))  # type: ignore[arg-type]
     assert old is not None
     assert old.reason is Refusal.HIGHER_TERM
 
@@ -303,7 +303,7 @@ async def test_a_recovery_reports_its_progress(rig: ProtocolRig) -> None:
     assert reports[-1] == RecoveryProgress("journal", 11, 11)
 
 
-async def test_a_record_of_an_ended_term_is_not_replayed(rig: ProtocolRig) -> None:
+async def test_a_record_of_an_ended_term_is_not_redone(rig: ProtocolRig) -> None:
     relay = await rig.blessed_relay()
     await trade(rig, "a")
     wanted = await state_of(rig)

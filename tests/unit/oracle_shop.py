@@ -221,12 +221,12 @@ class SimulatedShop:
         self.batch += 1
         orders = {order_id: repr(order) for order_id, order in self.state.orders.items()}
         skus = {name: self._visible_state(name) for name in self.state.skus}
-        waiting = {order_id: list(order.parked) for order_id, order in self.state.orders.items() if order.parked}
+        parked = {order_id: list(order.parked) for order_id, order in self.state.orders.items() if order.parked}
         answer = advance(self.state, command, self.now)
         for order_id, order in self.state.orders.items():
             if order.state != "parked" and orders.get(order_id) != repr(order):
                 self._add_row("order", order_id, history.OrderPublished, self._order(order_id, self.batch))
-        for order_id, events in waiting.items():
+        for order_id, events in parked.items():
             self._add_dead_letters_of_parked(order_id, events)
         for name in self.state.skus:
             if skus.get(name) != self._visible_state(name):

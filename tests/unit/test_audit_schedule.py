@@ -15,15 +15,15 @@ from stocktide.agents.maintenance.audit_schedule import (
     AuditFailed,
     AuditReport,
     AuditSchedule,
-    ReportedDifference,
     ReportedDrift,
 )
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import OutputRow
+from stocktide.tables.audit.compare import Difference
 
 CLEAN = AuditReport(7, 0, (), AuditCoverage(7, 20, 30))
-DIFFERENCE = ReportedDifference("redis", "counter on_hand@SH1", 10, 7)
+DIFFERENCE = Difference("redis", "counter on_hand@SH1", 10, 7)
 
 
 class RecordingAlerts:

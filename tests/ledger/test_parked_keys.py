@@ -1,4 +1,4 @@
-"""Waiting events and many events, as far as only Redis shows them: keys, bounds, alerts and dead letters."""
+"""Parked events and many events, as far as only Redis shows them: keys, bounds, alerts and dead letters."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_tick_ends_a_bounded_part_of_the_waits_and_the_next_ones_the_res
 @pytest.mark.parametrize(
     "shop", [LedgerLimits(waiting_bytes_max=1_000), LedgerLimits(waiting_orders_max=1)], indirect=True
 )
-async def test_all_waiting_events_are_bounded_and_released_room_is_used_again(shop: RedisShopClient) -> None:
+async def test_all_parked_events_are_bounded_and_released_room_is_used_again(shop: RedisShopClient) -> None:
     await shop.receive("A", 5)
     assert (await shop.submit(early_pay("o1", "p", 600))).outcome == "parked"
     assert (await shop.submit(early_pay("o2", "p", 600))).refused == ("too_many_events",)
@@ -87,7 +87,7 @@ async def test_all_waiting_events_are_bounded_and_released_room_is_used_again(sh
     assert await shop.key("waiting_bytes") == b"600"
 
 
-async def test_a_redo_restores_the_indexes_of_waiting_events(shop: RedisShopClient) -> None:
+async def test_a_redo_restores_the_indexes_of_parked_events(shop: RedisShopClient) -> None:
     await shop.receive("A", 9)
     for order in ("o1", "o2", "o3", "gone"):
         await shop.submit(early_pay(order, "p", 200))
