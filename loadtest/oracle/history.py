@@ -323,10 +323,8 @@ def read_history(path: Path) -> Iterator[HistoryRecord]:
     with path.open("rb") as file:
         rest = b""
         while chunk := file.read(READ_BYTES):
-            lines = (rest + chunk).split(b"\n")
-            rest = lines.pop()
-            for line in lines:
-                yield _RECORD.decode(line)
+            whole, _, rest = (rest + chunk).rpartition(b"\n")
+            yield from decode_lines(whole)
 
 
 def decode_lines(lines: bytes) -> Iterator[HistoryRecord]:

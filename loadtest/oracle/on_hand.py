@@ -144,14 +144,14 @@ class CountedTwice(Checker):
     """
 
     name = "counted_twice"
-    promise = "An event counts once, however often it arrives."
+    promise = 3
 
     def __init__(self, orders: OrderTracker, movements: MovementTracker, stocks: StockTracker) -> None:
         super().__init__()
         self._orders = orders
         self._movements = movements
         self._stocks = stocks
-        movements.add_listener(self._observe)
+        movements.listeners.append(self._observe)
 
     def _observe(self, observation: MovementObservation) -> None:
         movement, known = observation.movement, observation.known
@@ -168,7 +168,7 @@ class CountedTwice(Checker):
         for known in self._orders:
             if known.bodies and known.sequences:
                 self._count_changes(known)
-        if self._quiesced_at is None:
+        if self.quiesced_at is None:
             return
         sums = OnHandSums(self._orders, self._movements)
         for sku, read in self._stocks.final.items():
