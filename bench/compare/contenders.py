@@ -76,9 +76,7 @@ class ApiStock:
         for start in range(0, len(skus), LINES_PER_EVENT):
             units = {sku: stock[sku] for sku in skus[start : start + LINES_PER_EVENT]}
             movement_id, occurred_at = f"open-{next(self._movements)}", datetime.now(UTC).isoformat()
-            await self._client.send_movement(
-                movement_event("stock.received", movement_id, WAREHOUSE, units, occurred_at)
-            )
+            await self._client.send_event(movement_event("stock.received", movement_id, WAREHOUSE, units, occurred_at))
             await wait_until_applied(self._client, WAREHOUSE, movement_id, APPLIED_SECONDS_MAX)
 
     async def held(self, order_ids: Sequence[str]) -> set[str]:
