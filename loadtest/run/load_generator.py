@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from stocktide.loadtest.client.contract import OrderView
-from stocktide.loadtest.client.events import Event, utc_now
+from stocktide.loadtest.client.events import utc_now
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.history import Response
+from stocktide.loadtest.run.order_clients import OrderClient, Placement
 from stocktide.loadtest.workload.scenarios import Scenario
 
 # Orders of one process that wait for a response. At 400/s and a timeout of 8 s, more means an outage.
@@ -27,26 +28,6 @@ VERY_LATE_SECONDS = 0.1
 STARTED_AT_ONCE_MAX = 50
 # After the last arrival, scenarios under way may finish for so long.
 DRAIN_SECONDS_MAX = 30.0
-
-
-class OrderClient(Protocol):
-    """A way to place orders and learn their outcome."""
-
-    async def ask(self, kind: str, event: Event, disconnect_after_ms: int | None = None) -> Response | str:
-        """Send once; the response, or the reason why there is none."""
-        ...
-
-    async def placed(self, order_id: str, response: Response) -> Placement:
-        """The outcome of an order that got this response."""
-        ...
-
-
-class Placement(NamedTuple):
-    """The outcome of an order. `accepted` is None where it failed; `reason` explains a refusal or a failure."""
-
-    accepted: bool | None
-    reason: str = ""
-    order: OrderView | None = None
 
 
 class Arrival(NamedTuple):

@@ -24,7 +24,7 @@ from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.history import HistoryClock, HistoryFile
 from stocktide.loadtest.run.load_generator import Arrival, LoadGenerator
 from stocktide.loadtest.run.load_worker_process import Assignment, LoadCommand, LoadWorkerReport
-from stocktide.loadtest.run.order_clients import HttpOrderClient, KafkaOrderClient
+from stocktide.loadtest.run.order_clients import HttpOrderClient, KafkaOrderClient, OrderClient
 from stocktide.loadtest.run.recording import RequestRecorder
 from stocktide.loadtest.run.subscribers import SubscriberPool
 from stocktide.loadtest.workload import retail, shapes
@@ -130,7 +130,7 @@ class LoadWorker:
 
     async def _connect_clients(self, stack: AsyncExitStack) -> None:
         given = self._assignment
-        clients: list[HttpOrderClient | KafkaOrderClient] = []
+        clients: list[OrderClient] = []
         if given.door in ("http", "both"):
             clients.append(await stack.enter_async_context(HttpOrderClient(given.api, self._recorder)))
         if given.door in ("kafka", "both"):

@@ -7,7 +7,7 @@ the order's row in the topic `reservations` does.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from msgspec.json import Decoder
 
@@ -15,7 +15,6 @@ from stocktide.loadtest.client.contract import OrderView
 from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.client.topics import TopicReader, TopicRecord
 from stocktide.loadtest.oracle.history import Response
-from stocktide.loadtest.run.load_generator import Placement
 from stocktide.loadtest.run.recording import (
     REQUEST_SECONDS_MAX,
     RecordingHttpClient,
@@ -26,6 +25,14 @@ from stocktide.loadtest.run.recording import (
 LINGER_MS = 2
 
 _ORDER = Decoder(OrderView)
+
+
+class Placement(NamedTuple):
+    """The outcome of an order. `accepted` is None where it failed; `reason` explains a refusal or a failure."""
+
+    accepted: bool | None
+    reason: str = ""
+    order: OrderView | None = None
 
 
 class HttpOrderClient(RecordingHttpClient):
@@ -89,3 +96,6 @@ class KafkaOrderClient(RecordingProducer):
         awaited = self._rows.get(order.order_id)
         if awaited is not None and not awaited.done():
             awaited.set_result(order)
+
+
+OrderClient = HttpOrderClient | KafkaOrderClient

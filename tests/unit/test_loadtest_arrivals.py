@@ -13,7 +13,8 @@ from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.history import Response
 from stocktide.loadtest.run import load_generator
-from stocktide.loadtest.run.load_generator import Arrival, LoadGenerator, Placement
+from stocktide.loadtest.run.load_generator import Arrival, LoadGenerator
+from stocktide.loadtest.run.order_clients import Placement
 from stocktide.loadtest.workload.scenarios import Scenario
 
 
