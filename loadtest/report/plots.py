@@ -189,7 +189,7 @@ def processes(what: str, uses: Iterable[ProcessUsage]) -> Plot | None:
 
 def ladder(results: LoadTestResults) -> Plot | None:
     """The steps of a rate search: p99 by rate, kept or missed."""
-    steps = [(step_rate(step), step_p99(step), bool(step.get("kept"))) for step in results.ladder]
+    steps = [(step["rate"], step["p99"], step["kept"]) for step in results.ladder]
     if not steps:
         return None
     best = max((rate for rate, _, kept in steps if kept), default=None)
@@ -214,16 +214,6 @@ def ladder(results: LoadTestResults) -> Plot | None:
     of_goal = f" The dotted line is the goal of {goal:g} ms." if "shapes" in layout else ""
     caption = f"p99 of all answers at each rate that was tried. A rate with failures misses the goal too.{of_goal}"
     return Plot(name="ladder", title=found, caption=caption, data=data, layout=layout, hover="closest")
-
-
-def step_rate(step: dict[str, Any]) -> float:
-    """The rate of a step of the search, orders per second."""
-    return float(step.get("rate", 0))
-
-
-def step_p99(step: dict[str, Any]) -> float:
-    """The p99 of a step of the search, ms."""
-    return float(step.get("p99", 0))
 
 
 def _ms_axis(values: Sequence[float]) -> dict[str, Any]:

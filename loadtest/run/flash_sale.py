@@ -27,6 +27,7 @@ from stocktide.loadtest.measure import processes
 from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.oracle.history import HistoryClock, RunQuiesced, RunStarted
 from stocktide.loadtest.report.formatting import requirement_of
+from stocktide.loadtest.report.live import LiveView
 from stocktide.loadtest.report.terminal import ProgressView, print_written, report_results
 from stocktide.loadtest.run.conclusion import results_of
 from stocktide.loadtest.run.controller import LoadController
@@ -161,8 +162,8 @@ class FlashSale:
     @asynccontextmanager
     async def _monitoring(self, reader: TopicReader) -> AsyncIterator[None]:
         """Merge the workers' histories and refresh the view, until left."""
-        view = ProgressView(self._options, self._goods, self._warehouses, self._monitor, self._console)
-        with view:
+        with LiveView(self._console if self._options.live else Console(quiet=True, force_terminal=False)) as live:
+            view = ProgressView(self._options, self._goods, self._warehouses, self._monitor, live)
             async with _running(self._update_regularly(view, reader)):
                 yield
         self._update()

@@ -59,7 +59,7 @@ def load_test(name: str) -> Callable[[Console], None]:
 
 
 def live(name: str) -> Callable[[Console], None]:
-    shot = LiveSnapshot(seconds=5, planned_seconds=60, hot=((name, 12, "in_stock"), ("mug", 0, "sold_out")))
+    shot = LiveSnapshot(seconds=5, planned_seconds=60, rates={}, hot=((name, 12, "in_stock"), ("mug", 0, "sold_out")))
     return lambda console: console.print(LiveView(console).view(shot))
 
 
