@@ -21,7 +21,6 @@ DIGITS = 3
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 LatencyKind = Literal["accepted", "refused", "lag"]
-KINDS: tuple[LatencyKind, ...] = ("accepted", "refused", "lag")
 
 
 class SecondMeasurements(Struct):

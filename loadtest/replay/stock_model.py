@@ -58,11 +58,9 @@ class StockModel:
         self._expected: list[ExpectedSku] = []
         self._skus: list[str] = []
         self.changes = 0
-        self.newest_batch = 0
 
     def take_order(self, row: OrderView) -> bool:
         """Fold a row of `reservations`; False where a newer one is known. Counts a change once."""
-        self.newest_batch = max(self.newest_batch, row.batch)
         known = self._orders.get(row.order_id)
         if known is not None:
             if known[0] >= row.sequence:
@@ -80,7 +78,6 @@ class StockModel:
 
     def take_movement(self, row: MovementView) -> bool:
         """Fold a row of `adjustments`; False where one as new is known. A repeated row is no change."""
-        self.newest_batch = max(self.newest_batch, row.batch)
         key = (row.warehouse, row.id)
         known = self._movements.get(key)
         if known is not None:

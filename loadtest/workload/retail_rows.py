@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from stocktide.loadtest.workload.retail_dates import DateOrder, DateParser
+from stocktide.loadtest.workload.retail_dates import DateOrder, parse_date
 from stocktide.loadtest.workload.retail_text import RetailError, lines
 
 # Columns that a replay needs, as the two data sets name them. Only letters and digits count: `Customer ID` is
@@ -75,7 +75,7 @@ def rows(path: Path, order: DateOrder, encoding: str, ragged: RaggedRows) -> Ite
         header = _header(path, next(source, None))
         delimiter = header.delimiter
         source.take()
-        parse = _Parser(header, DateParser(order), ragged)
+        parse = _Parser(header, order, ragged)
         for fields in csv.reader(source, delimiter=delimiter, strict=True):
             if len(source.row) > 1:
                 _check_quotes(source.row, header)
@@ -148,9 +148,9 @@ def _header(path: Path, line: str | None) -> _Header:
 class _Parser:
     """Parses fields into rows. Raises ValueError."""
 
-    def __init__(self, header: _Header, date: DateParser, ragged: RaggedRows) -> None:
+    def __init__(self, header: _Header, dates: DateOrder, ragged: RaggedRows) -> None:
         self._header = header
-        self._date = date
+        self._dates = dates
         self._ragged = ragged
         self._number, self._code, self._quantity, self._at, self._country = header.places
 
@@ -164,7 +164,7 @@ class _Parser:
             number,
             fields[self._code].strip(),
             self._whole(fields[self._quantity]),
-            self._date(fields[self._at]),
+            parse_date(fields[self._at], self._dates),
             fields[self._country],
         )
 
@@ -191,7 +191,7 @@ class _Parser:
         joined = [*fields[:place], description, *fields[place + more + 1 :]]
         try:
             self._whole(joined[self._quantity])
-            self._date(joined[self._at])
+            parse_date(joined[self._at], self._dates)
         except ValueError:
             raise ValueError(f"{row_length}: it is not certain which is which") from None
         self._ragged.note(line, f"{row_length}: the Description has the delimiter in it and no quotes around it")
