@@ -12,9 +12,8 @@ from rich.console import Console
 
 from bench.orders import LINES_PER_EVENT
 from bench.report import Report
-from bench.size.outage import parse_recovery_log
+from bench.size.outage import OrderTraffic, parse_recovery_log
 from bench.size.seeding import encode_held_order, receipts
-from bench.size.traffic import OrderTraffic
 from bench.valkey import TAIL_SECONDS, WATCH_SECONDS, AppendOnlyFile
 from stocktide.loadtest.client.contract import LineView, OrderView
 
