@@ -7,7 +7,7 @@ must be the newest.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -54,7 +54,7 @@ class ChannelTracker(Listener):
 
     def __init__(self, behind_ms: int = FEED_LAG_MS_MAX) -> None:
         self.behind_ms = behind_ms
-        self.subscribers: dict[str, SubscriberState] = {}
+        self.subscribers: dict[str, SubscriberState] = defaultdict(SubscriberState)
         self.newest: dict[Key, ChannelUpdateView] = {}
         self.last: dict[Key, ChannelUpdateView] = {}
         # The time of the first row of a SKU, for any channel.
@@ -71,12 +71,6 @@ class ChannelTracker(Listener):
             ChannelUpdatePublished: self._on_row,
         }
 
-    def subscriber(self, name: str) -> SubscriberState:
-        found = self.subscribers.get(name)
-        if found is None:
-            found = self.subscribers[name] = SubscriberState()
-        return found
-
     def due_versions(self, channel: str, by: int) -> Mapping[str, int]:
         """The minimum version of each SKU for a subscriber of a channel that connects at `by`."""
         due_versions: dict[str, int] = {}
@@ -87,20 +81,20 @@ class ChannelTracker(Listener):
         return due_versions
 
     def _on_subscribed(self, record: Subscribed) -> None:
-        subscriber = self.subscriber(record.subscriber)
+        subscriber = self.subscribers[record.subscriber]
         subscriber.channel, subscriber.connected, subscriber.at = record.channel, True, record.at
         subscriber.asked_at = record.asked_at
         subscriber.synced = subscriber.synced and self.quiesced_at is not None
 
     def _on_unsubscribed(self, record: Unsubscribed) -> None:
         if self.quiesced_at is None:
-            self.subscriber(record.subscriber).connected = False
+            self.subscribers[record.subscriber].connected = False
 
     def _on_synced(self, record: Synced) -> None:
-        self.subscriber(record.subscriber).synced = True
+        self.subscribers[record.subscriber].synced = True
 
     def _on_update(self, record: UpdateReceived) -> None:
-        self.subscriber(record.subscriber).updates[record.update.sku] = (record.update, record.at)
+        self.subscribers[record.subscriber].updates[record.update.sku] = (record.update, record.at)
 
     def _on_row(self, row: ChannelUpdatePublished) -> None:
         key = (row.update.channel, row.update.sku)
@@ -148,7 +142,7 @@ class VersionWentBack(Checker):
     def _on_update(self, record: UpdateReceived) -> None:
         update, name = record.update, record.subscriber
         self.looked["updates seen"] += 1
-        before = self._tracker.subscriber(name).updates.get(update.sku)
+        before = self._tracker.subscribers[name].updates.get(update.sku)
         if before is None or update.version > before[0].version:
             return
         if update == before[0]:
@@ -224,7 +218,7 @@ class ChannelNotConverged(Checker):
         return {ReadChannel: self._on_read, Synced: self._on_synced}
 
     def _on_synced(self, record: Synced) -> None:
-        name, subscriber = record.subscriber, self._tracker.subscriber(record.subscriber)
+        name, subscriber = record.subscriber, self._tracker.subscribers[record.subscriber]
         self.looked["connections"] += 1
         for sku, version in self._tracker.due_versions(subscriber.channel, subscriber.at).items():
             seen = subscriber.updates.get(sku)

@@ -166,7 +166,7 @@ class OrderTracker(Listener):
         self.listeners: list[Callable[[OrderObservation], None]] = []
 
     def handlers(self) -> Handlers:
-        return {OrderPublished: self._on_row, ReadOrder: self._on_read}
+        return {OrderPublished: lambda row: self._observe(row.order, "row", row), ReadOrder: self._on_read}
 
     def __iter__(self) -> Iterator[KnownOrder]:
         return iter(self.orders.values())
@@ -216,9 +216,6 @@ class OrderTracker(Listener):
                     move.certain = True
         if response.order is not None:
             self._observe(response.order, "response", response)
-
-    def _on_row(self, row: OrderPublished) -> None:
-        self._observe(row.order, "row", row)
 
     def _on_read(self, read: ReadOrder) -> None:
         if read.order is not None:

@@ -7,6 +7,7 @@ its wait.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -85,10 +86,9 @@ class StandsStill(Checker):
         self._movements = _Path("new movements were accepted, and no row of adjustments or dead-letters came")
         self._channel_paths: dict[int, _Path] = {}
         self._available: dict[str, int] = {}
-        # By channel and subscriber: its path, and its newest version of each SKU.
-        self._subscribers: dict[str, dict[str, tuple[_Path, dict[str, int]]]] = {}
-        self._channels: dict[str, str] = {}
-        self._versions: dict[str, dict[str, int]] = {}
+        # The channel and the path of each connected subscriber, and the newest version of each SKU that it has.
+        self._feeds: dict[str, tuple[str, _Path]] = {}
+        self._versions: dict[str, dict[str, int]] = defaultdict(dict)
         # A row may be recorded before the response that accepts its event.
         self._rows_seen: set[tuple[str, str]] = set()
         # By path, what was accepted since its last row: ("", order) or (warehouse, movement).
@@ -102,8 +102,8 @@ class StandsStill(Checker):
 
     def handlers(self) -> Handlers:
         handlers: Handlers = {
-            OrderPublished: self._on_order,
-            MovementPublished: self._on_movement,
+            OrderPublished: lambda row: self._on_result(("", row.order.order_id), self._orders),
+            MovementPublished: lambda row: self._on_result((row.movement.warehouse, row.movement.id), self._movements),
             DeadLetterPublished: self._on_dead_letter,
             StockPublished: self._on_stock,
             ChannelUpdatePublished: self._on_channel,
@@ -149,12 +149,6 @@ class StandsStill(Checker):
         if request.door == "http":
             self._answers.remove_one()
 
-    def _on_order(self, row: OrderPublished) -> None:
-        self._on_result(("", row.order.order_id), self._orders)
-
-    def _on_movement(self, row: MovementPublished) -> None:
-        self._on_result((row.movement.warehouse, row.movement.id), self._movements)
-
     def _on_dead_letter(self, row: DeadLetterPublished) -> None:
         """A rejection takes the path of the rows; bytes that are no event take another."""
         event = parse_event(row.letter.event())
@@ -182,29 +176,22 @@ class StandsStill(Checker):
         if (path := self._channel_paths.get(row.partition)) is not None:
             path.reset()
         update = row.update
-        for path, versions in self._subscribers.get(update.channel, {}).values():
-            if versions.get(update.sku, -1) < update.version:
-                path.add_pending(self._clock)
+        for subscriber, (channel, feed) in self._feeds.items():
+            if channel == update.channel and self._versions[subscriber].get(update.sku, -1) < update.version:
+                feed.add_pending(self._clock)
 
     def _on_subscribed(self, row: Subscribed) -> None:
         what = f"rows of channel-stock came for {row.channel}, and subscriber {row.subscriber} got nothing"
-        # A resumed feed does not repeat updates.
-        versions = self._versions.setdefault(row.subscriber, {})
-        self._forget(row.subscriber)
-        self._channels[row.subscriber] = row.channel
-        self._subscribers.setdefault(row.channel, {})[row.subscriber] = (_Path(what), versions)
+        # Its versions stay: a resumed feed does not repeat updates.
+        self._feeds[row.subscriber] = (row.channel, _Path(what))
 
     def _on_unsubscribed(self, row: Unsubscribed) -> None:
-        self._forget(row.subscriber)
-
-    def _forget(self, subscriber: str) -> None:
-        if (channel := self._channels.pop(subscriber, None)) is not None:
-            del self._subscribers[channel][subscriber]
+        self._feeds.pop(row.subscriber, None)
 
     def _on_saw(self, row: UpdateReceived) -> None:
-        if (channel := self._channels.get(row.subscriber)) is not None:
-            path, versions = self._subscribers[channel][row.subscriber]
-            path.reset()
+        if (feed := self._feeds.get(row.subscriber)) is not None:
+            feed[1].reset()
+            versions = self._versions[row.subscriber]
             versions[row.update.sku] = max(row.update.version, versions.get(row.update.sku, -1))
 
     def _on_fault(self, fault: FaultRecord) -> None:
@@ -212,7 +199,7 @@ class StandsStill(Checker):
         self._grace_until = fault.at + GRACE_MS
 
     def _paths(self) -> list[_Path]:
-        feeds = (path for subscribers in self._subscribers.values() for path, _ in subscribers.values())
+        feeds = (feed for _, feed in self._feeds.values())
         return [self._answers, self._orders, self._movements, *self._channel_paths.values(), *feeds]
 
     def _tick(self, at: int) -> None:
