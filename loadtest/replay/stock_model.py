@@ -56,7 +56,6 @@ class StockModel:
         self._movements: dict[tuple[str, str], tuple[int, array[int]]] = {}
         self._index_of: dict[str, int] = {}
         self._expected: list[ExpectedSku] = []
-        self._skus: list[str] = []
         self.changes = 0
 
     def take_order(self, row: OrderView) -> bool:
@@ -99,7 +98,7 @@ class StockModel:
 
     def skus(self) -> tuple[str, ...]:
         """Every SKU in the rows."""
-        return tuple(self._skus)
+        return tuple(self._index_of)
 
     def expected(self, sku: str) -> ExpectedSku:
         """The expected stock of a SKU; all 0 where no row names it."""
@@ -124,8 +123,7 @@ class StockModel:
     def _index(self, sku: str) -> int:
         index = self._index_of.get(sku)
         if index is None:
-            index = self._index_of[sku] = len(self._skus)
-            self._skus.append(sku)
+            index = self._index_of[sku] = len(self._expected)
             self._expected.append(ExpectedSku())
         return index
 

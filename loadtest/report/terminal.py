@@ -82,16 +82,6 @@ class ProgressView:
         return (totals[name] - earlier[name]) / (seconds - before) if seconds > before else 0.0
 
 
-def report_results(
-    results: LoadTestResults, report_html: Path | None, report_json: Path | None, console: Console
-) -> int:
-    """Write the reports, print a summary, and return the exit status. Raises OSError."""
-    write_reports(results, report_html, report_json)
-    show_results(results, Console(highlight=False))
-    print_written(console, report_html, report_json)
-    return results.verdict.status
-
-
 def write_reports(results: LoadTestResults, report_html: Path | None, report_json: Path | None) -> None:
     """Write the JSON and the page. Raises OSError."""
     if report_json is not None:

@@ -28,7 +28,7 @@ from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.oracle.history import HistoryClock, RunQuiesced, RunStarted
 from stocktide.loadtest.report.formatting import requirement_of
 from stocktide.loadtest.report.live import LiveView
-from stocktide.loadtest.report.terminal import ProgressView, print_written, report_results
+from stocktide.loadtest.report.terminal import ProgressView, print_written, show_results, write_reports
 from stocktide.loadtest.run.conclusion import results_of
 from stocktide.loadtest.run.controller import LoadController
 from stocktide.loadtest.run.history_merge import HistoryMerge
@@ -58,7 +58,10 @@ def run(options: FlashSaleOptions) -> int:
             print_written(console, options.run_file)
             return 0
         results = uvloop.run(run_flash_sale(options, console))
-        return report_results(results, options.report_html, options.report_json, console)
+        write_reports(results, options.report_html, options.report_json)
+        show_results(results, Console(highlight=False))
+        print_written(console, options.report_html, options.report_json)
+        return results.verdict.status
     except (StocktideError, KafkaError, OSError) as error:
         console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=not console.is_terminal)
         return 2
