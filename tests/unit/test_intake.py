@@ -12,7 +12,7 @@ from stocktide.agents.metrics import WorkerMetrics
 from stocktide.streams.kafka.record_origin import RecordPlace, origin_header
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.commands import Place
-from tests.harness.events import lines_of, order_paid, order_placed, stock_received
+from tests.harness.events import lines_of, order_event, order_paid, order_placed, stock_received
 from tests.unit.fakes import FakeRecord, RecordingPublisher, RecordingSubmitter, chunk_of
 
 RECEIVED = json.dumps(stock_received("r", ("A", 1))).encode()
@@ -102,7 +102,7 @@ async def test_events_that_may_park_are_kept_without_unknown_fields() -> None:
     submitter = RecordingSubmitter()
     paid = order_paid("o1")
     line = {"sku": "A", "quantity": 1, "warehouse": "SH1"}
-    returned = {**paid, "type": "order.returned", "id": "r", "lines": [{**line, "x": "y" * 1_000}]}
+    returned = order_event("returned", "o1", lines=[{**line, "x": "y" * 1_000}])
     events = ({**paid, "note": "x" * 1_000_000}, returned, json.loads(placed("o1", note="x")))
     await settle_orders(
         chunk_of(*(json.dumps(each).encode() for each in events)), 1, intake_of(submitter, RecordingPublisher())
