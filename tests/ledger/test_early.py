@@ -19,15 +19,6 @@ def early_pay(order_id: str, id: str, raw_bytes: int = 2) -> Command:
     )
 
 
-async def test_a_payment_that_came_before_its_order_pays_it_however_late_the_order_comes(shop: ShopClient) -> None:
-    await shop.receive("A", 5)
-    await shop.pay("o1", by_kafka=True)
-    shop.advance(seconds=SECONDS - 1)
-    await shop.tick()
-    assert (await shop.place("o1", {"A": 2})).outcome == "reserved"
-    assert (shop.order("o1").state, shop.stock("A").committed) == ("paid", 2)
-
-
 async def test_each_event_waits_its_own_time(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.cancel("o1", by_kafka=True)
@@ -88,11 +79,6 @@ async def test_a_return_that_can_never_become_right_is_refused_at_once(shop: Sho
     await shop.place("o2", {"A": 4})
     await shop.cancel("o2")
     assert (await shop.take_back("o2", ("A", 1, "SH1"), by_kafka=True)).refused == ("more_than_shipped",)
-
-
-async def test_a_return_over_http_does_not_wait(shop: ShopClient) -> None:
-    await shop.hold(4, of=10)
-    assert (await shop.take_back("o1", ("A", 1, "SH1"))).outcome == "more_than_shipped"
 
 
 async def test_a_parked_return_is_refused_once_its_order_ends_without_the_shipment(shop: ShopClient) -> None:

@@ -14,12 +14,6 @@ def spend(pace: PublicationThrottle, clock: FakeClock, share: float) -> float:
     return pace.stretch()
 
 
-def test_an_idle_worker_publishes_at_the_interval_itself() -> None:
-    clock = FakeClock()
-    pace = PublicationThrottle(clock)
-    assert spend(pace, clock, 0.01) == 1.0
-
-
 def test_a_busy_worker_stretches_intervals_up_to_a_limit_and_back() -> None:
     clock = FakeClock()
     pace = PublicationThrottle(clock)
