@@ -97,6 +97,17 @@ async def test_a_parked_return_is_refused_once_its_order_ends_without_the_shipme
     assert (await shop.tick()).refused == ()
 
 
+async def test_a_parked_return_is_refused_when_its_hold_is_over_though_the_shipment_comes_before_the_tick(
+    shop: ShopClient,
+) -> None:
+    await shop.hold(4, of=10, hold_seconds=5)
+    await shop.take_back("o1", ("A", 4, "SH1"), by_kafka=True)
+    shop.advance(seconds=5)
+    reply = await shop.ship("o1", ("A", 4, "SH1"))
+    assert (reply.outcome, reply.refused) == ("shipped", ("more_than_shipped",))
+    assert (shop.order("o1").state, shop.line("o1", "A").returned) == ("expired", 0)
+
+
 async def test_a_hold_that_is_superseded_in_vain_keeps_its_parked_events(shop: ShopClient) -> None:
     await shop.hold(2, of=5)
     await shop.take_back("o1", ("A", 1, "SH1"), by_kafka=True)

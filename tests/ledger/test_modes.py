@@ -173,6 +173,17 @@ async def test_rule_9_an_order_after_the_dwell_ends_it_like_a_tick(shop: ShopCli
     assert shop.mode("A") == "in_stock"
 
 
+async def test_rule_9_a_policy_of_another_channel_leaves_a_dwell_that_is_over_to_the_tick(shop: ShopClient) -> None:
+    await shop.set_policy("jd")
+    await shop.fall_to_threshold(dwell_seconds=60)
+    await shop.receive("A", 10)
+    shop.advance(seconds=60)
+    await shop.set_policy("jd")
+    assert shop.mode("A") == "suspended"
+    await shop.set_policy("jd", buffer=1)
+    assert shop.mode("A") == "in_stock", "the offer to jd moved, so the SKU is evaluated"
+
+
 async def test_rule_9_between_preorder_and_sold_out_there_is_no_dwell(shop: ShopClient) -> None:
     await shop.set_policy(sku="A", below_threshold="preorder", preorder_cap=2, dwell_seconds=3600)
     await shop.place("o1", {"A": 2})
