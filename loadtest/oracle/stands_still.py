@@ -86,8 +86,8 @@ class StandsStill(Checker):
         self._movements = _Path("new movements were accepted, and no row of adjustments or dead-letters came")
         self._channel_paths: dict[int, _Path] = {}
         self._available: dict[str, int] = {}
-        # The channel and the path of each connected subscriber, and the newest version of each SKU that it has.
-        self._feeds: dict[str, tuple[str, _Path]] = {}
+        # By channel, the path of each connected subscriber; and the newest version of each SKU that a subscriber has.
+        self._feeds: dict[str, dict[str, _Path]] = defaultdict(dict)
         self._versions: dict[str, dict[str, int]] = defaultdict(dict)
         # A row may be recorded before the response that accepts its event.
         self._rows_seen: set[tuple[str, str]] = set()
@@ -176,21 +176,26 @@ class StandsStill(Checker):
         if (path := self._channel_paths.get(row.partition)) is not None:
             path.reset()
         update = row.update
-        for subscriber, (channel, feed) in self._feeds.items():
-            if channel == update.channel and self._versions[subscriber].get(update.sku, -1) < update.version:
+        for subscriber, feed in self._feeds[update.channel].items():
+            if self._versions[subscriber].get(update.sku, -1) < update.version:
                 feed.add_pending(self._clock)
 
     def _on_subscribed(self, row: Subscribed) -> None:
         what = f"rows of channel-stock came for {row.channel}, and subscriber {row.subscriber} got nothing"
+        self._remove_feed(row.subscriber)
         # Its versions stay: a resumed feed does not repeat updates.
-        self._feeds[row.subscriber] = (row.channel, _Path(what))
+        self._feeds[row.channel][row.subscriber] = _Path(what)
 
     def _on_unsubscribed(self, row: Unsubscribed) -> None:
-        self._feeds.pop(row.subscriber, None)
+        self._remove_feed(row.subscriber)
+
+    def _remove_feed(self, subscriber: str) -> None:
+        for feeds in self._feeds.values():
+            feeds.pop(subscriber, None)
 
     def _on_saw(self, row: UpdateReceived) -> None:
-        if (feed := self._feeds.get(row.subscriber)) is not None:
-            feed[1].reset()
+        if (feed := self._feeds[row.update.channel].get(row.subscriber)) is not None:
+            feed.reset()
             versions = self._versions[row.subscriber]
             versions[row.update.sku] = max(row.update.version, versions.get(row.update.sku, -1))
 
@@ -199,7 +204,7 @@ class StandsStill(Checker):
         self._grace_until = fault.at + GRACE_MS
 
     def _paths(self) -> list[_Path]:
-        feeds = (feed for _, feed in self._feeds.values())
+        feeds = (feed for feeds in self._feeds.values() for feed in feeds.values())
         return [self._answers, self._orders, self._movements, *self._channel_paths.values(), *feeds]
 
     def _tick(self, at: int) -> None:

@@ -52,7 +52,7 @@ class ProgressView:
         self, seconds: float, generators: Sequence[LoadWorkerReport], subscribers: LoadWorkerReport | None
     ) -> None:
         """Show the state at that time of the load."""
-        if seconds < 0:
+        if seconds < 0 or not self._options.live:
             return
         self._totals.append((seconds, {name: sum(each.totals.get(name, 0) for each in generators) for name in RATES}))
         reports = (*generators, *([subscribers] if subscribers else ()))

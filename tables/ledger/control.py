@@ -91,7 +91,7 @@ class LedgerControl:
         self._settle = Script(redis, self._prefix, "settle")
         self._unbless = Script(redis, self._prefix, "unbless")
         self._bless = Script(redis, self._prefix, "bless")
-        self._redo = Script(redis, self._prefix, "replay")
+        self._redo = Script(redis, self._prefix, "redo")
         self._flush = Script(redis, self._prefix, "flush")
         self._load = Script(redis, self._prefix, "load")
 
@@ -154,7 +154,7 @@ class LedgerControl:
             msgspec.msgpack.encode(step.unannounced),
             *step.writes,
         )
-        return None if answer[0] == b"replayed" else _refused(answer)
+        return None if answer[0] == b"redone" else _refused(answer)
 
     async def flush(self, term: int, seen: ServerState, cursor: int, keys: int) -> int | StepRefused:
         """Delete about `keys` keys of the shard, except `blessed`. Gives the next cursor; 0 at the end."""

@@ -121,6 +121,7 @@ async def test_poison_goes_to_the_dead_letters_and_its_neighbours_go_on(group: W
         assert letter["reason"] and letter["detail"] and letter["topic"].endswith("-orders")
     assert letters["SH1"]["reason"] == "unknown_type"
     assert letters["o0"]["reason"] == "conflict" and letters["o0"]["offset"] >= 2
+    assert json.loads(letters["o0"]["raw"]) == order_placed("o0", quantity=2)
 
 
 async def test_a_worker_stops_within_seconds_and_the_next_one_continues(group: WorkerGroup) -> None:

@@ -35,10 +35,10 @@ def at(offset: int, batch: int, token: str, term: int = 1) -> Position:
 
 
 def test_every_refusal_of_the_steps_is_known_in_python() -> None:
-    steps = ("outbox", "settle", "unbless", "bless", "replay", "flush", "load")
+    steps = ("outbox", "settle", "unbless", "bless", "redo", "flush", "load")
     refusals = {word for step in steps for word in re.findall(r"return \{ '(\w+)'", load_source(step))}
     refusals |= set(re.findall(r"return '(\w+)'", load_source("bless")))
-    assert refusals - {"ok", "settled", "blessed", "replayed", "flushed", "loaded"} == {str(each) for each in Refusal}
+    assert refusals - {"ok", "settled", "blessed", "redone", "flushed", "loaded"} == {str(each) for each in Refusal}
 
 
 async def test_apply_is_refused_while_unblessed(rig: ProtocolRig) -> None:

@@ -78,6 +78,8 @@ async def test_alerts_of_a_worker_that_lost_its_shard_are_dropped() -> None:
     alerts = RecordingPublisher()
     alerts.failures.append(MembershipLost())
     await audit_once(drifting(ReportedDrift("sku", "A", ("redis",))), alerts, WorkerMetrics())
+    assert not alerts.failures, "the publisher was asked"
+    assert not alerts.values("t-alerts")
 
 
 async def test_only_the_owner_of_the_shard_audits() -> None:

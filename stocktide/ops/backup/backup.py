@@ -96,9 +96,7 @@ def run(settings: Settings, folder: Path) -> int:
     records = sum(copy.records for copy in manifest.copies)
     size = sum((folder / copy.file).stat().st_size for copy in manifest.copies)
     click.echo(f"{records:,} records of {len(BACKUP_ORDER)} topics are in {folder} ({size / 1e6:,.1f} MB)")
-    click.echo(
-        f"all that anyone was told before {manifest.began_at} is in it; to read it again, without restoring anything:"
-    )
+    click.echo(f"it holds every answer given before {manifest.began_at}; to read it again, without restoring anything:")
     click.echo(f"  stocktide restore {folder} --check")
     return 0
 

@@ -160,7 +160,7 @@ class DeadLetterCommand:
             if letter is None:
                 raise NotFound(f"there is no dead letter {name}")
             if letter.state in CLOSED_STATES:
-                by = letter.by or "somebody"
+                by = letter.by or "an unnamed actor"
                 raise NotFound(f"the dead letter {name} was {letter.state} by {by} at {letter.done_at}")
             found[letter.place] = letter
         return list(found.values())
