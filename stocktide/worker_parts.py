@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ from stocktide.agents.maintenance.snapshots import JournalTrimmer, SnapshotRefre
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.partition_workers import PartitionWorkers
 from stocktide.agents.progress import KafkaProbe, RedisProbe, WorkerProgress
+from stocktide.agents.publication_tick import PublicationTick
 from stocktide.agents.relay import Relay
 from stocktide.agents.relay_assignment import RelayAssignment
 from stocktide.errors import StartError, StocktideError
@@ -67,8 +69,6 @@ FINISH_SECONDS_MAX = 2.0
 STOP_SECONDS_MAX = 8.0
 # A revocation waits this long for rows in flight, so that the successor's rows come later.
 FLUSH_SECONDS_MAX = 3.0
-# A batch costs a produce request for each of a dozen partitions, with one row or a hundred.
-DERIVE_SECONDS_MIN = 0.01
 WATCH_SECONDS = 0.5
 
 
@@ -179,15 +179,14 @@ class Worker:
         positions = make_published_table(app, "journal_positions", positions_topic, 1)
         updates = make_published_table(app, "channel_stock", updates_topic, self._settings.partitions)
         intake = Intake(self._submitter, publisher, DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id), metrics)
-        derivation = Derivation(positions, positions_topic, publisher, app_id, metrics)
-        stock = StockAgent(updates, publisher, updates_topic, self._settings.publish_interval_ms, metrics)
+        tick = PublicationTick(time.monotonic)
+        derivation = Derivation(positions, positions_topic, publisher, app_id, metrics, tick.work)
+        stock = StockAgent(updates, publisher, updates_topic, self._settings.publish_interval_ms, metrics, tick)
         membership = app.membership
         workers = {
             ORDERS: PartitionWorkers(ORDERS.name, partial(settle_orders, intake=intake), membership),
             MOVEMENTS: PartitionWorkers(MOVEMENTS.name, partial(settle_movements, intake=intake), membership),
-            JOURNAL: PartitionWorkers(
-                JOURNAL.name, derivation.derive, membership, DERIVE_SECONDS_MIN, derivation.busy_seconds
-            ),
+            JOURNAL: PartitionWorkers(JOURNAL.name, derivation.derive, membership, tick),
         }
         for topic, worker in workers.items():
             app.agent(chunk_topic(app, topic), name=topic.name)(_agent(worker.follow))
