@@ -106,7 +106,7 @@ class Worker:
         self._workers, self._stock = self._make_agents(self._app)
         self._app.on_partitions_assigned.connect(self._on_assigned)
         self._app.on_partitions_revoked.connect(self._on_revoked)
-        self._app.on_rebalance_complete.connect(self._on_rebalanced)
+        self._app.on_restored = self._on_restored
         self.endpoint = WorkerEndpoint(self.metrics.registry, self.troubles, self._refresh_metrics)
         self._eviction = EvictionMonitor(redis)
         self._timers: list[asyncio.Task[None]] = []
@@ -263,11 +263,10 @@ class Worker:
         journal = JOURNAL.full_name(self._settings.app_id)
         await self._relay_assignment.on_assigned(any(tp.topic == journal for tp in assigned))
 
-    async def _on_rebalanced(self, *_: Any, **__: Any) -> None:
+    def _on_restored(self) -> None:
         topic = STOCK.full_name(self._settings.app_id)
         partitions = [tp.partition for tp in self._app.consumer.assignment() if tp.topic == topic]
-        comparison = partial(compare, self._settings.kafka, topic, **self._security)
-        await self._stock.on_assigned(partitions, comparison)
+        self._stock.on_restored(partitions, partial(compare, self._settings.kafka, topic, **self._security))
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self.publisher.flush(FLUSH_SECONDS_MAX)

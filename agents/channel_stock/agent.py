@@ -3,8 +3,8 @@
 In: chunks of `stock`. Out: batches of channel updates, when `agents.channel_stock.conflation` makes them due, in the
 partition of their SKU. A chunk is acked after the updates it conflated to are written.
 
-On assignment all of `stock` is also compared with the published rows, and differences are published. This corrects rows
-that a former owner wrote late.
+An epoch begins for this agent when its table is restored. Then all of `stock` is also compared with the published rows,
+and differences are published. This corrects rows that a former owner wrote late.
 """
 
 from __future__ import annotations
@@ -169,27 +169,12 @@ class StockAgent:
 
     async def process_chunk(self, chunk: Chunk, event: Any) -> None:
         """Fold one chunk; `event.ack()` is called after its updates are written."""
-        epoch = self._publisher.epoch
-        if not self._publisher.holds(epoch):
-            return  # the partition and its table may be gone
-        channel_publisher = self.channel_publisher_of(chunk.partition, epoch)
+        channel_publisher = self._channel_publishers.get(chunk.partition)
+        if channel_publisher is None or not self._publisher.holds(channel_publisher.epoch):
+            return  # from before a rebalance: the table may be gone or not restored yet, and the chunk comes again
         # Pending updates need not keep the chunk in memory.
         event.value = event.message.value = None
         await channel_publisher.fold(chunk.records, PendingAck(event.ack))
-
-    def channel_publisher_of(self, partition: int, epoch: int) -> ChannelPublisher:
-        """The publisher of a partition in this epoch; an earlier epoch's one is cancelled."""
-        channel_publisher = self._channel_publishers.get(partition)
-        if channel_publisher is None or channel_publisher.epoch != epoch:
-            if (write_task := self._write_tasks.pop(partition, None)) is not None:
-                write_task.cancel()
-            channel_publisher = ChannelPublisher(
-                partition, epoch, self._table, self._publisher, self._topic, self._interval_ms, self._throttle
-            )
-            self._channel_publishers[partition] = channel_publisher
-            writing = channel_publisher.write_when_due(self._metrics)
-            self._write_tasks[partition] = asyncio.create_task(writing, name=f"channel-stock-{partition}")
-        return channel_publisher
 
     def status(self, partition: int) -> tuple[int, int, str]:
         """Of a partition: 1 if updates are due, the number written, and the error of the newest write or ""."""
@@ -204,23 +189,29 @@ class StockAgent:
             describe_error(ended) if ended else channel_publisher.error,
         )
 
-    async def on_assigned(self, partitions: Iterable[int], compare: CompareRows) -> None:
-        """Start to compare all rows of the partitions; called after an assignment, when the table is restored."""
-        await self._stop_comparison()
-        channel_publisher = {
-            partition: self.channel_publisher_of(partition, self._publisher.epoch) for partition in partitions
+    def on_restored(self, partitions: Iterable[int], compare: CompareRows) -> None:
+        """Begin an epoch with all partitions assigned: their table is restored, no chunk was delivered yet."""
+        self._cancel_tasks()
+        self._write_tasks.clear()
+        epoch = self._publisher.epoch
+        self._channel_publishers = {
+            partition: ChannelPublisher(
+                partition, epoch, self._table, self._publisher, self._topic, self._interval_ms, self._throttle
+            )
+            for partition in partitions
         }
-        if channel_publisher:
-            self._comparison = asyncio.create_task(compare(channel_publisher), name="compare stock")
+        for partition, channel_publisher in self._channel_publishers.items():
+            writing = channel_publisher.write_when_due(self._metrics)
+            self._write_tasks[partition] = asyncio.create_task(writing, name=f"channel-stock-{partition}")
+        if self._channel_publishers:
+            self._comparison = asyncio.create_task(compare(self._channel_publishers), name="compare stock")
 
-    async def _stop_comparison(self) -> None:
-        if self._comparison is not None:
-            self._comparison.cancel()
-            await asyncio.gather(self._comparison, return_exceptions=True)
+    def _cancel_tasks(self) -> list[asyncio.Task[None]]:
+        tasks = [*self._write_tasks.values(), *([] if self._comparison is None else [self._comparison])]
+        for task in tasks:
+            task.cancel()
+        return tasks
 
     async def stop(self) -> None:
         """Cancel all work; chunks that are not acked are delivered again."""
-        await self._stop_comparison()
-        for write_task in self._write_tasks.values():
-            write_task.cancel()
-        await asyncio.gather(*self._write_tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self._cancel_tasks(), return_exceptions=True)
