@@ -7,8 +7,7 @@ bursts of them.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 from msgspec import structs
@@ -37,12 +36,6 @@ _WRONG_AT: dict[str, str] = {
 }
 # `2026-11-24T19:26` of a time in RFC 3339.
 _MINUTE_LENGTH = 16
-
-
-class PublishRows(Protocol):
-    """The publisher's `publish`."""
-
-    async def __call__(self, topic: str, rows: list[OutputRow], epoch: int) -> object: ...
 
 
 class BurstDetector:
@@ -95,7 +88,9 @@ class RefusedRowHandler:
     `publish` is the publisher's; `dead_letters` and `alerts` are full names of topics.
     """
 
-    def __init__(self, publish: PublishRows, dead_letters: str, alerts: str) -> None:
+    def __init__(
+        self, publish: Callable[[str, list[OutputRow], int], Awaitable[object]], dead_letters: str, alerts: str
+    ) -> None:
         self._publish = publish
         self._dead_letters = dead_letters
         self._alerts = alerts

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -38,8 +37,7 @@ from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Command, Origin, make_command
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.records import DecisionHead
-from stocktide.tables.ledger.submission import Undecidable
+from stocktide.tables.ledger.submission import Submitter, Undecidable
 
 logger = logging.getLogger(__name__)
 
@@ -54,19 +52,11 @@ PIECES_MAX = 4
 Decode = Callable[[bytes], Event | Malformed]
 
 
-class CommandSubmitter(Protocol):
-    """The Submitter's `answer`."""
-
-    async def answer(
-        self, commands: Sequence[Command], deadline: float | None, turn: asyncio.Lock | None = None
-    ) -> DecisionHead: ...
-
-
 class Intake:
     """Submits chunks to the ledger. `dead_letters` and `alerts` are full names of topics."""
 
     def __init__(
-        self, submitter: CommandSubmitter, publisher: Publisher, dead_letters: str, alerts: str, metrics: WorkerMetrics
+        self, submitter: Submitter, publisher: Publisher, dead_letters: str, alerts: str, metrics: WorkerMetrics
     ) -> None:
         self._submitter = submitter
         self._publisher = publisher
@@ -75,14 +65,15 @@ class Intake:
         self._metrics = metrics
         self._bursts = BurstDetector()
 
-    async def settle_chunk(self, chunk: Chunk, epoch: int, decode: Decode) -> None:
-        """Decide and settle a chunk. Raises MembershipLost; may be called again with the same chunk."""
+    async def submit_chunk(self, chunk: Chunk, epoch: int, decode: Decode) -> None:
+        """Submit a chunk and wait until all of it is settled. Raises MembershipLost; may be called again with the same
+        chunk."""
         dead_letters: list[OutputRow] = []
         slots, turn = asyncio.Semaphore(PIECES_MAX), asyncio.Lock()
         async with asyncio.TaskGroup() as tasks:
             for piece in split_commands(decode_commands(chunk, decode, dead_letters)):
                 await slots.acquire()
-                task = tasks.create_task(self._settle_piece(piece, dead_letters, turn))
+                task = tasks.create_task(self._submit_piece(piece, dead_letters, turn))
                 task.add_done_callback(lambda _: slots.release())
         if dead_letters:
             self._metrics.dead_letters.inc(len(dead_letters))
@@ -90,16 +81,16 @@ class Intake:
             if alerts := self._bursts.add(dead_letters):
                 await self._publisher.publish(self._alerts, alerts, epoch)
 
-    async def _settle_piece(self, piece: list[Command], dead_letters: list[OutputRow], turn: asyncio.Lock) -> None:
-        """Decide and settle a piece. If it is too large or the ledger fails on it, it is halved down to the command
-        that causes it."""
+    async def _submit_piece(self, piece: list[Command], dead_letters: list[OutputRow], turn: asyncio.Lock) -> None:
+        """Submit a piece and wait until it is settled. If it is too large or the ledger fails on it, it is halved down
+        to the command that causes it."""
         try:
             answer = await self._submitter.answer(piece, None, turn)
         except (TooLarge, Undecidable) as error:
             if len(piece) > 1:
                 middle = len(piece) // 2
-                await self._settle_piece(piece[:middle], dead_letters, turn)
-                await self._settle_piece(piece[middle:], dead_letters, turn)
+                await self._submit_piece(piece[:middle], dead_letters, turn)
+                await self._submit_piece(piece[middle:], dead_letters, turn)
                 return
             logger.error("an event goes to the dead letters: %s", error)
             dead_letters.extend(_rejected(piece[0], error))
@@ -108,14 +99,14 @@ class Intake:
             self._metrics.count(answer)
 
 
-async def settle_orders(chunk: Chunk, epoch: int, intake: Intake) -> None:
+async def submit_orders(chunk: Chunk, epoch: int, intake: Intake) -> None:
     """The agent of the topic `orders`. Raises MembershipLost."""
-    await intake.settle_chunk(chunk, epoch, decode_order_event)
+    await intake.submit_chunk(chunk, epoch, decode_order_event)
 
 
-async def settle_movements(chunk: Chunk, epoch: int, intake: Intake) -> None:
+async def submit_movements(chunk: Chunk, epoch: int, intake: Intake) -> None:
     """The agent of the topic `movements`. Raises MembershipLost."""
-    await intake.settle_chunk(chunk, epoch, decode_movement)
+    await intake.submit_chunk(chunk, epoch, decode_movement)
 
 
 def decode_commands(chunk: Chunk, decode: Decode, dead_letters: list[OutputRow]) -> Iterator[Command]:

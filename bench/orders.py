@@ -33,9 +33,9 @@ def sku_name(number: int) -> str:
     return f"S{number}"
 
 
-def order_events(count: int, skus: int, prefix: str, seed: int = 1) -> Iterator[KeyValue]:
+def order_events(count: int, skus: int, prefix: str) -> Iterator[KeyValue]:
     """`count` placed orders."""
-    draw = random.Random(seed)
+    draw = random.Random(1)
     for number in range(count):
         order_id = f"{prefix}-{number}"
         yield order_id.encode(), encode_order(order_id, draw.choice(CHANNELS), sku_name(draw.randrange(skus)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import tempfile
 import time
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
-from bench.latency import PROBE_SKUS, measure_update_latencies
-from bench.load import ORDERS_PATH, LoadResult, measure_rate, percentile
-from bench.orders import UNITS_EACH, WAREHOUSES, order_events, send_all, sku_name
+from bench.load import ORDERS_PATH, LoadResult, measure_rate, pace, percentile
+from bench.orders import UNITS_EACH, WAREHOUSES, encode_order, order_events, send_all, sku_name
 from bench.plain_faust import PARTITIONS, plain_faust
 from bench.raw_throughput import measure_raw_throughput
 from bench.report import Report
@@ -22,6 +23,9 @@ from bench.servers import BenchedProcess, BenchServers, ModuleProcess, receive_o
 from bench.service import EMPTY_PATH, service
 from bench.strategies import OneLuaCall
 from stocktide.embedded.ports import pick_free_port
+from stocktide.loadtest.client.contract import ChannelUpdateView
+from stocktide.loadtest.client.topics import TopicReader, decoding_handler
+from stocktide.retry import poll_until
 from stocktide.streams.contract.events import Malformed, decode_order_event
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
@@ -36,6 +40,10 @@ BATCH = 256
 HTTP_CONNECTIONS = 64
 HTTP_SECONDS = 8.0
 PUBLISH_SECONDS = 10.0
+# So many that a probe's SKU is used again only long after its last update.
+PROBE_SKUS = 400
+PROBES_A_SECOND = 100
+PROBE_SECONDS_MAX = 10.0
 SKUS = [sku_name(number) for number in range(1_000)]
 START_SECONDS_GOAL = 10.0
 
@@ -113,8 +121,8 @@ async def measure_publication(servers: BenchServers, report: Report, peak: float
     await receive_opening_stock(servers, app_id, [*SKUS, *(f"P{number}" for number in range(PROBE_SKUS))])
     kafka, rate = servers.kafka.address, peak * 0.2
     async with running(BenchedProcess(servers, app_id, "worker")):
-        await measure_update_latencies(kafka, app_id, rate, 2.0, "warm")
-        latencies = await measure_update_latencies(kafka, app_id, rate, PUBLISH_SECONDS, "run")
+        await _measure_update_latencies(kafka, app_id, rate, 2.0, "warm")
+        latencies = await _measure_update_latencies(kafka, app_id, rate, PUBLISH_SECONDS, "run")
     p50, p99 = percentile(latencies, 0.5) * 1000, percentile(latencies, 0.99) * 1000
     report.add(
         f"event in → channel update out at 20 % of the peak ({rate:.0f}/s)",
@@ -122,6 +130,56 @@ async def measure_publication(servers: BenchServers, report: Report, peak: float
         goal="p99 <= 100 ms",
         met=p99 <= 100,
     )
+
+
+async def _measure_update_latencies(kafka: str, app_id: str, rate: float, seconds: float, run: str) -> list[float]:
+    """Seconds from producing an order to reading its update, under a load of `rate` orders a second.
+
+    A probe is one order of a SKU without other orders; its latency ends when an update of that SKU is read from
+    `channel-stock`.
+    """
+    sent_at: dict[str, float] = {}
+    latencies: list[float] = []
+
+    def take(update: ChannelUpdateView) -> None:
+        if (start := sent_at.pop(update.sku, None)) is not None:
+            latencies.append(time.perf_counter() - start)
+
+    async def all_read() -> bool:
+        return not sent_at
+
+    reader = TopicReader(kafka, app_id, {"channel-stock": decoding_handler(ChannelUpdateView, take)})
+    await reader.start()
+    try:
+        await reader.catch_up()
+        async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all") as producer:
+            await _send_load_and_probes(producer, f"{app_id}-orders", rate, seconds, run, sent_at)
+            await poll_until(all_read, PROBE_SECONDS_MAX)
+    finally:
+        await reader.stop()
+    if sent_at:
+        raise RuntimeError(f"{len(sent_at)} probes were never published")
+    return latencies
+
+
+async def _send_load_and_probes(
+    producer: AIOKafkaProducer, topic: str, rate: float, seconds: float, run: str, sent_at: dict[str, float]
+) -> None:
+    load = order_events(int(rate * seconds) + 1, 1_000, f"{run}-load")
+    probes = itertools.cycle(f"P{number}" for number in range(PROBE_SKUS))
+    # The orders of the load, and so many of them to each probe.
+    orders_a_probe, probed = rate / PROBES_A_SECOND, 0
+    sent = 0
+    async for _ in pace(rate, lambda elapsed: elapsed < seconds):
+        if (order := next(load, None)) is not None:
+            await producer.send(topic, order[1], key=order[0])
+        sent += 1
+        while probed < sent / orders_a_probe:
+            sku, order_id = next(probes), f"{run}-probe-{probed}"
+            probed += 1
+            if sku not in sent_at:
+                sent_at[sku] = time.perf_counter()
+                await producer.send(topic, encode_order(order_id, "tmall", sku), key=order_id.encode())
 
 
 async def measure_start(report: Report) -> None:

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,13 +180,6 @@ async def running(process: _Process) -> AsyncIterator[_Process]:
         yield process
     finally:
         await process.stop()
-
-
-async def seconds_of(step: Awaitable[object]) -> float:
-    """The duration of a step."""
-    began = time.monotonic()
-    await step
-    return time.monotonic() - began
 
 
 async def receive_opening_stock(servers: BenchServers, app_id: str, skus: list[str]) -> None:

@@ -45,7 +45,7 @@ async def measure(servers: BenchServers, stores: int, skus: int, console: Consol
         running(BenchedProcess(servers, APP_ID, "api")) as api,
         StocktideClient(api.url, REQUESTS_MAX) as client,
     ):
-        await client.send_movement(_opening("SHOP", {SOLD_MEANWHILE: UNITS_EACH}))
+        await client.send_event(_opening("SHOP", {SOLD_MEANWHILE: UNITS_EACH}))
         await wait_until_applied(client, "SHOP", "opening-SHOP", LOAD_SECONDS_MAX)
         await redis.config_resetstat()
         await redis.config_set("slowlog-log-slower-than", 20_000)
@@ -56,7 +56,7 @@ async def measure(servers: BenchServers, stores: int, skus: int, console: Consol
         names = [f"SKU{number:05d}" for number in range(skus)]
         warehouses = [f"ST{store:03d}" for store in range(stores)]
         for warehouse in warehouses:
-            await client.send_movement(_opening(warehouse, dict.fromkeys(names, 1)))
+            await client.send_event(_opening(warehouse, dict.fromkeys(names, 1)))
         for warehouse in warehouses:
             await wait_until_applied(client, warehouse, f"opening-{warehouse}", LOAD_SECONDS_MAX)
         loaded = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""The command line: each command reads its options and calls `run(settings, options)` of its module.
+"""The command line: each command reads its options and calls `run` of its module with the settings.
 
 In: arguments and the environment. Out: an exit status. A failure is a sentence with status 2 for a wrong request, 1 for
 one that could not be carried out.
@@ -106,9 +106,9 @@ def api(settings: Settings) -> int:
 @for_system()
 def topics(locate: LocateSystem, create: bool) -> int:
     """List the topics: key, writer, what each holds, and how it is on the broker."""
-    from stocktide.ops.topics import TopicsOptions, run
+    from stocktide.ops.topics import run
 
-    return run(locate("topics --create" if create else "").settings, TopicsOptions(create))
+    return run(locate("topics --create" if create else "").settings, create)
 
 
 @cli.command(short_help="Rebuild an empty Redis from the log.")
@@ -118,12 +118,12 @@ def topics(locate: LocateSystem, create: bool) -> int:
 @for_system(redis=False)
 def rebuild(locate: LocateSystem, check: bool, url: str | None, force: bool) -> int:
     """Rebuild an empty Redis from the log, and compare the digests. Exit status 1 if they differ."""
-    from stocktide.ops.rebuild import RebuildOptions, run
+    from stocktide.ops.rebuild import run
 
     if check != (url is not None):
         raise click.UsageError("--check and --redis go together: the Redis in use is rebuilt without either")
     settings = locate("rebuild --check" if check else "rebuild", url).settings
-    return run(settings, RebuildOptions(url, force))
+    return run(settings, url, force)
 
 
 @cli.command(short_help="Compare log, tables and Redis; change nothing.")
@@ -197,9 +197,9 @@ def explain(locate: LocateSystem, sku: str, at: str | None, **options: Any) -> i
 @for_system()
 def backup(locate: LocateSystem, folder: Path) -> int:
     """Copy all topics into FOLDER, beside live traffic. Redis is made from them."""
-    from stocktide.ops.backup.backup import BackupOptions, run
+    from stocktide.ops.backup.backup import run
 
-    return run(locate().settings, BackupOptions(folder))
+    return run(locate().settings, folder)
 
 
 @cli.command(short_help="Write a backup into an empty Kafka.")
@@ -208,10 +208,10 @@ def backup(locate: LocateSystem, folder: Path) -> int:
 @for_system()
 def restore(locate: LocateSystem, folder: Path, check: bool) -> int:
     """Write a backup into an empty Kafka, while no worker and no API runs."""
-    from stocktide.ops.backup.restore import RestoreOptions, run
+    from stocktide.ops.backup.restore import run
 
     settings = Settings.from_environment() if check else locate("restore").settings
-    return run(settings, RestoreOptions(folder, check))
+    return run(settings, folder, check)
 
 
 @cli.command(short_help="Stream the real orders of a file, with a proof.")

@@ -157,11 +157,11 @@ def _make_handlers(
     stalls = StallMonitor(probe.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}")
     stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
     checks = {
-        "kafka": health.kafka_check(producer),
-        "redis": health.redis_check(redis),
-        "ledger": health.ledger_check(ledger, reads),
-        "feeds": health.feeds_check(source),
-        "stalls": health.stalls_check(stalls),
+        "kafka": partial(health.check_kafka, producer),
+        "redis": partial(health.check_redis, redis),
+        "ledger": partial(health.check_ledger, ledger, reads),
+        "feeds": partial(health.check_feeds, source),
+        "stalls": partial(health.check_stalls, stalls),
     }
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     readiness = health.Readiness(checks, lambda status: hub.notify("status", status))

@@ -18,6 +18,12 @@ class CommandError(StocktideError):
     exit_status = 1
 
 
+class NotFound(CommandError):
+    """What the command names does not exist."""
+
+    exit_status = 2
+
+
 class SettingsError(CommandError):
     """A setting cannot be used. The message names its variable and contains no secret."""
 

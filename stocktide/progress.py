@@ -6,6 +6,7 @@ In: a step, or a reason at each poll. Out: lines, at bounded intervals.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,6 +26,12 @@ LOOK_SECONDS = 0.5
 
 def silent(_: str) -> None:
     """Drops the lines."""
+
+
+def echo_on_terminal(line: str) -> None:
+    """Writes the lines to standard error where that is a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{line}\n")
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ PROBE_SECONDS_MAX = 3.0
 # Creating topics takes a second or two. A broker that halts meanwhile is better asked by a new process.
 TOPICS_SECONDS_MAX = 60.0
 
-NOT_LISTENING = "nobody listens there"
+NOT_LISTENING = "nothing listens there"
 _ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
 

@@ -15,10 +15,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from stocktide.agents.endpoint import EvictionMonitor
-from stocktide.agents.intake import Intake, settle_movements, settle_orders
+from stocktide.agents.intake import Intake, submit_movements, submit_orders
 from stocktide.agents.maintenance.audit_schedule import AuditSchedule, run_audit_process
 from stocktide.agents.maintenance.expiry import run_expiry
-from stocktide.agents.maintenance.snapshots import SnapshotRefresh
+from stocktide.agents.maintenance.restate import RestatePass
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.partition_workers import PartitionWorkers
 from stocktide.agents.relay import Relay
@@ -54,8 +54,8 @@ class DecidingRole(WorkerRole):
         self.steps = {"expiry": StepStatus()}
         dead_letters, alerts = DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id)
         intake = Intake(self.submitter, self.publisher, dead_letters, alerts, metrics)
-        for topic, settle in ((ORDERS, settle_orders), (MOVEMENTS, settle_movements)):
-            workers = PartitionWorkers(topic.name, partial(settle, intake=intake), self.app.membership)
+        for topic, submit in ((ORDERS, submit_orders), (MOVEMENTS, submit_movements)):
+            workers = PartitionWorkers(topic.name, partial(submit, intake=intake), self.app.membership)
             self.workers[topic] = workers
             self._consume(topic, workers.follow)
         self.app.on_partitions_assigned.connect(self._on_assigned)
@@ -70,10 +70,10 @@ class DecidingRole(WorkerRole):
         self._settlements.start()
         self._eviction.start()
         await super().start()
-        refresh = SnapshotRefresh(self.submitter, self._count_keys, self._owns_shard, self._settings.restate_seconds)
-        self.steps["restating"] = refresh.steps
+        restating = RestatePass(self.submitter, self._count_keys, self._owns_shard, self._settings.restate_seconds)
+        self.steps["restating"] = restating.steps
         self._run("expiry", run_expiry(self.submitter, self.metrics, self._settings.tick_ms, self.steps["expiry"]))
-        self._run("restating", refresh.run())
+        self._run("restating", restating.run())
         if self._settings.audit_interval:
             self._run("auditing", self._make_audit_schedule().run())
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
 
 from aiokafka.errors import KafkaError
 
 from stocktide.agents.channel_stock.agent import StockAgent
 from stocktide.agents.channel_stock.compare import compare
 from stocktide.agents.derive.agent import Derivation
-from stocktide.agents.maintenance.snapshots import JournalTrimmer
+from stocktide.agents.maintenance.restate import JournalTrimmer
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.partition_workers import PartitionWorkers
 from stocktide.agents.publication_tick import PublicationTick
@@ -48,7 +47,7 @@ class PublishingRole(WorkerRole):
         self.stock = StockAgent(updates, self.publisher, updates_topic, settings.publish_interval_ms, metrics, tick)
         self._consume(JOURNAL, workers.follow)
         self._consume(STOCK, self.stock.follow)
-        self.app.on_rebalance_complete.connect(self._on_rebalanced)
+        self.app.on_restored = self._on_restored
 
     async def start(self) -> None:
         """See `WorkerRole`."""
@@ -75,9 +74,8 @@ class PublishingRole(WorkerRole):
         place = (JOURNAL.full_name(self._settings.app_id), SHARD)
         return not self.troubles() and any((tp.topic, tp.partition) == place for tp in self.app.consumer.assignment())
 
-    async def _on_rebalanced(self, *_: Any, **__: Any) -> None:
+    def _on_restored(self) -> None:
         assert self.stock is not None
         topic = STOCK.full_name(self._settings.app_id)
         partitions = [tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic]
-        comparison = partial(compare, self._settings.kafka, topic, **self._security)
-        await self.stock.on_assigned(partitions, comparison)
+        self.stock.on_restored(partitions, partial(compare, self._settings.kafka, topic, **self._security))

@@ -6,7 +6,7 @@ Faust's web server and windows are off. Call inside a running loop: Faust binds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,21 @@ FETCH_BYTES_MAX = 1024 * 1024
 
 
 class App(faust.App):
-    """A Faust app with the membership of its consumer group."""
+    """A Faust app with the membership of its consumer group.
+
+    `on_restored` is called after each rebalance when the tables are restored, before the first chunk is delivered.
+    Faust's signal `on_rebalance_complete` is no substitute: a recovery that was overtaken by a rebalance sends it too.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.membership = Membership(SESSION_SECONDS)
+        self.on_restored: Callable[[], None] = lambda: None
         super().__init__(*args, **kwargs)
+
+    def on_rebalance_end(self) -> None:
+        """End a rebalance. Faust calls it only in the generation that it restored the tables for."""
+        super().on_rebalance_end()
+        self.on_restored()
 
 
 def make_app(

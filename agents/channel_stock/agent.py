@@ -4,8 +4,8 @@ In: chunks of `stock`. Out: on each tick, all channel updates that `agents.chann
 in the partition of its SKU. One writer takes them for all partitions, so that they share a request to Kafka. A chunk is
 acked after the updates it conflated to are written.
 
-On assignment all of `stock` is also compared with the published rows, and differences are published. This corrects rows
-that a former owner wrote late.
+An epoch begins for this agent when its table is restored. Then all of `stock` is also compared with the published rows,
+and differences are published. This corrects rows that a former owner wrote late.
 """
 
 from __future__ import annotations
@@ -179,27 +179,12 @@ class StockAgent:
 
     async def process_chunk(self, chunk: Chunk, event: Any) -> None:
         """Fold one chunk; `event.ack()` is called after its updates are written."""
-        epoch = self._publisher.epoch
-        if not self._publisher.holds(epoch):
-            return  # the partition and its table may be gone
-        channel_publisher = self.channel_publisher_of(chunk.partition, epoch)
+        channel_publisher = self._channel_publishers.get(chunk.partition)
+        if channel_publisher is None or not self._publisher.holds(channel_publisher.epoch):
+            return  # from before a rebalance: the table may be gone or not restored yet, and the chunk comes again
         # Pending updates need not keep the chunk in memory.
         event.value = event.message.value = None
         await channel_publisher.fold(chunk.records, PendingAck(event.ack))
-
-    def channel_publisher_of(self, partition: int, epoch: int) -> ChannelPublisher:
-        """The publisher of a partition in this epoch; an earlier epoch's one writes no more."""
-        channel_publisher = self._channel_publishers.get(partition)
-        if channel_publisher is None or channel_publisher.epoch != epoch:
-            conflation = Conflation(
-                lambda key: self._table.read(partition, key), self._interval_ms, time.monotonic, self._stretch
-            )
-            channel_publisher = self._channel_publishers[partition] = ChannelPublisher(
-                partition, epoch, self._table, self._publisher, self._topic, conflation, self._tick, self._changed
-            )
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_on_ticks(), name="channel-stock")
-        return channel_publisher
 
     def status(self, partition: int) -> tuple[int, int, str]:
         """Of a partition: 1 if updates are due, the number written, and the error of the newest write or ""."""
@@ -239,23 +224,27 @@ class StockAgent:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait)
 
-    async def on_assigned(self, partitions: Iterable[int], compare: CompareRows) -> None:
-        """Start to compare all rows of the partitions; called after an assignment, when the table is restored."""
-        await self._stop_comparison()
-        channel_publisher = {
-            partition: self.channel_publisher_of(partition, self._publisher.epoch) for partition in partitions
-        }
-        if channel_publisher:
-            self._comparison = asyncio.create_task(compare(channel_publisher), name="compare stock")
+    def on_restored(self, partitions: Iterable[int], compare: CompareRows) -> None:
+        """Begin an epoch with all partitions assigned: their table is restored, no chunk was delivered yet."""
+        for task in self._tasks():
+            task.cancel()
+        epoch = self._publisher.epoch
+        self._channel_publishers = {partition: self._make_publisher(partition, epoch) for partition in partitions}
+        self._writer = asyncio.create_task(self._write_on_ticks(), name="channel-stock")
+        if self._channel_publishers:
+            self._comparison = asyncio.create_task(compare(self._channel_publishers), name="compare stock")
 
-    async def _stop_comparison(self) -> None:
-        if self._comparison is not None:
-            self._comparison.cancel()
-            await asyncio.gather(self._comparison, return_exceptions=True)
+    def _make_publisher(self, partition: int, epoch: int) -> ChannelPublisher:
+        conflation = Conflation(
+            lambda key: self._table.read(partition, key), self._interval_ms, time.monotonic, self._stretch
+        )
+        return ChannelPublisher(
+            partition, epoch, self._table, self._publisher, self._topic, conflation, self._tick, self._changed
+        )
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self._writer, self._comparison, *self._writes) if task is not None]
 
     async def stop(self) -> None:
         """Cancel all work; chunks that are not acked are delivered again."""
-        await self._stop_comparison()
-        if self._writer is not None:
-            await end(self._writer)
-        await end(*self._writes)
+        await end(*self._tasks())

@@ -13,7 +13,7 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn
 
 import msgspec
 from msgspec import Struct
@@ -23,7 +23,8 @@ from stocktide.errors import StocktideError
 from stocktide.streams.contract.documents import PublishedAlert, encode
 from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.membership import MembershipLost
-from stocktide.streams.kafka.publish import OutputRow
+from stocktide.streams.kafka.publish import OutputRow, Publisher
+from stocktide.tables.audit.compare import Difference
 
 logger = logging.getLogger(__name__)
 
@@ -41,22 +42,13 @@ _TEXT_LENGTH_MAX = 500
 STATUS_DRIFT, STATUS_UNFINISHED = 1, 2
 
 
-class ReportedDifference(Struct, frozen=True):
-    """A difference in the report of `stocktide audit --json`."""
-
-    side: str
-    what: str
-    expected: Any = None
-    found: Any = None
-
-
 class ReportedDrift(Struct, frozen=True):
-    """A drift in that report."""
+    """A drift in the report of `stocktide audit --json`."""
 
     subject: str
     key: str
     sides: tuple[str, ...]
-    differences: tuple[ReportedDifference, ...] = ()
+    differences: tuple[Difference, ...] = ()
     since_batch: int | None = None
 
 
@@ -86,14 +78,6 @@ class AuditFailed(StocktideError):
     """The audit process gave no report; the message gives the reason."""
 
 
-class AlertPublisher(Protocol):
-    """The publisher's `publish` and `epoch`."""
-
-    @property
-    def epoch(self) -> int: ...
-    async def publish(self, topic: str, rows: list[OutputRow], epoch: int) -> object: ...
-
-
 class AuditSchedule:
     """Audits every `interval_seconds` while `owns` returns true. `audit` returns a report or raises AuditFailed;
     `alerts` is the topic's full name."""
@@ -103,7 +87,7 @@ class AuditSchedule:
         audit: Callable[[], Awaitable[AuditReport]],
         owns: Callable[[], bool],
         interval_seconds: float,
-        publisher: AlertPublisher,
+        publisher: Publisher,
         alerts: str,
         metrics: WorkerMetrics,
     ) -> None:
@@ -190,7 +174,7 @@ def _alert_row(drift: ReportedDrift, batch: int, at: str) -> OutputRow:
     return sku.encode(), encode(alert)
 
 
-def _is_counter(each: ReportedDifference) -> bool:
+def _is_counter(each: Difference) -> bool:
     return each.what.startswith("counter ") and isinstance(each.expected, int) and isinstance(each.found, int)
 
 

@@ -12,13 +12,12 @@ from typing import NoReturn
 
 from msgspec import structs
 
-from stocktide.agents.intake import CommandSubmitter
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Command, ContinueCounts, Restate, Sweep, Tick, WriteWhole
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import DecisionHead
-from stocktide.tables.ledger.submission import Undecidable, Unsettled
+from stocktide.tables.ledger.submission import Submitter, Undecidable, Unsettled
 from stocktide.tables.settlement.stalls import StepStatus
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ WHOLE_REST_SECONDS_MIN = 0.5
 DEADLINE_SECONDS = 30.0
 
 
-async def run_expiry(submitter: CommandSubmitter, metrics: WorkerMetrics, tick_ms: int, steps: StepStatus) -> NoReturn:
+async def run_expiry(submitter: Submitter, metrics: WorkerMetrics, tick_ms: int, steps: StepStatus) -> NoReturn:
     """Run until cancelled."""
     tick = (Tick(orders_max=ORDERS_MAX), Sweep(skus_max=SKUS_MAX))
     loop, whole_at = asyncio.get_running_loop(), 0.0
@@ -53,7 +52,7 @@ async def run_expiry(submitter: CommandSubmitter, metrics: WorkerMetrics, tick_m
 
 
 async def run_step(
-    submitter: CommandSubmitter, metrics: WorkerMetrics, commands: tuple[Command, ...], steps: StepStatus
+    submitter: Submitter, metrics: WorkerMetrics, commands: tuple[Command, ...], steps: StepStatus
 ) -> bool:
     """Run one step; returns whether anything was due, so that more may be."""
     deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
@@ -74,7 +73,7 @@ async def run_step(
     return due
 
 
-async def _decide(submitter: CommandSubmitter, commands: tuple[Command, ...], deadline: float) -> DecisionHead:
+async def _decide(submitter: Submitter, commands: tuple[Command, ...], deadline: float) -> DecisionHead:
     """Submit `commands` in one batch, or each in smaller batches if that is too large. Raises TooLarge."""
     try:
         return await submitter.answer(commands, deadline)
@@ -94,7 +93,7 @@ _SIZES: dict[type[Command], str] = {
 }
 
 
-async def submit_halving(submitter: CommandSubmitter, command: Command, deadline: float | None) -> DecisionHead:
+async def submit_halving(submitter: Submitter, command: Command, deadline: float | None) -> DecisionHead:
     """Submit a step, halving its size while it is too large. Raises TooLarge at size 1."""
     name = _SIZES[type(command)]
     while True:

@@ -18,14 +18,11 @@ _TYPES = frozenset({".css", ".js", ".svg", ".html", ".png", ".ico"})
 
 
 class BoardHandlers:
-    """Serves the files of `folder`."""
-
-    def __init__(self, folder: Path = BOARD_FOLDER) -> None:
-        self._folder = folder
+    """Serves the files of the board."""
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         """`GET /`."""
-        page = self._folder / "index.html"
+        page = BOARD_FOLDER / "index.html"
         if page.is_file():
             return web.FileResponse(page, headers=_HEADERS)
         return web.Response(text="Stocktide runs. The board is not installed; the API is below /v1.\n")
@@ -33,7 +30,7 @@ class BoardHandlers:
     async def file(self, request: web.Request) -> web.StreamResponse:
         """`GET /board/{name}`."""
         name = request.match_info["name"]
-        path = self._folder / name
+        path = BOARD_FOLDER / name
         # A name with a separator could lead out of the folder.
         if Path(name).name != name or path.suffix not in _TYPES or not path.is_file():
             return problems.not_found("not_found", "The board has no such file.")

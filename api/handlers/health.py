@@ -91,65 +91,45 @@ async def _bounded(check: Check) -> str | None:
         return f"no answer within {CHECK_SECONDS_MAX:.0f} s"
 
 
-def kafka_check(producer: AIOKafkaProducer) -> Check:
+async def check_kafka(producer: AIOKafkaProducer) -> str | None:
     """A broker answers."""
-
-    async def check() -> str | None:
-        try:
-            await producer.client.fetch_all_metadata()
-        except (KafkaError, OSError) as error:
-            return f"Kafka does not answer: {error}"
-        return None
-
-    return check
+    try:
+        await producer.client.fetch_all_metadata()
+    except (KafkaError, OSError) as error:
+        return f"Kafka does not answer: {error}"
+    return None
 
 
-def redis_check(redis: Redis) -> Check:
+async def check_redis(redis: Redis) -> str | None:
     """Redis answers and never evicts: an evicted counter is lost stock."""
-
-    async def check() -> str | None:
-        try:
-            return await check_eviction_policy(redis)
-        except (RedisError, OSError) as error:
-            return f"Redis does not answer: {error}"
-
-    return check
+    try:
+        return await check_eviction_policy(redis)
+    except (RedisError, OSError) as error:
+        return f"Redis does not answer: {error}"
 
 
-def ledger_check(ledger: Ledger, reads: SettledReads) -> Check:
+async def check_ledger(ledger: Ledger, reads: SettledReads) -> str | None:
     """The ledger is blessed, and its decisions are settled."""
-
-    async def check() -> str | None:
-        deadline = asyncio.get_running_loop().time() + 0.75 * CHECK_SECONDS_MAX
-        try:
-            await reads.settled(lambda: ledger.read_order(NO_ORDER), deadline)
-        except TimeoutError:
-            return "what was decided is not being settled: is a worker running?"
-        except LedgerError as error:
-            return f"the ledger decides nothing: {error}"
-        except (RedisError, OSError) as error:
-            return f"Redis does not answer: {error}"
-        return None
-
-    return check
+    deadline = asyncio.get_running_loop().time() + 0.75 * CHECK_SECONDS_MAX
+    try:
+        await reads.settled(lambda: ledger.read_order(NO_ORDER), deadline)
+    except TimeoutError:
+        return "what was decided is not being settled: is a worker running?"
+    except LedgerError as error:
+        return f"the ledger decides nothing: {error}"
+    except (RedisError, OSError) as error:
+        return f"Redis does not answer: {error}"
+    return None
 
 
-def stalls_check(stalls: StallMonitor) -> Check:
+async def check_stalls(stalls: StallMonitor) -> str | None:
     """No work has waited for long without progress (rule 48)."""
-
-    async def check() -> str | None:
-        return "; ".join(stalls.sentences) or None
-
-    return check
+    return "; ".join(stalls.sentences) or None
 
 
-def feeds_check(source: ChannelStockConsumer) -> Check:
+async def check_feeds(source: ChannelStockConsumer) -> str | None:
     """The feeds hold everything published before the start."""
-
-    async def check() -> str | None:
-        return None if source.complete.is_set() else "the feeds are still being read from channel-stock"
-
-    return check
+    return None if source.complete.is_set() else "the feeds are still being read from channel-stock"
 
 
 class ApiProgressProbe:

@@ -19,13 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.compare.contenders import CONTENDERS
-from bench.compare.rounds import (
-    KillResult,
-    SpeedResult,
-    kill_process_under_load,
-    kill_store_under_load,
-    measure_speed,
-)
+from bench.compare.rounds import KillResult, SpeedResult, kill_under_load, measure_speed
 from bench.compare.stores import ContenderUnavailable
 from bench.report import describe_machine, make_console, write_json
 
@@ -74,9 +68,10 @@ async def compete(name: str, seconds: float, console: Console) -> ContenderResul
     with tempfile.TemporaryDirectory(prefix="stocktide-compare-") as folder:
         try:
             async with entry.opened(Path(folder)) as contender:
-                process = await kill_process_under_load(contender)
+                process = await kill_under_load(contender, "process", contender.kill)
                 console.print(f"  {process.done}; no response for {process.silent_seconds:.1f} s")
-                store = await kill_store_under_load(contender)
+                contender.store.watch()
+                store = await kill_under_load(contender, "store", contender.store.lose)
                 console.print(f"  its store: {store.done}; no response for {store.silent_seconds:.1f} s")
                 speed = await measure_speed(contender, seconds)
         except ContenderUnavailable as error:

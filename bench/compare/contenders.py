@@ -14,23 +14,34 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from bench.compare.faust_clients import PLAIN_ID, PlainStock, create_topics, kafka_clients, wait_until_it_responds
+import orjson
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaError
+
 from bench.compare.stores import PostgresStore, StoreServer
-from bench.load import ReserveClient, http_clients
-from bench.orders import LINES_PER_EVENT, movement_event, wait_until_applied
-from bench.plain_faust import plain_faust
+from bench.load import RESPONSE_SECONDS_MAX, BenchOrder, ReserveClient, ReserveOutcome, http_clients
+from bench.orders import LINES_PER_EVENT, encode_order, movement_event, wait_until_applied
+from bench.plain_faust import PARTITIONS, plain_faust
 from bench.servers import BenchedProcess, ModuleProcess, run_servers
 from bench.service import service
-from bench.strategies import STRATEGIES, StockKeeper
+from bench.strategies import HELD, STRATEGIES, OneLuaCall, StockKeeper
 from bench.valkey import TAIL_SECONDS, BenchValkey
 from stocktide.embedded.ports import pick_free_port
 from stocktide.loadtest.client.http import StocktideClient
+from stocktide.loadtest.client.topics import TopicReader, TopicRecord
+from stocktide.streams.kafka.admin import admin_client
+from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 
 APP_ID = "compare"
 WAREHOUSE = "SH1"
 REQUESTS_MAX = 64
 # A movement that is not applied within this after a recovery is a failure of the run.
 APPLIED_SECONDS_MAX = 120.0
+PLAIN_ID = "plain"
+# The first join of the agent's group and the recovery of its tables.
+READY_SECONDS_MAX = 120.0
+PROBE_SKU = "PROBE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +87,7 @@ class ApiStock:
         for start in range(0, len(skus), LINES_PER_EVENT):
             units = {sku: stock[sku] for sku in skus[start : start + LINES_PER_EVENT]}
             movement_id, occurred_at = f"open-{next(self._movements)}", datetime.now(UTC).isoformat()
-            await self._client.send_movement(
-                movement_event("stock.received", movement_id, WAREHOUSE, units, occurred_at)
-            )
+            await self._client.send_event(movement_event("stock.received", movement_id, WAREHOUSE, units, occurred_at))
             await wait_until_applied(self._client, WAREHOUSE, movement_id, APPLIED_SECONDS_MAX)
 
     async def held(self, order_ids: Sequence[str]) -> set[str]:
@@ -93,6 +102,73 @@ class ApiStock:
 
     async def close(self) -> None:
         """Nothing: the client belongs to the caller."""
+
+
+class PlainStock(OneLuaCall):
+    """Stock under the keys that the plain Faust agent uses, and orders in the changelog of its table."""
+
+    def __init__(self, url: str, kafka: str) -> None:
+        super().__init__(url)
+        self._kafka = kafka
+
+    async def held(self, order_ids: Sequence[str]) -> set[str]:
+        states: dict[str, str] = {}
+        async with topic_consumer(self._kafka, f"{PLAIN_ID}-states-changelog") as consumer:
+            async for _, records in read_topic(consumer):
+                states |= {orjson.loads(record.key or b""): orjson.loads(record.value or b"") for record in records}
+        return {order_id for order_id in order_ids if states.get(order_id) == HELD}
+
+
+class KafkaReserveClient:
+    """A producer of orders that waits for responses, as a service in front of a stream processor does."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+        self._pending: dict[str, asyncio.Future[ReserveOutcome]] = {}
+
+    async def reserve(self, order: BenchOrder) -> ReserveOutcome:
+        """Send an order, and wait for its response."""
+        pending: asyncio.Future[ReserveOutcome] = asyncio.get_running_loop().create_future()
+        self._pending[order.order_id] = pending
+        value = encode_order(order.order_id, order.channel, order.sku, units=order.units)
+        try:
+            async with asyncio.timeout(RESPONSE_SECONDS_MAX):
+                await self._producer.send(f"{PLAIN_ID}-orders", value, key=order.order_id.encode())
+                return await pending
+        except (KafkaError, TimeoutError):
+            return ReserveOutcome.NONE
+        finally:
+            del self._pending[order.order_id]
+
+    def take(self, record: TopicRecord) -> None:
+        """Handle a response."""
+        response = orjson.loads(record.value)
+        pending = self._pending.get(response["order_id"])
+        if pending is not None and not pending.done():
+            pending.set_result(ReserveOutcome(response["state"]))
+
+
+@asynccontextmanager
+async def kafka_clients(kafka: str, count: int) -> AsyncIterator[list[ReserveClient]]:
+    """`count` clients, which share one connection."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all") as producer:
+        client = KafkaReserveClient(producer)
+        reader = TopicReader(kafka, PLAIN_ID, {"answers": client.take})
+        await reader.start()
+        try:
+            await reader.catch_up()
+            yield [client] * count
+        finally:
+            await reader.stop()
+
+
+async def _wait_until_it_responds(contender: Contender, agent: ModuleProcess) -> None:
+    """Wait until the agent responds. Raises RuntimeError, TimeoutError."""
+    await contender.stock.open({PROBE_SKU: 1})
+    async with contender.clients(1) as some, asyncio.timeout(READY_SECONDS_MAX):
+        while await some[0].reserve(BenchOrder("probe", PROBE_SKU, 1)) is ReserveOutcome.NONE:
+            if not agent.running:
+                raise RuntimeError(f"the plain Faust agent ended:\n{agent.last_log_lines()}")
 
 
 @asynccontextmanager
@@ -113,11 +189,13 @@ async def _run_plain_faust(folder: Path) -> AsyncIterator[Contender]:
     """A plain Faust agent: stock in Redis, orders in its table, requests and responses through Kafka."""
     async with run_servers(folder) as servers:
         kafka = servers.kafka.address
-        await create_topics(kafka)
+        async with admin_client(kafka) as admin:
+            topics = [NewTopic(f"{PLAIN_ID}-orders", PARTITIONS, 1), NewTopic(f"{PLAIN_ID}-answers", 1, 1)]
+            await admin.create_topics(topics)
         agent = plain_faust(servers, PLAIN_ID, servers.folder / "agent.log", responds=True)
         stock, clients = PlainStock(servers.valkey.url, kafka), partial(kafka_clients, kafka)
         async with Contender(servers.valkey, stock, clients, (agent,), "its worker").running() as contender:
-            await wait_until_it_responds(contender.clients, stock, agent)
+            await _wait_until_it_responds(contender, agent)
             yield contender
 
 

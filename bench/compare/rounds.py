@@ -155,17 +155,6 @@ async def kill_under_load(contender: Contender, prefix: str, kill: Callable[[], 
     return KillResult(done, silent, check_consistency(orders, stock, load.answers, held, left))
 
 
-async def kill_store_under_load(contender: Contender) -> KillResult:
-    """Kill the store, with the loss that such a kill may cause."""
-    contender.store.watch()
-    return await kill_under_load(contender, "store", contender.store.lose)
-
-
-async def kill_process_under_load(contender: Contender) -> KillResult:
-    """Kill the contender's own processes."""
-    return await kill_under_load(contender, "process", contender.kill)
-
-
 async def measure_speed(contender: Contender, seconds: float) -> SpeedResult:
     """Three closed loops of `seconds` each (a third of it for the lone client), after a short one to warm up."""
     names = [*sku_names("speed", SPEED_SKUS), f"speed-{HOT}"]

@@ -1,6 +1,6 @@
 """The commands `audit` and `rebuild`, measured from outside.
 
-In: a shop. Out: their duration and figures; also those of a complete snapshot refresh, which a worker spreads over
+In: a shop. Out: their duration and figures; also those of a complete restate pass, which a worker spreads over
 half a day and which runs here without pauses.
 """
 
@@ -17,7 +17,7 @@ from bench.report import Report
 from bench.servers import BenchServers
 from bench.size.outage import wait_until_blessed
 from bench.size.seeding import APP_ID
-from stocktide.tables.audit.digest import digest_of_redis
+from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
 from stocktide.tables.ledger.commands import Restate
 from stocktide.tables.ledger.connection import connect
@@ -114,7 +114,7 @@ async def rebuild_by_worker(servers: BenchServers, report: Report, name: str) ->
     )
 
 
-async def refresh_snapshots(servers: BenchServers, report: Report) -> None:
+async def restate_all(servers: BenchServers, report: Report) -> None:
     """Submit the commands of one complete pass. Adds its row."""
     began, pages = time.monotonic(), 0
     async with connect(servers.valkey.url) as redis:

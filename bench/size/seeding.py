@@ -63,8 +63,7 @@ class Seeder:
     async def register_channels(self) -> None:
         """Make all channels known before there is stock, so that each SKU is offered to each from its first receipt.
         The orders are refused, because their SKU is unknown."""
-        events = [(key, value) for key, value in held_orders(0, len(CHANNELS), 1, "known")]
-        await self.send("orders", iter(events), "channels")
+        await self.send("orders", held_orders(0, len(CHANNELS), 1, "known"), "channels")
 
     async def send(self, topic: str, events: Iterator[KeyValue], what: str) -> SeedDurations:
         """Send, and wait until all is decided and the shop is idle."""

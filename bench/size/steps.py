@@ -9,6 +9,7 @@ import json
 import re
 import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from redis.asyncio import Redis
 from bench.load import measure_rate
 from bench.orders import send_all
 from bench.report import Report
-from bench.servers import BenchedProcess, BenchServers, run_servers, seconds_of
+from bench.servers import BenchedProcess, BenchServers, run_servers
 from bench.size import channel_reads, commands, outage
+from bench.size.outage import REQUESTS_MAX, OrderTraffic
 from bench.size.seeding import APP_ID, SeedDurations, Seeder, held_orders, receipts, report_filling
-from bench.size.traffic import REQUESTS_MAX, OrderTraffic
 from stocktide.loadtest.client.http import StocktideClient
 from stocktide.tables.ledger.connection import connect
 
@@ -168,9 +169,10 @@ class SizeBenchmark:
         """Stop, kill and restart the worker under orders by Kafka; then start it with empty tables."""
         for how in ("SIGTERM", "SIGKILL"):
             async with self._traffic(how.lower(), None).run():
-                end = {"SIGTERM": self.worker.stop, "SIGKILL": self.worker.end_by_kill}[how]
-                stopped = await seconds_of(end())
-                await self._report_restart(f"worker restart after {how}, under orders", {"stop_seconds": stopped})
+                began = time.monotonic()
+                await {"SIGTERM": self.worker.stop, "SIGKILL": self.worker.end_by_kill}[how]()
+                figures = {"stop_seconds": time.monotonic() - began}
+                await self._report_restart(f"worker restart after {how}, under orders", figures)
             await self._seeder.wait_until_idle(how)
         self._report.log("the worker compares its rows with the published ones …")
         compared = await self.worker.wait_for_log(COMPARED, COMPARE_SECONDS_MAX)
@@ -194,7 +196,7 @@ class SizeBenchmark:
         """By command, from the whole journal and from the rows; then by a worker."""
         await self._rebuild_by_command("rebuild from the whole journal")
         await self.worker.start()
-        await commands.refresh_snapshots(self._servers, self._report)
+        await commands.restate_all(self._servers, self._report)
         await self._seeder.wait_until_idle("writing every row anew")
         await self._rebuild_by_command("rebuild from the rows")
         await self.worker.start()

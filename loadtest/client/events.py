@@ -5,9 +5,10 @@ In: the fields of an event. Out: an `Event`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from stocktide.loadtest.client.contract import OrderView
 
 # The contract's limit of lines in one event.
 LINES_MAX = 2_000
@@ -26,14 +27,24 @@ def order_paid(placed: Event) -> Event:
     }
 
 
-def order_shipped(order_id: str, at: str, lines: Sequence[tuple[str, int, str]]) -> Event:
-    """The shipment of (SKU, units, warehouse) of an order."""
+def shipment_lines(order: OrderView) -> list[Event]:
+    """All units that an order holds, from where it holds them."""
+    return [
+        {"sku": line.sku, "quantity": units, "warehouse": warehouse}
+        for line in order.lines
+        for warehouse, units in line.warehouses.items()
+        if units
+    ]
+
+
+def order_shipped(order_id: str, at: str, lines: list[Event]) -> Event:
+    """The shipment of these lines of an order."""
     return {
         "type": "order.shipped",
         "id": f"{order_id}-shipped",
         "occurred_at": at,
         "order_id": order_id,
-        "lines": [{"sku": sku, "quantity": units, "warehouse": warehouse} for sku, units, warehouse in lines],
+        "lines": lines,
     }
 
 

@@ -10,7 +10,7 @@ In: the address of one or more APIs. Out: `ApiResponse`s, and typed values for r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import cycle
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -83,13 +83,6 @@ class OrderOutcome(NamedTuple):
     status: int
     order: OrderView | None
     code: str | None
-
-
-class EventsAccepted(msgspec.Struct, frozen=True):
-    """How many events of a request Kafka has stored, and the lines that were rejected: `line`, `code`, `detail`."""
-
-    accepted: int
-    rejected: tuple[dict[str, Any], ...] = ()
 
 
 class ChannelStockPage(msgspec.Struct, frozen=True):
@@ -196,15 +189,9 @@ class StocktideClient:
 
     # Events and movements
 
-    async def send_events(self, events: Iterable[Event]) -> EventsAccepted:
-        """Store input events in one request; each has its `type` and `id`."""
-        body = b"".join(orjson.dumps(event) + b"\n" for event in events)
-        response = await self.call("POST", "/v1/events", body, NDJSON, expected=(202,))
-        return _decode(response.body, EventsAccepted, "POST /v1/events")
-
-    async def send_movement(self, movement: Event) -> None:
-        """Store one movement with its `type` and `id`."""
-        await self.call("POST", "/v1/movements", orjson.dumps(movement), expected=(202,))
+    async def send_event(self, event: Event) -> None:
+        """Store a movement, a shipment or a return, with its `type` and `id`."""
+        await self.call(*request_of(event["type"], event), expected=(202,))
 
     async def movement(self, warehouse: str, movement_id: str) -> MovementView | None:
         """The effect of a movement; None while it is unknown."""

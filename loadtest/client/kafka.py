@@ -90,12 +90,8 @@ class EventProducer:
     async def __aexit__(self, *error: Any) -> None:
         await self._producer.stop()
 
-    async def send(self, event: Event) -> RecordMetadata:
-        """Send one event and wait for Kafka's acknowledgement. Raises EventNotStored."""
-        return await self.send_record(*record_of(event))
-
     async def send_record(self, topic: str, key: bytes, value: bytes) -> RecordMetadata:
-        """The same for raw bytes; `topic` is without the app id."""
+        """Send one event and wait for Kafka's acknowledgement; `topic` is without the app id. Raises EventNotStored."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._producer.send_and_wait(f"{self._app_id}-{topic}", value, key=key)

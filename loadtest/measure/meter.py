@@ -6,7 +6,7 @@ process, which are sent as JSON and merged. Values are recorded in µs.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Literal
 
@@ -21,7 +21,6 @@ DIGITS = 3
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 LatencyKind = Literal["accepted", "refused", "lag"]
-KINDS: tuple[LatencyKind, ...] = ("accepted", "refused", "lag")
 
 
 class SecondMeasurements(Struct):
@@ -64,22 +63,17 @@ class SecondMeter:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
-        self.histograms: dict[str, HdrHistogram] = {}
+        self.histograms: dict[str, HdrHistogram] = defaultdict(histogram)
 
     def record(self, kind: LatencyKind, seconds: float) -> None:
         """Record the time of one response or update."""
-        found = self.histograms.get(kind)
-        if found is None:
-            found = self.histograms[kind] = histogram()
-        found.record_value(min(max(int(seconds * 1e6), 1), HIGHEST_US))
+        self.histograms[kind].record_value(min(max(int(seconds * 1e6), 1), HIGHEST_US))
 
     def add(self, part: SecondMeasurements) -> None:
         """Add another process's measurements of the same second."""
         self.counts.update(part.counts)
         self.errors.update(part.errors)
         for kind, raw in part.histograms.items():
-            if kind not in self.histograms:
-                self.histograms[kind] = histogram()
             self.histograms[kind].decode_and_add(raw)
 
     def part(self, at: int) -> SecondMeasurements:
@@ -110,7 +104,7 @@ class LoadMeter:
     """The measurements of one process, second by second, or those of several together."""
 
     def __init__(self, parts: Iterable[Measurements] = ()) -> None:
-        self.seconds: dict[int, SecondMeter] = {}
+        self.seconds: dict[int, SecondMeter] = defaultdict(SecondMeter)
         self.totals: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self._recent = SecondMeter()
@@ -141,11 +135,7 @@ class LoadMeter:
 
     def second(self, at: float) -> SecondMeter:
         """The second of a time, s since the start of the load; earlier times belong to the first."""
-        number = max(0, int(at))
-        found = self.seconds.get(number)
-        if found is None:
-            found = self.seconds[number] = SecondMeter()
-        return found
+        return self.seconds[max(0, int(at))]
 
     def count(self, at: float, name: str) -> None:
         """Count in the second of `at` and in the totals."""

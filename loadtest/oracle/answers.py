@@ -7,10 +7,10 @@ Only a GET may show an older batch, while two servers both act as the primary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from stocktide.loadtest.oracle.dispatcher import PendingRequest, sum_lines
+from stocktide.loadtest.oracle.dispatcher import Handlers, PendingRequest, sum_lines
 from stocktide.loadtest.oracle.history import (
     ReadMovement,
     ReadOrder,
@@ -51,24 +51,23 @@ class AnswerContradicted(Checker):
     """
 
     name = "answer_contradicted"
-    promise = "What a caller was told is never contradicted."
+    promise = 2
 
     def __init__(self, tracker: OrderTracker) -> None:
         super().__init__()
         self._tracker = tracker
         self._published_skus: dict[str, int] = {}
-        tracker.add_listener(self._observe)
+        tracker.listeners.append(self._observe)
 
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return super().handlers() | {StockPublished: self._on_stock_row}
+    def handlers(self) -> Handlers:
+        return {StockPublished: self._on_stock_row}
 
     def _on_stock_row(self, row: StockPublished) -> None:
         self._published_skus.setdefault(row.stock.sku, row.at)
 
     def on_response(self, request: PendingRequest, response: Response) -> None:
         """Check a response by itself and against earlier responses."""
-        event = request.event
-        if event is None or not request.kind.startswith("order.") or request.door != "http":
+        if not request.event.order_id or not request.kind.startswith("order.") or request.door != "http":
             return
         self.looked["answers"] += 1
         order = response.order
@@ -92,7 +91,7 @@ class AnswerContradicted(Checker):
             self.found(f"order {order.order_id}: {contradiction}", at, order_id=order.order_id)
         if (
             observation.source == "read"
-            and self._quiesced_at is not None
+            and self.quiesced_at is not None
             and order.sequence < observation.known.sequence
         ):
             what = (
@@ -103,7 +102,6 @@ class AnswerContradicted(Checker):
 
     def _check_accepted(self, request: PendingRequest, response: Response) -> None:
         order, event = response.order, request.event
-        assert event is not None
         if order is None:
             return self._report(request, response, f"was answered {response.status} without the order")
         if order.state not in _STATES_AFTER_ACCEPTANCE.get(request.kind, ()):
@@ -121,9 +119,7 @@ class AnswerContradicted(Checker):
         return None
 
     def _check_rejected(self, request: PendingRequest, response: Response) -> None:
-        event, order = request.event, response.order
-        assert event is not None
-        known = self._tracker.order(event.order_id)
+        order, known = response.order, self._tracker.order(request.event.order_id)
         if response.code == "conflict":
             self._check_conflict(request, response)
         elif response.code == "already_final" and order is not None and request.kind in _STATES_AFTER_ALREADY_FINAL:
@@ -143,9 +139,7 @@ class AnswerContradicted(Checker):
                     )
 
     def _check_conflict(self, request: PendingRequest, response: Response) -> None:
-        event = request.event
-        assert event is not None
-        known = self._tracker.order(event.order_id)
+        event, known = request.event, self._tracker.order(request.event.order_id)
         if request.kind != "order.placed":
             if not known.has_other_body(event.id, request.body):
                 self._report(request, response, "is called a conflict, and its id was asked for nothing else")
@@ -160,7 +154,6 @@ class AnswerContradicted(Checker):
             self._report(request, response, "is called a conflict, and no other body was ever sent")
 
     def _report(self, request: PendingRequest, response: Response, what: str) -> None:
-        assert request.event is not None
         order_id = request.event.order_id
         self.found(f"{request.kind} of {order_id} (request {request.number}) {what}", response.at, order_id=order_id)
 
@@ -174,7 +167,7 @@ class AnswerLost(Checker):
     """
 
     name = "answer_lost"
-    promise = "What a caller was told is never lost."
+    promise = 2
 
     def __init__(self, tracker: OrderTracker) -> None:
         super().__init__()
@@ -185,8 +178,8 @@ class AnswerLost(Checker):
         self._final_sequences: dict[str, int] = {}
         self._policies = PolicyLevels()
 
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return super().handlers() | {
+    def handlers(self) -> Handlers:
+        return {
             ReadOrder: self._on_read_order,
             ReadStock: self._on_read_stock,
             ReadMovement: self._on_read_movement,
@@ -200,12 +193,7 @@ class AnswerLost(Checker):
     def on_response(self, request: PendingRequest, response: Response) -> None:
         """A known order is never unknown."""
         self._policies.on_response(request, response)
-        if (
-            response.status == 404
-            and request.acknowledged_sequence
-            and request.event is not None
-            and request.kind.startswith("order.")
-        ):
+        if response.status == 404 and request.acknowledged_sequence and request.kind.startswith("order."):
             order_id = request.event.order_id
             what = (
                 f"{request.kind} of {order_id} (request {request.number})"
@@ -214,30 +202,30 @@ class AnswerLost(Checker):
             self.found(what, response.at, order_id=order_id)
 
     def _on_read_order(self, read: ReadOrder) -> None:
-        if self._quiesced_at is not None:
+        if self.quiesced_at is not None:
             self._final_sequences[read.order_id] = 0 if read.order is None else read.order.sequence
 
     def _on_read_policy(self, read: ReadPolicy) -> None:
-        if self._quiesced_at is not None and (contradiction := self._policies.find_contradiction(read)):
+        if self.quiesced_at is not None and (contradiction := self._policies.find_contradiction(read)):
             self.found(contradiction, read.at, channel=read.channel, sku=read.sku)
 
     def _on_read_stock(self, read: ReadStock) -> None:
         if read.stock is not None:
             self._known_skus.add(read.sku)
-        elif self._quiesced_at is not None and read.sku in self._known_skus:
+        elif self.quiesced_at is not None and read.sku in self._known_skus:
             self.found(f"SKU {read.sku} was published, and is unknown at the end", read.at, sku=read.sku)
 
     def _on_read_movement(self, read: ReadMovement) -> None:
         key = (read.warehouse, read.id)
         if read.movement is not None:
             self._known_movements.add(key)
-        elif self._quiesced_at is not None and key in self._known_movements:
+        elif self.quiesced_at is not None and key in self._known_movements:
             what = f"movement {read.id} of {read.warehouse} was told, and is unknown at the end"
             self.found(what, read.at, warehouse=read.warehouse, id=read.id)
 
     def end(self) -> None:
         """Compare the responses with the state at rest."""
-        if self._quiesced_at is None:
+        if self.quiesced_at is None:
             return
         for known in self._tracker:
             if not known.acknowledged_sequence:
@@ -284,7 +272,7 @@ class PolicyLevels:
 
     def on_response(self, request: PendingRequest, response: Response) -> None:
         """Add a PUT or DELETE; 404 to a DELETE means that the level has none."""
-        if not request.kind.startswith("policy.") or request.event is None:
+        if not request.kind.startswith("policy."):
             return
         if response.status in (200, 201, 204) or (response.status == 404 and request.kind == "policy.delete"):
             level = (request.event.channel, request.event.sku)
@@ -293,7 +281,7 @@ class PolicyLevels:
 
     def on_no_response(self, request: PendingRequest) -> None:
         """Add a PUT or DELETE that may take effect at any time."""
-        if request.kind.startswith("policy.") and request.event is not None:
+        if request.kind.startswith("policy."):
             self._uncertain.setdefault((request.event.channel, request.event.sku), []).append(_fields(request))
 
     def find_contradiction(self, read: ReadPolicy) -> str | None:
@@ -310,7 +298,6 @@ class PolicyLevels:
 
 
 def _fields(request: PendingRequest) -> Fields:
-    assert request.event is not None
     if request.kind == "policy.delete":
         return None
     return {name: value for name, value in (request.event.policy or {}).items() if value is not None}

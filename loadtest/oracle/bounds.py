@@ -39,7 +39,7 @@ class ReceiptBounds:
         self._counting: dict[tuple[str, str], list[Location]] = {}
         # SKUs with a transfer that this run did not request: the destination is unknown.
         self._unbounded_skus: set[str] = set()
-        movements.add_listener(self._observe)
+        movements.listeners.append(self._observe)
 
     def upper_bound(self, place: Location) -> int | None:
         """Units; None during a count, which may find any number, or after a transfer that this run did not request."""
@@ -48,7 +48,7 @@ class ReceiptBounds:
     def on_request(self, request: PendingRequest) -> None:
         """Add an event that may bring units."""
         event = request.event
-        if event is None or not request.is_new:
+        if not request.is_new:
             return
         if request.kind == RETURNED:
             for line in event.lines:
@@ -72,7 +72,7 @@ class ReceiptBounds:
     def on_rejected(self, request: PendingRequest) -> None:
         """Remove a rejected event."""
         event = request.event
-        if event is None or not event.id or not request.kind.startswith("stock."):
+        if not event.id or not request.kind.startswith("stock."):
             return
         known = self._movements.movements.get((event.warehouse, event.id))
         if known is not None and not known.bodies and known.content is None:
@@ -107,13 +107,11 @@ class DecreaseBounds:
         self._open_movements: dict[tuple[str, str], KnownMovement] = {}
         self._shipped: dict[Location, list[tuple[KnownOrder, RequestedMove]]] = {}
         self._movements = movements
-        movements.add_listener(self._observe)
+        movements.listeners.append(self._observe)
 
     def on_request(self, request: PendingRequest) -> None:
         """Add an event that may lower availability."""
         event = request.event
-        if event is None:
-            return
         if request.kind == SHIPPED:
             known = self._orders.order(event.order_id)
             if request.is_new and known.moves:

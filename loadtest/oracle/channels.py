@@ -7,17 +7,16 @@ must be the newest.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from stocktide.loadtest.client.contract import ChannelUpdateView
+from stocktide.loadtest.oracle.dispatcher import Handlers, Listener
 from stocktide.loadtest.oracle.history import (
     ChannelUpdatePublished,
     ReadChannel,
     ReadStock,
-    RunQuiesced,
     Subscribed,
     Synced,
     Unsubscribed,
@@ -46,7 +45,7 @@ class SubscriberState:
     updates: dict[str, tuple[ChannelUpdateView, int]] = field(default_factory=dict)
 
 
-class ChannelTracker:
+class ChannelTracker(Listener):
     """All subscribers, and for each channel and SKU the newest and the last row of the topic.
 
     `behind_ms`: the maximum lag of an API behind the topic. A subscriber that is connected when the run quiesces counts
@@ -54,9 +53,8 @@ class ChannelTracker:
     """
 
     def __init__(self, behind_ms: int = FEED_LAG_MS_MAX) -> None:
-        self._quiesced = False
         self.behind_ms = behind_ms
-        self.subscribers: dict[str, SubscriberState] = {}
+        self.subscribers: dict[str, SubscriberState] = defaultdict(SubscriberState)
         self.newest: dict[Key, ChannelUpdateView] = {}
         self.last: dict[Key, ChannelUpdateView] = {}
         # The time of the first row of a SKU, for any channel.
@@ -64,21 +62,14 @@ class ChannelTracker:
         # By channel and SKU: (version, time) of rows; the first one is the minimum of each subscriber.
         self._due_rows: dict[str, dict[str, deque[tuple[int, int]]]] = {}
 
-    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
+    def handlers(self) -> Handlers:
         return {
             Subscribed: self._on_subscribed,
             Unsubscribed: self._on_unsubscribed,
             Synced: self._on_synced,
             UpdateReceived: self._on_update,
             ChannelUpdatePublished: self._on_row,
-            RunQuiesced: lambda _: setattr(self, "_quiesced", True),
         }
-
-    def subscriber(self, name: str) -> SubscriberState:
-        found = self.subscribers.get(name)
-        if found is None:
-            found = self.subscribers[name] = SubscriberState()
-        return found
 
     def due_versions(self, channel: str, by: int) -> Mapping[str, int]:
         """The minimum version of each SKU for a subscriber of a channel that connects at `by`."""
@@ -90,20 +81,20 @@ class ChannelTracker:
         return due_versions
 
     def _on_subscribed(self, record: Subscribed) -> None:
-        subscriber = self.subscriber(record.subscriber)
+        subscriber = self.subscribers[record.subscriber]
         subscriber.channel, subscriber.connected, subscriber.at = record.channel, True, record.at
         subscriber.asked_at = record.asked_at
-        subscriber.synced = subscriber.synced and self._quiesced
+        subscriber.synced = subscriber.synced and self.quiesced_at is not None
 
     def _on_unsubscribed(self, record: Unsubscribed) -> None:
-        if not self._quiesced:
-            self.subscriber(record.subscriber).connected = False
+        if self.quiesced_at is None:
+            self.subscribers[record.subscriber].connected = False
 
     def _on_synced(self, record: Synced) -> None:
-        self.subscriber(record.subscriber).synced = True
+        self.subscribers[record.subscriber].synced = True
 
     def _on_update(self, record: UpdateReceived) -> None:
-        self.subscriber(record.subscriber).updates[record.update.sku] = (record.update, record.at)
+        self.subscribers[record.subscriber].updates[record.update.sku] = (record.update, record.at)
 
     def _on_row(self, row: ChannelUpdatePublished) -> None:
         key = (row.update.channel, row.update.sku)
@@ -132,7 +123,7 @@ class VersionWentBack(Checker):
     """
 
     name = "version_went_back"
-    promise = "For each channel and SKU the version only grows."
+    promise = 5
 
     def __init__(self, tracker: ChannelTracker, stocks: StockTracker, orders: OrderTracker) -> None:
         super().__init__()
@@ -140,9 +131,9 @@ class VersionWentBack(Checker):
         self._stocks = stocks
         self._orders = orders
 
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
+    def handlers(self) -> Handlers:
         """This checker handles a record before the tracker does."""
-        return super().handlers() | {
+        return {
             UpdateReceived: self._on_update,
             ChannelUpdatePublished: self._on_row,
             ReadStock: self._on_read,
@@ -151,7 +142,7 @@ class VersionWentBack(Checker):
     def _on_update(self, record: UpdateReceived) -> None:
         update, name = record.update, record.subscriber
         self.looked["updates seen"] += 1
-        before = self._tracker.subscriber(name).updates.get(update.sku)
+        before = self._tracker.subscribers[name].updates.get(update.sku)
         if before is None or update.version > before[0].version:
             return
         if update == before[0]:
@@ -175,7 +166,7 @@ class VersionWentBack(Checker):
     def _on_read(self, read: ReadStock) -> None:
         known = self._stocks.skus.get(read.sku)
         if (
-            self._quiesced_at is not None
+            self.quiesced_at is not None
             and read.stock is not None
             and known
             and read.stock.version < known.newest.version
@@ -185,7 +176,7 @@ class VersionWentBack(Checker):
 
     def end(self) -> None:
         """The last row of each key must be its newest."""
-        if self._quiesced_at is None:
+        if self.quiesced_at is None:
             return
         for (channel, sku), newest in self._tracker.newest.items():
             if (last := self._tracker.last[channel, sku]).version < newest.version:
@@ -214,7 +205,7 @@ class ChannelNotConverged(Checker):
     """
 
     name = "channel_not_converged"
-    promise = "When the input rests, the last update equals the ledger."
+    promise = 5
 
     def __init__(self, tracker: ChannelTracker) -> None:
         super().__init__()
@@ -223,11 +214,11 @@ class ChannelNotConverged(Checker):
         self._final_offers: dict[str, dict[str, ChannelUpdateView]] = {}
         self._read_at: dict[str, int] = {}
 
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return super().handlers() | {ReadChannel: self._on_read, Synced: self._on_synced}
+    def handlers(self) -> Handlers:
+        return {ReadChannel: self._on_read, Synced: self._on_synced}
 
     def _on_synced(self, record: Synced) -> None:
-        name, subscriber = record.subscriber, self._tracker.subscriber(record.subscriber)
+        name, subscriber = record.subscriber, self._tracker.subscribers[record.subscriber]
         self.looked["connections"] += 1
         for sku, version in self._tracker.due_versions(subscriber.channel, subscriber.at).items():
             seen = subscriber.updates.get(sku)
@@ -247,7 +238,7 @@ class ChannelNotConverged(Checker):
                 self.found(what, record.at, subscriber=name, channel=subscriber.channel, sku=sku)
 
     def _on_read(self, read: ReadChannel) -> None:
-        if self._quiesced_at is not None:
+        if self.quiesced_at is not None:
             self._final_offers.setdefault(read.channel, {}).update({item.sku: item for item in read.items})
             self._read_at[read.channel] = read.at
             if read.next is None:

@@ -8,9 +8,9 @@ applied or not.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +29,9 @@ from stocktide.loadtest.oracle.history import (
 # A response with this status or above is uncertain: the command may have been applied or not.
 CERTAIN_STATUS_BELOW = 500
 HOLD_SECONDS_DEFAULT = 900
+# A handler for each type of record.
+Handlers = dict[type, Callable[[Any], None]]
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -105,7 +108,7 @@ def time_ms(text: str | None) -> int | None:
 
 
 class PendingRequest:
-    """A request and what was known when it was sent. `event` is None if it is no event of the contract.
+    """A request and what was known when it was sent. `event` is empty if it is no event of the contract.
 
     `acknowledged_sequence` is the highest sequence of the order that a response had shown by then, `batch` the newest
     batch seen on any topic: the effect of the request comes after both. `is_new`: the first request with this id and
@@ -122,8 +125,8 @@ class PendingRequest:
         self.batch = batch
         self.acknowledged_sequence = 0
         self.is_new = False
-        self.event = parse_event(record.event) if record.event else None
-        self.body = 0 if self.event is None else hash_body(record.kind, self.event)
+        self.event = parse_event(record.event) or SentEvent()
+        self.body = hash_body(record.kind, self.event)
 
 
 def parse_event(event: Any) -> SentEvent | None:
@@ -134,22 +137,30 @@ def parse_event(event: Any) -> SentEvent | None:
         return None
 
 
-class Listener(Protocol):
-    """A receiver of records. `on_request(request)`, `on_response(request, response)` and `on_no_response(request)` are
-    optional."""
+class Listener:
+    """A receiver of records. `quiesced_at`: the time at which the run quiesced; None before."""
 
-    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
-        """A handler for each type of the other records that the listener needs."""
-        ...
+    quiesced_at: int | None = None
+
+    def handlers(self) -> Handlers:
+        """The handlers of other records than requests and responses."""
+        return {}
+
+    def on_request(self, request: PendingRequest) -> None:
+        """Handle a request that is about to be sent."""
+
+    def on_response(self, request: PendingRequest, response: Response) -> None:
+        """Handle a response that is certain."""
+
+    def on_no_response(self, request: PendingRequest) -> None:
+        """Handle the end of a request that may have been applied or not."""
 
 
 class RecordDispatcher:
     """Dispatches each record to the listeners, in the order of `listeners`."""
 
     def __init__(self, listeners: tuple[Listener, ...]) -> None:
-        self._on_request: list[Callable[[PendingRequest], None]] = []
-        self._on_response: list[Callable[[PendingRequest, Response], None]] = []
-        self._on_no_response: list[Callable[[PendingRequest], None]] = []
+        self._listeners = listeners
         self._handlers: dict[type, list[Callable[[Any], None]]] = defaultdict(list)
         self._open: dict[int, PendingRequest] = {}
         self._newest_batch = 0
@@ -157,13 +168,6 @@ class RecordDispatcher:
         self.unmatched_responses = 0
         self.quiesced_at: int | None = None
         for listener in listeners:
-            for name, handlers in (
-                ("on_request", self._on_request),
-                ("on_response", self._on_response),
-                ("on_no_response", self._on_no_response),
-            ):
-                if (handler := getattr(listener, name, None)) is not None:
-                    handlers.append(handler)
             for kind, handler in listener.handlers().items():
                 self._handlers[kind].append(handler)
 
@@ -183,28 +187,30 @@ class RecordDispatcher:
                 self._newest_batch = max(self._newest_batch, record.movement.batch)
             elif isinstance(record, RunQuiesced):
                 self.quiesced_at = record.at
+                for listener in self._listeners:
+                    listener.quiesced_at = record.at
             for handler in self._handlers.get(type(record), ()):
                 handler(record)
 
     def end(self) -> None:
         """Report the requests that are still open as requests without a response."""
         for request in self._open.values():
-            for handler in self._on_no_response:
-                handler(request)
+            for listener in self._listeners:
+                listener.on_no_response(request)
         self._open.clear()
 
     def _open_request(self, record: Request) -> None:
         request = self._open[record.number] = PendingRequest(record, self._newest_batch)
-        for handler in self._on_request:
-            handler(request)
+        for listener in self._listeners:
+            listener.on_request(request)
 
     def _close_request(self, record: Response | NoResponse) -> None:
         request = self._open.pop(record.number, None)
         if request is None:
             self.unmatched_responses += 1
-        elif isinstance(record, Response) and record.status < CERTAIN_STATUS_BELOW:
-            for on_response in self._on_response:
-                on_response(request, record)
-        else:
-            for handler in self._on_no_response:
-                handler(request)
+            return
+        for listener in self._listeners:
+            if isinstance(record, Response) and record.status < CERTAIN_STATUS_BELOW:
+                listener.on_response(request, record)
+            else:
+                listener.on_no_response(request)

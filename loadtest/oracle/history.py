@@ -16,11 +16,8 @@ Rules for writers:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from heapq import merge
-from operator import attrgetter
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 import msgspec
@@ -293,9 +290,7 @@ class HistoryFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def add(self, record: HistoryRecord) -> None:
@@ -323,18 +318,11 @@ def read_history(path: Path) -> Iterator[HistoryRecord]:
     with path.open("rb") as file:
         rest = b""
         while chunk := file.read(READ_BYTES):
-            lines = (rest + chunk).split(b"\n")
-            rest = lines.pop()
-            for line in lines:
-                yield _RECORD.decode(line)
+            whole, _, rest = (rest + chunk).rpartition(b"\n")
+            yield from decode_lines(whole)
 
 
 def decode_lines(lines: bytes) -> Iterator[HistoryRecord]:
     """The records of whole lines. Raises `msgspec.DecodeError`."""
     for line in lines.splitlines():
         yield _RECORD.decode(line)
-
-
-def merge_histories(histories: Iterable[Iterable[HistoryRecord]]) -> Iterator[HistoryRecord]:
-    """The histories of several recorders as one, ordered by time."""
-    return merge(*histories, key=attrgetter("at"))

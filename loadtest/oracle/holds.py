@@ -32,11 +32,11 @@ class HoldEndedTwice(Checker):
     """Promise 4: an order had two ends, such as paid after expired, or left an end."""
 
     name = "hold_ended_twice"
-    promise = "Every hold ends in exactly one of paid, cancelled, expired."
+    promise = 4
 
     def __init__(self, tracker: OrderTracker) -> None:
         super().__init__()
-        tracker.add_listener(self._observe)
+        tracker.listeners.append(self._observe)
 
     def _observe(self, observation: OrderObservation) -> None:
         if not observation.is_new:
@@ -65,7 +65,7 @@ class HoldLeaked(Checker):
     """
 
     name = "hold_leaked"
-    promise = "A hold's units go back in the step in which it ends."
+    promise = 4
 
     def __init__(self, tracker: OrderTracker, stocks: StockTracker) -> None:
         super().__init__()
@@ -74,16 +74,16 @@ class HoldLeaked(Checker):
 
     def end(self) -> None:
         """Sum over all orders, and compare."""
-        if self._quiesced_at is None:
+        if self.quiesced_at is None:
             return
         held_units = HeldUnits()
         for known in self._tracker:
             held_units.add(known)
             due = known.expiring_ms
-            if known.state == "reserved" and due is not None and due + EXPIRY_GRACE_MS < self._quiesced_at:
-                over = (self._quiesced_at - due) / 1000
+            if known.state == "reserved" and due is not None and due + EXPIRY_GRACE_MS < self.quiesced_at:
+                over = (self.quiesced_at - due) / 1000
                 what = f"order {known.order_id} is still reserved {over:.0f} s after its hold was over"
-                self.found(what, self._quiesced_at, order_id=known.order_id)
+                self.found(what, self.quiesced_at, order_id=known.order_id)
         for sku, read in self._stocks.final.items():
             self.looked["SKUs at rest"] += 1
             if read.stock is None:

@@ -5,12 +5,9 @@ In: every event that Kafka acknowledged. Out: at rest, the events without an eff
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from stocktide.loadtest.oracle.dispatcher import PendingRequest, hash_body, parse_event, sum_lines
+from stocktide.loadtest.oracle.dispatcher import Handlers, PendingRequest, hash_body, parse_event, sum_lines
 from stocktide.loadtest.oracle.history import DeadLetterPublished, Response
 from stocktide.loadtest.oracle.movements import MovementTracker
 from stocktide.loadtest.oracle.orders import RETURNED, SHIPPED, KnownOrder, OrderSnapshot, OrderTracker
@@ -46,7 +43,7 @@ class InputUnaccounted(Checker):
     """
 
     name = "input_unaccounted"
-    promise = "Every event that was taken has an outcome, or lies in the dead letters with its reason and origin."
+    promise = 6
 
     def __init__(self, orders: OrderTracker, movements: MovementTracker, park_ms: int = PARK_MS) -> None:
         super().__init__()
@@ -57,8 +54,8 @@ class InputUnaccounted(Checker):
         self._origins: set[int] = set()
         self._dead_letters: set[_EventHash] = set()
 
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return super().handlers() | {DeadLetterPublished: self._on_dead_letter}
+    def handlers(self) -> Handlers:
+        return {DeadLetterPublished: self._on_dead_letter}
 
     def on_response(self, request: PendingRequest, response: Response) -> None:
         """Add an event that Kafka acknowledged."""
@@ -67,7 +64,7 @@ class InputUnaccounted(Checker):
         self.looked["events taken"] += 1
         origin = None if response.topic is None else hash((response.topic, response.partition, response.offset))
         event = request.event
-        if event is None or not event.id or not request.kind.startswith(("order.", "stock.")):
+        if not event.id or not request.kind.startswith(("order.", "stock.")):
             key, id_, event_hash, effect_hash = "", "", hash(("bytes", request.number)), 0
         else:
             key, id_ = event.order_id or event.warehouse, event.id
@@ -83,8 +80,8 @@ class InputUnaccounted(Checker):
         self._origins.add(hash((dead_letter.topic, dead_letter.partition, dead_letter.offset)))
         if not dead_letter.reason or not dead_letter.topic or dead_letter.offset < 0:
             self.found(f"a dead letter without its reason or its origin: {dead_letter}", row.at)
-        sent = parse_raw_event(dead_letter.raw)
-        event = parse_event(sent) if sent else None
+        sent = dead_letter.event()
+        event = parse_event(sent)
         if event is None or not event.id:
             return
         kind, key = str(sent.get("type", "")), event.order_id or event.warehouse
@@ -97,7 +94,7 @@ class InputUnaccounted(Checker):
 
     def end(self) -> None:
         """Look for the result of each accepted event."""
-        if self._quiesced_at is None:
+        if self.quiesced_at is None:
             return
         for accepted in self._accepted.values():
             if accepted.event_hash in self._dead_letters or accepted.origin in self._origins:
@@ -136,8 +133,8 @@ class InputUnaccounted(Checker):
         return "no order came, and no dead letter"
 
     def _may_be_parked(self, since: int) -> bool:
-        assert self._quiesced_at is not None
-        return since + self._park_ms + PARK_GRACE_MS > self._quiesced_at
+        assert self.quiesced_at is not None
+        return since + self._park_ms + PARK_GRACE_MS > self.quiesced_at
 
     def _has_parked_return(self, known: KnownOrder, content: OrderSnapshot) -> bool:
         """Whether a return of more units than were shipped may still be parked; the sum of returns is then unknown."""
@@ -180,12 +177,3 @@ def _find_missing_event(accepted: AcceptedInput, known: KnownOrder, content: Ord
         # Whether an extension moved the deadline depends on its time; later states do not show it.
         done = state != "rejected"
     return None if done else f"the order is {state} at sequence {known.sequence}, and there is no dead letter"
-
-
-def parse_raw_event(raw: str | None) -> dict[str, Any]:
-    """The JSON object in the text of a dead letter; empty if it is none."""
-    try:
-        sent = msgspec.json.decode(raw or "")
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return {}
-    return sent if isinstance(sent, dict) else {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 from msgspec import structs
 
@@ -15,20 +14,20 @@ from stocktide.loadtest.oracle.answers import AnswerContradicted, AnswerLost
 from stocktide.loadtest.oracle.channels import FEED_LAG_MS_MAX, ChannelNotConverged, ChannelTracker, VersionWentBack
 from stocktide.loadtest.oracle.dispatcher import Listener, RecordDispatcher
 from stocktide.loadtest.oracle.evidence import EvidenceCollector
-from stocktide.loadtest.oracle.history import HistoryRecord, read_history
+from stocktide.loadtest.oracle.history import HistoryRecord
 from stocktide.loadtest.oracle.holds import HoldEndedTwice, HoldLeaked
 from stocktide.loadtest.oracle.inputs import PARK_MS, InputUnaccounted
 from stocktide.loadtest.oracle.log_explains import LogDoesNotExplain
 from stocktide.loadtest.oracle.movements import MovementTracker
 from stocktide.loadtest.oracle.on_hand import CountedTwice
 from stocktide.loadtest.oracle.orders import OrderTracker
-from stocktide.loadtest.oracle.oversold import CLOCK_SKEW_MS, Oversold
+from stocktide.loadtest.oracle.oversold import Oversold
 from stocktide.loadtest.oracle.stands_still import StandsStill
 from stocktide.loadtest.oracle.stocks import StockTracker
 from stocktide.loadtest.oracle.verdict import Checker, Verdict, Violation
 
-# A history file, its records, or a function that iterates over them from the start at each call.
-HistorySource = Path | Sequence[HistoryRecord] | Callable[[], Iterable[HistoryRecord]]
+# The records, or a function that iterates over them from the start at each call.
+HistorySource = Sequence[HistoryRecord] | Callable[[], Iterable[HistoryRecord]]
 # Records that a live judge keeps for evidence: some seconds of a run.
 RECENT_RECORDS_MAX = 5_000
 
@@ -39,19 +38,14 @@ class CheckerSet:
     def __init__(
         self,
         park_ms: int,
-        clock_skew_ms: int,
         behind_ms: int = FEED_LAG_MS_MAX,
         live_only: bool = False,
         recorded_live: bool = False,
     ) -> None:
-        orders, movements, stocks, channels = (
-            OrderTracker(),
-            MovementTracker(),
-            StockTracker(),
-            ChannelTracker(behind_ms),
-        )
+        orders, movements, stocks = OrderTracker(), MovementTracker(), StockTracker()
+        channels = ChannelTracker(behind_ms)
         self.checkers: tuple[Checker, ...] = (
-            Oversold(orders, movements, stocks, clock_skew_ms),
+            Oversold(orders, movements, stocks),
             AnswerContradicted(orders),
             HoldEndedTwice(orders),
             VersionWentBack(channels, stocks, orders),
@@ -77,7 +71,6 @@ def judge(
     history: HistorySource,
     *,
     park_ms: int = PARK_MS,
-    clock_skew_ms: int = CLOCK_SKEW_MS,
     behind_ms: int = FEED_LAG_MS_MAX,
     recorded_live: bool = False,
 ) -> Verdict:
@@ -87,7 +80,7 @@ def judge(
     its APIs behind the topics. With `recorded_live` the rows were recorded when they arrived, so that stalls can be
     detected. The history is read once, and a second time for evidence if there are violations.
     """
-    checker_set = CheckerSet(park_ms, clock_skew_ms, behind_ms, recorded_live=recorded_live)
+    checker_set = CheckerSet(park_ms, behind_ms, recorded_live=recorded_live)
     dispatcher = checker_set.dispatcher
     for record in _records(history):
         dispatcher.feed(record)
@@ -111,11 +104,10 @@ def judge(
 class LiveJudge:
     """Judges during the run: overselling, contradicted answers, holds that end twice, versions that go back."""
 
-    def __init__(self, *, clock_skew_ms: int = CLOCK_SKEW_MS, recorded_live: bool = False) -> None:
-        self._checker_set = CheckerSet(PARK_MS, clock_skew_ms, live_only=True, recorded_live=recorded_live)
+    def __init__(self, *, recorded_live: bool = False) -> None:
+        self._checker_set = CheckerSet(PARK_MS, live_only=True, recorded_live=recorded_live)
         self._recent: deque[HistoryRecord] = deque(maxlen=RECENT_RECORDS_MAX)
         self._reported: Counter[str] = Counter()
-        self.first: Violation | None = None
 
     def feed(self, record: HistoryRecord) -> list[Violation]:
         """Add one record; the violations that it reveals."""
@@ -132,14 +124,10 @@ class LiveJudge:
         evidence = EvidenceCollector(new)
         for recent in self._recent:
             evidence.add(recent)
-        with_evidence = [evidence.with_evidence(violation) for violation in new]
-        self.first = self.first or next(iter(with_evidence), None)
-        return with_evidence
+        return [evidence.with_evidence(violation) for violation in new]
 
 
 def _records(history: HistorySource) -> Iterable[HistoryRecord]:
-    if isinstance(history, Path):
-        return read_history(history)
     return history() if callable(history) else history
 
 

@@ -7,12 +7,11 @@ the topics do not explain is a violation.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
 from msgspec import structs
 
 from stocktide.loadtest.client.contract import StockView
+from stocktide.loadtest.oracle.dispatcher import Handlers
 from stocktide.loadtest.oracle.history import PolicyPublished, ReadPolicy, UnreadableRow
 from stocktide.loadtest.oracle.holds import HeldUnits
 from stocktide.loadtest.oracle.movements import TRANSFERRED, MovementTracker
@@ -33,7 +32,7 @@ class LogDoesNotExplain(Checker):
     """
 
     name = "log_does_not_explain"
-    promise = "Every number follows from the published records alone."
+    promise = 7
 
     def __init__(self, orders: OrderTracker, movements: MovementTracker, stocks: StockTracker) -> None:
         super().__init__()
@@ -42,10 +41,10 @@ class LogDoesNotExplain(Checker):
         self._stocks = stocks
         self._policies: dict[Level, PolicyPublished] = {}
         self._final_policies: dict[Level, ReadPolicy] = {}
-        stocks.add_listener(self._on_stock_row)
+        stocks.listeners.append(self._on_stock_row)
 
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return super().handlers() | {
+    def handlers(self) -> Handlers:
+        return {
             PolicyPublished: self._on_policy_row,
             ReadPolicy: self._on_read_policy,
             UnreadableRow: self._on_unreadable,
@@ -64,7 +63,7 @@ class LogDoesNotExplain(Checker):
             self._policies[level] = row
 
     def _on_read_policy(self, read: ReadPolicy) -> None:
-        if self._quiesced_at is not None:
+        if self.quiesced_at is not None:
             self._final_policies[read.channel, read.sku] = read
 
     def _on_unreadable(self, row: UnreadableRow) -> None:
@@ -72,7 +71,7 @@ class LogDoesNotExplain(Checker):
 
     def end(self) -> None:
         """Derive all numbers from the rows, and compare."""
-        if self._quiesced_at is None:
+        if self.quiesced_at is None:
             return
         held_units, on_hand = HeldUnits(), OnHandTotals(self._orders, self._movements)
         for known in self._orders:

@@ -6,14 +6,14 @@ and never changes afterwards; its key is its warehouse and id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from stocktide.loadtest.client.contract import MovedLineView, MovementView
-from stocktide.loadtest.oracle.dispatcher import PendingRequest, SentLine, time_ms
+from stocktide.loadtest.oracle.dispatcher import Handlers, Listener, PendingRequest, SentLine, time_ms
 from stocktide.loadtest.oracle.history import HistoryRecord, MovementPublished, ReadMovement, Response
 
 COUNTED, TRANSFERRED, ADJUSTED = "stock.counted", "stock.transferred", "stock.adjusted"
@@ -61,19 +61,15 @@ class MovementObservation(NamedTuple):
     differs: bool
 
 
-class MovementTracker:
-    """Tracks all movements."""
+class MovementTracker(Listener):
+    """Tracks all movements. `listeners` are called for every observation."""
 
     def __init__(self) -> None:
         self.movements: dict[tuple[str, str], KnownMovement] = {}
         self.counts: dict[tuple[str, str], list[AppliedCount]] = {}
-        self._listeners: list[Callable[[MovementObservation], None]] = []
+        self.listeners: list[Callable[[MovementObservation], None]] = []
 
-    def add_listener(self, listener: Callable[[MovementObservation], None]) -> None:
-        """Call `listener` for every observation."""
-        self._listeners.append(listener)
-
-    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
+    def handlers(self) -> Handlers:
         return {MovementPublished: lambda row: self._observe(row.movement, row), ReadMovement: self._on_read}
 
     def __iter__(self) -> Iterator[KnownMovement]:
@@ -81,7 +77,7 @@ class MovementTracker:
 
     def on_request(self, request: PendingRequest) -> None:
         event = request.event
-        if event is None or not request.kind.startswith("stock.") or event.id is None:
+        if not request.kind.startswith("stock.") or event.id is None:
             return
         known = self._movement(event.warehouse, event.id)
         if request.body in known.bodies:
@@ -93,14 +89,9 @@ class MovementTracker:
         if known.content is None:
             known.kind, known.sent_lines = request.kind, (*known.sent_lines, *event.lines)
 
-    def on_response(self, request: PendingRequest, head: Response) -> None:
+    def on_response(self, request: PendingRequest, response: Response) -> None:
         """A rejected body has no effect."""
-        if (
-            request.event is None
-            or request.event.id is None
-            or head.status < 400
-            or not request.kind.startswith("stock.")
-        ):
+        if request.event.id is None or response.status < 400 or not request.kind.startswith("stock."):
             return
         known = self._movement(request.event.warehouse, request.event.id)
         known.bodies = tuple(body for body in known.bodies if body != request.body)
@@ -134,7 +125,7 @@ class MovementTracker:
         if has_new_batch:
             known.batch = movement.batch
             self._add_counts(known)
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener(observation)
 
     def _add_counts(self, known: KnownMovement) -> None:

@@ -7,6 +7,7 @@ after a count.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from stocktide.loadtest.client.contract import WarehouseStockView
@@ -56,20 +57,22 @@ class OnHandSums:
     SKUs with movements that this run did not request."""
 
     def __init__(self, orders: OrderTracker, movements: MovementTracker) -> None:
-        self.on_hand: dict[tuple[str, str], Interval] = {}
-        self.damaged: dict[tuple[str, str], Interval] = {}
+        self.on_hand: dict[tuple[str, str], Interval] = defaultdict(Interval)
+        self.damaged: dict[tuple[str, str], Interval] = defaultdict(Interval)
         self.unknown_skus: set[str] = set()
-        self.warehouses_of: dict[str, set[str]] = {}
+        self.warehouses_of: dict[str, set[str]] = defaultdict(set)
         self._counts = movements.counts
         for movement in movements:
             self._add_movement(movement)
         for known in orders:
             self._add_order(known)
+        for sku, warehouse in (*self.on_hand, *self.damaged):
+            self.warehouses_of[sku].add(warehouse)
 
     def _add_movement(self, movement: KnownMovement) -> None:
         for line in movement.lines:
-            self._interval(self.on_hand, line.sku, movement.warehouse).add(line.change)
-            self._interval(self.damaged, line.sku, movement.warehouse).add(line.damaged)
+            self.on_hand[line.sku, movement.warehouse].add(line.change)
+            self.damaged[line.sku, movement.warehouse].add(line.damaged)
             if movement.kind != TRANSFERRED or line.outcome != "transferred":
                 continue
             if len(movement.destinations) != 1:
@@ -82,7 +85,7 @@ class OnHandSums:
             # If a count already included the departure, the units arrived: otherwise the transfer had no effect.
             arrived = True if line.change == 0 else None if included is None else not included
             if arrived is not False:
-                self._interval(self.on_hand, line.sku, destination).add(line.quantity, certain=arrived is True)
+                self.on_hand[line.sku, destination].add(line.quantity, certain=arrived is True)
 
     def _add_order(self, known: KnownOrder) -> None:
         content = known.content()
@@ -104,14 +107,14 @@ class OnHandSums:
             if line.sku != sku:
                 continue
             if move.kind == RETURNED and line.condition == "damaged":
-                self._interval(self.damaged, sku, line.warehouse).add(line.quantity, applied)
+                self.damaged[sku, line.warehouse].add(line.quantity, applied)
                 continue
             included = self._included_in_count(
                 sku, line.warehouse, move.occurred_ms, move.batch, move.first_shown_batch or _NO_BATCH_LIMIT
             )
             if included is not True:
                 units = line.quantity if move.kind == RETURNED else -line.quantity
-                self._interval(self.on_hand, sku, line.warehouse).add(units, applied and included is False)
+                self.on_hand[sku, line.warehouse].add(units, applied and included is False)
 
     def _included_in_count(
         self, sku: str, warehouse: str, occurred_ms: int | None, after: int, until: int
@@ -128,13 +131,6 @@ class OnHandSums:
             return True
         return None if possible else False
 
-    def _interval(self, intervals: dict[tuple[str, str], Interval], sku: str, warehouse: str) -> Interval:
-        interval = intervals.get((sku, warehouse))
-        if interval is None:
-            interval = intervals[sku, warehouse] = Interval()
-            self.warehouses_of.setdefault(sku, set()).add(warehouse)
-        return interval
-
 
 class CountedTwice(Checker):
     """Promise 3: an event counts once, however often it arrives.
@@ -144,14 +140,14 @@ class CountedTwice(Checker):
     """
 
     name = "counted_twice"
-    promise = "An event counts once, however often it arrives."
+    promise = 3
 
     def __init__(self, orders: OrderTracker, movements: MovementTracker, stocks: StockTracker) -> None:
         super().__init__()
         self._orders = orders
         self._movements = movements
         self._stocks = stocks
-        movements.add_listener(self._observe)
+        movements.listeners.append(self._observe)
 
     def _observe(self, observation: MovementObservation) -> None:
         movement, known = observation.movement, observation.known
@@ -168,7 +164,7 @@ class CountedTwice(Checker):
         for known in self._orders:
             if known.bodies and known.sequences:
                 self._count_changes(known)
-        if self._quiesced_at is None:
+        if self.quiesced_at is None:
             return
         sums = OnHandSums(self._orders, self._movements)
         for sku, read in self._stocks.final.items():
@@ -195,10 +191,10 @@ class CountedTwice(Checker):
     def _compare(self, sums: OnHandSums, read: ReadStock) -> None:
         stock, nothing = read.stock, WarehouseStockView()
         assert stock is not None
-        for where in sorted({*stock.warehouses, *sums.warehouses_of.get(read.sku, ())}):
+        for where in sorted({*stock.warehouses, *sums.warehouses_of[read.sku]}):
             shelf = stock.warehouses.get(where, nothing)
             for counter, intervals in (("on_hand", sums.on_hand), ("damaged", sums.damaged)):
-                interval = intervals.get((read.sku, where)) or Interval()
+                interval = intervals[read.sku, where]
                 number = int(getattr(shelf, counter))
                 self.looked["sums"] += 1
                 self.remarks["sums known exactly"] += interval.low == interval.high

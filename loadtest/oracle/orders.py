@@ -8,15 +8,15 @@ that state is kept, packed. Rows may be repeated or late, and reads may show an 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from sys import intern
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from stocktide.loadtest.client.contract import LineView, OrderView
-from stocktide.loadtest.oracle.dispatcher import PendingRequest, SentLine, time_ms
+from stocktide.loadtest.oracle.dispatcher import Handlers, Listener, PendingRequest, SentLine, time_ms
 from stocktide.loadtest.oracle.history import HistoryRecord, OrderPublished, ReadOrder, Response
 
 Source = Literal["response", "row", "read"]
@@ -67,7 +67,7 @@ class RequestedMove:
         self.batch = request.batch
         self.body = request.body
         self.lines = lines
-        self.occurred_ms = time_ms(None if request.event is None else request.event.occurred_at)
+        self.occurred_ms = time_ms(request.event.occurred_at)
         self.certain = False
         self.first_shown_batch = 0
 
@@ -158,19 +158,15 @@ class OrderObservation:
         return before.describe() if before else "nothing", _snapshot(self.order).describe()
 
 
-class OrderTracker:
-    """Tracks all orders. Listeners are called before the next record is handled."""
+class OrderTracker(Listener):
+    """Tracks all orders. `listeners` are called for every observation, before the next record is handled."""
 
     def __init__(self) -> None:
         self.orders: dict[str, KnownOrder] = {}
-        self._listeners: list[Callable[[OrderObservation], None]] = []
+        self.listeners: list[Callable[[OrderObservation], None]] = []
 
-    def add_listener(self, listener: Callable[[OrderObservation], None]) -> None:
-        """Call `listener` for every observation."""
-        self._listeners.append(listener)
-
-    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
-        return {OrderPublished: self._on_row, ReadOrder: self._on_read}
+    def handlers(self) -> Handlers:
+        return {OrderPublished: lambda row: self._observe(row.order, "row", row), ReadOrder: self._on_read}
 
     def __iter__(self) -> Iterator[KnownOrder]:
         return iter(self.orders.values())
@@ -185,7 +181,7 @@ class OrderTracker:
     def on_request(self, request: PendingRequest) -> None:
         """Add the request to its order, and set the request's `acknowledged_sequence` and `is_new`."""
         event = request.event
-        if event is None or not request.kind.startswith("order.") or not event.order_id:
+        if not request.kind.startswith("order.") or not event.order_id:
             return
         known = self.order(event.order_id)
         request.acknowledged_sequence = known.acknowledged_sequence
@@ -209,7 +205,7 @@ class OrderTracker:
     def on_response(self, request: PendingRequest, response: Response) -> None:
         """Add the response; one that shows an order is an observation."""
         event = request.event
-        if event is None or not event.order_id or not request.kind.startswith("order."):
+        if not event.order_id or not request.kind.startswith("order."):
             return
         known = self.order(event.order_id)
         if request.kind == "order.placed" and response.status in (200, 201) and known.accepted is None:
@@ -220,9 +216,6 @@ class OrderTracker:
                     move.certain = True
         if response.order is not None:
             self._observe(response.order, "response", response)
-
-    def _on_row(self, row: OrderPublished) -> None:
-        self._observe(row.order, "row", row)
 
     def _on_read(self, read: ReadOrder) -> None:
         if read.order is not None:
@@ -244,7 +237,7 @@ class OrderTracker:
                 known.expiring_ms = time_ms(order.expires_at) if order.state == "reserved" else None
         if known.moves and order.batch:
             _update_first_shown_batch(known, order)
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener(observation)
         if source == "row":
             known.row_last = sequence

@@ -34,17 +34,14 @@ class Oversold(Checker):
     """
 
     name = "oversold"
-    promise = "An order never takes a unit that is not there."
+    promise = 1
 
-    def __init__(
-        self, orders: OrderTracker, movements: MovementTracker, stocks: StockTracker, clock_skew_ms: int = CLOCK_SKEW_MS
-    ) -> None:
+    def __init__(self, orders: OrderTracker, movements: MovementTracker, stocks: StockTracker) -> None:
         super().__init__()
         self._orders = orders
         self._receipts = ReceiptBounds(movements)
         self._decreases = DecreaseBounds(orders, movements)
         self._stocks = stocks
-        self._clock_skew_ms = clock_skew_ms
         # Units that are certainly promised, by location, and those of each order.
         self._promised: Counter[Location] = Counter()
         self._certain_holds: dict[str, tuple[tuple[Location, int], ...]] = {}
@@ -53,17 +50,17 @@ class Oversold(Checker):
         # The time of the last count at each location.
         self._counted_at_ms: dict[Location, int] = {}
         self._unresolved: list[_Shortfall] = []
-        orders.add_listener(self._observe)
-        stocks.add_listener(self._on_stock_row)
+        orders.listeners.append(self._observe)
+        stocks.listeners.append(self._on_stock_row)
         # After the listener of `DecreaseBounds`, which has to see a movement first.
-        movements.add_listener(self._on_movement)
+        movements.listeners.append(self._on_movement)
 
     def on_request(self, request: PendingRequest) -> None:
         """From now on the request may have any of its effects."""
         self._receipts.on_request(request)
         self._decreases.on_request(request)
         event = request.event
-        if event is None or not request.kind.startswith("order."):
+        if not request.kind.startswith("order."):
             return
         for order_id in (event.order_id, event.supersedes):
             if order_id and (known := self._orders.orders.get(order_id)) is not None:
@@ -82,7 +79,7 @@ class Oversold(Checker):
 
     def _observe(self, observation: OrderObservation) -> None:
         order, known = observation.order, observation.known
-        latest_now = observation.record.at + self._clock_skew_ms
+        latest_now = observation.record.at + CLOCK_SKEW_MS
         self._expire(latest_now)
         if order.sequence < known.sequence:
             return

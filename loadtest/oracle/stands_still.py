@@ -7,10 +7,11 @@ its wait.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
-from stocktide.loadtest.oracle.dispatcher import PendingRequest, parse_event
+from stocktide.loadtest.oracle.dispatcher import Handlers, PendingRequest, parse_event
 from stocktide.loadtest.oracle.history import (
     ChannelUpdatePublished,
     DeadLetterPublished,
@@ -24,7 +25,6 @@ from stocktide.loadtest.oracle.history import (
     Unsubscribed,
     UpdateReceived,
 )
-from stocktide.loadtest.oracle.inputs import parse_raw_event
 from stocktide.loadtest.oracle.verdict import Checker
 
 STALL_MS = 10_000
@@ -75,10 +75,9 @@ class _Path:
 
 
 class StandsStill(Checker):
-    """Finds accepted work without a result."""
+    """Finds accepted work without a result: where work waits, something moves, unless a fault is under way."""
 
-    name: ClassVar[str] = "stands_still"
-    promise: ClassVar[str] = "where work waits, something moves within 10 s, unless a fault is under way"
+    name = "stands_still"
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,10 +86,9 @@ class StandsStill(Checker):
         self._movements = _Path("new movements were accepted, and no row of adjustments or dead-letters came")
         self._channel_paths: dict[int, _Path] = {}
         self._available: dict[str, int] = {}
-        # By channel and subscriber: its path, and its newest version of each SKU.
-        self._subscribers: dict[str, dict[str, tuple[_Path, dict[str, int]]]] = {}
-        self._channels: dict[str, str] = {}
-        self._versions: dict[str, dict[str, int]] = {}
+        # By channel, the path of each connected subscriber; and the newest version of each SKU that a subscriber has.
+        self._feeds: dict[str, dict[str, _Path]] = defaultdict(dict)
+        self._versions: dict[str, dict[str, int]] = defaultdict(dict)
         # A row may be recorded before the response that accepts its event.
         self._rows_seen: set[tuple[str, str]] = set()
         # By path, what was accepted since its last row: ("", order) or (warehouse, movement).
@@ -102,10 +100,10 @@ class StandsStill(Checker):
         self._at = 0
         self._grace_until = 0
 
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return super().handlers() | {
-            OrderPublished: self._on_order,
-            MovementPublished: self._on_movement,
+    def handlers(self) -> Handlers:
+        handlers: Handlers = {
+            OrderPublished: lambda row: self._on_result(("", row.order.order_id), self._orders),
+            MovementPublished: lambda row: self._on_result((row.movement.warehouse, row.movement.id), self._movements),
             DeadLetterPublished: self._on_dead_letter,
             StockPublished: self._on_stock,
             ChannelUpdatePublished: self._on_channel,
@@ -113,8 +111,16 @@ class StandsStill(Checker):
             Unsubscribed: self._on_unsubscribed,
             UpdateReceived: self._on_saw,
             FaultRecord: self._on_fault,
-            RunQuiesced: self._on_rested,
+            RunQuiesced: lambda _: None,
         }
+        return {kind: self._ticking(handle) for kind, handle in handlers.items()}
+
+    def _ticking(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
+        def tick_and_handle(record: Any) -> None:
+            self._tick(record.at)
+            handle(record)
+
+        return tick_and_handle
 
     def on_request(self, request: PendingRequest) -> None:
         self._tick(request.at)
@@ -129,8 +135,6 @@ class StandsStill(Checker):
         if response.status < 300 and not response.replayed and request.is_new:
             self.looked["accepted"] += 1
             event = request.event
-            if event is None:
-                return
             key, path = ("", event.order_id), self._orders
             if request.kind.startswith("stock."):
                 key, path = (event.warehouse, event.id or ""), self._movements
@@ -145,19 +149,9 @@ class StandsStill(Checker):
         if request.door == "http":
             self._answers.remove_one()
 
-    def _on_order(self, row: OrderPublished) -> None:
-        self._tick(row.at)
-        self._on_result(("", row.order.order_id), self._orders)
-
-    def _on_movement(self, row: MovementPublished) -> None:
-        self._tick(row.at)
-        self._on_result((row.movement.warehouse, row.movement.id), self._movements)
-
     def _on_dead_letter(self, row: DeadLetterPublished) -> None:
         """A rejection takes the path of the rows; bytes that are no event take another."""
-        self._tick(row.at)
-        sent = parse_raw_event(row.letter.raw)
-        event = parse_event(sent) if sent else None
+        event = parse_event(row.letter.event())
         for key in () if event is None else (("", event.order_id), (event.warehouse, event.id or "")):
             for path, waiting in self._waiting.items():
                 if key in waiting:
@@ -169,7 +163,6 @@ class StandsStill(Checker):
         path.reset()
 
     def _on_stock(self, row: StockPublished) -> None:
-        self._tick(row.at)
         before = self._available.get(row.stock.sku, 0)
         now = self._available[row.stock.sku] = row.stock.available
         if before != now and min(before, now) > 0:
@@ -180,48 +173,38 @@ class StandsStill(Checker):
             path.add_pending(self._clock)
 
     def _on_channel(self, row: ChannelUpdatePublished) -> None:
-        self._tick(row.at)
         if (path := self._channel_paths.get(row.partition)) is not None:
             path.reset()
         update = row.update
-        for path, versions in self._subscribers.get(update.channel, {}).values():
-            if versions.get(update.sku, -1) < update.version:
-                path.add_pending(self._clock)
+        for subscriber, feed in self._feeds[update.channel].items():
+            if self._versions[subscriber].get(update.sku, -1) < update.version:
+                feed.add_pending(self._clock)
 
     def _on_subscribed(self, row: Subscribed) -> None:
-        self._tick(row.at)
         what = f"rows of channel-stock came for {row.channel}, and subscriber {row.subscriber} got nothing"
-        # A resumed feed does not repeat updates.
-        versions = self._versions.setdefault(row.subscriber, {})
-        self._forget(row.subscriber)
-        self._channels[row.subscriber] = row.channel
-        self._subscribers.setdefault(row.channel, {})[row.subscriber] = (_Path(what), versions)
+        self._remove_feed(row.subscriber)
+        # Its versions stay: a resumed feed does not repeat updates.
+        self._feeds[row.channel][row.subscriber] = _Path(what)
 
     def _on_unsubscribed(self, row: Unsubscribed) -> None:
-        self._tick(row.at)
-        self._forget(row.subscriber)
+        self._remove_feed(row.subscriber)
 
-    def _forget(self, subscriber: str) -> None:
-        if (channel := self._channels.pop(subscriber, None)) is not None:
-            del self._subscribers[channel][subscriber]
+    def _remove_feed(self, subscriber: str) -> None:
+        for feeds in self._feeds.values():
+            feeds.pop(subscriber, None)
 
     def _on_saw(self, row: UpdateReceived) -> None:
-        self._tick(row.at)
-        if (channel := self._channels.get(row.subscriber)) is not None:
-            path, versions = self._subscribers[channel][row.subscriber]
-            path.reset()
+        if (feed := self._feeds[row.update.channel].get(row.subscriber)) is not None:
+            feed.reset()
+            versions = self._versions[row.subscriber]
             versions[row.update.sku] = max(row.update.version, versions.get(row.update.sku, -1))
 
     def _on_fault(self, fault: FaultRecord) -> None:
-        self._tick(fault.at)
         self._faults += 1 if fault.stage == "begun" else -1
         self._grace_until = fault.at + GRACE_MS
 
-    def _on_rested(self, rested: RunQuiesced) -> None:
-        self._tick(rested.at)
-
     def _paths(self) -> list[_Path]:
-        feeds = (path for subscribers in self._subscribers.values() for path, _ in subscribers.values())
+        feeds = (feed for feeds in self._feeds.values() for feed in feeds.values())
         return [self._answers, self._orders, self._movements, *self._channel_paths.values(), *feeds]
 
     def _tick(self, at: int) -> None:

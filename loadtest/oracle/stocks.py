@@ -6,24 +6,23 @@ version names one state of the SKU; rows may be repeated, and after a crash an o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from stocktide.loadtest.client.contract import StockView
-from stocktide.loadtest.oracle.dispatcher import PendingRequest
-from stocktide.loadtest.oracle.history import ReadStock, RunQuiesced, StockPublished
+from stocktide.loadtest.oracle.dispatcher import Handlers, Listener, PendingRequest
+from stocktide.loadtest.oracle.history import ReadStock, StockPublished
 
 
+@dataclass(slots=True, eq=False)
 class KnownStock:
-    """A SKU: its newest row, and the version of the last row."""
+    """A SKU: its newest row, and the version of the last row. `existed_before_run`: it existed before the first
+    request, so the origin of its units is unknown."""
 
-    __slots__ = ("existed_before_run", "last", "newest")
-
-    def __init__(self, row: StockView, existed_before_run: bool) -> None:
-        self.newest = row
-        self.last = row.version
-        # It existed before the first request: the origin of its units is unknown.
-        self.existed_before_run = existed_before_run
+    newest: StockView
+    last: int
+    existed_before_run: bool
 
 
 class StockObservation(NamedTuple):
@@ -35,27 +34,18 @@ class StockObservation(NamedTuple):
     row: StockPublished
 
 
-class StockTracker:
-    """Tracks all SKUs."""
+class StockTracker(Listener):
+    """Tracks all SKUs. `listeners` are called for every row."""
 
     def __init__(self) -> None:
         self.skus: dict[str, KnownStock] = {}
         # The last read of each SKU at rest.
         self.final: dict[str, ReadStock] = {}
-        self._quiesced = False
-        self._listeners: list[Callable[[StockObservation], None]] = []
+        self.listeners: list[Callable[[StockObservation], None]] = []
         self._run_started = False
 
-    def add_listener(self, listener: Callable[[StockObservation], None]) -> None:
-        """Call `listener` for every row."""
-        self._listeners.append(listener)
-
-    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
-        return {
-            StockPublished: self._on_row,
-            ReadStock: self._on_read,
-            RunQuiesced: lambda _: setattr(self, "_quiesced", True),
-        }
+    def handlers(self) -> Handlers:
+        return {StockPublished: self._on_row, ReadStock: self._on_read}
 
     def on_request(self, request: PendingRequest) -> None:
         self._run_started = True
@@ -66,18 +56,18 @@ class StockTracker:
         return known is not None and known.existed_before_run
 
     def _on_read(self, read: ReadStock) -> None:
-        if self._quiesced:
+        if self.quiesced_at is not None:
             self.final[read.sku] = read
 
     def _on_row(self, row: StockPublished) -> None:
         stock, known = row.stock, self.skus.get(row.stock.sku)
         if known is None:
             before = None
-            known = self.skus[stock.sku] = KnownStock(stock, not self._run_started)
+            known = self.skus[stock.sku] = KnownStock(stock, stock.version, not self._run_started)
         else:
             before, known.last = known.newest, stock.version
         observation = StockObservation(known, stock, before, row)
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener(observation)
         if before is None or stock.version > before.version:
             known.newest = stock

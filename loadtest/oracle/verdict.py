@@ -6,13 +6,14 @@ A checker that examined nothing makes the run invalid: it proves nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
 
-from stocktide.loadtest.oracle.history import HistoryRecord, RunQuiesced
+from stocktide.loadtest.oracle.dispatcher import Listener
+from stocktide.loadtest.oracle.history import HistoryRecord
 
 # Violations kept per checker: the first ones explain most, and a broken run has one for each order.
 VIOLATIONS_KEPT_MAX = 20
@@ -39,10 +40,13 @@ class Violation(Struct, frozen=True, omit_defaults=True):
 
 
 class CheckerResult(Struct, frozen=True):
-    """The result of one checker: how many of which things it examined (`looked`), and what it found."""
+    """The result of one checker: how many of which things it examined (`looked`), and what it found.
+
+    `promise`: its number in the design; 0 for none.
+    """
 
     checker: str
-    promise: str
+    promise: int
     looked: dict[str, int]
     remarks: dict[str, int]
     found: int
@@ -101,11 +105,11 @@ class Verdict(Struct, frozen=True):
                     yield f"        {msgspec.json.encode(record).decode()}"
 
 
-class Checker:
+class Checker(Listener):
     """The checker of one promise. Subclasses handle records (see `RecordDispatcher`) and call `found`."""
 
     name: ClassVar[str]
-    promise: ClassVar[str]
+    promise: ClassVar[int] = 0
 
     def __init__(self) -> None:
         self.looked: Counter[str] = Counter()
@@ -113,14 +117,6 @@ class Checker:
         self.remarks: Counter[str] = Counter()
         self.count = 0
         self.violations: list[Violation] = []
-        self._quiesced_at: int | None = None
-
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        """A handler for each type of record that the checker needs; subclasses add theirs."""
-        return {RunQuiesced: self._on_quiesced}
-
-    def _on_quiesced(self, record: RunQuiesced) -> None:
-        self._quiesced_at = record.at
 
     def end(self) -> None:
         """Check what can be checked only at the end of the history."""
@@ -143,11 +139,5 @@ class Checker:
             self.violations.append(Violation(self.name, what, at, *about))
 
     def checked(self) -> CheckerResult:
-        return CheckerResult(
-            self.name,
-            self.promise,
-            dict(self.looked),
-            dict(self.remarks),
-            self.count,
-            tuple(self.violations),
-        )
+        looked, remarks = dict(self.looked), dict(self.remarks)
+        return CheckerResult(self.name, self.promise, looked, remarks, self.count, tuple(self.violations))

@@ -49,11 +49,11 @@ class HttpEventSink:
 
     async def ship(self, event: Event) -> None:
         """Send the shipment as an event."""
-        await self._start(self._client.send_events([event]))
+        await self._start(self._client.send_event(event))
 
     async def movement(self, event: Event) -> None:
         """Send a movement and wait for it, so that movements of a warehouse keep their order."""
-        await self._client.send_movement(event)
+        await self._client.send_event(event)
 
     async def wait_until_consumed(self) -> bool:
         """Wait for every response: the API responds when the order's batch is settled."""

@@ -9,12 +9,9 @@ import asyncio
 from collections import Counter
 
 from stocktide.loadtest.client.contract import DeadLetterView, MovementView, OrderView
-from stocktide.loadtest.client.events import Event, order_shipped
+from stocktide.loadtest.client.events import Event, order_shipped, shipment_lines
 from stocktide.loadtest.replay.stock_model import StockModel
 from stocktide.loadtest.workload.retail import ID_PREFIX
-
-# Units of an order to ship: (sku, units, warehouse).
-Shipment = list[tuple[str, int, str]]
 
 
 class OutcomeTracker:
@@ -36,7 +33,8 @@ class OutcomeTracker:
         self._shipped: set[str] = set()
         self._ended: dict[str, str] = {}
         self._placed: dict[str, str] = {}
-        self._unshipped: dict[str, Shipment] = {}
+        # The lines to ship of orders that this run has not sent yet.
+        self._unshipped: dict[str, list[Event]] = {}
         self._movements_sent: set[str] = set()
         self._movements_waiting: set[str] = set()
         self._movements_ended: dict[str, str] = {}
@@ -72,7 +70,7 @@ class OutcomeTracker:
             self._unshipped.pop(row.order_id, None)
             self._end_order(row.order_id, _final_reason(row))
         elif self._ships and row.state == "paid":
-            self._ship(row.order_id, _shipment_of(row))
+            self._ship(row.order_id, shipment_lines(row))
 
     def on_movement(self, row: MovementView) -> None:
         """Handle a row of `adjustments`."""
@@ -124,7 +122,7 @@ class OutcomeTracker:
             return not any(line.reserved for line in row.lines)
         return True
 
-    def _ship(self, order_id: str, shipment: Shipment) -> None:
+    def _ship(self, order_id: str, shipment: list[Event]) -> None:
         if (at := self._waiting.get(order_id)) is None:
             self._unshipped[order_id] = shipment
         elif order_id not in self._shipped:
@@ -150,12 +148,3 @@ def _final_reason(row: OrderView) -> str:
     if row.state != "rejected":
         return row.state
     return next((line.reason for line in row.lines if line.reason), row.state)
-
-
-def _shipment_of(row: OrderView) -> Shipment:
-    return [
-        (line.sku, units, warehouse)
-        for line in row.lines
-        for warehouse, units in line.warehouses.items()
-        if line.reserved and units
-    ]

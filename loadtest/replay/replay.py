@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stocktide.errors import StocktideError
 from stocktide.loadtest.client.contract import DeadLetterView, MovementView, OrderView
@@ -32,7 +32,7 @@ from stocktide.loadtest.replay.stock_model import StockModel, find_differences
 from stocktide.loadtest.workload import retail
 from stocktide.loadtest.workload.retail import invoice_movements, invoice_orders, opening_receipts
 from stocktide.loadtest.workload.retail_dates import DateOrder
-from stocktide.loadtest.workload.retail_text import is_encoding
+from stocktide.loadtest.workload.retail_text import check_encoding
 
 # Orders without an outcome: enough to keep every stage busy; more would only wait in Kafka.
 ORDERS_OPEN_MAX = 5_000
@@ -70,15 +70,14 @@ class ReplayOptions:
     security: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def check(self) -> None:
-        """Raise ReplayError where an option cannot be used."""
+        """Raise ReplayError or RetailError where an option cannot be used."""
         if self.kafka is None:
             raise ReplayError("the replay follows topics by either door: it needs Kafka's HOST:PORT")
         if self.opening is not None and not 1 <= self.opening <= QUANTITY_MAX:
             raise ReplayError(f"an opening of {self.opening} units: from 1 to {QUANTITY_MAX}")
         if self.speed is not None and not self.speed > 0:
             raise ReplayError(f"a speed of {self.speed}: more than 0, or max")
-        if not is_encoding(self.encoding):
-            raise ReplayError(f"--encoding {self.encoding!r} is no encoding; some are utf-8, cp1252, gb18030, utf-16")
+        check_encoding(self.encoding)
         if self.report is not None and not self.report.absolute().parent.is_dir():
             raise ReplayError(f"the report cannot be written: there is no folder {self.report.parent}")
 
@@ -158,6 +157,15 @@ class FileReplay:
         self._sink = sink
         self._client = client
         self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("orders", total=survey.orders, rate="")
         self._shipping: asyncio.Task[None] | None = None
         self._report = ReplayReport(options.file.name, options.door, options.until, options.opening, rows=survey.rows)
         self._report.skipped = dict(survey.skipped.most_common())
@@ -174,10 +182,9 @@ class FileReplay:
         started_at = loop.time()
         self._shipping = asyncio.create_task(self._ship())
         try:
-            with self._progress() as progress:
-                task = progress.add_task("orders", total=self._survey.orders, rate="")
-                await self._send(progress, task)
-                await self._wait_for_outcomes(0, progress, task)
+            with self._progress:
+                await self._send()
+                await self._wait_for_outcomes(0)
         finally:
             self._shipping.cancel()
             await asyncio.gather(self._shipping, return_exceptions=True)
@@ -198,7 +205,7 @@ class FileReplay:
             await self._wait_for_outcomes(0)
         return not self._outcomes.movements_waiting()
 
-    async def _send(self, progress: Progress, task: TaskID) -> None:
+    async def _send(self) -> None:
         report = self._report
         pacer = _Pacer(self._options.speed)
         for invoice in retail.read(self._options.file, self._options.form):
@@ -206,7 +213,7 @@ class FileReplay:
             report.invoices += 1
             for placed in invoice_orders(invoice):
                 if self._outcomes.waiting() >= ORDERS_OPEN_MAX:
-                    await self._wait_for_outcomes(ORDERS_OPEN_MAX - 1, progress, task)
+                    await self._wait_for_outcomes(ORDERS_OPEN_MAX - 1)
                 self._outcomes.sent_order(placed)
                 await self._sink.order(placed)
                 report.orders += 1
@@ -215,15 +222,13 @@ class FileReplay:
             for movement in invoice_movements(invoice):
                 self._outcomes.sent_movement(movement)
                 await self._sink.movement(movement)
-            self._advance(progress, task)
+            self._advance()
 
     async def _ship(self) -> None:
         while True:
             await self._sink.ship(await self._outcomes.shippable.get())
 
-    async def _wait_for_outcomes(
-        self, open_max: int, progress: Progress | None = None, task: TaskID | None = None
-    ) -> None:
+    async def _wait_for_outcomes(self, open_max: int) -> None:
         """Wait until at most `open_max` orders are open (0: and no movement), or no outcome comes any more."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STALL_SECONDS_MAX
@@ -235,27 +240,16 @@ class FileReplay:
             self._reader.check()
             if self._shipping is not None and self._shipping.done():
                 self._shipping.result()
-            if progress is not None and task is not None:
-                self._advance(progress, task)
+            self._advance()
             if loop.time() > deadline:
                 if open_max:
                     raise ReplayError(f"nothing was answered for {STALL_SECONDS_MAX:.0f} s: is a worker running?")
                 return
 
-    def _progress(self) -> Progress:
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-
-    def _advance(self, progress: Progress, task: TaskID) -> None:
-        speed = progress.tasks[task].speed
+    def _advance(self) -> None:
+        speed = self._progress.tasks[self._task].speed
         rate = f"{speed:,.0f} orders/s" if speed else ""
-        progress.update(task, completed=self._outcomes.answered, rate=rate)
+        self._progress.update(self._task, completed=self._outcomes.answered, rate=rate)
 
     async def _check(self) -> None:
         report = self._report

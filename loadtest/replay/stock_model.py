@@ -56,13 +56,10 @@ class StockModel:
         self._movements: dict[tuple[str, str], tuple[int, array[int]]] = {}
         self._index_of: dict[str, int] = {}
         self._expected: list[ExpectedSku] = []
-        self._skus: list[str] = []
         self.changes = 0
-        self.newest_batch = 0
 
     def take_order(self, row: OrderView) -> bool:
         """Fold a row of `reservations`; False where a newer one is known. Counts a change once."""
-        self.newest_batch = max(self.newest_batch, row.batch)
         known = self._orders.get(row.order_id)
         if known is not None:
             if known[0] >= row.sequence:
@@ -80,7 +77,6 @@ class StockModel:
 
     def take_movement(self, row: MovementView) -> bool:
         """Fold a row of `adjustments`; False where one as new is known. A repeated row is no change."""
-        self.newest_batch = max(self.newest_batch, row.batch)
         key = (row.warehouse, row.id)
         known = self._movements.get(key)
         if known is not None:
@@ -102,7 +98,7 @@ class StockModel:
 
     def skus(self) -> tuple[str, ...]:
         """Every SKU in the rows."""
-        return tuple(self._skus)
+        return tuple(self._index_of)
 
     def expected(self, sku: str) -> ExpectedSku:
         """The expected stock of a SKU; all 0 where no row names it."""
@@ -127,8 +123,7 @@ class StockModel:
     def _index(self, sku: str) -> int:
         index = self._index_of.get(sku)
         if index is None:
-            index = self._index_of[sku] = len(self._skus)
-            self._skus.append(sku)
+            index = self._index_of[sku] = len(self._expected)
             self._expected.append(ExpectedSku())
         return index
 

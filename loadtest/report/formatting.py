@@ -13,8 +13,6 @@ from stocktide.loadtest.measure.results import RunVerdict
 
 # A name in a legend; the tables have the whole one.
 NAME_CHARACTERS_MAX = 40
-# Settings of the place of a run and of its report, not of the load.
-NOT_REPEATED = frozenset({"api", "kafka", "app_id", "report_html", "report_json", "live"})
 
 # The requirement of each checker, in words that cannot make a count beside it look like one of violations.
 _REQUIREMENTS = {
@@ -69,15 +67,7 @@ def value_text(value: Any) -> str:
     """A setting or a property of the machine."""
     if value is None:
         return "not given"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, list | tuple):
-        return ", ".join(value_text(each) for each in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {value_text(each)}" for name, each in value.items())
-    return str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def size_text(value: Any) -> str:
@@ -86,18 +76,10 @@ def size_text(value: Any) -> str:
 
 
 def command_of(settings: Mapping[str, Any]) -> str:
-    """The command line that repeats a run: the recorded one, else one from the options."""
-    noted = settings.get("command")
-    if isinstance(noted, str):
-        return noted
+    """The command line that repeats a run."""
     words = ["stocktide", "loadtest"]
     for name, value in settings.items():
-        if name in NOT_REPEATED or value is None or value is False:
-            continue
-        option = "--" + name.replace("_", "-")
-        values = value if isinstance(value, list | tuple) else [value]
-        for each in values:
-            words += [option] if each is True else [option, shlex.quote(value_text(each))]
+        words += ["--" + name.replace("_", "-"), shlex.quote(value_text(value))]
     return " ".join(words)
 
 

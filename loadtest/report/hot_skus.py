@@ -40,11 +40,11 @@ def hot_plots(hot: Sequence[HotSku], load_seconds: float) -> list[Plot]:
     return [_plot(number, sku, end) for number, sku in enumerate(shown, 1)]
 
 
-def thinned(points: Sequence[StockPoint], points_max: int = POINTS_PLOTTED_MAX) -> list[StockPoint]:
-    """At most about `points_max` points: the first, the last, each change of mode, and the rest at even steps."""
-    if len(points) <= points_max:
+def thinned(points: Sequence[StockPoint]) -> list[StockPoint]:
+    """About `POINTS_PLOTTED_MAX` points at most: the first, the last, each change of mode, the rest at even steps."""
+    if len(points) <= POINTS_PLOTTED_MAX:
         return list(points)
-    step = -(-len(points) // points_max)
+    step = -(-len(points) // POINTS_PLOTTED_MAX)
     last = len(points) - 1
     return [
         point

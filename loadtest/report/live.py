@@ -2,13 +2,14 @@
 
 In: `LiveSnapshot`s. Out: text on the console.
 
-    with Live(console) as live:
-        live.update(Snapshot(seconds=1.0, planned_seconds=60.0, rate_scheduled=400.0))
+    with LiveView(console) as live:
+        live.update(LiveSnapshot(seconds=1.0, planned_seconds=60.0, rates={"scheduled": 400.0}))
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ BESIDE_CURVE_COLUMNS = 22
 SKU_COLUMNS_MAX = 32
 TEXT_CHARACTERS_MAX = 300
 
+RATES = ("scheduled", "accepted", "refused", "failed")
 _STEPS = "▁▂▃▄▅▆▇█"
 _PLAIN_STEPS = ".:-=+*#@"
 _MODE_STYLES = {"in_stock": "green", "preorder": "yellow", "sold_out": "red", "suspended": "magenta"}
@@ -40,15 +42,13 @@ _MODE_STYLES = {"in_stock": "green", "preorder": "yellow", "sold_out": "red", "s
 class LiveSnapshot:
     """The state of a run. Rates are per second, over the last second or so; latencies are ms from the scheduled time.
 
-    `violations` counts those found so far; `first_violation` is a sentence. `hot`: SKU, available units and mode.
+    `rates` are those of `RATES`. `violations` counts those found so far; `first_violation` is a sentence. `hot`: SKU,
+    available units and mode.
     """
 
     seconds: float
     planned_seconds: float
-    rate_scheduled: float = 0.0
-    rate_accepted: float = 0.0
-    rate_refused: float = 0.0
-    rate_failed: float = 0.0
+    rates: Mapping[str, float]
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     lag_p99_ms: float = 0.0
@@ -105,7 +105,7 @@ class LiveView:
         return Group(*parts)
 
     def _remember(self, snapshot: LiveSnapshot) -> None:
-        for name, rate in _rates_of(snapshot):
+        for name, rate in snapshot.rates.items():
             self._curves.setdefault(name, deque(maxlen=CURVE_SAMPLES_MAX)).append(rate)
 
     def _is_due(self, snapshot: LiveSnapshot) -> bool:
@@ -134,7 +134,7 @@ class LiveView:
         steps = _PLAIN_STEPS if self._console.options.ascii_only else _STEPS
         # All curves have the same scale.
         top = max((rate for curve in self._curves.values() for rate in curve), default=0.0)
-        for name, rate in _rates_of(snapshot):
+        for name, rate in snapshot.rates.items():
             style = _rate_style(name, rate)
             drawn = sparkline(list(self._curves.get(name, ()))[-width:], top, steps)
             grid.add_row(Text(name, style), Text(f"{rate:,.0f}/s", style or "bold"), Text(drawn, style or "cyan"))
@@ -151,7 +151,7 @@ def sparkline(values: list[float], top: float, steps: str = _STEPS) -> str:
 
 def snapshot_line(snapshot: LiveSnapshot) -> str:
     """The snapshot as one plain line."""
-    rates = "  ".join(f"{name} {rate:,.0f}/s" for name, rate in _rates_of(snapshot))
+    rates = "  ".join(f"{name} {rate:,.0f}/s" for name, rate in snapshot.rates.items())
     figures = "  ".join(f"{name} {value}" for name, value in _figures_of(snapshot))
     line = f"{snapshot.seconds:.0f}/{snapshot.planned_seconds:.0f} s  {rates}  {figures}"
     if snapshot.violations:
@@ -159,15 +159,6 @@ def snapshot_line(snapshot: LiveSnapshot) -> str:
         if snapshot.first_violation:
             line += f": {printable(snapshot.first_violation[:TEXT_CHARACTERS_MAX])}"
     return line
-
-
-def _rates_of(snapshot: LiveSnapshot) -> tuple[tuple[str, float], ...]:
-    return (
-        ("scheduled", snapshot.rate_scheduled),
-        ("accepted", snapshot.rate_accepted),
-        ("refused", snapshot.rate_refused),
-        ("failed", snapshot.rate_failed),
-    )
 
 
 def _rate_style(name: str, rate: float) -> str:

@@ -60,6 +60,8 @@ _GRAVEST = (
     ("Answers lost or contradicted", ("answer_lost", "answer_contradicted"), 2),
     ("Updates lost or out of order", ("channel_not_converged", "version_went_back"), 5),
 )
+_LATENCY = "Latency of accepted orders, from the time for which they were scheduled."
+_LAG = "Publication lag, from an update's own time (as_of) to its receipt by a subscriber."
 _LOADER = PackageLoader("stocktide.loadtest.report", "page_files")
 
 
@@ -109,9 +111,9 @@ def plots_of(results: LoadTestResults) -> list[Plot]:
     made: list[Plot | None] = [
         plots.ladder(results),
         plots.rates(moments),
-        plots.latencies("latency", "accepted", moments, lambda moment: moment.accepted_ms),
+        plots.latencies("latency", "Accepted orders", _LATENCY, moments, lambda moment: moment.accepted_ms),
         *hot_plots(results.hot, results.load_seconds),
-        plots.latencies("lag", "updates", moments, lambda moment: moment.lag_ms),
+        plots.latencies("lag", "From a change to its update", _LAG, moments, lambda moment: moment.lag_ms),
         plots.errors(results),
         plots.processes("cpu", results.processes),
         plots.processes("memory", results.processes),

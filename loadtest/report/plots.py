@@ -94,7 +94,7 @@ def rates(moments: Sequence[SecondSummary]) -> Plot | None:
 
 
 def latencies(
-    name: str, what: str, moments: Sequence[SecondSummary], of: Callable[[SecondSummary], Latencies]
+    name: str, what: str, caption: str, moments: Sequence[SecondSummary], of: Callable[[SecondSummary], Latencies]
 ) -> Plot | None:
     """Percentiles by the second. A second without values is a gap."""
     seen = [moment for moment in moments if of(moment).count]
@@ -113,17 +113,11 @@ def latencies(
         width = 1.2 if percentile == "max" else 2
         data.append(line(percentile, at, values, SERIES[number], PERCENTILE_DASHES[number], gaps=True, width=width))
     worst = max(seen, key=lambda moment: of(moment).p99)
-    worst_p99 = f"p99 at most {milliseconds(of(worst).p99)}, at {clock(worst.at)}"
-    titles = {"accepted": f"Accepted orders: {worst_p99}", "updates": f"From a change to its update: {worst_p99}"}
-    captions = {
-        "accepted": "Latency of accepted orders, from the time for which they were scheduled.",
-        "updates": "Publication lag, from an update's own time (as_of) to its receipt by a subscriber.",
-    }
     drawn = [value for line in data for value in line["y"] if value]
     return Plot(
         name=name,
-        title=titles[what],
-        caption=captions[what],
+        title=f"{what}: p99 at most {milliseconds(of(worst).p99)}, at {clock(worst.at)}",
+        caption=caption,
         data=data,
         layout={"xaxis": SECONDS_AXIS, "yaxis": _ms_axis(drawn)},
     )
@@ -189,7 +183,7 @@ def processes(what: str, uses: Iterable[ProcessUsage]) -> Plot | None:
 
 def ladder(results: LoadTestResults) -> Plot | None:
     """The steps of a rate search: p99 by rate, kept or missed."""
-    steps = [(step_rate(step), step_p99(step), bool(step.get("kept"))) for step in results.ladder]
+    steps = [(step["rate"], step["p99"], step["kept"]) for step in results.ladder]
     if not steps:
         return None
     best = max((rate for rate, _, kept in steps if kept), default=None)
@@ -214,16 +208,6 @@ def ladder(results: LoadTestResults) -> Plot | None:
     of_goal = f" The dotted line is the goal of {goal:g} ms." if "shapes" in layout else ""
     caption = f"p99 of all answers at each rate that was tried. A rate with failures misses the goal too.{of_goal}"
     return Plot(name="ladder", title=found, caption=caption, data=data, layout=layout, hover="closest")
-
-
-def step_rate(step: dict[str, Any]) -> float:
-    """The rate of a step of the search, orders per second."""
-    return float(step.get("rate", 0))
-
-
-def step_p99(step: dict[str, Any]) -> float:
-    """The p99 of a step of the search, ms."""
-    return float(step.get("p99", 0))
 
 
 def _ms_axis(values: Sequence[float]) -> dict[str, Any]:

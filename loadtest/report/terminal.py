@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +16,7 @@ from rich.text import Text
 from stocktide.loadtest.measure.meter import SecondMeasurements, SecondMeter, latencies
 from stocktide.loadtest.measure.results import Latencies, LoadTestResults, RunVerdict, encode
 from stocktide.loadtest.report.formatting import checks, limit_of, requirement_of
-from stocktide.loadtest.report.live import LiveSnapshot, LiveView
+from stocktide.loadtest.report.live import RATES, LiveSnapshot, LiveView
 from stocktide.loadtest.run.load_worker_process import LoadWorkerReport
 from stocktide.loadtest.run.monitor import RunMonitor
 from stocktide.loadtest.run.options import FlashSaleOptions
@@ -28,11 +27,10 @@ from stocktide.loadtest.workload.scenarios import Goods
 RATE_UPDATES = 2
 # Lines of evidence that the console shows; the reports have all.
 EVIDENCE_SHOWN_MAX = 12
-RATES = ("scheduled", "accepted", "refused", "failed")
 
 
 class ProgressView:
-    """Passes snapshots to the live view, if the options ask for one."""
+    """Passes snapshots to the live view."""
 
     def __init__(
         self,
@@ -40,30 +38,21 @@ class ProgressView:
         goods: Goods,
         warehouses: WarehouseSimulator,
         monitor: RunMonitor,
-        console: Console,
+        live: LiveView,
     ) -> None:
         self._options = options
         self._goods = goods
         self._warehouses = warehouses
         self._monitor = monitor
-        self._live = LiveView(console) if options.live else None
+        self._live = live
         self._recent: deque[list[SecondMeasurements]] = deque(maxlen=RATE_UPDATES)
         self._totals: deque[tuple[float, dict[str, int]]] = deque(maxlen=RATE_UPDATES + 1)
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._live is not None:
-            self._live.__exit__(*error)
 
     def update(
         self, seconds: float, generators: Sequence[LoadWorkerReport], subscribers: LoadWorkerReport | None
     ) -> None:
         """Show the state at that time of the load."""
-        if self._live is None or seconds < 0:
+        if seconds < 0 or not self._options.live:
             return
         self._totals.append((seconds, {name: sum(each.totals.get(name, 0) for each in generators) for name in RATES}))
         reports = (*generators, *([subscribers] if subscribers else ()))
@@ -75,7 +64,7 @@ class ProgressView:
             LiveSnapshot(
                 seconds=seconds,
                 planned_seconds=self._options.seconds,
-                **{f"rate_{name}": self._rate(name) for name in RATES},
+                rates={name: self._rate(name) for name in RATES},
                 p50_ms=answered.p50,
                 p99_ms=answered.p99,
                 lag_p99_ms=lag.p99,
@@ -91,16 +80,6 @@ class ProgressView:
     def _rate(self, name: str) -> float:
         (before, earlier), (seconds, totals) = self._totals[0], self._totals[-1]
         return (totals[name] - earlier[name]) / (seconds - before) if seconds > before else 0.0
-
-
-def report_results(
-    results: LoadTestResults, report_html: Path | None, report_json: Path | None, console: Console
-) -> int:
-    """Write the reports, print a summary, and return the exit status. Raises OSError."""
-    write_reports(results, report_html, report_json)
-    show_results(results, Console(highlight=False))
-    print_written(console, report_html, report_json)
-    return results.verdict.status
 
 
 def write_reports(results: LoadTestResults, report_html: Path | None, report_json: Path | None) -> None:

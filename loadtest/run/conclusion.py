@@ -39,19 +39,6 @@ GENERATOR_CPU_PERCENT_MAX = 90.0
 # With more failures the system is at its limit.
 FAILED_SHARE_MAX = 0.005
 
-PROMISES = {
-    "oversold": 1,
-    "answer_contradicted": 2,
-    "answer_lost": 2,
-    "counted_twice": 3,
-    "hold_ended_twice": 4,
-    "hold_leaked": 4,
-    "version_went_back": 5,
-    "channel_not_converged": 5,
-    "input_unaccounted": 6,
-    "log_does_not_explain": 7,
-}
-
 
 def results_of(run: RecordedRun, history: HistorySource) -> LoadTestResults:
     """Judge a run."""
@@ -120,7 +107,7 @@ def conclude(
         valid=not invalid,
         limit="tester" if busy else "system" if slow else "none",
         checked={part.checker: sum(part.looked.values()) for part in judged.checked},
-        violations=tuple(_reported(violation) for part in judged.checked for violation in part.violations),
+        violations=tuple(_reported(part, violation) for part in judged.checked for violation in part.violations),
         why_invalid=tuple(invalid),
         notes=(*busy, *slow, *notes),
     )
@@ -170,6 +157,6 @@ def _invalid_load(measured: LoadMeter) -> Iterator[str]:
         yield "no order was answered"
 
 
-def _reported(found: oracle.Violation) -> ReportedViolation:
+def _reported(part: oracle.CheckerResult, found: oracle.Violation) -> ReportedViolation:
     evidence = tuple(msgspec.json.encode(record).decode() for record in found.evidence)
-    return ReportedViolation(found.checker, PROMISES.get(found.checker, 0), found.what, evidence)
+    return ReportedViolation(part.checker, part.promise, found.what, evidence)

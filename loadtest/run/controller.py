@@ -17,7 +17,13 @@ from stocktide.loadtest.measure.meter import LoadMeter, Measurements
 from stocktide.loadtest.run import load_worker_process
 from stocktide.loadtest.run.history_merge import HistoryMerge, HistoryTail
 from stocktide.loadtest.run.load_generator import DRAIN_SECONDS_MAX
-from stocktide.loadtest.run.load_worker_process import Assignment, LoadCommand, LoadWorkerProcess, LoadWorkerReport
+from stocktide.loadtest.run.load_worker_process import (
+    READY_SECONDS_MAX,
+    Assignment,
+    LoadCommand,
+    LoadWorkerProcess,
+    LoadWorkerReport,
+)
 from stocktide.loadtest.run.options import FlashSaleOptions
 from stocktide.loadtest.run.subscribers import SETTLE_SECONDS_MAX
 from stocktide.loadtest.workload.scenarios import Goods
@@ -62,7 +68,7 @@ class LoadController:
             name, index = "tester-subscribers", options.processes
             self._subscribers = await self._start_worker(stack, name, "subscribe", index)
         for worker, _ in self._tails:
-            await worker.wait_until_ready()
+            await worker.next_report("ready", READY_SECONDS_MAX)
 
     async def _start_worker(
         self, stack: AsyncExitStack, name: str, role: Literal["push", "subscribe"], index: int
@@ -113,7 +119,7 @@ class LoadController:
             await worker.send(stretch)
         seconds_max = stretch.begins_at - time.monotonic() + stretch.seconds + DONE_SECONDS_MAX
         reports: list[LoadWorkerReport] = await asyncio.gather(
-            *(worker.wait_until_done(seconds_max) for worker in self._generators)
+            *(worker.next_report("done", seconds_max) for worker in self._generators)
         )
         return [report.part for report in reports if report.part is not None]
 
@@ -160,7 +166,7 @@ class LoadController:
         if self._subscribers is None:
             return []
         await self._subscribers.send(LoadCommand("record", versions=versions))
-        part = (await self._subscribers.wait_until_done(RECORD_SECONDS_MAX)).part
+        part = (await self._subscribers.next_report("done", RECORD_SECONDS_MAX)).part
         return [] if part is None else [part]
 
 

@@ -27,7 +27,8 @@ from stocktide.loadtest.measure import processes
 from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.oracle.history import HistoryClock, RunQuiesced, RunStarted
 from stocktide.loadtest.report.formatting import requirement_of
-from stocktide.loadtest.report.terminal import ProgressView, print_written, report_results
+from stocktide.loadtest.report.live import LiveView
+from stocktide.loadtest.report.terminal import ProgressView, print_written, show_results, write_reports
 from stocktide.loadtest.run.conclusion import results_of
 from stocktide.loadtest.run.controller import LoadController
 from stocktide.loadtest.run.history_merge import HistoryMerge
@@ -57,7 +58,10 @@ def run(options: FlashSaleOptions) -> int:
             print_written(console, options.run_file)
             return 0
         results = uvloop.run(run_flash_sale(options, console))
-        return report_results(results, options.report_html, options.report_json, console)
+        write_reports(results, options.report_html, options.report_json)
+        show_results(results, Console(highlight=False))
+        print_written(console, options.report_html, options.report_json)
+        return results.verdict.status
     except (StocktideError, KafkaError, OSError) as error:
         console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=not console.is_terminal)
         return 2
@@ -161,8 +165,8 @@ class FlashSale:
     @asynccontextmanager
     async def _monitoring(self, reader: TopicReader) -> AsyncIterator[None]:
         """Merge the workers' histories and refresh the view, until left."""
-        view = ProgressView(self._options, self._goods, self._warehouses, self._monitor, self._console)
-        with view:
+        with LiveView(self._console if self._options.live else Console(quiet=True, force_terminal=False)) as live:
+            view = ProgressView(self._options, self._goods, self._warehouses, self._monitor, live)
             async with _running(self._update_regularly(view, reader)):
                 yield
         self._update()

@@ -12,14 +12,7 @@ from heapq import merge
 from operator import attrgetter
 from pathlib import Path
 
-from stocktide.loadtest.oracle.history import (
-    HistoryClock,
-    HistoryFile,
-    HistoryRecord,
-    decode_lines,
-    merge_histories,
-    read_history,
-)
+from stocktide.loadtest.oracle.history import HistoryClock, HistoryFile, HistoryRecord, decode_lines, read_history
 
 # Bytes read from a file at a time: a load worker at full load writes less in half a second.
 READ_BYTES_MAX = 16 * 1024 * 1024
@@ -80,7 +73,8 @@ class HistoryMerge:
 
     def records(self) -> Iterator[HistoryRecord]:
         """The whole history, from its start at every call, after `close`."""
-        return merge_histories([*(read_history(tail.path) for tail in self._tails), read_history(self._path)])
+        paths = (*(tail.path for tail in self._tails), self._path)
+        return merge(*map(read_history, paths), key=attrgetter("at"))
 
 
 def _pop_until(source: deque[HistoryRecord], until: int) -> Iterator[HistoryRecord]:

@@ -2,6 +2,7 @@
 
 In: arrivals, each with its scenario. Out: requests through an order client, and counts and latencies, measured from the
 scheduled time. The number of orders that wait for a response is limited; an arrival beyond the limit counts as failed.
+The outcome of an order by HTTP is its response, by Kafka its row in the topic `reservations`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Self
+
+from msgspec.json import Decoder
 
 from stocktide.loadtest.client.contract import OrderView
-from stocktide.loadtest.client.events import Event, utc_now
+from stocktide.loadtest.client.events import Event, shipment_lines, utc_now
+from stocktide.loadtest.client.topics import TopicReader, TopicRecord
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.history import Response
+from stocktide.loadtest.run.recording import (
+    REQUEST_SECONDS_MAX,
+    RecordingHttpClient,
+    RecordingProducer,
+    RequestRecorder,
+)
 from stocktide.loadtest.workload.scenarios import Scenario
 
 # Orders of one process that wait for a response. At 400/s and a timeout of 8 s, more means an outage.
@@ -27,18 +37,9 @@ VERY_LATE_SECONDS = 0.1
 STARTED_AT_ONCE_MAX = 50
 # After the last arrival, scenarios under way may finish for so long.
 DRAIN_SECONDS_MAX = 30.0
+LINGER_MS = 2
 
-
-class OrderClient(Protocol):
-    """A way to place orders and learn their outcome."""
-
-    async def ask(self, kind: str, event: Event, disconnect_after_ms: int | None = None) -> Response | str:
-        """Send once; the response, or the reason why there is none."""
-        ...
-
-    async def placed(self, order_id: str, response: Response) -> Placement:
-        """The outcome of an order that got this response."""
-        ...
+_ORDER = Decoder(OrderView)
 
 
 class Placement(NamedTuple):
@@ -47,6 +48,72 @@ class Placement(NamedTuple):
     accepted: bool | None
     reason: str = ""
     order: OrderView | None = None
+
+
+class HttpOrderClient(RecordingHttpClient):
+    """Places orders by HTTP."""
+
+    async def placed(self, order_id: str, response: Response) -> Placement:
+        """200 and 201 accept, 409 refuses, everything else failed."""
+        if response.status in (200, 201):
+            return Placement(True, order=response.order)
+        code = f"{response.status} {response.code or ''}".rstrip()
+        return Placement(False, response.code or code) if response.status == 409 else Placement(None, code)
+
+
+class KafkaOrderClient(RecordingProducer):
+    """Places orders by Kafka. `mark` begins the ids of this run."""
+
+    def __init__(self, kafka: str, app_id: str, mark: str, recorder: RequestRecorder, **security: Any) -> None:
+        super().__init__(kafka, app_id, recorder, LINGER_MS, **security)
+        self._mark = mark.encode()
+        self._rows: dict[str, asyncio.Future[OrderView]] = {}
+        self._reader = TopicReader(kafka, app_id, {"reservations": self._on_row}, **security)
+
+    async def __aenter__(self) -> Self:
+        """Connect, and read the topic up to its present end. Raises TopicReaderError or EventNotStored."""
+        await super().__aenter__()
+        try:
+            await self._reader.start()
+            await self._reader.catch_up()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._reader.stop()
+        await super().__aexit__(*error)
+
+    async def ask(self, kind: str, event: Event, disconnect_after_ms: int | None = None) -> Response | str:
+        """See `RecordingProducer`."""
+        if kind == "order.placed":
+            self._rows.setdefault(event["order_id"], asyncio.get_running_loop().create_future())
+        return await super().ask(kind, event, disconnect_after_ms)
+
+    async def placed(self, order_id: str, response: Response) -> Placement:
+        """The outcome in the order's first row, which is awaited as long as a response by HTTP."""
+        try:
+            order = await asyncio.wait_for(self._rows[order_id], REQUEST_SECONDS_MAX)
+        except TimeoutError:
+            return Placement(None, "no row")
+        finally:
+            self._rows.pop(order_id, None)
+        if order.state == "rejected":
+            reason = next((line.reason for line in order.lines if line.reason), "rejected")
+            return Placement(False, reason)
+        return Placement(True, order=order)
+
+    def _on_row(self, row: TopicRecord) -> None:
+        if self._mark not in row.value:
+            return
+        order = _ORDER.decode(row.value)
+        awaited = self._rows.get(order.order_id)
+        if awaited is not None and not awaited.done():
+            awaited.set_result(order)
+
+
+OrderClient = HttpOrderClient | KafkaOrderClient
 
 
 class Arrival(NamedTuple):
@@ -127,8 +194,8 @@ class LoadGenerator:
             return
         await asyncio.sleep(scenario.think_ms / 1000)
         if scenario.then == "cancel":
-            await self._change_order(client, "order.cancelled", scenario, "cancelled")
-        elif await self._change_order(client, "order.paid", scenario, "paid") and scenario.ship_ms is not None:
+            await self._send(client, "order.cancelled", scenario)
+        elif await self._send(client, "order.paid", scenario) and scenario.ship_ms is not None:
             await self._ship(scenario, placement.order)
 
     async def _place(self, scenario: Scenario, client: OrderClient, due: float) -> Placement:
@@ -165,9 +232,10 @@ class LoadGenerator:
         self._meter.totals["repeats"] += 1
         await client.ask("order.placed", scenario.placed)
 
-    async def _change_order(self, client: OrderClient, kind: str, scenario: Scenario, name: str) -> bool:
-        """Pay or cancel; whether that was accepted."""
-        event = {"id": f"{scenario.order_id}-{name}", "order_id": scenario.order_id, "occurred_at": utc_now()}
+    async def _send(self, client: OrderClient, kind: str, scenario: Scenario, **more: Any) -> bool:
+        """Send an event of an order that was placed; whether it was accepted."""
+        name, order_id = kind.partition(".")[2], scenario.order_id
+        event = {"id": f"{order_id}-{name}", "order_id": order_id, "occurred_at": utc_now(), **more}
         response = await client.ask(kind, event)
         accepted = isinstance(response, Response) and response.status in (200, 202)
         self._meter.totals[name if accepted else f"not_{name}"] += 1
@@ -175,27 +243,15 @@ class LoadGenerator:
 
     async def _ship(self, scenario: Scenario, order: OrderView | None) -> None:
         """Ship a paid order from the warehouses that hold it; return one unit where the scenario says so."""
-        lines: list[dict[str, Any]] = [
-            {"sku": line.sku, "quantity": units, "warehouse": warehouse}
-            for line in (order.lines if order else ())
-            for warehouse, units in line.warehouses.items()
-            if units
-        ]
-        if not lines:
+        if order is None or not (lines := shipment_lines(order)):
             return
-        await self._send_lines("order.shipped", scenario, lines, scenario.ship_ms or 0)
+        await asyncio.sleep((scenario.ship_ms or 0) / 1000)
+        await self._send(self._events, "order.shipped", scenario, lines=lines)
         if scenario.return_ms is not None:
             condition = "damaged" if scenario.damaged else "sellable"
             returned = [{**line, "quantity": 1, "condition": condition} for line in lines[:1]]
-            await self._send_lines("order.returned", scenario, returned, scenario.return_ms)
-
-    async def _send_lines(self, kind: str, scenario: Scenario, lines: list[dict[str, Any]], delay_ms: int) -> None:
-        await asyncio.sleep(delay_ms / 1000)
-        name, order_id = kind.partition(".")[2], scenario.order_id
-        event = {"id": f"{order_id}-{name}", "order_id": order_id, "occurred_at": utc_now(), "lines": lines}
-        response = await self._events.ask(kind, event)
-        accepted = isinstance(response, Response) and response.status == 202
-        self._meter.totals[name if accepted else f"not_{name}"] += 1
+            await asyncio.sleep(scenario.return_ms / 1000)
+            await self._send(self._events, "order.returned", scenario, lines=returned)
 
     def _count_lateness(self, due: float) -> None:
         late = time.monotonic() - due

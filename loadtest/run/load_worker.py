@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
-from itertools import count, islice
+from itertools import accumulate, count, islice, tee
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,14 @@ from stocktide.errors import StocktideError
 from stocktide.loadtest.client.events import Event
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.history import HistoryClock, HistoryFile
-from stocktide.loadtest.run.load_generator import Arrival, LoadGenerator
+from stocktide.loadtest.run.load_generator import (
+    Arrival,
+    HttpOrderClient,
+    KafkaOrderClient,
+    LoadGenerator,
+    OrderClient,
+)
 from stocktide.loadtest.run.load_worker_process import Assignment, LoadCommand, LoadWorkerReport
-from stocktide.loadtest.run.order_clients import HttpOrderClient, KafkaOrderClient
 from stocktide.loadtest.run.recording import RequestRecorder
 from stocktide.loadtest.run.subscribers import SubscriberPool
 from stocktide.loadtest.workload import retail, shapes
@@ -130,7 +135,7 @@ class LoadWorker:
 
     async def _connect_clients(self, stack: AsyncExitStack) -> None:
         given = self._assignment
-        clients: list[HttpOrderClient | KafkaOrderClient] = []
+        clients: list[OrderClient] = []
         if given.door in ("http", "both"):
             clients.append(await stack.enter_async_context(HttpOrderClient(given.api, self._recorder)))
         if given.door in ("kafka", "both"):
@@ -183,20 +188,13 @@ class LoadWorker:
 def _file_orders(given: Assignment) -> Iterator[tuple[float, list[Event]]]:
     """The time of each order of a file, and its lines under this run's SKUs."""
     assert given.file is not None
-    placed = (
+    placed, timed = tee(
         (invoice.at.timestamp(), event["lines"])
         for invoice in retail.read(Path(given.file), given.form)
         for event in invoice_orders(invoice)
     )
-    renamed: dict[int, list[Event]] = {}
-
-    def times() -> Iterator[float]:
-        last = 0.0
-        for number, (at, lines) in enumerate(placed):
-            renamed[number] = [{**line, "sku": f"{given.goods.mark}-{line['sku']}"} for line in lines]
-            # A few invoices are out of order in the file.
-            last = max(last, at)
-            yield last
-
-    for number, at in enumerate(shapes.sped_up(times(), given.speed, FILE_SPREAD_SECONDS, given.seed)):
-        yield at, renamed.pop(number)
+    # A few invoices are out of order in the file.
+    times = accumulate((at for at, _ in timed), max)
+    sped_up = shapes.sped_up(times, given.speed, FILE_SPREAD_SECONDS, given.seed)
+    for at, (_, lines) in zip(sped_up, placed, strict=True):
+        yield at, [{**line, "sku": f"{given.goods.mark}-{line['sku']}"} for line in lines]

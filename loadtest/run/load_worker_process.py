@@ -119,14 +119,6 @@ class LoadWorkerProcess:
         except (ConnectionError, RuntimeError) as error:
             raise LoadWorkerError(f"the load generator's process {self.name} ended") from error
 
-    async def wait_until_ready(self) -> None:
-        """Wait until it is connected. Raises LoadWorkerError."""
-        await self._next_report("ready", READY_SECONDS_MAX)
-
-    async def wait_until_done(self, seconds_max: float) -> LoadWorkerReport:
-        """Wait until the command is carried out; the report of that. Raises LoadWorkerError."""
-        return await self._next_report("done", seconds_max)
-
     async def end(self) -> None:
         """Let it exit; kill it where it does not in time."""
         with contextlib.suppress(LoadWorkerError):
@@ -145,7 +137,8 @@ class LoadWorkerProcess:
         if self._reading.done():
             raise LoadWorkerError(f"the load generator's process {self.name} ended too early")
 
-    async def _next_report(self, state: str, seconds_max: float) -> LoadWorkerReport:
+    async def next_report(self, state: Literal["ready", "done"], seconds_max: float) -> LoadWorkerReport:
+        """Wait until it is connected, or until the command is carried out. Raises LoadWorkerError."""
         report = asyncio.create_task(self._awaited.get())
         try:
             await asyncio.wait((report, self._reading), timeout=seconds_max, return_when=asyncio.FIRST_COMPLETED)

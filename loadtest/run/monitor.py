@@ -22,7 +22,7 @@ from stocktide.loadtest.oracle.history import (
 )
 from stocktide.loadtest.oracle.judge import LiveJudge
 from stocktide.loadtest.oracle.verdict import Violation
-from stocktide.loadtest.run.topic_records import recorders
+from stocktide.loadtest.run.recording import recorders
 
 # Points of one channel and SKU: ten a second for ten minutes.
 POINTS_MAX = 6_000

@@ -17,7 +17,7 @@ from stocktide.loadtest.run.load_worker_process import OrderTransport
 from stocktide.loadtest.workload import retail
 from stocktide.loadtest.workload.retail import invoice_orders
 from stocktide.loadtest.workload.retail_dates import DateOrder
-from stocktide.loadtest.workload.retail_text import is_encoding
+from stocktide.loadtest.workload.retail_text import check_encoding
 from stocktide.loadtest.workload.scenarios import BOT_SHARE, Goods
 from stocktide.loadtest.workload.shapes import Shape, rate_of
 
@@ -85,7 +85,7 @@ class FlashSaleOptions:
     command: tuple[str, ...] = (sys.executable, "-m", "stocktide", "loadtest-tester")
 
     def check(self) -> None:
-        """Raise FlashSaleError where an option cannot be used."""
+        """Raise FlashSaleError or RetailError where an option cannot be used."""
         bounds: tuple[tuple[str, float, float, float], ...] = (
             ("seconds", self.seconds, 1, SECONDS_MAX),
             ("rate", self.rate, 0.1, RATE_MAX),
@@ -106,10 +106,7 @@ class FlashSaleOptions:
                 raise FlashSaleError(f"--{name} is {value:g}: from {least:g} to {most:g}")
         if (self.shape == "file") != (self.file is not None):
             raise FlashSaleError("--shape file and --file FILE go together")
-        if not is_encoding(self.encoding):
-            raise FlashSaleError(
-                f"--encoding {self.encoding!r} is no encoding; some are utf-8, cp1252, gb18030, utf-16"
-            )
+        check_encoding(self.encoding)
         for path in (self.run_file, self.report_html, self.report_json):
             if path is not None and not path.absolute().parent.is_dir():
                 raise FlashSaleError(f"{path} cannot be written: there is no folder {path.parent}")

@@ -135,30 +135,18 @@ class FinalStateReader:
         """Read all of these."""
         for channel in channels:
             await self._read_channel(channel)
-        await _run_some_at_a_time(self._read_stock(sku) for sku in skus)
-        await _run_some_at_a_time(self._read_order(order_id) for order_id in orders)
-        await _run_some_at_a_time(self._read_movement(warehouse, id_) for warehouse, id_ in movements)
-        await _run_some_at_a_time(self._read_policy(channel, sku) for channel, sku in policies)
+        client = self._client
+        await _run_some_at_a_time(self._read(client.stock, ReadStock, sku) for sku in skus)
+        await _run_some_at_a_time(self._read(client.order, ReadOrder, order_id) for order_id in orders)
+        await _run_some_at_a_time(self._read(client.movement, ReadMovement, *key) for key in movements)
+        await _run_some_at_a_time(self._read(client.policy, ReadPolicy, *level) for level in policies)
 
-    async def _read_order(self, order_id: str) -> None:
+    async def _read(
+        self, read: Callable[..., Awaitable[Any]], record: Callable[..., HistoryRecord], *key: str | None
+    ) -> None:
         requested_at = self._clock.now()
-        order = await self._client.order(order_id)
-        self._add(ReadOrder(self._clock.now(), requested_at, order_id, order))
-
-    async def _read_stock(self, sku: str) -> None:
-        requested_at = self._clock.now()
-        stock = await self._client.stock(sku)
-        self._add(ReadStock(self._clock.now(), requested_at, sku, stock))
-
-    async def _read_movement(self, warehouse: str, id_: str) -> None:
-        requested_at = self._clock.now()
-        movement = await self._client.movement(warehouse, id_)
-        self._add(ReadMovement(self._clock.now(), requested_at, warehouse, id_, movement))
-
-    async def _read_policy(self, channel: str, sku: str | None) -> None:
-        requested_at = self._clock.now()
-        policy = await self._client.policy(channel, sku)
-        self._add(ReadPolicy(self._clock.now(), requested_at, channel, sku, policy))
+        found = await read(*key)
+        self._add(record(self._clock.now(), requested_at, *key, found))
 
     async def _read_channel(self, channel: str) -> None:
         """Read every page."""

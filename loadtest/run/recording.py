@@ -1,21 +1,27 @@
-"""The recording clients: a request is recorded before it is sent, its response when it arrives.
+"""The recording clients: a request is recorded before it is sent; a response, an update and a row when it arrives.
 
-In: events of the contract, or bytes that are none. Out: the response as a `Response`, or the reason why there is none;
-records of both.
+In: events of the contract, or bytes that are none; frames of a feed; rows of a `TopicReader`. Out: records, to `add`;
+the response as a `Response`, or the reason why there is none. An update or a row that breaks the contract becomes an
+`UnreadableRow`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import aiohttp
 import msgspec
 import orjson
 
+from stocktide.loadtest.client import contract
 from stocktide.loadtest.client.events import Event, utc_now
+from stocktide.loadtest.client.feed import FeedFrame, FeedSubscriber
 from stocktide.loadtest.client.http import JSON, NDJSON, ApiResponse, NoApiResponse, StocktideClient, request_of
 from stocktide.loadtest.client.kafka import EventNotStored, EventProducer, record_of
+from stocktide.loadtest.client.topics import RowHandler, TopicRecord
+from stocktide.loadtest.oracle import history
 from stocktide.loadtest.oracle.history import (
     HistoryClock,
     HistoryRecord,
@@ -25,6 +31,7 @@ from stocktide.loadtest.oracle.history import (
     Response,
     decode_response,
 )
+from stocktide.streams.contract.documents import PublishedPolicy
 
 # The API gives up after 5 s; the client waits a little longer, so that its response is received.
 REQUEST_SECONDS_MAX = 8.0
@@ -33,6 +40,20 @@ TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS_MAX, sock_connect=3.0)
 CONNECTIONS_MAX = 600
 # Request numbers of one process: no run sends as many.
 NUMBERS_PER_PROCESS = 1_000_000_000
+# With several APIs, a dead one is left soon.
+FEED_CONNECT_SECONDS_MAX = 2.0
+
+_UPDATE = msgspec.json.Decoder(contract.ChannelUpdateView)
+# By topic: the schema of a row, and its record.
+_ROWS: dict[str, tuple[Any, Any]] = {
+    "reservations": (contract.OrderView, history.OrderPublished),
+    "adjustments": (contract.MovementView, history.MovementPublished),
+    "stock": (contract.StockView, history.StockPublished),
+    "channel-stock": (contract.ChannelUpdateView, history.ChannelUpdatePublished),
+    "policies": (PublishedPolicy, history.PolicyPublished),
+    "dead-letters": (contract.DeadLetterView, history.DeadLetterPublished),
+    "alerts": (contract.AlertView, history.AlertPublished),
+}
 
 
 class RequestRecorder:
@@ -151,3 +172,87 @@ class RecordingProducer(EventProducer):
         now = self._recorder.clock.now()
         where = {"topic": sent.topic, "partition": sent.partition, "offset": sent.offset}
         return self._recorder.response(Response(now, number, 202, **where))
+
+
+class RecordingSubscriber(FeedSubscriber):
+    """Follows one channel until it is stopped. `name` is unique in the run."""
+
+    def __init__(
+        self,
+        name: str,
+        channel: str,
+        apis: Sequence[str],
+        clock: HistoryClock,
+        add: Callable[[HistoryRecord], None],
+        connect_seconds_max: float = FEED_CONNECT_SECONDS_MAX,
+    ) -> None:
+        super().__init__(apis, channel, connect_seconds_max)
+        self.name = name
+        self._clock = clock
+        self._add = add
+        self._requested_at = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow the channel."""
+        self._task = asyncio.create_task(self.run(), name=f"subscriber {self.name}")
+
+    async def stop(self) -> None:
+        """Unsubscribe for good."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._add(history.Unsubscribed(self._clock.now(), self.name, "the run is over", left=True))
+
+    def on_request(self) -> None:
+        """Note the time of the request."""
+        self._requested_at = self._clock.now()
+
+    def on_connected(self) -> None:
+        """Record the subscription."""
+        self._add(
+            history.Subscribed(self._clock.now(), self.name, self.channel, self.last_event_id, self._requested_at)
+        )
+
+    def on_disconnected(self, reason: str) -> None:
+        """Record its end."""
+        self._add(history.Unsubscribed(self._clock.now(), self.name, reason))
+
+    def on_frames(self, frames: Sequence[FeedFrame]) -> None:
+        """Record updates and `synced`."""
+        for frame in frames:
+            if frame.event == b"stock":
+                self.record_update(frame.data)
+            elif frame.event == b"synced":
+                self.record_synced()
+
+    def record_update(self, data: bytes) -> None:
+        """Record an update from its JSON."""
+        now = self._clock.now()
+        try:
+            self._add(history.UpdateReceived(now, self.name, _UPDATE.decode(data)))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._add(history.UnreadableRow(now, -1, -1, f"feed of {self.channel}", str(error)))
+
+    def record_synced(self) -> None:
+        """Record that the snapshot is complete."""
+        self._add(history.Synced(self._clock.now(), self.name))
+
+
+def recorders(clock: HistoryClock, add: Callable[[HistoryRecord], None]) -> dict[str, RowHandler]:
+    """A handler for every topic that a checker uses."""
+
+    def recorder(topic: str, kind: Any, record: Any) -> RowHandler:
+        decoder = msgspec.json.Decoder(kind)
+
+        def handle(row: TopicRecord) -> None:
+            try:
+                value = decoder.decode(row.value)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                add(history.UnreadableRow(clock.now(), row.partition, row.offset, topic, str(error)))
+            else:
+                add(record(clock.now(), row.partition, row.offset, value))
+
+        return handle
+
+    return {topic: recorder(topic, kind, record) for topic, (kind, record) in _ROWS.items()}

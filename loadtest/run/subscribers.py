@@ -18,8 +18,7 @@ import aiohttp
 from stocktide.loadtest.client.feed import FeedFrame
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.dispatcher import time_ms
-from stocktide.loadtest.run.recording import RequestRecorder
-from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
+from stocktide.loadtest.run.recording import RecordingSubscriber, RequestRecorder
 
 # Hundreds of subscribers connect to one API.
 CONNECT_SECONDS_MAX = 10.0

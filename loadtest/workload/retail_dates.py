@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, get_args
 
 DateOrder = Literal["iso", "mdy", "dmy"]
@@ -22,31 +23,20 @@ _WRITTEN = re.compile(
 _EXAMPLES = {"iso": "2010-12-01 08:26", "mdy": "12/1/2010 8:26", "dmy": "1/12/2010 8:26"}
 
 
-class DateParser:
-    """Parses dates of one order. It caches the last one, which neighbouring rows share."""
-
-    def __init__(self, order: DateOrder) -> None:
-        self._order = order
-        self._written: str | None = None
-        self._at = datetime.min.replace(tzinfo=UTC)
-
-    def __call__(self, written: str) -> datetime:
-        """The time. Raises ValueError where the text does not fit."""
-        if written != self._written:
-            self._at = self._parsed(written.strip())
-            self._written = written
-        return self._at
-
-    def _parsed(self, written: str) -> datetime:
-        if (at := moment(written, self._order)) is not None:
-            return at
-        fits = [(order, at) for order in ORDERS if (at := moment(written, order)) is not None]
-        shown = repr(written[:40])
-        if not fits:
-            raise ValueError(f"InvoiceDate {shown} is no date like {_EXAMPLES[self._order]}")
-        readings = ", ".join(f"with --dates {order} that is {at.day} {at:%B} {at.year}" for order, at in fits)
-        more = ": only you can know which" if len(fits) > 1 else ""
-        raise ValueError(f"InvoiceDate is {shown}, and --dates is {self._order}: {readings}{more}")
+# Neighbouring rows have the same date.
+@lru_cache(maxsize=1)
+def parse_date(written: str, dates: DateOrder) -> datetime:
+    """The time of a text. Raises ValueError where it does not fit."""
+    written = written.strip()
+    if (at := moment(written, dates)) is not None:
+        return at
+    fits = [(order, at) for order in ORDERS if (at := moment(written, order)) is not None]
+    shown = repr(written[:40])
+    if not fits:
+        raise ValueError(f"InvoiceDate {shown} is no date like {_EXAMPLES[dates]}")
+    readings = ", ".join(f"with --dates {order} that is {at.day} {at:%B} {at.year}" for order, at in fits)
+    more = ": only you can know which" if len(fits) > 1 else ""
+    raise ValueError(f"InvoiceDate is {shown}, and --dates is {dates}: {readings}{more}")
 
 
 def moment(written: str, order: DateOrder) -> datetime | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from stocktide.loadtest.workload.retail_dates import DateOrder, DateParser
+from stocktide.loadtest.workload.retail_dates import DateOrder, parse_date
 from stocktide.loadtest.workload.retail_text import RetailError, lines
 
 # Columns that a replay needs, as the two data sets name them. Only letters and digits count: `Customer ID` is
@@ -72,16 +72,15 @@ def rows(path: Path, order: DateOrder, encoding: str, ragged: RaggedRows) -> Ite
     empty = True
     delimiter = ","
     try:
-        header = _header(path, next(source, None))
+        header = _header(path, next(source, None), order, ragged)
         delimiter = header.delimiter
         source.take()
-        parse = _Parser(header, DateParser(order), ragged)
         for fields in csv.reader(source, delimiter=delimiter, strict=True):
             if len(source.row) > 1:
                 _check_quotes(source.row, header)
             if any(fields):
                 empty = False
-                yield parse(source.line, fields)
+                yield header.parse(source.line, fields)
             source.take()
     except csv.Error as error:
         raise RetailError(f"{path}: {_quote_fault(source, delimiter, error)}") from None
@@ -123,9 +122,51 @@ class _Header:
     columns: int
     places: tuple[int, ...]
     description: int
+    dates: DateOrder
+    ragged: RaggedRows
+
+    def parse(self, line: int, fields: list[str]) -> RetailRow:
+        """A row from its fields. Raises ValueError."""
+        if len(fields) != self.columns:
+            fields = self._evened(line, fields)
+        number, code, quantity, at, country = (fields[place] for place in self.places)
+        number = number.strip()
+        if not NAME.fullmatch(number) or len(number) > NAME_LENGTH_MAX // 2:
+            raise ValueError(f"InvoiceNo {number[:NAME_LENGTH_MAX]!r} cannot be part of an id")
+        return RetailRow(number, code.strip(), self._whole(quantity), parse_date(at, self.dates), country)
+
+    def _whole(self, written: str) -> int | None:
+        return whole_number(written, decimal_comma=self.delimiter == ";")
+
+    def _evened(self, line: int, fields: list[str]) -> list[str]:
+        """The fields of a ragged row in the header's columns. Raises ValueError where that is not certain."""
+        count, columns = len(fields), self.columns
+        row_length = f"{count} fields; expected {columns}"
+        if count < columns:
+            missing = [name for name, place in zip(NEEDED, self.places, strict=True) if place >= count]
+            if missing and missing != ["Country"]:
+                raise ValueError(f"{row_length}: there is no {missing[0]}")
+            self.ragged.note(line, f"{row_length}: the last are missing" + (", also the Country" if missing else ""))
+            return [*fields, *[""] * (columns - count)]
+        if not any(surplus.strip() for surplus in fields[columns:]):
+            self.ragged.note(line, f"{row_length}: the last are blank")
+            return fields[:columns]
+        place, more = self.description, count - columns
+        if place < 0:
+            raise ValueError(f"{row_length}: it is not certain which is which")
+        description = self.delimiter.join(fields[place : place + more + 1])
+        joined = [*fields[:place], description, *fields[place + more + 1 :]]
+        _, _, quantity, at, _ = (joined[place] for place in self.places)
+        try:
+            self._whole(quantity)
+            parse_date(at, self.dates)
+        except ValueError:
+            raise ValueError(f"{row_length}: it is not certain which is which") from None
+        self.ragged.note(line, f"{row_length}: the Description has the delimiter in it and no quotes around it")
+        return joined
 
 
-def _header(path: Path, line: str | None) -> _Header:
+def _header(path: Path, line: str | None, dates: DateOrder, ragged: RaggedRows) -> _Header:
     if line is None:
         raise RetailError(f"{path}: the file is empty")
     shown: list[str] = []
@@ -137,65 +178,13 @@ def _header(path: Path, line: str | None) -> _Header:
             raise RetailError(f"{path}: line 1: more than one column is {twice}: {', '.join(names)}")
         if all(found):
             places = tuple(places[0] for places in found)
-            return _Header(delimiter, len(names), places, plain.index("description") if "description" in plain else -1)
+            description = plain.index("description") if "description" in plain else -1
+            return _Header(delimiter, len(names), places, description, dates, ragged)
         shown = max(shown, names, key=len)
     raise RetailError(
         f"{path}: line 1: the columns are {', '.join(shown)}; expected InvoiceNo, StockCode, Quantity, InvoiceDate and"
         " Country (or Invoice, of Online Retail II), with commas, semicolons or tabs between them"
     )
-
-
-class _Parser:
-    """Parses fields into rows. Raises ValueError."""
-
-    def __init__(self, header: _Header, date: DateParser, ragged: RaggedRows) -> None:
-        self._header = header
-        self._date = date
-        self._ragged = ragged
-        self._number, self._code, self._quantity, self._at, self._country = header.places
-
-    def __call__(self, line: int, fields: list[str]) -> RetailRow:
-        if len(fields) != self._header.columns:
-            fields = self._evened(line, fields)
-        number = fields[self._number].strip()
-        if not NAME.fullmatch(number) or len(number) > NAME_LENGTH_MAX // 2:
-            raise ValueError(f"InvoiceNo {number[:NAME_LENGTH_MAX]!r} cannot be part of an id")
-        return RetailRow(
-            number,
-            fields[self._code].strip(),
-            self._whole(fields[self._quantity]),
-            self._date(fields[self._at]),
-            fields[self._country],
-        )
-
-    def _whole(self, written: str) -> int | None:
-        return whole_number(written, decimal_comma=self._header.delimiter == ";")
-
-    def _evened(self, line: int, fields: list[str]) -> list[str]:
-        """The fields of a ragged row in the header's columns. Raises ValueError where that is not certain."""
-        count, columns = len(fields), self._header.columns
-        row_length = f"{count} fields; expected {columns}"
-        if count < columns:
-            missing = [name for name, place in zip(NEEDED, self._header.places, strict=True) if place >= count]
-            if missing and missing != ["Country"]:
-                raise ValueError(f"{row_length}: there is no {missing[0]}")
-            self._ragged.note(line, f"{row_length}: the last are missing" + (", also the Country" if missing else ""))
-            return [*fields, *[""] * (columns - count)]
-        if not any(surplus.strip() for surplus in fields[columns:]):
-            self._ragged.note(line, f"{row_length}: the last are blank")
-            return fields[:columns]
-        place, more = self._header.description, count - columns
-        if place < 0:
-            raise ValueError(f"{row_length}: it is not certain which is which")
-        description = self._header.delimiter.join(fields[place : place + more + 1])
-        joined = [*fields[:place], description, *fields[place + more + 1 :]]
-        try:
-            self._whole(joined[self._quantity])
-            self._date(joined[self._at])
-        except ValueError:
-            raise ValueError(f"{row_length}: it is not certain which is which") from None
-        self._ragged.note(line, f"{row_length}: the Description has the delimiter in it and no quotes around it")
-        return joined
 
 
 def whole_number(written: str, decimal_comma: bool = False) -> int | None:

@@ -51,13 +51,12 @@ class RetailError(StocktideError):
     """The file cannot be read; the message names file, line and fault."""
 
 
-def is_encoding(name: str) -> bool:
-    """Whether Python knows this text encoding."""
+def check_encoding(name: str) -> None:
+    """Raise RetailError unless Python knows this text encoding."""
     try:
         "".encode(name)
     except (LookupError, UnicodeError):
-        return False
-    return True
+        raise RetailError(f"--encoding {name!r} is no encoding; some are utf-8, cp1252, gb18030, utf-16") from None
 
 
 def lines(path: Path, encoding: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import orjson
 
 from stocktide.demo import catalog
-from stocktide.loadtest.client.events import Event
+from stocktide.loadtest.client.events import Event, utc_now
 from stocktide.loadtest.client.http import JSON, NDJSON, ApiResponse, StocktideClient
 from stocktide.progress import Echo
 
@@ -87,7 +87,7 @@ class DemoShop:
         self._echo("The shop opens: five channels get their policies, three warehouses their stock.")
         for channel, policy in catalog.POLICIES.items():
             await self._call("PUT", f"/v1/policies/{channel}", policy, 200, 201)
-        for receipt in catalog.opening_receipts(catalog.opening_stock(self._chance), self._run, _now()):
+        for receipt in catalog.opening_receipts(catalog.opening_stock(self._chance), self._run, utc_now()):
             await self._call("POST", "/v1/movements", receipt, 202)
 
     async def _flash_sale(self, group: asyncio.TaskGroup) -> None:
@@ -121,7 +121,7 @@ class DemoShop:
     async def _truck(self) -> None:
         sku = next(iter(catalog.FLASH_GOODS))
         lines = [{"sku": sku, "quantity": TRUCK_UNITS}]
-        await self._call("POST", "/v1/movements", catalog.receipt(self._id(), "SH1", lines, _now()), 202)
+        await self._call("POST", "/v1/movements", catalog.receipt(self._id(), "SH1", lines, utc_now()), 202)
         self._echo(
             f"\nNow: SH1 receives {TRUCK_UNITS} of {sku}. Its channels sell from the shelf again, each at its own\n"
             "  resume threshold; the other two SKUs stay as they are."
@@ -138,7 +138,7 @@ class DemoShop:
         for sku in low:
             self._sold[sku] -= RESTOCK_UNITS
             lines = [{"sku": sku, "quantity": RESTOCK_UNITS}]
-            event = catalog.receipt(self._id(), self._chance.choice(catalog.WAREHOUSES), lines, _now())
+            event = catalog.receipt(self._id(), self._chance.choice(catalog.WAREHOUSES), lines, utc_now())
             await self._call("POST", "/v1/movements", event, 202)
 
     async def _shopper(self, group: asyncio.TaskGroup, lines: list[dict[str, Any]]) -> None:
@@ -181,7 +181,7 @@ class DemoShop:
             await self._event("order.returned", order["order_id"], back)
 
     async def _event(self, type: str, order_id: str, lines: list[dict[str, Any]]) -> None:
-        event: Event = {"type": type, "id": self._id(), "occurred_at": _now(), "order_id": order_id}
+        event: Event = {"type": type, "id": self._id(), "occurred_at": utc_now(), "order_id": order_id}
         await self._call("POST", "/v1/events", {**event, "lines": lines}, 202, content=NDJSON)
 
     async def _call(
@@ -192,7 +192,3 @@ class DemoShop:
     def _id(self) -> str:
         self._numbers += 1
         return f"{self._run}-{self._numbers}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -7,14 +7,15 @@ moved or has stood still for STALL_SECONDS: an idle system costs one poll, a sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import redis.asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     CoordinatorLoadInProgressError,
     GroupAuthorizationFailedError,
@@ -133,7 +134,7 @@ async def examine_progress(settings: Settings) -> list[Finding]:
     except ServerUnreachable:
         return []  # the examination of that server reports it
     try:
-        async with asyncio.timeout(EXAMINE_SECONDS_MAX), _ProgressReader(settings) as reader:
+        async with asyncio.timeout(EXAMINE_SECONDS_MAX), _open_reader(settings) as reader:
             while True:
                 parts = await reader.read()
                 stalls = detector.look(parts)
@@ -173,34 +174,32 @@ def _stall_findings(stalls: Iterable[Stall]) -> Iterator[Finding]:
         yield finding(stall.sentence)
 
 
-class _ProgressReader:
-    """Reads the progress from Redis and Kafka; a context manager."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._redis = redis.asyncio.Redis.from_url(
+@asynccontextmanager
+async def _open_reader(settings: Settings) -> AsyncIterator[_ProgressReader]:
+    async with AsyncExitStack() as stack:
+        client = redis.asyncio.Redis.from_url(
             settings.redis, **settings.redis_access(), socket_timeout=ANSWER_SECONDS_MAX, decode_responses=True
         )
-        self._consumer = AIOKafkaConsumer(
+        stack.push_async_callback(client.aclose)
+        consumer = AIOKafkaConsumer(
             **settings.kafka_client(), enable_auto_commit=False, request_timeout_ms=REQUEST_MS_MAX
         )
+        stack.push_async_callback(consumer.stop)  # also after a start that failed
+        await consumer.start()
+        admin = await stack.enter_async_context(admin_client(settings.kafka, **settings.kafka_access()))
+        yield _ProgressReader(settings.app_id, client, consumer, admin)
 
-        self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> _ProgressReader:
-        self._stack.push_async_callback(self._redis.aclose)
-        self._stack.push_async_callback(self._consumer.stop)
-        try:
-            await self._consumer.start()
-            admin = admin_client(self._settings.kafka, **self._settings.kafka_access())
-            self._admin = await self._stack.enter_async_context(admin)
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
+class _ProgressReader:
+    """Reads the progress from Redis and Kafka."""
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+    def __init__(
+        self, app_id: str, client: redis.asyncio.Redis, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient
+    ) -> None:
+        self._app_id = app_id
+        self._redis = client
+        self._consumer = consumer
+        self._admin = admin
 
     async def read(self) -> list[PartStatus]:
         """The status of every part. Raises KafkaError and RedisError."""
@@ -218,7 +217,7 @@ class _ProgressReader:
         return bool(found.get(partition)) or await self._consumer.position(partition) == at.offset
 
     async def _read_settling(self) -> list[PartStatus]:
-        prefix, journal = key_prefix(self._settings.app_id), JOURNAL.full_name(self._settings.app_id)
+        prefix, journal = key_prefix(self._app_id), JOURNAL.full_name(self._app_id)
         head = int(await self._redis.hget(prefix + "head", "batch") or 0)
         settled: Any = await self._redis.hgetall(prefix + "settled")
         blessed = await self._redis.hget(prefix + "blessed", "run_id")
@@ -233,7 +232,7 @@ class _ProgressReader:
         return [PartStatus("settling", waiting, (at, blessed), reason, journal, 0, offset)]
 
     async def _read_groups(self) -> list[PartStatus]:
-        app_id = self._settings.app_id
+        app_id = self._app_id
         names = {topic.full_name(app_id): topic for topic in _CONSUMED}
         try:
             committed = await committed_offsets(self._admin, app_id)

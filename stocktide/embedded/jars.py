@@ -22,10 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from stocktide.cli_options import own_server_hint
-from stocktide.embedded.kafka_jars import COORDINATES, JARS
 from stocktide.errors import EmbeddedError
 from stocktide.progress import Echo
 
+COORDINATES = ("org.apache.kafka:kafka_2.13:4.1.1", "org.slf4j:slf4j-simple:1.7.36")
+# What they resolve to: the SHA-256 and `group:artifact:version` of each jar. `--lock` of this module prints the file.
+_LOCK = Path(__file__).with_name("kafka_jars.lock")
+# group:artifact:version, SHA-256
+JARS = tuple((coordinate, sha256) for sha256, coordinate in map(str.split, _LOCK.read_text().splitlines()))
 # The jars are many and small: round trips dominate.
 DOWNLOADS_MAX = 8
 # One response of the repository; all 43 MB on a slow line.
@@ -161,19 +165,18 @@ def _lock_cache(lock: Path, echo: Echo) -> Iterator[None]:
 
 
 def render_lock() -> str:
-    """The text of `kafka_jars.py`, resolved anew from COORDINATES."""
+    """The content of the lock, resolved anew from COORDINATES."""
     import jgo
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(DOWNLOADS_MAX) as pool:
         os.environ["M2_REPO"] = folder
         artifacts = jgo.resolve("+".join(COORDINATES))
         paths = pool.map(lambda artifact: artifact.resolve(), artifacts)
-        rows = sorted(
-            f'    ("{a.groupId}:{a.artifactId}:{a.version}", "{hashlib.sha256(p.read_bytes()).hexdigest()}"),'
-            for a, p in zip(artifacts, paths, strict=True)
+        jars = sorted(
+            (f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}", path)
+            for artifact, path in zip(artifacts, paths, strict=True)
         )
-    head = Path(__file__).with_name("kafka_jars.py").read_text().partition("] = (\n")
-    return "\n".join([head[0] + "] = (", *rows, ")"])
+        return "\n".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {coordinate}" for coordinate, path in jars)
 
 
 def main(arguments: list[str]) -> int:

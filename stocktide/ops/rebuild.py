@@ -12,7 +12,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import click
@@ -22,15 +21,16 @@ from stocktide.discovery import same_redis
 from stocktide.errors import CommandError
 from stocktide.ops.progress_bars import ProgressBars
 from stocktide.ops.stalled import StallWatchdog
-from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.journal.record import JournalReader, Position, RecordVerdict
 from stocktide.streams.topics import JOURNAL
-from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, KINDS, Digest, digest_of_redis, kept_until, kind_of
+from stocktide.tables.audit.digest import KINDS, Digest
+from stocktide.tables.audit.findings import summarize_log
 from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.journal_follower import JournalFollower, find_start
+from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.derived_rows import DerivedTopics
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.connection import connect
@@ -51,31 +51,13 @@ class RebuildRefused(CommandError):
     """Nothing was done; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class DigestPair:
-    """The two digests as of a batch, which must be equal."""
-
-    batch: int
-    log: Digest
-    redis: Digest
+def run(settings: Settings, check_url: str | None, force: bool) -> int:
+    """Rebuild a Redis and compare the digests; the exit status. `check_url`: the Redis of a drill, instead of the one
+    in use. `force`: discard what it holds of this app. Raises RebuildRefused, and what the servers raise."""
+    return asyncio.run(_rebuild(settings, force) if check_url is None else _check(settings, check_url, force))
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildOptions:
-    """`check_url`: the Redis of a drill, instead of the one in use. `force`: discard what it holds of this app."""
-
-    check_url: str | None = None
-    force: bool = False
-
-
-def run(settings: Settings, options: RebuildOptions, echo: Echo = click.echo) -> int:
-    """Rebuild a Redis and compare the digests; the exit status. Raises RebuildRefused, and what the servers raise."""
-    if options.check_url is not None:
-        return asyncio.run(_check(settings, echo, options.check_url, options.force))
-    return asyncio.run(_rebuild(settings, echo, options.force))
-
-
-async def _rebuild(settings: Settings, echo: Echo, force: bool) -> int:
+async def _rebuild(settings: Settings, force: bool) -> int:
     async with _servers(settings, settings.redis) as (redis, log, source):
         batch = await _head(redis, settings.app_id)
         if batch and not force:
@@ -92,14 +74,14 @@ async def _rebuild(settings: Settings, echo: Echo, force: bool) -> int:
                 work = take_over(log, handover, owner, source, report=_reporter(bars), anew=bool(batch))
                 await watchdog.run("Kafka and Redis", work)
             except Superseded:
-                echo("a worker brings Redis back; watching it")
+                click.echo("a worker brings Redis back; watching it")
                 await watchdog.run("a worker that brings Redis back", _watch(redis, settings.app_id, watchdog))
         rate = await _rate(redis, time.monotonic() - began)
-        echo(f"Redis is back at batch {await _head(redis, settings.app_id)}: {rate}")
-        return await _compare(settings, echo, redis, log, source)
+        click.echo(f"Redis is back at batch {await _head(redis, settings.app_id)}: {rate}")
+        return await _compare(settings, redis, log, source)
 
 
-async def _check(settings: Settings, echo: Echo, url: str, force: bool) -> int:
+async def _check(settings: Settings, url: str, force: bool) -> int:
     if same_redis(url, settings.redis):
         raise RebuildRefused("--redis is the Redis that is in use: a drill needs another one")
     async with _servers(settings, url) as (redis, log, source):
@@ -115,30 +97,36 @@ async def _check(settings: Settings, echo: Echo, url: str, force: bool) -> int:
         with ProgressBars("rebuild --check", lines=True) as bars:
             recovery = Recovery(log, handover, term, seen, LedgerLimits(), _reporter(bars))
             await bars.watchdog.run("Kafka and the Redis of the drill", recovery.rebuild(end, source))
-        echo(f"rebuilt up to batch {end.batch}: {await _rate(redis, time.monotonic() - began)}")
-        return await _compare(settings, echo, redis, log, source)
+        click.echo(f"rebuilt up to batch {end.batch}: {await _rate(redis, time.monotonic() - began)}")
+        return await _compare(settings, redis, log, source)
 
 
-async def _compare(settings: Settings, echo: Echo, redis: Redis, log: KafkaLog, source: DerivedTopics) -> int:
+async def _compare(settings: Settings, redis: Redis, log: KafkaLog, source: DerivedTopics) -> int:
     """Print both digests and whether they are equal; the exit status."""
-    sides = await _digests(settings, redis, log, source)
-    if sides is None:
-        echo("the digests were not compared: orders come in meanwhile. `stocktide audit` compares beside live traffic")
+    found = await _digests(settings, redis, log, source)
+    if found is None:
+        click.echo(
+            "the digests were not compared: orders come in meanwhile. `stocktide audit` compares beside live traffic"
+        )
         return 0
-    echo(f"{'as of batch ' + str(sides.batch):24} {'keys':>10}  digest")
-    for name, digest in (("log", sides.log), ("Redis", sides.redis)):
-        echo(f"{name:24} {digest.keys:>10}  {digest.hex()}")
-    if sides.log == sides.redis:
-        echo("equal")
+    batch, of_log, of_redis = found
+    click.echo(f"{'as of batch ' + str(batch):24} {'keys':>10}  digest")
+    for name, digest in (("log", of_log), ("Redis", of_redis)):
+        click.echo(f"{name:24} {digest.keys:>10}  {digest.hex()}")
+    if of_log == of_redis:
+        click.echo("equal")
         return 0
     for kind in KINDS:
-        if sides.log.hex(kind) != sides.redis.hex(kind):
-            counts = (sides.log.by_kind()[kind]["keys"], sides.redis.by_kind()[kind]["keys"])
-            echo(f"DIFFERENT: {kind}: the log has {counts[0]}, Redis {counts[1]}; `stocktide audit` names them")
+        if of_log.hex(kind) != of_redis.hex(kind):
+            counts = (of_log.by_kind()[kind]["keys"], of_redis.by_kind()[kind]["keys"])
+            click.echo(f"DIFFERENT: {kind}: the log has {counts[0]}, Redis {counts[1]}; `stocktide audit` names them")
     return 1
 
 
-async def _digests(settings: Settings, redis: Redis, log: KafkaLog, source: DerivedTopics) -> DigestPair | None:
+async def _digests(
+    settings: Settings, redis: Redis, log: KafkaLog, source: DerivedTopics
+) -> tuple[int, Digest, Digest] | None:
+    """A batch, and the digests of the log and of Redis as of it; None where Redis moves on each time."""
     watchdog = StallWatchdog("rebuild")
     for _ in range(_DIGEST_TRIES_MAX):
         as_of_ms = now_ms()
@@ -147,26 +135,20 @@ async def _digests(settings: Settings, redis: Redis, log: KafkaLog, source: Deri
         found = await watchdog.run("Redis's digest", digest_of_redis(redis, settings.app_id, report, as_of_ms=as_of_ms))
         if await _head(redis, settings.app_id) == batch:
             of_log = _digest_of_log(log, source, batch, as_of_ms, watchdog)
-            return DigestPair(batch, await watchdog.run("the log's digest", of_log), found)
+            return batch, await watchdog.run("the log's digest", of_log), found
     return None
 
 
 async def _digest_of_log(
     log: KafkaLog, source: DerivedTopics, batch: int, as_of_ms: int, watchdog: StallWatchdog
 ) -> Digest:
-    limits, checkpoints = LedgerLimits(), await source.checkpoints()
-    start = await find_start(log, checkpoints)
-    fold = JournalFold(limits, as_of_ms, start.batch)
+    start = await find_start(log, await source.checkpoints())
+    fold = JournalFold(LedgerLimits(), as_of_ms, start.batch)
     if start.batch:
         async for chunk in source.rows(report=partial(watchdog.report, "rows")):
             fold.add_rows(chunk)
     await JournalFollower(log, fold, start, watchdog.report).advance(batch)
-    digest = Digest()
-    for kind in ("sku", "order", "movement", "registry"):
-        for key, record in fold.records(kind):
-            if kept_until(record, limits) > as_of_ms + EXPIRY_MARGIN_MS:
-                digest.add(kind_of(record), key, record)
-    return digest
+    return (await summarize_log(fold))[0]
 
 
 async def _end_of(log: KafkaLog, source: DerivedTopics) -> Position:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import click
 
-from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import TopicStatus, ensure_topics, inspect_topics
 from stocktide.streams.topics import DAY_MS
@@ -22,23 +20,17 @@ from stocktide.wait_for_servers import wait_for_kafka
 _COLUMNS_NARROW = 5
 
 
-@dataclass(frozen=True, slots=True)
-class TopicsOptions:
-    """`create`: create the missing topics."""
-
-    create: bool = False
-
-
-def run(settings: Settings, options: TopicsOptions, echo: Echo = click.echo) -> int:
-    """Print the table; the exit status. Raises ServerUnreachable, TopicsError."""
-    rows = asyncio.run(_rows(settings, options.create))
+def run(settings: Settings, create: bool) -> int:
+    """Print the table, after creating the missing topics with `create`; the exit status. Raises ServerUnreachable,
+    TopicsError."""
+    rows = asyncio.run(_rows(settings, create))
     head = ("topic", "key", "partitions", "replicas", "kept", "written by", "holds")
     lines = [head, *(_cells(row) for row in rows)]
     for line in format_table(lines, terminal_width()):
-        echo(line)
+        click.echo(line)
     missing = sum(not row.exists for row in rows)
     if missing:
-        echo(f"{missing} missing: `stocktide topics --create` makes them")
+        click.echo(f"{missing} missing: `stocktide topics --create` makes them")
     return 1 if missing else 0
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
+from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.errors import CommandError
 from stocktide.progress import Echo
 from stocktide.streams.backoff import doubling_pauses
-from stocktide.up.program import ProgramNotReady, describe_end
+from stocktide.up.program import Program, ProgramNotReady, describe_end
 
 # The first restart is immediate; a process that keeps failing must not use up the machine.
 PAUSE_SECONDS_FIRST = 0.1
@@ -22,26 +22,7 @@ PAUSE_SECONDS_MAX = 10.0
 STEADY_SECONDS = 30.0
 
 
-class SupervisedProcess(Protocol):
-    """An embedded server or one of Stocktide's own programs."""
-
-    name: str
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id."""
-
-    async def start(self) -> None:
-        """Start it and wait until it is ready. Raises CommandError."""
-
-    async def stop(self) -> None:
-        """Stop it and wait a bounded time for its end."""
-
-    async def wait(self) -> int:
-        """Wait for its end."""
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
+SupervisedProcess = Program | EmbeddedKafka | EmbeddedValkey
 
 
 class Supervisor:

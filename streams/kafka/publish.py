@@ -16,6 +16,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.protocol.produce import ProduceRequest
 
 from stocktide.streams.backoff import doubling_pauses
 from stocktide.streams.kafka.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
@@ -57,6 +58,29 @@ def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
     )
 
 
+class NotFreshError(KafkaError):
+    """The membership was not fresh any more when the request was about to be sent."""
+
+
+def send_only_while_fresh(producer: AIOKafkaProducer, membership: Membership) -> None:
+    """Let a started producer send produce requests only while `membership` is fresh.
+
+    A process may be stopped between the check of its membership and the write to the socket, with rows in the
+    producer's buffers. Without this, they would be sent when it wakes up, after the rows of its successor.
+    """
+    client = producer.client
+    send = client.send
+
+    async def send_fresh(node_id: Any, request: Any, **options: Any) -> Any:
+        if isinstance(request, ProduceRequest):
+            await client.ready(node_id)  # may wait; the original then writes without a wait
+            if not membership.is_fresh():
+                raise NotFreshError("no answered heartbeat allows this request any more")
+        return await send(node_id, request, **options)
+
+    client.send = send_fresh
+
+
 class Publisher:
     """Publishes rows while `membership` allows it. `topic` names are full."""
 
@@ -71,6 +95,7 @@ class Publisher:
     async def start(self) -> None:
         """Connect. Raises KafkaError."""
         await self._producer.start()
+        send_only_while_fresh(self._producer, self._membership)
 
     async def stop(self) -> None:
         """Disconnect; rows in flight get a few seconds."""

@@ -30,7 +30,7 @@ from stocktide.tables.audit.journal_follower import AuditError, JournalFollower,
 from stocktide.tables.audit.redis_keys import RedisSide
 from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey, RedisPass
 from stocktide.tables.audit.tables_pass import DriftingRow, TableKey, TablesPass
-from stocktide.tables.audit.topic_rows import TableSide
+from stocktide.tables.audit.topic_rows import KafkaTables
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.settlement.stalls import CHECK_SECONDS, STALL_SECONDS
 
@@ -47,7 +47,7 @@ class Auditor:
         self,
         log: JournalLog,
         redis: RedisSide,
-        tables: TableSide,
+        tables: KafkaTables,
         limits: LedgerLimits,
         report: ReportProgress,
         skus: frozenset[str] | None = None,
@@ -102,7 +102,7 @@ class Auditor:
         if start.batch:
             async for rows in self._tables.rows(lambda done, total: self._report("base", done, total)):
                 self.fold.add_rows(rows)
-            await self._tables.rewind()
+            await self._tables.close()
         follower = JournalFollower(self._log, self.fold, start, self._report)
         if settled < start.batch:
             raise AuditError(

@@ -53,7 +53,7 @@ def deadline_of(record: Record | None) -> int | None:
     return min((at for at in times if at is not None), default=None)
 
 
-def waiting_of(record: Record | None) -> int | None:
+def parked_bytes_of(record: Record | None) -> int | None:
     """The score of an order in `waiting`: the bytes of its parked events, or None."""
     events = record.parked if isinstance(record, OrderRecord) else ()
     return sum(event.get("bytes", 0) for event in events) or None
@@ -139,8 +139,8 @@ def index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> I
     if kind == "order":
         if stored.deadline != deadline_of(record):
             yield Difference("redis", "deadline", deadline_of(record), stored.deadline)
-        if stored.waiting != waiting_of(record):
-            yield Difference("redis", "entry in waiting", waiting_of(record), stored.waiting)
+        if stored.waiting != parked_bytes_of(record):
+            yield Difference("redis", "entry in waiting", parked_bytes_of(record), stored.waiting)
         holds = holds_of(record)
         for sku in dict.fromkeys((*holds, *stored.held)):
             if holds.get(sku) != stored.held.get(sku):

@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from msgspec import Struct, field
 
 from stocktide.tables.audit.compare import Difference, Drift, Subject, fields_differing
-from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Digest, Kind, Record, decode, kept_until, kind_of
+from stocktide.tables.audit.digest import (
+    EXPIRY_MARGIN_MS,
+    Digest,
+    Kind,
+    Record,
+    decode,
+    kept_until,
+    kind_of,
+    stored_kind,
+)
 from stocktide.tables.audit.fold import Discrepancy, FoldedRecord, JournalFold
 from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey
 from stocktide.tables.audit.tables_pass import DriftingRow, TableKey
@@ -156,7 +165,7 @@ def merge_drifts(
         found[place] = list(drift.differences)
         since[place] = drift.since
     for (kind, key), examined in redis.items():
-        found.setdefault((_subject(kind), key), []).extend(examined.differences)
+        found.setdefault((stored_kind(kind), key), []).extend(examined.differences)
     for (table, key), shown in tables.items():
         found.setdefault((table, key), []).extend(shown.differences)
     for name in foreign:
@@ -165,10 +174,6 @@ def merge_drifts(
         Drift(subject, key, tuple(differences), since.get((subject, key)) or _batch_of(fold, subject, key))
         for (subject, key), differences in sorted(found.items())
     )
-
-
-def _subject(kind: Kind) -> Subject:
-    return "order" if kind == "parked" else kind
 
 
 def _batch_of(fold: JournalFold, subject: Subject, key: str) -> int | None:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct, field
 
 from stocktide.streams.topics import join_key
-from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, decode
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, decode, stored_kind
 from stocktide.tables.audit.raw_batch import (
     NIL,
     PackedCounters,
@@ -29,6 +29,7 @@ from stocktide.tables.audit.raw_batch import (
     unpack_results,
 )
 from stocktide.tables.derived_rows import StoredRow
+from stocktide.tables.history.sku_history import apply_deltas
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import SkuRecord, check_format
 
@@ -92,30 +93,26 @@ class JournalFold:
 
     def get(self, kind: Kind, key: str) -> FoldedRecord | None:
         """The newest record of a key. Orders and parked events are one kind here."""
-        found = self._kept[_stored_kind(kind)].get(key)
+        found = self._kept[stored_kind(kind)].get(key)
         return None if found is None else FoldedRecord(int.from_bytes(found[:_BATCH_BYTES]), found[_BATCH_BYTES:])
 
     def record(self, kind: Kind, key: str) -> Record | None:
         """The newest record, decoded and canonical."""
-        found = self._kept[_stored_kind(kind)].get(key)
+        found = self._kept[stored_kind(kind)].get(key)
         return None if found is None else canonical(decode(kind, found[_BATCH_BYTES:]))
 
     def has(self, kind: Kind, key: str) -> bool:
         """Whether the log knows the key."""
-        return key in self._kept[_stored_kind(kind)]
+        return key in self._kept[stored_kind(kind)]
 
     def keys(self, kind: Kind) -> list[str]:
         """The current keys of a kind."""
-        return list(self._kept[_stored_kind(kind)])
+        return list(self._kept[stored_kind(kind)])
 
     def records(self, kind: Kind) -> Iterator[tuple[str, Record]]:
         """The keys of a kind with their records."""
-        for key, found in self._kept[_stored_kind(kind)].items():
+        for key, found in self._kept[stored_kind(kind)].items():
             yield key, canonical(decode(kind, found[_BATCH_BYTES:]))
-
-    def size(self, kind: Kind) -> int:
-        """The number of keys of a kind."""
-        return len(self._kept[_stored_kind(kind)])
 
     # Folding
 
@@ -210,21 +207,18 @@ class JournalFold:
             if effect.cause[0] == REPAIR:
                 self.discrepancies.pop(sku, None)
                 counts[sku] = -len(decision.effects)  # not checked
-        for row in decision.skus:
-            packed = bytes(row.record)
-            if counts.get(row.sku, 0) >= 0:
-                self._check(decision.batch, row.sku, packed, deltas.get(row.sku, {}), counts.get(row.sku, 0))
-            self._store("sku", row.sku, decision.batch, packed)
-            self.patched.discard(row.sku)
+        rows = {row.sku: bytes(row.record) for row in decision.skus}
         for patch in decision.patches.rows:
             before = self._kept["sku"].get(patch.sku)
             record = None if before is None else decode("sku", before[_BATCH_BYTES:])
             assert record is None or isinstance(record, SkuRecord)
-            packed = pack(patch.apply_to(record, decision.patches.channels))
-            if counts.get(patch.sku, 0) >= 0:
-                self._check(decision.batch, patch.sku, packed, deltas.get(patch.sku, {}), counts.get(patch.sku, 0))
-            self._store("sku", patch.sku, decision.batch, packed)
-            self.patched.add(patch.sku)
+            rows[patch.sku] = pack(patch.apply_to(record, decision.patches.channels))
+        for sku, packed in rows.items():
+            if counts.get(sku, 0) >= 0:
+                self._check(decision.batch, sku, packed, deltas.get(sku, {}), counts.get(sku, 0))
+            self._store("sku", sku, decision.batch, packed)
+        self.patched.difference_update(row.sku for row in decision.skus)
+        self.patched.update(patch.sku for patch in decision.patches.rows)
 
     def _check(self, batch: int, sku: str, packed: bytes, deltas: dict[str, int], effects: int) -> None:
         before = self._kept["sku"].get(sku)
@@ -235,7 +229,7 @@ class JournalFold:
         expected = was.counters
         for name, units in deltas.items():
             expected[name] = expected.get(name, 0) + units
-        off = _difference(now.counters, expected)
+        off = counter_deltas(now.counters, expected)
         version_off = now.version - was.version - effects
         restated = (
             not effects
@@ -260,10 +254,7 @@ class JournalFold:
 
     def _add_discrepancy(self, batch: int, sku: str, off: dict[str, int], version_off: int, restated: bool) -> None:
         known = self.discrepancies.setdefault(sku, Discrepancy(batch))
-        for name, units in off.items():
-            known.off[name] = known.off.get(name, 0) + units
-            if not known.off[name]:
-                del known.off[name]
+        known.off = apply_deltas(known.off, off)
         known.version_off += version_off
         known.restated = known.restated or restated
         if not known:
@@ -275,15 +266,12 @@ def _is_restating(results: bytes) -> bool:
     return _RESTATED.encode() in results and any(each.outcome == _RESTATED for each in unpack_results(results))
 
 
-def _stored_kind(kind: Kind) -> Kind:
-    return "order" if kind == "parked" else kind
-
-
 def _policy_key(channel: str, sku: str) -> str:
     return join_key(channel, sku) if sku else channel
 
 
-def _difference(now: dict[str, int], expected: dict[str, int]) -> dict[str, int]:
+def counter_deltas(now: dict[str, int], expected: dict[str, int]) -> dict[str, int]:
+    """What `now` has more than `expected`, by counter, without zeros."""
     if now == expected:
         return {}
     names = now.keys() | expected.keys()

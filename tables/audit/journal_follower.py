@@ -63,11 +63,6 @@ class JournalFollower:
         self.batches = 0
         self.bytes = 0
 
-    @property
-    def token(self) -> str:
-        """The token of the fold's batch."""
-        return self._token
-
     async def advance(self, batch: int, token: str | None = None) -> bool:
         """Advance the fold exactly to `batch`. False if the journal's batch of that number does not have `token`: the
         one with `token` was never valid. Raises AuditError if the journal does not reach it in time."""

@@ -17,10 +17,12 @@ from msgspec import Struct, structs
 from stocktide.streams.topics import split_key
 from stocktide.tables.audit.auditor import Auditor
 from stocktide.tables.audit.compare import Difference, Drift, Subject, fields_differing, holds_of, index_differences
-from stocktide.tables.audit.digest import Kind, Record, canonical, decode
+from stocktide.tables.audit.digest import Kind, Record, canonical, decode, stored_kind
 from stocktide.tables.audit.findings import Findings
+from stocktide.tables.audit.fold import counter_deltas
 from stocktide.tables.audit.redis_keys import StoredKey
 from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey
+from stocktide.tables.history.sku_history import apply_deltas
 from stocktide.tables.ledger.commands import Repair
 from stocktide.tables.ledger.records import RegistryRecord, SkuRecord
 
@@ -94,12 +96,12 @@ class RepairPlanner:
 
     def _correction(self, found: ExaminedKey) -> Correction:
         """The correction of a key as just read; the fold is at the same batch."""
-        subject: Subject = "order" if found.kind == "parked" else found.kind
+        subject = stored_kind(found.kind)
         drift = self._drifts[subject, found.key]
         wanted, stored = self._wanted(found.kind, found.key), found.stored.record(found.kind)
         deltas = None
         if isinstance(wanted, SkuRecord) and isinstance(stored, SkuRecord):
-            deltas = _deltas(stored.counters, wanted.counters)
+            deltas = counter_deltas(wanted.counters, stored.counters)
         held = {sku for sku, score in found.stored.held.items() if score is not None}
         command = Repair(
             id=secrets.token_hex(_ID_BYTES),
@@ -126,9 +128,7 @@ class RepairPlanner:
             return canonical(decode("order", fold.overwritten[key][0].packed))
         record = fold.record(kind, key)
         if isinstance(record, SkuRecord) and self._newest_repair(key) == self._repaired.get(key):
-            off = self._errors.get(key, {})
-            counters = {name: n for name, n in _add_deltas(record.counters, off, -1).items() if n}
-            return structs.replace(record, counters=counters)
+            return structs.replace(record, counters=apply_deltas(record.counters, self._errors.get(key, {}), -1))
         return record
 
     def _newest_repair(self, sku: str) -> str:
@@ -161,18 +161,6 @@ def _errors(drift: Drift) -> dict[str, int]:
         for each in drift.differences
         if each.side == "log" and each.what.startswith("counter ")
     }
-
-
-def _add_deltas(counters: dict[str, int], by: dict[str, int], sign: int) -> dict[str, int]:
-    moved = dict(counters)
-    for name, units in by.items():
-        moved[name] = moved.get(name, 0) + sign * units
-    return moved
-
-
-def _deltas(stored: dict[str, int], wanted: dict[str, int]) -> dict[str, int]:
-    names = stored.keys() | wanted.keys()
-    return {name: n for name in names if (n := wanted.get(name, 0) - stored.get(name, 0))}
 
 
 def _plain_value(stored: StoredKey, record: Record | None) -> Any:

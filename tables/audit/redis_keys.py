@@ -1,12 +1,13 @@
 """The audit's reads of Redis: keys with their index entries as of one batch, and the names of all keys.
 
 In: a blessed Redis. Out: `RedisReading`, atomic; and pages of names and index entries, which are not atomic: a suspect
-in a page is read again, atomically.
+in a page is read again, atomically. Also the digest of an idle Redis.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import sha1
 from typing import Any
 
@@ -14,7 +15,9 @@ import msgspec
 from msgspec import Struct, field
 from redis.asyncio import Redis
 
-from stocktide.tables.audit.digest import Kind, Record, canonical, decode
+from stocktide.streams.contract.times import now_ms
+from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Digest, Kind, Record, canonical, decode, kept_until, kind_of
+from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.scripts import Script, key_prefix
 
 # Keys per call: Redis blocks for a ms or two.
@@ -134,6 +137,50 @@ class RedisSide:
                         left[sku] = cursor
                     else:
                         del left[sku]
+
+
+async def digest_of_redis(
+    redis: Redis,
+    app_id: str,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    as_of_ms: int | None = None,
+    limits: LedgerLimits | None = None,
+) -> Digest:
+    """The digest of the keys of `app_id` in an idle Redis, blessed or not.
+
+    `progress` is called with the number of keys read. Keys that expire within a minute of `as_of_ms` (default: now), or
+    before, are left out, so that two servers can be compared as of one time. Raises redis-py's errors, and
+    msgspec.MsgspecError if a key holds no record.
+    """
+    as_of_ms = now_ms() if as_of_ms is None else as_of_ms
+    limits = limits or LedgerLimits()
+    prefix = key_prefix(app_id).encode()
+    digest, keys_read = Digest(), 0
+    seen: set[int] = set()  # a scan may give a key twice, and a sum counts it twice
+    async for names in RedisSide(redis, app_id).names():
+        new = {name: found for name in names if hash(name) not in seen and (found := _parse_name(name))}
+        seen.update(map(hash, new))
+        values: Any = await redis.mget([prefix + name for name in new]) if new else []
+        for (kind, key), packed in zip(new.values(), values, strict=True):
+            if packed is None:
+                continue  # expired meanwhile
+            record = decode(kind, packed)
+            if kept_until(record, limits) > as_of_ms + EXPIRY_MARGIN_MS:
+                digest.add(kind_of(record), key, record)
+        keys_read += len(new)
+        progress(keys_read)
+        await asyncio.sleep(0)
+    return digest
+
+
+def _parse_name(name: bytes) -> tuple[Kind, str] | None:
+    """The kind and key of a name without the prefix; None if it holds no record."""
+    word, colon, key = name.partition(b":")
+    kind = word.decode(errors="replace")
+    if name == b"registry":
+        return "registry", ""
+    return (kind, key.decode()) if colon and kind in ("sku", "order", "movement") else None  # type: ignore[return-value]
 
 
 def _stored(kind: Kind, values: Sequence[Any]) -> StoredKey:

@@ -18,7 +18,7 @@ from stocktide.tables.audit.compare import (
     deadline_of,
     dwell_of,
     holds_of,
-    waiting_of,
+    parked_bytes_of,
 )
 from stocktide.tables.audit.digest import Kind, Record
 from stocktide.tables.audit.fold import JournalFold
@@ -30,7 +30,7 @@ from stocktide.tables.ledger.records import OrderRecord
 # The expected score of an entry, by index.
 _SCORES: dict[str, Callable[[Record | None], int | None]] = {
     "deadlines": deadline_of,
-    "waiting": waiting_of,
+    "waiting": parked_bytes_of,
     "dwells": dwell_of,
 }
 # The keys of a shard that are neither records nor hold indexes.
@@ -46,12 +46,11 @@ RedisKey = tuple[Kind, str]
 
 
 class ExaminedKey(Struct):
-    """A key read exactly: its content in Redis as of `batch`, and the differences from the log as of that batch."""
+    """A key read exactly: its content in Redis, and the differences from the log as of the same batch."""
 
     kind: Kind
     key: str
     stored: StoredKey
-    batch: int
     differences: tuple[Difference, ...]
 
 
@@ -205,7 +204,7 @@ class RedisPass:
             for each, stored in zip(some, reading.keys, strict=True):
                 record = self._fold.record(each.kind, each.key)
                 differences = self._compare(each.kind, each.key, record, stored, reading.at)
-                yield ExaminedKey(each.kind, each.key, stored, reading.batch, differences)
+                yield ExaminedKey(each.kind, each.key, stored, differences)
             self._report("suspects", min(start + READ_KEYS_MAX, len(wanted)), len(wanted))
 
     async def _read_exactly(self, wanted: Sequence[WantedKey]) -> RedisReading:

@@ -7,14 +7,12 @@ again and gets a new correction.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from enum import StrEnum
-from typing import Protocol
 
 from stocktide.tables.audit.plan import Correction, RepairPlanner
-from stocktide.tables.ledger.commands import Command
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.records import DecisionHead
+from stocktide.tables.ledger.submission import Submitter
 
 # Attempts per correction. Repairs of a SKU's counters do not depend on other changes, and an order changes a few dozen
 # times at most.
@@ -32,14 +30,8 @@ class CorrectionResult(StrEnum):
     BY_HAND = "by_hand"
 
 
-class RepairSubmitter(Protocol):
-    """The submitter's `answer`."""
-
-    async def answer(self, commands: Sequence[Command], deadline: float | None) -> DecisionHead: ...
-
-
 async def apply_corrections(
-    planner: RepairPlanner, submitter: RepairSubmitter
+    planner: RepairPlanner, submitter: Submitter
 ) -> AsyncIterator[tuple[Correction, CorrectionResult]]:
     """Yield each correction with its result. Raises the errors of an audit, and the submitter's Unsettled and
     Undecidable; earlier corrections stay."""
@@ -48,7 +40,7 @@ async def apply_corrections(
 
 
 async def _apply(
-    planner: RepairPlanner, submitter: RepairSubmitter, correction: Correction
+    planner: RepairPlanner, submitter: Submitter, correction: Correction
 ) -> tuple[Correction, CorrectionResult]:
     for _ in range(_ATTEMPTS_MAX):
         if correction.command is None:

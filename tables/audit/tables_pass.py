@@ -18,7 +18,7 @@ from stocktide.tables.audit.compare import Difference, compare_row
 from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, kept_until
 from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.journal_follower import JournalFollower, ReportProgress
-from stocktide.tables.audit.topic_rows import UNREADABLE, TableSide
+from stocktide.tables.audit.topic_rows import UNREADABLE, KafkaTables
 from stocktide.tables.derived_rows import RowKind, StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord
@@ -49,7 +49,7 @@ class TablesPass:
         self,
         fold: JournalFold,
         follower: JournalFollower,
-        side: TableSide,
+        side: KafkaTables,
         newest_batch: Callable[[], Awaitable[int]],
         limits: LedgerLimits,
         as_of_ms: int,

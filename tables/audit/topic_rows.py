@@ -7,7 +7,7 @@ key last; each call continues where the last one stopped.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
@@ -23,25 +23,8 @@ UNREADABLE = -1
 ReportOffsets = Callable[[int, int], None]
 
 
-class TableSide(Protocol):
-    """The tables as an audit reads them."""
-
-    async def checkpoints(self) -> Checkpoints:
-        """The derived position, and the checkpoints of the journal."""
-        ...
-
-    def rows(self, report: ReportOffsets) -> AsyncIterator[list[StoredRow]]:
-        """The rows since the last call (the first begins at the beginning) up to the current end. A row that cannot be
-        decoded has batch UNREADABLE. Progress goes to `report(done, total)`."""
-        ...
-
-    async def rewind(self) -> None:
-        """Start again from the beginning."""
-        ...
-
-
 class KafkaTables:
-    """The tables on Kafka. Every method raises KafkaError."""
+    """The tables on Kafka, as an audit reads them. Every method raises KafkaError."""
 
     def __init__(self, kafka: str, app_id: str, shard: int = 0, **security: Any) -> None:
         self._kafka = kafka
@@ -52,21 +35,18 @@ class KafkaTables:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def checkpoints(self) -> Checkpoints:
-        """See TableSide."""
+        """The derived position, and the checkpoints of the journal."""
         return await read_checkpoints(self._kafka, self._app_id, self._shard, **self._security)
 
-    async def rewind(self) -> None:
-        """See TableSide."""
-        await self.close()
-
     async def close(self) -> None:
-        """Close the consumer."""
+        """Close the consumer; the next call of `rows` begins at the beginning again."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()
 
     async def rows(self, report: ReportOffsets) -> AsyncIterator[list[StoredRow]]:
-        """See TableSide."""
+        """The rows since the last call (the first begins at the beginning) up to the current end. A row that cannot be
+        decoded has batch UNREADABLE. Progress goes to `report(done, total)`."""
         if self._consumer is None:
             self._consumer = await open_consumer(self._kafka, *self._topics, **self._security)
         async for partition, records in read_topic(self._consumer, report=report):

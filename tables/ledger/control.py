@@ -1,7 +1,7 @@
 """The Lua steps of relay and takeover: outbox, settlement, blessing and recovery.
 
 In: terms, and positions of the journal. Out: typed answers of the Lua steps `outbox`, `settle`, `unbless` and `bless`.
-A refused step is a value (`StepRefused`), not an exception: it is how a recovery begins. `replay`, `flush` and `load`
+A refused step is a value (`StepRefused`), not an exception: it is how a recovery begins. `redo`, `flush` and `load`
 are the steps of a recovery between `unbless` and `bless`.
 """
 
@@ -91,7 +91,7 @@ class LedgerControl:
         self._settle = Script(redis, self._prefix, "settle")
         self._unbless = Script(redis, self._prefix, "unbless")
         self._bless = Script(redis, self._prefix, "bless")
-        self._replay = Script(redis, self._prefix, "replay")
+        self._redo = Script(redis, self._prefix, "redo")
         self._flush = Script(redis, self._prefix, "flush")
         self._load = Script(redis, self._prefix, "load")
 
@@ -140,10 +140,10 @@ class LedgerControl:
         answer = await self._bless(term, seen.run_id, seen.replid, batch, token)
         return None if answer[0] == b"blessed" else _refused(answer)
 
-    async def replay(self, term: int, seen: ServerState, step: RedoStep) -> StepRefused | None:
+    async def redo(self, term: int, seen: ServerState, step: RedoStep) -> StepRefused | None:
         """Apply a step of redo to this unblessed server (rule R4). None: done."""
         at = step.position
-        answer = await self._replay(
+        answer = await self._redo(
             term,
             seen.run_id,
             seen.replid,
@@ -154,7 +154,7 @@ class LedgerControl:
             msgspec.msgpack.encode(step.unannounced),
             *step.writes,
         )
-        return None if answer[0] == b"replayed" else _refused(answer)
+        return None if answer[0] == b"redone" else _refused(answer)
 
     async def flush(self, term: int, seen: ServerState, cursor: int, keys: int) -> int | StepRefused:
         """Delete about `keys` keys of the shard, except `blessed`. Gives the next cursor; 0 at the end."""
@@ -164,7 +164,7 @@ class LedgerControl:
     async def load(
         self, term: int, seen: ServerState, writes: tuple[bytes, ...], position: Position | None
     ) -> StepRefused | None:
-        """Write whole states into a flushed server; the last call also sets the position at which the replay of the
+        """Write whole states into a flushed server; the last call also sets the position at which the redo of the
         journal begins. None: done."""
         at: tuple[int | str, ...] = ("", "", "", "", "")
         if position is not None:

@@ -114,7 +114,7 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     origin: Origin | None = None
 
 
-class ModeRecord(Struct, frozen=True, omit_defaults=True):
+class ThresholdSide(Struct, frozen=True, omit_defaults=True):
     """The side of the threshold that a channel is on, if not the default. `below`: it left `in_stock` at `left_at` (0:
     it never was in stock); a pending dwell ends at `due`."""
 
@@ -138,7 +138,7 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     at: int
     counters: dict[str, int] = field(default_factory=dict)
     warehouses: tuple[str, ...] = ()
-    modes: dict[str, ModeRecord] = field(default_factory=dict)
+    modes: dict[str, ThresholdSide] = field(default_factory=dict)
     policies: dict[str, dict[str, Any] | tuple[()]] = field(default_factory=dict)
     history: str = ""
     counted: dict[str, int] = field(default_factory=dict)
@@ -278,8 +278,8 @@ class RepairRow(Struct, frozen=True, array_like=True):
 class ChannelSides(Struct, frozen=True, array_like=True):
     """Channels that a batch moved to the same side of the threshold.
 
-    `state`: 0 the default side, 1 below, 2 neither; `left_at` and `due` as in `ModeRecord`; `channels` are indexes into
-    `Patches.channels`.
+    `state`: 0 the default side, 1 below, 2 neither; `left_at` and `due` as in `ThresholdSide`; `channels` are indexes
+    into `Patches.channels`.
     """
 
     state: int
@@ -314,7 +314,7 @@ class SkuPatch(Struct, frozen=True, array_like=True):
         for sides in self.sides:
             for place in sides.channels:
                 if sides.state:
-                    modes[channels[place]] = ModeRecord(sides.state == 1, sides.left_at, sides.due)
+                    modes[channels[place]] = ThresholdSide(sides.state == 1, sides.left_at, sides.due)
                 else:
                     modes.pop(channels[place], None)
         return structs.replace(

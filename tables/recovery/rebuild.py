@@ -1,8 +1,8 @@
 """Brings an unblessed Redis up to the journal, by a redo or a rebuild.
 
 In: a log, an unblessed Redis, the position to reach. Out: a Redis in the journal's state at that position; the server
-checks every step (rules R3, R4). A redo replays the batches that Redis lost. A rebuild flushes Redis, loads the rows of
-the derived topics (whole states), and replays the journal from where it holds every row whole (rule R9): that repairs
+checks every step (rules R3, R4). A redo writes the batches that Redis lost. A rebuild flushes Redis, loads the rows of
+the derived topics (whole states), and redoes the journal from where it holds every row whole (rule R9): that repairs
 any row that a late writer set back.
 """
 
@@ -104,7 +104,7 @@ class Recovery:
     async def redo(
         self, start: Position, end: Position, unannounced: tuple[tuple[int, str], ...], phase: str = "redo"
     ) -> None:
-        """Replay the batches after `start`, Redis's newest one, up to `end`. `unannounced` are those up to `start`
+        """Redo the batches after `start`, Redis's newest one, up to `end`. `unannounced` are those up to `start`
         whose settlement was not published. Raises Superseded, and the errors of log and Redis."""
         reader = JournalReader(start)
         step = _Step(self._limits, start, unannounced)
@@ -114,17 +114,17 @@ class Recovery:
                 continue
             step.add(record.payload, reader.position)
             if step.is_full:
-                await self._replay(step)
+                await self._redo_step(step)
                 self._report(phase, reader.position.batch - first, total)
                 step = _Step(self._limits, reader.position, ())
         if reader.position.batch != end.batch or reader.position.token != end.token:
             raise Superseded(f"the journal leads to batch {reader.position.batch}, and led to {end.batch}")
         if step.batches or step.unannounced:
-            await self._replay(step)
+            await self._redo_step(step)
         self._report(phase, total, total)
 
     async def rebuild(self, end: Position, source: RebuildSource) -> None:
-        """Flush, load the rows, replay the journal up to `end`. Raises LostTail, Superseded, and the errors of log,
+        """Flush, load the rows, redo the journal up to `end`. Raises LostTail, Superseded, and the errors of log,
         source and Redis."""
         await self._flush()
         checkpoints = await source.checkpoints()
@@ -230,8 +230,8 @@ class Recovery:
         if refused is not None:
             raise self._superseded(refused)
 
-    async def _replay(self, step: _Step) -> None:
-        refused = await self._control.replay(self._term, self._seen, step.packed())
+    async def _redo_step(self, step: _Step) -> None:
+        refused = await self._control.redo(self._term, self._seen, step.packed())
         if refused is not None:
             raise self._superseded(refused)
 
@@ -240,7 +240,7 @@ class Recovery:
 
 
 class _Step:
-    """Batches that are replayed together: of each key only its newest state is written."""
+    """Batches that are redone together: of each key only its newest state is written."""
 
     def __init__(self, limits: LedgerLimits, start: Position, unannounced: tuple[tuple[int, str], ...]) -> None:
         self._start = start

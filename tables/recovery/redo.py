@@ -1,7 +1,7 @@
 """The writes of a recovery: payloads of the journal, or rows of the derived topics, as keys of Redis.
 
 In: payloads (msgpack of `tables.ledger.records.Decision`), rows (`tables.derived_rows`). Out: `Writes`, which
-`replay.lua` and `load.lua` apply. States are whole, so only the newest one of a key is written, as the bytes that Lua
+`redo.lua` and `load.lua` apply. States are whole, so only the newest one of a key is written, as the bytes that Lua
 packed. The availability of stock is not checked: these batches were promised.
 """
 
@@ -48,7 +48,7 @@ class _Line(Struct):
     reserved: int = 0
 
 
-class _Waiting(Struct):
+class _ParkedEvent(Struct):
     bytes: int = 0
 
 
@@ -61,7 +61,7 @@ class _OrderKeys(Struct):
     ended_at: int | None = None
     wait_at: int | None = None
     lines: tuple[_Line, ...] = ()
-    parked: tuple[_Waiting, ...] = ()
+    parked: tuple[_ParkedEvent, ...] = ()
 
 
 class _CountedLine(Struct):

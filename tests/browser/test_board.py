@@ -46,12 +46,6 @@ async def running(
         yield system
 
 
-@pytest.fixture
-async def shop(running: RunningSystem) -> AsyncIterator[ApiTestClient]:
-    async with running.client() as client:
-        yield client
-
-
 async def opened(
     chromium: Chromium, shop: ApiTestClient, width: int = 1360, height: int = 900, dark: bool = False
 ) -> BrowserPage:

@@ -77,7 +77,7 @@ MUTANTS: tuple[Mutant, ...] = (
                 "return found",
             ),
             Edit(
-                "tables/ledger/lua/replay.lua",
+                "tables/ledger/lua/redo.lua",
                 "if (head[1] or '0') ~= ARGV[4] or (head[2] or '') ~= ARGV[5] then",
                 "if (head[1] or '0') ~= ARGV[4] then",
             ),

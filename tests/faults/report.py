@@ -11,12 +11,14 @@ import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from stocktide.loadtest.oracle.history import read_history
 from stocktide.loadtest.oracle.judge import judge
 from stocktide.loadtest.oracle.verdict import Verdict
 from tests.faults.faults import FAULTS
@@ -76,7 +78,7 @@ async def run_and_judge(
     """Run, judge the history, and print the report. Raises TimeoutError if the run takes longer than `seconds_max`."""
     async with asyncio.timeout(seconds_max):
         result = await FaultInjectionRun(options, write_line).run()
-    verdict = judge(result.history, park_ms=result.park_seconds * 1000, recorded_live=True)
+    verdict = judge(partial(read_history, result.history), park_ms=result.park_seconds * 1000, recorded_live=True)
     report = build_report(result, verdict)
     for line in render_lines(report):
         write_line(line)

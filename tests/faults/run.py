@@ -35,9 +35,7 @@ from stocktide.loadtest.oracle.history import (
 )
 from stocktide.loadtest.oracle.judge import LiveJudge
 from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, wait_until_quiet
-from stocktide.loadtest.run.recording import RequestRecorder
-from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
-from stocktide.loadtest.run.topic_records import recorders
+from stocktide.loadtest.run.recording import RecordingSubscriber, RequestRecorder, recorders
 from stocktide.retry import poll_until
 from tests.faults.cluster import APP_ID, Cluster, ClusterOptions
 from tests.faults.edge_scenarios import edge_skus

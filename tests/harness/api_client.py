@@ -90,8 +90,8 @@ class ApiTestClient:
     async def put(self, path: str, body: Any = None) -> ApiAnswer:
         return await self.call("PUT", path, body)
 
-    async def place(self, sku: str, quantity: int = 1, **more: Any) -> ApiAnswer:
-        """Place an order of one line, by default of the channel `tmall`."""
+    async def place(self, sku: str = "", quantity: int = 1, **more: Any) -> ApiAnswer:
+        """Place an order of one line, or of `lines`, by default of the channel `tmall`."""
         order = {"order_id": unique_name("order"), "channel": "tmall", "lines": lines_of((sku, quantity))}
         return await self.post("/v1/orders", {**order, **more})
 

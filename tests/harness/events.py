@@ -21,13 +21,16 @@ def stock_received(id_: str, *lines: Line, warehouse: str = "SH1") -> Event:
     return {**common, "lines": lines_of(*lines)}
 
 
+def order_event(kind: str, order_id: str, **more: Any) -> Event:
+    return {"type": f"order.{kind}", "id": f"{order_id}-{kind}", "occurred_at": AT, "order_id": order_id, **more}
+
+
 def order_placed(order_id: str, sku: str = "A", quantity: int = 1, **more: Any) -> Event:
-    common = {"type": "order.placed", "id": f"{order_id}-placed", "occurred_at": AT, "order_id": order_id}
-    return {**common, "channel": "jd", "lines": lines_of((sku, quantity)), **more}
+    return order_event("placed", order_id, **{"channel": "jd", "lines": lines_of((sku, quantity)), **more})
 
 
 def order_paid(order_id: str, **more: Any) -> Event:
-    return {"type": "order.paid", "id": f"{order_id}-paid", "occurred_at": AT, "order_id": order_id, **more}
+    return order_event("paid", order_id, **more)
 
 
 def placed_and_paid(order_id: str) -> tuple[Event, Event]:

@@ -133,6 +133,13 @@ async def running_system(
         yield system
 
 
+@pytest.fixture
+async def shop(running: RunningSystem) -> AsyncIterator[ApiTestClient]:
+    """A client of the module's system."""
+    async with running.client() as client:
+        yield client
+
+
 SystemFactory = Callable[..., Coroutine[Any, Any, RunningSystem]]
 
 

@@ -20,8 +20,8 @@ async def trim(kafka: str, topic: str, below: int, **access: Any) -> int:
     return first[partition]
 
 
-async def snapshot_offset(kafka: str, app_id: str) -> int:
-    """Wait for a complete pass over all rows; the offset of the journal from which a rebuild starts."""
+async def restate_pass_offset(kafka: str, app_id: str) -> int:
+    """Wait for a complete restate pass; the offset of the journal from which a rebuild starts."""
     found = 0
 
     async def is_known() -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from stocktide.embedded import EmbeddedKafka
-from tests.harness.api_client import ApiTestClient
 from tests.harness.servers import RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 from tests.harness.workers import WorkerGroup, worker_group
@@ -22,12 +21,6 @@ async def running(
     data = tmp_path_factory.mktemp("system") / "data"
     async with running_system(data, kafka.address, valkey.url, new_app_id()) as system:
         yield system
-
-
-@pytest.fixture
-async def shop(running: RunningSystem) -> AsyncIterator[ApiTestClient]:
-    async with running.client() as client:
-        yield client
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import orjson
 
 from stocktide.streams.contract import documents
 from tests.harness.api_client import ApiTestClient, unique_name
-from tests.harness.events import AT, stock_received
+from tests.harness.events import lines_of, order_event, order_paid, order_placed, stock_received
 
 
 async def test_an_empty_system_has_no_channels_and_no_stock(shop: ApiTestClient) -> None:
@@ -27,11 +27,13 @@ def has_shape_of(shape: Any, body: Any) -> None:
     assert body.items() <= msgspec.to_builtins(msgspec.convert(body, shape)).items()
 
 
-async def test_an_order_is_placed_once_however_often_it_is_sent(shop: ApiTestClient) -> None:
-    sku = await shop.receive_new(10)
-    order = {"order_id": unique_name("order"), "channel": "tmall", "lines": [{"sku": sku, "quantity": 3}]}
-    first = await shop.post("/v1/orders", order)
-    again = await shop.post("/v1/orders", order)
+async def test_an_order_is_placed_once_however_often_it_is_sent_and_another_body_is_a_conflict(
+    shop: ApiTestClient,
+) -> None:
+    sku, order_id = await shop.receive_new(10), unique_name("order")
+    first, again, other = [await shop.place(sku, units, order_id=order_id) for units in (3, 3, 2)]
+    assert other.problem == (409, "conflict")
+    assert "order" not in other.body
     assert (first.status, again.status) == (201, 200)
     assert (first.body["replayed"], again.body["replayed"]) == (False, True)
     assert {**again.body, "replayed": False} == first.body
@@ -40,22 +42,12 @@ async def test_an_order_is_placed_once_however_often_it_is_sent(shop: ApiTestCli
     assert (await shop.stock(sku))["locked"] == 3
 
 
-async def test_the_same_order_id_with_another_body_is_a_conflict(shop: ApiTestClient) -> None:
-    sku = await shop.receive_new(10)
-    order_id = unique_name("order")
-    assert (await shop.place(sku, 1, order_id=order_id)).status == 201
-    other = await shop.place(sku, 2, order_id=order_id)
-    assert other.problem == (409, "conflict")
-    assert "order" not in other.body
-
-
 async def test_a_refusal_gives_a_reason_per_line_and_stands(shop: ApiTestClient) -> None:
     scarce, unknown, plenty = unique_name("sku"), unique_name("sku"), unique_name("sku")
     await shop.receive(scarce, 1)
     await shop.receive(plenty, 9)
-    lines = [{"sku": sku, "quantity": 2} for sku in (plenty, scarce, unknown)]
-    order = {"order_id": unique_name("order"), "channel": "jd", "lines": lines}
-    refused = await shop.post("/v1/orders", order)
+    order = {"order_id": unique_name("order"), "lines": lines_of((plenty, 2), (scarce, 2), (unknown, 2))}
+    refused = await shop.place(**order)
     assert refused.problem == (409, "insufficient_stock")
     assert [(line["sku"], line["reason"]) for line in refused.body["lines"]] == [
         (scarce, "insufficient_stock"),
@@ -64,15 +56,13 @@ async def test_a_refusal_gives_a_reason_per_line_and_stands(shop: ApiTestClient)
     has_shape_of(documents.Problem, refused.body)
     assert refused.body["order"]["state"] == "rejected"
     await shop.receive(scarce, 100)
-    again = await shop.post("/v1/orders", order)
+    again = await shop.place(**order)
     assert (again.status, again.body["replayed"]) == (409, True)
 
 
 async def test_a_partial_order_takes_the_lines_that_hold(shop: ApiTestClient) -> None:
     plenty, unknown = await shop.receive_new(9), unique_name("sku")
-    lines = [{"sku": sku, "quantity": 2} for sku in (plenty, unknown)]
-    order = {"order_id": unique_name("order"), "channel": "jd", "accept": "partial", "lines": lines}
-    taken = await shop.post("/v1/orders", order)
+    taken = await shop.place(accept="partial", lines=lines_of((plenty, 2), (unknown, 2)))
     assert taken.status == 201
     assert [line["state"] for line in taken.body["lines"]] == ["reserved", "rejected"]
 
@@ -166,11 +156,9 @@ async def test_thousands_of_events_go_in_one_call_and_bad_lines_are_named(shop: 
 
 async def test_events_of_one_order_keep_their_order(shop: ApiTestClient) -> None:
     sku, order_id = await shop.receive_new(5), unique_name("order")
-    common = {"order_id": order_id, "occurred_at": AT}
-    placed = {"type": "order.placed", "id": "1", "channel": "jd", "lines": [{"sku": sku, "quantity": 2}]}
-    shipped = {"type": "order.shipped", "id": "3", "lines": [{"sku": sku, "quantity": 2, "warehouse": "SH1"}]}
-    events = (placed, {"type": "order.paid", "id": "2"}, shipped)
-    assert (await shop.send_events(*({**event, **common} for event in events))).body == {"accepted": 3, "rejected": []}
+    shipped = [{"sku": sku, "quantity": 2, "warehouse": "SH1"}]
+    events = (order_placed(order_id, sku, 2), order_paid(order_id), order_event("shipped", order_id, lines=shipped))
+    assert (await shop.send_events(*events)).body == {"accepted": 3, "rejected": []}
     await shop.get_when(f"/v1/orders/{order_id}", lambda answer: answer.body.get("state") == "shipped")
     assert (await shop.stock(sku))["on_hand"] == 3
 

@@ -38,7 +38,7 @@ from tests.harness.eventually import eventually
 from tests.harness.process import CommandResult, run_stocktide, started
 from tests.harness.servers import RedisProcess, RedisServer
 from tests.harness.system import running_system
-from tests.harness.trimming import snapshot_offset, trim
+from tests.harness.trimming import restate_pass_offset, trim
 
 UNITS = 1_000
 # Receipts of one unit, PUMPED at a time: some 1,000 a second.
@@ -131,8 +131,8 @@ async def _trade(shop: ApiTestClient, app_id: str, folder: Path) -> BackedUpSyst
 
 
 async def _trim_journal(kafka: str, app_id: str) -> None:
-    """Trim the journal up to the newest complete pass over all rows, as in an installation of some age."""
-    assert await trim(kafka, JOURNAL.full_name(app_id), await snapshot_offset(kafka, app_id)) > 0
+    """Trim the journal up to the newest complete restate pass, as in an installation of some age."""
+    assert await trim(kafka, JOURNAL.full_name(app_id), await restate_pass_offset(kafka, app_id)) > 0
 
 
 async def pump(shop: ApiTestClient, sku: str, accepted: list[dict[str, Any]]) -> None:

@@ -22,9 +22,7 @@ from stocktide.loadtest.oracle.history import (
 )
 from stocktide.loadtest.oracle.judge import LiveJudge, judge
 from stocktide.loadtest.run.quiesce import FinalStateReader
-from stocktide.loadtest.run.recording import RecordingHttpClient, RequestRecorder
-from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
-from stocktide.loadtest.run.topic_records import recorders
+from stocktide.loadtest.run.recording import RecordingHttpClient, RecordingSubscriber, RequestRecorder, recorders
 from stocktide.retry import poll_until
 from tests.harness.system import RunningSystem
 

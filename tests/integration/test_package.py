@@ -52,7 +52,7 @@ def test_the_wheel_has_one_top_level_name_and_every_file(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {f"stocktide/{source}" for source in sources} <= names
-    assert "stocktide/py.typed" in names
+    assert {"stocktide/py.typed", "stocktide/embedded/kafka_jars.lock"} <= names
 
 
 def test_it_runs_beside_pytables_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import redis.asyncio
 
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.streams.topics import JOURNAL, RESERVATIONS
-from stocktide.tables.audit.digest import digest_of_redis
+from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.ledger.records import SkuRecord
 from tests.harness.events import order_placed, placed_and_paid
 from tests.harness.process import StocktideProcess, started
-from tests.harness.trimming import snapshot_offset, trim
+from tests.harness.trimming import restate_pass_offset, trim
 from tests.harness.workers import WorkerGroup, worker_group
 
 ORDERS_PLACED = 60
@@ -113,7 +113,7 @@ async def test_a_rebuild_starts_from_the_last_pass_over_all_rows_once_the_journa
     worker = await group.start(STOCKTIDE_RESTATE_SECONDS="1")
     await group.receive(["A", "B"], 1_000)
     await trade(group)
-    begins = await snapshot_offset(group.kafka, group.app_id)
+    begins = await restate_pass_offset(group.kafka, group.app_id)
     await trade(group, ORDERS_PLACED)
     await worker.stop()
     await trim(group.kafka, group.topic(JOURNAL), begins)

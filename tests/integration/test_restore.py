@@ -26,7 +26,7 @@ from stocktide.ops.backup.archive import (
     read_records,
 )
 from stocktide.ops.backup.backup import BackupError, back_up
-from stocktide.ops.backup.restore import RestoreError, RestoreOptions, restore, run
+from stocktide.ops.backup.restore import RestoreError, restore, run
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import admin_client, ensure_topics
 from stocktide.streams.kafka.groups import committed_offsets
@@ -267,7 +267,7 @@ async def test_a_damaged_or_unfinished_backup_is_not_restored(small: tuple[Setti
 
     async def error_text() -> str:
         with pytest.raises(ArchiveError) as refused:
-            await asyncio.to_thread(run, to, RestoreOptions(folder), lambda _: None)
+            await asyncio.to_thread(run, to, folder)
         return str(refused.value)
 
     file = folder / "journal-0.gz"

@@ -120,18 +120,17 @@ async def test_an_order_with_long_names_beyond_a_records_size_is_rejected_alone(
     skus = skus_of(unique_name("split"), 2_000)
     await receive_everywhere(shop, [long_name(unique_name(f"S{number}-")) for number in range(7)], skus)
     lines = lines_of(*((sku, 7) for sku in skus))
-    order = {"order_id": unique_name("split"), "channel": "tmall", "lines": lines}
+    order_id = unique_name("split")
     async with selling(shop):
         began = time.monotonic()
-        answer = await shop.post("/v1/orders", order)
+        answer = await shop.place(order_id=order_id, lines=lines)
         assert answer.status == 413 and answer.code == "too_large", answer.body
         assert time.monotonic() - began < ANSWER_SECONDS_MAX
-        assert (await shop.post("/v1/orders", order)).body["replayed"]
-        few = {**order, "order_id": unique_name("split"), "lines": lines[: scale.lines // 2]}
-        held = await shop.post("/v1/orders", few)
+        assert (await shop.place(order_id=order_id, lines=lines)).body["replayed"]
+        held = await shop.place(lines=lines[: scale.lines // 2])
         assert held.status == 201, held.body
     await channel_shows(shop, "tmall", skus[0], 0)
-    assert (await shop.post(f"/v1/orders/{few['order_id']}/cancel", {})).status == 200
+    assert (await shop.post(f"/v1/orders/{held.body['order_id']}/cancel", {})).status == 200
     await channel_shows(shop, "tmall", skus[0], 7)
 
 
@@ -142,9 +141,8 @@ async def test_wide_holds_that_expire_together_all_end(
     skus = skus_of(unique_name("expiring"), scale.lines)
     await shop.move(receipt("SH1", skus, scale.orders))
     for _ in range(scale.orders):
-        order = {"order_id": unique_name("hold"), "channel": "tmall", "hold_seconds": 4}
-        lines = lines_of(*((sku, 1) for sku in skus))
-        assert (await shop.post("/v1/orders", {**order, "lines": lines})).status == 201
+        placed = await shop.place(hold_seconds=4, lines=lines_of(*((sku, 1) for sku in skus)))
+        assert placed.status == 201
     running.signal_part("worker", signal.SIGSTOP)
     await asyncio.sleep(5)
     running.signal_part("worker", signal.SIGCONT)

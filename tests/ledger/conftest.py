@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from stocktide.tables.ledger.client import LedgerLimits
 from tests.harness.servers import RedisServer
 from tests.ledger.drivers import ModelDriver
+from tests.ledger.ledgers import LIMITS
 from tests.ledger.shop_client import ShopClient, open_shop
 
 
@@ -28,12 +30,18 @@ def decider(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def shop(decider: str) -> AsyncIterator[ShopClient]:
+def limits() -> LedgerLimits:
+    """The limits of the ledger, which a test may be parametrized with."""
+    return LIMITS
+
+
+@pytest.fixture
+async def shop(decider: str, limits: LedgerLimits) -> AsyncIterator[ShopClient]:
     """An empty shop, decided by the model or by the ledger."""
     if decider == "model":
         yield ShopClient(ModelDriver())
         return
-    async with open_shop(decider) as shop:
+    async with open_shop(decider, limits) as shop:
         yield shop
 
 

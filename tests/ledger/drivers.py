@@ -99,10 +99,6 @@ class ModelDriver:
     def offer(self, sku: str, channel: str) -> OfferState:
         return current_offer(self.state, channel, self.state.skus.get(sku, ModelSku()))
 
-    def version(self, sku: str) -> int:
-        """The model has no versions."""
-        return 0
-
     def movement_lines(self, warehouse: str, movement_id: str) -> dict[str, str]:
         """The outcome of each line of a movement."""
         return dict(self.state.movements[warehouse, movement_id].lines)

@@ -1,4 +1,4 @@
-"""Limits of the ledgers under test, and what makes a server decide for a test: the key `blessed`.
+"""Limits of the ledgers under test, where a test runs, and what makes a server decide for it: the key `blessed`.
 
 In: a Redis that tests share; each uses an app id of its own. Out: that app id's ledger, blessed.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from stocktide.tables.ledger.client import LedgerLimits
@@ -14,6 +15,9 @@ from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.model_state import ModelState
 
 TERM = "1"
+# For tests of what only a server has: on each kind of server, or on Valkey alone.
+ON_SERVERS = pytest.mark.parametrize("decider", ["valkey", "redis_server"], indirect=True)
+ON_VALKEY = pytest.mark.parametrize("decider", ["valkey"], indirect=True)
 # How long parked events wait in these tests; the model's default is the same.
 PARK_MS = 60_000
 LIMITS = LedgerLimits(park_ms=PARK_MS)

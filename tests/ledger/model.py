@@ -13,7 +13,7 @@ from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcom
 from tests.ledger import model_orders, model_state
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
-from tests.ledger.model_policy import evaluate
+from tests.ledger.model_policy import OfferState, current_offer, evaluate
 
 OrderCommand = commands.Pay | commands.Cancel | commands.Extend | commands.Ship | commands.TakeBack
 
@@ -112,7 +112,8 @@ def _order_event(
     order = state.orders.get(command.order_id)
     if order is None or order.state == "parked":
         return _park(state, order, command, event)
-    model_orders.expire_if_due(state, order)
+    if model_orders.expire_if_due(state, order):
+        _apply_due_returns(state, order)
     seen = order.events.get(command.id)
     if seen is not None:
         return (_DONE[type(command).__name__], True) if seen == command.fingerprint else (Outcome.CONFLICT, False)
@@ -185,10 +186,10 @@ def _park(
         size = max(model_state.EVENT_BYTES_MIN, len(command.origin.raw.encode()))
         if size > state.waiting_order_bytes_max:
             return Outcome.TOO_LARGE, False
-        waiting = [each for other in state.orders.values() for each in other.parked]
+        parked = [each for other in state.orders.values() for each in other.parked]
         if size + sum(each.bytes for each in order.parked) > state.waiting_order_bytes_max:
             return Outcome.TOO_MANY_EVENTS, False
-        if size + sum(each.bytes for each in waiting) > state.waiting_bytes_max:
+        if size + sum(each.bytes for each in parked) > state.waiting_bytes_max:
             return Outcome.TOO_MANY_EVENTS, False
         event = model_state.ParkedEvent(command, size, state.now, state.now + state.park_ms)
     order.parked.append(event)
@@ -199,6 +200,7 @@ def _park(
 def _policy(state: model_state.ModelState, command: commands.SetPolicy | commands.DeletePolicy) -> tuple[Outcome, bool]:
     """Rules 2 to 5: a level is replaced or removed as a whole, and the change waives the dwell."""
     sku = state.skus.get(command.sku or "")
+    before = {name: current_offer(state, command.channel, each) for name, each in state.skus.items()}
     if isinstance(command, commands.SetPolicy):
         is_new = command.channel != "*" and command.channel not in state.channels
         if command.sku is None:
@@ -215,9 +217,19 @@ def _policy(state: model_state.ModelState, command: commands.SetPolicy | command
         state.channels[command.channel] = None
     elif sku is None or sku.policies.pop(command.channel, None) is None:
         return Outcome.UNKNOWN_POLICY, False
-    for touched in [sku] if sku is not None else state.skus.values():
-        evaluate(state, touched, waived=command.channel)
+    for name, each in state.skus.items():
+        if each is sku:
+            evaluate(state, each, waived=command.channel)
+        elif sku is None:
+            _reevaluate(state, each, command.channel, before[name])
     return (Outcome.POLICY_SET if isinstance(command, commands.SetPolicy) else Outcome.POLICY_DELETED), False
+
+
+def _reevaluate(state: model_state.ModelState, sku: model_state.ModelSku, channel: str, before: OfferState) -> None:
+    """A new policy of a channel changes only the SKUs whose offer to it moves; dwells of other channels end with it."""
+    evaluate(state, sku, waived=channel, channels=(channel,))
+    if current_offer(state, channel, sku) != before:
+        evaluate(state, sku, waived=channel)
 
 
 def _make_known(state: model_state.ModelState, channel: str) -> None:

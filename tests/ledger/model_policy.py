@@ -6,6 +6,7 @@ Rules 1 to 14, implemented from their text and not from the Lua.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import NamedTuple
@@ -101,11 +102,13 @@ def remaining_preorders(sku: ModelSku, channel: str, policy: EffectivePolicy) ->
     return max(0, left)
 
 
-def evaluate(state: ModelState, sku: ModelSku, waived: str | None = None) -> None:
-    """Put every known channel on its side. `waived`: the channel whose policy was just changed."""
+def evaluate(
+    state: ModelState, sku: ModelSku, waived: str | None = None, channels: Iterable[str] | None = None
+) -> None:
+    """Put every known channel, or only `channels`, on its side. `waived`: the channel with a new policy."""
     if not sku.warehouses:
         return  # nothing has moved, so there is no side yet
-    for channel in state.channels:
+    for channel in state.channels if channels is None else channels:
         policy = effective_policy(state, channel, sku)
         stock, offer = available(sku, policy), offered_quantity(sku, policy)
         side = sku.sides.get(channel)

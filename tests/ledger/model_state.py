@@ -14,7 +14,7 @@ COUNT_MS_MAX = 24 * 3600 * 1000
 # Rule 40: how far ahead of the ledger's clock an input may be dated, and how old a fresh event may be.
 FUTURE_MS_MAX = 600_000
 FRESH_MS = 60_000
-# The size that the smallest waiting event counts.
+# The size that the smallest parked event counts.
 EVENT_BYTES_MIN = 64
 # Rule 26: a hold lasts at most seven days from its placing, however often it is extended.
 HOLD_MS_MAX = 7 * 24 * 3600 * 1000

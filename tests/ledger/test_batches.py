@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from msgspec import structs
 
 from stocktide.streams.contract.times import now_ms as clock_ms
 from stocktide.tables.ledger.client import AppliedBatch, Busy, KnownSkus, LedgerLimits, Unblessed
 from stocktide.tables.ledger.commands import Adjust, Command, KnowChannel, Pay, SetPolicy, Sweep, Tick, fingerprint
-from tests.ledger.shop_client import OPENING_MS, RedisShopClient, open_shop
+from tests.ledger.ledgers import ON_SERVERS
+from tests.ledger.shop_client import OPENING_MS, RedisShopClient
 
 LIMITS = LedgerLimits(outbox_max=3, order_retention_ms=50_000, refused_retention_ms=20_000)
 TICK = Tick(orders_max=10)
 
-
-@pytest.fixture
-async def shop(server: str) -> AsyncIterator[RedisShopClient]:
-    """A shop on a ledger whose outbox takes three batches."""
-    async with open_shop(server, LIMITS) as shop:
-        yield shop
+pytestmark = [ON_SERVERS, pytest.mark.parametrize("limits", [LIMITS], ids=["small"])]
 
 
 async def apply(shop: RedisShopClient, *commands: Command, token: str = "t1", now: int = OPENING_MS) -> AppliedBatch:
@@ -146,8 +140,10 @@ async def test_a_policy_of_a_channel_reaches_every_sku_in_bounded_steps(shop: Re
     await apply(shop, KnowChannel(channel="tmall"), shop.receive_command(dict.fromkeys(skus, 5)))
     policy = {"safety_threshold": 5, "below_threshold": "suspend"}
     change = SetPolicy(channel="tmall", policy=policy)
-    applied = await apply(shop, change, change, token="t2")
-    assert [result.outcome for result in applied.decision.results] == ["policy_set", "sweep_pending"]
+    order = shop.place_command("o1", {"S449": 1})
+    applied = await apply(shop, change, change, order, token="t2")
+    outcomes = [result.outcome for result in applied.decision.results]
+    assert outcomes == ["policy_set", "sweep_pending", "channel_suspended"], "orders do not wait for the sweep"
     swept = {row.sku for row in applied.decision.skus}
     assert 0 < len(swept) < len(skus)
     await shop.redis.delete(f"{shop.prefix}outbox")
@@ -161,14 +157,6 @@ async def test_a_policy_of_a_channel_reaches_every_sku_in_bounded_steps(shop: Re
     assert {item.offer.mode for item in items} == {"suspended"}
     await shop.redis.delete(f"{shop.prefix}outbox")
     assert (await apply(shop, Sweep(skus_max=9), token="s9")).batch == 0
-
-
-async def test_a_new_policy_applies_to_an_order_before_the_sweep_reaches_its_sku(shop: RedisShopClient) -> None:
-    skus = [f"S{number:03}" for number in range(450)]
-    await apply(shop, KnowChannel(channel="tmall"), shop.receive_command(dict.fromkeys(skus, 5)))
-    change = SetPolicy(channel="tmall", policy={"safety_threshold": 5, "below_threshold": "suspend"})
-    applied = await apply(shop, change, shop.place_command("o1", {"S449": 1}), token="t2")
-    assert [result.outcome for result in applied.decision.results] == ["policy_set", "channel_suspended"]
 
 
 async def test_the_known_skus_are_counted_and_listed_by_page(shop: RedisShopClient) -> None:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import pytest
 
 from stocktide.tables.ledger.commands import ContinueCounts
 from stocktide.tables.ledger.records import MovementRecord
 from tests.ledger.drivers import CommandReply
-from tests.ledger.shop_client import RedisShopClient, open_shop
+from tests.ledger.ledgers import ON_SERVERS
+from tests.ledger.shop_client import RedisShopClient
 
 W = "SH1"
 DAY = 86_400
 STEPS_MAX = 200
 
-
-@pytest.fixture
-async def shop(server: str) -> AsyncIterator[RedisShopClient]:
-    """An empty shop on a server: the model does not count in steps."""
-    async with open_shop(server) as shop:
-        yield shop
+pytestmark = ON_SERVERS  # the model does not count in steps
 
 
 async def count(shop: RedisShopClient, lines: Mapping[str, int], seconds: float, **fields: Any) -> CommandReply:

@@ -89,9 +89,10 @@ async def test_rule_35_a_count_is_judged_line_by_line_and_by_warehouse(shop: Sho
     await shop.count({"A": 8}, occurred=30)
     await shop.count({"A": 7}, at="BJ1", occurred=20)
     assert shop.stock("A").free("BJ1") == 7
-    assert (await shop.count({"A": 99, "B": 5}, occurred=20, id="c")).outcome == "counted_in_part"
-    assert shop.driver.movement_lines(WAREHOUSE, "c") == {"A": "count_superseded", "B": "counted"}
-    assert (shop.stock("A").free(WAREHOUSE), shop.stock("B").free(WAREHOUSE)) == (8, 5)
+    assert (await shop.count({"B": 5, "A": 99, "C": 4}, occurred=20, id="c")).outcome == "counted_in_part"
+    assert shop.driver.movement_lines(WAREHOUSE, "c") == {"B": "counted", "A": "count_superseded", "C": "counted"}
+    assert [shop.stock(sku).free(WAREHOUSE) for sku in "ABC"] == [8, 5, 4]
+    assert (await shop.count({"B": 5, "A": 99, "C": 4}, occurred=20, id="c")).result == ("counted_in_part", True)
 
 
 async def test_rule_41_a_count_as_of_more_than_24_hours_ago_is_refused(shop: ShopClient) -> None:
@@ -162,12 +163,6 @@ async def test_rule_40_no_event_of_an_order_is_dated_further_ahead_than_allowed(
     assert (await shop.take_back("o1", ("A", 1, WAREHOUSE), at=601)).outcome == "occurred_in_future"
 
 
-async def test_rule_40_after_a_receipt_dated_2099_the_sku_is_counted_as_ever(shop: ShopClient) -> None:
-    assert (await shop.receive("A", 5, occurred=2_300_000_000)).outcome == "occurred_in_future"
-    assert (await shop.count({"A": 3})).outcome == "counted"
-    assert shop.stock("A").on_hand == 3
-
-
 async def test_rule_40_a_fresh_event_that_is_already_counted_is_reported(shop: ShopClient) -> None:
     await shop.hold(4, of=10)
     await shop.pay("o1")
@@ -177,16 +172,6 @@ async def test_rule_40_a_fresh_event_that_is_already_counted_is_reported(shop: S
     assert "already_counted" in (await shop.take_back("o1", ("A", 1, WAREHOUSE), at=600)).alert_types
     assert "already_counted" in (await shop.receive("A", 7, occurred=540)).alert_types
     assert "already_counted" not in (await shop.receive("A", 7, occurred=539.999)).alert_types, "merely late"
-
-
-async def test_rule_41_lines_that_cannot_be_applied_are_refused_alone(shop: ShopClient) -> None:
-    await shop.receive("A", 10, occurred=0)
-    shop.advance(seconds=60)
-    await shop.count({"A": 8}, occurred=30)
-    assert (await shop.count({"B": 4, "A": 99, "C": 5}, occurred=20, id="c")).outcome == "counted_in_part"
-    assert shop.driver.movement_lines(WAREHOUSE, "c") == {"B": "counted", "A": "count_superseded", "C": "counted"}
-    assert [shop.stock(sku).on_hand for sku in "ABC"] == [8, 4, 5]
-    assert (await shop.count({"B": 4, "A": 99, "C": 5}, occurred=20, id="c")).result == ("counted_in_part", True)
 
 
 async def test_rule_44_a_movement_repeated_with_another_time_is_a_repeat_and_a_count_is_not(shop: ShopClient) -> None:

@@ -19,15 +19,6 @@ def early_pay(order_id: str, id: str, raw_bytes: int = 2) -> Command:
     )
 
 
-async def test_a_payment_that_came_before_its_order_pays_it_however_late_the_order_comes(shop: ShopClient) -> None:
-    await shop.receive("A", 5)
-    await shop.pay("o1", by_kafka=True)
-    shop.advance(seconds=SECONDS - 1)
-    await shop.tick()
-    assert (await shop.place("o1", {"A": 2})).outcome == "reserved"
-    assert (shop.order("o1").state, shop.stock("A").committed) == ("paid", 2)
-
-
 async def test_each_event_waits_its_own_time(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     await shop.cancel("o1", by_kafka=True)
@@ -90,12 +81,7 @@ async def test_a_return_that_can_never_become_right_is_refused_at_once(shop: Sho
     assert (await shop.take_back("o2", ("A", 1, "SH1"), by_kafka=True)).refused == ("more_than_shipped",)
 
 
-async def test_a_return_over_http_does_not_wait(shop: ShopClient) -> None:
-    await shop.hold(4, of=10)
-    assert (await shop.take_back("o1", ("A", 1, "SH1"))).outcome == "more_than_shipped"
-
-
-async def test_a_waiting_return_is_refused_once_its_order_ends_without_the_shipment(shop: ShopClient) -> None:
+async def test_a_parked_return_is_refused_once_its_order_ends_without_the_shipment(shop: ShopClient) -> None:
     await shop.receive("A", 20)
     for number, order_id in enumerate(("cancelled", "expired", "superseded")):
         await shop.place(order_id, {"A": 2}, hold_seconds=5 + number)
@@ -111,7 +97,18 @@ async def test_a_waiting_return_is_refused_once_its_order_ends_without_the_shipm
     assert (await shop.tick()).refused == ()
 
 
-async def test_a_hold_that_is_superseded_in_vain_keeps_its_waiting_events(shop: ShopClient) -> None:
+async def test_a_parked_return_is_refused_when_its_hold_is_over_though_the_shipment_comes_before_the_tick(
+    shop: ShopClient,
+) -> None:
+    await shop.hold(4, of=10, hold_seconds=5)
+    await shop.take_back("o1", ("A", 4, "SH1"), by_kafka=True)
+    shop.advance(seconds=5)
+    reply = await shop.ship("o1", ("A", 4, "SH1"))
+    assert (reply.outcome, reply.refused) == ("shipped", ("more_than_shipped",))
+    assert (shop.order("o1").state, shop.line("o1", "A").returned) == ("expired", 0)
+
+
+async def test_a_hold_that_is_superseded_in_vain_keeps_its_parked_events(shop: ShopClient) -> None:
     await shop.hold(2, of=5)
     await shop.take_back("o1", ("A", 1, "SH1"), by_kafka=True)
     reply = await shop.place("o2", {"A": 100}, supersedes="o1")
@@ -159,7 +156,7 @@ async def test_small_events_wait_by_the_hundred(shop: ShopClient) -> None:
     assert shop.order("o1").state == "paid"
 
 
-async def test_the_waiting_events_of_one_order_are_bounded_in_bytes(shop: ShopClient) -> None:
+async def test_the_parked_events_of_one_order_are_bounded_in_bytes(shop: ShopClient) -> None:
     await shop.receive("A", 5)
     assert (await shop.submit(early_pay("o1", "huge", 64 * KIB + 1))).refused == ("too_large",)
     assert (await shop.submit(early_pay("o1", "p1", 60 * KIB))).outcome == "parked"
@@ -171,7 +168,7 @@ async def test_the_waiting_events_of_one_order_are_bounded_in_bytes(shop: ShopCl
     assert (await shop.submit(early_pay("o3", "p1", 60 * KIB))).outcome == "parked"
 
 
-async def test_waiting_events_of_two_bytes_are_bounded_too(shop: ShopClient) -> None:
+async def test_parked_events_of_two_bytes_are_bounded_too(shop: ShopClient) -> None:
     reply = await shop.submit_all(*(early_pay("o1", f"p{number}") for number in range(1_025)))
     assert [answer.outcome for answer in reply].count("parked") == 1_024
 

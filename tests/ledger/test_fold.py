@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 
+from stocktide.streams.contract.times import now_ms
 from stocktide.tables.audit.compare import Difference, compare_stored
-from stocktide.tables.audit.digest import Kind, digest_of_redis
+from stocktide.tables.audit.digest import Kind
 from stocktide.tables.audit.findings import find_log_drifts, summarize_log
 from stocktide.tables.audit.fold import JournalFold
-from stocktide.tables.audit.redis_keys import RedisSide, WantedKey
+from stocktide.tables.audit.redis_keys import RedisSide, WantedKey, digest_of_redis
+from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.commands import Restate
 from tests.harness.servers import RedisServer
 from tests.ledger.ledgers import LOW_LIMITS as LIMITS
@@ -44,6 +46,16 @@ async def test_a_hold_that_was_given_up_in_vain_leaves_no_dwell_in_the_index(val
         assert await shop.redis.zscore(f"{shop.prefix}dwells", "A") is None
         await shop.cancel("o1")
         assert await shop.redis.zscore(f"{shop.prefix}dwells", "A") == shop.now + 5_000
+
+
+async def test_the_digest_leaves_out_keys_that_are_about_to_expire(valkey: RedisServer) -> None:
+    limits = LedgerLimits()
+    async with open_shop(valkey.url) as shop:
+        shop.now = now = now_ms()
+        await shop.hold(2, of=1)
+        for as_of_ms, orders in ((now, 1), (now + limits.refused_retention_ms - 30_000, 0)):
+            digest = await digest_of_redis(shop.redis, shop.app_id, as_of_ms=as_of_ms, limits=limits)
+            assert digest.by_kind()["order"]["keys"] == orders and digest.by_kind()["sku"]["keys"] == 1
 
 
 async def differences(shop: RedisShopClient, fold: JournalFold) -> dict[tuple[Kind, str], tuple[Difference, ...]]:

@@ -6,21 +6,6 @@ from stocktide.tables.ledger.commands import SetPolicy
 from tests.ledger.shop_client import ShopClient
 
 
-async def test_rule_1_resume_is_safety_plus_one_unless_given(shop: ShopClient) -> None:
-    await shop.fall_to_threshold()
-    assert shop.mode("A") == "suspended"
-    await shop.receive("A", 1)
-    assert shop.mode("A") == "in_stock"
-
-
-async def test_rule_1_the_share_is_floored_once_after_the_buffer(shop: ShopClient) -> None:
-    await shop.set_policy(share=0.3, buffer=1)
-    await shop.receive("A", 11)
-    assert shop.offer("A").quantity == 3, "floor(0.3 * 10)"
-    await shop.adjust("lost", {"A": -1})
-    assert shop.offer("A").quantity == 2, "floor(0.3 * 9)"
-
-
 async def test_rule_2_levels_merge_field_by_field(shop: ShopClient) -> None:
     await shop.set_policy(buffer=2, max_listed=50)
     await shop.set_policy(sku="A", max_listed=5)
@@ -80,13 +65,6 @@ async def test_rule_4_a_change_of_policy_respects_the_resume_threshold(shop: Sho
     assert shop.mode("A") == "suspended"
     await shop.set_policy(safety_threshold=4, resume_threshold=8, below_threshold="suspend")
     assert shop.mode("A") == "in_stock"
-
-
-async def test_rule_4_a_higher_threshold_takes_a_channel_off_the_shelf_at_once(shop: ShopClient) -> None:
-    await shop.subscribe("tmall")
-    await shop.receive("A", 6)
-    await shop.set_policy(safety_threshold=6, below_threshold="suspend")
-    assert shop.mode("A") == "suspended"
 
 
 async def test_rule_4_a_change_of_policy_leaves_holds_as_they_are(shop: ShopClient) -> None:

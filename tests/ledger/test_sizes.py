@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import msgspec
 import pytest
 
 from stocktide.tables.ledger.client import LedgerLimits, TooLarge
 from stocktide.tables.ledger.commands import Command, Restate, WriteWhole
 from tests.harness.servers import RedisServer
+from tests.ledger.ledgers import ON_VALKEY
 from tests.ledger.shop_client import RedisShopClient, open_shop
 
 LONG = "x" * 120
 
-
-@pytest.fixture
-async def shop(valkey: RedisServer) -> AsyncIterator[RedisShopClient]:
-    """An empty shop on Valkey."""
-    async with open_shop(valkey.url) as shop:
-        yield shop
+pytestmark = ON_VALKEY
 
 
 async def stored_keys(shop: RedisShopClient) -> dict[bytes, bytes | None]:
@@ -122,13 +116,13 @@ async def test_alerts_of_a_batch_are_bounded_and_one_of_them_counts_the_others(s
     assert sum(1 for alert in alerts if alert.type == "low_stock") + sum(n or 0 for n in left_out) >= 40 * 120
 
 
-async def test_patched_skus_are_written_whole_in_bounded_steps(valkey: RedisServer) -> None:
-    async with open_shop(valkey.url, LedgerLimits(whole_rows_bytes_max=0)) as shop:
-        await shop.receive_all({f"s{number}": 3 for number in range(50)})
-        assert not shop.driver.decisions[-1].skus and len(shop.driver.decisions[-1].patches.rows) == 50
-        assert await shop.redis.zcard(f"{shop.prefix}patched") == 50
-        await shop.submit(WriteWhole(skus_max=30))
-        assert len(shop.driver.decisions[-1].skus) == 30 and await shop.redis.zcard(f"{shop.prefix}patched") == 20
-        await shop.submit(WriteWhole(skus_max=30))
-        assert await shop.redis.exists(f"{shop.prefix}patched") == 0
-        assert (await shop.submit(WriteWhole(skus_max=30))).outcome == "nothing_due"
+@pytest.mark.parametrize("limits", [LedgerLimits(whole_rows_bytes_max=0)], ids=["patches"])
+async def test_patched_skus_are_written_whole_in_bounded_steps(shop: RedisShopClient) -> None:
+    await shop.receive_all({f"s{number}": 3 for number in range(50)})
+    assert not shop.driver.decisions[-1].skus and len(shop.driver.decisions[-1].patches.rows) == 50
+    assert await shop.redis.zcard(f"{shop.prefix}patched") == 50
+    await shop.submit(WriteWhole(skus_max=30))
+    assert len(shop.driver.decisions[-1].skus) == 30 and await shop.redis.zcard(f"{shop.prefix}patched") == 20
+    await shop.submit(WriteWhole(skus_max=30))
+    assert await shop.redis.exists(f"{shop.prefix}patched") == 0
+    assert (await shop.submit(WriteWhole(skus_max=30))).outcome == "nothing_due"

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
 from msgspec import structs, to_builtins
 
 from stocktide.ops.explain import describe
 from stocktide.tables.history import sku_history
 from stocktide.tables.ledger.records import Decision, Effect
 from stocktide.tables.views import stock_view
-from tests.harness.servers import RedisServer
-from tests.ledger.shop_client import RedisShopClient, open_shop
+from tests.ledger.ledgers import ON_VALKEY
+from tests.ledger.shop_client import RedisShopClient
 
-
-@pytest.fixture
-async def shop(valkey: RedisServer) -> AsyncIterator[RedisShopClient]:
-    """An empty shop on Valkey."""
-    async with open_shop(valkey.url) as shop:
-        yield shop
+pytestmark = ON_VALKEY
 
 
 def parts_of(decisions: list[Decision], story: sku_history.SkuHistory | None = None) -> list[sku_history.HistoryEntry]:

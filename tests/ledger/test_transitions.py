@@ -50,15 +50,6 @@ async def test_events_change_the_counters_as_the_table_says(
     assert steps != "place expire" or shop.order("o1").state == "expired"
 
 
-async def test_the_version_grows_by_one_with_each_change(shop: ShopClient) -> None:
-    """The driver asserts every step of it; this test, that it grows at all."""
-    await shop.subscribe("tmall")
-    before = shop.driver.version("A")
-    await shop.hold(1, of=100)
-    await shop.pay("o1")
-    assert shop.driver.version("A") - before in {0, 3}
-
-
 async def test_a_batch_decides_its_commands_one_after_the_other(shop: ShopClient) -> None:
     await shop.receive("A", 3)
     replies = await shop.submit_all(*(shop.place_command(f"o{number}", {"A": 2}) for number in range(3)))

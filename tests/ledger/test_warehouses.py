@@ -5,12 +5,6 @@ from __future__ import annotations
 from tests.ledger.shop_client import ShopClient
 
 
-async def test_rule_33_damages_move_on_hand_to_damaged(shop: ShopClient) -> None:
-    await shop.receive("A", 10)
-    assert (await shop.adjust("damages", {"A": -3})).outcome == "adjusted"
-    assert (shop.stock("A").on_hand, shop.stock("A").damaged) == (7, 3)
-
-
 async def test_rule_33_scrapping_lowers_damaged_alone(shop: ShopClient) -> None:
     await shop.receive("A", 10)
     await shop.adjust("damages", {"A": -3})
@@ -132,12 +126,6 @@ async def test_rule_38_a_refused_movement_stays_refused(shop: ShopClient) -> Non
     await shop.receive("A", 1)
     assert (await shop.adjust("found", {"A": 5}, id="m1")).result == ("unknown_sku", True)
     assert shop.stock("A").on_hand == 1
-
-
-async def test_many_lines_of_one_movement_touch_many_skus(shop: ShopClient) -> None:
-    lines = {f"S{number}": number + 1 for number in range(200)}
-    await shop.receive_all(lines)
-    assert [shop.stock(sku).on_hand for sku in lines] == list(lines.values())
 
 
 async def test_rule_33_more_cannot_come_back_from_damaged_than_is_there(shop: ShopClient) -> None:

@@ -62,7 +62,7 @@ OPENING: tuple[Command, ...] = (
 
 
 class MemoryTables:
-    """A `TableSide` over a journal in memory."""
+    """The `KafkaTables` of a journal in memory."""
 
     def __init__(self, rig: ProtocolRig) -> None:
         self._rows = rig.rows
@@ -77,19 +77,19 @@ class MemoryTables:
         self._spoiled_at = len(self._rig.valid())
 
     async def checkpoints(self) -> Checkpoints:
-        """See TableSide. Derives all batches first."""
+        """See KafkaTables. Derives all batches first."""
         self._rows.keep()
         return await self._rows.checkpoints()
 
     async def rows(self, report: Callable[[int, int], None]) -> AsyncIterator[list[StoredRow]]:
-        """See TableSide."""
+        """See KafkaTables."""
         self._rows.keep()
         known = [*self._rows.known.values(), *self._policies()]
         old = [row for row in known if row.batch <= self._spoiled_at and (row.kind, row.key) not in self._lost]
         yield [*old, *self._spoiled, *(row for row in known if row.batch > self._spoiled_at), *self._removed()]
 
-    async def rewind(self) -> None:
-        """See TableSide."""
+    async def close(self) -> None:
+        """See KafkaTables."""
 
     def _policies(self) -> Iterator[StoredRow]:
         for decision in decisions(self._rig):

@@ -8,15 +8,14 @@ import pytest
 
 from tests.harness.servers import RedisServer
 from tests.protocol.audits import OPENING
-from tests.protocol.rig import ProtocolRig
+from tests.protocol.rig import ProtocolRig, open_rig
 
 
 @pytest.fixture
 async def rig(valkey: RedisServer, app_id: str) -> AsyncIterator[ProtocolRig]:
     """A rig with an empty Redis and an empty journal."""
-    rig = ProtocolRig(valkey.url, app_id)
-    yield rig
-    await rig.close()
+    async with open_rig(valkey.url, app_id) as rig:
+        yield rig
 
 
 @pytest.fixture

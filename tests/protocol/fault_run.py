@@ -46,7 +46,7 @@ class StallingControl(LedgerControl):
         super().__init__(rig.redis, rig.app_id)
         self.gate = asyncio.Event()
         self.gate.set()
-        for step in ("outbox", "settle", "unbless", "bless", "replay", "flush", "load"):
+        for step in ("outbox", "settle", "unbless", "bless", "redo", "flush", "load"):
             setattr(self, step, self._stalled(getattr(self, step)))
 
     def _stalled(self, step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -48,7 +48,7 @@ class ProtocolChecker:
     def judge(self, world: World) -> Rows:
         """Judge the run at rest, and return the fold of the log. Raises ProtocolViolation."""
         valid = self._valid(world)
-        rows = self._replay(valid)
+        rows = self._decide_again(valid)
         self._judge_answers(valid)
         self.judge_redis(world, rows)
         if not world.leaked:
@@ -66,7 +66,7 @@ class ProtocolChecker:
             previous = record.token
         return valid
 
-    def _replay(self, valid: list[JournalRecord]) -> Rows:
+    def _decide_again(self, valid: list[JournalRecord]) -> Rows:
         """Decide everything again in the log's order: every outcome must follow from the batches before it."""
         rows: Rows = {}
         placed: set[str] = set()

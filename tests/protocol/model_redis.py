@@ -32,7 +32,7 @@ class Blessed(NamedTuple):
     term: int
 
 
-class SnapshotPass(NamedTuple):
+class RestatePass(NamedTuple):
     """The progress of a pass over all rows: `cursor` is '' between two passes, `first` the batch that began it."""
 
     run_id: str
@@ -49,10 +49,10 @@ class RedisState(NamedTuple):
     blessed: Blessed | None = None
     outbox: tuple[OutboxEntry, ...] = ()
     rows: Rows = {}  # noqa: RUF012  # never changed in place
-    snapshot: SnapshotPass | None = None
+    restate_pass: RestatePass | None = None
 
 
-class ReplayStep(NamedTuple):
+class RedoStep(NamedTuple):
     """A step of redo: the batch before it, the position after it, the tokens to publish, the rows written."""
 
     batch: int
@@ -109,37 +109,37 @@ class ModelServer:
             return None
         if len(state.outbox) >= OUTBOX_MAX:
             return None
-        snapshot = state.snapshot
+        restate_pass = state.restate_pass
         if commands[0].kind == RESTATE:
             page = self._restate(commands[0], batch)
             if page is None:
                 return 0, None
-            results, changed, snapshot = page
+            results, changed, restate_pass = page
         else:
             results, changed = decide(state.rows, commands)
         decision = ModelDecision(batch, commands, results, changed)
         self._watch(self, token, decision)
         entry = OutboxEntry(batch, token, state.token, decision)  # type: ignore[arg-type]
         rows = {**state.rows, **changed} if changed else state.rows
-        self.put(batch=batch, token=token, outbox=(*state.outbox, entry), rows=rows, snapshot=snapshot)
+        self.put(batch=batch, token=token, outbox=(*state.outbox, entry), rows=rows, restate_pass=restate_pass)
         return batch, decision
 
-    def _restate(self, command: ModelCommand, batch: int) -> tuple[tuple[ModelResult, ...], Rows, SnapshotPass] | None:
+    def _restate(self, command: ModelCommand, batch: int) -> tuple[tuple[ModelResult, ...], Rows, RestatePass] | None:
         """`includes/restate.lua`. The key of the command says whether the next pass is due."""
-        snapshot, how = self.state.snapshot, "going"
-        if snapshot is not None and snapshot.cursor == "" and command.key != "due":
+        restate_pass, how = self.state.restate_pass, "going"
+        if restate_pass is not None and restate_pass.cursor == "" and command.key != "due":
             return None
-        known = snapshot is not None and (
-            snapshot.run_id == self.run_id or not self._rules.pass_ends_on_the_server_where_it_began
+        known = restate_pass is not None and (
+            restate_pass.run_id == self.run_id or not self._rules.pass_ends_on_the_server_where_it_began
         )
-        if snapshot is None or snapshot.cursor == "" or not known:
+        if restate_pass is None or restate_pass.cursor == "" or not known:
             how, cursor, first = "begun", "", batch
         else:
-            cursor, first = snapshot.cursor, snapshot.first
+            cursor, first = restate_pass.cursor, restate_pass.first
         written, cursor = restate(self.state.rows, cursor)
         if cursor == "":
             how = "whole" if how == "begun" else "ended"
-        return (ModelResult(f"{how} {first}"),), written, SnapshotPass(self.run_id, cursor, first)
+        return (ModelResult(f"{how} {first}"),), written, RestatePass(self.run_id, cursor, first)
 
     def outbox(self, term: int, batch_next: int, entries_max: int) -> tuple[OutboxEntry, ...] | Refusal:
         if self._rules.outbox_needs_a_blessing and not self.is_blessed(term):
@@ -198,11 +198,11 @@ class ModelServer:
             return Refusal.SUPERSEDED
         return None
 
-    def replay(self, term: int, seen: ServerState, step: ReplayStep) -> Refusal | None:
+    def redo(self, term: int, seen: ServerState, step: RedoStep) -> Refusal | None:
         if (refused := self._not_in_recovery(term, seen)) is not None:
             return refused
         state, at = self.state, step.position
-        if self._rules.replay_begins_where_redis_stands and (state.batch, state.token) != (step.batch, step.token):
+        if self._rules.redo_begins_where_redis_stands and (state.batch, state.token) != (step.batch, step.token):
             return Refusal.OUT_OF_ORDER
         outbox = tuple(entry for entry in state.outbox if entry.batch > at.batch)
         rows = {**state.rows, **step.changed}
@@ -216,7 +216,7 @@ class ModelServer:
             return refused
         state = self.state
         if not first:
-            self.put(outbox=(), rows={}, snapshot=None)
+            self.put(outbox=(), rows={}, restate_pass=None)
         else:
             kept = {name: row for at, (name, row) in enumerate(state.rows.items()) if at % 2}
             blessed = state.blessed if self._rules.flush_keeps_blessed else None

@@ -31,7 +31,7 @@ class Rules(Struct, frozen=True):
     scan_begins_where_redis_is_settled: bool = True
     # R4, R5, R6: what is compared.
     takeover_compares_the_token: bool = True
-    replay_begins_where_redis_stands: bool = True
+    redo_begins_where_redis_stands: bool = True
     bless_checks_the_chain: bool = True
     settle_compares_the_token: bool = True
     record_names_the_previous_token: bool = True
@@ -48,7 +48,7 @@ class Rules(Struct, frozen=True):
     pass_ends_on_the_server_where_it_began: bool = True
     end_of_a_pass_names_its_beginning: bool = True
     rebuild_stops_at_a_row_beyond_the_end: bool = True
-    rebuild_replays_since_the_last_pass: bool = True
+    rebuild_redoes_since_the_last_pass: bool = True
     # R10: a reader that starts in the middle.
     position_names_term_and_owner: bool = True
 

@@ -15,7 +15,7 @@ from stocktide.streams.journal.record import JournalReader, JournalRecord, Posit
 from stocktide.tables.ledger.control import Refusal, ServerState
 from tests.protocol.model_journal import reader_from
 from tests.protocol.model_ledger import Rows
-from tests.protocol.model_redis import ReplayStep
+from tests.protocol.model_redis import RedoStep
 
 if TYPE_CHECKING:
     from tests.protocol.model import World
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TRIES_MAX = 8
 READ_MAX = 12
-REPLAYED_MAX = 3
+REDONE_MAX = 3
 
 
 class TakeoverFailed(Exception):
@@ -171,7 +171,7 @@ class ModelTakeover:
     def _redo(
         self, seen: ServerState, start: Position, end: Position, settled: tuple[tuple[int, str], ...], token: str
     ) -> Generator[None, None, None]:
-        """Replay the batches from `start` up to `end`; `token` is that of Redis at `start`."""
+        """Redo the batches from `start` up to `end`; `token` is that of Redis at `start`."""
         reader = reader_from(start, self._rules)
         positions: list[Position] = []
         records: list[JournalRecord] = []
@@ -180,7 +180,7 @@ class ModelTakeover:
             raise TakeoverFailed("the journal leads elsewhere")
         batch = start.batch
         while records or settled:
-            size = 1 + self._world.draw(REPLAYED_MAX)
+            size = 1 + self._world.draw(REDONE_MAX)
             some, at = records[:size], positions[: len(records[:size])]
             changed: Rows = {}
             for record in some:
@@ -188,8 +188,8 @@ class ModelTakeover:
             position = at[-1] if at else start
             settled = (*settled, *((record.batch, record.token) for record in some))
             yield
-            step = ReplayStep(batch, token, position, settled, changed)
-            self._stop_if(self._owner.server.replay(self.term, seen, step))
+            step = RedoStep(batch, token, position, settled, changed)
+            self._stop_if(self._owner.server.redo(self.term, seen, step))
             batch, token, settled = position.batch, position.token, ()
             del records[:size], positions[:size]
 
@@ -199,7 +199,7 @@ class ModelTakeover:
             self._stop_if(self._owner.server.flush(self.term, seen, first))
         yield
         table, journal = self._world.table, self._world.journal
-        whole = table.whole if self._rules.rebuild_replays_since_the_last_pass else table.derived
+        whole = table.whole if self._rules.rebuild_redoes_since_the_last_pass else table.derived
         if whole is not None:
             start = self._newest([whole])
         else:

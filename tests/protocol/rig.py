@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
@@ -33,13 +34,13 @@ class DecisionSubmitter(Submitter):
 
 
 class ProtocolRig:
-    """All components of one shard. `close` ends those that it started."""
+    """All components of one shard."""
 
-    def __init__(self, url: str, app_id: str, journal: MemoryJournal | None = None) -> None:
+    def __init__(self, url: str, app_id: str) -> None:
         self.app_id = app_id
         self.prefix = key_prefix(app_id)
         self.redis: Redis = connect(url)
-        self.journal = journal or MemoryJournal()
+        self.journal = MemoryJournal()
         self.rows = MemoryRows(self.journal)
         self.control = LedgerControl(self.redis, app_id)
         self.ledger = Ledger(self.redis, app_id)
@@ -91,14 +92,20 @@ class ProtocolRig:
     def valid(self) -> list[JournalRecord]:
         return valid_records(self.journal.values)
 
-    async def close(self) -> None:
-        """End what was started."""
-        for relay in self.relays:
+
+@asynccontextmanager
+async def open_rig(url: str, app_id: str) -> AsyncIterator[ProtocolRig]:
+    """A rig with an empty Redis and an empty journal; what it started is ended."""
+    rig = ProtocolRig(url, app_id)
+    try:
+        yield rig
+    finally:
+        for relay in rig.relays:
             await relay.stop()
-        for log in self.logs:
+        for log in rig.logs:
             log.gate.set()
-        await self.settlements.stop()
-        await self.redis.aclose()
+        await rig.settlements.stop()
+        await rig.redis.aclose()
 
 
 def valid_records(values: Sequence[bytes]) -> list[JournalRecord]:

@@ -39,6 +39,7 @@ async def test_an_audit_of_a_sound_shop_finds_nothing(shop: ProtocolRig) -> None
     assert findings.batch == len(OPENING) and findings.whole
     assert findings.sides is not None and findings.sides.log.by_kind()["order"]["keys"] == 5
     assert findings.counts.redis_keys == findings.sides.log.keys and findings.counts.rows
+    assert findings.complete and list(audit_lines(findings))[-1] == "no drift" and exit_status(findings) == 0
 
 
 async def test_a_counter_that_was_changed_is_named_with_both_numbers(shop: ProtocolRig) -> None:
@@ -243,11 +244,6 @@ async def test_where_settling_halts_the_audit_names_the_unchecked_batches(rig: P
     last = len(OPENING) + 1
     assert findings.unchecked == (f"batches {last} to {last}: Redis decided them, and they are not in the journal",)
     assert not findings.drifts and exit_status(findings) == UNFINISHED
-
-
-async def test_a_complete_audit_without_drift_reports_no_drift(shop: ProtocolRig) -> None:
-    findings = await audit(shop)
-    assert findings.complete and list(audit_lines(findings))[-1] == "no drift" and exit_status(findings) == 0
 
 
 async def test_beside_live_traffic_only_spoiled_keys_are_found(shop: ProtocolRig) -> None:

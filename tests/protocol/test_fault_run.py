@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import pytest
 
@@ -13,7 +12,7 @@ from stocktide.tables.recovery.journal_scan import JournalScan as TakeoverWalk
 from stocktide.tables.settlement.listener import Settlement, SettlementListener
 from tests.harness.servers import RedisServer
 from tests.protocol.fault_run import FaultRun
-from tests.protocol.rig import ProtocolRig
+from tests.protocol.rig import ProtocolRig, open_rig
 
 # Runs of a broken protocol: what one of them shows depends on timing too.
 TRIES_MAX = 9
@@ -24,14 +23,10 @@ BREAKING_SEEDS = (33, 59, 26)
 REST_SECONDS_MAX = 5.0
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "seed", [*SEEDS, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1_000, 1_200))]
+)
 async def test_the_models_faults_break_no_promise_of_the_real_code(rig: ProtocolRig, seed: int) -> None:
-    await FaultRun(rig, seed).run()
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("seed", range(1_000, 1_200))
-async def test_the_models_faults_break_no_promise_of_the_real_code_with_many_seeds(rig: ProtocolRig, seed: int) -> None:
     await FaultRun(rig, seed).run()
 
 
@@ -83,7 +78,7 @@ async def test_a_run_finds_a_broken_protocol(
     breaks(monkeypatch)
     seen = []
     for attempt in range(TRIES_MAX):
-        async with _rig(valkey, f"{app_id}-{attempt}") as rig:
+        async with open_rig(valkey.url, f"{app_id}-{attempt}") as rig:
             run = FaultRun(rig, BREAKING_SEEDS[attempt % len(BREAKING_SEEDS)], rest_seconds=REST_SECONDS_MAX)
             seen.append(await _find_fault(run, rig))
         if finds in seen[-1]:
@@ -100,12 +95,3 @@ async def _find_fault(run: FaultRun, rig: ProtocolRig) -> str:
     except (TimeoutError, Unsettled):
         return f"no rest: {rig.relays[-1].error}"
     return "nothing"
-
-
-@asynccontextmanager
-async def _rig(valkey: RedisServer, app_id: str) -> AsyncIterator[ProtocolRig]:
-    rig = ProtocolRig(valkey.url, app_id)
-    try:
-        yield rig
-    finally:
-        await rig.close()

@@ -51,7 +51,7 @@ ALONE: dict[str, Case] = {
     "relay_sends_again": Case(41, REST),
     "position_follows_its_rows": Case(1, HISTORY),
     "journal_is_trimmed_below_the_last_whole_pass": Case(9, REST),
-    "rebuild_replays_since_the_last_pass": Case(59, HISTORY),
+    "rebuild_redoes_since_the_last_pass": Case(59, HISTORY),
     "rows_are_fenced": Case(15, ROWS, ("process_is_stopped", "process_resumes", "deriver_is_reassigned")),
     "scan_begins_where_redis_is_settled": Case(
         5, REST, ("replica_is_promoted", "old_server_returns", "journal_is_trimmed")
@@ -66,8 +66,8 @@ TOGETHER: dict[tuple[str, ...], Case] = {
     ("relay_needs_its_own_term", "higher_marker_ends_a_term"): Case(16, REST),
     ("unbless_yields_to_a_higher_term", "recovery_needs_its_own_term"): Case(224, HISTORY),
     ("unbless_yields_to_a_higher_term", "higher_marker_ends_a_term"): Case(81, REST),
-    ("replay_begins_where_redis_stands", "recovery_needs_its_own_term"): Case(20, HISTORY),
-    ("replay_begins_where_redis_stands", "recovery_needs_the_same_server"): Case(67, HISTORY),
+    ("redo_begins_where_redis_stands", "recovery_needs_its_own_term"): Case(20, HISTORY),
+    ("redo_begins_where_redis_stands", "recovery_needs_the_same_server"): Case(67, HISTORY),
     ("record_names_the_previous_token", "relay_needs_its_own_term"): Case(1018, REST),
 }
 

@@ -21,9 +21,9 @@ from stocktide.streams.journal.record import (
     marker,
 )
 from stocktide.streams.topics import HOUR_MS
-from stocktide.tables.audit.digest import digest_of_redis
 from stocktide.tables.audit.findings import find_log_drifts, summarize_log
 from stocktide.tables.audit.fold import JournalFold
+from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.history.sku_history import Inconsistency, SkuChange, SkuHistory
 from stocktide.tables.ledger.client import AppliedBatch, Ledger, LedgerLimits
 from stocktide.tables.ledger.commands import Command, WriteWhole
@@ -67,7 +67,7 @@ async def _check(url: str, run: list[TimedBatch], limits: LedgerLimits) -> None:
         await bless(redis, shop.app_id)
         journaling = JournalingLedger(shop.ledger)
         shop.driver = driver = RedisDriver(journaling)  # type: ignore[arg-type]
-        # Within the retention of final orders, by the server's clock: a replay gives keys the time that is left.
+        # Within the retention of final orders, by the server's clock: a redo gives keys the time that is left.
         shop.now = began = now_ms() - PAST_MS
         for passing, drafts in run:
             shop.advance(passing / 1000)
@@ -81,15 +81,15 @@ async def _check(url: str, run: list[TimedBatch], limits: LedgerLimits) -> None:
         log, sums = await summarize_log(fold)
         assert await find_log_drifts(fold, sums, None) == {}
         _histories_add_up(driver)
-        # The state of an empty server after the whole journal was replayed.
-        other_id = f"{shop.app_id}-replayed"
-        await _replay(redis, other_id, journaling.journal, limits)
+        # The state of an empty server after the whole journal was redone.
+        other_id = f"{shop.app_id}-redone"
+        await _redo(redis, other_id, journaling.journal, limits)
         for each in (shop.app_id, other_id):
             found = await digest_of_redis(redis, each, as_of_ms=began, limits=limits)
             assert found == log, (each == shop.app_id, found.by_kind(), log.by_kind())
         for index in ("skus", "dwells", "deadlines", "patched"):
-            replayed = dict(await redis.zrange(key_prefix(other_id) + index, 0, -1, withscores=True))
-            assert replayed == await shop.index(index), index
+            redone = dict(await redis.zrange(key_prefix(other_id) + index, 0, -1, withscores=True))
+            assert redone == await shop.index(index), index
         assert any(decision.patches.rows for decision in decisions) or not any(d.effects for d in decisions)
         await _all_are_whole_in_the_end(shop)
 
@@ -102,7 +102,7 @@ def _histories_add_up(driver: RedisDriver) -> None:
         assert story.record is not None and story.record.counters == driver.stock(sku).counters
 
 
-async def _replay(redis: Redis, app_id: str, journal: MemoryJournal, limits: LedgerLimits) -> None:
+async def _redo(redis: Redis, app_id: str, journal: MemoryJournal, limits: LedgerLimits) -> None:
     control = LedgerControl(redis, app_id)
     seen = await control.unbless(1)
     assert not isinstance(seen, StepRefused)

@@ -11,7 +11,7 @@ from stocktide.embedded import EmbeddedValkey
 from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import Position, encode_record, marker
 from stocktide.tables.recovery.takeover import Fork, LostTail, Superseded, take_over
-from tests.protocol.rig import ProtocolRig, receive, wait_until
+from tests.protocol.rig import ProtocolRig, open_rig, receive, wait_until
 
 
 async def decide_some(rig: ProtocolRig, count: int, name: str = "m") -> None:
@@ -88,8 +88,7 @@ async def test_racing_owners_end_with_leases_of_different_terms(rig: ProtocolRig
 
 
 async def test_a_restarted_redis_that_lost_nothing_is_blessed_again(own_valkey: EmbeddedValkey, app_id: str) -> None:
-    rig = ProtocolRig(own_valkey.url, app_id)
-    try:
+    async with open_rig(own_valkey.url, app_id) as rig:
         relay = await rig.blessed_relay()
         await decide_some(rig, 5)
         await own_valkey.stop()
@@ -98,8 +97,6 @@ async def test_a_restarted_redis_that_lost_nothing_is_blessed_again(own_valkey: 
         await decide_some(rig, 1, "after")
         assert [record.batch for record in rig.valid()] == [1, 2, 3, 4, 5, 6]
         assert relay.error is None
-    finally:
-        await rig.close()
 
 
 async def test_another_journal_is_refused(rig: ProtocolRig) -> None:

@@ -11,6 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 import orjson
+from msgspec import structs
 
 from stocktide.loadtest.client import contract
 from stocktide.loadtest.oracle import history
@@ -114,6 +115,11 @@ class SimulatedShop:
             event = {"id": f"{order_id}-placed", "occurred_at": rfc3339(self.now), **event}
         return self.send("order.placed", door, **event)
 
+    def buy(self, order_id: str, units: int) -> None:
+        """Place an order and pay for it."""
+        assert self.place(order_id, units=units).status == 201
+        assert self.event("paid", order_id).status == 200
+
     def event(self, what: str, order_id: str, door: history.InputTransport = "http", **more: Any) -> Any:
         """`paid`, `cancelled`, `extended`, `shipped` or `returned`."""
         event = {"id": f"{order_id}-{what}", "order_id": order_id, "occurred_at": rfc3339(self.now), **more}
@@ -137,16 +143,12 @@ class SimulatedShop:
         if outcome in REFUSALS:
             self.add(history.Response(self.now, number, 404, outcome))
         else:
-            self._add_row(
-                "policy",
-                f"{channel}/{sku}",
-                history.PolicyPublished,
-                PublishedPolicy(channel, sku, policy, self.batch),
-            )
+            row = PublishedPolicy(channel, sku, policy, self.batch)
+            self._add_row("policy", f"{channel}/{sku}", history.PolicyPublished, row)
             self.add(history.Response(self.now, number, 204 if policy is None else 200))
         self.publish()
 
-    def send_malformed(self, offset: int | None = None) -> None:
+    def send_malformed(self) -> None:
         """Send bytes that are no event, by Kafka."""
         number = self.ask("bytes", "kafka")
         self._offset += 1
@@ -202,10 +204,8 @@ class SimulatedShop:
     def event_of(self, kind: str, fields: dict[str, Any], age_s: int) -> tuple[str, dict[str, Any]]:
         """A generated command of the ledger's tests as the event for it."""
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
-        for name in ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes"):
-            if fields.get(name) is not None:
-                event[name] = fields[name]
-        for name in ("warehouse", "to_warehouse", "reason"):
+        order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes")
+        for name in (*order, "warehouse", "to_warehouse", "reason"):
             if fields.get(name) is not None:
                 event[name] = fields[name]
         if "hold_ms" in fields:
@@ -221,12 +221,12 @@ class SimulatedShop:
         self.batch += 1
         orders = {order_id: repr(order) for order_id, order in self.state.orders.items()}
         skus = {name: self._visible_state(name) for name in self.state.skus}
-        waiting = {order_id: list(order.parked) for order_id, order in self.state.orders.items() if order.parked}
+        parked = {order_id: list(order.parked) for order_id, order in self.state.orders.items() if order.parked}
         answer = advance(self.state, command, self.now)
         for order_id, order in self.state.orders.items():
             if order.state != "parked" and orders.get(order_id) != repr(order):
                 self._add_row("order", order_id, history.OrderPublished, self._order(order_id, self.batch))
-        for order_id, events in waiting.items():
+        for order_id, events in parked.items():
             self._add_dead_letters_of_parked(order_id, events)
         for name in self.state.skus:
             if skus.get(name) != self._visible_state(name):
@@ -272,12 +272,8 @@ class SimulatedShop:
         key = (command.warehouse, command.id)
         movement = contract.MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines))
         self._movements[key] = movement
-        self._add_row(
-            "movement",
-            "/".join(key),
-            history.MovementPublished,
-            contract.MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines), self.batch),
-        )
+        row = structs.replace(movement, batch=self.batch)
+        self._add_row("movement", "/".join(key), history.MovementPublished, row)
 
     def _add_dead_letter(self, reason: str, topic: str, raw: str, offset: int | None = None) -> None:
         letter = contract.DeadLetterView(reason, "", topic, 0, self._offset if offset is None else offset, raw)
@@ -305,11 +301,7 @@ class SimulatedShop:
             mode, quantity, remaining = current_offer(self.state, channel, sku)
             update = contract.ChannelUpdateView(channel, stock.sku, quantity, mode, remaining, stock.version)
             previous = self._published_updates.get((channel, stock.sku))
-            if previous is None or (previous.mode, previous.quantity, previous.preorder_remaining) != (
-                mode,
-                quantity,
-                remaining,
-            ):
+            if previous is None or structs.replace(previous, version=update.version) != update:
                 self._published_updates[channel, stock.sku] = update
                 self._offset += 1
                 self.add(history.ChannelUpdatePublished(self.now, 0, self._offset, update))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from typing import Any
 
 from msgspec import structs
@@ -42,10 +43,6 @@ def flash_sale(
     rng = random.Random(seed)
     moments = tuple(_moment(at, seconds, rng) for at in range(seconds))
     accepted = sum(moment.accepted for moment in moments)
-    errors: dict[str, int] = {}
-    for moment in moments:
-        for reason, count in moment.errors.items():
-            errors[reason] = errors.get(reason, 0) + count
     return LoadTestResults(
         settings={"shape": "spike", "seconds": seconds, "rate": PEAK, "door": "http", "seed": seed, "subscribers": 200},
         machine={"cores": 2, "memory_bytes": 4_000_000_000, "python": "3.11.2", "system": "Linux"},
@@ -66,27 +63,24 @@ def flash_sale(
         moments=moments,
         hot=tuple(_hot(sku, number, seconds, rng) for number, sku in enumerate(skus)),
         processes=_processes(seconds, rng),
-        errors=errors,
+        errors=dict(sum((Counter(moment.errors) for moment in moments), Counter[str]())),
     )
+
+
+def with_verdict(results: LoadTestResults, **fields: Any) -> LoadTestResults:
+    """The same results with another verdict."""
+    return structs.replace(results, verdict=structs.replace(results.verdict, **fields))
 
 
 def broken(violation: ReportedViolation = OVERSOLD, count: int = 1, **given: Any) -> LoadTestResults:
     """The same sale with a broken promise."""
-    sale = flash_sale(**given)
-    violations = (violation,) * count
-    return structs.replace(sale, verdict=structs.replace(sale.verdict, kept=False, violations=violations))
+    return with_verdict(flash_sale(**given), kept=False, violations=(violation,) * count)
 
 
 def not_valid(**given: Any) -> LoadTestResults:
     """The same sale, not valid."""
-    sale = flash_sale(**given)
-    verdict = structs.replace(
-        sale.verdict,
-        valid=False,
-        limit="tester",
-        why_invalid=("4.2 % of the orders were sent late by the load generator",),
-    )
-    return structs.replace(sale, verdict=verdict)
+    late = "4.2 % of the orders were sent late by the load generator"
+    return with_verdict(flash_sale(**given), valid=False, limit="tester", why_invalid=(late,))
 
 
 def search(goal_ms: float = 50.0) -> LoadTestResults:

@@ -23,12 +23,10 @@ from stocktide.api.handlers.health import Readiness
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.routes import Route
 from stocktide.api_server import run
-from stocktide.errors import ServerUnreachable
 from stocktide.settings import Settings
 from stocktide.streams.contract.documents import Status
 from stocktide.tables.ledger.client import KnownSkus, Unblessed
 from stocktide.tables.ledger.submission import Unsettled
-from stocktide.wait_for_servers import wait_for_kafka, wait_for_redis
 from tests.harness.eventually import eventually
 from tests.unit.fakes import FakeSource
 
@@ -62,19 +60,6 @@ def test_a_taken_port_is_reported_and_ends_the_process(caplog: pytest.LogCapture
         assert run(Settings(port=port, kafka=NOBODY, redis=f"redis://{NOBODY}")) == 1
     assert f"port {port} on 127.0.0.1 cannot be bound: Address already in use" in caplog.text
     assert "Traceback" not in caplog.text
-
-
-async def test_a_redis_that_does_not_answer_is_reported_without_its_password() -> None:
-    with pytest.raises(ServerUnreachable, match=r"no Redis answers at .*127\.0\.0\.1:1") as refused:
-        await wait_for_redis(f"redis://:secret@{NOBODY}", 0.1)
-    assert "secret" not in str(refused.value)
-    with pytest.raises(ServerUnreachable, match="nonsense is no Redis URL"):
-        await wait_for_redis("nonsense", 0.1)
-
-
-async def test_a_kafka_that_does_not_answer_is_reported() -> None:
-    with pytest.raises(ServerUnreachable, match=r"no Kafka answers at 127\.0\.0\.1:1"):
-        await wait_for_kafka(NOBODY, 0.1)
 
 
 @pytest.mark.parametrize(

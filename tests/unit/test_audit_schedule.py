@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from typing import Any
 
 import pytest
 
@@ -15,30 +13,15 @@ from stocktide.agents.maintenance.audit_schedule import (
     AuditFailed,
     AuditReport,
     AuditSchedule,
-    ReportedDifference,
     ReportedDrift,
 )
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.streams.kafka.membership import MembershipLost
-from stocktide.streams.kafka.publish import OutputRow
+from stocktide.tables.audit.compare import Difference
+from tests.unit.fakes import RecordingPublisher
 
 CLEAN = AuditReport(7, 0, (), AuditCoverage(7, 20, 30))
-DIFFERENCE = ReportedDifference("redis", "counter on_hand@SH1", 10, 7)
-
-
-class RecordingAlerts:
-    """A publisher that records the alerts."""
-
-    epoch = 1
-
-    def __init__(self, lost: bool = False) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self._lost = lost
-
-    async def publish(self, topic: str, rows: list[OutputRow], epoch: int) -> None:
-        if self._lost:
-            raise MembershipLost
-        self.rows += [json.loads(value or b"") for _, value in rows]
+DIFFERENCE = Difference("redis", "counter on_hand@SH1", 10, 7)
 
 
 def drifting(*drifts: ReportedDrift) -> AuditReport:
@@ -49,7 +32,7 @@ def sample(metrics: WorkerMetrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(name, labels)
 
 
-async def audit_once(report: AuditReport | Exception, alerts: RecordingAlerts, metrics: WorkerMetrics) -> None:
+async def audit_once(report: AuditReport | Exception, alerts: RecordingPublisher, metrics: WorkerMetrics) -> None:
     async def audit() -> AuditReport:
         if isinstance(report, Exception):
             raise report
@@ -59,40 +42,44 @@ async def audit_once(report: AuditReport | Exception, alerts: RecordingAlerts, m
 
 
 async def test_a_drift_is_an_alert_and_a_number_until_it_was_put_right() -> None:
-    alerts, metrics = RecordingAlerts(), WorkerMetrics()
+    alerts, metrics = RecordingPublisher(), WorkerMetrics()
     sku = ReportedDrift("sku", "A", ("redis",), (DIFFERENCE,), 5)
     order = ReportedDrift("order", "o1", ("redis", "table"))
     await audit_once(drifting(sku, order), alerts, metrics)
-    assert [(row["type"], row["sku"], row["order_id"], row["quantity"]) for row in alerts.rows] == [
+    assert [(row["type"], row["sku"], row["order_id"], row["quantity"]) for row in alerts.values("t-alerts")] == [
         ("drift", "A", None, -3),
         ("drift", "", "o1", None),
     ]
     assert sample(metrics, "stocktide_drift", subject="order", side="table") == 1
     assert sample(metrics, "stocktide_drifts") == 2
     await audit_once(CLEAN, alerts, metrics)
-    assert len(alerts.rows) == 2 and sample(metrics, "stocktide_drifts") == 0
+    assert len(alerts.values("t-alerts")) == 2 and sample(metrics, "stocktide_drifts") == 0
     assert sample(metrics, "stocktide_drift", subject="order", side="table") is None
     assert sample(metrics, "stocktide_audit_compared", side="redis") == 20
 
 
 async def test_the_alerts_of_a_catastrophe_have_an_end() -> None:
-    alerts = RecordingAlerts()
+    alerts = RecordingPublisher()
     await audit_once(
         drifting(*(ReportedDrift("sku", f"S{at}", ("redis",)) for at in range(5 * ALERTS_MAX))), alerts, WorkerMetrics()
     )
-    assert len(alerts.rows) == ALERTS_MAX
+    assert len(alerts.values("t-alerts")) == ALERTS_MAX
 
 
 @pytest.mark.parametrize("failure", [AuditFailed("no Kafka"), OSError("no memory")])
 async def test_an_audit_that_fails_is_counted_and_ends_nothing(failure: Exception) -> None:
     metrics = WorkerMetrics()
-    await audit_once(failure, RecordingAlerts(), metrics)
+    await audit_once(failure, RecordingPublisher(), metrics)
     assert sample(metrics, "stocktide_audits_unfinished_total") == 1
     assert sample(metrics, "stocktide_audited_at_seconds") == 0
 
 
 async def test_alerts_of_a_worker_that_lost_its_shard_are_dropped() -> None:
-    await audit_once(drifting(ReportedDrift("sku", "A", ("redis",))), RecordingAlerts(lost=True), WorkerMetrics())
+    alerts = RecordingPublisher()
+    alerts.failures.append(MembershipLost())
+    await audit_once(drifting(ReportedDrift("sku", "A", ("redis",))), alerts, WorkerMetrics())
+    assert not alerts.failures, "the publisher was asked"
+    assert not alerts.values("t-alerts")
 
 
 async def test_only_the_owner_of_the_shard_audits() -> None:
@@ -103,7 +90,7 @@ async def test_only_the_owner_of_the_shard_audits() -> None:
         audits += 1
         return CLEAN
 
-    auditing = AuditSchedule(audit, lambda: owned, 0.01, RecordingAlerts(), "t-alerts", WorkerMetrics())
+    auditing = AuditSchedule(audit, lambda: owned, 0.01, RecordingPublisher(), "t-alerts", WorkerMetrics())
     running = asyncio.create_task(auditing.run())
     await asyncio.sleep(0.1)
     assert audits == 0
@@ -116,7 +103,7 @@ async def test_only_the_owner_of_the_shard_audits() -> None:
 
 
 async def test_an_audit_that_could_not_check_all_is_no_finished_one(caplog: pytest.LogCaptureFixture) -> None:
-    alerts, metrics = RecordingAlerts(), WorkerMetrics()
+    alerts, metrics = RecordingPublisher(), WorkerMetrics()
     what = "the rows of batches 5 to 7: they are still to be derived"
     await audit_once(AuditReport(7, 0, (), AuditCoverage(7, 20, 30), unchecked=(what,)), alerts, metrics)
     assert sample(metrics, "stocktide_audits_unfinished_total") == 1

@@ -12,9 +12,8 @@ from rich.console import Console
 
 from bench.orders import LINES_PER_EVENT
 from bench.report import Report
-from bench.size.outage import parse_recovery_log
+from bench.size.outage import OrderTraffic, parse_recovery_log
 from bench.size.seeding import encode_held_order, receipts
-from bench.size.traffic import OrderTraffic
 from bench.valkey import TAIL_SECONDS, WATCH_SECONDS, AppendOnlyFile
 from stocktide.loadtest.client.contract import LineView, OrderView
 
@@ -29,37 +28,32 @@ ORDER = OrderView(
 )
 
 
-def an_append_only_file(folder: Path) -> Path:
-    """The files of Valkey: a base and the increments since."""
+async def watched_file(folder: Path) -> tuple[AppendOnlyFile, Path]:
+    """The files of Valkey, a base and 100 bytes of increments since, watched for some time; and that of these."""
     kept = folder / "appendonlydir"
     kept.mkdir()
     (kept / "appendonly.aof.manifest").write_text(
         "file appendonly.aof.2.base.rdb seq 2 type b\nfile appendonly.aof.2.incr.aof seq 2 type i\n"
     )
-    return kept / "appendonly.aof.2.incr.aof"
+    incr = kept / "appendonly.aof.2.incr.aof"
+    incr.write_bytes(b"o" * 100)
+    file = AppendOnlyFile(folder)
+    watching = asyncio.create_task(file.watch())
+    await asyncio.sleep(3 * WATCH_SECONDS)
+    watching.cancel()
+    return file, incr
 
 
 async def test_only_what_was_written_while_it_was_watched_is_cut_off(tmp_path: Path) -> None:
-    incr = an_append_only_file(tmp_path)
-    incr.write_bytes(b"o" * 100)
-    file = AppendOnlyFile(tmp_path)
-    watching = asyncio.create_task(file.watch())
-    await asyncio.sleep(3 * WATCH_SECONDS)
+    file, incr = await watched_file(tmp_path)
     incr.write_bytes(b"o" * 100 + b"n" * 50)
-    killed_at = time.monotonic()
-    watching.cancel()
-    lost, seconds = file.cut(killed_at)
+    lost, seconds = file.cut(time.monotonic())
     assert (lost, incr.read_bytes()) == (50, b"o" * 100)
     assert 0 < seconds <= TAIL_SECONDS
 
 
 async def test_what_is_older_than_the_tail_is_not_cut_off(tmp_path: Path) -> None:
-    incr = an_append_only_file(tmp_path)
-    incr.write_bytes(b"o" * 100)
-    file = AppendOnlyFile(tmp_path)
-    watching = asyncio.create_task(file.watch())
-    await asyncio.sleep(3 * WATCH_SECONDS)
-    watching.cancel()
+    file, incr = await watched_file(tmp_path)
     incr.write_bytes(b"o" * 150)
     assert file.cut(time.monotonic() + TAIL_SECONDS + 1)[0] == 0
     assert incr.stat().st_size == 150

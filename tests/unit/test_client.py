@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from stocktide.loadtest.client import http
 from stocktide.loadtest.client.feed import FeedFrame, read_frames
@@ -29,14 +30,8 @@ async def api(*responses: tuple[int, bytes]) -> AsyncIterator[tuple[StocktideCli
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", respond)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        async with StocktideClient(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
-            yield client, paths
-    finally:
-        await runner.cleanup()
+    async with TestServer(app) as server, StocktideClient(str(server.make_url(""))) as client:
+        yield client, paths
 
 
 async def test_a_read_is_retried_after_429_and_503() -> None:

@@ -41,8 +41,7 @@ async def test_the_help_names_every_command() -> None:
 
 
 REFUSED: list[tuple[int, str, dict[str, str], str]] = [
-    (1, "up --data {tmp}/data --port {taken}", {}, "port {taken} on 127.0.0.1 is taken"),
-    (1, "up --data {tmp}/data --port {taken}", {}, "--port"),
+    (1, "up --data {tmp}/data --port {taken}", {}, "is taken, the API cannot listen there: choose another with --port"),
     (1, "up --data {tmp}/file", {}, "the data folder {tmp}/file cannot be used: it is a file"),
     (1, "up --data {tmp}/file/below", {}, "the data folder {tmp}/file/below cannot be used"),
     (1, "up --data {tmp}/data --ready-file {tmp}/no/ready", {}, "the ready file {tmp}/no/ready cannot be written"),

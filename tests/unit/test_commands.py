@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -106,32 +106,20 @@ def test_times_become_whole_milliseconds() -> None:
         assert command.at == ms_of(AT) + millisecond
 
 
-@dataclass
-class _Case:
-    event: events.Event
-    kind: type
+ORDER_EVENT: dict[str, Any] = {"id": "e", "occurred_at": AT, "order_id": "o1"}
+COMMANDS: dict[type, events.Event] = {
+    commands.Place: placed(),
+    commands.Pay: events.OrderPaid(**ORDER_EVENT),
+    commands.Cancel: events.OrderCancelled(**ORDER_EVENT),
+    commands.Extend: events.OrderExtended(**ORDER_EVENT),
+    commands.Ship: events.OrderShipped(**ORDER_EVENT, lines=(events.ShippedLine("A", 1, "SH1"),)),
+    commands.TakeBack: events.OrderReturned(**ORDER_EVENT, lines=(events.ReturnedLine("A", 1, "SH1"),)),
+    commands.Count: counted(AT),
+}
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        _Case(placed(), commands.Place),
-        _Case(events.OrderPaid(id="e", occurred_at=AT, order_id="o1"), commands.Pay),
-        _Case(events.OrderCancelled(id="e", occurred_at=AT, order_id="o1"), commands.Cancel),
-        _Case(events.OrderExtended(id="e", occurred_at=AT, order_id="o1"), commands.Extend),
-        _Case(
-            events.OrderShipped(id="e", occurred_at=AT, order_id="o1", lines=(events.ShippedLine("A", 1, "SH1"),)),
-            commands.Ship,
-        ),
-        _Case(
-            events.OrderReturned(id="e", occurred_at=AT, order_id="o1", lines=(events.ReturnedLine("A", 1, "SH1"),)),
-            commands.TakeBack,
-        ),
-        _Case(counted(AT), commands.Count),
-    ],
-    ids=lambda case: case.kind.__name__,
-)
-def test_a_command_survives_the_way_through_msgpack(case: _Case) -> None:
-    command = make_command(case.event, commands.Origin("orders", 3, 14, "raw"), 159)
-    assert isinstance(command, case.kind)
+@pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
+def test_a_command_survives_the_way_through_msgpack(kind: type) -> None:
+    command = make_command(COMMANDS[kind], commands.Origin("orders", 3, 14, "raw"), 159)
+    assert isinstance(command, kind)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(command), type=Command) == command

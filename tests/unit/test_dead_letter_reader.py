@@ -11,8 +11,8 @@ import pytest
 from stocktide.ops.dead_letters import reader
 from stocktide.ops.dead_letters.reader import (
     ALL_STATES,
+    DeadLetterFilter,
     DeadLetterFold,
-    DeadLetterQuery,
     DeadLetterSummary,
     StoredDeadLetter,
     decode_row,
@@ -24,11 +24,19 @@ from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.kafka.record_origin import RecordPlace
 
 NOW_MS = 1_900_000_000_000
+# 2030-01-01T00:00:00Z.
+OPENED_MS = 1_893_456_000_000
 
 
 def row(place: int, reason: str = "conflict", **more: Any) -> StoredDeadLetter:
     """A row at that offset of `dead-letters`, by default about the event `t-orders/0/1`."""
-    given = {"reason": reason, "topic": "t-orders", "partition": 0, "offset": 1, "at": f"2030-01-01T00:00:{place:02}Z"}
+    given = {
+        "reason": reason,
+        "topic": "t-orders",
+        "partition": 0,
+        "offset": 1,
+        "at": rfc3339(OPENED_MS + 1000 * place),
+    }
     value = orjson.dumps({**given, "detail": "", "path": None, "raw": "{}", **more})
     decoded = decode_row(value)
     assert decoded is not None
@@ -40,8 +48,8 @@ def mark(place: int, of: int, state: str = "retried", of_partition: int = 0, eve
     return row(place, state, offset=event, of={"partition": of_partition, "offset": of}, by="mei", raw="")
 
 
-def folded(*rows: StoredDeadLetter, wanted: DeadLetterQuery | None = None) -> DeadLetterFold:
-    fold = DeadLetterFold((wanted or DeadLetterQuery()).matches)
+def folded(*rows: StoredDeadLetter, wanted: DeadLetterFilter | None = None) -> DeadLetterFold:
+    fold = DeadLetterFold((wanted or DeadLetterFilter()).matches)
     for each in rows:
         fold.add(each)
     return fold
@@ -55,7 +63,7 @@ def test_a_mark_removes_a_letter_from_the_list_and_names_its_author() -> None:
     fold = folded(row(0), mark(1, of=0, state="dropped"))
     assert fold.letters(("open",)) == []
     (letter,) = fold.letters(ALL_STATES)
-    assert (letter.state, letter.by, letter.done_at) == ("dropped", "mei", "2030-01-01T00:00:01Z")
+    assert (letter.state, letter.by, letter.done_at) == ("dropped", "mei", "2030-01-01T00:00:01.000Z")
 
 
 def test_a_letter_that_comes_after_the_mark_is_open() -> None:
@@ -80,12 +88,12 @@ def test_filters_leave_what_they_name() -> None:
     rows = (row(0), row(1, "unknown_order", offset=2), row(2, topic="t-movements", offset=3))
 
     def offsets(**wanted: Any) -> list[int]:
-        return [letter.place.offset for letter in folded(*rows, wanted=DeadLetterQuery(**wanted)).letters(("open",))]
+        return [letter.place.offset for letter in folded(*rows, wanted=DeadLetterFilter(**wanted)).letters(("open",))]
 
     assert offsets(reasons=("conflict",)) == [0, 2]
     assert offsets(topics=("t-movements",)) == [2]
-    assert offsets(since="2030-01-01T00:00:01Z") == [1, 2]
-    assert offsets(until="2030-01-01T00:00:01Z") == [0, 1]
+    assert offsets(since=OPENED_MS + 1000) == [1, 2]
+    assert offsets(until=OPENED_MS + 1000) == [0, 1]
 
 
 def test_of_too_many_letters_the_newest_are_kept_and_the_others_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from stocktide.loadtest.oracle import history
-from stocktide.loadtest.run.recording_subscriber import RecordingSubscriber
+from stocktide.loadtest.run.recording import RecordingSubscriber
 from tests.harness.eventually import eventually
 
 UPDATE = (

@@ -94,12 +94,13 @@ async def test_a_subscriber_gets_a_snapshot_then_synced_then_updates() -> None:
     await client.finish()
 
 
-async def test_an_empty_feed_is_a_feed() -> None:
+async def test_an_empty_feed_is_a_feed_and_a_name_that_was_only_asked_for_is_forgotten() -> None:
     hub = Hub(2)
     client = FakeFeedClient(hub, "unheard-of")
     (event,) = await client.take(1)
     assert (event["event"], event["id"]) == ("synced", "0-0")
     await client.finish()
+    assert not hub._channels
 
 
 async def test_all_subscribers_get_the_same_bytes() -> None:
@@ -262,14 +263,6 @@ async def test_a_notice_goes_to_the_readers_of_all_channels() -> None:
         assert events[1] == {"event": "status", "data": '{"ready":false}'}
     hub.close()
     await asyncio.gather(*(client.task for client in clients))
-
-
-async def test_a_name_that_was_only_asked_for_is_forgotten() -> None:
-    hub = Hub(1)
-    client = FakeFeedClient(hub, "nobody")
-    await client.take(1)
-    await client.finish()
-    assert not hub._channels
 
 
 async def test_synced_waits_until_the_snapshot_is_whole_and_updates_do_not() -> None:

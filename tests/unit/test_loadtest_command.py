@@ -21,7 +21,8 @@ from tests.unit.fake_system import ready_on
 
 def test_the_help_names_every_shape_and_the_testers_command_is_hidden() -> None:
     output = CliRunner().invoke(cli, ["loadtest", "--help"]).output
-    assert "[steady|ramp|spike|wave|file|search]" in output
+    for part in ("[steady|ramp|spike|wave|file|search]", "--subscribers", "compare"):
+        assert part in output
     listed = CliRunner().invoke(cli, ["--help"]).output
     assert "loadtest " in listed
     assert "loadtest-tester" not in listed

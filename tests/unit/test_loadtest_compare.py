@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from msgspec import structs
 from rich.console import Console
 
-from stocktide.__main__ import cli
 from stocktide.loadtest.measure.results import BROKEN, FORMAT, INVALID, KEPT, Latencies, LoadTestResults, encode
 from stocktide.loadtest.report.compare import Comparison, ComparisonRow, compare, show
 from stocktide.ops.loadtest import compare_command
@@ -179,11 +178,3 @@ def test_what_is_no_report_or_of_another_format_is_a_sentence_and_status_2(tmp_p
         done = CliRunner().invoke(compare_command, [good, path])
         assert done.exit_code == 2
         assert message in done.stderr
-
-
-def test_it_is_a_command_of_stocktide_and_the_load_test_still_has_its_options(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["loadtest", "compare", *files(tmp_path, flash_sale(), not_valid())])
-    assert done.exit_code == INVALID
-    report = CliRunner().invoke(cli, ["loadtest", "--help"]).stdout
-    assert "--subscribers" in report
-    assert "compare" in report

@@ -20,7 +20,8 @@ HOT = (("flash-1", 82, "in_stock"), ("flash-2", 0, "sold_out"), ("flash-3", 0, "
 
 
 def snapshot_at(seconds: float, **given: object) -> LiveSnapshot:
-    return LiveSnapshot(seconds=seconds, planned_seconds=60.0, rate_scheduled=400.0, rate_accepted=280.0, **given)  # type: ignore[arg-type]
+    rates = {"scheduled": 400.0, "accepted": 280.0, "refused": 0.0, "failed": 0.0}
+    return LiveSnapshot(seconds=seconds, planned_seconds=60.0, rates=rates, **given)  # type: ignore[arg-type]
 
 
 def shown(snapshot: LiveSnapshot, width: int = 80, **options: object) -> str:

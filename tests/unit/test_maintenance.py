@@ -1,4 +1,4 @@
-"""Background work of the shard's owner: snapshots of all rows, and trimming of the journal below them."""
+"""Background work of the shard's owner: restating of all rows, and trimming of the journal below them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from stocktide.agents.maintenance.snapshots import KEYS_MAX, KEYS_MIN, JournalTrimmer, SnapshotRefresh
+from stocktide.agents.maintenance.restate import KEYS_MAX, KEYS_MIN, JournalTrimmer, RestatePass
 from stocktide.streams.journal.record import Position, decode_position
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.tables.ledger.commands import Command, Restate
@@ -41,11 +41,11 @@ class ScriptedLedger:
         return DecisionHead(1, len(self.asked), 0, (answer,))
 
 
-def restating(ledger: ScriptedLedger, keys: int = 1_000, every_seconds: int = 100) -> SnapshotRefresh:
+def restating(ledger: ScriptedLedger, keys: int = 1_000, every_seconds: int = 100) -> RestatePass:
     async def count() -> int:
         return keys
 
-    return SnapshotRefresh(ledger, count, lambda: True, every_seconds)  # type: ignore[arg-type]
+    return RestatePass(ledger, count, lambda: True, every_seconds)  # type: ignore[arg-type]
 
 
 def page(how: str) -> Result:
@@ -82,7 +82,7 @@ async def test_a_page_is_as_large_as_it_takes_to_end_in_half_of_the_period(keys:
     assert ledger.asked[0].every_ms == 100_000
 
 
-def snapshots_seen(*details: str, start: int = 6, begun: Position | None = None) -> CheckpointWriter:
+def passes_seen(*details: str, start: int = 6, begun: Position | None = None) -> CheckpointWriter:
     writer = CheckpointWriter(0, begun)
     for number, detail in enumerate(details, start):
         decision = decision_of(Result("restated", detail=detail), batch=number + 1)
@@ -91,21 +91,21 @@ def snapshots_seen(*details: str, start: int = 6, begun: Position | None = None)
 
 
 def test_a_pass_that_ended_is_marked_where_it_began() -> None:
-    assert whole_key(0) in rows_of(snapshots_seen("begun 7", "going 7", "ended 7"))
-    assert stored(snapshots_seen("begun 7", "going 7", "ended 7")).whole == at(6)
-    assert stored(snapshots_seen("whole 7")).whole == at(6)
+    assert whole_key(0) in rows_of(passes_seen("begun 7", "going 7", "ended 7"))
+    assert stored(passes_seen("begun 7", "going 7", "ended 7")).whole == at(6)
+    assert stored(passes_seen("whole 7")).whole == at(6)
 
 
 def test_a_pass_under_way_is_remembered_over_a_restart() -> None:
-    before = snapshots_seen("begun 7")
+    before = passes_seen("begun 7")
     assert stored(before).whole is None
     begun = decode_position(rows_of(before)[begun_key(0)])
-    assert stored(snapshots_seen("ended 7", start=9, begun=begun)).whole == at(6)
+    assert stored(passes_seen("ended 7", start=9, begun=begun)).whole == at(6)
 
 
 def test_the_end_of_a_pass_whose_beginning_was_not_seen_marks_nothing() -> None:
-    assert snapshots_seen("going 7", "ended 7").rows() == []
-    assert stored(snapshots_seen("begun 7", "ended 3")).whole is None
+    assert passes_seen("going 7", "ended 7").rows() == []
+    assert stored(passes_seen("begun 7", "ended 3")).whole is None
 
 
 def test_every_so_many_bytes_a_milestone_is_kept() -> None:

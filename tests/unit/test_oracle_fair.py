@@ -44,8 +44,7 @@ def lines(units: int, warehouse: str = "SH1", **more: str) -> list[dict[str, obj
 
 
 def test_an_order_from_its_placing_to_its_return(shop: SimulatedShop) -> None:
-    assert shop.place("o1", units=3).status == 201
-    assert shop.event("paid", "o1").status == 200
+    shop.buy("o1", 3)
     shop.event("shipped", "o1", "kafka", lines=lines(3))
     shop.event("returned", "o1", "kafka", lines=lines(1, condition="damaged"))
     shop.event("returned", "o1", "ndjson", id="again", lines=lines(1))
@@ -55,8 +54,7 @@ def test_an_order_from_its_placing_to_its_return(shop: SimulatedShop) -> None:
 
 @pytest.mark.parametrize("units_shipped", [0, 2, 3])
 def test_a_return_that_comes_before_its_shipment(shop: SimulatedShop, units_shipped: int) -> None:
-    shop.place("o1", units=3)
-    shop.event("paid", "o1")
+    shop.buy("o1", 3)
     shop.event("returned", "o1", "kafka", lines=lines(3))
     if units_shipped:
         shop.event("shipped", "o1", "kafka", lines=lines(units_shipped))
@@ -64,8 +62,7 @@ def test_a_return_that_comes_before_its_shipment(shop: SimulatedShop, units_ship
 
 
 def test_a_return_whose_wait_ended_in_vain(shop: SimulatedShop) -> None:
-    shop.place("o1", units=3)
-    shop.event("paid", "o1")
+    shop.buy("o1", 3)
     shop.event("returned", "o1", "kafka", lines=lines(3))
     shop.wait(PARK_MS)
 
@@ -89,8 +86,7 @@ def test_a_request_without_an_answer_never_happened(shop: SimulatedShop) -> None
     shop.send(
         "order.placed", silent=True, lost=True, order_id="o1", channel="tmall", lines=[{"sku": "A", "quantity": 2}]
     )
-    shop.place("o2", units=2)
-    shop.event("paid", "o2")
+    shop.buy("o2", 2)
     shop.event("shipped", "o2", "kafka", silent=True, lost=True, lines=lines(2))
     number = shop.ask("order.placed", order_id="o3", channel="tmall", lines=[{"sku": "A", "quantity": 2}])
     shop.add(Response(shop.now, number, 503, "unsettled"))
@@ -153,16 +149,14 @@ def test_an_order_takes_the_place_of_an_earlier_hold(shop: SimulatedShop) -> Non
 
 
 def test_a_late_count_explains_a_shortfall(shop: SimulatedShop) -> None:
-    shop.place("o1", units=8)
-    shop.event("paid", "o1")
+    shop.buy("o1", 8)
     shop.move("counted", "c1", 5)
     shop.move("adjusted", "a1", -2, reason="damages")
     shop.event("cancelled", "o1")
 
 
 def test_what_a_count_held_already_is_not_counted_again(shop: SimulatedShop) -> None:
-    shop.place("o1", units=4)
-    shop.event("paid", "o1")
+    shop.buy("o1", 4)
     early = "2026-11-18T11:06:00Z"
     shop.wait(60_000)
     shop.move("counted", "c1", 6)
@@ -175,8 +169,7 @@ def test_what_a_count_held_already_is_not_counted_again(shop: SimulatedShop) -> 
 
 @pytest.mark.parametrize("count_first", [True, False])
 def test_what_left_before_a_count_that_found_it_all_is_promised_again(shop: SimulatedShop, count_first: bool) -> None:
-    shop.place("o1", units=8)
-    shop.event("paid", "o1")
+    shop.buy("o1", 8)
     shop.wait(60_000)
     left = {"occurred_at": "2026-11-18T11:06:00Z", "lines": lines(8)}
     if count_first:
@@ -190,8 +183,7 @@ def test_what_left_before_a_count_that_found_it_all_is_promised_again(shop: Simu
 
 def test_a_count_is_carried_forward_over_what_moved_since(shop: SimulatedShop) -> None:
     then = "2026-11-18T11:06:39Z"  # a moment before the run
-    shop.place("o1", units=4)
-    shop.event("paid", "o1")
+    shop.buy("o1", 4)
     shop.event("shipped", "o1", "kafka", lines=lines(4))
     shop.move("transferred", "t1", 3, to_warehouse="BJ1")
     shop.move("counted", "c1", 9, occurred_at=then)

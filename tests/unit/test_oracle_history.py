@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -31,7 +33,7 @@ def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
         for record in records:
             file.add(record)
     assert list(history.read_history(tmp_path / "run")) == records
-    assert judge(tmp_path / "run") == judge(records)
+    assert judge(lambda: history.read_history(tmp_path / "run")) == judge(records)
 
 
 def test_half_a_line_at_the_end_is_passed_over(tmp_path: Path) -> None:
@@ -46,12 +48,6 @@ def test_a_line_that_is_no_record_is_never_passed_over(tmp_path: Path) -> None:
     (tmp_path / "run").write_bytes(b'{"record":"heard"}\n')
     with pytest.raises(msgspec.DecodeError):
         list(history.read_history(tmp_path / "run"))
-
-
-def test_several_testers_make_one_history() -> None:
-    one: list[history.HistoryRecord] = [history.RunStarted(1, "app"), history.RunQuiesced(5)]
-    other: list[history.HistoryRecord] = [history.NoResponse(2, 7), history.NoResponse(9, 8)]
-    assert [record.at for record in history.merge_histories([one, other])] == [1, 2, 5, 9]
 
 
 def test_the_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,61 +96,48 @@ def test_what_was_found_comes_with_who_was_told_what() -> None:
     assert msgspec.json.decode(msgspec.json.encode(verdict.as_json()))["broken"]
 
 
+def _one_of(shop: SimulatedShop, rng: random.Random, matches: Callable[[Any], object]) -> tuple[int, Any]:
+    """One of the records that match, and its place."""
+    found = [(index, record) for index, record in enumerate(shop.records) if matches(record)]
+    assume(found)
+    return rng.choice(found)
+
+
 def _lose_an_order(shop: SimulatedShop, rng: random.Random) -> str:
-    indexes = [
-        index for index, record in enumerate(shop.records) if isinstance(record, history.ReadOrder) and record.order
-    ]
-    response = {
-        record.order.order_id
-        for record in shop.records
-        if isinstance(record, history.Response) and record.order is not None
-    }
-    indexes = [index for index in indexes if shop.records[index].order_id in response]  # type: ignore[union-attr]
-    assume(indexes)
-    index = rng.choice(indexes)
-    shop.records[index] = structs.replace(shop.records[index], order=None)
+    told = {r.order.order_id for r in shop.records if isinstance(r, history.Response) and r.order is not None}
+    index, read = _one_of(shop, rng, lambda r: isinstance(r, history.ReadOrder) and r.order and r.order_id in told)
+    shop.records[index] = structs.replace(read, order=None)
     return "answer_lost"
 
 
 def _find_a_unit(shop: SimulatedShop, rng: random.Random) -> str:
-    indexes = [
-        index
-        for index, record in enumerate(shop.records)
-        if isinstance(record, history.ReadStock) and record.stock is not None and record.stock.warehouses
-    ]
-    assume(indexes)
-    index = rng.choice(indexes)
-    read_stock = shop.records[index]
-    assert isinstance(read_stock, history.ReadStock) and read_stock.stock is not None
-    where = rng.choice(sorted(read_stock.stock.warehouses))
-    shelf = read_stock.stock.warehouses[where]
+    index, read = _one_of(shop, rng, lambda r: isinstance(r, history.ReadStock) and r.stock and r.stock.warehouses)
+    where, shelf = rng.choice(list(read.stock.warehouses.items()))
     more = structs.replace(shelf, locked=shelf.locked + 1, available=shelf.available - 1)
-    shelves = {**read_stock.stock.warehouses, where: more}
-    shop.records[index] = structs.replace(read_stock, stock=structs.replace(read_stock.stock, warehouses=shelves))
+    stock = structs.replace(read.stock, warehouses={**read.stock.warehouses, where: more})
+    shop.records[index] = structs.replace(read, stock=stock)
     return "hold_leaked"
 
 
 def _drop_the_last_update(shop: SimulatedShop, rng: random.Random) -> str:
-    seen = [index for index, record in enumerate(shop.records) if isinstance(record, history.UpdateReceived)]
+    seen = [record for record in shop.records if isinstance(record, history.UpdateReceived)]
     assume(seen)
-    del shop.records[seen[-1]]
+    shop.records = [record for record in shop.records if record is not seen[-1]]
     return "channel_not_converged"
 
 
 def _tell_an_older_update(shop: SimulatedShop, rng: random.Random) -> str:
-    seen = [record for record in shop.records if isinstance(record, history.UpdateReceived)]
-    older = [
-        record
-        for record in seen
-        if any(other.update.version > record.update.version and _same_subscription(other, record) for other in seen)
-    ]
-    assume(older)
-    shop.records.append(rng.choice(older))
+    newest: dict[tuple[str, str], int] = {}
+    for record in shop.records:
+        if isinstance(record, history.UpdateReceived):
+            newest[record.subscriber, record.update.sku] = record.update.version
+    _, older = _one_of(
+        shop,
+        rng,
+        lambda r: isinstance(r, history.UpdateReceived) and r.update.version < newest[r.subscriber, r.update.sku],
+    )
+    shop.records.append(older)
     return "version_went_back"
-
-
-def _same_subscription(one: history.UpdateReceived, other: history.UpdateReceived) -> bool:
-    return (one.subscriber, one.update.sku) == (other.subscriber, other.update.sku)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))

@@ -21,7 +21,6 @@ from stocktide.loadtest.oracle.history import (
     HistoryRecord,
     InputTransport,
     MovementPublished,
-    NoResponse,
     OrderPublished,
     Request,
     Response,
@@ -42,19 +41,22 @@ SECONDS = 40
 class SteadyShop:
     """A run with an order, a movement and an update every second.
 
-    The functions decide for each second whether there is an order, its row, the row of the movement, that of the
-    channel, the answer, and the update of the subscriber.
+    `happens` decides for each second whether there is an `order`, its `order_row`, the `movement_row`, the
+    `channel_row`, and the update that a subscriber `received`.
     """
 
-    def __init__(self, door: InputTransport = "kafka", faults: tuple[tuple[int, int], ...] = ()) -> None:
+    def __init__(
+        self,
+        door: InputTransport = "kafka",
+        faults: tuple[tuple[int, int], ...] = (),
+        **happens: Callable[[int], bool],
+    ) -> None:
         self.door: InputTransport = door
         self.faults = faults
-        self.places_order: Callable[[int], bool] = lambda _: True
-        self.has_order_row: Callable[[int], bool] = lambda _: True
-        self.has_movement_row: Callable[[int], bool] = lambda _: True
-        self.has_channel_row: Callable[[int], bool] = lambda _: True
-        self.is_answered: Callable[[int], bool] = lambda _: True
-        self.is_received: Callable[[int], bool] = lambda _: True
+        self._happens = happens
+
+    def happens(self, what: str, second: int) -> bool:
+        return what not in self._happens or self._happens[what](second)
 
     def history(self) -> Iterator[HistoryRecord]:
         yield RunStarted(AT, "s", 1)
@@ -71,34 +73,30 @@ class SteadyShop:
         yield RunQuiesced(AT + 1000 * SECONDS)
 
     def _inputs(self, second: int, at: int) -> Iterator[HistoryRecord]:
-        if self.places_order(second):
+        if self.happens("order", second):
             line = {"sku": "A", "quantity": 1}
             event = {"order_id": f"o{second}", "channel": "jd", "id": f"o{second}", "lines": [line]}
             yield Request(at, 2 * second, self.door, "order.placed", event)
-            status = 201 if self.door == "http" else 202
-            if self.is_answered(second):
-                yield Response(at + 1, 2 * second, status)
-            else:
-                yield NoResponse(at + 1, 2 * second, "timeout")
+            yield Response(at + 1, 2 * second, 201 if self.door == "http" else 202)
         received = {"id": f"m{second}", "warehouse": "SH1", "lines": [{"sku": "A", "quantity": 2}]}
         yield Request(at, 2 * second + 1, "kafka", "stock.received", received)
         yield Response(at + 1, 2 * second + 1, 202)
 
     def _rows(self, second: int, at: int) -> Iterator[HistoryRecord]:
-        if self.places_order(second) and self.has_order_row(second):
+        if self.happens("order", second) and self.happens("order_row", second):
             order = OrderView(f"o{second}", "jd", "reserved", (LineView("A", 1),), 1, batch=second)
             yield OrderPublished(at, 0, second, order)
-        if self.has_movement_row(second):
+        if self.happens("movement_row", second):
             yield MovementPublished(
                 at, 0, second, MovementView("SH1", f"m{second}", "stock.received", "applied", batch=second)
             )
         for number in range(3):
             stock = StockView("A", 3 * second + number, available=5 + 3 * second + number, batch=second)
             yield StockPublished(at, 0, 3 * second + number, stock)
-        if self.has_channel_row(second):
+        if self.happens("channel_row", second):
             update = ChannelUpdateView("jd", "A", 5 + second, "in_stock", 0, second)
             yield ChannelUpdatePublished(at, 0, second, update)
-            if self.is_received(second):
+            if self.happens("received", second):
                 yield UpdateReceived(at + 1, "jd-1", update)
 
 
@@ -119,16 +117,14 @@ def test_a_shop_in_which_everything_moves_stands_nowhere_still() -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("has_order_row", "row of reservations"),
-        ("has_movement_row", "row of adjustments"),
-        ("has_channel_row", "partition 0"),
-        ("is_received", "jd-1"),
+        ("order_row", "row of reservations"),
+        ("movement_row", "row of adjustments"),
+        ("channel_row", "partition 0"),
+        ("received", "jd-1"),
     ],
 )
 def test_a_way_that_stops_while_work_waits_is_found_once(path: str, words: str) -> None:
-    shop = SteadyShop()
-    setattr(shop, path, until_ten)
-    found = judge_stalls(shop)
+    found = judge_stalls(SteadyShop(**{path: until_ten}))  # type: ignore[arg-type]
     assert found.found == 1 and words in found.violations[0].what
     assert AT + 10_000 + STALL_MS <= found.violations[0].at <= AT + 10_000 + 2 * STALL_MS
 
@@ -145,15 +141,11 @@ def test_requests_of_which_none_is_answered_are_found() -> None:
 
 
 def test_a_way_that_goes_on_after_nine_seconds_stands_not_still() -> None:
-    shop = SteadyShop()
-    shop.has_order_row = lambda second: second % 10 == 0
-    assert not judge_stalls(shop).found
+    assert not judge_stalls(SteadyShop(order_row=lambda second: second % 10 == 0)).found
 
 
 def test_nothing_is_pending_where_nothing_was_asked() -> None:
-    shop = SteadyShop()
-    shop.places_order = until_ten
-    assert not judge_stalls(shop).found
+    assert not judge_stalls(SteadyShop(order=until_ten)).found
 
 
 @pytest.mark.parametrize(
@@ -161,8 +153,7 @@ def test_nothing_is_pending_where_nothing_was_asked() -> None:
     [('{"type":"order.placed","order_id":"o%d"}', 0), ('{"type":"order.placed","order_id":"n%d"}', 1), ("%d{", 1)],
 )
 def test_a_dead_letter_is_a_move_where_it_refuses_what_waits_and_only_there(raw: str, found: int) -> None:
-    shop = SteadyShop()
-    shop.has_order_row = until_ten
+    shop = SteadyShop(order_row=until_ten)
     letters = [
         DeadLetterPublished(AT + 1000 * second + 700, 0, second, DeadLetterView("refused", "x", raw=raw % second))
         for second in range(10, SECONDS, 5)
@@ -173,29 +164,24 @@ def test_a_dead_letter_is_a_move_where_it_refuses_what_waits_and_only_there(raw:
 
 def test_during_a_fault_and_in_its_grace_nothing_has_to_move() -> None:
     grace = GRACE_MS // 1000
-    shop = SteadyShop(faults=((8, 15),))
-    shop.has_order_row = lambda second: second < 10 or second > 15 + grace
+    shop = SteadyShop(faults=((8, 15),), order_row=lambda second: second < 10 or second > 15 + grace)
     assert not judge_stalls(shop).found
 
 
 def test_what_stands_still_beyond_a_fault_and_its_grace_is_found() -> None:
-    shop = SteadyShop(faults=((2, 3),))
-    shop.has_order_row = until_ten
-    found = judge_stalls(shop)
+    found = judge_stalls(SteadyShop(faults=((2, 3),), order_row=until_ten))
     assert found.found == 1
     assert found.violations[0].at >= AT + 3_000 + GRACE_MS + STALL_MS
 
 
 def test_a_tester_that_did_not_look_says_nothing_of_that_time() -> None:
-    shop = SteadyShop()
-    shop.has_order_row = lambda second: second < 10 or second > 25
+    shop = SteadyShop(order_row=lambda second: second < 10 or second > 25)
     unseen = [record for record in shop.history() if not AT + 11_000 <= record.at < AT + 26_000]
     assert not judge(unseen, recorded_live=True).part("stands_still").found
 
 
 def test_a_watch_finds_it_while_the_run_goes_on_and_other_judges_do_not_look() -> None:
-    shop = SteadyShop()
-    shop.has_movement_row = until_ten
+    shop = SteadyShop(movement_row=until_ten)
     live_judge = LiveJudge(recorded_live=True)
     found = [violation.checker for record in shop.history() for violation in live_judge.feed(record)]
     assert "stands_still" in found

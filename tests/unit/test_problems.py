@@ -44,17 +44,6 @@ def test_a_wrong_field_is_422_with_its_path() -> None:
     assert body["errors"] == [{"path": "lines[0].quantity", "detail": "Expected `int`"}]
 
 
-def test_what_is_no_json_is_400_and_what_is_too_large_413() -> None:
-    assert document(problems.from_malformed(Malformed("malformed_json", "truncated")))["status"] == 400
-    assert document(problems.from_malformed(Malformed("too_large", "too much")))["status"] == 413
-
-
-def test_an_unsettled_answer_has_retry_after() -> None:
-    response = problems.service_unavailable("unsettled", "not in time")
-    assert response.headers["Retry-After"] == "1"
-    assert document(response)["code"] == "unsettled"
-
-
 def test_refusals_of_the_server_itself_are_problems_too() -> None:
     response = problems.from_http_exception(web.HTTPMethodNotAllowed("PATCH", ["GET", "POST"]))
     assert document(response)["code"] == "method_not_allowed"

@@ -48,17 +48,11 @@ class FakeRelay:
     next_offset: int = 70
     reading: int | None = None
 
-    def start(self) -> None:
-        pass
-
-    async def stop(self) -> None:
-        pass
-
 
 class FakeServerView:
     """A server that answered."""
 
-    def __init__(self, **more: Any) -> None:
+    def __init__(self) -> None:
         self.trouble: str | None = None
         self.numbers = LedgerProgress()
         self.ends = {ORDERS_0: 12, STOCK_0: 12}
@@ -87,12 +81,8 @@ class FakeWorker:
 
     def __init__(self) -> None:
         self.membership = FakeMembership()
-        self.consumer, self.relay, self.redis, self.kafka = (
-            FakeConsumer(),
-            FakeRelay(),
-            FakeServerView(),
-            FakeServerView(),
-        )
+        self.consumer, self.relay = FakeConsumer(), FakeRelay()
+        self.redis, self.kafka = FakeServerView(), FakeServerView()
         self.tables = SimpleNamespace(actives_ready=True)
         self.workers = PartitionWorkers("orders", self._handle, self.membership)
         self.due = (0, 0, "")

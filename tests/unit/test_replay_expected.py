@@ -32,9 +32,16 @@ def stock(on_hand: int, committed: int = 0, locked: int = 0, preordered: int = 0
     return StockView(SKU, 1, on_hand, committed, locked, available=available, preordered=preordered)
 
 
+def folded(*rows: OrderView | MovementView) -> StockModel:
+    """The model after these rows."""
+    model = StockModel()
+    for row in rows:
+        model.take_order(row) if isinstance(row, OrderView) else model.take_movement(row)
+    return model
+
+
 def test_a_hold_is_locked_until_it_is_paid_and_committed_until_it_is_shipped() -> None:
-    oracle = StockModel()
-    oracle.take_movement(movement(10))
+    oracle = folded(movement(10))
     for row, expected in (
         (order("reserved", 1, reserved=5), ExpectedSku(on_hand=10, locked=5)),
         (order("paid", 2, reserved=5), ExpectedSku(on_hand=10, committed=5)),
@@ -48,52 +55,40 @@ def test_a_hold_is_locked_until_it_is_paid_and_committed_until_it_is_shipped() -
 
 @pytest.mark.parametrize("state", ["cancelled", "expired", "rejected"])
 def test_an_order_that_ended_otherwise_holds_nothing(state: str) -> None:
-    oracle = StockModel()
-    oracle.take_order(order("reserved", 1, reserved=5))
-    oracle.take_order(order(state, 2))
+    oracle = folded(order("reserved", 1, reserved=5), order(state, 2))
     assert oracle.expected(SKU) == ExpectedSku()
 
 
 def test_an_older_row_after_a_newer_one_changes_nothing() -> None:
-    oracle = StockModel()
-    oracle.take_order(order("paid", 2, reserved=5))
+    oracle = folded(order("paid", 2, reserved=5))
     assert not oracle.take_order(order("reserved", 1, reserved=5))
     assert not oracle.take_order(order("paid", 2, reserved=5))
     assert (oracle.expected(SKU), oracle.changes) == (ExpectedSku(committed=5), 1)
 
 
 def test_a_movement_that_is_told_again_counts_once() -> None:
-    oracle = StockModel()
-    for batch in (1, 1, 7):
-        oracle.take_movement(movement(10, batch=batch))
+    oracle = folded(*(movement(10, batch=batch) for batch in (1, 1, 7)))
     assert (oracle.expected(SKU).on_hand, oracle.changes) == (10, 1)
 
 
 def test_preorders_are_summed_over_channels_and_states() -> None:
-    oracle = StockModel()
-    oracle.take_order(order("reserved", 1, preordered=2))
-    oracle.take_order(OrderView("retail-2", "jd", "paid", (LineView(SKU, 3, preordered=3),), 2))
+    other = OrderView("retail-2", "jd", "paid", (LineView(SKU, 3, preordered=3),), 2)
+    oracle = folded(order("reserved", 1, preordered=2), other)
     assert oracle.expected(SKU) == ExpectedSku(preordered=5)
 
 
 def test_a_transfer_leaves_the_sum_as_it_is() -> None:
-    oracle = StockModel()
-    oracle.take_movement(movement(10))
-    oracle.take_movement(movement(-4, id="t-1", type="stock.transferred"))
+    oracle = folded(movement(10), movement(-4, id="t-1", type="stock.transferred"))
     assert oracle.expected(SKU).on_hand == 10
 
 
 def test_equal_numbers_are_no_difference() -> None:
-    oracle = StockModel()
-    oracle.take_movement(movement(10))
-    oracle.take_order(order("paid", 1, reserved=4, preordered=1))
+    oracle = folded(movement(10), order("paid", 1, reserved=4, preordered=1))
     assert not list(oracle.differences(SKU, stock(10, committed=4, preordered=1)))
 
 
 def test_each_number_that_differs_is_named() -> None:
-    oracle = StockModel()
-    oracle.take_movement(movement(10))
-    found = list(oracle.differences(SKU, stock(9, committed=1, locked=2, preordered=3)))
+    found = list(folded(movement(10)).differences(SKU, stock(9, committed=1, locked=2, preordered=3)))
     assert [(each.field, each.expected, each.actual) for each in found] == [
         ("on_hand", 10, 9),
         ("committed", 0, 1),
@@ -103,27 +98,20 @@ def test_each_number_that_differs_is_named() -> None:
 
 
 def test_a_sku_that_the_api_does_not_know_is_a_difference_if_it_should_hold_anything() -> None:
-    oracle = StockModel()
-    assert not list(oracle.differences(SKU, None))
-    oracle.take_movement(movement(10))
-    assert [each.field for each in oracle.differences(SKU, None)] == ["known"]
+    assert not list(folded().differences(SKU, None))
+    assert [each.field for each in folded(movement(10)).differences(SKU, None)] == ["known"]
 
 
 def test_available_below_zero_is_a_difference_unless_a_write_off_made_it() -> None:
-    sold, written_off = StockModel(), StockModel()
-    for oracle in (sold, written_off):
-        oracle.take_order(order("paid", 1, reserved=5))
-    sold.take_movement(movement(4))
-    written_off.take_movement(movement(5))
-    written_off.take_movement(movement(-1, id="w-1", type="stock.adjusted"))
+    paid = order("paid", 1, reserved=5)
+    sold = folded(paid, movement(4))
+    written_off = folded(paid, movement(5), movement(-1, id="w-1", type="stock.adjusted"))
     assert [each.field for each in sold.differences(SKU, stock(4, committed=5))] == ["available"]
     assert not list(written_off.differences(SKU, stock(4, committed=5)))
 
 
 def test_a_returned_unit_may_have_gone_to_the_damaged_ones() -> None:
-    oracle = StockModel()
-    oracle.take_movement(movement(10))
-    oracle.take_order(order("shipped", 3, shipped=5, returned=2))
+    oracle = folded(movement(10), order("shipped", 3, shipped=5, returned=2))
     for on_hand in (5, 6, 7):
         assert not list(oracle.differences(SKU, stock(on_hand)))
     assert [each.field for each in oracle.differences(SKU, stock(8))] == ["on_hand"]

@@ -26,7 +26,8 @@ from stocktide.loadtest.report.page import (
     policy_of,
     write_page,
 )
-from tests.unit.sample_results import NASTY, OVERSOLD, broken, flash_sale, nasty, not_valid, search
+from stocktide.loadtest.report.plots import Plot
+from tests.unit.sample_results import NASTY, OVERSOLD, broken, flash_sale, nasty, not_valid, search, with_verdict
 
 # The size of plotly.js, and the limit for the rest of a page.
 PLOTLY_BYTES = 5_000_000
@@ -63,6 +64,10 @@ class PageText(HTMLParser):
     def text(self) -> str:
         """The text in its order, with single spaces."""
         return " ".join(" ".join(self.words).split())
+
+
+def plot_of(results: LoadTestResults, name: str) -> Plot:
+    return next(plot for plot in plots_of(results) if plot.name == name)
 
 
 def data_of(page: str) -> list[dict[str, Any]]:
@@ -112,8 +117,7 @@ def test_a_run_that_is_not_valid_says_why_and_that_the_tester_was_the_limit() ->
 
 
 def test_a_broken_promise_is_broken_also_in_a_run_that_is_not_valid() -> None:
-    sale = broken()
-    text = PageText(page_of(structs.replace(sale, verdict=structs.replace(sale.verdict, valid=False)))).text
+    text = PageText(page_of(with_verdict(broken(), valid=False))).text
     assert text.startswith("✗ Promise broken")
     assert "This run is not valid: no reason was given" in text
 
@@ -133,9 +137,7 @@ def test_the_figures_are_those_of_the_run() -> None:
 
 
 def test_a_checker_without_records_is_not_shown_as_clean() -> None:
-    sale = flash_sale()
-    verdict = structs.replace(sale.verdict, checked={"oversold": 0, "answer_lost": 12})
-    text = PageText(page_of(structs.replace(sale, verdict=verdict))).text
+    text = PageText(page_of(with_verdict(flash_sale(), checked={"oversold": 0, "answer_lost": 12}))).text
     assert "Oversold not checked" in text
     assert "Updates lost or out of order not checked" in text
     assert "nothing is oversold 0 ? not checked" in text
@@ -205,17 +207,9 @@ def test_latencies_that_span_decades_are_drawn_on_a_log_scale_and_others_are_not
     sale = flash_sale()
     flat = Latencies(10, 4.0, 5.0, 6.0, 7.0, 8.0)
     steady = structs.replace(sale, moments=tuple(structs.replace(moment, accepted_ms=flat) for moment in sale.moments))
-    stalled = structs.replace(
-        steady,
-        moments=(
-            *steady.moments[:-1],
-            structs.replace(sale.moments[-1], accepted_ms=structs.replace(flat, max=9000.0)),
-        ),
-    )
-    axes = [
-        next(plot.layout["yaxis"] for plot in plots_of(results) if plot.name == "latency")
-        for results in (steady, stalled)
-    ]
+    stall = structs.replace(sale.moments[-1], accepted_ms=structs.replace(flat, max=9000.0))
+    stalled = structs.replace(steady, moments=(*steady.moments[:-1], stall))
+    axes = [plot_of(results, "latency").layout["yaxis"] for results in (steady, stalled)]
     assert "type" not in axes[0]
     assert axes[1]["type"] == "log"
     assert axes[1]["title"]["text"] == "ms (log scale)"
@@ -226,7 +220,7 @@ def test_a_second_without_answers_is_a_gap_and_not_a_good_latency() -> None:
     sale = flash_sale()
     moments = list(sale.moments)
     moments[20] = structs.replace(moments[20], accepted=0, accepted_ms=Latencies())
-    plot = next(plot for plot in plots_of(structs.replace(sale, moments=tuple(moments))) if plot.name == "latency")
+    plot = plot_of(structs.replace(sale, moments=tuple(moments)), "latency")
     assert [trace["y"][20] for trace in plot.data] == [None] * 4
     assert plot.data[0]["mode"] == "lines+markers"
 
@@ -240,8 +234,7 @@ def test_there_are_plots_of_the_first_hot_skus_only() -> None:
 def test_a_process_goes_by_its_name_and_by_its_number_too_where_there_are_several_of_it() -> None:
     sale = flash_sale()
     twice = (*sale.processes, structs.replace(sale.processes[0], pid=5000))
-    plot = next(plot for plot in plots_of(structs.replace(sale, processes=twice)) if plot.name == "cpu")
-    names = [trace["name"] for trace in plot.data]
+    names = [trace["name"] for trace in plot_of(structs.replace(sale, processes=twice), "cpu").data]
     assert names == ["worker (4100)", "api", "kafka", "redis", "tester-1", "worker (5000)"]
 
 
@@ -262,8 +255,7 @@ def test_the_title_of_a_hot_sku_says_when_it_closed_and_not_that_it_was_empty_be
     titles = []
     for channel in (tmall, tmall[:2]):
         hot = (structs.replace(sale.hot[0], units=9, channels={"tmall": channel}),)
-        plots = plots_of(structs.replace(sale, hot=hot))
-        titles += [plot.title for plot in plots if plot.name == "hot-1"]
+        titles.append(plot_of(structs.replace(sale, hot=hot), "hot-1").title)
     assert titles == [
         "flash-1: 9 units at the start, the first channel closed at 0:04",
         "flash-1: 9 units at the start, 9 left at the end",
@@ -291,19 +283,8 @@ def test_half_an_hour_makes_a_page_of_limited_size() -> None:
 
 
 def test_a_run_without_anything_in_it_has_a_page_too() -> None:
-    nothing = LoadTestResults(
-        settings={},
-        machine={},
-        started_at="2026-11-11T00:00:00Z",
-        load_seconds=0.0,
-        verdict=RunVerdict(kept=True, valid=False, limit="none", why_invalid=("nothing was sent",)),
-        totals={},
-        accepted_ms=Latencies(),
-        refused_ms=Latencies(),
-        lag_ms=Latencies(),
-        moments=(),
-    )
-    page = page_of(nothing)
+    verdict, none = RunVerdict(kept=True, valid=False, limit="none", why_invalid=("nothing was sent",)), Latencies()
+    page = page_of(LoadTestResults({}, {}, "2026-11-11T00:00:00Z", 0.0, verdict, {}, none, none, none, ()))
     assert data_of(page) == []
     assert "Latency p99 none" in PageText(page).text
 
@@ -314,12 +295,9 @@ def test_the_page_is_written_from_what_the_json_report_holds(tmp_path: Path) -> 
     assert file.read_text("utf-8") == page_of(flash_sale())
 
 
-def test_the_command_repeats_the_run_and_not_its_place() -> None:
-    settings = {"shape": "spike", "goal_ms": 50.0, "live": False, "api": "http://127.0.0.1:1", "seed": 7, "plan": None}
-    assert command_of(settings) == "stocktide loadtest --shape spike --goal-ms 50 --seed 7"
-    assert command_of({"file": "a b.csv", "channel": ["tmall", "jd"], "vip": True}) == (
-        "stocktide loadtest --file 'a b.csv' --channel tmall --channel jd --vip"
-    )
+def test_the_command_repeats_the_run() -> None:
+    settings = {"shape": "spike", "goal_ms": 50.0, "seed": 7, "file": "a b.csv"}
+    assert command_of(settings) == "stocktide loadtest --shape spike --goal-ms 50 --seed 7 --file 'a b.csv'"
 
 
 def test_times_are_written_as_people_read_them() -> None:

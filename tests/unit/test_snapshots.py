@@ -53,16 +53,12 @@ async def turns(count: int = 20) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_hub_that_holds_all_is_whole_after_one_question_of_no_page() -> None:
-    fake = FakeHubAndLedger("A", "B")
-    fake.publish("A", "B")
+@pytest.mark.parametrize("skus", ["", "AB"])
+async def test_a_hub_that_holds_all_is_whole_after_one_question_of_no_page(skus: str) -> None:
+    fake = FakeHubAndLedger(*skus)
+    fake.publish(*skus)
     await asyncio.wait_for(fake.wait_whole(), SECONDS_MAX)
     assert fake.asked == [("", 0)]
-
-
-async def test_a_shop_that_knows_nothing_is_whole() -> None:
-    fake = FakeHubAndLedger()
-    await asyncio.wait_for(fake.wait_whole(), SECONDS_MAX)
 
 
 async def test_each_sku_is_waited_for_whatever_other_channels_have() -> None:

@@ -55,11 +55,6 @@ def test_work_that_waits_ten_seconds_while_nothing_moves_is_a_stall_and_not_soon
     assert looked(watch, clock, standing(), seconds=1) == ["settling"]
 
 
-def test_nothing_that_waits_is_no_stall_however_long_nothing_moves() -> None:
-    clock = FakeClock(100.0)
-    assert looked(StallDetector(clock), clock, standing(pending=0), seconds=60) == []
-
-
 def test_each_move_begins_the_ten_seconds_anew() -> None:
     clock, watch = make_detector()
     for position in range(8):

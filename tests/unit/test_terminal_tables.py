@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from msgspec import structs
@@ -27,7 +28,7 @@ from stocktide.streams.kafka.admin import TopicStatus
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.topics import TOPICS
 from stocktide.tables.ledger.records import Offer, SkuRecord
-from tests.unit.sample_results import OVERSOLD, broken, flash_sale, not_valid
+from tests.unit.sample_results import OVERSOLD, broken, flash_sale, not_valid, with_verdict
 
 WIDTHS = (80, 100, 120)
 SKU = "CONSOLE-X-LIMITED-EDITION-BLK1"
@@ -53,13 +54,12 @@ def pieces(line: str, width: int) -> Iterator[str]:
 
 
 def load_test(name: str) -> Callable[[Console], None]:
-    sale = flash_sale(skus=(name,))
-    verdict = structs.replace(sale.verdict, notes=(f"the names of this run begin with {name}", "p99 of all was 1 ms"))
-    return lambda console: show_results(structs.replace(sale, verdict=verdict), console)
+    notes = (f"the names of this run begin with {name}", "p99 of all was 1 ms")
+    return partial(show_results, with_verdict(flash_sale(skus=(name,)), notes=notes))
 
 
 def live(name: str) -> Callable[[Console], None]:
-    shot = LiveSnapshot(seconds=5, planned_seconds=60, hot=((name, 12, "in_stock"), ("mug", 0, "sold_out")))
+    shot = LiveSnapshot(seconds=5, planned_seconds=60, rates={}, hot=((name, 12, "in_stock"), ("mug", 0, "sold_out")))
     return lambda console: console.print(LiveView(console).view(shot))
 
 
@@ -67,13 +67,13 @@ def replay(name: str) -> Callable[[Console], None]:
     report = ReplayReport("online-retail.csv", "kafka", "paid", 100, skipped={f"fee {name}": 3, "no quantity": 1})
     report.differences = [StockDifference(name, "on_hand", 5, 4)]
     report.missing, report.changed = [name, "order-2"], True
-    return lambda console: report.show(console)
+    return report.show
 
 
 def comparison(name: str) -> Callable[[Console], None]:
     sale = flash_sale()
     other = structs.replace(sale, settings={**sale.settings, "door": name}, machine={**sale.machine, "host": name})
-    return lambda console: show_comparison(compare(sale, other), console)
+    return partial(show_comparison, compare(sale, other))
 
 
 def standing(name: str) -> Callable[[Console], None]:
@@ -168,7 +168,7 @@ def test_only_a_word_that_is_wider_than_the_terminal_is_broken_and_nothing_of_it
 
 
 def test_the_end_of_a_load_test_cannot_be_taken_for_violations() -> None:
-    text = "\n".join(on(100, lambda console: show_results(flash_sale(), console)))
+    text = "\n".join(on(100, partial(show_results, flash_sale())))
     rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in text.splitlines()]
     checked = f"{flash_sale().verdict.checked['oversold']:,}"
     assert ["what has to hold", "checked", "violations"] in rows
@@ -179,7 +179,7 @@ def test_the_end_of_a_load_test_cannot_be_taken_for_violations() -> None:
 
 
 def test_a_violation_is_counted_beside_what_has_to_hold() -> None:
-    text = "\n".join(on(100, lambda console: show_results(broken(count=3), console)))
+    text = "\n".join(on(100, partial(show_results, broken(count=3))))
     assert re.search(r"nothing is oversold +│ +[\d,]+ │ +3 │", text)
     assert "a promise was broken: 3 violations; the first:" in text
     assert "no promise was broken" not in text
@@ -187,20 +187,16 @@ def test_a_violation_is_counted_beside_what_has_to_hold() -> None:
 
 
 def test_what_no_checker_saw_is_not_called_clean_and_a_run_that_is_not_valid_proves_nothing() -> None:
-    sale = not_valid()
-    verdict = structs.replace(sale.verdict, checked={"oversold": 0, "some_new_checker": 4})
-    text = "\n".join(on(100, lambda console: show_results(structs.replace(sale, verdict=verdict), console)))
+    results = with_verdict(not_valid(), checked={"oversold": 0, "some_new_checker": 4})
+    text = "\n".join(on(100, partial(show_results, results)))
     assert re.search(r"nothing is oversold +│ not checked │ +│", text)
     assert re.search(r"some new checker +│ +4 │ +0 │", text)
     assert "no promise was broken, but the run is not valid and proves nothing" in text
 
 
 def test_the_limit_is_said_in_the_same_words_on_the_console_and_in_the_readme_s_terms() -> None:
-    sale = flash_sale()
     for limit, sentence in LIMITS.items():
-        verdict = structs.replace(sale.verdict, limit=limit)
-        text = " ".join(on(200, lambda console, v=verdict: show_results(structs.replace(sale, verdict=v), console)))  # type: ignore[misc]
-        assert sentence in text
+        assert sentence in " ".join(on(200, partial(show_results, with_verdict(flash_sale(), limit=limit))))
     assert "load generator's machine" in LIMITS["tester"]
 
 

@@ -12,8 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
@@ -94,7 +93,7 @@ def make_folder(folder: Path) -> None:
 
 
 class PartitionWriter:
-    """Writes one file; a context manager that ends with the file synced to the disk."""
+    """Writes one file."""
 
     def __init__(self, folder: Path, topic: str, partition: int) -> None:
         self.topic = topic
@@ -125,12 +124,8 @@ class PartitionWriter:
         digest = digest_of(self._folder / self._name)
         return PartitionCopy(self.topic, self.partition, self._name, first, end, self.records, digest)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the file, synced to the disk. Raises OSError."""
         with self._raw:
             self._gzip.close()
             self._raw.flush()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from stocktide.ops.backup.archive import (
     read_records,
     write_manifest,
 )
-from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import admin_client, inspect_topics
@@ -88,16 +86,8 @@ class BackupError(CommandError):
     """The backup could not be made; the folder holds no valid backup."""
 
 
-@dataclass(frozen=True, slots=True)
-class BackupOptions:
-    """`folder`: an empty or new one."""
-
-    folder: Path
-
-
-def run(settings: Settings, options: BackupOptions, echo: Echo = click.echo) -> int:
-    """Make the backup; the exit status. Raises CommandError, KafkaError."""
-    folder = options.folder
+def run(settings: Settings, folder: Path) -> int:
+    """Make the backup in an empty or new folder; the exit status. Raises CommandError, KafkaError."""
     make_folder(folder)
     try:
         with Progress(transient=True) as progress:
@@ -106,9 +96,9 @@ def run(settings: Settings, options: BackupOptions, echo: Echo = click.echo) -> 
         raise BackupError(f"the backup in {folder} could not be written: {error.strerror or error}") from error
     records = sum(copy.records for copy in manifest.copies)
     size = sum((folder / copy.file).stat().st_size for copy in manifest.copies)
-    echo(f"{records:,} records of {len(BACKUP_ORDER)} topics are in {folder} ({size / 1e6:,.1f} MB)")
-    echo(f"all that anyone was told before {manifest.began_at} is in it; to read it again, without restoring anything:")
-    echo(f"  stocktide restore {folder} --check")
+    click.echo(f"{records:,} records of {len(BACKUP_ORDER)} topics are in {folder} ({size / 1e6:,.1f} MB)")
+    click.echo(f"it holds every answer given before {manifest.began_at}; to read it again, without restoring anything:")
+    click.echo(f"  stocktide restore {folder} --check")
     return 0
 
 
@@ -189,8 +179,7 @@ class _TopicCopy:
             ends = await self._read_to_end(writers, first)
         finally:
             for writer in writers.values():
-                with writer:
-                    pass
+                writer.close()
         if self._topic is JOURNAL:
             self._check_complete(writers)
         self._progress.update(self._task, completed=1, total=1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ from stocktide.ops.backup.archive import (
 from stocktide.ops.backup.archive import read_records as read_archived
 from stocktide.ops.backup.backup import BACKUP_ORDER
 from stocktide.ops.backup.destination import RestoreError, check_destination
-from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import (
     RECORD_OVERHEAD_BYTES,
@@ -62,17 +60,8 @@ FILLERS_MAX = 100_000
 FILLERS_KEPT_MAX = 20_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreOptions:
-    """`folder`: the backup. `check`: only read it."""
-
-    folder: Path
-    check: bool = False
-
-
-def run(settings: Settings, options: RestoreOptions, echo: Echo = click.echo) -> int:
+def run(settings: Settings, folder: Path, check: bool = False) -> int:
     """Restore, or with `check` only read the backup; the exit status. Raises CommandError, KafkaError."""
-    folder = options.folder
     manifest = read_manifest(folder)
     with Progress(transient=True) as progress:
         task = progress.add_task("reading the backup", total=len(manifest.copies))
@@ -80,13 +69,13 @@ def run(settings: Settings, options: RestoreOptions, echo: Echo = click.echo) ->
             check_file(folder, copy)
             progress.advance(task)
     for line in _describe(folder, manifest):
-        echo(line)
-    if options.check:
+        click.echo(line)
+    if check:
         return 0
     with Progress(transient=True) as progress:
         asyncio.run(restore(settings, folder, manifest, progress))
     for line in _next_steps(settings, manifest):
-        echo(line)
+        click.echo(line)
     return 0
 
 

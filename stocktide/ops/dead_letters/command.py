@@ -1,7 +1,7 @@
 """`stocktide dead-letters`: lists and shows dead letters, sends their events again, or drops them.
 
 In: settings, and the options of one subcommand. Out: tables or JSON on standard output, and an exit status: 1 where
-something could not be done, 2 where there is no such dead letter.
+something could not be done. `NotFound` where there is no such dead letter.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Any, Literal
 
 import click
 import orjson
+from msgspec import structs
 from rich.console import Console
 
+from stocktide.errors import NotFound
 from stocktide.ops.dead_letters.reader import (
     ALL_STATES,
     CLOSED_STATES,
-    TIME_MAX,
+    DeadLetterFilter,
     DeadLetterFold,
-    DeadLetterQuery,
     DeadLetterSummary,
     DeadLetterTopic,
     State,
@@ -31,14 +32,12 @@ from stocktide.ops.dead_letters.reader import (
 )
 from stocktide.ops.dead_letters.render import escape_unprintable, render_dead_letter, render_dead_letters
 from stocktide.ops.dead_letters.retry import DeadLetterProcessor, DeadLetterResult
-from stocktide.progress import announce_if_slow
+from stocktide.progress import announce_if_slow, echo_on_terminal
 from stocktide.settings import Settings
-from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.topics import DEAD_LETTERS, TOPICS
 from stocktide.wait_for_servers import wait_for_kafka
 
-NOT_FOUND = 2
 # Without --limit: as many as a person can check.
 CHANGED_DEFAULT = 1_000
 LISTED_DEFAULT = 50
@@ -48,35 +47,6 @@ _PLACE = re.compile(r"(?:(?P<topic>[A-Za-z0-9._-]{1,249})/)?(?P<partition>\d{1,9
 
 Action = Literal["retry", "drop"]
 _STATES: dict[Action, State] = {"retry": "retried", "drop": "dropped"}
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterFilter:
-    """Topics with or without the app id; times in ms. `limit`: the newest to list, the oldest to change."""
-
-    reasons: tuple[str, ...] = ()
-    topics: tuple[str, ...] = ()
-    since: int | None = None
-    until: int | None = None
-    limit: int | None = None
-    all_states: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ListOptions:
-    """`list`: the matching dead letters, newest first."""
-
-    filter: DeadLetterFilter
-    as_json: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ShowOptions:
-    """`show`: one dead letter at a place. `raw`: the event's bytes and nothing else."""
-
-    place: str
-    as_json: bool = False
-    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,52 +62,38 @@ class ChangeOptions:
     as_json: bool = False
 
 
-def run(settings: Settings, options: ListOptions | ShowOptions | ChangeOptions) -> int:
-    """Run a subcommand; the exit status. Raises ServerUnreachable, KafkaError, click.UsageError."""
-    command = DeadLetterCommand(settings)
-    match options:
-        case ListOptions():
-            return command.list_matching(options)
-        case ShowOptions():
-            return command.show(options)
-        case ChangeOptions():
-            return command.change(options)
-
-
 class DeadLetterCommand:
-    """The subcommands on one installation."""
+    """The subcommands on one installation. Each returns the exit status, and raises NotFound, ServerUnreachable,
+    KafkaError, click.UsageError. The topics of a filter are with or without the app id."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._topic = DeadLetterTopic(DEAD_LETTERS.full_name(settings.app_id), settings.kafka_client())
 
-    def list_matching(self, options: ListOptions) -> int:
+    def list_matching(self, wanted: DeadLetterFilter, as_json: bool) -> int:
         """Print the matching dead letters, newest first."""
-        found, evicted = asyncio.run(self._find(options.filter))
-        limit = options.filter.limit or LISTED_DEFAULT
+        found, evicted = asyncio.run(self._find(wanted))
+        limit = wanted.limit or LISTED_DEFAULT
         shown = found[: -limit - 1 : -1]
-        if options.as_json:
+        if as_json:
             _write_json([_view(letter) for letter in shown])
             return 0
         if not shown:
-            click.echo("no dead letters" if options.filter == DeadLetterFilter() else "no such dead letters")
+            click.echo("no dead letters" if wanted == DeadLetterFilter() else "no such dead letters")
             return 0
-        render_dead_letters(Console(), shown, self._short, options.filter.all_states)
+        render_dead_letters(Console(), shown, self._short, wanted.all_states)
         if len(found) > len(shown):
             click.echo(f"{len(shown)} of {len(found)}, the newest; --limit shows more")
         if evicted:
             click.echo(f"{evicted} older ones were too many to be looked at: filters reach them")
         return 0
 
-    def show(self, options: ShowOptions) -> int:
-        """Print one dead letter with its event."""
-        found = asyncio.run(self._find_one(options.place))
-        if found is None:
-            return _refuse(f"there is no dead letter {options.place}", NOT_FOUND)
-        letter, stored = found
-        if options.raw:
+    def show(self, place: str, as_json: bool, raw: bool) -> int:
+        """Print the dead letter at a place with its event; `raw`: the event's bytes and nothing else."""
+        letter, stored = asyncio.run(self._find_one(place))
+        if raw:
             sys.stdout.buffer.write(stored.row.event)
-        elif options.as_json:
+        elif as_json:
             _write_json({**orjson.loads(stored.value), **_view(letter)})
         else:
             render_dead_letter(letter, stored, self._short)
@@ -146,8 +102,6 @@ class DeadLetterCommand:
     def change(self, options: ChangeOptions) -> int:
         """Send events again, or drop dead letters."""
         chosen = asyncio.run(self._choose(options.places, options.filter))
-        if isinstance(chosen, str):
-            return _refuse(chosen, NOT_FOUND)
         if not chosen:
             if options.as_json:
                 _write_json([])
@@ -176,31 +130,26 @@ class DeadLetterCommand:
     async def _read(self, matches: Callable[[DeadLetterSummary], bool], since: int | None = None) -> DeadLetterFold:
         await wait_for_kafka(self._settings.kafka, **self._settings.kafka_access())
         fold = DeadLetterFold(matches)
-        async with announce_if_slow(_progress, "reading the dead letters"):
+        async with announce_if_slow(echo_on_terminal, "reading the dead letters"):
             async for stored in self._topic.rows(None if since is None else since - _CLOCKS_DIFFER_MS):
                 fold.add(stored)
         return fold
 
     async def _find(self, chosen: DeadLetterFilter) -> tuple[list[DeadLetterSummary], int]:
-        query = DeadLetterQuery(
-            chosen.reasons,
-            tuple(map(self._full, chosen.topics)),
-            since="" if chosen.since is None else rfc3339(chosen.since),
-            until=TIME_MAX if chosen.until is None else rfc3339(chosen.until),
-        )
-        fold = await self._read(query.matches, chosen.since)
+        wanted = structs.replace(chosen, topics=tuple(map(self._full, chosen.topics)))
+        fold = await self._read(wanted.matches, chosen.since)
         return fold.letters(ALL_STATES if chosen.all_states else ("open",)), fold.evicted
 
-    async def _find_one(self, name: str) -> tuple[DeadLetterSummary, StoredDeadLetter] | None:
+    async def _find_one(self, name: str) -> tuple[DeadLetterSummary, StoredDeadLetter]:
         place = self._parse_place(name)
         letter = (await self._read(lambda each: place in (each.origin, each.place))).newest_at(place)
         if letter is not None:
             async for stored in self._topic.rows(places=[letter.place]):
                 return letter, stored
-        return None
+        raise NotFound(f"there is no dead letter {name}")
 
-    async def _choose(self, names: Sequence[str], chosen: DeadLetterFilter) -> list[DeadLetterSummary] | str:
-        """The dead letters to change, oldest first; a sentence where one of `names` cannot be changed."""
+    async def _choose(self, names: Sequence[str], chosen: DeadLetterFilter) -> list[DeadLetterSummary]:
+        """The dead letters to change, oldest first. Raises NotFound where one of `names` cannot be changed."""
         if not names:
             return (await self._find(chosen))[0][: chosen.limit or CHANGED_DEFAULT]
         places = {self._parse_place(name): name for name in names}
@@ -209,9 +158,10 @@ class DeadLetterCommand:
         for place, name in places.items():
             letter = fold.newest_at(place)
             if letter is None:
-                return f"there is no dead letter {name}"
+                raise NotFound(f"there is no dead letter {name}")
             if letter.state in CLOSED_STATES:
-                return f"the dead letter {name} was {letter.state} by {letter.by or 'somebody'} at {letter.done_at}"
+                by = letter.by or "an unnamed actor"
+                raise NotFound(f"the dead letter {name} was {letter.state} by {by} at {letter.done_at}")
             found[letter.place] = letter
         return list(found.values())
 
@@ -279,13 +229,3 @@ def _count_reasons(letters: Sequence[DeadLetterSummary]) -> str:
 
 def _write_json(document: Any) -> None:
     sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
-
-
-def _refuse(message: str, status: int) -> int:
-    click.echo(f"stocktide: {message}", err=True)
-    return status
-
-
-def _progress(line: str) -> None:
-    if sys.stderr.isatty():
-        click.echo(line, err=True)

@@ -1,6 +1,6 @@
 """The group `stocktide dead-letters` of the command line: `list`, `show`, `retry`, `drop`.
 
-In: a command line. Out: options for `stocktide.ops.dead_letters.command`.
+In: a command line. Out: calls of `stocktide.ops.dead_letters.command`.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ def dead_letter_group() -> click.Group:
     @for_system()
     def list_letters(locate: LocateSystem, as_json: bool, **chosen: Any) -> int:
         """List them, newest first."""
-        from stocktide.ops.dead_letters.command import DeadLetterFilter, ListOptions, run
+        from stocktide.ops.dead_letters.command import DeadLetterCommand
+        from stocktide.ops.dead_letters.reader import DeadLetterFilter
 
-        return run(locate().settings, ListOptions(DeadLetterFilter(**chosen), as_json))
+        return DeadLetterCommand(locate().settings).list_matching(DeadLetterFilter(**chosen), as_json)
 
     @group.command(short_help="Show one whole, its bytes too.")
     @click.argument("place", metavar="TOPIC/PARTITION/OFFSET")
     @click.option("--json", "as_json", is_flag=True, help="The row as it is kept, as JSON.")
     @click.option("--raw", is_flag=True, help="The event's bytes and nothing else.")
     @for_system()
-    def show(locate: LocateSystem, place: str, as_json: bool, raw: bool) -> int:
+    def show(locate: LocateSystem, **options: Any) -> int:
         """Show one whole, its bytes too.
 
         It is named by where its event lay; PARTITION/OFFSET alone is the letter's own place.
         """
-        from stocktide.ops.dead_letters.command import ShowOptions, run
+        from stocktide.ops.dead_letters.command import DeadLetterCommand
 
-        return run(locate().settings, ShowOptions(place, as_json, raw))
+        return DeadLetterCommand(locate().settings).show(**options)
 
     @group.command(short_help="Send events again to where they came from.")
     @_changing("Send up to N, the oldest first. [1000]")
@@ -81,7 +82,8 @@ def _change(
     as_json: bool,
     **chosen: Any,
 ) -> int:
-    from stocktide.ops.dead_letters.command import ChangeOptions, DeadLetterFilter, run
+    from stocktide.ops.dead_letters.command import ChangeOptions, DeadLetterCommand
+    from stocktide.ops.dead_letters.reader import DeadLetterFilter
 
     if bool(places) == everything:
         raise click.UsageError("say which letters, or --all for all that the filters leave")
@@ -89,7 +91,8 @@ def _change(
         raise click.UsageError("filters go with --all")
     actor = by or getpass.getuser()
     settings = locate(f"dead-letters {action}").settings
-    return run(settings, ChangeOptions(action, places, DeadLetterFilter(**chosen), actor, yes, as_json))
+    options = ChangeOptions(action, places, DeadLetterFilter(**chosen), actor, yes, as_json)
+    return DeadLetterCommand(settings).change(options)
 
 
 def _filters(limit: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -16,14 +16,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import Struct, structs
 
 from stocktide.streams.contract.documents import DeadLetter
+from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.kafka.record_origin import RecordPlace
 
 State = Literal["open", "retried", "dropped"]
 CLOSED_STATES: tuple[State, ...] = ("retried", "dropped")
 ALL_STATES: tuple[State, ...] = ("open", *CLOSED_STATES)
-# Sorts after every RFC 3339 time.
-TIME_MAX = "~"
 # The newest dead letters kept while the topic is read, some 500 bytes each.
 LETTERS_MAX = 200_000
 # Every record that is read exists already; a fetch that waits for more delays the next one.
@@ -56,20 +55,24 @@ class StoredDeadLetter(Struct, frozen=True):
     value: bytes
 
 
-class DeadLetterQuery(Struct, frozen=True):
-    """Which dead letters are wanted. Times are RFC 3339, as in the rows; `topics` are full names."""
+class DeadLetterFilter(Struct, frozen=True):
+    """Which dead letters are wanted. Times are in ms; `topics` are full names. `limit`: the newest to list, the oldest
+    to change."""
 
     reasons: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
-    since: str = ""
-    until: str = TIME_MAX
+    since: int | None = None
+    until: int | None = None
+    limit: int | None = None
+    all_states: bool = False
 
     def matches(self, letter: DeadLetterSummary) -> bool:
         """Whether a dead letter is wanted, in any state."""
         return (
             (not self.reasons or letter.reason in self.reasons)
             and (not self.topics or letter.origin.topic in self.topics)
-            and self.since <= letter.at <= self.until
+            and (self.since is None or rfc3339(self.since) <= letter.at)
+            and (self.until is None or letter.at <= rfc3339(self.until))
         )
 
 

@@ -1,7 +1,7 @@
 """`stocktide explain SKU`: every change of a SKU with its cause and the running numbers, from the journal alone.
 
 In: settings, a SKU, and the wanted entry of its history. Out: a table or JSON, and an exit status: 1 where the log does
-not explain something or does not reach back far enough, 2 for an unknown SKU or warehouse.
+not explain something (or a CommandError: it does not reach back far enough). NotFound for an unknown SKU or warehouse.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from msgspec import structs
 from rich.console import Console
 
+from stocktide.errors import NotFound
 from stocktide.ops.explain.journal_access import JournalAccess
 from stocktide.ops.explain.render import ChangeFilter, JsonRenderer, TableRenderer
 from stocktide.ops.explain.snapshot import (
-    SkuSnapshot,
     render_snapshot,
     snapshot_at_time,
     snapshot_at_version,
     snapshot_view,
 )
-from stocktide.progress import announce_if_slow
+from stocktide.progress import announce_if_slow, echo_on_terminal
 from stocktide.settings import Settings
 from stocktide.streams.contract.documents import encode
 from stocktide.tables.history.journal_search import Match
@@ -35,10 +35,10 @@ from stocktide.tables.history.sku_history import (
     changes_of,
     sku_row_of,
 )
+from stocktide.tables.ledger.records import SkuRecord
 from stocktide.wait_for_servers import wait_for_kafka
 
 UNEXPLAINED = 1
-UNKNOWN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class ExplainOptions:
 
 
 def run(settings: Settings, options: ExplainOptions) -> int:
-    """Print it on standard output; the exit status. Raises ServerUnreachable, KafkaError, TakeoverError."""
+    """Print it on standard output; the exit status. Raises CommandError, KafkaError, TakeoverError."""
     return asyncio.run(_explain(settings, options))
 
 
@@ -65,7 +65,7 @@ async def _explain(settings: Settings, options: ExplainOptions) -> int:
     await wait_for_kafka(settings.kafka, **access)
     journal = JournalAccess(settings.kafka, settings.app_id, access)
     try:
-        async with announce_if_slow(_progress, f"reading the journal for {options.sku}"):
+        async with announce_if_slow(echo_on_terminal, f"reading the journal for {options.sku}"):
             await journal.open()
             if options.at_version is not None or options.at_ms is not None:
                 return await _explain_snapshot(journal, options)
@@ -75,17 +75,12 @@ async def _explain(settings: Settings, options: ExplainOptions) -> int:
 
 
 async def _explain_snapshot(journal: JournalAccess, options: ExplainOptions) -> int:
-    found: SkuSnapshot | str | None
     if options.at_version is not None:
         found = await snapshot_at_version(journal, options.sku, options.at_version)
     else:
         found = await snapshot_at_time(journal, options.sku, options.at_ms or 0)
-    if found is None:
-        return _unknown_sku(options.sku)
-    if isinstance(found, str):
-        return _refuse(found, UNEXPLAINED)
-    if options.warehouse is not None and options.warehouse not in found.record.warehouses:
-        return _unknown_warehouse(options, found.record.warehouses)
+    _check_known(options, None if found is None else found.record)
+    assert found is not None
     if options.as_json:
         sys.stdout.buffer.write(encode(snapshot_view(options.sku, found)) + b"\n")
     else:
@@ -110,10 +105,7 @@ async def _explain_history(journal: JournalAccess, options: ExplainOptions) -> i
         # Without a change since then, the newest one has the numbers.
         for match in await _newest(journal, replace(wanted, since=None, warehouse=None), 1):
             history.follow(match.decision, match.term, match.owner)
-    if history.record is None:
-        return _unknown_sku(options.sku)
-    if options.warehouse is not None and options.warehouse not in history.record.warehouses:
-        return _unknown_warehouse(options, history.record.warehouses)
+    _check_known(options, history.record)
     renderer.end(history)
     return UNEXPLAINED if history.breaks else 0
 
@@ -145,20 +137,9 @@ def _last(entries: Sequence[HistoryEntry], wanted: ChangeFilter, count: int) -> 
     return (HistoryStart(first.sku, False, first.at, record), *entries[shown[-count] :])
 
 
-def _unknown_sku(sku: str) -> int:
-    return _refuse(f"the log knows no SKU {sku!r}: no warehouse, announcement or policy has named it", UNKNOWN)
-
-
-def _unknown_warehouse(options: ExplainOptions, known: Sequence[str]) -> int:
-    places = ", ".join(known) or "none yet"
-    return _refuse(f"{options.sku} was never in warehouse {options.warehouse!r}; it was in: {places}", UNKNOWN)
-
-
-def _refuse(message: str, status: int) -> int:
-    sys.stderr.write(f"stocktide: {message}\n")
-    return status
-
-
-def _progress(line: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"{line}\n")
+def _check_known(options: ExplainOptions, record: SkuRecord | None) -> None:
+    if record is None:
+        raise NotFound(f"the log knows no SKU {options.sku!r}: no warehouse, announcement or policy has named it")
+    if options.warehouse is not None and options.warehouse not in record.warehouses:
+        places = ", ".join(record.warehouses) or "none yet"
+        raise NotFound(f"{options.sku} was never in warehouse {options.warehouse!r}; it was in: {places}")

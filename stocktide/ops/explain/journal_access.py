@@ -39,7 +39,7 @@ class JournalAccess:
         self._access = access
         self._partition = TopicPartition(JOURNAL.full_name(app_id), shard)
         self._log = KafkaLog(kafka, self._partition.topic, shard, **access)
-        self._landmarks = Checkpoints()
+        self._checkpoints = Checkpoints()
         self._end = 0
         self.is_untrimmed = False
 
@@ -47,7 +47,7 @@ class JournalAccess:
         """Read the journal's bounds and checkpoints."""
         beginning, self._end = await self._log.bounds()
         self.is_untrimmed = beginning == 0
-        self._landmarks = await read_checkpoints(self._kafka, self._app_id, self._partition.partition, **self._access)
+        self._checkpoints = await read_checkpoints(self._kafka, self._app_id, self._partition.partition, **self._access)
 
     async def close(self) -> None:
         """Disconnect from Kafka."""
@@ -55,7 +55,7 @@ class JournalAccess:
 
     async def search_forward(self, sku: str, since_ms: int | None = None) -> AsyncIterator[Match]:
         """Each match, oldest first, from the oldest readable record, or from a position before `since_ms`."""
-        positions = self._landmarks.all()
+        positions = self._checkpoints.all()
         start: Position | None = None
         if since_ms is not None:
             offset = await self._offset_at(since_ms - _CLOCKS_DIFFER_MS)
@@ -72,7 +72,7 @@ class JournalAccess:
         anchor: JournalCursor | None = None
         if until_ms is not None:
             offset = await self._offset_at(until_ms + _CLOCKS_DIFFER_MS)
-            behind = (position for position in self._landmarks.all() if offset <= position.offset <= self._end)
+            behind = (position for position in self._checkpoints.all() if offset <= position.offset <= self._end)
             anchor = next((JournalCursor.of(position) for position in behind), None)
         return BackwardSearch(
             self._log, anchor or JournalCursor.of(await self._newest()), sku, ReadBudget(math.inf, math.inf)
@@ -80,7 +80,7 @@ class JournalAccess:
 
     async def _newest(self) -> Position:
         """The position after the last record."""
-        reader = JournalReader(await newest_position_in(self._log, self._landmarks.all()))
+        reader = JournalReader(await newest_position_in(self._log, self._checkpoints.all()))
         async for _ in follow(self._log, reader, self._end):
             pass
         return reader.position

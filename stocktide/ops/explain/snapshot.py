@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stocktide.errors import CommandError
 from stocktide.ops.explain.describe import MODE_NAMES
 from stocktide.ops.explain.journal_access import JournalAccess
 from stocktide.streams.contract.times import rfc3339
@@ -36,6 +37,10 @@ _GAP = 2
 _NAME_WIDTH_MIN = 12
 
 
+class NoSnapshot(CommandError):
+    """The SKU is known, but not as of that version or time."""
+
+
 class SkuSnapshot(Struct, frozen=True):
     """A SKU as of a version. A batch publishes offers once, after its last change: `offers` are as of `offers_version`,
     and None where they are unknown."""
@@ -46,8 +51,8 @@ class SkuSnapshot(Struct, frozen=True):
     offers_version: int
 
 
-async def snapshot_at_version(journal: JournalAccess, sku: str, version: int) -> SkuSnapshot | str | None:
-    """The snapshot; a sentence where there is none; None for an unknown SKU."""
+async def snapshot_at_version(journal: JournalAccess, sku: str, version: int) -> SkuSnapshot | None:
+    """The snapshot; None for an unknown SKU. Raises NoSnapshot."""
     newest: int | None = None
     async for match in (await journal.backward(sku)).mentions():
         row = sku_row_of(match.decision, sku)
@@ -56,8 +61,8 @@ async def snapshot_at_version(journal: JournalAccess, sku: str, version: int) ->
         newest = newest or row.record.version
         if version > row.record.version:
             if newest == row.record.version:
-                return f"{sku} has no version {version} yet: the newest is {newest}"
-            return f"the log does not explain {sku}: it has no version {version}, though it has later ones"
+                raise NoSnapshot(f"{sku} has no version {version} yet: the newest is {newest}")
+            raise NoSnapshot(f"the log does not explain {sku}: it has no version {version}, though it has later ones")
         for change in changes_of(match.decision, sku):
             if change.version == version:
                 return SkuSnapshot(change.record, match.decision.batch, row.offers, row.record.version)
@@ -66,11 +71,11 @@ async def snapshot_at_version(journal: JournalAccess, sku: str, version: int) ->
     if newest is None:
         return None
     if version == 0:
-        return f"at version 0 {sku} was not known yet"
-    return f"version {version} of {sku} lies before what the journal keeps"
+        raise NoSnapshot(f"at version 0 {sku} was not known yet")
+    raise NoSnapshot(f"version {version} of {sku} lies before what the journal keeps")
 
 
-async def snapshot_at_time(journal: JournalAccess, sku: str, at_ms: int) -> SkuSnapshot | str | None:
+async def snapshot_at_time(journal: JournalAccess, sku: str, at_ms: int) -> SkuSnapshot | None:
     """The same as of a time in ms."""
     oldest: Match | None = None
     backward = await journal.backward(sku, at_ms)
@@ -83,24 +88,20 @@ async def snapshot_at_time(journal: JournalAccess, sku: str, at_ms: int) -> SkuS
         oldest = match
     if oldest is None:
         # Nothing before in the part that was read: the SKU may be unknown.
-        return await _first_after(journal, sku, at_ms)
+        async for match in journal.search_forward(sku, at_ms):
+            if sku_row_of(match.decision, sku) is not None:
+                raise _not_yet(sku, at_ms) if journal.is_untrimmed else _not_kept(sku, at_ms)
+        return None
     return _before(oldest, sku, at_ms, backward.oldest_at)
 
 
-async def _first_after(journal: JournalAccess, sku: str, at_ms: int) -> str | None:
-    async for match in journal.search_forward(sku, at_ms):
-        if sku_row_of(match.decision, sku) is not None:
-            return _not_yet(sku, at_ms) if journal.is_untrimmed else _not_kept(sku, at_ms)
-    return None
-
-
-def _before(oldest: Match, sku: str, at_ms: int, kept_since: int | None) -> SkuSnapshot | str:
+def _before(oldest: Match, sku: str, at_ms: int, kept_since: int | None) -> SkuSnapshot:
     """The snapshot before the oldest match that is kept."""
     changes = changes_of(oldest.decision, sku)
     if changes and changes[0].version == 1:
-        return _not_yet(sku, at_ms)
+        raise _not_yet(sku, at_ms)
     if kept_since is None or at_ms < kept_since:
-        return _not_kept(sku, at_ms)
+        raise _not_kept(sku, at_ms)
     row = sku_row_of(oldest.decision, sku)
     assert row is not None
     record, version = row.record, row.record.version
@@ -110,12 +111,12 @@ def _before(oldest: Match, sku: str, at_ms: int, kept_since: int | None) -> SkuS
     return SkuSnapshot(structs.replace(record, at=at_ms), oldest.decision.batch, None, version)
 
 
-def _not_yet(sku: str, at_ms: int) -> str:
-    return f"at {rfc3339(at_ms)} {sku} was not known yet"
+def _not_yet(sku: str, at_ms: int) -> NoSnapshot:
+    return NoSnapshot(f"at {rfc3339(at_ms)} {sku} was not known yet")
 
 
-def _not_kept(sku: str, at_ms: int) -> str:
-    return f"{rfc3339(at_ms)} lies before what the journal keeps of {sku}"
+def _not_kept(sku: str, at_ms: int) -> NoSnapshot:
+    return NoSnapshot(f"{rfc3339(at_ms)} lies before what the journal keeps of {sku}")
 
 
 def snapshot_view(sku: str, standing: SkuSnapshot) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 -- A step of a rebuild: write complete states from the derived topics into a flushed server. The last call also stores
--- the position at which the replay of the journal begins; until then this server counts as empty.
+-- the position at which the redo of the journal begins; until then this server counts as empty.
 -- KEYS[1]  prefix of the shard's keys; blessed, head, settled, and what the rows hold
 -- ARGV[1]  term of the recovery
 -- ARGV[2]  run_id, ARGV[3] replid: as read by unbless.lua
--- ARGV[4…8] offset, term, owner, batch, token: the start of the replay; ARGV[4] is '' while more rows follow
+-- ARGV[4…8] offset, term, owner, batch, token: the start of the redo; ARGV[4] is '' while more rows follow
 -- ARGV[9…] packed states and their values (includes/rewrite.lua)
 -- Returns {'higher_term'}, {'moved'} or {'superseded'}: restart the recovery; {'out_of_order', batch}: this server was
 --         not flushed; or {'loaded'}.

@@ -1,8 +1,6 @@
-"""Waiting events and many events, as far as only Redis shows them: keys, bounds, alerts and dead letters."""
+"""Parked events and many events, as far as only Redis shows them: keys, bounds, alerts and dead letters."""
 
 from __future__ import annotations
-
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -11,19 +9,21 @@ from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.commands import Origin, Ship, fingerprint
 from stocktide.tables.ledger.records import Alert
 from stocktide.tables.recovery.redo import Writes
-from tests.ledger.shop_client import RedisShopClient, open_shop
+from tests.ledger.ledgers import ON_SERVERS
+from tests.ledger.shop_client import RedisShopClient
 from tests.ledger.test_early import early_pay
 
 KIB = 1024
 LIMITS = LedgerLimits()
 BATCH = 250
 
+pytestmark = ON_SERVERS
+
 
 @pytest.fixture
-async def shop(server: str, request: pytest.FixtureRequest) -> AsyncIterator[RedisShopClient]:
-    """An empty shop under the limits that the test is parametrized with."""
-    async with open_shop(server, getattr(request, "param", LIMITS)) as shop:
-        yield shop
+def limits() -> LedgerLimits:
+    """The limits by default."""
+    return LIMITS
 
 
 def named(alerts: tuple[Alert, ...]) -> list[tuple[str, str | None, str | None, str | None]]:
@@ -71,10 +71,8 @@ async def test_a_tick_ends_a_bounded_part_of_the_waits_and_the_next_ones_the_res
     assert await shop.index("deadlines") == await shop.index("waiting") == {}
 
 
-@pytest.mark.parametrize(
-    "shop", [LedgerLimits(waiting_bytes_max=1_000), LedgerLimits(waiting_orders_max=1)], indirect=True
-)
-async def test_all_waiting_events_are_bounded_and_released_room_is_used_again(shop: RedisShopClient) -> None:
+@pytest.mark.parametrize("limits", [LedgerLimits(waiting_bytes_max=1_000), LedgerLimits(waiting_orders_max=1)])
+async def test_all_parked_events_are_bounded_and_released_room_is_used_again(shop: RedisShopClient) -> None:
     await shop.receive("A", 5)
     assert (await shop.submit(early_pay("o1", "p", 600))).outcome == "parked"
     assert (await shop.submit(early_pay("o2", "p", 600))).refused == ("too_many_events",)
@@ -87,7 +85,7 @@ async def test_all_waiting_events_are_bounded_and_released_room_is_used_again(sh
     assert await shop.key("waiting_bytes") == b"600"
 
 
-async def test_a_redo_restores_the_indexes_of_waiting_events(shop: RedisShopClient) -> None:
+async def test_a_redo_restores_the_indexes_of_parked_events(shop: RedisShopClient) -> None:
     await shop.receive("A", 9)
     for order in ("o1", "o2", "o3", "gone"):
         await shop.submit(early_pay(order, "p", 200))

@@ -1,4 +1,4 @@
-"""Snapshots in the journal and its trimming, by the shard's owner; they keep a rebuild short (rule R9).
+"""The restate pass and the trimming of the journal, by the owner of the shard; they keep a rebuild short (rule R9).
 
 In: time. Out: `Restate` commands, one page per second, so that each pass over all SKUs and orders ends well within its
 period; and a journal trimmed to the beginning of the last pass or to its retention, whichever is older, without the
@@ -11,19 +11,18 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
-from stocktide.agents.intake import CommandSubmitter
 from stocktide.agents.maintenance.expiry import submit_halving
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Restate
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.submission import Undecidable, Unsettled
+from stocktide.tables.ledger.submission import Submitter, Undecidable, Unsettled
 from stocktide.tables.recovery.checkpoints import Checkpoints, milestone_key
 from stocktide.tables.settlement.stalls import StepStatus
 
@@ -42,13 +41,13 @@ DEADLINE_SECONDS = 30.0
 TRIM_SECONDS = 3_600.0
 
 
-class SnapshotRefresh:
+class RestatePass:
     """Writes each SKU and open order into the journal again once in `every_seconds`, while `owns` returns true.
     `keys` counts the keys in Redis."""
 
     def __init__(
         self,
-        submitter: CommandSubmitter,
+        submitter: Submitter,
         keys: Callable[[], Awaitable[int]],
         owns: Callable[[], bool],
         every_seconds: int,
@@ -90,12 +89,6 @@ class SnapshotRefresh:
         return min(KEYS_MAX, max(KEYS_MIN, math.ceil(await self._keys() / pages)))
 
 
-class WriteRows(Protocol):
-    """Publishes rows of `journal-positions`."""
-
-    async def __call__(self, rows: list[OutputRow]) -> None: ...
-
-
 class JournalTrimmer:
     """Trims the journal. `checkpoints` reads them; `trim` deletes records below an offset and returns the journal's new
     beginning; `write_rows` publishes to `journal-positions`."""
@@ -104,11 +97,11 @@ class JournalTrimmer:
         self,
         checkpoints: Callable[[], Awaitable[Checkpoints]],
         trim: Callable[[int], Awaitable[int]],
-        write_rows: WriteRows,
+        write_rows: Callable[[list[OutputRow]], Awaitable[None]],
         owns: Callable[[], bool],
         shard: int = 0,
     ) -> None:
-        self._landmarks = checkpoints
+        self._checkpoints = checkpoints
         self._trim = trim
         self._write_rows = write_rows
         self._owns = owns
@@ -126,7 +119,7 @@ class JournalTrimmer:
 
     async def trim_once(self) -> None:
         """Trim below the beginning of the last pass that has ended and is derived, if there is one."""
-        checkpoints = await self._landmarks()
+        checkpoints = await self._checkpoints()
         if checkpoints.whole is None:
             return
         beginning = await self._trim(checkpoints.whole.offset)

@@ -9,7 +9,7 @@
 -- ARGV[12] msgpack {{batch, token}, …}: batches whose settlement was not published yet
 -- ARGV[13…] packed writes and their values (includes/rewrite.lua)
 -- Returns {'higher_term'}, {'moved'} or {'superseded'}: restart the recovery; {'out_of_order', batch}: this server's
---         newest batch is another one; or {'replayed'}.
+--         newest batch is another one; or {'redone'}.
 -- @include blessed
 -- @include recovery
 -- @include move_keys
@@ -29,4 +29,4 @@ redis.call('HSET', prefix .. 'settled', 'offset', ARGV[7], 'term', ARGV[8], 'own
   'token', ARGV[11])
 redis.call('XTRIM', prefix .. 'outbox', 'MINID', '=', string.format('%.0f-0', tonumber(ARGV[10]) + 1))
 redis.call('PUBLISH', prefix .. 'settled', ARGV[12])
-return { 'replayed' }
+return { 'redone' }
