@@ -80,8 +80,8 @@ class WorkerMetrics:
         """Update the gauges of stalls."""
         stalls.show(self.stalled, self.stalled_seconds)
 
-    def refresh(self, relay: RunningRelay | None, settled_batch: int, resubmitted: int, lags: Lags) -> None:
-        """Update the gauges."""
+    def refresh_deciding(self, relay: RunningRelay | None, settled_batch: int, resubmitted: int) -> None:
+        """Update the gauges of the role that decides."""
         self.settled_batch.set(settled_batch)
         self.resubmitted.set(resubmitted)
         self.relay_lag.set(relay.lag if relay else 0)
@@ -91,6 +91,9 @@ class WorkerMetrics:
         if relay and relay.recovery:
             self.recovery.labels(relay.recovery.phase, "done").set(relay.recovery.done)
             self.recovery.labels(relay.recovery.phase, "total").set(relay.recovery.total)
+
+    def refresh_lags(self, lags: Lags) -> None:
+        """Update the lag of each consumed partition."""
         self.lag.clear()  # partitions come and go
         for (topic, partition), records in lags.items():
             self.lag.labels(topic, partition).set(records)

@@ -3,8 +3,8 @@
 In: the chunk events of one topic. Out: calls of the handler, in order within a partition, concurrent across partitions;
 each chunk is acked after its handler returns.
 
-Workers may merge chunks: the queued chunks go to the handler as one, and calls begin at least `merge_seconds` apart. An
-event after a quiet time is handled at once; under load many small chunks become a few large ones.
+Workers may merge chunks: each call waits for the tick of publication, and the queued chunks go to the handler as one.
+An event after a quiet time is handled at once; under load many small chunks become a few large ones.
 
 No exception is raised, because Faust acks an event whose agent raised. A failing handler is called again with the same
 chunk until it succeeds, and the rest of the partition waits.
@@ -19,6 +19,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from stocktide.agents.publication_tick import PublicationTick
 from stocktide.streams import failpoints
 from stocktide.streams.backoff import doubling_pauses
 from stocktide.streams.kafka.membership import Membership, MembershipLost
@@ -36,10 +37,6 @@ QUEUED_MAX = 1
 CHUNKS_MERGED_MAX = 64
 MERGED_RECORDS_MAX = 1_000
 MERGED_BYTES_MAX = 4 * 1024 * 1024
-# After a merging call that used t seconds of CPU, the next one begins REST_FACTOR × t after its start, at most
-# MERGE_SECONDS_MAX: other tasks get the event loop, and more states of one key are merged into the newest.
-REST_FACTOR = 8.0
-MERGE_SECONDS_MAX = 0.15
 # The wait before a failed handler is called again.
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 
@@ -52,25 +49,19 @@ class ChunkInProgress(Struct, frozen=True):
 
 
 class PartitionWorkers:
-    """The workers of one topic.
-
-    Chunks are merged if `merge_seconds`, the least time between two calls, is not 0. `busy_seconds` returns the CPU
-    time that the handler has used so far.
-    """
+    """The workers of one topic. With a `tick`, chunks are merged, and a call of the handler begins with a tick."""
 
     def __init__(
         self,
         name: str,
         handle: Handler,
         membership: Membership,
-        merge_seconds: float = 0.0,
-        busy_seconds: Callable[[], float] = lambda: 0.0,
+        tick: PublicationTick | None = None,
     ) -> None:
         self._name = name
         self._handle = handle
         self._membership = membership
-        self._merge_seconds = merge_seconds
-        self._busy_seconds = busy_seconds
+        self._tick = tick
         self._queues: dict[int, asyncio.Queue[tuple[Any, int]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         # By partition: the chunk in progress, and the last offset done.
@@ -87,7 +78,7 @@ class PartitionWorkers:
         partition = event.message.partition
         queue = self._queues.get(partition)
         if queue is None:
-            queue = self._queues[partition] = asyncio.Queue(CHUNKS_MERGED_MAX if self._merge_seconds else QUEUED_MAX)
+            queue = self._queues[partition] = asyncio.Queue(CHUNKS_MERGED_MAX if self._tick else QUEUED_MAX)
             self._tasks.append(asyncio.create_task(self._run(queue), name=f"{self._name}-{partition}"))
         await queue.put((event, self._membership.epoch))
 
@@ -102,21 +93,16 @@ class PartitionWorkers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self, queue: asyncio.Queue[tuple[Any, int]]) -> None:
-        clock = asyncio.get_running_loop().time
-        next_begin, ahead = float("-inf"), None
+        ahead: tuple[Any, int] | None = None
         while True:
             event, epoch = ahead or await queue.get()
-            if (wait := next_begin - clock()) > 0:
-                await asyncio.sleep(wait)
-            begun, busy_before = clock(), self._busy_seconds()
+            if self._tick is not None:
+                await self._tick.wait()
             events, ahead = self._merge(queue, event, epoch)
             try:
                 await self._handle_until_done(events, epoch)
             finally:
                 self.in_progress.pop(event.message.partition, None)
-            if self._merge_seconds:
-                pause = max(self._merge_seconds, (self._busy_seconds() - busy_before) * REST_FACTOR)
-                next_begin = begun + min(pause, MERGE_SECONDS_MAX)
             for _ in events:
                 queue.task_done()
 
@@ -125,7 +111,7 @@ class PartitionWorkers:
     ) -> tuple[list[Any], tuple[Any, int] | None]:
         """`first` and the queued events merged with it; and an event taken from the queue beyond a limit, or None."""
         events, records, size = [first], len(first.value.records), _bytes_of(first)
-        while self._merge_seconds and queue.qsize():
+        while self._tick is not None and queue.qsize():
             event, its_epoch = queue.get_nowait()
             records += len(event.value.records)
             size += _bytes_of(event)

@@ -22,7 +22,7 @@ from stocktide.agents.relay_assignment import RunningRelay
 from stocktide.streams.app import App
 from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.kafka.publish import Publisher
-from stocktide.streams.topics import JOURNAL, STOCK, Topic
+from stocktide.streams.topics import JOURNAL, STOCK, TOPICS, Topic
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.stalls import PartStatus, StepStatus, describe_error
@@ -115,114 +115,127 @@ class KafkaProbe:
             await self._consumer.stop()
 
 
+class ConsumingApp(Struct):
+    """An app of the worker with its parts: the workers by topic, and the agent of `stock` where it has one."""
+
+    app: App
+    workers: Mapping[Topic, PartitionWorkers]
+    publisher: Publisher
+    stock: StockAgent | None = None
+
+
+class Deciding(Struct):
+    """The parts of the role that decides. `relay` returns the relay that runs here, or None; `timers`: the step
+    statuses by timer, `expiry` among them."""
+
+    relay: Callable[[], RunningRelay | None]
+    submitter: Submitter
+    timers: Mapping[str, StepStatus]
+    redis: RedisProbe
+
+
 class WorkerProgress:
-    """The part statuses of one worker. `relay` returns the relay that runs here, or None; `timers`: the step statuses
-    by timer, `expiry` among them."""
+    """The part statuses of one worker. `deciding` is None where it only publishes."""
 
     def __init__(
-        self,
-        app_id: str,
-        app: App,
-        workers: Mapping[Topic, PartitionWorkers],
-        stock: StockAgent,
-        relay: Callable[[], RunningRelay | None],
-        publisher: Publisher,
-        submitter: Submitter,
-        timers: Mapping[str, StepStatus],
-        redis: RedisProbe,
-        kafka: KafkaProbe,
+        self, app_id: str, apps: Sequence[ConsumingApp], kafka: KafkaProbe, deciding: Deciding | None = None
     ) -> None:
-        self._app_id = app_id
-        self._app = app
-        self._workers = {topic.full_name(app_id): of_topic for topic, of_topic in workers.items()}
-        self._stock = stock
-        self._relay = relay
-        self._publisher = publisher
-        self._submitter = submitter
-        self._timers = timers
-        self._redis = redis
+        self._apps = apps
         self._kafka = kafka
+        self._deciding = deciding
+        self._topics = {topic.full_name(app_id): topic for topic in TOPICS}
         self._journal = JOURNAL.full_name(app_id)
-        self._stock_topic = STOCK.full_name(app_id)
 
     async def statuses(self) -> list[PartStatus]:
         """Probe both servers and return the status of each part; raises nothing."""
-        partitions = self._consumed()
-        await asyncio.gather(self._redis.probe(), self._kafka.probe(partitions))
+        consumed = [(app, self._consumed(app)) for app in self._apps]
+        probes = [self._kafka.probe([tp for _, partitions in consumed for tp in partitions])]
+        if self._deciding is not None:
+            probes.append(self._deciding.redis.probe())
+        await asyncio.gather(*probes)
         return [
             *self._servers(),
+            *(status for app in self._apps for status in self._restoring(app)),
             *self._settling(),
-            *self._consuming(partitions),
-            *self._refusals(),
+            *(status for app, partitions in consumed for status in self._consuming(app, partitions)),
+            *(status for app in self._apps for status in self._refusals(app)),
             *self._timer_statuses(),
         ]
 
-    def _consumed(self) -> list[Any]:
+    def _consumed(self, consuming: ConsumingApp) -> list[Any]:
         """The partitions consumed now; none during a rebalance or while tables are restored."""
-        app = self._app
+        app = consuming.app
         if not app.membership.held or not app.tables.actives_ready:
             return []
-        ours = {*self._workers, self._stock_topic}
-        return [tp for tp in app.consumer.assignment() if tp.topic in ours]
+        ours = {*consuming.workers, *([STOCK] if consuming.stock is not None else [])}
+        return [tp for tp in app.consumer.assignment() if self._topics.get(tp.topic) in ours]
+
+    def _relay(self) -> RunningRelay | None:
+        return None if self._deciding is None else self._deciding.relay()
 
     def _servers(self) -> Iterator[PartStatus]:
         relay = self._relay()
         settled = None if relay is None else relay.next_offset
-        for name, trouble in (("kafka", self._kafka.trouble), ("redis", self._redis.trouble)):
+        troubles = {"kafka": self._kafka.trouble}
+        if self._deciding is not None:
+            troubles["redis"] = self._deciding.redis.trouble
+        for name, trouble in troubles.items():
             yield PartStatus(name, int(trouble is not None), None, trouble or "", self._journal, 0, settled)
-        tables = self._app.tables
-        if self._app.membership.held and not tables.actives_ready:
+
+    def _restoring(self, consuming: ConsumingApp) -> Iterator[PartStatus]:
+        tables = consuming.app.tables
+        if consuming.app.membership.held and not tables.actives_ready:
             offsets = dict(tables.recovery.active_offsets)
             ends = tables.recovery.active_highwaters
             behind = [tp for tp, offset in sorted(offsets.items()) if offset < ends.get(tp, 0)]
-            topic, partition, offset = (*behind[0], offsets[behind[0]]) if behind else (self._stock_topic, 0, None)
+            topic, partition, offset = (*behind[0], offsets[behind[0]]) if behind else (self._journal, 0, None)
             reason = self._kafka.trouble or "the tables are being read back"
             yield PartStatus("reading the tables back", 1, offsets, reason, topic, partition, offset)
 
     def _settling(self) -> Iterator[PartStatus]:
-        relay = self._relay()
-        if relay is None:
+        relay, deciding = self._relay(), self._deciding
+        if relay is None or deciding is None:
             return
-        numbers, recovery = self._redis.numbers, relay.recovery
+        numbers, recovery = deciding.redis.numbers, relay.recovery
         waiting = max(0, numbers.head - numbers.settled)
-        if self._redis.trouble or not relay.blessed:
+        if deciding.redis.trouble or not relay.blessed:
             waiting = max(1, waiting)
-        reason = (
-            relay.error or self._redis.trouble or self._kafka.trouble or "the journal does not give back what was sent"
-        )
+        servers = deciding.redis.trouble or self._kafka.trouble
+        reason = relay.error or servers or "the journal does not give back what was sent"
         position = (numbers.settled, relay.reading, recovery and (recovery.phase, recovery.done))
         yield PartStatus("settling", waiting, position, reason, self._journal, 0, relay.next_offset)
         if relay.blessed:
             for name, oldest in zip(("expiry", "dwells"), numbers.overdue, strict=True):
                 due = f"{oldest[0]!r} was due at {rfc3339(int(oldest[1]))}" if oldest else ""
-                trouble = self._timers["expiry"].trouble
+                trouble = deciding.timers["expiry"].trouble
                 yield PartStatus(name, int(oldest is not None), oldest, f"{due}: {trouble}" if trouble else due)
 
     def _recovery_position(self) -> object:
         """A position that moves while Redis is recovered: waiting for decisions is no stall then."""
-        relay, numbers = self._relay(), self._redis.numbers
-        if relay is not None and relay.blessed:
+        relay = self._relay()
+        if self._deciding is None or (relay is not None and relay.blessed):
             return None
         recovery = None if relay is None or relay.recovery is None else (relay.recovery.phase, relay.recovery.done)
-        return numbers.settled, recovery, relay and relay.reading
+        return self._deciding.redis.numbers.settled, recovery, relay and relay.reading
 
-    def _consuming(self, partitions: Sequence[Any]) -> Iterator[PartStatus]:
-        recovering, why = self._recovery_position(), self._wait_reason()
+    def _consuming(self, consuming: ConsumingApp, partitions: Sequence[Any]) -> Iterator[PartStatus]:
+        consumer, recovering, why = consuming.app.consumer, self._recovery_position(), self._wait_reason(consuming)
         for tp in partitions:
             part, end = f"consuming {tp.topic}-{tp.partition}", self._kafka.ends.get(tp)
-            read = self._app.consumer.fetch_position(tp)
+            read = consumer.fetch_position(tp)
             if read is None:
                 yield PartStatus(part, 1, recovering, "Kafka does not say from where on", tp.topic, tp.partition)
                 continue
             unread = max(0, end - read) if end is not None else 0
-            if tp.topic == self._stock_topic:
+            topic = self._topics[tp.topic]
+            if topic is STOCK and consuming.stock is not None:
                 # Rows of `stock` may be pending until the end of an interval: only due updates count.
-                due, written, trouble = self._stock.status(tp.partition)
+                due, written, trouble = consuming.stock.status(tp.partition)
                 moved = ("due", written) if due else ("read", read)
                 yield PartStatus(part, unread + due, moved, trouble or why, tp.topic, tp.partition, read)
                 continue
-            workers = self._workers[tp.topic]
-            chunk, oldest = workers.in_progress.get(tp.partition), self._app.consumer.oldest_unacked(tp)
+            workers = consuming.workers[topic]
+            chunk, oldest = workers.in_progress.get(tp.partition), consumer.oldest_unacked(tp)
             offset = chunk.offset if chunk else read if oldest is None else oldest
             trouble = chunk.error if chunk else ""
             # Fetching behind an unfinished chunk is no progress.
@@ -231,29 +244,27 @@ class WorkerProgress:
                 part, unread + (oldest is not None), position, trouble or why, tp.topic, tp.partition, offset
             )
 
-    def _wait_reason(self) -> str:
+    def _wait_reason(self, consuming: ConsumingApp) -> str:
         """The likely reason why a handler that has raised no error does not return."""
-        relay, alone = self._relay(), not self._app.membership.is_fresh()
+        relay, deciding = self._relay(), self._deciding
+        failing, alone = consuming.publisher.failing, not consuming.app.membership.is_fresh()
         found = (
             None if relay is None or relay.blessed else relay.error or "the relay takes over",
-            self._redis.trouble,
+            deciding and deciding.redis.trouble,
             self._kafka.trouble,
-            *(
-                f"{topic}-{partition} takes no rows: {why}"
-                for (topic, partition), why in self._publisher.failing.items()
-            ),
+            *(f"{topic}-{partition} takes no rows: {why}" for (topic, partition), why in failing.items()),
             "Kafka has answered no heartbeat of this worker, so that it must not write" if alone else None,
-            self._submitter.trouble,
+            deciding and deciding.submitter.trouble,
         )
         return next((why for why in found if why), "its handler has not ended")
 
-    def _refusals(self) -> Iterator[PartStatus]:
-        for (topic, partition), why in self._publisher.failing.items():
+    def _refusals(self, consuming: ConsumingApp) -> Iterator[PartStatus]:
+        for (topic, partition), why in consuming.publisher.failing.items():
             yield PartStatus(f"writing {topic}-{partition}", 1, None, why, topic, partition)
 
     def _timer_statuses(self) -> Iterator[PartStatus]:
         recovering = self._recovery_position()
-        for name, steps in self._timers.items():
+        for name, steps in self._deciding.timers.items() if self._deciding is not None else ():
             yield PartStatus(
                 f"timer {name}", int(steps.trouble is not None), (steps.done, recovering), steps.trouble or ""
             )

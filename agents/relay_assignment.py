@@ -1,4 +1,4 @@
-"""Starts and stops the relay with the assignment of the shard's journal partition.
+"""Starts and stops the relay with the assignment of the shard's partition of `orders` (decision 0043).
 
 In: assignments. Out: a running relay, or none. A rebalance that keeps the partition here keeps the relay running. Two
 workers that both believe to own the partition are harmless, because the journal's terms decide.
@@ -41,7 +41,7 @@ class RelayAssignment:
         self.relay: RunningRelay | None = None
 
     async def on_assigned(self, assigned: bool) -> None:
-        """Handle an assignment: `assigned` tells whether it includes the journal's partition."""
+        """Handle an assignment: `assigned` tells whether it includes the shard's partition."""
         self._assigned = assigned
         if assigned and self.relay is None:
             self.relay = self._make_relay(lambda: self._assigned)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from typing import Protocol
 
 from msgspec import Struct
@@ -72,6 +73,10 @@ class CommandBatcher:
         self._calls_in_flight_max = calls_in_flight_max
         self._commands_per_call_max = commands_per_call_max
         self._waiting: deque[_Waiting] = deque()
+        # A heap of (deadline, number, answer); one timer for the earliest costs less than a timeout for each command.
+        self._deadlines: list[tuple[float, int, asyncio.Future[SettledResult]]] = []
+        self._submitted = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._calls: set[asyncio.Task[None]] = set()
         # Commands in calls now, commands answered so far, and the error of the newest call ("" after a success).
         self._in_calls = 0
@@ -99,9 +104,12 @@ class CommandBatcher:
         answer: asyncio.Future[SettledResult] = asyncio.get_running_loop().create_future()
         lines = len(command.lines) if isinstance(command, Place) else 1
         self._waiting.append(_Waiting(command, deadline, lines, answer))
+        self._submitted += 1
+        heappush(self._deadlines, (deadline, self._submitted, answer))
+        if self._timer is None or deadline < self._timer.when():
+            self._set_timer()
         self._dispatch()
-        async with asyncio.timeout_at(deadline):
-            return await answer
+        return await answer
 
     async def close(self) -> None:
         """Refuse the queued commands, and wait for the calls in flight."""
@@ -109,6 +117,21 @@ class CommandBatcher:
             if not (answer := self._waiting.popleft().answer).done():
                 answer.set_exception(Overloaded())
         await asyncio.gather(*self._calls, return_exceptions=True)
+
+    def _expire(self) -> None:
+        """End the wait of commands whose deadline has passed."""
+        now = asyncio.get_running_loop().time()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, answer = heappop(self._deadlines)
+            if not answer.done():
+                answer.set_exception(TimeoutError())
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        earliest = self._deadlines[0][0] if self._deadlines else None
+        self._timer = None if earliest is None else asyncio.get_running_loop().call_at(earliest, self._expire)
 
     def _dispatch(self) -> None:
         if self._waiting and len(self._calls) < self._calls_in_flight_max:
@@ -165,6 +188,8 @@ class CommandBatcher:
             if not waiting.answer.done():
                 record = orders.get(result.order_id) if result.order_id is not None else None
                 waiting.answer.set_result(SettledResult(result, None if record is None else unpack_order(record)))
+        while self._deadlines and self._deadlines[0][2].done():
+            heappop(self._deadlines)
 
 
 def _fail(batch: Sequence[_Waiting], error: Exception) -> None:

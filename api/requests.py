@@ -36,6 +36,9 @@ _LINES_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "applica
 
 def check_target(request: web.Request) -> web.Response | None:
     """The problem of an ambiguous or undecodable target, else None."""
+    target = request.raw_path
+    if len(target) <= QUERY_BYTES_MAX and target.isascii() and "%" not in target and "#" not in target:
+        return None  # nothing to decode
     query = request.rel_url.raw_query_string
     if len(query) > QUERY_BYTES_MAX:
         return problems.problem_response(414, "uri_too_long", f"A query has at most {QUERY_BYTES_MAX} bytes.")
@@ -92,8 +95,10 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
         return problems.unsupported_encoding()
     if (length := request.content_length) is not None and length > bytes_max:
         return _too_large(length, bytes_max)
+    content = request.content
     try:
-        body = await request.read()
+        # A body that has arrived already needs no wait; `read` waits twice, for the bytes and for their end.
+        body = content.read_nowait() if content.is_eof() else await request.read()
     except web.HTTPRequestEntityTooLarge:
         return _too_large(bytes_max + 1, bytes_max)
     except web.RequestPayloadError:
@@ -106,7 +111,7 @@ async def read_message(
 ) -> Message | web.Response:
     """The decoded body; `empty` replaces an empty body."""
     body = await read_body(request)
-    if isinstance(body, web.Response):
+    if not isinstance(body, bytes):  # an instance check for a response is slow: its class is abstract
         return body
     if not body and empty is not None:
         body = empty

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import orjson
 
-from bench import rows
+from bench import http_rows, rows
 from bench.report import BUILD, BenchmarkRow, Report, make_console, write_json
 from bench.servers import run_servers
 from bench.subscribers import measure_subscribers
@@ -61,7 +61,7 @@ async def measure(parts: list[str], report: Report) -> None:
             if "scaling" in parts:
                 await rows.measure_scaling(servers, report, peak)
             if "http" in parts:
-                await rows.measure_http(servers, report)
+                await http_rows.measure_http(servers, report)
             if "publication" in parts:
                 await rows.measure_publication(servers, report, peak or PEAK)
             if "subscribers" in parts:

@@ -1,7 +1,6 @@
-"""Orders as clients send them: drawn from a seed, in a closed loop or on a schedule, by HTTP.
+"""Orders as clients send them: drawn from a seed, in a closed loop or on a schedule.
 
-In: clients. Out: rates and latencies; or the response to each order while processes are killed. `python -m bench.load
-PORT PATH PREFIX SECONDS CONNECTIONS RATE` loads an endpoint from a process of its own and prints one JSON line.
+In: clients. Out: rates and latencies; or the response to each order while processes are killed.
 """
 
 from __future__ import annotations
@@ -10,22 +9,17 @@ import asyncio
 import itertools
 import math
 import random
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
-import orjson
-import uvloop
+from bench.cpu import CpuMeter
+from bench.orders import sku_name
 
-from bench.orders import CHANNELS, sku_name
-
-ORDERS_PATH = "/v1/orders"
 # The deadline of a request; Stocktide answers 503 earlier.
 RESPONSE_SECONDS_MAX = 6.0
 # Start-up and the last half-empty chunks are left out of a rate.
@@ -53,16 +47,6 @@ class ReserveOutcome(StrEnum):
     NONE = "none"
 
 
-# 500: a service that did not catch an exception of its driver when the store died; retried like 503.
-_OUTCOME_OF_STATUS = {
-    200: ReserveOutcome.HELD,
-    201: ReserveOutcome.HELD,
-    409: ReserveOutcome.REFUSED,
-    500: ReserveOutcome.NONE,
-    503: ReserveOutcome.NONE,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class BenchOrder:
     """One order of one line."""
@@ -80,65 +64,16 @@ class ReserveClient(Protocol):
         """Send an order once. Never raises for an outage: that is `ReserveOutcome.NONE`."""
 
 
-class HttpReserveClient:
-    """One keep-alive connection to `POST /v1/orders`; bare, because it shares the cores with what it measures."""
-
-    def __init__(self, port: int, path: str = ORDERS_PATH) -> None:
-        self._port = port
-        self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n".encode()
-        self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def reserve(self, order: BenchOrder) -> ReserveOutcome:
-        """Send an order once. After a timeout the connection is closed. Raises RuntimeError for an unexpected
-        status."""
-        try:
-            async with asyncio.timeout(RESPONSE_SECONDS_MAX):
-                status = await self._post(order)
-        except (OSError, EOFError, TimeoutError):
-            self.close()
-            return ReserveOutcome.NONE
-        if status not in _OUTCOME_OF_STATUS:
-            raise RuntimeError(f"{order.order_id}: status {status}")
-        return _OUTCOME_OF_STATUS[status]
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            self._connection[1].transport.abort()
-        self._connection = None
-
-    async def _post(self, order: BenchOrder) -> int:
-        if self._connection is None or self._connection[1].is_closing():
-            self._connection = await asyncio.open_connection("127.0.0.1", self._port)
-        reader, writer = self._connection
-        lines = [{"sku": order.sku, "quantity": order.units}]
-        body = orjson.dumps({"order_id": order.order_id, "channel": order.channel, "lines": lines})
-        writer.write(b"%sContent-Length: %d\r\n\r\n%s" % (self._head, len(body), body))
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-        await reader.readexactly(int(length or 0))
-        return int(head[9:12])
-
-
-@asynccontextmanager
-async def http_clients(port: int, count: int, path: str = ORDERS_PATH) -> AsyncIterator[list[ReserveClient]]:
-    """`count` clients with a connection each."""
-    clients = [HttpReserveClient(port, path) for _ in range(count)]
-    try:
-        yield list(clients)
-    finally:
-        for client in clients:
-            client.close()
-
-
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """Accepted requests a second and their latencies; `other` counts the requests that were not accepted."""
+    """Accepted requests a second and their latencies; `other` counts the requests that were not accepted; `cpu_us` is
+    the CPU time per accepted request of the processes that were asked for, by name."""
 
     rate: float
     p50_ms: float
     p99_ms: float
     other: int
+    cpu_us: dict[str, float] = field(default_factory=dict)
 
 
 async def run_load(requests: Sequence[SendRequest], seconds: float, rate: float = 0.0) -> LoadResult:
@@ -193,17 +128,22 @@ async def pace(rate: float, continues: Callable[[float], bool]) -> AsyncIterator
         await asyncio.sleep(SLICE_SECONDS)
 
 
-async def measure_rate(count: Callable[[], Awaitable[int]], total: int) -> float:
-    """Events a second between 10 % and 95 % of `total`. Raises TimeoutError if the count does not get there."""
+async def measure_rate(count: Callable[[], Awaitable[int]], total: int, cpu: CpuMeter | None = None) -> float:
+    """Events a second between 10 % and 95 % of `total`; `cpu` measures the same window. Raises TimeoutError if the
+    count does not get there."""
     started = time.perf_counter()
     first: tuple[float, int] | None = None
     while True:
         done, now = await count(), time.perf_counter()
         if first is None and done >= FROM_SHARE * total:
             first = now, done
+            if cpu is not None:
+                cpu.begin()
         if first is not None and done >= TO_SHARE * total:
             if done == first[1]:
                 raise RuntimeError(f"{total} events were too few to measure a rate")
+            if cpu is not None:
+                cpu.end(done - first[1])
             return (done - first[1]) / (now - first[0])
         if now - started > COUNT_SECONDS_MAX:
             raise TimeoutError(f"{done} of {total} events after {COUNT_SECONDS_MAX:.0f} s")
@@ -275,18 +215,3 @@ class ScheduledLoad:
         if len(self.answers) >= len(self._orders) / 2:
             self.half.set()
         return answer is not ReserveOutcome.NONE
-
-
-async def _load(port: int, path: str, prefix: str, seconds: float, connections: int, rate: float) -> LoadResult:
-    orders = (
-        BenchOrder(f"{prefix}-{number}", sku_name(random.randrange(1_000)), 1, random.choice(CHANNELS))
-        for number in itertools.count()
-    )
-    async with http_clients(port, connections, path) as clients:
-        return await send_orders(clients, orders, seconds, rate)
-
-
-if __name__ == "__main__":
-    port, path, prefix, seconds, connections, rate = sys.argv[1:7]
-    result = uvloop.run(_load(int(port), path, prefix, float(seconds), int(connections), float(rate)))
-    sys.stdout.write(orjson.dumps(result).decode() + "\n")

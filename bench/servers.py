@@ -50,6 +50,11 @@ class BenchServers:
             {}, app_id=app_id, kafka=self.kafka.address, redis=self.valkey.url, data=self.folder / app_id, **more
         )
 
+    @property
+    def pids(self) -> dict[str, int | None]:
+        """The process ids, by the names in the report."""
+        return {"Kafka": self.kafka.pid, "Valkey": self.valkey.pid}
+
     async def create_topics(self, app_id: str) -> Settings:
         """Create the topics of an installation; its settings."""
         settings = self.settings(app_id)

@@ -13,7 +13,7 @@ import orjson
 import uvloop
 from aiohttp import web
 
-from bench.load import ORDERS_PATH
+from bench.http_load import ORDERS_PATH
 from bench.servers import ModuleProcess
 from bench.strategies import HELD, OUTAGES, STRATEGIES, ReserveStrategy
 from stocktide.embedded.ports import is_port_free

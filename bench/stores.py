@@ -18,7 +18,8 @@ import orjson
 from redis.asyncio import Redis
 from rich.console import Console
 
-from bench.load import ORDERS_PATH, percentile
+from bench.http_load import ORDERS_PATH
+from bench.load import percentile
 from bench.orders import UNITS_EACH, movement_event, wait_until_applied
 from bench.servers import BenchedProcess, BenchServers, run_servers, running
 from stocktide.loadtest.client.http import StocktideClient

@@ -11,6 +11,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from stocktide.discovery import LocateSystem, for_system
 from stocktide.errors import CommandError, StocktideError
 from stocktide.ops.dead_letters.group import dead_letter_group
 from stocktide.ops.loadtest import loadtest_group, tester_command
-from stocktide.settings import Settings, unread_variables
+from stocktide.settings import ALL, DECIDE, PUBLISH, Settings, unread_variables
 
 _FILE = click.Path(path_type=Path)
 _PORT = click.IntRange(0, 65_535)
@@ -71,11 +72,17 @@ def up(
 
 
 @cli.command(short_help="Run one worker; any number may run.")
+@click.option(
+    "--role",
+    type=click.Choice([DECIDE, PUBLISH, ALL]),
+    help="decide: events, the relay; publish: the derived topics, the tables. [STOCKTIDE_WORKER_ROLE, else all]",
+)
 @_with_settings
-def worker(settings: Settings) -> int:
-    """Run one worker: the agents, the relay, the tables. Any number may run."""
+def worker(settings: Settings, role: str | None) -> int:
+    """Run one worker: the agents, the relay, the tables. Any number may run, of each role."""
     from stocktide.up.preflight import check_servers
 
+    settings = replace(settings, worker_role=role or settings.worker_role)
     asyncio.run(check_servers(settings, _echo_error, create_topics=True))
     from stocktide.worker import run
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _PREFIX = "STOCKTIDE_"
 # A part of Kafka's topic names, which allow these characters and 249 in all.
 _APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# What a worker does. AUTO is ALL, but `stocktide up` chooses by the number of cores.
+DECIDE, PUBLISH, ALL, AUTO = WORKER_ROLES = ("decide", "publish", "all", "auto")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 # A value beyond its bound is a mistake, for example in the unit.
 _BOUNDS: dict[str, tuple[int, int]] = {
@@ -59,6 +61,9 @@ class Settings(ServerAccess):
     port: int = field(default=8080, metadata={"help": "port of the API; 0 picks a free one"})
     worker_port: int = field(default=0, metadata={"help": "port of the worker's /metrics and /readyz; 0 picks"})
     worker_name: str = field(default="worker", metadata={"help": "names the worker's folder below data"})
+    worker_role: str = field(
+        default=AUTO, metadata={"help": "decide, publish or all; auto: all, and for `up` by the number of cores"}
+    )
     partitions: int = field(default=4, metadata={"help": "partitions of topics that are not fixed to one"})
     replication: int = field(default=0, metadata={"help": "replicas of a topic; 0: 3 where there are 3 brokers"})
     publish_interval_ms: int = field(default=100, metadata={"help": "default of the policy field of that name"})
@@ -98,6 +103,8 @@ class Settings(ServerAccess):
             raise SettingsError(f"STOCKTIDE_SHARDS is {self.shards}: this version runs one shard")
         if _APP_ID.fullmatch(self.app_id) is None:
             raise SettingsError(f"STOCKTIDE_APP_ID is {self.app_id!r}: 1 to 64 of letters, digits, '.', '_' and '-'")
+        if self.worker_role not in WORKER_ROLES:
+            raise SettingsError(f"STOCKTIDE_WORKER_ROLE is {self.worker_role!r}: one of {', '.join(WORKER_ROLES)}")
         if self.log_level not in _LOG_LEVELS:
             raise SettingsError(f"STOCKTIDE_LOG_LEVEL is {self.log_level!r}: one of {', '.join(_LOG_LEVELS)}")
         for name, (least, most) in _BOUNDS.items():

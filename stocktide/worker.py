@@ -19,7 +19,8 @@ from stocktide.settings import Settings
 from stocktide.streams.shutdown import force_exit
 from stocktide.tables.ledger.connection import connect
 from stocktide.wait_for_servers import START_SECONDS_MAX, wait_for_servers
-from stocktide.worker_parts import Worker, WorkerFailed
+from stocktide.worker_parts import Worker
+from stocktide.worker_role import WorkerFailed
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +73,10 @@ async def work(settings: Settings) -> None:
 
 async def _start(worker: Worker, settings: Settings, stack: AsyncExitStack) -> None:
     await wait_for_servers(settings, START_SECONDS_MAX)
-    stack.push_async_callback(worker.publisher.stop)
     try:
-        await worker.publisher.start()
+        for publisher in worker.publishers:
+            stack.push_async_callback(publisher.stop)
+            await publisher.start()
     except (KafkaError, OSError) as error:
         raise StartError(f"Kafka at {settings.kafka} refuses the worker's producer: {error}") from error
     stack.push_async_callback(worker.endpoint.stop)
@@ -86,6 +88,7 @@ async def _start(worker: Worker, settings: Settings, stack: AsyncExitStack) -> N
     stack.push_async_callback(worker.stop)
     reporting = report_while_waiting(logger.warning, "the worker", lambda: "; ".join(worker.troubles()) or None)
     stack.callback(asyncio.create_task(reporting, name="reporting").cancel)
-    logger.info("Redis and Kafka answer; the worker joins its group")
+    logger.info("Redis and Kafka answer; the worker joins its groups")
     await worker.start()
-    logger.info("worker %s serves /readyz and /metrics on port %d", settings.worker_name, port)
+    name, role = settings.worker_name, settings.worker_role
+    logger.info("worker %s (role %s) serves /readyz and /metrics on port %d", name, role, port)

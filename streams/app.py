@@ -48,17 +48,18 @@ class App(faust.App):
 
 def make_app(
     *,
-    app_id: str,
+    group: str,
+    member: str,
     kafka: str,
     folder: Path,
     partitions: int,
     replication: int,
-    worker_name: str = "worker",
     standby_replicas: int = 0,
     security: Mapping[str, Any] | None = None,
 ) -> App:
     """An app for the brokers `kafka` (HOST:PORT[,HOST:PORT]) that keeps its tables below `folder`.
 
+    `group` is the consumer group, `member` the name of this worker in it, which no other worker of the group has.
     `security` holds aiokafka's security options; empty for an open Kafka. `replication` applies to topics that Faust
     creates: none, if `streams.kafka.admin` ran first. Raises OSError if the folder cannot be created.
     """
@@ -66,13 +67,13 @@ def make_app(
     folder.mkdir(parents=True, exist_ok=True)
     brokers = [f"{transport.SCHEME}://{server.strip()}" for server in kafka.split(",")]
     return App(
-        app_id,
+        group,
         broker=brokers,
         broker_credentials=_credentials(security or {}),
         store="rocksdb://",
         datadir=str(folder),
         # The member's name in the assignor's metadata; nothing listens there.
-        canonical_url=f"http://{worker_name}",
+        canonical_url=f"http://{member}",
         web_enabled=False,
         web_tables_enabled=False,
         web_router_enabled=False,
@@ -90,7 +91,7 @@ def make_app(
         broker_rebalance_timeout=SESSION_SECONDS,
         # Static membership: a worker that restarts after a kill gets its partitions back at once instead of after the
         # session timeout. So names must differ; a worker that stops leaves the group (streams.kafka.transport).
-        consumer_group_instance_id=worker_name,
+        consumer_group_instance_id=member,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES_MAX,
         # Faust only warns at this age: a worker may rightly wait long until Redis is blessed.
@@ -113,6 +114,6 @@ def _credentials(security: Mapping[str, Any]) -> Any:
     )
 
 
-def chunk_topic(app: App, topic: Topic) -> Any:
+def chunk_topic(app: App, app_id: str, topic: Topic) -> Any:
     """The Faust topic that yields chunks of `topic`."""
-    return app.topic(topic.full_name(app.conf.id), schema=transport.ChunkSchema())
+    return app.topic(topic.full_name(app_id), schema=transport.ChunkSchema())

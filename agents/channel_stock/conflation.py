@@ -11,9 +11,8 @@ published or replaced by an update of a later chunk, whose ack then covers it.
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 from msgspec import Struct
@@ -23,9 +22,11 @@ from stocktide.streams.topics import join_key
 
 # Offers (of a SKU to a channel) cached in memory, in front of the table: some 100 MB.
 OFFERS_CACHED_MAX = 200_000
+# The time of updates that do not wait.
+_AT_ONCE = float("-inf")
 
 
-class StockOffers(Struct, frozen=True):
+class StockOffers(Struct, frozen=True, gc=False):
     """The fields of a row of `stock` that are used here."""
 
     sku: str
@@ -57,30 +58,23 @@ class PendingAck:
             self._acknowledge()
 
 
-@dataclass(slots=True)
-class _PendingUpdate:
-    offer: ChannelStock
-    version: int
-    as_of: str
-    pending_ack: PendingAck | None
-    due_at: float
-
-
-@dataclass(slots=True)
-class _OfferState:
-    """The offer of a SKU to a channel: as published, and pending. `version` is the newest one folded."""
+class _OfferState(Struct, gc=False):
+    """The offer of a SKU to a channel: as published, and pending (None: nothing is). `version` and `as_of` are those of
+    the newest row folded; the pending offer is that row's."""
 
     key: bytes
     channel: str
     sku: str
     published: ChannelStock | None = None
+    published_at: float = _AT_ONCE
     version: int = 0
-    published_at: float = float("-inf")
-    pending: _PendingUpdate | None = None
+    as_of: str = ""
+    pending: ChannelStock | None = None
+    due_at: float = _AT_ONCE
+    pending_ack: PendingAck | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DueUpdate:
+class DueUpdate(Struct, frozen=True, gc=False):
     """A row of `channel-stock` to be published."""
 
     key: bytes
@@ -106,8 +100,10 @@ class Conflation:
         # By SKU, least recently used first: its offers by channel.
         self._skus: OrderedDict[str, dict[str, _OfferState]] = OrderedDict()
         self._count = 0
-        self._due: list[tuple[float, int, _OfferState]] = []
-        self._sequence = 0
+        # By time: the offers that are due then. Offers that were published together are due together, so the times are
+        # few; they are also in a heap. An offer whose update was replaced or dropped stays, and is skipped.
+        self._due: defaultdict[float, list[_OfferState]] = defaultdict(list)
+        self._times: list[float] = []
 
     def fold(self, row: StockOffers, pending_ack: PendingAck | None = None) -> None:
         """Fold a row; ignored unless newer than the rows before."""
@@ -117,55 +113,67 @@ class Conflation:
             self._shrink_cache()
         else:
             self._skus.move_to_end(row.sku)
+        version = row.version
         for channel, offer in row.channels.items():
             state = states.get(channel)
             if state is None:
                 state = states[channel] = self._load(channel, row.sku)
                 self._count += 1
-            if row.version > state.version:
-                state.version = row.version
-                if offer != state.published or state.pending is not None:
+            if version > state.version:
+                state.version = version
+                if state.pending is not None or offer != state.published:
                     self._change(state, offer, row, pending_ack)
 
     def next_due(self) -> float | None:
         """When the next update is due, by the clock; None if none is pending."""
-        return self._due[0][0] if self._due else None
+        return self._times[0] if self._times else None
 
     def take_due(self, count_max: int) -> list[DueUpdate]:
         """Remove and return the updates that are due; from now on they count as published."""
         now = self._clock()
         updates: list[DueUpdate] = []
-        while self._due and self._due[0][0] <= now and len(updates) < count_max:
-            due_at, _, state = heapq.heappop(self._due)
-            pending = state.pending
-            if pending is None or pending.due_at != due_at:
-                continue  # replaced, or published earlier
-            state.pending = None
-            state.published, state.published_at = pending.offer, now
-            updates.append(DueUpdate(state.key, encode(_row_of(state, pending)), pending.pending_ack))
+        while self._times and self._times[0] <= now and len(updates) < count_max:
+            states = self._due[self._times[0]]
+            while states and len(updates) < count_max:
+                state = states.pop()
+                if state.pending is not None and state.due_at == self._times[0]:
+                    state.published, state.published_at = state.pending, now
+                    updates.append(DueUpdate(state.key, _encode_row(state, state.pending), state.pending_ack))
+                    state.pending = state.pending_ack = None
+            if not states:
+                del self._due[heapq.heappop(self._times)]
         return updates
 
     def _change(
         self, state: _OfferState, offer: ChannelStock, row: StockOffers, pending_ack: PendingAck | None
     ) -> None:
-        replaced, state.pending = state.pending, None
-        if offer != state.published:
-            due_at = self._due_at(state, offer, row)
-            state.pending = _PendingUpdate(offer, row.version, row.as_of, pending_ack, due_at)
-            if replaced is None or replaced.due_at != due_at:
-                self._sequence += 1
-                heapq.heappush(self._due, (due_at, self._sequence, state))
+        """Replace the pending update of an offer, and the ack that waits for it."""
+        replaced, replaced_ack = state.pending, state.pending_ack
+        if offer == state.published:
+            state.pending = state.pending_ack = None
+        else:
+            state.pending, state.pending_ack, state.as_of = offer, pending_ack, row.as_of
             if pending_ack is not None:
                 pending_ack.retain()
-        if replaced is not None and replaced.pending_ack is not None:
-            replaced.pending_ack.release()
+            due_at = self._due_at(state, offer, row)
+            if replaced is None or due_at != state.due_at:
+                self._schedule(state, due_at)
+        if replaced_ack is not None:
+            replaced_ack.release()
+
+    def _schedule(self, state: _OfferState, due_at: float) -> None:
+        state.due_at = due_at
+        if due_at not in self._due:
+            heapq.heappush(self._times, due_at)
+        self._due[due_at].append(state)
 
     def _due_at(self, state: _OfferState, offer: ChannelStock, row: StockOffers) -> float:
-        now = self._clock()
+        """Where it is past, all that is due at once shares one time."""
         if state.published is None or offer.mode != state.published.mode:
-            return now
+            return _AT_ONCE
         interval_ms = row.publish_interval_ms.get(state.channel, self._interval_ms)
-        return max(now, state.published_at + self._stretch() * interval_ms / 1000)
+        due_at = state.published_at + self._stretch() * interval_ms / 1000
+        return due_at if due_at > self._clock() else _AT_ONCE
 
     def _load(self, channel: str, sku: str) -> _OfferState:
         state = _OfferState(join_key(channel, sku).encode(), channel, sku)
@@ -187,14 +195,15 @@ class Conflation:
             self._count -= len(states)
 
 
-def _row_of(state: _OfferState, pending: _PendingUpdate) -> ChannelUpdate:
-    offer = pending.offer
-    return ChannelUpdate(
-        channel=state.channel,
-        sku=state.sku,
-        quantity=offer.quantity,
-        mode=offer.mode,
-        preorder_remaining=offer.preorder_remaining,
-        version=pending.version,
-        as_of=pending.as_of,
+def _encode_row(state: _OfferState, offer: ChannelStock) -> bytes:
+    return encode(
+        ChannelUpdate(
+            channel=state.channel,
+            sku=state.sku,
+            quantity=offer.quantity,
+            mode=offer.mode,
+            preorder_remaining=offer.preorder_remaining,
+            version=state.version,
+            as_of=state.as_of,
+        )
     )

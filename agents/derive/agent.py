@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from itertools import islice
 
 import msgspec
@@ -19,7 +18,7 @@ from msgspec import Struct
 from stocktide.agents.dead_letters import BurstDetector
 from stocktide.agents.derive.rows import RowCollector
 from stocktide.agents.metrics import WorkerMetrics
-from stocktide.agents.publication_throttle import Stopwatch
+from stocktide.agents.publication_tick import Stopwatch
 from stocktide.streams.journal.record import (
     JournalReader,
     Position,
@@ -51,10 +50,17 @@ class _ShardState(Struct, frozen=True):
 
 
 class Derivation:
-    """Derives one journal. `app_id` prefixes the topics' names; a shard is a partition of the journal."""
+    """Derives one journal. `app_id` prefixes the topics' names; a shard is a partition of the journal. `work` measures
+    the time in which batches are decoded and rows are made."""
 
     def __init__(
-        self, positions: PublishedTable, positions_topic: str, publisher: Publisher, app_id: str, metrics: WorkerMetrics
+        self,
+        positions: PublishedTable,
+        positions_topic: str,
+        publisher: Publisher,
+        app_id: str,
+        metrics: WorkerMetrics,
+        work: Stopwatch,
     ) -> None:
         self._positions = positions
         self._positions_topic = positions_topic
@@ -62,13 +68,9 @@ class Derivation:
         self._app_id = app_id
         self._metrics = metrics
         self._bursts = BurstDetector()
-        self._stopwatch = Stopwatch(time.perf_counter)
+        self._work = work
         # By shard: the state since it was read from the table, valid within its epoch.
         self._shards: dict[int, _ShardState] = {}
-
-    def busy_seconds(self) -> float:
-        """Seconds of the event loop spent on decoding batches and making rows."""
-        return self._stopwatch.seconds()
 
     async def derive(self, chunk: Chunk, epoch: int) -> None:
         """Publish the rows of a chunk. Raises MembershipLost; may be called again with the same chunk."""
@@ -81,11 +83,11 @@ class Derivation:
             )
         reader = JournalReader(state.position)
         checkpoints = CheckpointWriter(chunk.partition, state.begun, state.bytes_since)
-        rows = await read_rows(chunk, reader, checkpoints, self._stopwatch)
+        rows = await read_rows(chunk, reader, checkpoints, self._work)
         if reader.position == state.position:
             return
         rows.add_burst_alerts(self._bursts)
-        made = await _make_rows(rows, self._stopwatch)
+        made = await _make_rows(rows, self._work)
         await asyncio.gather(
             *(self._publisher.publish(topic.full_name(self._app_id), topic_rows, epoch) for topic, topic_rows in made)
         )
@@ -114,13 +116,13 @@ class Derivation:
         self._metrics.derived_batch.set(position.batch)
 
 
-async def _make_rows(rows: RowCollector, stopwatch: Stopwatch) -> list[tuple[Topic, list[OutputRow]]]:
+async def _make_rows(rows: RowCollector, work: Stopwatch) -> list[tuple[Topic, list[OutputRow]]]:
     """The topics with rows, and their rows."""
     made: list[tuple[Topic, list[OutputRow]]] = []
     for topic, remaining in rows.by_topic():
         topic_rows: list[OutputRow] = []
         while True:
-            with stopwatch.running():
+            with work.running():
                 piece = list(islice(remaining, ROWS_PER_TURN))
             if not piece:
                 break
@@ -132,13 +134,13 @@ async def _make_rows(rows: RowCollector, stopwatch: Stopwatch) -> list[tuple[Top
 
 
 async def read_rows(
-    chunk: Chunk, reader: JournalReader, checkpoints: CheckpointWriter, stopwatch: Stopwatch
+    chunk: Chunk, reader: JournalReader, checkpoints: CheckpointWriter, work: Stopwatch
 ) -> RowCollector:
     """The rows of the chunk's valid batches; advances the reader."""
     rows = RowCollector()
     batches = 0
     for record in chunk.records:
-        with stopwatch.running():
+        with work.running():
             entry, before = decode_record(record.value), reader.position
             if reader.feed(record.offset, entry) is not RecordVerdict.BATCH or entry is None:
                 continue

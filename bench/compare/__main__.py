@@ -21,9 +21,11 @@ from rich.table import Table
 from bench.compare.contenders import CONTENDERS
 from bench.compare.rounds import KillResult, SpeedResult, kill_under_load, measure_speed
 from bench.compare.stores import ContenderUnavailable
-from bench.report import describe_machine, make_console, write_json
+from bench.report import MET_TEXT, describe_machine, make_console, write_json
 
 SPEED_SECONDS = 10.0
+# The goals of Stocktide's rate over 1,000 SKUs relative to that of another contender.
+RATIO_GOALS = {"lua": 0.7, "row-lock": 2.0}
 # If the output goes to a file.
 TABLE_WIDTH = 220
 # In units where the head says nothing else.
@@ -102,6 +104,21 @@ def make_table(results: list[ContenderResult]) -> Table:
     return table
 
 
+def describe_ratios(results: list[ContenderResult]) -> list[str]:
+    """A line for each goal whose two contenders took part; one that is absent is named."""
+    found = {result.name: result for result in results}
+    lines = []
+    for name, goal in RATIO_GOALS.items():
+        if (ours := found.get("stocktide")) is None or (theirs := found.get(name)) is None:
+            continue
+        if ours.speed is None or theirs.speed is None:
+            lines.append(f"Stocktide : {theirs.title}: ABSENT: {ours.missing or theirs.missing}")
+            continue
+        ratio = ours.speed.even.rate / theirs.speed.even.rate
+        lines.append(f"Stocktide : {theirs.title}: {ratio:.2f} (goal >= {goal}: {MET_TEXT[ratio >= goal]})")
+    return lines
+
+
 def _kill_text(kill: KillResult | None) -> str:
     if kill is None:
         return ""
@@ -134,6 +151,8 @@ def main(only: str, seconds: float) -> None:
         uvloop.run(compete_all())
     finally:
         console.print(make_table(results))
+        for line in describe_ratios(results):
+            console.print(line, highlight=False)
         console.print(
             f"{machine['cores']} cores ({machine['processor']}), {machine['memory_bytes'] / 2**30:.0f} GB, "
             f"{machine['system']}, Python {machine['python']}; load before: {machine['load_average'][0]:.1f}",

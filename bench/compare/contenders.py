@@ -20,7 +20,8 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 
 from bench.compare.stores import PostgresStore, StoreServer
-from bench.load import RESPONSE_SECONDS_MAX, BenchOrder, ReserveClient, ReserveOutcome, http_clients
+from bench.http_load import http_clients
+from bench.load import RESPONSE_SECONDS_MAX, BenchOrder, ReserveClient, ReserveOutcome
 from bench.orders import LINES_PER_EVENT, encode_order, movement_event, wait_until_applied
 from bench.plain_faust import PARTITIONS, plain_faust
 from bench.servers import BenchedProcess, ModuleProcess, run_servers

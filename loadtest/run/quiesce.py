@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -35,12 +35,19 @@ INPUT_TOPICS = ("orders", "movements")
 
 
 class InputBacklog:
-    """The records of topics that the worker's consumer group, named as the app, has not committed."""
+    """The records of topics that a consumer group, by default the one that decides, has not committed."""
 
-    def __init__(self, kafka: str, app_id: str, topics: Sequence[str] = INPUT_TOPICS, **security: Any) -> None:
+    def __init__(
+        self,
+        kafka: str,
+        app_id: str,
+        topics: Sequence[str] = INPUT_TOPICS,
+        group: str | None = None,
+        **security: Any,
+    ) -> None:
         # It joins no group, because it subscribes to nothing.
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=kafka, group_id=app_id, enable_auto_commit=False, **security
+            bootstrap_servers=kafka, group_id=group or app_id, enable_auto_commit=False, **security
         )
         self._topics = [f"{app_id}-{name}" for name in topics]
         self._partitions: list[TopicPartition] = []
@@ -64,8 +71,14 @@ class InputBacklog:
         return sum([ends[part] - (await self._consumer.committed(part) or 0) for part in self._partitions])
 
 
+class Backlog(Protocol):
+    """Records that are not consumed."""
+
+    async def count(self) -> int: ...
+
+
 async def wait_until_quiet(
-    backlog: InputBacklog,
+    backlog: Backlog,
     rows: Callable[[], int],
     held: Callable[[], int] = lambda: 0,
     holds_end_at: float = 0.0,

@@ -5,10 +5,7 @@ In: the settings. Out: findings. This module reads a `ClusterView`, `kafka_judge
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
@@ -33,6 +30,7 @@ from stocktide.streams.kafka.admin import (
     REQUEST_MS_MAX,
     admin_client,
 )
+from stocktide.streams.kafka.groups import committed_offsets
 from stocktide.streams.topics import TOPICS
 from stocktide.wait_for_servers import wait_for_kafka
 
@@ -98,13 +96,13 @@ async def _read_settings(
 
 async def _read_group_offsets(admin: AIOKafkaAdminClient, settings: Settings) -> tuple[GroupOffset, ...] | None:
     try:
-        committed: Mapping[TopicPartition, Any] = await admin.list_consumer_group_offsets(settings.app_id)
+        committed = await committed_offsets(admin, settings.app_id)
     except (GroupCoordinatorNotAvailableError, CoordinatorLoadInProgressError):
         return ()  # the group never existed: Kafka is creating the topic of the offsets
     except GroupAuthorizationFailedError:
         return None
     ours = {topic.full_name(settings.app_id) for topic in TOPICS}
-    parts = [part for part, at in committed.items() if at.offset >= 0 and part.topic in ours]
+    parts = [part for part in committed if part.topic in ours]
     if not parts:
         return ()
     consumer = AIOKafkaConsumer(**settings.kafka_client(), enable_auto_commit=False, request_timeout_ms=REQUEST_MS_MAX)
@@ -113,6 +111,4 @@ async def _read_group_offsets(admin: AIOKafkaAdminClient, settings: Settings) ->
         first, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
     finally:
         await consumer.stop()
-    return tuple(
-        GroupOffset(part.topic, part.partition, committed[part].offset, first[part], ends[part]) for part in parts
-    )
+    return tuple(GroupOffset(part.topic, part.partition, committed[part], first[part], ends[part]) for part in parts)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from stocktide.doctor.finding import Finding, good, note, unfit, wrong
 from stocktide.streams.kafka.admin import SAFE_BROKERS, SAFE_INSYNC_REPLICAS, SAFE_REPLICAS, topic_settings
+from stocktide.streams.kafka.groups import deciding_group, publishing_group
 from stocktide.streams.topics import JOURNAL, TOPICS, Topic
 
 # The topic of the committed offsets.
@@ -90,7 +91,10 @@ def judge_cluster(view: ClusterView, app_id: str, partitions: int) -> Iterator[F
                 yield from judge_retention(name, topic, found, view.brokers)
     yield from judge_brokers(view)
     if view.group_offsets is None:
-        yield note(f"how far the workers have read could not be looked at: allow Read on the group {app_id}")
+        yield note(
+            f"how far the workers have read could not be looked at: allow Read on the groups "
+            f"{deciding_group(app_id)} and {publishing_group(app_id)}"
+        )
     else:
         yield from judge_group_offsets(view.group_offsets)
 

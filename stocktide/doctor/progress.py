@@ -7,7 +7,7 @@ moved or has stood still for STALL_SECONDS: an idle system costs one poll, a sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ from stocktide.doctor.kafka import REACH_SECONDS_MAX
 from stocktide.errors import ServerUnreachable
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import REQUEST_MS_MAX, admin_client
+from stocktide.streams.kafka.groups import committed_offsets
 from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.settlement.stalls import STALL_SECONDS, PartStatus, Stall, StallDetector
@@ -41,7 +42,7 @@ POLL_SECONDS = 1.0
 # All polls together; each asks servers that may be slow.
 EXAMINE_SECONDS_MAX = 3 * STALL_SECONDS
 _FETCH_MS = 3_000
-# The topics of the workers' group.
+# The topics of the workers' groups.
 _CONSUMED = (ORDERS, MOVEMENTS, JOURNAL, STOCK)
 
 
@@ -62,6 +63,8 @@ async def examine_processes(settings: Settings) -> list[Finding]:
     running = next((each.ready for each in find_running_systems() if _is_meant(each.ready, settings)), None)
     if running is not None:
         places = [("the API", running.api, True), ("the worker", running.worker, True)]
+        if running.publisher:
+            places.append(("the worker that publishes", running.publisher, True))
     else:
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
         places = [("the API", f"http://{host}:{settings.port}", False)]
@@ -232,21 +235,21 @@ class _ProgressReader:
         app_id = self._app_id
         names = {topic.full_name(app_id): topic for topic in _CONSUMED}
         try:
-            committed: Mapping[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(app_id)
+            committed = await committed_offsets(self._admin, app_id)
         except (GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError, CoordinatorLoadInProgressError):
             return []  # hidden by the ACL, which another finding reports, or the group never existed
-        parts = [part for part, at in committed.items() if at.offset >= 0 and part.topic in names]
+        parts = [part for part in committed if part.topic in names]
         ends = await self._consumer.end_offsets(parts) if parts else {}
-        reason = "the workers' group does not commit: does a worker run, and what does its log say?"
+        reason = "the workers' groups do not commit: does a worker run, and what does its log say?"
         return [
             PartStatus(
                 f"{names[part.topic].name}-{part.partition}",
-                max(0, ends[part] - committed[part].offset),
-                committed[part].offset,
+                max(0, ends[part] - committed[part]),
+                committed[part],
                 reason,
                 part.topic,
                 part.partition,
-                committed[part].offset,
+                committed[part],
             )
             for part in parts
         ]

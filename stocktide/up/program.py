@@ -104,10 +104,13 @@ def parse_reasons(body: str) -> str:
     return text[:ANSWER_CHARACTERS_MAX]
 
 
-def stocktide_program(name: str, settings: Settings, address: str, log: Path, progress: Echo = silent) -> Program:
-    """`stocktide worker` or `stocktide api` with these settings."""
+def stocktide_program(
+    name: str, settings: Settings, address: str, logs: Path, progress: Echo = silent, command: str | None = None
+) -> Program:
+    """`stocktide worker` or `stocktide api` (`command`, by default named as the program) with these settings."""
     environ = {**os.environ, **settings.as_environment(), "PYTHONUNBUFFERED": "1"}
-    return Program(name, [sys.executable, "-m", "stocktide", name], environ, address, log, progress)
+    command_line = [sys.executable, "-m", "stocktide", command or name]
+    return Program(name, command_line, environ, address, logs / f"{name}.log", progress)
 
 
 def describe_end(status: int) -> str:

@@ -30,7 +30,8 @@ _OWNER_ONLY = 0o600
 
 @dataclass(frozen=True, slots=True)
 class ReadyFile:
-    """The ready file's content. `topics` maps our names to the broker's, `pids` a part to its process."""
+    """The ready file's content. `topics` maps our names to the broker's, `pids` a part to its process. `publisher` is
+    the address of the worker that publishes, where that is a process of its own."""
 
     api: str
     worker: str
@@ -39,11 +40,19 @@ class ReadyFile:
     app_id: str
     topics: dict[str, str]
     pids: dict[str, int]
+    publisher: str = ""
 
     @property
     def port(self) -> int:
         """The API's port."""
         return urlsplit(self.api).port or 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields; without `publisher` where there is none."""
+        content = asdict(self)
+        if not self.publisher:
+            del content["publisher"]
+        return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ class RunFile:
     def write(self, ready: ReadyFile) -> None:
         """Write or renew both."""
         with contextlib.suppress(OSError):
-            _write_atomically(self._data / RUN_FILE, {**asdict(ready), "partitions": self._partitions})
+            _write_atomically(self._data / RUN_FILE, {**ready.as_json(), "partitions": self._partitions})
         with contextlib.suppress(OSError):
             self._pointer.parent.mkdir(parents=True, exist_ok=True)
             _write_atomically(self._pointer, {"data": str(self._data)})
@@ -93,7 +102,7 @@ def prepare_ready_file(file: Path) -> None:
 def write_ready_file(file: Path, ready: ReadyFile) -> None:
     """Write it completely or not at all. Raises CommandError where it cannot be written."""
     try:
-        _write_atomically(file, asdict(ready))
+        _write_atomically(file, ready.as_json())
     except OSError as error:
         raise CommandError(f"the ready file {file} cannot be written: {error.strerror}") from error
 
@@ -137,7 +146,7 @@ def find_running_system(folder: Path) -> SystemDescription | None:
         if not _is_locked(data / LOCK_FILE):
             return None
         content: dict[str, Any] = json.loads((data / RUN_FILE).read_text())
-        ready = ReadyFile(**{spec.name: content[spec.name] for spec in fields(ReadyFile)})
+        ready = ReadyFile(**{spec.name: content[spec.name] for spec in fields(ReadyFile) if spec.name in content})
         return SystemDescription(data, int(content["partitions"]), ready)
     except (FileNotFoundError, NotADirectoryError):
         return None  # still starting, or no data folder

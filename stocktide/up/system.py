@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,20 @@ from stocktide.embedded.ports import is_port_free, pick_free_port
 from stocktide.embedded.process import rotate_log
 from stocktide.errors import CommandError, PortTaken
 from stocktide.progress import Echo, announce_if_slow
-from stocktide.settings import Settings
+from stocktide.settings import ALL, AUTO, DECIDE, PUBLISH, Settings
 from stocktide.streams.kafka.admin import TopicsError
 from stocktide.streams.topics import TOPICS
 from stocktide.up.preflight import check_servers
-from stocktide.up.program import stocktide_program
+from stocktide.up.program import Program, stocktide_program
 from stocktide.up.run_file import ReadyFile, RunFile, prepare_ready_file, write_ready_file
 from stocktide.up.supervisor import SupervisedProcess, Supervisor
 from stocktide.wait_for_servers import wait_for_topics
 
 # How often the size of the logs is checked.
 LOG_CHECK_SECONDS = 60.0
+
+# From so many cores on, deciding and publishing are processes of their own: API, two workers, Kafka and Redis.
+APART_CORES_MIN = 4
 
 WhenReady = Callable[[ReadyFile], Awaitable[None]]
 
@@ -60,6 +64,15 @@ class UpOptions:
             )
 
 
+def choose_role(role: str, cores: int) -> str:
+    """The role of the worker on this machine: ALL, or DECIDE beside a process that publishes. Raises CommandError."""
+    if role in (DECIDE, PUBLISH):
+        raise CommandError(
+            f"STOCKTIDE_WORKER_ROLE is {role}, but `stocktide up` runs both roles: leave it out, or set it to all"
+        )
+    return DECIDE if role == AUTO and cores >= APART_CORES_MIN else ALL
+
+
 class System:
     """The servers, the worker and the API of one `up`. Start once, supervise, stop."""
 
@@ -70,6 +83,7 @@ class System:
         self._logs = settings.data / "logs"
         self._run_file: RunFile | None = None
         self._ready_file_written = False
+        self._publisher_port = 0
         # In the order in which they are stopped.
         self._programs: list[SupervisedProcess] = []
         self._servers: list[SupervisedProcess] = []
@@ -86,11 +100,7 @@ class System:
                 await wait_for_topics(self._settings)
         except (TopicsError, KafkaError) as error:
             raise CommandError(str(error)) from error
-        settings = self._settings
-        self._programs = [
-            stocktide_program("api", settings, self.api, self._logs / "api.log", self._echo),
-            stocktide_program("worker", settings, self.worker, self._logs / "worker.log", self._echo),
-        ]
+        self._programs = list(self._make_programs())
         # A worker may wait for a command of its operator, which must find the system before it is ready.
         self._write_run_file()
         async with announce_if_slow(self._echo, "starting the worker and the API"):
@@ -138,6 +148,11 @@ class System:
         return f"http://127.0.0.1:{self._settings.worker_port}"
 
     @property
+    def publisher(self) -> str:
+        """The address of the worker that publishes, if that is a process of its own; else empty."""
+        return f"http://127.0.0.1:{self._publisher_port}" if self._publisher_port else ""
+
+    @property
     def ready(self) -> ReadyFile:
         """The content of the ready file."""
         settings = self._settings
@@ -149,6 +164,7 @@ class System:
             app_id=settings.app_id,
             topics={topic.name: topic.full_name(settings.app_id) for topic in TOPICS},
             pids={service.name: service.pid or 0 for service in (*self._programs, *self._servers)},
+            publisher=self.publisher,
         )
 
     def greeting(self) -> str:
@@ -173,7 +189,18 @@ class System:
         worker_port = settings.worker_port or pick_free_port(avoid=[port])
         if settings.worker_port and not is_port_free(worker_port):
             raise PortTaken("the worker", "127.0.0.1", worker_port, "set STOCKTIDE_WORKER_PORT to another")
-        self._settings = replace(settings, port=port, worker_port=worker_port)
+        role = choose_role(settings.worker_role, len(os.sched_getaffinity(0)))
+        if role == DECIDE:
+            self._publisher_port = pick_free_port(avoid=[port, worker_port])
+        self._settings = replace(settings, port=port, worker_port=worker_port, worker_role=role)
+
+    def _make_programs(self) -> Iterator[Program]:
+        settings, logs, echo = self._settings, self._logs, self._echo
+        yield stocktide_program("api", settings, self.api, logs, echo)
+        yield stocktide_program("worker", settings, self.worker, logs, echo)
+        if self.publisher:
+            own = replace(settings, worker_role=PUBLISH, worker_port=self._publisher_port)
+            yield stocktide_program("publisher", own, self.publisher, logs, echo, command="worker")
 
     async def _start_servers(self) -> None:
         data, options = self._settings.data, self._options

@@ -29,9 +29,10 @@ SCHEME = "chunked"
 # A chunk is the unit of redelivery: large enough to amortise Faust's cost per event, small enough that a redelivery
 # takes milliseconds.
 CHUNK_RECORDS_MAX = 1_000
-# A partition with buffered records is left out of a fetch and joins the next one, so this long poll bounds the latency.
-# Faust's default is 1,500 ms.
+# A partition whose records are buffered is left out of a fetch and joins the next one, so the long poll of such a fetch
+# bounds the latency. A fetch with all partitions returns at the first record, and may wait longer. Faust: 1,500 ms.
 FETCH_WAIT_MS_MAX = 100
+COMPLETE_FETCH_WAIT_MS_MAX = 500
 # Limit of a poll, after which the set of readable partitions is evaluated again.
 POLL_SECONDS_MAX = 0.2
 # Pause between checks of whether the tables are restored.
@@ -124,12 +125,12 @@ class ChunkConsumerThread(aiokafka.AIOKafkaConsumerThread):
     """Faust's consumer thread, which also reports each answered heartbeat to the app's `membership`."""
 
     async def on_start(self) -> None:
-        """Start the consumer and observe its heartbeats."""
+        """Start the consumer, observe its heartbeats and limit its fetches."""
         self._consumer = self._create_consumer(loop=self.thread_loop)
-        self._consumer._fetch_max_wait_ms = FETCH_WAIT_MS_MAX
         self.time_started = time.monotonic()
         await self._consumer.start()
         self._watch_heartbeats(self._consumer._coordinator)
+        limit_long_polls(self._consumer._fetcher)
 
     async def on_thread_stop(self) -> None:
         """Stop the consumer and leave the group: a static member would stay in it until its session timed out."""
@@ -150,6 +151,17 @@ class ChunkConsumerThread(aiokafka.AIOKafkaConsumerThread):
             return answered
 
         coordinator._do_heartbeat = do_heartbeat_and_confirm
+
+
+def limit_long_polls(fetcher: Any) -> None:
+    """Choose the wait of each fetch by whether partitions are left out of it."""
+    get_actions_per_node = fetcher._get_actions_per_node
+
+    def get_actions_and_limit_wait(assignment: Any) -> Any:
+        fetcher._fetch_max_wait_ms = FETCH_WAIT_MS_MAX if fetcher._records else COMPLETE_FETCH_WAIT_MS_MAX
+        return get_actions_per_node(assignment)
+
+    fetcher._get_actions_per_node = get_actions_and_limit_wait
 
 
 class _NoReadOffsets(defaultdict[Any, None]):

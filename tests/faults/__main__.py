@@ -30,6 +30,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True)
 @click.option("--two-workers", is_flag=True, help="Two workers from the start.")
+@click.option("--apart", is_flag=True, help="Each worker is two processes: deciding and publishing.")
 @click.option("--disk-mb", type=int, default=0, help="A disk of that size for the broker (tmpfs, as root).")
 @click.option("--keep", type=_FILE, metavar="DIR", help="Keep data, logs and history there.")
 @click.option("--report", "report_file", type=_FILE, metavar="FILE", help="Write the report there as JSON.")
@@ -42,6 +43,7 @@ def main(
     orders: float,
     brokers: str,
     two_workers: bool,
+    apart: bool,
     disk_mb: int,
     keep: Path | None,
     report_file: Path | None,
@@ -62,7 +64,7 @@ def main(
         ]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--only") from error
-    cluster_options = ClusterOptions(brokers=int(brokers), second_worker=two_workers, disk_mb=disk_mb)
+    cluster_options = ClusterOptions(brokers=int(brokers), second_worker=two_workers, apart=apart, disk_mb=disk_mb)
     for fault in faults:
         if (reason := unavailable_reason(fault, cluster_options)) is not None:
             click.echo(f"cannot be made here: {fault.name}: {reason}")

@@ -31,12 +31,14 @@ READY_SECONDS_MAX = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """The parts of a cluster. `second_worker` runs from the start; otherwise it joins and leaves as a fault. With
-    `disk_mb` the single broker has its own disk of that size, which requires root."""
+    """The parts of a cluster. `second_worker` runs from the start; otherwise it joins and leaves as a fault. `apart`:
+    each worker is two processes, one that decides and one that publishes. With `disk_mb` the single broker has its own
+    disk of that size, which requires root."""
 
     brokers: int = 1
     replica: bool = True
     second_worker: bool = False
+    apart: bool = False
     disk_mb: int = 0
     park_seconds: int = PARK_SECONDS
     launcher: Sequence[str] = LAUNCHER
@@ -44,7 +46,8 @@ class ClusterOptions:
 
 class Cluster:
     """The processes under test. `workers` and `apis` are supervised. `primary` is the Redis that all proxies point to
-    at first; a failover exchanges `primary` and `replica`."""
+    at first; a failover exchanges `primary` and `replica`. `publishers` are the workers that publish, where these are
+    processes of their own; the first and the second belong to the worker of that number."""
 
     def __init__(self, folder: Path, shape: ClusterOptions) -> None:
         self.folder = folder
@@ -54,15 +57,18 @@ class Cluster:
         self.primary = CrashableRedis("redis-1", folder)
         self.replica = CrashableRedis("redis-2", folder) if shape.replica else None
         self._worker_names = ("w1", "w2")
+        self._publisher_names = ("p1", "p2") if shape.apart else ()
         self._api_names = tuple(f"api-{number + 1}" for number in range(APIS))
-        self.proxies = TcpProxies([*self._worker_names, *self._api_names, "replica"], folder / "links.log")
+        self._names = (*self._worker_names, *self._publisher_names, *self._api_names)
+        self.proxies = TcpProxies([*self._names, "replica"], folder / "links.log")
         self.workers: list[SystemProcess] = []
+        self.publishers: list[SystemProcess] = []
         self.apis: list[SystemProcess] = []
         self._stack = AsyncExitStack()
 
     @property
     def members(self) -> list[SystemProcess]:
-        return [*self.workers, *self.apis]
+        return [*self.workers, *self.publishers, *self.apis]
 
     async def start(self) -> None:
         """Start everything, and wait until it is ready."""
@@ -73,21 +79,32 @@ class Cluster:
         await asyncio.gather(self.brokers.start(), self.primary.start())
         self._stack.push_async_callback(self.proxies.stop)
         await self.proxies.start()
-        self.proxies.redirect([*self._worker_names, *self._api_names, "replica"], self.primary.port)
+        self.proxies.redirect([*self._names, "replica"], self.primary.port)
         if self.replica is not None:
             self._stack.push_async_callback(self.replica.stop)
             await self.replica.start()
             await self.start_replication()
         await ensure_topics(self.brokers.address, APP_ID, PARTITIONS)
-        self.workers = [self._member(name, "worker") for name in self._worker_names]
+        role = "decide" if self.shape.apart else "all"
+        self.workers = [self._member(name, "worker", role) for name in self._worker_names]
+        self.publishers = [self._member(name, "worker", "publish") for name in self._publisher_names]
         self.apis = [self._member(name, "api") for name in self._api_names]
-        started = [*self.workers[: 1 + self.shape.second_worker], *self.apis]
+        workers = 1 + self.shape.second_worker
+        started = [*self.workers[:workers], *self.publishers[:workers], *self.apis]
         for member in started:
             self._stack.push_async_callback(member.stop)
             await member.start()
         if not self.shape.second_worker:
-            self._stack.push_async_callback(self.workers[1].stop)
+            self._stack.push_async_callback(self.stop_second_worker)
         await self.wait_ready()
+
+    async def start_second_worker(self) -> None:
+        """Start the second worker. Does not wait until it is ready."""
+        await asyncio.gather(*(process.start() for process in (*self.workers[1:], *self.publishers[1:])))
+
+    async def stop_second_worker(self) -> None:
+        """Stop the second worker in order."""
+        await asyncio.gather(*(process.stop() for process in (*self.workers[1:], *self.publishers[1:])))
 
     async def _mount(self, folder: Path) -> None:
         await asyncio.to_thread(folder.mkdir)
@@ -106,9 +123,9 @@ class Cluster:
 
     def redirect_all(self, port: int | None = None) -> None:
         """Redirect all proxies to the primary, or to `port`."""
-        self.proxies.redirect([*self._worker_names, *self._api_names], port or self.primary.port)
+        self.proxies.redirect(self._names, port or self.primary.port)
 
-    def _member(self, name: str, kind: str) -> SystemProcess:
+    def _member(self, name: str, kind: str, role: str = "") -> SystemProcess:
         environ = {
             "PYTHONUNBUFFERED": "1",
             "STOCKTIDE_APP_ID": APP_ID,
@@ -119,6 +136,8 @@ class Cluster:
             "STOCKTIDE_PARK_SECONDS": str(self.shape.park_seconds),
             "STOCKTIDE_LOG_LEVEL": "INFO",
         }
+        if role:
+            environ["STOCKTIDE_WORKER_ROLE"] = role
         return SystemProcess(name, kind, self.folder, environ, self.shape.launcher)
 
     async def wait_ready(self) -> None:

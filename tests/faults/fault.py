@@ -19,6 +19,8 @@ Component = Literal["worker", "api", "redis", "kafka", "client"]
 FAILPOINT_SECONDS_MAX = 20.0
 # The probability per pass: the process is then busy, and not at its first record.
 FAILPOINT_PROBABILITY = 0.1
+# The failpoints that a worker passes which publishes; the others are of deciding.
+POINTS_OF_BOTH, POINTS_OF_PUBLISHING = ("before_commit",), ("in_recovery",)
 
 
 class FaultNotInjected(Exception):
@@ -39,12 +41,14 @@ class FaultContext:
         """How long a process is stopped: mostly briefly, sometimes longer than its session in the group."""
         return self.rng.uniform(0.3, 2.5) if self.rng.random() < 0.8 else self.rng.uniform(11.0, 13.0)
 
-    def worker(self) -> SystemProcess:
-        """The active worker: the first one, or the other one while the first is down."""
-        return next(
-            (worker for worker in self.cluster.workers if worker.supervised and worker.is_running),
-            self.cluster.workers[0],
-        )
+    def worker(self, point: str = "") -> SystemProcess:
+        """The active worker: the first one, or the other one while the first is down. Where deciding and publishing are
+        apart, one of both; with a failpoint, one that passes it."""
+        pools = [self.cluster.workers, self.cluster.publishers][: 1 + self.cluster.shape.apart]
+        if len(pools) > 1 and point not in ("", *POINTS_OF_BOTH):
+            pools = pools[1:] if point in POINTS_OF_PUBLISHING else pools[:1]
+        pool = self.rng.choice(pools) if len(pools) > 1 else pools[0]
+        return next((worker for worker in pool if worker.supervised and worker.is_running), pool[0])
 
     def api(self) -> SystemProcess:
         return self.rng.choice(self.cluster.apis)

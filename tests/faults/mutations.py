@@ -197,10 +197,10 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
             Edit(
                 "agents/channel_stock/conflation.py",
-                "            state.pending = None\n",
-                "            state.pending = None\n            state.count += 1\n",
+                "                    state.pending = state.pending_ack = None\n",
+                "                    state.pending = state.pending_ack = None\n                    state.count += 1\n",
             ),
-            Edit("agents/channel_stock/conflation.py", "version=pending.version", "version=state.count"),
+            Edit("agents/channel_stock/conflation.py", "version=state.version", "version=state.count"),
             Edit(
                 "api/feeds/channel.py",
                 "if row.version < held.version or (row.version == held.version and row.data == held.data):",
@@ -216,10 +216,9 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "agents/channel_stock/conflation.py",
-                "        if offer != state.published:\n            due",
+                "        if offer == state.published:\n",
                 "        before = state.published\n"
-                "        if before is None or offer.mode != before.mode or offer.quantity < before.quantity:\n"
-                "            due",
+                "        if before is not None and offer.mode == before.mode and offer.quantity >= before.quantity:\n",
             ),
         ),
     ),
@@ -284,11 +283,11 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "agents/derive/agent.py",
-                "        rows = await read_rows(chunk, reader, checkpoints, self._stopwatch)\n",
+                "        rows = await read_rows(chunk, reader, checkpoints, self._work)\n",
                 "        if state.position.batch > 60 and not hasattr(self, '_halted'):\n"
                 "            self._halted = True\n"
                 "            await asyncio.sleep(18)\n"
-                "        rows = await read_rows(chunk, reader, checkpoints, self._stopwatch)\n",
+                "        rows = await read_rows(chunk, reader, checkpoints, self._work)\n",
             ),
         ),
     ),

@@ -36,7 +36,7 @@ STARTUP_POINTS = ("in_takeover", "in_recovery")
 
 async def kill_at(context: FaultContext, kind: str, point: str) -> str:
     """SIGKILL at a failpoint, in the midst of the work; the process manager starts it again."""
-    member = context.worker() if kind == "worker" else context.api()
+    member = context.worker(point) if kind == "worker" else context.api()
     exits = len(member.exits)
     member.arm(f"{point}=kill:{FAILPOINT_PROBABILITY}")
     await wait_for_exit(member, exits)
@@ -45,7 +45,7 @@ async def kill_at(context: FaultContext, kind: str, point: str) -> str:
 
 async def stop_at(context: FaultContext, kind: str, point: str) -> str:
     """SIGSTOP at a failpoint; SIGCONT after a second or two, or after longer than the group waits for a member."""
-    member = context.worker() if kind == "worker" else context.api()
+    member = context.worker(point) if kind == "worker" else context.api()
     seconds = context.stopped_seconds()
     member.arm(f"{point}=stop:{FAILPOINT_PROBABILITY}", stopped_seconds=seconds)
     await wait_for_stop_and_continue(member, seconds)
@@ -54,7 +54,7 @@ async def stop_at(context: FaultContext, kind: str, point: str) -> str:
 
 async def kill_at_startup(context: FaultContext, point: str) -> str:
     """SIGKILL of the worker, and again at a failpoint on its way back; the process manager starts it a second time."""
-    worker = context.worker()
+    worker = context.worker(point)
     worker.arm(f"{point}=kill", sticky=True)
     try:
         await signal_and_wait(worker)
@@ -66,7 +66,7 @@ async def kill_at_startup(context: FaultContext, point: str) -> str:
 
 async def stop_at_startup(context: FaultContext, point: str) -> str:
     """SIGKILL of the worker, and SIGSTOP at a failpoint on its way back; SIGCONT later."""
-    worker = context.worker()
+    worker = context.worker(point)
     seconds = context.stopped_seconds()
     worker.arm(f"{point}=stop", stopped_seconds=seconds, sticky=True)
     try:
@@ -124,45 +124,50 @@ async def restart_worker(context: FaultContext) -> str:
     return ""
 
 
-async def _start_second_worker(context: FaultContext) -> SystemProcess:
-    second = context.cluster.workers[1]
-    if second.supervised:
+async def _start_second_worker(context: FaultContext) -> None:
+    if context.cluster.workers[1].supervised:
         raise FaultNotInjected("the second worker is there")
-    await second.start()
-    return second
+    await context.cluster.start_second_worker()
 
 
 async def second_worker_joins(context: FaultContext) -> str:
     """A second worker joins the group and leaves it in order some seconds later."""
-    second = await _start_second_worker(context)
+    await _start_second_worker(context)
     await context.pause(4, 9)
-    await second.stop()
+    await context.cluster.stop_second_worker()
     return ""
 
 
 async def second_worker_takes_over(context: FaultContext) -> str:
     """A second worker joins and the first one is stopped for longer than its session: the shard moves to the second,
     and the first one resumes late. The second leaves at the end."""
-    first, second = context.cluster.workers[0], await _start_second_worker(context)
+    cluster = context.cluster
+    first = [*cluster.workers[:1], *cluster.publishers[:1]]
+    await _start_second_worker(context)
     try:
         await context.pause(4, 6)
         seconds = context.rng.uniform(11, 14)
-        first.pause(seconds)
+        for process in first:
+            process.pause(seconds)
         await asyncio.sleep(seconds)
-        first.send_signal(signal.SIGCONT)
+        for process in first:
+            process.send_signal(signal.SIGCONT)
         await context.pause(2, 4)
     finally:
-        first.send_signal(signal.SIGCONT)
-        await second.stop()
+        for process in first:
+            process.send_signal(signal.SIGCONT)
+        await cluster.stop_second_worker()
     return ""
 
 
 async def second_worker_is_killed(context: FaultContext) -> str:
     """A second worker joins and is killed: the group notices when its session has run out."""
-    second = await _start_second_worker(context)
+    cluster = context.cluster
+    await _start_second_worker(context)
     await context.pause(4, 7)
-    second.send_signal(signal.SIGKILL)
-    await second.stop()
+    for process in (*cluster.workers[1:], *cluster.publishers[1:]):
+        process.send_signal(signal.SIGKILL)
+    await cluster.stop_second_worker()
     await context.pause(1, 11)
     return ""
 

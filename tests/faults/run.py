@@ -34,7 +34,7 @@ from stocktide.loadtest.oracle.history import (
     RunStarted,
 )
 from stocktide.loadtest.oracle.judge import LiveJudge
-from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, InputBacklog, wait_until_quiet
+from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, wait_until_quiet
 from stocktide.loadtest.run.recording import RecordingSubscriber, RequestRecorder, recorders
 from stocktide.retry import poll_until
 from tests.faults.cluster import APP_ID, Cluster, ClusterOptions
@@ -44,7 +44,7 @@ from tests.faults.faults import PAUSE_SECONDS_MAX, ScheduledFault, plan_faults
 from tests.faults.load import ScenarioRates, ScenarioRunner
 from tests.faults.recording_clients import RecordingClients
 from tests.faults.scenarios import CHANNELS, HOLD_SECONDS_USUAL, SKUS
-from tests.harness.workers import CONSUMED_TOPICS
+from tests.harness.workers import AllBacklogs, all_backlogs
 
 # Concurrent faults; they touch different components.
 CONCURRENT_FAULTS_MAX = 3
@@ -296,7 +296,7 @@ class FaultInjectionRun:
                 member.extra_environ = {}
                 member.send_signal(signal.SIGTERM)
         if not cluster.shape.second_worker:
-            await cluster.workers[1].stop()
+            await cluster.stop_second_worker()
 
     # Rest
 
@@ -306,7 +306,7 @@ class FaultInjectionRun:
         began = loop.time()
         self._log("coming to rest")
         await cluster.wait_ready()
-        async with InputBacklog(cluster.brokers.address, APP_ID, CONSUMED_TOPICS) as backlog:
+        async with all_backlogs(cluster.brokers.address, APP_ID) as backlog:
             unquiet = [await self._wait_until_quiet(backlog, reader, 0.0)]
             await asyncio.sleep(max(HOLD_SECONDS_USUAL, cluster.shape.park_seconds) + EXPIRY_STEP_SECONDS)
             unquiet.append(await self._wait_until_quiet(backlog, reader, QUIET_SECONDS))
@@ -316,7 +316,7 @@ class FaultInjectionRun:
         self._result.rest_seconds = loop.time() - began
 
     @staticmethod
-    async def _wait_until_quiet(backlog: InputBacklog, reader: TopicReader, quiet_seconds: float) -> str:
+    async def _wait_until_quiet(backlog: AllBacklogs, reader: TopicReader, quiet_seconds: float) -> str:
         def rows() -> int:
             reader.check()
             return reader.rows

@@ -68,8 +68,9 @@ async def test_promises_are_kept_through_a_few_faults(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path) -> None:
-    shape = ClusterOptions(park_seconds=PARK_SECONDS_FULL)
+@pytest.mark.parametrize("apart", [False, True], ids=["all", "apart"])
+async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path, apart: bool) -> None:
+    shape = ClusterOptions(park_seconds=PARK_SECONDS_FULL, apart=apart)
     faults = [fault for fault in select_faults(()) if unavailable_reason(fault, shape) is None]
     options = FaultRunOptions(
         folder=tmp_path,
@@ -80,7 +81,7 @@ async def test_promises_are_kept_through_hundreds_of_faults(tmp_path: Path) -> N
         rates=ScenarioRates(wide=0.1, breadth=FULL),
         shape=shape,
     )
-    report = await run(options, "long")
+    report = await run(options, "long-apart" if apart else "long")
     assert report.passed, "see the report above"
     if options.seconds >= SOAK_SECONDS:
         assert report.injected >= 300 and report.commands >= 500_000

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from stocktide.embedded.ports import pick_free_port
 from stocktide.loadtest.run.quiesce import InputBacklog
 from stocktide.streams.kafka.admin import ensure_topics
+from stocktide.streams.kafka.groups import DECIDED_TOPICS, PUBLISHED_TOPICS, deciding_group, publishing_group
 from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.kafka.publish import Publisher, make_producer
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
@@ -32,8 +33,6 @@ from tests.harness.eventually import eventually
 from tests.harness.process import CommandResult, StocktideProcess, run_stocktide
 
 PARTITIONS = 4
-# The topics whose offsets a worker's group commits.
-CONSUMED_TOPICS = ("orders", "movements", "journal", "stock")
 # Each of these takes a second or two on a quiet machine.
 WAIT_SECONDS_MAX = 60.0
 
@@ -159,9 +158,29 @@ class WorkerGroup:
         return found
 
     async def uncommitted(self) -> int:
-        """The group's lag on all topics that it consumes, in records."""
-        async with InputBacklog(self.kafka, self.app_id, CONSUMED_TOPICS) as backlog:
+        """The lag of both groups on all topics that they consume, in records."""
+        async with all_backlogs(self.kafka, self.app_id) as backlog:
             return await backlog.count()
+
+
+class AllBacklogs:
+    """The backlogs of both groups of the workers, as one."""
+
+    def __init__(self, backlogs: Sequence[InputBacklog]) -> None:
+        self._backlogs = backlogs
+
+    async def count(self) -> int:
+        """The uncommitted records. Raises KafkaError."""
+        return sum([await backlog.count() for backlog in self._backlogs])
+
+
+@asynccontextmanager
+async def all_backlogs(kafka: str, app_id: str) -> AsyncIterator[AllBacklogs]:
+    """What the workers have not committed of all topics that they consume."""
+    groups = ((deciding_group(app_id), DECIDED_TOPICS), (publishing_group(app_id), PUBLISHED_TOPICS))
+    backlogs = [InputBacklog(kafka, app_id, [topic.name for topic in topics], group) for group, topics in groups]
+    async with AsyncExitStack() as stack:
+        yield AllBacklogs([await stack.enter_async_context(backlog) for backlog in backlogs])
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ from stocktide.ops.backup.backup import BackupError, back_up
 from stocktide.ops.backup.restore import RestoreError, restore, run
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import admin_client, ensure_topics
+from stocktide.streams.kafka.groups import committed_offsets
 from stocktide.streams.topics import (
     ALERTS,
     CHANNEL_STOCK,
@@ -116,8 +117,8 @@ async def commit(settings: Settings, offsets: Mapping[Topic, int]) -> None:
 async def committed(settings: Settings) -> dict[str, int]:
     """The committed offset of partition 0 of each topic."""
     async with admin_client(settings.kafka) as admin:
-        found = await admin.list_consumer_group_offsets(settings.app_id)
-    return {part.topic.removeprefix(f"{settings.app_id}-"): at.offset for part, at in found.items()}
+        found = await committed_offsets(admin, settings.app_id)
+    return {part.topic.removeprefix(f"{settings.app_id}-"): offset for part, offset in found.items()}
 
 
 async def saved(settings: Settings, folder: Path) -> Backup:

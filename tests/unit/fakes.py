@@ -113,6 +113,8 @@ class RecordingPublisher:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failures: list[Exception] = []
+        # Writes that wait for the gate.
+        self.waiting = 0
 
     @property
     def epoch(self) -> int:
@@ -128,7 +130,9 @@ class RecordingPublisher:
     async def publish(
         self, topic: str, rows: Iterable[OutputRow], epoch: int, to_partition: Callable[[bytes], int] | None = None
     ) -> dict[int, int]:
+        self.waiting += 1
         await self.gate.wait()
+        self.waiting -= 1
         if self.failures:
             raise self.failures.pop()
         if not self.membership.holds(epoch):

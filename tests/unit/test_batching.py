@@ -131,6 +131,10 @@ async def test_an_answer_that_is_late_is_a_timeout_and_affects_no_other(decider:
     patient = asyncio.create_task(batcher.submit(pay("c"), soon()))
     with pytest.raises(TimeoutError):
         await hasty
+    # The timer goes on to the next deadline.
+    hasty = asyncio.create_task(batcher.submit(pay("d"), asyncio.get_running_loop().time() + 0.01))
+    with pytest.raises(TimeoutError):
+        await hasty
     decider.open.set()
     assert (await first).result.order_id == "a"
     assert (await patient).result.order_id == "c"

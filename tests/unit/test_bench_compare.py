@@ -14,17 +14,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bench.compare.__main__ import ContenderResult, make_table
+from bench.compare.__main__ import ContenderResult, describe_ratios, make_table
 from bench.compare.rounds import check_consistency, stock_for
 from bench.compare.stores import ContenderUnavailable, PostgresStore, StoreServer
+from bench.http_load import HttpReserveClient, http_clients
 from bench.load import (
     RETRY_SECONDS,
     BenchOrder,
-    HttpReserveClient,
     ReserveOutcome,
     ScheduledLoad,
     draw_orders,
-    http_clients,
     send_orders,
     silence,
 )
@@ -256,3 +255,11 @@ async def test_valkey_loses_its_last_writes_unless_it_syncs_always(
 def test_a_contender_that_is_not_installed_is_listed_as_absent() -> None:
     made = make_table([ContenderResult("row-lock", "PostgreSQL", missing="not installed")])
     assert list(made.columns[1].cells) == ["ABSENT: not installed"]
+
+
+def test_a_ratio_to_a_contender_that_is_absent_says_so_by_name() -> None:
+    found = [
+        ContenderResult("stocktide", "Stocktide"),
+        ContenderResult("row-lock", "PostgreSQL", missing="not installed"),
+    ]
+    assert describe_ratios(found) == ["Stocktide : PostgreSQL: ABSENT: not installed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from stocktide.agents.channel_stock.agent import StockAgent
 from stocktide.agents.metrics import WorkerMetrics
+from stocktide.agents.publication_tick import PublicationTick
 from stocktide.streams.kafka.transport import Chunk
 from tests.harness.eventually import eventually
 from tests.unit.fakes import FakeEvent, FakeRecord, FakeTable, RecordingPublisher
@@ -36,9 +38,9 @@ class StockHarness:
         self.compared: list[int] = []
         self.agent = self.next_agent()
 
-    def next_agent(self, partitions: Iterable[int] = (2,)) -> StockAgent:
+    def next_agent(self, partitions: Iterable[int] = range(4)) -> StockAgent:
         """An agent whose table is restored for `partitions`."""
-        agent = StockAgent(self.table, self.publisher, TOPIC, 10, WorkerMetrics())  # type: ignore[arg-type]
+        agent = StockAgent(self.table, self.publisher, TOPIC, 10, WorkerMetrics(), PublicationTick(time.monotonic))  # type: ignore[arg-type]
         agent.on_restored(partitions, self.compare)
         return agent
 
@@ -128,3 +130,26 @@ async def test_after_a_crash_the_rows_since_the_commit_are_folded_again_to_the_s
 async def test_bytes_that_are_no_row_stop_nothing(stock: StockHarness) -> None:
     await stock.process_all(b"{bad", row("A", 1, 5))
     assert len(stock.publisher.topics[TOPIC]) == 1
+
+
+async def test_what_is_due_in_several_partitions_is_written_at_one_tick(stock: StockHarness) -> None:
+    events = [event_of(row(f"S{partition}", 1, 5), partition=partition) for partition in range(4)]
+    stock.publisher.gate.clear()
+    for event in events:
+        await stock.agent.process_chunk(event.value, event)
+    await asyncio.sleep(0.05)
+    assert stock.publisher.waiting == 4
+    stock.publisher.gate.set()
+    await eventually(lambda: all(event.acked for event in events))
+
+
+async def test_a_partition_that_takes_no_rows_does_not_hold_up_the_others(stock: StockHarness) -> None:
+    stock.publisher.gate.clear()
+    blocked = await stock.process(row("A", 1, 5))
+    await eventually(lambda: stock.publisher.waiting == 1)
+    other = event_of(row("B", 1, 5), partition=1)
+    await stock.agent.process_chunk(other.value, other)
+    await eventually(lambda: stock.publisher.waiting == 2)
+    assert not blocked.acked
+    stock.publisher.gate.set()
+    await eventually(lambda: blocked.acked and other.acked)

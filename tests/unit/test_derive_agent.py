@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from stocktide.agents.dead_letters import BURST_DEAD_LETTERS
 from stocktide.agents.derive.agent import Derivation
 from stocktide.agents.metrics import WorkerMetrics
+from stocktide.agents.publication_tick import Stopwatch
 from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, encode_record, marker
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.transport import Chunk
@@ -34,7 +36,7 @@ POSITIONS = "t-journal-positions"
 
 
 def derivation_of(publisher: RecordingPublisher, positions: FakeTable) -> Derivation:
-    return Derivation(positions, POSITIONS, publisher, "t", WorkerMetrics())  # type: ignore[arg-type]
+    return Derivation(positions, POSITIONS, publisher, "t", WorkerMetrics(), Stopwatch(time.monotonic))  # type: ignore[arg-type]
 
 
 def batch(number: int, term: int = 1, owner: str = "w", **parts: Any) -> bytes:

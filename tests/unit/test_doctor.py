@@ -160,7 +160,7 @@ def test_unreadable_settings_are_reported_and_not_guessed() -> None:
     assert wrongs(reported) == []
     assert sum("allow DescribeConfigs on it" in what for what in notes(reported)) == len(TOPICS)
     assert sum("allow DescribeConfigs on the cluster" in what for what in notes(reported)) == 1
-    assert sum("allow Read on the group s" in what for what in notes(reported)) == 1
+    assert sum("allow Read on the groups s and s:publish" in what for what in notes(reported)) == 1
 
 
 def test_records_deleted_unread_and_a_topic_made_anew_are_wrong() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from stocktide.agents import partition_workers
 from stocktide.agents.partition_workers import PartitionWorkers
+from stocktide.agents.publication_tick import PublicationTick
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.transport import Chunk
 from tests.unit.fakes import FakeEvent, FakeMembership, chunk_of
@@ -108,7 +110,7 @@ async def test_a_chunk_of_an_earlier_epoch_is_not_begun(handler: RecordingHandle
 async def test_a_worker_that_gathers_hands_over_what_waits_as_one_chunk_and_acks_all_of_it(
     handler: RecordingHandler,
 ) -> None:
-    workers = PartitionWorkers("t", handler, FakeMembership(), merge_seconds=0.05)
+    workers = PartitionWorkers("t", handler, FakeMembership(), tick=PublicationTick(time.monotonic))
     events = [FakeEvent(chunk_of(b"x", start=start)) for start in range(5)]
     await workers.feed(events[0])
     await asyncio.sleep(0.01)
@@ -130,43 +132,7 @@ async def test_what_is_too_much_for_one_call_goes_with_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(partition_workers, limit, most)
-    workers = PartitionWorkers("t", handler, FakeMembership(), merge_seconds=0.02)
+    workers = PartitionWorkers("t", handler, FakeMembership(), tick=PublicationTick(time.monotonic))
     await finish(workers, *(FakeEvent(chunk_of(*values, start=len(values) * number)) for number in range(4)))
     assert [offset for some in handler.offsets for offset in some] == list(range(4 * len(values)))
     assert [len(some) for some in handler.offsets] == sizes
-
-
-async def calls_of(worked_each: float, waited_each: float) -> tuple[list[float], list[int]]:
-    """The start times and sizes of the calls of a gathering worker that is fed six records 5 ms apart."""
-    begun: list[float] = []
-    sizes: list[int] = []
-    worked = 0.0
-    clock = asyncio.get_running_loop().time
-
-    async def handle(chunk: Chunk, epoch: int) -> None:
-        nonlocal worked
-        begun.append(clock())
-        sizes.append(len(chunk.records))
-        worked += worked_each
-        await asyncio.sleep(waited_each)
-
-    workers = PartitionWorkers("t", handle, FakeMembership(), merge_seconds=0.001, busy_seconds=lambda: worked)
-    await workers.feed(FakeEvent(chunk_of(b"x", start=0)))
-    for start in range(1, 6):
-        await asyncio.sleep(0.005)
-        await workers.feed(FakeEvent(chunk_of(b"x", start=start)))
-    await finish(workers)
-    return begun, sizes
-
-
-async def test_a_worker_that_gathers_rests_longer_the_longer_a_call_worked() -> None:
-    worked = 0.1 / partition_workers.REST_FACTOR
-    begun, sizes = await calls_of(worked_each=worked, waited_each=0.0)
-    assert sizes == [1, 5], "what arrived meanwhile is one chunk"
-    assert 0.1 <= begun[1] - begun[0] <= partition_workers.MERGE_SECONDS_MAX + 0.05
-
-
-async def test_what_a_call_waited_for_makes_a_worker_rest_no_longer() -> None:
-    begun, sizes = await calls_of(worked_each=0.0, waited_each=0.06)
-    assert sizes == [1, 5]
-    assert 0.06 <= begun[1] - begun[0] < 0.06 * partition_workers.REST_FACTOR

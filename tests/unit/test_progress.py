@@ -13,7 +13,7 @@ from faust.types import TP
 from redis.asyncio import Redis
 
 from stocktide.agents.partition_workers import ChunkInProgress, PartitionWorkers
-from stocktide.agents.progress import LedgerProgress, RedisProbe, WorkerProgress
+from stocktide.agents.progress import ConsumingApp, Deciding, LedgerProgress, RedisProbe, WorkerProgress
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.topics import ORDERS, STOCK
@@ -89,6 +89,7 @@ class FakeWorker:
         self.producer = RefusingProducer()
         self.publisher = Publisher(self.producer, self.membership)  # type: ignore[arg-type]
         self.steps = {"expiry": StepStatus()}
+        self.decides = True
 
     async def _handle(self, *_: Any) -> None:
         raise AssertionError
@@ -97,11 +98,12 @@ class FakeWorker:
         app: Any = SimpleNamespace(membership=self.membership, consumer=self.consumer, tables=self.tables)
         stock: Any = SimpleNamespace(status=lambda _: self.due)
         submitter: Any = SimpleNamespace(trouble=None)
-        servers: tuple[Any, Any] = self.redis, self.kafka
+        redis: Any = self.redis
+        kafka: Any = self.kafka
         relay = self.relay
-        progress = WorkerProgress(
-            "s", app, {ORDERS: self.workers}, stock, lambda: relay, self.publisher, submitter, self.steps, *servers
-        )
+        deciding = Deciding(lambda: relay, submitter, self.steps, redis) if self.decides else None
+        consuming = ConsumingApp(app, {ORDERS: self.workers}, self.publisher, stock)
+        progress = WorkerProgress("s", [consuming], kafka, deciding)
         return {standing.part: standing for standing in await progress.statuses()}
 
 
@@ -182,6 +184,15 @@ async def test_what_is_assigned_elsewhere_or_not_yet_is_no_part_of_this_worker(w
     worker.consumer.oldest[ORDERS_0] = 11
     worker.membership.end()
     assert not any(part.startswith("consuming") for part in await worker.look())
+
+
+async def test_a_worker_that_only_publishes_watches_no_redis(worker: FakeWorker) -> None:
+    worker.decides = False
+    worker.consumer.oldest[ORDERS_0] = 11
+    worker.redis.trouble = "Redis does not answer"
+    found = await worker.look()
+    assert not {"redis", "settling", "expiry", "timer expiry"} & set(found)
+    assert found["consuming s-orders-0"].reason == "its handler has not ended"
 
 
 async def test_a_topic_that_refuses_rows_is_reported_until_it_accepts(monkeypatch: pytest.MonkeyPatch) -> None:

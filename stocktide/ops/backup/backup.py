@@ -36,6 +36,7 @@ from stocktide.ops.backup.archive import (
 from stocktide.settings import Settings
 from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import admin_client, inspect_topics
+from stocktide.streams.kafka.groups import committed_offsets
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.topics import (
     ADJUSTMENTS,
@@ -139,17 +140,17 @@ def _check_positions(folder: Path, copies: list[PartitionCopy]) -> None:
 
 
 async def _read_committed(settings: Settings) -> tuple[CommittedOffset, ...]:
-    """The committed offsets of the workers' group; none where no worker ever ran."""
+    """The committed offsets of the workers' groups; none where no worker ever ran."""
     names = {topic.full_name(settings.app_id): topic.name for topic in BACKUP_ORDER}
     async with admin_client(settings.kafka, **settings.kafka_access()) as admin:
         try:
-            found: Mapping[TopicPartition, Any] = await admin.list_consumer_group_offsets(settings.app_id)
+            found = await committed_offsets(admin, settings.app_id)
         except GroupCoordinatorNotAvailableError:
             return ()
     return tuple(
-        CommittedOffset(names[part.topic], part.partition, at.offset)
-        for part, at in sorted(found.items())
-        if part.topic in names and at.offset >= 0
+        CommittedOffset(names[part.topic], part.partition, offset)
+        for part, offset in sorted(found.items())
+        if part.topic in names
     )
 
 

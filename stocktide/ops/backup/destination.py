@@ -16,6 +16,7 @@ from stocktide.errors import CommandError
 from stocktide.ops.backup.archive import ArchiveError, Manifest
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import admin_client, inspect_topics
+from stocktide.streams.kafka.groups import deciding_group, publishing_group
 from stocktide.streams.topics import JOURNAL, TOPICS
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
@@ -40,7 +41,8 @@ async def check_destination(settings: Settings, manifest: Manifest) -> None:
         raise ArchiveError(f"the backup holds topics that this version does not know: {', '.join(unknown)}")
     await _check_empty(settings)
     async with admin_client(settings.kafka, **settings.kafka_access()) as admin:
-        await _check_group(admin, settings.app_id)
+        for group in (deciding_group(settings.app_id), publishing_group(settings.app_id)):
+            await _check_group(admin, group)
     await _check_redis(settings, manifest)
 
 
@@ -54,7 +56,8 @@ async def _check_empty(settings: Settings) -> None:
     if written := sorted({part.topic for part, end in ends.items() if end}):
         raise RestoreError(
             f"topic {written[0]} was written to already: a backup is restored into an empty Kafka, or under another "
-            f"STOCKTIDE_APP_ID; to begin anew, delete the topics {settings.app_id}-* and the group {settings.app_id}"
+            f"STOCKTIDE_APP_ID; to begin anew, delete the topics {settings.app_id}-* and the groups "
+            f"{deciding_group(settings.app_id)} and {publishing_group(settings.app_id)}"
         )
 
 

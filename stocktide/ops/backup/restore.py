@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from rich.progress import Progress, TaskID
 
@@ -39,6 +39,7 @@ from stocktide.streams.kafka.admin import (
     admin_client,
     ensure_topics,
 )
+from stocktide.streams.kafka.groups import commit_offsets
 from stocktide.streams.topics import (
     INPUT_RETENTION_MS,
     JOURNAL,
@@ -140,22 +141,12 @@ async def restore(settings: Settings, folder: Path, manifest: Manifest, progress
             writer = _Writer(settings, folder, manifest, producer, admin, progress)
             for topic in RESTORE_ORDER:
                 if topic is JOURNAL:
-                    await _commit(settings, writer.committed)
+                    await commit_offsets(settings.kafka_client(), settings.app_id, writer.committed)
                 for copy in manifest.copies:
                     if copy.topic == topic.name:
                         await writer.write(topic, copy)
     finally:
         await producer.stop()
-
-
-async def _commit(settings: Settings, committed: dict[TopicPartition, int]) -> None:
-    """Commit the offsets for the workers' group."""
-    if not committed:
-        return
-    client = {**settings.kafka_client(), "group_id": settings.app_id}
-    async with AIOKafkaConsumer(**client, enable_auto_commit=False) as consumer:
-        consumer.assign(list(committed))
-        await consumer.commit(committed)
 
 
 class _Writer:
