@@ -6,7 +6,6 @@ In: a coroutine to run. Out: its result, or a cancelled run once a signal asks t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
@@ -21,12 +20,12 @@ GC_THRESHOLD = (50_000, 50, 100)
 def run_main(main: Coroutine[Any, Any, None]) -> None:
     """Run to the end, on uvloop where it is installed."""
     gc.set_threshold(*GC_THRESHOLD)
-    # The policy, not `uvloop.run`: the loops of Faust's threads are made by it too.
-    with contextlib.suppress(ImportError):
+    try:
         import uvloop
-
-        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(main)
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
 
 
 def configure_logging(level: str, quiet: Iterable[str] = (), silent: Iterable[str] = ()) -> None:

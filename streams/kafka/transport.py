@@ -189,7 +189,9 @@ class ChunkConsumer(aiokafka.Consumer):
         self._read_offset = _NoReadOffsets()
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
-        return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        # The kind of loop that the process runs on: uvloop, where it is installed.
+        thread_loop = type(self.loop)()
+        return ChunkConsumerThread(self, loop=self.loop, thread_loop=thread_loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
         """Fetch, and yield (partition, message) for each chunk."""
