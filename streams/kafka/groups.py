@@ -12,7 +12,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
 from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
@@ -74,6 +74,8 @@ async def adopt_offsets(client: Mapping[str, Any], app_id: str) -> None:
                     if part.topic in published and at.offset >= 0 and part not in own
                 }
                 await commit_offsets(client, app_id, missing)
+            except GroupAuthorizationFailedError:
+                raise
             except KafkaError:
                 # The broker still loads the offsets; or a worker has joined meanwhile, which has adopted them.
                 if attempt == ADOPTIONS_MAX:
