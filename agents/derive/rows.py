@@ -38,16 +38,14 @@ from stocktide.tables.ledger.raw_decision import (
     PackedOrder,
     PackedSku,
     RawDecision,
+    is_parked,
     unpack_movement,
     unpack_offers,
     unpack_order,
     unpack_sku,
 )
 from stocktide.tables.ledger.records import Alert, PolicyRow, RepairRow
-from stocktide.tables.views import PARKED, is_order, published_movement, published_order, published_stock
-
-# Occurs in each parked record, and rarely in others.
-_PARKED = PARKED.encode()
+from stocktide.tables.views import published_movement, published_order, published_stock
 
 
 class RowCollector:
@@ -66,7 +64,7 @@ class RowCollector:
         """Add a batch; it is newer than all before."""
         batch = decision.batch
         for order in decision.orders:
-            if order.changed and _is_order(order):
+            if order.changed and not is_parked(order.record):
                 self._orders[order.order_id] = (order, batch)
         for movement in decision.movements:
             if movement.changed:
@@ -123,11 +121,6 @@ class RowCollector:
             yield topic, iter(rows)
 
 
-def _is_order(row: PackedOrder) -> bool:
-    """False for parked events. The record is decoded only if it may be parked."""
-    return _PARKED not in bytes(row.record) or is_order(unpack_order(row.record))
-
-
 def _order_row(row: PackedOrder, batch: int) -> OutputRow:
     return row.order_id.encode(), encode(published_order(row.order_id, unpack_order(row.record), batch))
 
@@ -138,7 +131,7 @@ def _movement_row(row: PackedMovement, batch: int) -> OutputRow:
 
 
 def _stock_row(row: PackedSku, batch: int) -> OutputRow:
-    document = published_stock(row.sku, unpack_sku(row.record), unpack_offers(row.offers), batch)
+    document = published_stock(row.sku, unpack_sku(row.record), unpack_offers(row), batch)
     return row.sku.encode(), encode(document)
 
 

@@ -7,13 +7,15 @@ Differences in packing only (the order of a map, explicit defaults, `()` for an 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import structs
 
 from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.packed import unpack_order, unpack_sku
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
 
 # `parked`: events that wait for their order, stored under its key; they are in no table.
@@ -30,11 +32,11 @@ _MODULUS = 1 << (8 * _BYTES)
 _NEVER = 1 << 62
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
-_DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
-    "sku": msgspec.msgpack.Decoder(SkuRecord),
-    "order": msgspec.msgpack.Decoder(OrderRecord),
-    "movement": msgspec.msgpack.Decoder(MovementRecord),
-    "registry": msgspec.msgpack.Decoder(RegistryRecord),
+_DECODERS: dict[str, Callable[[bytes], Record]] = {
+    "sku": unpack_sku,
+    "order": unpack_order,
+    "movement": msgspec.msgpack.Decoder(MovementRecord).decode,
+    "registry": msgspec.msgpack.Decoder(RegistryRecord).decode,
 }
 
 
@@ -105,8 +107,7 @@ def stored_kind(kind: Kind) -> StoredKind:
 
 def decode(kind: Kind, packed: bytes) -> Record:
     """Decode a record of that kind from Redis or the journal. Raises msgspec.MsgspecError."""
-    record: Record = _DECODERS[stored_kind(kind)].decode(packed)
-    return record
+    return _DECODERS[stored_kind(kind)](packed)
 
 
 def kind_of(record: Record) -> Kind:

@@ -17,27 +17,32 @@ from msgspec import Struct, field
 
 from stocktide.streams.topics import join_key
 from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, decode, stored_kind
-from stocktide.tables.audit.raw_batch import (
-    NIL,
-    PackedCounters,
-    PackedDecision,
-    pack,
-    unpack_applied,
-    unpack_counted,
-    unpack_decision,
-    unpack_ends,
-    unpack_results,
-)
 from stocktide.tables.derived_rows import StoredRow
 from stocktide.tables.history.sku_history import apply_deltas
 from stocktide.tables.ledger.client import LedgerLimits
-from stocktide.tables.ledger.records import SkuRecord, check_format
+from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.ledger.packed import order_end, unpack_counters, unpack_order
+from stocktide.tables.ledger.raw_decision import (
+    RawDecision,
+    decode_raw_decision,
+    unpack_effects,
+    unpack_patches,
+)
+from stocktide.tables.ledger.records import SkuRecord
+from stocktide.tables.views import PARKED
 
 # The cause of an effect after which a row is not checked: the state before was wrong.
 REPAIR = "repair"
 _BATCH_BYTES = 8
-# The outcome of a batch that only writes rows again.
-_RESTATED = "restated"
+_NIL = b"\xc0"
+
+
+class _Applied(Struct):
+    applied_at: int
+
+
+_unpack_applied = msgspec.msgpack.Decoder(_Applied).decode
+_pack = msgspec.msgpack.Encoder().encode
 
 
 class Discrepancy(Struct):
@@ -127,15 +132,14 @@ class JournalFold:
             elif row.record is None:
                 self._kept[row.kind].pop(row.key, None)
             else:
-                self._store(row.kind, row.key, row.batch, pack(row.record))
+                self._store(row.kind, row.key, row.batch, _pack(row.record))
 
     def add(self, payload: bytes) -> int:
         """Fold the next batch; returns its number. Raises msgspec.MsgspecError if the payload is invalid."""
-        decision = unpack_decision(payload)
-        check_format(decision.format)
+        decision = decode_raw_decision(payload)
         batch = self.batch = decision.batch
         self.at = max(self.at, decision.at)
-        restating = _is_restating(bytes(decision.results))
+        restating = any(result.outcome == Outcome.RESTATED for result in decision.results)
         for order in decision.orders:
             if order.changed:
                 packed = bytes(order.record)
@@ -152,12 +156,12 @@ class JournalFold:
             level = None if policy.policy is None else dict(policy.policy)
             self.policies[_policy_key(policy.channel, policy.sku)] = (batch, level)
         registry = bytes(decision.registry)
-        if registry != NIL:
+        if registry != _NIL:
             self._store("registry", "", batch, registry)
         for repair in decision.repairs:
-            if bytes(repair.after) == NIL and repair.subject == "sku":
+            if repair.after is None and repair.subject == "sku":
                 self._kept["sku"].pop(repair.key, None)
-            elif bytes(repair.after) == NIL and repair.subject == "movement":
+            elif repair.after is None and repair.subject == "movement":
                 self._kept["movement"].pop(repair.key, None)
         return batch
 
@@ -170,16 +174,16 @@ class JournalFold:
 
     def _is_over(self, kind: Kind, packed: bytes) -> bool:
         if kind == "order":
-            ends = unpack_ends(packed)
-            if ends.state == "parked":
-                return not ends.parked
-            if ends.ended_at is None:
+            state, ended_at = order_end(packed)
+            if state == PARKED:
+                return not unpack_order(packed).parked
+            if ended_at is None:
                 return False
             limits = self._limits
-            kept_ms = limits.refused_retention_ms if ends.state == "rejected" else limits.order_retention_ms
-            return ends.ended_at + kept_ms <= self._as_of_ms + EXPIRY_MARGIN_MS
+            kept_ms = limits.refused_retention_ms if state == "rejected" else limits.order_retention_ms
+            return ended_at + kept_ms <= self._as_of_ms + EXPIRY_MARGIN_MS
         if kind == "movement":
-            until = unpack_applied(packed).applied_at + self._limits.movement_retention_ms
+            until = _unpack_applied(packed).applied_at + self._limits.movement_retention_ms
             return until <= self._as_of_ms + EXPIRY_MARGIN_MS
         return False
 
@@ -192,12 +196,14 @@ class JournalFold:
 
     # Checking
 
-    def _add_skus(self, decision: PackedDecision) -> None:
-        if not decision.skus and not decision.patches.rows:
+    def _add_skus(self, decision: RawDecision) -> None:
+        patches = unpack_patches(decision.patches)
+        if not decision.skus and not patches.rows:
             return
+        effects = unpack_effects(decision)
         deltas: dict[str, dict[str, int]] = {}
         counts: dict[str, int] = {}
-        for effect in decision.effects:
+        for effect in effects:
             sku = effect.sku
             counts[sku] = counts.get(sku, 0) + 1
             sums = deltas.setdefault(sku, {})
@@ -206,31 +212,31 @@ class JournalFold:
                     sums[name] = sums.get(name, 0) + units
             if effect.cause[0] == REPAIR:
                 self.discrepancies.pop(sku, None)
-                counts[sku] = -len(decision.effects)  # not checked
+                counts[sku] = -len(effects)  # not checked
         rows = {row.sku: bytes(row.record) for row in decision.skus}
-        for patch in decision.patches.rows:
+        for patch in patches.rows:
             before = self._kept["sku"].get(patch.sku)
             record = None if before is None else decode("sku", before[_BATCH_BYTES:])
             assert record is None or isinstance(record, SkuRecord)
-            rows[patch.sku] = pack(patch.apply_to(record, decision.patches.channels))
+            rows[patch.sku] = _pack(patch.apply_to(record, patches.channels))
         for sku, packed in rows.items():
             if counts.get(sku, 0) >= 0:
                 self._check(decision.batch, sku, packed, deltas.get(sku, {}), counts.get(sku, 0))
             self._store("sku", sku, decision.batch, packed)
         self.patched.difference_update(row.sku for row in decision.skus)
-        self.patched.update(patch.sku for patch in decision.patches.rows)
+        self.patched.update(patch.sku for patch in patches.rows)
 
     def _check(self, batch: int, sku: str, packed: bytes, deltas: dict[str, int], effects: int) -> None:
         before = self._kept["sku"].get(sku)
         if self._start and (before is None or int.from_bytes(before[:_BATCH_BYTES]) <= self._start):
             return  # the base row may have been set back by a late writer
-        was = PackedCounters(0) if before is None else unpack_counted(memoryview(before)[_BATCH_BYTES:])
-        now = unpack_counted(packed)
-        expected = was.counters
+        version_was, was = (0, {}) if before is None else unpack_counters(memoryview(before)[_BATCH_BYTES:])
+        version, now = unpack_counters(packed)
+        expected = dict(was)
         for name, units in deltas.items():
             expected[name] = expected.get(name, 0) + units
-        off = counter_deltas(now.counters, expected)
-        version_off = now.version - was.version - effects
+        off = counter_deltas(now, expected)
+        version_off = version - version_was - effects
         restated = (
             not effects
             and before is not None
@@ -259,11 +265,6 @@ class JournalFold:
         known.restated = known.restated or restated
         if not known:
             del self.discrepancies[sku]
-
-
-def _is_restating(results: bytes) -> bool:
-    # The substring is searched first, to decode few batches; it may also occur in an id.
-    return _RESTATED.encode() in results and any(each.outcome == _RESTATED for each in unpack_results(results))
 
 
 def _policy_key(channel: str, sku: str) -> str:

@@ -27,7 +27,8 @@ from stocktide.streams.journal.record import (
     RecordVerdict,
     decode_record,
 )
-from stocktide.tables.ledger.records import Decision, decode_decision, decode_decision_head
+from stocktide.tables.ledger.raw_decision import decode_decision, decode_decision_head
+from stocktide.tables.ledger.records import Decision
 from stocktide.tables.recovery.journal_scan import READ_SECONDS_MAX, follow, is_position_in
 
 # The first window; later windows are sized to about WINDOW_BYTES, which bounds their time and memory for batches of any

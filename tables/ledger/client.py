@@ -20,15 +20,9 @@ from stocktide.errors import StocktideError
 from stocktide.streams.contract.times import now_ms as clock_ms
 from stocktide.streams.topics import DAY_MS, HOUR_MS, IDS_RETENTION_MS, JOURNAL_RECORD_BYTES_MAX
 from stocktide.tables.ledger.commands import Command
-from stocktide.tables.ledger.records import (
-    Decision,
-    MovementRecord,
-    Offer,
-    OrderRecord,
-    RegistryRecord,
-    SkuRecord,
-    decode_decision,
-)
+from stocktide.tables.ledger.packed import unpack_order, unpack_sku
+from stocktide.tables.ledger.raw_decision import decode_decision
+from stocktide.tables.ledger.records import Decision, MovementRecord, Offer, OrderRecord, RegistryRecord, SkuRecord
 from stocktide.tables.ledger.scripts import Script, key_prefix
 
 # A page is one Lua call, which blocks Redis: a few ms.
@@ -126,9 +120,8 @@ class ChannelItem(Struct, frozen=True, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_ORDER = msgspec.msgpack.Decoder(OrderRecord)
 _MOVEMENT = msgspec.msgpack.Decoder(MovementRecord)
-_SKU = msgspec.msgpack.Decoder(tuple[SkuRecord, tuple[Offer, ...]])
+_SKU = msgspec.msgpack.Decoder(tuple[msgspec.Raw, tuple[Offer, ...]])
 _ITEMS = msgspec.msgpack.Decoder(tuple[ChannelItem, ...])
 _KNOWN = msgspec.msgpack.Decoder(KnownSkus)
 _POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any]])
@@ -159,7 +152,7 @@ class Ledger:
     async def read_order(self, order_id: str) -> LedgerRead[OrderRecord | None]:
         """An order; None if it is unknown (parked events alone are no order)."""
         answer = await self._ask("order", order_id)
-        record = _ORDER.decode(answer[3]) if answer[3] else None
+        record = unpack_order(answer[3]) if answer[3] else None
         return _read(answer, record if record is not None and record.state != "parked" else None)
 
     async def read_movement(self, warehouse: str, movement_id: str) -> LedgerRead[MovementRecord | None]:
@@ -170,7 +163,10 @@ class Ledger:
     async def read_sku(self, sku: str) -> LedgerRead[tuple[SkuRecord, tuple[Offer, ...]] | None]:
         """A SKU and its offer on every known channel."""
         answer = await self._ask("sku", sku)
-        return _read(answer, _SKU.decode(answer[3]) if answer[3] else None)
+        if not answer[3]:
+            return _read(answer, None)
+        record, offers = _SKU.decode(answer[3])
+        return _read(answer, (unpack_sku(record), offers))
 
     async def read_channel(
         self, channel: str, skus: Sequence[str] | None, cursor: str, limit: int

@@ -1,4 +1,4 @@
-"""All outcomes of the ledger. `lua/includes/outcomes.lua` holds the same list; a test compares them.
+"""All outcomes of the ledger. Lua gets the same list from here (`tables/ledger/codes.py`).
 
 Expected refusals are outcomes, never exceptions.
 """
@@ -9,7 +9,8 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The ledger's decision on a command, or on one line of it."""
+    """The ledger's decision on a command, or on one line of it. Records hold its place in this list: a new outcome goes
+    to the end, and none is removed."""
 
     # accepted
     RESERVED = "reserved"

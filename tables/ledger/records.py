@@ -1,14 +1,14 @@
-"""The ledger's records and decisions, as Lua packs them.
+"""The ledger's records and decisions.
 
-In: msgpack from Redis or from the journal. Out: typed records. Lua omits nil, zero and empty tables, so every such
-field has a default here. Times are ms since the epoch; quantities are whole units.
+In: msgpack from Redis or from the journal, in format 1 by these names, in format 2 by position
+(`tables.ledger.packed`, `tables.ledger.raw_decision`). Out: typed records. In maps Lua omits nil, zero and empty
+tables, so every such field has a default here. Times are ms since the epoch; quantities are whole units.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct, field, structs
 
 from stocktide.tables.ledger.commands import Origin
@@ -155,7 +155,8 @@ class ChannelRecord(Struct, frozen=True, omit_defaults=True):
 
 
 class RegistryRecord(Struct, frozen=True, omit_defaults=True):
-    """All known channels, in the order they became known, and the current sweep (`None`: none).
+    """All known channels, in the order they became known, and the current sweep (`None`: none). `as_of` is the batch
+    that last changed a channel or its policy (0: before this was stored).
 
     During a sweep: `fresh` channels became known since it began, the policies of `waived` ones changed, and were
     `before` until then (`()`: without fields).
@@ -164,6 +165,7 @@ class RegistryRecord(Struct, frozen=True, omit_defaults=True):
     names: tuple[str, ...] = ()
     channels: dict[str, ChannelRecord] = field(default_factory=dict)
     sweep_from: str | None = None
+    as_of: int = 0
     fresh: dict[str, bool] = field(default_factory=dict)
     waived: dict[str, bool] = field(default_factory=dict)
     before: dict[str, dict[str, Any] | tuple[()]] = field(default_factory=dict)
@@ -181,13 +183,11 @@ class Offer(Struct, frozen=True, array_like=True):
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
-    """The outcome of one command. `order_id` or `warehouse`+`id` is the key of its record, if it has one."""
+    """The outcome of one command, and its order, if it is about one (None in the head of a decision)."""
 
     outcome: str
     replayed: bool = False
     order_id: str | None = None
-    warehouse: str | None = None
-    id: str | None = None
     detail: str | None = None
 
 
@@ -388,26 +388,3 @@ class Decision(DecisionFrame, frozen=True, array_like=True):
     def order(self, order_id: str) -> OrderRecord | None:
         """The record of an order in this batch."""
         return next((row.record for row in self.orders if row.order_id == order_id), None)
-
-
-DECISION_FORMAT = 1
-_HEAD = msgspec.msgpack.Decoder(DecisionHead)
-_DECISION = msgspec.msgpack.Decoder(Decision)
-
-
-def check_format(format: int) -> None:
-    """Raise `msgspec.ValidationError` if a payload has another format than this version reads."""
-    if format != DECISION_FORMAT:
-        raise msgspec.ValidationError(f"a payload of format {format}; this version reads {DECISION_FORMAT}")
-
-
-def decode_decision(payload: bytes) -> Decision:
-    """Decode a journal payload. Raises `msgspec.DecodeError` if Lua's format differs from this module."""
-    decision = _DECISION.decode(payload)
-    check_format(decision.format)
-    return decision
-
-
-def decode_decision_head(payload: bytes) -> DecisionHead:
-    """Decode only the head of a journal payload. Raises `msgspec.DecodeError`."""
-    return _HEAD.decode(payload)

@@ -22,8 +22,8 @@ from stocktide.streams.backoff import doubling_pauses
 from stocktide.tables.ledger.client import AppliedBatch, LedgerError
 from stocktide.tables.ledger.commands import Command
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.raw_decision import RawDecision, decode_raw_decision
-from stocktide.tables.ledger.records import DecisionHead, Result, decode_decision_head
+from stocktide.tables.ledger.raw_decision import RawDecision, decode_decision_head, decode_raw_decision
+from stocktide.tables.ledger.records import DecisionHead, Result
 from stocktide.tables.settlement.listener import Settlement, SettlementListener
 
 # A token has 16 random hex digits; no two attempts share one.

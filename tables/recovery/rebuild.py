@@ -21,7 +21,7 @@ from stocktide.streams.topics import HOUR_MS
 from stocktide.tables.derived_rows import RebuildSource
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.control import LedgerControl, RedoStep, ServerState, StepRefused
-from stocktide.tables.ledger.records import decode_decision_head
+from stocktide.tables.ledger.raw_decision import decode_decision_head
 from stocktide.tables.recovery.journal_scan import LostTail, Superseded, follow, newest_position_in
 from stocktide.tables.recovery.redo import Writes, make_writes
 

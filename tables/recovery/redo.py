@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct
 
 from stocktide.streams.topics import DAY_MS
 from stocktide.tables.derived_rows import StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.raw_decision import decode_raw_decision
+from stocktide.tables.ledger.packed import first_due
+from stocktide.tables.ledger.raw_decision import decode_raw_decision, unpack_order
 from stocktide.tables.ledger.records import Moved, MovementRecord, OrderRecord, SkuRecord
 from stocktide.tables.views import PARKED
 
@@ -43,27 +44,6 @@ class _Patches(Struct, frozen=True, array_like=True):
     rows: tuple[_Patch, ...] = ()
 
 
-class _Line(Struct):
-    sku: str
-    reserved: int = 0
-
-
-class _ParkedEvent(Struct):
-    bytes: int = 0
-
-
-class _OrderKeys(Struct):
-    """The fields of an order that its index keys and time to live depend on."""
-
-    state: str
-    placed_at: int = 0
-    expires_at: int | None = None
-    ended_at: int | None = None
-    wait_at: int | None = None
-    lines: tuple[_Line, ...] = ()
-    parked: tuple[_ParkedEvent, ...] = ()
-
-
 class _CountedLine(Struct):
     sku: str
     outcome: str
@@ -79,19 +59,9 @@ class _CountKeys(Struct):
     lines: tuple[_CountedLine, ...] = ()
 
 
-class _Mode(Struct):
-    due: int = 0
-
-
-class _SkuKeys(Struct):
-    modes: dict[str, _Mode] = field(default_factory=dict)
-
-
 _decode_patches = msgspec.msgpack.Decoder(_Patches).decode
 _decode_moves = msgspec.msgpack.Decoder(tuple[Moved, ...]).decode
-_order_keys = msgspec.msgpack.Decoder(_OrderKeys).decode
 _count_keys = msgspec.msgpack.Decoder(_CountKeys).decode
-_sku_keys = msgspec.msgpack.Decoder(_SkuKeys).decode
 _encode = msgspec.msgpack.Encoder().encode
 _NIL = b"\xc0"
 # Stands in the record of every count in parts, and in hardly any other.
@@ -117,13 +87,13 @@ class Writes:
         self.at = max(self.at, decision.at)
         for order in decision.orders:
             if order.changed:
-                self._add_order(order.order_id, bytes(order.record))
+                self._add_order(order.order_id, bytes(order.record), unpack_order(order.record))
         for movement in decision.movements:
             if movement.changed:
                 until = decision.at + self._limits.movement_retention_ms
                 self._add_movement(f"{movement.warehouse}\n{movement.id}", bytes(movement.record), until)
         for sku in decision.skus:
-            self._add_sku(sku.sku, bytes(sku.record))
+            self._add_sku(sku.sku, bytes(sku.record), first_due(sku.record))
         patches = _decode_patches(decision.patches)
         for patch in patches.rows:
             self._add_patch(patch, patches.channels)
@@ -151,10 +121,11 @@ class Writes:
         """Add a row of a derived topic, unless its retention is over."""
         record = row.record
         if isinstance(record, SkuRecord):
-            self._add_sku(row.key, _encode(record))
+            packed = _encode(record)
+            self._add_sku(row.key, packed, first_due(packed))
         elif isinstance(record, OrderRecord):
             if self._kept_until(record.state, record.ended_at) > now_ms:
-                self._add_order(row.key, _encode(record))
+                self._add_order(row.key, _encode(record), record)
         elif isinstance(record, MovementRecord):
             until = record.applied_at + self._limits.movement_retention_ms
             if until > now_ms:
@@ -179,10 +150,9 @@ class Writes:
         names = _encode((list(kept), expiries, gone, indexed, dropped, patches, self._moves, self.at))
         return names, *kept.values(), *(entry[0] for entry in expiring.values())
 
-    def _add_sku(self, sku: str, record: bytes) -> None:
-        self._put(f"sku:{sku}", record, None)
-        dues = [mode.due for mode in _sku_keys(record).modes.values() if mode.due]
-        self._index("dwells", sku, min(dues, default=None))
+    def _add_sku(self, sku: str, packed: bytes, due: int | None) -> None:
+        self._put(f"sku:{sku}", packed, None)
+        self._index("dwells", sku, due)
         self._index("skus", sku, 0)
         self._index("patched", sku, None)
         self._patches.pop(sku, None)
@@ -209,19 +179,18 @@ class Writes:
             dues = {Outcome.COUNTING: 0, Outcome.PARTS_MISSING: count.at + DAY_MS}
             self._index("counts", key, dues.get(Outcome(count.outcome)))
 
-    def _add_order(self, order_id: str, record: bytes) -> None:
-        order = _order_keys(record)
+    def _add_order(self, order_id: str, packed: bytes, order: OrderRecord) -> None:
         name = f"order:{order_id}"
         deadlines = [at for at in (order.expires_at, order.wait_at) if at is not None]
         self._index("deadlines", order_id, min(deadlines, default=None))
-        self._index("waiting", order_id, sum(event.bytes for event in order.parked) or None)
+        self._index("waiting", order_id, sum(event.get("bytes", 0) for event in order.parked) or None)
         if order.state == PARKED and not order.parked:
             self._values[name] = None
             return
         for line in order.lines:
             self._index(f"held:{line.sku}", order_id, order.placed_at if line.reserved else None)
         final = order.state in FINAL_STATES
-        self._put(name, record, self._kept_until(order.state, order.ended_at) if final else None)
+        self._put(name, packed, self._kept_until(order.state, order.ended_at) if final else None)
 
     def _kept_until(self, state: str, ended_at: int | None) -> int:
         """The time at which a final order's record expires, ms; far in the future for any other."""

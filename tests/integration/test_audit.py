@@ -12,6 +12,7 @@ import msgspec
 from stocktide.embedded import EmbeddedKafka
 from stocktide.streams.topics import ALERTS, AUDIT, RESERVATIONS
 from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.packed import unpack_sku
 from stocktide.tables.ledger.scripts import key_prefix
 from tests.harness.events import order_placed, placed_and_paid
 from tests.harness.eventually import eventually
@@ -43,8 +44,8 @@ async def test_what_was_spoiled_beside_live_traffic_is_found_and_repaired_and_no
 
     prefix = key_prefix(group.app_id)
     async with connect(group.redis) as redis:
-        record = msgspec.msgpack.decode(await redis.get(prefix + "sku:B"))
-        record["counters"]["on_hand@SH1"] -= 40
+        record = unpack_sku(await redis.get(prefix + "sku:B"))
+        record.counters["on_hand@SH1"] -= 40
         await redis.set(prefix + "sku:B", msgspec.msgpack.encode(record))
         await redis.delete(prefix + "order:p7")
         await redis.zrem(prefix + "deadlines", "held")

@@ -57,7 +57,7 @@ _KINDS = tuple(kind for kind, weight in KINDS for _ in range(weight))
 _AGES_S = (0, 0, 0, 0, 0, 0, 3, 10, 40, 60, 61, 600, 1200, 3_600, 50_000, 86_399, 86_400, 86_401, -5, -300, -600, -601)
 # ms that pass before a batch; some are just as long as a hold, a dwell or the wait of a parked event.
 _PASSING_MS = (0, 1, 1_000, 1_000, 4_000, 5_000, 15_000, 60_000, 3_600_000)
-_POLICY_FIELDS: dict[str, Sequence[Any]] = {
+POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "share": (1.0, 1.0, 0.5, 0.3, 0.0),
     "buffer": (0, 1, 3),
     "max_listed": (0, 4, 8, 20),
@@ -72,7 +72,7 @@ _POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "warehouses": (("SH1",), ("BJ1", "SH1"), ("GZ1", "BJ1")),
 }
 # A few whole policies to vary: single fields seldom switch a channel's mode.
-_POLICIES: tuple[dict[str, Any], ...] = (
+POLICIES: tuple[dict[str, Any], ...] = (
     {},
     {"safety_threshold": 4, "below_threshold": "preorder", "preorder_cap": 15},
     {"safety_threshold": 6, "resume_threshold": 9, "below_threshold": "preorder", "preorder_cap": 9},
@@ -240,8 +240,8 @@ class _RunBuilder:
         sku = self.one(SKUS if channel == "*" else (None, *SKUS))
         if kind is commands.DeletePolicy:
             return DraftCommand(kind, {"channel": channel, "sku": sku})
-        names = self.draw(st.lists(st.sampled_from(sorted(_POLICY_FIELDS)), max_size=3, unique=True))
-        policy = self.one(_POLICIES) | {name: self.one(_POLICY_FIELDS[name]) for name in names}
+        names = self.draw(st.lists(st.sampled_from(sorted(POLICY_FIELDS)), max_size=3, unique=True))
+        policy = self.one(POLICIES) | {name: self.one(POLICY_FIELDS[name]) for name in names}
         if channel == "*":
             policy = {"preorder_cap": self.number(0, 15)}
         return DraftCommand(kind, {"channel": channel, "sku": sku, "policy": policy})

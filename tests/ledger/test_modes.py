@@ -299,3 +299,16 @@ async def test_rule_6_without_a_split_the_best_warehouse_offers_no_more_than_the
     assert (await shop.place("o2", {"A": 16}, priority="vip")).outcome == "insufficient_stock"
     assert (await shop.place("o3", {"A": 15})).outcome == "reserved"
     assert shop.stock("A").available == 0
+
+
+async def test_rule_9_a_raised_threshold_counts_though_it_moved_no_offer(shop: ShopClient) -> None:
+    await shop.set_policy(safety_threshold=4, below_threshold="suspend", dwell_seconds=5)
+    await shop.receive("A", 20)
+    await shop.set_policy(safety_threshold=8, below_threshold="suspend", dwell_seconds=5)
+    await shop.adjust("lost", {"A": -13})
+    assert shop.offer("A") == ("suspended", 0, 0)
+    await shop.receive("A", 13)
+    assert shop.offer("A") == ("suspended", 0, 0)
+    shop.advance(seconds=6)
+    await shop.tick()
+    assert shop.offer("A") == ("in_stock", 20, 0)

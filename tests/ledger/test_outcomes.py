@@ -1,22 +1,31 @@
-"""The outcomes have the same names and values in Lua and in Python."""
+"""The words that are stored as codes, and the outcomes that refuse."""
 
 from __future__ import annotations
 
-import re
-from importlib.resources import files
+from hashlib import sha1
 
+from stocktide.tables.ledger.codes import CAUSES, MODES, OUTCOMES, STATES
 from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
 
-_LINE = re.compile(r"^\s*([A-Z_]+)\s*=\s*'([a-z_]+)',?\s*(?:--.*)?$", re.MULTILINE)
+# Words and their digest as of the first version that stored codes.
+FIRST = {
+    "states": (10, "5b4eac38"),
+    "outcomes": (46, "bc955ade"),
+    "causes": (14, "9373ee79"),
+    "modes": (4, "31a461c8"),
+}
 
 
-def _of_lua() -> list[tuple[str, str]]:
-    text = (files("stocktide.tables.ledger") / "lua" / "includes" / "outcomes.lua").read_text(encoding="utf-8")
-    return _LINE.findall(text)
+def test_the_code_of_a_word_never_changes() -> None:
+    found = {}
+    for name, words in (("states", STATES), ("outcomes", OUTCOMES), ("causes", CAUSES), ("modes", MODES)):
+        count = FIRST.get(name, (0, ""))[0]
+        found[name] = count, sha1(" ".join(words[:count]).encode()).hexdigest()[:8]
+    assert found == FIRST, "a new word goes to the end; none is removed, renamed or moved"
 
 
-def test_lua_and_python_know_the_same_outcomes_by_the_same_names() -> None:
-    assert sorted(_of_lua()) == sorted((outcome.name, outcome.value) for outcome in Outcome), "each of them once"
+def test_a_result_has_room_for_the_code_of_every_outcome() -> None:
+    assert 2 * len(OUTCOMES) + 1 < 128, "see packed_results in payload.lua"
 
 
 def test_a_refusal_of_a_line_is_a_refusal() -> None:

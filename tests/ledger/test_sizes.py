@@ -34,7 +34,8 @@ async def test_a_batch_that_is_too_large_writes_nothing_and_its_halves_are_decid
     size = len((await shop.redis.xrevrange(f"{shop.prefix}outbox", count=1))[0][1][b"payload"])
     limits = LedgerLimits(payload_bytes_max=size + size // 10)
     async with open_shop(valkey.url, limits) as shop:
-        await shop.receive_all(dict.fromkeys(lines, 100))
+        for part in (range(50), range(50, 100)):  # the record of a movement is longer than that of an order
+            await shop.receive_all({f"s{number}": 100 for number in part})
         before = await stored_keys(shop)
         both: list[Command] = [shop.place_command("o1", lines), shop.place_command("o2", lines)]
         with pytest.raises(TooLarge):
@@ -126,3 +127,16 @@ async def test_patched_skus_are_written_whole_in_bounded_steps(shop: RedisShopCl
     await shop.submit(WriteWhole(skus_max=30))
     assert await shop.redis.exists(f"{shop.prefix}patched") == 0
     assert (await shop.submit(WriteWhole(skus_max=30))).outcome == "nothing_due"
+
+
+async def test_units_beyond_four_bytes_are_kept_and_sold(shop: RedisShopClient) -> None:
+    await shop.set_policy(safety_threshold=5, below_threshold="suspend")
+    for warehouse in ("SH1", "SH1", "SH1", "BJ1"):
+        await shop.receive("A", 1_000_000_000, warehouse)
+    assert (await shop.place("o1", {"A": 7})).outcome == "reserved"
+    wide = {"on_hand@SH1": 3_000_000_000, "on_hand@BJ1": 1_000_000_000, "locked@SH1": 7}
+    assert await shop.stored_counters("A") == shop.driver.stock("A").counters == wide
+    assert shop.offer("A").quantity == 3_999_999_993
+    for _ in range(3):
+        await shop.adjust("lost", {"A": -1_000_000_000})
+    assert await shop.stored_counters("A") == {"on_hand@BJ1": 1_000_000_000, "locked@SH1": 7}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from random import Random
 
 from stocktide.tables.ledger.commands import (
+    Adjust,
     Cancel,
     Command,
     DeletePolicy,
@@ -18,10 +20,23 @@ from stocktide.tables.ledger.commands import (
     Tick,
 )
 from stocktide.tables.ledger.records import Alert
+from tests.harness.servers import RedisServer
 from tests.ledger.drivers import CommandReply, ModelDriver, RedisDriver, common_record
 from tests.ledger.ledgers import LOW_LIMITS, low_limits
-from tests.ledger.shop_client import open_shop
-from tests.ledger.strategies import CHANNELS, SKUS, WAREHOUSES, TimedBatch, check_random_runs
+from tests.ledger.model_policy import OfferState
+from tests.ledger.shop_client import RedisShopClient, open_shop
+from tests.ledger.strategies import (
+    CHANNELS,
+    EXAMPLES,
+    POLICIES,
+    POLICY_FIELDS,
+    SEED,
+    SKUS,
+    WAREHOUSES,
+    DraftCommand,
+    TimedBatch,
+    check_random_runs,
+)
 
 # None of these commands takes a promised unit away: available may not fall below zero by them.
 PROMISES = (Place, Pay, Cancel, Extend, Receive, Tick, SetPolicy, DeletePolicy, KnowChannel)
@@ -36,6 +51,12 @@ ALERTS = {
     "wait_failed",
 }
 
+# Walks of one SKU's stock around its thresholds: a second or two.
+WALKS, WALK_STEPS = max(2, EXAMPLES // 5), 60
+POLICY_SHARE = 0.1
+# Policies with these are evaluated at every step: only every other walk has them.
+EAGER = {"warehouses", "split", "dwell_seconds"}
+
 
 def test_the_lua_and_the_model_agree_on_random_batches(server: str) -> None:
     async def check(run: list[TimedBatch]) -> None:
@@ -48,11 +69,47 @@ def test_the_lua_and_the_model_agree_on_random_batches(server: str) -> None:
                 replies, expected = await lua.apply(batch, shop.now), await model.apply(batch, shop.now)
                 _compare_replies(batch, replies, expected)
                 _compare_records(lua, model)
+                await _compare_reads(shop, model)
                 _check_promises(batch, lua, free, first)
             for sku in SKUS:
                 assert await shop.stored_counters(sku) == lua.stock(sku).counters, "Redis and the log differ"
 
     check_random_runs(check)
+
+
+async def test_modes_that_lua_evaluates_lazily_are_those_of_the_model_on_walks_of_the_stock(
+    valkey: RedisServer,
+) -> None:
+    random = Random(SEED)
+    for walk in range(WALKS):
+        async with open_shop(valkey.url, LOW_LIMITS) as shop:
+            model = ModelDriver(low_limits())
+            channels, left_out = CHANNELS[: 1 + walk % 3], set() if walk % 2 else EAGER
+            for step in range(WALK_STEPS):
+                shop.advance(random.choice((0, 0, 1, 5, 20)))
+                steps = [_step_of_a_walk(random, channels, left_out) for _ in range(random.choice((1, 1, 1, 3)))]
+                batch = [Tick(orders_max=100), *(each.dated(shop.now) for each in steps)]
+                await shop.driver.apply(batch, shop.now)
+                await model.apply(batch, shop.now)
+                try:
+                    await _compare_reads(shop, model)
+                except AssertionError as error:
+                    raise AssertionError(f"walk {walk}, step {step} of STOCKTIDE_TEST_SEED={SEED}: {batch}") from error
+
+
+def _step_of_a_walk(random: Random, channels: Sequence[str], left_out: set[str]) -> DraftCommand:
+    """Mostly a few units of one SKU that come or go; now and then another policy, of the SKU or of a channel."""
+    mark = f"{random.random()}"
+    if random.random() < POLICY_SHARE:
+        names = random.sample(sorted(POLICY_FIELDS), 3)
+        policy = random.choice(POLICIES) | {name: random.choice(POLICY_FIELDS[name]) for name in names}
+        policy = {name: value for name, value in policy.items() if name not in left_out}
+        sku = random.choice((None, None, None, "A"))
+        return DraftCommand(SetPolicy, {"channel": random.choice(channels), "sku": sku, "policy": policy})
+    fields = {"id": mark, "warehouse": random.choice(WAREHOUSES), "lines": (("A", random.randint(1, 4)),)}
+    if random.random() < 0.5:
+        return DraftCommand(Receive, fields)
+    return DraftCommand(Adjust, fields | {"reason": "lost", "lines": (("A", -random.randint(1, 4)),)})
 
 
 def _compare_replies(batch: Sequence[Command], replies: list[CommandReply], expected: list[CommandReply]) -> None:
@@ -77,6 +134,18 @@ def _compare_records(lua: RedisDriver, model: ModelDriver) -> None:
         assert lua.stock(sku) == model.stock(sku), sku
         for channel in model.state.channels if sku in model.state.skus else ():
             assert lua.offer(sku, channel) == model.offer(sku, channel), (sku, channel)
+
+
+async def _compare_reads(shop: RedisShopClient, model: ModelDriver) -> None:
+    """Compare the offers and sides that are read and enforced, which Lua evaluates only where they may change."""
+    for sku, known in model.state.skus.items():
+        read = (await shop.ledger.read_sku(sku)).value
+        assert read is not None, sku
+        record, offers = read
+        enforced = {each.channel: OfferState(each.mode, each.quantity, each.preorder_remaining) for each in offers}
+        assert enforced == {channel: model.offer(sku, channel) for channel in model.state.channels}, sku
+        left_at = {channel: side.left_at for channel, side in known.sides.items() if side.below}
+        assert {channel: side.left_at for channel, side in record.modes.items() if side.below} == left_at, sku
 
 
 def _free(driver: RedisDriver) -> dict[tuple[str, str], int]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from stocktide.streams.topics import join_key
 from stocktide.tables.audit.auditor import Auditor
@@ -15,7 +16,9 @@ from stocktide.tables.audit.redis_keys import RedisSide
 from stocktide.tables.derived_rows import PolicyLevel, RowKind, StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship
-from stocktide.tables.ledger.records import Decision, decode_decision
+from stocktide.tables.ledger.packed import unpack_sku
+from stocktide.tables.ledger.raw_decision import decode_decision
+from stocktide.tables.ledger.records import Decision
 from stocktide.tables.recovery.checkpoints import Checkpoints
 from tests.protocol.rig import ProtocolRig
 
@@ -129,9 +132,9 @@ def differences_by_key(findings: Findings) -> dict[str, set[tuple[str, str]]]:
 async def spoil_sku(rig: ProtocolRig, sku: str, counters: dict[str, int]) -> None:
     """Overwrite counters of a SKU in Redis, outside any batch."""
     key = f"{rig.prefix}sku:{sku}"
-    record = msgspec.msgpack.decode(await rig.redis.get(key))
-    record["counters"] |= counters
-    await rig.redis.set(key, msgspec.msgpack.encode(record))
+    record = unpack_sku(await rig.redis.get(key))
+    spoiled = structs.replace(record, counters=record.counters | counters)
+    await rig.redis.set(key, msgspec.msgpack.encode(spoiled))
 
 
 def is_clean(findings: Findings) -> bool:

@@ -14,13 +14,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 from aiokafka.errors import KafkaError
 
 from stocktide.agents.relay import Relay
 from stocktide.streams.journal.log import MemoryJournal, MemoryLog
+from stocktide.tables.audit.digest import canonical
 from stocktide.tables.ledger.commands import Restate
 from stocktide.tables.ledger.control import LedgerControl
+from stocktide.tables.ledger.raw_decision import decode_decision
 from stocktide.tables.ledger.records import Decision
 from stocktide.tables.ledger.submission import Unsettled
 from tests.protocol.model import run
@@ -226,11 +227,14 @@ class FaultRun(RandomRun):
         """The newest state of every key, by the journal alone."""
         folded: dict[str, Any] = {}
         for record in self._valid():
-            payload = msgspec.msgpack.decode(record.payload)
-            _, _, _, _, orders, movements, skus, *_ = payload
-            folded |= {f"order:{key}": row for key, row, changed in orders if changed}
-            folded |= {f"movement:{place}\n{key}": row for place, key, row, changed in movements if changed}
-            folded |= {f"sku:{key}": row for key, row, _ in skus}
+            decision = decode_decision(record.payload)
+            folded |= {f"order:{row.order_id}": canonical(row.record) for row in decision.orders if row.changed}
+            folded |= {
+                f"movement:{row.warehouse}\n{row.id}": canonical(row.record)
+                for row in decision.movements
+                if row.changed
+            }
+            folded |= {f"sku:{row.sku}": canonical(row.record) for row in decision.skus}
         return folded
 
     async def _judge_a_rebuild(self, expected: dict[Any, Any]) -> None:

@@ -15,7 +15,8 @@ from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import Command, Place, Receive, fingerprint
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
-from stocktide.tables.ledger.records import Decision, decode_decision
+from stocktide.tables.ledger.raw_decision import decode_decision
+from stocktide.tables.ledger.records import Decision
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.recovery.takeover import Lease, take_over

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from stocktide.streams.journal.log import MemoryJournal
+from stocktide.tables.audit.digest import canonical, decode
 from stocktide.tables.ledger.commands import Restate
 from tests.protocol.rig import ProtocolRig
 
@@ -47,7 +48,7 @@ async def state_of(rig: ProtocolRig) -> dict[str, Any]:
             continue
         kind = await rig.redis.type(key)
         if kind == b"string":
-            state[name] = msgspec.msgpack.decode(await rig.redis.get(key))
+            state[name] = decoded(name, await rig.redis.get(key))
             if (left := await rig.redis.pttl(key)) > 0:
                 state[name, "kept"] = round(left / 60_000)
         elif kind == b"zset":
@@ -55,6 +56,14 @@ async def state_of(rig: ProtocolRig) -> dict[str, Any]:
         else:
             state[name] = await rig.redis.hgetall(key)
     return state
+
+
+def decoded(name: str, packed: bytes) -> Any:
+    """The value of a string key, whatever its stored form."""
+    kind = name.partition(":")[0]
+    if kind in ("sku", "order", "movement", "registry"):
+        return canonical(decode(kind, packed))  # type: ignore[arg-type]
+    return msgspec.msgpack.decode(packed)
 
 
 class ShardCopy:

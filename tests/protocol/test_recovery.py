@@ -109,7 +109,7 @@ async def test_a_return_that_waits_for_its_shipment_comes_back_too(rig: Protocol
 async def test_parked_events_whose_time_was_over_do_not_come_back(rig: ProtocolRig) -> None:
     await rig.ledger.apply([early_pay()], token="parks", now_ms=None)
     older = await ShardCopy(rig).take()
-    future = (await state_of(rig))["order:late"]["parked"][0]["waits_until"] + 1
+    future = (await state_of(rig))["order:late"].parked[0]["waits_until"] + 1
     await rig.redis.hset(rig.prefix + "head", "now", int(future))
     refused = await rig.submit(Tick(orders_max=10))
     assert [each.reason for each in refused.refused] == ["unknown_order"]

@@ -12,6 +12,7 @@ from stocktide.tables.audit.plan import Correction, RepairPlanner
 from stocktide.tables.audit.repair import CorrectionResult, apply_corrections
 from stocktide.tables.derived_rows import PolicyLevel, StoredRow
 from stocktide.tables.ledger.commands import Repair
+from stocktide.tables.ledger.packed import unpack_order, unpack_sku
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
 from tests.protocol.audits import (
     MemoryTables,
@@ -90,7 +91,7 @@ async def test_later_batches_of_a_spoiled_counter_are_corrected_and_their_orders
 
 async def test_orders_and_their_indexes_come_back(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
-    held = msgspec.msgpack.decode(await redis.get(prefix + "order:o1"))
+    held = unpack_order(await redis.get(prefix + "order:o1"))
     await redis.delete(*(f"{prefix}order:o{number}" for number in (1, 2, 4)))
     await redis.zrem(prefix + "deadlines", "o1")
     await redis.zadd(prefix + "deadlines", {"o2": 5, "unknown": 6})
@@ -102,7 +103,7 @@ async def test_orders_and_their_indexes_come_back(shop: ProtocolRig) -> None:
     await redis.expire(prefix + "order:o5", 10_000)
     fates = await repair(shop)
     assert set(fates.values()) == {CorrectionResult.REPAIRED}, fates
-    assert msgspec.msgpack.decode(await redis.get(prefix + "order:o1")) == held
+    assert unpack_order(await redis.get(prefix + "order:o1")) == held
     findings = await audit(shop)
     assert is_clean(findings), differences_by_key(findings)
     (answer,) = (await shop.submit(place("o1", ("A", 2), ("B", 1)))).results
@@ -127,7 +128,7 @@ async def test_keys_that_the_log_does_not_know_are_removed(shop: ProtocolRig) ->
 
 async def test_any_value_in_place_of_a_record_is_overwritten(shop: ProtocolRig) -> None:
     redis, prefix = shop.redis, shop.prefix
-    record = msgspec.msgpack.decode(await redis.get(prefix + "sku:A"))
+    record = msgspec.to_builtins(unpack_sku(await redis.get(prefix + "sku:A")))
     for spoiled in (
         b"\xff\xff",
         msgspec.msgpack.encode([1, 2]),

@@ -12,13 +12,15 @@
 -- error TOO_LARGE: the batch exceeds what one call may read or one journal record may hold; the caller divides it
 --
 -- All decisions are made and packed in memory; nothing is written before the size of the payload is known.
--- @include outcomes
+-- @include codes
 -- @include blessed
 -- @include pack
 
 local began = os.clock()
-local now, limits
+local now, limits, batch
 
+-- @include sku_record
+-- @include order_record
 -- @include sku
 -- @include registry
 -- @include offer
@@ -59,6 +61,7 @@ end
 local head = redis.call('HMGET', KEYS[1] .. 'head', 'batch', 'token', 'now')
 local server = redis.call('TIME')
 local server_ms = server[1] * 1000 + math.floor(server[2] / 1000)
+batch = tonumber(head[1] or 0) + 1
 now = math.max(tonumber(head[3] or 0), math.min(server_ms, tonumber(ARGV[3])))
 
 local commands = unpack_all(ARGV[1])
@@ -66,14 +69,13 @@ load_registry()
 if not prefetch(commands) then
   return redis.error_reply('TOO_LARGE the batch reads more than ' .. READ_BYTES_MAX .. ' bytes of records')
 end
-local batch = tonumber(head[1] or 0) + 1
 local results, is_due = {}, false
 for i, cmd in ipairs(commands) do
   results[i] = run(cmd, batch)
   is_due = is_due or results[i].outcome ~= O.NOTHING_DUE
 end
 if not is_due then
-  return {0, '\156' .. pack(FORMAT) .. pack(0) .. pack(now) .. pack(results) .. '\144\144\144\144\144\192\144\144', 0}
+  return {0, payload.of(0, results), 0}
 end
 
 writing.pack()

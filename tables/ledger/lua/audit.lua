@@ -9,6 +9,9 @@
 --    false, …
 -- error UNBLESSED: no takeover blessed this server
 -- @include blessed
+-- @include codes
+-- @include pack
+-- @include order_record
 
 local prefix = KEYS[1]
 
@@ -19,7 +22,7 @@ local function stored(key)
 end
 
 local function skus_of(packed)
-  local ok, record = pcall(cmsgpack.unpack, packed)
+  local ok, record = pcall(order_record.unpack, packed)
   local skus = {}
   if ok and type(record) == 'table' and type(record.lines) == 'table' then
     for _, line in ipairs(record.lines) do

@@ -10,6 +10,7 @@
 -- @include blessed
 -- @include recovery
 -- @include move_keys
+-- @include sku_record
 -- @include rewrite
 local prefix = KEYS[1]
 local refused = not_in_recovery(prefix, ARGV[1], ARGV[2], ARGV[3])

@@ -11,10 +11,12 @@
 --    known: [number of known SKUs, a page of their names]
 -- error UNBLESSED: no takeover blessed this server
 -- @include blessed
+-- @include codes
 -- @include pack
 
-local now
+local now, batch
 
+-- @include sku_record
 -- @include sku
 -- @include registry
 -- @include offer
@@ -22,7 +24,13 @@ local now
 local function read_sku(sku)
   local s = get_sku(sku)
   if not s then return false end
-  return '\146' .. redis.call('GET', KEYS[1] .. 'sku:' .. sku) .. packed_offers(s)
+  local offers = {}
+  for i, channel in ipairs(registry.names) do
+    local p = policy_of(s, channel)
+    local mode, quantity, remaining = offer_of(s, channel, p)
+    offers[i] = {channel, mode, quantity, remaining, p.publish_interval_ms}
+  end
+  return '\146' .. redis.call('GET', KEYS[1] .. 'sku:' .. sku) .. pack(offers)
 end
 
 local function offers_on(channel, names)
@@ -30,7 +38,7 @@ local function offers_on(channel, names)
   for _, sku in ipairs(names) do
     local s = get_sku(sku)
     if s then
-      rows[#rows + 1] = {sku, s.r.version, s.r.at, {channel, offer_of(s, channel, policy_of(s, channel))}}
+      rows[#rows + 1] = {sku, s.r[SKU.version], s.r[SKU.at], {channel, offer_of(s, channel, policy_of(s, channel))}}
     end
   end
   return pack(rows)
@@ -47,7 +55,7 @@ local function read_policy(channel, sku)
     return '\146' .. pack(own) .. pack(merged(known and known.policy))
   end
   local s = get_sku(sku) or new_sku(sku)
-  return '\146' .. pack(s.r.policies[channel]) .. pack(policy_of(s, channel))
+  return '\146' .. pack(s.policies and s.policies[channel]) .. pack(policy_of(s, channel))
 end
 
 local function read(what)

@@ -29,7 +29,7 @@ function counts.line(cmd, cause, sku, counted)
   begin(s)
   change(s, 'on_hand', w, counted + carried - was)
   moves.set(s, 'counted', w, cmd.at)
-  if s.r.floors then moves.set(s, 'floors', w, nil) end -- older counts are superseded now
+  if sku_record.marks_of(s).floors then moves.set(s, 'floors', w, nil) end -- older counts are superseded now
   finish(s, cause)
   local result = line_result(s, sku, counted, O.COUNTED, w, was, count_of(s, 'damaged', w))
   result.carried = carried ~= 0 and carried or nil

@@ -162,7 +162,7 @@ end
 
 -- Set a SKU that no part and no newer count lists to 0 as of the count's time.
 local function zero(m, cmd, cause, s)
-  if not s.free[m.warehouse] then return end
+  if not s.places.at[m.warehouse] then return end
   local counted_at = moves.counted_at(s, m.warehouse)
   if counted_at and counted_at >= m.r.at then return end
   if count_of(s, 'on_hand', m.warehouse) == moves.since(s, m.warehouse, m.r.at) then return end

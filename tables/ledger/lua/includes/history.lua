@@ -1,13 +1,15 @@
 -- Data for late counts (rules 35, 41). A SKU's record holds per warehouse the time of the newest applied count
 -- (`counted`) and the time before which an older version dropped movements (`floors`); the movements are in keys of
 -- their own (includes/move_keys.lua). `moves.list`: the movements of this batch, [[sku, warehouse, at, units], …].
-local moves = {list = {}}
+local moves, HOUR_MS, move_on_hand
+do
+moves = {list = {}}
 do
 -- An event that arrives within this time of `at` is new. If a count already includes it, two clocks disagree.
 local FRESH_MS = 60000
 -- No input is dated further in the future (stocktide/settings.py, future_seconds_max).
 local AHEAD_MS = 3600000
-local HOUR_MS = move_keys.HOUR_MS
+HOUR_MS = move_keys.HOUR_MS
 
 local function number_or_nil(word) return word ~= '-' and tonumber(word) or nil end
 
@@ -24,43 +26,44 @@ end
 -- its stock next moves or is counted. A future time came from a wrong clock: the movement is dated back to the SKU's
 -- newest change, and a future floor must not block a new count.
 function moves.migrate_line(s, w)
-  if not s.r.history then return end
-  local line, rest = move_keys.split_history(s.r.history, w)
+  local marks = sku_record.marks_of(s)
+  if not marks.history then return end
+  local line, rest = move_keys.split_history(marks.history, w)
   if not line then return end
-  s.r.history, s.carried = rest, s.carried or {}
+  marks.history, s.carried = rest, s.carried or {}
   s.carried[#s.carried + 1] = w
-  if not s.dirty then
-    s.dirty = true
-    sku_order[#sku_order + 1] = s
-  end
+  mark_dirty(s)
   local counted_at, floor, moved = string.match(line, '^%S+ (%S+) (%S+)(.*)$')
   counted_at, floor = number_or_nil(counted_at), number_or_nil(floor)
   if counted_at and counted_at <= now then moves.set(s, 'counted', w, counted_at) end
   if floor and floor > now then floor = now - FRESH_MS end
   if floor and floor >= now - move_keys.KEPT_MS then moves.set(s, 'floors', w, floor) end
   for at, n in string.gmatch(moved, '(%S+) (%S+)') do
-    moves.remember(s, w, math.min(tonumber(at), s.r.at), tonumber(n))
+    moves.remember(s, w, math.min(tonumber(at), s.r[SKU.at]), tonumber(n))
   end
 end
 
 function moves.set(s, map, w, value)
-  s.r[map] = s.r[map] or {}
-  s.r[map][w] = value
-  s.marks = s.marks or {counted = {}, floors = {}} -- for the patch
-  s.marks[map][w] = value or 0
-  if is_empty(s.r[map]) then s.r[map] = nil end -- msgpack packs an empty table as an array
+  local marks = sku_record.marks_of(s)
+  marks[map] = marks[map] or {}
+  marks[map][w] = value
+  s.new_marks = s.new_marks or {counted = {}, floors = {}} -- for the patch
+  s.new_marks[map][w] = value or 0
+  if is_empty(marks[map]) then marks[map] = nil end -- msgpack packs an empty table as an array
 end
 
 function moves.counted_at(s, w)
   moves.migrate_line(s, w)
-  return s.r.counted and s.r.counted[w]
+  local counted = sku_record.marks_of(s).counted
+  return counted and counted[w]
 end
 
 -- The time before which movements of a SKU at `w` are unknown; `s` is nil for an unknown SKU. FRESH_MS allows a current
 -- count to be applied even right after a rebuild from a short journal.
 function moves.floor_of(s, w)
   moves.from = moves.from or tonumber(redis.call('GET', KEYS[1] .. 'moves-from') or 0)
-  return math.max(math.min(moves.from, now - FRESH_MS), s and s.r.floors and s.r.floors[w] or 0)
+  local floors = s and sku_record.marks_of(s).floors
+  return math.max(math.min(moves.from, now - FRESH_MS), floors and floors[w] or 0)
 end
 
 -- -> the sum of fields `first + 1` to `last`, and the value of field `first`
@@ -107,7 +110,7 @@ end
 end
 
 -- Move on_hand at `w` by `n` as of `at`. -> false if a count as of that time or later already includes it
-local function move_on_hand(s, w, n, at)
+function move_on_hand(s, w, n, at)
   local counted_at = moves.counted_at(s, w)
   if counted_at and at <= counted_at then
     moves.alert_clock_skew(s, w, n, at)
@@ -116,4 +119,6 @@ local function move_on_hand(s, w, n, at)
   change(s, 'on_hand', w, n)
   moves.remember(s, w, at, n)
   return true
+end
+
 end

@@ -1,8 +1,10 @@
 -- The side of the threshold that each channel is on, stored in the SKU: leaving `in_stock` is immediate, coming back
 -- waits for the resume threshold and the dwell (rules 4, 7, 8, 9).
-local alerts, effects, dwells_due = {}, {}, {}
+local alerts, dwells_due, alert, leave, note_dwells, evaluate, finish, touch, dwell_over
+do
+alerts, dwells_due = {}, {}
 
-local function alert(type, s, fields)
+function alert(type, s, fields)
   fields.type, fields.sku = type, s and s.sku or nil
   alerts[#alerts + 1] = fields
 end
@@ -13,17 +15,35 @@ local function note_side(s, channel)
   s.sides[channel] = true
 end
 
+-- The units by which the current change moved a warehouse's free units, given the index of its first number.
+local FREE_SIGN = {[WAREHOUSE.on_hand] = 1, [WAREHOUSE.committed] = -1, [WAREHOUSE.locked] = -1, [WAREHOUSE.damaged] = 0}
+
+local function moved_at(s, at)
+  local sum, first = 0, at - WAREHOUSE.first
+  for i = s.logged_from + 5, log.size, 2 do
+    local counter = log[i]
+    if type(counter) == 'number' and counter >= first and counter < first + WAREHOUSE.size then
+      sum = sum + FREE_SIGN[counter - first] * log[i + 1]
+    end
+  end
+  return sum
+end
+
 -- Units available under a policy before the current change.
 local function available_before(s, p)
   if not p.warehouses then return s.sum_was end
   local sum = 0
-  for _, w in ipairs(p.warehouses) do sum = sum + (s.was[w] or s.free[w] or 0) end
+  for _, w in ipairs(p.warehouses) do
+    local at = s.places.at[w]
+    if at then sum = sum + free_at(s, at) - moved_at(s, at) end
+  end
   return sum
 end
 
-local function leave(s, channel, p, available, never_was)
+function leave(s, channel, p, available, never_was)
   note_side(s, channel)
-  s.r.modes[channel] = {below = true, left_at = not never_was and now or nil}
+  s.modes = s.modes or {}
+  s.modes[channel] = {1, never_was and 0 or now, 0} -- state (1: below), left_at, due
   if available <= p.safety_threshold and p.safety_threshold > 0 and not never_was then
     alert('low_stock', s, {channel = channel, quantity = available})
   end
@@ -31,27 +51,80 @@ end
 
 local function return_to_stock(s, channel, p, side, waived)
   note_side(s, channel)
-  local due = (side.left_at or 0) + p.dwell_seconds * 1000
-  if not side.left_at or waived or now >= due then
-    s.r.modes[channel] = nil
+  local due = side[2] + p.dwell_seconds * 1000
+  if side[2] == 0 or waived or now >= due then
+    s.modes[channel] = nil
   else
-    side.due = due
+    side[3] = due
   end
 end
 
 -- The index of dwells holds a SKU once, at the earliest end among its channels.
-local function note_dwells(s)
+function note_dwells(s)
   local first = false
-  for _, side in pairs(s.r.modes) do
-    if side.due and (not first or side.due < first) then first = side.due end
+  if s.modes then
+    for _, side in pairs(s.modes) do
+      if side[3] ~= 0 and (not first or side[3] < first) then first = side[3] end
+    end
   end
   if first or s.waits then dwells_due[s.sku] = first end
   s.waits = first
 end
 
+-- Whether a change may move a side. Sides depend on the policies and on the available units alone, except where a
+-- dwell waits for its end; within the SKU's interval of available units no side moves (set_interval).
+local function may_move(s, waived)
+  local r, sum = s.r, s.sum
+  return sum < r[SKU.low] or sum > r[SKU.high] or r[SKU.as_of] ~= registry.as_of or waived
+end
+
+-- Numbers of available units at which the side of a channel under `p` can move; false: at any, because the sum over all
+-- warehouses does not decide.
+local function edges_of(p)
+  if p.edges == nil then
+    if p.warehouses or not p.split then
+      p.edges = false
+    else
+      p.edges = {p.safety_threshold + 1, p.resume_threshold, first_offered(p)}
+    end
+  end
+  return p.edges
+end
+
+-- -> `low`, `high` narrowed to where `p` moves no side
+local function narrowed(s, p, low, high)
+  local edges, sum = edges_of(p), s.sum
+  if not edges then return 1, 0 end
+  for i = 1, #edges do
+    local edge = edges[i]
+    if edge > sum then
+      if edge <= high then high = edge - 1 end
+    elseif edge > low then
+      low = edge
+    end
+  end
+  return low, high
+end
+
+-- Set the interval of available units, around the current number, within which no channel's side moves.
+local function set_interval(s)
+  local r, sum = s.r, s.sum
+  if sum > sku_record.NARROW_MAX or sum < -sku_record.NARROW_MAX then sku_record.widen(s) end
+  local high = sku_record.limit(s)
+  local low = -high
+  if s.waits then
+    low, high = 1, 0
+  elseif s.policies then
+    for _, channel in ipairs(registry.names) do low, high = narrowed(s, policy_of(s, channel), low, high) end
+  else
+    for _, p in ipairs(group_channels().policies) do low, high = narrowed(s, p, low, high) end
+  end
+  r[SKU.low], r[SKU.high], r[SKU.as_of] = low, high, registry.as_of
+end
+
 -- Set the side of every known channel for the current stock. `waived`: channels without a dwell.
-local function evaluate(s, waived)
-  if #s.r.warehouses == 0 then return end
+function evaluate(s, waived)
+  if s.places.count == 0 then return end
   local evaluated, available, offered
   for _, channel in ipairs(registry.names) do
     local p = policy_of(s, channel)
@@ -59,7 +132,7 @@ local function evaluate(s, waived)
       evaluated, available = p, available_of(s, p)
       offered = offered_of(s, p, available)
     end
-    local side = s.r.modes[channel]
+    local side = s.modes and s.modes[channel]
     if not side then
       if falls_below(p, available, offered) then
         leave(s, channel, p, available, s.starting or registry.fresh[channel])
@@ -68,56 +141,71 @@ local function evaluate(s, waived)
       end
     elseif comes_back(p, available, offered) then
       return_to_stock(s, channel, p, side, waived and waived[channel])
-    elseif side.due then
+    elseif side[3] ~= 0 then
       note_side(s, channel)
-      side.due = nil
+      side[3] = 0
     end
   end
   s.starting = nil
   note_dwells(s)
+  set_interval(s)
 end
 
--- Rule 47: alert for each counter of physical units that is negative and fell.
-local PHYSICAL = {on_hand = 'on_hand_negative', damaged = 'damaged_negative'}
+-- Rule 47: alert for each counter of physical units that is negative and fell. A shortfall is a warehouse below zero
+-- that fell further.
+local PHYSICAL = {[WAREHOUSE.on_hand] = 'on_hand_negative', [WAREHOUSE.damaged] = 'damaged_negative'}
 
 local function report_negative(s)
-  for name, delta in pairs(s.deltas) do
-    local value = delta < 0 and s.r.counters[name] or 0
-    if value < 0 then
-      local kind, w = string.match(name, '^(%a[%a_]*)@(.*)$')
-      if PHYSICAL[kind] then alert(PHYSICAL[kind], s, {warehouse = w, quantity = value}) end
+  local r, reported = s.r, nil
+  for i = s.logged_from + 5, log.size, 2 do
+    local counter = log[i]
+    if type(counter) == 'number' then
+      local kind = counter % WAREHOUSE.size
+      local at = counter - kind + WAREHOUSE.first
+      if log[i + 1] < 0 and PHYSICAL[kind] and r[at + kind] < 0 then
+        local w = s.places.names[(counter - kind) / WAREHOUSE.size + 1]
+        alert(PHYSICAL[kind], s, {warehouse = w, quantity = r[at + kind]})
+      end
+      if free_at(s, at) < 0 and moved_at(s, at) < 0 and not (reported and reported[at]) then
+        reported = reported or {}
+        reported[at] = true
+      end
     end
+  end
+  if not reported then return end
+  for at in pairs(reported) do
+    local w = s.places.names[(at - WAREHOUSE.first) / WAREHOUSE.size + 1]
+    alert('shortfall', s, {warehouse = w, quantity = -free_at(s, at)})
   end
 end
 
--- End one change: modes, version, effect, negative counters, shortfalls (a warehouse below zero that fell further).
-local function finish(s, cause, waived)
-  local r = s.r
-  r.version, r.at = r.version + 1, now
-  evaluate(s, waived)
-  if not s.dirty then
-    s.dirty = true
-    sku_order[#sku_order + 1] = s
+-- End one change: version, modes, the entry in the log of effects, alerts. `cause`: {kind, id, subject} and, from here, its
+-- number; the subject is an order's table, or a name.
+function finish(s, cause, waived)
+  local r, from = s.r, s.logged_from
+  r[SKU.version], r[SKU.at] = r[SKU.version] + 1, now
+  if may_move(s, waived) then evaluate(s, waived) end
+  if not cause[4] then
+    causes[#causes + 1] = cause
+    cause[4] = #causes - 1
   end
-  effects[#effects + 1] = {s.sku, r.version, cause, s.deltas}
+  log[from + 1], log[from + 2], log[from + 3], log[from + 4] = s.place, r[SKU.version], cause[4], (log.size - from - 4) / 2
   report_negative(s)
-  for w, was in pairs(s.was) do
-    if s.free[w] < 0 and s.free[w] < was then
-      alert('shortfall', s, {warehouse = w, quantity = -s.free[w]})
-    end
-  end
 end
 
 -- A change without deltas: a policy or a dwell changed an offer.
-local function touch(s, cause, waived)
+function touch(s, cause, waived)
   begin(s)
   finish(s, cause, waived)
 end
 
 -- Whether a dwell has ended.
-local function dwell_over(s)
-  for _, side in pairs(s.r.modes) do
-    if side.due and now >= side.due then return true end
+function dwell_over(s)
+  if not s.modes then return false end
+  for _, side in pairs(s.modes) do
+    if side[3] ~= 0 and now >= side[3] then return true end
   end
   return false
+end
+
 end

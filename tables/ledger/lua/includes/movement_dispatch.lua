@@ -1,5 +1,7 @@
 -- A movement -> a result {outcome, replayed, warehouse, id, detail} (tables/ledger/records.py, Result).
-local MOVEMENTS = {
+local MOVEMENTS, outcome_of, on_movement
+do
+MOVEMENTS = {
   receive = {receive, O.RECEIVED}, adjust = {adjust, O.ADJUSTED}, count = {counts.line, O.COUNTED},
   transfer = {transfer, O.TRANSFERRED},
 }
@@ -31,14 +33,14 @@ local function movement_refusal(cmd)
 end
 
 -- -> `taken` if any line has it, else the outcome that all lines share
-local function outcome_of(lines, taken)
+function outcome_of(lines, taken)
   for _, line in ipairs(lines) do
     if line.outcome == taken then return taken end
   end
   return lines[1].outcome
 end
 
-local function on_movement(cmd)
+function on_movement(cmd)
   if cmd.parts then return counts.add_part(cmd) end
   local result = {warehouse = cmd.warehouse, id = cmd.id}
   local m = get_movement(cmd.warehouse, cmd.id)
@@ -83,4 +85,6 @@ local function on_movement(cmd)
   movements_included[#movements_included + 1] = m
   result.outcome, result.detail = outcome, detail
   return result
+end
+
 end

@@ -1,10 +1,12 @@
 -- Movements of a warehouse: receive, adjust, transfer. Each id applies once; a rejected line rejects all (34).
 -- `m = {warehouse, id, r}`; `r` is the stored record (tables/ledger/records.py, MovementRecord).
-local movements, movements_included = {}, {}
+local movements, movements_included, movement_key, get_movement, known_sku, line_result, receive, adjust, transfer
+do
+movements, movements_included = {}, {}
 
-local function movement_key(warehouse, id) return warehouse .. '\n' .. id end
+function movement_key(warehouse, id) return warehouse .. '\n' .. id end
 
-local function get_movement(warehouse, id)
+function get_movement(warehouse, id)
   local key = movement_key(warehouse, id)
   local m = movements[key]
   if m == nil then
@@ -15,10 +17,10 @@ local function get_movement(warehouse, id)
   return m
 end
 
-local function known_sku(sku) return get_sku(sku) or new_sku(sku) end
+function known_sku(sku) return get_sku(sku) or new_sku(sku) end
 
 -- -> the record of one line of a movement at `w`
-local function line_result(s, sku, n, outcome, w, was, was_damaged)
+function line_result(s, sku, n, outcome, w, was, was_damaged)
   local on_hand, damaged = count_of(s, 'on_hand', w), count_of(s, 'damaged', w)
   local zero_is_nil = function(value) return value ~= 0 and value or nil end
   return {
@@ -27,7 +29,7 @@ local function line_result(s, sku, n, outcome, w, was, was_damaged)
   }
 end
 
-local function receive(cmd, cause, sku, n)
+function receive(cmd, cause, sku, n)
   local s, w = known_sku(sku), cmd.warehouse
   ensure_warehouse(s, w)
   local was, was_damaged = count_of(s, 'on_hand', w), count_of(s, 'damaged', w)
@@ -38,7 +40,7 @@ local function receive(cmd, cause, sku, n)
 end
 
 -- `damages` moves units between on_hand and damaged; `scrapped` lowers damaged; other reasons change on_hand.
-local function adjust(cmd, cause, sku, n)
+function adjust(cmd, cause, sku, n)
   local s, w = get_sku(sku), cmd.warehouse
   ensure_warehouse(s, w)
   local was, was_damaged = count_of(s, 'on_hand', w), count_of(s, 'damaged', w)
@@ -55,7 +57,7 @@ local function adjust(cmd, cause, sku, n)
 end
 
 -- The holds stay with the source, which may go negative (rule 36).
-local function transfer(cmd, cause, sku, n)
+function transfer(cmd, cause, sku, n)
   local s, w = known_sku(sku), cmd.warehouse
   ensure_warehouse(s, w)
   ensure_warehouse(s, cmd.to_warehouse)
@@ -66,4 +68,6 @@ local function transfer(cmd, cause, sku, n)
   finish(s, cause)
   local outcome = (left or arrived) and O.TRANSFERRED or O.ALREADY_COUNTED
   return line_result(s, sku, n, outcome, w, was, count_of(s, 'damaged', w))
+end
+
 end

@@ -1,17 +1,18 @@
 -- An order in memory: `o = {id, r, packed, …}`; `r` is the stored record (tables/ledger/records.py, OrderRecord).
 -- `o.was_held`, `o.was_due`, `o.was_waiting`: the index entries before the first change.
-local orders, orders_included, orders_changed, orders_restated = {}, {}, {}, {}
-local waiting = {delta = 0} -- parked events (waiting.lua)
-local PLACED_FOR_MAX_MS = 604800000 -- 7 days: the limit of a hold with its extensions
+local orders, orders_included, orders_changed, orders_restated, waiting, PLACED_FOR_MAX_MS, event_of, record_event, open_order, get_order, mark_changed, include_order, is_placed, add_to, put_units, advance_sequence, end_order, held_at
+do
+orders, orders_included, orders_changed, orders_restated = {}, {}, {}, {}
+waiting = {delta = 0} -- parked events (waiting.lua)
+PLACED_FOR_MAX_MS = 604800000 -- 7 days: the limit of a hold with its extensions
 
-local function open_order(id, packed)
-  local o = {id = id, packed = packed, r = unpack_all(packed)}
-  o.r.lines, o.r.events = o.r.lines or {}, o.r.events or {}
+function open_order(id, packed)
+  local o = {id = id, packed = packed, r = order_record.unpack(packed)}
   orders[id] = o
   return o
 end
 
-local function get_order(id)
+function get_order(id)
   local o = orders[id]
   if o == nil then
     local packed = redis.call('GET', KEYS[1] .. 'order:' .. id)
@@ -22,7 +23,7 @@ local function get_order(id)
 end
 
 -- Must be called before the first change of an order.
-local function mark_changed(o)
+function mark_changed(o)
   if o.changed then return end
   o.changed = true
   orders_changed[#orders_changed + 1] = o
@@ -33,30 +34,32 @@ local function mark_changed(o)
   end
 end
 
-local function include_order(o)
+function include_order(o)
   if o and not o.included then
     o.included = true
     orders_included[#orders_included + 1] = o
   end
 end
 
-local function is_placed(o) return o and o.r.state ~= 'parked' end
+function is_placed(o) return o and o.r.state ~= 'parked' end
 
 -- Zero is not stored.
-local function add_to(map, field, n)
+function add_to(map, field, n)
   local value = (map[field] or 0) + n
   if value == 0 then map[field] = nil else map[field] = value end
 end
 
-local function put_units(line, w, n)
+function put_units(line, w, n)
   if n == 0 then return end
-  line.warehouses = line.warehouses or {}
-  add_to(line.warehouses, w, n)
-  if is_empty(line.warehouses) then line.warehouses = nil end
+  if line.warehouses then
+    add_to(line.warehouses, w, n)
+    if is_empty(line.warehouses) then line.warehouses = nil end
+  else
+    line.warehouses = {[w] = n}
+  end
   add_to(line, 'reserved', n)
 end
 
-local event_of, record_event
 do
 -- The first event ids of an order are stored with their fingerprints. Later ids (an order of many parcels has
 -- thousands) are stored in one string, `event_digests`: 16 hex digits of the id's digest, 8 of the fingerprint's. None
@@ -95,19 +98,23 @@ function record_event(o, cmd)
 end
 end
 
-local function advance_sequence(o) o.r.sequence = (o.r.sequence or 0) + 1 end
+function advance_sequence(o) o.r.sequence = (o.r.sequence or 0) + 1 end
 
-local function end_order(o, state)
+function end_order(o, state)
   o.r.state, o.r.expires_at = state, nil
   advance_sequence(o)
 end
 
 -- A line's held units by warehouse, in the SKU's order of warehouses, so that the result is deterministic.
-local function held_at(s, line)
+function held_at(s, line)
   local held = {}
-  for _, w in ipairs(s.r.warehouses) do
-    local n = line.warehouses and line.warehouses[w]
-    if n then held[#held + 1] = {w, n} end
+  local places = s.places
+  if #places.names == 0 or not line.warehouses then return held end
+  for w, n in pairs(line.warehouses) do
+    if places.at[w] then held[#held + 1] = {w, n} end
   end
+  if #held > 1 then table.sort(held, function(a, b) return places.at[a[1]] < places.at[b[1]] end) end
   return held
+end
+
 end

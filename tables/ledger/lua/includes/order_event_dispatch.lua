@@ -1,6 +1,8 @@
 -- An event of an order -> a result {outcome, replayed, order_id, detail} (tables/ledger/records.py, Result).
 -- A handler returns an outcome, whether it is a repeat, the path of the invalid field, and the reason in words.
-local ORDER_EVENTS = {
+local ORDER_EVENTS, on_order_event
+do
+ORDER_EVENTS = {
   pay = {pay, O.PAID}, cancel = {cancel, O.CANCELLED}, extend = {extend, O.EXTENDED}, ship = {ship, O.SHIPPED},
   take_back = {take_back, O.RETURNED},
 }
@@ -53,7 +55,7 @@ local function refusal_detail(o, cmd, outcome)
   return outcome
 end
 
-local function on_order_event(cmd)
+function on_order_event(cmd)
   local o = get_order(cmd.order_id)
   local outcome, replayed, detail, why
   if is_placed(o) then
@@ -70,3 +72,5 @@ local function on_order_event(cmd)
 end
 
 waiting.apply = on_order_event
+
+end

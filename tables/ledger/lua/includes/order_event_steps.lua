@@ -1,19 +1,21 @@
 -- Events of a placed order: pay, cancel, extend, ship, take_back. They are idempotent by id, pay and cancel also by
 -- state (rule 23). A handler returns an outcome and `true` if the event is a repeat.
-local function pay(o, cmd)
+local pay, cancel, extend, line_of, ship
+do
+function pay(o, cmd)
   local state = o.r.state
   if state == 'paid' or state == 'shipped' then return O.PAID, true end
   if state ~= 'reserved' then
     if state == 'expired' and cmd.origin then alert('paid_after_expiry', nil, {order_id = o.id}) end
     return O.ALREADY_FINAL
   end
-  commit(o, {'pay', cmd.id, o.id})
+  commit(o, {'pay', cmd.id, o})
   advance_sequence(o)
   record_event(o, cmd)
   return O.PAID
 end
 
-local function cancel(o, cmd)
+function cancel(o, cmd)
   local state = o.r.state
   if state == 'cancelled' then return O.CANCELLED, true end
   if state == 'shipped' then
@@ -22,7 +24,7 @@ local function cancel(o, cmd)
     end
   end
   if state ~= 'reserved' and state ~= 'paid' then return O.ALREADY_FINAL end
-  cancel_unshipped(o, {'cancel', cmd.id, o.id})
+  cancel_unshipped(o, {'cancel', cmd.id, o})
   record_event(o, cmd)
   return O.CANCELLED
 end
@@ -31,7 +33,7 @@ end
 -- bound on the size of the record.
 local UNMOVED_EXTENSIONS_MAX = 1000
 
-local function extend(o, cmd)
+function extend(o, cmd)
   if o.r.state ~= 'reserved' then return O.ALREADY_FINAL end
   local deadline = math.min(now + cmd.hold_ms, o.r.placed_at + PLACED_FOR_MAX_MS)
   if deadline <= o.r.expires_at then
@@ -48,7 +50,7 @@ local function extend(o, cmd)
   return O.EXTENDED
 end
 
-local function line_of(o, sku)
+function line_of(o, sku)
   for _, line in ipairs(o.r.lines) do
     if line.sku == sku then return line end
   end
@@ -82,13 +84,13 @@ local function ship_line(o, line, n, w, at, cause)
   return counted
 end
 
-local function ship(o, cmd)
+function ship(o, cmd)
   for i, line in ipairs(cmd.lines) do
     if not line_of(o, line[1]) then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
     local s = get_sku(line[1])
     if s and not has_room_for(s, line[3]) then return O.TOO_LARGE, false, 'lines[' .. (i - 1) .. '].warehouse' end
   end
-  local cause = {'ship', cmd.id, o.id}
+  local cause = {'ship', cmd.id, o}
   if o.r.state == 'reserved' then commit(o, cause) end
   record_event(o, cmd)
   local detail, open = nil, false
@@ -110,4 +112,6 @@ local function ship(o, cmd)
   end
   if open then advance_sequence(o) else end_order(o, 'shipped') end
   return O.SHIPPED, false, detail
+end
+
 end

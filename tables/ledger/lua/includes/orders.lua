@@ -9,7 +9,7 @@ local DEAD_LETTER_DETAILS = {
 -- events of the order are applied right after it (rules 19, 20, 43).
 local function place(cmd)
   local o = get_order(cmd.order_id)
-  local result = {order_id = cmd.order_id}
+  local result = {order_id = cmd.order_id, outcome = nil}
   if is_placed(o) then
     expire_if_due(o)
     include_order(o)
@@ -31,7 +31,7 @@ local function place(cmd)
   end
   register_channel(cmd.channel)
   local fresh = new_order(cmd)
-  local early = {}
+  local early
   if o then
     early = waiting.take_all(o)
     fresh.was_due, fresh.was_waiting, o.replaced = o.was_due, o.was_waiting, true
@@ -42,7 +42,9 @@ local function place(cmd)
   fresh.r.outcome = decide_superseding(fresh, cmd)
   result.outcome = fresh.r.outcome
   if DEAD_LETTER_DETAILS[result.outcome] then refuse(cmd, result.outcome, DEAD_LETTER_DETAILS[result.outcome]) end
-  for _, each in ipairs(early) do on_order_event(each) end
+  if early then
+    for _, each in ipairs(early) do on_order_event(each) end
+  end
   return result
 end
 

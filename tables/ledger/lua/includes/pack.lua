@@ -1,6 +1,13 @@
 -- msgpack by hand, to embed packed records in a larger value: the stored bytes are logged without packing them again.
 local pack, unpack_all = cmsgpack.pack, cmsgpack.unpack
 
+-- The msgpack of a number or string, cached: within a batch most values occur often.
+local packed_values = setmetatable({}, {__index = function(values, value)
+  local packed = pack(value)
+  values[value] = packed
+  return packed
+end})
+
 -- Lua's `unpack` overflows the C stack at about 8,000 values.
 local CHUNK = 4000
 

@@ -1,5 +1,5 @@
--- The payload of a batch: msgpack of tables/ledger/records.py, Decision.
-local FORMAT = 1
+-- The payload of a batch (tables/ledger/raw_decision.py, _PackedDecision).
+local FORMAT = 2
 local payload = {}
 do
 
@@ -47,7 +47,7 @@ local function packed_alerts()
   return packed_array(rows)
 end
 
-local GONE = pack({state = 'parked'}) -- the row after parked events have ended
+local GONE = order_record.pack({state = 'parked'}) -- the row after parked events have ended
 
 -- Parked events are rows too: their input is committed, so only the journal can restore them.
 local function order_rows()
@@ -55,7 +55,7 @@ local function order_rows()
   local function add(o)
     if o.replaced or o.in_payload or not (o.packed or o.dropped) then return end
     if o.dropped and orders[o.id] then return end -- replaced by a newer one
-    o.in_payload = true
+    o.in_payload, o.row = true, #rows
     local row = o.dropped and GONE or o.packed
     rows[#rows + 1] = '\147' .. pack(o.id) .. row .. ((o.changed or o.restated) and TRUE or FALSE)
   end
@@ -76,13 +76,20 @@ local function movement_rows()
   return rows
 end
 
--- The counters in this batch's effects, by SKU.
-local function touched_counters()
-  local touched = {}
-  for _, effect in ipairs(effects) do
-    local names = touched[effect[1]] or {}
-    touched[effect[1]] = names
-    for name in pairs(effect[4]) do names[name] = true end
+-- By SKU, the counters in this batch's effects, which get their names: a patch has no list of warehouses.
+local function name_counters(patched)
+  local touched, at = {}, 1
+  while at < log.size do
+    local s, last = sku_order[log[at] + 1], at + 3 + 2 * log[at + 3]
+    if patched[s] then
+      local names = touched[s] or {}
+      touched[s] = names
+      for i = at + 4, last, 2 do
+        log[i] = counter_name(s, log[i])
+        names[log[i]] = true
+      end
+    end
+    at = last + 1
   end
   return touched
 end
@@ -91,9 +98,9 @@ end
 local function sides_of(s, used)
   local groups, rows = {}, {}
   for channel in pairs(s.sides or {}) do
-    local side = s.r.modes[channel]
-    local state = not side and 0 or side.below and 1 or 2
-    local left_at, due = side and side.left_at or 0, side and side.due or 0
+    local side = s.modes and s.modes[channel]
+    local state, left_at, due = 0, 0, 0
+    if side then state, left_at, due = side[1], side[2], side[3] end
     local group = state .. ' ' .. left_at .. ' ' .. due
     local row = groups[group]
     if not row then
@@ -118,41 +125,98 @@ end})
 
 -- A SKU's changed fields, new values (tables/ledger/records.py, SkuPatch); `rest`: sums of the other counters.
 local function patch_of(s, touched, used)
-  local counters, rest = {}, {}
-  for name in pairs(touched) do counters[name] = s.r.counters[name] or 0 end
-  for name, value in pairs(s.r.counters) do
+  local counters, rest, all = {}, {}, sku_record.counters_of(s)
+  for name in pairs(touched) do counters[name] = all[name] or 0 end
+  for name, value in pairs(all) do
     if not touched[name] then
       local kind = KIND_OF[name]
       rest[kind] = (rest[kind] or 0) + value
     end
   end
-  local marks = s.marks or {counted = {}, floors = {}}
-  return '\154' .. pack(s.sku) .. pack(s.r.version) .. pack(s.r.at) .. pack(counters) .. pack(s.added or {})
+  local marks = s.new_marks or {counted = {}, floors = {}}
+  return '\154' .. pack(s.sku) .. pack(s.r[SKU.version]) .. pack(s.r[SKU.at]) .. pack(counters) .. pack(s.added or {})
     .. pack(sides_of(s, used)) .. pack(marks.counted) .. pack(marks.floors)
     .. pack(s.carried or {}) .. pack(rest)
 end
 
+-- [channel, its group, …] and the publish_interval_ms of each group.
+local function packed_channels()
+  local groups, channels, intervals = group_channels(), {}, {}
+  for i, channel in ipairs(registry.names) do channels[2 * i - 1], channels[2 * i] = channel, groups.of[i] - 1 end
+  for i, p in ipairs(groups.policies) do intervals[i] = p.publish_interval_ms or 0 end
+  return pack(channels) .. pack(intervals)
+end
+
 -- Whole rows up to the limit, patches beyond it: a whole row grows with the number of warehouses and channels, a patch
--- only with what the batch changed.
+-- only with what the batch changed. A patched SKU is in the rows by its name, so that effects refer to each by its place.
 local function sku_rows()
-  local rows, patches, used, bytes, touched = {}, {}, {names = {}, place = {}}, 0, nil
-  for _, s in ipairs(sku_order) do
+  local rows, bytes, patched = {}, 0, nil
+  for i, s in ipairs(sku_order) do
     if s.must_be_whole or bytes + #s.packed <= limits.whole_rows_bytes_max then
-      local row = '\147' .. pack(s.sku) .. s.packed .. packed_offers(s)
-      rows[#rows + 1] = row
+      local codes, intervals = packed_offers(s)
+      local row = '\148' .. packed_values[s.sku] .. s.packed .. codes .. intervals
+      rows[i] = row
       bytes = bytes + #row
       writing.note_whole(s)
     else
-      touched = touched or touched_counters()
-      patches[#patches + 1] = patch_of(s, touched[s.sku] or {}, used)
-      writing.note_patched(s)
+      rows[i], patched = pack(s.sku), patched or {}
+      patched[#patched + 1], patched[s] = s, true
     end
   end
-  return packed_array(rows), #patches > 0 and '\146' .. pack(used.names) .. packed_array(patches) or nil
+  local packed = '\147' .. packed_channels() .. packed_array(rows)
+  if not patched then return packed end
+  local touched, used, patches = name_counters(patched), {names = {}, place = {}}, {}
+  for i, s in ipairs(patched) do
+    patches[i] = patch_of(s, touched[s] or {}, used)
+    writing.note_patched(s)
+  end
+  return packed, '\146' .. pack(used.names) .. packed_array(patches)
+end
+
+-- An outcome's code, doubled, plus 1 for a repeat, plus 128 times the place of its order among the rows plus 1; with a
+-- detail an array of both. Orders without a row are given by their id.
+local function packed_results(results)
+  local list = {}
+  for i, result in ipairs(results) do
+    local code = 2 * CODES.outcome[result.outcome] + (result.replayed and 1 or 0)
+    local o = result.order_id and orders[result.order_id]
+    local row = o and o.row
+    if row then code = code + 128 * (row + 1) end
+    local id = result.order_id and not row and result.order_id or nil
+    if id then
+      list[i] = {code, result.detail or '', id}
+    else
+      list[i] = result.detail and {code, result.detail} or code
+    end
+  end
+  return pack(list)
+end
+
+-- [kind, id, subject, …]. An order among the rows is given by its place; the id of its placing, which it holds, is 0.
+local function packed_causes()
+  local list = {}
+  for i, cause in ipairs(causes) do
+    local kind, id, subject = cause[1], cause[2], cause[3]
+    if type(subject) == 'table' then
+      if kind == 'place' and subject.r.events[1] == id then id = 0 end
+      subject = subject.row or subject.id
+    end
+    list[3 * i - 2], list[3 * i - 1], list[3 * i] = CODES.cause[kind] or kind, id, subject
+  end
+  return pack(list)
+end
+
+local function packed_log()
+  local size = log.size
+  log.size = nil -- a field with a name would make it a map
+  local packed = pack(log)
+  log.size = size
+  return packed
 end
 
 -- Trailing empty fields are omitted.
-function payload.of(batch, results)
+function payload.of(batch_number, results)
+  local orders_packed = packed_array(order_rows())
   local skus_packed, patches = sku_rows()
   local is_repaired = #repairs.list > 0
   local is_patched, has_moves = patches ~= nil, #moves.list > 0
@@ -160,8 +224,8 @@ function payload.of(batch, results)
   if is_repaired or is_patched or has_moves then tail, fields = is_repaired and repairs.packed() or '\144', 13 end
   if is_patched or has_moves then tail, fields = tail .. (patches or '\144'), 14 end
   if has_moves then tail, fields = tail .. pack(moves.list), 15 end
-  return array_header(fields) .. pack(FORMAT) .. pack(batch) .. pack(now) .. pack(results)
-    .. packed_array(order_rows()) .. packed_array(movement_rows()) .. skus_packed .. pack(effects)
+  return array_header(fields) .. pack(FORMAT) .. pack(batch_number) .. pack(now) .. packed_results(results)
+    .. orders_packed .. packed_array(movement_rows()) .. skus_packed .. '\146' .. packed_causes() .. packed_log()
     .. packed_array(policy_rows) .. (registry_changed and packed_registry() or NIL) .. packed_alerts() .. pack(refused)
     .. tail
 end

@@ -7,6 +7,8 @@ do
 local ORDER_BYTES_MAX = 1048576
 local LINE_BYTES = 64 -- of a line without its names
 
+local NONE = {}
+
 -- -> 'reserve', draws | 'preorder' | nil, reason
 local function plan_line(cmd, sku, n)
   local s = get_sku(sku)
@@ -37,9 +39,10 @@ local function hold_line(o, line, kind, draws, cause)
     change(s, 'preordered', o.r.channel, line.quantity)
     line.preordered, line.state = line.quantity, 'preordered'
   else
-    for _, d in ipairs(draws) do
-      change(s, 'locked', d[1], d[2])
-      put_units(line, d[1], d[2])
+    local names = s.places.names
+    for i = 1, #draws, 2 do
+      change_at(s, draws[i], WAREHOUSE.locked, draws[i + 1])
+      put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
     end
     line.state = 'reserved'
   end
@@ -47,14 +50,17 @@ local function hold_line(o, line, kind, draws, cause)
 end
 
 function new_order(cmd)
-  local o = {id = cmd.order_id, changed = true, was_held = {}}
+  -- With room for the fields that the batch adds, here and below.
+  local o = {id = cmd.order_id, changed = true, was_held = NONE, included = nil, packed = nil, in_payload = nil, row = nil}
   o.r = {
     state = 'rejected', channel = cmd.channel, sequence = 1, placed_at = now, fingerprint = cmd.fingerprint,
     region = cmd.region, purpose = cmd.purpose, lines = {}, events = {cmd.id, cmd.fingerprint},
     priority = cmd.priority ~= 'standard' and cmd.priority or nil,
   }
   for i, line in ipairs(cmd.lines) do
-    o.r.lines[i] = {sku = line[1], quantity = line[2], state = 'rejected'}
+    o.r.lines[i] = {
+      sku = line[1], quantity = line[2], state = 'rejected', reserved = nil, warehouses = nil, reason = nil,
+    }
   end
   return o
 end
@@ -65,7 +71,8 @@ local function planned_bytes(o, plans)
   for i, line in ipairs(o.r.lines) do
     bytes = bytes + #line.sku + LINE_BYTES
     if plans[i][1] == 'reserve' then
-      for _, drawn in ipairs(plans[i][2]) do bytes = bytes + #drawn[1] + 8 end
+      local names, draws = get_sku(line.sku).places.names, plans[i][2]
+      for d = 1, #draws, 2 do bytes = bytes + #names[(draws[d] - WAREHOUSE.first) / WAREHOUSE.size + 1] + 8 end
     end
   end
   return bytes
@@ -89,7 +96,7 @@ function decide(o, cmd)
     for _, line in ipairs(o.r.lines) do line.reason = O.TOO_LARGE end
     return O.TOO_LARGE
   end
-  local cause = {'place', cmd.id, o.id}
+  local cause = {'place', cmd.id, o, nil}
   for i, line in ipairs(o.r.lines) do
     if plans[i][1] then
       hold_line(o, line, plans[i][1], plans[i][2], cause)

@@ -13,10 +13,10 @@ local function offer_moved(s)
     local before = registry.before[channel]
     if registry.fresh[channel] then return true end
     if before then
-      local p, side = policy_of(s, channel), s.r.modes[channel]
+      local p, side = policy_of(s, channel), s.modes and s.modes[channel]
       local available = available_of(s, p)
       if side and comes_back(p, available, offered_of(s, p, available)) then return true end
-      local mode, quantity, remaining = offer_of(s, channel, merged(before, s.r.policies[channel]))
+      local mode, quantity, remaining = offer_of(s, channel, merged(before, s.policies and s.policies[channel]))
       local mode_now, quantity_now, remaining_now = offer_of(s, channel, p)
       if mode ~= mode_now or quantity ~= quantity_now or remaining ~= remaining_now then return true end
     end
@@ -74,7 +74,7 @@ local function has_room_for_policy(cmd, policy)
   local size = #pack(policy)
   if not cmd.sku then return registry.bytes + 2 * size <= REGISTRY_BYTES_MAX end
   local s = get_sku(cmd.sku)
-  return not s or #pack(s.r.policies) + size <= SKU_POLICIES_BYTES_MAX
+  return not s or #pack(s.policies or {}) + size <= SKU_POLICIES_BYTES_MAX
 end
 
 function note_policy(cmd, policy, before)
@@ -84,12 +84,13 @@ end
 
 local function change_sku_policy(cmd, policy)
   local s = known_sku(cmd.sku)
-  local version = s.r.version
-  note_policy(cmd, policy, s.r.policies[cmd.channel])
-  s.r.policies[cmd.channel] = policy
-  s.policies, s.must_be_whole = nil, true
+  local version = s.r[SKU.version]
+  s.policies = s.policies or {}
+  note_policy(cmd, policy, s.policies[cmd.channel])
+  s.policies[cmd.channel] = policy
+  s.merged, s.must_be_whole = nil, true
   if cmd.channel ~= '*' then register_channel(cmd.channel) end
-  if s.r.version == version then touch(s, {'set_policy', '', cmd.channel}, {[cmd.channel] = true}) end
+  if s.r[SKU.version] == version then touch(s, {'set_policy', '', cmd.channel}, {[cmd.channel] = true}) end
 end
 
 local function change_channel_policy(cmd, policy)
@@ -124,7 +125,7 @@ end
 function delete_policy(cmd)
   if cmd.sku then
     local s = get_sku(cmd.sku)
-    if not s or not s.r.policies[cmd.channel] then return {outcome = O.UNKNOWN_POLICY} end
+    if not s or not (s.policies and s.policies[cmd.channel]) then return {outcome = O.UNKNOWN_POLICY} end
     change_sku_policy(cmd, nil)
   else
     local channel = registry.channels[cmd.channel]

@@ -9,14 +9,16 @@ local fetching = {bytes = 0, bytes_max = math.huge}
 
 -- -> false if the batch has read more than `fetching.bytes_max`
 local function fetch(prefix, names, known, open)
-  local keys, wanted = {}, {}
+  local keys, wanted, count = {}, {}, 0
+  prefix = KEYS[1] .. prefix
   for _, name in ipairs(names) do
     if known[name] == nil then
-      wanted[#wanted + 1], keys[#keys + 1] = name, KEYS[1] .. prefix .. name
+      count = count + 1
+      wanted[count], keys[count] = name, prefix .. name
     end
   end
-  for from = 1, #keys, READ_KEYS do
-    local values = redis.call('MGET', unpack(keys, from, math.min(from + READ_KEYS - 1, #keys)))
+  for from = 1, count, READ_KEYS do
+    local values = redis.call('MGET', unpack(keys, from, math.min(from + READ_KEYS - 1, count)))
     for i, packed in ipairs(values) do
       local name = wanted[from + i - 1]
       if packed then

@@ -1,27 +1,29 @@
 -- The registry: all known channels with their policies, and the state of the sweep that applies changes to all SKUs.
 -- `fresh`: channels registered since the sweep began; `waived`: channels whose policy changed; `before`: their former
--- policies, so that only SKUs whose offer moved are changed.
-local registry, registry_changed
-local CHANNELS_MAX = 1000 -- each SKU is evaluated for each channel, and its rows name each
-local REGISTRY_BYTES_MAX = 1048576 -- 1 MiB: each batch reads the registry
+-- policies, so that only SKUs whose offer moved are changed. `as_of`: the batch of the newest change of channels or
+-- policies; the interval of a SKU (modes.lua) holds for the policies as of the batch that it names.
+local registry, registry_changed, CHANNELS_MAX, REGISTRY_BYTES_MAX, with_defaults, load_registry, can_register, packed_registry, merged, policy_of, forget_policies, group_channels
+do
+CHANNELS_MAX = 1000 -- each SKU is evaluated for each channel, and its rows name each
+REGISTRY_BYTES_MAX = 1048576 -- 1 MiB: each batch reads the registry
 
-local function with_defaults(r)
-  r.names, r.channels = r.names or {}, r.channels or {}
+function with_defaults(r)
+  r.names, r.channels, r.as_of = r.names or {}, r.channels or {}, r.as_of or 0
   r.fresh, r.waived, r.before = r.fresh or {}, r.waived or {}, r.before or {}
   return r
 end
 
-local function load_registry()
+function load_registry()
   local packed = redis.call('GET', KEYS[1] .. 'registry')
   registry = with_defaults(packed and unpack_all(packed) or {})
   registry.bytes = packed and #packed or 0
 end
 
-local function can_register(channel) return registry.channels[channel] ~= nil or #registry.names < CHANNELS_MAX end
+function can_register(channel) return registry.channels[channel] ~= nil or #registry.names < CHANNELS_MAX end
 
-local function packed_registry()
+function packed_registry()
   -- `names` is always present: an empty table would be packed as an array, not as a map.
-  local out = {sweep_from = registry.sweep_from, names = registry.names}
+  local out = {sweep_from = registry.sweep_from, names = registry.names, as_of = registry.as_of}
   for _, name in ipairs({'channels', 'fresh', 'waived', 'before'}) do
     if not is_empty(registry[name]) then out[name] = registry[name] end
   end
@@ -34,7 +36,7 @@ local DEFAULT = {
   preorder_backed = false, dwell_seconds = 0, primary = false, split = true,
 }
 
-local function merged(channel_level, sku_level)
+function merged(channel_level, sku_level)
   local p = {}
   for field, value in pairs(DEFAULT) do p[field] = value end
   for field, value in pairs(channel_level or {}) do p[field] = value end
@@ -59,29 +61,55 @@ local channel_policies = {}
 local default_policy = merged()
 
 -- The policy in force for a channel and SKU. An unknown channel has the defaults.
-local function policy_of(s, channel)
-  local own = s.r.policies[channel]
-  local known = registry.channels[channel]
+function policy_of(s, channel)
+  local own = s.policies and s.policies[channel]
   if own then
-    s.policies = s.policies or {}
-    local p = s.policies[channel]
+    s.merged = s.merged or {}
+    local p = s.merged[channel]
     if not p then
+      local known = registry.channels[channel]
       p = merged(known and known.policy, own)
-      s.policies[channel] = p
+      s.merged[channel] = p
     end
     return p
   end
   local p = channel_policies[channel]
   if not p then
+    local known = registry.channels[channel]
     p = known and known.policy and merged(known.policy) or default_policy
     channel_policies[channel] = p
   end
   return p
 end
 
-local function forget_policies(channel)
-  channel_policies[channel] = nil
+-- The policies of a channel change in this batch.
+function forget_policies(channel)
+  channel_policies[channel], registry.grouped, registry.as_of = nil, nil, batch
   for _, s in pairs(skus) do
-    if s then s.policies = nil end
+    if s then s.merged, s.r[SKU.low], s.r[SKU.high] = nil, 1, 0 end
   end
+end
+
+local no_sku = {}
+
+-- The known channels by policy, leaving out policies of SKUs: `policies`, the `first` channel of each, and by channel
+-- its group (`of`).
+function group_channels()
+  local grouped = registry.grouped
+  if not grouped then
+    local number = {}
+    grouped = {policies = {}, first = {}, of = {}}
+    for i, channel in ipairs(registry.names) do
+      local p = policy_of(no_sku, channel)
+      if not number[p] then
+        grouped.policies[#grouped.policies + 1], grouped.first[#grouped.first + 1] = p, channel
+        number[p] = #grouped.policies
+      end
+      grouped.of[i] = number[p]
+    end
+    registry.grouped = grouped
+  end
+  return grouped
+end
+
 end

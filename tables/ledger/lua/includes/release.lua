@@ -1,5 +1,7 @@
 -- The ends of a hold: paid, cancelled, expired. Units return in the same step.
 -- Release the held and preordered units of a line; `kind` is the counter that holds them (`locked` or `committed`).
+local expire_if_due, commit, cancel_unshipped
+do
 local function release_line(o, line, kind, cause)
   if not line.reserved and not line.preordered then return 0 end
   local s = get_sku(line.sku)
@@ -19,7 +21,7 @@ end
 
 local function expire(o)
   mark_changed(o)
-  local cause = {'expire', '', o.id}
+  local cause = {'expire', '', o}
   for _, line in ipairs(o.r.lines) do
     if line.state ~= 'rejected' then
       release_line(o, line, 'locked', cause)
@@ -30,14 +32,14 @@ local function expire(o)
 end
 
 -- A hold ends by the ledger's time, whether or not the expiry step has run (rule 25).
-local function expire_if_due(o)
+function expire_if_due(o)
   if o.r.state == 'reserved' and now >= o.r.expires_at then
     expire(o)
     waiting.settle(o)
   end
 end
 
-local function commit(o, cause)
+function commit(o, cause)
   mark_changed(o)
   for _, line in ipairs(o.r.lines) do
     if line.reserved then
@@ -55,7 +57,7 @@ local function commit(o, cause)
 end
 
 -- Cancel the units that are not shipped. A partly shipped order ends `shipped`, the rest of its lines `cancelled`.
-local function cancel_unshipped(o, cause)
+function cancel_unshipped(o, cause)
   mark_changed(o)
   local kind = o.r.state == 'paid' and 'committed' or 'locked'
   local any_shipped = false
@@ -68,4 +70,6 @@ local function cancel_unshipped(o, cause)
     end
   end
   end_order(o, any_shipped and 'shipped' or 'cancelled')
+end
+
 end

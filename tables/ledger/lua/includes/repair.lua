@@ -12,9 +12,13 @@ local function mark_of(name)
   return redis.sha1hex(packed), packed
 end
 
--- -> the record in `packed`, or nil if it is not exactly one table
-local function record_in(packed)
+-- -> the record in `packed`, or nil if it is not exactly one table; of a SKU its version and counters by name
+local function record_in(packed, subject)
   if not packed then return nil end
+  if subject == 'sku' then
+    local is_record, s = pcall(sku_record.read, '', packed)
+    return is_record and {version = s.r[SKU.version], counters = sku_record.counters_of(s)} or nil
+  end
   local found = {pcall(cmsgpack.unpack, packed)}
   return found[1] and #found == 2 and type(found[2]) == 'table' and found[2] or nil
 end
@@ -29,7 +33,7 @@ end
 local function decide_repair(cmd)
   if cmd.subject == 'policy' then return repairs.put.policy(cmd) end
   local mark, packed = mark_of(cmd.subject == 'registry' and 'registry' or cmd.subject .. ':' .. cmd.key)
-  local old = record_in(packed)
+  local old = record_in(packed, cmd.subject)
   if mark == cmd.seen and not is_touched(cmd) then
     return cmd.wanted and repairs.put[cmd.subject](cmd, old) or repairs.remove(cmd)
   end

@@ -9,8 +9,13 @@ local function whole(value)
   return type(value) == 'number' and value % 1 == 0 and math.abs(value) < 2 ^ 53 and value or 0
 end
 
+local function put_delta(name, n)
+  if n ~= 0 then log_delta(name, n) end
+end
+
 local function end_sku_repair(s, cmd)
-  s.r.repaired, s.waits, s.must_be_whole = cmd.id, true, true
+  sku_record.marks_of(s).repaired = cmd.id
+  s.r[SKU.low], s.r[SKU.high], s.waits, s.must_be_whole = 1, 0, true, true
   finish(s, {'repair', cmd.id, cmd.actor})
   s.waits = true -- rewrite the entry in the index of dwells
   note_dwells(s)
@@ -19,13 +24,14 @@ end
 
 function put.sku(cmd, old)
   local was = old and type(old.counters) == 'table' and old.counters or {}
+  local wanted = cmd.wanted.counters or {}
   local s = open_sku(cmd.key, pack(cmd.wanted))
   s.is_new = true
-  s.r.version = math.max(s.r.version, old and whole(old.version) or 0)
+  s.r[SKU.version] = math.max(s.r[SKU.version], old and whole(old.version) or 0)
   begin(s)
-  for name, value in pairs(s.r.counters) do add_to(s.deltas, name, value - whole(was[name])) end
+  for name, value in pairs(wanted) do put_delta(name, value - whole(was[name])) end
   for name, value in pairs(was) do
-    if type(name) == 'string' and not s.r.counters[name] then add_to(s.deltas, name, -whole(value)) end
+    if type(name) == 'string' and not wanted[name] then put_delta(name, -whole(value)) end
   end
   return end_sku_repair(s, cmd)
 end
@@ -33,24 +39,22 @@ end
 -- The stored bytes have changed, and the error in the counters persists. -> nil if another repair came first
 function put.deltas(cmd)
   local s = get_sku(cmd.key)
-  if not s or (s.r.repaired or '') ~= (cmd.since or '') then return nil end
+  if not s or (sku_record.marks_of(s).repaired or '') ~= (cmd.since or '') then return nil end
   begin(s)
   for name, n in pairs(cmd.deltas) do
-    add_to(s.r.counters, name, n)
-    s.deltas[name] = n
+    local index = sku_record.index_of(s, name)
+    local value = index and s.r[index] or s.counters and s.counters[name] or 0
+    sku_record.set_counter(s, name, value + n)
+    put_delta(name, n)
   end
-  s.sum = 0
-  for _, w in ipairs(s.r.warehouses) do
-    s.free[w] = count_of(s, 'on_hand', w) - count_of(s, 'committed', w) - count_of(s, 'locked', w)
-    s.sum = s.sum + s.free[w]
-  end
+  sku_record.add_up(s)
   return end_sku_repair(s, cmd)
 end
 
 function put.order(cmd)
   local o
   if cmd.wanted then
-    o = open_order(cmd.key, pack(cmd.wanted))
+    o = open_order(cmd.key, pack(cmd.wanted)) -- a record by field names, as format 1 is
   else
     o = {id = cmd.key, r = {state = 'parked', lines = {}, events = {}}, dropped = true}
     orders[cmd.key] = false
@@ -89,7 +93,7 @@ function put.policy(cmd)
   local own
   if cmd.sku then
     local s = get_sku(cmd.sku)
-    own = s and s.r.policies[cmd.key]
+    own = s and s.policies and s.policies[cmd.key]
   else
     local known = registry.channels[cmd.key]
     own = known and known.has_policy and (known.policy or {}) or nil

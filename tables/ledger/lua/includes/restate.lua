@@ -12,10 +12,7 @@ local RESTATE_BYTES_MAX = 1048576 -- 1 MiB of records per step: some 10 ms
 function restate_sku(sku)
   local s = get_sku(sku)
   if s then s.must_be_whole = true end
-  if s and not s.dirty then
-    s.dirty = true
-    sku_order[#sku_order + 1] = s
-  end
+  if s then mark_dirty(s) end
   return s
 end
 

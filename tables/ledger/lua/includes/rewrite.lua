@@ -16,43 +16,38 @@ local function call_in_chunks(command, key, arguments)
   end
 end
 
-local PATCHED_MAPS = {'counters', 'warehouses', 'modes', 'counted', 'floors'}
-
-local function apply_patch(record, channels, patch)
-  record.version, record.at = patch[2], patch[3]
-  for name, value in pairs(patch[4]) do record.counters[name] = value ~= 0 and value or nil end
-  local has = {}
-  for _, w in ipairs(record.warehouses) do has[w] = true end
+local function apply_patch(s, channels, patch)
+  local marks = sku_record.marks_of(s)
   for _, w in ipairs(patch[5]) do
-    if not has[w] then record.warehouses[#record.warehouses + 1] = w end
+    if not s.places.at[w] then sku_record.add_warehouse(s, w) end
   end
+  s.r[SKU.version], s.r[SKU.at], s.r[SKU.low], s.r[SKU.high] = patch[2], patch[3], 1, 0
+  for name, value in pairs(patch[4]) do sku_record.set_counter(s, name, value) end
+  s.modes = s.modes or {}
   for _, sides in ipairs(patch[6]) do
-    local side = sides[1] ~= 0 and {
-      below = sides[1] == 1 or nil, left_at = sides[2] ~= 0 and sides[2] or nil, due = sides[3] ~= 0 and sides[3] or nil,
-    } or nil
-    for _, place in ipairs(sides[4]) do record.modes[channels[place + 1]] = side end
+    local side = sides[1] ~= 0 and {sides[1], sides[2], sides[3]} or nil
+    for _, place in ipairs(sides[4]) do s.modes[channels[place + 1]] = side end
   end
-  for w, at in pairs(patch[7]) do record.counted[w] = at end
-  for w, at in pairs(patch[8]) do record.floors[w] = at ~= 0 and at or nil end
+  marks.counted, marks.floors = marks.counted or {}, marks.floors or {}
+  for w, at in pairs(patch[7]) do marks.counted[w] = at end
+  for w, at in pairs(patch[8]) do marks.floors[w] = at ~= 0 and at or nil end
+  if next(marks.counted) == nil then marks.counted = nil end
+  if next(marks.floors) == nil then marks.floors = nil end
   for _, w in ipairs(patch[9]) do
-    if record.history then record.history = select(2, move_keys.split_history(record.history, w)) end
+    if marks.history then marks.history = select(2, move_keys.split_history(marks.history, w)) end
   end
 end
 
 -- Apply patches (tables/ledger/records.py, SkuPatch) to a stored SKU, and update the index of dwells from the result.
 local function rewrite_patched(prefix, sku, patches)
   local stored = redis.call('GET', prefix .. 'sku:' .. sku)
-  local record = stored and cmsgpack.unpack(stored) or {version = 0, at = 0}
-  for _, map in ipairs(PATCHED_MAPS) do record[map] = record[map] or {} end
-  for _, each in ipairs(patches) do apply_patch(record, each[1], each[2]) end
+  local s = stored and sku_record.read(sku, stored) or sku_record.new(sku)
+  for _, each in ipairs(patches) do apply_patch(s, each[1], each[2]) end
   local due = false
-  for _, side in pairs(record.modes) do
-    if side.due and (not due or side.due < due) then due = side.due end
+  for _, side in pairs(s.modes) do
+    if side[3] ~= 0 and (not due or side[3] < due) then due = side[3] end
   end
-  for _, map in ipairs(PATCHED_MAPS) do
-    if next(record[map]) == nil then record[map] = nil end
-  end
-  redis.call('SET', prefix .. 'sku:' .. sku, cmsgpack.pack(record))
+  redis.call('SET', prefix .. 'sku:' .. sku, sku_record.pack(s))
   if due then
     redis.call('ZADD', prefix .. 'dwells', string.format('%.0f', due), sku)
   else

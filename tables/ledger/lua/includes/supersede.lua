@@ -6,10 +6,10 @@ do
 local function copy(record) return unpack_all(pack(record)) end
 
 local function saved_state(o)
-  local saved = {o = o, order = copy(o.r), alerts = #alerts, effects = #effects, skus = {}}
+  local saved = {o = o, order = copy(o.r), alerts = #alerts, logged = log.size, skus = {}}
   for _, line in ipairs(o.r.lines) do
     local s = get_sku(line.sku)
-    if s then saved.skus[#saved.skus + 1] = {s, pack(s.r), s.waits, dwells_due[s.sku]} end
+    if s then saved.skus[#saved.skus + 1] = {s, sku_record.pack(s), s.waits, dwells_due[s.sku]} end
   end
   return saved
 end
@@ -20,13 +20,13 @@ local function roll_back(saved)
   o.r.lines, o.r.events = o.r.lines or {}, o.r.events or {}
   for _, entry in ipairs(saved.skus) do
     local s = entry[1]
-    local again = open_sku(s.sku, entry[2])
-    s.r, s.free, s.sum = again.r, again.free, again.sum
+    local again = sku_record.read(s.sku, entry[2])
+    for _, field in ipairs({'r', 'places', 'owns_places', 'sum', 'width', 'counters', 'modes', 'policies'}) do s[field] = again[field] end
     s.waits, dwells_due[s.sku] = entry[3], entry[4]
-    skus[s.sku] = s
   end
   for i = #alerts, saved.alerts + 1, -1 do alerts[i] = nil end
-  for i = #effects, saved.effects + 1, -1 do effects[i] = nil end
+  for i = log.size, saved.logged + 1, -1 do log[i] = nil end
+  log.size = saved.logged
 end
 
 -- -> a refusal, or nil and the earlier order if it is a hold to cancel
@@ -58,7 +58,7 @@ function decide_superseding(o, cmd)
   if not old then return decide(o, cmd) end
   mark_changed(old)
   local saved = saved_state(old)
-  cancel_unshipped(old, {'cancel', cmd.id, old.id})
+  cancel_unshipped(old, {'cancel', cmd.id, old})
   local outcome = decide(o, cmd)
   if o.r.state == 'rejected' then
     roll_back(saved)

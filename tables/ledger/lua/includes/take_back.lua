@@ -2,6 +2,8 @@
 -- receive; damaged units raise only `damaged`. If it returns more than was shipped, the whole event is parked while
 -- enough units are still to be shipped (rule 43), and refused otherwise.
 -- -> nil if all units were shipped; 'later' if they may still be; else a refusal and its path
+local take_back
+do
 local function not_shipped(o, cmd)
   local returning, verdict = {}, nil
   for i, back in ipairs(cmd.lines) do
@@ -21,12 +23,12 @@ local function not_shipped(o, cmd)
   return verdict
 end
 
-local function take_back(o, cmd)
+function take_back(o, cmd)
   local verdict, path = not_shipped(o, cmd)
   if verdict == 'later' then return waiting.park(o, cmd) end
   if verdict then return verdict, false, path end
   record_event(o, cmd)
-  local cause, detail = {'take_back', cmd.id, o.id}, nil
+  local cause, detail = {'take_back', cmd.id, o}, nil
   for _, back in ipairs(cmd.lines) do
     local line, s, n, w = line_of(o, back[1]), get_sku(back[1]), back[2], back[3]
     ensure_warehouse(s, w)
@@ -43,4 +45,6 @@ local function take_back(o, cmd)
   end
   advance_sequence(o)
   return O.RETURNED, false, detail
+end
+
 end

@@ -2,7 +2,7 @@
 local tick, write_whole
 do
 
-local DUE_BYTES_MAX = 131072 -- 128 KiB of orders per step: about one order of the largest size
+local DUE_BYTES_MAX = 65536 -- 64 KiB of orders per step: about one order of the largest size
 local PATCHED_BYTES_MAX = 1048576 -- 1 MiB of whole rows per step: some 10 ms
 
 function tick(cmd)

@@ -5,8 +5,9 @@ local FINAL = {shipped = true, cancelled = true, expired = true, rejected = true
 local writing = {}
 do
 
-local set, expiring, gone = {}, {}, {}
-local deadlines, dwells, waits, held = {add = {}, drop = {}}, {add = {}, drop = {}}, {add = {}, drop = {}}, {}
+local set, set_size, expiring, gone = {}, 0, {}, {}
+local deadlines, dwells, waits = {add = {}, drop = {}}, {add = {}, drop = {}}, {add = {}, drop = {}}
+local held, unheld = {}, {} -- by SKU
 local new_skus, patched, whole = {}, {}, {}
 
 -- Indexes: `deadlines`, and per SKU the open orders that hold units of it.
@@ -20,14 +21,24 @@ local function index_order(o)
   end
   for _, line in ipairs(r.lines) do
     local holds, was = line.reserved and true or false, o.was_held[line.sku] or false
-    if holds ~= was then
-      local of_sku = held[line.sku] or {add = {}, drop = {}}
-      held[line.sku] = of_sku
-      local list = holds and of_sku.add or of_sku.drop
-      if holds then list[#list + 1] = r.placed_at end
+    if holds and not was then
+      local list = held[line.sku]
+      if list then
+        list[#list + 1], list[#list + 2] = r.placed_at, o.id
+      else
+        held[line.sku] = {r.placed_at, o.id}
+      end
+    elseif was and not holds then
+      local list = unheld[line.sku] or {}
+      unheld[line.sku] = list
       list[#list + 1] = o.id
     end
   end
+end
+
+local function put(key, packed)
+  set[set_size + 1], set[set_size + 2] = key, packed
+  set_size = set_size + 2
 end
 
 -- Only the keys of final orders have a time to live, for answering repeats; it never ends a hold.
@@ -37,26 +48,19 @@ local function pack_order(o)
     gone[#gone + 1] = key
     return
   end
-  if is_empty(o.r.events) then o.r.events = nil end
   if FINAL[o.r.state] then o.r.ended_at = now end -- retention counts from the newest change
-  o.packed = pack(o.r)
+  o.packed = order_record.pack(o.r)
   if FINAL[o.r.state] then
     local kept = o.r.state == 'rejected' and limits.refused_retention_ms or limits.order_retention_ms
     expiring[#expiring + 1] = {key, o.packed, kept}
   else
-    set[#set + 1], set[#set + 2] = key, o.packed
+    put(key, o.packed)
   end
 end
 
-local MAPS = {'counters', 'warehouses', 'modes', 'policies'} -- of a SKU; an empty table would be packed as an array
-
 local function pack_sku(s)
-  for i = 1, #MAPS do
-    if is_empty(s.r[MAPS[i]]) then s.r[MAPS[i]] = nil end
-  end
-  s.packed = pack(s.r)
-  for i = 1, #MAPS do s.r[MAPS[i]] = s.r[MAPS[i]] or {} end
-  set[#set + 1], set[#set + 2] = KEYS[1] .. 'sku:' .. s.sku, s.packed
+  s.packed = sku_record.pack(s)
+  put(KEYS[1] .. 'sku:' .. s.sku, s.packed)
   if s.is_new then new_skus[#new_skus + 1], new_skus[#new_skus + 2] = 0, s.sku end
 end
 
@@ -85,7 +89,7 @@ function writing.pack()
     end
   end
   for _, m in ipairs(movements_included) do pack_movement(m) end
-  if registry_changed then set[#set + 1], set[#set + 2] = KEYS[1] .. 'registry', packed_registry() end
+  if registry_changed then put(KEYS[1] .. 'registry', packed_registry()) end
 end
 
 function writing.note_patched(s) patched[#patched + 1], patched[#patched + 2] = 0, s.sku end
@@ -105,7 +109,8 @@ function writing.run()
   writing.index('dwells', dwells)
   waiting.write_total()
   writing.index('waiting', waits)
-  for sku, lists in pairs(held) do writing.index('held:' .. sku, lists) end
+  for sku, ids in pairs(unheld) do call_many('ZREM', KEYS[1] .. 'held:' .. sku, ids) end
+  for sku, ids in pairs(held) do call_many('ZADD', KEYS[1] .. 'held:' .. sku, ids) end
   -- The key rarely exists: EXISTS costs less than a ZREM of each SKU of each batch.
   if #whole > 0 and redis.call('EXISTS', KEYS[1] .. 'patched') == 1 then
     call_many('ZREM', KEYS[1] .. 'patched', whole)

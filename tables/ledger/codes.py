@@ -1,0 +1,78 @@
+"""The codes and positions of packed records, defined once for Python and Lua.
+
+Out: lists of words, and the Lua text that `tables/ledger/scripts.py` puts in place of `-- @include codes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stocktide.tables.ledger.outcomes import Outcome
+
+# Codes are positions in these lists, from 1: a new word goes to the end, and none is ever removed.
+STATES = (
+    "reserved",
+    "preordered",
+    "rejected",
+    "committed",
+    "shipped",
+    "cancelled",
+    "expired",
+    "returned",
+    "paid",
+    "parked",
+)
+OUTCOMES = tuple(each.value for each in Outcome)
+CAUSES = (
+    "place",
+    "pay",
+    "cancel",
+    "expire",
+    "ship",
+    "take_back",
+    "receive",
+    "adjust",
+    "count",
+    "transfer",
+    "set_policy",
+    "sweep",
+    "dwell",
+    "repair",
+)
+# From 0, because an offer is 4 * units + mode.
+MODES = ("in_stock", "preorder", "sold_out", "suspended")
+# The numbers of a SKU, and of each warehouse after them, in their order.
+SKU_NUMBERS = ("version", "at", "low", "high", "as_of")
+WAREHOUSE_NUMBERS = ("on_hand", "committed", "locked", "damaged")
+
+
+def state_of(code: int | str) -> str:
+    """The state of an order or a line; a word without a code stays itself."""
+    return STATES[code - 1] if isinstance(code, int) else code
+
+
+def outcome_of(code: int | str) -> str:
+    """The outcome with that code; a word without a code stays itself."""
+    return OUTCOMES[code - 1] if isinstance(code, int) else code
+
+
+def lua_constants() -> dict[str, dict[str, str]]:
+    """What stands for the names in Lua's sources: the outcomes (`O.RESERVED`), and the positions (`SKU.version`,
+    `WAREHOUSE.on_hand`) in a SKU's numbers, from 1, and in those of a warehouse, from 0."""
+    sku = {name: str(place) for place, name in enumerate(SKU_NUMBERS, 1)}
+    warehouse = {name: str(place) for place, name in enumerate(WAREHOUSE_NUMBERS)}
+    sizes = {"first": str(len(sku) + 1), "size": str(len(warehouse))}
+    return {"O": {each.name: f"'{each}'" for each in Outcome}, "SKU": sku, "WAREHOUSE": warehouse | sizes}
+
+
+def lua_codes() -> str:
+    """The Lua text with the codes in both directions."""
+    lists = {"state": STATES, "outcome": OUTCOMES, "cause": CAUSES}
+    tables = [_codes(name, words, 1) for name, words in lists.items()]
+    tables += [f"{name}_of = {{{', '.join(repr(str(word)) for word in words)}}}" for name, words in lists.items()]
+    tables.append(_codes("mode", MODES, 0))
+    return "local CODES = {\n  " + ",\n  ".join(tables) + "\n}\n"
+
+
+def _codes(name: str, words: Sequence[str], first: int) -> str:
+    return f"{name} = {{{', '.join(f'{word} = {code}' for code, word in enumerate(words, first))}}}"

@@ -1,0 +1,113 @@
+-- The stored form of an order (tables/ledger/packed.py, _PackedOrder). Format 2 is msgpack [2, state, channel, sequence,
+-- placed_at, expires_in, ended_in, fingerprint, outcome, events, lines, rest]:
+--   expires_in, ended_in   ms after placed_at, plus 1; 0: none
+--   events   0: none; 1: the placing with its default id; else as in format 1, '' for the order's own fingerprint
+--   lines    [sku, quantity, state, reserved, preordered, shipped, returned, cancelled, reason, {warehouse: units}]; the
+--            map is left out if it is empty
+--   rest     0, or a map of the rare fields
+-- States and outcomes are codes (tables/ledger/codes.py). Format 1 is a map of tables/ledger/records.py, OrderRecord. Both are read; format 2 is written. In memory an order's record has named fields.
+local order_record = {}
+do
+
+local HEADER = '\156\2'
+local PLACED_ID = 'placed' -- tables/ledger/commands.py, PLACED_ID_DEFAULT
+local STATE, OUTCOME, STATE_OF, OUTCOME_OF = CODES.state, CODES.outcome, CODES.state_of, CODES.outcome_of
+local RARE = {'region', 'purpose', 'event_digests', 'extensions', 'parked', 'wait_at'}
+
+-- A value's msgpack, cached: within a batch most values occur often.
+local function word(codes, value) return packed_values[codes[value] or value] end
+
+local function pack_events(r)
+  local events = r.events
+  local n = events and #events or 0
+  if n == 0 then return '\0' end
+  if n == 2 and events[1] == PLACED_ID and events[2] == r.fingerprint then return '\1' end
+  local own = r.fingerprint
+  local parts = {array_header(n)}
+  for i = 1, n do parts[i + 1] = events[i] == own and i % 2 == 0 and '\160' or pack(events[i]) end
+  return table.concat(parts)
+end
+
+local function pack_line(line)
+  local V = packed_values
+  local places, header = '', '\153' -- an array of 9
+  if line.warehouses then places, header = pack(line.warehouses), '\154' end
+  return header .. V[line.sku] .. V[line.quantity] .. word(STATE, line.state) .. V[line.reserved or 0]
+    .. V[line.preordered or 0] .. V[line.shipped or 0] .. V[line.returned or 0] .. V[line.cancelled or 0]
+    .. word(OUTCOME, line.reason or '') .. places
+end
+
+local function pack_lines(lines)
+  if #lines == 1 then return '\145' .. pack_line(lines[1]) end
+  local parts = {array_header(#lines)}
+  for i, line in ipairs(lines) do parts[i + 1] = pack_line(line) end
+  return table.concat(parts)
+end
+
+local function pack_rest(r)
+  local rest
+  for i = 1, #RARE do
+    local value = r[RARE[i]]
+    if value ~= nil then
+      rest = rest or {}
+      rest[RARE[i]] = value
+    end
+  end
+  if r.priority and r.priority ~= 'standard' then
+    rest = rest or {}
+    rest.priority = r.priority
+  end
+  return rest and pack(rest) or '\0'
+end
+
+local function offset_from(at, from) return at and at - from + 1 or 0 end
+
+function order_record.pack(r)
+  local V, placed_at, fingerprint = packed_values, r.placed_at or 0, r.fingerprint or ''
+  return HEADER .. word(STATE, r.state) .. V[r.channel or ''] .. V[r.sequence or 0] .. V[placed_at]
+    .. V[offset_from(r.expires_at, placed_at)] .. V[offset_from(r.ended_at, placed_at)]
+    .. (#fingerprint == 16 and '\176' .. fingerprint or pack(fingerprint)) .. word(OUTCOME, r.outcome or '')
+    .. pack_events(r) .. pack_lines(r.lines or {}) .. pack_rest(r)
+end
+
+local function not_zero(value) return value ~= 0 and value or nil end
+
+local function unpack_line(each)
+  return {
+    sku = each[1], quantity = each[2], state = STATE_OF[each[3]] or each[3], reserved = not_zero(each[4]),
+    preordered = not_zero(each[5]), shipped = not_zero(each[6]), returned = not_zero(each[7]),
+    cancelled = not_zero(each[8]), reason = OUTCOME_OF[each[9]] or each[9] ~= '' and each[9] or nil,
+    warehouses = each[10],
+  }
+end
+
+local function unpack_events(events, fingerprint)
+  if events == 0 then return {} end
+  if events == 1 then return {PLACED_ID, fingerprint} end
+  for i = 2, #events, 2 do
+    if events[i] == '' then events[i] = fingerprint end
+  end
+  return events
+end
+
+-- -> a record by field names
+function order_record.unpack(packed)
+  if string.sub(packed, 1, 2) ~= HEADER then
+    local r = cmsgpack.unpack(packed)
+    if r[1] then error('an order of format ' .. tostring(r[1])) end
+    r.lines, r.events = r.lines or {}, r.events or {}
+    return r
+  end
+  local _, state, channel, sequence, placed_at, expires_in, ended_in, fingerprint, outcome, events, lines, rest
+    = cmsgpack.unpack_limit(packed, 11, 2)
+  for i, each in ipairs(lines) do lines[i] = unpack_line(each) end
+  local r = rest ~= 0 and rest or {}
+  r.state, r.channel, r.sequence, r.placed_at = STATE_OF[state] or state, channel, sequence, placed_at
+  r.expires_at = expires_in ~= 0 and placed_at + expires_in - 1 or nil
+  r.ended_at = ended_in ~= 0 and placed_at + ended_in - 1 or nil
+  r.fingerprint, r.outcome = fingerprint, OUTCOME_OF[outcome] or outcome
+  r.lines, r.events = lines, unpack_events(events, fingerprint)
+  return r
+end
+
+end
