@@ -49,6 +49,7 @@ from stocktide.retry import poll_until
 from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
+from stocktide.streams.kafka.raw_records import deliver_raw_records
 from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
@@ -68,6 +69,7 @@ def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. 0 after an orderly stop; 1, with a sentence in the log, if it cannot start."""
     # aiokafka logs each failed attempt as an error, aiohttp each client that does not speak HTTP.
     configure_logging(settings.log_level.upper(), silent=("aiokafka", "aiohttp.server"))
+    deliver_raw_records()
     try:
         run_main(serve(settings))
     except CommandError as error:

@@ -2,30 +2,55 @@
 
 In: rows of `channel-stock`. Out: frames of the feed, for any number of readers with a position each. A superseded row
 leaves a gap, and its successor is appended at the end: a slow reader skips stale rows, and the cost of an addition does
-not depend on the number of readers.
+not depend on the number of readers. A large shop has millions of rows, so a row is the bytes of its update and a few
+numbers in arrays; frames are made when they are read.
 """
 
 from __future__ import annotations
 
+import logging
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import accumulate, compress, repeat
+from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder
 
-from stocktide.api.feeds.offset_vector import OffsetVector
+from stocktide.api.feeds.offset_vector import OffsetVector, format_offsets
+from stocktide.streams.contract.documents import encode
+
+log = logging.getLogger(__name__)
 
 # Gaps are removed when they are more than half of the rows, and the rows are more than this.
 GAPS_SWEPT_FROM = 256
+# The index by SKU grows by so many.
+SKUS_STEP = 4096
+# Subscribers that connect together, or that wait for the next update, read the same few chunks.
+CHUNKS_KEPT_MAX = 16
+# An offset and its partition are kept as one number.
+PARTITIONS_MAX = 256
+# A part of nearly every update, and the byte that is kept for it, which JSON has nowhere.
+_COMMON, _MARK = b'","preorder_remaining":0,"version":', b"\x01"
 
 
-class EncodedUpdate(Struct, frozen=True, gc=False):
-    """The newest update of a SKU: its place in the topic, its version, its JSON, and its frame for all readers."""
-
-    partition: int
-    offset: int
+class _Versioned(Struct, gc=False):
     version: int
-    data: bytes
-    frame: bytes
+
+
+_decode = Decoder(_Versioned).decode
+
+
+class Cursor(NamedTuple):
+    """The progress of a reader: its position in the log, and the offset vector below which it was sent everything.
+
+    A client that resumes needs no row below `since`, its vector when it came, until it is synced.
+    """
+
+    position: int
+    seen: OffsetVector
+    since: OffsetVector | None = None
 
 
 class ChannelLog:
@@ -35,65 +60,146 @@ class ChannelLog:
         self.name = name
         self.end = 0
         self.readers: set[Callable[[], None]] = set()
-        self._numbers: list[int] = []
-        self._rows: list[EncodedUpdate | None] = []
-        self._at: dict[str, int] = {}  # SKU → index of its row in both lists
+        # Every update of the channel begins with these bytes; they are not kept with each.
+        self._head = encode({"channel": name})[:-1] + b',"sku":'
+        self._saved = len(self._head) + len(_COMMON) - len(_MARK)
+        # One item for each row, a gap being None.
+        self._rows: list[bytes | None] = []
+        self._numbers = array("Q")
+        self._places = array("Q")
+        # By the number of a SKU: the index of its row + 1, or 0.
+        self._at = array("I")
+        self._count = 0
+        # The next frames of a reader, and its cursor after them, until the log changes.
+        self._chunks: dict[Cursor, tuple[bytes, Cursor]] = {}
 
     def __len__(self) -> int:
-        return len(self._at)
+        return self._count
 
     def __contains__(self, sku: object) -> bool:
-        return sku in self._at
+        return isinstance(sku, int) and sku < len(self._at) and self._at[sku] > 0
 
-    def add(self, sku: str, row: EncodedUpdate) -> bool:
-        """Append a row; False if the present one is as new (the row of a late writer, or a repeat)."""
-        index = self._at.get(sku)
-        if index is not None:
-            held = self._rows[index]
-            assert held is not None
-            if row.version < held.version or (row.version == held.version and row.data == held.data):
-                return False
-            self._rows[index] = None
-        self._at[sku] = len(self._rows)
-        self.end += 1
-        self._numbers.append(self.end)
-        self._rows.append(row)
-        if len(self._rows) > GAPS_SWEPT_FROM and len(self._rows) > 2 * len(self._at):
-            self._remove_gaps()
-        return True
-
-    def remove(self, sku: str) -> None:
-        """Remove a SKU."""
-        if (index := self._at.pop(sku, None)) is not None:
-            self._rows[index] = None
-
-    def after(self, position: int, bytes_max: int, since: OffsetVector | None = None) -> tuple[list[bytes], int]:
-        """The next frames after `position`, about `bytes_max` bytes, and the position reached.
-
-        With `since`, rows below that vector are skipped.
-        """
-        frames: list[bytes] = []
-        size = 0
-        rows = self._rows
-        for index in range(bisect_right(self._numbers, position), len(rows)):
-            row = rows[index]
-            if row is None or (since is not None and row.offset < since[row.partition]):
+    def add(self, partition: int, updates: Iterable[tuple[int, int, bytes | None]]) -> bool:
+        """Append the next updates of a partition: the number of a SKU, the offset, the JSON (None removes the SKU).
+        False if all of them are as old as the present ones (rows of a late writer, or repeats)."""
+        at, rows, head = self._at, self._rows, self._head
+        before = len(rows)
+        for sku, offset, update in updates:
+            if sku >= len(at):
+                at.extend(repeat(0, sku + SKUS_STEP - len(at)))
+            if update is None:
+                self._remove(sku)
                 continue
-            frames.append(row.frame)
-            size += len(row.frame)
-            if size >= bytes_max:
-                return frames, self._numbers[index]
-        return frames, self.end
+            row = update.removeprefix(head).replace(_COMMON, _MARK, 1)
+            # An update with the usual parts is decoded only if it has a predecessor.
+            if at[sku] or len(update) - len(row) != self._saved:
+                try:
+                    if not self._is_newer(sku, update, row):
+                        continue
+                except (DecodeError, UnicodeDecodeError):
+                    log.error("not an update in channel-stock at %d/%d; skipped", partition, offset)
+                    continue
+                self._remove(sku)
+            rows.append(row)
+            self._places.append(offset * PARTITIONS_MAX + partition)
+            at[sku] = len(rows)
+        added = len(rows) - before
+        self._numbers.extend(range(self.end + 1, self.end + added + 1))
+        self.end += added
+        self._count += added
+        self._chunks.clear()
+        if len(rows) > GAPS_SWEPT_FROM and len(rows) > 2 * self._count:
+            self._remove_gaps()
+        return added > 0
+
+    def resume(self, since: OffsetVector) -> Cursor:
+        """The cursor of a client that resumes. A partition's rows are in the order of their offsets: all before one
+        that is below `since` are, too."""
+        waiting = set(range(len(since)))
+        for index in reversed(range(len(self._places))):
+            offset, partition = divmod(self._places[index], PARTITIONS_MAX)
+            if offset < since[partition]:
+                waiting.discard(partition)
+                if not waiting:
+                    return Cursor(self._numbers[index], since, since)
+        return Cursor(0, since, since)
+
+    def after(self, cursor: Cursor, read: OffsetVector, bytes_max: int) -> tuple[bytes, Cursor]:
+        """The next frames for a reader, about `bytes_max` bytes, and its cursor after them.
+
+        `read` is the vector below which everything was read; with the last frame the reader was sent that.
+        """
+        if cursor.position == self.end:
+            return b"", cursor
+        if (chunk := self._chunks.get(cursor)) is None:
+            chunk = self._encode(cursor, read, bytes_max)
+            if len(self._chunks) >= CHUNKS_KEPT_MAX:
+                del self._chunks[next(iter(self._chunks))]
+            self._chunks[cursor] = chunk
+        return chunk
 
     def wake(self) -> None:
         """Notify every reader."""
         for notify in self.readers:
             notify()
 
+    def _encode(self, cursor: Cursor, read: OffsetVector, bytes_max: int) -> tuple[bytes, Cursor]:
+        position, seen, since = cursor
+        offsets, texts = list(seen), list(map(str, seen))
+        frames: list[bytes] = []
+        last, size = b"", 0
+        for index in range(bisect_right(self._numbers, position), len(self._rows)):
+            offset, partition = divmod(self._places[index], PARTITIONS_MAX)
+            row = self._rows[index]
+            if row is None or (since is not None and offset < since[partition]):
+                continue
+            if size >= bytes_max:
+                return _join(frames), Cursor(self._numbers[index] - 1, tuple(offsets), since)
+            offsets[partition] = offset + 1
+            texts[partition] = str(offset + 1)
+            last = row
+            frames.append(self._frame(row, "-".join(texts)))
+            size += len(frames[-1])
+        if not frames:
+            return b"", Cursor(self.end, seen, since)
+        frames[-1] = self._frame(last, format_offsets(read))
+        return _join(frames), Cursor(self.end, read, since)
+
+    def _frame(self, row: bytes, frame_id: str) -> bytes:
+        """A frame, with _MARK for _COMMON."""
+        head = b"" if row.startswith(b"{") else self._head
+        return b"id: %b\nevent: stock\ndata: %b%b\n\n" % (frame_id.encode(), head, row)
+
+    def _is_newer(self, sku: int, update: bytes, row: bytes) -> bool:
+        """Whether an update replaces the present one of its SKU. Raises DecodeError or UnicodeDecodeError."""
+        version = _decode(update).version
+        held = self._rows[self._at[sku] - 1] if self._at[sku] else None
+        if held is None:
+            return True
+        update_held = held.replace(_MARK, _COMMON, 1)
+        held_version = _decode(update_held if held.startswith(b"{") else self._head + update_held).version
+        return version > held_version or (version == held_version and row != held)
+
+    def _remove(self, sku: int) -> None:
+        if index := self._at[sku]:
+            self._rows[index - 1] = None
+            self._at[sku] = 0
+            self._count -= 1
+
     def _remove_gaps(self) -> None:
-        kept = [(number, row) for number, row in zip(self._numbers, self._rows, strict=True) if row is not None]
-        sku_at = {index: sku for sku, index in self._at.items()}
-        skus = [sku_at[index] for index, row in enumerate(self._rows) if row is not None]
-        self._numbers = [number for number, _ in kept]
-        self._rows = [row for _, row in kept]
-        self._at = {sku: index for index, sku in enumerate(skus)}
+        live = [row is not None for row in self._rows]
+        moved = [0, *accumulate(live)]
+        self._at = array("I", map(moved.__getitem__, self._at))
+        self._rows = list(compress(self._rows, live))
+        self._numbers = array("Q", compress(self._numbers, live))
+        self._places = array("Q", compress(self._places, live))
+
+
+def _join(frames: list[bytes]) -> bytes:
+    return b"".join(frames).replace(_MARK, _COMMON)
+
+
+def encode_frame(event: str, data: bytes, offsets: Iterable[int] | None = None) -> bytes:
+    """One event of the stream; `data` has no line breaks."""
+    head = "" if offsets is None else f"id: {format_offsets(offsets)}\n"
+    return f"{head}event: {event}\ndata: ".encode() + data + b"\n\n"

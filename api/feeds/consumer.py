@@ -17,8 +17,8 @@ from stocktide.api.feeds.offset_vector import OffsetVector
 
 log = logging.getLogger(__name__)
 
-# This many rows block the loop for about 2 ms.
-RECORDS_PER_TURN_MAX = 500
+# This many rows block the loop for about 3 ms.
+RECORDS_PER_TURN_MAX = 1_000
 # The duration of an empty poll, which delays only the check for the end.
 POLL_MS = 200
 # The client reconnects by itself; more frequent polls would only fill the log.
@@ -76,7 +76,7 @@ class ChannelStockConsumer:
             self._ends = await self._consumer.end_offsets(self._partitions)
         fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_PER_TURN_MAX)
         for partition, records in fetched.items():
-            self._hub.add((partition.partition, record.offset, record.key, record.value) for record in records)
+            self._hub.add(partition.partition, records)
         await asyncio.sleep(0)
         if not self.complete.is_set() and await self._at_ends(self._ends):
             self.complete.set()

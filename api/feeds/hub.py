@@ -1,7 +1,7 @@
 """The hub: the newest updates of all channels.
 
-In: records of `channel-stock` (partition, offset, key, value) in the order of their partition. Out: channel logs to
-read, and notices for all readers. An update is encoded once for all readers; an addition never waits for a reader.
+In: records of `channel-stock` in the order of their partition. Out: channel logs to read, and notices for all readers.
+An addition never waits for a reader.
 """
 
 from __future__ import annotations
@@ -9,34 +9,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-from msgspec import Struct
-
-from stocktide.api.feeds.channel import ChannelLog, EncodedUpdate
-from stocktide.api.feeds.offset_vector import OffsetVector, dominates, format_offsets
+from stocktide.api.feeds.channel import ChannelLog, encode_frame
+from stocktide.api.feeds.offset_vector import OffsetVector, dominates
 from stocktide.streams.contract.documents import encode
-from stocktide.streams.topics import split_key
+from stocktide.streams.topics import join_key, split_key
+
+if TYPE_CHECKING:  # the transport imports Faust, which the API does without
+    from stocktide.streams.kafka.transport import Record
 
 log = logging.getLogger(__name__)
-
-Record = tuple[int, int, bytes | None, bytes | None]
-
-
-class _Versioned(Struct):
-    version: int
-
-
-_VERSIONED: msgspec.json.Decoder[_Versioned] = msgspec.json.Decoder(_Versioned)
 
 
 class Hub:
     """All channels of one API process; bound to one event loop."""
 
     def __init__(self, partitions: int) -> None:
-        self._channels: dict[str, ChannelLog] = {}
+        # By the first part of the topic's keys.
+        self._channels: dict[bytes, ChannelLog] = {}
+        # SKU → its number, by which the channels keep its updates.
+        self._skus: dict[bytes, int] = {}
         self._next = [0] * partitions
         self._moved = asyncio.Event()
         self._readers: set[Callable[[bytes], None]] = set()
@@ -64,41 +59,43 @@ class Hub:
 
     def held(self, channel: str) -> int:
         """The number of SKUs with an update for a channel."""
-        return len(self._channels.get(channel, ()))
+        return len(self._channels.get(_key_of(channel), ()))
 
     def missing(self, channel: str, skus: Iterable[str]) -> list[str]:
         """Those of `skus` without an update for a channel."""
-        held = self._channels.get(channel, ())
-        return [sku for sku in skus if sku not in held]
+        held = self._channels.get(_key_of(channel), ())
+        return [sku for sku in skus if self._skus.get(sku.encode()) not in held]
 
     def channel(self, name: str) -> ChannelLog:
         """The log of a channel, empty if nothing was published for it."""
-        if (channel := self._channels.get(name)) is None:
-            channel = self._channels[name] = ChannelLog(name)
+        key = _key_of(name)
+        if (channel := self._channels.get(key)) is None:
+            channel = self._channels[key] = ChannelLog(name)
         return channel
 
     def forget(self, channel: ChannelLog) -> None:
         """Remove an empty channel without readers: clients can invent any number of names."""
         if not channel.readers and not len(channel):
-            self._channels.pop(channel.name, None)
+            self._channels.pop(_key_of(channel.name), None)
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Add the next records of the topic."""
-        touched: set[ChannelLog] = set()
-        for partition, offset, key, value in records:
-            self._next[partition] = offset + 1
+    def add(self, partition: int, records: Sequence[Record]) -> None:
+        """Add the next records of a partition; at least one."""
+        skus = self._skus
+        by_channel: defaultdict[bytes, list[tuple[int, int, bytes | None]]] = defaultdict(list)
+        for record in records:
+            key, _, sku = (record.key or b"").partition(b"/")
+            if (number := skus.get(sku)) is None:
+                number = skus[sku] = len(skus)
+            by_channel[key].append((number, record.offset, record.value))
+        self._next[partition] = records[-1].offset + 1
+        for key, updates in by_channel.items():
             try:
-                channel_name, sku = split_key((key or b"").decode())
-            except ValueError:  # not UTF-8, or not a key
-                log.error("invalid key in channel-stock at %d/%d; skipped", partition, offset)
+                channel = self._channels.get(key) or self.channel(split_key(f"{key.decode()}/")[0])
+            except UnicodeDecodeError:
+                log.error("invalid key in channel-stock at %d/%d; skipped", partition, updates[0][1])
                 continue
-            channel = self.channel(channel_name)
-            if value is None:
-                channel.remove(sku)
-            elif (row := self._row(partition, offset, value)) is not None and channel.add(sku, row):
-                touched.add(channel)
-        for channel in touched:
-            channel.wake()
+            if channel.add(partition, updates):
+                channel.wake()
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
@@ -141,16 +138,7 @@ class Hub:
         for channel in self._channels.values():
             channel.wake()
 
-    def _row(self, partition: int, offset: int, value: bytes) -> EncodedUpdate | None:
-        try:
-            version = _VERSIONED.decode(value).version
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            log.error("invalid channel update in channel-stock at %d/%d; skipped", partition, offset)
-            return None
-        return EncodedUpdate(partition, offset, version, value, encode_frame("stock", value, self.position))
 
-
-def encode_frame(event: str, data: bytes, offsets: OffsetVector | None = None) -> bytes:
-    """One event of the stream; `data` has no line breaks."""
-    head = "" if offsets is None else f"id: {format_offsets(offsets)}\n"
-    return f"{head}event: {event}\ndata: ".encode() + data + b"\n\n"
+def _key_of(channel: str) -> bytes:
+    """The first part of the keys of a channel's updates."""
+    return join_key(channel, "")[:-1].encode()

@@ -6,6 +6,8 @@ gets the rows at or above it, which are exactly those it missed, from any API pr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 OffsetVector = tuple[int, ...]
 # 256 partitions of 19 digits have 5 KiB; a longer text is invalid.
 TEXT_LENGTH_MAX = 6 * 1024
@@ -13,7 +15,7 @@ TEXT_LENGTH_MAX = 6 * 1024
 _OFFSET_MAX = 2**63 - 1
 
 
-def format_offsets(offsets: OffsetVector) -> str:
+def format_offsets(offsets: Iterable[int]) -> str:
     """`(12, 0, 33)` → `12-0-33`."""
     return "-".join(map(str, offsets))
 
@@ -32,8 +34,3 @@ def parse_offsets(text: str, partitions: int) -> OffsetVector | None:
 def dominates(offsets: OffsetVector, other: OffsetVector) -> bool:
     """Whether each offset of `offsets` is at least that of `other`."""
     return all(mine >= theirs for mine, theirs in zip(offsets, other, strict=True))
-
-
-def merge_offsets(offsets: OffsetVector, other: OffsetVector) -> OffsetVector:
-    """The smallest vector that dominates both."""
-    return tuple(map(max, offsets, other))

@@ -18,7 +18,8 @@ from aiohttp import web
 
 from stocktide.api import problems
 from stocktide.api.feeds.catch_up import CatchUp
-from stocktide.api.feeds.hub import Hub, encode_frame
+from stocktide.api.feeds.channel import encode_frame
+from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.offset_vector import OffsetVector, parse_offsets
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.subscriber import HEARTBEAT, STALL_SECONDS_MAX, FeedSubscription, TooSlow

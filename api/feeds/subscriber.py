@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from stocktide.api.feeds.channel import ChannelLog
-from stocktide.api.feeds.hub import Hub, encode_frame
-from stocktide.api.feeds.offset_vector import OffsetVector, format_offsets, merge_offsets, parse_offsets
+from stocktide.api.feeds.channel import ChannelLog, Cursor, encode_frame
+from stocktide.api.feeds.hub import Hub
+from stocktide.api.feeds.offset_vector import OffsetVector
 from stocktide.errors import StocktideError
 from stocktide.streams.contract.documents import encode
 
@@ -50,11 +50,10 @@ class FeedSubscription:
     ) -> None:
         self._hub = hub
         self._channel = channel
-        self._since = since
+        self._cursor = channel.resume(since) if since else Cursor(0, (0,) * hub.partitions)
         self._whole = whole
         self._heartbeat_seconds = heartbeat_seconds
         self._stall_seconds_max = stall_seconds_max
-        self._position = 0
         # The position of `synced`, known when the snapshot is complete.
         self._checking: asyncio.Task[None] | None = None
         self._target: int | None = None
@@ -89,15 +88,15 @@ class FeedSubscription:
         if self._checking is not None and self._checking.done():
             self._checking.result()
             self._checking, self._target = None, channel.end
-        frames, self._position = channel.after(self._position, WRITE_BYTES_MAX, self._since)
-        if self._since is not None:
-            frames = [_raise_id(frame, self._since) for frame in frames]
-        if self._target is not None and self._position >= self._target:
-            # Only at the end is the position of the hub a valid id: everything that it has read was sent.
-            offsets = self._hub.position if self._position == channel.end else None
-            frames.append(encode_frame("synced", encode({"channel": channel.name}), offsets))
-            self._target = self._since = None
-        return b"".join(notices + frames)
+        frames, self._cursor = channel.after(self._cursor, self._hub.position, WRITE_BYTES_MAX)
+        if self._target is None or self._cursor.position < self._target:
+            return b"".join(notices) + frames
+        position, seen, _ = self._cursor
+        # At the end everything that the hub has read was sent.
+        self._cursor = Cursor(position, self._hub.position if position == channel.end else seen)
+        self._target = None
+        synced = encode_frame("synced", encode({"channel": channel.name}), self._cursor.seen)
+        return b"".join(notices) + frames + synced
 
     async def _wait(self) -> bytes:
         """Wait for more; a heartbeat after a timeout."""
@@ -118,11 +117,3 @@ class FeedSubscription:
     def _add_notice(self, frame: bytes) -> None:
         self._notices.append(frame)
         self._more.set()
-
-
-def _raise_id(frame: bytes, since: OffsetVector) -> bytes:
-    """The frame with an id that is not below the vector with which its client resumed."""
-    head, _, rest = frame.partition(b"\n")
-    offsets = parse_offsets(head.removeprefix(b"id: ").decode(), len(since))
-    assert offsets is not None
-    return f"id: {format_offsets(merge_offsets(offsets, since))}\n".encode() + rest

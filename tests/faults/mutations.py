@@ -203,8 +203,8 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit("agents/channel_stock/conflation.py", "version=state.version", "version=state.count"),
             Edit(
                 "api/feeds/channel.py",
-                "if row.version < held.version or (row.version == held.version and row.data == held.data):",
-                "if row.data == held.data:",
+                "return version > held_version or (version == held_version and row != held)",
+                "return row != held",
             ),
         ),
     ),

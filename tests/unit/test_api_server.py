@@ -28,7 +28,7 @@ from stocktide.streams.contract.documents import Status
 from stocktide.tables.ledger.client import KnownSkus, Unblessed
 from stocktide.tables.ledger.submission import Unsettled
 from tests.harness.eventually import eventually
-from tests.unit.fakes import FakeSource
+from tests.unit.fakes import FakeRecord, FakeSource
 
 NOBODY = "127.0.0.1:1"
 READY = Status(True, {})
@@ -112,7 +112,7 @@ async def test_a_subscriber_that_reads_nothing_is_dropped_with_a_reason() -> Non
     padding = "x" * 10_000
     for number in range(2_000):
         value = orjson.dumps({"version": 1, "padding": padding})
-        hub.add([(0, number, f"tmall/S{number}".encode(), value)])
+        hub.add(0, [FakeRecord(number, value, f"tmall/S{number}".encode())])
     feeds = FeedHandler(
         hub,
         CatchUp(hub, FakeSource()),
@@ -147,7 +147,8 @@ async def test_a_subscriber_that_reads_nothing_is_dropped_with_a_reason() -> Non
 async def test_a_feed_first_says_whether_it_resumes_or_resets(given: str | None, first: Any) -> None:
     hub = Hub(1)
     for number, sku in enumerate("AB"):
-        hub.add([(0, number, f"tmall/{sku}".encode(), orjson.dumps({"version": 1, "sku": sku}))])
+        value = orjson.dumps({"version": 1, "sku": sku})
+        hub.add(0, [FakeRecord(number, value, f"tmall/{sku}".encode())])
     feeds = FeedHandler(
         hub, CatchUp(hub, FakeSource(ends=(2,)), 0.01), FakeChannels(), SnapshotMonitor(hub, knows_two), lambda: READY
     )

@@ -10,7 +10,7 @@ from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.offset_vector import OffsetVector
 from stocktide.streams.topics import join_key
-from tests.unit.fakes import FakeSource
+from tests.unit.fakes import FakeRecord, FakeSource
 
 SECONDS_MAX = 5.0
 LOOK_SECONDS = 0.01
@@ -31,7 +31,7 @@ class HeartbeatCounter:
 
 def read_until(hub: Hub, offset: int) -> None:
     value = orjson.dumps({"channel": "jd", "sku": "A", "quantity": 1, "version": offset + 1})
-    hub.add([(0, offset, join_key("jd", "A").encode(), value)])
+    hub.add(0, [FakeRecord(offset, value, join_key("jd", "A").encode())])
 
 
 async def wait_for_some_heartbeats(

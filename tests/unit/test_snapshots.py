@@ -13,6 +13,7 @@ from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.streams.topics import join_key
 from stocktide.tables.ledger.client import KnownSkus, Unblessed
 from tests.harness.eventually import eventually
+from tests.unit.fakes import FakeRecord
 
 SECONDS_MAX = 5.0
 
@@ -44,7 +45,7 @@ class FakeHubAndLedger:
     def publish(self, *skus: str, channel: str = "tmall") -> None:
         for sku in skus:
             value = orjson.dumps({"channel": channel, "sku": sku, "quantity": 1, "version": self._offset + 1})
-            self.hub.add([(0, self._offset, join_key(channel, sku).encode(), value)])
+            self.hub.add(0, [FakeRecord(self._offset, value, join_key(channel, sku).encode())])
             self._offset += 1
 
 
