@@ -137,8 +137,7 @@ async def test_what_is_due_in_several_partitions_is_written_at_one_tick(stock: S
     stock.publisher.gate.clear()
     for event in events:
         await stock.agent.process_chunk(event.value, event)
-    await asyncio.sleep(0.05)
-    assert stock.publisher.waiting == 4
+    await eventually(lambda: stock.publisher.waiting == 4)
     stock.publisher.gate.set()
     await eventually(lambda: all(event.acked for event in events))
 
