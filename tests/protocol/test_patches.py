@@ -38,7 +38,7 @@ from tests.ledger.strategies import EXAMPLES, TimedBatch, check_random_runs
 from tests.protocol.memory_rows import MemoryRows
 
 # No row is whole; rows are whole as long as they are few.
-ROWS_BYTES = (0, 400)
+ROWS_BYTES = (0, 60)
 TICKS_MAX = 50
 # Longer than any run of batches.
 PAST_MS = 3 * HOUR_MS

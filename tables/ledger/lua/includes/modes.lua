@@ -16,7 +16,9 @@ local function note_side(s, channel)
 end
 
 -- The units by which the current change moved a warehouse's free units, given the index of its first number.
-local FREE_SIGN = {[WAREHOUSE.on_hand] = 1, [WAREHOUSE.committed] = -1, [WAREHOUSE.locked] = -1, [WAREHOUSE.damaged] = 0}
+local FREE_SIGN = {
+  [WAREHOUSE.on_hand] = 1, [WAREHOUSE.committed] = -1, [WAREHOUSE.locked] = -1, [WAREHOUSE.damaged] = 0,
+}
 
 local function moved_at(s, at)
   local sum, first = 0, at - WAREHOUSE.first
@@ -179,8 +181,8 @@ local function report_negative(s)
   end
 end
 
--- End one change: version, modes, the entry in the log of effects, alerts. `cause`: {kind, id, subject} and, from here, its
--- number; the subject is an order's table, or a name.
+-- End one change: version, modes, the entry in the log of effects, alerts. `cause`: {kind, id, subject} and, from here,
+-- its number; the subject is an order's table, or a name.
 function finish(s, cause, waived)
   local r, from = s.r, s.logged_from
   r[SKU.version], r[SKU.at] = r[SKU.version] + 1, now
@@ -189,7 +191,8 @@ function finish(s, cause, waived)
     causes[#causes + 1] = cause
     cause[4] = #causes - 1
   end
-  log[from + 1], log[from + 2], log[from + 3], log[from + 4] = s.place, r[SKU.version], cause[4], (log.size - from - 4) / 2
+  log[from + 1], log[from + 2], log[from + 3] = s.place, r[SKU.version], cause[4]
+  log[from + 4] = (log.size - from - 4) / 2
   report_negative(s)
 end
 

@@ -84,7 +84,7 @@ function offer_of(s, channel, p)
   return 'sold_out', 0, 0
 end
 
--- Offers in the payload (tables/ledger/raw_decision.py, PackedSku): per offer one number, 4 * units + MODES of its mode.
+-- Offers in the payload (tables/ledger/raw_decision.py, PackedSku): per offer one number, 4 * units + its mode's code.
 local MODES = CODES.mode
 
 local IN_STOCK = MODES.in_stock

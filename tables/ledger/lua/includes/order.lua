@@ -1,6 +1,8 @@
 -- An order in memory: `o = {id, r, packed, …}`; `r` is the stored record (tables/ledger/records.py, OrderRecord).
 -- `o.was_held`, `o.was_due`, `o.was_waiting`: the index entries before the first change.
-local orders, orders_included, orders_changed, orders_restated, waiting, PLACED_FOR_MAX_MS, event_of, record_event, open_order, get_order, mark_changed, include_order, is_placed, add_to, put_units, advance_sequence, end_order, held_at
+local orders, orders_included, orders_changed, orders_restated, waiting, PLACED_FOR_MAX_MS, event_of, record_event,
+  open_order, get_order, mark_changed, include_order, is_placed, add_to, put_units, advance_sequence, end_order,
+  held_at
 do
 orders, orders_included, orders_changed, orders_restated = {}, {}, {}, {}
 waiting = {delta = 0} -- parked events (waiting.lua)

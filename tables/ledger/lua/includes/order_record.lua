@@ -1,11 +1,12 @@
--- The stored form of an order (tables/ledger/packed.py, _PackedOrder). Format 2 is msgpack [2, state, channel, sequence,
--- placed_at, expires_in, ended_in, fingerprint, outcome, events, lines, rest]:
+-- The stored form of an order (tables/ledger/packed.py, _PackedOrder). Format 2 is msgpack [2, state, channel,
+-- sequence, placed_at, expires_in, ended_in, fingerprint, outcome, events, lines, rest]:
 --   expires_in, ended_in   ms after placed_at, plus 1; 0: none
 --   events   0: none; 1: the placing with its default id; else as in format 1, '' for the order's own fingerprint
---   lines    [sku, quantity, state, reserved, preordered, shipped, returned, cancelled, reason, {warehouse: units}]; the
---            map is left out if it is empty
+--   lines    [sku, quantity, state, reserved, preordered, shipped, returned, cancelled, reason, {warehouse: units}];
+--            the map is left out if it is empty
 --   rest     0, or a map of the rare fields
--- States and outcomes are codes (tables/ledger/codes.py). Format 1 is a map of tables/ledger/records.py, OrderRecord. Both are read; format 2 is written. In memory an order's record has named fields.
+-- States and outcomes are codes (tables/ledger/codes.py). Format 1 is a map of tables/ledger/records.py, OrderRecord.
+-- Both are read; format 2 is written. In memory an order's record has named fields.
 local order_record = {}
 do
 

@@ -148,7 +148,7 @@ local function packed_channels()
 end
 
 -- Whole rows up to the limit, patches beyond it: a whole row grows with the number of warehouses and channels, a patch
--- only with what the batch changed. A patched SKU is in the rows by its name, so that effects refer to each by its place.
+-- only with what the batch changed. A patched SKU is in the rows by its name: effects refer to each by its place.
 local function sku_rows()
   local rows, bytes, patched = {}, 0, nil
   for i, s in ipairs(sku_order) do

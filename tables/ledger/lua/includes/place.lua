@@ -51,7 +51,9 @@ end
 
 function new_order(cmd)
   -- With room for the fields that the batch adds, here and below.
-  local o = {id = cmd.order_id, changed = true, was_held = NONE, included = nil, packed = nil, in_payload = nil, row = nil}
+  local o = {
+    id = cmd.order_id, changed = true, was_held = NONE, included = nil, packed = nil, in_payload = nil, row = nil,
+  }
   o.r = {
     state = 'rejected', channel = cmd.channel, sequence = 1, placed_at = now, fingerprint = cmd.fingerprint,
     region = cmd.region, purpose = cmd.purpose, lines = {}, events = {cmd.id, cmd.fingerprint},

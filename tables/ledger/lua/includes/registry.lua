@@ -2,7 +2,8 @@
 -- `fresh`: channels registered since the sweep began; `waived`: channels whose policy changed; `before`: their former
 -- policies, so that only SKUs whose offer moved are changed. `as_of`: the batch of the newest change of channels or
 -- policies; the interval of a SKU (modes.lua) holds for the policies as of the batch that it names.
-local registry, registry_changed, CHANNELS_MAX, REGISTRY_BYTES_MAX, with_defaults, load_registry, can_register, packed_registry, merged, policy_of, forget_policies, group_channels
+local registry, registry_changed, CHANNELS_MAX, REGISTRY_BYTES_MAX, with_defaults, load_registry, can_register,
+  packed_registry, merged, policy_of, forget_policies, group_channels
 do
 CHANNELS_MAX = 1000 -- each SKU is evaluated for each channel, and its rows name each
 REGISTRY_BYTES_MAX = 1048576 -- 1 MiB: each batch reads the registry

@@ -1,10 +1,11 @@
 -- The SKUs of a batch in memory (includes/sku_record.lua), and the log of their changes. Only `change` and `change_at`
 -- change counters.
-local skus, sku_order, log, causes, open_sku, new_sku, get_sku, has_room_for, ensure_warehouse, free_at, free_of, mark_dirty, begin, log_delta, change_at, change, count_of, counter_name
+local skus, sku_order, log, causes, open_sku, new_sku, get_sku, has_room_for, ensure_warehouse, free_at, free_of,
+  mark_dirty, begin, log_delta, change_at, change, count_of, counter_name
 do
 skus, sku_order = {}, {}
--- The effects as one flat list (tables/ledger/raw_decision.py, unpack_effects): per change of a SKU its index in `sku_order`,
--- version, cause, number of deltas, and for each delta its counter and units. `size`: what of it is in use.
+-- The effects as one flat list (tables/ledger/raw_decision.py, unpack_effects): per change of a SKU its index in
+-- `sku_order`, version, cause, number of deltas, and for each delta its counter and units. `size`: how much is in use.
 log, causes = {size = 0}, {}
 
 function open_sku(name, packed)

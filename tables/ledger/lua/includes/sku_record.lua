@@ -2,13 +2,14 @@
 -- Format 2 is msgpack [2, width, numbers, warehouses, named, marks]:
 --   numbers     the integers of SKU, then those of WAREHOUSE for each warehouse; counters have `width` bytes
 --   warehouses  their names, joined by '\n'
---   named       0 or a map: `counters` without a place in `numbers`, `modes` (channel -> {state, left_at, due}), `policies`
+--   named       0 or a map: `counters` without a place in `numbers`, `modes` (channel -> {state, left_at, due}),
+--               `policies`
 --   marks       '' or a packed map: `counted`, `floors`, `history`, `repaired`; read only by movements
 -- Format 1 is a map of tables/ledger/records.py, SkuRecord. Both are read; format 2 is written.
 -- struct packs a number four times as fast as cmsgpack, and SKUs are half of what an order costs.
 --
--- In memory: {sku, r, places, sum, width, counters, modes, policies, …}; `r` holds the numbers in their stored order, and
--- `places` the warehouses: `names`, `at` (name -> index in `r` of its first number), `count`.
+-- In memory: {sku, r, places, sum, width, counters, modes, policies, …}; `r` holds the numbers in their stored order,
+-- and `places` the warehouses: `names`, `at` (name -> index in `r` of its first number), `count`.
 local sku_record = {}
 do
 
@@ -223,7 +224,8 @@ function sku_record.pack(s)
     end
   end
   if s.marks then marks = next(s.marks) ~= nil and cmsgpack.pack(s.marks) or '' end
-  return HEADER .. string.char(s.width) .. cmsgpack.pack(pack_numbers(s.r, s.width, s.places.count)) .. packed_joined .. named
+  local numbers = cmsgpack.pack(pack_numbers(s.r, s.width, s.places.count))
+  return HEADER .. string.char(s.width) .. numbers .. packed_joined .. named
     .. (marks == '' and '\160' or cmsgpack.pack(marks))
 end
 

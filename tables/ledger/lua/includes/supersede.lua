@@ -3,6 +3,8 @@
 local decide_superseding
 do
 
+local RESTORED = {'r', 'places', 'owns_places', 'sum', 'width', 'counters', 'modes', 'policies'}
+
 local function copy(record) return unpack_all(pack(record)) end
 
 local function saved_state(o)
@@ -21,7 +23,7 @@ local function roll_back(saved)
   for _, entry in ipairs(saved.skus) do
     local s = entry[1]
     local again = sku_record.read(s.sku, entry[2])
-    for _, field in ipairs({'r', 'places', 'owns_places', 'sum', 'width', 'counters', 'modes', 'policies'}) do s[field] = again[field] end
+    for _, field in ipairs(RESTORED) do s[field] = again[field] end
     s.waits, dwells_due[s.sku] = entry[3], entry[4]
   end
   for i = #alerts, saved.alerts + 1, -1 do alerts[i] = nil end
