@@ -42,8 +42,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/draw.lua",
-                "  local most, most_free = nil, n - 1\n",
-                "  do return {{s.r.warehouses[1], n}} end\n  local most, most_free = nil, n - 1\n",
+                "  local at = WAREHOUSE.first\n",
+                "  do return {WAREHOUSE.first, n} end\n  local at = WAREHOUSE.first\n",
             ),
             Edit(f"{_INCLUDES}/place.lua", "if mode == 'in_stock' then", "do"),
             Edit(
@@ -151,10 +151,10 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
             Edit(
                 f"{_INCLUDES}/write.lua",
-                "  else\n    set[#set + 1], set[#set + 2] = key, o.packed",
+                "  else\n    put(key, o.packed)",
                 "  elseif o.r.state == 'reserved' then\n"
                 "    expiring[#expiring + 1] = {key, o.packed, math.max(1, o.r.expires_at - now)}\n"
-                "  else\n    set[#set + 1], set[#set + 2] = key, o.packed",
+                "  else\n    put(key, o.packed)",
             ),
         ),
     ),
@@ -230,8 +230,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/payload.lua",
-                "rows[#rows + 1] = row\n",
-                "rows[1] = rows[1] or row\n",
+                "      rows[i] = row\n",
+                "      rows[i] = i == 1 and row or pack(s.sku)\n",
             ),
         ),
     ),
