@@ -158,6 +158,11 @@ class ShopClient:
         """The expiry timer fires."""
         return await self.submit(Tick(orders_max=orders_max))
 
+    async def tick_after(self, seconds: float = 0, minutes: float = 0) -> CommandReply:
+        """Let time pass; then the expiry timer fires."""
+        self.advance(seconds, minutes)
+        return await self.tick()
+
     # The driver
 
     async def submit(self, command: Command) -> CommandReply:

@@ -134,8 +134,7 @@ async def test_a_return_without_its_shipment_is_dead_lettered_and_the_hold_goes_
     reply = await shop.tick()
     assert (reply.refused, reply.alert_types) == (("more_than_shipped",), {"wait_failed"})
     assert (shop.order("o1").state, shop.stock("A").locked) == ("reserved", 4)
-    shop.advance(seconds=100)
-    await shop.tick()
+    await shop.tick_after(seconds=100)
     assert shop.order("o1").state == "expired"
 
 
