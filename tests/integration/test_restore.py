@@ -28,6 +28,7 @@ from stocktide.ops.backup.archive import (
 from stocktide.ops.backup.backup import BackupError, back_up
 from stocktide.ops.backup.restore import RestoreError, restore, run
 from stocktide.settings import Settings
+from stocktide.streams.contract.times import now_ms
 from stocktide.streams.kafka.admin import admin_client, ensure_topics
 from stocktide.streams.topics import (
     ALERTS,
@@ -48,7 +49,7 @@ from tests.harness.trimming import trim
 
 PARTITIONS = 2
 HEADERS = [("origin", b"shop"), ("note", b"")]
-AT_MS = 1_790_000_000_000
+AT_MS = now_ms() - 60_000  # Kafka deletes records that are older than their topic keeps them
 QUIET = Progress(disable=True)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import Publisher, make_producer
 from stocktide.streams.topics import ADJUSTMENTS, CHANNEL_STOCK, DEAD_LETTERS, MOVEMENTS, ORDERS, RESERVATIONS, STOCK
@@ -187,7 +186,6 @@ async def test_rows_in_the_buffers_of_a_process_that_stops_are_not_sent_when_it_
 ) -> None:
     producer, membership = make_producer(group.kafka), FakeMembership(session_seconds=10.0)
     publisher, send_batch = Publisher(producer, membership), producer.send_batch
-    await ensure_topics(group.kafka, group.app_id, 1)
     await publisher.start()
 
     async def stop_with_rows_in_the_buffer(*args: Any, **options: Any) -> Any:
