@@ -96,10 +96,12 @@ class OnHandSums:
                 certain, possible = known.requested_units(kind, line.sku)
                 if not known.moves or units > certain + possible:
                     self.unknown_skus.add(line.sku)
+                # A return that was never rejected may still wait for its shipment, while a rejected one came again.
+                known_exactly = units == certain and kind == SHIPPED
                 for move in known.moves or ():
                     if move.kind == kind:
-                        applied = units >= certain + possible or (units == certain and move.certain)
-                        if applied or units != certain or move.certain:
+                        applied = units >= certain + possible or (known_exactly and move.certain)
+                        if applied or not known_exactly or move.certain:
                             self._add_move(move, line.sku, applied)
 
     def _add_move(self, move: RequestedMove, sku: str, applied: bool) -> None:
