@@ -52,7 +52,7 @@ class ChannelPublisher:
         throttle: PublicationThrottle,
     ) -> None:
         self._partition = partition
-        self._epoch = epoch
+        self.epoch = epoch
         self._table = table
         self._publisher = publisher
         self._topic = topic
@@ -71,11 +71,6 @@ class ChannelPublisher:
         """1 if an update is due and not written yet, else 0."""
         due = self._conflation.next_due()
         return int(self._writing or (due is not None and due <= time.monotonic()))
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of the assignment."""
-        return self._epoch
 
     async def fold(self, records: Iterable[Record], pending_ack: PendingAck | None) -> None:
         """Fold rows; `pending_ack` is released after their updates are written."""
@@ -123,7 +118,7 @@ class ChannelPublisher:
         while True:
             try:
                 offsets = await self._publisher.publish(
-                    self._topic, list(rows.items()), self._epoch, to_partition=lambda _: self._partition
+                    self._topic, list(rows.items()), self.epoch, to_partition=lambda _: self._partition
                 )
                 with self._throttle.working():
                     self._table.write(self._partition, rows, offsets[self._partition])
@@ -192,7 +187,6 @@ class StockAgent:
     def on_restored(self, partitions: Iterable[int], compare: CompareRows) -> None:
         """Begin an epoch with all partitions assigned: their table is restored, no chunk was delivered yet."""
         self._cancel_tasks()
-        self._write_tasks.clear()
         epoch = self._publisher.epoch
         self._channel_publishers = {
             partition: ChannelPublisher(
@@ -200,9 +194,10 @@ class StockAgent:
             )
             for partition in partitions
         }
-        for partition, channel_publisher in self._channel_publishers.items():
-            writing = channel_publisher.write_when_due(self._metrics)
-            self._write_tasks[partition] = asyncio.create_task(writing, name=f"channel-stock-{partition}")
+        self._write_tasks = {
+            partition: asyncio.create_task(each.write_when_due(self._metrics), name=f"channel-stock-{partition}")
+            for partition, each in self._channel_publishers.items()
+        }
         if self._channel_publishers:
             self._comparison = asyncio.create_task(compare(self._channel_publishers), name="compare stock")
 

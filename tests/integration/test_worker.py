@@ -181,9 +181,7 @@ async def test_a_worker_that_was_stopped_and_wakes_up_late_changes_nothing(group
     await owner.wait_ready()
 
 
-async def test_rows_in_the_buffers_of_a_process_that_stops_are_not_sent_when_it_goes_on(
-    group: WorkerGroup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rows_in_the_buffers_of_a_process_that_stops_are_not_sent_when_it_goes_on(group: WorkerGroup) -> None:
     producer, membership = make_producer(group.kafka), FakeMembership(session_seconds=10.0)
     publisher, send_batch = Publisher(producer, membership), producer.send_batch
     await publisher.start()
@@ -193,11 +191,11 @@ async def test_rows_in_the_buffers_of_a_process_that_stops_are_not_sent_when_it_
         membership.now += LONGER_THAN_SESSION_SECONDS
         return sent
 
-    with monkeypatch.context() as stopped:
-        stopped.setattr(producer, "send_batch", stop_with_rows_in_the_buffer)
-        row = (b"jd/A", b'{"version":1}')
-        publishing = asyncio.create_task(publisher.publish(group.topic(CHANNEL_STOCK), [row], membership.epoch))
-        await asyncio.sleep(0.5)
+    producer.send_batch = stop_with_rows_in_the_buffer
+    row = (b"jd/A", b'{"version":1}')
+    publishing = asyncio.create_task(publisher.publish(group.topic(CHANNEL_STOCK), [row], membership.epoch))
+    await asyncio.sleep(0.5)
+    producer.send_batch = send_batch
     assert not publishing.done() and not await group.records(CHANNEL_STOCK)
     membership.end()
     with pytest.raises(MembershipLost):

@@ -10,8 +10,7 @@ WEEK_MS = 7 * 24 * 3600 * 1000
 
 
 async def test_rule_23_paying_is_idempotent_by_state(shop: ShopClient) -> None:
-    await shop.hold(2, of=5)
-    await shop.pay("o1")
+    await shop.buy(2, of=5)
     assert (await shop.pay("o1", id="another")).result == ("paid", True)
     await shop.ship("o1", ("A", 2, "SH1"))
     assert (await shop.pay("o1", id="a-third")).outcome == "paid", "paying what was shipped is fine"
@@ -57,8 +56,7 @@ async def test_rule_24_the_rest_of_a_partly_shipped_order_is_released(shop: Shop
 
 
 async def test_rule_24_a_wholly_shipped_order_cannot_be_cancelled(shop: ShopClient) -> None:
-    await shop.hold(2, of=5)
-    await shop.pay("o1")
+    await shop.buy(2, of=5)
     await shop.ship("o1", ("A", 2, "SH1"))
     assert (await shop.cancel("o1")).outcome == "already_final"
 
@@ -126,8 +124,7 @@ async def test_rule_26_a_hold_lasts_at_most_seven_days_from_its_placing(shop: Sh
 
 
 async def test_rule_26_only_an_unpaid_hold_can_be_extended(shop: ShopClient) -> None:
-    await shop.hold(1, of=5)
-    await shop.pay("o1")
+    await shop.buy(1, of=5)
     assert (await shop.extend("o1")).outcome == "already_final"
     await shop.place("o2", {"A": 1})
     await shop.cancel("o2")

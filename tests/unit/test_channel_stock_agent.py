@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -35,10 +35,9 @@ class StockHarness:
         self.publisher, self.table = RecordingPublisher(), FakeTable()
         self.agent = self.next_agent()
 
-    def next_agent(self, partitions: Iterable[int] = (2,)) -> StockAgent:
-        """An agent whose table is restored for `partitions`."""
+    def next_agent(self) -> StockAgent:
         agent = StockAgent(self.table, self.publisher, TOPIC, 10, WorkerMetrics())  # type: ignore[arg-type]
-        agent.on_restored(partitions, self.compare)
+        agent.on_restored([2], self.compare)
         return agent
 
     async def compare(self, channel_publishers: Mapping[int, object]) -> None:
