@@ -138,15 +138,7 @@ def movement_view(warehouse: str, id: str, record: MovementRecord) -> MovementAn
         occurred_at=rfc3339(record.at),
         applied_at=rfc3339(record.applied_at),
         lines=[
-            MovedLine(
-                sku=line.sku,
-                quantity=line.quantity,
-                outcome=line.outcome,
-                change=line.change,
-                on_hand=line.on_hand,
-                damaged=line.damaged,
-                carried=line.carried,
-            )
+            MovedLine(line.sku, line.quantity, line.outcome, line.change, line.on_hand, line.damaged, line.carried)
             for line in record.lines
         ],
     )

@@ -57,7 +57,7 @@ class ChannelPublisher:
         changed: asyncio.Event,
     ) -> None:
         self._partition = partition
-        self._epoch = epoch
+        self.epoch = epoch
         self._table = table
         self._publisher = publisher
         self._topic = topic
@@ -68,11 +68,6 @@ class ChannelPublisher:
         self.writing = False
         self.written = 0
         self.error = ""
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of the assignment."""
-        return self._epoch
 
     @property
     def due(self) -> int:
@@ -124,7 +119,7 @@ class ChannelPublisher:
         while True:
             try:
                 offsets = await self._publisher.publish(
-                    self._topic, rows.items(), self._epoch, to_partition=lambda _: self._partition
+                    self._topic, rows.items(), self.epoch, to_partition=lambda _: self._partition
                 )
                 with self._tick.work.running():
                     self._table.write(self._partition, rows, offsets[self._partition])

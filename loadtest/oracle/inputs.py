@@ -134,7 +134,7 @@ class InputUnaccounted(Checker):
 
     def _may_be_parked(self, since: int) -> bool:
         assert self.quiesced_at is not None
-        return since + self._park_ms + PARK_GRACE_MS > self.quiesced_at
+        return since > parked_since(self.quiesced_at, self._park_ms)
 
     def _has_parked_return(self, known: KnownOrder, content: OrderSnapshot) -> bool:
         """Whether a return of more units than were shipped may still be parked; the sum of returns is then unknown."""
@@ -151,6 +151,11 @@ class InputUnaccounted(Checker):
         if hash((movement.kind, tuple((line.sku, line.quantity) for line in movement.lines))) != accepted.effect_hash:
             return "another body has that id, and there is no dead letter"
         return None
+
+
+def parked_since(quiesced_at: int, park_ms: int) -> int:
+    """An event that came later may still be parked at rest (ms since the epoch)."""
+    return quiesced_at - park_ms - PARK_GRACE_MS
 
 
 def _find_missing_event(accepted: AcceptedInput, known: KnownOrder, content: OrderSnapshot) -> str | None:

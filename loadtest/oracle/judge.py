@@ -55,7 +55,7 @@ class CheckerSet:
         if not live_only:
             self.checkers += (
                 AnswerLost(orders),
-                CountedTwice(orders, movements, stocks),
+                CountedTwice(orders, movements, stocks, park_ms),
                 HoldLeaked(orders, stocks),
                 ChannelNotConverged(channels),
                 LogDoesNotExplain(orders, movements, stocks),

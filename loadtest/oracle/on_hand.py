@@ -12,6 +12,7 @@ from typing import Any
 
 from stocktide.loadtest.client.contract import WarehouseStockView
 from stocktide.loadtest.oracle.history import ReadStock
+from stocktide.loadtest.oracle.inputs import parked_since
 from stocktide.loadtest.oracle.movements import (
     TRANSFERRED,
     AppliedCount,
@@ -54,9 +55,10 @@ class Interval:
 
 class OnHandSums:
     """`on_hand` and `damaged` by (SKU, warehouse), summed. `warehouses_of`: the warehouses of a SKU. `unknown_skus`:
-    SKUs with movements that this run did not request."""
+    SKUs with movements that this run did not request. `parked_since`: events since then may still wait."""
 
-    def __init__(self, orders: OrderTracker, movements: MovementTracker) -> None:
+    def __init__(self, orders: OrderTracker, movements: MovementTracker, parked_since: int) -> None:
+        self._parked_since = parked_since
         self.on_hand: dict[tuple[str, str], Interval] = defaultdict(Interval)
         self.damaged: dict[tuple[str, str], Interval] = defaultdict(Interval)
         self.unknown_skus: set[str] = set()
@@ -96,11 +98,14 @@ class OnHandSums:
                 certain, possible = known.requested_units(kind, line.sku)
                 if not known.moves or units > certain + possible:
                     self.unknown_skus.add(line.sku)
-                for move in known.moves or ():
-                    if move.kind == kind:
-                        applied = units >= certain + possible or (units == certain and move.certain)
-                        if applied or units != certain or move.certain:
-                            self._add_move(move, line.sku, applied)
+                moves = [move for move in known.moves or () if move.kind == kind]
+                # While a return waits for its shipment, one that was rejected before may be the one that counted.
+                waits = kind == RETURNED and any(move.certain and move.at > self._parked_since for move in moves)
+                known_exactly = units == certain and not waits
+                for move in moves:
+                    applied = units >= certain + possible or (known_exactly and move.certain)
+                    if applied or not known_exactly:
+                        self._add_move(move, line.sku, applied)
 
     def _add_move(self, move: RequestedMove, sku: str, applied: bool) -> None:
         for line in move.lines:
@@ -142,8 +147,9 @@ class CountedTwice(Checker):
     name = "counted_twice"
     promise = 3
 
-    def __init__(self, orders: OrderTracker, movements: MovementTracker, stocks: StockTracker) -> None:
+    def __init__(self, orders: OrderTracker, movements: MovementTracker, stocks: StockTracker, park_ms: int) -> None:
         super().__init__()
+        self._park_ms = park_ms
         self._orders = orders
         self._movements = movements
         self._stocks = stocks
@@ -166,7 +172,7 @@ class CountedTwice(Checker):
                 self._count_changes(known)
         if self.quiesced_at is None:
             return
-        sums = OnHandSums(self._orders, self._movements)
+        sums = OnHandSums(self._orders, self._movements, parked_since(self.quiesced_at, self._park_ms))
         for sku, read in self._stocks.final.items():
             if sku in sums.unknown_skus or self._stocks.existed_before_run(sku):
                 self.remarks["SKUs that others moved, not summed"] += 1

@@ -108,7 +108,7 @@ class StandsStill(Checker):
             StockPublished: self._on_stock,
             ChannelUpdatePublished: self._on_channel,
             Subscribed: self._on_subscribed,
-            Unsubscribed: self._on_unsubscribed,
+            Unsubscribed: self._remove_feed,
             UpdateReceived: self._on_saw,
             FaultRecord: self._on_fault,
             RunQuiesced: lambda _: None,
@@ -182,16 +182,13 @@ class StandsStill(Checker):
 
     def _on_subscribed(self, row: Subscribed) -> None:
         what = f"rows of channel-stock came for {row.channel}, and subscriber {row.subscriber} got nothing"
-        self._remove_feed(row.subscriber)
+        self._remove_feed(row)
         # Its versions stay: a resumed feed does not repeat updates.
         self._feeds[row.channel][row.subscriber] = _Path(what)
 
-    def _on_unsubscribed(self, row: Unsubscribed) -> None:
-        self._remove_feed(row.subscriber)
-
-    def _remove_feed(self, subscriber: str) -> None:
+    def _remove_feed(self, row: Subscribed | Unsubscribed) -> None:
         for feeds in self._feeds.values():
-            feeds.pop(subscriber, None)
+            feeds.pop(row.subscriber, None)
 
     def _on_saw(self, row: UpdateReceived) -> None:
         if (feed := self._feeds[row.update.channel].get(row.subscriber)) is not None:

@@ -58,16 +58,9 @@ def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:
     )
 
 
-class NotFreshError(KafkaError):
-    """The membership was not fresh any more when the request was about to be sent."""
-
-
 def send_only_while_fresh(producer: AIOKafkaProducer, membership: Membership) -> None:
-    """Let a started producer send produce requests only while `membership` is fresh.
-
-    A process may be stopped between the check of its membership and the write to the socket, with rows in the
-    producer's buffers. Without this, they would be sent when it wakes up, after the rows of its successor.
-    """
+    """Let a started producer send only while `membership` is fresh: a process that was stopped after the check, with
+    rows in the producer's buffers, would send them when it wakes up, after the rows of its successor."""
     client = producer.client
     send = client.send
 
@@ -75,7 +68,7 @@ def send_only_while_fresh(producer: AIOKafkaProducer, membership: Membership) ->
         if isinstance(request, ProduceRequest):
             await client.ready(node_id)  # may wait; the original then writes without a wait
             if not membership.is_fresh():
-                raise NotFreshError("no answered heartbeat allows this request any more")
+                raise KafkaError("no answered heartbeat allows this request any more")
         return await send(node_id, request, **options)
 
     client.send = send_fresh

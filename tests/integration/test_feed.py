@@ -14,6 +14,17 @@ async def receive_all(shop: ApiTestClient, skus: list[str], units: int = 5) -> N
     await shop.move(stock_received(unique_name("wms"), *((sku, units) for sku in skus)))
 
 
+async def fill_channel(shop: ApiTestClient) -> tuple[str, list[str], dict[str, int], str | None]:
+    """A channel, its SKUs with 10 units each, and what a first subscriber saw: their versions and the last id."""
+    channel, skus = unique_name("channel"), [unique_name("sku") for _ in range(6)]
+    await shop.put(f"/v1/policies/{channel}", {})
+    await receive_all(shop, skus, 10)
+    async with shop.feed(channel) as feed:
+        while set(skus) - set(feed.versions):
+            await feed.next()
+        return channel, skus, dict(feed.versions), feed.last_id
+
+
 async def test_a_channel_is_known_from_its_first_subscription(shop: ApiTestClient) -> None:
     sku, channel = await shop.receive_new(5), unique_name("channel")
     async with shop.feed(channel) as feed:
@@ -29,13 +40,7 @@ async def test_a_channel_is_known_from_its_first_subscription(shop: ApiTestClien
 
 
 async def test_a_feed_begins_with_all_there_is_and_goes_on_with_what_changes(shop: ApiTestClient) -> None:
-    channel = unique_name("channel")
-    skus = [unique_name("sku") for _ in range(5)]
-    await shop.put(f"/v1/policies/{channel}", {})
-    await receive_all(shop, skus, 10)
-    async with shop.feed(channel) as first:
-        while set(skus) - set(first.versions):
-            await first.next()
+    channel, skus, _, _ = await fill_channel(shop)
     async with shop.feed(channel) as feed:
         snapshot = await feed.until_synced()
         assert set(skus) <= {update["sku"] for update in snapshot}
@@ -60,14 +65,7 @@ async def test_a_feed_switches_at_the_threshold_and_back_at_the_resume_threshold
 
 
 async def test_a_client_that_was_cut_gets_exactly_what_it_missed(shop: ApiTestClient) -> None:
-    channel = unique_name("channel")
-    skus = [unique_name("sku") for _ in range(6)]
-    await shop.put(f"/v1/policies/{channel}", {})
-    await receive_all(shop, skus, 10)
-    async with shop.feed(channel) as feed:
-        while set(skus) - set(feed.versions):
-            await feed.next()
-        seen, last_id = dict(feed.versions), feed.last_id
+    channel, skus, seen, last_id = await fill_channel(shop)
     changed = skus[:3]
     async with shop.feed(channel) as other:
         await other.until_synced()

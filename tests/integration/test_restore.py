@@ -50,8 +50,7 @@ from tests.harness.trimming import trim
 
 PARTITIONS = 2
 HEADERS = [("origin", b"shop"), ("note", b"")]
-# Kafka deletes records that are older than their topic keeps them.
-AT_MS = now_ms() - 60_000
+AT_MS = now_ms() - 60_000  # Kafka deletes records that are older than their topic keeps them
 QUIET = Progress(disable=True)
 
 

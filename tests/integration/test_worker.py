@@ -8,12 +8,17 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from stocktide.streams.kafka.membership import MembershipLost
+from stocktide.streams.kafka.publish import Publisher, make_producer
 from stocktide.streams.topics import ADJUSTMENTS, CHANNEL_STOCK, DEAD_LETTERS, MOVEMENTS, ORDERS, RESERVATIONS, STOCK
 from stocktide.tables.ledger.records import SkuRecord
 from tests.harness.events import lines_of, order_event, order_paid, order_placed, placed_and_paid
 from tests.harness.eventually import eventually
 from tests.harness.process import StocktideProcess
 from tests.harness.workers import WAIT_SECONDS_MAX, WorkerGroup
+from tests.unit.fakes import FakeMembership
 
 OPENING = 1_000_000
 # Longer than the session timeout of streams.app: the partitions are reassigned.
@@ -174,6 +179,31 @@ async def test_a_worker_that_was_stopped_and_wakes_up_late_changes_nothing(group
     await sending
     await check_all(group, 4_000)
     await owner.wait_ready()
+
+
+async def test_rows_in_the_buffers_of_a_process_that_stops_are_not_sent_when_it_goes_on(group: WorkerGroup) -> None:
+    producer, membership = make_producer(group.kafka), FakeMembership(session_seconds=10.0)
+    publisher, send_batch = Publisher(producer, membership), producer.send_batch
+    await publisher.start()
+
+    async def stop_with_rows_in_the_buffer(*args: Any, **options: Any) -> Any:
+        sent = await send_batch(*args, **options)
+        membership.now += LONGER_THAN_SESSION_SECONDS
+        return sent
+
+    producer.send_batch = stop_with_rows_in_the_buffer
+    row = (b"jd/A", b'{"version":1}')
+    publishing = asyncio.create_task(publisher.publish(group.topic(CHANNEL_STOCK), [row], membership.epoch))
+    await asyncio.sleep(0.5)
+    producer.send_batch = send_batch
+    assert not publishing.done() and not await group.records(CHANNEL_STOCK)
+    membership.end()
+    with pytest.raises(MembershipLost):
+        await publishing
+    membership.begin()
+    await publisher.publish(group.topic(CHANNEL_STOCK), [row], membership.epoch)
+    assert [record.value for record in await group.records(CHANNEL_STOCK)] == [row[1]]
+    await publisher.stop()
 
 
 async def test_a_worker_that_is_stopped_for_a_moment_goes_on(group: WorkerGroup) -> None:

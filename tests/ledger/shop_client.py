@@ -69,6 +69,11 @@ class ShopClient:
         await self.receive("A", of)
         await self.place("o1", {"A": units}, **fields)
 
+    async def buy(self, units: int, of: int) -> None:
+        """The same, and the order is paid."""
+        await self.hold(units, of=of)
+        await self.pay("o1")
+
     async def fall_to_threshold(self, **policy: Any) -> None:
         """An order takes A down to the safety threshold of 5, which suspends the channel."""
         await self.set_policy(safety_threshold=5, below_threshold="suspend", **policy)
@@ -157,6 +162,11 @@ class ShopClient:
     async def tick(self, orders_max: int = ORDERS_MAX) -> CommandReply:
         """The expiry timer fires."""
         return await self.submit(Tick(orders_max=orders_max))
+
+    async def tick_after(self, seconds: float = 0, minutes: float = 0) -> CommandReply:
+        """Let time pass; then the expiry timer fires."""
+        self.advance(seconds, minutes)
+        return await self.tick()
 
     # The driver
 

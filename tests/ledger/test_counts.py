@@ -19,8 +19,7 @@ async def test_rule_35_a_late_count_is_carried_forward_by_what_moved_since(shop:
 
 
 async def test_rule_35_carry_forward_covers_shipments_and_returns(shop: ShopClient) -> None:
-    await shop.hold(4, of=10)
-    await shop.pay("o1")
+    await shop.buy(4, of=10)
     shop.advance(seconds=60)
     await shop.ship("o1", ("A", 4, WAREHOUSE), at=30)
     await shop.take_back("o1", ("A", 1, WAREHOUSE), at=40)
@@ -53,8 +52,7 @@ async def test_rule_35_a_movement_that_the_count_has_seen_changes_nothing(shop: 
 
 
 async def test_rule_35_a_late_shipment_still_lowers_committed(shop: ShopClient) -> None:
-    await shop.hold(4, of=10)
-    await shop.pay("o1")
+    await shop.buy(4, of=10)
     shop.advance(seconds=60)
     await shop.count({"A": 6}, occurred=30)
     await shop.ship("o1", ("A", 4, WAREHOUSE), at=20)
@@ -155,8 +153,7 @@ async def test_rule_40_a_movement_dated_too_far_ahead_may_be_corrected(shop: Sho
 
 
 async def test_rule_40_no_event_of_an_order_is_dated_further_ahead_than_allowed(shop: ShopClient) -> None:
-    await shop.hold(4, of=10)
-    await shop.pay("o1")
+    await shop.buy(4, of=10)
     assert (await shop.ship("o1", ("A", 4, WAREHOUSE), at=601)).outcome == "occurred_in_future"
     assert shop.order("o1").state == "paid"
     assert (await shop.ship("o1", ("A", 4, WAREHOUSE), at=600)).outcome == "shipped"
@@ -164,8 +161,7 @@ async def test_rule_40_no_event_of_an_order_is_dated_further_ahead_than_allowed(
 
 
 async def test_rule_40_a_fresh_event_that_is_already_counted_is_reported(shop: ShopClient) -> None:
-    await shop.hold(4, of=10)
-    await shop.pay("o1")
+    await shop.buy(4, of=10)
     shop.advance(minutes=10)
     await shop.count({"A": 10}, occurred=600 + 300)  # a clock that is five minutes ahead
     assert "already_counted" in (await shop.ship("o1", ("A", 3, WAREHOUSE), at=600)).alert_types

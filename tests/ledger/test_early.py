@@ -34,8 +34,7 @@ async def test_each_event_waits_its_own_time(shop: ShopClient) -> None:
 
 
 async def test_a_return_that_came_before_its_shipment_counts_with_it(shop: ShopClient) -> None:
-    await shop.hold(4, of=10)
-    await shop.pay("o1")
+    await shop.buy(4, of=10)
     reply = await shop.take_back("o1", ("A", 2, "SH1"), id="r", by_kafka=True)
     assert (reply.outcome, reply.refused) == ("parked", ())
     assert (shop.stock("A").on_hand, shop.line("o1", "A").returned) == (10, 0)
@@ -134,8 +133,7 @@ async def test_a_return_without_its_shipment_is_dead_lettered_and_the_hold_goes_
     reply = await shop.tick()
     assert (reply.refused, reply.alert_types) == (("more_than_shipped",), {"wait_failed"})
     assert (shop.order("o1").state, shop.stock("A").locked) == ("reserved", 4)
-    shop.advance(seconds=100)
-    await shop.tick()
+    await shop.tick_after(seconds=100)
     assert shop.order("o1").state == "expired"
 
 

@@ -40,8 +40,7 @@ def test_an_audit_finds_nothing_after_random_batches(valkey: RedisServer) -> Non
 async def test_a_hold_that_was_given_up_in_vain_leaves_no_dwell_in_the_index(valkey: RedisServer) -> None:
     async with open_shop(valkey.url, LIMITS) as shop:
         await shop.set_policy(safety_threshold=4, below_threshold="suspend", dwell_seconds=5)
-        await shop.receive("A", 8)
-        await shop.place("o1", {"A": 4})
+        await shop.hold(4, of=8)
         assert (await shop.place("o2", {"A": 100}, supersedes="o1")).outcome == "channel_suspended"
         assert await shop.redis.zscore(f"{shop.prefix}dwells", "A") is None
         await shop.cancel("o1")

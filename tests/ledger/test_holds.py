@@ -10,8 +10,7 @@ WEEK_MS = 7 * 24 * 3600 * 1000
 
 
 async def test_rule_23_paying_is_idempotent_by_state(shop: ShopClient) -> None:
-    await shop.hold(2, of=5)
-    await shop.pay("o1")
+    await shop.buy(2, of=5)
     assert (await shop.pay("o1", id="another")).result == ("paid", True)
     await shop.ship("o1", ("A", 2, "SH1"))
     assert (await shop.pay("o1", id="a-third")).outcome == "paid", "paying what was shipped is fine"
@@ -57,8 +56,7 @@ async def test_rule_24_the_rest_of_a_partly_shipped_order_is_released(shop: Shop
 
 
 async def test_rule_24_a_wholly_shipped_order_cannot_be_cancelled(shop: ShopClient) -> None:
-    await shop.hold(2, of=5)
-    await shop.pay("o1")
+    await shop.buy(2, of=5)
     await shop.ship("o1", ("A", 2, "SH1"))
     assert (await shop.cancel("o1")).outcome == "already_final"
 
@@ -81,8 +79,7 @@ async def test_rule_25_paying_a_millisecond_before_the_deadline_is_in_time(shop:
 
 async def test_rule_25_a_late_payment_by_kafka_raises_an_alert_and_is_dead_lettered(shop: ShopClient) -> None:
     await shop.hold(2, of=5, hold_seconds=60)
-    shop.advance(seconds=61)
-    await shop.tick()
+    await shop.tick_after(seconds=61)
     reply = await shop.pay("o1", by_kafka=True)
     assert reply.outcome == "already_final"
     assert reply.alert_types == {"paid_after_expiry"}
@@ -102,11 +99,9 @@ async def test_rule_26_extending_moves_the_deadline_to_now_and_the_hold(shop: Sh
     shop.advance(seconds=30)
     assert (await shop.extend("o1", 300)).outcome == "extended"
     assert shop.order("o1").expires_at == shop.now + 300_000
-    shop.advance(seconds=299)
-    await shop.tick()
+    await shop.tick_after(seconds=299)
     assert shop.order("o1").state == "reserved"
-    shop.advance(seconds=1)
-    await shop.tick()
+    await shop.tick_after(seconds=1)
     line = shop.line("o1", "A")
     assert shop.order("o1").state == "expired"
     assert (line.state, line.reserved, line.cancelled, line.warehouses) == ("expired", 0, 0, {})
@@ -129,8 +124,7 @@ async def test_rule_26_a_hold_lasts_at_most_seven_days_from_its_placing(shop: Sh
 
 
 async def test_rule_26_only_an_unpaid_hold_can_be_extended(shop: ShopClient) -> None:
-    await shop.hold(1, of=5)
-    await shop.pay("o1")
+    await shop.buy(1, of=5)
     assert (await shop.extend("o1")).outcome == "already_final"
     await shop.place("o2", {"A": 1})
     await shop.cancel("o2")
@@ -151,8 +145,7 @@ async def test_rule_29_an_event_by_kafka_waits_for_its_order_however_late_it_com
     reply = await shop.pay("o1", by_kafka=True)
     assert (reply.outcome, reply.refused) == ("parked", ())
     assert (await shop.pay("o1")).outcome == "unknown_order", "over HTTP it is still unknown"
-    shop.advance(seconds=PARK_MS // 1000 - 1)
-    await shop.tick()
+    await shop.tick_after(seconds=PARK_MS // 1000 - 1)
     assert (await shop.place("o1", {"A": 2})).outcome == "reserved"
     assert shop.order("o1").state == "paid"
     assert shop.stock("A").committed == 2

@@ -145,11 +145,9 @@ async def test_rule_9_the_dwell_delays_only_the_return(shop: ShopClient) -> None
     shop.advance(seconds=30)
     await shop.receive("A", 100)
     assert shop.mode("A") == "suspended"
-    shop.advance(seconds=29.999)
-    await shop.tick()
+    await shop.tick_after(seconds=29.999)
     assert shop.mode("A") == "suspended"
-    shop.advance(seconds=0.001)
-    await shop.tick()
+    await shop.tick_after(seconds=0.001)
     assert shop.mode("A") == "in_stock", "sixty seconds after it left"
 
 
@@ -157,8 +155,7 @@ async def test_rule_9_at_the_end_of_the_dwell_the_stock_decides(shop: ShopClient
     await shop.fall_to_threshold(dwell_seconds=60)
     await shop.receive("A", 1)
     await shop.adjust("lost", {"A": -1})
-    shop.advance(seconds=61)
-    await shop.tick()
+    await shop.tick_after(seconds=61)
     assert shop.mode("A") == "suspended"
     await shop.receive("A", 1)
     assert shop.mode("A") == "in_stock"
@@ -229,11 +226,9 @@ async def test_rule_9_two_channels_each_wait_for_their_own_dwell(shop: ShopClien
         await shop.set_policy(channel, safety_threshold=5, below_threshold="suspend", dwell_seconds=seconds)
     await shop.hold(1, of=6)
     await shop.receive("A", 10)
-    shop.advance(seconds=10)
-    await shop.tick()
+    await shop.tick_after(seconds=10)
     assert (shop.mode("A", "tmall"), shop.mode("A", "jd")) == ("suspended", "in_stock")
-    shop.advance(seconds=50)
-    await shop.tick()
+    await shop.tick_after(seconds=50)
     assert shop.mode("A", "tmall") == "in_stock"
 
 
@@ -244,11 +239,9 @@ async def test_rule_9_a_dwell_that_begins_later_does_not_hide_one_that_ends_soon
     await shop.receive("A", 10)
     await shop.adjust("lost", {"A": -12})
     await shop.receive("A", 12)
-    shop.advance(seconds=60)
-    await shop.tick()
+    await shop.tick_after(seconds=60)
     assert (shop.mode("A", "tmall"), shop.mode("A", "jd")) == ("in_stock", "suspended")
-    shop.advance(seconds=540)
-    await shop.tick()
+    await shop.tick_after(seconds=540)
     assert shop.mode("A", "jd") == "in_stock"
 
 

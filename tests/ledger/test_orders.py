@@ -173,8 +173,7 @@ async def test_rule_27_unknown_cancelled_and_expired_orders_are_ignored(shop: Sh
 
 
 async def test_rule_27_a_paid_order_cannot_be_superseded(shop: ShopClient) -> None:
-    await shop.hold(1, of=9)
-    await shop.pay("o1")
+    await shop.buy(1, of=9)
     assert (await shop.place("o2", {"A": 1}, supersedes="o1")).outcome == "already_final"
     assert shop.stock("A").locked == 0
     assert shop.order("o1").state == "paid"
@@ -225,7 +224,6 @@ async def test_rule_27_a_refused_superseding_order_still_ends_a_dwell_that_is_ov
 
 
 async def test_rule_27_a_refusal_for_the_superseded_order_by_kafka_is_dead_lettered(shop: ShopClient) -> None:
-    await shop.hold(1, of=9)
-    await shop.pay("o1")
+    await shop.buy(1, of=9)
     assert (await shop.place("o2", {"A": 1}, supersedes="o1", by_kafka=True)).refused == ("already_final",)
     assert [line.reason for line in shop.order("o2").lines] == ["already_final"]

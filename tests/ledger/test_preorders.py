@@ -79,8 +79,7 @@ async def test_rule_14_cancels_and_expiries_free_the_cap(shop: ShopClient) -> No
     assert shop.mode("A") == "sold_out"
     await shop.cancel("o1")
     assert shop.offer("A") == ("preorder", 0, 6)
-    shop.advance(seconds=60)
-    await shop.tick()
+    await shop.tick_after(seconds=60)
     assert shop.offer("A") == ("preorder", 0, 10)
 
 
@@ -90,8 +89,7 @@ async def test_a_paid_preorder_stays_preordered_until_it_is_shipped_or_cancelled
     await shop.pay("o1")
     order = shop.order("o1")
     assert (order.state, order.expires_at, order.lines[0].state) == ("paid", None, "preordered")
-    shop.advance(minutes=60)
-    await shop.tick()
+    await shop.tick_after(minutes=60)
     assert shop.stock("A").preordered == 6
     await shop.cancel("o1")
     assert shop.stock("A").preordered == 0

@@ -67,6 +67,21 @@ def test_a_return_whose_wait_ended_in_vain(shop: SimulatedShop) -> None:
     shop.wait(PARK_MS)
 
 
+def test_a_return_that_was_rejected_comes_again_and_counts_while_another_waits(shop: SimulatedShop) -> None:
+    shop.buy("o1", 3)
+    shop.event("returned", "o1", "kafka", lines=lines(1, "GZ1"))
+    shop.wait(PARK_MS)
+    rejected = len(shop.records)
+    shop.tick()
+    again = len(shop.records)
+    shop.event("returned", "o1", "kafka", lines=lines(1, "GZ1"))
+    # It was taken before the first one was rejected.
+    shop.records[rejected:rejected] = [shop.records.pop(again), shop.records.pop(again)]
+    shop.event("shipped", "o1", "kafka", lines=lines(1))
+    shop.event("returned", "o1", "kafka", id="waits", lines=lines(1))
+    assert shop.state.skus["A"].count("on_hand@GZ1") == 1
+
+
 def test_a_repeat_is_told_the_same(shop: SimulatedShop) -> None:
     for _ in range(3):
         shop.place("o1", units=3)
