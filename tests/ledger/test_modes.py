@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from stocktide.tables.ledger.commands import SetPolicy
 from tests.ledger.ledgers import ON_SERVERS
 from tests.ledger.shop_client import ShopClient
 
@@ -27,6 +28,20 @@ async def test_rule_5_a_sku_policy_makes_a_sku_known_before_anything_moved(shop:
 async def test_rule_5_an_order_does_not_make_a_sku_known(shop: ShopClient) -> None:
     assert (await shop.place("o1", {"A": 1})).outcome == "unknown_sku"
     assert (await shop.place("o2", {"A": 1})).outcome == "unknown_sku"
+
+
+async def test_rule_4_two_changes_of_a_policy_in_one_batch_both_decide_when_a_channel_leaves(shop: ShopClient) -> None:
+    await shop.subscribe("tmall")
+    await shop.receive("A", 10)
+    suspend = {"below_threshold": "suspend"}
+    await shop.submit_all(
+        SetPolicy(channel="tmall", policy=suspend | {"safety_threshold": 5}),
+        shop.place_command("o1", {"A": 1}),
+        SetPolicy(channel="tmall", policy=suspend | {"safety_threshold": 8, "resume_threshold": 12}),
+        shop.place_command("o2", {"A": 1}),
+    )
+    await shop.receive("A", 2)
+    assert shop.mode("A") == "suspended", "10 units are between the two thresholds"
 
 
 async def test_rule_6_available_is_summed_over_the_warehouses_the_channel_sells_from(shop: ShopClient) -> None:
