@@ -47,7 +47,7 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
             Edit(f"{_INCLUDES}/place.lua", "if mode == 'in_stock' then", "do"),
             Edit(
-                f"{_INCLUDES}/place.lua", "local draws = n <= quantity and draw(s, p, n)", "local draws = draw(s, p, n)"
+                f"{_INCLUDES}/place.lua", "local draws = n <= quantity and draw.plan(s, p, n)", "local draws = draw.plan(s, p, n)"
             ),
             Edit(f"{_INCLUDES}/place.lua", "if mode == 'suspended' then return", "if false then return"),
         ),
@@ -89,7 +89,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "answer_lost",
         TWO_OWNERS,
         (
-            Edit(f"{_INCLUDES}/blessed.lua", "(term == nil or stored[3] == term)", "true"),
+            Edit(f"{_INCLUDES}/server.lua", "(term == nil or stored[3] == term)", "true"),
             Edit(
                 "agents/relay_assignment.py",
                 "        elif not assigned:\n",
@@ -114,7 +114,7 @@ MUTANTS: tuple[Mutant, ...] = (
         CALM,
         (
             Edit(
-                f"{_INCLUDES}/orders.lua",
+                f"{_INCLUDES}/place_dispatch.lua",
                 "if o.r.fingerprint ~= cmd.fingerprint or (known and known ~= cmd.fingerprint) then",
                 "if false then",
             ),
@@ -127,7 +127,7 @@ MUTANTS: tuple[Mutant, ...] = (
         CALM,
         (
             Edit(
-                f"{_INCLUDES}/movement_dispatch.lua", "local m = get_movement(cmd.warehouse, cmd.id)", "local m = false"
+                f"{_INCLUDES}/movement_dispatch.lua", "local m = movements.get(cmd.warehouse, cmd.id)", "local m = false"
             ),
         ),
     ),
@@ -136,7 +136,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "An order's shipment or return that comes again counts again.",
         "counted_twice",
         CALM,
-        (Edit(f"{_INCLUDES}/order_event_dispatch.lua", "local known = event_of(o, cmd)", "local known = nil"),),
+        (Edit(f"{_INCLUDES}/order_event_dispatch.lua", "local known = orders.event_of(o, cmd)", "local known = nil"),),
     ),
     Mutant(
         "ttl_instead_of_expiry",
@@ -146,14 +146,14 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/write.lua",
-                "local due = not o.dropped and waiting.deadline(r) or nil",
-                "local due = r.state == 'parked' and not o.dropped and waiting.deadline(r) or nil",
+                "local due = not o.dropped and order_record.deadline(r) or nil",
+                "local due = r.state == 'parked' and not o.dropped and order_record.deadline(r) or nil",
             ),
             Edit(
                 f"{_INCLUDES}/write.lua",
                 "  else\n    put(key, o.packed)",
                 "  elseif o.r.state == 'reserved' then\n"
-                "    expiring[#expiring + 1] = {key, o.packed, math.max(1, o.r.expires_at - now)}\n"
+                "    expiring[#expiring + 1] = {key, o.packed, math.max(1, o.r.expires_at - batch.now)}\n"
                 "  else\n    put(key, o.packed)",
             ),
         ),

@@ -4,7 +4,17 @@
 -- own time, so the result does not depend on when it runs.
 -- Indexes: `counts` (<warehouse>\n<id> by the ms of its next step), and for each unfinished count
 -- `listed:<warehouse>\n<id>` (SKU by part number).
-do
+
+local alerts = require('alerts')
+local batch = require('batch')
+local count = require('count')
+local history = require('history')
+local indexes = require('indexes')
+local move_keys = require('move_keys')
+local movements = require('movements')
+local refusals = require('refusals')
+local skus = require('skus')
+
 local SCAN_BYTES_MAX = 524288 -- of records per step: their rows stay far below the limit of a batch
 local PARTS_NAMED_MAX = 20 -- in one detail or alert
 
@@ -14,27 +24,27 @@ local function part_id(id, n) return id .. ' part ' .. string.format('%d', n) en
 
 -- Add a new or changed movement to the batch's writes.
 local function put(m)
-  m.changed, m.packed, m.r.applied_at = true, nil, now
+  m.changed, m.packed, m.r.applied_at = true, nil, batch.now
   if not m.r.lines then m.r.lines = {} end
-  movements[movement_key(m.warehouse, m.id)] = m
-  movements_included[#movements_included + 1] = m
+  movements.known[movements.key_of(m.warehouse, m.id)] = m
+  movements.included[#movements.included + 1] = m
 end
 
 local function schedule(m, at)
   local list = at and due.add or due.drop
   if at then list[#list + 1] = at end
-  list[#list + 1] = movement_key(m.warehouse, m.id)
+  list[#list + 1] = movements.key_of(m.warehouse, m.id)
 end
 
 local function listed_in(m)
-  local key = movement_key(m.warehouse, m.id)
+  local key = movements.key_of(m.warehouse, m.id)
   listed[key] = listed[key] or {add = {}, drop = {}, parts = {}}
   return listed[key]
 end
 
 local function part_that_lists(m, sku)
   return listed_in(m).parts[sku]
-    or tonumber(redis.call('ZSCORE', KEYS[1] .. 'listed:' .. movement_key(m.warehouse, m.id), sku) or nil)
+    or tonumber(redis.call('ZSCORE', KEYS[1] .. 'listed:' .. movements.key_of(m.warehouse, m.id), sku) or nil)
 end
 
 local function missing_parts(r)
@@ -56,47 +66,25 @@ local function new_record(cmd, fields)
 end
 
 local function refused_part(result, cmd, outcome, detail)
-  refuse(cmd, outcome, detail)
+  refusals.add(cmd, outcome, detail)
   result.outcome, result.detail = outcome, detail
   return result
 end
 
 -- -> the result of a part that is a repeat or contradicts the earlier parts, or nil
 local function known_part(result, cmd, m)
-  local part = get_movement(cmd.warehouse, part_id(cmd.id, cmd.part))
+  local part = movements.get(cmd.warehouse, part_id(cmd.id, cmd.part))
   if m.r.parts ~= cmd.parts or m.r.at ~= cmd.at or (m.r.complete or false) ~= (cmd.complete or false)
     or (part and part.r.fingerprint ~= cmd.fingerprint) then
     return refused_part(result, cmd, O.CONFLICT, 'the id is taken by a count with another body')
   end
-  movements_included[#movements_included + 1] = m
+  movements.included[#movements.included + 1] = m
   result.outcome, result.detail, result.replayed = m.r.outcome, m.r.detail, part and true or nil
   if part then return result end
   if m.r.outcome ~= O.PARTS_MISSING then return refused_part(result, cmd, m.r.outcome, m.r.detail) end
 end
 
-function counts.add_part(cmd)
-  local result = {warehouse = cmd.warehouse, id = cmd.id}
-  local m = get_movement(cmd.warehouse, cmd.id)
-  local known = m and known_part(result, cmd, m)
-  if known then return known end
-  if is_ahead(cmd) then return refused_part(result, cmd, O.OCCURRED_IN_FUTURE, 'occurred_at') end
-  if cmd.at < now - move_keys.COUNT_MS then return refused_part(result, cmd, O.COUNT_TOO_OLD, 'occurred_at') end
-  m = m or {warehouse = cmd.warehouse, id = cmd.id, r = new_record(cmd, {
-    fingerprint = 'parts', complete = cmd.complete, arrived = {},
-  })}
-  for i, line in ipairs(cmd.lines) do
-    local n = part_that_lists(m, line[1])
-    if n then
-      local path = 'lines[' .. (i - 1) .. '].sku'
-      return refused_part(result, cmd, O.CONFLICT, string.format('%s: it is in part %d too', path, n))
-    end
-  end
-  counts.store_part(cmd, m)
-  result.outcome, result.detail = m.r.outcome, m.r.detail
-  return result
-end
-
-function counts.store_part(cmd, m)
+local function store_part(cmd, m)
   local lines, index = {}, listed_in(m)
   for i, line in ipairs(cmd.lines) do
     lines[i] = {sku = line[1], quantity = line[2], outcome = O.PARTS_MISSING}
@@ -119,6 +107,28 @@ function counts.store_part(cmd, m)
   put(m)
 end
 
+local function add(cmd)
+  local result = {warehouse = cmd.warehouse, id = cmd.id}
+  local m = movements.get(cmd.warehouse, cmd.id)
+  local known = m and known_part(result, cmd, m)
+  if known then return known end
+  if refusals.is_ahead(cmd) then return refused_part(result, cmd, O.OCCURRED_IN_FUTURE, 'occurred_at') end
+  if cmd.at < batch.now - move_keys.COUNT_MS then return refused_part(result, cmd, O.COUNT_TOO_OLD, 'occurred_at') end
+  m = m or {warehouse = cmd.warehouse, id = cmd.id, r = new_record(cmd, {
+    fingerprint = 'parts', complete = cmd.complete, arrived = {},
+  })}
+  for i, line in ipairs(cmd.lines) do
+    local n = part_that_lists(m, line[1])
+    if n then
+      local path = 'lines[' .. (i - 1) .. '].sku'
+      return refused_part(result, cmd, O.CONFLICT, string.format('%s: it is in part %d too', path, n))
+    end
+  end
+  store_part(cmd, m)
+  result.outcome, result.detail = m.r.outcome, m.r.detail
+  return result
+end
+
 -- Steps
 
 local function tally(progress, outcome)
@@ -138,7 +148,7 @@ local function next_part(progress) progress.part, progress.line = progress.part 
 
 local function step_lines(m, skus_max)
   local progress = m.r.progress
-  local part = get_movement(m.warehouse, part_id(m.id, progress.part))
+  local part = movements.get(m.warehouse, part_id(m.id, progress.part))
   if not part then -- an operator removed it
     tally(progress, O.PARTS_MISSING)
     return next_part(progress)
@@ -147,12 +157,12 @@ local function step_lines(m, skus_max)
   local last = math.min(#part.r.lines, progress.line + skus_max - 1)
   for i = progress.line, last do
     local line = part.r.lines[i]
-    part.r.lines[i] = counts.line(cmd, cause, line.sku, line.quantity)
+    part.r.lines[i] = count.line(cmd, cause, line.sku, line.quantity)
     tally(progress, part.r.lines[i].outcome)
   end
   progress.line = last + 1
   if last == #part.r.lines then
-    part.r.outcome, part.r.detail = counts.summary({at = m.r.at, origin = part.r.origin}, part.r.lines)
+    part.r.outcome, part.r.detail = count.summary({at = m.r.at, origin = part.r.origin}, part.r.lines)
     part.r.origin = nil
     unlist(m, part)
     next_part(progress)
@@ -163,10 +173,10 @@ end
 -- Set a SKU that no part and no newer count lists to 0 as of the count's time.
 local function zero(m, cmd, cause, s)
   if not s.places.at[m.warehouse] then return end
-  local counted_at = moves.counted_at(s, m.warehouse)
+  local counted_at = history.counted_at_of(s, m.warehouse)
   if counted_at and counted_at >= m.r.at then return end
-  if count_of(s, 'on_hand', m.warehouse) == moves.since(s, m.warehouse, m.r.at) then return end
-  local outcome = counts.line(cmd, cause, s.sku, 0).outcome
+  if skus.count_of(s, 'on_hand', m.warehouse) == history.moved_since(s, m.warehouse, m.r.at) then return end
+  local outcome = count.line(cmd, cause, s.sku, 0).outcome
   tally(m.r.progress, outcome)
   if outcome == O.COUNTED then m.r.progress.zeroed = m.r.progress.zeroed + 1 end
 end
@@ -180,7 +190,7 @@ local function step_unlisted(m, skus_max)
   for _, sku in ipairs(names) do
     if bytes > SCAN_BYTES_MAX then return false end
     bytes = bytes + redis.call('STRLEN', KEYS[1] .. 'sku:' .. sku)
-    local s = get_sku(sku)
+    local s = skus.get(sku)
     if s then zero(m, cmd, cause, s) end
     progress.cursor = sku
   end
@@ -202,11 +212,11 @@ local function abandon_part(m)
   local progress = m.r.progress or {part = 1, line = 1, applied = 0, left_out = 0, zeroed = 0}
   local number, missing, detail = m.r.arrived[progress.part], missing_parts(m.r)
   if progress.part == 1 then
-    alert('count_parts_missing', nil, {warehouse = m.warehouse, quantity = missing, detail = m.id .. ', ' .. detail})
+    alerts.add('count_parts_missing', nil, {warehouse = m.warehouse, quantity = missing, detail = m.id .. ', ' .. detail})
   end
-  local part = get_movement(m.warehouse, part_id(m.id, number))
+  local part = movements.get(m.warehouse, part_id(m.id, number))
   if part then
-    refuse({origin = part.r.origin}, O.PARTS_MISSING, detail)
+    refusals.add({origin = part.r.origin}, O.PARTS_MISSING, detail)
     part.r.outcome, part.r.detail, part.r.origin = O.COUNT_TOO_OLD, detail, nil
     for _, line in ipairs(part.r.lines) do line.outcome = O.COUNT_TOO_OLD end
     unlist(m, part)
@@ -221,10 +231,10 @@ local function abandon_part(m)
 end
 
 -- continue_counts {skus_max}: the next step of the first unfinished count.
-function counts.step(cmd)
-  local found = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'counts', '-inf', now, 'LIMIT', 0, 1)[1]
+local function step(cmd)
+  local found = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'counts', '-inf', batch.now, 'LIMIT', 0, 1)[1]
   if not found then return {outcome = O.NOTHING_DUE} end
-  local m = get_movement(string.match(found, '^(.-)\n(.*)$'))
+  local m = movements.get(string.match(found, '^(.-)\n(.*)$'))
   if not m or (m.r.outcome ~= O.COUNTING and m.r.outcome ~= O.PARTS_MISSING) then
     due.drop[#due.drop + 1] = found
     return {outcome = O.COUNTING}
@@ -241,8 +251,9 @@ function counts.step(cmd)
   return {outcome = O.COUNTING}
 end
 
-function counts.write()
-  writing.index('counts', due)
-  for name, index in pairs(listed) do writing.index('listed:' .. name, index) end
+batch.writers[#batch.writers + 1] = function()
+  indexes.write('counts', due)
+  for name, index in pairs(listed) do indexes.write('listed:' .. name, index) end
 end
-end
+
+return {add = add, step = step}

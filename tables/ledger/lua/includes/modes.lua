@@ -1,13 +1,14 @@
 -- The side of the threshold that each channel is on, stored in the SKU: leaving `in_stock` is immediate, coming back
 -- waits for the resume threshold and the dwell (rules 4, 7, 8, 9).
-local alerts, dwells_due, alert, leave, note_dwells, evaluate, finish, touch, dwell_over
-do
-alerts, dwells_due = {}, {}
 
-function alert(type, s, fields)
-  fields.type, fields.sku = type, s and s.sku or nil
-  alerts[#alerts + 1] = fields
-end
+local alerts = require('alerts')
+local batch = require('batch')
+local offer = require('offer')
+local registry = require('registry')
+local sku_record = require('sku_record')
+local skus = require('skus')
+
+local dwells_due = {}
 
 -- The channels whose side goes into the patch (includes/payload.lua).
 local function note_side(s, channel)
@@ -22,10 +23,10 @@ local FREE_SIGN = {
 
 local function moved_at(s, at)
   local sum, first = 0, at - WAREHOUSE.first
-  for i = s.logged_from + 5, log.size, 2 do
-    local counter = log[i]
+  for i = s.logged_from + 5, skus.log.size, 2 do
+    local counter = skus.log[i]
     if type(counter) == 'number' and counter >= first and counter < first + WAREHOUSE.size then
-      sum = sum + FREE_SIGN[counter - first] * log[i + 1]
+      sum = sum + FREE_SIGN[counter - first] * skus.log[i + 1]
     end
   end
   return sum
@@ -37,24 +38,24 @@ local function available_before(s, p)
   local sum = 0
   for _, w in ipairs(p.warehouses) do
     local at = s.places.at[w]
-    if at then sum = sum + free_at(s, at) - moved_at(s, at) end
+    if at then sum = sum + skus.free_at(s, at) - moved_at(s, at) end
   end
   return sum
 end
 
-function leave(s, channel, p, available, never_was)
+local function leave(s, channel, p, available, never_was)
   note_side(s, channel)
   s.modes = s.modes or {}
-  s.modes[channel] = {1, never_was and 0 or now, 0} -- state (1: below), left_at, due
+  s.modes[channel] = {1, never_was and 0 or batch.now, 0} -- state (1: below), left_at, due
   if available <= p.safety_threshold and p.safety_threshold > 0 and not never_was then
-    alert('low_stock', s, {channel = channel, quantity = available})
+    alerts.add('low_stock', s, {channel = channel, quantity = available})
   end
 end
 
 local function return_to_stock(s, channel, p, side, waived)
   note_side(s, channel)
   local due = side[2] + p.dwell_seconds * 1000
-  if side[2] == 0 or waived or now >= due then
+  if side[2] == 0 or waived or batch.now >= due then
     s.modes[channel] = nil
   else
     side[3] = due
@@ -62,7 +63,7 @@ local function return_to_stock(s, channel, p, side, waived)
 end
 
 -- The index of dwells holds a SKU once, at the earliest end among its channels.
-function note_dwells(s)
+local function note_dwells(s)
   local first = false
   if s.modes then
     for _, side in pairs(s.modes) do
@@ -87,7 +88,7 @@ local function edges_of(p)
     if p.warehouses or not p.split then
       p.edges = false
     else
-      p.edges = {p.safety_threshold + 1, p.resume_threshold, first_offered(p)}
+      p.edges = {p.safety_threshold + 1, p.resume_threshold, offer.first_offered(p)}
     end
   end
   return p.edges
@@ -117,31 +118,31 @@ local function set_interval(s)
   if s.waits then
     low, high = 1, 0
   elseif s.policies then
-    for _, channel in ipairs(registry.names) do low, high = narrowed(s, policy_of(s, channel), low, high) end
+    for _, channel in ipairs(registry.names) do low, high = narrowed(s, registry.policy_of(s, channel), low, high) end
   else
-    for _, p in ipairs(group_channels().policies) do low, high = narrowed(s, p, low, high) end
+    for _, p in ipairs(registry.groups().policies) do low, high = narrowed(s, p, low, high) end
   end
   r[SKU.low], r[SKU.high], r[SKU.as_of] = low, high, registry.as_of
 end
 
 -- Set the side of every known channel for the current stock. `waived`: channels without a dwell.
-function evaluate(s, waived)
+local function evaluate(s, waived)
   if s.places.count == 0 then return end
   local evaluated, available, offered
   for _, channel in ipairs(registry.names) do
-    local p = policy_of(s, channel)
+    local p = registry.policy_of(s, channel)
     if p ~= evaluated then
-      evaluated, available = p, available_of(s, p)
-      offered = offered_of(s, p, available)
+      evaluated, available = p, offer.available_of(s, p)
+      offered = offer.offered_of(s, p, available)
     end
     local side = s.modes and s.modes[channel]
     if not side then
-      if falls_below(p, available, offered) then
+      if offer.falls_below(p, available, offered) then
         leave(s, channel, p, available, s.starting or registry.fresh[channel])
       elseif available <= p.safety_threshold and available_before(s, p) > p.safety_threshold then
-        alert('low_stock', s, {channel = channel, quantity = available})
+        alerts.add('low_stock', s, {channel = channel, quantity = available})
       end
-    elseif comes_back(p, available, offered) then
+    elseif offer.comes_back(p, available, offered) then
       return_to_stock(s, channel, p, side, waived and waived[channel])
     elseif side[3] ~= 0 then
       note_side(s, channel)
@@ -159,16 +160,16 @@ local PHYSICAL = {[WAREHOUSE.on_hand] = 'on_hand_negative', [WAREHOUSE.damaged] 
 
 local function report_negative(s)
   local r, reported = s.r, nil
-  for i = s.logged_from + 5, log.size, 2 do
-    local counter = log[i]
+  for i = s.logged_from + 5, skus.log.size, 2 do
+    local counter = skus.log[i]
     if type(counter) == 'number' then
       local kind = counter % WAREHOUSE.size
       local at = counter - kind + WAREHOUSE.first
-      if log[i + 1] < 0 and PHYSICAL[kind] and r[at + kind] < 0 then
+      if skus.log[i + 1] < 0 and PHYSICAL[kind] and r[at + kind] < 0 then
         local w = s.places.names[(counter - kind) / WAREHOUSE.size + 1]
-        alert(PHYSICAL[kind], s, {warehouse = w, quantity = r[at + kind]})
+        alerts.add(PHYSICAL[kind], s, {warehouse = w, quantity = r[at + kind]})
       end
-      if free_at(s, at) < 0 and moved_at(s, at) < 0 and not (reported and reported[at]) then
+      if skus.free_at(s, at) < 0 and moved_at(s, at) < 0 and not (reported and reported[at]) then
         reported = reported or {}
         reported[at] = true
       end
@@ -177,38 +178,38 @@ local function report_negative(s)
   if not reported then return end
   for at in pairs(reported) do
     local w = s.places.names[(at - WAREHOUSE.first) / WAREHOUSE.size + 1]
-    alert('shortfall', s, {warehouse = w, quantity = -free_at(s, at)})
+    alerts.add('shortfall', s, {warehouse = w, quantity = -skus.free_at(s, at)})
   end
 end
 
 -- End one change: version, modes, the entry in the log of effects, alerts. `cause`: {kind, id, subject} and, from here,
 -- its number; the subject is an order's table, or a name.
-function finish(s, cause, waived)
+local function finish(s, cause, waived)
   local r, from = s.r, s.logged_from
-  r[SKU.version], r[SKU.at] = r[SKU.version] + 1, now
+  r[SKU.version], r[SKU.at] = r[SKU.version] + 1, batch.now
   if may_move(s, waived) then evaluate(s, waived) end
   if not cause[4] then
-    causes[#causes + 1] = cause
-    cause[4] = #causes - 1
+    skus.causes[#skus.causes + 1] = cause
+    cause[4] = #skus.causes - 1
   end
-  log[from + 1], log[from + 2], log[from + 3] = s.place, r[SKU.version], cause[4]
-  log[from + 4] = (log.size - from - 4) / 2
+  skus.log[from + 1], skus.log[from + 2], skus.log[from + 3] = s.place, r[SKU.version], cause[4]
+  skus.log[from + 4] = (skus.log.size - from - 4) / 2
   report_negative(s)
 end
 
 -- A change without deltas: a policy or a dwell changed an offer.
-function touch(s, cause, waived)
-  begin(s)
+local function touch(s, cause, waived)
+  skus.begin(s)
   finish(s, cause, waived)
 end
 
 -- Whether a dwell has ended.
-function dwell_over(s)
+local function dwell_over(s)
   if not s.modes then return false end
   for _, side in pairs(s.modes) do
-    if side[3] ~= 0 and now >= side[3] then return true end
+    if side[3] ~= 0 and batch.now >= side[3] then return true end
   end
   return false
 end
 
-end
+return {dwells_due = dwells_due, note_dwells = note_dwells, finish = finish, touch = touch, dwell_over = dwell_over}

@@ -20,7 +20,6 @@ function move_keys.split_history(text, w)
   return string.sub(lines, from + 1, to - 1), rest ~= '' and rest or nil
 end
 
-do
 local FIELDS_MAX = 2000 -- per call: Lua's `unpack` overflows the C stack at about 8,000 values
 
 -- Add units to fields. A key that held none of them gets the time to live `left`.
@@ -67,4 +66,5 @@ function move_keys.put(prefix, moved, now)
     add_units(entry[1], keys[entry[1]], (entry[2] + 1) * move_keys.HOUR_MS + move_keys.KEPT_MS - now)
   end
 end
-end
+
+return move_keys

@@ -1,10 +1,16 @@
 -- An event of an order -> a result {outcome, replayed, order_id, detail} (tables/ledger/records.py, Result).
 -- A handler returns an outcome, whether it is a repeat, the path of the invalid field, and the reason in words.
-local ORDER_EVENTS, on_order_event
-do
-ORDER_EVENTS = {
-  pay = {pay, O.PAID}, cancel = {cancel, O.CANCELLED}, extend = {extend, O.EXTENDED}, ship = {ship, O.SHIPPED},
-  take_back = {take_back, O.RETURNED},
+
+local order_event_steps = require('order_event_steps')
+local orders = require('orders')
+local refusals = require('refusals')
+local release = require('release')
+local take_back = require('take_back')
+local waiting = require('waiting')
+
+local ORDER_EVENTS = {
+  pay = {order_event_steps.pay, O.PAID}, cancel = {order_event_steps.cancel, O.CANCELLED}, extend = {order_event_steps.extend, O.EXTENDED}, ship = {order_event_steps.ship, O.SHIPPED},
+  take_back = {take_back.take_back, O.RETURNED},
 }
 local TAKEN = {
   paid = true, cancelled = true, extended = true, shipped = true, returned = true, parked = true,
@@ -17,8 +23,8 @@ local ORDER_BYTES_GROWN_MAX = 1572864
 
 -- An event of a placed order.
 local function order_event(o, cmd)
-  expire_if_due(o)
-  local known = event_of(o, cmd)
+  release.expire_if_due(o)
+  local known = orders.event_of(o, cmd)
   if known then
     if known ~= cmd.fingerprint then return O.CONFLICT end
     return ORDER_EVENTS[cmd.kind][2], true
@@ -42,7 +48,7 @@ local function before_order(o, cmd)
   if outcome then return outcome, replayed end
   local detail, why
   outcome, replayed, detail, why = waiting.park(o, cmd)
-  if outcome == O.PARKED then orders[o.id] = o end
+  if outcome == O.PARKED then orders.known[o.id] = o end
   return outcome, replayed, detail, why
 end
 
@@ -55,22 +61,20 @@ local function refusal_detail(o, cmd, outcome)
   return outcome
 end
 
-function on_order_event(cmd)
-  local o = get_order(cmd.order_id)
+local function run(cmd)
+  local o = orders.get(cmd.order_id)
   local outcome, replayed, detail, why
-  if is_placed(o) then
+  if orders.is_placed(o) then
     outcome, replayed, detail, why = order_event(o, cmd)
-    include_order(o)
+    orders.include(o)
   else
     outcome, replayed, detail, why = before_order(o, cmd)
   end
   if not TAKEN[outcome] then
     why = detail or why or refusal_detail(o, cmd, outcome)
-    if cmd.waits_from then waiting.fail(cmd, outcome, why) else refuse(cmd, outcome, why) end
+    if cmd.waits_from then waiting.fail(cmd, outcome, why) else refusals.add(cmd, outcome, why) end
   end
   return {outcome = outcome, replayed = replayed or nil, order_id = cmd.order_id, detail = detail}
 end
 
-waiting.apply = on_order_event
-
-end
+return {run = run}

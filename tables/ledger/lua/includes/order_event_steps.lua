@@ -1,21 +1,28 @@
 -- Events of a placed order: pay, cancel, extend, ship, take_back. They are idempotent by id, pay and cancel also by
 -- state (rule 23). A handler returns an outcome and `true` if the event is a repeat.
-local pay, cancel, extend, line_of, ship
-do
-function pay(o, cmd)
+
+local alerts = require('alerts')
+local batch = require('batch')
+local history = require('history')
+local modes = require('modes')
+local orders = require('orders')
+local release = require('release')
+local skus = require('skus')
+
+local function pay(o, cmd)
   local state = o.r.state
   if state == 'paid' or state == 'shipped' then return O.PAID, true end
   if state ~= 'reserved' then
-    if state == 'expired' and cmd.origin then alert('paid_after_expiry', nil, {order_id = o.id}) end
+    if state == 'expired' and cmd.origin then alerts.add('paid_after_expiry', nil, {order_id = o.id}) end
     return O.ALREADY_FINAL
   end
-  commit(o, {'pay', cmd.id, o})
-  advance_sequence(o)
-  record_event(o, cmd)
+  release.commit(o, {'pay', cmd.id, o})
+  orders.advance_sequence(o)
+  orders.record_event(o, cmd)
   return O.PAID
 end
 
-function cancel(o, cmd)
+local function cancel(o, cmd)
   local state = o.r.state
   if state == 'cancelled' then return O.CANCELLED, true end
   if state == 'shipped' then
@@ -24,8 +31,8 @@ function cancel(o, cmd)
     end
   end
   if state ~= 'reserved' and state ~= 'paid' then return O.ALREADY_FINAL end
-  cancel_unshipped(o, {'cancel', cmd.id, o})
-  record_event(o, cmd)
+  release.cancel_unshipped(o, {'cancel', cmd.id, o})
+  orders.record_event(o, cmd)
   return O.CANCELLED
 end
 
@@ -33,24 +40,24 @@ end
 -- bound on the size of the record.
 local UNMOVED_EXTENSIONS_MAX = 1000
 
-function extend(o, cmd)
+local function extend(o, cmd)
   if o.r.state ~= 'reserved' then return O.ALREADY_FINAL end
-  local deadline = math.min(now + cmd.hold_ms, o.r.placed_at + PLACED_FOR_MAX_MS)
+  local deadline = math.min(batch.now + cmd.hold_ms, o.r.placed_at + orders.PLACED_FOR_MAX_MS)
   if deadline <= o.r.expires_at then
-    if #o.r.events / 2 + #(o.r.event_digests or '') / 24 < UNMOVED_EXTENSIONS_MAX then record_event(o, cmd) end
+    if #o.r.events / 2 + #(o.r.event_digests or '') / 24 < UNMOVED_EXTENSIONS_MAX then orders.record_event(o, cmd) end
     return O.EXTENDED
   end
   local extensions = (o.r.extensions or 0) + 1
-  if extensions > limits.extensions_max then
-    return O.TOO_MANY_EVENTS, false, nil, 'the order has been extended ' .. limits.extensions_max .. ' times'
+  if extensions > batch.limits.extensions_max then
+    return O.TOO_MANY_EVENTS, false, nil, 'the order has been extended ' .. batch.limits.extensions_max .. ' times'
   end
-  record_event(o, cmd)
+  orders.record_event(o, cmd)
   o.r.expires_at, o.r.extensions = deadline, extensions
-  advance_sequence(o)
+  orders.advance_sequence(o)
   return O.EXTENDED
 end
 
-function line_of(o, sku)
+local function line_of(o, sku)
   for _, line in ipairs(o.r.lines) do
     if line.sku == sku then return line end
   end
@@ -59,40 +66,40 @@ end
 -- Ship units of one line: from the hold at the same warehouse, then from other holds, then from preorders. Units beyond
 -- those are shipped too, because a shipment is a fact (rules 31, 32).
 local function ship_line(o, line, n, w, at, cause)
-  local s = get_sku(line.sku) or new_sku(line.sku)
-  ensure_warehouse(s, w)
-  begin(s)
+  local s = skus.get(line.sku) or skus.new(line.sku)
+  skus.ensure_warehouse(s, w)
+  skus.begin(s)
   local left = n
-  local held = held_at(s, line)
+  local held = orders.held_at(s, line)
   table.sort(held, function(a, b) return a[1] == w and b[1] ~= w end)
   for _, entry in ipairs(held) do
     local take = math.min(left, entry[2])
-    change(s, 'committed', entry[1], -take)
-    put_units(line, entry[1], -take)
+    skus.change(s, 'committed', entry[1], -take)
+    orders.put_units(line, entry[1], -take)
     left = left - take
   end
   if line.preordered then
     local take = math.min(left, line.preordered)
-    change(s, 'preordered', o.r.channel, -take)
-    add_to(line, 'preordered', -take)
+    skus.change(s, 'preordered', o.r.channel, -take)
+    orders.add_to(line, 'preordered', -take)
     left = left - take
   end
-  add_to(line, 'shipped', n)
-  if left > 0 then alert('shipped_beyond_order', s, {order_id = o.id, quantity = left, warehouse = w}) end
-  local counted = move_on_hand(s, w, -n, at)
-  finish(s, cause)
+  orders.add_to(line, 'shipped', n)
+  if left > 0 then alerts.add('shipped_beyond_order', s, {order_id = o.id, quantity = left, warehouse = w}) end
+  local counted = history.move_on_hand(s, w, -n, at)
+  modes.finish(s, cause)
   return counted
 end
 
-function ship(o, cmd)
+local function ship(o, cmd)
   for i, line in ipairs(cmd.lines) do
     if not line_of(o, line[1]) then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
-    local s = get_sku(line[1])
-    if s and not has_room_for(s, line[3]) then return O.TOO_LARGE, false, 'lines[' .. (i - 1) .. '].warehouse' end
+    local s = skus.get(line[1])
+    if s and not skus.has_room_for(s, line[3]) then return O.TOO_LARGE, false, 'lines[' .. (i - 1) .. '].warehouse' end
   end
   local cause = {'ship', cmd.id, o}
-  if o.r.state == 'reserved' then commit(o, cause) end
-  record_event(o, cmd)
+  if o.r.state == 'reserved' then release.commit(o, cause) end
+  orders.record_event(o, cmd)
   local detail, open = nil, false
   for _, shipped in ipairs(cmd.lines) do
     local line = line_of(o, shipped[1])
@@ -100,7 +107,7 @@ function ship(o, cmd)
     if line.state == 'returned' then line.state = 'shipped' end
   end
   if o.r.state ~= 'paid' then
-    advance_sequence(o)
+    orders.advance_sequence(o)
     return O.SHIPPED, false, detail
   end
   for _, line in ipairs(o.r.lines) do
@@ -110,8 +117,8 @@ function ship(o, cmd)
       line.state = 'shipped'
     end
   end
-  if open then advance_sequence(o) else end_order(o, 'shipped') end
+  if open then orders.advance_sequence(o) else orders.finish(o, 'shipped') end
   return O.SHIPPED, false, detail
 end
 
-end
+return {pay = pay, cancel = cancel, extend = extend, line_of = line_of, ship = ship}

@@ -7,40 +7,44 @@
 --   rest     0, or a map of the rare fields
 -- States and outcomes are codes (tables/ledger/codes.py). Format 1 is a map of tables/ledger/records.py, OrderRecord.
 -- Both are read; format 2 is written. In memory an order's record has named fields.
-local order_record = {}
-do
 
-local HEADER = '\156\2'
+local codes = require('codes')
+local msgpack = require('msgpack')
+local pack = cmsgpack.pack
+
+local order_record = {}
+
+local HEADER = MSGPACK.ARRAY_12 .. MSGPACK.TWO
 local PLACED_ID = 'placed' -- tables/ledger/commands.py, PLACED_ID_DEFAULT
-local STATE, OUTCOME, STATE_OF, OUTCOME_OF = CODES.state, CODES.outcome, CODES.state_of, CODES.outcome_of
+local STATE, OUTCOME, STATE_OF, OUTCOME_OF = codes.state, codes.outcome, codes.state_of, codes.outcome_of
 local RARE = {'region', 'purpose', 'event_digests', 'extensions', 'parked', 'wait_at'}
 
 -- A value's msgpack, cached: within a batch most values occur often.
-local function word(codes, value) return packed_values[codes[value] or value] end
+local function word(numbers, value) return msgpack.values[numbers[value] or value] end
 
 local function pack_events(r)
   local events = r.events
   local n = events and #events or 0
-  if n == 0 then return '\0' end
-  if n == 2 and events[1] == PLACED_ID and events[2] == r.fingerprint then return '\1' end
+  if n == 0 then return MSGPACK.ZERO end
+  if n == 2 and events[1] == PLACED_ID and events[2] == r.fingerprint then return MSGPACK.ONE end
   local own = r.fingerprint
-  local parts = {array_header(n)}
-  for i = 1, n do parts[i + 1] = events[i] == own and i % 2 == 0 and '\160' or pack(events[i]) end
+  local parts = {msgpack.array_header(n)}
+  for i = 1, n do parts[i + 1] = events[i] == own and i % 2 == 0 and MSGPACK.STRING_0 or pack(events[i]) end
   return table.concat(parts)
 end
 
 local function pack_line(line)
-  local V = packed_values
-  local places, header = '', '\153' -- an array of 9
-  if line.warehouses then places, header = pack(line.warehouses), '\154' end
+  local V = msgpack.values
+  local places, header = '', MSGPACK.ARRAY_9
+  if line.warehouses then places, header = pack(line.warehouses), MSGPACK.ARRAY_10 end
   return header .. V[line.sku] .. V[line.quantity] .. word(STATE, line.state) .. V[line.reserved or 0]
     .. V[line.preordered or 0] .. V[line.shipped or 0] .. V[line.returned or 0] .. V[line.cancelled or 0]
     .. word(OUTCOME, line.reason or '') .. places
 end
 
 local function pack_lines(lines)
-  if #lines == 1 then return '\145' .. pack_line(lines[1]) end
-  local parts = {array_header(#lines)}
+  if #lines == 1 then return MSGPACK.ARRAY_1 .. pack_line(lines[1]) end
+  local parts = {msgpack.array_header(#lines)}
   for i, line in ipairs(lines) do parts[i + 1] = pack_line(line) end
   return table.concat(parts)
 end
@@ -58,17 +62,30 @@ local function pack_rest(r)
     rest = rest or {}
     rest.priority = r.priority
   end
-  return rest and pack(rest) or '\0'
+  return rest and pack(rest) or MSGPACK.ZERO
 end
 
 local function offset_from(at, from) return at and at - from + 1 or 0 end
 
 function order_record.pack(r)
-  local V, placed_at, fingerprint = packed_values, r.placed_at or 0, r.fingerprint or ''
+  local V, placed_at, fingerprint = msgpack.values, r.placed_at or 0, r.fingerprint or ''
   return HEADER .. word(STATE, r.state) .. V[r.channel or ''] .. V[r.sequence or 0] .. V[placed_at]
     .. V[offset_from(r.expires_at, placed_at)] .. V[offset_from(r.ended_at, placed_at)]
-    .. (#fingerprint == 16 and '\176' .. fingerprint or pack(fingerprint)) .. word(OUTCOME, r.outcome or '')
+    .. (#fingerprint == 16 and MSGPACK.STRING_16 .. fingerprint or pack(fingerprint)) .. word(OUTCOME, r.outcome or '')
     .. pack_events(r) .. pack_lines(r.lines or {}) .. pack_rest(r)
+end
+
+-- When the expiry step must process the order.
+function order_record.deadline(r)
+  local at, ends = r.wait_at, r.expires_at
+  return at and ends and math.min(at, ends) or at or ends
+end
+
+-- The bytes of its parked events (waiting.lua).
+function order_record.parked_bytes(r)
+  local bytes = 0
+  for _, each in ipairs(r.parked or {}) do bytes = bytes + (each.bytes or 0) end
+  return bytes
 end
 
 local function not_zero(value) return value ~= 0 and value or nil end
@@ -111,4 +128,4 @@ function order_record.unpack(packed)
   return r
 end
 
-end
+return order_record

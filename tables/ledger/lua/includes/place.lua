@@ -1,7 +1,13 @@
 -- place {order_id, channel, lines, fingerprint, hold_ms, priority, accept, allow_preorder, supersedes, …}
 -- A line is reserved whole, preordered whole, or refused with one reason; it is never split (rules 7, 11-13, 21).
-local new_order, decide
-do
+
+local batch = require('batch')
+local draw = require('draw')
+local modes = require('modes')
+local offer = require('offer')
+local orders = require('orders')
+local registry = require('registry')
+local skus = require('skus')
 
 -- Its row holds it twice in JSON and must fit into a record of 4 MiB, with room for later events.
 local ORDER_BYTES_MAX = 1048576
@@ -11,16 +17,16 @@ local NONE = {}
 
 -- -> 'reserve', draws | 'preorder' | nil, reason
 local function plan_line(cmd, sku, n)
-  local s = get_sku(sku)
+  local s = skus.get(sku)
   if not s then return nil, O.UNKNOWN_SKU end
-  local p = policy_of(s, cmd.channel)
-  if cmd.priority == 'vip' and available_of(s, p) >= n then
-    local draws = draw(s, p, n)
+  local p = registry.policy_of(s, cmd.channel)
+  if cmd.priority == 'vip' and offer.available_of(s, p) >= n then
+    local draws = draw.plan(s, p, n)
     if draws then return 'reserve', draws end
   end
-  local mode, quantity, remaining = offer_of(s, cmd.channel, p)
+  local mode, quantity, remaining = offer.of(s, cmd.channel, p)
   if mode == 'in_stock' then
-    local draws = n <= quantity and draw(s, p, n)
+    local draws = n <= quantity and draw.plan(s, p, n)
     if draws then return 'reserve', draws end
     return nil, O.INSUFFICIENT_STOCK
   end
@@ -33,29 +39,29 @@ local function plan_line(cmd, sku, n)
 end
 
 local function hold_line(o, line, kind, draws, cause)
-  local s = get_sku(line.sku)
-  begin(s)
+  local s = skus.get(line.sku)
+  skus.begin(s)
   if kind == 'preorder' then
-    change(s, 'preordered', o.r.channel, line.quantity)
+    skus.change(s, 'preordered', o.r.channel, line.quantity)
     line.preordered, line.state = line.quantity, 'preordered'
   else
     local names = s.places.names
     for i = 1, #draws, 2 do
-      change_at(s, draws[i], WAREHOUSE.locked, draws[i + 1])
-      put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
+      skus.change_at(s, draws[i], WAREHOUSE.locked, draws[i + 1])
+      orders.put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
     end
     line.state = 'reserved'
   end
-  finish(s, cause)
+  modes.finish(s, cause)
 end
 
-function new_order(cmd)
+local function new_order(cmd)
   -- With room for the fields that the batch adds, here and below.
   local o = {
     id = cmd.order_id, changed = true, was_held = NONE, included = nil, packed = nil, in_payload = nil, row = nil,
   }
   o.r = {
-    state = 'rejected', channel = cmd.channel, sequence = 1, placed_at = now, fingerprint = cmd.fingerprint,
+    state = 'rejected', channel = cmd.channel, sequence = 1, placed_at = batch.now, fingerprint = cmd.fingerprint,
     region = cmd.region, purpose = cmd.purpose, lines = {}, events = {cmd.id, cmd.fingerprint},
     priority = cmd.priority ~= 'standard' and cmd.priority or nil,
   }
@@ -73,7 +79,7 @@ local function planned_bytes(o, plans)
   for i, line in ipairs(o.r.lines) do
     bytes = bytes + #line.sku + LINE_BYTES
     if plans[i][1] == 'reserve' then
-      local names, draws = get_sku(line.sku).places.names, plans[i][2]
+      local names, draws = skus.get(line.sku).places.names, plans[i][2]
       for d = 1, #draws, 2 do bytes = bytes + #names[(draws[d] - WAREHOUSE.first) / WAREHOUSE.size + 1] + 8 end
     end
   end
@@ -81,7 +87,7 @@ local function planned_bytes(o, plans)
 end
 
 -- Decide each line and hold the accepted ones. -> the order's outcome
-function decide(o, cmd)
+local function decide(o, cmd)
   local plans, first_reason, held, reserved = {}, nil, 0, 0
   for i, line in ipairs(o.r.lines) do
     local kind, detail = plan_line(cmd, line.sku, line.quantity)
@@ -105,8 +111,8 @@ function decide(o, cmd)
       if plans[i][1] == 'reserve' then reserved = reserved + 1 end
     end
   end
-  o.r.state, o.r.expires_at = 'reserved', now + (cmd.hold_ms or 900000)
+  o.r.state, o.r.expires_at = 'reserved', batch.now + (cmd.hold_ms or 900000)
   return first_reason and O.PARTIAL or (reserved > 0 and O.RESERVED or O.PREORDERED)
 end
 
-end
+return {new_order = new_order, decide = decide}

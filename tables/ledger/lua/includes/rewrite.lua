@@ -7,14 +7,10 @@
 --   indexed  [[name, [score, member, …]], …]      dropped [[name, [member, …]], …]      (sorted sets)
 --   moved    [[sku, warehouse, ms, units], …], added to the stored units; at  the ledger's time, ms (move_keys.lua)
 -- Names are without the prefix.
-local REWRITE_CHUNK = 4000 -- Lua's `unpack` overflows the C stack at about 8,000 values
 
-local function call_in_chunks(command, key, arguments)
-  for from = 1, #arguments, REWRITE_CHUNK do
-    local to = math.min(from + REWRITE_CHUNK - 1, #arguments)
-    redis.call(command, key, unpack(arguments, from, to))
-  end
-end
+local chunked = require('chunked')
+local move_keys = require('move_keys')
+local sku_record = require('sku_record')
 
 local function apply_patch(s, channels, patch)
   local marks = sku_record.marks_of(s)
@@ -55,7 +51,7 @@ local function rewrite_patched(prefix, sku, patches)
   end
 end
 
-local function rewrite(prefix, packed, first)
+local function run(prefix, packed, first)
   local set, expiring, gone, indexed, dropped, patches, moved, at = unpack(cmsgpack.unpack(packed))
   for i, name in ipairs(set) do redis.call('SET', prefix .. name, ARGV[first + i - 1]) end
   first = first + #set
@@ -63,9 +59,11 @@ local function rewrite(prefix, packed, first)
     redis.call('SET', prefix .. entry[1], ARGV[first + i - 1], 'PXAT', string.format('%.0f', entry[2]))
   end
   for _, name in ipairs(gone) do redis.call('DEL', prefix .. name) end
-  for _, entry in ipairs(dropped) do call_in_chunks('ZREM', prefix .. entry[1], entry[2]) end
-  for _, entry in ipairs(indexed) do call_in_chunks('ZADD', prefix .. entry[1], entry[2]) end
+  for _, entry in ipairs(dropped) do chunked.call('ZREM', prefix .. entry[1], entry[2]) end
+  for _, entry in ipairs(indexed) do chunked.call('ZADD', prefix .. entry[1], entry[2]) end
   for _, entry in ipairs(patches) do rewrite_patched(prefix, entry[1], entry[2]) end
   move_keys.put(prefix, moved, at)
   redis.call('DEL', prefix .. 'waiting_bytes') -- summed again from the index on demand
 end
+
+return {run = run}

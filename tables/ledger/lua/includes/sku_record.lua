@@ -11,11 +11,11 @@
 -- In memory: {sku, r, places, sum, width, counters, modes, policies, …}; `r` holds the numbers in their stored order,
 -- and `places` the warehouses: `names`, `at` (name -> index in `r` of its first number), `count`.
 local sku_record = {}
-do
 
-local FORMAT, HEADER = 2, '\150\2'
+local HEADER = MSGPACK.ARRAY_6 .. MSGPACK.TWO
 local NARROW, WIDE = 4, 8 -- bytes of a counter
-sku_record.NARROW_MAX, sku_record.WIDE_MAX = 2 ^ 31 - 1, 2 ^ 53
+local WIDE_MAX = 2 ^ 53
+sku_record.NARROW_MAX = 2 ^ 31 - 1
 local UNPACKED_MAX = 200 -- warehouses per call of struct: Lua's C stack holds about 8,000 values
 
 local layouts = {[NARROW] = {}, [WIDE] = {}}
@@ -133,7 +133,7 @@ end
 function sku_record.widen(s) s.width = WIDE end
 
 -- The largest number that fits.
-function sku_record.limit(s) return s.width == NARROW and sku_record.NARROW_MAX or sku_record.WIDE_MAX end
+function sku_record.limit(s) return s.width == NARROW and sku_record.NARROW_MAX or WIDE_MAX end
 
 -- Set any counter by its name; the sum is not kept.
 function sku_record.set_counter(s, counter, value)
@@ -163,7 +163,7 @@ end
 local function not_empty(map) return map and next(map) ~= nil and map or nil end
 
 -- A SKU from a record by field names: format 1, or as an audit wants it.
-function sku_record.from_names(name, record)
+local function from_names(name, record)
   local s = sku_record.new(name)
   s.r[SKU.version], s.r[SKU.at] = record.version or 0, record.at or 0
   for _, warehouse in ipairs(record.warehouses or {}) do
@@ -187,7 +187,7 @@ function sku_record.read(name, packed)
   if string.sub(packed, 1, 2) ~= HEADER then
     local record = cmsgpack.unpack(packed)
     if record[1] then error('a SKU of format ' .. tostring(record[1])) end
-    return sku_record.from_names(name, record)
+    return from_names(name, record)
   end
   local _, width, numbers, joined, named, marks = cmsgpack.unpack_limit(packed, 5, 2)
   local places = known_places(joined)
@@ -212,7 +212,7 @@ local packed_places = {}
 
 function sku_record.pack(s)
   local joined = s.owns_places and table.concat(s.places.names, '\n') or s.places.joined
-  local packed_joined, named, marks = packed_places[joined], '\0', s.packed_marks
+  local packed_joined, named, marks = packed_places[joined], MSGPACK.ZERO, s.packed_marks
   if not packed_joined then
     packed_joined = cmsgpack.pack(joined)
     packed_places[joined] = packed_joined
@@ -226,7 +226,7 @@ function sku_record.pack(s)
   if s.marks then marks = next(s.marks) ~= nil and cmsgpack.pack(s.marks) or '' end
   local numbers = cmsgpack.pack(pack_numbers(s.r, s.width, s.places.count))
   return HEADER .. string.char(s.width) .. numbers .. packed_joined .. named
-    .. (marks == '' and '\160' or cmsgpack.pack(marks))
+    .. (marks == '' and MSGPACK.STRING_0 or cmsgpack.pack(marks))
 end
 
-end
+return sku_record

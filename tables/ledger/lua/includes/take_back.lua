@@ -2,15 +2,21 @@
 -- receive; damaged units raise only `damaged`. If it returns more than was shipped, the whole event is parked while
 -- enough units are still to be shipped (rule 43), and refused otherwise.
 -- -> nil if all units were shipped; 'later' if they may still be; else a refusal and its path
-local take_back
-do
+
+local history = require('history')
+local modes = require('modes')
+local order_event_steps = require('order_event_steps')
+local orders = require('orders')
+local skus = require('skus')
+local waiting = require('waiting')
+
 local function not_shipped(o, cmd)
   local returning, verdict = {}, nil
   for i, back in ipairs(cmd.lines) do
-    local line = line_of(o, back[1])
+    local line = order_event_steps.line_of(o, back[1])
     if not line then return O.NOT_IN_ORDER, 'lines[' .. (i - 1) .. '].sku' end
-    local s = get_sku(back[1])
-    if s and not has_room_for(s, back[3]) then return O.TOO_LARGE, 'lines[' .. (i - 1) .. '].warehouse' end
+    local s = skus.get(back[1])
+    if s and not skus.has_room_for(s, back[3]) then return O.TOO_LARGE, 'lines[' .. (i - 1) .. '].warehouse' end
     returning[back[1]] = (returning[back[1]] or 0) + back[2]
     local missing = (line.returned or 0) + returning[back[1]] - (line.shipped or 0)
     if missing > 0 then
@@ -23,28 +29,28 @@ local function not_shipped(o, cmd)
   return verdict
 end
 
-function take_back(o, cmd)
+local function take_back(o, cmd)
   local verdict, path = not_shipped(o, cmd)
   if verdict == 'later' then return waiting.park(o, cmd) end
   if verdict then return verdict, false, path end
-  record_event(o, cmd)
+  orders.record_event(o, cmd)
   local cause, detail = {'take_back', cmd.id, o}, nil
   for _, back in ipairs(cmd.lines) do
-    local line, s, n, w = line_of(o, back[1]), get_sku(back[1]), back[2], back[3]
-    ensure_warehouse(s, w)
-    begin(s)
+    local line, s, n, w = order_event_steps.line_of(o, back[1]), skus.get(back[1]), back[2], back[3]
+    skus.ensure_warehouse(s, w)
+    skus.begin(s)
     if back[4] == 'damaged' then
-      change(s, 'damaged', w, n)
-    elseif not move_on_hand(s, w, n, cmd.at) then
+      skus.change(s, 'damaged', w, n)
+    elseif not history.move_on_hand(s, w, n, cmd.at) then
       detail = O.ALREADY_COUNTED
     end
-    finish(s, cause)
-    add_to(line, 'returned', n)
+    modes.finish(s, cause)
+    orders.add_to(line, 'returned', n)
     local whole = line.returned == line.shipped and not line.reserved and not line.preordered
     if whole and line.state == 'shipped' then line.state = 'returned' end
   end
-  advance_sequence(o)
+  orders.advance_sequence(o)
   return O.RETURNED, false, detail
 end
 
-end
+return {take_back = take_back}

@@ -3,7 +3,16 @@
 -- `waits_until` (ms), and `told` after its alert. The record's `wait_at` is when the first is due, for its alert or its
 -- end.
 -- Key `waiting`, a zset: order_id by parked bytes. Key `waiting_bytes`: their sum; if absent, it is summed again.
-do
+
+local alerts = require('alerts')
+local batch = require('batch')
+local indexes = require('indexes')
+local order_record = require('order_record')
+local orders = require('orders')
+local refusals = require('refusals')
+
+local waiting = {}
+
 local EVENT_BYTES_MIN = 64 -- the least that an event counts, so that the limit on bytes also bounds the number
 -- Events that one tick ends or alerts about: each is an alert, and a dead letter with its bytes.
 local TICK_EVENTS_MAX, TICK_BYTES_MAX = 500, 524288
@@ -12,70 +21,59 @@ local TYPES = {
   take_back = 'order.returned',
 }
 local spent_events, spent_bytes = 0, 0
-
-function waiting.bytes(r)
-  if not r.parked then return 0 end
-  local bytes = 0
-  for _, each in ipairs(r.parked) do bytes = bytes + (each.bytes or 0) end
-  return bytes
-end
-
--- When the expiry step must process the order.
-function waiting.deadline(r)
-  local at, ends = r.wait_at, r.expires_at
-  return at and ends and math.min(at, ends) or at or ends
-end
+local stored_bytes, change, must_sum = nil, 0, false -- of `waiting_bytes`
+local entries = {add = {}, drop = {}} -- of `waiting`
 
 -- Events parked by an older version end with their record.
 local function ends_at(o, each) return each.waits_until or o.r.expires_at or 0 end
 
 local function alert_about(each, type)
-  alert(type, nil, {order_id = each.order_id, event_id = each.id, event_type = TYPES[each.kind]})
+  alerts.add(type, nil, {order_id = each.order_id, event_id = each.id, event_type = TYPES[each.kind]})
 end
 
 local function add(o, each)
-  mark_changed(o)
-  local due, alert_at = ends_at(o, each), (each.waits_from or 0) + limits.waiting_alert_ms
+  orders.mark_changed(o)
+  local due, alert_at = ends_at(o, each), (each.waits_from or 0) + batch.limits.waiting_alert_ms
   if not each.told then due = math.min(due, alert_at) end
   o.r.parked = o.r.parked or {}
   o.r.parked[#o.r.parked + 1] = each
   o.r.wait_at = math.min(o.r.wait_at or due, due)
-  waiting.delta = waiting.delta + (each.bytes or 0)
+  change = change + (each.bytes or 0)
 end
 
 -- Remove and return all parked events of an order; the caller adds back those that stay parked.
 function waiting.take_all(o)
-  mark_changed(o)
+  orders.mark_changed(o)
   local list = o.r.parked or {}
-  waiting.delta = waiting.delta - waiting.bytes(o.r)
+  change = change - order_record.parked_bytes(o.r)
   o.r.parked, o.r.wait_at = nil, nil
   return list
 end
 
 -- Parked bytes of all orders; after a recovery they are summed from the index.
 local function total()
-  if not waiting.stored then
+  if not stored_bytes then
     local stored = redis.call('GET', KEYS[1] .. 'waiting_bytes')
     if not stored then
       stored = 0
       local scores = redis.call('ZREVRANGE', KEYS[1] .. 'waiting', 0, -1, 'WITHSCORES')
       for i = 2, #scores, 2 do stored = stored + scores[i] end
     end
-    waiting.stored = tonumber(stored)
+    stored_bytes = tonumber(stored)
   end
-  return waiting.stored + waiting.delta
+  return stored_bytes + change
 end
 
 -- -> a refusal and its reason if there is no room
 local function capacity_refusal(o, bytes)
-  if bytes > limits.waiting_order_bytes_max then
+  if bytes > batch.limits.waiting_order_bytes_max then
     return O.TOO_LARGE, 'an event of ' .. bytes .. ' bytes cannot wait for what it needs'
   end
-  if waiting.bytes(o.r) + bytes > limits.waiting_order_bytes_max then
+  if order_record.parked_bytes(o.r) + bytes > batch.limits.waiting_order_bytes_max then
     return O.TOO_MANY_EVENTS, 'the events that wait for this order take up all the bytes that they may'
   end
-  local is_another = not o.r.parked and redis.call('ZCARD', KEYS[1] .. 'waiting') >= limits.waiting_orders_max
-  if is_another or total() + bytes > limits.waiting_bytes_max then
+  local is_another = not o.r.parked and redis.call('ZCARD', KEYS[1] .. 'waiting') >= batch.limits.waiting_orders_max
+  if is_another or total() + bytes > batch.limits.waiting_bytes_max then
     return O.TOO_MANY_EVENTS, 'the events that wait for their orders take up all the room that they may'
   end
 end
@@ -96,7 +94,7 @@ function waiting.park(o, cmd)
     local bytes = math.max(EVENT_BYTES_MIN, #cmd.origin[4])
     local refusal, why = capacity_refusal(o, bytes)
     if refusal then return refusal, false, nil, why end
-    cmd.bytes, cmd.waits_from, cmd.waits_until = bytes, now, now + limits.park_ms
+    cmd.bytes, cmd.waits_from, cmd.waits_until = bytes, batch.now, batch.now + batch.limits.park_ms
   end
   add(o, cmd)
   return O.PARKED
@@ -104,11 +102,11 @@ end
 
 -- Refuse a parked event with a dead letter and an alert.
 function waiting.fail(each, outcome, detail)
-  refuse(each, outcome, detail)
+  refusals.add(each, outcome, detail)
   alert_about(each, 'wait_failed')
 end
 
-function waiting.seconds(each) return math.floor((now - (each.waits_from or now)) / 1000) end
+local function seconds(each) return math.floor((batch.now - (each.waits_from or batch.now)) / 1000) end
 
 -- After a change of the order, apply the parked events that now can be, and refuse those that never can. A second pass
 -- is needed because an applied return may make an earlier one impossible; a third would find nothing.
@@ -116,29 +114,29 @@ function waiting.settle(o)
   if not o.r.parked or o.r.state == 'parked' or o.settling then return end
   o.settling = true
   for _ = 1, 2 do
-    for _, each in ipairs(waiting.take_all(o)) do waiting.apply(each) end
+    for _, each in ipairs(waiting.take_all(o)) do require('order_event_dispatch').run(each) end
   end
   o.settling = nil
 end
 
 local function end_wait(o, each)
   if o.r.state == 'parked' then
-    waiting.fail(each, O.UNKNOWN_ORDER, 'it waited ' .. waiting.seconds(each) .. ' s for its order, which did not come')
+    waiting.fail(each, O.UNKNOWN_ORDER, 'it waited ' .. seconds(each) .. ' s for its order, which did not come')
   else
     waiting.fail(each, O.MORE_THAN_SHIPPED,
-      'it waited ' .. waiting.seconds(each) .. ' s for a shipment of what it returns, which did not come')
+      'it waited ' .. seconds(each) .. ' s for a shipment of what it returns, which did not come')
   end
 end
 
 -- Alert about long parked events and end those whose time is over. -> whether anything was due
 function waiting.tick(o)
   local r = o.r
-  local due = r.state == 'parked' and waiting.deadline(r) or r.wait_at
-  if not r.parked or now < (due or 0) then return false end
+  local due = r.state == 'parked' and order_record.deadline(r) or r.wait_at
+  if not r.parked or batch.now < (due or 0) then return false end
   if spent_events >= TICK_EVENTS_MAX or spent_bytes >= TICK_BYTES_MAX then return false end
   for _, each in ipairs(waiting.take_all(o)) do
-    local is_over = now >= ends_at(o, each)
-    local is_long = not each.told and now >= (each.waits_from or 0) + limits.waiting_alert_ms
+    local is_over = batch.now >= ends_at(o, each)
+    local is_long = not each.told and batch.now >= (each.waits_from or 0) + batch.limits.waiting_alert_ms
     if is_over then
       end_wait(o, each)
     else
@@ -153,32 +151,35 @@ function waiting.tick(o)
     end
   end
   if r.state == 'parked' then
-    if r.expires_at and now >= r.expires_at then r.expires_at = nil end
+    if r.expires_at and batch.now >= r.expires_at then r.expires_at = nil end
     if not r.parked then
       o.dropped = true
-      orders[o.id] = false
+      orders.known[o.id] = false
     end
   end
   return true
 end
 
--- Add the changes of an order's index entry to `lists`.
-function waiting.index(o, lists)
-  local bytes = o.dropped and 0 or waiting.bytes(o.r)
+-- Note the change of an order's entry in the index.
+function waiting.index(o)
+  local bytes = o.dropped and 0 or order_record.parked_bytes(o.r)
   if bytes == (o.was_waiting or 0) then return end
-  if bytes > 0 then
-    lists.add[#lists.add + 1], lists.add[#lists.add + 2] = bytes, o.id
-  else
-    lists.drop[#lists.drop + 1] = o.id
-  end
+  local list = bytes > 0 and entries.add or entries.drop
+  if bytes > 0 then list[#list + 1] = bytes end
+  list[#list + 1] = o.id
 end
 
--- Must run before the index is written: `total` may read it.
-function waiting.write_total()
-  if waiting.needs_recount then
+-- Let the sum be computed again: a repair changed the index.
+function waiting.forget_sum() must_sum = true end
+
+-- `total` reads the index, so the sum is written before it.
+function waiting.write()
+  if must_sum then
     redis.call('DEL', KEYS[1] .. 'waiting_bytes')
-  elseif waiting.delta ~= 0 then
+  elseif change ~= 0 then
     redis.call('SET', KEYS[1] .. 'waiting_bytes', math.max(0, total()))
   end
+  indexes.write('waiting', entries)
 end
-end
+
+return waiting
