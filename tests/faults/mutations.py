@@ -47,7 +47,9 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
             Edit(f"{_INCLUDES}/place.lua", "if mode == 'in_stock' then", "do"),
             Edit(
-                f"{_INCLUDES}/place.lua", "local draws = n <= quantity and draw.plan(s, p, n)", "local draws = draw.plan(s, p, n)"
+                f"{_INCLUDES}/place.lua",
+                "local draws = n <= quantity and draw.plan(s, p, n)",
+                "local draws = draw.plan(s, p, n)",
             ),
             Edit(f"{_INCLUDES}/place.lua", "if mode == 'suspended' then return", "if false then return"),
         ),
@@ -127,7 +129,9 @@ MUTANTS: tuple[Mutant, ...] = (
         CALM,
         (
             Edit(
-                f"{_INCLUDES}/movement_dispatch.lua", "local m = movements.get(cmd.warehouse, cmd.id)", "local m = false"
+                f"{_INCLUDES}/movement_dispatch.lua",
+                "local m = movements.get(cmd.warehouse, cmd.id)",
+                "local m = false",
             ),
         ),
     ),
