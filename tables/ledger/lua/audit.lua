@@ -33,10 +33,10 @@ local function skus_of(packed)
 end
 
 local function add_holds(found, id, skus, seen)
-  for _, sku in ipairs(skus) do
-    if not seen[sku] then
-      seen[sku] = true
-      found[#found + 1], found[#found + 2] = sku, redis.call('ZSCORE', prefix .. 'held:' .. sku, id)
+  for _, sku_name in ipairs(skus) do
+    if not seen[sku_name] then
+      seen[sku_name] = true
+      found[#found + 1], found[#found + 2] = sku_name, redis.call('ZSCORE', prefix .. 'held:' .. sku_name, id)
     end
   end
 end

@@ -17,24 +17,25 @@ local server = require('server')
 local skus = require('skus')
 local pack = cmsgpack.pack
 
-local function read_sku(sku)
-  local s = skus.get(sku)
-  if not s then return false end
+local function read_sku(sku_name)
+  local sku = skus.get(sku_name)
+  if not sku then return false end
   local offers = {}
   for i, channel in ipairs(registry.names) do
-    local p = registry.policy_of(s, channel)
-    local mode, quantity, remaining = offer.of(s, channel, p)
-    offers[i] = {channel, mode, quantity, remaining, p.publish_interval_ms}
+    local policy = registry.policy_of(sku, channel)
+    local mode, quantity, remaining = offer.of(sku, channel, policy)
+    offers[i] = {channel, mode, quantity, remaining, policy.publish_interval_ms}
   end
-  return MSGPACK.ARRAY_2 .. redis.call('GET', KEYS[1] .. 'sku:' .. sku) .. pack(offers)
+  return MSGPACK.ARRAY_2 .. redis.call('GET', KEYS[1] .. 'sku:' .. sku_name) .. pack(offers)
 end
 
 local function offers_on(channel, names)
   local rows = {}
-  for _, sku in ipairs(names) do
-    local s = skus.get(sku)
-    if s then
-      rows[#rows + 1] = {sku, s.r[SKU.version], s.r[SKU.at], {channel, offer.of(s, channel, registry.policy_of(s, channel))}}
+  for _, sku_name in ipairs(names) do
+    local sku = skus.get(sku_name)
+    if sku then
+      local numbers, policy = sku.numbers, registry.policy_of(sku, channel)
+      rows[#rows + 1] = {sku_name, numbers[SKU.version], numbers[SKU.at], {channel, offer.of(sku, channel, policy)}}
     end
   end
   return pack(rows)
@@ -44,14 +45,14 @@ local function page_of(cursor, limit)
   return redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', cursor == '' and '-' or '(' .. cursor, '+', 'LIMIT', 0, limit)
 end
 
-local function read_policy(channel, sku)
+local function read_policy(channel, sku_name)
   local known = registry.channels[channel]
-  if sku == '' then
+  if sku_name == '' then
     local own = known and known.has_policy and (known.policy or {}) or nil
     return MSGPACK.ARRAY_2 .. pack(own) .. pack(registry.merged(known and known.policy))
   end
-  local s = skus.get(sku) or skus.new(sku)
-  return MSGPACK.ARRAY_2 .. pack(s.policies and s.policies[channel]) .. pack(registry.policy_of(s, channel))
+  local sku = skus.get(sku_name) or skus.new(sku_name)
+  return MSGPACK.ARRAY_2 .. pack(sku.policies and sku.policies[channel]) .. pack(registry.policy_of(sku, channel))
 end
 
 local function read(what)

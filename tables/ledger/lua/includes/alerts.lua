@@ -1,8 +1,8 @@
 -- The alerts of a batch (tables/ledger/records.py, Alert).
 local list = {}
 
-local function add(type, s, fields)
-  fields.type, fields.sku = type, s and s.sku or nil
+local function add(type, sku, fields)
+  fields.type, fields.sku = type, sku and sku.name or nil
   list[#list + 1] = fields
 end
 

@@ -5,6 +5,6 @@ return {
   limits = nil, -- tables/ledger/client.py, LedgerLimits
   order_id = nil, -- of the command that runs
   moves = {}, -- movements of on_hand, [[sku, warehouse, at, units], …] (history.lua)
-  repairs = {}, -- {cmd, made} of each repair (repair.lua)
+  repairs = {}, -- {command, made} of each repair (repair.lua)
   writers = {}, -- functions that write what a module keeps outside the common records, after those
 }

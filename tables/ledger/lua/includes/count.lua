@@ -15,37 +15,39 @@ local skus = require('skus')
 local PATHS_MAX = 20
 
 -- -> why a line cannot be applied, or nil
-local function refusal_of(cmd, s)
-  local w = cmd.warehouse
-  if s and not skus.has_room_for(s, w) then return O.TOO_LARGE end
-  local counted_at = s and history.counted_at_of(s, w)
-  if counted_at and cmd.at < counted_at then return O.COUNT_SUPERSEDED end
-  local oldest = batch.now - (cmd.kept and move_keys.KEPT_MS or move_keys.COUNT_MS) -- `kept`: it arrived in time
-  if cmd.at < oldest or cmd.at < history.floor_of(s, w) then return O.COUNT_TOO_OLD end
+local function refusal_of(command, sku)
+  local warehouse = command.warehouse
+  if sku and not skus.has_room_for(sku, warehouse) then return O.TOO_LARGE end
+  local counted_at = sku and history.counted_at_of(sku, warehouse)
+  if counted_at and command.at < counted_at then return O.COUNT_SUPERSEDED end
+  local oldest = batch.now - (command.kept and move_keys.KEPT_MS or move_keys.COUNT_MS) -- `kept`: it arrived in time
+  if command.at < oldest or command.at < history.floor_of(sku, warehouse) then return O.COUNT_TOO_OLD end
 end
 
-local function line(cmd, cause, sku, counted)
-  local s, w = skus.get(sku), cmd.warehouse
-  local refusal = refusal_of(cmd, s or nil)
+local function line(command, cause, sku_name, counted)
+  local sku, warehouse = skus.get(sku_name), command.warehouse
+  local refusal = refusal_of(command, sku or nil)
   if refusal then
-    local on_hand = s and skus.count_of(s, 'on_hand', w) or 0
-    return {sku = sku, quantity = counted, outcome = refusal, on_hand = on_hand ~= 0 and on_hand or nil}
+    local on_hand = sku and skus.count_of(sku, 'on_hand', warehouse) or 0
+    return {sku = sku_name, quantity = counted, outcome = refusal, on_hand = on_hand ~= 0 and on_hand or nil}
   end
-  s = s or skus.new(sku)
-  skus.ensure_warehouse(s, w)
-  local carried, was = history.moved_since(s, w, cmd.at), skus.count_of(s, 'on_hand', w)
-  skus.begin(s)
-  skus.change(s, 'on_hand', w, counted + carried - was)
-  history.set_mark(s, 'counted', w, cmd.at)
-  if sku_record.marks_of(s).floors then history.set_mark(s, 'floors', w, nil) end -- older counts are superseded now
-  modes.finish(s, cause)
-  local result = movement_steps.line_result(s, sku, counted, O.COUNTED, w, was, skus.count_of(s, 'damaged', w))
+  sku = sku or skus.new(sku_name)
+  skus.ensure_warehouse(sku, warehouse)
+  local carried, was = history.moved_since(sku, warehouse, command.at), skus.count_of(sku, 'on_hand', warehouse)
+  skus.begin(sku)
+  skus.change(sku, 'on_hand', warehouse, counted + carried - was)
+  history.set_mark(sku, 'counted', warehouse, command.at)
+  -- Older counts are superseded now.
+  if sku_record.marks_of(sku).floors then history.set_mark(sku, 'floors', warehouse, nil) end
+  modes.finish(sku, cause)
+  local damaged = skus.count_of(sku, 'damaged', warehouse)
+  local result = movement_steps.line_result(sku, sku_name, counted, O.COUNTED, warehouse, was, damaged)
   result.carried = carried ~= 0 and carried or nil
   return result
 end
 
 -- -> the outcome of the count, and the paths of the lines that were not applied
-local function summary(cmd, lines)
+local function summary(command, lines)
   local paths, left_out, too_old = {}, 0, false
   for i, each in ipairs(lines) do
     if each.outcome ~= O.COUNTED then
@@ -56,8 +58,8 @@ local function summary(cmd, lines)
   end
   if left_out == 0 then return O.COUNTED end
   local detail = table.concat(paths, ', ') .. (left_out > #paths and ' and ' .. left_out - #paths .. ' more' or '')
-  if too_old and cmd.at < batch.now - move_keys.COUNT_MS and left_out == #lines then detail = 'occurred_at' end
-  if too_old then refusals.add(cmd, O.COUNT_TOO_OLD, detail) end
+  if too_old and command.at < batch.now - move_keys.COUNT_MS and left_out == #lines then detail = 'occurred_at' end
+  if too_old then refusals.add(command, O.COUNT_TOO_OLD, detail) end
   if left_out < #lines then return O.COUNTED_IN_PART, detail end
   local outcome = lines[1].outcome
   return outcome, outcome ~= O.COUNT_SUPERSEDED and detail or nil

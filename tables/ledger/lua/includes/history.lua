@@ -17,20 +17,20 @@ local moves_from -- the key `moves-from`, once read
 
 local function number_or_nil(word) return word ~= '-' and tonumber(word) or nil end
 
-local function remember(s, w, at, n)
+local function remember(sku, warehouse, at, units)
   if at < batch.now - move_keys.KEPT_MS then return end -- no count can need it
-  local m = {s.sku, w, at, n}
-  batch.moves[#batch.moves + 1] = m
-  s.moved = s.moved or {}
-  s.moved[#s.moved + 1] = m
+  local movement = {sku.name, warehouse, at, units}
+  batch.moves[#batch.moves + 1] = movement
+  sku.moved = sku.moved or {}
+  sku.moved[#sku.moved + 1] = movement
 end
 
-local function set_mark(s, map, w, value)
-  local marks = sku_record.marks_of(s)
+local function set_mark(sku, map, warehouse, value)
+  local marks = sku_record.marks_of(sku)
   marks[map] = marks[map] or {}
-  marks[map][w] = value
-  s.new_marks = s.new_marks or {counted = {}, floors = {}} -- for the patch
-  s.new_marks[map][w] = value or 0
+  marks[map][warehouse] = value
+  sku.new_marks = sku.new_marks or {counted = {}, floors = {}} -- for the patch
+  sku.new_marks[map][warehouse] = value or 0
   if next(marks[map]) == nil then marks[map] = nil end -- msgpack packs an empty table as an array
 end
 
@@ -38,36 +38,36 @@ end
 -- of the newest count, the floor ('-' for none), and pairs of time and units. The line of a warehouse is migrated when
 -- its stock next moves or is counted. A future time came from a wrong clock: the movement is dated back to the SKU's
 -- newest change, and a future floor must not block a new count.
-local function migrate_line(s, w)
-  local marks = sku_record.marks_of(s)
+local function migrate_line(sku, warehouse)
+  local marks = sku_record.marks_of(sku)
   if not marks.history then return end
-  local line, rest = move_keys.split_history(marks.history, w)
+  local line, rest = move_keys.split_history(marks.history, warehouse)
   if not line then return end
-  marks.history, s.carried = rest, s.carried or {}
-  s.carried[#s.carried + 1] = w
-  skus.mark_dirty(s)
+  marks.history, sku.carried = rest, sku.carried or {}
+  sku.carried[#sku.carried + 1] = warehouse
+  skus.mark_dirty(sku)
   local counted_at, floor, moved = string.match(line, '^%S+ (%S+) (%S+)(.*)$')
   counted_at, floor = number_or_nil(counted_at), number_or_nil(floor)
-  if counted_at and counted_at <= batch.now then set_mark(s, 'counted', w, counted_at) end
+  if counted_at and counted_at <= batch.now then set_mark(sku, 'counted', warehouse, counted_at) end
   if floor and floor > batch.now then floor = batch.now - FRESH_MS end
-  if floor and floor >= batch.now - move_keys.KEPT_MS then set_mark(s, 'floors', w, floor) end
-  for at, n in string.gmatch(moved, '(%S+) (%S+)') do
-    remember(s, w, math.min(tonumber(at), s.r[SKU.at]), tonumber(n))
+  if floor and floor >= batch.now - move_keys.KEPT_MS then set_mark(sku, 'floors', warehouse, floor) end
+  for at, units in string.gmatch(moved, '(%S+) (%S+)') do
+    remember(sku, warehouse, math.min(tonumber(at), sku.numbers[SKU.at]), tonumber(units))
   end
 end
 
-local function counted_at_of(s, w)
-  migrate_line(s, w)
-  local counted = sku_record.marks_of(s).counted
-  return counted and counted[w]
+local function counted_at_of(sku, warehouse)
+  migrate_line(sku, warehouse)
+  local counted = sku_record.marks_of(sku).counted
+  return counted and counted[warehouse]
 end
 
--- The time before which movements of a SKU at `w` are unknown; `s` is nil for an unknown SKU. FRESH_MS allows a current
--- count to be applied even right after a rebuild from a short journal.
-local function floor_of(s, w)
+-- The time before which movements of a SKU at `warehouse` are unknown; `sku` is nil for an unknown SKU. FRESH_MS allows
+-- a current count to be applied even right after a rebuild from a short journal.
+local function floor_of(sku, warehouse)
   moves_from = moves_from or tonumber(redis.call('GET', KEYS[1] .. 'moves-from') or 0)
-  local floors = s and sku_record.marks_of(s).floors
-  return math.max(math.min(moves_from, batch.now - FRESH_MS), floors and floors[w] or 0)
+  local floors = sku and sku_record.marks_of(sku).floors
+  return math.max(math.min(moves_from, batch.now - FRESH_MS), floors and floors[warehouse] or 0)
 end
 
 -- -> the sum of fields `first + 1` to `last`, and the value of field `first`
@@ -79,48 +79,48 @@ local function units_after(key, name, first, last)
   return sum, values[1]
 end
 
-local function stored_since(sku, w, at)
+local function stored_since(sku_name, warehouse, at)
   local hour = math.floor(at / HOUR_MS)
-  local key, ms, sum = move_keys.key_of(KEYS[1], sku, hour), at - hour * HOUR_MS, 0
-  if redis.call('HGET', key, w) then
+  local key, ms, sum = move_keys.key_of(KEYS[1], sku_name, hour), at - hour * HOUR_MS, 0
+  if redis.call('HGET', key, warehouse) then
     local minute, second = math.floor(ms / 60000), math.floor(ms / 1000)
-    local more, is_there = units_after(key, w .. '\nm', minute, 59)
+    local more, is_there = units_after(key, warehouse .. '\nm', minute, 59)
     sum = sum + more
     if is_there then
-      more, is_there = units_after(key, w .. '\ns', second, minute * 60 + 59)
+      more, is_there = units_after(key, warehouse .. '\ns', second, minute * 60 + 59)
       sum = sum + more
     end
-    if is_there then sum = sum + units_after(key, w .. '\n', ms, second * 1000 + 999) end
+    if is_there then sum = sum + units_after(key, warehouse .. '\n', ms, second * 1000 + 999) end
   end
   for later = hour + 1, math.floor((batch.now + AHEAD_MS) / HOUR_MS) do
-    sum = sum + tonumber(redis.call('HGET', move_keys.key_of(KEYS[1], sku, later), w) or 0)
+    sum = sum + tonumber(redis.call('HGET', move_keys.key_of(KEYS[1], sku_name, later), warehouse) or 0)
   end
   return sum
 end
 
 -- Units that moved after `at`.
-local function moved_since(s, w, at)
-  local sum = stored_since(s.sku, w, at)
-  for _, m in ipairs(s.moved or {}) do
-    if m[2] == w and m[3] > at then sum = sum + m[4] end
+local function moved_since(sku, warehouse, at)
+  local sum = stored_since(sku.name, warehouse, at)
+  for _, movement in ipairs(sku.moved or {}) do
+    if movement[2] == warehouse and movement[3] > at then sum = sum + movement[4] end
   end
   return sum
 end
 
-local function alert_clock_skew(s, w, n, at)
+local function alert_clock_skew(sku, warehouse, units, at)
   if math.abs(batch.now - at) > FRESH_MS then return end
-  alerts.add('already_counted', s, {warehouse = w, order_id = batch.order_id, quantity = math.abs(n)})
+  alerts.add('already_counted', sku, {warehouse = warehouse, order_id = batch.order_id, quantity = math.abs(units)})
 end
 
--- Move on_hand at `w` by `n` as of `at`. -> false if a count as of that time or later already includes it
-local function move_on_hand(s, w, n, at)
-  local counted_at = counted_at_of(s, w)
+-- Move on_hand at `warehouse` by `units` as of `at`. -> false if a count as of that time or later already includes it
+local function move_on_hand(sku, warehouse, units, at)
+  local counted_at = counted_at_of(sku, warehouse)
   if counted_at and at <= counted_at then
-    alert_clock_skew(s, w, n, at)
+    alert_clock_skew(sku, warehouse, units, at)
     return false
   end
-  skus.change(s, 'on_hand', w, n)
-  remember(s, w, at, n)
+  skus.change(sku, 'on_hand', warehouse, units)
+  remember(sku, warehouse, at, units)
   return true
 end
 

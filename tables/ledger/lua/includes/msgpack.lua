@@ -8,10 +8,11 @@ local values = setmetatable({}, {__index = function(known, value)
   return packed
 end})
 
-local function array_header(n)
-  if n < 16 then return string.char(0x90 + n) end
-  if n < 65536 then return string.char(0xdc, math.floor(n / 256), n % 256) end
-  return string.char(0xdd, math.floor(n / 16777216), math.floor(n / 65536) % 256, math.floor(n / 256) % 256, n % 256)
+local function array_header(size)
+  if size < 16 then return string.char(0x90 + size) end
+  if size < 65536 then return string.char(0xdc, math.floor(size / 256), size % 256) end
+  local high = math.floor(size / 65536)
+  return string.char(0xdd, math.floor(high / 256), high % 256, math.floor(size / 256) % 256, size % 256)
 end
 
 -- An array of values that are packed already.

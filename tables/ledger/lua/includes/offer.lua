@@ -7,17 +7,17 @@ local registry = require('registry')
 local skus = require('skus')
 local pack = cmsgpack.pack
 
-local function available_of(s, p)
-  if not p.warehouses then return s.sum end
+local function available_of(sku, policy)
+  if not policy.warehouses then return sku.sum end
   local sum = 0
-  for _, w in ipairs(p.warehouses) do sum = sum + (skus.free_of(s, w) or 0) end
+  for _, warehouse in ipairs(policy.warehouses) do sum = sum + (skus.free_of(sku, warehouse) or 0) end
   return sum
 end
 
-local function best_of(s, p)
+local function best_of(sku, policy)
   local best = 0
-  for _, w in ipairs(p.warehouses or s.places.names) do
-    local free = skus.free_of(s, w)
+  for _, warehouse in ipairs(policy.warehouses or sku.places.names) do
+    local free = skus.free_of(sku, warehouse)
     if free and free > best then best = free end
   end
   return best
@@ -26,63 +26,63 @@ end
 -- Shares are decimal: 0.29 * 100 must give 29, which binary arithmetic falls short of.
 local EXACT = 1 + 1e-12
 
-local function offered_of(s, p, available)
-  local base = p.split and available or math.min(available, best_of(s, p))
-  local offered = math.floor(p.share * (base - p.buffer) * EXACT)
-  if p.max_listed and offered > p.max_listed then offered = p.max_listed end
+local function offered_of(sku, policy, available)
+  local base = policy.split and available or math.min(available, best_of(sku, policy))
+  local offered = math.floor(policy.share * (base - policy.buffer) * EXACT)
+  if policy.max_listed and offered > policy.max_listed then offered = policy.max_listed end
   return offered > 0 and offered or 0
 end
 
 -- The least number of available units of which one is offered; nil if none ever is. For policies with `split` over all
 -- warehouses: `offered` never falls as the units rise.
-local function first_offered(p)
-  if p.share <= 0 or (p.max_listed and p.max_listed < 1) then return nil end
-  local first = p.buffer + math.ceil(1 / p.share / EXACT)
+local function first_offered(policy)
+  if policy.share <= 0 or (policy.max_listed and policy.max_listed < 1) then return nil end
+  local first = policy.buffer + math.ceil(1 / policy.share / EXACT)
   if first > 2 ^ 53 then return nil end
-  while offered_of(nil, p, first) > 0 do first = first - 1 end
-  while offered_of(nil, p, first) == 0 do first = first + 1 end
+  while offered_of(nil, policy, first) > 0 do first = first - 1 end
+  while offered_of(nil, policy, first) == 0 do first = first + 1 end
   return first
 end
 
 -- Rule 14; caps bound outstanding units, per channel and (`*`) over all channels.
-local function preorder_remaining_of(s, channel, p)
-  local remaining = p.preorder_cap - skus.count_of(s, 'preordered', channel)
-  local over_all = s.policies and s.policies['*']
+local function preorder_remaining_of(sku, channel, policy)
+  local remaining = policy.preorder_cap - skus.count_of(sku, 'preordered', channel)
+  local over_all = sku.policies and sku.policies['*']
   local cap_over_all = over_all and over_all.preorder_cap
-  if cap_over_all or p.preorder_backed then
+  if cap_over_all or policy.preorder_backed then
     local preordered, incoming = 0, 0
-    for name, value in pairs(s.counters or {}) do
+    for name, value in pairs(sku.counters or {}) do
       if string.sub(name, 1, 11) == 'preordered@' then preordered = preordered + value end
       if string.sub(name, 1, 9) == 'incoming#' then incoming = incoming + value end
     end
     if cap_over_all then remaining = math.min(remaining, cap_over_all - preordered) end
-    if p.preorder_backed then remaining = math.min(remaining, incoming - preordered) end
+    if policy.preorder_backed then remaining = math.min(remaining, incoming - preordered) end
   end
   return remaining > 0 and remaining or 0
 end
 
 -- True if the stock puts the channel below its threshold (rules 7 and 8).
-local function falls_below(p, available, offered)
-  return offered == 0 or (p.below_threshold ~= 'sell_through' and available <= p.safety_threshold)
+local function falls_below(policy, available, offered)
+  return offered == 0 or (policy.below_threshold ~= 'sell_through' and available <= policy.safety_threshold)
 end
 
 -- True if a channel that is below returns, apart from its dwell: at the resume threshold; or, if it sells through, at
 -- or below the safety threshold, which does not apply then. Between the two the last mode stays (rule 9).
-local function comes_back(p, available, offered)
+local function comes_back(policy, available, offered)
   if offered == 0 then return false end
-  return available >= p.resume_threshold
-    or (p.below_threshold == 'sell_through' and available <= p.safety_threshold)
+  return available >= policy.resume_threshold
+    or (policy.below_threshold == 'sell_through' and available <= policy.safety_threshold)
 end
 
 -- -> mode, quantity, preorder_remaining. A channel without a stored side is evaluated for the current stock.
-local function of(s, channel, p)
-  local available = available_of(s, p)
-  local offered = offered_of(s, p, available)
-  local side = s.modes and s.modes[channel]
-  if not (side and side[1] == 1) and not falls_below(p, available, offered) then return 'in_stock', offered, 0 end
-  if p.below_threshold == 'suspend' then return 'suspended', 0, 0 end
-  if p.below_threshold == 'preorder' then
-    local remaining = preorder_remaining_of(s, channel, p)
+local function of(sku, channel, policy)
+  local available = available_of(sku, policy)
+  local offered = offered_of(sku, policy, available)
+  local side = sku.modes and sku.modes[channel]
+  if not (side and side[1] == 1) and not falls_below(policy, available, offered) then return 'in_stock', offered, 0 end
+  if policy.below_threshold == 'suspend' then return 'suspended', 0, 0 end
+  if policy.below_threshold == 'preorder' then
+    local remaining = preorder_remaining_of(sku, channel, policy)
     if remaining > 0 then return 'preorder', 0, remaining end
   end
   return 'sold_out', 0, 0
@@ -92,8 +92,8 @@ end
 local MODES = codes.mode
 local IN_STOCK = MODES.in_stock
 
-local function offer_code(s, channel, p)
-  local mode, quantity, remaining = of(s, channel, p)
+local function offer_code(sku, channel, policy)
+  local mode, quantity, remaining = of(sku, channel, policy)
   return 4 * (quantity + remaining) + MODES[mode]
 end
 
@@ -101,18 +101,18 @@ end
 -- Without sides and policies of its own, a SKU has one code per group of channels with the same policy.
 local list = {}
 
-local function packed(s)
+local function packed(sku)
   local groups, names = registry.groups(), registry.names
-  if not s.modes and not s.policies then
+  if not sku.modes and not sku.policies then
     local policies = groups.policies
     for i = 1, #policies do
-      local p, available = policies[i], s.sum
+      local policy, available = policies[i], sku.sum
       -- The most frequent case of `of`, without its other results.
-      local offered = not p.warehouses and p.split and offered_of(s, p, available)
-      if offered and not falls_below(p, available, offered) then
+      local offered = not policy.warehouses and policy.split and offered_of(sku, policy, available)
+      if offered and not falls_below(policy, available, offered) then
         list[i] = 4 * offered + IN_STOCK
       else
-        list[i] = offer_code(s, groups.first[i], p)
+        list[i] = offer_code(sku, groups.first[i], policy)
       end
     end
     for i = #list, #groups.policies + 1, -1 do list[i] = nil end
@@ -120,11 +120,11 @@ local function packed(s)
   end
   local intervals
   for i, channel in ipairs(names) do
-    local p = registry.policy_of(s, channel)
-    list[i] = offer_code(s, channel, p)
-    if s.policies and s.policies[channel] then
+    local policy = registry.policy_of(sku, channel)
+    list[i] = offer_code(sku, channel, policy)
+    if sku.policies and sku.policies[channel] then
       intervals = intervals or {}
-      intervals[#intervals + 1], intervals[#intervals + 2] = i - 1, p.publish_interval_ms or 0
+      intervals[#intervals + 1], intervals[#intervals + 2] = i - 1, policy.publish_interval_ms or 0
     end
   end
   for i = #list, #names + 1, -1 do list[i] = nil end

@@ -4,7 +4,8 @@
 local orders = require('orders')
 local skus = require('skus')
 
-local READ_BYTES_MAX = 8388608 -- 8 MiB of records per batch of several commands: some 100 ms; a single command has no limit
+-- 8 MiB of records per batch of several commands: some 100 ms; a single command has no limit.
+local READ_BYTES_MAX = 8388608
 local READ_KEYS = 128 -- per MGET: the limit is checked after each
 local fetching = {bytes = 0, bytes_max = math.huge}
 
@@ -57,24 +58,24 @@ local function run(commands)
       ids[#ids + 1] = id
     end
   end
-  local function want_sku(sku)
-    if not named_skus[sku] then
-      named_skus[sku] = true
-      names[#names + 1] = sku
+  local function want_sku(sku_name)
+    if not named_skus[sku_name] then
+      named_skus[sku_name] = true
+      names[#names + 1] = sku_name
     end
   end
-  for _, cmd in ipairs(commands) do
-    want(cmd.order_id)
-    want(cmd.supersedes)
-    if cmd.lines then
-      for _, line in ipairs(cmd.lines) do want_sku(line[1]) end
+  for _, command in ipairs(commands) do
+    want(command.order_id)
+    want(command.supersedes)
+    if command.lines then
+      for _, line in ipairs(command.lines) do want_sku(line[1]) end
     end
   end
   if not orders_named(ids) then return false end
   for _, id in ipairs(ids) do
-    local o = orders.known[id]
-    if o then
-      for _, line in ipairs(o.r.lines) do want_sku(line.sku) end
+    local order = orders.known[id]
+    if order then
+      for _, line in ipairs(order.record.lines) do want_sku(line.sku) end
     end
   end
   local is_within = skus_named(names)

@@ -18,10 +18,10 @@ local registry = {
 local grouped -- `groups()` of this batch, until a policy changes
 
 -- Take the fields of a stored record.
-function registry.use(r)
-  registry.names, registry.channels, registry.as_of = r.names or {}, r.channels or {}, r.as_of or 0
-  registry.fresh, registry.waived, registry.before = r.fresh or {}, r.waived or {}, r.before or {}
-  registry.sweep_from = r.sweep_from
+function registry.use(record)
+  registry.names, registry.channels, registry.as_of = record.names or {}, record.channels or {}, record.as_of or 0
+  registry.fresh, registry.waived, registry.before = record.fresh or {}, record.waived or {}, record.before or {}
+  registry.sweep_from = record.sweep_from
 end
 
 function registry.load()
@@ -50,56 +50,56 @@ local DEFAULT = {
 }
 
 function registry.merged(channel_level, sku_level)
-  local p = {}
-  for field, value in pairs(DEFAULT) do p[field] = value end
-  for field, value in pairs(channel_level or {}) do p[field] = value end
-  for field, value in pairs(sku_level or {}) do p[field] = value end
-  if not p.resume_threshold or p.resume_threshold <= p.safety_threshold then
-    p.resume_threshold = p.safety_threshold + 1
+  local policy = {}
+  for field, value in pairs(DEFAULT) do policy[field] = value end
+  for field, value in pairs(channel_level or {}) do policy[field] = value end
+  for field, value in pairs(sku_level or {}) do policy[field] = value end
+  if not policy.resume_threshold or policy.resume_threshold <= policy.safety_threshold then
+    policy.resume_threshold = policy.safety_threshold + 1
   end
-  if p.warehouses then
+  if policy.warehouses then
     local once = {} -- without duplicates
-    p.allowed = {}
-    for _, w in ipairs(p.warehouses) do
-      if not p.allowed[w] then once[#once + 1] = w end
-      p.allowed[w] = true
+    policy.allowed = {}
+    for _, warehouse in ipairs(policy.warehouses) do
+      if not policy.allowed[warehouse] then once[#once + 1] = warehouse end
+      policy.allowed[warehouse] = true
     end
-    p.warehouses = once
+    policy.warehouses = once
   end
-  if p.primary and p.below_threshold == 'suspend' then p.below_threshold = 'sell_through' end
-  return p
+  if policy.primary and policy.below_threshold == 'suspend' then policy.below_threshold = 'sell_through' end
+  return policy
 end
 
 local channel_policies = {}
 local default_policy = registry.merged()
 
 -- The policy in force for a channel and SKU. An unknown channel has the defaults.
-function registry.policy_of(s, channel)
-  local own = s.policies and s.policies[channel]
+function registry.policy_of(sku, channel)
+  local own = sku.policies and sku.policies[channel]
   if own then
-    s.merged = s.merged or {}
-    local p = s.merged[channel]
-    if not p then
+    sku.merged = sku.merged or {}
+    local policy = sku.merged[channel]
+    if not policy then
       local known = registry.channels[channel]
-      p = registry.merged(known and known.policy, own)
-      s.merged[channel] = p
+      policy = registry.merged(known and known.policy, own)
+      sku.merged[channel] = policy
     end
-    return p
+    return policy
   end
-  local p = channel_policies[channel]
-  if not p then
+  local policy = channel_policies[channel]
+  if not policy then
     local known = registry.channels[channel]
-    p = known and known.policy and registry.merged(known.policy) or default_policy
-    channel_policies[channel] = p
+    policy = known and known.policy and registry.merged(known.policy) or default_policy
+    channel_policies[channel] = policy
   end
-  return p
+  return policy
 end
 
 -- The policies of a channel change in this batch.
 function registry.forget_policies(channel)
   channel_policies[channel], grouped, registry.as_of = nil, nil, batch.number
-  for _, s in pairs(skus.known) do
-    if s then s.merged, s.r[SKU.low], s.r[SKU.high] = nil, 1, 0 end
+  for _, sku in pairs(skus.known) do
+    if sku then sku.merged, sku.numbers[SKU.low], sku.numbers[SKU.high] = nil, 1, 0 end
   end
 end
 
@@ -112,12 +112,12 @@ function registry.groups()
     local number = {}
     grouped = {policies = {}, first = {}, of = {}}
     for i, channel in ipairs(registry.names) do
-      local p = registry.policy_of(no_sku, channel)
-      if not number[p] then
-        grouped.policies[#grouped.policies + 1], grouped.first[#grouped.first + 1] = p, channel
-        number[p] = #grouped.policies
+      local policy = registry.policy_of(no_sku, channel)
+      if not number[policy] then
+        grouped.policies[#grouped.policies + 1], grouped.first[#grouped.first + 1] = policy, channel
+        number[policy] = #grouped.policies
       end
-      grouped.of[i] = number[p]
+      grouped.of[i] = number[policy]
     end
   end
   return grouped

@@ -15,17 +15,17 @@ local pack = cmsgpack.pack
 local RESTATE_BYTES_MAX = 1048576 -- 1 MiB of records per step: some 10 ms
 
 local function restate_sku(name)
-  local s = skus.get(name)
-  if s then s.must_be_whole = true end
-  if s then skus.mark_dirty(s) end
-  return s
+  local sku = skus.get(name)
+  if sku then sku.must_be_whole = true end
+  if sku then skus.mark_dirty(sku) end
+  return sku
 end
 
 local function restate_order(id)
-  local o = orders.get(id)
-  if o and o.r.state ~= 'rejected' then
-    o.restated = true
-    orders.restated[#orders.restated + 1] = o
+  local order = orders.get(id)
+  if order and order.record.state ~= 'rejected' then
+    order.restated = true
+    orders.restated[#orders.restated + 1] = order
   end
 end
 
@@ -50,17 +50,17 @@ local function restate_names(names)
   return left
 end
 
-local function run(cmd)
+local function run(command)
   local run_id = server.ids()
   local stored = redis.call('HMGET', KEYS[1] .. 'restate', 'run_id', 'cursor', 'from', 'began', 'left')
   local cursor, from, began = stored[2], stored[3], stored[4]
   local how, left = 'going', stored[5] and cmsgpack.unpack(stored[5]) or {}
-  if cursor == '' and batch.now < tonumber(began) + cmd.every_ms then return {outcome = O.NOTHING_DUE} end
+  if cursor == '' and batch.now < tonumber(began) + command.every_ms then return {outcome = O.NOTHING_DUE} end
   if not cursor or cursor == '' or stored[1] ~= run_id then
     how, cursor, from, began = 'begun', '0', tostring(batch.number), string.format('%.0f', batch.now)
     left, registry.changed = {}, true
   end
-  if #left == 0 then left, cursor = page_to_restate(cursor, cmd.keys_max) end
+  if #left == 0 then left, cursor = page_to_restate(cursor, command.keys_max) end
   left = restate_names(left)
   if cursor == '0' and #left == 0 then
     cursor = ''

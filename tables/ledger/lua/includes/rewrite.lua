@@ -12,42 +12,42 @@ local chunked = require('chunked')
 local move_keys = require('move_keys')
 local sku_record = require('sku_record')
 
-local function apply_patch(s, channels, patch)
-  local marks = sku_record.marks_of(s)
-  for _, w in ipairs(patch[5]) do
-    if not s.places.at[w] then sku_record.add_warehouse(s, w) end
+local function apply_patch(sku, channels, patch)
+  local marks = sku_record.marks_of(sku)
+  for _, warehouse in ipairs(patch[5]) do
+    if not sku.places.at[warehouse] then sku_record.add_warehouse(sku, warehouse) end
   end
-  s.r[SKU.version], s.r[SKU.at], s.r[SKU.low], s.r[SKU.high] = patch[2], patch[3], 1, 0
-  for name, value in pairs(patch[4]) do sku_record.set_counter(s, name, value) end
-  s.modes = s.modes or {}
+  sku.numbers[SKU.version], sku.numbers[SKU.at], sku.numbers[SKU.low], sku.numbers[SKU.high] = patch[2], patch[3], 1, 0
+  for name, value in pairs(patch[4]) do sku_record.set_counter(sku, name, value) end
+  sku.modes = sku.modes or {}
   for _, sides in ipairs(patch[6]) do
     local side = sides[1] ~= 0 and {sides[1], sides[2], sides[3]} or nil
-    for _, place in ipairs(sides[4]) do s.modes[channels[place + 1]] = side end
+    for _, place in ipairs(sides[4]) do sku.modes[channels[place + 1]] = side end
   end
   marks.counted, marks.floors = marks.counted or {}, marks.floors or {}
-  for w, at in pairs(patch[7]) do marks.counted[w] = at end
-  for w, at in pairs(patch[8]) do marks.floors[w] = at ~= 0 and at or nil end
+  for warehouse, at in pairs(patch[7]) do marks.counted[warehouse] = at end
+  for warehouse, at in pairs(patch[8]) do marks.floors[warehouse] = at ~= 0 and at or nil end
   if next(marks.counted) == nil then marks.counted = nil end
   if next(marks.floors) == nil then marks.floors = nil end
-  for _, w in ipairs(patch[9]) do
-    if marks.history then marks.history = select(2, move_keys.split_history(marks.history, w)) end
+  for _, warehouse in ipairs(patch[9]) do
+    if marks.history then marks.history = select(2, move_keys.split_history(marks.history, warehouse)) end
   end
 end
 
 -- Apply patches (tables/ledger/records.py, SkuPatch) to a stored SKU, and update the index of dwells from the result.
-local function rewrite_patched(prefix, sku, patches)
-  local stored = redis.call('GET', prefix .. 'sku:' .. sku)
-  local s = stored and sku_record.read(sku, stored) or sku_record.new(sku)
-  for _, each in ipairs(patches) do apply_patch(s, each[1], each[2]) end
+local function rewrite_patched(prefix, sku_name, patches)
+  local stored = redis.call('GET', prefix .. 'sku:' .. sku_name)
+  local sku = stored and sku_record.read(sku_name, stored) or sku_record.new(sku_name)
+  for _, each in ipairs(patches) do apply_patch(sku, each[1], each[2]) end
   local due = false
-  for _, side in pairs(s.modes) do
+  for _, side in pairs(sku.modes) do
     if side[3] ~= 0 and (not due or side[3] < due) then due = side[3] end
   end
-  redis.call('SET', prefix .. 'sku:' .. sku, sku_record.pack(s))
+  redis.call('SET', prefix .. 'sku:' .. sku_name, sku_record.pack(sku))
   if due then
-    redis.call('ZADD', prefix .. 'dwells', string.format('%.0f', due), sku)
+    redis.call('ZADD', prefix .. 'dwells', string.format('%.0f', due), sku_name)
   else
-    redis.call('ZREM', prefix .. 'dwells', sku)
+    redis.call('ZREM', prefix .. 'dwells', sku_name)
   end
 end
 

@@ -10,17 +10,17 @@ local orders = require('orders')
 local skus = require('skus')
 local waiting = require('waiting')
 
-local function not_shipped(o, cmd)
+local function not_shipped(order, command)
   local returning, verdict = {}, nil
-  for i, back in ipairs(cmd.lines) do
-    local line = order_event_steps.line_of(o, back[1])
+  for i, back in ipairs(command.lines) do
+    local line = order_event_steps.line_of(order, back[1])
     if not line then return O.NOT_IN_ORDER, 'lines[' .. (i - 1) .. '].sku' end
-    local s = skus.get(back[1])
-    if s and not skus.has_room_for(s, back[3]) then return O.TOO_LARGE, 'lines[' .. (i - 1) .. '].warehouse' end
+    local sku = skus.get(back[1])
+    if sku and not skus.has_room_for(sku, back[3]) then return O.TOO_LARGE, 'lines[' .. (i - 1) .. '].warehouse' end
     returning[back[1]] = (returning[back[1]] or 0) + back[2]
     local missing = (line.returned or 0) + returning[back[1]] - (line.shipped or 0)
     if missing > 0 then
-      if not cmd.origin or missing > (line.reserved or 0) + (line.preordered or 0) then
+      if not command.origin or missing > (line.reserved or 0) + (line.preordered or 0) then
         return O.MORE_THAN_SHIPPED, 'lines[' .. (i - 1) .. '].quantity'
       end
       verdict = 'later'
@@ -29,28 +29,28 @@ local function not_shipped(o, cmd)
   return verdict
 end
 
-local function take_back(o, cmd)
-  local verdict, path = not_shipped(o, cmd)
-  if verdict == 'later' then return waiting.park(o, cmd) end
+local function run(order, command)
+  local verdict, path = not_shipped(order, command)
+  if verdict == 'later' then return waiting.park(order, command) end
   if verdict then return verdict, false, path end
-  orders.record_event(o, cmd)
-  local cause, detail = {'take_back', cmd.id, o}, nil
-  for _, back in ipairs(cmd.lines) do
-    local line, s, n, w = order_event_steps.line_of(o, back[1]), skus.get(back[1]), back[2], back[3]
-    skus.ensure_warehouse(s, w)
-    skus.begin(s)
+  orders.record_event(order, command)
+  local cause, detail = {'take_back', command.id, order}, nil
+  for _, back in ipairs(command.lines) do
+    local line, sku, units, warehouse = order_event_steps.line_of(order, back[1]), skus.get(back[1]), back[2], back[3]
+    skus.ensure_warehouse(sku, warehouse)
+    skus.begin(sku)
     if back[4] == 'damaged' then
-      skus.change(s, 'damaged', w, n)
-    elseif not history.move_on_hand(s, w, n, cmd.at) then
+      skus.change(sku, 'damaged', warehouse, units)
+    elseif not history.move_on_hand(sku, warehouse, units, command.at) then
       detail = O.ALREADY_COUNTED
     end
-    modes.finish(s, cause)
-    orders.add_to(line, 'returned', n)
+    modes.finish(sku, cause)
+    orders.add_to(line, 'returned', units)
     local whole = line.returned == line.shipped and not line.reserved and not line.preordered
     if whole and line.state == 'shipped' then line.state = 'returned' end
   end
-  orders.advance_sequence(o)
+  orders.advance_sequence(order)
   return O.RETURNED, false, detail
 end
 
-return {take_back = take_back}
+return {run = run}
