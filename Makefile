@@ -39,7 +39,7 @@ format: setup ## format, and fix what lint can fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 lint: setup ## check format and lint
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/python -m tests.lua_lint
 
 types: setup ## check types
 	@$(BIN)/mypy

@@ -34,6 +34,7 @@ def main() -> int:
     steps = [
         step("format", "ruff", "format", "--check", "--quiet", "."),
         step("lint", "ruff", "check", "--quiet", "."),
+        step("lua", "tests.lua_lint"),
         step("types", "mypy"),
     ]
     say("")

@@ -1,6 +1,7 @@
 """The codes and positions of packed records, defined once for Python and Lua.
 
-Out: lists of words, and the Lua text that `tables/ledger/scripts.py` puts in place of `-- @include codes`.
+Out: lists of words, the text of the Lua module `codes`, and the constants that `tables/ledger/scripts.py` puts in place
+of their names.
 """
 
 from __future__ import annotations
@@ -44,6 +45,17 @@ MODES = ("in_stock", "preorder", "sold_out", "suspended")
 # The numbers of a SKU, and of each warehouse after them, in their order.
 SKU_NUMBERS = ("version", "at", "low", "high", "as_of")
 WAREHOUSE_NUMBERS = ("on_hand", "committed", "locked", "damaged")
+# `ARRAY_3` is the header of an array of three values, `STRING_16` that of a string of 16 bytes.
+MSGPACK_BYTES = {
+    **{f"ARRAY_{size}": 0x90 + size for size in range(16)},
+    **{f"STRING_{size}": 0xA0 + size for size in range(32)},
+    "ZERO": 0,
+    "ONE": 1,
+    "TWO": 2,
+    "NIL": 0xC0,
+    "FALSE": 0xC2,
+    "TRUE": 0xC3,
+}
 
 
 def state_of(code: int | str) -> str:
@@ -57,21 +69,23 @@ def outcome_of(code: int | str) -> str:
 
 
 def lua_constants() -> dict[str, dict[str, str]]:
-    """What stands for the names in Lua's sources: the outcomes (`O.RESERVED`), and the positions (`SKU.version`,
-    `WAREHOUSE.on_hand`) in a SKU's numbers, from 1, and in those of a warehouse, from 0."""
+    """What stands for the names in Lua's sources: the outcomes (`O.RESERVED`), the positions (`SKU.version`,
+    `WAREHOUSE.on_hand`) in a SKU's numbers, from 1, and in those of a warehouse, from 0, and bytes of msgpack."""
     sku = {name: str(place) for place, name in enumerate(SKU_NUMBERS, 1)}
     warehouse = {name: str(place) for place, name in enumerate(WAREHOUSE_NUMBERS)}
     sizes = {"first": str(len(sku) + 1), "size": str(len(warehouse))}
-    return {"O": {each.name: f"'{each}'" for each in Outcome}, "SKU": sku, "WAREHOUSE": warehouse | sizes}
+    msgpack = {name: f"'\\{byte}'" for name, byte in MSGPACK_BYTES.items()}
+    outcomes = {each.name: f"'{each}'" for each in Outcome}
+    return {"O": outcomes, "SKU": sku, "WAREHOUSE": warehouse | sizes, "MSGPACK": msgpack}
 
 
 def lua_codes() -> str:
-    """The Lua text with the codes in both directions."""
+    """The Lua module with the codes in both directions."""
     lists = {"state": STATES, "outcome": OUTCOMES, "cause": CAUSES}
     tables = [_codes(name, words, 1) for name, words in lists.items()]
     tables += [f"{name}_of = {{{', '.join(repr(str(word)) for word in words)}}}" for name, words in lists.items()]
     tables.append(_codes("mode", MODES, 0))
-    return "local CODES = {\n  " + ",\n  ".join(tables) + "\n}\n"
+    return "return {\n  " + ",\n  ".join(tables) + "\n}\n"
 
 
 def _codes(name: str, words: Sequence[str], first: int) -> str:

@@ -37,7 +37,7 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     """An order, with what is needed to answer repeats: its fingerprint and the (id, fingerprint) of its events.
 
     `events` is flat: id, fingerprint, id, fingerprint, …; of later events, `event_digests` has 24 hex digits each
-    (`lua/includes/order.lua`). `extensions` counts events that moved the deadline. `outcome` is that of the placing.
+    (`lua/includes/orders.lua`). `extensions` counts events that moved the deadline. `outcome` is that of the placing.
     `ended_at` is the last change of a final order, from which its retention counts. `parked` are events that arrived
     too early, in the format of `lua/includes/waiting.lua`; the first of them is due at `wait_at`. A record in state
     `parked` is no order: it holds only parked events, and is deleted with the last of them.

@@ -1,15 +1,18 @@
-"""Lua steps, assembled from small files and called by digest.
+"""Lua steps, assembled from modules and called by digest.
 
-In: the name of a file below `lua/`. Out: a callable that runs it on a server. A line `-- @include NAME` is replaced by
-`lua/includes/NAME.lua`, and `-- @include codes` by the words and codes of `tables/ledger/codes.py`; names of outcomes
-and positions (`O.RESERVED`, `SKU.version`) are replaced by their values. Every script gets the shard's key prefix as
-KEYS[1] and derives its other keys from it: all have the same shard tag.
+In: the name of a file below `lua/`. Out: a callable that runs it on a server. `require('NAME')` gives the table that
+`lua/includes/NAME.lua` returns; a module is loaded at its first use, and once. The head of a file lists what it depends
+on (`local NAME = require('NAME')`), and these have no cycle; inside a function, a module may be required that depends
+on the one that requires it, or that is rarely needed. `codes` is made from `tables/ledger/codes.py`, and the names of
+its constants (`O.RESERVED`, `SKU.version`, `MSGPACK.NIL`) are replaced by their values. Every script gets the shard's
+key prefix as KEYS[1] and derives its other keys from it: all have the same shard tag.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
@@ -17,26 +20,56 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from stocktide.errors import StocktideError
 from stocktide.tables.ledger.codes import lua_codes, lua_constants
 
-_INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
-_CONSTANT = re.compile(r"\b(O|SKU|WAREHOUSE)\.(\w+)\b")
+_REQUIRE = re.compile(r"\brequire\('(\w+)'\)")
+_DEPENDENCY = re.compile(r"^local \w+ = require\('(\w+)'\)$", re.MULTILINE)
+_CONSTANT = re.compile(rf"\b({'|'.join(lua_constants())})\.(\w+)\b")
 _FOLDER = files("stocktide.tables.ledger") / "lua"
+_REQUIRE_FUNCTION = """\
+local loaders, loaded = {}, {}
+local function require(name)
+  local module = loaded[name]
+  if not module then
+    module = loaders[name]()
+    loaded[name] = module
+  end
+  return module
+end
+"""
+
+
+class ModuleError(StocktideError):
+    """A required module does not exist, or modules depend on each other in a circle."""
 
 
 @cache
 def load_source(name: str) -> str:
-    """The text of step `name` with its includes. Raises FileNotFoundError."""
-    text = _INCLUDE.sub(lambda match: _include(match[1]), (_FOLDER / f"{name}.lua").read_text(encoding="utf-8"))
-    return _with_constants(text)
+    """The text of step `name` with all modules that it may require. Raises FileNotFoundError and ModuleError."""
+    step = (_FOLDER / f"{name}.lua").read_text("utf-8")
+    modules: dict[str, str] = {}
+    _add_modules(name, step, modules)
+    try:
+        order = list(TopologicalSorter({each: _DEPENDENCY.findall(modules[each]) for each in modules}).static_order())
+    except CycleError as error:
+        raise ModuleError(f"modules depend on each other in a circle: {' -> '.join(error.args[1][::-1])}") from None
+    loaders = (f"loaders.{each} = function()\n{modules[each]}end\n" for each in order)
+    return _with_constants(f"{_REQUIRE_FUNCTION}{''.join(loaders)}{step}")
 
 
-def load_includes(*names: str) -> str:
-    """The text of some includes, one after the other."""
-    return _with_constants("".join(map(_include, names)))
+def _add_modules(file: str, text: str, modules: dict[str, str]) -> None:
+    """Add the modules that `text` requires, and those that they require."""
+    for name in _REQUIRE.findall(text):
+        if name not in modules:
+            try:
+                modules[name] = _module_text(name)
+            except FileNotFoundError:
+                raise ModuleError(f"{file}.lua requires {name}, and includes/{name}.lua does not exist") from None
+            _add_modules(name, modules[name], modules)
 
 
-def _include(name: str) -> str:
+def _module_text(name: str) -> str:
     return lua_codes() if name == "codes" else (_FOLDER / "includes" / f"{name}.lua").read_text("utf-8")
 
 

@@ -43,11 +43,13 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 f"{_INCLUDES}/draw.lua",
                 "  local at = WAREHOUSE.first\n",
-                "  do return {WAREHOUSE.first, n} end\n  local at = WAREHOUSE.first\n",
+                "  do return {WAREHOUSE.first, units} end\n  local at = WAREHOUSE.first\n",
             ),
             Edit(f"{_INCLUDES}/place.lua", "if mode == 'in_stock' then", "do"),
             Edit(
-                f"{_INCLUDES}/place.lua", "local draws = n <= quantity and draw(s, p, n)", "local draws = draw(s, p, n)"
+                f"{_INCLUDES}/place.lua",
+                "local draws = units <= quantity and draw.plan(sku, policy, units)",
+                "local draws = draw.plan(sku, policy, units)",
             ),
             Edit(f"{_INCLUDES}/place.lua", "if mode == 'suspended' then return", "if false then return"),
         ),
@@ -89,7 +91,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "answer_lost",
         TWO_OWNERS,
         (
-            Edit(f"{_INCLUDES}/blessed.lua", "(term == nil or stored[3] == term)", "true"),
+            Edit(f"{_INCLUDES}/server.lua", "(term == nil or stored[3] == term)", "true"),
             Edit(
                 "agents/relay_assignment.py",
                 "        elif not assigned:\n",
@@ -114,8 +116,8 @@ MUTANTS: tuple[Mutant, ...] = (
         CALM,
         (
             Edit(
-                f"{_INCLUDES}/orders.lua",
-                "if o.r.fingerprint ~= cmd.fingerprint or (known and known ~= cmd.fingerprint) then",
+                f"{_INCLUDES}/place_dispatch.lua",
+                "if order.record.fingerprint ~= command.fingerprint or (known and known ~= command.fingerprint) then",
                 "if false then",
             ),
         ),
@@ -127,7 +129,9 @@ MUTANTS: tuple[Mutant, ...] = (
         CALM,
         (
             Edit(
-                f"{_INCLUDES}/movement_dispatch.lua", "local m = get_movement(cmd.warehouse, cmd.id)", "local m = false"
+                f"{_INCLUDES}/movement_dispatch.lua",
+                "local movement = movements.get(command.warehouse, command.id)",
+                "local movement = false",
             ),
         ),
     ),
@@ -136,7 +140,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "An order's shipment or return that comes again counts again.",
         "counted_twice",
         CALM,
-        (Edit(f"{_INCLUDES}/order_event_dispatch.lua", "local known = event_of(o, cmd)", "local known = nil"),),
+        (
+            Edit(
+                f"{_INCLUDES}/order_event_dispatch.lua",
+                "local known = orders.event_of(order, command)",
+                "local known = nil",
+            ),
+        ),
     ),
     Mutant(
         "ttl_instead_of_expiry",
@@ -146,15 +156,15 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/write.lua",
-                "local due = not o.dropped and waiting.deadline(r) or nil",
-                "local due = r.state == 'parked' and not o.dropped and waiting.deadline(r) or nil",
+                "local due = not order.dropped and order_record.deadline(record) or nil",
+                "local due = record.state == 'parked' and not order.dropped and order_record.deadline(record) or nil",
             ),
             Edit(
                 f"{_INCLUDES}/write.lua",
-                "  else\n    put(key, o.packed)",
-                "  elseif o.r.state == 'reserved' then\n"
-                "    expiring[#expiring + 1] = {key, o.packed, math.max(1, o.r.expires_at - now)}\n"
-                "  else\n    put(key, o.packed)",
+                "  else\n    put(key, order.packed)",
+                "  elseif order.record.state == 'reserved' then\n"
+                "    expiring[#expiring + 1] = {key, order.packed, math.max(1, order.record.expires_at - batch.now)}\n"
+                "  else\n    put(key, order.packed)",
             ),
         ),
     ),
@@ -166,7 +176,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/release.lua",
-                "release_line(o, line, 'locked', cause)",
+                "release_line(order, line, 'locked', cause)",
                 "line.reserved, line.preordered, line.warehouses = nil, nil, nil",
             ),
         ),
@@ -231,7 +241,7 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 f"{_INCLUDES}/payload.lua",
                 "      rows[i] = row\n",
-                "      rows[i] = i == 1 and row or pack(s.sku)\n",
+                "      rows[i] = i == 1 and row or pack(sku.name)\n",
             ),
         ),
     ),

@@ -92,7 +92,7 @@ class ModelServer:
         self.state = self.state._replace(**changed)
 
     def is_blessed(self, term: int | None = None) -> bool:
-        """`includes/blessed.lua`."""
+        """`includes/server.lua`."""
         blessed, rules = self.state.blessed, self._rules
         if blessed is None or blessed.run_id == UNSET:
             return False

@@ -1,17 +1,17 @@
 -- Read keys and their index entries for an audit, all as of one batch. Writes nothing.
+--
 -- KEYS[1]  the shard's key prefix
 -- ARGV[1]  msgpack [[kind, name, [sku, …]], …]; kind: `sku`, `order`, `movement` or `registry` (name ''); the SKUs
 --          are those whose hold index is searched for the order
 -- ARGV[2]  '1': also search the hold indexes of the SKUs in the order's own record
--- -> {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; then for a
---    sku: its score in `skus` or false, its score in `dwells` or false
---    order: its score in `deadlines` or false, its score in `waiting` or false, then sku, its score in `held:<sku>` or
---    false, …
--- error UNBLESSED: no takeover blessed this server
--- @include blessed
--- @include codes
--- @include pack
--- @include order_record
+-- returns  {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; then for a
+--          sku: its score in `skus` or false, its score in `dwells` or false
+--          order: its score in `deadlines` or false, its score in `waiting` or false, then sku, its score in
+--          `held:<sku>` or false, …
+-- error    UNBLESSED: no takeover blessed this server
+
+local order_record = require('order_record')
+local server = require('server')
 
 local prefix = KEYS[1]
 
@@ -33,10 +33,10 @@ local function skus_of(packed)
 end
 
 local function add_holds(found, id, skus, seen)
-  for _, sku in ipairs(skus) do
-    if not seen[sku] then
-      seen[sku] = true
-      found[#found + 1], found[#found + 2] = sku, redis.call('ZSCORE', prefix .. 'held:' .. sku, id)
+  for _, sku_name in ipairs(skus) do
+    if not seen[sku_name] then
+      seen[sku_name] = true
+      found[#found + 1], found[#found + 2] = sku_name, redis.call('ZSCORE', prefix .. 'held:' .. sku_name, id)
     end
   end
 end
@@ -55,9 +55,9 @@ local function read(kind, name, skus)
   return found
 end
 
-if not is_blessed(prefix) then return redis.error_reply('UNBLESSED no takeover blessed this server') end
+if not server.is_blessed(prefix) then return redis.error_reply('UNBLESSED no takeover blessed this server') end
 local head = redis.call('HMGET', prefix .. 'head', 'batch', 'token')
-local server = redis.call('TIME')
-local answer = {tonumber(head[1] or 0), head[2] or '', server[1] * 1000 + math.floor(server[2] / 1000)}
+local time = redis.call('TIME')
+local answer = {tonumber(head[1] or 0), head[2] or '', time[1] * 1000 + math.floor(time[2] / 1000)}
 for _, wanted in ipairs(cmsgpack.unpack(ARGV[1])) do answer[#answer + 1] = read(wanted[1], wanted[2], wanted[3]) end
 return answer

@@ -1,14 +1,19 @@
--- A step of a rebuild: delete a shard's keys, one page per call. `blessed` stays (rule R3).
--- KEYS[1]  prefix of the shard's keys
+-- A step of a rebuild: delete a shard's keys, one page per call. `blessed` stays (rule R3). The head is deleted first:
+-- the next recovery treats a half flushed or half loaded server as empty.
+--
+-- KEYS[1]  the shard's key prefix
 -- ARGV[1]  term of the recovery
--- ARGV[2]  run_id, ARGV[3] replid: as read by unbless.lua
--- ARGV[4]  cursor, '0' at the beginning       ARGV[5] keys per page
--- Returns {'higher_term'}, {'moved'} or {'superseded'}: restart the recovery; or {'flushed', cursor}: '0' at the end.
--- The head is deleted first: the next recovery treats a half flushed or half loaded server as empty.
--- @include blessed
--- @include recovery
+-- ARGV[2]  run_id, as read by unbless.lua
+-- ARGV[3]  replid, as read by unbless.lua
+-- ARGV[4]  cursor, '0' at the beginning
+-- ARGV[5]  keys per page
+-- returns  {'flushed', cursor}: '0' at the end
+-- returns  {'higher_term'}, {'moved'} or {'superseded'}: restart the recovery
+
+local recovery = require('recovery')
+
 local prefix = KEYS[1]
-local refused = not_in_recovery(prefix, ARGV[1], ARGV[2], ARGV[3])
+local refused = recovery.step_refusal(prefix, ARGV[1], ARGV[2], ARGV[3])
 if refused then return { refused } end
 
 if ARGV[4] == '0' then redis.call('DEL', prefix .. 'head', prefix .. 'settled') end

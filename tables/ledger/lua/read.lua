@@ -2,43 +2,40 @@
 --
 -- KEYS[1]  the shard's key prefix
 -- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`
--- ARGV[2…] order: order_id | movement: warehouse, id | sku: sku
---          channel: channel, cursor (the last sku of the previous page, or ''), limit | skus: channel, sku, …
---          known: cursor, limit | policy: channel, sku or ''
---
--- -> {batch, token, settled batch, value}; value is msgpack, or false if there is none
---    sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]   policy: [own or nil, effective]
---    known: [number of known SKUs, a page of their names]
--- error UNBLESSED: no takeover blessed this server
--- @include blessed
--- @include codes
--- @include pack
+-- ARGV[2]  order: order_id | movement: warehouse | sku: sku | channel, skus, policy: channel | known: cursor
+-- ARGV[3]  movement: id | channel: cursor (the last sku of the previous page, or '') | known: limit
+--          policy: sku or '' | skus: the first of the SKUs, which take all arguments from here
+-- ARGV[4]  channel: limit
+-- returns  {batch, token, settled batch, value}; value is msgpack, or false if there is none
+--          sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]   policy: [own or nil, effective]
+--          known: [number of known SKUs, a page of their names]
+-- error    UNBLESSED: no takeover blessed this server
 
-local now, batch
+local offer = require('offer')
+local registry = require('registry')
+local server = require('server')
+local skus = require('skus')
+local pack = cmsgpack.pack
 
--- @include sku_record
--- @include sku
--- @include registry
--- @include offer
-
-local function read_sku(sku)
-  local s = get_sku(sku)
-  if not s then return false end
+local function read_sku(sku_name)
+  local sku = skus.get(sku_name)
+  if not sku then return false end
   local offers = {}
   for i, channel in ipairs(registry.names) do
-    local p = policy_of(s, channel)
-    local mode, quantity, remaining = offer_of(s, channel, p)
-    offers[i] = {channel, mode, quantity, remaining, p.publish_interval_ms}
+    local policy = registry.policy_of(sku, channel)
+    local mode, quantity, remaining = offer.of(sku, channel, policy)
+    offers[i] = {channel, mode, quantity, remaining, policy.publish_interval_ms}
   end
-  return '\146' .. redis.call('GET', KEYS[1] .. 'sku:' .. sku) .. pack(offers)
+  return MSGPACK.ARRAY_2 .. redis.call('GET', KEYS[1] .. 'sku:' .. sku_name) .. pack(offers)
 end
 
 local function offers_on(channel, names)
   local rows = {}
-  for _, sku in ipairs(names) do
-    local s = get_sku(sku)
-    if s then
-      rows[#rows + 1] = {sku, s.r[SKU.version], s.r[SKU.at], {channel, offer_of(s, channel, policy_of(s, channel))}}
+  for _, sku_name in ipairs(names) do
+    local sku = skus.get(sku_name)
+    if sku then
+      local numbers, policy = sku.numbers, registry.policy_of(sku, channel)
+      rows[#rows + 1] = {sku_name, numbers[SKU.version], numbers[SKU.at], {channel, offer.of(sku, channel, policy)}}
     end
   end
   return pack(rows)
@@ -48,22 +45,22 @@ local function page_of(cursor, limit)
   return redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', cursor == '' and '-' or '(' .. cursor, '+', 'LIMIT', 0, limit)
 end
 
-local function read_policy(channel, sku)
+local function read_policy(channel, sku_name)
   local known = registry.channels[channel]
-  if sku == '' then
+  if sku_name == '' then
     local own = known and known.has_policy and (known.policy or {}) or nil
-    return '\146' .. pack(own) .. pack(merged(known and known.policy))
+    return MSGPACK.ARRAY_2 .. pack(own) .. pack(registry.merged(known and known.policy))
   end
-  local s = get_sku(sku) or new_sku(sku)
-  return '\146' .. pack(s.policies and s.policies[channel]) .. pack(policy_of(s, channel))
+  local sku = skus.get(sku_name) or skus.new(sku_name)
+  return MSGPACK.ARRAY_2 .. pack(sku.policies and sku.policies[channel]) .. pack(registry.policy_of(sku, channel))
 end
 
 local function read(what)
   if what == 'order' then return redis.call('GET', KEYS[1] .. 'order:' .. ARGV[2]) end
   if what == 'movement' then return redis.call('GET', KEYS[1] .. 'movement:' .. ARGV[2] .. '\n' .. ARGV[3]) end
   if what == 'known' then return pack({redis.call('ZCARD', KEYS[1] .. 'skus'), page_of(ARGV[2], ARGV[3])}) end
-  load_registry()
-  if what == 'registry' then return packed_registry() end
+  registry.load()
+  if what == 'registry' then return registry.packed() end
   if what == 'sku' then return read_sku(ARGV[2]) end
   if what == 'channel' then return offers_on(ARGV[2], page_of(ARGV[3], ARGV[4])) end
   if what == 'skus' then return offers_on(ARGV[2], {unpack(ARGV, 3)}) end
@@ -71,7 +68,7 @@ local function read(what)
   error('unknown read ' .. what)
 end
 
-if not is_blessed(KEYS[1]) then return redis.error_reply('UNBLESSED no takeover blessed this server') end
+if not server.is_blessed(KEYS[1]) then return redis.error_reply('UNBLESSED no takeover blessed this server') end
 local head = redis.call('HMGET', KEYS[1] .. 'head', 'batch', 'token')
 local settled = redis.call('HGET', KEYS[1] .. 'settled', 'batch')
 return {head[1] or '0', head[2] or '', settled or '0', read(ARGV[1])}

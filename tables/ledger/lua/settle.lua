@@ -1,15 +1,24 @@
 -- Settle batches read back from the journal (rules R1, R6): trim the outbox, store the position, notify the callers.
--- KEYS[1]  prefix of the shard's keys; blessed, outbox, settled, and the channel `settled` below it
+-- The settled position never moves back; each trimmed entry is compared first.
+--
+-- KEYS[1]  the shard's key prefix; reads blessed, writes outbox and settled; publishes to `settled`
 -- ARGV[1]  term of the relay
 -- ARGV[2]  msgpack {{batch, token}, …}: valid records, ascending and dense
--- ARGV[3…7] offset, term, owner, batch, token: the journal position after the last record (or after a marker)
--- Returns {'unblessed'}, {'higher_term'} or {'fork', batch}: take over; or {'settled', newest settled batch}.
--- The settled position never moves back; each trimmed entry is compared first.
--- @include blessed
--- @include recovery
--- @include entry
+-- ARGV[3]  offset of the journal position after the last record (or after a marker)
+-- ARGV[4]  its term
+-- ARGV[5]  its owner
+-- ARGV[6]  its batch
+-- ARGV[7]  its token
+-- returns  {'settled', newest settled batch}
+-- returns  {'fork', batch}: the outbox does not hold what the journal holds: take over
+-- returns  {'unblessed'} or {'higher_term'}: take over
+
+local outbox_entry = require('outbox_entry')
+local recovery = require('recovery')
+local server = require('server')
+
 local prefix, term = KEYS[1], ARGV[1]
-if not is_blessed(prefix, term) then return { refusal(prefix, term) } end
+if not server.is_blessed(prefix, term) then return { recovery.relay_refusal(prefix, term) } end
 
 local stored = redis.call('HMGET', prefix .. 'settled', 'batch', 'offset', 'token')
 local settled, settled_offset, settled_token = tonumber(stored[1] or '0'), tonumber(stored[2] or '0'), stored[3] or ''
@@ -27,7 +36,7 @@ if #fresh > 0 then
 end
 for at, read in ipairs(fresh) do
   local batch, token
-  if found[at] then batch, token = entry_of(found[at]) end
+  if found[at] then batch, token = outbox_entry.read(found[at]) end
   if read[1] ~= settled + at or batch ~= read[1] or token ~= read[2] then return { 'fork', read[1] } end
 end
 

@@ -4,119 +4,136 @@
 -- own time, so the result does not depend on when it runs.
 -- Indexes: `counts` (<warehouse>\n<id> by the ms of its next step), and for each unfinished count
 -- `listed:<warehouse>\n<id>` (SKU by part number).
-do
+
+local alerts = require('alerts')
+local batch = require('batch')
+local count = require('count')
+local history = require('history')
+local indexes = require('indexes')
+local move_keys = require('move_keys')
+local movements = require('movements')
+local refusals = require('refusals')
+local skus = require('skus')
+
 local SCAN_BYTES_MAX = 524288 -- of records per step: their rows stay far below the limit of a batch
 local PARTS_NAMED_MAX = 20 -- in one detail or alert
 
 local due, listed = {add = {}, drop = {}}, {}
 
-local function part_id(id, n) return id .. ' part ' .. string.format('%d', n) end -- names contain no space
+local function part_id(id, part) return id .. ' part ' .. string.format('%d', part) end -- names contain no space
 
 -- Add a new or changed movement to the batch's writes.
-local function put(m)
-  m.changed, m.packed, m.r.applied_at = true, nil, now
-  if not m.r.lines then m.r.lines = {} end
-  movements[movement_key(m.warehouse, m.id)] = m
-  movements_included[#movements_included + 1] = m
+local function put(movement)
+  movement.changed, movement.packed, movement.record.applied_at = true, nil, batch.now
+  if not movement.record.lines then movement.record.lines = {} end
+  movements.known[movements.key_of(movement.warehouse, movement.id)] = movement
+  movements.included[#movements.included + 1] = movement
 end
 
-local function schedule(m, at)
+local function key_of(whole) return movements.key_of(whole.warehouse, whole.id) end
+
+local function schedule(whole, at)
   local list = at and due.add or due.drop
   if at then list[#list + 1] = at end
-  list[#list + 1] = movement_key(m.warehouse, m.id)
+  list[#list + 1] = key_of(whole)
 end
 
-local function listed_in(m)
-  local key = movement_key(m.warehouse, m.id)
+local function listed_in(whole)
+  local key = key_of(whole)
   listed[key] = listed[key] or {add = {}, drop = {}, parts = {}}
   return listed[key]
 end
 
-local function part_that_lists(m, sku)
-  return listed_in(m).parts[sku]
-    or tonumber(redis.call('ZSCORE', KEYS[1] .. 'listed:' .. movement_key(m.warehouse, m.id), sku) or nil)
+local function part_that_lists(whole, sku_name)
+  return listed_in(whole).parts[sku_name]
+    or tonumber(redis.call('ZSCORE', KEYS[1] .. 'listed:' .. key_of(whole), sku_name) or nil)
 end
 
-local function missing_parts(r)
+local function missing_parts(record)
   local there, names, missing = {}, {}, 0
-  for _, n in ipairs(r.arrived) do there[n] = true end
-  for n = 1, r.parts do
-    if not there[n] then
+  for _, part in ipairs(record.arrived) do there[part] = true end
+  for part = 1, record.parts do
+    if not there[part] then
       missing = missing + 1
-      if #names < PARTS_NAMED_MAX then names[#names + 1] = string.format('%d', n) end
+      if #names < PARTS_NAMED_MAX then names[#names + 1] = string.format('%d', part) end
     end
   end
   local more = missing > #names and ' and ' .. missing - #names .. ' more' or ''
   return missing, 'missing parts: ' .. table.concat(names, ', ') .. more
 end
 
-local function new_record(cmd, fields)
-  fields.kind, fields.at, fields.parts = 'count', cmd.at, cmd.parts
+local function new_record(command, fields)
+  fields.kind, fields.at, fields.parts = 'count', command.at, command.parts
   return fields
 end
 
-local function refused_part(result, cmd, outcome, detail)
-  refuse(cmd, outcome, detail)
+local function refused_part(result, command, outcome, detail)
+  refusals.add(command, outcome, detail)
   result.outcome, result.detail = outcome, detail
   return result
 end
 
 -- -> the result of a part that is a repeat or contradicts the earlier parts, or nil
-local function known_part(result, cmd, m)
-  local part = get_movement(cmd.warehouse, part_id(cmd.id, cmd.part))
-  if m.r.parts ~= cmd.parts or m.r.at ~= cmd.at or (m.r.complete or false) ~= (cmd.complete or false)
-    or (part and part.r.fingerprint ~= cmd.fingerprint) then
-    return refused_part(result, cmd, O.CONFLICT, 'the id is taken by a count with another body')
+local function known_part(result, command, whole)
+  local part = movements.get(command.warehouse, part_id(command.id, command.part))
+  local record = whole.record
+  local is_same = record.parts == command.parts and record.at == command.at
+    and (record.complete or false) == (command.complete or false)
+  if not is_same or (part and part.record.fingerprint ~= command.fingerprint) then
+    return refused_part(result, command, O.CONFLICT, 'the id is taken by a count with another body')
   end
-  movements_included[#movements_included + 1] = m
-  result.outcome, result.detail, result.replayed = m.r.outcome, m.r.detail, part and true or nil
+  movements.included[#movements.included + 1] = whole
+  result.outcome, result.detail, result.replayed = record.outcome, record.detail, part and true or nil
   if part then return result end
-  if m.r.outcome ~= O.PARTS_MISSING then return refused_part(result, cmd, m.r.outcome, m.r.detail) end
+  if record.outcome ~= O.PARTS_MISSING then return refused_part(result, command, record.outcome, record.detail) end
 end
 
-function counts.add_part(cmd)
-  local result = {warehouse = cmd.warehouse, id = cmd.id}
-  local m = get_movement(cmd.warehouse, cmd.id)
-  local known = m and known_part(result, cmd, m)
+local function store_part(command, whole)
+  local lines, index = {}, listed_in(whole)
+  for i, line in ipairs(command.lines) do
+    lines[i] = {sku = line[1], quantity = line[2], outcome = O.PARTS_MISSING}
+    index.parts[line[1]] = command.part
+    index.add[#index.add + 1], index.add[#index.add + 2] = command.part, line[1]
+  end
+  put({warehouse = command.warehouse, id = part_id(command.id, command.part), record = new_record(command, {
+    outcome = O.PARTS_MISSING, fingerprint = command.fingerprint, part = command.part, lines = lines,
+    origin = command.origin,
+  })})
+  whole.record.arrived[#whole.record.arrived + 1] = command.part
+  local missing, detail = missing_parts(whole.record)
+  if missing > 0 then
+    whole.record.outcome, whole.record.detail = O.PARTS_MISSING, detail
+    schedule(whole, command.at + move_keys.COUNT_MS)
+  else
+    whole.record.outcome, whole.record.detail, whole.record.arrived = O.COUNTING, nil, nil
+    whole.record.progress = {part = 1, line = 1, applied = 0, left_out = 0, zeroed = 0}
+    schedule(whole, 0)
+  end
+  put(whole)
+end
+
+local function add(command)
+  local result = {warehouse = command.warehouse, id = command.id}
+  local whole = movements.get(command.warehouse, command.id)
+  local known = whole and known_part(result, command, whole)
   if known then return known end
-  if is_ahead(cmd) then return refused_part(result, cmd, O.OCCURRED_IN_FUTURE, 'occurred_at') end
-  if cmd.at < now - move_keys.COUNT_MS then return refused_part(result, cmd, O.COUNT_TOO_OLD, 'occurred_at') end
-  m = m or {warehouse = cmd.warehouse, id = cmd.id, r = new_record(cmd, {
-    fingerprint = 'parts', complete = cmd.complete, arrived = {},
+  if refusals.is_ahead(command) then return refused_part(result, command, O.OCCURRED_IN_FUTURE, 'occurred_at') end
+  if command.at < batch.now - move_keys.COUNT_MS then
+    return refused_part(result, command, O.COUNT_TOO_OLD, 'occurred_at')
+  end
+  whole = whole or {warehouse = command.warehouse, id = command.id, record = new_record(command, {
+    fingerprint = 'parts', complete = command.complete, arrived = {},
   })}
-  for i, line in ipairs(cmd.lines) do
-    local n = part_that_lists(m, line[1])
-    if n then
+  for i, line in ipairs(command.lines) do
+    local part = part_that_lists(whole, line[1])
+    if part then
       local path = 'lines[' .. (i - 1) .. '].sku'
-      return refused_part(result, cmd, O.CONFLICT, string.format('%s: it is in part %d too', path, n))
+      return refused_part(result, command, O.CONFLICT, string.format('%s: it is in part %d too', path, part))
     end
   end
-  counts.store_part(cmd, m)
-  result.outcome, result.detail = m.r.outcome, m.r.detail
+  store_part(command, whole)
+  result.outcome, result.detail = whole.record.outcome, whole.record.detail
   return result
-end
-
-function counts.store_part(cmd, m)
-  local lines, index = {}, listed_in(m)
-  for i, line in ipairs(cmd.lines) do
-    lines[i] = {sku = line[1], quantity = line[2], outcome = O.PARTS_MISSING}
-    index.parts[line[1]] = cmd.part
-    index.add[#index.add + 1], index.add[#index.add + 2] = cmd.part, line[1]
-  end
-  put({warehouse = cmd.warehouse, id = part_id(cmd.id, cmd.part), r = new_record(cmd, {
-    outcome = O.PARTS_MISSING, fingerprint = cmd.fingerprint, part = cmd.part, lines = lines, origin = cmd.origin,
-  })})
-  m.r.arrived[#m.r.arrived + 1] = cmd.part
-  local missing, detail = missing_parts(m.r)
-  if missing > 0 then
-    m.r.outcome, m.r.detail = O.PARTS_MISSING, detail
-    schedule(m, cmd.at + move_keys.COUNT_MS)
-  else
-    m.r.outcome, m.r.detail, m.r.arrived = O.COUNTING, nil, nil
-    m.r.progress = {part = 1, line = 1, applied = 0, left_out = 0, zeroed = 0}
-    schedule(m, 0)
-  end
-  put(m)
 end
 
 -- Steps
@@ -129,120 +146,129 @@ local function tally(progress, outcome)
   end
 end
 
-local function unlist(m, part)
-  local index = listed_in(m)
-  for _, line in ipairs(part.r.lines) do index.drop[#index.drop + 1] = line.sku end
+local function unlist(whole, part)
+  local index = listed_in(whole)
+  for _, line in ipairs(part.record.lines) do index.drop[#index.drop + 1] = line.sku end
 end
 
 local function next_part(progress) progress.part, progress.line = progress.part + 1, 1 end
 
-local function step_lines(m, skus_max)
-  local progress = m.r.progress
-  local part = get_movement(m.warehouse, part_id(m.id, progress.part))
+-- What `count.line` applies.
+local function line_command(whole) return {warehouse = whole.warehouse, at = whole.record.at, kept = true} end
+
+local function step_lines(whole, skus_max)
+  local progress = whole.record.progress
+  local part = movements.get(whole.warehouse, part_id(whole.id, progress.part))
   if not part then -- an operator removed it
     tally(progress, O.PARTS_MISSING)
     return next_part(progress)
   end
-  local cmd, cause = {warehouse = m.warehouse, at = m.r.at, kept = true}, {'count', m.id, m.warehouse}
-  local last = math.min(#part.r.lines, progress.line + skus_max - 1)
+  local command, cause = line_command(whole), {'count', whole.id, whole.warehouse}
+  local last = math.min(#part.record.lines, progress.line + skus_max - 1)
   for i = progress.line, last do
-    local line = part.r.lines[i]
-    part.r.lines[i] = counts.line(cmd, cause, line.sku, line.quantity)
-    tally(progress, part.r.lines[i].outcome)
+    local line = part.record.lines[i]
+    part.record.lines[i] = count.line(command, cause, line.sku, line.quantity)
+    tally(progress, part.record.lines[i].outcome)
   end
   progress.line = last + 1
-  if last == #part.r.lines then
-    part.r.outcome, part.r.detail = counts.summary({at = m.r.at, origin = part.r.origin}, part.r.lines)
-    part.r.origin = nil
-    unlist(m, part)
+  if last == #part.record.lines then
+    local record = part.record
+    record.outcome, record.detail = count.summary({at = whole.record.at, origin = record.origin}, record.lines)
+    record.origin = nil
+    unlist(whole, part)
     next_part(progress)
   end
   put(part)
 end
 
 -- Set a SKU that no part and no newer count lists to 0 as of the count's time.
-local function zero(m, cmd, cause, s)
-  if not s.places.at[m.warehouse] then return end
-  local counted_at = moves.counted_at(s, m.warehouse)
-  if counted_at and counted_at >= m.r.at then return end
-  if count_of(s, 'on_hand', m.warehouse) == moves.since(s, m.warehouse, m.r.at) then return end
-  local outcome = counts.line(cmd, cause, s.sku, 0).outcome
-  tally(m.r.progress, outcome)
-  if outcome == O.COUNTED then m.r.progress.zeroed = m.r.progress.zeroed + 1 end
+local function zero(whole, command, cause, sku)
+  if not sku.places.at[whole.warehouse] then return end
+  local counted_at = history.counted_at_of(sku, whole.warehouse)
+  if counted_at and counted_at >= whole.record.at then return end
+  local moved = history.moved_since(sku, whole.warehouse, whole.record.at)
+  if skus.count_of(sku, 'on_hand', whole.warehouse) == moved then return end
+  local outcome = count.line(command, cause, sku.name, 0).outcome
+  tally(whole.record.progress, outcome)
+  if outcome == O.COUNTED then whole.record.progress.zeroed = whole.record.progress.zeroed + 1 end
 end
 
 -- -> true if no SKU is left
-local function step_unlisted(m, skus_max)
-  local progress, bytes = m.r.progress, 0
+local function step_unlisted(whole, skus_max)
+  local progress, bytes = whole.record.progress, 0
   local from = progress.cursor and '(' .. progress.cursor or '-'
   local names = redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', from, '+', 'LIMIT', 0, skus_max)
-  local cmd, cause = {warehouse = m.warehouse, at = m.r.at, kept = true}, {'count', m.id, m.warehouse}
-  for _, sku in ipairs(names) do
+  local command, cause = line_command(whole), {'count', whole.id, whole.warehouse}
+  for _, sku_name in ipairs(names) do
     if bytes > SCAN_BYTES_MAX then return false end
-    bytes = bytes + redis.call('STRLEN', KEYS[1] .. 'sku:' .. sku)
-    local s = get_sku(sku)
-    if s then zero(m, cmd, cause, s) end
-    progress.cursor = sku
+    bytes = bytes + redis.call('STRLEN', KEYS[1] .. 'sku:' .. sku_name)
+    local sku = skus.get(sku_name)
+    if sku then zero(whole, command, cause, sku) end
+    progress.cursor = sku_name
   end
   return #names < skus_max
 end
 
-local function finish_count(m)
-  local p = m.r.progress
-  local words = {p.applied - p.zeroed .. ' lines applied'}
-  if p.zeroed > 0 then words[#words + 1] = p.zeroed .. ' SKUs that are not listed set to 0' end
-  if p.left_out > 0 then words[#words + 1] = p.left_out .. ' left out' end
-  m.r.outcome = p.left_out == 0 and O.COUNTED or p.applied > 0 and O.COUNTED_IN_PART or p.why
-  m.r.detail, m.r.progress = table.concat(words, ', '), nil
-  schedule(m, nil)
+local function finish_count(whole)
+  local progress = whole.record.progress
+  local words = {progress.applied - progress.zeroed .. ' lines applied'}
+  if progress.zeroed > 0 then words[#words + 1] = progress.zeroed .. ' SKUs that are not listed set to 0' end
+  if progress.left_out > 0 then words[#words + 1] = progress.left_out .. ' left out' end
+  whole.record.outcome = progress.left_out == 0 and O.COUNTED
+    or progress.applied > 0 and O.COUNTED_IN_PART or progress.why
+  whole.record.detail, whole.record.progress = table.concat(words, ', '), nil
+  schedule(whole, nil)
 end
 
 -- Send one received part to the dead letters; one per step, because each may be as large as a request body.
-local function abandon_part(m)
-  local progress = m.r.progress or {part = 1, line = 1, applied = 0, left_out = 0, zeroed = 0}
-  local number, missing, detail = m.r.arrived[progress.part], missing_parts(m.r)
+local function abandon_part(whole)
+  local progress = whole.record.progress or {part = 1, line = 1, applied = 0, left_out = 0, zeroed = 0}
+  local number, missing, detail = whole.record.arrived[progress.part], missing_parts(whole.record)
   if progress.part == 1 then
-    alert('count_parts_missing', nil, {warehouse = m.warehouse, quantity = missing, detail = m.id .. ', ' .. detail})
+    alerts.add('count_parts_missing', nil, {
+      warehouse = whole.warehouse, quantity = missing, detail = whole.id .. ', ' .. detail,
+    })
   end
-  local part = get_movement(m.warehouse, part_id(m.id, number))
+  local part = movements.get(whole.warehouse, part_id(whole.id, number))
   if part then
-    refuse({origin = part.r.origin}, O.PARTS_MISSING, detail)
-    part.r.outcome, part.r.detail, part.r.origin = O.COUNT_TOO_OLD, detail, nil
-    for _, line in ipairs(part.r.lines) do line.outcome = O.COUNT_TOO_OLD end
-    unlist(m, part)
+    refusals.add({origin = part.record.origin}, O.PARTS_MISSING, detail)
+    part.record.outcome, part.record.detail, part.record.origin = O.COUNT_TOO_OLD, detail, nil
+    for _, line in ipairs(part.record.lines) do line.outcome = O.COUNT_TOO_OLD end
+    unlist(whole, part)
     put(part)
   end
   next_part(progress)
-  m.r.progress = progress
-  if progress.part > #m.r.arrived then
-    m.r.outcome, m.r.detail, m.r.progress = O.COUNT_TOO_OLD, detail, nil
-    schedule(m, nil)
+  whole.record.progress = progress
+  if progress.part > #whole.record.arrived then
+    whole.record.outcome, whole.record.detail, whole.record.progress = O.COUNT_TOO_OLD, detail, nil
+    schedule(whole, nil)
   end
 end
 
 -- continue_counts {skus_max}: the next step of the first unfinished count.
-function counts.step(cmd)
-  local found = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'counts', '-inf', now, 'LIMIT', 0, 1)[1]
+local function step(command)
+  local found = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'counts', '-inf', batch.now, 'LIMIT', 0, 1)[1]
   if not found then return {outcome = O.NOTHING_DUE} end
-  local m = get_movement(string.match(found, '^(.-)\n(.*)$'))
-  if not m or (m.r.outcome ~= O.COUNTING and m.r.outcome ~= O.PARTS_MISSING) then
+  local whole = movements.get(string.match(found, '^(.-)\n(.*)$'))
+  if not whole or (whole.record.outcome ~= O.COUNTING and whole.record.outcome ~= O.PARTS_MISSING) then
     due.drop[#due.drop + 1] = found
     return {outcome = O.COUNTING}
   end
-  if m.r.outcome == O.PARTS_MISSING then
-    abandon_part(m)
-  elseif m.r.progress.part <= m.r.parts then
-    step_lines(m, cmd.skus_max)
-    if m.r.progress.part > m.r.parts and not m.r.complete then finish_count(m) end
-  elseif step_unlisted(m, cmd.skus_max) then
-    finish_count(m)
+  if whole.record.outcome == O.PARTS_MISSING then
+    abandon_part(whole)
+  elseif whole.record.progress.part <= whole.record.parts then
+    step_lines(whole, command.skus_max)
+    if whole.record.progress.part > whole.record.parts and not whole.record.complete then finish_count(whole) end
+  elseif step_unlisted(whole, command.skus_max) then
+    finish_count(whole)
   end
-  put(m)
+  put(whole)
   return {outcome = O.COUNTING}
 end
 
-function counts.write()
-  writing.index('counts', due)
-  for name, index in pairs(listed) do writing.index('listed:' .. name, index) end
+batch.writers[#batch.writers + 1] = function()
+  indexes.write('counts', due)
+  for name, index in pairs(listed) do indexes.write('listed:' .. name, index) end
 end
-end
+
+return {add = add, step = step}

@@ -1,34 +1,40 @@
 -- The dispatcher: the step of each kind of command (tables/ledger/commands.py).
-local run
-do
+
+local batch = require('batch')
+local orders = require('orders')
+local refusals = require('refusals')
+
+local ORDER_EVENTS = {pay = true, cancel = true, extend = true, ship = true, take_back = true}
+local MOVEMENTS = {receive = true, adjust = true, count = true, transfer = true}
 
 -- Rule 40, for new commands only: a repeat is answered from the order, whatever its time. -> a result, or nil: go on
-local function refuse_ahead(cmd)
-  if not cmd.order_id or not is_ahead(cmd) then return nil end
-  local o = get_order(cmd.order_id)
-  if is_placed(o) and (cmd.kind == 'place' or event_of(o, cmd)) then return nil end
-  if is_placed(o) then include_order(o) end
-  refuse(cmd, O.OCCURRED_IN_FUTURE, 'occurred_at')
-  return {outcome = O.OCCURRED_IN_FUTURE, order_id = cmd.order_id, detail = 'occurred_at'}
+local function refuse_ahead(command)
+  if not command.order_id or not refusals.is_ahead(command) then return nil end
+  local order = orders.get(command.order_id)
+  if orders.is_placed(order) and (command.kind == 'place' or orders.event_of(order, command)) then return nil end
+  if orders.is_placed(order) then orders.include(order) end
+  refusals.add(command, O.OCCURRED_IN_FUTURE, 'occurred_at')
+  return {outcome = O.OCCURRED_IN_FUTURE, order_id = command.order_id, detail = 'occurred_at'}
 end
 
-function run(cmd, batch)
-  local kind, ahead = cmd.kind, refuse_ahead(cmd)
+-- A module that no command needs is never loaded.
+local function run(command)
+  local kind, ahead = command.kind, refuse_ahead(command)
   if ahead then return ahead end
-  moves.order_id = cmd.order_id
-  if kind == 'place' then return place(cmd) end
-  if ORDER_EVENTS[kind] then return on_order_event(cmd) end
-  if MOVEMENTS[kind] then return on_movement(cmd) end
-  if kind == 'tick' then return tick(cmd) end
-  if kind == 'write_whole' then return write_whole(cmd) end
-  if kind == 'continue_counts' then return counts.step(cmd) end
-  if kind == 'sweep' then return {outcome = sweep(cmd.skus_max) and O.SWEPT or O.NOTHING_DUE} end
-  if kind == 'set_policy' then return set_policy(cmd) end
-  if kind == 'delete_policy' then return delete_policy(cmd) end
-  if kind == 'know_channel' then return know_channel(cmd) end
-  if kind == 'restate' then return restate(cmd, batch) end
-  if kind == 'repair' then return repairs.run(cmd) end
+  batch.order_id = command.order_id
+  if kind == 'place' then return require('place_dispatch').run(command) end
+  if ORDER_EVENTS[kind] then return require('order_event_dispatch').run(command) end
+  if MOVEMENTS[kind] then return require('movement_dispatch').run(command) end
+  if kind == 'tick' then return require('tick').run(command) end
+  if kind == 'write_whole' then return require('tick').write_whole(command) end
+  if kind == 'continue_counts' then return require('count_parts').step(command) end
+  if kind == 'sweep' then return require('policies').run_sweep(command) end
+  if kind == 'set_policy' then return require('policies').set(command) end
+  if kind == 'delete_policy' then return require('policies').delete(command) end
+  if kind == 'know_channel' then return require('policies').know_channel(command) end
+  if kind == 'restate' then return require('restate').run(command) end
+  if kind == 'repair' then return require('repair').run(command) end
   error('unknown command kind ' .. tostring(kind))
 end
 
-end
+return {run = run}

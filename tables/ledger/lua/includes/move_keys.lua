@@ -6,13 +6,15 @@ local move_keys = {HOUR_MS = 3600000, COUNT_MS = 24 * 3600000}
 -- Movements are kept an hour longer than a count may reach back: a count in steps ends within that time.
 move_keys.KEPT_MS = move_keys.COUNT_MS + move_keys.HOUR_MS
 
-function move_keys.key_of(prefix, sku, hour) return prefix .. 'moves:' .. sku .. '\n' .. string.format('%.0f', hour) end
+function move_keys.key_of(prefix, sku_name, hour)
+  return prefix .. 'moves:' .. sku_name .. '\n' .. string.format('%.0f', hour)
+end
 
--- An older version stored movements as text, one line per warehouse. -> the line of `w` or nil, and the other lines or
--- nil
-function move_keys.split_history(text, w)
+-- An older version stored movements as text, one line per warehouse. -> the line of `warehouse` or nil, and the other
+-- lines or nil
+function move_keys.split_history(text, warehouse)
   local lines = '\n' .. text .. '\n'
-  local from = string.find(lines, '\n' .. w .. ' ', 1, true)
+  local from = string.find(lines, '\n' .. warehouse .. ' ', 1, true)
   if not from then return nil, text end
   local to = string.find(lines, '\n', from + 1, true)
   local rest = string.sub(lines, 2, from) .. string.sub(lines, to + 1, -2)
@@ -20,7 +22,6 @@ function move_keys.split_history(text, w)
   return string.sub(lines, from + 1, to - 1), rest ~= '' and rest or nil
 end
 
-do
 local FIELDS_MAX = 2000 -- per call: Lua's `unpack` overflows the C stack at about 8,000 values
 
 -- Add units to fields. A key that held none of them gets the time to live `left`.
@@ -46,25 +47,26 @@ end
 -- moved: [[sku, warehouse, at, units], …]; `now`: the ledger's time, ms
 function move_keys.put(prefix, moved, now)
   local keys, order = {}, {}
-  for _, m in ipairs(moved) do
-    local w, at, n = m[2], m[3], m[4]
+  for _, movement in ipairs(moved) do
+    local warehouse, at, moved_units = movement[2], movement[3], movement[4]
     local hour = math.floor(at / move_keys.HOUR_MS)
     local ms = at - hour * move_keys.HOUR_MS
     if at >= now - move_keys.KEPT_MS then
-      local key = move_keys.key_of(prefix, m[1], hour)
+      local key = move_keys.key_of(prefix, movement[1], hour)
       local units = keys[key]
       if not units then
         units = {}
         keys[key], order[#order + 1] = units, {key, hour}
       end
-      local minute, second = w .. '\nm' .. math.floor(ms / 60000), w .. '\ns' .. math.floor(ms / 1000)
-      local at_ms = w .. '\n' .. ms
-      units[w], units[minute] = (units[w] or 0) + n, (units[minute] or 0) + n
-      units[second], units[at_ms] = (units[second] or 0) + n, (units[at_ms] or 0) + n
+      local minute, second = warehouse .. '\nm' .. math.floor(ms / 60000), warehouse .. '\ns' .. math.floor(ms / 1000)
+      local at_ms = warehouse .. '\n' .. ms
+      units[warehouse], units[minute] = (units[warehouse] or 0) + moved_units, (units[minute] or 0) + moved_units
+      units[second], units[at_ms] = (units[second] or 0) + moved_units, (units[at_ms] or 0) + moved_units
     end
   end
   for _, entry in ipairs(order) do
     add_units(entry[1], keys[entry[1]], (entry[2] + 1) * move_keys.HOUR_MS + move_keys.KEPT_MS - now)
   end
 end
-end
+
+return move_keys

@@ -1,31 +1,39 @@
 -- A movement -> a result {outcome, replayed, warehouse, id, detail} (tables/ledger/records.py, Result).
-local MOVEMENTS, outcome_of, on_movement
-do
-MOVEMENTS = {
-  receive = {receive, O.RECEIVED}, adjust = {adjust, O.ADJUSTED}, count = {counts.line, O.COUNTED},
-  transfer = {transfer, O.TRANSFERRED},
+
+local batch = require('batch')
+local count = require('count')
+local count_parts = require('count_parts')
+local movement_steps = require('movement_steps')
+local movements = require('movements')
+local refusals = require('refusals')
+local skus = require('skus')
+
+local MOVEMENTS = {
+  receive = {movement_steps.receive, O.RECEIVED}, adjust = {movement_steps.adjust, O.ADJUSTED},
+  count = {count.line, O.COUNTED}, transfer = {movement_steps.transfer, O.TRANSFERRED},
 }
 
 -- The path of the first line whose SKU has no room for another warehouse.
-local function line_without_room(cmd)
-  for i, line in ipairs(cmd.lines) do
-    local s = get_sku(line[1])
-    if s and not (has_room_for(s, cmd.warehouse) and (not cmd.to_warehouse or has_room_for(s, cmd.to_warehouse))) then
+local function line_without_room(command)
+  for i, line in ipairs(command.lines) do
+    local sku = skus.get(line[1])
+    local to = command.to_warehouse
+    if sku and not (skus.has_room_for(sku, command.warehouse) and (not to or skus.has_room_for(sku, to))) then
       return 'lines[' .. (i - 1) .. '].sku'
     end
   end
 end
 
-local function movement_refusal(cmd)
-  if cmd.kind == 'count' then return nil end -- its lines are independent
-  local crowded = line_without_room(cmd)
+local function movement_refusal(command)
+  if command.kind == 'count' then return nil end -- its lines are independent
+  local crowded = line_without_room(command)
   if crowded then return O.TOO_LARGE, crowded end
-  if cmd.kind == 'adjust' then
-    for i, line in ipairs(cmd.lines) do
-      local s = get_sku(line[1])
-      if not s then return O.UNKNOWN_SKU, 'lines[' .. (i - 1) .. '].sku' end
+  if command.kind == 'adjust' then
+    for i, line in ipairs(command.lines) do
+      local sku = skus.get(line[1])
+      if not sku then return O.UNKNOWN_SKU, 'lines[' .. (i - 1) .. '].sku' end
       -- Units leave `damaged` only if they were recorded there.
-      if cmd.reason == 'damages' and line[2] > math.max(0, count_of(s, 'damaged', cmd.warehouse)) then
+      if command.reason == 'damages' and line[2] > math.max(0, skus.count_of(sku, 'damaged', command.warehouse)) then
         return O.MORE_THAN_DAMAGED, 'lines[' .. (i - 1) .. '].quantity'
       end
     end
@@ -33,58 +41,58 @@ local function movement_refusal(cmd)
 end
 
 -- -> `taken` if any line has it, else the outcome that all lines share
-function outcome_of(lines, taken)
+local function outcome_of(lines, taken)
   for _, line in ipairs(lines) do
     if line.outcome == taken then return taken end
   end
   return lines[1].outcome
 end
 
-function on_movement(cmd)
-  if cmd.parts then return counts.add_part(cmd) end
-  local result = {warehouse = cmd.warehouse, id = cmd.id}
-  local m = get_movement(cmd.warehouse, cmd.id)
-  if m then
-    movements_included[#movements_included + 1] = m
-    if m.r.fingerprint == cmd.fingerprint then
-      result.outcome, result.replayed, result.detail = m.r.outcome, true, m.r.detail
+local function run(command)
+  if command.parts then return count_parts.add(command) end
+  local result = {warehouse = command.warehouse, id = command.id}
+  local movement = movements.get(command.warehouse, command.id)
+  if movement then
+    movements.included[#movements.included + 1] = movement
+    if movement.record.fingerprint == command.fingerprint then
+      result.outcome, result.replayed, result.detail = movement.record.outcome, true, movement.record.detail
     else
       result.outcome = O.CONFLICT
-      refuse(cmd, O.CONFLICT, 'the id is taken by a movement with another body')
+      refusals.add(command, O.CONFLICT, 'the id is taken by a movement with another body')
     end
     return result
   end
-  if (cmd.received_at or 0) > 0 and cmd.received_at < now - limits.movement_retention_ms then
-    refuse(cmd, O.TOO_OLD, 'its id may have been forgotten already')
+  if (command.received_at or 0) > 0 and command.received_at < batch.now - batch.limits.movement_retention_ms then
+    refusals.add(command, O.TOO_OLD, 'its id may have been forgotten already')
     result.outcome = O.TOO_OLD
     return result
   end
-  if is_ahead(cmd) then -- no record: the id stays free for the corrected body (rule 44)
-    refuse(cmd, O.OCCURRED_IN_FUTURE, 'occurred_at')
+  if refusals.is_ahead(command) then -- no record: the id stays free for the corrected body (rule 44)
+    refusals.add(command, O.OCCURRED_IN_FUTURE, 'occurred_at')
     result.outcome, result.detail = O.OCCURRED_IN_FUTURE, 'occurred_at'
     return result
   end
-  local outcome, detail = movement_refusal(cmd)
+  local outcome, detail = movement_refusal(command)
   local lines = {}
   if outcome then
-    refuse(cmd, outcome, detail)
+    refusals.add(command, outcome, detail)
   else
-    local cause = {cmd.kind, cmd.id, cmd.warehouse}
-    for i, line in ipairs(cmd.lines) do lines[i] = MOVEMENTS[cmd.kind][1](cmd, cause, line[1], line[2]) end
-    if cmd.kind == 'count' then
-      outcome, detail = counts.summary(cmd, lines)
+    local cause = {command.kind, command.id, command.warehouse}
+    for i, line in ipairs(command.lines) do lines[i] = MOVEMENTS[command.kind][1](command, cause, line[1], line[2]) end
+    if command.kind == 'count' then
+      outcome, detail = count.summary(command, lines)
     else
-      outcome = outcome_of(lines, MOVEMENTS[cmd.kind][2])
+      outcome = outcome_of(lines, MOVEMENTS[command.kind][2])
     end
   end
-  m = {warehouse = cmd.warehouse, id = cmd.id, changed = true, r = {
-    kind = cmd.kind, outcome = outcome, fingerprint = cmd.fingerprint, at = cmd.at, applied_at = now, detail = detail,
-    reason = cmd.reason, to_warehouse = cmd.to_warehouse, lines = lines,
+  movement = {warehouse = command.warehouse, id = command.id, changed = true, record = {
+    kind = command.kind, outcome = outcome, fingerprint = command.fingerprint, at = command.at, applied_at = batch.now,
+    detail = detail, reason = command.reason, to_warehouse = command.to_warehouse, lines = lines,
   }}
-  movements[movement_key(cmd.warehouse, cmd.id)] = m
-  movements_included[#movements_included + 1] = m
+  movements.known[movements.key_of(command.warehouse, command.id)] = movement
+  movements.included[#movements.included + 1] = movement
   result.outcome, result.detail = outcome, detail
   return result
 end
 
-end
+return {run = run}

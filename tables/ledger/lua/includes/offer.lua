@@ -1,19 +1,23 @@
 -- What a channel may sell of a SKU: pure functions of the SKU, a policy and the channel's side of the threshold.
 -- available -> units over the warehouses that the channel sells from, negative ones included (rule 6)
 -- offered -> clamp(floor(share * (available - buffer)), 0, max_listed)
-local codes, available_of, offered_of, first_offered, falls_below, comes_back, offer_of, packed_offers
-do
-function available_of(s, p)
-  if not p.warehouses then return s.sum end
+
+local codes = require('codes')
+local registry = require('registry')
+local skus = require('skus')
+local pack = cmsgpack.pack
+
+local function available_of(sku, policy)
+  if not policy.warehouses then return sku.sum end
   local sum = 0
-  for _, w in ipairs(p.warehouses) do sum = sum + (free_of(s, w) or 0) end
+  for _, warehouse in ipairs(policy.warehouses) do sum = sum + (skus.free_of(sku, warehouse) or 0) end
   return sum
 end
 
-local function best_of(s, p)
+local function best_of(sku, policy)
   local best = 0
-  for _, w in ipairs(p.warehouses or s.places.names) do
-    local free = free_of(s, w)
+  for _, warehouse in ipairs(policy.warehouses or sku.places.names) do
+    local free = skus.free_of(sku, warehouse)
     if free and free > best then best = free end
   end
   return best
@@ -22,110 +26,112 @@ end
 -- Shares are decimal: 0.29 * 100 must give 29, which binary arithmetic falls short of.
 local EXACT = 1 + 1e-12
 
-function offered_of(s, p, available)
-  local base = p.split and available or math.min(available, best_of(s, p))
-  local offered = math.floor(p.share * (base - p.buffer) * EXACT)
-  if p.max_listed and offered > p.max_listed then offered = p.max_listed end
+local function offered_of(sku, policy, available)
+  local base = policy.split and available or math.min(available, best_of(sku, policy))
+  local offered = math.floor(policy.share * (base - policy.buffer) * EXACT)
+  if policy.max_listed and offered > policy.max_listed then offered = policy.max_listed end
   return offered > 0 and offered or 0
 end
 
 -- The least number of available units of which one is offered; nil if none ever is. For policies with `split` over all
 -- warehouses: `offered` never falls as the units rise.
-function first_offered(p)
-  if p.share <= 0 or (p.max_listed and p.max_listed < 1) then return nil end
-  local first = p.buffer + math.ceil(1 / p.share / EXACT)
+local function first_offered(policy)
+  if policy.share <= 0 or (policy.max_listed and policy.max_listed < 1) then return nil end
+  local first = policy.buffer + math.ceil(1 / policy.share / EXACT)
   if first > 2 ^ 53 then return nil end
-  while offered_of(nil, p, first) > 0 do first = first - 1 end
-  while offered_of(nil, p, first) == 0 do first = first + 1 end
+  while offered_of(nil, policy, first) > 0 do first = first - 1 end
+  while offered_of(nil, policy, first) == 0 do first = first + 1 end
   return first
 end
 
 -- Rule 14; caps bound outstanding units, per channel and (`*`) over all channels.
-local function preorder_remaining_of(s, channel, p)
-  local remaining = p.preorder_cap - count_of(s, 'preordered', channel)
-  local over_all = s.policies and s.policies['*']
+local function preorder_remaining_of(sku, channel, policy)
+  local remaining = policy.preorder_cap - skus.count_of(sku, 'preordered', channel)
+  local over_all = sku.policies and sku.policies['*']
   local cap_over_all = over_all and over_all.preorder_cap
-  if cap_over_all or p.preorder_backed then
+  if cap_over_all or policy.preorder_backed then
     local preordered, incoming = 0, 0
-    for name, value in pairs(s.counters or {}) do
+    for name, value in pairs(sku.counters or {}) do
       if string.sub(name, 1, 11) == 'preordered@' then preordered = preordered + value end
       if string.sub(name, 1, 9) == 'incoming#' then incoming = incoming + value end
     end
     if cap_over_all then remaining = math.min(remaining, cap_over_all - preordered) end
-    if p.preorder_backed then remaining = math.min(remaining, incoming - preordered) end
+    if policy.preorder_backed then remaining = math.min(remaining, incoming - preordered) end
   end
   return remaining > 0 and remaining or 0
 end
 
 -- True if the stock puts the channel below its threshold (rules 7 and 8).
-function falls_below(p, available, offered)
-  return offered == 0 or (p.below_threshold ~= 'sell_through' and available <= p.safety_threshold)
+local function falls_below(policy, available, offered)
+  return offered == 0 or (policy.below_threshold ~= 'sell_through' and available <= policy.safety_threshold)
 end
 
 -- True if a channel that is below returns, apart from its dwell: at the resume threshold; or, if it sells through, at
 -- or below the safety threshold, which does not apply then. Between the two the last mode stays (rule 9).
-function comes_back(p, available, offered)
+local function comes_back(policy, available, offered)
   if offered == 0 then return false end
-  return available >= p.resume_threshold
-    or (p.below_threshold == 'sell_through' and available <= p.safety_threshold)
+  return available >= policy.resume_threshold
+    or (policy.below_threshold == 'sell_through' and available <= policy.safety_threshold)
 end
 
 -- -> mode, quantity, preorder_remaining. A channel without a stored side is evaluated for the current stock.
-function offer_of(s, channel, p)
-  local available = available_of(s, p)
-  local offered = offered_of(s, p, available)
-  local side = s.modes and s.modes[channel]
-  if not (side and side[1] == 1) and not falls_below(p, available, offered) then return 'in_stock', offered, 0 end
-  if p.below_threshold == 'suspend' then return 'suspended', 0, 0 end
-  if p.below_threshold == 'preorder' then
-    local remaining = preorder_remaining_of(s, channel, p)
+local function of(sku, channel, policy)
+  local available = available_of(sku, policy)
+  local offered = offered_of(sku, policy, available)
+  local side = sku.modes and sku.modes[channel]
+  if not (side and side[1] == 1) and not falls_below(policy, available, offered) then return 'in_stock', offered, 0 end
+  if policy.below_threshold == 'suspend' then return 'suspended', 0, 0 end
+  if policy.below_threshold == 'preorder' then
+    local remaining = preorder_remaining_of(sku, channel, policy)
     if remaining > 0 then return 'preorder', 0, remaining end
   end
   return 'sold_out', 0, 0
 end
 
 -- Offers in the payload (tables/ledger/raw_decision.py, PackedSku): per offer one number, 4 * units + its mode's code.
-local MODES = CODES.mode
-
+local MODES = codes.mode
 local IN_STOCK = MODES.in_stock
 
-local function offer_code(s, channel, p)
-  local mode, quantity, remaining = offer_of(s, channel, p)
+local function offer_code(sku, channel, policy)
+  local mode, quantity, remaining = of(sku, channel, policy)
   return 4 * (quantity + remaining) + MODES[mode]
 end
 
 -- -> the packed codes, and the packed [channel index, publish_interval_ms, …] of policies of the SKU's own (or 0).
 -- Without sides and policies of its own, a SKU has one code per group of channels with the same policy.
-codes = {}
+local list = {}
 
-function packed_offers(s)
-  local groups, names = group_channels(), registry.names
-  if not s.modes and not s.policies then
+local function packed(sku)
+  local groups, names = registry.groups(), registry.names
+  if not sku.modes and not sku.policies then
     local policies = groups.policies
     for i = 1, #policies do
-      local p, available = policies[i], s.sum
-      -- The most frequent case of offer_of, without its other results.
-      local offered = not p.warehouses and p.split and offered_of(s, p, available)
-      if offered and not falls_below(p, available, offered) then
-        codes[i] = 4 * offered + IN_STOCK
+      local policy, available = policies[i], sku.sum
+      -- The most frequent case of `of`, without its other results.
+      local offered = not policy.warehouses and policy.split and offered_of(sku, policy, available)
+      if offered and not falls_below(policy, available, offered) then
+        list[i] = 4 * offered + IN_STOCK
       else
-        codes[i] = offer_code(s, groups.first[i], p)
+        list[i] = offer_code(sku, groups.first[i], policy)
       end
     end
-    for i = #codes, #groups.policies + 1, -1 do codes[i] = nil end
-    return pack(codes), '\0'
+    for i = #list, #groups.policies + 1, -1 do list[i] = nil end
+    return pack(list), MSGPACK.ZERO
   end
   local intervals
   for i, channel in ipairs(names) do
-    local p = policy_of(s, channel)
-    codes[i] = offer_code(s, channel, p)
-    if s.policies and s.policies[channel] then
+    local policy = registry.policy_of(sku, channel)
+    list[i] = offer_code(sku, channel, policy)
+    if sku.policies and sku.policies[channel] then
       intervals = intervals or {}
-      intervals[#intervals + 1], intervals[#intervals + 2] = i - 1, p.publish_interval_ms or 0
+      intervals[#intervals + 1], intervals[#intervals + 2] = i - 1, policy.publish_interval_ms or 0
     end
   end
-  for i = #codes, #names + 1, -1 do codes[i] = nil end
-  return pack(codes), intervals and pack(intervals) or '\0'
+  for i = #list, #names + 1, -1 do list[i] = nil end
+  return pack(list), intervals and pack(intervals) or MSGPACK.ZERO
 end
 
-end
+return {
+  available_of = available_of, offered_of = offered_of, first_offered = first_offered, falls_below = falls_below,
+  comes_back = comes_back, of = of, packed = packed,
+}

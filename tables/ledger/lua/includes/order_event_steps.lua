@@ -1,31 +1,38 @@
 -- Events of a placed order: pay, cancel, extend, ship, take_back. They are idempotent by id, pay and cancel also by
 -- state (rule 23). A handler returns an outcome and `true` if the event is a repeat.
-local pay, cancel, extend, line_of, ship
-do
-function pay(o, cmd)
-  local state = o.r.state
+
+local alerts = require('alerts')
+local batch = require('batch')
+local history = require('history')
+local modes = require('modes')
+local orders = require('orders')
+local release = require('release')
+local skus = require('skus')
+
+local function pay(order, command)
+  local state = order.record.state
   if state == 'paid' or state == 'shipped' then return O.PAID, true end
   if state ~= 'reserved' then
-    if state == 'expired' and cmd.origin then alert('paid_after_expiry', nil, {order_id = o.id}) end
+    if state == 'expired' and command.origin then alerts.add('paid_after_expiry', nil, {order_id = order.id}) end
     return O.ALREADY_FINAL
   end
-  commit(o, {'pay', cmd.id, o})
-  advance_sequence(o)
-  record_event(o, cmd)
+  release.commit(order, {'pay', command.id, order})
+  orders.advance_sequence(order)
+  orders.record_event(order, command)
   return O.PAID
 end
 
-function cancel(o, cmd)
-  local state = o.r.state
+local function cancel(order, command)
+  local state = order.record.state
   if state == 'cancelled' then return O.CANCELLED, true end
   if state == 'shipped' then
-    for _, line in ipairs(o.r.lines) do
+    for _, line in ipairs(order.record.lines) do
       if line.cancelled then return O.CANCELLED, true end
     end
   end
   if state ~= 'reserved' and state ~= 'paid' then return O.ALREADY_FINAL end
-  cancel_unshipped(o, {'cancel', cmd.id, o})
-  record_event(o, cmd)
+  release.cancel_unshipped(order, {'cancel', command.id, order})
+  orders.record_event(order, command)
   return O.CANCELLED
 end
 
@@ -33,85 +40,90 @@ end
 -- bound on the size of the record.
 local UNMOVED_EXTENSIONS_MAX = 1000
 
-function extend(o, cmd)
-  if o.r.state ~= 'reserved' then return O.ALREADY_FINAL end
-  local deadline = math.min(now + cmd.hold_ms, o.r.placed_at + PLACED_FOR_MAX_MS)
-  if deadline <= o.r.expires_at then
-    if #o.r.events / 2 + #(o.r.event_digests or '') / 24 < UNMOVED_EXTENSIONS_MAX then record_event(o, cmd) end
+local function extend(order, command)
+  if order.record.state ~= 'reserved' then return O.ALREADY_FINAL end
+  local deadline = math.min(batch.now + command.hold_ms, order.record.placed_at + orders.PLACED_FOR_MAX_MS)
+  if deadline <= order.record.expires_at then
+    local ids = #order.record.events / 2 + #(order.record.event_digests or '') / 24
+    if ids < UNMOVED_EXTENSIONS_MAX then orders.record_event(order, command) end
     return O.EXTENDED
   end
-  local extensions = (o.r.extensions or 0) + 1
-  if extensions > limits.extensions_max then
-    return O.TOO_MANY_EVENTS, false, nil, 'the order has been extended ' .. limits.extensions_max .. ' times'
+  local extensions = (order.record.extensions or 0) + 1
+  if extensions > batch.limits.extensions_max then
+    return O.TOO_MANY_EVENTS, false, nil, 'the order has been extended ' .. batch.limits.extensions_max .. ' times'
   end
-  record_event(o, cmd)
-  o.r.expires_at, o.r.extensions = deadline, extensions
-  advance_sequence(o)
+  orders.record_event(order, command)
+  order.record.expires_at, order.record.extensions = deadline, extensions
+  orders.advance_sequence(order)
   return O.EXTENDED
 end
 
-function line_of(o, sku)
-  for _, line in ipairs(o.r.lines) do
-    if line.sku == sku then return line end
+local function line_of(order, sku_name)
+  for _, line in ipairs(order.record.lines) do
+    if line.sku == sku_name then return line end
   end
 end
 
 -- Ship units of one line: from the hold at the same warehouse, then from other holds, then from preorders. Units beyond
 -- those are shipped too, because a shipment is a fact (rules 31, 32).
-local function ship_line(o, line, n, w, at, cause)
-  local s = get_sku(line.sku) or new_sku(line.sku)
-  ensure_warehouse(s, w)
-  begin(s)
-  local left = n
-  local held = held_at(s, line)
-  table.sort(held, function(a, b) return a[1] == w and b[1] ~= w end)
+local function ship_line(order, line, units, warehouse, at, cause)
+  local sku = skus.get(line.sku) or skus.new(line.sku)
+  skus.ensure_warehouse(sku, warehouse)
+  skus.begin(sku)
+  local left = units
+  local held = orders.held_at(sku, line)
+  table.sort(held, function(a, b) return a[1] == warehouse and b[1] ~= warehouse end)
   for _, entry in ipairs(held) do
     local take = math.min(left, entry[2])
-    change(s, 'committed', entry[1], -take)
-    put_units(line, entry[1], -take)
+    skus.change(sku, 'committed', entry[1], -take)
+    orders.put_units(line, entry[1], -take)
     left = left - take
   end
   if line.preordered then
     local take = math.min(left, line.preordered)
-    change(s, 'preordered', o.r.channel, -take)
-    add_to(line, 'preordered', -take)
+    skus.change(sku, 'preordered', order.record.channel, -take)
+    orders.add_to(line, 'preordered', -take)
     left = left - take
   end
-  add_to(line, 'shipped', n)
-  if left > 0 then alert('shipped_beyond_order', s, {order_id = o.id, quantity = left, warehouse = w}) end
-  local counted = move_on_hand(s, w, -n, at)
-  finish(s, cause)
+  orders.add_to(line, 'shipped', units)
+  if left > 0 then
+    alerts.add('shipped_beyond_order', sku, {order_id = order.id, quantity = left, warehouse = warehouse})
+  end
+  local counted = history.move_on_hand(sku, warehouse, -units, at)
+  modes.finish(sku, cause)
   return counted
 end
 
-function ship(o, cmd)
-  for i, line in ipairs(cmd.lines) do
-    if not line_of(o, line[1]) then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
-    local s = get_sku(line[1])
-    if s and not has_room_for(s, line[3]) then return O.TOO_LARGE, false, 'lines[' .. (i - 1) .. '].warehouse' end
+local function ship(order, command)
+  for i, line in ipairs(command.lines) do
+    if not line_of(order, line[1]) then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
+    local sku = skus.get(line[1])
+    if sku and not skus.has_room_for(sku, line[3]) then
+      return O.TOO_LARGE, false, 'lines[' .. (i - 1) .. '].warehouse'
+    end
   end
-  local cause = {'ship', cmd.id, o}
-  if o.r.state == 'reserved' then commit(o, cause) end
-  record_event(o, cmd)
+  local cause = {'ship', command.id, order}
+  if order.record.state == 'reserved' then release.commit(order, cause) end
+  orders.record_event(order, command)
   local detail, open = nil, false
-  for _, shipped in ipairs(cmd.lines) do
-    local line = line_of(o, shipped[1])
-    if not ship_line(o, line, shipped[2], shipped[3], cmd.at, cause) then detail = O.ALREADY_COUNTED end
+  for _, shipped in ipairs(command.lines) do
+    local line = line_of(order, shipped[1])
+    if not ship_line(order, line, shipped[2], shipped[3], command.at, cause) then detail = O.ALREADY_COUNTED end
     if line.state == 'returned' then line.state = 'shipped' end
   end
-  if o.r.state ~= 'paid' then
-    advance_sequence(o)
+  if order.record.state ~= 'paid' then
+    orders.advance_sequence(order)
     return O.SHIPPED, false, detail
   end
-  for _, line in ipairs(o.r.lines) do
+  for _, line in ipairs(order.record.lines) do
     if line.reserved or line.preordered then
       open = true
     elseif line.shipped and line.state == 'committed' or line.state == 'preordered' then
       line.state = 'shipped'
     end
   end
-  if open then advance_sequence(o) else end_order(o, 'shipped') end
+  if open then orders.advance_sequence(order) else orders.finish(order, 'shipped') end
   return O.SHIPPED, false, detail
 end
 
-end
+return {pay = pay, cancel = cancel, extend = extend, line_of = line_of, ship = ship}

@@ -7,68 +7,86 @@
 --   rest     0, or a map of the rare fields
 -- States and outcomes are codes (tables/ledger/codes.py). Format 1 is a map of tables/ledger/records.py, OrderRecord.
 -- Both are read; format 2 is written. In memory an order's record has named fields.
-local order_record = {}
-do
 
-local HEADER = '\156\2'
+local codes = require('codes')
+local msgpack = require('msgpack')
+local pack = cmsgpack.pack
+
+local order_record = {}
+
+local HEADER = MSGPACK.ARRAY_12 .. MSGPACK.TWO
 local PLACED_ID = 'placed' -- tables/ledger/commands.py, PLACED_ID_DEFAULT
-local STATE, OUTCOME, STATE_OF, OUTCOME_OF = CODES.state, CODES.outcome, CODES.state_of, CODES.outcome_of
+local STATE, OUTCOME, STATE_OF, OUTCOME_OF = codes.state, codes.outcome, codes.state_of, codes.outcome_of
 local RARE = {'region', 'purpose', 'event_digests', 'extensions', 'parked', 'wait_at'}
 
 -- A value's msgpack, cached: within a batch most values occur often.
-local function word(codes, value) return packed_values[codes[value] or value] end
+local function word(numbers, value) return msgpack.values[numbers[value] or value] end
 
-local function pack_events(r)
-  local events = r.events
-  local n = events and #events or 0
-  if n == 0 then return '\0' end
-  if n == 2 and events[1] == PLACED_ID and events[2] == r.fingerprint then return '\1' end
-  local own = r.fingerprint
-  local parts = {array_header(n)}
-  for i = 1, n do parts[i + 1] = events[i] == own and i % 2 == 0 and '\160' or pack(events[i]) end
+local function pack_events(record)
+  local events = record.events
+  local count = events and #events or 0
+  if count == 0 then return MSGPACK.ZERO end
+  if count == 2 and events[1] == PLACED_ID and events[2] == record.fingerprint then return MSGPACK.ONE end
+  local own = record.fingerprint
+  local parts = {msgpack.array_header(count)}
+  for i = 1, count do parts[i + 1] = events[i] == own and i % 2 == 0 and MSGPACK.STRING_0 or pack(events[i]) end
   return table.concat(parts)
 end
 
 local function pack_line(line)
-  local V = packed_values
-  local places, header = '', '\153' -- an array of 9
-  if line.warehouses then places, header = pack(line.warehouses), '\154' end
-  return header .. V[line.sku] .. V[line.quantity] .. word(STATE, line.state) .. V[line.reserved or 0]
-    .. V[line.preordered or 0] .. V[line.shipped or 0] .. V[line.returned or 0] .. V[line.cancelled or 0]
-    .. word(OUTCOME, line.reason or '') .. places
+  local values = msgpack.values
+  local places, header = '', MSGPACK.ARRAY_9
+  if line.warehouses then places, header = pack(line.warehouses), MSGPACK.ARRAY_10 end
+  return header .. values[line.sku] .. values[line.quantity] .. word(STATE, line.state) .. values[line.reserved or 0]
+    .. values[line.preordered or 0] .. values[line.shipped or 0] .. values[line.returned or 0]
+    .. values[line.cancelled or 0] .. word(OUTCOME, line.reason or '') .. places
 end
 
 local function pack_lines(lines)
-  if #lines == 1 then return '\145' .. pack_line(lines[1]) end
-  local parts = {array_header(#lines)}
+  if #lines == 1 then return MSGPACK.ARRAY_1 .. pack_line(lines[1]) end
+  local parts = {msgpack.array_header(#lines)}
   for i, line in ipairs(lines) do parts[i + 1] = pack_line(line) end
   return table.concat(parts)
 end
 
-local function pack_rest(r)
+local function pack_rest(record)
   local rest
   for i = 1, #RARE do
-    local value = r[RARE[i]]
+    local value = record[RARE[i]]
     if value ~= nil then
       rest = rest or {}
       rest[RARE[i]] = value
     end
   end
-  if r.priority and r.priority ~= 'standard' then
+  if record.priority and record.priority ~= 'standard' then
     rest = rest or {}
-    rest.priority = r.priority
+    rest.priority = record.priority
   end
-  return rest and pack(rest) or '\0'
+  return rest and pack(rest) or MSGPACK.ZERO
 end
 
 local function offset_from(at, from) return at and at - from + 1 or 0 end
 
-function order_record.pack(r)
-  local V, placed_at, fingerprint = packed_values, r.placed_at or 0, r.fingerprint or ''
-  return HEADER .. word(STATE, r.state) .. V[r.channel or ''] .. V[r.sequence or 0] .. V[placed_at]
-    .. V[offset_from(r.expires_at, placed_at)] .. V[offset_from(r.ended_at, placed_at)]
-    .. (#fingerprint == 16 and '\176' .. fingerprint or pack(fingerprint)) .. word(OUTCOME, r.outcome or '')
-    .. pack_events(r) .. pack_lines(r.lines or {}) .. pack_rest(r)
+function order_record.pack(record)
+  local values, placed_at, fingerprint = msgpack.values, record.placed_at or 0, record.fingerprint or ''
+  return HEADER .. word(STATE, record.state) .. values[record.channel or ''] .. values[record.sequence or 0]
+    .. values[placed_at] .. values[offset_from(record.expires_at, placed_at)]
+    .. values[offset_from(record.ended_at, placed_at)]
+    .. (#fingerprint == 16 and MSGPACK.STRING_16 .. fingerprint or pack(fingerprint))
+    .. word(OUTCOME, record.outcome or '') .. pack_events(record) .. pack_lines(record.lines or {}) .. pack_rest(record)
+end
+
+-- When the expiry step must process the order.
+function order_record.deadline(record)
+  local at, ends = record.wait_at, record.expires_at
+  return at and ends and math.min(at, ends) or at or ends
+end
+
+-- The bytes of its parked events (waiting.lua).
+function order_record.parked_bytes(record)
+  local bytes = 0
+  for _, each in ipairs(record.parked or {}) do bytes = bytes + (each.bytes or 0) end
+  return bytes
 end
 
 local function not_zero(value) return value ~= 0 and value or nil end
@@ -94,21 +112,22 @@ end
 -- -> a record by field names
 function order_record.unpack(packed)
   if string.sub(packed, 1, 2) ~= HEADER then
-    local r = cmsgpack.unpack(packed)
-    if r[1] then error('an order of format ' .. tostring(r[1])) end
-    r.lines, r.events = r.lines or {}, r.events or {}
-    return r
+    local record = cmsgpack.unpack(packed)
+    if record[1] then error('an order of format ' .. tostring(record[1])) end
+    record.lines, record.events = record.lines or {}, record.events or {}
+    return record
   end
   local _, state, channel, sequence, placed_at, expires_in, ended_in, fingerprint, outcome, events, lines, rest
     = cmsgpack.unpack_limit(packed, 11, 2)
   for i, each in ipairs(lines) do lines[i] = unpack_line(each) end
-  local r = rest ~= 0 and rest or {}
-  r.state, r.channel, r.sequence, r.placed_at = STATE_OF[state] or state, channel, sequence, placed_at
-  r.expires_at = expires_in ~= 0 and placed_at + expires_in - 1 or nil
-  r.ended_at = ended_in ~= 0 and placed_at + ended_in - 1 or nil
-  r.fingerprint, r.outcome = fingerprint, OUTCOME_OF[outcome] or outcome
-  r.lines, r.events = lines, unpack_events(events, fingerprint)
-  return r
+  local record = rest ~= 0 and rest or {}
+  record.state, record.channel, record.sequence = STATE_OF[state] or state, channel, sequence
+  record.placed_at = placed_at
+  record.expires_at = expires_in ~= 0 and placed_at + expires_in - 1 or nil
+  record.ended_at = ended_in ~= 0 and placed_at + ended_in - 1 or nil
+  record.fingerprint, record.outcome = fingerprint, OUTCOME_OF[outcome] or outcome
+  record.lines, record.events = lines, unpack_events(events, fingerprint)
+  return record
 end
 
-end
+return order_record

@@ -1,50 +1,125 @@
--- Rejections that also become dead letters, because the order's row does not give the reason.
-local DEAD_LETTER_DETAILS = {
-  conflict = 'the order that it supersedes is of another channel',
-  already_final = 'the order that it supersedes is paid or shipped',
-  too_large = 'the order would draw on so many warehouses that its record would be too large',
-}
+-- The orders of a batch in memory: {id, record, packed, …}; `record` is the stored one (tables/ledger/records.py,
+-- OrderRecord); `was_held`, `was_due`, `was_waiting` are its entries in indexes before the first change.
 
--- place -> a result. A repeat is answered from the record; another body under the same order_id is a conflict; parked
--- events of the order are applied right after it (rules 19, 20, 43).
-local function place(cmd)
-  local o = get_order(cmd.order_id)
-  local result = {order_id = cmd.order_id, outcome = nil}
-  if is_placed(o) then
-    expire_if_due(o)
-    include_order(o)
-    local known = event_of(o, cmd)
-    if o.r.fingerprint ~= cmd.fingerprint or (known and known ~= cmd.fingerprint) then
-      local same_order = o.r.fingerprint == cmd.fingerprint
-      refuse(cmd, O.CONFLICT, same_order and 'the id is taken by an event with another body'
-        or 'the order_id is taken by an order with another body')
-      result.outcome = O.CONFLICT
-    else
-      result.outcome, result.replayed = o.r.outcome, true
-    end
-    return result
-  end
-  if not can_register(cmd.channel) then
-    refuse(cmd, O.TOO_MANY_CHANNELS, CHANNELS_MAX .. ' channels are known, and no more can be')
-    result.outcome = O.TOO_MANY_CHANNELS
-    return result
-  end
-  register_channel(cmd.channel)
-  local fresh = new_order(cmd)
-  local early
-  if o then
-    early = waiting.take_all(o)
-    fresh.was_due, fresh.was_waiting, o.replaced = o.was_due, o.was_waiting, true
-  end
-  orders[cmd.order_id] = fresh
-  orders_changed[#orders_changed + 1] = fresh
-  include_order(fresh)
-  fresh.r.outcome = decide_superseding(fresh, cmd)
-  result.outcome = fresh.r.outcome
-  if DEAD_LETTER_DETAILS[result.outcome] then refuse(cmd, result.outcome, DEAD_LETTER_DETAILS[result.outcome]) end
-  if early then
-    for _, each in ipairs(early) do on_order_event(each) end
-  end
-  return result
+local batch = require('batch')
+local order_record = require('order_record')
+
+local known, included, changed, restated = {}, {}, {}, {}
+local PLACED_FOR_MAX_MS = 604800000 -- 7 days: the limit of a hold with its extensions
+
+local function open(id, packed)
+  local order = {id = id, packed = packed, record = order_record.unpack(packed)}
+  known[id] = order
+  return order
 end
 
+local function get(id)
+  local order = known[id]
+  if order == nil then
+    local packed = redis.call('GET', KEYS[1] .. 'order:' .. id)
+    order = packed and open(id, packed) or false
+    known[id] = order
+  end
+  return order
+end
+
+-- Must be called before the first change of an order.
+local function mark_changed(order)
+  if order.changed then return end
+  order.changed = true
+  changed[#changed + 1] = order
+  order.was_due, order.was_waiting = order_record.deadline(order.record), order_record.parked_bytes(order.record)
+  order.was_held = {}
+  for _, line in ipairs(order.record.lines) do
+    if line.reserved then order.was_held[line.sku] = true end
+  end
+end
+
+local function include(order)
+  if order and not order.included then
+    order.included = true
+    included[#included + 1] = order
+  end
+end
+
+local function is_placed(order) return order and order.record.state ~= 'parked' end
+
+-- Zero is not stored.
+local function add_to(map, field, units)
+  local value = (map[field] or 0) + units
+  if value == 0 then map[field] = nil else map[field] = value end
+end
+
+local function put_units(line, warehouse, units)
+  if units == 0 then return end
+  if line.warehouses then
+    add_to(line.warehouses, warehouse, units)
+    if next(line.warehouses) == nil then line.warehouses = nil end
+  else
+    line.warehouses = {[warehouse] = units}
+  end
+  add_to(line, 'reserved', units)
+end
+
+-- The first event ids of an order are stored with their fingerprints. Later ids (an order of many parcels has
+-- thousands) are stored in one string, `event_digests`: 16 hex digits of the id's digest, 8 of the fingerprint's. None
+-- is dropped.
+local ID_DIGITS, ENTRY_DIGITS = 16, 24
+
+local function digits_of(id) return string.sub(redis.sha1hex(id), 1, ID_DIGITS) end
+local function body_of(fingerprint) return string.sub(redis.sha1hex(fingerprint), 1, ENTRY_DIGITS - ID_DIGITS) end
+
+-- -> the fingerprint of the applied event with the id of `command` (the stored digest if only that is kept and it
+-- differs), or nil
+local function event_of(order, command)
+  local events, digests = order.record.events, order.record.event_digests
+  for i = 1, #events, 2 do
+    if events[i] == command.id then return events[i + 1] end
+  end
+  local at, digits = 0, digests and digits_of(command.id)
+  while digests do
+    at = string.find(digests, digits, at + 1, true)
+    if not at then return nil end
+    if at % ENTRY_DIGITS == 1 then
+      local body = string.sub(digests, at + ID_DIGITS, at + ENTRY_DIGITS - 1)
+      return body == body_of(command.fingerprint) and command.fingerprint or body
+    end
+  end
+end
+
+local function record_event(order, command)
+  mark_changed(order)
+  local events = order.record.events
+  if #events < 2 * batch.limits.event_ids_listed then
+    events[#events + 1], events[#events + 2] = command.id, command.fingerprint
+  else
+    local digest = digits_of(command.id) .. body_of(command.fingerprint)
+    order.record.event_digests = (order.record.event_digests or '') .. digest
+  end
+end
+
+local function advance_sequence(order) order.record.sequence = (order.record.sequence or 0) + 1 end
+
+local function finish(order, state)
+  order.record.state, order.record.expires_at = state, nil
+  advance_sequence(order)
+end
+
+-- A line's held units by warehouse, in the SKU's order of warehouses, so that the result is deterministic.
+local function held_at(sku, line)
+  local held = {}
+  local places = sku.places
+  if #places.names == 0 or not line.warehouses then return held end
+  for warehouse, units in pairs(line.warehouses) do
+    if places.at[warehouse] then held[#held + 1] = {warehouse, units} end
+  end
+  if #held > 1 then table.sort(held, function(a, b) return places.at[a[1]] < places.at[b[1]] end) end
+  return held
+end
+
+return {
+  known = known, included = included, changed = changed, restated = restated, open = open, get = get, include = include,
+  finish = finish, PLACED_FOR_MAX_MS = PLACED_FOR_MAX_MS, event_of = event_of, record_event = record_event,
+  mark_changed = mark_changed, is_placed = is_placed, add_to = add_to, put_units = put_units,
+  advance_sequence = advance_sequence, held_at = held_at,
+}

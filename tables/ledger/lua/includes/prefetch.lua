@@ -1,9 +1,11 @@
 -- Read the orders and SKUs that a batch names in few MGETs; other records are read on demand. Records in memory are
 -- not read again: the batch may have changed them.
-local READ_BYTES_MAX, fetch_orders, fetch_skus, names_within, prefetch
-do
 
-READ_BYTES_MAX = 8388608 -- 8 MiB of records per batch of several commands: some 100 ms; a single command has no limit
+local orders = require('orders')
+local skus = require('skus')
+
+-- 8 MiB of records per batch of several commands: some 100 ms; a single command has no limit.
+local READ_BYTES_MAX = 8388608
 local READ_KEYS = 128 -- per MGET: the limit is checked after each
 local fetching = {bytes = 0, bytes_max = math.huge}
 
@@ -33,11 +35,11 @@ local function fetch(prefix, names, known, open)
   return true
 end
 
-function fetch_orders(ids) return fetch('order:', ids, orders, open_order) end
-function fetch_skus(names) return fetch('sku:', names, skus, open_sku) end
+local function orders_named(ids) return fetch('order:', ids, orders.known, orders.open) end
+local function skus_named(names) return fetch('sku:', names, skus.known, skus.open) end
 
 -- The first of `names` whose records total at most `bytes_max` bytes; at least one.
-function names_within(prefix, names, bytes_max)
+local function names_within(prefix, names, bytes_max)
   local bytes = 0
   for i, name in ipairs(names) do
     bytes = bytes + redis.call('STRLEN', KEYS[1] .. prefix .. name)
@@ -47,7 +49,7 @@ function names_within(prefix, names, bytes_max)
 end
 
 -- -> false if the batch must be divided
-function prefetch(commands)
+local function run(commands)
   fetching.bytes_max = #commands > 1 and READ_BYTES_MAX or math.huge
   local ids, seen, names, named_skus = {}, {}, {}, {}
   local function want(id)
@@ -56,29 +58,32 @@ function prefetch(commands)
       ids[#ids + 1] = id
     end
   end
-  local function want_sku(sku)
-    if not named_skus[sku] then
-      named_skus[sku] = true
-      names[#names + 1] = sku
+  local function want_sku(sku_name)
+    if not named_skus[sku_name] then
+      named_skus[sku_name] = true
+      names[#names + 1] = sku_name
     end
   end
-  for _, cmd in ipairs(commands) do
-    want(cmd.order_id)
-    want(cmd.supersedes)
-    if cmd.lines then
-      for _, line in ipairs(cmd.lines) do want_sku(line[1]) end
+  for _, command in ipairs(commands) do
+    want(command.order_id)
+    want(command.supersedes)
+    if command.lines then
+      for _, line in ipairs(command.lines) do want_sku(line[1]) end
     end
   end
-  if not fetch_orders(ids) then return false end
+  if not orders_named(ids) then return false end
   for _, id in ipairs(ids) do
-    local o = orders[id]
-    if o then
-      for _, line in ipairs(o.r.lines) do want_sku(line.sku) end
+    local order = orders.known[id]
+    if order then
+      for _, line in ipairs(order.record.lines) do want_sku(line.sku) end
     end
   end
-  local is_within = fetch_skus(names)
+  local is_within = skus_named(names)
   fetching.bytes_max = math.huge
   return is_within
 end
 
-end
+return {
+  READ_BYTES_MAX = READ_BYTES_MAX, orders_named = orders_named, skus_named = skus_named, names_within = names_within,
+  run = run,
+}

@@ -2,31 +2,43 @@
 -- `fresh`: channels registered since the sweep began; `waived`: channels whose policy changed; `before`: their former
 -- policies, so that only SKUs whose offer moved are changed. `as_of`: the batch of the newest change of channels or
 -- policies; the interval of a SKU (modes.lua) holds for the policies as of the batch that it names.
-local registry, registry_changed, CHANNELS_MAX, REGISTRY_BYTES_MAX, with_defaults, load_registry, can_register,
-  packed_registry, merged, policy_of, forget_policies, group_channels
-do
-CHANNELS_MAX = 1000 -- each SKU is evaluated for each channel, and its rows name each
-REGISTRY_BYTES_MAX = 1048576 -- 1 MiB: each batch reads the registry
 
-function with_defaults(r)
-  r.names, r.channels, r.as_of = r.names or {}, r.channels or {}, r.as_of or 0
-  r.fresh, r.waived, r.before = r.fresh or {}, r.waived or {}, r.before or {}
-  return r
+local batch = require('batch')
+local skus = require('skus')
+local pack = cmsgpack.pack
+
+local registry = {
+  names = nil, channels = nil, as_of = nil, fresh = nil, waived = nil, before = nil, sweep_from = nil, -- as stored
+  bytes = 0, -- of the stored record
+  changed = false,
+  policy_rows = {}, -- changes of policies in this batch, packed
+  CHANNELS_MAX = 1000, -- each SKU is evaluated for each channel, and its rows name each
+  BYTES_MAX = 1048576, -- 1 MiB: each batch reads the registry
+}
+local grouped -- `groups()` of this batch, until a policy changes
+
+-- Take the fields of a stored record.
+function registry.use(record)
+  registry.names, registry.channels, registry.as_of = record.names or {}, record.channels or {}, record.as_of or 0
+  registry.fresh, registry.waived, registry.before = record.fresh or {}, record.waived or {}, record.before or {}
+  registry.sweep_from = record.sweep_from
 end
 
-function load_registry()
+function registry.load()
   local packed = redis.call('GET', KEYS[1] .. 'registry')
-  registry = with_defaults(packed and unpack_all(packed) or {})
+  registry.use(packed and cmsgpack.unpack(packed) or {})
   registry.bytes = packed and #packed or 0
 end
 
-function can_register(channel) return registry.channels[channel] ~= nil or #registry.names < CHANNELS_MAX end
+function registry.can_register(channel)
+  return registry.channels[channel] ~= nil or #registry.names < registry.CHANNELS_MAX
+end
 
-function packed_registry()
+function registry.packed()
   -- `names` is always present: an empty table would be packed as an array, not as a map.
   local out = {sweep_from = registry.sweep_from, names = registry.names, as_of = registry.as_of}
   for _, name in ipairs({'channels', 'fresh', 'waived', 'before'}) do
-    if not is_empty(registry[name]) then out[name] = registry[name] end
+    if next(registry[name]) ~= nil then out[name] = registry[name] end
   end
   return pack(out)
 end
@@ -37,57 +49,57 @@ local DEFAULT = {
   preorder_backed = false, dwell_seconds = 0, primary = false, split = true,
 }
 
-function merged(channel_level, sku_level)
-  local p = {}
-  for field, value in pairs(DEFAULT) do p[field] = value end
-  for field, value in pairs(channel_level or {}) do p[field] = value end
-  for field, value in pairs(sku_level or {}) do p[field] = value end
-  if not p.resume_threshold or p.resume_threshold <= p.safety_threshold then
-    p.resume_threshold = p.safety_threshold + 1
+function registry.merged(channel_level, sku_level)
+  local policy = {}
+  for field, value in pairs(DEFAULT) do policy[field] = value end
+  for field, value in pairs(channel_level or {}) do policy[field] = value end
+  for field, value in pairs(sku_level or {}) do policy[field] = value end
+  if not policy.resume_threshold or policy.resume_threshold <= policy.safety_threshold then
+    policy.resume_threshold = policy.safety_threshold + 1
   end
-  if p.warehouses then
+  if policy.warehouses then
     local once = {} -- without duplicates
-    p.allowed = {}
-    for _, w in ipairs(p.warehouses) do
-      if not p.allowed[w] then once[#once + 1] = w end
-      p.allowed[w] = true
+    policy.allowed = {}
+    for _, warehouse in ipairs(policy.warehouses) do
+      if not policy.allowed[warehouse] then once[#once + 1] = warehouse end
+      policy.allowed[warehouse] = true
     end
-    p.warehouses = once
+    policy.warehouses = once
   end
-  if p.primary and p.below_threshold == 'suspend' then p.below_threshold = 'sell_through' end
-  return p
+  if policy.primary and policy.below_threshold == 'suspend' then policy.below_threshold = 'sell_through' end
+  return policy
 end
 
 local channel_policies = {}
-local default_policy = merged()
+local default_policy = registry.merged()
 
 -- The policy in force for a channel and SKU. An unknown channel has the defaults.
-function policy_of(s, channel)
-  local own = s.policies and s.policies[channel]
+function registry.policy_of(sku, channel)
+  local own = sku.policies and sku.policies[channel]
   if own then
-    s.merged = s.merged or {}
-    local p = s.merged[channel]
-    if not p then
+    sku.merged = sku.merged or {}
+    local policy = sku.merged[channel]
+    if not policy then
       local known = registry.channels[channel]
-      p = merged(known and known.policy, own)
-      s.merged[channel] = p
+      policy = registry.merged(known and known.policy, own)
+      sku.merged[channel] = policy
     end
-    return p
+    return policy
   end
-  local p = channel_policies[channel]
-  if not p then
+  local policy = channel_policies[channel]
+  if not policy then
     local known = registry.channels[channel]
-    p = known and known.policy and merged(known.policy) or default_policy
-    channel_policies[channel] = p
+    policy = known and known.policy and registry.merged(known.policy) or default_policy
+    channel_policies[channel] = policy
   end
-  return p
+  return policy
 end
 
 -- The policies of a channel change in this batch.
-function forget_policies(channel)
-  channel_policies[channel], registry.grouped, registry.as_of = nil, nil, batch
-  for _, s in pairs(skus) do
-    if s then s.merged, s.r[SKU.low], s.r[SKU.high] = nil, 1, 0 end
+function registry.forget_policies(channel)
+  channel_policies[channel], grouped, registry.as_of = nil, nil, batch.number
+  for _, sku in pairs(skus.known) do
+    if sku then sku.merged, sku.numbers[SKU.low], sku.numbers[SKU.high] = nil, 1, 0 end
   end
 end
 
@@ -95,22 +107,20 @@ local no_sku = {}
 
 -- The known channels by policy, leaving out policies of SKUs: `policies`, the `first` channel of each, and by channel
 -- its group (`of`).
-function group_channels()
-  local grouped = registry.grouped
+function registry.groups()
   if not grouped then
     local number = {}
     grouped = {policies = {}, first = {}, of = {}}
     for i, channel in ipairs(registry.names) do
-      local p = policy_of(no_sku, channel)
-      if not number[p] then
-        grouped.policies[#grouped.policies + 1], grouped.first[#grouped.first + 1] = p, channel
-        number[p] = #grouped.policies
+      local policy = registry.policy_of(no_sku, channel)
+      if not number[policy] then
+        grouped.policies[#grouped.policies + 1], grouped.first[#grouped.first + 1] = policy, channel
+        number[policy] = #grouped.policies
       end
-      grouped.of[i] = number[p]
+      grouped.of[i] = number[policy]
     end
-    registry.grouped = grouped
   end
   return grouped
 end
 
-end
+return registry

@@ -1,75 +1,80 @@
 -- The ends of a hold: paid, cancelled, expired. Units return in the same step.
 -- Release the held and preordered units of a line; `kind` is the counter that holds them (`locked` or `committed`).
-local expire_if_due, commit, cancel_unshipped
-do
-local function release_line(o, line, kind, cause)
+
+local batch = require('batch')
+local modes = require('modes')
+local orders = require('orders')
+local skus = require('skus')
+local waiting = require('waiting')
+
+local function release_line(order, line, kind, cause)
   if not line.reserved and not line.preordered then return 0 end
-  local s = get_sku(line.sku)
+  local sku = skus.get(line.sku)
   local released = (line.reserved or 0) + (line.preordered or 0)
-  begin(s)
-  for _, held in ipairs(held_at(s, line)) do
-    change(s, kind, held[1], -held[2])
-    put_units(line, held[1], -held[2])
+  skus.begin(sku)
+  for _, held in ipairs(orders.held_at(sku, line)) do
+    skus.change(sku, kind, held[1], -held[2])
+    orders.put_units(line, held[1], -held[2])
   end
   if line.preordered then
-    change(s, 'preordered', o.r.channel, -line.preordered)
+    skus.change(sku, 'preordered', order.record.channel, -line.preordered)
     line.preordered = nil
   end
-  finish(s, cause)
+  modes.finish(sku, cause)
   return released
 end
 
-local function expire(o)
-  mark_changed(o)
-  local cause = {'expire', '', o}
-  for _, line in ipairs(o.r.lines) do
+local function expire(order)
+  orders.mark_changed(order)
+  local cause = {'expire', '', order}
+  for _, line in ipairs(order.record.lines) do
     if line.state ~= 'rejected' then
-      release_line(o, line, 'locked', cause)
+      release_line(order, line, 'locked', cause)
       line.state = 'expired'
     end
   end
-  end_order(o, 'expired')
+  orders.finish(order, 'expired')
 end
 
 -- A hold ends by the ledger's time, whether or not the expiry step has run (rule 25).
-function expire_if_due(o)
-  if o.r.state == 'reserved' and now >= o.r.expires_at then
-    expire(o)
-    waiting.settle(o)
+local function expire_if_due(order)
+  if order.record.state == 'reserved' and batch.now >= order.record.expires_at then
+    expire(order)
+    waiting.settle(order)
   end
 end
 
-function commit(o, cause)
-  mark_changed(o)
-  for _, line in ipairs(o.r.lines) do
+local function commit(order, cause)
+  orders.mark_changed(order)
+  for _, line in ipairs(order.record.lines) do
     if line.reserved then
-      local s = get_sku(line.sku)
-      begin(s)
-      for _, held in ipairs(held_at(s, line)) do
-        change(s, 'locked', held[1], -held[2])
-        change(s, 'committed', held[1], held[2])
+      local sku = skus.get(line.sku)
+      skus.begin(sku)
+      for _, held in ipairs(orders.held_at(sku, line)) do
+        skus.change(sku, 'locked', held[1], -held[2])
+        skus.change(sku, 'committed', held[1], held[2])
       end
-      finish(s, cause)
+      modes.finish(sku, cause)
       line.state = 'committed'
     end
   end
-  o.r.state, o.r.expires_at = 'paid', nil
+  order.record.state, order.record.expires_at = 'paid', nil
 end
 
 -- Cancel the units that are not shipped. A partly shipped order ends `shipped`, the rest of its lines `cancelled`.
-function cancel_unshipped(o, cause)
-  mark_changed(o)
-  local kind = o.r.state == 'paid' and 'committed' or 'locked'
+local function cancel_unshipped(order, cause)
+  orders.mark_changed(order)
+  local kind = order.record.state == 'paid' and 'committed' or 'locked'
   local any_shipped = false
-  for _, line in ipairs(o.r.lines) do
+  for _, line in ipairs(order.record.lines) do
     if line.shipped then any_shipped = true end
-    local released = release_line(o, line, kind, cause)
+    local released = release_line(order, line, kind, cause)
     if released > 0 then
       line.state = 'cancelled'
-      add_to(line, 'cancelled', released)
+      orders.add_to(line, 'cancelled', released)
     end
   end
-  end_order(o, any_shipped and 'shipped' or 'cancelled')
+  orders.finish(order, any_shipped and 'shipped' or 'cancelled')
 end
 
-end
+return {expire_if_due = expire_if_due, commit = commit, cancel_unshipped = cancel_unshipped}

@@ -2,7 +2,15 @@
 -- key as an audit read it. If the stored bytes have changed since, nothing is done. Exception: the error in a SKU's
 -- counters persists through changes, and `deltas` corrects it unless another repair came first.
 -- `seen`: sha1 of the stored bytes, `absent`, or `type:` and the type of a key that is no string.
-do
+
+local batch = require('batch')
+local msgpack = require('msgpack')
+local orders = require('orders')
+local registry = require('registry')
+local repair_records = require('repair_records')
+local sku_record = require('sku_record')
+local skus = require('skus')
+local pack = cmsgpack.pack
 
 local function mark_of(name)
   local kind = redis.call('TYPE', KEYS[1] .. name).ok
@@ -16,50 +24,47 @@ end
 local function record_in(packed, subject)
   if not packed then return nil end
   if subject == 'sku' then
-    local is_record, s = pcall(sku_record.read, '', packed)
-    return is_record and {version = s.r[SKU.version], counters = sku_record.counters_of(s)} or nil
+    local is_record, sku = pcall(sku_record.read, '', packed)
+    return is_record and {version = sku.numbers[SKU.version], counters = sku_record.counters_of(sku)} or nil
   end
   local found = {pcall(cmsgpack.unpack, packed)}
   return found[1] and #found == 2 and type(found[2]) == 'table' and found[2] or nil
 end
 
 -- Whether an earlier command of this batch changed it.
-local function is_touched(cmd)
-  local s, o = skus[cmd.key], orders[cmd.key]
-  return (cmd.subject == 'sku' and s and s.dirty) or (cmd.subject == 'order' and o and o.changed)
-    or (cmd.subject == 'registry' and registry_changed)
+local function is_touched(command)
+  local sku, order = skus.known[command.key], orders.known[command.key]
+  return (command.subject == 'sku' and sku and sku.dirty) or (command.subject == 'order' and order and order.changed)
+    or (command.subject == 'registry' and registry.changed)
 end
 
-local function decide_repair(cmd)
-  if cmd.subject == 'policy' then return repairs.put.policy(cmd) end
-  local mark, packed = mark_of(cmd.subject == 'registry' and 'registry' or cmd.subject .. ':' .. cmd.key)
-  local old = record_in(packed, cmd.subject)
-  if mark == cmd.seen and not is_touched(cmd) then
-    return cmd.wanted and repairs.put[cmd.subject](cmd, old) or repairs.remove(cmd)
+local function decide_repair(command)
+  if command.subject == 'policy' then return repair_records.put.policy(command) end
+  local mark, packed = mark_of(command.subject == 'registry' and 'registry' or command.subject .. ':' .. command.key)
+  local old = record_in(packed, command.subject)
+  if mark == command.seen and not is_touched(command) then
+    return command.wanted and repair_records.put[command.subject](command, old) or repair_records.remove(command)
   end
-  return cmd.subject == 'sku' and cmd.deltas and old and repairs.put.deltas(cmd) or nil
+  return command.subject == 'sku' and command.deltas and old and repair_records.put.deltas(command) or nil
 end
 
-function repairs.run(cmd)
-  local made = decide_repair(cmd)
-  if not made then return {outcome = O.MOVED_ON, id = cmd.id} end
-  repairs.list[#repairs.list + 1] = {cmd = cmd, made = made}
-  return {outcome = O.REPAIRED, id = cmd.id}
-end
-
-function repairs.write()
-  for _, name in ipairs(repairs.removed) do redis.call('DEL', KEYS[1] .. name) end
-  for _, entry in ipairs(repairs.index_drops) do redis.call('ZREM', KEYS[1] .. entry[1], entry[2]) end
+local function run(command)
+  local made = decide_repair(command)
+  if not made then return {outcome = O.MOVED_ON, id = command.id} end
+  batch.repairs[#batch.repairs + 1] = {command = command, made = made}
+  return {outcome = O.REPAIRED, id = command.id}
 end
 
 -- Rows of tables/ledger/records.py, RepairRow.
-function repairs.packed()
+local function packed()
   local rows = {}
-  for i, each in ipairs(repairs.list) do
-    local cmd = each.cmd
-    rows[i] = '\151' .. pack(cmd.subject) .. pack(cmd.sku and cmd.key .. '\n' .. cmd.sku or cmd.key) .. pack(cmd.id)
-      .. pack(cmd.actor) .. pack(cmd.why or '') .. pack(cmd.before) .. (each.made.packed or '\192')
+  for i, each in ipairs(batch.repairs) do
+    local command = each.command
+    local key = command.sku and command.key .. '\n' .. command.sku or command.key
+    rows[i] = MSGPACK.ARRAY_7 .. pack(command.subject) .. pack(key) .. pack(command.id) .. pack(command.actor)
+      .. pack(command.why or '') .. pack(command.before) .. (each.made.packed or MSGPACK.NIL)
   end
-  return packed_array(rows)
+  return msgpack.array(rows)
 end
-end
+
+return {run = run, packed = packed}

@@ -3,24 +3,29 @@
 -- rejected orders) are left out: no late writer can set them back.
 -- Key `restate`, a hash: run_id of the server, because a cursor is valid only there; cursor ('' between passes); left,
 -- the names of the current page that did not fit (msgpack); from, the first batch of the pass; began, ms.
--- `restate_state`: the new fields of that hash, written after the batch is decided
-local restate_state, restate_sku, restate
-do
+
+local batch = require('batch')
+local orders = require('orders')
+local prefetch = require('prefetch')
+local registry = require('registry')
+local server = require('server')
+local skus = require('skus')
+local pack = cmsgpack.pack
 
 local RESTATE_BYTES_MAX = 1048576 -- 1 MiB of records per step: some 10 ms
 
-function restate_sku(sku)
-  local s = get_sku(sku)
-  if s then s.must_be_whole = true end
-  if s then mark_dirty(s) end
-  return s
+local function restate_sku(name)
+  local sku = skus.get(name)
+  if sku then sku.must_be_whole = true end
+  if sku then skus.mark_dirty(sku) end
+  return sku
 end
 
 local function restate_order(id)
-  local o = get_order(id)
-  if o and o.r.state ~= 'rejected' then
-    o.restated = true
-    orders_restated[#orders_restated + 1] = o
+  local order = orders.get(id)
+  if order and order.record.state ~= 'rejected' then
+    order.restated = true
+    orders.restated[#orders.restated + 1] = order
   end
 end
 
@@ -36,7 +41,7 @@ end
 
 -- Restate as many of `names` as fit. -> the rest
 local function restate_names(names)
-  local fitting, left = names_within('', names, RESTATE_BYTES_MAX), {}
+  local fitting, left = prefetch.names_within('', names, RESTATE_BYTES_MAX), {}
   for _, each in ipairs(fitting) do
     local kind, name = string.match(each, '^(%w+):(.*)$')
     if kind == 'sku' then restate_sku(name) else restate_order(name) end
@@ -45,24 +50,27 @@ local function restate_names(names)
   return left
 end
 
-function restate(cmd, batch)
-  local run_id = server_ids()
+local function run(command)
+  local run_id = server.ids()
   local stored = redis.call('HMGET', KEYS[1] .. 'restate', 'run_id', 'cursor', 'from', 'began', 'left')
   local cursor, from, began = stored[2], stored[3], stored[4]
-  local how, left = 'going', stored[5] and unpack_all(stored[5]) or {}
-  if cursor == '' and now < tonumber(began) + cmd.every_ms then return {outcome = O.NOTHING_DUE} end
+  local how, left = 'going', stored[5] and cmsgpack.unpack(stored[5]) or {}
+  if cursor == '' and batch.now < tonumber(began) + command.every_ms then return {outcome = O.NOTHING_DUE} end
   if not cursor or cursor == '' or stored[1] ~= run_id then
-    how, cursor, from, began, registry_changed = 'begun', '0', tostring(batch), format_ms(now), true
-    left = {}
+    how, cursor, from, began = 'begun', '0', tostring(batch.number), string.format('%.0f', batch.now)
+    left, registry.changed = {}, true
   end
-  if #left == 0 then left, cursor = page_to_restate(cursor, cmd.keys_max) end
+  if #left == 0 then left, cursor = page_to_restate(cursor, command.keys_max) end
   left = restate_names(left)
   if cursor == '0' and #left == 0 then
     cursor = ''
     how = how == 'begun' and 'whole' or 'ended'
   end
-  restate_state = {'run_id', run_id, 'cursor', cursor, 'from', from, 'began', began, 'left', pack(left)}
+  batch.writers[#batch.writers + 1] = function()
+    redis.call('HSET', KEYS[1] .. 'restate', 'run_id', run_id, 'cursor', cursor, 'from', from, 'began', began,
+      'left', pack(left))
+  end
   return {outcome = O.RESTATED, detail = how .. ' ' .. from}
 end
 
-end
+return {sku = restate_sku, run = run}

@@ -7,55 +7,51 @@
 --   indexed  [[name, [score, member, …]], …]      dropped [[name, [member, …]], …]      (sorted sets)
 --   moved    [[sku, warehouse, ms, units], …], added to the stored units; at  the ledger's time, ms (move_keys.lua)
 -- Names are without the prefix.
-local REWRITE_CHUNK = 4000 -- Lua's `unpack` overflows the C stack at about 8,000 values
 
-local function call_in_chunks(command, key, arguments)
-  for from = 1, #arguments, REWRITE_CHUNK do
-    local to = math.min(from + REWRITE_CHUNK - 1, #arguments)
-    redis.call(command, key, unpack(arguments, from, to))
-  end
-end
+local chunked = require('chunked')
+local move_keys = require('move_keys')
+local sku_record = require('sku_record')
 
-local function apply_patch(s, channels, patch)
-  local marks = sku_record.marks_of(s)
-  for _, w in ipairs(patch[5]) do
-    if not s.places.at[w] then sku_record.add_warehouse(s, w) end
+local function apply_patch(sku, channels, patch)
+  local marks = sku_record.marks_of(sku)
+  for _, warehouse in ipairs(patch[5]) do
+    if not sku.places.at[warehouse] then sku_record.add_warehouse(sku, warehouse) end
   end
-  s.r[SKU.version], s.r[SKU.at], s.r[SKU.low], s.r[SKU.high] = patch[2], patch[3], 1, 0
-  for name, value in pairs(patch[4]) do sku_record.set_counter(s, name, value) end
-  s.modes = s.modes or {}
+  sku.numbers[SKU.version], sku.numbers[SKU.at], sku.numbers[SKU.low], sku.numbers[SKU.high] = patch[2], patch[3], 1, 0
+  for name, value in pairs(patch[4]) do sku_record.set_counter(sku, name, value) end
+  sku.modes = sku.modes or {}
   for _, sides in ipairs(patch[6]) do
     local side = sides[1] ~= 0 and {sides[1], sides[2], sides[3]} or nil
-    for _, place in ipairs(sides[4]) do s.modes[channels[place + 1]] = side end
+    for _, place in ipairs(sides[4]) do sku.modes[channels[place + 1]] = side end
   end
   marks.counted, marks.floors = marks.counted or {}, marks.floors or {}
-  for w, at in pairs(patch[7]) do marks.counted[w] = at end
-  for w, at in pairs(patch[8]) do marks.floors[w] = at ~= 0 and at or nil end
+  for warehouse, at in pairs(patch[7]) do marks.counted[warehouse] = at end
+  for warehouse, at in pairs(patch[8]) do marks.floors[warehouse] = at ~= 0 and at or nil end
   if next(marks.counted) == nil then marks.counted = nil end
   if next(marks.floors) == nil then marks.floors = nil end
-  for _, w in ipairs(patch[9]) do
-    if marks.history then marks.history = select(2, move_keys.split_history(marks.history, w)) end
+  for _, warehouse in ipairs(patch[9]) do
+    if marks.history then marks.history = select(2, move_keys.split_history(marks.history, warehouse)) end
   end
 end
 
 -- Apply patches (tables/ledger/records.py, SkuPatch) to a stored SKU, and update the index of dwells from the result.
-local function rewrite_patched(prefix, sku, patches)
-  local stored = redis.call('GET', prefix .. 'sku:' .. sku)
-  local s = stored and sku_record.read(sku, stored) or sku_record.new(sku)
-  for _, each in ipairs(patches) do apply_patch(s, each[1], each[2]) end
+local function rewrite_patched(prefix, sku_name, patches)
+  local stored = redis.call('GET', prefix .. 'sku:' .. sku_name)
+  local sku = stored and sku_record.read(sku_name, stored) or sku_record.new(sku_name)
+  for _, each in ipairs(patches) do apply_patch(sku, each[1], each[2]) end
   local due = false
-  for _, side in pairs(s.modes) do
+  for _, side in pairs(sku.modes) do
     if side[3] ~= 0 and (not due or side[3] < due) then due = side[3] end
   end
-  redis.call('SET', prefix .. 'sku:' .. sku, sku_record.pack(s))
+  redis.call('SET', prefix .. 'sku:' .. sku_name, sku_record.pack(sku))
   if due then
-    redis.call('ZADD', prefix .. 'dwells', string.format('%.0f', due), sku)
+    redis.call('ZADD', prefix .. 'dwells', string.format('%.0f', due), sku_name)
   else
-    redis.call('ZREM', prefix .. 'dwells', sku)
+    redis.call('ZREM', prefix .. 'dwells', sku_name)
   end
 end
 
-local function rewrite(prefix, packed, first)
+local function run(prefix, packed, first)
   local set, expiring, gone, indexed, dropped, patches, moved, at = unpack(cmsgpack.unpack(packed))
   for i, name in ipairs(set) do redis.call('SET', prefix .. name, ARGV[first + i - 1]) end
   first = first + #set
@@ -63,9 +59,11 @@ local function rewrite(prefix, packed, first)
     redis.call('SET', prefix .. entry[1], ARGV[first + i - 1], 'PXAT', string.format('%.0f', entry[2]))
   end
   for _, name in ipairs(gone) do redis.call('DEL', prefix .. name) end
-  for _, entry in ipairs(dropped) do call_in_chunks('ZREM', prefix .. entry[1], entry[2]) end
-  for _, entry in ipairs(indexed) do call_in_chunks('ZADD', prefix .. entry[1], entry[2]) end
+  for _, entry in ipairs(dropped) do chunked.call('ZREM', prefix .. entry[1], entry[2]) end
+  for _, entry in ipairs(indexed) do chunked.call('ZADD', prefix .. entry[1], entry[2]) end
   for _, entry in ipairs(patches) do rewrite_patched(prefix, entry[1], entry[2]) end
   move_keys.put(prefix, moved, at)
   redis.call('DEL', prefix .. 'waiting_bytes') -- summed again from the index on demand
 end
+
+return {run = run}

@@ -1,74 +1,82 @@
 -- `supersedes` (rule 27): a new order replaces an earlier unpaid hold of its channel and may use its units. The old
 -- order is cancelled first, and restored if the new one is rejected.
-local decide_superseding
-do
 
-local RESTORED = {'r', 'places', 'owns_places', 'sum', 'width', 'counters', 'modes', 'policies'}
+local alerts = require('alerts')
+local modes = require('modes')
+local orders = require('orders')
+local place = require('place')
+local release = require('release')
+local sku_record = require('sku_record')
+local skus = require('skus')
+local waiting = require('waiting')
+local pack = cmsgpack.pack
 
-local function copy(record) return unpack_all(pack(record)) end
+local RESTORED = {'numbers', 'places', 'owns_places', 'sum', 'width', 'counters', 'modes', 'policies'}
 
-local function saved_state(o)
-  local saved = {o = o, order = copy(o.r), alerts = #alerts, logged = log.size, skus = {}}
-  for _, line in ipairs(o.r.lines) do
-    local s = get_sku(line.sku)
-    if s then saved.skus[#saved.skus + 1] = {s, sku_record.pack(s), s.waits, dwells_due[s.sku]} end
+local function copy(record) return cmsgpack.unpack(pack(record)) end
+
+local function saved_state(order)
+  local saved = {o = order, order = copy(order.record), alerts = #alerts.list, logged = skus.log.size, skus = {}}
+  for _, line in ipairs(order.record.lines) do
+    local sku = skus.get(line.sku)
+    if sku then saved.skus[#saved.skus + 1] = {sku, sku_record.pack(sku), sku.waits, modes.dwells_due[sku.name]} end
   end
   return saved
 end
 
 local function roll_back(saved)
-  local o = saved.o
-  o.r = saved.order
-  o.r.lines, o.r.events = o.r.lines or {}, o.r.events or {}
+  local order = saved.o
+  order.record = saved.order
+  order.record.lines, order.record.events = order.record.lines or {}, order.record.events or {}
   for _, entry in ipairs(saved.skus) do
-    local s = entry[1]
-    local again = sku_record.read(s.sku, entry[2])
-    for _, field in ipairs(RESTORED) do s[field] = again[field] end
-    s.waits, dwells_due[s.sku] = entry[3], entry[4]
+    local sku = entry[1]
+    local again = sku_record.read(sku.name, entry[2])
+    for _, field in ipairs(RESTORED) do sku[field] = again[field] end
+    sku.waits, modes.dwells_due[sku.name] = entry[3], entry[4]
   end
-  for i = #alerts, saved.alerts + 1, -1 do alerts[i] = nil end
-  for i = log.size, saved.logged + 1, -1 do log[i] = nil end
-  log.size = saved.logged
+  for i = #alerts.list, saved.alerts + 1, -1 do alerts.list[i] = nil end
+  for i = skus.log.size, saved.logged + 1, -1 do skus.log[i] = nil end
+  skus.log.size = saved.logged
 end
 
 -- -> a refusal, or nil and the earlier order if it is a hold to cancel
-local function superseded(cmd)
-  local old = cmd.supersedes and cmd.supersedes ~= cmd.order_id and get_order(cmd.supersedes)
-  if not is_placed(old) then return nil, nil end
-  expire_if_due(old)
-  if old.r.channel ~= cmd.channel then return O.CONFLICT, nil end
-  if old.r.state == 'paid' or old.r.state == 'shipped' then return O.ALREADY_FINAL, nil end
-  return nil, old.r.state == 'reserved' and old or nil
+local function superseded(command)
+  local old = command.supersedes and command.supersedes ~= command.order_id and orders.get(command.supersedes)
+  if not orders.is_placed(old) then return nil, nil end
+  release.expire_if_due(old)
+  if old.record.channel ~= command.channel then return O.CONFLICT, nil end
+  if old.record.state == 'paid' or old.record.state == 'shipped' then return O.ALREADY_FINAL, nil end
+  return nil, old.record.state == 'reserved' and old or nil
 end
 
 -- End dwells by time first: they stay ended whatever the outcome of the order.
-local function end_dwells(o)
-  for _, line in ipairs(o.r.lines) do
-    local s = get_sku(line.sku)
-    if s and dwell_over(s) then touch(s, {'dwell', '', line.sku}) end
+local function end_dwells(order)
+  for _, line in ipairs(order.record.lines) do
+    local sku = skus.get(line.sku)
+    if sku and modes.dwell_over(sku) then modes.touch(sku, {'dwell', '', line.sku}) end
   end
 end
 
 -- Decide the new order with the old hold's units available. -> outcome
-function decide_superseding(o, cmd)
-  end_dwells(o)
-  local refusal, old = superseded(cmd)
+local function decide(order, command)
+  end_dwells(order)
+  local refusal, old = superseded(command)
   if refusal then
-    for _, line in ipairs(o.r.lines) do line.reason = refusal end
+    for _, line in ipairs(order.record.lines) do line.reason = refusal end
     return refusal
   end
-  if not old then return decide(o, cmd) end
-  mark_changed(old)
+  if not old then return place.decide(order, command) end
+  orders.mark_changed(old)
   local saved = saved_state(old)
-  cancel_unshipped(old, {'cancel', cmd.id, old})
-  local outcome = decide(o, cmd)
-  if o.r.state == 'rejected' then
+  release.cancel_unshipped(old, {'cancel', command.id, old})
+  local outcome = place.decide(order, command)
+  if order.record.state == 'rejected' then
     roll_back(saved)
   else
-    include_order(old)
+    orders.include(old)
     waiting.settle(old)
   end
   return outcome
 end
 
-end
+return {decide = decide}

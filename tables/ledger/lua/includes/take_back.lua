@@ -2,19 +2,25 @@
 -- receive; damaged units raise only `damaged`. If it returns more than was shipped, the whole event is parked while
 -- enough units are still to be shipped (rule 43), and refused otherwise.
 -- -> nil if all units were shipped; 'later' if they may still be; else a refusal and its path
-local take_back
-do
-local function not_shipped(o, cmd)
+
+local history = require('history')
+local modes = require('modes')
+local order_event_steps = require('order_event_steps')
+local orders = require('orders')
+local skus = require('skus')
+local waiting = require('waiting')
+
+local function not_shipped(order, command)
   local returning, verdict = {}, nil
-  for i, back in ipairs(cmd.lines) do
-    local line = line_of(o, back[1])
+  for i, back in ipairs(command.lines) do
+    local line = order_event_steps.line_of(order, back[1])
     if not line then return O.NOT_IN_ORDER, 'lines[' .. (i - 1) .. '].sku' end
-    local s = get_sku(back[1])
-    if s and not has_room_for(s, back[3]) then return O.TOO_LARGE, 'lines[' .. (i - 1) .. '].warehouse' end
+    local sku = skus.get(back[1])
+    if sku and not skus.has_room_for(sku, back[3]) then return O.TOO_LARGE, 'lines[' .. (i - 1) .. '].warehouse' end
     returning[back[1]] = (returning[back[1]] or 0) + back[2]
     local missing = (line.returned or 0) + returning[back[1]] - (line.shipped or 0)
     if missing > 0 then
-      if not cmd.origin or missing > (line.reserved or 0) + (line.preordered or 0) then
+      if not command.origin or missing > (line.reserved or 0) + (line.preordered or 0) then
         return O.MORE_THAN_SHIPPED, 'lines[' .. (i - 1) .. '].quantity'
       end
       verdict = 'later'
@@ -23,28 +29,28 @@ local function not_shipped(o, cmd)
   return verdict
 end
 
-function take_back(o, cmd)
-  local verdict, path = not_shipped(o, cmd)
-  if verdict == 'later' then return waiting.park(o, cmd) end
+local function run(order, command)
+  local verdict, path = not_shipped(order, command)
+  if verdict == 'later' then return waiting.park(order, command) end
   if verdict then return verdict, false, path end
-  record_event(o, cmd)
-  local cause, detail = {'take_back', cmd.id, o}, nil
-  for _, back in ipairs(cmd.lines) do
-    local line, s, n, w = line_of(o, back[1]), get_sku(back[1]), back[2], back[3]
-    ensure_warehouse(s, w)
-    begin(s)
+  orders.record_event(order, command)
+  local cause, detail = {'take_back', command.id, order}, nil
+  for _, back in ipairs(command.lines) do
+    local line, sku, units, warehouse = order_event_steps.line_of(order, back[1]), skus.get(back[1]), back[2], back[3]
+    skus.ensure_warehouse(sku, warehouse)
+    skus.begin(sku)
     if back[4] == 'damaged' then
-      change(s, 'damaged', w, n)
-    elseif not move_on_hand(s, w, n, cmd.at) then
+      skus.change(sku, 'damaged', warehouse, units)
+    elseif not history.move_on_hand(sku, warehouse, units, command.at) then
       detail = O.ALREADY_COUNTED
     end
-    finish(s, cause)
-    add_to(line, 'returned', n)
+    modes.finish(sku, cause)
+    orders.add_to(line, 'returned', units)
     local whole = line.returned == line.shipped and not line.reserved and not line.preordered
     if whole and line.state == 'shipped' then line.state = 'returned' end
   end
-  advance_sequence(o)
+  orders.advance_sequence(order)
   return O.RETURNED, false, detail
 end
 
-end
+return {run = run}

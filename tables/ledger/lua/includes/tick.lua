@@ -1,34 +1,42 @@
 -- tick {orders_max}: end what is due by the ledger's time. The step is atomic, so any worker may run it.
-local tick, write_whole
-do
+
+local batch = require('batch')
+local modes = require('modes')
+local orders = require('orders')
+local prefetch = require('prefetch')
+local release = require('release')
+local restate = require('restate')
+local skus = require('skus')
+local waiting = require('waiting')
+local write = require('write')
 
 local DUE_BYTES_MAX = 65536 -- 64 KiB of orders per step: about one order of the largest size
 local PATCHED_BYTES_MAX = 1048576 -- 1 MiB of whole rows per step: some 10 ms
 
-function tick(cmd)
-  local due = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'deadlines', '-inf', now, 'LIMIT', 0, cmd.orders_max)
-  due = names_within('order:', due, DUE_BYTES_MAX)
+local function run(command)
+  local due = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'deadlines', '-inf', batch.now, 'LIMIT', 0, command.orders_max)
+  due = prefetch.names_within('order:', due, DUE_BYTES_MAX)
   local ended = 0
-  fetch_orders(due)
+  prefetch.orders_named(due)
   for _, id in ipairs(due) do
-    local o = get_order(id)
-    if is_placed(o) and o.r.expires_at and now >= o.r.expires_at then
-      expire_if_due(o)
-      include_order(o)
+    local order = orders.get(id)
+    if orders.is_placed(order) and order.record.expires_at and batch.now >= order.record.expires_at then
+      release.expire_if_due(order)
+      orders.include(order)
       ended = ended + 1
     end
-    if o and waiting.tick(o) then ended = ended + 1 end
+    if order and waiting.tick(order) then ended = ended + 1 end
   end
-  local dwelling = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'dwells', '-inf', now, 'LIMIT', 0, cmd.orders_max)
-  dwelling = names_within('sku:', dwelling, PATCHED_BYTES_MAX)
-  fetch_skus(dwelling)
-  for _, sku in ipairs(dwelling) do
-    local s = get_sku(sku)
-    if s then s.waits = true end
-    if s and dwell_over(s) then
-      touch(s, {'dwell', '', sku})
-    elseif s then
-      note_dwells(s)
+  local dwelling = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'dwells', '-inf', batch.now, 'LIMIT', 0, command.orders_max)
+  dwelling = prefetch.names_within('sku:', dwelling, PATCHED_BYTES_MAX)
+  prefetch.skus_named(dwelling)
+  for _, sku_name in ipairs(dwelling) do
+    local sku = skus.get(sku_name)
+    if sku then sku.waits = true end
+    if sku and modes.dwell_over(sku) then
+      modes.touch(sku, {'dwell', '', sku_name})
+    elseif sku then
+      modes.note_dwells(sku)
     end
     ended = ended + 1
   end
@@ -37,15 +45,15 @@ function tick(cmd)
 end
 
 -- write_whole {skus_max}: whole rows of SKUs whose newest change is in the journal as a patch (includes/payload.lua).
-function write_whole(cmd)
-  local patched = redis.call('ZRANGE', KEYS[1] .. 'patched', 0, cmd.skus_max - 1)
+local function write_whole(command)
+  local patched = redis.call('ZRANGE', KEYS[1] .. 'patched', 0, command.skus_max - 1)
   if #patched == 0 then return {outcome = O.NOTHING_DUE} end
-  patched = names_within('sku:', patched, PATCHED_BYTES_MAX)
-  fetch_skus(patched)
-  for _, sku in ipairs(patched) do
-    if not restate_sku(sku) then writing.note_whole({sku = sku}) end -- a repair removed it
+  patched = prefetch.names_within('sku:', patched, PATCHED_BYTES_MAX)
+  prefetch.skus_named(patched)
+  for _, sku_name in ipairs(patched) do
+    if not restate.sku(sku_name) then write.note_whole({name = sku_name}) end -- a repair removed it
   end
   return {outcome = O.WRITTEN_WHOLE}
 end
 
-end
+return {run = run, write_whole = write_whole}

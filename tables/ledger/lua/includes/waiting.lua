@@ -3,7 +3,16 @@
 -- `waits_until` (ms), and `told` after its alert. The record's `wait_at` is when the first is due, for its alert or its
 -- end.
 -- Key `waiting`, a zset: order_id by parked bytes. Key `waiting_bytes`: their sum; if absent, it is summed again.
-do
+
+local alerts = require('alerts')
+local batch = require('batch')
+local indexes = require('indexes')
+local order_record = require('order_record')
+local orders = require('orders')
+local refusals = require('refusals')
+
+local waiting = {}
+
 local EVENT_BYTES_MIN = 64 -- the least that an event counts, so that the limit on bytes also bounds the number
 -- Events that one tick ends or alerts about: each is an alert, and a dead letter with its bytes.
 local TICK_EVENTS_MAX, TICK_BYTES_MAX = 500, 524288
@@ -12,173 +21,166 @@ local TYPES = {
   take_back = 'order.returned',
 }
 local spent_events, spent_bytes = 0, 0
-
-function waiting.bytes(r)
-  if not r.parked then return 0 end
-  local bytes = 0
-  for _, each in ipairs(r.parked) do bytes = bytes + (each.bytes or 0) end
-  return bytes
-end
-
--- When the expiry step must process the order.
-function waiting.deadline(r)
-  local at, ends = r.wait_at, r.expires_at
-  return at and ends and math.min(at, ends) or at or ends
-end
+local stored_bytes, change, must_sum = nil, 0, false -- of `waiting_bytes`
+local entries = {add = {}, drop = {}} -- of `waiting`
 
 -- Events parked by an older version end with their record.
-local function ends_at(o, each) return each.waits_until or o.r.expires_at or 0 end
+local function ends_at(order, each) return each.waits_until or order.record.expires_at or 0 end
 
 local function alert_about(each, type)
-  alert(type, nil, {order_id = each.order_id, event_id = each.id, event_type = TYPES[each.kind]})
+  alerts.add(type, nil, {order_id = each.order_id, event_id = each.id, event_type = TYPES[each.kind]})
 end
 
-local function add(o, each)
-  mark_changed(o)
-  local due, alert_at = ends_at(o, each), (each.waits_from or 0) + limits.waiting_alert_ms
+local function add(order, each)
+  orders.mark_changed(order)
+  local due, alert_at = ends_at(order, each), (each.waits_from or 0) + batch.limits.waiting_alert_ms
   if not each.told then due = math.min(due, alert_at) end
-  o.r.parked = o.r.parked or {}
-  o.r.parked[#o.r.parked + 1] = each
-  o.r.wait_at = math.min(o.r.wait_at or due, due)
-  waiting.delta = waiting.delta + (each.bytes or 0)
+  order.record.parked = order.record.parked or {}
+  order.record.parked[#order.record.parked + 1] = each
+  order.record.wait_at = math.min(order.record.wait_at or due, due)
+  change = change + (each.bytes or 0)
 end
 
 -- Remove and return all parked events of an order; the caller adds back those that stay parked.
-function waiting.take_all(o)
-  mark_changed(o)
-  local list = o.r.parked or {}
-  waiting.delta = waiting.delta - waiting.bytes(o.r)
-  o.r.parked, o.r.wait_at = nil, nil
+function waiting.take_all(order)
+  orders.mark_changed(order)
+  local list = order.record.parked or {}
+  change = change - order_record.parked_bytes(order.record)
+  order.record.parked, order.record.wait_at = nil, nil
   return list
 end
 
 -- Parked bytes of all orders; after a recovery they are summed from the index.
 local function total()
-  if not waiting.stored then
+  if not stored_bytes then
     local stored = redis.call('GET', KEYS[1] .. 'waiting_bytes')
     if not stored then
       stored = 0
       local scores = redis.call('ZREVRANGE', KEYS[1] .. 'waiting', 0, -1, 'WITHSCORES')
       for i = 2, #scores, 2 do stored = stored + scores[i] end
     end
-    waiting.stored = tonumber(stored)
+    stored_bytes = tonumber(stored)
   end
-  return waiting.stored + waiting.delta
+  return stored_bytes + change
 end
 
 -- -> a refusal and its reason if there is no room
-local function capacity_refusal(o, bytes)
-  if bytes > limits.waiting_order_bytes_max then
+local function capacity_refusal(order, bytes)
+  if bytes > batch.limits.waiting_order_bytes_max then
     return O.TOO_LARGE, 'an event of ' .. bytes .. ' bytes cannot wait for what it needs'
   end
-  if waiting.bytes(o.r) + bytes > limits.waiting_order_bytes_max then
+  if order_record.parked_bytes(order.record) + bytes > batch.limits.waiting_order_bytes_max then
     return O.TOO_MANY_EVENTS, 'the events that wait for this order take up all the bytes that they may'
   end
-  local is_another = not o.r.parked and redis.call('ZCARD', KEYS[1] .. 'waiting') >= limits.waiting_orders_max
-  if is_another or total() + bytes > limits.waiting_bytes_max then
+  local is_another = not order.record.parked
+    and redis.call('ZCARD', KEYS[1] .. 'waiting') >= batch.limits.waiting_orders_max
+  if is_another or total() + bytes > batch.limits.waiting_bytes_max then
     return O.TOO_MANY_EVENTS, 'the events that wait for their orders take up all the room that they may'
   end
 end
 
--- -> outcome, replayed of the parked event with the id of `cmd`
-function waiting.known(o, cmd)
-  for _, each in ipairs(o.r.parked or {}) do
-    if each.id == cmd.id then
-      if each.fingerprint == cmd.fingerprint then return O.PARKED, true end
+-- -> outcome, replayed of the parked event with the id of `command`
+function waiting.known(order, command)
+  for _, each in ipairs(order.record.parked or {}) do
+    if each.id == command.id then
+      if each.fingerprint == command.fingerprint then return O.PARKED, true end
       return O.CONFLICT
     end
   end
 end
 
--- Park an event with `o`. -> outcome, replayed, nil, why
-function waiting.park(o, cmd)
-  if not cmd.waits_from then
-    local bytes = math.max(EVENT_BYTES_MIN, #cmd.origin[4])
-    local refusal, why = capacity_refusal(o, bytes)
+-- Park an event with its order. -> outcome, replayed, nil, why
+function waiting.park(order, command)
+  if not command.waits_from then
+    local bytes = math.max(EVENT_BYTES_MIN, #command.origin[4])
+    local refusal, why = capacity_refusal(order, bytes)
     if refusal then return refusal, false, nil, why end
-    cmd.bytes, cmd.waits_from, cmd.waits_until = bytes, now, now + limits.park_ms
+    command.bytes, command.waits_from, command.waits_until = bytes, batch.now, batch.now + batch.limits.park_ms
   end
-  add(o, cmd)
+  add(order, command)
   return O.PARKED
 end
 
 -- Refuse a parked event with a dead letter and an alert.
 function waiting.fail(each, outcome, detail)
-  refuse(each, outcome, detail)
+  refusals.add(each, outcome, detail)
   alert_about(each, 'wait_failed')
 end
 
-function waiting.seconds(each) return math.floor((now - (each.waits_from or now)) / 1000) end
+local function seconds(each) return math.floor((batch.now - (each.waits_from or batch.now)) / 1000) end
 
 -- After a change of the order, apply the parked events that now can be, and refuse those that never can. A second pass
 -- is needed because an applied return may make an earlier one impossible; a third would find nothing.
-function waiting.settle(o)
-  if not o.r.parked or o.r.state == 'parked' or o.settling then return end
-  o.settling = true
+function waiting.settle(order)
+  if not order.record.parked or order.record.state == 'parked' or order.settling then return end
+  order.settling = true
   for _ = 1, 2 do
-    for _, each in ipairs(waiting.take_all(o)) do waiting.apply(each) end
+    for _, each in ipairs(waiting.take_all(order)) do require('order_event_dispatch').run(each) end
   end
-  o.settling = nil
+  order.settling = nil
 end
 
-local function end_wait(o, each)
-  if o.r.state == 'parked' then
-    waiting.fail(each, O.UNKNOWN_ORDER, 'it waited ' .. waiting.seconds(each) .. ' s for its order, which did not come')
+local function end_wait(order, each)
+  if order.record.state == 'parked' then
+    waiting.fail(each, O.UNKNOWN_ORDER, 'it waited ' .. seconds(each) .. ' s for its order, which did not come')
   else
     waiting.fail(each, O.MORE_THAN_SHIPPED,
-      'it waited ' .. waiting.seconds(each) .. ' s for a shipment of what it returns, which did not come')
+      'it waited ' .. seconds(each) .. ' s for a shipment of what it returns, which did not come')
   end
 end
 
 -- Alert about long parked events and end those whose time is over. -> whether anything was due
-function waiting.tick(o)
-  local r = o.r
-  local due = r.state == 'parked' and waiting.deadline(r) or r.wait_at
-  if not r.parked or now < (due or 0) then return false end
+function waiting.tick(order)
+  local record = order.record
+  local due = record.state == 'parked' and order_record.deadline(record) or record.wait_at
+  if not record.parked or batch.now < (due or 0) then return false end
   if spent_events >= TICK_EVENTS_MAX or spent_bytes >= TICK_BYTES_MAX then return false end
-  for _, each in ipairs(waiting.take_all(o)) do
-    local is_over = now >= ends_at(o, each)
-    local is_long = not each.told and now >= (each.waits_from or 0) + limits.waiting_alert_ms
+  for _, each in ipairs(waiting.take_all(order)) do
+    local is_over = batch.now >= ends_at(order, each)
+    local is_long = not each.told and batch.now >= (each.waits_from or 0) + batch.limits.waiting_alert_ms
     if is_over then
-      end_wait(o, each)
+      end_wait(order, each)
     else
       if is_long then
         each.told = true
         alert_about(each, 'waiting_for_order')
       end
-      add(o, each)
+      add(order, each)
     end
     if is_over or is_long then
       spent_events, spent_bytes = spent_events + 1, spent_bytes + (each.bytes or #each.origin[4])
     end
   end
-  if r.state == 'parked' then
-    if r.expires_at and now >= r.expires_at then r.expires_at = nil end
-    if not r.parked then
-      o.dropped = true
-      orders[o.id] = false
+  if record.state == 'parked' then
+    if record.expires_at and batch.now >= record.expires_at then record.expires_at = nil end
+    if not record.parked then
+      order.dropped = true
+      orders.known[order.id] = false
     end
   end
   return true
 end
 
--- Add the changes of an order's index entry to `lists`.
-function waiting.index(o, lists)
-  local bytes = o.dropped and 0 or waiting.bytes(o.r)
-  if bytes == (o.was_waiting or 0) then return end
-  if bytes > 0 then
-    lists.add[#lists.add + 1], lists.add[#lists.add + 2] = bytes, o.id
-  else
-    lists.drop[#lists.drop + 1] = o.id
-  end
+-- Note the change of an order's entry in the index.
+function waiting.index(order)
+  local bytes = order.dropped and 0 or order_record.parked_bytes(order.record)
+  if bytes == (order.was_waiting or 0) then return end
+  local list = bytes > 0 and entries.add or entries.drop
+  if bytes > 0 then list[#list + 1] = bytes end
+  list[#list + 1] = order.id
 end
 
--- Must run before the index is written: `total` may read it.
-function waiting.write_total()
-  if waiting.needs_recount then
+-- Let the sum be computed again: a repair changed the index.
+function waiting.forget_sum() must_sum = true end
+
+-- `total` reads the index, so the sum is written before it.
+function waiting.write()
+  if must_sum then
     redis.call('DEL', KEYS[1] .. 'waiting_bytes')
-  elseif waiting.delta ~= 0 then
+  elseif change ~= 0 then
     redis.call('SET', KEYS[1] .. 'waiting_bytes', math.max(0, total()))
   end
+  indexes.write('waiting', entries)
 end
-end
+
+return waiting

@@ -1,37 +1,49 @@
--- The writes of a batch in two steps: `writing.pack` packs each record once and collects the writes, so that the
--- payload is built from the same bytes and its size is known; `writing.run` writes, and nothing is refused after that.
+-- The writes of a batch in two steps: `write.pack` packs each record once and collects the writes, so that the
+-- payload is built from the same bytes and its size is known; `write.run` writes, and nothing is refused after that.
 -- The index `patched` holds the SKUs whose newest change is in the journal as a patch.
+
+local batch = require('batch')
+local chunked = require('chunked')
+local indexes = require('indexes')
+local modes = require('modes')
+local movements = require('movements')
+local order_record = require('order_record')
+local orders = require('orders')
+local registry = require('registry')
+local sku_record = require('sku_record')
+local skus = require('skus')
+local waiting = require('waiting')
+local pack = cmsgpack.pack
+
 local FINAL = {shipped = true, cancelled = true, expired = true, rejected = true}
-local writing = {}
-do
 
 local set, set_size, expiring, gone = {}, 0, {}, {}
-local deadlines, dwells, waits = {add = {}, drop = {}}, {add = {}, drop = {}}, {add = {}, drop = {}}
+local deadlines, dwells = {add = {}, drop = {}}, {add = {}, drop = {}}
 local held, unheld = {}, {} -- by SKU
 local new_skus, patched, whole = {}, {}, {}
 
 -- Indexes: `deadlines`, and per SKU the open orders that hold units of it.
-local function index_order(o)
-  local r = o.r
-  local due = not o.dropped and waiting.deadline(r) or nil
-  if due ~= o.was_due then
+local function index_order(order)
+  local record = order.record
+  local due = not order.dropped and order_record.deadline(record) or nil
+  if due ~= order.was_due then
     local list = due and deadlines.add or deadlines.drop
     if due then list[#list + 1] = due end
-    list[#list + 1] = o.id
+    list[#list + 1] = order.id
   end
-  for _, line in ipairs(r.lines) do
-    local holds, was = line.reserved and true or false, o.was_held[line.sku] or false
+  for _, line in ipairs(record.lines) do
+    local holds, was = line.reserved and true or false, order.was_held[line.sku] or false
     if holds and not was then
       local list = held[line.sku]
       if list then
-        list[#list + 1], list[#list + 2] = r.placed_at, o.id
+        list[#list + 1], list[#list + 2] = record.placed_at, order.id
       else
-        held[line.sku] = {r.placed_at, o.id}
+        held[line.sku] = {record.placed_at, order.id}
       end
     elseif was and not holds then
       local list = unheld[line.sku] or {}
       unheld[line.sku] = list
-      list[#list + 1] = o.id
+      list[#list + 1] = order.id
     end
   end
 end
@@ -42,80 +54,76 @@ local function put(key, packed)
 end
 
 -- Only the keys of final orders have a time to live, for answering repeats; it never ends a hold.
-local function pack_order(o)
-  local key = KEYS[1] .. 'order:' .. o.id
-  if o.dropped then
+local function pack_order(order)
+  local key = KEYS[1] .. 'order:' .. order.id
+  if order.dropped then
     gone[#gone + 1] = key
     return
   end
-  if FINAL[o.r.state] then o.r.ended_at = now end -- retention counts from the newest change
-  o.packed = order_record.pack(o.r)
-  if FINAL[o.r.state] then
-    local kept = o.r.state == 'rejected' and limits.refused_retention_ms or limits.order_retention_ms
-    expiring[#expiring + 1] = {key, o.packed, kept}
+  if FINAL[order.record.state] then order.record.ended_at = batch.now end -- retention counts from the newest change
+  order.packed = order_record.pack(order.record)
+  if FINAL[order.record.state] then
+    local limits = batch.limits
+    local kept = order.record.state == 'rejected' and limits.refused_retention_ms or limits.order_retention_ms
+    expiring[#expiring + 1] = {key, order.packed, kept}
   else
-    put(key, o.packed)
+    put(key, order.packed)
   end
 end
 
-local function pack_sku(s)
-  s.packed = sku_record.pack(s)
-  put(KEYS[1] .. 'sku:' .. s.sku, s.packed)
-  if s.is_new then new_skus[#new_skus + 1], new_skus[#new_skus + 2] = 0, s.sku end
+local function pack_sku(sku)
+  sku.packed = sku_record.pack(sku)
+  put(KEYS[1] .. 'sku:' .. sku.name, sku.packed)
+  if sku.is_new then new_skus[#new_skus + 1], new_skus[#new_skus + 2] = 0, sku.name end
 end
 
-local function pack_movement(m)
-  if not m.changed or m.packed then return end
-  if is_empty(m.r.lines) then m.r.lines = nil end
-  m.packed = pack(m.r)
-  expiring[#expiring + 1] = {KEYS[1] .. 'movement:' .. movement_key(m.warehouse, m.id), m.packed,
-    limits.movement_retention_ms}
+local function pack_movement(movement)
+  if not movement.changed or movement.packed then return end
+  if next(movement.record.lines) == nil then movement.record.lines = nil end
+  movement.packed = pack(movement.record)
+  local key = KEYS[1] .. 'movement:' .. movements.key_of(movement.warehouse, movement.id)
+  expiring[#expiring + 1] = {key, movement.packed, batch.limits.movement_retention_ms}
 end
 
-function writing.pack()
-  for _, o in ipairs(orders_changed) do
-    if not o.replaced then
-      index_order(o)
-      waiting.index(o, waits)
-      pack_order(o)
+local function pack_all()
+  for _, order in ipairs(orders.changed) do
+    if not order.replaced then
+      index_order(order)
+      waiting.index(order)
+      pack_order(order)
     end
   end
-  for _, s in ipairs(sku_order) do pack_sku(s) end
-  for sku, due in pairs(dwells_due) do
+  for _, sku in ipairs(skus.changed) do pack_sku(sku) end
+  for sku_name, due in pairs(modes.dwells_due) do
     if due then
-      dwells.add[#dwells.add + 1], dwells.add[#dwells.add + 2] = due, sku
+      dwells.add[#dwells.add + 1], dwells.add[#dwells.add + 2] = due, sku_name
     else
-      dwells.drop[#dwells.drop + 1] = sku
+      dwells.drop[#dwells.drop + 1] = sku_name
     end
   end
-  for _, m in ipairs(movements_included) do pack_movement(m) end
-  if registry_changed then put(KEYS[1] .. 'registry', packed_registry()) end
+  for _, movement in ipairs(movements.included) do pack_movement(movement) end
+  if registry.changed then put(KEYS[1] .. 'registry', registry.packed()) end
 end
 
-function writing.note_patched(s) patched[#patched + 1], patched[#patched + 2] = 0, s.sku end
-function writing.note_whole(s) whole[#whole + 1] = s.sku end
+local function note_patched(sku) patched[#patched + 1], patched[#patched + 2] = 0, sku.name end
+local function note_whole(sku) whole[#whole + 1] = sku.name end
 
-function writing.index(name, lists)
-  call_many('ZREM', KEYS[1] .. name, lists.drop)
-  call_many('ZADD', KEYS[1] .. name, lists.add)
-end
-
-function writing.run()
+local function run()
   for _, key in ipairs(gone) do redis.call('DEL', key) end
   for _, entry in ipairs(expiring) do redis.call('SET', entry[1], entry[2], 'PX', entry[3]) end
-  call_many('MSET', nil, set)
-  call_many('ZADD', KEYS[1] .. 'skus', new_skus)
-  writing.index('deadlines', deadlines)
-  writing.index('dwells', dwells)
-  waiting.write_total()
-  writing.index('waiting', waits)
-  for sku, ids in pairs(unheld) do call_many('ZREM', KEYS[1] .. 'held:' .. sku, ids) end
-  for sku, ids in pairs(held) do call_many('ZADD', KEYS[1] .. 'held:' .. sku, ids) end
+  chunked.call('MSET', nil, set)
+  chunked.call('ZADD', KEYS[1] .. 'skus', new_skus)
+  indexes.write('deadlines', deadlines)
+  indexes.write('dwells', dwells)
+  waiting.write()
+  for sku_name, ids in pairs(unheld) do chunked.call('ZREM', KEYS[1] .. 'held:' .. sku_name, ids) end
+  for sku_name, ids in pairs(held) do chunked.call('ZADD', KEYS[1] .. 'held:' .. sku_name, ids) end
   -- The key rarely exists: EXISTS costs less than a ZREM of each SKU of each batch.
   if #whole > 0 and redis.call('EXISTS', KEYS[1] .. 'patched') == 1 then
-    call_many('ZREM', KEYS[1] .. 'patched', whole)
+    chunked.call('ZREM', KEYS[1] .. 'patched', whole)
   end
-  call_many('ZADD', KEYS[1] .. 'patched', patched)
+  chunked.call('ZADD', KEYS[1] .. 'patched', patched)
+  for _, write in ipairs(batch.writers) do write() end
 end
 
-end
+return {pack = pack_all, run = run, note_patched = note_patched, note_whole = note_whole}

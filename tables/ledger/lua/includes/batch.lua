@@ -1,0 +1,10 @@
+-- What the commands of a batch share; apply.lua sets the first three.
+return {
+  now = nil, -- the ledger's time, ms
+  number = nil,
+  limits = nil, -- tables/ledger/client.py, LedgerLimits
+  order_id = nil, -- of the command that runs
+  moves = {}, -- movements of on_hand, [[sku, warehouse, at, units], …] (history.lua)
+  repairs = {}, -- {command, made} of each repair (repair.lua)
+  writers = {}, -- functions that write what a module keeps outside the common records, after those
+}
