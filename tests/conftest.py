@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 pytest_plugins = ["tests.harness.servers", "tests.harness.system"]
 
@@ -14,9 +16,42 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+# The folders, and in them the files, whose tests take longest run first: at the end, where several processes share the
+# tests, none of them waits for one that just began a long file.
+FOLDERS = ("faults", "integration", "browser", "protocol", "ledger", "unit")
+LONG_FILES = ("worker", "stalls", "start", "replay", "up", "explain", "backup", "package", "sizes", "rebuild")
+# All files of such a folder share a system.
+SHARING_FOLDERS = ("tests/integration/api",)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of real servers and browsers by their folder."""
+    """Mark the tests of real servers and browsers by their folder, and sort the files."""
     for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        if folder in ("integration", "browser"):
-            item.add_marker(folder)
+        if folder_of(item) in ("integration", "browser"):
+            item.add_marker(folder_of(item))
+    items.sort(key=lambda item: (FOLDERS.index(folder_of(item)), length_rank(item)))
+
+
+class SharedSystems(LoadFileScheduling):
+    """The tests of a file go to one process, and so do those of a folder that shares a system."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        folder = file.rpartition("/")[0]
+        return folder if folder in SHARING_FOLDERS else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedSystems:
+    """For `-n`."""
+    return SharedSystems(config, log)
+
+
+def folder_of(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+def length_rank(item: pytest.Item) -> int:
+    """The place of its file among the long ones, or behind them."""
+    name = item.path.stem.removeprefix("test_")
+    return LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.embedded import EmbeddedKafka
 from tests.browser.chromium import BrowserPage, Chromium
 from tests.harness.api_client import ApiTestClient
-from tests.harness.servers import RedisServer
+from tests.harness.servers import KafkaServer, RedisServer
 from tests.harness.system import RunningSystem, running_system
 
 LIVE = "document.getElementById('connection')?.dataset.state === 'live'"
@@ -33,7 +32,7 @@ def cell(sku: str, channel: str) -> str:
 
 @pytest.fixture(scope="module")
 async def running(
-    kafka: EmbeddedKafka, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
     """A system with two channels and two SKUs."""
     data = tmp_path_factory.mktemp("board") / "data"

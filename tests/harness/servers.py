@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 import warnings
@@ -27,6 +28,8 @@ START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 5.0
 # Logged by Redis and Valkey when the data are loaded.
 ACCEPTING = "Ready to accept connections"
+# The variable with the address of a broker that several processes of pytest share.
+SHARED_KAFKA = "TESTS_KAFKA"
 
 
 class RedisProcess:
@@ -75,11 +78,22 @@ class RedisServer:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class KafkaServer:
+    """A running broker, HOST:PORT."""
+
+    address: str
+
+
 @pytest.fixture(scope="session")
-async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedKafka]:
+async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaServer]:
+    """The broker of `make check`, which its processes share, else one of the session's own."""
+    if shared := os.environ.get(SHARED_KAFKA):
+        yield KafkaServer(shared)
+        return
     folder = tmp_path_factory.mktemp("kafka")
     async with started(EmbeddedKafka(folder, folder / "kafka.log")) as server:
-        yield server
+        yield KafkaServer(server.address)
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,10 @@ from typing import Any
 import psutil
 import pytest
 
-from stocktide.embedded import EmbeddedKafka
 from tests.harness.api_client import ApiTestClient, open_client
 from tests.harness.eventually import eventually
 from tests.harness.process import READY_SECONDS_MAX, CommandResult, StocktideProcess, run_stocktide, started
-from tests.harness.servers import RedisServer
+from tests.harness.servers import KafkaServer, RedisServer
 
 
 class RunningSystem(StocktideProcess):
@@ -144,9 +143,7 @@ SystemFactory = Callable[..., Coroutine[Any, Any, RunningSystem]]
 
 
 @pytest.fixture
-async def system(
-    tmp_path: Path, kafka: EmbeddedKafka, valkey: RedisServer, app_id: str
-) -> AsyncIterator[SystemFactory]:
+async def system(tmp_path: Path, kafka: KafkaServer, valkey: RedisServer, app_id: str) -> AsyncIterator[SystemFactory]:
     """A factory of systems, by default on the session's servers and the folder `tmp_path / "data"`."""
     async with AsyncExitStack() as stack:
 

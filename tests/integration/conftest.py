@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.embedded import EmbeddedKafka
-from tests.harness.servers import RedisServer, new_app_id
+from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 from tests.harness.workers import WorkerGroup, worker_group
 
 
 @pytest.fixture(scope="module")
 async def running(
-    kafka: EmbeddedKafka, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
     """`stocktide up` on the session's servers."""
     data = tmp_path_factory.mktemp("system") / "data"
@@ -24,7 +23,7 @@ async def running(
 
 
 @pytest.fixture
-async def group(kafka: EmbeddedKafka, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[WorkerGroup]:
+async def group(kafka: KafkaServer, valkey: RedisServer, app_id: str, tmp_path: Path) -> AsyncIterator[WorkerGroup]:
     """A group without workers on the session's servers."""
     async with worker_group(kafka.address, valkey.url, app_id, tmp_path) as made:
         yield made

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from stocktide.embedded import EmbeddedKafka
 from stocktide.streams.topics import ALERTS, AUDIT, RESERVATIONS
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.packed import unpack_sku
@@ -17,6 +16,7 @@ from stocktide.tables.ledger.scripts import key_prefix
 from tests.harness.events import order_placed, placed_and_paid
 from tests.harness.eventually import eventually
 from tests.harness.process import CommandResult
+from tests.harness.servers import KafkaServer
 from tests.harness.workers import WAIT_SECONDS_MAX, WorkerGroup
 
 OPENING = 100_000
@@ -36,7 +36,7 @@ async def test_what_was_spoiled_beside_live_traffic_is_found_and_repaired_and_no
     await group.send_orders(*(event for number in range(100) for event in placed_and_paid(f"p{number}")))
     await group.send_orders(order_placed("held", "B", 3), order_placed("refused", "A", OPENING * 9))
     await group.rows_when(RESERVATIONS, lambda rows: len(rows) == 102)
-    sending = asyncio.create_task(group.place_orders(range(3_000), 400))
+    sending = asyncio.create_task(group.place_orders(range(2_000), 200))
     await asyncio.sleep(0.5)
     clean = await audit(group)
     assert clean.status == 0, clean
@@ -88,7 +88,7 @@ async def spoil_row(group: WorkerGroup, order_id: str, **record: Any) -> None:
     await group.write(RESERVATIONS, (order_id, row), to_partition=lambda _: newest.partition)
 
 
-async def test_an_audit_without_redis_fails_with_a_reason(kafka: EmbeddedKafka, app_id: str, tmp_path: Path) -> None:
+async def test_an_audit_without_redis_fails_with_a_reason(kafka: KafkaServer, app_id: str, tmp_path: Path) -> None:
     audited = await WorkerGroup(kafka.address, "redis://127.0.0.1:1/0", app_id, tmp_path).run("audit")
     assert audited.status == 2 and "could not be finished" in audited.err and "127.0.0.1:1" in audited.err, audited
 

@@ -36,7 +36,7 @@ from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.events import Event, stock_received
 from tests.harness.eventually import eventually
 from tests.harness.process import CommandResult, run_stocktide, started
-from tests.harness.servers import RedisProcess, RedisServer
+from tests.harness.servers import KafkaServer, RedisProcess, RedisServer
 from tests.harness.system import running_system
 from tests.harness.trimming import restate_pass_offset, trim
 
@@ -208,7 +208,7 @@ async def restored(kafka: str, redis_url: str, old: BackedUpSystem, folder: Path
 
 
 async def test_answers_before_a_backup_hold_after_a_loss(
-    kafka: EmbeddedKafka, valkey: RedisServer, tmp_path: Path
+    kafka: KafkaServer, valkey: RedisServer, tmp_path: Path
 ) -> None:
     old = await trade_and_back_up(kafka.address, valkey.url, tmp_path)
     log = await restore_and_check(old, tmp_path)
@@ -216,9 +216,7 @@ async def test_answers_before_a_backup_hold_after_a_loss(
 
 
 @pytest.mark.soak
-async def test_an_older_copy_of_redis_is_a_head_start(
-    kafka: EmbeddedKafka, valkey: RedisServer, tmp_path: Path
-) -> None:
+async def test_an_older_copy_of_redis_is_a_head_start(kafka: KafkaServer, valkey: RedisServer, tmp_path: Path) -> None:
     old = await trade_and_back_up(kafka.address, valkey.url, tmp_path, save=True)
     assert old.rdb is not None
     await load(old.rdb, tmp_path / "valkey")

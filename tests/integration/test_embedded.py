@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,11 @@ from stocktide.streams.kafka.admin import TopicsError, admin_client, ensure_topi
 from stocktide.streams.topics import TOPICS
 from tests.harness.eventually import eventually
 from tests.harness.process import started
-from tests.harness.servers import RedisServer
+from tests.harness.servers import KafkaServer, RedisServer
 
 
-async def test_kafka_keeps_its_records_and_its_address_over_a_stop_and_a_crash(tmp_path: Path) -> None:
+async def test_kafka_keeps_its_records_and_its_address_over_a_stop(tmp_path: Path) -> None:
+    # tests/integration/test_up.py has the same with SIGKILL.
     server = EmbeddedKafka(tmp_path / "kafka", tmp_path / "kafka.log")
     await server.start()
     address = server.address
@@ -28,18 +28,11 @@ async def test_kafka_keeps_its_records_and_its_address_over_a_stop_and_a_crash(t
     async with AIOKafkaProducer(bootstrap_servers=address, acks="all") as producer:
         await producer.send_and_wait("keep-journal", b"first")
     await server.stop()
-    await server.start()
-    assert server.address == address
-    async with AIOKafkaProducer(bootstrap_servers=address, acks="all") as producer:
-        await producer.send_and_wait("keep-journal", b"second")
-    server.kill()
-    assert await server.wait() == -signal.SIGKILL
-    await server.start()
-    try:
+    async with started(server):
         assert server.address == address
+        async with AIOKafkaProducer(bootstrap_servers=address, acks="all") as producer:
+            await producer.send_and_wait("keep-journal", b"second")
         assert await _values(address, "keep-journal", 2) == [b"first", b"second"]
-    finally:
-        await server.stop()
 
 
 async def test_valkey_keeps_its_keys_and_its_address_over_a_crash(tmp_path: Path) -> None:
@@ -61,9 +54,7 @@ async def test_valkey_keeps_its_keys_and_its_address_over_a_crash(tmp_path: Path
         await server.stop()
 
 
-async def test_topics_are_created_once_with_safe_settings(
-    kafka: EmbeddedKafka, valkey: RedisServer, app_id: str
-) -> None:
+async def test_topics_are_created_once_with_safe_settings(kafka: KafkaServer, valkey: RedisServer, app_id: str) -> None:
     first = await ensure_topics(kafka.address, app_id, partitions=3)
     second = await ensure_topics(kafka.address, app_id, partitions=3)
     assert [row.topic for row in first] == list(TOPICS)
@@ -85,13 +76,13 @@ async def test_topics_are_created_once_with_safe_settings(
     assert f"all {len(TOPICS)} topics are there" in [finding.what for finding in findings]
 
 
-async def test_another_number_of_partitions_is_refused(kafka: EmbeddedKafka, app_id: str) -> None:
+async def test_another_number_of_partitions_is_refused(kafka: KafkaServer, app_id: str) -> None:
     await ensure_topics(kafka.address, app_id, partitions=2)
     with pytest.raises(TopicsError, match=f"{app_id}-orders has 2 partitions and the settings say 3"):
         await ensure_topics(kafka.address, app_id, partitions=3)
 
 
-async def test_topics_that_are_missing_are_listed_as_missing(kafka: EmbeddedKafka, app_id: str) -> None:
+async def test_topics_that_are_missing_are_listed_as_missing(kafka: KafkaServer, app_id: str) -> None:
     brokers, rows = await inspect_topics(kafka.address, app_id)
     assert brokers == 1
     assert not any(row.exists for row in rows)

@@ -7,18 +7,18 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 
-from stocktide.embedded import EmbeddedKafka
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.kafka.publish import Publisher, make_producer
 from stocktide.streams.kafka.transport import COMPLETE_FETCH_WAIT_MS_MAX, FETCH_WAIT_MS_MAX, limit_long_polls
 from stocktide.streams.topics import CHANNEL_STOCK
+from tests.harness.servers import KafkaServer
 from tests.unit.fakes import FakeMembership
 
 ROW = (b"jd/A", b'{"version":1}')
 
 
 async def test_a_fetch_waits_shortly_while_records_of_another_partition_are_not_read_yet(
-    kafka: EmbeddedKafka, app_id: str
+    kafka: KafkaServer, app_id: str
 ) -> None:
     await ensure_topics(kafka.address, app_id, 2)
     topic, membership = CHANNEL_STOCK.full_name(app_id), FakeMembership()

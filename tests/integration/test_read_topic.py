@@ -6,15 +6,13 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stocktide.embedded import EmbeddedKafka
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.kafka.read_topic import open_consumer, read_topic
 from stocktide.streams.topics import STOCK
+from tests.harness.servers import KafkaServer
 
 
-async def test_a_read_ends_at_the_end_offset_and_the_next_one_continues_there(
-    kafka: EmbeddedKafka, app_id: str
-) -> None:
+async def test_a_read_ends_at_the_end_offset_and_the_next_one_continues_there(kafka: KafkaServer, app_id: str) -> None:
     await ensure_topics(kafka.address, app_id, 2)
     topic = STOCK.full_name(app_id)
     partition = TopicPartition(topic, 1)
@@ -35,6 +33,6 @@ async def test_a_read_ends_at_the_end_offset_and_the_next_one_continues_there(
     assert empty == []
 
 
-async def test_a_missing_topic_is_an_error(kafka: EmbeddedKafka, app_id: str) -> None:
+async def test_a_missing_topic_is_an_error(kafka: KafkaServer, app_id: str) -> None:
     with pytest.raises(KafkaError, match=f"no topic {app_id}-missing"):
-        await open_consumer(kafka.address, f"{app_id}-missing")
+        await open_consumer(kafka.address, f"{app_id}-missing", request_timeout_ms=2_000)

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
+from stocktide.embedded import EmbeddedValkey
 from stocktide.streams.topics import JOURNAL, RESERVATIONS
 from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.ledger.records import SkuRecord
 from tests.harness.events import order_placed, placed_and_paid
 from tests.harness.process import StocktideProcess, started
+from tests.harness.servers import KafkaServer
 from tests.harness.trimming import restate_pass_offset, trim
 from tests.harness.workers import WorkerGroup, worker_group
 
@@ -22,7 +23,7 @@ ORDERS_PLACED = 60
 
 @pytest.fixture
 async def group(
-    kafka: EmbeddedKafka, own_valkey: EmbeddedValkey, app_id: str, tmp_path: Path
+    kafka: KafkaServer, own_valkey: EmbeddedValkey, app_id: str, tmp_path: Path
 ) -> AsyncIterator[WorkerGroup]:
     """Workers on a Valkey that the test may empty, kill and truncate."""
     async with worker_group(kafka.address, own_valkey.url, app_id, tmp_path) as made:

@@ -16,7 +16,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from rich.progress import Progress
 
 import stocktide.ops.backup.backup as backup_module
-from stocktide.embedded import EmbeddedKafka
 from stocktide.ops.backup.archive import (
     ArchivedRecord,
     ArchiveError,
@@ -45,7 +44,7 @@ from stocktide.streams.topics import (
 )
 from stocktide.tables.ledger.scripts import key_prefix
 from tests.harness.api_client import unique_name
-from tests.harness.servers import RedisServer
+from tests.harness.servers import KafkaServer, RedisServer
 from tests.harness.trimming import trim
 
 PARTITIONS = 2
@@ -57,7 +56,7 @@ QUIET = Progress(disable=True)
 Backup = tuple[Path, Manifest]
 
 
-async def new_place(kafka: EmbeddedKafka, valkey: RedisServer) -> Settings:
+async def new_place(kafka: KafkaServer, valkey: RedisServer) -> Settings:
     """An installation with topics and nothing in them."""
     settings = Settings(kafka=kafka.address, redis=valkey.url, app_id=unique_name("from"), partitions=PARTITIONS)
     await ensure_topics(settings.kafka, settings.app_id, PARTITIONS)
@@ -65,13 +64,13 @@ async def new_place(kafka: EmbeddedKafka, valkey: RedisServer) -> Settings:
 
 
 @pytest.fixture
-async def place(kafka: EmbeddedKafka, valkey: RedisServer) -> Settings:
+async def place(kafka: KafkaServer, valkey: RedisServer) -> Settings:
     return await new_place(kafka, valkey)
 
 
 @pytest.fixture(scope="module")
 async def small(
-    kafka: EmbeddedKafka, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Settings, Backup]:
     """An installation with one record in the journal, and its backup."""
     place = await new_place(kafka, valkey)

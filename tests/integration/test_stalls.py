@@ -78,8 +78,17 @@ async def test_a_halted_kafka_is_reported_with_topic_and_reason_until_it_continu
     await eventually(is_written, REPORT_SECONDS_MAX)
 
 
-async def test_a_derivation_that_is_blocked_is_reported_while_orders_are_answered(system: SystemFactory) -> None:
-    running = await system()
+async def test_an_idle_system_stays_ready(running: RunningSystem) -> None:
+    async with running.client() as shop:
+        await shop.receive("A", 100)
+    for _ in range(int(2 * STALL_SECONDS)):
+        assert not await reasons_of(running, "worker") and not await reasons_of(running, "api")
+        await asyncio.sleep(1)
+    doctor = await command(running, "doctor")
+    assert "nothing waits" in doctor.out and "has made no progress" not in doctor.out, doctor
+
+
+async def test_a_derivation_that_is_blocked_is_reported_while_orders_are_answered(running: RunningSystem) -> None:
     journal, reservations = running.ready["topics"]["journal"], running.ready["topics"]["reservations"]
     kafka = running.ready["kafka"]
     async with running.client() as shop:
@@ -107,14 +116,3 @@ async def test_a_derivation_that_is_blocked_is_reported_while_orders_are_answere
         await wait_all_ready(running)
         clean = await command(running, "audit")
         assert clean.status == 0 and "no drift" in clean.out, clean
-
-
-async def test_an_idle_system_stays_ready(system: SystemFactory) -> None:
-    running = await system()
-    async with running.client() as shop:
-        await shop.receive("A", 100)
-    for _ in range(int(2 * STALL_SECONDS)):
-        assert not await reasons_of(running, "worker") and not await reasons_of(running, "api")
-        await asyncio.sleep(1)
-    doctor = await command(running, "doctor")
-    assert "nothing waits" in doctor.out and "has made no progress" not in doctor.out, doctor

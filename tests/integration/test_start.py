@@ -12,11 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stocktide.embedded import EmbeddedKafka
 from stocktide.embedded.valkey import find_valkey
 from tests.harness.eventually import eventually
 from tests.harness.process import alive, started
-from tests.harness.servers import RedisProcess
+from tests.harness.servers import KafkaServer, RedisProcess
 from tests.harness.system import RunningSystem, SystemFactory, running_system
 from tests.harness.workers import WorkerGroup
 
@@ -68,7 +67,7 @@ async def test_an_up_on_an_unusable_redis_ends_and_leaves_nothing(
 
 @pytest.mark.parametrize("name", ["worker", "api"])
 async def test_a_process_on_a_redis_cluster_ends_at_once(
-    name: str, kafka: EmbeddedKafka, app_id: str, tmp_path: Path
+    name: str, kafka: KafkaServer, app_id: str, tmp_path: Path
 ) -> None:
     async with unusable_redis(tmp_path, "--cluster-enabled", "yes") as redis:
         group = WorkerGroup(kafka.address, redis.url, app_id, tmp_path / "data")
@@ -122,5 +121,7 @@ async def test_a_running_system_has_a_run_file_in_its_data_folder_and_removes_it
     run_file = json.loads((running.data / "running.json").read_text())
     for name in ("api", "kafka", "redis", "app_id"):
         assert run_file[name] == running.ready[name]
-    assert await running.stop() == 0
+    parts = running.parts()
+    assert await running.stop(signal.SIGTERM) == 0
     assert "lock" not in files_left(running) and "running.json" not in files_left(running)
+    await eventually(lambda: not alive(parts), END_SECONDS_MAX)

@@ -7,17 +7,16 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
+from stocktide.embedded import EmbeddedValkey
 from stocktide.embedded.ports import pick_free_port
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.scripts import key_prefix
 from tests.harness.api_client import unique_name
-from tests.harness.process import CommandResult, run_stocktide
-from tests.harness.servers import RedisServer
+from tests.harness.process import CommandResult, run_stocktide, started
+from tests.harness.servers import KafkaServer, RedisServer
 from tests.harness.system import RunningSystem, running_system
 
 MARK = "mark-of-the-test"
@@ -51,15 +50,18 @@ async def is_marked(system: RunningSystem) -> bool:
         return bool(await redis.exists(key_prefix(system.app_id) + MARK))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def two(
-    kafka: EmbeddedKafka, valkey: RedisServer, own_valkey: EmbeddedValkey, tmp_path: Path
+    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[TwoSystems]:
-    environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    """The systems; the last test of the module stops them."""
+    folder = tmp_path_factory.mktemp("two")
+    environ = {"XDG_CACHE_HOME": str(folder / "cache")}
     async with AsyncExitStack() as stack:
+        own_valkey = await stack.enter_async_context(started(EmbeddedValkey(folder / "valkey", folder / "valkey.log")))
         systems, skus = [], (unique_name("first"), unique_name("second"))
         for name, redis in (("one", valkey.url), ("two", own_valkey.url)):
-            starting = running_system(tmp_path / name, kafka.address, redis, unique_name(name), environ, wait=False)
+            starting = running_system(folder / name, kafka.address, redis, unique_name(name), environ, wait=False)
             systems.append(await stack.enter_async_context(starting))
         for system, sku in zip(systems, skus, strict=True):
             await system.wait_ready()

@@ -153,7 +153,7 @@ async def test_a_worker_that_is_killed_in_mid_stream_loses_nothing_and_does_noth
 
 async def test_a_second_worker_joins_and_the_first_one_leaves_in_mid_stream(group: WorkerGroup) -> None:
     first = await start_with_stock(group, "w1")
-    sending = asyncio.create_task(group.place_orders(range(2_400), 200))
+    sending = asyncio.create_task(group.place_orders(range(1_600), 150))
     await group.sku_when("A", committed(100))
     second = await group.start("w2")
     await group.sku_when("A", committed(700))
@@ -162,22 +162,22 @@ async def test_a_second_worker_joins_and_the_first_one_leaves_in_mid_stream(grou
     assert await first.metric("stocktide_relay_blessed") + await second.metric("stocktide_relay_blessed") == 1
     assert await first.stop(signal.SIGTERM) == 0, first.log_tail()
     await sending
-    await check_all(group, 2_400)
+    await check_all(group, 1_600)
     assert await second.metric("stocktide_relay_blessed") == 1
 
 
 async def test_a_worker_that_was_stopped_and_wakes_up_late_changes_nothing(group: WorkerGroup) -> None:
     first = await start_with_stock(group, "w1")
     second = await group.start("w2")
-    sending = asyncio.create_task(group.place_orders(range(4_000), 200))
-    await group.sku_when("A", committed(200))
+    sending = asyncio.create_task(group.place_orders(range(2_000), 100))
+    await group.sku_when("A", committed(100))
     owner, other = (first, second) if await first.metric("stocktide_relay_blessed") else (second, first)
     owner.send_signal(signal.SIGSTOP)
     await asyncio.sleep(LONGER_THAN_SESSION_SECONDS)
     assert await other.metric("stocktide_relay_blessed") == 1, other.log_tail()
     owner.send_signal(signal.SIGCONT)
     await sending
-    await check_all(group, 4_000)
+    await check_all(group, 2_000)
     await owner.wait_ready()
 
 

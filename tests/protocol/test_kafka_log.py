@@ -9,18 +9,18 @@ import pytest
 from aiokafka.admin import NewTopic
 
 from stocktide.agents.relay import Relay
-from stocktide.embedded import EmbeddedKafka
 from stocktide.streams.journal.log import KafkaLog, OutOfRange
 from stocktide.streams.journal.record import JournalReader, RecordVerdict, decode_record
 from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.topics import JOURNAL, JOURNAL_RECORD_BYTES_MAX
+from tests.harness.servers import KafkaServer
 from tests.protocol.rig import ProtocolRig, deadline_in, place, receive, wait_until
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def topic(kafka: EmbeddedKafka, app_id: str) -> str:
+async def topic(kafka: KafkaServer, app_id: str) -> str:
     """A journal of one partition."""
     name = JOURNAL.full_name(app_id)
     settings = {"max.message.bytes": str(JOURNAL_RECORD_BYTES_MAX)}
@@ -30,7 +30,7 @@ async def topic(kafka: EmbeddedKafka, app_id: str) -> str:
 
 
 @pytest.fixture
-async def log(kafka: EmbeddedKafka, topic: str) -> AsyncIterator[KafkaLog]:
+async def log(kafka: KafkaServer, topic: str) -> AsyncIterator[KafkaLog]:
     log = KafkaLog(kafka.address, topic)
     yield log
     await log.close()
@@ -84,7 +84,7 @@ async def test_a_reader_wakes_as_soon_as_something_comes(log: KafkaLog) -> None:
 
 
 async def test_callers_are_answered_through_kafka_and_a_second_owner_goes_on(
-    kafka: EmbeddedKafka, topic: str, log: KafkaLog, rig: ProtocolRig
+    kafka: KafkaServer, topic: str, log: KafkaLog, rig: ProtocolRig
 ) -> None:
     first = Relay(log, rig.control, "first", source=rig.rows)
     first.start()

@@ -1,14 +1,20 @@
-"""An error on the command line is a sentence and an exit status, never a traceback."""
+"""An error on the command line is a sentence and an exit status, never a traceback.
+
+What ends before a server is asked runs in this process, as `main()`, where a traceback would be an exception; some
+commands run as processes.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from stocktide.__main__ import main
 from stocktide.embedded.ports import pick_free_port
 from tests.harness.process import CommandResult, run_stocktide
 
@@ -51,8 +57,6 @@ REFUSED: list[tuple[int, str, dict[str, str], str]] = [
     (1, "up", {"LOG_LEVEL": "LOUD"}, "STOCKTIDE_LOG_LEVEL is 'LOUD'"),
     (1, "up", {"APP_ID": "a b"}, "STOCKTIDE_APP_ID is 'a b'"),
     (1, "worker", {"SHARDS": "2"}, "STOCKTIDE_SHARDS is 2: this version runs one shard"),
-    (1, "worker", {"KAFKA": "127.0.0.1:{free}"}, "no Kafka answers at 127.0.0.1:{free}"),
-    (1, "api", {"KAFKA": "127.0.0.1:{free}"}, "no Kafka answers at 127.0.0.1:{free}"),
     (1, "up", {"PRT": "8081"}, "STOCKTIDE_PRT is not a setting of Stocktide: is STOCKTIDE_PORT meant?"),
     (2, "up --port x", {"BANNER": "1"}, "STOCKTIDE_BANNER is not a setting"),
     (2, "up --port 70000", {}, "--port"),
@@ -64,14 +68,35 @@ REFUSED: list[tuple[int, str, dict[str, str], str]] = [
 
 
 @pytest.mark.parametrize(("status", "command", "environ", "message"), REFUSED)
-async def test_what_cannot_be_is_refused_with_its_name(
-    status: int, command: str, environ: dict[str, str], message: str, tmp_path: Path, taken_port: int
+def test_what_cannot_be_is_refused_with_its_name(
+    status: int,
+    command: str,
+    environ: dict[str, str],
+    message: str,
+    tmp_path: Path,
+    taken_port: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").write_text("")
-    named = {"tmp": tmp_path, "taken": taken_port, "free": pick_free_port()}
-    variables = {f"STOCKTIDE_{name}": value.format(**named) for name, value in environ.items()}
-    arguments = command.format(**named).split()
-    assert message.format(**named) in await refused(status, *arguments, environ=variables)
+    named = {"tmp": tmp_path, "taken": taken_port}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    for name in [name for name in os.environ if name.startswith("STOCKTIDE_")]:
+        monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(f"STOCKTIDE_{name}", value)
+    monkeypatch.setattr(sys, "argv", ["stocktide", *command.format(**named).split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
+    assert message.format(**named) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["worker", "api"])
+async def test_a_process_without_a_kafka_is_refused(command: str) -> None:
+    address = f"127.0.0.1:{pick_free_port()}"
+    assert f"no Kafka answers at {address}" in await refused(1, command, environ={"STOCKTIDE_KAFKA": address})
 
 
 async def test_a_start_that_fails_leaves_the_ready_file_of_another_system(tmp_path: Path, taken_port: int) -> None:

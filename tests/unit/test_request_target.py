@@ -93,16 +93,12 @@ async def get(port: int, target: str | bytes, method: bytes = b"GET") -> Answer:
     return await send(port, method + b" " + raw + b" HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
-# Each printable character is in some name.
-PRINTABLE = [
-    chr(number)
-    for number in range(sys.maxunicode + 1)
-    if unicodedata.category(chr(number)) not in ("Cs", "Co", "Cn") and chr(number).isprintable() and number != 0x20
-]
-
-
 async def test_every_printable_character_arrives_in_a_path_and_in_a_query_as_it_was_sent(port: int) -> None:
-    names = ["".join(PRINTABLE[start : start + 128]) for start in range(0, len(PRINTABLE), 128)]
+    every = map(chr, range(sys.maxunicode + 1))
+    printable = [each for each in every if each.isprintable() and unicodedata.category(each) not in ("Cs", "Co", "Cn")]
+    printable.remove(" ")
+    # Each printable character is in some name.
+    names = ["".join(printable[start : start + 128]) for start in range(0, len(printable), 128)]
     async with asyncio.timeout(60):
         for name in names:
             sku = quote(name, safe="")
@@ -227,7 +223,7 @@ async def test_a_refused_request_is_a_problem(
 
 
 async def test_a_body_that_unpacks_to_more_than_is_taken_is_413(port: int) -> None:
-    bomb = gzip.compress(b'{"a":"' + b"x" * 200_000_000 + b'"}')
+    bomb = gzip.compress(b'{"a":"' + b"x" * 200_000_000 + b'"}', compresslevel=1)
     head = POST + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
     answer = await send(port, head + bomb)
     assert (answer.status, answer.code) == (413, "too_large")
