@@ -13,7 +13,7 @@ local registry = require('registry')
 local sku_record = require('sku_record')
 local skus = require('skus')
 local write = require('write')
-local pack = cmsgpack.pack
+local pack, string_headers = cmsgpack.pack, msgpack.string_headers
 
 local FORMAT = 2
 
@@ -61,8 +61,6 @@ local function packed_alerts()
   return msgpack.array(rows)
 end
 
-local GONE = order_record.pack({state = 'parked'}) -- the row after parked events have ended
-
 -- Parked events are rows too: their input is committed, so only the journal can restore them.
 local function order_rows()
   local rows = {}
@@ -70,13 +68,15 @@ local function order_rows()
     if order.replaced or order.in_payload or not (order.packed or order.dropped) then return end
     if order.dropped and orders.known[order.id] then return end -- replaced by a newer one
     order.in_payload, order.row = true, #rows
-    local row = order.dropped and GONE or order.packed
+    local row = order.packed
+    if order.dropped then row = order_record.pack({state = 'parked'}) end -- its parked events have ended
     local is_new = order.changed or order.restated
-    rows[#rows + 1] = MSGPACK.ARRAY_3 .. pack(order.id) .. row .. (is_new and MSGPACK.TRUE or MSGPACK.FALSE)
+    rows[#rows + 1] = MSGPACK.ARRAY_3 .. string_headers[#order.id] .. order.id .. row
+      .. (is_new and MSGPACK.TRUE or MSGPACK.FALSE)
   end
-  for _, order in ipairs(orders.included) do add(order) end
-  for _, order in ipairs(orders.changed) do add(order) end
-  for _, order in ipairs(orders.restated) do add(order) end
+  for i = 1, #orders.included do add(orders.included[i]) end
+  for i = 1, #orders.changed do add(orders.changed[i]) end
+  for i = 1, #orders.restated do add(orders.restated[i]) end
   return rows
 end
 
@@ -170,7 +170,7 @@ local function sku_rows()
   for i, sku in ipairs(skus.changed) do
     if sku.must_be_whole or bytes + #sku.packed <= batch.limits.whole_rows_bytes_max then
       local offers, intervals = offer.packed(sku)
-      local row = MSGPACK.ARRAY_4 .. msgpack.values[sku.name] .. sku.packed .. offers .. intervals
+      local row = MSGPACK.ARRAY_4 .. string_headers[#sku.name] .. sku.name .. sku.packed .. offers .. intervals
       rows[i] = row
       bytes = bytes + #row
       write.note_whole(sku)
