@@ -9,6 +9,8 @@ local orders = require('orders')
 local registry = require('registry')
 local skus = require('skus')
 
+local get, begin, change_at, put_units, finish = skus.get, skus.begin, skus.change_at, orders.put_units, modes.finish
+
 -- Its row holds it twice in JSON and must fit into a record of 4 MiB, with room for later events.
 local ORDER_BYTES_MAX = 1048576
 local LINE_BYTES = 64 -- of a line without its names
@@ -19,14 +21,14 @@ local NONE = {}
 local function end_dwells(order)
   local lines = order.record.lines
   for i = 1, #lines do
-    local sku = skus.get(lines[i].sku)
+    local sku = get(lines[i].sku)
     if sku and modes.dwell_over(sku) then modes.touch(sku, {'dwell', '', sku.name}) end
   end
 end
 
 -- -> 'reserve', draws | 'preorder' | nil, reason
 local function plan_line(command, sku_name, units)
-  local sku = skus.get(sku_name)
+  local sku = get(sku_name)
   if not sku then return nil, O.UNKNOWN_SKU end
   local policy = registry.policy_of(sku, command.channel)
   if command.priority == 'vip' and offer.available_of(sku, policy) >= units then
@@ -48,20 +50,20 @@ local function plan_line(command, sku_name, units)
 end
 
 local function hold_line(order, line, kind, draws, cause)
-  local sku = skus.get(line.sku)
-  skus.begin(sku)
+  local sku = get(line.sku)
+  begin(sku)
   if kind == 'preorder' then
     skus.change(sku, 'preordered', order.record.channel, line.quantity)
     line.preordered, line.state = line.quantity, 'preordered'
   else
     local names = sku.places.names
     for i = 1, #draws, 2 do
-      skus.change_at(sku, draws[i], WAREHOUSE.locked, draws[i + 1])
-      orders.put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
+      change_at(sku, draws[i], WAREHOUSE.locked, draws[i + 1])
+      put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
     end
     line.state = 'reserved'
   end
-  modes.finish(sku, cause)
+  finish(sku, cause)
 end
 
 local function new_order(command)
@@ -91,7 +93,7 @@ local function planned_bytes(lines, kinds, details)
   for i = 1, #lines do
     bytes = bytes + #lines[i].sku + LINE_BYTES
     if kinds[i] == 'reserve' then
-      local names, draws = skus.get(lines[i].sku).places.names, details[i]
+      local names, draws = get(lines[i].sku).places.names, details[i]
       for d = 1, #draws, 2 do bytes = bytes + #names[(draws[d] - WAREHOUSE.first) / WAREHOUSE.size + 1] + 8 end
     end
   end
