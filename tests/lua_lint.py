@@ -16,7 +16,8 @@ from pathlib import Path
 import tree_sitter_lua
 from tree_sitter import Language, Node, Parser
 
-from stocktide.tables.ledger.codes import lua_codes, lua_constants
+from stocktide.tables.ledger.codes import lua_constants
+from stocktide.tables.ledger.scripts import GENERATED
 
 FOLDER = Path(__file__).parents[1] / "tables" / "ledger" / "lua"
 # Lua 5.1 allows 200 in a function. A script that is sent has three more than its file (tables/ledger/scripts.py).
@@ -293,7 +294,7 @@ def lint(folder: Path) -> list[Fault]:
         linted[path] = FileLinter(str(path.relative_to(folder)), path.read_text("utf-8")).result
     modules = {path.stem: result for path, result in linted.items() if path.parent != folder}
     exports = {name: result.exports.keys() for name, result in modules.items()}
-    exports["codes"] = FileLinter("codes", lua_codes()).result.exports.keys()
+    exports |= {name: FileLinter(name, generated()).result.exports.keys() for name, generated in GENERATED.items()}
     faults = [fault for result in linted.values() for fault in result.faults]
     taken = set()
     for result in linted.values():

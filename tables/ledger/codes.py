@@ -1,7 +1,7 @@
 """The codes and positions of packed records, defined once for Python and Lua.
 
-Out: lists of words, the text of the Lua module `codes`, and the constants that `tables/ledger/scripts.py` puts in place
-of their names.
+Out: lists of words, the text of the Lua modules `codes` and `words`, and the constants that `tables/ledger/scripts.py`
+puts in place of their names.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ WAREHOUSE_NUMBERS = ("on_hand", "committed", "locked", "damaged")
 MSGPACK_BYTES = {
     **{f"ARRAY_{size}": 0x90 + size for size in range(16)},
     **{f"STRING_{size}": 0xA0 + size for size in range(32)},
+    "MAP_1": 0x81,
     "ZERO": 0,
     "ONE": 1,
     "TWO": 2,
@@ -80,11 +81,16 @@ def lua_constants() -> dict[str, dict[str, str]]:
 
 
 def lua_codes() -> str:
-    """The Lua module with the codes in both directions."""
+    """The Lua module `codes`: the code of each word."""
     lists = {"state": STATES, "outcome": OUTCOMES, "cause": CAUSES}
-    tables = [_codes(name, words, 1) for name, words in lists.items()]
-    tables += [f"{name}_of = {{{', '.join(repr(str(word)) for word in words)}}}" for name, words in lists.items()]
-    tables.append(_codes("mode", MODES, 0))
+    tables = [*(_codes(name, words, 1) for name, words in lists.items()), _codes("mode", MODES, 0)]
+    return "return {\n  " + ",\n  ".join(tables) + "\n}\n"
+
+
+def lua_words() -> str:
+    """The Lua module `words`: the word of each code."""
+    lists = {"state": STATES, "outcome": OUTCOMES}
+    tables = [f"{name} = {{{', '.join(repr(str(word)) for word in words)}}}" for name, words in lists.items()]
     return "return {\n  " + ",\n  ".join(tables) + "\n}\n"
 
 

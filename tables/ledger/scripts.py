@@ -3,9 +3,9 @@
 In: the name of a file below `lua/`. Out: a callable that runs it on a server. `require('NAME')` gives the table that
 `lua/includes/NAME.lua` returns; a module is loaded at its first use, and once. The head of a file lists what it depends
 on (`local NAME = require('NAME')`), and these have no cycle; inside a function, a module may be required that depends
-on the one that requires it, or that is rarely needed. `codes` is made from `tables/ledger/codes.py`, and the names of
-its constants (`O.RESERVED`, `SKU.version`, `MSGPACK.NIL`) are replaced by their values. Every script gets the shard's
-key prefix as KEYS[1] and derives its other keys from it: all have the same shard tag.
+on the one that requires it, or that is rarely needed. `codes` and `words` are made from `tables/ledger/codes.py`, and
+the names of its constants (`O.RESERVED`, `SKU.version`, `MSGPACK.NIL`) are replaced by their values. Every script gets
+the shard's key prefix as KEYS[1] and derives its other keys from it: all have the same shard tag.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from stocktide.errors import StocktideError
-from stocktide.tables.ledger.codes import lua_codes, lua_constants
+from stocktide.tables.ledger.codes import lua_codes, lua_constants, lua_words
 
 _REQUIRE = re.compile(r"\brequire\('(\w+)'\)")
 _DEPENDENCY = re.compile(r"^local \w+ = require\('(\w+)'\)$", re.MULTILINE)
 _CONSTANT = re.compile(rf"\b({'|'.join(lua_constants())})\.(\w+)\b")
+# Modules that are not files.
+GENERATED = {"codes": lua_codes, "words": lua_words}
 _FOLDER = files("stocktide.tables.ledger") / "lua"
 _REQUIRE_FUNCTION = """\
 local loaders, loaded = {}, {}
@@ -70,7 +72,8 @@ def _add_modules(file: str, text: str, modules: dict[str, str]) -> None:
 
 
 def _module_text(name: str) -> str:
-    return lua_codes() if name == "codes" else (_FOLDER / "includes" / f"{name}.lua").read_text("utf-8")
+    generated = GENERATED.get(name)
+    return generated() if generated else (_FOLDER / "includes" / f"{name}.lua").read_text("utf-8")
 
 
 def _with_constants(text: str) -> str:

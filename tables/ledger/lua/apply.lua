@@ -40,8 +40,8 @@ if not prefetch.run(commands) then
   return redis.error_reply('TOO_LARGE the batch reads more than ' .. prefetch.READ_BYTES_MAX .. ' bytes of records')
 end
 local results, is_due = {}, false
-for i, command in ipairs(commands) do
-  results[i] = dispatch.run(command)
+for i = 1, #commands do
+  results[i] = dispatch.run(commands[i])
   is_due = is_due or results[i].outcome ~= O.NOTHING_DUE
 end
 if not is_due then

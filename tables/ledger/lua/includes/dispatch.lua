@@ -4,9 +4,6 @@ local batch = require('batch')
 local orders = require('orders')
 local refusals = require('refusals')
 
-local ORDER_EVENTS = {pay = true, cancel = true, extend = true, ship = true, take_back = true}
-local MOVEMENTS = {receive = true, adjust = true, count = true, transfer = true}
-
 -- Rule 40, for new commands only: a repeat is answered from the order, whatever its time. -> a result, or nil: go on
 local function refuse_ahead(command)
   if not command.order_id or not refusals.is_ahead(command) then return nil end
@@ -23,8 +20,12 @@ local function run(command)
   if ahead then return ahead end
   batch.order_id = command.order_id
   if kind == 'place' then return require('place_dispatch').run(command) end
-  if ORDER_EVENTS[kind] then return require('order_event_dispatch').run(command) end
-  if MOVEMENTS[kind] then return require('movement_dispatch').run(command) end
+  if kind == 'pay' or kind == 'cancel' or kind == 'extend' or kind == 'ship' or kind == 'take_back' then
+    return require('order_event_dispatch').run(command)
+  end
+  if kind == 'receive' or kind == 'adjust' or kind == 'count' or kind == 'transfer' then
+    return require('movement_dispatch').run(command)
+  end
   if kind == 'tick' then return require('tick').run(command) end
   if kind == 'write_whole' then return require('tick').write_whole(command) end
   if kind == 'continue_counts' then return require('count_parts').step(command) end

@@ -8,6 +8,8 @@ local registry = require('registry')
 local sku_record = require('sku_record')
 local skus = require('skus')
 
+local log, causes, free_at = skus.log, skus.causes, skus.free_at
+
 local dwells_due = {}
 
 -- The channels whose side goes into the patch (includes/payload.lua).
@@ -23,10 +25,10 @@ local FREE_SIGN = {
 
 local function moved_at(sku, at)
   local sum, first = 0, at - WAREHOUSE.first
-  for i = sku.logged_from + 5, skus.log.size, 2 do
-    local counter = skus.log[i]
+  for i = sku.logged_from + 5, log.size, 2 do
+    local counter = log[i]
     if type(counter) == 'number' and counter >= first and counter < first + WAREHOUSE.size then
-      sum = sum + FREE_SIGN[counter - first] * skus.log[i + 1]
+      sum = sum + FREE_SIGN[counter - first] * log[i + 1]
     end
   end
   return sum
@@ -38,7 +40,7 @@ local function available_before(sku, policy)
   local sum = 0
   for _, warehouse in ipairs(policy.warehouses) do
     local at = sku.places.at[warehouse]
-    if at then sum = sum + skus.free_at(sku, at) - moved_at(sku, at) end
+    if at then sum = sum + free_at(sku, at) - moved_at(sku, at) end
   end
   return sum
 end
@@ -162,16 +164,16 @@ local PHYSICAL = {[WAREHOUSE.on_hand] = 'on_hand_negative', [WAREHOUSE.damaged] 
 
 local function report_negative(sku)
   local numbers, reported = sku.numbers, nil
-  for i = sku.logged_from + 5, skus.log.size, 2 do
-    local counter = skus.log[i]
+  for i = sku.logged_from + 5, log.size, 2 do
+    local counter = log[i]
     if type(counter) == 'number' then
       local kind = counter % WAREHOUSE.size
       local at = counter - kind + WAREHOUSE.first
-      if skus.log[i + 1] < 0 and PHYSICAL[kind] and numbers[at + kind] < 0 then
+      if log[i + 1] < 0 and PHYSICAL[kind] and numbers[at + kind] < 0 then
         local warehouse = sku.places.names[(counter - kind) / WAREHOUSE.size + 1]
         alerts.add(PHYSICAL[kind], sku, {warehouse = warehouse, quantity = numbers[at + kind]})
       end
-      if skus.free_at(sku, at) < 0 and moved_at(sku, at) < 0 and not (reported and reported[at]) then
+      if free_at(sku, at) < 0 and moved_at(sku, at) < 0 and not (reported and reported[at]) then
         reported = reported or {}
         reported[at] = true
       end
@@ -180,7 +182,7 @@ local function report_negative(sku)
   if not reported then return end
   for at in pairs(reported) do
     local warehouse = sku.places.names[(at - WAREHOUSE.first) / WAREHOUSE.size + 1]
-    alerts.add('shortfall', sku, {warehouse = warehouse, quantity = -skus.free_at(sku, at)})
+    alerts.add('shortfall', sku, {warehouse = warehouse, quantity = -free_at(sku, at)})
   end
 end
 
@@ -191,11 +193,11 @@ local function finish(sku, cause, waived)
   numbers[SKU.version], numbers[SKU.at] = numbers[SKU.version] + 1, batch.now
   if may_move(sku, waived) then evaluate(sku, waived) end
   if not cause[4] then
-    skus.causes[#skus.causes + 1] = cause
-    cause[4] = #skus.causes - 1
+    cause[4] = #causes
+    causes[cause[4] + 1] = cause
   end
-  skus.log[from + 1], skus.log[from + 2], skus.log[from + 3] = sku.place, numbers[SKU.version], cause[4]
-  skus.log[from + 4] = (skus.log.size - from - 4) / 2
+  log[from + 1], log[from + 2], log[from + 3] = sku.place, numbers[SKU.version], cause[4]
+  log[from + 4] = (log.size - from - 4) / 2
   report_negative(sku)
 end
 

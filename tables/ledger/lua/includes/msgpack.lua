@@ -8,6 +8,13 @@ local values = setmetatable({}, {__index = function(known, value)
   return packed
 end})
 
+-- The header of a string by its size: a string with its header is cheaper than packing it.
+local string_headers = setmetatable({}, {__index = function(known, size)
+  local header = string.sub(cmsgpack.pack(string.rep(' ', size)), 1, -size - 1)
+  known[size] = header
+  return header
+end})
+
 local function array_header(size)
   if size < 16 then return string.char(0x90 + size) end
   if size < 65536 then return string.char(0xdc, math.floor(size / 256), size % 256) end
@@ -18,4 +25,4 @@ end
 -- An array of values that are packed already.
 local function array(parts) return array_header(#parts) .. table.concat(parts) end
 
-return {values = values, array_header = array_header, array = array}
+return {values = values, string_headers = string_headers, array_header = array_header, array = array}

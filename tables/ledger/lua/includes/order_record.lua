@@ -10,17 +10,14 @@
 
 local codes = require('codes')
 local msgpack = require('msgpack')
-local pack = cmsgpack.pack
+local pack, values, string_headers = cmsgpack.pack, msgpack.values, msgpack.string_headers
 
 local order_record = {}
 
 local HEADER = MSGPACK.ARRAY_12 .. MSGPACK.TWO
 local PLACED_ID = 'placed' -- tables/ledger/commands.py, PLACED_ID_DEFAULT
-local STATE, OUTCOME, STATE_OF, OUTCOME_OF = codes.state, codes.outcome, codes.state_of, codes.outcome_of
+local STATE, OUTCOME = codes.state, codes.outcome
 local RARE = {'region', 'purpose', 'event_digests', 'extensions', 'parked', 'wait_at'}
-
--- A value's msgpack, cached: within a batch most values occur often.
-local function word(numbers, value) return msgpack.values[numbers[value] or value] end
 
 local function pack_events(record)
   local events = record.events
@@ -33,13 +30,18 @@ local function pack_events(record)
   return table.concat(parts)
 end
 
+local function pack_warehouses(warehouses)
+  local warehouse, units = next(warehouses)
+  if next(warehouses, warehouse) == nil then return MSGPACK.MAP_1 .. values[warehouse] .. values[units] end
+  return pack(warehouses)
+end
+
 local function pack_line(line)
-  local values = msgpack.values
-  local places, header = '', MSGPACK.ARRAY_9
-  if line.warehouses then places, header = pack(line.warehouses), MSGPACK.ARRAY_10 end
-  return header .. values[line.sku] .. values[line.quantity] .. word(STATE, line.state) .. values[line.reserved or 0]
-    .. values[line.preordered or 0] .. values[line.shipped or 0] .. values[line.returned or 0]
-    .. values[line.cancelled or 0] .. word(OUTCOME, line.reason or '') .. places
+  local state, reason, places, header = line.state, line.reason or '', '', MSGPACK.ARRAY_9
+  if line.warehouses then places, header = pack_warehouses(line.warehouses), MSGPACK.ARRAY_10 end
+  return header .. values[line.sku] .. values[line.quantity] .. values[STATE[state] or state]
+    .. values[line.reserved or 0] .. values[line.preordered or 0] .. values[line.shipped or 0]
+    .. values[line.returned or 0] .. values[line.cancelled or 0] .. values[OUTCOME[reason] or reason] .. places
 end
 
 local function pack_lines(lines)
@@ -50,6 +52,10 @@ local function pack_lines(lines)
 end
 
 local function pack_rest(record)
+  if not (record.region or record.purpose or record.event_digests or record.extensions or record.parked
+    or record.wait_at or record.priority) then
+    return MSGPACK.ZERO
+  end
   local rest
   for i = 1, #RARE do
     local value = record[RARE[i]]
@@ -68,12 +74,13 @@ end
 local function offset_from(at, from) return at and at - from + 1 or 0 end
 
 function order_record.pack(record)
-  local values, placed_at, fingerprint = msgpack.values, record.placed_at or 0, record.fingerprint or ''
-  return HEADER .. word(STATE, record.state) .. values[record.channel or ''] .. values[record.sequence or 0]
+  local placed_at, fingerprint = record.placed_at or 0, record.fingerprint or ''
+  local state, outcome = record.state, record.outcome or ''
+  return HEADER .. values[STATE[state] or state] .. values[record.channel or ''] .. values[record.sequence or 0]
     .. values[placed_at] .. values[offset_from(record.expires_at, placed_at)]
     .. values[offset_from(record.ended_at, placed_at)]
-    .. (#fingerprint == 16 and MSGPACK.STRING_16 .. fingerprint or pack(fingerprint))
-    .. word(OUTCOME, record.outcome or '') .. pack_events(record) .. pack_lines(record.lines or {}) .. pack_rest(record)
+    .. string_headers[#fingerprint] .. fingerprint .. values[OUTCOME[outcome] or outcome] .. pack_events(record)
+    .. pack_lines(record.lines or {}) .. pack_rest(record)
 end
 
 -- When the expiry step must process the order.
@@ -84,18 +91,21 @@ end
 
 -- The bytes of its parked events (waiting.lua).
 function order_record.parked_bytes(record)
+  if not record.parked then return 0 end
   local bytes = 0
-  for _, each in ipairs(record.parked or {}) do bytes = bytes + (each.bytes or 0) end
+  for _, each in ipairs(record.parked) do bytes = bytes + (each.bytes or 0) end
   return bytes
 end
+
+local words -- of codes; records are rarely read in a batch of new orders
 
 local function not_zero(value) return value ~= 0 and value or nil end
 
 local function unpack_line(each)
   return {
-    sku = each[1], quantity = each[2], state = STATE_OF[each[3]] or each[3], reserved = not_zero(each[4]),
+    sku = each[1], quantity = each[2], state = words.state[each[3]] or each[3], reserved = not_zero(each[4]),
     preordered = not_zero(each[5]), shipped = not_zero(each[6]), returned = not_zero(each[7]),
-    cancelled = not_zero(each[8]), reason = OUTCOME_OF[each[9]] or each[9] ~= '' and each[9] or nil,
+    cancelled = not_zero(each[8]), reason = words.outcome[each[9]] or each[9] ~= '' and each[9] or nil,
     warehouses = each[10],
   }
 end
@@ -111,6 +121,7 @@ end
 
 -- -> a record by field names
 function order_record.unpack(packed)
+  words = words or require('words')
   if string.sub(packed, 1, 2) ~= HEADER then
     local record = cmsgpack.unpack(packed)
     if record[1] then error('an order of format ' .. tostring(record[1])) end
@@ -121,11 +132,11 @@ function order_record.unpack(packed)
     = cmsgpack.unpack_limit(packed, 11, 2)
   for i, each in ipairs(lines) do lines[i] = unpack_line(each) end
   local record = rest ~= 0 and rest or {}
-  record.state, record.channel, record.sequence = STATE_OF[state] or state, channel, sequence
+  record.state, record.channel, record.sequence = words.state[state] or state, channel, sequence
   record.placed_at = placed_at
   record.expires_at = expires_in ~= 0 and placed_at + expires_in - 1 or nil
   record.ended_at = ended_in ~= 0 and placed_at + ended_in - 1 or nil
-  record.fingerprint, record.outcome = fingerprint, OUTCOME_OF[outcome] or outcome
+  record.fingerprint, record.outcome = fingerprint, words.outcome[outcome] or outcome
   record.lines, record.events = lines, unpack_events(events, fingerprint)
   return record
 end

@@ -13,7 +13,8 @@ local registry = require('registry')
 local sku_record = require('sku_record')
 local skus = require('skus')
 local write = require('write')
-local pack = cmsgpack.pack
+
+local pack, string_headers, log = cmsgpack.pack, msgpack.string_headers, skus.log
 
 local FORMAT = 2
 
@@ -61,8 +62,6 @@ local function packed_alerts()
   return msgpack.array(rows)
 end
 
-local GONE = order_record.pack({state = 'parked'}) -- the row after parked events have ended
-
 -- Parked events are rows too: their input is committed, so only the journal can restore them.
 local function order_rows()
   local rows = {}
@@ -70,13 +69,15 @@ local function order_rows()
     if order.replaced or order.in_payload or not (order.packed or order.dropped) then return end
     if order.dropped and orders.known[order.id] then return end -- replaced by a newer one
     order.in_payload, order.row = true, #rows
-    local row = order.dropped and GONE or order.packed
+    local row = order.packed
+    if order.dropped then row = order_record.pack({state = 'parked'}) end -- its parked events have ended
     local is_new = order.changed or order.restated
-    rows[#rows + 1] = MSGPACK.ARRAY_3 .. pack(order.id) .. row .. (is_new and MSGPACK.TRUE or MSGPACK.FALSE)
+    rows[#rows + 1] = MSGPACK.ARRAY_3 .. string_headers[#order.id] .. order.id .. row
+      .. (is_new and MSGPACK.TRUE or MSGPACK.FALSE)
   end
-  for _, order in ipairs(orders.included) do add(order) end
-  for _, order in ipairs(orders.changed) do add(order) end
-  for _, order in ipairs(orders.restated) do add(order) end
+  for i = 1, #orders.included do add(orders.included[i]) end
+  for i = 1, #orders.changed do add(orders.changed[i]) end
+  for i = 1, #orders.restated do add(orders.restated[i]) end
   return rows
 end
 
@@ -95,14 +96,14 @@ end
 -- By SKU, the counters in this batch's effects, which get their names: a patch has no list of warehouses.
 local function name_counters(patched)
   local touched, at = {}, 1
-  while at < skus.log.size do
-    local sku, last = skus.changed[skus.log[at] + 1], at + 3 + 2 * skus.log[at + 3]
+  while at < log.size do
+    local sku, last = skus.changed[log[at] + 1], at + 3 + 2 * log[at + 3]
     if patched[sku] then
       local names = touched[sku] or {}
       touched[sku] = names
       for i = at + 4, last, 2 do
-        skus.log[i] = skus.counter_name(sku, skus.log[i])
-        names[skus.log[i]] = true
+        log[i] = skus.counter_name(sku, log[i])
+        names[log[i]] = true
       end
     end
     at = last + 1
@@ -167,10 +168,11 @@ end
 -- only with what the batch changed. A patched SKU is in the rows by its name: effects refer to each by its place.
 local function sku_rows()
   local rows, bytes, patched = {}, 0, nil
-  for i, sku in ipairs(skus.changed) do
+  for i = 1, #skus.changed do
+    local sku = skus.changed[i]
     if sku.must_be_whole or bytes + #sku.packed <= batch.limits.whole_rows_bytes_max then
       local offers, intervals = offer.packed(sku)
-      local row = MSGPACK.ARRAY_4 .. msgpack.values[sku.name] .. sku.packed .. offers .. intervals
+      local row = MSGPACK.ARRAY_4 .. string_headers[#sku.name] .. sku.name .. sku.packed .. offers .. intervals
       rows[i] = row
       bytes = bytes + #row
       write.note_whole(sku)
@@ -192,13 +194,12 @@ end
 -- An outcome's code, doubled, plus 1 for a repeat, plus 128 times the place of its order among the rows plus 1; with a
 -- detail an array of both. Orders without a row are given by their id.
 local function packed_results(results)
-  local list = {}
-  for i, result in ipairs(results) do
-    local code = 2 * codes.outcome[result.outcome] + (result.replayed and 1 or 0)
-    local order = result.order_id and orders.known[result.order_id]
-    local row = order and order.row
-    if row then code = code + 128 * (row + 1) end
-    local id = result.order_id and not row and result.order_id or nil
+  local list, outcomes, known = {}, codes.outcome, orders.known
+  for i = 1, #results do
+    local result = results[i]
+    local code, id = 2 * outcomes[result.outcome] + (result.replayed and 1 or 0), result.order_id
+    local order = id and known[id]
+    if order and order.row then code, id = code + 128 * (order.row + 1), nil end
     if id then
       list[i] = {code, result.detail or '', id}
     else
@@ -211,7 +212,8 @@ end
 -- [kind, id, subject, …]. An order among the rows is given by its place; the id of its placing, which it holds, is 0.
 local function packed_causes()
   local list = {}
-  for i, cause in ipairs(skus.causes) do
+  for i = 1, #skus.causes do
+    local cause = skus.causes[i]
     local kind, id, subject = cause[1], cause[2], cause[3]
     if type(subject) == 'table' then
       if kind == 'place' and subject.record.events[1] == id then id = 0 end
@@ -223,10 +225,10 @@ local function packed_causes()
 end
 
 local function packed_log()
-  local size = skus.log.size
-  skus.log.size = nil -- a field with a name would make it a map
-  local packed = pack(skus.log)
-  skus.log.size = size
+  local size = log.size
+  log.size = nil -- a field with a name would make it a map
+  local packed = pack(log)
+  log.size = size
   return packed
 end
 

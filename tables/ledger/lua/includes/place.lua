@@ -9,15 +9,26 @@ local orders = require('orders')
 local registry = require('registry')
 local skus = require('skus')
 
+local get, begin, change_at, put_units, finish = skus.get, skus.begin, skus.change_at, orders.put_units, modes.finish
+
 -- Its row holds it twice in JSON and must fit into a record of 4 MiB, with room for later events.
 local ORDER_BYTES_MAX = 1048576
 local LINE_BYTES = 64 -- of a line without its names
 
 local NONE = {}
 
+-- End dwells by time before a decision: they stay ended whatever the outcome of the order.
+local function end_dwells(order)
+  local lines = order.record.lines
+  for i = 1, #lines do
+    local sku = get(lines[i].sku)
+    if sku and modes.dwell_over(sku) then modes.touch(sku, {'dwell', '', sku.name}) end
+  end
+end
+
 -- -> 'reserve', draws | 'preorder' | nil, reason
 local function plan_line(command, sku_name, units)
-  local sku = skus.get(sku_name)
+  local sku = get(sku_name)
   if not sku then return nil, O.UNKNOWN_SKU end
   local policy = registry.policy_of(sku, command.channel)
   if command.priority == 'vip' and offer.available_of(sku, policy) >= units then
@@ -39,20 +50,20 @@ local function plan_line(command, sku_name, units)
 end
 
 local function hold_line(order, line, kind, draws, cause)
-  local sku = skus.get(line.sku)
-  skus.begin(sku)
+  local sku = get(line.sku)
+  begin(sku)
   if kind == 'preorder' then
     skus.change(sku, 'preordered', order.record.channel, line.quantity)
     line.preordered, line.state = line.quantity, 'preordered'
   else
     local names = sku.places.names
     for i = 1, #draws, 2 do
-      skus.change_at(sku, draws[i], WAREHOUSE.locked, draws[i + 1])
-      orders.put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
+      change_at(sku, draws[i], WAREHOUSE.locked, draws[i + 1])
+      put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
     end
     line.state = 'reserved'
   end
-  modes.finish(sku, cause)
+  finish(sku, cause)
 end
 
 local function new_order(command)
@@ -66,8 +77,10 @@ local function new_order(command)
     events = {command.id, command.fingerprint},
     priority = command.priority ~= 'standard' and command.priority or nil,
   }
-  for i, line in ipairs(command.lines) do
-    order.record.lines[i] = {
+  local lines = order.record.lines
+  for i = 1, #command.lines do
+    local line = command.lines[i]
+    lines[i] = {
       sku = line[1], quantity = line[2], state = 'rejected', reserved = nil, warehouses = nil, reason = nil,
     }
   end
@@ -75,12 +88,12 @@ local function new_order(command)
 end
 
 -- The approximate size of the order's record if it is held as planned: it may draw on many warehouses with long names.
-local function planned_bytes(order, plans)
+local function planned_bytes(lines, kinds, details)
   local bytes = 0
-  for i, line in ipairs(order.record.lines) do
-    bytes = bytes + #line.sku + LINE_BYTES
-    if plans[i][1] == 'reserve' then
-      local names, draws = skus.get(line.sku).places.names, plans[i][2]
+  for i = 1, #lines do
+    bytes = bytes + #lines[i].sku + LINE_BYTES
+    if kinds[i] == 'reserve' then
+      local names, draws = get(lines[i].sku).places.names, details[i]
       for d = 1, #draws, 2 do bytes = bytes + #names[(draws[d] - WAREHOUSE.first) / WAREHOUSE.size + 1] + 8 end
     end
   end
@@ -89,31 +102,32 @@ end
 
 -- Decide each line and hold the accepted ones. -> the order's outcome
 local function decide(order, command)
-  local plans, first_reason, held, reserved = {}, nil, 0, 0
-  for i, line in ipairs(order.record.lines) do
-    local kind, detail = plan_line(command, line.sku, line.quantity)
-    plans[i] = {kind, detail}
+  local lines, kinds, details = order.record.lines, {}, {}
+  local first_reason, held, reserved = nil, 0, 0
+  for i = 1, #lines do
+    local kind, detail = plan_line(command, lines[i].sku, lines[i].quantity)
+    kinds[i], details[i] = kind or false, detail
     if kind then
       held = held + 1
     else
-      line.reason = detail
+      lines[i].reason = detail
       first_reason = first_reason or detail
     end
   end
   if held == 0 or (first_reason and command.accept ~= 'partial') then return first_reason end
-  if planned_bytes(order, plans) > ORDER_BYTES_MAX then
-    for _, line in ipairs(order.record.lines) do line.reason = O.TOO_LARGE end
+  if planned_bytes(lines, kinds, details) > ORDER_BYTES_MAX then
+    for _, line in ipairs(lines) do line.reason = O.TOO_LARGE end
     return O.TOO_LARGE
   end
   local cause = {'place', command.id, order, nil}
-  for i, line in ipairs(order.record.lines) do
-    if plans[i][1] then
-      hold_line(order, line, plans[i][1], plans[i][2], cause)
-      if plans[i][1] == 'reserve' then reserved = reserved + 1 end
+  for i = 1, #lines do
+    if kinds[i] then
+      hold_line(order, lines[i], kinds[i], details[i], cause)
+      if kinds[i] == 'reserve' then reserved = reserved + 1 end
     end
   end
   order.record.state, order.record.expires_at = 'reserved', batch.now + (command.hold_ms or 900000)
   return first_reason and O.PARTIAL or (reserved > 0 and O.RESERVED or O.PREORDERED)
 end
 
-return {new_order = new_order, decide = decide}
+return {end_dwells = end_dwells, new_order = new_order, decide = decide}

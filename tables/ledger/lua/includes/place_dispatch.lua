@@ -4,9 +4,6 @@ local orders = require('orders')
 local place = require('place')
 local refusals = require('refusals')
 local registry = require('registry')
-local release = require('release')
-local supersede = require('supersede')
-local waiting = require('waiting')
 
 -- Rejections that also become dead letters, because the order's row does not give the reason.
 local DEAD_LETTER_DETAILS = {
@@ -21,7 +18,7 @@ local function run(command)
   local order = orders.get(command.order_id)
   local result = {order_id = command.order_id, outcome = nil}
   if orders.is_placed(order) then
-    release.expire_if_due(order)
+    require('release').expire_if_due(order)
     orders.include(order)
     local known = orders.event_of(order, command)
     if order.record.fingerprint ~= command.fingerprint or (known and known ~= command.fingerprint) then
@@ -43,14 +40,16 @@ local function run(command)
   local fresh = place.new_order(command)
   local early
   if order then
-    early = waiting.take_all(order)
+    early = require('waiting').take_all(order)
     fresh.was_due, fresh.was_waiting, order.replaced = order.was_due, order.was_waiting, true
   end
   orders.known[command.order_id] = fresh
   orders.changed[#orders.changed + 1] = fresh
   orders.include(fresh)
-  fresh.record.outcome = supersede.decide(fresh, command)
-  result.outcome = fresh.record.outcome
+  place.end_dwells(fresh)
+  local decide = command.supersedes and require('supersede').decide or place.decide
+  result.outcome = decide(fresh, command)
+  fresh.record.outcome = result.outcome
   local detail = DEAD_LETTER_DETAILS[result.outcome]
   if detail then refusals.add(command, result.outcome, detail) end
   if early then

@@ -9,30 +9,37 @@ local READ_BYTES_MAX = 8388608
 local READ_KEYS = 128 -- per MGET: the limit is checked after each
 local fetching = {bytes = 0, bytes_max = math.huge}
 
--- -> false if the batch has read more than `fetching.bytes_max`
-local function fetch(prefix, names, known, open)
-  local keys, wanted, count = {}, {}, 0
-  prefix = KEYS[1] .. prefix
-  for _, name in ipairs(names) do
-    if known[name] == nil then
-      count = count + 1
-      wanted[count], keys[count] = name, prefix .. name
-    end
+-- Add a name to those that are to be read, unless its record is in memory or to be read already.
+local function want(names, known, name)
+  if known[name] == nil then
+    known[name] = false
+    names[#names + 1] = name
   end
+end
+
+-- -> false if the batch has read more than `fetching.bytes_max`
+local function read(prefix, names, open)
+  local keys, count = {}, #names
+  prefix = KEYS[1] .. prefix
+  for i = 1, count do keys[i] = prefix .. names[i] end
   for from = 1, count, READ_KEYS do
     local values = redis.call('MGET', unpack(keys, from, math.min(from + READ_KEYS - 1, count)))
-    for i, packed in ipairs(values) do
-      local name = wanted[from + i - 1]
+    for i = 1, #values do
+      local packed = values[i]
       if packed then
         fetching.bytes = fetching.bytes + #packed
-        open(name, packed)
-      else
-        known[name] = false
+        open(names[from + i - 1], packed)
       end
     end
     if fetching.bytes > fetching.bytes_max then return false end
   end
   return true
+end
+
+local function fetch(prefix, names, known, open)
+  local wanted = {}
+  for i = 1, #names do want(wanted, known, names[i]) end
+  return read(prefix, wanted, open)
 end
 
 local function orders_named(ids) return fetch('order:', ids, orders.known, orders.open) end
@@ -51,34 +58,22 @@ end
 -- -> false if the batch must be divided
 local function run(commands)
   fetching.bytes_max = #commands > 1 and READ_BYTES_MAX or math.huge
-  local ids, seen, names, named_skus = {}, {}, {}, {}
-  local function want(id)
-    if id and not seen[id] then
-      seen[id] = true
-      ids[#ids + 1] = id
-    end
+  local ids, names, known_orders, known_skus = {}, {}, orders.known, skus.known
+  for i = 1, #commands do
+    local command = commands[i]
+    if command.order_id then want(ids, known_orders, command.order_id) end
+    if command.supersedes then want(ids, known_orders, command.supersedes) end
+    local lines = command.lines or {}
+    for k = 1, #lines do want(names, known_skus, lines[k][1]) end
   end
-  local function want_sku(sku_name)
-    if not named_skus[sku_name] then
-      named_skus[sku_name] = true
-      names[#names + 1] = sku_name
-    end
-  end
-  for _, command in ipairs(commands) do
-    want(command.order_id)
-    want(command.supersedes)
-    if command.lines then
-      for _, line in ipairs(command.lines) do want_sku(line[1]) end
-    end
-  end
-  if not orders_named(ids) then return false end
-  for _, id in ipairs(ids) do
-    local order = orders.known[id]
+  if not read('order:', ids, orders.open) then return false end
+  for i = 1, #ids do
+    local order = known_orders[ids[i]]
     if order then
-      for _, line in ipairs(order.record.lines) do want_sku(line.sku) end
+      for _, line in ipairs(order.record.lines) do want(names, known_skus, line.sku) end
     end
   end
-  local is_within = skus_named(names)
+  local is_within = read('sku:', names, skus.open)
   fetching.bytes_max = math.huge
   return is_within
 end

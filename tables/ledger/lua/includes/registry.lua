@@ -71,7 +71,7 @@ function registry.merged(channel_level, sku_level)
 end
 
 local channel_policies = {}
-local default_policy = registry.merged()
+local default_policy -- once it is needed
 
 -- The policy in force for a channel and SKU. An unknown channel has the defaults.
 function registry.policy_of(sku, channel)
@@ -89,6 +89,7 @@ function registry.policy_of(sku, channel)
   local policy = channel_policies[channel]
   if not policy then
     local known = registry.channels[channel]
+    default_policy = default_policy or registry.merged()
     policy = known and known.policy and registry.merged(known.policy) or default_policy
     channel_policies[channel] = policy
   end

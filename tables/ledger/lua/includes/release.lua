@@ -5,7 +5,6 @@ local batch = require('batch')
 local modes = require('modes')
 local orders = require('orders')
 local skus = require('skus')
-local waiting = require('waiting')
 
 local function release_line(order, line, kind, cause)
   if not line.reserved and not line.preordered then return 0 end
@@ -40,7 +39,7 @@ end
 local function expire_if_due(order)
   if order.record.state == 'reserved' and batch.now >= order.record.expires_at then
     expire(order)
-    waiting.settle(order)
+    require('waiting').settle(order)
   end
 end
 

@@ -101,7 +101,8 @@ local function change_at(sku, at, kind, units)
   elseif kind ~= WAREHOUSE.damaged then
     sku.sum = sku.sum - units
   end
-  log_delta(at - WAREHOUSE.first + kind, units)
+  local size = log.size
+  log[size + 1], log[size + 2], log.size = at - WAREHOUSE.first + kind, units, size + 2
 end
 
 local OFFSETS = {

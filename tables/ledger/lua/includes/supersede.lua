@@ -49,17 +49,8 @@ local function superseded(command)
   return nil, old.record.state == 'reserved' and old or nil
 end
 
--- End dwells by time first: they stay ended whatever the outcome of the order.
-local function end_dwells(order)
-  for _, line in ipairs(order.record.lines) do
-    local sku = skus.get(line.sku)
-    if sku and modes.dwell_over(sku) then modes.touch(sku, {'dwell', '', line.sku}) end
-  end
-end
-
 -- Decide the new order with the old hold's units available. -> outcome
 local function decide(order, command)
-  end_dwells(order)
   local refusal, old = superseded(command)
   if refusal then
     for _, line in ipairs(order.record.lines) do line.reason = refusal end

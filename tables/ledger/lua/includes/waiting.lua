@@ -174,7 +174,7 @@ end
 function waiting.forget_sum() must_sum = true end
 
 -- `total` reads the index, so the sum is written before it.
-function waiting.write()
+batch.writers[#batch.writers + 1] = function()
   if must_sum then
     redis.call('DEL', KEYS[1] .. 'waiting_bytes')
   elseif change ~= 0 then

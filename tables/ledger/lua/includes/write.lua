@@ -12,7 +12,6 @@ local orders = require('orders')
 local registry = require('registry')
 local sku_record = require('sku_record')
 local skus = require('skus')
-local waiting = require('waiting')
 local pack = cmsgpack.pack
 
 local FINAL = {shipped = true, cancelled = true, expired = true, rejected = true}
@@ -31,7 +30,8 @@ local function index_order(order)
     if due then list[#list + 1] = due end
     list[#list + 1] = order.id
   end
-  for _, line in ipairs(record.lines) do
+  for i = 1, #record.lines do
+    local line = record.lines[i]
     local holds, was = line.reserved and true or false, order.was_held[line.sku] or false
     if holds and not was then
       local list = held[line.sku]
@@ -86,14 +86,15 @@ local function pack_movement(movement)
 end
 
 local function pack_all()
-  for _, order in ipairs(orders.changed) do
+  for i = 1, #orders.changed do
+    local order = orders.changed[i]
     if not order.replaced then
       index_order(order)
-      waiting.index(order)
+      if order.record.parked or (order.was_waiting or 0) ~= 0 then require('waiting').index(order) end
       pack_order(order)
     end
   end
-  for _, sku in ipairs(skus.changed) do pack_sku(sku) end
+  for i = 1, #skus.changed do pack_sku(skus.changed[i]) end
   for sku_name, due in pairs(modes.dwells_due) do
     if due then
       dwells.add[#dwells.add + 1], dwells.add[#dwells.add + 2] = due, sku_name
@@ -115,7 +116,6 @@ local function run()
   chunked.call('ZADD', KEYS[1] .. 'skus', new_skus)
   indexes.write('deadlines', deadlines)
   indexes.write('dwells', dwells)
-  waiting.write()
   for sku_name, ids in pairs(unheld) do chunked.call('ZREM', KEYS[1] .. 'held:' .. sku_name, ids) end
   for sku_name, ids in pairs(held) do chunked.call('ZADD', KEYS[1] .. 'held:' .. sku_name, ids) end
   -- The key rarely exists: EXISTS costs less than a ZREM of each SKU of each batch.
