@@ -41,7 +41,7 @@ end
 
 -- `damages` moves units between on_hand and damaged; `scrapped` lowers damaged; other reasons change on_hand.
 function adjust(cmd, cause, sku, n)
-  local s, w = get_sku(sku), cmd.warehouse
+  local s, w = known_sku(sku), cmd.warehouse
   ensure_warehouse(s, w)
   local was, was_damaged = count_of(s, 'on_hand', w), count_of(s, 'damaged', w)
   local moved = true

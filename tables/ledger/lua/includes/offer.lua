@@ -12,6 +12,7 @@ end
 
 local function best_of(s, p)
   local best = 0
+  if s.totals and not p.warehouses then return math.max(0, free_at(s, sku_record.best(s))) end
   for _, w in ipairs(p.warehouses or s.places.names) do
     local free = free_of(s, w)
     if free and free > best then best = free end

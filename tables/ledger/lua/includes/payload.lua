@@ -123,15 +123,22 @@ local KIND_OF = setmetatable({}, {__index = function(kinds, name)
   return kind
 end})
 
+local SUMS = {'on_hand@', 'committed@', 'locked@', 'damaged@'} -- in the order of WAREHOUSE
+
 -- A SKU's changed fields, new values (tables/ledger/records.py, SkuPatch); `rest`: sums of the other counters.
 local function patch_of(s, touched, used)
-  local counters, rest, all = {}, {}, sku_record.counters_of(s)
-  for name in pairs(touched) do counters[name] = all[name] or 0 end
-  for name, value in pairs(all) do
-    if not touched[name] then
-      local kind = KIND_OF[name]
-      rest[kind] = (rest[kind] or 0) + value
-    end
+  local counters, rest = {}, {}
+  for name in pairs(touched) do
+    local value, index = sku_record.counter(s, name)
+    counters[name] = value
+    if index then rest[KIND_OF[name]] = (rest[KIND_OF[name]] or 0) - value end
+  end
+  for i, value in ipairs(sku_record.sums(s)) do rest[SUMS[i]] = (rest[SUMS[i]] or 0) + value end
+  for name, value in pairs(s.counters or {}) do
+    if not touched[name] then rest[KIND_OF[name]] = (rest[KIND_OF[name]] or 0) + value end
+  end
+  for kind, value in pairs(rest) do
+    if value == 0 then rest[kind] = nil end
   end
   local marks = s.new_marks or {counted = {}, floors = {}}
   return '\154' .. pack(s.sku) .. pack(s.r[SKU.version]) .. pack(s.r[SKU.at]) .. pack(counters) .. pack(s.added or {})
@@ -147,12 +154,13 @@ local function packed_channels()
   return pack(channels) .. pack(intervals)
 end
 
--- Whole rows up to the limit, patches beyond it: a whole row grows with the number of warehouses and channels, a patch
--- only with what the batch changed. A patched SKU is in the rows by its name: effects refer to each by its place.
+-- Whole rows up to the limit, patches beyond it and of a SKU in many warehouses: a whole row grows with the number of
+-- warehouses and channels, a patch only with what the batch changed. A patched SKU is in the rows by its name: effects
+-- refer to each by its place.
 local function sku_rows()
   local rows, bytes, patched = {}, 0, nil
   for i, s in ipairs(sku_order) do
-    if s.must_be_whole or bytes + #s.packed <= limits.whole_rows_bytes_max then
+    if s.packed and (s.must_be_whole or bytes + #s.packed <= limits.whole_rows_bytes_max) then
       local codes, intervals = packed_offers(s)
       local row = '\148' .. packed_values[s.sku] .. s.packed .. codes .. intervals
       rows[i] = row

@@ -65,7 +65,8 @@ function prefetch(commands)
   for _, cmd in ipairs(commands) do
     want(cmd.order_id)
     want(cmd.supersedes)
-    if cmd.lines then
+    local is_in_steps = cmd.warehouse and (cmd.parts or #cmd.lines > limits.lines_per_step)
+    if cmd.lines and not is_in_steps then
       for _, line in ipairs(cmd.lines) do want_sku(line[1]) end
     end
   end

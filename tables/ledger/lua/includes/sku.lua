@@ -52,10 +52,7 @@ function ensure_warehouse(s, w)
 end
 
 -- The units free at a warehouse, given the index of its first number.
-function free_at(s, at)
-  local r = s.r
-  return r[at + WAREHOUSE.on_hand] - r[at + WAREHOUSE.committed] - r[at + WAREHOUSE.locked]
-end
+function free_at(s, at) return sku_record.free_at(s.r, at) end
 
 -- -> nil if the SKU was never there
 function free_of(s, w)
@@ -99,6 +96,8 @@ function change_at(s, at, kind, n)
   elseif kind ~= WAREHOUSE.damaged then
     s.sum = s.sum - n
   end
+  local totals = s.totals
+  if totals then totals[kind + 1] = totals[kind + 1] + n end
   log_delta(at - WAREHOUSE.first + kind, n)
 end
 
@@ -111,7 +110,7 @@ function change(s, kind, where, n)
   local offset = OFFSETS[kind]
   if offset then return change_at(s, s.places.at[where], offset, n) end
   local counter = kind .. '@' .. where
-  s.counters = s.counters or {}
+  s.counters, s.named_changed = s.counters or {}, true
   local value = (s.counters[counter] or 0) + n
   s.counters[counter] = value ~= 0 and value or nil
   log_delta(counter, n)

@@ -3,7 +3,7 @@
 local decide_superseding
 do
 
-local RESTORED = {'r', 'places', 'owns_places', 'sum', 'width', 'counters', 'modes', 'policies'}
+local RESTORED = {'r', 'places', 'totals', 'sum', 'width', 'counters', 'modes', 'policies'}
 
 local function copy(record) return unpack_all(pack(record)) end
 
@@ -24,6 +24,7 @@ local function roll_back(saved)
     local s = entry[1]
     local again = sku_record.read(s.sku, entry[2])
     for _, field in ipairs(RESTORED) do s[field] = again[field] end
+    s.stored = nil -- `r` no longer tells what differs from the record in Redis
     s.waits, dwells_due[s.sku] = entry[3], entry[4]
   end
   for i = #alerts, saved.alerts + 1, -1 do alerts[i] = nil end

@@ -9,6 +9,8 @@ local set, set_size, expiring, gone = {}, 0, {}, {}
 local deadlines, dwells, waits = {add = {}, drop = {}}, {add = {}, drop = {}}, {add = {}, drop = {}}
 local held, unheld = {}, {} -- by SKU
 local new_skus, patched, whole = {}, {}, {}
+local changed = {} -- {key, offset, bytes}
+local wide_bytes = 0 -- of whole rows of SKUs in many warehouses
 
 -- Indexes: `deadlines`, and per SKU the open orders that hold units of it.
 local function index_order(o)
@@ -59,8 +61,22 @@ local function pack_order(o)
 end
 
 local function pack_sku(s)
-  s.packed = sku_record.pack(s)
-  put(KEYS[1] .. 'sku:' .. s.sku, s.packed)
+  local key = KEYS[1] .. 'sku:' .. s.sku
+  if s.stored and not (s.logged_from or s.carried) then
+    s.packed = s.stored -- restated
+    return
+  end
+  local is_patched = s.stored and not s.must_be_whole and wide_bytes + #s.stored > limits.wide_rows_bytes_max
+  local list = is_patched and sku_record.changes(s)
+  if list then
+    for i = 1, #list, 2 do changed[#changed + 1] = {key, list[i], list[i + 1]} end
+    return
+  end
+  local packed = sku_record.pack(s)
+  put(key, packed)
+  if is_patched then return end
+  s.packed = packed
+  if s.totals then wide_bytes = wide_bytes + #packed end
   if s.is_new then new_skus[#new_skus + 1], new_skus[#new_skus + 2] = 0, s.sku end
 end
 
@@ -104,6 +120,7 @@ function writing.run()
   for _, key in ipairs(gone) do redis.call('DEL', key) end
   for _, entry in ipairs(expiring) do redis.call('SET', entry[1], entry[2], 'PX', entry[3]) end
   call_many('MSET', nil, set)
+  for _, entry in ipairs(changed) do redis.call('SETRANGE', entry[1], entry[2], entry[3]) end
   call_many('ZADD', KEYS[1] .. 'skus', new_skus)
   writing.index('deadlines', deadlines)
   writing.index('dwells', dwells)
