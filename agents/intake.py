@@ -34,16 +34,16 @@ from stocktide.streams.contract.events import (
 )
 from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.transport import Chunk
-from stocktide.tables.ledger.client import TooLarge
-from stocktide.tables.ledger.commands import Command, Origin, make_command
+from stocktide.tables.ledger.client import LedgerLimits, TooLarge
+from stocktide.tables.ledger.commands import Adjust, Command, Count, Origin, Receive, Transfer, make_command
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.submission import Submitter, Undecidable
 
 logger = logging.getLogger(__name__)
 
-# Per Lua call: a few ms, at 10 to 20 µs per order.
+# Per Lua call: a few ms, at 10 to 20 µs per order. A movement of more lines takes several calls.
 COMMANDS_MAX = 256
-LINES_MAX = 1_000
+LINES_MAX = LedgerLimits().lines_per_step
 # Of the raw events that the commands carry: a tenth of the limit of a journal record.
 PIECE_BYTES_MAX = 1024 * 1024
 # Concurrent pieces of one chunk: they keep Redis and the relay busy while one waits for its settlement.
@@ -75,6 +75,8 @@ class Intake:
                 await slots.acquire()
                 task = tasks.create_task(self._submit_piece(piece, dead_letters, turn))
                 task.add_done_callback(lambda _: slots.release())
+                if is_in_steps(piece):
+                    await asyncio.wait((task,))  # nothing may overtake its later steps
         if dead_letters:
             self._metrics.dead_letters.inc(len(dead_letters))
             await self._publisher.publish(self._dead_letters, dead_letters, epoch)
@@ -86,6 +88,8 @@ class Intake:
         to the command that causes it."""
         try:
             answer = await self._submitter.answer(piece, None, turn)
+            while answer.results[-1].outcome == Outcome.APPLYING:
+                answer = await self._submitter.answer(piece, None, turn)
         except (TooLarge, Undecidable) as error:
             if len(piece) > 1:
                 middle = len(piece) // 2
@@ -145,6 +149,11 @@ def split_commands(commands: Iterator[Command]) -> Iterator[list[Command]]:
         size += raw
     if piece:
         yield piece
+
+
+def is_in_steps(piece: list[Command]) -> bool:
+    """Whether a piece is a movement that the ledger applies in several calls."""
+    return isinstance(piece[0], Receive | Adjust | Count | Transfer) and len(piece[0].lines) > LINES_MAX
 
 
 def _raw_size(command: Command) -> int:

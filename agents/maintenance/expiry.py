@@ -1,7 +1,8 @@
 """The timer of the ledger: ends holds and dwells that are due, and continues sweeps and counts.
 
 In: time. Out: `Tick`, `Sweep`, `ContinueCounts` and `WriteWhole`, submitted every `tick_ms`; the first three are
-repeated at once while something is due. Any number of workers may run it: each step is atomic and idempotent.
+repeated at once while something is due, the last one follows a tick that says that SKUs are patched. Any number of
+workers may run it: each step is atomic and idempotent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from stocktide.agents.metrics import WorkerMetrics
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Command, ContinueCounts, Restate, Sweep, Tick, WriteWhole
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.records import DecisionHead
+from stocktide.tables.ledger.records import DecisionHead, Result
 from stocktide.tables.ledger.submission import Submitter, Undecidable, Unsettled
 from stocktide.tables.settlement.stalls import StepStatus
 
@@ -27,11 +28,11 @@ ORDERS_MAX = 100
 SKUS_MAX = 200
 # Per step of a count, a batch of its own: each SKU costs as much as an order.
 COUNTED_SKUS_MAX = 100
-# After a step of whole rows that took t seconds, wait WHOLE_REST_FACTOR x t: several changes of a SKU then share one
-# row, and other callers get most of Redis's time.
+# After a step of n whole rows that took t seconds, wait WHOLE_REST_FACTOR x t: several changes of a SKU then share one
+# row, and other callers get most of Redis's time. At least WHOLE_ROW_SECONDS x n: as JSON, a row of 400 warehouses has
+# 50 KB and takes a millisecond.
 WHOLE_REST_FACTOR = 4
-# The least wait: a step is up to 1 MiB, and its rows are ten times as much JSON.
-WHOLE_REST_SECONDS_MIN = 0.5
+WHOLE_ROW_SECONDS = 0.005
 # After this time a step is abandoned; the next one covers it.
 DEADLINE_SECONDS = 30.0
 
@@ -42,35 +43,40 @@ async def run_expiry(submitter: Submitter, metrics: WorkerMetrics, tick_ms: int,
     loop, whole_at = asyncio.get_running_loop(), 0.0
     while True:
         await asyncio.sleep(tick_ms / 1000)
-        while await run_step(submitter, metrics, tick, steps):
+        while is_due(ticked := await run_step(submitter, metrics, tick, steps)):
             pass
-        while await run_step(submitter, metrics, (ContinueCounts(skus_max=COUNTED_SKUS_MAX),), steps):
+        while is_due(await run_step(submitter, metrics, (ContinueCounts(skus_max=COUNTED_SKUS_MAX),), steps)):
             await run_step(submitter, metrics, tick, steps)
-        if (began := loop.time()) >= whole_at:
-            await run_step(submitter, metrics, (WriteWhole(skus_max=SKUS_MAX),), steps)
-            whole_at = loop.time() + max(WHOLE_REST_SECONDS_MIN, WHOLE_REST_FACTOR * (loop.time() - began))
+        if ticked and ticked[0].detail == "patched" and (began := loop.time()) >= whole_at:
+            written = await run_step(submitter, metrics, (WriteWhole(skus_max=SKUS_MAX),), steps)
+            rows = int(written[0].detail or 0) if written else 0
+            whole_at = loop.time() + max(WHOLE_ROW_SECONDS * rows, WHOLE_REST_FACTOR * (loop.time() - began))
+
+
+def is_due(results: tuple[Result, ...]) -> bool:
+    """Whether a step did anything, so that more may be due."""
+    return any(result.outcome != Outcome.NOTHING_DUE for result in results)
 
 
 async def run_step(
     submitter: Submitter, metrics: WorkerMetrics, commands: tuple[Command, ...], steps: StepStatus
-) -> bool:
-    """Run one step; returns whether anything was due, so that more may be."""
+) -> tuple[Result, ...]:
+    """Run one step; returns its results, none if it failed."""
     deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
     try:
         decision = await _decide(submitter, commands, deadline)
     except Unsettled as error:
         steps.failed(error)
         logger.warning("the expiry step waits: %s", error)
-        return False
+        return ()
     except (Undecidable, TooLarge) as error:
         steps.failed(error)
         logger.error("the expiry step fails: %s", error)
-        return False
+        return ()
     steps.did()
-    due = any(result.outcome != Outcome.NOTHING_DUE for result in decision.results)
-    if due:
+    if is_due(decision.results):
         metrics.count(decision)
-    return due
+    return decision.results
 
 
 async def _decide(submitter: Submitter, commands: tuple[Command, ...], deadline: float) -> DecisionHead:

@@ -49,6 +49,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("PUBLISH", "{channel}", "m"),
     ("SCAN", "0"),
     ("SET", "{key}", "v"),
+    ("SETRANGE", "{key}", "0", "v"),
     ("STRLEN", "{key}"),
     ("SUBSCRIBE", "{channel}"),
     ("TIME",),

@@ -20,6 +20,7 @@ from stocktide.errors import StocktideError
 from stocktide.streams.contract.times import now_ms as clock_ms
 from stocktide.streams.topics import DAY_MS, HOUR_MS, IDS_RETENTION_MS, JOURNAL_RECORD_BYTES_MAX
 from stocktide.tables.ledger.commands import Command
+from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.packed import unpack_order, unpack_sku
 from stocktide.tables.ledger.raw_decision import decode_decision
 from stocktide.tables.ledger.records import Decision, MovementRecord, Offer, OrderRecord, RegistryRecord, SkuRecord
@@ -68,8 +69,13 @@ class LedgerLimits(Struct, frozen=True):
     # Whole SKU rows in one batch: those of an order of 2,000 lines in a few warehouses. Beyond it the batch holds
     # patches, and a later one the whole rows: as JSON they are ten times as large.
     whole_rows_bytes_max: int = 1024 * 1024
+    # The same for SKUs in many warehouses: one in 400. Its row of 50 KB of JSON may follow an order, but not each line
+    # of a movement.
+    wide_rows_bytes_max: int = 16 * 1024
     # A payload is one record of the journal; its envelope takes less than the difference.
     payload_bytes_max: int = JOURNAL_RECORD_BYTES_MAX - 1024 * 1024
+    # Lines of a movement that one call applies: some 20 ms. Whoever submits it submits it again until it has all.
+    lines_per_step: int = 256
     # How far an input may be dated ahead of the ledger's clock (rule 40).
     future_ms: int = 600_000
 
@@ -156,9 +162,10 @@ class Ledger:
         return _read(answer, record if record is not None and record.state != "parked" else None)
 
     async def read_movement(self, warehouse: str, movement_id: str) -> LedgerRead[MovementRecord | None]:
-        """A movement with its outcome."""
+        """A movement with its outcome; None if it is unknown or not applied to its last line yet."""
         answer = await self._ask("movement", warehouse, movement_id)
-        return _read(answer, _MOVEMENT.decode(answer[3]) if answer[3] else None)
+        record = _MOVEMENT.decode(answer[3]) if answer[3] else None
+        return _read(answer, None if record is None or record.outcome == Outcome.APPLYING else record)
 
     async def read_sku(self, sku: str) -> LedgerRead[tuple[SkuRecord, tuple[Offer, ...]] | None]:
         """A SKU and its offer on every known channel."""

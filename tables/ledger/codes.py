@@ -45,6 +45,8 @@ MODES = ("in_stock", "preorder", "sold_out", "suspended")
 # The numbers of a SKU, and of each warehouse after them, in their order.
 SKU_NUMBERS = ("version", "at", "low", "high", "as_of")
 WAREHOUSE_NUMBERS = ("on_hand", "committed", "locked", "damaged")
+# A SKU in more warehouses than these is written by the number and not whole, and its record holds totals.
+MANY_WAREHOUSES = 16
 # `ARRAY_3` is the header of an array of three values, `STRING_16` that of a string of 16 bytes.
 MSGPACK_BYTES = {
     **{f"ARRAY_{size}": 0x90 + size for size in range(16)},
@@ -74,7 +76,7 @@ def lua_constants() -> dict[str, dict[str, str]]:
     `WAREHOUSE.on_hand`) in a SKU's numbers, from 1, and in those of a warehouse, from 0, and bytes of msgpack."""
     sku = {name: str(place) for place, name in enumerate(SKU_NUMBERS, 1)}
     warehouse = {name: str(place) for place, name in enumerate(WAREHOUSE_NUMBERS)}
-    sizes = {"first": str(len(sku) + 1), "size": str(len(warehouse))}
+    sizes = {"first": str(len(sku) + 1), "size": str(len(warehouse)), "many": str(MANY_WAREHOUSES)}
     msgpack = {name: f"'\\{byte}'" for name, byte in MSGPACK_BYTES.items()}
     outcomes = {each.name: f"'{each}'" for each in Outcome}
     return {"O": outcomes, "SKU": sku, "WAREHOUSE": warehouse | sizes, "MSGPACK": msgpack}

@@ -61,6 +61,7 @@ class Outcome(StrEnum):
     TOO_LARGE = "too_large"
     WRITTEN_WHOLE = "written_whole"
     TOO_MANY_CHANNELS = "too_many_channels"
+    APPLYING = "applying"
 
 
 REFUSALS_OF_LINES = frozenset(

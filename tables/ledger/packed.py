@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct, structs
 
+from stocktide.tables.ledger import codes
 from stocktide.tables.ledger.codes import WAREHOUSE_NUMBERS, outcome_of, state_of
 from stocktide.tables.ledger.commands import PLACED_ID_DEFAULT
 from stocktide.tables.ledger.records import LineRecord, OrderRecord, SkuRecord, ThresholdSide
@@ -240,9 +241,19 @@ def _numbers(sku: _PackedSku) -> tuple[tuple[str, ...], int, int, dict[str, int]
     """The warehouses, the version, the time and the counters."""
     warehouses, names, unpack = _layout(sku.width, sku.warehouses)
     values = unpack(_bytes_of(memoryview(sku.numbers)))
-    units = values[8:]
+    units = values[8:] if len(warehouses) <= codes.MANY_WAREHOUSES else _by_warehouse(values[8:])
     counters = dict(zip(compress(names, units), filter(None, units), strict=True))
     return warehouses, values[0] << 32 | values[1], values[2] << 32 | values[3], counters
+
+
+def _by_warehouse(values: tuple[int, ...]) -> list[int]:
+    """The counters of each warehouse, of a SKU in many: the free units of all come first, then the other counters."""
+    count, others = len(values) // len(WAREHOUSE_NUMBERS), len(WAREHOUSE_NUMBERS) - 1
+    units = [0] * len(values)
+    for kind in range(others):
+        units[kind + 1 :: others + 1] = values[count + kind :: others]
+    units[:: others + 1] = map(sum, zip(values[:count], units[1 :: others + 1], units[2 :: others + 1], strict=True))
+    return units
 
 
 # The length of a string's header, by its first byte; shorter strings have one byte.
@@ -259,11 +270,14 @@ def _layout(
     width: int, joined: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], Callable[[memoryview], tuple[Any, ...]]]:
     """The warehouses, the names of their counters, and what unpacks a SKU's numbers: `version` and `at` as 2 and 4
-    bytes, `low`, `high`, `as_of` as 2 and 4 bytes, the counters."""
+    bytes, `low`, `high`, `as_of` as 2 and 4 bytes, of many warehouses the totals, the counters."""
     warehouses = tuple(joined.split("\n")) if joined else ()
     names = tuple(f"{kind}@{name}" for name in warehouses for kind in WAREHOUSE_NUMBERS)
     letter = {4: "i", 8: "q"}[width]
-    return warehouses, names, struct.Struct(f">HIHI2{letter}HI{len(names)}{letter}").unpack
+    totals = ""
+    if len(warehouses) > codes.MANY_WAREHOUSES:
+        totals = f"{8 * len(WAREHOUSE_NUMBERS)}x"  # of Lua alone
+    return warehouses, names, struct.Struct(f">HIHI2{letter}HI{totals}{len(names)}{letter}").unpack
 
 
 def counter_names_of(packed: Packed) -> tuple[str, ...]:

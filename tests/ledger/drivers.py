@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from stocktide.tables.ledger.client import Ledger
-from stocktide.tables.ledger.commands import Command, ContinueCounts, Sweep
+from stocktide.tables.ledger.commands import Command, ContinueCounts, Sweep, WriteWhole
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import Alert, Decision, LineRecord, MovementRecord, OrderRecord
 from tests.ledger import model
@@ -117,11 +117,13 @@ def common_record(order: ModelOrder | OrderRecord) -> OrderRecord:
 class RedisDriver:
     """The ledger decides, and its published decisions are folded as any reader would fold them.
 
-    With `steps_counts`, every batch is followed by all steps of counts that are due, one SKU each.
+    With `steps_counts`, every batch is followed by all steps of counts that are due, one SKU each; with `writes_whole`,
+    also by the whole rows of SKUs of which it holds patches.
     """
 
     def __init__(self, ledger: Ledger, steps_counts: bool = False) -> None:
         self.ledger = ledger
+        self.writes_whole = False
         self.steps_counts = steps_counts
         self.batch = 0
         self.decisions: list[Decision] = []
@@ -134,12 +136,16 @@ class RedisDriver:
     async def apply(self, commands: Sequence[Command], now: int) -> list[CommandReply]:
         """Decide `commands` as one batch, and finish the sweep that they may have begun."""
         decision = await self._decide(commands, now)
+        while decision.results[-1].outcome == Outcome.APPLYING:
+            decision = await self._decide(commands, now)
         sweeping, sweeps = decision, 0
         while sweeping.registry is not None and sweeping.registry.sweep_from is not None:
             sweeping = await self._decide([Sweep(skus_max=SWEEP_SKUS)], now)
             sweeps += 1
             assert sweeps < SWEEPS_MAX, "the sweep does not end"
         made = [decision, *(await self._step_counts(now) if self.steps_counts else ())]
+        if self.writes_whole and any(each.patches.rows for each in made):
+            await self._decide([WriteWhole(skus_max=SWEEP_SKUS)], now)
         alerts = tuple(alert for each in made for alert in each.alerts)
         refused = tuple(letter.reason for each in made for letter in each.refused)
         return [CommandReply(result.outcome, result.replayed, alerts, refused) for result in decision.results]

@@ -5,11 +5,14 @@ In: a Redis that tests share; each uses an app id of its own. Out: that app id's
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from stocktide.tables.ledger import codes, packed, scripts
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.model_state import ModelState
@@ -30,6 +33,23 @@ LOW_LIMITS = LedgerLimits(
     extensions_max=1,
     event_ids_listed=2,
 )
+
+
+@contextmanager
+def many_warehouses(count: int) -> Iterator[None]:
+    """Let a SKU in more than `count` warehouses be one in many, for Lua and for Python."""
+    before = codes.MANY_WAREHOUSES
+    try:
+        _set_many(count)
+        yield
+    finally:
+        _set_many(before)
+
+
+def _set_many(count: int) -> None:
+    codes.MANY_WAREHOUSES = count
+    scripts.load_source.cache_clear()
+    packed._layout.cache_clear()
 
 
 def low_limits() -> ModelState:

@@ -6,6 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
+import pytest
+from msgspec import structs
+
+from stocktide.tables.ledger import codes
 from stocktide.tables.ledger.commands import (
     Adjust,
     Cancel,
@@ -22,7 +26,7 @@ from stocktide.tables.ledger.commands import (
 from stocktide.tables.ledger.records import Alert
 from tests.harness.servers import RedisServer
 from tests.ledger.drivers import CommandReply, ModelDriver, RedisDriver, common_record
-from tests.ledger.ledgers import LOW_LIMITS, low_limits
+from tests.ledger.ledgers import LOW_LIMITS, low_limits, many_warehouses
 from tests.ledger.model_policy import OfferState
 from tests.ledger.shop_client import RedisShopClient, open_shop
 from tests.ledger.strategies import (
@@ -58,10 +62,14 @@ POLICY_SHARE = 0.1
 EAGER = {"warehouses", "split", "dwell_seconds"}
 
 
-def test_the_lua_and_the_model_agree_on_random_batches(server: str) -> None:
+@pytest.mark.parametrize("many", [codes.MANY_WAREHOUSES, 1], ids=["few warehouses", "many warehouses"])
+def test_the_lua_and_the_model_agree_on_random_batches(server: str, many: int) -> None:
+    limits = structs.replace(LOW_LIMITS, wide_rows_bytes_max=0)
+
     async def check(run: list[TimedBatch]) -> None:
-        async with open_shop(server, LOW_LIMITS, steps_counts=True) as shop:
+        async with open_shop(server, limits, steps_counts=True) as shop:
             lua, model = shop.driver, ModelDriver(low_limits())
+            lua.writes_whole = many == 1
             for passing, drafts in run:
                 shop.advance(passing / 1000)
                 batch, first = [draft.dated(shop.now) for draft in drafts], len(lua.decisions)
@@ -74,7 +82,8 @@ def test_the_lua_and_the_model_agree_on_random_batches(server: str) -> None:
             for sku in SKUS:
                 assert await shop.stored_counters(sku) == lua.stock(sku).counters, "Redis and the log differ"
 
-    check_random_runs(check)
+    with many_warehouses(many):
+        check_random_runs(check, EXAMPLES if many > 1 else max(1, EXAMPLES // 2))
 
 
 async def test_modes_that_lua_evaluates_lazily_are_those_of_the_model_on_walks_of_the_stock(

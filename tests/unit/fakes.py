@@ -17,6 +17,7 @@ from stocktide.streams.kafka.publish import OutputRow, partition_of
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Command
+from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import Decision, DecisionHead, Result
 from stocktide.tables.ledger.submission import Undecidable
 
@@ -161,10 +162,13 @@ class FakeTable:
 
 class RecordingSubmitter:
     """Settles every command with the outcome `reserved`. Ids in `undecidable` fail, calls wait while `gate` is not set,
-    and more than `commands_max` commands are too large."""
+    and more than `commands_max` commands are too large. Those in `steps` are `applying` that many times before."""
 
-    def __init__(self, undecidable: Sequence[str] = (), commands_max: int | None = None) -> None:
+    def __init__(
+        self, undecidable: Sequence[str] = (), commands_max: int | None = None, steps: dict[str, int] | None = None
+    ) -> None:
         self.commands_max = commands_max
+        self.steps = steps or {}
         self.submitted: list[tuple[Command, ...]] = []
         self.settled: list[str] = []
         self.undecidable = set(undecidable)
@@ -181,6 +185,10 @@ class RecordingSubmitter:
         ids = [str(getattr(command, "id", command)) for command in commands]
         if self.undecidable & set(ids):
             raise Undecidable("the ledger failed on these commands")
+        if self.steps.get(ids[-1]):
+            self.steps[ids[-1]] -= 1
+            await asyncio.sleep(0)
+            return DecisionHead(1, 1, 1_000, (Result(outcome=Outcome.APPLYING),))
         self.settled.extend(ids)
         return DecisionHead(1, 1, 1_000, tuple(Result(outcome="reserved") for _ in commands))
 

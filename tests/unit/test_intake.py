@@ -115,6 +115,15 @@ async def test_events_that_may_park_are_kept_without_unknown_fields() -> None:
     ]
 
 
+async def test_nothing_overtakes_a_movement_that_takes_several_calls() -> None:
+    long = json.dumps(stock_received("long", *((f"S{index}", 1) for index in range(LINES_MAX + 1)))).encode()
+    events = [json.dumps(stock_received(name, ("S1", 1))).encode() for name in ("before", "after")]
+    submitter = RecordingSubmitter(steps={"long": 3})
+    await submit_movements(chunk_of(events[0], long, events[1]), 1, intake_of(submitter, RecordingPublisher()))
+    assert [batch[0].id for batch in submitter.submitted] == ["before", *["long"] * 4, "after"]  # type: ignore[union-attr]
+    assert submitter.settled == ["before", "long", "after"]
+
+
 async def test_an_event_that_was_sent_again_has_its_first_origin() -> None:
     submitter = RecordingSubmitter()
     again = FakeRecord(7, placed("o1"), b"o1", headers=(origin_header(RecordPlace("t-orders", 2, 5)),))

@@ -5,6 +5,7 @@ local count = require('count')
 local count_parts = require('count_parts')
 local movement_steps = require('movement_steps')
 local movements = require('movements')
+local prefetch = require('prefetch')
 local refusals = require('refusals')
 local skus = require('skus')
 
@@ -13,11 +14,14 @@ local MOVEMENTS = {
   count = {count.line, O.COUNTED}, transfer = {movement_steps.transfer, O.TRANSFERRED},
 }
 
+local ROOMY_BYTES = 32000 -- a shorter record of a SKU has room for another warehouse: each takes 16 bytes and its name
+
 -- The path of the first line whose SKU has no room for another warehouse.
 local function line_without_room(command)
+  local is_long, to = #command.lines > batch.limits.lines_per_step, command.to_warehouse
   for i, line in ipairs(command.lines) do
-    local sku = skus.get(line[1])
-    local to = command.to_warehouse
+    local has_room = is_long and redis.call('STRLEN', KEYS[1] .. 'sku:' .. line[1]) < ROOMY_BYTES
+    local sku = not has_room and skus.get(line[1])
     if sku and not (skus.has_room_for(sku, command.warehouse) and (not to or skus.has_room_for(sku, to))) then
       return 'lines[' .. (i - 1) .. '].sku'
     end
@@ -30,10 +34,11 @@ local function movement_refusal(command)
   if crowded then return O.TOO_LARGE, crowded end
   if command.kind == 'adjust' then
     for i, line in ipairs(command.lines) do
-      local sku = skus.get(line[1])
-      if not sku then return O.UNKNOWN_SKU, 'lines[' .. (i - 1) .. '].sku' end
+      local is_known = skus.known[line[1]] or redis.call('EXISTS', KEYS[1] .. 'sku:' .. line[1]) == 1
+      if not is_known then return O.UNKNOWN_SKU, 'lines[' .. (i - 1) .. '].sku' end
       -- Units leave `damaged` only if they were recorded there.
-      if command.reason == 'damages' and line[2] > math.max(0, skus.count_of(sku, 'damaged', command.warehouse)) then
+      local sku = command.reason == 'damages' and line[2] > 0 and skus.get(line[1])
+      if sku and line[2] > math.max(0, skus.count_of(sku, 'damaged', command.warehouse)) then
         return O.MORE_THAN_DAMAGED, 'lines[' .. (i - 1) .. '].quantity'
       end
     end
@@ -48,10 +53,36 @@ local function outcome_of(lines, taken)
   return lines[1].outcome
 end
 
+-- Apply the next lines of a movement whose lines may all be applied; those of a long one take several calls.
+local function apply_lines(command, movement, result)
+  local record = movement.record
+  local lines, names, cause = record.lines or {}, {}, {command.kind, command.id, command.warehouse}
+  local first, last = #lines + 1, math.min(#command.lines, #lines + batch.limits.lines_per_step)
+  for i = first, last do names[#names + 1] = command.lines[i][1] end
+  prefetch.skus_named(names)
+  local apply = MOVEMENTS[command.kind][1]
+  for i = first, last do lines[i] = apply(command, cause, command.lines[i][1], command.lines[i][2]) end
+  movement.changed, movement.packed, record.lines, record.applied_at = true, nil, lines, batch.now
+  if last < #command.lines then
+    record.outcome = O.APPLYING
+  elseif command.kind == 'count' then
+    record.outcome, record.detail = count.summary(command, lines)
+  else
+    record.outcome = outcome_of(lines, MOVEMENTS[command.kind][2])
+  end
+  movements.included[#movements.included + 1] = movement
+  result.outcome, result.detail = record.outcome, record.detail
+  return result
+end
+
 local function run(command)
   if command.parts then return count_parts.add(command) end
   local result = {warehouse = command.warehouse, id = command.id}
   local movement = movements.get(command.warehouse, command.id)
+  if movement and movement.record.outcome == O.APPLYING and movement.record.fingerprint == command.fingerprint then
+    command.kept = true
+    return apply_lines(command, movement, result)
+  end
   if movement then
     movements.included[#movements.included + 1] = movement
     if movement.record.fingerprint == command.fingerprint then
@@ -73,23 +104,13 @@ local function run(command)
     return result
   end
   local outcome, detail = movement_refusal(command)
-  local lines = {}
-  if outcome then
-    refusals.add(command, outcome, detail)
-  else
-    local cause = {command.kind, command.id, command.warehouse}
-    for i, line in ipairs(command.lines) do lines[i] = MOVEMENTS[command.kind][1](command, cause, line[1], line[2]) end
-    if command.kind == 'count' then
-      outcome, detail = count.summary(command, lines)
-    else
-      outcome = outcome_of(lines, MOVEMENTS[command.kind][2])
-    end
-  end
   movement = {warehouse = command.warehouse, id = command.id, changed = true, record = {
     kind = command.kind, outcome = outcome, fingerprint = command.fingerprint, at = command.at, applied_at = batch.now,
-    detail = detail, reason = command.reason, to_warehouse = command.to_warehouse, lines = lines,
+    detail = detail, reason = command.reason, to_warehouse = command.to_warehouse, lines = {},
   }}
   movements.known[movements.key_of(command.warehouse, command.id)] = movement
+  if not outcome then return apply_lines(command, movement, result) end
+  refusals.add(command, outcome, detail)
   movements.included[#movements.included + 1] = movement
   result.outcome, result.detail = outcome, detail
   return result

@@ -26,7 +26,7 @@ end
 
 -- `damages` moves units between on_hand and damaged; `scrapped` lowers damaged; other reasons change on_hand.
 local function adjust(command, cause, sku_name, units)
-  local sku, warehouse = skus.get(sku_name), command.warehouse
+  local sku, warehouse = skus.get_or_new(sku_name), command.warehouse
   skus.ensure_warehouse(sku, warehouse)
   local was, was_damaged = skus.count_of(sku, 'on_hand', warehouse), skus.count_of(sku, 'damaged', warehouse)
   local moved = true

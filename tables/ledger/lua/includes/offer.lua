@@ -4,6 +4,7 @@
 
 local codes = require('codes')
 local registry = require('registry')
+local sku_record = require('sku_record')
 local skus = require('skus')
 local pack = cmsgpack.pack
 
@@ -16,6 +17,7 @@ end
 
 local function best_of(sku, policy)
   local best = 0
+  if sku.totals and not policy.warehouses then return math.max(0, skus.free_at(sku, sku_record.best(sku))) end
   for _, warehouse in ipairs(policy.warehouses or sku.places.names) do
     local free = skus.free_of(sku, warehouse)
     if free and free > best then best = free end

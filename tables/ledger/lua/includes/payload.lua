@@ -140,15 +140,22 @@ local KIND_OF = setmetatable({}, {__index = function(kinds, name)
   return kind
 end})
 
+local SUMS = {'on_hand@', 'committed@', 'locked@', 'damaged@'} -- in the order of WAREHOUSE
+
 -- A SKU's changed fields, new values (tables/ledger/records.py, SkuPatch); `rest`: sums of the other counters.
 local function patch_of(sku, touched, used)
-  local counters, rest, all = {}, {}, sku_record.counters_of(sku)
-  for name in pairs(touched) do counters[name] = all[name] or 0 end
-  for name, value in pairs(all) do
-    if not touched[name] then
-      local kind = KIND_OF[name]
-      rest[kind] = (rest[kind] or 0) + value
-    end
+  local counters, rest = {}, {}
+  for name in pairs(touched) do
+    local value, index = sku_record.counter(sku, name)
+    counters[name] = value
+    if index then rest[KIND_OF[name]] = (rest[KIND_OF[name]] or 0) - value end
+  end
+  for i, value in ipairs(sku_record.sums(sku)) do rest[SUMS[i]] = (rest[SUMS[i]] or 0) + value end
+  for name, value in pairs(sku.counters or {}) do
+    if not touched[name] then rest[KIND_OF[name]] = (rest[KIND_OF[name]] or 0) + value end
+  end
+  for kind, value in pairs(rest) do
+    if value == 0 then rest[kind] = nil end
   end
   local marks = sku.new_marks or {counted = {}, floors = {}}
   return MSGPACK.ARRAY_10 .. pack(sku.name) .. pack(sku.numbers[SKU.version]) .. pack(sku.numbers[SKU.at])
@@ -164,13 +171,14 @@ local function packed_channels()
   return pack(channels) .. pack(intervals)
 end
 
--- Whole rows up to the limit, patches beyond it: a whole row grows with the number of warehouses and channels, a patch
--- only with what the batch changed. A patched SKU is in the rows by its name: effects refer to each by its place.
+-- Whole rows up to the limit, patches beyond it and of a SKU in many warehouses: a whole row grows with the number of
+-- warehouses and channels, a patch only with what the batch changed. A patched SKU is in the rows by its name: effects
+-- refer to each by its place.
 local function sku_rows()
   local rows, bytes, patched = {}, 0, nil
   for i = 1, #skus.changed do
     local sku = skus.changed[i]
-    if sku.must_be_whole or bytes + #sku.packed <= batch.limits.whole_rows_bytes_max then
+    if sku.packed and (sku.must_be_whole or bytes + #sku.packed <= batch.limits.whole_rows_bytes_max) then
       local offers, intervals = offer.packed(sku)
       local row = MSGPACK.ARRAY_4 .. string_headers[#sku.name] .. sku.name .. sku.packed .. offers .. intervals
       rows[i] = row

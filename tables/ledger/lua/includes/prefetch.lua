@@ -1,6 +1,7 @@
 -- Read the orders and SKUs that a batch names in few MGETs; other records are read on demand. Records in memory are
 -- not read again: the batch may have changed them.
 
+local batch = require('batch')
 local orders = require('orders')
 local skus = require('skus')
 
@@ -64,7 +65,8 @@ local function run(commands)
     if command.order_id then want(ids, known_orders, command.order_id) end
     if command.supersedes then want(ids, known_orders, command.supersedes) end
     local lines = command.lines or {}
-    for k = 1, #lines do want(names, known_skus, lines[k][1]) end
+    local is_in_steps = command.warehouse and (command.parts or #lines > batch.limits.lines_per_step)
+    for k = 1, is_in_steps and 0 or #lines do want(names, known_skus, lines[k][1]) end
   end
   if not read('order:', ids, orders.open) then return false end
   for i = 1, #ids do

@@ -101,7 +101,8 @@ local function change_at(sku, at, kind, units)
   elseif kind ~= WAREHOUSE.damaged then
     sku.sum = sku.sum - units
   end
-  local size = log.size
+  local totals, size = sku.totals, log.size
+  if totals then totals[kind + 1] = totals[kind + 1] + units end
   log[size + 1], log[size + 2], log.size = at - WAREHOUSE.first + kind, units, size + 2
 end
 
@@ -114,7 +115,7 @@ local function change(sku, kind, where, units)
   local offset = OFFSETS[kind]
   if offset then return change_at(sku, sku.places.at[where], offset, units) end
   local counter = kind .. '@' .. where
-  sku.counters = sku.counters or {}
+  sku.counters, sku.named_changed = sku.counters or {}, true
   local value = (sku.counters[counter] or 0) + units
   sku.counters[counter] = value ~= 0 and value or nil
   log_delta(counter, units)

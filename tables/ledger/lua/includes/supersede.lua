@@ -11,7 +11,7 @@ local skus = require('skus')
 local waiting = require('waiting')
 local pack = cmsgpack.pack
 
-local RESTORED = {'numbers', 'places', 'owns_places', 'sum', 'width', 'counters', 'modes', 'policies'}
+local RESTORED = {'numbers', 'places', 'totals', 'sum', 'width', 'counters', 'modes', 'policies'}
 
 local function copy(record) return cmsgpack.unpack(pack(record)) end
 
@@ -32,6 +32,7 @@ local function roll_back(saved)
     local sku = entry[1]
     local again = sku_record.read(sku.name, entry[2])
     for _, field in ipairs(RESTORED) do sku[field] = again[field] end
+    sku.stored = nil -- `numbers` no longer tells what differs from the record in Redis
     sku.waits, modes.dwells_due[sku.name] = entry[3], entry[4]
   end
   for i = #alerts.list, saved.alerts + 1, -1 do alerts.list[i] = nil end

@@ -1,4 +1,5 @@
--- tick {orders_max}: end what is due by the ledger's time. The step is atomic, so any worker may run it.
+-- tick {orders_max}: end what is due by the ledger's time. The step is atomic, so any worker may run it. The detail is
+-- `patched` where `write_whole` has something to do.
 
 local batch = require('batch')
 local modes = require('modes')
@@ -40,8 +41,8 @@ local function run(command)
     end
     ended = ended + 1
   end
-  if ended == 0 then return {outcome = O.NOTHING_DUE} end
-  return {outcome = O.EXPIRED}
+  local detail = redis.call('EXISTS', KEYS[1] .. 'patched') == 1 and 'patched' or nil
+  return {outcome = ended == 0 and O.NOTHING_DUE or O.EXPIRED, detail = detail}
 end
 
 -- write_whole {skus_max}: whole rows of SKUs whose newest change is in the journal as a patch (includes/payload.lua).
@@ -53,7 +54,7 @@ local function write_whole(command)
   for _, sku_name in ipairs(patched) do
     if not restate.sku(sku_name) then write.note_whole({name = sku_name}) end -- a repair removed it
   end
-  return {outcome = O.WRITTEN_WHOLE}
+  return {outcome = O.WRITTEN_WHOLE, detail = string.format('%d', #patched)}
 end
 
 return {run = run, write_whole = write_whole}

@@ -20,6 +20,8 @@ local set, set_size, expiring, gone = {}, 0, {}, {}
 local deadlines, dwells = {add = {}, drop = {}}, {add = {}, drop = {}}
 local held, unheld = {}, {} -- by SKU
 local new_skus, patched, whole = {}, {}, {}
+local changed = {} -- {key, offset, bytes}
+local wide_bytes = 0 -- of whole rows of SKUs in many warehouses
 
 -- Indexes: `deadlines`, and per SKU the open orders that hold units of it.
 local function index_order(order)
@@ -72,8 +74,23 @@ local function pack_order(order)
 end
 
 local function pack_sku(sku)
-  sku.packed = sku_record.pack(sku)
-  put(KEYS[1] .. 'sku:' .. sku.name, sku.packed)
+  local key = KEYS[1] .. 'sku:' .. sku.name
+  if sku.stored and not (sku.logged_from or sku.carried) then
+    sku.packed = sku.stored -- restated
+    return
+  end
+  local is_patched = sku.stored and not sku.must_be_whole
+    and wide_bytes + #sku.stored > batch.limits.wide_rows_bytes_max
+  local list = is_patched and sku_record.changes(sku)
+  if list then
+    for i = 1, #list, 2 do changed[#changed + 1] = {key, list[i], list[i + 1]} end
+    return
+  end
+  local packed = sku_record.pack(sku)
+  put(key, packed)
+  if is_patched then return end
+  sku.packed = packed
+  if sku.totals then wide_bytes = wide_bytes + #packed end
   if sku.is_new then new_skus[#new_skus + 1], new_skus[#new_skus + 2] = 0, sku.name end
 end
 
@@ -113,6 +130,7 @@ local function run()
   for _, key in ipairs(gone) do redis.call('DEL', key) end
   for _, entry in ipairs(expiring) do redis.call('SET', entry[1], entry[2], 'PX', entry[3]) end
   chunked.call('MSET', nil, set)
+  for _, entry in ipairs(changed) do redis.call('SETRANGE', entry[1], entry[2], entry[3]) end
   chunked.call('ZADD', KEYS[1] .. 'skus', new_skus)
   indexes.write('deadlines', deadlines)
   indexes.write('dwells', dwells)
