@@ -25,7 +25,7 @@ LOCALS_MAX = 100
 LINE_MAX = 120
 GLOBALS = {*lua_constants(), "require", "KEYS", "ARGV", "redis", "cmsgpack", "struct", "math", "string", "table", "os"}
 GLOBALS |= {"ipairs", "pairs", "next", "select", "unpack", "pcall", "error", "setmetatable"}
-GLOBALS |= {"type", "tonumber", "tostring"}
+GLOBALS |= {"type", "tonumber", "tostring", "rawget"}
 _PARSER = Parser(Language(tree_sitter_lua.language()))
 
 
