@@ -19,6 +19,8 @@ from stocktide.loadtest.oracle.history import HistoryRecord, MovementPublished, 
 COUNTED, TRANSFERRED, ADJUSTED = "stock.counted", "stock.transferred", "stock.adjusted"
 # The outcome of a count's line that set on_hand; other outcomes (`count_superseded`) change nothing.
 _APPLIED = "counted"
+# The outcome of a movement whose last lines are not applied yet: no effect of it is final.
+_APPLYING = "applying"
 _PACK = msgspec.msgpack.Encoder(order="deterministic")
 
 
@@ -110,6 +112,8 @@ class MovementTracker(Listener):
             self._observe(read.movement, read)
 
     def _observe(self, movement: MovementView, record: HistoryRecord) -> None:
+        if movement.outcome == _APPLYING:
+            return
         known = self._movement(movement.warehouse, movement.id)
         head = (movement.type, movement.outcome, movement.detail, movement.occurred_at, movement.applied_at)
         content = _PACK.encode((head, movement.lines))

@@ -11,7 +11,7 @@ from stocktide.tables.ledger.commands import Adjust, Command, KnowChannel, Pay, 
 from tests.ledger.ledgers import ON_SERVERS
 from tests.ledger.shop_client import OPENING_MS, RedisShopClient
 
-LIMITS = LedgerLimits(outbox_max=3, order_retention_ms=50_000, refused_retention_ms=20_000, lines_per_step=2_000)
+LIMITS = LedgerLimits(outbox_max=3, order_retention_ms=50_000, refused_retention_ms=20_000)
 TICK = Tick(orders_max=10)
 
 pytestmark = [ON_SERVERS, pytest.mark.parametrize("limits", [LIMITS], ids=["small"])]

@@ -15,13 +15,14 @@ from tests.ledger.shop_client import RedisShopClient
 
 pytestmark = ON_VALKEY
 MANY = [f"W{number:02d}" for number in range(MANY_WAREHOUSES + 4)]
+STEP_BYTES_MAX = 128  # of two new SKUs
 KINDS = ("on_hand", "committed", "locked", "damaged")
 
 
 @pytest.fixture
 def limits() -> LedgerLimits:
     """Every SKU in many warehouses is patched, and a movement of three lines is long."""
-    return LedgerLimits(wide_rows_bytes_max=0, lines_per_step=2)
+    return LedgerLimits(wide_rows_bytes_max=0, lines_per_step=2, step_bytes_max=STEP_BYTES_MAX)
 
 
 @pytest.fixture

@@ -14,13 +14,15 @@ from tests.protocol.rig import ProtocolRig
 from tests.protocol.shard_copy import forget_everything, state_of
 
 MANY = [f"W{number:02d}" for number in range(MANY_WAREHOUSES + 4)]
+# A call applies two lines of new SKUs.
+LIMITS = LedgerLimits(wide_rows_bytes_max=0, lines_per_step=2, step_bytes_max=128)
 LINES = tuple((f"s{number}", 5) for number in range(5))
 
 
 @pytest.fixture
 async def wide(rig: ProtocolRig) -> ProtocolRig:
     """A rig with a SKU in many warehouses, and a movement that needs another step."""
-    rig.ledger = Ledger(rig.redis, rig.app_id, LedgerLimits(wide_rows_bytes_max=0, lines_per_step=2))
+    rig.ledger = Ledger(rig.redis, rig.app_id, LIMITS)
     await rig.blessed_relay()
     for warehouse in MANY:
         await rig.submit(receive("A", 10, warehouse))

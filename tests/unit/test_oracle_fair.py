@@ -9,7 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 
-from stocktide.loadtest.oracle.history import Response, StockPublished, Subscribed, Synced, Unsubscribed, UpdateReceived
+from stocktide.loadtest.oracle.history import (
+    HistoryRecord,
+    MovementPublished,
+    Response,
+    StockPublished,
+    Subscribed,
+    Synced,
+    Unsubscribed,
+    UpdateReceived,
+)
 from stocktide.loadtest.oracle.judge import LiveJudge, judge
 from tests.ledger.ledgers import PARK_MS
 from tests.ledger.strategies import TimedBatch, runs
@@ -59,6 +68,21 @@ def test_a_return_that_comes_before_its_shipment(shop: SimulatedShop, units_ship
     if units_shipped:
         shop.event("shipped", "o1", "kafka", lines=lines(units_shipped))
     assert shop.state.skus["A"].count("on_hand@SH1") == (10 if units_shipped == 3 else 10 - units_shipped)
+
+
+def test_a_movement_whose_row_comes_before_its_last_lines_are_applied() -> None:
+    shop = SimulatedShop()
+    shop.move("received", "opening", 10)
+    shop.buy("o1", 3)
+    records: list[HistoryRecord] = []
+    for record in shop.quiesce():
+        if isinstance(record, MovementPublished):
+            unfinished = structs.replace(record.movement, outcome="applying", lines=())
+            records.append(structs.replace(record, movement=unfinished, offset=2 * record.offset))
+            record = structs.replace(record, offset=2 * record.offset + 1)
+        records.append(record)
+    verdict = judge(records)
+    assert verdict.ok, "\n".join(verdict.lines())
 
 
 def test_a_return_whose_wait_ended_in_vain(shop: SimulatedShop) -> None:

@@ -53,12 +53,17 @@ local function outcome_of(lines, taken)
   return lines[1].outcome
 end
 
--- Apply the next lines of a movement whose lines may all be applied; those of a long one take several calls.
+-- Apply the next lines of a movement whose lines may all be applied. A long one takes several calls if the records of
+-- its SKUs are large.
 local function apply_lines(command, movement, result)
   local record = movement.record
   local lines, names, cause = record.lines or {}, {}, {command.kind, command.id, command.warehouse}
-  local first, last = #lines + 1, math.min(#command.lines, #lines + batch.limits.lines_per_step)
-  for i = first, last do names[#names + 1] = command.lines[i][1] end
+  local first = #lines + 1
+  for i = first, #command.lines do names[#names + 1] = command.lines[i][1] end
+  if #names > batch.limits.lines_per_step then
+    names = prefetch.names_within('sku:', names, batch.limits.step_bytes_max)
+  end
+  local last = first + #names - 1
   prefetch.skus_named(names)
   local apply = MOVEMENTS[command.kind][1]
   for i = first, last do lines[i] = apply(command, cause, command.lines[i][1], command.lines[i][2]) end

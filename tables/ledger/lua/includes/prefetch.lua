@@ -46,11 +46,13 @@ end
 local function orders_named(ids) return fetch('order:', ids, orders.known, orders.open) end
 local function skus_named(names) return fetch('sku:', names, skus.known, skus.open) end
 
+local RECORD_BYTES_MIN = 64 -- what a record counts at least, also one that does not exist yet
+
 -- The first of `names` whose records total at most `bytes_max` bytes; at least one.
 local function names_within(prefix, names, bytes_max)
   local bytes = 0
   for i, name in ipairs(names) do
-    bytes = bytes + redis.call('STRLEN', KEYS[1] .. prefix .. name)
+    bytes = bytes + math.max(RECORD_BYTES_MIN, redis.call('STRLEN', KEYS[1] .. prefix .. name))
     if bytes > bytes_max and i > 1 then return {unpack(names, 1, i - 1)} end
   end
   return names
