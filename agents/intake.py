@@ -41,7 +41,7 @@ from stocktide.tables.ledger.submission import Submitter, Undecidable
 
 logger = logging.getLogger(__name__)
 
-# Per Lua call: a few ms, at 10 to 20 µs per order. A movement of more lines takes several calls.
+# Per Lua call: a few ms, at 10 to 20 µs per order. A longer movement is a piece of its own.
 COMMANDS_MAX = 256
 LINES_MAX = LedgerLimits().lines_per_step
 # Of the raw events that the commands carry: a tenth of the limit of a journal record.
@@ -75,7 +75,7 @@ class Intake:
                 await slots.acquire()
                 task = tasks.create_task(self._submit_piece(piece, dead_letters, turn))
                 task.add_done_callback(lambda _: slots.release())
-                if is_in_steps(piece):
+                if may_take_steps(piece):
                     await asyncio.wait((task,))  # nothing may overtake its later steps
         if dead_letters:
             self._metrics.dead_letters.inc(len(dead_letters))
@@ -151,8 +151,8 @@ def split_commands(commands: Iterator[Command]) -> Iterator[list[Command]]:
         yield piece
 
 
-def is_in_steps(piece: list[Command]) -> bool:
-    """Whether a piece is a movement that the ledger applies in several calls."""
+def may_take_steps(piece: list[Command]) -> bool:
+    """Whether a piece is a movement that the ledger may apply in several calls."""
     return isinstance(piece[0], Receive | Adjust | Count | Transfer) and len(piece[0].lines) > LINES_MAX
 
 

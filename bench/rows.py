@@ -22,7 +22,6 @@ from bench.raw_throughput import measure_raw_throughput
 from bench.report import Report
 from bench.servers import BenchedProcess, BenchServers, ModuleProcess, receive_opening_stock, running
 from bench.strategies import OneLuaCall
-from stocktide.agents.intake import LINES_MAX
 from stocktide.loadtest.client.contract import ChannelUpdateView
 from stocktide.loadtest.client.topics import TopicReader, decoding_handler
 from stocktide.retry import poll_until
@@ -236,8 +235,8 @@ async def _measure_lua(servers: BenchServers, app_id: str, skus: int) -> tuple[f
     async with Redis.from_url(servers.valkey.url) as redis:
         await _bless(redis, app_id)
         ledger = Ledger(redis, app_id, LedgerLimits(outbox_max=sys.maxsize))
-        for start in range(0, len(SKUS), LINES_MAX):
-            await ledger.apply(_receive(SKUS[start : start + LINES_MAX], start), token="open")
+        for start in range(0, len(SKUS), 500):
+            await ledger.apply(_receive(SKUS[start : start + 500], start), token="open")
         batches = _batches(LUA_ORDERS, skus)
         outbox = f"{key_prefix(app_id)}outbox"
         await redis.config_resetstat()

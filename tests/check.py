@@ -24,7 +24,7 @@ from tests.packages import CHROMIUM, CLOCKS, SECOND_REDIS, warnings_about
 # share a system and stay together; the files that take longest come first (tests/conftest.py).
 PROCESSES = 3
 TESTS = ("-m", "not soak", "-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder")
-# Far beyond the seven minutes that all steps take on two cores; a step that hangs is ended and fails.
+# Far beyond the ten minutes that all steps take on two cores; a step that hangs is ended and fails.
 STEP_SECONDS_MAX = 1_500
 
 

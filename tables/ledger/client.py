@@ -75,7 +75,7 @@ class LedgerLimits(Struct, frozen=True):
     # A payload is one record of the journal; its envelope takes less than the difference.
     payload_bytes_max: int = JOURNAL_RECORD_BYTES_MAX - 1024 * 1024
     # A movement of more lines takes several calls if the records of its SKUs have more bytes: those of 256 SKUs in 400
-    # warehouses, some 20 ms. Whoever submits it submits it again until it has all.
+    # warehouses, some 20 ms. The caller submits it again until its outcome is final.
     lines_per_step: int = 256
     step_bytes_max: int = 2560 * 1024
     # How far an input may be dated ahead of the ledger's clock (rule 40).

@@ -45,7 +45,7 @@ MODES = ("in_stock", "preorder", "sold_out", "suspended")
 # The numbers of a SKU, and of each warehouse after them, in their order.
 SKU_NUMBERS = ("version", "at", "low", "high", "as_of")
 WAREHOUSE_NUMBERS = ("on_hand", "committed", "locked", "damaged")
-# A SKU in more warehouses than these is written by the number and not whole, and its record holds totals.
+# The record of a SKU in more warehouses has sums over them, and only its changed numbers are written.
 MANY_WAREHOUSES = 16
 # `ARRAY_3` is the header of an array of three values, `STRING_16` that of a string of 16 bytes.
 MSGPACK_BYTES = {

@@ -43,7 +43,7 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 f"{_INCLUDES}/draw.lua",
                 "  local at = WAREHOUSE.first\n",
-                "  do return {WAREHOUSE.first, units} end\n  local at = WAREHOUSE.first\n",
+                "  do return WAREHOUSE.first end\n  local at = WAREHOUSE.first\n",
             ),
             Edit(f"{_INCLUDES}/place.lua", "if mode == 'in_stock' then", "do"),
             Edit(

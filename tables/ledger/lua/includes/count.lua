@@ -1,7 +1,6 @@
 -- count {warehouse, at, lines = {{sku, units}, …}}: physical stock as of `at` (rules 34, 35, 41). Later movements are
 -- added. Lines are independent: a line older than the newest applied count of its SKU changes nothing, and a line that
 -- needs movements older than those kept is refused.
--- Lines named in one detail; the record holds the outcome of each line.
 
 local batch = require('batch')
 local history = require('history')
@@ -12,6 +11,7 @@ local refusals = require('refusals')
 local sku_record = require('sku_record')
 local skus = require('skus')
 
+-- Lines named in one detail; the record holds the outcome of each line.
 local PATHS_MAX = 20
 
 -- -> why a line cannot be applied, or nil

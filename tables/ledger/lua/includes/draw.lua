@@ -2,16 +2,16 @@
 -- policy allows a split, all warehouses with free units, most free first (rule 6).
 -- -> a flat list: the index of a warehouse's first number, its units, …; or nil
 
-local sku_record = require('sku_record')
-local skus = require('skus')
+local sku_numbers = require('sku_numbers')
+local free_at = sku_numbers.free_at
 
 -- From all warehouses with free units, most free first.
 local function split(sku, policy, units)
   local positive, allowed, names = {}, policy.allowed, sku.places.names
-  sku_record.open_all(sku.numbers)
+  sku_numbers.open_all(sku.numbers)
   for i, warehouse in ipairs(names) do
     local at = sku.places.at[warehouse]
-    local free = skus.free_at(sku, at)
+    local free = free_at(sku.numbers, at)
     if free > 0 and (not allowed or allowed[warehouse]) then positive[#positive + 1] = {at, free, i} end
   end
   table.sort(positive, function(a, b) return a[2] > b[2] or (a[2] == b[2] and a[3] < b[3]) end)
@@ -28,13 +28,13 @@ end
 -- Of a SKU in many warehouses: the first with the most free units, if they are `units`.
 local function best_of_many(sku, policy, units)
   if not policy.warehouses then
-    local best = sku_record.best(sku)
-    return skus.free_at(sku, best) >= units and best or nil
+    local best = sku_numbers.best(sku.numbers, sku.places.count)
+    return free_at(sku.numbers, best) >= units and best or nil
   end
   local most, most_free = nil, units - 1
   for _, warehouse in ipairs(policy.warehouses) do
     local at = sku.places.at[warehouse]
-    local free = at and skus.free_at(sku, at) or most_free
+    local free = at and free_at(sku.numbers, at) or most_free
     if free > most_free or (most and at and free == most_free and at < most) then most, most_free = at, free end
   end
   return most
@@ -44,7 +44,7 @@ local function best_of_few(sku, policy, units)
   local most, most_free, allowed, names = nil, units - 1, policy.allowed, sku.places.names
   local at = WAREHOUSE.first
   for i = 1, sku.places.count do
-    local free = skus.free_at(sku, at)
+    local free = free_at(sku.numbers, at)
     if free > most_free and (not allowed or allowed[names[i]]) then most, most_free = at, free end
     at = at + WAREHOUSE.size
   end

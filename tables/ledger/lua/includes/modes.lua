@@ -5,10 +5,11 @@ local alerts = require('alerts')
 local batch = require('batch')
 local offer = require('offer')
 local registry = require('registry')
+local sku_numbers = require('sku_numbers')
 local sku_record = require('sku_record')
 local skus = require('skus')
 
-local log, causes, free_at = skus.log, skus.causes, skus.free_at
+local log, causes, free_at = skus.log, skus.causes, sku_numbers.free_at
 
 local dwells_due = {}
 
@@ -40,7 +41,7 @@ local function available_before(sku, policy)
   local sum = 0
   for _, warehouse in ipairs(policy.warehouses) do
     local at = sku.places.at[warehouse]
-    if at then sum = sum + free_at(sku, at) - moved_at(sku, at) end
+    if at then sum = sum + free_at(sku.numbers, at) - moved_at(sku, at) end
   end
   return sum
 end
@@ -114,8 +115,8 @@ end
 -- Set the interval of available units, around the current number, within which no channel's side moves.
 local function set_interval(sku)
   local numbers, sum = sku.numbers, sku.sum
-  if sum > sku_record.NARROW_MAX or sum < -sku_record.NARROW_MAX then sku_record.widen(sku) end
-  local high = sku_record.limit(sku)
+  if not sku_numbers.fits(sum) then sku_record.widen(sku) end
+  local high = sku_numbers.limit(sku.width)
   local low = -high
   if sku.waits then
     low, high = 1, 0
@@ -173,7 +174,7 @@ local function report_negative(sku)
         local warehouse = sku.places.names[(counter - kind) / WAREHOUSE.size + 1]
         alerts.add(PHYSICAL[kind], sku, {warehouse = warehouse, quantity = numbers[at + kind]})
       end
-      if free_at(sku, at) < 0 and moved_at(sku, at) < 0 and not (reported and reported[at]) then
+      if free_at(sku.numbers, at) < 0 and moved_at(sku, at) < 0 and not (reported and reported[at]) then
         reported = reported or {}
         reported[at] = true
       end
@@ -182,7 +183,7 @@ local function report_negative(sku)
   if not reported then return end
   for at in pairs(reported) do
     local warehouse = sku.places.names[(at - WAREHOUSE.first) / WAREHOUSE.size + 1]
-    alerts.add('shortfall', sku, {warehouse = warehouse, quantity = -free_at(sku, at)})
+    alerts.add('shortfall', sku, {warehouse = warehouse, quantity = -free_at(sku.numbers, at)})
   end
 end
 

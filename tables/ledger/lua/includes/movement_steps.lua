@@ -1,10 +1,10 @@
 -- Movements of a warehouse: receive, adjust, transfer. Each id applies once; a rejected line rejects all (34).
--- -> the record of one line of a movement at `warehouse`
 
 local history = require('history')
 local modes = require('modes')
 local skus = require('skus')
 
+-- -> the record of one line of a movement at `warehouse`
 local function line_result(sku, sku_name, units, outcome, warehouse, was, was_damaged)
   local on_hand, damaged = skus.count_of(sku, 'on_hand', warehouse), skus.count_of(sku, 'damaged', warehouse)
   local zero_is_nil = function(value) return value ~= 0 and value or nil end

@@ -4,7 +4,7 @@
 
 local codes = require('codes')
 local registry = require('registry')
-local sku_record = require('sku_record')
+local sku_numbers = require('sku_numbers')
 local skus = require('skus')
 local pack = cmsgpack.pack
 
@@ -16,8 +16,10 @@ local function available_of(sku, policy)
 end
 
 local function best_of(sku, policy)
+  if sku.totals and not policy.warehouses then
+    return math.max(0, sku_numbers.free_at(sku.numbers, sku_numbers.best(sku.numbers, sku.places.count)))
+  end
   local best = 0
-  if sku.totals and not policy.warehouses then return math.max(0, skus.free_at(sku, sku_record.best(sku))) end
   for _, warehouse in ipairs(policy.warehouses or sku.places.names) do
     local free = skus.free_of(sku, warehouse)
     if free and free > best then best = free end

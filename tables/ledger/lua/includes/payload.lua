@@ -140,8 +140,6 @@ local KIND_OF = setmetatable({}, {__index = function(kinds, name)
   return kind
 end})
 
-local SUMS = {'on_hand@', 'committed@', 'locked@', 'damaged@'} -- in the order of WAREHOUSE
-
 -- A SKU's changed fields, new values (tables/ledger/records.py, SkuPatch); `rest`: sums of the other counters.
 local function patch_of(sku, touched, used)
   local counters, rest = {}, {}
@@ -150,7 +148,10 @@ local function patch_of(sku, touched, used)
     counters[name] = value
     if index then rest[KIND_OF[name]] = (rest[KIND_OF[name]] or 0) - value end
   end
-  for i, value in ipairs(sku_record.sums(sku)) do rest[SUMS[i]] = (rest[SUMS[i]] or 0) + value end
+  for i, value in ipairs(sku_record.sums(sku)) do
+    local kind = skus.KIND_NAMES[i]
+    rest[kind] = (rest[kind] or 0) + value
+  end
   for name, value in pairs(sku.counters or {}) do
     if not touched[name] then rest[KIND_OF[name]] = (rest[KIND_OF[name]] or 0) + value end
   end

@@ -1,11 +1,12 @@
 -- The ends of a hold: paid, cancelled, expired. Units return in the same step.
--- Release the held and preordered units of a line; `kind` is the counter that holds them (`locked` or `committed`).
 
 local batch = require('batch')
 local modes = require('modes')
 local orders = require('orders')
 local skus = require('skus')
 
+-- Release the held and preordered units of a line. `kind` is the counter that holds them (`locked` or `committed`).
+-- -> their number
 local function release_line(order, line, kind, cause)
   if not line.reserved and not line.preordered then return 0 end
   local sku = skus.get(line.sku)

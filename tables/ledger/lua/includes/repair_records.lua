@@ -53,9 +53,7 @@ function put.deltas(command)
   if not sku or (sku_record.marks_of(sku).repaired or '') ~= (command.since or '') then return nil end
   skus.begin(sku)
   for name, units in pairs(command.deltas) do
-    local index = sku_record.index_of(sku, name)
-    local value = index and sku.numbers[index] or sku.counters and sku.counters[name] or 0
-    sku_record.set_counter(sku, name, value + units)
+    sku_record.set_counter(sku, name, sku_record.counter(sku, name) + units)
     put_delta(name, units)
   end
   sku_record.add_up(sku)

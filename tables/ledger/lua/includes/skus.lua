@@ -1,6 +1,7 @@
 -- The SKUs of a batch in memory (includes/sku_record.lua), and the log of their changes. Only `change` and `change_at`
 -- change counters.
 
+local sku_numbers = require('sku_numbers')
 local sku_record = require('sku_record')
 
 local known, changed = {}, {}
@@ -53,16 +54,10 @@ local function ensure_warehouse(sku, warehouse)
   sku.added[#sku.added + 1] = warehouse
 end
 
--- The units free at a warehouse, given the index of its first number.
-local function free_at(sku, at)
-  local numbers = sku.numbers
-  return numbers[at + WAREHOUSE.on_hand] - numbers[at + WAREHOUSE.committed] - numbers[at + WAREHOUSE.locked]
-end
-
 -- -> nil if the SKU was never there
 local function free_of(sku, warehouse)
   local at = sku.places.at[warehouse]
-  return at and free_at(sku, at)
+  return at and sku_numbers.free_at(sku.numbers, at)
 end
 
 local function mark_dirty(sku)
@@ -80,7 +75,7 @@ local function begin(sku)
 end
 
 local KINDS = WAREHOUSE.size
-local WIDTH_MAX = sku_record.NARROW_MAX
+local fits = sku_numbers.fits
 
 local function log_delta(counter, units)
   local size = log.size
@@ -95,7 +90,7 @@ local function change_at(sku, at, kind, units)
   local numbers = sku.numbers
   local value = numbers[at + kind] + units
   numbers[at + kind] = value
-  if value > WIDTH_MAX or value < -WIDTH_MAX then sku_record.widen(sku) end
+  if not fits(value) then sku_record.widen(sku) end
   if kind == WAREHOUSE.on_hand then
     sku.sum = sku.sum + units
   elseif kind ~= WAREHOUSE.damaged then
@@ -106,9 +101,7 @@ local function change_at(sku, at, kind, units)
   log[size + 1], log[size + 2], log.size = at - WAREHOUSE.first + kind, units, size + 2
 end
 
-local OFFSETS = {
-  on_hand = WAREHOUSE.on_hand, committed = WAREHOUSE.committed, locked = WAREHOUSE.locked, damaged = WAREHOUSE.damaged,
-}
+local OFFSETS = sku_record.OFFSETS
 
 local function change(sku, kind, where, units)
   if units == 0 then return end
@@ -127,9 +120,9 @@ local function count_of(sku, kind, where)
   return sku.counters and sku.counters[kind .. '@' .. where] or 0
 end
 
--- The name of a counter of the log.
 local KIND_NAMES = {'on_hand@', 'committed@', 'locked@', 'damaged@'} -- in the order of WAREHOUSE
 
+-- The name of a counter of the log.
 local function counter_name(sku, counter)
   if type(counter) == 'string' then return counter end
   return KIND_NAMES[counter % KINDS + 1] .. sku.places.names[math.floor(counter / KINDS) + 1]
@@ -137,7 +130,7 @@ end
 
 return {
   known = known, changed = changed, log = log, causes = causes, open = open, new = new, get = get,
-  get_or_new = get_or_new, has_room_for = has_room_for, ensure_warehouse = ensure_warehouse, free_at = free_at,
-  free_of = free_of, mark_dirty = mark_dirty, begin = begin, log_delta = log_delta, change_at = change_at,
-  change = change, count_of = count_of, counter_name = counter_name,
+  get_or_new = get_or_new, has_room_for = has_room_for, ensure_warehouse = ensure_warehouse, free_of = free_of,
+  mark_dirty = mark_dirty, begin = begin, log_delta = log_delta, change_at = change_at, change = change,
+  count_of = count_of, counter_name = counter_name, KIND_NAMES = KIND_NAMES,
 }

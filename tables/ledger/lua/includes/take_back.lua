@@ -1,7 +1,6 @@
 -- take_back {lines = {{sku, units, warehouse, condition}, …}}: returns of shipped units (rule 33). Any warehouse may
 -- receive; damaged units raise only `damaged`. If it returns more than was shipped, the whole event is parked while
 -- enough units are still to be shipped (rule 43), and refused otherwise.
--- -> nil if all units were shipped; 'later' if they may still be; else a refusal and its path
 
 local history = require('history')
 local modes = require('modes')
@@ -10,6 +9,7 @@ local orders = require('orders')
 local skus = require('skus')
 local waiting = require('waiting')
 
+-- -> nil if all units were shipped; 'later' if they may still be; else a refusal and its path
 local function not_shipped(order, command)
   local returning, verdict = {}, nil
   for i, back in ipairs(command.lines) do
