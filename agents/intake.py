@@ -41,9 +41,11 @@ from stocktide.tables.ledger.submission import Submitter, Undecidable
 
 logger = logging.getLogger(__name__)
 
-# Per Lua call: a few ms, at 10 to 20 µs per order. A longer movement is a piece of its own.
+# Per Lua call: a few ms, at 10 to 20 µs per order.
 COMMANDS_MAX = 256
-LINES_MAX = LedgerLimits().lines_per_step
+LINES_MAX = 1_000
+# A movement of more lines may take several calls, and is a piece of its own.
+MOVEMENT_LINES_MAX = LedgerLimits().lines_per_step
 # Of the raw events that the commands carry: a tenth of the limit of a journal record.
 PIECE_BYTES_MAX = 1024 * 1024
 # Concurrent pieces of one chunk: they keep Redis and the relay busy while one waits for its settlement.
@@ -75,7 +77,7 @@ class Intake:
                 await slots.acquire()
                 task = tasks.create_task(self._submit_piece(piece, dead_letters, turn))
                 task.add_done_callback(lambda _: slots.release())
-                if may_take_steps(piece):
+                if may_take_steps(piece[0]):
                     await asyncio.wait((task,))  # nothing may overtake its later steps
         if dead_letters:
             self._metrics.dead_letters.inc(len(dead_letters))
@@ -136,12 +138,13 @@ def origin_text(event: Event, raw: bytes) -> str:
 
 def split_commands(commands: Iterator[Command]) -> Iterator[list[Command]]:
     """Split commands into pieces of at most COMMANDS_MAX and, unless a single command has more, LINES_MAX lines and
-    PIECE_BYTES_MAX of raw events."""
+    PIECE_BYTES_MAX of raw events. A movement that may take several calls is a piece of its own."""
     piece: list[Command] = []
     lines = size = 0
     for command in commands:
         more, raw = len(getattr(command, "lines", ())), _raw_size(command)
-        if piece and (len(piece) == COMMANDS_MAX or lines + more > LINES_MAX or size + raw > PIECE_BYTES_MAX):
+        is_full = len(piece) == COMMANDS_MAX or lines + more > LINES_MAX or size + raw > PIECE_BYTES_MAX
+        if piece and (is_full or may_take_steps(command) or may_take_steps(piece[0])):
             yield piece
             piece, lines, size = [], 0, 0
         piece.append(command)
@@ -151,9 +154,9 @@ def split_commands(commands: Iterator[Command]) -> Iterator[list[Command]]:
         yield piece
 
 
-def may_take_steps(piece: list[Command]) -> bool:
-    """Whether a piece is a movement that the ledger may apply in several calls."""
-    return isinstance(piece[0], Receive | Adjust | Count | Transfer) and len(piece[0].lines) > LINES_MAX
+def may_take_steps(command: Command) -> bool:
+    """Whether the ledger may apply a command in several calls."""
+    return isinstance(command, Receive | Adjust | Count | Transfer) and len(command.lines) > MOVEMENT_LINES_MAX
 
 
 def _raw_size(command: Command) -> int:

@@ -7,7 +7,15 @@ import json
 from typing import Any
 
 from stocktide.agents.dead_letters import BURST_DEAD_LETTERS
-from stocktide.agents.intake import COMMANDS_MAX, LINES_MAX, Intake, split_commands, submit_movements, submit_orders
+from stocktide.agents.intake import (
+    COMMANDS_MAX,
+    LINES_MAX,
+    MOVEMENT_LINES_MAX,
+    Intake,
+    split_commands,
+    submit_movements,
+    submit_orders,
+)
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.streams.kafka.record_origin import RecordPlace, origin_header
 from stocktide.streams.kafka.transport import Chunk
@@ -116,7 +124,7 @@ async def test_events_that_may_park_are_kept_without_unknown_fields() -> None:
 
 
 async def test_nothing_overtakes_a_movement_that_takes_several_calls() -> None:
-    long = json.dumps(stock_received("long", *((f"S{index}", 1) for index in range(LINES_MAX + 1)))).encode()
+    long = json.dumps(stock_received("long", *((f"S{index}", 1) for index in range(MOVEMENT_LINES_MAX + 1)))).encode()
     events = [json.dumps(stock_received(name, ("S1", 1))).encode() for name in ("before", "after")]
     submitter = RecordingSubmitter(steps={"long": 3})
     await submit_movements(chunk_of(events[0], long, events[1]), 1, intake_of(submitter, RecordingPublisher()))
