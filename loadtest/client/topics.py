@@ -60,9 +60,18 @@ class TopicReader:
     """Reads topics without a consumer group and commits nothing.
 
     `handlers`: by topic name without the app id. `rows` counts all rows, `undecodable` those that a handler rejected.
+    `on_caught_up` is called after each poll that left no fetched row behind.
     """
 
-    def __init__(self, kafka: str, app_id: str, handlers: Mapping[str, RowHandler], **security: Any) -> None:
+    def __init__(
+        self,
+        kafka: str,
+        app_id: str,
+        handlers: Mapping[str, RowHandler],
+        on_caught_up: Callable[[], None] | None = None,
+        **security: Any,
+    ) -> None:
+        self._on_caught_up = on_caught_up or (lambda: None)
         self.rows = 0
         self.undecodable = 0
         self._kafka = kafka
@@ -159,6 +168,8 @@ class TopicReader:
                     # A row without a value is a tombstone.
                     if record.value is not None:
                         self._handle(handler, TopicRecord(partition.partition, record.offset, record.value))
+            if sum(map(len, fetched.values())) < ROWS_MAX:
+                self._on_caught_up()
             if fetched:
                 self._rows_handled.set()
                 await asyncio.sleep(0)

@@ -225,6 +225,10 @@ class FaultRecord(_Record, frozen=True, omit_defaults=True, tag="fault"):
     detail: str = ""
 
 
+class TopicsRead(_Record, frozen=True, tag="topics-read"):
+    """Every row that had been fetched by now is recorded."""
+
+
 class RunQuiesced(_Record, frozen=True, omit_defaults=True, tag="rested"):
     """Everything is healed, consumed and quiet: later reads are the final state."""
 
@@ -252,6 +256,7 @@ HistoryRecord = (
     | ReadMovement
     | ReadPolicy
     | FaultRecord
+    | TopicsRead
     | RunQuiesced
 )
 

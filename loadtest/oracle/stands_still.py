@@ -22,6 +22,7 @@ from stocktide.loadtest.oracle.history import (
     RunQuiesced,
     StockPublished,
     Subscribed,
+    TopicsRead,
     Unsubscribed,
     UpdateReceived,
 )
@@ -30,7 +31,8 @@ from stocktide.loadtest.oracle.verdict import Checker
 STALL_MS = 10_000
 # After a fault: the session of 10 s expires, the group rebalances, tables are restored, and the backlog is processed.
 GRACE_MS = 20_000
-# A longer gap between two records does not count: a recorder without CPU records late what came in time.
+# A longer gap does not count, between two times that the recorder of the topics had read all rows, or between two
+# records of a history without such times: a recorder without CPU records late what came in time.
 RECORD_GAP_MS_MAX = 2_000
 # The interval between checks: there is a path for each subscriber and partition, and a record may come each ms.
 CHECK_INTERVAL_MS = 100
@@ -98,6 +100,7 @@ class StandsStill(Checker):
         self._clock = 0
         self._checked_at = 0
         self._at = 0
+        self._has_topics_read = False
         self._grace_until = 0
 
     def handlers(self) -> Handlers:
@@ -113,7 +116,7 @@ class StandsStill(Checker):
             FaultRecord: self._on_fault,
             RunQuiesced: lambda _: None,
         }
-        return {kind: self._ticking(handle) for kind, handle in handlers.items()}
+        return {kind: self._ticking(handle) for kind, handle in handlers.items()} | {TopicsRead: self._on_topics_read}
 
     def _ticking(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
         def tick_and_handle(record: Any) -> None:
@@ -204,7 +207,15 @@ class StandsStill(Checker):
         feeds = (feed for feeds in self._feeds.values() for feed in feeds.values())
         return [self._answers, self._orders, self._movements, *self._channel_paths.values(), *feeds]
 
+    def _on_topics_read(self, read: TopicsRead) -> None:
+        self._has_topics_read = True
+        self._advance(read.at)
+
     def _tick(self, at: int) -> None:
+        if not self._has_topics_read:
+            self._advance(at)
+
+    def _advance(self, at: int) -> None:
         """Advance the clock to a record, and report what has stalled by then."""
         before, self._at = self._at, at
         if not before or at <= before or self._faults > 0 or at < self._grace_until:

@@ -32,6 +32,7 @@ from stocktide.loadtest.oracle.history import (
     Response,
     RunQuiesced,
     RunStarted,
+    TopicsRead,
 )
 from stocktide.loadtest.oracle.judge import LiveJudge
 from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, wait_until_quiet
@@ -59,6 +60,9 @@ QUIET_SECONDS = 3.0
 EXPIRY_STEP_SECONDS = 3.0
 # The extension of a run that has injected too few faults.
 OVERTIME_SECONDS_MAX = 60.0
+# The history notes that often that the topics are read; often against the time after which work has stalled.
+TOPICS_READ_INTERVAL_MS = 500
+HEALING = "healing"
 
 WriteLine = Callable[[str], None]
 
@@ -143,6 +147,7 @@ class FaultInjectionRun:
         self._history = HistoryFile(options.folder / "history.ndjson")
         self._result = FaultRunResult(options.seed, options.folder / "history.ndjson", options.shape.park_seconds)
         self._clock = HistoryClock()
+        self._topics_read_at = 0
         self._began = time.monotonic()
         self._judge = LiveJudge(recorded_live=True)
 
@@ -164,7 +169,7 @@ class FaultInjectionRun:
                 self._add(record)
                 load.on_record(record)
 
-            reader = TopicReader(kafka, APP_ID, recorders(self._clock, on_row))
+            reader = TopicReader(kafka, APP_ID, recorders(self._clock, on_row), self._note_topics_read)
             stack.push_async_callback(reader.stop)
             await reader.start()
             await load.receive_opening_stock(reader.check)
@@ -177,6 +182,12 @@ class FaultInjectionRun:
             self._result.failures = [repr(failure) for failure in load.failures]
             self._result.ends = Counter(f"{member.name} {end}" for member in cluster.members for end in member.exits)
         return self._result
+
+    def _note_topics_read(self) -> None:
+        now = self._clock.now()
+        if now >= self._topics_read_at + TOPICS_READ_INTERVAL_MS:
+            self._topics_read_at = now
+            self._add(TopicsRead(now))
 
     def _subscribe(self, apis: list[str], stack: AsyncExitStack) -> None:
         """One subscriber of each channel at each API."""
@@ -207,7 +218,9 @@ class FaultInjectionRun:
                 task.cancel()
             await asyncio.gather(injecting, reporting, return_exceptions=True)
             self._log("healing what is left, the load ends")
+            self._add(FaultRecord(self._clock.now(), HEALING))  # it restarts processes
             await self._heal()
+            self._add(FaultRecord(self._clock.now(), HEALING, "healed"))
             load.stop()
             await running
         if not injecting.cancelled() and (error := injecting.exception()) is not None:

@@ -28,6 +28,7 @@ from stocktide.loadtest.oracle.history import (
     RunStarted,
     StockPublished,
     Subscribed,
+    TopicsRead,
     UpdateReceived,
 )
 from stocktide.loadtest.oracle.judge import LiveJudge, judge
@@ -186,3 +187,23 @@ def test_a_watch_finds_it_while_the_run_goes_on_and_other_judges_do_not_look() -
     found = [violation.checker for record in shop.history() for violation in live_judge.feed(record)]
     assert "stands_still" in found
     assert "stands_still" not in {part.checker for part in judge(list(shop.history())).checked}
+
+
+def read_topics(shop: SteadyShop, reads: Callable[[int], bool]) -> CheckerResult:
+    """Judge a history whose recorder notes in some seconds that it has read the topics."""
+    records: list[HistoryRecord] = []
+    for record in shop.history():
+        if isinstance(record, Request) and record.kind == "stock.received" and reads((record.at - AT) // 1000):
+            records.append(TopicsRead(record.at))
+        records.append(record)
+    return judge(records, recorded_live=True).part("stands_still")
+
+
+def test_rows_that_the_recorder_reads_late_are_no_stall() -> None:
+    shop = SteadyShop(order_row=lambda second: second < 10 or second > 30)
+    assert not read_topics(shop, lambda second: second < 10 or second > 30).violations
+
+
+def test_rows_that_do_not_come_while_the_recorder_reads_are_a_stall() -> None:
+    found = read_topics(SteadyShop(order_row=until_ten), lambda _: True)
+    assert found.violations
