@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 # Per Lua call: a few ms, at 10 to 20 µs per order.
 COMMANDS_MAX = 256
+# A line costs as much as an order of one line: some 20 ms in one call.
 LINES_MAX = 1_000
 # A movement of more lines may take several calls, and is a piece of its own.
 MOVEMENT_LINES_MAX = LedgerLimits().lines_per_step

@@ -34,6 +34,8 @@ from stocktide.tables.ledger.scripts import key_prefix
 WORKER_ORDERS = 120_000
 PLAIN_ORDERS = 15_000
 LUA_ORDERS = 60_000
+# Per call that opens the stock: some 10 ms.
+OPENING_LINES = 500
 # As many commands as the agents submit in one call.
 BATCH = 256
 SCALING_CONNECTIONS = 64
@@ -235,8 +237,8 @@ async def _measure_lua(servers: BenchServers, app_id: str, skus: int) -> tuple[f
     async with Redis.from_url(servers.valkey.url) as redis:
         await _bless(redis, app_id)
         ledger = Ledger(redis, app_id, LedgerLimits(outbox_max=sys.maxsize))
-        for start in range(0, len(SKUS), 500):
-            await ledger.apply(_receive(SKUS[start : start + 500], start), token="open")
+        for start in range(0, len(SKUS), OPENING_LINES):
+            await ledger.apply(_receive(SKUS[start : start + OPENING_LINES], start), token="open")
         batches = _batches(LUA_ORDERS, skus)
         outbox = f"{key_prefix(app_id)}outbox"
         await redis.config_resetstat()

@@ -96,7 +96,7 @@ async def check_kafka(producer: AIOKafkaProducer) -> str | None:
     try:
         await producer.client.fetch_all_metadata()
     except (KafkaError, OSError) as error:
-        return f"Kafka does not answer: {error}"
+        return f"Kafka does not answer: {describe_error(error)}"
     return None
 
 
@@ -105,7 +105,7 @@ async def check_redis(redis: Redis) -> str | None:
     try:
         return await check_eviction_policy(redis)
     except (RedisError, OSError) as error:
-        return f"Redis does not answer: {error}"
+        return f"Redis does not answer: {describe_error(error)}"
 
 
 async def check_ledger(ledger: Ledger, reads: SettledReads) -> str | None:
@@ -118,7 +118,7 @@ async def check_ledger(ledger: Ledger, reads: SettledReads) -> str | None:
     except LedgerError as error:
         return f"the ledger decides nothing: {error}"
     except (RedisError, OSError) as error:
-        return f"Redis does not answer: {error}"
+        return f"Redis does not answer: {describe_error(error)}"
     return None
 
 

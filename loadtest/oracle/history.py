@@ -226,7 +226,7 @@ class FaultRecord(_Record, frozen=True, omit_defaults=True, tag="fault"):
 
 
 class TopicsRead(_Record, frozen=True, tag="topics-read"):
-    """Every row that had been fetched by now is recorded."""
+    """All rows of the topics that were fetched by now are recorded."""
 
 
 class RunQuiesced(_Record, frozen=True, omit_defaults=True, tag="rested"):

@@ -1,15 +1,13 @@
 """Rule 48 from outside: while work is pending, there is progress.
 
 In: the records of a history that was written live. Out: a violation each time that accepted work has no result for
-STALL_MS, outside of faults and their grace. A path is a pair of pending work and its results; any result on a path ends
-its wait.
+STALL_MS, outside of faults and their grace. Time counts from one read of the topics to the next. A path is a pair of
+pending work and its results; any result on a path ends its wait.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
 
 from stocktide.loadtest.oracle.dispatcher import Handlers, PendingRequest, parse_event
 from stocktide.loadtest.oracle.history import (
@@ -19,7 +17,6 @@ from stocktide.loadtest.oracle.history import (
     MovementPublished,
     OrderPublished,
     Response,
-    RunQuiesced,
     StockPublished,
     Subscribed,
     TopicsRead,
@@ -31,11 +28,8 @@ from stocktide.loadtest.oracle.verdict import Checker
 STALL_MS = 10_000
 # After a fault: the session of 10 s expires, the group rebalances, tables are restored, and the backlog is processed.
 GRACE_MS = 20_000
-# A longer gap does not count, between two times that the recorder of the topics had read all rows, or between two
-# records of a history without such times: a recorder without CPU records late what came in time.
-RECORD_GAP_MS_MAX = 2_000
-# The interval between checks: there is a path for each subscriber and partition, and a record may come each ms.
-CHECK_INTERVAL_MS = 100
+# A longer gap between two reads of the topics does not count: a recorder without CPU records late what came in time.
+READ_GAP_MS_MAX = 2_000
 # Changes of availability in a partition that may leave every channel unchanged.
 UNPUBLISHED_CHANGES_MAX = 20
 
@@ -96,15 +90,13 @@ class StandsStill(Checker):
         # By path, what was accepted since its last row: ("", order) or (warehouse, movement).
         self._waiting: dict[_Path, set[tuple[str, str]]] = {self._orders: set(), self._movements: set()}
         self._faults = 0
-        # ms of the run without gaps, faults and their grace.
+        # ms of the run without gaps, faults and their grace, as of the last read of the topics.
         self._clock = 0
-        self._checked_at = 0
-        self._at = 0
-        self._has_topics_read = False
+        self._read_at = 0
         self._grace_until = 0
 
     def handlers(self) -> Handlers:
-        handlers: Handlers = {
+        return {
             OrderPublished: lambda row: self._on_result(("", row.order.order_id), self._orders),
             MovementPublished: lambda row: self._on_result((row.movement.warehouse, row.movement.id), self._movements),
             DeadLetterPublished: self._on_dead_letter,
@@ -114,25 +106,15 @@ class StandsStill(Checker):
             Unsubscribed: self._remove_feed,
             UpdateReceived: self._on_saw,
             FaultRecord: self._on_fault,
-            RunQuiesced: lambda _: None,
+            TopicsRead: self._on_topics_read,
         }
-        return {kind: self._ticking(handle) for kind, handle in handlers.items()} | {TopicsRead: self._on_topics_read}
-
-    def _ticking(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
-        def tick_and_handle(record: Any) -> None:
-            self._tick(record.at)
-            handle(record)
-
-        return tick_and_handle
 
     def on_request(self, request: PendingRequest) -> None:
-        self._tick(request.at)
         if request.door == "http":
             self._answers.add_pending(self._clock)
 
     def on_response(self, request: PendingRequest, response: Response) -> None:
         """What the response accepts must have a row."""
-        self._tick(response.at)
         if request.door == "http":
             self._answers.restart_without_one(self._clock)
         if response.status < 300 and not response.replayed and request.is_new:
@@ -148,7 +130,6 @@ class StandsStill(Checker):
                 path.add_pending(self._clock)
 
     def on_no_response(self, request: PendingRequest) -> None:
-        self._tick(self._at)
         if request.door == "http":
             self._answers.remove_one()
 
@@ -208,24 +189,12 @@ class StandsStill(Checker):
         return [self._answers, self._orders, self._movements, *self._channel_paths.values(), *feeds]
 
     def _on_topics_read(self, read: TopicsRead) -> None:
-        self._has_topics_read = True
-        self._advance(read.at)
-
-    def _tick(self, at: int) -> None:
-        if not self._has_topics_read:
-            self._advance(at)
-
-    def _advance(self, at: int) -> None:
-        """Advance the clock to a record, and report what has stalled by then."""
-        before, self._at = self._at, at
+        """Advance the clock, and report what has stalled by now."""
+        before, at, self._read_at = self._read_at, read.at, read.at
         if not before or at <= before or self._faults > 0 or at < self._grace_until:
             return
         # The wait of work that is pending since a fault begins at the end of its grace.
-        seen = min(at - before, RECORD_GAP_MS_MAX, at - max(before, self._grace_until))
-        self._clock += seen
-        if self._clock - self._checked_at < CHECK_INTERVAL_MS:
-            return
-        self._checked_at = self._clock
+        self._clock += min(at - before, READ_GAP_MS_MAX, at - max(before, self._grace_until))
         self.looked["seconds"] = self._clock // 1000
         for path in self._paths():
             if (waiting := path.stalled_count(self._clock)) is not None:

@@ -25,6 +25,7 @@ from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.raw_decision import RawDecision, decode_decision_head, decode_raw_decision
 from stocktide.tables.ledger.records import DecisionHead, Result
 from stocktide.tables.settlement.listener import Settlement, SettlementListener
+from stocktide.tables.settlement.stalls import describe_error
 
 # A token has 16 random hex digits; no two attempts share one.
 _TOKEN_BYTES = 8
@@ -186,7 +187,7 @@ class _RetryState:
 
     def record_no_answer(self, error: Exception) -> None:
         """Record an attempt without an answer: a replay in the next one is far more likely our own than another's."""
-        self.reason = f"Redis does not answer: {error}"
+        self.reason = f"Redis does not answer: {describe_error(error)}"
         self._may_be_own = [True] * len(self._may_be_own)
 
     def clear_own_replays(self, decision: _Decided) -> _Decided:

@@ -7,11 +7,13 @@ connects to Redis through its own proxy.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from stocktide.errors import CommandError
 from stocktide.retry import poll_until
 from stocktide.streams.kafka.admin import ensure_topics, topic_settings
 from stocktide.streams.topics import JOURNAL
@@ -124,6 +126,29 @@ class Cluster:
     def redirect_all(self, port: int | None = None) -> None:
         """Redirect all proxies to the primary, or to `port`."""
         self.proxies.redirect(self._names, port or self.primary.port)
+
+    async def heal(self) -> None:
+        """Undo what an interrupted fault left behind."""
+        for server in filter(None, (*self.brokers, self.primary, self.replica)):
+            server.send(signal.SIGCONT)
+            with suppress(CommandError):
+                if not server.running:
+                    await server.start()
+        primary = self.primary
+        for command in (("CONFIG", "SET", "maxmemory", "0"), ("CLIENT", "UNPAUSE")):
+            await primary.command(*command)
+        if await primary.role() != "master":
+            await primary.command("REPLICAOF", "NO", "ONE")
+        self.redirect_all()
+        await self.configure_journal()
+        for member in self.members:
+            member.disarm()
+            member.send_signal(signal.SIGCONT)
+            if member.extra_environ:
+                member.extra_environ = {}
+                member.send_signal(signal.SIGTERM)
+        if not self.shape.second_worker:
+            await self.stop_second_worker()
 
     def _member(self, name: str, kind: str, role: str = "") -> SystemProcess:
         environ = {

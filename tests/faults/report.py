@@ -22,7 +22,8 @@ from stocktide.loadtest.oracle.history import read_history
 from stocktide.loadtest.oracle.judge import judge
 from stocktide.loadtest.oracle.verdict import Verdict
 from tests.faults.faults import FAULTS
-from tests.faults.run import FaultInjectionRun, FaultRunOptions, FaultRunResult, InjectedFault, WriteLine
+from tests.faults.result import FaultRunResult, InjectedFault
+from tests.faults.run import FaultInjectionRun, FaultRunOptions, WriteLine
 
 # The effect of a fault may begin a little late: at the next request.
 AFTER_SECONDS = 1.0

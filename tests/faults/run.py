@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,10 +25,6 @@ from stocktide.loadtest.oracle.history import (
     HistoryClock,
     HistoryFile,
     HistoryRecord,
-    InputTransport,
-    NoResponse,
-    Request,
-    Response,
     RunQuiesced,
     RunStarted,
     TopicsRead,
@@ -44,6 +39,7 @@ from tests.faults.fault import Fault, FaultContext, FaultNotInjected
 from tests.faults.faults import PAUSE_SECONDS_MAX, ScheduledFault, plan_faults
 from tests.faults.load import ScenarioRates, ScenarioRunner
 from tests.faults.recording_clients import RecordingClients
+from tests.faults.result import FaultRunResult, InjectedFault
 from tests.faults.scenarios import CHANNELS, HOLD_SECONDS_USUAL, SKUS
 from tests.harness.workers import AllBacklogs, all_backlogs
 
@@ -60,7 +56,7 @@ QUIET_SECONDS = 3.0
 EXPIRY_STEP_SECONDS = 3.0
 # The extension of a run that has injected too few faults.
 OVERTIME_SECONDS_MAX = 60.0
-# The history notes that often that the topics are read; often against the time after which work has stalled.
+# How often the history records that the topics are read: a twentieth of the time after which work has stalled.
 TOPICS_READ_INTERVAL_MS = 500
 HEALING = "healing"
 
@@ -80,63 +76,6 @@ class FaultRunOptions:
     pause_seconds_max: float = PAUSE_SECONDS_MAX
     rates: ScenarioRates = field(default_factory=ScenarioRates)
     shape: ClusterOptions = field(default_factory=ClusterOptions)
-
-
-@dataclass(slots=True)
-class InjectedFault:
-    """A fault as it was injected, in s of the loop's clock."""
-
-    name: str
-    began: float
-    ended: float = 0.0
-    detail: str = ""
-    failed: str = ""
-
-    @property
-    def completed(self) -> bool:
-        """Whether it was injected as planned, and healed."""
-        return bool(self.ended) and not self.failed
-
-
-@dataclass(slots=True)
-class FaultRunResult:
-    """The result of a run. `unquiet` is the reason why it did not quiesce."""
-
-    seed: int
-    history: Path
-    park_seconds: int
-    injected: list[InjectedFault] = field(default_factory=list)
-    # The times of answers with an order, in s of the loop's clock: gaps are downtime.
-    answered_at: list[float] = field(default_factory=list)
-    doors: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[str] = field(default_factory=Counter)
-    statuses: Counter[str] = field(default_factory=Counter)
-    rows: int = 0
-    load_seconds: float = 0.0
-    rest_seconds: float = 0.0
-    unquiet: str = ""
-    failures: list[str] = field(default_factory=list)
-    ends: Counter[str] = field(default_factory=Counter)
-    # By number, the transport of a request without an answer.
-    _open: dict[int, InputTransport] = field(default_factory=dict)
-
-    @property
-    def commands(self) -> int:
-        """How many events were sent."""
-        return self.kinds.total()
-
-    def on_record(self, record: HistoryRecord) -> None:
-        """Count a request or its answer."""
-        if isinstance(record, Request):
-            self._open[record.number] = record.door
-            self.doors[record.door] += 1
-            self.kinds[record.kind] += 1
-        elif isinstance(record, Response):
-            self.statuses[f"{self._open.pop(record.number)} {record.status} {record.code or ''}".rstrip()] += 1
-            if record.order is not None:
-                self.answered_at.append(asyncio.get_running_loop().time())
-        elif isinstance(record, NoResponse):
-            self.statuses[f"{self._open.pop(record.number)} no answer"] += 1
 
 
 class FaultInjectionRun:
@@ -219,7 +158,7 @@ class FaultInjectionRun:
             await asyncio.gather(injecting, reporting, return_exceptions=True)
             self._log("healing what is left, the load ends")
             self._add(FaultRecord(self._clock.now(), HEALING))  # it restarts processes
-            await self._heal()
+            await self._cluster.heal()
             self._add(FaultRecord(self._clock.now(), HEALING, "healed"))
             load.stop()
             await running
@@ -286,30 +225,6 @@ class FaultInjectionRun:
             return bool(answered_at) and answered_at[-1] > since
 
         await poll_until(is_answered, ANSWERED_SECONDS_MAX)
-
-    async def _heal(self) -> None:
-        """Undo what an interrupted fault left behind."""
-        cluster = self._cluster
-        for server in filter(None, (*cluster.brokers, cluster.primary, cluster.replica)):
-            server.send(signal.SIGCONT)
-            with suppress(CommandError):
-                if not server.running:
-                    await server.start()
-        primary = cluster.primary
-        for command in (("CONFIG", "SET", "maxmemory", "0"), ("CLIENT", "UNPAUSE")):
-            await primary.command(*command)
-        if await primary.role() != "master":
-            await primary.command("REPLICAOF", "NO", "ONE")
-        cluster.redirect_all()
-        await cluster.configure_journal()
-        for member in cluster.members:
-            member.disarm()
-            member.send_signal(signal.SIGCONT)
-            if member.extra_environ:
-                member.extra_environ = {}
-                member.send_signal(signal.SIGTERM)
-        if not cluster.shape.second_worker:
-            await cluster.stop_second_worker()
 
     # Rest
 

@@ -111,6 +111,12 @@ async def test_a_ledger_that_stays_unblessed_is_unsettled_at_the_deadline(rig: P
         await rig.submitter().submit([receive("m-1")], deadline_in(2.0))
 
 
+async def test_an_error_of_redis_without_words_is_named_by_its_kind(rig: ProtocolRig) -> None:
+    ledger = FaultyLedger(rig.ledger, before=[TimeoutError()] * 100)
+    with pytest.raises(Unsettled, match="Redis does not answer: TimeoutError"):
+        await DecisionSubmitter(ledger, rig.settlements).submit([receive("m-1")], deadline_in(0.3))
+
+
 async def test_commands_on_which_the_ledger_fails_are_not_submitted_again(rig: ProtocolRig) -> None:
     ledger = FaultyLedger(rig.ledger, before=[ResponseError("ERR user_script:9: attempt to index a nil value")])
     with pytest.raises(Undecidable):

@@ -42,8 +42,8 @@ SECONDS = 40
 class SteadyShop:
     """A run with an order, a movement and an update every second.
 
-    `happens` decides for each second whether there is an `order`, its `order_row`, the `movement_row`, the
-    `channel_row`, and the update that a subscriber `received`.
+    `happens` decides for each second whether the recorder has the `topics_read`, and whether there is an `order`, its
+    `order_row`, the `movement_row`, the `channel_row`, and the update that a subscriber `received`.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class SteadyShop:
                     yield FaultRecord(at, "f")
                 if second == healed:
                     yield FaultRecord(at, "f", "healed")
+            if self.happens("topics_read", second):
+                yield TopicsRead(at)
             yield from self._inputs(second, at)
             yield from self._rows(second, at + 500)
         yield RunQuiesced(AT + 1000 * SECONDS)
@@ -189,21 +191,8 @@ def test_a_watch_finds_it_while_the_run_goes_on_and_other_judges_do_not_look() -
     assert "stands_still" not in {part.checker for part in judge(list(shop.history())).checked}
 
 
-def read_topics(shop: SteadyShop, reads: Callable[[int], bool]) -> CheckerResult:
-    """Judge a history whose recorder notes in some seconds that it has read the topics."""
-    records: list[HistoryRecord] = []
-    for record in shop.history():
-        if isinstance(record, Request) and record.kind == "stock.received" and reads((record.at - AT) // 1000):
-            records.append(TopicsRead(record.at))
-        records.append(record)
-    return judge(records, recorded_live=True).part("stands_still")
-
-
 def test_rows_that_the_recorder_reads_late_are_no_stall() -> None:
-    shop = SteadyShop(order_row=lambda second: second < 10 or second > 30)
-    assert not read_topics(shop, lambda second: second < 10 or second > 30).violations
+    def reads(second: int) -> bool:
+        return second < 10 or second > 30
 
-
-def test_rows_that_do_not_come_while_the_recorder_reads_are_a_stall() -> None:
-    found = read_topics(SteadyShop(order_row=until_ten), lambda _: True)
-    assert found.violations
+    assert not judge_stalls(SteadyShop(order_row=reads, topics_read=reads)).violations
