@@ -1,7 +1,7 @@
 """The steps of `make check` and CI: format, lint, types, tests. All steps run, then the failed ones are listed.
 
-The tests come last, so that pytest's closing line is the last line of the output. What all of them need is made while
-the types are checked, which keeps only one core busy: compiled modules, and a Kafka.
+The sources are checked beside the tests, which leave some of two cores idle; their results come while the tests go on,
+so that pytest's closing line is the last line of the output.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from stocktide.embedded import EmbeddedKafka
 from tests.harness.process import started
 from tests.harness.servers import SHARED_KAFKA
 from tests.packages import CHROMIUM, CLOCKS, SECOND_REDIS, warnings_about
 
-# Tests of servers wait half of the time: more processes than the two cores of a small machine. The tests of a file
+# Tests of servers wait half of the time: twice as many processes as a small machine has cores. The tests of a file
 # share a system and stay together; the files that take longest come first (tests/conftest.py).
-PROCESSES = 3
+PROCESSES = 4
 TESTS = ("-m", "not soak", "-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder")
 # Far beyond the ten minutes that all steps take on two cores; a step that hangs is ended and fails.
 STEP_SECONDS_MAX = 1_500
@@ -45,17 +46,15 @@ async def main() -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as folder:
         compiling = asyncio.create_task(compile_tests())
-        checking = asyncio.create_task(asyncio.to_thread(check_sources))
+        for warning in warnings:
+            say(f"!!! {warning}")
         async with started(EmbeddedKafka(Path(folder), Path(folder) / "kafka.log")) as kafka:
             await compiling
-            steps = await checking
-            say("")
-            for warning in warnings:
-                say(f"!!! {warning}")
-            for done in steps:
-                say(f"{done.name:<8} {'passed' if done.passed else 'FAILED'} in {done.seconds:.1f} s")
             os.environ[SHARED_KAFKA] = kafka.address
-            steps.append(await asyncio.to_thread(step, "tests", "pytest", *TESTS))
+            checking = asyncio.create_task(asyncio.to_thread(check_sources))
+            say("=== tests")
+            tests = await asyncio.to_thread(run, "tests", "pytest", *TESTS)
+            steps = [*await checking, tests]
     failed = [done.name for done in steps if not done.passed] + ["packages"] * bool(is_strict and warnings)
     if failed:  # on standard error: standard output ends with pytest's closing line
         sys.stderr.write(f"make check: failed: {', '.join(failed)}\n")
@@ -72,20 +71,30 @@ async def compile_tests() -> None:
 def check_sources() -> list[CheckStep]:
     """The steps that run nothing of the product."""
     return [
-        step("format", "ruff", "format", "--check", "--quiet", "."),
-        step("lint", "ruff", "check", "--quiet", "."),
-        step("lua", "tests.lua_lint"),
-        step("types", "mypy"),
+        source_step("format", "ruff", "format", "--check", "--quiet", "."),
+        source_step("lint", "ruff", "check", "--quiet", "."),
+        source_step("lua", "tests.lua_lint"),
+        source_step("types", "mypy"),
     ]
 
 
-def step(name: str, module: str, *arguments: str) -> CheckStep:
-    """Run one tool of the environment; its output is passed through."""
-    say(f"=== {name}")
+def source_step(name: str, *arguments: str) -> CheckStep:
+    """Run one tool beside the tests; its output and result come together, between two lines of the tests."""
+    with tempfile.TemporaryFile("w+") as output:
+        done = run(name, *arguments, output=output)
+        output.seek(0)
+        text = output.read()
+    say(f"\n=== {name} {'passed' if done.passed else 'FAILED'} in {done.seconds:.1f} s\n{text}".rstrip())
+    return done
+
+
+def run(name: str, module: str, *arguments: str, output: IO[str] | None = None) -> CheckStep:
+    """Run one tool of the environment; without `output`, what it writes is passed through."""
     began = time.monotonic()
     try:
         command = [sys.executable, "-m", module, *arguments]
-        status = subprocess.run(command, timeout=STEP_SECONDS_MAX, check=False).returncode
+        ended = subprocess.run(command, stdout=output, stderr=output, timeout=STEP_SECONDS_MAX, check=False)
+        status = ended.returncode
     except subprocess.TimeoutExpired:
         say(f"{name} was ended after {STEP_SECONDS_MAX} s")
         status = -1

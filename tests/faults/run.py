@@ -159,6 +159,7 @@ class FaultInjectionRun:
             self._log("healing what is left, the load ends")
             self._add(FaultRecord(self._clock.now(), HEALING))  # it restarts processes
             await self._cluster.heal()
+            await self._cluster.wait_ready()  # a rebuild may be under way, during which nothing is answered
             self._add(FaultRecord(self._clock.now(), HEALING, "healed"))
             load.stop()
             await running

@@ -59,7 +59,7 @@ async def test_promises_are_kept_through_a_few_faults(tmp_path: Path) -> None:
         faults=select_faults(SHORT),
         strikes_min=len(SHORT),
         # A small load, so that a gate on two cores carries it.
-        rates=ScenarioRates(orders=40, wide=0.4, large=0.5, early=0.5, skewed=1.0),
+        rates=ScenarioRates(orders=20, wide=0.2, large=0.3, early=0.5, skewed=0.5),
         shape=ClusterOptions(replica=False),
     )
     report = await run(options, "short")

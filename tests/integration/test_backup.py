@@ -41,8 +41,8 @@ from tests.harness.system import running_system
 from tests.harness.trimming import restate_pass_offset, trim
 
 UNITS = 1_000
-# Receipts of one unit, PUMPED at a time: some 1,000 a second.
-PUMPED, PUMP_SECONDS = 20, 0.02
+# Receipts of one unit, PUMPED at a time: some 250 a second.
+PUMPED, PUMP_SECONDS = 10, 0.04
 
 
 @dataclass(slots=True)

@@ -41,6 +41,7 @@ def broken(found: LoadTestResults) -> set[str]:
     return {violation.checker for violation in found.verdict.violations}
 
 
+@pytest.mark.soak
 async def test_without_a_fault_every_promise_is_kept(running: RunningSystem) -> None:
     found = await sale_with("none", running)
     assert (found.verdict.kept, found.verdict.violations) == (True, ())
@@ -89,6 +90,7 @@ async def test_an_answer_whose_order_is_lost_is_found(running: RunningSystem) ->
     assert any('"status":201' in line for line in lost[0].evidence)
 
 
+@pytest.mark.soak
 async def test_an_update_that_a_subscriber_never_gets_is_found(running: RunningSystem) -> None:
     found = await sale_with("lost-update", running)
     assert not found.verdict.kept

@@ -55,6 +55,7 @@ def test_the_wheel_has_one_top_level_name_and_every_file(wheel: Path) -> None:
     assert {"stocktide/py.typed", "stocktide/embedded/kafka_jars.lock"} <= names
 
 
+@pytest.mark.soak
 def test_it_runs_beside_pytables_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
     _run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=tmp_path)
     python = tmp_path / "env" / "bin" / "python"

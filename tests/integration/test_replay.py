@@ -11,6 +11,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
 
@@ -129,6 +131,7 @@ async def test_with_short_stock_orders_are_refused_or_preordered(running: Runnin
     assert report["check"]["differences"] == []
 
 
+@pytest.mark.soak
 async def test_killing_the_worker_and_the_api_on_the_way_loses_nothing(running: RunningSystem, tmp_path: Path) -> None:
     # Slowed to a few seconds, so that the kills fall into its middle: 1,500 invoices, one a minute of their time.
     file = retail_file(tmp_path / "retail.csv", 1_500, part=6)

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.valkey import find_valkey
 from tests.harness.eventually import eventually
 from tests.harness.process import alive, started
@@ -25,7 +26,9 @@ REASON_SECONDS_MAX = 60.0
 
 
 def unusable_redis(folder: Path, *options: str) -> AbstractAsyncContextManager[RedisProcess]:
-    return started(RedisProcess(find_valkey(), folder / "redis", *options))
+    # Else the port of the cluster is the server's plus 10,000, whoever uses that.
+    ports = ("--cluster-port", str(pick_free_port())) if "--cluster-enabled" in options else ()
+    return started(RedisProcess(find_valkey(), folder / "redis", *options, *ports))
 
 
 async def output_of_failed(running: RunningSystem) -> str:

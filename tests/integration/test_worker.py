@@ -151,6 +151,7 @@ async def test_a_worker_that_is_killed_in_mid_stream_loses_nothing_and_does_noth
     await check_all(group, 1_500)
 
 
+@pytest.mark.soak
 async def test_a_second_worker_joins_and_the_first_one_leaves_in_mid_stream(group: WorkerGroup) -> None:
     first = await start_with_stock(group, "w1")
     sending = asyncio.create_task(group.place_orders(range(1_600), 150))
@@ -166,6 +167,7 @@ async def test_a_second_worker_joins_and_the_first_one_leaves_in_mid_stream(grou
     assert await second.metric("stocktide_relay_blessed") == 1
 
 
+@pytest.mark.soak
 async def test_a_worker_that_was_stopped_and_wakes_up_late_changes_nothing(group: WorkerGroup) -> None:
     first = await start_with_stock(group, "w1")
     second = await group.start("w2")
@@ -206,6 +208,7 @@ async def test_rows_in_the_buffers_of_a_process_that_stops_are_not_sent_when_it_
     await publisher.stop()
 
 
+@pytest.mark.soak
 async def test_a_worker_that_is_stopped_for_a_moment_goes_on(group: WorkerGroup) -> None:
     worker = await start_with_stock(group)
     sending = asyncio.create_task(group.place_orders(range(800), 200))
