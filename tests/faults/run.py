@@ -55,7 +55,7 @@ QUIET_SECONDS = 3.0
 # The expiry step runs within this after the last hold and the last parked event expire.
 EXPIRY_STEP_SECONDS = 3.0
 # The extension of a run that has injected too few faults.
-OVERTIME_SECONDS_MAX = 60.0
+OVERTIME_SECONDS_MAX = 900.0
 # How often the history records that the topics are read: a twentieth of the time after which work has stalled.
 TOPICS_READ_INTERVAL_MS = 500
 HEALING = "healing"
