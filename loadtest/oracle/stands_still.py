@@ -82,6 +82,8 @@ class StandsStill(Checker):
         self._movements = _Path("new movements were accepted, and no row of adjustments or dead-letters came")
         self._channel_paths: dict[int, _Path] = {}
         self._available: dict[str, int] = {}
+        # The newest version of each SKU on channel-stock, which may be read before its row of stock.
+        self._published: dict[str, int] = {}
         # By channel, the path of each connected subscriber; and the newest version of each SKU that a subscriber has.
         self._feeds: dict[str, dict[str, _Path]] = defaultdict(dict)
         self._versions: dict[str, dict[str, int]] = defaultdict(dict)
@@ -149,7 +151,8 @@ class StandsStill(Checker):
     def _on_stock(self, row: StockPublished) -> None:
         before = self._available.get(row.stock.sku, 0)
         now = self._available[row.stock.sku] = row.stock.available
-        if before != now and min(before, now) > 0:
+        is_published = self._published.get(row.stock.sku, -1) >= row.stock.version
+        if before != now and min(before, now) > 0 and not is_published:
             path = self._channel_paths.get(row.partition)
             if path is None:
                 what = f"stock changed in partition {row.partition}, and no row of channel-stock came there"
@@ -160,6 +163,7 @@ class StandsStill(Checker):
         if (path := self._channel_paths.get(row.partition)) is not None:
             path.reset()
         update = row.update
+        self._published[update.sku] = max(update.version, self._published.get(update.sku, -1))
         for subscriber, feed in self._feeds[update.channel].items():
             if self._versions[subscriber].get(update.sku, -1) < update.version:
                 feed.add_pending(self._clock)

@@ -43,17 +43,20 @@ class SteadyShop:
     """A run with an order, a movement and an update every second.
 
     `happens` decides for each second whether the recorder has the `topics_read`, and whether there is an `order`, its
-    `order_row`, the `movement_row`, the `channel_row`, and the update that a subscriber `received`.
+    `order_row`, the `movement_row`, the `channel_row`, and the update that a subscriber `received`. The rows of
+    channel-stock are `ahead` versions ahead of those of stock, as a recorder may read them.
     """
 
     def __init__(
         self,
         door: InputTransport = "kafka",
         faults: tuple[tuple[int, int], ...] = (),
+        ahead: int = 0,
         **happens: Callable[[int], bool],
     ) -> None:
         self.door: InputTransport = door
         self.faults = faults
+        self.ahead = ahead
         self._happens = happens
 
     def happens(self, what: str, second: int) -> bool:
@@ -97,7 +100,7 @@ class SteadyShop:
             stock = StockView("A", 3 * second + number, available=5 + 3 * second + number, batch=second)
             yield StockPublished(at, 0, 3 * second + number, stock)
         if self.happens("channel_row", second):
-            update = ChannelUpdateView("jd", "A", 5 + second, "in_stock", 0, second)
+            update = ChannelUpdateView("jd", "A", 5 + second, "in_stock", 0, 3 * second + 2 + self.ahead)
             yield ChannelUpdatePublished(at, 0, second, update)
             if self.happens("received", second):
                 yield UpdateReceived(at + 1, "jd-1", update)
@@ -196,3 +199,9 @@ def test_rows_that_the_recorder_reads_late_are_no_stall() -> None:
         return second < 10 or second > 30
 
     assert not judge_stalls(SteadyShop(order_row=reads, topics_read=reads)).violations
+
+
+def test_changes_of_stock_whose_update_was_read_before_them_do_not_wait() -> None:
+    last = 3 * SECONDS
+    assert not judge_stalls(SteadyShop(ahead=last, channel_row=until_ten)).found
+    assert judge_stalls(SteadyShop(ahead=last // 4, channel_row=until_ten)).found
