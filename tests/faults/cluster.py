@@ -27,8 +27,6 @@ PARTITIONS = 4
 APIS = 2
 # Parked events expire soon, so that a run quiesces.
 PARK_SECONDS = 10
-# Much shorter than in production: a restate pass ends between two losses of Redis, so that a rebuild starts at one.
-RESTATE_SECONDS = 20
 # On a shared machine, with servers that were just killed, and a rebuild from the journal of a whole run.
 READY_SECONDS_MAX = 240.0
 
@@ -161,7 +159,6 @@ class Cluster:
             "STOCKTIDE_DATA": str(self.folder / "data"),
             "STOCKTIDE_PARTITIONS": str(PARTITIONS),
             "STOCKTIDE_PARK_SECONDS": str(self.shape.park_seconds),
-            "STOCKTIDE_RESTATE_SECONDS": str(RESTATE_SECONDS),
             "STOCKTIDE_LOG_LEVEL": "INFO",
         }
         if role:

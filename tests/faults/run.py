@@ -170,7 +170,7 @@ class FaultInjectionRun:
     # Faults
 
     async def _has_injected_enough(self) -> bool:
-        return len([injected for injected in self._result.injected if injected.ended]) >= self._options.strikes_min
+        return sum(injected.completed for injected in self._result.injected) >= self._options.strikes_min
 
     async def _inject_faults(self) -> None:
         """Follow the schedule until cancelled, then wait for the faults in progress."""
