@@ -56,7 +56,7 @@ bench-size: setup ## measure a shop of a million SKUs
 bench-compare: setup ## measure the usual ways of reserving stock beside Stocktide
 	@$(BIN)/python -m bench.compare
 
-soak: setup ## long fault runs, an hour and more
+soak: setup ## long fault runs and slow tests, an hour and more
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak
 
 lock: setup ## lock the dependencies again, with hashes

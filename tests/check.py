@@ -21,7 +21,7 @@ from tests.harness.process import started
 from tests.harness.servers import SHARED_KAFKA
 from tests.packages import CHROMIUM, CLOCKS, SECOND_REDIS, warnings_about
 
-# Tests of servers wait half of the time: twice as many processes as a small machine has cores. The tests of a file
+# Tests of servers wait half of the time: more processes than the two cores of a small machine. The tests of a file
 # share a system and stay together; the files that take longest come first (tests/conftest.py).
 PROCESSES = 4
 TESTS = ("-m", "not soak", "-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder")

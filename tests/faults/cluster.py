@@ -27,8 +27,10 @@ PARTITIONS = 4
 APIS = 2
 # Parked events expire soon, so that a run quiesces.
 PARK_SECONDS = 10
-# On a shared machine, with servers that were just killed, and a rebuild from the journal of a whole run.
-READY_SECONDS_MAX = 240.0
+# On a shared machine, with servers that were just killed.
+READY_SECONDS_MAX = 120.0
+# The same, with a rebuild from the journal of a whole run.
+REBUILT_SECONDS_MAX = 240.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,16 +167,16 @@ class Cluster:
             environ["STOCKTIDE_WORKER_ROLE"] = role
         return SystemProcess(name, kind, self.folder, environ, self.shape.launcher)
 
-    async def wait_ready(self) -> None:
+    async def wait_ready(self, seconds_max: float = READY_SECONDS_MAX) -> None:
         """Wait until every supervised member is ready. Raises ClusterNotReady."""
         supervised = [member for member in self.members if member.supervised]
 
         async def all_ready() -> bool:
             return all(await asyncio.gather(*(member.is_ready() for member in supervised)))
 
-        if not await poll_until(all_ready, READY_SECONDS_MAX):
+        if not await poll_until(all_ready, seconds_max):
             logs = "\n".join(member.log_tail() for member in supervised)
-            raise ClusterNotReady(f"not ready after {READY_SECONDS_MAX:.0f} s:\n{logs}")
+            raise ClusterNotReady(f"not ready after {seconds_max:.0f} s:\n{logs}")
 
     async def configure_journal(self, **other: str) -> None:
         """Give the journal the settings that Stocktide creates it with, but for `other`."""

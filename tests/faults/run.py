@@ -33,7 +33,7 @@ from stocktide.loadtest.oracle.judge import LiveJudge
 from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, wait_until_quiet
 from stocktide.loadtest.run.recording import RecordingSubscriber, RequestRecorder, recorders
 from stocktide.retry import poll_until
-from tests.faults.cluster import APP_ID, Cluster, ClusterOptions
+from tests.faults.cluster import APP_ID, REBUILT_SECONDS_MAX, Cluster, ClusterOptions
 from tests.faults.edge_scenarios import edge_skus
 from tests.faults.fault import Fault, FaultContext, FaultNotInjected
 from tests.faults.faults import PAUSE_SECONDS_MAX, ScheduledFault, plan_faults
@@ -55,7 +55,7 @@ QUIET_SECONDS = 3.0
 # The expiry step runs within this after the last hold and the last parked event expire.
 EXPIRY_STEP_SECONDS = 3.0
 # The extension of a run that has injected too few faults.
-OVERTIME_SECONDS_MAX = 900.0
+OVERTIME_SECONDS_MAX = 60.0
 # How often the history records that the topics are read: a twentieth of the time after which work has stalled.
 TOPICS_READ_INTERVAL_MS = 500
 HEALING = "healing"
@@ -66,13 +66,15 @@ WriteLine = Callable[[str], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultRunOptions:
     """What to run. `folder` gets the servers' data, logs and the history. A run with fewer than `strikes_min` faults is
-    extended. The pause between two faults is up to `pause_seconds_max`."""
+    extended by up to `overtime_seconds_max`; faults that were not injected as planned do not count. The pause between
+    two faults is up to `pause_seconds_max`."""
 
     folder: Path
     seconds: float
     seed: int
     faults: Sequence[Fault]
     strikes_min: int = 0
+    overtime_seconds_max: float = OVERTIME_SECONDS_MAX
     pause_seconds_max: float = PAUSE_SECONDS_MAX
     rates: ScenarioRates = field(default_factory=ScenarioRates)
     shape: ClusterOptions = field(default_factory=ClusterOptions)
@@ -151,7 +153,7 @@ class FaultInjectionRun:
         reporting = asyncio.create_task(self._progress(load))
         try:
             await asyncio.wait((running, injecting), timeout=self._options.seconds, return_when=asyncio.FIRST_COMPLETED)
-            await poll_until(self._has_injected_enough, OVERTIME_SECONDS_MAX)
+            await poll_until(self._has_injected_enough, self._options.overtime_seconds_max)
         finally:
             for task in (injecting, reporting):
                 task.cancel()
@@ -159,7 +161,7 @@ class FaultInjectionRun:
             self._log("healing what is left, the load ends")
             self._add(FaultRecord(self._clock.now(), HEALING))  # it restarts processes
             await self._cluster.heal()
-            await self._cluster.wait_ready()  # a rebuild may be under way, during which nothing is answered
+            await self._cluster.wait_ready(REBUILT_SECONDS_MAX)  # nothing is answered during a rebuild
             self._add(FaultRecord(self._clock.now(), HEALING, "healed"))
             load.stop()
             await running

@@ -23,7 +23,7 @@ from tests.ledger.shop_client import OPENING_MS
 
 SEED = int(os.environ.get("STOCKTIDE_TEST_SEED", random.randrange(2**32)))
 # About 0.2 s each on two busy cores, on each server: the default stays within a developer's patience.
-EXAMPLES = int(os.environ.get("STOCKTIDE_TEST_EXAMPLES", 35))
+EXAMPLES = int(os.environ.get("STOCKTIDE_TEST_EXAMPLES", 50))
 SKUS = ("A", "B", "C")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 CHANNELS = ("tmall", "jd", "main")
