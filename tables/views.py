@@ -65,6 +65,7 @@ def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, li
             returned=line.returned,
             warehouses=line.warehouses,
             reason=line.reason,
+            short=line.short,
         )
         for line in record.lines
     ]
@@ -80,13 +81,15 @@ def is_order(record: OrderRecord | None) -> bool:
 def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> StockAnswer:
     """The answer of `GET /v1/stock/{sku}`: totals, each warehouse, each known channel."""
     units_at: dict[str, dict[str, int]] = {name: _no_units() for name in record.warehouses}
-    preordered = incoming = 0
+    preordered = incoming = short = 0
     for name, units in record.counters.items():
         what, place = split_counter(name)
         if what == "preordered":
             preordered += units
         elif what == "incoming":
             incoming += units
+        elif what == "short":
+            short += units
         else:
             numbers = units_at.get(place)
             if numbers is None:
@@ -109,7 +112,8 @@ def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> StockAns
         physical=on_hand - committed,
         locked=locked,
         reserved=reserved,
-        available=on_hand - committed - locked - reserved,
+        available=on_hand - committed - locked - reserved - short,
+        short=short,
         preordered=preordered,
         incoming=incoming,
         damaged=damaged,

@@ -34,7 +34,7 @@ class _Document(Struct, frozen=True, gc=False):
 
 
 class Line(_Document, frozen=True):
-    """A line of an order; `warehouses` says where its held units are."""
+    """A line of an order; `warehouses` says where its held units are. `short` units are sold, and wait for stock."""
 
     sku: str
     quantity: int
@@ -45,6 +45,7 @@ class Line(_Document, frozen=True):
     returned: int
     warehouses: dict[str, int]
     reason: str | None
+    short: int
 
 
 class OrderFields(_Document, frozen=True):
@@ -102,6 +103,7 @@ class StockAnswer(_Document, frozen=True):
     locked: int
     reserved: int
     available: int
+    short: int
     preordered: int
     incoming: int
     damaged: int
@@ -138,6 +140,7 @@ class ChangedTotals(_Document, frozen=True):
     locked: int
     reserved: int
     available: int
+    short: int
     preordered: int
     damaged: int
 

@@ -96,7 +96,7 @@ class OrderBody(Struct, frozen=True, kw_only=True):
     id: Name | None = None
     occurred_at: Time | None = None
     priority: Literal["standard", "vip"] = "standard"
-    accept: Literal["all", "partial"] = "all"
+    accept: Literal["all", "partial", "sold"] = "all"
     allow_preorder: bool = True
     hold_seconds: HoldSeconds = HOLD_SECONDS_DEFAULT
     region: Name | None = None
@@ -116,7 +116,7 @@ class OrderPlaced(_OrderEvent, frozen=True, kw_only=True, tag="order.placed"):
     channel: Name
     lines: Lines[OrderLine]
     priority: Literal["standard", "vip"] = "standard"
-    accept: Literal["all", "partial"] = "all"
+    accept: Literal["all", "partial", "sold"] = "all"
     allow_preorder: bool = True
     hold_seconds: HoldSeconds = HOLD_SECONDS_DEFAULT
     region: Name | None = None

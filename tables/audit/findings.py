@@ -30,7 +30,7 @@ from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuReco
 # Keys processed before the event loop runs other tasks.
 _KEYS_PER_TURN = 2_000
 # The counters that are sums over open orders; if they differ, the orders are right.
-_ORDER_SUM_PREFIXES = ("locked@", "committed@", "preordered@")
+_ORDER_SUM_PREFIXES = ("locked@", "committed@", "preordered@", "short@")
 # The counter of the units that an order holds, by its state.
 _HELD = {"reserved": "locked@", "paid": "committed@"}
 # By SKU, the units held by open orders, as counters.
@@ -223,14 +223,15 @@ def _add_order(sums: OrderSums, record: OrderRecord) -> None:
     if held is None:
         return
     for line in record.lines:
-        if line.reserved or line.preordered:
+        if line.reserved or line.preordered or line.short:
             counters = sums.setdefault(line.sku, {})
             for warehouse, units in line.warehouses.items():
                 name = held + warehouse
                 counters[name] = counters.get(name, 0) + units
-            if line.preordered:
-                name = "preordered@" + record.channel
-                counters[name] = counters.get(name, 0) + line.preordered
+            for kind, units in (("preordered@", line.preordered), ("short@", line.short)):
+                if units:
+                    name = kind + record.channel
+                    counters[name] = counters.get(name, 0) + units
 
 
 def _is_order_sum(counter: str) -> bool:

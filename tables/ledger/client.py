@@ -78,6 +78,8 @@ class LedgerLimits(Struct, frozen=True):
     # warehouses, some 20 ms. The caller submits it again until its outcome is final.
     lines_per_step: int = 256
     step_bytes_max: int = 2560 * 1024
+    # Orders that a batch fills (lua/includes/fill.lua): some 6 ms. A later step goes on.
+    fill_orders_max: int = 256
     # How far an input may be dated ahead of the ledger's clock (rule 40).
     future_ms: int = 600_000
 

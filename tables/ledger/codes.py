@@ -39,6 +39,7 @@ CAUSES = (
     "sweep",
     "dwell",
     "repair",
+    "fill",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")
@@ -51,6 +52,7 @@ MANY_WAREHOUSES = 16
 MSGPACK_BYTES = {
     **{f"ARRAY_{size}": 0x90 + size for size in range(16)},
     **{f"STRING_{size}": 0xA0 + size for size in range(32)},
+    "MAP_0": 0x80,
     "MAP_1": 0x81,
     "ZERO": 0,
     "ONE": 1,

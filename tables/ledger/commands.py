@@ -203,7 +203,8 @@ class Repair(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="repai
 
 class Tick(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="tick"):
     """Release up to `orders_max` holds whose deadline passed, raise alerts for events parked long, drop those parked
-    over `park_ms`, and re-evaluate up to `orders_max` SKUs whose dwell ended. `nothing_due` if there was nothing."""
+    over `park_ms`, re-evaluate up to `orders_max` SKUs whose dwell ended, and go on with a fill. `nothing_due` if there
+    was nothing."""
 
     orders_max: int
 

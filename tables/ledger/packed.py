@@ -40,6 +40,7 @@ class _PackedLine(Struct, array_like=True, gc=False):
     cancelled: int
     reason: int | str
     warehouses: dict[str, int] = {}
+    short: int = 0
 
 
 class _PackedOrder(Struct, array_like=True, gc=False):
@@ -67,6 +68,7 @@ class _RareFields(Struct):
     extensions: int = 0
     parked: tuple[dict[str, Any], ...] = ()
     wait_at: int | None = None
+    queued: int = 0
 
 
 class _PackedSku(Struct, array_like=True, gc=False):
@@ -85,6 +87,7 @@ class _NamedFields(Struct):
     counters: dict[str, int] = {}
     modes: dict[str, tuple[int, int, int]] = {}
     policies: dict[str, dict[str, Any] | tuple[()]] = {}
+    filling: int = 0
 
 
 class _Marks(Struct):
@@ -185,6 +188,7 @@ def _line(line: _PackedLine) -> LineRecord:
         line.cancelled,
         outcome_of(line.reason) or None,
         line.warehouses,
+        line.short,
     )
 
 
@@ -211,7 +215,17 @@ def unpack_sku(packed: Packed) -> SkuRecord:
     modes = {name: ThresholdSide(state == 1, left_at, due) for name, (state, left_at, due) in named.modes.items()}
     counters |= named.counters
     return SkuRecord(
-        version, at, counters, warehouses, modes, named.policies, more.history, more.counted, more.floors, more.repaired
+        version,
+        at,
+        counters,
+        warehouses,
+        modes,
+        named.policies,
+        more.history,
+        more.counted,
+        more.floors,
+        more.repaired,
+        named.filling,
     )
 
 
@@ -223,6 +237,15 @@ def first_due(packed: Packed) -> int | None:
     named = _sku_2(packed).named
     modes = {} if isinstance(named, int) else named.modes
     return min((due for _, _, due in modes.values() if due), default=None)
+
+
+@_decodes
+def is_filling(packed: Packed) -> bool:
+    """Whether a later step goes on filling orders that wait for units of a SKU. Raises msgspec.MsgspecError."""
+    if memoryview(packed)[0] != SKU_HEADER:
+        return bool(_sku_1(packed).filling)
+    named = _sku_2(packed).named
+    return not isinstance(named, int) and bool(named.filling)
 
 
 @_decodes

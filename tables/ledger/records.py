@@ -17,8 +17,8 @@ from stocktide.tables.ledger.commands import Origin
 class LineRecord(Struct, frozen=True, omit_defaults=True):
     """A line of an order. `reserved` units are held or committed at `warehouses`, not yet shipped.
 
-    `quantity` = reserved + preordered + shipped + cancelled, unless the line was rejected, its order expired, or more
-    was shipped than ordered.
+    `quantity` = reserved + preordered + short + shipped + cancelled, unless the line was rejected, its order expired, or
+    more was shipped than ordered.
     """
 
     sku: str
@@ -31,6 +31,7 @@ class LineRecord(Struct, frozen=True, omit_defaults=True):
     cancelled: int = 0
     reason: str | None = None
     warehouses: dict[str, int] = field(default_factory=dict)
+    short: int = 0
 
 
 class OrderRecord(Struct, frozen=True, omit_defaults=True):
@@ -40,7 +41,8 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     (`lua/includes/orders.lua`). `extensions` counts events that moved the deadline. `outcome` is that of the placing.
     `ended_at` is the last change of a final order, from which its retention counts. `parked` are events that arrived
     too early, in the format of `lua/includes/waiting.lua`; the first of them is due at `wait_at`. A record in state
-    `parked` is no order: it holds only parked events, and is deleted with the last of them.
+    `parked` is no order: it holds only parked events, and is deleted with the last of them. `queued` is its number in
+    the queues of the SKUs whose units it waits for (`lua/includes/queue.lua`).
     """
 
     state: str
@@ -60,6 +62,7 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     extensions: int = 0
     parked: tuple[dict[str, Any], ...] = ()
     wait_at: int | None = None
+    queued: int = 0
 
 
 class MovementLine(Struct, frozen=True, omit_defaults=True):
@@ -131,7 +134,8 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     it when it next moves units of the SKU (lua/includes/history.lua).
 
     `policies` maps a channel (or `*`) to the fields set at the level channel/sku (`()`: a level without fields).
-    `repaired` is the id of the newest repair.
+    `repaired` is the id of the newest repair. `filling` are units that are kept for waiting orders until a later step
+    gives them out (`lua/includes/fill.lua`).
     """
 
     version: int
@@ -144,6 +148,7 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     counted: dict[str, int] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
     repaired: str = ""
+    filling: int = 0
 
 
 class ChannelRecord(Struct, frozen=True, omit_defaults=True):

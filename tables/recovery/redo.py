@@ -17,7 +17,8 @@ from stocktide.streams.topics import DAY_MS
 from stocktide.tables.derived_rows import StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.packed import first_due
+from stocktide.tables.ledger.packed import first_due, is_filling
+from stocktide.tables.ledger.queue_places import place_in_queue
 from stocktide.tables.ledger.raw_decision import decode_raw_decision, unpack_order
 from stocktide.tables.ledger.records import Moved, MovementRecord, OrderRecord, SkuRecord
 from stocktide.tables.views import PARKED
@@ -151,6 +152,7 @@ class Writes:
         return names, *kept.values(), *(entry[0] for entry in expiring.values())
 
     def _add_sku(self, sku: str, packed: bytes, due: int | None) -> None:
+        self._index("fills", sku, 0 if is_filling(packed) else None)
         self._put(f"sku:{sku}", packed, None)
         self._index("dwells", sku, due)
         self._index("skus", sku, 0)
@@ -189,6 +191,9 @@ class Writes:
             return
         for line in order.lines:
             self._index(f"held:{line.sku}", order_id, order.placed_at if line.reserved else None)
+            place = place_in_queue(order, line)
+            if place is not None or order.queued:
+                self._index(f"queue:{line.sku}\n{order.channel}", order_id, place)
         final = order.state in FINAL_STATES
         self._put(name, packed, self._kept_until(order.state, order.ended_at) if final else None)
 

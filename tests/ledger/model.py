@@ -10,10 +10,11 @@ from typing import assert_never
 
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
-from tests.ledger import model_orders, model_state
+from tests.ledger import model_orders, model_policy, model_state
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
-from tests.ledger.model_policy import OfferState, current_offer, evaluate
+from tests.ledger.model_policy import OfferState, current_offer
+from tests.ledger.model_queue import evaluate, next_line
 
 OrderCommand = commands.Pay | commands.Cancel | commands.Extend | commands.Ship | commands.TakeBack
 
@@ -200,6 +201,7 @@ def _park(
 def _policy(state: model_state.ModelState, command: commands.SetPolicy | commands.DeletePolicy) -> tuple[Outcome, bool]:
     """Rules 2 to 5: a level is replaced or removed as a whole, and the change waives the dwell."""
     sku = state.skus.get(command.sku or "")
+    is_new = False
     before = {name: current_offer(state, command.channel, each) for name, each in state.skus.items()}
     if isinstance(command, commands.SetPolicy):
         is_new = command.channel != "*" and command.channel not in state.channels
@@ -219,17 +221,19 @@ def _policy(state: model_state.ModelState, command: commands.SetPolicy | command
         return Outcome.UNKNOWN_POLICY, False
     for name, each in state.skus.items():
         if each is sku:
-            evaluate(state, each, waived=command.channel)
+            evaluate(state, name, waived=command.channel, fills=not is_new)
         elif sku is None:
-            _reevaluate(state, each, command.channel, before[name])
+            _reevaluate(state, name, command.channel, before[name], fills=not is_new)
     return (Outcome.POLICY_SET if isinstance(command, commands.SetPolicy) else Outcome.POLICY_DELETED), False
 
 
-def _reevaluate(state: model_state.ModelState, sku: model_state.ModelSku, channel: str, before: OfferState) -> None:
-    """A new policy of a channel changes only the SKUs whose offer to it moves; dwells of other channels end with it."""
-    evaluate(state, sku, waived=channel, channels=(channel,))
-    if current_offer(state, channel, sku) != before:
-        evaluate(state, sku, waived=channel)
+def _reevaluate(state: model_state.ModelState, name: str, channel: str, before: OfferState, fills: bool) -> None:
+    """A new policy of a channel changes only the SKUs whose offer to it moves, or whose waiting orders can be filled;
+    dwells of other channels end with it."""
+    sku = state.skus[name]
+    model_policy.evaluate(state, sku, waived=channel, channels=(channel,))
+    if current_offer(state, channel, sku) != before or (fills and next_line(state, name) is not None):
+        evaluate(state, name, waived=channel, fills=fills)
 
 
 def _make_known(state: model_state.ModelState, channel: str) -> None:
@@ -240,8 +244,8 @@ def _make_known(state: model_state.ModelState, channel: str) -> None:
 
 
 def _evaluate_all(state: model_state.ModelState) -> None:
-    for sku in state.skus.values():
-        evaluate(state, sku)
+    for name in state.skus:
+        evaluate(state, name)
 
 
 def _tick(state: model_state.ModelState) -> Outcome:

@@ -7,7 +7,7 @@ from collections import Counter
 from stocktide.tables.ledger.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_orders import commit
-from tests.ledger.model_policy import evaluate
+from tests.ledger.model_queue import evaluate
 from tests.ledger.model_state import (
     COUNT_MS_MAX,
     FRESH_MS,
@@ -146,9 +146,8 @@ def free_units(sku: ModelSku) -> dict[str, int]:
 
 
 def finish_change(state: ModelState, name: str, before: dict[str, int]) -> None:
-    """End a change: update the channels' sides, and report a warehouse that fell further below zero (rule 34)."""
+    """End a change: report a warehouse that fell further below zero (rule 34), fill the queue, update the sides."""
     sku = state.skus[name]
-    evaluate(state, sku)
     for warehouse in sku.warehouses:
         if sku.free(warehouse) < min(0, before.get(warehouse, 0)):
             state.alerts.append(("shortfall", name))
@@ -156,6 +155,7 @@ def finish_change(state: ModelState, name: str, before: dict[str, int]) -> None:
             counter = f"{goods}@{warehouse}"
             if sku.count(counter) < min(0, before.get(counter, 0)):
                 state.alerts.append((f"{goods}_negative", name))
+    evaluate(state, name)
 
 
 def ship(state: ModelState, order: ModelOrder, command: Ship) -> tuple[Outcome, bool]:
@@ -194,10 +194,13 @@ def _ship_line(order: ModelOrder, line: ModelLine, sku: ModelSku, units: int, wa
             if not line.warehouses[holder]:
                 del line.warehouses[holder]
             units -= taken
-    filled = min(units, line.preordered)
-    sku.add(f"preordered@{order.channel}", -filled)
-    line.preordered -= filled
-    return units - filled
+    preordered = min(units, line.preordered)
+    sku.add(f"preordered@{order.channel}", -preordered)
+    line.preordered -= preordered
+    short = min(units - preordered, line.short)
+    sku.add(f"short@{order.channel}", -short)
+    line.short -= short
+    return units - preordered - short
 
 
 def return_refusal(order: ModelOrder, command: TakeBack) -> Outcome | None:

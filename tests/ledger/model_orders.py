@@ -6,7 +6,15 @@ from copy import deepcopy
 
 from stocktide.tables.ledger.commands import Cancel, Extend, Pay, Place
 from stocktide.tables.ledger.outcomes import Outcome
-from tests.ledger.model_policy import EffectivePolicy, available, current_offer, effective_policy, evaluate, sources
+from tests.ledger.model_policy import (
+    EffectivePolicy,
+    available,
+    current_offer,
+    effective_policy,
+    remaining_preorders,
+    sources,
+)
+from tests.ledger.model_queue import draw_up_to, evaluate, fill, next_line
 from tests.ledger.model_state import HOLD_MS_MAX, ModelLine, ModelOrder, ModelSku, ModelState
 
 FINAL = {"cancelled", "expired", "rejected"}
@@ -22,6 +30,7 @@ def place(state: ModelState, command: Place) -> Outcome:
         fingerprint=command.fingerprint,
         lines=[ModelLine(sku, units, "rejected") for sku, units in command.lines],
         events={command.id: command.fingerprint},
+        priority=command.priority,
     )
     refusal, old = _superseded(state, command)
     _end_dwells(state, order)
@@ -30,15 +39,21 @@ def place(state: ModelState, command: Place) -> Outcome:
         for line in order.lines:
             line.reason = refusal
     if old is not None:
-        before = deepcopy(state.skus)
-        release(state, old)
+        before, lines = deepcopy(state.skus), deepcopy(old.lines)
+        release(state, old, "cancelled", fills=False)
     if refusal is None:
         _decide(state, command, order)
     outcome = refusal or _outcome(order)
     if order.state == "rejected":
         state.skus = before
+        if old is not None:
+            old.lines = lines
     elif old is not None:
         finish(state, old, "cancelled")
+        for line in old.lines:
+            if line.sku in state.skus and next_line(state, line.sku) is not None:
+                fill(state, line.sku)
+                evaluate(state, line.sku)
     order.outcome = outcome
     state.orders[command.order_id] = order
     return outcome
@@ -60,7 +75,10 @@ def _superseded(state: ModelState, command: Place) -> tuple[Outcome | None, Mode
 
 
 def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
-    """Rule 21: all or nothing, or line by line; a line is never cut."""
+    """Rule 21: all or nothing, or line by line; a line is never cut. Rule 49: a sold order is never refused."""
+    if command.accept == "sold":
+        _hold_sold(state, command, order)
+        return
     found = [_decide_line(state, command, line) for line in order.lines]
     for line, decided in zip(order.lines, found, strict=True):
         line.reason = decided if isinstance(decided, Outcome) else None
@@ -78,9 +96,44 @@ def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
         else:
             line.state, line.preordered = "preordered", line.quantity
             sku.add(f"preordered@{order.channel}", line.quantity)
+            _queue(state, order)
         for warehouse, units in decided.items():
             sku.add(f"locked@{warehouse}", units)
-        evaluate(state, sku)
+        evaluate(state, line.sku)
+
+
+def _queue(state: ModelState, order: ModelOrder) -> None:
+    if not order.queued:
+        state.queued += 1
+        order.queued = state.queued
+
+
+def _hold_sold(state: ModelState, command: Place, order: ModelOrder) -> None:
+    """Rule 49: what is there is held; the rest is preordered where the policy allows it, else short."""
+    order.state = "reserved"
+    order.expires_at = state.now + command.hold_ms
+    for line in order.lines:
+        sku = state.skus.setdefault(line.sku, ModelSku())
+        policy = effective_policy(state, command.channel, sku)
+        # No short unit can have what is free: a rise would have filled it.
+        most = min(line.quantity, available(sku, policy) + sku.short())
+        drawn = draw_up_to(sku, policy, most) if most > 0 else {}
+        line.state, line.warehouses = "reserved", drawn
+        for warehouse, units in drawn.items():
+            sku.add(f"locked@{warehouse}", units)
+        missing = line.quantity - sum(drawn.values())
+        if missing:
+            _queue(state, order)
+        if missing and policy.below == "preorder" and policy.preorder_cap and command.allow_preorder:
+            if missing > remaining_preorders(sku, command.channel, policy):
+                state.alerts.append(("preorder_cap_exceeded", line.sku))
+            line.state, line.preordered = "preordered", missing
+            sku.add(f"preordered@{order.channel}", missing)
+        elif missing:
+            state.alerts.append(("sold_short", line.sku))
+            line.short = missing
+            sku.add(f"short@{order.channel}", missing)
+        evaluate(state, line.sku)
 
 
 def _decide_line(state: ModelState, command: Place, line: ModelLine) -> dict[str, int] | Outcome:
@@ -132,11 +185,11 @@ def _end_dwells(state: ModelState, order: ModelOrder) -> None:
     """End dwells that are over, whether or not the timer has run."""
     for line in order.lines:
         if line.sku in state.skus:
-            evaluate(state, state.skus[line.sku])
+            evaluate(state, line.sku)
 
 
-def release(state: ModelState, order: ModelOrder) -> None:
-    """Release every unit that the order holds; the caller closes the lines."""
+def release(state: ModelState, order: ModelOrder, ending: str, fills: bool = True) -> None:
+    """Release every unit that the order holds or waits for, and close its lines."""
     counter = "locked" if order.state == "reserved" else "committed"
     for line in order.lines:
         if not line.outstanding:
@@ -145,17 +198,16 @@ def release(state: ModelState, order: ModelOrder) -> None:
         for warehouse, units in line.warehouses.items():
             sku.add(f"{counter}@{warehouse}", -units)
         sku.add(f"preordered@{order.channel}", -line.preordered)
-        evaluate(state, sku)
+        sku.add(f"short@{order.channel}", -line.short)
+        if ending != "expired":
+            line.cancelled += line.outstanding
+        line.warehouses, line.preordered, line.short = {}, 0, 0
+        line.state = ending
+        evaluate(state, line.sku, fills=fills)
 
 
 def finish(state: ModelState, order: ModelOrder, ending: str) -> None:
-    """Close the lines of an order whose units were released."""
-    for line in order.lines:
-        if line.outstanding:
-            if ending != "expired":
-                line.cancelled += line.outstanding
-            line.warehouses, line.preordered = {}, 0
-            line.state = ending
+    """End an order whose units were released."""
     order.state = "shipped" if any(line.shipped for line in order.lines) else ending
     order.expires_at = None
     order.sequence += 1
@@ -165,7 +217,7 @@ def expire_if_due(state: ModelState, order: ModelOrder) -> bool:
     """Rule 25: the ledger's time ends a hold, whether or not the expiry step has run."""
     if order.state != "reserved" or order.expires_at is None or state.now < order.expires_at:
         return False
-    release(state, order)
+    release(state, order, "expired")
     finish(state, order, "expired")
     return True
 
@@ -185,16 +237,16 @@ def pay(state: ModelState, order: ModelOrder, command: Pay) -> tuple[Outcome, bo
 
 def commit(state: ModelState, order: ModelOrder) -> None:
     """Turn an unpaid hold into a commitment; preordered units stay preordered."""
+    order.state, order.expires_at = "paid", None
     for line in order.lines:
-        if not line.warehouses:
-            continue
-        sku = state.skus[line.sku]
         for warehouse, units in line.warehouses.items():
+            sku = state.skus[line.sku]
             sku.add(f"locked@{warehouse}", -units)
             sku.add(f"committed@{warehouse}", units)
-        evaluate(state, sku)
-        line.state = "committed"
-    order.state, order.expires_at = "paid", None
+        if line.warehouses:
+            evaluate(state, line.sku)
+        if (line.warehouses or line.short) and not line.preordered:
+            line.state = "committed"
 
 
 def cancel(state: ModelState, order: ModelOrder, command: Cancel) -> tuple[Outcome, bool]:
@@ -204,7 +256,7 @@ def cancel(state: ModelState, order: ModelOrder, command: Cancel) -> tuple[Outco
         return Outcome.CANCELLED, True
     if order.state in FINAL or order.state == "shipped":
         return Outcome.ALREADY_FINAL, False
-    release(state, order)
+    release(state, order, "cancelled")
     finish(state, order, "cancelled")
     return Outcome.CANCELLED, False
 

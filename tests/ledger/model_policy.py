@@ -76,8 +76,8 @@ def sources(sku: ModelSku, policy: EffectivePolicy) -> list[str]:
 
 
 def available(sku: ModelSku, policy: EffectivePolicy) -> int:
-    """Rule 6: summed over the channel's warehouses, a negative one included."""
-    return sum(sku.free(name) for name in sources(sku, policy))
+    """Rule 6: summed over the channel's warehouses, a negative one included; rule 49: short units are promised."""
+    return sum(sku.free(name) for name in sources(sku, policy)) - sku.short()
 
 
 def offered_quantity(sku: ModelSku, policy: EffectivePolicy) -> int:

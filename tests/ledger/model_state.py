@@ -33,6 +33,7 @@ class ModelLine:
     cancelled: int = 0
     reason: str | None = None
     warehouses: dict[str, int] = field(default_factory=dict)
+    short: int = 0
 
     @property
     def reserved(self) -> int:
@@ -42,7 +43,7 @@ class ModelLine:
     @property
     def outstanding(self) -> int:
         """Units that are still to be shipped."""
-        return self.reserved + self.preordered
+        return self.reserved + self.preordered + self.short
 
 
 @dataclass
@@ -70,6 +71,9 @@ class ModelOrder:
     lines: list[ModelLine] = field(default_factory=list)
     events: dict[str, str] = field(default_factory=dict)
     extensions: int = 0
+    priority: str = "standard"
+    # Its number among the orders that wait for stock.
+    queued: int = 0
     parked: list[ParkedEvent] = field(default_factory=list)
 
 
@@ -98,6 +102,9 @@ class ModelSku:
     sides: dict[str, ThresholdSide] = field(default_factory=dict)
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
     history: dict[str, CountHistory] = field(default_factory=dict)
+    # The free units by warehouse, and the available ones, as of the last change.
+    free_before: dict[str, int] = field(default_factory=dict)
+    available_before: int = 0
 
     def count(self, name: str) -> int:
         return self.counters.get(name, 0)
@@ -122,6 +129,23 @@ class ModelSku:
             - self.count(f"committed@{warehouse}")
             - self.count(f"locked@{warehouse}")
         )
+
+    def short(self) -> int:
+        """Units that are sold beyond the shelf, over all channels."""
+        return sum(value for name, value in self.counters.items() if name.startswith("short@"))
+
+    def available(self) -> int:
+        return sum(self.free(name) for name in self.warehouses) - self.short()
+
+    def has_risen(self) -> bool:
+        """Whether the last change raised what is available, over all warehouses or at one."""
+        at_one = any(self.free(name) > self.free_before.get(name, 0) for name in self.warehouses)
+        return at_one or self.available() > self.available_before
+
+    def note_free(self) -> None:
+        """End a change."""
+        self.free_before = {name: self.free(name) for name in self.warehouses}
+        self.available_before = self.available()
 
     def preordered(self) -> int:
         """Units promised beyond the shelf, over all channels."""
@@ -153,6 +177,8 @@ class ModelState:
     # The parts of each count that came in parts, by their number.
     parts: dict[tuple[str, str], dict[int, Any]] = field(default_factory=dict)
     channels: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    # The orders that have waited for stock, so far.
+    queued: int = 0
     # Alerts and dead letters of the current step.
     alerts: list[tuple[str, str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)

@@ -174,7 +174,7 @@ class _RunBuilder:
             "lines": self._lines(),
             "hold_ms": self.one((5_000, 20_000, 900_000)),
             "priority": self.one(("standard", "standard", "standard", "vip")),
-            "accept": self.one(("all", "all", "partial")),
+            "accept": self.one(("all", "all", "partial", "sold")),
             "allow_preorder": self.one((True, True, True, False)),
             "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
         }

@@ -53,6 +53,8 @@ ALERTS = {
     "already_counted",
     "waiting_for_order",
     "wait_failed",
+    "sold_short",
+    "preorder_cap_exceeded",
 }
 
 # Walks of one SKU's stock around its thresholds: a second or two.
@@ -176,10 +178,11 @@ def _check_promises(
         for line in order.lines:
             for warehouse, units in line.warehouses.items():
                 claims[line.sku][f"{kind}@{warehouse}"] += units
-            if line.preordered:
-                claims[line.sku][f"preordered@{order.channel}"] += line.preordered
+            for waits, units in (("preordered", line.preordered), ("short", line.short)):
+                if units:
+                    claims[line.sku][f"{waits}@{order.channel}"] += units
     for sku in SKUS:
-        kinds = ("locked", "committed", "preordered")
+        kinds = ("locked", "committed", "preordered", "short")
         kept = {name: value for name, value in driver.stock(sku).counters.items() if name.split("@")[0] in kinds}
         assert kept == dict(claims[sku]), sku
         assert set(driver.offers(sku)) <= set(CHANNELS)

@@ -4,6 +4,7 @@ return {
   number = nil,
   limits = nil, -- tables/ledger/client.py, LedgerLimits
   order_id = nil, -- of the command that runs
+  fills_wait = false, -- while the units of a superseded order are for the order that replaces it (supersede.lua)
   moves = {}, -- movements of on_hand, [[sku, warehouse, at, units], …] (history.lua)
   repairs = {}, -- {command, made} of each repair (repair.lua)
   writers = {}, -- functions that write what a module keeps outside the common records, after those

@@ -5,8 +5,8 @@
 local sku_numbers = require('sku_numbers')
 local free_at = sku_numbers.free_at
 
--- From all warehouses with free units, most free first.
-local function split(sku, policy, units)
+-- The warehouses with free units, most free first: {{index of its first number, units, place}, …}
+local function positive_of(sku, policy)
   local positive, allowed, names = {}, policy.allowed, sku.places.names
   sku_numbers.open_all(sku.numbers)
   for i, warehouse in ipairs(names) do
@@ -15,8 +15,13 @@ local function split(sku, policy, units)
     if free > 0 and (not allowed or allowed[warehouse]) then positive[#positive + 1] = {at, free, i} end
   end
   table.sort(positive, function(a, b) return a[2] > b[2] or (a[2] == b[2] and a[3] < b[3]) end)
+  return positive
+end
+
+-- From all warehouses with free units, most free first.
+local function split(sku, policy, units)
   local draws, left = {}, units
-  for _, entry in ipairs(positive) do
+  for _, entry in ipairs(positive_of(sku, policy)) do
     local take = math.min(left, entry[2])
     draws[#draws + 1], draws[#draws + 2] = entry[1], take
     left = left - take
@@ -57,4 +62,25 @@ local function plan(sku, policy, units)
   return policy.split and split(sku, policy, units) or nil
 end
 
-return {plan = plan}
+local UNITS_BYTES = 9 -- of a line's units in a warehouse, beside the name
+
+-- As many of `units` as the policy allows to draw (without `split` from one warehouse), the most free first. The names
+-- of warehouses that `line` does not have yet take at most `room` bytes.
+local function up_to(sku, policy, units, line, room)
+  local most = (sku.totals and best_of_many or best_of_few)(sku, policy, units)
+  local names, held, draws = sku.places.names, line.warehouses or {}, {}
+  local entries = most and {{most, units, (most - WAREHOUSE.first) / WAREHOUSE.size + 1}} or positive_of(sku, policy)
+  for _, entry in ipairs(entries) do
+    local name = names[entry[3]]
+    local bytes = held[name] and 0 or #name + UNITS_BYTES
+    local take = math.min(units, entry[2])
+    if take > 0 and bytes <= room then
+      draws[#draws + 1], draws[#draws + 2] = entry[1], take
+      units, room = units - take, room - bytes
+      if not policy.split then break end
+    end
+  end
+  return draws
+end
+
+return {plan = plan, up_to = up_to}

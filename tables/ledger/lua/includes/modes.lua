@@ -24,13 +24,17 @@ local FREE_SIGN = {
   [WAREHOUSE.on_hand] = 1, [WAREHOUSE.committed] = -1, [WAREHOUSE.locked] = -1, [WAREHOUSE.damaged] = 0,
 }
 
-local function moved_at(sku, at)
+local function moved_at(at, from)
   local sum, first = 0, at - WAREHOUSE.first
-  for i = sku.logged_from + 5, log.size, 2 do
-    local counter = log[i]
-    if type(counter) == 'number' and counter >= first and counter < first + WAREHOUSE.size then
-      sum = sum + FREE_SIGN[counter - first] * log[i + 1]
+  while from < log.size do -- the change, and a fill that followed it
+    local last = from + 4 + 2 * log[from + 4]
+    for i = from + 5, last, 2 do
+      local counter = log[i]
+      if type(counter) == 'number' and counter >= first and counter < first + WAREHOUSE.size then
+        sum = sum + FREE_SIGN[counter - first] * log[i + 1]
+      end
     end
+    from = last
   end
   return sum
 end
@@ -38,10 +42,10 @@ end
 -- Units available under a policy before the current change.
 local function available_before(sku, policy)
   if not policy.warehouses then return sku.sum_was end
-  local sum = 0
+  local sum = -(sku.promised_was or 0)
   for _, warehouse in ipairs(policy.warehouses) do
     local at = sku.places.at[warehouse]
-    if at then sum = sum + free_at(sku.numbers, at) - moved_at(sku, at) end
+    if at then sum = sum + free_at(sku.numbers, at) - moved_at(at, sku.logged_from) end
   end
   return sum
 end
@@ -174,7 +178,7 @@ local function report_negative(sku)
         local warehouse = sku.places.names[(counter - kind) / WAREHOUSE.size + 1]
         alerts.add(PHYSICAL[kind], sku, {warehouse = warehouse, quantity = numbers[at + kind]})
       end
-      if free_at(sku.numbers, at) < 0 and moved_at(sku, at) < 0 and not (reported and reported[at]) then
+      if free_at(sku.numbers, at) < 0 and moved_at(at, sku.logged_from) < 0 and not (reported and reported[at]) then
         reported = reported or {}
         reported[at] = true
       end
@@ -187,12 +191,23 @@ local function report_negative(sku)
   end
 end
 
--- End one change: version, modes, the entry in the log of effects, alerts. `cause`: {kind, id, subject} and, from here,
--- its number; the subject is an order's table, or a name.
-local function finish(sku, cause, waived)
+-- Whether the last change raised what is available, over all warehouses or at one.
+local function has_risen(sku)
+  if sku.sum > sku.sum_was then return true end
+  for i = sku.logged_from + 5, log.size, 2 do
+    local counter = log[i]
+    if type(counter) == 'number' and FREE_SIGN[counter % WAREHOUSE.size] * log[i + 1] > 0 then
+      local at = counter - counter % WAREHOUSE.size + WAREHOUSE.first
+      if moved_at(at, sku.logged_from) > 0 then return true end
+    end
+  end
+  return false
+end
+
+-- End a change: version, the entry in the log of effects, alerts.
+local function close(sku, cause)
   local numbers, from = sku.numbers, sku.logged_from
   numbers[SKU.version], numbers[SKU.at] = numbers[SKU.version] + 1, batch.now
-  if may_move(sku, waived) then evaluate(sku, waived) end
   if not cause[4] then
     cause[4] = #causes
     causes[cause[4] + 1] = cause
@@ -200,6 +215,37 @@ local function finish(sku, cause, waived)
   log[from + 1], log[from + 2], log[from + 3] = sku.place, numbers[SKU.version], cause[4]
   log[from + 4] = (log.size - from - 4) / 2
   report_negative(sku)
+end
+
+-- Give free units to the orders that wait for them, as a change that follows the last one of the SKU.
+-- -> whether there was anything to give
+local function fill_queue(sku)
+  local sum_was, promised_was, from = sku.sum_was, sku.promised_was, sku.logged_from
+  local has_filled = require('fill').run(sku)
+  if has_filled then close(sku, {'fill', '', sku.name, nil}) end
+  sku.sum_was, sku.promised_was, sku.logged_from = sum_was, promised_was, from
+  return has_filled
+end
+
+-- End one change with what follows from it: a rise, or another policy, fills waiting orders; then the modes. `cause`:
+-- {kind, id, subject} and, from here, its number; the subject is an order's table, or a name.
+local function finish(sku, cause, waived)
+  close(sku, cause)
+  if sku.queued and not batch.fills_wait and (has_risen(sku) or waived and next(waived)) then fill_queue(sku) end
+  if may_move(sku, waived) then evaluate(sku, waived) end
+end
+
+-- Fill without a change before it.
+local function refill(sku)
+  local filling = sku.filling
+  sku.sum_was, sku.promised_was, sku.logged_from = sku.sum, sku.promised, log.size
+  skus.mark_dirty(sku)
+  if not fill_queue(sku) then
+    if filling == sku.filling then return end
+    skus.begin(sku)
+    close(sku, {'fill', '', sku.name, nil})
+  end
+  evaluate(sku)
 end
 
 -- A change without deltas: a policy or a dwell changed an offer.
@@ -217,4 +263,7 @@ local function dwell_over(sku)
   return false
 end
 
-return {dwells_due = dwells_due, note_dwells = note_dwells, finish = finish, touch = touch, dwell_over = dwell_over}
+return {
+  dwells_due = dwells_due, note_dwells = note_dwells, finish = finish, refill = refill, touch = touch,
+  dwell_over = dwell_over,
+}

@@ -1,5 +1,6 @@
 -- What a channel may sell of a SKU: pure functions of the SKU, a policy and the channel's side of the threshold.
--- available -> units over the warehouses that the channel sells from, negative ones included (rule 6)
+-- available -> units over the warehouses that the channel sells from, negative ones included (rule 6), without those
+-- that are promised (sku_record.lua)
 -- offered -> clamp(floor(share * (available - buffer)), 0, max_listed)
 
 local codes = require('codes')
@@ -10,7 +11,7 @@ local pack = cmsgpack.pack
 
 local function available_of(sku, policy)
   if not policy.warehouses then return sku.sum end
-  local sum = 0
+  local sum = -(sku.promised or 0)
   for _, warehouse in ipairs(policy.warehouses) do sum = sum + (skus.free_of(sku, warehouse) or 0) end
   return sum
 end
@@ -136,6 +137,7 @@ local function packed(sku)
 end
 
 return {
-  available_of = available_of, offered_of = offered_of, first_offered = first_offered, falls_below = falls_below,
-  comes_back = comes_back, of = of, packed = packed,
+  available_of = available_of, best_of = best_of, offered_of = offered_of, first_offered = first_offered,
+  falls_below = falls_below, comes_back = comes_back, preorder_remaining_of = preorder_remaining_of, of = of,
+  packed = packed,
 }

@@ -6,6 +6,7 @@ local batch = require('batch')
 local history = require('history')
 local modes = require('modes')
 local orders = require('orders')
+local queue = require('queue')
 local release = require('release')
 local skus = require('skus')
 
@@ -64,8 +65,18 @@ local function line_of(order, sku_name)
   end
 end
 
--- Ship units of one line: from the hold at the same warehouse, then from other holds, then from preorders. Units beyond
--- those are shipped too, because a shipment is a fact (rules 31, 32).
+-- Take up to `units` off what a line waits for. -> the units left
+local function ship_waiting(order, line, sku, field, units)
+  local take = math.min(units, line[field] or 0)
+  if take == 0 then return units end
+  skus.change(sku, field, order.record.channel, -take)
+  orders.add_to(line, field, -take)
+  queue.note(order, line)
+  return units - take
+end
+
+-- Ship units of one line: from the hold at the same warehouse, then from other holds, then from preordered and short
+-- units. Units beyond those are shipped too, because a shipment is a fact (rules 31, 32).
 local function ship_line(order, line, units, warehouse, at, cause)
   local sku = skus.get(line.sku) or skus.new(line.sku)
   skus.ensure_warehouse(sku, warehouse)
@@ -79,12 +90,8 @@ local function ship_line(order, line, units, warehouse, at, cause)
     orders.put_units(line, entry[1], -take)
     left = left - take
   end
-  if line.preordered then
-    local take = math.min(left, line.preordered)
-    skus.change(sku, 'preordered', order.record.channel, -take)
-    orders.add_to(line, 'preordered', -take)
-    left = left - take
-  end
+  left = ship_waiting(order, line, sku, 'preordered', left)
+  left = ship_waiting(order, line, sku, 'short', left)
   orders.add_to(line, 'shipped', units)
   if left > 0 then
     alerts.add('shipped_beyond_order', sku, {order_id = order.id, quantity = left, warehouse = warehouse})
@@ -116,7 +123,7 @@ local function ship(order, command)
     return O.SHIPPED, false, detail
   end
   for _, line in ipairs(order.record.lines) do
-    if line.reserved or line.preordered then
+    if line.reserved or line.preordered or line.short then
       open = true
     elseif line.shipped and line.state == 'committed' or line.state == 'preordered' then
       line.state = 'shipped'

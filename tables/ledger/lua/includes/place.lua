@@ -1,6 +1,8 @@
 -- place {order_id, channel, lines, fingerprint, hold_ms, priority, accept, allow_preorder, supersedes, …}
--- A line is reserved whole, preordered whole, or refused with one reason; it is never split (rules 7, 11-13, 21).
+-- A line is reserved whole, preordered whole, or refused with one reason; it is never split (rules 7, 11-13, 21). Only
+-- one of an order that is already sold is never refused: what the shelf lacks is short or preordered (rule 49).
 
+local alerts = require('alerts')
 local batch = require('batch')
 local draw = require('draw')
 local modes = require('modes')
@@ -26,9 +28,25 @@ local function end_dwells(order)
   end
 end
 
--- -> 'reserve', draws | 'preorder' | nil, reason
+local function takes_preorders(policy, command)
+  return policy.below_threshold == 'preorder' and policy.preorder_cap > 0 and command.allow_preorder ~= false
+end
+
+-- A sold line draws what is available, whatever the mode and the policy's amounts.
+local function plan_sold(sku, command, units)
+  if not sku or sku.places.count == 0 then return 'sold', {} end
+  local policy = registry.policy_of(sku, command.channel)
+  local available = offer.available_of(sku, policy)
+  -- Where no fill is left over, no short unit can have what is free.
+  if not sku.filling then available = available + (sku.promised or 0) end
+  if available <= 0 then return 'sold', {} end
+  return 'sold', draw.up_to(sku, policy, math.min(units, available), NONE, ORDER_BYTES_MAX)
+end
+
+-- -> 'reserve', draws | 'preorder' | 'sold', draws | nil, reason
 local function plan_line(command, sku_name, units)
   local sku = get(sku_name)
+  if command.accept == 'sold' then return plan_sold(sku, command, units) end
   if not sku then return nil, O.UNKNOWN_SKU end
   local policy = registry.policy_of(sku, command.channel)
   if command.priority == 'vip' and offer.available_of(sku, policy) >= units then
@@ -42,25 +60,57 @@ local function plan_line(command, sku_name, units)
     return nil, O.INSUFFICIENT_STOCK
   end
   if mode == 'suspended' then return nil, O.CHANNEL_SUSPENDED end
-  if policy.below_threshold ~= 'preorder' or policy.preorder_cap == 0 or command.allow_preorder == false then
-    return nil, O.INSUFFICIENT_STOCK
-  end
+  if not takes_preorders(policy, command) then return nil, O.INSUFFICIENT_STOCK end
   if units > remaining then return nil, O.PREORDER_CAP_REACHED end
   return 'preorder'
 end
 
-local function hold_line(order, line, kind, draws, cause)
-  local sku = get(line.sku)
-  begin(sku)
-  if kind == 'preorder' then
-    skus.change(sku, 'preordered', order.record.channel, line.quantity)
-    line.preordered, line.state = line.quantity, 'preordered'
-  else
-    local names = sku.places.names
-    for i = 1, #draws, 2 do
-      change_at(sku, draws[i], WAREHOUSE.locked, draws[i + 1])
-      put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
+-- Let units of a line wait for stock: `field` is `preordered` or `short`.
+local function queue_units(order, line, sku, field, units)
+  local queue = require('queue')
+  order.record.queued = order.record.queued or queue.next_number()
+  skus.change(sku, field, order.record.channel, units)
+  line[field] = units
+  queue.note(order, line)
+end
+
+local function hold_units(line, sku, draws)
+  local names = sku.places.names
+  for i = 1, #draws, 2 do
+    change_at(sku, draws[i], WAREHOUSE.locked, draws[i + 1])
+    put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
+  end
+end
+
+-- Hold what a sold line draws; the rest waits.
+local function hold_sold(order, line, sku, draws, command)
+  hold_units(line, sku, draws)
+  local missing, channel = line.quantity - (line.reserved or 0), order.record.channel
+  line.state = 'reserved'
+  if missing == 0 then return end
+  local policy, report = registry.policy_of(sku, channel), {order_id = order.id, channel = channel, quantity = missing}
+  if takes_preorders(policy, command) then
+    if missing > offer.preorder_remaining_of(sku, channel, policy) then
+      alerts.add('preorder_cap_exceeded', sku, report)
     end
+    line.state = 'preordered'
+    queue_units(order, line, sku, 'preordered', missing)
+  else
+    alerts.add('sold_short', sku, report)
+    queue_units(order, line, sku, 'short', missing)
+  end
+end
+
+local function hold_line(order, line, kind, draws, cause, command)
+  local sku = kind == 'sold' and skus.get_or_new(line.sku) or get(line.sku)
+  begin(sku)
+  if kind == 'sold' then
+    hold_sold(order, line, sku, draws, command)
+  elseif kind == 'preorder' then
+    queue_units(order, line, sku, 'preordered', line.quantity)
+    line.state = 'preordered'
+  else
+    hold_units(line, sku, draws)
     line.state = 'reserved'
   end
   finish(sku, cause)
@@ -92,7 +142,9 @@ local function planned_bytes(lines, kinds, details)
   local bytes = 0
   for i = 1, #lines do
     bytes = bytes + #lines[i].sku + LINE_BYTES
-    if kinds[i] == 'reserve' then
+    if kinds[i] == 'sold' and #details[i] == 0 then
+      bytes = bytes + 8
+    elseif kinds[i] == 'reserve' or kinds[i] == 'sold' then
       local names, draws = get(lines[i].sku).places.names, details[i]
       for d = 1, #draws, 2 do bytes = bytes + #names[(draws[d] - WAREHOUSE.first) / WAREHOUSE.size + 1] + 8 end
     end
@@ -122,8 +174,8 @@ local function decide(order, command)
   local cause = {'place', command.id, order, nil}
   for i = 1, #lines do
     if kinds[i] then
-      hold_line(order, lines[i], kinds[i], details[i], cause)
-      if kinds[i] == 'reserve' then reserved = reserved + 1 end
+      hold_line(order, lines[i], kinds[i], details[i], cause, command)
+      if lines[i].state == 'reserved' then reserved = reserved + 1 end
     end
   end
   order.record.state, order.record.expires_at = 'reserved', batch.now + (command.hold_ms or 900000)

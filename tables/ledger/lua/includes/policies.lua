@@ -12,8 +12,10 @@ local SWEEP_INLINE_MAX = 200 -- SKUs re-evaluated in the step of the change itse
 local SWEEP_BYTES_MAX = 1048576 -- 1 MiB of records per step: some 10 ms
 local SKU_POLICIES_BYTES_MAX = 262144 -- 256 KiB: the SKU's row must fit into a record of 4 MiB
 
--- Whether the offer of this SKU to a channel that is new or has a new policy differs from before.
+-- Whether the offer of this SKU to a channel that is new or has a new policy differs from before, or waiting orders can
+-- be filled now.
 local function offer_moved(sku)
+  if sku.queued and next(registry.waived) and require('fill').is_due(sku) then return true end
   for _, channel in ipairs(registry.names) do
     local before = registry.before[channel]
     if registry.fresh[channel] then return true end
@@ -97,9 +99,9 @@ local function change_sku_policy(command, policy)
   note(command, policy, sku.policies[command.channel])
   sku.policies[command.channel] = policy
   sku.merged, sku.must_be_whole = nil, true
-  if command.channel ~= '*' then register_channel(command.channel) end
+  local is_new = command.channel ~= '*' and register_channel(command.channel)
   if sku.numbers[SKU.version] == version then
-    modes.touch(sku, {'set_policy', '', command.channel}, {[command.channel] = true})
+    modes.touch(sku, {'set_policy', '', command.channel}, is_new and {} or {[command.channel] = true})
   end
 end
 

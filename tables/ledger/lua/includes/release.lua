@@ -3,22 +3,25 @@
 local batch = require('batch')
 local modes = require('modes')
 local orders = require('orders')
+local queue = require('queue')
 local skus = require('skus')
 
--- Release the held and preordered units of a line. `kind` is the counter that holds them (`locked` or `committed`).
--- -> their number
+-- Release the units of a line that are held, preordered and short. `kind` is the counter that holds them (`locked` or
+-- `committed`). -> their number
 local function release_line(order, line, kind, cause)
-  if not line.reserved and not line.preordered then return 0 end
+  if not line.reserved and not line.preordered and not line.short then return 0 end
   local sku = skus.get(line.sku)
-  local released = (line.reserved or 0) + (line.preordered or 0)
+  local released = (line.reserved or 0) + (line.preordered or 0) + (line.short or 0)
   skus.begin(sku)
   for _, held in ipairs(orders.held_at(sku, line)) do
     skus.change(sku, kind, held[1], -held[2])
     orders.put_units(line, held[1], -held[2])
   end
-  if line.preordered then
-    skus.change(sku, 'preordered', order.record.channel, -line.preordered)
-    line.preordered = nil
+  if line.preordered or line.short then
+    skus.change(sku, 'preordered', order.record.channel, -(line.preordered or 0))
+    skus.change(sku, 'short', order.record.channel, -(line.short or 0))
+    line.preordered, line.short = nil, nil
+    queue.note(order, line)
   end
   modes.finish(sku, cause)
   return released
@@ -46,6 +49,7 @@ end
 
 local function commit(order, cause)
   orders.mark_changed(order)
+  order.record.state, order.record.expires_at = 'paid', nil -- before a fill may give it units
   for _, line in ipairs(order.record.lines) do
     if line.reserved then
       local sku = skus.get(line.sku)
@@ -55,10 +59,9 @@ local function commit(order, cause)
         skus.change(sku, 'committed', held[1], held[2])
       end
       modes.finish(sku, cause)
-      line.state = 'committed'
     end
+    if not line.preordered and (line.reserved or line.short) then line.state = 'committed' end
   end
-  order.record.state, order.record.expires_at = 'paid', nil
 end
 
 -- Cancel the units that are not shipped. A partly shipped order ends `shipped`, the rest of its lines `cancelled`.

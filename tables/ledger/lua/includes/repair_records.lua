@@ -6,6 +6,7 @@ local modes = require('modes')
 local movements = require('movements')
 local orders = require('orders')
 local policies = require('policies')
+local queue = require('queue')
 local registry = require('registry')
 local sku_record = require('sku_record')
 local skus = require('skus')
@@ -71,7 +72,10 @@ function put.order(command)
   -- All index entries are rewritten, whatever they hold.
   order.changed, order.was_due, order.was_held, order.was_waiting = true, 'unknown', {}, -1
   waiting.forget_sum()
-  for _, line in ipairs(order.record.lines) do order.was_held[line.sku] = not line.reserved end
+  for _, line in ipairs(order.record.lines) do
+    order.was_held[line.sku] = not line.reserved
+    queue.note(order, line)
+  end
   for _, sku_name in ipairs(command.unheld or {}) do
     index_drops[#index_drops + 1] = {'held:' .. sku_name, command.key}
   end

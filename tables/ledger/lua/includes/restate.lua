@@ -25,6 +25,9 @@ local function restate_order(id)
   local order = orders.get(id)
   if order and order.record.state ~= 'rejected' then
     order.restated = true
+    for _, line in ipairs(order.record.lines) do
+      if line.preordered or line.short then require('queue').note(order, line) end -- an older release kept no queue
+    end
     orders.restated[#orders.restated + 1] = order
   end
 end

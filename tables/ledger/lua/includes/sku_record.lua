@@ -3,12 +3,12 @@
 --   numbers     as a string (sku_numbers.lua)
 --   warehouses  their names, joined by '\n'
 --   named       0 or a map: `counters` without a place in `numbers`, `modes` (channel -> {state, left_at, due}),
---               `policies`
+--               `policies`, `filling`
 --   marks       '' or a packed map: `counted`, `floors`, `history`, `repaired`; read only by movements
 -- Format 1 is a map of tables/ledger/records.py, SkuRecord. Both are read; format 2 is written.
 --
--- In memory: {name, numbers, places, sum, width, counters, modes, policies, …}. In many warehouses it also has
--- `totals`, the sums over the warehouses in the order of WAREHOUSE, and `stored`, the record in Redis.
+-- In memory: {name, numbers, places, sum, queued, promised, width, counters, modes, policies, filling, …}. In many
+-- warehouses it also has `totals`, the sums over the warehouses in the order of WAREHOUSE, and `stored`, the record in Redis.
 
 local msgpack = require('msgpack')
 local places = require('places')
@@ -24,10 +24,37 @@ local function sum_of(totals)
   return totals[1 + WAREHOUSE.on_hand] - totals[1 + WAREHOUSE.committed] - totals[1 + WAREHOUSE.locked]
 end
 
+-- Set what follows from the counters by name: `queued`, the units for which orders wait; `promised`, of these the short
+-- ones and those that a fill will give to orders (fill.lua). `sum`, the available units, is without the promised.
+local function add_promised(sku)
+  local short, queued = 0, 0
+  for counter, units in pairs(sku.counters or {}) do
+    if string.sub(counter, 1, 6) == 'short@' then
+      short, queued = short + units, queued + units
+    elseif string.sub(counter, 1, 11) == 'preordered@' then
+      queued = queued + units
+    end
+  end
+  local promised = short + (sku.filling or 0)
+  sku.queued, sku.promised = queued ~= 0 and queued or nil, promised ~= 0 and promised or nil
+  sku.sum = sku.sum - promised
+end
+
 function sku_record.add_up(sku)
   local totals = sku_numbers.sums_of(sku.numbers, sku.places.count)
   sku.sum = sum_of(totals)
   if sku.totals then sku.totals = totals end
+  add_promised(sku)
+end
+
+-- Keep `units` from all channels until a later fill.
+function sku_record.set_filling(sku, units)
+  local more = units - (sku.filling or 0)
+  if more == 0 then return end
+  sku.filling, sku.sum = units ~= 0 and units or nil, sku.sum - more
+  local promised = (sku.promised or 0) + more
+  sku.promised = promised ~= 0 and promised or nil
+  sku.must_be_whole, sku.named_changed = true, true
 end
 
 function sku_record.new(name)
@@ -130,6 +157,7 @@ local function from_names(name, record)
     counted = not_empty(record.counted), floors = not_empty(record.floors), history = record.history,
     repaired = record.repaired,
   }
+  sku.filling = record.filling and record.filling ~= 0 and record.filling or nil
   sku_record.add_up(sku)
   return sku
 end
@@ -158,12 +186,17 @@ function sku_record.read(name, packed)
   if not totals then
     for at = FIRST, FIRST + SIZE * (count - 1), SIZE do sum = sum + free_at(numbers, at) end
   end
-  return { -- with room for the fields of a change
+  local sku = { -- with room for the fields of a change
     name = name, numbers = numbers, places = its_places, width = width, packed_marks = marks, totals = totals,
     stored = totals and packed, sum = sum, counters = has_named and named.counters or nil,
     modes = has_named and named.modes or nil, policies = has_named and named.policies or nil, dirty = false,
     place = nil, logged_from = nil, sum_was = nil, packed = nil, marks = nil,
   }
+  if sku.counters then
+    sku.filling = named.filling
+    add_promised(sku)
+  end
+  return sku
 end
 
 -- The fields that only movements need.
@@ -177,7 +210,9 @@ function sku_record.pack(sku)
   if sku.counters or sku.modes or sku.policies then
     sku.counters, sku.modes, sku.policies = not_empty(sku.counters), not_empty(sku.modes), not_empty(sku.policies)
     if sku.counters or sku.modes or sku.policies then
-      named = cmsgpack.pack({counters = sku.counters, modes = sku.modes, policies = sku.policies})
+      named = cmsgpack.pack({
+        counters = sku.counters, modes = sku.modes, policies = sku.policies, filling = sku.filling,
+      })
     end
   end
   if sku.marks then marks = next(sku.marks) ~= nil and cmsgpack.pack(sku.marks) or '' end

@@ -70,7 +70,7 @@ end
 -- Begin a change of a SKU; `change` adds its deltas; `finish` (modes.lua) ends it with a new version.
 local function begin(sku)
   mark_dirty(sku)
-  sku.logged_from, sku.sum_was = log.size, sku.sum
+  sku.logged_from, sku.sum_was, sku.promised_was = log.size, sku.sum, sku.promised
   log.size = log.size + 4
 end
 
@@ -112,6 +112,12 @@ local function change(sku, kind, where, units)
   local value = (sku.counters[counter] or 0) + units
   sku.counters[counter] = value ~= 0 and value or nil
   log_delta(counter, units)
+  if kind ~= 'short' and kind ~= 'preordered' then return end
+  local queued = (sku.queued or 0) + units
+  sku.queued = queued ~= 0 and queued or nil
+  if kind == 'preordered' then return end
+  local promised = (sku.promised or 0) + units
+  sku.promised, sku.sum = promised ~= 0 and promised or nil, sku.sum - units
 end
 
 local function count_of(sku, kind, where)

@@ -2,16 +2,21 @@
 -- order is cancelled first, and restored if the new one is rejected.
 
 local alerts = require('alerts')
+local batch = require('batch')
+local fill = require('fill')
 local modes = require('modes')
 local orders = require('orders')
 local place = require('place')
+local queue = require('queue')
 local release = require('release')
 local sku_record = require('sku_record')
 local skus = require('skus')
 local waiting = require('waiting')
 local pack = cmsgpack.pack
 
-local RESTORED = {'numbers', 'places', 'totals', 'sum', 'width', 'counters', 'modes', 'policies'}
+local RESTORED = {
+  'numbers', 'places', 'totals', 'sum', 'queued', 'promised', 'filling', 'width', 'counters', 'modes', 'policies',
+}
 
 local function copy(record) return cmsgpack.unpack(pack(record)) end
 
@@ -28,6 +33,7 @@ local function roll_back(saved)
   local order = saved.o
   order.record = saved.order
   order.record.lines, order.record.events = order.record.lines or {}, order.record.events or {}
+  for _, line in ipairs(order.record.lines) do queue.note(order, line) end
   for _, entry in ipairs(saved.skus) do
     local sku = entry[1]
     local again = sku_record.read(sku.name, entry[2])
@@ -60,11 +66,16 @@ local function decide(order, command)
   if not old then return place.decide(order, command) end
   orders.mark_changed(old)
   local saved = saved_state(old)
+  batch.fills_wait = true
   release.cancel_unshipped(old, {'cancel', command.id, old})
   local outcome = place.decide(order, command)
+  batch.fills_wait = false
   if order.record.state == 'rejected' then
     roll_back(saved)
   else
+    for _, entry in ipairs(saved.skus) do
+      if fill.is_due(entry[1]) then modes.refill(entry[1]) end
+    end
     orders.include(old)
     waiting.settle(old)
   end

@@ -20,7 +20,7 @@ local function not_shipped(order, command)
     returning[back[1]] = (returning[back[1]] or 0) + back[2]
     local missing = (line.returned or 0) + returning[back[1]] - (line.shipped or 0)
     if missing > 0 then
-      if not command.origin or missing > (line.reserved or 0) + (line.preordered or 0) then
+      if not command.origin or missing > (line.reserved or 0) + (line.preordered or 0) + (line.short or 0) then
         return O.MORE_THAN_SHIPPED, 'lines[' .. (i - 1) .. '].quantity'
       end
       verdict = 'later'
@@ -46,7 +46,8 @@ local function run(order, command)
     end
     modes.finish(sku, cause)
     orders.add_to(line, 'returned', units)
-    local whole = line.returned == line.shipped and not line.reserved and not line.preordered
+    local is_open = line.reserved or line.preordered or line.short
+    local whole = line.returned == line.shipped and not is_open
     if whole and line.state == 'shipped' then line.state = 'returned' end
   end
   orders.advance_sequence(order)

@@ -1,5 +1,5 @@
--- tick {orders_max}: end what is due by the ledger's time. The step is atomic, so any worker may run it. The detail is
--- `patched` where `write_whole` has something to do.
+-- tick {orders_max}: end what is due by the ledger's time, and go on with fills. The step is atomic, so any worker may
+-- run it. The detail is `patched` where `write_whole` has something to do.
 
 local batch = require('batch')
 local modes = require('modes')
@@ -41,6 +41,7 @@ local function run(command)
     end
     ended = ended + 1
   end
+  if redis.call('EXISTS', KEYS[1] .. 'fills') == 1 and require('fill').go_on(modes) then ended = ended + 1 end
   local detail = redis.call('EXISTS', KEYS[1] .. 'patched') == 1 and 'patched' or nil
   return {outcome = ended == 0 and O.NOTHING_DUE or O.EXPIRED, detail = detail}
 end

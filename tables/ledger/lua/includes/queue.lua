@@ -1,0 +1,89 @@
+-- Orders that wait for units of a SKU (rules 16 and 49): one sorted set per SKU and channel, `queue:<sku>\n<channel>`,
+-- with the order_id by its place: short units before preorders, of those VIP before the others, each oldest first.
+-- A line waits while it has `short` or `preordered` units. The numbers of an order's place come from its batch.
+
+local batch = require('batch')
+
+-- The places of short lines and of VIP lie below those of others. All are whole numbers that a double holds exactly.
+local SHORT_OFFSET, VIP_OFFSET = 2 ^ 52, 2 ^ 51
+-- Orders of a release without numbers are placed by their time, in ms, before all others.
+local UNNUMBERED_OFFSET = 2 ^ 42
+local NUMBERS_PER_BATCH = 8192 -- far more orders than a batch holds; beyond it, orders share the last number
+
+local queue = {}
+local noted = {} -- by the name of a sorted set: order_id -> its place, or false
+local taken = 0
+
+-- A new number, greater than all before.
+function queue.next_number()
+  taken = math.min(taken + 1, NUMBERS_PER_BATCH - 1)
+  return batch.number * NUMBERS_PER_BATCH + taken
+end
+
+local function place_of(record, line)
+  if not line.short and not line.preordered then return false end
+  local place = record.queued or (record.placed_at or 0) - UNNUMBERED_OFFSET
+  if line.short then return place - SHORT_OFFSET end
+  return record.priority == 'vip' and place - VIP_OFFSET or place
+end
+
+local function name_of(sku_name, channel) return sku_name .. '\n' .. channel end
+
+-- Must be called after a change of the units that a line waits for.
+function queue.note(order, line)
+  local name = name_of(line.sku, order.record.channel)
+  noted[name] = noted[name] or {}
+  noted[name][order.id] = place_of(order.record, line)
+end
+
+-- Take an entry out: its order does not wait any more, or cannot be filled.
+function queue.forget(sku_name, channel, order_id)
+  local name = name_of(sku_name, channel)
+  noted[name] = noted[name] or {}
+  noted[name][order_id] = false
+end
+
+function queue.is_forgotten(sku_name, channel, order_id)
+  local changed = noted[name_of(sku_name, channel)]
+  return changed ~= nil and changed[order_id] == false
+end
+
+function queue.is_short(place) return place < -SHORT_OFFSET + VIP_OFFSET / 2 end
+
+local function is_before(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end
+
+-- The first `count` orders that wait for units of a SKU, of one channel. -> {{place, order_id}, …}
+function queue.first(sku_name, channel, count)
+  local name = name_of(sku_name, channel)
+  local changed, found, more = noted[name] or {}, {}, 0
+  for id, place in pairs(changed) do
+    more = more + 1
+    if place then found[#found + 1] = {place, id} end
+  end
+  local stored = redis.call('ZRANGE', KEYS[1] .. 'queue:' .. name, 0, count + more - 1, 'WITHSCORES')
+  for i = 1, #stored, 2 do
+    if changed[stored[i]] == nil then found[#found + 1] = {tonumber(stored[i + 1]), stored[i]} end
+  end
+  table.sort(found, is_before)
+  for i = #found, count + 1, -1 do found[i] = nil end
+  return found
+end
+
+queue.is_before = is_before
+
+batch.writers[#batch.writers + 1] = function()
+  local indexes = require('indexes')
+  for name, places in pairs(noted) do
+    local lists = {add = {}, drop = {}}
+    for id, place in pairs(places) do
+      if place then
+        lists.add[#lists.add + 1], lists.add[#lists.add + 2] = string.format('%.0f', place), id
+      else
+        lists.drop[#lists.drop + 1] = id
+      end
+    end
+    indexes.write('queue:' .. name, lists)
+  end
+end
+
+return queue

@@ -1,0 +1,20 @@
+"""The place of an order in the queues of orders that wait for stock; `lua/includes/queue.lua` computes the same.
+
+In: an order and its line. Out: the score in the sorted set `queue:<sku>\\n<channel>`, a whole number.
+"""
+
+from __future__ import annotations
+
+from stocktide.tables.ledger.records import LineRecord, OrderRecord
+
+_SHORT_OFFSET, _VIP_OFFSET, _UNNUMBERED_OFFSET = 1 << 52, 1 << 51, 1 << 42
+
+
+def place_in_queue(order: OrderRecord, line: LineRecord) -> int | None:
+    """The place of a line's order, or None if the line waits for nothing."""
+    if not line.short and not line.preordered:
+        return None
+    place = order.queued or order.placed_at - _UNNUMBERED_OFFSET
+    if line.short:
+        return place - _SHORT_OFFSET
+    return place - _VIP_OFFSET if order.priority == "vip" else place
