@@ -17,8 +17,8 @@ from stocktide.tables.ledger.commands import Origin
 class LineRecord(Struct, frozen=True, omit_defaults=True):
     """A line of an order. `reserved` units are held or committed at `warehouses`, not yet shipped.
 
-    `quantity` = reserved + preordered + short + shipped + cancelled, unless the line was rejected, its order expired, or
-    more was shipped than ordered.
+    `quantity` = reserved + preordered + short + shipped + cancelled, unless the line was rejected, its order expired,
+    or more was shipped than ordered.
     """
 
     sku: str

@@ -67,9 +67,10 @@ class SkuCounters:
     committed = property(lambda self: self.total("committed"))
     locked = property(lambda self: self.total("locked"))
     preordered = property(lambda self: self.total("preordered"))
+    short = property(lambda self: self.total("short"))
     damaged = property(lambda self: self.total("damaged"))
     physical = property(lambda self: self.on_hand - self.committed)
-    available = property(lambda self: self.physical - self.locked)
+    available = property(lambda self: self.physical - self.locked - self.short)
 
 
 class ModelDriver:

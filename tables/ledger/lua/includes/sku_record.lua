@@ -8,7 +8,8 @@
 -- Format 1 is a map of tables/ledger/records.py, SkuRecord. Both are read; format 2 is written.
 --
 -- In memory: {name, numbers, places, sum, queued, promised, width, counters, modes, policies, filling, …}. In many
--- warehouses it also has `totals`, the sums over the warehouses in the order of WAREHOUSE, and `stored`, the record in Redis.
+-- warehouses it also has `totals`, the sums over the warehouses in the order of WAREHOUSE, and `stored`, the record in
+-- Redis.
 
 local msgpack = require('msgpack')
 local places = require('places')
