@@ -24,6 +24,7 @@ class LineView(Struct, frozen=True, omit_defaults=True):
     returned: int = 0
     warehouses: dict[str, int] = field(default_factory=dict)
     reason: str | None = None
+    short: int = 0
 
 
 class OrderView(Struct, frozen=True, omit_defaults=True):
@@ -87,6 +88,7 @@ class StockView(Struct, frozen=True, omit_defaults=True):
     locked: int = 0
     reserved: int = 0
     available: int = 0
+    short: int = 0
     preordered: int = 0
     damaged: int = 0
     warehouses: dict[str, WarehouseStockView] = field(default_factory=dict)

@@ -252,8 +252,9 @@ class AnswerLost(Checker):
 def _find_partial_line(observation: OrderObservation) -> str | None:
     """What is wrong with the lines of a hold: each is held in full or not at all (rule 21)."""
     for line in observation.order.lines:
-        if line.reserved + line.preordered not in (0, line.quantity):
-            return f"a hold of {line.reserved + line.preordered} of the {line.quantity} {line.sku} that were asked"
+        held = line.reserved + line.preordered + line.short
+        if held not in (0, line.quantity):
+            return f"a hold of {held} of the {line.quantity} {line.sku} that were asked"
         if sum(line.warehouses.values()) != line.reserved:
             return f"{line.reserved} {line.sku} are reserved, at the warehouses {line.warehouses}"
     return None

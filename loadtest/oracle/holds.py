@@ -61,7 +61,7 @@ class HoldLeaked(Checker):
     """Promise 4: units are held for no order, or promised and not held.
 
     At rest `locked` of each SKU and warehouse is the sum over open unpaid orders, `committed` that over paid ones,
-    `preordered` what is promised beyond the units on hand; and no hold outlives its deadline.
+    `preordered` and `short` what is promised beyond the units on hand; and no hold outlives its deadline.
     """
 
     name = "hold_leaked"
@@ -97,7 +97,7 @@ class HoldLeaked(Checker):
 
 
 class HeldUnits:
-    """Units that orders hold, by (counter, SKU, warehouse); `preordered` has no warehouse."""
+    """Units that orders hold, by (counter, SKU, warehouse); `preordered` and `short` have no warehouse."""
 
     def __init__(self) -> None:
         self._units: Counter[tuple[str, str, str]] = Counter()
@@ -110,24 +110,26 @@ class HeldUnits:
             return
         counter = "locked" if content.state == "reserved" else "committed"
         for line in content.lines:
-            if line.reserved or line.preordered:
+            if line.reserved or line.preordered or line.short:
                 places = self._places.setdefault(line.sku, set())
                 for warehouse, units in line.warehouses.items():
                     places.add(warehouse)
                     self._units[counter, line.sku, warehouse] += units
                 self._units["preordered", line.sku, ""] += line.preordered
+                self._units["short", line.sku, ""] += line.short
 
     def total(self, sku: str) -> int:
         """All units of a SKU that are held or promised."""
         places = self._places.get(sku, ())
         shelf = sum(self._units[counter, sku, where] for counter in ("locked", "committed") for where in places)
-        return shelf + self._units["preordered", sku, ""]
+        return shelf + self._units["preordered", sku, ""] + self._units["short", sku, ""]
 
     def differences(self, stock: StockView) -> list[tuple[str, str, int, int]]:
         """(counter, warehouse, units of the stock, units of the orders) where the two differ."""
         sku = stock.sku
         pairs: list[tuple[str, str, int, int]] = [
-            ("preordered", "", stock.preordered, self._units["preordered", sku, ""])
+            ("preordered", "", stock.preordered, self._units["preordered", sku, ""]),
+            ("short", "", stock.short, self._units["short", sku, ""]),
         ]
         for where in sorted({*stock.warehouses, *self._places.get(sku, ())}):
             shelf = stock.warehouses.get(where)

@@ -90,7 +90,7 @@ class Auditor:
 
     def examine(self, keys: dict[RedisKey, set[str]]) -> AsyncIterator[ExaminedKey]:
         """Read keys of Redis again, exactly: when a key is yielded, the fold is at its batch. The values are additional
-        SKUs in whose hold index the order is searched."""
+        indexes in which the order is searched."""
         assert self._redis_pass is not None, "run first"
         return self._redis_pass.examine(keys)
 
@@ -118,7 +118,7 @@ class Auditor:
         """Read the differing keys again, all as of one batch."""
         if not 0 < len(self.redis_drifts) <= _CONFIRMED_MAX:
             return
-        keys = {key: set(found.stored.held) for key, found in self.redis_drifts.items()}
+        keys = {key: set(found.stored.entries) for key, found in self.redis_drifts.items()}
         found = [each async for each in self.examine(keys)]
         self._settled = sum(not each.differences for each in found)
         self.redis_drifts = {(each.kind, each.key): each for each in found if each.differences}

@@ -15,6 +15,7 @@ from msgspec import Struct
 from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, kept_until
 from stocktide.tables.audit.redis_keys import StoredKey
 from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.queue_places import place_in_queue
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
 
 Side = Literal["log", "redis", "table"]
@@ -59,11 +60,26 @@ def parked_bytes_of(record: Record | None) -> int | None:
     return sum(event.get("bytes", 0) for event in events) or None
 
 
-def holds_of(record: Record | None) -> dict[str, int]:
-    """The scores of an order in the hold indexes, by SKU."""
+def entries_of(record: Record | None) -> dict[str, int]:
+    """The scores of an order in the indexes of holds and the queues, by their names."""
     if not isinstance(record, OrderRecord):
         return {}
-    return {line.sku: record.placed_at for line in record.lines if line.reserved}
+    entries = {f"held:{line.sku}": record.placed_at for line in record.lines if line.reserved}
+    for line in record.lines:
+        place = place_in_queue(record, line)
+        if place is not None:
+            entries[f"queue:{line.sku}\n{record.channel}"] = place
+    return entries
+
+
+def _is_optional(record: Record | None, index: str) -> bool:
+    """Whether an order may lack the entry: a release without queues placed it, and no pass has come to it since."""
+    return isinstance(record, OrderRecord) and not record.queued and index.startswith("queue:")
+
+
+def fill_of(record: Record | None) -> int | None:
+    """The score of a SKU in `fills`, or None."""
+    return 0 if isinstance(record, SkuRecord) and record.filling else None
 
 
 def dwell_of(record: Record | None) -> int | None:
@@ -136,15 +152,18 @@ def index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> I
             yield Difference("redis", "entry in skus", record is not None, stored.known is not None)
         if stored.dwell != dwell_of(record):
             yield Difference("redis", "entry in dwells", dwell_of(record), stored.dwell)
+        if stored.fill != fill_of(record):
+            yield Difference("redis", "entry in fills", fill_of(record), stored.fill)
     if kind == "order":
         if stored.deadline != deadline_of(record):
             yield Difference("redis", "deadline", deadline_of(record), stored.deadline)
         if stored.waiting != parked_bytes_of(record):
             yield Difference("redis", "entry in waiting", parked_bytes_of(record), stored.waiting)
-        holds = holds_of(record)
-        for sku in dict.fromkeys((*holds, *stored.held)):
-            if holds.get(sku) != stored.held.get(sku):
-                yield Difference("redis", f"entry in held:{sku}", holds.get(sku), stored.held.get(sku))
+        entries = entries_of(record)
+        for index in dict.fromkeys((*entries, *stored.entries)):
+            expected, found = entries.get(index), stored.entries.get(index)
+            if expected != found and not (found is None and _is_optional(record, index)):
+                yield Difference("redis", f"entry in {index}", expected, found)
 
 
 def fields_differing(side: Side, expected: Record, found: Record) -> tuple[Difference, ...]:

@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 
 from stocktide.streams.topics import split_key
 from stocktide.tables.audit.auditor import Auditor
-from stocktide.tables.audit.compare import Difference, Drift, Subject, fields_differing, holds_of, index_differences
+from stocktide.tables.audit.compare import Difference, Drift, Subject, entries_of, fields_differing, index_differences
 from stocktide.tables.audit.digest import Kind, Record, canonical, decode, stored_kind
 from stocktide.tables.audit.findings import Findings
 from stocktide.tables.audit.fold import counter_deltas
@@ -90,7 +90,7 @@ class RepairPlanner:
         keys: dict[RedisKey, set[str]] = {}
         for subject, key in places:
             known = self._auditor.redis_drifts.get(_redis_key(subject, key))
-            keys[_redis_key(subject, key)] = set(known.stored.held) if known else set()
+            keys[_redis_key(subject, key)] = set(known.stored.entries) if known else set()
         async for found in self._auditor.examine(keys):
             yield found
 
@@ -102,7 +102,7 @@ class RepairPlanner:
         deltas = None
         if isinstance(wanted, SkuRecord) and isinstance(stored, SkuRecord):
             deltas = counter_deltas(wanted.counters, stored.counters)
-        held = {sku for sku, score in found.stored.held.items() if score is not None}
+        indexed = {index for index, score in found.stored.entries.items() if score is not None}
         command = Repair(
             id=secrets.token_hex(_ID_BYTES),
             subject=subject,
@@ -110,7 +110,7 @@ class RepairPlanner:
             actor=self._actor,
             seen=found.stored.mark,
             wanted=None if wanted is None else msgspec.to_builtins(wanted),
-            unheld=tuple(sorted(held - holds_of(wanted).keys())),
+            unindexed=tuple(sorted(indexed - entries_of(wanted).keys())),
             deltas=deltas,
             since=stored.repaired if isinstance(stored, SkuRecord) else "",
             why=_why(drift),

@@ -24,8 +24,8 @@ from stocktide.tables.ledger.scripts import Script, key_prefix
 READ_KEYS_MAX = 500
 # Keys or members per scan: likewise.
 _SCAN_COUNT = 1_000
-# Hold indexes scanned in one round trip.
-_HELD_INDEXES = 100
+# Indexes scanned in one round trip.
+_INDEXES_PER_TRIP = 100
 # The mark of an absent key; that of a key that is no string is `type:` and its type.
 ABSENT = "absent"
 
@@ -33,11 +33,11 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class WantedKey(Struct, frozen=True, array_like=True):
-    """A key to read; for an order, `skus` are those whose hold index is searched."""
+    """A key to read; for an order, `indexes` are those of holds and queues that are searched, by their names."""
 
     kind: Kind
     key: str
-    skus: tuple[str, ...] = ()
+    indexes: tuple[str, ...] = ()
 
 
 class StoredKey(Struct, frozen=True):
@@ -51,7 +51,8 @@ class StoredKey(Struct, frozen=True):
     dwell: float | None = None
     deadline: float | None = None
     waiting: float | None = None
-    held: dict[str, float | None] = field(default_factory=dict)
+    entries: dict[str, float | None] = field(default_factory=dict)
+    fill: float | None = None
 
     def record(self, kind: Kind) -> Record | None:
         """The canonical record in the key, or None if it holds none."""
@@ -87,8 +88,8 @@ class RedisSide:
         self._script = Script(redis, self._prefix, "audit")
 
     async def read(self, wanted: Sequence[WantedKey], *, deep: bool = False) -> RedisReading:
-        """Read at most READ_KEYS_MAX keys as of one batch. `deep`: also search the hold indexes of the SKUs in the
-        orders' stored records."""
+        """Read at most READ_KEYS_MAX keys as of one batch. `deep`: also search the indexes of the SKUs in the orders'
+        stored records."""
         answer = await self._script(_encode(wanted), "1" if deep else "0")
         batch, token, at, *found = answer
         keys = tuple(_stored(each.kind, values) for each, values in zip(wanted, found, strict=True))
@@ -113,7 +114,7 @@ class RedisSide:
         return int(await self._redis.dbsize())
 
     async def members(self, index: str) -> AsyncIterator[list[tuple[str, float]]]:
-        """The entries of `deadlines`, `waiting`, `dwells`, `skus` or `held:<sku>`, in pages."""
+        """The entries of an index, in pages."""
         cursor = 0
         while True:
             page: Any = await self._redis.zscan(self._prefix + index, cursor, count=_SCAN_COUNT)
@@ -122,21 +123,21 @@ class RedisSide:
             if not cursor:
                 return
 
-    async def holds(self, skus: Sequence[str]) -> AsyncIterator[tuple[str, list[tuple[str, float]]]]:
-        """The entries of the hold indexes of many SKUs: (sku, entries), in pages."""
-        for start in range(0, len(skus), _HELD_INDEXES):
-            left = dict.fromkeys(skus[start : start + _HELD_INDEXES], 0)
+    async def entries(self, indexes: Sequence[str]) -> AsyncIterator[tuple[str, list[tuple[str, float]]]]:
+        """The entries of many indexes: (name, entries), in pages."""
+        for start in range(0, len(indexes), _INDEXES_PER_TRIP):
+            left = dict.fromkeys(indexes[start : start + _INDEXES_PER_TRIP], 0)
             while left:
                 pipeline = self._redis.pipeline(transaction=False)
                 asked = list(left.items())
-                for sku, cursor in asked:
-                    pipeline.zscan(f"{self._prefix}held:{sku}", cursor, count=_SCAN_COUNT)
-                for (sku, _), (cursor, found) in zip(asked, await pipeline.execute(), strict=True):
-                    yield sku, [(_text(member), score) for member, score in found]
+                for index, cursor in asked:
+                    pipeline.zscan(self._prefix + index, cursor, count=_SCAN_COUNT)
+                for (index, _), (cursor, found) in zip(asked, await pipeline.execute(), strict=True):
+                    yield index, [(_text(member), score) for member, score in found]
                     if cursor:
-                        left[sku] = cursor
+                        left[index] = cursor
                     else:
-                        del left[sku]
+                        del left[index]
 
 
 async def digest_of_redis(
@@ -187,11 +188,11 @@ def _stored(kind: Kind, values: Sequence[Any]) -> StoredKey:
     type_, packed, ends_in_ms, *scores = values
     common = (type_.decode(), packed, ends_in_ms)
     if kind == "sku":
-        return StoredKey(*common, known=_score(scores[0]), dwell=_score(scores[1]))
+        return StoredKey(*common, known=_score(scores[0]), dwell=_score(scores[1]), fill=_score(scores[2]))
     if kind == "order":
         pairs = zip(scores[2::2], scores[3::2], strict=True)
-        held = {_text(sku): _score(score) for sku, score in pairs}
-        return StoredKey(*common, deadline=_score(scores[0]), waiting=_score(scores[1]), held=held)
+        entries = {_text(index): _score(score) for index, score in pairs}
+        return StoredKey(*common, deadline=_score(scores[0]), waiting=_score(scores[1]), entries=entries)
     return StoredKey(*common)
 
 

@@ -17,7 +17,8 @@ from stocktide.tables.audit.compare import (
     compare_stored,
     deadline_of,
     dwell_of,
-    holds_of,
+    entries_of,
+    fill_of,
     parked_bytes_of,
 )
 from stocktide.tables.audit.digest import Kind, Record
@@ -25,15 +26,16 @@ from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.journal_follower import AuditError, JournalFollower, ReportProgress
 from stocktide.tables.audit.redis_keys import READ_KEYS_MAX, RedisReading, RedisSide, StoredKey, WantedKey
 from stocktide.tables.ledger.client import LedgerLimits
-from stocktide.tables.ledger.records import OrderRecord
+from stocktide.tables.ledger.records import OrderRecord, RegistryRecord
 
 # The expected score of an entry, by index.
 _SCORES: dict[str, Callable[[Record | None], int | None]] = {
     "deadlines": deadline_of,
     "waiting": parked_bytes_of,
     "dwells": dwell_of,
+    "fills": fill_of,
 }
-# The keys of a shard that are neither records nor hold indexes.
+# The keys of a shard that are neither records nor indexes of holds or queues.
 _OWN_KEYS = frozenset(
     {"head", "settled", "blessed", "outbox", "restate", "waiting_bytes", "patched", "moves-from", "counts"}
     | {"skus", *_SCORES}
@@ -72,7 +74,7 @@ class RedisPass:
         self._limits = limits
         self._report = report
         self._skus = skus
-        # Suspects with the SKUs in whose hold index they were found.
+        # Suspects with the indexes of holds and queues in which they were found.
         self._suspects: dict[RedisKey, set[str]] = {}
         self._foreign: set[str] = set()
         self.compared = 0
@@ -82,12 +84,12 @@ class RedisPass:
         """The differing keys. Raises AuditError and redis-py's errors."""
         await self._scan_known()
         if self._skus is None:
-            skus_held = await self._scan_names()
+            indexes = await self._scan_names()
             for index in (*_SCORES, "skus"):
                 await self._scan_index(index)
         else:
-            skus_held = sorted(self._skus)
-        await self._scan_holds(skus_held)
+            indexes = self._indexes_of(self._skus)
+        await self._scan_entries(indexes)
         suspects, self._suspects = self._suspects, {}
         drifting = {}
         async for found in self.examine(suspects):
@@ -95,6 +97,13 @@ class RedisPass:
                 drifting[found.kind, found.key] = found
         self.in_flight = len(suspects) - len(drifting)
         return drifting
+
+    def _indexes_of(self, skus: Iterable[str]) -> list[str]:
+        """The names of the indexes of holds and queues of some SKUs."""
+        registry = self._fold.record("registry", "")
+        channels = registry.names if isinstance(registry, RegistryRecord) else ()
+        queues = [f"queue:{sku}\n{channel}" for sku in skus for channel in channels]
+        return [*(f"held:{sku}" for sku in sorted(skus)), *queues]
 
     @property
     def foreign(self) -> tuple[str, ...]:
@@ -112,7 +121,7 @@ class RedisPass:
                 reading = await self._side.read([wanted for wanted, _ in some])
                 for (wanted, record), stored in zip(some, reading.keys, strict=True):
                     if self._compare(wanted.kind, wanted.key, record, stored, reading.at):
-                        self._suspect(wanted.kind, wanted.key, wanted.skus)
+                        self._suspect(wanted.kind, wanted.key, wanted.indexes)
             self.compared += len(some)
             self._report("redis", min(start + READ_KEYS_MAX, total), total)
 
@@ -121,7 +130,7 @@ class RedisPass:
         record = self._fold.record(*key)
         if record is None or not self._is_audited(key, record):
             return None
-        return WantedKey(*key, tuple(holds_of(record))), record
+        return WantedKey(*key, tuple(entries_of(record))), record
 
     def _is_audited(self, key: RedisKey, record: Record) -> bool:
         if self._skus is None:
@@ -131,25 +140,25 @@ class RedisPass:
         return isinstance(record, OrderRecord) and any(line.sku in self._skus for line in record.lines)
 
     async def _scan_names(self) -> list[str]:
-        """Suspect all keys unknown to the log; returns the SKUs with a hold index."""
-        skus_held: dict[str, None] = {}
+        """Suspect all keys unknown to the log; returns the names of the indexes of holds and queues."""
+        indexes: dict[str, None] = {}
         scanned, total = 0, await self._side.size()
         async for names in self._side.names():
             for name in names:
-                self._classify(name, skus_held)
+                self._classify(name, indexes)
             scanned += len(names)
             self._report("names", min(scanned, total), total)
             await asyncio.sleep(0)
-        return list(skus_held)
+        return list(indexes)
 
-    def _classify(self, name: bytes, skus_held: dict[str, None]) -> None:
+    def _classify(self, name: bytes, indexes: dict[str, None]) -> None:
         try:
             word, colon, key = name.decode().partition(":")
         except UnicodeDecodeError:
             self._foreign.add(name.decode(errors="backslashreplace"))
             return
-        if colon and word == "held":
-            skus_held[key] = None
+        if colon and word in ("held", "queue"):
+            indexes[f"{word}:{key}"] = None
         elif colon and word in ("moves", "listed"):
             pass  # sums over a day of the journal, which are in no row: not compared
         elif colon and word in ("sku", "order", "movement"):
@@ -173,18 +182,18 @@ class RedisPass:
                     self._suspect(kind, member)
             await asyncio.sleep(0)
 
-    async def _scan_holds(self, skus: Sequence[str]) -> None:
+    async def _scan_entries(self, indexes: Sequence[str]) -> None:
         scanned = 0
-        async for sku, entries in self._side.holds(skus):
+        async for index, entries in self._side.entries(indexes):
             for order_id, score in entries:
-                if holds_of(self._fold.record("order", order_id)).get(sku) != score:
-                    self._suspect("order", order_id, (sku,))
+                if entries_of(self._fold.record("order", order_id)).get(index) != score:
+                    self._suspect("order", order_id, (index,))
             scanned += 1
-            self._report("holds", min(scanned, len(skus)), len(skus))
+            self._report("holds", min(scanned, len(indexes)), len(indexes))
             await asyncio.sleep(0)
 
-    def _suspect(self, kind: Kind, key: str, skus: Iterable[str] = ()) -> None:
-        self._suspects.setdefault((kind, key), set()).update(skus)
+    def _suspect(self, kind: Kind, key: str, indexes: Iterable[str] = ()) -> None:
+        self._suspects.setdefault((kind, key), set()).update(indexes)
 
     def _compare(
         self, kind: Kind, key: str, record: Record | None, stored: StoredKey, at_ms: int
@@ -195,9 +204,12 @@ class RedisPass:
     # The exact reading
 
     async def examine(self, keys: dict[RedisKey, set[str]]) -> AsyncIterator[ExaminedKey]:
-        """Read keys exactly, each as of a batch. The values are additional SKUs whose hold index is searched for an
-        order. Raises AuditError and redis-py's errors."""
-        wanted = [WantedKey(*key, tuple(skus | holds_of(self._fold.record(*key)).keys())) for key, skus in keys.items()]
+        """Read keys exactly, each as of a batch. The values are additional indexes that are searched for an order.
+        Raises AuditError and redis-py's errors."""
+        wanted = [
+            WantedKey(*key, tuple(indexes | entries_of(self._fold.record(*key)).keys()))
+            for key, indexes in keys.items()
+        ]
         for start in range(0, len(wanted), READ_KEYS_MAX):
             some = wanted[start : start + READ_KEYS_MAX]
             reading = await self._read_exactly(some)

@@ -182,7 +182,7 @@ class Repair(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="repai
 
     `subject` is `sku`, `order`, `movement`, `registry` or `policy`; `key` as in Redis, for a policy the channel, with
     `sku`. `seen` is the sha1 of the bytes that the audit read, `absent`, or `type:…`; `wanted` the correct whole record
-    (None: the key is removed). `unheld` are SKUs whose index of holds must not contain the order. `deltas` corrects a
+    (None: the key is removed). `unindexed` are indexes that must not contain the order. `deltas` corrects a
     SKU's counters whatever traffic did to them meanwhile, as long as its newest repair is `since`. `before` is the
     wrong record as plain values, for the journal.
     """
@@ -194,7 +194,7 @@ class Repair(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="repai
     seen: str = ""
     wanted: dict[str, Any] | None = None
     sku: str | None = None
-    unheld: tuple[str, ...] = ()
+    unindexed: tuple[str, ...] = ()
     deltas: dict[str, int] | None = None
     since: str = ""
     why: str = ""

@@ -19,6 +19,7 @@ COUNTER_NAMES = {
     "locked": "held",
     "reserved": "reserved",
     "damaged": "damaged",
+    "short": "short",
     "preordered": "preordered",
     "incoming": "incoming",
 }
@@ -116,9 +117,18 @@ def _placed(change: SkuChange) -> str:
     if record and record.priority != "standard":
         notes.append(record.priority.upper())
     order = _order(change) + (f" ({', '.join(notes)})" if notes else "")
-    if preordered := _units(change, "preordered"):
-        return f"{order} preordered {preordered}"
-    return f"{order} took {_units(change, 'locked')}: held"
+    held, preordered, short = (_units(change, what) for what in ("locked", "preordered", "short"))
+    parts = [f"took {held}: held"] if held else []
+    parts += [f"preordered {preordered}"] if preordered else []
+    parts += [f"was sold {short} more than there are: short"] if short else []
+    return f"{order} {', '.join(parts)}"
+
+
+def _filled(change: SkuChange) -> str:
+    filled, to_paid = _units(change, "locked") + _units(change, "committed"), _units(change, "committed")
+    parts = [f"{units} {what}" for what in ("short", "preordered") if (units := _units(change, what, -1))]
+    paid = f", {to_paid} of them in paid orders" if to_paid else ""
+    return f"{filled} given to orders that waited ({', '.join(parts)}){paid}" if filled else "no order waits any more"
 
 
 def _paid(change: SkuChange) -> str:
@@ -129,8 +139,9 @@ def _back(change: SkuChange) -> str:
     """The units that an ended order gives back."""
     back = _units(change, "locked", -1) + _units(change, "committed", -1)
     parts = [f"{back} back"] if back else []
-    if preordered := _units(change, "preordered", -1):
-        parts.append(f"{preordered} preordered no more")
+    for what in ("preordered", "short"):
+        if units := _units(change, what, -1):
+            parts.append(f"{units} {what} no more")
     return ", ".join(parts) or "nothing to give back"
 
 
@@ -149,7 +160,7 @@ def _shipped(change: SkuChange) -> str:
     if _units(change, "locked", -1):
         return f"{_order(change)} shipped before it was paid: {_units(change, 'committed')} committed"
     gone = _units(change, "on_hand", -1)
-    ordered = _units(change, "committed", -1) + _units(change, "preordered", -1)
+    ordered = sum(_units(change, what, -1) for what in ("committed", "preordered", "short"))
     if not gone:
         return f"{_order(change)} shipped {ordered or 'units'}{_ALREADY_COUNTED} of on hand"
     beyond = f", {gone - ordered} more than it had" if gone > ordered else ""
@@ -237,5 +248,6 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "set_policy": _policy_set,
     "sweep": _swept,
     "dwell": lambda _: "a channel's waiting time is over",
+    "fill": _filled,
     REPAIR: _repaired,
 }

@@ -1,13 +1,13 @@
 -- Read keys and their index entries for an audit, all as of one batch. Writes nothing.
 --
 -- KEYS[1]  the shard's key prefix
--- ARGV[1]  msgpack [[kind, name, [sku, …]], …]; kind: `sku`, `order`, `movement` or `registry` (name ''); the SKUs
---          are those whose hold index is searched for the order
--- ARGV[2]  '1': also search the hold indexes of the SKUs in the order's own record
+-- ARGV[1]  msgpack [[kind, name, [index, …]], …]; kind: `sku`, `order`, `movement` or `registry` (name ''); the indexes
+--          of holds and queues are those that are searched for the order
+-- ARGV[2]  '1': also search the indexes of the SKUs in the order's own record
 -- returns  {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; then for a
---          sku: its score in `skus` or false, its score in `dwells` or false
---          order: its score in `deadlines` or false, its score in `waiting` or false, then sku, its score in
---          `held:<sku>` or false, …
+--          sku: its score in `skus` or false, in `dwells` or false, in `fills` or false
+--          order: its score in `deadlines` or false, its score in `waiting` or false, then an index, its score
+--          there or false, …
 -- error    UNBLESSED: no takeover blessed this server
 
 local order_record = require('order_record')
@@ -21,36 +21,42 @@ local function stored(key)
   return {kind, kind == 'string' and redis.call('GET', key) or '', redis.call('PTTL', key)}
 end
 
-local function skus_of(packed)
+local function indexes_of(packed)
   local ok, record = pcall(order_record.unpack, packed)
-  local skus = {}
+  local indexes = {}
   if ok and type(record) == 'table' and type(record.lines) == 'table' then
     for _, line in ipairs(record.lines) do
-      if type(line) == 'table' and type(line.sku) == 'string' then skus[#skus + 1] = line.sku end
+      if type(line) == 'table' and type(line.sku) == 'string' then
+        indexes[#indexes + 1] = 'held:' .. line.sku
+        local channel = type(record.channel) == 'string' and record.channel or ''
+        if channel ~= '' then indexes[#indexes + 1] = 'queue:' .. line.sku .. '\n' .. channel end
+      end
     end
   end
-  return skus
+  return indexes
 end
 
-local function add_holds(found, id, skus, seen)
-  for _, sku_name in ipairs(skus) do
-    if not seen[sku_name] then
-      seen[sku_name] = true
-      found[#found + 1], found[#found + 2] = sku_name, redis.call('ZSCORE', prefix .. 'held:' .. sku_name, id)
+local function add_entries(found, id, indexes, seen)
+  for _, index in ipairs(indexes) do
+    if not seen[index] then
+      seen[index] = true
+      found[#found + 1], found[#found + 2] = index, redis.call('ZSCORE', prefix .. index, id)
     end
   end
 end
 
-local function read(kind, name, skus)
+local function read(kind, name, indexes)
   local found = stored(prefix .. (kind == 'registry' and kind or kind .. ':' .. name))
   if kind == 'sku' then
-    found[4], found[5] = redis.call('ZSCORE', prefix .. 'skus', name), redis.call('ZSCORE', prefix .. 'dwells', name)
+    for _, index in ipairs({'skus', 'dwells', 'fills'}) do
+      found[#found + 1] = redis.call('ZSCORE', prefix .. index, name)
+    end
   elseif kind == 'order' then
     local seen = {}
     found[4] = redis.call('ZSCORE', prefix .. 'deadlines', name)
     found[5] = redis.call('ZSCORE', prefix .. 'waiting', name)
-    add_holds(found, name, skus, seen)
-    if ARGV[2] == '1' then add_holds(found, name, skus_of(found[2]), seen) end
+    add_entries(found, name, indexes, seen)
+    if ARGV[2] == '1' then add_entries(found, name, indexes_of(found[2]), seen) end
   end
   return found
 end

@@ -1,5 +1,5 @@
--- repair {subject, key, seen, wanted, unheld, deltas, since, actor, …} (tables/ledger/commands.py, Repair): correct one
--- key as an audit read it. If the stored bytes have changed since, nothing is done. Exception: the error in a SKU's
+-- repair {subject, key, seen, wanted, unindexed, deltas, since, actor, …} (tables/ledger/commands.py, Repair): correct
+-- one key as an audit read it. If the stored bytes have changed since, nothing is done. Exception: the error in a SKU's
 -- counters persists through changes, and `deltas` corrects it unless another repair came first.
 -- `seen`: sha1 of the stored bytes, `absent`, or `type:` and the type of a key that is no string.
 

@@ -76,8 +76,8 @@ function put.order(command)
     order.was_held[line.sku] = not line.reserved
     queue.note(order, line)
   end
-  for _, sku_name in ipairs(command.unheld or {}) do
-    index_drops[#index_drops + 1] = {'held:' .. sku_name, command.key}
+  for _, index in ipairs(command.unindexed or {}) do
+    index_drops[#index_drops + 1] = {index, command.key}
   end
   orders.changed[#orders.changed + 1] = order
   return order
