@@ -27,8 +27,9 @@ class LogDoesNotExplain(Checker):
     """Promise 7: a number does not follow from the published records.
 
     A version of a SKU is published with one set of numbers. At rest the newest row of each SKU equals GET; locked,
-    committed, preordered and short follow from the newest rows of `reservations`, on_hand from `adjustments` and the shipments
-    and returns of orders; a policy in force is the newest row of its level; every movement that GET shows has its row.
+    committed, preordered and short follow from the newest rows of `reservations`, on_hand from `adjustments` and the
+    shipments and returns of orders; a policy in force is the newest row of its level; every movement that GET shows has
+    its row.
     """
 
     name = "log_does_not_explain"

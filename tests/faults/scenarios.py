@@ -102,8 +102,8 @@ def _body(rng: random.Random, number: int) -> Event:
     body: Event = {"channel": rng.choice(CHANNELS), "lines": lines}
     if rng.random() < 0.06:
         body["priority"] = "vip"
-    if rng.random() < 0.15:
-        body["accept"] = "partial"
+    if (chance := rng.random()) < 0.2:
+        body["accept"] = "partial" if chance < 0.15 else "sold"
     if rng.random() < 0.2:
         body["allow_preorder"] = False
     if rng.random() < 0.2:

@@ -137,8 +137,9 @@ def render_snapshot(console: Console, sku: str, standing: SkuSnapshot, warehouse
     totals = ("in all", *(str(getattr(view, name)) for name in _COLUMNS))
     console.print(_table(console, ("", *_COLUMNS.values()), rows, totals if warehouse is None else None))
     if warehouse is None:
-        if view.preordered or view.incoming:
-            console.print(f"preordered {view.preordered}, incoming {view.incoming}", highlight=False)
+        if view.short or view.preordered or view.incoming:
+            waiting = f"short {view.short}, preordered {view.preordered}, incoming {view.incoming}"
+            console.print(waiting, highlight=False)
         _render_channels(console, standing)
 
 
