@@ -71,7 +71,7 @@ async def test_the_numbers_after_the_last_change_equal_the_stock_view(shop: Redi
         "cause": {"kind": "place", "id": "o1-placed", "order_id": "o1"},
         "change": {"locked@SH1": 3},
         "after": {
-            **dict.fromkeys(("committed", "reserved", "preordered", "damaged"), 0),
+            **dict.fromkeys(("committed", "reserved", "short", "preordered", "damaged"), 0),
             "on_hand": 15,
             "physical": 15,
             "locked": 3,

@@ -45,6 +45,7 @@ def test_an_order_has_the_fields_of_the_contract() -> None:
             "returned": 0,
             "warehouses": {"SH1": 2},
             "reason": None,
+            "short": 0,
         }
     ]
 

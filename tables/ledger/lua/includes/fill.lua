@@ -88,7 +88,7 @@ local function give(sku, order, line, policy, units)
   local draws, given = draw.up_to(sku, policy, math.min(units, line[field]), line, room), 0
   if #draws == 0 then
     alerts.add('fill_too_large', sku, {order_id = order.id, channel = order.record.channel})
-    return queue.forget(sku.name, order.record.channel, order.id)
+    return queue.skip(sku.name, order.record.channel, order.id)
   end
   orders.mark_changed(order)
   local kind = order.record.state == 'paid' and WAREHOUSE.committed or WAREHOUSE.locked
@@ -141,9 +141,9 @@ function fill.run(sku)
       has_begun, spent, spent_bytes = true, spent + cost, spent_bytes + #(order.packed or '')
       give(sku, order, line, channel.policy, units)
     else
-      queue.forget(sku.name, channel.name, id)
+      queue.skip(sku.name, channel.name, id)
     end
-    local is_done = not line_of(order, sku.name) or queue.is_forgotten(sku.name, channel.name, id)
+    local is_done = not line_of(order, sku.name) or queue.is_skipped(sku.name, channel.name, id)
     if is_done then channel.at = channel.at + 1 end
     channel, units = next_channel(sku, channels)
   end

@@ -12,6 +12,7 @@ local NUMBERS_PER_BATCH = 8192 -- far more orders than a batch holds; beyond it,
 
 local queue = {}
 local noted = {} -- by the name of a sorted set: order_id -> its place, or false
+local skipped = {} -- the same: order_id -> true
 local taken = 0
 
 -- A new number, greater than all before.
@@ -36,16 +37,16 @@ function queue.note(order, line)
   noted[name][order.id] = place_of(order.record, line)
 end
 
--- Take an entry out: its order does not wait any more, or cannot be filled.
-function queue.forget(sku_name, channel, order_id)
+-- Pass an order over in this batch: it cannot be filled.
+function queue.skip(sku_name, channel, order_id)
   local name = name_of(sku_name, channel)
-  noted[name] = noted[name] or {}
-  noted[name][order_id] = false
+  skipped[name] = skipped[name] or {}
+  skipped[name][order_id] = true
 end
 
-function queue.is_forgotten(sku_name, channel, order_id)
-  local changed = noted[name_of(sku_name, channel)]
-  return changed ~= nil and changed[order_id] == false
+function queue.is_skipped(sku_name, channel, order_id)
+  local ids = skipped[name_of(sku_name, channel)]
+  return ids ~= nil and ids[order_id] ~= nil
 end
 
 function queue.is_short(place) return place < -SHORT_OFFSET + VIP_OFFSET / 2 end
@@ -55,14 +56,16 @@ local function is_before(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[
 -- The first `count` orders that wait for units of a SKU, of one channel. -> {{place, order_id}, …}
 function queue.first(sku_name, channel, count)
   local name = name_of(sku_name, channel)
-  local changed, found, more = noted[name] or {}, {}, 0
+  local changed, passed, found, more = noted[name] or {}, skipped[name] or {}, {}, 0
+  for id in pairs(passed) do more = more + (changed[id] == nil and 1 or 0) end
   for id, place in pairs(changed) do
     more = more + 1
-    if place then found[#found + 1] = {place, id} end
+    if place and not passed[id] then found[#found + 1] = {place, id} end
   end
   local stored = redis.call('ZRANGE', KEYS[1] .. 'queue:' .. name, 0, count + more - 1, 'WITHSCORES')
   for i = 1, #stored, 2 do
-    if changed[stored[i]] == nil then found[#found + 1] = {tonumber(stored[i + 1]), stored[i]} end
+    local id = stored[i]
+    if changed[id] == nil and not passed[id] then found[#found + 1] = {tonumber(stored[i + 1]), id} end
   end
   table.sort(found, is_before)
   for i = #found, count + 1, -1 do found[i] = nil end
