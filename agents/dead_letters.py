@@ -32,6 +32,7 @@ BURST_DEAD_LETTERS = 100
 # The detail for a dead letter whose path names the invalid field.
 _WRONG_AT: dict[str, str] = {
     Outcome.NOT_IN_ORDER: "the order has no line of this SKU",
+    Outcome.MORE_THAN_OPEN: "more is cancelled than is still to be shipped",
     Outcome.MORE_THAN_SHIPPED: "more comes back than was shipped or is still to be shipped",
 }
 # `2026-11-24T19:26` of a time in RFC 3339.

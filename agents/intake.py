@@ -35,7 +35,7 @@ from stocktide.streams.contract.events import (
 from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.client import LedgerLimits, TooLarge
-from stocktide.tables.ledger.commands import Adjust, Command, Count, Origin, Receive, Transfer, make_command
+from stocktide.tables.ledger.commands import Adjust, Command, Count, Origin, Receive, Transfer, lines_of, make_command
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.submission import Submitter, Undecidable
 
@@ -143,7 +143,7 @@ def split_commands(commands: Iterator[Command]) -> Iterator[list[Command]]:
     piece: list[Command] = []
     lines = size = 0
     for command in commands:
-        more, raw = len(getattr(command, "lines", ())), _raw_size(command)
+        more, raw = lines_of(command), _raw_size(command)
         is_full = len(piece) == COMMANDS_MAX or lines + more > LINES_MAX or size + raw > PIECE_BYTES_MAX
         if piece and (is_full or may_take_steps(command) or may_take_steps(piece[0])):
             yield piece

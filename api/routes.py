@@ -21,7 +21,7 @@ from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.streams.contract import documents
-from stocktide.streams.contract.events import Event, Movement, OrderBody
+from stocktide.streams.contract.events import CancelBody, Event, Movement, OrderBody
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON = "application/json"
@@ -81,8 +81,8 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             "POST",
             f"{one}/cancel",
             orders.cancel,
-            "Give back what is held, or paid and not shipped",
-            body=EventBody,
+            "Give back what is held, or paid and not shipped: all of it, or units of lines",
+            body=CancelBody,
             answers=found,
         ),
         Route("POST", f"{one}/extend", orders.extend, "Let the hold last longer", body=ExtendBody, answers=found),

@@ -63,6 +63,7 @@ def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, li
             preordered=line.preordered,
             shipped=line.shipped,
             returned=line.returned,
+            cancelled=line.cancelled,
             warehouses=line.warehouses,
             reason=line.reason,
         )

@@ -17,20 +17,19 @@ from stocktide.api import problems
 from stocktide.api.batching import CommandBatcher, SettledResult
 from stocktide.api.requests import check_name, read_message
 from stocktide.api.settled_reads import SettledReads
-from stocktide.streams.contract.events import HOLD_SECONDS_DEFAULT, HoldSeconds, Name, OrderBody
+from stocktide.streams.contract.events import HOLD_SECONDS_DEFAULT, CancelBody, HoldSeconds, Name, OrderBody
 from stocktide.tables.ledger.client import Ledger
-from stocktide.tables.ledger.commands import Cancel, Command, Pay, fingerprint, make_extend, make_place
+from stocktide.tables.ledger.commands import Command, Pay, fingerprint, make_cancel, make_extend, make_place
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from stocktide.tables.ledger.records import OrderRecord
 from stocktide.tables.views import order_view
 
 _ACCEPTED = frozenset({Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL})
 _PAY_FINGERPRINT = fingerprint("pay")
-_CANCEL_FINGERPRINT = fingerprint("cancel")
 
 
 class EventBody(Struct, frozen=True):
-    """The body of pay and cancel; without an `id`, only the state of the order identifies a repeat."""
+    """The body of pay; without an `id`, only the state of the order identifies a repeat."""
 
     id: Name | None = None
 
@@ -44,6 +43,7 @@ class ExtendBody(Struct, frozen=True):
 
 _ORDER_BODY = msgspec.json.Decoder(OrderBody)
 _EVENT_BODY = msgspec.json.Decoder(EventBody)
+_CANCEL_BODY = msgspec.json.Decoder(CancelBody)
 _EXTEND_BODY = msgspec.json.Decoder(ExtendBody)
 _Body = TypeVar("_Body", bound=Struct)
 
@@ -81,8 +81,8 @@ class OrderHandlers:
         """`POST /v1/orders/{order_id}/cancel`."""
         return await self._submit_event(
             request,
-            _EVENT_BODY,
-            lambda body, order_id: Cancel(id=body.id or _new_id(), order_id=order_id, fingerprint=_CANCEL_FINGERPRINT),
+            _CANCEL_BODY,
+            lambda body, order_id: make_cancel(order_id, body.lines, body.id or _new_id()),
         )
 
     async def extend(self, request: web.Request) -> web.Response:

@@ -43,6 +43,7 @@ class Line(_Document, frozen=True):
     preordered: int
     shipped: int
     returned: int
+    cancelled: int
     warehouses: dict[str, int]
     reason: str | None
 

@@ -104,6 +104,13 @@ class OrderBody(Struct, frozen=True, kw_only=True):
     supersedes: Name | None = None
 
 
+class CancelBody(Struct, frozen=True):
+    """The body of cancel. Without an `id`, only the state of the order identifies a repeat."""
+
+    id: Name | None = None
+    lines: Lines[OrderLine] | None = None
+
+
 class _OrderEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
     id: Name
     occurred_at: Time
@@ -128,8 +135,10 @@ class OrderPaid(_OrderEvent, frozen=True, kw_only=True, tag="order.paid"):
     """The hold becomes a commitment."""
 
 
-class OrderCancelled(_OrderEvent, frozen=True, kw_only=True, tag="order.cancelled"):
-    """The hold, or the paid and unshipped units, are released."""
+class OrderCancelled(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.cancelled"):
+    """The hold, or the paid and unshipped units, are released; of some lines only, if it has lines."""
+
+    lines: Lines[OrderLine] | None = None
 
 
 class OrderExtended(_OrderEvent, frozen=True, kw_only=True, tag="order.extended"):

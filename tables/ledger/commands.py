@@ -64,7 +64,9 @@ class Pay(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="pay
 
 
 class Cancel(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
-    """Release the held, or paid and unshipped, units."""
+    """Release the held, or paid and unshipped, units: those of `lines`, as (sku, units), unsummed; all, if empty."""
+
+    lines: tuple[tuple[str, int], ...] = ()
 
 
 class Extend(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="extend"):
@@ -277,7 +279,7 @@ def make_command(event: events.Event, origin: Origin | None = None, received_at:
         case events.OrderPaid(id=id_, order_id=order_id):
             return Pay(id=id_, order_id=order_id, at=at, fingerprint=fingerprint("pay"), origin=origin)
         case events.OrderCancelled(id=id_, order_id=order_id):
-            return Cancel(id=id_, order_id=order_id, at=at, fingerprint=fingerprint("cancel"), origin=origin)
+            return make_cancel(order_id, event.lines, id_, at, origin)
         case events.OrderExtended(id=id_, order_id=order_id):
             return make_extend(order_id, event.hold_seconds, id_, at, origin)
         case events.OrderShipped(id=id_, order_id=order_id):
@@ -289,6 +291,24 @@ def make_command(event: events.Event, origin: Origin | None = None, received_at:
             mark = fingerprint("take_back", sorted(returned))
             return TakeBack(id=id_, order_id=order_id, at=at, lines=returned, fingerprint=mark, origin=origin)
     return _movement_of(event, at, origin, received_at)
+
+
+def make_cancel(
+    order_id: str,
+    lines: tuple[events.OrderLine, ...] | None,
+    id_: str,
+    at: int | None = None,
+    origin: Origin | None = None,
+) -> Cancel:
+    """The command that cancels an order, or units of its lines."""
+    units = tuple((line.sku, line.quantity) for line in lines or ())
+    mark = fingerprint("cancel", sorted(_summed(lines))) if lines else fingerprint("cancel")
+    return Cancel(id=id_, order_id=order_id, at=at, lines=units, fingerprint=mark, origin=origin)
+
+
+def lines_of(command: Command) -> int:
+    """How many lines a command has."""
+    return len(getattr(command, "lines", ()))
 
 
 def make_extend(

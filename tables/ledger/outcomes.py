@@ -62,6 +62,7 @@ class Outcome(StrEnum):
     WRITTEN_WHOLE = "written_whole"
     TOO_MANY_CHANNELS = "too_many_channels"
     APPLYING = "applying"
+    MORE_THAN_OPEN = "more_than_open"
 
 
 REFUSALS_OF_LINES = frozenset(
@@ -81,6 +82,7 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.NOT_IN_ORDER,
     Outcome.MORE_THAN_SHIPPED,
     Outcome.MORE_THAN_DAMAGED,
+    Outcome.MORE_THAN_OPEN,
     Outcome.COUNT_TOO_OLD,
     Outcome.TOO_OLD,
     Outcome.OCCURRED_IN_FUTURE,

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
-from tests.ledger import model_orders, model_state
+from tests.ledger import model_changes, model_orders, model_state
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer, evaluate
@@ -153,7 +153,8 @@ def _apply(state: model_state.ModelState, order: model_state.ModelOrder, command
         case commands.Pay():
             return model_orders.pay(state, order, command)
         case commands.Cancel():
-            return model_orders.cancel(state, order, command)
+            decide = model_changes.cancel_in_part if command.lines else model_orders.cancel
+            return decide(state, order, command)
         case commands.Extend():
             return model_orders.extend(state, order, command)
         case commands.Ship():

@@ -82,8 +82,10 @@ class ShopClient:
     async def pay(self, order_id: str, **fields: Any) -> CommandReply:
         return await self.submit(self._of_order(events.OrderPaid, order_id, fields))
 
-    async def cancel(self, order_id: str, **fields: Any) -> CommandReply:
-        return await self.submit(self._of_order(events.OrderCancelled, order_id, fields))
+    async def cancel(self, order_id: str, *lines: tuple[str, int], **fields: Any) -> CommandReply:
+        """`order.cancelled`, of the whole order or of (sku, units)."""
+        units = tuple(events.OrderLine(*line) for line in lines) or None
+        return await self.submit(self._of_order(events.OrderCancelled, order_id, fields, lines=units))
 
     async def extend(self, order_id: str, seconds: int = 900, **fields: Any) -> CommandReply:
         return await self.submit(self._of_order(events.OrderExtended, order_id, fields, hold_seconds=seconds))

@@ -38,7 +38,7 @@ ORIGINS = (None, ORIGIN, ORIGIN, ORIGIN, *(Origin("orders", 0, 1, "x" * size) fo
 KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Place, 30),
     (commands.Pay, 12),
-    (commands.Cancel, 6),
+    (commands.Cancel, 8),
     (commands.Extend, 6),
     (commands.Ship, 10),
     (commands.TakeBack, 6),
@@ -195,6 +195,9 @@ class _RunBuilder:
         ordered = of.fields["lines"] if of and not self.rarely() else self._lines()
         if kind is commands.Extend:
             fields["hold_ms"] = self.one((1_000, 30_000, 950_000, 1_000_000, 604_800_000))
+        elif kind is commands.Cancel and self.one((True, False)):
+            some = tuple((sku, self.one((units, 1, 1, 2))) for sku, units in ordered[: self.number(1, 3)])
+            fields["lines"] = some * 2 if self.rarely() else some
         elif kind is commands.Ship:
             fields["lines"] = tuple((sku, self.one((units, 1, 3)), self.one(WAREHOUSES)) for sku, units in ordered)
         elif kind is commands.TakeBack:

@@ -17,9 +17,8 @@ local TAKEN = {
   paid = true, cancelled = true, extended = true, shipped = true, returned = true, parked = true,
 }
 
--- Events that enlarge the record, and the size up to which they may: its JSON row must fit into a record of 4 MiB.
--- About 20,000 parcels of one order reach it.
-local GROWING = {extend = true, ship = true, take_back = true}
+-- Events that enlarge the record, extensions and those with lines, may do so up to a size: its JSON row must fit into a
+-- record of 4 MiB. About 20,000 parcels of one order reach it.
 local ORDER_BYTES_GROWN_MAX = 1572864
 
 -- An event of a placed order.
@@ -32,7 +31,7 @@ local function order_event(order, command)
   end
   local outcome, replayed = waiting.known(order, command)
   if outcome then return outcome, replayed end
-  if GROWING[command.kind] and order.packed and #order.packed > ORDER_BYTES_GROWN_MAX then
+  if (command.lines or command.kind == 'extend') and order.packed and #order.packed > ORDER_BYTES_GROWN_MAX then
     return O.TOO_LARGE, false, nil, 'the record of the order is as large as one may be'
   end
   local detail, why

@@ -22,12 +22,36 @@ local function pay(order, command)
   return O.PAID
 end
 
+-- -> nil, or a refusal of `lines` ([[sku, units], …] in the field `field`) and its path
+local function more_than_open(order, lines, field)
+  local units = {}
+  for i, each in ipairs(lines) do
+    local line, path = orders.line_of(order, each[1]), field .. '[' .. (i - 1) .. ']'
+    if not line then return O.NOT_IN_ORDER, path .. '.sku' end
+    units[line] = (units[line] or 0) + each[2]
+    if units[line] > orders.open_units(line) then return O.MORE_THAN_OPEN, path .. '.quantity' end
+  end
+end
+
+-- Rule 51. Repeats are known by their id alone.
+local function cancel_in_part(order, command)
+  local state = order.record.state
+  if state == 'expired' or state == 'rejected' then return O.ALREADY_FINAL end
+  local refusal, path = more_than_open(order, command.lines, 'lines')
+  if refusal then return refusal, false, path end
+  orders.record_event(order, command)
+  release.cancel_lines(order, command.lines, {'cancel', command.id, order})
+  release.finish_change(order)
+  return O.CANCELLED
+end
+
 local function cancel(order, command)
+  if command.lines then return cancel_in_part(order, command) end
   local state = order.record.state
   if state == 'cancelled' then return O.CANCELLED, true end
   if state == 'shipped' then
     for _, line in ipairs(order.record.lines) do
-      if line.cancelled then return O.CANCELLED, true end
+      if line.state == 'cancelled' then return O.CANCELLED, true end
     end
   end
   if state ~= 'reserved' and state ~= 'paid' then return O.ALREADY_FINAL end
@@ -56,12 +80,6 @@ local function extend(order, command)
   order.record.expires_at, order.record.extensions = deadline, extensions
   orders.advance_sequence(order)
   return O.EXTENDED
-end
-
-local function line_of(order, sku_name)
-  for _, line in ipairs(order.record.lines) do
-    if line.sku == sku_name then return line end
-  end
 end
 
 -- Ship units of one line: from the hold at the same warehouse, then from other holds, then from preorders. Units beyond
@@ -96,7 +114,7 @@ end
 
 local function ship(order, command)
   for i, line in ipairs(command.lines) do
-    if not line_of(order, line[1]) then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
+    if not orders.line_of(order, line[1]) then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
     local sku = skus.get(line[1])
     if sku and not skus.has_room_for(sku, line[3]) then
       return O.TOO_LARGE, false, 'lines[' .. (i - 1) .. '].warehouse'
@@ -107,7 +125,7 @@ local function ship(order, command)
   orders.record_event(order, command)
   local detail, open = nil, false
   for _, shipped in ipairs(command.lines) do
-    local line = line_of(order, shipped[1])
+    local line = orders.line_of(order, shipped[1])
     if not ship_line(order, line, shipped[2], shipped[3], command.at, cause) then detail = O.ALREADY_COUNTED end
     if line.state == 'returned' then line.state = 'shipped' end
   end
@@ -126,4 +144,4 @@ local function ship(order, command)
   return O.SHIPPED, false, detail
 end
 
-return {pay = pay, cancel = cancel, extend = extend, line_of = line_of, ship = ship}
+return {pay = pay, cancel = cancel, extend = extend, ship = ship}
