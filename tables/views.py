@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TypeVar
 
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, structs
 
 from stocktide.streams.contract.documents import (
     ChannelStock,
@@ -63,9 +63,9 @@ def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, li
             preordered=line.preordered,
             shipped=line.shipped,
             returned=line.returned,
-            cancelled=line.cancelled,
             warehouses=line.warehouses,
             reason=line.reason,
+            cancelled=line.cancelled or UNSET,
         )
         for line in record.lines
     ]

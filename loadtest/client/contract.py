@@ -22,6 +22,7 @@ class LineView(Struct, frozen=True, omit_defaults=True):
     preordered: int = 0
     shipped: int = 0
     returned: int = 0
+    cancelled: int = 0
     warehouses: dict[str, int] = field(default_factory=dict)
     reason: str | None = None
 

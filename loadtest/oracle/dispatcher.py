@@ -90,6 +90,8 @@ def hash_body(kind: str, event: SentEvent) -> int:
     if kind in ("order.shipped", "order.returned"):
         lines = sorted((line.sku, line.quantity, line.warehouse, line.condition) for line in event.lines)
         return hash((kind, event.tracking, *lines))
+    if kind == "order.cancelled" and event.lines:
+        return hash((kind, *sorted(sum_lines(event.lines))))
     if kind.startswith("order."):
         return hash(kind)
     when = time_ms(event.occurred_at) if kind == "stock.counted" else None

@@ -168,6 +168,8 @@ def _find_missing_event(accepted: AcceptedInput, known: KnownOrder, content: Ord
     if kind == "order.paid":
         # Payment and cancellation are two changes after the placement.
         done = state in ("paid", "shipped") or (state == "cancelled" and known.sequence > 2)
+    elif kind == "order.cancelled" and accepted.effect_hash != hash((kind, ())):
+        done = any(line.cancelled for line in content.lines)
     elif kind == "order.cancelled":
         done = state == "cancelled" or (state == "shipped" and any(line.state == "cancelled" for line in content.lines))
     elif kind in (SHIPPED, RETURNED):

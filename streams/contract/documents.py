@@ -34,7 +34,7 @@ class _Document(Struct, frozen=True, gc=False):
 
 
 class Line(_Document, frozen=True):
-    """A line of an order; `warehouses` says where its held units are."""
+    """A line of an order; `warehouses` says where its held units are. `cancelled` is left out where it is 0."""
 
     sku: str
     quantity: int
@@ -43,9 +43,9 @@ class Line(_Document, frozen=True):
     preordered: int
     shipped: int
     returned: int
-    cancelled: int
     warehouses: dict[str, int]
     reason: str | None
+    cancelled: int | UnsetType = UNSET
 
 
 class OrderFields(_Document, frozen=True):

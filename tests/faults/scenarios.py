@@ -147,6 +147,13 @@ def _cancelled(builder: _ScenarioBuilder, body: Event) -> None:
         builder.add("order.paid", builder.rng.randint(0, 500))
 
 
+def _cancelled_in_part(builder: _ScenarioBuilder, body: Event) -> None:
+    _paid(builder, body)
+    line = {"sku": body["lines"][0]["sku"], "quantity": 1}
+    for _ in range(2):
+        builder.add("order.cancelled", builder.rng.randint(20, 2_000), lines=[line])
+
+
 def _abandoned(builder: _ScenarioBuilder, body: Event) -> None:
     builder.add("order.placed", 0, **body)
 
@@ -203,6 +210,7 @@ _OUTCOMES = {
     "paid_first": (4, _paid_first),
     "paid_only": (0.3, _paid_only),
     "cancelled": (11, _cancelled),
+    "cancelled_in_part": (4, _cancelled_in_part),
     "abandoned": (13, _abandoned),
     "raced": (6, _raced),
     "extended": (7, _extended),

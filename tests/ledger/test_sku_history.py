@@ -144,6 +144,13 @@ async def test_movements_between_and_within_warehouses_are_described_with_their_
     assert list(describe.describe_deltas(changes(shop)[2].deltas)) == [("SH1", "on hand -2, damaged +2")]
 
 
+async def test_a_cancellation_of_single_units_is_described(shop: RedisShopClient) -> None:
+    await shop.buy(3, of=10)
+    await shop.cancel("o1", ("A", 2))
+    await shop.cancel("o1", ("A", 1))
+    assert descriptions(shop)[-2:] == ["paid order o1 cancelled in part: 2 back", "paid order o1 cancelled: 1 back"]
+
+
 async def test_the_ends_of_orders_have_different_descriptions(shop: RedisShopClient) -> None:
     await shop.receive("A", 10)
     await shop.set_policy("jd", "A", safety_threshold=99, below_threshold="preorder", preorder_cap=5)

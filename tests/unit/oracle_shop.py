@@ -324,6 +324,7 @@ class SimulatedShop:
                 line.preordered,
                 line.shipped,
                 line.returned,
+                line.cancelled,
                 dict(line.warehouses),
                 None if line.reason is None else str(line.reason),
             )

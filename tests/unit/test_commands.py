@@ -92,6 +92,15 @@ def test_rule_22_events_of_other_types_never_share_a_fingerprint() -> None:
     assert len(fingerprints) == 3
 
 
+def test_rule_51_a_cancellation_of_units_has_a_body_of_its_own() -> None:
+    def cancel(*given: tuple[str, int]) -> str:
+        return commands.make_cancel("o1", lines(*given) or None, "e").fingerprint
+
+    assert cancel() == commands.fingerprint("cancel")
+    assert cancel(("A", 1), ("B", 2)) == cancel(("B", 2), ("A", 1)) == cancel(("B", 1), ("A", 1), ("B", 1))
+    assert len({cancel(), cancel(("A", 1)), cancel(("A", 2))}) == 3
+
+
 def test_the_time_of_a_count_is_part_of_what_it_says() -> None:
     first, second = make_command(counted(AT)), make_command(counted(AT + timedelta(seconds=1)))
     assert isinstance(first, commands.Count)
@@ -110,7 +119,7 @@ ORDER_EVENT: dict[str, Any] = {"id": "e", "occurred_at": AT, "order_id": "o1"}
 COMMANDS: dict[type, events.Event] = {
     commands.Place: placed(),
     commands.Pay: events.OrderPaid(**ORDER_EVENT),
-    commands.Cancel: events.OrderCancelled(**ORDER_EVENT),
+    commands.Cancel: events.OrderCancelled(**ORDER_EVENT, lines=lines(("A", 1))),
     commands.Extend: events.OrderExtended(**ORDER_EVENT),
     commands.Ship: events.OrderShipped(**ORDER_EVENT, lines=(events.ShippedLine("A", 1, "SH1"),)),
     commands.TakeBack: events.OrderReturned(**ORDER_EVENT, lines=(events.ReturnedLine("A", 1, "SH1"),)),

@@ -239,6 +239,19 @@ def test_a_cancelled_order_was_shipped_in_part_or_afterwards(shop: SimulatedShop
     shop.event("shipped", "o3", "kafka", lines=lines(9, "BJ1"))
 
 
+def test_units_of_lines_are_cancelled(shop: SimulatedShop) -> None:
+    one, two = [[{"sku": "A", "quantity": units}] for units in (1, 2)]
+    shop.place("o1", units=4)
+    assert shop.event("cancelled", "o1", lines=one).status == 200
+    shop.event("paid", "o1")
+    shop.event("shipped", "o1", "kafka", lines=lines(1))
+    shop.event("cancelled", "o1", "kafka", id="rest", lines=two)
+    assert shop.event("cancelled", "o1", id="more", lines=one).code == "more_than_open"
+    shop.event("cancelled", "o1", "kafka", id="too-much", lines=two)
+    shop.place("o2", units=2)
+    shop.event("cancelled", "o2", lines=two)
+
+
 def test_events_come_before_their_order_or_without_one(shop: SimulatedShop) -> None:
     shop.event("paid", "o1", "kafka")
     shop.event("paid", "o2", "ndjson")

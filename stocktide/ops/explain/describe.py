@@ -138,7 +138,9 @@ def _cancelled(change: SkuChange) -> str:
     if change.superseded_by_order and change.superseded_by_order != change.subject:
         return f"{_order(change)} gave way to {change.superseded_by_order}: {_back(change)}"
     paid = "paid " if _units(change, "committed", -1) else ""
-    return f"{paid}{_order(change)} cancelled: {_back(change)}"
+    lines = change.order.lines if change.order else ()
+    is_part = any(line.sku == change.sku and (line.reserved or line.preordered) for line in lines)
+    return f"{paid}{_order(change)} cancelled{' in part' if is_part else ''}: {_back(change)}"
 
 
 def _expired(change: SkuChange) -> str:
