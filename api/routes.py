@@ -16,12 +16,12 @@ from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.history import HistoryHandler
-from stocktide.api.handlers.orders import EventBody, ExtendBody, OrderHandlers
+from stocktide.api.handlers.orders import ExtendBody, OrderHandlers
 from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.streams.contract import documents
-from stocktide.streams.contract.events import CancelBody, Event, Movement, OrderBody
+from stocktide.streams.contract.events import CancelBody, Event, Movement, OrderBody, PayBody
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON = "application/json"
@@ -76,7 +76,14 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             answers={200: documents.Order, 201: documents.Order},
         ),
         Route("GET", one, orders.get, "An order", answers=found),
-        Route("POST", f"{one}/pay", orders.pay, "Turn the hold into a commitment", body=EventBody, answers=found),
+        Route(
+            "POST",
+            f"{one}/pay",
+            orders.pay,
+            "Turn the hold into a commitment, or take an expired order again",
+            body=PayBody,
+            answers=found,
+        ),
         Route(
             "POST",
             f"{one}/cancel",

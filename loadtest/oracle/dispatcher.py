@@ -65,6 +65,7 @@ class SentEvent(Struct, frozen=True):
     tracking: str | None = None
     reason: str | None = None
     to_warehouse: str | None = None
+    if_expired: str | None = None
     expected_id: str | None = None
     policy: dict[str, Any] | None = None
 
@@ -92,6 +93,8 @@ def hash_body(kind: str, event: SentEvent) -> int:
         return hash((kind, event.tracking, *lines))
     if kind == "order.cancelled" and event.lines:
         return hash((kind, *sorted(sum_lines(event.lines))))
+    if kind == "order.paid" and event.if_expired:
+        return hash((kind, event.if_expired))
     if kind.startswith("order."):
         return hash(kind)
     when = time_ms(event.occurred_at) if kind == "stock.counted" else None

@@ -51,7 +51,8 @@ class HoldEndedTwice(Checker):
     def _check_step(self, observation: OrderObservation, index: int) -> None:
         known = observation.known
         before, after = known.states[index], known.states[index + 1]
-        if after not in NEXT.get(before, ()):
+        is_taken_again = before == "expired" and known.may_be_taken_again
+        if after not in NEXT.get("paid" if is_taken_again else before, ()):
             first, second = known.sequences[index : index + 2]
             what = f"order {known.order_id} was {before} at sequence {first}, and {after} at sequence {second}"
             self.found(what, observation.record.at, order_id=known.order_id)

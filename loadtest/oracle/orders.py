@@ -80,7 +80,8 @@ class KnownOrder:
     one in responses and reads, `row_newest` and `row_last` the highest and the last one among rows. `bodies` are those
     of its placements, `accepted` the first one that was accepted. `events`: (id, body) of distinct events requested,
     flat, as hashes; `events_without_id`: the number of others. `asked_at`: the first request to place it.
-    `may_have_released`: it may have released units since it was last seen.
+    `may_have_released`: it may have released units since it was last seen. `may_be_taken_again`: a payment was to take
+    it again if it is expired.
     """
 
     order_id: str
@@ -96,6 +97,7 @@ class KnownOrder:
     events_without_id: int = 0
     moves: list[RequestedMove] | None = None
     may_have_released: bool = False
+    may_be_taken_again: bool = False
     expiring_ms: int | None = None
     asked_at: int | None = None
 
@@ -187,6 +189,8 @@ class OrderTracker(Listener):
         request.acknowledged_sequence = known.acknowledged_sequence
         if event.supersedes:
             self.order(event.supersedes).may_have_released = True
+        if event.if_expired:
+            known.may_be_taken_again = True
         if request.kind in _RELEASING:
             known.may_have_released = True
         if request.kind == "order.placed":

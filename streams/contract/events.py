@@ -45,6 +45,8 @@ SignedQuantity = Annotated[int, Meta(ge=-QUANTITY_MAX, le=QUANTITY_MAX)]
 CountedQuantity = Annotated[int, Meta(ge=0, le=COUNTED_QUANTITY_MAX)]
 PartNumber = Annotated[int, Meta(ge=1, le=PARTS_MAX)]
 HoldSeconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
+# What a payment does with an expired order; without it, the payment is refused.
+IfExpired = Literal["take_again"]
 _Line = TypeVar("_Line")
 Lines = Annotated[tuple[_Line, ...], Meta(min_length=1, max_length=LINES_MAX)]
 
@@ -104,6 +106,13 @@ class OrderBody(Struct, frozen=True, kw_only=True):
     supersedes: Name | None = None
 
 
+class PayBody(Struct, frozen=True):
+    """The body of pay. Without an `id`, only the state of the order identifies a repeat."""
+
+    id: Name | None = None
+    if_expired: IfExpired | None = None
+
+
 class CancelBody(Struct, frozen=True):
     """The body of cancel. Without an `id`, only the state of the order identifies a repeat."""
 
@@ -131,8 +140,10 @@ class OrderPlaced(_OrderEvent, frozen=True, kw_only=True, tag="order.placed"):
     supersedes: Name | None = None
 
 
-class OrderPaid(_OrderEvent, frozen=True, kw_only=True, tag="order.paid"):
-    """The hold becomes a commitment."""
+class OrderPaid(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.paid"):
+    """The hold becomes a commitment; an expired one is taken again first, if it says so."""
+
+    if_expired: IfExpired | None = None
 
 
 class OrderCancelled(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.cancelled"):

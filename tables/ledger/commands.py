@@ -60,7 +60,9 @@ class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="p
 
 
 class Pay(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="pay"):
-    """Turn a hold into a commitment."""
+    """Turn a hold into a commitment. `if_expired` `take_again`: hold all lines of an expired order again, as paid."""
+
+    if_expired: str | None = None
 
 
 class Cancel(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
@@ -238,6 +240,9 @@ def fingerprint(*parts: object) -> str:
     return blake2b(msgspec.msgpack.encode(parts), digest_size=_FINGERPRINT_BYTES).hexdigest()
 
 
+_PAY_FINGERPRINT = fingerprint("pay")
+
+
 def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | None = None) -> Place:
     """The command that places an order; the same body has the same fingerprint from Kafka and from HTTP."""
     lines = _summed(body.lines)
@@ -277,7 +282,7 @@ def make_command(event: events.Event, origin: Origin | None = None, received_at:
         case events.OrderPlaced():
             return make_place(event, origin)
         case events.OrderPaid(id=id_, order_id=order_id):
-            return Pay(id=id_, order_id=order_id, at=at, fingerprint=fingerprint("pay"), origin=origin)
+            return make_pay(order_id, event.if_expired, id_, at, origin)
         case events.OrderCancelled(id=id_, order_id=order_id):
             return make_cancel(order_id, event.lines, id_, at, origin)
         case events.OrderExtended(id=id_, order_id=order_id):
@@ -291,6 +296,14 @@ def make_command(event: events.Event, origin: Origin | None = None, received_at:
             mark = fingerprint("take_back", sorted(returned))
             return TakeBack(id=id_, order_id=order_id, at=at, lines=returned, fingerprint=mark, origin=origin)
     return _movement_of(event, at, origin, received_at)
+
+
+def make_pay(
+    order_id: str, if_expired: str | None, id_: str, at: int | None = None, origin: Origin | None = None
+) -> Pay:
+    """The command that pays an order."""
+    mark = fingerprint("pay", if_expired) if if_expired else _PAY_FINGERPRINT
+    return Pay(id=id_, order_id=order_id, at=at, if_expired=if_expired, fingerprint=mark, origin=origin)
 
 
 def make_cancel(

@@ -67,6 +67,7 @@ class _RareFields(Struct):
     extensions: int = 0
     parked: tuple[dict[str, Any], ...] = ()
     wait_at: int | None = None
+    no_preorder: bool = False
 
 
 class _PackedSku(Struct, array_like=True, gc=False):

@@ -40,7 +40,8 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     (`lua/includes/orders.lua`). `extensions` counts events that moved the deadline. `outcome` is that of the placing.
     `ended_at` is the last change of a final order, from which its retention counts. `parked` are events that arrived
     too early, in the format of `lua/includes/waiting.lua`; the first of them is due at `wait_at`. A record in state
-    `parked` is no order: it holds only parked events, and is deleted with the last of them.
+    `parked` is no order: it holds only parked events, and is deleted with the last of them. `no_preorder`: placed with
+    `allow_preorder` false.
     """
 
     state: str
@@ -60,6 +61,7 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     extensions: int = 0
     parked: tuple[dict[str, Any], ...] = ()
     wait_at: int | None = None
+    no_preorder: bool = False
 
 
 class MovementLine(Struct, frozen=True, omit_defaults=True):
@@ -183,12 +185,16 @@ class Offer(Struct, frozen=True, array_like=True):
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
-    """The outcome of one command, and its order, if it is about one (None in the head of a decision)."""
+    """The outcome of one command, and its order, if it is about one (None in the head of a decision).
+
+    `reasons`: why lines of a refused event could not be held: (place among the lines, outcome).
+    """
 
     outcome: str
     replayed: bool = False
     order_id: str | None = None
     detail: str | None = None
+    reasons: tuple[tuple[int, str], ...] = ()
 
 
 class OrderRow(Struct, frozen=True, array_like=True):

@@ -163,7 +163,9 @@ def _raced(builder: _ScenarioBuilder, body: Event) -> None:
     builder.add("order.placed", 0, **body)
     at_ms = max(0, body["hold_seconds"] * 1000 + builder.rng.randint(-150, 250))
     kind = builder.rng.choice(("order.paid", "order.paid", "order.cancelled", "order.extended"))
-    more = {"hold_seconds": 2} if kind == "order.extended" else {}
+    more: Event = {"hold_seconds": 2} if kind == "order.extended" else {}
+    if kind == "order.paid" and builder.rng.random() < 0.5:
+        more = {"if_expired": "take_again"}
     builder.add(kind, at_ms, **more)
 
 

@@ -151,7 +151,8 @@ def _apply_due_returns(state: model_state.ModelState, order: model_state.ModelOr
 def _apply(state: model_state.ModelState, order: model_state.ModelOrder, command: OrderCommand) -> tuple[Outcome, bool]:
     match command:
         case commands.Pay():
-            return model_orders.pay(state, order, command)
+            late = order.state == "expired" and command.if_expired is not None
+            return (model_changes.take_again if late else model_orders.pay)(state, order, command)
         case commands.Cancel():
             decide = model_changes.cancel_in_part if command.lines else model_orders.cancel
             return decide(state, order, command)

@@ -1,11 +1,12 @@
-"""The model's changes of placed orders: cancellation of single units (rule 51)."""
+"""The model's changes of placed orders: cancellation of single units (rule 51), late payment (rule 53)."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from stocktide.tables.ledger.commands import Cancel
+from stocktide.tables.ledger.commands import Cancel, Pay
 from stocktide.tables.ledger.outcomes import Outcome
+from tests.ledger.model_orders import decide_line, end_dwells
 from tests.ledger.model_policy import evaluate
 from tests.ledger.model_state import ModelLine, ModelOrder, ModelState
 
@@ -21,6 +22,42 @@ def cancel_in_part(state: ModelState, order: ModelOrder, command: Cancel) -> tup
         give_back(state, order, line_of(order, name), units)
     finish_change(order)
     return Outcome.CANCELLED, False
+
+
+def take_again(state: ModelState, order: ModelOrder, command: Pay) -> tuple[Outcome, bool]:
+    """Rule 53: all lines of an expired order are held again, as paid, if the channel's rules allow it now."""
+    end_dwells(state, order)
+    wanted = [(line, line.quantity - line.cancelled - line.shipped) for line in order.lines if line.state == "expired"]
+    if not add(state, order, [(line, units) for line, units in wanted if units > 0], "paid"):
+        if command.origin is not None:
+            state.alerts.append(("paid_after_expiry", command.order_id))
+        return Outcome.ALREADY_FINAL, False
+    for line in order.lines:
+        if line.state == "expired":
+            line.state = "returned" if line.returned == line.shipped else "shipped"
+    finish_change(order)
+    return Outcome.PAID, False
+
+
+def add(state: ModelState, order: ModelOrder, wanted: list[tuple[ModelLine, int]], order_state: str) -> bool:
+    """Hold units of lines by the rules for the order's placing, all of them or none."""
+    found = [decide_line(state, order.placing, ModelLine(line.sku, units, "")) for line, units in wanted]
+    if any(isinstance(each, Outcome) for each in found):
+        return False
+    order.state = order_state
+    counter = "locked" if order_state == "reserved" else "committed"
+    for (line, units), drawn in zip(wanted, found, strict=True):
+        assert not isinstance(drawn, Outcome)
+        sku = state.skus[line.sku]
+        if not drawn:
+            line.preordered += units
+            sku.add(f"preordered@{order.channel}", units)
+        for warehouse, count in drawn.items():
+            line.warehouses[warehouse] = line.warehouses.get(warehouse, 0) + count
+            sku.add(f"{counter}@{warehouse}", count)
+        line.state = open_state(order, line) or ""
+        evaluate(state, sku)
+    return True
 
 
 def removal_refusal(order: ModelOrder, lines: tuple[tuple[str, int], ...]) -> Outcome | None:

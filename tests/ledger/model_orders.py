@@ -22,9 +22,10 @@ def place(state: ModelState, command: Place) -> Outcome:
         fingerprint=command.fingerprint,
         lines=[ModelLine(sku, units, "rejected") for sku, units in command.lines],
         events={command.id: command.fingerprint},
+        placing=command,
     )
     refusal, old = _superseded(state, command)
-    _end_dwells(state, order)
+    end_dwells(state, order)
     before = state.skus
     if refusal is not None:
         for line in order.lines:
@@ -61,7 +62,7 @@ def _superseded(state: ModelState, command: Place) -> tuple[Outcome | None, Mode
 
 def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
     """Rule 21: all or nothing, or line by line; a line is never cut."""
-    found = [_decide_line(state, command, line) for line in order.lines]
+    found = [decide_line(state, command, line) for line in order.lines]
     for line, decided in zip(order.lines, found, strict=True):
         line.reason = decided if isinstance(decided, Outcome) else None
     refused = [line for line in order.lines if line.reason]
@@ -83,7 +84,7 @@ def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
         evaluate(state, sku)
 
 
-def _decide_line(state: ModelState, command: Place, line: ModelLine) -> dict[str, int] | Outcome:
+def decide_line(state: ModelState, command: Place, line: ModelLine) -> dict[str, int] | Outcome:
     """The warehouses of a line's units, `{}` for a preorder, or the reason of its refusal."""
     sku = state.skus.get(line.sku)
     if sku is None:
@@ -128,7 +129,7 @@ def _outcome(order: ModelOrder) -> Outcome:
     return Outcome.PREORDERED if states == {"preordered"} else Outcome.RESERVED
 
 
-def _end_dwells(state: ModelState, order: ModelOrder) -> None:
+def end_dwells(state: ModelState, order: ModelOrder) -> None:
     """End dwells that are over, whether or not the timer has run."""
     for line in order.lines:
         if line.sku in state.skus:
@@ -193,7 +194,7 @@ def commit(state: ModelState, order: ModelOrder) -> None:
             sku.add(f"locked@{warehouse}", -units)
             sku.add(f"committed@{warehouse}", units)
         evaluate(state, sku)
-        line.state = "committed"
+        line.state = "preordered" if line.preordered else "committed"
     order.state, order.expires_at = "paid", None
 
 

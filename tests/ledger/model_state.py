@@ -70,6 +70,8 @@ class ModelOrder:
     lines: list[ModelLine] = field(default_factory=list)
     events: dict[str, str] = field(default_factory=dict)
     extensions: int = 0
+    # The command that placed it, whose rules apply to later additions.
+    placing: Any = None
     parked: list[ParkedEvent] = field(default_factory=list)
 
 

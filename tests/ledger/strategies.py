@@ -193,7 +193,9 @@ class _RunBuilder:
         fields = self._common() | {"order_id": order_id}
         of = next((draft for draft in self.placed if draft.fields["order_id"] == order_id), None)
         ordered = of.fields["lines"] if of and not self.rarely() else self._lines()
-        if kind is commands.Extend:
+        if kind is commands.Pay:
+            fields["if_expired"] = self.one((None, None, "take_again"))
+        elif kind is commands.Extend:
             fields["hold_ms"] = self.one((1_000, 30_000, 950_000, 1_000_000, 604_800_000))
         elif kind is commands.Cancel and self.one((True, False)):
             some = tuple((sku, self.one((units, 1, 1, 2))) for sku, units in ordered[: self.number(1, 3)])

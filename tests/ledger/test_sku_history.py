@@ -151,6 +151,13 @@ async def test_a_cancellation_of_single_units_is_described(shop: RedisShopClient
     assert descriptions(shop)[-2:] == ["paid order o1 cancelled in part: 2 back", "paid order o1 cancelled: 1 back"]
 
 
+async def test_a_late_payment_is_described(shop: RedisShopClient) -> None:
+    await shop.hold(3, of=10, hold_seconds=1)
+    await shop.tick_after(1)
+    await shop.pay("o1", if_expired="take_again")
+    assert descriptions(shop)[-1] == "order o1 paid after its hold had run out, and taken again: 3 to be shipped"
+
+
 async def test_the_ends_of_orders_have_different_descriptions(shop: RedisShopClient) -> None:
     await shop.receive("A", 10)
     await shop.set_policy("jd", "A", safety_threshold=99, below_threshold="preorder", preorder_cap=5)

@@ -205,7 +205,7 @@ class SimulatedShop:
         """A generated command of the ledger's tests as the event for it."""
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
         order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes")
-        for name in (*order, "warehouse", "to_warehouse", "reason"):
+        for name in (*order, "warehouse", "to_warehouse", "reason", "if_expired"):
             if fields.get(name) is not None:
                 event[name] = fields[name]
         if "hold_ms" in fields:

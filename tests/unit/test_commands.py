@@ -118,7 +118,7 @@ def test_times_become_whole_milliseconds() -> None:
 ORDER_EVENT: dict[str, Any] = {"id": "e", "occurred_at": AT, "order_id": "o1"}
 COMMANDS: dict[type, events.Event] = {
     commands.Place: placed(),
-    commands.Pay: events.OrderPaid(**ORDER_EVENT),
+    commands.Pay: events.OrderPaid(**ORDER_EVENT, if_expired="take_again"),
     commands.Cancel: events.OrderCancelled(**ORDER_EVENT, lines=lines(("A", 1))),
     commands.Extend: events.OrderExtended(**ORDER_EVENT),
     commands.Ship: events.OrderShipped(**ORDER_EVENT, lines=(events.ShippedLine("A", 1, "SH1"),)),

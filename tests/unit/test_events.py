@@ -93,6 +93,7 @@ def test_a_type_that_is_missing_or_unknown_is_named() -> None:
         (RETURNED | {"lines": line(warehouse="SH1", condition="used")}, "invalid_field", "lines[0].condition"),
         (RETURNED | {"type": "order.shipped", "lines": line()}, "missing_field", "lines[0].warehouse"),
         (RETURNED | {"type": "order.cancelled", "lines": []}, "invalid_field", "lines"),
+        (RETURNED | {"type": "order.paid", "if_expired": "ship"}, "invalid_field", "if_expired"),
         (RETURNED | {"type": "order.cancelled", "lines": line(quantity=0)}, "invalid_field", "lines[0].quantity"),
         # Rule 18: a sum over the limit. Rule 34: a repeated SKU in a count.
         (PLACED | {"lines": line(quantity=600_000) + line(quantity=400_001)}, "invalid_field", "lines[1].quantity"),

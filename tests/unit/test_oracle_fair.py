@@ -252,6 +252,18 @@ def test_units_of_lines_are_cancelled(shop: SimulatedShop) -> None:
     shop.event("cancelled", "o2", lines=two)
 
 
+def test_a_late_payment_takes_its_order_again(shop: SimulatedShop) -> None:
+    for order_id in ("o1", "o2"):
+        shop.place(order_id, units=4, hold_seconds=5)
+    shop.wait(5_000)
+    shop.tick()
+    shop.event("paid", "o1", if_expired="take_again")
+    assert shop.place("o3", units=6).status == 201
+    assert shop.event("paid", "o2", if_expired="take_again").code == "already_final"
+    shop.event("paid", "o2", "kafka", id="again", if_expired="take_again")
+    shop.event("shipped", "o1", "kafka", lines=lines(4))
+
+
 def test_events_come_before_their_order_or_without_one(shop: SimulatedShop) -> None:
     shop.event("paid", "o1", "kafka")
     shop.event("paid", "o2", "ndjson")

@@ -122,7 +122,11 @@ def _placed(change: SkuChange) -> str:
 
 
 def _paid(change: SkuChange) -> str:
-    return f"{_order(change)} paid: {_units(change, 'committed')} to be shipped"
+    if _units(change, "locked", -1):
+        return f"{_order(change)} paid: {_units(change, 'committed')} to be shipped"
+    preordered = _units(change, "preordered")
+    taken = f"preordered {preordered}" if preordered else f"{_units(change, 'committed')} to be shipped"
+    return f"{_order(change)} paid after its hold had run out, and taken again: {taken}"
 
 
 def _back(change: SkuChange) -> str:

@@ -44,3 +44,42 @@ async def test_units_of_lines_are_cancelled_by_kafka_and_a_refusal_is_in_the_dea
     assert (body["state"], body["lines"][0]["reserved"], body["lines"][0]["cancelled"]) == ("paid", 1, 3)
     stock = await shop.stock(sku)
     assert (stock["committed"], stock["available"]) == (1, 9)
+
+
+async def expired(shop: ApiTestClient, *lines: tuple[str, int]) -> str:
+    """The path of an order whose hold has ended."""
+    placed = await shop.place(lines=lines_of(*lines), hold_seconds=1)
+    path = f"/v1/orders/{placed.body['order_id']}"
+    await shop.get_when(path, lambda answer: answer.body["state"] == "expired")
+    return path
+
+
+async def test_a_late_payment_takes_an_expired_order_again(shop: ApiTestClient) -> None:
+    sku = await shop.receive_new(10)
+    order = await expired(shop, (sku, 4))
+    assert (await shop.post(f"{order}/pay")).problem == (409, "already_final")
+    paid, again = [await shop.post(f"{order}/pay", {"id": "p", "if_expired": "take_again"}) for _ in range(2)]
+    assert (paid.status, paid.body["state"], paid.body["lines"][0]["reserved"]) == (200, "paid", 4)
+    assert (again.status, again.body["replayed"]) == (200, True)
+    assert (await shop.stock(sku))["committed"] == 4
+    wrong = await shop.post(f"{order}/pay", {"if_expired": "try"})
+    assert (wrong.status, wrong.body["errors"][0]["path"]) == (422, "if_expired")
+
+
+async def test_a_late_payment_that_finds_no_units_has_a_reason_per_line(shop: ApiTestClient) -> None:
+    plenty, scarce = await shop.receive_new(10), await shop.receive_new(4)
+    order = await expired(shop, (plenty, 2), (scarce, 3))
+    await shop.place(scarce, 2)
+    refused = await shop.post(f"{order}/pay", {"if_expired": "take_again"})
+    assert refused.problem == (409, "already_final")
+    assert refused.body["lines"] == [{"line": 1, "sku": scarce, "quantity": 3, "reason": "insufficient_stock"}]
+    assert refused.body["order"]["state"] == "expired"
+    assert (await shop.stock(plenty))["available"] == 10
+
+
+async def test_a_late_payment_by_kafka_takes_its_order_again(shop: ApiTestClient) -> None:
+    sku = await shop.receive_new(10)
+    order = await expired(shop, (sku, 4))
+    await shop.send_events(order_paid(order.rpartition("/")[2], if_expired="take_again"))
+    await shop.get_when(order, lambda answer: answer.body["state"] == "paid")
+    assert (await shop.stock(sku))["committed"] == 4

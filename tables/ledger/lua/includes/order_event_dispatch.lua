@@ -1,5 +1,6 @@
 -- An event of an order -> a result {outcome, replayed, order_id, detail} (tables/ledger/records.py, Result).
--- A handler returns an outcome, whether it is a repeat, the path of the invalid field, and the reason in words.
+-- A handler returns an outcome, whether it is a repeat, the path of the invalid field, and the reason in words. Reasons
+-- against single lines are in the command's `reasons` then (includes/additions.lua).
 
 local order_event_steps = require('order_event_steps')
 local orders = require('orders')
@@ -76,7 +77,10 @@ local function run(command)
     why = detail or why or refusal_detail(order, command, outcome)
     if command.waits_from then waiting.fail(command, outcome, why) else refusals.add(command, outcome, why) end
   end
-  return {outcome = outcome, replayed = replayed or nil, order_id = command.order_id, detail = detail}
+  return {
+    outcome = outcome, replayed = replayed or nil, order_id = command.order_id, detail = detail,
+    reasons = command.reasons,
+  }
 end
 
 return {run = run}

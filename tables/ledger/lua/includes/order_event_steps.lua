@@ -9,9 +9,25 @@ local orders = require('orders')
 local release = require('release')
 local skus = require('skus')
 
+-- Rule 53. Refused, it is as without the option.
+local function take_again(order, command)
+  local additions = require('additions')
+  local taken, reasons = additions.take_again(order, {'pay', command.id, order})
+  if not taken then
+    if command.origin then alerts.add('paid_after_expiry', nil, {order_id = order.id}) end
+    command.reasons = reasons
+    local why = 'the order is expired, and cannot be taken again: ' .. additions.reasons_text(reasons, 'lines')
+    return O.ALREADY_FINAL, false, nil, why
+  end
+  release.finish_change(order)
+  orders.record_event(order, command)
+  return O.PAID
+end
+
 local function pay(order, command)
   local state = order.record.state
   if state == 'paid' or state == 'shipped' then return O.PAID, true end
+  if state == 'expired' and command.if_expired == 'take_again' then return take_again(order, command) end
   if state ~= 'reserved' then
     if state == 'expired' and command.origin then alerts.add('paid_after_expiry', nil, {order_id = order.id}) end
     return O.ALREADY_FINAL

@@ -9,7 +9,8 @@ local orders = require('orders')
 local registry = require('registry')
 local skus = require('skus')
 
-local get, begin, change_at, put_units, finish = skus.get, skus.begin, skus.change_at, orders.put_units, modes.finish
+local get, begin, change_at, finish = skus.get, skus.begin, skus.change_at, modes.finish
+local add_to, put_units, open_state = orders.add_to, orders.put_units, orders.open_state
 
 -- Its row holds it twice in JSON and must fit into a record of 4 MiB, with room for later events.
 local ORDER_BYTES_MAX = 1048576
@@ -49,20 +50,22 @@ local function plan_line(command, sku_name, units)
   return 'preorder'
 end
 
-local function hold_line(order, line, kind, draws, cause)
+-- Hold units of a line as planned; those of a paid order are committed.
+local function hold_line(order, line, units, kind, draws, cause)
   local sku = get(line.sku)
   begin(sku)
   if kind == 'preorder' then
-    skus.change(sku, 'preordered', order.record.channel, line.quantity)
-    line.preordered, line.state = line.quantity, 'preordered'
+    skus.change(sku, 'preordered', order.record.channel, units)
+    add_to(line, 'preordered', units)
   else
-    local names = sku.places.names
+    local names, counter = sku.places.names, WAREHOUSE.locked
+    if order.record.state == 'paid' then counter = WAREHOUSE.committed end
     for i = 1, #draws, 2 do
-      change_at(sku, draws[i], WAREHOUSE.locked, draws[i + 1])
+      change_at(sku, draws[i], counter, draws[i + 1])
       put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
     end
-    line.state = 'reserved'
   end
+  line.state = open_state(order, line)
   finish(sku, cause)
 end
 
@@ -76,6 +79,7 @@ local function new_order(command)
     fingerprint = command.fingerprint, region = command.region, purpose = command.purpose, lines = {},
     events = {command.id, command.fingerprint},
     priority = command.priority ~= 'standard' and command.priority or nil,
+    no_preorder = command.allow_preorder == false or nil,
   }
   local lines = order.record.lines
   for i = 1, #command.lines do
@@ -120,14 +124,17 @@ local function decide(order, command)
     return O.TOO_LARGE
   end
   local cause = {'place', command.id, order, nil}
+  order.record.state, order.record.expires_at = 'reserved', batch.now + (command.hold_ms or 900000)
   for i = 1, #lines do
     if kinds[i] then
-      hold_line(order, lines[i], kinds[i], details[i], cause)
+      hold_line(order, lines[i], lines[i].quantity, kinds[i], details[i], cause)
       if kinds[i] == 'reserve' then reserved = reserved + 1 end
     end
   end
-  order.record.state, order.record.expires_at = 'reserved', batch.now + (command.hold_ms or 900000)
   return first_reason and O.PARTIAL or (reserved > 0 and O.RESERVED or O.PREORDERED)
 end
 
-return {end_dwells = end_dwells, new_order = new_order, decide = decide}
+return {
+  ORDER_BYTES_MAX = ORDER_BYTES_MAX, end_dwells = end_dwells, new_order = new_order, plan_line = plan_line,
+  planned_bytes = planned_bytes, hold_line = hold_line, decide = decide,
+}
