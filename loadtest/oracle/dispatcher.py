@@ -62,6 +62,7 @@ class SentEvent(Struct, frozen=True):
     region: str | None = None
     purpose: str | None = None
     supersedes: str | None = None
+    paid: bool = False
     tracking: str | None = None
     reason: str | None = None
     to_warehouse: str | None = None
@@ -85,7 +86,8 @@ def hash_body(kind: str, event: SentEvent) -> int:
     `id`. `occurred_at` counts only for a count."""
     if kind == "order.placed":
         options = (event.channel, event.hold_seconds, event.priority, event.accept, event.allow_preorder)
-        return hash((kind, options, event.region, event.purpose, event.supersedes, *sorted(sum_lines(event.lines))))
+        more = (event.region, event.purpose, event.supersedes, event.paid)
+        return hash((kind, options, *more, *sorted(sum_lines(event.lines))))
     if kind == "order.extended":
         return hash((kind, event.hold_seconds))
     if kind in ("order.shipped", "order.returned"):

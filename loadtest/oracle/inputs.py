@@ -166,8 +166,9 @@ def _find_missing_event(accepted: AcceptedInput, known: KnownOrder, content: Ord
             return "another body has that order_id, and there is no dead letter"
         return None
     if kind == "order.paid":
-        # Payment and cancellation are two changes after the placement.
-        done = state in ("paid", "shipped") or (state == "cancelled" and known.sequence > 2)
+        # Payment and cancellation are two changes after the placement, which may be the payment too.
+        changes = known.sequence + known.placed_paid
+        done = state in ("paid", "shipped") or (state == "cancelled" and changes > 2)
     elif kind == "order.cancelled" and accepted.effect_hash != hash((kind, ())):
         done = any(line.cancelled for line in content.lines)
     elif kind == "order.cancelled":

@@ -81,7 +81,7 @@ class KnownOrder:
     of its placements, `accepted` the first one that was accepted. `events`: (id, body) of distinct events requested,
     flat, as hashes; `events_without_id`: the number of others. `asked_at`: the first request to place it.
     `may_have_released`: it may have released units since it was last seen. `may_be_taken_again`: a payment was to take
-    it again if it is expired.
+    it again if it is expired. `placed_paid`: it may have been paid with its placing.
     """
 
     order_id: str
@@ -98,6 +98,7 @@ class KnownOrder:
     moves: list[RequestedMove] | None = None
     may_have_released: bool = False
     may_be_taken_again: bool = False
+    placed_paid: bool = False
     expiring_ms: int | None = None
     asked_at: int | None = None
 
@@ -194,6 +195,7 @@ class OrderTracker(Listener):
         if request.kind in _RELEASING:
             known.may_have_released = True
         if request.kind == "order.placed":
+            known.placed_paid = known.placed_paid or event.paid
             if request.body not in known.bodies:
                 known.bodies = (*known.bodies, request.body)
             known.asked_at = request.at if known.asked_at is None else known.asked_at

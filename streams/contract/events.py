@@ -104,6 +104,7 @@ class OrderBody(Struct, frozen=True, kw_only=True):
     region: Name | None = None
     purpose: Name | None = None
     supersedes: Name | None = None
+    paid: bool = False
 
 
 class PayBody(Struct, frozen=True):
@@ -138,6 +139,8 @@ class OrderPlaced(_OrderEvent, frozen=True, kw_only=True, tag="order.placed"):
     region: Name | None = None
     purpose: Name | None = None
     supersedes: Name | None = None
+    # It is paid with the placing: no hold, no deadline.
+    paid: bool = False
 
 
 class OrderPaid(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.paid"):

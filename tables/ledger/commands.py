@@ -46,7 +46,7 @@ class _OrderCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="place"):
-    """Hold units for an order. `lines` are (sku, units), one per SKU, in the order first seen."""
+    """Hold units for an order. `lines` are (sku, units), one per SKU, in the order first seen. `paid`: commit them."""
 
     channel: str
     lines: tuple[tuple[str, int], ...]
@@ -57,6 +57,7 @@ class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="p
     region: str | None = None
     purpose: str | None = None
     supersedes: str | None = None
+    paid: bool = False
 
 
 class Pay(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="pay"):
@@ -259,6 +260,7 @@ def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | Non
         region=body.region,
         purpose=body.purpose,
         supersedes=body.supersedes,
+        paid=body.paid,
         fingerprint=fingerprint(
             "place",
             body.channel,
@@ -270,6 +272,7 @@ def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | Non
             body.region,
             body.purpose,
             body.supersedes,
+            *(("paid",) if body.paid else ()),
         ),
         origin=origin,
     )

@@ -195,6 +195,19 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "late_payment_oversells",
+        "A late payment takes the units of its order again, whether or not they are still there.",
+        "oversold",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/additions.lua",
+                "local kind, detail = place.plan_line(rules, each.sku, each.units)",
+                "local kind, detail = rules and 'reserve', {WAREHOUSE.first, each.units}",
+            ),
+        ),
+    ),
+    Mutant(
         "versions_start_anew",
         "A worker numbers channel updates by itself, from 1 after each start, and the feed passes on whatever comes.",
         "version_went_back",

@@ -110,6 +110,8 @@ def _body(rng: random.Random, number: int) -> Event:
         body["region"] = rng.choice(("310000", "100000", "510000"))
     if number > 8 and rng.random() < 0.05:
         body["supersedes"] = f"o{number - rng.randint(1, 8)}"
+    if rng.random() < 0.03:
+        body["paid"] = True
     if rng.random() < 0.005:
         body["lines"] = [*lines, {"sku": "never-seen", "quantity": 1}]
     return body

@@ -68,19 +68,19 @@ def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
     refused = [line for line in order.lines if line.reason]
     if refused and (command.accept == "all" or len(refused) == len(found)):
         return
-    order.state = "reserved"
-    order.expires_at = state.now + command.hold_ms
+    order.state = "paid" if command.paid else "reserved"
+    order.expires_at = None if command.paid else state.now + command.hold_ms
     for line, decided in zip(order.lines, found, strict=True):
         if isinstance(decided, Outcome):
             continue
         sku = state.skus[line.sku]
         if decided:
-            line.state, line.warehouses = "reserved", decided
+            line.state, line.warehouses = "committed" if command.paid else "reserved", decided
         else:
             line.state, line.preordered = "preordered", line.quantity
             sku.add(f"preordered@{order.channel}", line.quantity)
         for warehouse, units in decided.items():
-            sku.add(f"locked@{warehouse}", units)
+            sku.add(f"{'committed' if command.paid else 'locked'}@{warehouse}", units)
         evaluate(state, sku)
 
 

@@ -176,6 +176,7 @@ class _RunBuilder:
             "priority": self.one(("standard", "standard", "standard", "vip")),
             "accept": self.one(("all", "all", "partial")),
             "allow_preorder": self.one((True, True, True, False)),
+            "paid": self.one((False, False, False, False, True)),
             "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
         }
         return DraftCommand(commands.Place, fields)

@@ -158,6 +158,11 @@ async def test_a_late_payment_is_described(shop: RedisShopClient) -> None:
     assert descriptions(shop)[-1] == "order o1 paid after its hold had run out, and taken again: 3 to be shipped"
 
 
+async def test_an_order_that_is_paid_with_its_placing_is_described(shop: RedisShopClient) -> None:
+    await shop.hold(3, of=10, paid=True)
+    assert descriptions(shop)[-1] == "order o1 (tmall) took 3: paid, to be shipped"
+
+
 async def test_the_ends_of_orders_have_different_descriptions(shop: RedisShopClient) -> None:
     await shop.receive("A", 10)
     await shop.set_policy("jd", "A", safety_threshold=99, below_threshold="preorder", preorder_cap=5)

@@ -204,7 +204,7 @@ class SimulatedShop:
     def event_of(self, kind: str, fields: dict[str, Any], age_s: int) -> tuple[str, dict[str, Any]]:
         """A generated command of the ledger's tests as the event for it."""
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
-        order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes")
+        order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes", "paid")
         for name in (*order, "warehouse", "to_warehouse", "reason", "if_expired"):
             if fields.get(name) is not None:
                 event[name] = fields[name]

@@ -68,6 +68,7 @@ def test_rule_19_what_does_not_change_the_body_does_not_change_its_fingerprint(f
         {"region": "310000"},
         {"purpose": "vip"},
         {"supersedes": "o0"},
+        {"paid": True},
     ],
     ids=lambda fields: next(iter(fields)),
 )

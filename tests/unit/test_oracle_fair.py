@@ -264,6 +264,15 @@ def test_a_late_payment_takes_its_order_again(shop: SimulatedShop) -> None:
     shop.event("shipped", "o1", "kafka", lines=lines(4))
 
 
+def test_an_order_is_paid_with_its_placing(shop: SimulatedShop) -> None:
+    assert shop.place("o1", units=4, paid=True).order.state == "paid"
+    assert shop.place("o1", units=4).code == "conflict"
+    shop.event("paid", "o1", "kafka")
+    shop.event("cancelled", "o1")
+    shop.place("o2", units=4, door="kafka", paid=True)
+    shop.event("shipped", "o2", "kafka", lines=lines(4))
+
+
 def test_events_come_before_their_order_or_without_one(shop: SimulatedShop) -> None:
     shop.event("paid", "o1", "kafka")
     shop.event("paid", "o2", "ndjson")

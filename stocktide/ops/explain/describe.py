@@ -118,6 +118,8 @@ def _placed(change: SkuChange) -> str:
     order = _order(change) + (f" ({', '.join(notes)})" if notes else "")
     if preordered := _units(change, "preordered"):
         return f"{order} preordered {preordered}"
+    if committed := _units(change, "committed"):
+        return f"{order} took {committed}: paid, to be shipped"
     return f"{order} took {_units(change, 'locked')}: held"
 
 

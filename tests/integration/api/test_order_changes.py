@@ -83,3 +83,16 @@ async def test_a_late_payment_by_kafka_takes_its_order_again(shop: ApiTestClient
     await shop.send_events(order_paid(order.rpartition("/")[2], if_expired="take_again"))
     await shop.get_when(order, lambda answer: answer.body["state"] == "paid")
     assert (await shop.stock(sku))["committed"] == 4
+
+
+async def test_an_order_is_paid_with_its_placing(shop: ApiTestClient) -> None:
+    sku, by_kafka = await shop.receive_new(10), unique_name("order")
+    placed, again = [await shop.place(sku, 4, order_id="paid-" + by_kafka, paid=True) for _ in range(2)]
+    assert (placed.status, placed.body["state"], placed.body["expires_at"]) == (201, "paid", None)
+    assert (again.status, placed.body["lines"][0]["state"]) == (200, "committed")
+    await shop.send_events(order_placed(by_kafka, sku, 3, paid=True), order_paid(by_kafka))
+    await shop.get_when(f"/v1/orders/{by_kafka}", lambda answer: answer.status == 200)
+    stock = await shop.stock(sku)
+    assert (stock["committed"], stock["locked"], stock["available"]) == (7, 0, 3)
+    wrong = await shop.place(sku, 1, paid="yes")
+    assert (wrong.status, wrong.body["errors"][0]["path"]) == (422, "paid")

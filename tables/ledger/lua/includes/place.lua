@@ -124,7 +124,11 @@ local function decide(order, command)
     return O.TOO_LARGE
   end
   local cause = {'place', command.id, order, nil}
-  order.record.state, order.record.expires_at = 'reserved', batch.now + (command.hold_ms or 900000)
+  if command.paid then
+    order.record.state = 'paid'
+  else
+    order.record.state, order.record.expires_at = 'reserved', batch.now + (command.hold_ms or 900000)
+  end
   for i = 1, #lines do
     if kinds[i] then
       hold_line(order, lines[i], lines[i].quantity, kinds[i], details[i], cause)
