@@ -34,6 +34,7 @@ MOVEMENT_TYPES = {
     "adjust": "stock.adjusted",
     "count": "stock.counted",
     "transfer": "stock.transferred",
+    "void": "stock.voided",
 }
 # A record in this state holds events that arrived before their order; to callers the order is unknown.
 PARKED = "parked"
@@ -142,12 +143,15 @@ def movement_view(warehouse: str, id: str, record: MovementRecord) -> MovementAn
             MovedLine(line.sku, line.quantity, line.outcome, line.change, line.on_hand, line.damaged, line.carried)
             for line in record.lines
         ],
+        movement_id=record.voids or UNSET,
+        voided_by=record.voided_by or UNSET,
     )
 
 
 def published_movement(warehouse: str, id: str, record: MovementRecord, batch: int) -> PublishedMovement:
     """A row of `adjustments`."""
-    return _extend(PublishedMovement, movement_view(warehouse, id, record), batch, record)
+    document = movement_view(warehouse, id, record)
+    return PublishedMovement(*structs.astuple(document), batch=batch, record=record)
 
 
 def channel_update(sku: str, version: int, at_ms: int, offer: Offer) -> ChannelUpdate:

@@ -54,7 +54,7 @@ class MovedLineView(Struct, frozen=True, omit_defaults=True):
 
 
 class MovementView(Struct, frozen=True, omit_defaults=True):
-    """The effect of a movement, or its rejection."""
+    """The effect of a movement, or its rejection; `movement_id` is that of the one that it voids."""
 
     warehouse: str
     id: str
@@ -65,6 +65,7 @@ class MovementView(Struct, frozen=True, omit_defaults=True):
     applied_at: str = ""
     lines: tuple[MovedLineView, ...] = ()
     batch: int = 0
+    movement_id: str | None = None
 
 
 class WarehouseStockView(Struct, frozen=True, omit_defaults=True):

@@ -68,6 +68,7 @@ class SentEvent(Struct, frozen=True):
     to_warehouse: str | None = None
     if_expired: str | None = None
     expected_id: str | None = None
+    movement_id: str | None = None
     policy: dict[str, Any] | None = None
 
 
@@ -100,7 +101,7 @@ def hash_body(kind: str, event: SentEvent) -> int:
     if kind.startswith("order."):
         return hash(kind)
     when = time_ms(event.occurred_at) if kind == "stock.counted" else None
-    what = (event.reason, event.to_warehouse, event.expected_id, when)
+    what = (event.reason, event.to_warehouse, event.expected_id, event.movement_id, when)
     return hash((kind, what, *sorted(sum_lines(event.lines))))
 
 

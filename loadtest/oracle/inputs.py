@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from stocktide.loadtest.oracle.dispatcher import Handlers, PendingRequest, hash_body, parse_event, sum_lines
 from stocktide.loadtest.oracle.history import DeadLetterPublished, Response
-from stocktide.loadtest.oracle.movements import MovementTracker
+from stocktide.loadtest.oracle.movements import VOIDED, MovementTracker
 from stocktide.loadtest.oracle.orders import RETURNED, SHIPPED, KnownOrder, OrderSnapshot, OrderTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
@@ -148,6 +148,8 @@ class InputUnaccounted(Checker):
             return "there is no row of adjustments, and no dead letter"
         if not movement.lines:
             return f"the movement was {movement.outcome}, and there is no dead letter"
+        if movement.kind == VOIDED:
+            return None  # its lines are those of the movement that it voids
         if hash((movement.kind, tuple((line.sku, line.quantity) for line in movement.lines))) != accepted.effect_hash:
             return "another body has that id, and there is no dead letter"
         return None

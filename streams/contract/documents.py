@@ -202,7 +202,8 @@ class MovedLine(_Document, frozen=True):
 
 
 class MovementAnswer(_Document, frozen=True):
-    """What a movement did, or why it was refused."""
+    """What a movement did, or why it was refused. `movement_id`: the movement that it voids; `voided_by`: the one that
+    voided it."""
 
     warehouse: str
     id: str
@@ -212,9 +213,11 @@ class MovementAnswer(_Document, frozen=True):
     occurred_at: str
     applied_at: str
     lines: list[MovedLine]
+    movement_id: str | UnsetType = UNSET
+    voided_by: str | UnsetType = UNSET
 
 
-class PublishedMovement(MovementAnswer, frozen=True):
+class PublishedMovement(MovementAnswer, frozen=True, kw_only=True):
     """A row of `adjustments`; `record` is the ledger's."""
 
     batch: int

@@ -212,8 +212,14 @@ class StockTransferred(_Movement, frozen=True, kw_only=True, tag="stock.transfer
     lines: Lines[OrderLine]
 
 
+class StockVoided(_Movement, frozen=True, kw_only=True, tag="stock.voided"):
+    """A receipt, an adjustment or a transfer of the warehouse never was: its effects are reversed."""
+
+    movement_id: Name
+
+
 OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderExtended | OrderShipped | OrderReturned
-Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred
+Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred | StockVoided
 Event = OrderEvent | Movement
 
 

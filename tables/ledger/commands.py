@@ -128,6 +128,13 @@ class Transfer(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, 
     to_warehouse: str
 
 
+class Void(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="void"):
+    """Reverse the receipt, adjustment or transfer `movement_id` of the warehouse, by its effects. It has no lines."""
+
+    movement_id: str
+    lines: tuple[tuple[str, int], ...] = ()
+
+
 class SetPolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="set_policy"):
     """Replace a level's policy. `policy` holds only the given fields that are not null."""
 
@@ -224,6 +231,7 @@ Command = (
     | Adjust
     | Count
     | Transfer
+    | Void
     | SetPolicy
     | DeletePolicy
     | KnowChannel
@@ -336,15 +344,17 @@ def make_extend(
 
 
 def _movement_of(event: events.Movement, at: int, origin: Origin | None, received_at: int) -> Command:
-    lines = _summed(event.lines)
     common: dict[str, Any] = {
         "id": event.id,
         "warehouse": event.warehouse,
         "at": at,
-        "lines": lines,
         "received_at": received_at,
         "origin": origin,
     }
+    if isinstance(event, events.StockVoided):
+        mark = fingerprint("void", event.movement_id)
+        return Void(movement_id=event.movement_id, fingerprint=mark, **common)
+    lines = common["lines"] = _summed(event.lines)
     match event:
         case events.StockReceived(expected_id=expected_id):
             mark = fingerprint("receive", sorted(lines), expected_id)

@@ -63,6 +63,10 @@ class Outcome(StrEnum):
     TOO_MANY_CHANNELS = "too_many_channels"
     APPLYING = "applying"
     MORE_THAN_OPEN = "more_than_open"
+    VOIDED = "voided"
+    UNKNOWN_MOVEMENT = "unknown_movement"
+    NOT_VOIDABLE = "not_voidable"
+    ALREADY_VOIDED = "already_voided"
 
 
 REFUSALS_OF_LINES = frozenset(
@@ -83,6 +87,9 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.MORE_THAN_SHIPPED,
     Outcome.MORE_THAN_DAMAGED,
     Outcome.MORE_THAN_OPEN,
+    Outcome.UNKNOWN_MOVEMENT,
+    Outcome.NOT_VOIDABLE,
+    Outcome.ALREADY_VOIDED,
     Outcome.COUNT_TOO_OLD,
     Outcome.TOO_OLD,
     Outcome.OCCURRED_IN_FUTURE,

@@ -68,6 +68,7 @@ class MovementLine(Struct, frozen=True, omit_defaults=True):
     """A movement's effect on one SKU: `on_hand` after it at the movement's warehouse, `change` of on_hand there.
 
     For a count: `quantity` as counted, `carried` the units moved since, `change` the difference found.
+    `arrival_counted`: the units left by a transfer, and a count of the other warehouse holds their arrival already.
     """
 
     sku: str
@@ -77,6 +78,7 @@ class MovementLine(Struct, frozen=True, omit_defaults=True):
     on_hand: int = 0
     damaged: int = 0
     carried: int = 0
+    arrival_counted: bool = False
 
 
 class CountProgress(Struct, frozen=True, omit_defaults=True):
@@ -93,7 +95,8 @@ class CountProgress(Struct, frozen=True, omit_defaults=True):
 
 
 class MovementRecord(Struct, frozen=True, omit_defaults=True):
-    """A movement id's fingerprint and outcome.
+    """A movement id's fingerprint and outcome. `voids`: the movement that it reverses; `checked`: how many lines of it
+    were checked so far; `voided_by`: the movement that reversed it.
 
     A count in `parts` (lua/includes/count_parts.lua) has the numbers of the `arrived` parts and the `progress` of its
     steps. The record `<id> part <n>` is that `part` with its lines, and its `origin` while it waits.
@@ -114,6 +117,9 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     arrived: tuple[int, ...] = ()
     progress: CountProgress | None = None
     origin: Origin | None = None
+    voids: str | None = None
+    checked: int = 0
+    voided_by: str | None = None
 
 
 class ThresholdSide(Struct, frozen=True, omit_defaults=True):

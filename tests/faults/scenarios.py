@@ -246,6 +246,9 @@ def movement_scenario(seed: int, number: int) -> list[ScenarioStep]:
     steps = [ScenarioStep(kind, event, door, late_ms=late_ms)]
     if rng.random() < 0.1:
         steps[0] = ScenarioStep(kind, event, door, late_ms=late_ms, repeats=(rng.choice(("kafka", "ndjson", "http")),))
+    if rng.random() < 0.03:
+        void = {"id": f"v{number}", "warehouse": warehouse, "movement_id": event["id"]}
+        steps.append(ScenarioStep("stock.voided", void, door, rng.randint(100, 3_000)))
     if rng.random() < 0.02 and event["lines"]:
         other = [{**line, "quantity": line["quantity"] + 1} for line in event["lines"]]
         steps.append(ScenarioStep(kind, {**event, "lines": other}, door, 400))

@@ -14,6 +14,7 @@ from tests.ledger import model_changes, model_orders, model_state
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer, evaluate
+from tests.ledger.model_voids import void
 
 OrderCommand = commands.Pay | commands.Cancel | commands.Extend | commands.Ship | commands.TakeBack
 
@@ -68,6 +69,8 @@ def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[O
                 if isinstance(command, commands.Count) and command.parts
                 else move(state, command)
             )
+        case commands.Void():
+            return void(state, command)
         case commands.SetPolicy() | commands.DeletePolicy():
             return _policy(state, command)
         case commands.KnowChannel():

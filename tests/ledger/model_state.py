@@ -137,6 +137,13 @@ class ModelMovement:
     fingerprint: str
     outcome: str
     lines: list[tuple[str, str]] = field(default_factory=list)
+    # What a void needs: the kind of command, when it occurred, and by SKU its units and its changes of counters.
+    kind: str = ""
+    at: int = 0
+    reason: str = ""
+    units: dict[str, int] = field(default_factory=dict)
+    effects: dict[str, dict[str, int]] = field(default_factory=dict)
+    voided: bool = False
 
 
 @dataclass

@@ -136,6 +136,9 @@ class ShopClient:
         moved = _lines(events.OrderLine, lines)
         return await self.submit(self._movement(events.StockTransferred, at, fields, lines=moved, to_warehouse=to))
 
+    async def void(self, movement_id: str, at: str = "SH1", **fields: Any) -> CommandReply:
+        return await self.submit(self._movement(events.StockVoided, at, fields, movement_id=movement_id))
+
     def _movement(self, kind: Any, warehouse: str, fields: dict[str, Any], **body: Any) -> Command:
         return self._command(kind, fields.pop("occurred", None), fields, warehouse=warehouse, **body)
 

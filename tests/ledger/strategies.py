@@ -46,6 +46,7 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Adjust, 5),
     (commands.Count, 8),
     (commands.Transfer, 3),
+    (commands.Void, 4),
     (commands.SetPolicy, 5),
     (commands.DeletePolicy, 1),
     (commands.KnowChannel, 1),
@@ -143,6 +144,8 @@ class _RunBuilder:
             return DraftCommand(kind, {"channel": self.one(CHANNELS)})
         elif kind is commands.Tick:
             return DraftCommand(kind, {"orders_max": 100})
+        elif kind is commands.Void:
+            draft = self._void()
         elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer):
             draft = self._part() if kind is commands.Count and self.one((False, True)) else self.movement(kind)
         else:
@@ -220,6 +223,16 @@ class _RunBuilder:
         elif kind is commands.Transfer:
             fields["to_warehouse"] = self.one([name for name in WAREHOUSES if name != fields["warehouse"]])
         return DraftCommand(kind, fields, self.one(_AGES_S))
+
+    def _void(self) -> DraftCommand:
+        """A void of a movement, mostly a recent one that can be voided."""
+        moved = [draft for draft in self.drafts if "warehouse" in draft.fields]
+        fields = self._common() | {"warehouse": self.one(WAREHOUSES), "movement_id": f"x{len(self.drafts)}"}
+        if moved:
+            usual = [draft for draft in moved if draft.kind not in (commands.Count, commands.Void)]
+            of = self.one(moved if self.rarely() or not usual else usual[-8:])
+            fields |= {"warehouse": of.fields["warehouse"], "movement_id": of.fields["id"]}
+        return DraftCommand(commands.Void, fields, self.one(_AGES_S))
 
     def _part(self) -> DraftCommand:
         """A part of a count: of a new one, or mostly of one that has begun."""

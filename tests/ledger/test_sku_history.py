@@ -163,6 +163,18 @@ async def test_an_order_that_is_paid_with_its_placing_is_described(shop: RedisSh
     assert descriptions(shop)[-1] == "order o1 (tmall) took 3: paid, to be shipped"
 
 
+async def test_a_void_is_described(shop: RedisShopClient) -> None:
+    await shop.receive("A", 10, id="r")
+    await shop.void("r", id="v")
+    assert descriptions(shop)[-1] == "r at SH1 voided (v)"
+    assert changes(shop)[-1].deltas == {"on_hand@SH1": -10}
+    assert to_builtins(sku_history.change_view(changes(shop)[-1]))["cause"] == {
+        "kind": "void",
+        "id": "v",
+        "warehouse": "SH1",
+    }
+
+
 async def test_the_ends_of_orders_have_different_descriptions(shop: RedisShopClient) -> None:
     await shop.receive("A", 10)
     await shop.set_policy("jd", "A", safety_threshold=99, below_threshold="preorder", preorder_cap=5)

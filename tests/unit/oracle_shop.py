@@ -38,6 +38,7 @@ _KINDS = {
     "Adjust": "stock.adjusted",
     "Count": "stock.counted",
     "Transfer": "stock.transferred",
+    "Void": "stock.voided",
 }
 
 
@@ -198,6 +199,7 @@ class SimulatedShop:
             self._add_movement_row(command, before)
         # An order without stock or an event that is parked is no bad input.
         is_bad = answer.outcome in (REFUSALS if kind != "order.placed" else _BAD_PLACINGS)
+        is_bad = is_bad or (kind == "stock.voided" and answer.outcome == Outcome.ALREADY_COUNTED)
         if is_bad:
             self._add_dead_letter(str(answer.outcome), topic, raw)
 
@@ -205,7 +207,7 @@ class SimulatedShop:
         """A generated command of the ledger's tests as the event for it."""
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
         order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes", "paid")
-        for name in (*order, "warehouse", "to_warehouse", "reason", "if_expired"):
+        for name in (*order, "warehouse", "to_warehouse", "reason", "if_expired", "movement_id"):
             if fields.get(name) is not None:
                 event[name] = fields[name]
         if "hold_ms" in fields:
@@ -257,7 +259,7 @@ class SimulatedShop:
             return  # rejected for its time: there is no movement
         outcomes = dict(record.lines)
         lines = []
-        for sku, units in command.lines if record.lines else ():
+        for sku, units in record.units.items() if record.lines else ():
             before_counters, after_counters = before.get(sku, {}), self.state.skus.get(sku, ModelSku()).counters
             on_hand, damaged = f"on_hand@{command.warehouse}", f"damaged@{command.warehouse}"
             change = after_counters.get(on_hand, 0) - before_counters.get(on_hand, 0)
@@ -270,7 +272,10 @@ class SimulatedShop:
         kind = _KINDS[type(command).__name__]
         times = (rfc3339(command.at), rfc3339(self.now))
         key = (command.warehouse, command.id)
-        movement = contract.MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines))
+        movement_id = getattr(command, "movement_id", None)
+        movement = contract.MovementView(
+            *key, kind, str(record.outcome), None, *times, tuple(lines), movement_id=movement_id
+        )
         self._movements[key] = movement
         row = structs.replace(movement, batch=self.batch)
         self._add_row("movement", "/".join(key), history.MovementPublished, row)

@@ -125,6 +125,7 @@ COMMANDS: dict[type, events.Event] = {
     commands.Ship: events.OrderShipped(**ORDER_EVENT, lines=(events.ShippedLine("A", 1, "SH1"),)),
     commands.TakeBack: events.OrderReturned(**ORDER_EVENT, lines=(events.ReturnedLine("A", 1, "SH1"),)),
     commands.Count: counted(AT),
+    commands.Void: events.StockVoided(id="v", occurred_at=AT, warehouse="SH1", movement_id="m"),
 }
 
 

@@ -90,6 +90,8 @@ def test_a_type_that_is_missing_or_unknown_is_named() -> None:
         (PLACED | {"channel": "*"}, "invalid_field", "channel"),
         (RECEIVED | {"type": "stock.transferred", "to_warehouse": "SH1"}, "invalid_field", "to_warehouse"),
         (RECEIVED | {"type": "stock.adjusted"}, "missing_field", "reason"),
+        (RECEIVED | {"type": "stock.voided"}, "missing_field", "movement_id"),
+        (RECEIVED | {"type": "stock.voided", "movement_id": ""}, "invalid_field", "movement_id"),
         (RETURNED | {"lines": line(warehouse="SH1", condition="used")}, "invalid_field", "lines[0].condition"),
         (RETURNED | {"type": "order.shipped", "lines": line()}, "missing_field", "lines[0].warehouse"),
         (RETURNED | {"type": "order.cancelled", "lines": []}, "invalid_field", "lines"),

@@ -20,6 +20,7 @@ from stocktide.loadtest.oracle.history import (
     UpdateReceived,
 )
 from stocktide.loadtest.oracle.judge import LiveJudge, judge
+from stocktide.streams.contract.times import rfc3339
 from tests.ledger.ledgers import PARK_MS
 from tests.ledger.strategies import TimedBatch, runs
 from tests.unit.oracle_shop import SimulatedShop
@@ -271,6 +272,34 @@ def test_an_order_is_paid_with_its_placing(shop: SimulatedShop) -> None:
     shop.event("cancelled", "o1")
     shop.place("o2", units=4, door="kafka", paid=True)
     shop.event("shipped", "o2", "kafka", lines=lines(4))
+
+
+def void(shop: SimulatedShop, movement_id: str) -> None:
+    event = {"id": f"void-{movement_id}", "warehouse": "SH1", "movement_id": movement_id}
+    shop.send("stock.voided", "kafka", **event, occurred_at=rfc3339(shop.now))
+
+
+def test_movements_are_voided(shop: SimulatedShop) -> None:
+    shop.move("received", "r", 5)
+    shop.place("o1", units=13)
+    void(shop, "r")
+    shop.move("transferred", "t", 4, to_warehouse="BJ1")
+    void(shop, "t")
+    shop.move("adjusted", "a", -3, reason="damages")
+    void(shop, "a")
+    void(shop, "a")
+    void(shop, "never")
+    shop.move("transferred", "t2", 1, to_warehouse="BJ1")
+    shop.wait(60_000)
+    shop.move("counted", "c", 0, warehouse="BJ1")
+    void(shop, "t2")
+
+
+def test_what_a_void_brings_back_is_promised(shop: SimulatedShop) -> None:
+    shop.move("adjusted", "a", -6, reason="lost")
+    shop.publication_lags = True
+    void(shop, "a")
+    assert shop.place("o1", units=10).status == 201
 
 
 def test_events_come_before_their_order_or_without_one(shop: SimulatedShop) -> None:

@@ -208,6 +208,11 @@ def _transferred(change: SkuChange) -> str:
     return f"moved {quantity} from {change.subject} to {to} ({change.id}){_if_counted(change) or one_end}"
 
 
+def _voided(change: SkuChange) -> str:
+    voided = (change.movement.voids if change.movement else None) or "a movement"
+    return f"{voided} at {change.subject} voided ({change.id}){_if_counted(change)}"
+
+
 def _if_counted(change: SkuChange) -> str:
     return _ALREADY_COUNTED if change.line and change.line.outcome == Outcome.ALREADY_COUNTED else ""
 
@@ -242,6 +247,7 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "count": _counted,
     "adjust": _adjusted,
     "transfer": _transferred,
+    "void": _voided,
     "set_policy": _policy_set,
     "sweep": _swept,
     "dwell": lambda _: "a channel's waiting time is over",

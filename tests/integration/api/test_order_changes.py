@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.harness.api_client import ApiTestClient, unique_name
-from tests.harness.events import lines_of, order_event, order_paid, order_placed
+from tests.harness.events import AT, lines_of, order_event, order_paid, order_placed, stock_received
 
 
 async def test_units_of_lines_are_cancelled_by_http(shop: ApiTestClient) -> None:
@@ -96,3 +96,20 @@ async def test_an_order_is_paid_with_its_placing(shop: ApiTestClient) -> None:
     assert (stock["committed"], stock["locked"], stock["available"]) == (7, 0, 3)
     wrong = await shop.place(sku, 1, paid="yes")
     assert (wrong.status, wrong.body["errors"][0]["path"]) == (422, "paid")
+
+
+async def test_a_movement_is_voided_once(shop: ApiTestClient) -> None:
+    sku, first, second = await shop.receive_new(10), unique_name("wms"), unique_name("wms")
+    await shop.move(stock_received(first, (sku, 7)))
+    void = {"type": "stock.voided", "occurred_at": AT, "warehouse": "SH1", "movement_id": first}
+    voided = await shop.move({**void, "id": second})
+    assert (voided["type"], voided["outcome"], voided["movement_id"]) == ("stock.voided", "voided", first)
+    assert [(line["sku"], line["change"]) for line in voided["lines"]] == [(sku, -7)]
+    assert (await shop.movement("SH1", first))["voided_by"] == second
+    assert (await shop.stock(sku))["on_hand"] == 10
+    for movement_id, outcome in ((first, "already_voided"), (second, "not_voidable"), ("never", "unknown_movement")):
+        refused = await shop.move({**void, "id": unique_name("wms"), "movement_id": movement_id})
+        assert (refused["outcome"], refused["detail"]) == (outcome, "movement_id")
+    missing = await shop.post("/v1/movements", {name: value for name, value in void.items() if name != "movement_id"})
+    assert missing.status == 422
+    assert (await shop.stock(sku))["on_hand"] == 10
