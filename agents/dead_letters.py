@@ -32,7 +32,7 @@ BURST_DEAD_LETTERS = 100
 # The detail for a dead letter whose path names the invalid field.
 _WRONG_AT: dict[str, str] = {
     Outcome.NOT_IN_ORDER: "the order has no line of this SKU",
-    Outcome.MORE_THAN_OPEN: "more is cancelled than is still to be shipped",
+    Outcome.MORE_THAN_OPEN: "more goes back than is still to be shipped",
     Outcome.UNKNOWN_MOVEMENT: "the warehouse has no movement of this id",
     Outcome.NOT_VOIDABLE: "only receipts, adjustments and transfers that were applied can be voided",
     Outcome.ALREADY_VOIDED: "the movement has been voided before",
@@ -139,7 +139,7 @@ def dead_letter_of_refused(refused: RefusedEvent, at_ms: int) -> OutputRow:
     """The dead letter of an event that the ledger refused."""
     origin = refused.origin
     # If a field is invalid, the ledger's detail is its path.
-    path = refused.detail if refused.detail.startswith(("lines[", "movement_id")) else None
+    path = refused.detail if refused.detail.startswith(("lines[", "remove[", "add[", "movement_id")) else None
     detail = _WRONG_AT.get(refused.reason, f"the ledger answered {refused.reason}") if path else refused.detail
     letter = _encode(refused.reason, detail, path, origin, at_ms, origin.raw.encode())
     return _key_of(origin.raw), letter

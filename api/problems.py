@@ -32,7 +32,7 @@ _STATUS_OF_OUTCOME: Mapping[str, int] = {
     Outcome.TOO_LARGE: 413,
 }
 # How a detail begins that is the path of a field.
-_PATHS = ("lines[",)
+_PATHS = ("lines[", "remove[", "add[")
 _SENTENCE_OF_OUTCOME: Mapping[str, str] = {
     Outcome.INSUFFICIENT_STOCK: "There is not enough stock for this order.",
     Outcome.CHANNEL_SUSPENDED: "The channel does not sell this SKU at the moment.",

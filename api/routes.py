@@ -21,7 +21,7 @@ from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.streams.contract import documents
-from stocktide.streams.contract.events import CancelBody, Event, Movement, OrderBody, PayBody
+from stocktide.streams.contract.events import CancelBody, ChangeBody, Event, Movement, OrderBody, PayBody
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON = "application/json"
@@ -90,6 +90,14 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             orders.cancel,
             "Give back what is held, or paid and not shipped: all of it, or units of lines",
             body=CancelBody,
+            answers=found,
+        ),
+        Route(
+            "POST",
+            f"{one}/change",
+            orders.change,
+            "Exchange units: some go back, others are added, all in one step or none",
+            body=ChangeBody,
             answers=found,
         ),
         Route("POST", f"{one}/extend", orders.extend, "Let the hold last longer", body=ExtendBody, answers=found),

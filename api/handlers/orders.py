@@ -1,4 +1,4 @@
-"""Orders over HTTP: place, pay, cancel, extend, get.
+"""Orders over HTTP: place, pay, cancel, change, extend, get.
 
 In: a call of a storefront. Out: the settled order; or a problem with the reason for each refused line.
 """
@@ -17,9 +17,25 @@ from stocktide.api import problems
 from stocktide.api.batching import CommandBatcher, SettledResult
 from stocktide.api.requests import check_name, read_message
 from stocktide.api.settled_reads import SettledReads
-from stocktide.streams.contract.events import HOLD_SECONDS_DEFAULT, CancelBody, HoldSeconds, Name, OrderBody, PayBody
+from stocktide.streams.contract.events import (
+    HOLD_SECONDS_DEFAULT,
+    CancelBody,
+    ChangeBody,
+    HoldSeconds,
+    Name,
+    OrderBody,
+    PayBody,
+)
 from stocktide.tables.ledger.client import Ledger
-from stocktide.tables.ledger.commands import Command, make_cancel, make_extend, make_pay, make_place
+from stocktide.tables.ledger.commands import (
+    Change,
+    Command,
+    make_cancel,
+    make_change,
+    make_extend,
+    make_pay,
+    make_place,
+)
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from stocktide.tables.ledger.records import OrderRecord, Result
 from stocktide.tables.views import order_view
@@ -37,6 +53,7 @@ class ExtendBody(Struct, frozen=True):
 _ORDER_BODY = msgspec.json.Decoder(OrderBody)
 _PAY_BODY = msgspec.json.Decoder(PayBody)
 _CANCEL_BODY = msgspec.json.Decoder(CancelBody)
+_CHANGE_BODY = msgspec.json.Decoder(ChangeBody)
 _EXTEND_BODY = msgspec.json.Decoder(ExtendBody)
 _Body = TypeVar("_Body", bound=Struct)
 
@@ -78,6 +95,14 @@ class OrderHandlers:
             lambda body, order_id: make_cancel(order_id, body.lines, body.id or _new_id()),
         )
 
+    async def change(self, request: web.Request) -> web.Response:
+        """`POST /v1/orders/{order_id}/change`."""
+        return await self._submit_event(
+            request,
+            _CHANGE_BODY,
+            lambda body, order_id: make_change(order_id, body.remove, body.add, body.id or _new_id()),
+        )
+
     async def extend(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/extend`."""
         return await self._submit_event(
@@ -109,12 +134,14 @@ class OrderHandlers:
         order_id = request.match_info["order_id"]
         if (invalid := check_name("order_id", order_id)) is not None:
             return invalid
-        decided = await self._batcher.submit(command_of(body, order_id), deadline)
+        command = command_of(body, order_id)
+        decided = await self._batcher.submit(command, deadline)
         result, order = decided.result, decided.order
         if result.outcome in REFUSALS or order is None:
             more: dict[str, Any] = {} if order is None else {"order": order_view(order_id, order, result.replayed)}
             if result.reasons and order is not None:
-                more["lines"] = _reasons(result, [(line.sku, line.quantity) for line in order.lines])
+                ordered = tuple((line.sku, line.quantity) for line in order.lines)
+                more["lines"] = _reasons(result, command.add if isinstance(command, Change) else ordered)
             return problems.from_outcome(result.outcome, result.detail, **more)
         return problems.json_response(order_view(order_id, order, result.replayed))
 

@@ -33,6 +33,7 @@ _STATES_AFTER_ACCEPTANCE: Mapping[str, frozenset[str]] = {
     "order.paid": frozenset({"paid", "shipped", "cancelled"}),
     "order.cancelled": frozenset({"cancelled", "shipped"}),
     "order.extended": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
+    "order.changed": frozenset({"reserved", "paid", "shipped", "cancelled"}),
 }
 _STATES_AFTER_PARTIAL_CANCEL = frozenset({"reserved", "paid", "expired"})
 # The possible states in a rejection with `already_final`.
@@ -40,6 +41,7 @@ _STATES_AFTER_ALREADY_FINAL: Mapping[str, frozenset[str]] = {
     "order.paid": frozenset({"cancelled", "expired", "rejected"}),
     "order.cancelled": frozenset({"shipped", "expired", "rejected"}),
     "order.extended": frozenset({"paid", "shipped", "cancelled", "expired", "rejected"}),
+    "order.changed": frozenset({"shipped", "cancelled", "expired", "rejected"}),
 }
 
 
@@ -113,7 +115,8 @@ class AnswerContradicted(Checker):
         if request.kind != "order.placed":
             return None
         lines = tuple((line.sku, line.quantity) for line in order.lines)
-        if order.channel != event.channel or lines != sum_lines(event.lines):
+        is_same = lines == sum_lines(event.lines) or self._tracker.order(order.order_id).may_be_changed
+        if order.channel != event.channel or not is_same:
             self._report(
                 request, response, f"was answered {response.status} with another order: {order.channel}, {lines}"
             )

@@ -54,6 +54,8 @@ class SentEvent(Struct, frozen=True):
     channel: str = ""
     sku: str | None = None
     lines: tuple[SentLine, ...] = ()
+    remove: tuple[SentLine, ...] = ()
+    add: tuple[SentLine, ...] = ()
     occurred_at: str | None = None
     priority: str = "standard"
     accept: str = "all"
@@ -96,6 +98,8 @@ def hash_body(kind: str, event: SentEvent) -> int:
         return hash((kind, event.tracking, *lines))
     if kind == "order.cancelled" and event.lines:
         return hash((kind, *sorted(sum_lines(event.lines))))
+    if kind == "order.changed":
+        return hash((kind, *sorted(sum_lines(event.remove)), None, *sorted(sum_lines(event.add))))
     if kind == "order.paid" and event.if_expired:
         return hash((kind, event.if_expired))
     if kind.startswith("order."):

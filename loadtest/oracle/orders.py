@@ -23,9 +23,9 @@ Source = Literal["response", "row", "read"]
 
 # The id of a placement without one: no other event of the order may use it.
 PLACED_ID_DEFAULT = "placed"
-SHIPPED, RETURNED = "order.shipped", "order.returned"
+SHIPPED, RETURNED, CHANGED = "order.shipped", "order.returned", "order.changed"
 # After these, held or promised units may have been released.
-_RELEASING = frozenset({"order.cancelled", RETURNED})
+_RELEASING = frozenset({"order.cancelled", RETURNED, CHANGED})
 
 
 class OrderSnapshot(NamedTuple):
@@ -81,7 +81,8 @@ class KnownOrder:
     of its placements, `accepted` the first one that was accepted. `events`: (id, body) of distinct events requested,
     flat, as hashes; `events_without_id`: the number of others. `asked_at`: the first request to place it.
     `may_have_released`: it may have released units since it was last seen. `may_be_taken_again`: a payment was to take
-    it again if it is expired. `placed_paid`: it may have been paid with its placing.
+    it again if it is expired. `placed_paid`: it may have been paid with its placing. `may_be_changed`: its
+    lines may no longer be those that it was placed with.
     """
 
     order_id: str
@@ -99,6 +100,7 @@ class KnownOrder:
     may_have_released: bool = False
     may_be_taken_again: bool = False
     placed_paid: bool = False
+    may_be_changed: bool = False
     expiring_ms: int | None = None
     asked_at: int | None = None
 
@@ -190,6 +192,8 @@ class OrderTracker(Listener):
         request.acknowledged_sequence = known.acknowledged_sequence
         if event.supersedes:
             self.order(event.supersedes).may_have_released = True
+        if request.kind == CHANGED:
+            known.may_be_changed = True
         if event.if_expired:
             known.may_be_taken_again = True
         if request.kind in _RELEASING:

@@ -49,6 +49,7 @@ HoldSeconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
 IfExpired = Literal["take_again"]
 _Line = TypeVar("_Line")
 Lines = Annotated[tuple[_Line, ...], Meta(min_length=1, max_length=LINES_MAX)]
+LinesOrNone = Annotated[tuple[_Line, ...], Meta(max_length=LINES_MAX)]
 
 
 class OrderLine(Struct, frozen=True):
@@ -121,6 +122,14 @@ class CancelBody(Struct, frozen=True):
     lines: Lines[OrderLine] | None = None
 
 
+class ChangeBody(Struct, frozen=True):
+    """The body of change. Without an `id`, a repeat is another change."""
+
+    id: Name | None = None
+    remove: LinesOrNone[OrderLine] = ()
+    add: LinesOrNone[OrderLine] = ()
+
+
 class _OrderEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
     id: Name
     occurred_at: Time
@@ -153,6 +162,13 @@ class OrderCancelled(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True,
     """The hold, or the paid and unshipped units, are released; of some lines only, if it has lines."""
 
     lines: Lines[OrderLine] | None = None
+
+
+class OrderChanged(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.changed"):
+    """Units go back and others are added, in one step."""
+
+    remove: LinesOrNone[OrderLine] = ()
+    add: LinesOrNone[OrderLine] = ()
 
 
 class OrderExtended(_OrderEvent, frozen=True, kw_only=True, tag="order.extended"):
@@ -218,7 +234,7 @@ class StockVoided(_Movement, frozen=True, kw_only=True, tag="stock.voided"):
     movement_id: Name
 
 
-OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderExtended | OrderShipped | OrderReturned
+OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderChanged | OrderExtended | OrderShipped | OrderReturned
 Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred | StockVoided
 Event = OrderEvent | Movement
 
@@ -286,6 +302,8 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
             return Malformed("invalid_field", "holds a character that cannot be printed", found)
     if isinstance(message, OrderPlaced | OrderBody):
         wrong = _wrong_in_order(message)
+    elif isinstance(message, OrderChanged | ChangeBody):
+        wrong = _wrong_in_change(message)
     elif isinstance(message, StockCounted):
         wrong = _counted_twice(message) or _wrong_part(message)
     elif isinstance(message, StockTransferred) and message.to_warehouse == message.warehouse:
@@ -298,14 +316,24 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
 def _wrong_in_order(order: OrderPlaced | OrderBody) -> Malformed | None:
     if order.channel == "*":
         return Malformed("invalid_field", "`*` stands for all channels and is none itself", "channel")
-    if len(order.lines) == 1:
+    return _sum_over_limit(order.lines, "lines")
+
+
+def _wrong_in_change(change: OrderChanged | ChangeBody) -> Malformed | None:
+    if not change.remove and not change.add:
+        return Malformed("missing_field", "a change removes or adds at least one line", "add")
+    return _sum_over_limit(change.add, "add")
+
+
+def _sum_over_limit(lines: tuple[OrderLine, ...], field: str) -> Malformed | None:
+    if len(lines) == 1:
         return None
     sums: dict[str, int] = {}
-    for index, line in enumerate(order.lines):
+    for index, line in enumerate(lines):
         total = sums[line.sku] = sums.get(line.sku, 0) + line.quantity
         if total > QUANTITY_MAX:
             detail = f"the lines of {line.sku} sum to more than {QUANTITY_MAX}"
-            return Malformed("invalid_field", detail, f"lines[{index}].quantity")
+            return Malformed("invalid_field", detail, f"{field}[{index}].quantity")
     return None
 
 

@@ -40,6 +40,7 @@ CAUSES = (
     "dwell",
     "repair",
     "void",
+    "change",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")

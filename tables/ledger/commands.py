@@ -72,6 +72,13 @@ class Cancel(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="
     lines: tuple[tuple[str, int], ...] = ()
 
 
+class Change(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="change"):
+    """Exchange units in one step: (sku, units) of `remove` go back, unsummed; those of `add` are held, one per SKU."""
+
+    remove: tuple[tuple[str, int], ...] = ()
+    add: tuple[tuple[str, int], ...] = ()
+
+
 class Extend(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="extend"):
     """Extend a hold until at least now + `hold_ms`."""
 
@@ -224,6 +231,7 @@ Command = (
     Place
     | Pay
     | Cancel
+    | Change
     | Extend
     | Ship
     | TakeBack
@@ -296,6 +304,8 @@ def make_command(event: events.Event, origin: Origin | None = None, received_at:
             return make_pay(order_id, event.if_expired, id_, at, origin)
         case events.OrderCancelled(id=id_, order_id=order_id):
             return make_cancel(order_id, event.lines, id_, at, origin)
+        case events.OrderChanged(id=id_, order_id=order_id):
+            return make_change(order_id, event.remove, event.add, id_, at, origin)
         case events.OrderExtended(id=id_, order_id=order_id):
             return make_extend(order_id, event.hold_seconds, id_, at, origin)
         case events.OrderShipped(id=id_, order_id=order_id):
@@ -330,8 +340,24 @@ def make_cancel(
     return Cancel(id=id_, order_id=order_id, at=at, lines=units, fingerprint=mark, origin=origin)
 
 
+def make_change(
+    order_id: str,
+    remove: tuple[events.OrderLine, ...],
+    add: tuple[events.OrderLine, ...],
+    id_: str,
+    at: int | None = None,
+    origin: Origin | None = None,
+) -> Change:
+    """The command that exchanges units of an order."""
+    removed, added = tuple((line.sku, line.quantity) for line in remove), _summed(add)
+    mark = fingerprint("change", sorted(_summed(remove)), sorted(added))
+    return Change(id=id_, order_id=order_id, at=at, remove=removed, add=added, fingerprint=mark, origin=origin)
+
+
 def lines_of(command: Command) -> int:
     """How many lines a command has."""
+    if isinstance(command, Change):
+        return len(command.remove) + len(command.add)
     return len(getattr(command, "lines", ()))
 
 

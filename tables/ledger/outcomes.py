@@ -67,6 +67,7 @@ class Outcome(StrEnum):
     UNKNOWN_MOVEMENT = "unknown_movement"
     NOT_VOIDABLE = "not_voidable"
     ALREADY_VOIDED = "already_voided"
+    CHANGED = "changed"
 
 
 REFUSALS_OF_LINES = frozenset(

@@ -156,6 +156,19 @@ def _cancelled_in_part(builder: _ScenarioBuilder, body: Event) -> None:
         builder.add("order.cancelled", builder.rng.randint(20, 2_000), lines=[line])
 
 
+def _changed(builder: _ScenarioBuilder, body: Event) -> None:
+    builder.add("order.placed", 0, **body)
+    line = {"sku": body["lines"][0]["sku"], "quantity": 1}
+    paid_first = builder.rng.random() < 0.5
+    if paid_first:
+        builder.add("order.paid", builder.rng.randint(20, 1_500))
+    other = {"sku": _sku(builder.rng), "quantity": builder.rng.randint(1, 3)}
+    builder.add("order.changed", builder.rng.randint(20, 1_500), remove=[line], add=[other])
+    if not paid_first:
+        builder.add("order.paid", builder.rng.randint(20, 1_500))
+    builder.add("order.shipped", builder.rng.randint(600, 2_000), units="all")
+
+
 def _abandoned(builder: _ScenarioBuilder, body: Event) -> None:
     builder.add("order.placed", 0, **body)
 
@@ -215,6 +228,7 @@ _OUTCOMES = {
     "paid_only": (0.3, _paid_only),
     "cancelled": (11, _cancelled),
     "cancelled_in_part": (4, _cancelled_in_part),
+    "changed": (4, _changed),
     "abandoned": (13, _abandoned),
     "raced": (6, _raced),
     "extended": (7, _extended),

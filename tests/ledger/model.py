@@ -16,7 +16,7 @@ from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer, evaluate
 from tests.ledger.model_voids import void
 
-OrderCommand = commands.Pay | commands.Cancel | commands.Extend | commands.Ship | commands.TakeBack
+OrderCommand = commands.Pay | commands.Cancel | commands.Change | commands.Extend | commands.Ship | commands.TakeBack
 
 
 def advance(state: model_state.ModelState, command: commands.Command, now: int) -> model_state.ModelAnswer:
@@ -61,7 +61,14 @@ def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[O
     match command:
         case commands.Place():
             return _place(state, command)
-        case commands.Pay() | commands.Cancel() | commands.Extend() | commands.Ship() | commands.TakeBack():
+        case (
+            commands.Pay()
+            | commands.Cancel()
+            | commands.Change()
+            | commands.Extend()
+            | commands.Ship()
+            | commands.TakeBack()
+        ):
             return _order_event(state, command)
         case commands.Receive() | commands.Adjust() | commands.Count() | commands.Transfer():
             return (
@@ -102,6 +109,7 @@ def _place(state: model_state.ModelState, command: commands.Place) -> tuple[Outc
 _DONE = {
     "Pay": Outcome.PAID,
     "Cancel": Outcome.CANCELLED,
+    "Change": Outcome.CHANGED,
     "Extend": Outcome.EXTENDED,
     "Ship": Outcome.SHIPPED,
     "TakeBack": Outcome.RETURNED,
@@ -159,6 +167,8 @@ def _apply(state: model_state.ModelState, order: model_state.ModelOrder, command
         case commands.Cancel():
             decide = model_changes.cancel_in_part if command.lines else model_orders.cancel
             return decide(state, order, command)
+        case commands.Change():
+            return model_changes.change(state, order, command)
         case commands.Extend():
             return model_orders.extend(state, order, command)
         case commands.Ship():

@@ -1,10 +1,11 @@
-"""The model's changes of placed orders: cancellation of single units (rule 51), late payment (rule 53)."""
+"""The model's changes of placed orders: cancelled units (rule 51), exchange (rule 52), late payment (rule 53)."""
 
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 
-from stocktide.tables.ledger.commands import Cancel, Pay
+from stocktide.tables.ledger.commands import Cancel, Change, Pay
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_orders import decide_line, end_dwells
 from tests.ledger.model_policy import evaluate
@@ -28,7 +29,7 @@ def take_again(state: ModelState, order: ModelOrder, command: Pay) -> tuple[Outc
     """Rule 53: all lines of an expired order are held again, as paid, if the channel's rules allow it now."""
     end_dwells(state, order)
     wanted = [(line, line.quantity - line.cancelled - line.shipped) for line in order.lines if line.state == "expired"]
-    if not add(state, order, [(line, units) for line, units in wanted if units > 0], "paid"):
+    if add(state, order, [(line, units) for line, units in wanted if units > 0], "paid") is not None:
         if command.origin is not None:
             state.alerts.append(("paid_after_expiry", command.order_id))
         return Outcome.ALREADY_FINAL, False
@@ -39,11 +40,38 @@ def take_again(state: ModelState, order: ModelOrder, command: Pay) -> tuple[Outc
     return Outcome.PAID, False
 
 
-def add(state: ModelState, order: ModelOrder, wanted: list[tuple[ModelLine, int]], order_state: str) -> bool:
-    """Hold units of lines by the rules for the order's placing, all of them or none."""
+def change(state: ModelState, order: ModelOrder, command: Change) -> tuple[Outcome, bool]:
+    """Rule 52: units go back and others are held by the channel's rules, in one step, or nothing changes."""
+    if order.state not in {"reserved", "paid"}:
+        return Outcome.ALREADY_FINAL, False
+    refusal = removal_refusal(order, command.remove)
+    if refusal is not None:
+        return refusal, False
+    end_dwells(state, ModelOrder("", lines=[ModelLine(name, units, "") for name, units in command.add]))
+    before = deepcopy((state.skus, order.lines))
+    for name, units in command.remove:
+        give_back(state, order, line_of(order, name), units)
+    lines = {line.sku: line for line in order.lines}
+    wanted = [(lines.get(name) or ModelLine(name, 0, "rejected"), units) for name, units in command.add]
+    refusal = add(state, order, wanted, order.state)
+    if refusal is not None:
+        state.skus, order.lines = before
+        return refusal, False
+    for line, units in wanted:
+        if line.sku not in lines:
+            order.lines.append(line)
+        line.quantity = (0 if line.reason else line.quantity) + units
+        line.reason = None
+    finish_change(order)
+    return Outcome.CHANGED, False
+
+
+def add(state: ModelState, order: ModelOrder, wanted: list[tuple[ModelLine, int]], order_state: str) -> Outcome | None:
+    """Hold units of lines by the rules for the order's placing, all of them or none: the first refusal."""
     found = [decide_line(state, order.placing, ModelLine(line.sku, units, "")) for line, units in wanted]
-    if any(isinstance(each, Outcome) for each in found):
-        return False
+    refusal = next((each for each in found if isinstance(each, Outcome)), None)
+    if refusal is not None:
+        return refusal
     order.state = order_state
     counter = "locked" if order_state == "reserved" else "committed"
     for (line, units), drawn in zip(wanted, found, strict=True):
@@ -57,7 +85,7 @@ def add(state: ModelState, order: ModelOrder, wanted: list[tuple[ModelLine, int]
             sku.add(f"{counter}@{warehouse}", count)
         line.state = open_state(order, line) or ""
         evaluate(state, sku)
-    return True
+    return None
 
 
 def removal_refusal(order: ModelOrder, lines: tuple[tuple[str, int], ...]) -> Outcome | None:
@@ -84,12 +112,13 @@ def give_back(state: ModelState, order: ModelOrder, line: ModelLine, units: int)
     sku.add(f"preordered@{order.channel}", -preordered)
     line.preordered -= preordered
     units -= preordered
-    for name in sorted(line.warehouses, key=lambda name: (line.warehouses[name], sku.warehouses.index(name))):
-        taken = min(units, line.warehouses[name])
+    held = dict(line.warehouses)
+    for name in sorted(held, key=lambda name: (held[name], sku.warehouses.index(name))):
+        taken = min(units, held[name])
         sku.add(f"{counter}@{name}", -taken)
-        line.warehouses[name] -= taken
+        held[name] -= taken
         units -= taken
-    line.warehouses = {name: held for name, held in line.warehouses.items() if held}
+    line.warehouses = {name: left for name, left in held.items() if left}
     line.state = open_state(order, line) or "cancelled"
     evaluate(state, sku)
 

@@ -87,6 +87,17 @@ class ShopClient:
         units = tuple(events.OrderLine(*line) for line in lines) or None
         return await self.submit(self._of_order(events.OrderCancelled, order_id, fields, lines=units))
 
+    async def change(
+        self,
+        order_id: str,
+        remove: Mapping[str, int] | None = None,
+        add: Mapping[str, int] | None = None,
+        **fields: Any,
+    ) -> CommandReply:
+        """`order.changed`."""
+        removed, added = _lines(events.OrderLine, remove or {}), _lines(events.OrderLine, add or {})
+        return await self.submit(self._of_order(events.OrderChanged, order_id, fields, remove=removed, add=added))
+
     async def extend(self, order_id: str, seconds: int = 900, **fields: Any) -> CommandReply:
         return await self.submit(self._of_order(events.OrderExtended, order_id, fields, hold_seconds=seconds))
 

@@ -39,6 +39,7 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Place, 30),
     (commands.Pay, 12),
     (commands.Cancel, 8),
+    (commands.Change, 8),
     (commands.Extend, 6),
     (commands.Ship, 10),
     (commands.TakeBack, 6),
@@ -201,6 +202,10 @@ class _RunBuilder:
             fields["if_expired"] = self.one((None, None, "take_again"))
         elif kind is commands.Extend:
             fields["hold_ms"] = self.one((1_000, 30_000, 950_000, 1_000_000, 604_800_000))
+        elif kind is commands.Change:
+            some = ordered[: self.number(0, 2)]
+            fields["remove"] = tuple((sku, self.one((units, 1, 1))) for sku, units in some)
+            fields["add"] = self._lines(4) if not some or self.one((True, True, False)) else ()
         elif kind is commands.Cancel and self.one((True, False)):
             some = tuple((sku, self.one((units, 1, 1, 2))) for sku, units in ordered[: self.number(1, 3)])
             fields["lines"] = some * 2 if self.rarely() else some

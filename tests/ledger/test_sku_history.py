@@ -163,6 +163,14 @@ async def test_an_order_that_is_paid_with_its_placing_is_described(shop: RedisSh
     assert descriptions(shop)[-1] == "order o1 (tmall) took 3: paid, to be shipped"
 
 
+async def test_an_exchange_is_described(shop: RedisShopClient) -> None:
+    await shop.hold(3, of=10)
+    await shop.receive("B", 5)
+    await shop.change("o1", remove={"A": 1}, add={"B": 1})
+    await shop.change("o1", add={"A": 2})
+    assert descriptions(shop)[-2:] == ["order o1 changed: 1 back", "order o1 changed: 2 more"]
+
+
 async def test_a_void_is_described(shop: RedisShopClient) -> None:
     await shop.receive("A", 10, id="r")
     await shop.void("r", id="v")

@@ -31,6 +31,7 @@ _KINDS = {
     "Place": "order.placed",
     "Pay": "order.paid",
     "Cancel": "order.cancelled",
+    "Change": "order.changed",
     "Extend": "order.extended",
     "Ship": "order.shipped",
     "TakeBack": "order.returned",
@@ -215,6 +216,9 @@ class SimulatedShop:
         if "lines" in fields:
             names = ("sku", "quantity", "warehouse", "condition")
             event["lines"] = [dict(zip(names, line, strict=False)) for line in fields["lines"]]
+        for name in ("remove", "add"):
+            if fields.get(name):
+                event[name] = [{"sku": sku, "quantity": units} for sku, units in fields[name]]
         return _KINDS[kind], event
 
     # What follows

@@ -279,6 +279,22 @@ def void(shop: SimulatedShop, movement_id: str) -> None:
     shop.send("stock.voided", "kafka", **event, occurred_at=rfc3339(shop.now))
 
 
+def test_orders_are_changed(shop: SimulatedShop) -> None:
+    one, nine = [[{"sku": "A", "quantity": units}] for units in (1, 9)]
+    shop.move("received", "b", 5, sku="B")
+    shop.place("o1", units=4)
+    assert shop.event("changed", "o1", remove=one, add=[{"sku": "B", "quantity": 2}]).status == 200
+    assert shop.event("changed", "o1", id="too-much", add=nine).code == "insufficient_stock"
+    shop.event("changed", "o1", "kafka", id="too-much", remove=nine)
+    assert shop.place("o1", units=4).replayed
+    shop.place("o1", units=4, door="kafka")
+    shop.event("paid", "o1")
+    shop.event("changed", "o1", "kafka", id="more", add=one)
+    shop.event("shipped", "o1", "kafka", lines=lines(4))
+    shop.event("cancelled", "o1")
+    assert shop.event("changed", "o1", id="late", add=one).code == "already_final"
+
+
 def test_movements_are_voided(shop: SimulatedShop) -> None:
     shop.move("received", "r", 5)
     shop.place("o1", units=13)
@@ -408,7 +424,7 @@ def _run_command(shop: SimulatedShop, kind: str, fields: dict[str, object], age_
         shop.send(event_kind, "http" if by_http else "kafka", **event)
 
 
-_BY_HTTP = ("order.placed", "order.paid", "order.cancelled", "order.extended")
+_BY_HTTP = ("order.placed", "order.paid", "order.cancelled", "order.changed", "order.extended")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

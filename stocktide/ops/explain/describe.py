@@ -149,6 +149,11 @@ def _cancelled(change: SkuChange) -> str:
     return f"{paid}{_order(change)} cancelled{' in part' if is_part else ''}: {_back(change)}"
 
 
+def _changed(change: SkuChange) -> str:
+    taken = _units(change, "locked") + _units(change, "committed") + _units(change, "preordered")
+    return f"{_order(change)} changed: {f'{taken} more' if taken else _back(change)}"
+
+
 def _expired(change: SkuChange) -> str:
     return f"hold of {_order(change)} ran out: {_back(change)}"
 
@@ -240,6 +245,7 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "place": _placed,
     "pay": _paid,
     "cancel": _cancelled,
+    "change": _changed,
     "expire": _expired,
     "ship": _shipped,
     "take_back": _returned,

@@ -113,3 +113,39 @@ async def test_a_movement_is_voided_once(shop: ApiTestClient) -> None:
     missing = await shop.post("/v1/movements", {name: value for name, value in void.items() if name != "movement_id"})
     assert missing.status == 422
     assert (await shop.stock(sku))["on_hand"] == 10
+
+
+async def test_units_are_exchanged_by_http(shop: ApiTestClient) -> None:
+    old, new = await shop.receive_new(10), await shop.receive_new(5)
+    order = f"/v1/orders/{(await shop.place(old, 4, paid=True)).body['order_id']}"
+    body = {"id": "c", "remove": lines_of((old, 3)), "add": lines_of((new, 2))}
+    changed, again = [await shop.post(f"{order}/change", body) for _ in range(2)]
+    assert (changed.status, changed.body["state"], changed.body["replayed"]) == (200, "paid", False)
+    assert (again.status, again.body["replayed"]) == (200, True)
+    assert [(line["sku"], line["state"], line["reserved"]) for line in changed.body["lines"]] == [
+        (old, "committed", 1),
+        (new, "committed", 2),
+    ]
+    assert ((await shop.stock(old))["committed"], (await shop.stock(new))["committed"]) == (1, 2)
+    refused = await shop.post(f"{order}/change", {"remove": lines_of((old, 1)), "add": lines_of((old, 1), (new, 9))})
+    assert refused.problem == (409, "insufficient_stock")
+    assert refused.body["lines"] == [{"line": 1, "sku": new, "quantity": 9, "reason": "insufficient_stock"}]
+    assert refused.body["order"]["sequence"] == changed.body["sequence"]
+    beyond = await shop.post(f"{order}/change", {"remove": lines_of((old, 2))})
+    assert (beyond.problem, beyond.body["errors"][0]["path"]) == ((409, "more_than_open"), "remove[0].quantity")
+    for wrong in ({}, {"remove": [], "add": []}):
+        answer = await shop.post(f"{order}/change", wrong)
+        assert (answer.status, answer.body["errors"][0]["path"]) == (422, "add")
+    assert (await shop.post(f"/v1/orders/{unique_name('order')}/change", body)).problem == (404, "unknown_order")
+
+
+async def test_units_are_exchanged_by_kafka(shop: ApiTestClient) -> None:
+    old, new, order_id = await shop.receive_new(10), await shop.receive_new(5), unique_name("order")
+    await shop.send_events(
+        order_event("changed", order_id, remove=lines_of((old, 3)), add=lines_of((new, 2))),
+        order_placed(order_id, old, 4),
+    )
+    body = await shop.get_when(
+        f"/v1/orders/{order_id}", lambda answer: answer.status == 200 and len(answer.body["lines"]) == 2
+    )
+    assert [(line["sku"], line["reserved"]) for line in body["lines"]] == [(old, 1), (new, 2)]

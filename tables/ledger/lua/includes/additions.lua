@@ -1,4 +1,4 @@
--- Units that are held for an order that was placed before, by its channel's rules as they are now (rule 53). `wanted`:
+-- Units that are held for an order that was placed before, by its channel's rules now (rules 52, 53). `wanted`:
 -- [{line, place, sku, units}, …], where `place` counts the lines of the order or of the event from 0; all or none.
 
 local orders = require('orders')
@@ -50,7 +50,7 @@ end
 -- -> false and the reasons, if the channel's rules do not allow it
 local function take_again(order, cause)
   local record, wanted = order.record, {}
-  place.end_dwells(order)
+  place.end_dwells(record.lines)
   for i, line in ipairs(record.lines) do
     local units = line.quantity - (line.cancelled or 0) - (line.shipped or 0)
     if line.state == 'expired' and units > 0 then
@@ -68,4 +68,4 @@ local function take_again(order, cause)
   return true
 end
 
-return {take_again = take_again, reasons_text = reasons_text}
+return {plan = plan, hold = hold, reasons_text = reasons_text, take_again = take_again}

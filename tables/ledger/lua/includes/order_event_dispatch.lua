@@ -13,13 +13,16 @@ local ORDER_EVENTS = {
   pay = {order_event_steps.pay, O.PAID}, cancel = {order_event_steps.cancel, O.CANCELLED},
   extend = {order_event_steps.extend, O.EXTENDED}, ship = {order_event_steps.ship, O.SHIPPED},
   take_back = {take_back.run, O.RETURNED},
+  change = {function(order, command) return require('change').run(order, command) end, O.CHANGED},
 }
 local TAKEN = {
   paid = true, cancelled = true, extended = true, shipped = true, returned = true, parked = true,
+  changed = true,
 }
 
--- Events that enlarge the record, extensions and those with lines, may do so up to a size: its JSON row must fit into a
--- record of 4 MiB. About 20,000 parcels of one order reach it.
+-- Events that enlarge the record (extensions, changes and those with lines) may do so up to a size: its JSON row must
+-- fit into a record of 4 MiB. About 20,000 parcels of one order reach it.
+local GROWING = {extend = true, change = true}
 local ORDER_BYTES_GROWN_MAX = 1572864
 
 -- An event of a placed order.
@@ -32,7 +35,7 @@ local function order_event(order, command)
   end
   local outcome, replayed = waiting.known(order, command)
   if outcome then return outcome, replayed end
-  if (command.lines or command.kind == 'extend') and order.packed and #order.packed > ORDER_BYTES_GROWN_MAX then
+  if (command.lines or GROWING[command.kind]) and order.packed and #order.packed > ORDER_BYTES_GROWN_MAX then
     return O.TOO_LARGE, false, nil, 'the record of the order is as large as one may be'
   end
   local detail, why
@@ -53,7 +56,7 @@ local function before_order(order, command)
   return outcome, replayed, detail, why
 end
 
-local DONE = {pay = 'paid', cancel = 'cancelled', extend = 'extended'}
+local DONE = {pay = 'paid', cancel = 'cancelled', extend = 'extended', change = 'changed'}
 
 -- The detail for the dead letter.
 local function refusal_detail(order, command, outcome)

@@ -160,4 +160,4 @@ local function ship(order, command)
   return O.SHIPPED, false, detail
 end
 
-return {pay = pay, cancel = cancel, extend = extend, ship = ship}
+return {pay = pay, cancel = cancel, extend = extend, ship = ship, more_than_open = more_than_open}

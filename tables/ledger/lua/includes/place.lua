@@ -19,8 +19,7 @@ local LINE_BYTES = 64 -- of a line without its names
 local NONE = {}
 
 -- End dwells by time before a decision: they stay ended whatever the outcome of the order.
-local function end_dwells(order)
-  local lines = order.record.lines
+local function end_dwells(lines)
   for i = 1, #lines do
     local sku = get(lines[i].sku)
     if sku and modes.dwell_over(sku) then modes.touch(sku, {'dwell', '', sku.name}) end
