@@ -32,6 +32,11 @@ BURST_DEAD_LETTERS = 100
 # The detail for a dead letter whose path names the invalid field.
 _WRONG_AT: dict[str, str] = {
     Outcome.NOT_IN_ORDER: "the order has no line of this SKU",
+    Outcome.MORE_THAN_OPEN: "more goes back than is still to be shipped",
+    Outcome.UNKNOWN_MOVEMENT: "the warehouse has no movement of this id",
+    Outcome.NOT_VOIDABLE: "only receipts, adjustments and transfers that were applied can be voided",
+    Outcome.ALREADY_VOIDED: "the movement has been voided before",
+    Outcome.ALREADY_COUNTED: "a count that was applied since holds its effect",
     Outcome.MORE_THAN_SHIPPED: "more comes back than was shipped or is still to be shipped",
 }
 # `2026-11-24T19:26` of a time in RFC 3339.
@@ -133,8 +138,8 @@ def dead_letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> Ou
 def dead_letter_of_refused(refused: RefusedEvent, at_ms: int) -> OutputRow:
     """The dead letter of an event that the ledger refused."""
     origin = refused.origin
-    # If a line is invalid, the ledger's detail is its path.
-    path = refused.detail if refused.detail.startswith("lines[") else None
+    # If a field is invalid, the ledger's detail is its path.
+    path = refused.detail if refused.detail.startswith(("lines[", "remove[", "add[", "movement_id")) else None
     detail = _WRONG_AT.get(refused.reason, f"the ledger answered {refused.reason}") if path else refused.detail
     letter = _encode(refused.reason, detail, path, origin, at_ms, origin.raw.encode())
     return _key_of(origin.raw), letter

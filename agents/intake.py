@@ -35,7 +35,17 @@ from stocktide.streams.contract.events import (
 from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.client import LedgerLimits, TooLarge
-from stocktide.tables.ledger.commands import Adjust, Command, Count, Origin, Receive, Transfer, make_command
+from stocktide.tables.ledger.commands import (
+    Adjust,
+    Command,
+    Count,
+    Origin,
+    Receive,
+    Transfer,
+    Void,
+    lines_of,
+    make_command,
+)
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.submission import Submitter, Undecidable
 
@@ -143,7 +153,7 @@ def split_commands(commands: Iterator[Command]) -> Iterator[list[Command]]:
     piece: list[Command] = []
     lines = size = 0
     for command in commands:
-        more, raw = len(getattr(command, "lines", ())), _raw_size(command)
+        more, raw = lines_of(command), _raw_size(command)
         is_full = len(piece) == COMMANDS_MAX or lines + more > LINES_MAX or size + raw > PIECE_BYTES_MAX
         if piece and (is_full or may_take_steps(command) or may_take_steps(piece[0])):
             yield piece
@@ -157,6 +167,8 @@ def split_commands(commands: Iterator[Command]) -> Iterator[list[Command]]:
 
 def may_take_steps(command: Command) -> bool:
     """Whether the ledger may apply a command in several calls."""
+    if isinstance(command, Void):
+        return True  # it has as many lines as the movement that it voids
     return isinstance(command, Receive | Adjust | Count | Transfer) and len(command.lines) > MOVEMENT_LINES_MAX
 
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from stocktide.errors import StocktideError
 from stocktide.tables.ledger.client import TooLarge
-from stocktide.tables.ledger.commands import Command, Place
+from stocktide.tables.ledger.commands import Command, lines_of
 from stocktide.tables.ledger.raw_decision import RawDecision, unpack_order
 from stocktide.tables.ledger.records import OrderRecord, Result
 from stocktide.tables.ledger.submission import Undecidable
@@ -102,8 +102,7 @@ class CommandBatcher:
         if len(self._waiting) >= COMMANDS_WAITING_MAX:
             raise Overloaded
         answer: asyncio.Future[SettledResult] = asyncio.get_running_loop().create_future()
-        lines = len(command.lines) if isinstance(command, Place) else 1
-        self._waiting.append(_Waiting(command, deadline, lines, answer))
+        self._waiting.append(_Waiting(command, deadline, lines_of(command) or 1, answer))
         self._submitted += 1
         heappush(self._deadlines, (deadline, self._submitted, answer))
         if self._timer is None or deadline < self._timer.when():

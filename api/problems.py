@@ -31,6 +31,8 @@ _STATUS_OF_OUTCOME: Mapping[str, int] = {
     Outcome.SWEEP_PENDING: 503,
     Outcome.TOO_LARGE: 413,
 }
+# How a detail begins that is the path of a field.
+_PATHS = ("lines[", "remove[", "add[")
 _SENTENCE_OF_OUTCOME: Mapping[str, str] = {
     Outcome.INSUFFICIENT_STOCK: "There is not enough stock for this order.",
     Outcome.CHANNEL_SUSPENDED: "The channel does not sell this SKU at the moment.",
@@ -40,6 +42,8 @@ _SENTENCE_OF_OUTCOME: Mapping[str, str] = {
     Outcome.ALREADY_FINAL: "The order can no longer be changed in this way.",
     Outcome.UNKNOWN_ORDER: "There is no order of this id.",
     Outcome.UNKNOWN_POLICY: "There is no policy at this level.",
+    Outcome.NOT_IN_ORDER: "The order has no line of this SKU.",
+    Outcome.MORE_THAN_OPEN: "More than is still to be shipped.",
     Outcome.TOO_MANY_EVENTS: "The order has been extended as often as it can be.",
     Outcome.TOO_LARGE: "It would make a record larger than one may be; divide it, or use fewer or shorter names.",
     Outcome.TOO_MANY_CHANNELS: "As many channels are known as there may be.",
@@ -97,6 +101,9 @@ def from_outcome(outcome: str, detail: str | None = None, **more: Any) -> web.Re
     """The problem document of a refusal."""
     if outcome == Outcome.OCCURRED_IN_FUTURE:
         return from_malformed(Malformed(outcome, _SENTENCE_OF_OUTCOME[outcome], "occurred_at"))
+    if detail is not None and detail.startswith(_PATHS):
+        what = _SENTENCE_OF_OUTCOME.get(outcome, f"The ledger answered {outcome}.")
+        detail, more = f"`{detail}`: {what}", more | {"errors": [FieldError(detail, what)]}
     status = _STATUS_OF_OUTCOME.get(outcome, 409)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
     sentence = detail or _SENTENCE_OF_OUTCOME.get(outcome) or f"The ledger answered {outcome}."

@@ -16,12 +16,12 @@ from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.history import HistoryHandler
-from stocktide.api.handlers.orders import EventBody, ExtendBody, OrderHandlers
+from stocktide.api.handlers.orders import ExtendBody, OrderHandlers
 from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.streams.contract import documents
-from stocktide.streams.contract.events import Event, Movement, OrderBody
+from stocktide.streams.contract.events import CancelBody, ChangeBody, Event, Movement, OrderBody, PayBody
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON = "application/json"
@@ -76,13 +76,28 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             answers={200: documents.Order, 201: documents.Order},
         ),
         Route("GET", one, orders.get, "An order", answers=found),
-        Route("POST", f"{one}/pay", orders.pay, "Turn the hold into a commitment", body=EventBody, answers=found),
+        Route(
+            "POST",
+            f"{one}/pay",
+            orders.pay,
+            "Turn the hold into a commitment, or take an expired order again",
+            body=PayBody,
+            answers=found,
+        ),
         Route(
             "POST",
             f"{one}/cancel",
             orders.cancel,
-            "Give back what is held, or paid and not shipped",
-            body=EventBody,
+            "Give back what is held, or paid and not shipped: all of it, or units of lines",
+            body=CancelBody,
+            answers=found,
+        ),
+        Route(
+            "POST",
+            f"{one}/change",
+            orders.change,
+            "Exchange units: some go back, others are added, all in one step or none",
+            body=ChangeBody,
             answers=found,
         ),
         Route("POST", f"{one}/extend", orders.extend, "Let the hold last longer", body=ExtendBody, answers=found),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TypeVar
 
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, structs
 
 from stocktide.streams.contract.documents import (
     ChannelStock,
@@ -34,6 +34,7 @@ MOVEMENT_TYPES = {
     "adjust": "stock.adjusted",
     "count": "stock.counted",
     "transfer": "stock.transferred",
+    "void": "stock.voided",
 }
 # A record in this state holds events that arrived before their order; to callers the order is unknown.
 PARKED = "parked"
@@ -66,6 +67,7 @@ def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, li
             warehouses=line.warehouses,
             reason=line.reason,
             short=line.short,
+            cancelled=line.cancelled or UNSET,
         )
         for line in record.lines
     ]
@@ -145,12 +147,15 @@ def movement_view(warehouse: str, id: str, record: MovementRecord) -> MovementAn
             MovedLine(line.sku, line.quantity, line.outcome, line.change, line.on_hand, line.damaged, line.carried)
             for line in record.lines
         ],
+        movement_id=record.voids or UNSET,
+        voided_by=record.voided_by or UNSET,
     )
 
 
 def published_movement(warehouse: str, id: str, record: MovementRecord, batch: int) -> PublishedMovement:
     """A row of `adjustments`."""
-    return _extend(PublishedMovement, movement_view(warehouse, id, record), batch, record)
+    document = movement_view(warehouse, id, record)
+    return PublishedMovement(*structs.astuple(document), batch=batch, record=record)
 
 
 def channel_update(sku: str, version: int, at_ms: int, offer: Offer) -> ChannelUpdate:

@@ -1,4 +1,4 @@
-"""Orders over HTTP: place, pay, cancel, extend, get.
+"""Orders over HTTP: place, pay, cancel, change, extend, get.
 
 In: a call of a storefront. Out: the settled order; or a problem with the reason for each refused line.
 """
@@ -6,7 +6,7 @@ In: a call of a storefront. Out: the settled order; or a problem with the reason
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,22 +17,30 @@ from stocktide.api import problems
 from stocktide.api.batching import CommandBatcher, SettledResult
 from stocktide.api.requests import check_name, read_message
 from stocktide.api.settled_reads import SettledReads
-from stocktide.streams.contract.events import HOLD_SECONDS_DEFAULT, HoldSeconds, Name, OrderBody
+from stocktide.streams.contract.events import (
+    HOLD_SECONDS_DEFAULT,
+    CancelBody,
+    ChangeBody,
+    HoldSeconds,
+    Name,
+    OrderBody,
+    PayBody,
+)
 from stocktide.tables.ledger.client import Ledger
-from stocktide.tables.ledger.commands import Cancel, Command, Pay, fingerprint, make_extend, make_place
+from stocktide.tables.ledger.commands import (
+    Change,
+    Command,
+    make_cancel,
+    make_change,
+    make_extend,
+    make_pay,
+    make_place,
+)
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
-from stocktide.tables.ledger.records import OrderRecord
+from stocktide.tables.ledger.records import OrderRecord, Result
 from stocktide.tables.views import order_view
 
 _ACCEPTED = frozenset({Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL})
-_PAY_FINGERPRINT = fingerprint("pay")
-_CANCEL_FINGERPRINT = fingerprint("cancel")
-
-
-class EventBody(Struct, frozen=True):
-    """The body of pay and cancel; without an `id`, only the state of the order identifies a repeat."""
-
-    id: Name | None = None
 
 
 class ExtendBody(Struct, frozen=True):
@@ -43,7 +51,9 @@ class ExtendBody(Struct, frozen=True):
 
 
 _ORDER_BODY = msgspec.json.Decoder(OrderBody)
-_EVENT_BODY = msgspec.json.Decoder(EventBody)
+_PAY_BODY = msgspec.json.Decoder(PayBody)
+_CANCEL_BODY = msgspec.json.Decoder(CancelBody)
+_CHANGE_BODY = msgspec.json.Decoder(ChangeBody)
 _EXTEND_BODY = msgspec.json.Decoder(ExtendBody)
 _Body = TypeVar("_Body", bound=Struct)
 
@@ -73,16 +83,24 @@ class OrderHandlers:
         """`POST /v1/orders/{order_id}/pay`."""
         return await self._submit_event(
             request,
-            _EVENT_BODY,
-            lambda body, order_id: Pay(id=body.id or _new_id(), order_id=order_id, fingerprint=_PAY_FINGERPRINT),
+            _PAY_BODY,
+            lambda body, order_id: make_pay(order_id, body.if_expired, body.id or _new_id()),
         )
 
     async def cancel(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/cancel`."""
         return await self._submit_event(
             request,
-            _EVENT_BODY,
-            lambda body, order_id: Cancel(id=body.id or _new_id(), order_id=order_id, fingerprint=_CANCEL_FINGERPRINT),
+            _CANCEL_BODY,
+            lambda body, order_id: make_cancel(order_id, body.lines, body.id or _new_id()),
+        )
+
+    async def change(self, request: web.Request) -> web.Response:
+        """`POST /v1/orders/{order_id}/change`."""
+        return await self._submit_event(
+            request,
+            _CHANGE_BODY,
+            lambda body, order_id: make_change(order_id, body.remove, body.add, body.id or _new_id()),
         )
 
     async def extend(self, request: web.Request) -> web.Response:
@@ -116,10 +134,14 @@ class OrderHandlers:
         order_id = request.match_info["order_id"]
         if (invalid := check_name("order_id", order_id)) is not None:
             return invalid
-        decided = await self._batcher.submit(command_of(body, order_id), deadline)
+        command = command_of(body, order_id)
+        decided = await self._batcher.submit(command, deadline)
         result, order = decided.result, decided.order
         if result.outcome in REFUSALS or order is None:
-            more = {} if order is None else {"order": order_view(order_id, order, result.replayed)}
+            more: dict[str, Any] = {} if order is None else {"order": order_view(order_id, order, result.replayed)}
+            if result.reasons and order is not None:
+                ordered = tuple((line.sku, line.quantity) for line in order.lines)
+                more["lines"] = _reasons(result, command.add if isinstance(command, Change) else ordered)
             return problems.from_outcome(result.outcome, result.detail, **more)
         return problems.json_response(order_view(order_id, order, result.replayed))
 
@@ -143,6 +165,14 @@ def _refused_lines(order: OrderRecord) -> list[dict[str, Any]]:
         {"line": index, "sku": line.sku, "quantity": line.quantity, "reason": line.reason}
         for index, line in enumerate(order.lines)
         if line.reason is not None
+    ]
+
+
+def _reasons(result: Result, lines: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
+    """The reasons against lines of an event; `lines` are (sku, units) of all to which their places refer."""
+    return [
+        {"line": place, "sku": lines[place][0], "quantity": lines[place][1], "reason": reason}
+        for place, reason in result.reasons
     ]
 
 

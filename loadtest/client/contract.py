@@ -22,6 +22,7 @@ class LineView(Struct, frozen=True, omit_defaults=True):
     preordered: int = 0
     shipped: int = 0
     returned: int = 0
+    cancelled: int = 0
     warehouses: dict[str, int] = field(default_factory=dict)
     reason: str | None = None
     short: int = 0
@@ -54,7 +55,7 @@ class MovedLineView(Struct, frozen=True, omit_defaults=True):
 
 
 class MovementView(Struct, frozen=True, omit_defaults=True):
-    """The effect of a movement, or its rejection."""
+    """The effect of a movement, or its rejection; `movement_id` is that of the one that it voids."""
 
     warehouse: str
     id: str
@@ -65,6 +66,7 @@ class MovementView(Struct, frozen=True, omit_defaults=True):
     applied_at: str = ""
     lines: tuple[MovedLineView, ...] = ()
     batch: int = 0
+    movement_id: str | None = None
 
 
 class WarehouseStockView(Struct, frozen=True, omit_defaults=True):

@@ -39,7 +39,12 @@ SUMMARY_LENGTH_MAX = 200
 PAGE_ITEMS_MAX = 500
 
 _HEADERS = {kind: {"Content-Type": kind} for kind in (JSON, NDJSON)}
-_ORDER_ACTIONS = {"order.paid": "pay", "order.cancelled": "cancel", "order.extended": "extend"}
+_ORDER_ACTIONS = {
+    "order.paid": "pay",
+    "order.cancelled": "cancel",
+    "order.changed": "change",
+    "order.extended": "extend",
+}
 _T = TypeVar("_T")
 
 

@@ -33,12 +33,15 @@ _STATES_AFTER_ACCEPTANCE: Mapping[str, frozenset[str]] = {
     "order.paid": frozenset({"paid", "shipped", "cancelled"}),
     "order.cancelled": frozenset({"cancelled", "shipped"}),
     "order.extended": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
+    "order.changed": frozenset({"reserved", "paid", "shipped", "cancelled"}),
 }
+_STATES_AFTER_PARTIAL_CANCEL = frozenset({"reserved", "paid", "expired"})
 # The possible states in a rejection with `already_final`.
 _STATES_AFTER_ALREADY_FINAL: Mapping[str, frozenset[str]] = {
     "order.paid": frozenset({"cancelled", "expired", "rejected"}),
     "order.cancelled": frozenset({"shipped", "expired", "rejected"}),
     "order.extended": frozenset({"paid", "shipped", "cancelled", "expired", "rejected"}),
+    "order.changed": frozenset({"shipped", "cancelled", "expired", "rejected"}),
 }
 
 
@@ -104,12 +107,16 @@ class AnswerContradicted(Checker):
         order, event = response.order, request.event
         if order is None:
             return self._report(request, response, f"was answered {response.status} without the order")
-        if order.state not in _STATES_AFTER_ACCEPTANCE.get(request.kind, ()):
+        states = _STATES_AFTER_ACCEPTANCE.get(request.kind, frozenset())
+        if request.kind == "order.cancelled" and event.lines:
+            states |= _STATES_AFTER_PARTIAL_CANCEL
+        if order.state not in states:
             self._report(request, response, f"was answered {response.status}, and the order is {order.state}")
         if request.kind != "order.placed":
             return None
         lines = tuple((line.sku, line.quantity) for line in order.lines)
-        if order.channel != event.channel or lines != sum_lines(event.lines):
+        is_same = lines == sum_lines(event.lines) or self._tracker.order(order.order_id).may_be_changed
+        if order.channel != event.channel or not is_same:
             self._report(
                 request, response, f"was answered {response.status} with another order: {order.channel}, {lines}"
             )
@@ -250,10 +257,11 @@ class AnswerLost(Checker):
 
 
 def _find_partial_line(observation: OrderObservation) -> str | None:
-    """What is wrong with the lines of a hold: each is held in full or not at all (rule 21)."""
+    """What is wrong with the lines of a hold: each is held in full or not at all, less what was cancelled (rules 21,
+    51)."""
     for line in observation.order.lines:
         held = line.reserved + line.preordered + line.short
-        if held not in (0, line.quantity):
+        if held + line.cancelled not in (0, line.quantity):
             return f"a hold of {held} of the {line.quantity} {line.sku} that were asked"
         if sum(line.warehouses.values()) != line.reserved:
             return f"{line.reserved} {line.sku} are reserved, at the warehouses {line.warehouses}"

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from stocktide.loadtest.oracle.dispatcher import PendingRequest
+from msgspec import structs
+
+from stocktide.loadtest.oracle.dispatcher import PendingRequest, SentLine
 from stocktide.loadtest.oracle.movements import (
     ADJUSTED,
     COUNTED,
     TRANSFERRED,
+    VOIDED,
     KnownMovement,
     MovementObservation,
     MovementTracker,
@@ -63,8 +66,12 @@ class ReceiptBounds:
             self._counting.setdefault(key, []).extend(places)
             self._open_counts.update(places)
             return
-        warehouse = event.to_warehouse or event.warehouse
-        for line in event.lines:
+        warehouse, lines = event.to_warehouse or event.warehouse, event.lines
+        if request.kind == VOIDED and (voided := self._movements.voided_by(known)) is not None:
+            # It brings back what an adjustment took, or a transfer.
+            lines = voided.sent_lines or tuple(SentLine(line.sku, abs(line.quantity)) for line in voided.lines)
+            lines = tuple(structs.replace(line, quantity=abs(line.quantity)) for line in lines)
+        for line in lines:
             if line.quantity > 0:
                 self._possible.setdefault(key, []).append(((line.sku, warehouse), line.quantity))
                 self._units[line.sku, warehouse] += line.quantity
@@ -117,7 +124,7 @@ class DecreaseBounds:
             if request.is_new and known.moves:
                 for place in {(line.sku, line.warehouse) for line in event.lines}:
                     self._shipped.setdefault(place, []).append((known, known.moves[-1]))
-        elif request.kind in (COUNTED, TRANSFERRED, ADJUSTED) and event.id is not None:
+        elif request.kind in (COUNTED, TRANSFERRED, ADJUSTED, VOIDED) and event.id is not None:
             key = (event.warehouse, event.id)
             movement = self._movements.movements.get(key)
             if movement is not None and movement.content is None:
@@ -138,7 +145,9 @@ class DecreaseBounds:
     def _decrease_by_open(self, sku: str, warehouse: str) -> int:
         units = 0
         for movement in self._open_movements.values():
-            if movement.warehouse == warehouse:
+            if movement.kind == VOIDED:
+                units += _UNBOUNDED
+            elif movement.warehouse == warehouse:
                 for line in movement.sent_lines:
                     if line.sku == sku:
                         units += _UNBOUNDED if movement.kind == COUNTED else abs(line.quantity)
@@ -162,6 +171,10 @@ class DecreaseBounds:
                 if line.change < 0:
                     decrease = self._known_decreases.setdefault((line.sku, movement.warehouse), [])
                     decrease.append((movement.batch, -line.change))
+                voided = self._movements.voided_by(observation.known) if movement.type == VOIDED else None
+                for destination in () if voided is None else voided.destinations:
+                    decrease = self._known_decreases.setdefault((line.sku, destination), [])
+                    decrease.append((movement.batch, line.quantity))
 
 
 def _is_from_own_hold(known: KnownOrder, sku: str) -> bool:

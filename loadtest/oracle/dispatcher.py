@@ -54,6 +54,8 @@ class SentEvent(Struct, frozen=True):
     channel: str = ""
     sku: str | None = None
     lines: tuple[SentLine, ...] = ()
+    remove: tuple[SentLine, ...] = ()
+    add: tuple[SentLine, ...] = ()
     occurred_at: str | None = None
     priority: str = "standard"
     accept: str = "all"
@@ -62,10 +64,13 @@ class SentEvent(Struct, frozen=True):
     region: str | None = None
     purpose: str | None = None
     supersedes: str | None = None
+    paid: bool = False
     tracking: str | None = None
     reason: str | None = None
     to_warehouse: str | None = None
+    if_expired: str | None = None
     expected_id: str | None = None
+    movement_id: str | None = None
     policy: dict[str, Any] | None = None
 
 
@@ -84,16 +89,23 @@ def hash_body(kind: str, event: SentEvent) -> int:
     `id`. `occurred_at` counts only for a count."""
     if kind == "order.placed":
         options = (event.channel, event.hold_seconds, event.priority, event.accept, event.allow_preorder)
-        return hash((kind, options, event.region, event.purpose, event.supersedes, *sorted(sum_lines(event.lines))))
+        more = (event.region, event.purpose, event.supersedes, event.paid)
+        return hash((kind, options, *more, *sorted(sum_lines(event.lines))))
     if kind == "order.extended":
         return hash((kind, event.hold_seconds))
     if kind in ("order.shipped", "order.returned"):
         lines = sorted((line.sku, line.quantity, line.warehouse, line.condition) for line in event.lines)
         return hash((kind, event.tracking, *lines))
+    if kind == "order.cancelled" and event.lines:
+        return hash((kind, *sorted(sum_lines(event.lines))))
+    if kind == "order.changed":
+        return hash((kind, *sorted(sum_lines(event.remove)), None, *sorted(sum_lines(event.add))))
+    if kind == "order.paid" and event.if_expired:
+        return hash((kind, event.if_expired))
     if kind.startswith("order."):
         return hash(kind)
     when = time_ms(event.occurred_at) if kind == "stock.counted" else None
-    what = (event.reason, event.to_warehouse, event.expected_id, when)
+    what = (event.reason, event.to_warehouse, event.expected_id, event.movement_id, when)
     return hash((kind, what, *sorted(sum_lines(event.lines))))
 
 

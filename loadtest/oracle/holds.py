@@ -51,7 +51,10 @@ class HoldEndedTwice(Checker):
     def _check_step(self, observation: OrderObservation, index: int) -> None:
         known = observation.known
         before, after = known.states[index], known.states[index + 1]
-        if after not in NEXT.get(before, ()):
+        possible = NEXT.get(before, frozenset())
+        if before == "expired" and known.may_be_taken_again:
+            possible |= NEXT["paid"]
+        if after not in possible:
             first, second = known.sequences[index : index + 2]
             what = f"order {known.order_id} was {before} at sequence {first}, and {after} at sequence {second}"
             self.found(what, observation.record.at, order_id=known.order_id)

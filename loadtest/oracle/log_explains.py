@@ -14,7 +14,7 @@ from stocktide.loadtest.client.contract import StockView
 from stocktide.loadtest.oracle.dispatcher import Handlers
 from stocktide.loadtest.oracle.history import PolicyPublished, ReadPolicy, UnreadableRow
 from stocktide.loadtest.oracle.holds import HeldUnits
-from stocktide.loadtest.oracle.movements import TRANSFERRED, MovementTracker
+from stocktide.loadtest.oracle.movements import TRANSFERRED, VOIDED, MovementTracker
 from stocktide.loadtest.oracle.on_hand import Interval
 from stocktide.loadtest.oracle.orders import OrderTracker
 from stocktide.loadtest.oracle.stocks import StockObservation, StockTracker
@@ -130,6 +130,9 @@ class OnHandTotals:
         for movement in movements:
             for line in movement.lines if movement.batch else ():
                 self._changes[line.sku] += line.change
+                voided = movements.voided_by(movement) if movement.kind == VOIDED else None
+                if voided is not None and voided.kind == TRANSFERRED and line.outcome == "voided":
+                    self._transferred.setdefault(line.sku, []).append((-line.quantity, line.change))
                 if movement.kind == TRANSFERRED and line.outcome == "transferred":
                     self._transferred.setdefault(line.sku, []).append((line.quantity, line.change))
         for known in orders:

@@ -17,6 +17,7 @@ from stocktide.loadtest.oracle.dispatcher import Handlers, Listener, PendingRequ
 from stocktide.loadtest.oracle.history import HistoryRecord, MovementPublished, ReadMovement, Response
 
 COUNTED, TRANSFERRED, ADJUSTED = "stock.counted", "stock.transferred", "stock.adjusted"
+VOIDED = "stock.voided"
 # The outcome of a count's line that set on_hand; other outcomes (`count_superseded`) change nothing.
 _APPLIED = "counted"
 # The outcome of a movement whose last lines are not applied yet: no effect of it is final.
@@ -35,7 +36,8 @@ class AppliedCount(NamedTuple):
 class KnownMovement:
     """One movement. `bodies` are the hashes of the bodies that were sent, `destinations` those of its transfers.
 
-    `sent_lines` are the lines that were sent, until the effect is known. `content` is the effect, packed.
+    `sent_lines` are the lines that were sent, until the effect is known. `content` is the effect, packed. `voids`: the
+    movement that it reverses.
     """
 
     warehouse: str
@@ -49,6 +51,7 @@ class KnownMovement:
     batch: int = 0
     occurred_ms: int | None = None
     lines: tuple[MovedLineView, ...] = ()
+    voids: str | None = None
 
 
 class MovementObservation(NamedTuple):
@@ -90,6 +93,7 @@ class MovementTracker(Listener):
             known.destinations = (*known.destinations, event.to_warehouse)
         if known.content is None:
             known.kind, known.sent_lines = request.kind, (*known.sent_lines, *event.lines)
+            known.voids = event.movement_id
 
     def on_response(self, request: PendingRequest, response: Response) -> None:
         """A rejected body has no effect."""
@@ -99,6 +103,10 @@ class MovementTracker(Listener):
         known.bodies = tuple(body for body in known.bodies if body != request.body)
         if not known.bodies:
             known.sent_lines = ()
+
+    def voided_by(self, void: KnownMovement) -> KnownMovement | None:
+        """The movement that a void reverses; None if it is not known."""
+        return self.movements.get((void.warehouse, void.voids or ""))
 
     def _movement(self, warehouse: str, id_: str) -> KnownMovement:
         key = (warehouse, id_)
@@ -125,6 +133,7 @@ class MovementTracker(Listener):
         if is_new:
             known.content, known.kind = content, movement.type
             known.outcome, known.lines, known.sent_lines = movement.outcome, movement.lines, ()
+            known.voids = movement.movement_id
             known.occurred_ms = time_ms(movement.occurred_at)
         if has_new_batch:
             known.batch = movement.batch

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from stocktide.loadtest.client.contract import WarehouseStockView
+from stocktide.loadtest.client.contract import MovedLineView, WarehouseStockView
 from stocktide.loadtest.oracle.history import ReadStock
 from stocktide.loadtest.oracle.inputs import parked_since
 from stocktide.loadtest.oracle.movements import (
     TRANSFERRED,
+    VOIDED,
     AppliedCount,
     KnownMovement,
     MovementObservation,
@@ -64,6 +65,7 @@ class OnHandSums:
         self.unknown_skus: set[str] = set()
         self.warehouses_of: dict[str, set[str]] = defaultdict(set)
         self._counts = movements.counts
+        self._movements = movements
         for movement in movements:
             self._add_movement(movement)
         for known in orders:
@@ -75,19 +77,30 @@ class OnHandSums:
         for line in movement.lines:
             self.on_hand[line.sku, movement.warehouse].add(line.change)
             self.damaged[line.sku, movement.warehouse].add(line.damaged)
-            if movement.kind != TRANSFERRED or line.outcome != "transferred":
-                continue
-            if len(movement.destinations) != 1:
-                self.unknown_skus.add(line.sku)
-                continue
-            destination = movement.destinations[0]
-            included = self._included_in_count(
-                line.sku, destination, movement.occurred_ms, movement.batch - 1, movement.batch or _NO_BATCH_LIMIT
-            )
-            # If a count already included the departure, the units arrived: otherwise the transfer had no effect.
-            arrived = True if line.change == 0 else None if included is None else not included
-            if arrived is not False:
-                self.on_hand[line.sku, destination].add(line.quantity, certain=arrived is True)
+            if movement.kind == TRANSFERRED:
+                self._add_arrival(movement, line, 1)
+            elif movement.kind == VOIDED and line.outcome == "voided":
+                voided = self._movements.voided_by(movement)
+                if voided is None:
+                    self.unknown_skus.add(line.sku)
+                elif voided.kind == TRANSFERRED:
+                    self._add_arrival(voided, next(each for each in voided.lines if each.sku == line.sku), -1)
+
+    def _add_arrival(self, movement: KnownMovement, line: MovedLineView, sign: int) -> None:
+        """Add the arrival of a transferred line, or (sign -1) take it away."""
+        if line.outcome != "transferred":
+            return
+        if len(movement.destinations) != 1:
+            self.unknown_skus.add(line.sku)
+            return
+        destination = movement.destinations[0]
+        included = self._included_in_count(
+            line.sku, destination, movement.occurred_ms, movement.batch - 1, movement.batch or _NO_BATCH_LIMIT
+        )
+        # If a count already included the departure, the units arrived: otherwise the transfer had no effect.
+        arrived = True if line.change == 0 else None if included is None else not included
+        if arrived is not False:
+            self.on_hand[line.sku, destination].add(sign * line.quantity, certain=arrived is True)
 
     def _add_order(self, known: KnownOrder) -> None:
         content = known.content()
@@ -140,8 +153,9 @@ class OnHandSums:
 class CountedTwice(Checker):
     """Promise 3: an event counts once, however often it arrives.
 
-    A movement has one outcome; an order has no more changes, shipments or returns than distinct events were requested;
-    at rest on_hand and damaged of each SKU and warehouse are the sums over movements, shipments and returns.
+    A movement has one outcome, and is voided once; an order has no more changes, shipments or returns than distinct
+    events were requested; at rest on_hand and damaged of each SKU and warehouse are the sums over movements, shipments
+    and returns.
     """
 
     name = "counted_twice"
@@ -153,11 +167,18 @@ class CountedTwice(Checker):
         self._orders = orders
         self._movements = movements
         self._stocks = stocks
+        # The void that reversed a movement, by warehouse and id.
+        self._voids: dict[tuple[str, str], str] = {}
         movements.listeners.append(self._observe)
 
     def _observe(self, observation: MovementObservation) -> None:
         movement, known = observation.movement, observation.known
         self.looked["sights of movements"] += 1
+        if movement.outcome == "voided" and movement.movement_id is not None:
+            first = self._voids.setdefault((movement.warehouse, movement.movement_id), movement.id)
+            if first != movement.id:
+                what = f"{movement.movement_id} of {movement.warehouse} was voided by {first} and by {movement.id}"
+                self.found(what, observation.record.at, warehouse=movement.warehouse, id=movement.movement_id)
         if observation.differs:
             what = (
                 f"movement {movement.id} of {movement.warehouse} was {known.outcome} {_describe(known.lines)},"

@@ -23,9 +23,9 @@ Source = Literal["response", "row", "read"]
 
 # The id of a placement without one: no other event of the order may use it.
 PLACED_ID_DEFAULT = "placed"
-SHIPPED, RETURNED = "order.shipped", "order.returned"
+SHIPPED, RETURNED, CHANGED = "order.shipped", "order.returned", "order.changed"
 # After these, held or promised units may have been released.
-_RELEASING = frozenset({"order.cancelled", RETURNED})
+_RELEASING = frozenset({"order.cancelled", RETURNED, CHANGED})
 
 
 class OrderSnapshot(NamedTuple):
@@ -80,7 +80,9 @@ class KnownOrder:
     one in responses and reads, `row_newest` and `row_last` the highest and the last one among rows. `bodies` are those
     of its placements, `accepted` the first one that was accepted. `events`: (id, body) of distinct events requested,
     flat, as hashes; `events_without_id`: the number of others. `asked_at`: the first request to place it.
-    `may_have_released`: it may have released units since it was last seen.
+    `may_have_released`: it may have released units since it was last seen. `may_be_taken_again`: a payment was to take
+    it again if it is expired. `placed_paid`: it may have been paid with its placing. `may_be_changed`: its
+    lines may no longer be those that it was placed with.
     """
 
     order_id: str
@@ -96,6 +98,9 @@ class KnownOrder:
     events_without_id: int = 0
     moves: list[RequestedMove] | None = None
     may_have_released: bool = False
+    may_be_taken_again: bool = False
+    placed_paid: bool = False
+    may_be_changed: bool = False
     expiring_ms: int | None = None
     asked_at: int | None = None
 
@@ -187,9 +192,14 @@ class OrderTracker(Listener):
         request.acknowledged_sequence = known.acknowledged_sequence
         if event.supersedes:
             self.order(event.supersedes).may_have_released = True
+        if request.kind == CHANGED:
+            known.may_be_changed = True
+        if event.if_expired:
+            known.may_be_taken_again = True
         if request.kind in _RELEASING:
             known.may_have_released = True
         if request.kind == "order.placed":
+            known.placed_paid = known.placed_paid or event.paid
             if request.body not in known.bodies:
                 known.bodies = (*known.bodies, request.body)
             known.asked_at = request.at if known.asked_at is None else known.asked_at

@@ -34,7 +34,8 @@ class _Document(Struct, frozen=True, gc=False):
 
 
 class Line(_Document, frozen=True):
-    """A line of an order; `warehouses` says where its held units are. `short` units are sold, and wait for stock."""
+    """A line of an order; `warehouses` says where its held units are. `short` units are sold, and wait for stock.
+    `cancelled` is left out where it is 0."""
 
     sku: str
     quantity: int
@@ -46,6 +47,7 @@ class Line(_Document, frozen=True):
     warehouses: dict[str, int]
     reason: str | None
     short: int
+    cancelled: int | UnsetType = UNSET
 
 
 class OrderFields(_Document, frozen=True):
@@ -204,7 +206,8 @@ class MovedLine(_Document, frozen=True):
 
 
 class MovementAnswer(_Document, frozen=True):
-    """What a movement did, or why it was refused."""
+    """What a movement did, or why it was refused. `movement_id`: the movement that it voids; `voided_by`: the one that
+    voided it."""
 
     warehouse: str
     id: str
@@ -214,9 +217,11 @@ class MovementAnswer(_Document, frozen=True):
     occurred_at: str
     applied_at: str
     lines: list[MovedLine]
+    movement_id: str | UnsetType = UNSET
+    voided_by: str | UnsetType = UNSET
 
 
-class PublishedMovement(MovementAnswer, frozen=True):
+class PublishedMovement(MovementAnswer, frozen=True, kw_only=True):
     """A row of `adjustments`; `record` is the ledger's."""
 
     batch: int

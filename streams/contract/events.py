@@ -45,8 +45,11 @@ SignedQuantity = Annotated[int, Meta(ge=-QUANTITY_MAX, le=QUANTITY_MAX)]
 CountedQuantity = Annotated[int, Meta(ge=0, le=COUNTED_QUANTITY_MAX)]
 PartNumber = Annotated[int, Meta(ge=1, le=PARTS_MAX)]
 HoldSeconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
+# What a payment does with an expired order; without it, the payment is refused.
+IfExpired = Literal["take_again"]
 _Line = TypeVar("_Line")
 Lines = Annotated[tuple[_Line, ...], Meta(min_length=1, max_length=LINES_MAX)]
+LinesOrNone = Annotated[tuple[_Line, ...], Meta(max_length=LINES_MAX)]
 
 
 class OrderLine(Struct, frozen=True):
@@ -102,6 +105,29 @@ class OrderBody(Struct, frozen=True, kw_only=True):
     region: Name | None = None
     purpose: Name | None = None
     supersedes: Name | None = None
+    paid: bool = False
+
+
+class PayBody(Struct, frozen=True):
+    """The body of pay. Without an `id`, only the state of the order identifies a repeat."""
+
+    id: Name | None = None
+    if_expired: IfExpired | None = None
+
+
+class CancelBody(Struct, frozen=True):
+    """The body of cancel. Without an `id`, only the state of the order identifies a repeat."""
+
+    id: Name | None = None
+    lines: Lines[OrderLine] | None = None
+
+
+class ChangeBody(Struct, frozen=True):
+    """The body of change. Without an `id`, a repeat is another change."""
+
+    id: Name | None = None
+    remove: LinesOrNone[OrderLine] = ()
+    add: LinesOrNone[OrderLine] = ()
 
 
 class _OrderEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -122,14 +148,27 @@ class OrderPlaced(_OrderEvent, frozen=True, kw_only=True, tag="order.placed"):
     region: Name | None = None
     purpose: Name | None = None
     supersedes: Name | None = None
+    # It is paid with the placing: no hold, no deadline.
+    paid: bool = False
 
 
-class OrderPaid(_OrderEvent, frozen=True, kw_only=True, tag="order.paid"):
-    """The hold becomes a commitment."""
+class OrderPaid(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.paid"):
+    """The hold becomes a commitment; an expired one is taken again first, if it says so."""
+
+    if_expired: IfExpired | None = None
 
 
-class OrderCancelled(_OrderEvent, frozen=True, kw_only=True, tag="order.cancelled"):
-    """The hold, or the paid and unshipped units, are released."""
+class OrderCancelled(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.cancelled"):
+    """The hold, or the paid and unshipped units, are released; of some lines only, if it has lines."""
+
+    lines: Lines[OrderLine] | None = None
+
+
+class OrderChanged(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.changed"):
+    """Units go back and others are added, in one step."""
+
+    remove: LinesOrNone[OrderLine] = ()
+    add: LinesOrNone[OrderLine] = ()
 
 
 class OrderExtended(_OrderEvent, frozen=True, kw_only=True, tag="order.extended"):
@@ -189,8 +228,14 @@ class StockTransferred(_Movement, frozen=True, kw_only=True, tag="stock.transfer
     lines: Lines[OrderLine]
 
 
-OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderExtended | OrderShipped | OrderReturned
-Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred
+class StockVoided(_Movement, frozen=True, kw_only=True, tag="stock.voided"):
+    """A receipt, an adjustment or a transfer of the warehouse never was: its effects are reversed."""
+
+    movement_id: Name
+
+
+OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderChanged | OrderExtended | OrderShipped | OrderReturned
+Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred | StockVoided
 Event = OrderEvent | Movement
 
 
@@ -257,6 +302,8 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
             return Malformed("invalid_field", "holds a character that cannot be printed", found)
     if isinstance(message, OrderPlaced | OrderBody):
         wrong = _wrong_in_order(message)
+    elif isinstance(message, OrderChanged | ChangeBody):
+        wrong = _wrong_in_change(message)
     elif isinstance(message, StockCounted):
         wrong = _counted_twice(message) or _wrong_part(message)
     elif isinstance(message, StockTransferred) and message.to_warehouse == message.warehouse:
@@ -269,14 +316,24 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
 def _wrong_in_order(order: OrderPlaced | OrderBody) -> Malformed | None:
     if order.channel == "*":
         return Malformed("invalid_field", "`*` stands for all channels and is none itself", "channel")
-    if len(order.lines) == 1:
+    return _sum_over_limit(order.lines, "lines")
+
+
+def _wrong_in_change(change: OrderChanged | ChangeBody) -> Malformed | None:
+    if not change.remove and not change.add:
+        return Malformed("missing_field", "a change removes or adds at least one line", "add")
+    return _sum_over_limit(change.add, "add")
+
+
+def _sum_over_limit(lines: tuple[OrderLine, ...], field: str) -> Malformed | None:
+    if len(lines) == 1:
         return None
     sums: dict[str, int] = {}
-    for index, line in enumerate(order.lines):
+    for index, line in enumerate(lines):
         total = sums[line.sku] = sums.get(line.sku, 0) + line.quantity
         if total > QUANTITY_MAX:
             detail = f"the lines of {line.sku} sum to more than {QUANTITY_MAX}"
-            return Malformed("invalid_field", detail, f"lines[{index}].quantity")
+            return Malformed("invalid_field", detail, f"{field}[{index}].quantity")
     return None
 
 

@@ -40,6 +40,8 @@ CAUSES = (
     "dwell",
     "repair",
     "fill",
+    "void",
+    "change",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")

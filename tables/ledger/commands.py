@@ -46,7 +46,7 @@ class _OrderCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="place"):
-    """Hold units for an order. `lines` are (sku, units), one per SKU, in the order first seen."""
+    """Hold units for an order. `lines` are (sku, units), one per SKU, in the order first seen. `paid`: commit them."""
 
     channel: str
     lines: tuple[tuple[str, int], ...]
@@ -57,14 +57,26 @@ class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="p
     region: str | None = None
     purpose: str | None = None
     supersedes: str | None = None
+    paid: bool = False
 
 
 class Pay(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="pay"):
-    """Turn a hold into a commitment."""
+    """Turn a hold into a commitment. `if_expired` `take_again`: hold all lines of an expired order again, as paid."""
+
+    if_expired: str | None = None
 
 
 class Cancel(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
-    """Release the held, or paid and unshipped, units."""
+    """Release the held, or paid and unshipped, units: those of `lines`, as (sku, units), unsummed; all, if empty."""
+
+    lines: tuple[tuple[str, int], ...] = ()
+
+
+class Change(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="change"):
+    """Exchange units in one step: (sku, units) of `remove` go back, unsummed; those of `add` are held, one per SKU."""
+
+    remove: tuple[tuple[str, int], ...] = ()
+    add: tuple[tuple[str, int], ...] = ()
 
 
 class Extend(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="extend"):
@@ -121,6 +133,13 @@ class Transfer(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, 
     """From `warehouse` to `to_warehouse`. Lines are summed per SKU."""
 
     to_warehouse: str
+
+
+class Void(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="void"):
+    """Reverse the receipt, adjustment or transfer `movement_id` of the warehouse, by its effects. It has no lines."""
+
+    movement_id: str
+    lines: tuple[tuple[str, int], ...] = ()
 
 
 class SetPolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="set_policy"):
@@ -213,6 +232,7 @@ Command = (
     Place
     | Pay
     | Cancel
+    | Change
     | Extend
     | Ship
     | TakeBack
@@ -220,6 +240,7 @@ Command = (
     | Adjust
     | Count
     | Transfer
+    | Void
     | SetPolicy
     | DeletePolicy
     | KnowChannel
@@ -235,6 +256,9 @@ Command = (
 def fingerprint(*parts: object) -> str:
     """A short digest of a body with its defaults, lines summed and sorted, without `id` and `occurred_at`."""
     return blake2b(msgspec.msgpack.encode(parts), digest_size=_FINGERPRINT_BYTES).hexdigest()
+
+
+_PAY_FINGERPRINT = fingerprint("pay")
 
 
 def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | None = None) -> Place:
@@ -253,6 +277,7 @@ def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | Non
         region=body.region,
         purpose=body.purpose,
         supersedes=body.supersedes,
+        paid=body.paid,
         fingerprint=fingerprint(
             "place",
             body.channel,
@@ -264,6 +289,7 @@ def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | Non
             body.region,
             body.purpose,
             body.supersedes,
+            *(("paid",) if body.paid else ()),
         ),
         origin=origin,
     )
@@ -276,9 +302,11 @@ def make_command(event: events.Event, origin: Origin | None = None, received_at:
         case events.OrderPlaced():
             return make_place(event, origin)
         case events.OrderPaid(id=id_, order_id=order_id):
-            return Pay(id=id_, order_id=order_id, at=at, fingerprint=fingerprint("pay"), origin=origin)
+            return make_pay(order_id, event.if_expired, id_, at, origin)
         case events.OrderCancelled(id=id_, order_id=order_id):
-            return Cancel(id=id_, order_id=order_id, at=at, fingerprint=fingerprint("cancel"), origin=origin)
+            return make_cancel(order_id, event.lines, id_, at, origin)
+        case events.OrderChanged(id=id_, order_id=order_id):
+            return make_change(order_id, event.remove, event.add, id_, at, origin)
         case events.OrderExtended(id=id_, order_id=order_id):
             return make_extend(order_id, event.hold_seconds, id_, at, origin)
         case events.OrderShipped(id=id_, order_id=order_id):
@@ -292,6 +320,48 @@ def make_command(event: events.Event, origin: Origin | None = None, received_at:
     return _movement_of(event, at, origin, received_at)
 
 
+def make_pay(
+    order_id: str, if_expired: str | None, id_: str, at: int | None = None, origin: Origin | None = None
+) -> Pay:
+    """The command that pays an order."""
+    mark = fingerprint("pay", if_expired) if if_expired else _PAY_FINGERPRINT
+    return Pay(id=id_, order_id=order_id, at=at, if_expired=if_expired, fingerprint=mark, origin=origin)
+
+
+def make_cancel(
+    order_id: str,
+    lines: tuple[events.OrderLine, ...] | None,
+    id_: str,
+    at: int | None = None,
+    origin: Origin | None = None,
+) -> Cancel:
+    """The command that cancels an order, or units of its lines."""
+    units = tuple((line.sku, line.quantity) for line in lines or ())
+    mark = fingerprint("cancel", sorted(_summed(lines))) if lines else fingerprint("cancel")
+    return Cancel(id=id_, order_id=order_id, at=at, lines=units, fingerprint=mark, origin=origin)
+
+
+def make_change(
+    order_id: str,
+    remove: tuple[events.OrderLine, ...],
+    add: tuple[events.OrderLine, ...],
+    id_: str,
+    at: int | None = None,
+    origin: Origin | None = None,
+) -> Change:
+    """The command that exchanges units of an order."""
+    removed, added = tuple((line.sku, line.quantity) for line in remove), _summed(add)
+    mark = fingerprint("change", sorted(_summed(remove)), sorted(added))
+    return Change(id=id_, order_id=order_id, at=at, remove=removed, add=added, fingerprint=mark, origin=origin)
+
+
+def lines_of(command: Command) -> int:
+    """How many lines a command has."""
+    if isinstance(command, Change):
+        return len(command.remove) + len(command.add)
+    return len(getattr(command, "lines", ()))
+
+
 def make_extend(
     order_id: str, hold_seconds: int, id_: str, at: int | None = None, origin: Origin | None = None
 ) -> Extend:
@@ -301,15 +371,17 @@ def make_extend(
 
 
 def _movement_of(event: events.Movement, at: int, origin: Origin | None, received_at: int) -> Command:
-    lines = _summed(event.lines)
     common: dict[str, Any] = {
         "id": event.id,
         "warehouse": event.warehouse,
         "at": at,
-        "lines": lines,
         "received_at": received_at,
         "origin": origin,
     }
+    if isinstance(event, events.StockVoided):
+        mark = fingerprint("void", event.movement_id)
+        return Void(movement_id=event.movement_id, fingerprint=mark, **common)
+    lines = common["lines"] = _summed(event.lines)
     match event:
         case events.StockReceived(expected_id=expected_id):
             mark = fingerprint("receive", sorted(lines), expected_id)

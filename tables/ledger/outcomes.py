@@ -62,6 +62,12 @@ class Outcome(StrEnum):
     WRITTEN_WHOLE = "written_whole"
     TOO_MANY_CHANNELS = "too_many_channels"
     APPLYING = "applying"
+    MORE_THAN_OPEN = "more_than_open"
+    VOIDED = "voided"
+    UNKNOWN_MOVEMENT = "unknown_movement"
+    NOT_VOIDABLE = "not_voidable"
+    ALREADY_VOIDED = "already_voided"
+    CHANGED = "changed"
 
 
 REFUSALS_OF_LINES = frozenset(
@@ -81,6 +87,10 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.NOT_IN_ORDER,
     Outcome.MORE_THAN_SHIPPED,
     Outcome.MORE_THAN_DAMAGED,
+    Outcome.MORE_THAN_OPEN,
+    Outcome.UNKNOWN_MOVEMENT,
+    Outcome.NOT_VOIDABLE,
+    Outcome.ALREADY_VOIDED,
     Outcome.COUNT_TOO_OLD,
     Outcome.TOO_OLD,
     Outcome.OCCURRED_IN_FUTURE,

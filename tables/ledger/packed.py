@@ -69,6 +69,7 @@ class _RareFields(Struct):
     parked: tuple[dict[str, Any], ...] = ()
     wait_at: int | None = None
     queued: int = 0
+    no_preorder: bool = False
 
 
 class _PackedSku(Struct, array_like=True, gc=False):

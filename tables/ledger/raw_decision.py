@@ -264,9 +264,10 @@ def _result_of_head(packed: int | tuple[Any, ...]) -> Result:
     """A result without its order."""
     if isinstance(packed, int):
         return _plain_result(packed & _RESULT_MASK)
-    code, detail, *order_id = packed
-    plain = _plain_result(code & _RESULT_MASK)
-    return Result(plain.outcome, plain.replayed, order_id[0] if order_id else None, detail or None)
+    code, detail, *more = packed
+    plain, reasons = _plain_result(code & _RESULT_MASK), more[1] if len(more) > 1 else ()
+    pairs = tuple(zip(reasons[::2], reasons[1::2], strict=True))
+    return Result(plain.outcome, plain.replayed, (more and more[0]) or None, detail or None, pairs)
 
 
 def _result(packed: int | tuple[Any, ...], orders: Sequence[PackedOrder]) -> Result:
@@ -274,7 +275,7 @@ def _result(packed: int | tuple[Any, ...], orders: Sequence[PackedOrder]) -> Res
     place = (packed if isinstance(packed, int) else packed[0]) >> _RESULT_BITS
     if not place:
         return result
-    return Result(result.outcome, result.replayed, orders[place - 1].order_id, result.detail)
+    return Result(result.outcome, result.replayed, orders[place - 1].order_id, result.detail, result.reasons)
 
 
 def _repair(row: _PackedRepair) -> RepairRow:

@@ -42,7 +42,8 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     `ended_at` is the last change of a final order, from which its retention counts. `parked` are events that arrived
     too early, in the format of `lua/includes/waiting.lua`; the first of them is due at `wait_at`. A record in state
     `parked` is no order: it holds only parked events, and is deleted with the last of them. `queued` is its number in
-    the queues of the SKUs whose units it waits for (`lua/includes/queue.lua`).
+    the queues of the SKUs whose units it waits for (`lua/includes/queue.lua`). `no_preorder`: placed with
+    `allow_preorder` false.
     """
 
     state: str
@@ -63,12 +64,14 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     parked: tuple[dict[str, Any], ...] = ()
     wait_at: int | None = None
     queued: int = 0
+    no_preorder: bool = False
 
 
 class MovementLine(Struct, frozen=True, omit_defaults=True):
     """A movement's effect on one SKU: `on_hand` after it at the movement's warehouse, `change` of on_hand there.
 
     For a count: `quantity` as counted, `carried` the units moved since, `change` the difference found.
+    `arrival_counted`: the units left by a transfer, and a count of the other warehouse holds their arrival already.
     """
 
     sku: str
@@ -78,6 +81,7 @@ class MovementLine(Struct, frozen=True, omit_defaults=True):
     on_hand: int = 0
     damaged: int = 0
     carried: int = 0
+    arrival_counted: bool = False
 
 
 class CountProgress(Struct, frozen=True, omit_defaults=True):
@@ -94,7 +98,8 @@ class CountProgress(Struct, frozen=True, omit_defaults=True):
 
 
 class MovementRecord(Struct, frozen=True, omit_defaults=True):
-    """A movement id's fingerprint and outcome.
+    """A movement id's fingerprint and outcome. `voids`: the movement that it reverses; `checked`: how many lines of it
+    were checked so far; `voided_by`: the movement that reversed it.
 
     A count in `parts` (lua/includes/count_parts.lua) has the numbers of the `arrived` parts and the `progress` of its
     steps. The record `<id> part <n>` is that `part` with its lines, and its `origin` while it waits.
@@ -115,6 +120,9 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     arrived: tuple[int, ...] = ()
     progress: CountProgress | None = None
     origin: Origin | None = None
+    voids: str | None = None
+    checked: int = 0
+    voided_by: str | None = None
 
 
 class ThresholdSide(Struct, frozen=True, omit_defaults=True):
@@ -188,12 +196,16 @@ class Offer(Struct, frozen=True, array_like=True):
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
-    """The outcome of one command, and its order, if it is about one (None in the head of a decision)."""
+    """The outcome of one command, and its order, if it is about one (None in the head of a decision).
+
+    `reasons`: why lines of a refused event could not be held: (place among the lines, outcome).
+    """
 
     outcome: str
     replayed: bool = False
     order_id: str | None = None
     detail: str | None = None
+    reasons: tuple[tuple[int, str], ...] = ()
 
 
 class OrderRow(Struct, frozen=True, array_like=True):

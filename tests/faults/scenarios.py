@@ -110,6 +110,8 @@ def _body(rng: random.Random, number: int) -> Event:
         body["region"] = rng.choice(("310000", "100000", "510000"))
     if number > 8 and rng.random() < 0.05:
         body["supersedes"] = f"o{number - rng.randint(1, 8)}"
+    if rng.random() < 0.03:
+        body["paid"] = True
     if rng.random() < 0.005:
         body["lines"] = [*lines, {"sku": "never-seen", "quantity": 1}]
     return body
@@ -147,6 +149,26 @@ def _cancelled(builder: _ScenarioBuilder, body: Event) -> None:
         builder.add("order.paid", builder.rng.randint(0, 500))
 
 
+def _cancelled_in_part(builder: _ScenarioBuilder, body: Event) -> None:
+    _paid(builder, body)
+    line = {"sku": body["lines"][0]["sku"], "quantity": 1}
+    for _ in range(2):
+        builder.add("order.cancelled", builder.rng.randint(20, 2_000), lines=[line])
+
+
+def _changed(builder: _ScenarioBuilder, body: Event) -> None:
+    builder.add("order.placed", 0, **body)
+    line = {"sku": body["lines"][0]["sku"], "quantity": 1}
+    paid_first = builder.rng.random() < 0.5
+    if paid_first:
+        builder.add("order.paid", builder.rng.randint(20, 1_500))
+    other = {"sku": _sku(builder.rng), "quantity": builder.rng.randint(1, 3)}
+    builder.add("order.changed", builder.rng.randint(20, 1_500), remove=[line], add=[other])
+    if not paid_first:
+        builder.add("order.paid", builder.rng.randint(20, 1_500))
+    builder.add("order.shipped", builder.rng.randint(600, 2_000), units="all")
+
+
 def _abandoned(builder: _ScenarioBuilder, body: Event) -> None:
     builder.add("order.placed", 0, **body)
 
@@ -156,7 +178,9 @@ def _raced(builder: _ScenarioBuilder, body: Event) -> None:
     builder.add("order.placed", 0, **body)
     at_ms = max(0, body["hold_seconds"] * 1000 + builder.rng.randint(-150, 250))
     kind = builder.rng.choice(("order.paid", "order.paid", "order.cancelled", "order.extended"))
-    more = {"hold_seconds": 2} if kind == "order.extended" else {}
+    more: Event = {"hold_seconds": 2} if kind == "order.extended" else {}
+    if kind == "order.paid" and builder.rng.random() < 0.5:
+        more = {"if_expired": "take_again"}
     builder.add(kind, at_ms, **more)
 
 
@@ -203,6 +227,8 @@ _OUTCOMES = {
     "paid_first": (4, _paid_first),
     "paid_only": (0.3, _paid_only),
     "cancelled": (11, _cancelled),
+    "cancelled_in_part": (4, _cancelled_in_part),
+    "changed": (4, _changed),
     "abandoned": (13, _abandoned),
     "raced": (6, _raced),
     "extended": (7, _extended),
@@ -234,6 +260,11 @@ def movement_scenario(seed: int, number: int) -> list[ScenarioStep]:
     steps = [ScenarioStep(kind, event, door, late_ms=late_ms)]
     if rng.random() < 0.1:
         steps[0] = ScenarioStep(kind, event, door, late_ms=late_ms, repeats=(rng.choice(("kafka", "ndjson", "http")),))
+    if rng.random() < 0.03:
+        void = {"id": f"v{number}", "warehouse": warehouse, "movement_id": event["id"]}
+        steps.append(ScenarioStep("stock.voided", void, door, rng.randint(100, 3_000)))
+        if rng.random() < 0.3:
+            steps.append(ScenarioStep("stock.voided", {**void, "id": f"w{number}"}, door, rng.randint(100, 1_000)))
     if rng.random() < 0.02 and event["lines"]:
         other = [{**line, "quantity": line["quantity"] + 1} for line in event["lines"]]
         steps.append(ScenarioStep(kind, {**event, "lines": other}, door, 400))

@@ -10,13 +10,14 @@ from typing import assert_never
 
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
-from tests.ledger import model_orders, model_policy, model_state
+from tests.ledger import model_changes, model_orders, model_policy, model_state
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer
 from tests.ledger.model_queue import evaluate, next_line
+from tests.ledger.model_voids import void
 
-OrderCommand = commands.Pay | commands.Cancel | commands.Extend | commands.Ship | commands.TakeBack
+OrderCommand = commands.Pay | commands.Cancel | commands.Change | commands.Extend | commands.Ship | commands.TakeBack
 
 
 def advance(state: model_state.ModelState, command: commands.Command, now: int) -> model_state.ModelAnswer:
@@ -61,7 +62,14 @@ def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[O
     match command:
         case commands.Place():
             return _place(state, command)
-        case commands.Pay() | commands.Cancel() | commands.Extend() | commands.Ship() | commands.TakeBack():
+        case (
+            commands.Pay()
+            | commands.Cancel()
+            | commands.Change()
+            | commands.Extend()
+            | commands.Ship()
+            | commands.TakeBack()
+        ):
             return _order_event(state, command)
         case commands.Receive() | commands.Adjust() | commands.Count() | commands.Transfer():
             return (
@@ -69,6 +77,8 @@ def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[O
                 if isinstance(command, commands.Count) and command.parts
                 else move(state, command)
             )
+        case commands.Void():
+            return void(state, command)
         case commands.SetPolicy() | commands.DeletePolicy():
             return _policy(state, command)
         case commands.KnowChannel():
@@ -100,6 +110,7 @@ def _place(state: model_state.ModelState, command: commands.Place) -> tuple[Outc
 _DONE = {
     "Pay": Outcome.PAID,
     "Cancel": Outcome.CANCELLED,
+    "Change": Outcome.CHANGED,
     "Extend": Outcome.EXTENDED,
     "Ship": Outcome.SHIPPED,
     "TakeBack": Outcome.RETURNED,
@@ -152,9 +163,13 @@ def _apply_due_returns(state: model_state.ModelState, order: model_state.ModelOr
 def _apply(state: model_state.ModelState, order: model_state.ModelOrder, command: OrderCommand) -> tuple[Outcome, bool]:
     match command:
         case commands.Pay():
-            return model_orders.pay(state, order, command)
+            late = order.state == "expired" and command.if_expired is not None
+            return (model_changes.take_again if late else model_orders.pay)(state, order, command)
         case commands.Cancel():
-            return model_orders.cancel(state, order, command)
+            decide = model_changes.cancel_in_part if command.lines else model_orders.cancel
+            return decide(state, order, command)
+        case commands.Change():
+            return model_changes.change(state, order, command)
         case commands.Extend():
             return model_orders.extend(state, order, command)
         case commands.Ship():

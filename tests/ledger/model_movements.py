@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from stocktide.tables.ledger.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer
+from stocktide.tables.ledger.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer, Void
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_orders import commit
 from tests.ledger.model_queue import evaluate
@@ -25,28 +25,50 @@ AnyMovement = Receive | Adjust | Count | Transfer
 
 def move(state: ModelState, command: AnyMovement) -> tuple[Outcome, bool]:
     """Rule 38: a movement counts once in its warehouse; rule 34: all of its lines or none."""
-    key = (command.warehouse, command.id)
-    known = state.movements.get(key)
+    known = known_answer(state, command)
     if known is not None:
-        if known.fingerprint != command.fingerprint:
-            return Outcome.CONFLICT, False
-        return Outcome(known.outcome), True
-    if command.at > state.now + FUTURE_MS_MAX:
-        return Outcome.OCCURRED_IN_FUTURE, False
+        return known
     refusal = _refusal(state, command)
-    record = ModelMovement(command.fingerprint, refusal or "")
+    reason = command.reason if isinstance(command, Adjust) else ""
+    record = ModelMovement(
+        command.fingerprint,
+        refusal or "",
+        kind=type(command).__name__,
+        at=command.at,
+        reason=reason,
+        units=dict(command.lines),
+    )
     if refusal is None:
         for name, units in command.lines:
             if isinstance(command, Count) and (why := count_refusal(state, name, command)) is not None:
                 record.lines.append((name, why))
                 continue
+            before = _goods(state, name)
             record.lines.append((name, apply_line(state, name, units, command)))
+            after = _goods(state, name)
+            changes = {counter: after.get(counter, 0) - before.get(counter, 0) for counter in {**before, **after}}
+            record.effects[name] = {counter: change for counter, change in changes.items() if change}
         outcomes = [outcome for _, outcome in record.lines]
         record.outcome = _summary(command, outcomes)
         if Outcome.COUNT_TOO_OLD in outcomes and record.outcome != Outcome.COUNT_TOO_OLD and command.origin:
             state.refused.append(Outcome.COUNT_TOO_OLD)
-    state.movements[key] = record
+    state.movements[command.warehouse, command.id] = record
     return Outcome(record.outcome), False
+
+
+def known_answer(state: ModelState, command: AnyMovement | Void) -> tuple[Outcome, bool] | None:
+    """The answer to a movement that is known, or dated too far ahead."""
+    known = state.movements.get((command.warehouse, command.id))
+    if known is not None:
+        if known.fingerprint != command.fingerprint:
+            return Outcome.CONFLICT, False
+        return Outcome(known.outcome), True
+    return (Outcome.OCCURRED_IN_FUTURE, False) if command.at > state.now + FUTURE_MS_MAX else None
+
+
+def _goods(state: ModelState, name: str) -> dict[str, int]:
+    counters = state.skus.get(name, ModelSku()).counters
+    return {counter: units for counter, units in counters.items() if counter.startswith(("on_hand@", "damaged@"))}
 
 
 def apply_line(state: ModelState, name: str, units: int, command: AnyMovement) -> Outcome:

@@ -31,9 +31,10 @@ def place(state: ModelState, command: Place) -> Outcome:
         lines=[ModelLine(sku, units, "rejected") for sku, units in command.lines],
         events={command.id: command.fingerprint},
         priority=command.priority,
+        placing=command,
     )
     refusal, old = _superseded(state, command)
-    _end_dwells(state, order)
+    end_dwells(state, order)
     before = state.skus
     if refusal is not None:
         for line in order.lines:
@@ -79,30 +80,31 @@ def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
     if command.accept == "sold":
         _hold_sold(state, command, order)
         return
-    found = [_decide_line(state, command, line) for line in order.lines]
+    found = [decide_line(state, command, line) for line in order.lines]
     for line, decided in zip(order.lines, found, strict=True):
         line.reason = decided if isinstance(decided, Outcome) else None
     refused = [line for line in order.lines if line.reason]
     if refused and (command.accept == "all" or len(refused) == len(found)):
         return
-    order.state = "reserved"
-    order.expires_at = state.now + command.hold_ms
+    order.state = "paid" if command.paid else "reserved"
+    order.expires_at = None if command.paid else state.now + command.hold_ms
     for line, decided in zip(order.lines, found, strict=True):
         if isinstance(decided, Outcome):
             continue
         sku = state.skus[line.sku]
         if decided:
-            line.state, line.warehouses = "reserved", decided
+            line.state, line.warehouses = "committed" if command.paid else "reserved", decided
         else:
             line.state, line.preordered = "preordered", line.quantity
             sku.add(f"preordered@{order.channel}", line.quantity)
-            _queue(state, order)
+            queue(state, order)
         for warehouse, units in decided.items():
-            sku.add(f"locked@{warehouse}", units)
+            sku.add(f"{'committed' if command.paid else 'locked'}@{warehouse}", units)
         evaluate(state, line.sku)
 
 
-def _queue(state: ModelState, order: ModelOrder) -> None:
+def queue(state: ModelState, order: ModelOrder) -> None:
+    """Give an order its number in the queues."""
     if not order.queued:
         state.queued += 1
         order.queued = state.queued
@@ -110,20 +112,20 @@ def _queue(state: ModelState, order: ModelOrder) -> None:
 
 def _hold_sold(state: ModelState, command: Place, order: ModelOrder) -> None:
     """Rule 49: what is there is held; the rest is preordered where the policy allows it, else short."""
-    order.state = "reserved"
-    order.expires_at = state.now + command.hold_ms
+    order.state = "paid" if command.paid else "reserved"
+    order.expires_at = None if command.paid else state.now + command.hold_ms
     for line in order.lines:
         sku = state.skus.setdefault(line.sku, ModelSku())
         policy = effective_policy(state, command.channel, sku)
         # No short unit can have what is free: a rise would have filled it.
         most = min(line.quantity, available(sku, policy) + sku.short())
         drawn = draw_up_to(sku, policy, most) if most > 0 else {}
-        line.state, line.warehouses = "reserved", drawn
+        line.state, line.warehouses = "committed" if command.paid else "reserved", drawn
         for warehouse, units in drawn.items():
-            sku.add(f"locked@{warehouse}", units)
+            sku.add(f"{'committed' if command.paid else 'locked'}@{warehouse}", units)
         missing = line.quantity - sum(drawn.values())
         if missing:
-            _queue(state, order)
+            queue(state, order)
         if missing and policy.below == "preorder" and policy.preorder_cap and command.allow_preorder:
             if missing > remaining_preorders(sku, command.channel, policy):
                 state.alerts.append(("preorder_cap_exceeded", line.sku))
@@ -136,7 +138,7 @@ def _hold_sold(state: ModelState, command: Place, order: ModelOrder) -> None:
         evaluate(state, line.sku)
 
 
-def _decide_line(state: ModelState, command: Place, line: ModelLine) -> dict[str, int] | Outcome:
+def decide_line(state: ModelState, command: Place, line: ModelLine) -> dict[str, int] | Outcome:
     """The warehouses of a line's units, `{}` for a preorder, or the reason of its refusal."""
     sku = state.skus.get(line.sku)
     if sku is None:
@@ -181,7 +183,7 @@ def _outcome(order: ModelOrder) -> Outcome:
     return Outcome.PREORDERED if states == {"preordered"} else Outcome.RESERVED
 
 
-def _end_dwells(state: ModelState, order: ModelOrder) -> None:
+def end_dwells(state: ModelState, order: ModelOrder) -> None:
     """End dwells that are over, whether or not the timer has run."""
     for line in order.lines:
         if line.sku in state.skus:
@@ -251,7 +253,7 @@ def commit(state: ModelState, order: ModelOrder) -> None:
 
 def cancel(state: ModelState, order: ModelOrder, command: Cancel) -> tuple[Outcome, bool]:
     """Rules 23 and 24."""
-    partly = order.state == "shipped" and any(line.cancelled for line in order.lines)
+    partly = order.state == "shipped" and any(line.state == "cancelled" for line in order.lines)
     if order.state == "cancelled" or partly:
         return Outcome.CANCELLED, True
     if order.state in FINAL or order.state == "shipped":

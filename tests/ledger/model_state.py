@@ -74,6 +74,8 @@ class ModelOrder:
     priority: str = "standard"
     # Its number among the orders that wait for stock.
     queued: int = 0
+    # The command that placed it, whose rules apply to later additions.
+    placing: Any = None
     parked: list[ParkedEvent] = field(default_factory=list)
 
 
@@ -159,6 +161,13 @@ class ModelMovement:
     fingerprint: str
     outcome: str
     lines: list[tuple[str, str]] = field(default_factory=list)
+    # What a void needs: the kind of command, when it occurred, and by SKU its units and its changes of counters.
+    kind: str = ""
+    at: int = 0
+    reason: str = ""
+    units: dict[str, int] = field(default_factory=dict)
+    effects: dict[str, dict[str, int]] = field(default_factory=dict)
+    voided: bool = False
 
 
 @dataclass

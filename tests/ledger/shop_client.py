@@ -82,8 +82,21 @@ class ShopClient:
     async def pay(self, order_id: str, **fields: Any) -> CommandReply:
         return await self.submit(self._of_order(events.OrderPaid, order_id, fields))
 
-    async def cancel(self, order_id: str, **fields: Any) -> CommandReply:
-        return await self.submit(self._of_order(events.OrderCancelled, order_id, fields))
+    async def cancel(self, order_id: str, *lines: tuple[str, int], **fields: Any) -> CommandReply:
+        """`order.cancelled`, of the whole order or of (sku, units)."""
+        units = tuple(events.OrderLine(*line) for line in lines) or None
+        return await self.submit(self._of_order(events.OrderCancelled, order_id, fields, lines=units))
+
+    async def change(
+        self,
+        order_id: str,
+        remove: Mapping[str, int] | None = None,
+        add: Mapping[str, int] | None = None,
+        **fields: Any,
+    ) -> CommandReply:
+        """`order.changed`."""
+        removed, added = _lines(events.OrderLine, remove or {}), _lines(events.OrderLine, add or {})
+        return await self.submit(self._of_order(events.OrderChanged, order_id, fields, remove=removed, add=added))
 
     async def extend(self, order_id: str, seconds: int = 900, **fields: Any) -> CommandReply:
         return await self.submit(self._of_order(events.OrderExtended, order_id, fields, hold_seconds=seconds))
@@ -133,6 +146,9 @@ class ShopClient:
     async def transfer(self, lines: Mapping[str, int], at: str, to: str, **fields: Any) -> CommandReply:
         moved = _lines(events.OrderLine, lines)
         return await self.submit(self._movement(events.StockTransferred, at, fields, lines=moved, to_warehouse=to))
+
+    async def void(self, movement_id: str, at: str = "SH1", **fields: Any) -> CommandReply:
+        return await self.submit(self._movement(events.StockVoided, at, fields, movement_id=movement_id))
 
     def _movement(self, kind: Any, warehouse: str, fields: dict[str, Any], **body: Any) -> Command:
         return self._command(kind, fields.pop("occurred", None), fields, warehouse=warehouse, **body)

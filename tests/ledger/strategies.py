@@ -38,7 +38,8 @@ ORIGINS = (None, ORIGIN, ORIGIN, ORIGIN, *(Origin("orders", 0, 1, "x" * size) fo
 KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Place, 30),
     (commands.Pay, 12),
-    (commands.Cancel, 6),
+    (commands.Cancel, 8),
+    (commands.Change, 8),
     (commands.Extend, 6),
     (commands.Ship, 10),
     (commands.TakeBack, 6),
@@ -46,6 +47,7 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Adjust, 5),
     (commands.Count, 8),
     (commands.Transfer, 3),
+    (commands.Void, 4),
     (commands.SetPolicy, 5),
     (commands.DeletePolicy, 1),
     (commands.KnowChannel, 1),
@@ -143,6 +145,8 @@ class _RunBuilder:
             return DraftCommand(kind, {"channel": self.one(CHANNELS)})
         elif kind is commands.Tick:
             return DraftCommand(kind, {"orders_max": 100})
+        elif kind is commands.Void:
+            draft = self._void()
         elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer):
             draft = self._part() if kind is commands.Count and self.one((False, True)) else self.movement(kind)
         else:
@@ -176,6 +180,7 @@ class _RunBuilder:
             "priority": self.one(("standard", "standard", "standard", "vip")),
             "accept": self.one(("all", "all", "partial", "sold")),
             "allow_preorder": self.one((True, True, True, False)),
+            "paid": self.one((False, False, False, False, True)),
             "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
         }
         return DraftCommand(commands.Place, fields)
@@ -193,8 +198,17 @@ class _RunBuilder:
         fields = self._common() | {"order_id": order_id}
         of = next((draft for draft in self.placed if draft.fields["order_id"] == order_id), None)
         ordered = of.fields["lines"] if of and not self.rarely() else self._lines()
-        if kind is commands.Extend:
+        if kind is commands.Pay:
+            fields["if_expired"] = self.one((None, None, "take_again"))
+        elif kind is commands.Extend:
             fields["hold_ms"] = self.one((1_000, 30_000, 950_000, 1_000_000, 604_800_000))
+        elif kind is commands.Change:
+            some = ordered[: self.number(0, 2)]
+            fields["remove"] = tuple((sku, self.one((units, 1, 1))) for sku, units in some)
+            fields["add"] = self._lines(4) if not some or self.one((True, True, False)) else ()
+        elif kind is commands.Cancel and self.one((True, False)):
+            some = tuple((sku, self.one((units, 1, 1, 2))) for sku, units in ordered[: self.number(1, 3)])
+            fields["lines"] = some * 2 if self.rarely() else some
         elif kind is commands.Ship:
             fields["lines"] = tuple((sku, self.one((units, 1, 3)), self.one(WAREHOUSES)) for sku, units in ordered)
         elif kind is commands.TakeBack:
@@ -214,6 +228,16 @@ class _RunBuilder:
         elif kind is commands.Transfer:
             fields["to_warehouse"] = self.one([name for name in WAREHOUSES if name != fields["warehouse"]])
         return DraftCommand(kind, fields, self.one(_AGES_S))
+
+    def _void(self) -> DraftCommand:
+        """A void of a movement, mostly a recent one that can be voided."""
+        moved = [draft for draft in self.drafts if "warehouse" in draft.fields]
+        fields = self._common() | {"warehouse": self.one(WAREHOUSES), "movement_id": f"x{len(self.drafts)}"}
+        if moved:
+            usual = [draft for draft in moved if draft.kind not in (commands.Count, commands.Void)]
+            of = self.one(moved if self.rarely() or not usual else usual[-8:])
+            fields |= {"warehouse": of.fields["warehouse"], "movement_id": of.fields["id"]}
+        return DraftCommand(commands.Void, fields, self.one(_AGES_S))
 
     def _part(self) -> DraftCommand:
         """A part of a count: of a new one, or mostly of one that has begun."""

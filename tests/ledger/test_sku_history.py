@@ -144,6 +144,45 @@ async def test_movements_between_and_within_warehouses_are_described_with_their_
     assert list(describe.describe_deltas(changes(shop)[2].deltas)) == [("SH1", "on hand -2, damaged +2")]
 
 
+async def test_a_cancellation_of_single_units_is_described(shop: RedisShopClient) -> None:
+    await shop.buy(3, of=10)
+    await shop.cancel("o1", ("A", 2))
+    await shop.cancel("o1", ("A", 1))
+    assert descriptions(shop)[-2:] == ["paid order o1 cancelled in part: 2 back", "paid order o1 cancelled: 1 back"]
+
+
+async def test_a_late_payment_is_described(shop: RedisShopClient) -> None:
+    await shop.hold(3, of=10, hold_seconds=1)
+    await shop.tick_after(1)
+    await shop.pay("o1", if_expired="take_again")
+    assert descriptions(shop)[-1] == "order o1 paid after its hold had run out, and taken again: 3 to be shipped"
+
+
+async def test_an_order_that_is_paid_with_its_placing_is_described(shop: RedisShopClient) -> None:
+    await shop.hold(3, of=10, paid=True)
+    assert descriptions(shop)[-1] == "order o1 (tmall) took 3: paid, to be shipped"
+
+
+async def test_an_exchange_is_described(shop: RedisShopClient) -> None:
+    await shop.hold(3, of=10)
+    await shop.receive("B", 5)
+    await shop.change("o1", remove={"A": 1}, add={"B": 1})
+    await shop.change("o1", add={"A": 2})
+    assert descriptions(shop)[-2:] == ["order o1 changed: 1 back", "order o1 changed: 2 more"]
+
+
+async def test_a_void_is_described(shop: RedisShopClient) -> None:
+    await shop.receive("A", 10, id="r")
+    await shop.void("r", id="v")
+    assert descriptions(shop)[-1] == "r at SH1 voided (v)"
+    assert changes(shop)[-1].deltas == {"on_hand@SH1": -10}
+    assert to_builtins(sku_history.change_view(changes(shop)[-1]))["cause"] == {
+        "kind": "void",
+        "id": "v",
+        "warehouse": "SH1",
+    }
+
+
 async def test_the_ends_of_orders_have_different_descriptions(shop: RedisShopClient) -> None:
     await shop.receive("A", 10)
     await shop.set_policy("jd", "A", safety_threshold=99, below_threshold="preorder", preorder_cap=5)

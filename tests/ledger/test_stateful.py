@@ -13,6 +13,7 @@ from stocktide.tables.ledger import codes
 from stocktide.tables.ledger.commands import (
     Adjust,
     Cancel,
+    Change,
     Command,
     DeletePolicy,
     Extend,
@@ -43,7 +44,7 @@ from tests.ledger.strategies import (
 )
 
 # None of these commands takes a promised unit away: available may not fall below zero by them.
-PROMISES = (Place, Pay, Cancel, Extend, Receive, Tick, SetPolicy, DeletePolicy, KnowChannel)
+PROMISES = (Place, Pay, Cancel, Change, Extend, Receive, Tick, SetPolicy, DeletePolicy, KnowChannel)
 ALERTS = {
     "paid_after_expiry",
     "shipped_beyond_order",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import orjson
 import pytest
 
 from stocktide.agents.derive.rows import RowCollector
@@ -110,7 +111,18 @@ async def test_the_rows_of_batches_of_format_1_are_what_the_version_before_deriv
     for record in old.valid():
         collector.add(decode_raw_decision(record.payload))
     rows = [[topic.name, key, value] for topic, each in collector.by_topic() for key, value in each]
-    assert rows == OLD["rows"]
+    assert rows == [
+        [name, key, _with_cancelled(value) if name == "reservations" else value] for name, key, value in OLD["rows"]
+    ]
+
+
+def _with_cancelled(row: bytes) -> bytes:
+    """A row of an order with a field that the version before did not have: how many units of a line were cancelled."""
+    order = orjson.loads(row)
+    for line, record in zip(order["lines"], order["record"]["lines"], strict=True):
+        if units := record.get("cancelled"):
+            line["cancelled"] = units
+    return orjson.dumps(order)
 
 
 async def test_the_history_of_a_sku_reads_batches_of_format_1(old: ProtocolRig) -> None:

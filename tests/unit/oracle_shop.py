@@ -31,6 +31,7 @@ _KINDS = {
     "Place": "order.placed",
     "Pay": "order.paid",
     "Cancel": "order.cancelled",
+    "Change": "order.changed",
     "Extend": "order.extended",
     "Ship": "order.shipped",
     "TakeBack": "order.returned",
@@ -38,6 +39,7 @@ _KINDS = {
     "Adjust": "stock.adjusted",
     "Count": "stock.counted",
     "Transfer": "stock.transferred",
+    "Void": "stock.voided",
 }
 
 
@@ -198,14 +200,15 @@ class SimulatedShop:
             self._add_movement_row(command, before)
         # An order without stock or an event that is parked is no bad input.
         is_bad = answer.outcome in (REFUSALS if kind != "order.placed" else _BAD_PLACINGS)
+        is_bad = is_bad or (kind == "stock.voided" and answer.outcome == Outcome.ALREADY_COUNTED)
         if is_bad:
             self._add_dead_letter(str(answer.outcome), topic, raw)
 
     def event_of(self, kind: str, fields: dict[str, Any], age_s: int) -> tuple[str, dict[str, Any]]:
         """A generated command of the ledger's tests as the event for it."""
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
-        order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes")
-        for name in (*order, "warehouse", "to_warehouse", "reason"):
+        order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes", "paid")
+        for name in (*order, "warehouse", "to_warehouse", "reason", "if_expired", "movement_id"):
             if fields.get(name) is not None:
                 event[name] = fields[name]
         if "hold_ms" in fields:
@@ -213,6 +216,9 @@ class SimulatedShop:
         if "lines" in fields:
             names = ("sku", "quantity", "warehouse", "condition")
             event["lines"] = [dict(zip(names, line, strict=False)) for line in fields["lines"]]
+        for name in ("remove", "add"):
+            if fields.get(name):
+                event[name] = [{"sku": sku, "quantity": units} for sku, units in fields[name]]
         return _KINDS[kind], event
 
     # What follows
@@ -257,7 +263,7 @@ class SimulatedShop:
             return  # rejected for its time: there is no movement
         outcomes = dict(record.lines)
         lines = []
-        for sku, units in command.lines if record.lines else ():
+        for sku, units in record.units.items() if record.lines else ():
             before_counters, after_counters = before.get(sku, {}), self.state.skus.get(sku, ModelSku()).counters
             on_hand, damaged = f"on_hand@{command.warehouse}", f"damaged@{command.warehouse}"
             change = after_counters.get(on_hand, 0) - before_counters.get(on_hand, 0)
@@ -270,7 +276,10 @@ class SimulatedShop:
         kind = _KINDS[type(command).__name__]
         times = (rfc3339(command.at), rfc3339(self.now))
         key = (command.warehouse, command.id)
-        movement = contract.MovementView(*key, kind, str(record.outcome), None, *times, tuple(lines))
+        movement_id = getattr(command, "movement_id", None)
+        movement = contract.MovementView(
+            *key, kind, str(record.outcome), None, *times, tuple(lines), movement_id=movement_id
+        )
         self._movements[key] = movement
         row = structs.replace(movement, batch=self.batch)
         self._add_row("movement", "/".join(key), history.MovementPublished, row)
@@ -324,6 +333,7 @@ class SimulatedShop:
                 line.preordered,
                 line.shipped,
                 line.returned,
+                line.cancelled,
                 dict(line.warehouses),
                 None if line.reason is None else str(line.reason),
             )

@@ -68,6 +68,7 @@ def test_rule_19_what_does_not_change_the_body_does_not_change_its_fingerprint(f
         {"region": "310000"},
         {"purpose": "vip"},
         {"supersedes": "o0"},
+        {"paid": True},
     ],
     ids=lambda fields: next(iter(fields)),
 )
@@ -92,6 +93,26 @@ def test_rule_22_events_of_other_types_never_share_a_fingerprint() -> None:
     assert len(fingerprints) == 3
 
 
+def test_rule_51_a_cancellation_of_units_has_a_body_of_its_own() -> None:
+    def cancel(*given: tuple[str, int]) -> str:
+        return commands.make_cancel("o1", lines(*given) or None, "e").fingerprint
+
+    assert cancel() == commands.fingerprint("cancel")
+    assert cancel(("A", 1), ("B", 2)) == cancel(("B", 2), ("A", 1)) == cancel(("B", 1), ("A", 1), ("B", 1))
+    assert len({cancel(), cancel(("A", 1)), cancel(("A", 2))}) == 3
+
+
+def test_rule_52_the_lines_of_an_exchange_are_its_body() -> None:
+    def change(remove: tuple[events.OrderLine, ...], add: tuple[events.OrderLine, ...]) -> commands.Change:
+        return commands.make_change("o1", remove, add, "e")
+
+    one, two = lines(("A", 1), ("B", 1), ("A", 1)), lines(("B", 1), ("A", 2))
+    assert change(one, two).fingerprint == change(two, one).fingerprint != change(two, ()).fingerprint
+    assert change(two, ()).fingerprint != change((), two).fingerprint
+    assert (change(one, one).remove, change(one, one).add) == ((("A", 1), ("B", 1), ("A", 1)), (("A", 2), ("B", 1)))
+    assert commands.lines_of(change(one, two)) == 5
+
+
 def test_the_time_of_a_count_is_part_of_what_it_says() -> None:
     first, second = make_command(counted(AT)), make_command(counted(AT + timedelta(seconds=1)))
     assert isinstance(first, commands.Count)
@@ -109,12 +130,14 @@ def test_times_become_whole_milliseconds() -> None:
 ORDER_EVENT: dict[str, Any] = {"id": "e", "occurred_at": AT, "order_id": "o1"}
 COMMANDS: dict[type, events.Event] = {
     commands.Place: placed(),
-    commands.Pay: events.OrderPaid(**ORDER_EVENT),
-    commands.Cancel: events.OrderCancelled(**ORDER_EVENT),
+    commands.Pay: events.OrderPaid(**ORDER_EVENT, if_expired="take_again"),
+    commands.Cancel: events.OrderCancelled(**ORDER_EVENT, lines=lines(("A", 1))),
+    commands.Change: events.OrderChanged(**ORDER_EVENT, remove=lines(("A", 1)), add=lines(("B", 1))),
     commands.Extend: events.OrderExtended(**ORDER_EVENT),
     commands.Ship: events.OrderShipped(**ORDER_EVENT, lines=(events.ShippedLine("A", 1, "SH1"),)),
     commands.TakeBack: events.OrderReturned(**ORDER_EVENT, lines=(events.ReturnedLine("A", 1, "SH1"),)),
     commands.Count: counted(AT),
+    commands.Void: events.StockVoided(id="v", occurred_at=AT, warehouse="SH1", movement_id="m"),
 }
 
 

@@ -46,6 +46,12 @@ def test_a_refused_movement_is_keyed_by_its_warehouse() -> None:
     assert dead_letter_of_refused(refused, 0)[0] == b"SH1"
 
 
+def test_a_refusal_at_a_field_has_its_path_and_a_sentence() -> None:
+    for reason, path in (("more_than_open", "lines[1].quantity"), ("not_voidable", "movement_id")):
+        letter = json.loads(dead_letter_of_refused(RefusedEvent(reason, path, Origin("t", 0, 1, "{}")), 0)[1] or b"")
+        assert letter["path"] == path and " " in letter["detail"]
+
+
 def test_the_letter_of_an_event_that_was_sent_again_has_its_first_origin() -> None:
     record = FakeRecord(9, b"{", b"key", headers=(("other", b"x"), origin_header(RecordPlace("t-orders", 2, 5))))
     letter = json.loads(dead_letter_of_malformed(Chunk("t-orders", 0, (record,)), record, WHY)[1] or b"")

@@ -19,7 +19,7 @@ from stocktide.agents.intake import (
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.streams.kafka.record_origin import RecordPlace, origin_header
 from stocktide.streams.kafka.transport import Chunk
-from stocktide.tables.ledger.commands import Place
+from stocktide.tables.ledger.commands import Place, Void
 from tests.harness.events import lines_of, order_event, order_paid, order_placed, stock_received
 from tests.unit.fakes import FakeRecord, RecordingPublisher, RecordingSubmitter, chunk_of
 
@@ -50,6 +50,11 @@ def test_a_piece_is_bounded_in_commands_and_in_lines() -> None:
 def test_an_order_with_more_lines_than_a_piece_goes_alone() -> None:
     cut = list(split_commands(iter([place("a", 1), place("b", LINES_MAX + 1), place("c", 1)])))
     assert [[command.order_id for command in piece] for piece in cut] == [["a"], ["b"], ["c"]]  # type: ignore[union-attr]
+
+
+def test_a_void_goes_alone_because_its_movement_may_be_long() -> None:
+    void = Void(id="v", warehouse="SH1", at=0, fingerprint="f", movement_id="m")
+    assert [len(piece) for piece in split_commands(iter([place("a", 1), void, place("b", 1)]))] == [1, 1, 1]
 
 
 async def test_every_event_of_a_chunk_is_settled_in_its_order() -> None:

@@ -20,6 +20,7 @@ from stocktide.loadtest.oracle.history import (
     UpdateReceived,
 )
 from stocktide.loadtest.oracle.judge import LiveJudge, judge
+from stocktide.streams.contract.times import rfc3339
 from tests.ledger.ledgers import PARK_MS
 from tests.ledger.strategies import TimedBatch, runs
 from tests.unit.oracle_shop import SimulatedShop
@@ -239,6 +240,84 @@ def test_a_cancelled_order_was_shipped_in_part_or_afterwards(shop: SimulatedShop
     shop.event("shipped", "o3", "kafka", lines=lines(9, "BJ1"))
 
 
+def test_units_of_lines_are_cancelled(shop: SimulatedShop) -> None:
+    one, two = [[{"sku": "A", "quantity": units}] for units in (1, 2)]
+    shop.place("o1", units=4)
+    assert shop.event("cancelled", "o1", lines=one).status == 200
+    shop.event("paid", "o1")
+    shop.event("shipped", "o1", "kafka", lines=lines(1))
+    shop.event("cancelled", "o1", "kafka", id="rest", lines=two)
+    assert shop.event("cancelled", "o1", id="more", lines=one).code == "more_than_open"
+    shop.event("cancelled", "o1", "kafka", id="too-much", lines=two)
+    shop.place("o2", units=2)
+    shop.event("cancelled", "o2", lines=two)
+
+
+def test_a_late_payment_takes_its_order_again(shop: SimulatedShop) -> None:
+    for order_id in ("o1", "o2"):
+        shop.place(order_id, units=4, hold_seconds=5)
+    shop.wait(5_000)
+    shop.tick()
+    shop.event("paid", "o1", if_expired="take_again")
+    assert shop.place("o3", units=6).status == 201
+    assert shop.event("paid", "o2", if_expired="take_again").code == "already_final"
+    shop.event("paid", "o2", "kafka", id="again", if_expired="take_again")
+    shop.event("shipped", "o1", "kafka", lines=lines(4))
+
+
+def test_an_order_is_paid_with_its_placing(shop: SimulatedShop) -> None:
+    assert shop.place("o1", units=4, paid=True).order.state == "paid"
+    assert shop.place("o1", units=4).code == "conflict"
+    shop.event("paid", "o1", "kafka")
+    shop.event("cancelled", "o1")
+    shop.place("o2", units=4, door="kafka", paid=True)
+    shop.event("shipped", "o2", "kafka", lines=lines(4))
+
+
+def void(shop: SimulatedShop, movement_id: str) -> None:
+    event = {"id": f"void-{movement_id}", "warehouse": "SH1", "movement_id": movement_id}
+    shop.send("stock.voided", "kafka", **event, occurred_at=rfc3339(shop.now))
+
+
+def test_orders_are_changed(shop: SimulatedShop) -> None:
+    one, nine = [[{"sku": "A", "quantity": units}] for units in (1, 9)]
+    shop.move("received", "b", 5, sku="B")
+    shop.place("o1", units=4)
+    assert shop.event("changed", "o1", remove=one, add=[{"sku": "B", "quantity": 2}]).status == 200
+    assert shop.event("changed", "o1", id="too-much", add=nine).code == "insufficient_stock"
+    shop.event("changed", "o1", "kafka", id="too-much", remove=nine)
+    assert shop.place("o1", units=4).replayed
+    shop.place("o1", units=4, door="kafka")
+    shop.event("paid", "o1")
+    shop.event("changed", "o1", "kafka", id="more", add=one)
+    shop.event("shipped", "o1", "kafka", lines=lines(4))
+    shop.event("cancelled", "o1")
+    assert shop.event("changed", "o1", id="late", add=one).code == "already_final"
+
+
+def test_movements_are_voided(shop: SimulatedShop) -> None:
+    shop.move("received", "r", 5)
+    shop.place("o1", units=13)
+    void(shop, "r")
+    shop.move("transferred", "t", 4, to_warehouse="BJ1")
+    void(shop, "t")
+    shop.move("adjusted", "a", -3, reason="damages")
+    void(shop, "a")
+    void(shop, "a")
+    void(shop, "never")
+    shop.move("transferred", "t2", 1, to_warehouse="BJ1")
+    shop.wait(60_000)
+    shop.move("counted", "c", 0, warehouse="BJ1")
+    void(shop, "t2")
+
+
+def test_what_a_void_brings_back_is_promised(shop: SimulatedShop) -> None:
+    shop.move("adjusted", "a", -6, reason="lost")
+    shop.publication_lags = True
+    void(shop, "a")
+    assert shop.place("o1", units=10).status == 201
+
+
 def test_events_come_before_their_order_or_without_one(shop: SimulatedShop) -> None:
     shop.event("paid", "o1", "kafka")
     shop.event("paid", "o2", "ndjson")
@@ -345,7 +424,7 @@ def _run_command(shop: SimulatedShop, kind: str, fields: dict[str, object], age_
         shop.send(event_kind, "http" if by_http else "kafka", **event)
 
 
-_BY_HTTP = ("order.placed", "order.paid", "order.cancelled", "order.extended")
+_BY_HTTP = ("order.placed", "order.paid", "order.cancelled", "order.changed", "order.extended")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

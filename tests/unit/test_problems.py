@@ -38,6 +38,11 @@ def test_rule_40_a_time_too_far_ahead_is_422_with_its_path() -> None:
     assert (body["status"], body["errors"][0]["path"]) == (422, "occurred_at")
 
 
+def test_a_refusal_at_a_path_names_it() -> None:
+    body = document(problems.from_outcome(Outcome.MORE_THAN_OPEN, "lines[1].quantity"))
+    assert (body["status"], body["errors"][0]["path"]) == (409, "lines[1].quantity")
+
+
 def test_a_wrong_field_is_422_with_its_path() -> None:
     body = document(problems.from_malformed(Malformed("invalid_field", "Expected `int`", "lines[0].quantity")))
     assert body["status"] == 422

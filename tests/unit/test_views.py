@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import to_builtins
+from msgspec import structs, to_builtins
 
 from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger.records import LineRecord, MovementLine, MovementRecord, Offer, OrderRecord, SkuRecord
@@ -48,6 +48,11 @@ def test_an_order_has_the_fields_of_the_contract() -> None:
             "short": 0,
         }
     ]
+
+
+def test_a_line_shows_what_was_cancelled_of_it() -> None:
+    part = structs.replace(HELD, lines=(structs.replace(HELD.lines[0], reserved=1, cancelled=1),))
+    assert to_builtins(order_view("o", part, replayed=False))["lines"][0]["cancelled"] == 1
 
 
 def test_a_row_that_is_no_answer_has_no_field_replayed() -> None:

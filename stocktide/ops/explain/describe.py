@@ -117,8 +117,9 @@ def _placed(change: SkuChange) -> str:
     if record and record.priority != "standard":
         notes.append(record.priority.upper())
     order = _order(change) + (f" ({', '.join(notes)})" if notes else "")
-    held, preordered, short = (_units(change, what) for what in ("locked", "preordered", "short"))
+    held, paid, preordered, short = (_units(change, what) for what in ("locked", "committed", "preordered", "short"))
     parts = [f"took {held}: held"] if held else []
+    parts += [f"took {paid}: paid, to be shipped"] if paid else []
     parts += [f"preordered {preordered}"] if preordered else []
     parts += [f"was sold {short} more than there are: short"] if short else []
     return f"{order} {', '.join(parts)}"
@@ -132,7 +133,11 @@ def _filled(change: SkuChange) -> str:
 
 
 def _paid(change: SkuChange) -> str:
-    return f"{_order(change)} paid: {_units(change, 'committed')} to be shipped"
+    if _units(change, "locked", -1):
+        return f"{_order(change)} paid: {_units(change, 'committed')} to be shipped"
+    preordered = _units(change, "preordered")
+    taken = f"preordered {preordered}" if preordered else f"{_units(change, 'committed')} to be shipped"
+    return f"{_order(change)} paid after its hold had run out, and taken again: {taken}"
 
 
 def _back(change: SkuChange) -> str:
@@ -149,7 +154,14 @@ def _cancelled(change: SkuChange) -> str:
     if change.superseded_by_order and change.superseded_by_order != change.subject:
         return f"{_order(change)} gave way to {change.superseded_by_order}: {_back(change)}"
     paid = "paid " if _units(change, "committed", -1) else ""
-    return f"{paid}{_order(change)} cancelled: {_back(change)}"
+    lines = change.order.lines if change.order else ()
+    is_part = any(line.sku == change.sku and (line.reserved or line.preordered) for line in lines)
+    return f"{paid}{_order(change)} cancelled{' in part' if is_part else ''}: {_back(change)}"
+
+
+def _changed(change: SkuChange) -> str:
+    taken = _units(change, "locked") + _units(change, "committed") + _units(change, "preordered")
+    return f"{_order(change)} changed: {f'{taken} more' if taken else _back(change)}"
 
 
 def _expired(change: SkuChange) -> str:
@@ -211,6 +223,11 @@ def _transferred(change: SkuChange) -> str:
     return f"moved {quantity} from {change.subject} to {to} ({change.id}){_if_counted(change) or one_end}"
 
 
+def _voided(change: SkuChange) -> str:
+    voided = (change.movement.voids if change.movement else None) or "a movement"
+    return f"{voided} at {change.subject} voided ({change.id}){_if_counted(change)}"
+
+
 def _if_counted(change: SkuChange) -> str:
     return _ALREADY_COUNTED if change.line and change.line.outcome == Outcome.ALREADY_COUNTED else ""
 
@@ -238,6 +255,7 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "place": _placed,
     "pay": _paid,
     "cancel": _cancelled,
+    "change": _changed,
     "expire": _expired,
     "ship": _shipped,
     "take_back": _returned,
@@ -245,6 +263,7 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "count": _counted,
     "adjust": _adjusted,
     "transfer": _transferred,
+    "void": _voided,
     "set_policy": _policy_set,
     "sweep": _swept,
     "dwell": lambda _: "a channel's waiting time is over",

@@ -20,10 +20,11 @@ local function run(command)
   if ahead then return ahead end
   batch.order_id = command.order_id
   if kind == 'place' then return require('place_dispatch').run(command) end
-  if kind == 'pay' or kind == 'cancel' or kind == 'extend' or kind == 'ship' or kind == 'take_back' then
+  if kind == 'pay' or kind == 'cancel' or kind == 'extend' or kind == 'ship' or kind == 'take_back'
+    or kind == 'change' then
     return require('order_event_dispatch').run(command)
   end
-  if kind == 'receive' or kind == 'adjust' or kind == 'count' or kind == 'transfer' then
+  if kind == 'receive' or kind == 'adjust' or kind == 'count' or kind == 'transfer' or kind == 'void' then
     return require('movement_dispatch').run(command)
   end
   if kind == 'tick' then return require('tick').run(command) end

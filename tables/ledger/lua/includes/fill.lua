@@ -100,9 +100,7 @@ local function give(sku, order, line, policy, units)
   end
   skus.change(sku, field, order.record.channel, -given)
   orders.add_to(line, field, -given)
-  if not line.short and not line.preordered then
-    line.state = order.record.state == 'paid' and 'committed' or 'reserved'
-  end
+  line.state = orders.open_state(order, line)
   orders.advance_sequence(order)
   queue.note(order, line)
 end
@@ -153,14 +151,15 @@ function fill.run(sku)
   return has_begun
 end
 
--- Go on with the fills that earlier batches left. -> whether there was one
-function fill.go_on(modes)
-  local names = redis.call('ZRANGE', KEYS[1] .. 'fills', 0, 0)
-  for _, sku_name in ipairs(names) do
-    local sku = skus.get(sku_name)
-    if sku and sku.filling then modes.refill(sku) else noted[sku_name] = false end
-  end
-  return #names > 0
+-- The first SKU whose fill an earlier batch did not finish; false if it is not to be filled any more; nil: no SKU is
+-- left over.
+function fill.left_over()
+  local sku_name = redis.call('ZRANGE', KEYS[1] .. 'fills', 0, 0)[1]
+  if not sku_name then return nil end
+  local sku = skus.get(sku_name)
+  if sku and sku.filling then return sku end
+  noted[sku_name] = false
+  return false
 end
 
 batch.writers[#batch.writers + 1] = function()

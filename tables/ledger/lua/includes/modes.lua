@@ -248,6 +248,21 @@ local function refill(sku)
   evaluate(sku)
 end
 
+-- Go on with a fill that an earlier batch did not finish. -> whether there was one
+local function go_on_filling()
+  local sku = require('fill').left_over()
+  if sku then refill(sku) end
+  return sku ~= nil
+end
+
+-- Run the fills that waited (batch.fills_wait) for the SKUs of `lines`.
+local function fill_after(lines)
+  for _, line in ipairs(lines) do
+    local sku = skus.get(line.sku)
+    if sku and require('fill').is_due(sku) then refill(sku) end
+  end
+end
+
 -- A change without deltas: a policy or a dwell changed an offer.
 local function touch(sku, cause, waived)
   skus.begin(sku)
@@ -264,6 +279,6 @@ local function dwell_over(sku)
 end
 
 return {
-  dwells_due = dwells_due, note_dwells = note_dwells, finish = finish, refill = refill, touch = touch,
-  dwell_over = dwell_over,
+  dwells_due = dwells_due, note_dwells = note_dwells, finish = finish, go_on_filling = go_on_filling,
+  fill_after = fill_after, touch = touch, dwell_over = dwell_over,
 }

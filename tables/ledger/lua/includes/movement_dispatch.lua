@@ -29,6 +29,7 @@ local function line_without_room(command)
 end
 
 local function movement_refusal(command)
+  if command.kind == 'void' then return require('void').refusal(command) end
   if command.kind == 'count' then return nil end -- its lines are independent
   local crowded = line_without_room(command)
   if crowded then return O.TOO_LARGE, crowded end
@@ -80,13 +81,19 @@ local function apply_lines(command, movement, result)
   return result
 end
 
+-- Apply a movement, or its next lines. -> its result
+local function apply(command, movement, result)
+  if command.kind == 'void' then return require('void').step(command, movement, result) end
+  return apply_lines(command, movement, result)
+end
+
 local function run(command)
   if command.parts then return count_parts.add(command) end
   local result = {warehouse = command.warehouse, id = command.id}
   local movement = movements.get(command.warehouse, command.id)
   if movement and movement.record.outcome == O.APPLYING and movement.record.fingerprint == command.fingerprint then
     command.kept = true
-    return apply_lines(command, movement, result)
+    return apply(command, movement, result)
   end
   if movement then
     movements.included[#movements.included + 1] = movement
@@ -111,10 +118,11 @@ local function run(command)
   local outcome, detail = movement_refusal(command)
   movement = {warehouse = command.warehouse, id = command.id, changed = true, record = {
     kind = command.kind, outcome = outcome, fingerprint = command.fingerprint, at = command.at, applied_at = batch.now,
-    detail = detail, reason = command.reason, to_warehouse = command.to_warehouse, lines = {},
+    detail = detail, reason = command.reason, to_warehouse = command.to_warehouse,
+    voids = command.movement_id, lines = {},
   }}
   movements.known[movements.key_of(command.warehouse, command.id)] = movement
-  if not outcome then return apply_lines(command, movement, result) end
+  if not outcome then return apply(command, movement, result) end
   refusals.add(command, outcome, detail)
   movements.included[#movements.included + 1] = movement
   result.outcome, result.detail = outcome, detail

@@ -52,7 +52,9 @@ local function transfer(command, cause, sku_name, units)
   local arrived = history.move_on_hand(sku, command.to_warehouse, units, command.at)
   modes.finish(sku, cause)
   local outcome = (left or arrived) and O.TRANSFERRED or O.ALREADY_COUNTED
-  return line_result(sku, sku_name, units, outcome, warehouse, was, skus.count_of(sku, 'damaged', warehouse))
+  local result = line_result(sku, sku_name, units, outcome, warehouse, was, skus.count_of(sku, 'damaged', warehouse))
+  result.arrival_counted = left and not arrived or nil
+  return result
 end
 
 return {line_result = line_result, receive = receive, adjust = adjust, transfer = transfer}

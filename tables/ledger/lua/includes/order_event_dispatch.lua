@@ -1,5 +1,6 @@
 -- An event of an order -> a result {outcome, replayed, order_id, detail} (tables/ledger/records.py, Result).
--- A handler returns an outcome, whether it is a repeat, the path of the invalid field, and the reason in words.
+-- A handler returns an outcome, whether it is a repeat, the path of the invalid field, and the reason in words. Reasons
+-- against single lines are in the command's `reasons` then (includes/additions.lua).
 
 local order_event_steps = require('order_event_steps')
 local orders = require('orders')
@@ -12,14 +13,16 @@ local ORDER_EVENTS = {
   pay = {order_event_steps.pay, O.PAID}, cancel = {order_event_steps.cancel, O.CANCELLED},
   extend = {order_event_steps.extend, O.EXTENDED}, ship = {order_event_steps.ship, O.SHIPPED},
   take_back = {take_back.run, O.RETURNED},
+  change = {function(order, command) return require('change').run(order, command) end, O.CHANGED},
 }
 local TAKEN = {
   paid = true, cancelled = true, extended = true, shipped = true, returned = true, parked = true,
+  changed = true,
 }
 
--- Events that enlarge the record, and the size up to which they may: its JSON row must fit into a record of 4 MiB.
--- About 20,000 parcels of one order reach it.
-local GROWING = {extend = true, ship = true, take_back = true}
+-- Events that enlarge the record (extensions, changes and those with lines) may do so up to a size: its JSON row must
+-- fit into a record of 4 MiB. About 20,000 parcels of one order reach it.
+local GROWING = {extend = true, change = true}
 local ORDER_BYTES_GROWN_MAX = 1572864
 
 -- An event of a placed order.
@@ -32,7 +35,7 @@ local function order_event(order, command)
   end
   local outcome, replayed = waiting.known(order, command)
   if outcome then return outcome, replayed end
-  if GROWING[command.kind] and order.packed and #order.packed > ORDER_BYTES_GROWN_MAX then
+  if (command.lines or GROWING[command.kind]) and order.packed and #order.packed > ORDER_BYTES_GROWN_MAX then
     return O.TOO_LARGE, false, nil, 'the record of the order is as large as one may be'
   end
   local detail, why
@@ -53,7 +56,7 @@ local function before_order(order, command)
   return outcome, replayed, detail, why
 end
 
-local DONE = {pay = 'paid', cancel = 'cancelled', extend = 'extended'}
+local DONE = {pay = 'paid', cancel = 'cancelled', extend = 'extended', change = 'changed'}
 
 -- The detail for the dead letter.
 local function refusal_detail(order, command, outcome)
@@ -77,7 +80,10 @@ local function run(command)
     why = detail or why or refusal_detail(order, command, outcome)
     if command.waits_from then waiting.fail(command, outcome, why) else refusals.add(command, outcome, why) end
   end
-  return {outcome = outcome, replayed = replayed or nil, order_id = command.order_id, detail = detail}
+  return {
+    outcome = outcome, replayed = replayed or nil, order_id = command.order_id, detail = detail,
+    reasons = command.reasons,
+  }
 end
 
 return {run = run}

@@ -6,13 +6,28 @@ local batch = require('batch')
 local history = require('history')
 local modes = require('modes')
 local orders = require('orders')
-local queue = require('queue')
 local release = require('release')
 local skus = require('skus')
+
+-- Rule 53. Refused, it is as without the option.
+local function take_again(order, command)
+  local additions = require('additions')
+  local taken, reasons = additions.take_again(order, {'pay', command.id, order})
+  if not taken then
+    if command.origin then alerts.add('paid_after_expiry', nil, {order_id = order.id}) end
+    command.reasons = reasons
+    local why = 'the order is expired, and cannot be taken again: ' .. additions.reasons_text(reasons, 'lines')
+    return O.ALREADY_FINAL, false, nil, why
+  end
+  release.finish_change(order)
+  orders.record_event(order, command)
+  return O.PAID
+end
 
 local function pay(order, command)
   local state = order.record.state
   if state == 'paid' or state == 'shipped' then return O.PAID, true end
+  if state == 'expired' and command.if_expired == 'take_again' then return take_again(order, command) end
   if state ~= 'reserved' then
     if state == 'expired' and command.origin then alerts.add('paid_after_expiry', nil, {order_id = order.id}) end
     return O.ALREADY_FINAL
@@ -23,12 +38,36 @@ local function pay(order, command)
   return O.PAID
 end
 
+-- -> nil, or a refusal of `lines` ([[sku, units], …] in the field `field`) and its path
+local function more_than_open(order, lines, field)
+  local units = {}
+  for i, each in ipairs(lines) do
+    local line, path = orders.line_of(order, each[1]), field .. '[' .. (i - 1) .. ']'
+    if not line then return O.NOT_IN_ORDER, path .. '.sku' end
+    units[line] = (units[line] or 0) + each[2]
+    if units[line] > orders.open_units(line) then return O.MORE_THAN_OPEN, path .. '.quantity' end
+  end
+end
+
+-- Rule 51. Repeats are known by their id alone.
+local function cancel_in_part(order, command)
+  local state = order.record.state
+  if state == 'expired' or state == 'rejected' then return O.ALREADY_FINAL end
+  local refusal, path = more_than_open(order, command.lines, 'lines')
+  if refusal then return refusal, false, path end
+  orders.record_event(order, command)
+  release.cancel_lines(order, command.lines, {'cancel', command.id, order})
+  release.finish_change(order)
+  return O.CANCELLED
+end
+
 local function cancel(order, command)
+  if command.lines then return cancel_in_part(order, command) end
   local state = order.record.state
   if state == 'cancelled' then return O.CANCELLED, true end
   if state == 'shipped' then
     for _, line in ipairs(order.record.lines) do
-      if line.cancelled then return O.CANCELLED, true end
+      if line.state == 'cancelled' then return O.CANCELLED, true end
     end
   end
   if state ~= 'reserved' and state ~= 'paid' then return O.ALREADY_FINAL end
@@ -59,22 +98,6 @@ local function extend(order, command)
   return O.EXTENDED
 end
 
-local function line_of(order, sku_name)
-  for _, line in ipairs(order.record.lines) do
-    if line.sku == sku_name then return line end
-  end
-end
-
--- Take up to `units` off what a line waits for. -> the units left
-local function ship_waiting(order, line, sku, field, units)
-  local take = math.min(units, line[field] or 0)
-  if take == 0 then return units end
-  skus.change(sku, field, order.record.channel, -take)
-  orders.add_to(line, field, -take)
-  queue.note(order, line)
-  return units - take
-end
-
 -- Ship units of one line: from the hold at the same warehouse, then from other holds, then from preordered and short
 -- units. Units beyond those are shipped too, because a shipment is a fact (rules 31, 32).
 local function ship_line(order, line, units, warehouse, at, cause)
@@ -90,8 +113,8 @@ local function ship_line(order, line, units, warehouse, at, cause)
     orders.put_units(line, entry[1], -take)
     left = left - take
   end
-  left = ship_waiting(order, line, sku, 'preordered', left)
-  left = ship_waiting(order, line, sku, 'short', left)
+  left = release.release_waiting(order, line, sku, 'preordered', left)
+  left = release.release_waiting(order, line, sku, 'short', left)
   orders.add_to(line, 'shipped', units)
   if left > 0 then
     alerts.add('shipped_beyond_order', sku, {order_id = order.id, quantity = left, warehouse = warehouse})
@@ -103,7 +126,7 @@ end
 
 local function ship(order, command)
   for i, line in ipairs(command.lines) do
-    if not line_of(order, line[1]) then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
+    if not orders.line_of(order, line[1]) then return O.NOT_IN_ORDER, false, 'lines[' .. (i - 1) .. '].sku' end
     local sku = skus.get(line[1])
     if sku and not skus.has_room_for(sku, line[3]) then
       return O.TOO_LARGE, false, 'lines[' .. (i - 1) .. '].warehouse'
@@ -114,7 +137,7 @@ local function ship(order, command)
   orders.record_event(order, command)
   local detail, open = nil, false
   for _, shipped in ipairs(command.lines) do
-    local line = line_of(order, shipped[1])
+    local line = orders.line_of(order, shipped[1])
     if not ship_line(order, line, shipped[2], shipped[3], command.at, cause) then detail = O.ALREADY_COUNTED end
     if line.state == 'returned' then line.state = 'shipped' end
   end
@@ -133,4 +156,4 @@ local function ship(order, command)
   return O.SHIPPED, false, detail
 end
 
-return {pay = pay, cancel = cancel, extend = extend, line_of = line_of, ship = ship}
+return {pay = pay, cancel = cancel, extend = extend, ship = ship, more_than_open = more_than_open}

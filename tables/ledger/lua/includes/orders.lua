@@ -44,6 +44,24 @@ end
 
 local function is_placed(order) return order and order.record.state ~= 'parked' end
 
+local function open_units(line) return (line.reserved or 0) + (line.preordered or 0) + (line.short or 0) end
+
+-- The state of a line with units that are still to be shipped; nil if it has none.
+local function open_state(order, line)
+  if line.preordered then return 'preordered' end
+  if line.reserved or line.short then return order.record.state == 'paid' and 'committed' or 'reserved' end
+end
+
+-- The line of a SKU, or nil. An event may name each of 2,000 lines.
+local function line_of(order, sku_name)
+  local lines = order.record.lines
+  if order.indexed ~= lines then
+    order.indexed, order.by_sku = lines, {}
+    for _, line in ipairs(lines) do order.by_sku[line.sku] = line end
+  end
+  return order.by_sku[sku_name]
+end
+
 -- Zero is not stored.
 local function add_to(map, field, units)
   local value = (map[field] or 0) + units
@@ -121,5 +139,6 @@ return {
   known = known, included = included, changed = changed, restated = restated, open = open, get = get, include = include,
   finish = finish, PLACED_FOR_MAX_MS = PLACED_FOR_MAX_MS, event_of = event_of, record_event = record_event,
   mark_changed = mark_changed, is_placed = is_placed, add_to = add_to, put_units = put_units,
-  advance_sequence = advance_sequence, held_at = held_at,
+  advance_sequence = advance_sequence, held_at = held_at, open_units = open_units, open_state = open_state,
+  line_of = line_of,
 }

@@ -201,7 +201,7 @@ local function sku_rows()
 end
 
 -- An outcome's code, doubled, plus 1 for a repeat, plus 128 times the place of its order among the rows plus 1; with a
--- detail an array of both. Orders without a row are given by their id.
+-- detail an array of both. Orders without a row are given by their id; the reasons against lines follow it.
 local function packed_results(results)
   local list, outcomes, known = {}, codes.outcome, orders.known
   for i = 1, #results do
@@ -209,8 +209,8 @@ local function packed_results(results)
     local code, id = 2 * outcomes[result.outcome] + (result.replayed and 1 or 0), result.order_id
     local order = id and known[id]
     if order and order.row then code, id = code + 128 * (order.row + 1), nil end
-    if id then
-      list[i] = {code, result.detail or '', id}
+    if id or result.reasons then
+      list[i] = {code, result.detail or '', id or '', result.reasons}
     else
       list[i] = result.detail and {code, result.detail} or code
     end

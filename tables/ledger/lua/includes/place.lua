@@ -11,7 +11,8 @@ local orders = require('orders')
 local registry = require('registry')
 local skus = require('skus')
 
-local get, begin, change_at, put_units, finish = skus.get, skus.begin, skus.change_at, orders.put_units, modes.finish
+local get, begin, change_at, finish = skus.get, skus.begin, skus.change_at, modes.finish
+local add_to, put_units, open_state = orders.add_to, orders.put_units, orders.open_state
 
 -- Its row holds it twice in JSON and must fit into a record of 4 MiB, with room for later events.
 local ORDER_BYTES_MAX = 1048576
@@ -20,8 +21,7 @@ local LINE_BYTES = 64 -- of a line without its names
 local NONE = {}
 
 -- End dwells by time before a decision: they stay ended whatever the outcome of the order.
-local function end_dwells(order)
-  local lines = order.record.lines
+local function end_dwells(lines)
   for i = 1, #lines do
     local sku = get(lines[i].sku)
     if sku and modes.dwell_over(sku) then modes.touch(sku, {'dwell', '', sku.name}) end
@@ -70,49 +70,39 @@ local function queue_units(order, line, sku, field, units)
   local queue = require('queue')
   order.record.queued = order.record.queued or queue.next_number()
   skus.change(sku, field, order.record.channel, units)
-  line[field] = units
+  add_to(line, field, units)
   queue.note(order, line)
 end
 
-local function hold_units(line, sku, draws)
-  local names = sku.places.names
-  for i = 1, #draws, 2 do
-    change_at(sku, draws[i], WAREHOUSE.locked, draws[i + 1])
-    put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
-  end
-end
-
--- Hold what a sold line draws; the rest waits.
-local function hold_sold(order, line, sku, draws, command)
-  hold_units(line, sku, draws)
-  local missing, channel = line.quantity - (line.reserved or 0), order.record.channel
-  line.state = 'reserved'
-  if missing == 0 then return end
-  local policy, report = registry.policy_of(sku, channel), {order_id = order.id, channel = channel, quantity = missing}
-  if takes_preorders(policy, command) then
-    if missing > offer.preorder_remaining_of(sku, channel, policy) then
-      alerts.add('preorder_cap_exceeded', sku, report)
-    end
-    line.state = 'preordered'
-    queue_units(order, line, sku, 'preordered', missing)
-  else
+-- The units of a sold line that the shelf lacks: preordered where the policy allows it, else short.
+local function queue_missing(order, line, sku, units, command)
+  local channel = order.record.channel
+  local policy, report = registry.policy_of(sku, channel), {order_id = order.id, channel = channel, quantity = units}
+  if not takes_preorders(policy, command) then
     alerts.add('sold_short', sku, report)
-    queue_units(order, line, sku, 'short', missing)
+    return queue_units(order, line, sku, 'short', units)
   end
+  if units > offer.preorder_remaining_of(sku, channel, policy) then alerts.add('preorder_cap_exceeded', sku, report) end
+  return queue_units(order, line, sku, 'preordered', units)
 end
 
-local function hold_line(order, line, kind, draws, cause, command)
+-- Hold units of a line as planned; those of a paid order are committed.
+local function hold_line(order, line, units, kind, draws, cause, command)
   local sku = kind == 'sold' and skus.get_or_new(line.sku) or get(line.sku)
   begin(sku)
-  if kind == 'sold' then
-    hold_sold(order, line, sku, draws, command)
-  elseif kind == 'preorder' then
-    queue_units(order, line, sku, 'preordered', line.quantity)
-    line.state = 'preordered'
+  if kind == 'preorder' then
+    queue_units(order, line, sku, 'preordered', units)
   else
-    hold_units(line, sku, draws)
-    line.state = 'reserved'
+    local names, counter, left = sku.places.names, WAREHOUSE.locked, units
+    if order.record.state == 'paid' then counter = WAREHOUSE.committed end
+    for i = 1, #draws, 2 do
+      change_at(sku, draws[i], counter, draws[i + 1])
+      put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
+      left = left - draws[i + 1]
+    end
+    if left > 0 then queue_missing(order, line, sku, left, command) end
   end
+  line.state = open_state(order, line)
   finish(sku, cause)
 end
 
@@ -126,6 +116,7 @@ local function new_order(command)
     fingerprint = command.fingerprint, region = command.region, purpose = command.purpose, lines = {},
     events = {command.id, command.fingerprint},
     priority = command.priority ~= 'standard' and command.priority or nil,
+    no_preorder = command.allow_preorder == false or nil,
   }
   local lines = order.record.lines
   for i = 1, #command.lines do
@@ -172,14 +163,21 @@ local function decide(order, command)
     return O.TOO_LARGE
   end
   local cause = {'place', command.id, order, nil}
+  if command.paid then
+    order.record.state = 'paid'
+  else
+    order.record.state, order.record.expires_at = 'reserved', batch.now + (command.hold_ms or 900000)
+  end
   for i = 1, #lines do
     if kinds[i] then
-      hold_line(order, lines[i], kinds[i], details[i], cause, command)
-      if lines[i].state == 'reserved' then reserved = reserved + 1 end
+      hold_line(order, lines[i], lines[i].quantity, kinds[i], details[i], cause, command)
+      if lines[i].state ~= 'preordered' then reserved = reserved + 1 end
     end
   end
-  order.record.state, order.record.expires_at = 'reserved', batch.now + (command.hold_ms or 900000)
   return first_reason and O.PARTIAL or (reserved > 0 and O.RESERVED or O.PREORDERED)
 end
 
-return {end_dwells = end_dwells, new_order = new_order, decide = decide}
+return {
+  ORDER_BYTES_MAX = ORDER_BYTES_MAX, end_dwells = end_dwells, new_order = new_order, plan_line = plan_line,
+  planned_bytes = planned_bytes, hold_line = hold_line, decide = decide,
+}

@@ -46,7 +46,7 @@ local function run(command)
   orders.known[command.order_id] = fresh
   orders.changed[#orders.changed + 1] = fresh
   orders.include(fresh)
-  place.end_dwells(fresh)
+  place.end_dwells(fresh.record.lines)
   local decide = command.supersedes and require('supersede').decide or place.decide
   result.outcome = decide(fresh, command)
   fresh.record.outcome = result.outcome

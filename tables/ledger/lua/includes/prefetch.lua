@@ -66,7 +66,7 @@ local function run(commands)
     local command = commands[i]
     if command.order_id then want(ids, known_orders, command.order_id) end
     if command.supersedes then want(ids, known_orders, command.supersedes) end
-    local lines = command.lines or {}
+    local lines = command.lines or command.add or {}
     local is_in_steps = command.warehouse and (command.parts or #lines > batch.limits.lines_per_step)
     for k = 1, is_in_steps and 0 or #lines do want(names, known_skus, lines[k][1]) end
   end

@@ -6,22 +6,36 @@ local orders = require('orders')
 local queue = require('queue')
 local skus = require('skus')
 
--- Release the units of a line that are held, preordered and short. `kind` is the counter that holds them (`locked` or
--- `committed`). -> their number
-local function release_line(order, line, kind, cause)
-  if not line.reserved and not line.preordered and not line.short then return 0 end
-  local sku = skus.get(line.sku)
-  local released = (line.reserved or 0) + (line.preordered or 0) + (line.short or 0)
+-- Take up to `units` off what a line waits for. -> the units left
+local function release_waiting(order, line, sku, field, units)
+  local take = math.min(units, line[field] or 0)
+  if take == 0 then return units end
+  skus.change(sku, field, order.record.channel, -take)
+  orders.add_to(line, field, -take)
+  queue.note(order, line)
+  return units - take
+end
+
+-- Release the units of a line that are short, preordered and held, or `most` of them: those that wait first, then those
+-- of the smallest hold. `kind` is the counter of the held ones (`locked` or `committed`). -> how many
+local function release_line(order, line, kind, cause, most)
+  local open = orders.open_units(line)
+  local left = most and math.min(most, open) or open
+  if left == 0 then return 0 end
+  local sku, released = skus.get(line.sku), left
   skus.begin(sku)
-  for _, held in ipairs(orders.held_at(sku, line)) do
-    skus.change(sku, kind, held[1], -held[2])
-    orders.put_units(line, held[1], -held[2])
+  left = release_waiting(order, line, sku, 'short', left)
+  left = release_waiting(order, line, sku, 'preordered', left)
+  local held = orders.held_at(sku, line)
+  if most and #held > 1 then
+    local at = sku.places.at
+    table.sort(held, function(a, b) return a[2] < b[2] or (a[2] == b[2] and at[a[1]] < at[b[1]]) end)
   end
-  if line.preordered or line.short then
-    skus.change(sku, 'preordered', order.record.channel, -(line.preordered or 0))
-    skus.change(sku, 'short', order.record.channel, -(line.short or 0))
-    line.preordered, line.short = nil, nil
-    queue.note(order, line)
+  for _, entry in ipairs(held) do
+    local units = math.min(left, entry[2])
+    skus.change(sku, kind, entry[1], -units)
+    orders.put_units(line, entry[1], -units)
+    left = left - units
   end
   modes.finish(sku, cause)
   return released
@@ -31,7 +45,7 @@ local function expire(order)
   orders.mark_changed(order)
   local cause = {'expire', '', order}
   for _, line in ipairs(order.record.lines) do
-    if line.state ~= 'rejected' then
+    if orders.open_units(line) > 0 then
       release_line(order, line, 'locked', cause)
       line.state = 'expired'
     end
@@ -60,7 +74,7 @@ local function commit(order, cause)
       end
       modes.finish(sku, cause)
     end
-    if not line.preordered and (line.reserved or line.short) then line.state = 'committed' end
+    line.state = orders.open_state(order, line) or line.state
   end
 end
 
@@ -80,4 +94,28 @@ local function cancel_unshipped(order, cause)
   orders.finish(order, any_shipped and 'shipped' or 'cancelled')
 end
 
-return {expire_if_due = expire_if_due, commit = commit, cancel_unshipped = cancel_unshipped}
+-- Cancel units of single lines: `lines` is [[sku, units], …], of which each line has as many open.
+local function cancel_lines(order, lines, cause)
+  if #lines > 0 then orders.mark_changed(order) end
+  local kind = order.record.state == 'paid' and 'committed' or 'locked'
+  for _, each in ipairs(lines) do
+    local line = orders.line_of(order, each[1])
+    orders.add_to(line, 'cancelled', release_line(order, line, kind, cause, each[2]))
+    line.state = orders.open_state(order, line) or 'cancelled'
+  end
+end
+
+-- End the change of an order some of whose units were cancelled; the order ends if none is left to be shipped.
+local function finish_change(order)
+  local any_shipped = false
+  for _, line in ipairs(order.record.lines) do
+    if orders.open_units(line) > 0 then return orders.advance_sequence(order) end
+    if line.shipped then any_shipped = true end
+  end
+  orders.finish(order, any_shipped and 'shipped' or 'cancelled')
+end
+
+return {
+  release_waiting = release_waiting, expire_if_due = expire_if_due, commit = commit,
+  cancel_unshipped = cancel_unshipped, cancel_lines = cancel_lines, finish_change = finish_change,
+}

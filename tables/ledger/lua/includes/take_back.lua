@@ -4,7 +4,6 @@
 
 local history = require('history')
 local modes = require('modes')
-local order_event_steps = require('order_event_steps')
 local orders = require('orders')
 local skus = require('skus')
 local waiting = require('waiting')
@@ -13,14 +12,14 @@ local waiting = require('waiting')
 local function not_shipped(order, command)
   local returning, verdict = {}, nil
   for i, back in ipairs(command.lines) do
-    local line = order_event_steps.line_of(order, back[1])
+    local line = orders.line_of(order, back[1])
     if not line then return O.NOT_IN_ORDER, 'lines[' .. (i - 1) .. '].sku' end
     local sku = skus.get(back[1])
     if sku and not skus.has_room_for(sku, back[3]) then return O.TOO_LARGE, 'lines[' .. (i - 1) .. '].warehouse' end
     returning[back[1]] = (returning[back[1]] or 0) + back[2]
     local missing = (line.returned or 0) + returning[back[1]] - (line.shipped or 0)
     if missing > 0 then
-      if not command.origin or missing > (line.reserved or 0) + (line.preordered or 0) + (line.short or 0) then
+      if not command.origin or missing > orders.open_units(line) then
         return O.MORE_THAN_SHIPPED, 'lines[' .. (i - 1) .. '].quantity'
       end
       verdict = 'later'
@@ -36,7 +35,7 @@ local function run(order, command)
   orders.record_event(order, command)
   local cause, detail = {'take_back', command.id, order}, nil
   for _, back in ipairs(command.lines) do
-    local line, sku, units, warehouse = order_event_steps.line_of(order, back[1]), skus.get(back[1]), back[2], back[3]
+    local line, sku, units, warehouse = orders.line_of(order, back[1]), skus.get(back[1]), back[2], back[3]
     skus.ensure_warehouse(sku, warehouse)
     skus.begin(sku)
     if back[4] == 'damaged' then
@@ -46,8 +45,7 @@ local function run(order, command)
     end
     modes.finish(sku, cause)
     orders.add_to(line, 'returned', units)
-    local is_open = line.reserved or line.preordered or line.short
-    local whole = line.returned == line.shipped and not is_open
+    local whole = line.returned == line.shipped and orders.open_units(line) == 0
     if whole and line.state == 'shipped' then line.state = 'returned' end
   end
   orders.advance_sequence(order)

@@ -41,7 +41,7 @@ local function run(command)
     end
     ended = ended + 1
   end
-  if redis.call('EXISTS', KEYS[1] .. 'fills') == 1 and require('fill').go_on(modes) then ended = ended + 1 end
+  if redis.call('EXISTS', KEYS[1] .. 'fills') == 1 and modes.go_on_filling() then ended = ended + 1 end
   local detail = redis.call('EXISTS', KEYS[1] .. 'patched') == 1 and 'patched' or nil
   return {outcome = ended == 0 and O.NOTHING_DUE or O.EXPIRED, detail = detail}
 end

@@ -18,7 +18,7 @@ local EVENT_BYTES_MIN = 64 -- the least that an event counts, so that the limit 
 local TICK_EVENTS_MAX, TICK_BYTES_MAX = 500, 524288
 local TYPES = {
   pay = 'order.paid', cancel = 'order.cancelled', extend = 'order.extended', ship = 'order.shipped',
-  take_back = 'order.returned',
+  take_back = 'order.returned', change = 'order.changed',
 }
 local spent_events, spent_bytes = 0, 0
 local stored_bytes, change, must_sum = nil, 0, false -- of `waiting_bytes`

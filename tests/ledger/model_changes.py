@@ -1,0 +1,149 @@
+"""The model's changes of placed orders: cancelled units (rule 51), exchange (rule 52), late payment (rule 53)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from copy import deepcopy
+
+from stocktide.tables.ledger.commands import Cancel, Change, Pay
+from stocktide.tables.ledger.outcomes import Outcome
+from tests.ledger.model_orders import decide_line, end_dwells, queue
+from tests.ledger.model_queue import evaluate, fill, next_line
+from tests.ledger.model_state import ModelLine, ModelOrder, ModelState
+
+
+def cancel_in_part(state: ModelState, order: ModelOrder, command: Cancel) -> tuple[Outcome, bool]:
+    """Rule 51: units of single lines go back, from those that are not shipped."""
+    if order.state in {"expired", "rejected"}:
+        return Outcome.ALREADY_FINAL, False
+    refusal = removal_refusal(order, command.lines)
+    if refusal is not None:
+        return refusal, False
+    for name, units in command.lines:
+        give_back(state, order, line_of(order, name), units)
+    finish_change(order)
+    return Outcome.CANCELLED, False
+
+
+def take_again(state: ModelState, order: ModelOrder, command: Pay) -> tuple[Outcome, bool]:
+    """Rule 53: all lines of an expired order are held again, as paid, if the channel's rules allow it now."""
+    end_dwells(state, order)
+    wanted = [(line, line.quantity - line.cancelled - line.shipped) for line in order.lines if line.state == "expired"]
+    if add(state, order, [(line, units) for line, units in wanted if units > 0], "paid") is not None:
+        if command.origin is not None:
+            state.alerts.append(("paid_after_expiry", command.order_id))
+        return Outcome.ALREADY_FINAL, False
+    for line in order.lines:
+        if line.state == "expired":
+            line.state = "returned" if line.returned == line.shipped else "shipped"
+    finish_change(order)
+    return Outcome.PAID, False
+
+
+def change(state: ModelState, order: ModelOrder, command: Change) -> tuple[Outcome, bool]:
+    """Rule 52: units go back and others are held by the channel's rules, in one step, or nothing changes."""
+    if order.state not in {"reserved", "paid"}:
+        return Outcome.ALREADY_FINAL, False
+    refusal = removal_refusal(order, command.remove)
+    if refusal is not None:
+        return refusal, False
+    end_dwells(state, ModelOrder("", lines=[ModelLine(name, units, "") for name, units in command.add]))
+    before = deepcopy((state.skus, order.lines))
+    for name, units in command.remove:
+        give_back(state, order, line_of(order, name), units, fills=False)
+    lines = {line.sku: line for line in order.lines}
+    wanted = [(lines.get(name) or ModelLine(name, 0, "rejected"), units) for name, units in command.add]
+    refusal = add(state, order, wanted, order.state)
+    if refusal is not None:
+        state.skus, order.lines = before
+        return refusal, False
+    for line, units in wanted:
+        if line.sku not in lines:
+            order.lines.append(line)
+        line.quantity = (0 if line.reason else line.quantity) + units
+        line.reason = None
+    for name, _ in command.remove:
+        if next_line(state, name) is not None:
+            fill(state, name)
+            evaluate(state, name)
+    finish_change(order)
+    return Outcome.CHANGED, False
+
+
+def add(state: ModelState, order: ModelOrder, wanted: list[tuple[ModelLine, int]], order_state: str) -> Outcome | None:
+    """Hold units of lines by the rules for the order's placing, all of them or none: the first refusal."""
+    found = [decide_line(state, order.placing, ModelLine(line.sku, units, "")) for line, units in wanted]
+    refusal = next((each for each in found if isinstance(each, Outcome)), None)
+    if refusal is not None:
+        return refusal
+    order.state = order_state
+    counter = "locked" if order_state == "reserved" else "committed"
+    for (line, units), drawn in zip(wanted, found, strict=True):
+        assert not isinstance(drawn, Outcome)
+        sku = state.skus[line.sku]
+        if not drawn:
+            line.preordered += units
+            sku.add(f"preordered@{order.channel}", units)
+            queue(state, order)
+        for warehouse, count in drawn.items():
+            line.warehouses[warehouse] = line.warehouses.get(warehouse, 0) + count
+            sku.add(f"{counter}@{warehouse}", count)
+        line.state = open_state(order, line) or ""
+        evaluate(state, line.sku)
+    return None
+
+
+def removal_refusal(order: ModelOrder, lines: tuple[tuple[str, int], ...]) -> Outcome | None:
+    removed: Counter[str] = Counter()
+    for name, units in lines:
+        removed[name] += units
+        line = next((each for each in order.lines if each.sku == name), None)
+        if line is None:
+            return Outcome.NOT_IN_ORDER
+        if removed[name] > line.outstanding:
+            return Outcome.MORE_THAN_OPEN
+    return None
+
+
+def line_of(order: ModelOrder, name: str) -> ModelLine:
+    return next(line for line in order.lines if line.sku == name)
+
+
+def give_back(state: ModelState, order: ModelOrder, line: ModelLine, units: int, fills: bool = True) -> None:
+    """Cancel units of a line: those that wait first, then those of the smallest hold."""
+    sku, counter = state.skus[line.sku], "locked" if order.state == "reserved" else "committed"
+    line.cancelled += units
+    short = min(units, line.short)
+    sku.add(f"short@{order.channel}", -short)
+    line.short -= short
+    units -= short
+    preordered = min(units, line.preordered)
+    sku.add(f"preordered@{order.channel}", -preordered)
+    line.preordered -= preordered
+    units -= preordered
+    held = dict(line.warehouses)
+    for name in sorted(held, key=lambda name: (held[name], sku.warehouses.index(name))):
+        taken = min(units, held[name])
+        sku.add(f"{counter}@{name}", -taken)
+        held[name] -= taken
+        units -= taken
+    line.warehouses = {name: left for name, left in held.items() if left}
+    line.state = open_state(order, line) or "cancelled"
+    evaluate(state, line.sku, fills=fills)
+
+
+def open_state(order: ModelOrder, line: ModelLine) -> str | None:
+    """The state of a line with units that are still to be shipped."""
+    if line.preordered:
+        return "preordered"
+    if line.warehouses or line.short:
+        return "reserved" if order.state == "reserved" else "committed"
+    return None
+
+
+def finish_change(order: ModelOrder) -> None:
+    """Count the change; an order of which nothing is left to be shipped ends."""
+    if not any(line.outstanding for line in order.lines):
+        order.state = "shipped" if any(line.shipped for line in order.lines) else "cancelled"
+        order.expires_at = None
+    order.sequence += 1
