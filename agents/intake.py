@@ -35,7 +35,7 @@ from stocktide.streams.contract.events import (
 from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.client import LedgerLimits, TooLarge
-from stocktide.tables.ledger.commands import Adjust, Command, Count, Origin, Receive, Transfer, make_command
+from stocktide.tables.ledger.commands import Adjust, Command, Count, Expect, Origin, Receive, Transfer, make_command
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.submission import Submitter, Undecidable
 
@@ -51,6 +51,8 @@ MOVEMENT_LINES_MAX = LedgerLimits().lines_per_step
 PIECE_BYTES_MAX = 1024 * 1024
 # Concurrent pieces of one chunk: they keep Redis and the relay busy while one waits for its settlement.
 PIECES_MAX = 4
+
+_MOVEMENTS = (Receive, Adjust, Count, Transfer, Expect)
 
 Decode = Callable[[bytes], Event | Malformed]
 
@@ -157,7 +159,7 @@ def split_commands(commands: Iterator[Command]) -> Iterator[list[Command]]:
 
 def may_take_steps(command: Command) -> bool:
     """Whether the ledger may apply a command in several calls."""
-    return isinstance(command, Receive | Adjust | Count | Transfer) and len(command.lines) > MOVEMENT_LINES_MAX
+    return isinstance(command, _MOVEMENTS) and len(command.lines) > MOVEMENT_LINES_MAX
 
 
 def _raw_size(command: Command) -> int:

@@ -36,7 +36,7 @@ _SCORES: dict[str, Callable[[Record | None], int | None]] = {
 # The keys of a shard that are neither records nor hold indexes.
 _OWN_KEYS = frozenset(
     {"head", "settled", "blessed", "outbox", "restate", "waiting_bytes", "patched", "moves-from", "counts"}
-    | {"skus", *_SCORES}
+    | {"skus", *_SCORES, "expected", "overdue", "etas"}
 )
 # Readings whose batch is lost because Redis restarted without it; more are an outage.
 _LOST_READINGS_MAX = 5
@@ -150,8 +150,8 @@ class RedisPass:
             return
         if colon and word == "held":
             skus_held[key] = None
-        elif colon and word in ("moves", "listed"):
-            pass  # sums over a day of the journal, which are in no row: not compared
+        elif colon and word in ("moves", "listed", "expected", "incoming"):
+            pass  # sums over a day of the journal, which are in no row, or indexes of movements: not compared
         elif colon and word in ("sku", "order", "movement"):
             if not self._fold.has(word, key):  # type: ignore[arg-type]
                 self._suspect(word, key)  # type: ignore[arg-type]

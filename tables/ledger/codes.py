@@ -39,6 +39,7 @@ CAUSES = (
     "sweep",
     "dwell",
     "repair",
+    "expect",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")

@@ -62,6 +62,11 @@ class Outcome(StrEnum):
     WRITTEN_WHOLE = "written_whole"
     TOO_MANY_CHANNELS = "too_many_channels"
     APPLYING = "applying"
+    EXPECTED = "expected"
+    AMENDED = "amended"
+    WITHDRAWN = "withdrawn"
+    EXPECTED_SUPERSEDED = "expected_superseded"
+    TOO_MANY_EXPECTED = "too_many_expected"
 
 
 REFUSALS_OF_LINES = frozenset(
@@ -87,4 +92,5 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.SWEEP_PENDING,
     Outcome.TOO_LARGE,
     Outcome.TOO_MANY_CHANNELS,
+    Outcome.TOO_MANY_EXPECTED,
 }

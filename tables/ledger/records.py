@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct, field, structs
 
 from stocktide.tables.ledger.commands import Origin
+from stocktide.tables.ledger.outcomes import Outcome
 
 
 class LineRecord(Struct, frozen=True, omit_defaults=True):
@@ -65,7 +66,8 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
 class MovementLine(Struct, frozen=True, omit_defaults=True):
     """A movement's effect on one SKU: `on_hand` after it at the movement's warehouse, `change` of on_hand there.
 
-    For a count: `quantity` as counted, `carried` the units moved since, `change` the difference found.
+    For a count: `quantity` as counted, `carried` the units moved since, `change` the difference found. For an
+    announcement: `quantity` as announced (0: withdrawn), `received` the units that came, `incoming` those to come.
     """
 
     sku: str
@@ -75,6 +77,8 @@ class MovementLine(Struct, frozen=True, omit_defaults=True):
     on_hand: int = 0
     damaged: int = 0
     carried: int = 0
+    received: int = 0
+    incoming: int = 0
 
 
 class CountProgress(Struct, frozen=True, omit_defaults=True):
@@ -95,6 +99,10 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
 
     A count in `parts` (lua/includes/count_parts.lua) has the numbers of the `arrived` parts and the `progress` of its
     steps. The record `<id> part <n>` is that `part` with its lines, and its `origin` while it waits.
+
+    An announcement (lua/includes/expected.lua) that was accepted has its `eta` (ms), the number of its `amendments`,
+    and whether it is `overdue` and an alert has said so; `at` is the time of its newest body. A receipt names the
+    announcement `expected_id`.
     """
 
     kind: str
@@ -112,6 +120,15 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     arrived: tuple[int, ...] = ()
     progress: CountProgress | None = None
     origin: Origin | None = None
+    eta: int | None = None
+    overdue: bool = False
+    amendments: int = 0
+    expected_id: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is an announcement of units that are still to come; its key does not expire."""
+        return self.eta is not None and (self.outcome == Outcome.APPLYING or any(line.incoming for line in self.lines))
 
 
 class ThresholdSide(Struct, frozen=True, omit_defaults=True):

@@ -18,7 +18,7 @@ from stocktide.tables.derived_rows import StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.packed import first_due
-from stocktide.tables.ledger.raw_decision import decode_raw_decision, unpack_order
+from stocktide.tables.ledger.raw_decision import decode_raw_decision, unpack_movement, unpack_order
 from stocktide.tables.ledger.records import Moved, MovementRecord, OrderRecord, SkuRecord
 from stocktide.tables.views import PARKED
 
@@ -66,6 +66,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _NIL = b"\xc0"
 # Stands in the record of every count in parts, and in hardly any other.
 _PARTS = b"parts"
+# The same for announcements.
+_ETA = b"\xa3eta"
+# How long an announcement of which nothing is to come is listed (tables/ledger/lua/includes/expected.lua).
+_LISTED_MS = 7 * DAY_MS
 
 
 class Writes:
@@ -128,7 +132,7 @@ class Writes:
                 self._add_order(row.key, _encode(record), record)
         elif isinstance(record, MovementRecord):
             until = record.applied_at + self._limits.movement_retention_ms
-            if until > now_ms:
+            if until > now_ms or record.is_open:
                 self._add_movement(row.key, _encode(record), until)
 
     def packed(self) -> tuple[bytes, ...]:
@@ -164,6 +168,9 @@ class Writes:
         self.bytes += len(bytes(patch.counters)) + len(bytes(patch.sides))
 
     def _add_movement(self, key: str, record: bytes, until_ms: int) -> None:
+        if _ETA in record and (announcement := unpack_movement(record)).eta is not None:
+            self._add_announcement(key, record, announcement)
+            return
         self._put(f"movement:{key}", record, until_ms)
         if _PARTS not in record:
             return
@@ -178,6 +185,18 @@ class Writes:
         elif count.parts:
             dues = {Outcome.COUNTING: 0, Outcome.PARTS_MISSING: count.at + DAY_MS}
             self._index("counts", key, dues.get(Outcome(count.outcome)))
+
+    def _add_announcement(self, key: str, packed: bytes, record: MovementRecord) -> None:
+        is_open, ends = record.is_open, record.applied_at + self._limits.movement_retention_ms
+        self._put(f"movement:{key}", packed, None if is_open else ends)
+        self._index("expected", key, 0)
+        self._index("overdue", key, 0 if is_open and record.overdue else None)
+        due = (None if record.overdue else record.eta) if is_open else record.applied_at + _LISTED_MS
+        self._index("etas", key, due)
+        for line in record.lines:
+            is_listed = line.received or line.outcome == Outcome.EXPECTED
+            self._index(f"expected:{line.sku}", key, 0 if is_listed else None)
+            self._index(f"incoming:{line.sku}", key, record.eta if line.incoming else None)
 
     def _add_order(self, order_id: str, packed: bytes, order: OrderRecord) -> None:
         name = f"order:{order_id}"

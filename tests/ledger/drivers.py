@@ -67,6 +67,7 @@ class SkuCounters:
     committed = property(lambda self: self.total("committed"))
     locked = property(lambda self: self.total("locked"))
     preordered = property(lambda self: self.total("preordered"))
+    incoming = property(lambda self: sum(n for name, n in self.counters.items() if name.startswith("incoming#")))
     damaged = property(lambda self: self.total("damaged"))
     physical = property(lambda self: self.on_hand - self.committed)
     available = property(lambda self: self.physical - self.locked)

@@ -6,6 +6,7 @@ from collections import Counter
 
 from stocktide.tables.ledger.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer
 from stocktide.tables.ledger.outcomes import Outcome
+from tests.ledger.model_expected import arrive
 from tests.ledger.model_orders import commit
 from tests.ledger.model_policy import evaluate
 from tests.ledger.model_state import (
@@ -100,6 +101,7 @@ def _apply(state: ModelState, name: str, units: int, command: AnyMovement) -> Ou
         return _count(sku, units, command)
     if isinstance(command, Receive):
         fresh = change_on_hand(state, name, warehouse, units, command.at)
+        arrive(state, name, units, warehouse, command.expected_id)
     elif isinstance(command, Transfer):
         sku.appear(command.to_warehouse)
         left = change_on_hand(state, name, warehouse, -units, command.at)

@@ -138,6 +138,24 @@ class ModelMovement:
 
 
 @dataclass
+class ModelAnnouncement:
+    """An announced receipt: the totals that its newest event announced, and the units that came. `is_refused`: the
+    first event was refused, so that there is none."""
+
+    at: int
+    eta: int | None = None
+    announced: dict[str, int] = field(default_factory=dict)
+    received: dict[str, int] = field(default_factory=dict)
+    overdue: bool = False
+    is_amended: bool = False
+    is_refused: bool = False
+
+    def incoming(self, sku: str) -> int:
+        """Units that are still to come."""
+        return max(0, self.announced.get(sku, 0) - self.received.get(sku, 0))
+
+
+@dataclass
 class ModelState:
     """The whole shop. `channels` maps a known channel to its policy level, None where none was set."""
 
@@ -147,11 +165,14 @@ class ModelState:
     waiting_order_bytes_max: int = 64 * 1024
     waiting_bytes_max: int = 64 * 1024 * 1024
     extensions_max: int = 64
+    expected_per_sku_max: int = 100
     skus: dict[str, ModelSku] = field(default_factory=dict)
     orders: dict[str, ModelOrder] = field(default_factory=dict)
     movements: dict[tuple[str, str], ModelMovement] = field(default_factory=dict)
     # The parts of each count that came in parts, by their number.
     parts: dict[tuple[str, str], dict[int, Any]] = field(default_factory=dict)
+    # Announcements by warehouse and id; each is a movement too.
+    announcements: dict[tuple[str, str], ModelAnnouncement] = field(default_factory=dict)
     channels: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     # Alerts and dead letters of the current step.
     alerts: list[tuple[str, str]] = field(default_factory=list)

@@ -46,6 +46,7 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Adjust, 5),
     (commands.Count, 8),
     (commands.Transfer, 3),
+    (commands.Expect, 8),
     (commands.SetPolicy, 5),
     (commands.DeletePolicy, 1),
     (commands.KnowChannel, 1),
@@ -55,6 +56,10 @@ _KINDS = tuple(kind for kind, weight in KINDS for _ in range(weight))
 # Most events occur when they arrive; some are late by seconds, hours or more than a count may be; and some clocks are
 # ahead, within the limit or beyond it.
 _AGES_S = (0, 0, 0, 0, 0, 0, 3, 10, 40, 60, 61, 600, 1200, 3_600, 50_000, 86_399, 86_400, 86_401, -5, -300, -600, -601)
+# Ids of announcements: few, so that most events amend one, and receipts name one.
+ANNOUNCED = ("po0", "po1", "po2")
+# When announced units are due, ms after the event.
+_ETAS_MS = (-1_000, 0, 1_000, 5_000, 60_000, 3_600_000)
 # ms that pass before a batch; some are just as long as a hold, a dwell or the wait of a parked event.
 _PASSING_MS = (0, 1, 1_000, 1_000, 4_000, 5_000, 15_000, 60_000, 3_600_000)
 POLICY_FIELDS: dict[str, Sequence[Any]] = {
@@ -79,6 +84,7 @@ POLICIES: tuple[dict[str, Any], ...] = (
     {"safety_threshold": 4, "below_threshold": "suspend", "dwell_seconds": 5},
     {"safety_threshold": 6, "below_threshold": "suspend", "dwell_seconds": 20},
     {"buffer": 2, "below_threshold": "preorder", "preorder_cap": 15, "dwell_seconds": 20},
+    {"safety_threshold": 4, "below_threshold": "preorder", "preorder_cap": 15, "preorder_backed": True},
 )
 _T = TypeVar("_T")
 TimedBatch = tuple[int, list["DraftCommand"]]
@@ -143,7 +149,7 @@ class _RunBuilder:
             return DraftCommand(kind, {"channel": self.one(CHANNELS)})
         elif kind is commands.Tick:
             return DraftCommand(kind, {"orders_max": 100})
-        elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer):
+        elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer, commands.Expect):
             draft = self._part() if kind is commands.Count and self.one((False, True)) else self.movement(kind)
         else:
             draft = self._order_event(kind)
@@ -213,6 +219,11 @@ class _RunBuilder:
             fields["lines"] = tuple((sku, self.number(0, 12)) for sku, _ in fields["lines"])
         elif kind is commands.Transfer:
             fields["to_warehouse"] = self.one([name for name in WAREHOUSES if name != fields["warehouse"]])
+        elif kind is commands.Receive:
+            fields["expected_id"] = self.one((None, *ANNOUNCED))
+        elif kind is commands.Expect:
+            fields |= {"id": self.one(ANNOUNCED), "eta": OPENING_MS + self.elapsed_ms + self.one(_ETAS_MS)}
+            fields["lines"] = tuple((sku, self.one((0, units, units))) for sku, units in fields["lines"])
         return DraftCommand(kind, fields, self.one(_AGES_S))
 
     def _part(self) -> DraftCommand:

@@ -30,6 +30,7 @@ end
 
 local function movement_refusal(command)
   if command.kind == 'count' then return nil end -- its lines are independent
+  if command.kind == 'expect' then return require('expected').refusal(command) end
   local crowded = line_without_room(command)
   if crowded then return O.TOO_LARGE, crowded end
   if command.kind == 'adjust' then
@@ -57,6 +58,10 @@ end
 -- its SKUs are large.
 local function apply_lines(command, movement, result)
   local record = movement.record
+  if command.kind == 'expect' then
+    local expected = require('expected')
+    return (record.eta and expected.apply or expected.announce)(command, movement, result)
+  end
   local lines, names, cause = record.lines or {}, {}, {command.kind, command.id, command.warehouse}
   local first = #lines + 1
   for i = first, #command.lines do names[#names + 1] = command.lines[i][1] end
@@ -88,6 +93,10 @@ local function run(command)
     command.kept = true
     return apply_lines(command, movement, result)
   end
+  local is_announced = movement and command.kind == 'expect' and movement.record.kind == 'expect'
+  if is_announced and movement.record.at ~= command.at then
+    return require('expected').amend(command, movement, result)
+  end
   if movement then
     movements.included[#movements.included + 1] = movement
     if movement.record.fingerprint == command.fingerprint then
@@ -111,7 +120,8 @@ local function run(command)
   local outcome, detail = movement_refusal(command)
   movement = {warehouse = command.warehouse, id = command.id, changed = true, record = {
     kind = command.kind, outcome = outcome, fingerprint = command.fingerprint, at = command.at, applied_at = batch.now,
-    detail = detail, reason = command.reason, to_warehouse = command.to_warehouse, lines = {},
+    detail = detail, reason = command.reason, to_warehouse = command.to_warehouse, expected_id = command.expected_id,
+    lines = {},
   }}
   movements.known[movements.key_of(command.warehouse, command.id)] = movement
   if not outcome then return apply_lines(command, movement, result) end
