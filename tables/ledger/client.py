@@ -79,7 +79,7 @@ class LedgerLimits(Struct, frozen=True):
     lines_per_step: int = 256
     step_bytes_max: int = 2560 * 1024
     # Announcements with units of one SKU to come: each is a counter in its record, which orders read.
-    expected_per_sku_max: int = 100
+    expected_per_sku_max: int = 50
     # How far an input may be dated ahead of the ledger's clock (rule 40).
     future_ms: int = 600_000
 

@@ -33,7 +33,10 @@ def expect(state: ModelState, command: Expect) -> tuple[Outcome, bool]:
     now.eta = command.at if now.eta is None else now.eta
     state.announcements[key] = now
     for name in {**now.announced, **(before.announced if before else {})}:
-        _change(state, name, command.id, now.incoming(name) - (before.incoming(name) if before else 0))
+        units = now.incoming(name) - (before.incoming(name) if before else 0)
+        _change(state, name, command.id, units)
+        if units < 0 and state.skus[name].preordered() > state.skus[name].incoming():
+            state.alerts.append(("preorders_unbacked", name))
     outcome = Outcome.WITHDRAWN
     if any(now.announced.values()):
         outcome = Outcome.AMENDED if is_amended else Outcome.EXPECTED

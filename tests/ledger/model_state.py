@@ -127,6 +127,10 @@ class ModelSku:
         """Units promised beyond the shelf, over all channels."""
         return sum(value for name, value in self.counters.items() if name.startswith("preordered@"))
 
+    def incoming(self) -> int:
+        """Announced units that are to come, over all announcements."""
+        return sum(value for name, value in self.counters.items() if name.startswith("incoming#"))
+
 
 @dataclass
 class ModelMovement:
@@ -165,7 +169,7 @@ class ModelState:
     waiting_order_bytes_max: int = 64 * 1024
     waiting_bytes_max: int = 64 * 1024 * 1024
     extensions_max: int = 64
-    expected_per_sku_max: int = 100
+    expected_per_sku_max: int = 50
     skus: dict[str, ModelSku] = field(default_factory=dict)
     orders: dict[str, ModelOrder] = field(default_factory=dict)
     movements: dict[tuple[str, str], ModelMovement] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stocktide.tables.ledger.client import ExpectedPage, LedgerLimits
+from stocktide.tables.ledger.client import ExpectedPage, LedgerLimits, TooLarge
 from tests.ledger.ledgers import ON_VALKEY
 from tests.ledger.shop_client import OPENING_MS, RedisShopClient, ShopClient
 
@@ -116,7 +116,7 @@ async def test_rule_40_an_announcement_from_the_future_is_refused_and_so_is_an_a
 
 
 async def test_announcements_of_a_sku_are_bounded(shop: ShopClient) -> None:
-    most = 100
+    most = 50
     for number in range(most):
         assert (await shop.expect({"A": 1}, id=f"po-{number}")).outcome == "expected"
     reply = await shop.expect({"B": 1, "A": 1}, id="one-more", by_kafka=True)
@@ -151,15 +151,29 @@ async def test_rule_17_where_an_announcement_is_withdrawn_the_preorders_stand(sh
     await shop.expect({"A": 10})
     await shop.place("o1", {"A": 4})
     shop.advance(1)
-    await shop.expect({"A": 6})
+    assert (await shop.expect({"A": 6})).alerts == ()
     assert shop.offer("A") == ("preorder", 0, 2)
     shop.advance(1)
-    await shop.expect({"A": 0})
+    assert (await shop.expect({"A": 0})).alert_types == {"preorders_unbacked"}
     assert shop.mode("A") == "sold_out"
     assert (shop.line("o1", "A").state, shop.stock("A").preordered) == ("preordered", 4)
     shop.advance(1)
     await shop.expect({"A": 5})
     assert shop.offer("A") == ("preorder", 0, 1)
+
+
+async def test_rule_17_preorders_without_enough_units_to_come_are_reported(shop: ShopClient) -> None:
+    await shop.set_policy(below_threshold="preorder", preorder_cap=50)
+    await shop.set_policy("jd", below_threshold="preorder", preorder_cap=50)
+    await shop.expect({"A": 10, "B": 10})
+    await shop.place("o1", {"A": 4})
+    await shop.place("o2", {"A": 3}, channel="jd")
+    shop.advance(1)
+    assert (await shop.expect({"A": 7, "B": 0})).alerts == ()
+    shop.advance(1)
+    reply = await shop.expect({"A": 5})
+    assert [(alert.type, alert.sku) for alert in reply.alerts] == [("preorders_unbacked", "A")]
+    assert (await shop.receive("A", 5, expected_id="po-9")).alerts == (), "these came"
 
 
 async def test_a_receipt_that_is_overdue_is_reported_once_and_again_after_another_eta(shop: ShopClient) -> None:
@@ -194,6 +208,16 @@ async def test_an_alert_of_an_overdue_receipt_names_the_announcement(shop: Redis
     await shop.expect({"A": 10, "B": 2}, eta=60)
     (alert,) = (await shop.tick_after(60)).alerts
     assert (alert.warehouse, alert.event_id, alert.event_type, alert.quantity) == ("SH1", "po-9", "stock.expected", 12)
+
+
+@ON_VALKEY
+async def test_an_alert_of_unbacked_preorders_names_the_announcement_and_their_number(shop: RedisShopClient) -> None:
+    await shop.set_policy(below_threshold="preorder", preorder_cap=50)
+    await shop.expect({"A": 10})
+    await shop.place("o1", {"A": 8})
+    shop.advance(1)
+    (alert,) = (await shop.expect({"A": 2})).alerts
+    assert (alert.warehouse, alert.event_id, alert.event_type, alert.quantity) == ("SH1", "po-9", "stock.expected", 6)
 
 
 @ON_VALKEY
@@ -267,3 +291,15 @@ async def test_an_announcement_is_bounded_in_its_lines_whatever_its_amendments_n
         reply = await shop.expect({f"{number}-{line}": 1 for line in range(2_000)}, by_kafka=True)
     assert (reply.outcome, reply.refused) == ("too_large", ("too_large",))
     assert shop.stock("1-7").incoming == 1 and shop.stock("0-7").incoming == 0
+
+
+@ON_VALKEY
+async def test_a_batch_that_names_several_large_announcements_is_divided(shop: RedisShopClient) -> None:
+    lines = {f"{'x' * 100}{number}": 1 for number in range(2_000)}
+    for id_ in ("po-1", "po-2"):
+        await shop.expect(lines, id=id_)
+    receipts = [shop.receive_command({"A": 1}, expected_id=id_) for id_ in ("po-1", "po-2")]
+    with pytest.raises(TooLarge):
+        await shop.submit_all(*receipts)
+    same = [shop.receive_command({"A": 1}, expected_id="po-1") for _ in range(2)]
+    assert [reply.outcome for reply in await shop.submit_all(*same)] == ["received", "received"]

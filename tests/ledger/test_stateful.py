@@ -55,6 +55,7 @@ ALERTS = {
     "waiting_for_order",
     "wait_failed",
     "receipt_overdue",
+    "preorders_unbacked",
 }
 
 # Walks of one SKU's stock around its thresholds: a second or two.

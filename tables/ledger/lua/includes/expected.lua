@@ -9,6 +9,7 @@ local batch = require('batch')
 local indexes = require('indexes')
 local modes = require('modes')
 local movements = require('movements')
+local offer = require('offer')
 local prefetch = require('prefetch')
 local refusals = require('refusals')
 local skus = require('skus')
@@ -108,22 +109,37 @@ local function outcome_of(record)
   return O.WITHDRAWN
 end
 
--- Bring the counters of SKUs up to the record. A long announcement takes several calls if the records of its SKUs are
--- large.
+-- The first of the SKUs that one call may change: each line costs twice as much as that of another movement.
+local function of_step(names)
+  local lines_max = batch.limits.lines_per_step
+  if #names > 2 * lines_max then names = {unpack(names, 1, 2 * lines_max)} end
+  return #names > lines_max and prefetch.names_within('sku:', names, batch.limits.step_bytes_max) or names
+end
+
+-- Alert where an amendment left fewer units of a SKU to come than are preordered: the preorders stand.
+local function report_unbacked(sku, movement)
+  local preordered, incoming = offer.preorder_sums(sku)
+  if preordered <= incoming then return end
+  alerts.add('preorders_unbacked', sku, {
+    warehouse = movement.warehouse, quantity = preordered - incoming, event_id = movement.id,
+    event_type = 'stock.expected',
+  })
+end
+
+-- Bring the counters of SKUs up to the record. A long announcement takes several calls.
 local function apply(command, movement, result)
   local record, open, names, cause = movement.record, {}, {}, {'expect', command.id, command.warehouse}
   for _, line in ipairs(record.lines) do
     if due_of(line) ~= (line.incoming or 0) then open[#open + 1], names[#names + 1] = line, line.sku end
   end
-  if #names > batch.limits.lines_per_step then
-    names = prefetch.names_within('sku:', names, batch.limits.step_bytes_max)
-  end
+  names = of_step(names)
   prefetch.skus_named(names)
   for i = 1, #names do
     local sku = skus.get_or_new(names[i])
     skus.begin(sku)
-    settle_line(sku, movement, open[i])
+    local units = settle_line(sku, movement, open[i])
     modes.finish(sku, cause)
+    if units < 0 then report_unbacked(sku, movement) end
   end
   touch(movement)
   record.at = math.max(record.at, command.at)
@@ -258,6 +274,6 @@ batch.writers[#batch.writers + 1] = function()
 end
 
 return {
-  is_open = is_open, refusal = refusal, announce = announce, apply = apply, amend = amend, receive = receive,
-  tick = tick,
+  is_open = is_open, of_step = of_step, refusal = refusal, announce = announce, apply = apply, amend = amend,
+  receive = receive, tick = tick,
 }
