@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from stocktide.tables.audit.repair import CorrectionResult
 from stocktide.tables.ledger.commands import Expect, Receive, Tick, fingerprint
 from tests.protocol.audits import audit, differences_by_key, is_clean, spoil_sku
 from tests.protocol.rig import ProtocolRig
@@ -15,6 +16,7 @@ from tests.protocol.shard_copy import (
     restate_all,
     state_of,
 )
+from tests.protocol.test_repair import repair
 
 
 def expect(id_: str, *lines: tuple[str, int], at: int = 1, eta: int = 4_102_444_800_000) -> Expect:
@@ -85,3 +87,22 @@ async def test_an_audit_finds_a_counter_that_is_not_what_the_announcements_still
     assert is_clean(await audit(rig))
     await spoil_sku(rig, "cup", {"incoming#open": 99})
     assert differences_by_key(await audit(rig)) == {"sku cup": {("redis", "counter incoming#open")}}
+
+
+async def test_a_repair_puts_back_an_announcement_with_its_index_entries_and_removes_an_unknown_one(
+    rig: ProtocolRig,
+) -> None:
+    wanted = await state_of(rig)
+    packed = await rig.redis.get(f"{rig.prefix}movement:SH1\nlate")
+    await rig.redis.delete(f"{rig.prefix}movement:SH1\nopen")
+    for name in ("expected", "etas", "incoming:cup", "expected:lid"):
+        await rig.redis.zrem(rig.prefix + name, "SH1\nopen")
+    await rig.redis.set(f"{rig.prefix}movement:SH1\nghost", packed)
+    for name in ("expected", "etas", "overdue"):
+        await rig.redis.zadd(rig.prefix + name, {"SH1\nghost": 0})
+    fates = await repair(rig)
+    assert set(fates) == {"movement SH1\nopen", "movement SH1\nghost"}
+    assert set(fates.values()) == {CorrectionResult.REPAIRED}
+    found = await state_of(rig)
+    assert found | {"head": wanted["head"]} == wanted
+    assert is_clean(await audit(rig))

@@ -235,6 +235,12 @@ local function tick(count_max)
   return count
 end
 
+-- Write the index entries of a record that a repair puts back.
+local function put_back(movement)
+  movement.touched, touched[#touched + 1] = {}, movement
+  for _, line in ipairs(movement.record.lines or {}) do movement.touched[line] = true end
+end
+
 local function put(list, key, score)
   local changes = score and list.add or list.drop
   if score then changes[#changes + 1] = score end
@@ -275,5 +281,5 @@ end
 
 return {
   is_open = is_open, of_step = of_step, refusal = refusal, announce = announce, apply = apply, amend = amend,
-  receive = receive, tick = tick,
+  receive = receive, tick = tick, put_back = put_back,
 }

@@ -84,6 +84,7 @@ function put.movement(command)
   local movement = {warehouse = warehouse, id = id, changed = true, record = command.wanted}
   movements.known[command.key] = movement
   movements.included[#movements.included + 1] = movement
+  if movement.record.eta then require('expected').put_back(movement) end
   return movement
 end
 
@@ -121,6 +122,8 @@ local function remove(command)
     skus.known[command.key] = false
     index_drops[#index_drops + 1] = {'skus', command.key}
     index_drops[#index_drops + 1] = {'dwells', command.key}
+  elseif command.subject == 'movement' then
+    for _, name in ipairs({'expected', 'overdue', 'etas'}) do index_drops[#index_drops + 1] = {name, command.key} end
   end
   return {}
 end
