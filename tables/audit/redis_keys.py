@@ -51,6 +51,8 @@ class StoredKey(Struct, frozen=True):
     dwell: float | None = None
     deadline: float | None = None
     waiting: float | None = None
+    # Of an announcement, in `expected`, `etas` and `overdue`.
+    announced: tuple[float | None, ...] = (None, None, None)
     held: dict[str, float | None] = field(default_factory=dict)
 
     def record(self, kind: Kind) -> Record | None:
@@ -113,7 +115,7 @@ class RedisSide:
         return int(await self._redis.dbsize())
 
     async def members(self, index: str) -> AsyncIterator[list[tuple[str, float]]]:
-        """The entries of `deadlines`, `waiting`, `dwells`, `skus` or `held:<sku>`, in pages."""
+        """The entries of `deadlines`, `waiting`, `dwells`, `skus`, `expected` and so on, in pages."""
         cursor = 0
         while True:
             page: Any = await self._redis.zscan(self._prefix + index, cursor, count=_SCAN_COUNT)
@@ -192,7 +194,7 @@ def _stored(kind: Kind, values: Sequence[Any]) -> StoredKey:
         pairs = zip(scores[2::2], scores[3::2], strict=True)
         held = {_text(sku): _score(score) for sku, score in pairs}
         return StoredKey(*common, deadline=_score(scores[0]), waiting=_score(scores[1]), held=held)
-    return StoredKey(*common)
+    return StoredKey(*common, announced=tuple(map(_score, scores))) if scores else StoredKey(*common)
 
 
 def _score(found: bytes | None) -> float | None:

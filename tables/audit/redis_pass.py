@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 
 from msgspec import Struct
 
 from stocktide.tables.audit.compare import (
+    ANNOUNCEMENT_INDEXES,
     Difference,
+    announcement_entries,
     compare_stored,
     deadline_of,
     dwell_of,
@@ -27,16 +30,22 @@ from stocktide.tables.audit.redis_keys import READ_KEYS_MAX, RedisReading, Redis
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import OrderRecord
 
+
+def _announced(place: int, record: Record | None) -> int | None:
+    return announcement_entries(record)[place]
+
+
 # The expected score of an entry, by index.
 _SCORES: dict[str, Callable[[Record | None], int | None]] = {
     "deadlines": deadline_of,
     "waiting": parked_bytes_of,
     "dwells": dwell_of,
+    **{index: partial(_announced, place) for place, index in enumerate(ANNOUNCEMENT_INDEXES)},
 }
 # The keys of a shard that are neither records nor hold indexes.
 _OWN_KEYS = frozenset(
     {"head", "settled", "blessed", "outbox", "restate", "waiting_bytes", "patched", "moves-from", "counts"}
-    | {"skus", *_SCORES, "expected", "overdue", "etas"}
+    | {"skus", *_SCORES}
 )
 # Readings whose batch is lost because Redis restarted without it; more are an outage.
 _LOST_READINGS_MAX = 5
@@ -151,7 +160,7 @@ class RedisPass:
         if colon and word == "held":
             skus_held[key] = None
         elif colon and word in ("moves", "listed", "expected", "incoming"):
-            pass  # sums over a day of the journal, which are in no row, or indexes of movements: not compared
+            pass  # sums over a day of the journal, and indexes of a SKU's announcements: not compared
         elif colon and word in ("sku", "order", "movement"):
             if not self._fold.has(word, key):  # type: ignore[arg-type]
                 self._suspect(word, key)  # type: ignore[arg-type]
@@ -163,6 +172,8 @@ class RedisPass:
 
     async def _scan_index(self, index: str) -> None:
         kind: Kind = "order" if index in ("deadlines", "waiting") else "sku"
+        if index in ANNOUNCEMENT_INDEXES:
+            kind = "movement"
         async for entries in self._side.members(index):
             for member, score in entries:
                 if index == "skus":

@@ -11,8 +11,12 @@ from typing import Any
 
 from msgspec import Struct, field, structs
 
+from stocktide.streams.topics import DAY_MS
 from stocktide.tables.ledger.commands import Origin
 from stocktide.tables.ledger.outcomes import Outcome
+
+# How long an announcement of which nothing is to come is listed (lua/includes/expected.lua).
+LISTED_MS = 7 * DAY_MS
 
 
 class LineRecord(Struct, frozen=True, omit_defaults=True):
@@ -129,6 +133,15 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     def is_open(self) -> bool:
         """Whether it is an announcement of units that are still to come; its key does not expire."""
         return self.eta is not None and (self.outcome == Outcome.APPLYING or any(line.incoming for line in self.lines))
+
+    @property
+    def announcement_entries(self) -> tuple[int | None, int | None, int | None]:
+        """Its scores in the indexes `expected`, `etas` and `overdue` (None: no entry)."""
+        if self.eta is None:
+            return (None, None, None)
+        if not self.is_open:
+            return (0, self.applied_at + LISTED_MS, None)
+        return (0, None, 0) if self.overdue else (0, self.eta, None)
 
 
 class ThresholdSide(Struct, frozen=True, omit_defaults=True):

@@ -68,8 +68,6 @@ _NIL = b"\xc0"
 _PARTS = b"parts"
 # The same for announcements.
 _ETA = b"\xa3eta"
-# How long an announcement of which nothing is to come is listed (tables/ledger/lua/includes/expected.lua).
-_LISTED_MS = 7 * DAY_MS
 
 
 class Writes:
@@ -187,12 +185,10 @@ class Writes:
             self._index("counts", key, dues.get(Outcome(count.outcome)))
 
     def _add_announcement(self, key: str, packed: bytes, record: MovementRecord) -> None:
-        is_open, ends = record.is_open, record.applied_at + self._limits.movement_retention_ms
-        self._put(f"movement:{key}", packed, None if is_open else ends)
-        self._index("expected", key, 0)
-        self._index("overdue", key, 0 if is_open and record.overdue else None)
-        due = (None if record.overdue else record.eta) if is_open else record.applied_at + _LISTED_MS
-        self._index("etas", key, due)
+        ends = None if record.is_open else record.applied_at + self._limits.movement_retention_ms
+        self._put(f"movement:{key}", packed, ends)
+        for index, score in zip(("expected", "etas", "overdue"), record.announcement_entries, strict=True):
+            self._index(index, key, score)
         for line in record.lines:
             is_listed = line.received or line.outcome == Outcome.EXPECTED
             self._index(f"expected:{line.sku}", key, 0 if is_listed else None)

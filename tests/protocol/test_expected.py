@@ -95,13 +95,16 @@ async def test_a_repair_puts_back_an_announcement_with_its_index_entries_and_rem
     wanted = await state_of(rig)
     packed = await rig.redis.get(f"{rig.prefix}movement:SH1\nlate")
     await rig.redis.delete(f"{rig.prefix}movement:SH1\nopen")
+    await rig.redis.zrem(rig.prefix + "etas", "SH1\ndone")
+    await rig.redis.zadd(rig.prefix + "overdue", {"SH1\ngone": 0})
+    await rig.redis.zadd(rig.prefix + "expected", {"SH1\nr-open": 0})
     for name in ("expected", "etas", "incoming:cup", "expected:lid"):
         await rig.redis.zrem(rig.prefix + name, "SH1\nopen")
     await rig.redis.set(f"{rig.prefix}movement:SH1\nghost", packed)
     for name in ("expected", "etas", "overdue"):
         await rig.redis.zadd(rig.prefix + name, {"SH1\nghost": 0})
     fates = await repair(rig)
-    assert set(fates) == {"movement SH1\nopen", "movement SH1\nghost"}
+    assert set(fates) == {f"movement SH1\n{id_}" for id_ in ("open", "done", "ghost", "gone", "r-open")}
     assert set(fates.values()) == {CorrectionResult.REPAIRED}
     found = await state_of(rig)
     assert found | {"head": wanted["head"]} == wanted

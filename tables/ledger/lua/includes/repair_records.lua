@@ -79,12 +79,16 @@ function put.order(command)
   return order
 end
 
+local function drop_announcement(key)
+  for _, name in ipairs({'expected', 'overdue', 'etas'}) do index_drops[#index_drops + 1] = {name, key} end
+end
+
 function put.movement(command)
   local warehouse, id = string.match(command.key, '^(.-)\n(.*)$')
   local movement = {warehouse = warehouse, id = id, changed = true, record = command.wanted}
   movements.known[command.key] = movement
   movements.included[#movements.included + 1] = movement
-  if movement.record.eta then require('expected').put_back(movement) end
+  if movement.record.eta then require('expected').put_back(movement) else drop_announcement(command.key) end
   return movement
 end
 
@@ -123,7 +127,7 @@ local function remove(command)
     index_drops[#index_drops + 1] = {'skus', command.key}
     index_drops[#index_drops + 1] = {'dwells', command.key}
   elseif command.subject == 'movement' then
-    for _, name in ipairs({'expected', 'overdue', 'etas'}) do index_drops[#index_drops + 1] = {name, command.key} end
+    drop_announcement(command.key)
   end
   return {}
 end
