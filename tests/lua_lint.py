@@ -23,9 +23,9 @@ FOLDER = Path(__file__).parents[1] / "tables" / "ledger" / "lua"
 # Lua 5.1 allows 200 in a function. A script that is sent has three more than its file (tables/ledger/scripts.py).
 LOCALS_MAX = 100
 LINE_MAX = 120
-GLOBALS = {*lua_constants(), "require", "KEYS", "ARGV", "redis", "cmsgpack", "struct", "math", "string", "table", "os"}
+GLOBALS = {*lua_constants(), "require", "KEYS", "ARGV", "redis", "cmsgpack", "struct", "math", "string", "table"}
 GLOBALS |= {"ipairs", "pairs", "next", "select", "unpack", "pcall", "error", "setmetatable"}
-GLOBALS |= {"type", "tonumber", "tostring", "rawget"}
+GLOBALS |= {"type", "tonumber", "tostring", "rawget", "_G"}
 _PARSER = Parser(Language(tree_sitter_lua.language()))
 
 

@@ -12,14 +12,16 @@
 -- error    BUSY: the outbox is full
 -- error    TOO_LARGE: the batch exceeds what one call may read or one journal record may hold; the caller divides it
 
-local began = os.clock()
 local batch = require('batch')
+local cpu_time = require('cpu_time')
 local dispatch = require('dispatch')
 local payload = require('payload')
 local prefetch = require('prefetch')
 local registry = require('registry')
 local server = require('server')
 local write = require('write')
+
+local began = cpu_time.ms()
 
 if not server.is_blessed(KEYS[1]) then return redis.error_reply('UNBLESSED no takeover blessed this server') end
 local limits = cmsgpack.unpack(ARGV[4])
@@ -57,4 +59,4 @@ end
 write.run()
 redis.call('HSET', KEYS[1] .. 'head', 'batch', number, 'token', ARGV[2], 'now', batch.now)
 redis.call('XADD', KEYS[1] .. 'outbox', number .. '-0', 'token', ARGV[2], 'previous', head[2] or '', 'payload', packed)
-return {number, packed, math.floor((os.clock() - began) * 1000)}
+return {number, packed, math.floor(cpu_time.ms() - began)}
