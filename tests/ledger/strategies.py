@@ -56,7 +56,7 @@ _KINDS = tuple(kind for kind, weight in KINDS for _ in range(weight))
 # Most events occur when they arrive; some are late by seconds, hours or more than a count may be; and some clocks are
 # ahead, within the limit or beyond it.
 _AGES_S = (0, 0, 0, 0, 0, 0, 3, 10, 40, 60, 61, 600, 1200, 3_600, 50_000, 86_399, 86_400, 86_401, -5, -300, -600, -601)
-# Ids of announcements: few, so that most events amend one, and receipts name one.
+# Ids of announcements.
 ANNOUNCED = ("po0", "po1", "po2")
 # When announced units are due, ms after the event.
 _ETAS_MS = (-1_000, 0, 1_000, 5_000, 60_000, 3_600_000)
@@ -125,6 +125,8 @@ class _RunBuilder:
     elapsed_ms: int = 0
     returned: list[str] = field(default_factory=list)
     extended: list[str] = field(default_factory=list)
+    # The warehouse and id of each announcement.
+    announced: list[tuple[str, str]] = field(default_factory=list)
 
     def one(self, choices: Sequence[_T]) -> _T:
         return self.draw(st.sampled_from(choices))
@@ -220,11 +222,20 @@ class _RunBuilder:
         elif kind is commands.Transfer:
             fields["to_warehouse"] = self.one([name for name in WAREHOUSES if name != fields["warehouse"]])
         elif kind is commands.Receive:
-            fields["expected_id"] = self.one((None, *ANNOUNCED))
+            fields |= self._announced("expected_id") if self.one((True, False)) else {}
         elif kind is commands.Expect:
-            fields |= {"id": self.one(ANNOUNCED), "eta": OPENING_MS + self.elapsed_ms + self.one(_ETAS_MS)}
+            fields |= self._announced("id") if self.one((True, True, False)) else {"id": self.one(ANNOUNCED)}
+            self.announced.append((fields["warehouse"], fields["id"]))
+            fields["eta"] = OPENING_MS + self.elapsed_ms + self.one(_ETAS_MS)
             fields["lines"] = tuple((sku, self.one((0, units, units))) for sku, units in fields["lines"])
         return DraftCommand(kind, fields, self.one(_AGES_S))
+
+    def _announced(self, name: str) -> dict[str, str]:
+        """The warehouse and the id, as the field `name`, of one of the newest announcements."""
+        if not self.announced:
+            return {name: ANNOUNCED[0]}
+        warehouse, id_ = self.one(self.announced[-4:])
+        return {"warehouse": warehouse, name: id_}
 
     def _part(self) -> DraftCommand:
         """A part of a count: of a new one, or mostly of one that has begun."""
