@@ -183,6 +183,7 @@ local function receive(command, sku, units)
   movement.by_sku = movement.by_sku or lines_by_sku(record)
   local line = movement.by_sku[sku.name]
   if not line then
+    record.lines = record.lines or {}
     if #record.lines >= LINES_MAX then return end
     line = {sku = sku.name, quantity = 0, outcome = O.RECEIVED} -- it was not announced
     record.lines[#record.lines + 1], movement.by_sku[sku.name] = line, line
