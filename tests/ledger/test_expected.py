@@ -204,6 +204,17 @@ async def test_nothing_is_overdue_of_what_came_or_was_withdrawn(shop: ShopClient
 
 
 @ON_VALKEY
+async def test_the_record_of_a_receipt_says_that_nothing_was_announced_under_its_expected_id(
+    shop: RedisShopClient,
+) -> None:
+    await shop.expect({"A": 10})
+    await shop.receive("A", 1, id="wms-1", expected_id="po-9")
+    await shop.receive("A", 1, id="wms-2", expected_id="po-8")
+    assert shop.driver.movement("SH1", "wms-1").detail is None
+    assert shop.driver.movement("SH1", "wms-2").detail == "expected_id: nothing is announced under this id"
+
+
+@ON_VALKEY
 async def test_an_alert_of_an_overdue_receipt_names_the_announcement(shop: RedisShopClient) -> None:
     await shop.expect({"A": 10, "B": 2}, eta=60)
     (alert,) = (await shop.tick_after(60)).alerts

@@ -175,11 +175,22 @@ local function amend(command, movement, result)
   return announce(command, movement, result)
 end
 
+-- The announcement that a receipt names, or nil if there is none.
+local function announcement_of(command)
+  local movement = movements.get(command.warehouse, command.expected_id)
+  return movement and movement.record.eta and movement or nil
+end
+
+-- What the record of a receipt says about the announcement that it names.
+local function detail_of(command)
+  if not announcement_of(command) then return 'expected_id: nothing is announced under this id' end
+end
+
 -- Units of a receipt that names an announcement, as part of the change of the SKU that has begun.
 local function receive(command, sku, units)
-  local movement = movements.get(command.warehouse, command.expected_id)
+  local movement = announcement_of(command)
   local record = movement and movement.record
-  if not record or not record.eta then return end
+  if not record then return end
   movement.by_sku = movement.by_sku or lines_by_sku(record)
   local line = movement.by_sku[sku.name]
   if not line then
@@ -282,5 +293,5 @@ end
 
 return {
   is_open = is_open, of_step = of_step, refusal = refusal, announce = announce, apply = apply, amend = amend,
-  receive = receive, tick = tick, put_back = put_back,
+  detail_of = detail_of, receive = receive, tick = tick, put_back = put_back,
 }

@@ -81,6 +81,7 @@ local function apply_lines(command, movement, result)
     record.outcome, record.detail = count.summary(command, lines)
   else
     record.outcome = outcome_of(lines, MOVEMENTS[command.kind][2])
+    if command.expected_id then record.detail = require('expected').detail_of(command) end
   end
   movements.included[#movements.included + 1] = movement
   result.outcome, result.detail = record.outcome, record.detail
