@@ -15,7 +15,7 @@ from stocktide.streams.topics import DAY_MS
 from stocktide.tables.ledger.commands import Origin
 from stocktide.tables.ledger.outcomes import Outcome
 
-# How long an announcement of which nothing is to come is listed (lua/includes/expected.lua).
+# How long an announcement of which nothing is to come is listed (lua/includes/announcements.lua).
 LISTED_MS = 7 * DAY_MS
 
 
@@ -104,7 +104,7 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     A count in `parts` (lua/includes/count_parts.lua) has the numbers of the `arrived` parts and the `progress` of its
     steps. The record `<id> part <n>` is that `part` with its lines, and its `origin` while it waits.
 
-    An announcement (lua/includes/expected.lua) that was accepted has its `eta` (ms), the number of its `amendments`,
+    An announcement (lua/includes/announcements.lua) that was accepted has its `eta` (ms), the number of its `amendments`,
     and whether it is `overdue` and an alert has said so; `at` is the time of its newest body. A receipt names the
     announcement `expected_id`.
     """

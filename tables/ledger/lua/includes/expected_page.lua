@@ -1,4 +1,4 @@
--- A page of the listed announcements (includes/expected.lua), in the order of their keys.
+-- A page of the listed announcements (includes/announcements.lua), in the order of their keys.
 
 local msgpack = require('msgpack')
 local pack = cmsgpack.pack

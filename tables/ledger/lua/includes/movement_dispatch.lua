@@ -66,7 +66,7 @@ local function apply_lines(command, movement, result)
   local first = #lines + 1
   for i = first, #command.lines do names[#names + 1] = command.lines[i][1] end
   if command.expected_id then
-    names = require('expected').of_step(names)
+    names = require('announcements').of_step(names)
   elseif #names > batch.limits.lines_per_step then
     names = prefetch.names_within('sku:', names, batch.limits.step_bytes_max)
   end
@@ -81,7 +81,7 @@ local function apply_lines(command, movement, result)
     record.outcome, record.detail = count.summary(command, lines)
   else
     record.outcome = outcome_of(lines, MOVEMENTS[command.kind][2])
-    if command.expected_id then record.detail = require('expected').detail_of(command) end
+    if command.expected_id then record.detail = require('expected_receipts').detail_of(command) end
   end
   movements.included[#movements.included + 1] = movement
   result.outcome, result.detail = record.outcome, record.detail

@@ -88,7 +88,7 @@ function put.movement(command)
   local movement = {warehouse = warehouse, id = id, changed = true, record = command.wanted}
   movements.known[command.key] = movement
   movements.included[#movements.included + 1] = movement
-  if movement.record.eta then require('expected').put_back(movement) else drop_announcement(command.key) end
+  if movement.record.eta then require('announcements').put_back(movement) else drop_announcement(command.key) end
   return movement
 end
 

@@ -2,7 +2,7 @@
 -- `patched` where `write_whole` has something to do.
 
 local batch = require('batch')
-local expected = require('expected')
+local expected_tick = require('expected_tick')
 local modes = require('modes')
 local orders = require('orders')
 local prefetch = require('prefetch')
@@ -42,7 +42,7 @@ local function run(command)
     end
     ended = ended + 1
   end
-  ended = ended + expected.tick(command.orders_max)
+  ended = ended + expected_tick.run(command.orders_max)
   local detail = redis.call('EXISTS', KEYS[1] .. 'patched') == 1 and 'patched' or nil
   return {outcome = ended == 0 and O.NOTHING_DUE or O.EXPIRED, detail = detail}
 end
