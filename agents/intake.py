@@ -39,6 +39,7 @@ from stocktide.tables.ledger.commands import (
     Adjust,
     Command,
     Count,
+    Expect,
     Origin,
     Receive,
     Transfer,
@@ -61,6 +62,8 @@ MOVEMENT_LINES_MAX = LedgerLimits().lines_per_step
 PIECE_BYTES_MAX = 1024 * 1024
 # Concurrent pieces of one chunk: they keep Redis and the relay busy while one waits for its settlement.
 PIECES_MAX = 4
+
+_MOVEMENTS = (Receive, Adjust, Count, Transfer, Expect)
 
 Decode = Callable[[bytes], Event | Malformed]
 
@@ -169,7 +172,7 @@ def may_take_steps(command: Command) -> bool:
     """Whether the ledger may apply a command in several calls."""
     if isinstance(command, Void):
         return True  # it has as many lines as the movement that it voids
-    return isinstance(command, Receive | Adjust | Count | Transfer) and len(command.lines) > MOVEMENT_LINES_MAX
+    return isinstance(command, _MOVEMENTS) and len(command.lines) > MOVEMENT_LINES_MAX
 
 
 def _raw_size(command: Command) -> int:

@@ -47,6 +47,7 @@ _SENTENCE_OF_OUTCOME: Mapping[str, str] = {
     Outcome.TOO_MANY_EVENTS: "The order has been extended as often as it can be.",
     Outcome.TOO_LARGE: "It would make a record larger than one may be; divide it, or use fewer or shorter names.",
     Outcome.TOO_MANY_CHANNELS: "As many channels are known as there may be.",
+    Outcome.TOO_MANY_EXPECTED: "As many receipts of this SKU are announced as there may be.",
     Outcome.OCCURRED_IN_FUTURE: "It is further ahead of this system's clock than is allowed.",
     Outcome.SWEEP_PENDING: "An earlier change of policy is still being published; try again.",
 }

@@ -135,6 +135,14 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             "What a movement did, or its refusal",
             answers={200: documents.MovementAnswer},
         ),
+        Route(
+            "GET",
+            "/v1/expected",
+            handlers.stock.expected,
+            "Announced receipts, by page: what is to come, what came, and what came beyond it",
+            answers={200: documents.AnnouncementPage},
+            query=("warehouse", "sku", "overdue", "cursor", "limit"),
+        ),
         Route("GET", "/v1/stock/{sku}", handlers.stock.sku, "A SKU, everywhere", answers={200: documents.StockAnswer}),
         Route(
             "GET",

@@ -13,6 +13,8 @@ from typing import TypeVar
 from msgspec import UNSET, Struct, structs
 
 from stocktide.streams.contract.documents import (
+    AnnouncedLine,
+    Announcement,
     ChannelStock,
     ChannelUpdate,
     Line,
@@ -26,6 +28,7 @@ from stocktide.streams.contract.documents import (
     WarehouseStock,
 )
 from stocktide.streams.contract.times import rfc3339
+from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import MovementRecord, Offer, OrderRecord, SkuRecord
 
 # A movement's type in the contract, by the kind of its command.
@@ -35,6 +38,7 @@ MOVEMENT_TYPES = {
     "count": "stock.counted",
     "transfer": "stock.transferred",
     "void": "stock.voided",
+    "expect": "stock.expected",
 }
 # A record in this state holds events that arrived before their order; to callers the order is unknown.
 PARKED = "parked"
@@ -156,6 +160,34 @@ def published_movement(warehouse: str, id: str, record: MovementRecord, batch: i
     """A row of `adjustments`."""
     document = movement_view(warehouse, id, record)
     return PublishedMovement(*structs.astuple(document), batch=batch, record=record)
+
+
+def announcement_view(warehouse: str, id: str, record: MovementRecord) -> Announcement:
+    """An announcement of the contract. Lines that were withdrawn before any of their units came are left out."""
+    lines = [
+        AnnouncedLine(line.sku, line.quantity, line.received, line.incoming, max(0, line.received - line.quantity))
+        for line in record.lines
+        if line.received or line.outcome != Outcome.WITHDRAWN
+    ]
+    return Announcement(
+        id=id,
+        warehouse=warehouse,
+        state=_announcement_state(lines),
+        eta=rfc3339(record.eta or 0),
+        overdue=record.is_open and record.overdue,
+        amendments=record.amendments,
+        occurred_at=rfc3339(record.at),
+        changed_at=rfc3339(record.applied_at),
+        lines=lines,
+    )
+
+
+def _announcement_state(lines: list[AnnouncedLine]) -> str:
+    if any(line.incoming for line in lines):
+        return "partly_received" if any(line.received for line in lines) else "expected"
+    if not any(line.quantity for line in lines):
+        return "withdrawn"
+    return "over_received" if any(line.over for line in lines) else "received"
 
 
 def channel_update(sku: str, version: int, at_ms: int, offer: Offer) -> ChannelUpdate:

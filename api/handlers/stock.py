@@ -1,4 +1,4 @@
-"""Stock over HTTP: a SKU, a page of a channel's stock, the effect of a movement.
+"""Stock over HTTP: a SKU, a page of a channel's stock, the effect of a movement, announced receipts.
 
 In: names in a path, the bounds of a page in a query. Out: settled records of the ledger, as the contract shows them.
 """
@@ -10,16 +10,20 @@ from aiohttp import web
 from stocktide.api import problems
 from stocktide.api.requests import check_channel, check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
-from stocktide.streams.contract.documents import ChannelPage, Channels
+from stocktide.streams.contract.documents import AnnouncementPage, ChannelPage, Channels
 from stocktide.streams.contract.events import Malformed
+from stocktide.streams.topics import join_key, split_key
 from stocktide.tables.ledger.client import PAGE_SKUS_MAX, Ledger
-from stocktide.tables.views import channel_update, movement_view, stock_view
+from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.views import announcement_view, channel_update, movement_view, stock_view
 
 PAGE_SKUS_DEFAULT = 100
+_OVERDUE = {"true": True, "false": False}
 
 
 class StockHandlers:
-    """The handlers of `/v1/stock`, `/v1/channels/{channel}/stock` and `/v1/warehouses/{warehouse}/movements/{id}`."""
+    """The handlers of `/v1/stock`, `/v1/channels/{channel}/stock`, `/v1/warehouses/{warehouse}/movements/{id}` and
+    `/v1/expected`."""
 
     def __init__(self, ledger: Ledger, reads: SettledReads) -> None:
         self._ledger = ledger
@@ -70,3 +74,28 @@ class StockHandlers:
         if record is None:
             return problems.not_found("unknown_movement", f"{warehouse} has sent no movement of this id yet.")
         return problems.json_response(movement_view(warehouse, movement_id, record))
+
+    async def expected(self, request: web.Request) -> web.Response:
+        """`GET /v1/expected?warehouse=…&sku=…&overdue=…&cursor=…&limit=…`: announcements with units to come, and for a
+        week those of which nothing is to come any more. A page may be short although `next` is not null."""
+        query = parse_query(request)
+        given = {name: query.get(name, "") for name in ("warehouse", "sku", "cursor")}
+        for field in ("warehouse", "sku"):
+            if field in query and (invalid := check_name(field, given[field])) is not None:
+                return invalid
+        if (overdue := query.get("overdue")) is not None and overdue not in _OVERDUE:
+            return problems.from_malformed(Malformed("invalid_field", "`true` or `false`", "overdue"))
+        if (cursor := given["cursor"]) and "/" not in cursor:
+            return problems.from_malformed(Malformed("invalid_field", "the `next` of an earlier page", "cursor"))
+        limit = parse_limit(query.get("limit"), PAGE_SKUS_DEFAULT, PAGE_SKUS_MAX)
+        if isinstance(limit, web.Response):
+            return limit
+        after = "\n".join(split_key(cursor)) if cursor else ""
+        only = None if overdue is None else _OVERDUE[overdue]
+        page = await self._reads.settled(
+            lambda: self._ledger.read_expected(given["warehouse"], given["sku"], only, after, limit)
+        )
+        named = [(key.partition("\n"), record) for key, record in page.rows if record.outcome != Outcome.APPLYING]
+        items = [announcement_view(warehouse, id_, record) for (warehouse, _, id_), record in named]
+        following = join_key(*page.cursor.split("\n")) if page.cursor else None
+        return problems.json_response(AnnouncementPage(items, following))

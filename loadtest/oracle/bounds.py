@@ -15,6 +15,7 @@ from stocktide.loadtest.oracle.dispatcher import PendingRequest, SentLine
 from stocktide.loadtest.oracle.movements import (
     ADJUSTED,
     COUNTED,
+    EXPECTED,
     TRANSFERRED,
     VOIDED,
     KnownMovement,
@@ -60,6 +61,8 @@ class ReceiptBounds:
         key = (event.warehouse, event.id or "")
         known = self._movements.movements.get(key)
         if known is None or known.content is not None or not request.kind.startswith("stock."):
+            return
+        if request.kind == EXPECTED:
             return
         if request.kind == COUNTED:
             places = [(line.sku, event.warehouse) for line in event.lines]

@@ -18,6 +18,8 @@ from stocktide.loadtest.oracle.history import HistoryRecord, MovementPublished, 
 
 COUNTED, TRANSFERRED, ADJUSTED = "stock.counted", "stock.transferred", "stock.adjusted"
 VOIDED = "stock.voided"
+# An announcement moves nothing, and changes with each amendment and receipt.
+EXPECTED = "stock.expected"
 # The outcome of a count's line that set on_hand; other outcomes (`count_superseded`) change nothing.
 _APPLIED = "counted"
 # The outcome of a movement whose last lines are not applied yet: no effect of it is final.
@@ -127,12 +129,12 @@ class MovementTracker(Listener):
         content = _PACK.encode((head, movement.lines))
         is_new = known.content is None
         has_new_batch = bool(movement.batch and not known.batch)
-        observation = MovementObservation(
-            known, movement, record, is_new, has_new_batch, not is_new and known.content != content
-        )
+        differs = not is_new and known.content != content and movement.type != EXPECTED
+        observation = MovementObservation(known, movement, record, is_new, has_new_batch, differs)
         if is_new:
             known.content, known.kind = content, movement.type
-            known.outcome, known.lines, known.sent_lines = movement.outcome, movement.lines, ()
+            known.outcome, known.sent_lines = movement.outcome, ()
+            known.lines = () if movement.type == EXPECTED else movement.lines
             known.voids = movement.movement_id
             known.occurred_ms = time_ms(movement.occurred_at)
         if has_new_batch:

@@ -23,6 +23,7 @@ LineState = Annotated[
     str,
     _one_of("reserved", "preordered", "rejected", "committed", "shipped", "cancelled", "expired", "returned"),
 ]
+AnnouncementState = Annotated[str, _one_of("expected", "partly_received", "received", "over_received", "withdrawn")]
 OrderState = Annotated[str, _one_of("reserved", "paid", "shipped", "cancelled", "expired", "rejected")]
 
 encode = msgspec.json.Encoder().encode
@@ -145,6 +146,7 @@ class ChangedTotals(_Document, frozen=True):
     short: int
     preordered: int
     damaged: int
+    incoming: int
 
 
 class StockChange(_Document, frozen=True):
@@ -226,6 +228,38 @@ class PublishedMovement(MovementAnswer, frozen=True, kw_only=True):
 
     batch: int
     record: Any
+
+
+class AnnouncedLine(_Document, frozen=True):
+    """A line of an announcement: `quantity` units announced in total, `received` so far, `incoming` still to come, and
+    `over` received beyond those announced."""
+
+    sku: str
+    quantity: int
+    received: int
+    incoming: int
+    over: int
+
+
+class Announcement(_Document, frozen=True):
+    """An announced receipt. `occurred_at` is that of its newest event, `changed_at` when it last changed."""
+
+    id: str
+    warehouse: str
+    state: AnnouncementState
+    eta: str
+    overdue: bool
+    amendments: int
+    occurred_at: str
+    changed_at: str
+    lines: list[AnnouncedLine]
+
+
+class AnnouncementPage(_Document, frozen=True):
+    """A page of announcements; `next` is the cursor of the page after it."""
+
+    items: list[Announcement]
+    next: str | None
 
 
 class PolicyAnswer(_Document, frozen=True):

@@ -43,6 +43,7 @@ Time = Annotated[datetime, Meta(tz=True)]
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
 SignedQuantity = Annotated[int, Meta(ge=-QUANTITY_MAX, le=QUANTITY_MAX)]
 CountedQuantity = Annotated[int, Meta(ge=0, le=COUNTED_QUANTITY_MAX)]
+ExpectedQuantity = Annotated[int, Meta(ge=0, le=QUANTITY_MAX)]
 PartNumber = Annotated[int, Meta(ge=1, le=PARTS_MAX)]
 HoldSeconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
 # What a payment does with an expired order; without it, the payment is refused.
@@ -88,6 +89,13 @@ class CountedLine(Struct, frozen=True):
 
     sku: Name
     quantity: CountedQuantity
+
+
+class ExpectedLine(Struct, frozen=True):
+    """Units of a SKU that are announced in total; 0 withdraws them."""
+
+    sku: Name
+    quantity: ExpectedQuantity
 
 
 class OrderBody(Struct, frozen=True, kw_only=True):
@@ -234,8 +242,16 @@ class StockVoided(_Movement, frozen=True, kw_only=True, tag="stock.voided"):
     movement_id: Name
 
 
+class StockExpected(_Movement, frozen=True, kw_only=True, tag="stock.expected"):
+    """Announces a receipt. The same id with a newer `occurred_at` amends it: its lines are replaced whole."""
+
+    lines: Lines[ExpectedLine]
+    # Required unless every line is withdrawn.
+    eta: Time | None = None
+
+
 OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderChanged | OrderExtended | OrderShipped | OrderReturned
-Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred | StockVoided
+Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred | StockVoided | StockExpected
 Event = OrderEvent | Movement
 
 
@@ -306,6 +322,8 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
         wrong = _wrong_in_change(message)
     elif isinstance(message, StockCounted):
         wrong = _counted_twice(message) or _wrong_part(message)
+    elif isinstance(message, StockExpected) and message.eta is None and any(line.quantity for line in message.lines):
+        wrong = Malformed("missing_field", "`eta` is required", "eta")
     elif isinstance(message, StockTransferred) and message.to_warehouse == message.warehouse:
         wrong = Malformed("invalid_field", "a transfer goes to another warehouse", "to_warehouse")
     else:

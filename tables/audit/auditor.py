@@ -16,8 +16,8 @@ from stocktide.streams.contract.times import now_ms
 from stocktide.streams.journal.log import JournalLog
 from stocktide.tables.audit.findings import (
     AuditCounts,
+    CounterSums,
     Findings,
-    OrderSums,
     SideDigests,
     find_log_drifts,
     merge_drifts,
@@ -66,7 +66,7 @@ class Auditor:
         self.fold = JournalFold(limits, self._as_of_ms)
         self.redis_drifts: dict[RedisKey, ExaminedKey] = {}
         self.table_drifts: dict[TableKey, DriftingRow] = {}
-        self.sums: OrderSums = {}
+        self.sums: CounterSums = {}
 
     async def run(self) -> Findings:
         """Audit all sides. Raises AuditError, KafkaError, OSError, msgspec.MsgspecError and redis-py's errors."""

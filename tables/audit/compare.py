@@ -16,12 +16,13 @@ from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canoni
 from stocktide.tables.audit.redis_keys import StoredKey
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.queue_places import place_in_queue
-from stocktide.tables.ledger.records import OrderRecord, SkuRecord
+from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
 
 Side = Literal["log", "redis", "table"]
 # The subject of a drift: a record's kind, a policy level, or a foreign key in Redis.
 Subject = Literal["sku", "order", "movement", "registry", "policy", "key"]
 _NEVER = 1 << 60
+ANNOUNCEMENT_INDEXES = ("expected", "etas", "overdue")
 
 
 class Difference(Struct, frozen=True):
@@ -86,6 +87,11 @@ def dwell_of(record: Record | None) -> int | None:
     """The score of a SKU in `dwells`, or None."""
     modes = record.modes.values() if isinstance(record, SkuRecord) else ()
     return min((mode.due for mode in modes if mode.due), default=None)
+
+
+def announcement_entries(record: Record | None) -> tuple[int | None, int | None, int | None]:
+    """The scores of a movement in `expected`, `etas` and `overdue`, or None."""
+    return record.announcement_entries if isinstance(record, MovementRecord) else (None, None, None)
 
 
 def compare_stored(
@@ -154,6 +160,13 @@ def index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> I
             yield Difference("redis", "entry in dwells", dwell_of(record), stored.dwell)
         if stored.fill != fill_of(record):
             yield Difference("redis", "entry in fills", fill_of(record), stored.fill)
+    if kind == "movement":
+        wanted = announcement_entries(record)
+        is_listed = any(each is not None for each in stored.announced)
+        if is_listed or (isinstance(record, MovementRecord) and record.is_open):  # else its listing may have ended
+            for index, expected, found in zip(ANNOUNCEMENT_INDEXES, wanted, stored.announced, strict=True):
+                if expected != found:
+                    yield Difference("redis", f"entry in {index}", expected, found)
     if kind == "order":
         if stored.deadline != deadline_of(record):
             yield Difference("redis", "deadline", deadline_of(record), stored.deadline)

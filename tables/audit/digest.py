@@ -122,7 +122,7 @@ def kind_of(record: Record) -> Kind:
 def kept_until(record: Record, limits: LedgerLimits) -> int:
     """When the record's key expires, ms since the epoch; _NEVER if it does not."""
     if isinstance(record, MovementRecord):
-        return record.applied_at + limits.movement_retention_ms
+        return _NEVER if record.is_open else record.applied_at + limits.movement_retention_ms
     if isinstance(record, OrderRecord) and record.state in FINAL_STATES:
         rejected = record.state == "rejected"
         return (record.ended_at or 0) + (limits.refused_retention_ms if rejected else limits.order_retention_ms)

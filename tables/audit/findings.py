@@ -29,12 +29,12 @@ from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuReco
 
 # Keys processed before the event loop runs other tasks.
 _KEYS_PER_TURN = 2_000
-# The counters that are sums over open orders; if they differ, the orders are right.
-_ORDER_SUM_PREFIXES = ("locked@", "committed@", "preordered@", "short@")
+# The counters that are sums over open orders, and over announcements; if they differ, those are right.
+_SUM_PREFIXES = ("locked@", "committed@", "preordered@", "short@", "incoming#")
 # The counter of the units that an order holds, by its state.
 _HELD = {"reserved": "locked@", "paid": "committed@"}
-# By SKU, the units held by open orders, as counters.
-OrderSums = dict[str, dict[str, int]]
+# By SKU, the units held by open orders and those of announcements that are to come, as counters.
+CounterSums = dict[str, dict[str, int]]
 # The kinds stored in tables.
 TABLE_KINDS: tuple[Kind, ...] = ("sku", "order", "movement")
 
@@ -83,15 +83,17 @@ class Findings(Struct):
         return not (self.unsettled or self.unchecked)
 
 
-async def summarize_log(fold: JournalFold) -> tuple[Digest, OrderSums]:
-    """The digest of the log, and the units held by its open orders. The fold must not change meanwhile."""
-    digest, sums, keys_read = Digest(), OrderSums(), 0
+async def summarize_log(fold: JournalFold) -> tuple[Digest, CounterSums]:
+    """The digest of the log, and the units of its open orders and announcements. The fold must not change meanwhile."""
+    digest, sums, keys_read = Digest(), CounterSums(), 0
     kinds: tuple[Kind, ...] = ("sku", "order", "movement", "registry")
     for kind in kinds:
         for key, record in fold.records(kind):
             digest.add(kind_of(record), key, record)
             if isinstance(record, OrderRecord):
                 _add_order(sums, record)
+            elif isinstance(record, MovementRecord) and record.is_open:
+                _add_announcement(sums, key.partition("\n")[2], record)
             keys_read += 1
             if keys_read % _KEYS_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -99,7 +101,7 @@ async def summarize_log(fold: JournalFold) -> tuple[Digest, OrderSums]:
 
 
 async def find_log_drifts(
-    fold: JournalFold, sums: OrderSums, skus: frozenset[str] | None
+    fold: JournalFold, sums: CounterSums, skus: frozenset[str] | None
 ) -> dict[tuple[Subject, str], Drift]:
     """The inconsistencies within the log."""
     drifts: dict[tuple[Subject, str], Drift] = {
@@ -134,7 +136,7 @@ def _overwrite_differences(fold: JournalFold, order_id: str, right: FoldedRecord
 def _sku_differences(
     record: SkuRecord | None, held: dict[str, int], discrepancy: Discrepancy | None
 ) -> Iterator[Difference]:
-    broken = list(_differing_order_sums(record, held))
+    broken = list(_differing_sums(record, held))
     for counter, expected, found in broken:
         yield Difference("log", f"counter {counter}", expected, found)
     if discrepancy is None or record is None:
@@ -143,7 +145,7 @@ def _sku_differences(
     for counter, off in sorted(discrepancy.off.items()):
         if counter not in named:
             found = record.counters.get(counter, 0)
-            what = "effects on" if _is_order_sum(counter) else "counter"
+            what = "effects on" if _is_sum(counter) else "counter"
             yield Difference("log", f"{what} {counter}", found - off, found)
     if discrepancy.version_off:
         yield Difference("log", "version", record.version - discrepancy.version_off, record.version)
@@ -217,7 +219,7 @@ def _remove(digest: Digest, fold: JournalFold, kind: Kind, key: str) -> None:
         digest.remove(kind_of(record), key, record)
 
 
-def _add_order(sums: OrderSums, record: OrderRecord) -> None:
+def _add_order(sums: CounterSums, record: OrderRecord) -> None:
     """Add the units that an order holds."""
     held = _HELD.get(record.state)
     if held is None:
@@ -234,14 +236,22 @@ def _add_order(sums: OrderSums, record: OrderRecord) -> None:
                     counters[name] = counters.get(name, 0) + units
 
 
-def _is_order_sum(counter: str) -> bool:
-    """Whether a counter is a sum over open orders."""
-    return counter.startswith(_ORDER_SUM_PREFIXES)
+def _add_announcement(sums: CounterSums, id_: str, record: MovementRecord) -> None:
+    """Add the units of an announcement that are to come."""
+    for line in record.lines:
+        if line.incoming:
+            counters, name = sums.setdefault(line.sku, {}), f"incoming#{id_}"
+            counters[name] = counters.get(name, 0) + line.incoming
 
 
-def _differing_order_sums(record: SkuRecord | None, held: dict[str, int]) -> Iterator[tuple[str, int, int]]:
-    """(counter, the orders' sum, the SKU's value) for each difference."""
-    counters_of_sku = {name: units for name, units in record.counters.items() if _is_order_sum(name)} if record else {}
+def _is_sum(counter: str) -> bool:
+    """Whether a counter is a sum over open orders or announcements."""
+    return counter.startswith(_SUM_PREFIXES)
+
+
+def _differing_sums(record: SkuRecord | None, held: dict[str, int]) -> Iterator[tuple[str, int, int]]:
+    """(counter, the sum over orders or announcements, the SKU's value) for each difference."""
+    counters_of_sku = {name: units for name, units in record.counters.items() if _is_sum(name)} if record else {}
     if counters_of_sku == held:
         return
     for name in sorted(counters_of_sku.keys() | held.keys()):

@@ -26,6 +26,7 @@ from stocktide.tables.ledger.raw_decision import (
     RawDecision,
     decode_raw_decision,
     unpack_effects,
+    unpack_movement,
     unpack_patches,
 )
 from stocktide.tables.ledger.records import SkuRecord
@@ -39,6 +40,7 @@ _NIL = b"\xc0"
 
 class _Applied(Struct):
     applied_at: int
+    eta: int | None = None
 
 
 _unpack_applied = msgspec.msgpack.Decoder(_Applied).decode
@@ -183,7 +185,10 @@ class JournalFold:
             kept_ms = limits.refused_retention_ms if state == "rejected" else limits.order_retention_ms
             return ended_at + kept_ms <= self._as_of_ms + EXPIRY_MARGIN_MS
         if kind == "movement":
-            until = _unpack_applied(packed).applied_at + self._limits.movement_retention_ms
+            applied = _unpack_applied(packed)
+            if applied.eta is not None and unpack_movement(packed).is_open:
+                return False
+            until = applied.applied_at + self._limits.movement_retention_ms
             return until <= self._as_of_ms + EXPIRY_MARGIN_MS
         return False
 

@@ -2,7 +2,8 @@
 
 In: a finished audit. Out: corrections, each with its command and changes; also a new correction for a key that changed
 meanwhile. The correct state: an order is as in the log; `locked`, `committed` and `preordered` are the sums over open
-orders; other counters are the sums of the logged effects; indexes follow from records; table rows follow from the log.
+orders, `incoming#` those over announcements; other counters are the sums of the logged effects; indexes follow from
+records; table rows follow from the log.
 """
 
 from __future__ import annotations

@@ -53,6 +53,8 @@ class StoredKey(Struct, frozen=True):
     waiting: float | None = None
     entries: dict[str, float | None] = field(default_factory=dict)
     fill: float | None = None
+    # Of an announcement, in `expected`, `etas` and `overdue`.
+    announced: tuple[float | None, ...] = (None, None, None)
 
     def record(self, kind: Kind) -> Record | None:
         """The canonical record in the key, or None if it holds none."""
@@ -193,7 +195,7 @@ def _stored(kind: Kind, values: Sequence[Any]) -> StoredKey:
         pairs = zip(scores[2::2], scores[3::2], strict=True)
         entries = {_text(index): _score(score) for index, score in pairs}
         return StoredKey(*common, deadline=_score(scores[0]), waiting=_score(scores[1]), entries=entries)
-    return StoredKey(*common)
+    return StoredKey(*common, announced=tuple(map(_score, scores))) if scores else StoredKey(*common)
 
 
 def _score(found: bytes | None) -> float | None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 
 from msgspec import Struct
 
 from stocktide.tables.audit.compare import (
+    ANNOUNCEMENT_INDEXES,
     Difference,
+    announcement_entries,
     compare_stored,
     deadline_of,
     dwell_of,
@@ -28,12 +31,18 @@ from stocktide.tables.audit.redis_keys import READ_KEYS_MAX, RedisReading, Redis
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import OrderRecord, RegistryRecord
 
+
+def _announced(place: int, record: Record | None) -> int | None:
+    return announcement_entries(record)[place]
+
+
 # The expected score of an entry, by index.
 _SCORES: dict[str, Callable[[Record | None], int | None]] = {
     "deadlines": deadline_of,
     "waiting": parked_bytes_of,
     "dwells": dwell_of,
     "fills": fill_of,
+    **{index: partial(_announced, place) for place, index in enumerate(ANNOUNCEMENT_INDEXES)},
 }
 # The keys of a shard that are neither records nor indexes of holds or queues.
 _OWN_KEYS = frozenset(
@@ -159,8 +168,8 @@ class RedisPass:
             return
         if colon and word in ("held", "queue"):
             indexes[f"{word}:{key}"] = None
-        elif colon and word in ("moves", "listed"):
-            pass  # sums over a day of the journal, which are in no row: not compared
+        elif colon and word in ("moves", "listed", "expected", "incoming"):
+            pass  # sums over a day of the journal, and indexes of a SKU's announcements: not compared
         elif colon and word in ("sku", "order", "movement"):
             if not self._fold.has(word, key):  # type: ignore[arg-type]
                 self._suspect(word, key)  # type: ignore[arg-type]
@@ -172,6 +181,8 @@ class RedisPass:
 
     async def _scan_index(self, index: str) -> None:
         kind: Kind = "order" if index in ("deadlines", "waiting") else "sku"
+        if index in ANNOUNCEMENT_INDEXES:
+            kind = "movement"
         async for entries in self._side.members(index):
             for member, score in entries:
                 if index == "skus":

@@ -80,6 +80,8 @@ class LedgerLimits(Struct, frozen=True):
     step_bytes_max: int = 2560 * 1024
     # Orders that a batch fills (lua/includes/fill.lua): some 6 ms. A later step goes on.
     fill_orders_max: int = 256
+    # Announcements with units of one SKU to come: each is a counter in its record, which orders read.
+    expected_per_sku_max: int = 50
     # How far an input may be dated ahead of the ledger's clock (rule 40).
     future_ms: int = 600_000
 
@@ -120,6 +122,14 @@ class KnownSkus(Struct, frozen=True, array_like=True):
     names: tuple[str, ...]
 
 
+class ExpectedPage(Struct, frozen=True, array_like=True):
+    """A page of announcements by their keys (`<warehouse>\\n<id>`); `cursor` is that of the next page, "" after the
+    last one."""
+
+    cursor: str
+    rows: tuple[tuple[str, MovementRecord], ...]
+
+
 class ChannelItem(Struct, frozen=True, array_like=True):
     """What one channel may sell of one SKU, as of the SKU's `version`, last changed `at` (ms)."""
 
@@ -133,6 +143,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _MOVEMENT = msgspec.msgpack.Decoder(MovementRecord)
 _SKU = msgspec.msgpack.Decoder(tuple[msgspec.Raw, tuple[Offer, ...]])
 _ITEMS = msgspec.msgpack.Decoder(tuple[ChannelItem, ...])
+_EXPECTED = msgspec.msgpack.Decoder(ExpectedPage)
 _KNOWN = msgspec.msgpack.Decoder(KnownSkus)
 _POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any]])
 _REGISTRY = msgspec.msgpack.Decoder(RegistryRecord)
@@ -195,6 +206,15 @@ class Ledger:
         """The number of known SKUs, and the names of up to `limit` after `cursor` ("" from the start)."""
         answer = await self._ask("known", cursor, min(limit, PAGE_SKUS_MAX))
         return _read(answer, _KNOWN.decode(answer[3]))
+
+    async def read_expected(
+        self, warehouse: str, sku: str, overdue: bool | None, cursor: str, limit: int
+    ) -> LedgerRead[ExpectedPage]:
+        """A page of up to `limit` announcements of a warehouse and a SKU (""; of all), and only those that are overdue
+        or are not, after `cursor` ("" from the start). A page may be short although another one follows."""
+        asked = "" if overdue is None else str(overdue).lower()
+        answer = await self._ask("expected", warehouse, sku, asked, cursor, min(limit, PAGE_SKUS_MAX))
+        return _read(answer, _EXPECTED.decode(answer[3]))
 
     async def read_policy(
         self, channel: str, sku: str | None

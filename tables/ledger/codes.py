@@ -42,6 +42,7 @@ CAUSES = (
     "fill",
     "void",
     "change",
+    "expect",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")

@@ -142,6 +142,13 @@ class Void(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag=
     lines: tuple[tuple[str, int], ...] = ()
 
 
+class Expect(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="expect"):
+    """Announce a receipt, or amend the announcement with this id. `lines` are the announced totals, 0: withdrawn."""
+
+    # When the units are due, ms; None: as before.
+    eta: int | None = None
+
+
 class SetPolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="set_policy"):
     """Replace a level's policy. `policy` holds only the given fields that are not null."""
 
@@ -241,6 +248,7 @@ Command = (
     | Count
     | Transfer
     | Void
+    | Expect
     | SetPolicy
     | DeletePolicy
     | KnowChannel
@@ -395,13 +403,16 @@ def _movement_of(event: events.Movement, at: int, origin: Origin | None, receive
             part, parts = event.part or 1, event.parts or 1
             mark = fingerprint("count", sorted(lines), at, event.complete, part, parts)
             return Count(fingerprint=mark, complete=event.complete, part=part, parts=parts, **common)
+        case events.StockExpected(eta=time):
+            eta = None if time is None else ms_of(time)
+            return Expect(eta=eta, fingerprint=fingerprint("expect", sorted(lines), eta), **common)
         case events.StockTransferred(to_warehouse=to_warehouse):
             mark = fingerprint("transfer", sorted(lines), to_warehouse)
             return Transfer(to_warehouse=to_warehouse, fingerprint=mark, **common)
 
 
 def _summed(
-    lines: tuple[events.OrderLine, ...] | tuple[events.AdjustedLine, ...] | tuple[events.CountedLine, ...],
+    lines: tuple[events.OrderLine | events.AdjustedLine | events.CountedLine | events.ExpectedLine, ...],
 ) -> tuple[tuple[str, int], ...]:
     if len(lines) == 1:
         return ((lines[0].sku, lines[0].quantity),)

@@ -68,6 +68,11 @@ class Outcome(StrEnum):
     NOT_VOIDABLE = "not_voidable"
     ALREADY_VOIDED = "already_voided"
     CHANGED = "changed"
+    EXPECTED = "expected"
+    AMENDED = "amended"
+    WITHDRAWN = "withdrawn"
+    EXPECTED_SUPERSEDED = "expected_superseded"
+    TOO_MANY_EXPECTED = "too_many_expected"
 
 
 REFUSALS_OF_LINES = frozenset(
@@ -97,4 +102,5 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.SWEEP_PENDING,
     Outcome.TOO_LARGE,
     Outcome.TOO_MANY_CHANNELS,
+    Outcome.TOO_MANY_EXPECTED,
 }

@@ -11,7 +11,12 @@ from typing import Any
 
 from msgspec import Struct, field, structs
 
+from stocktide.streams.topics import DAY_MS
 from stocktide.tables.ledger.commands import Origin
+from stocktide.tables.ledger.outcomes import Outcome
+
+# How long an announcement of which nothing is to come is listed (lua/includes/announcements.lua).
+LISTED_MS = 7 * DAY_MS
 
 
 class LineRecord(Struct, frozen=True, omit_defaults=True):
@@ -71,7 +76,8 @@ class MovementLine(Struct, frozen=True, omit_defaults=True):
     """A movement's effect on one SKU: `on_hand` after it at the movement's warehouse, `change` of on_hand there.
 
     For a count: `quantity` as counted, `carried` the units moved since, `change` the difference found.
-    `arrival_counted`: the units left by a transfer, and a count of the other warehouse holds their arrival already.
+    `arrival_counted`: the units left by a transfer, and a count of the other warehouse holds their arrival already. For
+    an announcement: `quantity` as announced (0: withdrawn), `received` the units that came, `incoming` those to come.
     """
 
     sku: str
@@ -82,6 +88,8 @@ class MovementLine(Struct, frozen=True, omit_defaults=True):
     damaged: int = 0
     carried: int = 0
     arrival_counted: bool = False
+    received: int = 0
+    incoming: int = 0
 
 
 class CountProgress(Struct, frozen=True, omit_defaults=True):
@@ -103,6 +111,10 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
 
     A count in `parts` (lua/includes/count_parts.lua) has the numbers of the `arrived` parts and the `progress` of its
     steps. The record `<id> part <n>` is that `part` with its lines, and its `origin` while it waits.
+
+    An announcement (lua/includes/announcements.lua) that was accepted has its `eta` (ms), the number of its
+    `amendments`, and whether it is `overdue` and an alert has said so; `at` is the time of its newest body. A receipt
+    names the announcement `expected_id`.
     """
 
     kind: str
@@ -123,6 +135,24 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     voids: str | None = None
     checked: int = 0
     voided_by: str | None = None
+    eta: int | None = None
+    overdue: bool = False
+    amendments: int = 0
+    expected_id: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is an announcement of units that are still to come; its key does not expire."""
+        return self.eta is not None and (self.outcome == Outcome.APPLYING or any(line.incoming for line in self.lines))
+
+    @property
+    def announcement_entries(self) -> tuple[int | None, int | None, int | None]:
+        """Its scores in the indexes `expected`, `etas` and `overdue` (None: no entry)."""
+        if self.eta is None:
+            return (None, None, None)
+        if not self.is_open:
+            return (0, self.applied_at + LISTED_MS, None)
+        return (0, None, 0) if self.overdue else (0, self.eta, None)
 
 
 class ThresholdSide(Struct, frozen=True, omit_defaults=True):

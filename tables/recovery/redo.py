@@ -19,7 +19,7 @@ from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.packed import first_due, is_filling
 from stocktide.tables.ledger.queue_places import place_in_queue
-from stocktide.tables.ledger.raw_decision import decode_raw_decision, unpack_order
+from stocktide.tables.ledger.raw_decision import decode_raw_decision, unpack_movement, unpack_order
 from stocktide.tables.ledger.records import Moved, MovementRecord, OrderRecord, SkuRecord
 from stocktide.tables.views import PARKED
 
@@ -67,6 +67,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _NIL = b"\xc0"
 # Stands in the record of every count in parts, and in hardly any other.
 _PARTS = b"parts"
+# The same for announcements.
+_ETA = b"\xa3eta"
 
 
 class Writes:
@@ -129,7 +131,7 @@ class Writes:
                 self._add_order(row.key, _encode(record), record)
         elif isinstance(record, MovementRecord):
             until = record.applied_at + self._limits.movement_retention_ms
-            if until > now_ms:
+            if until > now_ms or record.is_open:
                 self._add_movement(row.key, _encode(record), until)
 
     def packed(self) -> tuple[bytes, ...]:
@@ -166,6 +168,9 @@ class Writes:
         self.bytes += len(bytes(patch.counters)) + len(bytes(patch.sides))
 
     def _add_movement(self, key: str, record: bytes, until_ms: int) -> None:
+        if _ETA in record and (announcement := unpack_movement(record)).eta is not None:
+            self._add_announcement(key, record, announcement)
+            return
         self._put(f"movement:{key}", record, until_ms)
         if _PARTS not in record:
             return
@@ -180,6 +185,16 @@ class Writes:
         elif count.parts:
             dues = {Outcome.COUNTING: 0, Outcome.PARTS_MISSING: count.at + DAY_MS}
             self._index("counts", key, dues.get(Outcome(count.outcome)))
+
+    def _add_announcement(self, key: str, packed: bytes, record: MovementRecord) -> None:
+        ends = None if record.is_open else record.applied_at + self._limits.movement_retention_ms
+        self._put(f"movement:{key}", packed, ends)
+        for index, score in zip(("expected", "etas", "overdue"), record.announcement_entries, strict=True):
+            self._index(index, key, score)
+        for line in record.lines:
+            is_listed = line.received or line.outcome == Outcome.EXPECTED
+            self._index(f"expected:{line.sku}", key, 0 if is_listed else None)
+            self._index(f"incoming:{line.sku}", key, record.eta if line.incoming else None)
 
     def _add_order(self, order_id: str, packed: bytes, order: OrderRecord) -> None:
         name = f"order:{order_id}"

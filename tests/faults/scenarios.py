@@ -27,6 +27,8 @@ HOLD_SECONDS_USUAL = 10
 HOLD_SECONDS_LONG = 86_400
 # Units of a receipt: a little less than what is sold, so that stock is often empty.
 RECEIVED_UNITS_MAX = 10
+# Ids of announcements in each warehouse: so few that most events amend one.
+ANNOUNCEMENTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +279,19 @@ def _lines(rng: random.Random, count: int, units_max: int) -> list[dict[str, Any
 
 
 def _received(rng: random.Random, warehouse: str) -> Event:
-    return {"lines": _lines(rng, 4, RECEIVED_UNITS_MAX)}
+    announced = {"expected_id": _announcement(rng)} if rng.random() < 0.2 else {}
+    return {"lines": _lines(rng, 4, RECEIVED_UNITS_MAX), **announced}
+
+
+def _expected(rng: random.Random, warehouse: str) -> Event:
+    """An announcement, mostly an amendment of one; some are late already, and some are withdrawn."""
+    lines = [{**line, "quantity": rng.choice((0, line["quantity"]))} for line in _lines(rng, 4, RECEIVED_UNITS_MAX)]
+    eta = rng.choice(("2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z"))
+    return {"id": _announcement(rng), "eta": eta, "lines": lines}
+
+
+def _announcement(rng: random.Random) -> str:
+    return f"po-{rng.randint(0, ANNOUNCEMENTS - 1)}"
 
 
 def _adjusted(rng: random.Random, warehouse: str) -> Event:
@@ -311,6 +325,7 @@ _MOVEMENTS = {
     "scrapped": (2, _scrapped),
     "stock.transferred": (6, _transferred),
     "stock.counted": (8, _counted),
+    "stock.expected": (6, _expected),
 }
 
 _POLICIES: tuple[dict[str, Any], ...] = (

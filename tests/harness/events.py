@@ -21,6 +21,13 @@ def stock_received(id_: str, *lines: Line, warehouse: str = "SH1") -> Event:
     return {**common, "lines": lines_of(*lines)}
 
 
+def stock_expected(
+    id_: str, *lines: Line, at: str = AT, eta: str = "2099-01-01T00:00:00Z", warehouse: str = "SH1"
+) -> Event:
+    common = {"type": "stock.expected", "id": id_, "occurred_at": at, "warehouse": warehouse}
+    return {**common, "eta": eta, "lines": lines_of(*lines)}
+
+
 def order_event(kind: str, order_id: str, **more: Any) -> Event:
     return {"type": f"order.{kind}", "id": f"{order_id}-{kind}", "occurred_at": AT, "order_id": order_id, **more}
 

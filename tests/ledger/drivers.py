@@ -68,6 +68,7 @@ class SkuCounters:
     locked = property(lambda self: self.total("locked"))
     preordered = property(lambda self: self.total("preordered"))
     short = property(lambda self: self.total("short"))
+    incoming = property(lambda self: sum(n for name, n in self.counters.items() if name.startswith("incoming#")))
     damaged = property(lambda self: self.total("damaged"))
     physical = property(lambda self: self.on_hand - self.committed)
     available = property(lambda self: self.physical - self.locked - self.short)

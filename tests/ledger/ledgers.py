@@ -32,6 +32,7 @@ LOW_LIMITS = LedgerLimits(
     waiting_bytes_max=500,
     extensions_max=1,
     event_ids_listed=2,
+    expected_per_sku_max=2,
 )
 
 
@@ -55,6 +56,7 @@ def _set_many(count: int) -> None:
 def low_limits() -> ModelState:
     """A model's state under LOW_LIMITS."""
     names = ("park_ms", "waiting_alert_ms", "waiting_order_bytes_max", "waiting_bytes_max", "extensions_max")
+    names += ("expected_per_sku_max",)
     return ModelState(**{name: getattr(LOW_LIMITS, name) for name in names})
 
 

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
-from tests.ledger import model_changes, model_orders, model_policy, model_state
+from tests.ledger import model_changes, model_expected, model_orders, model_policy, model_state
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer
@@ -79,6 +79,8 @@ def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[O
             )
         case commands.Void():
             return void(state, command)
+        case commands.Expect():
+            return model_expected.expect(state, command)
         case commands.SetPolicy() | commands.DeletePolicy():
             return _policy(state, command)
         case commands.KnowChannel():
@@ -265,7 +267,7 @@ def _evaluate_all(state: model_state.ModelState) -> None:
 
 def _tick(state: model_state.ModelState) -> Outcome:
     """End every hold, wait and dwell that is over, without a bound."""
-    due = False
+    due = model_expected.report_overdue(state)
     for order_id, order in list(state.orders.items()):
         due |= model_orders.expire_if_due(state, order)
         _apply_due_returns(state, order)

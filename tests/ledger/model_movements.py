@@ -6,6 +6,7 @@ from collections import Counter
 
 from stocktide.tables.ledger.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer, Void
 from stocktide.tables.ledger.outcomes import Outcome
+from tests.ledger.model_expected import arrive, is_announced
 from tests.ledger.model_orders import commit
 from tests.ledger.model_queue import evaluate
 from tests.ledger.model_state import (
@@ -38,6 +39,8 @@ def move(state: ModelState, command: AnyMovement) -> tuple[Outcome, bool]:
         reason=reason,
         units=dict(command.lines),
     )
+    if isinstance(command, Receive) and is_announced(state, command.warehouse, command.expected_id):
+        record.expected_id = command.expected_id
     if refusal is None:
         for name, units in command.lines:
             if isinstance(command, Count) and (why := count_refusal(state, name, command)) is not None:
@@ -122,6 +125,7 @@ def _apply(state: ModelState, name: str, units: int, command: AnyMovement) -> Ou
         return _count(sku, units, command)
     if isinstance(command, Receive):
         fresh = change_on_hand(state, name, warehouse, units, command.at)
+        arrive(state, name, units, warehouse, command.expected_id)
     elif isinstance(command, Transfer):
         sku.appear(command.to_warehouse)
         left = change_on_hand(state, name, warehouse, -units, command.at)

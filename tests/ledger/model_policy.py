@@ -97,8 +97,7 @@ def remaining_preorders(sku: ModelSku, channel: str, policy: EffectivePolicy) ->
     if over_all is not None:
         left = min(left, over_all - sku.preordered())
     if policy.preorder_backed:
-        announced = sum(value for name, value in sku.counters.items() if name.startswith("incoming#"))
-        left = min(left, announced - sku.preordered())
+        left = min(left, sku.incoming() - sku.preordered())
     return max(0, left)
 
 

@@ -153,6 +153,10 @@ class ModelSku:
         """Units promised beyond the shelf, over all channels."""
         return sum(value for name, value in self.counters.items() if name.startswith("preordered@"))
 
+    def incoming(self) -> int:
+        """Announced units that are to come, over all announcements."""
+        return sum(value for name, value in self.counters.items() if name.startswith("incoming#"))
+
 
 @dataclass
 class ModelMovement:
@@ -168,6 +172,26 @@ class ModelMovement:
     units: dict[str, int] = field(default_factory=dict)
     effects: dict[str, dict[str, int]] = field(default_factory=dict)
     voided: bool = False
+    # The announcement for which a receipt counted.
+    expected_id: str | None = None
+
+
+@dataclass
+class ModelAnnouncement:
+    """An announced receipt: the totals that its newest event announced, and the units that came. `is_refused`: the
+    first event was refused, so that there is none."""
+
+    at: int
+    eta: int | None = None
+    announced: dict[str, int] = field(default_factory=dict)
+    received: dict[str, int] = field(default_factory=dict)
+    overdue: bool = False
+    is_amended: bool = False
+    is_refused: bool = False
+
+    def incoming(self, sku: str) -> int:
+        """Units that are still to come."""
+        return max(0, self.announced.get(sku, 0) - self.received.get(sku, 0))
 
 
 @dataclass
@@ -180,11 +204,14 @@ class ModelState:
     waiting_order_bytes_max: int = 64 * 1024
     waiting_bytes_max: int = 64 * 1024 * 1024
     extensions_max: int = 64
+    expected_per_sku_max: int = 50
     skus: dict[str, ModelSku] = field(default_factory=dict)
     orders: dict[str, ModelOrder] = field(default_factory=dict)
     movements: dict[tuple[str, str], ModelMovement] = field(default_factory=dict)
     # The parts of each count that came in parts, by their number.
     parts: dict[tuple[str, str], dict[int, Any]] = field(default_factory=dict)
+    # Announcements by warehouse and id; each is a movement too.
+    announcements: dict[tuple[str, str], ModelAnnouncement] = field(default_factory=dict)
     channels: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     # The orders that have waited for stock, so far.
     queued: int = 0

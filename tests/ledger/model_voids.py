@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stocktide.tables.ledger.commands import Void
 from stocktide.tables.ledger.outcomes import Outcome
+from tests.ledger.model_expected import arrive
 from tests.ledger.model_movements import change_on_hand, finish_change, free_units, known_answer
 from tests.ledger.model_state import CountHistory, ModelMovement, ModelSku, ModelState
 
@@ -27,9 +28,10 @@ def void(state: ModelState, command: Void) -> tuple[Outcome, bool]:
     record.units = target.units
     for name, was in target.lines:
         record.lines.append((name, Outcome.ALREADY_COUNTED if was == Outcome.ALREADY_COUNTED else Outcome.VOIDED))
-        if target.effects[name]:
-            record.lines[-1] = (name, Outcome.VOIDED)
-            _reverse(state, name, target)
+        if target.effects[name] or target.expected_id:
+            if target.effects[name]:
+                record.lines[-1] = (name, Outcome.VOIDED)
+            _reverse(state, name, target, command.warehouse)
     return Outcome.VOIDED, False
 
 
@@ -55,13 +57,15 @@ def _refusal(state: ModelState, target: ModelMovement | None) -> Outcome | None:
     return None
 
 
-def _reverse(state: ModelState, name: str, target: ModelMovement) -> None:
+def _reverse(state: ModelState, name: str, target: ModelMovement, warehouse: str) -> None:
     sku = state.skus.setdefault(name, ModelSku())
     before = free_units(sku)
     for counter, change in target.effects[name].items():
-        what, _, warehouse = counter.partition("@")
+        what, _, place = counter.partition("@")
         if what == "on_hand":
-            change_on_hand(state, name, warehouse, -change, target.at)
+            change_on_hand(state, name, place, -change, target.at)
         else:
             sku.add(counter, -change)
+    if target.expected_id:
+        arrive(state, name, -target.units[name], warehouse, target.expected_id)
     finish_change(state, name, before)

@@ -128,6 +128,18 @@ class ShopClient:
     def receive_command(self, lines: Mapping[str, int], at: str = "SH1", **fields: Any) -> Command:
         return self._movement(events.StockReceived, at, fields, lines=_lines(events.OrderLine, lines))
 
+    async def expect(
+        self, lines: Mapping[str, int], at: str = "SH1", eta: float | None = 3600, **fields: Any
+    ) -> CommandReply:
+        """`stock.expected`; id `po-9` unless given, and due at `eta` seconds after the opening."""
+        return await self.submit(self.expect_command(lines, at, eta, **fields))
+
+    def expect_command(
+        self, lines: Mapping[str, int], at: str = "SH1", eta: float | None = 3600, **fields: Any
+    ) -> Command:
+        due, announced = None if eta is None else time_at(eta), _lines(events.ExpectedLine, lines)
+        return self._movement(events.StockExpected, at, {"id": "po-9"} | fields, lines=announced, eta=due)
+
     async def receive_at(self, **units: int) -> None:
         """Units of A arrive in several warehouses, in order."""
         for warehouse, quantity in units.items():

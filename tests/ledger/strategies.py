@@ -48,6 +48,7 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Count, 8),
     (commands.Transfer, 3),
     (commands.Void, 4),
+    (commands.Expect, 8),
     (commands.SetPolicy, 5),
     (commands.DeletePolicy, 1),
     (commands.KnowChannel, 1),
@@ -57,6 +58,10 @@ _KINDS = tuple(kind for kind, weight in KINDS for _ in range(weight))
 # Most events occur when they arrive; some are late by seconds, hours or more than a count may be; and some clocks are
 # ahead, within the limit or beyond it.
 _AGES_S = (0, 0, 0, 0, 0, 0, 3, 10, 40, 60, 61, 600, 1200, 3_600, 50_000, 86_399, 86_400, 86_401, -5, -300, -600, -601)
+# Ids of announcements.
+ANNOUNCED = ("po0", "po1", "po2")
+# When announced units are due, ms after the event.
+_ETAS_MS = (-1_000, 0, 1_000, 5_000, 60_000, 3_600_000)
 # ms that pass before a batch; some are just as long as a hold, a dwell or the wait of a parked event.
 _PASSING_MS = (0, 1, 1_000, 1_000, 4_000, 5_000, 15_000, 60_000, 3_600_000)
 POLICY_FIELDS: dict[str, Sequence[Any]] = {
@@ -81,6 +86,7 @@ POLICIES: tuple[dict[str, Any], ...] = (
     {"safety_threshold": 4, "below_threshold": "suspend", "dwell_seconds": 5},
     {"safety_threshold": 6, "below_threshold": "suspend", "dwell_seconds": 20},
     {"buffer": 2, "below_threshold": "preorder", "preorder_cap": 15, "dwell_seconds": 20},
+    {"safety_threshold": 4, "below_threshold": "preorder", "preorder_cap": 15, "preorder_backed": True},
 )
 _T = TypeVar("_T")
 TimedBatch = tuple[int, list["DraftCommand"]]
@@ -121,6 +127,8 @@ class _RunBuilder:
     elapsed_ms: int = 0
     returned: list[str] = field(default_factory=list)
     extended: list[str] = field(default_factory=list)
+    # The warehouse and id of each announcement.
+    announced: list[tuple[str, str]] = field(default_factory=list)
 
     def one(self, choices: Sequence[_T]) -> _T:
         return self.draw(st.sampled_from(choices))
@@ -147,7 +155,7 @@ class _RunBuilder:
             return DraftCommand(kind, {"orders_max": 100})
         elif kind is commands.Void:
             draft = self._void()
-        elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer):
+        elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer, commands.Expect):
             draft = self._part() if kind is commands.Count and self.one((False, True)) else self.movement(kind)
         else:
             draft = self._order_event(kind)
@@ -227,6 +235,13 @@ class _RunBuilder:
             fields["lines"] = tuple((sku, self.number(0, 12)) for sku, _ in fields["lines"])
         elif kind is commands.Transfer:
             fields["to_warehouse"] = self.one([name for name in WAREHOUSES if name != fields["warehouse"]])
+        elif kind is commands.Receive:
+            fields |= self._announced("expected_id") if self.one((True, False)) else {}
+        elif kind is commands.Expect:
+            fields |= self._announced("id") if self.one((True, True, False)) else {"id": self.one(ANNOUNCED)}
+            self.announced.append((fields["warehouse"], fields["id"]))
+            fields["eta"] = OPENING_MS + self.elapsed_ms + self.one(_ETAS_MS)
+            fields["lines"] = tuple((sku, self.one((0, units, units))) for sku, units in fields["lines"])
         return DraftCommand(kind, fields, self.one(_AGES_S))
 
     def _void(self) -> DraftCommand:
@@ -238,6 +253,13 @@ class _RunBuilder:
             of = self.one(moved if self.rarely() or not usual else usual[-8:])
             fields |= {"warehouse": of.fields["warehouse"], "movement_id": of.fields["id"]}
         return DraftCommand(commands.Void, fields, self.one(_AGES_S))
+
+    def _announced(self, name: str) -> dict[str, str]:
+        """The warehouse and the id, as the field `name`, of one of the newest announcements."""
+        if not self.announced:
+            return {name: ANNOUNCED[0]}
+        warehouse, id_ = self.one(self.announced[-4:])
+        return {"warehouse": warehouse, name: id_}
 
     def _part(self) -> DraftCommand:
         """A part of a count: of a new one, or mostly of one that has begun."""

@@ -71,7 +71,7 @@ async def test_the_numbers_after_the_last_change_equal_the_stock_view(shop: Redi
         "cause": {"kind": "place", "id": "o1-placed", "order_id": "o1"},
         "change": {"locked@SH1": 3},
         "after": {
-            **dict.fromkeys(("committed", "reserved", "short", "preordered", "damaged"), 0),
+            **dict.fromkeys(("committed", "reserved", "short", "preordered", "damaged", "incoming"), 0),
             "on_hand": 15,
             "physical": 15,
             "locked": 3,
@@ -181,6 +181,26 @@ async def test_a_void_is_described(shop: RedisShopClient) -> None:
         "id": "v",
         "warehouse": "SH1",
     }
+
+
+async def test_announcements_are_described_with_what_is_to_come(shop: RedisShopClient) -> None:
+    await shop.expect({"A": 100}, id="po@9")
+    await shop.receive("A", 40, id="wms-1", expected_id="po@9")
+    shop.advance(1)
+    await shop.expect({"A": 90, "B": 1}, id="po@9")
+    shop.advance(1)
+    await shop.expect({"B": 2}, id="po@9")
+    await shop.receive("A", 1, id="wms-2", expected_id="po@9")
+    assert descriptions(shop) == [
+        "announcement po@9 at SH1: 100 to come",
+        "received 40 at SH1 (wms-1), announced as po@9",
+        "announcement po@9 at SH1 amended to 90: -10 to come",
+        "announcement po@9 at SH1 withdrawn: 50 no longer to come",
+        "received 1 at SH1 (wms-2)",
+    ]
+    assert [change.view.incoming for change in changes(shop)] == [100, 60, 50, 0, 0]
+    first = dict(describe.describe_deltas(changes(shop)[1].deltas))
+    assert first == {"SH1": "on hand +40", "po@9": "incoming -40"}
 
 
 async def test_the_ends_of_orders_have_different_descriptions(shop: RedisShopClient) -> None:

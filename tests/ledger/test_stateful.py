@@ -16,6 +16,7 @@ from stocktide.tables.ledger.commands import (
     Change,
     Command,
     DeletePolicy,
+    Expect,
     Extend,
     KnowChannel,
     Pay,
@@ -44,7 +45,7 @@ from tests.ledger.strategies import (
 )
 
 # None of these commands takes a promised unit away: available may not fall below zero by them.
-PROMISES = (Place, Pay, Cancel, Change, Extend, Receive, Tick, SetPolicy, DeletePolicy, KnowChannel)
+PROMISES = (Place, Pay, Cancel, Change, Extend, Receive, Expect, Tick, SetPolicy, DeletePolicy, KnowChannel)
 ALERTS = {
     "paid_after_expiry",
     "shipped_beyond_order",
@@ -56,6 +57,8 @@ ALERTS = {
     "wait_failed",
     "sold_short",
     "preorder_cap_exceeded",
+    "receipt_overdue",
+    "preorders_unbacked",
 }
 
 # Walks of one SKU's stock around its thresholds: a second or two.
@@ -84,6 +87,7 @@ def test_the_lua_and_the_model_agree_on_random_batches(server: str, many: int) -
                 _check_promises(batch, lua, free, first)
             for sku in SKUS:
                 assert await shop.stored_counters(sku) == lua.stock(sku).counters, "Redis and the log differ"
+            await _compare_announcements(shop, model)
 
     with many_warehouses(many):
         check_random_runs(check, EXAMPLES if many > 1 else max(1, EXAMPLES // 2))
@@ -158,6 +162,29 @@ async def _compare_reads(shop: RedisShopClient, model: ModelDriver) -> None:
         assert enforced == {channel: model.offer(sku, channel) for channel in model.state.channels}, sku
         left_at = {channel: side.left_at for channel, side in known.sides.items() if side.below}
         assert {channel: side.left_at for channel, side in record.modes.items() if side.below} == left_at, sku
+
+
+async def _compare_announcements(shop: RedisShopClient, model: ModelDriver) -> None:
+    """Compare what is listed, in all, by SKU and where overdue, and the index of the units to come."""
+    known = {key: each for key, each in model.state.announcements.items() if not each.is_refused}
+    rows = (await shop.ledger.read_expected("", "", None, "", 1_000)).value.rows
+    found = {tuple(key.split("\n")): record for key, record in rows}
+    assert found.keys() == known.keys()
+    for key, each in known.items():
+        record = found[key]
+        assert (record.at, record.eta, record.outcome) == (each.at, each.eta, model.state.movements[key].outcome), key
+        lines = {line.sku: (line.quantity, line.received, line.incoming) for line in record.lines}
+        for sku in lines.keys() | each.announced.keys() | each.received.keys():
+            units = (each.announced.get(sku, 0), each.received.get(sku, 0), each.incoming(sku))
+            assert lines.get(sku, (0, 0, 0)) == units, (key, sku)
+    late = {"\n".join(key) for key, each in known.items() if each.overdue and any(map(each.incoming, SKUS))}
+    for only, wanted in ((True, late), (False, {"\n".join(key) for key in known} - late)):
+        assert {key for key, _ in (await shop.ledger.read_expected("", "", only, "", 1_000)).value.rows} == wanted
+    for sku in SKUS:
+        named = {"\n".join(key) for key, each in known.items() if sku in each.announced or sku in each.received}
+        assert {key for key, _ in (await shop.ledger.read_expected("", sku, None, "", 1_000)).value.rows} == named
+        due = {"\n".join(key).encode(): each.eta for key, each in known.items() if each.incoming(sku)}
+        assert await shop.index(f"incoming:{sku}") == due
 
 
 def _free(driver: RedisDriver) -> dict[tuple[str, str], int]:

@@ -24,6 +24,7 @@ from tests.ledger.model import advance
 from tests.ledger.model_policy import current_offer
 from tests.ledger.model_state import ModelSku, ModelState
 
+_ANNOUNCED = (Outcome.EXPECTED, Outcome.AMENDED, Outcome.WITHDRAWN)
 _BAD_PLACINGS = (Outcome.CONFLICT, Outcome.ALREADY_FINAL)
 START_MS = 1_795_000_000_000
 _TOPICS = {"order": "app-orders", "stock": "app-movements"}
@@ -40,6 +41,7 @@ _KINDS = {
     "Count": "stock.counted",
     "Transfer": "stock.transferred",
     "Void": "stock.voided",
+    "Expect": "stock.expected",
 }
 
 
@@ -196,7 +198,8 @@ class SimulatedShop:
         command = _command(kind, event, origin)
         known = (event.get("warehouse", ""), event["id"]) in self.state.movements
         answer = self._decide(command)
-        if kind.startswith("stock.") and not known:
+        is_announced = answer.outcome in _ANNOUNCED and not answer.replayed  # its row follows each amendment
+        if kind.startswith("stock.") and (not known or is_announced):
             self._add_movement_row(command, before)
         # An order without stock or an event that is parked is no bad input.
         is_bad = answer.outcome in (REFUSALS if kind != "order.placed" else _BAD_PLACINGS)
@@ -208,9 +211,11 @@ class SimulatedShop:
         """A generated command of the ledger's tests as the event for it."""
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
         order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes", "paid")
-        for name in (*order, "warehouse", "to_warehouse", "reason", "if_expired", "movement_id"):
+        for name in (*order, "warehouse", "to_warehouse", "reason", "expected_id", "if_expired", "movement_id"):
             if fields.get(name) is not None:
                 event[name] = fields[name]
+        if "eta" in fields:
+            event["eta"] = rfc3339(fields["eta"])
         if "hold_ms" in fields:
             event["hold_seconds"] = fields["hold_ms"] // 1000
         if "lines" in fields:

@@ -29,6 +29,11 @@ def counted(at: datetime) -> events.StockCounted:
     return events.StockCounted(id="c", occurred_at=at, warehouse="SH1", lines=(events.CountedLine("A", 3),))
 
 
+def expected(at: datetime, eta: datetime = AT) -> events.StockExpected:
+    lines = (events.ExpectedLine("A", 3),)
+    return events.StockExpected(id="po-9", occurred_at=at, warehouse="SH1", lines=lines, eta=eta)
+
+
 def test_rule_18_lines_of_one_sku_are_summed_in_the_order_first_seen() -> None:
     command = make_place(placed(lines=lines(("B", 1), ("A", 2), ("B", 3))))
     assert command.lines == (("B", 4), ("A", 2))
@@ -120,6 +125,15 @@ def test_the_time_of_a_count_is_part_of_what_it_says() -> None:
     assert first.fingerprint != second.fingerprint
 
 
+def test_rule_17_the_time_of_arrival_is_part_of_an_announcement_and_when_it_was_made_is_not() -> None:
+    later = AT + timedelta(seconds=1)
+    first, same, other = (make_command(each) for each in (expected(AT), expected(later), expected(AT, later)))
+    assert isinstance(first, commands.Expect) and isinstance(same, commands.Expect)
+    assert isinstance(other, commands.Expect)
+    assert first.fingerprint == same.fingerprint != other.fingerprint
+    assert (first.eta, other.eta) == (ms_of(AT), ms_of(later))
+
+
 def test_times_become_whole_milliseconds() -> None:
     for millisecond in range(1_000):
         command = make_command(counted(AT + timedelta(milliseconds=millisecond)))
@@ -138,6 +152,7 @@ COMMANDS: dict[type, events.Event] = {
     commands.TakeBack: events.OrderReturned(**ORDER_EVENT, lines=(events.ReturnedLine("A", 1, "SH1"),)),
     commands.Count: counted(AT),
     commands.Void: events.StockVoided(id="v", occurred_at=AT, warehouse="SH1", movement_id="m"),
+    commands.Expect: expected(AT),
 }
 
 

@@ -28,7 +28,8 @@ RECEIVED: dict[str, Any] = {
 }
 COUNTED = RECEIVED | {"type": "stock.counted"}
 RETURNED = {name: PLACED[name] for name in ("id", "occurred_at", "order_id")} | {"type": "order.returned"}
-LATER_TYPES = ("stock.expected", "stock.released", "stock.reserved")
+EXPECTED = RECEIVED | {"type": "stock.expected", "eta": "2026-12-01T08:00:00Z"}
+LATER_TYPES = ("stock.released", "stock.reserved")
 
 
 def line(**fields: Any) -> list[dict[str, Any]]:
@@ -92,6 +93,13 @@ def test_a_type_that_is_missing_or_unknown_is_named() -> None:
         (RECEIVED | {"type": "stock.adjusted"}, "missing_field", "reason"),
         (RECEIVED | {"type": "stock.voided"}, "missing_field", "movement_id"),
         (RECEIVED | {"type": "stock.voided", "movement_id": ""}, "invalid_field", "movement_id"),
+        (EXPECTED | {"eta": None}, "missing_field", "eta"),
+        (EXPECTED | {"eta": "tomorrow"}, "invalid_field", "eta"),
+        (EXPECTED | {"eta": "2026-11-11T00:00:00"}, "invalid_field", "eta"),
+        (EXPECTED | {"lines": line(quantity=-1)}, "invalid_field", "lines[0].quantity"),
+        (EXPECTED | {"lines": line(quantity=1_000_001)}, "invalid_field", "lines[0].quantity"),
+        (EXPECTED | {"lines": []}, "invalid_field", "lines"),
+        ({name: EXPECTED[name] for name in EXPECTED if name != "warehouse"}, "missing_field", "warehouse"),
         (RETURNED | {"lines": line(warehouse="SH1", condition="used")}, "invalid_field", "lines[0].condition"),
         (RETURNED | {"type": "order.shipped", "lines": line()}, "missing_field", "lines[0].warehouse"),
         (RETURNED | {"type": "order.cancelled", "lines": []}, "invalid_field", "lines"),
@@ -285,3 +293,9 @@ def test_a_byte_order_mark_says_nothing_and_utf_16_is_called_by_its_name() -> No
     malformed = decode_event(raw.decode().encode("utf-16"))
     assert isinstance(malformed, Malformed)
     assert malformed.detail == "UTF-16, not UTF-8"
+
+
+def test_an_announcement_that_withdraws_every_line_needs_no_time_of_arrival() -> None:
+    withdrawn = {name: EXPECTED[name] for name in EXPECTED if name != "eta"} | {"lines": line(quantity=0)}
+    found = taken(withdrawn)
+    assert isinstance(found, events.StockExpected) and found.eta is None

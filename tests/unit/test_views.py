@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec import structs, to_builtins
 
 from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger.records import LineRecord, MovementLine, MovementRecord, Offer, OrderRecord, SkuRecord
-from stocktide.tables.views import channel_update, is_order, movement_view, order_view, published_order, stock_view
+from stocktide.tables.views import (
+    announcement_view,
+    channel_update,
+    is_order,
+    movement_view,
+    order_view,
+    published_order,
+    stock_view,
+)
 
 AT = 1_794_355_200_000
 HELD = OrderRecord(
@@ -105,6 +114,37 @@ def test_stock_sums_over_warehouses_pools_channels_and_announcements() -> None:
     assert set(view["warehouses"]["EMPTY"].values()) == {0}
     assert view["channels"]["jd"] == {"mode": "preorder", "quantity": 0, "preorder_remaining": 4}
     assert view["as_of"] == "2026-11-11T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("lines", "state"),
+    [
+        ([("A", 10, 0)], "expected"),
+        ([("A", 10, 4)], "partly_received"),
+        ([("A", 10, 12), ("B", 1, 0)], "partly_received"),
+        ([("A", 10, 10)], "received"),
+        ([("A", 10, 12), ("B", 1, 1)], "over_received"),
+        ([("A", 10, 10), ("B", 0, 3)], "over_received"),
+        ([("A", 0, 0)], "withdrawn"),
+        ([("A", 0, 4)], "withdrawn"),
+    ],
+)
+def test_an_announcement_says_what_is_to_come_and_what_came_beyond_it(
+    lines: list[tuple[str, int, int]], state: str
+) -> None:
+    announced = tuple(
+        MovementLine(sku, units, "expected", received=came, incoming=max(0, units - came)) for sku, units, came in lines
+    )
+    hidden = MovementLine("Z", 0, "withdrawn")
+    record = MovementRecord("expect", "amended", "ff", AT, AT + 5, (*announced, hidden), eta=AT + 9, overdue=True)
+    view = to_builtins(announcement_view("SH1", "po-9", record))
+    assert (view["id"], view["warehouse"], view["state"]) == ("po-9", "SH1", state)
+    shown = [
+        tuple(line[name] for name in ("sku", "quantity", "received", "incoming", "over")) for line in view["lines"]
+    ]
+    assert shown == [(sku, units, came, max(0, units - came), max(0, came - units)) for sku, units, came in lines]
+    assert view["overdue"] is record.is_open
+    assert (view["eta"], view["changed_at"]) == ("2026-11-11T00:00:00.009Z", "2026-11-11T00:00:00.005Z")
 
 
 def test_a_movement_says_what_it_did_to_each_sku() -> None:

@@ -47,6 +47,8 @@ def describe_deltas(deltas: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     for name, units in sorted(deltas.items(), key=lambda delta: _rank(delta[0])):
         what, place = split_counter(name)
         pool = name.partition("@")[0].partition("#")[2]
+        if what == "incoming":
+            place = name.partition("#")[2]
         word = COUNTER_NAMES.get(what, what) + (f" for {pool}" if pool and what == "reserved" else "")
         by_place.setdefault(place or pool, []).append(f"{word} {units:+d}")
     for place, words in by_place.items():
@@ -189,7 +191,21 @@ def _returned(change: SkuChange) -> str:
 
 def _received(change: SkuChange) -> str:
     quantity = change.line.quantity if change.line else _units(change, "on_hand")
-    return f"received {quantity} at {change.subject} ({change.id}){_if_counted(change)}"
+    announced = ""
+    if change.movement and _units(change, "incoming", -1):
+        announced = f", announced as {change.movement.expected_id}"
+    return f"received {quantity} at {change.subject} ({change.id}){announced}{_if_counted(change)}"
+
+
+def _announced(change: SkuChange) -> str:
+    where, units = f"announcement {change.id} at {change.subject}", sum(change.deltas.values())
+    if change.movement is None or change.line is None:
+        return f"{where}: {units:+d} to come"
+    if change.line.quantity == 0:
+        return f"{where} withdrawn: {-units} no longer to come"
+    if change.movement.amendments:
+        return f"{where} amended to {change.line.quantity}: {units:+d} to come"
+    return f"{where}: {units} to come"
 
 
 def _counted(change: SkuChange) -> str:
@@ -264,6 +280,7 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "adjust": _adjusted,
     "transfer": _transferred,
     "void": _voided,
+    "expect": _announced,
     "set_policy": _policy_set,
     "sweep": _swept,
     "dwell": lambda _: "a channel's waiting time is over",

@@ -6,6 +6,7 @@
 -- ARGV[2]  '1': also search the indexes of the SKUs in the order's own record
 -- returns  {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; then for a
 --          sku: its score in `skus` or false, in `dwells` or false, in `fills` or false
+--          movement: its score in `expected`, `etas` and `overdue`, each or false
 --          order: its score in `deadlines` or false, its score in `waiting` or false, then an index, its score
 --          there or false, …
 -- error    UNBLESSED: no takeover blessed this server
@@ -50,6 +51,10 @@ local function read(kind, name, indexes)
   if kind == 'sku' then
     for _, index in ipairs({'skus', 'dwells', 'fills'}) do
       found[#found + 1] = redis.call('ZSCORE', prefix .. index, name)
+    end
+  elseif kind == 'movement' then
+    for i, index in ipairs({'expected', 'etas', 'overdue'}) do
+      found[3 + i] = redis.call('ZSCORE', prefix .. index, name)
     end
   elseif kind == 'order' then
     local seen = {}

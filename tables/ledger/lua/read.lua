@@ -1,14 +1,17 @@
 -- Read one value with the newest batch and the newest settled batch: the caller waits if they differ.
 --
 -- KEYS[1]  the shard's key prefix
--- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`
+-- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`, `expected`
 -- ARGV[2]  order: order_id | movement: warehouse | sku: sku | channel, skus, policy: channel | known: cursor
+--          expected: warehouse or ''
 -- ARGV[3]  movement: id | channel: cursor (the last sku of the previous page, or '') | known: limit
---          policy: sku or '' | skus: the first of the SKUs, which take all arguments from here
--- ARGV[4]  channel: limit
+--          policy: sku or '' | skus: the first of the SKUs, which take all arguments from here | expected: sku or ''
+-- ARGV[4]  channel: limit | expected: '', 'true' or 'false': whether they are overdue
+-- ARGV[5]  expected: cursor (`<warehouse>\n<id>`, the last one that the previous page looked at, or '')
+-- ARGV[6]  expected: limit
 -- returns  {batch, token, settled batch, value}; value is msgpack, or false if there is none
 --          sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]   policy: [own or nil, effective]
---          known: [number of known SKUs, a page of their names]
+--          known: [number of known SKUs, a page of their names]   expected: [cursor or '', [[key, record], …]]
 -- error    UNBLESSED: no takeover blessed this server
 
 local offer = require('offer')
@@ -59,6 +62,7 @@ local function read(what)
   if what == 'order' then return redis.call('GET', KEYS[1] .. 'order:' .. ARGV[2]) end
   if what == 'movement' then return redis.call('GET', KEYS[1] .. 'movement:' .. ARGV[2] .. '\n' .. ARGV[3]) end
   if what == 'known' then return pack({redis.call('ZCARD', KEYS[1] .. 'skus'), page_of(ARGV[2], ARGV[3])}) end
+  if what == 'expected' then return require('expected_page').read(unpack(ARGV, 2, 6)) end
   registry.load()
   if what == 'registry' then return registry.packed() end
   if what == 'sku' then return read_sku(ARGV[2]) end

@@ -24,7 +24,8 @@ local function run(command)
     or kind == 'change' then
     return require('order_event_dispatch').run(command)
   end
-  if kind == 'receive' or kind == 'adjust' or kind == 'count' or kind == 'transfer' or kind == 'void' then
+  if kind == 'receive' or kind == 'adjust' or kind == 'count' or kind == 'transfer' or kind == 'void'
+    or kind == 'expect' then
     return require('movement_dispatch').run(command)
   end
   if kind == 'tick' then return require('tick').run(command) end

@@ -31,6 +31,7 @@ end
 local function movement_refusal(command)
   if command.kind == 'void' then return require('void').refusal(command) end
   if command.kind == 'count' then return nil end -- its lines are independent
+  if command.kind == 'expect' then return require('expected').refusal(command) end
   local crowded = line_without_room(command)
   if crowded then return O.TOO_LARGE, crowded end
   if command.kind == 'adjust' then
@@ -58,10 +59,16 @@ end
 -- its SKUs are large.
 local function apply_lines(command, movement, result)
   local record = movement.record
+  if command.kind == 'expect' then
+    local expected = require('expected')
+    return (record.eta and expected.apply or expected.announce)(command, movement, result)
+  end
   local lines, names, cause = record.lines or {}, {}, {command.kind, command.id, command.warehouse}
   local first = #lines + 1
   for i = first, #command.lines do names[#names + 1] = command.lines[i][1] end
-  if #names > batch.limits.lines_per_step then
+  if command.expected_id then
+    names = require('announcements').of_step(names)
+  elseif #names > batch.limits.lines_per_step then
     names = prefetch.names_within('sku:', names, batch.limits.step_bytes_max)
   end
   local last = first + #names - 1
@@ -75,6 +82,7 @@ local function apply_lines(command, movement, result)
     record.outcome, record.detail = count.summary(command, lines)
   else
     record.outcome = outcome_of(lines, MOVEMENTS[command.kind][2])
+    if command.expected_id then record.detail = require('expected_receipts').detail_of(command) end
   end
   movements.included[#movements.included + 1] = movement
   result.outcome, result.detail = record.outcome, record.detail
@@ -94,6 +102,10 @@ local function run(command)
   if movement and movement.record.outcome == O.APPLYING and movement.record.fingerprint == command.fingerprint then
     command.kept = true
     return apply(command, movement, result)
+  end
+  local is_announced = movement and command.kind == 'expect' and movement.record.kind == 'expect'
+  if is_announced and movement.record.at ~= command.at then
+    return require('expected').amend(command, movement, result)
   end
   if movement then
     movements.included[#movements.included + 1] = movement
@@ -118,7 +130,7 @@ local function run(command)
   local outcome, detail = movement_refusal(command)
   movement = {warehouse = command.warehouse, id = command.id, changed = true, record = {
     kind = command.kind, outcome = outcome, fingerprint = command.fingerprint, at = command.at, applied_at = batch.now,
-    detail = detail, reason = command.reason, to_warehouse = command.to_warehouse,
+    detail = detail, reason = command.reason, to_warehouse = command.to_warehouse, expected_id = command.expected_id,
     voids = command.movement_id, lines = {},
   }}
   movements.known[movements.key_of(command.warehouse, command.id)] = movement

@@ -20,6 +20,7 @@ local function receive(command, cause, sku_name, units)
   local was, was_damaged = skus.count_of(sku, 'on_hand', warehouse), skus.count_of(sku, 'damaged', warehouse)
   skus.begin(sku)
   local moved = history.move_on_hand(sku, warehouse, units, command.at)
+  if command.expected_id then require('expected_receipts').receive(command, sku, units) end
   modes.finish(sku, cause)
   return line_result(sku, sku_name, units, moved and O.RECEIVED or O.ALREADY_COUNTED, warehouse, was, was_damaged)
 end

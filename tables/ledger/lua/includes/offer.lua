@@ -49,17 +49,23 @@ local function first_offered(policy)
   return first
 end
 
+-- -> the preordered units of all channels, and the announced units that are to come
+local function preorder_sums(sku)
+  local preordered, incoming = 0, 0
+  for name, value in pairs(sku.counters or {}) do
+    if string.sub(name, 1, 11) == 'preordered@' then preordered = preordered + value end
+    if string.sub(name, 1, 9) == 'incoming#' then incoming = incoming + value end
+  end
+  return preordered, incoming
+end
+
 -- Rule 14; caps bound outstanding units, per channel and (`*`) over all channels.
 local function preorder_remaining_of(sku, channel, policy)
   local remaining = policy.preorder_cap - skus.count_of(sku, 'preordered', channel)
   local over_all = sku.policies and sku.policies['*']
   local cap_over_all = over_all and over_all.preorder_cap
   if cap_over_all or policy.preorder_backed then
-    local preordered, incoming = 0, 0
-    for name, value in pairs(sku.counters or {}) do
-      if string.sub(name, 1, 11) == 'preordered@' then preordered = preordered + value end
-      if string.sub(name, 1, 9) == 'incoming#' then incoming = incoming + value end
-    end
+    local preordered, incoming = preorder_sums(sku)
     if cap_over_all then remaining = math.min(remaining, cap_over_all - preordered) end
     if policy.preorder_backed then remaining = math.min(remaining, incoming - preordered) end
   end
@@ -139,5 +145,5 @@ end
 return {
   available_of = available_of, best_of = best_of, offered_of = offered_of, first_offered = first_offered,
   falls_below = falls_below, comes_back = comes_back, preorder_remaining_of = preorder_remaining_of, of = of,
-  packed = packed,
+  packed = packed, preorder_sums = preorder_sums,
 }

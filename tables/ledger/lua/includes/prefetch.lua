@@ -58,6 +58,17 @@ local function names_within(prefix, names, bytes_max)
   return names
 end
 
+local ANNOUNCED_BYTES_MAX = 524288 -- 512 KiB of announcements in a batch that names several: some 10 ms
+local announced = {bytes = 0, count = 0}
+
+local function note_announcement(command)
+  local id = command.expected_id or command.kind == 'expect' and command.id
+  local key = id and command.warehouse .. '\n' .. id
+  if not key or announced[key] then return end
+  announced[key], announced.count = true, announced.count + 1
+  announced.bytes = announced.bytes + redis.call('STRLEN', KEYS[1] .. 'movement:' .. key)
+end
+
 -- -> false if the batch must be divided
 local function run(commands)
   fetching.bytes_max = #commands > 1 and READ_BYTES_MAX or math.huge
@@ -67,9 +78,11 @@ local function run(commands)
     if command.order_id then want(ids, known_orders, command.order_id) end
     if command.supersedes then want(ids, known_orders, command.supersedes) end
     local lines = command.lines or command.add or {}
+    if command.warehouse then note_announcement(command) end
     local is_in_steps = command.warehouse and (command.parts or #lines > batch.limits.lines_per_step)
     for k = 1, is_in_steps and 0 or #lines do want(names, known_skus, lines[k][1]) end
   end
+  if announced.count > 1 and announced.bytes > ANNOUNCED_BYTES_MAX then return false end
   if not read('order:', ids, orders.open) then return false end
   for i = 1, #ids do
     local order = known_orders[ids[i]]

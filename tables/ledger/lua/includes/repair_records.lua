@@ -83,11 +83,16 @@ function put.order(command)
   return order
 end
 
+local function drop_announcement(key)
+  for _, name in ipairs({'expected', 'overdue', 'etas'}) do index_drops[#index_drops + 1] = {name, key} end
+end
+
 function put.movement(command)
   local warehouse, id = string.match(command.key, '^(.-)\n(.*)$')
   local movement = {warehouse = warehouse, id = id, changed = true, record = command.wanted}
   movements.known[command.key] = movement
   movements.included[#movements.included + 1] = movement
+  if movement.record.eta then require('announcements').put_back(movement) else drop_announcement(command.key) end
   return movement
 end
 
@@ -125,6 +130,8 @@ local function remove(command)
     skus.known[command.key] = false
     index_drops[#index_drops + 1] = {'skus', command.key}
     index_drops[#index_drops + 1] = {'dwells', command.key}
+  elseif command.subject == 'movement' then
+    drop_announcement(command.key)
   end
   return {}
 end

@@ -1,10 +1,11 @@
--- restate {keys_max, every_ms}: write whole SKUs and open orders into the journal again, one page per step (rule R9),
--- so that a rebuild needs the journal only since the last complete pass began. Records with a single state (movements,
--- rejected orders) are left out: no late writer can set them back.
+-- restate {keys_max, every_ms}: write whole SKUs, open orders and announcements into the journal again, one page per
+-- step (rule R9), so that a rebuild needs the journal only since the last complete pass began. Records with a single
+-- state (other movements, rejected orders) are left out: no late writer can set them back.
 -- Key `restate`, a hash: run_id of the server, because a cursor is valid only there; cursor ('' between passes); left,
 -- the names of the current page that did not fit (msgpack); from, the first batch of the pass; began, ms.
 
 local batch = require('batch')
+local movements = require('movements')
 local orders = require('orders')
 local prefetch = require('prefetch')
 local registry = require('registry')
@@ -32,22 +33,37 @@ local function restate_order(id)
   end
 end
 
--- The SKUs and orders of the next page. -> names with their kind, the cursor after it
+local function restate_movement(key)
+  local movement = movements.get(string.match(key, '^(.-)\n(.*)$'))
+  if movement then movement.changed, movements.included[#movements.included + 1] = true, movement end
+end
+
+-- Whether a movement is an announcement that is listed: another one has a single state.
+local function is_announcement(name)
+  local key = string.match(name, '^movement:(.*)$')
+  return key and redis.call('ZSCORE', KEYS[1] .. 'expected', key)
+end
+
+-- The SKUs, orders and announcements of the next page. -> names with their kind, the cursor after it
 local function page_to_restate(cursor, keys_max)
   local page, names = redis.call('SCAN', cursor, 'MATCH', KEYS[1] .. '*', 'COUNT', keys_max), {}
   for _, key in ipairs(page[2]) do
     local name = string.sub(key, #KEYS[1] + 1)
-    if string.match(name, '^sku:') or string.match(name, '^order:') then names[#names + 1] = name end
+    if string.match(name, '^sku:') or string.match(name, '^order:') or is_announcement(name) then
+      names[#names + 1] = name
+    end
   end
   return names, page[1]
 end
+
+local RESTATED = {sku = restate_sku, order = restate_order, movement = restate_movement}
 
 -- Restate as many of `names` as fit. -> the rest
 local function restate_names(names)
   local fitting, left = prefetch.names_within('', names, RESTATE_BYTES_MAX), {}
   for _, each in ipairs(fitting) do
     local kind, name = string.match(each, '^(%w+):(.*)$')
-    if kind == 'sku' then restate_sku(name) else restate_order(name) end
+    RESTATED[kind](name)
   end
   for i = #fitting + 1, #names do left[#left + 1] = names[i] end
   return left

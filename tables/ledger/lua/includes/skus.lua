@@ -103,21 +103,30 @@ end
 
 local OFFSETS = sku_record.OFFSETS
 
-local function change(sku, kind, where, units)
+-- Change a counter that is not among the numbers.
+local function change_named(sku, counter, units)
   if units == 0 then return end
-  local offset = OFFSETS[kind]
-  if offset then return change_at(sku, sku.places.at[where], offset, units) end
-  local counter = kind .. '@' .. where
   sku.counters, sku.named_changed = sku.counters or {}, true
   local value = (sku.counters[counter] or 0) + units
   sku.counters[counter] = value ~= 0 and value or nil
   log_delta(counter, units)
-  if kind ~= 'short' and kind ~= 'preordered' then return end
+end
+
+-- Count units of a kind for which orders wait.
+local function queue_units(sku, kind, units)
   local queued = (sku.queued or 0) + units
   sku.queued = queued ~= 0 and queued or nil
   if kind == 'preordered' then return end
   local promised = (sku.promised or 0) + units
   sku.promised, sku.sum = promised ~= 0 and promised or nil, sku.sum - units
+end
+
+local function change(sku, kind, where, units)
+  if units == 0 then return end
+  local offset = OFFSETS[kind]
+  if offset then return change_at(sku, sku.places.at[where], offset, units) end
+  change_named(sku, kind .. '@' .. where, units)
+  if kind == 'short' or kind == 'preordered' then queue_units(sku, kind, units) end
 end
 
 local function count_of(sku, kind, where)
@@ -138,5 +147,5 @@ return {
   known = known, changed = changed, log = log, causes = causes, open = open, new = new, get = get,
   get_or_new = get_or_new, has_room_for = has_room_for, ensure_warehouse = ensure_warehouse, free_of = free_of,
   mark_dirty = mark_dirty, begin = begin, log_delta = log_delta, change_at = change_at, change = change,
-  count_of = count_of, counter_name = counter_name, KIND_NAMES = KIND_NAMES,
+  change_named = change_named, count_of = count_of, counter_name = counter_name, KIND_NAMES = KIND_NAMES,
 }

@@ -2,6 +2,7 @@
 -- run it. The detail is `patched` where `write_whole` has something to do.
 
 local batch = require('batch')
+local expected_tick = require('expected_tick')
 local modes = require('modes')
 local orders = require('orders')
 local prefetch = require('prefetch')
@@ -42,6 +43,7 @@ local function run(command)
     ended = ended + 1
   end
   if redis.call('EXISTS', KEYS[1] .. 'fills') == 1 and modes.go_on_filling() then ended = ended + 1 end
+  ended = ended + expected_tick.run(command.orders_max)
   local detail = redis.call('EXISTS', KEYS[1] .. 'patched') == 1 and 'patched' or nil
   return {outcome = ended == 0 and O.NOTHING_DUE or O.EXPIRED, detail = detail}
 end

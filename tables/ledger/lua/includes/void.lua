@@ -60,7 +60,9 @@ local function reverse(warehouse, cause, target, line)
   skus.ensure_warehouse(sku, warehouse)
   local was, was_damaged = skus.count_of(sku, 'on_hand', warehouse), skus.count_of(sku, 'damaged', warehouse)
   local outcome = line.outcome == O.ALREADY_COUNTED and O.ALREADY_COUNTED or O.VOIDED
-  if has_effect(line) then
+  -- A receipt counted for its announcement where its record has no detail (expected_receipts.lua).
+  local is_announced = target.expected_id and not target.detail
+  if has_effect(line) or is_announced then
     local is_open = true -- false if a count came between the steps
     skus.begin(sku)
     if line.change then is_open = history.move_on_hand(sku, warehouse, -line.change, target.at) end
@@ -69,8 +71,12 @@ local function reverse(warehouse, cause, target, line)
       is_open = history.move_on_hand(sku, target.to_warehouse, -line.quantity, target.at) and is_open
     end
     skus.change(sku, 'damaged', warehouse, -(line.damaged or 0))
+    if is_announced then
+      local receipt = {warehouse = warehouse, expected_id = target.expected_id}
+      require('expected_receipts').receive(receipt, sku, -line.quantity)
+    end
     modes.finish(sku, cause)
-    outcome = is_open and O.VOIDED or O.ALREADY_COUNTED
+    if has_effect(line) then outcome = is_open and O.VOIDED or O.ALREADY_COUNTED end
   end
   return movement_steps.line_result(sku, line.sku, line.quantity, outcome, warehouse, was, was_damaged)
 end

@@ -99,7 +99,11 @@ local function pack_movement(movement)
   if next(movement.record.lines) == nil then movement.record.lines = nil end
   movement.packed = pack(movement.record)
   local key = KEYS[1] .. 'movement:' .. movements.key_of(movement.warehouse, movement.id)
-  expiring[#expiring + 1] = {key, movement.packed, batch.limits.movement_retention_ms}
+  if movement.record.eta and require('announcements').is_open(movement.record) then
+    put(key, movement.packed)
+  else
+    expiring[#expiring + 1] = {key, movement.packed, batch.limits.movement_retention_ms}
+  end
 end
 
 local function pack_all()
