@@ -33,6 +33,8 @@ BURST_DEAD_LETTERS = 100
 _WRONG_AT: dict[str, str] = {
     Outcome.NOT_IN_ORDER: "the order has no line of this SKU",
     Outcome.MORE_THAN_SHIPPED: "more comes back than was shipped or is still to be shipped",
+    Outcome.MORE_THAN_AVAILABLE: "more is to be set aside than is available in this warehouse",
+    Outcome.MORE_THAN_RESERVED: "more is to be released than the pool holds",
 }
 # `2026-11-24T19:26` of a time in RFC 3339.
 _MINUTE_LENGTH = 16

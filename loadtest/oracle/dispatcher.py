@@ -93,7 +93,7 @@ def hash_body(kind: str, event: SentEvent) -> int:
     if kind.startswith("order."):
         return hash(kind)
     when = time_ms(event.occurred_at) if kind == "stock.counted" else None
-    what = (event.reason, event.to_warehouse, event.expected_id, when)
+    what = (event.reason, event.to_warehouse, event.expected_id, event.purpose, when)
     return hash((kind, what, *sorted(sum_lines(event.lines))))
 
 

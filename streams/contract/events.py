@@ -189,8 +189,22 @@ class StockTransferred(_Movement, frozen=True, kw_only=True, tag="stock.transfer
     lines: Lines[OrderLine]
 
 
+class _PoolMovement(_Movement, frozen=True, kw_only=True):
+    # A counter's name is `reserved#<purpose>@<warehouse>`: a purpose has no `@`.
+    purpose: Name
+    lines: Lines[OrderLine]
+
+
+class StockReserved(_PoolMovement, frozen=True, kw_only=True, tag="stock.reserved"):
+    """Units are set aside for a purpose: they go from the shelf into a pool."""
+
+
+class StockReleased(_PoolMovement, frozen=True, kw_only=True, tag="stock.released"):
+    """Units go from a pool back to the shelf."""
+
+
 OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderExtended | OrderShipped | OrderReturned
-Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred
+Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred | StockReserved | StockReleased
 Event = OrderEvent | Movement
 
 
@@ -261,6 +275,8 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
         wrong = _counted_twice(message) or _wrong_part(message)
     elif isinstance(message, StockTransferred) and message.to_warehouse == message.warehouse:
         wrong = Malformed("invalid_field", "a transfer goes to another warehouse", "to_warehouse")
+    elif isinstance(message, StockReserved | StockReleased):
+        wrong = _wrong_in_pool(message)
     else:
         wrong = None
     return message if wrong is None else wrong
@@ -286,6 +302,12 @@ def _counted_twice(count: StockCounted) -> Malformed | None:
         if line.sku in seen:
             return Malformed("invalid_field", f"{line.sku} is counted twice", f"lines[{index}].sku")
         seen.add(line.sku)
+    return None
+
+
+def _wrong_in_pool(movement: StockReserved | StockReleased) -> Malformed | None:
+    if "@" in movement.purpose:
+        return Malformed("invalid_field", "the purpose of a pool has no `@`", "purpose")
     return None
 
 

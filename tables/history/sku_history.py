@@ -286,7 +286,7 @@ def _is_consecutive(before: int, changes: tuple[SkuChange, ...], after: int) -> 
 # The field for a cause's subject, by kind; other kinds have no field.
 _SUBJECTS = {
     **dict.fromkeys(("place", "pay", "cancel", "expire", "ship", "take_back"), "order_id"),
-    **dict.fromkeys(("receive", "adjust", "count", "transfer"), "warehouse"),
+    **dict.fromkeys(("receive", "adjust", "count", "transfer", "reserve", "release"), "warehouse"),
     "set_policy": "channel",
     REPAIR: "actor",
 }

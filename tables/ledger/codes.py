@@ -39,6 +39,8 @@ CAUSES = (
     "sweep",
     "dwell",
     "repair",
+    "reserve",
+    "release",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")

@@ -123,6 +123,18 @@ class Transfer(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, 
     to_warehouse: str
 
 
+class Reserve(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="reserve"):
+    """From the shelf of `warehouse` into its pool for `purpose`. Lines are summed per SKU."""
+
+    purpose: str
+
+
+class Release(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="release"):
+    """From the pool for `purpose` back to the shelf of `warehouse`. Lines are summed per SKU."""
+
+    purpose: str
+
+
 class SetPolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="set_policy"):
     """Replace a level's policy. `policy` holds only the given fields that are not null."""
 
@@ -219,6 +231,8 @@ Command = (
     | Adjust
     | Count
     | Transfer
+    | Reserve
+    | Release
     | SetPolicy
     | DeletePolicy
     | KnowChannel
@@ -325,6 +339,12 @@ def _movement_of(event: events.Movement, at: int, origin: Origin | None, receive
         case events.StockTransferred(to_warehouse=to_warehouse):
             mark = fingerprint("transfer", sorted(lines), to_warehouse)
             return Transfer(to_warehouse=to_warehouse, fingerprint=mark, **common)
+        case events.StockReserved(purpose=purpose):
+            mark = fingerprint("reserve", sorted(lines), purpose)
+            return Reserve(purpose=purpose, fingerprint=mark, **common)
+        case events.StockReleased(purpose=purpose):
+            mark = fingerprint("release", sorted(lines), purpose)
+            return Release(purpose=purpose, fingerprint=mark, **common)
 
 
 def _summed(

@@ -62,6 +62,10 @@ class Outcome(StrEnum):
     WRITTEN_WHOLE = "written_whole"
     TOO_MANY_CHANNELS = "too_many_channels"
     APPLYING = "applying"
+    # pools
+    RELEASED = "released"
+    MORE_THAN_AVAILABLE = "more_than_available"
+    MORE_THAN_RESERVED = "more_than_reserved"
 
 
 REFUSALS_OF_LINES = frozenset(
@@ -87,4 +91,6 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.SWEEP_PENDING,
     Outcome.TOO_LARGE,
     Outcome.TOO_MANY_CHANNELS,
+    Outcome.MORE_THAN_AVAILABLE,
+    Outcome.MORE_THAN_RESERVED,
 }

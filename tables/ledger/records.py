@@ -106,6 +106,7 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     detail: str | None = None
     reason: str | None = None
     to_warehouse: str | None = None
+    purpose: str | None = None
     complete: bool = False
     part: int = 0
     parts: int = 0
@@ -124,7 +125,8 @@ class ThresholdSide(Struct, frozen=True, omit_defaults=True):
 
 
 class SkuRecord(Struct, frozen=True, omit_defaults=True):
-    """One SKU: its version, its counters by name (`on_hand@SH1`), channel modes, own policies, and its counts.
+    """One SKU: its version, its counters by name (`on_hand@SH1`, `reserved#vip@SH1`), channel modes, own policies, and
+    its counts.
 
     `counted` maps a warehouse to the time of its newest applied count (ms), `floors` to the time before which an older
     release deleted movements. `history` is that release's text format of both, with the movements: the ledger converts

@@ -17,6 +17,7 @@ from stocktide.loadtest.oracle.history import InputTransport
 
 CHANNELS = ("tmall", "jd", "pinduoduo", "own-shop")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
+PURPOSES = ("vip", "double-11")
 SKUS = tuple(f"S{number:03}" for number in range(120))
 # Half of all lines are of these: they sell out repeatedly.
 HOT = SKUS[:6]
@@ -267,6 +268,14 @@ def _transferred(rng: random.Random, warehouse: str) -> Event:
     return {"to_warehouse": to, "lines": _lines(rng, 2, 8)}
 
 
+def _reserved(rng: random.Random, warehouse: str) -> Event:
+    return {"purpose": rng.choice(PURPOSES), "lines": _lines(rng, 2, 6)}
+
+
+def _released(rng: random.Random, warehouse: str) -> Event:
+    return {"purpose": rng.choice(PURPOSES), "lines": _lines(rng, 1, 4)}
+
+
 def _counted(rng: random.Random, warehouse: str) -> Event:
     """The lines are differences from the stock; the quantity is filled in when the step is sent."""
     skus = sorted({_sku(rng) for _ in range(3)})
@@ -280,6 +289,8 @@ _MOVEMENTS = {
     "scrapped": (2, _scrapped),
     "stock.transferred": (6, _transferred),
     "stock.counted": (8, _counted),
+    "stock.reserved": (4, _reserved),
+    "stock.released": (4, _released),
 }
 
 _POLICIES: tuple[dict[str, Any], ...] = (

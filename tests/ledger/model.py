@@ -68,6 +68,8 @@ def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[O
                 if isinstance(command, commands.Count) and command.parts
                 else move(state, command)
             )
+        case commands.Reserve() | commands.Release():
+            return move(state, command)
         case commands.SetPolicy() | commands.DeletePolicy():
             return _policy(state, command)
         case commands.KnowChannel():

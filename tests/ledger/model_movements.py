@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from stocktide.tables.ledger.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer
+from stocktide.tables.ledger.commands import Adjust, Count, Receive, Release, Reserve, Ship, TakeBack, Transfer
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_orders import commit
 from tests.ledger.model_policy import evaluate
+from tests.ledger.model_pools import pool_refusal, set_aside
 from tests.ledger.model_state import (
     COUNT_MS_MAX,
     FRESH_MS,
@@ -20,7 +21,7 @@ from tests.ledger.model_state import (
     ModelState,
 )
 
-AnyMovement = Receive | Adjust | Count | Transfer
+AnyMovement = Receive | Adjust | Count | Transfer | Reserve | Release
 
 
 def move(state: ModelState, command: AnyMovement) -> tuple[Outcome, bool]:
@@ -60,6 +61,10 @@ def apply_line(state: ModelState, name: str, units: int, command: AnyMovement) -
 def _refusal(state: ModelState, command: AnyMovement) -> Outcome | None:
     for name, units in command.lines:
         sku = state.skus.get(name)
+        if isinstance(command, Reserve | Release):
+            if (why := pool_refusal(sku, units, command)) is not None:
+                return why
+            continue
         if isinstance(command, Adjust) and sku is None:
             return Outcome.UNKNOWN_SKU
         if isinstance(command, Adjust) and sku is not None and command.reason == "damages":
@@ -82,6 +87,8 @@ _TAKEN = {
     "Adjust": Outcome.ADJUSTED,
     "Count": Outcome.COUNTED,
     "Transfer": Outcome.TRANSFERRED,
+    "Reserve": Outcome.RESERVED,
+    "Release": Outcome.RELEASED,
 }
 
 
@@ -98,6 +105,9 @@ def _apply(state: ModelState, name: str, units: int, command: AnyMovement) -> Ou
     sku.appear(warehouse)
     if isinstance(command, Count):
         return _count(sku, units, command)
+    if isinstance(command, Reserve | Release):
+        set_aside(sku, units, command)
+        return taken
     if isinstance(command, Receive):
         fresh = change_on_hand(state, name, warehouse, units, command.at)
     elif isinstance(command, Transfer):

@@ -116,12 +116,21 @@ class ModelSku:
             self.warehouses.append(warehouse)
 
     def free(self, warehouse: str) -> int:
+        """Units of a warehouse that are neither held nor committed, nor in a pool."""
+        return self.unheld(warehouse) - self.pooled(warehouse)
+
+    def unheld(self, warehouse: str) -> int:
         """Units of a warehouse that are neither held nor committed."""
         return (
             self.count(f"on_hand@{warehouse}")
             - self.count(f"committed@{warehouse}")
             - self.count(f"locked@{warehouse}")
         )
+
+    def pooled(self, warehouse: str) -> int:
+        """Units of a warehouse that are in pools."""
+        names = (name for name in self.counters if name.startswith("reserved#"))
+        return sum(self.counters[name] for name in names if name.partition("@")[2] == warehouse)
 
     def preordered(self) -> int:
         """Units promised beyond the shelf, over all channels."""

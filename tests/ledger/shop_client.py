@@ -134,6 +134,19 @@ class ShopClient:
         moved = _lines(events.OrderLine, lines)
         return await self.submit(self._movement(events.StockTransferred, at, fields, lines=moved, to_warehouse=to))
 
+    async def set_aside(self, purpose: str, units: int, at: str = "SH1", **fields: Any) -> CommandReply:
+        """`stock.reserved`: units of A go into the pool for `purpose`."""
+        return await self.submit(self.pool_command(events.StockReserved, purpose, {"A": units}, at, **fields))
+
+    async def release(self, purpose: str, units: int, at: str = "SH1", **fields: Any) -> CommandReply:
+        """`stock.released`: units of A go from the pool back to the shelf."""
+        return await self.submit(self.pool_command(events.StockReleased, purpose, {"A": units}, at, **fields))
+
+    def pool_command(
+        self, kind: Any, purpose: str, lines: Mapping[str, int], at: str = "SH1", **fields: Any
+    ) -> Command:
+        return self._movement(kind, at, fields, purpose=purpose, lines=_lines(events.OrderLine, lines))
+
     def _movement(self, kind: Any, warehouse: str, fields: dict[str, Any], **body: Any) -> Command:
         return self._command(kind, fields.pop("occurred", None), fields, warehouse=warehouse, **body)
 

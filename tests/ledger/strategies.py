@@ -27,6 +27,7 @@ EXAMPLES = int(os.environ.get("STOCKTIDE_TEST_EXAMPLES", 50))
 SKUS = ("A", "B", "C")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 CHANNELS = ("tmall", "jd", "main")
+PURPOSES = ("vip", "sale")
 BATCH_MAX = 5
 # Enough for an order to be placed, paid, shipped and returned among others; more finds no more per second.
 BATCHES_MIN, BATCHES_MAX = 8, 40
@@ -46,10 +47,20 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Adjust, 5),
     (commands.Count, 8),
     (commands.Transfer, 3),
+    (commands.Reserve, 8),
+    (commands.Release, 3),
     (commands.SetPolicy, 5),
     (commands.DeletePolicy, 1),
     (commands.KnowChannel, 1),
     (commands.Tick, 6),
+)
+MOVEMENTS = (
+    commands.Receive,
+    commands.Adjust,
+    commands.Count,
+    commands.Transfer,
+    commands.Reserve,
+    commands.Release,
 )
 _KINDS = tuple(kind for kind, weight in KINDS for _ in range(weight))
 # Most events occur when they arrive; some are late by seconds, hours or more than a count may be; and some clocks are
@@ -143,7 +154,7 @@ class _RunBuilder:
             return DraftCommand(kind, {"channel": self.one(CHANNELS)})
         elif kind is commands.Tick:
             return DraftCommand(kind, {"orders_max": 100})
-        elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer):
+        elif issubclass(kind, MOVEMENTS):
             draft = self._part() if kind is commands.Count and self.one((False, True)) else self.movement(kind)
         else:
             draft = self._order_event(kind)
@@ -213,6 +224,8 @@ class _RunBuilder:
             fields["lines"] = tuple((sku, self.number(0, 12)) for sku, _ in fields["lines"])
         elif kind is commands.Transfer:
             fields["to_warehouse"] = self.one([name for name in WAREHOUSES if name != fields["warehouse"]])
+        elif kind in (commands.Reserve, commands.Release):
+            fields |= {"purpose": self.one(PURPOSES), "lines": self._lines(4)}
         return DraftCommand(kind, fields, self.one(_AGES_S))
 
     def _part(self) -> DraftCommand:

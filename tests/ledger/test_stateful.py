@@ -20,6 +20,8 @@ from stocktide.tables.ledger.commands import (
     Pay,
     Place,
     Receive,
+    Release,
+    Reserve,
     SetPolicy,
     Tick,
 )
@@ -43,7 +45,7 @@ from tests.ledger.strategies import (
 )
 
 # None of these commands takes a promised unit away: available may not fall below zero by them.
-PROMISES = (Place, Pay, Cancel, Extend, Receive, Tick, SetPolicy, DeletePolicy, KnowChannel)
+PROMISES = (Place, Pay, Cancel, Extend, Receive, Reserve, Release, Tick, SetPolicy, DeletePolicy, KnowChannel)
 ALERTS = {
     "paid_after_expiry",
     "shipped_beyond_order",
@@ -158,7 +160,10 @@ async def _compare_reads(shop: RedisShopClient, model: ModelDriver) -> None:
 
 
 def _free(driver: RedisDriver) -> dict[tuple[str, str], int]:
-    return {(sku, warehouse): driver.stock(sku).free(warehouse) for sku in SKUS for warehouse in WAREHOUSES}
+    stocks = {sku: driver.stock(sku) for sku in SKUS}
+    shelf = {(sku, warehouse): stocks[sku].free(warehouse) for sku in SKUS for warehouse in WAREHOUSES}
+    with_pools = {(sku, f"{at} with pools"): stocks[sku].unheld(at) for sku in SKUS for at in WAREHOUSES}
+    return shelf | with_pools
 
 
 def _check_promises(

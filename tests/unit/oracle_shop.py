@@ -38,6 +38,8 @@ _KINDS = {
     "Adjust": "stock.adjusted",
     "Count": "stock.counted",
     "Transfer": "stock.transferred",
+    "Reserve": "stock.reserved",
+    "Release": "stock.released",
 }
 
 
@@ -205,7 +207,7 @@ class SimulatedShop:
         """A generated command of the ledger's tests as the event for it."""
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
         order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes")
-        for name in (*order, "warehouse", "to_warehouse", "reason"):
+        for name in (*order, "warehouse", "to_warehouse", "reason", "purpose"):
             if fields.get(name) is not None:
                 event[name] = fields[name]
         if "hold_ms" in fields:
@@ -343,7 +345,7 @@ class SimulatedShop:
                 sku.count(f"on_hand@{where}"),
                 sku.count(f"committed@{where}"),
                 sku.count(f"locked@{where}"),
-                0,
+                sku.pooled(where),
                 sku.free(where),
                 sku.count(f"damaged@{where}"),
             )

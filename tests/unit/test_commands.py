@@ -107,6 +107,7 @@ def test_times_become_whole_milliseconds() -> None:
 
 
 ORDER_EVENT: dict[str, Any] = {"id": "e", "occurred_at": AT, "order_id": "o1"}
+POOLED: dict[str, Any] = {"id": "m", "occurred_at": AT, "warehouse": "SH1", "purpose": "vip", "lines": lines(("A", 1))}
 COMMANDS: dict[type, events.Event] = {
     commands.Place: placed(),
     commands.Pay: events.OrderPaid(**ORDER_EVENT),
@@ -115,6 +116,8 @@ COMMANDS: dict[type, events.Event] = {
     commands.Ship: events.OrderShipped(**ORDER_EVENT, lines=(events.ShippedLine("A", 1, "SH1"),)),
     commands.TakeBack: events.OrderReturned(**ORDER_EVENT, lines=(events.ReturnedLine("A", 1, "SH1"),)),
     commands.Count: counted(AT),
+    commands.Reserve: events.StockReserved(**POOLED),
+    commands.Release: events.StockReleased(**POOLED),
 }
 
 

@@ -28,7 +28,7 @@ RECEIVED: dict[str, Any] = {
 }
 COUNTED = RECEIVED | {"type": "stock.counted"}
 RETURNED = {name: PLACED[name] for name in ("id", "occurred_at", "order_id")} | {"type": "order.returned"}
-LATER_TYPES = ("stock.expected", "stock.released", "stock.reserved")
+LATER_TYPES = ("stock.expected",)
 
 
 def line(**fields: Any) -> list[dict[str, Any]]:
@@ -90,6 +90,9 @@ def test_a_type_that_is_missing_or_unknown_is_named() -> None:
         (PLACED | {"channel": "*"}, "invalid_field", "channel"),
         (RECEIVED | {"type": "stock.transferred", "to_warehouse": "SH1"}, "invalid_field", "to_warehouse"),
         (RECEIVED | {"type": "stock.adjusted"}, "missing_field", "reason"),
+        (RECEIVED | {"type": "stock.reserved"}, "missing_field", "purpose"),
+        (RECEIVED | {"type": "stock.released", "purpose": "v@ip"}, "invalid_field", "purpose"),
+        (RECEIVED | {"type": "stock.reserved", "purpose": "vip", "lines": []}, "invalid_field", "lines"),
         (RETURNED | {"lines": line(warehouse="SH1", condition="used")}, "invalid_field", "lines[0].condition"),
         (RETURNED | {"type": "order.shipped", "lines": line()}, "missing_field", "lines[0].warehouse"),
         # Rule 18: a sum over the limit. Rule 34: a repeated SKU in a count.

@@ -200,6 +200,21 @@ def _transferred(change: SkuChange) -> str:
     return f"moved {quantity} from {change.subject} to {to} ({change.id}){_if_counted(change) or one_end}"
 
 
+def _reserved(change: SkuChange) -> str:
+    return f"{_units(change, 'reserved')} set aside for {_purposes(change)} at {change.subject} ({change.id})"
+
+
+def _released(change: SkuChange) -> str:
+    back = _units(change, "reserved", -1)
+    return f"{back} of {_purposes(change)} back on the shelf at {change.subject} ({change.id})"
+
+
+def _purposes(change: SkuChange) -> str:
+    """The purposes of the pools that changed."""
+    names = {name.partition("@")[0].partition("#")[2] for name in change.deltas if split_counter(name)[0] == "reserved"}
+    return " and ".join(sorted(names))
+
+
 def _if_counted(change: SkuChange) -> str:
     return _ALREADY_COUNTED if change.line and change.line.outcome == Outcome.ALREADY_COUNTED else ""
 
@@ -234,6 +249,8 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "count": _counted,
     "adjust": _adjusted,
     "transfer": _transferred,
+    "reserve": _reserved,
+    "release": _released,
     "set_policy": _policy_set,
     "sweep": _swept,
     "dwell": lambda _: "a channel's waiting time is over",

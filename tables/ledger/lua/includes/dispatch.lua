@@ -23,7 +23,8 @@ local function run(command)
   if kind == 'pay' or kind == 'cancel' or kind == 'extend' or kind == 'ship' or kind == 'take_back' then
     return require('order_event_dispatch').run(command)
   end
-  if kind == 'receive' or kind == 'adjust' or kind == 'count' or kind == 'transfer' then
+  if kind == 'receive' or kind == 'adjust' or kind == 'count' or kind == 'transfer' or kind == 'reserve'
+    or kind == 'release' then
     return require('movement_dispatch').run(command)
   end
   if kind == 'tick' then return require('tick').run(command) end

@@ -30,6 +30,8 @@ local function moved_at(sku, at)
     local counter = log[i]
     if type(counter) == 'number' and counter >= first and counter < first + WAREHOUSE.size then
       sum = sum + FREE_SIGN[counter - first] * log[i + 1]
+    elseif type(counter) == 'string' and sku_record.pool_place(sku, counter) == at then
+      sum = sum - log[i + 1]
     end
   end
   return sum

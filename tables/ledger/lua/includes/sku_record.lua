@@ -7,6 +7,8 @@
 --   marks       '' or a packed map: `counted`, `floors`, `history`, `repaired`; read only by movements
 -- Format 1 is a map of tables/ledger/records.py, SkuRecord. Both are read; format 2 is written.
 --
+-- A pool is a counter without a place: `reserved#<purpose>@<warehouse>`; a purpose has no `@`.
+--
 -- In memory: {name, numbers, places, sum, width, counters, modes, policies, …}. In many warehouses it also has
 -- `totals`, the sums over the warehouses in the order of WAREHOUSE, and `stored`, the record in Redis.
 
@@ -24,10 +26,32 @@ local function sum_of(totals)
   return totals[1 + WAREHOUSE.on_hand] - totals[1 + WAREHOUSE.committed] - totals[1 + WAREHOUSE.locked]
 end
 
+-- The index of the first number of a pool's warehouse, given the name of any counter; nil if it is no pool's.
+function sku_record.pool_place(sku, counter)
+  if string.byte(counter) ~= 114 then return nil end -- `r`: most counters are others
+  local warehouse = string.match(counter, '^reserved#[^@]*@(.*)$')
+  return warehouse and sku.places.at[warehouse]
+end
+
+-- Take the units in pools out of `sum`.
+local function leave_out_pools(sku)
+  local numbers = sku.numbers
+  numbers.pooled = false
+  for name, units in pairs(sku.counters) do
+    local at = sku_record.pool_place(sku, name)
+    if at then
+      numbers.pooled = numbers.pooled or {}
+      numbers.pooled[at] = (numbers.pooled[at] or 0) + units
+      sku.sum = sku.sum - units
+    end
+  end
+end
+
 function sku_record.add_up(sku)
   local totals = sku_numbers.sums_of(sku.numbers, sku.places.count)
   sku.sum = sum_of(totals)
   if sku.totals then sku.totals = totals end
+  if sku.counters then leave_out_pools(sku) end
 end
 
 function sku_record.new(name)
@@ -158,12 +182,14 @@ function sku_record.read(name, packed)
   if not totals then
     for at = FIRST, FIRST + SIZE * (count - 1), SIZE do sum = sum + free_at(numbers, at) end
   end
-  return { -- with room for the fields of a change
+  local sku = { -- with room for the fields of a change
     name = name, numbers = numbers, places = its_places, width = width, packed_marks = marks, totals = totals,
     stored = totals and packed, sum = sum, counters = has_named and named.counters or nil,
     modes = has_named and named.modes or nil, policies = has_named and named.policies or nil, dirty = false,
     place = nil, logged_from = nil, sum_was = nil, packed = nil, marks = nil,
   }
+  if sku.counters then leave_out_pools(sku) end
+  return sku
 end
 
 -- The fields that only movements need.

@@ -1,0 +1,37 @@
+"""Pools on a running system: by HTTP and by Kafka."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.harness.api_client import ApiTestClient, unique_name
+from tests.harness.events import AT, Event, lines_of
+
+
+def pool_movement(kind: str, sku: str, units: int, purpose: str = "vip", **more: Any) -> Event:
+    """`stock.reserved` or `stock.released` at SH1."""
+    event = {"type": f"stock.{kind}", "id": unique_name("pool"), "occurred_at": AT, "warehouse": "SH1"}
+    return {**event, "purpose": purpose, "lines": lines_of((sku, units)), **more}
+
+
+async def test_units_in_a_pool_are_reserved_and_not_available(shop: ApiTestClient) -> None:
+    sku = await shop.receive_new(10)
+    effect = await shop.move(pool_movement("reserved", sku, 4))
+    assert (effect["type"], effect["outcome"], effect["lines"][0]["change"]) == ("stock.reserved", "reserved", 0)
+    stock = await shop.stock(sku)
+    assert (stock["on_hand"], stock["reserved"], stock["available"]) == (10, 4, 6)
+    assert stock["warehouses"]["SH1"]["reserved"] == 4
+    assert (await shop.place(sku, 7)).problem == (409, "insufficient_stock")
+    effect = await shop.move(pool_movement("released", sku, 4))
+    assert effect["outcome"] == "released"
+    assert (await shop.stock(sku))["available"] == 10
+
+
+async def test_a_pool_over_what_is_available_is_refused_with_its_path(shop: ApiTestClient) -> None:
+    sku = await shop.receive_new(3)
+    effect = await shop.move(pool_movement("reserved", sku, 4))
+    assert (effect["outcome"], effect["detail"]) == ("more_than_available", "lines[0].quantity")
+    effect = await shop.move(pool_movement("released", sku, 1))
+    assert (effect["outcome"], effect["detail"]) == ("more_than_reserved", "lines[0].quantity")
+    wrong = await shop.post("/v1/movements", pool_movement("reserved", sku, 1, purpose="v@ip"))
+    assert (wrong.status, wrong.body["errors"][0]["path"]) == (422, "purpose")

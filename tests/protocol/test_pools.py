@@ -1,0 +1,45 @@
+"""Pools in the log: an audit understands them, a rebuild brings them back, and `explain` describes them."""
+
+from __future__ import annotations
+
+from stocktide.ops.explain.describe import describe_change
+from stocktide.tables.history.sku_history import changes_of
+from stocktide.tables.ledger.commands import Release, Reserve
+from tests.protocol.audits import audit, differences_by_key, is_clean, spoil_sku
+from tests.protocol.rig import ProtocolRig
+
+POOL = {"warehouse": "SH1", "at": 1_000, "purpose": "vip"}
+
+
+def reserve(units: int, id: str = "in", **more: object) -> Reserve:
+    return Reserve(id=id, fingerprint=id, lines=(("A", units),), **{**POOL, **more})  # type: ignore[arg-type]
+
+
+def release(units: int, id: str = "out") -> Release:
+    return Release(id=id, fingerprint=id, lines=(("A", units),), **POOL)  # type: ignore[arg-type]
+
+
+async def test_a_movement_into_a_pool_is_described(shop: ProtocolRig) -> None:
+    there = await shop.submit(reserve(5))
+    back = await shop.submit(release(2))
+    (into,), (out) = changes_of(there, "A"), changes_of(back, "A")
+    assert describe_change(into) == "5 set aside for vip at SH1 (in)"
+    assert describe_change(out[0]) == "2 of vip back on the shelf at SH1 (out)"
+    assert (into.view.reserved, out[0].view.reserved) == (5, 3)
+
+
+async def test_an_audit_of_pools_finds_nothing_and_a_rebuild_brings_them_back(shop: ProtocolRig) -> None:
+    await shop.submit(reserve(5))
+    await shop.submit(release(2))
+    await shop.rebuild("second")
+    findings = await audit(shop)
+    assert is_clean(findings), differences_by_key(findings)
+    found = (await shop.ledger.read_sku("A")).value
+    assert found is not None and found[0].counters["reserved#vip@SH1"] == 3
+
+
+async def test_an_audit_finds_a_pool_that_was_changed(shop: ProtocolRig) -> None:
+    await shop.submit(reserve(5))
+    await spoil_sku(shop, "A", {"reserved#vip@SH1": 7})
+    findings = await audit(shop)
+    assert differences_by_key(findings) == {"sku A": {("redis", "counter reserved#vip@SH1")}}
