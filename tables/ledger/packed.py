@@ -40,6 +40,7 @@ class _PackedLine(Struct, array_like=True, gc=False):
     cancelled: int
     reason: int | str
     warehouses: dict[str, int] = {}
+    pools: dict[str, int] = {}
 
 
 class _PackedOrder(Struct, array_like=True, gc=False):
@@ -185,6 +186,7 @@ def _line(line: _PackedLine) -> LineRecord:
         line.cancelled,
         outcome_of(line.reason) or None,
         line.warehouses,
+        line.pools,
     )
 
 

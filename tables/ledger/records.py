@@ -15,7 +15,8 @@ from stocktide.tables.ledger.commands import Origin
 
 
 class LineRecord(Struct, frozen=True, omit_defaults=True):
-    """A line of an order. `reserved` units are held or committed at `warehouses`, not yet shipped.
+    """A line of an order. `reserved` units are held or committed at `warehouses`, not yet shipped. Those that came from
+    pools are in `pools` too, by pool (`vip@SH1`).
 
     `quantity` = reserved + preordered + shipped + cancelled, unless the line was rejected, its order expired, or more
     was shipped than ordered.
@@ -31,6 +32,7 @@ class LineRecord(Struct, frozen=True, omit_defaults=True):
     cancelled: int = 0
     reason: str | None = None
     warehouses: dict[str, int] = field(default_factory=dict)
+    pools: dict[str, int] = field(default_factory=dict)
 
 
 class OrderRecord(Struct, frozen=True, omit_defaults=True):

@@ -109,6 +109,8 @@ def _body(rng: random.Random, number: int) -> Event:
         body["allow_preorder"] = False
     if rng.random() < 0.2:
         body["region"] = rng.choice(("310000", "100000", "510000"))
+    if rng.random() < 0.08:
+        body["purpose"] = rng.choice(PURPOSES)
     if number > 8 and rng.random() < 0.05:
         body["supersedes"] = f"o{number - rng.randint(1, 8)}"
     if rng.random() < 0.005:

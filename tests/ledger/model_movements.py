@@ -8,7 +8,7 @@ from stocktide.tables.ledger.commands import Adjust, Count, Receive, Release, Re
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_orders import commit
 from tests.ledger.model_policy import evaluate
-from tests.ledger.model_pools import pool_refusal, set_aside
+from tests.ledger.model_pools import pool_refusal, set_aside, ship_from_pools
 from tests.ledger.model_state import (
     COUNT_MS_MAX,
     FRESH_MS,
@@ -203,6 +203,7 @@ def _ship_line(order: ModelOrder, line: ModelLine, sku: ModelSku, units: int, wa
             line.warehouses[holder] -= taken
             if not line.warehouses[holder]:
                 del line.warehouses[holder]
+            ship_from_pools(line, holder, taken)
             units -= taken
     filled = min(units, line.preordered)
     sku.add(f"preordered@{order.channel}", -filled)

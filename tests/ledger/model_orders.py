@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass, field
 
 from stocktide.tables.ledger.commands import Cancel, Extend, Pay, Place
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_policy import EffectivePolicy, available, current_offer, effective_policy, evaluate, sources
+from tests.ledger.model_pools import give_back, pool_draws, pool_warehouse
 from tests.ledger.model_state import HOLD_MS_MAX, ModelLine, ModelOrder, ModelSku, ModelState
 
 FINAL = {"cancelled", "expired", "rejected"}
@@ -73,34 +75,70 @@ def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
         if isinstance(decided, Outcome):
             continue
         sku = state.skus[line.sku]
-        if decided:
-            line.state, line.warehouses = "reserved", decided
-        else:
-            line.state, line.preordered = "preordered", line.quantity
-            sku.add(f"preordered@{order.channel}", line.quantity)
-        for warehouse, units in decided.items():
+        line.state, line.warehouses, line.pools = "reserved", decided.warehouses, decided.pools
+        if decided.preordered:
+            line.state, line.preordered = "preordered", decided.preordered
+            sku.add(f"preordered@{order.channel}", decided.preordered)
+        for warehouse, units in decided.warehouses.items():
             sku.add(f"locked@{warehouse}", units)
+        for pool, units in decided.pools.items():
+            sku.add(f"reserved#{pool}", -units)
         evaluate(state, sku)
 
 
-def _decide_line(state: ModelState, command: Place, line: ModelLine) -> dict[str, int] | Outcome:
-    """The warehouses of a line's units, `{}` for a preorder, or the reason of its refusal."""
+@dataclass
+class DecidedLine:
+    """Where a line's units come from: warehouses, those from pools included; and those preordered."""
+
+    warehouses: dict[str, int] = field(default_factory=dict)
+    pools: dict[str, int] = field(default_factory=dict)
+    preordered: int = 0
+
+
+def _decide_line(state: ModelState, command: Place, line: ModelLine) -> DecidedLine | Outcome:
+    """A line's units, or the reason of its refusal. Rule 28: from pools first, the rest under the channel's rules."""
     sku = state.skus.get(line.sku)
     if sku is None:
         return Outcome.UNKNOWN_SKU
     policy = effective_policy(state, command.channel, sku)
-    if command.priority == "vip" and available(sku, policy) >= line.quantity:
-        drawn = draw(sku, policy, line.quantity)
+    pools = pool_draws(sku, policy, [command.purpose] if command.purpose else [], line.quantity)
+    rest = line.quantity - sum(pools.values())
+    shelf = _decide_rest(state, command, sku, policy, rest) if rest else {}
+    if isinstance(shelf, Outcome):
+        return shelf
+    if pools and shelf and not policy.split:
+        # A line that may not be split is of one warehouse, or whole from the shelf.
+        (where,) = {pool_warehouse(pool) for pool in pools}
+        shelf = {where: rest}
+        if sku.free(where) < rest:
+            pools, rest = {}, line.quantity
+            whole = _decide_rest(state, command, sku, policy, rest)
+            if isinstance(whole, Outcome):
+                return whole
+            shelf = whole
+    decided = DecidedLine(dict(shelf), pools, rest if not shelf else 0)
+    for pool, units in pools.items():
+        where = pool_warehouse(pool)
+        decided.warehouses[where] = decided.warehouses.get(where, 0) + units
+    return decided
+
+
+def _decide_rest(
+    state: ModelState, command: Place, sku: ModelSku, policy: EffectivePolicy, units: int
+) -> dict[str, int] | Outcome:
+    """The warehouses of units from the shelf, `{}` for a preorder, or the reason of the refusal."""
+    if command.priority == "vip" and available(sku, policy) >= units:
+        drawn = draw(sku, policy, units)
         if drawn:
             return drawn
     mode, quantity, remaining = current_offer(state, command.channel, sku)
     if mode == "in_stock":
-        return draw(sku, policy, line.quantity) if line.quantity <= quantity else Outcome.INSUFFICIENT_STOCK
+        return draw(sku, policy, units) if units <= quantity else Outcome.INSUFFICIENT_STOCK
     if mode == "suspended":
         return Outcome.CHANNEL_SUSPENDED
     if policy.below != "preorder" or policy.preorder_cap == 0 or not command.allow_preorder:
         return Outcome.INSUFFICIENT_STOCK
-    return {} if line.quantity <= remaining else Outcome.PREORDER_CAP_REACHED
+    return {} if units <= remaining else Outcome.PREORDER_CAP_REACHED
 
 
 def draw(sku: ModelSku, policy: EffectivePolicy, units: int) -> dict[str, int]:
@@ -145,6 +183,7 @@ def release(state: ModelState, order: ModelOrder) -> None:
         for warehouse, units in line.warehouses.items():
             sku.add(f"{counter}@{warehouse}", -units)
         sku.add(f"preordered@{order.channel}", -line.preordered)
+        give_back(sku, line)
         evaluate(state, sku)
 
 
@@ -154,7 +193,7 @@ def finish(state: ModelState, order: ModelOrder, ending: str) -> None:
         if line.outstanding:
             if ending != "expired":
                 line.cancelled += line.outstanding
-            line.warehouses, line.preordered = {}, 0
+            line.warehouses, line.pools, line.preordered = {}, {}, 0
             line.state = ending
     order.state = "shipped" if any(line.shipped for line in order.lines) else ending
     order.expires_at = None
@@ -193,7 +232,8 @@ def commit(state: ModelState, order: ModelOrder) -> None:
             sku.add(f"locked@{warehouse}", -units)
             sku.add(f"committed@{warehouse}", units)
         evaluate(state, sku)
-        line.state = "committed"
+        if not line.preordered:
+            line.state = "committed"
     order.state, order.expires_at = "paid", None
 
 

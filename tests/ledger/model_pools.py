@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stocktide.tables.ledger.commands import Release, Reserve
 from stocktide.tables.ledger.outcomes import Outcome
-from tests.ledger.model_state import ModelSku
+from tests.ledger.model_policy import EffectivePolicy, sources
+from tests.ledger.model_state import ModelLine, ModelSku
 
 
 def pool_name(purpose: str, warehouse: str) -> str:
@@ -28,3 +29,50 @@ def set_aside(sku: ModelSku, units: int, command: Reserve | Release) -> None:
 
 def _pool_of(command: Reserve | Release) -> str:
     return pool_name(command.purpose, command.warehouse)
+
+
+def pool_warehouse(pool: str) -> str:
+    """The warehouse of `vip@SH1`."""
+    return pool.partition("@")[2]
+
+
+def drawable(sku: ModelSku, policy: EffectivePolicy, purposes: list[str]) -> dict[str, int]:
+    """The units in pools that orders of a channel may draw, by warehouse, most first. What a count did not find cannot
+    be drawn."""
+    units = {
+        where: min(sum(sku.count(pool_name(each, where)) for each in purposes), sku.unheld(where))
+        for where in sources(sku, policy)
+    }
+    # sorted() is stable: of two with as many, the one that appeared first.
+    return {where: units[where] for where in sorted(units, key=lambda where: -units[where]) if units[where] > 0}
+
+
+def pool_draws(sku: ModelSku, policy: EffectivePolicy, purposes: list[str], units: int) -> dict[str, int]:
+    """Rule 28: what a line takes from pools, by pool; without `split` from one warehouse."""
+    drawn: dict[str, int] = {}
+    places = drawable(sku, policy, purposes)
+    for where in places if policy.split else list(places)[:1]:
+        here = min(units, places[where])
+        units -= here
+        for purpose in purposes:
+            taken = min(here, sku.count(pool_name(purpose, where)))
+            here -= taken
+            if taken:
+                drawn[f"{purpose}@{where}"] = taken
+    return drawn
+
+
+def give_back(sku: ModelSku, line: ModelLine) -> None:
+    """Return a line's units to the pools that they came from."""
+    for pool, units in line.pools.items():
+        sku.add(f"reserved#{pool}", units)
+
+
+def ship_from_pools(line: ModelLine, warehouse: str, units: int) -> None:
+    """Units leave a warehouse: those from pools first."""
+    for pool in sorted(line.pools):
+        if pool_warehouse(pool) == warehouse:
+            gone = min(units, line.pools[pool])
+            units -= gone
+            line.pools[pool] -= gone
+    line.pools = {pool: left for pool, left in line.pools.items() if left}

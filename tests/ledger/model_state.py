@@ -33,6 +33,8 @@ class ModelLine:
     cancelled: int = 0
     reason: str | None = None
     warehouses: dict[str, int] = field(default_factory=dict)
+    # The part of them that came from pools, by pool: `vip@SH1`.
+    pools: dict[str, int] = field(default_factory=dict)
 
     @property
     def reserved(self) -> int:

@@ -187,6 +187,7 @@ class _RunBuilder:
             "priority": self.one(("standard", "standard", "standard", "vip")),
             "accept": self.one(("all", "all", "partial")),
             "allow_preorder": self.one((True, True, True, False)),
+            "purpose": self.one((None, None, *PURPOSES, "none")),
             "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
         }
         return DraftCommand(commands.Place, fields)

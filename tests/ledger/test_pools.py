@@ -132,3 +132,145 @@ async def test_a_movement_into_pools_is_whole_in_one_call_or_too_large(shop: Red
     assert (await shop.submit(shop.pool_command(StockReserved, "vip", {"A": 2}))).outcome == "reserved"
     reply = await shop.submit(shop.pool_command(StockReserved, "vip", {"A": 2, "B": 2}))
     assert (reply.outcome, shop.stock("B").pools()) == ("too_large", {})
+
+
+async def test_rule_28_an_order_draws_from_the_pool_first_and_takes_the_rest_from_the_shelf(shop: ShopClient) -> None:
+    await shop.receive("A", 10)
+    await shop.set_aside("vip", 4)
+    assert (await shop.place("o1", {"A": 6}, purpose="vip")).outcome == "reserved"
+    line, stock = shop.line("o1", "A"), shop.stock("A")
+    assert (line.reserved, line.warehouses, line.pools) == (6, {"SH1": 6}, {"vip@SH1": 4})
+    assert (stock.locked, stock.pools(), stock.available) == (6, {}, 4)
+
+
+async def test_rule_28_the_pool_part_ignores_mode_and_buffer(shop: ShopClient) -> None:
+    await shop.set_policy(safety_threshold=50, below_threshold="suspend")
+    await shop.receive("A", 10)
+    await shop.set_aside("vip", 4)
+    assert (await shop.place("o1", {"A": 1})).outcome == "channel_suspended"
+    assert (await shop.place("o2", {"A": 5}, purpose="vip")).outcome == "channel_suspended"
+    assert (await shop.place("o3", {"A": 4}, purpose="vip")).outcome == "reserved"
+    await shop.set_policy(buffer=100)
+    await shop.set_aside("vip", 2)
+    assert (await shop.place("o4", {"A": 2}, purpose="vip")).outcome == "reserved"
+
+
+async def test_rule_28_the_rest_is_bound_by_what_the_channel_may_take_from_the_shelf(shop: ShopClient) -> None:
+    await shop.set_policy(buffer=3)
+    await shop.receive("A", 10)
+    await shop.set_aside("vip", 4)
+    assert (await shop.place("o1", {"A": 8}, purpose="vip")).outcome == "insufficient_stock"
+    assert (await shop.place("o2", {"A": 7}, purpose="vip")).outcome == "reserved"
+
+
+async def test_rule_28_an_unknown_purpose_is_an_empty_pool(shop: ShopClient) -> None:
+    await shop.receive("A", 10)
+    await shop.set_aside("vip", 4)
+    assert (await shop.place("o1", {"A": 7}, purpose="other")).outcome == "insufficient_stock"
+    assert (await shop.place("o2", {"A": 6}, purpose="v@ip")).outcome == "reserved"
+    assert shop.stock("A").pools() == {"vip@SH1": 4}
+
+
+async def test_rule_28_where_the_channel_takes_preorders_the_rest_is_preordered(shop: ShopClient) -> None:
+    await shop.set_policy(safety_threshold=5, below_threshold="preorder", preorder_cap=10)
+    await shop.receive("A", 5)
+    await shop.set_aside("vip", 3)
+    assert (await shop.place("o1", {"A": 5}, purpose="vip")).outcome == "preordered"
+    line = shop.line("o1", "A")
+    assert (line.state, line.reserved, line.preordered, line.pools) == ("preordered", 3, 2, {"vip@SH1": 3})
+    await shop.pay("o1")
+    assert shop.line("o1", "A").state == "preordered"
+    await shop.cancel("o1")
+    stock = shop.stock("A")
+    assert (stock.pools(), stock.preordered, stock.committed, stock.available) == ({"vip@SH1": 3}, 0, 0, 2)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "cancelled after payment", "expired"])
+async def test_rule_28_an_ended_order_returns_units_to_where_they_came_from(shop: ShopClient, end: str) -> None:
+    await shop.receive_at(SH1=5, BJ1=5)
+    await shop.set_aside("vip", 4)
+    await shop.set_aside("vip", 1, at="BJ1")
+    await shop.place("o1", {"A": 8}, purpose="vip", hold_seconds=60)
+    assert shop.stock("A").pools() == {}
+    if end == "expired":
+        await shop.tick_after(seconds=60)
+    elif end == "cancelled":
+        await shop.cancel("o1")
+    else:
+        await shop.pay("o1")
+        await shop.cancel("o1")
+    stock = shop.stock("A")
+    assert (stock.pools(), stock.available, stock.locked) == ({"vip@SH1": 4, "vip@BJ1": 1}, 5, 0)
+    assert shop.line("o1", "A").pools == {}
+
+
+async def test_units_from_pools_ship_first_and_the_rest_returns(shop: ShopClient) -> None:
+    await shop.receive("A", 10)
+    await shop.set_aside("vip", 4)
+    await shop.place("o1", {"A": 6}, purpose="vip")
+    await shop.pay("o1")
+    await shop.ship("o1", ("A", 3, "SH1"))
+    assert shop.line("o1", "A").pools == {"vip@SH1": 1}
+    await shop.cancel("o1")
+    stock = shop.stock("A")
+    assert (stock.pools(), stock.on_hand, stock.available) == ({"vip@SH1": 1}, 7, 6)
+
+
+async def test_a_pool_never_gives_units_that_are_not_in_the_building(shop: ShopClient) -> None:
+    await shop.receive("A", 10)
+    await shop.set_aside("vip", 8)
+    shop.advance(seconds=1)
+    await shop.count({"A": 3})
+    assert (await shop.place("o1", {"A": 4}, purpose="vip")).outcome == "insufficient_stock"
+    assert (await shop.place("o2", {"A": 3}, purpose="vip")).outcome == "reserved"
+    assert (shop.stock("A").pools(), shop.stock("A").available) == ({"vip@SH1": 5}, -5)
+
+
+async def test_a_line_draws_from_one_warehouse_that_can_fill_it_before_it_is_split(shop: ShopClient) -> None:
+    await shop.receive_at(SH1=10, BJ1=10)
+    await shop.set_aside("vip", 3)
+    await shop.set_aside("vip", 5, at="BJ1")
+    await shop.place("o1", {"A": 5}, purpose="vip")
+    assert shop.line("o1", "A").pools == {"vip@BJ1": 5}
+    await shop.cancel("o1")
+    await shop.place("o2", {"A": 7}, purpose="vip")
+    assert shop.line("o2", "A").pools == {"vip@BJ1": 5, "vip@SH1": 2}
+
+
+async def test_without_split_a_line_is_of_one_warehouse_or_whole_from_the_shelf(shop: ShopClient) -> None:
+    await shop.set_policy(split=False)
+    await shop.receive_at(SH1=5, BJ1=20)
+    await shop.set_aside("vip", 3)
+    await shop.place("o1", {"A": 5}, purpose="vip")
+    assert (shop.line("o1", "A").warehouses, shop.line("o1", "A").pools) == ({"SH1": 5}, {"vip@SH1": 3})
+    await shop.cancel("o1")
+    await shop.place("o2", {"A": 6}, purpose="vip")
+    assert (shop.line("o2", "A").warehouses, shop.line("o2", "A").pools) == ({"BJ1": 6}, {})
+
+
+async def test_a_channel_draws_only_from_pools_of_the_warehouses_that_it_sells_from(shop: ShopClient) -> None:
+    await shop.set_policy(warehouses=["BJ1"])
+    await shop.receive_at(SH1=5, BJ1=5)
+    await shop.set_aside("vip", 5)
+    await shop.place("o1", {"A": 2}, purpose="vip")
+    assert (shop.line("o1", "A").warehouses, shop.line("o1", "A").pools) == ({"BJ1": 2}, {})
+
+
+async def test_rule_27_a_superseded_order_gives_its_pool_units_to_the_new_one_only_if_that_is_accepted(
+    shop: ShopClient,
+) -> None:
+    await shop.receive("A", 10)
+    await shop.set_aside("vip", 4)
+    await shop.place("o1", {"A": 4}, purpose="vip")
+    assert (await shop.place("o2", {"A": 11}, purpose="vip", supersedes="o1")).outcome == "insufficient_stock"
+    assert (shop.line("o1", "A").pools, shop.stock("A").pools()) == ({"vip@SH1": 4}, {})
+    assert (await shop.place("o3", {"A": 3}, purpose="vip", supersedes="o1")).outcome == "reserved"
+    assert (shop.line("o3", "A").pools, shop.stock("A").pools()) == ({"vip@SH1": 3}, {"vip@SH1": 1})
+
+
+async def test_rule_11_a_vip_line_takes_the_rest_from_the_shelf_whatever_the_mode(shop: ShopClient) -> None:
+    await shop.set_policy(safety_threshold=50, below_threshold="suspend")
+    await shop.receive("A", 10)
+    await shop.set_aside("vip", 4)
+    assert (await shop.place("o1", {"A": 11}, purpose="vip", priority="vip")).outcome == "channel_suspended"
+    assert (await shop.place("o2", {"A": 10}, purpose="vip", priority="vip")).outcome == "reserved"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stocktide.ops.explain.describe import describe_change
 from stocktide.tables.history.sku_history import changes_of
 from stocktide.tables.ledger.commands import Release, Reserve
-from tests.protocol.audits import audit, differences_by_key, is_clean, spoil_sku
+from tests.protocol.audits import audit, cancel, differences_by_key, is_clean, place, spoil_sku
 from tests.protocol.rig import ProtocolRig
 
 POOL = {"warehouse": "SH1", "at": 1_000, "purpose": "vip"}
@@ -36,6 +36,21 @@ async def test_an_audit_of_pools_finds_nothing_and_a_rebuild_brings_them_back(sh
     assert is_clean(findings), differences_by_key(findings)
     found = (await shop.ledger.read_sku("A")).value
     assert found is not None and found[0].counters["reserved#vip@SH1"] == 3
+
+
+async def test_orders_that_draw_from_a_pool_are_described_and_come_back_in_a_rebuild(shop: ProtocolRig) -> None:
+    await shop.submit(reserve(5))
+    drawn = await shop.submit(place("p1", ("A", 7), purpose="vip"), place("p2", ("A", 1)))
+    await shop.rebuild("second")
+    order = (await shop.ledger.read_order("p1")).value
+    assert order is not None and order.lines[0].pools == {"vip@SH1": 5}
+    back = await shop.submit(cancel("p1"))
+    findings = await audit(shop)
+    assert is_clean(findings), differences_by_key(findings)
+    found = (await shop.ledger.read_sku("A")).value
+    assert found is not None and found[0].counters["reserved#vip@SH1"] == 5
+    assert describe_change(changes_of(drawn, "A")[0]) == "order p1 (jd) took 7: held, 5 of them from the pool vip"
+    assert describe_change(changes_of(back, "A")[0]) == "order p1 cancelled: 7 back, 5 of them to the pool vip"
 
 
 async def test_an_audit_finds_a_pool_that_was_changed(shop: ProtocolRig) -> None:

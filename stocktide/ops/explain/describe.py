@@ -116,9 +116,12 @@ def _placed(change: SkuChange) -> str:
     if record and record.priority != "standard":
         notes.append(record.priority.upper())
     order = _order(change) + (f" ({', '.join(notes)})" if notes else "")
-    if preordered := _units(change, "preordered"):
+    if (preordered := _units(change, "preordered")) and not _units(change, "locked"):
         return f"{order} preordered {preordered}"
-    return f"{order} took {_units(change, 'locked')}: held"
+    from_pool = _units(change, "reserved", -1)
+    pooled = f", {from_pool} of them from the pool {_purposes(change)}" if from_pool else ""
+    pooled += f"; {preordered} preordered" if preordered else ""
+    return f"{order} took {_units(change, 'locked')}: held{pooled}"
 
 
 def _paid(change: SkuChange) -> str:
@@ -129,6 +132,8 @@ def _back(change: SkuChange) -> str:
     """The units that an ended order gives back."""
     back = _units(change, "locked", -1) + _units(change, "committed", -1)
     parts = [f"{back} back"] if back else []
+    if to_pool := _units(change, "reserved"):
+        parts.append(f"{to_pool} of them to the pool {_purposes(change)}")
     if preordered := _units(change, "preordered", -1):
         parts.append(f"{preordered} preordered no more")
     return ", ".join(parts) or "nothing to give back"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.harness.api_client import ApiTestClient, unique_name
-from tests.harness.events import AT, Event, lines_of
+from tests.harness.events import AT, Event, lines_of, order_placed
 
 
 def pool_movement(kind: str, sku: str, units: int, purpose: str = "vip", **more: Any) -> Event:
@@ -35,3 +35,17 @@ async def test_a_pool_over_what_is_available_is_refused_with_its_path(shop: ApiT
     assert (effect["outcome"], effect["detail"]) == ("more_than_reserved", "lines[0].quantity")
     wrong = await shop.post("/v1/movements", pool_movement("reserved", sku, 1, purpose="v@ip"))
     assert (wrong.status, wrong.body["errors"][0]["path"]) == (422, "purpose")
+
+
+async def test_an_order_draws_from_its_pool_by_http_and_by_kafka_and_gives_back(shop: ApiTestClient) -> None:
+    sku = await shop.receive_new(10)
+    await shop.move(pool_movement("reserved", sku, 4))
+    placed = await shop.place(sku, 6, purpose="vip")
+    assert (placed.status, placed.body["lines"][0]["reserved"]) == (201, 6)
+    assert (await shop.stock(sku))["reserved"] == 0
+    order_id = unique_name("order")
+    await shop.send_events(order_placed(order_id, sku, 2, purpose="vip"))
+    await shop.get_when(f"/v1/orders/{order_id}", lambda answer: answer.status == 200)
+    assert (await shop.post(f"/v1/orders/{placed.body['order_id']}/cancel")).status == 200
+    stock = await shop.stock(sku)
+    assert (stock["reserved"], stock["locked"], stock["available"]) == (4, 2, 4)

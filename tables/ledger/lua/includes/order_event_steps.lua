@@ -77,6 +77,7 @@ local function ship_line(order, line, units, warehouse, at, cause)
     local take = math.min(left, entry[2])
     skus.change(sku, 'committed', entry[1], -take)
     orders.put_units(line, entry[1], -take)
+    if line.pools then require('pool_draw').give_up(sku, line, entry[1], take, false) end
     left = left - take
   end
   if line.preordered then

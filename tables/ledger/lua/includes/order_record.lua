@@ -2,8 +2,8 @@
 -- sequence, placed_at, expires_in, ended_in, fingerprint, outcome, events, lines, rest]:
 --   expires_in, ended_in   ms after placed_at, plus 1; 0: none
 --   events   0: none; 1: the placing with its default id; else as in format 1, '' for the order's own fingerprint
---   lines    [sku, quantity, state, reserved, preordered, shipped, returned, cancelled, reason, {warehouse: units}];
---            the map is left out if it is empty
+--   lines    [sku, quantity, state, reserved, preordered, shipped, returned, cancelled, reason, {warehouse: units},
+--            {<purpose>@<warehouse>: units from pools}]; empty maps at the end are left out
 --   rest     0, or a map of the rare fields
 -- States and outcomes are codes (tables/ledger/codes.py). Format 1 is a map of tables/ledger/records.py, OrderRecord.
 -- Both are read; format 2 is written. In memory an order's record has named fields.
@@ -38,7 +38,10 @@ end
 
 local function pack_line(line)
   local state, reason, places, header = line.state, line.reason or '', '', MSGPACK.ARRAY_9
-  if line.warehouses then places, header = pack_warehouses(line.warehouses), MSGPACK.ARRAY_10 end
+  if line.warehouses then
+    places, header = pack_warehouses(line.warehouses), MSGPACK.ARRAY_10
+    if line.pools then places, header = places .. pack(line.pools), MSGPACK.ARRAY_11 end
+  end
   return header .. values[line.sku] .. values[line.quantity] .. values[STATE[state] or state]
     .. values[line.reserved or 0] .. values[line.preordered or 0] .. values[line.shipped or 0]
     .. values[line.returned or 0] .. values[line.cancelled or 0] .. values[OUTCOME[reason] or reason] .. places
@@ -106,7 +109,7 @@ local function unpack_line(each)
     sku = each[1], quantity = each[2], state = words.state[each[3]] or each[3], reserved = not_zero(each[4]),
     preordered = not_zero(each[5]), shipped = not_zero(each[6]), returned = not_zero(each[7]),
     cancelled = not_zero(each[8]), reason = words.outcome[each[9]] or each[9] ~= '' and each[9] or nil,
-    warehouses = each[10],
+    warehouses = each[10], pools = each[11],
   }
 end
 

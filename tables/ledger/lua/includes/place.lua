@@ -1,5 +1,6 @@
 -- place {order_id, channel, lines, fingerprint, hold_ms, priority, accept, allow_preorder, supersedes, …}
--- A line is reserved whole, preordered whole, or refused with one reason; it is never split (rules 7, 11-13, 21).
+-- A line is reserved whole, preordered whole, or refused with one reason; it is never split (rules 7, 11-13, 21). What
+-- it draws from pools (pool_draw.lua) is reserved; this holds for the rest.
 
 local batch = require('batch')
 local draw = require('draw')
@@ -27,10 +28,7 @@ local function end_dwells(order)
 end
 
 -- -> 'reserve', draws | 'preorder' | nil, reason
-local function plan_line(command, sku_name, units)
-  local sku = get(sku_name)
-  if not sku then return nil, O.UNKNOWN_SKU end
-  local policy = registry.policy_of(sku, command.channel)
+local function plan_shelf(command, sku, policy, units)
   if command.priority == 'vip' and offer.available_of(sku, policy) >= units then
     local draws = draw.plan(sku, policy, units)
     if draws then return 'reserve', draws end
@@ -49,12 +47,24 @@ local function plan_line(command, sku_name, units)
   return 'preorder'
 end
 
-local function hold_line(order, line, kind, draws, cause)
+-- -> the same, and what it draws from pools (pool_draw.lua) or nil
+local function plan_line(command, sku_name, units)
+  local sku = get(sku_name)
+  if not sku then return nil, O.UNKNOWN_SKU end
+  local policy = registry.policy_of(sku, command.channel)
+  if command.purpose and sku.numbers.pooled then
+    return require('pool_draw').plan(command, sku, policy, units, plan_shelf)
+  end
+  return plan_shelf(command, sku, policy, units)
+end
+
+local function hold_line(order, line, kind, draws, cause, parts)
   local sku = get(line.sku)
   begin(sku)
+  local rest = parts and line.quantity - require('pool_draw').hold(sku, line, parts) or line.quantity
   if kind == 'preorder' then
-    skus.change(sku, 'preordered', order.record.channel, line.quantity)
-    line.preordered, line.state = line.quantity, 'preordered'
+    skus.change(sku, 'preordered', order.record.channel, rest)
+    line.preordered, line.state = rest, 'preordered'
   else
     local names = sku.places.names
     for i = 1, #draws, 2 do
@@ -88,10 +98,11 @@ local function new_order(command)
 end
 
 -- The approximate size of the order's record if it is held as planned: it may draw on many warehouses with long names.
-local function planned_bytes(lines, kinds, details)
+local function planned_bytes(lines, kinds, details, pooled)
   local bytes = 0
   for i = 1, #lines do
     bytes = bytes + #lines[i].sku + LINE_BYTES
+    if pooled and pooled[i] then bytes = bytes + require('pool_draw').bytes_of(pooled[i]) end
     if kinds[i] == 'reserve' then
       local names, draws = get(lines[i].sku).places.names, details[i]
       for d = 1, #draws, 2 do bytes = bytes + #names[(draws[d] - WAREHOUSE.first) / WAREHOUSE.size + 1] + 8 end
@@ -103,10 +114,14 @@ end
 -- Decide each line and hold the accepted ones. -> the order's outcome
 local function decide(order, command)
   local lines, kinds, details = order.record.lines, {}, {}
-  local first_reason, held, reserved = nil, 0, 0
+  local first_reason, held, reserved, pooled = nil, 0, 0, nil
   for i = 1, #lines do
-    local kind, detail = plan_line(command, lines[i].sku, lines[i].quantity)
+    local kind, detail, parts = plan_line(command, lines[i].sku, lines[i].quantity)
     kinds[i], details[i] = kind or false, detail
+    if parts then
+      pooled = pooled or {}
+      pooled[i] = parts
+    end
     if kind then
       held = held + 1
     else
@@ -115,14 +130,14 @@ local function decide(order, command)
     end
   end
   if held == 0 or (first_reason and command.accept ~= 'partial') then return first_reason end
-  if planned_bytes(lines, kinds, details) > ORDER_BYTES_MAX then
+  if planned_bytes(lines, kinds, details, pooled) > ORDER_BYTES_MAX then
     for _, line in ipairs(lines) do line.reason = O.TOO_LARGE end
     return O.TOO_LARGE
   end
   local cause = {'place', command.id, order, nil}
   for i = 1, #lines do
     if kinds[i] then
-      hold_line(order, lines[i], kinds[i], details[i], cause)
+      hold_line(order, lines[i], kinds[i], details[i], cause, pooled and pooled[i])
       if kinds[i] == 'reserve' then reserved = reserved + 1 end
     end
   end

@@ -15,6 +15,7 @@ local function release_line(order, line, kind, cause)
   for _, held in ipairs(orders.held_at(sku, line)) do
     skus.change(sku, kind, held[1], -held[2])
     orders.put_units(line, held[1], -held[2])
+    if line.pools then require('pool_draw').give_up(sku, line, held[1], held[2], true) end
   end
   if line.preordered then
     skus.change(sku, 'preordered', order.record.channel, -line.preordered)
@@ -55,7 +56,7 @@ local function commit(order, cause)
         skus.change(sku, 'committed', held[1], held[2])
       end
       modes.finish(sku, cause)
-      line.state = 'committed'
+      if not line.preordered then line.state = 'committed' end
     end
   end
   order.record.state, order.record.expires_at = 'paid', nil

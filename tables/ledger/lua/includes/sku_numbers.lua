@@ -217,6 +217,6 @@ local function changes(sku)
 end
 
 return {
-  NARROW = NARROW, WIDE = WIDE, limit = limit, fits = fits, free_at = free_at, read = read, open_all = open_all,
-  sums_of = sums_of, best = best, append = append, pack = pack, changes = changes,
+  NARROW = NARROW, WIDE = WIDE, limit = limit, fits = fits, unheld_at = unheld_at, free_at = free_at, read = read,
+  open_all = open_all, sums_of = sums_of, best = best, append = append, pack = pack, changes = changes,
 }

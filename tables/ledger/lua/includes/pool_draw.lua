@@ -1,0 +1,99 @@
+-- Orders that draw from pools (rule 28). A line with units from pools remembers them in `pools`,
+-- `<purpose>@<warehouse>` -> units; they are among its `warehouses` too.
+
+local orders = require('orders')
+local pools = require('pools')
+local sku_numbers = require('sku_numbers')
+local skus = require('skus')
+
+local NONE = {}
+
+-- The warehouses whose pools a line may draw from, most units first: a list {at, warehouse, units}. Units that are in
+-- a pool but not in the building cannot be drawn.
+local function sources_of(sku, policy, purposes)
+  local list, numbers, names = {}, sku.numbers, sku.places.names
+  for at in pairs(numbers.pooled) do
+    local warehouse, units = names[(at - WAREHOUSE.first) / WAREHOUSE.size + 1], 0
+    if not policy.allowed or policy.allowed[warehouse] then
+      for _, purpose in ipairs(purposes) do units = units + pools.units_of(sku, purpose, warehouse) end
+      units = math.min(units, sku_numbers.unheld_at(numbers, at))
+    end
+    if units > 0 then list[#list + 1] = {at = at, warehouse = warehouse, units = units} end
+  end
+  table.sort(list, function(a, b) return a.units > b.units or (a.units == b.units and a.at < b.at) end)
+  return list
+end
+
+-- What a line draws from pools: a list {at, warehouse, purpose, units}, and the sum. Without a split it is of one
+-- warehouse.
+local function parts_of(sku, policy, purposes, units)
+  local parts, left = {}, units
+  for i, source in ipairs(sources_of(sku, policy, purposes)) do
+    if left == 0 or (i > 1 and not policy.split) then break end
+    local here = math.min(left, source.units)
+    left = left - here
+    for _, purpose in ipairs(purposes) do
+      local taken = math.min(here, pools.units_of(sku, purpose, source.warehouse))
+      here = here - taken
+      if taken > 0 then
+        parts[#parts + 1] = {at = source.at, warehouse = source.warehouse, purpose = purpose, units = taken}
+      end
+    end
+  end
+  return parts, units - left
+end
+
+-- Plan a line of a SKU with pools; `plan_shelf` plans what it takes under the channel's rules.
+-- -> as `plan_line` in place.lua, and its parts from pools or nil
+local function plan(command, sku, policy, units, plan_shelf)
+  local parts, drawn = parts_of(sku, policy, {command.purpose}, units)
+  if drawn == 0 then return plan_shelf(command, sku, policy, units) end
+  if drawn == units then return 'reserve', NONE, parts end
+  local rest = units - drawn
+  local kind, detail = plan_shelf(command, sku, policy, rest)
+  if kind == 'reserve' and not policy.split and detail[1] ~= parts[1].at then
+    if sku_numbers.free_at(sku.numbers, parts[1].at) < rest then return plan_shelf(command, sku, policy, units) end
+    detail = {parts[1].at, rest}
+  end
+  return kind, detail, kind and parts
+end
+
+-- Hold the parts of a line. -> their sum
+local function hold(sku, line, parts)
+  local drawn = 0
+  line.pools = line.pools or {}
+  for _, part in ipairs(parts) do
+    skus.change_at(sku, part.at, WAREHOUSE.locked, part.units)
+    pools.change(sku, part.purpose, part.warehouse, -part.units)
+    orders.put_units(line, part.warehouse, part.units)
+    orders.add_to(line.pools, part.purpose .. '@' .. part.warehouse, part.units)
+    drawn = drawn + part.units
+  end
+  return drawn
+end
+
+-- A line gives up `units` at a warehouse, those from pools first. `is_back`: these return to their pools; else they
+-- were shipped.
+local function give_up(sku, line, warehouse, units, is_back)
+  local names = {}
+  for name in pairs(line.pools) do
+    if string.match(name, '^[^@]*@(.*)$') == warehouse then names[#names + 1] = name end
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local given = math.min(units, line.pools[name])
+    units = units - given
+    orders.add_to(line.pools, name, -given)
+    if is_back and given > 0 then pools.change(sku, string.match(name, '^[^@]*'), warehouse, given) end
+  end
+  if next(line.pools) == nil then line.pools = nil end
+end
+
+-- The approximate size of a line's parts in the order's record.
+local function bytes_of(parts)
+  local bytes = 0
+  for _, part in ipairs(parts) do bytes = bytes + 2 * #part.warehouse + #part.purpose + 16 end
+  return bytes
+end
+
+return {plan = plan, hold = hold, give_up = give_up, bytes_of = bytes_of}
