@@ -35,6 +35,7 @@ _WRONG_AT: dict[str, str] = {
     Outcome.MORE_THAN_SHIPPED: "more comes back than was shipped or is still to be shipped",
     Outcome.MORE_THAN_AVAILABLE: "more is to be set aside than is available in this warehouse",
     Outcome.MORE_THAN_RESERVED: "more is to be released than the pool holds",
+    Outcome.POOL_ENDED: "the pool would have ended already",
 }
 # `2026-11-24T19:26` of a time in RFC 3339.
 _MINUTE_LENGTH = 16
@@ -135,8 +136,8 @@ def dead_letter_of_malformed(chunk: Chunk, record: Record, why: Malformed) -> Ou
 def dead_letter_of_refused(refused: RefusedEvent, at_ms: int) -> OutputRow:
     """The dead letter of an event that the ledger refused."""
     origin = refused.origin
-    # If a line is invalid, the ledger's detail is its path.
-    path = refused.detail if refused.detail.startswith("lines[") else None
+    # If a line is invalid, or the end of a pool, the ledger's detail is its path.
+    path = refused.detail if refused.detail.startswith("lines[") or refused.detail == "until" else None
     detail = _WRONG_AT.get(refused.reason, f"the ledger answered {refused.reason}") if path else refused.detail
     letter = _encode(refused.reason, detail, path, origin, at_ms, origin.raw.encode())
     return _key_of(origin.raw), letter

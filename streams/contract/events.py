@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from stocktide.streams.contract.times import explain_time
 
@@ -196,7 +196,11 @@ class _PoolMovement(_Movement, frozen=True, kw_only=True):
 
 
 class StockReserved(_PoolMovement, frozen=True, kw_only=True, tag="stock.reserved"):
-    """Units are set aside for a purpose: they go from the shelf into a pool."""
+    """Units are set aside for a purpose: they go from the shelf into a pool, which is usable from `from` and ends at
+    `until`."""
+
+    from_: Time | None = field(default=None, name="from")
+    until: Time | None = None
 
 
 class StockReleased(_PoolMovement, frozen=True, kw_only=True, tag="stock.released"):
@@ -308,6 +312,8 @@ def _counted_twice(count: StockCounted) -> Malformed | None:
 def _wrong_in_pool(movement: StockReserved | StockReleased) -> Malformed | None:
     if "@" in movement.purpose:
         return Malformed("invalid_field", "the purpose of a pool has no `@`", "purpose")
+    if isinstance(movement, StockReserved) and movement.from_ and movement.until and movement.from_ >= movement.until:
+        return Malformed("invalid_field", "a pool ends after it begins", "until")
     return None
 
 

@@ -68,8 +68,7 @@ def holds_of(record: Record | None) -> dict[str, int]:
 
 def dwell_of(record: Record | None) -> int | None:
     """The score of a SKU in `dwells`, or None."""
-    modes = record.modes.values() if isinstance(record, SkuRecord) else ()
-    return min((mode.due for mode in modes if mode.due), default=None)
+    return record.first_due if isinstance(record, SkuRecord) else None
 
 
 def compare_stored(

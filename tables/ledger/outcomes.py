@@ -66,6 +66,7 @@ class Outcome(StrEnum):
     RELEASED = "released"
     MORE_THAN_AVAILABLE = "more_than_available"
     MORE_THAN_RESERVED = "more_than_reserved"
+    POOL_ENDED = "pool_ended"
 
 
 REFUSALS_OF_LINES = frozenset(
@@ -93,4 +94,5 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.TOO_MANY_CHANNELS,
     Outcome.MORE_THAN_AVAILABLE,
     Outcome.MORE_THAN_RESERVED,
+    Outcome.POOL_ENDED,
 }

@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 from stocktide.tables.ledger import codes
 from stocktide.tables.ledger.codes import WAREHOUSE_NUMBERS, outcome_of, state_of
 from stocktide.tables.ledger.commands import PLACED_ID_DEFAULT
-from stocktide.tables.ledger.records import LineRecord, OrderRecord, SkuRecord, ThresholdSide
+from stocktide.tables.ledger.records import LineRecord, OrderRecord, SkuRecord, ThresholdSide, pool_dues
 
 # Of records and of decisions.
 FORMAT = 2
@@ -86,6 +86,7 @@ class _NamedFields(Struct):
     counters: dict[str, int] = {}
     modes: dict[str, tuple[int, int, int]] = {}
     policies: dict[str, dict[str, Any] | tuple[()]] = {}
+    pool_times: dict[str, tuple[int, int]] = {}
 
 
 class _Marks(Struct):
@@ -213,18 +214,30 @@ def unpack_sku(packed: Packed) -> SkuRecord:
     modes = {name: ThresholdSide(state == 1, left_at, due) for name, (state, left_at, due) in named.modes.items()}
     counters |= named.counters
     return SkuRecord(
-        version, at, counters, warehouses, modes, named.policies, more.history, more.counted, more.floors, more.repaired
+        version,
+        at,
+        counters,
+        warehouses,
+        modes,
+        named.policies,
+        more.history,
+        more.counted,
+        more.floors,
+        more.repaired,
+        named.pool_times,
     )
 
 
 @_decodes
 def first_due(packed: Packed) -> int | None:
-    """When the first pending dwell of a SKU ends, ms. Raises msgspec.MsgspecError."""
+    """`SkuRecord.first_due` of a packed SKU. Raises msgspec.MsgspecError."""
     if memoryview(packed)[0] != SKU_HEADER:
-        return min((side.due for side in _sku_1(packed).modes.values() if side.due), default=None)
+        return _sku_1(packed).first_due
     named = _sku_2(packed).named
-    modes = {} if isinstance(named, int) else named.modes
-    return min((due for _, _, due in modes.values() if due), default=None)
+    if isinstance(named, int):
+        return None
+    dwells = [due for _, _, due in named.modes.values() if due]
+    return min((*dwells, *pool_dues(named.pool_times)), default=None)
 
 
 @_decodes

@@ -135,7 +135,8 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     it when it next moves units of the SKU (lua/includes/history.lua).
 
     `policies` maps a channel (or `*`) to the fields set at the level channel/sku (`()`: a level without fields).
-    `repaired` is the id of the newest repair.
+    `repaired` is the id of the newest repair. `pool_times` maps a pool (`vip@SH1`) to its `from` and `until`, ms
+    (`lua/includes/pools.lua`).
     """
 
     version: int
@@ -148,6 +149,19 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     counted: dict[str, int] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
     repaired: str = ""
+    pool_times: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def first_due(self) -> int | None:
+        """When the expiry step has to process the SKU: the first pending dwell ends, or a pool opens or ends; ms."""
+        dwells = [side.due for side in self.modes.values() if side.due]
+        return min((*dwells, *pool_dues(self.pool_times)), default=None)
+
+
+def pool_dues(pool_times: dict[str, tuple[int, int]]) -> list[int]:
+    """When pools open or end, ms."""
+    opening = [begins for begins, _ in pool_times.values() if begins > 0]
+    return opening + [ends for begins, ends in pool_times.values() if begins == 0 and ends > 0]
 
 
 class ChannelRecord(Struct, frozen=True, omit_defaults=True):
@@ -297,7 +311,8 @@ class SkuPatch(Struct, frozen=True, array_like=True):
 
     `counters` are those that effects of the batch name (0: none); `warehouses` are the new ones, in order; `counted`
     and `floors` as in `SkuRecord` (0: none), if the batch changed them; `carried`: warehouses whose lines of `history`
-    were converted. `rest` sums all other counters by kind, under a warehouse without a name (`on_hand@`).
+    were converted. `rest` sums all other counters by kind, under a warehouse without a name (`on_hand@`). `pool_times`
+    are those that the batch changed (0, 0: none).
     """
 
     sku: str
@@ -310,11 +325,13 @@ class SkuPatch(Struct, frozen=True, array_like=True):
     floors: dict[str, int] | tuple[()]
     carried: tuple[str, ...]
     rest: dict[str, int] | tuple[()]
+    pool_times: dict[str, tuple[int, int]] | tuple[()] = ()
 
     def apply_to(self, record: SkuRecord | None, channels: tuple[str, ...]) -> SkuRecord:
         """The whole record after the batch; `record` is the one before it, or None."""
         record = record or SkuRecord(0, 0)
         counters, modes = {**record.counters, **dict(self.counters)}, dict(record.modes)
+        pool_times = {**record.pool_times, **dict(self.pool_times)}
         for sides in self.sides:
             for place in sides.channels:
                 if sides.state:
@@ -333,6 +350,7 @@ class SkuPatch(Struct, frozen=True, array_like=True):
             history="\n".join(
                 line for line in record.history.split("\n") if line.partition(" ")[0] not in self.carried
             ),
+            pool_times={name: times for name, times in pool_times.items() if any(times)},
         )
 
 

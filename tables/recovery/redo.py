@@ -26,7 +26,7 @@ FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
 
 
 class _Patch(Struct, array_like=True):
-    """`tables.ledger.records.SkuPatch` with packed fields and without `rest`."""
+    """`tables.ledger.records.SkuPatch` with packed fields."""
 
     sku: str
     version: int
@@ -37,6 +37,8 @@ class _Patch(Struct, array_like=True):
     counted: Raw
     floors: Raw
     carried: Raw
+    rest: Raw
+    pool_times: Raw = Raw(b"\x90")
 
 
 class _Patches(Struct, frozen=True, array_like=True):

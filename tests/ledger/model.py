@@ -14,6 +14,7 @@ from tests.ledger import model_orders, model_state
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer, evaluate
+from tests.ledger.model_pools import settle_pools
 
 OrderCommand = commands.Pay | commands.Cancel | commands.Extend | commands.Ship | commands.TakeBack
 
@@ -247,7 +248,7 @@ def _evaluate_all(state: model_state.ModelState) -> None:
 
 
 def _tick(state: model_state.ModelState) -> Outcome:
-    """End every hold, wait and dwell that is over, without a bound."""
+    """End every hold, wait, pool and dwell that is over, without a bound."""
     due = False
     for order_id, order in list(state.orders.items()):
         due |= model_orders.expire_if_due(state, order)
@@ -262,5 +263,6 @@ def _tick(state: model_state.ModelState) -> Outcome:
                 state.alerts.append(("waiting_for_order", order_id))
         if order.state == "parked" and not order.parked:
             del state.orders[order_id]
+    due |= settle_pools(state, state.skus)
     _evaluate_all(state)
     return Outcome.EXPIRED if due else Outcome.NOTHING_DUE

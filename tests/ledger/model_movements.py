@@ -8,7 +8,7 @@ from stocktide.tables.ledger.commands import Adjust, Count, Receive, Release, Re
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_orders import commit
 from tests.ledger.model_policy import evaluate
-from tests.ledger.model_pools import pool_refusal, set_aside, ship_from_pools
+from tests.ledger.model_pools import pool_refusal, set_aside, settle_pools, ship_from_pools
 from tests.ledger.model_state import (
     COUNT_MS_MAX,
     FRESH_MS,
@@ -59,6 +59,10 @@ def apply_line(state: ModelState, name: str, units: int, command: AnyMovement) -
 
 
 def _refusal(state: ModelState, command: AnyMovement) -> Outcome | None:
+    if isinstance(command, Reserve | Release):
+        settle_pools(state, (name for name, _ in command.lines))
+    if isinstance(command, Reserve) and command.until_at is not None and command.until_at <= state.now:
+        return Outcome.POOL_ENDED
     for name, units in command.lines:
         sku = state.skus.get(name)
         if isinstance(command, Reserve | Release):
@@ -106,7 +110,7 @@ def _apply(state: ModelState, name: str, units: int, command: AnyMovement) -> Ou
     if isinstance(command, Count):
         return _count(sku, units, command)
     if isinstance(command, Reserve | Release):
-        set_aside(sku, units, command)
+        set_aside(state, sku, units, command)
         return taken
     if isinstance(command, Receive):
         fresh = change_on_hand(state, name, warehouse, units, command.at)

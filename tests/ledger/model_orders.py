@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from stocktide.tables.ledger.commands import Cancel, Extend, Pay, Place
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_policy import EffectivePolicy, available, current_offer, effective_policy, evaluate, sources
-from tests.ledger.model_pools import give_back, pool_draws, pool_warehouse
+from tests.ledger.model_pools import give_back, pool_draws, pool_warehouse, settle_pools
 from tests.ledger.model_state import HOLD_MS_MAX, ModelLine, ModelOrder, ModelSku, ModelState
 
 FINAL = {"cancelled", "expired", "rejected"}
@@ -167,7 +167,8 @@ def _outcome(order: ModelOrder) -> Outcome:
 
 
 def _end_dwells(state: ModelState, order: ModelOrder) -> None:
-    """End dwells that are over, whether or not the timer has run."""
+    """End dwells and pools that are over, whether or not the timer has run."""
+    settle_pools(state, (line.sku for line in order.lines))
     for line in order.lines:
         if line.sku in state.skus:
             evaluate(state, state.skus[line.sku])

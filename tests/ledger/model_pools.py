@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from stocktide.tables.ledger.commands import Release, Reserve
 from stocktide.tables.ledger.outcomes import Outcome
-from tests.ledger.model_policy import EffectivePolicy, sources
-from tests.ledger.model_state import ModelLine, ModelSku
+from tests.ledger.model_policy import EffectivePolicy, evaluate, sources
+from tests.ledger.model_state import ModelLine, ModelSku, ModelState, PoolTimes
 
 
 def pool_name(purpose: str, warehouse: str) -> str:
     """The counter of a pool."""
     return f"reserved#{purpose}@{warehouse}"
+
+
+def settle_pools(state: ModelState, names: Iterable[str]) -> bool:
+    """Open and end the pools of SKUs that are due; whether there were any."""
+    due = False
+    for sku in (state.skus[name] for name in names if name in state.skus):
+        changed = [pool for pool, times in sku.pool_times.items() if _is_due(times, state.now)]
+        for pool in changed:
+            times = sku.pool_times[pool]
+            times.begins = 0
+            if times.ends and state.now >= times.ends:
+                sku.add(f"reserved#{pool}", -sku.count(f"reserved#{pool}"))
+                times.ended = True
+            elif not times.ends:
+                del sku.pool_times[pool]
+        if changed:
+            evaluate(state, sku)
+            due = True
+    return due
+
+
+def _is_due(times: PoolTimes, now: int) -> bool:
+    return not times.ended and now >= (times.begins or times.ends or now + 1)
 
 
 def pool_refusal(sku: ModelSku | None, units: int, command: Reserve | Release) -> Outcome | None:
@@ -22,9 +47,19 @@ def pool_refusal(sku: ModelSku | None, units: int, command: Reserve | Release) -
     return Outcome.MORE_THAN_AVAILABLE if units > sku.free(command.warehouse) else None
 
 
-def set_aside(sku: ModelSku, units: int, command: Reserve | Release) -> None:
+def set_aside(state: ModelState, sku: ModelSku, units: int, command: Reserve | Release) -> None:
     """Move units between the shelf and a pool."""
     sku.add(_pool_of(command), units if isinstance(command, Reserve) else -units)
+    if isinstance(command, Release):
+        return
+    pool, begins, ends = f"{command.purpose}@{command.warehouse}", command.from_at, command.until_at
+    if begins is None and ends is None:
+        if pool in sku.pool_times and sku.pool_times[pool].ended:
+            del sku.pool_times[pool]
+        return
+    sku.pool_times[pool] = PoolTimes(begins if begins and begins > state.now else 0, ends or 0)
+    if sku.pool_times[pool] == PoolTimes(0, 0):
+        del sku.pool_times[pool]
 
 
 def _pool_of(command: Reserve | Release) -> str:
@@ -36,11 +71,18 @@ def pool_warehouse(pool: str) -> str:
     return pool.partition("@")[2]
 
 
+def in_pool(sku: ModelSku, purpose: str, warehouse: str) -> int:
+    """Units of a pool that orders may draw: it is open."""
+    times = sku.pool_times.get(f"{purpose}@{warehouse}")
+    is_open = times is None or not (times.ended or times.begins)
+    return sku.count(pool_name(purpose, warehouse)) if is_open else 0
+
+
 def drawable(sku: ModelSku, policy: EffectivePolicy, purposes: list[str]) -> dict[str, int]:
     """The units in pools that orders of a channel may draw, by warehouse, most first. What a count did not find cannot
     be drawn."""
     units = {
-        where: min(sum(sku.count(pool_name(each, where)) for each in purposes), sku.unheld(where))
+        where: min(sum(in_pool(sku, each, where) for each in purposes), sku.unheld(where))
         for where in sources(sku, policy)
     }
     # sorted() is stable: of two with as many, the one that appeared first.
@@ -55,7 +97,7 @@ def pool_draws(sku: ModelSku, policy: EffectivePolicy, purposes: list[str], unit
         here = min(units, places[where])
         units -= here
         for purpose in purposes:
-            taken = min(here, sku.count(pool_name(purpose, where)))
+            taken = min(here, in_pool(sku, purpose, where))
             here -= taken
             if taken:
                 drawn[f"{purpose}@{where}"] = taken
@@ -63,9 +105,10 @@ def pool_draws(sku: ModelSku, policy: EffectivePolicy, purposes: list[str], unit
 
 
 def give_back(sku: ModelSku, line: ModelLine) -> None:
-    """Return a line's units to the pools that they came from."""
+    """Return a line's units to the pools that they came from; those of an ended pool to the shelf."""
     for pool, units in line.pools.items():
-        sku.add(f"reserved#{pool}", units)
+        if pool not in sku.pool_times or not sku.pool_times[pool].ended:
+            sku.add(f"reserved#{pool}", units)
 
 
 def ship_from_pools(line: ModelLine, warehouse: str, units: int) -> None:

@@ -84,6 +84,15 @@ class ThresholdSide:
 
 
 @dataclass
+class PoolTimes:
+    """The times of a pool, ms: it opens at `begins` (0: it is open), and ends at `ends` (0: never)."""
+
+    begins: int
+    ends: int
+    ended: bool = False
+
+
+@dataclass
 class CountHistory:
     """What late counts need, for one SKU in one warehouse: all movements so far."""
 
@@ -100,6 +109,8 @@ class ModelSku:
     sides: dict[str, ThresholdSide] = field(default_factory=dict)
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
     history: dict[str, CountHistory] = field(default_factory=dict)
+    # By pool: `vip@SH1`.
+    pool_times: dict[str, PoolTimes] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
         return self.counters.get(name, 0)

@@ -227,7 +227,18 @@ class _RunBuilder:
             fields["to_warehouse"] = self.one([name for name in WAREHOUSES if name != fields["warehouse"]])
         elif kind in (commands.Reserve, commands.Release):
             fields |= {"purpose": self.one(PURPOSES), "lines": self._lines(4)}
+        if kind is commands.Reserve and self.one((False, True)):
+            fields |= self._times()
         return DraftCommand(kind, fields, self.one(_AGES_S))
+
+    def _times(self) -> dict[str, Any]:
+        """When a pool begins and ends: soon, so that both come within a run."""
+        now = OPENING_MS + self.elapsed_ms
+        from_at = self.one((None, None, now - 1_000, now + 1_000, now + 4_000))
+        until_at = self.one((None, now, *(now + after for after in (4_001, 5_000, 5_000, 20_000))))
+        if from_at is not None and until_at is not None and from_at >= until_at:
+            until_at = from_at + 1
+        return {"from_at": from_at, "until_at": until_at}
 
     def _part(self) -> DraftCommand:
         """A part of a count: of a new one, or mostly of one that has begun."""

@@ -155,6 +155,8 @@ async def _compare_reads(shop: RedisShopClient, model: ModelDriver) -> None:
         record, offers = read
         enforced = {each.channel: OfferState(each.mode, each.quantity, each.preorder_remaining) for each in offers}
         assert enforced == {channel: model.offer(sku, channel) for channel in model.state.channels}, sku
+        times = {pool: (-1 if each.ended else each.begins, each.ends) for pool, each in known.pool_times.items()}
+        assert record.pool_times == times, sku
         left_at = {channel: side.left_at for channel, side in known.sides.items() if side.below}
         assert {channel: side.left_at for channel, side in record.modes.items() if side.below} == left_at, sku
 

@@ -23,6 +23,7 @@ from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from tests.ledger.model import advance
 from tests.ledger.model_policy import current_offer
 from tests.ledger.model_state import ModelSku, ModelState
+from tests.ledger.shop_client import OPENING_MS
 
 _BAD_PLACINGS = (Outcome.CONFLICT, Outcome.ALREADY_FINAL)
 START_MS = 1_795_000_000_000
@@ -210,6 +211,9 @@ class SimulatedShop:
         for name in (*order, "warehouse", "to_warehouse", "reason", "purpose"):
             if fields.get(name) is not None:
                 event[name] = fields[name]
+        for name, field in (("from", "from_at"), ("until", "until_at")):
+            if fields.get(field) is not None:
+                event[name] = rfc3339(fields[field] - OPENING_MS + START_MS)
         if "hold_ms" in fields:
             event["hold_seconds"] = fields["hold_ms"] // 1000
         if "lines" in fields:

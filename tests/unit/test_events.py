@@ -28,6 +28,7 @@ RECEIVED: dict[str, Any] = {
 }
 COUNTED = RECEIVED | {"type": "stock.counted"}
 RETURNED = {name: PLACED[name] for name in ("id", "occurred_at", "order_id")} | {"type": "order.returned"}
+RESERVED = {"type": "stock.reserved", "purpose": "vip"}
 LATER_TYPES = ("stock.expected",)
 
 
@@ -93,6 +94,12 @@ def test_a_type_that_is_missing_or_unknown_is_named() -> None:
         (RECEIVED | {"type": "stock.reserved"}, "missing_field", "purpose"),
         (RECEIVED | {"type": "stock.released", "purpose": "v@ip"}, "invalid_field", "purpose"),
         (RECEIVED | {"type": "stock.reserved", "purpose": "vip", "lines": []}, "invalid_field", "lines"),
+        (RECEIVED | RESERVED | {"from": "soon"}, "invalid_field", "from"),
+        (
+            RECEIVED | RESERVED | {"from": "2026-11-11T00:00:00Z", "until": "2026-11-11T00:00:00Z"},
+            "invalid_field",
+            "until",
+        ),
         (RETURNED | {"lines": line(warehouse="SH1", condition="used")}, "invalid_field", "lines[0].condition"),
         (RETURNED | {"type": "order.shipped", "lines": line()}, "missing_field", "lines[0].warehouse"),
         # Rule 18: a sum over the limit. Rule 34: a repeated SKU in a count.

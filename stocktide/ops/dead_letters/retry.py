@@ -34,6 +34,7 @@ _FINAL_REFUSALS = frozenset(
         Outcome.MORE_THAN_DAMAGED,
         Outcome.MORE_THAN_AVAILABLE,
         Outcome.MORE_THAN_RESERVED,
+        Outcome.POOL_ENDED,
         Outcome.COUNT_TOO_OLD,
     }
 )

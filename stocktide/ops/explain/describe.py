@@ -214,6 +214,12 @@ def _released(change: SkuChange) -> str:
     return f"{back} of {_purposes(change)} back on the shelf at {change.subject} ({change.id})"
 
 
+def _pool_due(change: SkuChange) -> str:
+    if back := _units(change, "reserved", -1):
+        return f"pool {_purposes(change)} ended: {back} back on the shelf at {_places(change, 'reserved')}"
+    return "a pool opened, or ended empty"
+
+
 def _purposes(change: SkuChange) -> str:
     """The purposes of the pools that changed."""
     names = {name.partition("@")[0].partition("#")[2] for name in change.deltas if split_counter(name)[0] == "reserved"}
@@ -256,6 +262,7 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "transfer": _transferred,
     "reserve": _reserved,
     "release": _released,
+    "pool_due": _pool_due,
     "set_policy": _policy_set,
     "sweep": _swept,
     "dwell": lambda _: "a channel's waiting time is over",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.harness.api_client import ApiTestClient, unique_name
@@ -49,3 +50,14 @@ async def test_an_order_draws_from_its_pool_by_http_and_by_kafka_and_gives_back(
     assert (await shop.post(f"/v1/orders/{placed.body['order_id']}/cancel")).status == 200
     stock = await shop.stock(sku)
     assert (stock["reserved"], stock["locked"], stock["available"]) == (4, 2, 4)
+
+
+async def test_what_is_left_of_a_pool_returns_at_its_end(shop: ApiTestClient) -> None:
+    sku = await shop.receive_new(10)
+    ends = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    effect = await shop.move(pool_movement("reserved", sku, 4, until=ends))
+    assert effect["outcome"] == "reserved"
+    stock = await shop.get_when(f"/v1/stock/{sku}", lambda answer: answer.body["reserved"] == 0)
+    assert stock["available"] == 10
+    effect = await shop.move(pool_movement("reserved", sku, 4, until=ends))
+    assert (effect["outcome"], effect["detail"]) == ("pool_ended", "until")

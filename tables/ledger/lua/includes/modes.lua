@@ -67,7 +67,7 @@ local function return_to_stock(sku, channel, policy, side, waived)
   end
 end
 
--- The index of dwells holds a SKU once, at the earliest end among its channels.
+-- The index of dwells holds a SKU once, at the earliest end among its channels, or the earliest time of its pools.
 local function note_dwells(sku)
   local first = false
   if sku.modes then
@@ -75,7 +75,9 @@ local function note_dwells(sku)
       if side[3] ~= 0 and (not first or side[3] < first) then first = side[3] end
     end
   end
-  if first or sku.waits then dwells_due[sku.name] = first end
+  local due = first
+  if sku.pool_times then due = sku_record.earlier(due, sku_record.pool_due(sku)) end
+  if due or sku.waits or sku.reindexed then dwells_due[sku.name] = due end
   sku.waits = first
 end
 

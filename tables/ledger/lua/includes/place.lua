@@ -18,11 +18,12 @@ local LINE_BYTES = 64 -- of a line without its names
 
 local NONE = {}
 
--- End dwells by time before a decision: they stay ended whatever the outcome of the order.
+-- End dwells and pools by time before a decision: they stay ended whatever the outcome of the order.
 local function end_dwells(order)
   local lines = order.record.lines
   for i = 1, #lines do
     local sku = get(lines[i].sku)
+    if sku and sku.pool_times then require('pool_times').settle(sku) end
     if sku and modes.dwell_over(sku) then modes.touch(sku, {'dwell', '', sku.name}) end
   end
 end

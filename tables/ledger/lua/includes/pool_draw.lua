@@ -15,7 +15,7 @@ local function sources_of(sku, policy, purposes)
   for at in pairs(numbers.pooled) do
     local warehouse, units = names[(at - WAREHOUSE.first) / WAREHOUSE.size + 1], 0
     if not policy.allowed or policy.allowed[warehouse] then
-      for _, purpose in ipairs(purposes) do units = units + pools.units_of(sku, purpose, warehouse) end
+      for _, purpose in ipairs(purposes) do units = units + pools.open_units(sku, purpose, warehouse) end
       units = math.min(units, sku_numbers.unheld_at(numbers, at))
     end
     if units > 0 then list[#list + 1] = {at = at, warehouse = warehouse, units = units} end
@@ -33,7 +33,7 @@ local function parts_of(sku, policy, purposes, units)
     local here = math.min(left, source.units)
     left = left - here
     for _, purpose in ipairs(purposes) do
-      local taken = math.min(here, pools.units_of(sku, purpose, source.warehouse))
+      local taken = math.min(here, pools.open_units(sku, purpose, source.warehouse))
       here = here - taken
       if taken > 0 then
         parts[#parts + 1] = {at = source.at, warehouse = source.warehouse, purpose = purpose, units = taken}
@@ -72,8 +72,8 @@ local function hold(sku, line, parts)
   return drawn
 end
 
--- A line gives up `units` at a warehouse, those from pools first. `is_back`: these return to their pools; else they
--- were shipped.
+-- A line gives up `units` at a warehouse, those from pools first. `is_back`: these return to their pools, or to the
+-- shelf if the pool has ended; else they were shipped.
 local function give_up(sku, line, warehouse, units, is_back)
   local names = {}
   for name in pairs(line.pools) do
@@ -84,7 +84,9 @@ local function give_up(sku, line, warehouse, units, is_back)
     local given = math.min(units, line.pools[name])
     units = units - given
     orders.add_to(line.pools, name, -given)
-    if is_back and given > 0 then pools.change(sku, string.match(name, '^[^@]*'), warehouse, given) end
+    if is_back and given > 0 and not pools.has_ended(sku, name) then
+      pools.change(sku, string.match(name, '^[^@]*'), warehouse, given)
+    end
   end
   if next(line.pools) == nil then line.pools = nil end
 end

@@ -1,9 +1,11 @@
--- reserve, release {warehouse, purpose, lines = {{sku, units}, …}}: units go from the shelf into a pool, or back (37).
+-- reserve, release {warehouse, purpose, lines = {{sku, units}, …}, from_at, until_at}: units go from the shelf into a
+-- pool, or back (37).
 -- All lines are applied in one call, because a later call might find other units.
 
 local batch = require('batch')
 local modes = require('modes')
 local movement_steps = require('movement_steps')
+local pool_times = require('pool_times')
 local pools = require('pools')
 local prefetch = require('prefetch')
 local skus = require('skus')
@@ -16,7 +18,7 @@ local function refusal_of_line(command, sku, units)
     if units > pools.units_of(sku, purpose, warehouse) then return O.MORE_THAN_RESERVED, 'quantity' end
   elseif units > (skus.free_of(sku, warehouse) or 0) then
     return O.MORE_THAN_AVAILABLE, 'quantity'
-  elseif not pools.has_room_for(sku, purpose, warehouse) then
+  elseif not pools.has_room_for(sku, purpose .. '@' .. warehouse) then
     return O.TOO_LARGE, 'sku'
   end
 end
@@ -29,6 +31,11 @@ local function refusal(command)
     return O.TOO_LARGE, 'the records of its SKUs are too large for one step: divide it'
   end
   prefetch.skus_named(names)
+  for _, name in ipairs(names) do
+    local sku = skus.get(name)
+    if sku and sku.pool_times then pool_times.settle(sku) end
+  end
+  if command.until_at and command.until_at <= batch.now then return O.POOL_ENDED, 'until' end
   for i, line in ipairs(command.lines) do
     local outcome, field = refusal_of_line(command, skus.get(line[1]), line[2])
     if outcome then return outcome, 'lines[' .. (i - 1) .. '].' .. field end
@@ -40,7 +47,11 @@ local function apply(command, cause, sku_name, units, outcome)
   local was, damaged = skus.count_of(sku, 'on_hand', warehouse), skus.count_of(sku, 'damaged', warehouse)
   skus.begin(sku)
   pools.change(sku, command.purpose, warehouse, outcome == O.RELEASED and -units or units)
+  if outcome == O.RESERVED then
+    pools.give_times(sku, command.purpose .. '@' .. warehouse, command.from_at, command.until_at)
+  end
   modes.finish(sku, cause)
+  if sku.reindexed then modes.note_dwells(sku) end
   return movement_steps.line_result(sku, sku_name, units, outcome, warehouse, was, damaged)
 end
 

@@ -3,7 +3,7 @@
 --   numbers     as a string (sku_numbers.lua)
 --   warehouses  their names, joined by '\n'
 --   named       0 or a map: `counters` without a place in `numbers`, `modes` (channel -> {state, left_at, due}),
---               `policies`
+--               `policies`, `pool_times` (pools.lua)
 --   marks       '' or a packed map: `counted`, `floors`, `history`, `repaired`; read only by movements
 -- Format 1 is a map of tables/ledger/records.py, SkuRecord. Both are read; format 2 is written.
 --
@@ -149,7 +149,7 @@ local function from_names(name, record)
     sku.modes = sku.modes or {}
     sku.modes[channel] = {side.below and 1 or 2, side.left_at or 0, side.due or 0}
   end
-  sku.policies = not_empty(record.policies)
+  sku.policies, sku.pool_times = not_empty(record.policies), not_empty(record.pool_times)
   sku.marks = {
     counted = not_empty(record.counted), floors = not_empty(record.floors), history = record.history,
     repaired = record.repaired,
@@ -185,7 +185,8 @@ function sku_record.read(name, packed)
   local sku = { -- with room for the fields of a change
     name = name, numbers = numbers, places = its_places, width = width, packed_marks = marks, totals = totals,
     stored = totals and packed, sum = sum, counters = has_named and named.counters or nil,
-    modes = has_named and named.modes or nil, policies = has_named and named.policies or nil, dirty = false,
+    modes = has_named and named.modes or nil, policies = has_named and named.policies or nil,
+    pool_times = has_named and named.pool_times or nil, dirty = false,
     place = nil, logged_from = nil, sum_was = nil, packed = nil, marks = nil,
   }
   if sku.counters then leave_out_pools(sku) end
@@ -200,10 +201,12 @@ end
 
 function sku_record.pack(sku)
   local named, marks = MSGPACK.ZERO, sku.packed_marks
-  if sku.counters or sku.modes or sku.policies then
+  if sku.counters or sku.modes or sku.policies or sku.pool_times then
     sku.counters, sku.modes, sku.policies = not_empty(sku.counters), not_empty(sku.modes), not_empty(sku.policies)
-    if sku.counters or sku.modes or sku.policies then
-      named = cmsgpack.pack({counters = sku.counters, modes = sku.modes, policies = sku.policies})
+    if sku.counters or sku.modes or sku.policies or sku.pool_times then
+      named = cmsgpack.pack({
+        counters = sku.counters, modes = sku.modes, policies = sku.policies, pool_times = sku.pool_times,
+      })
     end
   end
   if sku.marks then marks = next(sku.marks) ~= nil and cmsgpack.pack(sku.marks) or '' end
@@ -211,6 +214,19 @@ function sku_record.pack(sku)
   local numbers = sku_numbers.pack(sku)
   return HEADER .. string.char(sku.width) .. msgpack.string_headers[#numbers] .. numbers .. sku.places.packed .. named
     .. marks
+end
+
+-- The earlier of two times, each of which may be nil or false.
+function sku_record.earlier(a, b) return a and b and math.min(a, b) or a or b end
+
+-- When the first of its pools opens or ends, or false.
+function sku_record.pool_due(sku)
+  local first = false
+  for _, times in pairs(sku.pool_times or {}) do
+    local due = times[1] > 0 and times[1] or times[1] == 0 and times[2] > 0 and times[2]
+    first = sku_record.earlier(first, due)
+  end
+  return first
 end
 
 -- What to write over the record of a SKU in many warehouses if few numbers have changed and nothing else: a list
