@@ -305,6 +305,8 @@ _POLICIES: tuple[dict[str, Any], ...] = (
     {"primary": True, "safety_threshold": 6, "below_threshold": "suspend"},
     {"warehouses": ["SH1", "BJ1"]},
     {"publish_interval_ms": 0},
+    {"purposes": ["double-11"]},
+    {"purposes": ["double-11", "vip"], "pool_only": True},
 )
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 
 from stocktide.tables.ledger.commands import Cancel, Extend, Pay, Place
 from stocktide.tables.ledger.outcomes import Outcome
-from tests.ledger.model_policy import EffectivePolicy, available, current_offer, effective_policy, evaluate, sources
+from tests.ledger.model_policy import (
+    EffectivePolicy,
+    available,
+    current_offer,
+    effective_policy,
+    evaluate,
+    shelf_offer,
+    sources,
+)
 from tests.ledger.model_pools import give_back, pool_draws, pool_warehouse, settle_pools
 from tests.ledger.model_state import HOLD_MS_MAX, ModelLine, ModelOrder, ModelSku, ModelState
 
@@ -101,9 +109,13 @@ def _decide_line(state: ModelState, command: Place, line: ModelLine) -> DecidedL
     if sku is None:
         return Outcome.UNKNOWN_SKU
     policy = effective_policy(state, command.channel, sku)
-    pools = pool_draws(sku, policy, [command.purpose] if command.purpose else [], line.quantity)
+    named = (command.purpose,) if command.purpose else ()
+    pools = pool_draws(sku, policy, tuple(dict.fromkeys((*named, *policy.purposes))), line.quantity)
     rest = line.quantity - sum(pools.values())
     shelf = _decide_rest(state, command, sku, policy, rest) if rest else {}
+    is_from_shelf = isinstance(shelf, dict) and (shelf or not rest)
+    if pools and not is_from_shelf and current_offer(state, command.channel, sku).mode == "in_stock":
+        return Outcome.INSUFFICIENT_STOCK  # never preordered where the channel is in stock by its own pools
     if isinstance(shelf, Outcome):
         return shelf
     if pools and shelf and not policy.split:
@@ -127,11 +139,11 @@ def _decide_rest(
     state: ModelState, command: Place, sku: ModelSku, policy: EffectivePolicy, units: int
 ) -> dict[str, int] | Outcome:
     """The warehouses of units from the shelf, `{}` for a preorder, or the reason of the refusal."""
-    if command.priority == "vip" and available(sku, policy) >= units:
+    if command.priority == "vip" and not policy.pool_only and available(sku, policy) >= units:
         drawn = draw(sku, policy, units)
         if drawn:
             return drawn
-    mode, quantity, remaining = current_offer(state, command.channel, sku)
+    mode, quantity, remaining = shelf_offer(state, command.channel, sku)
     if mode == "in_stock":
         return draw(sku, policy, units) if units <= quantity else Outcome.INSUFFICIENT_STOCK
     if mode == "suspended":

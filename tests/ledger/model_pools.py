@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from stocktide.tables.ledger.commands import Release, Reserve
 from stocktide.tables.ledger.outcomes import Outcome
-from tests.ledger.model_policy import EffectivePolicy, evaluate, sources
+from tests.ledger.model_policy import EffectivePolicy, drawable, evaluate, in_pool, pool_name
 from tests.ledger.model_state import ModelLine, ModelSku, ModelState, PoolTimes
-
-
-def pool_name(purpose: str, warehouse: str) -> str:
-    """The counter of a pool."""
-    return f"reserved#{purpose}@{warehouse}"
 
 
 def settle_pools(state: ModelState, names: Iterable[str]) -> bool:
@@ -71,25 +66,7 @@ def pool_warehouse(pool: str) -> str:
     return pool.partition("@")[2]
 
 
-def in_pool(sku: ModelSku, purpose: str, warehouse: str) -> int:
-    """Units of a pool that orders may draw: it is open."""
-    times = sku.pool_times.get(f"{purpose}@{warehouse}")
-    is_open = times is None or not (times.ended or times.begins)
-    return sku.count(pool_name(purpose, warehouse)) if is_open else 0
-
-
-def drawable(sku: ModelSku, policy: EffectivePolicy, purposes: list[str]) -> dict[str, int]:
-    """The units in pools that orders of a channel may draw, by warehouse, most first. What a count did not find cannot
-    be drawn."""
-    units = {
-        where: min(sum(in_pool(sku, each, where) for each in purposes), sku.unheld(where))
-        for where in sources(sku, policy)
-    }
-    # sorted() is stable: of two with as many, the one that appeared first.
-    return {where: units[where] for where in sorted(units, key=lambda where: -units[where]) if units[where] > 0}
-
-
-def pool_draws(sku: ModelSku, policy: EffectivePolicy, purposes: list[str], units: int) -> dict[str, int]:
+def pool_draws(sku: ModelSku, policy: EffectivePolicy, purposes: Sequence[str], units: int) -> dict[str, int]:
     """Rule 28: what a line takes from pools, by pool; without `split` from one warehouse."""
     drawn: dict[str, int] = {}
     places = drawable(sku, policy, purposes)

@@ -81,6 +81,8 @@ POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "primary": (False, False, True),
     "split": (True, True, False),
     "warehouses": (("SH1",), ("BJ1", "SH1"), ("GZ1", "BJ1")),
+    "purposes": (("vip",), ("sale", "vip"), ("sale",), ()),
+    "pool_only": (False, True),
 }
 # A few whole policies to vary: single fields seldom switch a channel's mode.
 POLICIES: tuple[dict[str, Any], ...] = (

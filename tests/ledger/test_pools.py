@@ -371,3 +371,73 @@ async def test_the_step_that_ends_pools_is_bounded_and_goes_on(shop: RedisShopCl
     await shop.tick()
     assert (len(shop.stock("A").pools()), shop.stock("A").available) == (0, 1_000)
     assert await shop.index("dwells") == {}
+
+
+async def test_a_channel_with_purposes_offers_the_units_of_its_pools_beside_the_shelf(shop: ShopClient) -> None:
+    await shop.set_policy("tmall", purposes=["double-11"], buffer=2, max_listed=3, share=0.5)
+    await shop.subscribe("jd")
+    await shop.receive("A", 20)
+    await shop.set_aside("double-11", 5)
+    assert (shop.offer("A", "tmall").quantity, shop.offer("A", "jd").quantity) == (3 + 5, 15)
+    assert (await shop.place("o1", {"A": 9})).outcome == "insufficient_stock"
+    assert (await shop.place("o2", {"A": 7})).outcome == "reserved"
+    assert shop.line("o2", "A").pools == {"double-11@SH1": 5}
+    await shop.cancel("o2")
+    assert shop.stock("A").pools() == {"double-11@SH1": 5}
+
+
+async def test_a_channel_below_its_threshold_is_in_stock_by_its_pools_alone(shop: ShopClient) -> None:
+    await shop.set_policy(
+        "tmall", purposes=["double-11"], safety_threshold=10, below_threshold="preorder", preorder_cap=9
+    )
+    await shop.receive("A", 8)
+    assert shop.mode("A") == "preorder"
+    await shop.set_aside("double-11", 3)
+    assert (shop.mode("A"), shop.offer("A").quantity, shop.offer("A").preorder_remaining) == ("in_stock", 3, 0)
+    assert (await shop.place("o1", {"A": 4})).outcome == "insufficient_stock"
+    assert (await shop.place("o2", {"A": 3})).outcome == "reserved"
+    assert shop.mode("A") == "preorder"
+
+
+async def test_a_campaign_sells_from_its_pool_only(shop: ShopClient) -> None:
+    await shop.set_policy("campaign", purposes=["double-11"], pool_only=True)
+    await shop.receive("A", 20)
+    await shop.set_aside("double-11", 5)
+    assert shop.offer("A", "campaign").quantity == 5
+    assert (await shop.place("o1", {"A": 6}, channel="campaign")).outcome == "insufficient_stock"
+    assert (await shop.place("o2", {"A": 6}, channel="campaign", priority="vip")).outcome == "insufficient_stock"
+    assert (await shop.place("o3", {"A": 5}, channel="campaign")).outcome == "reserved"
+    assert shop.mode("A", "campaign") == "sold_out"
+    assert (await shop.place("o4", {"A": 1}, channel="campaign", priority="vip")).outcome == "insufficient_stock"
+
+
+async def test_the_offer_of_a_channel_follows_the_times_of_its_pools(shop: ShopClient) -> None:
+    await shop.set_policy("campaign", purposes=["double-11"], pool_only=True)
+    await shop.receive("A", 20)
+    await shop.set_aside_for("double-11", 5, begins=60, ends=120)
+    assert shop.mode("A", "campaign") == "sold_out"
+    await shop.tick_after(seconds=60)
+    assert (shop.mode("A", "campaign"), shop.offer("A", "campaign").quantity) == ("in_stock", 5)
+    await shop.tick_after(seconds=60)
+    assert shop.mode("A", "campaign") == "sold_out"
+
+
+async def test_without_split_a_channel_offers_what_one_line_may_take(shop: ShopClient) -> None:
+    await shop.set_policy("tmall", purposes=["vip"], split=False)
+    await shop.receive_at(SH1=5, BJ1=12)
+    await shop.set_aside("vip", 4)
+    assert shop.offer("A").quantity == 12
+    await shop.receive("A", 20)
+    assert shop.offer("A").quantity == 25
+    assert (await shop.place("o1", {"A": 26})).outcome == "insufficient_stock"
+    assert (await shop.place("o2", {"A": 25})).outcome == "reserved"
+    assert (shop.line("o2", "A").warehouses, shop.line("o2", "A").pools) == ({"SH1": 25}, {"vip@SH1": 4})
+
+
+async def test_an_order_draws_from_the_pool_that_it_names_before_those_of_its_channel(shop: ShopClient) -> None:
+    await shop.set_policy("tmall", purposes=["vip", "sale"])
+    await shop.receive("A", 20)
+    await shop.set_aside("vip", 2)
+    await shop.set_aside("sale", 2)
+    await shop.place("o1", {"A": 3}, purpose="sale")
+    assert shop.line("o1", "A").pools == {"sale@SH1": 2, "vip@SH1": 1}

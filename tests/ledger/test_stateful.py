@@ -36,6 +36,7 @@ from tests.ledger.strategies import (
     EXAMPLES,
     POLICIES,
     POLICY_FIELDS,
+    PURPOSES,
     SEED,
     SKUS,
     WAREHOUSES,
@@ -60,6 +61,7 @@ ALERTS = {
 # Walks of one SKU's stock around its thresholds: a second or two.
 WALKS, WALK_STEPS = max(2, EXAMPLES // 5), 60
 POLICY_SHARE = 0.1
+POOL_SHARE = 0.2
 # Policies with these are evaluated at every step: only every other walk has them.
 EAGER = {"warehouses", "split", "dwell_seconds"}
 
@@ -118,6 +120,9 @@ def _step_of_a_walk(random: Random, channels: Sequence[str], left_out: set[str])
         sku = random.choice((None, None, None, "A"))
         return DraftCommand(SetPolicy, {"channel": random.choice(channels), "sku": sku, "policy": policy})
     fields = {"id": mark, "warehouse": random.choice(WAREHOUSES), "lines": (("A", random.randint(1, 4)),)}
+    if random.random() < POOL_SHARE:
+        kind = Reserve if random.random() < 0.7 else Release
+        return DraftCommand(kind, fields | {"purpose": random.choice(PURPOSES)})
     if random.random() < 0.5:
         return DraftCommand(Receive, fields)
     return DraftCommand(Adjust, fields | {"reason": "lost", "lines": (("A", -random.randint(1, 4)),)})

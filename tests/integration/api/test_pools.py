@@ -61,3 +61,19 @@ async def test_what_is_left_of_a_pool_returns_at_its_end(shop: ApiTestClient) ->
     assert stock["available"] == 10
     effect = await shop.move(pool_movement("reserved", sku, 4, until=ends))
     assert (effect["outcome"], effect["detail"]) == ("pool_ended", "until")
+
+
+async def test_a_campaign_sells_from_its_pool_only(shop: ApiTestClient) -> None:
+    sku, channel = await shop.receive_new(10), unique_name("campaign")
+    policy = {"purposes": ["double-11"], "pool_only": True}
+    answer = await shop.put(f"/v1/policies/{channel}", policy)
+    assert (answer.status, answer.body["own"]) == (200, policy)
+    assert answer.body["effective"].items() >= policy.items()
+    await shop.move(pool_movement("reserved", sku, 4, purpose="double-11"))
+    async with shop.feed(channel) as feed:
+        await feed.until(sku, quantity=4)
+        assert (await shop.place(sku, 5, channel=channel)).problem == (409, "insufficient_stock")
+        assert (await shop.place(sku, 4, channel=channel)).status == 201
+        await feed.until(sku, quantity=0)
+    wrong = await shop.put(f"/v1/policies/{channel}", {"purposes": ["a b"]})
+    assert (wrong.status, wrong.body["errors"][0]["path"]) == (422, "purposes[0]")

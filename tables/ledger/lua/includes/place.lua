@@ -30,11 +30,11 @@ end
 
 -- -> 'reserve', draws | 'preorder' | nil, reason
 local function plan_shelf(command, sku, policy, units)
-  if command.priority == 'vip' and offer.available_of(sku, policy) >= units then
+  if command.priority == 'vip' and not policy.pool_only and offer.available_of(sku, policy) >= units then
     local draws = draw.plan(sku, policy, units)
     if draws then return 'reserve', draws end
   end
-  local mode, quantity, remaining = offer.of(sku, command.channel, policy)
+  local mode, quantity, remaining = offer.shelf_of(sku, command.channel, policy)
   if mode == 'in_stock' then
     local draws = units <= quantity and draw.plan(sku, policy, units)
     if draws then return 'reserve', draws end
@@ -53,7 +53,7 @@ local function plan_line(command, sku_name, units)
   local sku = get(sku_name)
   if not sku then return nil, O.UNKNOWN_SKU end
   local policy = registry.policy_of(sku, command.channel)
-  if command.purpose and sku.numbers.pooled then
+  if sku.numbers.pooled and (command.purpose or policy.purposes) then
     return require('pool_draw').plan(command, sku, policy, units, plan_shelf)
   end
   return plan_shelf(command, sku, policy, units)

@@ -1,6 +1,7 @@
 -- Orders that draw from pools (rule 28). A line with units from pools remembers them in `pools`,
 -- `<purpose>@<warehouse>` -> units; they are among its `warehouses` too.
 
+local offer = require('offer')
 local orders = require('orders')
 local pools = require('pools')
 local sku_numbers = require('sku_numbers')
@@ -8,27 +9,11 @@ local skus = require('skus')
 
 local NONE = {}
 
--- The warehouses whose pools a line may draw from, most units first: a list {at, warehouse, units}. Units that are in
--- a pool but not in the building cannot be drawn.
-local function sources_of(sku, policy, purposes)
-  local list, numbers, names = {}, sku.numbers, sku.places.names
-  for at in pairs(numbers.pooled) do
-    local warehouse, units = names[(at - WAREHOUSE.first) / WAREHOUSE.size + 1], 0
-    if not policy.allowed or policy.allowed[warehouse] then
-      for _, purpose in ipairs(purposes) do units = units + pools.open_units(sku, purpose, warehouse) end
-      units = math.min(units, sku_numbers.unheld_at(numbers, at))
-    end
-    if units > 0 then list[#list + 1] = {at = at, warehouse = warehouse, units = units} end
-  end
-  table.sort(list, function(a, b) return a.units > b.units or (a.units == b.units and a.at < b.at) end)
-  return list
-end
-
 -- What a line draws from pools: a list {at, warehouse, purpose, units}, and the sum. Without a split it is of one
 -- warehouse.
 local function parts_of(sku, policy, purposes, units)
   local parts, left = {}, units
-  for i, source in ipairs(sources_of(sku, policy, purposes)) do
+  for i, source in ipairs(pools.sources_of(sku, policy, purposes)) do
     if left == 0 or (i > 1 and not policy.split) then break end
     local here = math.min(left, source.units)
     left = left - here
@@ -43,14 +28,28 @@ local function parts_of(sku, policy, purposes, units)
   return parts, units - left
 end
 
--- Plan a line of a SKU with pools; `plan_shelf` plans what it takes under the channel's rules.
+-- The purposes from which a line draws: its order's, then those of its channel.
+local function purposes_of(command, policy)
+  local purposes, is_in = {command.purpose}, {}
+  if command.purpose then is_in[command.purpose] = true end
+  for _, purpose in ipairs(policy.purposes or NONE) do
+    if not is_in[purpose] then purposes[#purposes + 1] = purpose end
+  end
+  return purposes
+end
+
+-- Plan a line of a SKU with pools; `plan_shelf` plans what it takes under the channel's rules. A channel that is in
+-- stock by its own pools alone takes no preorder.
 -- -> as `plan_line` in place.lua, and its parts from pools or nil
 local function plan(command, sku, policy, units, plan_shelf)
-  local parts, drawn = parts_of(sku, policy, {command.purpose}, units)
+  local parts, drawn = parts_of(sku, policy, purposes_of(command, policy), units)
   if drawn == 0 then return plan_shelf(command, sku, policy, units) end
   if drawn == units then return 'reserve', NONE, parts end
   local rest = units - drawn
   local kind, detail = plan_shelf(command, sku, policy, rest)
+  if kind ~= 'reserve' and policy.purposes and offer.of(sku, command.channel, policy) == 'in_stock' then
+    return nil, O.INSUFFICIENT_STOCK
+  end
   if kind == 'reserve' and not policy.split and detail[1] ~= parts[1].at then
     if sku_numbers.free_at(sku.numbers, parts[1].at) < rest then return plan_shelf(command, sku, policy, units) end
     detail = {parts[1].at, rest}

@@ -6,6 +6,7 @@
 -- ends pools; until it does, a pool is as it was.
 
 local batch = require('batch')
+local sku_numbers = require('sku_numbers')
 local skus = require('skus')
 
 local POOLS_MAX = 256 -- of one SKU, over all purposes and warehouses: each order of the SKU reads them
@@ -27,6 +28,22 @@ end
 local function open_units(sku, purpose, warehouse)
   local times = sku.pool_times and sku.pool_times[purpose .. '@' .. warehouse]
   return times and times[1] ~= 0 and 0 or units_of(sku, purpose, warehouse)
+end
+
+-- The warehouses whose pools for `purposes` a channel may draw from, most units first: a list {at, warehouse, units}.
+-- Units that are in a pool but not in the building cannot be drawn.
+local function sources_of(sku, policy, purposes)
+  local list, numbers, names = {}, sku.numbers, sku.places.names
+  for at in pairs(numbers.pooled) do
+    local warehouse, units = names[(at - WAREHOUSE.first) / WAREHOUSE.size + 1], 0
+    if not policy.allowed or policy.allowed[warehouse] then
+      for _, purpose in ipairs(purposes) do units = units + open_units(sku, purpose, warehouse) end
+      units = math.min(units, sku_numbers.unheld_at(numbers, at))
+    end
+    if units > 0 then list[#list + 1] = {at = at, warehouse = warehouse, units = units} end
+  end
+  table.sort(list, function(a, b) return a.units > b.units or (a.units == b.units and a.at < b.at) end)
+  return list
 end
 
 -- Whether a SKU may have this pool.
@@ -85,6 +102,6 @@ local function give_times(sku, name, from_at, until_at)
 end
 
 return {
-  units_of = units_of, open_units = open_units, has_ended = has_ended, has_room_for = has_room_for, change = change,
-  set_times = set_times, finish = finish, give_times = give_times,
+  units_of = units_of, open_units = open_units, sources_of = sources_of, has_ended = has_ended,
+  has_room_for = has_room_for, change = change, set_times = set_times, finish = finish, give_times = give_times,
 }
